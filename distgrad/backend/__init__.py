@@ -1,0 +1,1 @@
+"""Array libraries under the primitives: NumPy on CPUs, others beside it."""

@@ -1,0 +1,54 @@
+"""The NumPy backend: CPUs, and the reference for every other one."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from distgrad.backend.base import Backend
+
+# TensorFlow computes inf and nan silently. A filter on the kernels' own modules costs nothing,
+# where np.errstate would cost more than a small kernel, and leaves the user's NumPy alone.
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"distgrad\.")
+
+
+class NumpyBackend(Backend):
+    name = "numpy"
+    xp = np
+    array_type = np.ndarray
+
+    def asarray(self, value: Any, dtype: Any = None) -> np.ndarray:
+        return np.array(value, dtype=dtype)
+
+    def to_numpy(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def _generator(self, key: np.ndarray) -> np.random.Generator:
+        # A counter-based generator: two words are Philox's key, two the high half of its counter,
+        # so that streams of different keys never meet (Salmon et al., SC'11).
+        words = np.asarray(key, dtype=np.uint64)
+        counter = np.array([0, 0, words[2], words[3]], dtype=np.uint64)
+        return np.random.Generator(np.random.Philox(key=words[:2], counter=counter))
+
+    def random_uniform(self, key: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        draw = np.float64 if np.dtype(dtype) == np.float64 else np.float32
+        values = np.asarray(self._generator(key).random(shape, dtype=draw))
+        return values.astype(dtype, copy=False)
+
+    def random_normal(self, key: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        draw = np.float64 if np.dtype(dtype) == np.float64 else np.float32
+        values = np.asarray(self._generator(key).standard_normal(shape, dtype=draw))
+        return values.astype(dtype, copy=False)
+
+    def random_integers(
+        self, key: Any, low: int, high: int, shape: tuple, dtype: Any
+    ) -> np.ndarray:
+        return np.asarray(self._generator(key).integers(low, high, shape, dtype=dtype))
+
+    def random_permutation(self, key: Any, n: int) -> np.ndarray:
+        return self._generator(key).permutation(n)
+
+
+backend = NumpyBackend()

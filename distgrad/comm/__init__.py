@@ -1,0 +1,1 @@
+"""Collectives between workers: one communicator, over any transport of bytes."""

@@ -1,0 +1,416 @@
+"""Collectives: broadcast, allgather, allreduce, barrier and the canonical tree sum.
+
+Every algorithm is written once over a transport and fixes its own order of additions, so that a
+result does not depend on the transport. The law of names: ``allreduce(array)`` moves buffers,
+``*_object`` pickles; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distgrad.comm.transport import Deadline, Transport
+from distgrad.comm.tree import ShardTree, TreeSum, worker_shards
+from distgrad.core.errors import InvalidArgumentError, PeerLostError
+
+Array = npt.NDArray[Any]
+
+DEFAULT_TIMEOUT = 60.0
+DTYPES = tuple(np.dtype(name) for name in ("float32", "float64", "int32", "int64"))
+REDUCTIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
+
+# One place in the header tells operations apart, so the reduction is part of the name.
+_OPERATIONS = (
+    "barrier",
+    "broadcast",
+    "broadcast_object",
+    "allgather_object",
+    "allreduce(sum)",
+    "allreduce(max)",
+    "allreduce(min)",
+    "reduce_tree",
+    "leave",
+)
+# sequence number, operation, dtype (0: none), tag, bytes
+_HEADER = struct.Struct("<IBBHQ")
+
+
+class _Call:
+    """One exchange: its header, which every peer's must equal, and its deadline."""
+
+    def __init__(
+        self,
+        operation: str,
+        sequence: int,
+        deadline: Deadline,
+        dtype: np.dtype[Any] | None = None,
+        tag: int = 0,
+        nbytes: int = 0,
+    ) -> None:
+        self.deadline = deadline
+        code = 0 if dtype is None else 1 + DTYPES.index(dtype)
+        self.header = _HEADER.pack(
+            sequence & 0xFFFFFFFF, _OPERATIONS.index(operation), code, tag & 0xFFFF, nbytes
+        )
+        # Pickles differ in length from rank to rank.
+        self.checked = 8 if operation.endswith("_object") else _HEADER.size
+
+
+class Communicator:
+    """The collectives of one rank in a world of ``world_size``.
+
+    All ranks must make the same calls in the same order. Each message carries a header that is
+    checked, and each call has a deadline: a peer that died, froze or took another turn is a
+    PeerLostError, never a hang. After the first such error this rank's transport is closed and
+    every further call raises. One thread at a time uses a communicator.
+
+    Arrays are C-contiguous float32, float64, int32 or int64, of any shape, empty ones included;
+    they must have the same dtype and number of bytes on every rank.
+
+    Args:
+        transport: how bytes move; None makes a world of one, which copies nothing.
+        timeout: seconds that one call may take, unless the call names its own.
+    """
+
+    # Where a rank sends no more than this, everyone reduces whole arrays: one exchange instead of
+    # two, nearly twice as fast. The order of the additions, and so every bit, is the same.
+    _whole_bytes = 512 * 1024
+
+    def __init__(
+        self, transport: Transport | None = None, *, timeout: float = DEFAULT_TIMEOUT
+    ) -> None:
+        self.rank = 0 if transport is None else transport.rank
+        self.world_size = 1 if transport is None else transport.world_size
+        self.timeout = timeout
+        self._transport = transport
+        self._sequence = 0
+        self._ended: str | None = None
+        self._scratch = np.empty(0, np.uint8)
+        # Everyone starts with its right-hand neighbour, so that no rank is everyone's first target.
+        self._peers = [(self.rank + i) % self.world_size for i in range(1, self.world_size)]
+
+    def barrier(self, *, timeout: float | None = None) -> None:
+        """Returns once every rank has called it."""
+        with self._operation("barrier", timeout) as deadline:
+            self._exchange(self._call("barrier", deadline), {p: [] for p in self._peers})
+
+    def broadcast(self, array: Array, root: int = 0, *, timeout: float | None = None) -> None:
+        """Copies the array of rank ``root`` into everyone's ``array``, in place."""
+        flat = self._flat("broadcast", array)
+        self._check_root(root)
+        with self._operation("broadcast", timeout) as deadline:
+            call = self._call("broadcast", deadline, flat.dtype, root, flat.nbytes)
+            if self.rank == root:
+                self._exchange(call, {p: [flat] for p in self._peers}, {})
+            else:
+                self._exchange(call, {}, {root: [flat]})
+
+    def broadcast_object(self, obj: Any, root: int = 0, *, timeout: float | None = None) -> Any:
+        """Returns the object of rank ``root`` on every rank; other ranks' ``obj`` is ignored."""
+        self._check_root(root)
+        mine = _pickle(obj) if self.rank == root and self.world_size > 1 else None
+        with self._operation("broadcast_object", timeout) as deadline:
+            call = self._call("broadcast_object", deadline, tag=root, nbytes=_size(mine))
+            if self.rank == root:
+                self._exchange_objects(call, mine, self._peers, [])
+                return obj
+            return self._exchange_objects(call, None, [], [root])[root]
+
+    def allgather_object(self, obj: Any, *, timeout: float | None = None) -> list[Any]:
+        """Returns the objects of all ranks, by rank."""
+        mine = _pickle(obj) if self.world_size > 1 else None
+        with self._operation("allgather_object", timeout) as deadline:
+            call = self._call("allgather_object", deadline, nbytes=_size(mine))
+            found = self._exchange_objects(call, mine, self._peers, self._peers)
+        return [obj if rank == self.rank else found[rank] for rank in range(self.world_size)]
+
+    def allreduce(
+        self, array: Array, op: str = "sum", *, bucket: int = 0, timeout: float | None = None
+    ) -> None:
+        """Combines the arrays of all ranks element by element, in place, in rank order.
+
+        The same world gives the same bits every time; another world size may not, for which see
+        ``reduce_tree``.
+
+        Args:
+            array: this rank's values; holds the result afterwards.
+            op: ``"sum"``, ``"max"`` or ``"min"``.
+            bucket: number below 65536 that must agree on all ranks, to tell equal sizes apart.
+            timeout: seconds, instead of the communicator's.
+        """
+        if op not in REDUCTIONS:
+            raise InvalidArgumentError(f"allreduce op must be sum, max or min, got {op!r}.")
+        flat = self._flat("allreduce", array)
+        operation = f"allreduce({op})"
+        with self._operation(operation, timeout) as deadline:
+            if self.world_size == 1:
+                return
+            slices = self._slices(flat)
+            mine = flat[slices[self.rank]]
+            inbox = self._inbox(self.world_size - 1, mine.size, flat.dtype)
+            received = dict(zip(self._peers, inbox, strict=True))
+            self._exchange(
+                self._call(operation, deadline, flat.dtype, bucket, flat.nbytes),
+                {p: [flat[slices[p]]] for p in self._peers},
+                {p: [received[p]] for p in self._peers},
+            )
+            self._reduce_in_rank_order(REDUCTIONS[op], mine, received)
+            if not self._is_small(flat):
+                call = self._call(operation, deadline, flat.dtype, bucket, flat.nbytes)
+                self._allgather_slices(call, flat, slices)
+
+    def reduce_tree(
+        self, tree_sum: TreeSum, out: Array, *, bucket: int = 0, timeout: float | None = None
+    ) -> None:
+        """Sums the virtual shards of all ranks in canonical tree order into ``out``.
+
+        The bits of the result do not depend on the number of ranks. Each rank has pushed the
+        present shards of ``worker_shards(V, rank, world_size)``; ``tree_sum`` is empty afterwards.
+
+        Args:
+            tree_sum: this rank's shards.
+            out: array of ``tree_sum.size`` elements and the same dtype that takes the sum.
+            bucket: number below 65536 that must agree on all ranks.
+            timeout: seconds, instead of the communicator's.
+        """
+        tree = tree_sum.tree
+        flat = self._flat("reduce_tree", out)
+        if flat.size != tree_sum.size or flat.dtype != tree_sum.dtype:
+            raise InvalidArgumentError(
+                f"reduce_tree needs out of {tree_sum.size} {tree_sum.dtype}, "
+                f"got {flat.size} {flat.dtype}."
+            )
+        own = tree_sum.partials()
+        nodes = self._nodes_by_rank(tree)
+        if set(own) != set(nodes[self.rank]):
+            shards = worker_shards(tree.virtual_shards, self.rank, self.world_size)
+            raise InvalidArgumentError(
+                f"rank {self.rank} must push every present shard of {list(shards)} and no other "
+                f"before reduce_tree; present are {list(tree.present)}."
+            )
+        with self._operation("reduce_tree", timeout) as deadline:
+            if self.world_size == 1:
+                tree.combine(own, flat)
+            else:
+                tag = tree.fingerprint() ^ bucket
+                calls = (tag, flat.nbytes)
+                slices = self._slices(flat)
+                mine = slices[self.rank]
+                count = sum(len(nodes[p]) for p in self._peers)
+                inbox = iter(self._inbox(count, mine.stop - mine.start, flat.dtype))
+                received = {p: {node: next(inbox) for node in nodes[p]} for p in self._peers}
+                self._exchange(
+                    self._call("reduce_tree", deadline, flat.dtype, *calls),
+                    {p: [own[node][slices[p]] for node in nodes[self.rank]] for p in self._peers},
+                    {p: list(received[p].values()) for p in self._peers},
+                )
+                partials = {node: array[mine] for node, array in own.items()}
+                for arrays in received.values():
+                    partials.update(arrays)
+                tree.combine(partials, flat[mine])
+                if not self._is_small(flat):
+                    call = self._call("reduce_tree", deadline, flat.dtype, *calls)
+                    self._allgather_slices(call, flat, slices)
+        tree_sum.reset()
+
+    def leave(self, code: int, *, timeout: float = 1.0) -> bool:
+        """Tells everyone that this rank stops with ``code``; True if all ranks do the same.
+
+        True means that the ranks may simply exit. False means that somebody is still at work (or
+        lost) and must be ended with ``abort``; a peer inside a collective learns of it at once.
+        """
+        try:
+            with self._operation("leave", timeout) as deadline:
+                call = self._call("leave", deadline, tag=code)
+                self._exchange(call, {p: [] for p in self._peers})
+        except PeerLostError:
+            return False
+        return True
+
+    def abort(self, code: int, reason: str = "") -> None:
+        """Ends every rank now: processes exit with ``code``, threads raise PeerLostError."""
+        self._ended = self._ended or f"aborted with code {code}"
+        if self._transport is not None:
+            self._transport.abort(code, reason or f"aborted with code {code}")
+
+    def close(self) -> None:
+        """Ends this rank's part without waiting for the others; further calls do nothing."""
+        self._ended = self._ended or "closed"
+        if self._transport is not None:
+            self._transport.close()
+
+    @contextmanager
+    def _operation(self, operation: str, timeout: float | None) -> Iterator[Deadline]:
+        """Makes the deadline; on any error inside closes this rank, so that peers raise too."""
+        if self._ended:
+            raise PeerLostError(
+                f"rank {self.rank} cannot {operation}: its communicator has ended ({self._ended})."
+            )
+        try:
+            yield Deadline(operation, self.timeout if timeout is None else timeout)
+        except BaseException as error:
+            self._ended = str(error) or type(error).__name__
+            if self._transport is not None:
+                self._transport.close()
+            raise
+
+    def _call(
+        self,
+        operation: str,
+        deadline: Deadline,
+        dtype: np.dtype[Any] | None = None,
+        tag: int = 0,
+        nbytes: int = 0,
+    ) -> _Call:
+        self._sequence += 1
+        return _Call(operation, self._sequence, deadline, dtype, tag, nbytes)
+
+    def _exchange(
+        self,
+        call: _Call,
+        outgoing: Mapping[int, Sequence[Array]],
+        incoming: Mapping[int, Sequence[Array]] | None = None,
+    ) -> None:
+        """Sends a header and arrays to each peer while receiving the same from each peer."""
+        transport = self._transport
+        if transport is None:
+            return
+        incoming = outgoing if incoming is None else incoming
+        requests = self._post(call, outgoing)
+        self._receive_headers(call, list(incoming))
+        for peer, arrays in incoming.items():
+            requests += [transport.irecv(peer, array) for array in arrays if array.size]
+        transport.wait(requests, call.deadline)
+
+    def _exchange_objects(
+        self, call: _Call, mine: Array | None, dests: Sequence[int], sources: Sequence[int]
+    ) -> dict[int, Any]:
+        transport = self._transport
+        if transport is None:
+            return {}
+        requests = self._post(call, {p: [] if mine is None else [mine] for p in dests})
+        lengths = self._receive_headers(call, sources)
+        pickles = {p: np.empty(length, np.uint8) for p, length in lengths.items()}
+        requests += [transport.irecv(p, data) for p, data in pickles.items()]
+        transport.wait(requests, call.deadline)
+        return {p: pickle.loads(data.data) for p, data in pickles.items()}
+
+    def _post(self, call: _Call, outgoing: Mapping[int, Sequence[Array]]) -> list[Any]:
+        assert self._transport is not None
+        header = np.frombuffer(call.header, np.uint8)
+        requests = []
+        for peer, arrays in outgoing.items():
+            requests.append(self._transport.isend(peer, header))
+            requests += [self._transport.isend(peer, array) for array in arrays if array.size]
+        return requests
+
+    def _receive_headers(self, call: _Call, sources: Sequence[int]) -> dict[int, int]:
+        """Checks every source's header against ours; returns the bytes that each announces."""
+        assert self._transport is not None
+        received = {p: np.empty(_HEADER.size, np.uint8) for p in sources}
+        requests = [self._transport.irecv(p, header) for p, header in received.items()]
+        self._transport.wait(requests, call.deadline)
+        lengths = {}
+        for peer, array in received.items():
+            header = array.tobytes()
+            if header[: call.checked] != call.header[: call.checked]:
+                raise PeerLostError(
+                    f"ranks {self.rank} and {peer} are not in the same call: rank {self.rank} is "
+                    f"in {_describe(call.header)}, rank {peer} in {_describe(header)}. Every rank "
+                    "must make the same collective calls in the same order."
+                )
+            lengths[peer] = _HEADER.unpack(header)[4]
+        return lengths
+
+    def _allgather_slices(self, call: _Call, flat: Array, slices: Sequence[slice]) -> None:
+        self._exchange(
+            call,
+            {p: [flat[slices[self.rank]]] for p in self._peers},
+            {p: [flat[slices[p]]] for p in self._peers},
+        )
+
+    def _reduce_in_rank_order(
+        self, combine: np.ufunc, mine: Array, received: Mapping[int, Array]
+    ) -> None:
+        """Folds ranks 0, 1, 2, ... into ``mine``; the received arrays are scratch."""
+        if self.rank > 0:
+            before = received[0]
+            for peer in range(1, self.rank):
+                combine(before, received[peer], out=before)
+            combine(before, mine, out=mine)
+        for peer in range(self.rank + 1, self.world_size):
+            combine(mine, received[peer], out=mine)
+
+    def _nodes_by_rank(self, tree: ShardTree) -> list[tuple[tuple[int, int], ...]]:
+        size = self.world_size
+        return [tree.maximal(worker_shards(tree.virtual_shards, r, size)) for r in range(size)]
+
+    def _is_small(self, flat: Array) -> bool:
+        return flat.nbytes * (self.world_size - 1) <= self._whole_bytes
+
+    def _slices(self, flat: Array) -> list[slice]:
+        """The slice of a flat array that each rank reduces; they differ by at most one element."""
+        size = flat.size
+        if self._is_small(flat):
+            return [slice(0, size)] * self.world_size
+        bounds = [size * rank // self.world_size for rank in range(self.world_size + 1)]
+        return [slice(a, b) for a, b in pairwise(bounds)]
+
+    def _inbox(self, count: int, size: int, dtype: np.dtype[Any]) -> Array:
+        """``count`` receive buffers out of memory that is kept from call to call."""
+        nbytes = count * size * dtype.itemsize
+        if self._scratch.nbytes < nbytes:
+            self._scratch = np.empty(nbytes, np.uint8)
+        return self._scratch[:nbytes].view(dtype).reshape(count, size)
+
+    def _check_root(self, root: int) -> None:
+        if not 0 <= root < self.world_size:
+            raise InvalidArgumentError(f"root {root} is not a rank of 0..{self.world_size - 1}.")
+
+    @staticmethod
+    def _flat(operation: str, array: Array) -> Array:
+        if not isinstance(array, np.ndarray):
+            raise InvalidArgumentError(
+                f"{operation} takes a NumPy array, got {type(array).__name__}; "
+                "allgather_object and broadcast_object take any object."
+            )
+        if array.dtype not in DTYPES:
+            names = ", ".join(str(d) for d in DTYPES)
+            raise InvalidArgumentError(f"{operation} takes {names}, got {array.dtype}.")
+        if not array.flags.c_contiguous or not array.flags.writeable:
+            raise InvalidArgumentError(
+                f"{operation} works in place on a C-contiguous, writeable array; "
+                f"got shape {array.shape} with strides {array.strides}."
+            )
+        return array.reshape(-1)
+
+
+def _pickle(obj: Any) -> Array:
+    return np.frombuffer(pickle.dumps(obj, pickle.HIGHEST_PROTOCOL), np.uint8)
+
+
+def _size(array: Array | None) -> int:
+    return 0 if array is None else array.nbytes
+
+
+def _describe(header: bytes) -> str:
+    sequence, operation, dtype, tag, nbytes = _HEADER.unpack(header)
+    if operation >= len(_OPERATIONS) or dtype > len(DTYPES):
+        return f"no known operation (header {header.hex()})"
+    name = _OPERATIONS[operation]
+    if name == "leave":
+        return f"call {sequence}: stopping with exit code {tag}"
+    if name == "barrier":
+        return f"call {sequence}: barrier"
+    if name == "broadcast_object" or name == "allgather_object":
+        return f"call {sequence}: {name}" + (f" from rank {tag}" if "broad" in name else "")
+    label = {"broadcast": "root", "reduce_tree": "shards and bucket"}.get(name, "bucket")
+    return f"call {sequence}: {name} of {nbytes} bytes {DTYPES[dtype - 1]}, {label} {tag}"

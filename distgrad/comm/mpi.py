@@ -1,0 +1,150 @@
+"""The MPI transport: point-to-point messages through mpi4py, polled, with a deadline.
+
+A blocking MPI receive has no deadline and spins at full speed; here every wait tests nonblocking
+requests, yields the core, and after a while sleeps, so that more ranks than cores get on well.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any, cast
+
+from distgrad.comm.transport import Buffer, Deadline, Request, Transport, as_bytes
+from distgrad.core.errors import MissingExtraError, PeerLostError
+
+INSTALL = "pip install 'distgrad[mpich]'"
+
+_TAG = 25703  # "dg": keeps our messages apart from those that a user's script sends itself
+_CHUNK_BYTES = 1 << 30  # counts in MPI are 32-bit integers in older libraries
+_SPINS = 1000
+_SHORT_SLEEP, _LONG_SLEEP = 20e-6, 1e-3
+
+# Transfers that an error left unfinished: MPI may still use their buffers, so these stay alive.
+_abandoned: list[_MPIRequest] = []
+
+
+class _MPIRequest(Request):
+    """One transfer as one or more MPI requests, in chunks of at most _CHUNK_BYTES."""
+
+    def __init__(self, peer: int, buffer: Buffer, parts: list[Any]) -> None:
+        super().__init__(peer, buffer)
+        self.parts = parts
+
+
+class MPITransport(Transport):
+    """The ranks of an MPI communicator.
+
+    Args:
+        comm: an ``mpi4py.MPI.Comm``; None means COMM_WORLD.
+        expected_size: how many ranks the launcher's environment variables promise, or None.
+        started_by: whose variables they are, such as ``"Open MPI"``.
+
+    Raises:
+        MissingExtraError: mpi4py or an MPI library is missing, or the library belongs to another
+            MPI family than the launcher, so that each rank would be a world of its own.
+    """
+
+    def __init__(
+        self, comm: Any = None, *, expected_size: int | None = None, started_by: str = "mpirun"
+    ) -> None:
+        self._mpi = mpi = load_mpi()
+        self._comm = mpi.COMM_WORLD if comm is None else comm
+        self.rank = self._comm.Get_rank()
+        self.world_size = self._comm.Get_size()
+        self._closed = False
+        self._posted: set[_MPIRequest] = set()
+        if comm is None and expected_size not in (None, self.world_size):
+            raise MissingExtraError(
+                f"{started_by} started {expected_size} ranks, but the MPI library of mpi4py "
+                f"({library_version()}) sees {self.world_size}: two MPI families are mixed. "
+                f"Start the job with the mpirun of that library (with {INSTALL} it lies beside "
+                f"{sys.executable}); under Slurm try srun --mpi=pmix or --mpi=pmi2."
+            )
+
+    def isend(self, dest: int, buffer: Buffer) -> Request:
+        return self._post(self._comm.Isend, dest, buffer)
+
+    def irecv(self, source: int, buffer: Buffer) -> Request:
+        return self._post(self._comm.Irecv, source, buffer)
+
+    def wait(self, requests: Sequence[Request], deadline: Deadline) -> None:
+        posted = cast("Sequence[_MPIRequest]", requests)
+        parts = [part for request in posted for part in request.parts]
+        test_all = self._mpi.Request.Testall
+        spins, pause = 0, _SHORT_SLEEP
+        try:
+            while not test_all(parts):
+                spins += 1
+                if spins < _SPINS:
+                    _yield_core()
+                    continue
+                if deadline.left() == 0.0:
+                    self._give_up(posted, deadline)
+                time.sleep(pause)
+                pause = min(2 * pause, _LONG_SLEEP)
+        except self._mpi.Exception as error:
+            raise PeerLostError(
+                f"rank {self.rank}: MPI failed in {deadline.operation}: {error}"
+            ) from None
+        self._posted.difference_update(posted)
+
+    def abort(self, code: int, reason: str) -> None:
+        self._mpi.COMM_WORLD.Abort(code)
+
+    def close(self) -> None:
+        # Nothing to release: the communicator is MPI's own, and mpi4py finalizes MPI at exit.
+        self._closed = True
+        _abandoned.extend(self._posted)
+        self._posted.clear()
+
+    def _post(self, call: Any, peer: int, buffer: Buffer) -> Request:
+        if self._closed:
+            raise PeerLostError(f"rank {self.rank}: this transport is closed.")
+        data = as_bytes(buffer)
+        starts = range(0, data.size, _CHUNK_BYTES)
+        byte = self._mpi.BYTE
+        parts = [call([data[i : i + _CHUNK_BYTES], byte], peer, _TAG) for i in starts]
+        request = _MPIRequest(peer, buffer, parts)
+        self._posted.add(request)
+        return request
+
+    def _give_up(self, posted: Sequence[_MPIRequest], deadline: Deadline) -> None:
+        test_all = self._mpi.Request.Testall
+        pending = [request.peer for request in posted if not test_all(request.parts)]
+        if pending:
+            deadline.expire(self.rank, pending)
+
+
+def load_mpi() -> Any:
+    """The module ``mpi4py.MPI``, initialised with threads allowed where the library can."""
+    try:
+        import mpi4py
+
+        mpi4py.rc.thread_level = "multiple"
+        with warnings.catch_warnings():
+            # It suspects two mixed MPI families, for which the transport raises an error.
+            warnings.filterwarnings("ignore", message="suspicious MPI execution environment")
+            from mpi4py import MPI
+    except (ImportError, RuntimeError, OSError) as error:
+        raise MissingExtraError(
+            f"the mpi launcher needs mpi4py and an MPI library ({error}): {INSTALL}"
+        ) from None
+    return MPI
+
+
+def library_version() -> str:
+    """First line of what the MPI library says of itself, such as ``MPICH Version: 5.0.2``."""
+    text: str = load_mpi().Get_library_version()
+    return " ".join(text.strip().splitlines()[0].split())
+
+
+if hasattr(os, "sched_yield"):
+    _yield_core = os.sched_yield
+else:
+
+    def _yield_core() -> None:
+        time.sleep(0)

@@ -1,0 +1,110 @@
+"""What a transport is: bytes between pairs of ranks, with a deadline on every wait.
+
+The communicator's algorithms need only five verbs: ``isend`` and ``irecv`` post a transfer,
+``wait`` completes any number of them together (so that an exchange in which everyone sends to
+everyone cannot deadlock), ``abort`` ends the whole world and ``close`` ends this rank's part.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from distgrad.core.errors import PeerLostError
+
+Buffer = npt.NDArray[Any]
+
+
+class Deadline:
+    """The time limit of one operation: which one it is, since when, and how long it may take.
+
+    Args:
+        operation: name for the error message, such as ``"allreduce"``.
+        seconds: time from now until the operation is given up.
+    """
+
+    def __init__(self, operation: str, seconds: float) -> None:
+        self.operation = operation
+        self.seconds = seconds
+        self._start = time.monotonic()
+
+    def left(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self._start + self.seconds - time.monotonic())
+
+    def expire(self, rank: int, peers: Iterable[int]) -> NoReturn:
+        """Raises the PeerLostError that names this rank, the peers waited for and the operation."""
+        waited = time.monotonic() - self._start
+        raise PeerLostError(
+            f"rank {rank} waited {waited:.1f} s for {name_ranks(peers)} in {self.operation} "
+            f"(limit {self.seconds:g} s): dead, frozen, or busy elsewhere. "
+            "If it was only busy, allow it more time."
+        )
+
+
+class Request:
+    """One posted transfer; it keeps its buffer alive. Transports add what they need to it."""
+
+    def __init__(self, peer: int, buffer: Buffer) -> None:
+        self.peer = peer
+        self.buffer = buffer
+
+
+class Transport(ABC):
+    """Moves contiguous arrays as bytes between ranks.
+
+    Transfers between one pair of ranks arrive in the order in which they were posted, and a
+    receive names exactly the number of bytes that the peer sends. An array without bytes is never
+    sent. A buffer belongs to the transport from the post to the end of the ``wait``. One thread at
+    a time uses a transport.
+    """
+
+    rank: int
+    world_size: int
+
+    @abstractmethod
+    def isend(self, dest: int, buffer: Buffer) -> Request:
+        """Posts a send and returns at once, whether or not the peer is ready."""
+
+    @abstractmethod
+    def irecv(self, source: int, buffer: Buffer) -> Request:
+        """Posts a receive into ``buffer`` and returns at once."""
+
+    @abstractmethod
+    def wait(self, requests: Sequence[Request], deadline: Deadline) -> None:
+        """Completes all ``requests``, or raises PeerLostError by the deadline at the latest."""
+
+    @abstractmethod
+    def abort(self, code: int, reason: str) -> None:
+        """Ends every rank of the world now: processes exit with ``code``, threads raise."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends this rank's part at once, without waiting for anyone; further calls do nothing.
+
+        A peer that still waits for this rank raises as soon as the transport can tell.
+        """
+
+    def send(self, dest: int, buffer: Buffer, deadline: Deadline) -> None:
+        """Sends one buffer and waits for it."""
+        self.wait([self.isend(dest, buffer)], deadline)
+
+    def recv(self, source: int, buffer: Buffer, deadline: Deadline) -> None:
+        """Receives one buffer and waits for it."""
+        self.wait([self.irecv(source, buffer)], deadline)
+
+
+def as_bytes(buffer: Buffer) -> npt.NDArray[np.uint8]:
+    """The memory of a C-contiguous array as a flat uint8 view."""
+    return buffer.reshape(-1).view(np.uint8)
+
+
+def name_ranks(ranks: Iterable[int]) -> str:
+    """``rank 3`` or ``ranks 1, 2``, for messages."""
+    listed = sorted(set(ranks))
+    return ("rank " if len(listed) == 1 else "ranks ") + ", ".join(map(str, listed))

@@ -1,0 +1,222 @@
+"""The canonical sum: virtual shards are added in one fixed binary tree, whoever holds them.
+
+Floating point addition depends on its order. Here the order is that of a binary tree over the
+virtual shards, so that a sum has the same bits for every division of the shards among workers.
+Node ``(level, index)`` stands for the shards ``[index * 2**level, (index + 1) * 2**level)``.
+A missing leaf (an empty shard, or an index past the last one) is skipped, not added as zeros:
+a node with one child that exists is that child.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distgrad.core.errors import InvalidArgumentError, UsageError
+
+Node = tuple[int, int]
+Array = npt.NDArray[Any]
+
+
+def worker_shards(virtual_shards: int, rank: int, world_size: int) -> range:
+    """The contiguous, balanced range of virtual shards that one worker runs.
+
+    Raises:
+        UsageError: there are more workers than virtual shards.
+    """
+    if world_size > virtual_shards:
+        raise UsageError(
+            f"{world_size} workers cannot share {virtual_shards} virtual shards: "
+            f"use at most {virtual_shards} workers, or raise parallel.virtual_shards."
+        )
+    start, stop = (virtual_shards * r // world_size for r in (rank, rank + 1))
+    return range(start, stop)
+
+
+class ShardTree:
+    """The shape of one sum: the tree over ``virtual_shards`` leaves of which some are present.
+
+    Args:
+        virtual_shards: number of leaves, V.
+        present: indices of the shards that take part, the same on every rank.
+    """
+
+    def __init__(self, virtual_shards: int, present: Iterable[int]) -> None:
+        self.virtual_shards = virtual_shards
+        self.present = tuple(sorted(set(present)))
+        if not self.present:
+            raise InvalidArgumentError("no virtual shard is present: there is nothing to add.")
+        if self.present[0] < 0 or self.present[-1] >= virtual_shards:
+            raise InvalidArgumentError(
+                f"present shards {self.present} must lie in [0, {virtual_shards})."
+            )
+        self.root: Node = ((virtual_shards - 1).bit_length(), 0)
+        self._leaves = _bits(self.present)
+        self._maximal: dict[range, tuple[Node, ...]] = {}
+
+    def exists(self, node: Node) -> bool:
+        """Whether any shard under ``node`` is present."""
+        return self._under(node) != 0
+
+    def maximal(self, shards: range) -> tuple[Node, ...]:
+        """The largest subtrees that a worker with these shards can add alone, in tree order.
+
+        A node is complete for a worker when every *present* shard under it is the worker's (and
+        there is one); it is maximal when its parent is not complete. Missing shards belong to
+        nobody and never stand in the way.
+        """
+        if shards not in self._maximal:
+            own = _bits(shards)
+            self._maximal[shards] = tuple(self._collect(self.root, own))
+        return self._maximal[shards]
+
+    def combine(self, partials: Mapping[Node, Array], out: Array) -> None:
+        """Adds the partials of all ranks in tree order into ``out``.
+
+        The partials are used as scratch memory; ``out`` must be none of them. Together they must
+        cover every present shard once, as the ``maximal`` nodes of all ranks do.
+        """
+        self._sum(self.root, partials, out)
+
+    def fingerprint(self) -> int:
+        """16 bits that tell this tree from one over other shards."""
+        return zlib.crc32(repr((self.virtual_shards, self.present)).encode()) & 0xFFFF
+
+    def _under(self, node: Node) -> int:
+        level, index = node
+        return (self._leaves >> (index << level)) & ((1 << (1 << level)) - 1)
+
+    def _collect(self, node: Node, own: int) -> list[Node]:
+        level, index = node
+        present = self._under(node)
+        mine = present & (own >> (index << level))
+        if not mine:
+            return []
+        if mine == present:
+            return [node]
+        left, right = _children(node)
+        return self._collect(left, own) + self._collect(right, own)
+
+    def _sum(self, node: Node, partials: Mapping[Node, Array], out: Array | None) -> Array:
+        """The sum under ``node``; it lies in ``out`` where one is given."""
+        if node in partials:
+            if out is None:
+                return partials[node]
+            np.copyto(out, partials[node])
+            return out
+        if node[0] == 0:
+            raise InvalidArgumentError(f"no partial sum holds virtual shard {node[1]}.")
+        left, right = _children(node)
+        if not self.exists(right):
+            return self._sum(left, partials, out)
+        if not self.exists(left):
+            return self._sum(right, partials, out)
+        a, b = self._sum(left, partials, None), self._sum(right, partials, None)
+        return np.add(a, b, out=a if out is None else out)
+
+
+@lru_cache(maxsize=64)
+def shard_tree(virtual_shards: int, present: tuple[int, ...]) -> ShardTree:
+    """The ShardTree of these shards; kept, since nearly every step has the same one."""
+    return ShardTree(virtual_shards, present)
+
+
+class TreeSum:
+    """One worker's part of a sum over virtual shards: arrays go in, complete subtrees come out.
+
+    ``start(present)``; then per shard ``buffer()``, fill it, ``push(shard, array)``; then
+    ``Communicator.reduce_tree``, which leaves the TreeSum empty again. A pushed shard is merged
+    at once with every sibling subtree that is complete, so that shards pushed in order need
+    O(log V) arrays. They are allocated at first use and kept. Without ``start`` all shards count
+    as present.
+
+    Args:
+        virtual_shards: number of leaves of the tree, V.
+        size: number of elements of each vector.
+        dtype: element type of the vectors.
+    """
+
+    def __init__(self, virtual_shards: int, size: int, dtype: npt.DTypeLike = np.float32) -> None:
+        self.virtual_shards = virtual_shards
+        self.size = size
+        self.dtype = np.dtype(dtype)
+        self.tree = shard_tree(virtual_shards, tuple(range(virtual_shards)))
+        self.allocated = 0
+        self._free: list[Array] = []
+        self._held: dict[Node, Array] = {}
+        self._pushed: set[int] = set()
+
+    def start(self, present_shards: Iterable[int]) -> None:
+        """Begins a new sum over the shards present in the whole world, not only this worker's.
+
+        Every rank must give the same shards: they decide which nodes of the tree exist.
+        """
+        self.reset()
+        self.tree = shard_tree(self.virtual_shards, tuple(sorted(set(present_shards))))
+
+    def buffer(self) -> Array:
+        """A free array, ``(size,)``, with arbitrary contents, to be filled and pushed."""
+        if self._free:
+            return self._free.pop()
+        self.allocated += 1
+        return np.empty(self.size, self.dtype)
+
+    def push(self, shard_index: int, array: Array) -> None:
+        """Takes over ``array`` as the value of one shard and merges what is complete.
+
+        Raises:
+            InvalidArgumentError: the shard is not present or was pushed before, or the array is
+                not a contiguous ``(size,)`` array of this dtype.
+        """
+        if not 0 <= shard_index < self.virtual_shards or not self.tree.exists((0, shard_index)):
+            raise InvalidArgumentError(
+                f"shard {shard_index} is not among the present ones {self.tree.present}."
+            )
+        if shard_index in self._pushed:
+            raise InvalidArgumentError(f"shard {shard_index} was pushed twice.")
+        if array.shape != (self.size,) or array.dtype != self.dtype or not array.flags.c_contiguous:
+            raise InvalidArgumentError(
+                f"push takes a contiguous ({self.size},) array of {self.dtype}, "
+                f"got {array.shape} of {array.dtype}."
+            )
+        self._pushed.add(shard_index)
+        node: Node = (0, shard_index)
+        while node != self.tree.root:
+            level, index = node
+            sibling = (level, index ^ 1)
+            if self.tree.exists(sibling):
+                if sibling not in self._held:
+                    break
+                other = self._held.pop(sibling)
+                left, right = (other, array) if index % 2 else (array, other)
+                array = np.add(left, right, out=left)
+                self._free.append(right)
+            node = (level + 1, index // 2)
+        self._held[node] = array
+
+    def partials(self) -> dict[Node, Array]:
+        """The maximal complete subtrees of the shards pushed so far."""
+        return dict(self._held)
+
+    def reset(self) -> None:
+        """Forgets every shard and takes the arrays back for the next sum."""
+        self._free.extend(self._held.values())
+        self._held.clear()
+        self._pushed.clear()
+
+
+def _children(node: Node) -> tuple[Node, Node]:
+    level, index = node
+    return (level - 1, 2 * index), (level - 1, 2 * index + 1)
+
+
+def _bits(indices: Iterable[int]) -> int:
+    mask = 0
+    for index in indices:
+        mask |= 1 << index
+    return mask

@@ -1,0 +1,313 @@
+"""The schema of a job: every section, key and default. `load` is how a job is read.
+
+All mistakes of a job are reported at once, each at its line or at the override that made it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import isclass
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from distgrad.config import constructors
+from distgrad.config.document import Document, Path, dump
+from distgrad.config.errors import did_you_mean, listing, show
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A part of a job: unknown keys are errors, and text is never taken for a number."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Constructed(Section):
+    """``{type: Name, **keywords}``: an object of `distgrad.keras`, its keys those of its class."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+
+
+class Digits(Section):
+    """1,797 handwritten digits of 8 x 8 pixels; they come with the package."""
+
+    source: Literal["digits"]
+    test_fraction: Fraction = 0.2
+    """The part of the samples, drawn by the seed, that is held out for the test."""
+
+
+class Mnist(Section):
+    """70,000 handwritten digits of 28 x 28 pixels, from the Keras cache or downloaded to it."""
+
+    source: Literal["mnist"]
+    path: str | None = None
+    """The file; without it `~/.keras/datasets/mnist.npz`."""
+
+
+class Npz(Section):
+    """Your own arrays: `x_train, y_train, x_test, y_test`, or `x, y`, in one file."""
+
+    source: Literal["npz"]
+    path: str
+    """The file, from the folder where the command is given."""
+    test_fraction: Fraction = 0.2
+    """The part of `x, y`, drawn by the seed, that is held out for the test."""
+
+
+Data = Digits | Mnist | Npz
+
+
+class Layer(Constructed):
+    """One layer, by the name and the keywords of its class."""
+
+
+class Optimizer(Constructed):
+    """The optimizer, by the name and the keywords of its class."""
+
+
+class Model(Section):
+    """A stack of layers."""
+
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1)]
+
+
+class Train(Section):
+    """How long, and in which batches."""
+
+    epochs: Count = 1
+    global_batch_size: Count = 32
+    """Samples per step, over all workers together."""
+    shuffle: bool = True
+    """Whether each epoch visits the samples in an order of its own."""
+
+
+class Parallel(Section):
+    """Who does the work."""
+
+    launcher: Literal["local", "mpi", "ray"] = "local"
+    workers: Count = 1
+    virtual_shards: Count | None = None
+    """Parts that each batch is cut into: the same bits for any number of workers up to it."""
+    threads_per_worker: Count = 1
+    """BLAS threads of one worker."""
+
+    @field_validator("virtual_shards")
+    @classmethod
+    def _one_or_more_each(cls, shards: int | None, info: ValidationInfo) -> int | None:
+        workers = info.data.get("workers")  # none where it is wrong by itself
+        if shards is not None and workers is not None and workers > shards:
+            raise PydanticCustomError(
+                "too_many_workers",
+                f"{workers} workers are more than the {shards} virtual shards; "
+                f"use at most {shards} workers, or raise parallel.virtual_shards",
+            )
+        return shards
+
+
+class Checkpoint(Section):
+    """When the run is saved; its end always is."""
+
+    every_steps: Annotated[int, Field(ge=0)] | None = None
+    """Steps between two commits; null or 0: only at the end."""
+    keep_last: Annotated[int, Field(ge=2)] = 3
+    """Commits that are kept: two or more, so that a damaged one is never the last."""
+
+
+class Config(Section):
+    """A training job, as a YAML file holds it."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Names the run: letters, digits, '-', '_' and '.'."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Decides the split, the weights, the order of samples and the dropout."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    data: Annotated[Data, Field(discriminator="source")]
+    model: Model
+    loss: str | None
+    """The name of a loss; null for a model whose layers add their own."""
+    metrics: tuple[str, ...] = ()
+    optimizer: Optimizer
+    train: Train = Train()
+    parallel: Parallel = Parallel()
+    checkpoint: Checkpoint = Checkpoint()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists and scalars, every default filled in."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """The job as YAML, every default filled in; loading it gives an equal Config."""
+        return dump(self.to_dict())
+
+
+def validate(document: Document) -> Config:
+    """A document as a Config. Raises ConfigError with every problem, those of reading included."""
+    if not isinstance(document.value, dict):
+        what = "is empty" if document.value is None else "is not a list of `key: value` lines"
+        document.complain((), f"the job {what}; configs/digits.yaml shows what one looks like")
+        document.raise_problems()
+    config = None
+    found: list[tuple[Path, str]] = []
+    try:
+        config = Config.model_validate_json(json.dumps(document.value))
+    except ValidationError as error:
+        found += filter(None, (_translated(detail, document.value) for detail in error.errors()))
+    found += _check_constructors(document.value)
+    for path, message in _without_echoes(found):
+        document.complain(path, message)
+    document.raise_problems()
+    assert config is not None  # it is missing only where there were problems
+    return _resolved(config)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a job file, for editors: layer keys come from the constructors."""
+    schema = Config.model_json_schema()
+    definitions = schema["$defs"]
+    definitions["Layer"] = constructors.schema("layer")
+    definitions["Optimizer"] = constructors.schema("optimizer")
+    loss, metrics = schema["properties"]["loss"], schema["properties"]["metrics"]
+    # Other spellings, such as the name of the class, are right, too.
+    loss["anyOf"].insert(0, {"enum": constructors.names("loss")})
+    metrics["items"] = {"anyOf": [{"enum": constructors.names("metric")}, {"type": "string"}]}
+    schema["properties"]["base"] = {
+        "type": "string",
+        "description": "Another job file, from this file's folder, that this one changes.",
+    }
+    # A job with a base may leave out what the base has.
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["base"]}]
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **schema}
+
+
+def _without_echoes(found: list[tuple[Path, str]]) -> list[tuple[Path, str]]:
+    """The problems, less the required keys that are missing because they are misspelt."""
+    meant = {(path[:-1], message.rpartition("did you mean ")[2]) for path, message in found}
+    missing = "required key is missing"
+    return [
+        (path, message)
+        for path, message in found
+        if not (path and message.startswith(missing) and (path[:-1], f"{path[-1]}?") in meant)
+    ]
+
+
+def _resolved(config: Config) -> Config:
+    """The config with the defaults of its layers and its optimizer filled in."""
+    layers = [constructors.resolve("layer", layer.model_dump()) for layer in config.model.layers]
+    optimizer = constructors.resolve("optimizer", config.optimizer.model_dump())
+    return config.model_copy(
+        update={
+            "model": Model(layers=tuple(Layer(**layer) for layer in layers)),
+            "optimizer": Optimizer(**optimizer),
+        }
+    )
+
+
+def _check_constructors(job: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Problems with layers, optimizer, loss and metrics that only their classes know."""
+    model = job.get("model")
+    layers = model.get("layers") if isinstance(model, dict) else None
+    taken: list[Any] = []
+    for index, layer in enumerate(layers if isinstance(layers, list) else []):
+        if isinstance(layer, dict):
+            for path, message in constructors.check("layer", layer):
+                yield ("model", "layers", index, *path), message
+            name = layer.get("name")
+            if name is not None and name in taken:
+                yield ("model", "layers", index, "name"), "another layer has this name already"
+            taken.append(name)
+    if isinstance(job.get("optimizer"), dict):
+        for path, message in constructors.check("optimizer", job["optimizer"]):
+            yield ("optimizer", *path), message
+    named: list[tuple[Path, constructors.Kind, Any]] = [(("loss",), "loss", job.get("loss"))]
+    metrics = job.get("metrics")
+    for index, metric in enumerate(metrics if isinstance(metrics, list) else []):
+        named.append((("metrics", index), "metric", metric))
+    for place, kind, name in named:
+        wrong = constructors.check_name(kind, name) if isinstance(name, str) else None
+        if wrong:
+            yield place, wrong
+
+
+_SOURCES: dict[str, type[Section]] = {
+    get_args(cls.model_fields["source"].annotation)[0]: cls for cls in get_args(Data)
+}
+
+_WORDS = {
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+    "model_type": "must be a section of `key: value` lines",
+    "dict_type": "must be a section of `key: value` lines",
+    "string_pattern_mismatch": "must hold only letters, digits, '-', '_' and '.', "
+    "and begin with a letter or a digit",
+}
+
+
+def _translated(detail: ErrorDetails, job: Mapping[str, Any]) -> tuple[Path, str] | None:
+    """A pydantic error as a path in the job and a message in the words of the job."""
+    path, kind, context = detail["loc"], detail["type"], detail.get("ctx", {})
+    if path[:1] == ("data",) and len(path) > 1:
+        path = ("data", *path[2:])  # pydantic puts the chosen source in between
+    if kind == "missing":
+        return path, "required key is missing"
+    if kind == "extra_forbidden":
+        return path, "unknown key" + _hint(str(path[-1]), path[:-1], job)
+    if kind == "too_many_workers":
+        return ("parallel", "workers"), detail["msg"]
+    if kind == "union_tag_not_found":
+        return (*path, "source"), f"required key is missing; there are {listing(_SOURCES)}"
+    if kind == "union_tag_invalid":
+        tag = context["tag"]
+        hint = did_you_mean(tag, _SOURCES) or f"; there are {listing(_SOURCES)}"
+        return (*path, "source"), f"unknown data source {tag}{hint}"
+    value: Any = job
+    for key in path:
+        value = value[key]
+    if kind == "too_short":
+        # pydantic says so, too, where every item is wrong for another reason.
+        return None if value else (path, "must have at least one entry")
+    words = _WORDS.get(kind, detail["msg"].replace("Input should be", "must be"))
+    return path, f"{words}, got {show(value)}"
+
+
+def _hint(key: str, section: Path, job: Mapping[str, Any]) -> str:
+    """What an unknown key probably means: one of its section, or one of another section."""
+    known = _keys_of(section, job)
+    hint = did_you_mean(key, known)
+    if hint:
+        return hint
+    for name in Config.model_fields:
+        hint = did_you_mean(key, _keys_of((name,), job), f"{name}.")
+        if hint:
+            return hint
+    return f"; the keys here are {listing(known)}"
+
+
+def _keys_of(section: Path, job: Mapping[str, Any]) -> Sequence[str]:
+    """The keys that may stand in a section; none where that is not yet decided."""
+    if not section:
+        return list(Config.model_fields)
+    if section == ("data",):
+        source = _SOURCES.get(_name_in(job, "data", "source"))
+        return list(source.model_fields) if source else []
+    if section == ("optimizer",):
+        return constructors.key_names("optimizer", _name_in(job, "optimizer", "type"))
+    cls: Any = Config.model_fields[str(section[0])].annotation
+    return list(cls.model_fields) if isclass(cls) and issubclass(cls, Section) else []
+
+
+def _name_in(job: Mapping[str, Any], section: str, key: str) -> str:
+    value = job.get(section)
+    name = value.get(key) if isinstance(value, dict) else None
+    return name if isinstance(name, str) else ""

@@ -1,0 +1,1 @@
+"""Tensors, variables, primitives and the tape: everything else is built from these."""

@@ -1,0 +1,224 @@
+"""From what a caller passes to what a kernel takes: backends, conversion, dtype rules.
+
+Dtypes are never promoted between tensors. Python numbers are weak: they take the dtype of the
+tensor beside them and reach the kernel as Python numbers. Arrays and lists beside a tensor are
+converted to its dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.backend.base import Backend
+from distgrad.backend.numpy import backend as numpy_backend
+from distgrad.core.dtypes import as_dtype
+from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.tensor import Tensor
+
+backends: dict[type, Backend] = {np.ndarray: numpy_backend}
+arrays = frozenset(backends)
+# The namespace of the only backend there is; None once a second one has been registered.
+only_namespace: Any = np
+
+
+def backend_of(array: Any) -> Backend:
+    """The backend of an array; the default one for anything else."""
+    return backends.get(type(array), numpy_backend)
+
+
+def namespace(data: Sequence[Any]) -> Any:
+    """The array namespace that the arrays among ``data`` belong to."""
+    for item in data:
+        backend = backends.get(type(item))
+        if backend is not None:
+            return backend.xp
+    return numpy_backend.xp
+
+
+def as_tensor(value: Any, dtype: Any = None, like: np.dtype | None = None) -> Tensor:
+    """``value`` as a Tensor: tensors pass through, a variable is read, the rest is copied in.
+
+    ``dtype`` is demanded; ``like`` is the dtype of a tensor beside it, to which arrays are cast.
+    Raises TypeError where a Python value cannot hold in ``dtype`` without loss of its kind, and
+    ValueError for None, ragged nests, objects, or a tensor of another dtype.
+    """
+    if type(value) is Tensor:
+        tensor = value
+    elif hasattr(value, "_read"):
+        tensor = value._read()
+    elif like is not None and isinstance(value, (np.ndarray, np.generic)):
+        return Tensor(numpy_backend.asarray(value, like))
+    else:
+        return Tensor(numpy_backend.asarray(_to_array(value, dtype if dtype is not None else like)))
+    if dtype is not None and tensor._data.dtype != as_dtype(dtype).numpy_dtype:
+        raise ValueError(
+            f"a {tensor.dtype.name} tensor cannot be converted to {as_dtype(dtype).name}; use cast"
+        )
+    return tensor
+
+
+def _to_array(value: Any, dtype: Any) -> np.ndarray:
+    wanted = None if dtype is None else as_dtype(dtype).numpy_dtype
+    if value is None:
+        raise ValueError("None cannot be converted to a tensor")
+    if isinstance(value, (np.ndarray, np.generic)):
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufc":
+            raise ValueError(f"an array of dtype {array.dtype} cannot be converted to a tensor")
+        return array if wanted is None else array.astype(wanted)
+    if isinstance(value, (list, tuple)):
+        value = _host(value)
+    elif hasattr(value, "__array__"):
+        array = np.asarray(value)
+        return array if wanted is None else array.astype(wanted)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{value!r} cannot be converted to a tensor: {error}") from None
+    kind = array.dtype.kind
+    if array.size == 0 and wanted is None:
+        return array.astype(np.float32)
+    if wanted is None:
+        return _default(array, value)
+    if kind not in "biufc":
+        raise TypeError(f"{value!r} cannot be converted to {wanted}")
+    if array.size and (
+        (kind == "f" and wanted.kind in "biu")
+        or (kind == "c" and wanted.kind != "c")
+        or (kind in "iu" and wanted.kind == "b")
+        or (kind == "b" and wanted.kind != "b")
+    ):
+        raise TypeError(f"{value!r} cannot be converted to {wanted} without loss; use cast")
+    return _checked(array, wanted, value)
+
+
+def _host(value: Any) -> Any:
+    """Nested lists with the tensors and variables in them read to the host."""
+    if isinstance(value, (list, tuple)):
+        return [_host(item) for item in value]
+    if type(value) is Tensor or hasattr(value, "_read"):
+        return as_tensor(value)._host()
+    return value
+
+
+def _default(array: np.ndarray, value: Any) -> np.ndarray:
+    kind = array.dtype.kind
+    if kind == "f" and not _holds_numpy(value):
+        return _checked(array, np.dtype(np.float32), value)
+    if kind == "c" and not _holds_numpy(value):
+        return array.astype(np.complex128)
+    if kind == "i" and not _holds_numpy(value):
+        small = array.size == 0 or (array.min() >= -(2**31) and array.max() < 2**31)
+        return array.astype(np.int32 if small else np.int64)
+    if kind in "biufc":
+        return array
+    raise ValueError(f"{value!r} cannot be converted to a tensor")
+
+
+def _holds_numpy(value: Any) -> bool:
+    while isinstance(value, (list, tuple)) and value:
+        value = value[0]
+    return isinstance(value, (np.ndarray, np.generic))
+
+
+def _checked(array: np.ndarray, wanted: np.dtype, value: Any) -> np.ndarray:
+    if wanted.kind in "iu" and array.dtype.kind in "iu" and array.size:
+        limits = np.iinfo(wanted)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise ValueError(f"{value!r} does not fit in {wanted}")
+    result = array.astype(wanted)
+    floats = wanted.kind == "f" and array.dtype.kind == "f"
+    if floats and np.any(np.isinf(result) & ~np.isinf(array)):
+        raise ValueError(f"{value!r} does not fit in {wanted}")
+    return result
+
+
+_NUMBERS = (bool, int, float, complex)
+
+
+def convert(primitive: Any, args: tuple) -> list:
+    """The arguments of a primitive as tensors of one dtype and weak Python numbers."""
+    match = primitive.match
+    if match is None:
+        args = match_dtypes(primitive.name, args)  # type: ignore[assignment]
+    else:
+        args = [a if type(a) is Tensor or i in match else as_tensor(a) for i, a in enumerate(args)]  # type: ignore[assignment]
+        if match:
+            peers = match_dtypes(primitive.name, [args[i] for i in match])
+            for position, value in zip(match, peers, strict=True):
+                args[position] = value  # type: ignore[index]
+    if primitive.kinds is not None and args:
+        first = args[match[0] if match else 0]
+        if type(first) is not Tensor:
+            first = next(a for a in args if type(a) is Tensor)
+        if first._data.dtype.kind not in primitive.kinds:
+            raise InvalidArgumentError(
+                f"{primitive.name} does not take {first.dtype.name} tensors; use cast"
+            )
+    return args  # type: ignore[return-value]
+
+
+def match_dtypes(name: str, args: Sequence[Any]) -> list:
+    """Tensors of one dtype; Python numbers stay as they are where a tensor stands beside them.
+
+    Raises InvalidArgumentError where two tensors differ in dtype, or a Python float meets an
+    integer tensor.
+    """
+    result = [a._read() if hasattr(a, "_read") else a for a in args]
+    dtype = None
+    for value in result:
+        if type(value) is Tensor:
+            if dtype is None:
+                dtype = value._data.dtype
+            elif value._data.dtype != dtype:
+                raise InvalidArgumentError(
+                    f"{name}: tensors of {dtype} and {value._data.dtype} do not mix; use cast"
+                )
+    if dtype is None:
+        return _match_untyped(result)
+    for i, value in enumerate(result):
+        if type(value) is Tensor:
+            continue
+        if type(value) in _NUMBERS:
+            result[i] = weak(name, value, dtype)
+        else:
+            result[i] = as_tensor(value, like=dtype)
+    return result
+
+
+# Python numbers of several kinds, and no tensor: the widest kind wins.
+_WEAK_ORDER = {"bool": 0, "int32": 1, "int64": 2, "float32": 3}
+
+
+def _match_untyped(args: list) -> list:
+    """No tensor among them: the first array sets the dtype, else Python's own rules do."""
+    for value in args:
+        if isinstance(value, (np.ndarray, np.generic)):
+            return [as_tensor(v, like=np.asarray(value).dtype) for v in args]
+    tensors = [as_tensor(v) for v in args]
+    widest = max((t._data.dtype for t in tensors), key=lambda d: _WEAK_ORDER.get(d.name, 9))
+    return [t if t._data.dtype == widest else Tensor(t._data.astype(widest)) for t in tensors]
+
+
+def weak(name: str, value: Any, dtype: np.dtype) -> Any:
+    """A Python number beside a tensor of ``dtype``: the same number, of the tensor's kind."""
+    kind = dtype.kind
+    if kind == "f":
+        if type(value) is complex:
+            raise InvalidArgumentError(f"{name}: {value!r} does not mix with {dtype}; use cast")
+        return float(value)
+    if kind == "c":
+        return value
+    if kind == "b":
+        if type(value) is not bool:
+            raise InvalidArgumentError(f"{name}: {value!r} does not mix with {dtype}; use cast")
+        return value
+    if type(value) in (float, complex):
+        raise InvalidArgumentError(f"{name}: {value!r} does not mix with {dtype}; use cast")
+    limits = np.iinfo(dtype)
+    if not limits.min <= value <= limits.max:
+        raise InvalidArgumentError(f"{name}: {value!r} does not fit in {dtype}")
+    return int(value)

@@ -1,0 +1,160 @@
+"""Element types and shapes, as a TensorFlow user knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+
+class DType:
+    """An element type: equals its name, its NumPy dtype and itself."""
+
+    __slots__ = ("as_numpy_dtype", "name", "numpy_dtype")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.numpy_dtype = np.dtype(name)
+        self.as_numpy_dtype = self.numpy_dtype.type
+
+    @property
+    def is_floating(self) -> bool:
+        return self.numpy_dtype.kind == "f"
+
+    @property
+    def is_integer(self) -> bool:
+        return self.numpy_dtype.kind in "iu"
+
+    @property
+    def is_bool(self) -> bool:
+        return self.numpy_dtype.kind == "b"
+
+    @property
+    def is_complex(self) -> bool:
+        return self.numpy_dtype.kind == "c"
+
+    @property
+    def size(self) -> int:
+        """Bytes of one element."""
+        return self.numpy_dtype.itemsize
+
+    @property
+    def min(self) -> Any:
+        return _limits(self.numpy_dtype).min
+
+    @property
+    def max(self) -> Any:
+        return _limits(self.numpy_dtype).max
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, DType):
+            return self.name == other.name
+        try:
+            return other is not None and self.numpy_dtype == np.dtype(other)  # type: ignore[call-overload]
+        except TypeError:
+            return False
+
+    def __hash__(self) -> int:
+        return hash(self.numpy_dtype)
+
+    def __str__(self) -> str:
+        return f"<dtype: '{self.name}'>"
+
+    def __repr__(self) -> str:
+        return f"distgrad.{self.name}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_dtype, (self.name,)
+
+
+def _limits(dtype: np.dtype) -> Any:
+    return np.finfo(dtype) if dtype.kind in "fc" else np.iinfo(dtype)
+
+
+float16 = half = DType("float16")
+float32 = DType("float32")
+float64 = double = DType("float64")
+int8 = DType("int8")
+int16 = DType("int16")
+int32 = DType("int32")
+int64 = DType("int64")
+uint8 = DType("uint8")
+uint16 = DType("uint16")
+uint32 = DType("uint32")
+uint64 = DType("uint64")
+bool_ = DType("bool")
+complex64 = DType("complex64")
+complex128 = DType("complex128")
+
+_ALL = [
+    float16, float32, float64, int8, int16, int32, int64,
+    uint8, uint16, uint32, uint64, bool_, complex64, complex128,
+]  # fmt: skip
+_BY_NUMPY = {dtype.numpy_dtype: dtype for dtype in _ALL}
+
+
+def as_dtype(value: Any) -> DType:
+    """The DType for a name, a NumPy dtype, a Python type or a DType.
+
+    Raises TypeError for anything that is not an element type distgrad knows. A Python ``float``
+    is float32 and a Python ``int`` is int32, as in TensorFlow.
+    """
+    if isinstance(value, DType):
+        return value
+    if value is float:
+        return float32
+    if value is int:
+        return int32
+    try:
+        return _BY_NUMPY[np.dtype(value)]
+    except (TypeError, KeyError):
+        raise TypeError(
+            f"{value!r} is not an element type; use one of {', '.join(d.name for d in _ALL)}"
+        ) from None
+
+
+class TensorShape(tuple):
+    """A shape: a tuple of ints with TensorFlow's names for its rank and list form."""
+
+    __slots__ = ()
+
+    def __new__(cls, dims: Iterable[int] = ()) -> TensorShape:
+        return super().__new__(cls, dims)
+
+    @property
+    def rank(self) -> int:
+        return len(self)
+
+    ndims = rank
+
+    @property
+    def dims(self) -> list[int]:
+        return list(self)
+
+    def as_list(self) -> list[int]:
+        return list(self)
+
+    def num_elements(self) -> int:
+        return int(np.prod(self, dtype=np.int64))
+
+    def is_fully_defined(self) -> bool:
+        return None not in self
+
+    def __getitem__(self, key: Any) -> Any:
+        item = super().__getitem__(key)
+        return TensorShape(item) if isinstance(key, slice) else item
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, (tuple, list)) else False
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
+    def __repr__(self) -> str:
+        return f"TensorShape({list(self)})"
+
+    def __str__(self) -> str:
+        return tuple.__repr__(self)

@@ -1,0 +1,60 @@
+"""Every error class of distgrad: the ones a TensorFlow user catches, and the ones that end a job.
+
+An error that ends a job carries ``exit_code``; the command line prints its text, never a traceback.
+"""
+
+from __future__ import annotations
+
+
+class OpError(Exception):
+    """Base of the errors that operations raise (``tf.errors.OpError``)."""
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+class InvalidArgumentError(OpError, ValueError):
+    """An operation was given shapes, dtypes or values it cannot take (``tf.errors``)."""
+
+
+class JobError(Exception):
+    """An error that ends a job with one clear message and a documented exit code."""
+
+    exit_code = 1
+
+
+class UsageError(JobError):
+    """The job cannot start as asked: a bad option, a folder in use, too many workers."""
+
+    exit_code = 2
+
+
+class MissingExtraError(JobError, ImportError):
+    """An optional package is not installed; the message holds the exact ``pip install`` line."""
+
+    exit_code = 3
+
+
+class DataError(JobError):
+    """Data or a checkpoint cannot be read; the message names the file."""
+
+    exit_code = 4
+
+
+class DivergedError(JobError):
+    """The loss is no longer a finite number; the last commit is kept."""
+
+    exit_code = 5
+
+
+class PeerLostError(JobError):
+    """A peer died, froze or left the common order of collectives; the message names its rank."""
+
+    exit_code = 6
+
+
+class PreemptedError(JobError):
+    """The job was asked to stop, and has saved: start it again with ``--resume auto``."""
+
+    exit_code = 75

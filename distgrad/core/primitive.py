@@ -1,0 +1,252 @@
+"""Primitives, and ``bind``: the one place through which every operation passes.
+
+A primitive is one block of code: a kernel written over an array namespace ``xp``, the rules of
+its vector-Jacobian product written in differentiable operations, and samples for the generic
+tests::
+
+    @primitive(expr="tanh(x)", kinds="fc")
+    def tanh(xp, x):
+        return xp.tanh(x)
+
+    @tanh.vjp("x")
+    def _(g, out):
+        return g * (1.0 - out * out)
+
+    @tanh.samples
+    def _(rng):
+        yield sample(rng.normal(size=(3, 4)))
+
+A rule's parameter names say what it needs, and nothing else is kept for it: ``out``, an argument
+by its name, ``x_shape`` and ``x_dtype`` for those of argument x, ``args`` and ``shapes`` for all
+arguments, ``needs`` for which of them want a gradient, or a static parameter by its name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distgrad.core import dispatch, recording
+from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.tensor import Tensor
+
+registry: dict[str, Primitive] = {}
+
+
+class Sample(NamedTuple):
+    """One input of the generic tests; arrays are float64, and are cast where a test asks."""
+
+    args: tuple
+    params: dict
+
+
+def sample(*args: Any, **params: Any) -> Sample:
+    return Sample(args, params)
+
+
+class Rule(NamedTuple):
+    """How a cotangent of the output becomes those of the arguments at ``positions``."""
+
+    positions: tuple[int, ...]
+    fn: Callable[..., Any]
+
+
+class Plan(NamedTuple):
+    """What a tape keeps of one call of a primitive, for one set of tracked arguments."""
+
+    primitive: Primitive
+    rules: tuple[Rule, ...]
+    positions: tuple[int, ...]  # tracked arguments that have a rule
+    save: Callable[[tuple, Any, dict], tuple]
+
+
+class Primitive:
+    """An operation: callable on tensors, variables, arrays and Python numbers.
+
+    ``kinds`` are the NumPy dtype kinds it accepts (InvalidArgumentError otherwise), ``match`` the
+    arguments that must share one dtype (all by default), ``constant`` the arguments without a
+    gradient. ``multiple`` says that the kernel returns a tuple, ``view`` that its result may share
+    memory with its first argument, ``effect`` that it must run even if nobody uses its result.
+    """
+
+    def __init__(
+        self,
+        kernel: Callable[..., Any],
+        *,
+        expr: str | None = None,
+        kinds: str | None = None,
+        match: Sequence[str] | None = None,
+        constant: Sequence[str] = (),
+        multiple: bool = False,
+        view: bool = False,
+        effect: bool = False,
+        differentiable: bool = True,
+    ) -> None:
+        parameters = list(inspect.signature(kernel).parameters.values())[1:]
+        self.name = self.__name__ = kernel.__name__
+        self.__doc__ = kernel.__doc__
+        self.kernel = kernel
+        self.expr = expr
+        self.kinds = kinds
+        self.multiple = multiple
+        self.view = view
+        self.effect = effect
+        self.differentiable = differentiable
+        self.arg_names = tuple(
+            p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        )
+        reserved = {"out", "args", "shapes", "needs"} & set(self.arg_names)
+        if reserved:
+            raise TypeError(f"{self.name}: an argument cannot be named {', '.join(reserved)}")
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "out"]
+        self.param_names = tuple(p.name for p in keywords)
+        self.defaults = {p.name: p.default for p in keywords if p.default is not p.empty}
+        self.constant = tuple(constant)
+        self.match = None if match is None else tuple(self.arg_names.index(n) for n in match)
+        self.rules: list[tuple[tuple[str, ...], Callable[..., Any]]] = []
+        self.make_samples: Callable[[np.random.Generator], Iterator[Sample]] | None = None
+        self._plans: dict[int, Plan | None] = {}
+        optional = inspect.Parameter("name", inspect.Parameter.KEYWORD_ONLY, default=None)
+        self.__signature__ = inspect.Signature([*parameters, optional])
+
+    def vjp(self, *names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Registers the rule for the named arguments; ``"*"`` stands for all of a variadic one.
+
+        A rule for one argument returns its cotangent; a rule for several (or ``"*"``) returns a
+        sequence of them, None where there is none.
+        """
+
+        def register(fn: Callable[..., Any]) -> Callable[..., Any]:
+            self.rules.append((names, fn))
+            return fn
+
+        return register
+
+    def samples(self, fn: Callable[[np.random.Generator], Iterator[Sample]]) -> None:
+        self.make_samples = fn
+
+    def __call__(self, *args: Any, name: str | None = None, **params: Any) -> Any:
+        if params or self.defaults:
+            if len(args) < len(self.arg_names):  # array arguments given by keyword
+                rest = self.arg_names[len(args) :]
+                args += tuple(params.pop(n) for n in rest if n in params)
+            params = {**self.defaults, **params}
+        if not self.variadic and len(args) != len(self.arg_names):
+            raise TypeError(f"{self.name}() takes {self.arg_names}, got {len(args)} arguments")
+        return bind(self, *dispatch.convert(self, args), **params)
+
+    def into(self, out: tuple, *args: Any, **params: Any) -> None:
+        """Runs the kernel with its results written over the arrays in ``out``.
+
+        Only the training loop does this, for buffers that it owns (donation).
+        """
+        self.kernel(dispatch.namespace(out), *args, out=out, **{**self.defaults, **params})
+
+    def plan(self, mask: int, count: int) -> Plan | None:
+        """The plan for the arguments whose bits are set in ``mask``, of ``count``."""
+        key = mask if not self.variadic else (count << 64) | mask
+        try:
+            return self._plans[key]
+        except KeyError:
+            plan = self._plans[key] = self._make_plan(mask, count)
+            return plan
+
+    def _make_plan(self, mask: int, count: int) -> Plan | None:
+        tracked = [i for i in range(count) if mask >> i & 1]
+        rules, saves = [], []
+        for names, fn in self.rules:
+            positions = (
+                tuple(range(count)) if names == ("*",) else tuple(map(self.arg_names.index, names))
+            )
+            if not set(positions) & set(tracked):
+                continue
+            wanted = list(inspect.signature(fn).parameters)[1:]
+            items = [self._source(item, tracked, positions) for item in wanted]
+            rules.append(Rule(positions, fn))
+            saves.append("(" + "".join(f"{item}, " for item in items) + ")")
+        if not rules:
+            return None
+        covered = {i for rule in rules for i in rule.positions}
+        # One generated expression, since a loop over what to keep would cost more than a kernel.
+        save = eval(f"lambda args, out, params: ({', '.join(saves)},)")
+        return Plan(self, tuple(rules), tuple(i for i in tracked if i in covered), save)
+
+    def _source(self, item: str, tracked: list[int], positions: tuple[int, ...]) -> str:
+        if item == "out":
+            return "out"
+        if item == "args":
+            return "args"
+        if item == "shapes":
+            return "tuple([a._data.shape for a in args])"
+        if item == "needs":
+            return str(tuple(i in tracked for i in positions))
+        if item in self.arg_names:
+            return f"args[{self.arg_names.index(item)}]"
+        if item in self.param_names:
+            return f"params[{item!r}]"
+        base, _, attribute = item.rpartition("_")
+        if base in self.arg_names and attribute in ("shape", "dtype"):
+            return f"args[{self.arg_names.index(base)}]._data.{attribute}"
+        raise TypeError(f"the vjp of {self.name} asks for {item!r}, which it does not have")
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def __reduce__(self) -> str:
+        return self.name
+
+    def __deepcopy__(self, memo: dict) -> Primitive:
+        return self
+
+
+def primitive(
+    *, vjp: bool | None = True, **options: Any
+) -> Callable[[Callable[..., Any]], Primitive]:
+    """Makes a kernel into a registered primitive; ``vjp=None`` says that it has no gradient."""
+
+    def make(kernel: Callable[..., Any]) -> Primitive:
+        made = Primitive(kernel, differentiable=vjp is not None, **options)
+        made.__module__ = kernel.__module__
+        if made.name in registry:
+            raise ValueError(f"primitive {made.name} is registered already")
+        registry[made.name] = made
+        return made
+
+    return make
+
+
+def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:
+    """Runs a primitive on tensors and Python numbers, and tells the recorders of this thread."""
+    data = [a._data if type(a) is Tensor else a for a in args]
+    xp = dispatch.only_namespace or dispatch.namespace(data)
+    try:
+        value = primitive.kernel(xp, *data, **params)
+    except (ValueError, IndexError, TypeError, OverflowError) as error:
+        raise _explain(primitive, args, params, error) from error
+    if primitive.multiple:
+        arrays = [v if type(v) in dispatch.arrays else xp.asarray(v) for v in value]
+        out: Any = tuple([Tensor(array) for array in arrays])
+    else:
+        out = Tensor(value if type(value) in dispatch.arrays else xp.asarray(value))
+    if primitive.view:
+        lender = getattr(args[0], "_lender", None)
+        if lender is not None:
+            lender._lend(out)
+    if recording.active:
+        for recorder in recording.stack():
+            recorder.record(primitive, args, params, out)
+    return out
+
+
+def _explain(primitive: Primitive, args: tuple, params: dict, error: Exception) -> Exception:
+    if isinstance(error, InvalidArgumentError):
+        return error
+    operands = ", ".join(
+        f"{a.dtype.name}{list(a._data.shape)}" if type(a) is Tensor else repr(a) for a in args
+    )
+    static = "".join(f", {k}={v!r}" for k, v in params.items())
+    return InvalidArgumentError(f"{primitive.name}({operands}{static}): {error}")

@@ -1,0 +1,72 @@
+"""The stack of recorders: whoever is on it sees every primitive that this thread binds.
+
+Tapes, the capture, profilers and checks are recorders. With none active anywhere, ``bind`` does
+one integer test and nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Protocol
+
+
+class Recorder(Protocol):
+    """What a recorder must answer to."""
+
+    def record(self, primitive: Any, args: tuple, params: dict, out: Any) -> None:
+        """One primitive was run: ``out`` is a Tensor, or a tuple of them."""
+
+    def read_variable(self, variable: Any, value: Any) -> None:
+        """A variable was read: ``value`` is the Tensor that lends its buffer."""
+
+
+class _PerThread(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[Recorder] = []
+
+
+_per_thread = _PerThread()
+_lock = threading.Lock()
+# Recorders on the stacks of all threads together: a cheap first test for bind.
+active = 0
+
+
+def stack() -> list[Recorder]:
+    """The recorders of this thread, outermost first."""
+    return _per_thread.stack
+
+
+def push(recorder: Recorder) -> None:
+    global active
+    _per_thread.stack.append(recorder)
+    with _lock:
+        active += 1
+
+
+def remove(recorder: Recorder) -> None:
+    """Takes a recorder off, wherever it stands: an exception may unwind out of order."""
+    global active
+    recorders = _per_thread.stack
+    for position in range(len(recorders) - 1, -1, -1):
+        if recorders[position] is recorder:
+            del recorders[position]
+            with _lock:
+                active -= 1
+            return
+
+
+class paused:
+    """Context in which no recorder of this thread sees anything."""
+
+    def __enter__(self) -> None:
+        global active
+        self._saved = _per_thread.stack
+        _per_thread.stack = []
+        with _lock:
+            active -= len(self._saved)
+
+    def __exit__(self, *exc: object) -> None:
+        global active
+        _per_thread.stack = self._saved
+        with _lock:
+            active += len(self._saved)

@@ -1,0 +1,200 @@
+"""The Tensor: an immutable array with TensorFlow's manners."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distgrad.core.dtypes import DType, TensorShape, as_dtype
+
+next_uid = itertools.count(1).__next__
+
+
+class Operand:
+    """What Tensor and Variable share: Python's operators.
+
+    ``distgrad.ops.operators`` installs them, since it knows the primitives.
+    """
+
+    __slots__ = ()
+
+    __array_priority__ = 100  # ndarray <op> Tensor asks the Tensor
+    __array_ufunc__ = None
+
+    if TYPE_CHECKING:
+
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __rmatmul__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __pos__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
+        def __eq__(self, other: Any) -> Any: ...
+        def __ne__(self, other: Any) -> Any: ...
+        def __getitem__(self, key: Any) -> Tensor: ...
+
+
+class Tensor(Operand):
+    """An immutable n-dimensional array on one device.
+
+    ``Tensor(array)`` takes over the array it is given; use ``distgrad.constant`` to copy one in.
+    """
+
+    # _uid is 0 until a recorder needs to tell this tensor apart from others; ids are never reused.
+    # Unset on most tensors: _lender, the variable whose buffer this one looks into, and _logits,
+    # the input of the softmax or sigmoid activation that made it.
+    __slots__ = ("__weakref__", "_data", "_lender", "_logits", "_uid")
+
+    _lender: Any
+    _logits: Any
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self._uid = 0
+
+    @property
+    def shape(self) -> TensorShape:
+        return TensorShape(self._data.shape)
+
+    @property
+    def dtype(self) -> DType:
+        return as_dtype(self._data.dtype)
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def device(self) -> str:
+        return "/CPU:0" if isinstance(self._data, np.ndarray) else f"/GPU:{self._data.device.id}"
+
+    def get_shape(self) -> TensorShape:
+        return self.shape
+
+    def numpy(self) -> Any:
+        """A copy of the value: an ndarray, or a NumPy scalar for rank 0."""
+        array = self._host()
+        return array.copy() if array.ndim else array[()]
+
+    def _host(self) -> np.ndarray:
+        data = self._data
+        return data if isinstance(data, np.ndarray) else data.get()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self._host(), dtype=dtype, copy=True)
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self._data.copy().__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return self._data.__dlpack_device__()
+
+    def ref(self) -> TensorRef:
+        """A hashable handle that equals another handle of the same object."""
+        return TensorRef(self)
+
+    def __repr__(self) -> str:
+        value = repr(self._host()) if self.ndim else self._host()[()]
+        return f"<tf.Tensor: shape={self.shape}, dtype={self.dtype.name}, numpy={value}>"
+
+    def __str__(self) -> str:
+        value = np.array2string(self._host()) if self.ndim else self._host()[()]
+        return f"tf.Tensor({value}, shape={self.shape}, dtype={self.dtype.name})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.numpy(), spec) if spec else str(self)
+
+    def _scalar(self, wanted: str) -> Any:
+        if self.ndim:
+            raise TypeError(
+                f"only a scalar tensor can become {wanted}; this one has shape {self.shape}"
+            )
+        return self._host()[()]
+
+    def __float__(self) -> float:
+        return float(self._scalar("a float"))
+
+    def __int__(self) -> int:
+        return int(self._scalar("an int"))
+
+    def __complex__(self) -> complex:
+        return complex(self._scalar("a complex"))
+
+    def __index__(self) -> int:
+        if not self.dtype.is_integer:
+            raise TypeError(f"a {self.dtype.name} tensor cannot be used as an index")
+        return int(self._scalar("an index"))
+
+    def __bool__(self) -> bool:
+        if self._data.size != 1:
+            raise ValueError(
+                f"the truth value of a tensor of shape {self.shape} is ambiguous; "
+                "use reduce_any or reduce_all"
+            )
+        return bool(self._host().reshape(())[()])
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("a scalar tensor has no len()")
+        return self._data.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.ndim:
+            raise TypeError("a scalar tensor cannot be iterated over")
+        return (self[i] for i in range(len(self)))
+
+    def __hash__(self) -> int:
+        raise TypeError("Tensor is unhashable; use tensor.ref() as the key")
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError("a Tensor cannot be written to; use tensor_scatter_nd_update or a Variable")
+
+    def assign(self, value: Any) -> Any:
+        """Writes to the variable that this tensor is a slice of: ``v[1].assign(x)``."""
+        if getattr(self, "_lender", None) is None:
+            raise AttributeError("assign works on a Variable or on a slice of one; this is neither")
+        variable, part = self._lender, self._data
+        new = np.broadcast_to(np.asarray(value, dtype=part.dtype), part.shape)
+        variable._recall_loans()
+        part[...] = new
+        return variable
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        return Tensor(self._data.copy())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tensor, (self._host().copy(),)
+
+
+class TensorRef:
+    """Hashable handle of a Tensor or Variable (``tensor.ref()``)."""
+
+    __slots__ = ("_object",)
+
+    def __init__(self, obj: Any) -> None:
+        self._object = obj
+
+    def deref(self) -> Any:
+        return self._object
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TensorRef) and self._object is other._object
+
+    def __hash__(self) -> int:
+        return id(self._object)

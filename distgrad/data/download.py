@@ -1,0 +1,141 @@
+"""Downloads a data file once, with its hash verified, so that a file that is there is complete.
+
+One process downloads and the others wait for the file: it appears by a rename, whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shutil
+import tempfile
+import time
+import urllib.request
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from distgrad.core.errors import DataError
+
+_SOCKET_TIMEOUT = 30.0  # seconds without a byte before the connection counts as dead
+_POLL = 0.05
+
+
+def fetch(
+    filename: str,
+    url: str,
+    sha256: str,
+    folder: str | os.PathLike,
+    announce: Callable[[str], None] = print,
+    allow_download: bool = True,
+    patience: float = 60.0,
+) -> Path:
+    """The path of ``filename`` in ``folder``, downloaded from ``url`` if it is not there yet.
+
+    A file that is already there is used; another hash than ``sha256`` is warned of. With several
+    ranks, rank 0 calls this with ``allow_download=True`` and the others with ``False``: they wait,
+    until the download has stood still for ``patience`` seconds. Raises DataError that names the
+    file, the address and the folder if there is no file in the end.
+    """
+    destination = Path(folder) / filename
+    if not allow_download:
+        _wait_for(destination, url, patience)
+    elif destination.exists():
+        _warn_of_other_hash(destination, sha256)
+    else:
+        announce(f"Downloading {url} to {destination}")
+        _download(destination, url, sha256)
+    return destination
+
+
+def _download(destination: Path, url: str, sha256: str) -> None:
+    partial = None
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(
+            prefix=f"{destination.name}.", suffix=".part", dir=destination.parent
+        )
+        partial = Path(name)
+        with os.fdopen(descriptor, "wb") as file:
+            with urllib.request.urlopen(url, timeout=_SOCKET_TIMEOUT) as response:
+                shutil.copyfileobj(response, file)
+            file.flush()
+            os.fsync(file.fileno())
+        received = _sha256(partial)
+        if received != sha256:
+            raise DataError(
+                f"{destination.name} from {url} arrived with SHA-256 {received} "
+                f"({partial.stat().st_size} bytes), not {sha256}; nothing was kept. "
+                f"{_by_hand(destination)}"
+            )
+        # mkstemp makes a file for its owner alone; a data file is for whoever may read the folder.
+        partial.chmod(0o644)
+        partial.replace(destination)
+        _fsync_folder(destination.parent)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise DataError(
+            f"{destination.name} is not in {destination.parent} and could not be downloaded from "
+            f"{url} ({reason}). {_by_hand(destination)}"
+        ) from error
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+
+
+def _wait_for(destination: Path, url: str, patience: float) -> None:
+    """Return once the file is there; every change of the partial files starts the patience anew."""
+    seen: object = None
+    deadline = time.monotonic() + patience
+    while not destination.exists():
+        progress = _partial_sizes(destination)
+        if progress != seen:
+            seen = progress
+            deadline = time.monotonic() + patience
+        elif time.monotonic() > deadline:
+            raise DataError(
+                f"{destination} did not appear: rank 0, which downloads it from {url}, has made no "
+                f"progress for {patience:g} s. See rank 0's error, or where the ranks share no "
+                f"home folder: {_by_hand(destination)}"
+            )
+        time.sleep(_POLL)
+
+
+def _partial_sizes(destination: Path) -> dict[str, int]:
+    sizes = {}
+    for partial in destination.parent.glob(f"{destination.name}.*.part"):
+        try:
+            sizes[partial.name] = partial.stat().st_size
+        except FileNotFoundError:
+            pass  # renamed or removed between the listing and the look
+    return sizes
+
+
+def _warn_of_other_hash(path: Path, sha256: str) -> None:
+    found = _sha256(path)
+    if found != sha256:
+        warnings.warn(
+            f"{path} has SHA-256 {found}, not {sha256}: it is used as it is. "
+            "Delete it to download the published file.",
+            stacklevel=3,
+        )
+
+
+def _by_hand(destination: Path) -> str:
+    return f"Download it by hand and put it, named {destination.name}, into {destination.parent}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return  # elsewhere a folder cannot be opened, and the rename is durable by itself
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

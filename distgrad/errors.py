@@ -1,0 +1,25 @@
+"""Error classes (``tf.errors`` and those that end a job)."""
+
+from distgrad.core.errors import (
+    DataError,
+    DivergedError,
+    InvalidArgumentError,
+    JobError,
+    MissingExtraError,
+    OpError,
+    PeerLostError,
+    PreemptedError,
+    UsageError,
+)
+
+__all__ = [
+    "DataError",
+    "DivergedError",
+    "InvalidArgumentError",
+    "JobError",
+    "MissingExtraError",
+    "OpError",
+    "PeerLostError",
+    "PreemptedError",
+    "UsageError",
+]

@@ -1,0 +1,98 @@
+"""A job as plain values: all that a worker needs, picklable, without the machinery of YAML."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from distgrad.config import Config
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one run computes (data, layers, loss, optimizer), who computes it, and where it is kept.
+
+    ``layers`` and ``optimizer`` are ``{type: Name, **keywords}``; ``every_steps`` is None where
+    only the end is saved; ``config_hash`` is the sha256 of all that decides the weights of a step.
+    """
+
+    name: str
+    seed: int
+    device: str
+    data: dict[str, Any]
+    layers: tuple[dict[str, Any], ...]
+    loss: str | None
+    metrics: tuple[str, ...]
+    optimizer: dict[str, Any]
+    epochs: int
+    global_batch_size: int
+    shuffle: bool
+    launcher: str
+    workers: int
+    virtual_shards: int | None
+    threads_per_worker: int
+    every_steps: int | None
+    keep_last: int
+    run_dir: str | None
+    resume: bool | Literal["auto"]
+    resolved_yaml: str
+    source_yaml: str
+    overrides: tuple[str, ...]
+    config_hash: str
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Config,
+        *,
+        run_dir: str | None = None,
+        resume: bool | Literal["auto"] = False,
+        source_yaml: str = "",
+        overrides: tuple[str, ...] = (),
+    ) -> Job:
+        """The job of a validated config, and of the options that are no part of it."""
+        values = config.to_dict()
+        train, parallel, checkpoint = values["train"], values["parallel"], values["checkpoint"]
+        return cls(
+            name=values["name"],
+            seed=values["seed"],
+            device=values["device"],
+            data=values["data"],
+            layers=tuple(values["model"]["layers"]),
+            loss=values["loss"],
+            metrics=tuple(values["metrics"]),
+            optimizer=values["optimizer"],
+            epochs=train["epochs"],
+            global_batch_size=train["global_batch_size"],
+            shuffle=train["shuffle"],
+            launcher=parallel["launcher"],
+            workers=parallel["workers"],
+            virtual_shards=parallel["virtual_shards"],
+            threads_per_worker=parallel["threads_per_worker"],
+            every_steps=checkpoint["every_steps"] or None,
+            keep_last=checkpoint["keep_last"],
+            run_dir=run_dir,
+            resume=resume,
+            resolved_yaml=config.to_yaml(),
+            source_yaml=source_yaml,
+            overrides=tuple(overrides),
+            config_hash=config_hash(values),
+        )
+
+
+def config_hash(values: dict[str, Any]) -> str:
+    """The sha256 of the part of a resolved config that decides the weights after a given step.
+
+    The name, the epochs, the launcher, the worker count and the checkpoints do not: a run may be
+    resumed with others.
+    """
+    sections = ("seed", "device", "data", "model", "loss", "metrics", "optimizer")
+    mathematics = {key: values[key] for key in sections}
+    mathematics["train"] = {k: v for k, v in values["train"].items() if k != "epochs"}
+    kept = ("virtual_shards", "threads_per_worker")
+    mathematics["parallel"] = {key: values["parallel"][key] for key in kept}
+    text = json.dumps(mathematics, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,69 @@
+"""Callbacks: observers of ``Model.fit``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from distgrad.training.loop import Logs, Observer, TrainingLoop
+
+
+class Callback(Observer):
+    """Base of callbacks; ``self.model`` is the model being trained, ``self.params`` the setting."""
+
+    model: Any = None
+    params: dict[str, Any]
+
+    def set_model(self, model: Any) -> None:
+        self.model = model
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        self.params = params
+
+
+class History(Callback):
+    """What ``fit`` returns: ``history`` maps a name to its values, ``epoch`` lists the epochs."""
+
+    def __init__(self) -> None:
+        self.history: dict[str, list[float]] = {}
+        self.epoch: list[int] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.epoch.append(epoch)
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(value)
+
+
+class ProgressPrinter(Observer):
+    """One line per epoch; on a terminal it also shows how far the epoch has come."""
+
+    def __init__(self, epochs: int, loop: TrainingLoop, live: bool | None = None) -> None:
+        self.epochs = epochs
+        self.loop = loop
+        self.live = sys.stdout.isatty() if live is None else live
+        self._began = self._shown = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._began = time.monotonic()
+        print(f"Epoch {epoch + 1}/{self.epochs}", flush=True)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.live and time.monotonic() - self._shown > 0.1:
+            self._shown = time.monotonic()
+            self._line(batch + 1, self.loop.logs(), end="\r")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._line(self.loop.loader.steps_per_epoch, logs or {}, end="\n")
+
+    def _line(self, done: int, logs: Logs, end: str) -> None:
+        total = self.loop.loader.steps_per_epoch
+        print(progress_line(done, total, time.monotonic() - self._began, logs), end=end, flush=True)
+
+
+def progress_line(done: int, total: int, seconds: float, logs: Logs) -> str:
+    """``100/100 - 2s - 20ms/step - accuracy: 0.9 - loss: 0.1``."""
+    each = seconds / max(done, 1)
+    pace = f"{each * 1e3:.0f}ms" if each >= 1e-3 else f"{each * 1e6:.0f}us"
+    values = "".join(f" - {name}: {logs[name]:.4f}" for name in sorted(logs))
+    return f"{done}/{total} - {seconds:.0f}s - {pace}/step{values}"

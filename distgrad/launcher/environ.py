@@ -1,0 +1,225 @@
+"""The only reader of the process environment: launcher variables, threads, terminal, settings."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distgrad.core.errors import MissingExtraError, UsageError
+
+MPI_SOURCES = ("Open MPI", "MPICH (hydra)", "MVAPICH", "Slurm")
+
+# Names as each launcher sets them: rank, world size, local rank, local size.
+_LAUNCHERS = {
+    "distgrad": (
+        "DISTGRAD_RANK",
+        "DISTGRAD_WORLD_SIZE",
+        "DISTGRAD_LOCAL_RANK",
+        "DISTGRAD_LOCAL_SIZE",
+    ),
+    "Open MPI": (
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+    ),
+    "MPICH (hydra)": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    "MVAPICH": (
+        "MV2_COMM_WORLD_RANK",
+        "MV2_COMM_WORLD_SIZE",
+        "MV2_COMM_WORLD_LOCAL_RANK",
+        "MV2_COMM_WORLD_LOCAL_SIZE",
+    ),
+    "Slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
+    "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+}
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """Where this process stands according to whoever started it.
+
+    ``source`` is ``"none"`` for a process that nobody's variables describe. Once a transport is
+    up, trust its rank and size instead.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    source: str = "none"
+
+    @property
+    def started_by_mpi(self) -> bool:
+        """Whether mpirun or srun started this process as one of its ranks."""
+        # A lone Slurm task is usually an interactive shell (srun --pty), not a rank.
+        return self.source in MPI_SOURCES and (self.source != "Slurm" or self.world_size > 1)
+
+
+def detect(env: Mapping[str, str] | None = None) -> World:
+    """Reads the world from the environment; the first launcher of the table that fits wins.
+
+    Order: distgrad's own variables, Open MPI, hydra (MPICH, Intel MPI), MVAPICH, a Slurm step,
+    torchrun. The variables of an sbatch shell are not a Slurm step and do not count.
+
+    Raises:
+        UsageError: a launcher's variable is not a number.
+    """
+    env = os.environ if env is None else env
+    for source, (rank, size, local_rank, local_size) in _LAUNCHERS.items():
+        if rank not in env or size not in env:
+            continue
+        if source == "Slurm" and not env.get("SLURM_STEP_ID", "").isdigit():
+            continue
+        return World(
+            rank=_number(env, rank),
+            world_size=_number(env, size),
+            local_rank=_number(env, local_rank, default=0),
+            local_size=_number(env, local_size, default=1),
+            source=source,
+        )
+    return World()
+
+
+def limit_threads(count: int) -> None:
+    """Caps the threads of BLAS and OpenMP in this process, libraries already loaded included.
+
+    The number of threads decides how BLAS splits its sums, so all ranks must use the same one.
+
+    Raises:
+        UsageError: ``count`` is less than 1.
+        MissingExtraError: threadpoolctl is not installed.
+    """
+    os.environ.update(thread_variables(count))
+    _threadpoolctl().threadpool_limits(count)
+
+
+def thread_variables(count: int) -> dict[str, str]:
+    """The environment variables that give a child process ``count`` threads per library."""
+    if count < 1:
+        raise UsageError(f"threads_per_worker must be 1 or more, got {count}.")
+    return dict.fromkeys(_THREAD_VARIABLES, str(count))
+
+
+def child_environment(threads: int | None) -> dict[str, str]:
+    """The environment for the ranks that this process starts.
+
+    Args:
+        threads: threads per worker; None leaves the user's variables as they are.
+    """
+    env = dict(os.environ)
+    if threads is not None:
+        env.update(thread_variables(threads))
+    if sys.stdout.isatty():
+        env["DISTGRAD_TTY"] = "1"  # under mpirun a rank's stdout is a pipe
+    return env
+
+
+def blas_info() -> dict[str, Any]:
+    """Name, version, architecture (core name) and threads of the BLAS that NumPy uses.
+
+    Two machines on which these differ may give different bits. Unknown values are None.
+    """
+    import numpy  # noqa: F401  (loads its BLAS)
+
+    found = [lib for lib in _threadpoolctl().threadpool_info() if lib.get("user_api") == "blas"]
+    # SciPy loads a BLAS of its own; matrix products are NumPy's.
+    found.sort(key=lambda lib: "numpy" not in lib.get("filepath", ""))
+    library = found[0] if found else {}
+    return {
+        "name": library.get("internal_api"),
+        "version": library.get("version"),
+        "architecture": library.get("architecture"),
+        "threads": library.get("num_threads"),
+    }
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def progress_mode(env: Mapping[str, str] | None = None) -> str:
+    """``"auto"``, ``"plain"`` or ``"off"``, from DISTGRAD_PROGRESS.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    env = os.environ if env is None else env
+    mode = env.get("DISTGRAD_PROGRESS", "auto")
+    if mode not in ("auto", "plain", "off"):
+        raise UsageError(f"DISTGRAD_PROGRESS must be auto, plain or off, got {mode!r}.")
+    return mode
+
+
+def stdout_is_terminal(env: Mapping[str, str] | None = None) -> bool:
+    """Whether stdout ends at a terminal, also for a rank whose stdout mpirun carries there."""
+    env = os.environ if env is None else env
+    return env.get("DISTGRAD_TTY") == "1" or sys.stdout.isatty()
+
+
+def operation_timeout(env: Mapping[str, str] | None = None) -> float:
+    """Seconds that one collective may take: DISTGRAD_TIMEOUT, or 60.
+
+    Raises:
+        UsageError: it is not a positive, finite number.
+    """
+    env = os.environ if env is None else env
+    text = env.get("DISTGRAD_TIMEOUT", "60")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"DISTGRAD_TIMEOUT must be a number of seconds above 0, got {text!r}.")
+    return seconds
+
+
+def script_virtual_shards(env: Mapping[str, str] | None = None) -> int | None:
+    """DISTGRAD_VIRTUAL_SHARDS, for scripts that have no job; None when it is not set.
+
+    Raises:
+        UsageError: it is not a number above 0.
+    """
+    env = os.environ if env is None else env
+    if "DISTGRAD_VIRTUAL_SHARDS" not in env:
+        return None
+    count = _number(env, "DISTGRAD_VIRTUAL_SHARDS")
+    if count < 1:
+        raise UsageError(f"DISTGRAD_VIRTUAL_SHARDS must be 1 or more, got {count}.")
+    return count
+
+
+def _number(env: Mapping[str, str], name: str, default: int | None = None) -> int:
+    text = env.get(name, "" if default is None else str(default))
+    # SLURM_NTASKS_PER_NODE may read "4(x2)".
+    digits = text.partition("(")[0].strip()
+    if not digits.isdigit():
+        raise UsageError(f"the environment variable {name} must be a number, got {text!r}.")
+    return int(digits)
+
+
+def _threadpoolctl() -> Any:
+    try:
+        import threadpoolctl
+    except ImportError:
+        raise MissingExtraError(
+            "counting BLAS threads needs threadpoolctl: pip install threadpoolctl"
+        ) from None
+    return threadpoolctl

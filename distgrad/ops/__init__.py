@@ -1,0 +1,3 @@
+"""The operations: one block per primitive, gathered by family."""
+
+from distgrad.ops import operators as operators  # tensors have their operators from here on

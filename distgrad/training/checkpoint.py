@@ -1,0 +1,166 @@
+"""Commits: checkpoints that exist whole or not at all.
+
+A commit is a folder ``step_00000050`` with the arrays in safetensors files, under variable names,
+and a manifest that names every file with its size and checksum, and carries a checksum of its own.
+Files are written under the folder's temporary name and synced; the manifest comes last; the rename
+makes the commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distgrad.core.errors import DataError
+
+MANIFEST = "manifest.json"
+_TEMPORARY = ".tmp-"
+
+Arrays = Mapping[str, Mapping[str, np.ndarray]]
+
+
+class Commit(NamedTuple):
+    """A checkpoint read back and found whole."""
+
+    path: Path
+    state: dict[str, Any]
+    arrays: dict[str, dict[str, np.ndarray]]
+
+
+def save(folder: Path, step: int, arrays: Arrays, state: Mapping[str, Any], keep_last: int) -> Path:
+    """Commits ``arrays`` (a file name to named arrays) and ``state`` (JSON); returns the folder.
+
+    Afterwards older commits beyond ``keep_last`` are removed, and those of later steps: a run that
+    is at ``step`` has gone back behind them because they cannot be read. Raises OSError where the
+    disk does not take it; the commits before it are untouched then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(f"{_TEMPORARY}*"):  # of a save that was cut off
+        shutil.rmtree(leftover, ignore_errors=True)
+    final = folder / f"step_{step:08d}"
+    work = folder / f"{_TEMPORARY}{final.name}-{os.getpid()}"
+    work.mkdir()
+    try:
+        files = {}
+        for name, group in arrays.items():
+            path = work / f"{name}.safetensors"
+            _write(path, _serialize(group))
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        manifest = {"step": step, "files": files, "state": dict(state)}
+        sealed = {**manifest, "sha256": _seal(manifest)}
+        _write(work / MANIFEST, json.dumps(sealed, indent=1).encode())
+        _sync(work)
+        if final.exists():  # an invalid or older attempt at the same step
+            shutil.rmtree(final)
+        os.rename(work, final)
+        _sync(folder)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    kept = commits(folder)
+    newest = kept.index(final)
+    for path in kept[: max(0, newest + 1 - keep_last)] + kept[newest + 1 :]:
+        shutil.rmtree(path, ignore_errors=True)
+    return final
+
+
+def commits(folder: Path) -> list[Path]:
+    """The commits in ``folder``, oldest first; whether they are whole, ``load`` finds out."""
+    found = [p for p in folder.glob("step_*") if p.is_dir() and p.name[5:].isdecimal()]
+    return sorted(found, key=lambda path: int(path.name[5:]))
+
+
+def load_newest(folder: Path, warn: Callable[[str], None]) -> Commit | None:
+    """The newest whole commit; each newer one that is not is named through ``warn``.
+
+    Returns None where there is none at all. Raises DataError where commits exist and none is whole.
+    Changes nothing on disk.
+    """
+    found = commits(folder)
+    for path in reversed(found):
+        try:
+            return load(path)
+        except DataError as error:
+            if path != found[0]:
+                warn(f"{error} Going back to the commit before it.")
+                continue
+            raise DataError(
+                f"{error} No checkpoint in {folder} can be read: start anew with another "
+                "--run-dir. Nothing was changed."
+            ) from None
+    return None
+
+
+def load(path: Path) -> Commit:
+    """Reads a commit and checks it. Raises DataError naming the file that is not as committed."""
+    from safetensors.numpy import load as parse
+
+    manifest_path = path / MANIFEST
+    try:
+        manifest = json.loads(manifest_path.read_bytes())
+        seal, files, state = manifest.pop("sha256"), manifest["files"], manifest["state"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{manifest_path}: not a readable manifest ({error}).") from None
+    if seal != _seal(manifest):
+        raise DataError(f"{manifest_path}: its checksum is not the one committed.")
+    arrays = {}
+    for name, expected in files.items():
+        try:
+            content = (path / name).read_bytes()
+        except OSError as error:
+            raise DataError(f"{path / name}: cannot be read ({error}).") from None
+        if len(content) != expected["bytes"]:
+            raise DataError(
+                f"{path / name}: {len(content)} bytes where {expected['bytes']} were committed."
+            )
+        if hashlib.sha256(content).hexdigest() != expected["sha256"]:
+            raise DataError(f"{path / name}: its checksum is not the one committed.")
+        arrays[name.removesuffix(".safetensors")] = parse(content)
+    return Commit(path, state, arrays)
+
+
+def weights_sha256(variables: Mapping[str, Any]) -> str:
+    """SHA-256 over the values (ndarrays) sorted by path, as C-order little-endian bytes."""
+    digest = hashlib.sha256()
+    for path in sorted(variables):
+        array = np.asarray(variables[path])
+        little = array.dtype.newbyteorder("<")
+        digest.update(np.ascontiguousarray(array, dtype=little).tobytes())
+    return digest.hexdigest()
+
+
+def _serialize(group: Mapping[str, np.ndarray]) -> bytes:
+    from safetensors.numpy import save as serialize
+
+    # The NumPy writer scrambles arrays that are not contiguous.
+    return serialize({name: np.ascontiguousarray(array) for name, array in group.items()})
+
+
+def _write(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

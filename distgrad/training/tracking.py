@@ -1,0 +1,162 @@
+"""The run folder: what a run leaves behind for people and programs to read.
+
+``resolved.yaml``, ``source.yaml``, ``env.json``, ``status.json`` (current while the run goes on),
+``metrics.jsonl``, ``checkpoints/``. Only rank 0 writes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distgrad.core.errors import UsageError
+
+HEARTBEAT = 0.5  # seconds between two writes of status.json
+_TEMPORARY = ".tmp-"
+
+
+def new_run_folder(name: str, base: Path = Path("runs")) -> Path:
+    """A fresh ``runs/YYYYmmdd-HHMMSS-<name>-<4 hex>``; ``runs/latest`` then points to it."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = base / f"{stamp}-{name}-{secrets.token_hex(2)}"
+    folder.mkdir(parents=True)
+    link, fresh = base / "latest", base / f".latest-{os.getpid()}"
+    try:
+        fresh.symlink_to(folder.name)
+        os.replace(fresh, link)
+    except OSError:  # a file system without symbolic links
+        fresh.unlink(missing_ok=True)
+    return folder
+
+
+def newest_run_folder(name: str, base: Path = Path("runs")) -> Path | None:
+    """The newest run of that name under ``base``, by the time in its own name."""
+    found = [
+        path
+        for path in base.glob(f"*-{name}-????")
+        if path.is_dir() and path.name[15:-5] == f"-{name}" and (path / "resolved.yaml").exists()
+    ]
+    return max(found, key=lambda path: path.name, default=None)
+
+
+def open_run_folder(run_dir: str | None, name: str, resume: bool) -> tuple[Path, bool]:
+    """The folder for a run, and whether it holds a run to go on with.
+
+    Without ``resume`` a given folder must be empty or missing: UsageError otherwise. With it, a
+    folder that holds no run is used as a fresh one if it is empty. A folder that cannot be
+    written to is a UsageError, too.
+    """
+    if run_dir is None:
+        known = newest_run_folder(name) if resume else None
+        return (known, True) if known is not None else (new_run_folder(name), False)
+    folder = Path(run_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--run-dir {folder} is a file, not a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"--run-dir {folder} cannot be written to: see its owner and permissions.")
+    if all(path.name.startswith(_TEMPORARY) for path in folder.iterdir()):
+        return folder, False  # empty, or a run was killed before it had written anything
+    if not resume:
+        raise UsageError(
+            f"--run-dir {folder} is not empty: add --resume auto to go on with the run in it, or "
+            "name another folder. Nothing was changed."
+        )
+    if not (folder / "resolved.yaml").exists():
+        raise UsageError(f"--run-dir {folder} is not empty and holds no run to resume.")
+    return folder, True
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file in one step, so that a reader sees the old text or the new."""
+    work = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}")
+    work.write_text(text)
+    os.replace(work, path)
+
+
+class Status:
+    """``status.json``, rewritten twice a second by a thread of its own.
+
+    A disk that does not take it never stops the training: it is told once.
+    """
+
+    def __init__(self, folder: Path, **fields: Any) -> None:
+        self.path = folder / "status.json"
+        self._fields: dict[str, Any] = fields
+        self._lock = threading.Lock()
+        self._end = threading.Event()
+        self._failed = False
+        self._thread = threading.Thread(target=self._beat, name="status", daemon=True)
+        self.write()
+        self._thread.start()
+
+    def update(self, **fields: Any) -> None:
+        """Changes fields; they reach the file with the next beat."""
+        with self._lock:
+            self._fields.update(fields)
+
+    def write(self) -> None:
+        with self._lock:
+            fields = {**self._fields, "heartbeat": time.time()}
+            try:
+                write_atomically(self.path, json.dumps(fields, indent=1) + "\n")
+            except OSError as error:
+                if not self._failed:
+                    print(f"warning: {self.path} cannot be written: {error}", flush=True)
+                self._failed = True
+
+    def close(self, **fields: Any) -> None:
+        """Writes the last state and ends the thread."""
+        self._end.set()
+        self._thread.join()
+        self.update(**fields)
+        self.write()
+
+    def _beat(self) -> None:
+        while not self._end.wait(HEARTBEAT):
+            self.write()
+
+
+class Metrics:
+    """``metrics.jsonl``: one line a step and one an epoch, on disk as soon as they are written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "metrics.jsonl"
+        self._file = open(self.path, "a", buffering=1)  # noqa: SIM115 (closed by close)
+
+    def log(self, kind: str, **fields: Any) -> None:
+        self._file.write(json.dumps({"kind": kind, **fields}) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def rewind_metrics(folder: Path, step: int, epoch: int) -> None:
+    """Drops what a killed run logged beyond its last commit: those steps are done again."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:  # cut off by the kill
+            continue
+        if entry["epoch"] < epoch or (entry["kind"] == "step" and entry["step"] <= step):
+            kept.append(line + "\n")
+    write_atomically(path, "".join(kept))
+
+
+def write_folder(folder: Path, files: Mapping[str, str]) -> None:
+    """Writes the files that describe a run, and clears away what a killed one left half-written."""
+    for leftover in folder.glob(f"{_TEMPORARY}*"):
+        leftover.unlink(missing_ok=True)
+    for name, text in files.items():
+        write_atomically(folder / name, text)

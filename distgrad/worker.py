@@ -1,0 +1,418 @@
+"""One rank's main: builds what the job describes, trains it, and leaves a run folder behind."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distgrad import keras
+from distgrad.comm.communicator import Communicator
+from distgrad.comm.tree import worker_shards
+from distgrad.core.errors import (
+    DivergedError,
+    JobError,
+    MissingExtraError,
+    PeerLostError,
+    UsageError,
+)
+from distgrad.data import source
+from distgrad.data.loader import Loader
+from distgrad.job import Job
+from distgrad.launcher import environ
+from distgrad.ops import random
+from distgrad.training import checkpoint, tracking
+from distgrad.training.loop import Cursor, Observer, TrainingLoop
+from distgrad.training.progress import progress
+from distgrad.training.step import TrainStep, evaluate
+
+# What of a job decides the weights after a given step: a resumed run must have the same.
+_DECIDES_BITS = (
+    "seed",
+    "device",
+    "data",
+    "layers",
+    "loss",
+    "metrics",
+    "optimizer",
+    "global_batch_size",
+    "shuffle",
+    "virtual_shards",
+    "threads_per_worker",
+)
+
+
+def main(job: Job, communicator: Communicator) -> int:
+    """Runs this rank of the job to its end and returns the exit code.
+
+    Raises the JobError that ended it; the launcher prints it and ends the other ranks.
+    """
+    if job.device != "cpu":
+        raise MissingExtraError("device: cuda has not landed yet; set device: cpu.")
+    rank0 = communicator.rank == 0
+    _handshake(job, communicator)
+    folder, resumed = _agree(
+        communicator,
+        lambda: tracking.open_run_folder(job.run_dir, job.name, job.resume == "auto"),
+    )
+    commit = _agree(communicator, lambda: _newest_commit(job, folder, resumed))
+    say = print if rank0 else _silent
+    if job.resume == "auto" and commit is None:
+        say(f"nothing to resume in {folder}: starting anew")
+
+    splits = source.load(job.data, job.seed, allow_download=rank0, announce=say)
+    model = build_model(job, splits.train.arrays[0].shape[1:])
+    run = _Run(job, communicator, folder, model, splits, commit)
+    return run.train() if rank0 else run.follow()
+
+
+def build_model(job: Job, sample_shape: tuple[int, ...]) -> keras.Sequential:
+    """The compiled model of a job, its initial weights drawn from the job's seed."""
+    random.set_seed(job.seed)
+    layers = []
+    for spec in job.layers:
+        settings = {key: value for key, value in spec.items() if key != "type"}
+        layers.append(getattr(keras.layers, spec["type"])(**settings))
+    model = keras.Sequential(layers)
+    settings = {key: value for key, value in job.optimizer.items() if key != "type"}
+    optimizer = getattr(keras.optimizers, job.optimizer["type"])(**settings)
+    model.compile(optimizer=optimizer, loss=job.loss, metrics=job.metrics)
+    model.build((None, *sample_shape))
+    return model
+
+
+class _Run:
+    """A job on this rank, from the first step to the last."""
+
+    def __init__(
+        self,
+        job: Job,
+        communicator: Communicator,
+        folder: Path,
+        model: keras.Sequential,
+        splits: source.Splits,
+        commit: checkpoint.Commit | None,
+    ) -> None:
+        self.job = job
+        self.communicator = communicator
+        self.folder = folder
+        self.model = model
+        self.splits = splits
+        self.shards = job.virtual_shards or communicator.world_size
+        self.own = worker_shards(self.shards, communicator.rank, communicator.world_size)
+        self.step = TrainStep(
+            model.compute,
+            model.sums_size,
+            model.trainable_variables,
+            model.optimizer,  # type: ignore[arg-type]
+            communicator,
+            self.shards,
+            job.seed,
+            mean_loss=model.mean_loss,
+        )
+        cursor = self._restore(commit)
+        self.saved_step = cursor.step if commit is not None else -1
+        self._broadcast()
+        loader = self._loader(splits.train, job.shuffle)
+        self.loop = TrainingLoop(self.step, loader, model.results, cursor=cursor)
+
+    def _loader(self, data: source.ArraySource, shuffle: bool) -> Loader:
+        size = self.job.global_batch_size
+        return Loader(data, size, self.shards, self.own, self.job.seed, shuffle)
+
+    # State: everything under variable names, so that any number of workers can take it up.
+
+    def _state_variables(self) -> dict[str, dict[str, Any]]:
+        model, optimizer = self.model.variable_paths(), self.model.optimizer
+        paths = {id(variable): path for path, variable in model.items()}
+        state = {"iterations": optimizer.iterations}  # type: ignore[union-attr]
+        for name, slot in optimizer.slots.items():  # type: ignore[union-attr]
+            for trained, variable in zip(self.step.variables, slot, strict=True):
+                state[f"{paths[id(trained)]}/{name}"] = variable
+        return {"model": model, "optimizer": state}
+
+    def _restore(self, commit: checkpoint.Commit | None) -> Cursor:
+        if commit is None:
+            return Cursor()
+        for file, variables in self._state_variables().items():
+            for path, variable in variables.items():
+                variable.assign(commit.arrays[file][path])
+        return Cursor(**commit.state["cursor"])
+
+    def _broadcast(self) -> None:
+        """Everyone begins with the bits of rank 0."""
+        for variables in self._state_variables().values():
+            for path in sorted(variables):
+                value = np.array(variables[path].numpy())
+                self.communicator.broadcast(value)
+                variables[path].assign(value)
+
+    def save(self) -> None:
+        """Commits the state after the current step; rank 0 writes, everyone has the same."""
+        if self.communicator.rank or self.loop.cursor.step == self.saved_step:
+            return
+        arrays = {
+            file: {path: np.asarray(variable.numpy()) for path, variable in variables.items()}
+            for file, variables in self._state_variables().items()
+        }
+        state = {
+            "cursor": vars(self.loop.cursor),
+            "seed": self.job.seed,
+            "virtual_shards": self.shards,
+            "config_hash": self.job.config_hash,
+            "job": {key: getattr(self.job, key) for key in _DECIDES_BITS},
+            "environment": environment(),
+        }
+        folder = self.folder / "checkpoints"
+        checkpoint.save(folder, self.loop.cursor.step, arrays, state, self.job.keep_last)
+        self.saved_step = self.loop.cursor.step
+
+    def weights_sha256(self) -> str:
+        paths = self.model.variable_paths()
+        return checkpoint.weights_sha256({path: v.numpy() for path, v in paths.items()})
+
+    # The two kinds of rank.
+
+    def follow(self) -> int:
+        """Any rank but 0: trains, and leaves all words and files to rank 0."""
+        with _stop_on_signal(self.step):
+            self.loop.observers.append(_Saver(self))
+            self.loop.run(self.job.epochs)
+        self._evaluate()
+        self.communicator.barrier()
+        return 0
+
+    def train(self) -> int:
+        """Rank 0: trains, prints, and keeps the run folder."""
+        job, loop, folder = self.job, self.loop, self.folder
+        cursor = loop.cursor
+        tracking.rewind_metrics(folder, cursor.step, cursor.epoch)
+        tracking.write_folder(
+            folder,
+            {
+                "resolved.yaml": job.resolved_yaml,  # first: it makes the folder that of a run
+                "source.yaml": job.source_yaml,
+                "overrides.txt": "".join(f"{line}\n" for line in job.overrides),
+                "env.json": json.dumps(environment(), indent=1) + "\n",
+            },
+        )
+        world = self.communicator.world_size
+        workers = "1 worker" if world == 1 else f"{world} workers"
+        threads = environ.blas_info()["threads"]
+        print(f"{job.name}: {self.splits.description}")
+        print(
+            f"{self.model.count_params():,} parameters, {workers}, {self.shards} virtual shards, "
+            f"{threads} BLAS {'thread' if threads == 1 else 'threads'} a worker"
+        )
+        if self.saved_step >= 0:
+            print(
+                f"resuming {folder} at step {cursor.step} (epoch {cursor.epoch + 1}, "
+                f"step {cursor.step_in_epoch} of {loop.loader.steps_per_epoch})"
+            )
+        print(f"run folder {folder}", flush=True)
+        launcher = "mpi" if world > 1 or environ.detect().started_by_mpi else "local"
+        status = tracking.Status(
+            folder,
+            state="running",
+            step=cursor.step,
+            epoch=cursor.epoch,
+            world_size=world,
+            launcher=launcher,
+            virtual_shards=self.shards,
+        )
+        log = tracking.Metrics(folder)
+        loop.observers += [
+            _Tracker(loop, status, log),
+            _Saver(self),
+            progress(loop, job.epochs, environ.progress_mode(), environ.stdout_is_terminal()),
+        ]
+        try:
+            with _stop_on_signal(self.step):
+                loop.run(job.epochs)
+            self.save()
+            results = {**loop.logs(), **self._evaluate()}
+            log.log("final", step=cursor.step, epoch=cursor.epoch, **results)
+            self.communicator.barrier()
+        except BaseException as error:
+            self._failed(error, status)
+            raise
+        finally:
+            log.close()
+        digest = self.weights_sha256()
+        status.close(state="finished", exit_code=0, metrics=results, weights_sha256=digest)
+        print(f"weights sha256 {digest}")
+        for name in ("loss", *(metric.name for metric in self.model.metrics)):
+            print(f"test {name} {results[f'test_{name}']:.4f}")
+        print(f"run folder {folder}", flush=True)
+        return 0
+
+    def _evaluate(self) -> dict[str, float]:
+        loader = self._loader(self.splits.test, shuffle=False)
+        loss, sums = evaluate(
+            self.model.compute,
+            self.model.sums_size,
+            loader.epoch(0),
+            self.communicator,
+            self.shards,
+            mean_loss=self.model.mean_loss,
+        )
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss on the test samples is {loss} after step {self.loop.cursor.step}: the "
+                "last update has spoilt the weights. Lower optimizer.learning_rate."
+            )
+        logs = {"loss": loss, **self.model.results(sums)}
+        return {f"test_{name}": value for name, value in logs.items()}
+
+    def _failed(self, error: BaseException, status: tracking.Status) -> None:
+        code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
+        if code == 75:
+            self.save()
+            error.args = (
+                f"stopped and saved after step {self.loop.cursor.step}; go on with the same "
+                f"command and --run-dir {self.folder} --resume auto.",
+            )
+        state = {75: "preempted", 5: "diverged"}.get(code, "failed")
+        status.close(state=state, exit_code=code, error=str(error))
+
+
+class _Tracker(Observer):
+    """Keeps ``status.json`` current and appends to ``metrics.jsonl``."""
+
+    def __init__(self, loop: TrainingLoop, status: tracking.Status, log: tracking.Metrics) -> None:
+        self.loop, self.status, self.log = loop, status, log
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        cursor = self.loop.cursor
+        self.log.log("step", step=cursor.step, epoch=cursor.epoch, loss=self.loop.last_loss)
+        self.status.update(step=cursor.step, epoch=cursor.epoch)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.log.log("epoch", step=self.loop.cursor.step, epoch=epoch, **(logs or {}))
+        self.status.update(metrics=logs)
+
+
+class _Saver(Observer):
+    """Commits every so many steps; the ranks go on together."""
+
+    def __init__(self, run: _Run) -> None:
+        self.run = run
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        every = self.run.job.every_steps
+        if every and self.run.loop.cursor.step % every == 0:
+            self.run.save()
+
+
+class _stop_on_signal:
+    """Context in which SIGTERM and SIGUSR1 ask for a stop at the next step boundary."""
+
+    def __init__(self, step: TrainStep) -> None:
+        self._step = step
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGUSR1):
+                self._before[number] = signal.signal(number, self._ask)
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self._step.stop_requested:  # the second time: at once
+            sys.exit(128 + number)
+        self._step.stop_requested = True
+
+
+def environment() -> dict[str, Any]:
+    """What decides bits beside the job: CPU type through its BLAS core, versions, threads."""
+    blas = environ.blas_info()
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        **{f"blas_{key}": value for key, value in blas.items()},
+    }
+
+
+def _handshake(job: Job, communicator: Communicator) -> None:
+    """All ranks must run the same job on the same libraries; the first difference is named."""
+    own = {"config": job.config_hash, **environment()}
+    for rank, other in enumerate(communicator.allgather_object(own)):
+        for key, value in own.items():
+            if other.get(key) != value:
+                raise PeerLostError(
+                    f"rank {rank} has {key} {other.get(key)}, rank {communicator.rank} has {value}:"
+                    " all workers need the same job, CPU type and library versions."
+                )
+
+
+def _newest_commit(job: Job, folder: Path, resumed: bool) -> checkpoint.Commit | None:
+    if not resumed:
+        return None
+
+    def warn(text: str) -> None:
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    commit = checkpoint.load_newest(folder / "checkpoints", warn)
+    if commit is None:
+        return None
+    if commit.state["config_hash"] != job.config_hash:
+        raise UsageError(
+            f"{folder} was trained with another job: {_differences(job, commit.state['job'])}. Use "
+            "its settings again, or start anew with another --run-dir. Nothing was changed."
+        )
+    return commit
+
+
+def _differences(job: Job, old: dict[str, Any]) -> str:
+    """What decides the weights and is not as in the job of a commit, by name."""
+    new = json.loads(json.dumps({key: getattr(job, key) for key in _DECIDES_BITS}))
+    found = list(_changes("", old, new))
+    more = [f"and {len(found) - 6} more"] if len(found) > 6 else []
+    return "; ".join([*found[:6], *more]) or "its settings differ"
+
+
+def _changes(name: str, old: Any, new: Any) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from _changes(f"{name}.{key}" if name else key, old.get(key), new.get(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for position, pair in enumerate(zip(old, new, strict=True)):
+            yield from _changes(f"{name}.{position}", *pair)
+    elif old != new:
+        yield f"{name} was {_short(old)} and is {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _agree(communicator: Communicator, fn: Callable[[], Any]) -> Any:
+    """What ``fn`` gives on rank 0, on every rank; its JobError is raised on every rank."""
+    outcome: Any = None
+    if communicator.rank == 0:
+        try:
+            outcome = fn()
+        except JobError as error:
+            outcome = error
+        except OSError as error:
+            outcome = UsageError(f"the run folder cannot be used: {error}")
+    outcome = communicator.broadcast_object(outcome)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def _silent(*args: Any, **kwargs: Any) -> None: ...

@@ -1,0 +1,14 @@
+#!/bin/sh
+# Run the tests, on a machine that has Python >= 3.11 with pip, and no more:
+#   sh launch/test.sh [options of pytest]
+set -eu
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
+. "$root/launch/_env.sh"
+use_environment
+install_distgrad mpich,dev
+
+cd "$root"
+# The tests start mpirun and distgrad by name.
+PATH=$(dirname -- "$PYTHON"):$PATH
+export PATH
+exec "$PYTHON" -m pytest "$@"

@@ -1,0 +1,132 @@
+"""For every test: a wall-clock limit, no network but loopback, and helpers to start processes."""
+
+from __future__ import annotations
+
+import faulthandler
+import ipaddress
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import distgrad
+from distgrad.testing import process
+
+DEFAULT_LIMIT_S = 120.0
+_IMPORT_ROOT = str(Path(distgrad.__path__[0]).parent)
+_terminal_fd = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The real standard error, for the last words of a process that is stuck in C code.
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        config.stash[_terminal_fd] = os.dup(2)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    os.close(config.stash[_terminal_fd])
+
+
+@contextmanager
+def _time_limit(item: pytest.Item) -> Iterator[None]:
+    """Fail the test after its limit; end the process, printing its stacks, if C code hangs."""
+    marker = item.get_closest_marker("timeout_s")
+    limit = float(marker.args[0]) if marker else DEFAULT_LIMIT_S
+
+    def give_up(_signal: int, _frame: object) -> None:
+        pytest.fail(f"{item.nodeid} ran past its limit of {limit:g} s")
+
+    previous = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    faulthandler.dump_traceback_later(limit + 15, exit=True, file=item.config.stash[_terminal_fd])
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with _time_limit(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with _time_limit(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    with _time_limit(item):
+        return (yield)
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that reaches for the network fails, instead of depending on it."""
+
+    def guarded(connect: Callable) -> Callable:
+        def checked(self: socket.socket, address: object) -> object:
+            if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(address[0]):
+                pytest.fail(f"a test may not connect to {address}")
+            return connect(self, address)
+
+        return checked
+
+    monkeypatch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@pytest.fixture
+def run_cli(tmp_path: Path) -> Callable[..., process.Result]:
+    """``run_cli("train", "job.yaml", timeout=60)`` runs ``distgrad`` in the test's own folder."""
+
+    def run(*args: object, timeout: float = 60.0, cwd: object = tmp_path, env: dict | None = None):
+        command = [sys.executable, "-m", "distgrad", *map(str, args)]
+        return process.run(command, timeout=timeout, cwd=cwd, env=_importable(env))
+
+    return run
+
+
+@pytest.fixture
+def run_mpi(tmp_path: Path) -> Callable[..., process.Result]:
+    """``run_mpi(4, "-m", "distgrad", "train", "job.yaml")`` runs Python under ``mpirun -n 4``."""
+    # The environment's own first: it is the one that mpi4py beside it was made for.
+    beside = str(Path(sys.executable).parent)
+    mpirun = shutil.which("mpirun", path=beside) or shutil.which("mpirun")
+    if mpirun is None:
+        pytest.skip("no mpirun: pip install 'distgrad[mpich]'")
+
+    def run(
+        n: int,
+        *args: object,
+        timeout: float = 60.0,
+        cwd: object = tmp_path,
+        env: dict | None = None,
+    ):
+        command = [mpirun, "-n", str(n), sys.executable, *map(str, args)]
+        return process.run(command, timeout=timeout, cwd=cwd, env=_importable(env))
+
+    return run
+
+
+def _importable(env: dict | None) -> dict:
+    return {"PYTHONPATH": _IMPORT_ROOT, **(env or {})}

@@ -1,0 +1,158 @@
+"""Reading the world, the threads and the settings from the environment."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from distgrad.core.errors import UsageError
+from distgrad.launcher import environ
+from distgrad.launcher.environ import World, detect
+from distgrad.testing import process
+
+OPEN_MPI = {
+    "OMPI_COMM_WORLD_RANK": "3",
+    "OMPI_COMM_WORLD_SIZE": "4",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+}
+HYDRA = {"PMI_RANK": "3", "PMI_SIZE": "4", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}
+MVAPICH = {
+    "MV2_COMM_WORLD_RANK": "3",
+    "MV2_COMM_WORLD_SIZE": "4",
+    "MV2_COMM_WORLD_LOCAL_RANK": "1",
+    "MV2_COMM_WORLD_LOCAL_SIZE": "2",
+}
+SLURM = {
+    "SLURM_PROCID": "3",
+    "SLURM_NTASKS": "4",
+    "SLURM_LOCALID": "1",
+    "SLURM_NTASKS_PER_NODE": "2(x2)",
+    "SLURM_STEP_ID": "0",
+}
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+DISTGRAD = {f"DISTGRAD_{name}": value for name, value in TORCHRUN.items()} | {
+    "DISTGRAD_LOCAL_SIZE": "2"
+}
+
+
+@pytest.mark.parametrize(
+    ("env", "source", "by_mpi"),
+    [
+        (DISTGRAD, "distgrad", False),
+        (OPEN_MPI, "Open MPI", True),
+        (HYDRA, "MPICH (hydra)", True),
+        (MVAPICH, "MVAPICH", True),
+        (SLURM, "Slurm", True),
+        (TORCHRUN, "torchrun", False),
+    ],
+)
+def test_each_launcher_is_recognised(env: dict, source: str, by_mpi: bool) -> None:
+    world = detect(env)
+    assert world == World(3, 4, 1, 2, source)
+    assert world.started_by_mpi is by_mpi
+
+
+def test_nobody_started_us() -> None:
+    assert detect({}) == World(0, 1, 0, 1, "none")
+    assert not detect({}).started_by_mpi
+
+
+def test_the_order_of_launchers() -> None:
+    env: dict = {}
+    for variables, source in (
+        (TORCHRUN, "torchrun"),
+        (SLURM, "Slurm"),
+        (MVAPICH, "MVAPICH"),
+        (HYDRA, "MPICH (hydra)"),
+        (OPEN_MPI, "Open MPI"),
+        (DISTGRAD, "distgrad"),
+    ):
+        env |= variables
+        assert detect(env).source == source
+
+
+@pytest.mark.parametrize("step", [None, "batch", "4294967291x", ""])
+def test_an_sbatch_shell_is_not_a_rank(step: str | None) -> None:
+    env = {name: value for name, value in SLURM.items() if name != "SLURM_STEP_ID"}
+    if step is not None:
+        env["SLURM_STEP_ID"] = step
+    assert detect(env).source == "none"
+
+
+def test_an_interactive_slurm_task_is_not_a_rank() -> None:
+    assert not detect(SLURM | {"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}).started_by_mpi
+
+
+def test_local_variables_may_be_missing() -> None:
+    assert detect({"PMI_RANK": "1", "PMI_SIZE": "2"}) == World(1, 2, 0, 1, "MPICH (hydra)")
+
+
+def test_a_broken_variable_is_named() -> None:
+    with pytest.raises(UsageError, match="PMI_RANK must be a number, got 'one'"):
+        detect(HYDRA | {"PMI_RANK": "one"})
+
+
+def test_progress_mode() -> None:
+    assert environ.progress_mode({}) == "auto"
+    assert environ.progress_mode({"DISTGRAD_PROGRESS": "off"}) == "off"
+    with pytest.raises(UsageError, match="auto, plain or off, got 'loud'"):
+        environ.progress_mode({"DISTGRAD_PROGRESS": "loud"})
+
+
+def test_operation_timeout() -> None:
+    assert environ.operation_timeout({}) == 60.0
+    assert environ.operation_timeout({"DISTGRAD_TIMEOUT": "2.5"}) == 2.5
+    for text in ("soon", "0", "-1", "inf", "nan"):
+        with pytest.raises(UsageError, match="DISTGRAD_TIMEOUT"):
+            environ.operation_timeout({"DISTGRAD_TIMEOUT": text})
+
+
+def test_script_virtual_shards() -> None:
+    assert environ.script_virtual_shards({}) is None
+    assert environ.script_virtual_shards({"DISTGRAD_VIRTUAL_SHARDS": "8"}) == 8
+    for text in ("0", "many"):
+        with pytest.raises(UsageError, match="DISTGRAD_VIRTUAL_SHARDS"):
+            environ.script_virtual_shards({"DISTGRAD_VIRTUAL_SHARDS": text})
+
+
+def test_terminal_is_known_through_mpirun() -> None:
+    assert environ.stdout_is_terminal({"DISTGRAD_TTY": "1"})
+
+
+def test_children_get_their_threads() -> None:
+    env = environ.child_environment(3)
+    assert env["OMP_NUM_THREADS"] == env["OPENBLAS_NUM_THREADS"] == "3"
+    assert env["PATH"]
+    with pytest.raises(UsageError, match="threads_per_worker must be 1 or more, got 0"):
+        environ.thread_variables(0)
+
+
+def test_a_loaded_blas_is_capped() -> None:
+    script = """
+import json, numpy
+from distgrad.launcher import environ
+before = environ.blas_info()
+environ.limit_threads(1)
+print(json.dumps([before, environ.blas_info()]))
+"""
+    done = process.run(
+        [sys.executable, "-c", script],
+        env={"OPENBLAS_NUM_THREADS": "2", "PYTHONPATH": _import_root()},
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = json.loads(done.stdout)
+    if before["name"] is None:
+        pytest.skip("threadpoolctl does not know this BLAS")
+    assert before["threads"] == 2
+    assert after == before | {"threads": 1}
+
+
+def _import_root() -> str:
+    from pathlib import Path
+
+    import distgrad
+
+    return str(Path(distgrad.__path__[0]).parent)

@@ -1,0 +1,240 @@
+"""How a rank's error ends the world: once, by name, with its exit code, and nobody left behind.
+
+Under ``mpirun`` this file is also the program: ``mpirun -n 3 python test_mpi_ranks.py CASE``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import distgrad
+from distgrad.comm.communicator import Communicator
+from distgrad.core.errors import DataError, DivergedError, PreemptedError
+from distgrad.launcher import environ
+from distgrad.launcher.mpi import install_excepthook, run_rank
+from distgrad.testing import process
+
+pytestmark = [
+    pytest.mark.mpi,
+    pytest.mark.timeout_s(90),
+    pytest.mark.skipif(
+        importlib.util.find_spec("mpi4py") is None,
+        reason="no mpi4py: pip install 'distgrad[mpich]'",
+    ),
+]
+
+
+def fine(c: Communicator) -> int:
+    array = np.ones(5)
+    c.allreduce(array)
+    print(f"sum {array.sum():g}", flush=True)
+    return 0
+
+
+def returns_a_code(c: Communicator) -> int:
+    c.barrier()
+    return 4
+
+
+def exits_with_zero(c: Communicator) -> int:
+    raise SystemExit(0)
+
+
+def bug_on_one_rank(c: Communicator) -> int:
+    if c.rank == 1:
+        raise ZeroDivisionError("bug in user code")
+    c.barrier()
+    return 0
+
+
+def bug_on_all_ranks(c: Communicator) -> int:
+    raise ZeroDivisionError("bug in user code")
+
+
+def diverged_on_all_ranks(c: Communicator) -> int:
+    c.barrier()
+    raise DivergedError("loss is nan at step 3.")
+
+
+def preempted_on_all_ranks(c: Communicator) -> int:
+    if c.rank == 0:
+        time.sleep(4)  # rank 0 is still saving
+    raise PreemptedError("saved at step 7.")
+
+
+def bad_data_on_one_rank(c: Communicator) -> int:
+    if c.rank == 1:
+        raise DataError("shard.npy is truncated.")
+    c.barrier()
+    return 0
+
+
+def bad_data_while_others_compute(c: Communicator) -> int:
+    if c.rank == 1:
+        raise DataError("shard.npy is truncated.")
+    time.sleep(60)
+    return 0
+
+
+def frozen_rank(c: Communicator) -> int:
+    c.barrier()
+    if c.rank == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    c.barrier()
+    return 0
+
+
+def killed_rank(c: Communicator) -> int:
+    c.barrier()
+    if c.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    c.barrier()
+    return 0
+
+
+def different_calls(c: Communicator) -> int:
+    if c.rank == 0:
+        c.barrier()
+    else:
+        c.allreduce(np.zeros(3))
+    return 0
+
+
+def exits_on_one_rank(c: Communicator) -> int:
+    if c.rank == 1:
+        raise SystemExit(9)
+    c.barrier()
+    return 0
+
+
+def uncaught_in_a_script(c: Communicator) -> int:
+    install_excepthook(c)
+    if c.rank == 1:
+        raise KeyError("in a script")
+    c.barrier()
+    return 0
+
+
+@pytest.fixture
+def ranks(run_mpi):
+    """Runs a case on three ranks; checks that nothing outlives it."""
+
+    def run(case, n: int = 3, **env: str) -> process.Result:
+        result = run_mpi(n, __file__, case.__name__, timeout=60, env=env)
+        assert not result.orphans
+        assert result.seconds < 20
+        return result
+
+    return run
+
+
+def test_a_good_end(ranks) -> None:
+    for n in (1, 2, 3):
+        result = ranks(fine, n)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count(f"sum {5 * n}") == n
+        assert result.stderr == ""
+
+
+def test_the_exit_code_of_the_worker_is_the_exit_code_of_the_job(ranks) -> None:
+    result = ranks(returns_a_code)
+    assert (result.returncode, result.stderr) == (4, "")
+    assert ranks(exits_with_zero).returncode == 0
+
+
+@pytest.mark.parametrize("case", [bug_on_one_rank, bug_on_all_ranks, uncaught_in_a_script])
+def test_a_bug_is_printed_once_with_its_rank(ranks, case) -> None:
+    result = ranks(case)
+    assert result.returncode == 1
+    assert result.stderr.count("Traceback (most recent call last)") == 1
+    rank = 0 if case is bug_on_all_ranks else 1
+    name = "KeyError: 'in a script'" if case is uncaught_in_a_script else "ZeroDivisionError: bug"
+    assert f"[rank {rank}] {name}" in result.stderr
+
+
+def test_a_job_error_of_all_ranks_is_one_plain_line(ranks) -> None:
+    result = ranks(diverged_on_all_ranks)
+    assert (result.returncode, result.stderr) == (5, "error: loss is nan at step 3.\n")
+    result = ranks(preempted_on_all_ranks)
+    assert (result.returncode, result.stderr) == (75, "error: saved at step 7.\n")
+
+
+@pytest.mark.parametrize("case", [bad_data_on_one_rank, bad_data_while_others_compute])
+def test_a_job_error_of_one_rank_ends_all_with_its_code(ranks, case) -> None:
+    result = ranks(case)
+    assert result.returncode == 4
+    assert result.stderr.count("error:") == 1
+    assert "[rank 1] error: shard.npy is truncated.\n" in result.stderr
+
+
+def test_a_frozen_rank_is_named(ranks) -> None:
+    result = ranks(frozen_rank, DISTGRAD_TIMEOUT="1")
+    assert result.returncode == 6
+    assert result.stderr.count("error:") == 1
+    assert "[rank 0] error: rank 0 waited" in result.stderr
+    assert "for rank 1 in barrier (limit 1 s)" in result.stderr
+
+
+def test_a_killed_rank_ends_the_job(ranks) -> None:
+    assert ranks(killed_rank).returncode != 0
+
+
+def test_different_calls_are_named(ranks) -> None:
+    result = ranks(different_calls)
+    assert result.returncode == 6
+    assert result.stderr.count("error:") == 1
+    assert "call 1: barrier" in result.stderr
+    assert "call 1: allreduce(sum) of 24 bytes float64" in result.stderr
+
+
+def test_one_rank_that_exits_ends_all(ranks) -> None:
+    assert ranks(exits_on_one_rank).returncode == 9
+
+
+def python(*args: str, **env: str) -> process.Result:
+    root = str(Path(distgrad.__path__[0]).parent)
+    path = os.pathsep.join(filter(None, (env.pop("first_on_path", ""), root)))
+    return process.run([sys.executable, *args], timeout=30, env={"PYTHONPATH": path, **env})
+
+
+def test_two_mpi_families_are_named() -> None:
+    """Open MPI's variables around an MPICH-bound mpi4py, or the other way round."""
+    from mpi4py import MPI
+
+    if "Open MPI" in MPI.Get_library_version():
+        source, env = "MPICH (hydra)", {"PMI_RANK": "0", "PMI_SIZE": "2"}
+    else:
+        source = "Open MPI"
+        env = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}
+    result = python(__file__, "fine", **env)
+    assert result.returncode == 3, result.stderr
+    assert result.stderr.startswith(f"[rank 0] error: {source} started 2 ranks, but")
+    assert " ".join(MPI.Get_library_version().splitlines()[0].split()) in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_missing_mpi4py_gives_the_pip_line(tmp_path: Path) -> None:
+    (tmp_path / "mpi4py.py").write_text("raise ImportError('not here')\n")
+    result = python(__file__, "fine", first_on_path=str(tmp_path))
+    assert result.returncode == 3, result.stderr
+    assert "pip install 'distgrad[mpich]'" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+if __name__ == "__main__":
+    main = globals()[sys.argv[1]]
+    world = environ.detect()
+    if main is uncaught_in_a_script:
+        from distgrad.comm.mpi import MPITransport
+
+        main(Communicator(MPITransport()))
+    else:
+        sys.exit(run_rank(world, main))

@@ -1,0 +1,263 @@
+"""The command line: what reaches the launcher, what is printed, and how each command ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import distgrad
+from distgrad import cli
+from distgrad.config import json_schema, load
+from distgrad.core.errors import DivergedError, MissingExtraError, PreemptedError
+from distgrad.job import Job
+
+ROOT = Path(__file__).parents[1]
+DIGITS = str(ROOT / "configs" / "digits.yaml")
+
+
+class Recorder:
+    """Stands where a launcher is chosen, and keeps what the command line hands over."""
+
+    def __init__(self) -> None:
+        self.chosen: tuple[Any, ...] = ()
+        self.job: Job | None = None
+        self.argv: list[str] = []
+        self.outcome: int | BaseException = 0
+
+    def choose(self, *args: Any) -> Recorder:
+        self.chosen = args
+        return self
+
+    def launch(self, job: Job, argv: list[str]) -> int:
+        self.job, self.argv = job, argv
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    from distgrad.launcher import base
+
+    made = Recorder()
+    monkeypatch.setattr(base, "choose", made.choose)
+    return made
+
+
+# train
+
+
+def test_train_hands_the_job_to_the_launcher(recorder: Recorder) -> None:
+    recorder.outcome = 6
+    words = ["seed=7", "-n", "3", DIGITS, "--launcher", "mpi", "train.epochs=1", "--run-dir", "r"]
+    assert cli.main(["train", *words, "--resume", "auto"]) == 6
+    job = recorder.job
+    assert job is not None
+    assert (job.seed, job.epochs, job.workers, job.launcher) == (7, 1, 3, "mpi")
+    assert (job.run_dir, job.resume) == ("r", "auto")
+    assert job.overrides == ("seed=7", "train.epochs=1")
+    assert job.source_yaml == Path(DIGITS).read_text()
+    requested, _, world = recorder.chosen
+    assert requested == "mpi" and world.world_size == 1
+    # What a rank is started with leads to the same job, less who starts it.
+    assert recorder.argv[:2] == ["train", DIGITS] and "-n" not in recorder.argv
+    recorder.outcome = 0
+    assert cli.main(recorder.argv) == 0
+    again = recorder.job
+    assert (again.seed, again.epochs, again.run_dir, again.resume) == (7, 1, "r", "auto")
+    assert again.config_hash == job.config_hash
+
+
+def test_without_options_the_file_decides(recorder: Recorder) -> None:
+    assert cli.main(["train", DIGITS]) == 0
+    job = recorder.job
+    assert job is not None
+    assert (job.workers, job.launcher, job.run_dir, job.resume) == (1, "local", None, False)
+    assert recorder.chosen[0] is None and recorder.chosen[1] == "local"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "text"),
+    [
+        (MissingExtraError("pip install x"), 3, "error: pip install x\n"),
+        (DivergedError("loss is nan\nat step 3"), 5, "error:\nloss is nan\nat step 3\n"),
+        (PreemptedError("saved"), 75, "error: saved\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_an_error_that_ends_a_job_is_its_text_and_its_code(
+    recorder: Recorder,
+    capsys: pytest.CaptureFixture[str],
+    outcome: BaseException,
+    code: int,
+    text: str,
+) -> None:
+    recorder.outcome = outcome
+    assert cli.main(["train", DIGITS]) == code
+    assert capsys.readouterr().err == text
+
+
+def test_an_error_in_user_code_shows_its_traceback(
+    recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder.outcome = ZeroDivisionError("by me")
+    assert cli.main(["train", DIGITS]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback") and err.endswith("ZeroDivisionError: by me\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["train", "nosuch.yaml"], "error: nosuch.yaml: no such job file"),
+        (["train"], "error: Missing argument"),
+        (["train", "seed=1"], "error: one job file is needed, there is none"),
+        (["train", DIGITS, "b.yaml"], "error: one job file is needed, these are 2: "),
+        (["train", DIGITS, "--worker", "2"], "error: No such option: --worker"),
+        (["train", DIGITS, "-n", "two"], "error: Invalid value for '-n' / '--workers'"),
+        (["train", DIGITS, "--resume", "yes"], "error: Invalid value for '--resume'"),
+        (["train", DIGITS, "-n", "9"], "error: command line: -n 9: 9 workers are more than the 8"),
+        (["train", DIGITS, "-n", "0"], "error: command line: -n 0: must be greater than or equal"),
+        (["train", DIGITS, "--launcher", "pbs"], "error: command line: --launcher pbs: must be 'l"),
+        (["train", DIGITS, "optimizer.lr=1"], "error: command line: optimizer.lr=1: unknown k"),
+        (["trian"], "error: No such command 'trian'."),
+        (["config", "validate", "nosuch.yaml"], "error: nosuch.yaml: no such job file"),
+        (["config"], "error: Missing command."),
+    ],
+)
+def test_usage_errors_start_nothing(
+    recorder: Recorder, capsys: pytest.CaptureFixture[str], words: list[str], text: str
+) -> None:
+    assert cli.main(words) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(text) and "Traceback" not in err and out == ""
+    assert recorder.job is None
+
+
+def test_ray_has_not_landed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", DIGITS, "--launcher", "ray"]) == 2
+    err = capsys.readouterr().err
+    assert "ray launcher has not landed yet" in err and "--launcher mpi or local" in err
+
+
+def test_several_mistakes_are_lines_that_an_editor_can_follow(
+    recorder: Recorder,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = Path(DIGITS).read_text().replace("learning_rate", "learning_rte").replace("seed", "sed")
+    Path("job.yaml").write_text(text + "x" * 200 + ": 1\n")
+    assert cli.main(["train", "job.yaml"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "error:"
+    assert lines[1] == "job.yaml:4:1: sed: unknown key, did you mean seed?"
+    assert lines[2] == (
+        "job.yaml:15:25: optimizer.learning_rte: unknown key, did you mean learning_rate?"
+    )
+    assert lines[3].startswith("job.yaml:19:1: xxx") and len(lines) == 4
+
+
+def test_a_dry_run_shows_the_plan_and_starts_nothing(
+    recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", DIGITS, "-n", "3", "--launcher", "mpi", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert recorder.job is None
+    assert re.search(r"Dense units=128 activation=relu", out)
+    assert re.search(r"worker 0 +shards 0 to 1, 16 samples", out)
+    assert re.search(r"worker 2 +shards 5 to 7, 24 samples", out)
+    assert "launcher   mpi, 3 workers" in out
+
+
+# config, env, --help, --version
+
+
+def test_config_show_prints_what_loads_as_the_same_job(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["config", "show", DIGITS, "seed=3"]) == 0
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(capsys.readouterr().out)
+    assert load(shown) == load(DIGITS, ["seed=3"])
+
+
+def test_config_validate(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "validate", DIGITS]) == 0
+    assert capsys.readouterr().out == f"{DIGITS}: digits-mlp is a valid job\n"
+
+
+def test_config_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "schema"]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out) == json.loads(json.dumps(json_schema()))
+    assert out == (ROOT / "configs" / "schema.json").read_text(), "write it again"
+
+
+def test_env(capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    assert cli.main(["env", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["numpy"] == np.__version__ and report["cpu_cores"] >= 1
+    assert {"python", "blas", "mpi4py", "os", "distgrad"} <= set(report)
+    assert cli.main(["env"]) == 0
+    assert re.search(rf"^numpy +{re.escape(np.__version__)}$", capsys.readouterr().out, re.M)
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 0
+    out = capsys.readouterr().out
+    assert "train" in out and "config" in out and "env" in out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"distgrad {distgrad.__version__}\n"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from distgrad.cli import main; main(['train', '--help']);"
+        "heavy = {'ruamel.yaml', 'mpi4py', 'ray', 'rich', 'scipy', 'distgrad.config'};"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+# As processes
+
+
+def test_python_m_distgrad(run_cli: Callable) -> None:
+    done = run_cli("config", "validate", DIGITS)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run_cli("train", DIGITS, "sed=1")
+    assert done.returncode == 2
+    assert done.stderr == "error: command line: sed=1: unknown key, did you mean seed?\n"
+
+
+@pytest.mark.mpi
+def test_under_mpirun_one_rank_reports_a_usage_error(run_mpi: Callable) -> None:
+    done = run_mpi(3, "-m", "distgrad", "train", DIGITS, "parallel.virtual_shards=2")
+    assert done.returncode == 2
+    assert done.stderr.count("3 workers are more than the 2 virtual shards") == 1
+    assert "Traceback" not in done.stderr and not done.orphans
+
+
+@pytest.mark.mpi
+def test_mpirun_wins_over_options_and_file(run_mpi: Callable) -> None:
+    options = ["-n", "9", "--launcher", "local", "--dry-run"]
+    done = run_mpi(2, "-m", "distgrad", "train", DIGITS, *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("launcher   mpi, 2 workers") == 1
