@@ -23,6 +23,7 @@ arguments, ``needs`` for which of them want a gradient, or a static parameter by
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -109,7 +110,11 @@ class Primitive:
         self.match = None if match is None else tuple(self.arg_names.index(n) for n in match)
         self.rules: list[tuple[tuple[str, ...], Callable[..., Any]]] = []
         self.make_samples: Callable[[np.random.Generator], Iterator[Sample]] | None = None
-        self._plans: dict[int, Plan | None] = {}
+        self._plans: dict[tuple[int, int], Plan | None] = {}
+        # The dtype kinds of a call that needs no conversion at all, None where one always does.
+        simple = not (self.variadic or self.param_names or match is not None)
+        self._quick = (kinds or "biufc") if simple and self.arg_names else None
+        self._direct: dict[Any, Any] = {}
         optional = inspect.Parameter("name", inspect.Parameter.KEYWORD_ONLY, default=None)
         self.__signature__ = inspect.Signature([*parameters, optional])
 
@@ -130,14 +135,16 @@ class Primitive:
         self.make_samples = fn
 
     def __call__(self, *args: Any, name: str | None = None, **params: Any) -> Any:
-        if params or self.defaults:
-            if len(args) < len(self.arg_names):  # array arguments given by keyword
-                rest = self.arg_names[len(args) :]
-                args += tuple(params.pop(n) for n in rest if n in params)
-            params = {**self.defaults, **params}
+        if self._quick and not params and all(type(a) is Tensor for a in args):
+            first = args[0]._data.dtype
+            if first.kind in self._quick and all(a._data.dtype is first for a in args):
+                return bind(self, *args)
+        if len(args) < len(self.arg_names):  # array arguments given by keyword
+            rest = self.arg_names[len(args) :]
+            args += tuple(params.pop(n) for n in rest if n in params)
         if not self.variadic and len(args) != len(self.arg_names):
             raise TypeError(f"{self.name}() takes {self.arg_names}, got {len(args)} arguments")
-        return bind(self, *dispatch.convert(self, args), **params)
+        return bind(self, *dispatch.convert(self, args), **{**self.defaults, **params})
 
     def into(self, out: tuple, *args: Any, **params: Any) -> None:
         """Runs the kernel with its results written over the arrays in ``out``.
@@ -146,9 +153,30 @@ class Primitive:
         """
         self.kernel(dispatch.namespace(out), *args, out=out, **{**self.defaults, **params})
 
+    def kernel_for(self, xp: Any) -> Callable[..., Any]:
+        """The kernel over ``xp``; xp's own function where the kernel does nothing but call it."""
+        try:
+            return self._direct[xp]
+        except KeyError:
+            made = self._direct[xp] = self._only_call(xp) or functools.partial(self.kernel, xp)
+            return made
+
+    def _only_call(self, xp: Any) -> Callable[..., Any] | None:
+        """``xp.f`` for a kernel that is ``return xp.f(x, y)``: it saves a Python call."""
+        if self.variadic or self.param_names or self.multiple:
+            return None
+        inputs = tuple(_Operand() for _ in self.arg_names)
+        try:
+            found = self.kernel(_Probe(), *inputs)
+        except (TypeError, AttributeError):  # it does more than call one function
+            return None
+        if isinstance(found, tuple) and len(found) == 2 and found[1] == inputs:
+            return getattr(xp, found[0])
+        return None
+
     def plan(self, mask: int, count: int) -> Plan | None:
         """The plan for the arguments whose bits are set in ``mask``, of ``count``."""
-        key = mask if not self.variadic else (count << 64) | mask
+        key = (mask, count)
         try:
             return self._plans[key]
         except KeyError:
@@ -219,17 +247,38 @@ def primitive(
     return make
 
 
+class _Operand:
+    """Stands for an array while a kernel is probed: whatever is done with it fails."""
+
+
+class _Probe:
+    """Stands for an array namespace: a function of it returns its own name and its arguments."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return lambda *args: (name, args)
+
+
 def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:
     """Runs a primitive on tensors and Python numbers, and tells the recorders of this thread."""
-    data = [a._data if type(a) is Tensor else a for a in args]
+    if len(args) == 2:  # the common cases without a loop: this is the hottest line of all
+        a, b = args
+        data: Any = (a._data if type(a) is Tensor else a, b._data if type(b) is Tensor else b)
+    elif len(args) == 1 and type(args[0]) is Tensor:
+        data = (args[0]._data,)
+    else:
+        data = [a._data if type(a) is Tensor else a for a in args]
     xp = dispatch.only_namespace or dispatch.namespace(data)
     try:
-        value = primitive.kernel(xp, *data, **params)
+        kernel = primitive._direct.get(xp) or primitive.kernel_for(xp)
+        value = kernel(*data, **params) if params else kernel(*data)
     except (ValueError, IndexError, TypeError, OverflowError) as error:
         raise _explain(primitive, args, params, error) from error
-    if primitive.multiple:
+    out: Any
+    if type(value) is np.ndarray:
+        out = Tensor(value)
+    elif primitive.multiple:
         arrays = [v if type(v) in dispatch.arrays else xp.asarray(v) for v in value]
-        out: Any = tuple([Tensor(array) for array in arrays])
+        out = tuple([Tensor(array) for array in arrays])
     else:
         out = Tensor(value if type(value) in dispatch.arrays else xp.asarray(value))
     if primitive.view:

@@ -50,9 +50,9 @@ class Model(Layer):
         names = ", ".join(layer.name for layer in found)
         raise ValueError(f"no layer {name if index is None else index!r}; there are {names}")
 
-    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes all weights for inputs of this shape (None for an unknown batch size)."""
-        if self.built or input_shape is None:
+        if self.built:
             return
         with recording.paused():
             self(np.zeros((1, *input_shape[1:]), self.dtype))

@@ -78,15 +78,15 @@ class Optimizer:
             raise ValueError(f"none of the variables has a gradient: {', '.join(missing)}")
         if missing:
             warnings.warn(f"no gradient for {', '.join(missing)}", stacklevel=2)
-        self.build(self._known or [v for _, v in pairs])
         for gradient, variable in pairs:
-            if id(variable) not in self._positions:
+            if self._known and id(variable) not in self._positions:
                 raise ValueError(f"unknown variable {variable.name}: this optimizer has others")
             if gradient is not None and tuple(gradient.shape) != tuple(variable.shape):
                 raise InvalidArgumentError(
                     f"a gradient of shape {gradient.shape} for {variable.name} of shape "
                     f"{variable.shape}"
                 )
+        self.build(self._known or [v for _, v in pairs])
         self.iterations.assign_add(1)
         step = int(self.iterations._buffer)
         for gradient, variable in pairs:

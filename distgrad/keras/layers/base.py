@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,11 @@ class Layer:
         self._input_shape = None if input_shape is None else tuple(input_shape)
         takes = inspect.signature(self.call).parameters
         self._takes_training = "training" in takes
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "build" in cls.__dict__:
+            cls.build = _marked_built(cls.build)  # type: ignore[method-assign]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the weights for inputs of this shape; the base class has none."""
@@ -191,6 +197,18 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def _marked_built(build: Callable[..., None]) -> Callable[..., None]:
+    """``build`` of a subclass, after which the layer is built: users call it themselves, too."""
+
+    @functools.wraps(build)
+    def marked(self: Layer, input_shape: Any) -> None:
+        build(self, input_shape)
+        self.built = True
+        self._name_weights()
+
+    return marked
 
 
 def _layers_in(value: Any) -> Iterator[Layer]:
