@@ -188,28 +188,28 @@ class Communicator:
                 f"reduce_tree needs out of {tree_sum.size} {tree_sum.dtype}, "
                 f"got {flat.size} {flat.dtype}."
             )
-        own = tree_sum.partials()
         nodes = self._nodes_by_rank(tree)
-        if set(own) != set(nodes[self.rank]):
+        held = tree_sum.partials()
+        if set(held) != set(nodes[self.rank]):
             shards = worker_shards(tree.virtual_shards, self.rank, self.world_size)
             raise InvalidArgumentError(
                 f"rank {self.rank} must push every present shard of {list(shards)} and no other "
                 f"before reduce_tree; present are {list(tree.present)}."
             )
+        own = {node: held[node] for node in nodes[self.rank]}  # in the order that peers expect
+        tag = tree.fingerprint() ^ bucket
         with self._operation("reduce_tree", timeout) as deadline:
             if self.world_size == 1:
                 tree.combine(own, flat)
             else:
-                tag = tree.fingerprint() ^ bucket
-                calls = (tag, flat.nbytes)
                 slices = self._slices(flat)
                 mine = slices[self.rank]
                 count = sum(len(nodes[p]) for p in self._peers)
                 inbox = iter(self._inbox(count, mine.stop - mine.start, flat.dtype))
                 received = {p: {node: next(inbox) for node in nodes[p]} for p in self._peers}
                 self._exchange(
-                    self._call("reduce_tree", deadline, flat.dtype, *calls),
-                    {p: [own[node][slices[p]] for node in nodes[self.rank]] for p in self._peers},
+                    self._call("reduce_tree", deadline, flat.dtype, tag, flat.nbytes),
+                    {p: [array[slices[p]] for array in own.values()] for p in self._peers},
                     {p: list(received[p].values()) for p in self._peers},
                 )
                 partials = {node: array[mine] for node, array in own.items()}
@@ -217,7 +217,7 @@ class Communicator:
                     partials.update(arrays)
                 tree.combine(partials, flat[mine])
                 if not self._is_small(flat):
-                    call = self._call("reduce_tree", deadline, flat.dtype, *calls)
+                    call = self._call("reduce_tree", deadline, flat.dtype, tag, flat.nbytes)
                     self._allgather_slices(call, flat, slices)
         tree_sum.reset()
 

@@ -6,11 +6,14 @@ requests, yields the core, and after a while sleeps, so that more ranks than cor
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import sys
 import time
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from distgrad.comm.transport import Buffer, Deadline, Request, Transport, as_bytes
@@ -93,6 +96,7 @@ class MPITransport(Transport):
         self._posted.difference_update(posted)
 
     def abort(self, code: int, reason: str) -> None:
+        _unlink_shared_memory()
         self._mpi.COMM_WORLD.Abort(code)
 
     def close(self) -> None:
@@ -140,6 +144,17 @@ def library_version() -> str:
     """First line of what the MPI library says of itself, such as ``MPICH Version: 5.0.2``."""
     text: str = load_mpi().Get_library_version()
     return " ".join(text.strip().splitlines()[0].split())
+
+
+def _unlink_shared_memory() -> None:
+    """Removes the names of MPICH's shared memory that we map: an aborted world leaves them."""
+    try:
+        maps = Path("/proc/self/maps").read_text()
+    except OSError:
+        return  # not Linux
+    for path in set(re.findall(r"/dev/shm/mpich_\S+", maps)):
+        with contextlib.suppress(OSError):  # another rank was faster
+            os.unlink(path)
 
 
 if hasattr(os, "sched_yield"):

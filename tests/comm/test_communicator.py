@@ -335,6 +335,7 @@ def main() -> None:
 
     if MPI.COMM_WORLD.size == 3:
         mpi._CHUNK_BYTES = 65_536  # as if the larger buffers had more than 2**30 bytes
+    world = mpi.MPITransport()
     for name, case in {**HEALTHY, **BROKEN}.items():
         try:
             # Messages that a broken case leaves behind stay in a communicator of its own.
@@ -342,10 +343,10 @@ def main() -> None:
         except BaseException:
             traceback.print_exc()
             sys.stderr.flush()
-            MPI.COMM_WORLD.Abort(1)
+            world.abort(1, name)
         os.write(1, f"{name}\n".encode())
     MPI.COMM_WORLD.Barrier()
-    MPI.COMM_WORLD.Abort(0)  # those messages would keep MPI from finishing by itself
+    world.abort(0, "done")  # those messages would keep MPI from finishing by itself
 
 
 if __name__ == "__main__":

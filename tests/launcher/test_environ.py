@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
+import distgrad
 from distgrad.core.errors import UsageError
 from distgrad.launcher import environ
 from distgrad.launcher.environ import World, detect
 from distgrad.testing import process
+
+IMPORT_ROOT = str(Path(distgrad.__path__[0]).parent)
 
 OPEN_MPI = {
     "OMPI_COMM_WORLD_RANK": "3",
@@ -140,7 +144,7 @@ print(json.dumps([before, environ.blas_info()]))
 """
     done = process.run(
         [sys.executable, "-c", script],
-        env={"OPENBLAS_NUM_THREADS": "2", "PYTHONPATH": _import_root()},
+        env={"OPENBLAS_NUM_THREADS": "2", "PYTHONPATH": IMPORT_ROOT},
     )
     assert done.returncode == 0, done.stderr
     before, after = json.loads(done.stdout)
@@ -148,11 +152,3 @@ print(json.dumps([before, environ.blas_info()]))
         pytest.skip("threadpoolctl does not know this BLAS")
     assert before["threads"] == 2
     assert after == before | {"threads": 1}
-
-
-def _import_root() -> str:
-    from pathlib import Path
-
-    import distgrad
-
-    return str(Path(distgrad.__path__[0]).parent)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import signal
 import sys
 import time
@@ -53,6 +54,13 @@ def bug_on_one_rank(c: Communicator) -> int:
         raise ZeroDivisionError("bug in user code")
     c.barrier()
     return 0
+
+
+def bug_with_shared_memory(c: Communicator) -> int:
+    maps = Path("/proc/self/maps")
+    if c.rank == 1 and maps.exists():
+        print(*set(re.findall(r"/dev/shm/mpich\S+", maps.read_text())), flush=True)
+    return bug_on_one_rank(c)
 
 
 def bug_on_all_ranks(c: Communicator) -> int:
@@ -158,6 +166,13 @@ def test_a_bug_is_printed_once_with_its_rank(ranks, case) -> None:
     rank = 0 if case is bug_on_all_ranks else 1
     name = "KeyError: 'in a script'" if case is uncaught_in_a_script else "ZeroDivisionError: bug"
     assert f"[rank {rank}] {name}" in result.stderr
+
+
+def test_an_aborted_world_leaves_no_shared_memory(ranks) -> None:
+    segments = ranks(bug_with_shared_memory).stdout.split()
+    if not segments:
+        pytest.skip("this MPI keeps no named shared memory")
+    assert not [path for path in segments if Path(path).exists()]
 
 
 def test_a_job_error_of_all_ranks_is_one_plain_line(ranks) -> None:

@@ -1,0 +1,1 @@
+"""Helpers for tests, shipped so that users can test their own code with them."""
