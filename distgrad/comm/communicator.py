@@ -15,13 +15,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from distgrad.comm.transport import Deadline, Transport
 from distgrad.comm.tree import ShardTree, TreeSum, worker_shards
 from distgrad.core.errors import InvalidArgumentError, PeerLostError
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 DEFAULT_TIMEOUT = 60.0
 DTYPES = tuple(np.dtype(name) for name in ("float32", "float64", "int32", "int64"))

@@ -10,14 +10,13 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
 from distgrad.core.errors import PeerLostError
 
-Buffer = npt.NDArray[Any]
+Buffer = np.ndarray
 
 
 class Deadline:
@@ -99,7 +98,7 @@ class Transport(ABC):
         self.wait([self.irecv(source, buffer)], deadline)
 
 
-def as_bytes(buffer: Buffer) -> npt.NDArray[np.uint8]:
+def as_bytes(buffer: Buffer) -> np.ndarray:
     """The memory of a C-contiguous array as a flat uint8 view."""
     return buffer.reshape(-1).view(np.uint8)
 

@@ -15,12 +15,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from distgrad.core.errors import InvalidArgumentError, UsageError
 
 Node = tuple[int, int]
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 
 def worker_shards(virtual_shards: int, rank: int, world_size: int) -> range:
@@ -141,7 +140,7 @@ class TreeSum:
         dtype: element type of the vectors.
     """
 
-    def __init__(self, virtual_shards: int, size: int, dtype: npt.DTypeLike = np.float32) -> None:
+    def __init__(self, virtual_shards: int, size: int, dtype: Any = np.float32) -> None:
         self.virtual_shards = virtual_shards
         self.size = size
         self.dtype = np.dtype(dtype)

@@ -6,12 +6,10 @@ One process downloads and the others wait for the file: it appears by a rename, 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import shutil
 import tempfile
 import time
-import urllib.request
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +48,9 @@ def fetch(
 
 
 def _download(destination: Path, url: str, sha256: str) -> None:
+    import http.client  # here, since they would double the time of `import distgrad`
+    import urllib.request
+
     partial = None
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)

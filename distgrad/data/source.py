@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +75,8 @@ def load(
 
 
 def _digits(test_fraction: float, seed: int) -> Splits:
+    import importlib.resources
+
     resource = importlib.resources.files("distgrad.data") / "digits.csv.gz"
     try:
         with importlib.resources.as_file(resource) as path:
