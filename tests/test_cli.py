@@ -159,9 +159,9 @@ def test_several_mistakes_are_lines_that_an_editor_can_follow(
     assert cli.main(["train", "job.yaml"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "error:"
-    assert lines[1] == "job.yaml:4:1: sed: unknown key, did you mean seed?"
+    assert lines[1] == "job.yaml:5:1: sed: unknown key, did you mean seed?"
     assert lines[2] == (
-        "job.yaml:15:25: optimizer.learning_rte: unknown key, did you mean learning_rate?"
+        "job.yaml:16:25: optimizer.learning_rte: unknown key, did you mean learning_rate?"
     )
     assert lines[3].startswith("job.yaml:19:1: xxx") and len(lines) == 4
 
@@ -172,7 +172,7 @@ def test_a_dry_run_shows_the_plan_and_starts_nothing(
     assert cli.main(["train", DIGITS, "-n", "3", "--launcher", "mpi", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert recorder.job is None
-    assert re.search(r"Dense units=128 activation=relu", out)
+    assert re.search(r"Dense units=256 activation=relu", out)
     assert re.search(r"worker 0 +shards 0 to 1, 16 samples", out)
     assert re.search(r"worker 2 +shards 5 to 7, 24 samples", out)
     assert "launcher   mpi, 3 workers" in out

@@ -60,7 +60,7 @@ def test_the_shipped_job() -> None:
     assert config.to_dict()["data"] == {"source": "digits", "test_fraction": 0.2}
     assert [layer.type for layer in config.model.layers] == ["Flatten", "Dense", "Dropout", "Dense"]
     assert config.loss == "sparse_categorical_crossentropy" and config.metrics == ("accuracy",)
-    assert config.to_dict()["optimizer"]["learning_rate"] == 0.001
+    assert config.to_dict()["optimizer"]["learning_rate"] == 0.003
     assert (config.train.epochs, config.train.global_batch_size) == (40, 64)
     assert (config.parallel.workers, config.parallel.virtual_shards) == (1, 8)
     assert (config.checkpoint.every_steps, config.checkpoint.keep_last) == (50, 3)
