@@ -163,7 +163,7 @@ def test_several_mistakes_are_lines_that_an_editor_can_follow(
     assert lines[2] == (
         "job.yaml:16:25: optimizer.learning_rte: unknown key, did you mean learning_rate?"
     )
-    assert lines[3].startswith("job.yaml:19:1: xxx") and len(lines) == 4
+    assert lines[3].startswith("job.yaml:20:1: xxx") and len(lines) == 4
 
 
 def test_a_dry_run_shows_the_plan_and_starts_nothing(
