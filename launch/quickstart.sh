@@ -20,7 +20,7 @@ What to try next, in $root:
       use this environment
   mpirun -n 4 distgrad train configs/digits.yaml
       four workers, and the same weights bit by bit
-  distgrad train configs/digits.yaml optimizer.learning_rate=0.003
+  distgrad train configs/digits.yaml seed=1
       any key of the job can be changed this way
   distgrad train configs/digits.yaml train.epochs=60 --resume auto --run-dir "$run_dir"
       go on with this run, from its last checkpoint
