@@ -34,20 +34,21 @@ from distgrad.training.loop import Cursor, Observer, TrainingLoop
 from distgrad.training.progress import progress
 from distgrad.training.step import TrainStep, evaluate
 
-# What of a job decides the weights after a given step: a resumed run must have the same.
-_DECIDES_BITS = (
-    "seed",
-    "device",
-    "data",
-    "layers",
-    "loss",
-    "metrics",
-    "optimizer",
-    "global_batch_size",
-    "shuffle",
-    "virtual_shards",
-    "threads_per_worker",
-)
+# What of a job decides the weights after a given step, by its place in the YAML: a resumed run
+# must have the same.
+_DECIDES_BITS = {
+    "seed": "seed",
+    "device": "device",
+    "data": "data",
+    "model.layers": "layers",
+    "loss": "loss",
+    "metrics": "metrics",
+    "optimizer": "optimizer",
+    "train.global_batch_size": "global_batch_size",
+    "train.shuffle": "shuffle",
+    "parallel.virtual_shards": "virtual_shards",
+    "parallel.threads_per_worker": "threads_per_worker",
+}
 
 
 def main(job: Job, communicator: Communicator) -> int:
@@ -168,7 +169,7 @@ class _Run:
             "seed": self.job.seed,
             "virtual_shards": self.shards,
             "config_hash": self.job.config_hash,
-            "job": {key: getattr(self.job, key) for key in _DECIDES_BITS},
+            "job": _decides_bits(self.job),
             "environment": environment(),
         }
         folder = self.folder / "checkpoints"
@@ -375,9 +376,13 @@ def _newest_commit(job: Job, folder: Path, resumed: bool) -> checkpoint.Commit |
     return commit
 
 
+def _decides_bits(job: Job) -> dict[str, Any]:
+    return {place: getattr(job, name) for place, name in _DECIDES_BITS.items()}
+
+
 def _differences(job: Job, old: dict[str, Any]) -> str:
     """What decides the weights and is not as in the job of a commit, by name."""
-    new = json.loads(json.dumps({key: getattr(job, key) for key in _DECIDES_BITS}))
+    new = json.loads(json.dumps(_decides_bits(job)))  # tuples are lists there, too
     found = list(_changes("", old, new))
     more = [f"and {len(found) - 6} more"] if len(found) > 6 else []
     return "; ".join([*found[:6], *more]) or "its settings differ"

@@ -139,8 +139,9 @@ def weights_sha256(variables: Mapping[str, Any]) -> str:
 def _serialize(group: Mapping[str, np.ndarray]) -> bytes:
     from safetensors.numpy import save as serialize
 
-    # The NumPy writer scrambles arrays that are not contiguous.
-    return serialize({name: np.ascontiguousarray(array) for name, array in group.items()})
+    # The NumPy writer scrambles arrays that are not in C order. (ascontiguousarray would turn a
+    # scalar into a vector.)
+    return serialize({name: np.asarray(array, order="C") for name, array in group.items()})
 
 
 def _write(path: Path, content: bytes) -> None:
