@@ -5,7 +5,9 @@
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from distgrad import errors, linalg, math, nn, random
+from distgrad import autodiff, debugging, errors, image, linalg, math, nest, nn, random
+from distgrad.compile.function import TensorSpec, function
+from distgrad.core.custom import custom_gradient
 from distgrad.core.dtypes import (
     DType,
     TensorShape,
@@ -29,15 +31,33 @@ from distgrad.core.dtypes import (
 from distgrad.core.dtypes import (
     bool_ as bool,
 )
+from distgrad.core.indexed_slices import IndexedSlices
+from distgrad.core.module import Module
 from distgrad.core.tape import GradientTape, UnconnectedGradients
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
+from distgrad.ops.arithmetic import (
+    abs,
+    add,
+    add_n,
+    multiply,
+    negative,
+    scalar_mul,
+    sign,
+    square,
+    subtract,
+)
+from distgrad.ops.casting import cast, identity, ones_like, stop_gradient, zeros_like
+from distgrad.ops.clipping import clip_by_value, maximum, minimum, saturate_cast
+from distgrad.ops.complex import complex
 from distgrad.ops.constants import (
     constant,
     convert_to_tensor,
     eye,
     fill,
+    identity_n,
     is_tensor,
+    linspace,
     ones,
     range,
     rank,
@@ -45,53 +65,120 @@ from distgrad.ops.constants import (
     size,
     zeros,
 )
-from distgrad.ops.elementwise import (
-    abs,
-    add,
-    cast,
+from distgrad.ops.control import (
+    case,
+    cond,
+    foldl,
+    foldr,
+    map_fn,
+    numpy_function,
+    py_function,
+    scan,
+    switch_case,
+    vectorized_map,
+    while_loop,
+)
+from distgrad.ops.division import divide, truediv
+from distgrad.ops.division import divide_exact as realdiv
+from distgrad.ops.einsum import einsum
+from distgrad.ops.exponential import exp, sigmoid
+from distgrad.ops.indexing import boolean_mask, gather, one_hot
+from distgrad.ops.layout import (
+    broadcast_to,
+    meshgrid,
+    repeat,
+    reverse,
+    roll,
+    sequence_mask,
+    shape_n,
+    strided_slice,
+    tile,
+)
+from distgrad.ops.layout import slice_from as slice
+from distgrad.ops.linalg import matmul, tensordot
+from distgrad.ops.logic import (
     equal,
-    exp,
     greater,
     greater_equal,
-    identity,
     less,
     less_equal,
-    maximum,
-    minimum,
-    multiply,
-    negative,
+    logical_and,
+    logical_not,
+    logical_or,
     not_equal,
-    ones_like,
-    sigmoid,
-    sign,
-    sqrt,
-    square,
-    stop_gradient,
-    subtract,
-    tanh,
     where,
-    zeros_like,
 )
-from distgrad.ops.elementwise import power as pow
-from distgrad.ops.indexing import gather, one_hot
-from distgrad.ops.linalg import matmul
-from distgrad.ops.operators import divide
+from distgrad.ops.padding import pad
+from distgrad.ops.powers import pow, sqrt
+from distgrad.ops.printing import print
+from distgrad.ops.recompute import recompute_grad
 from distgrad.ops.reduce import (
     argmax,
     argmin,
-    norm,
-    reduce_logsumexp,
+    reduce_all,
+    reduce_any,
     reduce_max,
     reduce_mean,
     reduce_min,
+    reduce_prod,
     reduce_sum,
 )
-from distgrad.ops.shape import broadcast_to, concat, expand_dims, reshape, squeeze, stack, transpose
+from distgrad.ops.rounding import floor, round, truncatediv, truncatemod
+from distgrad.ops.scan import cumsum
+from distgrad.ops.scatter import (
+    dynamic_partition,
+    dynamic_stitch,
+    gather_nd,
+    scatter_nd,
+    tensor_scatter_nd_add,
+    tensor_scatter_nd_max,
+    tensor_scatter_nd_min,
+    tensor_scatter_nd_sub,
+    tensor_scatter_nd_update,
+)
+from distgrad.ops.scopes import control_dependencies, device, name_scope
+from distgrad.ops.shape import (
+    concat,
+    ensure_shape,
+    expand_dims,
+    reshape,
+    split,
+    squeeze,
+    stack,
+    transpose,
+    unstack,
+)
+from distgrad.ops.sorting import (
+    argsort,
+    histogram_fixed_width,
+    histogram_fixed_width_bins,
+    searchsorted,
+    sort,
+    unique,
+    unique_with_counts,
+)
+from distgrad.ops.statistics import clip_by_global_norm, clip_by_norm, norm, reduce_logsumexp
+from distgrad.ops.trigonometric import (
+    acos,
+    acosh,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    cos,
+    cosh,
+    sin,
+    sinh,
+    tan,
+    tanh,
+)
 
 newaxis = None
 __version__ = "0.1.0"
 
 if _TYPE_CHECKING:
+    from distgrad import data as data
     from distgrad import keras as keras
 
 
@@ -100,8 +187,12 @@ def __getattr__(name: str):
         import distgrad.keras
 
         return distgrad.keras
+    if name == "data":
+        import distgrad.data
+
+        return distgrad.data
     raise AttributeError(f"module 'distgrad' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), "keras"]
+    return [*globals(), "data", "keras"]

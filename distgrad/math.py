@@ -1,37 +1,115 @@
 """``tf.math``."""
 
-from distgrad.ops.elementwise import (
+from distgrad.ops.activations import softsign
+from distgrad.ops.arithmetic import (
     abs,
+    accumulate_n,
     add,
-    equal,
+    add_n,
+    multiply,
+    multiply_no_nan,
+    negative,
+    nextafter,
+    polyval,
+    scalar_mul,
+    sign,
+    square,
+    squared_difference,
+    subtract,
+)
+from distgrad.ops.clipping import maximum, minimum
+from distgrad.ops.complex import conj, imag, real
+from distgrad.ops.division import divide, divide_no_nan, reciprocal, reciprocal_no_nan, truediv
+from distgrad.ops.exponential import (
     exp,
+    expm1,
+    log,
+    log1p,
+    log_sigmoid,
+    sigmoid,
+    softplus,
+    xdivy,
+    xlog1py,
+    xlogy,
+)
+from distgrad.ops.logic import (
+    equal,
     greater,
     greater_equal,
+    is_finite,
+    is_inf,
+    is_nan,
     less,
     less_equal,
-    log,
-    maximum,
-    minimum,
-    multiply,
-    negative,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
     not_equal,
-    sigmoid,
-    sign,
-    sqrt,
-    square,
-    subtract,
-    tanh,
 )
-from distgrad.ops.elementwise import power as pow
-from distgrad.ops.operators import divide
+from distgrad.ops.nn import in_top_k, log_softmax, softmax
+from distgrad.ops.normalization import l2_normalize
+from distgrad.ops.powers import pow, rsqrt, sqrt
 from distgrad.ops.reduce import (
     argmax,
     argmin,
-    reduce_logsumexp,
+    reduce_all,
+    reduce_any,
     reduce_max,
     reduce_mean,
     reduce_min,
+    reduce_prod,
     reduce_sum,
+)
+from distgrad.ops.rounding import ceil, floor, floordiv, floormod, mod, rint, round
+from distgrad.ops.scan import cumprod, cumsum, cumulative_logsumexp
+from distgrad.ops.segment import (
+    segment_max,
+    segment_mean,
+    segment_min,
+    segment_prod,
+    segment_sum,
+    unsorted_segment_max,
+    unsorted_segment_mean,
+    unsorted_segment_min,
+    unsorted_segment_prod,
+    unsorted_segment_sqrt_n,
+    unsorted_segment_sum,
+)
+from distgrad.ops.sorting import bincount, invert_permutation, top_k
+from distgrad.ops.special import (
+    digamma,
+    erf,
+    erfc,
+    erfcinv,
+    erfinv,
+    lgamma,
+    ndtri,
+    polygamma,
+    zeta,
+)
+from distgrad.ops.statistics import (
+    count_nonzero,
+    reduce_euclidean_norm,
+    reduce_logsumexp,
+    reduce_std,
+    reduce_variance,
+)
+from distgrad.ops.trigonometric import (
+    acos,
+    acosh,
+    angle,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    cos,
+    cosh,
+    sin,
+    sinh,
+    tan,
+    tanh,
 )
 
 __all__ = [name for name in dir() if not name.startswith("_")]

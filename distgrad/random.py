@@ -1,5 +1,27 @@
 """``tf.random``."""
 
-from distgrad.ops.random import normal, set_seed, shuffle, truncated_normal, uniform
+from distgrad.ops.random import (
+    Generator,
+    categorical,
+    normal,
+    set_seed,
+    shuffle,
+    stateless_normal,
+    stateless_truncated_normal,
+    stateless_uniform,
+    truncated_normal,
+    uniform,
+)
 
-__all__ = ["normal", "set_seed", "shuffle", "truncated_normal", "uniform"]
+__all__ = [
+    "Generator",
+    "categorical",
+    "normal",
+    "set_seed",
+    "shuffle",
+    "stateless_normal",
+    "stateless_truncated_normal",
+    "stateless_uniform",
+    "truncated_normal",
+    "uniform",
+]

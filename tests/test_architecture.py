@@ -46,6 +46,7 @@ HOMES = {
     "threadpoolctl": "launcher.environ",
     "safetensors": "training.checkpoint",
     "pyarrow": "data.table",
+    "tensorboardX": "keras.callbacks.tensorboard",
     "rich": "training.progress",
     "cupy": "backend.cupy",
     "cupyx": "backend.cupy",

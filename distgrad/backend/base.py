@@ -13,6 +13,11 @@ class Backend(ABC):
     xp: Any  # the namespace that kernels are written over
     array_type: type
 
+    @property
+    @abstractmethod
+    def special(self) -> Any:
+        """The module with ``scipy.special``'s functions; imported when first asked for."""
+
     @abstractmethod
     def asarray(self, value: Any, dtype: Any = None) -> Any:
         """``value`` (ndarray, scalar, nest of numbers) as a fresh array of this backend."""
@@ -36,3 +41,10 @@ class Backend(ABC):
     @abstractmethod
     def random_permutation(self, key: Any, n: int) -> Any:
         """A permutation of range(n), int64, that depends on ``key`` (4 uint64) and n alone."""
+
+    @abstractmethod
+    def solve_triangular(self, matrix: Any, rhs: Any, *, lower: bool, transpose: bool) -> Any:
+        """``x`` with ``T @ x = rhs``, T the lower or upper triangle of each matrix of the batch.
+
+        ``transpose`` takes T transposed. Raises a ValueError for a zero on the diagonal.
+        """

@@ -129,7 +129,8 @@ def _checked(array: np.ndarray, wanted: np.dtype, value: Any) -> np.ndarray:
         limits = np.iinfo(wanted)
         if array.min() < limits.min or array.max() > limits.max:
             raise ValueError(f"{value!r} does not fit in {wanted}")
-    result = array.astype(wanted)
+    with np.errstate(over="ignore"):  # said below, as an error
+        result = array.astype(wanted)
     floats = wanted.kind == "f" and array.dtype.kind == "f"
     if floats and np.any(np.isinf(result) & ~np.isinf(array)):
         raise ValueError(f"{value!r} does not fit in {wanted}")
@@ -167,7 +168,7 @@ def match_dtypes(name: str, args: Sequence[Any]) -> list:
     Raises InvalidArgumentError where two tensors differ in dtype, or a Python float meets an
     integer tensor.
     """
-    result = [a._read() if hasattr(a, "_read") else a for a in args]
+    result = [a if type(a) is Tensor or not hasattr(a, "_read") else a._read() for a in args]
     dtype = None
     for value in result:
         if type(value) is Tensor:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,20 +48,17 @@ def sample(*args: Any, **params: Any) -> Sample:
     return Sample(args, params)
 
 
-class Rule(NamedTuple):
-    """How a cotangent of the output becomes those of the arguments at ``positions``."""
-
-    positions: tuple[int, ...]
-    fn: Callable[..., Any]
-
-
 class Plan(NamedTuple):
-    """What a tape keeps of one call of a primitive, for one set of tracked arguments."""
+    """What a tape keeps of one call of a primitive, for one set of tracked arguments.
+
+    ``keep(args, out, params)`` gives the tracked inputs as (uid, shape) pairs, and per rule what
+    the rule asks for. A rule is a function and the place of its argument among those inputs; a
+    rule for several arguments has one place for each, -1 for those that are not tracked.
+    """
 
     primitive: Primitive
-    rules: tuple[Rule, ...]
-    positions: tuple[int, ...]  # tracked arguments that have a rule
-    save: Callable[[tuple, Any, dict], tuple]
+    rules: tuple[tuple[Callable[..., Any], int | tuple[int, ...]], ...]
+    keep: Callable[[tuple, Any, dict], tuple[tuple, tuple]]
 
 
 class Primitive:
@@ -110,7 +107,7 @@ class Primitive:
         self.match = None if match is None else tuple(self.arg_names.index(n) for n in match)
         self.rules: list[tuple[tuple[str, ...], Callable[..., Any]]] = []
         self.make_samples: Callable[[np.random.Generator], Iterator[Sample]] | None = None
-        self._plans: dict[tuple[int, int], Plan | None] = {}
+        self.plans: dict[Any, Plan | None] = {}  # by the bits of the tracked arguments
         # The dtype kinds of a call that needs no conversion at all, None where one always does.
         simple = not (self.variadic or self.param_names or match is not None)
         self._quick = (kinds or "biufc") if simple and self.arg_names else None
@@ -135,10 +132,18 @@ class Primitive:
         self.make_samples = fn
 
     def __call__(self, *args: Any, name: str | None = None, **params: Any) -> Any:
-        if self._quick and not params and all(type(a) is Tensor for a in args):
-            first = args[0]._data.dtype
-            if first.kind in self._quick and all(a._data.dtype is first for a in args):
-                return bind(self, *args)
+        quick = self._quick  # without a loop: this is where every call of a user comes by
+        if quick is not None and not params:
+            if len(args) == 1:
+                a = args[0]
+                if type(a) is Tensor and a._data.dtype.kind in quick:
+                    return bind(self, a)
+            elif len(args) == 2:
+                a, b = args
+                if type(a) is Tensor and type(b) is Tensor:
+                    dtype = a._data.dtype
+                    if b._data.dtype is dtype and dtype.kind in quick:
+                        return bind(self, a, b)
         if len(args) < len(self.arg_names):  # array arguments given by keyword
             rest = self.arg_names[len(args) :]
             args += tuple(params.pop(n) for n in rest if n in params)
@@ -176,32 +181,35 @@ class Primitive:
 
     def plan(self, mask: int, count: int) -> Plan | None:
         """The plan for the arguments whose bits are set in ``mask``, of ``count``."""
-        key = (mask, count)
+        key = (mask, count) if self.variadic else mask
         try:
-            return self._plans[key]
+            return self.plans[key]
         except KeyError:
-            plan = self._plans[key] = self._make_plan(mask, count)
+            plan = self.plans[key] = self._make_plan(mask, count)
             return plan
 
     def _make_plan(self, mask: int, count: int) -> Plan | None:
         tracked = [i for i in range(count) if mask >> i & 1]
-        rules, saves = [], []
+        chosen = []
         for names, fn in self.rules:
-            positions = (
-                tuple(range(count)) if names == ("*",) else tuple(map(self.arg_names.index, names))
-            )
-            if not set(positions) & set(tracked):
-                continue
-            wanted = list(inspect.signature(fn).parameters)[1:]
-            items = [self._source(item, tracked, positions) for item in wanted]
-            rules.append(Rule(positions, fn))
-            saves.append("(" + "".join(f"{item}, " for item in items) + ")")
-        if not rules:
+            every = names == ("*",)
+            positions = tuple(range(count) if every else map(self.arg_names.index, names))
+            if set(positions) & set(tracked):
+                chosen.append((fn, positions))
+        inputs = [i for i in tracked if any(i in positions for _, positions in chosen)]
+        if not inputs:
             return None
-        covered = {i for rule in rules for i in rule.positions}
+        rules: list[tuple[Callable[..., Any], int | tuple[int, ...]]] = []
+        kept = []
+        for fn, positions in chosen:
+            slots = tuple(inputs.index(i) if i in inputs else -1 for i in positions)
+            rules.append((fn, slots[0] if len(slots) == 1 and not self.variadic else slots))
+            wanted = list(inspect.signature(fn).parameters)[1:]
+            kept.append(_tuple(self._source(item, tracked, positions) for item in wanted))
+        pairs = _tuple(f"(args[{i}]._uid, args[{i}]._data.shape)" for i in inputs)
         # One generated expression, since a loop over what to keep would cost more than a kernel.
-        save = eval(f"lambda args, out, params: ({', '.join(saves)},)")
-        return Plan(self, tuple(rules), tuple(i for i in tracked if i in covered), save)
+        keep = eval(f"lambda args, out, params: ({pairs}, {_tuple(kept)})")
+        return Plan(self, tuple(rules), keep)
 
     def _source(self, item: str, tracked: list[int], positions: tuple[int, ...]) -> str:
         if item == "out":
@@ -247,6 +255,10 @@ def primitive(
     return make
 
 
+def _tuple(items: Iterable[str]) -> str:
+    return "(" + "".join(f"{item}, " for item in items) + ")"
+
+
 class _Operand:
     """Stands for an array while a kernel is probed: whatever is done with it fails."""
 
@@ -286,7 +298,7 @@ def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:
         if lender is not None:
             lender._lend(out)
     if recording.active:
-        for recorder in recording.stack():
+        for recorder in recording.per_thread.stack:
             recorder.record(primitive, args, params, out)
     return out
 

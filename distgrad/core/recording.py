@@ -25,7 +25,7 @@ class _PerThread(threading.local):
         self.stack: list[Recorder] = []
 
 
-_per_thread = _PerThread()
+per_thread = _PerThread()
 _lock = threading.Lock()
 # Recorders on the stacks of all threads together: a cheap first test for bind.
 active = 0
@@ -33,12 +33,12 @@ active = 0
 
 def stack() -> list[Recorder]:
     """The recorders of this thread, outermost first."""
-    return _per_thread.stack
+    return per_thread.stack
 
 
 def push(recorder: Recorder) -> None:
     global active
-    _per_thread.stack.append(recorder)
+    per_thread.stack.append(recorder)
     with _lock:
         active += 1
 
@@ -46,7 +46,7 @@ def push(recorder: Recorder) -> None:
 def remove(recorder: Recorder) -> None:
     """Takes a recorder off, wherever it stands: an exception may unwind out of order."""
     global active
-    recorders = _per_thread.stack
+    recorders = per_thread.stack
     for position in range(len(recorders) - 1, -1, -1):
         if recorders[position] is recorder:
             del recorders[position]
@@ -56,17 +56,23 @@ def remove(recorder: Recorder) -> None:
 
 
 class paused:
-    """Context in which no recorder of this thread sees anything."""
+    """Context in which the recorders of this thread (all, or those of one class) see nothing."""
+
+    def __init__(self, kind: type | None = None) -> None:
+        self._kind = kind
 
     def __enter__(self) -> None:
-        global active
-        self._saved = _per_thread.stack
-        _per_thread.stack = []
-        with _lock:
-            active -= len(self._saved)
+        kind = self._kind
+        self._saved = per_thread.stack
+        kept = [r for r in self._saved if kind is not None and not isinstance(r, kind)]
+        self._replace(kept)
 
     def __exit__(self, *exc: object) -> None:
+        self._replace(self._saved)
+
+    @staticmethod
+    def _replace(recorders: list[Recorder]) -> None:
         global active
-        _per_thread.stack = self._saved
         with _lock:
-            active += len(self._saved)
+            active += len(recorders) - len(per_thread.stack)
+        per_thread.stack = recorders

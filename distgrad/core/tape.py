@@ -8,15 +8,24 @@ ask for; dropped intermediates are freed.
 from __future__ import annotations
 
 import enum
+import logging
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from distgrad.core import recording, tree
-from distgrad.core.dispatch import as_tensor
+from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.indexed_slices import IndexedSlices, add, dense, joined
 from distgrad.core.primitive import Plan, Primitive, bind, registry
 from distgrad.core.tensor import Tensor, next_uid
 from distgrad.core.variable import Variable
+
+_log = logging.getLogger("distgrad")
+_numbering = threading.Lock()
 
 
 class UnconnectedGradients(enum.Enum):
@@ -27,7 +36,7 @@ class UnconnectedGradients(enum.Enum):
 
 
 class Entry(NamedTuple):
-    """One recorded call: inputs are (uid, shape) of the plan's positions, outputs their uids."""
+    """One recorded call: inputs are (uid, shape) as the plan keeps them, outputs uids."""
 
     plan: Plan
     inputs: tuple
@@ -77,26 +86,32 @@ class GradientTape:
 
     def record(self, primitive: Primitive, args: tuple, params: dict, out: Any) -> None:
         tracked = self._tracked
-        mask, bit = 0, 1
-        for arg in args:
-            if type(arg) is Tensor and arg._uid in tracked:
-                mask |= bit
-            bit <<= 1
+        if not tracked:
+            return
+        if len(args) == 2:  # without a loop: most operations have two arguments
+            a, b = args
+            mask = int(type(a) is Tensor and a._uid in tracked)
+            if type(b) is Tensor and b._uid in tracked:
+                mask += 2
+        else:
+            mask, bit = 0, 1
+            for arg in args:
+                if type(arg) is Tensor and arg._uid in tracked:
+                    mask |= bit
+                bit <<= 1
         if not mask:
             return
-        plan = primitive.plan(mask, len(args))
-        if plan is not None:
-            self._append(plan, args, plan.save(args, out, params), out)
-
-    def _append(self, plan: Plan, args: tuple, saved: tuple, out: Any) -> None:
-        inputs = tuple([(args[i]._uid, args[i]._data.shape) for i in plan.positions])
+        plan = primitive.plans.get(mask) or primitive.plan(mask, len(args))
+        if plan is None:
+            return
+        inputs, kept = plan.keep(args, out, params)
         outputs: Any
         if type(out) is Tensor:
-            out._uid = outputs = out._uid or next_uid()
-            self._tracked.add(outputs)
+            outputs = out._uid or _number(out)
+            tracked.add(outputs)
         else:
             outputs = tuple([self._track_output(tensor) for tensor in out])
-        self._entries.append((plan, inputs, saved, outputs))  # type: ignore[union-attr, arg-type]
+        self._entries.append((plan, inputs, kept, outputs))  # type: ignore[union-attr, arg-type]
 
     def _track_output(self, tensor: Tensor) -> tuple[int, tuple, Any]:
         tensor._uid = tensor._uid or next_uid()
@@ -110,26 +125,30 @@ class GradientTape:
             if not (self._watch_accessed and variable.trainable):
                 return
             known = self._variables[id(variable)] = (variable, [])
-        if value._uid not in self._tracked:
-            value._uid = value._uid or next_uid()
-            if value._data.dtype.kind in "fc":
-                self._tracked.add(value._uid)
-                known[1].append(value._uid)
+        if value._uid not in self._tracked and value._data.dtype.kind in "fc":
+            self._tracked.add(_number(value))
+            known[1].append(value._uid)
 
     def watch(self, tensor: Any) -> None:
         """Watches a tensor or variable, or each one in a nest of them.
 
-        Only operations that follow are recorded. Raises ValueError for anything else.
+        Only operations that follow are recorded; a layer's variables are taken as well, where
+        TensorFlow refuses those of Keras 3. Raises ValueError for anything else, RuntimeError on
+        a tape that was never entered.
         """
-        for item in tree.flatten(tensor):
+        if self._entries is None:
+            raise RuntimeError("watch needs a tape that has been entered: with GradientTape() as t")
+        items = tree.flatten(tensor)
+        for item in items:
+            if not isinstance(item, (Tensor, Variable)):
+                raise ValueError(f"only tensors and variables can be watched, not {item!r}")
+        for item in items:
+            if item.dtype.numpy_dtype.kind not in "fc":
+                _log.warning("a watched %s tensor has no gradient: it is None", item.dtype.name)
             if isinstance(item, Variable):
                 self._variables.setdefault(id(item), (item, []))
-            elif isinstance(item, Tensor):
-                item._uid = item._uid or next_uid()
-                if item._data.dtype.kind in "fc":
-                    self._tracked.add(item._uid)
-            else:
-                raise ValueError(f"only tensors and variables can be watched, not {item!r}")
+            elif item._data.dtype.kind in "fc":
+                self._tracked.add(_number(item))
 
     def watched_variables(self) -> tuple[Variable, ...]:
         """The variables watched so far, in the order of their first access."""
@@ -146,7 +165,8 @@ class GradientTape:
         try:
             yield
         finally:
-            self._resume()
+            if self._entries is not None:  # else a gradient inside has ended the recording
+                self._resume()
 
     def reset(self) -> None:
         """Forgets all operations and watches; recording goes on."""
@@ -164,46 +184,145 @@ class GradientTape:
         """The gradient of the sum of ``target`` with respect to each of ``sources``.
 
         The result has the structure of ``sources``; each leaf has the shape and dtype of its
-        source, or is None where the target does not depend on it. ``output_gradients``, of the
-        structure of ``target``, weigh its elements. Raises RuntimeError on a tape that was never
-        entered, or on a second call where it is not persistent.
+        source, or is None where the target does not depend on it; a source that is only gathered
+        from along its first axis gets IndexedSlices. ``output_gradients``, of the structure of
+        ``target``, weigh its elements. Raises RuntimeError on a tape that was never entered, or on
+        a second call where it is not persistent.
         """
         unconnected = UnconnectedGradients(unconnected_gradients)
+        self._check_entries()
+        targets = _differentiable(target, "target", (Tensor, Variable, IndexedSlices))
+        wanted = _differentiable(sources, "source", (Tensor, Variable))
+        seeds = _seeds(target, len(targets), output_gradients)
+        entries = self._take_entries()
+        cotangents: dict[int, Any] = {}
+        for tensor, seed in zip(targets, seeds, strict=True):
+            if type(tensor) is IndexedSlices:
+                seed, tensor = tensor._at(seed), tensor.values
+            uid = self._target_uid(tensor)
+            if uid:
+                _accumulate(cotangents, uid, _seed(tensor, seed))
+        groups = [self._source_uids(source) for source in wanted]
+        kept = {uid for group in groups for uid in group}
+        path, reached = _path(entries, kept)
+        entries.clear()
+        _backward(_emptying(path), reached, cotangents, kept)
+        results = [_collect(cotangents, group) for group in groups]
+        if unconnected is UnconnectedGradients.ZERO:
+            results = [
+                zeros_like(source) if result is None else result
+                for source, result in zip(wanted, results, strict=True)
+            ]
+        self._end()
+        return tree.unflatten(sources, results)
+
+    def jacobian(
+        self,
+        target: Any,
+        sources: Any,
+        unconnected_gradients: Any = UnconnectedGradients.NONE,
+        parallel_iterations: int | None = None,
+        experimental_use_pfor: bool = True,
+    ) -> Any:
+        """The derivative of each element of ``target`` with respect to each of ``sources``.
+
+        The result has the structure of ``sources``; each leaf has shape ``target.shape +
+        source.shape``, or is None where the target does not depend on it. The cost is that of one
+        gradient per element of the target. Raises RuntimeError as ``gradient`` does, and where
+        ``experimental_use_pfor`` is False on a tape that is not persistent; AttributeError for a
+        list of targets.
+        """
+        unconnected = UnconnectedGradients(unconnected_gradients)
+        if not isinstance(target, (Tensor, Variable)):
+            raise AttributeError(f"jacobian takes one tensor as its target, not {target!r}")
+        seeds = _one_hot_rows(target, tuple(target.shape))
+        wanted, rows = self._rows(target, sources, seeds, experimental_use_pfor)
+        zero = unconnected is UnconnectedGradients.ZERO
+        results: list[Any] = []
+        for source, grads in zip(wanted, rows, strict=True):
+            shape = (*target.shape, *source.shape)
+            if grads is None:
+                results.append(_zeros(shape, source) if zero else None)
+            else:
+                results.append(_stacked(grads, 0, shape))
+        return tree.unflatten(sources, results)
+
+    def batch_jacobian(
+        self,
+        target: Any,
+        source: Any,
+        unconnected_gradients: Any = UnconnectedGradients.NONE,
+        parallel_iterations: int | None = None,
+        experimental_use_pfor: bool = True,
+    ) -> Tensor:
+        """The derivative of sample i of ``target`` with respect to sample i of ``source``.
+
+        The result has shape ``(b, *target.shape[1:], *source.shape[1:])``, and is zeros where the
+        target does not depend on the source, as in TensorFlow. It is right only where the samples
+        do not depend on each other. The cost is that of one gradient per element of one sample.
+        Raises ValueError where the first dimensions differ, IndexError for a scalar, and
+        RuntimeError as ``jacobian`` does.
+        """
+        UnconnectedGradients(unconnected_gradients)
+        shape, below = tuple(target.shape), tuple(source.shape)
+        if not shape or not below:
+            raise IndexError(f"batch_jacobian needs a batch axis; shapes are {shape} and {below}")
+        if shape[0] != below[0]:
+            raise ValueError(f"batch_jacobian: {shape[0]} samples in target, {below[0]} in source")
+        seeds = _one_hot_rows(target, shape[1:])
+        _, (grads,) = self._rows(target, source, seeds, experimental_use_pfor)
+        if grads is None:
+            return _zeros((*shape, *below[1:]), source)
+        return _stacked(grads, 1, (*shape, *below[1:]))
+
+    def _rows(
+        self, target: Any, sources: Any, seeds: Iterable[Tensor], vectorized: bool
+    ) -> tuple[list[Any], list[Any]]:
+        """The sources, and for each its gradient under every seed (None if none reaches it)."""
+        self._check_entries()
+        if not (vectorized or self._persistent):
+            raise RuntimeError("without pfor a jacobian needs GradientTape(persistent=True)")
+        wanted = _differentiable(sources, "source", (Tensor, Variable))
+        entries = self._take_entries()
+        uid = self._target_uid(target)
+        groups = [self._source_uids(source) for source in wanted]
+        kept = {u for group in groups for u in group}
+        path, reached = _path(entries, kept)
+        rows: list[Any] = [[] for _ in wanted]
+        for seed in seeds if uid else ():
+            cotangents: dict[int, Any] = {uid: seed}
+            _backward(reversed(path), reached, cotangents, kept)
+            for row, group in zip(rows, groups, strict=True):
+                row.append(dense(_collect(cotangents, group)))
+        if uid and not int(np.prod(target.shape)):  # no element, but a path if there is one
+            rows = [[zeros_like(s)] if uid in reached else [] for s in wanted]
+        self._end()
+        for i, (source, row) in enumerate(zip(wanted, rows, strict=True)):
+            if all(g is None for g in row):
+                rows[i] = None
+            else:
+                rows[i] = [zeros_like(source) if g is None else g for g in row]
+        return wanted, rows
+
+    def _check_entries(self) -> None:
         if self._entries is None:
             raise RuntimeError(
                 "a non-persistent GradientTape gives one set of gradients, after it was entered; "
                 "use GradientTape(persistent=True) for more"
             )
-        targets = _differentiable(target, "target")
-        wanted = _differentiable(sources, "source")
-        if output_gradients is None:
-            seeds: list[Any] = [None] * len(targets)
-        else:
-            seeds = tree.flatten(output_gradients)
-            if len(seeds) != len(targets):
-                raise ValueError(f"{len(seeds)} output_gradients for {len(targets)} targets")
-        if not self._persistent and self._recording:
-            self._pause()
-        entries = list(self._entries)
-        if not self._persistent:
-            self._entries = None
 
-        cotangents: dict[int, Any] = {}
-        for tensor, seed in zip(targets, seeds, strict=True):
-            uid = self._target_uid(tensor)
-            if uid:
-                _accumulate(cotangents, uid, _seed(tensor, seed))
-        uids = [self._source_uids(source) for source in wanted]
-        _backward(entries, cotangents, {uid for group in uids for uid in group})
-        results = [_collect(cotangents, group) for group in uids]
-        if unconnected is UnconnectedGradients.ZERO:
-            results = [
-                _zeros_like(source) if result is None else result
-                for source, result in zip(wanted, results, strict=True)
-            ]
+    def _take_entries(self) -> list[Any]:
+        """The entries for one walk; a tape that is not persistent gives them up and stops."""
+        entries = list(self._entries or ())
+        if not self._persistent:
+            if self._recording:
+                self._pause()
+            self._entries = None
+        return entries
+
+    def _end(self) -> None:
         if not self._persistent:
             self._tracked = set()
-        return tree.unflatten(sources, results)
 
     def _target_uid(self, target: Any) -> int:
         """The number of a target, 0 if this tape does not know it or it has no gradient."""
@@ -222,19 +341,40 @@ class GradientTape:
         return [source._uid] if source._uid in self._tracked else []
 
 
-def _differentiable(nest: Any, what: str) -> list[Any]:
+def _differentiable(nest: Any, what: str, allowed: tuple[type, ...]) -> list[Any]:
     leaves = tree.flatten(nest)
     for leaf in leaves:
-        if not isinstance(leaf, (Tensor, Variable)):
+        if not isinstance(leaf, allowed):
             raise TypeError(f"a {what} must be a tensor or a variable, not {leaf!r}")
     return leaves
+
+
+def _number(tensor: Tensor) -> int:
+    """The number of a tensor that other threads may number at the same time."""
+    if not tensor._uid:
+        with _numbering:
+            tensor._uid = tensor._uid or next_uid()
+    return tensor._uid
+
+
+def _seeds(target: Any, count: int, output_gradients: Any) -> list[Any]:
+    """One seed per leaf of ``target``; a leaf's own seed may be a nest of numbers."""
+    if output_gradients is None:
+        return [None] * count
+    seeds = tree.flatten(output_gradients)
+    if len(seeds) == count:
+        return seeds
+    try:
+        return tree.flatten_up_to(target, output_gradients)
+    except ValueError:
+        raise ValueError(f"{len(seeds)} output_gradients for {count} targets") from None
 
 
 def _seed(target: Any, seed: Any) -> Tensor:
     shape, dtype = tuple(target.shape), target.dtype.numpy_dtype
     if seed is None:
-        return registry["fill"](1, shape=shape, dtype=dtype)
-    tensor = as_tensor(seed, like=None if isinstance(seed, (Tensor, Variable)) else dtype)
+        return bind(registry["fill_like"], Tensor(array_of(target)), value=1)
+    tensor = as_tensor(seed)
     if tensor._data.dtype != dtype:
         raise InvalidArgumentError(
             f"output_gradients of {tensor.dtype.name} for a target of {target.dtype.name}"
@@ -248,42 +388,86 @@ def _seed(target: Any, seed: Any) -> Tensor:
     return tensor
 
 
-def _zeros_like(source: Any) -> Tensor:
-    return registry["fill"](0, shape=tuple(source.shape), dtype=source.dtype.numpy_dtype)
+def _one_hot_rows(target: Any, rows: tuple[int, ...]) -> Iterator[Tensor]:
+    """Seeds of the target's shape with a 1 at one place of its last axes ``rows`` at a time."""
+    for place in np.ndindex(*rows):
+        seed = zeros_like(target)
+        seed._data[(..., *place)] = 1
+        yield seed
+
+
+def _stacked(grads: list[Tensor], axis: int, shape: tuple[int, ...]) -> Tensor:
+    """The gradients side by side along a new axis, in ``shape``."""
+    if 0 in shape:
+        return _zeros(shape, grads[0])
+    ready = [_reshape(g, _with_one(g._data.shape, axis)) for g in grads]
+    return _reshape(bind(registry["join"], *ready, axis=axis), shape)
+
+
+def _with_one(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return (*shape[:axis], 1, *shape[axis:])
+
+
+def _reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return bind(registry["reshape_to"], x, shape=shape)
+
+
+def array_of(source: Any) -> Any:
+    return source._buffer if isinstance(source, Variable) else source._data
+
+
+def _zeros(shape: tuple[int, ...], like: Any) -> Tensor:
+    """Zeros of ``shape`` with the dtype and on the device of ``like``."""
+    array = array_of(like)
+    return Tensor(backend_of(array).xp.zeros(shape, array.dtype))
+
+
+def zeros_like(source: Any) -> Tensor:
+    return _zeros(tuple(source.shape), source)
 
 
 def _accumulate(cotangents: dict[int, Any], uid: int, value: Any) -> None:
     known = cotangents.get(uid)
-    cotangents[uid] = value if known is None else bind(registry["add"], known, value)
+    cotangents[uid] = value if known is None else add(known, value)
 
 
 def _collect(cotangents: dict[int, Any], uids: list[int]) -> Any:
     total = None
     for uid in uids:
-        value = cotangents.get(uid)
+        value = joined(cotangents.get(uid))
         if value is not None:
-            total = value if total is None else bind(registry["add"], total, value)
+            total = value if total is None else joined(add(total, value))
     return total
 
 
-def _backward(entries: list[Any], cotangents: dict[int, Any], sources: set[int]) -> None:
-    """Walks the entries backwards; leaves the cotangents of ``sources`` in ``cotangents``."""
-    # First forwards: only what depends on a source needs a cotangent.
+def _path(entries: list[Any], sources: set[int]) -> tuple[list[Any], set[int]]:
+    """The entries that depend on a source, in order, and the numbers of all that does."""
     reached = set(sources)
-    useful = []
+    path = []
     for entry in entries:
         for uid, _ in entry[1]:
             if uid in reached:
-                useful.append(entry)
+                path.append(entry)
                 outputs = entry[3]
                 if type(outputs) is int:
                     reached.add(outputs)
                 else:
                     reached.update([o[0] for o in outputs])
                 break
-    entries.clear()
-    while useful:
-        plan, inputs, saved, outputs = useful.pop()
+    return path, reached
+
+
+def _emptying(path: list[Any]) -> Iterator[Any]:
+    """The entries from the last to the first; each is let go before the next is taken."""
+    while path:
+        yield path.pop()
+
+
+def _backward(
+    path: Iterable[Any], reached: set[int], cotangents: dict[int, Any], sources: set[int]
+) -> None:
+    """Walks ``path``, last entry first; leaves the cotangents of ``sources`` in ``cotangents``."""
+    for plan, inputs, saved, outputs in path:
         if type(outputs) is int:
             # A source keeps its cotangent: it may lie in the middle of the graph.
             g = cotangents.get(outputs) if outputs in sources else cotangents.pop(outputs, None)
@@ -291,23 +475,29 @@ def _backward(entries: list[Any], cotangents: dict[int, Any], sources: set[int])
             g = _gather(cotangents, outputs, sources)
         if g is None:
             continue
-        shapes = dict(zip(plan.positions, inputs, strict=True))
-        for rule, kept in zip(plan.rules, saved, strict=True):
-            if len(rule.positions) == 1:
-                uid, shape = shapes[rule.positions[0]]
+        if type(g) is not Tensor:
+            g = dense(g)
+        for (rule, slots), kept in zip(plan.rules, saved, strict=True):
+            if type(slots) is int:
+                uid, shape = inputs[slots]
                 if uid in reached:
-                    _deliver(cotangents, uid, shape, rule.fn(g, *kept))
-            elif any(i in shapes and shapes[i][0] in reached for i in rule.positions):
-                for i, value in zip(rule.positions, rule.fn(g, *kept), strict=True):
-                    if i in shapes and shapes[i][0] in reached:
-                        uid, shape = shapes[i]
+                    value = rule(g, *kept)
+                    if type(value) is Tensor and value._data.shape == shape:
+                        known = cotangents.get(uid)
+                        cotangents[uid] = value if known is None else add(known, value)
+                    else:
+                        _deliver(cotangents, uid, shape, value)
+            elif any(i >= 0 and inputs[i][0] in reached for i in slots):
+                for i, value in zip(slots, rule(g, *kept), strict=True):
+                    if i >= 0 and inputs[i][0] in reached:
+                        uid, shape = inputs[i]
                         _deliver(cotangents, uid, shape, value)
 
 
 def _deliver(cotangents: dict[int, Any], uid: int, shape: tuple, value: Any) -> None:
     if value is None:
         return
-    if value._data.shape != shape:
+    if type(value) is Tensor and value._data.shape != shape:
         value = bind(registry["sum_to"], value, shape=shape)
     _accumulate(cotangents, uid, value)
 
@@ -317,7 +507,9 @@ def _gather(cotangents: dict[int, Any], outputs: tuple, sources: set[int]) -> An
     take = [cotangents.get(u) if u in sources else cotangents.pop(u, None) for u, _, _ in outputs]
     if all(g is None for g in take):
         return None
+    take = [dense(g) for g in take]
+    xp = backend_of(next(g for g in take if g is not None)._data).xp
     return tuple(
-        registry["fill"](0, shape=shape, dtype=dtype) if g is None else g
+        Tensor(xp.zeros(shape, dtype)) if g is None else g
         for g, (_, shape, dtype) in zip(take, outputs, strict=True)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,11 +21,15 @@ class Operand:
 
     __slots__ = ()
 
-    __array_priority__ = 100  # ndarray <op> Tensor asks the Tensor
-    __array_ufunc__ = None
+    # ndarray <op> Tensor asks the Tensor. No __array_ufunc__ = None: np.sin(tensor) is an ndarray.
+    __array_priority__ = 100
 
     if TYPE_CHECKING:
 
+        @property
+        def shape(self) -> TensorShape: ...
+        @property
+        def dtype(self) -> DType: ...
         def __add__(self, other: Any) -> Tensor: ...
         def __radd__(self, other: Any) -> Tensor: ...
         def __sub__(self, other: Any) -> Tensor: ...
@@ -34,10 +38,21 @@ class Operand:
         def __rmul__(self, other: Any) -> Tensor: ...
         def __truediv__(self, other: Any) -> Tensor: ...
         def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __floordiv__(self, other: Any) -> Tensor: ...
+        def __rfloordiv__(self, other: Any) -> Tensor: ...
+        def __mod__(self, other: Any) -> Tensor: ...
+        def __rmod__(self, other: Any) -> Tensor: ...
         def __pow__(self, other: Any) -> Tensor: ...
         def __rpow__(self, other: Any) -> Tensor: ...
         def __matmul__(self, other: Any) -> Tensor: ...
         def __rmatmul__(self, other: Any) -> Tensor: ...
+        def __and__(self, other: Any) -> Tensor: ...
+        def __rand__(self, other: Any) -> Tensor: ...
+        def __or__(self, other: Any) -> Tensor: ...
+        def __ror__(self, other: Any) -> Tensor: ...
+        def __xor__(self, other: Any) -> Tensor: ...
+        def __rxor__(self, other: Any) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
         def __neg__(self) -> Tensor: ...
         def __pos__(self) -> Tensor: ...
         def __abs__(self) -> Tensor: ...
@@ -110,15 +125,15 @@ class Tensor(Operand):
         return TensorRef(self)
 
     def __repr__(self) -> str:
-        value = repr(self._host()) if self.ndim else self._host()[()]
+        value = text(self._host(), repr)
         return f"<tf.Tensor: shape={self.shape}, dtype={self.dtype.name}, numpy={value}>"
 
     def __str__(self) -> str:
-        value = np.array2string(self._host()) if self.ndim else self._host()[()]
+        value = text(self._host(), str)
         return f"tf.Tensor({value}, shape={self.shape}, dtype={self.dtype.name})"
 
     def __format__(self, spec: str) -> str:
-        return format(self.numpy(), spec) if spec else str(self)
+        return format(self.numpy(), spec)
 
     def _scalar(self, wanted: str) -> Any:
         if self.ndim:
@@ -170,16 +185,19 @@ class Tensor(Operand):
         if getattr(self, "_lender", None) is None:
             raise AttributeError("assign works on a Variable or on a slice of one; this is neither")
         variable, part = self._lender, self._data
-        new = np.broadcast_to(np.asarray(value, dtype=part.dtype), part.shape)
-        variable._recall_loans()
-        part[...] = new
-        return variable
+        return variable._write_part(part, value)
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         return Tensor(self._data.copy())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Tensor, (self._host().copy(),)
+
+
+def text(array: np.ndarray, form: Callable[[Any], str]) -> str:
+    """An array as TensorFlow prints it: several lines start on a line of their own."""
+    shown = form(array) if array.ndim else str(array[()])
+    return "\n" + shown if "\n" in shown else shown
 
 
 class TensorRef:

@@ -1,42 +1,141 @@
-"""Nests of lists, tuples, named tuples and dicts: take their leaves out and put others back."""
+"""Nests of lists, tuples, named tuples and dicts: take their leaves out and put others back.
+
+The leaves of a dict come in the order of its sorted keys (of their insertion, where keys cannot
+be sorted), as in TensorFlow, so that two dicts with the same keys always match.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def flatten(nest: Any) -> list[Any]:
+def is_nested(nest: Any) -> bool:
+    """Whether ``nest`` is a list, tuple or dict; anything else is a leaf."""
+    return isinstance(nest, (list, tuple, Mapping))
+
+
+def flatten(structure: Any, expand_composites: bool = False) -> list[Any]:
     """Leaves of a nest in order; anything that is not a list, tuple or dict is a leaf."""
+    leaves: list[Any] = []
+    _collect(structure, leaves)
+    return leaves
+
+
+def _collect(nest: Any, leaves: list[Any]) -> None:
     if isinstance(nest, (list, tuple)):
-        return [leaf for item in nest for leaf in flatten(item)]
-    if isinstance(nest, dict):
-        return [leaf for item in nest.values() for leaf in flatten(item)]
-    return [nest]
+        for item in nest:
+            _collect(item, leaves)
+    elif isinstance(nest, Mapping):
+        for key in _keys(nest):
+            _collect(nest[key], leaves)
+    else:
+        leaves.append(nest)
 
 
-def map_structure(fn: Callable[..., Any], nest: Any, *others: Any) -> Any:
-    """The same nest with ``fn(leaf, ...)`` in place of each leaf.
+def _keys(nest: Mapping) -> list[Any]:
+    try:
+        return sorted(nest)
+    except TypeError:
+        return list(nest)
 
-    Further nests are walked beside the first. Raises ValueError where their structures differ.
+
+def map_structure(func: Callable[..., Any], *structure: Any, **kwargs: Any) -> Any:
+    """The first nest with ``func(leaf, ...)`` in place of each leaf.
+
+    Further nests are walked beside the first. Raises ValueError where their structures differ,
+    TypeError for a ``func`` that cannot be called.
     """
-    if isinstance(nest, (list, tuple)):
-        for other in others:
-            if not isinstance(other, (list, tuple)) or len(other) != len(nest):
-                raise ValueError(f"structures differ: {nest!r} beside {other!r}")
-        items = [map_structure(fn, *group) for group in zip(nest, *others, strict=True)]
-        if hasattr(nest, "_fields"):
-            return type(nest)(*items)
-        return type(nest)(items) if type(nest) in (list, tuple) else list(items)
-    if isinstance(nest, dict):
-        for other in others:
-            if not isinstance(other, dict) or other.keys() != nest.keys():
-                raise ValueError(f"structures differ: {nest!r} beside {other!r}")
-        return {key: map_structure(fn, nest[key], *(o[key] for o in others)) for key in nest}
-    return fn(nest, *others)
+    if not callable(func):
+        raise TypeError(f"map_structure needs a function, not {func!r}")
+    if not structure:
+        raise ValueError("map_structure needs at least one structure")
+    for other in structure[1:]:
+        assert_same_structure(structure[0], other, check_types=kwargs.get("check_types", True))
+    groups = zip(*map(flatten, structure), strict=True)
+    return pack_sequence_as(structure[0], [func(*group) for group in groups])
 
 
-def unflatten(nest: Any, leaves: list[Any]) -> Any:
-    """The structure of ``nest`` with ``leaves``, in order, in place of its own."""
+def pack_sequence_as(structure: Any, flat_sequence: Any, expand_composites: bool = False) -> Any:
+    """The structure of a nest with the items of ``flat_sequence``, in order, as its leaves.
+
+    Raises ValueError where there are more or fewer items than leaves.
+    """
+    leaves = list(flat_sequence)
     remaining = iter(leaves)
-    return map_structure(lambda _: next(remaining), nest)
+    try:
+        packed = _pack(structure, remaining)
+    except StopIteration:
+        packed = remaining = iter([None])  # too few: the same message as for too many
+    if next(remaining, _END) is not _END:
+        raise ValueError(
+            f"{len(leaves)} items do not fill a structure of {len(flatten(structure))} leaves"
+        )
+    return packed
+
+
+unflatten = pack_sequence_as
+_END = object()
+
+
+def _pack(nest: Any, leaves: Any) -> Any:
+    if isinstance(nest, (list, tuple)):
+        return _like(nest, [_pack(item, leaves) for item in nest])
+    if isinstance(nest, Mapping):
+        made = {key: _pack(nest[key], leaves) for key in _keys(nest)}
+        return _like(nest, [(key, made[key]) for key in nest])
+    return next(leaves)
+
+
+def _like(nest: Any, items: list[Any]) -> Any:
+    """A sequence or mapping of the type of ``nest`` with these items."""
+    kind = type(nest)
+    if hasattr(nest, "_fields"):
+        return kind(*items)
+    if isinstance(nest, Mapping):
+        if hasattr(nest, "default_factory"):
+            return kind(nest.default_factory, items)
+        return kind(items) if isinstance(nest, dict) else dict(items)
+    return kind(items)
+
+
+def assert_same_structure(
+    nest1: Any, nest2: Any, check_types: bool = True, expand_composites: bool = False
+) -> None:
+    """Raises ValueError where two nests differ in structure, TypeError where only in types."""
+    if is_nested(nest1) != is_nested(nest2) or isinstance(nest1, Mapping) != isinstance(
+        nest2, Mapping
+    ):
+        raise ValueError(f"structures differ: {nest1!r} beside {nest2!r}")
+    if isinstance(nest1, Mapping):
+        if set(nest1) != set(nest2):
+            raise ValueError(f"structures differ: keys {list(nest1)} beside {list(nest2)}")
+        pairs = [(nest1[key], nest2[key]) for key in nest1]
+    elif is_nested(nest1):
+        if len(nest1) != len(nest2):
+            raise ValueError(f"structures differ: {nest1!r} beside {nest2!r}")
+        if check_types and isinstance(nest1, list) != isinstance(nest2, list):
+            raise TypeError(f"{type(nest1).__name__} beside {type(nest2).__name__}: {nest1!r}")
+        pairs = list(zip(nest1, nest2, strict=True))
+    else:
+        return
+    for one, two in pairs:
+        assert_same_structure(one, two, check_types)
+
+
+def flatten_up_to(shallow: Any, nest: Any) -> list[Any]:
+    """What ``nest`` has at the place of each leaf of ``shallow``.
+
+    Raises ValueError where ``nest`` is not at least as deep.
+    """
+    if not is_nested(shallow):
+        return [nest]
+    if not is_nested(nest) or len(shallow) != len(nest):
+        raise ValueError(f"structures differ: {shallow!r} beside {nest!r}")
+    if isinstance(shallow, Mapping):
+        if set(shallow) != set(nest):
+            raise ValueError(f"structures differ: keys {list(shallow)} beside {list(nest)}")
+        pairs = [(shallow[key], nest[key]) for key in _keys(shallow)]
+    else:
+        pairs = list(zip(shallow, nest, strict=True))
+    return [part for one, two in pairs for part in flatten_up_to(one, two)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import Any
 
@@ -12,14 +13,16 @@ from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.dtypes import DType, TensorShape, as_dtype
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, registry
-from distgrad.core.tensor import Operand, Tensor, TensorRef
+from distgrad.core.tensor import Operand, Tensor, TensorRef, text
+
+_lending = threading.Lock()
 
 
 class Variable(Operand):
     """A mutable tensor of fixed shape and dtype (``tf.Variable``).
 
     ``initial_value`` is a tensor, an array, a nest of numbers, or a callable that returns one; it
-    is copied. Raises ValueError without one.
+    is copied. Raises ValueError without one, or for one that does not have ``shape``.
     """
 
     def __init__(
@@ -38,11 +41,14 @@ class Variable(Operand):
             initial_value = initial_value()
         with recording.paused():
             value = as_tensor(initial_value, dtype)._data
+        if shape is not None and not _fits(value.shape, shape):
+            raise ValueError(f"an initial_value of shape {value.shape} for a variable of {shape}")
         self._buffer = value.copy()
         self._name = name or "Variable"
         self.trainable = bool(trainable)
         self._value_ref: Any = None
         self._loans: list[weakref.ref[Tensor]] = []
+        self._loans_limit = 64
 
     # Reads lend the buffer; before a write, whoever still looks into it is given a copy.
 
@@ -50,17 +56,29 @@ class Variable(Operand):
         """The value as a tensor that looks into the buffer; recorders are told."""
         value = self._value_ref() if self._value_ref is not None else None
         if value is None:
-            value = Tensor(self._buffer)
-            value._lender = self
-            self._value_ref = weakref.ref(value)
+            value = self._lend_value()
         if recording.active:
             for recorder in recording.stack():
                 recorder.read_variable(self, value)
         return value
 
+    def _lend_value(self) -> Tensor:
+        """The one tensor that is the whole value, made anew after nobody held it any more."""
+        with _lending:  # two threads that made one each would leave one that is never recalled
+            value = self._value_ref() if self._value_ref is not None else None
+            if value is None:
+                value = Tensor(self._buffer)
+                value._lender = self
+                self._value_ref = weakref.ref(value)
+            return value
+
     def _lend(self, tensor: Tensor) -> None:
         tensor._lender = self
-        self._loans.append(weakref.ref(tensor))
+        loans = self._loans
+        loans.append(weakref.ref(tensor))
+        if len(loans) >= self._loans_limit:  # a variable only ever read must not collect dead ones
+            self._loans = [ref for ref in loans if ref() is not None]
+            self._loans_limit = 2 * len(self._loans) + 64
 
     def _recall_loans(self) -> None:
         borrowers = [ref() for ref in self._loans]
@@ -72,6 +90,18 @@ class Variable(Operand):
                 tensor._lender = None
         self._loans.clear()
         self._value_ref = None
+
+    def _write_part(self, part: Any, value: Any) -> Variable:
+        """Writes to ``part``, a view into the buffer: ``v[1].assign(value)``."""
+        if isinstance(value, Operand) and value.dtype != self.dtype:
+            raise ValueError(f"cannot assign a {value.dtype.name} tensor to a slice of {self.name}")
+        new = as_tensor(value, like=part.dtype)
+        self._recall_loans()  # first, since ``new`` may look into the buffer
+        try:
+            part[...] = new._data
+        except ValueError as error:
+            raise ValueError(f"cannot assign to a slice of {self.name}: {error}") from None
+        return self
 
     def _store(self, array: Any) -> None:
         """Writes an array of the right shape and dtype, or broadcastable to it."""
@@ -127,15 +157,16 @@ class Variable(Operand):
                     f"cannot assign a {value.dtype.name} tensor to {self.name} of dtype "
                     f"{self.dtype.name}; use cast"
                 )
-            array = value._buffer if isinstance(value, Variable) else value._data
+            tensor = Tensor(value._buffer) if isinstance(value, Variable) else value
         else:
-            array = as_tensor(value, like=self._buffer.dtype)._data
-        if array.shape != self._buffer.shape:
+            tensor = as_tensor(value, like=self._buffer.dtype)
+        if tensor._data.shape != self._buffer.shape:
             raise ValueError(
-                f"cannot assign a value of shape {array.shape} to {self.name} of shape "
-                f"{self._buffer.shape}"
+                f"cannot assign a value of shape {tensor.shape} to {self.name} of shape "
+                f"{self.shape}"
             )
-        return array
+        self._recall_loans()  # before the look at it: ``value`` may be a view of this buffer
+        return tensor._data
 
     def assign(self, value: Any, use_locking: bool = False, name: Any = None) -> Variable:
         """Sets the value. Raises ValueError where shape or tensor dtype differ."""
@@ -157,18 +188,50 @@ class Variable(Operand):
 
         Raises InvalidArgumentError for a position outside the variable.
         """
-        positions = tuple(np.moveaxis(as_tensor(indices)._host(), -1, 0))
-        self._update(positions, updates)
-        return self
-
-    def _update(self, key: Any, value: Any) -> Variable:
+        positions = self._positions(indices)
         array = self._buffer.copy()
         try:
-            array[key] = as_tensor(value, like=array.dtype)._data
+            array[positions] = as_tensor(updates, like=array.dtype)._data
         except (IndexError, ValueError) as error:
-            raise InvalidArgumentError(f"cannot assign to {self.name}[{key}]: {error}") from None
+            raise InvalidArgumentError(f"scatter_nd_update of {self.name}: {error}") from None
         self._store(array)
         return self
+
+    def scatter_nd_add(self, indices: Any, updates: Any, name: Any = None) -> Variable:
+        """Adds ``updates`` at the positions given by the last axis of ``indices``; repeats add up.
+
+        Raises InvalidArgumentError for a position outside the variable.
+        """
+        return self._scatter_add(indices, as_tensor(updates, like=self._buffer.dtype)._data)
+
+    def scatter_nd_sub(self, indices: Any, updates: Any, name: Any = None) -> Variable:
+        """Subtracts ``updates`` at the positions given by the last axis of ``indices``.
+
+        Raises InvalidArgumentError for a position outside the variable.
+        """
+        return self._scatter_add(indices, -as_tensor(updates, like=self._buffer.dtype)._data)
+
+    def _scatter_add(self, indices: Any, updates: Any) -> Variable:
+        positions = self._positions(indices)
+        array = self._buffer.copy()
+        try:
+            backend_of(array).xp.add.at(array, positions, updates)
+        except (IndexError, ValueError) as error:
+            raise InvalidArgumentError(f"scatter into {self.name}: {error}") from None
+        self._store(array)
+        return self
+
+    def _positions(self, indices: Any) -> tuple[Any, ...]:
+        places = as_tensor(indices)._host()
+        if places.dtype.kind not in "iu" or not places.ndim or places.shape[-1] > self.ndim:
+            raise InvalidArgumentError(
+                f"indices into {self.name} of shape {self.shape} are integers of shape (..., k) "
+                f"with k <= {self.ndim}, not {places.dtype} of shape {places.shape}"
+            )
+        limits = np.array(self._buffer.shape[: places.shape[-1]])
+        if ((places < 0) | (places >= limits)).any():
+            raise InvalidArgumentError(f"an index lies outside {self.name} of shape {self.shape}")
+        return tuple(np.moveaxis(places, -1, 0))
 
     def __len__(self) -> int:
         return len(Tensor(self._buffer))
@@ -184,6 +247,9 @@ class Variable(Operand):
 
     def __int__(self) -> int:
         return int(self._read())
+
+    def __complex__(self) -> complex:
+        return complex(self._read())
 
     def __index__(self) -> int:
         return self._read().__index__()
@@ -215,7 +281,7 @@ class Variable(Operand):
         memo[id(self)] = twin
         twin.__dict__.update(self.__dict__)
         twin._buffer = self._buffer.copy()
-        twin._value_ref, twin._loans = None, []
+        twin._value_ref, twin._loans, twin._loans_limit = None, [], 64
         return twin
 
     def __getstate__(self) -> dict:
@@ -223,8 +289,13 @@ class Variable(Operand):
         return {**self.__dict__, "_buffer": host, "_value_ref": None, "_loans": []}
 
     def __repr__(self) -> str:
-        value = self.numpy()
-        shown = repr(value) if self.ndim else str(value)
+        shown = text(np.asarray(self.numpy()), repr)
         return (
             f"<tf.Variable {self.name!r} shape={self.shape} dtype={self.dtype.name}, numpy={shown}>"
         )
+
+
+def _fits(shape: tuple[int, ...], wanted: Any) -> bool:
+    """Whether ``shape`` is ``wanted``, in which None stands for any size."""
+    dims = (wanted,) if isinstance(wanted, int) else tuple(wanted)
+    return len(shape) == len(dims) and all(d in (None, n) for n, d in zip(shape, dims, strict=True))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import builtins
+import operator
 from typing import Any
 
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
+from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.indexed_slices import IndexedSlices
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
-from distgrad.ops.elementwise import identity
-from distgrad.ops.shape import broadcast_to, static
+from distgrad.ops.casting import cast, identity
+from distgrad.ops.shape import as_peers, broadcast_to, expand_dims, one_axis, static
 from distgrad.ops.shape import fill as fill_p
 
 
@@ -45,8 +48,8 @@ def convert_to_tensor(value: Any, dtype: Any = None, name: str | None = None) ->
 
 
 def is_tensor(x: Any) -> bool:
-    """Whether ``x`` is a tensor or a variable."""
-    return isinstance(x, (Tensor, Variable))
+    """Whether ``x`` is a tensor, a variable or IndexedSlices."""
+    return isinstance(x, (Tensor, Variable, IndexedSlices))
 
 
 def fill(dims: Any, value: Any, name: str | None = None) -> Tensor:
@@ -65,19 +68,87 @@ def ones(shape: Any, dtype: Any = np.float32, name: str | None = None) -> Tensor
     return bind(fill_p, 1, shape=static(shape), dtype=as_dtype(dtype).numpy_dtype)
 
 
-def eye(num_rows: int, num_columns: int | None = None, dtype: Any = np.float32) -> Tensor:
-    """Ones on the diagonal, zeros elsewhere."""
-    return Tensor(np.eye(num_rows, num_columns, dtype=as_dtype(dtype).numpy_dtype))
+def eye(
+    num_rows: int,
+    num_columns: int | None = None,
+    batch_shape: Any = None,
+    dtype: Any = np.float32,
+    name: str | None = None,
+) -> Tensor:
+    """Ones on the diagonal, zeros elsewhere, once for each element of ``batch_shape``.
+
+    Raises InvalidArgumentError for negative sizes.
+    """
+    rows = operator.index(num_rows)
+    columns = rows if num_columns is None else operator.index(num_columns)
+    if rows < 0 or columns < 0:
+        raise InvalidArgumentError(f"eye: a matrix cannot be {rows} by {columns}")
+    matrix = Tensor(np.eye(rows, columns, dtype=as_dtype(dtype).numpy_dtype))
+    batch = () if batch_shape is None else static(batch_shape)
+    return bind(broadcast_to, matrix, shape=(*batch, rows, columns)) if batch else matrix
 
 
-def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None) -> Tensor:
-    """Numbers from ``start`` (0 by default) up to, but not with, ``limit``."""
+# In TensorFlow's order: the last of the dtypes of start, limit and delta.
+_RANGE_ORDER = ("int32", "int64", "float16", "float32", "float64")
+
+
+def range(
+    start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str | None = "range"
+) -> Tensor:
+    """Numbers from ``start`` (0 by default) up to, but not with, ``limit``; no gradient.
+
+    int32 for Python ints, float32 as soon as a Python float is among them. Raises
+    InvalidArgumentError for a delta of 0, or one that leads away from the limit.
+    """
     if limit is None:
         start, limit = 0, start
-    values = [v.numpy() if is_tensor(v) else v for v in (start, limit, delta)]
+    tensors = [as_tensor(v) for v in (start, limit, delta)]
+    names = [t.dtype.name for t in tensors]
     if dtype is None:
-        dtype = np.result_type(*(as_tensor(v)._data for v in values))
-    return Tensor(np.arange(*values, dtype=as_dtype(dtype).numpy_dtype))
+        dtype = max(names, key=lambda n: _RANGE_ORDER.index(n) if n in _RANGE_ORDER else -1)
+    first, last, step = (_number(t) for t in tensors)
+    if not step or (last - first) * step < 0:
+        raise InvalidArgumentError(f"range: steps of {step} do not lead from {first} to {last}")
+    return Tensor(np.arange(first, last, step).astype(as_dtype(dtype).numpy_dtype))
+
+
+def _number(x: Tensor) -> Any:
+    if x._data.ndim:
+        raise InvalidArgumentError(f"range takes scalars, not a tensor of shape {x.shape}")
+    return x._host().item()
+
+
+def linspace(start: Any, stop: Any, num: int, name: str | None = None, axis: int = 0) -> Tensor:
+    """``num`` values in equal steps from ``start`` to ``stop``, both with them, along a new axis.
+
+    ``start`` and ``stop`` are broadcast to each other and have a gradient; integers give float64.
+    Raises InvalidArgumentError for shapes that do not broadcast or no values.
+    """
+    count = operator.index(num)
+    if count < 1:
+        raise InvalidArgumentError(f"linspace: num must be at least 1, not {count}")
+    first, last = as_peers("linspace", [start, stop])
+    if first.dtype.is_integer:
+        first, last = cast(first, np.float64), cast(last, np.float64)
+    try:
+        common = np.broadcast_shapes(first._data.shape, last._data.shape)
+    except ValueError:
+        raise InvalidArgumentError(
+            f"linspace: shapes {first.shape} and {last.shape} do not broadcast"
+        ) from None
+    first, last = (bind(broadcast_to, v, shape=common) for v in (first, last))
+    axis = one_axis("linspace", axis, len(common) + 1)
+    dtype, line = first._data.dtype, [1] * (len(common) + 1)
+    line[axis] = count
+    part = (np.arange(count) / max(count - 1, 1)).astype(dtype).reshape(line)
+    first, last = expand_dims(first, axis), expand_dims(last, axis)
+    # Weighted so that both ends come out exactly.
+    return first * Tensor(1 - part) + last * Tensor(part)
+
+
+def identity_n(input: Any, name: str | None = None) -> list[Tensor]:
+    """The same values as tensors of their own."""
+    return [identity(x) for x in input]
 
 
 def shape(input: Any, out_type: Any = np.int32, name: str | None = None) -> Tensor:

@@ -1,8 +1,10 @@
-"""Indexing: strided slices and masks, gather, one_hot."""
+"""Indexing: strided slices, masks, gather, one_hot."""
 
 from __future__ import annotations
 
 import builtins
+import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,15 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.indexed_slices import IndexedSlices
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
-from distgrad.ops.elementwise import cast
-from distgrad.ops.shape import reshape_to
+from distgrad.core.variable import Variable
+from distgrad.ops.casting import cast
+from distgrad.ops.logic import equal, select
+from distgrad.ops.shape import one_axis, permute, reshape_to
+
+# Strided indexing
 
 
 @primitive(view=True)
@@ -33,6 +40,8 @@ def _(rng):
     yield sample(rng.normal(size=(3, 4)), key=(slice(None, None, -1), None))
     yield sample(rng.normal(size=(3, 4, 2)), key=(..., 0))
     yield sample(rng.normal(size=(3, 4)), key=(2, 1))
+    yield sample(rng.normal(size=()), key=(None,))
+    yield sample(rng.normal(size=(3, 4)), key=(slice(2, 2),))
 
 
 @primitive()
@@ -51,56 +60,7 @@ def _(g, key):
 @getitem_grad.samples
 def _(rng):
     yield sample(rng.normal(size=2), shape=(3, 4), key=(1, slice(0, 3, 2)))
-
-
-@primitive(match=("x",), constant=("indices",))
-def take(xp, x, indices, *, axis):
-    """Slices of ``x`` along ``axis`` at integer ``indices`` of any shape."""
-    return xp.take(x, indices, axis=axis)
-
-
-@take.vjp("x")
-def _(g, x_shape, indices, axis):
-    return bind(take_grad, g, indices, shape=x_shape, axis=axis)
-
-
-@take.samples
-def _(rng):
-    yield sample(rng.normal(size=(5, 3)), rng.integers(0, 5, (2, 4)), axis=0)
-    yield sample(rng.normal(size=(5, 3)), rng.integers(0, 3, (2,)), axis=1)
-
-
-@primitive(match=("g",), constant=("indices",))
-def take_grad(xp, g, indices, *, shape, axis):
-    """Zeros of ``shape`` with the slices ``g`` added at ``indices`` along ``axis``."""
-    x = xp.zeros(shape, dtype=g.dtype)
-    xp.add.at(x, (slice(None),) * axis + (indices,), g)
-    return x
-
-
-@take_grad.vjp("g")
-def _(g, indices, axis):
-    return bind(take, g, indices, axis=axis)
-
-
-@take_grad.samples
-def _(rng):
-    yield sample(rng.normal(size=(2, 4, 3)), rng.integers(0, 5, (2, 4)), shape=(5, 3), axis=0)
-
-
-def gather(params: Any, indices: Any, axis: int = 0, name: str | None = None) -> Tensor:
-    """Slices of ``params`` along ``axis`` at integer ``indices``.
-
-    Raises InvalidArgumentError for an index outside the axis.
-    """
-    tensor, where = as_tensor(params), as_tensor(indices)
-    if where._data.dtype.kind not in "iu":
-        raise InvalidArgumentError(f"gather: indices must be integers, not {where.dtype.name}")
-    size = tensor._data.shape[axis]
-    flat = where._data
-    if flat.size and (flat.min() < 0 or flat.max() >= size):
-        raise InvalidArgumentError(f"gather: an index lies outside [0, {size}): {where}")
-    return bind(take, tensor, where, axis=axis % tensor._data.ndim)
+    yield sample(rng.normal(size=(3, 1, 4)), shape=(3, 4), key=(slice(None, None, -1), None))
 
 
 @primitive(match=("x",), constant=("mask",))
@@ -118,6 +78,7 @@ def _(g, x_shape, mask):
 def _(rng):
     yield sample(rng.normal(size=(3, 4)), rng.uniform(size=(3, 4)) > 0.5)
     yield sample(rng.normal(size=(3, 4)), np.array([True, False, True]))
+    yield sample(rng.normal(size=(3, 4)), np.zeros(3, dtype=bool))
 
 
 @primitive(match=("g",), constant=("mask",))
@@ -145,7 +106,7 @@ def index(x: Any, key: Any) -> Tensor:
     indices, TypeError for a float, a text or a list.
     """
     tensor = x if type(x) is Tensor else as_tensor(x)
-    if isinstance(key, (Tensor, np.ndarray)) and np.ndim(key) and key.dtype == "bool":
+    if isinstance(key, (Tensor, np.ndarray, Variable)) and key.ndim and key.dtype == "bool":
         return mask_select(tensor, key)
     items = key if isinstance(key, tuple) else (key,)
     plain = tuple([_plain(item) for item in items])
@@ -165,35 +126,211 @@ def _plain(item: Any) -> Any:
             f"{item!r} cannot index a tensor: use ints, slices, ..., None, a scalar int tensor or "
             "a bool mask; gather takes a list"
         )
-    return item.__index__()
+    return operator.index(item)
 
 
 def _bound(value: Any) -> Any:
-    return None if value is None else value.__index__()
+    return None if value is None else operator.index(value)
+
+
+def boolean_mask(tensor: Any, mask: Any, axis: int | None = None, name: Any = None) -> Tensor:
+    """The slices of ``tensor`` where ``mask`` over its axes from ``axis`` (0) on holds.
+
+    Raises InvalidArgumentError for a scalar mask, one that is not bool, or one of another shape
+    than those axes.
+    """
+    x, where = as_tensor(tensor), as_tensor(mask)
+    start = 0 if axis is None else one_axis("boolean_mask", axis, x._data.ndim)
+    shape, size = x._data.shape, where._data.shape
+    if where._data.dtype.kind != "b" or not size or shape[start : start + len(size)] != size:
+        raise InvalidArgumentError(
+            f"boolean_mask: a {where.dtype.name} mask of shape {where.shape} for axes {start} on "
+            f"of shape {x.shape}"
+        )
+    if not start:
+        return bind(mask_select, x, where)
+    # The masked axes first, and what remains of them back behind the others.
+    masked = tuple(range(start, start + len(size)))
+    rest = tuple(i for i in range(len(shape)) if i not in masked)
+    chosen = bind(mask_select, bind(permute, x, perm=masked + rest), where)
+    order = (*range(1, start + 1), 0, *range(start + 1, len(rest) + 1))
+    return bind(permute, chosen, perm=order)
+
+
+# Gather
+
+
+@primitive(match=("x",), constant=("indices",))
+def take(xp, x, indices, *, axis):
+    """Slices of ``x`` along ``axis`` at integer ``indices`` of any shape."""
+    return xp.take(x, indices, axis=axis)
+
+
+@take.vjp("x")
+def _(g, x_shape, indices, axis):
+    return bind(take_grad, g, indices, shape=x_shape, axis=axis)
+
+
+@take.samples
+def _(rng):
+    yield sample(rng.normal(size=(5, 3)), rng.integers(0, 5, (2, 4)), axis=0)
+    yield sample(rng.normal(size=(5, 3)), rng.integers(0, 3, (2,)), axis=1)
+    yield sample(rng.normal(size=(2, 4, 3)), np.array(2), axis=1)
+    yield sample(rng.normal(size=(5, 3)), np.zeros((0,), int), axis=0)
+
+
+@primitive(match=("g",), constant=("indices",))
+def take_grad(xp, g, indices, *, shape, axis):
+    """Zeros of ``shape`` with the slices ``g`` added at ``indices`` along ``axis``."""
+    before = math.prod(shape[:axis])
+    after = math.prod(shape[axis + 1 :])
+    # Added element by element at flat positions: several times as fast as row by row.
+    rows = xp.arange(before)[:, None] * shape[axis] + indices.astype(np.int64).reshape(1, -1)
+    flat = rows[..., None] * after + xp.arange(after)
+    x = xp.zeros(before * shape[axis] * after, dtype=g.dtype)
+    xp.add.at(x, flat.reshape(-1), g.reshape(-1))
+    return x.reshape(shape)
+
+
+@take_grad.vjp("g")
+def _(g, indices, axis):
+    return bind(take, g, indices, axis=axis)
+
+
+@take_grad.samples
+def _(rng):
+    yield sample(rng.normal(size=(2, 4, 3)), rng.integers(0, 5, (2, 4)), shape=(5, 3), axis=0)
+    yield sample(rng.normal(size=(2, 4, 3)), rng.integers(0, 5, 4), shape=(2, 5, 3), axis=1)
+    yield sample(rng.normal(size=(2, 0)), np.zeros((2,), int), shape=(5, 0), axis=0)
+
+
+@primitive(match=("x",), constant=("indices",))
+def gather_rows(xp, x, indices):
+    """Slices of ``x`` along its first axis; the gradient is IndexedSlices of them."""
+    return xp.take(x, indices, axis=0)
+
+
+@gather_rows.vjp("x")
+def _(g, x_shape, indices):
+    count = indices._data.size
+    values = bind(reshape_to, g, shape=(count, *x_shape[1:]))
+    return IndexedSlices(values, bind(reshape_to, indices, shape=(count,)), x_shape)
+
+
+@gather_rows.samples
+def _(rng):
+    yield sample(rng.normal(size=(5, 3)), rng.integers(0, 5, (2, 4)))
+    yield sample(rng.normal(size=4), np.array(2))
+
+
+@primitive(vjp=None)
+def row_positions(xp, indices, *, length):
+    """Indices within each of the rows (axis 0), as int64 positions where rows lie end to end."""
+    offsets = xp.arange(indices.shape[0]) * length
+    return indices.astype(np.int64) + offsets.reshape(-1, *(1,) * (indices.ndim - 1))
+
+
+@row_positions.samples
+def _(rng):
+    yield sample(rng.integers(0, 4, (3, 2)), length=4)
+    yield sample(rng.integers(0, 4, 3), length=4)
+
+
+def check_indices(name: str, indices: Tensor, size: int) -> None:
+    """Raises InvalidArgumentError unless ``indices`` are integers in [0, size)."""
+    data = indices._data
+    if data.dtype.kind not in "iu":
+        raise InvalidArgumentError(f"{name}: indices must be integers, not {indices.dtype.name}")
+    if data.size and (data.min() < 0 or data.max() >= size):
+        raise InvalidArgumentError(f"{name}: an index lies outside [0, {size}): {indices}")
+
+
+def gather(
+    params: Any,
+    indices: Any,
+    validate_indices: Any = None,
+    axis: int | None = None,
+    batch_dims: int = 0,
+    name: str | None = None,
+) -> Tensor:
+    """Slices of ``params`` along ``axis`` (``batch_dims`` by default) at integer ``indices``.
+
+    The first ``batch_dims`` axes of both are walked together. The gradient along axis 0 is
+    IndexedSlices. Raises InvalidArgumentError for an index outside the axis, an axis outside the
+    rank, or batch axes that differ.
+    """
+    x, where = as_tensor(params), as_tensor(indices)
+    batch = operator.index(batch_dims)
+    if batch:
+        batch = one_axis("gather", batch, where._data.ndim + 1)
+    axis = one_axis("gather", batch if axis is None else axis, x._data.ndim)
+    if batch > axis or x._data.shape[:batch] != where._data.shape[:batch]:
+        raise InvalidArgumentError(
+            f"gather: {batch} batch axes of params {x.shape}, axis {axis}, indices {where.shape}"
+        )
+    check_indices("gather", where, x._data.shape[axis])
+    if batch:
+        return _gather_batches(x, where, axis, batch)
+    return bind(gather_rows, x, where) if axis == 0 else bind(take, x, where, axis=axis)
+
+
+def _gather_batches(x: Tensor, where: Tensor, axis: int, batch: int) -> Tensor:
+    """Batches laid end to end make one long axis to take from."""
+    shape, size = x._data.shape, where._data.shape
+    outer, between, after = shape[:batch], shape[batch:axis], shape[axis + 1 :]
+    count, length = math.prod(outer), shape[axis]
+    order = (*range(batch), axis, *range(batch, axis), *range(axis + 1, len(shape)))
+    rows = bind(reshape_to, bind(permute, x, perm=order), shape=(count * length, *between, *after))
+    inner = math.prod(size[batch:])
+    flat = bind(row_positions, bind(reshape_to, where, shape=(count, inner)), length=length)
+    taken = bind(take, rows, bind(reshape_to, flat, shape=size), axis=0)
+    # Axes now: batch, the rest of the indices', between, after; between belongs before them.
+    first, last = len(size), len(size) + len(between)
+    order = (*range(batch), *range(first, last), *range(batch, first))
+    return bind(permute, taken, perm=(*order, *range(last, taken._data.ndim)))
+
+
+def take_along_last(x: Tensor, indices: Tensor) -> Tensor:
+    """``x[..., indices[...]]`` for each of the leading positions that both share."""
+    shape, size = x._data.shape, indices._data.shape
+    count = math.prod(shape[:-1])
+    flat = bind(reshape_to, indices, shape=(count, size[-1]))
+    flat = bind(row_positions, flat, length=shape[-1])
+    values = bind(reshape_to, x, shape=(x._data.size,))
+    return bind(take, values, bind(reshape_to, flat, shape=size), axis=0)
 
 
 def one_hot(
     indices: Any,
     depth: int,
-    on_value: float = 1.0,
-    off_value: float = 0.0,
+    on_value: Any = None,
+    off_value: Any = None,
     axis: int = -1,
     dtype: Any = None,
     name: str | None = None,
 ) -> Tensor:
-    """1 at each index along a new last axis of size ``depth``, 0 elsewhere; float32 by default."""
+    """``on_value`` (1) at each index along a new axis of size ``depth``, ``off_value`` (0) else.
+
+    The axis is the last by default, the dtype that of the values, or float32. Indices outside
+    [0, depth) give ``off_value`` everywhere. Raises InvalidArgumentError for indices that are not
+    integers or an axis outside the rank.
+    """
     where = as_tensor(indices)
-    wanted = as_dtype(np.float32 if dtype is None else dtype)
-    shape = (*where._data.shape, 1)
-    columns = Tensor(np.arange(int(depth), dtype=where._data.dtype))
-    hot = cast(bind(reshape_to, where, shape=shape) == columns, wanted)
-    result = hot * on_value + (1 - hot) * off_value
-    return result if axis in (-1, len(shape) - 1) else _move_last(result, axis)
-
-
-def _move_last(x: Tensor, axis: int) -> Tensor:
-    from distgrad.ops.shape import transpose
-
-    order = list(range(x._data.ndim - 1))
-    order.insert(axis, x._data.ndim - 1)
-    return transpose(x, order)
+    if where._data.dtype.kind not in "iu":
+        raise InvalidArgumentError(f"one_hot: indices must be integers, not {where.dtype.name}")
+    given = [v for v in (on_value, off_value) if v is not None]
+    if dtype is None:
+        dtype = as_tensor(given[0]).dtype if given else np.float32
+    wanted = as_dtype(dtype).numpy_dtype
+    on = as_tensor(wanted.type(1) if on_value is None else on_value, like=wanted)
+    off = as_tensor(wanted.type(0) if off_value is None else off_value, like=wanted)
+    if not on._data.dtype == off._data.dtype == wanted:
+        raise TypeError(f"one_hot: values of {on.dtype.name} and {off.dtype.name} for {wanted}")
+    size = where._data.shape
+    at = len(size) if axis == -1 else one_axis("one_hot", axis, len(size) + 1)
+    if where._data.dtype.itemsize < 4:  # too small, perhaps, for the last column's number
+        where = cast(where, np.int32)
+    columns = np.arange(operator.index(depth), dtype=where._data.dtype)
+    line = Tensor(columns.reshape(-1, *(1,) * (len(size) - at)))
+    hot = equal(bind(reshape_to, where, shape=(*size[:at], 1, *size[at:])), line)
+    return select(hot, on, off)

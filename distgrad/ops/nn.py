@@ -1,171 +1,164 @@
-"""Neural-network primitives: softmax, cross entropies, dropout."""
+"""Softmax, dropout, embedding and top-k hits."""
 
 from __future__ import annotations
 
 from typing import Any
-
-import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
 from distgrad.ops import random
-from distgrad.ops.elementwise import multiply, select
+from distgrad.ops.arithmetic import multiply
+from distgrad.ops.exponential import exp
+from distgrad.ops.indexing import gather
+from distgrad.ops.logic import select
 from distgrad.ops.reduce import sum as sum_over
-from distgrad.ops.shape import expand_dims
-
-
-def _exp_shifted(xp, x):
-    shifted = x - xp.max(x, axis=-1, keepdims=True)
-    return xp.exp(shifted, out=shifted)
+from distgrad.ops.shape import static
 
 
 @primitive(kinds="f")
-def softmax_last(xp, x):
-    """``exp(x) / sum(exp(x))`` over the last axis."""
-    e = _exp_shifted(xp, x)
-    e /= xp.sum(e, axis=-1, keepdims=True)
+def softmax_along(xp, x, *, axis):
+    """``exp(x) / sum(exp(x))`` over one axis."""
+    if not x.size:
+        return xp.zeros_like(x)
+    e = x - xp.max(x, axis=axis, keepdims=True)
+    xp.exp(e, out=e)
+    e /= xp.sum(e, axis=axis, keepdims=True)
     return e
 
 
-@softmax_last.vjp("x")
-def _(g, out):
+@softmax_along.vjp("x")
+def _(g, out, axis):
     weighted = g * out
-    return weighted - out * bind(sum_over, weighted, axis=(out._data.ndim - 1,), keepdims=True)
-
-
-@softmax_last.samples
-def _(rng):
-    yield sample(rng.normal(size=(3, 4)))
-    yield sample(rng.normal(size=(2, 3, 4)))
+    return weighted - out * bind(sum_over, weighted, axis=(axis,), keepdims=True)
 
 
 @primitive(kinds="f")
-def log_softmax_last(xp, x):
-    """Logarithm of the softmax over the last axis, without overflow."""
-    shifted = x - xp.max(x, axis=-1, keepdims=True)
-    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
+def log_softmax_along(xp, x, *, axis):
+    """Logarithm of the softmax over one axis, without overflow."""
+    if not x.size:
+        return xp.zeros_like(x)
+    shifted = x - xp.max(x, axis=axis, keepdims=True)
+    shifted -= xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
+    return shifted
 
 
-@log_softmax_last.vjp("x")
-def _(g, x):
-    total = bind(sum_over, g, axis=(x._data.ndim - 1,), keepdims=True)
-    return g - bind(softmax_last, x) * total
+@log_softmax_along.vjp("x")
+def _(g, out, axis):
+    return g - exp(out) * bind(sum_over, g, axis=(axis,), keepdims=True)
 
 
-@log_softmax_last.samples
-def _(rng):
-    yield sample(rng.normal(size=(3, 4)))
+for _of_axis in (softmax_along, log_softmax_along):
+
+    @_of_axis.samples
+    def _(rng):
+        yield sample(rng.normal(size=(3, 4)), axis=1)
+        yield sample(rng.normal(size=(2, 3, 4)), axis=1)
+        yield sample(rng.normal(size=3), axis=0)
+        yield sample(rng.normal(size=(0, 3)), axis=1)
 
 
-def _over_last(primitive: Any, logits: Any, axis: int | None) -> Tensor:
-    from distgrad.ops.shape import transpose
-
-    x = as_tensor(logits)
+def one_axis_of(name: str, x: Tensor, axis: int | None) -> int:
+    """``axis`` (the last for None) counted from the first; InvalidArgumentError out of range."""
     ndim = x._data.ndim
-    if axis is None or axis in (-1, ndim - 1):
-        return primitive(x)
-    if not -ndim <= axis < ndim:
-        raise InvalidArgumentError(f"axis {axis} is out of range for a tensor of rank {ndim}")
-    order = list(range(ndim))
-    order[axis], order[-1] = order[-1], order[axis]
-    return transpose(primitive(transpose(x, order)), order)
-
-
-def softmax(logits: Any, axis: int | None = -1, name: str | None = None) -> Tensor:
-    """``exp(x) / sum(exp(x))`` over ``axis``."""
-    return _over_last(softmax_last, logits, axis)
-
-
-def log_softmax(logits: Any, axis: int | None = -1, name: str | None = None) -> Tensor:
-    """Logarithm of the softmax over ``axis``."""
-    return _over_last(log_softmax_last, logits, axis)
-
-
-@primitive(kinds="f", match=("logits",), constant=("labels",))
-def sparse_cross_entropy(xp, logits, labels):
-    """``-log softmax(logits)[label]`` for int labels of shape ``logits.shape[:-1]``."""
-    shifted = logits - xp.max(logits, axis=-1, keepdims=True)
-    picked = xp.take_along_axis(shifted, labels[..., None], axis=-1)[..., 0]
-    return xp.log(xp.sum(xp.exp(shifted), axis=-1)) - picked
-
-
-@sparse_cross_entropy.vjp("logits")
-def _(g, logits, labels):
-    return bind(sparse_cross_entropy_grad, g, logits, labels)
-
-
-@sparse_cross_entropy.samples
-def _(rng):
-    yield sample(rng.normal(size=(3, 4)), rng.integers(0, 4, 3))
-    yield sample(rng.normal(size=(2, 3, 4)), rng.integers(0, 4, (2, 3)))
-
-
-@primitive(kinds="f", match=("g", "logits"), constant=("labels",))
-def sparse_cross_entropy_grad(xp, g, logits, labels):
-    """``g * (softmax(logits) - one_hot(labels))``."""
-    d = _exp_shifted(xp, logits)
-    d /= xp.sum(d, axis=-1, keepdims=True)
-    at = labels[..., None]
-    xp.put_along_axis(d, at, xp.take_along_axis(d, at, axis=-1) - 1, axis=-1)
-    d *= g[..., None]
-    return d
-
-
-@sparse_cross_entropy_grad.vjp("g")
-def _(g, logits, labels):
-    ones = Tensor(np.ones(labels._data.shape, logits._data.dtype))
-    d = bind(sparse_cross_entropy_grad, ones, logits, labels)
-    return bind(sum_over, g * d, axis=(logits._data.ndim - 1,), keepdims=False)
-
-
-@sparse_cross_entropy_grad.vjp("logits")
-def _(g, g_shape, logits, args):
-    p = bind(softmax_last, logits)
-    weighted = expand_dims(args[0], -1) * g * p
-    return weighted - p * bind(sum_over, weighted, axis=(len(g_shape),), keepdims=True)
-
-
-@sparse_cross_entropy_grad.samples
-def _(rng):
-    yield sample(rng.normal(size=3), rng.normal(size=(3, 4)), rng.integers(0, 4, 3))
-
-
-def sparse_softmax_cross_entropy_with_logits(
-    labels: Any, logits: Any, name: str | None = None
-) -> Tensor:
-    """Cross entropy of int ``labels`` under ``softmax(logits)``, one value per label.
-
-    Raises InvalidArgumentError where shapes disagree or a label lies outside the classes.
-    """
-    scores, classes = as_tensor(logits), as_tensor(labels)
-    check_labels(classes, scores._data.shape)
-    return sparse_cross_entropy(scores, classes)
-
-
-def check_labels(labels: Tensor, shape: tuple[int, ...]) -> None:
-    """Raises InvalidArgumentError unless ``labels`` are class numbers for scores of ``shape``."""
-    data = labels._data
-    if data.dtype.kind not in "iu":
-        raise InvalidArgumentError(f"labels must be integers, not {labels.dtype.name}")
-    if data.shape != shape[:-1]:
-        raise InvalidArgumentError(f"labels of shape {data.shape} for scores of shape {shape}")
-    if data.size and not (data.min() >= 0 and data.max() < shape[-1]):
+    at = -1 if axis is None else int(axis)
+    if not -ndim <= at < ndim:
         raise InvalidArgumentError(
-            f"a label lies outside [0, {shape[-1]}): smallest {data.min()}, largest {data.max()}"
+            f"{name}: axis {at} is out of range for a tensor of shape {x.shape}"
         )
+    return at % ndim
 
 
-def dropout(x: Any, rate: float, seed: Any = None, name: str | None = None) -> Tensor:
+def softmax(logits: Any, axis: int | None = None, name: str | None = None) -> Tensor:
+    """``exp(x) / sum(exp(x))`` over ``axis``, the last by default.
+
+    Raises InvalidArgumentError for integers or an axis out of range.
+    """
+    x = as_tensor(logits)
+    return softmax_along(x, axis=one_axis_of("softmax", x, axis))
+
+
+def log_softmax(logits: Any, axis: int | None = None, name: str | None = None) -> Tensor:
+    """Logarithm of the softmax over ``axis``, the last by default.
+
+    Raises InvalidArgumentError for integers or an axis out of range.
+    """
+    x = as_tensor(logits)
+    return log_softmax_along(x, axis=one_axis_of("log_softmax", x, axis))
+
+
+def dropout(
+    x: Any, rate: float, noise_shape: Any = None, seed: Any = None, name: str | None = None
+) -> Tensor:
     """Zeroes a fraction ``rate`` of the elements and scales the rest by ``1 / (1 - rate)``.
 
-    Raises ValueError for a rate outside [0, 1).
+    ``noise_shape`` is a shape that broadcasts to that of ``x``: an axis of 1 is kept or dropped
+    whole. Raises ValueError for a rate outside [0, 1) or for integers.
     """
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate must lie in [0, 1), not {rate}")
     tensor = as_tensor(x)
+    if tensor._data.dtype.kind != "f":
+        raise ValueError(f"dropout takes floats, not {tensor.dtype.name}")
     if rate == 0:
         return tensor
-    noise = random.uniform(tensor._data.shape, dtype=tensor._data.dtype, seed=seed)
+    shape = tensor._data.shape
+    if noise_shape is not None:
+        given = noise_shape if isinstance(noise_shape, Tensor) else list(noise_shape)
+        wanted = [None if n is None else int(n) for n in given]
+        if len(wanted) != len(shape):
+            raise ValueError(f"dropout: noise_shape {wanted} for a tensor of shape {shape}")
+        shape = static([s if n is None else n for s, n in zip(shape, wanted, strict=True)])
+    noise = random.uniform(shape, dtype=tensor._data.dtype, seed=seed)
     return select(noise >= rate, multiply(tensor, 1 / (1 - rate)), 0)
+
+
+def embedding_lookup(
+    params: Any, ids: Any, max_norm: float | None = None, name: str | None = None
+) -> Tensor:
+    """Rows of ``params`` at integer ``ids``; the gradient of a variable is IndexedSlices.
+
+    Rows whose Euclidean norm is above ``max_norm`` are scaled down to it. Raises
+    InvalidArgumentError for an id outside the rows.
+    """
+    from distgrad.ops.statistics import clip_by_norm
+
+    rows = gather(params, ids)
+    if max_norm is None:
+        return rows
+    first = as_tensor(ids)._data.ndim
+    return clip_by_norm(rows, max_norm, axes=list(range(first, rows._data.ndim)))
+
+
+@primitive(vjp=None, match=("predictions",), kinds="f")
+def among_largest(xp, predictions, targets, *, k):
+    """Whether fewer than ``k`` predictions of a row are larger than that of its target."""
+    classes = predictions.shape[-1]
+    known = (targets >= 0) & (targets < classes)
+    at = xp.where(known, targets, 0)[:, None]
+    target = xp.take_along_axis(predictions, at, axis=1)
+    larger = xp.sum(predictions > target, axis=1)
+    return known & (larger < k) & xp.all(xp.isfinite(predictions), axis=1)
+
+
+@among_largest.samples
+def _(rng):
+    yield sample(rng.normal(size=(4, 5)), rng.integers(0, 5, 4), k=2)
+
+
+def in_top_k(targets: Any, predictions: Any, k: int, name: str | None = None) -> Tensor:
+    """Whether the target class of each row is among its ``k`` largest predictions, bool.
+
+    Classes that tie at the border are all inside. False for a target out of range, or a row with
+    inf or nan. Raises InvalidArgumentError for shapes other than ``[n]`` and ``[n, classes]``.
+    """
+    classes, scores = as_tensor(targets), as_tensor(predictions)
+    if scores._data.ndim != 2 or classes._data.shape != scores._data.shape[:1]:
+        raise InvalidArgumentError(
+            f"in_top_k takes targets [n] and predictions [n, classes], not shapes {classes.shape} "
+            f"and {scores.shape}"
+        )
+    if classes._data.dtype.kind not in "iu":
+        raise InvalidArgumentError(f"in_top_k: targets are integers, not {classes.dtype.name}")
+    return among_largest(scores, classes, k=int(k))

@@ -10,55 +10,50 @@ import numpy as np
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import Primitive, bind
 from distgrad.core.tensor import Operand, Tensor
-from distgrad.core.variable import Variable
-from distgrad.ops import elementwise as ew
+from distgrad.ops import arithmetic, division, logic, powers, rounding
 from distgrad.ops.indexing import index
 from distgrad.ops.linalg import matmul
 
+_REAL = frozenset((float, int))
 
-def _binary(primitive: Primitive) -> tuple[Callable, Callable]:
-    """The operator and its reflection; two plain tensors, or a float, take the short way."""
+
+def _binary(primitive: Primitive, otherwise: Callable | None = None) -> tuple[Callable, Callable]:
+    """The operator and its reflection.
+
+    Two plain tensors of one dtype, or a float tensor and a Python number, take the short way; the
+    rest goes to ``otherwise``, which is the primitive itself by default.
+    """
     kinds = primitive.kinds or "biufc"
+    general = otherwise or primitive
 
     def forward(self: Any, other: Any) -> Tensor:
         if type(self) is Tensor:
             dtype = self._data.dtype
-            if dtype.kind in kinds and (
-                (type(other) is Tensor and other._data.dtype is dtype)
-                or (type(other) is float and dtype.kind == "f")
-            ):
-                return bind(primitive, self, other)
-        return primitive(self, other)
+            if type(other) is Tensor:
+                if other._data.dtype is dtype and dtype.kind in kinds:
+                    return bind(primitive, self, other)
+            elif dtype.kind == "f" and type(other) in _REAL:
+                return bind(primitive, self, float(other))
+        return general(self, other)
 
     def reflected(self: Any, other: Any) -> Tensor:
-        return primitive(other, self)
+        if type(self) is Tensor and self._data.dtype.kind == "f" and type(other) in _REAL:
+            return bind(primitive, float(other), self)
+        return general(other, self)
 
     return forward, reflected
 
 
-def divide(x: Any, y: Any, name: str | None = None) -> Tensor:
-    """Elementwise quotient; integers of one dtype give float64, as in TensorFlow."""
-    x, y = _integers_as_float64(x, y)
-    return ew.divide_exact(x, y)
+def _either(of_bools: Primitive, of_bits: Primitive) -> tuple[Callable, Callable]:
+    """An operator that is logic on bool tensors, and works on the bits of integers."""
 
+    def forward(self: Any, other: Any) -> Tensor:
+        return (of_bools if self.dtype.is_bool else of_bits)(self, other)
 
-def _integers_as_float64(x: Any, y: Any) -> tuple[Any, Any]:
-    tensors = [t for t in (x, y) if isinstance(t, (Tensor, Variable))]
-    if not tensors:
-        if all(type(v) in (int, bool) for v in (x, y)):
-            return float(x), float(y)
-        return x, y
-    if all(t.dtype.is_integer for t in tensors):
-        if len(tensors) == 2 and x.dtype != y.dtype:
-            raise InvalidArgumentError(
-                f"divide: tensors of {x.dtype.name} and {y.dtype.name} do not mix; use cast"
-            )
-        for v in (x, y):
-            if type(v) is float or getattr(getattr(v, "dtype", None), "kind", "") == "f":
-                raise TypeError(f"an integer tensor cannot be divided by {v!r}; use cast")
-        wide = np.float64 if tensors[0].dtype.size >= 4 else np.float32
-        return tuple(ew.cast(v, wide) for v in (x, y))  # type: ignore[return-value]
-    return x, y
+    def reflected(self: Any, other: Any) -> Tensor:
+        return (of_bools if self.dtype.is_bool else of_bits)(other, self)
+
+    return forward, reflected
 
 
 def _equality(primitive: Primitive, differ: bool) -> Callable[[Any, Any], Any]:
@@ -82,37 +77,37 @@ def install(cls: type) -> None:
         fn.__name__ = name
         setattr(cls, name, fn)
 
-    for name, primitive in {
-        "add": ew.add,
-        "sub": ew.subtract,
-        "mul": ew.multiply,
-        "pow": ew.power,
-    }.items():
-        forward, reflected = _binary(primitive)
+    operators = {
+        "add": _binary(arithmetic.add),
+        "sub": _binary(arithmetic.subtract),
+        "mul": _binary(arithmetic.multiply),
+        "truediv": _binary(division.divide_exact, division.divide),
+        "pow": _binary(powers.power, powers.pow),
+        "floordiv": _binary(rounding.floordiv),
+        "mod": _binary(rounding.floormod),
+        "and": _either(logic.logical_and, logic.bitwise_and),
+        "or": _either(logic.logical_or, logic.bitwise_or),
+        "xor": _either(logic.logical_xor, logic.bitwise_xor),
+    }
+    for name, (forward, reflected) in operators.items():
         define(f"__{name}__", forward)
         define(f"__r{name}__", reflected)
-    quick, _ = _binary(ew.divide_exact)
-    define(
-        "__truediv__",
-        lambda self, other: (
-            quick(self, other)
-            if type(self) is Tensor and self._data.dtype.kind == "f"
-            else divide(self, other)
-        ),
-    )
-    define("__rtruediv__", lambda self, other: divide(other, self))
     define("__matmul__", lambda self, other: matmul(self, other))
     define("__rmatmul__", lambda self, other: matmul(other, self))
-    define("__neg__", lambda self: ew.negative(self))
+    define("__neg__", lambda self: arithmetic.negative(self))
     define("__pos__", lambda self: self)
-    define("__abs__", lambda self: ew.abs(self))
+    define("__abs__", lambda self: arithmetic.abs(self))
+    define(
+        "__invert__",
+        lambda self: (logic.logical_not if self.dtype.is_bool else logic.invert)(self),
+    )
     define("__getitem__", index)
-    define("__lt__", lambda self, other: ew.less(self, other))
-    define("__le__", lambda self, other: ew.less_equal(self, other))
-    define("__gt__", lambda self, other: ew.greater(self, other))
-    define("__ge__", lambda self, other: ew.greater_equal(self, other))
-    define("__eq__", _equality(ew.equal, False))
-    define("__ne__", _equality(ew.not_equal, True))
+    define("__lt__", lambda self, other: logic.less(self, other))
+    define("__le__", lambda self, other: logic.less_equal(self, other))
+    define("__gt__", lambda self, other: logic.greater(self, other))
+    define("__ge__", lambda self, other: logic.greater_equal(self, other))
+    define("__eq__", _equality(logic.equal, False))
+    define("__ne__", _equality(logic.not_equal, True))
 
 
 install(Operand)

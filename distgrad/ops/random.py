@@ -7,6 +7,7 @@ virtual shard draws depends on nothing but its own place.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from typing import Any
@@ -18,45 +19,62 @@ from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
+from distgrad.ops.arithmetic import negative
+from distgrad.ops.clipping import minimum
+from distgrad.ops.exponential import log
 from distgrad.ops.indexing import take
-from distgrad.ops.shape import static
+from distgrad.ops.reduce import argmax
+from distgrad.ops.shape import expand_dims, static
 
 _WORD = 2**64 - 1
 
 
-class _Stream:
-    """A place to draw keys from: four words, the last of which counts the draws."""
+def _mixed(seed: int) -> int:
+    """An operation's seed spread over a word, so that it sets the draws of a stream apart."""
+    return (int(seed) * 0x9E3779B97F4A7C15 + 1) & _WORD
+
+
+class Stream:
+    """A place to draw keys from: four words, the last of which counts the draws.
+
+    An operation's own seed has a count of its own: other draws do not change what it gets.
+    """
 
     def __init__(self, seed: int, step: int = 0, shard: int = 0) -> None:
         self.words = (seed & _WORD, shard & _WORD, step & _WORD)
-        self.draws = 0
+        self.draws: dict[int | None, int] = {}
 
-    def next_key(self) -> np.ndarray:
-        key = np.array([*self.words, self.draws], dtype=np.uint64)
-        self.draws += 1
-        return key
+    def next_key(self, seed: int | None = None) -> Tensor:
+        draw = self.draws.get(seed, 0)
+        self.draws[seed] = draw + 1
+        first, shard, step = self.words
+        if seed is not None:
+            first ^= _mixed(seed)
+        return Tensor(np.array([first, shard, step, draw], dtype=np.uint64))
 
 
 class _InForce(threading.local):
     def __init__(self) -> None:
-        self.streams: list[_Stream] = []
+        self.streams: list[Stream] = []
 
 
-_global = _Stream(int.from_bytes(os.urandom(7), "little"))
+_DEFAULT_SEED = 87654321  # of operations with a seed of their own in a program that sets none
+_global = Stream(int.from_bytes(os.urandom(7), "little"))
+_global_for_seeded = Stream(_DEFAULT_SEED)
 _in_force = _InForce()
 
 
 def set_seed(seed: int) -> None:
     """Restarts the global stream: the same calls then give the same numbers."""
-    global _global
-    _global = _Stream(int(seed))
+    global _global, _global_for_seeded
+    _global = _global_for_seeded = Stream(int(seed))
 
 
 class stream:
     """Context in which draws depend on (seed, step, shard) and their order alone."""
 
     def __init__(self, seed: int, step: int = 0, shard: int = 0) -> None:
-        self._stream = _Stream(seed, step, shard + 1)  # 0 is the global stream
+        self._stream = Stream(seed, step, shard + 1)  # 0 is the global stream
 
     def __enter__(self) -> None:
         _in_force.streams.append(self._stream)
@@ -65,13 +83,34 @@ class stream:
         _in_force.streams.pop()
 
 
+class replayed:
+    """Remembers where the streams stand when made; as a context it draws from there again."""
+
+    def __init__(self) -> None:
+        self._places = [(source, dict(source.draws)) for source in _sources()]
+
+    def __enter__(self) -> None:
+        self._later = [(source, source.draws) for source, _ in self._places]
+        self._outer = _in_force.streams
+        _in_force.streams = [source for source, _ in self._places[2:]]
+        for source, draws in self._places:
+            source.draws = dict(draws)
+
+    def __exit__(self, *exc: object) -> None:
+        _in_force.streams = self._outer
+        for source, draws in self._later:
+            source.draws = draws
+
+
+def _sources() -> list[Stream]:
+    return [_global, _global_for_seeded, *_in_force.streams]
+
+
 def next_key(seed: int | None = None) -> Tensor:
     """The key of the next draw; an operation's own ``seed`` sets its draws apart."""
-    source = _in_force.streams[-1] if _in_force.streams else _global
-    key = source.next_key()
-    if seed is not None:
-        key[0] ^= np.uint64((int(seed) * 0x9E3779B97F4A7C15 + 1) & _WORD)
-    return Tensor(key)
+    if _in_force.streams:
+        return _in_force.streams[-1].next_key(seed)
+    return (_global if seed is None else _global_for_seeded).next_key(seed)
 
 
 _KEY = np.array([1, 2, 3, 4], dtype=np.uint64)
@@ -80,7 +119,9 @@ _KEY = np.array([1, 2, 3, 4], dtype=np.uint64)
 @primitive(vjp=None, match=())
 def random_uniform(xp, key, *, shape, dtype):
     """Floats in [0, 1) drawn from ``key``."""
-    return backend_of(key).random_uniform(key, shape, dtype)
+    draw = backend_of(key).random_uniform(key, shape, dtype)
+    # float16 is rounded from float32, up to 1 at the end of the range.
+    return draw if dtype.itemsize > 2 else xp.minimum(draw, _below(1, dtype))
 
 
 @random_uniform.samples
@@ -97,6 +138,26 @@ def random_normal(xp, key, *, shape, dtype):
 @random_normal.samples
 def _(rng):
     yield sample(_KEY, shape=(3, 4), dtype=np.dtype(np.float64))
+
+
+@primitive(vjp=None, match=())
+def random_truncated_normal(xp, key, *, shape, dtype):
+    """Standard normal floats within [-2, 2] drawn from ``key``: those outside are drawn again."""
+    backend = backend_of(key)
+    draw = backend.random_normal(key, shape, dtype)
+    for again in itertools.count(1):
+        outside = xp.abs(draw) > 2
+        if not outside.any():
+            break
+        following = key.copy()
+        following[2] ^= np.uint64(again << 48)  # far from the keys of other steps
+        draw = xp.where(outside, backend.random_normal(following, shape, dtype), draw)
+    return draw
+
+
+@random_truncated_normal.samples
+def _(rng):
+    yield sample(_KEY, shape=(30, 4), dtype=np.dtype(np.float64))
 
 
 @primitive(vjp=None, match=())
@@ -132,7 +193,7 @@ def normal(
     """Normally distributed floats."""
     wanted = _float_dtype(dtype)
     draw = bind(random_normal, next_key(seed), shape=static(shape), dtype=wanted)
-    return draw if mean == 0.0 and stddev == 1.0 else draw * stddev + mean
+    return _affine(draw, stddev, mean)
 
 
 def uniform(
@@ -144,6 +205,10 @@ def uniform(
     name: str | None = None,
 ) -> Tensor:
     """Uniform numbers in [minval, maxval); maxval is 1 by default, and needed for integers."""
+    return _uniform(next_key(seed), shape, minval, maxval, dtype)
+
+
+def _uniform(key: Tensor, shape: Any, minval: Any, maxval: Any, dtype: Any) -> Tensor:
     wanted = as_dtype(dtype).numpy_dtype
     if wanted.kind in "iu":
         if maxval is None:
@@ -151,13 +216,26 @@ def uniform(
         low, high = int(minval), int(maxval)
         if low >= high:
             raise InvalidArgumentError(f"uniform: minval {low} must be below maxval {high}")
-        bounds = {"low": low, "high": high}
-        return bind(random_integers, next_key(seed), shape=static(shape), dtype=wanted, **bounds)
-    draw = bind(random_uniform, next_key(seed), shape=static(shape), dtype=_float_dtype(dtype))
+        return bind(random_integers, key, low=low, high=high, shape=static(shape), dtype=wanted)
+    draw = bind(random_uniform, key, shape=static(shape), dtype=_float_dtype(dtype))
     maxval = 1.0 if maxval is None else maxval
-    if minval == 0 and maxval == 1:
+    if type(minval) not in (int, float) or type(maxval) not in (int, float):
+        return draw * (maxval - minval) + minval
+    if (minval, maxval) == (0, 1):
         return draw
-    return draw * (maxval - minval) + minval
+    scaled = draw * float(maxval - minval) + float(minval)
+    # Rounding may reach maxval itself, which lies outside of [minval, maxval).
+    return minimum(scaled, _below(maxval, wanted)) if minval < maxval else scaled
+
+
+def _below(value: float, dtype: np.dtype) -> float:
+    """The largest number of ``dtype`` below ``value``."""
+    return float(np.nextafter(dtype.type(value), dtype.type(-np.inf)))
+
+
+def _affine(draw: Tensor, scale: Any, shift: Any) -> Tensor:
+    plain = type(scale) in (int, float) and type(shift) in (int, float)
+    return draw if plain and (scale, shift) == (1, 0) else draw * scale + shift
 
 
 def truncated_normal(
@@ -169,20 +247,133 @@ def truncated_normal(
     name: str | None = None,
 ) -> Tensor:
     """Normal floats within two standard deviations: those outside are drawn again."""
-    wanted = _float_dtype(dtype)
-    size = static(shape)
-    draw = bind(random_normal, next_key(seed), shape=size, dtype=wanted)._host().copy()
-    while (outside := np.abs(draw) > 2).any():
-        again = bind(random_normal, next_key(seed), shape=size, dtype=wanted)._host()
-        draw[outside] = again[outside]
-    return Tensor(draw) * stddev + mean
+    wanted, size = _float_dtype(dtype), static(shape)
+    draw = bind(random_truncated_normal, next_key(seed), shape=size, dtype=wanted)
+    return _affine(draw, stddev, mean)
 
 
 def shuffle(value: Any, seed: int | None = None, name: str | None = None) -> Tensor:
-    """``value`` with its first axis in random order."""
+    """``value`` with its first axis in random order. Raises InvalidArgumentError for a scalar."""
     tensor = as_tensor(value)
+    if not tensor._data.ndim:
+        raise InvalidArgumentError("shuffle needs a first axis; this is a scalar")
     order = bind(random_permutation, next_key(seed), n=tensor._data.shape[0])
     return take(tensor, order, axis=0)
+
+
+def categorical(
+    logits: Any,
+    num_samples: int,
+    dtype: Any = np.int64,
+    seed: int | None = None,
+    name: str | None = None,
+) -> Tensor:
+    """``num_samples`` class numbers for each row of ``logits``, with their softmax as chances.
+
+    Raises InvalidArgumentError unless ``logits`` have shape (rows, classes).
+    """
+    scores = as_tensor(logits)
+    if scores._data.ndim != 2:
+        raise InvalidArgumentError(f"categorical takes logits of rank 2, not {scores.shape}")
+    rows, classes = scores._data.shape
+    draw = uniform((rows, int(num_samples), classes), dtype=scores._data.dtype, seed=seed)
+    # The largest of logits + Gumbel noise falls on each class with its chance (Gumbel, 1954).
+    noise = negative(log(negative(log(draw + np.finfo(scores._data.dtype).tiny))))
+    return argmax(expand_dims(scores, 1) + noise, axis=-1, output_type=dtype)
+
+
+def stateless_normal(
+    shape: Any,
+    seed: Any,
+    mean: Any = 0.0,
+    stddev: Any = 1.0,
+    dtype: Any = np.float32,
+    name: str | None = None,
+) -> Tensor:
+    """Normal floats that depend on the two ints of ``seed`` and the arguments alone."""
+    wanted = _float_dtype(dtype)
+    draw = bind(random_normal, _pair_key(seed), shape=static(shape), dtype=wanted)
+    return _affine(draw, stddev, mean)
+
+
+def stateless_truncated_normal(
+    shape: Any,
+    seed: Any,
+    mean: Any = 0.0,
+    stddev: Any = 1.0,
+    dtype: Any = np.float32,
+    name: str | None = None,
+) -> Tensor:
+    """Normal floats within two deviations that depend on the two ints of ``seed`` alone."""
+    wanted, size = _float_dtype(dtype), static(shape)
+    draw = bind(random_truncated_normal, _pair_key(seed), shape=size, dtype=wanted)
+    return _affine(draw, stddev, mean)
+
+
+def stateless_uniform(
+    shape: Any,
+    seed: Any,
+    minval: Any = 0,
+    maxval: Any = None,
+    dtype: Any = np.float32,
+    name: str | None = None,
+) -> Tensor:
+    """Uniform numbers that depend on the two ints of ``seed`` and the arguments alone."""
+    return _uniform(_pair_key(seed), shape, minval, maxval, dtype)
+
+
+def _pair_key(seed: Any) -> Tensor:
+    pair = np.asarray(as_tensor(seed)._host())
+    if pair.shape != (2,) or pair.dtype.kind not in "iu":
+        raise InvalidArgumentError(f"a stateless seed is two ints, not {seed!r}")
+    first, second = (int(word) & _WORD for word in pair)
+    return Tensor(np.array([first, second, _WORD, 0], dtype=np.uint64))
+
+
+class Generator:
+    """A stream of random numbers of its own (``tf.random.Generator``).
+
+    Make one with ``from_seed`` or ``from_non_deterministic_state``.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._stream = Stream(int(seed), shard=_WORD)  # apart from the global and the shard streams
+
+    @classmethod
+    def from_seed(cls, seed: int, alg: Any = None) -> Generator:
+        """A generator whose numbers depend on ``seed`` and the order of its draws alone."""
+        return cls(seed)
+
+    @classmethod
+    def from_non_deterministic_state(cls, alg: Any = None) -> Generator:
+        """A generator seeded by the operating system."""
+        return cls(int.from_bytes(os.urandom(7), "little"))
+
+    def reset_from_seed(self, seed: int) -> None:
+        """Starts again, from ``seed``."""
+        self._stream = Stream(int(seed), shard=_WORD)
+
+    def normal(
+        self, shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = np.float32
+    ) -> Tensor:
+        """Normally distributed floats."""
+        wanted, size = _float_dtype(dtype), static(shape)
+        draw = bind(random_normal, self._stream.next_key(), shape=size, dtype=wanted)
+        return _affine(draw, stddev, mean)
+
+    def truncated_normal(
+        self, shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = np.float32
+    ) -> Tensor:
+        """Normal floats within two standard deviations."""
+        wanted, size = _float_dtype(dtype), static(shape)
+        draw = bind(random_truncated_normal, self._stream.next_key(), shape=size, dtype=wanted)
+        return _affine(draw, stddev, mean)
+
+    def uniform(
+        self, shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = np.float32
+    ) -> Tensor:
+        """Uniform numbers in [minval, maxval)."""
+        return _uniform(self._stream.next_key(), shape, minval, maxval, dtype)
 
 
 def _float_dtype(dtype: Any) -> np.dtype:

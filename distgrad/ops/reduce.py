@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,28 +12,11 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
-from distgrad.ops.elementwise import cast, equal, exp, log, select
-from distgrad.ops.shape import broadcast_to, reshape_to
-
-
-def axes(axis: Any, ndim: int) -> tuple[int, ...]:
-    """``axis`` (None, an int, or several) as sorted non-negative ints.
-
-    Raises InvalidArgumentError for an axis outside the rank or given twice.
-    """
-    if axis is None:
-        return tuple(range(ndim))
-    given = np.atleast_1d(np.asarray(axis))
-    if given.size and given.dtype.kind not in "iu":
-        raise TypeError(f"axis must be an int or several, not {axis!r}")
-    result = []
-    for a in given.ravel().tolist():
-        if not -ndim <= a < ndim:
-            raise InvalidArgumentError(f"axis {a} is out of range for a tensor of rank {ndim}")
-        result.append(a % ndim)
-    if len(set(result)) != len(result):
-        raise InvalidArgumentError(f"axis {axis!r} names a dimension twice")
-    return tuple(sorted(result))
+from distgrad.ops.casting import cast
+from distgrad.ops.logic import equal
+from distgrad.ops.scan import cumprod_along
+from distgrad.ops.shape import axes as axes  # the public home of this helper is here
+from distgrad.ops.shape import broadcast_to, one_axis, permute, reshape_to
 
 
 def kept(shape: Sequence[int], axis: tuple[int, ...]) -> tuple[int, ...]:
@@ -40,20 +24,39 @@ def kept(shape: Sequence[int], axis: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(1 if i in axis else n for i, n in enumerate(shape))
 
 
+def reduced_size(shape: Sequence[int], axis: tuple[int, ...]) -> int:
+    """How many elements are reduced to one."""
+    return math.prod([shape[i] for i in axis])
+
+
 def _spread(g: Tensor, shape: tuple, axis: tuple[int, ...]) -> Tensor:
     """A cotangent of a reduction, laid out over the reduced shape again."""
-    return bind(broadcast_to, bind(reshape_to, g, shape=kept(shape, axis)), shape=shape)
+    if g._data.ndim:  # a scalar broadcasts as it is
+        g = bind(reshape_to, g, shape=kept(shape, axis))
+    return bind(broadcast_to, g, shape=shape)
 
 
 def _reduced(primitive: Any, x: Any, axis: Any, keepdims: bool) -> Tensor:
     tensor = as_tensor(x)
-    return primitive(tensor, axis=axes(axis, tensor._data.ndim), keepdims=bool(keepdims))
+    over = axes(axis, tensor._data.ndim)
+    if tensor._data.dtype.kind not in primitive.kinds:
+        return primitive(tensor, axis=over, keepdims=bool(keepdims))  # raises, and says why
+    return bind(primitive, tensor, axis=over, keepdims=bool(keepdims))
+
+
+def _ways() -> list[tuple[tuple[int, ...], bool]]:
+    """Axes and keepdims for the samples."""
+    return [((0, 1), False), ((1,), False), ((0,), True), ((), False)]
+
+
+# Sum and mean. Kernels call the arrays' own methods: NumPy's functions take twice as long to get
+# to them.
 
 
 @primitive(kinds="iufc")
 def sum(xp, x, *, axis, keepdims):
     """Sum over ``axis`` (a tuple)."""
-    return xp.sum(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
+    return x.sum(axis=axis, keepdims=keepdims, dtype=x.dtype)
 
 
 @sum.vjp("x")
@@ -63,82 +66,42 @@ def _(g, x_shape, axis):
 
 @sum.samples
 def _(rng):
-    for axis, keepdims in [((0, 1), False), ((1,), False), ((0,), True), ((), False)]:
+    for axis, keepdims in _ways():
         yield sample(rng.normal(size=(3, 4)), axis=axis, keepdims=keepdims)
+    yield sample(rng.normal(size=()), axis=(), keepdims=False)
+    yield sample(rng.normal(size=(0, 2)), axis=(0,), keepdims=False)
 
 
-def reduce_sum(x: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
+def reduce_sum(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
+) -> Tensor:
     """Sum of the elements over ``axis`` (all by default); 0 for an empty tensor."""
-    return _reduced(sum, x, axis, keepdims)
+    return _reduced(sum, input_tensor, axis, keepdims)
 
 
 @primitive(kinds="iufc")
 def mean(xp, x, *, axis, keepdims):
     """Mean over ``axis`` (a tuple); truncated for integers, nan for an empty tensor."""
-    count = x.dtype.type(np.prod([x.shape[i] for i in axis], dtype=np.int64))
-    total = xp.sum(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
-    return (total / count).astype(x.dtype)
+    total = x.sum(axis=axis, keepdims=keepdims, dtype=x.dtype)
+    return (total / reduced_size(x.shape, axis)).astype(x.dtype)
 
 
 @mean.vjp("x")
 def _(g, x_shape, axis):
-    count = int(np.prod([x_shape[i] for i in axis], dtype=np.int64))
-    return _spread(g / count, x_shape, axis)
+    return _spread(g / reduced_size(x_shape, axis), x_shape, axis)
 
 
 @mean.samples
 def _(rng):
-    for axis, keepdims in [((0, 1), False), ((1,), False), ((0,), True)]:
+    for axis, keepdims in _ways():
         yield sample(rng.normal(size=(3, 4)), axis=axis, keepdims=keepdims)
 
 
-def reduce_mean(x: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
+def reduce_mean(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
+) -> Tensor:
     """Mean of the elements over ``axis`` (all by default); truncated for integer tensors."""
-    return _reduced(mean, x, axis, keepdims)
-
-
-def _extremum(name: str, empty: str) -> Any:
-    def kernel(xp, x, *, axis, keepdims):
-        return getattr(xp, name)(x, axis=axis, keepdims=keepdims, initial=_bound(x.dtype, empty))
-
-    kernel.__name__ = name
-    kernel.__doc__ = f"The {name}imum over ``axis`` (a tuple); ties share the gradient equally."
-    made = primitive(kinds="iuf")(kernel)
-
-    @made.vjp("x")
-    def _(g, out, x, axis):
-        shape = tuple(x._data.shape)
-        mask = cast(equal(x, _spread(out, shape, axis)), x._data.dtype)
-        share = bind(sum, mask, axis=axis, keepdims=True)
-        return bind(reshape_to, g, shape=kept(shape, axis)) / share * mask
-
-    @made.samples
-    def _(rng):
-        for axis, keepdims in [((0, 1), False), ((1,), False), ((0,), True)]:
-            yield sample(rng.permutation(12).reshape(3, 4) / 4.0, axis=axis, keepdims=keepdims)
-
-    return made
-
-
-def _bound(dtype: np.dtype, which: str) -> Any:
-    if dtype.kind == "f":
-        return dtype.type(-np.inf if which == "low" else np.inf)
-    limits = np.iinfo(dtype)
-    return limits.min if which == "low" else limits.max
-
-
-max = _extremum("max", "low")
-min = _extremum("min", "high")
-
-
-def reduce_max(x: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
-    """Largest element over ``axis`` (all by default); -inf for an empty float tensor."""
-    return _reduced(max, x, axis, keepdims)
-
-
-def reduce_min(x: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
-    """Smallest element over ``axis`` (all by default); inf for an empty float tensor."""
-    return _reduced(min, x, axis, keepdims)
+    return _reduced(mean, input_tensor, axis, keepdims)
 
 
 @primitive(kinds="iufc")
@@ -148,7 +111,7 @@ def sum_to(xp, x, *, shape):
     axis = tuple(range(lead)) + tuple(
         i + lead for i, n in enumerate(shape) if n == 1 and x.shape[i + lead] != 1
     )
-    return xp.sum(x, axis=axis, dtype=x.dtype).reshape(shape)
+    return x.sum(axis=axis, dtype=x.dtype).reshape(shape)
 
 
 @sum_to.vjp("x")
@@ -164,62 +127,190 @@ def _(rng):
     yield sample(rng.normal(size=(3, 4)), shape=())
 
 
-@primitive(vjp=None)
-def argmax_along(xp, x, *, axis):
-    """Index of the first largest element along ``axis``, int64."""
-    return xp.argmax(x, axis=axis).astype(np.int64)
+# Extrema
 
 
-@argmax_along.samples
-def _(rng):
-    yield sample(rng.normal(size=(3, 4)), axis=1)
+def _extremum(name: str, empty: str) -> Any:
+    def kernel(xp, x, *, axis, keepdims):
+        if reduced_size(x.shape, axis):
+            return getattr(x, name)(axis=axis, keepdims=keepdims)
+        shape = [n for i, n in enumerate(x.shape) if i not in axis]
+        return xp.full(
+            kept(x.shape, axis) if keepdims else shape, bound(x.dtype, empty), dtype=x.dtype
+        )
+
+    kernel.__name__ = name
+    kernel.__doc__ = f"The {name}imum over ``axis`` (a tuple); ties share the gradient equally."
+    made = primitive(kinds="iuf")(kernel)
+
+    @made.vjp("x")
+    def _(g, out, x, axis):
+        shape = tuple(x._data.shape)
+        mask = cast(equal(x, _spread(out, shape, axis)), x._data.dtype)
+        share = bind(sum, mask, axis=axis, keepdims=True)
+        return bind(reshape_to, g, shape=kept(shape, axis)) / share * mask
+
+    @made.samples
+    def _(rng):
+        for axis, keepdims in _ways():
+            yield sample(rng.permutation(12).reshape(3, 4) / 4.0, axis=axis, keepdims=keepdims)
+
+    return made
 
 
-@primitive(vjp=None)
-def argmin_along(xp, x, *, axis):
-    """Index of the first smallest element along ``axis``, int64."""
-    return xp.argmin(x, axis=axis).astype(np.int64)
+def bound(dtype: np.dtype, which: str) -> Any:
+    """The "low" or "high" end of a dtype: an infinity for floats."""
+    if dtype.kind == "f":
+        return dtype.type(-np.inf if which == "low" else np.inf)
+    limits = np.iinfo(dtype)
+    return limits.min if which == "low" else limits.max
 
 
-@argmin_along.samples
-def _(rng):
-    yield sample(rng.normal(size=(3, 4)), axis=0)
+max = _extremum("max", "low")
+min = _extremum("min", "high")
 
 
-def argmax(input: Any, axis: int = 0, output_type: Any = np.int64, name: Any = None) -> Tensor:
-    """Index of the first largest element along ``axis``."""
-    tensor = as_tensor(input)
-    (axis,) = axes(0 if axis is None else axis, tensor._data.ndim)
-    return cast(argmax_along(tensor, axis=axis), output_type)
-
-
-def argmin(input: Any, axis: int = 0, output_type: Any = np.int64, name: Any = None) -> Tensor:
-    """Index of the first smallest element along ``axis``."""
-    tensor = as_tensor(input)
-    (axis,) = axes(0 if axis is None else axis, tensor._data.ndim)
-    return cast(argmin_along(tensor, axis=axis), output_type)
-
-
-def reduce_logsumexp(x: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
-    """``log(sum(exp(x)))`` over ``axis`` without overflow."""
-    tensor = as_tensor(x)
-    over = axes(axis, tensor._data.ndim)
-    peak = bind(max, tensor, axis=over, keepdims=True)
-    peak = select(equal(peak - peak, 0), peak, 0)  # an infinite peak would make nan of inf - inf
-    total = log(bind(sum, exp(tensor - peak), axis=over, keepdims=True)) + peak
-    if keepdims:
-        return total
-    shape = tuple(n for i, n in enumerate(tensor._data.shape) if i not in over)
-    return bind(reshape_to, total, shape=shape)
-
-
-def norm(
-    tensor: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool = False, name: Any = None
+def reduce_max(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
 ) -> Tensor:
-    """The Euclidean norm over ``axis`` (all by default); its gradient at zero is nan."""
-    from distgrad.ops.elementwise import abs, sqrt
+    """Largest element over ``axis`` (all by default); -inf for an empty float tensor."""
+    return _reduced(max, input_tensor, axis, keepdims)
 
-    if ord not in ("euclidean", 2):
-        raise ValueError(f"norm of order {ord!r} is not known; use 'euclidean'")
-    x = as_tensor(tensor)
-    return sqrt(reduce_sum(abs(x) * abs(x), axis, keepdims))
+
+def reduce_min(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
+) -> Tensor:
+    """Smallest element over ``axis`` (all by default); inf for an empty float tensor."""
+    return _reduced(min, input_tensor, axis, keepdims)
+
+
+# Product
+
+
+@primitive(kinds="iufc")
+def prod(xp, x, *, axis, keepdims):
+    """Product over ``axis`` (a tuple)."""
+    return x.prod(axis=axis, keepdims=keepdims, dtype=x.dtype)
+
+
+@prod.vjp("x")
+def _(g, x, axis):
+    # The product of all the others, as what stands before times what stands after: right with
+    # any number of zeros, where TensorFlow's second derivative is not.
+    shape = tuple(x._data.shape)
+    rest = tuple(i for i in range(len(shape)) if i not in axis)
+    order = rest + axis
+    moved = bind(permute, x, perm=order)
+    rows = tuple(shape[i] for i in rest)
+    flat = bind(reshape_to, moved, shape=(*rows, reduced_size(shape, axis)))
+    last = len(rows)
+    before = bind(cumprod_along, flat, axis=last, exclusive=True, reverse=False)
+    after = bind(cumprod_along, flat, axis=last, exclusive=True, reverse=True)
+    others = bind(reshape_to, before * after, shape=tuple(shape[i] for i in order))
+    back = tuple(int(i) for i in np.argsort(order))
+    return bind(reshape_to, g, shape=kept(shape, axis)) * bind(permute, others, perm=back)
+
+
+@prod.samples
+def _(rng):
+    for axis, keepdims in _ways():
+        yield sample(rng.normal(size=(3, 4)), axis=axis, keepdims=keepdims)
+    for zeros in (1, 2, 3):
+        x = rng.normal(size=(2, 4))
+        x[0, :zeros] = 0
+        yield sample(x, axis=(1,), keepdims=False)
+    yield sample(rng.normal(size=(2, 3, 2)), axis=(0, 2), keepdims=False)
+    yield sample(rng.normal(size=(0, 2)), axis=(0,), keepdims=False)
+
+
+def reduce_prod(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
+) -> Tensor:
+    """Product of the elements over ``axis`` (all by default); 1 for an empty tensor."""
+    return _reduced(prod, input_tensor, axis, keepdims)
+
+
+# Logic
+
+
+def _logical(name: str, doc: str) -> Any:
+    def kernel(xp, x, *, axis, keepdims):
+        return getattr(x, name)(axis=axis, keepdims=keepdims)
+
+    kernel.__name__, kernel.__doc__ = f"{name}_true", doc
+    made = primitive(kinds="b", vjp=None)(kernel)
+
+    @made.samples
+    def _(rng):
+        for axis, keepdims in _ways():
+            yield sample(rng.uniform(size=(3, 4)) > 0.3, axis=axis, keepdims=keepdims)
+
+    return made
+
+
+any_true = _logical("any", "Whether any bool over ``axis`` (a tuple) is true.")
+all_true = _logical("all", "Whether all bools over ``axis`` (a tuple) are true.")
+
+
+def reduce_any(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
+) -> Tensor:
+    """Whether any of the bools over ``axis`` (all by default) is true; False for none."""
+    return _reduced(any_true, input_tensor, axis, keepdims)
+
+
+def reduce_all(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
+) -> Tensor:
+    """Whether all of the bools over ``axis`` (all by default) are true; True for none."""
+    return _reduced(all_true, input_tensor, axis, keepdims)
+
+
+# Positions of extrema
+
+
+def _position(name: str, doc: str) -> Any:
+    def kernel(xp, x, *, axis):
+        return getattr(x, name)(axis=axis).astype(np.int64)
+
+    kernel.__name__, kernel.__doc__ = f"{name}_along", doc
+    made = primitive(vjp=None)(kernel)
+
+    @made.samples
+    def _(rng):
+        for axis in (0, 1):
+            yield sample(rng.normal(size=(3, 4)), axis=axis)
+
+    return made
+
+
+argmax_along = _position("argmax", "Index of the first largest element along ``axis``, int64.")
+argmin_along = _position("argmin", "Index of the first smallest element along ``axis``, int64.")
+
+
+def argmax(
+    input: Any, axis: Any = None, output_type: Any = np.int64, name: str | None = None
+) -> Tensor:
+    """Index of the first largest element along ``axis`` (0 by default); no gradient.
+
+    Raises InvalidArgumentError for an axis that is empty or outside the rank.
+    """
+    return _index_of("argmax", argmax_along, input, axis, output_type)
+
+
+def argmin(
+    input: Any, axis: Any = None, output_type: Any = np.int64, name: str | None = None
+) -> Tensor:
+    """Index of the first smallest element along ``axis`` (0 by default); no gradient.
+
+    Raises InvalidArgumentError for an axis that is empty or outside the rank.
+    """
+    return _index_of("argmin", argmin_along, input, axis, output_type)
+
+
+def _index_of(name: str, primitive: Any, input: Any, axis: Any, output_type: Any) -> Tensor:
+    tensor = as_tensor(input)
+    axis = one_axis(name, 0 if axis is None else axis, tensor._data.ndim)
+    if not tensor._data.shape[axis]:
+        raise InvalidArgumentError(f"{name}: axis {axis} of shape {tensor.shape} is empty")
+    return cast(bind(primitive, tensor, axis=axis), output_type)

@@ -1,7 +1,9 @@
-"""Shape primitives: reshape, transpose, broadcast, join."""
+"""Shape primitives: reshape, transpose, broadcast, join, split."""
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +17,8 @@ from distgrad.core.tensor import Tensor
 
 def static(value: Any) -> tuple[int, ...]:
     """A shape or list of ints, tensors among them, as plain ints."""
+    if isinstance(value, (tuple, list)) and all(type(n) is int for n in value):
+        return tuple(value)
     if isinstance(value, (int, np.integer)):
         return (int(value),)
     array = np.asarray(as_tensor(value)._host()) if len_or_tensor(value) else np.zeros(0, int)
@@ -26,6 +30,22 @@ def static(value: Any) -> tuple[int, ...]:
 def len_or_tensor(value: Any) -> bool:
     """False for an empty list or tuple, which would have no dtype."""
     return not (isinstance(value, (list, tuple)) and len(value) == 0)
+
+
+def one_axis(name: str, axis: Any, ndim: int) -> int:
+    """``axis`` as an int in [0, ndim); raises InvalidArgumentError for one outside the rank."""
+    axis = operator.index(axis)
+    if not -ndim <= axis < ndim:
+        raise InvalidArgumentError(f"{name}: axis {axis} is out of range for rank {ndim}")
+    return axis % ndim
+
+
+def part(axis: int, start: int | None, stop: int | None, step: int | None = None) -> tuple:
+    """The key of ``getitem`` for a slice along one axis."""
+    return (slice(None),) * axis + (slice(start, stop, step),)
+
+
+# Reshape
 
 
 @primitive(view=True)
@@ -50,7 +70,18 @@ def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
 
     Raises InvalidArgumentError where the number of elements differs or two dimensions are -1.
     """
-    return bind(reshape_to, as_tensor(tensor), shape=static(shape))
+    x, wanted = as_tensor(tensor), list(static(shape))
+    size = x._data.size
+    if wanted.count(-1) == 1:
+        rest = math.prod([n for n in wanted if n != -1])
+        if rest > 0:
+            wanted[wanted.index(-1)] = size // rest
+    if min([*wanted, 0]) < 0 or math.prod(wanted) != size:
+        raise InvalidArgumentError(
+            f"reshape: a tensor of shape {x.shape} ({size} elements) does not fit in shape "
+            f"{static(shape)}, where at most one size may be -1"
+        )
+    return bind(reshape_to, x, shape=tuple(wanted))
 
 
 @primitive(view=True)
@@ -68,13 +99,23 @@ def _(g, perm):
 def _(rng):
     yield sample(rng.normal(size=(2, 3, 4)), perm=(2, 0, 1))
     yield sample(rng.normal(size=(2, 3)), perm=(1, 0))
+    yield sample(rng.normal(size=()), perm=())
 
 
 def transpose(a: Any, perm: Any = None, conjugate: bool = False, name: Any = None) -> Tensor:
-    """``a`` with its axes in the order ``perm``, reversed by default."""
+    """``a`` with its axes in the order ``perm``, reversed by default.
+
+    ``conjugate`` conjugates complex values as well. Raises InvalidArgumentError unless ``perm`` is
+    a permutation of the axes.
+    """
     tensor = as_tensor(a)
-    order = tuple(reversed(range(tensor._data.ndim))) if perm is None else static(perm)
-    return bind(permute, tensor, perm=order)
+    ndim = tensor._data.ndim
+    order = tuple(reversed(range(ndim))) if perm is None else static(perm)
+    if sorted(n % ndim if -ndim <= n < ndim else n for n in order) != list(range(ndim)):
+        raise InvalidArgumentError(f"transpose: {order} does not order the axes of {tensor.shape}")
+    if conjugate and tensor._data.dtype.kind == "c":
+        tensor = registry["conj"](tensor)
+    return bind(permute, tensor, perm=tuple(n % ndim for n in order))
 
 
 @primitive(view=True)
@@ -92,33 +133,76 @@ def _(g, x_shape):
 def _(rng):
     yield sample(rng.normal(size=(3, 1)), shape=(2, 3, 4))
     yield sample(rng.normal(size=()), shape=(3,))
+    yield sample(rng.normal(size=(1, 2)), shape=(0, 2))
 
 
 def expand_dims(input: Any, axis: int, name: str | None = None) -> Tensor:
-    """``input`` with an axis of size 1 before position ``axis``."""
+    """``input`` with an axis of size 1 before position ``axis``.
+
+    Raises InvalidArgumentError for an axis outside the new rank.
+    """
     tensor = as_tensor(input)
-    ndim = tensor._data.ndim + 1
-    if not -ndim <= axis < ndim:
-        raise InvalidArgumentError(f"axis {axis} is out of range for expand_dims to rank {ndim}")
     shape = list(tensor._data.shape)
-    shape.insert(axis % ndim, 1)
+    shape.insert(one_axis("expand_dims", axis, len(shape) + 1), 1)
     return bind(reshape_to, tensor, shape=tuple(shape))
 
 
+def axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """``axis`` (None, an int, or several) as sorted non-negative ints.
+
+    Raises InvalidArgumentError for an axis outside the rank or given twice.
+    """
+    if axis is None:
+        return tuple(range(ndim))
+    if type(axis) is int:
+        given = (axis,)
+    else:
+        array = np.atleast_1d(np.asarray(axis))
+        if array.size and array.dtype.kind not in "iu":
+            raise TypeError(f"axis must be an int or several, not {axis!r}")
+        given = tuple(array.ravel().tolist())
+    result = []
+    for a in given:
+        if not -ndim <= a < ndim:
+            raise InvalidArgumentError(f"axis {a} is out of range for a tensor of rank {ndim}")
+        result.append(a % ndim)
+    if len(set(result)) != len(result):
+        raise InvalidArgumentError(f"axis {axis!r} names a dimension twice")
+    return tuple(sorted(result))
+
+
 def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:
-    """``input`` without its axes of size 1, or without those in ``axis``."""
+    """``input`` without its axes of size 1, or without those in ``axis``.
+
+    Raises InvalidArgumentError for an axis of another size or outside the rank.
+    """
     tensor = as_tensor(input)
     shape = tensor._data.shape
     if axis is None:
         gone = {i for i, n in enumerate(shape) if n == 1}
     else:
-        from distgrad.ops.reduce import axes
-
         gone = set(axes(axis, len(shape)))
         for i in gone:
             if shape[i] != 1:
                 raise InvalidArgumentError(f"cannot squeeze axis {i} of a tensor of shape {shape}")
     return bind(reshape_to, tensor, shape=tuple(n for i, n in enumerate(shape) if i not in gone))
+
+
+def ensure_shape(x: Any, shape: Any, name: str | None = None) -> Tensor:
+    """The same value.
+
+    Raises InvalidArgumentError unless its shape is ``shape``, in which None is any size.
+    """
+    tensor = as_tensor(x)
+    known = tensor._data.shape
+    if len(shape) != len(known) or any(
+        wanted is not None and wanted != n for wanted, n in zip(shape, known, strict=True)
+    ):
+        raise InvalidArgumentError(f"ensure_shape: {tensor.shape} is not {tuple(shape)}")
+    return bind(registry["identity"], tensor)
+
+
+# Joining and splitting
 
 
 @primitive()
@@ -133,8 +217,7 @@ def _(g, shapes, axis, needs):
     start, result = 0, []
     for shape, needed in zip(shapes, needs, strict=True):
         stop = start + shape[axis]
-        key = (slice(None),) * axis + (slice(start, stop),)
-        result.append(bind(getitem, g, key=key) if needed else None)
+        result.append(bind(getitem, g, key=part(axis, start, stop)) if needed else None)
         start = stop
     return result
 
@@ -143,6 +226,28 @@ def _(g, shapes, axis, needs):
 def _(rng):
     yield sample(rng.normal(size=(3, 2)), rng.normal(size=(3, 4)), axis=1)
     yield sample(rng.normal(size=2), rng.normal(size=1), rng.normal(size=3), axis=0)
+    yield sample(rng.normal(size=(0, 2)), rng.normal(size=(3, 2)), axis=0)
+
+
+@primitive(multiple=True)
+def split_at(xp, x, *, axis, sizes):
+    """The consecutive parts of ``x`` of the given ``sizes`` along ``axis``."""
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(x[part(axis, start, start + size)].copy())
+        start += size
+    return tuple(parts)
+
+
+@split_at.vjp("x")
+def _(g, axis):
+    return bind(join, *g, axis=axis)
+
+
+@split_at.samples
+def _(rng):
+    yield sample(rng.normal(size=(3, 5)), axis=1, sizes=(2, 0, 3))
+    yield sample(rng.normal(size=4), axis=0, sizes=(1, 3))
 
 
 def concat(values: Sequence[Any], axis: int, name: str | None = None) -> Tensor:
@@ -154,27 +259,79 @@ def concat(values: Sequence[Any], axis: int, name: str | None = None) -> Tensor:
         values = [values]
     if not values:
         raise InvalidArgumentError("concat needs at least one tensor")
-    tensors = [v if isinstance(v, Tensor) else as_tensor(v) for v in _as_peers("concat", values)]
-    ndim = tensors[0]._data.ndim
-    if ndim == 0 or not -ndim <= axis < ndim:
-        raise InvalidArgumentError(f"concat: axis {axis} is out of range for rank {ndim}")
-    return bind(join, *tensors, axis=axis % ndim)
+    tensors = as_peers("concat", values)
+    return bind(join, *tensors, axis=one_axis("concat", axis, tensors[0]._data.ndim))
 
 
 def stack(values: Sequence[Any], axis: int = 0, name: str | None = None) -> Tensor:
-    """Tensors of one shape joined along a new axis."""
-    if isinstance(values, Tensor):
-        values = list(values)
-    if not len(values):
+    """Tensors of one shape joined along a new axis.
+
+    Raises InvalidArgumentError for no tensors or other shapes.
+    """
+    if not isinstance(values, (list, tuple)):
+        values = list(as_tensor(values))
+    if not values:
         raise InvalidArgumentError("stack needs at least one tensor")
-    return concat([expand_dims(v, axis) for v in _as_peers("stack", values)], axis)
+    tensors = as_peers("stack", values)
+    shape = tensors[0]._data.shape
+    for tensor in tensors:
+        if tensor._data.shape != shape:
+            raise InvalidArgumentError(f"stack: shapes differ, {shape} and {tensor._data.shape}")
+    axis = one_axis("stack", axis, len(shape) + 1)
+    return bind(join, *[expand_dims(tensor, axis) for tensor in tensors], axis=axis)
 
 
-def _as_peers(name: str, values: Sequence[Any]) -> list[Tensor]:
+def as_peers(name: str, values: Sequence[Any]) -> list[Tensor]:
     """Tensors of one dtype; Python numbers among them take it."""
     peers = match_dtypes(name, values)
     dtype = next(p for p in peers if isinstance(p, Tensor))._data.dtype
     return [p if isinstance(p, Tensor) else as_tensor(p, like=dtype) for p in peers]
+
+
+def split(
+    value: Any,
+    num_or_size_splits: Any,
+    axis: int = 0,
+    num: int | None = None,
+    name: str | None = None,
+) -> list[Tensor]:
+    """``value`` cut along ``axis``: into so many equal parts, or into parts of the given sizes.
+
+    One size may be -1, the rest. Raises InvalidArgumentError where the parts do not add up.
+    """
+    tensor = as_tensor(value)
+    axis = one_axis("split", axis, tensor._data.ndim)
+    length = tensor._data.shape[axis]
+    sizes: tuple[int, ...]
+    if np.ndim(num_or_size_splits) == 0:
+        count = operator.index(num_or_size_splits)
+        if count <= 0 or length % count:
+            raise InvalidArgumentError(f"split: axis {axis} of {tensor.shape} is not {count} parts")
+        sizes = (length // count,) * count
+    else:
+        sizes = static(num_or_size_splits)
+        if sizes.count(-1) == 1:
+            rest = length - 1 - sum(sizes)
+            sizes = tuple(rest if n == -1 else n for n in sizes)
+        if min((0, *sizes)) < 0 or sum(sizes) != length:
+            raise InvalidArgumentError(
+                f"split: sizes {static(num_or_size_splits)} do not add up to axis {axis} of "
+                f"{tensor.shape}"
+            )
+    return list(bind(split_at, tensor, axis=axis, sizes=sizes)) if sizes else []
+
+
+def unstack(value: Any, num: int | None = None, axis: int = 0, name: Any = None) -> list[Tensor]:
+    """The slices of ``value`` along ``axis``, without that axis.
+
+    Raises InvalidArgumentError for a scalar, or where ``num`` is not their number.
+    """
+    tensor = as_tensor(value)
+    axis = one_axis("unstack", axis, tensor._data.ndim)
+    length = tensor._data.shape[axis]
+    if num is not None and num != length:
+        raise InvalidArgumentError(f"unstack: axis {axis} of {tensor.shape} has no {num} slices")
+    return [squeeze(piece, axis) for piece in split(tensor, length, axis)] if length else []
 
 
 @primitive(vjp=None)

@@ -12,6 +12,8 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
+from distgrad.ops.complex import complex as complex_of
+from distgrad.ops.complex import imag, real
 from distgrad.ops.reduce import reduce_sum
 
 STEP = 1e-5  # of the central difference: its error is about STEP**2
@@ -28,22 +30,34 @@ def check_gradients(
 ) -> None:
     """Compares the derivatives of ``fn`` up to ``order`` with central differences.
 
-    ``fn`` takes tensors and returns a tensor, or several; those of ``args`` that are float64 arrays
-    are varied, the rest passes as it is. Each order is one random projection:
-    ``<w, f(x + hu) - f(x - hu)> / 2h`` against ``<u, J^T w>``. Raises AssertionError with both
-    numbers.
+    ``fn`` takes tensors and returns a tensor, or several; those of ``args`` that are float64 or
+    complex128 arrays are varied, the rest passes as it is. Complex numbers count as their two
+    parts. Each order is one random projection: ``<w, f(x + hu) - f(x - hu)> / 2h`` against
+    ``<u, J^T w>``. Raises AssertionError with both numbers.
     """
     rng = np.random.default_rng(seed)
-    varied = [i for i, a in enumerate(args) if isinstance(a, np.ndarray) and a.dtype == np.float64]
-    constants = list(args)
+    varied: list[np.ndarray] = []
+    for arg in args:
+        if _is_array_of(arg, np.complex128):
+            varied += [arg.real.copy(), arg.imag.copy()]
+        elif _is_array_of(arg, np.float64):
+            varied.append(arg)
 
     def of_varied(*tensors: Any) -> list[Any]:
-        full = list(constants)
-        for i, tensor in zip(varied, tensors, strict=True):
-            full[i] = tensor
+        parts = iter(tensors)
+        full = []
+        for arg in args:
+            if _is_array_of(arg, np.complex128):
+                full.append(complex_of(next(parts), next(parts)))
+            else:
+                full.append(next(parts) if _is_array_of(arg, np.float64) else arg)
         return _float_outputs(fn(*full))
 
-    _check(of_varied, [args[i] for i in varied], order, rng, rtol, atol, "")
+    _check(of_varied, varied, order, rng, rtol, atol, "")
+
+
+def _is_array_of(arg: Any, dtype: Any) -> bool:
+    return isinstance(arg, np.ndarray) and arg.dtype == dtype
 
 
 def _check(
@@ -76,7 +90,7 @@ def _check(
     for gradient, array in zip(found, arrays, strict=True):
         assert tuple(gradient.shape) == array.shape, (gradient.shape, array.shape)
         assert gradient.dtype == array.dtype, (gradient.dtype, array.dtype)
-    products = [g.numpy() * u for g, u in zip(found, directions, strict=True)]
+    products = [as_tensor(g).numpy() * u for g, u in zip(found, directions, strict=True)]
     exact = sum(float(np.sum(p)) for p in products)
     scale = sum(float(np.sum(np.abs(p))) for p in products)
     error = abs(numeric - exact)
@@ -90,4 +104,10 @@ def _check(
 
 def _float_outputs(outputs: Any) -> list[Tensor]:
     several = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-    return [out for out in several if out.dtype.is_floating]
+    parts: list[Tensor] = []
+    for out in several:
+        if out.dtype.is_complex:
+            parts += [real(out), imag(out)]
+        elif out.dtype.is_floating:
+            parts.append(out)
+    return parts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -89,8 +91,15 @@ def test_inputs_are_left_alone_in_any_layout(p, s):
         assert p.view or not any(shares), f"{p.name} returns a view and does not say so"
 
 
-EXPRESSION = {"exp": np.exp, "log": np.log, "tanh": np.tanh, "sqrt": np.sqrt, "abs": np.abs,
-              "sign": np.sign, "where": np.where}  # fmt: skip
+EXPRESSION = {  # the names of C's mathematical functions, and two that C writes otherwise
+    **{f.__name__: f for f in (np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.sign)},
+    **{f.__name__: f for f in (np.floor, np.ceil, np.rint, np.where)},
+    **{f.__name__: f for f in (np.sin, np.cos, np.tan, np.sinh, np.cosh, np.tanh)},
+    **{f"a{f}": getattr(np, f"arc{f}") for f in ("sin", "cos", "tan", "sinh", "cosh", "tanh")},
+    **{f: np.vectorize(getattr(math, f), otypes=[float]) for f in ("erf", "erfc", "lgamma")},
+    "abs": np.abs,
+    "atan2": np.arctan2,
+}
 
 
 @pytest.mark.parametrize("p, s", [c for c in CASES if c.values[0].expr])

@@ -1,0 +1,5 @@
+"""``tf.autodiff``."""
+
+from distgrad.core.forward import ForwardAccumulator
+
+__all__ = ["ForwardAccumulator"]

@@ -1,0 +1,1 @@
+"""Functions as programs: ``distgrad.function``."""

@@ -1,0 +1,163 @@
+"""custom_gradient: functions that bring a gradient of their own.
+
+The function's outputs pass through the primitive ``custom_call``, so that tapes, captures and
+every other recorder see one more operation like any other.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.core import recording, tree
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.primitive import bind, primitive, registry, sample
+from distgrad.core.tensor import Operand, Tensor
+from distgrad.core.variable import Variable
+
+
+@primitive(multiple=True, match=())
+def custom_call(xp, *values, count, grad):
+    """Copies of the first ``count`` values; ``grad`` gives the cotangents of the other ones."""
+    return tuple(value.copy() for value in values[:count])
+
+
+@custom_call.vjp("*")
+def _(g, count, grad, needs):
+    return [*g, *(grad(g) if any(needs[count:]) else [None] * (len(needs) - count))]
+
+
+@custom_call.samples
+def _(rng):
+    def grad(g):  # the other value does not enter the result
+        return [0 * g[0], None]
+
+    yield sample(rng.normal(size=3), rng.normal(size=3), np.arange(2), count=1, grad=grad)
+
+
+def custom_gradient(f: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """Decorator for a function that returns ``(result, grad)`` (``tf.custom_gradient``).
+
+    ``grad`` takes one upstream gradient per output, zeros where an output was not used, and
+    returns one gradient per positional argument (a bare one for a single argument), None where
+    there is none. Where the function reads trainable variables that are not its arguments, ``grad``
+    must take ``variables=None`` and return ``(argument_gradients, variable_gradients)``. Higher
+    derivatives go through the operations inside ``grad``.
+
+    Calling it raises TypeError for a ``grad`` without ``variables`` that needs it; the backward
+    pass raises ValueError for a wrong number of gradients, or one of another shape or dtype.
+    """
+    if f is None:
+        return custom_gradient
+
+    @functools.wraps(f)
+    def with_own_gradient(*args: Any, **kwargs: Any) -> Any:
+        reads = _Reads()
+        recording.push(reads)
+        try:
+            result, grad = f(*args, **kwargs)
+        finally:
+            recording.remove(reads)
+        leaves = tree.flatten(args)
+        given = [*leaves, *tree.flatten(kwargs)]
+        variables = [v for v in reads.variables if not any(v is item for item in given)]
+        if variables and not _takes_variables(grad):
+            names = ", ".join(v.name for v in variables)
+            raise TypeError(
+                f"{_name(f)} reads variables ({names}): its grad must take variables=None and "
+                "return (argument_gradients, variable_gradients)"
+            )
+        inputs = [as_tensor(a) if isinstance(a, Operand) else None for a in leaves]
+        inputs += [v._read() for v in variables]
+        used = [i for i, tensor in enumerate(inputs) if tensor is not None]
+        tensors = [inputs[i] for i in used]
+        # Without a past: the gradient goes through grad, not through the function's own steps.
+        outputs = [bind(registry["stop_gradient"], as_tensor(r)) for r in tree.flatten(result)]
+        rule = _Gradient(grad, _name(f), len(leaves), variables, used, tensors)
+        made = bind(custom_call, *outputs, *tensors, count=len(outputs), grad=rule)
+        return tree.unflatten(result, made)
+
+    return with_own_gradient
+
+
+class _Reads:
+    """A recorder of the trainable variables that are read, each once, in order."""
+
+    def __init__(self) -> None:
+        self.variables: list[Variable] = []
+
+    def record(self, primitive: Any, args: tuple, params: dict, out: Any) -> None:
+        """Operations do not matter here."""
+
+    def read_variable(self, variable: Variable, value: Tensor) -> None:
+        if variable.trainable and not any(variable is known for known in self.variables):
+            self.variables.append(variable)
+
+
+class _Gradient:
+    """A user's ``grad``, as a rule that gives one checked cotangent per recorded input."""
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        name: str,
+        count: int,
+        variables: list[Variable],
+        used: Sequence[int],
+        tensors: Sequence[Any],
+    ) -> None:
+        self.fn, self.name, self.count, self.variables = fn, name, count, variables
+        self.used = used
+        self.shapes = [t._data.shape for t in tensors]
+        self.dtypes = [t._data.dtype for t in tensors]
+
+    def __call__(self, upstream: tuple) -> list[Any]:
+        if self.variables:
+            of_args, of_variables = self.fn(*upstream, variables=self.variables)
+        else:
+            of_args, of_variables = self.fn(*upstream), []
+        grads = self._counted(of_args, self.count, "arguments")
+        grads += self._counted(of_variables, len(self.variables), "variables")
+        wanted = zip(self.used, self.shapes, self.dtypes, strict=True)
+        return [self._checked(grads[i], shape, dtype) for i, shape, dtype in wanted]
+
+    def _counted(self, grads: Any, count: int, what: str) -> list[Any]:
+        flat = tree.flatten(grads)
+        if len(flat) != count:
+            raise ValueError(
+                f"the gradient of {self.name} returned {len(flat)} gradients for {count} {what}"
+            )
+        return flat
+
+    def _checked(self, grad: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        if grad is None:
+            return None
+        tensor = grad if isinstance(grad, Operand) else as_tensor(grad, like=dtype)
+        if tensor.dtype != dtype:
+            raise ValueError(
+                f"the gradient of {self.name} returned a {tensor.dtype.name} gradient for a "
+                f"{dtype} input; use cast"
+            )
+        found = tuple(tensor.shape)
+        if found == shape:
+            return tensor if not isinstance(tensor, Variable) else as_tensor(tensor)
+        try:
+            whole = np.broadcast_shapes(found, shape)
+        except ValueError:
+            raise ValueError(
+                f"the gradient of {self.name} returned shape {found} for an input of shape {shape}"
+            ) from None
+        return bind(registry["broadcast_to"], as_tensor(tensor), shape=whole)
+
+
+def _takes_variables(grad: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(grad).parameters.values()
+    return any(p.name == "variables" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _name(f: Callable[..., Any]) -> str:
+    return getattr(f, "__name__", repr(f))

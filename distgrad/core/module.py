@@ -1,0 +1,101 @@
+"""Module: an object that knows the variables in its attributes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from distgrad.core.variable import Variable
+
+
+class Module:
+    """Base class for objects that hold variables (``tf.Module``).
+
+    Variables in attributes, in lists, tuples and dicts among them, in other modules and in layers
+    are found, attributes in the order of their names. Raises ValueError for a ``name`` that is not
+    an identifier.
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        if name is None:
+            name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+        elif not name.isidentifier():
+            raise ValueError(f"{name!r} is not a valid module name: use a Python identifier")
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def name_scope(self) -> AbstractContextManager[Any]:
+        """A context that does nothing: names here need no scope."""
+        return nullcontext(self._name)
+
+    @classmethod
+    def with_name_scope(cls, method: Callable[..., Any]) -> Callable[..., Any]:
+        """The method itself: names here need no scope."""
+        return method
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """Every variable below, each once."""
+        return tuple(_variables(self, "variables"))
+
+    @property
+    def trainable_variables(self) -> tuple[Variable, ...]:
+        """Every trainable variable below, each once."""
+        return tuple(_variables(self, "trainable_variables"))
+
+    @property
+    def non_trainable_variables(self) -> tuple[Variable, ...]:
+        """Every variable below that is not trainable, each once."""
+        trainable = {id(v) for v in self.trainable_variables}
+        return tuple(v for v in self.variables if id(v) not in trainable)
+
+    @property
+    def submodules(self) -> tuple[Module, ...]:
+        """Every module below, each once."""
+        return tuple(item for item in _walk(self, set()) if isinstance(item, Module))
+
+
+def _variables(module: Module, which: str) -> Iterator[Variable]:
+    seen: set[int] = set()
+    for item in _walk(module, set()):
+        if isinstance(item, Module):
+            continue
+        if isinstance(item, Variable):
+            found = [item] if which == "variables" or item.trainable else []
+        else:
+            found = getattr(item, which)
+        for variable in found:
+            if id(variable) not in seen:
+                seen.add(id(variable))
+                yield variable
+
+
+def _walk(module: Module, seen: set[int]) -> Iterator[Any]:
+    """Variables, modules and layers below, in the order of their attributes' names."""
+    for name in sorted(vars(module)):
+        for item in _leaves(getattr(module, name)):
+            if id(item) in seen or item is module:
+                continue
+            seen.add(id(item))
+            if isinstance(item, Module):
+                yield item
+                yield from _walk(item, seen)
+            elif isinstance(item, Variable) or hasattr(item, "trainable_variables"):
+                yield item
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _leaves(item)
+    elif isinstance(value, Mapping):
+        for key in value:
+            yield from _leaves(value[key])
+    else:
+        yield value

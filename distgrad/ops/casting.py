@@ -1,0 +1,101 @@
+"""Copies, constants of a tensor's shape, and casts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import as_dtype
+from distgrad.core.primitive import bind, primitive, sample
+from distgrad.core.tensor import Tensor
+
+
+@primitive(view=True)
+def identity(xp, x):
+    """The same value as a tensor of its own."""
+    return x
+
+
+@identity.vjp("x")
+def _(g):
+    return g
+
+
+@identity.samples
+def _(rng):
+    yield sample(rng.normal(size=(3, 4)))
+
+
+@primitive(vjp=None, view=True)
+def stop_gradient(xp, x):
+    """The same value, through which no gradient passes; hidden from outer tapes as well."""
+    return x
+
+
+@stop_gradient.samples
+def _(rng):
+    yield sample(rng.normal(size=(3, 4)))
+
+
+@primitive(vjp=None, match=())
+def fill_like(xp, x, *, value):
+    """An array of ``value`` with the shape and dtype of ``x``."""
+    return xp.full_like(x, value)
+
+
+@fill_like.samples
+def _(rng):
+    yield sample(rng.normal(size=(3, 4)), value=2)
+
+
+def zeros_like(input: Any, dtype: Any = None, name: str | None = None) -> Tensor:
+    """Zeros of the shape (and dtype) of ``input``."""
+    zeros = fill_like(input, value=0)
+    return zeros if dtype is None else cast(zeros, dtype)
+
+
+def ones_like(input: Any, dtype: Any = None, name: str | None = None) -> Tensor:
+    """Ones of the shape (and dtype) of ``input``."""
+    ones = fill_like(input, value=1)
+    return ones if dtype is None else cast(ones, dtype)
+
+
+@primitive()
+def cast_float(xp, x, *, dtype):
+    """``x`` (float or complex) as another such dtype, as a fresh array."""
+    return x.astype(dtype)
+
+
+@cast_float.vjp("x")
+def _(g, x_dtype):
+    return cast(g, x_dtype)
+
+
+@cast_float.samples
+def _(rng):
+    yield sample(rng.normal(size=(3, 4)), dtype=np.dtype(np.float64))
+
+
+@primitive(vjp=None)
+def cast_discrete(xp, x, *, dtype):
+    """``x`` as another dtype where one of the two is an integer or bool: no gradient passes."""
+    return x.astype(dtype)
+
+
+@cast_discrete.samples
+def _(rng):
+    yield sample(3 * rng.normal(size=(3, 4)), dtype=np.dtype(np.int32))
+
+
+def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
+    """``x`` as ``dtype``; floats become integers by truncation, complex numbers lose their
+    imaginary part. Its own dtype: the same object. Raises TypeError for an unknown dtype."""
+    tensor, wanted = as_tensor(x), as_dtype(dtype).numpy_dtype
+    known = tensor._data.dtype
+    if known == wanted:
+        # A variable's value gets a tensor of its own: read outside a tape, it is a constant to it.
+        return tensor if isinstance(x, Tensor) else identity(tensor)
+    kept = known.kind in "fc" and wanted.kind in "fc"
+    return bind(cast_float if kept else cast_discrete, tensor, dtype=wanted)

@@ -1,0 +1,168 @@
+"""Images ``[(batch,) height, width, channels]``: size, flips and tone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import as_dtype
+from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.primitive import bind, primitive, sample
+from distgrad.core.tensor import Tensor
+from distgrad.ops.casting import cast, identity
+from distgrad.ops.clipping import saturate_cast
+from distgrad.ops.indexing import gather
+from distgrad.ops.layout import beside, reverse
+from distgrad.ops.reduce import reduce_mean
+from distgrad.ops.shape import static
+
+
+def _image(name: str, images: Any) -> tuple[Tensor, int]:
+    """The images, and the axis of their height; InvalidArgumentError for another rank."""
+    x = as_tensor(images)
+    if x._data.ndim not in (3, 4):
+        raise InvalidArgumentError(
+            f"{name} takes images of rank 3 or 4, channels last, not a tensor of shape {x.shape}"
+        )
+    return x, x._data.ndim - 3
+
+
+# Size
+
+
+def _centres(before: int, after: int) -> np.ndarray:
+    """Where the centres of ``after`` pixels lie on an axis of ``before``, in its pixels."""
+    return (np.arange(after) + 0.5) * (before / after)
+
+
+@primitive(kinds="f")
+def interpolate(xp, x, *, axis, before, after, transpose):
+    """Linear interpolation along ``axis`` from ``before`` to ``after`` pixels, or its transpose."""
+    at = np.clip(_centres(before, after) - 0.5, 0, before - 1)
+    low = np.floor(at).astype(np.int64)
+    high = np.minimum(low + 1, before - 1)
+    weights = np.zeros((after, before))
+    rows = np.arange(after)
+    np.add.at(weights, (rows, low), 1 - (at - low))
+    np.add.at(weights, (rows, high), at - low)
+    matrix = xp.asarray(weights.T if transpose else weights, dtype=x.dtype)
+    return xp.moveaxis(xp.tensordot(x, matrix, axes=((axis,), (1,))), -1, axis)
+
+
+@interpolate.vjp("x")
+def _(g, axis, before, after, transpose):
+    return bind(interpolate, g, axis=axis, before=before, after=after, transpose=not transpose)
+
+
+@interpolate.samples
+def _(rng):
+    for before, after in [(3, 5), (4, 4), (5, 2), (1, 3)]:
+        sizes = {"before": before, "after": after}
+        yield sample(rng.normal(size=(2, before, 2)), axis=1, transpose=False, **sizes)
+        yield sample(rng.normal(size=(after, 2)), axis=0, transpose=True, **sizes)
+
+
+def resize(images: Any, size: Any, method: str = "bilinear", name: str | None = None) -> Tensor:
+    """Images of another height and width: ``size`` is the two of them.
+
+    "bilinear" gives float32, "nearest" keeps the dtype; pixels are squares around their centres,
+    and shrinking does not smooth. Raises InvalidArgumentError for another rank, an empty size or
+    another method.
+    """
+    x, axis = _image("resize", images)
+    wanted = static(size)
+    if len(wanted) != 2 or min(wanted) < 1 or method not in ("bilinear", "nearest"):
+        raise InvalidArgumentError(
+            f"resize takes two sizes above 0 and 'bilinear' or 'nearest', not {wanted}, {method!r}"
+        )
+    known = x._data.shape[axis : axis + 2]
+    if not min(known):
+        raise InvalidArgumentError(f"resize: images of shape {x.shape} have no pixels")
+    if method == "bilinear":
+        x = cast(x, np.float32)
+    if known == wanted:
+        return x
+    for at, before, after in zip((axis, axis + 1), known, wanted, strict=True):
+        if method == "bilinear":
+            x = bind(interpolate, x, axis=at, before=before, after=after, transpose=False)
+        else:
+            nearest = np.minimum(_centres(before, after).astype(np.int64), before - 1)
+            x = gather(x, beside(x, nearest), axis=at)
+    return x
+
+
+# Flips
+
+
+def flip_left_right(image: Any, name: str | None = None) -> Tensor:
+    """The columns in reverse order; InvalidArgumentError for a rank other than 3 or 4."""
+    x, axis = _image("flip_left_right", image)
+    return reverse(x, [axis + 1])
+
+
+def flip_up_down(image: Any, name: str | None = None) -> Tensor:
+    """The rows in reverse order; InvalidArgumentError for a rank other than 3 or 4."""
+    x, axis = _image("flip_up_down", image)
+    return reverse(x, [axis])
+
+
+# Tone. Integer images stand for 0 to 1: they are computed with as floats, and come back as
+# integers, clipped to their range.
+
+
+def convert_image_dtype(
+    image: Any, dtype: Any, saturate: bool = False, name: str | None = None
+) -> Tensor:
+    """Between floats in [0, 1] and integers from 0 to their largest.
+
+    ``saturate`` clips a float outside that range to it. Raises InvalidArgumentError for two
+    different integer dtypes.
+    """
+    x, wanted = as_tensor(image), as_dtype(dtype).numpy_dtype
+    known = x._data.dtype
+    if known == wanted:
+        return identity(x)
+    if known.kind == "f" and wanted.kind == "f":
+        return cast(x, wanted)
+    if known.kind in "iu" and wanted.kind == "f":
+        return cast(x, wanted) * (1.0 / np.iinfo(known).max)
+    if known.kind == "f" and wanted.kind in "iu":
+        scaled = x * (np.iinfo(wanted).max + 0.5)
+        return saturate_cast(scaled, wanted) if saturate else cast(scaled, wanted)
+    raise InvalidArgumentError(f"convert_image_dtype does not turn {known} into {wanted}")
+
+
+def _as_floats(x: Tensor) -> Tensor:
+    return x if x._data.dtype.kind == "f" else convert_image_dtype(x, np.float32)
+
+
+def rgb_to_grayscale(images: Any, name: str | None = None) -> Tensor:
+    """``0.2989 red + 0.587 green + 0.114 blue``, with one channel in the last axis.
+
+    Raises InvalidArgumentError where the last axis is not 3.
+    """
+    x = as_tensor(images)
+    if x._data.shape[-1:] != (3,):
+        raise InvalidArgumentError(f"rgb_to_grayscale takes three channels, not shape {x.shape}")
+    rgb = _as_floats(x)
+    gray = 0.2989 * rgb[..., :1] + 0.587 * rgb[..., 1:2] + 0.114 * rgb[..., 2:]
+    return convert_image_dtype(gray, x._data.dtype)
+
+
+def adjust_brightness(image: Any, delta: Any, name: str | None = None) -> Tensor:
+    """``delta`` added to every element; integers stand for 0 to 1 and are clipped."""
+    x = as_tensor(image)
+    return convert_image_dtype(_as_floats(x) + delta, x._data.dtype, saturate=True)
+
+
+def adjust_contrast(images: Any, contrast_factor: Any, name: str | None = None) -> Tensor:
+    """The distance of each element to the mean of its channel times ``contrast_factor``.
+
+    Raises InvalidArgumentError for a rank other than 3 or 4.
+    """
+    x, axis = _image("adjust_contrast", images)
+    y = _as_floats(x)
+    mean = reduce_mean(y, [axis, axis + 1], keepdims=True)
+    return convert_image_dtype((y - mean) * contrast_factor + mean, x._data.dtype, saturate=True)

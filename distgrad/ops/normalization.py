@@ -1,0 +1,132 @@
+"""Normalisation: to zero mean and unit variance, with given moments, to unit length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.primitive import bind, primitive, sample
+from distgrad.core.tensor import Tensor
+from distgrad.ops.arithmetic import square
+from distgrad.ops.clipping import maximum
+from distgrad.ops.powers import rsqrt
+from distgrad.ops.reduce import axes, mean, reduce_sum
+
+
+def _centred(xp: Any, x: Any, axis: tuple[int, ...], epsilon: float) -> tuple[Any, Any]:
+    """``x`` minus its mean, and the reciprocal of its standard deviation."""
+    centred = x - xp.mean(x, axis=axis, keepdims=True)
+    variance = xp.mean(centred * centred, axis=axis, keepdims=True)
+    return centred, 1 / xp.sqrt(variance + epsilon)
+
+
+@primitive(kinds="f")
+def standardize(xp, x, *, axis, epsilon):
+    """``(x - mean) / sqrt(variance + epsilon)``, with the moments over ``axis`` (a tuple)."""
+    centred, scale = _centred(xp, x, axis, epsilon)
+    return centred * scale
+
+
+@standardize.vjp("x")
+def _(g, x, axis, epsilon):
+    return bind(standardize_grad, g, x, axis=axis, epsilon=epsilon)
+
+
+@primitive(kinds="f")
+def standardize_grad(xp, dy, x, *, axis, epsilon):
+    """The cotangent of ``standardize``: it is symmetric, so its derivative by dy is itself."""
+    centred, scale = _centred(xp, x, axis, epsilon)
+    y = centred * scale
+    d = dy - xp.mean(dy, axis=axis, keepdims=True)
+    d = d - y * xp.mean(dy * y, axis=axis, keepdims=True)
+    return d * scale
+
+
+@standardize_grad.vjp("dy")
+def _(g, x, axis, epsilon):
+    return bind(standardize_grad, g, x, axis=axis, epsilon=epsilon)
+
+
+@standardize_grad.vjp("x")
+def _(g, dy, x, axis, epsilon):
+    # <g, J dy> = n * scale * spread, where both scale and y, in J, depend on x.
+    def average(value: Tensor) -> Tensor:
+        return bind(mean, value, axis=axis, keepdims=True)
+
+    y = bind(standardize, x, axis=axis, epsilon=epsilon)
+    scale = rsqrt(average(square(x - average(x))) + epsilon)
+    along_g, along_dy = average(g * y), average(dy * y)
+    spread = average(g * dy) - average(g) * average(dy) - along_g * along_dy
+    through_y = bind(
+        standardize_grad, scale * (g * along_dy + dy * along_g), x, axis=axis, epsilon=epsilon
+    )
+    return -(square(scale) * spread * y) - through_y
+
+
+_CASES = [((3, 4), (1,)), ((3, 4), (0, 1)), ((2, 3, 4), (0, 1)), ((5,), (0,))]
+
+
+@standardize.samples
+def _(rng):
+    for shape, axis in _CASES:
+        yield sample(rng.normal(size=shape), axis=axis, epsilon=1e-3)
+
+
+@standardize_grad.samples
+def _(rng):
+    for shape, axis in _CASES:
+        yield sample(rng.normal(size=shape), rng.normal(size=shape), axis=axis, epsilon=1e-3)
+
+
+def layer_norm(
+    x: Any,
+    scale: Any = None,
+    offset: Any = None,
+    axis: Any = -1,
+    epsilon: float = 1e-3,
+    name: str | None = None,
+) -> Tensor:
+    """``x`` with zero mean and unit variance over ``axis``, times ``scale``, plus ``offset``.
+
+    Over all axes but the last it is batch normalisation with the moments of the batch. Raises
+    InvalidArgumentError for an axis out of range, integers, or shapes that do not broadcast.
+    """
+    tensor = as_tensor(x)
+    y = standardize(tensor, axis=axes(axis, tensor._data.ndim), epsilon=float(epsilon))
+    y = y if scale is None else y * scale
+    return y if offset is None else y + offset
+
+
+def batch_normalization(
+    x: Any,
+    mean: Any,
+    variance: Any,
+    offset: Any,
+    scale: Any,
+    variance_epsilon: float,
+    name: str | None = None,
+) -> Tensor:
+    """``(x - mean) / sqrt(variance + variance_epsilon) * scale + offset``, broadcast.
+
+    ``offset`` and ``scale`` may be None. Raises InvalidArgumentError for shapes that do not
+    broadcast or dtypes that differ.
+    """
+    tensor = as_tensor(x)
+    like = tensor._data.dtype
+    factor = rsqrt(as_tensor(variance, like=like) + variance_epsilon)
+    if scale is not None:
+        factor = factor * scale
+    shift = -as_tensor(mean, like=like) * factor
+    return tensor * factor + (shift if offset is None else shift + offset)
+
+
+def l2_normalize(
+    x: Any, axis: Any = None, epsilon: float = 1e-12, name: str | None = None
+) -> Tensor:
+    """``x / sqrt(max(sum(x**2), epsilon))``, with the sum over ``axis`` (all by default).
+
+    Raises InvalidArgumentError for an axis out of range.
+    """
+    tensor = as_tensor(x)
+    total = reduce_sum(square(tensor), axis, keepdims=True)
+    return tensor * rsqrt(maximum(total, epsilon))

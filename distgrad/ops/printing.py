@@ -1,0 +1,76 @@
+"""``print`` for tensors, as TensorFlow writes them."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.tensor import Operand
+
+
+def print(*inputs: Any, **options: Any) -> None:
+    """Writes tensors, nests of them and other values to ``output_stream``, standard error by
+    default.
+
+    Options: ``output_stream`` (a stream or "file://PATH", appended to), ``sep``, ``end``,
+    ``summarize`` (the elements shown at each end of an axis: 3, or -1 for all) and ``name``. Raises
+    TypeError for any other one.
+    """
+    stream = options.pop("output_stream", sys.stderr)
+    sep, end = options.pop("sep", " "), options.pop("end", "\n")
+    edge = options.pop("summarize", 3)
+    options.pop("name", None)
+    if options:
+        raise TypeError(f"print() got unexpected options: {', '.join(options)}")
+    line = sep.join(_show(value, -1 if edge is None else int(edge)) for value in inputs)
+    if isinstance(stream, str):
+        if not stream.startswith("file://"):
+            raise ValueError(f"output_stream is a stream or 'file://PATH', not {stream!r}")
+        with open(stream.removeprefix("file://"), "a", encoding="utf-8") as file:
+            file.write(line + end)
+        return
+    builtins.print(line, end=end, file=stream, flush=True)
+
+
+def _show(value: Any, edge: int) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k!r}: {_show(v, edge)}" for k, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        shown = ", ".join(_show(v, edge) for v in value)
+        if isinstance(value, list):
+            return f"[{shown}]"
+        return f"({shown},)" if len(value) == 1 else f"({shown})"
+    if isinstance(value, (Operand, np.ndarray, np.generic)):
+        array = np.asarray(value)
+        return _axis(array, edge if edge >= 0 else array.size, array.ndim)
+    return str(value)
+
+
+def _axis(array: np.ndarray, edge: int, ndim: int) -> str:
+    if not array.ndim:
+        return _element(array[()])
+    depth = ndim - array.ndim
+    space = " " if array.ndim == 1 else "\n" * (array.ndim - 1) + " " * (depth + 1)
+    n = len(array)
+    if n <= 2 * edge:
+        parts = [_axis(row, edge, ndim) for row in array]
+    else:
+        ends = [*array[:edge], *array[n - edge :]]
+        parts = [_axis(row, edge, ndim) for row in ends]
+        parts.insert(edge, "...")
+    return "[" + space.join(parts) + "]"
+
+
+def _element(value: Any) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return "1" if value else "0"
+    if isinstance(value, np.floating):
+        short, exact = (15, 17) if value.dtype == np.float64 else (6, 9)
+        text = f"{value:.{short}g}"
+        return text if type(value)(text) == value or value != value else f"{value:.{exact}g}"
+    return str(value)

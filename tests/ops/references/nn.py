@@ -1,0 +1,246 @@
+"""What the neural-network primitives should give, by loops over every element."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import scipy.special
+
+
+def softmax(x, *, axis):
+    if not x.size:
+        return x
+    return np.apply_along_axis(lambda v: [1 / math.fsum(np.exp(v - a)) for a in v], axis, x)
+
+
+def log_softmax(x, *, axis):
+    return x - scipy.special.logsumexp(x, axis=axis, keepdims=True) if x.size else x
+
+
+def sparse_cross_entropy(logits, labels):
+    out = np.empty(labels.shape)
+    for at in np.ndindex(*labels.shape):
+        out[at] = -math.log(softmax(logits[at], axis=0)[labels[at]])
+    return out
+
+
+def sparse_cross_entropy_grad(dy, logits, labels):
+    out = np.empty(logits.shape)
+    for at in np.ndindex(*labels.shape):
+        p = np.array(softmax(logits[at], axis=0))
+        p[labels[at]] -= 1
+        out[at] = dy[at] * p
+    return out
+
+
+def cross_entropy(logits, labels):
+    out = np.empty(logits.shape[:-1])
+    for at in np.ndindex(*out.shape):
+        p = softmax(logits[at], axis=0)
+        out[at] = -sum(q * math.log(r) for q, r in zip(labels[at], p, strict=True))
+    return out
+
+
+def cross_entropy_grad(dy, logits, labels):
+    out = np.empty(logits.shape)
+    for at in np.ndindex(*logits.shape[:-1]):
+        p = np.array(softmax(logits[at], axis=0))
+        out[at] = dy[at] * sum(q * (p - np.eye(len(p))[i]) for i, q in enumerate(labels[at]))
+    return out
+
+
+def sigmoid_cross_entropy(logits, labels):
+    p = scipy.special.expit(logits)
+    return -labels * np.log(p) - (1 - labels) * np.log1p(-p)
+
+
+def among_largest(predictions, targets, *, k):
+    found = []
+    for row, target in zip(predictions, targets, strict=True):
+        order = sorted(range(len(row)), key=lambda i: -row[i])
+        found.append(int(target) in order[:k])
+    return np.array(found)
+
+
+def standardize(x, *, axis, epsilon):
+    mean = np.mean(x, axis=axis, keepdims=True)
+    return (x - mean) / np.sqrt(np.var(x, axis=axis, keepdims=True) + epsilon)
+
+
+def standardize_grad(dy, x, *, axis, epsilon):
+    """The product with the Jacobian ``scale * (I - 1/n - y y^T / n)``, written out."""
+    groups = np.moveaxis(x, axis, range(len(axis)))
+    flat = groups.reshape(math.prod(groups.shape[: len(axis)]), -1)
+    upstream = np.moveaxis(dy, axis, range(len(axis))).reshape(flat.shape)
+    out = np.empty(flat.shape)
+    n = len(flat)
+    for column in range(flat.shape[1]):
+        v = flat[:, column]
+        scale = 1 / math.sqrt(np.var(v) + epsilon)
+        y = (v - np.mean(v)) * scale
+        jacobian = scale * (np.eye(n) - np.ones((n, n)) / n - np.outer(y, y) / n)
+        out[:, column] = jacobian.T @ upstream[:, column]
+    return np.moveaxis(out.reshape(groups.shape), range(len(axis)), axis)
+
+
+def window_elements(counts, space, geometry):
+    """Every window, every position in it, and the element of the input there (None: padding)."""
+    for out_at in np.ndindex(*counts):
+        for at in np.ndindex(*geometry.size):
+            place = tuple(
+                o * s + k * d - before
+                for o, s, k, d, (before, _) in zip(
+                    out_at, geometry.strides, at, geometry.dilations, geometry.padding, strict=True
+                )
+            )
+            inside = all(0 <= p < n for p, n in zip(place, space, strict=True))
+            yield out_at, at, place if inside else None
+
+
+def window_counts(space, geometry):
+    counts = []
+    for n, k, s, (before, after), d in zip(
+        space, geometry.size, geometry.strides, geometry.padding, geometry.dilations, strict=True
+    ):
+        starts = range(0, n + before + after - (k - 1) * d, s)
+        counts.append(len(starts))
+    return tuple(counts)
+
+
+def trilinear(x_shape, counts, geometry):
+    """The terms of a convolution: input place, filter place and output place of each product."""
+    for out_at, at, place in window_elements(counts, x_shape[1:-1], geometry):
+        if place is not None:
+            yield (slice(None), *place), at, (slice(None), *out_at)
+
+
+def convolve(x, w, *, geometry):
+    counts = window_counts(x.shape[1:-1], geometry)
+    out = np.zeros((x.shape[0], *counts, w.shape[-1]))
+    for i, j, o in trilinear(x.shape, counts, geometry):
+        out[o] += x[i] @ w[j]
+    return out
+
+
+def convolve_grad_x(dy, w, *, shape, geometry):
+    out = np.zeros(shape)
+    for i, j, o in trilinear(shape, dy.shape[1:-1], geometry):
+        out[i] += dy[o] @ w[j].T
+    return out
+
+
+def convolve_grad_w(x, dy, *, geometry):
+    out = np.zeros((*geometry.size, x.shape[-1], dy.shape[-1]))
+    for i, j, o in trilinear(x.shape, dy.shape[1:-1], geometry):
+        out[j] += x[i].T @ dy[o]
+    return out
+
+
+def spread(w):
+    """Depthwise filters as dense ones: zero but between a channel and its own outputs."""
+    *size, channels, multiplier = w.shape
+    out = np.zeros((*size, channels, channels * multiplier))
+    for c in range(channels):
+        out[..., c, c * multiplier : (c + 1) * multiplier] = w[..., c, :]
+    return out
+
+
+def depthwise_convolve_grad_w(x, dy, *, geometry):
+    dense = convolve_grad_w(x, dy, geometry=geometry)
+    channels = x.shape[-1]
+    blocks = dense.reshape(*dense.shape[:-1], channels, -1)
+    return np.stack([blocks[..., c, c, :] for c in range(channels)], axis=-2)
+
+
+def windows(x, geometry):
+    """Each window with its elements in order, and where they stand in the input."""
+    space = x.shape[1:-1]
+    found = {}
+    for out_at, _, place in window_elements(window_counts(space, geometry), space, geometry):
+        found.setdefault(out_at, []).append(place)
+    for n, c in np.ndindex(x.shape[0], x.shape[-1]):
+        for out_at, places in found.items():
+            inside = [(n, *place, c) for place in places if place is not None]
+            yield (n, *out_at, c), inside
+
+
+def pooled(x, geometry, fn):
+    out = np.empty((x.shape[0], *window_counts(x.shape[1:-1], geometry), x.shape[-1]))
+    for at, places in windows(x, geometry):
+        out[at] = fn(places)
+    return out
+
+
+def first_largest(x, places):
+    return max(places, key=lambda place: x[place])
+
+
+def max_windows(x, *, geometry):
+    return pooled(x, geometry, lambda places: x[first_largest(x, places)])
+
+
+def max_windows_grad(dy, x, *, geometry):
+    out = np.zeros(x.shape)
+    for at, places in windows(x, geometry):
+        out[first_largest(x, places)] += dy[at]
+    return out
+
+
+def at_maximum(u, x, *, geometry):
+    return pooled(x, geometry, lambda places: u[first_largest(x, places)])
+
+
+def mean_windows(x, *, geometry):
+    return pooled(x, geometry, lambda places: math.fsum(x[p] for p in places) / len(places))
+
+
+def mean_windows_grad(dy, *, shape, geometry):
+    out = np.zeros(shape)
+    for at, places in windows(out, geometry):
+        for place in places:
+            out[place] += dy[at] / len(places)
+    return out
+
+
+def interpolate(x, *, axis, before, after, transpose):
+    """Row by row: the two pixels whose centres enclose that of the new one share its weight."""
+    lines = np.moveaxis(x, axis, 0)
+    out = np.zeros((before if transpose else after, *lines.shape[1:]))
+    for i in range(after):
+        at = min(max((i + 0.5) * before / after - 0.5, 0.0), before - 1.0)
+        low = math.floor(at)
+        for j, weight in ((low, 1 - (at - low)), (min(low + 1, before - 1), at - low)):
+            if transpose:
+                out[j] += weight * lines[i]
+            else:
+                out[i] += weight * lines[j]
+    return np.moveaxis(out, 0, axis)
+
+
+REFERENCES = {
+    "among_largest": among_largest,
+    "at_maximum": at_maximum,
+    "convolve": convolve,
+    "convolve_grad_w": convolve_grad_w,
+    "convolve_grad_x": convolve_grad_x,
+    "cross_entropy": cross_entropy,
+    "cross_entropy_grad": cross_entropy_grad,
+    "depthwise_convolve": lambda x, w, *, geometry: convolve(x, spread(w), geometry=geometry),
+    "depthwise_convolve_grad_w": depthwise_convolve_grad_w,
+    "depthwise_convolve_grad_x": lambda dy, w, *, shape, geometry: convolve_grad_x(
+        dy, spread(w), shape=shape, geometry=geometry
+    ),
+    "interpolate": interpolate,
+    "log_softmax_along": log_softmax,
+    "max_windows": max_windows,
+    "max_windows_grad": max_windows_grad,
+    "mean_windows": mean_windows,
+    "mean_windows_grad": mean_windows_grad,
+    "sigmoid_cross_entropy": sigmoid_cross_entropy,
+    "softmax_along": softmax,
+    "sparse_cross_entropy": sparse_cross_entropy,
+    "sparse_cross_entropy_grad": sparse_cross_entropy_grad,
+    "standardize": standardize,
+    "standardize_grad": standardize_grad,
+}

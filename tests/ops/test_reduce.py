@@ -1,0 +1,485 @@
+"""Reductions, scans, norms, segments and sorting against NumPy and SciPy, at their edges too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.special
+
+import distgrad as tf
+from distgrad.testing.gradients import check_gradients
+
+IAE = tf.errors.InvalidArgumentError
+X = np.random.default_rng(0).normal(size=(2, 3, 4))
+WAYS = [(None, False), (0, True), (-1, False), ([0, -1], True), ((1, 2), False), ([], False)]
+
+
+def logsumexp(x, axis, keepdims):
+    # SciPy takes no empty tuple of axes.
+    return x if axis == () else scipy.special.logsumexp(x, axis=axis, keepdims=keepdims)
+
+
+def gradient(fn, *xs):
+    tensors = [tf.constant(x) for x in xs]
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        y = fn(*tensors)
+    found = tape.gradient(y, tensors)
+    return found[0] if len(found) == 1 else found
+
+
+@pytest.mark.parametrize("axis, keepdims", WAYS)
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [
+        (tf.reduce_sum, np.sum),
+        (tf.reduce_mean, np.mean),
+        (tf.reduce_max, np.max),
+        (tf.reduce_min, np.min),
+        (tf.reduce_prod, np.prod),
+        (tf.math.reduce_std, np.std),
+        (tf.math.reduce_variance, np.var),
+        (tf.reduce_logsumexp, logsumexp),
+        (tf.math.reduce_euclidean_norm, lambda x, **k: np.sqrt(np.sum(x * x, **k))),
+        (tf.math.count_nonzero, lambda x, **k: np.sum(x != 0, **k)),
+    ],
+)
+def test_reduction_over_axes(ours, theirs, axis, keepdims):
+    over = tuple(axis) if isinstance(axis, list) else axis
+    found = ours(X, axis=axis, keepdims=keepdims)
+    expected = theirs(X, axis=over, keepdims=keepdims)
+    assert found.shape == np.shape(expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        tf.math.reduce_std,
+        tf.math.reduce_variance,
+        tf.reduce_logsumexp,
+        tf.math.reduce_euclidean_norm,
+        lambda x, axis: tf.nn.moments(x, axis),
+        lambda x, axis: tf.norm(x, axis=axis),
+        lambda x, axis: tf.norm(x, 1, axis),
+        lambda x, axis: tf.norm(x, np.inf, axis),
+        lambda x, axis: tf.norm(x, 2.5, axis),
+        lambda x, axis: tf.clip_by_norm(x, 0.7, axis),
+        lambda x, axis: tf.clip_by_norm(x, 70.0, axis),
+        lambda x, axis: tf.clip_by_global_norm([x, x[0]], 0.7)[0],
+        lambda x, axis: tf.cumsum(x, axis, exclusive=True, reverse=True),
+        lambda x, axis: tf.math.cumprod(x, axis),
+        lambda x, axis: tf.math.cumulative_logsumexp(x, axis, exclusive=True)[:, 1:],
+        lambda x, axis: tf.sort(x, axis, "DESCENDING"),
+        lambda x, axis: tf.math.top_k(x, 2).values,
+    ],
+)
+def test_composed_reduction_has_first_and_second_derivatives(fn):
+    check_gradients(lambda x: fn(x, 1), [X[0]], order=2)
+
+
+def test_aliases_are_the_same_objects():
+    assert tf.reduce_sum is tf.math.reduce_sum
+    assert tf.norm is tf.linalg.norm
+    assert tf.argmax is tf.math.argmax
+    assert tf.cumsum is tf.math.cumsum
+    assert tf.nn.top_k is tf.math.top_k
+
+
+# The spec, row by row
+
+
+def test_spec_2_reduce_mean_of_integers_is_truncated():
+    assert tf.reduce_mean([1, 2]).dtype == tf.int32 and int(tf.reduce_mean([1, 2])) == 1
+    assert int(tf.reduce_mean([-1, -2])) == -1
+
+
+def test_spec_2_reduce_sum_of_bools():
+    with pytest.raises(IAE, match="bool"):
+        tf.reduce_sum([True, False])
+
+
+def test_spec_2_argmax_gives_int64():
+    assert tf.argmax([1.0, 3.0, 3.0]).dtype == tf.int64
+    assert int(tf.argmax([1.0, 3.0, 3.0])) == 1
+    assert tf.argmin(X, -1, output_type=tf.int32).dtype == tf.int32
+
+
+def test_spec_5_reduce_max_and_min_ties_share_equally():
+    for fn in (tf.reduce_max, tf.reduce_min):
+        np.testing.assert_allclose(gradient(fn, [3.0, 3.0, 3.0]), [1 / 3] * 3)
+    rows = gradient(lambda x: tf.reduce_max(x, 1), [[1.0, 2.0, 2.0], [4.0, 0.0, 1.0]])
+    np.testing.assert_array_equal(rows, [[0, 0.5, 0.5], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    "x, first",
+    [
+        ([2.0, 0.0, 3.0], [0.0, 6.0, 0.0]),
+        ([2.0, 0.0, 0.0], [0.0, 0.0, 0.0]),
+        ([0.0], [1.0]),
+    ],
+)
+def test_spec_5_reduce_prod_with_zeros(x, first):
+    np.testing.assert_array_equal(gradient(tf.reduce_prod, x), first)
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 2, 3])
+def test_spec_5_second_derivative_of_reduce_prod_at_zeros(zeros):
+    x = np.array([1.5, -2.0, 0.7, 3.0])
+    x[:zeros] = 0.0
+    value = tf.constant(x)
+    with tf.GradientTape() as outer:
+        outer.watch(value)
+        with tf.GradientTape() as inner:
+            inner.watch(value)
+            y = tf.reduce_prod(value)
+        g = inner.gradient(y, value)
+    hessian = outer.jacobian(g, value).numpy()
+    for i, j in np.ndindex(4, 4):
+        others = [x[k] for k in range(4) if k not in (i, j)]
+        assert hessian[i, j] == pytest.approx(0.0 if i == j else np.prod(others), abs=1e-14)
+    check_gradients(tf.reduce_prod, [x], order=3)
+
+
+def test_spec_5_norm_at_zero_and_std_of_constants_have_a_nan_gradient():
+    assert np.isnan(gradient(tf.norm, [0.0, 0.0])).all()
+    assert np.isnan(gradient(tf.math.reduce_std, [2.0, 2.0])).all()
+
+
+def test_spec_5_masked_norm_at_zero_has_a_zero_gradient():
+    g = gradient(lambda x: tf.where(tf.reduce_sum(x) > 0, tf.norm(x), 0.0), [0.0, 0.0])
+    np.testing.assert_array_equal(g, [0.0, 0.0])
+
+
+def test_spec_5_reductions_of_nothing():
+    empty = tf.zeros([0])
+    assert np.isnan(float(tf.reduce_mean(empty)))
+    assert float(tf.reduce_max(empty)) == -np.inf and float(tf.reduce_min(empty)) == np.inf
+    assert float(tf.reduce_sum(empty)) == 0 and float(tf.reduce_prod(empty)) == 1
+    assert not bool(tf.reduce_any(tf.zeros([0], tf.bool)))
+    assert bool(tf.reduce_all(tf.zeros([0], tf.bool)))
+    assert float(tf.reduce_logsumexp(empty)) == -np.inf
+    assert int(tf.reduce_max(tf.zeros([0], tf.int32))) == np.iinfo(np.int32).min
+    np.testing.assert_array_equal(tf.reduce_max(tf.zeros([2, 0]), 1), [-np.inf, -np.inf])
+    assert tf.reduce_sum(tf.zeros([0, 3]), 0).shape == (3,)
+    assert gradient(tf.reduce_max, np.zeros(0)).shape == (0,)
+
+
+def test_spec_5_second_derivative_through_moments():
+    x = np.array([0.5, -1.0, 2.0])
+
+    def variance(v):
+        return tf.nn.moments(v, 0)[1]
+
+    value = tf.constant(x)
+    with tf.GradientTape() as outer:
+        outer.watch(value)
+        with tf.GradientTape() as inner:
+            inner.watch(value)
+            y = variance(value)
+        g = inner.gradient(y, value)
+    expected = 2 / 3 * (np.eye(3) - 1 / 3)
+    np.testing.assert_allclose(outer.jacobian(g, value), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: tf.reduce_sum(X, 3),
+        lambda: tf.reduce_max(X, [0, -3]),
+        lambda: tf.argmax(X, 3),
+        lambda: tf.argmax(1.0),
+        lambda: tf.argmax(tf.zeros([0, 2]), 0),
+        lambda: tf.cumsum(X, -4),
+        lambda: tf.sort(X, 3),
+        lambda: tf.nn.moments(X, [5]),
+        lambda: tf.norm(X, axis=3),
+    ],
+)
+def test_spec_6_bad_axis(call):
+    with pytest.raises(IAE):
+        call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: tf.math.reduce_std([1, 2]),
+        lambda: tf.reduce_logsumexp([1, 2]),
+        lambda: tf.reduce_any([1.0]),
+        lambda: tf.reduce_max([True]),
+        lambda: tf.cumsum([True]),
+        lambda: tf.norm([1, 2]),
+    ],
+)
+def test_wrong_dtype(call):
+    with pytest.raises(IAE):
+        call()
+
+
+# Norms and clipping
+
+
+@pytest.mark.parametrize("ord", ["euclidean", 1, 2, 3, 2.5, np.inf])
+def test_vector_norm(ord):
+    order = 2 if ord == "euclidean" else ord
+    np.testing.assert_allclose(tf.norm(X, ord, axis=1), np.linalg.norm(X, order, axis=1))
+    flat = np.linalg.norm(X.ravel(), order)
+    np.testing.assert_allclose(tf.norm(X, ord), flat)
+    assert tf.norm(X, ord, keepdims=True).shape == (1, 1, 1)
+
+
+@pytest.mark.parametrize("ord", ["euclidean", "fro", 1, 2, np.inf])
+@pytest.mark.parametrize("axis", [(-2, -1), (2, 0)])
+def test_matrix_norm(ord, axis):
+    order = "fro" if ord == "euclidean" else ord
+    for keepdims in (False, True):
+        found = tf.norm(X, ord, axis, keepdims)
+        np.testing.assert_allclose(found, np.linalg.norm(X, order, axis, keepdims), rtol=1e-12)
+    check_gradients(lambda x: tf.norm(x, ord, axis), [X], order=1)
+
+
+@pytest.mark.parametrize("ord, axis", [("fro", 0), (-1, 0), (0, None), (3, (0, 1)), ("no", (0, 1))])
+def test_norm_of_an_unknown_order(ord, axis):
+    with pytest.raises(ValueError, match="order"):
+        tf.norm(X, ord, axis)
+
+
+def test_clip_by_norm():
+    np.testing.assert_allclose(tf.clip_by_norm([3.0, 4.0], 2.5), [1.5, 2.0])
+    np.testing.assert_allclose(tf.clip_by_norm([3.0, 4.0], 10.0), [3.0, 4.0])
+    rows = tf.clip_by_norm([[3.0, 4.0], [0.3, 0.4]], 1.0, axes=1)
+    np.testing.assert_allclose(rows, [[0.6, 0.8], [0.3, 0.4]], rtol=1e-6)
+    np.testing.assert_array_equal(gradient(lambda x: tf.clip_by_norm(x, 2.0), [0.0, 0.0]), [1, 1])
+
+
+def test_clip_by_global_norm():
+    clipped, length = tf.clip_by_global_norm([[3.0], None, [[4.0]]], 2.5)
+    assert float(length) == 5 and clipped[1] is None
+    np.testing.assert_allclose(clipped[0], [1.5])
+    np.testing.assert_allclose(clipped[2], [[2.0]])
+    same, _ = tf.clip_by_global_norm([[3.0]], 10.0)
+    np.testing.assert_allclose(same[0], [3.0])
+    half, given = tf.clip_by_global_norm([[3.0]], 1.0, use_norm=tf.constant(6.0))
+    assert float(given) == 6 and float(half[0][0]) == pytest.approx(0.5)
+    infinite, _ = tf.clip_by_global_norm([[np.inf]], 1.0)
+    assert np.isnan(infinite[0]).all()
+    assert float(tf.linalg.global_norm([[3.0], [4.0]])) == 5
+    with pytest.raises(ValueError, match="at least one"):
+        tf.clip_by_global_norm([None], 1.0)
+
+
+# Scans
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_scans(exclusive, reverse):
+    x = X[0]
+    flags = {"exclusive": exclusive, "reverse": reverse}
+    turned = x[::-1] if reverse else x
+    start = {np.cumsum: 0.0, np.cumprod: 1.0, np.logaddexp.accumulate: -np.inf}
+    for ours, theirs in [
+        (tf.cumsum, np.cumsum),
+        (tf.math.cumprod, np.cumprod),
+        (tf.math.cumulative_logsumexp, np.logaddexp.accumulate),
+    ]:
+        expected = theirs(turned, axis=0)
+        if exclusive:
+            expected = np.concatenate([np.full((1, 4), start[theirs]), expected[:-1]])
+        expected = expected[::-1] if reverse else expected
+        np.testing.assert_allclose(ours(x, 0, **flags), expected, rtol=1e-13)
+    np.testing.assert_array_equal(
+        tf.cumsum([1, 2, 3], **flags), tf.cast(tf.cumsum([1.0, 2, 3], **flags), tf.int32)
+    )
+
+
+def test_cumprod_has_the_right_gradient_at_zeros():
+    x = np.array([[2.0, 0.0, 3.0, 0.0, 5.0]])
+    check_gradients(lambda v: tf.math.cumprod(v, 1), [x], order=3)
+
+
+def test_cumulative_logsumexp_of_large_and_infinite_values():
+    x = np.array([1000.0, 999.0, -np.inf])
+    expected = 1000 + np.log1p(np.exp(-1))
+    np.testing.assert_allclose(tf.math.cumulative_logsumexp(x), [1000, expected, expected])
+    g = gradient(lambda v: tf.math.cumulative_logsumexp(v), np.array([-np.inf, 1.0]))
+    np.testing.assert_array_equal(g, [0.0, 1.0])
+
+
+def test_a_long_scan_is_exact_enough():
+    x = np.random.default_rng(1).uniform(0.9, 1.1, 1000)
+    g = gradient(lambda v: tf.reduce_sum(tf.math.cumprod(v)), x)
+    products = np.cumprod(x)
+    expected = np.cumsum(products[::-1])[::-1] / x
+    np.testing.assert_allclose(g, expected, rtol=1e-11)
+
+
+def test_logsumexp_of_infinities():
+    assert float(tf.reduce_logsumexp([-np.inf, -np.inf])) == -np.inf
+    assert float(tf.reduce_logsumexp([np.inf, 1.0])) == np.inf
+    assert float(tf.reduce_logsumexp(np.array([1000.0, 1000.0]))) == 1000 + np.log(2)
+
+
+# Segments
+
+
+IDS = np.array([0, 0, 2, 2, 2])
+DATA = np.random.default_rng(2).normal(size=(5, 2))
+
+
+@pytest.mark.parametrize(
+    "name, fn, empty",
+    [
+        ("sum", np.sum, 0),
+        ("mean", np.mean, 0),
+        ("max", np.max, 0),
+        ("min", np.min, 0),
+        ("prod", np.prod, 1),
+    ],
+)
+def test_segments(name, fn, empty):
+    rows = [fn(DATA[:2], axis=0), np.full(2, empty), fn(DATA[2:], axis=0)]
+    ours = getattr(tf.math, f"segment_{name}")
+    np.testing.assert_allclose(ours(DATA, IDS), rows)
+    check_gradients(lambda x: ours(x, IDS), [DATA], order=2)
+
+    order = np.array([3, 0, 4, 1, 2])
+    unsorted = getattr(tf.math, f"unsorted_segment_{name}")
+    limits = np.finfo(np.float64)
+    empty = {"max": limits.min, "min": limits.max}.get(name, empty)
+    expected = [np.full(2, empty) if i in (1, 3) else rows[min(i, 2)] for i in range(4)]
+    np.testing.assert_allclose(unsorted(DATA[order], IDS[order], 4), expected)
+    full = np.minimum(IDS[order], 1)
+    check_gradients(lambda x: unsorted(x, full, 2), [DATA[order]], order=2)
+
+
+def test_segment_of_two_axes_and_of_dropped_rows():
+    x = np.arange(6.0).reshape(2, 3)
+    ids = np.array([[0, 1, -1], [1, -1, 0]])
+    np.testing.assert_array_equal(tf.math.unsorted_segment_sum(x, ids, 2), [5, 4])
+    np.testing.assert_allclose(tf.math.unsorted_segment_sqrt_n(x, ids, 2), [5, 4] / np.sqrt(2))
+    g = gradient(lambda v: tf.math.unsorted_segment_sum(v, ids, 2), x)
+    np.testing.assert_array_equal(g, [[1, 1, 0], [1, 0, 1]])
+    assert tf.math.segment_sum(tf.zeros([0, 3]), tf.zeros([0], tf.int32)).shape == (0, 3)
+
+
+def test_segment_max_ties_and_zeros_in_products():
+    g = gradient(lambda x: tf.math.segment_max(x, [0, 0, 1]), [2.0, 2.0, 1.0])
+    np.testing.assert_array_equal(g, [0.5, 0.5, 1])
+    g = gradient(lambda x: tf.math.segment_prod(x, [0, 0, 0]), [2.0, 0.0, 3.0])
+    np.testing.assert_array_equal(g, [0, 6, 0])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: tf.math.segment_sum(DATA, [0, 1, 0, 1, 1]),
+        lambda: tf.math.segment_sum(DATA, [-1, 0, 0, 1, 1]),
+        lambda: tf.math.segment_sum(DATA, [0, 0]),
+        lambda: tf.math.segment_sum(DATA, [0.0] * 5),
+        lambda: tf.math.unsorted_segment_sum(DATA, IDS, 2),
+        lambda: tf.math.unsorted_segment_sum(DATA, [0, 1], 2),
+    ],
+)
+def test_wrong_segments(call):
+    with pytest.raises(IAE):
+        call()
+
+
+# Sorting and counting
+
+
+def test_sort_and_argsort():
+    for axis in (0, 1, -1):
+        np.testing.assert_array_equal(tf.sort(X, axis), np.sort(X, axis))
+        order = tf.argsort(X, axis)
+        assert order.dtype == tf.int32
+        np.testing.assert_array_equal(order, np.argsort(X, axis, kind="stable"))
+        falling = tf.sort(X, axis, direction="DESCENDING")
+        np.testing.assert_array_equal(falling, -np.sort(-X, axis))
+    np.testing.assert_array_equal(tf.argsort([1, 2, 1, 2], direction="DESCENDING"), [1, 3, 0, 2])
+    np.testing.assert_array_equal(tf.sort(tf.constant([1, 0, 2], tf.uint8)), [0, 1, 2])
+    with pytest.raises(ValueError, match="direction"):
+        tf.sort([1.0], direction="up")
+
+
+def test_top_k():
+    values, indices = tf.math.top_k([[1.0, 3.0, 3.0, 2.0]], k=3)
+    np.testing.assert_array_equal(values, [[3, 3, 2]])
+    np.testing.assert_array_equal(indices, [[1, 2, 3]])
+    assert indices.dtype == tf.int32
+    g = gradient(lambda x: tf.nn.top_k(x, 2).values[0] * 5.0, [1.0, 3.0, 2.0])
+    np.testing.assert_array_equal(g, [0, 5, 0])
+    for bad in (lambda: tf.math.top_k([1.0], 2), lambda: tf.math.top_k(1.0)):
+        with pytest.raises(IAE):
+            bad()
+
+
+def test_searchsorted():
+    edges, values = np.array([1.0, 3.0, 5.0]), np.array([0.0, 3.0, 9.0])
+    for side in ("left", "right"):
+        found = tf.searchsorted(edges, values, side)
+        assert found.dtype == tf.int32
+        np.testing.assert_array_equal(found, np.searchsorted(edges, values, side))
+    batch = tf.searchsorted(np.stack([edges, edges + 2]), np.stack([values, values]))
+    np.testing.assert_array_equal(batch, [[0, 1, 3], [0, 0, 3]])
+    with pytest.raises(IAE):
+        tf.searchsorted(np.zeros((2, 3)), np.zeros((3, 1)))
+    with pytest.raises(ValueError, match="side"):
+        tf.searchsorted(edges, values, side="middle")
+
+
+def test_unique():
+    y, idx, count = tf.unique_with_counts([5, 2, 5, 7, 2, 5])
+    np.testing.assert_array_equal(y, [5, 2, 7])
+    np.testing.assert_array_equal(idx, [0, 1, 0, 2, 1, 0])
+    np.testing.assert_array_equal(count, [3, 2, 1])
+    assert tf.unique([1.0, 1.0]).idx.dtype == tf.int32
+    with pytest.raises(IAE):
+        tf.unique([[1]])
+
+
+def test_bincount_and_histogram():
+    x = np.array([1, 1, 3, 0])
+    np.testing.assert_array_equal(tf.math.bincount(x), np.bincount(x))
+    np.testing.assert_array_equal(tf.math.bincount(x, minlength=6), np.bincount(x, minlength=6))
+    np.testing.assert_array_equal(tf.math.bincount(x, maxlength=2), [1, 2])
+    weights = np.array([0.5, 1.0, 2.0, 4.0])
+    np.testing.assert_array_equal(tf.math.bincount(x, weights), np.bincount(x, weights))
+    np.testing.assert_array_equal(
+        gradient(lambda w: tf.math.bincount(x, w)[1] * 3.0, weights), [3, 3, 0, 0]
+    )
+    np.testing.assert_array_equal(tf.math.bincount([[0, 1], [1, 1]], axis=-1), [[1, 1], [0, 2]])
+    np.testing.assert_array_equal(tf.math.bincount([1, 1], binary_output=True), [0, 1])
+    values = np.array([-1.0, 0.0, 1.5, 2.0, 5.0, 15])
+    np.testing.assert_array_equal(tf.histogram_fixed_width(values, [0.0, 5.0], 5), [2, 1, 1, 0, 2])
+    with pytest.raises(IAE):
+        tf.math.bincount([-1])
+    with pytest.raises(IAE):
+        tf.histogram_fixed_width(values, [1.0, 0.0])
+
+
+def test_invert_permutation():
+    np.testing.assert_array_equal(tf.math.invert_permutation([2, 0, 1]), [1, 2, 0])
+    with pytest.raises(IAE):
+        tf.math.invert_permutation([0, 0])
+
+
+# dtypes
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int32, np.int64])
+def test_reductions_keep_the_dtype(dtype):
+    x = tf.constant(np.array([[1, 2], [3, 4]], dtype))
+    for fn in (tf.reduce_sum, tf.reduce_mean, tf.reduce_max, tf.reduce_prod, tf.cumsum):
+        assert fn(x).dtype == dtype
+    assert tf.math.segment_sum(x, [0, 0]).dtype == dtype
+    assert tf.sort(x).dtype == dtype
+
+
+def test_small_integers_and_many_of_them():
+    x = tf.ones([300], tf.int8)
+    assert int(tf.reduce_max(x)) == 1
+    assert int(tf.reduce_mean(tf.ones([100], tf.int8))) == 1
