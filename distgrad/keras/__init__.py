@@ -3,6 +3,7 @@
 from distgrad.keras import (
     activations,
     callbacks,
+    constraints,
     datasets,
     initializers,
     layers,
@@ -10,17 +11,21 @@ from distgrad.keras import (
     metrics,
     models,
     optimizers,
+    regularizers,
     utils,
 )
+from distgrad.keras.layers import Input
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.models import Model, Sequential
 
 __all__ = [
+    "Input",
     "Layer",
     "Model",
     "Sequential",
     "activations",
     "callbacks",
+    "constraints",
     "datasets",
     "initializers",
     "layers",
@@ -28,5 +33,6 @@ __all__ = [
     "metrics",
     "models",
     "optimizers",
+    "regularizers",
     "utils",
 ]

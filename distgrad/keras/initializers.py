@@ -1,20 +1,28 @@
-"""Initial values of weights: drawn from the global random stream, or from an own seed."""
+"""Initial values of weights: drawn from the global random stream, or fixed by an own seed."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
-from distgrad.keras.registry import lookup, snake_case
+from distgrad.core.variable import Variable
+from distgrad.keras import registry
+from distgrad.keras.registry import Configured
 from distgrad.ops import random
-from distgrad.ops.shape import fill
+from distgrad.ops.arithmetic import sign
+from distgrad.ops.casting import cast
+from distgrad.ops.constants import eye, fill
+from distgrad.ops.decompositions import qr
+from distgrad.ops.linalg import main_diagonal
+from distgrad.ops.shape import reshape, transpose
 
 
-class Initializer:
+class Initializer(Configured):
     """Gives a tensor of a shape and dtype."""
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
@@ -28,7 +36,7 @@ class Constant(Initializer):
         self.value = value
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
-        return fill(self.value, shape=tuple(shape), dtype=np.dtype(dtype))
+        return cast(fill(tuple(shape), self.value), dtype)
 
 
 class Zeros(Constant):
@@ -45,17 +53,60 @@ class Ones(Constant):
         super().__init__(1.0)
 
 
-class RandomNormal(Initializer):
+class Identity(Initializer):
+    """``gain`` on the diagonal of a matrix, zeros elsewhere. Raises ValueError for other ranks."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = gain
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
+        if len(shape) != 2:
+            raise ValueError(f"an identity is a matrix, not of shape {tuple(shape)}")
+        return eye(*shape, dtype=dtype) * self.gain
+
+
+class RandomInitializer(Initializer):
+    """Base of random initializers: with an own ``seed`` every call gives the same numbers."""
+
+    seed: int | None = None
+
+    def _normal(self, shape: Any, mean: float, deviation: float, dtype: Any) -> Tensor:
+        if self.seed is None:
+            return random.normal(shape, mean, deviation, dtype)
+        return random.stateless_normal(shape, (self.seed, 0), mean, deviation, dtype)
+
+    def _truncated(self, shape: Any, mean: float, deviation: float, dtype: Any) -> Tensor:
+        if self.seed is None:
+            return random.truncated_normal(shape, mean, deviation, dtype)
+        return random.stateless_truncated_normal(shape, (self.seed, 0), mean, deviation, dtype)
+
+    def _uniform(self, shape: Any, low: float, high: float, dtype: Any) -> Tensor:
+        if self.seed is None:
+            return random.uniform(shape, low, high, dtype)
+        return random.stateless_uniform(shape, (self.seed, 0), low, high, dtype)
+
+
+class RandomNormal(RandomInitializer):
     """Normal numbers."""
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
         self.mean, self.stddev, self.seed = mean, stddev, seed
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
-        return random.normal(shape, self.mean, self.stddev, dtype, self.seed)
+        return self._normal(shape, self.mean, self.stddev, dtype)
 
 
-class RandomUniform(Initializer):
+class TruncatedNormal(RandomInitializer):
+    """Normal numbers; those beyond two deviations are drawn again."""
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
+        self.mean, self.stddev, self.seed = mean, stddev, seed
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
+        return self._truncated(shape, self.mean, self.stddev, dtype)
+
+
+class RandomUniform(RandomInitializer):
     """Uniform numbers in [minval, maxval)."""
 
     def __init__(
@@ -64,11 +115,37 @@ class RandomUniform(Initializer):
         self.minval, self.maxval, self.seed = minval, maxval, seed
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
-        return random.uniform(shape, self.minval, self.maxval, dtype, self.seed)
+        return self._uniform(shape, self.minval, self.maxval, dtype)
 
 
-class VarianceScaling(Initializer):
-    """Random numbers whose variance is ``scale`` over the fan (Glorot 2010, He 2015)."""
+class Orthogonal(RandomInitializer):
+    """A random matrix with orthogonal columns (or rows, if there are fewer) of length ``gain``.
+
+    All axes but the last count as rows. Raises ValueError for a rank below 2. Saxe et al., 2014.
+    """
+
+    def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
+        self.gain, self.seed = gain, seed
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
+        if len(shape) < 2:
+            raise ValueError(f"an orthogonal matrix has rank 2 or more, not shape {tuple(shape)}")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        draw = self._normal((max(rows, columns), min(rows, columns)), 0.0, 1.0, dtype)
+        q, r = qr(draw)
+        q = q * sign(main_diagonal(r))  # every orthogonal matrix is then equally likely
+        return reshape(transpose(q) if rows < columns else q, tuple(shape)) * self.gain
+
+
+_MODES = ("fan_in", "fan_out", "fan_avg")
+_DISTRIBUTIONS = ("truncated_normal", "untruncated_normal", "uniform")
+
+
+class VarianceScaling(RandomInitializer):
+    """Random numbers whose variance is ``scale`` over the fan (Glorot 2010, He 2015).
+
+    Raises ValueError for a scale that is not positive, or an unknown mode or distribution.
+    """
 
     def __init__(
         self,
@@ -77,6 +154,13 @@ class VarianceScaling(Initializer):
         distribution: str = "truncated_normal",
         seed: int | None = None,
     ) -> None:
+        distribution = "truncated_normal" if distribution == "normal" else distribution.lower()
+        if not scale > 0:
+            raise ValueError(f"scale must be positive, not {scale!r}")
+        if mode not in _MODES:
+            raise ValueError(f"mode must be one of {_MODES}, not {mode!r}")
+        if distribution not in _DISTRIBUTIONS:
+            raise ValueError(f"distribution must be one of {_DISTRIBUTIONS}, not {distribution!r}")
         self.scale, self.mode, self.distribution, self.seed = scale, mode, distribution, seed
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
@@ -85,10 +169,11 @@ class VarianceScaling(Initializer):
         variance = self.scale / max(1.0, fan)
         if self.distribution == "uniform":
             limit = math.sqrt(3 * variance)
-            return random.uniform(shape, -limit, limit, dtype, self.seed)
+            return self._uniform(shape, -limit, limit, dtype)
+        if self.distribution == "untruncated_normal":
+            return self._normal(shape, 0.0, math.sqrt(variance), dtype)
         # A normal cut at two deviations keeps .8796 of its deviation.
-        deviation = math.sqrt(variance) / 0.87962566103423978
-        return random.truncated_normal(shape, 0.0, deviation, dtype, self.seed)
+        return self._truncated(shape, 0.0, math.sqrt(variance) / 0.87962566103423978, dtype)
 
 
 def _fans(shape: tuple[int, ...]) -> tuple[float, float]:
@@ -127,29 +212,88 @@ class HeNormal(VarianceScaling):
         super().__init__(2.0, "fan_in", "truncated_normal", seed)
 
 
-_KNOWN: dict[str, Any] = {
-    snake_case(cls.__name__): cls
-    for cls in (
-        Zeros,
-        Ones,
-        RandomNormal,
-        RandomUniform,
-        GlorotUniform,
-        GlorotNormal,
-        HeUniform,
-        HeNormal,
-    )
-}
+class LecunUniform(VarianceScaling):
+    """Uniform in +-sqrt(3 / fan_in) (LeCun et al., 1998)."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(1.0, "fan_in", "uniform", seed)
+
+
+class LecunNormal(VarianceScaling):
+    """Truncated normal with variance 1 / fan_in."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(1.0, "fan_in", "truncated_normal", seed)
+
+
+constant, zeros, ones, identity, orthogonal = Constant, Zeros, Ones, Identity, Orthogonal
+random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
+glorot_normal, glorot_uniform, variance_scaling = GlorotNormal, GlorotUniform, VarianceScaling
+he_normal, he_uniform, lecun_normal, lecun_uniform = HeNormal, HeUniform, LecunNormal, LecunUniform
+
+_KNOWN: dict[str, Any] = registry.by_name(
+    Constant,
+    GlorotNormal,
+    GlorotUniform,
+    HeNormal,
+    HeUniform,
+    Identity,
+    LecunNormal,
+    LecunUniform,
+    Ones,
+    Orthogonal,
+    RandomNormal,
+    RandomUniform,
+    TruncatedNormal,
+    VarianceScaling,
+    Zeros,
+    normal=RandomNormal,
+    one=Ones,
+    uniform=RandomUniform,
+    zero=Zeros,
+)
 
 
 def get(identifier: Any) -> Any:
-    """The initializer for a name, an object or a callable. Raises ValueError for a wrong name."""
+    """The initializer for a name, a config, an array, an object or a callable.
+
+    Raises ValueError for a wrong name, and where an array is asked for another shape than its own.
+    """
     if isinstance(identifier, Initializer):
         return identifier
+    if isinstance(identifier, Mapping):
+        return deserialize(identifier)
     if isinstance(identifier, type) and issubclass(identifier, Initializer):
         return identifier()
     if isinstance(identifier, str):
-        return lookup("initializer", identifier, _KNOWN)()
+        return registry.lookup("initializer", identifier, _KNOWN)()
+    if isinstance(identifier, (Tensor, Variable, np.ndarray, np.generic)):
+        return _Given(identifier)
     if callable(identifier):
-        return lambda shape, dtype=np.float32: as_tensor(identifier(shape, dtype=dtype))
+        return lambda shape, dtype=np.float32: cast(
+            as_tensor(identifier(shape, dtype=dtype)), dtype
+        )
     raise ValueError(f"unknown initializer {identifier!r}")
+
+
+class _Given(Initializer):
+    """An array as the initial value."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = np.array(value)
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
+        if tuple(shape) != self.value.shape:
+            raise ValueError(f"an initial value of shape {self.value.shape}, asked for {shape}")
+        return cast(as_tensor(self.value), dtype)
+
+
+def serialize(initializer: Initializer) -> Any:
+    """The config of an initializer."""
+    return registry.serialize(initializer)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The initializer of a config. Raises ValueError for an unknown name."""
+    found = registry.deserialize("initializer", config, _KNOWN, custom_objects)
+    return found() if isinstance(found, type) else found

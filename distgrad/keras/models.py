@@ -165,16 +165,24 @@ class Model(Layer):
             cursor=Cursor(epoch=initial_epoch, step=int(self.optimizer.iterations._buffer)),  # type: ignore[union-attr]
             validate=self._validation(validation_data, batch_size or 32),
             should_stop=lambda: self.stop_training,
+            should_cut=lambda: self.stop_training,
         )
         history = History()
-        for callback in (history, *(callbacks or ())):
+        params = {
+            "epochs": epochs,
+            "steps": loader.steps_per_epoch,
+            "verbose": verbose,
+            "rank": communicator.rank,
+        }
+        for callback in (*(callbacks or ()), history):  # in this order: callbacks may add to logs
             callback.set_model(self)
-            callback.set_params({"epochs": epochs, "steps": loader.steps_per_epoch})
+            callback.set_params(dict(params))
             loop.observers.append(callback)
         if verbose not in (0, False):
             live = False if verbose == 2 else None
             loop.observers.append(ProgressPrinter(epochs, loop, live))
         loop.run(epochs)
+        self.optimizer.finalize_variable_values(self.trainable_variables)  # type: ignore[union-attr]
         return history
 
     def _validation(self, data: Any, batch_size: int) -> Any:

@@ -12,7 +12,7 @@ from distgrad.core.errors import PreemptedError
 from distgrad.data.loader import Loader
 from distgrad.training.step import TrainStep
 
-Logs = dict[str, float]
+Logs = dict[str, Any]  # numbers, or a list of them where a metric has several
 
 
 @dataclass
@@ -32,7 +32,14 @@ class Cursor:
 
 
 class Observer:
-    """Told of everything that happens in a loop; Keras callbacks are observers too."""
+    """Told of everything that happens in a loop; Keras callbacks are observers too.
+
+    The end of a batch comes with the logs of the epoch so far to those that want them.
+    """
+
+    @property
+    def wants_batch_logs(self) -> bool:
+        return False
 
     def on_train_begin(self, logs: Any = None) -> None: ...
 
@@ -51,7 +58,8 @@ class TrainingLoop:
     """Runs a step over the batches of a loader, epoch by epoch, from wherever the cursor stands.
 
     ``results(sums)`` turns metric statistics into named values; ``validate()``, if given, adds
-    its own at the end of an epoch. ``should_stop()`` is asked after every epoch.
+    its own at the end of an epoch. ``should_stop()`` is asked after every epoch, ``should_cut()``
+    after every batch: whether to go on to the end of the epoch at once.
     """
 
     def __init__(
@@ -64,6 +72,7 @@ class TrainingLoop:
         cursor: Cursor | None = None,
         validate: Callable[[], Logs] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        should_cut: Callable[[], bool] = lambda: False,
     ) -> None:
         self.step = step
         self.loader = loader
@@ -72,6 +81,7 @@ class TrainingLoop:
         self.cursor = cursor or Cursor()
         self.validate = validate
         self.should_stop = should_stop
+        self.should_cut = should_cut
         self.last_loss = 0.0  # of the last batch
 
     def run(self, epochs: int) -> None:
@@ -84,18 +94,19 @@ class TrainingLoop:
             self._run_epoch(epoch)
             logs = self.logs()
             if self.validate is not None:
-                logs.update(self.validate())
+                logs.update(sorted(self.validate().items()))
             self._tell("on_epoch_end", epoch, logs)
             if self.should_stop():
                 break
         self._tell("on_train_end")
 
     def logs(self) -> Logs:
-        """Loss and metrics over the epoch so far."""
+        """Loss and metrics over the epoch so far, by name."""
         cursor = self.cursor
         if not cursor.samples:
             return {}
-        return {"loss": cursor.loss / cursor.samples, **self.results(np.array(cursor.sums))}
+        logs = {"loss": cursor.loss / cursor.samples, **self.results(np.array(cursor.sums))}
+        return dict(sorted(logs.items()))
 
     def _run_epoch(self, epoch: int) -> None:
         cursor = self.cursor
@@ -109,9 +120,17 @@ class TrainingLoop:
             cursor.step_in_epoch += 1
             cursor.step += 1
             self.last_loss = result.loss
-            self._tell("on_train_batch_end", batch.step_in_epoch)
+            self._tell_batch_end(batch.step_in_epoch)
             if result.stop:
                 raise PreemptedError(f"asked to stop after step {cursor.step}")
+            if self.should_cut():
+                break
+
+    def _tell_batch_end(self, batch: int) -> None:
+        wanted = any(getattr(each, "wants_batch_logs", False) for each in self.observers)
+        logs = self.logs() if wanted else None
+        for observer in self.observers:
+            observer.on_train_batch_end(batch, logs)
 
     def _tell(self, event: str, *args: Any) -> None:
         for observer in self.observers:

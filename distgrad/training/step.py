@@ -15,6 +15,7 @@ import numpy as np
 
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import TreeSum
+from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import DivergedError
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
@@ -32,10 +33,15 @@ class Optimizer(Protocol):
 
     iterations: Variable
     slots: dict[str, list[Variable]]
+    slot_names: tuple[str, ...]  # of the slots that ``update`` takes
 
     def build(self, variables: Sequence[Variable]) -> None: ...
 
+    def before_update(self, gradients: Sequence[Any], step: int) -> None: ...
+
     def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None: ...
+
+    def after_update(self, step: int) -> None: ...
 
 
 class StepResult(NamedTuple):
@@ -52,8 +58,11 @@ class _Group:
     def __init__(self, positions: list[int], variables: Sequence[Variable], optimizer: Optimizer):
         self.positions = positions
         self.arena = Arena([variables[i] for i in positions])
-        self.slots = [Arena([slot[i] for i in positions]) for slot in optimizer.slots.values()]
+        self.slots = {
+            name: Arena([slot[i] for i in positions]) for name, slot in optimizer.slots.items()
+        }
         self.gradient = self.arena.empty()
+        self.gradients = self.arena.views(self.gradient)
         self._gaps = _gaps(self.arena)
 
     def write(self, gradients: list[Any], flat: Any) -> None:
@@ -62,7 +71,8 @@ class _Group:
             flat[gap] = 0
         for position, view in zip(self.positions, self.arena.views(flat), strict=True):
             gradient = gradients[position]
-            view[...] = 0 if gradient is None else gradient._data
+            # as_tensor makes the IndexedSlices of a gather dense
+            view[...] = 0 if gradient is None else as_tensor(gradient)._data
 
     def segments(self, present: Sequence[bool]) -> Iterable[slice]:
         """The longest runs of the arena in which every variable has a gradient."""
@@ -141,7 +151,7 @@ class TrainStep:
         for bucket, (group, tree) in enumerate(zip(self.groups, self._trees, strict=True)):
             self.communicator.reduce_tree(tree, group.gradient, bucket=bucket)
         self._update()
-        return StepResult(loss, self._stats[2 : self._sums_end].copy(), self._stats[1] > 0)
+        return StepResult(loss, self._stats[2 : self._sums_end].copy(), bool(self._stats[1] > 0))
 
     def _run_shard(self, step: int, batch: Batch, index: int, arrays: tuple) -> None:
         share = len(arrays[0]) / batch.size if self.mean_loss else 1.0
@@ -165,15 +175,22 @@ class TrainStep:
         iterations = self.optimizer.iterations
         iterations._store(iterations._buffer + 1)
         count = int(iterations._buffer)
+        gradients: list[Any] = [None] * len(self.variables)
         for group in self.groups:
             group.arena.recall_loans()
+            for position, gradient in zip(group.positions, group.gradients, strict=True):
+                gradients[position] = gradient if present[position] else None
+        self.optimizer.before_update(gradients, count)
+        for group in self.groups:
+            slots = [group.slots[name].values for name in self.optimizer.slot_names]
             for where in group.segments(present):
                 self.optimizer.update(
                     group.arena.values[where],
                     group.gradient[where],
-                    [slot.values[where] for slot in group.slots],
+                    [slot[where] for slot in slots],
                     count,
                 )
+        self.optimizer.after_update(count)
 
 
 def evaluate(

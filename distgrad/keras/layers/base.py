@@ -15,7 +15,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras import initializers
 from distgrad.keras.registry import snake_case
-from distgrad.ops.elementwise import cast
+from distgrad.ops.casting import cast
 
 
 class Weight(Variable):

@@ -1,4 +1,4 @@
-"""Callbacks: observers of ``Model.fit``."""
+"""What ``fit`` and ``evaluate`` print."""
 
 from __future__ import annotations
 
@@ -7,32 +7,6 @@ import time
 from typing import Any
 
 from distgrad.training.loop import Logs, Observer, TrainingLoop
-
-
-class Callback(Observer):
-    """Base of callbacks; ``self.model`` is the model being trained, ``self.params`` the setting."""
-
-    model: Any = None
-    params: dict[str, Any]
-
-    def set_model(self, model: Any) -> None:
-        self.model = model
-
-    def set_params(self, params: dict[str, Any]) -> None:
-        self.params = params
-
-
-class History(Callback):
-    """What ``fit`` returns: ``history`` maps a name to its values, ``epoch`` lists the epochs."""
-
-    def __init__(self) -> None:
-        self.history: dict[str, list[float]] = {}
-        self.epoch: list[int] = []
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.epoch.append(epoch)
-        for name, value in (logs or {}).items():
-            self.history.setdefault(name, []).append(value)
 
 
 class ProgressPrinter(Observer):
@@ -65,5 +39,11 @@ def progress_line(done: int, total: int, seconds: float, logs: Logs) -> str:
     """``100/100 - 2s - 20ms/step - accuracy: 0.9 - loss: 0.1``."""
     each = seconds / max(done, 1)
     pace = f"{each * 1e3:.0f}ms" if each >= 1e-3 else f"{each * 1e6:.0f}us"
-    values = "".join(f" - {name}: {logs[name]:.4f}" for name in sorted(logs))
+    values = "".join(f" - {name}: {_shown(logs[name])}" for name in sorted(logs))
     return f"{done}/{total} - {seconds:.0f}s - {pace}/step{values}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_shown, value)) + "]"
+    return f"{value:.4f}" if value == 0 or abs(value) > 1e-3 else f"{value:.4e}"

@@ -1,0 +1,97 @@
+"""Callbacks that log, set the learning rate, or end a training that has failed."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distgrad.keras.callbacks.base import Callback
+
+
+class LearningRateScheduler(Callback):
+    """Sets the learning rate at the start of each epoch: ``schedule(epoch, learning_rate)``.
+
+    A function of the epoch alone will do, too. Raises ValueError where it gives no number.
+    """
+
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.verbose = verbose
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        optimizer = self.model.optimizer
+        try:
+            rate = self.schedule(epoch, float(optimizer.learning_rate))
+        except TypeError:  # it takes the epoch alone
+            rate = self.schedule(epoch)
+        if isinstance(rate, bool) or not hasattr(rate, "__float__"):
+            raise ValueError(f"the schedule must give a number, not {rate!r}")
+        optimizer.learning_rate = float(rate)
+        if self.verbose:
+            self._say(f"Epoch {epoch + 1}: LearningRateScheduler setting learning rate to {rate}.")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if logs is not None:
+            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+
+
+class TerminateOnNaN(Callback):
+    """Ends the training, or with ``raise_error`` raises RuntimeError, at a loss that is no number.
+
+    The loss is that of the epoch so far.
+    """
+
+    def __init__(self, raise_error: bool = False) -> None:
+        super().__init__()
+        self.raise_error = raise_error
+
+    def on_batch_end(self, batch: int, logs: Any = None) -> None:
+        loss = (logs or {}).get("loss")
+        if loss is None or math.isfinite(loss):
+            return
+        if self.raise_error:
+            raise RuntimeError(f"the loss is {loss} at batch {batch}")
+        self._say(f"Batch {batch}: Invalid loss, terminating training")
+        self.model.stop_training = True
+
+
+class CSVLogger(Callback):
+    """Writes the logs of each epoch as a line of a CSV file, the epoch first.
+
+    ``append`` adds to a file that is there. A value that an epoch does not have is ``NA``.
+    """
+
+    def __init__(
+        self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False
+    ) -> None:
+        super().__init__()
+        self.filename = os.fspath(filename)
+        self.separator = separator
+        self.append = append
+        self._keys: list[str] | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._keys = None
+        if self._writes and not self.append:
+            Path(self.filename).write_text("")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs = logs or {}
+        if not self._writes:
+            return
+        path = Path(self.filename)
+        begun = path.exists() and path.stat().st_size > 0
+        if self._keys is None:
+            self._keys = sorted(logs)
+            if self._keys and not any(key.startswith("val_") for key in self._keys):
+                self._keys += [f"val_{key}" for key in self._keys]
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file, delimiter=self.separator)
+            if not begun:
+                writer.writerow(["epoch", *self._keys])
+            writer.writerow([epoch, *(logs.get(key, "NA") for key in self._keys)])

@@ -1,0 +1,138 @@
+"""What a loss is: one value per sample, and their reduction over the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.tensor import Tensor
+from distgrad.keras.registry import Configured, snake_case
+from distgrad.ops.casting import cast
+from distgrad.ops.division import divide_no_nan
+from distgrad.ops.reduce import reduce_mean, reduce_sum
+from distgrad.ops.shape import expand_dims, squeeze
+
+EPSILON = 1e-7  # Keras's epsilon: probabilities are kept this far from 0 and 1
+REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
+_MEANS = ("sum_over_batch_size", "mean")
+
+
+class Loss(Configured):
+    """Base of all losses: ``call(y_true, y_pred)`` gives one value per sample.
+
+    ``reduction``: ``sum_over_batch_size`` or ``mean`` (weighted sum over number of values),
+    ``mean_with_sample_weight`` (weighted sum over sum of weights), ``sum``, or None. Targets are
+    cast to the dtype of the predictions. Raises ValueError for another reduction.
+    """
+
+    casts_targets = True
+
+    def __init__(
+        self, name: str | None = None, reduction: str | None = "sum_over_batch_size"
+    ) -> None:
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction must be one of {REDUCTIONS}, not {reduction!r}")
+        self.name = name or snake_case(type(self).__name__)
+        self.reduction = None if reduction == "none" else reduction
+
+    def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def mask(self, y_true: Tensor) -> Tensor | None:
+        """Which values count, as bools; None for all of them."""
+        return None
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
+        prediction, target = floating(y_pred), as_tensor(y_true)
+        if self.casts_targets:
+            target = cast(target, prediction._data.dtype)
+        values = as_tensor(self.call(target, prediction))
+        return reduced(values, sample_weight, self.mask(target), self.reduction)
+
+
+class PlainLoss(Loss):
+    """A loss that is a function of targets and predictions alone."""
+
+    fn: Callable[[Any, Any], Tensor]
+
+    def __init__(
+        self, reduction: str | None = "sum_over_batch_size", name: str | None = None
+    ) -> None:
+        super().__init__(name, reduction)
+
+    def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
+        return type(self).fn(y_true, y_pred)
+
+
+class FunctionLoss(Loss):
+    """A user's function of (y_true, y_pred) as a loss."""
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name or getattr(fn, "__name__", "loss"), reduction)
+        self.fn = fn
+
+    def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
+        return self.fn(y_true, y_pred)
+
+
+def reduced(values: Tensor, weight: Any, mask: Tensor | None, reduction: str | None) -> Tensor:
+    """The values times their weights, reduced as Keras does."""
+    dtype = values._data.dtype
+    weight = None if weight is None else cast(as_tensor(weight), dtype)
+    if mask is not None:
+        counted = cast(mask, dtype)
+        if reduction in _MEANS:  # the mean is one over the values that count
+            counted = counted * divide_no_nan(float(mask._data.size), reduce_sum(counted))
+        if weight is not None:
+            counted, weight = same_rank(counted, weight)
+        weight = counted if weight is None else weight * counted
+    if weight is not None:
+        values, weight = same_rank(values, weight)
+        values = values * weight
+    if reduction is None or not values._data.ndim:
+        return values
+    if reduction == "sum" or not values._data.size:
+        return reduce_sum(values)
+    if reduction == "mean_with_sample_weight" and weight is not None:
+        return divide_no_nan(reduce_sum(values), reduce_sum(weight))
+    return reduce_mean(values)
+
+
+def floating(value: Any) -> Tensor:
+    """Predictions as a floating-point tensor: integers and bools become float32."""
+    tensor = as_tensor(value)
+    return tensor if tensor._data.dtype.kind == "f" else cast(tensor, "float32")
+
+
+def same_rank(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both with a last axis of size 1 taken from, or given to, the one whose rank is off by one.
+
+    A vector beside a matrix of one column becomes one, too, as in Keras.
+    """
+    ranks = a._data.ndim, b._data.ndim
+    if ranks[0] == ranks[1] + 1 and a._data.shape[-1] == 1:
+        return (a, expand_dims(b, -1)) if ranks[1] == 1 else (squeeze(a, -1), b)
+    if ranks[1] == ranks[0] + 1 and b._data.shape[-1] == 1:
+        return (expand_dims(a, -1), b) if ranks[0] == 1 else (a, squeeze(b, -1))
+    return a, b
+
+
+def pair(y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
+    """Targets and predictions of one floating dtype and one shape; a scalar fits any shape.
+
+    Raises InvalidArgumentError for other shapes, also for those that would broadcast.
+    """
+    prediction = floating(y_pred)
+    target = cast(as_tensor(y_true, like=prediction._data.dtype), prediction._data.dtype)
+    target, prediction = same_rank(target, prediction)
+    shapes = target._data.shape, prediction._data.shape
+    if shapes[0] != shapes[1] and () not in shapes:
+        raise InvalidArgumentError(f"targets of shape {shapes[0]}, predictions of {shapes[1]}")
+    return target, prediction

@@ -1,0 +1,170 @@
+"""Metrics: objects that add up batches, functions with one value per sample, and ``get``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distgrad.keras import registry
+from distgrad.keras.losses import (
+    MAE,
+    MAPE,
+    MSE,
+    MSLE,
+    binary_crossentropy,
+    categorical_crossentropy,
+    categorical_hinge,
+    hinge,
+    huber,
+    kl_divergence,
+    log_cosh,
+    mae,
+    mape,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    mean_squared_error,
+    mean_squared_logarithmic_error,
+    mse,
+    msle,
+    poisson,
+    sparse_categorical_crossentropy,
+    squared_hinge,
+)
+from distgrad.keras.metrics.accuracy import (
+    Accuracy,
+    BinaryAccuracy,
+    CategoricalAccuracy,
+    FittingAccuracy,
+    SparseCategoricalAccuracy,
+    SparseTopKCategoricalAccuracy,
+    TopKCategoricalAccuracy,
+    binary_accuracy,
+    categorical_accuracy,
+    sparse_categorical_accuracy,
+    sparse_top_k_categorical_accuracy,
+    top_k_categorical_accuracy,
+)
+from distgrad.keras.metrics.auc import AUC
+from distgrad.keras.metrics.base import Mean, MeanMetric, MeanMetricWrapper, Metric, Sum
+from distgrad.keras.metrics.classes import BinaryIoU, F1Score, FBetaScore, IoU, MeanIoU
+from distgrad.keras.metrics.confusion import (
+    FalseNegatives,
+    FalsePositives,
+    Precision,
+    PrecisionAtRecall,
+    Recall,
+    RecallAtPrecision,
+    SensitivityAtSpecificity,
+    SpecificityAtSensitivity,
+    TrueNegatives,
+    TruePositives,
+)
+from distgrad.keras.metrics.regression import (
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    CategoricalHinge,
+    CosineSimilarity,
+    Hinge,
+    KLDivergence,
+    LogCoshError,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    Poisson,
+    R2Score,
+    RootMeanSquaredError,
+    SparseCategoricalCrossentropy,
+    SquaredHinge,
+)
+
+_CLASSES = (
+    AUC,
+    Accuracy,
+    BinaryAccuracy,
+    BinaryCrossentropy,
+    BinaryIoU,
+    CategoricalAccuracy,
+    CategoricalCrossentropy,
+    CategoricalHinge,
+    CosineSimilarity,
+    F1Score,
+    FBetaScore,
+    FalseNegatives,
+    FalsePositives,
+    Hinge,
+    IoU,
+    KLDivergence,
+    LogCoshError,
+    Mean,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanIoU,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    Poisson,
+    Precision,
+    PrecisionAtRecall,
+    R2Score,
+    Recall,
+    RecallAtPrecision,
+    RootMeanSquaredError,
+    SensitivityAtSpecificity,
+    SparseCategoricalAccuracy,
+    SparseCategoricalCrossentropy,
+    SparseTopKCategoricalAccuracy,
+    SpecificityAtSensitivity,
+    SquaredHinge,
+    Sum,
+    TopKCategoricalAccuracy,
+    TrueNegatives,
+    TruePositives,
+)
+_KNOWN: dict[str, Any] = registry.by_name(
+    *_CLASSES,
+    mse=MeanSquaredError,
+    mae=MeanAbsoluteError,
+    mape=MeanAbsolutePercentageError,
+    msle=MeanSquaredLogarithmicError,
+    rmse=RootMeanSquaredError,
+    bce=BinaryCrossentropy,
+    kld=KLDivergence,
+    logcosh=LogCoshError,
+)
+# Those that take values alone are none that a model can be compiled with.
+_BY_NAME = {name: cls for name, cls in _KNOWN.items() if cls not in (Mean, Sum)}
+_ACCURACY = ("accuracy", "acc")
+
+__all__ = ["Metric", *(cls.__name__ for cls in _CLASSES)]
+
+
+def get(identifier: Any, loss: Any = None) -> Metric:
+    """The metric for a name, a config, a function or an object, as ``compile`` takes them.
+
+    ``accuracy`` is the one that fits the shapes of targets and predictions. A metric asked for by
+    name goes by that name. Raises ValueError for an unknown name.
+    """
+    if isinstance(identifier, Metric):
+        return identifier
+    if isinstance(identifier, Mapping):
+        return deserialize(identifier)
+    if isinstance(identifier, type) and issubclass(identifier, Metric):
+        return identifier()
+    if callable(identifier):
+        return MeanMetricWrapper(identifier)
+    if isinstance(identifier, str) and identifier.lower() in _ACCURACY:
+        return FittingAccuracy(name=identifier)
+    metric = registry.lookup("metric", identifier, _BY_NAME)()
+    metric.name = identifier
+    return metric
+
+
+def serialize(metric: Metric) -> Any:
+    """The config of a metric: a dict, or the name of a function."""
+    return registry.serialize(metric)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The metric of a config. Raises ValueError for an unknown name."""
+    found = registry.deserialize("metric", config, _KNOWN, custom_objects)
+    return found() if isinstance(found, type) else found

@@ -1,0 +1,155 @@
+"""Metrics: additive float64 statistics of a batch, and the value they stand for.
+
+Because every metric is a sum over samples, the sums of all virtual shards can be added in one
+fixed order, and a metric is the same whoever computed its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from distgrad.core import recording
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import as_dtype
+from distgrad.core.tensor import Tensor
+from distgrad.keras.registry import Configured, snake_case
+
+Value = float | list[float]
+
+
+class Metric(Configured):
+    """Base of all metrics: ``sums`` of a batch (``size`` numbers), ``value`` of their total.
+
+    ``direction`` is "up" where more is better, "down" where less is, None where nobody knows.
+    ``dtype`` is that of ``result()``, float32 by default.
+    """
+
+    size = 2
+    direction: str | None = None
+
+    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
+        self.name = name or snake_case(type(self).__name__)
+        self.dtype = as_dtype("float32" if dtype is None else dtype).name
+        self._total: Any = 0.0
+
+    def sums(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> np.ndarray:
+        """Additive statistics of one batch: a float64 vector of ``size``."""
+        raise NotImplementedError
+
+    def value(self, sums: np.ndarray) -> Value:
+        """The metric for summed statistics."""
+        return float(sums[0] / sums[1]) if sums[1] else 0.0
+
+    def update_state(self, *args: Any, **kwargs: Any) -> None:
+        """Adds a batch: ``(y_true, y_pred, sample_weight=None)``."""
+        with recording.paused():
+            self._total = self._total + self.sums(*args, **kwargs)
+
+    def result(self) -> Tensor:
+        """The metric over all batches since the start or the last reset."""
+        total = self._total if isinstance(self._total, np.ndarray) else np.zeros(self.size)
+        return Tensor(np.asarray(self.value(total), as_dtype(self.dtype).numpy_dtype))
+
+    def reset_state(self) -> None:
+        """Forgets all batches."""
+        self._total = 0.0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        self.update_state(*args, **kwargs)
+        return self.result()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}>"
+
+
+class Mean(Metric):
+    """The weighted mean of the values it is given: ``update_state(values, sample_weight=None)``."""
+
+    def sums(self, values: Any, sample_weight: Any = None) -> np.ndarray:  # type: ignore[override]
+        return mean_sums(host(values), sample_weight)
+
+
+class Sum(Metric):
+    """The weighted sum of the values it is given: ``update_state(values, sample_weight=None)``."""
+
+    size = 1
+
+    def sums(self, values: Any, sample_weight: Any = None) -> np.ndarray:  # type: ignore[override]
+        numbers = host(values).astype(np.float64)
+        if sample_weight is None:
+            return np.array([numbers.sum()])
+        numbers, weight = _same_rank(numbers, host(sample_weight).astype(np.float64))
+        weight = weight.reshape(weight.shape + (1,) * (numbers.ndim - weight.ndim))
+        return np.array([(numbers * weight).sum()])
+
+    def value(self, sums: np.ndarray) -> Value:
+        return float(sums[0])
+
+
+class MeanMetric(Metric):
+    """A metric that is the weighted mean of one value per sample."""
+
+    def per_sample(self, y_true: Any, y_pred: Any) -> Any:
+        """One value per sample; the mean is taken over further axes."""
+        raise NotImplementedError
+
+    def sums(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> np.ndarray:
+        return mean_sums(host(self.per_sample(y_true, y_pred)), sample_weight)
+
+
+class MeanMetricWrapper(MeanMetric):
+    """A function of (y_true, y_pred) as a metric; it gives one value per sample."""
+
+    def __init__(
+        self, fn: Callable[..., Any], name: str | None = None, dtype: Any = None, **kwargs: Any
+    ) -> None:
+        super().__init__(name or getattr(fn, "__name__", None) or getattr(fn, "name", None), dtype)
+        self.fn = fn
+        self._options = kwargs
+
+    def per_sample(self, y_true: Any, y_pred: Any) -> Any:
+        return self.fn(as_tensor(y_true), as_tensor(y_pred), **self._options)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self._options}
+
+
+def host(value: Any) -> np.ndarray:
+    """A tensor, variable, array or nest of numbers as an array on the host."""
+    return as_tensor(value)._host()
+
+
+def mean_sums(values: np.ndarray, weight: Any) -> np.ndarray:
+    """Weighted sum over samples of the means of their values, and the sum of weights.
+
+    The first axis is that of the samples; weights may be one per sample or have more axes.
+    """
+    values = values.astype(np.float64)
+    if weight is None:
+        return np.array([_per_sample(values).sum(), values.shape[0] if values.ndim else 1.0])
+    values, weight = _same_rank(values, host(weight).astype(np.float64))
+    if values.ndim > weight.ndim:
+        values = values.mean(axis=tuple(range(weight.ndim, values.ndim)))
+    weight = np.broadcast_to(weight, values.shape)
+    return np.array([_per_sample(values * weight).sum(), _per_sample(weight).sum()])
+
+
+def _per_sample(values: np.ndarray) -> np.ndarray:
+    return values.mean(axis=tuple(range(1, values.ndim))) if values.ndim > 1 else values
+
+
+def _same_rank(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rule of Keras for ranks that differ by one axis of size 1."""
+    if a.ndim == b.ndim + 1 and a.shape[-1] == 1:
+        return (a, b[..., None]) if b.ndim == 1 else (a[..., 0], b)
+    if b.ndim == a.ndim + 1 and b.shape[-1] == 1:
+        return (a[..., None], b) if a.ndim == 1 else (a, b[..., 0])
+    return a, b
+
+
+def arrays(y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Targets and predictions on the host, of one rank where Keras makes them so."""
+    return _same_rank(host(y_true), host(y_pred))

@@ -1,0 +1,55 @@
+"""Optimizers with the formulas of Keras 3, on single variables and on whole arenas alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distgrad.keras import registry
+from distgrad.keras.optimizers import schedules
+from distgrad.keras.optimizers.adam import Adam, Adamax, AdamW, Nadam
+from distgrad.keras.optimizers.adaptive import Adadelta, Adagrad, Ftrl, RMSprop
+from distgrad.keras.optimizers.base import Optimizer
+from distgrad.keras.optimizers.descent import SGD, Lion
+
+_CLASSES = (SGD, Adam, AdamW, Adamax, Nadam, RMSprop, Adagrad, Adadelta, Ftrl, Lion)
+_KNOWN: dict[str, Any] = {cls.__name__.lower(): cls for cls in _CLASSES}
+
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Ftrl",
+    "Lion",
+    "Nadam",
+    "Optimizer",
+    "RMSprop",
+    "schedules",
+]
+
+
+def get(identifier: Any) -> Optimizer:
+    """The optimizer for a name, a config or an object. Raises ValueError for an unknown name."""
+    if isinstance(identifier, Optimizer):
+        return identifier
+    if isinstance(identifier, Mapping):
+        return deserialize(identifier)
+    if isinstance(identifier, type) and issubclass(identifier, Optimizer):
+        return identifier()
+    name = identifier.lower() if isinstance(identifier, str) else identifier
+    return registry.lookup("optimizer", name, _KNOWN)()
+
+
+def serialize(optimizer: Optimizer) -> Any:
+    """The config of an optimizer."""
+    return registry.serialize(optimizer)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The optimizer of a config. Raises ValueError for an unknown name."""
+    known = {**_KNOWN, **{cls.__name__: cls for cls in _CLASSES}}
+    found = registry.deserialize("optimizer", config, known, custom_objects)
+    return found() if isinstance(found, type) else found

@@ -1,0 +1,346 @@
+"""What all optimizers share: learning rate, state, clipping, weight decay, averages."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
+from distgrad.keras.optimizers import schedules
+from distgrad.keras.registry import Configured, serialize, snake_case
+from distgrad.ops import optim
+
+Rate = float | Callable[..., Any]
+
+
+class Optimizer(Configured):
+    """Base of all optimizers: names its state, and updates arrays in place.
+
+    ``learning_rate`` is a number, a LearningRateSchedule, or a function of the step, from 0 (or of
+    nothing). Of ``clipnorm`` (of each gradient), ``global_clipnorm`` (of all together) and
+    ``clipvalue`` (of each element) at most one may be set. ``weight_decay`` takes that part of a
+    variable away before its update, times the learning rate. ``use_ema`` keeps a moving average of
+    the variables; it takes their place every ``ema_overwrite_frequency`` steps, and at the end of
+    ``fit``. Raises ValueError for settings out of range and for unknown keywords.
+
+    ``slots`` maps each kind of state to one variable per trained variable; ``iterations`` counts
+    the updates. A kind of optimizer defines ``slot_names``, ``slot_start`` where a slot does not
+    start from 0, and ``update``.
+    """
+
+    slot_names: tuple[str, ...] = ()
+    slot_start: Mapping[str, float] = {}
+
+    def __init__(
+        self,
+        learning_rate: Rate = 0.001,
+        *,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        name: str | None = None,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            raise ValueError(f"{type(self).__name__} has no argument {', '.join(unknown)}")
+        clips = {
+            "clipnorm": clipnorm,
+            "clipvalue": clipvalue,
+            "global_clipnorm": global_clipnorm,
+        }
+        given = [f"{key}={value}" for key, value in clips.items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"only one way of clipping can be set, not {' and '.join(given)}")
+        for key, value in {**clips, "weight_decay": weight_decay}.items():
+            if value is not None and not value >= 0:
+                raise ValueError(f"{key} must not be negative, got {value!r}")
+        if not 0 <= ema_momentum <= 1:
+            raise ValueError(f"ema_momentum must lie in [0, 1], not {ema_momentum!r}")
+        if ema_overwrite_frequency is not None and ema_overwrite_frequency < 1:
+            raise ValueError(
+                f"ema_overwrite_frequency must be 1 or more, not {ema_overwrite_frequency!r}"
+            )
+        self.name = name or snake_case(type(self).__name__)
+        self.weight_decay = weight_decay
+        self.clipnorm = clipnorm
+        self.clipvalue = clipvalue
+        self.global_clipnorm = global_clipnorm
+        self.use_ema = use_ema
+        self.ema_momentum = ema_momentum
+        self.ema_overwrite_frequency = ema_overwrite_frequency
+        self.iterations = Variable(0, dtype="int64", trainable=False, name="iterations")
+        self.slots: dict[str, list[Variable]] = {}
+        self._learning_rate: Any = None
+        self.learning_rate = learning_rate
+        self._positions: dict[int, int] = {}
+        self._known: list[Variable] = []
+        self._undecayed: tuple[set[int], str | None] = (set(), None)
+
+    # The learning rate
+
+    @property
+    def learning_rate(self) -> Any:
+        """A variable; the current value as a tensor where a schedule or a function gives it."""
+        rate = self._learning_rate
+        if isinstance(rate, Variable):
+            return rate
+        return Tensor(np.asarray(rate(int(self.iterations._buffer))))
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        if callable(value) and not isinstance(value, (Variable, Tensor)):
+            self._learning_rate = _Scheduled(value)
+            return
+        if getattr(self._learning_rate, "is_schedule", False):
+            raise TypeError(
+                "this optimizer follows a learning-rate schedule, and its learning rate cannot be "
+                "set; make it with a number to do so"
+            )
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"learning_rate is a number, a schedule or a function, not {value!r}"
+            ) from None
+        if not number >= 0:
+            raise ValueError(f"learning_rate must not be negative, got {value!r}")
+        if isinstance(self._learning_rate, Variable):
+            self._learning_rate.assign(number)
+        else:
+            self._learning_rate = Variable(
+                np.float64(number), trainable=False, name="learning_rate"
+            )
+
+    def rate(self, step: int) -> float:
+        """The learning rate of update number ``step``, from 1."""
+        rate = self._learning_rate
+        return float(rate._buffer) if isinstance(rate, Variable) else rate(step - 1)
+
+    # The state
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        """Makes the state for these variables; the first call decides which they are."""
+        if self._known:
+            if [id(v) for v in variables] != [id(v) for v in self._known]:
+                raise ValueError(
+                    "this optimizer already belongs to other variables; make a new one for these"
+                )
+            return
+        self._known = list(variables)
+        self._positions = {id(v): i for i, v in enumerate(self._known)}
+        names = (*self.slot_names, "average") if self.use_ema else self.slot_names
+        self.slots = {
+            name: [
+                Variable(
+                    np.full(v.shape, self.slot_start.get(name, 0), v.dtype.numpy_dtype),
+                    trainable=False,
+                    name=name,
+                )
+                for v in self._known
+            ]
+            for name in names
+        }
+
+    @property
+    def built(self) -> bool:
+        return bool(self._known)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The state: the count of updates, then the slots."""
+        return [self.iterations, *(v for slot in self.slots.values() for v in slot)]
+
+    @property
+    def scalars(self) -> dict[str, Variable]:
+        """State that belongs to no variable, by name: the learning rate can be set while running.
+
+        All else follows from ``iterations``.
+        """
+        rate = self._learning_rate
+        known = {"iterations": self.iterations}
+        return {**known, "learning_rate": rate} if isinstance(rate, Variable) else known
+
+    # One step. The training loop does the same on arenas, by the same methods.
+
+    def before_update(self, gradients: Sequence[Any], step: int) -> None:
+        """Clips the gradients in place, and lets the weights decay that have one.
+
+        ``gradients`` are arrays (or None) for the variables given to ``build``, in that order.
+        """
+        self._clip([g for g in gradients if g is not None])
+        if self.weight_decay:
+            rate = self.weight_decay * self.rate(step)
+            for variable, gradient in zip(self._known, gradients, strict=True):
+                if gradient is not None and self._decays(variable):
+                    variable._recall_loans()
+                    value = variable._buffer
+                    optim.decay_update.into((value,), value, value.dtype.type(rate))
+
+    def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None:
+        """Updates ``value`` and its ``slots`` in place: flat arrays of one size and dtype."""
+        raise NotImplementedError
+
+    def after_update(self, step: int) -> None:
+        """Brings the moving averages up to date."""
+        if not self.use_ema:
+            return
+        momentum = self.ema_momentum if step > 1 else 0.0
+        for variable, average in zip(self._known, self.slots["average"], strict=True):
+            average._recall_loans()
+            value = average._buffer
+            optim.average_update.into((value,), value, variable._buffer, momentum=momentum)
+        if self.ema_overwrite_frequency and step % self.ema_overwrite_frequency == 0:
+            self.finalize_variable_values(self._known)
+
+    def finalize_variable_values(self, variables: Sequence[Variable]) -> None:
+        """Puts the moving averages in the place of the variables, where ``use_ema`` is set."""
+        if self.use_ema and self.slots:
+            for variable in variables:
+                average = self.slots["average"][self._positions[id(variable)]]
+                variable._store(average._buffer)
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
+        """Updates each variable by its gradient; None gradients are skipped with a warning.
+
+        Raises ValueError for no gradients at all or a variable unknown since the first call,
+        InvalidArgumentError for a gradient of another shape. Returns ``iterations``.
+        """
+        pairs = list(grads_and_vars)
+        self._check(pairs)
+        self.build(self._known or [v for _, v in pairs])
+        clips = bool(self.clipnorm or self.clipvalue or self.global_clipnorm)
+        gradients: list[Any] = [None] * len(self._known)
+        for gradient, variable in pairs:
+            if gradient is not None:
+                data = as_tensor(gradient, like=variable._buffer.dtype)._data
+                gradients[self._positions[id(variable)]] = data.copy() if clips else data
+        self.iterations.assign_add(1)
+        step = int(self.iterations._buffer)
+        self.before_update(gradients, step)
+        for position, (gradient, variable) in enumerate(zip(gradients, self._known, strict=True)):
+            if gradient is not None:
+                state = [self.slots[name][position] for name in self.slot_names]
+                for target in (variable, *state):
+                    target._recall_loans()
+                value, *slots = (v._buffer.reshape(-1) for v in (variable, *state))
+                self.update(value, gradient.reshape(-1), slots, step)
+        self.after_update(step)
+        return self.iterations
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
+        """``apply_gradients`` on two lists; without variables, for those of the first call."""
+        variables = self._known if trainable_variables is None else list(trainable_variables)
+        if len(grads) != len(variables):
+            raise ValueError(f"{len(grads)} gradients for {len(variables)} variables")
+        self.apply_gradients(zip(grads, variables, strict=True))
+
+    def _check(self, pairs: Sequence[tuple[Any, Variable]]) -> None:
+        if not pairs:
+            raise ValueError("apply_gradients got an empty list")
+        missing = [v.name for g, v in pairs if g is None]
+        if len(missing) == len(pairs):
+            raise ValueError(f"none of the variables has a gradient: {', '.join(missing)}")
+        if missing:
+            warnings.warn(f"no gradient for {', '.join(missing)}", stacklevel=3)
+        if len({id(v) for _, v in pairs}) < len(pairs):
+            raise ValueError("a variable is there twice; add up its gradients first")
+        for gradient, variable in pairs:
+            if self._known and id(variable) not in self._positions:
+                raise ValueError(f"Unknown variable {variable.name}: this optimizer has others")
+            if gradient is not None and tuple(gradient.shape) != tuple(variable.shape):
+                raise InvalidArgumentError(
+                    f"a gradient of shape {gradient.shape} for {variable.name} of shape "
+                    f"{variable.shape}"
+                )
+
+    # Clipping and decay
+
+    def _clip(self, gradients: Sequence[Any]) -> None:
+        if self.clipvalue:
+            for g in gradients:
+                optim.clip_update.into((g,), g, g.dtype.type(self.clipvalue))
+        elif self.clipnorm:
+            for g in gradients:
+                _scale(g, _factor(math.sqrt(_square_sum(g)), self.clipnorm))
+        elif self.global_clipnorm:
+            norm = math.sqrt(sum(map(_square_sum, gradients)))
+            for g in gradients:  # one that is infinite spoils all, as in Keras
+                _scale(g, _factor(norm, self.global_clipnorm) if norm < math.inf else math.nan)
+
+    def exclude_from_weight_decay(
+        self, var_list: Sequence[Variable] | None = None, var_names: Sequence[str] | None = None
+    ) -> None:
+        """Spares variables from weight decay: these, and those whose names match one of these.
+
+        Names are regular expressions. Raises ValueError after the first update.
+        """
+        if self._known:
+            raise ValueError("exclude_from_weight_decay must come before the first update")
+        pattern = "|".join(var_names) if var_names else None
+        self._undecayed = ({id(v) for v in var_list or ()}, pattern)
+
+    def _decays(self, variable: Variable) -> bool:
+        ids, pattern = self._undecayed
+        return id(variable) not in ids and not (pattern and re.search(pattern, variable.name))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments; a schedule as a config, a set learning rate as it is now."""
+        rate = self._learning_rate
+        now = float(rate._buffer) if isinstance(rate, Variable) else serialize(rate.schedule)
+        return {**super().get_config(), "learning_rate": now}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Optimizer:
+        """An optimizer with these settings, and no state."""
+        settings = dict(config)
+        if isinstance(settings.get("learning_rate"), Mapping):
+            settings["learning_rate"] = schedules.deserialize(settings["learning_rate"])
+        return cls(**settings)
+
+
+def _square_sum(g: Any) -> float:
+    return float(optim.square_sum(Tensor(g), dtype="float64"))
+
+
+def _factor(norm: float, bound: float) -> float:
+    return bound / max(norm, bound)  # nan for a norm that is no number
+
+
+def _scale(g: Any, factor: float) -> None:
+    if factor != 1:
+        optim.scale_update.into((g,), g, g.dtype.type(factor))
+
+
+class _Scheduled:
+    """A schedule, or a function of the step or of nothing, asked once for each step."""
+
+    def __init__(self, schedule: Callable[..., Any]) -> None:
+        self.schedule = schedule
+        self.is_schedule = isinstance(schedule, schedules.LearningRateSchedule)
+        kinds = [p.kind for p in inspect.signature(schedule).parameters.values()]
+        self.takes_step = any(
+            kind in (kind.POSITIONAL_ONLY, kind.POSITIONAL_OR_KEYWORD, kind.VAR_POSITIONAL)
+            for kind in kinds
+        )
+        self._latest = (-1, math.nan)
+
+    def __call__(self, step: int) -> float:
+        if self._latest[0] != step:
+            # A schedule gets a tensor, as those written for TensorFlow expect it.
+            given: Any = Tensor(np.asarray(step, np.int64)) if self.is_schedule else step
+            value = self.schedule(given) if self.takes_step else self.schedule()
+            self._latest = (step, float(value))
+        return self._latest[1]

@@ -1,0 +1,158 @@
+"""Losses against the stored numbers of Keras 3, their reductions, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+losses = tf.keras.losses
+STORED = json.loads((Path(__file__).parents[1] / "reference" / "keras_losses.json").read_text())
+CASES = [pytest.param(case, id=f"{i}-{case['class']}") for i, case in enumerate(STORED["cases"])]
+
+
+def array(values) -> np.ndarray:
+    found = np.asarray(values)
+    return found if found.dtype.kind == "i" else found.astype(np.float32)
+
+
+def close(found, expected) -> None:
+    """Equal to 1e-6; near 0 to 1e-7, where the numbers that were added are of order 1."""
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("how", ["plain", "weighted"])
+def test_value_and_gradient_are_those_of_keras(case, how):
+    make = getattr(losses, case["class"])
+    y_true, y_pred = array(case["y_true"]), array(case["y_pred"])
+    weight = array(case["weight"]) if how == "weighted" else None
+    if how not in case:  # Keras refuses one weight per sample where the mean is not per sample
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            make(**case["config"])(y_true, y_pred, weight)
+        return
+    for reduction, expected in zip(STORED["reductions"], case[how], strict=True):
+        loss = make(reduction=reduction, **case["config"])
+        close(loss(y_true, y_pred, weight), expected)
+    prediction = tf.Variable(y_pred)
+    with tf.GradientTape() as tape:
+        value = make(**case["config"])(y_true, prediction, weight)
+    gradient = tape.gradient(value, prediction)
+    assert gradient.dtype == tf.float32
+    close(gradient, case[f"{how}_gradient"])
+
+
+@pytest.mark.parametrize("case", STORED["from_activations"], ids=lambda case: case["class"])
+def test_probabilities_of_an_activation_go_back_to_its_logits(case):
+    logits = tf.Variable(array(case["logits"]))
+    with tf.GradientTape() as tape:
+        p = getattr(tf.keras.activations, case["activation"])(logits)
+        values = getattr(losses, case["class"])(reduction=None)(array(case["y_true"]), p)
+    close(values, case["values"])
+    close(tape.gradient(values, logits), case["gradient"])
+
+
+def test_an_activation_s_logits_are_its_own():
+    """Binary cross entropy of a softmax is that of its probabilities."""
+    logits, hot = np.array([[1.0, 3.0]], np.float32), np.array([[0.0, 1.0]], np.float32)
+    p = tf.keras.activations.softmax(logits)
+    assert float(losses.bce(hot, p)[0]) == pytest.approx(float(losses.bce(hot, p.numpy())[0]))
+    with pytest.warns(UserWarning, match="softmax"):
+        value = losses.categorical_crossentropy(hot, p, from_logits=True)
+    assert float(value[0]) == pytest.approx(np.log1p(np.exp(-2)))
+
+
+def test_functions_give_one_value_per_sample():
+    y_true, y_pred = array([[0, 1], [2, 4]]).astype(np.float32), np.ones((2, 2), np.float32)
+    for names, expected in (
+        (("mse", "MSE", "mean_squared_error"), [0.5, 5.0]),
+        (("mae", "MAE", "mean_absolute_error"), [0.5, 2.0]),
+    ):
+        for name in names:
+            np.testing.assert_allclose(getattr(losses, name)(y_true, y_pred), expected)
+    assert losses.huber(y_true, y_pred, delta=2.0).shape == (2,)
+
+
+def test_integer_and_float64_targets_are_cast_to_the_predictions():
+    class Difference(losses.Loss):
+        def call(self, y_true, y_pred):
+            assert y_true.dtype == y_pred.dtype == tf.float32
+            return tf.reduce_sum(tf.abs(y_true - y_pred), axis=-1)
+
+    assert float(Difference()(np.array([[1, 2]]), np.zeros((1, 2), np.float32))) == 3
+    assert float(Difference(reduction="sum")(np.ones((2, 2)), np.zeros((2, 2), np.float32))) == 4
+
+
+def test_float64_predictions_stay_so():
+    value = losses.MeanSquaredError()(np.zeros((1, 1)), tf.constant([[1e-9]], tf.float64))
+    assert value.dtype == tf.float64 and float(value) == pytest.approx(1e-18, rel=1e-12)
+
+
+def test_ignored_labels_may_be_any_number_also_beside_small_integers():
+    labels = np.array([0, 1, 255], np.uint8)
+    p = np.array([[0.5, 0.5], [0.25, 0.75], [0.1, 0.9]], np.float32)
+    loss = losses.SparseCategoricalCrossentropy(ignore_class=255)
+    assert float(loss(labels, p)) == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2)
+    nothing = losses.SparseCategoricalCrossentropy(ignore_class=-1)
+    assert float(nothing(labels[:2], p[:2])) == pytest.approx(float(loss(labels, p)))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: losses.mse(np.zeros((2, 3)), np.zeros((2, 4))),
+        lambda: losses.mse(np.zeros((2, 1)), np.zeros((2, 4))),  # it would broadcast
+        lambda: losses.CategoricalCrossentropy()(np.zeros((2, 3)), np.full((2, 2), 0.5)),
+        lambda: losses.BinaryCrossentropy()(np.zeros((3, 2)), np.full((2, 2), 0.5)),
+        lambda: losses.SparseCategoricalCrossentropy()([0, 1, 1], np.full((2, 2), 0.5)),
+        lambda: losses.SparseCategoricalCrossentropy()([0, 2], np.full((2, 2), 0.5)),
+        lambda: losses.SparseCategoricalCrossentropy()([0, -1], np.full((2, 2), 0.5)),
+    ],
+)
+def test_wrong_shapes_and_labels_are_invalid_arguments(call):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        call()
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: losses.Huber(reduction="average"), "average"),
+        (lambda: losses.BinaryCrossentropy(label_smoothing=2.0), "label_smoothing"),
+        (lambda: losses.get("hubr"), "huber"),
+        (lambda: losses.get(3), "3"),
+        (lambda: losses.deserialize({"class_name": "Hubr", "config": {}}), "Hubr"),
+        (
+            lambda: losses.sparse_categorical_crossentropy([0], np.ones((1, 2, 2)), axis=1),
+            "axis",
+        ),
+    ],
+)
+def test_wrong_settings_are_value_errors(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+@pytest.mark.parametrize("name", sorted(set(losses.__all__) - {"Loss"}))
+def test_get_and_config_round_trip(name):
+    loss = losses.get(name)
+    assert type(loss).__name__ == name
+    config = json.loads(json.dumps(losses.serialize(loss)))
+    again = losses.get(config)
+    assert type(again) is type(loss) and vars(again) == vars(loss)
+    assert again.get_config() == loss.get_config()
+
+
+def test_get_takes_what_compile_may_be_given():
+    assert losses.get(None) is None
+    assert isinstance(losses.get("mse"), losses.MeanSquaredError)
+    assert isinstance(losses.get("KLD"), losses.KLDivergence)
+    assert isinstance(losses.get(losses.Huber), losses.Huber)
+    assert losses.get({"class_name": "Huber", "config": {"delta": 0.5}}).delta == 0.5
+    of_a_function = losses.get(losses.mae)
+    assert of_a_function.name == "mean_absolute_error"
+    assert float(of_a_function(np.zeros((2, 2)), np.ones((2, 2), np.float32))) == 1

@@ -1,0 +1,175 @@
+"""Metrics against the stored numbers of Keras 3; they are additive, and never recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+metrics = tf.keras.metrics
+STORED = json.loads((Path(__file__).parents[1] / "reference" / "keras_metrics.json").read_text())
+BATCHED = [
+    pytest.param(case, id=f"{i}-{case['class']}")
+    for i, case in enumerate(STORED)
+    if "batches" in case
+]
+
+
+def array(values) -> np.ndarray:
+    found = np.asarray(values)
+    return found if found.dtype.kind == "i" else found.astype(np.float32)
+
+
+def make(case) -> tf.keras.metrics.Metric:
+    return getattr(metrics, case["class"])(**case["config"])
+
+
+def close(found, expected) -> None:
+    """Equal to 1e-6: Keras adds up in float32, we do in float64."""
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-6, atol=2e-7)
+
+
+@pytest.mark.parametrize("case", BATCHED)
+def test_result_is_that_of_keras(case):
+    plain, weighted = make(case), make(case)
+    for y_true, y_pred, weight in case["batches"]:
+        plain.update_state(array(y_true), array(y_pred))
+        weighted.update_state(array(y_true), array(y_pred), array(weight))
+    assert plain.result().dtype == tf.float32
+    close(plain.result(), case["plain"])
+    close(weighted.result(), case["weighted"])
+
+
+@pytest.mark.parametrize("case", BATCHED)
+def test_sums_are_a_float64_vector_of_the_size_and_add_up(case):
+    metric, total = make(case), 0.0
+    for y_true, y_pred, weight in case["batches"]:
+        sums = metric.sums(array(y_true), array(y_pred), array(weight))
+        assert sums.shape == (metric.size,) and sums.dtype == np.float64
+        total = total + sums
+    close(metric.value(total), case["weighted"])
+    json.dumps(metric.value(total))  # plain numbers, as logs hold them
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in STORED if "updates" in case], ids=lambda case: case["class"]
+)
+def test_mean_and_sum_of_values(case):
+    metric = getattr(metrics, case["class"])()
+    for (values, weight), expected in zip(case["updates"], case["results"], strict=True):
+        close(metric(array(values), None if weight is None else array(weight)), expected)
+    metric.reset_state()
+    assert float(metric.result()) == 0
+
+
+def test_a_result_is_a_tensor_that_prints_and_compares_like_a_number():
+    metric = metrics.Mean(name="loss", dtype="float64")
+    metric.update_state([1.0, 2.0])
+    assert f"{metric.result():.2f}" == "1.50" and metric.result() == 1.5
+    assert metric.result().numpy().dtype == np.float64 and metric.name == "loss"
+
+
+def test_updates_are_not_recorded():
+    x = tf.Variable([[1.0, 2.0]])
+    metric = metrics.MeanSquaredError()
+    with tf.GradientTape() as tape:
+        y = x * 2.0
+        metric.update_state(np.zeros((1, 2)), y)
+        target = metric.result() * 1.0
+    assert tape.gradient(target, x) is None
+    assert float(metric.result()) == 10
+
+
+def test_cross_entropies_go_back_to_the_logits_of_an_activation():
+    p = tf.keras.activations.softmax(np.array([[90.0, 0.0, -90.0]], np.float32))
+    metric = metrics.SparseCategoricalCrossentropy()
+    assert float(metric([2], p)) == pytest.approx(180)
+
+
+@pytest.mark.parametrize(
+    "y_true, y_pred, expected",
+    [
+        ([1, 0, 1], [[0.7], [0.6], [0.2]], 1 / 3),  # one column: binary
+        ([1, 0], [[0.2, 0.8], [0.3, 0.7]], 0.5),  # class numbers
+        ([[1], [0]], [[0.2, 0.8], [0.3, 0.7]], 0.5),
+        ([[0, 1], [1, 0]], [[0.2, 0.8], [0.3, 0.7]], 0.5),  # rows
+    ],
+)
+@pytest.mark.parametrize("name", ["accuracy", "acc"])
+def test_accuracy_fits_the_shapes(name, y_true, y_pred, expected):
+    metric = metrics.get(name)
+    assert metric.name == name and metric.direction == "up"
+    assert float(metric(y_true, np.array(y_pred, np.float32))) == pytest.approx(expected)
+
+
+def test_a_loss_or_a_function_as_a_metric():
+    y_true, y_pred = np.zeros((2, 2), np.float32), np.array([[1, 1], [3, 3]], np.float32)
+    for identifier, name in (
+        (tf.keras.losses.mse, "mean_squared_error"),
+        (tf.keras.losses.MeanSquaredError(), "mean_squared_error"),
+        ("mse", "mse"),
+        (lambda y_true, y_pred: tf.square(y_true - y_pred), "<lambda>"),
+    ):
+        metric = metrics.get(identifier)
+        assert metric.name == name and float(metric(y_true, y_pred)) == 5
+    wrapped = metrics.MeanMetricWrapper(tf.keras.losses.huber, name="h", delta=0.5)
+    assert float(wrapped(y_true, y_pred)) == pytest.approx((0.375 + 1.375) / 2)
+
+
+@pytest.mark.parametrize("name", sorted(set(metrics.__all__) - {"Metric"}))
+def test_config_round_trip(name):
+    needed = {
+        "F1Score": {"num_classes": 3},
+        "FBetaScore": {"average": "macro", "num_classes": 3, "beta": 2.0},
+        "IoU": {"num_classes": 3, "target_class_ids": [1]},
+        "MeanIoU": {"num_classes": 3},
+        "PrecisionAtRecall": {"recall": 0.5},
+        "RecallAtPrecision": {"precision": 0.5},
+        "SensitivityAtSpecificity": {"specificity": 0.5},
+        "SpecificityAtSensitivity": {"sensitivity": 0.5},
+    }.get(name, {})
+    metric = getattr(metrics, name)(**needed)
+    config = json.loads(json.dumps(metrics.serialize(metric)))
+    again = metrics.get(config)
+    assert type(again) is type(metric) and again.size == metric.size
+    assert again.get_config() == metric.get_config()
+    # By its name, compile takes Accuracy for the one that fits; Mean and Sum are none for it.
+    if not needed and name not in ("Accuracy", "Mean", "Sum"):
+        assert type(metrics.get(name)) is type(metric)
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: metrics.get("acuracy"), "acuracy"),
+        (lambda: metrics.get("mean"), "mean"),
+        (lambda: metrics.F1Score(), "num_classes"),
+        (lambda: metrics.F1Score(average="mean"), "mean"),
+        (lambda: metrics.FBetaScore("micro", beta=0.0), "beta"),
+        (lambda: metrics.AUC(curve="ROCK"), "ROCK"),
+        (lambda: metrics.AUC(summation_method="all"), "all"),
+        (lambda: metrics.AUC(num_thresholds=1), "num_thresholds"),
+        (lambda: metrics.AUC(multi_label=True), "num_labels"),
+        (lambda: metrics.Precision(thresholds=[0.5, 1.5]), "1.5"),
+        (lambda: metrics.Recall(class_id=1).sums([1.0], [0.4]), "class_id"),
+        (lambda: metrics.R2Score("mean"), "mean"),
+        (lambda: metrics.R2Score(num_outputs=2).sums(np.ones((3, 1)), np.ones((3, 1))), "2"),
+        (lambda: metrics.IoU(2, [2]), "2"),
+        (lambda: metrics.RecallAtPrecision(1.2), "precision"),
+        (lambda: metrics.BinaryAccuracy(threshold=7), "threshold"),
+    ],
+)
+def test_wrong_settings_are_value_errors(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_a_score_that_is_no_number_is_no():
+    metric = metrics.Precision()
+    metric.update_state([1.0, 1.0], [0.9, np.nan])
+    assert float(metric.result()) == 1
+    assert float(metrics.AUC()([1.0, 0.0], [np.nan, 0.5])) == 0
