@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count, islice
+from typing import Any
 
 import numpy as np
 
-from distgrad.data import shard
+from distgrad.data import nest, shard
+from distgrad.data.dataset import Dataset
+from distgrad.data.prefetch import Prefetcher
 from distgrad.data.source import ArraySource
+
+_WORTH_A_THREAD = 1 << 22  # bytes of a worker's part of a batch: below, the hand-over costs more
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Batch:
     step_in_epoch: int
     size: int
     present: list[int]
-    shards: list[tuple[int, tuple[np.ndarray, ...]]]
+    shards: list[tuple[int, tuple[Any, ...]]]
 
 
 class Loader:
@@ -31,7 +38,9 @@ class Loader:
 
     ``shards`` is the worker's contiguous range of ``range(virtual_shards)``. Over all workers each
     sample comes exactly once per epoch, and what a shard holds depends on (seed, epoch, step)
-    alone. Raises ValueError for an empty source, or shards outside of the batch.
+    alone. Shuffled shards are copies, others views of the source. ``prefetch`` batches are made in
+    advance by a thread; None decides by the size of a batch and by where the source lies. Raises
+    ValueError for an empty source, or shards outside of the batch.
     """
 
     def __init__(
@@ -42,11 +51,11 @@ class Loader:
         shards: range,
         seed: int,
         shuffle: bool = True,
+        prefetch: int | None = None,
     ) -> None:
         if len(source) == 0:
             raise ValueError("the source holds no samples")
-        if shards.step != 1 or not 0 <= shards.start <= shards.stop <= virtual_shards:
-            raise ValueError(f"{shards} is not a contiguous part of range(0, {virtual_shards})")
+        _check_shards(shards, virtual_shards)
         self.source = source
         self.global_batch_size = global_batch_size
         self.virtual_shards = virtual_shards
@@ -54,19 +63,194 @@ class Loader:
         self.seed = seed
         self.shuffle = shuffle
         self.steps_per_epoch = shard.steps_per_epoch(len(source), global_batch_size)
+        self.prefetch = (2 if self._worth_a_thread() else 0) if prefetch is None else prefetch
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from ``start_step`` on, as a resumed run needs them."""
+        batches = self._batches(epoch, start_step)
+        if self.prefetch and self.steps_per_epoch - start_step > 1:
+            with Prefetcher(batches, self.prefetch) as ahead:
+                yield from ahead
+        else:
+            yield from batches
+
+    def _batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
         n = len(self.source)
-        order = shard.epoch_order(n, self.seed, epoch, self.shuffle)
+        order = shard.epoch_order(n, self.seed, epoch) if self.shuffle else None
         for step in range(start_step, self.steps_per_epoch):
             start, stop = shard.batch_bounds(n, self.global_batch_size, step)
-            indices = order[start:stop]
-            bounds = shard.shard_bounds(len(indices), self.virtual_shards)
-            present = [index for index, (first, last) in enumerate(bounds) if first < last]
-            own = [
-                (index, self.source.take(indices[slice(*bounds[index])]))
-                for index in present
-                if index in self.shards
-            ]
-            yield Batch(step, len(indices), present, own)
+
+            def rows(first: int, last: int, start: int = start) -> tuple[np.ndarray, ...]:
+                where = slice(start + first, start + last)
+                return self.source.take(where if order is None else order[where])
+
+            yield _cut(step, stop - start, self.virtual_shards, self.shards, rows)
+
+    def _worth_a_thread(self) -> bool:
+        if self.source.slow:
+            return True
+        sample = sum(array.nbytes // len(array) for array in self.source.arrays)
+        own = self.global_batch_size * len(self.shards) // self.virtual_shards
+        return self.shuffle and own * sample >= _WORTH_A_THREAD
+
+
+class BatchLoader:
+    """The same for batches that come ready-made: each is the whole step's, of all workers together.
+
+    ``batches`` is a `Dataset` that was batched, an iterable, a sequence with ``__len__`` and
+    ``__getitem__`` (and, as in Keras, ``on_epoch_end``), or a generator. A batch is an array, a
+    dict, or a tuple or list of up to three of them (inputs, targets, weights); every worker reads
+    all of them, in the same order, and keeps the rows of its own shards, views of the batch.
+
+    ``steps_per_epoch`` is the number of batches in an epoch, None where only reading can tell.
+    Where it was given, epochs follow each other in one stream, and data that has ended begins
+    again; otherwise an epoch is all that there is. A generator, which nobody can put back, goes on
+    from where it stands.
+
+    Raises TypeError for something that is none of these, ValueError for an endless dataset without
+    ``steps_per_epoch``, for a batch of unequal lengths, and for an epoch without any.
+    """
+
+    def __init__(
+        self,
+        batches: Any,
+        virtual_shards: int,
+        shards: range,
+        seed: int = 0,
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        _check_shards(shards, virtual_shards)
+        if steps_per_epoch is not None and steps_per_epoch < 1:
+            raise ValueError(f"steps_per_epoch is {steps_per_epoch}; it must be at least 1")
+        self.virtual_shards = virtual_shards
+        self.shards = shards
+        self.seed = seed
+        self.once = isinstance(batches, Iterator)
+        self._read = _reader(batches, seed)
+        self._given_steps = steps_per_epoch
+        self.steps_per_epoch = steps_per_epoch or _length(batches)
+        # Of the stream, where the number of steps was given.
+        self._stream: Iterator[Any] = iter(())
+        self._next_step = -1
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from ``start_step`` on: those before are read and dropped."""
+        step, last = start_step, self._given_steps
+        if last is not None and step >= last:
+            return
+        if last is not None:
+            batches = self._stream_at(epoch, start_step)
+        else:
+            batches = islice(self._read(epoch), 0 if self.once else start_step, None)
+        for batch in batches:
+            self._next_step += 1
+            yield self._batch(step, batch)
+            step += 1
+            if step == last:
+                return
+        if step == 0 or (step == start_step and last is not None):
+            raise ValueError(
+                f"the data gave no batch in epoch {epoch + 1}: give a Dataset or a sequence, which "
+                "can be read again, or a generator that goes on"
+            )
+        if last is not None:
+            warnings.warn(
+                f"the data ended after {step} of {last} steps of epoch {epoch + 1}", stacklevel=2
+            )
+
+    def _stream_at(self, epoch: int, step: int) -> Iterator[Any]:
+        """The stream of batches, standing at a step of an epoch."""
+        assert self._given_steps is not None
+        wanted = epoch * self._given_steps + step
+        if self._next_step != wanted:
+            if self.once:
+                self._stream = self._read(0)
+            else:
+                self._stream = islice(self._endlessly(), wanted, None)
+            self._next_step = wanted
+        return self._stream
+
+    def _endlessly(self) -> Iterator[Any]:
+        for again in count():
+            empty = True
+            for batch in self._read(again):
+                empty = False
+                yield batch
+            if empty:
+                return
+
+    def _batch(self, step: int, batch: Any) -> Batch:
+        parts = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+        if not 1 <= len(parts) <= 3:
+            raise ValueError(
+                f"a batch has {len(parts)} parts; it needs inputs, targets and weights at most"
+            )
+        parts = tuple(nest.to_arrays(_nested(part)) for part in parts)
+        size = nest.length(parts)
+        if size == 0:
+            raise ValueError(f"batch {step} has no samples")
+
+        def rows(first: int, last: int) -> tuple[Any, ...]:
+            return nest.map_leaves(lambda array: array[first:last], parts)
+
+        return _cut(step, size, self.virtual_shards, self.shards, rows)
+
+
+def _nested(part: Any) -> Any:
+    """A list of arrays, such as the several inputs of a model, as a tuple."""
+    arrays = isinstance(part, list) and part and all(hasattr(each, "shape") for each in part)
+    return tuple(part) if arrays else part
+
+
+def _cut(
+    step: int,
+    size: int,
+    virtual_shards: int,
+    shards: range,
+    rows: Callable[[int, int], tuple[Any, ...]],
+) -> Batch:
+    """A batch of ``size`` samples with a worker's shards, each the rows between its bounds."""
+    bounds = shard.shard_bounds(size, virtual_shards)
+    present = [index for index, (first, last) in enumerate(bounds) if first < last]
+    own = [(index, rows(*bounds[index])) for index in present if index in shards]
+    return Batch(step, size, present, own)
+
+
+def _check_shards(shards: range, virtual_shards: int) -> None:
+    if shards.step != 1 or not 0 <= shards.start <= shards.stop <= virtual_shards:
+        raise ValueError(f"{shards} is not a contiguous part of range(0, {virtual_shards})")
+
+
+def _reader(batches: Any, seed: int) -> Callable[[int], Iterator[Any]]:
+    """A function from the number of a pass to its batches."""
+    if isinstance(batches, Dataset):
+        return lambda epoch: batches.iterate(epoch, seed)
+    if isinstance(batches, Iterator):
+        return lambda _epoch: batches
+    if hasattr(batches, "__getitem__") and hasattr(batches, "__len__"):
+        return lambda _epoch: _items(batches)
+    if isinstance(batches, Iterable):
+        return lambda _epoch: iter(batches)
+    raise TypeError(
+        f"{type(batches).__name__} gives no batches; give arrays, a Dataset, a generator, or a "
+        "sequence of batches"
+    )
+
+
+def _items(batches: Any) -> Iterator[Any]:
+    for index in range(len(batches)):
+        yield batches[index]
+    ended = getattr(batches, "on_epoch_end", None)
+    if ended is not None:
+        ended()
+
+
+def _length(batches: Any) -> int | None:
+    if isinstance(batches, Iterator) or not hasattr(batches, "__len__"):
+        return None
+    try:
+        return len(batches)
+    except TypeError:
+        if isinstance(batches, Dataset) and batches.cardinality() == -1:
+            raise ValueError("the dataset is infinite: give steps_per_epoch") from None
+        return None

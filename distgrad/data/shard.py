@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 # One constant per use of a seed: streams never overlap, even where epoch and seed are equal.
 _EPOCH_STREAM = 0x65706F6368
 _SPLIT_STREAM = 0x73706C6974
+_DATASET_STREAM = 0x6461746173657400  # plus the number of a shuffle that was given no seed
 
 
 def epoch_order(n: int, seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:
@@ -24,6 +26,18 @@ def epoch_order(n: int, seed: int, epoch: int, shuffle: bool = True) -> np.ndarr
     if not shuffle:
         return np.arange(n, dtype=np.int64)
     return np.argsort(_random_keys(n, seed, _EPOCH_STREAM, epoch), kind="stable")
+
+
+def random_order(n: int, seed: int, number: int, index: int) -> np.ndarray:
+    """A permutation of ``n`` elements, another one for each (seed, number, index)."""
+    return np.argsort(_random_keys(n, seed, _DATASET_STREAM + number, index), kind="stable")
+
+
+def random_numbers(seed: int, number: int, index: int) -> Iterator[int]:
+    """Integers below 2**64 without end, another stream for each (seed, number, index)."""
+    philox = _philox(seed, _DATASET_STREAM + number, index)
+    while True:
+        yield from philox.random_raw(1024).tolist()
 
 
 def steps_per_epoch(n: int, global_batch_size: int) -> int:
@@ -88,11 +102,16 @@ def stratified_split(
 
 
 def _random_keys(n: int, seed: int, stream: int, index: int) -> np.ndarray:
-    """``n`` uint64 that depend on (seed, stream, index) alone; any integer is a seed."""
+    """``n`` uint64 that depend on (seed, stream, index) alone."""
+    return _philox(seed, stream, index).random_raw(n)
+
+
+def _philox(seed: int, stream: int, index: int) -> np.random.Philox:
+    """The generator of (seed, stream, index); any integer is a seed, or an index."""
     key = np.array([seed % 2**64, stream], dtype=np.uint64)
     # Philox counts up from the low word: an index in the high word is a stream of its own.
-    counter = np.array([0, 0, 0, index], dtype=np.uint64)
-    return np.random.Philox(key=key, counter=counter).random_raw(n)
+    counter = np.array([0, 0, 0, index % 2**64], dtype=np.uint64)
+    return np.random.Philox(key=key, counter=counter)
 
 
 def _check_at_least_one(name: str, value: int) -> None:

@@ -1,9 +1,11 @@
 import itertools
+import threading
 
 import numpy as np
 import pytest
 
-from distgrad.data.loader import Loader
+from distgrad.data.dataset import Dataset
+from distgrad.data.loader import BatchLoader, Loader
 from distgrad.data.source import ArraySource
 
 N = 101
@@ -91,3 +93,211 @@ def test_what_a_loader_refuses():
             Loader(SOURCE, 32, 8, shards, seed=0)
     with pytest.raises(ValueError, match="global_batch_size"):
         Loader(SOURCE, 0, 8, range(8), seed=0)
+
+
+def test_unshuffled_shards_are_views_that_cannot_be_written():
+    x = np.arange(N, dtype=np.float32)
+    loader = Loader(ArraySource(x), 32, 4, range(4), seed=0, shuffle=False)
+    for batch in loader.epoch(0):
+        for _, (rows,) in batch.shards:
+            assert np.shares_memory(rows, x) and not rows.flags.writeable
+    assert x.flags.writeable
+
+
+def test_reading_in_advance_changes_nothing():
+    plain, ahead = (Loader(SOURCE, 8, 4, range(1, 3), 1, prefetch=depth) for depth in (0, 2))
+    for start in (0, 5):
+        for ours, theirs in zip(ahead.epoch(2, start), plain.epoch(2, start), strict=True):
+            np.testing.assert_equal(vars(ours), vars(theirs))
+    batches = ahead.epoch(0)
+    next(batches)
+    batches.close()
+    assert [t for t in threading.enumerate() if t.name == "distgrad-prefetch"] == []
+
+
+def test_only_large_batches_and_files_are_read_in_advance():
+    small, large = ArraySource(np.zeros((64, 4))), ArraySource(np.zeros((64, 2**17)))
+    assert Loader(small, 32, 1, range(1), 0).prefetch == 0
+    assert Loader(large, 32, 1, range(1), 0).prefetch == 2
+    assert Loader(large, 32, 1, range(1), 0, shuffle=False).prefetch == 0
+    small.slow = True
+    assert Loader(small, 32, 1, range(1), 0).prefetch == 2
+
+
+def test_an_error_of_the_source_is_raised_where_it_would_have_been():
+    class Broken(ArraySource):
+        slow = True
+
+        def take(self, rows):
+            if 5 in rows:
+                raise OSError("disk")
+            return super().take(rows)
+
+    with pytest.raises(OSError, match="disk"):
+        list(Loader(Broken(np.arange(20)), 4, 2, range(2), seed=0).epoch(0))
+
+
+# Batches that come ready-made
+
+
+def pairs(n=10, size=4):
+    return [(np.arange(i * size, i * size + size), np.full(size, i)) for i in range(n)]
+
+
+def rows_of(batches):
+    return [
+        (batch.step_in_epoch, np.concatenate([x for _, (x, *_) in batch.shards]).tolist())
+        for batch in batches
+    ]
+
+
+def as_dataset(n=10, size=4):
+    return Dataset.from_tensor_slices((np.arange(n * size), np.arange(n * size))).batch(size)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+def test_ready_batches_are_cut_as_a_loader_cuts_them(workers):
+    dataset = Dataset.from_tensor_slices((np.arange(N), np.arange(N) * 10)).batch(32)
+    source = [
+        list(Loader(SOURCE, 32, 8, own, 0, shuffle=False).epoch(0)) for own in ranges(8, workers)
+    ]
+    ready = [list(BatchLoader(dataset, 8, own).epoch(0)) for own in ranges(8, workers)]
+    for ours, theirs in zip(ready, source, strict=True):
+        np.testing.assert_equal([vars(batch) for batch in ours], [vars(batch) for batch in theirs])
+
+
+def test_every_worker_sees_the_same_shuffled_batches():
+    def shards(workers, seed):
+        dataset = Dataset.range(40).shuffle(40).map(lambda x: (x, x)).batch(16)
+        return {
+            (batch.step_in_epoch, index): rows[0].tolist()
+            for own in ranges(4, workers)
+            for batch in BatchLoader(dataset, 4, own, seed).epoch(1)
+            for index, rows in batch.shards
+        }
+
+    one = Dataset.range(40).shuffle(40).map(lambda x: (x, x)).batch(16)
+    batches = list(BatchLoader(one, 4, range(4), 7).epoch(1))
+    assert rows_of(batches) == rows_of(BatchLoader(one, 4, range(4), 7).epoch(1))
+    assert rows_of(batches) != rows_of(BatchLoader(one, 4, range(4), 8).epoch(1))
+    assert rows_of(batches) != rows_of(BatchLoader(one, 4, range(4), 7).epoch(0))
+    assert len(shards(2, 7)) == len(shards(1, 7)) == 12
+
+
+@pytest.mark.parametrize("make", [as_dataset, pairs, lambda: tuple(pairs())])
+def test_steps_are_known_and_an_epoch_can_be_resumed(make):
+    loader = BatchLoader(make(), 2, range(2))
+    assert loader.steps_per_epoch == 10
+    whole = rows_of(loader.epoch(0))
+    assert [step for step, _ in whole] == list(range(10))
+    assert rows_of(loader.epoch(0, start_step=7)) == whole[7:]
+    assert rows_of(loader.epoch(0, start_step=10)) == []
+
+
+def test_what_only_reading_can_tell():
+    dataset = as_dataset().filter(lambda x, y: x[0] % 8 == 0)
+    loader = BatchLoader(dataset, 2, range(2))
+    assert loader.steps_per_epoch is None
+    assert [rows[0] for _, rows in rows_of(loader.epoch(0))] == [0, 8, 16, 24, 32]
+    assert BatchLoader(iter(pairs()), 2, range(2)).steps_per_epoch is None
+    with pytest.raises(ValueError, match="infinite: give steps_per_epoch"):
+        BatchLoader(as_dataset().repeat(), 2, range(2))
+
+
+@pytest.mark.parametrize("make", [lambda: as_dataset().repeat(), as_dataset, pairs])
+def test_given_steps_make_one_stream_of_all_epochs(make):
+    firsts = [
+        [rows[0] for _, rows in rows_of(loader.epoch(epoch))]
+        for loader in [BatchLoader(make(), 2, range(2), steps_per_epoch=6)]
+        for epoch in range(3)
+    ]
+    assert firsts == [
+        [0, 4, 8, 12, 16, 20],
+        [24, 28, 32, 36, 0, 4],
+        [8, 12, 16, 20, 24, 28],
+    ]
+    resumed = BatchLoader(make(), 2, range(2), steps_per_epoch=6)
+    assert [rows[0] for _, rows in rows_of(resumed.epoch(1, 4))] == [0, 4]
+    assert rows_of(resumed.epoch(1, 6)) == []
+    assert [rows[0] for _, rows in rows_of(resumed.epoch(2))] == firsts[2]
+
+
+def test_a_generator_goes_on_from_where_it_stands():
+    def forever():
+        for i in itertools.count():
+            yield np.full(4, i), np.zeros(4)
+
+    loader = BatchLoader(forever(), 2, range(2), steps_per_epoch=3)
+    assert [rows[0] for _, rows in rows_of(loader.epoch(0))] == [0, 1, 2]
+    assert [rows[0] for _, rows in rows_of(loader.epoch(1))] == [3, 4, 5]
+
+
+def test_a_generator_that_ends():
+    loader = BatchLoader(iter(pairs(4)), 2, range(2), steps_per_epoch=3)
+    assert len(list(loader.epoch(0))) == 3
+    with pytest.warns(UserWarning, match="ended after 1 of 3 steps of epoch 2"):
+        assert len(list(loader.epoch(1))) == 1
+    with pytest.raises(ValueError, match="no batch in epoch 3"):
+        list(loader.epoch(2))
+    loader = BatchLoader(iter(pairs(4)), 2, range(2))
+    assert len(list(loader.epoch(0))) == 4
+    with pytest.raises(ValueError, match="no batch in epoch 2"):
+        list(loader.epoch(1))
+
+
+def test_an_abandoned_epoch_does_not_shift_the_stream():
+    loader = BatchLoader(pairs(), 2, range(2), steps_per_epoch=5)
+    batches = loader.epoch(0)
+    next(batches), next(batches)
+    batches.close()
+    assert [rows[0] for _, rows in rows_of(loader.epoch(0, 2))] == [8, 12, 16]
+    assert [rows[0] for _, rows in rows_of(loader.epoch(1))] == [20, 24, 28, 32, 36]
+
+
+def test_a_sequence_is_told_of_the_end_of_its_epoch():
+    class Sequence:
+        ended = 0
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return np.full(2, index + 10 * self.ended), np.zeros(2)
+
+        def on_epoch_end(self):
+            self.ended += 1
+
+    loader = BatchLoader(Sequence(), 2, range(2))
+    assert [rows[0] for _, rows in rows_of(loader.epoch(0))] == [0, 1, 2]
+    assert [rows[0] for _, rows in rows_of(loader.epoch(1))] == [10, 11, 12]
+
+
+def test_what_a_batch_may_be():
+    x, y, w = np.arange(4.0), np.arange(4), np.ones(4)
+    several = ({"a": x, "b": x * 2}, [x, y], w)
+    (batch,) = BatchLoader([several], 2, range(2)).epoch(0)
+    assert (batch.size, batch.present) == (4, [0, 1])
+    index, (inputs, targets, weights) = batch.shards[1]
+    assert index == 1 and inputs["b"].tolist() == [4, 6]
+    assert [part.tolist() for part in targets] == [[2, 3], [2, 3]] and len(weights) == 2
+    (alone,) = BatchLoader([x], 2, range(2)).epoch(0)
+    assert alone.shards[0][1][0].tolist() == [0, 1]
+    (listed,) = BatchLoader([([1, 2], [0, 1])], 1, range(1)).epoch(0)
+    assert listed.shards[0][1][0].dtype == np.int32
+    for wrong, message in [
+        ((x, y[:3]), "differ in their number of samples"),
+        ((x, y, w, w), "4 parts"),
+        ((x[:0], y[:0]), "no samples"),
+        ((x, 3), "first dimension"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            list(BatchLoader([wrong], 2, range(2)).epoch(0))
+
+
+def test_what_a_batch_loader_refuses():
+    with pytest.raises(TypeError, match="int gives no batches"):
+        BatchLoader(3, 2, range(2))
+    with pytest.raises(ValueError, match="steps_per_epoch is 0"):
+        BatchLoader(pairs(), 2, range(2), steps_per_epoch=0)
+    with pytest.raises(ValueError, match="not a contiguous part"):
+        BatchLoader(pairs(), 2, range(3))

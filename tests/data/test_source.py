@@ -78,7 +78,7 @@ def test_digits_refuse_a_fraction_that_leaves_nothing():
 
 
 def test_unknown_source():
-    with pytest.raises(ValueError, match="'cifar' is not one of digits, mnist, npz"):
+    with pytest.raises(ValueError, match="'cifar' is not one of digits, mnist, fashion_mnist"):
         load({"source": "cifar"}, seed=0)
 
 

@@ -1,0 +1,145 @@
+"""Reads CSV files of numbers, compressed by gzip or not, and says which line is wrong."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import os
+import zlib
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from distgrad.core.errors import DataError
+
+
+def read_csv(
+    path: str | os.PathLike, label: str, delimiter: str = ",", header: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """The other columns (n, columns) as float64, and the label column (n,) as text.
+
+    Without a header the columns are called 0, 1, 2, ... Raises DataError that names the columns
+    where the label is not one of them, and line and column of the first value that is wrong.
+    """
+    path = Path(path).expanduser()
+    values, labels = array("d"), []
+    with _records(path, delimiter, header) as (names, records):
+        position = position_of(path, label, names)
+        names.pop(position)
+        for line, record in records:
+            text = record.pop(position).strip()
+            if not text:
+                raise DataError(_empty(path, line, label))
+            labels.append(text)
+            values.extend(_numbers(path, line, names, record))
+    if not names:
+        raise DataError(f"{path} has no column but the label {label!r}")
+    if not labels:
+        raise DataError(f"{path} has no rows")
+    return np.frombuffer(values).reshape(-1, len(names)), np.array(labels)
+
+
+def read_column(
+    path: str | os.PathLike, column: str | None = None, delimiter: str = ",", header: bool = True
+) -> np.ndarray:
+    """One column (n,) as float64, the last one where none is named. Raises DataError."""
+    path = Path(path).expanduser()
+    values = array("d")
+    with _records(path, delimiter, header) as (names, records):
+        position = len(names) - 1 if column is None else position_of(path, column, names)
+        for line, record in records:
+            values.extend(_numbers(path, line, [names[position]], [record[position]]))
+    if not values:
+        raise DataError(f"{path} has no rows")
+    return np.frombuffer(values)
+
+
+def position_of(path: object, column: str, names: Sequence[str]) -> int:
+    """Where a column stands. Raises DataError that lists the columns."""
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise DataError(f"{path} has two columns called {listing(doubled)}; names must differ")
+    if column not in names:
+        raise DataError(f"{path} has no column {column!r}; its columns are {listing(names)}")
+    return names.index(column)
+
+
+def listing(names: Sequence[str], most: int = 40) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+@contextmanager
+def _records(
+    path: Path, delimiter: str, header: bool
+) -> Iterator[tuple[list[str], Iterator[tuple[int, list[str]]]]]:
+    """The names of the columns, and every line that is not empty with its number."""
+    try:
+        with _open(path) as file:
+            reader = csv.reader(file, delimiter=delimiter)
+            first = next(reader, [])
+            if not first:
+                raise DataError(f"{path} is empty, or begins with an empty line")
+            names = (
+                [name.strip() for name in first] if header else list(map(str, range(len(first))))
+            )
+            yield names, _complete(path, len(names), reader, [] if header else [first])
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; check the path") from None
+    except (OSError, EOFError, UnicodeError, csv.Error, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as CSV ({error})") from error
+
+
+def _complete(
+    path: Path, columns: int, reader, begun: list[list[str]]
+) -> Iterator[tuple[int, list[str]]]:
+    for record in begun:
+        yield reader.line_num, record
+    for record in reader:
+        if record:
+            if len(record) != columns:
+                raise DataError(
+                    f"{path}:{reader.line_num} has {len(record)} values, but there are {columns} "
+                    "columns; check the line and data.delimiter"
+                )
+            yield reader.line_num, record
+
+
+def _numbers(path: Path, line: int, names: Sequence[str], texts: Sequence[str]) -> list[float]:
+    try:
+        numbers = [float(text) for text in texts]
+        if math.isfinite(sum(numbers)):
+            return numbers
+    except ValueError:
+        pass
+    for name, text in zip(names, texts, strict=True):
+        if not text.strip():
+            raise DataError(_empty(path, line, name))
+        if not _is_finite(text):
+            raise DataError(
+                f"{path}:{line}: column {name!r} holds {text.strip()!r}, no finite number; "
+                "all columns but the label must be numeric"
+            )
+    return numbers  # finite ones whose sum is not
+
+
+def _empty(path: Path, line: int, name: str) -> str:
+    return f"{path}:{line}: column {name!r} is empty; fill it, or leave the line out"
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _open(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8", newline="")
+    return path.open(encoding="utf-8-sig", newline="")  # without the mark that Excel puts first

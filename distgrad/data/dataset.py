@@ -1,0 +1,493 @@
+"""``tf.data.Dataset`` on arrays: lazy, restartable, and the same on every rank.
+
+A dataset is a function from a pass, that is an epoch and a seed, to an iterator. A step of a chain
+wraps that function; nothing runs before iteration, and any pass can be run again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distgrad.data import nest, shard
+from distgrad.data.prefetch import Prefetcher
+
+AUTOTUNE = -1
+INFINITE_CARDINALITY = -1
+UNKNOWN_CARDINALITY = -2
+
+_unseeded = itertools.count(1)
+
+
+class Pass(NamedTuple):
+    """One run over the data: which, and the seed of the shuffles that were given none."""
+
+    epoch: int
+    seed: int = 0
+
+
+class _Rows(NamedTuple):
+    """Elements that are rows of arrays, in an order (None: as they lie): fast to batch."""
+
+    arrays: Any
+    order: np.ndarray | None
+
+    def __len__(self) -> int:
+        return nest.length(self.arrays) if self.order is None else len(self.order)
+
+    def cut(self, where: slice) -> _Rows:
+        if self.order is not None:
+            return _Rows(self.arrays, self.order[where])
+        return _Rows(nest.map_leaves(lambda array: array[where], self.arrays), None)
+
+    def gathered(self) -> Any:
+        """All rows as arrays: views where they lie in order."""
+        order = self.order
+        if order is None:
+            return self.arrays
+        return nest.map_leaves(lambda array: np.take(array, order, axis=0), self.arrays)
+
+
+class Dataset:
+    """Elements, each an array or a nest of tuples and dicts of arrays; methods as in ``tf.data``.
+
+    Iterating gives NumPy arrays; those that are views of the data are read-only. What a function
+    given to ``map`` returns becomes arrays, too. Every iteration starts anew, with another order
+    where a ``shuffle`` reshuffles. Orders depend on seeds alone, so that all ranks see the same;
+    a shuffle without a seed takes the training's.
+
+    ``size`` counts the elements, or is one of the two constants for infinite and unknown.
+    """
+
+    def __init__(
+        self,
+        elements: Callable[[Pass], Iterator[Any]],
+        size: int = UNKNOWN_CARDINALITY,
+        rows: Callable[[Pass], _Rows] | None = None,
+    ) -> None:
+        self._elements = elements
+        self._size = size
+        self._rows = rows
+        self._passes = 0
+
+    # Sources
+
+    @staticmethod
+    def from_tensor_slices(tensors: Any) -> Dataset:
+        """The rows of an array, or of each array of a nest. Raises ValueError for unequal lengths.
+
+        The arrays are not copied: a change to one changes the elements.
+        """
+        arrays = nest.map_leaves(_read_only, nest.to_arrays(tensors))
+        return _of_rows(lambda _: _Rows(arrays, None), nest.length(arrays))
+
+    @staticmethod
+    def from_tensors(tensors: Any) -> Dataset:
+        """One element."""
+        element = nest.map_leaves(_read_only, nest.to_arrays(tensors))
+        return Dataset(lambda _: iter([element]), 1)
+
+    @staticmethod
+    def range(*args: int) -> Dataset:
+        """The int64 numbers of Python's ``range``."""
+        numbers = range(*args)
+        return Dataset(lambda _: (np.asarray(i, np.int64) for i in numbers), len(numbers))
+
+    @staticmethod
+    def from_generator(
+        generator: Callable[..., Any],
+        output_types: Any = None,
+        output_shapes: Any = None,
+        args: tuple = (),
+        output_signature: Any = None,
+    ) -> Dataset:
+        """What ``generator(*args)``, called anew for every iteration, gives.
+
+        ``output_signature`` is a nest of things with a dtype and a shape; ``output_types`` and
+        ``output_shapes`` are the older way to say it. Elements are cast to the dtypes. Raises
+        TypeError for something that cannot be called, ValueError for an element of another shape.
+        """
+        if not callable(generator):
+            raise TypeError("from_generator needs a function that makes the generator")
+
+        def elements(_: Pass) -> Iterator[Any]:
+            for value in generator(*args):
+                if output_signature is not None:
+                    value = _like(output_signature, value)
+                    yield nest.map_leaves(_as_specified, output_signature, value)
+                elif output_types is not None:
+                    element = nest.map_leaves(_cast, output_types, _like(output_types, value))
+                    yield _checked(element, output_shapes)
+                else:
+                    yield nest.to_arrays(value)
+
+        return Dataset(elements)
+
+    @staticmethod
+    def zip(*datasets: Any) -> Dataset:
+        """Elements of several datasets side by side, up to the end of the shortest.
+
+        Takes the datasets one by one, or in a tuple or a dict.
+        """
+        together = datasets[0] if len(datasets) == 1 else datasets
+        parts = list(nest.leaves(together))
+        if not parts or not all(isinstance(part, Dataset) for part in parts):
+            raise TypeError(f"zip takes datasets, not {together!r}")
+        places = nest.map_leaves(parts.index, together)
+
+        def elements(this: Pass) -> Iterator[Any]:
+            for values in zip(*(part._elements(this) for part in parts), strict=False):
+                yield nest.map_leaves(values.__getitem__, places)
+
+        return Dataset(elements, _shortest([part._size for part in parts]))
+
+    # Steps
+
+    def map(
+        self,
+        map_func: Callable[..., Any],
+        num_parallel_calls: int | None = None,
+        deterministic: bool | None = None,
+        name: str | None = None,
+    ) -> Dataset:
+        """Each element through a function; the parts of a tuple are its arguments.
+
+        Calls are made in order, one at a time: the arguments on parallel calls change nothing.
+        """
+        return Dataset(
+            lambda this: (
+                nest.to_arrays(_call(map_func, element)) for element in self._elements(this)
+            ),
+            self._size,
+        )
+
+    def filter(self, predicate: Callable[..., Any], name: str | None = None) -> Dataset:
+        """The elements for which the predicate is true."""
+        return Dataset(
+            lambda this: (
+                element for element in self._elements(this) if bool(_call(predicate, element))
+            )
+        )
+
+    def interleave(
+        self,
+        map_func: Callable[..., Dataset],
+        cycle_length: int | None = None,
+        block_length: int = 1,
+        num_parallel_calls: int | None = None,
+        deterministic: bool | None = None,
+        name: str | None = None,
+    ) -> Dataset:
+        """The datasets that a function makes of the elements, ``cycle_length`` of them in turns.
+
+        Without a cycle length, or with AUTOTUNE for it, one after the other.
+        """
+        cycle = max(cycle_length or 1, 1)
+
+        def elements(this: Pass) -> Iterator[Any]:
+            waiting = (_call(map_func, element)._elements(this) for element in self._elements(this))
+            open_now = list(itertools.islice(waiting, cycle))
+            turn = 0
+            while open_now:
+                turn %= len(open_now)
+                block = list(itertools.islice(open_now[turn], block_length))
+                yield from block
+                if len(block) == block_length:
+                    turn += 1
+                    continue
+                following = list(itertools.islice(waiting, 1))
+                open_now[turn : turn + 1] = following
+                turn += len(following)
+
+        return Dataset(elements)
+
+    def flat_map(self, map_func: Callable[..., Dataset], name: str | None = None) -> Dataset:
+        """The datasets that a function makes of the elements, one after the other."""
+        return self.interleave(map_func, 1)
+
+    def shuffle(
+        self,
+        buffer_size: int,
+        seed: int | None = None,
+        reshuffle_each_iteration: bool | None = None,
+        name: str | None = None,
+    ) -> Dataset:
+        """A random order: of all elements where the buffer holds them, else drawn from the buffer.
+
+        Raises ValueError for an empty buffer.
+        """
+        _at_least_one("buffer_size", buffer_size)
+        number = 0 if seed is not None else next(_unseeded)
+        again = reshuffle_each_iteration is not False
+
+        def key(this: Pass) -> tuple[int, int, int]:
+            own = this.seed if seed is None else int(seed)
+            return own, number, this.epoch if again else 0
+
+        if self._rows is not None and 0 <= self._size <= buffer_size:
+            return _of_rows(lambda this: _permuted(self._rows(this), key(this)), self._size)  # type: ignore[misc]
+        return Dataset(
+            lambda this: _drawn(self._elements(this), buffer_size, key(this)), self._size
+        )
+
+    def batch(
+        self,
+        batch_size: int,
+        drop_remainder: bool = False,
+        num_parallel_calls: int | None = None,
+        deterministic: bool | None = None,
+        name: str | None = None,
+    ) -> Dataset:
+        """``batch_size`` elements stacked into one; the last batch may be short.
+
+        Raises ValueError, when it comes to them, for elements of different shapes.
+        """
+        _at_least_one("batch_size", batch_size)
+        size = self._size
+        if size >= 0:
+            size = size // batch_size if drop_remainder else -(-size // batch_size)
+
+        def from_rows(this: Pass) -> Iterator[Any]:
+            rows = self._rows(this)  # type: ignore[misc]
+            stop = len(rows) // batch_size * batch_size if drop_remainder else len(rows)
+            for start in range(0, stop, batch_size):
+                yield rows.cut(slice(start, start + batch_size)).gathered()
+
+        def from_elements(this: Pass) -> Iterator[Any]:
+            elements = self._elements(this)
+            while group := list(itertools.islice(elements, batch_size)):
+                if len(group) == batch_size or not drop_remainder:
+                    yield nest.stack(group)
+
+        return Dataset(from_elements if self._rows is None else from_rows, size)
+
+    def unbatch(self, name: str | None = None) -> Dataset:
+        """The rows of the elements, one by one."""
+
+        def elements(this: Pass) -> Iterator[Any]:
+            for element in self._elements(this):
+                yield from _each_row(_Rows(element, None))
+
+        return Dataset(elements, self._size if self._size in (0, INFINITE_CARDINALITY) else -2)
+
+    def repeat(self, count: int | None = None, name: str | None = None) -> Dataset:
+        """The elements ``count`` times over, each time as another pass; None or -1: without end."""
+        times = None if count is None or count < 0 else count
+
+        def elements(this: Pass) -> Iterator[Any]:
+            first = this.epoch * (2**32 if times is None else times)
+            for time in itertools.count() if times is None else range(times):
+                empty = True
+                for element in self._elements(Pass(first + time, this.seed)):
+                    empty = False
+                    yield element
+                if empty:
+                    return  # or an endless repetition of nothing would never come back
+
+        if self._size == 0 or times == 0:
+            return Dataset(elements, 0)
+        if times is None or self._size == INFINITE_CARDINALITY:
+            return Dataset(elements, INFINITE_CARDINALITY)
+        return Dataset(elements, self._size * times if self._size > 0 else UNKNOWN_CARDINALITY)
+
+    def take(self, count: int, name: str | None = None) -> Dataset:
+        """The first ``count`` elements; all of them for -1."""
+        return self if count < 0 else self._cut(slice(0, count))
+
+    def skip(self, count: int, name: str | None = None) -> Dataset:
+        """What comes after the first ``count`` elements; nothing for -1."""
+        return self.take(0) if count < 0 else self._cut(slice(count, None))
+
+    def shard(self, num_shards: int, index: int, name: str | None = None) -> Dataset:
+        """Every ``num_shards``-th element, from number ``index`` on. Raises ValueError.
+
+        Training does not need it: the batches of a dataset are those of all ranks together.
+        """
+        if not 0 <= index < num_shards:
+            raise ValueError(f"index {index} is not in range(0, {num_shards})")
+        return self._cut(slice(index, None, num_shards))
+
+    def _cut(self, where: slice) -> Dataset:
+        size = self._size
+        if size >= 0:
+            size = len(range(size)[where])
+        elif size == INFINITE_CARDINALITY and where.stop is not None:
+            size = where.stop
+        if self._rows is not None:
+            return _of_rows(lambda this: self._rows(this).cut(where), size)  # type: ignore[misc]
+        bounds = (where.start, where.stop, where.step)
+        return Dataset(lambda this: itertools.islice(self._elements(this), *bounds), size)
+
+    def concatenate(self, dataset: Dataset, name: str | None = None) -> Dataset:
+        """The elements of this dataset, then those of another."""
+        sizes = [self._size, dataset._size]
+        size = INFINITE_CARDINALITY if INFINITE_CARDINALITY in sizes else UNKNOWN_CARDINALITY
+        return Dataset(
+            lambda this: itertools.chain(self._elements(this), dataset._elements(this)),
+            sum(sizes) if min(sizes) >= 0 else size,
+        )
+
+    def enumerate(self, start: int = 0, name: str | None = None) -> Dataset:
+        """Pairs of an int64 number and the element."""
+        return Dataset(
+            lambda this: (
+                (np.asarray(number, np.int64), element)
+                for number, element in enumerate(self._elements(this), start)
+            ),
+            self._size,
+        )
+
+    def cache(self) -> Dataset:
+        """The elements of the first iteration that comes to its end, kept in memory."""
+        kept: list[list[Any]] = []
+
+        def elements(this: Pass) -> Iterator[Any]:
+            if kept:
+                yield from kept[0]
+                return
+            seen = []
+            for element in self._elements(this):
+                seen.append(element)
+                yield element
+            kept[:] = [seen]
+
+        return Dataset(elements, self._size)
+
+    def prefetch(self, buffer_size: int = AUTOTUNE, name: str | None = None) -> Dataset:
+        """The same elements, made in advance by a thread: two for AUTOTUNE, none for 0."""
+        depth = 2 if buffer_size < 0 else int(buffer_size)
+        if depth == 0:
+            return self
+
+        def elements(this: Pass) -> Iterator[Any]:
+            with Prefetcher(self._elements(this), depth) as items:
+                yield from items
+
+        return Dataset(elements, self._size)
+
+    def apply(self, transformation_func: Callable[[Dataset], Dataset]) -> Dataset:
+        """What a function makes of this dataset."""
+        return transformation_func(self)
+
+    # Use
+
+    def __iter__(self) -> Iterator[Any]:
+        self._passes += 1
+        return self._elements(Pass(self._passes - 1))
+
+    def iterate(self, epoch: int, seed: int = 0) -> Iterator[Any]:
+        """The elements of pass number ``epoch``; ``seed`` is for shuffles that were given none."""
+        return self._elements(Pass(epoch, seed))
+
+    def as_numpy_iterator(self) -> Iterator[Any]:
+        """The elements, with NumPy numbers in place of arrays without a dimension."""
+        return (nest.map_leaves(lambda array: array[()], element) for element in self)
+
+    def cardinality(self) -> int:
+        """The number of elements, INFINITE_CARDINALITY or UNKNOWN_CARDINALITY."""
+        return self._size
+
+    def __len__(self) -> int:
+        """The number of elements. Raises TypeError where it is infinite or unknown."""
+        if self._size < 0:
+            kind = "infinite" if self._size == INFINITE_CARDINALITY else "of unknown length"
+            raise TypeError(f"the dataset is {kind}")
+        return self._size
+
+    def __bool__(self) -> bool:
+        return True  # as in TensorFlow, and without a question about the length
+
+    def __repr__(self) -> str:
+        size = {INFINITE_CARDINALITY: "infinite", UNKNOWN_CARDINALITY: "unknown"}
+        return f"<Dataset, cardinality {size.get(self._size, self._size)}>"
+
+
+def _of_rows(rows: Callable[[Pass], _Rows], size: int) -> Dataset:
+    return Dataset(lambda this: _each_row(rows(this)), size, rows)
+
+
+def _each_row(rows: _Rows) -> Iterator[Any]:
+    arrays, order = rows
+    for row in range(len(rows)) if order is None else order:
+        # The ellipsis keeps numbers in arrays.
+        yield nest.map_leaves(lambda array: array[row, ...], arrays)  # noqa: B023
+
+
+def _permuted(rows: _Rows, key: tuple[int, int, int]) -> _Rows:
+    order = shard.random_order(len(rows), *key)
+    return _Rows(rows.arrays, order if rows.order is None else rows.order[order])
+
+
+def _drawn(elements: Iterator[Any], buffer_size: int, key: tuple[int, int, int]) -> Iterator[Any]:
+    """Elements drawn at random from a buffer that the next ones fill up again."""
+    buffer = list(itertools.islice(elements, buffer_size))
+    if len(buffer) == buffer_size:
+        random = shard.random_numbers(*key)
+        for element in elements:
+            place = next(random) * buffer_size >> 64
+            buffer[place], element = element, buffer[place]
+            yield element
+    # What is left, and all of a dataset that fits: the same order as that of rows.
+    for place in shard.random_order(len(buffer), *key):
+        yield buffer[place]
+
+
+def _call(function: Callable[..., Any], element: Any) -> Any:
+    return function(*element) if isinstance(element, tuple) else function(element)
+
+
+def _like(announced: Any, value: Any) -> Any:
+    """What a generator gave: a list will do where a tuple was announced."""
+    return tuple(value) if isinstance(announced, tuple) and isinstance(value, list) else value
+
+
+def _cast(dtype: Any, value: Any) -> np.ndarray:
+    return np.asarray(value, getattr(dtype, "as_numpy_dtype", dtype))
+
+
+def _as_specified(spec: Any, value: Any) -> np.ndarray:
+    return _fits(_cast(spec.dtype, value), spec.shape)
+
+
+def _checked(element: Any, shapes: Any) -> Any:
+    if shapes is None:
+        return element
+    if isinstance(element, dict):
+        return {key: _checked(part, shapes[key]) for key, part in element.items()}
+    if isinstance(element, tuple):
+        return tuple(_checked(part, shape) for part, shape in zip(element, shapes, strict=True))
+    return _fits(element, shapes)
+
+
+def _fits(array: np.ndarray, shape: Any) -> np.ndarray:
+    """The array, if the shape, where None stands for any size, is its own."""
+    if shape is None or getattr(shape, "rank", 0) is None:
+        return array
+    wanted = [getattr(size, "value", size) for size in shape]
+    same = len(wanted) == array.ndim and all(
+        size in (None, length) for size, length in zip(wanted, array.shape, strict=True)
+    )
+    if not same:
+        raise ValueError(f"the generator gave an array {array.shape} where {shape} was announced")
+    return array
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _shortest(sizes: list[int]) -> int:
+    if UNKNOWN_CARDINALITY in sizes:
+        return UNKNOWN_CARDINALITY
+    finite = [size for size in sizes if size != INFINITE_CARDINALITY]
+    return min(finite) if finite else INFINITE_CARDINALITY
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} is {value}; it must be at least 1")

@@ -1,0 +1,110 @@
+"""Nested tuples, dicts and arrays: what one element of a dataset may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def to_arrays(value: Any) -> Any:
+    """The same nest with every leaf an array, Python's numbers as TensorFlow takes them.
+
+    A tuple or a dict is a nest, a list is an array: Python's integers become int32 (int64 where
+    they do not fit), its floats float32; arrays, and whatever else knows its dtype, keep it.
+    Raises ValueError for a leaf that no array can hold.
+    """
+    if isinstance(value, dict):
+        return {key: to_arrays(part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return _rebuilt(value, [to_arrays(part) for part in value])
+    if isinstance(value, np.ndarray):
+        return value
+    if value is None:
+        raise ValueError("an element is None; a function given to map must return what it made")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"an element is a list of unequal parts: {error}") from error
+    if array.dtype == object:
+        raise ValueError(f"an element of type {type(value).__name__} is not an array: {value!r}")
+    if _of_python(value):
+        if array.dtype == np.float64:
+            return array.astype(np.float32)
+        if array.dtype == np.int64 and np.array_equal(array, array.astype(np.int32)):
+            return array.astype(np.int32)
+    return array
+
+
+def _of_python(value: Any) -> bool:
+    """Whether the dtype is Python's, not that of an array or a NumPy number within."""
+    while isinstance(value, list):
+        if not value:
+            return True
+        value = value[0]
+    return isinstance(value, (int, float)) and not isinstance(value, np.generic)
+
+
+def leaves(nest: Any) -> Iterator[Any]:
+    """The arrays of a nest, in order."""
+    if isinstance(nest, (tuple, dict)):
+        for part in nest.values() if isinstance(nest, dict) else nest:
+            yield from leaves(part)
+    else:
+        yield nest
+
+
+def map_leaves(function: Callable[..., Any], first: Any, *others: Any) -> Any:
+    """``function`` of the leaves in the same place of every nest, as one nest.
+
+    Raises ValueError where the nests have not the same form.
+    """
+    if any(_form(other) != _form(first) for other in others):
+        forms = ", ".join(str(_form(nest)) for nest in (first, *others))
+        raise ValueError(f"elements differ in form: {forms}")
+    if isinstance(first, dict):
+        return {
+            key: map_leaves(function, part, *(other[key] for other in others))
+            for key, part in first.items()
+        }
+    if isinstance(first, tuple):
+        return _rebuilt(first, [map_leaves(function, *parts) for parts in zip(first, *others)])  # noqa: B905
+    return function(first, *others)
+
+
+def stack(elements: Sequence[Any]) -> Any:
+    """One nest with a first dimension over the elements. Raises ValueError for unequal shapes."""
+
+    def joined(*arrays: np.ndarray) -> np.ndarray:
+        shapes = {array.shape for array in map(np.asarray, arrays)}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"elements of the shapes {', '.join(map(str, sorted(shapes)))} do not make a "
+                "batch; map them to one shape first"
+            )
+        return np.stack(arrays)
+
+    return map_leaves(joined, *elements)
+
+
+def length(nest: Any) -> int:
+    """The common first dimension of all leaves. Raises ValueError where there is none."""
+    arrays = [np.asarray(leaf) for leaf in leaves(nest)]
+    if not arrays or any(array.ndim == 0 for array in arrays):
+        raise ValueError("every array needs a first dimension, that of the samples")
+    lengths = {len(array) for array in arrays}
+    if len(lengths) > 1:
+        raise ValueError(f"arrays differ in their number of samples: {sorted(lengths)}")
+    return lengths.pop()
+
+
+def _form(nest: Any) -> Any:
+    if isinstance(nest, dict):
+        return sorted(map(str, nest))
+    return f"a tuple of {len(nest)}" if isinstance(nest, tuple) else "an array"
+
+
+def _rebuilt(nest: tuple, parts: list) -> tuple:
+    """A tuple, or a named tuple, of new parts."""
+    return type(nest)(*parts) if hasattr(nest, "_fields") else tuple(parts)

@@ -1,0 +1,112 @@
+"""From arrays as files have them to the two parts of a job: checked, cast and split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from distgrad.core.errors import DataError
+from distgrad.data.shard import stratified_split
+from distgrad.data.source import ArraySource, Splits
+
+TEST_FRACTION = 0.2  # of samples that have no test part of their own, where nothing else is said
+
+
+def hold_out(name: str, x: np.ndarray, y: np.ndarray, test_fraction: float, seed: int) -> Splits:
+    """Split rows at random, as `drawn_rows` draws them."""
+    train, test = drawn_rows(name, y, test_fraction, seed)
+    return splits(name, ArraySource(x[train], y[train]), ArraySource(x[test], y[test]))
+
+
+def drawn_rows(
+    name: str, y: np.ndarray, test_fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted rows to train on and to test: class labels keep their shares in both parts.
+
+    Targets that are no class labels have no shares to keep. Raises DataError for an empty part.
+    """
+    classes = y if y.ndim == 1 and y.dtype.kind in "iu" else np.zeros(len(y), dtype=np.int32)
+    try:
+        return stratified_split(classes, test_fraction, seed)
+    except ValueError as error:
+        raise DataError(f"{name}: {error}") from error
+
+
+def own_parts(name: str, arrays: Mapping[str, np.ndarray], scale: float = 1) -> Splits:
+    """The parts of data that has both: ``x_train, y_train, x_test, y_test``, x divided by scale."""
+    sources = {}
+    for part in ("train", "test"):
+        x = as_inputs(f"{name}: x_{part}", arrays[f"x_{part}"])
+        y = as_targets(f"{name}: y_{part}", arrays[f"y_{part}"])
+        sources[part] = ArraySource(x if scale == 1 else x / np.float32(scale), y)
+    check_samples(name, sources["train"], sources["test"])
+    return splits(name, sources["train"], sources["test"])
+
+
+def check_samples(name: str, train: ArraySource, test: ArraySource) -> None:
+    """Raises DataError unless the samples of both parts have the same shape."""
+    for ours, theirs, key in zip(train.arrays, test.arrays, "xy", strict=True):
+        if ours.shape[1:] != theirs.shape[1:]:
+            raise DataError(
+                f"{name}: a sample of {key}_train has shape {ours.shape[1:]} but one of "
+                f"{key}_test {theirs.shape[1:]}; they need the same"
+            )
+
+
+def splits(name: str, train: ArraySource, test: ArraySource, more: str = "") -> Splits:
+    """Both parts with their line of description."""
+    shape = " x ".join(map(str, train.arrays[0].shape[1:])) or "scalar"
+    return Splits(
+        train, test, f"{name}: {len(train)} training and {len(test)} test samples, {shape}{more}"
+    )
+
+
+def cut(name: str, n: int, test_fraction: float, what: str) -> int:
+    """Where the last ``test_fraction`` of ``n`` values in order begins. Raises DataError."""
+    test = math.ceil(n * test_fraction - 1e-9)  # the allowance: as in stratified_split
+    if not 0 < test < n:
+        raise DataError(f"{name}: test_fraction {test_fraction} of {n} {what} leaves a part empty")
+    return n - test
+
+
+def as_inputs(where: str, array: np.ndarray) -> np.ndarray:
+    """``array`` as float32, itself where it is so already; raises DataError unless all finite."""
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{where} has dtype {array.dtype}; save numbers, not text or objects")
+    with np.errstate(over="ignore"):
+        values = array.astype(np.float32, copy=False)
+    # Every integer is a finite float32, so there is no need to look for the others.
+    if array.dtype.kind == "f" and not np.isfinite(values).all():
+        bad = np.argwhere(~np.isfinite(values))
+        index = ", ".join(map(str, bad[0]))
+        raise DataError(
+            f"{where} has {len(bad)} values that are no finite float32 numbers, the first at "
+            f"[{index}] ({array[tuple(bad[0])]}); replace them or leave those samples out"
+        )
+    return values
+
+
+def as_targets(where: str, array: np.ndarray) -> np.ndarray:
+    """Class labels as int32, any other targets as float32."""
+    if array.dtype.kind not in "iu":
+        return as_inputs(where, array)
+    limits = np.iinfo(np.int32)
+    if array.size and (array.min() < limits.min or array.max() > limits.max):
+        raise DataError(
+            f"{where} has integers from {array.min()} to {array.max()}; int32 is needed"
+        )
+    return array.astype(np.int32, copy=False)
+
+
+class Standard:
+    """Mean and standard deviation of each column of the training part, to apply to both parts."""
+
+    def __init__(self, train: np.ndarray) -> None:
+        self.mean = train.mean(axis=0, dtype=np.float64)
+        deviation = train.std(axis=0, dtype=np.float64)
+        self.deviation = np.where(deviation > 0, deviation, 1.0)  # a constant column becomes 0
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        return ((values - self.mean) / self.deviation).astype(np.float32)

@@ -1,0 +1,354 @@
+import itertools
+import threading
+from collections import namedtuple
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.data import AUTOTUNE, INFINITE_CARDINALITY, UNKNOWN_CARDINALITY, Dataset
+
+
+def values(dataset):
+    """The elements as Python's own lists, tuples and numbers."""
+
+    def plain(element):
+        if isinstance(element, dict):
+            return {key: plain(part) for key, part in element.items()}
+        if isinstance(element, tuple):
+            return tuple(map(plain, element))
+        assert isinstance(element, np.ndarray)
+        return element.tolist()
+
+    return [plain(element) for element in dataset]
+
+
+def numbers(n=10):
+    return Dataset.from_tensor_slices(np.arange(n))
+
+
+def unindexed(n=10):
+    """The same elements, from a source that knows neither its rows nor its length."""
+    return Dataset.from_generator(lambda: iter(np.arange(n)))
+
+
+SOURCES = [numbers, unindexed]
+
+
+def test_it_is_where_tensorflow_has_it():
+    assert tf.data.Dataset is Dataset and tf.data.AUTOTUNE == AUTOTUNE == -1
+
+
+def test_slices_of_tuples_and_dicts():
+    x, y = np.arange(6.0).reshape(3, 2), np.array([7, 8, 9])
+    assert values(Dataset.from_tensor_slices((x, y)))[1] == ([2.0, 3.0], 8)
+    assert values(Dataset.from_tensor_slices({"a": x, "b": (y, y)}))[2] == {
+        "a": [4.0, 5.0],
+        "b": (9, 9),
+    }
+    (first, *_) = Dataset.from_tensor_slices((x, y))
+    assert first[0].dtype == np.float64 and first[1].shape == ()
+    assert values(Dataset.from_tensors((x, y))) == [(x.tolist(), y.tolist())]
+
+
+def test_named_tuples_stay_named():
+    pair = namedtuple("pair", "image label")
+    dataset = Dataset.from_tensor_slices(pair(np.zeros((4, 2)), np.arange(4))).batch(3)
+    (first, _) = dataset
+    assert first.image.shape == (3, 2) and first.label.tolist() == [0, 1, 2]
+
+
+def test_pythons_numbers_are_taken_as_tensorflow_takes_them():
+    def dtype(value):
+        return next(iter(Dataset.from_tensor_slices(value))).dtype
+
+    assert dtype([1, 2]) == np.int32 and dtype([1.5, 2.5]) == np.float32
+    assert dtype([2**40, 1]) == np.int64 and dtype([True]) == np.bool_
+    assert dtype(np.array([1, 2])) == np.int64 and dtype([np.float64(1)]) == np.float64
+
+
+@pytest.mark.parametrize("value", [[[1], [1, 2]], [None, 1], np.float32(1), (np.zeros(2), [1])])
+def test_what_has_no_slices(value):
+    with pytest.raises(ValueError):
+        Dataset.from_tensor_slices(value)
+
+
+def test_elements_cannot_change_the_source():
+    source = np.zeros((4, 2))
+    dataset = Dataset.from_tensor_slices(source)
+    for element in (next(iter(dataset)), next(iter(dataset.batch(2)))):
+        with pytest.raises(ValueError, match="read-only"):
+            element += 1
+    source += 1  # which stays the owner's to change
+    assert values(dataset.take(1)) == [[1.0, 1.0]]
+
+
+def test_range():
+    assert values(Dataset.range(2, 11, 3)) == [2, 5, 8]
+    assert next(iter(Dataset.range(3))).dtype == np.int64
+    assert len(Dataset.range(10**12).take(5)) == 5
+
+
+def test_from_generator():
+    def pairs(n=2):
+        for i in range(n):
+            yield [float(i)], i
+
+    assert values(Dataset.from_generator(pairs, args=(3,))) == [([i], i) for i in range(3)]
+    old = Dataset.from_generator(pairs, (tf.float64, np.int16), ((1,), ()))
+    assert [part.dtype for part in next(iter(old))] == [np.float64, np.int16]
+    signature = (tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int64))
+    new = Dataset.from_generator(pairs, output_signature=signature)
+    assert [part.dtype for part in next(iter(new))] == [np.float32, np.int64]
+    assert values(new) == values(new) == [([0.0], 0), ([1.0], 1)]
+    wrong = Dataset.from_generator(pairs, output_signature=(signature[1], signature[1]))
+    with pytest.raises(ValueError, match=r"an array \(1,\) where"):
+        list(wrong)
+    with pytest.raises(ValueError, match="differ in form"):
+        list(Dataset.from_generator(pairs, output_signature=signature[0]))
+    with pytest.raises(TypeError, match="needs a function"):
+        Dataset.from_generator(pairs())
+
+
+def test_map_gives_the_parts_of_a_tuple_and_makes_arrays_of_what_comes_back():
+    pairs = Dataset.from_tensor_slices((np.arange(3.0, dtype=np.float32), np.arange(3)))
+    assert values(pairs.map(lambda x, y: {"sum": x + y, "y": y}))[2] == {"sum": 4.0, "y": 2}
+    assert values(numbers(3).map(lambda x: (x, [x, x]), num_parallel_calls=AUTOTUNE))[1] == (
+        1,
+        [1, 1],
+    )
+    cast = pairs.map(lambda x, y: (tf.cast(x, tf.float64) / 2, tf.one_hot(y, 3)))
+    first = next(iter(cast))
+    assert all(type(part) is np.ndarray for part in first) and first[0].dtype == np.float64
+    assert values(cast)[1] == (0.5, [0.0, 1.0, 0.0])
+    with pytest.raises(ValueError, match="must return"):
+        list(numbers().map(lambda x: None))
+
+
+def test_map_waits_for_iteration():
+    calls = []
+    dataset = numbers(4).map(lambda x: calls.append(int(x)) or x)
+    assert calls == []
+    next(iter(dataset))
+    assert calls == [0]
+
+
+def test_filter_and_enumerate():
+    even = numbers(7).filter(lambda x: x % 2 == 0)
+    assert values(even) == [0, 2, 4, 6] and even.cardinality() == UNKNOWN_CARDINALITY
+    assert values(even.enumerate(5)) == [(5, 0), (6, 2), (7, 4), (8, 6)]
+    assert values(numbers(3).filter(lambda x: tf.less(x, 2))) == [0, 1]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_batch(source):
+    assert values(source(5).batch(2)) == [[0, 1], [2, 3], [4]]
+    assert values(source(5).batch(2, drop_remainder=True)) == [[0, 1], [2, 3]]
+    assert values(source(4).batch(2, drop_remainder=True).unbatch()) == [0, 1, 2, 3]
+    assert values(source(8).batch(2).batch(3)) == [[[0, 1], [2, 3], [4, 5]], [[6, 7]]]
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        source().batch(0)
+
+
+def test_unequal_elements_make_no_batch():
+    ragged = Dataset.range(3).map(lambda n: np.zeros(int(n)))
+    with pytest.raises(ValueError, match=r"shapes \(0,\), \(1,\) do not make a batch"):
+        list(ragged.batch(2))
+    forms = Dataset.from_tensors(1).concatenate(Dataset.from_tensors((1, 2)))
+    with pytest.raises(ValueError, match="differ in form"):
+        list(forms.batch(2))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_take_skip_shard(source):
+    assert values(source(6).take(2)) == [0, 1] and values(source(6).take(-1)) == list(range(6))
+    assert values(source(6).skip(4)) == [4, 5] and values(source(6).skip(-1)) == []
+    assert values(source(6).take(9).skip(9)) == []
+    assert values(source(7).shard(3, 1)) == [1, 4]
+    assert values(source(9).skip(1).shard(2, 0).take(2).batch(2)) == [[1, 3]]
+    with pytest.raises(ValueError, match="index 3"):
+        source().shard(3, 3)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_shuffle_of_all(source):
+    dataset = source(100).shuffle(100, seed=3)
+    first, second = values(dataset), values(dataset)
+    assert sorted(first) == sorted(second) == list(range(100))
+    assert first != second and first != sorted(first)
+    again = source(100).shuffle(200, seed=3)
+    assert [values(again), values(again)] == [first, second], "seed and iteration decide alone"
+    assert values(source(100).shuffle(100, seed=4)) != first
+    fixed = source(100).shuffle(100, seed=3, reshuffle_each_iteration=False)
+    assert values(fixed) == values(fixed) == first
+
+
+def test_both_kinds_of_source_are_shuffled_alike():
+    assert values(numbers(50).shuffle(50, seed=1)) == values(unindexed(50).shuffle(50, seed=1))
+
+
+def test_shuffle_with_a_small_buffer():
+    dataset = numbers(1000).shuffle(10, seed=3)
+    first = values(dataset)
+    assert sorted(first) == list(range(1000)) and first != values(dataset)
+    assert all(value < place + 10 for place, value in enumerate(first))
+    assert np.abs(np.array(first) - np.arange(1000)).mean() > 2
+    assert values(numbers(1000).shuffle(10, seed=3)) == first
+    with pytest.raises(ValueError, match="buffer_size is 0"):
+        numbers().shuffle(0)
+
+
+def test_shuffle_is_uniform():
+    """Each element comes to each place about equally often: chi-square over 2,000 orders."""
+    for buffer_size in (6, 5):
+        counts = np.zeros((6, 6))
+        for seed in range(2000):
+            order = values(numbers(6).shuffle(buffer_size, seed=seed))
+            counts[np.arange(6), order] += 1
+        if buffer_size == 6:
+            assert ((counts - 2000 / 6) ** 2 / (2000 / 6)).sum() < 60  # 25 degrees of freedom
+        else:
+            np.testing.assert_allclose(counts[0, :5], 400, atol=80)
+
+
+def test_shuffles_without_a_seed_take_that_of_the_run():
+    dataset = numbers(30).shuffle(30)
+    runs = [[int(x) for x in dataset.iterate(epoch, seed)] for epoch, seed in [(0, 1), (0, 2)]]
+    assert runs[0] != runs[1]
+    assert runs[0] == [int(x) for x in dataset.iterate(0, 1)]
+    seeded = numbers(30).shuffle(30, seed=1)
+    assert list(seeded.iterate(0, 1)) == list(seeded.iterate(0, 2))
+    assert values(Dataset.zip(dataset, numbers(30).shuffle(30)))[0] != (0, 0)
+
+
+def test_repeat():
+    dataset = numbers(4).shuffle(4, seed=0).repeat(3)
+    assert len(dataset) == 12
+    rounds = np.array(values(dataset)).reshape(3, 4)
+    assert (np.sort(rounds) == np.arange(4)).all() and (rounds[0] != rounds[1]).any()
+    assert values(numbers(2).repeat(0)) == []
+    forever = numbers(2).repeat()
+    assert forever.cardinality() == INFINITE_CARDINALITY
+    assert values(forever.take(5)) == [0, 1, 0, 1, 0]
+    assert len(forever.take(5)) == 5
+    assert values(unindexed(0).repeat()) == [], "nothing without end is nothing"
+
+
+def test_repeat_before_and_after_batch():
+    assert values(numbers(3).repeat(2).batch(2)) == [[0, 1], [2, 0], [1, 2]]
+    assert values(numbers(3).batch(2).repeat(2)) == [[0, 1], [2], [0, 1], [2]]
+
+
+def test_zip_and_concatenate():
+    zipped = Dataset.zip((numbers(3), {"a": Dataset.range(10, 15)}))
+    assert values(zipped) == [(i, {"a": 10 + i}) for i in range(3)] and len(zipped) == 3
+    assert values(Dataset.zip(numbers(2), numbers(4).repeat())) == [(0, 0), (1, 1)]
+    pairs = Dataset.from_tensor_slices((np.arange(2), np.arange(2)))
+    assert values(Dataset.zip(pairs, numbers(2)))[1] == ((1, 1), 1)
+    assert values(numbers(2).concatenate(Dataset.range(5, 7))) == [0, 1, 5, 6]
+    with pytest.raises(TypeError, match="zip takes datasets"):
+        Dataset.zip(numbers(), [1, 2])
+
+
+def test_cache_keeps_the_first_whole_iteration():
+    calls = []
+    dataset = numbers(3).map(lambda x: calls.append(0) or x).shuffle(3, seed=1).cache()
+    next(iter(dataset))  # broken off: not kept
+    first = values(dataset)
+    made = len(calls)
+    assert values(dataset) == first and len(calls) == made
+
+
+def test_prefetch_runs_in_a_thread_and_changes_nothing():
+    names = set()
+
+    def note(x):
+        names.add(threading.current_thread().name)
+        return x
+
+    assert values(numbers().map(note).prefetch(AUTOTUNE)) == list(range(10))
+    assert names == {"distgrad-prefetch"}
+    endless = iter(numbers().repeat().prefetch(2))
+    next(endless)
+    endless.close()
+    assert not [t for t in threading.enumerate() if t.name == "distgrad-prefetch"]
+    broken = numbers().map(lambda x: 1 // int(x - 3)).prefetch(1)
+    with pytest.raises(ZeroDivisionError):
+        list(broken)
+
+
+def test_interleave_and_flat_map():
+    """The example of TensorFlow's documentation."""
+    dataset = Dataset.range(1, 6).interleave(
+        lambda x: Dataset.from_tensors(x).repeat(6), cycle_length=2, block_length=4
+    )
+    rows = [[1] * 4, [2] * 4, [1] * 2, [2] * 2, [3] * 4, [4] * 4, [3] * 2, [4] * 2, [5] * 4]
+    assert values(dataset) == [*itertools.chain(*rows), 5, 5]
+    flat = Dataset.range(3).flat_map(lambda x: Dataset.range(int(x)))
+    assert values(flat) == [0, 0, 1]
+
+
+CARDINALITIES = [
+    (numbers(10), 10),
+    (numbers(10).batch(3), 4),
+    (numbers(10).batch(3, drop_remainder=True), 3),
+    (numbers(10).map(np.negative).enumerate().prefetch(1).cache().shuffle(2), 10),
+    (numbers(10).repeat(3).skip(5), 25),
+    (numbers(10).repeat(), INFINITE_CARDINALITY),
+    (numbers(10).repeat().batch(2).skip(3), INFINITE_CARDINALITY),
+    (numbers(0).repeat(), 0),
+    (numbers(10).shard(3, 1), 3),
+    (numbers(10).concatenate(numbers(5)), 15),
+    (numbers(10).concatenate(numbers(5).repeat()), INFINITE_CARDINALITY),
+    (numbers(10).filter(bool), UNKNOWN_CARDINALITY),
+    (unindexed().batch(2), UNKNOWN_CARDINALITY),
+    (unindexed().repeat(3), UNKNOWN_CARDINALITY),
+    (numbers(10).batch(2).unbatch(), UNKNOWN_CARDINALITY),
+]
+
+
+@pytest.mark.parametrize(("dataset", "size"), CARDINALITIES)
+def test_cardinality(dataset, size):
+    assert dataset.cardinality() == size and bool(dataset)
+    if size >= 0:
+        assert len(dataset) == size == len(list(dataset))
+    else:
+        with pytest.raises(TypeError, match="infinite" if size == -1 else "unknown length"):
+            len(dataset)
+
+
+def test_as_numpy_iterator():
+    assert list(numbers(2).as_numpy_iterator()) == [0, 1]
+    assert isinstance(next(numbers(2).as_numpy_iterator()), np.int64)
+    assert next(numbers(4).batch(2).as_numpy_iterator()).tolist() == [0, 1]
+
+
+def test_a_chain_as_in_a_tutorial():
+    x = np.arange(40, dtype=np.uint8).reshape(20, 2)
+    y = np.arange(20)
+    dataset = (
+        tf.data.Dataset.from_tensor_slices((x, y))
+        .shuffle(20, seed=0)
+        .map(lambda x, y: (tf.cast(x, tf.float32) / 255.0, y), num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(8)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    assert len(dataset) == 3
+    for _ in range(2):
+        batches = list(dataset)
+        assert [len(labels) for _, labels in batches] == [8, 8, 4]
+        labels = np.concatenate([labels for _, labels in batches])
+        images = np.concatenate([images for images, _ in batches])
+        assert images.dtype == np.float32 and sorted(labels) == list(range(20))
+        np.testing.assert_allclose(images, x[labels] / np.float32(255), rtol=1e-6)
+
+
+def test_apply():
+    assert values(numbers(3).apply(lambda dataset: dataset.skip(1))) == [1, 2]
+
+
+def test_a_shape_may_be_unknown():
+    spec = SimpleNamespace(dtype=np.float32, shape=None)
+    dataset = Dataset.from_generator(lambda: [np.zeros(2), np.zeros((3, 3))], output_signature=spec)
+    assert [element.shape for element in dataset] == [(2,), (3, 3)]
