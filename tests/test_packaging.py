@@ -21,13 +21,22 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SCRIPTS = sorted((ROOT / "launch").glob("*.sh"))
 
 
-def test_the_digits_travel_with_the_package():
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("digits", ("Alpaydin", "Kaynak", "CC BY 4.0", "10.24432/C50P49")),
+        ("breast_cancer", ("Wolberg", "Street", "CC BY 4.0", "10.24432/C5DW2B")),
+        ("el_nino", ("National Oceanic and Atmospheric Administration", "public domain")),
+    ],
+)
+def test_data_travels_with_the_package_and_its_attribution(name, parts):
     data = importlib.resources.files("distgrad.data")
-    attribution = (data / "DIGITS.md").read_text()
-    found = hashlib.sha256((data / "digits.csv.gz").read_bytes()).hexdigest()
+    attribution = (data / f"{name.upper()}.md").read_text()
+    found = hashlib.sha256((data / f"{name}.csv.gz").read_bytes()).hexdigest()
     assert found in attribution
-    for part in ("Alpaydin", "Kaynak", "CC BY 4.0", "10.24432/C50P49"):
+    for part in parts:
         assert part in attribution
+    assert PROJECT["license-files"] == ["LICENSE", "distgrad/data/*.md"]
     assert (importlib.resources.files("distgrad") / "py.typed").is_file()
 
 

@@ -36,7 +36,9 @@ def home(tmp_path_factory):
 def test_python_example(number, home, tmp_path):
     script = tmp_path / "example.py"
     script.write_text(blocks("python")[number])
-    result = process.run([sys.executable, script], timeout=60, cwd=tmp_path, env={"HOME": str(home)})
+    result = process.run(
+        [sys.executable, script], timeout=60, cwd=tmp_path, env={"HOME": str(home)}
+    )
     assert result.returncode == 0, result.stderr
     if "GradientTape" in script.read_text():
         assert result.stdout == "tf.Tensor(4.0, shape=(), dtype=float32)\n"

@@ -54,7 +54,10 @@ def kill_at(dg, run, step: int, *options: object, rank: int | None = None, **how
         result = command.wait(dg.limit)
     assert result.returncode != 0, f"step {step}: too late\n{result.stdout}"
     assert not result.orphans
-    assert run.status["state"] == "running" and run.steps_logged < STEPS
+    assert run.steps_logged < STEPS
+    # The dead write nothing; a rank 0 that outlives a peer may still say that it has lost it.
+    status = run.status
+    assert status["state"] == "running" or (rank == 1 and status["exit_code"] == 6), status
 
 
 def check(run, undisturbed) -> None:

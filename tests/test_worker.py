@@ -1,0 +1,66 @@
+"""What the worker says when a run is resumed with another job. (Whole runs are in tests/e2e.)"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distgrad.config import load
+from distgrad.job import Job
+from distgrad.worker import _decides_bits, _differences
+
+DIGITS = Path(__file__).parents[1] / "configs" / "digits.yaml"
+
+
+def job(*changes: str) -> Job:
+    return Job.from_config(load(DIGITS, changes))
+
+
+def differences(*changes: str) -> str:
+    committed = json.loads(json.dumps(_decides_bits(job())))
+    return _differences(job(*changes), committed)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("seed=3", "seed was 0 and is 3"),
+        ("data.test_fraction=0.5", "data.test_fraction was 0.2 and is 0.5"),
+        ("loss=mse", 'loss was "sparse_categorical_crossentropy" and is "mse"'),
+        ("metrics=[]", 'metrics was ["accuracy"] and is []'),
+        ("optimizer.beta_1=0.5", "optimizer.beta_1 was 0.9 and is 0.5"),
+        ("optimizer={type: SGD}", 'optimizer.type was "Adam" and is "SGD"'),
+        ("train.global_batch_size=5", "train.global_batch_size was 64 and is 5"),
+        ("train.shuffle=false", "train.shuffle was true and is false"),
+        ("parallel.virtual_shards=4", "parallel.virtual_shards was 8 and is 4"),
+        ("parallel.virtual_shards=null", "parallel.virtual_shards was 8 and is null"),
+        ("parallel.threads_per_worker=2", "parallel.threads_per_worker was 1 and is 2"),
+        ("model.layers=[{type: Flatten}]", "model.layers was [{"),
+    ],
+)
+def test_what_decides_the_weights_is_compared_and_named(change: str, said: str) -> None:
+    assert job(change).config_hash != job().config_hash
+    assert said in differences(change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["name=x", "train.epochs=99", "parallel.workers=2", "checkpoint.every_steps=1"],
+)
+def test_what_does_not_decide_them_is_not(change: str) -> None:
+    assert job(change).config_hash == job().config_hash
+    assert _decides_bits(job(change)) == _decides_bits(job())
+
+
+def test_many_differences_still_fit_on_a_screen() -> None:
+    layers = [{"type": "Dense", "units": number + 1} for number in range(50)]
+    said = differences(
+        f"model.layers={json.dumps(layers)}",
+        "optimizer={type: SGD, momentum: 0.5}",
+        "seed=1",
+        "train.global_batch_size=7",
+        "data.test_fraction=0.5",
+    )
+    assert said.endswith("more") and len(said) < 1000
