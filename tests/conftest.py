@@ -34,6 +34,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     os.close(config.stash[_terminal_fd])
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many primitives, and how many cases of them, the generic tests went through."""
+    files = ("ops/test_registry.py", "ops/test_references.py")
+    passed = [r.nodeid for r in terminalreporter.getreports("passed")]
+    cases = [n for n in passed if n.split("::")[0].endswith(files) and "[" in n]
+    names = {n.partition("[")[2].rstrip("]").split("-")[0] for n in cases}
+    if cases:
+        terminalreporter.write_line(f"primitives: {len(names)} checked in {len(cases)} cases")
+
+
 @contextmanager
 def _time_limit(item: pytest.Item) -> Iterator[None]:
     """Fail the test after its limit; end the process, printing its stacks, if C code hangs."""
