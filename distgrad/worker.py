@@ -256,6 +256,8 @@ class _Run:
         return 0
 
     def _evaluate(self) -> dict[str, float]:
+        # After the last commit, which keeps the weights that training goes on from.
+        self.model.optimizer.finalize_variable_values(self.step.variables)  # type: ignore[union-attr]
         loader = self._loader(self.splits.test, shuffle=False)
         loss, sums = evaluate(
             self.model.compute,

@@ -1,60 +1,71 @@
-"""Every primitive against an independent function of NumPy, SciPy or plain Python.
-
-The tables lie in ``references``; a primitive that is in none of them fails.
-"""
+"""Every primitive's value against a function that shares no code with its kernel."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-import distgrad  # noqa: F401
-from distgrad.core.primitive import registry
+from distgrad.testing.primitives import built_in, samples_of
 
-# The updates of optimizers are compared with Keras, step by step, in tests/keras.
-BUILT_IN = {n: p for n, p in registry.items() if p.__module__ != "distgrad.ops.optim"}
+FOLDER = Path(__file__).parent / "references"
 
 
-def tables() -> dict:
-    merged: dict = {}
-    for path in sorted((Path(__file__).parent / "references").glob("*.py")):
-        spec = importlib.util.spec_from_file_location(f"references_{path.stem}", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        twice = merged.keys() & module.REFERENCES.keys()
-        assert not twice, f"two references for {sorted(twice)}"
-        merged.update(module.REFERENCES)
-    return merged
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"references_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-REFERENCES = tables()
-
-
-def outputs(value) -> list:
-    return list(value) if isinstance(value, (tuple, list)) else [value]
-
-
-def test_every_primitive_has_a_reference_and_every_reference_a_primitive():
-    assert sorted(BUILT_IN.keys() - REFERENCES.keys()) == []
-    assert sorted(REFERENCES.keys() - BUILT_IN.keys()) == []
-
-
+TABLES = {path.stem: load(path) for path in sorted(FOLDER.glob("*.py"))}
+REFERENCES = {name: fn for table in TABLES.values() for name, fn in table.REFERENCES.items()}
+PROPERTIES = {
+    name: fn for t in TABLES.values() for name, fn in getattr(t, "PROPERTIES", {}).items()
+}
+PRIMITIVES = built_in()
 CASES = [
     pytest.param(name, s, id=f"{name}-{i}")
-    for name in sorted(BUILT_IN.keys() & REFERENCES.keys())
-    for i, s in enumerate(BUILT_IN[name].make_samples(np.random.default_rng(0)))
+    for name, p in PRIMITIVES.items()
+    for i, s in enumerate(samples_of(p))
 ]
 
 
+def test_no_primitive_is_left_out():
+    """A primitive without a reference fails, and so does a reference without its primitive."""
+    known = set(REFERENCES) | set(PROPERTIES)
+    assert not set(PRIMITIVES) - known, f"without a reference: {set(PRIMITIVES) - known}"
+    assert not known - set(PRIMITIVES), f"of no primitive: {known - set(PRIMITIVES)}"
+
+
+def test_no_primitive_has_two_references():
+    """Each name stands in one table, so that none hides another."""
+    names = [n for t in TABLES.values() for n in [*t.REFERENCES, *getattr(t, "PROPERTIES", ())]]
+    assert len(names) == len(set(names))
+
+
 @pytest.mark.parametrize("name, s", CASES)
-def test_forward_value(name, s):
-    p = BUILT_IN[name]
-    found = outputs(p(*s.args, **s.params))
-    expected = outputs(REFERENCES[name](*s.args, **{**p.defaults, **s.params}))
-    assert len(found) == len(expected)
-    for f, e in zip(found, expected, strict=True):
-        np.testing.assert_allclose(f.numpy(), e, rtol=1e-9, atol=1e-12)
-        assert tuple(f.shape) == np.shape(e)
+def test_value_equals_the_reference(name, s):
+    """The kernel's value on a sample, in float64, to a few of its last digits."""
+    p = PRIMITIVES[name]
+    value = p.kernel(np, *s.args, **{**p.defaults, **s.params})
+    if name in PROPERTIES:
+        PROPERTIES[name](value, *s.args, **s.params)
+        return
+    expected = REFERENCES[name](*s.args, **s.params)
+    if not p.multiple:
+        value, expected = (value,), (expected,)
+    for v, e in zip(value, expected, strict=True):
+        assert np.shape(v) == np.shape(e)
+        assert np.asarray(v).dtype.kind == np.asarray(e).dtype.kind
+        np.testing.assert_allclose(v, e, rtol=1e-10, atol=1e-12)
+
+
+def test_a_wrong_reference_is_found(monkeypatch):
+    """The comparison above can fail."""
+    monkeypatch.setitem(REFERENCES, "tanh", np.sinh)
+    with pytest.raises(AssertionError):
+        test_value_equals_the_reference("tanh", samples_of(PRIMITIVES["tanh"])[0])

@@ -1,0 +1,527 @@
+"""A stand-in for a second array library: NumPy underneath, and as strict as CuPy on top.
+
+Its arrays refuse to become NumPy arrays by themselves, do not mix with them, and have the methods
+that CuPy documents; its namespace has the functions that CuPy documents. What runs on it runs on a
+GPU as far as the Python code is concerned: ``with standin.registered(): ...``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from distgrad.backend.base import Backend
+from distgrad.backend.numpy import backend as numpy_backend
+from distgrad.core import dispatch
+
+# Functions that CuPy 13 and later document under the names and with the meaning of NumPy's.
+CUPY = frozenset(
+    [
+        "abs",
+        "absolute",
+        "add",
+        "all",
+        "angle",
+        "any",
+        "arange",
+        "arccos",
+        "arccosh",
+        "arcsin",
+        "arcsinh",
+        "arctan",
+        "arctan2",
+        "arctanh",
+        "argmax",
+        "argmin",
+        "argsort",
+        "argwhere",
+        "array",
+        "asarray",
+        "ascontiguousarray",
+        "bitwise_and",
+        "bitwise_not",
+        "bitwise_or",
+        "bitwise_xor",
+        "broadcast_arrays",
+        "broadcast_to",
+        "cbrt",
+        "ceil",
+        "clip",
+        "concatenate",
+        "conj",
+        "copysign",
+        "cos",
+        "cosh",
+        "count_nonzero",
+        "cross",
+        "cumprod",
+        "cumsum",
+        "diag",
+        "diagonal",
+        "divide",
+        "dot",
+        "einsum",
+        "empty",
+        "empty_like",
+        "equal",
+        "exp",
+        "exp2",
+        "expand_dims",
+        "expm1",
+        "eye",
+        "flip",
+        "floor",
+        "floor_divide",
+        "fmod",
+        "full",
+        "full_like",
+        "greater",
+        "greater_equal",
+        "hypot",
+        "imag",
+        "invert",
+        "isfinite",
+        "isinf",
+        "isnan",
+        "isposinf",
+        "isneginf",
+        "kron",
+        "left_shift",
+        "less",
+        "less_equal",
+        "linspace",
+        "log",
+        "log10",
+        "log1p",
+        "log2",
+        "logaddexp",
+        "logical_and",
+        "logical_not",
+        "logical_or",
+        "logical_xor",
+        "matmul",
+        "max",
+        "maximum",
+        "mean",
+        "meshgrid",
+        "min",
+        "minimum",
+        "moveaxis",
+        "multiply",
+        "nan_to_num",
+        "negative",
+        "nextafter",
+        "nonzero",
+        "not_equal",
+        "ones",
+        "ones_like",
+        "outer",
+        "pad",
+        "power",
+        "prod",
+        "put_along_axis",
+        "real",
+        "reciprocal",
+        "remainder",
+        "repeat",
+        "reshape",
+        "result_type",
+        "right_shift",
+        "rint",
+        "roll",
+        "round",
+        "searchsorted",
+        "sign",
+        "signbit",
+        "sin",
+        "sinh",
+        "sort",
+        "split",
+        "sqrt",
+        "square",
+        "squeeze",
+        "stack",
+        "std",
+        "subtract",
+        "sum",
+        "swapaxes",
+        "take",
+        "take_along_axis",
+        "tan",
+        "tanh",
+        "tensordot",
+        "tile",
+        "trace",
+        "transpose",
+        "tri",
+        "tril",
+        "triu",
+        "trunc",
+        "unique",
+        "var",
+        "where",
+        "zeros",
+        "zeros_like",
+        "lib.stride_tricks.as_strided",
+        "linalg.cholesky",
+        "linalg.det",
+        "linalg.eigh",
+        "linalg.eigvalsh",
+        "linalg.inv",
+        "linalg.norm",
+        "linalg.pinv",
+        "linalg.qr",
+        "linalg.slogdet",
+        "linalg.solve",
+        "linalg.svd",
+        "fft.fft",
+        "fft.fft2",
+        "fft.fftn",
+        "fft.ifft",
+        "fft.ifft2",
+        "fft.ifftn",
+        "fft.irfft",
+        "fft.irfft2",
+        "fft.irfftn",
+        "fft.rfft",
+        "fft.rfft2",
+        "fft.rfftn",
+    ]
+)
+# Of a ufunc, what CuPy has of ``at`` (cupy.ufunc.at).
+UFUNC_AT = frozenset(["add", "subtract", "maximum", "minimum"])
+# Names borrowed from NumPy itself.
+CONSTANTS = frozenset(
+    [
+        "bool_",
+        "complex64",
+        "complex128",
+        "dtype",
+        "e",
+        "finfo",
+        "float16",
+        "float32",
+        "float64",
+        "iinfo",
+        "inf",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "nan",
+        "ndindex",
+        "newaxis",
+        "pi",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+    ]
+)
+# Functions of cupyx.scipy.special.
+CUPY_SPECIAL = frozenset(
+    [
+        "digamma",
+        "entr",
+        "erf",
+        "erfc",
+        "erfcinv",
+        "erfcx",
+        "erfinv",
+        "expit",
+        "gamma",
+        "gammainc",
+        "gammaincc",
+        "gammaln",
+        "i0",
+        "i0e",
+        "i1",
+        "i1e",
+        "j0",
+        "j1",
+        "log_ndtr",
+        "log_softmax",
+        "logit",
+        "logsumexp",
+        "ndtr",
+        "ndtri",
+        "polygamma",
+        "psi",
+        "rel_entr",
+        "sinc",
+        "softmax",
+        "xlog1py",
+        "xlogy",
+        "zeta",
+    ]
+)
+# Keywords that NumPy has and CuPy's functions do not take.
+REFUSED = frozenset(["initial", "where", "casting", "subok", "signature"])
+_METHODS = frozenset(
+    [
+        "all",
+        "any",
+        "argmax",
+        "argmin",
+        "argsort",
+        "astype",
+        "clip",
+        "copy",
+        "cumprod",
+        "cumsum",
+        "diagonal",
+        "dot",
+        "fill",
+        "max",
+        "mean",
+        "min",
+        "nonzero",
+        "prod",
+        "ravel",
+        "repeat",
+        "reshape",
+        "round",
+        "sort",
+        "squeeze",
+        "std",
+        "sum",
+        "swapaxes",
+        "take",
+        "trace",
+        "transpose",
+        "var",
+        "view",
+    ]
+)
+_OPERATORS = [
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "matmul",
+    "and",
+    "or",
+    "xor",
+    "lshift",
+    "rshift",
+]
+
+
+class Array:
+    """An array of the stand-in: a NumPy array that only its own library reaches."""
+
+    __array_ufunc__ = None  # a NumPy scalar beside it asks the reflected operator
+
+    def __init__(self, data: np.ndarray) -> None:
+        self._data = data
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise TypeError("NumPy was called on an array of another library; use its own namespace")
+
+    __array_function__ = __array__
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _METHODS:
+            return _Function(getattr(self._data, name), name)
+        raise AttributeError(f"arrays of the stand-in have no {name!r}")
+
+    shape = property(lambda self: self._data.shape)
+    dtype = property(lambda self: self._data.dtype)
+    ndim = property(lambda self: self._data.ndim)
+    size = property(lambda self: self._data.size)
+    strides = property(lambda self: self._data.strides)
+    itemsize = property(lambda self: self._data.itemsize)
+    nbytes = property(lambda self: self._data.nbytes)
+    T = property(lambda self: _wrap(self._data.T))
+    real = property(
+        lambda self: _wrap(self._data.real),
+        lambda self, value: setattr(self._data, "real", _plain(value)),
+    )
+    imag = property(
+        lambda self: _wrap(self._data.imag),
+        lambda self, value: setattr(self._data, "imag", _plain(value)),
+    )
+
+    def get(self) -> np.ndarray:
+        """The values on the host."""
+        return self._data.copy()
+
+    def item(self, *args: Any) -> Any:
+        return self._data.item(*args)
+
+    def __getitem__(self, key: Any) -> Any:
+        return _wrap(self._data[_plain(key)])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._data[_plain(key)] = _plain(value)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def __float__(self) -> float:
+        return float(self._data)
+
+    def __int__(self) -> int:
+        return int(self._data)
+
+    def __index__(self) -> int:
+        return self._data.__index__()
+
+    def __repr__(self) -> str:
+        return f"standin.Array({self._data!r})"
+
+    __hash__ = None
+
+
+def _define(name: str, in_place: bool) -> None:
+    def operator(self: Array, *others: Any) -> Any:
+        result = getattr(self._data, name)(*map(_plain, others))
+        return self if in_place else _wrap(result)
+
+    setattr(Array, name, operator)
+
+
+for _name in _OPERATORS:
+    for _prefix in ("", "r", "i"):
+        _define(f"__{_prefix}{_name}__", in_place=_prefix == "i")
+for _name in ("neg", "pos", "abs", "invert", "eq", "ne", "lt", "le", "gt", "ge"):
+    _define(f"__{_name}__", in_place=False)
+
+
+def _plain(value: Any) -> Any:
+    """What NumPy is given for an argument; its own arrays are refused, as CuPy refuses them."""
+    if isinstance(value, Array):
+        return value._data
+    if isinstance(value, np.ndarray):
+        raise TypeError("an array of NumPy beside one of another library")
+    if isinstance(value, (tuple, list)):
+        return type(value)(_plain(v) for v in value)
+    return value
+
+
+def _wrap(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_wrap(v) for v in value)
+    if isinstance(value, list):
+        return [_wrap(v) for v in value]
+    # CuPy has no scalars: a full reduction is an array of rank 0.
+    return Array(np.asarray(value)) if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+class _Function:
+    """A function that takes and gives arrays of the stand-in."""
+
+    def __init__(self, fn: Any, name: str) -> None:
+        self.fn, self.name = fn, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        for word in REFUSED & set(kwargs):
+            raise TypeError(f"CuPy's {self.name} takes no {word!r}")
+        out = kwargs.get("out")
+        plain = {key: _plain(value) for key, value in kwargs.items()}
+        result = self.fn(*map(_plain, args), **plain)
+        return _wrap(result) if out is None else out
+
+    def at(self, array: Any, indices: Any, *values: Any) -> None:
+        if self.name not in UFUNC_AT:
+            raise AttributeError(f"CuPy has no {self.name}.at")
+        self.fn.at(_plain(array), _plain(indices), *map(_plain, values))
+
+
+class Namespace:
+    """The functions of an array library, by the names that CuPy documents; notes those used."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        self._made: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._made:
+            return self._made[name]
+        path = self._prefix + name
+        if path in CONSTANTS:
+            return getattr(np, name)
+        if path == "asarray":
+            made: Any = asarray
+        elif path in CUPY:
+            target: Any = np
+            for part in path.split("."):
+                target = getattr(target, part)
+            made = _Function(target, path)
+        elif any(known.startswith(path + ".") for known in CUPY):
+            made = Namespace(path + ".")
+        else:
+            raise AttributeError(f"{path} is not among the functions that CuPy documents")
+        self._made[name] = made
+        return made
+
+
+class _Special:
+    def __getattr__(self, name: str) -> Any:
+        if name not in CUPY_SPECIAL:
+            raise AttributeError(f"{name} is not among the functions of cupyx.scipy.special")
+        return _Function(getattr(numpy_backend.special, name), name)
+
+
+def asarray(value: Any, dtype: Any = None) -> Array:
+    """``value`` (also an array of NumPy) as an array of the stand-in."""
+    return Array(np.array(value._data if isinstance(value, Array) else value, dtype=dtype))
+
+
+class StandIn(Backend):
+    name = "standin"
+    xp = Namespace()
+    array_type = Array
+    special = _Special()
+
+    def asarray(self, value: Any, dtype: Any = None) -> Array:
+        return asarray(value, dtype)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return array.get()
+
+    def random_uniform(self, key: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        return _wrap(numpy_backend.random_uniform(_plain(key), shape, dtype))
+
+    def random_normal(self, key: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        return _wrap(numpy_backend.random_normal(_plain(key), shape, dtype))
+
+    def random_integers(self, key: Any, low: int, high: int, shape: tuple, dtype: Any) -> Any:
+        return _wrap(numpy_backend.random_integers(_plain(key), low, high, shape, dtype))
+
+    def random_permutation(self, key: Any, n: int) -> Any:
+        return _wrap(numpy_backend.random_permutation(_plain(key), n))
+
+    def solve_triangular(self, matrix: Any, rhs: Any, *, lower: bool, transpose: bool) -> Any:
+        solved = numpy_backend.solve_triangular(
+            _plain(matrix), _plain(rhs), lower=lower, transpose=transpose
+        )
+        return _wrap(solved)
+
+
+backend = StandIn()
+
+
+@contextmanager
+def registered() -> Iterator[StandIn]:
+    """Context in which arrays of the stand-in are known beside NumPy's."""
+    saved = dispatch.arrays, dispatch.only_namespace
+    dispatch.backends[Array] = backend
+    dispatch.arrays, dispatch.only_namespace = frozenset(dispatch.backends), None
+    try:
+        yield backend
+    finally:
+        del dispatch.backends[Array]
+        dispatch.arrays, dispatch.only_namespace = saved
