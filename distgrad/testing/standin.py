@@ -382,7 +382,7 @@ class Array:
     def __repr__(self) -> str:
         return f"standin.Array({self._data!r})"
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _define(name: str, in_place: bool) -> None:
