@@ -29,16 +29,14 @@ class ForwardAccumulator:
     """
 
     def __init__(self, primals: Any, tangents: Any) -> None:
-        tree.assert_same_structure(primals, tangents, check_types=False)
         self._primals = tree.flatten(primals)
+        directions = tree.flatten_up_to(primals, tangents)
         if len({id(p) for p in self._primals}) != len(self._primals):
             raise ValueError("a primal is given twice; give it one tangent, the sum of both")
         self._tape = GradientTape(persistent=True, watch_accessed_variables=False)
         self._tape._forget()
         self._tape.watch(self._primals)
-        self._tangents = [
-            _tangent(p, t) for p, t in zip(self._primals, tree.flatten(tangents), strict=True)
-        ]
+        self._tangents = [_tangent(p, t) for p, t in zip(self._primals, directions, strict=True)]
         self._entered = False
 
     def __enter__(self) -> ForwardAccumulator:

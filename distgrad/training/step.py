@@ -23,6 +23,7 @@ from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.ops import random
 from distgrad.training.arena import Arena, by_dtype
+from distgrad.training.state import StateMean, shard
 
 # Sums of one shard: the scalar loss to differentiate, and the additive statistics of its metrics.
 Compute = Callable[[tuple, bool], "tuple[Tensor, np.ndarray]"]
@@ -99,8 +100,9 @@ class TrainStep:
 
     ``compute(arrays, training)`` gives the loss of one shard and the sums of its metrics, a
     float64 vector of ``sums_size``. A mean loss weighs a shard by its share of the batch, a sum
-    loss (``mean_loss=False``) by 1. Raises DivergedError at a loss that is not finite where
-    ``stop_on_nan``; no variable has been changed by that step then.
+    loss (``mean_loss=False``) by 1. ``state`` are the variables that layers may assign themselves.
+    Raises DivergedError at a loss that is not finite where ``stop_on_nan``; no variable has been
+    changed by that step then.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class TrainStep:
         virtual_shards: int,
         seed: int,
         *,
+        state: Sequence[Variable] = (),
         mean_loss: bool = True,
         stop_on_nan: bool = True,
     ) -> None:
@@ -129,9 +132,12 @@ class TrainStep:
             _Group(positions, self.variables, optimizer) for positions in by_dtype(self.variables)
         ]
         self._trees = [TreeSum(virtual_shards, g.arena.size, g.arena.dtype) for g in self.groups]
-        # Loss, stop request, metric sums, and per variable the number of shards with a gradient.
+        self._state = StateMean(state, virtual_shards)
+        # Loss, stop request, metric sums, per variable the number of shards with a gradient, and
+        # per state variable the number of shards that wrote it.
         self._sums_end = 2 + sums_size
-        self._stats = np.zeros(self._sums_end + len(self.variables))
+        self._flags_end = self._sums_end + len(self.variables)
+        self._stats = np.zeros(self._flags_end + len(self._state.variables))
         self._stats_tree = TreeSum(virtual_shards, self._stats.size, np.float64)
 
     def __call__(self, step: int, batch: Batch) -> StepResult:
@@ -139,6 +145,7 @@ class TrainStep:
         self._stats_tree.start(batch.present)
         for tree in self._trees:
             tree.start(batch.present)
+        self._state.start()
         for index, arrays in batch.shards:
             self._run_shard(step, batch, index, arrays)
         self.communicator.reduce_tree(self._stats_tree, self._stats)
@@ -150,12 +157,18 @@ class TrainStep:
             )
         for bucket, (group, tree) in enumerate(zip(self.groups, self._trees, strict=True)):
             self.communicator.reduce_tree(tree, group.gradient, bucket=bucket)
+        self._state.reduce(self._stats[self._flags_end :] > 0, self.communicator, batch)
         self._update()
         return StepResult(loss, self._stats[2 : self._sums_end].copy(), bool(self._stats[1] > 0))
 
     def _run_shard(self, step: int, batch: Batch, index: int, arrays: tuple) -> None:
-        share = len(arrays[0]) / batch.size if self.mean_loss else 1.0
-        with random.stream(self.seed, step, index), GradientTape() as tape:
+        part = len(arrays[0]) / batch.size
+        share = part if self.mean_loss else 1.0
+        with (
+            random.stream(self.seed, step, index),
+            shard(part, self._state.variables) as run,
+            GradientTape() as tape,
+        ):
             loss, sums = self.compute(arrays, True)
         weight = None if share == 1.0 else np.asarray(share, loss._data.dtype)
         gradients = tape.gradient(loss, self.variables, output_gradients=weight)
@@ -167,11 +180,12 @@ class TrainStep:
         stats[0] = share * float(loss)
         stats[1] = self.stop_requested
         stats[2 : self._sums_end] = sums
-        stats[self._sums_end :] = [gradient is not None for gradient in gradients]
+        stats[self._sums_end : self._flags_end] = [g is not None for g in gradients]
+        stats[self._flags_end :] = self._state.propose(index, part, run.written)
         self._stats_tree.push(index, stats)
 
     def _update(self) -> None:
-        present = (self._stats[self._sums_end :] > 0).tolist()
+        present = (self._stats[self._sums_end : self._flags_end] > 0).tolist()
         iterations = self.optimizer.iterations
         iterations._store(iterations._buffer + 1)
         count = int(iterations._buffer)
@@ -208,8 +222,10 @@ def evaluate(
     for batch in batches:
         tree.start(batch.present)
         for index, arrays in batch.shards:
-            loss, sums = compute(arrays, False)
-            share = len(arrays[0]) / batch.size if mean_loss else 1.0
+            part = len(arrays[0]) / batch.size
+            share = part if mean_loss else 1.0
+            with shard(part):
+                loss, sums = compute(arrays, False)
             row = tree.buffer()
             row[0], row[1:] = share * float(loss), sums
             tree.push(index, row)

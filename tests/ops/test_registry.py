@@ -9,17 +9,12 @@ import pytest
 
 import distgrad as tf
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.primitive import Primitive, bind, primitive, registry, sample
+from distgrad.core.primitive import bind, primitive, registry, sample
 from distgrad.core.tensor import Tensor
 from distgrad.testing.gradients import check_gradients
+from distgrad.testing.primitives import built_in, samples_of
 
-BUILT_IN = dict(registry)
-
-
-def samples_of(p: Primitive):
-    return list(p.make_samples(np.random.default_rng(0))) if p.make_samples else []
-
-
+BUILT_IN = built_in()
 CASES = [
     pytest.param(p, s, id=f"{name}-{i}")
     for name, p in sorted(BUILT_IN.items())
@@ -119,6 +114,25 @@ def test_gradient_keeps_float32(p, s):
     targets = [o for o in outputs(value) if o.dtype.is_floating]
     for g in tape.gradient(targets, sources, unconnected_gradients="zero"):
         assert g.dtype == tf.float32
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0, 3)], ids=str)
+@pytest.mark.parametrize("p, s", [c for c in CASES if c.values[0].expr])
+def test_elementwise_in_rank_0_and_without_elements(p, s, shape):
+    args = [
+        np.full(shape, a.flat[0] if a.size else 1, a.dtype) if isinstance(a, np.ndarray) else a
+        for a in s.args
+    ]
+    tensors = [as_tensor(a) if isinstance(a, np.ndarray) else a for a in args]
+    sources = [t for t in tensors if isinstance(t, Tensor) and t.dtype.is_floating]
+    with tf.GradientTape() as tape:
+        tape.watch(sources)
+        value = p(*tensors, **s.params)
+    assert value.shape == shape and type(value._data) is np.ndarray
+    np.testing.assert_array_equal(value.numpy(), kernel(p, args, s.params))
+    if value.dtype.is_floating:
+        for g in tape.gradient(value, sources, unconnected_gradients="zero"):
+            assert g.shape == shape
 
 
 def test_a_wrong_rule_is_found():

@@ -140,6 +140,7 @@ class Optimizer(Configured):
                 )
             return
         self._known = list(variables)
+        self._constrained: list[Any] = [v for v in variables if getattr(v, "constraint", None)]
         self._positions = {id(v): i for i, v in enumerate(self._known)}
         names = (*self.slot_names, "average") if self.use_ema else self.slot_names
         self.slots = {
@@ -194,9 +195,13 @@ class Optimizer(Configured):
         raise NotImplementedError
 
     def after_update(self, step: int) -> None:
-        """Brings the moving averages up to date."""
-        if not self.use_ema:
-            return
+        """Brings the moving averages up to date, and weights back within their constraints."""
+        if self.use_ema:
+            self._average(step)
+        for variable in self._constrained:
+            variable.assign(variable.constraint(variable))
+
+    def _average(self, step: int) -> None:
         momentum = self.ema_momentum if step > 1 else 0.0
         for variable, average in zip(self._known, self.slots["average"], strict=True):
             average._recall_loans()

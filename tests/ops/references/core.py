@@ -1,17 +1,10 @@
-"""References of what belongs to no family: random numbers, optimizer updates, custom calls.
-
-Updates are transcribed one number at a time from the papers and from Keras's documentation. Random
-numbers are checked by ``PROPERTIES``: functions of the value and the sample that assert.
-"""
+"""Optimizer updates, one number at a time, from the papers and Keras's documentation."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-import scipy.stats
-
-from distgrad.core.primitive import registry
 
 
 def per_number(step, count):
@@ -111,81 +104,6 @@ def custom_call(*values, count, grad):
     return tuple(np.array(v) for v in values[:count])
 
 
-# Random numbers
-
-MASK = 2**64 - 1
-
-
-def philox(key, blocks):
-    """Words of Philox4x64-10 (Salmon et al., 2011), its counter's high words from the key too."""
-    words = []
-    for block in range(1, blocks + 1):
-        c = [block, 0, int(key[2]), int(key[3])]
-        k0, k1 = int(key[0]), int(key[1])
-        for _ in range(10):
-            product0, product1 = 0xD2E7470EE14C6C93 * c[0], 0xCA5A826395121157 * c[2]
-            c = [
-                (product1 >> 64) ^ c[1] ^ k0,
-                product1 & MASK,
-                (product0 >> 64) ^ c[3] ^ k1,
-                product0 & MASK,
-            ]
-            k0, k1 = (k0 + 0x9E3779B97F4A7C15) & MASK, (k1 + 0xBB67AE8584CAA73B) & MASK
-        words += c
-    return words
-
-
-def uniform(key, *, shape, dtype):
-    count = math.prod(shape)
-    words = philox(key, -(-count // 4))[:count]
-    return np.array([(w >> 11) * 2.0**-53 for w in words], dtype).reshape(shape)
-
-
-def drawn(name, key, **params):
-    return registry[name].kernel(np, key, **params)
-
-
-def depends_on_the_key_alone(name, value, key, params):
-    assert np.array_equal(drawn(name, key, **params), value)
-    for word in range(4):
-        other = key.copy()
-        other[word] += 1
-        assert not np.array_equal(drawn(name, other, **params), value)
-
-
-def normal(value, key, *, shape, dtype):
-    assert value.shape == shape and value.dtype == dtype
-    depends_on_the_key_alone("random_normal", value, key, {"shape": shape, "dtype": dtype})
-    many = drawn("random_normal", key, shape=(20_000,), dtype=dtype)
-    assert scipy.stats.kstest(many, "norm").pvalue > 1e-3
-
-
-def truncated_normal(value, key, *, shape, dtype):
-    assert value.shape == shape and value.dtype == dtype
-    depends_on_the_key_alone(
-        "random_truncated_normal", value, key, {"shape": shape, "dtype": dtype}
-    )
-    many = drawn("random_truncated_normal", key, shape=(20_000,), dtype=dtype)
-    assert np.abs(many).max() <= 2
-    assert scipy.stats.kstest(many, scipy.stats.truncnorm(-2, 2).cdf).pvalue > 1e-3
-
-
-def integers(value, key, *, low, high, shape, dtype):
-    assert value.shape == shape and value.dtype == dtype
-    params = {"low": low, "high": high, "dtype": dtype}
-    depends_on_the_key_alone("random_integers", value, key, {**params, "shape": shape})
-    many = drawn("random_integers", key, shape=(20_000,), **params)
-    assert set(many.tolist()) == set(range(low, high))
-    assert scipy.stats.chisquare(np.bincount(many - low)).pvalue > 1e-3
-
-
-def permutation(value, key, *, n):
-    assert value.dtype == np.int64 and sorted(value.tolist()) == list(range(n))
-    depends_on_the_key_alone(
-        "random_permutation", drawn("random_permutation", key, n=50), key, {"n": 50}
-    )
-
-
 REFERENCES = {
     "sgd_update": per_number(sgd, 2),
     "momentum_update": per_number(momentum, 3),
@@ -204,12 +122,4 @@ REFERENCES = {
     "average_update": per_number(average, 2),
     "square_sum": square_sum,
     "custom_call": custom_call,
-    "random_uniform": uniform,
-}
-
-PROPERTIES = {
-    "random_normal": normal,
-    "random_truncated_normal": truncated_normal,
-    "random_integers": integers,
-    "random_permutation": permutation,
 }

@@ -1,30 +1,95 @@
-"""Random draws straight from NumPy's Philox, and the calls that carry their own gradient."""
+"""Random draws: Philox written out, and what draws of other distributions must have.
+
+``PROPERTIES`` are functions of the value and the sample that assert.
+"""
+
+from __future__ import annotations
+
+import math
 
 import numpy as np
+import scipy.stats
+
+from distgrad.core.primitive import registry
+
+MASK = 2**64 - 1
 
 
-def philox(key):
-    counter = np.array([0, 0, key[2], key[3]], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key[:2], counter=counter))
+def philox(key, blocks):
+    """Words of Philox4x64-10 (Salmon et al., 2011), its counter's high words from the key too."""
+    words = []
+    for block in range(1, blocks + 1):
+        c = [block, 0, int(key[2]), int(key[3])]
+        k0, k1 = int(key[0]), int(key[1])
+        for _ in range(10):
+            product0, product1 = 0xD2E7470EE14C6C93 * c[0], 0xCA5A826395121157 * c[2]
+            c = [
+                (product1 >> 64) ^ c[1] ^ k0,
+                product1 & MASK,
+                (product0 >> 64) ^ c[3] ^ k1,
+                product0 & MASK,
+            ]
+            k0, k1 = (k0 + 0x9E3779B97F4A7C15) & MASK, (k1 + 0xBB67AE8584CAA73B) & MASK
+        words += c
+    return words
 
 
-def truncated(key, shape, dtype):
-    value = philox(key).standard_normal(shape, dtype)
-    again = 0
-    while (np.abs(value) > 2).any():
-        again += 1
-        other = np.array([key[0], key[1], int(key[2]) ^ (again << 48), key[3]], dtype=np.uint64)
-        value = np.where(np.abs(value) > 2, philox(other).standard_normal(shape, dtype), value)
-    return value
+def uniform(key, *, shape, dtype):
+    count = math.prod(shape)
+    words = philox(key, -(-count // 4))[:count]
+    return np.array([(w >> 11) * 2.0**-53 for w in words], dtype).reshape(shape)
 
 
-REFERENCES = {
-    "custom_call": lambda *values, count, grad: list(values[:count]),
-    "random_integers": lambda key, low, high, shape, dtype: philox(key).integers(
-        low, high, shape, dtype
-    ),
-    "random_normal": lambda key, shape, dtype: philox(key).standard_normal(shape, dtype),
-    "random_permutation": lambda key, n: philox(key).permutation(n),
-    "random_truncated_normal": truncated,
-    "random_uniform": lambda key, shape, dtype: philox(key).random(shape, dtype),
+def drawn(name, key, **params):
+    return registry[name].kernel(np, key, **params)
+
+
+def depends_on_the_key_alone(name, value, key, params):
+    assert np.array_equal(drawn(name, key, **params), value)
+    for word in range(4):
+        other = key.copy()
+        other[word] += 1
+        assert not np.array_equal(drawn(name, other, **params), value)
+
+
+def normal(value, key, *, shape, dtype):
+    assert value.shape == shape and value.dtype == dtype
+    depends_on_the_key_alone("random_normal", value, key, {"shape": shape, "dtype": dtype})
+    many = drawn("random_normal", key, shape=(20_000,), dtype=dtype)
+    assert scipy.stats.kstest(many, "norm").pvalue > 1e-3
+
+
+def truncated_normal(value, key, *, shape, dtype):
+    assert value.shape == shape and value.dtype == dtype
+    depends_on_the_key_alone(
+        "random_truncated_normal", value, key, {"shape": shape, "dtype": dtype}
+    )
+    many = drawn("random_truncated_normal", key, shape=(20_000,), dtype=dtype)
+    assert np.abs(many).max() <= 2
+    assert scipy.stats.kstest(many, scipy.stats.truncnorm(-2, 2).cdf).pvalue > 1e-3
+
+
+def integers(value, key, *, low, high, shape, dtype):
+    assert value.shape == shape and value.dtype == dtype
+    params = {"low": low, "high": high, "dtype": dtype}
+    depends_on_the_key_alone("random_integers", value, key, {**params, "shape": shape})
+    many = drawn("random_integers", key, shape=(20_000,), **params)
+    assert set(many.tolist()) == set(range(low, high))
+    assert scipy.stats.chisquare(np.bincount(many - low)).pvalue > 1e-3
+
+
+def permutation(value, key, *, n):
+    assert value.dtype == np.int64 and sorted(value.tolist()) == list(range(n))
+    depends_on_the_key_alone(
+        "random_permutation", drawn("random_permutation", key, n=50), key, {"n": 50}
+    )
+
+
+REFERENCES = {"random_uniform": uniform}
+
+PROPERTIES = {
+    "random_normal": normal,
+    "random_truncated_normal": truncated_normal,
+    "random_integers": integers,
+    "random_permutation": permutation,
 }

@@ -1,0 +1,114 @@
+"""What layers assign to their own state (moving averages, counters) while a shard runs.
+
+Every virtual shard of a step starts from the same state. What one assigns is kept apart and undone;
+the step then takes the mean over all shards, so that no worker's state depends on which shards it
+has run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.comm.communicator import Communicator
+from distgrad.comm.tree import TreeSum
+from distgrad.core.dispatch import backend_of
+from distgrad.core.variable import Variable
+from distgrad.data.loader import Batch
+
+
+class _Running(threading.local):
+    """The shard that this thread runs."""
+
+    share: float = 1.0
+
+
+_running = _Running()
+
+
+def share() -> float:
+    """The part of the batch's samples that the running shard holds; 1 outside of a step."""
+    return _running.share
+
+
+class shard:
+    """Context in which one shard runs, with ``share`` of the batch's samples.
+
+    Afterwards ``written`` has what was assigned to any of ``variables``, by the id of the variable,
+    and the variables have the values from before again.
+    """
+
+    def __init__(self, share: float, variables: Sequence[Variable] = ()) -> None:
+        self.share = share
+        self.variables = variables
+        self.written: dict[int, Any] = {}
+
+    def __enter__(self) -> shard:
+        self._outer = _running.share
+        _running.share = self.share
+        # A write gives every borrower a copy of what was there: that is how it shows.
+        self._before = [variable._lend_value() for variable in self.variables]
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _running.share = self._outer
+        for variable, before in zip(self.variables, self._before, strict=True):
+            if before._lender is None:
+                self.written[id(variable)] = variable._buffer.copy()
+                variable._store(before._data)
+
+
+class StateMean:
+    """Variables that layers assign themselves: each shard's proposal, and the mean over them.
+
+    A shard counts by its share of the samples. One that assigned nothing proposes what was there.
+    """
+
+    def __init__(self, variables: Sequence[Variable], virtual_shards: int) -> None:
+        self.variables = list(variables)
+        self._virtual_shards = virtual_shards
+        self._trees: dict[tuple[int, ...], TreeSum] = {}
+        self._proposals: list[tuple[int, float, dict[int, Any]]] = []
+
+    def start(self) -> None:
+        self._proposals.clear()
+
+    def propose(self, index: int, share: float, written: dict[int, Any]) -> list[bool]:
+        """Keeps what one shard has assigned; says which of the variables that are."""
+        self._proposals.append((index, share, written))
+        return [id(variable) in written for variable in self.variables]
+
+    def reduce(self, written: Iterable[Any], communicator: Communicator, batch: Batch) -> None:
+        """Assigns the mean to those that any shard of any worker has written."""
+        positions = tuple(i for i, any_shard in enumerate(written) if any_shard)
+        if not positions:
+            return
+        chosen = [self.variables[i] for i in positions]
+        if positions not in self._trees:
+            size = sum(variable._buffer.size for variable in chosen)
+            self._trees[positions] = TreeSum(self._virtual_shards, size, np.float64)
+        tree = self._trees[positions]
+        tree.start(batch.present)
+        for index, share, values in self._proposals:
+            flat = tree.buffer()
+            for variable, view in zip(chosen, _cut(flat, chosen), strict=True):
+                value = values.get(id(variable), variable._buffer)
+                view[...] = share * backend_of(value).to_numpy(value)
+            tree.push(index, flat)
+        total = np.empty(tree.size)
+        communicator.reduce_tree(tree, total)
+        for variable, view in zip(chosen, _cut(total, chosen), strict=True):
+            old = variable._buffer
+            mean = np.rint(view) if old.dtype.kind in "iub" else view
+            variable._store(backend_of(old).asarray(mean, old.dtype))
+
+
+def _cut(flat: np.ndarray, variables: Sequence[Variable]) -> Iterable[np.ndarray]:
+    start = 0
+    for variable in variables:
+        stop = start + variable._buffer.size
+        yield flat[start:stop].reshape(variable._buffer.shape)
+        start = stop
