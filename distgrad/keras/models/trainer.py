@@ -1,9 +1,9 @@
-"""Models: layers that can be compiled, fitted, evaluated and asked to predict."""
+"""What every model can do with data: compile, fit, evaluate, predict."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,20 +12,18 @@ from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import worker_shards
 from distgrad.core import recording
 from distgrad.core.tensor import Tensor
-from distgrad.core.variable import Variable
 from distgrad.data.loader import Loader
 from distgrad.data.source import ArraySource
 from distgrad.keras import losses, metrics, optimizers
 from distgrad.keras.callbacks import Callback, History, ProgressPrinter, progress_line
 from distgrad.keras.layers.base import Layer
-from distgrad.keras.registry import snake_case
 from distgrad.ops import random
 from distgrad.training.loop import Cursor, Logs, TrainingLoop
 from distgrad.training.step import TrainStep, evaluate
 
 
-class Model(Layer):
-    """A layer with a training loop. Subclasses define ``call``."""
+class Trainer(Layer):
+    """A layer with a training loop."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -34,35 +32,6 @@ class Model(Layer):
         self.metrics: list[metrics.Metric] = []
         self.stop_training = False
         self._compiled = False
-
-    @property
-    def layers(self) -> list[Layer]:
-        return [layer for _, layer in self._children()]
-
-    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
-        """The layer of that name or at that index. Raises ValueError where there is none."""
-        found = self.layers
-        if index is not None and -len(found) <= index < len(found):
-            return found[index]
-        for layer in found:
-            if name is not None and layer.name == name:
-                return layer
-        names = ", ".join(layer.name for layer in found)
-        raise ValueError(f"no layer {name if index is None else index!r}; there are {names}")
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes all weights for inputs of this shape (None for an unknown batch size)."""
-        if self.built:
-            return
-        with recording.paused():
-            self(np.zeros((1, *input_shape[1:]), self.dtype))
-
-    def _before_call(self, inputs: tuple) -> None:
-        """Nothing: the layers of a model make their weights when it calls them."""
-
-    def variable_paths(self) -> dict[str, Variable]:
-        """Every variable, the non-trainable ones too, under its path within this model."""
-        return {path: variable for path, variable, _ in self._weights()}
 
     def compile(
         self,
@@ -254,69 +223,3 @@ def _arrays(x: Any, y: Any, sample_weight: Any, class_weight: Any) -> tuple[np.n
     if len(lengths) > 1:
         raise ValueError(f"x, y and weights differ in length: {sorted(lengths)}")
     return tuple(arrays)
-
-
-class Sequential(Model):
-    """Layers one after the other.
-
-    A first layer that knows its input's shape builds the model at once, else the first call does.
-    Raises ValueError for something that is not a layer.
-    """
-
-    def __init__(self, layers: Sequence[Layer] | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._stack: list[Layer] = []
-        for layer in layers or ():
-            self.add(layer)
-
-    def add(self, layer: Layer) -> None:
-        """Puts a layer at the end."""
-        if not isinstance(layer, Layer):
-            raise ValueError(f"{layer!r} is not a layer")
-        self._stack.append(layer)
-        self._rename()
-        first = self._stack[0]
-        if first._input_shape is not None:
-            self.built = False
-            self.build((None, *first._input_shape))
-        elif self.built:
-            self.built = False
-
-    def pop(self) -> Layer:
-        """Takes the last layer away and returns it."""
-        if not self._stack:
-            raise ValueError("there is no layer to take away")
-        return self._stack.pop()
-
-    def _rename(self) -> None:
-        """Names count up within this model, so that a second model gets the same paths."""
-        layers = list(_once(self._stack))
-        given = [layer._given_name for layer in layers if layer._given_name is not None]
-        for name in given:
-            if given.count(name) > 1:
-                raise ValueError(f"two layers are named {name!r}; names must differ in a model")
-        taken = set(given)
-        for layer in layers:
-            if layer._given_name is None:
-                base, count = snake_case(type(layer).__name__), 0
-                while (name := f"{base}_{count}" if count else base) in taken:
-                    count += 1
-                layer.name = name
-                taken.add(name)
-
-    @property
-    def layers(self) -> list[Layer]:
-        return [layer for layer in self._stack if type(layer).__name__ != "InputLayer"]
-
-    def call(self, x: Any, training: bool = False) -> Any:
-        for layer in self._stack:
-            x = layer(x, training=training)
-        return x
-
-
-def _once(layers: Sequence[Layer]) -> Iterator[Layer]:
-    seen: set[int] = set()
-    for layer in layers:
-        if id(layer) not in seen:
-            seen.add(id(layer))
-            yield layer
