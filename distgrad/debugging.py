@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor, match_dtypes
-from distgrad.core.dtypes import as_dtype
+from distgrad.core.dtypes import DType, as_dtype, float32
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.ops.casting import identity
@@ -28,13 +30,17 @@ __all__ = [
     "assert_non_positive",
     "assert_none_equal",
     "assert_positive",
+    "assert_proper_iterable",
     "assert_rank",
     "assert_rank_at_least",
     "assert_rank_in",
+    "assert_same_float_dtype",
     "assert_scalar",
     "assert_shapes",
     "assert_type",
     "check_numerics",
+    "disable_check_numerics",
+    "enable_check_numerics",
     "is_numeric_tensor",
 ]
 
@@ -42,7 +48,10 @@ __all__ = [
 def Assert(
     condition: Any, data: Any, summarize: int | None = None, name: str | None = None
 ) -> None:
-    """Raises InvalidArgumentError with ``data`` unless all of ``condition`` holds."""
+    """Raises InvalidArgumentError with ``data`` unless all of ``condition`` holds.
+
+    Every element counts; of a list, TensorFlow asks in eager mode only whether it is empty.
+    """
     if not np.all(as_tensor(condition)._host()):
         raise InvalidArgumentError(f"assertion failed: {data}")
 
@@ -124,11 +133,61 @@ assert_non_positive = _signs("assert_non_positive", "<= 0", lambda x: np.asarray
 def check_numerics(tensor: Any, message: str, name: str | None = None) -> Tensor:
     """``tensor`` itself. Raises InvalidArgumentError where it holds a nan or an infinity."""
     value = as_tensor(tensor)
-    host = value._host()
-    bad = [w for w, f in (("NaN", np.isnan), ("Inf", np.isinf)) if host.size and f(host).any()]
+    bad = _not_finite(value)
     if bad:
-        raise InvalidArgumentError(f"{message} : Tensor had {' and '.join(bad)} values")
+        raise InvalidArgumentError(f"{message} : Tensor had {bad} values")
     return identity(value)
+
+
+def _not_finite(value: Tensor) -> str:
+    """The kinds of values in a tensor that are not finite, "" where all are."""
+    host = value._host()
+    if host.dtype.kind not in "fc" or np.isfinite(host).all():
+        return ""
+    kinds = {"NaN": np.isnan(host), "Inf": np.isinf(host)}
+    return " and ".join(kind for kind, where in kinds.items() if where.any())
+
+
+class _NumericsCheck:
+    """A recorder that raises as soon as an operation gives a nan or an infinity."""
+
+    def record(self, primitive: Any, args: tuple, params: dict, out: Any) -> None:
+        for i, value in enumerate(out if isinstance(out, tuple) else (out,)):
+            bad = _not_finite(value)
+            if bad:
+                given = ", ".join(map(_described, args))
+                raise InvalidArgumentError(
+                    f"{primitive.name} gave {bad} values in output {i} of shape {value.shape}; "
+                    f"its inputs: {given}"
+                )
+
+    def read_variable(self, variable: Any, value: Tensor) -> None:
+        """Only what operations give is looked at."""
+
+
+def _described(arg: Any) -> str:
+    if not isinstance(arg, Tensor):
+        return repr(arg)
+    bad = _not_finite(arg)
+    return f"{arg.dtype.name}{list(arg.shape)}" + (f" with {bad}" if bad else "")
+
+
+_checks = _NumericsCheck()
+
+
+def enable_check_numerics(stack_height_limit: int = 30, path_length_limit: int = 50) -> None:
+    """From here on each operation of this thread raises where it gives a nan or an infinity.
+
+    Forward and backward passes alike: InvalidArgumentError names the operation and its inputs.
+    Values that were not finite before they met an operation, as in a constant, pass.
+    """
+    if _checks not in recording.stack():
+        recording.push(_checks)
+
+
+def disable_check_numerics() -> None:
+    """Ends what ``enable_check_numerics`` began in this thread."""
+    recording.remove(_checks)
 
 
 def assert_all_finite(x: Any, message: str, name: str | None = None) -> Tensor:
@@ -146,14 +205,14 @@ def assert_rank_at_least(
 ) -> None:
     """Raises InvalidArgumentError (a ValueError) unless ``x`` has ``rank`` axes or more."""
     shape = as_tensor(x).shape
-    if len(shape) < int(rank):
+    if len(shape) < operator.index(rank):
         raise InvalidArgumentError(f"{_lead(message)}shape {shape} has rank below {rank}")
 
 
 def assert_rank_in(x: Any, ranks: Any, message: str | None = None, name: str | None = None) -> None:
     """Raises InvalidArgumentError (a ValueError) unless the rank of ``x`` is one of ``ranks``."""
     shape = as_tensor(x).shape
-    wanted = [int(rank) for rank in ranks]
+    wanted = [operator.index(rank) for rank in ranks]
     if len(shape) not in wanted:
         raise InvalidArgumentError(f"{_lead(message)}shape {shape} is not of rank {wanted}")
 
@@ -171,19 +230,26 @@ def assert_shapes(
     message: str | None = None,
     name: str | None = None,
 ) -> None:
-    """Checks pairs of a tensor and its shape, in which a text stands for one size everywhere.
+    """Checks pairs of a tensor and its shape, in which a symbol stands for one size everywhere.
 
-    A shape is a tuple of ints, texts and None (any size). Raises InvalidArgumentError where
-    one does not hold.
+    A shape is a sequence of ints, symbols (any text), and None or "." for any size; a text is one
+    of single letters. ``...`` or "*" in front stands for any axes. Raises InvalidArgumentError (a
+    ValueError) where one does not hold.
     """
     sizes: dict[str, int] = {}
     for tensor, wanted in shapes.items() if isinstance(shapes, dict) else shapes:
         shape = as_tensor(tensor).shape
-        dims = (wanted,) if isinstance(wanted, (int, str)) else tuple(wanted)
-        fits = len(dims) == len(shape)
-        for dim, size in zip(dims, shape, strict=False):
+        dims = (wanted,) if isinstance(wanted, int) else tuple(wanted)
+        open_front = dims[:1] in ((...,), ("*",))
+        dims = dims[1:] if open_front else dims
+        if ... in dims or "*" in dims:
+            raise ValueError(
+                f"{_lead(message)}'...' stands in front of a shape, not as in {wanted}"
+            )
+        fits = len(dims) <= len(shape) if open_front else len(dims) == len(shape)
+        for dim, size in zip(reversed(dims), reversed(shape), strict=False):
             expected = sizes.setdefault(dim, size) if isinstance(dim, str) else dim
-            fits = fits and expected in (None, size)
+            fits = fits and (dim == "." or expected in (None, size))
         if not fits:
             raise InvalidArgumentError(
                 f"{_lead(message)}shape {shape} is not {wanted} with {sizes or 'no symbols'}"
@@ -204,6 +270,27 @@ def assert_integer(x: Any, message: str | None = None, name: str | None = None) 
     """Raises TypeError unless ``x`` has an integer dtype."""
     if not as_tensor(x).dtype.is_integer:
         raise TypeError(f"{_lead(message)}dtype is {as_tensor(x).dtype.name}, not an integer")
+
+
+def assert_proper_iterable(values: Any) -> None:
+    """Raises TypeError unless ``values`` is a collection; text, arrays and tensors are none."""
+    if isinstance(values, (str, bytes, np.ndarray, Operand)) or not hasattr(values, "__iter__"):
+        raise TypeError(f"{values!r} is not a proper iterable; use a list")
+
+
+def assert_same_float_dtype(tensors: Any = None, dtype: Any = None) -> DType:
+    """The one floating dtype of ``tensors`` and ``dtype``, float32 where neither says.
+
+    Raises ValueError where they differ or are not floating.
+    """
+    found = [as_tensor(t).dtype for t in tensors or ()]
+    wanted = as_dtype(dtype) if dtype is not None else (found or [float32])[0]
+    if not wanted.is_floating:
+        raise ValueError(f"a floating dtype is needed, not {wanted.name}")
+    for i, other in enumerate(found):
+        if other != wanted:
+            raise ValueError(f"tensor {i} is {other.name}, not {wanted.name}")
+    return wanted
 
 
 def is_numeric_tensor(tensor: Any) -> bool:

@@ -1,19 +1,25 @@
 """``distgrad.function``: a Python function under TensorFlow's decorator.
 
 For now a function runs as it is: Python's ``if``, ``for`` and ``while`` over tensors work in it,
-tapes see its operations, and nothing is traced.
+tapes see its operations, and nothing is traced. As in TensorFlow, arrays among its arguments come
+in as tensors, Python numbers as they are, and arrays and numbers among its results go out as
+tensors.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import operator
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from distgrad.core import tree
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import DType, as_dtype
+from distgrad.core.dtypes import DType, TensorShape, as_dtype
 from distgrad.core.tensor import Operand
 
 
@@ -21,12 +27,19 @@ class TensorSpec:
     """Shape and dtype of a tensor; None in the shape stands for any size, as a shape for any."""
 
     def __init__(self, shape: Any, dtype: Any = "float32", name: str | None = None) -> None:
-        self.shape = None if shape is None else tuple(shape)
+        self.shape = None if shape is None else TensorShape(map(_size, shape))
         self.dtype: DType = as_dtype(dtype)
         self.name = name
 
+    @classmethod
+    def from_tensor(cls, tensor: Any, name: str | None = None) -> TensorSpec:
+        """The spec of a tensor: its own shape and dtype."""
+        return cls(tensor.shape, tensor.dtype, name)
+
     def is_compatible_with(self, value: Any) -> bool:
         """Whether a tensor (or another spec) has this dtype and fits this shape."""
+        if not isinstance(value, (Operand, TensorSpec)):
+            value = as_tensor(value)
         if value.dtype != self.dtype:
             return False
         if self.shape is None or value.shape is None:
@@ -38,13 +51,21 @@ class TensorSpec:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TensorSpec):
             return NotImplemented
-        return (self.shape, self.dtype) == (other.shape, other.dtype)
+        mine, others = (
+            (s.shape if s.shape is None else tuple(s.shape), s.dtype, s.name) for s in (self, other)
+        )
+        return mine == others
 
     def __hash__(self) -> int:
-        return hash((self.shape, self.dtype))
+        return hash((self.shape if self.shape is None else tuple(self.shape), self.dtype))
 
     def __repr__(self) -> str:
-        return f"TensorSpec(shape={self.shape}, dtype={self.dtype.name!r}, name={self.name!r})"
+        shape = "<unknown>" if self.shape is None else self.shape
+        return f"TensorSpec(shape={shape}, dtype=tf.{self.dtype.name}, name={self.name!r})"
+
+
+def _size(dim: Any) -> Any:
+    return None if dim is None else operator.index(dim)
 
 
 class Function:
@@ -58,30 +79,81 @@ class Function:
         functools.update_wrapper(self, python_function)
         self.python_function = python_function
         self.input_signature = None if input_signature is None else tuple(input_signature)
+        for spec in tree.flatten(self.input_signature or ()):
+            if not isinstance(spec, TensorSpec):
+                raise TypeError(
+                    f"an input_signature holds TensorSpecs and nests of them, not {spec!r}"
+                )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.input_signature is not None:
             args, kwargs = self._matched(args, kwargs), {}
-        return self.python_function(*args, **kwargs)
+        args, kwargs = tree.map_structure(_argument, (args, kwargs))
+        return tree.map_structure(_result, self.python_function(*args, **kwargs))
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
         return Function(self.python_function.__get__(instance, owner), self.input_signature)
 
+    def get_concrete_function(self, *args: Any, **kwargs: Any) -> Function:
+        """The function for arguments like these: tensors, specs, or Python values, which stay.
+
+        It takes the tensors among them, and raises TypeError for another dtype or shape. Raises
+        TypeError for arguments that the function does not take.
+        """
+        if self.input_signature is not None and not (args or kwargs):
+            return Function(self.python_function, self.input_signature)
+        signature = inspect.signature(self.python_function)
+        given = signature.bind(*args, **kwargs).arguments
+        specs = {k: tree.map_structure(_spec, v) for k, v in given.items()}
+
+        def concrete(*tensors: Any, **named: Any) -> Any:
+            free = [k for k, v in specs.items() if any(map(_is_spec, tree.flatten(v)))]
+            given = dict(zip(free, tensors, strict=False)) | named
+            if len(tensors) > len(free) or sorted(given) != sorted(free):
+                raise TypeError(f"{self!r} takes {free}, got {len(tensors)} and {list(named)}")
+            matched = {k: _match(specs[k], v) for k, v in given.items()}
+            call = inspect.BoundArguments(signature, OrderedDict(specs | matched))
+            return self(*call.args, **call.kwargs)
+
+        return Function(functools.update_wrapper(concrete, self.python_function))
+
     def _matched(self, args: tuple, kwargs: dict) -> tuple:
         """The arguments as tensors of the signature; TypeError where one does not fit."""
         assert self.input_signature is not None
-        given = inspect.signature(self.python_function).bind(*args, **kwargs).args
-        if len(given) != len(self.input_signature):
+        bound = inspect.signature(self.python_function).bind(*args, **kwargs)
+        count = len(bound.args)
+        bound.apply_defaults()
+        given = bound.args[: len(self.input_signature)]
+        if count > len(given) or len(given) < len(self.input_signature):
             raise TypeError(
                 f"{self.__name__} takes {len(self.input_signature)} arguments by its "  # type: ignore[attr-defined]
-                f"input_signature, got {len(given)}"
+                f"input_signature, got {count}"
             )
         return tuple(map(_match, self.input_signature, given))
 
     def __repr__(self) -> str:
         return f"<distgrad.function {getattr(self.python_function, '__name__', '')}>"
+
+
+def _argument(value: Any) -> Any:
+    numeric = isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc"
+    return as_tensor(value) if numeric else value
+
+
+def _result(value: Any) -> Any:
+    python = type(value) in (bool, int, float, complex)
+    return as_tensor(value) if python or isinstance(value, Operand) else _argument(value)
+
+
+def _is_spec(value: Any) -> bool:
+    return isinstance(value, TensorSpec)
+
+
+def _spec(value: Any) -> Any:
+    value = _argument(value)
+    return TensorSpec.from_tensor(value) if isinstance(value, Operand) else value
 
 
 def _match(spec: Any, value: Any) -> Any:

@@ -84,6 +84,23 @@ def custom_gradient(f: Callable[..., Any] | None = None) -> Callable[..., Any]:
     return with_own_gradient
 
 
+def grad_pass_through(f: Callable[..., Any]) -> Callable[..., Any]:
+    """``f`` with the gradient of the identity (``tf.grad_pass_through``).
+
+    Each result needs the shape of the argument in its place; variables that ``f`` reads have no
+    gradient.
+    """
+
+    @custom_gradient
+    def passed_through(*args: Any, **kwargs: Any) -> Any:
+        def grad(*upstream: Any, variables: Any = None) -> Any:
+            return (upstream, [None] * len(variables)) if variables else upstream
+
+        return f(*args, **kwargs), grad
+
+    return functools.wraps(f)(passed_through)
+
+
 class _Reads:
     """A recorder of the trainable variables that are read, each once, in order."""
 

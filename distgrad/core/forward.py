@@ -24,8 +24,9 @@ class ForwardAccumulator:
 
     ``primals`` is a tensor or variable, or a nest of them, and ``tangents`` the direction for each,
     of the same structure, shapes and dtypes. Operations inside the ``with`` block are followed;
-    accumulators and tapes nest in any order. Raises ValueError where structures or shapes differ
-    or a primal is given twice.
+    accumulators and tapes nest in any order. A ``custom_gradient`` counts as the derivative in
+    forward mode too, where TensorFlow looks into the function. Raises ValueError where structures,
+    shapes or dtypes differ or a primal is given twice.
     """
 
     def __init__(self, primals: Any, tangents: Any) -> None:

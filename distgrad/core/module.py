@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from distgrad.core import naming, tree
 from distgrad.core.variable import Variable
 
 
@@ -14,8 +15,9 @@ class Module:
     """Base class for objects that hold variables (``tf.Module``).
 
     Variables in attributes, in lists, tuples and dicts among them, in other modules and in layers
-    are found, attributes in the order of their names. Raises ValueError for a ``name`` that is not
-    an identifier.
+    are found, attributes in the order of their names. The variables of Keras layers are found as
+    well (TensorFlow does not look into those of Keras 3). Raises ValueError for a ``name`` that is
+    not an identifier.
     """
 
     def __init__(self, name: str | None = None) -> None:
@@ -30,14 +32,20 @@ class Module:
         return self._name
 
     @property
-    def name_scope(self) -> AbstractContextManager[Any]:
-        """A context that does nothing: names here need no scope."""
-        return nullcontext(self._name)
+    def name_scope(self) -> naming.name_scope:
+        """A context in which names of new variables start with the module's."""
+        return naming.name_scope(f"{self._name}/")
 
     @classmethod
     def with_name_scope(cls, method: Callable[..., Any]) -> Callable[..., Any]:
-        """The method itself: names here need no scope."""
-        return method
+        """Decorator for a method that runs in the module's name scope."""
+
+        @functools.wraps(method)
+        def scoped(self: Module, *args: Any, **kwargs: Any) -> Any:
+            with self.name_scope:
+                return method(self, *args, **kwargs)
+
+        return scoped
 
     @property
     def variables(self) -> tuple[Variable, ...]:
@@ -79,7 +87,7 @@ def _variables(module: Module, which: str) -> Iterator[Variable]:
 def _walk(module: Module, seen: set[int]) -> Iterator[Any]:
     """Variables, modules and layers below, in the order of their attributes' names."""
     for name in sorted(vars(module)):
-        for item in _leaves(getattr(module, name)):
+        for item in tree.flatten(vars(module)[name]):
             if id(item) in seen or item is module:
                 continue
             seen.add(id(item))
@@ -88,14 +96,3 @@ def _walk(module: Module, seen: set[int]) -> Iterator[Any]:
                 yield from _walk(item, seen)
             elif isinstance(item, Variable) or hasattr(item, "trainable_variables"):
                 yield item
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _leaves(item)
-    elif isinstance(value, Mapping):
-        for key in value:
-            yield from _leaves(value[key])
-    else:
-        yield value

@@ -53,12 +53,14 @@ class Plan(NamedTuple):
 
     ``keep(args, out, params)`` gives the tracked inputs as (uid, shape) pairs, and per rule what
     the rule asks for. A rule is a function and the place of its argument among those inputs; a
-    rule for several arguments has one place for each, -1 for those that are not tracked.
+    rule for several arguments has one place for each, -1 for those that are not tracked. ``only``
+    is the rule where there is one, for one argument, and no other input.
     """
 
     primitive: Primitive
     rules: tuple[tuple[Callable[..., Any], int | tuple[int, ...]], ...]
     keep: Callable[[tuple, Any, dict], tuple[tuple, tuple]]
+    only: Callable[..., Any] | None
 
 
 class Primitive:
@@ -209,7 +211,8 @@ class Primitive:
         pairs = _tuple(f"(args[{i}]._uid, args[{i}]._data.shape)" for i in inputs)
         # One generated expression, since a loop over what to keep would cost more than a kernel.
         keep = eval(f"lambda args, out, params: ({pairs}, {_tuple(kept)})")
-        return Plan(self, tuple(rules), keep)
+        single = len(rules) == 1 and len(inputs) == 1 and type(rules[0][1]) is int
+        return Plan(self, tuple(rules), keep, rules[0][0] if single else None)
 
     def _source(self, item: str, tracked: list[int], positions: tuple[int, ...]) -> str:
         if item == "out":

@@ -40,18 +40,23 @@ def _keys(nest: Mapping) -> list[Any]:
         return list(nest)
 
 
-def map_structure(func: Callable[..., Any], *structure: Any, **kwargs: Any) -> Any:
+def map_structure(
+    func: Callable[..., Any],
+    *structure: Any,
+    check_types: bool = True,
+    expand_composites: bool = False,
+) -> Any:
     """The first nest with ``func(leaf, ...)`` in place of each leaf.
 
-    Further nests are walked beside the first. Raises ValueError where their structures differ,
-    TypeError for a ``func`` that cannot be called.
+    Further nests are walked beside the first. Raises ValueError or TypeError where their
+    structures differ (``assert_same_structure``), TypeError for a ``func`` that cannot be called.
     """
     if not callable(func):
         raise TypeError(f"map_structure needs a function, not {func!r}")
     if not structure:
         raise ValueError("map_structure needs at least one structure")
     for other in structure[1:]:
-        assert_same_structure(structure[0], other, check_types=kwargs.get("check_types", True))
+        assert_same_structure(structure[0], other, check_types=check_types)
     groups = zip(*map(flatten, structure), strict=True)
     return pack_sequence_as(structure[0], [func(*group) for group in groups])
 
@@ -102,25 +107,34 @@ def _like(nest: Any, items: list[Any]) -> Any:
 def assert_same_structure(
     nest1: Any, nest2: Any, check_types: bool = True, expand_composites: bool = False
 ) -> None:
-    """Raises ValueError where two nests differ in structure, TypeError where only in types."""
-    if is_nested(nest1) != is_nested(nest2) or isinstance(nest1, Mapping) != isinstance(
-        nest2, Mapping
-    ):
+    """Raises ValueError where two nests differ in structure, TypeError where in types.
+
+    Lists, tuples, named tuples (each by its name and fields) and mappings are types of their own;
+    with ``check_types=False`` all but mappings are alike.
+    """
+    if is_nested(nest1) != is_nested(nest2):
         raise ValueError(f"structures differ: {nest1!r} beside {nest2!r}")
-    if isinstance(nest1, Mapping):
+    if not is_nested(nest1):
+        return
+    if check_types and _kind(nest1) != _kind(nest2):
+        raise TypeError(f"{type(nest1).__name__} beside {type(nest2).__name__}: {nest1!r}")
+    if isinstance(nest1, Mapping) and isinstance(nest2, Mapping):
         if set(nest1) != set(nest2):
             raise ValueError(f"structures differ: keys {list(nest1)} beside {list(nest2)}")
         pairs = [(nest1[key], nest2[key]) for key in nest1]
-    elif is_nested(nest1):
-        if len(nest1) != len(nest2):
-            raise ValueError(f"structures differ: {nest1!r} beside {nest2!r}")
-        if check_types and isinstance(nest1, list) != isinstance(nest2, list):
-            raise TypeError(f"{type(nest1).__name__} beside {type(nest2).__name__}: {nest1!r}")
-        pairs = list(zip(nest1, nest2, strict=True))
+    elif isinstance(nest1, Mapping) or isinstance(nest2, Mapping) or len(nest1) != len(nest2):
+        raise ValueError(f"structures differ: {nest1!r} beside {nest2!r}")
     else:
-        return
+        pairs = list(zip(nest1, nest2, strict=True))
     for one, two in pairs:
         assert_same_structure(one, two, check_types)
+
+
+def _kind(nest: Any) -> Any:
+    """What tells types of nests apart: a class, or the name and fields of a named tuple."""
+    if hasattr(nest, "_fields"):
+        return type(nest).__name__, nest._fields
+    return next(kind for kind in (list, tuple, Mapping) if isinstance(nest, kind))
 
 
 def flatten_up_to(shallow: Any, nest: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import recording
+from distgrad.core import naming, recording
 from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.dtypes import DType, TensorShape, as_dtype
 from distgrad.core.errors import InvalidArgumentError
@@ -44,7 +44,7 @@ class Variable(Operand):
         if shape is not None and not _fits(value.shape, shape):
             raise ValueError(f"an initial_value of shape {value.shape} for a variable of {shape}")
         self._buffer = value.copy()
-        self._name = name or "Variable"
+        self._scope, self._name = naming.prefix(), name or "Variable"
         self.trainable = bool(trainable)
         self._value_ref: Any = None
         self._loans: list[weakref.ref[Tensor]] = []
@@ -116,7 +116,7 @@ class Variable(Operand):
 
     @property
     def name(self) -> str:
-        return f"{self._name}:0"
+        return f"{self._scope}{self._name}:0"
 
     @property
     def shape(self) -> TensorShape:

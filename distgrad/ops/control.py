@@ -6,6 +6,7 @@ the same under TensorFlow's names, over nests of tensors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,10 +28,11 @@ def cond(
 ) -> Any:
     """``true_fn()`` if the scalar ``pred`` holds, else ``false_fn()``; only one of them runs.
 
-    Raises TypeError where one of them is not callable.
+    Raises TypeError where one of them is not callable, ValueError for a ``pred`` of several
+    elements.
     """
     _check_callable("cond", true_fn=true_fn, false_fn=false_fn)
-    return true_fn() if _truth("cond", pred) else false_fn()  # type: ignore[misc]
+    return true_fn() if as_tensor(pred) else false_fn()  # type: ignore[misc]
 
 
 def case(
@@ -43,8 +45,13 @@ def case(
     """The result of the first function whose predicate holds, else of ``default``.
 
     Raises InvalidArgumentError where none holds and there is no ``default``, or where several hold
-    and ``exclusive`` is True.
+    and ``exclusive`` is True (TensorFlow looks only outside of eager mode); TypeError for anything
+    but pairs of a bool and a function.
     """
+    if not isinstance(pred_fn_pairs, (list, tuple, dict)):
+        raise TypeError(f"case takes a list of (predicate, function), not {pred_fn_pairs!r}")
+    if default is not None:
+        _check_callable("case", default=default)
     pairs = list(pred_fn_pairs.items() if isinstance(pred_fn_pairs, dict) else pred_fn_pairs)
     for pair in pairs:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
@@ -52,7 +59,9 @@ def case(
         _check_callable("case", fn=pair[1])
     true = []
     for i, (pred, fn) in enumerate(pairs):
-        if _truth("case", pred):
+        if not as_tensor(pred).dtype.is_bool:
+            raise TypeError(f"case: a predicate is bool, not {pred!r}")
+        if as_tensor(pred):
             true.append((i, fn))
             if not exclusive:
                 break
@@ -62,7 +71,6 @@ def case(
         return true[0][1]()
     if default is None:
         raise InvalidArgumentError("case: no predicate holds, and there is no default")
-    _check_callable("case", default=default)
     return default()
 
 
@@ -74,9 +82,9 @@ def switch_case(
 ) -> Any:
     """The result of the function numbered ``branch_index``; of ``default`` for another number.
 
-    ``branch_fns`` is a list of functions, of (int, function) pairs, or a dict. Without ``default``
-    the function with the largest number takes its place. Raises ValueError for no functions or a
-    number given twice.
+    ``branch_fns`` is a list of functions, of (int, function) pairs, or a dict; the numbers are 0 to
+    n - 1. Without ``default`` the last function takes its place. Raises ValueError for no functions
+    or other numbers, TypeError for an index that is not an integer scalar.
     """
     if isinstance(branch_fns, dict):
         pairs = list(branch_fns.items())
@@ -84,13 +92,15 @@ def switch_case(
         fns = list(branch_fns)
         paired = bool(fns) and isinstance(fns[0], (tuple, list))
         pairs = [tuple(p) for p in fns] if paired else list(enumerate(fns))
-    branches = dict(pairs)
-    if not pairs or len(branches) != len(pairs):
-        raise ValueError(f"switch_case needs functions with different numbers, not {branch_fns!r}")
     for key, fn in pairs:
         if not isinstance(key, (int, np.integer)):
             raise TypeError(f"switch_case: {key!r} is not an int")
         _check_callable("switch_case", branch=fn)
+    branches = dict(pairs)
+    if not pairs or sorted(key for key, _ in pairs) != list(range(len(pairs))):
+        raise ValueError(f"switch_case needs functions numbered 0 to n - 1, not {sorted(branches)}")
+    if default is not None:
+        _check_callable("switch_case", default=default)
     fallback = branches[max(branches)] if default is None else default
     return branches.get(as_tensor(branch_index).__index__(), fallback)()
 
@@ -110,7 +120,7 @@ def while_loop(
 
     ``loop_vars`` is a list or tuple of nests of tensors; the result has its structure. Raises
     ValueError for no loop variables or a body that returns another structure, TypeError where
-    ``cond`` or ``body`` is not callable.
+    ``cond`` or ``body`` is not callable or ``body`` returns no loop variables.
     """
     _check_callable("while_loop", cond=cond, body=body)
     if not isinstance(loop_vars, (list, tuple)):
@@ -118,14 +128,19 @@ def while_loop(
     if not len(loop_vars):
         raise ValueError("while_loop needs at least one loop variable")
     values = tree.map_structure(as_tensor, loop_vars)
-    left = -1 if maximum_iterations is None else int(maximum_iterations)
-    while left and _truth("while_loop", cond(*values)):
+    limit = math.inf if maximum_iterations is None else int(maximum_iterations)
+    done = 0
+    while done < limit and as_tensor(cond(*values)):
         new = body(*values)
-        if len(loop_vars) == 1 and not isinstance(new, (list, tuple)):
+        if not isinstance(new, (list, tuple)):
+            if new is None or len(loop_vars) > 1:
+                raise TypeError(
+                    f"while_loop: body must return {len(loop_vars)} values, not {new!r}"
+                )
             new = [new]
         tree.assert_same_structure(list(values), list(new), check_types=False)
         values = tree.pack_sequence_as(loop_vars, map(as_tensor, tree.flatten(new)))
-        left -= 1
+        done += 1
     return values
 
 
@@ -143,8 +158,9 @@ def map_fn(
     """``fn`` of each slice of ``elems`` along the first axis, the results stacked.
 
     ``elems`` is a tensor or a nest of tensors with one first dimension, ``fn`` takes a slice of
-    that structure and may return another. Raises ValueError for scalars, first dimensions that
-    differ, or a result of another dtype than ``fn_output_signature``.
+    that structure and may return another. Raises ValueError for scalars or first dimensions that
+    differ; InvalidArgumentError for a result of another dtype than ``fn_output_signature``, and
+    ValueError or TypeError for one of another structure.
     """
     _check_callable("map_fn", fn=fn)
     wanted = dtype if fn_output_signature is None else fn_output_signature
@@ -222,7 +238,7 @@ def py_function(
 ) -> Any:
     """``func(*inp)`` on tensors, its results as tensors of the dtypes ``Tout``; differentiable.
 
-    Raises ValueError for results of another number or dtype.
+    Raises ValueError for results of another number, InvalidArgumentError for another dtype.
     """
     return _typed("py_function", func(*[as_tensor(value) for value in inp or ()]), Tout)
 
@@ -236,35 +252,38 @@ def numpy_function(
 ) -> Any:
     """``func(*inp)`` on arrays, its results as tensors of the dtypes ``Tout``; no gradient.
 
-    Raises ValueError for results of another number or dtype.
+    Raises ValueError for results of another number. Arrays are cast to ``Tout``.
     """
     return _typed("numpy_function", func(*[as_tensor(value).numpy() for value in inp or ()]), Tout)
 
 
 def _typed(name: str, results: Any, dtypes: Any) -> Any:
-    if dtypes is None or (tree.is_nested(dtypes) and not len(dtypes)):
+    if dtypes is None:
         return results
     if not tree.is_nested(dtypes):
-        return as_tensor(results, dtype=dtypes)
+        return _of_dtype(name, results, dtypes)
+    if not dtypes:
+        return []
     found = list(results) if isinstance(results, (list, tuple)) else [results]
     if len(found) != len(dtypes):
         raise ValueError(f"{name}: {len(found)} results for {len(dtypes)} dtypes")
-    return [as_tensor(r, dtype=d) for r, d in zip(found, dtypes, strict=True)]
+    return [_of_dtype(name, r, d) for r, d in zip(found, dtypes, strict=True)]
+
+
+def _of_dtype(name: str, value: Any, dtype: Any) -> Tensor:
+    spec = None if isinstance(dtype, type) else getattr(dtype, "dtype", None)
+    wanted = as_dtype(spec or dtype)
+    if isinstance(value, Operand) and value.dtype != wanted:
+        raise InvalidArgumentError(
+            f"{name}: the function returned {value.dtype.name}, not {wanted.name}; use cast"
+        )
+    return as_tensor(value, dtype=wanted)
 
 
 def _check_callable(name: str, **functions: Any) -> None:
     for argument, fn in functions.items():
         if not callable(fn):
             raise TypeError(f"{name}: {argument} must be callable, not {fn!r}")
-
-
-def _truth(name: str, pred: Any) -> bool:
-    if isinstance(pred, (bool, np.bool_)):
-        return bool(pred)
-    value = as_tensor(pred)
-    if value._data.dtype.kind != "b" and isinstance(pred, Operand):
-        raise TypeError(f"{name}: a predicate is bool, not {value.dtype.name}")
-    return bool(value)
 
 
 def _slices(name: str, elems: Any) -> list[Any]:
@@ -288,13 +307,7 @@ def _stack(rows: list[Any]) -> Any:
 def _as_outputs(result: Any, dtypes: Any) -> Any:
     if dtypes is None:
         return tree.map_structure(as_tensor, result)
-    signature = tree.flatten(dtypes)
-    leaves = tree.flatten(result)
-    if len(leaves) != len(signature):
-        raise ValueError(f"fn returned {len(leaves)} tensors for {len(signature)} dtypes")
-    wanted = [as_dtype(getattr(spec, "dtype", spec)) for spec in signature]
-    typed = [as_tensor(leaf, dtype=d) for leaf, d in zip(leaves, wanted, strict=True)]
-    return tree.pack_sequence_as(result, typed)
+    return tree.map_structure(lambda leaf, dtype: _of_dtype("map_fn", leaf, dtype), result, dtypes)
 
 
 def _blank(elems: Any) -> Any:

@@ -211,7 +211,9 @@ def uniform(
 def _uniform(key: Tensor, shape: Any, minval: Any, maxval: Any, dtype: Any) -> Tensor:
     wanted = as_dtype(dtype).numpy_dtype
     if wanted.kind in "iu":
-        if maxval is None:
+        if maxval is None and minval is None:  # all of them
+            minval, maxval = np.iinfo(wanted).min, int(np.iinfo(wanted).max) + 1
+        elif maxval is None:
             raise ValueError("uniform needs maxval for an integer dtype")
         low, high = int(minval), int(maxval)
         if low >= high:
@@ -272,11 +274,14 @@ def categorical(
 
     Raises InvalidArgumentError unless ``logits`` have shape (rows, classes).
     """
-    scores = as_tensor(logits)
+    return _categorical(next_key(seed), as_tensor(logits), num_samples, dtype)
+
+
+def _categorical(key: Tensor, scores: Tensor, num_samples: int, dtype: Any) -> Tensor:
     if scores._data.ndim != 2:
         raise InvalidArgumentError(f"categorical takes logits of rank 2, not {scores.shape}")
     rows, classes = scores._data.shape
-    draw = uniform((rows, int(num_samples), classes), dtype=scores._data.dtype, seed=seed)
+    draw = _uniform(key, (rows, int(num_samples), classes), 0, 1, _float_dtype(scores.dtype))
     # The largest of logits + Gumbel noise falls on each class with its chance (Gumbel, 1954).
     noise = negative(log(negative(log(draw + np.finfo(scores._data.dtype).tiny))))
     return argmax(expand_dims(scores, 1) + noise, axis=-1, output_type=dtype)
@@ -318,8 +323,41 @@ def stateless_uniform(
     dtype: Any = np.float32,
     name: str | None = None,
 ) -> Tensor:
-    """Uniform numbers that depend on the two ints of ``seed`` and the arguments alone."""
+    """Uniform numbers that depend on the two ints of ``seed`` and the arguments alone.
+
+    Integers are drawn from all there are where ``minval`` and ``maxval`` are both None.
+    """
     return _uniform(_pair_key(seed), shape, minval, maxval, dtype)
+
+
+def stateless_categorical(
+    logits: Any, num_samples: int, seed: Any, dtype: Any = np.int64, name: str | None = None
+) -> Tensor:
+    """``categorical`` with numbers that depend on the two ints of ``seed`` alone."""
+    return _categorical(_pair_key(seed), as_tensor(logits), num_samples, dtype)
+
+
+def split(seed: Any, num: int = 2, alg: Any = "auto_select") -> Tensor:
+    """``num`` stateless seeds made from one, an int32 tensor of shape (num, 2).
+
+    Raises InvalidArgumentError unless ``seed`` is two ints.
+    """
+    return _uniform(_derived(seed, 0), (int(num), 2), None, None, np.int32)
+
+
+def fold_in(seed: Any, data: Any, alg: Any = "auto_select") -> Tensor:
+    """A stateless seed made from one and the integer ``data``, an int32 tensor of shape (2,).
+
+    Raises InvalidArgumentError unless ``seed`` is two ints.
+    """
+    return _uniform(_derived(seed, 1 + 2 * int(data)), (2,), None, None, np.int32)
+
+
+def _derived(seed: Any, which: int) -> Tensor:
+    """A key to draw seeds with, apart from those that the seed itself draws numbers with."""
+    key = _pair_key(seed)._data.copy()
+    key[2:] = _WORD - 1, which & _WORD
+    return Tensor(key)
 
 
 def _pair_key(seed: Any) -> Tensor:
@@ -353,6 +391,18 @@ class Generator:
         """Starts again, from ``seed``."""
         self._stream = Stream(int(seed), shard=_WORD)
 
+    def make_seeds(self, count: int = 1) -> Tensor:
+        """Seeds for stateless functions, an int64 tensor of shape (2, count); each column is one.
+
+        A draw like any other: the next call gives other seeds.
+        """
+        return _uniform(self._stream.next_key(), (2, int(count)), None, None, np.int64)
+
+    def split(self, count: int = 1) -> list[Generator]:
+        """``count`` generators with streams of their own, that draw other numbers than this one."""
+        seeds = self.make_seeds(count)._host()
+        return [Generator(int(first) & _WORD) for first in seeds[0]]
+
     def normal(
         self, shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = np.float32
     ) -> Tensor:
@@ -374,6 +424,23 @@ class Generator:
     ) -> Tensor:
         """Uniform numbers in [minval, maxval)."""
         return _uniform(self._stream.next_key(), shape, minval, maxval, dtype)
+
+
+_own: list[Generator] = []
+
+
+def get_global_generator() -> Generator:
+    """The generator that ``set_global_generator`` put in place; one of random seed before."""
+    if not _own:
+        _own.append(Generator.from_non_deterministic_state())
+    return _own[0]
+
+
+def set_global_generator(generator: Generator) -> None:
+    """Puts ``generator`` in place for ``get_global_generator``."""
+    if not isinstance(generator, Generator):
+        raise TypeError(f"a Generator is needed, not {generator!r}")
+    _own[:] = [generator]
 
 
 def _float_dtype(dtype: Any) -> np.dtype:

@@ -19,8 +19,11 @@ def recompute_grad(f: Callable[..., Any]) -> Callable[..., Any]:
 
     Tapes keep only the arguments; the backward pass runs ``f`` again, with the random numbers it
     drew the first time (TensorFlow draws new ones, and so differentiates another function where
-    ``f`` drops out). Derivatives of any order work.
+    ``f`` drops out). Derivatives of any order work. Raises TypeError for an ``f`` that cannot be
+    called.
     """
+    if not callable(f):
+        raise TypeError(f"recompute_grad needs a function, not {f!r}")
 
     @custom_gradient
     def recomputed(*args: Any, **kwargs: Any) -> Any:

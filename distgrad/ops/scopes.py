@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from distgrad.core.naming import name_scope
+
+__all__ = ["control_dependencies", "device", "name_scope"]
+
 _DEVICE = re.compile(r"(/job:\w+)?(/replica:\d+)?(/task:\d+)?/?(device:)?(cpu|gpu|tpu)(:(\d+|\*))?")
 
 
@@ -23,12 +27,6 @@ def device(device_name: Any) -> Iterator[None]:
         if found[5] != "cpu":
             raise RuntimeError(f"there is no device {device_name!r} here; use '/CPU:0'")
     yield
-
-
-@contextmanager
-def name_scope(name: str) -> Iterator[str]:
-    """Context that gives its name with a slash; operations have no names, so nothing else."""
-    yield f"{name}/"
 
 
 @contextmanager
