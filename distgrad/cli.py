@@ -6,6 +6,7 @@ unreadable checkpoint; 5 diverged; 6 lost peer; 75 saved on preemption; 130 inte
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 import traceback
@@ -45,6 +46,25 @@ JobWords = Annotated[
         help="The job file, and values to change in it, in any order.",
         show_default=False,
     ),
+]
+
+
+MaxRestarts = Annotated[
+    int,
+    typer.Option(
+        metavar="K", min=0, help="How often to start again when a worker was lost or killed."
+    ),
+]
+Interface = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The network between the workers: eth0, or an address of this host.",
+        show_default=False,
+    ),
+]
+PrintCommand = Annotated[
+    bool, typer.Option("--print", help="Print the commands that would be run; run nothing.")
 ]
 
 
@@ -90,9 +110,12 @@ def train(
     resume: Annotated[
         Resume, typer.Option(help="Go on from the last checkpoint of the run, if there is one.")
     ] = Resume.never,
+    max_restarts: MaxRestarts = 0,
+    interface: Interface = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the job and show the plan; start nothing.")
     ] = False,
+    print_command: PrintCommand = False,
 ) -> int:
     """Train the job that a YAML file describes.
 
@@ -104,11 +127,13 @@ def train(
 
     path, changes = _split(words)
     world = environ.detect()
+    chosen_elsewhere = world.is_rank and (world.source != "torchrun" or launcher is None)
     overrides: list[str | Override] = [*changes]
-    if world.started_by_mpi:
+    if chosen_elsewhere:
         label = f"{world.source} started {world.world_size} workers"
         overrides.append(Override(("parallel", "workers"), world.world_size, label))
-        overrides.append(Override(("parallel", "launcher"), "mpi", label))
+        kind = "mpi" if world.started_by_mpi else "local"
+        overrides.append(Override(("parallel", "launcher"), kind, label))
     else:
         if workers is not None:
             label = f"command line: -n {workers}"
@@ -130,9 +155,79 @@ def train(
             print(_plan(job))
         return 0
     argv = ["train", path, *changes, "--resume", resume.value]
+    if print_command:
+        if run_dir is not None:
+            argv += ["--run-dir", str(run_dir)]
+        print("\n".join(chosen.commands(base.program_of(job, argv, sys.executable))))
+        return 0
+    starts_others = not chosen_elsewhere and (
+        job.workers > 1 or max_restarts > 0 or config.parallel.launcher != "local"
+    )
+    if starts_others and run_dir is None:
+        from distgrad.training.tracking import choose_run_folder
+
+        # Here, so that a restart finds it again.
+        run_dir = choose_run_folder(job.name, resume is Resume.auto)
+        job = dataclasses.replace(job, run_dir=str(run_dir))
     if run_dir is not None:
         argv += ["--run-dir", str(run_dir)]
-    return chosen.launch(job, argv)
+    if interface is not None:
+        environ.set_network_interface(interface)
+    return chosen.launch(job, argv, max_restarts=max_restarts)
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def launch(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SCRIPT.py [ARGUMENTS]...",
+            help="The script, and its own arguments.",
+            show_default=False,
+        ),
+    ],
+    workers: Annotated[int, typer.Option("-n", "--workers", min=1, help="Number of workers.")] = 1,
+    launcher: Annotated[
+        str, typer.Option(metavar="local|mpi|ray", help="What starts the workers.")
+    ] = "local",
+    virtual_shards: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Parts that each batch is cut into: same bits for any -n up to it."
+        ),
+    ] = None,
+    threads: Annotated[
+        int, typer.Option("--threads-per-worker", min=1, help="BLAS threads of one worker.")
+    ] = 1,
+    max_restarts: MaxRestarts = 0,
+    interface: Interface = None,
+    print_command: PrintCommand = False,
+) -> int:
+    """Start a Python script as several workers, which distgrad.distribute brings together."""
+    from distgrad.comm.tree import worker_shards
+    from distgrad.core.errors import UsageError
+    from distgrad.launcher import base, environ
+
+    world = environ.detect()
+    if world.started_by_mpi or world.source == "distgrad":
+        raise UsageError(
+            f"{world.source} has started this process as rank {world.rank} of {world.world_size}: "
+            f"start the script itself there, as in mpirun -n {world.world_size} python {words[0]}"
+        )
+    if not Path(words[0]).is_file():
+        raise UsageError(f"{words[0]}: no such script")
+    if virtual_shards is not None:
+        worker_shards(virtual_shards, 0, workers)  # refuses too many workers
+    chosen = base.choose(launcher, launcher, environ.World())
+    program = base.Program(
+        [sys.executable, *words], workers, threads=threads, virtual_shards=virtual_shards
+    )
+    if print_command:
+        print("\n".join(chosen.commands(program)))
+        return 0
+    if interface is not None:
+        environ.set_network_interface(interface)
+    return chosen.start(program, max_restarts=max_restarts)
 
 
 @config_app.command()
@@ -229,7 +324,7 @@ def _report(error: Exception) -> int:
 
 
 def _rank(world: World | None = None) -> int:
-    """The rank that mpirun or srun gave this process, or 0."""
+    """The rank that whoever started this process gave it, or 0."""
     from distgrad.core.errors import UsageError
     from distgrad.launcher import environ
 
@@ -237,7 +332,7 @@ def _rank(world: World | None = None) -> int:
         world = world or environ.detect()
     except UsageError:  # a broken environment is the very error that is being reported
         return 0
-    return world.rank if world.started_by_mpi else 0
+    return world.rank if world.is_rank else 0
 
 
 def _split(words: Sequence[str]) -> tuple[str, list[str]]:

@@ -35,7 +35,7 @@ class Recorder:
         self.chosen = args
         return self
 
-    def launch(self, job: Job, argv: list[str]) -> int:
+    def launch(self, job: Job, argv: list[str], *, max_restarts: int = 0) -> int:
         self.job, self.argv = job, argv
         if isinstance(self.outcome, BaseException):
             raise self.outcome

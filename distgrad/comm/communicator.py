@@ -258,7 +258,7 @@ class Communicator:
         except BaseException as error:
             self._ended = str(error) or type(error).__name__
             if self._transport is not None:
-                self._transport.close()
+                self._transport.close(self._ended)
             raise
 
     def _call(

@@ -99,7 +99,7 @@ class MPITransport(Transport):
         _unlink_shared_memory()
         self._mpi.COMM_WORLD.Abort(code)
 
-    def close(self) -> None:
+    def close(self, reason: str = "") -> None:
         # Nothing to release: the communicator is MPI's own, and mpi4py finalizes MPI at exit.
         self._closed = True
         _abandoned.extend(self._posted)

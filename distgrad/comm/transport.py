@@ -83,10 +83,11 @@ class Transport(ABC):
         """Ends every rank of the world now: processes exit with ``code``, threads raise."""
 
     @abstractmethod
-    def close(self) -> None:
+    def close(self, reason: str = "") -> None:
         """Ends this rank's part at once, without waiting for anyone; further calls do nothing.
 
-        A peer that still waits for this rank raises as soon as the transport can tell.
+        A peer that still waits for this rank raises as soon as the transport can tell. With a
+        reason (this rank has failed) every wait of every peer raises, if the transport can tell.
         """
 
     def send(self, dest: int, buffer: Buffer, deadline: Deadline) -> None:

@@ -54,7 +54,8 @@ class World:
     """Where this process stands according to whoever started it.
 
     ``source`` is ``"none"`` for a process that nobody's variables describe. Once a transport is
-    up, trust its rank and size instead.
+    up, trust its rank and size instead. ``address`` is where the ranks meet over TCP; None where
+    MPI brings them together.
     """
 
     rank: int = 0
@@ -62,12 +63,20 @@ class World:
     local_rank: int = 0
     local_size: int = 1
     source: str = "none"
+    address: str | None = None
 
     @property
     def started_by_mpi(self) -> bool:
-        """Whether mpirun or srun started this process as one of its ranks."""
+        """Whether mpirun or srun started this process as a rank that MPI connects."""
         # A lone Slurm task is usually an interactive shell (srun --pty), not a rank.
-        return self.source in MPI_SOURCES and (self.source != "Slurm" or self.world_size > 1)
+        alone = self.source == "Slurm" and self.world_size == 1
+        return self.source in MPI_SOURCES and self.address is None and not alone
+
+    @property
+    def is_rank(self) -> bool:
+        """Whether somebody has started this process as one rank of a world."""
+        over_tcp = self.source == "distgrad" or (self.source != "none" and self.world_size > 1)
+        return self.started_by_mpi or over_tcp
 
 
 def detect(env: Mapping[str, str] | None = None) -> World:
@@ -75,6 +84,10 @@ def detect(env: Mapping[str, str] | None = None) -> World:
 
     Order: distgrad's own variables, Open MPI, hydra (MPICH, Intel MPI), MVAPICH, a Slurm step,
     torchrun. The variables of an sbatch shell are not a Slurm step and do not count.
+
+    Whoever sets DISTGRAD_ADDRESS (``host:port`` where the ranks meet) and DISTGRAD_TOKEN (their
+    secret) beside a launcher's variables gets TCP instead of MPI: ``srun`` without an MPI, say.
+    Ranks in the style of torchrun meet at MASTER_ADDR:MASTER_PORT unless told otherwise.
 
     Raises:
         UsageError: a launcher's variable is not a number.
@@ -91,8 +104,60 @@ def detect(env: Mapping[str, str] | None = None) -> World:
             local_rank=_number(env, local_rank, default=0),
             local_size=_number(env, local_size, default=1),
             source=source,
+            address=env.get("DISTGRAD_ADDRESS") or _master(env, source),
         )
     return World()
+
+
+def token(env: Mapping[str, str] | None = None) -> str:
+    """DISTGRAD_TOKEN, the secret that the ranks of one start share.
+
+    Raises:
+        UsageError: it is not set.
+    """
+    env = os.environ if env is None else env
+    if not env.get("DISTGRAD_TOKEN"):
+        raise UsageError(
+            "ranks that meet over TCP must prove that they belong together: set DISTGRAD_TOKEN to "
+            "the same secret for all of them, such as $(openssl rand -hex 16), or start them with "
+            "distgrad launch or mpirun."
+        )
+    return env["DISTGRAD_TOKEN"]
+
+
+def rank_variables(world: World, token: str, restart: int = 0) -> dict[str, str]:
+    """The variables by which ``detect`` and ``token`` find this world in a child process."""
+    rank, size, local_rank, local_size = _LAUNCHERS["distgrad"]
+    assert world.address is not None
+    return {
+        rank: str(world.rank),
+        size: str(world.world_size),
+        local_rank: str(world.local_rank),
+        local_size: str(world.local_size),
+        "DISTGRAD_ADDRESS": world.address,
+        "DISTGRAD_TOKEN": token,
+        "DISTGRAD_RESTART": str(restart),
+    }
+
+
+def network_interface(env: Mapping[str, str] | None = None) -> str | None:
+    """DISTGRAD_INTERFACE: by which network (its name, or an own address) peers reach this host."""
+    env = os.environ if env is None else env
+    return env.get("DISTGRAD_INTERFACE") or None
+
+
+def set_network_interface(interface: str) -> None:
+    """Sets DISTGRAD_INTERFACE for this process and those that it starts."""
+    os.environ["DISTGRAD_INTERFACE"] = interface
+
+
+def start_timeout(env: Mapping[str, str] | None = None, default: float = 60.0) -> float:
+    """Seconds until all ranks must have met: DISTGRAD_START_TIMEOUT, or ``default``.
+
+    Raises:
+        UsageError: it is not a positive, finite number.
+    """
+    return _seconds(os.environ if env is None else env, "DISTGRAD_START_TIMEOUT", f"{default:g}")
 
 
 def limit_threads(count: int) -> None:
@@ -115,18 +180,36 @@ def thread_variables(count: int) -> dict[str, str]:
     return dict.fromkeys(_THREAD_VARIABLES, str(count))
 
 
-def child_environment(threads: int | None) -> dict[str, str]:
-    """The environment for the ranks that this process starts.
+def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """The environment of this process with ``changes``, for the ranks that it starts."""
+    return {**os.environ, **changes}
+
+
+def inherited_settings(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a rank on another machine needs of our variables: PYTHONPATH and all DISTGRAD_ ones."""
+    env = os.environ if env is None else env
+    return {k: v for k, v in env.items() if k == "PYTHONPATH" or k.startswith("DISTGRAD_")}
+
+
+def set_defaults(values: Mapping[str, str]) -> None:
+    """Sets variables of this process that nobody has set."""
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
+
+
+def rank_settings(threads: int | None, virtual_shards: int | None = None) -> dict[str, str]:
+    """The variables that every rank of a job gets.
 
     Args:
         threads: threads per worker; None leaves the user's variables as they are.
+        virtual_shards: for a script that has no job.
     """
-    env = dict(os.environ)
-    if threads is not None:
-        env.update(thread_variables(threads))
+    settings = {} if threads is None else thread_variables(threads)
+    if virtual_shards is not None:
+        settings["DISTGRAD_VIRTUAL_SHARDS"] = str(virtual_shards)
     if sys.stdout.isatty():
-        env["DISTGRAD_TTY"] = "1"  # under mpirun a rank's stdout is a pipe
-    return env
+        settings["DISTGRAD_TTY"] = "1"  # under mpirun a rank's stdout is a pipe
+    return settings
 
 
 def blas_info() -> dict[str, Any]:
@@ -180,15 +263,7 @@ def operation_timeout(env: Mapping[str, str] | None = None) -> float:
     Raises:
         UsageError: it is not a positive, finite number.
     """
-    env = os.environ if env is None else env
-    text = env.get("DISTGRAD_TIMEOUT", "60")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise UsageError(f"DISTGRAD_TIMEOUT must be a number of seconds above 0, got {text!r}.")
-    return seconds
+    return _seconds(os.environ if env is None else env, "DISTGRAD_TIMEOUT", "60")
 
 
 def script_virtual_shards(env: Mapping[str, str] | None = None) -> int | None:
@@ -204,6 +279,24 @@ def script_virtual_shards(env: Mapping[str, str] | None = None) -> int | None:
     if count < 1:
         raise UsageError(f"DISTGRAD_VIRTUAL_SHARDS must be 1 or more, got {count}.")
     return count
+
+
+def _master(env: Mapping[str, str], source: str) -> str | None:
+    if source != "torchrun" or "MASTER_ADDR" not in env or "MASTER_PORT" not in env:
+        return None
+    host = env["MASTER_ADDR"]
+    return f"[{host}]:{env['MASTER_PORT']}" if ":" in host else f"{host}:{env['MASTER_PORT']}"
+
+
+def _seconds(env: Mapping[str, str], name: str, default: str) -> float:
+    text = env.get(name, default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"{name} must be a number of seconds above 0, got {text!r}.")
+    return seconds
 
 
 def _number(env: Mapping[str, str], name: str, default: int | None = None) -> int:

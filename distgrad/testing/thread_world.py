@@ -97,8 +97,8 @@ class ThreadTransport(Transport):
     def abort(self, code: int, reason: str) -> None:
         self._hub.leave(self.rank, f"{reason} (abort with code {code})", abort=True)
 
-    def close(self) -> None:
-        self._hub.leave(self.rank, "it closed its channels")
+    def close(self, reason: str = "") -> None:
+        self._hub.leave(self.rank, reason.rstrip(".") or "it closed its channels")
 
 
 def run_world(

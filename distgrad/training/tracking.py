@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import platform
 import secrets
 import threading
 import time
@@ -20,6 +21,16 @@ from distgrad.core.errors import UsageError
 
 HEARTBEAT = 0.5  # seconds between two writes of status.json
 _TEMPORARY = ".tmp-"
+_DYING = 2.0  # seconds in which a killed process has let go of its run folder
+_locks: dict[Path, int] = {}  # run folders that this process holds
+
+try:
+    import fcntl
+
+    def _flock(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except ImportError:  # Windows
+    _flock = None  # type: ignore[assignment]
 
 
 def new_run_folder(name: str, base: Path = Path("runs")) -> Path:
@@ -53,16 +64,67 @@ def open_run_folder(run_dir: str | None, name: str, resume: bool) -> tuple[Path,
     folder that holds no run is used as a fresh one if it is empty. A folder that cannot be
     written to is a UsageError, too.
     """
+    folder, resumed = _open_run_folder(run_dir, name, resume)
+    lock_run_folder(folder)
+    return folder, resumed
+
+
+def choose_run_folder(name: str, resume: bool) -> Path:
+    """The folder of a run for which none was named: the newest of that name, or a fresh one."""
+    known = newest_run_folder(name) if resume else None
+    return known if known is not None else new_run_folder(name)
+
+
+def lock_run_folder(folder: Path) -> None:
+    """Makes this process the only one that writes to a run folder, until it ends.
+
+    Raises:
+        UsageError: another process on this host (or, where the file system can tell, on any) holds
+            it; the message names it.
+    """
+    key = folder.resolve()
+    if key in _locks or _flock is None:
+        return
+    file = os.open(folder, os.O_RDONLY)
+    end = time.monotonic() + _DYING
+    while True:
+        try:
+            _flock(file)
+            _locks[key] = file
+            return
+        except BlockingIOError:
+            if time.monotonic() < end:
+                time.sleep(0.05)
+                continue
+        except OSError:  # a file system without locks
+            os.close(file)
+            return
+        os.close(file)
+        raise UsageError(
+            f"{folder} is in use by a run that goes on{_holder(folder)}: wait for it, stop it, or "
+            "name another --run-dir. Nothing was changed."
+        )
+
+
+def _holder(folder: Path) -> str:
+    try:
+        status = json.loads((folder / "status.json").read_text())
+        return f" (process {status['pid']} on {status['host']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _open_run_folder(run_dir: str | None, name: str, resume: bool) -> tuple[Path, bool]:
     if run_dir is None:
-        known = newest_run_folder(name) if resume else None
-        return (known, True) if known is not None else (new_run_folder(name), False)
+        folder = choose_run_folder(name, resume)
+        return folder, (folder / "resolved.yaml").exists()
     folder = Path(run_dir)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--run-dir {folder} is a file, not a folder.")
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"--run-dir {folder} cannot be written to: see its owner and permissions.")
-    if all(path.name.startswith(_TEMPORARY) for path in folder.iterdir()):
+    if all(p.name.startswith(_TEMPORARY) or p.name == "logs" for p in folder.iterdir()):
         return folder, False  # empty, or a run was killed before it had written anything
     if not resume:
         raise UsageError(
@@ -89,7 +151,11 @@ class Status:
 
     def __init__(self, folder: Path, **fields: Any) -> None:
         self.path = folder / "status.json"
-        self._fields: dict[str, Any] = fields
+        self._fields: dict[str, Any] = {
+            **fields,
+            "pid": os.getpid(),
+            "host": platform.node(),
+        }
         self._lock = threading.Lock()
         self._end = threading.Event()
         self._failed = False
@@ -117,6 +183,8 @@ class Status:
         self._end.set()
         self._thread.join()
         self.update(**fields)
+        for name in ("pid", "host"):  # nobody holds the folder any more
+            self._fields.pop(name, None)
         self.write()
 
     def _beat(self) -> None:

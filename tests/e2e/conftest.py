@@ -141,7 +141,7 @@ class Distgrad:
         return found
 
     def rank_pids(self, command: process.Command) -> dict[int, int]:
-        """The process id of each rank of an mpirun that is running. Needs /proc."""
+        """The process id of each rank of a launcher that is running. Needs /proc."""
         found = {}
         for pid in command.family():
             try:
@@ -149,7 +149,7 @@ class Distgrad:
             except OSError:
                 continue  # it has just ended
             world = environ.detect(dict(entry.split("=", 1) for entry in entries if "=" in entry))
-            if world.started_by_mpi:
+            if world.is_rank:
                 found[world.rank] = pid
         return found
 

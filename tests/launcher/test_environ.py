@@ -99,6 +99,40 @@ def test_a_broken_variable_is_named() -> None:
         detect(HYDRA | {"PMI_RANK": "one"})
 
 
+def test_ranks_that_meet_over_tcp() -> None:
+    assert not detect({"DISTGRAD_ADDRESS": "node0:4000"}).is_rank
+    for env, address in (
+        (DISTGRAD | {"DISTGRAD_ADDRESS": "node0:4000"}, "node0:4000"),
+        (SLURM | {"DISTGRAD_ADDRESS": "node0:4000"}, "node0:4000"),
+        (OPEN_MPI | {"DISTGRAD_ADDRESS": "node0:4000"}, "node0:4000"),
+        (TORCHRUN | {"MASTER_ADDR": "node1", "MASTER_PORT": "29500"}, "node1:29500"),
+        (TORCHRUN | {"MASTER_ADDR": "::1", "MASTER_PORT": "29500"}, "[::1]:29500"),
+        (
+            TORCHRUN | {"MASTER_ADDR": "n", "MASTER_PORT": "1", "DISTGRAD_ADDRESS": "node0:4000"},
+            "node0:4000",
+        ),
+    ):
+        world = detect(env)
+        assert (world.rank, world.world_size, world.address) == (3, 4, address)
+        assert world.is_rank and not world.started_by_mpi
+    for env in (TORCHRUN, DISTGRAD):  # who refuses them says what is missing
+        assert detect(env).is_rank and detect(env).address is None
+
+
+def test_what_a_rank_is_given_is_what_it_finds() -> None:
+    world = World(2, 3, 0, 1, "distgrad", "10.0.0.1:4000")
+    env = environ.rank_variables(world, "secret", restart=1)
+    assert detect(env) == world
+    assert environ.token(env) == "secret"
+    assert env["DISTGRAD_RESTART"] == "1"
+    with pytest.raises(UsageError, match="set DISTGRAD_TOKEN to the same secret"):
+        environ.token({})
+    assert environ.network_interface({"DISTGRAD_INTERFACE": "eth1"}) == "eth1"
+    assert environ.network_interface({}) is None
+    with pytest.raises(UsageError, match="DISTGRAD_START_TIMEOUT"):
+        environ.start_timeout({"DISTGRAD_START_TIMEOUT": "never"})
+
+
 def test_progress_mode() -> None:
     assert environ.progress_mode({}) == "auto"
     assert environ.progress_mode({"DISTGRAD_PROGRESS": "off"}) == "off"
@@ -127,9 +161,12 @@ def test_terminal_is_known_through_mpirun() -> None:
 
 
 def test_children_get_their_threads() -> None:
-    env = environ.child_environment(3)
-    assert env["OMP_NUM_THREADS"] == env["OPENBLAS_NUM_THREADS"] == "3"
-    assert env["PATH"]
+    settings = environ.rank_settings(3, virtual_shards=8)
+    assert settings["OMP_NUM_THREADS"] == settings["OPENBLAS_NUM_THREADS"] == "3"
+    assert environ.script_virtual_shards(settings) == 8
+    env = environ.child_environment(settings)
+    assert env["PATH"] and settings.items() <= env.items()
+    assert "OMP_NUM_THREADS" not in environ.rank_settings(None)
     with pytest.raises(UsageError, match="threads_per_worker must be 1 or more, got 0"):
         environ.thread_variables(0)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 import distgrad
 from distgrad.core.errors import MissingExtraError, UsageError
-from distgrad.launcher import environ, mpi
+from distgrad.launcher import base, environ, mpi
 from distgrad.launcher.base import choose
 from distgrad.launcher.environ import World
 from distgrad.launcher.local import LocalLauncher
@@ -22,12 +24,18 @@ from distgrad.testing import process
 ALONE = World()
 UNDER_MPIRUN = World(1, 4, 1, 4, "MPICH (hydra)")
 UNDER_TORCHRUN = World(1, 4, 1, 4, "torchrun")
+UNDER_US = World(1, 4, 1, 4, "distgrad", "127.0.0.1:4000")
+UNDER_SRUN_WITHOUT_MPI = World(1, 4, 1, 4, "Slurm", "node0:4000")
 IMPORT_ROOT = str(Path(distgrad.__path__[0]).parent)
 
 
 def job(workers: int = 2, threads: int | None = 1, shards: int | None = None) -> SimpleNamespace:
     return SimpleNamespace(
-        workers=workers, launcher="mpi", threads_per_worker=threads, virtual_shards=shards
+        workers=workers,
+        launcher="mpi",
+        threads_per_worker=threads,
+        virtual_shards=shards,
+        run_dir="run",
     )
 
 
@@ -42,6 +50,9 @@ def job(workers: int = 2, threads: int | None = 1, shards: int | None = None) ->
         (None, "ray", UNDER_MPIRUN, MPILauncher),
         ("mpi", "local", UNDER_TORCHRUN, MPILauncher),
         ("local", "local", UNDER_TORCHRUN, LocalLauncher),
+        ("mpi", "mpi", UNDER_US, LocalLauncher),
+        (None, "mpi", UNDER_TORCHRUN, LocalLauncher),
+        (None, "local", UNDER_SRUN_WITHOUT_MPI, LocalLauncher),
     ],
 )
 def test_started_by_mpirun_wins_then_flag_then_yaml(requested, yaml, world, expected) -> None:
@@ -51,17 +62,20 @@ def test_started_by_mpirun_wins_then_flag_then_yaml(requested, yaml, world, expe
 def test_what_has_not_landed_is_said() -> None:
     with pytest.raises(UsageError, match="ray launcher has not landed"):
         choose(None, "ray", ALONE)
-    with pytest.raises(UsageError, match="rank 1 of 4.*style of torchrun.*use|start"):
-        choose(None, "local", UNDER_TORCHRUN)
     with pytest.raises(UsageError, match="unknown launcher 'slurm': use local, mpi or ray"):
         choose("slurm", "local", ALONE)
-    with pytest.raises(UsageError, match="3 local workers.*--launcher mpi"):
-        LocalLauncher().launch(job(workers=3), [])
 
 
-def test_more_workers_than_shards_stops_before_mpirun() -> None:
+@pytest.mark.parametrize("launcher", [MPILauncher, LocalLauncher])
+def test_more_workers_than_shards_stops_before_anything_starts(launcher) -> None:
     with pytest.raises(UsageError, match="4 workers cannot share 2 virtual shards"):
-        MPILauncher(ALONE).launch(job(workers=4, shards=2), ["train", "job.yaml"])
+        launcher(ALONE).launch(job(workers=4, shards=2), ["train", "job.yaml"])
+
+
+@pytest.mark.parametrize("world", [UNDER_MPIRUN, UNDER_US])
+def test_only_who_starts_the_ranks_restarts_them(world: World) -> None:
+    with pytest.raises(UsageError, match=f"--max-restarts.*{re.escape(world.source)} has started"):
+        choose(None, "local", world).launch(job(), [], max_restarts=1)
 
 
 @pytest.mark.parametrize(
@@ -71,15 +85,17 @@ def test_more_workers_than_shards_stops_before_mpirun() -> None:
         ["train", "job.yaml", "a.b=1", "-n4", "--launcher=mpi"],
         ["train", "job.yaml", "--workers", "4", "a.b=1"],
         ["train", "job.yaml", "--workers=4", "a.b=1"],
+        ["train", "job.yaml", "a.b=1", "--max-restarts", "4"],
+        ["train", "job.yaml", "--max-restarts=4", "a.b=1"],
     ],
 )
 def test_ranks_get_the_command_without_its_launch_options(argv: list[str]) -> None:
-    assert mpi.without_launch_options(argv) == ["train", "job.yaml", "a.b=1"]
+    assert base.without_launch_options(argv) == ["train", "job.yaml", "a.b=1"]
 
 
 def test_names_that_begin_like_an_option_stay() -> None:
     argv = ["train", "-name", "--new", "n=4", "job.yaml"]
-    assert mpi.without_launch_options(argv) == argv
+    assert base.without_launch_options(argv) == argv
 
 
 def fake_mpirun(folder: Path, says: str) -> str:
@@ -115,16 +131,46 @@ def test_command_for_open_mpi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     rank = [sys.executable, "-m", "distgrad", "train", "job.yaml"]
     launcher = MPILauncher(ALONE)
     argv = ["train", "job.yaml", "-n", "4"]
-    assert launcher.command(job(workers=4), argv) == [
+
+    def command(**settings) -> list[str]:
+        program = base.program_of(job(**settings), argv, sys.executable)
+        [line] = launcher.commands(program)
+        assert f"OMP_NUM_THREADS={program.threads}" in shlex.split(line)
+        return [word for word in shlex.split(line) if "_NUM_THREADS=" not in word][-20:]
+
+    def without_threads(line: list[str]) -> list[str]:
+        return line[line.index(mpirun) :]
+
+    assert without_threads(command(workers=4)) == [
         *[mpirun, "-n", "4", "--allow-run-as-root", "--oversubscribe"],
         *rank,
     ]
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert launcher.command(job(workers=2), argv) == [mpirun, "-n", "2", *rank]
-    assert launcher.command(job(workers=2, threads=2), argv) == [
+    assert without_threads(command(workers=2)) == [mpirun, "-n", "2", *rank]
+    assert without_threads(command(workers=2, threads=2)) == [
         *[mpirun, "-n", "2", "--bind-to", "none"],
         *rank,
     ]
+
+
+def test_the_ranks_that_a_restart_gets() -> None:
+    argv = ["train", "job.yaml", "--resume", "never", "--run-dir", "run", "-n", "2"]
+    program = base.program_of(job(), argv, "python")
+    first = ["python", "-m", "distgrad", "train", "job.yaml"]
+    assert program.words(0) == [*first, "--resume", "never", "--run-dir", "run"]
+    assert program.words(1) == program.words(2) == [*first, "--run-dir", "run", "--resume", "auto"]
+
+
+def test_the_commands_of_local_ranks() -> None:
+    lines = LocalLauncher(ALONE).commands(base.Program(["python", "a b.py"], 2, threads=3))
+    assert len(lines) == 2
+    for rank, line in enumerate(lines):
+        *variables, python, script = shlex.split(line)
+        assert (python, script) == ("python", "a b.py")
+        env = dict(word.split("=", 1) for word in variables)
+        assert env["OMP_NUM_THREADS"] == "3"
+        world = environ.detect(env)
+        assert (world.rank, world.world_size, world.source) == (rank, 2, "distgrad")
 
 
 def test_missing_mpirun_gives_the_pip_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,8 +187,8 @@ def test_missing_mpirun_gives_the_pip_line(tmp_path: Path, monkeypatch: pytest.M
 def wrapper(command: list[str]) -> list[str]:
     """A command line whose process supervises ``command``."""
     code = (
-        "import sys; from distgrad.launcher.process import supervise; from os import environ;"
-        "sys.exit(supervise(sys.argv[1:], dict(environ)))"
+        "import sys; from distgrad.launcher.supervisor import Member, Team, supervise;"
+        "sys.exit(supervise(lambda restart: Team([Member('it', sys.argv[1:], death_signal=15)])))"
     )
     return [sys.executable, "-c", code, *command]
 
@@ -157,7 +203,46 @@ def test_supervise_passes_exit_codes(tmp_path: Path) -> None:
         with start(["sh", "-c", f"exit {code}"], tmp_path) as command:
             assert command.wait(20).returncode == code
     with start(["sh", "-c", "kill -9 $$"], tmp_path) as command:
-        assert command.wait(20).returncode == 137
+        result = command.wait(20)
+    assert result.returncode == 6  # that of a lost rank, which a killed one is
+    assert re.match(r"error: it \(process \d+\) was killed by SIGKILL", result.stderr)
+
+
+RESTARTS = """
+import pathlib, sys
+from distgrad.launcher.supervisor import Member, Team, supervise
+def team(restart):
+    code = sys.argv[2:][restart]
+    mine = ["sh", "-c", f"echo start {restart}; {code}"]
+    other = ["true"] if code == "true" else ["sleep", "30"]
+    return Team([Member("one", mine), Member("two", other)])
+sys.exit(supervise(team, max_restarts=int(sys.argv[1])))
+"""
+
+
+@pytest.mark.timeout_s(60)
+@pytest.mark.parametrize(
+    ("limit", "codes", "starts", "expected"),
+    [
+        (2, ["kill -9 $$", "true"], 2, 0),
+        (2, ["exit 6", "kill -11 $$", "true"], 3, 0),
+        (2, ["exit 6", "exit 6", "exit 6", "true"], 3, 6),
+        (0, ["kill -9 $$", "true"], 1, 6),
+        (5, ["exit 1", "true"], 1, 1),
+        (5, ["exit 2", "true"], 1, 2),
+        (5, ["exit 75", "true"], 1, 75),
+    ],
+)
+def test_restarts_after_a_loss_and_nothing_else(
+    tmp_path: Path, limit: int, codes: list[str], starts: int, expected: int
+) -> None:
+    command = [sys.executable, "-c", RESTARTS, str(limit), *codes]
+    result = process.run(command, timeout=30, cwd=tmp_path, env={"PYTHONPATH": IMPORT_ROOT})
+    assert result.returncode == expected, result.stderr
+    assert result.stdout.count("start") == starts
+    assert result.stderr.count("starting all workers again") == starts - 1
+    assert not result.orphans
+    assert result.seconds < 15
 
 
 TRAP = """

@@ -1,6 +1,7 @@
 """How a rank's error ends the world: once, by name, with its exit code, and nobody left behind.
 
-Under ``mpirun`` this file is also the program: ``mpirun -n 3 python test_mpi_ranks.py CASE``.
+This file is also the program of a rank: ``mpirun -n 3 python test_ranks.py CASE``, and
+``distgrad launch -n 3 test_ranks.py CASE``.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ import distgrad
 from distgrad.comm.communicator import Communicator
 from distgrad.core.errors import DataError, DivergedError, PreemptedError
 from distgrad.launcher import environ
-from distgrad.launcher.mpi import install_excepthook, run_rank
+from distgrad.launcher.connect import connect, run_rank
 from distgrad.testing import process
 
-pytestmark = [
+pytestmark = pytest.mark.timeout_s(90)
+needs_mpi = [
     pytest.mark.mpi,
-    pytest.mark.timeout_s(90),
     pytest.mark.skipif(
         importlib.util.find_spec("mpi4py") is None,
         reason="no mpi4py: pip install 'distgrad[mpich]'",
@@ -123,20 +124,23 @@ def exits_on_one_rank(c: Communicator) -> int:
     return 0
 
 
-def uncaught_in_a_script(c: Communicator) -> int:
-    install_excepthook(c)
+def uncaught_in_a_script() -> int:
+    c = connect()
     if c.rank == 1:
         raise KeyError("in a script")
     c.barrier()
     return 0
 
 
-@pytest.fixture
-def ranks(run_mpi):
+@pytest.fixture(params=["local", pytest.param("mpi", marks=needs_mpi)])
+def ranks(request):
     """Runs a case on three ranks; checks that nothing outlives it."""
+    over_mpi = request.param == "mpi"
+    start = request.getfixturevalue("run_mpi" if over_mpi else "run_cli")
 
     def run(case, n: int = 3, **env: str) -> process.Result:
-        result = run_mpi(n, __file__, case.__name__, timeout=60, env=env)
+        words = (n,) if over_mpi else ("launch", "-n", n)
+        result = start(*words, __file__, case.__name__, timeout=60, env=env)
         assert not result.orphans
         assert result.seconds < 20
         return result
@@ -198,8 +202,15 @@ def test_a_frozen_rank_is_named(ranks) -> None:
     assert "for rank 1 in barrier (limit 1 s)" in result.stderr
 
 
-def test_a_killed_rank_ends_the_job(ranks) -> None:
-    assert ranks(killed_rank).returncode != 0
+def test_a_killed_rank_ends_the_job(ranks, request) -> None:
+    result = ranks(killed_rank)
+    assert result.seconds < 10
+    if "local" in request.node.name:
+        assert result.returncode == 6
+        assert re.match(r"error: rank 1 \(process \d+\) was killed by SIGKILL", result.stderr)
+        assert result.stderr.count("\n") == 1
+    else:
+        assert result.returncode != 0
 
 
 def test_different_calls_are_named(ranks) -> None:
@@ -220,9 +231,10 @@ def python(*args: str, **env: str) -> process.Result:
     return process.run([sys.executable, *args], timeout=30, env={"PYTHONPATH": path, **env})
 
 
+@pytest.mark.mpi
 def test_two_mpi_families_are_named() -> None:
     """Open MPI's variables around an MPICH-bound mpi4py, or the other way round."""
-    from mpi4py import MPI
+    MPI = pytest.importorskip("mpi4py.MPI", exc_type=ImportError)
 
     if "Open MPI" in MPI.Get_library_version():
         source, env = "MPICH (hydra)", {"PMI_RANK": "0", "PMI_SIZE": "2"}
@@ -238,7 +250,8 @@ def test_two_mpi_families_are_named() -> None:
 
 def test_a_missing_mpi4py_gives_the_pip_line(tmp_path: Path) -> None:
     (tmp_path / "mpi4py.py").write_text("raise ImportError('not here')\n")
-    result = python(__file__, "fine", first_on_path=str(tmp_path))
+    env = {"PMI_RANK": "0", "PMI_SIZE": "2"}
+    result = python(__file__, "fine", first_on_path=str(tmp_path), **env)
     assert result.returncode == 3, result.stderr
     assert "pip install 'distgrad[mpich]'" in result.stderr
     assert result.stderr.count("\n") == 1
@@ -246,10 +259,4 @@ def test_a_missing_mpi4py_gives_the_pip_line(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     main = globals()[sys.argv[1]]
-    world = environ.detect()
-    if main is uncaught_in_a_script:
-        from distgrad.comm.mpi import MPITransport
-
-        main(Communicator(MPITransport()))
-    else:
-        sys.exit(run_rank(world, main))
+    sys.exit(main() if main is uncaught_in_a_script else run_rank(environ.detect(), main))

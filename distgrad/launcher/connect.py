@@ -1,0 +1,182 @@
+"""How a process joins its world, and how an error on one rank ends all of them.
+
+``connect()`` is for scripts, ``run_rank`` for a main function. Both work in the same way under
+mpirun, under our own supervisor and alone; whoever started the process has left variables that say
+so (``environ.detect``).
+
+A rank that fails must take the others with it: MPI alone would let them wait for ever. How an
+error ends the world, and that it is printed once, is decided here (``end_world``).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+
+from distgrad.comm import tcp
+from distgrad.comm.communicator import Communicator
+from distgrad.comm.mpi import MPITransport
+from distgrad.comm.rendezvous import Rendezvous, split_address
+from distgrad.comm.transport import Transport
+from distgrad.core.errors import (
+    JobError,
+    MissingExtraError,
+    PeerLostError,
+    PreemptedError,
+    UsageError,
+)
+from distgrad.launcher import environ
+from distgrad.launcher.environ import World
+from distgrad.launcher.process import die_with_parent
+
+# Seconds: for how long a rank with an error waits for all others to have the same one; and for
+# how long it keeps silent so that one with a better claim can speak and end the world (the
+# culprit before those who lost it, rank 0 before the others).
+_TOGETHER = 2.0
+_AFTER_CULPRIT = 3.0
+_AFTER_RANK_0 = 0.5
+_PER_RANK, _RANKS = 0.2, 10
+
+
+def connect() -> Communicator:
+    """Joins the world that this script was started in; alone, that is a world of one.
+
+    From then on an uncaught exception of this script ends every rank with its exit code and is
+    printed once, the process dies with the one that started it, and the communicator is closed
+    at exit. Call it once.
+
+    Raises:
+        UsageError: the variables of whoever started us are wrong or incomplete.
+        MissingExtraError: mpirun started us and mpi4py is missing or belongs to another MPI.
+        PeerLostError: not all ranks came in time; the message names those that did not.
+    """
+    world = environ.detect()
+    communicator = Communicator(_join(world), timeout=environ.operation_timeout())
+    if world.is_rank:
+        install_excepthook(communicator)
+    atexit.register(communicator.close)
+    return communicator
+
+
+def run_rank(world: World, main: Callable[[Communicator], int]) -> int:
+    """Runs ``main(communicator)`` as one rank and returns the exit code of this process.
+
+    An error on any rank ends all of them with its exit code, and is printed once.
+    """
+    try:
+        communicator = Communicator(_join(world), timeout=environ.operation_timeout())
+    except JobError as error:
+        if world.local_rank == 0:  # once per machine: an installation is a machine's affair
+            _say(f"error: {error}", world.rank)
+        return error.exit_code
+    try:
+        code = main(communicator)
+    except BaseException as error:
+        return end_world(communicator, error)
+    communicator.close()
+    return code
+
+
+def end_world(communicator: Communicator, error: BaseException) -> int:
+    """Prints ``error`` once in the whole world and ends every rank with its exit code.
+
+    A job error that all ranks raise together (a bad setting, a diverged loss, preemption) lets
+    them exit by themselves; then this returns the exit code. In every other case the world is
+    aborted, so that no rank goes on waiting for this one.
+    """
+    rank = communicator.rank
+    turn = _PER_RANK * min(rank, _RANKS)
+    code, text = _verdict(error)
+    if isinstance(error, SystemExit) and code == 0:
+        communicator.close()
+        return 0
+    if isinstance(error, PeerLostError):
+        time.sleep(_AFTER_CULPRIT + turn)
+    elif isinstance(error, JobError | SystemExit):
+        # A preempted rank 0 is still saving; of other errors everyone knows at the same time.
+        patience = communicator.timeout if isinstance(error, PreemptedError) else _TOGETHER
+        if communicator.leave(code, timeout=patience):
+            communicator.close()
+            if rank == 0:
+                _say(text)
+            return code
+    elif rank > 0:
+        time.sleep(_AFTER_RANK_0 + turn)
+    _say(text, rank)
+    communicator.abort(code, text.strip().rpartition("\n")[2])
+    if communicator.world_size > 1:
+        os._exit(code)  # at once, as MPI does it, so that nobody else has to speak
+    return code
+
+
+def install_excepthook(communicator: Communicator) -> None:
+    """Makes an uncaught exception of this script end every rank."""
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        raise SystemExit(end_world(communicator, error.with_traceback(trace)))
+
+    sys.excepthook = hook
+
+
+def _join(world: World) -> Transport | None:
+    """The transport that brings this rank to the others; None alone."""
+    if not world.is_rank:
+        return None
+    die_with_parent()
+    if world.started_by_mpi:
+        try:
+            return MPITransport(expected_size=world.world_size, started_by=world.source)
+        except MissingExtraError as error:
+            if world.source != "Slurm":
+                raise
+            raise MissingExtraError(
+                f"{error} Or do without MPI: before srun, set DISTGRAD_ADDRESS=host:port (a free "
+                "port of rank 0's host) and DISTGRAD_TOKEN (a secret)."
+            ) from None
+    if world.world_size == 1:
+        return None
+    if world.address is None:
+        raise UsageError(
+            f"this process was started as rank {world.rank} of {world.world_size} by variables in "
+            f"the style of {world.source}, but nothing says where the ranks meet: start them with "
+            "distgrad launch or mpirun, or set DISTGRAD_ADDRESS=host:port (a free port of rank 0's "
+            "host) and DISTGRAD_TOKEN."
+        )
+    token, seconds = environ.token(), environ.start_timeout()
+    if world.rank == 0 and world.source != "distgrad":  # nobody else keeps the place of meeting
+        host, port = split_address(world.address)
+        Rendezvous(world.world_size, token, host=host, port=port, timeout=seconds).start()
+    return tcp.connect(
+        world.rank,
+        world.world_size,
+        world.address,
+        token,
+        interface=environ.network_interface(),
+        timeout=seconds,
+    )
+
+
+def _verdict(error: BaseException) -> tuple[int, str]:
+    """Exit code and text of an error: one line for the expected ones, else a traceback."""
+    if isinstance(error, JobError):
+        return error.exit_code, f"error: {error}"
+    if isinstance(error, SystemExit):
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0, ""
+        return 1, str(error.code)
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "interrupted"
+    return 1, "".join(traceback.format_exception(error)).rstrip()
+
+
+def _say(text: str, rank: int | None = None) -> None:
+    """Writes to stderr, after all of stdout; every line says which rank speaks, if one is given."""
+    sys.stdout.flush()
+    if text:
+        mark = "" if rank is None else f"[rank {rank}] "
+        print(mark + text.replace("\n", "\n" + mark), file=sys.stderr, flush=True)

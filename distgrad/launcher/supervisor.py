@@ -1,0 +1,261 @@
+"""The supervisor: starts the processes of a job, ends all of them when one fails, starts them anew.
+
+It is no rank. For the local launcher its children are the ranks, for MPI the one mpirun. It passes
+signals on and output through, and whatever ends it, no child is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO, Protocol
+
+from distgrad.core.errors import PeerLostError
+from distgrad.launcher import environ, process
+
+LOST = PeerLostError.exit_code
+
+_LOOK = 0.02  # seconds between two looks at the children
+# For how long the others may end by themselves once one has failed: less than the time after which
+# they would speak (connect.py).
+_AFTER_FAILURE = 0.4
+_LAST_WORDS = 10.0  # between asking children to stop and killing them
+_LAST_LINES = 2.0  # for reading what ended children have still written
+
+
+@dataclass(frozen=True)
+class Member:
+    """One process to start.
+
+    Args:
+        name: what messages call it, such as ``rank 1``.
+        command: the program and its arguments.
+        settings: variables to add to our own environment.
+        mark: what each of its lines of output begins with; None lets it write by itself.
+        log: file that takes its output, too.
+        death_signal: what it gets when the supervisor dies.
+    """
+
+    name: str
+    command: Sequence[str]
+    settings: dict[str, str] = field(default_factory=dict)
+    mark: str | None = None
+    log: Path | None = None
+    death_signal: int = signal.SIGKILL
+
+
+@dataclass
+class Team:
+    """The processes of one start of the job.
+
+    Args:
+        members: what to start, together.
+        begun: called once all have been started.
+        ended: called when none of them is left.
+        killed: which exit codes of a member tell that something was killed, beside its own death
+            by a signal (then the code is negative).
+    """
+
+    members: Sequence[Member]
+    begun: Callable[[], object] = lambda: None
+    ended: Callable[[], object] = lambda: None
+    killed: frozenset[int] = frozenset()
+
+
+class Child(Protocol):
+    """What a child process, here or elsewhere, tells of itself."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+
+def supervise(team_of: Callable[[int], Team], *, max_restarts: int = 0) -> int:
+    """Runs a team to its end, again after a loss, and returns the exit code of the last one.
+
+    A team has failed when one member has; the others are then ended. The code is that of the
+    first member to fail by itself; where one was killed or has lost a peer, it is 6, and all
+    members are started again, at most ``max_restarts`` times. Other errors would come again.
+    SIGTERM, SIGINT and SIGUSR1 are passed on; a second SIGTERM or SIGINT kills.
+
+    Args:
+        team_of: the team for start 0, 1, 2, ...
+        max_restarts: how often to start again.
+    """
+    received: list[int] = []
+    children: list[subprocess.Popen[bytes]] = []
+
+    def forward(signum: int, frame: FrameType | None) -> None:
+        received.append(signum)
+        if len([s for s in received if s != signal.SIGUSR1]) > 1:
+            for child in children:
+                process.kill_session(child)
+        else:
+            for child in children:
+                if child.poll() is None:
+                    child.send_signal(signum)
+
+    with process.handled_signals(forward):
+        for restart in range(max_restarts + 1):
+            code = _run(team_of(restart), children, received)
+            if code != LOST or received or restart == max_restarts:
+                break
+            _say(f"starting all workers again (restart {restart + 1} of {max_restarts})")
+    return code
+
+
+def _run(team: Team, children: list[subprocess.Popen[bytes]], received: list[int]) -> int:
+    children.clear()
+    lines = _Lines()
+    try:
+        for member in team.members:
+            env = environ.child_environment(member.settings)
+            piped = member.mark is not None
+            child = process.start(
+                member.command, env, piped=piped, death_signal=member.death_signal
+            )
+            children.append(child)
+            if member.mark is not None:
+                lines.add(child, member.mark, member.log)
+            for signum in tuple(received):  # one that came before this child
+                child.send_signal(signum)
+        team.begun()
+        lines.start()
+        return outcome(team, children, received)
+    finally:
+        _end(children)
+        lines.finish()
+        team.ended()
+
+
+def outcome(team: Team, children: Sequence[Child], received: list[int]) -> int:
+    """The exit code of the team, once everyone has ended or one has failed and the rest may go."""
+    failed: dict[int, int] = {}  # in the order in which it was seen
+    give_up = None
+    while True:
+        running = 0
+        for number, child in enumerate(children):
+            code = child.poll()
+            running += code is None
+            if code and number not in failed:
+                failed[number] = code
+        if failed and give_up is None:
+            # Whoever has lost a peer has waited for a better word already; ranks that were asked
+            # to stop wait for the one that is still saving.
+            patience = 0.0 if LOST in failed.values() else _AFTER_FAILURE
+            give_up = time.monotonic() + patience + (_saving() if received else 0.0)
+        if not running or (give_up is not None and time.monotonic() > give_up):
+            break
+        time.sleep(_LOOK)
+    if not failed:
+        return 0
+    # A loss is somebody's fault: first who was killed, then who failed by itself.
+    for number, code in failed.items():
+        if code < 0 or code in team.killed:
+            if received:
+                return 128 - code if code < 0 else code
+            _say(f"error: {_death(team.members[number], children[number], code)}")
+            return LOST
+    return next((code for code in failed.values() if code != LOST), LOST)
+
+
+def _saving() -> float:
+    return environ.operation_timeout() + _LAST_WORDS
+
+
+def _death(member: Member, child: Child, code: int) -> str:
+    if code >= 0:  # it has told of it by its exit code and its words
+        return f"a rank under {member.name} was killed (exit code {code})."
+    with contextlib.suppress(ValueError):
+        name = signal.Signals(-code).name
+        advice = " Out of memory?" if -code == signal.SIGKILL else ""
+        return f"{member.name} (process {child.pid}) was killed by {name}.{advice}"
+    return f"{member.name} (process {child.pid}) was killed by signal {-code}."
+
+
+def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ends and reaps every child, and what it has left in its process group."""
+    failed = any(child.returncode for child in children)
+    for child in children:
+        if child.poll() is None and not failed:  # an error of ours: let them save
+            child.terminate()
+    until = time.monotonic() + (0.0 if failed else _LAST_WORDS)
+    for child in children:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(max(0.0, until - time.monotonic()))
+        process.kill_session(child)
+        child.wait()
+
+
+class _Lines:
+    """Passes the output of children on, line by line, with their marks, and into their logs."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._thread = threading.Thread(target=self._run, name="output", daemon=True)
+        self._logs: dict[Path, IO[str]] = {}
+        self._stop = threading.Event()
+
+    def add(self, child: subprocess.Popen[bytes], mark: str, log: Path | None) -> None:
+        for pipe, out in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
+            assert pipe is not None
+            self._selector.register(pipe, selectors.EVENT_READ, (mark, out, log, bytearray()))
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Once the children have ended: reads the rest, unless somebody holds a pipe open."""
+        if self._thread.is_alive():
+            self._thread.join(_LAST_LINES)
+            self._stop.set()
+            self._thread.join()
+        for key in list(self._selector.get_map().values()):
+            self._close(key)
+        self._selector.close()
+        for file in self._logs.values():
+            file.close()
+
+    def _run(self) -> None:
+        while self._selector.get_map() and not self._stop.is_set():
+            for key, _ in self._selector.select(0.5):
+                mark, out, log, rest = key.data
+                data = key.fileobj.read1(65536)  # type: ignore[union-attr]
+                if not data:
+                    self._close(key)
+                    data = b"\n" if rest else b""
+                rest += data
+                whole, newline, after = bytes(rest).rpartition(b"\n")
+                rest[:] = after
+                if newline:
+                    self._pass_on(whole.decode(errors="replace"), mark, out, log)
+
+    def _pass_on(self, text: str, mark: str, out: IO[str], log: Path | None) -> None:
+        plain = [line.removeprefix(mark) for line in text.split("\n")]
+        with contextlib.suppress(OSError, ValueError):  # our reader has gone
+            out.write("".join(f"{mark}{line}\n" for line in plain))
+            out.flush()
+        if log is not None:
+            with contextlib.suppress(OSError):  # a full disk ends no training
+                if log not in self._logs:
+                    log.parent.mkdir(parents=True, exist_ok=True)
+                    self._logs[log] = log.open("a", buffering=1)
+                self._logs[log].write("".join(f"{line}\n" for line in plain))
+
+    def _close(self, key: selectors.SelectorKey) -> None:
+        self._selector.unregister(key.fileobj)
+        key.fileobj.close()  # type: ignore[union-attr]
+
+
+def _say(text: str) -> None:
+    sys.stdout.flush()
+    print(text, file=sys.stderr, flush=True)
