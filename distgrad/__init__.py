@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from distgrad import autodiff, debugging, errors, image, linalg, math, nest, nn, random
 from distgrad.compile.function import TensorSpec, function
-from distgrad.core.custom import custom_gradient
+from distgrad.core.custom import custom_gradient, grad_pass_through
 from distgrad.core.dtypes import (
     DType,
     TensorShape,
@@ -36,6 +36,7 @@ from distgrad.core.module import Module
 from distgrad.core.tape import GradientTape, UnconnectedGradients
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
+from distgrad.debugging import Assert
 from distgrad.ops.arithmetic import (
     abs,
     add,
@@ -179,6 +180,7 @@ __version__ = "0.1.0"
 
 if _TYPE_CHECKING:
     from distgrad import data as data
+    from distgrad import distribute as distribute
     from distgrad import keras as keras
 
 
@@ -191,8 +193,12 @@ def __getattr__(name: str):
         import distgrad.data
 
         return distgrad.data
+    if name == "distribute":
+        import distgrad.distribute
+
+        return distgrad.distribute
     raise AttributeError(f"module 'distgrad' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), "data", "keras"]
+    return [*globals(), "data", "distribute", "keras"]

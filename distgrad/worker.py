@@ -30,9 +30,10 @@ from distgrad.job import Job
 from distgrad.launcher import environ
 from distgrad.ops import random
 from distgrad.training import checkpoint, tracking
+from distgrad.training.evaluation import evaluate
 from distgrad.training.loop import Cursor, Observer, TrainingLoop
 from distgrad.training.progress import progress
-from distgrad.training.step import TrainStep, evaluate
+from distgrad.training.step import TrainStep
 
 # What of a job decides the weights after a given step, by its place in the YAML: a resumed run
 # must have the same.
@@ -70,13 +71,13 @@ def main(job: Job, communicator: Communicator) -> int:
         say(f"nothing to resume in {folder}: starting anew")
 
     splits = source.load(job.data, job.seed, allow_download=rank0, announce=say)
-    model = build_model(job, splits.train.arrays[0].shape[1:])
+    model = build_model(job, splits.train.take(slice(0, 1)))
     run = _Run(job, communicator, folder, model, splits, commit)
     return run.train() if rank0 else run.follow()
 
 
-def build_model(job: Job, sample_shape: tuple[int, ...]) -> keras.Sequential:
-    """The compiled model of a job, its initial weights drawn from the job's seed."""
+def build_model(job: Job, sample: tuple[np.ndarray, ...]) -> keras.Sequential:
+    """The compiled model of a job for such samples, its weights drawn from the job's seed."""
     random.set_seed(job.seed)
     layers = []
     for spec in job.layers:
@@ -86,7 +87,7 @@ def build_model(job: Job, sample_shape: tuple[int, ...]) -> keras.Sequential:
     settings = {key: value for key, value in job.optimizer.items() if key != "type"}
     optimizer = getattr(keras.optimizers, job.optimizer["type"])(**settings)
     model.compile(optimizer=optimizer, loss=job.loss, metrics=job.metrics)
-    model.build((None, *sample_shape))
+    model.prepare(sample)
     return model
 
 
@@ -117,7 +118,9 @@ class _Run:
             communicator,
             self.shards,
             job.seed,
+            state=model.non_trainable_variables,
             mean_loss=model.mean_loss,
+            counted=model.counted,
         )
         cursor = self._restore(commit)
         self.saved_step = cursor.step if commit is not None else -1
@@ -134,7 +137,7 @@ class _Run:
     def _state_variables(self) -> dict[str, dict[str, Any]]:
         model, optimizer = self.model.variable_paths(), self.model.optimizer
         paths = {id(variable): path for path, variable in model.items()}
-        state = {"iterations": optimizer.iterations}  # type: ignore[union-attr]
+        state: dict[str, Any] = dict(optimizer.scalars)  # type: ignore[union-attr]
         for name, slot in optimizer.slots.items():  # type: ignore[union-attr]
             for trained, variable in zip(self.step.variables, slot, strict=True):
                 state[f"{paths[id(trained)]}/{name}"] = variable
@@ -219,7 +222,7 @@ class _Run:
                 f"step {cursor.step_in_epoch} of {loop.loader.steps_per_epoch})"
             )
         print(f"run folder {folder}", flush=True)
-        launcher = "mpi" if world > 1 or environ.detect().started_by_mpi else "local"
+        launcher = "mpi" if environ.detect().started_by_mpi else "local"
         status = tracking.Status(
             folder,
             state="running",
@@ -266,13 +269,14 @@ class _Run:
             self.communicator,
             self.shards,
             mean_loss=self.model.mean_loss,
+            counted=self.model.counted,
         )
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the loss on the test samples is {loss} after step {self.loop.cursor.step}: the "
                 "last update has spoilt the weights. Lower optimizer.learning_rate."
             )
-        logs = {"loss": loss, **self.model.results(sums)}
+        logs = self.model.results(loss, sums)
         return {f"test_{name}": value for name, value in logs.items()}
 
     def _failed(self, error: BaseException, status: tracking.Status) -> None:

@@ -22,15 +22,18 @@ _WORTH_A_THREAD = 1 << 22  # bytes of a worker's part of a batch: below, the han
 class Batch:
     """One step's samples, as one worker sees them.
 
-    ``size`` and ``present`` (the indices of the shards that hold a sample) describe the whole
-    batch and are the same on every worker; ``shards`` are this worker's own, none of them empty,
-    each with the rows of every array of the source.
+    ``size``, ``present`` (the indices of the shards that hold a sample) and ``sizes`` (how many
+    samples each of them holds) describe the whole batch and are the same on every worker;
+    ``shards`` are this worker's own, none of them empty, each with the rows of every array of the
+    source. A worker that has none gets the rows of somebody else's as ``spare``.
     """
 
     step_in_epoch: int
     size: int
     present: list[int]
     shards: list[tuple[int, tuple[Any, ...]]]
+    sizes: dict[int, int]
+    spare: tuple[Any, ...] = ()
 
 
 class Loader:
@@ -84,7 +87,7 @@ class Loader:
                 where = slice(start + first, start + last)
                 return self.source.take(where if order is None else order[where])
 
-            yield _cut(step, stop - start, self.virtual_shards, self.shards, rows)
+            yield cut(step, stop - start, self.virtual_shards, self.shards, rows)
 
     def _worth_a_thread(self) -> bool:
         if self.source.slow:
@@ -193,7 +196,7 @@ class BatchLoader:
         def rows(first: int, last: int) -> tuple[Any, ...]:
             return nest.map_leaves(lambda array: array[first:last], parts)
 
-        return _cut(step, size, self.virtual_shards, self.shards, rows)
+        return cut(step, size, self.virtual_shards, self.shards, rows)
 
 
 def _nested(part: Any) -> Any:
@@ -202,7 +205,7 @@ def _nested(part: Any) -> Any:
     return tuple(part) if arrays else part
 
 
-def _cut(
+def cut(
     step: int,
     size: int,
     virtual_shards: int,
@@ -211,9 +214,10 @@ def _cut(
 ) -> Batch:
     """A batch of ``size`` samples with a worker's shards, each the rows between its bounds."""
     bounds = shard.shard_bounds(size, virtual_shards)
-    present = [index for index, (first, last) in enumerate(bounds) if first < last]
-    own = [(index, rows(*bounds[index])) for index in present if index in shards]
-    return Batch(step, size, present, own)
+    sizes = {index: last - first for index, (first, last) in enumerate(bounds) if first < last}
+    own = [(index, rows(*bounds[index])) for index in sizes if index in shards]
+    spare = () if own else rows(*bounds[next(iter(sizes))])
+    return Batch(step, size, list(sizes), own, sizes, spare)
 
 
 def _check_shards(shards: range, virtual_shards: int) -> None:

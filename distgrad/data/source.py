@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.data.nest import leaves, map_leaves
+
 SOURCES = (
     *("digits", "mnist", "fashion_mnist", "cifar10", "breast_cancer"),
     *("npz", "npy", "idx", "csv", "parquet", "text", "series"),
@@ -37,6 +39,20 @@ class ArraySource:
         if isinstance(rows, slice):
             return tuple(_read_only(array[rows]) for array in self.arrays)
         return tuple(np.take(array, rows, axis=0) for array in self.arrays)
+
+
+class NestSource(ArraySource):
+    """The same where samples are a nest of arrays, None among its parts included."""
+
+    def __init__(self, parts: tuple[Any, ...]) -> None:
+        self.parts = parts
+        super().__init__(*(leaf for part in parts if part is not None for leaf in leaves(part)))
+
+    def take(self, rows: np.ndarray | slice) -> tuple[Any, ...]:
+        found = iter(super().take(rows))
+        return tuple(
+            None if part is None else map_leaves(lambda _: next(found), part) for part in self.parts
+        )
 
 
 def _read_only(view: np.ndarray) -> np.ndarray:

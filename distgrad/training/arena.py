@@ -6,26 +6,26 @@ sent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from distgrad.core.dispatch import backend_of
+from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.variable import Variable
 
 ALIGN = 16  # elements: a 64-byte boundary in float32
 
 
-class Arena:
-    """One flat array in which every variable of a list has its slice.
+class Layout:
+    """Where each variable of a list lies in a flat array of their dtype.
 
-    The variables' values move in, and the variables look into the arena from then on. Gaps
-    between slices stay zero.
+    ``positions`` are those of the variables in a longer list, of several dtypes.
     """
 
-    def __init__(self, variables: Sequence[Variable]) -> None:
+    def __init__(self, variables: Sequence[Variable], positions: Sequence[int] = ()) -> None:
         self.variables = list(variables)
+        self.positions = list(positions) or list(range(len(self.variables)))
         self.slices: list[slice] = []
         stop = 0
         for variable in self.variables:
@@ -35,12 +35,12 @@ class Arena:
             stop = -(-(start + size) // ALIGN) * ALIGN
         self.size = stop
         self.dtype = self.variables[0]._buffer.dtype
-        self.values = self.empty()
-        for variable, view in zip(self.variables, self.views(self.values), strict=True):
-            variable._relocate(view)
+        ends = [where.stop for where in self.slices]
+        starts = [where.start for where in self.slices[1:]] + [self.size]
+        self._gaps = [slice(a, b) for a, b in zip(ends, starts, strict=True) if b > a]
 
     def empty(self) -> Any:
-        """A flat array of zeros as large as the arena, on the device of its variables."""
+        """A flat array of zeros, on the device of the variables."""
         return backend_of(self.variables[0]._buffer).xp.zeros(self.size, dtype=self.dtype)
 
     def views(self, flat: Any) -> list[Any]:
@@ -49,6 +49,42 @@ class Arena:
             flat[where].reshape(tuple(variable.shape))
             for variable, where in zip(self.variables, self.slices, strict=True)
         ]
+
+    def write(self, gradients: Sequence[Any], flat: Any) -> None:
+        """Lays the gradients of the longer list into ``flat``; zeros where one is None."""
+        for gap in self._gaps:
+            flat[gap] = 0
+        for position, view in zip(self.positions, self.views(flat), strict=True):
+            gradient = gradients[position]
+            # as_tensor makes the IndexedSlices of a gather dense
+            view[...] = 0 if gradient is None else as_tensor(gradient)._data
+
+    def segments(self, present: Sequence[bool]) -> Iterable[slice]:
+        """The longest runs of the flat array in which every variable has a gradient."""
+        start = None
+        for position, where in zip(self.positions, self.slices, strict=True):
+            if present[position]:
+                start = where.start if start is None else start
+                stop = where.stop
+            elif start is not None:
+                yield slice(start, stop)
+                start = None
+        if start is not None:
+            yield slice(start, stop)
+
+
+class Arena(Layout):
+    """One flat array in which every variable of a list has its slice.
+
+    The variables' values move in, and the variables look into the arena from then on. Gaps
+    between slices stay zero.
+    """
+
+    def __init__(self, variables: Sequence[Variable], positions: Sequence[int] = ()) -> None:
+        super().__init__(variables, positions)
+        self.values = self.empty()
+        for variable, view in zip(self.variables, self.views(self.values), strict=True):
+            variable._relocate(view)
 
     def recall_loans(self) -> None:
         """Gives whoever still looks at a variable a copy, before the arena is written to."""
@@ -62,3 +98,8 @@ def by_dtype(variables: Sequence[Variable]) -> list[list[int]]:
     for position, variable in enumerate(variables):
         groups.setdefault(variable._buffer.dtype, []).append(position)
     return list(groups.values())
+
+
+def layouts(variables: Sequence[Variable]) -> list[Layout]:
+    """One layout for each dtype."""
+    return [Layout([variables[i] for i in where], where) for where in by_dtype(variables)]

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distgrad.core.errors import DataError
+from distgrad.training import tensors
 
 MANIFEST = "manifest.json"
 _TEMPORARY = ".tmp-"
@@ -51,11 +52,11 @@ def save(folder: Path, step: int, arrays: Arrays, state: Mapping[str, Any], keep
         files = {}
         for name, group in arrays.items():
             path = work / f"{name}.safetensors"
-            _write(path, _serialize(group))
+            tensors.write(path, tensors.to_bytes(group))
             files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         manifest = {"step": step, "files": files, "state": dict(state)}
         sealed = {**manifest, "sha256": _seal(manifest)}
-        _write(work / MANIFEST, json.dumps(sealed, indent=1).encode())
+        tensors.write(work / MANIFEST, json.dumps(sealed, indent=1).encode())
         _sync(work)
         if final.exists():  # an invalid or older attempt at the same step
             shutil.rmtree(final)
@@ -100,8 +101,6 @@ def load_newest(folder: Path, warn: Callable[[str], None]) -> Commit | None:
 
 def load(path: Path) -> Commit:
     """Reads a commit and checks it. Raises DataError naming the file that is not as committed."""
-    from safetensors.numpy import load as parse
-
     manifest_path = path / MANIFEST
     try:
         manifest = json.loads(manifest_path.read_bytes())
@@ -122,7 +121,7 @@ def load(path: Path) -> Commit:
             )
         if hashlib.sha256(content).hexdigest() != expected["sha256"]:
             raise DataError(f"{path / name}: its checksum is not the one committed.")
-        arrays[name.removesuffix(".safetensors")] = parse(content)
+        arrays[name.removesuffix(".safetensors")] = tensors.from_bytes(content)
     return Commit(path, state, arrays)
 
 
@@ -134,21 +133,6 @@ def weights_sha256(variables: Mapping[str, Any]) -> str:
         little = array.dtype.newbyteorder("<")
         digest.update(np.ascontiguousarray(array, dtype=little).tobytes())
     return digest.hexdigest()
-
-
-def _serialize(group: Mapping[str, np.ndarray]) -> bytes:
-    from safetensors.numpy import save as serialize
-
-    # The NumPy writer scrambles arrays that are not in C order. (ascontiguousarray would turn a
-    # scalar into a vector.)
-    return serialize({name: np.asarray(array, order="C") for name, array in group.items()})
-
-
-def _write(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:

@@ -57,20 +57,21 @@ class Observer:
 class TrainingLoop:
     """Runs a step over the batches of a loader, epoch by epoch, from wherever the cursor stands.
 
-    ``results(sums)`` turns metric statistics into named values; ``validate()``, if given, adds
-    its own at the end of an epoch. ``should_stop()`` is asked after every epoch, ``should_cut()``
-    after every batch: whether to go on to the end of the epoch at once.
+    ``results(loss, sums)`` gives the mean loss and metric statistics their names;
+    ``validate(epoch)``, if given, adds its own at the end of an epoch. ``should_stop()`` is asked
+    after every epoch, ``should_cut()`` after every batch: whether to go on to the end of the epoch
+    at once.
     """
 
     def __init__(
         self,
         step: TrainStep,
         loader: Loader,
-        results: Callable[[np.ndarray], Logs],
+        results: Callable[[float, np.ndarray], Logs],
         observers: Sequence[Observer] = (),
         *,
         cursor: Cursor | None = None,
-        validate: Callable[[], Logs] | None = None,
+        validate: Callable[[int], Logs] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         should_cut: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -94,7 +95,7 @@ class TrainingLoop:
             self._run_epoch(epoch)
             logs = self.logs()
             if self.validate is not None:
-                logs.update(sorted(self.validate().items()))
+                logs.update(sorted(self.validate(epoch).items()))
             self._tell("on_epoch_end", epoch, logs)
             if self.should_stop():
                 break
@@ -105,7 +106,7 @@ class TrainingLoop:
         cursor = self.cursor
         if not cursor.samples:
             return {}
-        logs = {"loss": cursor.loss / cursor.samples, **self.results(np.array(cursor.sums))}
+        logs = self.results(cursor.loss / cursor.samples, np.array(cursor.sums))
         return dict(sorted(logs.items()))
 
     def _run_epoch(self, epoch: int) -> None:

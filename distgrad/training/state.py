@@ -17,7 +17,6 @@ from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import TreeSum
 from distgrad.core.dispatch import backend_of
 from distgrad.core.variable import Variable
-from distgrad.data.loader import Batch
 
 
 class _Running(threading.local):
@@ -26,12 +25,12 @@ class _Running(threading.local):
     share: float = 1.0
 
 
-_running = _Running()
+running = _Running()
 
 
 def share() -> float:
     """The part of the batch's samples that the running shard holds; 1 outside of a step."""
-    return _running.share
+    return running.share
 
 
 class shard:
@@ -47,14 +46,14 @@ class shard:
         self.written: dict[int, Any] = {}
 
     def __enter__(self) -> shard:
-        self._outer = _running.share
-        _running.share = self.share
+        self._outer = running.share
+        running.share = self.share
         # A write gives every borrower a copy of what was there: that is how it shows.
         self._before = [variable._lend_value() for variable in self.variables]
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _running.share = self._outer
+        running.share = self._outer
         for variable, before in zip(self.variables, self._before, strict=True):
             if before._lender is None:
                 self.written[id(variable)] = variable._buffer.copy()
@@ -81,7 +80,9 @@ class StateMean:
         self._proposals.append((index, share, written))
         return [id(variable) in written for variable in self.variables]
 
-    def reduce(self, written: Iterable[Any], communicator: Communicator, batch: Batch) -> None:
+    def reduce(
+        self, written: Iterable[Any], communicator: Communicator, present: Iterable[int]
+    ) -> None:
         """Assigns the mean to those that any shard of any worker has written."""
         positions = tuple(i for i, any_shard in enumerate(written) if any_shard)
         if not positions:
@@ -91,7 +92,7 @@ class StateMean:
             size = sum(variable._buffer.size for variable in chosen)
             self._trees[positions] = TreeSum(self._virtual_shards, size, np.float64)
         tree = self._trees[positions]
-        tree.start(batch.present)
+        tree.start(present)
         for index, share, values in self._proposals:
             flat = tree.buffer()
             for variable, view in zip(chosen, _cut(flat, chosen), strict=True):

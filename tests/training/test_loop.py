@@ -15,6 +15,7 @@ from distgrad.data.loader import Loader
 from distgrad.data.source import ArraySource
 from distgrad.training import checkpoint
 from distgrad.training.loop import Cursor, Observer, TrainingLoop
+from distgrad.training.reduction import ShardResult
 from distgrad.training.step import TrainStep
 
 SEED, SHARDS, BATCH, SAMPLES, EPOCHS = 5, 4, 10, 47, 3
@@ -31,7 +32,7 @@ class Training:
         self.model = tf.keras.Sequential(
             [layers.Dense(8, activation="relu"), layers.Dropout(0.3), layers.Dense(1)]
         )
-        self.model.compile(tf.keras.optimizers.Adam(0.05), "mse", [])
+        self.model.compile(tf.keras.optimizers.Adam(0.05), "mse")
         self.model.build((None, 4))
         rng = np.random.default_rng(SEED)
         x = rng.normal(size=(SAMPLES, 4)).astype(np.float32)
@@ -56,16 +57,16 @@ class Training:
         self.loop = TrainingLoop(
             self.step,
             loader,
-            lambda sums: {"mean_size": float(sums[0]) / SAMPLES},
+            lambda loss, sums: {"loss": loss, "mean_size": float(sums[0]) / SAMPLES},
             [Log(self)],
             cursor=cursor,
             **options,
         )
 
-    def compute(self, arrays: tuple, training: bool) -> tuple:
+    def compute(self, arrays: tuple, training: bool) -> ShardResult:
         """The model's loss, and as a metric the sum of the sizes of its targets."""
-        loss, _ = self.model.compute(arrays, training)
-        return loss, np.array([float(np.abs(arrays[1]).sum())])
+        loss = self.model.compute(arrays, training).loss
+        return ShardResult(loss, np.array([float(np.abs(arrays[1]).sum())]))
 
     def variables(self) -> dict[str, tf.Variable]:
         model = self.model.variable_paths()
@@ -171,7 +172,7 @@ class Told(Observer):
 
 
 def test_observers_are_told_of_everything_in_order() -> None:
-    training = Training(validate=lambda: {"val_loss": 0.25})
+    training = Training(validate=lambda epoch: {"val_loss": 0.25})
     told = Told()
     training.loop.observers.append(told)
     training.loop.run(2)

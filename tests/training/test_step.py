@@ -15,7 +15,9 @@ from distgrad.core.errors import DivergedError, UsageError
 from distgrad.data.loader import Loader
 from distgrad.data.source import ArraySource
 from distgrad.testing.thread_world import run_world
-from distgrad.training.step import TrainStep, evaluate
+from distgrad.training.evaluation import evaluate
+from distgrad.training.reduction import ShardResult
+from distgrad.training.step import TrainStep
 
 SEED = 11
 
@@ -35,7 +37,9 @@ def network() -> tf.keras.Sequential:
             layers.Dense(3, activation="softmax"),
         ]
     )
-    model.compile(tf.keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(
+        tf.keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     model.build((None, 6))
     rng = np.random.default_rng(1)
     for variable in model.trainable_variables:
@@ -140,7 +144,7 @@ def run_steps(
     def work(c: Communicator) -> tuple:
         variables, chosen = groups[c.rank], optimizer()
         step = TrainStep(
-            lambda arrays, training: compute(variables, arrays),
+            lambda arrays, training: ShardResult(*compute(variables, arrays)),
             0,
             variables,
             chosen,
@@ -293,7 +297,7 @@ def test_one_rank_that_is_asked_to_stop_stops_all(asked: int) -> None:
         (mine,) = variables[c.rank]
 
         def compute(arrays, training):
-            return tf.reduce_mean(mine * arrays[0]), NOTHING
+            return ShardResult(tf.reduce_mean(mine * arrays[0]), NOTHING)
 
         step = TrainStep(compute, 0, [mine], Descent(), c, 3, SEED)
         (batch,) = loader(source, c, 7, 3, shuffle=False).epoch(0)
@@ -307,7 +311,7 @@ def test_one_rank_that_is_asked_to_stop_stops_all(asked: int) -> None:
 def test_a_tensor_borrowed_before_a_step_keeps_its_value() -> None:
     variable = tf.Variable([1.0, 2.0])
     step = TrainStep(
-        lambda arrays, training: (tf.reduce_sum(variable * variable), NOTHING),
+        lambda arrays, training: ShardResult(tf.reduce_sum(variable * variable), NOTHING),
         0,
         [variable],
         Descent(),

@@ -1,0 +1,221 @@
+"""What a script sees of the world it runs in, and how a custom loop trains data-parallel.
+
+The same script runs alone, as ``mpirun -n 4 python script.py``, or as
+``distgrad launch -n 4 script.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distgrad.comm.tree import worker_shards
+from distgrad.core import tree
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.tape import GradientTape
+from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
+from distgrad.data import loader
+from distgrad.ops import random
+from distgrad.training import state as layer_state
+from distgrad.training import world as _world
+from distgrad.training.reduction import GradientSum, ShardResult
+
+
+class World(NamedTuple):
+    """The processes that run a script together, as one of them sees it."""
+
+    rank: int
+    size: int
+    virtual_shards: int
+
+
+def world() -> World:
+    """This process's rank, how many there are, and the shards that a batch is cut into."""
+    return World(rank(), world_size(), virtual_shards())
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return _world.communicator().rank
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return _world.communicator().world_size
+
+
+def is_chief() -> bool:
+    """Whether this is rank 0, the one that prints and writes files."""
+    return rank() == 0
+
+
+def virtual_shards() -> int:
+    """Into how many shards a batch is cut: DISTGRAD_VIRTUAL_SHARDS, or one for each process."""
+    return _world.virtual_shards()
+
+
+def barrier() -> None:
+    """Returns once every process has called it."""
+    _world.communicator().barrier()
+
+
+def broadcast(variables: Iterable[Variable], root: int = 0) -> None:
+    """Gives every process the values that ``variables`` have on rank ``root``."""
+    for variable in variables:
+        value = np.array(variable.numpy())
+        _world.communicator().broadcast(value, root)
+        variable.assign(value)
+
+
+def broadcast_object(obj: Any, root: int = 0) -> Any:
+    """The object of rank ``root``, on every process."""
+    return _world.communicator().broadcast_object(obj, root)
+
+
+def allgather_object(obj: Any) -> list[Any]:
+    """The objects of all processes, by rank."""
+    return _world.communicator().allgather_object(obj)
+
+
+def mean(values: Any) -> Any:
+    """Tensors averaged over the processes, as with Horovod: the gradients of a plain tape.
+
+    ``values`` is a nest of tensors, numbers and None, alike on every process; the result has
+    tensors in their places. Each process counts the same: for parts of unequal size, and the same
+    bits at any number of processes, use ``gradients(loss_fn, batch)``.
+    """
+    communicator = _world.communicator()
+
+    def averaged(value: Any) -> Any:
+        if value is None:
+            return None
+        total = np.array(as_tensor(value)._host())
+        communicator.allreduce(total)
+        return Tensor(np.asarray(total / total.dtype.type(communicator.world_size)))
+
+    return tree.map_structure(averaged, values)
+
+
+def mean_by_count(values: Any, count: int) -> Any:
+    """Numbers averaged over the processes, each by its ``count`` of samples: exact metrics.
+
+    ``values`` is a nest of numbers, alike on every process; the result has floats.
+    """
+    leaves = tree.flatten(values)
+    total = np.array([*(float(leaf) * count for leaf in leaves), count], np.float64)
+    _world.communicator().allreduce(total)
+    means = total[:-1] / total[-1] if total[-1] else np.full(len(leaves), np.nan)
+    return tree.pack_sequence_as(values, means.tolist())
+
+
+class DataParallelStrategy:
+    """TensorFlow's name for what distgrad does anyway: every process has the whole model."""
+
+    @property
+    def num_replicas_in_sync(self) -> int:
+        return world_size()
+
+    @contextmanager
+    def scope(self) -> Iterator[DataParallelStrategy]:
+        """Context in which to make variables and models; they need nothing special."""
+        yield self
+
+
+class Gradients(list):
+    """Pairs of (gradient, variable), as ``apply_gradients`` takes them; ``loss`` of the batch."""
+
+    loss: float
+
+
+class _Loop:
+    """What the calls of ``gradients`` share."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.seed = 0
+        self.read: dict[Any, list[Variable]] = {}  # by function, which is thereby kept alive
+        self.sums: dict[tuple[int, ...], GradientSum] = {}
+
+
+_loop = _Loop()
+_KEPT = 8  # functions, and sets of variables
+
+
+def gradients(
+    loss_fn: Callable[..., Any],
+    batch: Any,
+    variables: Sequence[Variable] | None = None,
+    state: Sequence[Variable] = (),
+) -> Gradients:
+    """Gradients of a mean loss over a batch: the same bits at any number of processes.
+
+    ``batch`` is a nest of arrays with one first dimension: the whole batch, the same on every
+    process. ``loss_fn`` takes such a nest and returns the mean loss over it, a scalar; it is called
+    once for each virtual shard of this process, under a tape, with random numbers of the shard's
+    own. Without ``variables`` they are the trainable ones that ``loss_fn`` reads, which one more
+    call finds out for each new function; ``state`` are those that it assigns (moving averages), of
+    which the mean over the shards is kept. All processes begin with the values of rank 0. Use the
+    result as ``optimizer.apply_gradients(result)``; ``result.loss`` is the loss of the batch.
+
+    Raises ValueError where the arrays differ in length, or ``loss_fn`` reads no variable.
+    """
+    communicator, shards = _world.communicator(), virtual_shards()
+    own = worker_shards(shards, communicator.rank, communicator.world_size)
+    nest = tree.map_structure(np.asarray, batch)
+    arrays = tree.flatten(nest)
+    sizes = sorted({len(array) for array in arrays if array.ndim})
+    if len(sizes) != 1 or not all(array.ndim for array in arrays):
+        raise ValueError(f"the arrays of a batch need one first dimension; they have {sizes}")
+
+    def rows(first: int, last: int) -> tuple[Any, ...]:
+        return (tree.map_structure(lambda array: array[first:last], nest),)
+
+    part = loader.cut(0, sizes[0], shards, own, rows)
+    if variables is None:
+        sample = part.shards[0][1] if part.shards else part.spare
+        variables = _read_by(loss_fn, sample[0], state)
+    key = (shards, id(communicator), *map(id, variables), *map(id, state))
+    total = _loop.sums.get(key)
+    if total is None:
+        drawn = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
+        if not _loop.sums:
+            _loop.seed = communicator.broadcast_object(drawn)
+        broadcast([*variables, *state])
+        total = GradientSum(_no_loss, 0, variables, communicator, shards, _loop.seed, state=state)
+        _keep(_loop.sums, key, total)
+    total.compute = lambda inputs, training: ShardResult(as_tensor(loss_fn(inputs[0])), _NOTHING)
+    reduced = total(_loop.steps, part)
+    _loop.steps += 1
+    found = [None if g is None else Tensor(g.copy()) for g in total.gradients]
+    result = Gradients(zip(found, variables, strict=True))
+    result.loss = reduced.loss
+    return result
+
+
+_NOTHING = np.zeros(0)
+
+
+def _no_loss(arrays: tuple, training: bool) -> ShardResult:
+    raise AssertionError("gradients() puts its function in this place")
+
+
+def _read_by(loss_fn: Callable[..., Any], sample: Any, state: Sequence[Variable]) -> list[Variable]:
+    """The trainable variables that a function reads, by a call of it that changes no state."""
+    if loss_fn not in _loop.read:
+        with layer_state.shard(1.0, state), GradientTape() as tape:
+            loss_fn(sample)
+        found = list(tape.watched_variables())
+        if not found:
+            raise ValueError("loss_fn reads no trainable variable: give variables=[...]")
+        _keep(_loop.read, loss_fn, found)
+    return _loop.read[loss_fn]
+
+
+def _keep(cache: dict, key: Any, value: Any) -> None:
+    cache[key] = value
+    if len(cache) > _KEPT:
+        del cache[next(iter(cache))]

@@ -1,0 +1,46 @@
+"""Arrays by name in safetensors bytes, and bytes in files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+
+def to_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The arrays in the safetensors format."""
+    from safetensors.numpy import save
+
+    # The NumPy writer scrambles arrays that are not in C order. (ascontiguousarray would turn a
+    # scalar into a vector.)
+    return save({name: np.asarray(array, order="C") for name, array in arrays.items()})
+
+
+def from_bytes(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of ``to_bytes``. Raises ValueError for other bytes."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise ValueError(f"these are no safetensors: {error}") from None
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes a file and waits until it lies on the disk."""
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Writes a file whole: a reader, or a crash, sees the old one or the new one."""
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        work = Path(folder) / path.name
+        write(work, content)
+        os.replace(work, path)

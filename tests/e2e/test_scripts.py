@@ -1,0 +1,175 @@
+"""A user's own script, alone, under mpirun and under distgrad launch: one result, printed once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.mpi, pytest.mark.slow, pytest.mark.timeout_s(300)]
+
+HEAD = """\
+import hashlib, json
+import numpy as np
+import distgrad as tf
+from distgrad import distribute
+
+layers = tf.keras.layers
+rng = np.random.default_rng(0)
+x = rng.normal(size=(150, 6)).astype("float32")
+y = (x[:, 0] > 0).astype("int64") + (x[:, 1] > 0)
+
+
+def tell(model, **more):
+    digest = hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights()))
+    if distribute.is_chief():
+        print(json.dumps({"sha": digest.hexdigest(), **more}), flush=True)
+    same = set(distribute.allgather_object(digest.hexdigest()))
+    assert len(same) == 1, same
+"""
+
+FIT = """\
+model = tf.keras.Sequential([
+    layers.Dense(9, activation="relu"), layers.BatchNormalization(), layers.Dropout(0.3),
+    layers.Dense(3, activation="softmax", kernel_regularizer="l2"),
+])
+tf.keras.utils.set_random_seed(SEED)
+model.compile(tf.keras.optimizers.Adam(0.01, global_clipnorm=1.0),
+              "sparse_categorical_crossentropy", metrics=["accuracy"])
+history = model.fit(x, y, batch_size=37, epochs=3, validation_split=0.2, verbose=VERBOSE)
+data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(50, seed=1).batch(20)
+model.fit(data, epochs=1, verbose=0)
+tell(model, history=history.history, tested=model.evaluate(x, y, verbose=0))
+"""
+
+OWN_STEP = """\
+class Own(tf.keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.stack = tf.keras.Sequential([layers.Dense(8, activation="tanh"), layers.Dropout(0.2),
+                                          layers.Dense(3)])
+
+    def call(self, x, training=False):
+        return self.stack(x, training=training)
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            scores = self(x, training=True)
+            loss = tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=scores))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
+        return {"loss": loss, "norm": tf.linalg.global_norm(gradients)}
+
+tf.keras.utils.set_random_seed(SEED)
+model = Own()
+model.compile(tf.keras.optimizers.Adam(0.01), loss="mse")
+history = model.fit(x, y, batch_size=37, epochs=2, verbose=0)
+tell(model, history=history.history)
+"""
+
+LOOP = """\
+tf.keras.utils.set_random_seed(SEED)
+model = tf.keras.Sequential([layers.Dense(9, activation="relu"), layers.Dropout(0.3),
+                             layers.Dense(3)])
+optimizer = tf.keras.optimizers.Adam(0.01)
+
+
+def loss_fn(batch):
+    inputs, labels = batch
+    scores = model(inputs, training=True)
+    return tf.reduce_mean(
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=scores))
+
+
+losses = []
+for start in range(0, 150, 37):
+    batch = x[start:start + 37], y[start:start + 37]
+    found = distribute.gradients(loss_fn, batch)
+    optimizer.apply_gradients(found)
+    losses.append(found.loss)
+tell(model, losses=losses)
+"""
+
+HOROVOD = """\
+tf.keras.utils.set_random_seed(SEED)
+model = tf.keras.Sequential([layers.Dense(3)])
+model.build((None, 6))
+distribute.broadcast(model.variables)
+optimizer = tf.keras.optimizers.SGD(0.1)
+mine = slice(distribute.rank(), None, distribute.world_size())
+for start in range(0, 120, 24):
+    part = slice(start, start + 24)
+    with tf.GradientTape() as tape:
+        scores = model(x[part][mine])
+        loss = tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y[part][mine], logits=scores))
+    gradients = distribute.mean(tape.gradient(loss, model.trainable_variables))
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables))
+tell(model, weights=[w.tolist() for w in model.get_weights()])
+"""
+
+
+def script(folder: Path, body: str, seed: str = "7", verbose: int = 0) -> Path:
+    path = folder / "script.py"
+    path.write_text(HEAD + body.replace("SEED", seed).replace("VERBOSE", str(verbose)))
+    return path
+
+
+def told(result) -> dict:
+    assert result.returncode == 0, result.stdout + result.stderr
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("{")]
+    return json.loads(line)
+
+
+@pytest.mark.parametrize("body", [FIT, OWN_STEP, LOOP], ids=["fit", "train_step", "gradients"])
+def test_a_script_ends_with_the_same_bits_on_any_number_of_workers(dg, tmp_path, monkeypatch, body):
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", "6")
+    program = [str(script(tmp_path, body))]
+    alone = told(dg.run(program=program))
+    for ranks in (1, 2, 3):
+        assert told(dg.run(program=program, ranks=ranks)) == alone, f"mpirun -n {ranks}"
+    monkeypatch.delenv("DISTGRAD_VIRTUAL_SHARDS")
+    launch = ("launch", "-n", "2", "--virtual-shards", "6", program[0])
+    assert told(dg.run(*launch)) == alone, "distgrad launch"
+    assert told(dg.run(program=program))["sha"] != alone["sha"], "one shard"
+
+
+def test_ranks_begin_alike_even_where_nobody_set_a_seed(dg, tmp_path):
+    program = [str(script(tmp_path, FIT, seed="int.from_bytes(__import__('os').urandom(3))"))]
+    found = told(dg.run(program=program, ranks=2))
+    assert found["history"]["loss"][-1] < found["history"]["loss"][0]
+
+
+def test_a_plain_tape_with_one_line_more(dg, tmp_path):
+    program = [str(script(tmp_path, HOROVOD))]
+    alone = told(dg.run(program=program))["weights"]
+    for a, b in zip(told(dg.run(program=program, ranks=3))["weights"], alone, strict=True):
+        assert a == pytest.approx(b, abs=1e-6) if not isinstance(a[0], list) else True
+        for row, other in zip(a, b, strict=True):
+            assert row == pytest.approx(other, abs=1e-6)
+
+
+def test_progress_is_printed_once(dg, tmp_path):
+    program = [str(script(tmp_path, FIT, verbose=2))]
+    lines = dg.run(program=program, ranks=2).stdout.splitlines()
+    assert lines.count("Epoch 1/3") == 1
+    assert sum(line.startswith("4/4 - ") for line in lines) == 3
+
+
+def test_an_error_of_the_script_ends_all_ranks_and_is_shown_once(dg, tmp_path):
+    body = FIT + "\nif distribute.rank() == 1:\n    raise KeyError('on purpose')\n"
+    body += "distribute.barrier()\n"
+    result = dg.run(program=[str(script(tmp_path, body))], ranks=2)
+    assert result.returncode == 1
+    assert result.stderr.count("KeyError: 'on purpose'") == 1
+    assert "[rank 1]" in result.stderr
+
+
+def test_other_data_on_one_rank_is_a_usage_error(dg, tmp_path):
+    body = "x, y = x[distribute.rank():], y[distribute.rank():]\n" + FIT
+    result = dg.run(program=[str(script(tmp_path, body))], ranks=2)
+    assert result.returncode == 2, result.stderr
+    assert "the whole data" in result.stderr

@@ -1,0 +1,157 @@
+"""Custom loops: the world a script sees, and gradients that do not depend on its size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad import distribute
+from distgrad.comm.communicator import Communicator
+from distgrad.testing.thread_world import run_world
+from distgrad.training import world
+
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(37, 4)).astype(np.float32)
+Y = RNG.integers(0, 3, 37)
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """A world of one, and a fresh loop, whatever ran before."""
+    monkeypatch.setattr(distribute, "_loop", distribute._Loop())
+    with world.use(Communicator()):
+        yield
+
+
+def test_alone():
+    assert distribute.world() == (0, 1, 1)
+    assert distribute.is_chief() and distribute.world_size() == 1
+    distribute.barrier()
+    v = tf.Variable([1.0, 2.0])
+    distribute.broadcast([v])
+    assert v.numpy().tolist() == [1, 2]
+    assert distribute.broadcast_object({"a": 1}) == {"a": 1}
+    assert distribute.allgather_object("x") == ["x"]
+    strategy = distribute.DataParallelStrategy()
+    with strategy.scope() as found:
+        assert found is strategy and strategy.num_replicas_in_sync == 1
+
+
+def test_gradients_of_one_shard_are_those_of_a_tape():
+    w = tf.Variable(RNG.normal(size=(4, 3)).astype(np.float32))
+    unread = tf.Variable(1.0)
+
+    def loss_fn(batch):
+        x, y = batch
+        scores = tf.constant(x) @ w
+        return tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=scores)
+        )
+
+    with tf.GradientTape() as tape:
+        loss = loss_fn((X, Y))
+    expected = tape.gradient(loss, w).numpy()
+    found = distribute.gradients(loss_fn, (X, Y))
+    ((gradient, variable),) = found
+    assert variable is w and found.loss == float(loss)
+    np.testing.assert_array_equal(gradient.numpy(), expected)
+    (g, none) = distribute.gradients(loss_fn, (X, Y), [w, unread])
+    np.testing.assert_array_equal(g[0].numpy(), expected)
+    assert none == (None, unread)
+
+
+def train(world_size: int, shards: int, monkeypatch) -> tuple:
+    """Three steps of a loop with dropout and a moving average; what every rank has."""
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", str(shards))
+
+    def model(rank: int) -> tuple:
+        rng = np.random.default_rng(rank if rank == 0 else 99 + rank)  # rank 0's values count
+        return tf.Variable(rng.normal(size=(4, 3)).astype("f")), tf.Variable(0.0, trainable=False)
+
+    models = [model(rank) for rank in range(world_size)]
+    optimizers = [tf.keras.optimizers.Adam(0.1) for _ in range(world_size)]
+    loops = [distribute._Loop() for _ in range(world_size)]
+    tf.random.set_seed(1)
+
+    def work(c: Communicator) -> tuple:
+        w, seen = models[c.rank]
+
+        def loss_fn(batch):
+            x = tf.nn.dropout(tf.constant(batch["x"]), 0.3)
+            seen.assign(0.5 * seen + 0.5 * tf.reduce_mean(x))
+            scores = x @ w
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                labels=batch["y"], logits=scores
+            )
+            return tf.reduce_mean(losses)
+
+        shown = []
+        for start in (0, 16, 32):
+            part = slice(start, start + 16)
+            found = distribute.gradients(loss_fn, {"x": X[part], "y": Y[part]}, [w], [seen])
+            optimizers[c.rank].apply_gradients(found)
+            shown.append(found.loss)
+        return w.numpy().tobytes(), seen.numpy().tobytes(), shown
+
+    # One loop and one world for each thread that plays a process.
+    import threading
+
+    here = threading.local()
+    monkeypatch.setattr(world, "communicator", lambda: here.c)
+    monkeypatch.setattr(distribute, "_loop", _PerThread(here))
+
+    def play(c: Communicator) -> tuple:
+        here.c, here.loop = c, loops[c.rank]
+        return work(c)
+
+    ranks = run_world(world_size, play, time_limit=60)
+    assert all(rank == ranks[0] for rank in ranks)
+    return ranks[0]
+
+
+class _PerThread:
+    def __init__(self, here) -> None:
+        object.__setattr__(self, "here", here)
+
+    def __getattr__(self, name):
+        return getattr(self.here.loop, name)
+
+    def __setattr__(self, name, value):
+        setattr(self.here.loop, name, value)
+
+
+@pytest.mark.parametrize("shards", [4, 6])
+def test_equal_bits_for_1_2_3_and_4_processes(shards, monkeypatch):
+    alone = train(1, shards, monkeypatch)
+    for world_size in (2, 3, 4):
+        assert train(world_size, shards, monkeypatch) == alone
+    assert train(1, 3, monkeypatch) != alone
+
+
+def test_mean_averages_over_processes(monkeypatch):
+    def work(c: Communicator) -> list:
+        with_world = {"g": tf.constant([1.0, 2.0]) * float(c.rank + 1), "none": None}
+        found = distribute.mean(with_world)
+        exact = distribute.mean_by_count([float(c.rank), 1.0], c.rank + 1)
+        return [found["g"].numpy().tolist(), found["none"], exact]
+
+    import threading
+
+    here = threading.local()
+    monkeypatch.setattr(world, "communicator", lambda: here.c)
+
+    def play(c: Communicator) -> list:
+        here.c = c
+        return work(c)
+
+    expected = [[2.0, 4.0], None, [(0 * 1 + 1 * 2 + 2 * 3) / 6, 1.0]]
+    assert run_world(3, play, time_limit=30) == [expected] * 3
+
+
+def test_wrong_batches_and_functions():
+    w = tf.Variable(1.0)
+    with pytest.raises(ValueError, match=r"\[3, 37\]"):
+        distribute.gradients(lambda b: w * 1.0, (X, Y[:3]))
+    with pytest.raises(ValueError, match="no trainable variable"):
+        distribute.gradients(lambda b: tf.constant(1.0), (X, Y))
