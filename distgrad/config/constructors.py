@@ -1,7 +1,8 @@
 """Layers, losses, metrics and optimizers as a job may write them, read from their constructors.
 
 The classes of ``distgrad.keras`` are the only list of names, and their signatures the only list of
-keys. They are imported on first use, so that the other sections of a job need none of them.
+keys. They are imported on first use, so that the other sections of a job need none of them. Some
+keywords take a ``{type: Name, **keywords}`` in their turn: a schedule, an initializer, ...
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from distgrad.config.errors import did_you_mean, listing, show
 
-Kind = Literal["layer", "loss", "metric", "optimizer"]
+Kind = Literal[
+    "layer",
+    "loss",
+    "metric",
+    "optimizer",
+    "schedule",
+    "initializer",
+    "regularizer",
+    "constraint",
+]
+INNER: tuple[Kind, ...] = ("schedule", "initializer", "regularizer", "constraint")
 
-_MODULES = {
-    "layer": "distgrad.keras.layers",
-    "loss": "distgrad.keras.losses",
-    "metric": "distgrad.keras.metrics",
-    "optimizer": "distgrad.keras.optimizers",
-}
 _MISSING = inspect.Parameter.empty
 
 
@@ -46,16 +51,13 @@ class Key:
         return self.default is _MISSING
 
 
-@lru_cache
+def _specs() -> Any:
+    return importlib.import_module("distgrad.keras.specs")
+
+
 def classes(kind: Kind) -> dict[str, type]:
     """The public classes of a kind by name; the base class (``Layer``, ...) is not one to use."""
-    module = importlib.import_module(_MODULES[kind])
-    public = {name: getattr(module, name) for name in module.__all__}
-    return {
-        name: value
-        for name, value in public.items()
-        if inspect.isclass(value) and name != kind.capitalize()
-    }
+    return _specs().classes(kind)
 
 
 @lru_cache
@@ -74,7 +76,7 @@ def keys(cls: type) -> dict[str, Key]:
             # What a base class needs, the class itself hands over.
             if outermost or parameter.default is not _MISSING:
                 annotation = _plain(_evaluated(parameter.annotation, init))
-                key = Key(parameter.name, annotation, parameter.default, base is cls)
+                key = Key(parameter.name, annotation, parameter.default, outermost)
                 found.setdefault(parameter.name, key)
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
@@ -96,7 +98,7 @@ def check(kind: Kind, spec: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...]
     """
     name = spec.get("type")
     if not isinstance(name, str):
-        return  # the schema asks for it
+        return  # it is asked for elsewhere
     cls = classes(kind).get(name)
     if cls is None:
         yield ("type",), _unknown(kind, name, classes(kind))
@@ -105,10 +107,9 @@ def check(kind: Kind, spec: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...]
     given = {key: value for key, value in spec.items() if key != "type"}
     wrong = False
     for word, value in given.items():
-        message = _check_key(cls, known, word, value)
-        if message:
+        for path, message in _check_key(cls, known, word, value):
             wrong = True
-            yield (word,), message
+            yield (word, *path), message
     for key in known.values():
         if key.required and key.name not in given:
             wrong = True
@@ -116,7 +117,7 @@ def check(kind: Kind, spec: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...]
     if wrong:
         return
     try:
-        cls(**given)
+        _specs().make(kind, spec)
     except (ValueError, TypeError) as error:
         message = " ".join(str(error).split())
         blamed = [word for word, value in given.items() if _is_blamed(word, value, message)]
@@ -130,20 +131,29 @@ def _is_blamed(key: str, value: Any, message: str) -> bool:
     return isinstance(value, str) and repr(value) in message
 
 
-def _check_key(cls: type, known: Mapping[str, Key], key: str, value: Any) -> str | None:
+def _check_key(
+    cls: type, known: Mapping[str, Key], key: str, value: Any
+) -> Iterator[tuple[tuple[str, ...], str]]:
     if key not in known:
         hint = did_you_mean(key, known) or f"; {cls.__name__} takes {listing(known)}"
-        return f"unknown key{hint}"
+        yield (), f"unknown key{hint}"
+        return
+    inner = _specs().kind_of(key)
+    if inner and isinstance(value, Mapping):
+        if not isinstance(value.get("type"), str):
+            yield ("type",), f"required key is missing; there are {listing(classes(inner))}"
+        yield from check(inner, value)
+        return
     if isinstance(value, float) and not math.isfinite(value):
-        return f"must be a finite number, got {show(value)}"
+        yield (), f"must be a finite number, got {show(value)}"
+        return
     annotation = known[key].annotation
     if annotation is Any or (value is None and known[key].default is None):
-        return None
+        return
     try:
         _adapter(annotation).validate_python(value)
     except ValidationError:
-        return f"must be {_words(annotation)}, got {show(value)}"
-    return None
+        yield (), f"must be {_words(annotation)}, got {show(value)}"
 
 
 def check_name(kind: Kind, name: str) -> str | None:
@@ -166,7 +176,7 @@ def names(kind: Kind) -> list[str]:
 
 def _is_known(kind: Kind, name: str) -> bool:
     try:
-        importlib.import_module(_MODULES[kind]).get(name)
+        _specs().module_of(kind).get(name)
     except (ValueError, TypeError):
         return False
     return True
@@ -178,12 +188,17 @@ def resolve(kind: Kind, spec: Mapping[str, Any]) -> dict[str, Any]:
     out = {"type": spec["type"]}
     for key in keys(cls).values():
         if key.name in spec:
-            out[key.name] = spec[key.name]
+            out[key.name] = _resolved(key.name, spec[key.name])
         elif key.own and isinstance(key.default, bool | int | float | str):
             out[key.name] = key.default
         elif key.own and isinstance(key.default, tuple | list):
             out[key.name] = list(key.default)
     return out
+
+
+def _resolved(key: str, value: Any) -> Any:
+    inner = _specs().kind_of(key)
+    return resolve(inner, value) if inner and isinstance(value, Mapping) else value
 
 
 def schema(kind: Kind) -> dict[str, Any]:
@@ -194,7 +209,7 @@ def schema(kind: Kind) -> dict[str, Any]:
 def _class_schema(name: str, cls: type) -> dict[str, Any]:
     properties: dict[str, Any] = {"type": {"const": name}}
     for key in keys(cls).values():
-        properties[key.name] = {} if key.annotation is Any else _json_schema(key)
+        properties[key.name] = _json_schema(key)
     required = [key.name for key in keys(cls).values() if key.required]
     return {
         "title": name,
@@ -206,10 +221,19 @@ def _class_schema(name: str, cls: type) -> dict[str, Any]:
 
 
 def _json_schema(key: Key) -> dict[str, Any]:
+    inner = _specs().kind_of(key.name)
     annotation = key.annotation
+    if annotation is Any:
+        if inner is None:
+            return {}
+        annotation = None if inner == "layer" else str
     if key.default is None:
         annotation = Union[annotation, None]  # noqa: UP007 - built from a value
-    return TypeAdapter(annotation).json_schema()
+    plain = TypeAdapter(annotation).json_schema() if annotation else {}
+    if inner is None:
+        return plain
+    spec = {"$ref": f"#/$defs/{inner.capitalize()}"}
+    return {"anyOf": [*plain.get("anyOf", [plain] if plain else []), spec]}
 
 
 @lru_cache

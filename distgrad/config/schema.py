@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -54,7 +56,15 @@ def _go_together(section: _Section, first: str, second: str) -> _Section:
     return section
 
 
-class Digits(Section):
+class DataSection(Section):
+    """Where samples come from."""
+
+    validation_fraction: Fraction | None = None
+    """The part of the training samples (of text and series their end) that is not trained on, but
+    evaluated after every epoch: `val_loss`, ...; null: none."""
+
+
+class Digits(DataSection):
     """1,797 handwritten digits of 8 x 8 pixels; they come with the package."""
 
     source: Literal["digits"]
@@ -62,7 +72,7 @@ class Digits(Section):
     """The part of the samples, drawn by the seed, that is held out for the test."""
 
 
-class Mnist(Section):
+class Mnist(DataSection):
     """70,000 handwritten digits of 28 x 28 pixels, from the Keras cache or downloaded to it."""
 
     source: Literal["mnist"]
@@ -70,7 +80,7 @@ class Mnist(Section):
     """The file, or a folder of IDX files; without it `~/.keras/datasets/mnist.npz`."""
 
 
-class FashionMnist(Section):
+class FashionMnist(DataSection):
     """70,000 pieces of clothing, 28 x 28 pixels, from the Keras cache or downloaded to it."""
 
     source: Literal["fashion_mnist"]
@@ -78,7 +88,7 @@ class FashionMnist(Section):
     """The folder of the four IDX files; without it `~/.keras/datasets/fashion-mnist`."""
 
 
-class Cifar10(Section):
+class Cifar10(DataSection):
     """60,000 coloured images of 32 x 32 pixels, from the Keras cache or downloaded to it."""
 
     source: Literal["cifar10"]
@@ -87,7 +97,7 @@ class Cifar10(Section):
     cache."""
 
 
-class BreastCancer(Section):
+class BreastCancer(DataSection):
     """569 tumours with 30 measures each and the diagnosis; they come with the package."""
 
     source: Literal["breast_cancer"]
@@ -97,7 +107,7 @@ class BreastCancer(Section):
     """Whether columns are brought to mean 0 and deviation 1, by the rows that are trained on."""
 
 
-class Npz(Section):
+class Npz(DataSection):
     """Your own arrays: `x_train, y_train, x_test, y_test`, or `x, y`, in one file."""
 
     source: Literal["npz"]
@@ -107,7 +117,7 @@ class Npz(Section):
     """The part of `x, y`, drawn by the seed, that is held out for the test."""
 
 
-class Npy(Section):
+class Npy(DataSection):
     """Your own arrays, one to a file; they stay on the disk, and are read as they are used."""
 
     source: Literal["npy"]
@@ -128,7 +138,7 @@ class Npy(Section):
         return _go_together(self, "test_x", "test_y")
 
 
-class Idx(Section):
+class Idx(DataSection):
     """Your own images in the format of MNIST, compressed or not; bytes become 0 to 1."""
 
     source: Literal["idx"]
@@ -146,7 +156,7 @@ class Idx(Section):
         return _go_together(self, "test_images", "test_labels")
 
 
-class Parquet(Section):
+class Parquet(DataSection):
     """Your own table in a Parquet file (needs pyarrow): numeric columns and a label."""
 
     source: Literal["parquet"]
@@ -160,7 +170,7 @@ class Parquet(Section):
     """Whether columns are brought to mean 0 and deviation 1, by the rows that are trained on."""
 
 
-class Csv(Section):
+class Csv(DataSection):
     """Your own table in a CSV file: numeric columns and a label."""
 
     source: Literal["csv"]
@@ -177,8 +187,8 @@ class Csv(Section):
     """Whether the first line names the columns; else they are called "0", "1", "2", ..."""
 
 
-class Text(Section):
-    """A text, character by character: windows, and the character that follows each one."""
+class Text(DataSection):
+    """A text, character by character: windows, and the same ones a character later."""
 
     source: Literal["text"]
     path: str | None = None
@@ -200,7 +210,7 @@ class Text(Section):
         return self
 
 
-class Series(Section):
+class Series(DataSection):
     """A time series: windows of values, and those that follow; brought to mean 0, deviation 1."""
 
     source: Literal["series"]
@@ -249,6 +259,26 @@ class Optimizer(Constructed):
     """The optimizer, by the name and the keywords of its class."""
 
 
+class Loss(Constructed):
+    """The loss, by the name and the keywords of its class."""
+
+
+class Metric(Constructed):
+    """A metric, by the name and the keywords of its class."""
+
+
+def _form(value: Any) -> str:
+    return "spec" if isinstance(value, Mapping | Constructed) else "name"
+
+
+NamedLoss = Annotated[
+    Annotated[str, Tag("name")] | Annotated[Loss, Tag("spec")], Discriminator(_form)
+]
+NamedMetric = Annotated[
+    Annotated[str, Tag("name")] | Annotated[Metric, Tag("spec")], Discriminator(_form)
+]
+
+
 class Model(Section):
     """A stack of layers."""
 
@@ -263,6 +293,9 @@ class Train(Section):
     """Samples per step, over all workers together."""
     shuffle: bool = True
     """Whether each epoch visits the samples in an order of its own."""
+    mixed_precision: Literal["mixed_float16"] | None = None
+    """In which dtype layers compute that name no `dtype` of their own: float16 with weights in
+    float32 and a scaled loss; null: float32."""
 
 
 class Parallel(Section):
@@ -307,9 +340,10 @@ class Config(Section):
     device: Literal["cpu", "cuda"] = "cpu"
     data: Annotated[Data, Field(discriminator="source")]
     model: Model
-    loss: str | None
-    """The name of a loss; null for a model whose layers add their own."""
-    metrics: tuple[str, ...] = ()
+    loss: NamedLoss | None
+    """A loss, by its name or as `{type: Name, ...}`; null where the layers add their own."""
+    metrics: tuple[NamedMetric, ...] = ()
+    """Metrics, each by its name or as `{type: Name, ...}`."""
     optimizer: Optimizer
     train: Train = Train()
     parallel: Parallel = Parallel()
@@ -348,12 +382,14 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema of a job file, for editors: layer keys come from the constructors."""
     schema = Config.model_json_schema()
     definitions = schema["$defs"]
-    definitions["Layer"] = constructors.schema("layer")
-    definitions["Optimizer"] = constructors.schema("optimizer")
+    for kind in ("layer", "loss", "metric", "optimizer", *constructors.INNER):
+        definitions[kind.capitalize()] = constructors.schema(kind)
     loss, metrics = schema["properties"]["loss"], schema["properties"]["metrics"]
     # Other spellings, such as the name of the class, are right, too.
-    loss["anyOf"].insert(0, {"enum": constructors.names("loss")})
-    metrics["items"] = {"anyOf": [{"enum": constructors.names("metric")}, {"type": "string"}]}
+    names = {kind: {"enum": constructors.names(kind)} for kind in ("loss", "metric")}
+    text = {"type": "string"}
+    loss["anyOf"] = [names["loss"], text, {"$ref": "#/$defs/Loss"}, {"type": "null"}]
+    metrics["items"] = {"anyOf": [names["metric"], text, {"$ref": "#/$defs/Metric"}]}
     schema["properties"]["base"] = {
         "type": "string",
         "description": "Another job file, from this file's folder, that this one changes.",
@@ -375,13 +411,20 @@ def _without_echoes(found: list[tuple[Path, str]]) -> list[tuple[Path, str]]:
 
 
 def _resolved(config: Config) -> Config:
-    """The config with the defaults of its layers and its optimizer filled in."""
-    layers = [constructors.resolve("layer", layer.model_dump()) for layer in config.model.layers]
-    optimizer = constructors.resolve("optimizer", config.optimizer.model_dump())
+    """The config with the defaults of all that has a type filled in."""
+
+    def resolved(kind: constructors.Kind, section: Any) -> Any:
+        if not isinstance(section, Constructed):
+            return section
+        return type(section)(**constructors.resolve(kind, section.model_dump()))
+
+    layers = tuple(resolved("layer", layer) for layer in config.model.layers)
     return config.model_copy(
         update={
-            "model": Model(layers=tuple(Layer(**layer) for layer in layers)),
-            "optimizer": Optimizer(**optimizer),
+            "model": Model(layers=layers),
+            "loss": resolved("loss", config.loss),
+            "metrics": tuple(resolved("metric", metric) for metric in config.metrics),
+            "optimizer": resolved("optimizer", config.optimizer),
         }
     )
 
@@ -393,21 +436,26 @@ def _check_constructors(job: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     taken: list[Any] = []
     for index, layer in enumerate(layers if isinstance(layers, list) else []):
         if isinstance(layer, dict):
-            for path, message in constructors.check("layer", layer):
-                yield ("model", "layers", index, *path), message
+            yield from _check_one(("model", "layers", index), "layer", layer)
             name = layer.get("name")
             if name is not None and name in taken:
                 yield ("model", "layers", index, "name"), "another layer has this name already"
             taken.append(name)
     if isinstance(job.get("optimizer"), dict):
-        for path, message in constructors.check("optimizer", job["optimizer"]):
-            yield ("optimizer", *path), message
-    named: list[tuple[Path, constructors.Kind, Any]] = [(("loss",), "loss", job.get("loss"))]
+        yield from _check_one(("optimizer",), "optimizer", job["optimizer"])
+    yield from _check_one(("loss",), "loss", job.get("loss"))
     metrics = job.get("metrics")
     for index, metric in enumerate(metrics if isinstance(metrics, list) else []):
-        named.append((("metrics", index), "metric", metric))
-    for place, kind, name in named:
-        wrong = constructors.check_name(kind, name) if isinstance(name, str) else None
+        yield from _check_one(("metrics", index), "metric", metric)
+
+
+def _check_one(place: Path, kind: constructors.Kind, value: Any) -> Iterator[tuple[Path, str]]:
+    """Problems of one entry that is a name or has a type."""
+    if isinstance(value, dict):
+        for path, message in constructors.check(kind, value):
+            yield (*place, *path), message
+    elif isinstance(value, str):
+        wrong = constructors.check_name(kind, value)
         if wrong:
             yield place, wrong
 
@@ -435,6 +483,7 @@ def _translated(detail: ErrorDetails, job: Mapping[str, Any]) -> tuple[Path, str
     path, kind, context = detail["loc"], detail["type"], detail.get("ctx", {})
     if path[:1] == ("data",) and len(path) > 1:
         path = ("data", *path[2:])  # pydantic puts the chosen source in between
+    path = tuple(key for at, key in enumerate(path) if not _is_tag(path, at))
     if kind == "missing":
         return path, "required key is missing"
     if kind == "extra_forbidden":
@@ -457,6 +506,11 @@ def _translated(detail: ErrorDetails, job: Mapping[str, Any]) -> tuple[Path, str
         return None if value else (path, "must have at least one entry")
     words = _WORDS.get(kind, detail["msg"].replace("Input should be", "must be"))
     return path, f"{words}, got {show(value)}"
+
+
+def _is_tag(path: Path, at: int) -> bool:
+    """Whether pydantic has put the chosen form of a loss or a metric there."""
+    return path[at] in ("name", "spec") and path[:at] in (("loss",), ("metrics", *path[1:at]))
 
 
 def _hint(key: str, section: Path, job: Mapping[str, Any]) -> str:

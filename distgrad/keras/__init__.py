@@ -2,6 +2,7 @@
 
 from distgrad.keras import (
     activations,
+    backend,
     callbacks,
     constraints,
     datasets,
@@ -9,21 +10,26 @@ from distgrad.keras import (
     layers,
     losses,
     metrics,
+    mixed_precision,
     models,
     optimizers,
     regularizers,
+    saving,
     utils,
 )
 from distgrad.keras.layers import Input
 from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.symbolic import KerasTensor
 from distgrad.keras.models import Model, Sequential
 
 __all__ = [
     "Input",
+    "KerasTensor",
     "Layer",
     "Model",
     "Sequential",
     "activations",
+    "backend",
     "callbacks",
     "constraints",
     "datasets",
@@ -31,8 +37,10 @@ __all__ = [
     "layers",
     "losses",
     "metrics",
+    "mixed_precision",
     "models",
     "optimizers",
     "regularizers",
+    "saving",
     "utils",
 ]

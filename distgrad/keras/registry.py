@@ -27,6 +27,7 @@ def lookup(kind: str, identifier: Any, known: Mapping[str, Callable[..., Any]]) 
     found = None
     if isinstance(identifier, str):
         found = known.get(identifier) or known.get(snake_case(identifier))
+        found = found or custom_objects().get(identifier)
     if found is None:
         names = sorted({name for name in known if name == name.lower()} or known)
         near = difflib.get_close_matches(str(identifier), names, n=3)
@@ -43,15 +44,15 @@ class Configured:
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain values."""
-        return {name: _plain(getattr(self, name)) for name in _arguments(type(self))}
+        return {name: plain(getattr(self, name)) for name in arguments(type(self))}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:
         """An object made with these arguments."""
-        return cls(**config)
+        return cls(**settings(cls, config))
 
 
-def _arguments(cls: type) -> list[str]:
+def arguments(cls: type) -> list[str]:
     """The names that ``cls(...)`` takes, with those that ``**kwargs`` hands on to its bases."""
     names: list[str] = []
     for base in cls.__mro__[:-1]:
@@ -66,37 +67,113 @@ def _arguments(cls: type) -> list[str]:
     return names
 
 
-def _plain(value: Any) -> Any:
+def settings(cls: type, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``cls`` takes of a config: Keras writes options that are off here, having no others."""
+    known = arguments(cls)
+    off = (None, False)
+    return {name: value for name, value in config.items() if name in known or value not in off}
+
+
+def plain(value: Any) -> Any:
+    """A setting as JSON can hold it: objects as their configs, functions as their names."""
     if isinstance(value, Configured):
         return serialize(value)
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if inspect.isfunction(value):
-        return value.__name__
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if callable(value) and hasattr(value, "__name__"):
+        return registered_name(value) or value.__name__
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+# Classes and functions of users, by the names under which a config holds them.
+
+_global_objects: dict[str, Any] = {}
+_scopes: list[dict[str, Any]] = []
+
+
+def register_keras_serializable(
+    package: str = "Custom", name: str | None = None
+) -> Callable[[Any], Any]:
+    """Decorator: configs can name this class or function, as ``package>name``.
+
+    Raises ValueError for a class without ``get_config``.
+    """
+
+    def register(obj: Any) -> Any:
+        if inspect.isclass(obj) and not hasattr(obj, "get_config"):
+            raise ValueError(f"{obj.__name__} has no get_config, so that no config can hold it")
+        _global_objects[f"{package}>{name or obj.__name__}"] = obj
+        return obj
+
+    return register
+
+
+def registered_name(obj: Any) -> str | None:
+    """The name under which a class or function was registered; None where it was not."""
+    return next((name for name, known in _global_objects.items() if known is obj), None)
+
+
+def get_custom_objects() -> dict[str, Any]:
+    """The registered classes and functions: a dict that may be changed."""
+    return _global_objects
+
+
+class custom_object_scope:
+    """Context in which configs may name these classes and functions."""
+
+    def __init__(self, custom_objects: Mapping[str, Any]) -> None:
+        self._objects = dict(custom_objects)
+
+    def __enter__(self) -> custom_object_scope:
+        _scopes.append(self._objects)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _scopes.remove(self._objects)
+
+
+CustomObjectScope = custom_object_scope
+
+
+def custom_objects() -> dict[str, Any]:
+    """What users have registered or put in scope, by full and by short names."""
+    found = {name.rpartition(">")[2]: obj for name, obj in _global_objects.items()}
+    found.update(_global_objects)
+    for scope in _scopes:
+        found.update(scope)
+    return found
 
 
 def serialize(obj: Any) -> Any:
     """``{"class_name": ..., "config": ...}`` for an object, the name for a function."""
-    if isinstance(obj, Configured):
-        return {
-            "module": ".".join(type(obj).__module__.split(".")[1:3]),
-            "class_name": type(obj).__name__,
-            "config": obj.get_config(),
-            "registered_name": None,
-        }
-    return getattr(obj, "__name__", obj)
+    if not isinstance(obj, Configured):
+        return registered_name(obj) or getattr(obj, "__name__", obj)
+    cls = type(obj)
+    ours = cls.__module__.startswith("distgrad.keras.")
+    name = registered_name(cls)
+    module = ".".join(cls.__module__.split(".")[1:3]) if ours else cls.__module__
+    return {
+        "module": getattr(cls, "_keras_module", module) if ours else module,
+        "class_name": cls.__name__,
+        "config": obj.get_config(),
+        "registered_name": None if ours else name or f"Custom>{cls.__name__}",
+    }
 
 
 def deserialize(
-    kind: str, config: Any, known: Mapping[str, Any], custom_objects: Mapping[str, Any] | None
+    kind: str, config: Any, known: Mapping[str, Any], given: Mapping[str, Any] | None
 ) -> Any:
     """The object of what ``serialize`` gave. Raises ValueError for an unknown name."""
-    known = {**known, **(custom_objects or {})}
+    known = {**known, **custom_objects(), **(given or {})}
     if not isinstance(config, Mapping):
         return lookup(kind, config, known)
     if "class_name" not in config:
         raise ValueError(f"a {kind} is a dict with class_name and config, not {config!r}")
-    found = lookup(kind, config["class_name"], known)
+    registered = config.get("registered_name")
+    found = known.get(registered) if registered else None
+    if found is None:
+        found = lookup(kind, config["class_name"], known)
     make = getattr(found, "from_config", None)  # a function has none
     return found if make is None else make(config.get("config", {}))

@@ -15,6 +15,7 @@ from distgrad.comm.communicator import Communicator
 from distgrad.config import constructors
 from distgrad.data.loader import Loader
 from distgrad.data.source import ArraySource
+from distgrad.training.reduction import ShardResult
 from distgrad.training.step import TrainStep
 
 optimizers = tf.keras.optimizers
@@ -78,7 +79,7 @@ class Fed:
             if gradient is not None
         ]
         self.step += 1
-        return tf.add_n(terms), np.zeros(0)
+        return ShardResult(tf.add_n(terms), np.zeros(0))
 
 
 def by_the_loop(optimizer, variables, steps) -> None:

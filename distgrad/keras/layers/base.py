@@ -1,40 +1,62 @@
-"""Layer: a callable that makes its weights at the first call and knows all weights below it."""
+"""Layer: a callable that makes its weights at the first call."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
-from distgrad.keras import initializers
+from distgrad.keras import constraints, initializers, mixed_precision, regularizers
+from distgrad.keras.layers import symbolic
+from distgrad.keras.layers.describing import Described
+from distgrad.keras.layers.masking import Masked, carry_mask, mask_of
+from distgrad.keras.layers.tracking import Tracked
+from distgrad.keras.layers.weight import Weight
 from distgrad.keras.registry import snake_case
 from distgrad.ops.casting import cast
 
+__all__ = ["Layer", "Weight"]
 
-class Weight(Variable):
-    """A layer's variable: ``name`` is short, ``path`` says where in the model it lies."""
-
-    path: str = ""
-
-    @property
-    def name(self) -> str:
-        return self._name
+_ARRAYS = (Tensor, Variable, np.ndarray, np.generic)
 
 
-class Layer:
+class _Calls(threading.local):
+    """The calls that this thread is in: how deep, and whether they train."""
+
+    depth = 0
+    training: bool | None = None
+    trial = False
+
+
+_calls = _Calls()
+_losses_used = False  # once some layer has added a loss, calls must clear those of the last one
+
+
+class Layer(Tracked, Masked, Described):
     """Base of all layers and models.
 
-    Subclasses define ``call(self, x)``, with ``training=False`` among its arguments if it matters,
-    and may define ``build(self, input_shape)`` to make weights with ``add_weight``. Layers and
-    variables assigned to attributes, also in lists, tuples and dicts, are tracked.
+    Subclasses define ``call(self, x)``, with ``training=False`` or ``mask=None`` among its
+    arguments if they matter, and may define ``build(self, input_shape)`` to make weights with
+    ``add_weight``. Layers and variables assigned to attributes, also in lists, tuples and dicts,
+    are tracked. ``dtype`` is an element type or the name of a policy (``mixed_precision``).
+
+    A layer with ``casts_inputs = False`` gets its inputs as they are, one with True gets all
+    numbers in its compute dtype. Left at None, floats are cast, and integers only where the layer
+    has weights of its own. Raises ValueError for an unknown keyword.
     """
+
+    casts_inputs: bool | None = None
+    stateful: bool = False
+    _parameters: tuple[str, ...] | None = None  # of call, once __init__ has run
 
     def __init__(
         self,
@@ -42,187 +64,312 @@ class Layer:
         name: str | None = None,
         dtype: Any = None,
         trainable: bool = True,
-        input_shape: tuple[int, ...] | None = None,
+        activity_regularizer: Any = None,
+        input_shape: tuple[int | None, ...] | None = None,
+        **legacy: Any,
     ) -> None:
         self._given_name = name
         self.name = name or snake_case(type(self).__name__)
-        self.dtype = as_dtype("float32" if dtype is None else dtype).name
-        self.trainable = trainable
+        self.dtype_policy = mixed_precision.get(dtype)
         self.built = False
+        self._trainable = bool(trainable)
         self._own_weights: list[Weight] = []
-        self._input_shape = None if input_shape is None else tuple(input_shape)
-        takes = inspect.signature(self.call).parameters
-        self._takes_training = "training" in takes
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self._input_shape = _first_shape(self, input_shape, legacy)
+        self._losses: list[Tensor] = []
+        self._loss_functions: list[Callable[[], Any]] = []
+        self._nodes: list[symbolic.Node] = []
+        self._build_shapes: Any = None
+        parameters = inspect.signature(self.call).parameters
+        self._parameters = tuple(parameters)
+        self._takes_training = "training" in parameters
+        default = parameters["training"].default if self._takes_training else None
+        self._trains_by_default = default is True
+        self._mask_for = {
+            name: "" if name == "mask" else name.removesuffix("_mask")
+            for name in parameters
+            if name == "mask" or (name.endswith("_mask") and name[:-5] in parameters)
+        }
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "build" in cls.__dict__:
             cls.build = _marked_built(cls.build)  # type: ignore[method-assign]
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    # Dtypes
+
+    @property
+    def dtype(self) -> str:
+        """In which dtype the weights are kept."""
+        return self.dtype_policy.variable_dtype
+
+    variable_dtype = dtype
+
+    @property
+    def compute_dtype(self) -> str:
+        """In which dtype the layer computes."""
+        return self.dtype_policy.compute_dtype
+
+    @property
+    def path(self) -> str:
+        """The names of the models it lies in, and its own."""
+        return self.__dict__.get("_path", self.name)
+
+    # What a subclass defines
+
+    def build(self, input_shape: Any) -> None:
         """Makes the weights for inputs of this shape; the base class has none."""
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Computes the outputs; every layer defines it."""
         raise ValueError(f"layer {self.name!r} ({type(self).__name__}) does not define call()")
 
+    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """The shape of the outputs, None for axes that may vary, for inputs of this shape."""
+        return tree.map_structure(
+            lambda tensor: tensor.shape,
+            symbolic.infer(self, tuple(map(symbolic.of_shapes, args)), kwargs),
+        )
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """The KerasTensors that the layer makes of these KerasTensors."""
+        return symbolic.infer(self, args, kwargs)
+
+    # The call
+
     def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        inputs = tuple(self._convert(a) for a in args)
-        if self._takes_training:
+        if self._parameters is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.__init__ does not call super().__init__(): begin with it"
+            )
+        if symbolic.any_symbolic(args, kwargs):
+            if training is not None and self._takes_training:
+                kwargs["training"] = training
+            return symbolic.record(self, args, kwargs)
+        if not self.built:
+            self._build_for(args, kwargs)
+        inputs = tuple([self._convert(value) for value in args])
+        for name, value in kwargs.items():
+            kwargs[name] = self._convert(value, named=True)
+        outer_training = _calls.training
+        if training is None:
+            training = self._trains_by_default if outer_training is None else outer_training
+        if self._takes_training and not (len(args) > (at := self._parameters.index("training"))):
             kwargs["training"] = bool(training)
-        if self.built:
-            return self.call(*inputs, **kwargs)
-        self._before_call(inputs)
-        outputs = self.call(*inputs, **kwargs)
-        self.built = True
-        self._name_weights()
+        elif self._takes_training:
+            training = bool(args[at])
+        masks = [mask_of(value) for value in args[:1]]
+        if self._mask_for:
+            self._fill_in_masks(args, kwargs)
+        if _losses_used and _calls.depth == 0:
+            for layer in self._below():
+                layer._losses.clear()
+        _calls.training = bool(training)
+        _calls.depth += 1
+        try:
+            outputs = self._run(inputs, kwargs)
+        finally:
+            _calls.depth -= 1
+            _calls.training = outer_training
+        if not self.built:
+            self.built = True
+            self._name_weights()
+        if self.activity_regularizer is not None:
+            self._regularize(outputs)
+        mask = kwargs.get("mask")
+        self._pass_on_mask(inputs, outputs, mask if mask is not None else next(iter(masks), None))
         return outputs
 
-    def _before_call(self, inputs: tuple) -> None:
-        """Makes the weights, at the first call."""
-        if inputs:
-            self.build(tuple(getattr(inputs[0], "shape", ())))
+    def _run(self, inputs: tuple, kwargs: dict[str, Any]) -> Any:
+        policy = self.dtype_policy
+        if policy.compute_dtype == policy.variable_dtype and not mixed_precision.scopes:
+            return self.call(*inputs, **kwargs)
+        mixed = policy.compute_dtype != policy.variable_dtype
+        with mixed_precision.autocast(policy.compute_dtype if mixed else None):
+            return self.call(*inputs, **kwargs)
 
-    def _convert(self, value: Any) -> Any:
-        """Arrays and tensors of numbers in the layer's dtype; lists of tensors one by one."""
-        if isinstance(value, (list, tuple)):
-            if not all(isinstance(v, (Tensor, Variable, np.ndarray)) for v in value):
-                raise ValueError(
-                    f"layer {self.name!r} takes tensors or arrays, not a Python list of numbers; "
-                    "wrap it in distgrad.constant"
-                )
-            return type(value)(self._convert(v) for v in value)
-        if isinstance(value, (Tensor, Variable, np.ndarray)):
+    def _build_for(self, args: tuple, kwargs: Mapping[str, Any]) -> None:
+        """Makes the weights, at the first call."""
+        if not args and not kwargs:
+            return
+        for value in args:
+            if isinstance(value, (list, tuple)) and not symbolic.symbols(value):
+                self._refuse_numbers(value)
+        given = {**dict(zip(self._parameters or (), args, strict=False)), **kwargs}
+        names = [name for name in self._build_names() if name.removesuffix("_shape") in given]
+        with recording.paused():
+            if len(self._build_names()) > 1 and names:
+                shapes = {name: shapes_of(given[name.removesuffix("_shape")]) for name in names}
+                self.build(**{name: shape for name, shape in shapes.items() if shape is not None})
+            else:
+                self.build(shapes_of(args[0] if args else next(iter(kwargs.values()))))
+
+    def _build_names(self) -> list[str]:
+        return [name for name in inspect.signature(self.build).parameters if name != "self"]
+
+    def _convert(self, value: Any, named: bool = False) -> Any:
+        """Arrays and tensors of numbers in the layer's dtype; those in nests one by one."""
+        if isinstance(value, _ARRAYS):
             tensor = as_tensor(value)
-            return cast(tensor, self.dtype) if tensor._data.dtype.kind in "fiub" else tensor
+            kind = tensor._data.dtype.kind
+            if self.casts_inputs is False or kind not in "fiub":
+                return tensor
+            if kind != "f" and (named or not (self.casts_inputs or self._own_weights)):
+                return tensor
+            wanted = as_dtype(self.compute_dtype).numpy_dtype
+            if tensor._data.dtype == wanted or wanted.kind != "f":
+                return tensor
+            return carry_mask(tensor, cast(tensor, wanted))
+        if isinstance(value, (list, tuple, Mapping)):
+            if not named:
+                self._refuse_numbers(value)
+            return tree.map_structure(lambda v: self._convert(v, named), value)
         return value
+
+    def _refuse_numbers(self, value: Any) -> None:
+        if not all(isinstance(v, _ARRAYS) or v is None for v in tree.flatten(value)):
+            raise ValueError(
+                f"layer {self.name!r} takes tensors or arrays, not a Python list of numbers; "
+                "wrap it in distgrad.constant"
+            )
+
+    # Losses
+
+    def add_loss(self, loss: Any) -> None:
+        """Adds to ``losses`` a scalar tensor (until the next call), a list of them or a function.
+
+        A function of no arguments is asked at every read of ``losses``.
+        """
+        global _losses_used
+        for each in tree.flatten(loss):
+            if isinstance(each, _ARRAYS):
+                _losses_used = True
+                self._losses.append(as_tensor(each))
+            elif callable(each):
+                self._loss_functions.append(each)
+            else:
+                raise ValueError(f"add_loss takes a tensor or a function, not {each!r}")
+
+    def _regularize(self, outputs: Any) -> None:
+        for output in tree.flatten(outputs):
+            if isinstance(output, Tensor):
+                penalty = self.activity_regularizer(output)
+                size = output._data.shape[0] if output._data.ndim else 1
+                self.add_loss(penalty / float(max(size, 1)))
+
+    @property
+    def losses(self) -> list[Tensor]:
+        """What all layers below added in the last call, then penalties on trainable weights."""
+        layers = list(self._below())
+        added = [loss for layer in layers for loss in layer._losses]
+        added += [as_tensor(fn()) for layer in layers for fn in layer._loss_functions]
+        for weight in self.trainable_variables:
+            regularizer = getattr(weight, "regularizer", None)
+            if regularizer is not None:
+                added.append(regularizer(weight))
+        return added
+
+    # Weights
 
     def add_weight(
         self,
-        shape: tuple[int, ...] = (),
-        initializer: Any = "glorot_uniform",
+        shape: Any = None,
+        initializer: Any = None,
         dtype: Any = None,
         trainable: bool = True,
+        autocast: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        aggregation: str | None = None,
         name: str | None = None,
     ) -> Weight:
-        """Makes a weight of this layer."""
+        """Makes a weight of this layer: Glorot-uniform floats, or zeros of another dtype."""
+        wanted = as_dtype(dtype or self.variable_dtype).numpy_dtype
+        if initializer is None:
+            initializer = "glorot_uniform" if wanted.kind == "f" else "zeros"
         make = initializers.get(initializer)
-        wanted = as_dtype(dtype or self.dtype).numpy_dtype
-        value = make(tuple(shape), dtype=wanted)
-        weight = Weight(value, trainable=trainable, name=name or "variable", dtype=wanted)
+        dims = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
+        weight = Weight(
+            make(dims, dtype=wanted),
+            trainable=trainable,
+            name=name or "variable",
+            dtype=wanted,
+            autocast=autocast,
+            regularizer=regularizers.get(regularizer),
+            constraint=constraints.get(constraint),
+        )
         self._own_weights.append(weight)
         return weight
 
-    # What lies below: found in the attributes, in the order of their assignment.
-
-    def _children(self) -> Iterator[tuple[str, Layer]]:
-        seen: set[int] = set()
-        for attribute, value in self.__dict__.items():
-            for layer in _layers_in(value):
-                if id(layer) not in seen:
-                    seen.add(id(layer))
-                    yield attribute, layer
-
-    def _tracked_weights(self) -> Iterator[Variable]:
-        seen: set[int] = set()
-        for value in (self._own_weights, *self.__dict__.values()):
-            for item in value if isinstance(value, (list, tuple)) else (value,):
-                if isinstance(item, Variable) and id(item) not in seen:
-                    seen.add(id(item))
-                    yield item
-
-    def _paths(self, prefix: str = "") -> Iterator[tuple[str, Variable, bool]]:
-        """(path, variable, trainable) of every weight below, names made unique level by level."""
-        taken: dict[str, int] = {}
-        for weight in self._tracked_weights():
-            name = weight._name
-            yield prefix + _unique(name, taken), weight, weight.trainable and self.trainable
-        for _, layer in self._children():
-            for path, weight, trainable in layer._paths(prefix + _unique(layer.name, taken) + "/"):
-                yield path, weight, trainable and self.trainable
-
-    def _weights(self) -> Iterator[tuple[str, Variable, bool]]:
-        seen: set[int] = set()
-        for path, weight, trainable in self._paths():
-            if id(weight) not in seen:
-                seen.add(id(weight))
-                yield path, weight, trainable
-
-    def _name_weights(self) -> None:
-        for path, weight, _ in self._weights():
-            if isinstance(weight, Weight):
-                weight.path = f"{self.name}/{path}"
+    # Of layers that have been called on KerasTensors
 
     @property
-    def weights(self) -> list[Variable]:
-        """All weights: the trainable ones first."""
-        return self.trainable_variables + self.non_trainable_variables
-
-    variables = weights
+    def input(self) -> Any:
+        """The KerasTensors of the first symbolic call. Raises AttributeError before it."""
+        return symbolic.only_node(self).inputs
 
     @property
-    def trainable_variables(self) -> list[Variable]:
-        return [weight for _, weight, trainable in self._weights() if trainable]
-
-    @property
-    def non_trainable_variables(self) -> list[Variable]:
-        return [weight for _, weight, trainable in self._weights() if not trainable]
-
-    trainable_weights = trainable_variables
-    non_trainable_weights = non_trainable_variables
-
-    def get_weights(self) -> list[np.ndarray]:
-        """Copies of all weights, as arrays."""
-        return [np.asarray(weight.numpy()) for weight in self.weights]
-
-    def set_weights(self, weights: list[Any]) -> None:
-        """Assigns all weights. Raises ValueError where their number or shapes differ."""
-        own = self.weights
-        if len(weights) != len(own):
-            raise ValueError(f"{self.name!r} has {len(own)} weights, {len(weights)} were given")
-        for weight, value in zip(own, weights, strict=True):
-            if np.shape(value) != tuple(weight.shape):
-                raise ValueError(
-                    f"{weight.name!r} has shape {weight.shape}, a value of shape "
-                    f"{np.shape(value)} was given"
-                )
-        for weight, value in zip(own, weights, strict=True):
-            weight.assign(value)
-
-    def count_params(self) -> int:
-        """Number of scalars in all weights. Raises ValueError before the layer is built."""
-        if not self.built:
-            raise ValueError(f"{self.name!r} has no weights yet: call it or build it first")
-        return sum(weight.shape.num_elements() for weight in self.weights)
+    def output(self) -> Any:
+        """The KerasTensors that the first symbolic call gave."""
+        return symbolic.only_node(self).outputs
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+class quiet:
+    """Context in which a layer is tried out: not in training, and no loss of it is kept."""
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+
+    def __enter__(self) -> None:
+        self._saved = _calls.training, _calls.depth, _losses_used, _calls.trial
+        _calls.training, _calls.trial = False, True
+
+    def __exit__(self, *exc: object) -> None:
+        global _losses_used
+        _calls.training, _calls.depth, _losses_used, _calls.trial = self._saved
+        for layer in self._layer._below():
+            layer._losses.clear()
+
+
+def trying_out() -> bool:
+    """Whether the running call is one of a ``quiet`` trial, whose state is not to be kept."""
+    return _calls.trial
+
+
+def shapes_of(value: Any) -> Any:
+    """The shape of a tensor as a tuple, in the nest in which the tensors lie."""
+    if isinstance(value, Mapping):
+        return {key: shapes_of(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [shapes_of(item) for item in value]
+    return None if value is None else tuple(getattr(value, "shape", ()))
+
+
+def _first_shape(layer: Layer, shape: Any, legacy: dict[str, Any]) -> tuple | None:
+    """The shape of one sample in one of the spellings that Keras takes."""
+    size = legacy.pop("input_dim", None)
+    with_batch = legacy.pop("batch_input_shape", legacy.pop("batch_shape", None))
+    if legacy:
+        words = ", ".join(map(repr, legacy))
+        raise ValueError(f"{type(layer).__name__} has no argument {words}")
+    if shape is None and size is not None:
+        shape = (size,)
+    if shape is None and with_batch is not None:
+        shape = tuple(with_batch)[1:]
+    return None if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
 
 
 def _marked_built(build: Callable[..., None]) -> Callable[..., None]:
     """``build`` of a subclass, after which the layer is built: users call it themselves, too."""
 
     @functools.wraps(build)
-    def marked(self: Layer, input_shape: Any) -> None:
-        build(self, input_shape)
+    def marked(self: Layer, *args: Any, **kwargs: Any) -> None:
+        build(self, *args, **kwargs)
+        self._build_shapes = kwargs or (args[0] if args else None)
         self.built = True
         self._name_weights()
 
     return marked
-
-
-def _layers_in(value: Any) -> Iterator[Layer]:
-    if isinstance(value, Layer):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _layers_in(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _layers_in(item)
-
-
-def _unique(name: str, taken: dict[str, int]) -> str:
-    count = taken.get(name, 0)
-    taken[name] = count + 1
-    return f"{name}_{count}" if count else name

@@ -1,36 +1,100 @@
-"""Dense, Flatten, Dropout and the input's shape."""
+"""The layers that most models have, and the checks of arguments that all layers share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distgrad.core.tensor import Tensor
-from distgrad.keras import activations, initializers
-from distgrad.keras.layers.base import Layer
-from distgrad.ops import nn
+from distgrad.keras import activations, constraints, initializers, regularizers
+from distgrad.keras.layers.base import Layer, Weight
 from distgrad.ops.linalg import matmul
+from distgrad.ops.logic import not_equal, select
+from distgrad.ops.reduce import reduce_any
 from distgrad.ops.shape import reshape
 
+_GETTERS: dict[str, Callable[[Any], Any]] = {
+    "activation": activations.get,
+    "initializer": initializers.get,
+    "regularizer": regularizers.get,
+    "constraint": constraints.get,
+}
 
-class InputLayer(Layer):
-    """States the shape of one sample; a Sequential that starts with it is built at once."""
 
-    def __init__(self, shape: tuple[int, ...], **kwargs: Any) -> None:
-        super().__init__(input_shape=shape, **kwargs)
+def set_options(layer: Layer, **options: Any) -> None:
+    """Each option as an attribute of that name: the object that a name or a config means.
 
-    def call(self, x: Tensor) -> Tensor:
+    What it is follows from the last word of its name, as in ``kernel_initializer``.
+    """
+    for name, value in options.items():
+        setattr(layer, name, _GETTERS[name.rpartition("_")[2]](value))
+
+
+def own_weight(layer: Layer, name: str, shape: tuple[int, ...], options: str = "") -> Weight:
+    """A weight with the layer's initializer, regularizer and constraint for it.
+
+    They are the attributes that begin with ``options``, the weight's name by default.
+    """
+    initializer, regularizer, constraint = (
+        getattr(layer, f"{options or name}_{kind}")
+        for kind in ("initializer", "regularizer", "constraint")
+    )
+    return layer.add_weight(
+        shape, initializer, name=name, regularizer=regularizer, constraint=constraint
+    )
+
+
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """``value`` if it is an int of ``least`` or more. Raises ValueError otherwise."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        what = "a positive int" if least == 1 else f"an int of {least} or more"
+        raise ValueError(f"{name} must be {what}, not {value!r}")
+    return value
+
+
+def whole_numbers(name: str, value: Any, count: int, least: int = 1) -> tuple[int, ...]:
+    """One int for each of ``count`` axes, from one for all or a list. Raises ValueError."""
+    if isinstance(value, int):
+        return (whole_number(name, value, least),) * count
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != count:
+        raise ValueError(f"{name} must be an int or {count} of them, not {value!r}")
+    return tuple(whole_number(name, each, least) for each in value)
+
+
+def one_of(name: str, value: Any, *known: str) -> str:
+    """``value`` if it is one of the texts that are known. Raises ValueError otherwise."""
+    if value not in known:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, not {value!r}")
+    return value
+
+
+def data_format_of(value: str | None) -> str:
+    """Where the channels stand, last by default. Raises ValueError for another text."""
+    return one_of("data_format", value or "channels_last", "channels_last", "channels_first")
+
+
+def check_rank(layer: Layer, shape: Sequence[int | None], rank: int) -> None:
+    """Raises ValueError for inputs of another rank."""
+    if len(shape) != rank:
+        raise ValueError(f"{layer.name!r} takes inputs of rank {rank}, not of shape {tuple(shape)}")
+
+
+def known_size(layer: Layer, shape: Sequence[int | None], axis: int) -> int:
+    """The size of an axis that weights depend on. Raises ValueError where it is None."""
+    size = shape[axis]
+    if size is None:
+        raise ValueError(f"{layer.name!r}: axis {axis} of {tuple(shape)} must be known")
+    return size
+
+
+class Identity(Layer):
+    """Gives its input."""
+
+    supports_masking = True
+
+    def call(self, x: Any) -> Any:
         return x
-
-
-class Flatten(Layer):
-    """All axes but the first as one: (n, a, b) becomes (n, a * b)."""
-
-    def call(self, x: Tensor) -> Tensor:
-        size = 1
-        for n in x.shape[1:]:
-            size *= n
-        return reshape(x, (x.shape[0], size))
 
 
 class Dense(Layer):
@@ -40,6 +104,9 @@ class Dense(Layer):
     an input of rank 1, or one whose last axis is not the one the kernel was made for.
     """
 
+    supports_masking = True
+    activation: Callable[..., Any]
+
     def __init__(
         self,
         units: int,
@@ -47,32 +114,36 @@ class Dense(Layer):
         use_bias: bool = True,
         kernel_initializer: str | Callable[..., Any] = "glorot_uniform",
         bias_initializer: str | Callable[..., Any] = "zeros",
+        kernel_regularizer: str | Callable[..., Any] | None = None,
+        bias_regularizer: str | Callable[..., Any] | None = None,
+        *,
+        kernel_constraint: str | Callable[..., Any] | None = None,
+        bias_constraint: str | Callable[..., Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not isinstance(units, int) or isinstance(units, bool) or units <= 0:
-            raise ValueError(f"units must be a positive int, not {units!r}")
-        self.units = units
-        self.activation = activations.get(activation)
+        self.units = whole_number("units", units)
         self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
+        set_options(
+            self,
+            activation=activation,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+        )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        _check_rank(self, input_shape)
-        size = input_shape[-1]
-        if size is None:
-            raise ValueError(f"{self.name!r}: the last axis of {input_shape} must be known")
-        self.kernel = self.add_weight((size, self.units), self.kernel_initializer, name="kernel")
-        self.bias = (
-            self.add_weight((self.units,), self.bias_initializer, name="bias")
-            if self.use_bias
-            else None
-        )
+        _check_matrix(self, input_shape)
+        size = known_size(self, input_shape, -1)
+        self.kernel = own_weight(self, "kernel", (size, self.units))
+        self.bias = own_weight(self, "bias", (self.units,)) if self.use_bias else None
 
     def call(self, x: Tensor) -> Tensor:
         shape = x._data.shape
-        _check_rank(self, shape)
+        _check_matrix(self, shape)
         if shape[-1] != self.kernel.shape[0]:
             raise ValueError(
                 f"{self.name!r} expects {self.kernel.shape[0]} features in the last axis, got an "
@@ -88,27 +159,71 @@ class Dense(Layer):
         return self.activation(y)
 
 
-def _check_rank(layer: Layer, shape: tuple[int | None, ...]) -> None:
+def _check_matrix(layer: Layer, shape: tuple[int | None, ...]) -> None:
     if len(shape) < 2:
         raise ValueError(f"{layer.name!r} takes inputs of rank 2 or more, not of shape {shape}")
 
 
-class Dropout(Layer):
-    """Zeroes a fraction of its input in training and scales the rest; identity otherwise.
+class Masking(Layer):
+    """Masks the steps whose features all equal ``mask_value``, and makes them zeros.
 
-    Raises ValueError for a rate outside [0, 1].
+    ``[batch, time, features]``; the layers after it that know masks pass over those steps.
     """
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
-            raise ValueError(f"rate must lie between 0 and 1, not {rate!r}")
-        self.rate = rate
-        self.seed = seed
+    supports_masking = True
 
-    def call(self, x: Tensor, training: bool = False) -> Tensor:
-        if not training or self.rate == 0:
-            return x
-        if self.rate == 1:
-            return x * 0.0
-        return nn.dropout(x, self.rate, seed=self.seed)
+    def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mask_value = mask_value
+
+    def compute_mask(self, inputs: Tensor, mask: Any = None) -> Tensor:
+        return reduce_any(not_equal(inputs, self.mask_value), axis=-1)
+
+    def call(self, x: Tensor) -> Tensor:
+        return select(reduce_any(not_equal(x, self.mask_value), axis=-1, keepdims=True), x, 0)
+
+
+class Lambda(Layer):
+    """A function as a layer: ``function(inputs, **arguments)``.
+
+    It is given ``mask`` and ``training`` if it takes them. ``mask`` is the mask of the output or
+    ``fn(inputs, mask)``. A config holds the name of the function alone: a layer is made of it only
+    for the activations, and ValueError is raised for others; a class of your own has no such limit.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        output_shape: Any = None,
+        mask: Any = None,
+        arguments: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not callable(function):
+            raise ValueError(
+                f"a Lambda is made of a function, not of {function!r}; a layer that is saved and "
+                "loaded again is a class of your own with call()"
+            )
+        self.function = function
+        self.output_shape = output_shape
+        self.mask = mask
+        self.arguments = dict(arguments or {})
+        self.supports_masking = mask is not None
+        self._taken = tuple(inspect.signature(function).parameters)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Lambda:
+        """The layer of a config. Raises ValueError unless it names an activation."""
+        function = config["function"]
+        if isinstance(function, str):
+            function = activations.get(function)
+        return super().from_config({**config, "function": function})
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return self.mask(inputs, mask) if callable(self.mask) else self.mask
+
+    def call(self, x: Any, training: bool = False, mask: Any = None) -> Any:
+        known = {"training": training, "mask": mask}
+        wanted = {name: known[name] for name in known if name in self._taken}
+        return self.function(x, **self.arguments, **wanted)

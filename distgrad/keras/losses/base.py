@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.keras.registry import Configured, snake_case
 from distgrad.ops.casting import cast
 from distgrad.ops.division import divide_no_nan
+from distgrad.ops.logic import logical_and
 from distgrad.ops.reduce import reduce_mean, reduce_sum
 from distgrad.ops.shape import expand_dims, squeeze
 
@@ -45,11 +47,26 @@ class Loss(Configured):
         return None
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
+        return reduced(*self._values(y_true, y_pred, sample_weight), self.reduction)
+
+    def counted(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Tensor, float]:
+        """The loss, and what its mean is over: by that the losses of parts of a batch weigh."""
+        parts = self._values(y_true, y_pred, sample_weight)
+        with recording.paused():
+            count = _count(*parts, self.reduction)
+        return reduced(*parts, self.reduction), count
+
+    def _values(
+        self, y_true: Any, y_pred: Any, sample_weight: Any
+    ) -> tuple[Tensor, Any, Tensor | None]:
         prediction, target = floating(y_pred), as_tensor(y_true)
         if self.casts_targets:
             target = cast(target, prediction._data.dtype)
         values = as_tensor(self.call(target, prediction))
-        return reduced(values, sample_weight, self.mask(target), self.reduction)
+        mask, passed_on = self.mask(target), getattr(y_pred, "_keras_mask", None)
+        if mask is not None and passed_on is not None:
+            mask = logical_and(*same_rank(mask, passed_on))
+        return values, sample_weight, passed_on if mask is None else mask
 
 
 class PlainLoss(Loss):
@@ -103,6 +120,16 @@ def reduced(values: Tensor, weight: Any, mask: Tensor | None, reduction: str | N
     if reduction == "mean_with_sample_weight" and weight is not None:
         return divide_no_nan(reduce_sum(values), reduce_sum(weight))
     return reduce_mean(values)
+
+
+def _count(values: Tensor, weight: Any, mask: Tensor | None, reduction: str | None) -> float:
+    """What the mean that ``reduced`` takes is over."""
+    if reduction == "mean_with_sample_weight" and weight is not None:
+        ones = values * 0 + 1
+        return float(reduced(ones, weight, mask, "sum"))
+    if mask is not None and reduction in _MEANS:
+        return float(reduce_sum(cast(mask, "float64")))
+    return float(values._data.size)
 
 
 def floating(value: Any) -> Tensor:

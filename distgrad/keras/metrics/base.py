@@ -15,6 +15,8 @@ from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
+from distgrad.keras import initializers
 from distgrad.keras.registry import Configured, snake_case
 
 Value = float | list[float]
@@ -23,8 +25,10 @@ Value = float | list[float]
 class Metric(Configured):
     """Base of all metrics: ``sums`` of a batch (``size`` numbers), ``value`` of their total.
 
-    ``direction`` is "up" where more is better, "down" where less is, None where nobody knows.
-    ``dtype`` is that of ``result()``, float32 by default.
+    ``direction`` is "up" where more is better, "down" where less is, None where nobody knows;
+    ``dtype`` is that of ``result()``, float32 by default. A metric written for Keras works, too:
+    variables made with ``add_weight``, to which ``update_state`` adds what ``result`` needs; they
+    must be sums over samples.
     """
 
     size = 2
@@ -34,14 +38,58 @@ class Metric(Configured):
         self.name = name or snake_case(type(self).__name__)
         self.dtype = as_dtype("float32" if dtype is None else dtype).name
         self._total: Any = 0.0
+        self.variables: list[Variable] = []
+
+    def add_weight(
+        self,
+        shape: Any = (),
+        initializer: Any = "zeros",
+        dtype: Any = None,
+        name: str | None = None,
+    ) -> Variable:
+        """A variable of a metric that keeps its sums in variables."""
+        made = initializers.get(initializer)(tuple(shape), dtype=dtype or self.dtype)
+        variable = Variable(made, trainable=False, name=name)
+        self.variables.append(variable)
+        self.size = sum(v.shape.num_elements() for v in self.variables)
+        return variable
+
+    add_variable = add_weight
 
     def sums(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> np.ndarray:
         """Additive statistics of one batch: a float64 vector of ``size``."""
-        raise NotImplementedError
+        if not self.variables:
+            raise NotImplementedError(f"{type(self).__name__} defines no sums()")
+        kept = self.state()
+        self.reset_state()
+        given = () if sample_weight is None else (sample_weight,)
+        self.update_state(y_true, y_pred, *given)
+        found = np.concatenate([np.ravel(v.numpy()).astype(np.float64) for v in self.variables])
+        self.set_state(kept)
+        return found
 
     def value(self, sums: np.ndarray) -> Value:
         """The metric for summed statistics."""
-        return float(sums[0] / sums[1]) if sums[1] else 0.0
+        if not self.variables:
+            return float(sums[0] / sums[1]) if sums[1] else 0.0
+        kept, start = self.state(), 0
+        for variable in self.variables:
+            stop = start + variable.shape.num_elements()
+            part = sums[start:stop].reshape(variable.shape)
+            variable.assign(part.astype(variable.dtype.numpy_dtype))
+            start = stop
+        found = np.asarray(as_tensor(self.result())._host()).tolist()
+        self.set_state(kept)
+        return found
+
+    def state(self) -> tuple[Any, list[Any]]:
+        """What ``update_state`` has added up so far."""
+        return self._total, [v.numpy() for v in self.variables]
+
+    def set_state(self, state: tuple[Any, list[Any]]) -> None:
+        self._total = state[0]
+        for variable, value in zip(self.variables, state[1], strict=True):
+            variable.assign(value)
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Adds a batch: ``(y_true, y_pred, sample_weight=None)``."""
@@ -56,6 +104,8 @@ class Metric(Configured):
     def reset_state(self) -> None:
         """Forgets all batches."""
         self._total = 0.0
+        for variable in self.variables:
+            variable.assign(np.zeros(variable.shape, variable.dtype.numpy_dtype))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         self.update_state(*args, **kwargs)

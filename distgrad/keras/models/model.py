@@ -2,19 +2,75 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
-from distgrad.core import recording
+from distgrad.core import recording, tree
+from distgrad.core.dtypes import as_dtype
 from distgrad.core.variable import Variable
-from distgrad.keras.layers.base import Layer
+from distgrad.keras import losses, registry
+from distgrad.keras.layers.base import Layer, quiet, shapes_of
+from distgrad.keras.layers.operator import Operator
+from distgrad.keras.layers.symbolic import KerasTensor
+from distgrad.keras.models.graph import Graph
 from distgrad.keras.models.trainer import Trainer
 
 
 class Model(Trainer):
-    """A layer with a training loop. Subclasses define ``call``."""
+    """A layer with a training loop.
+
+    Subclasses define ``call``. ``Model(inputs, outputs)`` computes what lies between two nests of
+    KerasTensors (``keras.Input``). Raises ValueError where they are not connected.
+    """
+
+    supports_masking = True
+    _not_in_config = ("input_shape", "inputs", "outputs")
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls is Model and (args or "inputs" in kwargs):
+            from distgrad.keras.models.functional import Functional
+
+            return object.__new__(Functional)
+        return object.__new__(cls)
+
+    def __init__(self, inputs: Any = None, outputs: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._graph: Graph | None = None
+        self._build_dtypes: Any = None
+        self._compiled_with: dict[str, Any] = {}
+        if inputs is None and outputs is None:
+            return
+        if inputs is None or outputs is None:
+            raise ValueError("a functional model needs both inputs and outputs")
+        self._graph = Graph(_as_given(inputs), _as_given(outputs))
+        self._operations = self._graph.operations
+        name_layers(self._operations)
+        self.casts_inputs = False  # its inputs have dtypes of their own
+        self.built = True
+        self._name_weights()
+        for layer in self._operations:  # they were there before this model
+            layer._name_weights()
+
+    def call(self, inputs: Any) -> Any:
+        """Runs the layers between inputs and outputs; a subclass has its own."""
+        if self._graph is None:
+            return super().call(inputs)
+        return self._graph.run(inputs)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """None: the layers of a model have given its outputs their masks."""
+        return None
 
     @property
     def layers(self) -> list[Layer]:
+        """The layers right below; without operators between KerasTensors."""
+        if self._graph is not None:
+            return [layer for layer in self._operations if not isinstance(layer, Operator)]
         return [layer for _, layer in self._children()]
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
@@ -22,22 +78,221 @@ class Model(Trainer):
         found = self.layers
         if index is not None and -len(found) <= index < len(found):
             return found[index]
-        for layer in found:
+        for layer in (*found, *self.__dict__.get("_operations", ())):
             if name is not None and layer.name == name:
                 return layer
         names = ", ".join(layer.name for layer in found)
         raise ValueError(f"no layer {name if index is None else index!r}; there are {names}")
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    # Inputs and outputs, of models that know them
+
+    def _ends(self) -> tuple[Any, Any]:
+        if self._graph is not None:
+            return self._graph.inputs, self._graph.outputs
+        raise AttributeError(
+            f"{self.name!r} is not made of inputs and outputs; it has none to show"
+        )
+
+    @property
+    def inputs(self) -> list[KerasTensor]:
+        """The KerasTensors that go in."""
+        return tree.flatten(self._ends()[0])
+
+    @property
+    def outputs(self) -> list[KerasTensor]:
+        """The KerasTensors that come out."""
+        return tree.flatten(self._ends()[1])
+
+    @property
+    def input(self) -> Any:
+        """The inputs, in the nest in which they were given."""
+        return self._ends()[0]
+
+    @property
+    def output(self) -> Any:
+        """The outputs, in the nest in which they were given."""
+        return self._ends()[1]
+
+    @property
+    def input_shape(self) -> Any:
+        """The shapes of the inputs, None for unknown sizes."""
+        return tree.map_structure(lambda tensor: tensor.shape, self.input)
+
+    @property
+    def output_shape(self) -> Any:
+        """The shapes of the outputs, None for unknown sizes."""
+        return tree.map_structure(lambda tensor: tensor.shape, self.output)
+
+    @property
+    def input_names(self) -> list[str]:
+        return [tensor.name for tensor in self.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        return [tensor.node.layer.name for tensor in self.outputs]  # type: ignore[union-attr]
+
+    # Weights
+
+    def build(self, input_shape: Any) -> None:
         """Makes all weights for inputs of this shape (None for an unknown batch size)."""
         if self.built:
             return
-        with recording.paused():
-            self(np.zeros((1, *input_shape[1:]), self.dtype))
+        with recording.paused(), quiet(self):
+            self(_zeros(input_shape, self.compute_dtype))
 
-    def _before_call(self, inputs: tuple) -> None:
-        """Nothing: the layers of a model make their weights when it calls them."""
+    def build_like(self, input_shape: Any, dtypes: Any = None) -> None:
+        """``build`` for inputs of these shapes, in a nest, and of these dtypes."""
+        if dtypes is None:
+            self.build(input_shape)
+            return
+        with recording.paused(), quiet(self):
+            self(_zeros(input_shape, dtypes))
+
+    def _build_for(self, args: tuple, kwargs: Mapping[str, Any]) -> None:
+        """The layers of a model make their weights when it calls them; it remembers on what."""
+        if len(args) == 1 and not kwargs:
+            self._build_shapes = shapes_of(args[0])
+            self._build_dtypes = tree.map_structure(lambda x: as_dtype(x.dtype).name, args[0])
 
     def variable_paths(self) -> dict[str, Variable]:
         """Every variable, the non-trainable ones too, under its path within this model."""
         return {path: variable for path, variable, _ in self._weights()}
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+    ) -> None:
+        """Prints a table of the layers, their output shapes and sizes, or hands it to print_fn."""
+        from distgrad.keras.models.summary import summary
+
+        text = summary(self, line_length, positions, expand_nested, show_trainable)
+        (print_fn or print)(text)
+
+    # Saving
+
+    def save(self, filepath: Any, overwrite: bool = True) -> None:
+        """Writes architecture, weights and the optimizer's state into a ``.keras`` file.
+
+        Raises ValueError for another ending, FileExistsError where it may not be overwritten, and
+        NotImplementedError where a layer cannot be described by its config.
+        """
+        from distgrad.keras.models import saving
+
+        saving.save_model(self, filepath, overwrite)
+
+    def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
+        """Writes the weights into a ``.weights.h5`` file (as Keras 3 does) or ``.safetensors``.
+
+        Raises ValueError for another ending, MissingExtraError without h5py for the first.
+        """
+        from distgrad.keras.models import saving
+
+        saving.save_weights(self, filepath, overwrite)
+
+    def load_weights(self, filepath: Any) -> None:
+        """Reads what ``save_weights`` has written, here or in Keras 3.
+
+        Raises FileNotFoundError, and ValueError where the weights are those of another
+        architecture; nothing is changed then.
+        """
+        from distgrad.keras.models import saving
+
+        saving.load_weights(self, filepath)
+
+    @functools.wraps(Trainer.compile)
+    def compile(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        given = inspect.signature(super().compile).bind(*args, **kwargs).arguments
+        super().compile(*args, **kwargs)
+        self._compiled_with = given
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """What ``compile`` was called with, as plain values."""
+        names = ("loss", "loss_weights", "metrics", "weighted_metrics")
+        config = {name: registry.plain(self._compiled_with.get(name)) for name in names}
+        return {"optimizer": registry.serialize(self.optimizer), **config}
+
+    def compile_from_config(self, config: Mapping[str, Any]) -> None:
+        """``compile`` with what ``get_compile_config`` gave, here or in Keras 3."""
+        names = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics")
+        given = {name: _without_options_off(config.get(name)) for name in names}
+        self.compile(**{**given, "loss": _losses(given["loss"])})
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments; of a functional model, its layers and their calls."""
+        if self._graph is not None and type(self).__init__ is Model.__init__:
+            from distgrad.keras.models.functional import graph_config
+
+            return graph_config(self)
+        return super().get_config()
+
+    def to_json(self, **kwargs: Any) -> str:
+        """Architecture and class as JSON text, for ``model_from_json``."""
+        return json.dumps(registry.serialize(self), **kwargs)
+
+
+def _without_options_off(config: Any) -> Any:
+    """A config of Keras without the options that are None, and functions as their names.
+
+    What a user has registered, or put in scope, stands for its name.
+    """
+    if isinstance(config, Mapping):
+        if config.get("class_name") == "function":
+            return _without_options_off(config["config"])
+        return {n: _without_options_off(v) for n, v in config.items() if v is not None}
+    if isinstance(config, str):
+        return registry.custom_objects().get(config, config)
+    return [_without_options_off(v) for v in config] if isinstance(config, list) else config
+
+
+def _losses(spec: Any) -> Any:
+    """Losses in place of their configs, in a nest by output."""
+    if isinstance(spec, Mapping) and "class_name" in spec:
+        return losses.deserialize(spec)
+    if isinstance(spec, Mapping):
+        return {name: _losses(each) for name, each in spec.items()}
+    return [_losses(each) for each in spec] if isinstance(spec, list) else spec
+
+
+def name_layers(layers: Sequence[Layer]) -> None:
+    """Gives layers without a name of their own one that counts up within their model.
+
+    A layer keeps the name that its first model gave it, so that its weights keep their paths.
+    Raises ValueError where two layers were given the same name.
+    """
+    given = [layer._given_name for layer in layers if layer._given_name is not None]
+    for name in given:
+        if given.count(name) > 1:
+            raise ValueError(f"two layers are named {name!r}; names must differ in a model")
+    taken = set(given)
+    automatic = [layer for layer in layers if layer._given_name is None]
+    for layer in automatic:
+        base = layer.__dict__.setdefault("_base_name", layer.name)
+        named = layer.__dict__.get("_named", False) and layer.name not in taken
+        name, count = layer.name if named else base, 0
+        while name in taken:
+            count += 1
+            name = f"{base}_{count}"
+        layer.name, layer._named = name, True  # type: ignore[attr-defined]
+        taken.add(name)
+
+
+def _as_given(nest: Any) -> Any:
+    """A list of one KerasTensor is that tensor, as in Keras."""
+    if isinstance(nest, (list, tuple)) and len(nest) == 1 and isinstance(nest[0], KerasTensor):
+        return nest[0]
+    return nest
+
+
+def _zeros(shape: Any, dtype: Any) -> Any:
+    """Zeros of a shape with None for the batch, or of a nest of shapes (and of dtypes)."""
+    if isinstance(shape, Mapping):
+        own = dtype if isinstance(dtype, Mapping) else dict.fromkeys(shape, dtype)
+        return {name: _zeros(each, own[name]) for name, each in shape.items()}
+    if any(isinstance(each, (tuple, list)) for each in shape):
+        kinds = dtype if isinstance(dtype, (tuple, list)) else [dtype] * len(shape)
+        return [_zeros(each, kind) for each, kind in zip(shape, kinds, strict=True)]
+    return np.zeros([1 if n is None else n for n in shape], dtype)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distgrad.keras.layers.base import Layer
-from distgrad.keras.models.model import Model
-from distgrad.keras.registry import snake_case
+from distgrad.keras import registry
+from distgrad.keras.layers.base import Layer, quiet
+from distgrad.keras.layers.input import Input, InputLayer
+from distgrad.keras.layers.symbolic import KerasTensor, revive
+from distgrad.keras.models.model import Model, name_layers
 
 
 class Sequential(Model):
@@ -20,57 +22,115 @@ class Sequential(Model):
     def __init__(self, layers: Sequence[Layer] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._stack: list[Layer] = []
+        self._tensors: list[KerasTensor] = []  # the input, and what each layer makes of it
         for layer in layers or ():
             self.add(layer)
 
-    def add(self, layer: Layer) -> None:
+    def add(self, layer: Any, rebuild: bool = True) -> None:
         """Puts a layer at the end."""
+        if isinstance(layer, KerasTensor) and isinstance(
+            layer.node and layer.node.layer, InputLayer
+        ):
+            layer = layer.node.layer  # type: ignore[union-attr]
         if not isinstance(layer, Layer):
             raise ValueError(f"{layer!r} is not a layer")
+        if isinstance(layer, InputLayer) and self._stack:
+            raise ValueError(f"{self.name!r} has layers already: an input can only come first")
         self._stack.append(layer)
-        self._rename()
-        first = self._stack[0]
-        if first._input_shape is not None:
+        name_layers(_once(self._stack))
+        if self._tensors:
+            self._extend([layer])
+        else:
             self.built = False
-            self.build((None, *first._input_shape))
-        elif self.built:
-            self.built = False
+            first = self._stack[0]
+            if isinstance(first, InputLayer):
+                self._start(first.output)
+            elif first._input_shape is not None:
+                self._start(Input(first._input_shape))
+            elif isinstance(first, Model) and first.built and _has_ends(first):
+                self._start(Input(batch_shape=first.input_shape, dtype=first.inputs[0].dtype))
 
-    def pop(self) -> Layer:
+    def pop(self, rebuild: bool = True) -> Layer:
         """Takes the last layer away and returns it."""
         if not self._stack:
             raise ValueError("there is no layer to take away")
-        return self._stack.pop()
+        layer = self._stack.pop()
+        if self._tensors:
+            self._tensors.pop()
+        if not self._stack:
+            self._tensors.clear()
+            self.built = False
+        return layer
 
-    def _rename(self) -> None:
-        """Names count up within this model, so that a second model gets the same paths."""
-        layers = list(_once(self._stack))
-        given = [layer._given_name for layer in layers if layer._given_name is not None]
-        for name in given:
-            if given.count(name) > 1:
-                raise ValueError(f"two layers are named {name!r}; names must differ in a model")
-        taken = set(given)
+    def _start(self, source: KerasTensor) -> None:
+        """Calls the layers one after the other on a KerasTensor: this makes their weights."""
+        self._tensors = [source]
+        self._extend([layer for layer in self._stack if not isinstance(layer, InputLayer)])
+
+    def _extend(self, layers: Sequence[Layer]) -> None:
+        tensors = list(self._tensors)
+        self._tensors = []  # a layer that cannot be called on this input leaves nothing half-done
         for layer in layers:
-            if layer._given_name is None:
-                base, count = snake_case(type(layer).__name__), 0
-                while (name := f"{base}_{count}" if count else base) in taken:
-                    count += 1
-                layer.name = name
-                taken.add(name)
+            tensors.append(layer(tensors[-1]))
+        self._tensors = tensors
+        self.built = any(not isinstance(layer, InputLayer) for layer in self._stack)
+        self._name_weights()
+
+    def build(self, input_shape: Any = None) -> None:
+        """Makes all weights for inputs of this shape (None for an unknown batch size)."""
+        if self.built or self._tensors:
+            return
+        if input_shape is None:
+            raise ValueError("build needs an input_shape, as no layer states one")
+        with quiet(self):
+            self._start(Input(batch_shape=(None, *tuple(input_shape)[1:])))
+
+    def _build_for(self, args: tuple, kwargs: Mapping[str, Any]) -> None:
+        shape = tuple(getattr(args[0], "shape", ())) if len(args) == 1 else ()
+        if not shape or self._tensors or not self._stack:
+            return  # what it is called on is not one tensor: the layers see to it
+        dtype = args[0].dtype
+        kind = getattr(dtype, "numpy_dtype", dtype).kind
+        self._start(Input(batch_shape=(None, *shape[1:]), dtype=None if kind == "f" else dtype))
 
     @property
     def layers(self) -> list[Layer]:
-        return [layer for layer in self._stack if type(layer).__name__ != "InputLayer"]
+        return [layer for layer in self._stack if not isinstance(layer, InputLayer)]
 
-    def call(self, x: Any, training: bool = False) -> Any:
+    def _ends(self) -> tuple[Any, Any]:
+        if not self._tensors:
+            raise AttributeError(f"{self.name!r} has no inputs before it is built or called")
+        return self._tensors[0], self._tensors[-1]
+
+    def call(self, x: Any) -> Any:
         for layer in self._stack:
-            x = layer(x, training=training)
+            x = layer(x)
         return x
 
+    def get_config(self) -> dict[str, Any]:
+        """Name, dtype and the layers; the shape of the input where it is known."""
+        config = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype_policy.name}
+        stack = list(self._stack)
+        if self._tensors and not isinstance(stack[0], InputLayer):
+            stack.insert(0, self._tensors[0].node.layer)  # type: ignore[union-attr]
+        config["layers"] = [registry.serialize(layer) for layer in stack]
+        if self._tensors:
+            config["build_input_shape"] = list(self._tensors[0].shape)
+        return config
 
-def _once(layers: Sequence[Layer]) -> Iterator[Layer]:
-    seen: set[int] = set()
-    for layer in layers:
-        if id(layer) not in seen:
-            seen.add(id(layer))
-            yield layer
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """A model of these layers, with initial weights of its own."""
+        settings = {n: v for n, v in config.items() if n in ("name", "trainable", "dtype")}
+        model = cls([revive(layer, surely=True) for layer in config["layers"]], **settings)
+        if config.get("build_input_shape") and not model.built:
+            model.build(config["build_input_shape"])
+        return model
+
+
+def _has_ends(model: Model) -> bool:
+    return isinstance(getattr(model, "input", None), KerasTensor)
+
+
+def _once(layers: Sequence[Layer]) -> list[Layer]:
+    return list({id(layer): layer for layer in layers}.values())

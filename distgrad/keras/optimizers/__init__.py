@@ -11,10 +11,12 @@ from distgrad.keras.optimizers.adam import Adam, Adamax, AdamW, Nadam
 from distgrad.keras.optimizers.adaptive import Adadelta, Adagrad, Ftrl, RMSprop
 from distgrad.keras.optimizers.base import Optimizer
 from distgrad.keras.optimizers.descent import SGD, Lion
+from distgrad.keras.optimizers.scaling import LossScaleOptimizer as LossScaleOptimizer
 
 _CLASSES = (SGD, Adam, AdamW, Adamax, Nadam, RMSprop, Adagrad, Adadelta, Ftrl, Lion)
-_KNOWN: dict[str, Any] = {cls.__name__.lower(): cls for cls in _CLASSES}
+_KNOWN: dict[str, Any] = {cls.__name__.lower(): cls for cls in (*_CLASSES, LossScaleOptimizer)}
 
+# A job names one of these; LossScaleOptimizer goes around one, which mixed precision asks for.
 __all__ = [
     "SGD",
     "Adadelta",
@@ -43,6 +45,15 @@ def get(identifier: Any) -> Optimizer:
     return registry.lookup("optimizer", name, _KNOWN)()
 
 
+def scaled_for(policy: Any, optimizer: Optimizer) -> Optimizer:
+    """The optimizer with loss scaling where a policy computes in float16."""
+    if getattr(policy, "name", None) != "mixed_float16" or isinstance(
+        optimizer, LossScaleOptimizer
+    ):
+        return optimizer
+    return LossScaleOptimizer(optimizer)
+
+
 def serialize(optimizer: Optimizer) -> Any:
     """The config of an optimizer."""
     return registry.serialize(optimizer)
@@ -50,6 +61,6 @@ def serialize(optimizer: Optimizer) -> Any:
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """The optimizer of a config. Raises ValueError for an unknown name."""
-    known = {**_KNOWN, **{cls.__name__: cls for cls in _CLASSES}}
+    known = {**_KNOWN, **{cls.__name__: cls for cls in _KNOWN.values()}}
     found = registry.deserialize("optimizer", config, known, custom_objects)
     return found() if isinstance(found, type) else found

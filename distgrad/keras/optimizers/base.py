@@ -18,6 +18,7 @@ from distgrad.core.variable import Variable
 from distgrad.keras.optimizers import schedules
 from distgrad.keras.registry import Configured, serialize, snake_case
 from distgrad.ops import optim
+from distgrad.training import turns
 
 Rate = float | Callable[..., Any]
 
@@ -160,6 +161,25 @@ class Optimizer(Configured):
         return bool(self._known)
 
     @property
+    def trained(self) -> list[Variable]:
+        """The variables that it updates."""
+        return list(self._known)
+
+    # A loss is multiplied before its gradient is taken, where half precision asks for it.
+
+    @property
+    def loss_scale(self) -> float:
+        return 1.0
+
+    def scale_loss(self, loss: Any) -> Any:
+        """The loss whose gradient is to be applied."""
+        return loss
+
+    def unscaled(self, finite: bool) -> bool:
+        """Told whether gradients of a scaled loss are finite; whether to apply them."""
+        return finite
+
+    @property
     def variables(self) -> list[Variable]:
         """The state: the count of updates, then the slots."""
         return [self.iterations, *(v for slot in self.slots.values() for v in slot)]
@@ -225,6 +245,10 @@ class Optimizer(Configured):
         """
         pairs = list(grads_and_vars)
         self._check(pairs)
+        meet = turns.meeting()
+        if meet is not None:
+            meet(self, pairs)
+            return self.iterations
         self.build(self._known or [v for _, v in pairs])
         clips = bool(self.clipnorm or self.clipvalue or self.global_clipnorm)
         gradients: list[Any] = [None] * len(self._known)

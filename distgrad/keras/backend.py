@@ -1,0 +1,41 @@
+"""The few settings of ``keras.backend`` that mean something here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distgrad.core.dtypes import as_dtype
+from distgrad.keras import mixed_precision
+
+
+def floatx() -> str:
+    """The dtype in which layers without a dtype of their own keep their weights."""
+    return mixed_precision.global_policy().variable_dtype
+
+
+def set_floatx(value: str) -> None:
+    """Sets it. Raises ValueError for anything but float16, float32 and float64."""
+    if value not in ("float16", "float32", "float64"):
+        raise ValueError(f"floatx is float16, float32 or float64, not {value!r}")
+    mixed_precision.set_global_policy(as_dtype(value).name)
+
+
+def epsilon() -> float:
+    """The small number by which losses keep probabilities away from 0 and 1."""
+    return 1e-7
+
+
+def clear_session(free_memory: bool = True) -> None:
+    """Does nothing that a script could miss: names start anew in every model here."""
+
+
+def backend() -> str:
+    """What stands below: always ``"distgrad"``."""
+    return "distgrad"
+
+
+def is_keras_tensor(x: Any) -> bool:
+    """Whether ``x`` is a KerasTensor."""
+    from distgrad.keras.layers.symbolic import KerasTensor
+
+    return isinstance(x, KerasTensor)

@@ -1,0 +1,151 @@
+"""Activations as layers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.tensor import Tensor
+from distgrad.keras import activations
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.core import known_size, own_weight, set_options
+from distgrad.ops.casting import cast
+from distgrad.ops.exponential import exp
+from distgrad.ops.logic import select
+from distgrad.ops.statistics import reduce_logsumexp
+
+
+class Activation(Layer):
+    """An activation, by its name or as a function. Raises ValueError for an unknown name."""
+
+    supports_masking = True
+    activation: Callable[..., Any]
+
+    def __init__(self, activation: str | Callable[..., Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        set_options(self, activation=activation)
+
+    def call(self, x: Tensor) -> Tensor:
+        return self.activation(x)
+
+
+def _not_negative(name: str, value: Any) -> Any:
+    if not isinstance(value, (int, float)) or value < 0:
+        raise ValueError(f"{name} must be a number of 0 or more, not {value!r}")
+    return value
+
+
+class ReLU(Layer):
+    """``x`` from ``threshold`` to ``max_value``; below, ``negative_slope * (x - threshold)``.
+
+    Raises ValueError for a negative number.
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        max_value: float | None = None,
+        negative_slope: float = 0.0,
+        threshold: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.max_value = None if max_value is None else _not_negative("max_value", max_value)
+        self.negative_slope = _not_negative("negative_slope", negative_slope)
+        self.threshold = _not_negative("threshold", threshold)
+
+    def call(self, x: Tensor) -> Tensor:
+        return activations.relu(x, self.negative_slope, self.max_value, self.threshold)
+
+
+class LeakyReLU(Layer):
+    """``x`` where positive, else ``negative_slope * x``. Raises ValueError for a negative one."""
+
+    supports_masking = True
+
+    def __init__(self, negative_slope: float = 0.3, **kwargs: Any) -> None:
+        if "alpha" in kwargs:
+            warnings.warn("alpha is called negative_slope", stacklevel=2)
+            negative_slope = kwargs.pop("alpha")
+        super().__init__(**kwargs)
+        self.negative_slope = _not_negative("negative_slope", negative_slope)
+
+    def call(self, x: Tensor) -> Tensor:
+        return activations.leaky_relu(x, self.negative_slope)
+
+
+class PReLU(Layer):
+    """``x`` where positive, else ``alpha * x``, with an ``alpha`` learned for each element.
+
+    The elements along ``shared_axes`` (counted from 1) share theirs. Source: He et al., "Delving
+    Deep into Rectifiers".
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        alpha_initializer: str | Callable[..., Any] = "zeros",
+        alpha_regularizer: str | Callable[..., Any] | None = None,
+        alpha_constraint: str | Callable[..., Any] | None = None,
+        shared_axes: int | Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        set_options(
+            self,
+            alpha_initializer=alpha_initializer,
+            alpha_regularizer=alpha_regularizer,
+            alpha_constraint=alpha_constraint,
+        )
+        self.shared_axes = [shared_axes] if isinstance(shared_axes, int) else shared_axes
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        shared = self.shared_axes or ()
+        axes = range(1, len(input_shape))
+        shape = tuple(1 if i in shared else known_size(self, input_shape, i) for i in axes)
+        self.alpha = own_weight(self, "alpha", shape)
+
+    def call(self, x: Tensor) -> Tensor:
+        return activations.relu(x) - self.alpha * activations.relu(-x)
+
+
+class ELU(Layer):
+    """``x`` where positive, else ``alpha * (exp(x) - 1)``."""
+
+    supports_masking = True
+
+    def __init__(self, alpha: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.alpha = alpha
+
+    def call(self, x: Tensor) -> Tensor:
+        return activations.elu(x, self.alpha)
+
+
+class Softmax(Layer):
+    """``exp(x) / sum(exp(x))`` over ``axis``, or over several axes together.
+
+    ``mask``, a bool tensor that broadcasts to ``x``, leaves elements out: their outputs are 0.
+    """
+
+    supports_masking = True
+
+    def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def call(self, x: Tensor, mask: Any = None) -> Tensor:
+        if mask is not None:
+            mask = cast(as_tensor(mask), bool)
+            # Keras's number for "never": finite, and within float16's range there.
+            x = select(mask, x, -3e4 if x._data.dtype.itemsize == 2 else -1e9)
+        axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
+        if len(axes) == 1:
+            y = activations.softmax(x, axes[0])
+        else:
+            y = exp(x - reduce_logsumexp(x, axes, keepdims=True))
+        return y if mask is None else select(mask, y, 0)

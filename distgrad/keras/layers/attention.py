@@ -1,0 +1,330 @@
+"""Attention: outputs that are averages of values, weighed by how keys match queries."""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Sequence
+from typing import Any
+
+from distgrad.core.tensor import Tensor
+from distgrad.keras import constraints, initializers, regularizers
+from distgrad.keras.layers.base import Layer
+from distgrad.ops import nn
+from distgrad.ops.casting import cast
+from distgrad.ops.constants import ones
+from distgrad.ops.einsum import einsum
+from distgrad.ops.linalg import matmul, tensordot, triangle
+from distgrad.ops.logic import logical_and, where
+from distgrad.ops.reduce import reduce_sum
+from distgrad.ops.shape import expand_dims, reshape
+from distgrad.ops.trigonometric import tanh
+
+
+class MultiHeadAttention(Layer):
+    """Scaled dot-product attention in ``num_heads`` learnt projections at once.
+
+    ``call(query, value, key=None)`` takes tensors of shape (batch, ..., features); ``key`` is
+    ``value`` by default. A query attends to the positions along ``attention_axes`` (all but the
+    first and the last by default) that no mask leaves out: ``attention_mask`` of shape (batch,
+    queries, keys), the masks of the three inputs, and with ``use_causal_mask`` none after its own
+    position. A query that may attend to nothing gets weights of zero. The output is projected to
+    the features of ``query``, or to ``output_shape``; with ``return_attention_scores`` the weights
+    of shape (batch, heads, queries, keys) come with it. Raises ValueError for a number of heads
+    or a size that is not a positive int, a rate of dropout outside [0, 1), and shapes that do not
+    go together. Vaswani et al., 2017.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        key_dim: int,
+        value_dim: int | None = None,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        output_shape: int | Sequence[int] | None = None,
+        attention_axes: int | Sequence[int] | None = None,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.num_heads = _positive("num_heads", num_heads)
+        self.key_dim = _positive("key_dim", key_dim)
+        self.value_dim = key_dim if value_dim is None else _positive("value_dim", value_dim)
+        self.dropout = _rate(dropout)
+        self.use_bias = use_bias
+        self.output_shape = _sizes("output_shape", output_shape)
+        self.attention_axes = _sizes("attention_axes", attention_axes)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.seed = seed
+
+    def build(  # type: ignore[override]
+        self, query_shape: Any, value_shape: Any, key_shape: Any = None
+    ) -> None:
+        key_shape = value_shape if key_shape is None else key_shape
+        if tuple(value_shape[1:-1]) != tuple(key_shape[1:-1]):
+            raise ValueError(
+                f"{self.name!r}: value and key have the same shape but for the last axis, got "
+                f"{tuple(value_shape)} and {tuple(key_shape)}"
+            )
+        heads, size = self.num_heads, self.value_dim
+        output = self.output_shape or (query_shape[-1],)
+        self.query_dense = self._projection("query", query_shape[-1:], (heads, self.key_dim))
+        self.key_dense = self._projection("key", key_shape[-1:], (heads, self.key_dim))
+        self.value_dense = self._projection("value", value_shape[-1:], (heads, size))
+        self.output_dense = self._projection("attention_output", (heads, size), output)
+
+    def _projection(self, name: str, taken: Sequence[int], given: Sequence[int]) -> _Projection:
+        layer = _Projection(self, tuple(given), name=name, dtype=self.dtype_policy)
+        layer.build(tuple(taken))
+        return layer
+
+    def call(
+        self,
+        query: Tensor,
+        value: Tensor,
+        key: Tensor | None = None,
+        query_mask: Any = None,
+        value_mask: Any = None,
+        key_mask: Any = None,
+        attention_mask: Any = None,
+        return_attention_scores: bool = False,
+        training: bool = False,
+        use_causal_mask: bool = False,
+    ) -> Any:
+        mask = _combined(
+            None if query_mask is None else expand_dims(cast(query_mask, "bool"), -1),
+            None if value_mask is None else expand_dims(cast(value_mask, "bool"), -2),
+            None if key_mask is None else expand_dims(cast(key_mask, "bool"), -2),
+            _causal(query.shape[1], value.shape[1]) if use_causal_mask else None,
+            None if attention_mask is None else cast(attention_mask, "bool"),
+        )
+        key = value if key is None else key
+        heads = self.query_dense(query) * (1 / math.sqrt(self.key_dim))
+        rank = len(heads.shape)
+        axes = self.attention_axes or tuple(range(1, rank - 2))
+        axes = tuple(a % (rank - 1) for a in axes)  # negative ones count in the unprojected query
+        dots, averages = _equations(rank, axes)
+        scores = einsum(dots, self.key_dense(key), heads)
+        while mask is not None and len(mask.shape) < len(scores.shape):
+            mask = expand_dims(mask, -2 * len(axes) - 1)  # the heads, then further batch axes
+        weights = masked_softmax(scores, mask, len(axes))
+        used = nn.dropout(weights, self.dropout, seed=self.seed) if training else weights
+        output = self.output_dense(einsum(averages, used, self.value_dense(value)))
+        return (output, weights) if return_attention_scores else output
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return previous_mask  # that of the query
+
+
+class _Projection(Layer):
+    """``tensordot(x, kernel) + bias`` over the last axes, with the settings of its owner."""
+
+    supports_masking = True  # what the mask says is for its owner
+
+    def __init__(self, owner: MultiHeadAttention, given: tuple[int, ...], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._given = given
+        self._settings = {
+            kind: {
+                "initializer": getattr(owner, f"{kind}_initializer"),
+                "regularizer": getattr(owner, f"{kind}_regularizer"),
+                "constraint": getattr(owner, f"{kind}_constraint"),
+            }
+            for kind in ("kernel", "bias")
+        }
+        self._use_bias = owner.use_bias
+
+    def build(self, taken: tuple[int, ...]) -> None:
+        shape = (*taken, *self._given)
+        self._taken = len(taken)
+        self.kernel = self.add_weight(shape, name="kernel", **self._settings["kernel"])
+        self.bias = None
+        if self._use_bias:
+            self.bias = self.add_weight(self._given, name="bias", **self._settings["bias"])
+
+    def call(self, x: Tensor) -> Tensor:
+        y = tensordot(x, self.kernel, self._taken)
+        return y if self.bias is None else y + self.bias
+
+
+def _equations(rank: int, axes: tuple[int, ...]) -> tuple[str, str]:
+    """Einsum equations of the scores (key, query) and of the averages (scores, value).
+
+    Query, key and value have axes (batch ..., attention ..., heads, features), in the order in
+    which ``axes`` has them; scores have (batch ..., heads, queries ..., keys ...).
+    """
+    query = string.ascii_lowercase[:rank]
+    fresh = iter(string.ascii_lowercase[rank:])
+    key = "".join(next(fresh) if i in axes else letter for i, letter in enumerate(query))
+    batch = "".join(query[i] for i in range(rank - 1) if i not in axes)
+    scores = batch + "".join(query[i] for i in axes) + "".join(key[i] for i in axes)
+    return f"{key},{query}->{scores}", f"{scores},{key}->{query}"
+
+
+def masked_softmax(scores: Tensor, mask: Any, axes: int = 1) -> Tensor:
+    """Softmax over the last ``axes`` axes together, with 0 where ``mask`` (bool) is false."""
+    if mask is not None:
+        scores = where(mask, scores, -3e4 if scores.dtype.size < 4 else -1e9)
+    shape = scores.shape
+    if axes > 1:
+        scores = reshape(scores, (*shape[:-axes], -1))
+    weights = reshape(nn.softmax(scores), shape) if axes > 1 else nn.softmax(scores)
+    return weights if mask is None else where(mask, weights, 0)
+
+
+def _causal(queries: int, keys: int) -> Tensor:
+    """True where a key is not after the query, of shape (1, queries, keys)."""
+    return cast(triangle(ones((1, queries, keys)), lower=True), "bool")
+
+
+def _combined(*masks: Any) -> Any:
+    """What all masks let pass; None without any."""
+    result = None
+    for mask in masks:
+        if mask is not None:
+            result = mask if result is None else logical_and(result, mask)
+    return result
+
+
+def _positive(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise ValueError(f"{name} must be a positive int, not {value!r}")
+    return value
+
+
+def _rate(dropout: float) -> float:
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must lie in [0, 1), not {dropout!r}")
+    return dropout
+
+
+def _sizes(name: str, value: Any) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    sizes = (value,) if isinstance(value, int) else value
+    if not isinstance(sizes, (list, tuple)) or not all(isinstance(n, int) for n in sizes):
+        raise ValueError(f"{name} is an int or a list of ints, not {value!r}")
+    return tuple(sizes)
+
+
+class Attention(Layer):
+    """Dot-product attention: ``softmax(query @ transpose(key)) @ value``.
+
+    Called on a list [query, value] or [query, value, key] of tensors of shapes (batch, queries,
+    features), (batch, keys, ...), (batch, keys, features). ``use_scale`` multiplies the scores
+    with a weight; ``score_mode="concat"`` makes them a weight times
+    ``sum(tanh(scale * (query + key)))``. ``mask`` is a list of a mask per tensor or None: that of
+    the query zeroes outputs, that of the value leaves positions out. Raises ValueError for a
+    wrong mode or rate, and anything but such lists.
+    """
+
+    def __init__(
+        self,
+        use_scale: bool = False,
+        score_mode: str = "dot",
+        dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if score_mode not in ("dot", "concat"):
+            raise ValueError(f"score_mode is 'dot' or 'concat', not {score_mode!r}")
+        self.supports_masking = True
+        self.use_scale = use_scale
+        self.score_mode = score_mode
+        self.dropout = _rate(dropout)
+        self.seed = seed
+        self.scale: Any = None
+
+    def build(self, input_shape: Any) -> None:
+        self._check("inputs", input_shape)
+        if self.use_scale:
+            self.scale = self.add_weight((), "ones", name="scale")
+        if self.score_mode == "concat":
+            self.concat_score_weight = self.add_weight((), "ones", name="concat_score_weight")
+
+    def _check(self, what: str, given: Any) -> None:
+        """Raises ValueError for anything but a list of two or three."""
+        if not isinstance(given, (list, tuple)) or len(given) not in (2, 3):
+            raise ValueError(
+                f"{self.name!r}: {what} is a list for [query, value] or [query, value, key], not "
+                f"{given!r}"
+            )
+        if what == "inputs" and isinstance(given[0], int | None):
+            raise ValueError(
+                f"{self.name!r} takes a list of tensors [query, value] or [query, value, key], not "
+                f"one of shape {tuple(given)}"
+            )
+
+    def _scores(self, query: Tensor, key: Tensor) -> Tensor:
+        if self.score_mode == "dot":
+            scores = matmul(query, key, transpose_b=True)
+            return scores if self.scale is None else scores * self.scale
+        both = expand_dims(query, -2) + expand_dims(key, -3)
+        both = both if self.scale is None else both * self.scale
+        return self.concat_score_weight * reduce_sum(tanh(both), -1)
+
+    def call(
+        self,
+        inputs: list[Tensor],
+        mask: Any = None,
+        return_attention_scores: bool = False,
+        training: bool = False,
+        use_causal_mask: bool = False,
+    ) -> Any:
+        self._check("inputs", inputs)
+        query, value = inputs[:2]
+        if mask is not None:
+            self._check("mask", mask)
+        query_mask, value_mask = mask[:2] if mask else (None, None)
+        scores = self._scores(query, inputs[2] if len(inputs) > 2 else value)
+        seen = _combined(
+            None if value_mask is None else expand_dims(cast(value_mask, "bool"), -2),
+            _causal(scores.shape[-2], scores.shape[-1]) if use_causal_mask else None,
+        )
+        weights = masked_softmax(scores, seen)
+        used = nn.dropout(weights, self.dropout, seed=self.seed) if training else weights
+        output = matmul(used, value)
+        if query_mask is not None:
+            output = where(expand_dims(cast(query_mask, "bool"), -1), output, 0)
+        return (output, weights) if return_attention_scores else output
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return previous_mask[0] if isinstance(previous_mask, (list, tuple)) else None
+
+
+class AdditiveAttention(Attention):
+    """Additive attention: scores are ``sum(scale * tanh(query + key))``, with a weight per feature.
+
+    Called like `Attention`. Bahdanau et al., 2015.
+    """
+
+    def __init__(self, use_scale: bool = True, dropout: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(use_scale, dropout=dropout, **kwargs)
+
+    def build(self, input_shape: Any) -> None:
+        self._check("inputs", input_shape)
+        if self.use_scale:
+            self.scale = self.add_weight((input_shape[0][-1],), "glorot_uniform", name="scale")
+
+    def _scores(self, query: Tensor, key: Tensor) -> Tensor:
+        both = tanh(expand_dims(query, -2) + expand_dims(key, -3))
+        return reduce_sum(both if self.scale is None else both * self.scale, -1)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["score_mode"]
+        return config

@@ -1,0 +1,413 @@
+"""Convolutions: one base class, and four ways to make outputs of windows.
+
+Inputs are ``[batch, *space, channels]``, or ``[batch, channels, *space]`` with
+``data_format="channels_first"``; "same" padding makes ``ceil(n / stride)`` outputs along an axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from distgrad.core.tensor import Tensor
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.core import (
+    check_rank,
+    data_format_of,
+    known_size,
+    one_of,
+    own_weight,
+    set_options,
+    whole_number,
+    whole_numbers,
+)
+from distgrad.ops import convolution as ops
+from distgrad.ops.shape import reshape
+from distgrad.ops.windows import channels_last
+
+Sizes = int | Sequence[int]
+Named = str | Callable[..., Any]
+
+
+class Convolution(Layer):
+    """Base of all convolutions: windows, bias, activation and data format.
+
+    A subclass has ``rank`` spatial axes, makes its kernels in ``make_kernels(channels)`` and
+    applies them in ``convolve(x)``, always with the channels last; ``output_channels`` counts
+    those that it makes. Raises ValueError for sizes that are not positive ints, an unknown padding
+    or data format, strides together with dilation, an input of another rank, with other channels
+    than those the kernels were made for, or too small for one window.
+    """
+
+    rank: int
+    paddings: tuple[str, ...] = ("valid", "same")
+    activation: Callable[..., Any]
+
+    def __init__(
+        self,
+        kernel_size: Sizes,
+        strides: Sizes = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Sizes = 1,
+        activation: Named | None = None,
+        use_bias: bool = True,
+        *,
+        bias_initializer: Named = "zeros",
+        bias_regularizer: Named | None = None,
+        bias_constraint: Named | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.kernel_size = whole_numbers("kernel_size", kernel_size, self.rank)
+        self.strides = whole_numbers("strides", strides, self.rank)
+        self.padding = one_of("padding", str(padding).lower(), *self.paddings)
+        self.data_format = data_format_of(data_format)
+        self.dilation_rate = whole_numbers("dilation_rate", dilation_rate, self.rank)
+        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
+            raise ValueError(
+                f"strides {self.strides} and dilation_rate {self.dilation_rate}: only one of them "
+                "may be above 1"
+            )
+        self.use_bias = use_bias
+        set_options(
+            self,
+            activation=activation,
+            bias_initializer=bias_initializer,
+            bias_regularizer=bias_regularizer,
+            bias_constraint=bias_constraint,
+        )
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        check_rank(self, input_shape, self.rank + 2)
+        self._channels = known_size(self, input_shape, self._channel_axis)
+        self.make_kernels(self._channels)
+        outputs = self.output_channels(self._channels)
+        self.bias = own_weight(self, "bias", (outputs,)) if self.use_bias else None
+
+    @property
+    def _channel_axis(self) -> int:
+        return 1 if self.data_format == "channels_first" else self.rank + 1
+
+    def call(self, x: Tensor) -> Tensor:
+        shape = x._data.shape
+        check_rank(self, shape, self.rank + 2)
+        if shape[self._channel_axis] != self._channels:
+            raise ValueError(
+                f"{self.name!r} expects {self._channels} channels in axis {self._channel_axis}, "
+                f"got an input of shape {shape}"
+            )
+        y = channels_last(self._biased, x, self.rank, self._channel_axis == 1)
+        return self.activation(y)
+
+    def _biased(self, x: Tensor) -> Tensor:
+        y = self.convolve(x)
+        if 0 in y._data.shape[1:-1]:
+            raise ValueError(
+                f"{self.name!r}: windows of {self.kernel_size} do not fit into spatial axes of "
+                f"{x._data.shape[1:-1]}"
+            )
+        return y if self.bias is None else y + self.bias
+
+    def make_kernels(self, channels: int) -> None:
+        raise NotImplementedError
+
+    def output_channels(self, channels: int) -> int:
+        raise NotImplementedError
+
+    def convolve(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _slide(self, x: Tensor, kernel: Any) -> Tensor:
+        """The convolution with this layer's strides, padding and dilation."""
+        padding: Any = self.padding
+        if padding == "causal":
+            before = (self.kernel_size[0] - 1) * self.dilation_rate[0]
+            padding = ((0, 0), (before, 0), (0, 0))
+        return ops.convolution(x, kernel, self.strides, padding, dilations=self.dilation_rate)
+
+    def _slide_channels(self, x: Tensor, kernel: Any) -> Tensor:
+        """Each channel with its own kernels: ``[*size, channels, multiplier]``."""
+        *size, channels, multiplier = kernel.shape
+        return self._slide(x, reshape(kernel, (*size, 1, channels * multiplier)))
+
+
+# Every output channel from every input channel
+
+
+class Conv(Convolution):
+    """Kernels ``[*size, channels / groups, filters]``; each group makes its share of the filters.
+
+    Raises ValueError too where groups do not divide the filters and the channels.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Sizes,
+        strides: Sizes = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Sizes = 1,
+        groups: int = 1,
+        activation: Named | None = None,
+        use_bias: bool = True,
+        kernel_initializer: Named = "glorot_uniform",
+        *,
+        kernel_regularizer: Named | None = None,
+        kernel_constraint: Named | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias,
+            **kwargs,
+        )  # fmt: skip
+        self.filters = whole_number("filters", filters)
+        self.groups = whole_number("groups", groups)
+        if filters % groups:
+            raise ValueError(f"groups {groups} must divide the number of filters, {filters}")
+        set_options(
+            self,
+            kernel_initializer=kernel_initializer,
+            kernel_regularizer=kernel_regularizer,
+            kernel_constraint=kernel_constraint,
+        )
+
+    def make_kernels(self, channels: int) -> None:
+        if channels % self.groups:
+            raise ValueError(
+                f"{self.name!r}: groups {self.groups} must divide the number of input channels, "
+                f"{channels}"
+            )
+        shape = (*self.kernel_size, channels // self.groups, self.filters)
+        self.kernel = own_weight(self, "kernel", shape)
+
+    def output_channels(self, channels: int) -> int:
+        return self.filters
+
+    def convolve(self, x: Tensor) -> Tensor:
+        return self._slide(x, self.kernel)
+
+
+class Conv1D(Conv):
+    """Convolution over time; "causal" padding lets no output see a later step."""
+
+    rank = 1
+    paddings = ("valid", "same", "causal")
+
+
+class Conv2D(Conv):
+    """Convolution over images."""
+
+    rank = 2
+
+
+# Each input channel makes its own output channels
+
+
+class DepthwiseConv(Convolution):
+    """Kernels ``[*size, channels, depth_multiplier]``: as many outputs for each channel."""
+
+    def __init__(
+        self,
+        kernel_size: Sizes,
+        strides: Sizes = 1,
+        padding: str = "valid",
+        depth_multiplier: int = 1,
+        data_format: str | None = None,
+        dilation_rate: Sizes = 1,
+        activation: Named | None = None,
+        use_bias: bool = True,
+        depthwise_initializer: Named = "glorot_uniform",
+        *,
+        depthwise_regularizer: Named | None = None,
+        depthwise_constraint: Named | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias,
+            **kwargs,
+        )  # fmt: skip
+        self.depth_multiplier = whole_number("depth_multiplier", depth_multiplier)
+        set_options(
+            self,
+            depthwise_initializer=depthwise_initializer,
+            depthwise_regularizer=depthwise_regularizer,
+            depthwise_constraint=depthwise_constraint,
+        )
+
+    def make_kernels(self, channels: int) -> None:
+        shape = (*self.kernel_size, channels, self.depth_multiplier)
+        self.kernel = own_weight(self, "kernel", shape, "depthwise")
+
+    def output_channels(self, channels: int) -> int:
+        return channels * self.depth_multiplier
+
+    def convolve(self, x: Tensor) -> Tensor:
+        return self._slide_channels(x, self.kernel)
+
+
+class DepthwiseConv1D(DepthwiseConv):
+    """Convolution over time, channel by channel."""
+
+    rank = 1
+
+
+class DepthwiseConv2D(DepthwiseConv):
+    """Convolution over images, channel by channel."""
+
+    rank = 2
+
+
+class SeparableConv(Convolution):
+    """A depthwise convolution, then one with windows of 1 that mixes the channels.
+
+    Source: Chollet, "Xception: Deep Learning with Depthwise Separable Convolutions".
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Sizes,
+        strides: Sizes = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Sizes = 1,
+        depth_multiplier: int = 1,
+        activation: Named | None = None,
+        use_bias: bool = True,
+        depthwise_initializer: Named = "glorot_uniform",
+        pointwise_initializer: Named = "glorot_uniform",
+        *,
+        depthwise_regularizer: Named | None = None,
+        pointwise_regularizer: Named | None = None,
+        depthwise_constraint: Named | None = None,
+        pointwise_constraint: Named | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias,
+            **kwargs,
+        )  # fmt: skip
+        self.filters = whole_number("filters", filters)
+        self.depth_multiplier = whole_number("depth_multiplier", depth_multiplier)
+        set_options(
+            self,
+            depthwise_initializer=depthwise_initializer,
+            pointwise_initializer=pointwise_initializer,
+            depthwise_regularizer=depthwise_regularizer,
+            pointwise_regularizer=pointwise_regularizer,
+            depthwise_constraint=depthwise_constraint,
+            pointwise_constraint=pointwise_constraint,
+        )
+
+    def make_kernels(self, channels: int) -> None:
+        middle = channels * self.depth_multiplier
+        depthwise = (*self.kernel_size, channels, self.depth_multiplier)
+        pointwise = (*(1,) * self.rank, middle, self.filters)
+        self.depthwise_kernel = own_weight(self, "depthwise_kernel", depthwise, "depthwise")
+        self.pointwise_kernel = own_weight(self, "pointwise_kernel", pointwise, "pointwise")
+
+    def output_channels(self, channels: int) -> int:
+        return self.filters
+
+    def convolve(self, x: Tensor) -> Tensor:
+        return ops.convolution(
+            self._slide_channels(x, self.depthwise_kernel), self.pointwise_kernel
+        )
+
+
+class SeparableConv1D(SeparableConv):
+    """Depthwise, then pointwise convolution over time."""
+
+    rank = 1
+
+
+class SeparableConv2D(SeparableConv):
+    """Depthwise, then pointwise convolution over images."""
+
+    rank = 2
+
+
+# From windows back to the array that they were taken from
+
+
+class ConvTranspose(Convolution):
+    """The transpose (gradient) of a convolution: kernels ``[*size, filters, channels]``.
+
+    An axis of n becomes ``(n - 1) * stride + size`` elements with "valid" padding (``n * stride``
+    if that is more) and ``n * stride`` with "same"; ``output_padding`` states what is added to
+    ``(n - 1) * stride + size`` or, for "same", to ``(n - 1) * stride + size % 2``.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Sizes,
+        strides: Sizes = 1,
+        padding: str = "valid",
+        output_padding: Sizes | None = None,
+        data_format: str | None = None,
+        dilation_rate: Sizes = 1,
+        activation: Named | None = None,
+        use_bias: bool = True,
+        kernel_initializer: Named = "glorot_uniform",
+        *,
+        kernel_regularizer: Named | None = None,
+        kernel_constraint: Named | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias,
+            **kwargs,
+        )  # fmt: skip
+        self.filters = whole_number("filters", filters)
+        self.output_padding = (
+            None
+            if output_padding is None
+            else whole_numbers("output_padding", output_padding, self.rank, least=0)
+        )
+        set_options(
+            self,
+            kernel_initializer=kernel_initializer,
+            kernel_regularizer=kernel_regularizer,
+            kernel_constraint=kernel_constraint,
+        )
+
+    def make_kernels(self, channels: int) -> None:
+        self.kernel = own_weight(self, "kernel", (*self.kernel_size, self.filters, channels))
+
+    def output_channels(self, channels: int) -> int:
+        return self.filters
+
+    def _lengths(self, space: Sequence[int]) -> list[int]:
+        lengths = []
+        added: Sequence[int | None] = self.output_padding or (None,) * self.rank
+        moves = zip(space, self.kernel_size, self.strides, self.dilation_rate, added, strict=True)
+        for n, size, stride, dilation, more in moves:
+            reach = (size - 1) * dilation + 1
+            if more is None:
+                more = max(stride - reach, 0) if self.padding == "valid" else stride - reach % 2
+            lengths.append(
+                (n - 1) * stride + (reach if self.padding == "valid" else reach % 2) + more
+            )
+        return lengths
+
+    def convolve(self, x: Tensor) -> Tensor:
+        samples, *space, _ = x._data.shape
+        shape = (samples, *self._lengths(space), self.filters)
+        return ops.conv_transpose(
+            x, self.kernel, shape, self.strides, self.padding, dilations=self.dilation_rate
+        )
+
+
+class Conv1DTranspose(ConvTranspose):
+    """Transpose of a convolution over time."""
+
+    rank = 1
+
+
+class Conv2DTranspose(ConvTranspose):
+    """Transpose of a convolution over images."""
+
+    rank = 2

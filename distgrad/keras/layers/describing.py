@@ -1,0 +1,58 @@
+"""Described: a layer by the arguments of its constructor, and one made of such a description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distgrad.keras import mixed_precision, registry
+from distgrad.keras.layers import symbolic
+from distgrad.keras.registry import Configured
+
+_COMMON = ("name", "trainable", "dtype")  # what every config holds
+
+
+class Described(Configured):
+    """Name, dtype, ``trainable`` and the constructor's arguments of a layer, as a config."""
+
+    name: str
+    trainable: Any
+    dtype_policy: mixed_precision.Policy
+    _not_in_config: tuple[str, ...] = ("input_shape",)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, as plain values.
+
+        Raises NotImplementedError where one is not an attribute of the layer.
+        """
+        config = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype_policy.name}
+        for name in registry.arguments(type(self)):
+            if name in config or name in self._not_in_config:
+                continue
+            if not hasattr(self, name):
+                raise NotImplementedError(
+                    f"{type(self).__name__} keeps no attribute {name!r} for its argument of that "
+                    f"name: set self.{name}, or define get_config"
+                )
+            config[name] = registry.plain(getattr(self, name))
+        if config.get("activity_regularizer", 0) is None:
+            del config["activity_regularizer"]
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """A layer made with these arguments, without the weights."""
+        names = registry.arguments(cls)
+        settings = {n: symbolic.revive(v) for n, v in registry.settings(cls, config).items()}
+        late = {
+            name: settings.pop(name) for name in _COMMON if name in settings and name not in names
+        }
+        settings = {n: v for n, v in settings.items() if n != "renorm_momentum" or n in names}
+        layer = cls(**settings)
+        if "name" in late:
+            layer.name = layer._given_name = late["name"]
+        if "dtype" in late:
+            layer.dtype_policy = mixed_precision.get(late["dtype"])
+        if late.get("trainable") is False:
+            layer.trainable = False
+        return layer

@@ -1,0 +1,93 @@
+"""Input and InputLayer: where a model begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from distgrad.core.dtypes import as_dtype
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.symbolic import KerasTensor, Node
+
+
+class InputLayer(Layer):
+    """States shape and dtype of what goes in; a Sequential that starts with it is built at once.
+
+    ``shape`` is that of one sample, ``batch_shape`` has the batch's axis in front; None stands for
+    an unknown size. Raises ValueError without either or with both.
+    """
+
+    casts_inputs = False
+
+    def __init__(
+        self,
+        shape: Sequence[int | None] | int | None = None,
+        batch_size: int | None = None,
+        dtype: Any = None,
+        batch_shape: Sequence[int | None] | None = None,
+        sparse: bool = False,
+        ragged: bool = False,
+        optional: bool = False,
+        name: str | None = None,
+    ) -> None:
+        if (shape is None) == (batch_shape is None):
+            raise ValueError(f"an input needs a shape or a batch_shape: {shape}, {batch_shape}")
+        if sparse or ragged:
+            raise ValueError("sparse and ragged inputs do not exist here: use dense arrays")
+        if batch_shape is None:
+            sample = (shape,) if isinstance(shape, int) else tuple(shape or ())
+            batch_shape = (batch_size, *sample)
+        for size in batch_shape:
+            if size is not None and (not isinstance(size, int) or size < 0):
+                raise ValueError(f"a shape holds whole numbers or None, not {tuple(batch_shape)}")
+        super().__init__(name=name, input_shape=tuple(batch_shape)[1:])
+        self.batch_shape = tuple(batch_shape)
+        self.input_dtype = as_dtype(self.variable_dtype if dtype is None else dtype).name
+        self.optional = optional
+        self.built = True
+        Node(self, (), {}, KerasTensor(self.batch_shape, self.input_dtype, name))
+
+    def call(self, x: Any) -> Any:
+        return x
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the input."""
+        return self.input_dtype
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as Keras writes them."""
+        return {
+            "batch_shape": list(self.batch_shape),
+            "dtype": self.input_dtype,
+            "sparse": False,
+            "ragged": False,
+            "name": self.name,
+            "optional": self.optional,
+        }
+
+
+def Input(
+    shape: Sequence[int | None] | int | None = None,
+    batch_size: int | None = None,
+    dtype: Any = None,
+    sparse: bool = False,
+    batch_shape: Sequence[int | None] | None = None,
+    name: str | None = None,
+    ragged: bool = False,
+    optional: bool = False,
+) -> KerasTensor:
+    """The input of a model as a KerasTensor, on which layers can be called.
+
+    ``shape`` is that of one sample. Raises ValueError without it and without ``batch_shape``.
+    """
+    return InputLayer(
+        shape=shape,
+        batch_size=batch_size,
+        dtype=dtype,
+        batch_shape=batch_shape,
+        sparse=sparse,
+        ragged=ragged,
+        optional=optional,
+        name=name,
+    ).output

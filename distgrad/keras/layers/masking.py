@@ -1,0 +1,78 @@
+"""Masks: which time steps count. A tensor carries its mask from layer to layer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from distgrad.core import tree
+from distgrad.core.tensor import Tensor
+
+
+class Masked:
+    """How a layer gets the masks of its inputs, and what becomes of them.
+
+    A layer whose ``call`` takes ``mask`` gets that of its first input; ``value_mask`` is that of
+    its argument ``value``.
+    """
+
+    name: str
+    supports_masking: bool = False
+    _parameters: tuple[str, ...] | None
+    _mask_for: dict[str, str]  # of each argument for a mask: whose it is; "" for the first input
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """The mask of the outputs: that of the inputs, where the layer supports masking."""
+        return previous_mask
+
+    def _fill_in_masks(self, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Masks that tensors carry, for the arguments of ``call`` that ask for them."""
+        given = dict(zip(self._parameters or (), args, strict=False))
+        for name, source in self._mask_for.items():
+            if kwargs.get(name) is None and name not in given:
+                value = (args[0] if args else None) if not source else given.get(source)
+                kwargs[name] = mask_of(kwargs.get(source) if value is None else value)
+
+    def _pass_on_mask(self, inputs: tuple, outputs: Any, mask: Any) -> None:
+        if not self.supports_masking:
+            if mask is not None and any(m is not None for m in tree.flatten(mask)):
+                self._warn_of_lost_mask(outputs)
+            return
+        if not inputs:
+            return
+        made = self.compute_mask(inputs[0], mask)
+        if made is None:
+            return
+        leaves = tree.flatten(outputs)
+        masks = tree.flatten(made) if tree.is_nested(made) else [made] * len(leaves)
+        for tensor, each in zip(leaves, masks, strict=False):
+            if isinstance(tensor, Tensor) and each is not None and mask_of(tensor) is None:
+                tensor._keras_mask = each
+
+    def _warn_of_lost_mask(self, outputs: Any) -> None:
+        if "_warned" not in self.__dict__ and all(
+            mask_of(t) is None for t in tree.flatten(outputs)
+        ):
+            self._warned = True
+            warnings.warn(
+                f"layer {self.name!r} got an input with a mask, and does not support masking: "
+                "layers after it will not see the mask",
+                stacklevel=4,
+            )
+
+
+def mask_of(value: Any) -> Any:
+    """The mask that a tensor carries, or None; a nest of them where one in a nest has one."""
+    if isinstance(value, (list, tuple, Mapping)):
+        masks = tree.map_structure(mask_of, value)
+        return masks if any(mask is not None for mask in tree.flatten(masks)) else None
+    return getattr(value, "_keras_mask", None)
+
+
+def carry_mask(source: Any, target: Tensor) -> Tensor:
+    """``target`` with the mask of ``source``."""
+    mask = getattr(source, "_keras_mask", None)
+    if mask is not None:
+        target._keras_mask = mask
+    return target

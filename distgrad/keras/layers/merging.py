@@ -1,0 +1,258 @@
+"""Layers of several inputs: sums, products, extremes, concatenation; and each as a function.
+
+Inputs of fewer axes get axes of 1 after the batch, and all broadcast to one shape. A mask of the
+inputs counts where it does in Keras: an element-wise merge is masked where all inputs are.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.tensor import Tensor
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.losses.regression import normalized
+from distgrad.ops.casting import cast, ones_like
+from distgrad.ops.clipping import maximum as larger
+from distgrad.ops.clipping import minimum as smaller
+from distgrad.ops.layout import broadcast_to
+from distgrad.ops.linalg import matmul
+from distgrad.ops.logic import logical_or, select
+from distgrad.ops.reduce import reduce_any
+from distgrad.ops.shape import concat, expand_dims, reshape, transpose
+
+
+def _shapes(layer: Layer, inputs: Any) -> list[tuple[int, ...]]:
+    """The shapes of a list of tensors. Raises ValueError for anything else, or unequal batches."""
+    if not isinstance(inputs, (list, tuple)) or not inputs:
+        raise ValueError(f"{layer.name!r} takes a list of tensors, not {inputs!r}")
+    shapes = [tuple(x._data.shape) for x in inputs]
+    if len({shape[:1] for shape in shapes}) > 1:
+        raise ValueError(f"{layer.name!r}: inputs of shapes {shapes} have other batch sizes")
+    return shapes
+
+
+def _two(layer: Layer, inputs: Any) -> tuple[Tensor, Tensor]:
+    if len(inputs) != 2:
+        raise ValueError(f"{layer.name!r} takes exactly 2 inputs, not {len(inputs)}")
+    return inputs[0], inputs[1]
+
+
+class Merge(Layer):
+    """Base of the element-wise ones: a subclass defines ``merge(inputs, masks)``.
+
+    Raises ValueError for inputs that are not a list, or whose shapes do not broadcast.
+    """
+
+    supports_masking = True
+
+    def merge(self, inputs: list[Tensor], masks: list[Tensor | None]) -> Tensor:
+        raise NotImplementedError
+
+    def call(self, inputs: Any, mask: Any = None) -> Tensor:
+        shapes = _shapes(self, inputs)
+        rank = max(map(len, shapes))
+        aligned = []
+        for x, shape in zip(inputs, shapes, strict=True):
+            wide = (*shape[:1], *(1,) * (rank - len(shape)), *shape[1:])
+            aligned.append(x if len(shape) == rank else reshape(x, wide))
+        try:
+            np.broadcast_shapes(*(x._data.shape for x in aligned))
+        except ValueError:
+            raise ValueError(f"{self.name!r}: shapes {shapes} do not broadcast") from None
+        masks = [None] * len(aligned) if mask is None else mask
+        return self.merge(aligned, [_beside(m, x) for m, x in zip(masks, aligned, strict=True)])
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        if mask is None or any(m is None for m in mask):
+            return None
+        return functools.reduce(logical_or, mask)
+
+
+def _beside(mask: Tensor | None, x: Tensor) -> Tensor | None:
+    """A mask of steps as one of the elements of ``x``."""
+    return None if mask is None else broadcast_to(expand_dims(mask, -1), x._data.shape)
+
+
+class Add(Merge):
+    """The sum of the inputs."""
+
+    def merge(self, inputs: list[Tensor], masks: list[Tensor | None]) -> Tensor:
+        return functools.reduce(lambda a, b: a + b, inputs)
+
+
+class Subtract(Merge):
+    """The first input minus the second. Raises ValueError for another number of them."""
+
+    def merge(self, inputs: list[Tensor], masks: list[Tensor | None]) -> Tensor:
+        first, second = _two(self, inputs)
+        return first - second
+
+
+class Multiply(Merge):
+    """The product of the inputs; a masked element counts as 1, and is 0 where all are masked."""
+
+    def merge(self, inputs: list[Tensor], masks: list[Tensor | None]) -> Tensor:
+        known = [x if m is None else select(m, x, 1) for x, m in zip(inputs, masks, strict=True)]
+        product = functools.reduce(lambda a, b: a * b, known)
+        given = [m for m in masks if m is not None]
+        if len(given) < len(masks):
+            return product
+        return select(functools.reduce(logical_or, given), product, 0)
+
+
+class Average(Merge):
+    """The mean of the inputs."""
+
+    def merge(self, inputs: list[Tensor], masks: list[Tensor | None]) -> Tensor:
+        return functools.reduce(lambda a, b: a + b, inputs) / len(inputs)
+
+
+class Maximum(Merge):
+    """The largest of the inputs, element by element; a masked element gives way to the others."""
+
+    choose: Callable[..., Tensor] = larger
+
+    def merge(self, inputs: list[Tensor], masks: list[Tensor | None]) -> Tensor:
+        (y, *others), (known, *rest) = inputs, masks
+        for x, mask in zip(others, rest, strict=True):
+            if mask is not None:
+                x = select(mask, x, y)
+            if known is not None:
+                y = select(known, y, x)
+            known = None if mask is None or known is None else logical_or(known, mask)
+            y = type(self).choose(y, x)
+        return y
+
+
+class Minimum(Maximum):
+    """The smallest of the inputs, element by element; a masked element gives way to the others."""
+
+    choose = smaller
+
+
+class Concatenate(Layer):
+    """The inputs one after the other along ``axis``.
+
+    Raises ValueError for inputs that are not a list, or whose other axes differ.
+    """
+
+    supports_masking = True
+
+    def __init__(self, axis: int = -1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def call(self, inputs: Any) -> Tensor:
+        if not isinstance(inputs, (list, tuple)) or not inputs:
+            raise ValueError(f"{self.name!r} takes a list of tensors, not {inputs!r}")
+        shapes = [x._data.shape for x in inputs]
+        ranks = {len(shape) for shape in shapes}
+        if len(ranks) == 1 and -len(shapes[0]) <= self.axis < len(shapes[0]):
+            at = self.axis % len(shapes[0])
+            if len({(*shape[:at], *shape[at + 1 :]) for shape in shapes}) == 1:
+                return concat(list(inputs), self.axis)
+        raise ValueError(f"{self.name!r}: shapes {shapes} do not match but for axis {self.axis}")
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        if mask is None or all(m is None for m in mask):
+            return None
+        masks = [
+            ones_like(x, dtype=bool) if m is None else _beside(m, x) if m.ndim < x.ndim else m
+            for x, m in zip(inputs, mask, strict=True)
+        ]
+        return reduce_any(concat([cast(m, bool) for m in masks], self.axis), axis=-1)
+
+
+class Dot(Layer):
+    """Sample by sample, the sum of products along one axis of each of two inputs.
+
+    ``axes`` is one axis of both, or one for each; ``normalize`` gives the cosine of the vectors.
+    The other axes of the first input stand before those of the second, at least one.
+    Raises ValueError for other axes, the batch among them, or sizes that differ.
+    """
+
+    supports_masking = True  # it ends here
+
+    def __init__(self, axes: int | Sequence[int], normalize: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(axes, int) and (
+            not isinstance(axes, Sequence)
+            or len(axes) != 2
+            or not all(isinstance(axis, int) for axis in axes)
+        ):
+            raise ValueError(f"axes must be an int or two of them, not {axes!r}")
+        self.axes = axes
+        self.normalize = normalize
+
+    def call(self, inputs: Any) -> Tensor:
+        shapes = _shapes(self, inputs)
+        pair = _two(self, inputs)
+        chosen = (self.axes, self.axes) if isinstance(self.axes, int) else self.axes
+        places = [axis % len(shape) for axis, shape in zip(chosen, shapes, strict=True)]
+        sizes = [shape[axis] for axis, shape in zip(places, shapes, strict=True)]
+        if 0 in places or sizes[0] != sizes[1]:
+            raise ValueError(
+                f"{self.name!r}: no products along the axes {tuple(chosen)} of inputs of shapes "
+                f"{shapes}: their sizes must agree, and axis 0 is the batch"
+            )
+        free = []
+        matrices = []
+        for x, shape, axis in zip(pair, shapes, places, strict=True):
+            if self.normalize:
+                x = normalized(x, axis)
+            others = [i for i in range(1, len(shape)) if i != axis]
+            free.append([shape[i] for i in others])
+            rows = int(np.prod(free[-1]))
+            matrices.append(reshape(transpose(x, (0, *others, axis)), (shape[0], rows, sizes[0])))
+        product = matmul(matrices[0], matrices[1], transpose_b=True)
+        return reshape(product, (shapes[0][0], *((free[0] + free[1]) or [1])))
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        return None
+
+
+# The same as functions
+
+
+def add(inputs: Any, **kwargs: Any) -> Tensor:
+    """``Add(**kwargs)(inputs)``; so are the others."""
+    return Add(**kwargs)(inputs)
+
+
+def subtract(inputs: Any, **kwargs: Any) -> Tensor:
+    """``Subtract(**kwargs)(inputs)``."""
+    return Subtract(**kwargs)(inputs)
+
+
+def multiply(inputs: Any, **kwargs: Any) -> Tensor:
+    """``Multiply(**kwargs)(inputs)``."""
+    return Multiply(**kwargs)(inputs)
+
+
+def average(inputs: Any, **kwargs: Any) -> Tensor:
+    """``Average(**kwargs)(inputs)``."""
+    return Average(**kwargs)(inputs)
+
+
+def maximum(inputs: Any, **kwargs: Any) -> Tensor:
+    """``Maximum(**kwargs)(inputs)``."""
+    return Maximum(**kwargs)(inputs)
+
+
+def minimum(inputs: Any, **kwargs: Any) -> Tensor:
+    """``Minimum(**kwargs)(inputs)``."""
+    return Minimum(**kwargs)(inputs)
+
+
+def concatenate(inputs: Any, axis: int = -1, **kwargs: Any) -> Tensor:
+    """``Concatenate(axis, **kwargs)(inputs)``."""
+    return Concatenate(axis, **kwargs)(inputs)
+
+
+def dot(inputs: Any, axes: int | Sequence[int] = -1, **kwargs: Any) -> Tensor:
+    """``Dot(axes, **kwargs)(inputs)``."""
+    return Dot(axes, **kwargs)(inputs)

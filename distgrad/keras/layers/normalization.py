@@ -1,0 +1,363 @@
+"""Normalisation of activations: over the batch, over the features of a sample, over groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from distgrad.core.tensor import Tensor
+from distgrad.keras import constraints, initializers, regularizers
+from distgrad.keras.layers.base import Layer, Weight
+from distgrad.ops.arithmetic import square
+from distgrad.ops.casting import cast, ones_like, stop_gradient
+from distgrad.ops.logic import where
+from distgrad.ops.normalization import batch_normalization, layer_norm
+from distgrad.ops.powers import rsqrt
+from distgrad.ops.reduce import reduce_mean, reduce_sum
+from distgrad.ops.shape import expand_dims, reshape
+from distgrad.ops.statistics import moments
+from distgrad.training.state import share
+
+
+class _Scaled(Layer):
+    """What the layers below share: ``gamma`` and ``beta``, and statistics in float32 or better."""
+
+    def __init__(
+        self,
+        epsilon: float,
+        center: bool,
+        scale: bool,
+        beta_initializer: Any,
+        gamma_initializer: Any,
+        beta_regularizer: Any,
+        gamma_regularizer: Any,
+        beta_constraint: Any,
+        gamma_constraint: Any,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.epsilon = float(epsilon)
+        self.center = center
+        self.scale = scale
+        self.beta_initializer = initializers.get(beta_initializer)
+        self.gamma_initializer = initializers.get(gamma_initializer)
+        self.beta_regularizer = regularizers.get(beta_regularizer)
+        self.gamma_regularizer = regularizers.get(gamma_regularizer)
+        self.beta_constraint = constraints.get(beta_constraint)
+        self.gamma_constraint = constraints.get(gamma_constraint)
+        self.gamma: Weight | None = None
+        self.beta: Weight | None = None
+
+    def _add_scale(self, shape: tuple[int, ...]) -> None:
+        if self.scale:
+            self.gamma = self.add_weight(
+                shape,
+                self.gamma_initializer,
+                name="gamma",
+                autocast=False,
+                regularizer=self.gamma_regularizer,
+                constraint=self.gamma_constraint,
+            )
+        if self.center:
+            self.beta = self.add_weight(
+                shape,
+                self.beta_initializer,
+                name="beta",
+                autocast=False,
+                regularizer=self.beta_regularizer,
+                constraint=self.beta_constraint,
+            )
+
+    def _scale_and_offset(self, x: Tensor, shape: Sequence[int]) -> tuple[Any, Any]:
+        """``gamma`` and ``beta`` in the dtype of ``x`` and in a shape that broadcasts with it."""
+
+        def shaped(weight: Weight | None) -> Tensor | None:
+            return None if weight is None else reshape(cast(weight, x.dtype), shape)
+
+        return shaped(self.gamma), shaped(self.beta)
+
+
+class BatchNormalization(_Scaled):
+    """``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, per entry of ``axis``.
+
+    In training, mean and variance are those of the batch (of a virtual shard of it, in a training
+    step of several) without what ``mask`` leaves out, and the moving averages go by
+    ``1 - momentum`` towards them; otherwise, and in a layer that is not ``trainable``, they are
+    the moving averages. The variance is the biased one. Raises ValueError for an axis out of
+    range, a mask that does not fit, and ``synchronized=True`` in a step of several shards. Ioffe
+    and Szegedy, 2015.
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        moving_mean_initializer: Any = "zeros",
+        moving_variance_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        synchronized: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            epsilon,
+            center,
+            scale,
+            beta_initializer,
+            gamma_initializer,
+            beta_regularizer,
+            gamma_regularizer,
+            beta_constraint,
+            gamma_constraint,
+            **kwargs,
+        )
+        self.axis = int(axis)
+        self.momentum = float(momentum)
+        self.moving_mean_initializer = initializers.get(moving_mean_initializer)
+        self.moving_variance_initializer = initializers.get(moving_variance_initializer)
+        self.synchronized = synchronized
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        shape = _sizes(self, input_shape, [self.axis])
+        self._add_scale(shape)
+        self.moving_mean = self.add_weight(
+            shape,
+            self.moving_mean_initializer,
+            trainable=False,
+            name="moving_mean",
+            autocast=False,
+        )
+        self.moving_variance = self.add_weight(
+            shape,
+            self.moving_variance_initializer,
+            trainable=False,
+            name="moving_variance",
+            autocast=False,
+        )
+
+    def call(self, x: Tensor, training: bool = False, mask: Any = None) -> Tensor:
+        wide = _wide(x)
+        rank = len(wide.shape)
+        axis = self.axis % rank
+        others = [a for a in range(rank) if a != axis]
+        along = [wide.shape[axis] if a == axis else 1 for a in range(rank)]
+        gamma, beta = self._scale_and_offset(wide, along)
+        if not (training and self.trainable):
+            mean, variance = (
+                reshape(cast(weight, wide.dtype), along)
+                for weight in (self.moving_mean, self.moving_variance)
+            )
+            y = batch_normalization(wide, mean, variance, beta, gamma, self.epsilon)
+            return cast(y, x.dtype)
+        if self.synchronized and share() < 1:
+            raise ValueError(
+                f"{self.name!r}: synchronized=True needs the whole batch in one shard, and this "
+                "step has several: there are no statistics across shards. Train with one virtual "
+                "shard on one worker, leave synchronized out to normalise each shard by its own "
+                "statistics, or use GroupNormalization or LayerNormalization."
+            )
+        if mask is None:
+            y = layer_norm(wide, gamma, beta, others, self.epsilon)
+            mean, variance = moments(stop_gradient(wide), others)
+        else:
+            mean, variance = _masked_moments(self, wide, mask, others)
+            y = batch_normalization(wide, mean, variance, beta, gamma, self.epsilon)
+        self._move(self.moving_mean, mean)
+        self._move(self.moving_variance, variance)
+        return cast(y, x.dtype)
+
+    def _move(self, average: Weight, value: Tensor) -> None:
+        value = reshape(stop_gradient(value), average.shape)
+        old = cast(average, value.dtype)
+        new = old * self.momentum + value * (1 - self.momentum)
+        average.assign(cast(new, average.dtype))
+
+
+def _masked_moments(layer: Layer, x: Tensor, mask: Any, axes: list[int]) -> tuple[Tensor, Tensor]:
+    """Mean and variance over ``axes``, kept, of the positions where ``mask`` is true."""
+    if len(mask.shape) != len(x.shape) - 1:
+        raise ValueError(
+            f"{layer.name!r}: the mask has one axis less than the inputs, got shapes "
+            f"{tuple(mask.shape)} and {tuple(x.shape)}"
+        )
+    kept = expand_dims(cast(mask, "bool"), -1)
+    # As in Keras: of no position at all, both moments are 0.
+    count = reduce_sum(where(kept, ones_like(x), 0), axes, keepdims=True) + 1e-7
+    mean = reduce_sum(where(kept, x, 0), axes, keepdims=True) / count
+    variance = reduce_sum(where(kept, square(x - mean), 0), axes, keepdims=True) / count
+    return mean, variance
+
+
+class LayerNormalization(_Scaled):
+    """``gamma * (x - mean) / sqrt(variance + epsilon) + beta`` with the moments of each sample.
+
+    ``axis`` is one axis or several; ``gamma`` and ``beta`` have their sizes. Raises TypeError for
+    an axis that is neither, ValueError for one out of range. Ba et al., 2016.
+    """
+
+    def __init__(
+        self,
+        axis: int | Sequence[int] = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            epsilon,
+            center,
+            scale,
+            beta_initializer,
+            gamma_initializer,
+            beta_regularizer,
+            gamma_regularizer,
+            beta_constraint,
+            gamma_constraint,
+            **kwargs,
+        )
+        self.axis = _axis_or_axes(axis)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self._add_scale(_sizes(self, input_shape, _listed(self.axis)))
+
+    def call(self, x: Tensor) -> Tensor:
+        wide = _wide(x)
+        along = _kept_sizes(wide, _listed(self.axis))
+        gamma, beta = self._scale_and_offset(wide, along)
+        return cast(layer_norm(wide, gamma, beta, _listed(self.axis), self.epsilon), x.dtype)
+
+
+class RMSNormalization(Layer):
+    """``scale * x / sqrt(mean(x**2) + epsilon)`` over ``axis``, one or several, of each sample.
+
+    Raises TypeError for an axis that is neither, ValueError for one out of range. Zhang and
+    Sennrich, 2019.
+    """
+
+    def __init__(
+        self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.axis = _axis_or_axes(axis)
+        self.epsilon = float(epsilon)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        shape = _sizes(self, input_shape, _listed(self.axis))
+        self.scale = self.add_weight(shape, "ones", name="scale", autocast=False)
+
+    def call(self, x: Tensor) -> Tensor:
+        wide = _wide(x)
+        axes = _listed(self.axis)
+        y = wide * rsqrt(reduce_mean(square(wide), axes, keepdims=True) + self.epsilon)
+        scale = reshape(cast(self.scale, wide.dtype), _kept_sizes(wide, axes))
+        return cast(y * scale, x.dtype)
+
+
+class GroupNormalization(_Scaled):
+    """Normalises each of ``groups`` groups of channels of a sample by its own moments.
+
+    ``groups=-1`` gives each channel its own group (instance normalisation). Raises ValueError for
+    groups that are not a positive int or -1, or do not divide the channels. Wu and He, 2018.
+    """
+
+    def __init__(
+        self,
+        groups: int = 32,
+        axis: int = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(groups, int) or (groups <= 0 and groups != -1):
+            raise ValueError(f"groups must be a positive int or -1, not {groups!r}")
+        super().__init__(
+            epsilon,
+            center,
+            scale,
+            beta_initializer,
+            gamma_initializer,
+            beta_regularizer,
+            gamma_regularizer,
+            beta_constraint,
+            gamma_constraint,
+            **kwargs,
+        )
+        self.groups = groups
+        self.axis = int(axis)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        (channels,) = _sizes(self, input_shape, [self.axis])
+        groups = channels if self.groups == -1 else self.groups
+        if channels % groups:
+            raise ValueError(
+                f"{self.name!r}: {groups} groups do not divide {channels} channels evenly"
+            )
+        self._add_scale((channels,))
+
+    def call(self, x: Tensor) -> Tensor:
+        wide = _wide(x)
+        shape = tuple(wide.shape)
+        axis = self.axis % len(shape)
+        groups = shape[axis] if self.groups == -1 else self.groups
+        split = (*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :])
+        inside = [a for a in range(1, len(split)) if a != axis]
+        y = reshape(layer_norm(reshape(wide, split), axis=inside, epsilon=self.epsilon), shape)
+        gamma, beta = self._scale_and_offset(wide, _kept_sizes(wide, [axis]))
+        y = y if gamma is None else y * gamma
+        return cast(y if beta is None else y + beta, x.dtype)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In float32 where it is of half precision, whose range is too small for a variance."""
+    return cast(x, "float32") if x.dtype.size < 4 else x
+
+
+def _axis_or_axes(axis: Any) -> int | list[int]:
+    if isinstance(axis, (list, tuple)):
+        return list(axis)
+    if not isinstance(axis, int):
+        raise TypeError(f"axis is an int or a list of ints, not {axis!r}")
+    return axis
+
+
+def _listed(axis: int | list[int]) -> list[int]:
+    return sorted(axis) if isinstance(axis, list) else [axis]
+
+
+def _sizes(layer: Layer, shape: tuple[int | None, ...], axes: list[int]) -> tuple[int, ...]:
+    """The sizes of ``shape`` along ``axes``. Raises ValueError where there is none."""
+    if any(not -len(shape) <= axis < len(shape) for axis in axes):
+        raise ValueError(f"{layer.name!r}: axis {axes} is out of range for inputs {tuple(shape)}")
+    sizes = [shape[axis] for axis in axes]
+    if None in sizes:
+        raise ValueError(f"{layer.name!r}: axis {axes} of inputs {tuple(shape)} must be known")
+    return tuple(size for size in sizes if size is not None)
+
+
+def _kept_sizes(x: Tensor, axes: list[int]) -> list[int]:
+    """The shape of ``x`` with 1 at every axis but ``axes``."""
+    rank = len(x.shape)
+    kept = {axis % rank for axis in axes}
+    return [n if a in kept else 1 for a, n in enumerate(x.shape)]

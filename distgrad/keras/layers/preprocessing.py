@@ -1,0 +1,181 @@
+"""Layers that bring data to a common scale inside the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.core import known_size
+from distgrad.ops.clipping import maximum
+from distgrad.ops.powers import sqrt
+from distgrad.ops.shape import reshape
+
+_EPSILON = 1e-7  # of Keras: the least deviation that is divided by
+
+
+class Rescaling(Layer):
+    """``x * scale + offset``; both are numbers, or arrays that broadcast with the input."""
+
+    supports_masking = True
+    casts_inputs = True  # of images in uint8, too
+
+    def __init__(
+        self,
+        scale: float | Sequence[float],
+        offset: float | Sequence[float] = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.scale = scale
+        self.offset = offset
+
+    def call(self, x: Tensor) -> Tensor:
+        scale, offset = (
+            value if isinstance(value, (int, float)) else np.asarray(value, x._data.dtype)
+            for value in (self.scale, self.offset)
+        )
+        return x * scale + offset
+
+
+class Normalization(Layer):
+    """``(x - mean) / sqrt(variance)``, with statistics that are given or taken by ``adapt``.
+
+    There is one mean for each position along ``axis`` (one axis, several, or none: a single one
+    for all). ``invert`` goes the other way. Raises ValueError where only one of ``mean`` and
+    ``variance`` is given, their shapes differ or have more axes than ``axis``, or an axis is out of
+    range or of unknown size.
+    """
+
+    supports_masking = True
+    casts_inputs = True
+
+    def __init__(
+        self,
+        axis: int | Sequence[int] | None = -1,
+        mean: float | Sequence[float] | None = None,
+        variance: float | Sequence[float] | None = None,
+        invert: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.axis = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+        if (mean is None) != (variance is None):
+            raise ValueError(f"mean {mean!r} and variance {variance!r}: give both, or neither")
+        shapes = np.asarray(mean).shape, np.asarray(variance).shape
+        if shapes[0] != shapes[1] or len(shapes[0]) > len(self.axis):
+            raise ValueError(
+                f"mean and variance of shapes {shapes[0]} and {shapes[1]}: they have one shape, of "
+                f"no more axes than axis, {self.axis}"
+            )
+        self.input_mean = mean
+        self.input_variance = variance
+        self.invert = invert
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments; what ``adapt`` found lies in the weights."""
+        given = {"mean": self.input_mean, "variance": self.input_variance}
+        return {
+            **super().get_config(),
+            **{k: v if v is None else np.asarray(v).tolist() for k, v in given.items()},
+        }
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        rank = len(input_shape)
+        if any(not -rank <= axis < rank for axis in self.axis):
+            raise ValueError(f"{self.name!r}: axis {self.axis} of an input of shape {input_shape}")
+        self._kept = tuple(sorted(axis % rank for axis in self.axis))
+        shape = tuple(known_size(self, input_shape, axis) for axis in self._kept)
+        sizes = dict(zip(self._kept, shape, strict=True))
+        self._beside = tuple(sizes.get(axis, 1) for axis in range(rank))
+        if self.input_mean is not None:
+            return
+        self.adapt_mean = self.add_weight(shape, "zeros", name="mean", trainable=False)
+        self.adapt_variance = self.add_weight(shape, "ones", name="variance", trainable=False)
+        # Keras keeps it, unused: so a file of weights fits both.
+        self.count = self.add_weight((), "zeros", dtype="int64", name="count", trainable=False)
+
+    def adapt(self, data: Any) -> None:
+        """Takes mean and variance from an array, a ``data.Dataset`` or any batches.
+
+        Of elements that are tuples, the first part counts; elements of rank 1 are samples. The
+        sums are float64. Raises ValueError for no data, for data of another shape than the layer
+        was built for, or where mean and variance were given.
+        """
+        if self.input_mean is not None:
+            raise ValueError(f"{self.name!r} was given its mean and variance: it does not adapt")
+        count, mean, squares = 0, np.zeros(()), np.zeros(())
+        for batch in _batches(data):
+            if not self.built:
+                self.build((None, *batch.shape[1:]))
+            sizes = {axis: self._beside[axis] for axis in self._kept}
+            if any(batch.shape[axis : axis + 1] != (n,) for axis, n in sizes.items()):
+                raise ValueError(
+                    f"{self.name!r} takes inputs with sizes {sizes} (by axis), not of shape "
+                    f"{batch.shape}"
+                )
+            over = tuple(axis for axis in range(batch.ndim) if axis not in self._kept)
+            more = math.prod(batch.shape[axis] for axis in over)
+            if not more:
+                continue
+            center = batch.mean(axis=over)
+            # Chan, Golub, LeVeque: "Updating formulae and a pairwise algorithm for variances".
+            apart = center - mean
+            squares = squares + np.square(batch - batch.mean(axis=over, keepdims=True)).sum(over)
+            squares = squares + np.square(apart) * (count * more / (count + more))
+            mean = mean + apart * (more / (count + more))
+            count += more
+        if not count:
+            raise ValueError(f"{self.name!r}: adapt was given no data")
+        self.adapt_mean.assign(mean.astype(self.adapt_mean.dtype.numpy_dtype))
+        self.adapt_variance.assign((squares / count).astype(self.adapt_variance.dtype.numpy_dtype))
+
+    @property
+    def mean(self) -> Tensor | None:
+        """The mean, in a shape that broadcasts with the inputs; None before the layer is built."""
+        return self._statistic(self.input_mean, "adapt_mean")
+
+    @property
+    def variance(self) -> Tensor | None:
+        """The variance, in the shape of the mean."""
+        return self._statistic(self.input_variance, "adapt_variance")
+
+    def _statistic(self, given: Any, name: str) -> Tensor | None:
+        if not self.built:
+            return None
+        if given is None:
+            return reshape(getattr(self, name), self._beside)
+        shape = [1] * len(self._beside)
+        value = np.asarray(given, self.compute_dtype)
+        for axis, size in zip(self._kept[len(self._kept) - value.ndim :], value.shape, strict=True):
+            shape[axis] = size
+        return as_tensor(value.reshape(shape))
+
+    def call(self, x: Tensor) -> Tensor:
+        mean, variance = self.mean, self.variance
+        deviation = maximum(sqrt(variance), _EPSILON)
+        return x * deviation + mean if self.invert else (x - mean) / deviation
+
+
+def _batches(data: Any) -> Iterator[np.ndarray]:
+    """Float64 arrays with a batch axis, from one array or from batches."""
+    if isinstance(data, (Tensor, Variable)):
+        data = data.numpy()
+    if isinstance(data, np.ndarray):
+        yield _wide(data)
+        return
+    if not isinstance(data, Iterable):
+        raise ValueError(f"adapt takes an array, a Dataset or batches, not {data!r}")
+    for element in data:
+        batch = _wide(element[0] if isinstance(element, tuple) else element)
+        yield batch[None] if batch.ndim == 1 else batch
+
+
+def _wide(value: Any) -> np.ndarray:
+    return np.asarray(value.numpy() if hasattr(value, "numpy") else value, np.float64)

@@ -1,0 +1,318 @@
+"""Cells: one step of a recurrent layer.
+
+A cell's work is cut in two: ``project`` takes the inputs of any number of steps to the gates at
+once, ``recurrence`` gives the function that makes a step's new states of them. A recurrent layer
+projects the whole sequence before its loop over time, and reads the weights once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.tensor import Tensor
+from distgrad.keras import activations, constraints, initializers, regularizers
+from distgrad.keras.layers.base import Layer
+from distgrad.ops import nn
+from distgrad.ops.constants import ones, zeros
+from distgrad.ops.linalg import matmul
+from distgrad.ops.shape import concat, reshape, split, unstack
+
+States = list[Tensor]
+Step = Callable[[Tensor, States], States]
+# What a sample's inputs, or states, are multiplied with: one mask for all gates, or one per gate.
+Masks = list[Tensor] | None
+
+
+class RecurrentCell(Layer):
+    """What the cells share. Subclasses have a number of ``gates`` and define ``recurrence``.
+
+    Raises ValueError for units that are not a positive int, a rate of dropout outside [0, 1).
+    """
+
+    gates = 1
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(units, int) or isinstance(units, bool) or units <= 0:
+            raise ValueError(f"units must be a positive int, not {units!r}")
+        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+            if not 0 <= rate < 1:
+                raise ValueError(f"{name} must lie in [0, 1), not {rate!r}")
+        self.units = units
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.recurrent_initializer = initializers.get(recurrent_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.recurrent_regularizer = regularizers.get(recurrent_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.recurrent_constraint = constraints.get(recurrent_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.dropout = dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.seed = seed
+        self.bias: Any = None
+
+    @property
+    def state_size(self) -> int | list[int]:
+        return self.units
+
+    @property
+    def output_size(self) -> int:
+        return self.units
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        features = input_shape[-1]
+        if features is None:
+            raise ValueError(f"{self.name!r}: the last axis of {input_shape} must be known")
+        columns = self.gates * self.units
+        self.kernel = self.add_weight(
+            (features, columns),
+            self.kernel_initializer,
+            name="kernel",
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        self.recurrent_kernel = self.add_weight(
+            (self.units, columns),
+            self.recurrent_initializer,
+            name="recurrent_kernel",
+            regularizer=self.recurrent_regularizer,
+            constraint=self.recurrent_constraint,
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                self._bias_shape(),
+                self._initial_bias,
+                name="bias",
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+
+    def _bias_shape(self) -> tuple[int, ...]:
+        return (self.gates * self.units,)
+
+    def _initial_bias(self, shape: tuple[int, ...], dtype: Any) -> Tensor:
+        return self.bias_initializer(shape, dtype=dtype)
+
+    def _input_bias(self) -> Any:
+        return self.bias
+
+    def get_initial_state(self, batch_size: int) -> States:
+        """Zeros for each of the states, of shape (batch_size, units)."""
+        size = self.state_size
+        sizes = [size] if isinstance(size, int) else size
+        return [zeros((batch_size, n), self.compute_dtype) for n in sizes]
+
+    def masks(self, batch_size: int, training: bool) -> tuple[Masks, Masks]:
+        """Dropout for the inputs and for the states: drawn once, the same at every step."""
+        if not training:
+            return None, None
+        count = self.gates if self.recurrent_dropout else 1
+        features = self.kernel.shape[0]
+        return (
+            self._mask((count, batch_size, features), self.dropout),
+            self._mask((count, batch_size, self.units), self.recurrent_dropout),
+        )
+
+    def _mask(self, shape: tuple[int, ...], rate: float) -> Masks:
+        if not rate:
+            return None
+        return unstack(nn.dropout(ones(shape, self.compute_dtype), rate, seed=self.seed))
+
+    def project(self, inputs: Tensor, masks: Masks = None) -> Tensor:
+        """``inputs @ kernel + bias`` for inputs of shape (batch, ...) or (time, batch, ...)."""
+        rows = gated_product(inputs, self.kernel, masks)
+        bias = self._input_bias()
+        return rows if bias is None else rows + bias
+
+    def recurrence(self, masks: Masks = None) -> Step:
+        """From projected inputs and states to the new states, of which the first is the output."""
+        raise NotImplementedError
+
+    def call(
+        self, inputs: Tensor, states: Any, training: bool = False
+    ) -> tuple[Tensor, list[Tensor] | Tensor]:
+        several = isinstance(states, (list, tuple))
+        old = list(states) if several else [states]
+        input_masks, state_masks = self.masks(inputs.shape[0], training)
+        new = self.recurrence(state_masks)(self.project(inputs, input_masks), old)
+        return new[0], new if several else new[0]
+
+
+def gated_product(x: Tensor, kernel: Any, masks: Masks) -> Tensor:
+    """``x @ kernel`` over the last axis of ``x``, each gate's columns with its own mask."""
+    if masks is None:
+        return _product(x, kernel)
+    if len(masks) == 1:
+        return _product(x * masks[0], kernel)
+    parts = split(kernel, len(masks), axis=1)
+    return concat([_product(x * m, part) for m, part in zip(masks, parts, strict=True)], -1)
+
+
+def _product(x: Tensor, kernel: Any) -> Tensor:
+    shape = x.shape
+    if len(shape) == 2:
+        return matmul(x, kernel)
+    rows = matmul(reshape(x, (-1, shape[-1])), kernel)  # of all steps at once
+    return reshape(rows, (*shape[:-1], kernel.shape[-1]))
+
+
+class SimpleRNNCell(RecurrentCell):
+    """``activation(x @ kernel + h @ recurrent_kernel + bias)``.
+
+    One state of shape (batch, units). Raises ValueError for units that are not a positive int, a
+    rate of dropout outside [0, 1).
+    """
+
+    def recurrence(self, masks: Masks = None) -> Step:
+        kernel = as_tensor(self.recurrent_kernel)
+
+        def step(x: Tensor, states: States) -> States:
+            return [self.activation(x + gated_product(states[0], kernel, masks))]
+
+        return step
+
+
+class LSTMCell(RecurrentCell):
+    """Long short-term memory, with gates in the order input, forget, candidate, output.
+
+    States: the output and the carry, of shape (batch, units). ``unit_forget_bias`` starts the
+    forget gate's bias at 1. Raises ValueError for units that are not a positive int, a rate of
+    dropout outside [0, 1). Hochreiter and Schmidhuber, 1997.
+    """
+
+    gates = 4
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        use_bias: bool = True,
+        *,
+        unit_forget_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, activation, use_bias, **kwargs)
+        self.recurrent_activation = activations.get(recurrent_activation)
+        self.unit_forget_bias = unit_forget_bias
+
+    @property
+    def state_size(self) -> list[int]:
+        return [self.units, self.units]
+
+    def _initial_bias(self, shape: tuple[int, ...], dtype: Any) -> Tensor:
+        if not self.unit_forget_bias:
+            return super()._initial_bias(shape, dtype)
+        first = self.bias_initializer((self.units,), dtype=dtype)
+        last = self.bias_initializer((2 * self.units,), dtype=dtype)
+        return concat([first, ones((self.units,), dtype), last], 0)
+
+    def recurrence(self, masks: Masks = None) -> Step:
+        kernel, gate = as_tensor(self.recurrent_kernel), self.recurrent_activation
+
+        def step(x: Tensor, states: States) -> States:
+            h, c = states
+            i, f, candidate, o = split(x + gated_product(h, kernel, masks), 4, axis=1)
+            c = gate(f) * c + gate(i) * self.activation(candidate)
+            return [gate(o) * self.activation(c), c]
+
+        return step
+
+
+class GRUCell(RecurrentCell):
+    """Gated recurrent unit, with gates in the order update, reset, candidate.
+
+    One state of shape (batch, units). The reset gate acts after the product with the recurrent
+    kernel, with a bias of its own there, or before it (``reset_after=False``). Raises ValueError
+    for units that are not a positive int, a rate of dropout outside [0, 1). Cho et al., 2014.
+    """
+
+    gates = 3
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        use_bias: bool = True,
+        *,
+        reset_after: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, activation, use_bias, **kwargs)
+        self.recurrent_activation = activations.get(recurrent_activation)
+        self.reset_after = reset_after
+
+    def _bias_shape(self) -> tuple[int, ...]:
+        columns = self.gates * self.units
+        return (2, columns) if self.reset_after else (columns,)
+
+    def _input_bias(self) -> Any:
+        return self.bias[0] if self.use_bias and self.reset_after else self.bias
+
+    def recurrence(self, masks: Masks = None) -> Step:
+        return self._reset_after(masks) if self.reset_after else self._reset_before(masks)
+
+    def _reset_after(self, masks: Masks) -> Step:
+        kernel, gate = as_tensor(self.recurrent_kernel), self.recurrent_activation
+        bias = self.bias[1] if self.use_bias else None
+
+        def step(x: Tensor, states: States) -> States:
+            (h,) = states
+            inner = gated_product(h, kernel, masks)
+            x_z, x_r, x_h = split(x, 3, axis=1)
+            h_z, h_r, h_h = split(inner if bias is None else inner + bias, 3, axis=1)
+            z = gate(x_z + h_z)
+            return [z * h + (1 - z) * self.activation(x_h + gate(x_r + h_r) * h_h)]
+
+        return step
+
+    def _reset_before(self, masks: Masks) -> Step:
+        gate, units = self.recurrent_activation, self.units
+        gates, last = split(self.recurrent_kernel, [2 * units, units], axis=1)
+        of_gates, of_last = (None, None) if masks is None else (masks[:2], masks[2:])
+
+        def step(x: Tensor, states: States) -> States:
+            (h,) = states
+            x_z, x_r, x_h = split(x, 3, axis=1)
+            h_z, h_r = split(gated_product(h, gates, of_gates), 2, axis=1)
+            z, reset = gate(x_z + h_z), gate(x_r + h_r) * h
+            return [z * h + (1 - z) * self.activation(x_h + gated_product(reset, last, of_last))]
+
+        return step
+
+
+def state_sizes(cell: Any) -> Sequence[int]:
+    """The sizes of a cell's states. Raises ValueError for an object that is no cell."""
+    size = getattr(cell, "state_size", None)
+    if not hasattr(cell, "call") or size is None:
+        raise ValueError(f"a cell has call(inputs, states) and a state_size; got {cell!r}")
+    if isinstance(size, int):
+        return [size]
+    if isinstance(size, (list, tuple)) and all(isinstance(n, int) for n in size):
+        return list(size)
+    raise ValueError(f"a cell's state_size is an int or a list of ints, not {size!r}")

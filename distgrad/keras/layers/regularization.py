@@ -1,0 +1,119 @@
+"""Noise in training: dropout, of elements or of whole channels, and Gaussian noise.
+
+All of these are the identity unless ``training=True``; every call draws anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from distgrad.core.tensor import Tensor
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.core import data_format_of, whole_number
+from distgrad.ops import nn, random
+
+
+def _between(name: str, value: Any, below_one: bool = False) -> float:
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1 or (below_one and value == 1):
+        limits = "0 and 1, 1 not included" if below_one else "0 and 1"
+        raise ValueError(f"{name} must lie between {limits}, not {value!r}")
+    return value
+
+
+class BaseDropout(Layer):
+    """Zeroes a fraction of its input and scales the rest. ValueError for a rate outside [0, 1]."""
+
+    supports_masking = True
+    noise_shape: Sequence[int | None] | None = None
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = _between("rate", rate)
+        self.seed = seed
+
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
+        if not training or self.rate == 0:
+            return x
+        if self.rate == 1:
+            return x * 0.0
+        return nn.dropout(x, self.rate, self.noise_shape, seed=self.seed)
+
+
+class Dropout(BaseDropout):
+    """Zeroes a fraction of its input and scales the rest.
+
+    ``noise_shape`` broadcasts to the input's shape (None stands for the input's own size): an axis
+    of 1 is kept or dropped whole. Raises ValueError for a rate outside [0, 1] or a noise_shape that
+    holds anything but positive ints and None. Source: Srivastava et al. 2014.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        noise_shape: Sequence[int | None] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(rate, seed, **kwargs)
+        if isinstance(noise_shape, str) or not isinstance(noise_shape, (Sequence, type(None))):
+            raise ValueError(f"noise_shape must be a list of ints and None, not {noise_shape!r}")
+        for n in noise_shape or ():
+            if n is not None:
+                whole_number("noise_shape: each axis", n)
+        self.noise_shape = None if noise_shape is None else tuple(noise_shape)
+
+
+class SpatialDropout1D(BaseDropout):
+    """Dropout of whole channels of ``[batch, time, channels]``. Source: Tompson et al. 2014."""
+
+    noise_shape = (None, 1, None)
+
+
+class SpatialDropout2D(BaseDropout):
+    """Dropout of whole channels of images. Source: Tompson et al. 2014."""
+
+    def __init__(
+        self, rate: float, data_format: str | None = None, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(rate, seed, **kwargs)
+        self.data_format = data_format_of(data_format)
+        first = self.data_format == "channels_first"
+        self.noise_shape = (None, None, 1, 1) if first else (None, 1, 1, None)
+
+
+class GaussianNoise(Layer):
+    """Adds normal noise of mean 0. Raises ValueError for a ``stddev`` outside [0, 1]."""
+
+    supports_masking = True
+
+    def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stddev = _between("stddev", stddev)
+        self.seed = seed
+
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
+        if not training or self.stddev == 0:
+            return x
+        return x + random.normal(x._data.shape, 0.0, self.stddev, x._data.dtype, self.seed)
+
+
+class GaussianDropout(Layer):
+    """Multiplies with normal noise of mean 1 and variance ``rate / (1 - rate)``.
+
+    Raises ValueError for a rate outside [0, 1). Source: Srivastava et al. 2014.
+    """
+
+    supports_masking = True
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = _between("rate", rate, below_one=True)
+        self.seed = seed
+
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
+        if not training or self.rate == 0:
+            return x
+        deviation = math.sqrt(self.rate / (1 - self.rate))
+        return x * random.normal(x._data.shape, 1.0, deviation, x._data.dtype, self.seed)

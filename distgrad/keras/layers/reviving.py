@@ -1,0 +1,40 @@
+"""Layers from their configs, those of models and of users among them, and back."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from distgrad.keras import registry
+from distgrad.keras.layers.base import Layer
+
+
+def serialize(layer: Layer) -> dict[str, Any]:
+    """``{"class_name": ..., "config": ...}`` of a layer or model."""
+    return registry.serialize(layer)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Layer:
+    """The layer or model of such a config, with initial weights.
+
+    Raises ValueError for a class that is neither a layer here nor among the custom objects.
+    """
+    from distgrad.keras import models
+    from distgrad.keras.layers.operator import FUNCTIONS, Operator
+
+    layers = importlib.import_module("distgrad.keras.layers")
+    known = {name: getattr(layers, name) for name in layers.__all__}
+    known.update({name: getattr(models, name) for name in ("Functional", "Model", "Sequential")})
+    name = config.get("class_name") if isinstance(config, Mapping) else None
+    if str(config.get("module") if name else "").startswith("keras.src.ops") and name in FUNCTIONS:
+        return Operator(name, config["config"].get("name"))
+    users = {**registry.custom_objects(), **(custom_objects or {})}
+    if name and name not in known and not {name, config.get("registered_name")} & set(users):
+        raise ValueError(
+            f"unknown layer {name!r}: if it is a class of yours, hand it over as "
+            f"custom_objects={{{name!r}: {name}}}, or decorate it with "
+            "keras.saving.register_keras_serializable()"
+        )
+    with registry.custom_object_scope(custom_objects or {}):
+        return registry.deserialize("layer", config, known, None)

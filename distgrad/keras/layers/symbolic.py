@@ -1,0 +1,241 @@
+"""KerasTensor: a tensor that has no value yet; layers called on one are recorded as nodes.
+
+A model made of inputs and outputs runs its nodes in the order in which they were recorded. The
+shape and dtype of a layer's outputs come from running it on zeros, twice: axes that are None are
+given two different sizes, and an output's axis that differs between the runs is None as well.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from distgrad.core import recording, tree
+from distgrad.core.dtypes import DType, as_dtype
+from distgrad.core.tensor import Tensor
+from distgrad.keras import registry
+
+_count = itertools.count().__next__
+_SIZES = ((2, 32), (3, 48))  # of the first axis, and of the others that are None
+
+
+class Node:
+    """One call of a layer on KerasTensors: ``outputs = layer(*args, **kwargs)``."""
+
+    def __init__(self, layer: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
+        self.layer = layer
+        self.args = args
+        self.kwargs = kwargs
+        self.outputs = outputs
+        self.number = _count()  # nodes in the order of their numbers can be run one by one
+        self.index = len(layer._nodes)
+        layer._nodes.append(self)
+        for index, tensor in enumerate(symbols(outputs)):
+            tensor.node, tensor.index = self, index
+
+    @property
+    def needed(self) -> list[KerasTensor]:
+        """All KerasTensors that the layer was called on."""
+        return symbols((self.args, self.kwargs))
+
+    @property
+    def inputs(self) -> Any:
+        """What the layer was called on: one KerasTensor, or a nest of them."""
+        if len(self.args) == 1 and not symbols(self.kwargs):
+            return self.args[0]
+        return self.needed
+
+
+class KerasTensor:
+    """A tensor of a model that is being described; ``shape`` holds None for unknown sizes.
+
+    ``+ - * / // % ** @``, comparisons but ``==``, and indexing give further ones. Functions of
+    ``distgrad`` do not take it; they go into a layer.
+    """
+
+    __array_priority__ = 200
+    __array_ufunc__ = None
+
+    def __init__(self, shape: Any, dtype: Any = "float32", name: str | None = None) -> None:
+        self.shape = tuple(None if n is None else int(n) for n in shape)
+        self.dtype: DType = as_dtype(dtype)
+        self.node: Node | None = None
+        self.index = 0
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        return self._name or (self.node.layer.name if self.node else "keras_tensor")
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __repr__(self) -> str:
+        return f"<KerasTensor shape={self.shape}, dtype={self.dtype.name}, name={self.name}>"
+
+    def _refuse(self, what: str) -> TypeError:
+        return TypeError(
+            f"{self!r} has no value, and {what} needs one: it stands for an input of the model "
+            "that is being described. Put the function into a layer: "
+            "keras.layers.Lambda(lambda x: ...)(tensor), or a Layer of your own."
+        )
+
+    def _read(self) -> Tensor:  # what every function of distgrad asks a non-tensor for
+        raise self._refuse("a function of distgrad")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise self._refuse("NumPy")
+
+    def __bool__(self) -> bool:
+        raise self._refuse("a Python condition")
+
+    def __iter__(self) -> Any:
+        raise self._refuse("a loop over it")
+
+    def __len__(self) -> int:
+        raise self._refuse("len()")
+
+    def __float__(self) -> float:
+        raise self._refuse("float()")
+
+    def __int__(self) -> int:
+        raise self._refuse("int()")
+
+
+_OPERATORS = {
+    "add": "Add",
+    "sub": "Subtract",
+    "mul": "Multiply",
+    "truediv": "TrueDivide",
+    "floordiv": "FloorDivide",
+    "mod": "Mod",
+    "pow": "Power",
+    "matmul": "Matmul",
+    "and": "LogicalAnd",
+    "or": "LogicalOr",
+}
+_ONE_SIDED = {
+    "neg": "Negative",
+    "abs": "Absolute",
+    "invert": "LogicalNot",
+    "lt": "Less",
+    "le": "LessEqual",
+    "gt": "Greater",
+    "ge": "GreaterEqual",
+    "getitem": "GetItem",
+}
+
+
+def _operator(operation: str, reflected: bool = False) -> Callable[..., Any]:
+    def operate(self: KerasTensor, *others: Any) -> Any:
+        from distgrad.keras.layers.operator import Operator
+
+        return Operator(operation)(*((*others, self) if reflected else (self, *others)))
+
+    return operate
+
+
+for _name, _operation in (*_OPERATORS.items(), *_ONE_SIDED.items()):
+    setattr(KerasTensor, f"__{_name}__", _operator(_operation))
+    if _name in _OPERATORS:
+        setattr(KerasTensor, f"__r{_name}__", _operator(_operation, reflected=True))
+
+
+def symbols(nest: Any) -> list[KerasTensor]:
+    """The KerasTensors in a nest, in order."""
+    return [leaf for leaf in tree.flatten(nest) if isinstance(leaf, KerasTensor)]
+
+
+def any_symbolic(args: tuple, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a layer is called on KerasTensors, in nests or by name."""
+    for value in args:
+        if type(value) is KerasTensor:
+            return True
+        if isinstance(value, (list, tuple, Mapping)) and symbols(value):
+            return True
+    return bool(kwargs) and bool(symbols(dict(kwargs)))
+
+
+def record(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Calls a layer on KerasTensors: gives KerasTensors, and remembers the call."""
+    outputs = layer.compute_output_spec(*args, **kwargs)
+    outputs = tree.map_structure(  # a tensor of its own for each output of each call
+        lambda t: KerasTensor(t.shape, t.dtype) if isinstance(t, KerasTensor) else t, outputs
+    )
+    Node(layer, args, kwargs, outputs)
+    return outputs
+
+
+def of_shapes(shapes: Any) -> Any:
+    """KerasTensors of these shapes: of one, or of a list or dict of them."""
+    if isinstance(shapes, Mapping):
+        return {key: of_shapes(shape) for key, shape in shapes.items()}
+    if isinstance(shapes, (list, tuple)) and any(isinstance(n, (list, tuple)) for n in shapes):
+        return [of_shapes(shape) for shape in shapes]
+    return KerasTensor(shapes)
+
+
+def infer(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """KerasTensors like the outputs of the layer, which is built by this."""
+    from distgrad.keras.layers.base import quiet
+    from distgrad.ops import random
+
+    def run(sizes: tuple[int, int]) -> Any:
+        def zeros(leaf: Any) -> Any:
+            if not isinstance(leaf, KerasTensor):
+                return leaf
+            shape = [
+                n if n is not None else sizes[0 if axis == 0 else 1]
+                for axis, n in enumerate(leaf.shape)
+            ]
+            return Tensor(np.zeros(shape, leaf.dtype.numpy_dtype))
+
+        with recording.paused(), quiet(layer):
+            return layer(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
+
+    first = run(_SIZES[0])  # draws the initial weights; whatever else is drawn is drawn again
+    second = first
+    if any(None in tensor.shape for tensor in symbols((args, kwargs))):
+        with random.replayed():
+            second = run(_SIZES[1])
+
+    def spec(one: Any, other: Any) -> Any:
+        if not isinstance(one, Tensor):
+            return one
+        sizes = zip(one._data.shape, other._data.shape, strict=True)
+        return KerasTensor([a if a == b else None for a, b in sizes], one.dtype)
+
+    return tree.map_structure(spec, first, second)
+
+
+def only_node(layer: Any) -> Node:
+    """The first symbolic call of a layer. Raises AttributeError where there was none."""
+    if not layer._nodes:
+        raise AttributeError(f"layer {layer.name!r} has not been called on a keras.Input")
+    return layer._nodes[0]
+
+
+_MODELS = ("Functional", "Model", "Sequential")
+
+
+def revive(value: Any, surely: bool = False) -> Any:
+    """A layer or model in place of its config, alone or in a list; anything else as it is.
+
+    ``surely``: it is one, wherever its class was written.
+    """
+    if isinstance(value, list):
+        return [revive(item, surely) for item in value]
+    if not isinstance(value, Mapping) or not {"class_name", "config"} <= set(value):
+        return value
+    module, name = str(value.get("module")), value["class_name"]
+    ours = name in _MODELS if module == "keras" else module in ("keras.layers", "keras.models")
+    users = registry.custom_objects()
+    found = users.get(str(value.get("registered_name")), users.get(name))
+    if surely or ours or hasattr(found, "call"):
+        return importlib.import_module("distgrad.keras.layers").deserialize(value)
+    return value

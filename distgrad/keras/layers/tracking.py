@@ -1,0 +1,157 @@
+"""Tracked: an object that knows the weights and layers in its attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.variable import Variable
+from distgrad.keras.layers.weight import Weight
+
+
+class Tracked:
+    """Finds what lies below in the attributes, in the order of their assignment.
+
+    Weights and layers in lists, tuples and dicts are found as well.
+    """
+
+    name: str
+    built: bool
+    _own_weights: list[Weight]
+    _trainable: bool = True
+    _path: str
+
+    def _children(self) -> Iterator[tuple[str, Any]]:
+        """(attribute, layer) of the layers right below, each once."""
+        seen: set[int] = set()
+        for attribute, value in self.__dict__.items():
+            for layer in _found(value, Tracked):
+                if id(layer) not in seen:
+                    seen.add(id(layer))
+                    yield attribute, layer
+
+    def _below(self) -> Iterator[Any]:
+        """This layer and all layers below it, each once."""
+        seen: set[int] = set()
+        waiting: list[Any] = [self]
+        while waiting:
+            layer = waiting.pop(0)
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                yield layer
+                waiting[:0] = [child for _, child in layer._children()]
+
+    def _tracked_weights(self) -> list[Variable]:
+        """Own weights: those made trainable first, as in Keras's files."""
+        found: dict[int, Variable] = {}
+        for value in (self._own_weights, *self.__dict__.values()):
+            for item in _found(value, Variable):
+                found.setdefault(id(item), item)
+        return sorted(found.values(), key=lambda w: not getattr(w, "made_trainable", w.trainable))
+
+    def _paths(self, prefix: str = "") -> Iterator[tuple[str, Variable, bool]]:
+        """(path, variable, trainable) of every weight below, names made unique level by level."""
+        taken: dict[str, int] = {}
+        for weight in self._tracked_weights():
+            name = weight._name
+            yield prefix + _unique(name, taken), weight, weight.trainable and self._trainable
+        for _, layer in self._children():
+            for path, weight, trainable in layer._paths(prefix + _unique(layer.name, taken) + "/"):
+                yield path, weight, trainable and self._trainable
+
+    def _weights(self) -> Iterator[tuple[str, Variable, bool]]:
+        seen: set[int] = set()
+        for path, weight, trainable in self._paths():
+            if id(weight) not in seen:
+                seen.add(id(weight))
+                yield path, weight, trainable
+
+    def _name_weights(self, prefix: str = "", seen: set[int] | None = None) -> None:
+        """Tells all layers and weights below where they lie."""
+        seen = set() if seen is None else seen
+        self._path = prefix + self.name
+        taken: dict[str, int] = {}
+        for weight in self._tracked_weights():
+            name = _unique(weight._name, taken)
+            if isinstance(weight, Weight) and id(weight) not in seen:
+                seen.add(id(weight))
+                weight.path = f"{self._path}/{name}"
+        for _, layer in self._children():
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                layer._name_weights(f"{self._path}/", seen)
+
+    @property
+    def weights(self) -> list[Variable]:
+        """All weights, layer by layer, in each the trainable ones first."""
+        return [weight for _, weight, _ in self._weights()]
+
+    variables = weights
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        return [weight for _, weight, trainable in self._weights() if trainable]
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        return [weight for _, weight, trainable in self._weights() if not trainable]
+
+    trainable_weights = trainable_variables
+    non_trainable_weights = non_trainable_variables
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training may change the weights; setting it sets it for all layers below."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        for weight in self.__dict__.get("_own_weights", ()):
+            if weight.made_trainable:
+                weight.trainable = self._trainable
+        for _, layer in self._children():
+            layer.trainable = value
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of all weights, as arrays."""
+        return [np.asarray(weight.numpy()) for weight in self.weights]
+
+    def set_weights(self, weights: list[Any]) -> None:
+        """Assigns all weights. Raises ValueError where their number or shapes differ."""
+        own = self.weights
+        if len(weights) != len(own):
+            raise ValueError(f"{self.name!r} has {len(own)} weights, {len(weights)} were given")
+        for weight, value in zip(own, weights, strict=True):
+            if np.shape(value) != tuple(weight.shape):
+                raise ValueError(
+                    f"{weight.name!r} has shape {weight.shape}, a value of shape "
+                    f"{np.shape(value)} was given"
+                )
+        for weight, value in zip(own, weights, strict=True):
+            weight.assign(value)
+
+    def count_params(self) -> int:
+        """Number of scalars in all weights. Raises ValueError before the layer is built."""
+        if not self.built:
+            raise ValueError(f"{self.name!r} has no weights yet: call it or build it first")
+        return sum(weight.shape.num_elements() for weight in self.weights)
+
+
+def _found(value: Any, kind: type) -> Iterator[Any]:
+    if isinstance(value, kind):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _found(item, kind)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _found(item, kind)
+
+
+def _unique(name: str, taken: dict[str, int]) -> str:
+    count = taken.get(name, 0)
+    taken[name] = count + 1
+    return f"{name}_{count}" if count else name

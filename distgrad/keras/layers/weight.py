@@ -1,0 +1,47 @@
+"""Weight: a variable of a layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
+from distgrad.keras import mixed_precision
+from distgrad.ops.casting import cast
+
+
+class Weight(Variable):
+    """A layer's variable: ``name`` is short, ``path`` says where in the model it lies.
+
+    ``regularizer`` is a penalty that ``layer.losses`` holds, ``constraint`` what optimizers apply
+    after an update. Inside the call of a layer whose policy computes in another dtype than it
+    keeps its weights in, a float weight is read in that dtype, and its gradient comes in its own.
+    """
+
+    def __init__(
+        self,
+        initial_value: Any,
+        *,
+        regularizer: Any = None,
+        constraint: Any = None,
+        autocast: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(initial_value, **kwargs)
+        self.path = self._name
+        self.regularizer = regularizer
+        self.constraint = constraint
+        self.made_trainable = self.trainable
+        self._autocast = autocast and self._buffer.dtype.kind == "f"
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def _read(self) -> Tensor:
+        value = super()._read()
+        if mixed_precision.scopes and self._autocast:
+            wanted = mixed_precision.autocast_dtype()
+            if wanted is not None and wanted != value._data.dtype:
+                return cast(value, wanted)
+        return value

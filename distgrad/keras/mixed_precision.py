@@ -1,0 +1,115 @@
+"""Dtype policies: in which dtype a layer computes, and in which it keeps its weights.
+
+The names are those of Keras 3's ``keras.mixed_precision`` and ``keras.dtype_policies``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.dtypes import as_dtype
+from distgrad.keras.registry import Configured
+
+
+class Policy(Configured):
+    """``"float32"``-like: all in that dtype. ``"mixed_float16"``: weights are kept in float32.
+
+    Raises ValueError for a name that is neither, and for bfloat16, which NumPy does not have.
+    """
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise ValueError(f"a dtype policy is named by a text, not {name!r}")
+        self.name = name
+        compute = name.removeprefix("mixed_")
+        if compute == "bfloat16":
+            raise ValueError(
+                f"{name} cannot be used: NumPy has no bfloat16; use mixed_float16 or float32"
+            )
+        if name.startswith("mixed_") and compute != "float16":
+            raise ValueError(f"unknown dtype policy {name!r}: use float32, float16, mixed_float16")
+        try:
+            self.compute_dtype = as_dtype(compute).name
+        except TypeError as error:
+            raise ValueError(f"unknown dtype policy {name!r}: {error}") from None
+        self.variable_dtype = "float32" if name.startswith("mixed_") else self.compute_dtype
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Policy) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f'<DTypePolicy "{self.name}">'
+
+
+DTypePolicy = Policy
+
+_global = Policy("float32")
+
+
+def get(identifier: Any) -> Policy:
+    """The policy of a dtype, a name, a config or a policy; the global one for None."""
+    if identifier is None:
+        return _global
+    if isinstance(identifier, Policy):
+        return identifier
+    if isinstance(identifier, Mapping):  # as Keras writes it into its files
+        return Policy(identifier["config"]["name"])
+    if isinstance(identifier, str):
+        return Policy(identifier)
+    return Policy(as_dtype(identifier).name)
+
+
+def set_global_policy(policy: Any) -> None:
+    """Sets the policy of layers that are made from now on without a ``dtype`` of their own."""
+    global _global
+    _global = get(policy)
+
+
+def global_policy() -> Policy:
+    """The policy of layers that are made without a ``dtype`` of their own."""
+    return _global
+
+
+set_dtype_policy, dtype_policy = set_global_policy, global_policy
+
+
+class _PerThread(threading.local):
+    dtype: np.dtype | None = None
+
+
+_per_thread = _PerThread()
+_lock = threading.Lock()
+# Autocast scopes of all threads together: a cheap first test for every read of a weight.
+scopes = 0
+
+
+def autocast_dtype() -> np.dtype | None:
+    """What float weights are read as in this thread now; None: as they are."""
+    return _per_thread.dtype
+
+
+class autocast:
+    """Context in which float weights are read in ``dtype`` (None: as they are)."""
+
+    def __init__(self, dtype: Any) -> None:
+        wanted = None if dtype is None else as_dtype(dtype).numpy_dtype
+        self._dtype = wanted if wanted is not None and wanted.kind == "f" else None
+
+    def __enter__(self) -> None:
+        global scopes
+        self._outer, _per_thread.dtype = _per_thread.dtype, self._dtype
+        with _lock:
+            scopes += 1
+
+    def __exit__(self, *exc: object) -> None:
+        global scopes
+        _per_thread.dtype = self._outer
+        with _lock:
+            scopes -= 1

@@ -1,0 +1,172 @@
+"""What users give to fit, evaluate and predict, as batches that a worker can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
+from distgrad.data import nest
+from distgrad.data.dataset import Dataset
+from distgrad.data.loader import BatchLoader, Loader
+from distgrad.data.source import NestSource
+
+DEFAULT_BATCH_SIZE = 32
+
+
+def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
+    """``(x,)``, ``(x, y)``, ``(x, y, sample_weight)`` or ``x`` alone as three, None where missing.
+
+    Raises ValueError for more than three.
+    """
+    parts = tuple(data) if isinstance(data, (tuple, list)) else (data,)
+    if not 1 <= len(parts) <= 3:
+        raise ValueError(f"data has {len(parts)} parts; it needs (x, y, sample_weight) at most")
+    x, y, weight = (*parts, None, None)[:3]
+    return x, y, weight
+
+
+class Feed:
+    """The batches of ``x, y, sample_weight``, or of a dataset, generator or sequence ``x``.
+
+    Raises ValueError where there is no data, lengths differ, or targets come beside a dataset.
+    """
+
+    def __init__(
+        self, x: Any, y: Any = None, sample_weight: Any = None, batch_size: int | None = None
+    ) -> None:
+        if x is None:
+            raise ValueError("no data: x is None")
+        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+            raise ValueError(f"batch_size must be a positive int, not {batch_size!r}")
+        self.batch_size = batch_size or DEFAULT_BATCH_SIZE
+        self.parts: tuple[Any, ...] | None = None  # of arrays; None where batches come ready-made
+        if is_arrays(x):
+            given = [x, y, sample_weight]
+            while given[-1] is None:
+                given.pop()
+            self.parts = tuple(None if part is None else as_arrays(part) for part in given)
+            self.size = _length(self.parts)
+            self.first: tuple[Any, ...] = _rows(self.parts, slice(0, 1))
+            return
+        if y is not None or sample_weight is not None:
+            raise ValueError(
+                f"x is a {type(x).__name__}, whose batches hold targets and weights themselves: y "
+                "and sample_weight must not be given beside it"
+            )
+        self.batches = x
+        if isinstance(x, Iterator):
+            first = next(x, None)
+            if first is None:
+                raise ValueError("the generator gave no batch")
+            self.batches = chain([first], x)
+        else:
+            first = next(iter(BatchLoader(x, 1, range(1)).epoch(0)), None) if len_or_1(x) else None
+            if first is None:
+                raise ValueError("the data holds no batch")
+            first = first.shards[0][1]
+        self.first = tuple(first) if isinstance(first, (tuple, list)) else (first,)
+
+    def loader(
+        self,
+        virtual_shards: int,
+        shards: range,
+        seed: int = 0,
+        shuffle: bool = False,
+        steps: int | None = None,
+    ) -> Any:
+        """One worker's batches, in ``steps`` per epoch where that is given."""
+        if self.parts is None:
+            return BatchLoader(self.batches, virtual_shards, shards, seed, steps)
+        source = NestSource(self.parts)
+        loader = Loader(source, self.batch_size, virtual_shards, shards, seed, shuffle)
+        if steps is not None:
+            loader.steps_per_epoch = min(steps, loader.steps_per_epoch)
+        return loader
+
+    def split(self, fraction: float) -> Feed:
+        """Takes the last part of the samples away and returns it. Raises ValueError."""
+        if not 0 < fraction < 1:
+            raise ValueError(f"validation_split must lie in (0, 1), not {fraction}")
+        if self.parts is None:
+            raise ValueError("validation_split needs arrays; give validation_data beside a dataset")
+        cut = int(self.size * (1 - fraction))
+        if not 0 < cut < self.size:
+            raise ValueError(f"validation_split {fraction} of {self.size} samples leaves no part")
+        held = Feed.__new__(Feed)
+        held.batch_size, held.parts = self.batch_size, _rows(self.parts, slice(cut, None))
+        held.size, held.first = self.size - cut, self.first
+        self.parts, self.size = _rows(self.parts, slice(0, cut)), cut
+        return held
+
+    def describe(self) -> tuple[Any, ...]:
+        """What must be the same on every rank."""
+        if self.parts is None:
+            return (type(self.batches).__name__,)
+        leaves = [leaf for part in self.parts if part is not None for leaf in nest.leaves(part)]
+        return (self.batch_size, *((leaf.shape, str(leaf.dtype)) for leaf in leaves))
+
+
+def is_arrays(x: Any) -> bool:
+    """Whether ``x`` is an array, or a nest of them, and not something that gives batches."""
+    if isinstance(x, (np.ndarray, Tensor, Variable)) or hasattr(x, "__array__"):
+        return True
+    if isinstance(x, dict):
+        return all(map(is_arrays, x.values()))
+    if isinstance(x, (list, tuple)):
+        return True
+    return not (isinstance(x, (Dataset, Iterator)) or hasattr(x, "__getitem__") or _iterable(x))
+
+
+def as_arrays(value: Any) -> Any:
+    """A nest whose leaves are arrays; a list of arrays is a nest, one of numbers an array."""
+    if isinstance(value, dict):
+        return {key: as_arrays(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)) and value and all(hasattr(v, "shape") for v in value):
+        return tuple(map(as_arrays, value))
+    array = value._host() if isinstance(value, Tensor) else np.asarray(value)
+    if array.dtype == object:
+        raise ValueError(f"no array can hold {type(value).__name__} data of unequal parts")
+    return array
+
+
+def len_or_1(x: Any) -> int:
+    try:
+        return len(x)
+    except TypeError:
+        return 1
+
+
+def _iterable(x: Any) -> bool:
+    return hasattr(x, "__iter__")
+
+
+def _rows(parts: tuple[Any, ...], where: slice) -> tuple[Any, ...]:
+    return tuple(
+        None if part is None else nest.map_leaves(lambda array: array[where], part)
+        for part in parts
+    )
+
+
+def _length(parts: tuple[Any, ...]) -> int:
+    sizes = {
+        name: sorted({len(leaf) if leaf.ndim else -1 for leaf in nest.leaves(part)})
+        for name, part in zip(("x", "y", "sample_weight"), parts, strict=False)
+        if part is not None
+    }
+    lengths = {size for each in sizes.values() for size in each}
+    if len(lengths) != 1 or -1 in lengths:
+        raise ValueError(
+            "x, y and sample_weight differ in length: "
+            + ", ".join(
+                f"{name} has {' and '.join(map(str, each))}" for name, each in sizes.items()
+            )
+        )
+    (size,) = lengths
+    if size == 0:
+        raise ValueError("x holds no samples")
+    return size

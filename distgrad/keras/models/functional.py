@@ -1,0 +1,174 @@
+"""Functional: a model of inputs and outputs, and its config in the words of Keras 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.core import tree
+from distgrad.core.tensor import Tensor
+from distgrad.keras import registry
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.input import Input, InputLayer
+from distgrad.keras.layers.operator import Operator
+from distgrad.keras.layers.symbolic import KerasTensor, revive
+from distgrad.keras.models.model import Model
+
+
+class Functional(Model):
+    """What ``Model(inputs, outputs)`` makes."""
+
+    _keras_module = "keras.src.models.functional"
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """A model with these layers and calls, with initial weights of its own."""
+        return graph_from_config(cls, config)
+
+
+def graph_config(model: Model) -> dict[str, Any]:
+    """The layers of a functional model and how they are called."""
+    graph = model._graph
+    assert graph is not None
+    outside = [s for s in graph.sources if not isinstance(s.node.layer, InputLayer)]  # type: ignore[union-attr]
+    stand_ins = {id(s): Input(batch_shape=s.shape, dtype=s.dtype) for s in outside}
+    names: dict[int, str] = {}
+    for tensor in stand_ins.values():
+        layer = tensor.node.layer  # type: ignore[union-attr]
+        layer.name = f"{layer.name}_{len(names)}" if names else layer.name
+        names[id(layer)] = layer.name
+    calls: dict[int, list[Any]] = {}
+    for node in graph.nodes:
+        calls.setdefault(id(node.layer), []).append(node)
+
+    def place(tensor: KerasTensor) -> list[Any]:
+        tensor = stand_ins.get(id(tensor), tensor)
+        node = tensor.node
+        assert node is not None
+        known = calls.get(id(node.layer), [node])
+        return [node.layer.name, known.index(node), tensor.index]
+
+    def entry(layer: Layer) -> dict[str, Any]:
+        config = (
+            _operator_config(layer) if isinstance(layer, Operator) else registry.serialize(layer)
+        )
+        inbound = [
+            {"args": _written(list(node.args), place), "kwargs": _written(node.kwargs, place)}
+            for node in calls.get(id(layer), [])
+        ]
+        return {**config, "name": layer.name, "inbound_nodes": inbound}
+
+    inputs = [tensor.node.layer for tensor in stand_ins.values()]  # type: ignore[union-attr]
+    return {
+        "name": model.name,
+        "trainable": model.trainable,
+        "layers": [entry(layer) for layer in (*inputs, *graph.operations)],
+        "input_layers": tree.map_structure(place, graph.inputs),
+        "output_layers": tree.map_structure(place, graph.outputs),
+    }
+
+
+def graph_from_config(cls: type, config: Mapping[str, Any]) -> Any:
+    """A functional model from ``graph_config``, here or of Keras 3."""
+    layers: dict[str, Layer] = {}
+    made: dict[str, list[list[KerasTensor]]] = {}  # of each layer: the outputs of its calls
+    waiting: list[tuple[str, Any]] = []
+    for each in config["layers"]:
+        layer = layers[each["name"]] = revive(each, surely=True)
+        layer._given_name = layer.name = each["name"]
+        made[each["name"]] = [[layer.output]] if isinstance(layer, InputLayer) else []
+        waiting += [(each["name"], node) for node in each["inbound_nodes"]]
+
+    def tensor(place: Sequence[Any]) -> KerasTensor:
+        name, call, index = place
+        return made[name][call][index]
+
+    while waiting:
+        later: list[tuple[str, Any]] = []
+        for name, node in waiting:
+            blocked = any(
+                name == other for other, _ in later
+            )  # the calls of a layer keep their order
+            try:
+                args, kwargs = (_read(node[key], tensor) for key in ("args", "kwargs"))
+            except (KeyError, IndexError):
+                blocked = True
+            if blocked:
+                later.append((name, node))
+                continue
+            if isinstance(layers[name], Operator):  # Keras's JSON has a list for x[:, 0]'s tuple
+                args = [tuple(a) if isinstance(a, list) else a for a in args]
+            kwargs = {key: value for key, value in kwargs.items() if value is not None}
+            made[name].append(tree.flatten(layers[name](*args, **kwargs)))
+        if len(later) == len(waiting):
+            raise ValueError(f"the config is not one of a model: {later[0][0]!r} needs itself")
+        waiting = later
+
+    def nest(places: Any) -> Any:
+        if isinstance(places, Mapping):
+            return {key: nest(place) for key, place in places.items()}
+        if len(places) == 3 and isinstance(places[0], str):
+            return tensor(places)
+        return [nest(place) for place in places]
+
+    settings = {n: v for n, v in config.items() if n in ("name", "trainable", "dtype")}
+    return cls(nest(config["input_layers"]), nest(config["output_layers"]), **settings)
+
+
+def _operator_config(layer: Operator) -> dict[str, Any]:
+    module = "keras.src.ops.core" if layer.operator == "Cast" else "keras.src.ops.numpy"
+    return {
+        "module": module,
+        "class_name": layer.operator,
+        "config": {"name": layer.name},
+        "registered_name": layer.operator,
+    }
+
+
+def _written(value: Any, place: Callable[[KerasTensor], list[Any]]) -> Any:
+    """An argument of a call as JSON can hold it."""
+    if isinstance(value, KerasTensor):
+        config = {
+            "shape": list(value.shape),
+            "dtype": value.dtype.name,
+            "keras_history": place(value),
+        }
+        return {"class_name": "__keras_tensor__", "config": config}
+    if isinstance(value, (list, tuple)):
+        return [_written(item, place) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _written(item, place) for key, item in value.items()}
+    if isinstance(value, slice):
+        ends = {"start": value.start, "stop": value.stop, "step": value.step}
+        return {"class_name": "__slice__", "config": ends}
+    if value is Ellipsis:
+        return {"class_name": "__ellipsis__", "config": {}}
+    if isinstance(value, (Tensor, np.ndarray)) and np.ndim(value):
+        array = np.asarray(value)
+        return {
+            "class_name": "__numpy__",
+            "config": {"value": array.tolist(), "dtype": array.dtype.name},
+        }
+    return registry.plain(value)
+
+
+def _read(value: Any, tensor: Callable[[Sequence[Any]], KerasTensor]) -> Any:
+    """What ``_written`` has made into JSON."""
+    if isinstance(value, (list, tuple)):
+        return [_read(item, tensor) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    kind, config = value.get("class_name"), value.get("config", {})
+    if kind == "__keras_tensor__":
+        return tensor(config["keras_history"])
+    if kind == "__tuple__":
+        return tuple(_read(item, tensor) for item in config["value"])
+    if kind == "__slice__":
+        return slice(config["start"], config["stop"], config["step"])
+    if kind == "__ellipsis__":
+        return Ellipsis
+    if kind in ("__numpy__", "__tensor__"):
+        return np.array(config["value"], config["dtype"])
+    return {key: _read(item, tensor) for key, item in value.items()}

@@ -1,0 +1,184 @@
+"""Graph: the nodes between a model's inputs and outputs, in an order in which they can run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from distgrad.core import tree
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.tensor import Tensor
+from distgrad.keras.layers.base import Layer, carry_mask
+from distgrad.keras.layers.input import InputLayer
+from distgrad.keras.layers.symbolic import KerasTensor, Node
+from distgrad.ops.casting import cast
+from distgrad.ops.shape import expand_dims, squeeze
+
+
+class Graph:
+    """What computes ``outputs`` from ``inputs``, both nests of KerasTensors.
+
+    ``nodes`` come in the order of their making, ``operations`` (layers and operators, each once)
+    from the earliest on, in the order of Keras 3. Raises ValueError where an output needs an input
+    that is not among ``inputs``, or something is not a KerasTensor.
+    """
+
+    def __init__(self, inputs: Any, outputs: Any) -> None:
+        self.inputs, self.outputs = inputs, outputs
+        self.sources: list[KerasTensor] = tree.flatten(inputs)
+        for leaf in (*self.sources, *tree.flatten(outputs)):
+            if not isinstance(leaf, KerasTensor) or leaf.node is None:
+                raise ValueError(
+                    f"a model is made of KerasTensors, from keras.Input on; {leaf!r} is none"
+                )
+        if len({id(source) for source in self.sources}) < len(self.sources):
+            raise ValueError("an input of a model is there twice")
+        self._given = {id(source) for source in self.sources}
+        found, self._seen_at = self._walk(tree.flatten(outputs))
+        self.nodes = sorted(
+            (node for node in found if not isinstance(node.layer, InputLayer)),
+            key=lambda node: node.number,
+        )
+        self.depths = self._depths(found)
+        self.operations = self._in_order()
+        self._steps = [_Step(node) for node in self.nodes]
+
+    def _walk(self, outputs: list[KerasTensor]) -> tuple[list[Node], dict[int, int]]:
+        """The nodes that the outputs need, inputs first, and when each layer was first met."""
+        found: list[Node] = []
+        finished: set[int] = set()
+        seen_at: dict[int, int] = {}
+        # Depth first, without recursion: a node is met, then finished after those it needs.
+        waiting = [(tensor, False) for tensor in reversed(outputs)]
+        while waiting:
+            tensor, met = waiting.pop()
+            node = tensor.node
+            assert node is not None
+            if met:
+                if node.number not in finished:
+                    finished.add(node.number)
+                    found.append(node)
+                continue
+            is_source = id(tensor) in self._given
+            if node.number in finished or (is_source and not isinstance(node.layer, InputLayer)):
+                continue
+            if isinstance(node.layer, InputLayer) and not is_source:
+                raise ValueError(
+                    f"the graph is disconnected: an output needs the input {node.layer.name!r}, "
+                    f"{tensor!r}, which is not among the model's inputs"
+                )
+            seen_at.setdefault(id(node.layer), len(seen_at))
+            waiting.append((tensor, True))
+            waiting += [(needed, False) for needed in reversed(node.needed)]
+        return found, seen_at
+
+    def _depths(self, found: list[Node]) -> dict[int, int]:
+        """How many layers lie between a layer (by its id) and the outputs, at most."""
+        of_node: dict[int, int] = {}
+        of_layer: dict[int, int] = {}
+        inside = {node.number for node in found}
+        for node in reversed(found):
+            depth = max(of_node.get(node.number, 0), of_layer.get(id(node.layer), 0))
+            of_node[node.number] = of_layer[id(node.layer)] = depth
+            for tensor in node.needed:
+                needed = tensor.node
+                assert needed is not None
+                if needed.number in inside:
+                    of_node[needed.number] = max(depth + 1, of_node.get(needed.number, 0))
+        self._layers = {id(node.layer): node.layer for node in found}
+        for source in self.sources:
+            assert source.node is not None
+            layer = source.node.layer
+            if isinstance(layer, InputLayer) and id(layer) not in self._layers:
+                self._layers[id(layer)] = layer
+                of_layer[id(layer)], self._seen_at[id(layer)] = 0, -1
+        return of_layer
+
+    def _in_order(self) -> list[Layer]:
+        order = sorted(self._layers, key=lambda key: (-self.depths[key], self._seen_at[key]))
+        return [self._layers[key] for key in order]
+
+    def run(self, inputs: Any) -> Any:
+        """The outputs for these inputs: a nest like that of the inputs, or a dict by name."""
+        values: dict[int, Any] = {}
+        for source, value in zip(self.sources, self._arranged(inputs), strict=True):
+            values[id(source)] = _fitted(source, value)
+        for step in self._steps:
+            step(values)
+        if isinstance(self.outputs, KerasTensor):
+            return values[id(self.outputs)]
+        return tree.map_structure(lambda tensor: values[id(tensor)], self.outputs)
+
+    def _arranged(self, inputs: Any) -> list[Any]:
+        if isinstance(inputs, Mapping):
+            struct = self.inputs
+            names = list(struct) if isinstance(struct, Mapping) else [s.name for s in self.sources]
+            missing = [name for name in names if name not in inputs]
+            if missing:
+                raise ValueError(
+                    f"the model needs inputs named {', '.join(map(str, names))}; "
+                    f"{', '.join(map(str, missing))} is missing"
+                )
+            if isinstance(struct, Mapping):
+                return tree.flatten({name: inputs[name] for name in names})
+            return [inputs[name] for name in names]
+        leaves = tree.flatten(inputs)
+        if len(leaves) != len(self.sources):
+            raise ValueError(
+                f"the model takes {len(self.sources)} inputs, {len(leaves)} were given"
+            )
+        return leaves
+
+
+class _Step:
+    """One node, ready to run on the values of the tensors by id."""
+
+    def __init__(self, node: Node) -> None:
+        self.layer = node.layer
+        self.args, self.kwargs = node.args, node.kwargs
+        first = node.args[0] if node.args else None
+        alone = len(node.args) == 1 and isinstance(first, KerasTensor) and not node.kwargs
+        self.only = id(first) if alone else None
+        outputs = node.outputs
+        self.out = id(outputs) if isinstance(outputs, KerasTensor) else None
+        self.outs = [id(tensor) for tensor in tree.flatten(outputs)]
+
+    def __call__(self, values: dict[int, Any]) -> None:
+        if self.only is not None:
+            result = self.layer(values[self.only])
+        else:
+            fill = _filler(values)
+            result = self.layer(
+                *tree.map_structure(fill, list(self.args)), **tree.map_structure(fill, self.kwargs)
+            )
+        if self.out is not None:
+            values[self.out] = result
+        else:
+            values.update(zip(self.outs, tree.flatten(result), strict=True))
+
+
+def _filler(values: Mapping[int, Any]) -> Callable[[Any], Any]:
+    return lambda leaf: values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
+
+
+def _fitted(source: KerasTensor, value: Any) -> Tensor:
+    """A value in the dtype of the input, a last axis of 1 added or taken away where that fits."""
+    tensor = as_tensor(value)
+    found, wanted = tensor._data.shape, source.shape
+    if len(found) == len(wanted) - 1 and wanted[-1] == 1:
+        tensor = expand_dims(tensor, -1)
+    elif len(found) == len(wanted) + 1 and found[-1] == 1:
+        tensor = squeeze(tensor, -1)
+    shape = tensor._data.shape
+    if len(shape) != len(wanted) or any(
+        b is not None and a != b for a, b in zip(shape, wanted, strict=True)
+    ):
+        raise ValueError(
+            f"the input {source.name!r} of the model has shape {wanted}, a value of shape {found} "
+            "was given"
+        )
+    if tensor._data.dtype == source.dtype.numpy_dtype:
+        return tensor
+    return carry_mask(tensor, cast(tensor, np.dtype(source.dtype.numpy_dtype)))

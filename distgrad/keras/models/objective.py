@@ -1,0 +1,235 @@
+"""What a model was compiled to reach: the losses and metrics of its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.core import recording
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.tensor import Tensor
+from distgrad.keras import losses, metrics
+from distgrad.ops.casting import cast
+from distgrad.ops.reduce import reduce_sum
+from distgrad.training import state
+
+
+class Objective:
+    """Losses, weights and metrics, as ``compile`` takes them.
+
+    Each is for the only output, or a list by position, or a dict by name; a single loss serves all
+    outputs. Raises ValueError for unknown names, and, once the outputs are known, for lists and
+    dicts that do not fit them.
+    """
+
+    def __init__(
+        self, loss: Any, loss_weights: Any, plain_metrics: Any, weighted_metrics: Any
+    ) -> None:
+        self._loss = _map(losses.get, loss)
+        self._weights = loss_weights
+        self._metrics = plain_metrics, weighted_metrics
+        self._names: list[str] | None = None
+        self._metric_objects: list[metrics.Metric] = []
+        self._places: list[tuple[int, bool]] = []  # of each metric: its output, whether weighted
+        self.losses: list[Any] = []
+        if not _nested(loss):  # names are checked at once
+            for each in (*_flat(plain_metrics), *_flat(weighted_metrics)):
+                metrics.get(each, self._loss)
+
+    @property
+    def has_loss(self) -> bool:
+        return any(each is not None for each in _flat(self._loss))
+
+    @property
+    def metrics(self) -> list[metrics.Metric]:
+        """Those of all outputs; none before it is known which outputs there are."""
+        if self._names is None and not _nested(self._loss):
+            self.bind([""])
+        return self._metric_objects
+
+    @property
+    def names(self) -> list[str]:
+        """The outputs; unless ``bind`` has said so, there is one, which needs no name."""
+        if self._names is None:
+            self.bind([""])
+        assert self._names is not None
+        return self._names
+
+    def bind(self, names: Sequence[str]) -> None:
+        """Says which outputs there are; several are named in the names of their metrics."""
+        names = list(names)
+        if names == self._names:
+            return
+        self.losses = _align(self._loss, names, "loss")
+        weights = _align(self._weights, names, "loss_weights")
+        self._factors = [1.0 if weight is None else float(weight) for weight in weights]
+        self._metric_objects, self._places = [], []
+        for given, weighted in zip(self._metrics, (False, True), strict=True):
+            for place, chosen in enumerate(_per_output(given, names)):
+                for each in chosen:
+                    metric = metrics.get(each, self.losses[place])
+                    if len(names) > 1 and not metric.name.startswith(f"{names[place]}_"):
+                        metric.name = f"{names[place]}_{metric.name}"
+                    self._metric_objects.append(metric)
+                    self._places.append((place, weighted))
+        self._names = names
+
+    @property
+    def _own_losses(self) -> list[int]:
+        """The outputs whose losses are shown one by one: none where there is but one output."""
+        if len(self.names) < 2:
+            return []
+        return [i for i, loss in enumerate(self.losses) if loss is not None]
+
+    @property
+    def sums_size(self) -> int:
+        return 2 * len(self._own_losses) + sum(metric.size for metric in self._metric_objects)
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the loss is a mean over samples; else a sum over them."""
+        self.names  # noqa: B018  binds
+        reductions = {loss.reduction for loss in self.losses if loss is not None}
+        return not reductions or bool(reductions - {"sum", None})
+
+    def counted(self, masked: bool, weighted: bool) -> bool:
+        """Whether the mean of the loss is over something else than samples, as ``count`` says."""
+        chosen = [loss for loss in self.losses if loss is not None]
+        if len(chosen) != 1 or not self.is_mean:
+            return False
+        (loss,) = chosen
+        by_weight = weighted and loss.reduction == "mean_with_sample_weight"
+        return masked or by_weight or getattr(loss, "ignore_class", None) is not None
+
+    def total(
+        self, y: Any, prediction: Any, weight: Any, extra: Sequence[Any] = ()
+    ) -> tuple[Tensor, list[Tensor | None], float]:
+        """The loss to differentiate, that of each output, and the count of a counted one.
+
+        ``extra`` are losses that layers have added: means, as it were, of all the samples.
+        """
+        outputs = self.outputs(prediction)
+        targets, weights = self._targets(y), self._sample_weights(weight)
+        values: list[Tensor | None] = []
+        terms, count = [], 0.0
+        for loss, factor, y_true, y_pred, w in zip(
+            self.losses, self._factors, targets, outputs, weights, strict=True
+        ):
+            if loss is None:
+                values.append(None)
+                continue
+            value, count = loss.counted(y_true, y_pred, w)
+            if loss.reduction is None:
+                value = reduce_sum(value)
+            values.append(value)
+            if self.is_mean and loss.reduction in ("sum", None):
+                value = value * (1.0 / state.share())  # it is about to be weighed by that
+            terms.append(value if factor == 1.0 else value * factor)
+        share = 1.0 if self.is_mean else state.share()
+        terms += [value if share == 1.0 else value * share for value in map(as_tensor, extra)]
+        if not terms:
+            raise ValueError("there is no loss: give one to compile, or use add_loss in a layer")
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + cast(term, total._data.dtype)
+        return total, values, count
+
+    def sums(
+        self, y: Any, prediction: Any, weight: Any, values: Sequence[Tensor | None]
+    ) -> np.ndarray:
+        """The statistics of all metrics, one after the other."""
+        outputs = self.outputs(prediction)
+        targets, weights = self._targets(y), self._sample_weights(weight)
+        parts = []
+        with recording.paused():
+            for i in self._own_losses:
+                size = float(outputs[i]._data.shape[0])
+                value = values[i]
+                parts.append(np.array([0.0 if value is None else float(value) * size, size]))
+            for metric, (i, weighted) in zip(self._metric_objects, self._places, strict=True):
+                given = (weights[i],) if weighted and weights[i] is not None else ()
+                parts.append(metric.sums(targets[i], outputs[i], *given))
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def results(self, loss: float, sums: np.ndarray) -> dict[str, Any]:
+        """The loss and all metrics by name."""
+        logs: dict[str, Any] = {"loss": loss}
+        start = 0
+        for i in self._own_losses:
+            logs[f"{self.names[i]}_loss"] = float(sums[start] / sums[start + 1])
+            start += 2
+        for metric in self._metric_objects:
+            logs[metric.name] = metric.value(sums[start : start + metric.size])
+            start += metric.size
+        return logs
+
+    def outputs(self, prediction: Any) -> list[Tensor]:
+        """The outputs of a prediction, in the order of their names."""
+        if isinstance(prediction, dict):
+            return [prediction[name] for name in self.names]
+        return list(prediction) if isinstance(prediction, (list, tuple)) else [prediction]
+
+    def _targets(self, y: Any) -> list[Any]:
+        if len(self.names) == 1 and not isinstance(y, dict):
+            return [y[0] if isinstance(y, (list, tuple)) and len(y) == 1 else y]
+        return _align(y, self.names, "y")
+
+    def _sample_weights(self, weight: Any) -> list[Any]:
+        return _align(weight, self.names, "sample_weight")
+
+
+def output_names(prediction: Any, given: Sequence[str] = ()) -> list[str]:
+    """Names for the outputs of a model: its own, the keys of a dict, else numbers."""
+    if isinstance(prediction, dict):
+        return list(prediction)
+    if isinstance(prediction, (list, tuple)):
+        numbered = [f"output_{i + 1}" for i in range(len(prediction))]
+        return list(given) if len(given) == len(prediction) else numbered
+    return list(given) if len(given) == 1 else [""]
+
+
+def _nested(spec: Any) -> bool:
+    return isinstance(spec, (dict, list, tuple))
+
+
+def _map(fn: Any, spec: Any) -> Any:
+    if isinstance(spec, dict) and "class_name" not in spec:
+        return {name: fn(each) for name, each in spec.items()}
+    if isinstance(spec, (list, tuple)):
+        return [fn(each) for each in spec]
+    return fn(spec)
+
+
+def _flat(spec: Any) -> list[Any]:
+    if isinstance(spec, dict) and "class_name" not in spec:
+        return [each for part in spec.values() for each in _flat(part)]
+    if isinstance(spec, (list, tuple)):
+        return [each for part in spec for each in _flat(part)]
+    return [] if spec is None else [spec]
+
+
+def _align(spec: Any, names: Sequence[str], what: str) -> list[Any]:
+    """One entry for each output; None where a dict has no entry for it."""
+    if isinstance(spec, dict) and "class_name" not in spec:
+        unknown = [name for name in spec if name not in names]
+        if unknown and names != [""]:
+            raise ValueError(f"{what} names {unknown}; the outputs are {list(names)}")
+        return list(spec.values()) if names == [""] else [spec.get(name) for name in names]
+    if isinstance(spec, (list, tuple)):
+        if len(spec) != len(names):
+            raise ValueError(f"{what} has {len(spec)} entries for {len(names)} outputs")
+        return list(spec)
+    return [spec] * len(names)
+
+
+def _per_output(spec: Any, names: Sequence[str]) -> list[list[Any]]:
+    """The metrics of each output."""
+    if spec is None:
+        return [[] for _ in names]
+    if isinstance(spec, dict):
+        return [_flat(each) for each in _align(spec, names, "metrics")]
+    if len(names) == 1:
+        return [_flat(spec)]
+    return [_flat(each) for each in _align(spec, names, "metrics")]

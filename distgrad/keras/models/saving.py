@@ -1,0 +1,187 @@
+"""Models and weights in files: whole ``.keras`` archives, ``.weights.h5`` and ``.safetensors``.
+
+A ``.keras`` archive is Keras 3's: a zip of ``metadata.json``, ``config.json`` and
+``model.weights.h5``; without h5py, the weights lie in ``model.safetensors``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.variable import Variable
+from distgrad.keras import registry
+from distgrad.keras.layers.reviving import deserialize
+from distgrad.keras.models import weights_h5
+from distgrad.keras.models.model import Model
+from distgrad.training import tensors
+
+_H5, _SAFETENSORS = "model.weights.h5", "model.safetensors"
+_KERAS_VERSION = "3.15.1"  # whose format the archive has
+
+Pairs = list[tuple[Variable, np.ndarray]]
+
+
+def save_model(model: Model, filepath: Any, overwrite: bool = True) -> None:
+    """Writes architecture, weights and optimizer state, so that training can go on.
+
+    Raises ValueError for an ending other than ``.keras`` or a model without weights,
+    FileExistsError where the file is not to be overwritten, NotImplementedError where a layer
+    cannot be described by its config.
+    """
+    path = _target(filepath, overwrite, (".keras",))
+    config = registry.serialize(model)
+    if model._build_shapes is not None:
+        config["build_config"] = {"input_shape": registry.plain(model._build_shapes)}
+        config["build_config"].update(input_dtype=model._build_dtypes)
+    if model.optimizer is not None:
+        config["compile_config"] = model.get_compile_config()
+    metadata = {
+        "keras_version": _KERAS_VERSION,
+        "date_saved": datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
+    }
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("metadata.json", json.dumps(metadata))
+        archive.writestr("config.json", json.dumps(config))
+        if weights_h5.available():
+            archive.writestr(_H5, weights_h5.dump(model))
+        else:
+            archive.writestr(_SAFETENSORS, tensors.to_bytes(_all_arrays(model)))
+    tensors.replace(path, content.getvalue())
+
+
+def load_model(
+    filepath: Any,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = True,
+    safe_mode: bool = True,
+) -> Any:
+    """The model of a ``.keras`` file, of distgrad or of Keras 3, compiled if it was.
+
+    ``custom_objects`` maps the names of a user's classes and functions to them. Raises ValueError
+    for a file that is none, FileNotFoundError, and ValueError for a class that is not known.
+    """
+    path = Path(filepath)
+    if not path.name.endswith(".keras"):
+        raise ValueError(f"{str(path)!r}: a model lies in a file whose name ends in .keras")
+    try:
+        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+            names = set(archive.namelist())
+            config = json.loads(archive.read("config.json"))
+            kind = _H5 if _H5 in names else _SAFETENSORS
+            weights = archive.read(kind)
+    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{str(path)!r} is not a whole .keras file: {error}") from None
+    with registry.custom_object_scope(custom_objects or {}):
+        model: Any = deserialize(config)
+        _build(model, config.get("build_config") or {})
+        if compile and config.get("compile_config"):
+            model.compile_from_config(config["compile_config"])
+    try:
+        pairs = _pairs(model, kind, weights)
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r}: {error}") from None
+    _assign(pairs)
+    return model
+
+
+def save_weights(model: Model, filepath: Any, overwrite: bool = True) -> None:
+    """Writes the weights alone; see ``Model.save_weights``."""
+    path = _target(filepath, overwrite, (".weights.h5", ".safetensors"))
+    if not model.built:
+        raise ValueError(f"{model.name!r} has no weights yet: call it or build it first")
+    if path.name.endswith(".h5"):
+        tensors.replace(path, weights_h5.dump(model))
+    else:
+        tensors.replace(path, tensors.to_bytes(_arrays(model)))
+
+
+def load_weights(model: Model, filepath: Any) -> None:
+    """Reads weights into a built model; see ``Model.load_weights``."""
+    path = _checked(filepath, (".weights.h5", ".safetensors", ".keras"))
+    content = path.read_bytes()
+    if not model.built:
+        raise ValueError(f"{model.name!r} has no weights yet: call it or build it first")
+    try:
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                kind = _H5 if _H5 in archive.namelist() else _SAFETENSORS
+                pairs = _pairs(model, kind, archive.read(kind))
+        elif path.suffix == ".h5":
+            pairs = _pairs(model, _H5, content)
+        else:
+            pairs = _by_path(model, tensors.from_bytes(content))
+    except (ValueError, zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"{str(path)!r}: {error}") from None
+    _assign(pairs)
+
+
+def _checked(filepath: Any, endings: tuple[str, ...]) -> Path:
+    path = Path(filepath)
+    if not path.name.endswith(endings):
+        raise ValueError(f"{str(path)!r}: the name must end in {' or '.join(endings)}")
+    return path
+
+
+def _target(filepath: Any, overwrite: bool, endings: tuple[str, ...]) -> Path:
+    path = _checked(filepath, endings)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{str(path)!r} exists, and overwrite=False")
+    return path
+
+
+def _build(model: Any, build_config: Mapping[str, Any]) -> None:
+    shape = build_config.get("input_shape") or build_config.get("shapes_dict")
+    if not model.built and shape:
+        model.build_like(shape, build_config.get("input_dtype"))
+
+
+def _pairs(model: Model, kind: str, content: bytes) -> Pairs:
+    if kind == _H5:
+        arrays = weights_h5.parse(content)
+        found = weights_h5.assignments(model, arrays)
+        return found + weights_h5.optimizer_assignments(model, arrays)
+    stored = tensors.from_bytes(content)
+    state = {int(k.split("/")[1]): v for k, v in stored.items() if k.startswith("optimizer/")}
+    own = {k.removeprefix("model/"): v for k, v in stored.items() if k.startswith("model/")}
+    found = _by_path(model, own)
+    return found + weights_h5.optimizer_assignments(model, {"optimizer": state})
+
+
+def _by_path(model: Model, arrays: Mapping[str, np.ndarray]) -> Pairs:
+    variables = model.variable_paths()
+    for path in sorted({*variables, *arrays}):
+        wanted = tuple(variables[path].shape) if path in variables else None
+        given = arrays[path].shape if path in arrays else None
+        if wanted != given:
+            raise ValueError(
+                f"{path!r} has shape {wanted} in the model and {given} in the file (None: it has "
+                "none): the file is of another architecture"
+            )
+    return [(variable, arrays[path]) for path, variable in variables.items()]
+
+
+def _arrays(model: Model) -> dict[str, np.ndarray]:
+    return {path: np.asarray(v.numpy()) for path, v in model.variable_paths().items()}
+
+
+def _all_arrays(model: Model) -> dict[str, np.ndarray]:
+    arrays = {f"model/{path}": array for path, array in _arrays(model).items()}
+    if model.optimizer is not None:
+        state = weights_h5.optimizer_variables(model.optimizer)
+        arrays |= {f"optimizer/{i}": np.asarray(v.numpy()) for i, v in enumerate(state)}
+    return arrays
+
+
+def _assign(pairs: Pairs) -> None:
+    """Last, after everything was found to fit: nothing is ever loaded by half."""
+    for variable, array in pairs:
+        variable._store(array)

@@ -1,0 +1,233 @@
+"""Keras 3's ``.weights.h5``: which array lies under which path, and reading and writing it.
+
+A layer's group holds its variables as ``vars/0``, ``vars/1``, ..., and one group for each attribute
+that is, or contains, layers. Layers in containers are named by their class and counted up. Source:
+``keras/src/saving/saving_lib.py`` of Keras 3.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distgrad.core.errors import MissingExtraError
+from distgrad.core.variable import Variable
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.models.model import Model
+from distgrad.keras.optimizers import Nadam
+from distgrad.keras.registry import snake_case
+
+INSTALL = 'pip install "distgrad[h5]"'
+
+
+class Group(NamedTuple):
+    """The variables of one layer, or of the optimizer, and the path that Keras gives them."""
+
+    path: str
+    name: str
+    variables: list[Variable]
+
+
+def groups(model: Model) -> list[Group]:
+    """The groups of a model's layers, each layer once, in the order of Keras."""
+    return list(_groups(model, "", set()))
+
+
+def _groups(layer: Layer, path: str, visited: set[int]) -> Iterator[Group]:
+    if id(layer) in visited:
+        return
+    visited.add(id(layer))
+    yield Group(path, layer.name, layer._tracked_weights())
+    for attribute, value in _attributes(layer):
+        if isinstance(value, Layer):
+            yield from _groups(value, _join(path, attribute), visited)
+        elif isinstance(value, (list, tuple, Mapping)):
+            yield from _container(value, _join(path, attribute), visited)
+
+
+def _attributes(layer: Layer) -> Iterator[tuple[str, Any]]:
+    """Attributes by name, those of all layers left out, private ones last."""
+    listed = isinstance(layer, Model) and (layer._graph is not None or hasattr(layer, "_stack"))
+    if listed:
+        assert isinstance(layer, Model)
+        yield "layers", layer._operations if layer._graph is not None else layer.layers
+    names = set(dir(layer)) - _common() | ({"layers"} if isinstance(layer, Model) else set())
+    for name in sorted(names, key=lambda name: f"~{name}" if name.startswith("_") else name):
+        if listed and name in ("layers", "_stack", "_operations"):
+            continue
+        try:
+            value = getattr(layer, name)
+        except Exception:  # a property that has no value yet
+            continue
+        yield name, value
+
+
+def _common() -> set[str]:
+    """The attributes of every layer and model."""
+    if not _COMMON:
+        _COMMON.update(dir(Layer()), dir(Model()))
+    return _COMMON
+
+
+_COMMON: set[str] = set()
+
+
+def _container(container: Any, path: str, visited: set[int]) -> Iterator[Group]:
+    taken: dict[str, int] = {}
+    for item in container.values() if isinstance(container, Mapping) else container:
+        if isinstance(item, Layer):
+            if getattr(item, "is_operator", False):
+                continue
+            name = _counted(snake_case(type(item).__name__), taken)
+            yield from _groups(item, _join(path, name), visited)
+        elif isinstance(item, (list, tuple, Mapping)):
+            yield from _container(item, _join(path, _counted("container", taken)), visited)
+
+
+def _counted(name: str, taken: dict[str, int]) -> str:
+    taken[name] = taken.get(name, -1) + 1
+    return f"{name}_{taken[name]}" if taken[name] else name
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name
+
+
+def optimizer_variables(optimizer: Any) -> list[Variable]:
+    """The optimizer's state in the order of Keras: slots that it makes together are interleaved."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if inner is not None:
+        return [optimizer.step_counter, optimizer.dynamic_scale, *optimizer_variables(inner)]
+    found = list(optimizer.scalars.values())
+    slots = dict(optimizer.slots)
+    found += slots.pop("average", [])
+    apart = type(optimizer).__name__ == "RMSprop"  # makes its slots one after the other
+    pair = [] if apart or len(slots) < 2 else [slots.pop(name) for name in list(slots)[:2]]
+    found += [variable for both in zip(*pair, strict=True) for variable in both]
+    found += [variable for slot in slots.values() for variable in slot]
+    if isinstance(optimizer, Nadam) and optimizer.built:  # Keras keeps what follows from the steps
+        product = optimizer._product(int(optimizer.iterations.numpy()))
+        found.append(Variable(np.float32(product), trainable=False, name="u_product"))
+    return found
+
+
+def dump(model: Model) -> bytes:
+    """The weights, and the state of a compiled optimizer, as the bytes of such a file.
+
+    Raises MissingExtraError without h5py.
+    """
+    h5py = _h5py()
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        found = groups(model)
+        if model.optimizer is not None:
+            state = optimizer_variables(model.optimizer)
+            found.append(Group("optimizer", model.optimizer.name, state))
+        for group in found:
+            place = file.create_group(_join(group.path, "vars"))
+            place.attrs["name"] = group.name
+            for i, variable in enumerate(group.variables):
+                array = np.asarray(variable.numpy())
+                rate = group.path == "optimizer" and variable._name == "learning_rate"
+                place[str(i)] = array.astype(np.float32) if rate else array
+    return content.getvalue()
+
+
+def parse(content: bytes) -> dict[str, dict[int, np.ndarray]]:
+    """The arrays of such a file by the path of their group, and their number in it.
+
+    Raises MissingExtraError without h5py, ValueError for other bytes.
+    """
+    h5py = _h5py()
+    found: dict[str, dict[int, np.ndarray]] = {}
+
+    def visit(name: str, item: Any) -> None:
+        path, _, number = f"/{name}".rpartition("/")
+        if isinstance(item, h5py.Dataset) and path.endswith("/vars") and number.isdigit():
+            found.setdefault(path[1:].removesuffix("vars").rstrip("/"), {})[int(number)] = item[()]
+
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            if "layer_names" in file.attrs or "model_weights" in file:
+                raise ValueError("it was written before Keras 3; save it with Keras 3 again")
+            file.visititems(visit)
+    except OSError as error:
+        raise ValueError(f"it is no HDF5 file: {error}") from None
+    return found
+
+
+def assignments(
+    model: Model, arrays: Mapping[str, Mapping[int, np.ndarray]]
+) -> list[tuple[Variable, np.ndarray]]:
+    """What to assign to which variable.
+
+    Raises ValueError naming the layer and the shapes where the file is of another architecture.
+    """
+    found: list[tuple[Variable, np.ndarray]] = []
+    left = {path for path in arrays if path != "optimizer" and not path.startswith("optimizer/")}
+    for group in groups(model):
+        given = arrays.get(group.path, {})
+        left.discard(group.path)
+        wanted = [tuple(variable.shape) for variable in group.variables]
+        shapes = [tuple(given[i].shape) for i in sorted(given)]
+        if shapes != wanted or sorted(given) != list(range(len(wanted))):
+            raise ValueError(
+                f"layer {group.name!r} has weights of shapes {wanted}, the file has {shapes} "
+                f"under {group.path or '/'!r}: it is of another architecture"
+            )
+        found += [(variable, given[i]) for i, variable in enumerate(group.variables)]
+    if left:
+        raise ValueError(
+            f"the file has weights under {', '.join(sorted(left))}, for which the model has no "
+            "layer: it is of another architecture"
+        )
+    return found
+
+
+def optimizer_assignments(
+    model: Model, arrays: Mapping[str, Mapping[int, np.ndarray]]
+) -> list[tuple[Variable, np.ndarray]]:
+    """The same for the optimizer; nothing, with a warning, where its state does not fit."""
+    optimizer, given = model.optimizer, arrays.get("optimizer")
+    if optimizer is None or not given:
+        return []
+    if not optimizer.built and len(given) > len(optimizer.scalars):
+        optimizer.build(model.trainable_variables)
+    variables = optimizer_variables(optimizer)
+    values = [given[i] for i in sorted(given)]
+    if [np.shape(v) for v in values] != [tuple(v.shape) for v in variables]:
+        warnings.warn(
+            f"the state of the optimizer was left alone: {optimizer.name!r} has {len(variables)} "
+            f"variables, the file has {len(values)}, or others",
+            stacklevel=4,
+        )
+        return []
+    return [
+        (variable, value)
+        for variable, value in zip(variables, values, strict=True)
+        # Keras keeps the learning rate in float32; ours has more digits.
+        if variable._name != "learning_rate" or np.float32(variable.numpy()) != np.float32(value)
+    ]
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise MissingExtraError(
+            f"a .weights.h5 file needs h5py: {INSTALL}. Without it, use .safetensors."
+        ) from None
+    return h5py
+
+
+def available() -> bool:
+    """Whether h5py is installed."""
+    try:
+        _h5py()
+    except MissingExtraError:
+        return False
+    return True

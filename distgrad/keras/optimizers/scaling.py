@@ -1,0 +1,155 @@
+"""Loss scaling: gradients of half precision, kept from vanishing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor, backend_of
+from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
+from distgrad.keras.optimizers.base import Optimizer
+from distgrad.training import turns
+
+
+class LossScaleOptimizer(Optimizer):
+    """Multiplies the loss by a scale, which it finds itself, and the gradients by its inverse.
+
+    A step whose gradients are not finite is left out, and halves the scale;
+    ``dynamic_growth_steps`` good ones in a row double it. ``compile`` puts it around the optimizer
+    of a model whose policy is ``mixed_float16``. Source: Micikevicius et al., 2018.
+    """
+
+    def __init__(
+        self,
+        inner_optimizer: Optimizer,
+        initial_scale: float = 2.0**15,
+        dynamic_growth_steps: int = 2000,
+        name: str | None = None,
+    ) -> None:
+        if not isinstance(inner_optimizer, Optimizer):
+            raise TypeError(f"inner_optimizer must be an optimizer, not {inner_optimizer!r}")
+        self.inner_optimizer = inner_optimizer
+        self.initial_scale = initial_scale
+        self.dynamic_growth_steps = dynamic_growth_steps
+        self.name = name or "loss_scale_optimizer"
+        self.dynamic_scale = Variable(np.float32(initial_scale), trainable=False, name="scale")
+        self.step_counter = Variable(0, dtype="int32", trainable=False, name="good_steps")
+
+    # What the scale means for one step
+
+    @property
+    def loss_scale(self) -> float:
+        return float(self.dynamic_scale._buffer)
+
+    def scale_loss(self, loss: Any) -> Any:
+        tensor = as_tensor(loss)
+        return tensor * tensor._data.dtype.type(self.loss_scale)
+
+    def unscaled(self, finite: bool) -> bool:
+        """Adapts the scale; whether the gradients are to be applied."""
+        if not finite:
+            self.dynamic_scale.assign(self.dynamic_scale._buffer * np.float32(0.5))
+            self.step_counter.assign(0)
+        elif int(self.step_counter._buffer) + 1 >= self.dynamic_growth_steps:
+            self.dynamic_scale.assign(self.dynamic_scale._buffer * np.float32(2.0))
+            self.step_counter.assign(0)
+        else:
+            self.step_counter.assign_add(1)
+        return finite
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
+        """Applies gradients of a scaled loss, unless one of them is not finite."""
+        pairs = list(grads_and_vars)
+        self.inner_optimizer._check(pairs)
+        meet = turns.meeting()
+        if meet is not None:
+            meet(self, pairs)
+            return self.iterations
+        inverse = 1.0 / self.loss_scale
+        dense = [(None if g is None else as_tensor(g, like=v._buffer.dtype), v) for g, v in pairs]
+        finite = all(
+            bool(backend_of(g._data).xp.isfinite(g._data).all()) for g, _ in dense if g is not None
+        )
+        if self.unscaled(finite):
+            self.inner_optimizer.apply_gradients(
+                (None if g is None else Tensor(g._data * g._data.dtype.type(inverse)), v)
+                for g, v in dense
+            )
+        return self.iterations
+
+    # All else is the inner optimizer's
+
+    @property
+    def iterations(self) -> Variable:  # type: ignore[override]
+        return self.inner_optimizer.iterations
+
+    @property
+    def slots(self) -> dict[str, list[Variable]]:  # type: ignore[override]
+        return self.inner_optimizer.slots
+
+    @property
+    def slot_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.inner_optimizer.slot_names
+
+    @property
+    def learning_rate(self) -> Any:
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        self.inner_optimizer.learning_rate = value
+
+    @property
+    def built(self) -> bool:
+        return self.inner_optimizer.built
+
+    @property
+    def trained(self) -> list[Variable]:
+        return self.inner_optimizer.trained
+
+    @property
+    def variables(self) -> list[Variable]:
+        return [*self.inner_optimizer.variables, self.dynamic_scale, self.step_counter]
+
+    @property
+    def scalars(self) -> dict[str, Variable]:
+        own = {"loss_scale": self.dynamic_scale, "good_steps": self.step_counter}
+        return {**self.inner_optimizer.scalars, **own}
+
+    def rate(self, step: int) -> float:
+        return self.inner_optimizer.rate(step)
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        self.inner_optimizer.build(variables)
+
+    def before_update(self, gradients: Sequence[Any], step: int) -> None:
+        self.inner_optimizer.before_update(gradients, step)
+
+    def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None:
+        self.inner_optimizer.update(value, gradient, slots, step)
+
+    def after_update(self, step: int) -> None:
+        self.inner_optimizer.after_update(step)
+
+    def finalize_variable_values(self, variables: Sequence[Variable]) -> None:
+        self.inner_optimizer.finalize_variable_values(variables)
+
+    def get_config(self) -> dict[str, Any]:
+        from distgrad.keras.registry import serialize
+
+        return {
+            "inner_optimizer": serialize(self.inner_optimizer),
+            "initial_scale": self.initial_scale,
+            "dynamic_growth_steps": self.dynamic_growth_steps,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: Any) -> LossScaleOptimizer:
+        """An optimizer with these settings, and no state."""
+        from distgrad.keras.optimizers import deserialize
+
+        return cls(**{**config, "inner_optimizer": deserialize(config["inner_optimizer"])})

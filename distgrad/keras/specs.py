@@ -1,0 +1,84 @@
+"""Objects from ``{type: Name, **keywords}``, the form in which a job's YAML writes them.
+
+A keyword such as ``learning_rate`` or ``kernel_initializer`` may hold such a spec in its turn.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Literal, cast
+
+Kind = Literal[
+    "layer",
+    "loss",
+    "metric",
+    "optimizer",
+    "schedule",
+    "initializer",
+    "regularizer",
+    "constraint",
+]
+
+# Of each kind: the module that has its classes, and their base, which is not one to use.
+_HOMES = {
+    "layer": ("distgrad.keras.layers", "Layer"),
+    "loss": ("distgrad.keras.losses", "Loss"),
+    "metric": ("distgrad.keras.metrics", "Metric"),
+    "optimizer": ("distgrad.keras.optimizers", "Optimizer"),
+    "schedule": ("distgrad.keras.optimizers.schedules", "LearningRateSchedule"),
+    "initializer": ("distgrad.keras.initializers", "Initializer"),
+    "regularizer": ("distgrad.keras.regularizers", "Regularizer"),
+    "constraint": ("distgrad.keras.constraints", "Constraint"),
+}
+_INNER = ("layer", "initializer", "regularizer", "constraint")
+
+
+def module_of(kind: Kind) -> Any:
+    """The module where the classes of a kind are."""
+    return importlib.import_module(_HOMES[kind][0])
+
+
+@lru_cache
+def classes(kind: Kind) -> dict[str, type]:
+    """The public classes of a kind by name, without those that are only there to derive from."""
+    module, base = module_of(kind), getattr(module_of(kind), _HOMES[kind][1])
+    listed = getattr(module, "__all__", None)
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, base) and value is not base
+        # A list holds what is to be used; without one that is what can be called, by its own name.
+        and (name in listed if listed else _is_complete(name, value, base))
+    }
+
+
+def _is_complete(name: str, cls: type, base: type) -> bool:
+    return name == cls.__name__ and name[0] != "_" and cls.__call__ is not base.__call__
+
+
+def kind_of(keyword: str) -> Kind | None:
+    """The kind of object that a keyword takes, by its name; None for plain values."""
+    if keyword == "learning_rate":
+        return "schedule"
+    last = keyword.rpartition("_")[2]
+    return cast(Kind, last) if last in _INNER else None
+
+
+def make(kind: Kind, spec: Mapping[str, Any], *, dtype: str | None = None) -> Any:
+    """The object that a spec describes; layers without a ``dtype`` of their own get this one.
+
+    Raises KeyError for an unknown type, and what the constructor raises.
+    """
+    common = {} if dtype is None or kind != "layer" else {"dtype": dtype}
+    given = {key: _made(key, value, dtype) for key, value in spec.items() if key != "type"}
+    return classes(kind)[spec["type"]](**{**common, **given})
+
+
+def _made(keyword: str, value: Any, dtype: str | None) -> Any:
+    inner = kind_of(keyword)
+    if inner is None or not isinstance(value, Mapping):
+        return value
+    return make(inner, value, dtype=dtype)

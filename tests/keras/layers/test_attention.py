@@ -1,0 +1,169 @@
+"""Attention: masks, dropout, half precision, errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.keras import layers
+
+RNG = np.random.default_rng(8)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def close(found: Any, expected: Any) -> None:
+    np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_of_every_query_add_up_to_one() -> None:
+    layer = layers.MultiHeadAttention(2, 3)
+    _, weights = layer(normal(3, 4, 5), normal(3, 6, 5), return_attention_scores=True)
+    assert weights.shape == (3, 2, 4, 6)
+    close(np.sum(weights, -1), np.ones((3, 2, 4)))
+
+
+def test_what_is_masked_does_not_matter() -> None:
+    layer = layers.MultiHeadAttention(2, 3)
+    q, v = normal(2, 3, 4), normal(2, 5, 4)
+    keep = np.arange(5)[None] < np.array([[5], [2]])
+    before = layer(q, v, value_mask=keep)
+    v[~keep] = 1e4
+    np.testing.assert_array_equal(layer(q, v, value_mask=keep), before)
+    close(layer(q[1:], v[1:, :2]), before[1:])
+
+
+def test_masks_that_tensors_carry() -> None:
+    """Padding is left out without a word, and the query's mask goes on."""
+    x = normal(2, 4, 3)
+    x[0, 2:] = x[1, 3:] = 0
+    masked = layers.Masking()(x)
+    layer = layers.MultiHeadAttention(2, 3)
+    y = layer(masked, masked)
+    np.testing.assert_array_equal(y._keras_mask, masked._keras_mask)
+    close(y[0, :2], layer(x[:1, :2], x[:1, :2])[0])
+    close(y[1, :3], layer(x[1:, :3], x[1:, :3])[0])
+    simple = layers.Attention()
+    y = simple([masked, masked])
+    np.testing.assert_array_equal(y._keras_mask, masked._keras_mask)
+    close(y[0, :2], simple([x[:1, :2], x[:1, :2]])[0])
+    assert not np.any(y[0, 2:])
+
+
+def test_a_causal_query_does_not_look_ahead() -> None:
+    x = normal(1, 5, 4)
+    for layer in (
+        layers.MultiHeadAttention(2, 3),
+        layers.MultiHeadAttention(2, 3, dropout=0.3),
+    ):
+        before = layer(x, x, use_causal_mask=True).numpy()
+        later = x.copy()
+        later[:, 3:] += 1
+        after = layer(later, later, use_causal_mask=True).numpy()
+        np.testing.assert_array_equal(after[:, :3], before[:, :3])
+        assert not np.allclose(after[:, 3:], before[:, 3:])
+
+
+def test_a_query_that_sees_nothing_gets_zeros() -> None:
+    layer = layers.MultiHeadAttention(1, 2)
+    mask = np.array([[[True, False], [False, False]]])
+    y, weights = layer(
+        normal(1, 2, 3), normal(1, 2, 3), attention_mask=mask, return_attention_scores=True
+    )
+    np.testing.assert_array_equal(weights[0, 0], [[1, 0], [0, 0]])
+    np.testing.assert_array_equal(y[0, 1], np.zeros(3))  # the bias of the output is 0 yet
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [layers.MultiHeadAttention(2, 3, dropout=0.5), layers.Attention(dropout=0.5)],
+    ids=lambda layer: layer.name,
+)
+def test_dropout_in_training_only(layer: Any) -> None:
+    x = normal(2, 4, 3)
+
+    def call(**how: Any) -> np.ndarray:
+        both = (x, x) if isinstance(layer, layers.MultiHeadAttention) else ([x, x],)
+        return layer(*both, **how).numpy()
+
+    np.testing.assert_array_equal(call(), call())
+    tf.random.set_seed(3)
+    one = call(training=True)
+    assert not np.array_equal(one, call(training=True))
+    tf.random.set_seed(3)
+    np.testing.assert_array_equal(one, call(training=True))
+
+
+def test_mixed_precision() -> None:
+    x = normal(2, 4, 3)
+    layer = layers.MultiHeadAttention(2, 3, dtype="mixed_float16")
+    with tf.GradientTape() as tape:
+        y = layer(x, x, use_causal_mask=True)
+        total = tf.reduce_sum(y)
+    assert y.dtype == tf.float16
+    gradients = tape.gradient(total, layer.trainable_variables)
+    assert {g.dtype for g in gradients} == {tf.float32}
+    full = layers.MultiHeadAttention(2, 3)
+    full(x, x)
+    full.set_weights(layer.get_weights())
+    expected = full(x, x, use_causal_mask=True)
+    np.testing.assert_allclose(y, expected, atol=4e-3)  # float16 has 11 bits
+
+
+def test_shapes_of_weights_as_in_keras() -> None:
+    layer = layers.MultiHeadAttention(4, 3, value_dim=5, output_shape=7)
+    layer.build((None, 6, 8), (None, 9, 2))
+    found = {weight.path: tuple(weight.shape) for weight in layer.weights}
+    assert found == {
+        "multi_head_attention/query/kernel": (8, 4, 3),
+        "multi_head_attention/query/bias": (4, 3),
+        "multi_head_attention/key/kernel": (2, 4, 3),
+        "multi_head_attention/key/bias": (4, 3),
+        "multi_head_attention/value/kernel": (2, 4, 5),
+        "multi_head_attention/value/bias": (4, 5),
+        "multi_head_attention/attention_output/kernel": (4, 5, 7),
+        "multi_head_attention/attention_output/bias": (7,),
+    }
+
+
+def test_in_a_model_that_is_described() -> None:
+    inputs = tf.keras.Input((None, 4))
+    x = layers.MultiHeadAttention(2, 2)(inputs, inputs)
+    x = layers.LayerNormalization()(x + inputs)
+    x = layers.Attention()([x, inputs])
+    model = tf.keras.Model(inputs, layers.LSTM(3)(x))
+    assert model(normal(2, 5, 4)).shape == (2, 3)
+    assert model(normal(3, 7, 4)).shape == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: layers.MultiHeadAttention(0, 2), "num_heads must be a positive int, not 0"),
+        (lambda: layers.MultiHeadAttention(2, 2.0), "key_dim .* 2.0"),
+        (lambda: layers.MultiHeadAttention(2, 2, value_dim=-1), "value_dim .* -1"),
+        (lambda: layers.MultiHeadAttention(2, 2, dropout=1.0), "dropout must lie in"),
+        (lambda: layers.MultiHeadAttention(2, 2, output_shape="x"), "output_shape .* 'x'"),
+        (
+            lambda: layers.MultiHeadAttention(2, 2)(
+                normal(1, 2, 3), normal(1, 4, 3), normal(1, 5, 3)
+            ),
+            "value and key have the same shape",
+        ),
+        (lambda: layers.Attention(score_mode="sum"), "'dot' or 'concat', not 'sum'"),
+        (lambda: layers.Attention()(normal(2, 3, 4)), "list of tensors"),
+        (lambda: layers.Attention()([normal(2, 3, 4)]), "query, value"),
+        (
+            lambda: layers.Attention()([normal(2, 3, 4)] * 2, mask=[None]),
+            "mask is a list",
+        ),
+    ],
+)
+def test_errors(make: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()

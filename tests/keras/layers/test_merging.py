@@ -1,0 +1,72 @@
+"""Layers of several inputs."""
+
+import json
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+layers = tf.keras.layers
+ELEMENTWISE = ("Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract")
+LAYERS = (*ELEMENTWISE, "Concatenate", "Dot")
+
+
+def x(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def test_numbers_are_those_of_keras(keras_case):
+    keras_case.check()
+
+
+def test_config_makes_an_equal_layer(keras_case):
+    keras_case.check_config()
+
+
+def test_output_shape_without_data(keras_case):
+    keras_case.check_shape()
+
+
+def test_other_dtypes(keras_case):
+    keras_case.check_dtypes()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_function_form(name):
+    pair = [x(2, 3), x(2, 3) + 1]
+    settings = {"axes": 1} if name == "Dot" else {}
+    layer = getattr(layers, name)(**settings)
+    y = getattr(layers, name.lower())(pair, **settings)
+    np.testing.assert_array_equal(y.numpy(), layer(pair).numpy())
+    assert json.loads(json.dumps(layer.get_config()))["name"] == name.lower()
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: layers.Add()(x(2, 3)), "list of tensors"),
+        (lambda: layers.Add()([]), "list of tensors"),
+        (lambda: layers.Add()([x(2, 3), x(3, 3)]), r"batch sizes"),
+        (lambda: layers.Multiply()([x(2, 3), x(2, 4)]), r"\(2, 3\), \(2, 4\).*broadcast"),
+        (lambda: layers.Subtract()([x(2, 3)] * 3), "exactly 2.*3"),
+        (lambda: layers.Concatenate()(x(2, 3)), "list of tensors"),
+        (lambda: layers.Concatenate()([x(2, 3), x(3, 3)]), r"\(2, 3\), \(3, 3\)"),
+        (lambda: layers.Concatenate()([x(2, 3), x(2, 3, 1)]), "do not match"),
+        (lambda: layers.Concatenate(axis=3)([x(2, 3), x(2, 3)]), "axis 3"),
+        (lambda: layers.Dot("1"), "axes.*'1'"),
+        (lambda: layers.Dot((1, 2, 3)), r"axes.*\(1, 2, 3\)"),
+        (lambda: layers.Dot(1)([x(2, 3), x(2, 4)]), r"\(2, 3\), \(2, 4\)"),
+        (lambda: layers.Dot(0)([x(2, 3), x(2, 3)]), "batch"),
+        (lambda: layers.Dot(1)([x(2, 3)]), "exactly 2"),
+        (lambda: layers.Add(axis=1), "axis"),
+    ],
+)
+def test_wrong_use_is_a_value_error(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_a_batch_of_none():
+    assert tuple(layers.Add()([x(0, 3), x(0, 3)]).shape) == (0, 3)
+    assert tuple(layers.Dot(1)([x(0, 3), x(0, 3)]).shape) == (0, 1)

@@ -1,0 +1,70 @@
+"""Pooling over windows and over all space."""
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+layers = tf.keras.layers
+LAYERS = tuple(
+    f"{scope}{kind}Pooling{rank}D"
+    for scope in ("", "Global")
+    for kind in ("Max", "Average")
+    for rank in (1, 2)
+)
+
+
+def x(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def test_numbers_are_those_of_keras(keras_case):
+    keras_case.check()
+
+
+def test_config_makes_an_equal_layer(keras_case):
+    keras_case.check_config()
+
+
+def test_output_shape_without_data(keras_case):
+    keras_case.check_shape()
+
+
+def test_other_dtypes(keras_case):
+    keras_case.check_dtypes()
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: layers.MaxPooling2D(0), "pool_size.*0"),
+        (lambda: layers.MaxPooling2D((2, 2, 2)), "pool_size"),
+        (lambda: layers.MaxPooling2D(2, strides=0), "strides.*0"),
+        (lambda: layers.AveragePooling1D(2, padding="causal"), "causal"),
+        (lambda: layers.AveragePooling1D(2, data_format="NWC"), "NWC"),
+        (lambda: layers.MaxPooling2D()(x(2, 4, 3)), r"rank 4.*\(2, 4, 3\)"),
+        (lambda: layers.GlobalMaxPooling1D()(x(2, 4, 3, 1)), "rank 3"),
+        (lambda: layers.MaxPooling2D(5)(x(1, 4, 9, 3)), "not fit"),
+        (lambda: layers.AveragePooling2D(5)(x(1, 2, 2, 3)), "not fit"),
+        (lambda: layers.MaxPooling2D(size=2), "size"),
+    ],
+)
+def test_wrong_use_is_a_value_error(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_short_names_are_the_same_classes():
+    for kind, short in (("Max", "Max"), ("Average", "Avg")):
+        for scope in ("", "Global"):
+            for rank in (1, 2):
+                short_class = getattr(layers, f"{scope}{short}Pool{rank}D")
+                assert short_class is getattr(layers, f"{scope}{kind}Pooling{rank}D")
+
+
+def test_the_gradient_of_a_maximum_goes_to_the_first():
+    inputs = tf.constant(np.ones((1, 4, 1), np.float32))
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        y = layers.MaxPooling1D()(inputs)
+    assert tape.gradient(y, inputs).numpy().ravel().tolist() == [1, 0, 1, 0]

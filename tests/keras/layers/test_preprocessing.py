@@ -1,0 +1,110 @@
+"""Rescaling and Normalization."""
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.data.dataset import Dataset
+
+layers = tf.keras.layers
+LAYERS = ("Normalization", "Rescaling")
+DATA = (np.random.default_rng(0).normal(size=(50, 3)) * [1, 5, 0] + [1000, 2, 4]).astype("float32")
+
+
+def test_numbers_are_those_of_keras(keras_case):
+    keras_case.check()
+
+
+def test_config_makes_an_equal_layer(keras_case):
+    keras_case.check_config()
+
+
+def test_output_shape_without_data(keras_case):
+    keras_case.check_shape()
+
+
+def test_other_dtypes(keras_case):
+    keras_case.check_dtypes()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        DATA,
+        DATA.astype(np.float64),
+        tf.constant(DATA),
+        Dataset.from_tensor_slices(DATA).batch(7),
+        Dataset.from_tensor_slices((DATA, np.arange(50))).batch(8),
+        Dataset.from_tensor_slices(DATA),
+        [DATA[:1], DATA[1:30], DATA[30:]],
+    ],
+    ids=["array", "float64", "tensor", "batches", "pairs", "rows", "list"],
+)
+def test_adapt(data):
+    layer = layers.Normalization()
+    layer.adapt(data)
+    exact = DATA.astype(np.float64)
+    np.testing.assert_allclose(layer.mean.numpy(), exact.mean(axis=0)[None], rtol=1e-7)
+    np.testing.assert_allclose(layer.variance.numpy(), exact.var(axis=0)[None], rtol=1e-6)
+    y = layer(DATA).numpy()
+    # 1000 with a deviation of 1: its third decimal is the last that float32 has.
+    np.testing.assert_allclose(y.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(y.std(axis=0), [1, 1, 0], atol=1e-4)
+    assert [w.name for w in layer.weights] == ["mean", "variance", "count"]
+    assert not layer.trainable_variables
+
+
+def test_adapt_to_one_feature_of_rank_1():
+    layer = layers.Normalization(axis=None)
+    layer.adapt(DATA[:, 1])
+    assert float(layer.mean[0]) == np.float32(DATA[:, 1].astype(np.float64).mean())
+
+
+def test_adapt_again_forgets_the_first():
+    layer = layers.Normalization()
+    layer.adapt(DATA + 7)
+    layer.adapt(DATA)
+    other = layers.Normalization()
+    other.adapt(DATA)
+    np.testing.assert_array_equal(layer.mean.numpy(), other.mean.numpy())
+
+
+def test_normalization_in_a_model_that_trains():
+    layer = layers.Normalization()
+    layer.adapt(DATA)
+    model = tf.keras.Sequential([layer, layers.Dense(1)])
+    model.compile(tf.keras.optimizers.SGD(0.1), "mse")
+    before = layer.get_weights()
+    losses = model.fit(DATA, DATA[:, 1], epochs=30, verbose=0).history["loss"]
+    assert losses[-1] < 0.05 * losses[0]
+    for a, b in zip(before, layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def given(**settings):
+    return layers.Normalization(**settings)
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: given(mean=1.0), "variance None"),
+        (lambda: given(mean=[1.0, 2.0], variance=[1.0]), r"\(2,\) and \(1,\)"),
+        (lambda: given(axis=None, mean=[1.0], variance=[1.0]), "axis"),
+        (lambda: given(axis=2).build((None, 3)), r"axis \(2,\)"),
+        (lambda: given().build((None, None)), "known"),
+        (lambda: given(mean=1.0, variance=1.0).adapt(DATA), "does not adapt"),
+        (lambda: given().adapt([]), "no data"),
+        (lambda: given().adapt([DATA[:2], DATA[:2, :1]]), r"\(2, 1\)"),
+        (lambda: given().adapt(3), "3"),
+        (lambda: given(scale=2), "scale"),
+    ],
+)
+def test_wrong_use_is_a_value_error(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_images_in_bytes_become_floats():
+    images = np.array([[0, 51, 255]], np.uint8)
+    np.testing.assert_allclose(layers.Rescaling(1 / 255)(images).numpy(), [[0, 0.2, 1]], rtol=1e-6)

@@ -1,0 +1,84 @@
+"""Layers that change the shape alone."""
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+layers = tf.keras.layers
+LAYERS = (
+    "Cropping1D",
+    "Cropping2D",
+    "Flatten",
+    "Permute",
+    "RepeatVector",
+    "Reshape",
+    "UpSampling1D",
+    "UpSampling2D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
+)
+
+
+def x(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def test_numbers_are_those_of_keras(keras_case):
+    keras_case.check()
+
+
+def test_config_makes_an_equal_layer(keras_case):
+    keras_case.check_config()
+
+
+def test_output_shape_without_data(keras_case):
+    keras_case.check_shape()
+
+
+def test_other_dtypes(keras_case):
+    keras_case.check_dtypes()
+
+
+def test_flatten():
+    y = layers.Flatten()(x(3, 2, 4))
+    np.testing.assert_array_equal(y.numpy(), x(3, 2, 4).reshape(3, 8))
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: layers.Reshape((-1, -1)), r"\(-1, -1\)"),
+        (lambda: layers.Reshape((2.5,)), "2.5"),
+        (lambda: layers.Reshape((5, -1))(x(2, 12)), r"\(12,\).*\(5, -1\)"),
+        (lambda: layers.Reshape((3, 3))(x(2, 12)), r"\(12,\).*\(3, 3\)"),
+        (lambda: layers.Permute((0, 1)), r"dims.*\(0, 1\)"),
+        (lambda: layers.Permute((2, 1))(x(2, 3)), "rank 3"),
+        (lambda: layers.RepeatVector(0), "n must.*0"),
+        (lambda: layers.RepeatVector(2)(x(2, 3, 4)), "rank 2"),
+        (lambda: layers.ZeroPadding2D((1, 2, 3)), r"\(1, 2, 3\)"),
+        (lambda: layers.ZeroPadding2D(-1), "-1"),
+        (lambda: layers.ZeroPadding2D()(x(2, 3, 4)), "rank 4"),
+        (lambda: layers.Cropping1D("12"), "12"),
+        (lambda: layers.Cropping1D(2)(x(1, 4, 1)), r"leaves nothing.*\(1, 4, 1\)"),
+        (lambda: layers.Cropping2D((1, 2))(x(1, 5, 4, 1)), "leaves nothing"),
+        (lambda: layers.UpSampling2D(0), "size.*0"),
+        (lambda: layers.UpSampling2D(interpolation="bicubic"), "interpolation.*bicubic"),
+        (lambda: layers.Flatten(data_format="last"), "data_format.*last"),
+    ],
+)
+def test_wrong_use_is_a_value_error(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_batches_of_none_have_shapes():
+    assert tuple(layers.Flatten()(x(0, 3, 4)).shape) == (0, 12)
+    assert tuple(layers.Reshape((2, -1))(x(0, 12)).shape) == (0, 2, 6)
+    assert tuple(layers.UpSampling2D()(x(0, 3, 4, 1)).shape) == (0, 6, 8, 1)
+
+
+def test_integers_stay_integers():
+    words = np.array([[1, 2], [3, 4]], np.int64)
+    for layer in (layers.Flatten(), layers.Reshape((2, 1)), layers.RepeatVector(2)):
+        assert layer(words).dtype == tf.int64

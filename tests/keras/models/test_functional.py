@@ -1,0 +1,155 @@
+"""Functional models: shapes, sharing, operators, sub-models, configs, errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+keras = tf.keras
+layers = keras.layers
+
+
+def x(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def test_shapes_come_from_running_on_zeros_and_draw_nothing():
+    tf.random.set_seed(1)
+    expected = tf.random.uniform((3,)).numpy()
+    tf.random.set_seed(1)
+    a = keras.Input((None, 4))
+    b = layers.Dropout(0.5)(layers.Reshape((-1, 2))(a))
+    assert (a.shape, b.shape) == ((None, None, 4), (None, None, 2))
+    assert layers.Flatten()(keras.Input((3, 4), batch_size=5)).shape == (5, 12)
+    assert keras.Input((2,), dtype="int32").dtype == "int32"
+    np.testing.assert_array_equal(tf.random.uniform((3,)).numpy(), expected)
+
+
+def test_several_inputs_and_outputs_by_list_dict_and_name():
+    a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
+    model = keras.Model({"a": a, "b": b}, {"sum": a + b, "product": a * b})
+    found = model({"a": x(2, 3), "b": 2 * x(2, 3)})
+    np.testing.assert_allclose(found["sum"], 3 * x(2, 3), rtol=1e-6)
+    np.testing.assert_allclose(found["product"], 2 * x(2, 3) ** 2, rtol=1e-6)
+    assert model.output_shape == {"sum": (None, 3), "product": (None, 3)}
+    listed = keras.Model([a, b], [a - b])
+    by_list, by_name = listed([x(2, 3), x(2, 3) / 2]), listed({"b": x(2, 3) / 2, "a": x(2, 3)})
+    np.testing.assert_array_equal(by_list, by_name)
+    assert listed.input_shape == [(None, 3), (None, 3)] and listed.input_names == ["a", "b"]
+    with pytest.raises(ValueError, match="2 inputs, 1"):
+        listed(x(2, 3))
+    with pytest.raises(ValueError, match="b is missing"):
+        listed({"a": x(2, 3)})
+
+
+def test_operators_on_keras_tensors():
+    a = keras.Input((3, 4))
+    b = keras.Input((4, 2))
+    outputs = [a @ b, 1 - a, 2 / (a * a + 1), -a, abs(a), a**2, a[:, 0], a[:, ::2, 1:], a > 0]
+    found = keras.Model([a, b], outputs)([x(5, 3, 4), x(5, 4, 2)])
+    p, q = x(5, 3, 4), x(5, 4, 2)
+    expected = [p @ q, 1 - p, 2 / (p * p + 1), -p, abs(p), p**2, p[:, 0], p[:, ::2, 1:], p > 0]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-6)
+
+
+def test_shared_layers_and_models_as_layers_share_weights():
+    inner_in = keras.Input((4,))
+    inner = keras.Model(inner_in, layers.Dense(4, activation="tanh")(inner_in))
+    shared = layers.Dense(4)
+    a = keras.Input((4,))
+    model = keras.Model(a, shared(inner(shared(inner(a)))))
+    assert len(model.weights) == 4
+    expected = x(2, 4)
+    for _ in range(2):
+        expected = shared(inner(expected))
+    np.testing.assert_array_equal(model(x(2, 4)), expected)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(x(2, 4)))
+    assert all(g is not None for g in tape.gradient(loss, model.trainable_variables))
+    # called on new KerasTensors, a model is one layer of another
+    b = keras.Input((4,))
+    outer = keras.Model(b, model(b) + b)
+    np.testing.assert_array_equal(outer(x(2, 4)), model(x(2, 4)) + x(2, 4))
+    assert model in outer.layers and len(outer.weights) == 4
+
+
+def test_feature_extraction_and_inputs_in_the_middle():
+    a = keras.Input((4,))
+    middle = layers.Dense(3, name="middle")(a)
+    model = keras.Model(a, layers.Dense(2)(middle))
+    features = keras.Model(model.inputs, model.get_layer("middle").output)
+    np.testing.assert_array_equal(features(x(2, 4)), model.get_layer("middle")(x(2, 4)))
+    tail = keras.Model(middle, model.output)
+    np.testing.assert_array_equal(tail(features(x(2, 4))), model(x(2, 4)))
+    assert [layer.name for layer in tail.layers] == ["dense"]
+    first = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(2)])
+    part = keras.Model(first.inputs, first.layers[0].output)
+    np.testing.assert_array_equal(part(x(2, 4)), first.layers[0](x(2, 4)))
+
+
+def test_errors_name_the_tensor_and_say_what_to_do():
+    a, b = keras.Input((3,), name="first"), keras.Input((3,), name="second")
+    with pytest.raises(ValueError, match="disconnected.*'second'"):
+        keras.Model(a, a + b)
+    with pytest.raises(ValueError, match="KerasTensor"):
+        keras.Model(x(2, 3), a)
+    with pytest.raises(ValueError, match="both"):
+        keras.Model(inputs=a)
+    for function in (tf.reduce_sum, tf.exp, lambda t: tf.matmul(t, t), float, bool):
+        with pytest.raises(TypeError, match="layer"):
+            function(a)
+    with pytest.raises(ValueError, match=r"first.*\(None, 3\).*\(2, 4\)"):
+        keras.Model(a, a * 2)(x(2, 4))
+    with pytest.raises(ValueError, match="same|differ"):
+        keras.Model(a, layers.Dense(2, name="x")(layers.Dense(2, name="x")(a)))
+    with pytest.raises(ValueError, match="last axis"):
+        layers.Dense(2)(keras.Input((None,)))
+
+
+def test_one_dimensional_inputs_are_given_their_axis():
+    a = keras.Input((1,))
+    model = keras.Model(a, a * 2)
+    assert tuple(model(x(5)).shape) == (5, 1)
+
+
+def test_config_json_and_clone_give_an_equal_model():
+    a, b = keras.Input((4, 3)), keras.Input((2,), name="b")
+    shared = layers.Dense(2, activation="relu")
+    y = layers.Concatenate()([shared(a)[:, 0], shared(a)[:, -1], 1 - b])
+    model = keras.Model([a, b], {"y": layers.Dense(1)(y)}, name="shared")
+    for twin in (
+        type(model).from_config(model.get_config()),
+        keras.models.clone_model(model),
+        keras.models.model_from_json(model.to_json()),
+    ):
+        assert twin.get_config() == model.get_config() and twin.name == "shared"
+        assert twin.weights[0] is not model.weights[0]
+        twin.set_weights(model.get_weights())
+        inputs = [x(2, 4, 3), x(2, 2)]
+        np.testing.assert_array_equal(twin(inputs)["y"], model(inputs)["y"])
+
+
+def test_a_deep_model_needs_no_recursion():
+    y = a = keras.Input((2,))
+    for _ in range(1500):
+        y = y + 1.0
+    np.testing.assert_array_equal(keras.Model(a, y)(np.zeros((1, 2))), np.full((1, 2), 1500.0))
+
+
+def test_integer_inputs_stay_integers():
+    ids = keras.Input((3,), dtype="int32")
+    model = keras.Model(ids, layers.Lambda(lambda t: tf.one_hot(t, 4))(ids))
+    assert tuple(model(np.zeros((2, 3), np.int64)).shape) == (2, 3, 4)
+
+
+def test_training_fits_two_outputs():
+    a = keras.Input((3,))
+    hidden = layers.Dense(8, activation="tanh")(a)
+    model = keras.Model(a, [layers.Dense(1, name="u")(hidden), layers.Dense(1, name="v")(hidden)])
+    model.compile(keras.optimizers.Adam(0.02), loss="mse")
+    data, y = x(64, 3), x(64, 3).sum(axis=1, keepdims=True)
+    losses = model.fit(data, [y, -y], epochs=30, verbose=0).history["loss"]
+    assert losses[-1] < 0.2 * losses[0]

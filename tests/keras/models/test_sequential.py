@@ -1,0 +1,106 @@
+"""Sequential: building, adding and taking away, names, configs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+keras = tf.keras
+layers = keras.layers
+
+
+def x(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda: [keras.Input((4,)), layers.Dense(3)],
+        lambda: [layers.InputLayer(shape=(4,)), layers.Dense(3)],
+        lambda: [layers.Dense(3, input_shape=(4,))],
+        lambda: [layers.Dense(3, input_dim=4)],
+        lambda: [layers.Dense(3, batch_input_shape=(None, 4))],
+    ],
+)
+def test_a_stated_input_builds_at_once(first):
+    model = keras.Sequential(first())
+    assert model.built and model.input_shape == (None, 4) and model.output_shape == (None, 3)
+    model.add(layers.Dense(2))
+    assert len(model.weights) == 4 and model.output_shape == (None, 2)
+    assert [layer.name for layer in model.layers] == ["dense", "dense_1"]
+
+
+def test_without_one_the_first_call_builds():
+    model = keras.Sequential([layers.Dense(3), layers.Dense(2)])
+    assert not model.built
+    with pytest.raises(AttributeError, match="built"):
+        _ = model.input_shape
+    assert tuple(model(x(5, 4)).shape) == (5, 2)
+    assert model.built and model.input_shape == (None, 4)
+
+
+def test_pop_and_add_again():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(2)])
+    model.pop()
+    assert model.output_shape == (None, 3) and len(model.weights) == 2
+    model.add(layers.Dense(5))
+    assert [layer.name for layer in model.layers] == ["dense", "dense_1"]
+    assert tuple(model(x(2, 4)).shape) == (2, 5)
+    with pytest.raises(ValueError, match="no layer"):
+        keras.Sequential().pop()
+
+
+def test_what_is_not_a_layer_or_comes_too_late():
+    with pytest.raises(ValueError, match="not a layer"):
+        keras.Sequential([3])
+    with pytest.raises(ValueError, match="first"):
+        keras.Sequential([layers.Dense(2), keras.Input((3,))])
+    with pytest.raises(ValueError, match="two layers"):
+        keras.Sequential([layers.Dense(2, name="a"), layers.Dense(2, name="a")])
+
+
+def test_a_layer_keeps_its_name_in_a_second_model():
+    first = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(3)])
+    second = keras.Sequential([keras.Input((3,)), first.layers[1]])
+    assert list(first.variable_paths())[2] == "dense_1/kernel"
+    assert list(second.variable_paths())[0] == "dense_1/kernel"
+
+
+def test_config_and_clone():
+    model = keras.Sequential(
+        [layers.Dense(3, "relu"), layers.Dropout(0.1), layers.Dense(2)], name="m"
+    )
+    model(x(2, 4))
+    for twin in (keras.Sequential.from_config(model.get_config()), keras.models.clone_model(model)):
+        assert twin.built and twin.get_config() == model.get_config()
+        twin.set_weights(model.get_weights())
+        np.testing.assert_array_equal(twin(x(2, 4)), model(x(2, 4)))
+    halves = keras.models.clone_model(
+        model, clone_function=lambda layer: type(layer).from_config(layer.get_config())
+    )
+    assert [layer.name for layer in halves.layers] == [layer.name for layer in model.layers]
+
+
+def test_weights_are_those_that_layers_alone_would_draw():
+    """Finding out the shapes draws nothing: a seed gives what it gave layer by layer."""
+    tf.random.set_seed(3)
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(3), layers.Dropout(0.5), layers.Dense(2)]
+    )
+    tf.random.set_seed(3)
+    first, second = layers.Dense(3), layers.Dense(2)
+    first.build((None, 4))
+    second.build((None, 3))
+    expected = [w.numpy() for w in (*first.weights, *second.weights)]
+    for a, b in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_training_reaches_layers_through_the_model():
+    model = keras.Sequential([keras.Input((40,)), layers.Dropout(0.5)])
+    ones = np.ones((2, 40), np.float32)
+    np.testing.assert_array_equal(model(ones), ones)
+    assert (model(ones, training=True).numpy() == 0).any()

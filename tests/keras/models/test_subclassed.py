@@ -1,0 +1,155 @@
+"""Subclassed layers and models: tracking, nesting, what a user writes in a few lines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+keras = tf.keras
+layers = keras.layers
+
+
+def x(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+class Block(layers.Layer):
+    """Only sublayers, in attributes, lists and dicts."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = [layers.Dense(4), [layers.Dense(4)]]
+        self.named = {"a": layers.Dense(4, use_bias=False)}
+
+    def call(self, inputs):
+        return self.named["a"](self.parts[1][0](self.parts[0](inputs)))
+
+
+class Net(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.blocks = [Block(), Block()]
+        self.drop = layers.Dropout(0.5)
+        self.head = layers.Dense(1)
+
+    def call(self, inputs, training=False):
+        for block in self.blocks:
+            inputs = block(inputs)
+        return self.head(self.drop(inputs, training=training))
+
+
+def test_everything_below_is_tracked_and_named():
+    net = Net()
+    net(x(2, 4))
+    assert len(net.trainable_variables) == 12 and net.built
+    paths = list(net.variable_paths())
+    assert paths[0] == "block/dense/kernel" and paths[-1] == "dense/bias"
+    assert len(set(paths)) == 12
+    assert net.weights[0].path == "net/block/dense/kernel" and net.weights[0].name == "kernel"
+    assert net.head.path == "net/dense"
+    assert [layer.name for layer in net.layers] == ["block", "block", "dropout", "dense"]
+
+
+def test_build_makes_the_same_model_as_a_call():
+    tf.random.set_seed(1)
+    built = Net()
+    built.build((None, 4))
+    tf.random.set_seed(1)
+    called = Net()
+    called(x(2, 4))
+    for a, b in zip(built.get_weights(), called.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_fit_and_frozen_parts():
+    net = Net()
+    net(x(2, 4))
+    net.blocks[0].trainable = False
+    assert len(net.trainable_variables) == 7 and len(net.non_trainable_variables) == 5
+    frozen = net.blocks[0].get_weights()
+    net.compile("adam", "mse")
+    net.fit(x(32, 4), x(32, 4).sum(axis=1), epochs=2, verbose=0)
+    for a, b in zip(frozen, net.blocks[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    net.trainable = False
+    assert not net.trainable_variables and not net.head.kernel.trainable
+    net.trainable = True
+    assert len(net.trainable_variables) == 12
+
+
+def test_a_subclass_of_model_with_inputs_and_outputs():
+    class Doubled(keras.Model):
+        def __init__(self, units):
+            inputs = keras.Input((4,))
+            super().__init__(inputs=inputs, outputs=layers.Dense(units)(inputs) * 2.0)
+            self.units = units
+
+    model = Doubled(3)
+    assert model.output_shape == (None, 3)
+    np.testing.assert_array_equal(model(x(2, 4)), model.layers[1](x(2, 4)) * 2.0)
+    twin = Doubled.from_config(model.get_config())
+    assert twin.units == 3
+
+
+def test_inputs_in_lists_and_dicts():
+    class Add(layers.Layer):
+        def build(self, input_shape):
+            self.seen = input_shape
+            self.scale = self.add_weight((input_shape["a"][-1],), "ones")
+
+        def call(self, inputs):
+            return (inputs["a"] + inputs["b"][0]) * self.scale
+
+    layer = Add()
+    found = layer({"a": x(2, 3), "b": [x(2, 3)]})
+    assert layer.seen == {"a": (2, 3), "b": [(2, 3)]}
+    np.testing.assert_allclose(found, 2 * x(2, 3), rtol=1e-6)
+
+
+def test_build_with_one_shape_per_argument():
+    class Pair(layers.Layer):
+        def build(self, query_shape, value_shape):
+            self.shapes = query_shape, value_shape
+
+        def call(self, query, value):
+            return query + value
+
+    layer = Pair()
+    layer(x(2, 3), value=x(1, 3))
+    assert layer.shapes == ((2, 3), (1, 3))
+
+
+def test_forgetting_init_or_call_or_config_is_said():
+    class NoInit(layers.Layer):
+        def __init__(self):
+            self.a = 3
+
+        def call(self, inputs):
+            return inputs
+
+    with pytest.raises(RuntimeError, match="super"):
+        NoInit()(x(2, 3))
+    with pytest.raises(ValueError, match="call"):
+        keras.Model()(x(2, 3))
+
+    class NoConfig(layers.Layer):
+        def __init__(self, units):
+            super().__init__()
+            self.size = units
+
+        def call(self, inputs):
+            return inputs
+
+    layer = NoConfig(3)
+    layer(x(2, 3))
+    with pytest.raises(NotImplementedError, match="units"):
+        layer.get_config()
+
+
+def test_unknown_keywords_are_named():
+    with pytest.raises(ValueError, match="unitz"):
+        layers.Dense(3, unitz=4)
+    with pytest.raises(ValueError, match="colour"):
+        Net.__base__(colour="red")

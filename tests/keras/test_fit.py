@@ -1,0 +1,404 @@
+"""fit, evaluate and predict on every kind of data, with every kind of loss, metric and step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.comm.communicator import Communicator
+from distgrad.testing.thread_world import run_world
+
+keras = tf.keras
+layers = keras.layers
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 4)).astype(np.float32)
+Y = (X @ np.array([[1.0], [-1.0], [0.5], [0.0]])).astype(np.float32)
+
+
+def linear(**options):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([layers.Dense(1)])
+    model.compile(**{"optimizer": keras.optimizers.SGD(0.1), "loss": "mse", **options})
+    return model
+
+
+def weights_after(fit, **options) -> list[np.ndarray]:
+    model = linear(**options)
+    fit(model)
+    return model.get_weights()
+
+
+def same(a, b):
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def generator():
+    while True:
+        for start in range(0, 40, 8):
+            yield X[start : start + 8], Y[start : start + 8]
+
+
+class Batches(keras.utils.Sequence if hasattr(keras.utils, "Sequence") else object):
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, i):
+        return X[8 * i : 8 * i + 8], Y[8 * i : 8 * i + 8]
+
+
+def test_arrays_datasets_generators_and_sequences_train_alike():
+    arrays = weights_after(lambda m: m.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0))
+    dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    same(arrays, weights_after(lambda m: m.fit(dataset, epochs=2, verbose=0)))
+    same(arrays, weights_after(lambda m: m.fit(Batches(), epochs=2, verbose=0)))
+    same(
+        arrays,
+        weights_after(lambda m: m.fit(generator(), epochs=2, steps_per_epoch=5, verbose=0)),
+    )
+    tensors = tf.constant(X), tf.constant(Y)
+    same(
+        arrays,
+        weights_after(lambda m: m.fit(*tensors, batch_size=8, epochs=2, shuffle=False, verbose=0)),
+    )
+
+
+def test_evaluate_and_predict_on_every_kind():
+    model = linear(metrics=["mae"])
+    loss, mae = model.evaluate(X, Y, verbose=0)
+    expected = model.predict(X, verbose=0) - Y
+    assert loss == pytest.approx((expected**2).mean(), rel=1e-5)
+    assert mae == pytest.approx(np.abs(expected).mean(), rel=1e-5)
+    dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(7)
+    assert model.evaluate(dataset, verbose=0) == pytest.approx([loss, mae])
+    assert model.evaluate(generator(), steps=5, verbose=0) == pytest.approx([loss, mae])
+    found = model.predict(dataset, verbose=0)
+    np.testing.assert_allclose(found, model.predict(X, batch_size=7, verbose=0), rtol=1e-6)
+    np.testing.assert_array_equal(model.predict_on_batch(X[:3]), model(X[:3]).numpy())
+
+
+def test_validation_data_may_be_a_dataset_and_come_seldom():
+    model = linear()
+    held = tf.data.Dataset.from_tensor_slices((X[:8], Y[:8])).batch(4)
+    history = model.fit(X, Y, epochs=4, validation_data=held, validation_freq=2, verbose=0).history
+    assert len(history["loss"]) == 4 and len(history["val_loss"]) == 2
+    assert history["val_loss"][-1] == pytest.approx(model.evaluate(X[:8], Y[:8], verbose=0))
+
+
+class TwoHeads(keras.Model):
+    def __init__(self, kind):
+        super().__init__()
+        self.a, self.b, self.kind = layers.Dense(2), layers.Dense(1), kind
+
+    def call(self, x):
+        if isinstance(x, dict):
+            x = x["left"] + x["right"]
+        a, b = self.a(x), self.b(x)
+        return {"p": a, "q": b} if self.kind is dict else [a, b]
+
+
+@pytest.mark.parametrize("kind", [dict, list])
+def test_several_inputs_and_outputs(kind):
+    keras.utils.set_random_seed(3)
+    model = TwoHeads(kind)
+    wide = np.concatenate([Y, -Y], axis=1)
+    if kind is dict:
+        model.compile(
+            "sgd",
+            loss={"p": "mse", "q": "mae"},
+            loss_weights={"p": 1.0, "q": 0.5},
+            metrics={"p": ["mae"], "q": "mse"},
+        )
+        y, names = {"p": wide, "q": Y}, ("p", "q")
+    else:
+        model.compile("sgd", ["mse", "mae"], loss_weights=[1.0, 0.5], metrics=[["mae"], ["mse"]])
+        y, names = [wide, Y], ("output_1", "output_2")
+    x = {"left": X, "right": 0 * X}
+    logs = model.evaluate(x, y, return_dict=True, verbose=0)
+    outputs = model.predict(x, verbose=0)
+    a, b = (outputs["p"], outputs["q"]) if kind is dict else outputs
+    assert logs == pytest.approx(
+        {
+            f"{names[0]}_loss": ((a - wide) ** 2).mean(),
+            f"{names[1]}_loss": np.abs(b - Y).mean(),
+            f"{names[0]}_mae": np.abs(a - wide).mean(),
+            f"{names[1]}_mse": ((b - Y) ** 2).mean(),
+            "loss": ((a - wide) ** 2).mean() + 0.5 * np.abs(b - Y).mean(),
+        },
+        rel=1e-5,
+    )
+    history = model.fit(x, y, epochs=3, verbose=0).history
+    assert set(history) == set(logs) and history["loss"][-1] < history["loss"][0]
+    with pytest.raises(ValueError, match="r"):
+        model.compile("sgd", loss={"p": "mse", "r": "mae"})
+        model.fit(x, y, verbose=0)
+
+
+def test_weights_reach_the_loss_and_weighted_metrics_only():
+    model = linear(metrics=["mae"], weighted_metrics=["mse"])
+    weight = np.arange(40.0)
+    error = model.predict(X, verbose=0) - Y
+    loss, mae, mse = model.evaluate(X, Y, sample_weight=weight, verbose=0)
+    assert loss == pytest.approx((error[:, 0] ** 2 * weight).mean(), rel=1e-5)
+    assert mae == pytest.approx(np.abs(error).mean(), rel=1e-5)
+    assert mse == pytest.approx((error[:, 0] ** 2 * weight).sum() / weight.sum(), rel=1e-5)
+
+
+def test_train_on_batch_averages_until_it_is_told_not_to():
+    model = linear(metrics=["mae"])
+    before = model.evaluate(X, Y, verbose=0)
+    first = model.train_on_batch(X, Y)
+    assert first == pytest.approx(before)
+    now = model.evaluate(X, Y, verbose=0)
+    assert model.test_on_batch(X, Y) == pytest.approx(np.mean([before, now], axis=0))
+    model.reset_metrics()
+    assert model.test_on_batch(X, Y, return_dict=True) == pytest.approx(
+        {"loss": now[0], "mae": now[1]}
+    )
+
+
+def test_train_on_batch_is_a_step_of_fit():
+    one = weights_after(lambda m: [m.train_on_batch(X[i : i + 8], Y[i : i + 8]) for i in (0, 8)])
+    same(
+        one, weights_after(lambda m: m.fit(X[:16], Y[:16], batch_size=8, shuffle=False, verbose=0))
+    )
+
+
+class Custom(keras.Model):
+    """A step as Keras's own guide writes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.seen = layers.Dense(1), keras.metrics.Mean(name="seen")
+
+    def call(self, x):
+        return self.dense(x)
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(y=y, y_pred=self(x, training=True))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        self.seen.update_state(y)
+        return {"loss": loss, **{m.name: m.result() for m in self.metrics}}
+
+
+class Inherited(Custom):
+    def train_step(self, data):
+        return {**keras.Model.train_step(self, data), "three": 3.0}
+
+    def test_step(self, data):
+        return {**super().test_step(data), "four": 4.0}
+
+
+@pytest.mark.parametrize("kind", [Custom, Inherited])
+@pytest.mark.parametrize("shards", ["1", "4"])
+def test_a_step_of_ones_own_trains_like_the_built_in_one(kind, shards, monkeypatch):
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", shards)
+
+    def trained(make):
+        keras.utils.set_random_seed(1)
+        model = make()
+        model.compile(keras.optimizers.Adam(0.1), "mse")
+        history = model.fit(X, Y, batch_size=16, epochs=3, verbose=0).history
+        return model, history
+
+    built_in, expected = trained(lambda: keras.Sequential([layers.Dense(1)]))
+    model, history = trained(kind)
+    for mine, theirs in zip(model.get_weights(), built_in.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-5, atol=1e-6)
+    assert history["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    if kind is Custom:
+        assert history["seen"] == pytest.approx([Y.mean()] * 3, abs=1e-5)
+        assert model.evaluate(X, Y, verbose=0) == pytest.approx(built_in.evaluate(X, Y, verbose=0))
+    else:
+        assert history["three"] == [3.0] * 3
+        logs = model.evaluate(X, Y, verbose=0, return_dict=True)
+        assert logs["four"] == 4.0 and logs["loss"] == pytest.approx(history["loss"][-1], abs=0.5)
+
+
+def test_a_loss_of_ones_own_and_one_that_a_layer_adds():
+    class Penalty(layers.Layer):
+        def call(self, x):
+            self.add_loss(0.25 * tf.reduce_mean(x**2))
+            return x
+
+    class Own(keras.Sequential):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return tf.reduce_mean(tf.abs(y - y_pred)) + sum(self.losses)
+
+    keras.utils.set_random_seed(1)
+    model = Own([layers.Dense(1), Penalty()])
+    model.compile(keras.optimizers.SGD(0.1))
+    prediction = model(X).numpy()
+    expected = np.abs(Y - prediction).mean() + 0.25 * (prediction**2).mean()
+    assert model.evaluate(X, Y, verbose=0) == pytest.approx(expected, rel=1e-5)
+    first, *_, last = model.fit(X, Y, epochs=10, verbose=0).history["loss"]
+    assert last < first
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
+@pytest.mark.parametrize("regularized", [False, True])
+def test_shards_change_no_loss_whatever_its_reduction(reduction, regularized, monkeypatch):
+    """Regularizers count once, and weighted means are those of the whole batch."""
+
+    def trained(shards: int):
+        monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", str(shards))
+        keras.utils.set_random_seed(1)
+        kind = keras.regularizers.L2(0.1) if regularized else None
+        model = keras.Sequential([layers.Dense(1, kernel_regularizer=kind)])
+        model.compile(keras.optimizers.SGD(0.01), keras.losses.MeanSquaredError(reduction))
+        weight = np.where(np.arange(40) < 9, 0.0, np.arange(40.0))
+        history = model.fit(X, Y, batch_size=17, epochs=2, sample_weight=weight, verbose=0)
+        held = model.evaluate(X, Y, sample_weight=weight, batch_size=13, verbose=0)
+        return [*model.get_weights(), history.history["loss"], held]
+
+    whole = trained(1)
+    for shards in (3, 8):
+        for a, b in zip(trained(shards), whole, strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
+def test_ignored_classes_and_masks_are_counted_over_the_whole_batch(monkeypatch):
+    tokens = RNG.integers(1, 9, (24, 6)) * (np.arange(6) < RNG.integers(1, 7, (24, 1)))
+    labels = np.where(tokens > 0, tokens % 3, -1)
+
+    def trained(shards: int, masked: bool):
+        monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", str(shards))
+        keras.utils.set_random_seed(1)
+        ignore = None if masked else -1
+        y = np.maximum(labels, 0) if masked else labels
+        model = keras.Sequential(
+            [layers.Embedding(9, 5, mask_zero=masked), layers.Dense(3, activation="softmax")]
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=ignore)
+        model.compile(keras.optimizers.SGD(1.0), loss)
+        history = model.fit(tokens, y, batch_size=11, epochs=2, verbose=0)
+        return [*model.get_weights(), history.history["loss"]]
+
+    for masked in (False, True):
+        whole = trained(1, masked)
+        for a, b in zip(trained(4, masked), whole, strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+    for a, b in zip(trained(1, True), trained(1, False), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_half_precision_trains_and_scales_its_loss():
+    policy = keras.mixed_precision.global_policy()
+    try:
+        keras.mixed_precision.set_global_policy("mixed_float16")
+        model = linear(optimizer=keras.optimizers.Adam(0.1))
+        scaling = model.optimizer
+        assert isinstance(scaling, keras.optimizers.LossScaleOptimizer)
+        history = model.fit(X, Y, epochs=20, verbose=0).history["loss"]
+        assert history[-1] < 0.1 * history[0]
+        left_out = np.log2(2.0**15 / scaling.loss_scale)  # the first gradients are large
+        assert int(scaling.step_counter) <= int(scaling.iterations) == 40 - left_out
+        scale, steps = scaling.loss_scale, int(scaling.iterations)
+        assert model.weights[0].dtype == tf.float32
+        before = model.get_weights()
+        model.fit(1e6 * X, Y, verbose=0)  # overflows: nothing is changed but the scale
+        same(before, model.get_weights())
+        assert scaling.loss_scale == scale / 4 and int(scaling.iterations) == steps
+    finally:
+        keras.mixed_precision.set_global_policy(policy)
+
+
+def test_loss_scale_optimizer_by_itself():
+    v = tf.Variable([1.0, 2.0])
+    scaling = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.5), initial_scale=8.0, dynamic_growth_steps=2
+    )
+    with tf.GradientTape() as tape:
+        loss = scaling.scale_loss(tf.reduce_sum(v * v))
+    scaling.apply_gradients([(tape.gradient(loss, v), v)])
+    np.testing.assert_array_equal(v.numpy(), [0, 0])
+    scaling.apply_gradients([(tf.constant([np.inf, 1.0], "float32"), v)])
+    np.testing.assert_array_equal(v.numpy(), [0, 0])
+    assert scaling.loss_scale == 4 and int(scaling.iterations) == 1
+    for _ in range(2):
+        scaling.apply_gradients([(tf.constant([4.0, 0.0]), v)])
+    assert scaling.loss_scale == 8 and v.numpy().tolist() == [-1.0, 0.0]
+    again = keras.optimizers.get(keras.optimizers.serialize(scaling))
+    assert again.get_config() == scaling.get_config()
+
+
+def test_events_of_a_validated_fit_come_in_the_order_of_keras():
+    told = []
+
+    class Told(keras.callbacks.Callback):
+        pass
+
+    for name in (n for n in dir(keras.callbacks.Callback) if n.startswith("on_")):
+        if "on_batch" not in name:
+            setattr(Told, name, lambda self, *args, name=name, **kw: told.append(name))
+    linear().fit(X, Y, batch_size=40, validation_data=(X, Y), callbacks=[Told()], verbose=0)
+    assert told == [
+        "on_train_begin",
+        "on_epoch_begin",
+        "on_train_batch_begin",
+        "on_train_batch_end",
+        *("on_test_begin", "on_test_batch_begin", "on_test_batch_end", "on_test_end"),
+        "on_epoch_end",
+        "on_train_end",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda m: m.fit(generator(), Y), "generator"),
+        (lambda m: m.fit(X, Y, batch_size=0), "batch_size"),
+        (lambda m: m.fit([X, X], Y[:3]), "length"),
+        (lambda m: m.fit(X, Y, sample_weight=np.ones(3)), "sample_weight"),
+        (lambda m: m.fit(X, Y, validation_split=1.0), "validation_split"),
+        (lambda m: m.fit(None), "no data"),
+        (lambda m: m.fit(X[:0], Y[:0]), "no samples"),
+        (lambda m: m.fit(X, Y, class_weight={0: 1.0}, sample_weight=np.ones(40)), "together"),
+        (lambda m: m.fit(iter([])), "no batch"),
+    ],
+)
+def test_wrong_data_is_a_value_error(call, words):
+    with pytest.raises(ValueError, match=words):
+        call(linear())
+
+
+def test_ranks_that_were_given_other_data_are_named():
+    """In a world of threads: what `fit` compares before it starts."""
+    from distgrad.core.errors import UsageError
+    from distgrad.keras.models.trainer import _agree
+
+    def work(c: Communicator) -> int:
+        return _agree(c, ["rows", 10 + (c.rank == 2)], c.rank + 5, [])
+
+    with pytest.raises(UsageError, match="the whole data"):
+        run_world(3, work, time_limit=30)
+
+
+class WrongShare(keras.metrics.Metric):
+    """A metric as written for Keras: sums in variables."""
+
+    def __init__(self, name="wrong_share", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.wrong = self.add_weight(name="wrong", initializer="zeros")
+        self.count = self.add_weight(name="count", initializer="zeros")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.wrong.assign_add(tf.reduce_sum(tf.cast(tf.abs(y_true - y_pred) > 1.0, "float32")))
+        self.count.assign_add(float(len(y_true)))
+
+    def result(self):
+        return self.wrong / self.count
+
+
+@pytest.mark.parametrize("shards", ["1", "3"])
+def test_a_metric_of_ones_own(shards, monkeypatch):
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", shards)
+    model = linear(metrics=[WrongShare()])
+    logs = model.evaluate(X, Y, batch_size=7, verbose=0, return_dict=True)
+    expected = (np.abs(model.predict(X, verbose=0) - Y) > 1).mean()
+    assert 0 < logs["wrong_share"] == pytest.approx(expected)
+    assert "wrong_share" in model.fit(X, Y, verbose=0).history
