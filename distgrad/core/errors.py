@@ -54,6 +54,12 @@ class PeerLostError(JobError):
     exit_code = 6
 
 
+class DesyncError(JobError):
+    """The ranks do not hold the same variables any more; the message names what differs, where."""
+
+    exit_code = 6
+
+
 class PreemptedError(JobError):
     """The job was asked to stop, and has saved: start it again with ``--resume auto``."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -58,6 +58,8 @@ class GradientTape:
         self._tracked: set[int] = set()
         self._variables: dict[int, tuple[Variable, list[int]]] = {}
         self._recording = False
+        # Told each source's place and gradient as soon as that is final; for the training loop.
+        self._told: Callable[[int, Any], None] | None = None
 
     def __enter__(self) -> GradientTape:
         if self._recording:
@@ -206,8 +208,13 @@ class GradientTape:
         kept = {uid for group in groups for uid in group}
         path, reached = _path(entries, kept)
         entries.clear()
-        _backward(_emptying(path), reached, cotangents, kept)
-        results = [_collect(cotangents, group) for group in groups]
+        if self._told is None:
+            _backward(_emptying(path), reached, cotangents, kept)
+            results = [_collect(cotangents, group) for group in groups]
+        else:
+            results = [None] * len(groups)
+            walk = _telling(path, groups, cotangents, results, self._told)
+            _backward(walk, reached, cotangents, kept)
         if unconnected is UnconnectedGradients.ZERO:
             results = [
                 zeros_like(source) if result is None else result
@@ -460,6 +467,31 @@ def _path(entries: list[Any], sources: set[int]) -> tuple[list[Any], set[int]]:
 def _emptying(path: list[Any]) -> Iterator[Any]:
     """The entries from the last to the first; each is let go before the next is taken."""
     while path:
+        yield path.pop()
+
+
+def _telling(
+    path: list[Any],
+    groups: list[list[int]],
+    cotangents: dict[int, Any],
+    results: list[Any],
+    tell: Callable[[int, Any], None],
+) -> Iterator[Any]:
+    """As ``_emptying``; collects each source's gradient after the last entry that adds to it."""
+    first: dict[int, int] = {}  # in execution order, so the last one of the walk
+    for place, entry in enumerate(path):
+        for uid, _ in entry[1]:
+            first.setdefault(uid, place)
+    due: dict[int, list[int]] = {}
+    for index, group in enumerate(groups):
+        place = min((first.get(uid, len(path)) for uid in group), default=len(path))
+        due.setdefault(place, []).append(index)
+    while True:
+        for index in due.get(len(path), ()):
+            results[index] = _collect(cotangents, groups[index])
+            tell(index, results[index])
+        if not path:
+            return
         yield path.pop()
 
 

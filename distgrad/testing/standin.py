@@ -17,284 +17,57 @@ from distgrad.backend.base import Backend
 from distgrad.backend.numpy import backend as numpy_backend
 from distgrad.core import dispatch
 
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Functions that CuPy 13 and later document under the names and with the meaning of NumPy's.
-CUPY = frozenset(
-    [
-        "abs",
-        "absolute",
-        "add",
-        "all",
-        "angle",
-        "any",
-        "arange",
-        "arccos",
-        "arccosh",
-        "arcsin",
-        "arcsinh",
-        "arctan",
-        "arctan2",
-        "arctanh",
-        "argmax",
-        "argmin",
-        "argsort",
-        "argwhere",
-        "array",
-        "asarray",
-        "ascontiguousarray",
-        "bitwise_and",
-        "bitwise_not",
-        "bitwise_or",
-        "bitwise_xor",
-        "broadcast_arrays",
-        "broadcast_to",
-        "cbrt",
-        "ceil",
-        "clip",
-        "concatenate",
-        "conj",
-        "copysign",
-        "cos",
-        "cosh",
-        "count_nonzero",
-        "cross",
-        "cumprod",
-        "cumsum",
-        "diag",
-        "diagonal",
-        "divide",
-        "dot",
-        "einsum",
-        "empty",
-        "empty_like",
-        "equal",
-        "exp",
-        "exp2",
-        "expand_dims",
-        "expm1",
-        "eye",
-        "flip",
-        "floor",
-        "floor_divide",
-        "fmod",
-        "full",
-        "full_like",
-        "greater",
-        "greater_equal",
-        "hypot",
-        "imag",
-        "invert",
-        "isfinite",
-        "isinf",
-        "isnan",
-        "isposinf",
-        "isneginf",
-        "kron",
-        "left_shift",
-        "less",
-        "less_equal",
-        "linspace",
-        "log",
-        "log10",
-        "log1p",
-        "log2",
-        "logaddexp",
-        "logical_and",
-        "logical_not",
-        "logical_or",
-        "logical_xor",
-        "matmul",
-        "max",
-        "maximum",
-        "mean",
-        "meshgrid",
-        "min",
-        "minimum",
-        "moveaxis",
-        "multiply",
-        "nan_to_num",
-        "negative",
-        "nextafter",
-        "nonzero",
-        "not_equal",
-        "ones",
-        "ones_like",
-        "outer",
-        "pad",
-        "power",
-        "prod",
-        "put_along_axis",
-        "real",
-        "reciprocal",
-        "remainder",
-        "repeat",
-        "reshape",
-        "result_type",
-        "right_shift",
-        "rint",
-        "roll",
-        "round",
-        "searchsorted",
-        "sign",
-        "signbit",
-        "sin",
-        "sinh",
-        "sort",
-        "split",
-        "sqrt",
-        "square",
-        "squeeze",
-        "stack",
-        "std",
-        "subtract",
-        "sum",
-        "swapaxes",
-        "take",
-        "take_along_axis",
-        "tan",
-        "tanh",
-        "tensordot",
-        "tile",
-        "trace",
-        "transpose",
-        "tri",
-        "tril",
-        "triu",
-        "trunc",
-        "unique",
-        "var",
-        "where",
-        "zeros",
-        "zeros_like",
-        "lib.stride_tricks.as_strided",
-        "linalg.cholesky",
-        "linalg.det",
-        "linalg.eigh",
-        "linalg.eigvalsh",
-        "linalg.inv",
-        "linalg.norm",
-        "linalg.pinv",
-        "linalg.qr",
-        "linalg.slogdet",
-        "linalg.solve",
-        "linalg.svd",
-        "fft.fft",
-        "fft.fft2",
-        "fft.fftn",
-        "fft.ifft",
-        "fft.ifft2",
-        "fft.ifftn",
-        "fft.irfft",
-        "fft.irfft2",
-        "fft.irfftn",
-        "fft.rfft",
-        "fft.rfft2",
-        "fft.rfftn",
-    ]
+CUPY = _names(
+    """
+    abs absolute add all angle any arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh
+    argmax argmin argsort argwhere array asarray ascontiguousarray bitwise_and bitwise_not
+    bitwise_or bitwise_xor broadcast_arrays broadcast_to cbrt ceil clip concatenate conj copysign
+    cos cosh count_nonzero cross cumprod cumsum diag diagonal divide dot einsum empty empty_like
+    equal exp exp2 expand_dims expm1 eye flip floor floor_divide fmod full full_like greater
+    greater_equal hypot imag invert isfinite isinf isnan isposinf isneginf kron left_shift less
+    less_equal linspace log log10 log1p log2 logaddexp logical_and logical_not logical_or
+    logical_xor matmul max maximum mean meshgrid min minimum moveaxis multiply nan_to_num negative
+    nextafter nonzero not_equal ones ones_like outer pad power prod put_along_axis real reciprocal
+    remainder repeat reshape result_type right_shift rint roll round searchsorted sign signbit sin
+    sinh sort split sqrt square squeeze stack std subtract sum swapaxes take take_along_axis tan
+    tanh tensordot tile trace transpose tri tril triu trunc unique var where zeros zeros_like
+    lib.stride_tricks.as_strided linalg.cholesky linalg.det linalg.eigh linalg.eigvalsh linalg.inv
+    linalg.norm linalg.pinv linalg.qr linalg.slogdet linalg.solve linalg.svd fft.fft fft.fft2
+    fft.fftn fft.ifft fft.ifft2 fft.ifftn fft.irfft fft.irfft2 fft.irfftn fft.rfft fft.rfft2
+    fft.rfftn
+    """
 )
 # Of a ufunc, what CuPy has of ``at`` (cupy.ufunc.at).
 UFUNC_AT = frozenset(["add", "subtract", "maximum", "minimum"])
 # Names borrowed from NumPy itself.
-CONSTANTS = frozenset(
-    [
-        "bool_",
-        "complex64",
-        "complex128",
-        "dtype",
-        "e",
-        "finfo",
-        "float16",
-        "float32",
-        "float64",
-        "iinfo",
-        "inf",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "nan",
-        "ndindex",
-        "newaxis",
-        "pi",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-    ]
+CONSTANTS = _names(
+    """
+    bool_ complex64 complex128 dtype e finfo float16 float32 float64 iinfo inf int8 int16 int32
+    int64 nan ndindex newaxis pi uint8 uint16 uint32 uint64
+    """
 )
 # Functions of cupyx.scipy.special.
-CUPY_SPECIAL = frozenset(
-    [
-        "digamma",
-        "entr",
-        "erf",
-        "erfc",
-        "erfcinv",
-        "erfcx",
-        "erfinv",
-        "expit",
-        "gamma",
-        "gammainc",
-        "gammaincc",
-        "gammaln",
-        "i0",
-        "i0e",
-        "i1",
-        "i1e",
-        "j0",
-        "j1",
-        "log_ndtr",
-        "log_softmax",
-        "logit",
-        "logsumexp",
-        "ndtr",
-        "ndtri",
-        "polygamma",
-        "psi",
-        "rel_entr",
-        "sinc",
-        "softmax",
-        "xlog1py",
-        "xlogy",
-        "zeta",
-    ]
+CUPY_SPECIAL = _names(
+    """
+    digamma entr erf erfc erfcinv erfcx erfinv expit gamma gammainc gammaincc gammaln i0 i0e i1 i1e
+    j0 j1 log_ndtr log_softmax logit logsumexp ndtr ndtri polygamma psi rel_entr sinc softmax
+    xlog1py xlogy zeta
+    """
 )
 # Keywords that NumPy has and CuPy's functions do not take.
 REFUSED = frozenset(["initial", "where", "casting", "subok", "signature"])
-_METHODS = frozenset(
-    [
-        "all",
-        "any",
-        "argmax",
-        "argmin",
-        "argsort",
-        "astype",
-        "clip",
-        "copy",
-        "cumprod",
-        "cumsum",
-        "diagonal",
-        "dot",
-        "fill",
-        "max",
-        "mean",
-        "min",
-        "nonzero",
-        "prod",
-        "ravel",
-        "repeat",
-        "reshape",
-        "round",
-        "sort",
-        "squeeze",
-        "std",
-        "sum",
-        "swapaxes",
-        "take",
-        "trace",
-        "transpose",
-        "var",
-        "view",
-    ]
+_METHODS = _names(
+    """
+    all any argmax argmin argsort astype clip copy cumprod cumsum diagonal dot fill max mean min
+    nonzero prod ravel repeat reshape round sort squeeze std sum swapaxes take trace transpose var
+    view
+    """
 )
 _OPERATORS = [
     "add",

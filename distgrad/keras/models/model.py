@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -202,12 +200,6 @@ class Model(Trainer):
         from distgrad.keras.models import saving
 
         saving.load_weights(self, filepath)
-
-    @functools.wraps(Trainer.compile)
-    def compile(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
-        given = inspect.signature(super().compile).bind(*args, **kwargs).arguments
-        super().compile(*args, **kwargs)
-        self._compiled_with = given
 
     def get_compile_config(self) -> dict[str, Any]:
         """What ``compile`` was called with, as plain values."""

@@ -11,6 +11,7 @@ from distgrad.core import tree
 from distgrad.core.variable import Variable
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.operator import Operator
+from distgrad.keras.models.weights_h5 import optimizer_variables
 
 
 def summary(
@@ -147,7 +148,7 @@ def _totals(model: Any) -> Iterator[str]:
         ("Non-trainable", model.non_trainable_variables),
     ]
     if model.optimizer is not None and model.optimizer.built:
-        kinds.append(("Optimizer", model.optimizer.variables))
+        kinds.append(("Optimizer", optimizer_variables(model.optimizer)))
     everything = [variable for _, variables in kinds for variable in variables]
     for name, variables in (("Total", everything), *kinds):
         count, size = _count(variables)
