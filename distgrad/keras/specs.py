@@ -49,7 +49,9 @@ def classes(kind: Kind) -> dict[str, type]:
     return {
         name: value
         for name, value in vars(module).items()
-        if inspect.isclass(value) and issubclass(value, base) and value is not base
+        if inspect.isclass(value)
+        and issubclass(value, base)
+        and value is not base
         # A list holds what is to be used; without one that is what can be called, by its own name.
         and (name in listed if listed else _is_complete(name, value, base))
     }

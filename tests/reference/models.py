@@ -34,6 +34,7 @@ def sequential(keras: Any) -> Any:
     layers = keras.layers
     return keras.Sequential(
         [
+            keras.Input((7,), dtype="int32"),
             layers.Embedding(50, 4, mask_zero=True),
             layers.LSTM(5, return_sequences=True),
             layers.Bidirectional(layers.GRU(3)),

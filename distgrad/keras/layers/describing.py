@@ -18,6 +18,7 @@ class Described(Configured):
     name: str
     trainable: Any
     dtype_policy: mixed_precision.Policy
+    _given_name: str | None
     _not_in_config: tuple[str, ...] = ("input_shape",)
 
     def get_config(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class TokenAndPositionEmbedding(Layer):
     """
 
     casts_inputs = False
+    embeddings_initializer: Any
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class TokenAndPositionEmbedding(Layer):
         set_options(self, embeddings_initializer=embeddings_initializer)
         self.mask_zero = mask_zero
         self.supports_masking = mask_zero
-        options = {
+        options: dict[str, Any] = {
             "embeddings_initializer": self.embeddings_initializer,
             "dtype": self.dtype_policy,
         }
@@ -85,6 +86,9 @@ class TransformerBlock(Layer):
     """
 
     supports_masking = True
+    activation: Callable[..., Any]
+    kernel_initializer: Any
+    bias_initializer: Any
 
     def __init__(
         self,
@@ -124,8 +128,8 @@ class TransformerBlock(Layer):
             raise ValueError(
                 f"{self.name!r}: {self.num_heads} heads cannot share {features} features evenly"
             )
-        dtype = {"dtype": self.dtype_policy}
-        dense = {
+        dtype: dict[str, Any] = {"dtype": self.dtype_policy}
+        dense: dict[str, Any] = {
             "kernel_initializer": self.kernel_initializer,
             "bias_initializer": self.bias_initializer,
             **dtype,

@@ -175,6 +175,11 @@ class Optimizer(Configured):
         """The loss whose gradient is to be applied."""
         return loss
 
+    @property
+    def needs_whole_gradients(self) -> bool:
+        """Whether ``before_update`` reads all of a gradient; else each part of it stands alone."""
+        return bool(self.clipnorm or self.global_clipnorm)
+
     def unscaled(self, finite: bool) -> bool:
         """Told whether gradients of a scaled loss are finite; whether to apply them."""
         return finite

@@ -48,6 +48,10 @@ class LossScaleOptimizer(Optimizer):
         tensor = as_tensor(loss)
         return tensor * tensor._data.dtype.type(self.loss_scale)
 
+    @property
+    def needs_whole_gradients(self) -> bool:
+        return True  # whether they are finite
+
     def unscaled(self, finite: bool) -> bool:
         """Adapts the scale; whether the gradients are to be applied."""
         if not finite:
