@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from distgrad import keras
+from distgrad.assembly import build_model
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import worker_shards
 from distgrad.core.errors import (
@@ -22,17 +23,20 @@ from distgrad.core.errors import (
     JobError,
     MissingExtraError,
     PeerLostError,
+    PreemptedError,
     UsageError,
 )
 from distgrad.data import source
 from distgrad.data.loader import Loader
 from distgrad.job import Job
+from distgrad.keras.layers.tracking import settled
 from distgrad.launcher import environ
-from distgrad.ops import random
 from distgrad.training import checkpoint, tracking
+from distgrad.training.digest import check_variables
 from distgrad.training.evaluation import evaluate
 from distgrad.training.loop import Cursor, Observer, TrainingLoop
 from distgrad.training.progress import progress
+from distgrad.training.sharded import SlotParts
 from distgrad.training.step import TrainStep
 
 # What of a job decides the weights after a given step, by its place in the YAML: a resumed run
@@ -47,6 +51,7 @@ _DECIDES_BITS = {
     "optimizer": "optimizer",
     "train.global_batch_size": "global_batch_size",
     "train.shuffle": "shuffle",
+    "train.mixed_precision": "mixed_precision",
     "parallel.virtual_shards": "virtual_shards",
     "parallel.threads_per_worker": "threads_per_worker",
 }
@@ -71,24 +76,10 @@ def main(job: Job, communicator: Communicator) -> int:
         say(f"nothing to resume in {folder}: starting anew")
 
     splits = source.load(job.data, job.seed, allow_download=rank0, announce=say)
-    model = build_model(job, splits.train.take(slice(0, 1)))
+    model = build_model(job, splits)
     run = _Run(job, communicator, folder, model, splits, commit)
-    return run.train() if rank0 else run.follow()
-
-
-def build_model(job: Job, sample: tuple[np.ndarray, ...]) -> keras.Sequential:
-    """The compiled model of a job for such samples, its weights drawn from the job's seed."""
-    random.set_seed(job.seed)
-    layers = []
-    for spec in job.layers:
-        settings = {key: value for key, value in spec.items() if key != "type"}
-        layers.append(getattr(keras.layers, spec["type"])(**settings))
-    model = keras.Sequential(layers)
-    settings = {key: value for key, value in job.optimizer.items() if key != "type"}
-    optimizer = getattr(keras.optimizers, job.optimizer["type"])(**settings)
-    model.compile(optimizer=optimizer, loss=job.loss, metrics=job.metrics)
-    model.prepare(sample)
-    return model
+    with settled(model):
+        return run.train() if rank0 else run.follow()
 
 
 class _Run:
@@ -121,12 +112,23 @@ class _Run:
             state=model.non_trainable_variables,
             mean_loss=model.mean_loss,
             counted=model.counted,
+            overlap=job.overlap,
+            shard_optimizer=job.shard_optimizer,
+            check_every=job.check_every_steps,
+            paths=model.variable_paths(),
         )
+        check_variables(model.variable_paths(), communicator)
         cursor = self._restore(commit)
         self.saved_step = cursor.step if commit is not None else -1
         self._broadcast()
         loader = self._loader(splits.train, job.shuffle)
-        self.loop = TrainingLoop(self.step, loader, model.results, cursor=cursor)
+        self.loop = TrainingLoop(
+            self.step,
+            loader,
+            model.results,
+            cursor=cursor,
+            validate=None if splits.validation is None else self._validate,
+        )
 
     def _loader(self, data: source.ArraySource, shuffle: bool) -> Loader:
         size = self.job.global_batch_size
@@ -143,12 +145,30 @@ class _Run:
                 state[f"{paths[id(trained)]}/{name}"] = variable
         return {"model": model, "optimizer": state}
 
+    def _slot_paths(self, name: str) -> list[str]:
+        paths = {id(variable): path for path, variable in self.model.variable_paths().items()}
+        return [f"{paths[id(trained)]}/{name}" for trained in self.step.variables]
+
+    def _gathered(self) -> dict[str, np.ndarray]:
+        """On rank 0 the optimizer's state that is kept in parts; all ranks must call it."""
+        found: dict[str, np.ndarray] = {}
+        if isinstance(self.step.slots, SlotParts):
+            for name in self.step.slots.names:
+                whole = self.step.slots.gather(name)
+                if whole is not None:
+                    found.update(zip(self._slot_paths(name), whole, strict=True))
+        return found
+
     def _restore(self, commit: checkpoint.Commit | None) -> Cursor:
         if commit is None:
             return Cursor()
         for file, variables in self._state_variables().items():
             for path, variable in variables.items():
                 variable.assign(commit.arrays[file][path])
+        if isinstance(self.step.slots, SlotParts):
+            for name in self.step.slots.names:
+                paths = self._slot_paths(name)
+                self.step.slots.load(name, [commit.arrays["optimizer"][path] for path in paths])
         return Cursor(**commit.state["cursor"])
 
     def _broadcast(self) -> None:
@@ -160,13 +180,18 @@ class _Run:
                 variables[path].assign(value)
 
     def save(self) -> None:
-        """Commits the state after the current step; rank 0 writes, everyone has the same."""
-        if self.communicator.rank or self.loop.cursor.step == self.saved_step:
+        """Commits the state after the current step; all ranks call it, and rank 0 writes."""
+        if self.loop.cursor.step == self.saved_step:
+            return
+        gathered = self._gathered()
+        if self.communicator.rank:
+            self.saved_step = self.loop.cursor.step
             return
         arrays = {
             file: {path: np.asarray(variable.numpy()) for path, variable in variables.items()}
             for file, variables in self._state_variables().items()
         }
+        arrays["optimizer"] |= gathered
         state = {
             "cursor": vars(self.loop.cursor),
             "seed": self.job.seed,
@@ -189,7 +214,12 @@ class _Run:
         """Any rank but 0: trains, and leaves all words and files to rank 0."""
         with _stop_on_signal(self.step):
             self.loop.observers.append(_Saver(self))
-            self.loop.run(self.job.epochs)
+            try:
+                self.loop.run(self.job.epochs)
+            except PreemptedError:
+                self.save()
+                raise
+        self._end()
         self._evaluate()
         self.communicator.barrier()
         return 0
@@ -222,14 +252,13 @@ class _Run:
                 f"step {cursor.step_in_epoch} of {loop.loader.steps_per_epoch})"
             )
         print(f"run folder {folder}", flush=True)
-        launcher = "mpi" if environ.detect().started_by_mpi else "local"
         status = tracking.Status(
             folder,
             state="running",
             step=cursor.step,
             epoch=cursor.epoch,
             world_size=world,
-            launcher=launcher,
+            launcher=environ.launcher_name(),
             virtual_shards=self.shards,
         )
         log = tracking.Metrics(folder)
@@ -241,7 +270,7 @@ class _Run:
         try:
             with _stop_on_signal(self.step):
                 loop.run(job.epochs)
-            self.save()
+            self._end()
             results = {**loop.logs(), **self._evaluate()}
             log.log("final", step=cursor.step, epoch=cursor.epoch, **results)
             self.communicator.barrier()
@@ -258,10 +287,29 @@ class _Run:
         print(f"run folder {folder}", flush=True)
         return 0
 
+    def _validate(self, epoch: int) -> dict[str, float]:
+        assert self.splits.validation is not None
+        return self._results_on(self.splits.validation, "val")
+
+    def _end(self) -> None:
+        """After the last step: all ranks must still agree before it is saved."""
+        self.step.alarm.compare(self.loop.cursor.step)
+        self.save()
+
     def _evaluate(self) -> dict[str, float]:
         # After the last commit, which keeps the weights that training goes on from.
         self.model.optimizer.finalize_variable_values(self.step.variables)  # type: ignore[union-attr]
-        loader = self._loader(self.splits.test, shuffle=False)
+        results = self._results_on(self.splits.test, "test")
+        if not math.isfinite(results["test_loss"]):
+            raise DivergedError(
+                f"the loss on the test samples is {results['test_loss']} after step "
+                f"{self.loop.cursor.step}: the last update has spoilt the weights. Lower "
+                "optimizer.learning_rate."
+            )
+        return results
+
+    def _results_on(self, data: source.ArraySource, part: str) -> dict[str, float]:
+        loader = self._loader(data, shuffle=False)
         loss, sums = evaluate(
             self.model.compute,
             self.model.sums_size,
@@ -271,13 +319,8 @@ class _Run:
             mean_loss=self.model.mean_loss,
             counted=self.model.counted,
         )
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss on the test samples is {loss} after step {self.loop.cursor.step}: the "
-                "last update has spoilt the weights. Lower optimizer.learning_rate."
-            )
         logs = self.model.results(loss, sums)
-        return {f"test_{name}": value for name, value in logs.items()}
+        return {f"{part}_{name}": value for name, value in logs.items()}
 
     def _failed(self, error: BaseException, status: tracking.Status) -> None:
         code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)

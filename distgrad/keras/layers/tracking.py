@@ -22,6 +22,7 @@ class Tracked:
     _own_weights: list[Weight]
     _trainable: bool = True
     _path: str
+    _settled: tuple[list[Any], list[tuple[str, Variable, bool]]] | None = None
 
     def _children(self) -> Iterator[tuple[str, Any]]:
         """(attribute, layer) of the layers right below, each once."""
@@ -34,6 +35,9 @@ class Tracked:
 
     def _below(self) -> Iterator[Any]:
         """This layer and all layers below it, each once."""
+        if self._settled is not None:
+            yield from self._settled[0]
+            return
         seen: set[int] = set()
         waiting: list[Any] = [self]
         while waiting:
@@ -62,6 +66,9 @@ class Tracked:
                 yield path, weight, trainable and self._trainable
 
     def _weights(self) -> Iterator[tuple[str, Variable, bool]]:
+        if self._settled is not None:
+            yield from self._settled[1]
+            return
         seen: set[int] = set()
         for path, weight, trainable in self._paths():
             if id(weight) not in seen:
@@ -138,6 +145,21 @@ class Tracked:
         if not self.built:
             raise ValueError(f"{self.name!r} has no weights yet: call it or build it first")
         return sum(weight.shape.num_elements() for weight in self.weights)
+
+
+class settled:
+    """Context in which nothing is added below a layer: what lies there is looked up once."""
+
+    def __init__(self, layer: Tracked) -> None:
+        self._layer = layer
+
+    def __enter__(self) -> None:
+        self._before = self._layer._settled
+        if self._before is None:
+            self._layer._settled = list(self._layer._below()), list(self._layer._weights())
+
+    def __exit__(self, *exc: object) -> None:
+        self._layer._settled = self._before
 
 
 def _found(value: Any, kind: type) -> Iterator[Any]:

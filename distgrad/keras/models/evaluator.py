@@ -16,6 +16,7 @@ from distgrad.data import nest
 from distgrad.keras import losses, metrics, optimizers
 from distgrad.keras.callbacks import Callback, progress_line
 from distgrad.keras.layers.base import Layer, quiet
+from distgrad.keras.layers.tracking import settled
 from distgrad.keras.models.feed import Feed, as_arrays, unpack_x_y_sample_weight
 from distgrad.keras.models.objective import Objective, output_names
 from distgrad.training import world
@@ -246,15 +247,16 @@ class Evaluator(Layer):
         communicator, shards = world.communicator(), world.virtual_shards()
         own = worker_shards(shards, communicator.rank, communicator.world_size)
         watch = watch if isinstance(watch, _Counter) else _Counter(watch)
-        loss, sums = evaluate(
-            self.compute,
-            self.sums_size,
-            watch(feed.loader(shards, own, steps=steps).epoch(0)),
-            communicator,
-            shards,
-            mean_loss=self.mean_loss,
-            counted=self.counted,
-        )
+        with settled(self):
+            loss, sums = evaluate(
+                self.compute,
+                self.sums_size,
+                watch(feed.loader(shards, own, steps=steps).epoch(0)),
+                communicator,
+                shards,
+                mean_loss=self.mean_loss,
+                counted=self.counted,
+            )
         return loss, sums, watch.samples
 
     def _run_test_steps(

@@ -13,6 +13,7 @@ from distgrad.core.errors import UsageError
 from distgrad.core.tape import GradientTape
 from distgrad.core.variable import Variable
 from distgrad.keras.callbacks import Callback, History, ProgressPrinter
+from distgrad.keras.layers.tracking import settled
 from distgrad.keras.models.evaluator import Evaluator
 from distgrad.keras.models.feed import Feed, unpack_x_y_sample_weight
 from distgrad.ops import random
@@ -166,7 +167,8 @@ class Trainer(Evaluator):
             live = False if verbose == 2 else None
             loop.observers.append(ProgressPrinter(epochs, loop, live))
         try:
-            loop.run(epochs)
+            with settled(self):
+                loop.run(epochs)
         finally:
             self._class_weight = None
         if optimizer.built:
