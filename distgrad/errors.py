@@ -2,6 +2,7 @@
 
 from distgrad.core.errors import (
     DataError,
+    DesyncError,
     DivergedError,
     InvalidArgumentError,
     JobError,
@@ -14,6 +15,7 @@ from distgrad.core.errors import (
 
 __all__ = [
     "DataError",
+    "DesyncError",
     "DivergedError",
     "InvalidArgumentError",
     "JobError",

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class Job:
     """What one run computes (data, layers, loss, optimizer), who computes it, and where it is kept.
 
-    ``layers`` and ``optimizer`` are ``{type: Name, **keywords}``; ``every_steps`` is None where
+    ``layers`` and ``optimizer`` are ``{type: Name, **keywords}``, the loss and the metrics that or
+    names; ``every_steps`` is None where
     only the end is saved; ``config_hash`` is the sha256 of all that decides the weights of a step.
     """
 
@@ -24,16 +25,20 @@ class Job:
     device: str
     data: dict[str, Any]
     layers: tuple[dict[str, Any], ...]
-    loss: str | None
-    metrics: tuple[str, ...]
+    loss: str | dict[str, Any] | None
+    metrics: tuple[str | dict[str, Any], ...]
     optimizer: dict[str, Any]
     epochs: int
     global_batch_size: int
     shuffle: bool
+    mixed_precision: str | None
     launcher: str
     workers: int
     virtual_shards: int | None
     threads_per_worker: int
+    overlap: bool | Literal["auto"]
+    shard_optimizer: bool
+    check_every_steps: int
     every_steps: int | None
     keep_last: int
     run_dir: str | None
@@ -68,10 +73,14 @@ class Job:
             epochs=train["epochs"],
             global_batch_size=train["global_batch_size"],
             shuffle=train["shuffle"],
+            mixed_precision=train["mixed_precision"],
             launcher=parallel["launcher"],
             workers=parallel["workers"],
             virtual_shards=parallel["virtual_shards"],
             threads_per_worker=parallel["threads_per_worker"],
+            overlap=parallel["overlap"],
+            shard_optimizer=parallel["shard_optimizer"],
+            check_every_steps=parallel["check_every_steps"],
             every_steps=checkpoint["every_steps"] or None,
             keep_last=checkpoint["keep_last"],
             run_dir=run_dir,

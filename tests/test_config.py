@@ -15,6 +15,7 @@ import pytest
 from distgrad.config import Config, ConfigError, Override, constructors, json_schema, load
 from distgrad.config.document import dump, parse
 from distgrad.job import Job
+from distgrad.keras import specs
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DIGITS = CONFIGS / "digits.yaml"
@@ -57,7 +58,11 @@ def problems(text: str, *overrides: str | Override) -> list[str]:
 def test_the_shipped_job() -> None:
     config = load(DIGITS)
     assert (config.name, config.seed, config.device) == ("digits-mlp", 0, "cpu")
-    assert config.to_dict()["data"] == {"source": "digits", "test_fraction": 0.2}
+    assert config.to_dict()["data"] == {
+        "source": "digits",
+        "test_fraction": 0.2,
+        "validation_fraction": None,
+    }
     assert [layer.type for layer in config.model.layers] == ["Flatten", "Dense", "Dropout", "Dense"]
     assert config.loss == "sparse_categorical_crossentropy" and config.metrics == ("accuracy",)
     assert config.to_dict()["optimizer"]["learning_rate"] == 0.003
@@ -74,8 +79,17 @@ def test_its_first_line_names_the_schema_for_editors() -> None:
 def test_defaults_are_filled_in() -> None:
     values = load(write(JOB)).to_dict()
     assert values["seed"] == 0 and values["device"] == "cpu" and values["metrics"] == []
-    assert values["data"] == {"source": "digits", "test_fraction": 0.2}
-    assert values["train"] == {"epochs": 2, "global_batch_size": 32, "shuffle": True}
+    assert values["data"] == {
+        "source": "digits",
+        "test_fraction": 0.2,
+        "validation_fraction": None,
+    }
+    assert values["train"] == {
+        "epochs": 2,
+        "global_batch_size": 32,
+        "shuffle": True,
+        "mixed_precision": None,
+    }
     assert values["parallel"]["launcher"] == "local"
     assert values["parallel"]["threads_per_worker"] == 1
     assert values["checkpoint"] == {"every_steps": None, "keep_last": 3}
@@ -415,7 +429,7 @@ class Last(Middle):
 
 @pytest.fixture
 def _local_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constructors, "classes", lambda kind: {"Last": Last, "Middle": Middle})
+    monkeypatch.setattr(specs, "classes", lambda kind: {"Last": Last, "Middle": Middle})
 
 
 def test_keywords_come_from_the_class_and_from_its_bases() -> None:
@@ -462,6 +476,123 @@ def test_every_public_layer_and_optimizer_has_a_schema() -> None:
     for kind in ("loss", "metric"):
         for name in constructors.names(kind):
             assert constructors.check_name(kind, name) is None, name
+
+
+# Specs in specs
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "10}",
+            "10, kernel_regularizer: {type: L3}}",
+            "6:53: model.layers.1.kernel_regularizer.type: unknown regularizer L3; there are L1L2",
+        ),
+        (
+            "10}",
+            "10, kernel_regularizer: {l2: 1}}",
+            "6:32: model.layers.1.kernel_regularizer.type: required key is missing; there are L1L2",
+        ),
+        (
+            "10}",
+            "10, bias_initializer: {type: Constant, valu: 1}}",
+            "model.layers.1.bias_initializer.valu: unknown key, did you mean value?",
+        ),
+        (
+            "10}",
+            "10, kernel_regularizer: {type: L2, l2: -1}}",
+            "6:63: model.layers.1.kernel_regularizer.l2: L2: l2 must be a number of 0 or more",
+        ),
+        (
+            "10}",
+            "10, kernel_constraint: {type: MaxNorm, max_value: many}}",
+            "model.layers.1.kernel_constraint.max_value: must be a number, got",
+        ),
+        (
+            "{type: Flatten}",
+            "{type: Bidirectional, layer: {type: LSTM, unit: 3}}",
+            "5:49: model.layers.0.layer.unit: unknown key, did you mean units?",
+        ),
+        (
+            "Adam",
+            "Adam\n  learning_rate: {type: CosineDecay, initial_learning_rate: 1, decay_step: 5}",
+            "10:64: optimizer.learning_rate.decay_step: unknown key, did you mean decay_steps?",
+        ),
+        (
+            "Adam",
+            "Adam\n  learning_rate: {type: CosineDecay, initial_learning_rate: 1, decay_steps: 0}",
+            "10:64: optimizer.learning_rate.decay_steps: CosineDecay: decay_steps must be positive",
+        ),
+        ("Adam", "Adam\n  learning_rate: {type: Cosine}", "unknown schedule Cosine"),
+        (
+            "loss: sparse_categorical_crossentropy",
+            "loss: {type: Huber, delt: 1}",
+            "7:21: loss.delt: unknown key, did you mean delta?",
+        ),
+        ("loss: sparse_categorical_crossentropy", "loss: {type: Huge}", "7:8: loss.type: unknown"),
+        (
+            "loss: sparse_categorical_crossentropy",
+            "loss: {delta: 1}",
+            "7:1: loss.type: required key is missing",
+        ),
+        ("loss: sparse_categorical_crossentropy", "loss: 3", "7:1: loss: must be text, got 3"),
+        ("train:", "metrics: [{type: AUC, curve: 3}]\ntrain:", "10:23: metrics.0.curve: must be t"),
+        ("train:", "metrics: [{type: AUC, name: [a]}]\ntrain:", "10:23: metrics.0.name: must be"),
+        ("train:", "metrics: [mae, 3]\ntrain:", "10:16: metrics.1: must be text, got 3"),
+        ("train:", "metrics: [mae, {k: 3}]\ntrain:", "metrics.1.type: required key is missing"),
+        ("{epochs: 2}", "{mixed_precision: float8}", "train.mixed_precision: must be 'mixed_float"),
+        ("digits}", "digits, validation_fraction: 1}", "2:24: data.validation_fraction: must be"),
+        ("digits}", "digits, validation_fracton: 1}", "did you mean validation_fraction?"),
+    ],
+)
+def test_one_problem_in_a_spec(old: str, new: str, expected: str) -> None:
+    found = problems(changed(old, new))
+    assert len(found) == 1 and expected in found[0], found
+
+
+def test_specs_are_kept_with_their_defaults() -> None:
+    config = load(
+        write(JOB),
+        [
+            "model.layers.1.kernel_regularizer={type: L2, l2: 0.5}",
+            "model.layers.1.kernel_initializer={type: RandomNormal}",
+            "loss={type: SparseCategoricalCrossentropy, from_logits: true}",
+            "metrics=[accuracy, {type: SparseTopKCategoricalAccuracy, k: 3}]",
+            "optimizer.learning_rate={type: PolynomialDecay, initial_learning_rate: 1, "
+            "decay_steps: 5}",
+            "train.mixed_precision=mixed_float16",
+            "data.validation_fraction=0.25",
+        ],
+    )
+    values = config.to_dict()
+    dense = values["model"]["layers"][1]
+    assert dense["kernel_regularizer"] == {"type": "L2", "l2": 0.5}
+    assert dense["kernel_initializer"] == {"type": "RandomNormal", "mean": 0.0, "stddev": 0.05}
+    assert values["optimizer"]["learning_rate"]["power"] == 1.0
+    assert values["loss"]["from_logits"] is True and values["loss"]["axis"] == -1
+    assert values["metrics"][0] == "accuracy" and values["metrics"][1]["k"] == 3
+    assert values["train"]["mixed_precision"] == "mixed_float16"
+    assert values["data"]["validation_fraction"] == 0.25
+    assert load(write(config.to_yaml(), "again.yaml")) == config
+    job = Job.from_config(config)
+    assert (job.loss, job.mixed_precision) == (values["loss"], "mixed_float16")
+    assert job.config_hash != Job.from_config(load(write(JOB))).config_hash
+    regularizer = specs.make("layer", dense).kernel_regularizer
+    assert type(regularizer).__name__ == "L2" and regularizer.l2 == 0.5
+    assert specs.make("optimizer", values["optimizer"]).rate(5) == pytest.approx(0.20008)
+    wrapped = {"type": "TimeDistributed", "layer": {"type": "Dense", "units": 2}}
+    made = specs.make("layer", wrapped, dtype="mixed_float16")
+    assert made.layer.units == 2 and made.layer.compute_dtype == "float16"
+
+
+def test_every_kind_has_its_classes_and_no_bases() -> None:
+    assert set(specs.classes("regularizer")) == {"L1", "L2", "L1L2", "OrthogonalRegularizer"}
+    assert {"CosineDecay", "PiecewiseConstantDecay"} <= set(specs.classes("schedule"))
+    assert {"HeNormal", "Zeros"} <= set(specs.classes("initializer"))
+    assert not {"Initializer", "RandomInitializer"} & set(specs.classes("initializer"))
+    assert set(specs.classes("constraint")) == {"NonNeg", "MinMaxNorm", "MaxNorm", "UnitNorm"}
+    assert specs.kind_of("beta_regularizer") == "regularizer" and specs.kind_of("rate") is None
 
 
 SOURCES = {

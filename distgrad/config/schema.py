@@ -307,6 +307,12 @@ class Parallel(Section):
     """Parts that each batch is cut into: the same bits for any number of workers up to it."""
     threads_per_worker: Count = 1
     """BLAS threads of one worker."""
+    overlap: bool | Literal["auto"] = "auto"
+    """Whether gradients are sent while the backward pass goes on; auto: where cores are free."""
+    shard_optimizer: bool = False
+    """Whether each worker keeps a part of the optimizer's state only (ZeRO-1): less memory."""
+    check_every_steps: Annotated[int, Field(ge=0)] = 100
+    """Steps between two comparisons of the weights of all workers; 0: only at the end."""
 
     @field_validator("virtual_shards")
     @classmethod
@@ -483,7 +489,8 @@ def _translated(detail: ErrorDetails, job: Mapping[str, Any]) -> tuple[Path, str
     path, kind, context = detail["loc"], detail["type"], detail.get("ctx", {})
     if path[:1] == ("data",) and len(path) > 1:
         path = ("data", *path[2:])  # pydantic puts the chosen source in between
-    path = tuple(key for at, key in enumerate(path) if not _is_tag(path, at))
+    tag = {"loss": 1, "metrics": 2}.get(str(path[0]) if path else "", len(path))
+    path = (*path[:tag], *path[tag + 1 :])  # as it does with the form of a loss or a metric
     if kind == "missing":
         return path, "required key is missing"
     if kind == "extra_forbidden":
@@ -506,11 +513,6 @@ def _translated(detail: ErrorDetails, job: Mapping[str, Any]) -> tuple[Path, str
         return None if value else (path, "must have at least one entry")
     words = _WORDS.get(kind, detail["msg"].replace("Input should be", "must be"))
     return path, f"{words}, got {show(value)}"
-
-
-def _is_tag(path: Path, at: int) -> bool:
-    """Whether pydantic has put the chosen form of a loss or a metric there."""
-    return path[at] in ("name", "spec") and path[:at] in (("loss",), ("metrics", *path[1:at]))
 
 
 def _hint(key: str, section: Path, job: Mapping[str, Any]) -> str:

@@ -41,6 +41,22 @@ class ArraySource:
         return tuple(np.take(array, rows, axis=0) for array in self.arrays)
 
 
+class Subset(ArraySource):
+    """Some rows of another source; its ``arrays`` are those of all rows."""
+
+    def __init__(self, source: ArraySource, rows: np.ndarray) -> None:
+        super().__init__(*source.arrays)
+        self.source = source
+        self.rows = rows
+        self.slow = source.slow
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, rows: np.ndarray | slice) -> tuple[np.ndarray, ...]:
+        return self.source.take(self.rows[rows])
+
+
 class NestSource(ArraySource):
     """The same where samples are a nest of arrays, None among its parts included."""
 
@@ -67,6 +83,12 @@ class Splits:
     train: ArraySource
     test: ArraySource
     description: str
+    validation: ArraySource | None = None
+
+    def parts(self) -> dict[str, ArraySource]:
+        """All of them by what they are for."""
+        named = {"training": self.train, "validation": self.validation, "test": self.test}
+        return {name: source for name, source in named.items() if source is not None}
 
 
 def load(
@@ -87,10 +109,24 @@ def load(
     - ``text``: windows (n, sequence_length) of characters, and of those that follow them.
     - ``series``: windows (n, window, 1) of a time series, and the ``horizon`` values after them.
 
+    With a ``validation_fraction`` that part of the training samples is held out, too.
+
     ``x`` is float32, or int32 for text; ``y`` is int32 for classes, else float32. Text and series
     hold out their end, the others samples drawn by ``seed``. Raises DataError that names the file
     and what to do, and MissingExtraError for parquet without pyarrow.
     """
+    found = _read(spec, seed, allow_download, announce)
+    fraction = spec.get("validation_fraction")
+    if fraction is None:
+        return found
+    from distgrad.data import splits
+
+    return splits.with_validation(spec, found, fraction, seed)
+
+
+def _read(
+    spec: Mapping[str, Any], seed: int, allow_download: bool, announce: Callable[[str], None]
+) -> Splits:
     name = spec["source"]
     if name in ("digits", "mnist", "fashion_mnist", "cifar10", "idx"):
         from distgrad.data import images

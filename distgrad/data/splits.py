@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from distgrad.core.errors import DataError
 from distgrad.data.shard import stratified_split
-from distgrad.data.source import ArraySource, Splits
+from distgrad.data.source import ArraySource, Splits, Subset
 
 TEST_FRACTION = 0.2  # of samples that have no test part of their own, where nothing else is said
 
@@ -21,17 +22,18 @@ def hold_out(name: str, x: np.ndarray, y: np.ndarray, test_fraction: float, seed
 
 
 def drawn_rows(
-    name: str, y: np.ndarray, test_fraction: float, seed: int
+    name: str, y: np.ndarray, fraction: float, seed: int, key: str = "test_fraction"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted rows to train on and to test: class labels keep their shares in both parts.
+    """Sorted rows to train on and to hold out: class labels keep their shares in both parts.
 
     Targets that are no class labels have no shares to keep. Raises DataError for an empty part.
     """
     classes = y if y.ndim == 1 and y.dtype.kind in "iu" else np.zeros(len(y), dtype=np.int32)
     try:
-        return stratified_split(classes, test_fraction, seed)
+        return stratified_split(classes, fraction, seed)
     except ValueError as error:
-        raise DataError(f"{name}: {error}") from error
+        # The message is about the test part, as most splits are.
+        raise DataError(f"{name}: {str(error).replace('test_fraction', key)}") from error
 
 
 def own_parts(name: str, arrays: Mapping[str, np.ndarray], scale: float = 1) -> Splits:
@@ -43,6 +45,30 @@ def own_parts(name: str, arrays: Mapping[str, np.ndarray], scale: float = 1) -> 
         sources[part] = ArraySource(x if scale == 1 else x / np.float32(scale), y)
     check_samples(name, sources["train"], sources["test"])
     return splits(name, sources["train"], sources["test"])
+
+
+def with_validation(spec: Mapping[str, Any], found: Splits, fraction: float, seed: int) -> Splits:
+    """Holds out a part of the training samples: the end of a text or a series, else drawn ones.
+
+    Raises DataError for an empty part.
+    """
+    name, n = str(spec.get("path") or spec.get("builtin") or spec["source"]), len(found.train)
+    if spec["source"] in ("text", "series"):
+        end = cut(name, n, fraction, "training windows", "validation_fraction")
+        # The last windows before the cut would have to forecast values that lie behind it.
+        train = np.arange(end - spec.get("horizon", 1) + 1)
+        held = np.arange(end, n)
+    else:
+        labels = found.train.take(slice(0, n))[1]
+        train, held = drawn_rows(name, labels, fraction, seed, "validation_fraction")
+    if not len(train):
+        raise DataError(f"{name}: validation_fraction {fraction} leaves nothing to train on")
+    return Splits(
+        Subset(found.train, train),
+        found.test,
+        f"{found.description}; {len(held)} of those to train on are kept for validation",
+        Subset(found.train, held),
+    )
 
 
 def check_samples(name: str, train: ArraySource, test: ArraySource) -> None:
@@ -63,11 +89,11 @@ def splits(name: str, train: ArraySource, test: ArraySource, more: str = "") -> 
     )
 
 
-def cut(name: str, n: int, test_fraction: float, what: str) -> int:
-    """Where the last ``test_fraction`` of ``n`` values in order begins. Raises DataError."""
-    test = math.ceil(n * test_fraction - 1e-9)  # the allowance: as in stratified_split
+def cut(name: str, n: int, fraction: float, what: str, key: str = "test_fraction") -> int:
+    """Where the last ``fraction`` of ``n`` values in order begins. Raises DataError."""
+    test = math.ceil(n * fraction - 1e-9)  # the allowance: as in stratified_split
     if not 0 < test < n:
-        raise DataError(f"{name}: test_fraction {test_fraction} of {n} {what} leaves a part empty")
+        raise DataError(f"{name}: {key} {fraction} of {n} {what} leaves a part empty")
     return n - test
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core.dispatch import as_tensor, backend_of
+from distgrad.core.dispatch import backend_of
 from distgrad.core.variable import Variable
 
 ALIGN = 16  # elements: a 64-byte boundary in float32
@@ -35,9 +35,6 @@ class Layout:
             stop = -(-(start + size) // ALIGN) * ALIGN
         self.size = stop
         self.dtype = self.variables[0]._buffer.dtype
-        ends = [where.stop for where in self.slices]
-        starts = [where.start for where in self.slices[1:]] + [self.size]
-        self._gaps = [slice(a, b) for a, b in zip(ends, starts, strict=True) if b > a]
 
     def empty(self) -> Any:
         """A flat array of zeros, on the device of the variables."""
@@ -49,15 +46,6 @@ class Layout:
             flat[where].reshape(tuple(variable.shape))
             for variable, where in zip(self.variables, self.slices, strict=True)
         ]
-
-    def write(self, gradients: Sequence[Any], flat: Any) -> None:
-        """Lays the gradients of the longer list into ``flat``; zeros where one is None."""
-        for gap in self._gaps:
-            flat[gap] = 0
-        for position, view in zip(self.positions, self.views(flat), strict=True):
-            gradient = gradients[position]
-            # as_tensor makes the IndexedSlices of a gather dense
-            view[...] = 0 if gradient is None else as_tensor(gradient)._data
 
     def segments(self, present: Sequence[bool]) -> Iterable[slice]:
         """The longest runs of the flat array in which every variable has a gradient."""

@@ -30,15 +30,16 @@ class PlainProgress(Observer):
             print(self._line(f"step {batch + 1}/{self.loop.loader.steps_per_epoch}"), flush=True)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        print(self._line(""), flush=True)
+        print(self._line("", logs), flush=True)
 
-    def _line(self, step: str) -> str:
+    def _line(self, step: str, logs: Any = None) -> str:
         width = len(str(self.epochs))
         head = f"epoch {self.loop.cursor.epoch + 1:>{width}}/{self.epochs}"
-        return "  ".join([head, *([step] if step else []), self._values(), self._pace()])
+        return "  ".join([head, *([step] if step else []), self._values(logs), self._pace()])
 
-    def _values(self) -> str:
-        return "  ".join(f"{name} {value:.4f}" for name, value in self.loop.logs().items())
+    def _values(self, logs: Any = None) -> str:
+        values = logs or self.loop.logs()  # only the end of an epoch knows of validation
+        return "  ".join(f"{name} {value:.4f}" for name, value in values.items())
 
     def _pace(self) -> str:
         seconds = time.monotonic() - self._began

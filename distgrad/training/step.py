@@ -7,7 +7,8 @@ the same update. That is why the weights do not depend on the number of workers.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from distgrad.comm.communicator import Communicator
@@ -16,7 +17,10 @@ from distgrad.core.errors import DivergedError
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.training.arena import Arena
-from distgrad.training.reduction import Compute, GradientSum, Reduced
+from distgrad.training.buckets import BUCKET_BYTES
+from distgrad.training.digest import DesyncAlarm
+from distgrad.training.reduction import Compute, GradientSum, Overlap, Reduced
+from distgrad.training.sharded import SlotParts, WholeSlots
 
 
 class Optimizer(Protocol):
@@ -28,6 +32,9 @@ class Optimizer(Protocol):
 
     @property
     def loss_scale(self) -> float: ...
+
+    @property
+    def needs_whole_gradients(self) -> bool: ...
 
     def unscaled(self, finite: bool) -> bool: ...
 
@@ -43,8 +50,11 @@ class Optimizer(Protocol):
 class TrainStep:
     """Runs a worker's shards, reduces, and updates the variables.
 
-    The arguments are those of `GradientSum`. Raises DivergedError at a loss that is not finite
-    where ``stop_on_nan``; no variable has been changed by that step then.
+    The arguments are those of `GradientSum`. With ``shard_optimizer`` a rank keeps a part of the
+    optimizer's state (ZeRO-1), which ``optimizer.slots`` then does not have. Weights are compared
+    over all ranks every ``check_every`` steps; ``paths`` name variables in messages. Raises
+    DivergedError at a loss that is not finite where ``stop_on_nan``; no variable has been changed
+    by that step then. Raises DesyncError where the ranks have different weights.
     """
 
     def __init__(
@@ -61,6 +71,11 @@ class TrainStep:
         mean_loss: bool = True,
         counted: bool = False,
         stop_on_nan: bool = True,
+        overlap: Overlap = "auto",
+        shard_optimizer: bool = False,
+        check_every: int = 100,
+        paths: Mapping[str, Variable] | None = None,
+        bucket_bytes: int = BUCKET_BYTES,
     ) -> None:
         self.optimizer = optimizer
         self.stop_on_nan = stop_on_nan
@@ -75,15 +90,19 @@ class TrainStep:
             state=state,
             mean_loss=mean_loss,
             counted=counted,
+            overlap=overlap,
+            bucket_bytes=bucket_bytes,
+            scatter=shard_optimizer and not optimizer.needs_whole_gradients,
         )
-        self._arenas: list[Arena] = []
-        self._slots: list[dict[str, Arena]] = []
-        for layout in self.sum.trees.layouts:
-            where = layout.positions
-            self._arenas.append(Arena(layout.variables, where))
-            self._slots.append(
-                {name: Arena([of[i] for i in where]) for name, of in optimizer.slots.items()}
-            )
+        buckets, names = self.sum.buckets, optimizer.slot_names
+        self._arenas = [Arena(layout.variables, layout.positions) for layout in buckets.layouts]
+        self.slots: WholeSlots | SlotParts
+        if shard_optimizer:
+            self.slots = SlotParts(buckets, optimizer.slots, names, communicator)
+        else:
+            self.slots = WholeSlots(buckets, optimizer.slots, names)
+        self.alarm = DesyncAlarm([*variables, *state], communicator, check_every, paths)
+        self._unconnected: set[int] = set()  # variables that a warning has named
 
     @property
     def variables(self) -> list[Variable]:
@@ -116,27 +135,44 @@ class TrainStep:
         result = self.sum(step, batch, scale, accept)
         if scale == 1.0 or self.optimizer.unscaled(self._unscale(scale)):
             self._update()
+        self.alarm.after(step + 1)
         return result
 
     def _unscale(self, scale: float) -> bool:
         """Takes the loss scale out of the gradients; whether all of them are finite."""
         finite = True
-        for flat in self.sum.trees.flats:
+        for flat in self.sum.buckets.flats:
             finite = finite and bool(backend_of(flat).xp.isfinite(flat).all())
             flat *= flat.dtype.type(1.0 / scale)
         return finite
 
     def _update(self) -> None:
         present = self.sum.present
+        if not all(present):
+            self._warn(present)
         iterations = self.optimizer.iterations
         iterations._store(iterations._buffer + 1)
         count = int(iterations._buffer)
         for arena in self._arenas:
             arena.recall_loans()
         self.optimizer.before_update(self.sum.gradients, count)
-        for arena, flat, slots in zip(self._arenas, self.sum.trees.flats, self._slots, strict=True):
-            state = [slots[name].values for name in self.optimizer.slot_names]
-            for where in arena.segments(present):
-                values = [part[where] for part in state]
-                self.optimizer.update(arena.values[where], flat[where], values, count)
+        flats = self.sum.buckets.flats
+        for number, (arena, flat) in enumerate(zip(self._arenas, flats, strict=True)):
+            for run in arena.segments(present):
+                for where, state in self.slots.pieces(number, run):
+                    self.optimizer.update(arena.values[where], flat[where], state, count)
+        self.slots.finish(self._arenas)
         self.optimizer.after_update(count)
+
+    def _warn(self, present: Sequence[bool]) -> None:
+        """Names variables without a gradient, each once, on rank 0."""
+        pairs = zip(self.variables, present, strict=True)
+        new = [v for v, there in pairs if not there and id(v) not in self._unconnected]
+        self._unconnected.update(map(id, new))
+        if new and self.communicator.rank == 0:
+            names = ", ".join(map(self.alarm.name, new))
+            warnings.warn(
+                f"no gradient for {names}: the loss of this batch does not depend on it. It is "
+                "left as it is.",
+                stacklevel=4,
+            )

@@ -22,7 +22,9 @@ from distgrad.core.errors import PeerLostError
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.ops import random
-from distgrad.training.reduction import GradientTrees, Reduced
+from distgrad.training.buckets import GradientBuckets
+from distgrad.training.digest import DesyncAlarm
+from distgrad.training.reduction import Reduced
 from distgrad.training.state import StateMean, shard
 
 Values = dict[str, float]
@@ -72,7 +74,8 @@ class CustomStep:
         self.stop_requested = False
         self.names: list[str] = []
         self._state = StateMean(state, virtual_shards)
-        self._trees: dict[tuple[int, ...], GradientTrees] = {}
+        self._alarm = DesyncAlarm(state, communicator)
+        self._buckets: dict[tuple[int, ...], GradientBuckets] = {}
 
     def __call__(self, step: int, batch: Batch) -> Reduced:
         """Step number ``step`` (from 0) on this worker's shards of ``batch``."""
@@ -92,6 +95,7 @@ class CustomStep:
         everyone = self.communicator.allgather_object((values, self.stop_requested))
         merged = mean_values([found for found, _ in everyone], batch)
         self.names = list(merged)
+        self._alarm.after(step + 1)
         sums = np.array([value * batch.size for value in merged.values()] + [batch.size])
         return Reduced(merged.get("loss", math.nan), sums, any(stop for _, stop in everyone))
 
@@ -134,19 +138,19 @@ class CustomStep:
         self._reduce_state(turns, batch)
         variables = [variable for _, variable in turns[0].pairs]
         key = tuple(map(id, variables))
-        if key not in self._trees:
-            self._trees[key] = GradientTrees(variables, self.virtual_shards)
-        trees = self._trees[key]
-        trees.start(batch.present)
+        if key not in self._buckets:
+            self._buckets[key] = GradientBuckets(variables, self.virtual_shards, self.communicator)
+        buckets = self._buckets[key]
+        buckets.start(batch.present)
         for turn in turns:
             if turn.index != _SPARE:
-                trees.push(turn.index, [_weighed(g, self._share(turn)) for g, _ in turn.pairs])
+                buckets.push(turn.index, [_weighed(g, self._share(turn)) for g, _ in turn.pairs])
         flags = [any(t.pairs[i][0] is not None for t in turns) for i in range(len(variables))]
         everyone = self.communicator.allgather_object(flags)
         if any(len(other) != len(flags) for other in everyone):
             raise PeerLostError("the ranks applied gradients of different variables")
-        trees.reduce(self.communicator)
-        gradients = trees.gradients([any(each) for each in zip(*everyone, strict=True)])
+        buckets.reduce()
+        gradients = buckets.gradients([any(each) for each in zip(*everyone, strict=True)])
         found = [None if g is None else as_tensor(g.copy()) for g in gradients]
         turns[0].optimizer.apply_gradients(list(zip(found, variables, strict=True)))
 

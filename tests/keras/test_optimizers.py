@@ -137,7 +137,7 @@ FLAVOURS = [
 ]
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore:no gradient for")  # some are missing on purpose
 @pytest.mark.parametrize("name, config", FLAVOURS, ids=lambda value: str(value))
 def test_the_arena_path_has_the_bits_of_the_path_by_variable(name, config):
     values, steps = many(np.random.default_rng(3))

@@ -193,6 +193,7 @@ def test_mean_and_sum_losses_weigh_uneven_shards_rightly(world_size: int, mean_l
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.filterwarnings("ignore:no gradient for")
 def test_a_variable_without_a_gradient_is_left_alone_while_others_are_updated(
     world_size: int,
 ) -> None:

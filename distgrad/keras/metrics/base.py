@@ -93,16 +93,25 @@ class Metric(Configured):
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Adds a batch: ``(y_true, y_pred, sample_weight=None)``."""
+        recording.call(self._add, *args, **kwargs)
+
+    def _add(self, *args: Any, **kwargs: Any) -> None:
         with recording.paused():
             self._total = self._total + self.sums(*args, **kwargs)
 
     def result(self) -> Tensor:
         """The metric over all batches since the start or the last reset."""
+        return recording.slot(self._result)
+
+    def _result(self) -> Tensor:
         total = self._total if isinstance(self._total, np.ndarray) else np.zeros(self.size)
         return Tensor(np.asarray(self.value(total), as_dtype(self.dtype).numpy_dtype))
 
     def reset_state(self) -> None:
         """Forgets all batches."""
+        recording.call(self._reset)
+
+    def _reset(self) -> None:
         self._total = 0.0
         for variable in self.variables:
             variable.assign(np.zeros(variable.shape, variable.dtype.numpy_dtype))

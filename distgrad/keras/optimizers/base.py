@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
@@ -98,7 +99,7 @@ class Optimizer(Configured):
         rate = self._learning_rate
         if isinstance(rate, Variable):
             return rate
-        return Tensor(np.asarray(rate(int(self.iterations._buffer))))
+        return recording.slot(lambda: Tensor(np.asarray(rate(int(self.iterations._buffer)))))
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
@@ -252,14 +253,21 @@ class Optimizer(Configured):
         self._check(pairs)
         meet = turns.meeting()
         if meet is not None:
+            recording.refuse("apply_gradients of a data-parallel script")
             meet(self, pairs)
             return self.iterations
-        self.build(self._known or [v for _, v in pairs])
+        variables = [v for _, v in pairs]
+        tensors = [None if g is None else as_tensor(g, like=v._buffer.dtype) for g, v in pairs]
+        recording.call(self._apply, tensors, variables)
+        return self.iterations
+
+    def _apply(self, tensors: Sequence[Any], variables: Sequence[Variable]) -> None:
+        self.build(self._known or variables)
         clips = bool(self.clipnorm or self.clipvalue or self.global_clipnorm)
         gradients: list[Any] = [None] * len(self._known)
-        for gradient, variable in pairs:
-            if gradient is not None:
-                data = as_tensor(gradient, like=variable._buffer.dtype)._data
+        for tensor, variable in zip(tensors, variables, strict=True):
+            if tensor is not None:
+                data = tensor._data
                 gradients[self._positions[id(variable)]] = data.copy() if clips else data
         self.iterations.assign_add(1)
         step = int(self.iterations._buffer)
@@ -272,7 +280,6 @@ class Optimizer(Configured):
                 value, *slots = (v._buffer.reshape(-1) for v in (variable, *state))
                 self.update(value, gradient.reshape(-1), slots, step)
         self.after_update(step)
-        return self.iterations
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """``apply_gradients`` on two lists; without variables, for those of the first call."""

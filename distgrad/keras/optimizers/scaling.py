@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
@@ -46,7 +47,8 @@ class LossScaleOptimizer(Optimizer):
 
     def scale_loss(self, loss: Any) -> Any:
         tensor = as_tensor(loss)
-        return tensor * tensor._data.dtype.type(self.loss_scale)
+        dtype = tensor._data.dtype
+        return tensor * recording.slot(lambda: Tensor(np.asarray(self.loss_scale, dtype)))
 
     @property
     def needs_whole_gradients(self) -> bool:
@@ -70,10 +72,15 @@ class LossScaleOptimizer(Optimizer):
         self.inner_optimizer._check(pairs)
         meet = turns.meeting()
         if meet is not None:
+            recording.refuse("apply_gradients of a data-parallel script")
             meet(self, pairs)
             return self.iterations
-        inverse = 1.0 / self.loss_scale
         dense = [(None if g is None else as_tensor(g, like=v._buffer.dtype), v) for g, v in pairs]
+        recording.call(self._unscale_and_apply, dense)
+        return self.iterations
+
+    def _unscale_and_apply(self, dense: Sequence[tuple[Any, Variable]]) -> None:
+        inverse = 1.0 / self.loss_scale
         finite = all(
             bool(backend_of(g._data).xp.isfinite(g._data).all()) for g, _ in dense if g is not None
         )
@@ -82,7 +89,6 @@ class LossScaleOptimizer(Optimizer):
                 (None if g is None else Tensor(g._data * g._data.dtype.type(inverse)), v)
                 for g, v in dense
             )
-        return self.iterations
 
     # All else is the inner optimizer's
 

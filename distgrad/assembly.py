@@ -1,0 +1,149 @@
+"""From a job and its samples to a compiled model, with a clear word where they do not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distgrad import keras
+from distgrad.core.errors import DataError, JobError, UsageError
+from distgrad.data.source import Splits
+from distgrad.job import Job
+from distgrad.keras import losses, mixed_precision, specs
+from distgrad.keras.layers.base import Layer
+from distgrad.ops import random
+
+_SIZES = {"Embedding": "input_dim", "TokenAndPositionEmbedding": "vocabulary_size"}
+
+
+def build_model(job: Job, splits: Splits) -> keras.Sequential:
+    """The compiled model of a job for such samples, its weights drawn from the job's seed.
+
+    Raises UsageError for layers that cannot take the samples, or one another's outputs, or give
+    something else than the targets are, and DataError for labels that are no class of the model.
+    """
+    random.set_seed(job.seed)
+    layers = _layers(job)
+    _check_tokens(job, layers[0], splits)
+    model = keras.Sequential(layers)
+    optimizer = specs.make("optimizer", job.optimizer)
+    if job.mixed_precision:
+        policy = mixed_precision.get(job.mixed_precision)
+        optimizer = keras.optimizers.scaled_for(policy, optimizer)
+    loss = _named("loss", job.loss)
+    metrics = [_named("metric", metric) for metric in job.metrics]
+    model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
+    sample = splits.train.take(slice(0, 1))
+    try:
+        model.prepare(sample)
+        shape = np.shape(model.predict_on_batch(sample[0]))[1:]
+    except JobError:
+        raise
+    except Exception as error:
+        _blame_a_layer(job, sample[0], error)
+        raise
+    _check_targets(job, shape, splits)
+    return model
+
+
+def _layers(job: Job) -> list[Layer]:
+    return [specs.make("layer", spec, dtype=job.mixed_precision) for spec in job.layers]
+
+
+def _named(kind: specs.Kind, value: Any) -> Any:
+    return specs.make(kind, value) if isinstance(value, dict) else value
+
+
+def _blame_a_layer(job: Job, x: Any, error: Exception) -> None:
+    """Raises UsageError that names the first layer which cannot be called on what it is given."""
+    for index, layer in enumerate(_layers(job)):
+        shape, before = tuple(x.shape[1:]), f"layer {index - 1}" if index else "the data"
+        try:
+            x = layer(x, training=False)
+        except Exception as found:
+            text = " ".join(str(found).split())
+            raise UsageError(
+                f"model.layers.{index} ({job.layers[index]['type']}) cannot take what {before} "
+                f"gives, {_shape(shape)} a sample: {text}"
+            ) from error
+
+
+def _check_tokens(job: Job, first: Layer, splits: Splits) -> None:
+    """Raises UsageError where the data have integers beyond the table of the first layer."""
+    key = _SIZES.get(type(first).__name__, "")
+    size = getattr(first, key, None)
+    if size is None or splits.train.slow:  # what stays on the disk is not read through for this
+        return
+    for part, source in splits.parts().items():
+        x = source.arrays[0]
+        if x.size and (x.min() < 0 or x.max() >= size):
+            raise UsageError(
+                f"model.layers.0.{key} is {size}, but the {part} samples of {_origin(job)} hold "
+                f"numbers from {x.min()} to {x.max()}: it must be greater than them all"
+            )
+
+
+def _check_targets(job: Job, shape: tuple[int, ...], splits: Splits) -> None:
+    """Raises JobError where targets cannot be compared with outputs of this shape a sample."""
+    if job.loss is None:
+        return
+    loss = losses.get(_named("loss", job.loss))
+    name = getattr(loss, "name", "")
+    sparse = name == "sparse_categorical_crossentropy"
+    expected = shape[:-1] if sparse else shape
+    for part, source in splits.parts().items():
+        y = source.arrays[1]
+        targets = y.shape[1:]
+        if targets != expected and _squeezed(targets) != _squeezed(expected):
+            raise UsageError(
+                f"{name} needs targets of {_shape(expected)} a sample where the last layer gives "
+                f"{_shape(shape)}; those of {_origin(job)} have {_shape(targets)}"
+            )
+        if sparse:
+            _check_labels(job, part, y, shape[-1], getattr(loss, "ignore_class", None))
+        elif name.startswith("binary_"):
+            _check_shares(job, part, y)
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[:-1] if shape[-1:] == (1,) else shape  # losses take it both ways
+
+
+def _check_labels(job: Job, part: str, y: np.ndarray, classes: int, ignored: int | None) -> None:
+    wrong = (y < 0) | (y >= classes)
+    if y.dtype.kind == "f":
+        wrong |= y != np.floor(y)
+    if ignored is not None:
+        wrong &= y != ignored
+    if wrong.any():
+        raise DataError(
+            f"{_offender(job, part, y, wrong)} is none of the {classes} classes, 0 to "
+            f"{classes - 1}, that the last layer gives: number the labels from 0, or give it as "
+            "many units as there are classes"
+        )
+
+
+def _check_shares(job: Job, part: str, y: np.ndarray) -> None:
+    wrong = ~((y >= 0) & (y <= 1))
+    if wrong.any():
+        raise DataError(
+            f"{_offender(job, part, y, wrong)} is not between 0 and 1, as a binary loss needs it"
+        )
+
+
+def _offender(job: Job, part: str, y: np.ndarray, wrong: np.ndarray) -> str:
+    """The first wrong label, where it is, and how many there are."""
+    where = np.argwhere(wrong)
+    count = f", the first of {len(where)}," if len(where) > 1 else ""
+    return f"{_origin(job)}: the label {y[tuple(where[0])]} of {part} sample {where[0][0]}{count}"
+
+
+def _origin(job: Job) -> str:
+    """The file of the targets, or the name of the source."""
+    keys = ("path", "y", "labels", "builtin", "source")
+    return str(next(job.data[key] for key in keys if job.data.get(key)))
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"shape {shape}" if shape else "one number"

@@ -1,0 +1,187 @@
+"""Buckets: slices of the flat gradient arrays, each summed over all shards as soon as it is full.
+
+They are cut in the order in which a backward pass fills them: the last variables come first. How
+large they are, and when they are sent, changes no bit: every element has its own fixed tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.comm.communicator import Communicator
+from distgrad.comm.tree import TreeSum
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.variable import Variable
+from distgrad.training.arena import Layout, layouts
+
+BUCKET_BYTES = 1 << 20  # stays in a core's cache between the backward pass and the sum
+
+
+class Bucket:
+    """Variables ``first`` to ``last - 1`` of a layout, and the sum of their gradients.
+
+    The sum lies in ``total``, the slice ``where`` of ``flat``.
+    """
+
+    def __init__(
+        self, layout: Layout, first: int, last: int, flat: Any, virtual_shards: int
+    ) -> None:
+        self.number = 0  # its turn among all buckets
+        self.layout = layout
+        self.positions = layout.positions[first:last]
+        start = layout.slices[first].start
+        stop = layout.slices[last].start if last < len(layout.slices) else layout.size
+        self.where = slice(start, stop)
+        self.total = flat[self.where]
+        self.tree = TreeSum(virtual_shards, stop - start, layout.dtype, out=self.total)
+        shapes = [tuple(variable.shape) for variable in layout.variables[first:last]]
+        inner = [slice(w.start - start, w.stop - start) for w in layout.slices[first:last]]
+        self._places = list(zip(self.positions, inner, shapes, strict=True))
+        self._views: dict[int, tuple[Any, dict[int, Any]]] = {}
+
+    def buffer(self, shard: int, alone: bool) -> Any:
+        """Where the gradients of a shard go; that of the first one becomes the sum of a world
+        of one.
+        """
+        if alone and shard == self.tree.tree.present[0]:
+            return self.total
+        return self.tree.buffer()
+
+    def views(self, buffer: Any) -> dict[int, Any]:
+        """The same as ``cut``, of a buffer that comes again and again."""
+        known = self._views.get(id(buffer))
+        if known is None:  # keeps the buffer, so that its id stays its own
+            known = self._views[id(buffer)] = (buffer, self.cut(buffer))
+        return known[1]
+
+    def cut(self, array: Any) -> dict[int, Any]:
+        """The variables' places in an array of the bucket's size, by position, in their shapes."""
+        return {p: array[where].reshape(shape) for p, where, shape in self._places}
+
+
+class GradientBuckets:
+    """Gradients of a list of variables, added up over the shards of all workers.
+
+    ``start``, ``push`` for each shard of this worker, ``reduce``: then ``flats`` hold the sums,
+    one flat array for each dtype, laid out by ``layouts``. With ``scatter`` a rank gets only the
+    part of each bucket that the communicator says is its own.
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[Variable],
+        virtual_shards: int,
+        communicator: Communicator,
+        *,
+        bucket_bytes: int = BUCKET_BYTES,
+        scatter: bool = False,
+    ) -> None:
+        self.communicator = communicator
+        self.scatter = scatter
+        self.layouts: list[Layout] = layouts(variables)
+        self.flats = [layout.empty() for layout in self.layouts]
+        self._views = [layout.views(f) for layout, f in zip(self.layouts, self.flats, strict=True)]
+        self.buckets = [
+            Bucket(layout, first, last, flat, virtual_shards)
+            for layout, flat in zip(self.layouts, self.flats, strict=True)
+            for first, last in _cut(layout, bucket_bytes)
+        ]
+        self.buckets.sort(key=lambda bucket: -bucket.positions[-1])
+        for number, bucket in enumerate(self.buckets):
+            bucket.number = number
+        self._alone = communicator.world_size == 1
+
+    def start(self, present: Sequence[int]) -> None:
+        for bucket in self.buckets:
+            bucket.tree.start(present)
+
+    def push(self, shard: int, gradients: Sequence[Any]) -> None:
+        """Takes the gradients of one shard, one for each variable; None counts as zeros."""
+        for bucket in self.buckets:
+            buffer = bucket.buffer(shard, self._alone)
+            for position, view in bucket.views(buffer).items():
+                _write(gradients[position], view)
+            bucket.tree.push(shard, buffer)
+
+    def fill(self, shard: int, full: Callable[[Bucket, Any], None]) -> Filling:
+        """Takes the gradients of one shard one by one, and passes buckets on in their order."""
+        return Filling(self.buckets, shard, self._alone, full)
+
+    def reduce(self, beside: tuple[TreeSum, np.ndarray] | None = None) -> None:
+        """Sums all buckets, and ``beside`` into its array: a single bucket and it go together."""
+        if beside is not None and len(self.buckets) == 1 and not (self._alone or self.scatter):
+            (bucket,) = self.buckets
+            self.communicator.reduce_trees([(bucket.tree, bucket.total), beside])
+            return
+        for bucket in self.buckets:
+            self.reduce_bucket(bucket)
+        if beside is not None:
+            self.communicator.reduce_tree(*beside)
+
+    def reduce_bucket(self, bucket: Bucket) -> None:
+        if self._alone:
+            bucket.tree.take()  # is ``bucket.total`` already
+        else:
+            self.communicator.reduce_tree(
+                bucket.tree, bucket.total, bucket=bucket.number, scatter=self.scatter
+            )
+
+    def gradients(self, present: Sequence[bool]) -> list[Any]:
+        """One array for each variable, a view into ``flats``; None for those not present."""
+        found: list[Any] = [None] * len(present)
+        for layout, views in zip(self.layouts, self._views, strict=True):
+            for position, view in zip(layout.positions, views, strict=True):
+                found[position] = view if present[position] else None
+        return found
+
+
+class Filling:
+    """The gradients of one shard, as they come in.
+
+    ``full(bucket, buffer)`` is called as soon as a bucket and all before it are full: every rank
+    sends them in the same order, whatever becomes final first.
+    """
+
+    def __init__(
+        self,
+        buckets: Sequence[Bucket],
+        shard: int,
+        alone: bool,
+        full: Callable[[Bucket, Any], None],
+    ) -> None:
+        self._full = full
+        self._buckets = buckets
+        self._of = {position: bucket for bucket in buckets for position in bucket.positions}
+        self._buffers = [bucket.buffer(shard, alone) for bucket in buckets]
+        self._missing = [len(bucket.positions) for bucket in buckets]
+        self._next = 0
+
+    def put(self, position: int, gradient: Any) -> None:
+        """The gradient of one variable; None counts as zeros."""
+        bucket = self._of[position]
+        _write(gradient, bucket.views(self._buffers[bucket.number])[position])
+        self._missing[bucket.number] -= 1
+        while self._next < len(self._buckets) and not self._missing[self._next]:
+            self._full(self._buckets[self._next], self._buffers[self._next])
+            self._next += 1
+
+
+def _write(gradient: Any, view: Any) -> None:
+    # as_tensor makes the IndexedSlices of a gather dense
+    view[...] = 0 if gradient is None else as_tensor(gradient)._data
+
+
+def _cut(layout: Layout, bucket_bytes: int) -> Iterable[tuple[int, int]]:
+    """Runs of variables of about ``bucket_bytes``, from the last variable on."""
+    last, nbytes = len(layout.slices), 0
+    for number in reversed(range(len(layout.slices))):
+        where = layout.slices[number]
+        size = (where.stop - where.start) * np.dtype(layout.dtype).itemsize
+        if nbytes and nbytes + size > bucket_bytes:
+            yield number + 1, last
+            last, nbytes = number + 1, 0
+        nbytes += size
+    yield 0, last

@@ -1,0 +1,103 @@
+"""The desync alarm: every rank must have the same variables, and the same bits in them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.comm.communicator import Communicator
+from distgrad.comm.transport import name_ranks
+from distgrad.core.dispatch import backend_of
+from distgrad.core.errors import DesyncError
+from distgrad.core.variable import Variable
+
+
+def check_variables(variables: Mapping[str, Variable], communicator: Communicator) -> None:
+    """Compares names, shapes and dtypes of all ranks; the names are paths.
+
+    Raises DesyncError on every rank, naming the first difference.
+    """
+    own = [(name, tuple(v.shape), v.dtype.name) for name, v in variables.items()]
+    everyone = communicator.allgather_object(own)
+    for rank, other in enumerate(everyone):
+        for position in range(max(len(other), len(everyone[0]))):
+            here, there = (_at(each, position) for each in (everyone[0], other))
+            if here != there:
+                raise DesyncError(
+                    f"variable {position} is {there} on rank {rank} and {here} on rank 0: every "
+                    "rank must build the same model."
+                )
+
+
+class DesyncAlarm:
+    """Compares the bits of ``variables`` over all ranks, every so many steps.
+
+    ``every`` is 0 for never; ``paths`` names variables better than they name themselves. Raises
+    DesyncError on every rank, naming the first variable that differs and the ranks that have
+    something else than the most.
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[Variable],
+        communicator: Communicator,
+        every: int = 100,
+        paths: Mapping[str, Variable] | None = None,
+    ) -> None:
+        self.variables = list(variables)
+        self.communicator = communicator
+        self.every = every
+        self._names = {id(variable): path for path, variable in (paths or {}).items()}
+
+    def after(self, step: int) -> None:
+        """Compares if it is time, after ``step`` steps."""
+        if self.every and step % self.every == 0:
+            self.compare(step)
+
+    def name(self, variable: Variable) -> str:
+        return self._names.get(id(variable), variable.name)
+
+    def compare(self, step: int) -> None:
+        """Compares now; all ranks must call it."""
+        if self.communicator.world_size == 1:
+            return
+        own = [digest(variable) for variable in self.variables]
+        everyone = self.communicator.allgather_object(own)
+        if all(other == own for other in everyone):
+            return
+        for variable, found in zip(self.variables, zip(*everyone, strict=True), strict=True):
+            if len(set(found)) > 1:
+                raise DesyncError(
+                    f"the ranks no longer have the same weights after step {step}: "
+                    f"{self.name(variable)} "
+                    f"{_division(found)}. The first difference in order; its cause lies in the "
+                    f"{self.every or step} steps before."
+                )
+
+
+def digest(variable: Variable) -> int:
+    """A checksum of the bits: CRC-32, which never misses a difference within 32 bits in a row."""
+    array = variable._buffer
+    host = np.ascontiguousarray(backend_of(array).to_numpy(array))
+    return zlib.crc32(host.reshape(-1).view(np.uint8).data)
+
+
+def _division(found: Sequence[int]) -> str:
+    groups: dict[int, list[int]] = {}
+    for rank, value in enumerate(found):
+        groups.setdefault(value, []).append(rank)
+    most, *others = sorted(groups.values(), key=lambda ranks: -len(ranks))
+    if len(most) == len(others[0]):  # nobody knows who is right
+        return "differs between " + " and ".join(map(name_ranks, (most, *others)))
+    odd = [rank for ranks in others for rank in ranks]
+    return f"differs on {name_ranks(odd)} from {name_ranks(most)}"
+
+
+def _at(listed: Sequence[Any], position: int) -> str:
+    if position >= len(listed):
+        return "missing"
+    name, shape, dtype = listed[position]
+    return f"{name} {list(shape)} {dtype}"

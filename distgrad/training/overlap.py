@@ -1,0 +1,60 @@
+"""A second thread that moves buckets while the backward pass goes on."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+Job = Callable[[], None]
+
+# Seconds that a failed step waits for the job under way: the others may still answer. What is left
+# then ends with the world, or at its own deadline at the latest.
+_PATIENCE = 1.0
+
+
+class Courier:
+    """Context in which jobs run one after the other in a thread of their own.
+
+    The end of the context waits for all of them, so that no thread outlives a step. Each job must
+    have a deadline of its own. After one that fails the others are dropped; its error is raised by
+    the next ``send``, or by the end of the context. An error of the caller comes first.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._error: BaseException | None = None
+        self._dropped = False
+        self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
+
+    def __enter__(self) -> Courier:
+        self._thread.start()
+        return self
+
+    def send(self, job: Job) -> None:
+        """Puts a job behind the others. Raises the error of one that has failed."""
+        if self._error is not None:
+            raise self._error
+        self._jobs.put(job)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._dropped = self._dropped or error is not None
+        self._jobs.put(None)
+        self._thread.join(None if error is None else _PATIENCE)
+        if error is None and self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if self._dropped:
+                continue
+            try:
+                job()
+            except BaseException as error:
+                self._error, self._dropped = error, True
