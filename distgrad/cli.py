@@ -199,6 +199,10 @@ def launch(
     threads: Annotated[
         int, typer.Option("--threads-per-worker", min=1, help="BLAS threads of one worker.")
     ] = 1,
+    gpus: Annotated[
+        int,
+        typer.Option("--gpus-per-worker", min=0, help="GPUs that Ray hands to each worker."),
+    ] = 0,
     max_restarts: MaxRestarts = 0,
     interface: Interface = None,
     print_command: PrintCommand = False,
@@ -218,9 +222,15 @@ def launch(
         raise UsageError(f"{words[0]}: no such script")
     if virtual_shards is not None:
         worker_shards(virtual_shards, 0, workers)  # refuses too many workers
+    if gpus and launcher != "ray":
+        raise UsageError("--gpus-per-worker needs --launcher ray, which alone hands out GPUs.")
     chosen = base.choose(launcher, launcher, environ.World())
     program = base.Program(
-        [sys.executable, *words], workers, threads=threads, virtual_shards=virtual_shards
+        [sys.executable, *words],
+        workers,
+        threads=threads,
+        virtual_shards=virtual_shards,
+        gpus=gpus,
     )
     if print_command:
         print("\n".join(chosen.commands(program)))
@@ -360,14 +370,17 @@ def _plan(job: Job) -> str:
     def described(spec: dict[str, Any], kind: str) -> str:
         return " ".join([str(spec[kind]), *(f"{k}={v}" for k, v in spec.items() if k != kind)])
 
+    def named(value: Any) -> str:
+        return described(value, "type") if isinstance(value, dict) else str(value)
+
     shards = job.virtual_shards or job.workers
     bounds = shard_bounds(job.global_batch_size, shards)
     lines = [
         f"job        {job.name}, seed {job.seed}, on {job.device}",
         f"data       {described(job.data, 'source')}",
         *(f"layer {i:<5}{described(layer, 'type')}" for i, layer in enumerate(job.layers)),
-        f"loss       {job.loss}",
-        f"metrics    {', '.join(job.metrics) or 'none'}",
+        f"loss       {named(job.loss)}",
+        f"metrics    {', '.join(map(named, job.metrics)) or 'none'}",
         f"optimizer  {described(job.optimizer, 'type')}",
         f"train      {job.epochs} epochs, {job.global_batch_size} samples per step, "
         f"in {shards} shards",

@@ -141,12 +141,6 @@ def test_usage_errors_start_nothing(
     assert recorder.job is None
 
 
-def test_ray_has_not_landed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["train", DIGITS, "--launcher", "ray"]) == 2
-    err = capsys.readouterr().err
-    assert "ray launcher has not landed yet" in err and "--launcher mpi or local" in err
-
-
 def test_several_mistakes_are_lines_that_an_editor_can_follow(
     recorder: Recorder,
     capsys: pytest.CaptureFixture[str],

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.comm.transport import Deadline, Transport
+from distgrad.comm.transport import Deadline, Request, Transport
 from distgrad.comm.tree import ShardTree, TreeSum, worker_shards
 from distgrad.core.errors import InvalidArgumentError, PeerLostError
 
@@ -37,6 +37,8 @@ _OPERATIONS = (
     "allreduce(min)",
     "reduce_tree",
     "leave",
+    "reduce_scatter_tree",
+    "allgather",
 )
 # sequence number, operation, dtype (0: none), tag, bytes
 _HEADER = struct.Struct("<IBBHQ")
@@ -167,7 +169,13 @@ class Communicator:
                 self._allgather_slices(call, flat, slices)
 
     def reduce_tree(
-        self, tree_sum: TreeSum, out: Array, *, bucket: int = 0, timeout: float | None = None
+        self,
+        tree_sum: TreeSum,
+        out: Array,
+        *,
+        bucket: int = 0,
+        scatter: bool = False,
+        timeout: float | None = None,
     ) -> None:
         """Sums the virtual shards of all ranks in canonical tree order into ``out``.
 
@@ -178,36 +186,25 @@ class Communicator:
             tree_sum: this rank's shards.
             out: array of ``tree_sum.size`` elements and the same dtype that takes the sum.
             bucket: number below 65536 that must agree on all ranks.
+            scatter: each rank gets only its ``part`` of the sum; the rest of ``out`` stays.
             timeout: seconds, instead of the communicator's.
         """
         tree = tree_sum.tree
-        flat = self._flat("reduce_tree", out)
-        if flat.size != tree_sum.size or flat.dtype != tree_sum.dtype:
-            raise InvalidArgumentError(
-                f"reduce_tree needs out of {tree_sum.size} {tree_sum.dtype}, "
-                f"got {flat.size} {flat.dtype}."
-            )
         nodes = self._nodes_by_rank(tree)
-        held = tree_sum.partials()
-        if set(held) != set(nodes[self.rank]):
-            shards = worker_shards(tree.virtual_shards, self.rank, self.world_size)
-            raise InvalidArgumentError(
-                f"rank {self.rank} must push every present shard of {list(shards)} and no other "
-                f"before reduce_tree; present are {list(tree.present)}."
-            )
-        own = {node: held[node] for node in nodes[self.rank]}  # in the order that peers expect
+        flat, own = self._own_partials(tree_sum, out, nodes[self.rank])
         tag = tree.fingerprint() ^ bucket
-        with self._operation("reduce_tree", timeout) as deadline:
+        operation = "reduce_scatter_tree" if scatter else "reduce_tree"
+        with self._operation(operation, timeout) as deadline:
             if self.world_size == 1:
                 tree.combine(own, flat)
             else:
-                slices = self._slices(flat)
+                slices = self._parts(flat.size) if scatter else self._slices(flat)
                 mine = slices[self.rank]
                 count = sum(len(nodes[p]) for p in self._peers)
                 inbox = iter(self._inbox(count, mine.stop - mine.start, flat.dtype))
                 received = {p: {node: next(inbox) for node in nodes[p]} for p in self._peers}
                 self._exchange(
-                    self._call("reduce_tree", deadline, flat.dtype, tag, flat.nbytes),
+                    self._call(operation, deadline, flat.dtype, tag, flat.nbytes),
                     {p: [array[slices[p]] for array in own.values()] for p in self._peers},
                     {p: list(received[p].values()) for p in self._peers},
                 )
@@ -215,10 +212,60 @@ class Communicator:
                 for arrays in received.values():
                     partials.update(arrays)
                 tree.combine(partials, flat[mine])
-                if not self._is_small(flat):
+                if not scatter and not self._is_small(flat):
                     call = self._call("reduce_tree", deadline, flat.dtype, tag, flat.nbytes)
                     self._allgather_slices(call, flat, slices)
         tree_sum.reset()
+
+    def reduce_trees(
+        self, sums: Sequence[tuple[TreeSum, Array]], *, timeout: float | None = None
+    ) -> None:
+        """The same as ``reduce_tree`` on each sum and its array; small ones in one exchange.
+
+        They must be over the same shards.
+        """
+        nbytes = sum(out.nbytes for _, out in sums)
+        if self.world_size == 1 or nbytes * (self.world_size - 1) > self._whole_bytes:
+            for bucket, (tree_sum, out) in enumerate(sums):
+                self.reduce_tree(tree_sum, out, bucket=bucket, timeout=timeout)
+            return
+        tree = sums[0][0].tree
+        nodes = self._nodes_by_rank(tree)
+        ready = [self._own_partials(*each, nodes[self.rank]) for each in sums]
+        with self._operation("reduce_tree", timeout) as deadline:
+            received = [
+                {p: {node: np.empty_like(flat) for node in nodes[p]} for p in self._peers}
+                for flat, _ in ready
+            ]
+            self._exchange(
+                self._call("reduce_tree", deadline, ready[0][0].dtype, tree.fingerprint(), nbytes),
+                {p: [array for _, own in ready for array in own.values()] for p in self._peers},
+                {p: [a for each in received for a in each[p].values()] for p in self._peers},
+            )
+            for (flat, own), found in zip(ready, received, strict=True):
+                partials = dict(own)
+                for arrays in found.values():
+                    partials.update(arrays)
+                tree.combine(partials, flat)
+        for tree_sum, _ in sums:
+            tree_sum.reset()
+
+    def part(self, size: int) -> slice:
+        """This rank's part of a flat array of ``size`` elements, in what is scattered."""
+        return self._parts(size)[self.rank]
+
+    def allgather(self, array: Array, *, bucket: int = 0, timeout: float | None = None) -> None:
+        """Gives everyone the ``part`` of each rank's ``array``, in place.
+
+        Args:
+            array: holds this rank's part; and those of all ranks afterwards.
+            bucket: number below 65536 that must agree on all ranks.
+            timeout: seconds, instead of the communicator's.
+        """
+        flat = self._flat("allgather", array)
+        with self._operation("allgather", timeout) as deadline:
+            call = self._call("allgather", deadline, flat.dtype, bucket, flat.nbytes)
+            self._allgather_slices(call, flat, self._parts(flat.size))
 
     def leave(self, code: int, *, timeout: float = 1.0) -> bool:
         """Tells everyone that this rank stops with ``code``; True if all ranks do the same.
@@ -277,17 +324,27 @@ class Communicator:
         call: _Call,
         outgoing: Mapping[int, Sequence[Array]],
         incoming: Mapping[int, Sequence[Array]] | None = None,
+        *,
+        in_step: bool = False,
     ) -> None:
-        """Sends a header and arrays to each peer while receiving the same from each peer."""
+        """Sends a header and arrays to each peer while receiving the same from each peer.
+
+        With ``in_step`` the peers are known to be in the same call, so that their arrays can be
+        received without looking at the headers first: one wait instead of two.
+        """
         transport = self._transport
         if transport is None:
             return
         incoming = outgoing if incoming is None else incoming
         requests = self._post(call, outgoing)
-        self._receive_headers(call, list(incoming))
+        headers = self._post_headers(list(incoming))
+        if not in_step:
+            self._check_headers(call, headers)
         for peer, arrays in incoming.items():
             requests += [transport.irecv(peer, array) for array in arrays if array.size]
         transport.wait(requests, call.deadline)
+        if in_step:
+            self._check_headers(call, headers)
 
     def _exchange_objects(
         self, call: _Call, mine: Array | None, dests: Sequence[int], sources: Sequence[int]
@@ -296,7 +353,7 @@ class Communicator:
         if transport is None:
             return {}
         requests = self._post(call, {p: [] if mine is None else [mine] for p in dests})
-        lengths = self._receive_headers(call, sources)
+        lengths = self._check_headers(call, self._post_headers(sources))
         pickles = {p: np.empty(length, np.uint8) for p, length in lengths.items()}
         requests += [transport.irecv(p, data) for p, data in pickles.items()]
         transport.wait(requests, call.deadline)
@@ -311,15 +368,17 @@ class Communicator:
             requests += [self._transport.isend(peer, array) for array in arrays if array.size]
         return requests
 
-    def _receive_headers(self, call: _Call, sources: Sequence[int]) -> dict[int, int]:
+    def _post_headers(self, sources: Sequence[int]) -> list[Request]:
+        assert self._transport is not None
+        return [self._transport.irecv(p, np.empty(_HEADER.size, np.uint8)) for p in sources]
+
+    def _check_headers(self, call: _Call, requests: Sequence[Request]) -> dict[int, int]:
         """Checks every source's header against ours; returns the bytes that each announces."""
         assert self._transport is not None
-        received = {p: np.empty(_HEADER.size, np.uint8) for p in sources}
-        requests = [self._transport.irecv(p, header) for p, header in received.items()]
         self._transport.wait(requests, call.deadline)
         lengths = {}
-        for peer, array in received.items():
-            header = array.tobytes()
+        for request in requests:
+            peer, header = request.peer, request.buffer.tobytes()
             if header[: call.checked] != call.header[: call.checked]:
                 raise PeerLostError(
                     f"ranks {self.rank} and {peer} are not in the same call: rank {self.rank} is "
@@ -334,7 +393,27 @@ class Communicator:
             call,
             {p: [flat[slices[self.rank]]] for p in self._peers},
             {p: [flat[slices[p]]] for p in self._peers},
+            in_step=True,  # the first half of the same call has checked it
         )
+
+    def _own_partials(
+        self, tree_sum: TreeSum, out: Array, nodes: Sequence[tuple[int, int]]
+    ) -> tuple[Array, dict[tuple[int, int], Array]]:
+        """Checks a sum and the array it goes to; its partials in the order that peers expect."""
+        flat = self._flat("reduce_tree", out)
+        if flat.size != tree_sum.size or flat.dtype != tree_sum.dtype:
+            raise InvalidArgumentError(
+                f"reduce_tree needs out of {tree_sum.size} {tree_sum.dtype}, "
+                f"got {flat.size} {flat.dtype}."
+            )
+        tree, held = tree_sum.tree, tree_sum.partials()
+        if set(held) != set(nodes):
+            shards = worker_shards(tree.virtual_shards, self.rank, self.world_size)
+            raise InvalidArgumentError(
+                f"rank {self.rank} must push every present shard of {list(shards)} and no other "
+                f"before reduce_tree; present are {list(tree.present)}."
+            )
+        return flat, {node: held[node] for node in nodes}
 
     def _reduce_in_rank_order(
         self, combine: np.ufunc, mine: Array, received: Mapping[int, Array]
@@ -360,6 +439,9 @@ class Communicator:
         size = flat.size
         if self._is_small(flat):
             return [slice(0, size)] * self.world_size
+        return self._parts(size)
+
+    def _parts(self, size: int) -> list[slice]:
         bounds = [size * rank // self.world_size for rank in range(self.world_size + 1)]
         return [slice(a, b) for a, b in pairwise(bounds)]
 
@@ -411,5 +493,7 @@ def _describe(header: bytes) -> str:
         return f"call {sequence}: barrier"
     if name == "broadcast_object" or name == "allgather_object":
         return f"call {sequence}: {name}" + (f" from rank {tag}" if "broad" in name else "")
-    label = {"broadcast": "root", "reduce_tree": "shards and bucket"}.get(name, "bucket")
+    shards = "shards and bucket"
+    labels = {"broadcast": "root", "reduce_tree": shards, "reduce_scatter_tree": shards}
+    label = labels.get(name, "bucket")
     return f"call {sequence}: {name} of {nbytes} bytes {DTYPES[dtype - 1]}, {label} {tag}"

@@ -86,7 +86,7 @@ class _Channel:
             return
         word_bytes = _WORD.pack(_DATA << 56 | data.size)
         self._outbox.append((memoryview(word_bytes), None, True))
-        self._outbox.append((memoryview(data), request, False))
+        self._outbox.append((data.data, request, False))
 
     def push(self) -> None:
         """Sends as much as the connection takes. Raises OSError."""
@@ -183,7 +183,7 @@ class _Channel:
         request = self.expected.popleft()
         if length != request.buffer.nbytes:
             raise _Gone(f"it sends {length} bytes where {request.buffer.nbytes} are expected")
-        view = memoryview(as_bytes(request.buffer))
+        view = as_bytes(request.buffer).data
         if kind == _DATA:
             self._start += _WORD.size
             self._filling, self._target = request, view

@@ -138,13 +138,18 @@ class TreeSum:
         virtual_shards: number of leaves of the tree, V.
         size: number of elements of each vector.
         dtype: element type of the vectors.
+        out: an array that the owner lends: filled with the first present shard and pushed, it ends
+            up with the sum of a worker that has all shards. It is never handed out as a buffer.
     """
 
-    def __init__(self, virtual_shards: int, size: int, dtype: Any = np.float32) -> None:
+    def __init__(
+        self, virtual_shards: int, size: int, dtype: Any = np.float32, out: Array | None = None
+    ) -> None:
         self.virtual_shards = virtual_shards
         self.size = size
         self.dtype = np.dtype(dtype)
         self.tree = shard_tree(virtual_shards, tuple(range(virtual_shards)))
+        self.out = out
         self.allocated = 0
         self._free: list[Array] = []
         self._held: dict[Node, Array] = {}
@@ -159,11 +164,11 @@ class TreeSum:
         self.tree = shard_tree(self.virtual_shards, tuple(sorted(set(present_shards))))
 
     def buffer(self) -> Array:
-        """A free array, ``(size,)``, with arbitrary contents, to be filled and pushed."""
+        """A free array, ``(size,)``, to be filled and pushed; what is never filled stays zero."""
         if self._free:
             return self._free.pop()
         self.allocated += 1
-        return np.empty(self.size, self.dtype)
+        return np.zeros(self.size, self.dtype)
 
     def push(self, shard_index: int, array: Array) -> None:
         """Takes over ``array`` as the value of one shard and merges what is complete.
@@ -202,9 +207,23 @@ class TreeSum:
         """The maximal complete subtrees of the shards pushed so far."""
         return dict(self._held)
 
+    def take(self) -> Array:
+        """The sum over all present shards, where this worker has pushed them all.
+
+        The array is the first present shard's; unless that is ``out``, the caller now owns it.
+        """
+        if set(self._held) != {self.tree.root}:
+            raise InvalidArgumentError(
+                f"take needs every present shard of {list(self.tree.present)}, and only "
+                f"{sorted(self._pushed)} were pushed."
+            )
+        array = self._held.pop(self.tree.root)
+        self.reset()
+        return array
+
     def reset(self) -> None:
         """Forgets every shard and takes the arrays back for the next sum."""
-        self._free.extend(self._held.values())
+        self._free.extend(array for array in self._held.values() if array is not self.out)
         self._held.clear()
         self._pushed.clear()
 

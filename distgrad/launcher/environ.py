@@ -109,6 +109,12 @@ def detect(env: Mapping[str, str] | None = None) -> World:
     return World()
 
 
+def launcher_name(env: Mapping[str, str] | None = None) -> str:
+    """What has started this rank: DISTGRAD_LAUNCHER if it is set, else ``mpi`` or ``local``."""
+    env = os.environ if env is None else env
+    return env.get("DISTGRAD_LAUNCHER") or ("mpi" if detect(env).started_by_mpi else "local")
+
+
 def token(env: Mapping[str, str] | None = None) -> str:
     """DISTGRAD_TOKEN, the secret that the ranks of one start share.
 
@@ -188,7 +194,15 @@ def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
 def inherited_settings(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """What a rank on another machine needs of our variables: PYTHONPATH and all DISTGRAD_ ones."""
     env = os.environ if env is None else env
-    return {k: v for k, v in env.items() if k == "PYTHONPATH" or k.startswith("DISTGRAD_")}
+    own = {k: v for k, v in env.items() if k == "PYTHONPATH" or k.startswith("DISTGRAD_")}
+    # Ray sets it, and a line of several words would then arrive in pieces.
+    return {"PYTHONUNBUFFERED": env.get("PYTHONUNBUFFERED", ""), **own}
+
+
+def ray_address(env: Mapping[str, str] | None = None) -> str | None:
+    """RAY_ADDRESS, the Ray cluster to join, unless it leaves the choice to Ray."""
+    address = (os.environ if env is None else env).get("RAY_ADDRESS")
+    return None if address in (None, "", "auto") else address
 
 
 def set_defaults(values: Mapping[str, str]) -> None:

@@ -28,6 +28,7 @@ def start(
     *,
     piped: bool = False,
     death_signal: int = signal.SIGKILL,
+    cwd: str | None = None,
 ) -> subprocess.Popen[bytes]:
     """Starts a child in a session of its own, without stdin.
 
@@ -36,6 +37,7 @@ def start(
         env: its whole environment.
         piped: whether its stdout and stderr are pipes to this process, instead of ours.
         death_signal: what the child gets when this process dies (Linux).
+        cwd: where it runs; None is here.
     """
     parent = os.getpid()
 
@@ -49,6 +51,7 @@ def start(
     return subprocess.Popen(
         list(command),
         env=dict(env),
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
