@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import signal
 import sys
 import threading
@@ -22,7 +21,6 @@ from distgrad.core.errors import (
     DivergedError,
     JobError,
     MissingExtraError,
-    PeerLostError,
     PreemptedError,
     UsageError,
 )
@@ -32,8 +30,8 @@ from distgrad.job import Job
 from distgrad.keras.layers.tracking import settled
 from distgrad.launcher import environ
 from distgrad.training import checkpoint, tracking
-from distgrad.training.digest import check_variables
 from distgrad.training.evaluation import evaluate
+from distgrad.training.handshake import check_environment, check_variables, environment
 from distgrad.training.loop import Cursor, Observer, TrainingLoop
 from distgrad.training.progress import progress
 from distgrad.training.sharded import SlotParts
@@ -65,7 +63,7 @@ def main(job: Job, communicator: Communicator) -> int:
     if job.device != "cpu":
         raise MissingExtraError("device: cuda has not landed yet; set device: cpu.")
     rank0 = communicator.rank == 0
-    _handshake(job, communicator)
+    check_environment(communicator, config=job.config_hash)
     folder, resumed = _agree(
         communicator,
         lambda: tracking.open_run_folder(job.run_dir, job.name, job.resume == "auto"),
@@ -382,29 +380,6 @@ class _stop_on_signal:
         if self._step.stop_requested:  # the second time: at once
             sys.exit(128 + number)
         self._step.stop_requested = True
-
-
-def environment() -> dict[str, Any]:
-    """What decides bits beside the job: CPU type through its BLAS core, versions, threads."""
-    blas = environ.blas_info()
-    return {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "machine": platform.machine(),
-        **{f"blas_{key}": value for key, value in blas.items()},
-    }
-
-
-def _handshake(job: Job, communicator: Communicator) -> None:
-    """All ranks must run the same job on the same libraries; the first difference is named."""
-    own = {"config": job.config_hash, **environment()}
-    for rank, other in enumerate(communicator.allgather_object(own)):
-        for key, value in own.items():
-            if other.get(key) != value:
-                raise PeerLostError(
-                    f"rank {rank} has {key} {other.get(key)}, rank {communicator.rank} has {value}:"
-                    " all workers need the same job, CPU type and library versions."
-                )
 
 
 def _newest_commit(job: Job, folder: Path, resumed: bool) -> checkpoint.Commit | None:

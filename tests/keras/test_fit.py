@@ -366,14 +366,25 @@ def test_wrong_data_is_a_value_error(call, words):
         call(linear())
 
 
-def test_ranks_that_were_given_other_data_are_named():
+def test_ranks_that_were_given_other_data_or_models_are_named():
     """In a world of threads: what `fit` compares before it starts."""
-    from distgrad.core.errors import UsageError
+    from distgrad.core.errors import DesyncError, UsageError
     from distgrad.keras.models.trainer import _agree
 
-    def work(c: Communicator) -> int:
-        return _agree(c, ["rows", 10 + (c.rank == 2)], c.rank + 5, [])
+    models = [linear() for _ in range(3)]
+    for model in models:
+        model.build((None, 4))
 
+    def work(c: Communicator) -> int:
+        return _agree(c, ["rows", 10 + (c.rank == 2) * odd], c.rank + 5, models[c.rank])
+
+    odd = 0
+    assert run_world(3, work, time_limit=30) == [5, 5, 5]
+    models[1] = linear()
+    models[1].build((None, 5))
+    with pytest.raises(DesyncError, match="the same model"):
+        run_world(3, work, time_limit=30)
+    odd = 1
     with pytest.raises(UsageError, match="the whole data"):
         run_world(3, work, time_limit=30)
 

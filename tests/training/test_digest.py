@@ -11,7 +11,8 @@ from distgrad.core.errors import DesyncError, JobError
 from distgrad.data.loader import Loader
 from distgrad.data.source import ArraySource
 from distgrad.testing.thread_world import run_world
-from distgrad.training.digest import DesyncAlarm, check_variables, digest
+from distgrad.training.digest import DesyncAlarm, digest
+from distgrad.training.handshake import check_variables
 from distgrad.training.reduction import ShardResult
 from distgrad.training.step import TrainStep
 

@@ -11,13 +11,13 @@ from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import worker_shards
 from distgrad.core.errors import UsageError
 from distgrad.core.tape import GradientTape
-from distgrad.core.variable import Variable
 from distgrad.keras.callbacks import Callback, History, ProgressPrinter
 from distgrad.keras.layers.tracking import settled
 from distgrad.keras.models.evaluator import Evaluator
 from distgrad.keras.models.feed import Feed, unpack_x_y_sample_weight
 from distgrad.ops import random
 from distgrad.training import world
+from distgrad.training.handshake import check_environment, check_variables
 from distgrad.training.loop import Cursor, Logs, TrainingLoop
 from distgrad.training.step import TrainStep
 from distgrad.training.turns import CustomStep
@@ -122,7 +122,7 @@ class Trainer(Evaluator):
         if not self._overrides("train_step"):
             optimizer.build(self.trainable_variables)
         said = (*feed.describe(), epochs, steps_per_epoch, shards)
-        seed = _agree(communicator, said, seed, [*self.variables, *optimizer.variables])
+        seed = _agree(communicator, said, seed, self)
         loader = feed.loader(shards, own, seed, shuffle, steps_per_epoch)
         step = self._make_step(communicator, shards, seed)
         given = list(getattr(callbacks, "callbacks", callbacks) or ())
@@ -212,28 +212,30 @@ class Trainer(Evaluator):
         key = (id(self.optimizer), shards, tuple(map(id, self.trainable_variables)))
         if getattr(self, "_kept_step", (None,))[0] != key:
             seed = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
-            seed = _agree(communicator, key[1:2], seed, self.variables)
+            seed = _agree(communicator, key[1:2], seed, self)
             self._kept_step = key, self._make_step(communicator, shards, seed)
         return self._kept_step[1]
 
 
-def _agree(
-    communicator: Communicator, said: Sequence[Any], seed: int, variables: Sequence[Variable]
-) -> int:
+def _agree(communicator: Communicator, said: Sequence[Any], seed: int, model: Trainer) -> int:
     """Gives every rank the seed and the values of rank 0, once all say that they do the same.
 
-    Raises UsageError where a rank was given something else.
+    Raises UsageError where a rank was given something else, PeerLostError where it has other
+    libraries, and DesyncError where it has another model.
     """
     if communicator.world_size == 1:
         return seed
-    told = (tuple(said), [tuple(variable.shape) for variable in variables])
+    told = tuple(said)
     for rank, other in enumerate(communicator.allgather_object(told)):
         if other != told:
             raise UsageError(
                 f"rank {rank} trains on {other}, rank {communicator.rank} on {told}: every worker "
                 "must give fit the same model and the whole data; it takes its own part of them"
             )
-    for variable in variables:
+    check_environment(communicator)
+    check_variables({path: variable for path, variable, _ in model._weights()}, communicator)
+    state = [] if model.optimizer is None else model.optimizer.variables
+    for variable in (*model.variables, *state):
         value = np.array(variable.numpy())
         communicator.broadcast(value)
         variable.assign(value)

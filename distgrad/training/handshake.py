@@ -1,0 +1,66 @@
+"""What all ranks must have in common before the first step."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.comm.communicator import Communicator
+from distgrad.core.errors import DesyncError, PeerLostError
+from distgrad.core.variable import Variable
+from distgrad.launcher import environ
+
+
+def environment() -> dict[str, Any]:
+    """What decides bits beside the job: CPU type through its BLAS core, versions, threads."""
+    blas = environ.blas_info()
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        **{f"blas_{key}": value for key, value in blas.items()},
+    }
+
+
+def check_environment(communicator: Communicator, **more: Any) -> None:
+    """Compares libraries, CPU type and threads, and ``more``, with all ranks.
+
+    Raises PeerLostError that names the first difference.
+    """
+    if communicator.world_size == 1:
+        return
+    own = {**more, **environment()}
+    for rank, other in enumerate(communicator.allgather_object(own)):
+        for key, value in own.items():
+            if other.get(key) != value:
+                raise PeerLostError(
+                    f"rank {rank} has {key} {other.get(key)}, rank {communicator.rank} has {value}:"
+                    " all workers need the same job, CPU type and library versions."
+                )
+
+
+def check_variables(variables: Mapping[str, Variable], communicator: Communicator) -> None:
+    """Compares names, shapes and dtypes of all ranks; the names are paths.
+
+    Raises DesyncError on every rank, naming the first difference.
+    """
+    own = [(name, tuple(v.shape), v.dtype.name) for name, v in variables.items()]
+    everyone = communicator.allgather_object(own)
+    for rank, other in enumerate(everyone):
+        for position in range(max(len(other), len(everyone[0]))):
+            here, there = (_at(each, position) for each in (everyone[0], other))
+            if here != there:
+                raise DesyncError(
+                    f"variable {position} is {there} on rank {rank} and {here} on rank 0: every "
+                    "rank must build the same model."
+                )
+
+
+def _at(listed: Sequence[Any], position: int) -> str:
+    if position >= len(listed):
+        return "missing"
+    name, shape, dtype = listed[position]
+    return f"{name} {list(shape)} {dtype}"
