@@ -310,7 +310,7 @@ def test_a_killed_worker_ends_the_job_with_6(dg, long, tmp_path: Path) -> None:
     assert not result.orphans
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_driver_is_told_to_end(dg, long, tmp_path: Path, number: int) -> None:
     run = long.anew(tmp_path / "run")
     options = ("-n", 2, "--launcher", "ray", "--max-restarts", 1)
@@ -323,11 +323,37 @@ def test_the_driver_is_told_to_end(dg, long, tmp_path: Path, number: int) -> Non
         result = command.wait(60, grace=15)
         assert not result.orphans
         no_ray_is_left(folder)
-    if number == signal.SIGTERM:
-        assert result.returncode == 75, result.stderr
-        assert run.status["state"] == "preempted"
-        dg.resume(run)
-        check(run, long)
-    elif number == signal.SIGINT:
-        assert result.returncode == 130, result.stderr
     assert "restart" not in result.stderr
+    if number == signal.SIGINT:
+        assert result.returncode == 130, result.stderr
+        return
+    assert result.returncode == 75, result.stderr
+    assert run.status["state"] == "preempted"
+    dg.resume(run)
+    check(run, long)
+
+
+def test_a_killed_driver_takes_all_with_it(dg, long, tmp_path: Path) -> None:
+    run = long.anew(tmp_path / "run")
+    options = ("-n", 2, "--launcher", "ray")
+    with (
+        own_folder(),
+        dg.start("train", *run.job, "--run-dir", run.folder, *options) as command,
+    ):
+        wait_for_step(run, command, _random.randint(1, STEPS // 2))
+        command.send_signal(signal.SIGKILL)
+        # Two helpers of Ray's own try for about a minute to tell it that their raylet is gone.
+        late = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+        process.wait_until(
+            lambda: all(words.startswith(late) for words in command_lines(command)), 15, "the end"
+        )
+    assert run.status["state"] == "running"
+
+
+def command_lines(command: process.Command) -> list[str]:
+    found = []
+    for pid in command.family():
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().replace("\0", " ").strip()
+            found += [words] if words else []
+    return found
