@@ -19,8 +19,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import distgrad
-from distgrad.launcher import environ
-from distgrad.testing import process
+from distgrad.testing import process, ranks
 
 LIMIT_S = 240.0  # for one command, on a machine that is busy with something else
 SCREEN_LINES = 24
@@ -141,17 +140,8 @@ class Distgrad:
         return found
 
     def rank_pids(self, command: process.Command) -> dict[int, int]:
-        """The process id of each rank of a launcher that is running. Needs /proc."""
-        found = {}
-        for pid in command.family():
-            try:
-                entries = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
-            except OSError:
-                continue  # it has just ended
-            world = environ.detect(dict(entry.split("=", 1) for entry in entries if "=" in entry))
-            if world.is_rank:
-                found[world.rank] = pid
-        return found
+        """The process id of each rank of a launcher that is running."""
+        return ranks.rank_pids(command)
 
 
 def described(result: process.Result) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
+import shutil
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +81,44 @@ def test_ranks_started_by_hand_over_three_hosts(short, hosts, tmp_path):
     assert [r.returncode for r in results] == [0, 0, 0], results[0].stderr
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert status["world_size"] == 3 and status["weights_sha256"] == short.sha256
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None or importlib.util.find_spec("pyarrow") is None,
+    reason="Ray Train is not installed: pip install 'distgrad[ray]'",
+)
+@pytest.mark.timeout_s(500)
+def test_a_ray_cluster_over_three_hosts(dg, short, hosts, tmp_path):
+    """One CPU on each host, so that every worker is on a host of its own."""
+    ray = str(Path(sys.executable).parent / "ray")
+    folder = tempfile.mkdtemp(prefix="dgray", dir="/tmp")  # short: sockets lie in it
+    env = {
+        "RAY_TMPDIR": folder,
+        "RAY_AUTH_MODE": "disabled",  # all of this is one machine
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "DISTGRAD_START_TIMEOUT": "200",
+    }
+    head, *others = hosts.addresses
+    where = [["--head", "--port=6379", "--include-dashboard=false"]]
+    where += [[f"--address={head}:6379"] for _ in others]
+    own = ["--num-cpus=1", "--object-store-memory=100000000", "--block", "--disable-usage-stats"]
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        for host, words in enumerate(where):
+            place = f"--node-ip-address={hosts.addresses[host]}"
+            node = command(hosts, hosts.on(host, [ray, "start", *words, place, *own]), **env)
+            stack.enter_context(node)
+            process.wait_until(lambda node=node: "Ray runtime started" in node.stdout, 120, "Ray")
+        job = [*short.job, "--run-dir", tmp_path / "run", "--interface", "eth0"]
+        words = [sys.executable, "-m", "distgrad", "train", *job, "-n", 3, "--launcher", "ray"]
+        on = hosts.on(0, list(map(str, words)))
+        with command(hosts, on, RAY_ADDRESS=f"{head}:6379", **env) as running:
+            result = running.wait(400)
+    assert result.returncode == 0, result.stdout + result.stderr
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["world_size"] == 3 and status["launcher"] == "ray"
+    assert status["weights_sha256"] == short.sha256
 
 
 def test_a_host_that_is_cut_off_ends_the_others_by_their_deadline(dg, hosts, tmp_path):
