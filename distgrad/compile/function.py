@@ -1,9 +1,13 @@
 """``distgrad.function``: a Python function under TensorFlow's decorator.
 
-For now a function runs as it is: Python's ``if``, ``for`` and ``while`` over tensors work in it,
-tapes see its operations, and nothing is traced. As in TensorFlow, arrays among its arguments come
-in as tensors, Python numbers as they are, and arrays and numbers among its results go out as
-tensors.
+A function runs as it is: Python's ``if``, ``for`` and ``while`` over tensors work in it, tapes see
+its operations, and nothing is traced. With ``jit_compile=True`` it is captured as a program at the
+first call with arguments of a kind, and replayed from then on: what Python alone does (a print, an
+append to a list) happens at that first call only, as in TensorFlow. What cannot be captured runs
+as it is, after one warning that shows the line. Under a tape it runs as it is, too.
+
+As in TensorFlow, arrays among its arguments come in as tensors, Python numbers as they are, and
+arrays and numbers among its results go out as tensors.
 """
 
 from __future__ import annotations
@@ -13,14 +17,20 @@ import inspect
 import operator
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from distgrad.compile.captured import ByStrictness, Captured
 from distgrad.core import tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType, TensorShape, as_dtype
 from distgrad.core.tensor import Operand
+
+Jit = bool | Literal["strict"]
+
+# For functions that do not say ``jit_compile``; "strict" raises where it would fall back.
+default_jit: Jit = False
 
 
 class TensorSpec:
@@ -72,12 +82,17 @@ class Function:
     """A function made by ``distgrad.function``; ``python_function`` is the one it was made from."""
 
     def __init__(
-        self, python_function: Callable[..., Any], input_signature: Sequence[Any] | None = None
+        self,
+        python_function: Callable[..., Any],
+        input_signature: Sequence[Any] | None = None,
+        jit_compile: Jit | None = None,
     ) -> None:
         if not callable(python_function):
             raise TypeError(f"function needs a callable, not {python_function!r}")
         functools.update_wrapper(self, python_function)
         self.python_function = python_function
+        self._jit = jit_compile
+        self._captured = ByStrictness()
         self.input_signature = None if input_signature is None else tuple(input_signature)
         for spec in tree.flatten(self.input_signature or ()):
             if not isinstance(spec, TensorSpec):
@@ -89,12 +104,31 @@ class Function:
         if self.input_signature is not None:
             args, kwargs = self._matched(args, kwargs), {}
         args, kwargs = tree.map_structure(_argument, (args, kwargs))
+        jit = default_jit if self._jit is None else self._jit
+        if jit:
+            return self._captured_for(jit == "strict")(*args, **kwargs)
+        return self._run(*args, **kwargs)
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
         return tree.map_structure(_result, self.python_function(*args, **kwargs))
+
+    def _captured_for(self, strict: bool) -> Captured:
+        if strict not in self._captured:
+            run = functools.update_wrapper(functools.partial(Function._run, self), self)
+            self._captured[strict] = Captured(run, strict=strict)
+        return self._captured[strict]
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
-        return Function(self.python_function.__get__(instance, owner), self.input_signature)
+        bound = Function(self.python_function.__get__(instance, owner), self.input_signature)
+        bound._jit = self._jit
+        kept = getattr(instance, "__dict__", None)
+        if kept is not None and (default_jit if self._jit is None else self._jit):
+            # Each access makes a method anew; its programs stay with the object.
+            key = f"_captured_{id(self)}"
+            bound._captured = kept.setdefault(key, bound._captured)
+        return bound
 
     def get_concrete_function(self, *args: Any, **kwargs: Any) -> Function:
         """The function for arguments like these: tensors, specs, or Python values, which stay.
@@ -103,7 +137,7 @@ class Function:
         TypeError for arguments that the function does not take.
         """
         if self.input_signature is not None and not (args or kwargs):
-            return Function(self.python_function, self.input_signature)
+            return Function(self.python_function, self.input_signature, self._jit)
         signature = inspect.signature(self.python_function)
         given = signature.bind(*args, **kwargs).arguments
         specs = {k: tree.map_structure(_spec, v) for k, v in given.items()}
@@ -117,7 +151,7 @@ class Function:
             call = inspect.BoundArguments(signature, OrderedDict(specs | matched))
             return self(*call.args, **call.kwargs)
 
-        return Function(functools.update_wrapper(concrete, self.python_function))
+        return Function(functools.update_wrapper(concrete, self.python_function), None, False)
 
     def _matched(self, args: tuple, kwargs: dict) -> tuple:
         """The arguments as tensors of the signature; TypeError where one does not fit."""
@@ -176,7 +210,7 @@ def function(
     func: Callable[..., Any] | None = None,
     input_signature: Sequence[Any] | None = None,
     autograph: bool = True,
-    jit_compile: bool | None = None,
+    jit_compile: Jit | None = None,
     reduce_retracing: bool = False,
     experimental_implements: str | None = None,
     experimental_autograph_options: Any = None,
@@ -188,9 +222,12 @@ def function(
     """Decorator for a function of tensors, with or without arguments (``tf.function``).
 
     With ``input_signature``, a sequence of TensorSpec or nests of them, arguments are converted to
-    tensors and checked. The other options are hints to a compiler, and change nothing here.
-    Raises TypeError where an argument does not fit the signature.
+    tensors and checked. With ``jit_compile=True`` (or ``experimental_compile``) calls are captured
+    and replayed; ``"strict"`` raises CaptureError for what would run eagerly. The other options
+    are hints to a compiler, and change nothing here. Raises TypeError where an argument does not
+    fit the signature.
     """
+    jit = experimental_compile if jit_compile is None else jit_compile
     if func is None:
-        return lambda f: Function(f, input_signature)
-    return Function(func, input_signature)
+        return lambda f: Function(f, input_signature, jit)
+    return Function(func, input_signature, jit)

@@ -7,6 +7,7 @@ one integer test and nothing else.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 
@@ -23,6 +24,7 @@ class Recorder(Protocol):
 class _PerThread(threading.local):
     def __init__(self) -> None:
         self.stack: list[Recorder] = []
+        self.capture: Any = None  # the capture in progress, which is on the stack as well
 
 
 per_thread = _PerThread()
@@ -55,8 +57,38 @@ def remove(recorder: Recorder) -> None:
             return
 
 
+def call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Runs ``fn``, Python code that looks at values or changes state, and gives nothing back.
+
+    A capture keeps the call instead, and makes it at each replay on the values of that time.
+    """
+    if active and per_thread.capture is not None:
+        per_thread.capture.call(fn, args, kwargs)
+    else:
+        fn(*args, **kwargs)
+
+
+def slot(fn: Callable[[], Any], state: dict | None = None) -> Any:
+    """``fn()``, a tensor that Python makes anew each time; a capture asks again at each replay.
+
+    ``state`` is what ``fn`` changes; a capture puts it back, since it throws its results away.
+    """
+    if active and per_thread.capture is not None:
+        return per_thread.capture.slot(fn, state)
+    return fn()
+
+
+def refuse(reason: str) -> None:
+    """Says that what follows cannot be captured, and why."""
+    if active and per_thread.capture is not None:
+        per_thread.capture.refuse(reason)
+
+
 class paused:
-    """Context in which the recorders of this thread (all, or those of one class) see nothing."""
+    """Context in which the recorders of this thread (all, or those of one class) see nothing.
+
+    A capture sees all there is: it must know where each value comes from.
+    """
 
     def __init__(self, kind: type | None = None) -> None:
         self._kind = kind
@@ -64,7 +96,11 @@ class paused:
     def __enter__(self) -> None:
         kind = self._kind
         self._saved = per_thread.stack
-        kept = [r for r in self._saved if kind is not None and not isinstance(r, kind)]
+        kept = [
+            r
+            for r in self._saved
+            if (kind is not None and not isinstance(r, kind)) or r is per_thread.capture
+        ]
         self._replace(kept)
 
     def __exit__(self, *exc: object) -> None:

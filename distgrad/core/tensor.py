@@ -111,7 +111,9 @@ class Tensor(Operand):
 
     def _host(self) -> np.ndarray:
         data = self._data
-        return data if isinstance(data, np.ndarray) else data.get()
+        if type(data) is np.ndarray:
+            return data
+        return data.get() if hasattr(data, "get") else data
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self._host(), dtype=dtype, copy=True)

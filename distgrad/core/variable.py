@@ -49,6 +49,8 @@ class Variable(Operand):
         self._value_ref: Any = None
         self._loans: list[weakref.ref[Tensor]] = []
         self._loans_limit = 64
+        if recording.active and recording.per_thread.capture is not None:
+            recording.per_thread.capture.created(self)
 
     # Reads lend the buffer; before a write, whoever still looks into it is given a copy.
 
@@ -81,6 +83,8 @@ class Variable(Operand):
             self._loans_limit = 2 * len(self._loans) + 64
 
     def _recall_loans(self) -> None:
+        if recording.active and recording.per_thread.capture is not None:
+            recording.per_thread.capture.before_write(self)
         borrowers = [ref() for ref in self._loans]
         if self._value_ref is not None:
             borrowers.append(self._value_ref())
@@ -106,6 +110,8 @@ class Variable(Operand):
     def _store(self, array: Any) -> None:
         """Writes an array of the right shape and dtype, or broadcastable to it."""
         self._recall_loans()
+        if recording.active and recording.per_thread.capture is not None:
+            recording.per_thread.capture.store(self, array)
         self._buffer[...] = array
 
     def _relocate(self, buffer: Any) -> None:
@@ -166,6 +172,8 @@ class Variable(Operand):
                 f"{self.shape}"
             )
         self._recall_loans()  # before the look at it: ``value`` may be a view of this buffer
+        if recording.active and recording.per_thread.capture is not None:
+            recording.per_thread.capture.value_of(tensor)
         return tensor._data
 
     def assign(self, value: Any, use_locking: bool = False, name: Any = None) -> Variable:
@@ -175,13 +183,18 @@ class Variable(Operand):
 
     def assign_add(self, delta: Any, use_locking: bool = False, name: Any = None) -> Variable:
         """Adds ``delta`` to the value."""
-        self._store(self._buffer + self._new_value(delta))
+        self._store(self._combined("add", delta))
         return self
 
     def assign_sub(self, delta: Any, use_locking: bool = False, name: Any = None) -> Variable:
         """Subtracts ``delta`` from the value."""
-        self._store(self._buffer - self._new_value(delta))
+        self._store(self._combined("subtract", delta))
         return self
+
+    def _combined(self, name: str, delta: Any) -> Any:
+        other = Tensor(self._new_value(delta))
+        with recording.paused():  # no tape follows an assignment; a capture does
+            return bind(registry[name], self._read(), other)._data
 
     def scatter_nd_update(self, indices: Any, updates: Any, name: Any = None) -> Variable:
         """Writes ``updates`` at the positions given by the last axis of ``indices``.

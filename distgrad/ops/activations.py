@@ -21,7 +21,7 @@ from distgrad.ops.trigonometric import tanh
 # Rectifiers
 
 
-@primitive(expr="where(x > 0, x, 0)", kinds="iuf")
+@primitive(expr="where(x <= 0, 0, x)", kinds="iuf")
 def relu(xp, x):
     """``max(x, 0)`` elementwise; its gradient at 0 is 0, and nan stays nan."""
     return xp.maximum(x, 0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
@@ -113,9 +114,15 @@ def check_labels(labels: Tensor, shape: tuple[int, ...]) -> None:
         raise InvalidArgumentError(f"labels must be integers, not {labels.dtype.name}")
     if not shape or data.shape != shape[:-1]:
         raise InvalidArgumentError(f"labels of shape {data.shape} for scores of shape {shape}")
-    if data.size and not (data.min() >= 0 and data.max() < shape[-1]):
+    if data.size:
+        recording.call(_check_range, labels, shape[-1])
+
+
+def _check_range(labels: Tensor, classes: int) -> None:
+    data = labels._data
+    if not (data.min() >= 0 and data.max() < classes):
         raise InvalidArgumentError(
-            f"a label lies outside [0, {shape[-1]}): smallest {data.min()}, largest {data.max()}"
+            f"a label lies outside [0, {classes}): smallest {data.min()}, largest {data.max()}"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
@@ -241,7 +242,13 @@ def check_indices(name: str, indices: Tensor, size: int) -> None:
     data = indices._data
     if data.dtype.kind not in "iu":
         raise InvalidArgumentError(f"{name}: indices must be integers, not {indices.dtype.name}")
-    if data.size and (data.min() < 0 or data.max() >= size):
+    if data.size:
+        recording.call(_check_range, name, indices, size)
+
+
+def _check_range(name: str, indices: Tensor, size: int) -> None:
+    data = indices._data
+    if data.min() < 0 or data.max() >= size:
         raise InvalidArgumentError(f"{name}: an index lies outside [0, {size}): {indices}")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
@@ -67,6 +68,7 @@ _in_force = _InForce()
 def set_seed(seed: int) -> None:
     """Restarts the global stream: the same calls then give the same numbers."""
     global _global, _global_for_seeded
+    recording.refuse("random.set_seed inside the function")
     _global = _global_for_seeded = Stream(int(seed))
 
 
@@ -77,6 +79,7 @@ class stream:
         self._stream = Stream(seed, step, shard + 1)  # 0 is the global stream
 
     def __enter__(self) -> None:
+        recording.refuse("a random stream of its own inside the function")
         _in_force.streams.append(self._stream)
 
     def __exit__(self, *exc: object) -> None:
@@ -108,9 +111,13 @@ def _sources() -> list[Stream]:
 
 def next_key(seed: int | None = None) -> Tensor:
     """The key of the next draw; an operation's own ``seed`` sets its draws apart."""
+    return recording.slot(lambda: _source(seed).next_key(seed), _source(seed).draws)
+
+
+def _source(seed: int | None) -> Stream:
     if _in_force.streams:
-        return _in_force.streams[-1].next_key(seed)
-    return (_global if seed is None else _global_for_seeded).next_key(seed)
+        return _in_force.streams[-1]
+    return _global if seed is None else _global_for_seeded
 
 
 _KEY = np.array([1, 2, 3, 4], dtype=np.uint64)
@@ -377,6 +384,9 @@ class Generator:
     def __init__(self, seed: int) -> None:
         self._stream = Stream(int(seed), shard=_WORD)  # apart from the global and the shard streams
 
+    def _next_key(self) -> Tensor:
+        return recording.slot(lambda: self._stream.next_key(), self._stream.draws)
+
     @classmethod
     def from_seed(cls, seed: int, alg: Any = None) -> Generator:
         """A generator whose numbers depend on ``seed`` and the order of its draws alone."""
@@ -389,6 +399,7 @@ class Generator:
 
     def reset_from_seed(self, seed: int) -> None:
         """Starts again, from ``seed``."""
+        recording.refuse("Generator.reset_from_seed inside the function")
         self._stream = Stream(int(seed), shard=_WORD)
 
     def make_seeds(self, count: int = 1) -> Tensor:
@@ -396,7 +407,7 @@ class Generator:
 
         A draw like any other: the next call gives other seeds.
         """
-        return _uniform(self._stream.next_key(), (2, int(count)), None, None, np.int64)
+        return _uniform(self._next_key(), (2, int(count)), None, None, np.int64)
 
     def split(self, count: int = 1) -> list[Generator]:
         """``count`` generators with streams of their own, that draw other numbers than this one."""
@@ -408,7 +419,7 @@ class Generator:
     ) -> Tensor:
         """Normally distributed floats."""
         wanted, size = _float_dtype(dtype), static(shape)
-        draw = bind(random_normal, self._stream.next_key(), shape=size, dtype=wanted)
+        draw = bind(random_normal, self._next_key(), shape=size, dtype=wanted)
         return _affine(draw, stddev, mean)
 
     def truncated_normal(
@@ -416,14 +427,14 @@ class Generator:
     ) -> Tensor:
         """Normal floats within two standard deviations."""
         wanted, size = _float_dtype(dtype), static(shape)
-        draw = bind(random_truncated_normal, self._stream.next_key(), shape=size, dtype=wanted)
+        draw = bind(random_truncated_normal, self._next_key(), shape=size, dtype=wanted)
         return _affine(draw, stddev, mean)
 
     def uniform(
         self, shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = np.float32
     ) -> Tensor:
         """Uniform numbers in [minval, maxval)."""
-        return _uniform(self._stream.next_key(), shape, minval, maxval, dtype)
+        return _uniform(self._next_key(), shape, minval, maxval, dtype)
 
 
 _own: list[Generator] = []

@@ -1,0 +1,249 @@
+"""Capture: a function's call as a program.
+
+Differentiate first, record second: the function runs once, eagerly, with its tapes, and the
+capture stands below them on the stack of recorders, where it sees every primitive that is bound.
+What that run computes is thrown away, and variables and random streams are put back.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from distgrad.compile.program import Apply, Call, Instruction, Program, Read, Slot, Value, Write
+from distgrad.compile.traced import Fallback, Traced, plain, traced, user_line
+from distgrad.core import recording, tree
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.tensor import Operand, Tensor
+from distgrad.core.variable import Variable
+
+_CONSTANT_COPIED = 1 << 20  # bytes: larger constants are the caller's arrays themselves
+
+
+class Trace(NamedTuple):
+    """What one eager run gave: a program, or the run's own results where it had to count.
+
+    ``result`` is the function's result; where there is a program, its tensors are the outputs, in
+    ``tree.flatten`` order.
+    """
+
+    program: Program | None
+    result: Any
+
+
+class Capture:
+    """A recorder of everything, at the bottom of the stack.
+
+    It holds on to all it sees, so that an array or tensor is known by its identity.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.abandoned = False  # variables were made: this run counts, and nothing is recorded
+        self.instructions: list[Instruction] = []
+        self.inputs: list[Value] = []
+        self._known: dict[int, Value] = {}  # by the identity of tensors and of arrays
+        self._alive: list[Any] = []
+        self._traced: list[Tensor] = []
+        self._saved: dict[int, tuple[Variable, Any]] = {}
+        self._unstored: dict[int, tuple[Variable, str]] = {}
+        self._states: dict[int, tuple[dict, dict]] = {}
+        self._drawn: dict[bytes, Tensor] = {}
+
+    # Values
+
+    def input(self, array: Any) -> Tensor:
+        """A tensor that stands for an argument; its value is what ``array`` is now."""
+        tensor = Tensor(array)
+        value = Value.like(array)
+        self.inputs.append(value)
+        self._learn(tensor, value)
+        return tensor
+
+    def _learn(self, tensor: Tensor, value: Value) -> None:
+        """From now on ``tensor``, and its array, stand for ``value``."""
+        tensor._data = traced(tensor._data)
+        self._traced.append(tensor)
+        self._know(tensor, value)
+
+    def value_of(self, item: Any) -> Any:
+        """The value that a tensor stands for; Python numbers stay as they are.
+
+        A tensor that was there before is a constant. One that was computed from traced values, but
+        by no primitive, cannot be known: that raises Fallback.
+        """
+        if type(item) is not Tensor:
+            return item
+        found = self._known.get(id(item)) or self._known.get(id(item._data))
+        if found is not None:
+            self._know(item, found)
+            return found
+        if self.abandoned:
+            return None
+        array = item._data
+        if isinstance(array, Traced):
+            raise Fallback(f"a tensor is made outside of any operation at {user_line()}")
+        if getattr(item, "_lender", None) is not None or array.nbytes <= _CONSTANT_COPIED:
+            array = array.copy()
+        value = Value(array.shape, array.dtype, array)
+        self._know(item, value)
+        return value
+
+    def _know(self, tensor: Tensor, value: Value) -> None:
+        """Notes the tensor and the array that it looks into now: a write may give it a copy."""
+        for item in (tensor, tensor._data):
+            if id(item) not in self._known:
+                self._known[id(item)] = value
+                self._alive.append(item)
+
+    # What bind, the variables and library code tell
+
+    def record(self, primitive: Any, args: tuple, params: dict, out: Any) -> None:
+        if self.abandoned:
+            return
+        inputs = tuple(self.value_of(arg) for arg in args)
+        if all(type(v) is not Value or v.constant for v in inputs) and not primitive.effect:
+            return  # a constant as well
+        tensors = (out,) if type(out) is Tensor else out
+        outputs = tuple(Value.like(t._data) for t in tensors)
+        self._append(Apply(inputs, outputs, primitive=primitive, params=params, line=user_line()))
+        for tensor, value in zip(tensors, outputs, strict=True):
+            self._learn(tensor, value)
+
+    def read_variable(self, variable: Variable, value: Tensor) -> None:
+        if self.abandoned or id(value) in self._known:
+            return
+        made = Value.like(value._data)
+        self._append(Read((), (made,), variable=variable, line=user_line()))
+        self._learn(value, made)
+
+    def before_write(self, variable: Variable) -> None:
+        if self.abandoned:
+            return
+        if id(variable) not in self._saved:
+            self._saved[id(variable)] = variable, plain(variable._buffer).copy()
+        self._unstored[id(variable)] = variable, user_line()
+
+    def store(self, variable: Variable, array: Any) -> None:
+        if self.abandoned:
+            return
+        value = self._known.get(id(array))
+        buffer = variable._buffer
+        if value is None or (value.shape, value.dtype) != (buffer.shape, buffer.dtype):
+            raise Fallback(f"{variable.name} is written to in part at {user_line()}")
+        self._append(Write((value,), variable=variable, line=user_line()))
+        self._unstored.pop(id(variable), None)
+
+    def created(self, variable: Variable) -> None:
+        """A variable was made: that happens once, so that this run is one that counts."""
+        if not self.abandoned:
+            if any(isinstance(i, Call) for i in self.instructions):
+                raise Fallback(
+                    f"a variable is made after an update, at {user_line()}; make it before"
+                )
+            self.abandoned = True
+
+    def call(self, fn: Callable[..., None], args: tuple, kwargs: dict) -> None:
+        if self.abandoned:
+            fn(*args, **kwargs)
+            return
+        leaves = tree.flatten((args, kwargs))
+        places = [i for i, leaf in enumerate(leaves) if type(leaf) is Tensor]
+        for leaf in leaves:
+            if isinstance(leaf, Operand) and not isinstance(leaf, (Tensor, Variable)):
+                raise Fallback(f"{type(leaf).__name__} is used by Python code, at {user_line()}")
+        inputs = tuple(self.value_of(leaves[i]) for i in places)
+        run = functools.partial(_call, fn, (args, kwargs), leaves, places)
+        label = getattr(fn, "__qualname__", type(fn).__name__)
+        self._append(Call(inputs, run=run, label=label, line=user_line()))
+        self._forget_reads()
+
+    def _forget_reads(self) -> None:
+        """Variables may have changed: what reads them from now on reads them anew."""
+        for tensor in self._traced:
+            lender = getattr(tensor, "_lender", None)
+            if lender is None or lender._value_ref is None:
+                continue
+            if lender._value_ref() is tensor:
+                lender._value_ref = None
+                lender._lend(tensor)
+
+    def slot(self, draw: Callable[[], Any], state: dict | None) -> Any:
+        if self.abandoned:
+            return draw()
+        if state is not None and id(state) not in self._states:
+            self._states[id(state)] = state, dict(state)
+        tensor = draw()
+        if state is not None:  # a key that is drawn again, to recompute, is the same key
+            tensor = self._drawn.setdefault(plain(tensor._data).tobytes(), tensor)
+        if id(tensor) not in self._known:
+            value = Value.like(tensor._data)
+            self._append(Slot((), (value,), draw=draw, line=user_line()))
+            self._learn(tensor, value)
+        return tensor
+
+    def refuse(self, reason: str) -> None:
+        if not self.abandoned:
+            raise Fallback(f"{reason}, at {user_line()}")
+
+    def _append(self, instruction: Instruction) -> None:
+        self.instructions.append(instruction)
+
+    # Start and end
+
+    def __enter__(self) -> Capture:
+        if recording.per_thread.capture is not None:
+            raise RuntimeError("a capture is going on already")
+        recording.push(self)
+        stack = recording.per_thread.stack
+        stack.insert(0, stack.pop())
+        recording.per_thread.capture = self
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        recording.per_thread.capture = None
+        recording.remove(self)
+        if not self.abandoned:
+            self._undo()
+        for tensor in self._traced:
+            tensor._data = plain(tensor._data)
+
+    def _undo(self) -> None:
+        for variable, saved in self._saved.values():
+            variable._recall_loans()
+            variable._buffer[...] = saved
+        for state, saved in self._states.values():
+            state.clear()
+            state.update(saved)
+
+    def finish(self, result: Any) -> Program:
+        """The program that gives the tensors of ``result``."""
+        for variable, line in self._unstored.values():
+            raise Fallback(f"{variable.name} is written to in part at {line}")
+        leaves = tree.flatten(result)
+        outputs = tuple(self.value_of(leaf) for leaf in leaves if type(leaf) is Tensor)
+        return Program(self.name, tuple(self.inputs), tuple(self.instructions), outputs).verify()
+
+
+def _call(fn: Any, given: Any, leaves: list[Any], places: list[int], *tensors: Tensor) -> None:
+    filled = list(leaves)
+    for place, tensor in zip(places, tensors, strict=True):
+        filled[place] = tensor
+    args, kwargs = tree.unflatten(given, filled)
+    fn(*args, **kwargs)
+
+
+def trace(fn: Callable[..., Any], arrays: Sequence[Any], name: str = "program") -> Trace:
+    """Runs ``fn`` on tensors of these arrays, and gives the program of what it did.
+
+    ``fn`` returns a nest of tensors, variables and plain Python values. Raises Fallback where that
+    cannot be a program. The run has no effect on variables and random streams, unless it made
+    variables: then it counts as a call, its result is given, and there is no program.
+    """
+    capture = Capture(name)
+    with capture:
+        result = fn(*[capture.input(array) for array in arrays])
+        result = tree.map_structure(lambda v: as_tensor(v) if isinstance(v, Operand) else v, result)
+        program = None if capture.abandoned else capture.finish(result)
+    return Trace(program, result)

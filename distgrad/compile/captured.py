@@ -1,0 +1,209 @@
+"""A function's programs: one per signature of its arguments, made at the first call with it."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.compile.capture import trace
+from distgrad.compile.numpy_exec import Executor, numpy_executor
+from distgrad.compile.program import Program
+from distgrad.compile.traced import Fallback
+from distgrad.core import recording, tree
+from distgrad.core.tensor import Operand, Tensor
+from distgrad.core.variable import Variable
+
+BUDGET = 8  # signatures of one function, before new ones run eagerly
+
+
+class CaptureError(RuntimeError):
+    """A function that was to be captured cannot be; it names the line or argument at fault."""
+
+
+class Captured:
+    """Runs ``fn`` by its programs; a call that cannot be captured runs eagerly.
+
+    ``fn`` gives nests of tensors, None and text. A fall back to eager warns once with the user's
+    line, or raises CaptureError where ``strict``. ``make_executor`` is given a program and the
+    arrays of a call.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        *,
+        strict: bool = False,
+        budget: int = BUDGET,
+        make_executor: Callable[[Program, Sequence[np.ndarray]], Executor] = numpy_executor,
+    ) -> None:
+        self._fn = fn
+        self._name = getattr(fn, "__name__", "function")
+        self._strict = strict
+        self._budget = budget
+        self._make_executor = make_executor
+        self._known: dict[Any, _Replay | None] = {}  # None: this signature runs eagerly
+        self._kept: list[Any] = []  # objects among arguments: a signature holds their identity
+        self._warned = False
+        self._creating = 0
+        self._latest: dict[str, str] = {}  # arguments of the latest new signature, as shown
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if recording.per_thread.stack:  # a tape, or a capture, wants to see what happens
+            return self._fn(*args, **kwargs)
+        arrays: list[np.ndarray] = []
+        try:
+            key = _describe((args, kwargs), arrays)
+            known = key in self._known
+        except TypeError as error:  # a set, a slice of IndexedSlices, an array of another backend
+            return self._eagerly(f"an argument has no signature ({error})", args, kwargs)
+        if known:
+            replay = self._known[key]
+            return replay(arrays) if replay is not None else self._fn(*args, **kwargs)
+        return self._first(key, arrays, args, kwargs)
+
+    def _first(self, key: Any, arrays: list, args: tuple, kwargs: dict) -> Any:
+        before, self._latest = self._latest, self._arguments(args, kwargs)
+        if len(self._known) >= self._budget:
+            return self._eagerly(
+                f"it was captured for {self._budget} signatures already: {self._changed(before)} "
+                "changes; give arguments of few shapes, and numbers that change as tensors",
+                args,
+                kwargs,
+            )
+        leaves = tree.flatten((args, kwargs))
+        places = [i for i, leaf in enumerate(leaves) if type(leaf) is Tensor]
+
+        def run(*tensors: Tensor) -> Any:
+            filled = list(leaves)
+            for place, tensor in zip(places, tensors, strict=True):
+                filled[place] = tensor
+            given, named = tree.unflatten((args, kwargs), filled)
+            return self._fn(*given, **named)
+
+        try:
+            program, result = trace(run, arrays, self._name)
+            if program is None:  # variables were made: this was a call like any other
+                self._creating += 1
+                if self._creating > 1:
+                    self._say("it makes variables at each call")
+                    self._known[key] = None
+                return result
+            replay = _Replay(program, result, arrays, self._make_executor)
+        except Fallback as fallback:
+            self._known[key] = None
+            return self._eagerly(fallback.reason, args, kwargs)
+        self._known[key] = replay
+        self._kept += [leaf for leaf in leaves if type(leaf) is not Tensor]
+        return replay(arrays)
+
+    def _eagerly(self, reason: str, args: tuple, kwargs: dict) -> Any:
+        self._say(reason)
+        return self._fn(*args, **kwargs)
+
+    def _say(self, reason: str) -> None:
+        if self._strict:
+            raise CaptureError(f"{self._name} cannot be captured: {reason}")
+        if not self._warned:
+            self._warned = True
+            warnings.warn(f"{self._name} runs eagerly: {reason}", stacklevel=5)
+
+    def _changed(self, before: dict[str, str]) -> str:
+        """The argument by which the latest call differs from the one before, and how."""
+        for name, now in self._latest.items():
+            was = before.get(name)
+            if was != now:
+                return f"argument {name!r} ({was}, now {now})"
+        return "an argument"
+
+    def _arguments(self, args: tuple, kwargs: dict) -> dict[str, str]:
+        try:
+            given = inspect.signature(self._fn).bind(*args, **kwargs).arguments
+        except (TypeError, ValueError):
+            given = {**{str(i): v for i, v in enumerate(args)}, **kwargs}
+        return {name: _shown(value) for name, value in given.items()}
+
+    @property
+    def executors(self) -> list[Executor]:
+        """Those of the signatures captured so far, in order."""
+        return [replay.executor for replay in self._known.values() if replay is not None]
+
+
+class ByStrictness(dict[bool, Captured]):
+    """The captured forms of one function. Copies start empty: programs belong to one object."""
+
+    def __deepcopy__(self, memo: dict) -> ByStrictness:
+        return ByStrictness()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ByStrictness, ()
+
+
+class _Replay:
+    """A program, and the structure of what it gives."""
+
+    def __init__(
+        self, program: Program, result: Any, arrays: Sequence[np.ndarray], make_executor: Any
+    ) -> None:
+        self._leaves = tree.flatten(result)
+        self._structure = result if tree.is_nested(result) else None
+        self._places = [i for i, leaf in enumerate(self._leaves) if type(leaf) is Tensor]
+        for i, leaf in enumerate(self._leaves):
+            if type(leaf) is Tensor:
+                self._leaves[i] = None  # what the trace computed is of no use
+            elif leaf is not None and not isinstance(leaf, (str, bytes)):
+                raise Fallback(f"it returns a {type(leaf).__name__}, which is no nest of tensors")
+        self._result = tree.map_structure(lambda leaf: None, result)
+        try:
+            self.executor: Executor = make_executor(program, arrays)
+        except Exception as error:
+            raise Fallback(f"its program cannot be laid out ({error})") from error
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> Any:
+        made = self.executor(arrays)
+        if self._structure is None:
+            return Tensor(made[0]) if made else self._leaves[0]
+        leaves = list(self._leaves)
+        for place, array in zip(self._places, made, strict=True):
+            leaves[place] = Tensor(array)
+        return tree.unflatten(self._result, leaves)
+
+
+def _describe(item: Any, arrays: list[np.ndarray]) -> Any:
+    """What a program depends on, hashable; the arrays of tensors go to ``arrays``, in order.
+
+    Raises TypeError for what has no such description.
+    """
+    kind = type(item)
+    if kind is Tensor:
+        array = item._data
+        if type(array) is not np.ndarray:
+            raise TypeError(f"a {type(array).__name__}")
+        arrays.append(array)
+        return array.shape, array.dtype
+    if kind in (list, tuple):
+        return (kind, *[_describe(part, arrays) for part in item])
+    if isinstance(item, Mapping):
+        keys = sorted(item)  # as tree.flatten orders them
+        parts = {key: _describe(item[key], arrays) for key in keys}
+        return (kind, *[(key, parts[key]) for key in item])
+    if isinstance(item, (list, tuple)):
+        return (kind, *[_describe(part, arrays) for part in item])
+    if isinstance(item, Operand) and not isinstance(item, Variable):
+        raise TypeError(kind.__name__)
+    if item is None or kind in (bool, int, float, complex, str, bytes):
+        return kind, repr(item)
+    return kind, id(item)
+
+
+def _shown(value: Any) -> str:
+    def one(leaf: Any) -> Any:
+        if isinstance(leaf, Operand):
+            return f"{leaf.dtype.name}{list(leaf.shape)}"
+        return repr(leaf)
+
+    leaves = [one(leaf) for leaf in tree.flatten(value)]
+    return leaves[0] if len(leaves) == 1 else f"[{', '.join(leaves)}]"

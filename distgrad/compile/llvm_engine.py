@@ -1,0 +1,107 @@
+"""LLVM through llvmlite: text to machine code, with the object code kept on disk.
+
+The cache is keyed by the text, the CPU and its features, and llvmlite's version; it lies under
+the user's cache folder. A file that cannot be read or written is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+_lock = threading.Lock()  # LLVM's contexts are not for several threads at a time
+_kept: list[Any] = []  # engines own the code that the addresses point to
+_known: dict[str, int] = {}
+
+
+@functools.cache
+def available() -> bool:
+    """Whether llvmlite is there, and the CPU is one that this generator writes for."""
+    if importlib.util.find_spec("llvmlite") is None:
+        return False
+    return bool(_host()[1].get("fma"))
+
+
+@functools.cache
+def _host() -> tuple[str, dict[str, bool]]:
+    import llvmlite.binding as llvm
+
+    return llvm.get_host_cpu_name(), dict(llvm.get_host_cpu_features())
+
+
+@functools.cache
+def _machine() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    cpu, features = _host()
+    flags = ",".join(("+" if on else "-") + name for name, on in sorted(features.items()))
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(cpu=cpu, features=flags, opt=3, jit=True)
+
+
+def cache_folder() -> Path:
+    """Where object code is kept between runs."""
+    return Path.home() / ".cache" / "distgrad" / "kernels"
+
+
+def address(text: str, name: str) -> int:
+    """The address of function ``name`` of a module, compiled now or before."""
+    import llvmlite
+
+    cpu, features = _host()
+    key = hashlib.sha256(
+        repr((text, name, cpu, sorted(features.items()), llvmlite.__version__)).encode()
+    ).hexdigest()
+    with _lock:
+        if key not in _known:
+            _known[key] = _load(text, name, cache_folder() / f"{key}.o")
+        return _known[key]
+
+
+def _load(text: str, name: str, path: Path) -> int:
+    import llvmlite.binding as llvm
+
+    machine = _machine()
+    try:
+        code = path.read_bytes()
+    except OSError:
+        module = llvm.parse_assembly(text)
+        module.verify()
+        tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+        tuning.loop_vectorization = True
+        tuning.slp_vectorization = True
+        tuning.loop_interleaving = False
+        builder = llvm.create_pass_builder(machine, tuning)
+        builder.getModulePassManager().run(module, builder)
+        code = machine.emit_object(module)
+        _save(path, code)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    found = engine.get_function_address(name)
+    if not found:
+        raise RuntimeError(f"no function {name} in the object code {path}; remove that file")
+    _kept.append(engine)
+    return found
+
+
+def _save(path: Path, code: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+        part.write_bytes(code)
+        part.replace(path)  # whole, whoever else writes it
+    except OSError:
+        pass
+
+
+# One argument, a table of pointers: ctypes takes its time for each argument.
+PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)

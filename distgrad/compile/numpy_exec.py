@@ -1,0 +1,244 @@
+"""The NumPy executor: straight-line Python that calls NumPy with a place for each result.
+
+It gives the bits of eager execution: the same kernels, on arrays of the same layout.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.compile import memory
+from distgrad.compile.lower import Buffer, Step, View
+from distgrad.compile.passes import simplify
+from distgrad.compile.program import Program
+from distgrad.compile.schedule import Compiler, Schedule
+from distgrad.core.variable import Variable
+
+
+class Executor:
+    """Runs a program: ``executor(arrays)`` gives its outputs as fresh arrays.
+
+    ``arrays`` are the inputs, of the shapes and dtypes that it was made with. Threads may run it
+    at the same time; each then has memory of its own.
+    """
+
+    def __init__(
+        self, program: Program, arrays: Sequence[np.ndarray], compiler: Compiler | None = None
+    ) -> None:
+        self.schedule = Schedule(program, arrays, compiler)
+        self.source, self._names = _source(self.schedule)
+        self._homes, self.nbytes = _plan(self.schedule)
+        self._code = compile(self.source, f"<{program.name}>", "exec")
+        self._idle: list[_Frame] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        with self._lock:
+            frame = self._idle.pop() if self._idle else _Frame(self)
+        try:
+            return frame.run(arrays)
+        finally:
+            with self._lock:
+                self._idle.append(frame)
+
+
+class _Frame:
+    """One block of memory for a program, and its code bound to that."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._block = memory.block(executor.nbytes)
+        self._bind()
+
+    def _bind(self) -> None:
+        executor = self._executor
+        # Under this name the numeric warnings of NumPy are off, as they are for all kernels.
+        space: dict[str, Any] = {"__name__": "distgrad.compile.generated", "ndarray": np.ndarray}
+        self._bound: list[tuple[Variable, Any]] = []
+        for item, name in executor._names.items():
+            if isinstance(item, View):
+                space[name] = self._array(item)
+            elif isinstance(item, _Bound):
+                space[name] = item.fn.bound([self._array(view) for view in item.views])
+            else:
+                space[name] = item.value
+        exec(executor._code, space)
+        self._run: Callable[..., None] = space["run"]
+        self._outputs = [
+            view if view.buffer.kind == "input" else self._array(view)
+            for view in executor.schedule.outputs
+        ]
+
+    def _array(self, view: View) -> np.ndarray:
+        buffer = view.buffer
+        if buffer.kind == "temporary":
+            start = self._executor._homes[buffer]
+            return view.of(self._block[start : start + max(buffer.nbytes, 1)])
+        if buffer.kind == "variable":
+            self._bound.append((buffer.owner, buffer.owner._buffer))
+            return view.of(buffer.owner._buffer)
+        return view.of(buffer.owner)
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        for variable, buffer in self._bound:
+            if variable._buffer is not buffer:  # moved into an arena
+                self._bind()
+                break
+        arrays = [np.asarray(a, order="C") for a in arrays]
+        self._run(*arrays)
+        return [
+            (o.of(arrays[o.buffer.owner]) if isinstance(o, View) else o).copy("K")
+            for o in self._outputs
+        ]
+
+
+def numpy_executor(program: Program, arrays: Sequence[np.ndarray]) -> Executor:
+    """The executor that is the oracle for others, with the passes that keep every bit."""
+    return Executor(simplify(program), arrays)
+
+
+# Memory
+
+
+def _plan(schedule: Schedule) -> tuple[dict[Buffer, int], int]:
+    """Where each temporary buffer starts in the block, and the size of the block."""
+    first: dict[Buffer, int] = {}
+    last: dict[Buffer, int] = {}
+    for index, step in enumerate(schedule.steps):
+        for view in step.mentions:
+            first.setdefault(view.buffer, index)
+            last[view.buffer] = index
+    for view in schedule.outputs:
+        first.setdefault(view.buffer, len(schedule.steps))
+        last[view.buffer] = len(schedule.steps)
+    home = _in_place(schedule.steps, first, last)
+    roots = [b for b in first if b.kind == "temporary" and home.get(b, b) is b]
+    lives = [memory.Lifetime(b.nbytes, first[b], last[b]) for b in roots]
+    layout = memory.plan(lives)
+    start = dict(zip(roots, layout.offsets, strict=True))
+    return {b: start[home.get(b, b)] for b in first if b.kind == "temporary"}, layout.nbytes
+
+
+def _in_place(
+    steps: Sequence[Step], first: dict[Buffer, int], last: dict[Buffer, int]
+) -> dict[Buffer, Buffer]:
+    """Results that are written over an argument nobody needs any more, and that argument."""
+    home: dict[Buffer, Buffer] = {}
+    for index, step in enumerate(steps):
+        out = step.out
+        if not step.elementwise or out is None or first[out.buffer] != index:
+            continue
+        if out.buffer.kind != "temporary":
+            continue
+        for view in step.args:
+            if not isinstance(view, View) or view._replace(buffer=out.buffer) != out:
+                continue
+            root = home.get(view.buffer, view.buffer)
+            alone = all(o == view for o in step.mentions if home.get(o.buffer, o.buffer) is root)
+            if root.kind != "temporary" or last[root] != index or root.nbytes != out.buffer.nbytes:
+                continue
+            if alone:
+                home[out.buffer] = root
+                last[root] = last[out.buffer]
+                break
+    return home
+
+
+# Code
+
+
+class _Bound:
+    """A generated function on views that stay where they are."""
+
+    def __init__(self, fn: Any, views: tuple[View, ...]) -> None:
+        self.fn = fn
+        self.views = views
+
+
+class _Constant:
+    """Something that the code refers to by name."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _source(schedule: Schedule) -> tuple[str, dict[Any, str]]:
+    """The code of a schedule, and the name of each view and object in it."""
+    return _Writer(schedule).finish()
+
+
+class _Writer:
+    def __init__(self, schedule: Schedule) -> None:
+        self._names: dict[Any, str] = {}
+        self._counts: dict[str, int] = {}
+        self._functions: dict[Any, str] = {}
+        self._inputs: dict[View, str] = {}
+        self._head: list[str] = []
+        self._schedule = schedule
+        self._whole = {view: f"x{view.buffer.owner}" for view in schedule.inputs}
+        self._body = [self._step(step) for step in schedule.steps]
+
+    def finish(self) -> tuple[str, dict[Any, str]]:
+        arguments = ", ".join(f"x{i}" for i in range(len(self._schedule.inputs)))
+        lines = [f"def run({arguments}):", *self._head, *self._body]
+        return "\n    ".join([*lines, "return"]) + "\n", self._names
+
+    def _step(self, step: Step) -> str:
+        if hasattr(step.fn, "bound") and all(v.buffer.kind != "input" for v in step.mentions):
+            return f"{self._name(_Bound(step.fn, step.args), 'n')}()"
+        args = [self._argument(a) for a in step.args]
+        kwargs = [f"{k}={self._argument(v)}" for k, v in step.kwargs.items()]
+        if step.out is not None and step.passes_out:
+            kwargs.append(f"out={self._argument(step.out)}")
+        return f"{self._function(step.fn)}({', '.join(args + kwargs)})"
+
+    def _function(self, fn: Any) -> str:
+        owner = getattr(fn, "__self__", None)
+        key = (id(owner), fn.__name__) if isinstance(owner, np.ufunc) else id(fn)
+        if key not in self._functions:
+            name = getattr(fn, "__name__", "call")
+            if isinstance(owner, np.ufunc):
+                name = f"{owner.__name__}_{name}"
+            name = "".join(c if c.isalnum() else "_" for c in name)
+            taken = set(self._functions.values())
+            number = next(n for n in range(len(taken) + 1) if f"{name}{n or ''}" not in taken)
+            self._functions[key] = f"{name}{number or ''}"
+            self._names[_Constant(fn)] = self._functions[key]
+        return self._functions[key]
+
+    def _argument(self, item: Any) -> str:
+        if isinstance(item, View):
+            return self._view(item)
+        if type(item) in (list, tuple):
+            inner = ", ".join(map(self._argument, item))
+            return f"[{inner}]" if type(item) is list else f"({inner},)" if item else "()"
+        if item is None or type(item) in (bool, int):
+            return repr(item)
+        if type(item) is float and math.isfinite(item):
+            return repr(item)
+        return self._name(_Constant(item), "k")
+
+    def _name(self, key: Any, letter: str) -> str:
+        if key not in self._names:
+            self._counts[letter] = self._counts.get(letter, -1) + 1
+            self._names[key] = f"{letter}{self._counts[letter]}"
+        return self._names[key]
+
+    def _view(self, view: View) -> str:
+        if view.buffer.kind != "input":
+            return self._name(view, "a")
+        if view in self._whole:
+            return self._whole[view]
+        if view not in self._inputs:
+            name = self._inputs[view] = f"x{view.buffer.owner}_{len(self._inputs)}"
+            dtype = self._name(_Constant(view.dtype), "k")
+            self._head.append(
+                f"{name} = ndarray({view.shape}, {dtype}, x{view.buffer.owner}, {view.offset}, "
+                f"{view.strides})"
+            )
+        return self._inputs[view]

@@ -1,0 +1,286 @@
+"""Schedules: a program as NumPy calls on views of buffers, in order.
+
+The program is run once on the way, on the arguments of a call, which shows the layout of every
+value; layouts are kept, since sums and matrix products depend on them to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.compile.lower import Buffer, Step, View, bound, lower
+from distgrad.compile.passes.fusion import Fused
+from distgrad.compile.program import Apply, Call, Instruction, Program, Read, Slot, Value, Write
+from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.primitive import Primitive
+from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
+
+# Turns a group into steps that write the given views; None leaves its operations as they are.
+Compiler = Callable[[Fused, dict[Value, View]], list[Step] | None]
+
+
+class Schedule:
+    """Steps, and where a program's inputs and outputs lie.
+
+    Buffers are of kind "input" (owned by their position), "variable", "constant" (by the variable
+    or the array), or "temporary".
+    """
+
+    def __init__(
+        self, program: Program, arrays: Sequence[np.ndarray], compiler: Compiler | None = None
+    ) -> None:
+        self.program = program
+        copied: set[Read] = set()
+        while True:  # a second time where a read must outlive a write to its variable
+            build = _Build(program, arrays, compiler, copied)
+            late = build.late_reads()
+            if not late:
+                break
+            copied |= late
+        self.steps = build.steps
+        self.inputs = [build.places[v] for v in program.inputs]
+        self.outputs = [build.places[v] for v in program.outputs]
+        self.whole = build.whole  # primitives that could not be taken apart
+
+
+class _Build:
+    def __init__(
+        self,
+        program: Program,
+        arrays: Sequence[np.ndarray],
+        compiler: Compiler | None,
+        copied: set[Read],
+    ) -> None:
+        self.program = program
+        self.steps: list[Step] = []
+        self.places: dict[Value, View] = {}
+        self.whole: list[str] = []
+        self._compiler = compiler
+        self._copied = copied
+        self._arrays: dict[Value, np.ndarray] = {}
+        self._reads: list[tuple[Read, Buffer, int]] = []  # and the step before which it stands
+        self._barriers: list[tuple[int, Variable | None]] = []
+        self._left = program.uses()
+        for i, (value, array) in enumerate(zip(program.inputs, arrays, strict=True)):
+            self._own(value, np.asarray(array, order="C"), Buffer(array.nbytes, "input", i))
+        for instruction in program.instructions:
+            for value in instruction.values:
+                self._constant(value)
+            self._add(instruction)
+            self._release(instruction.values)
+        for value in program.outputs:
+            self._constant(value)
+
+    def _release(self, values: Iterable[Value]) -> None:
+        for value in values:
+            self._left[value] -= 1
+            if not self._left[value]:
+                self._arrays.pop(value, None)
+
+    def _constant(self, value: Value) -> None:
+        if value.constant and value not in self.places:
+            self._own(value, value.data, Buffer(value.data.nbytes, "constant", value.data))
+
+    def _own(self, value: Value, array: np.ndarray, buffer: Buffer) -> View:
+        """``value`` has a buffer of its own, with the layout of ``array``."""
+        low, high = np.lib.array_utils.byte_bounds(array)
+        if array.size and high - low != array.nbytes:  # gaps, or one element many times
+            array = np.asarray(array, order="C")
+            low = array.__array_interface__["data"][0]
+        offset = array.__array_interface__["data"][0] - low if array.size else 0
+        view = View(buffer, offset, array.shape, array.strides, array.dtype)
+        self.places[value], self._arrays[value] = view, array
+        return view
+
+    def _add(self, instruction: Instruction) -> None:
+        if isinstance(instruction, Fused):
+            self._add_fused(instruction)
+        elif isinstance(instruction, Apply):
+            self._add_apply(instruction)
+        elif isinstance(instruction, Read):
+            self._add_read(instruction)
+        elif isinstance(instruction, Slot):
+            (value,) = instruction.outputs
+            # Any key will do to learn the layout; a draw would change what comes next.
+            array = np.ones(value.shape, value.dtype)
+            self._make(value, array, _Draw(instruction))
+        elif isinstance(instruction, Write):
+            self._barriers.append((len(self.steps), instruction.variable))
+            self._step(_Assign(instruction.variable), self._views(instruction.inputs))
+        elif isinstance(instruction, Call):
+            self._barriers.append((len(self.steps), None))
+            self._step(_Python(instruction), self._views(instruction.inputs))
+        else:
+            raise TypeError(f"no schedule for {instruction!r}")
+
+    def _views(self, inputs: Iterable[Any]) -> tuple[Any, ...]:
+        return tuple(self.places[v] if type(v) is Value else v for v in inputs)
+
+    def _step(self, fn: Any, args: tuple[Any, ...]) -> None:
+        self.steps.append(Step(fn, args, {}, None, False, False))
+
+    def _make(self, value: Value, array: np.ndarray, fn: Any, *args: Any) -> None:
+        """A step that writes ``value`` through ``out``."""
+        place = self._own(value, array, Buffer(array.nbytes))
+        self.steps.append(Step(fn, args, {}, place, True, False))
+
+    def _add_read(self, read: Read) -> None:
+        (value,) = read.outputs
+        buffer = Buffer(read.variable._buffer.nbytes, "variable", read.variable)
+        view = self._own(value, read.variable._buffer, buffer)
+        self._reads.append((read, buffer, len(self.steps)))
+        if read in self._copied:
+            self._make(value, self._arrays[value], _copy, view)
+
+    def _add_fused(self, fused: Fused) -> None:
+        if self._compiler is not None:
+            for instruction in fused.body:
+                self._run(instruction)
+            for value in fused.outputs:
+                array = self._arrays[value]
+                self._own(value, array, Buffer(array.nbytes))
+            steps = self._compiler(fused, self.places)
+            if steps is not None:
+                self.steps += steps
+                return
+        for instruction in fused.body:
+            self._add_apply(instruction)
+        for instruction in fused.body:
+            for value in set(instruction.outputs).difference(fused.outputs):
+                del self._arrays[value]
+
+    def _run(self, instruction: Apply) -> None:
+        for value, array in zip(instruction.outputs, self._results(instruction), strict=True):
+            self._arrays[value] = array
+
+    def _inputs(self, instruction: Apply) -> tuple[Any, ...]:
+        return tuple(self._arrays[v] if type(v) is Value else v for v in instruction.inputs)
+
+    def _results(self, instruction: Apply) -> list[np.ndarray]:
+        primitive = instruction.primitive
+        with np.errstate(all="ignore"):
+            out = primitive.kernel(np, *self._inputs(instruction), **instruction.params)
+        return list(map(np.asarray, out if primitive.multiple else (out,)))
+
+    def _add_apply(self, instruction: Apply) -> None:
+        inputs = self._inputs(instruction)
+        for value in instruction.values:
+            self._constant(value)
+        lowered = lower(instruction, inputs)
+        results = self._results(instruction)
+        if lowered is not None:
+            arguments = {
+                view.buffer: place
+                for view in _arguments(lowered.steps, lowered.outputs)
+                for place in [self.places[instruction.inputs[view.buffer.owner]]]
+            }
+            self.steps += [bound(step, arguments) for step in lowered.steps]
+            for value, view, array in zip(
+                instruction.outputs, lowered.outputs, results, strict=True
+            ):
+                place = arguments.get(view.buffer)
+                if place is not None:
+                    view = view._replace(buffer=place.buffer, offset=place.offset + view.offset)
+                self.places[value], self._arrays[value] = view, array
+            return
+        self.whole.append(instruction.name)
+        views = self._views(instruction.inputs)
+        kernel = _Whole(instruction.primitive, instruction.params)
+        if len(results) == 1:
+            self._make(instruction.outputs[0], results[0], kernel, *views)
+            return
+        outs = [
+            self._own(value, array, Buffer(array.nbytes))
+            for value, array in zip(instruction.outputs, results, strict=True)
+        ]
+        self._step(kernel.many, (outs, *views))
+
+    def late_reads(self) -> set[Read]:
+        """Reads whose view of the variable is looked at after the variable may have changed."""
+        last: dict[Buffer, int] = {}
+        for index, step in enumerate(self.steps):
+            for view in step.mentions:
+                last[view.buffer] = index
+        for value in self.program.outputs:
+            last[self.places[value].buffer] = len(self.steps)
+        late = set()
+        for read, buffer, made in self._reads:
+            for index, variable in self._barriers:
+                # A call may write while it reads; a write has its new value by then.
+                end = last.get(buffer, -1) + (variable is None)
+                if made <= index < end and variable in (None, read.variable):
+                    late.add(read)
+        return late - self._copied
+
+
+def _arguments(steps: Iterable[Step], outputs: Iterable[View]) -> set[View]:
+    views = {view for step in steps for view in step.mentions} | set(outputs)
+    return {view for view in views if view.buffer.kind == "argument"}
+
+
+# What a step calls, where that is no function of NumPy
+
+
+def _copy(array: np.ndarray, *, out: np.ndarray) -> None:
+    np.copyto(out, array)
+
+
+class _Whole:
+    """A primitive as it is, with its results copied to their places."""
+
+    def __init__(self, primitive: Primitive, params: dict[str, Any]) -> None:
+        self._kernel = primitive.kernel
+        self._params = params
+        self.__name__ = primitive.name
+
+    def __call__(self, *args: Any, out: np.ndarray) -> None:
+        np.copyto(out, self._results(args))
+
+    def many(self, outs: Sequence[np.ndarray], *args: Any) -> None:
+        for out, result in zip(outs, self._results(args), strict=True):
+            np.copyto(out, result)
+
+    def _results(self, args: tuple[Any, ...]) -> Any:
+        try:
+            return self._kernel(np, *args, **self._params)
+        except (ValueError, IndexError, TypeError, OverflowError) as error:
+            raise InvalidArgumentError(f"{self.__name__}: {error}") from error
+
+
+class _Draw:
+    """A slot: what Python gives this time."""
+
+    __name__ = "slot"
+
+    def __init__(self, slot: Slot) -> None:
+        self._draw = slot.draw
+
+    def __call__(self, *, out: np.ndarray) -> None:
+        np.copyto(out, self._draw()._data)
+
+
+class _Assign:
+    """A write to a variable; whoever looks at its old value keeps that."""
+
+    __name__ = "assign"
+
+    def __init__(self, variable: Variable) -> None:
+        self._variable = variable
+
+    def __call__(self, array: np.ndarray) -> None:
+        self._variable._store(array)
+
+
+class _Python:
+    """A call of Python code, on tensors that are good for as long as it takes."""
+
+    def __init__(self, call: Call) -> None:
+        self._run = call.run
+        self.__name__ = call.label
+
+    def __call__(self, *arrays: np.ndarray) -> None:
+        self._run(*map(Tensor, arrays))

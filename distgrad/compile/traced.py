@@ -1,0 +1,116 @@
+"""Traced arrays: what a function's tensors hold while it is captured.
+
+They compute like any array. What they cannot do is to become a number that Python branches on or
+keeps: that would be a constant of the program which is not constant. Kernels may look at them,
+since a kernel runs again at every replay.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+import distgrad
+from distgrad.core import recording
+from distgrad.core.primitive import Primitive, bind
+
+_OURS = os.path.dirname(os.path.abspath(distgrad.__file__)) + os.sep
+_NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
+# No test, which stands in for users, lies in our package; these modules of it do.
+_KERNELS = (bind.__code__, Primitive._only_call.__code__)
+
+
+class Fallback(BaseException):
+    """What is being captured cannot be a program; ``reason`` names the user's line.
+
+    No Exception: a user's ``except Exception`` around a tensor's value must not catch it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def user_line() -> str:
+    """``file:line: source`` of the innermost frame that is neither ours nor NumPy's."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith((_OURS, _NUMPY, "<")):
+            source = linecache.getline(name, frame.f_lineno).strip()
+            return f"{name}:{frame.f_lineno}: {source}"
+        frame = frame.f_back
+    return "an unknown line"
+
+
+def _inside_kernel() -> bool:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code in _KERNELS:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _guard() -> None:
+    capture = recording.per_thread.capture
+    if capture is not None and not capture.abandoned and not _inside_kernel():
+        raise Fallback(f"the value of a tensor is read at {user_line()}")
+
+
+class Traced(np.ndarray):
+    """An array that depends on a function's arguments, variables or slots."""
+
+    def get(self) -> np.ndarray:
+        """The array on the host, as tensors ask for it."""
+        _guard()
+        return plain(self)
+
+    def __bool__(self) -> bool:
+        _guard()
+        return bool(plain(self))
+
+    def __int__(self) -> int:
+        _guard()
+        return int(plain(self))
+
+    def __float__(self) -> float:
+        _guard()
+        return float(plain(self))
+
+    def __complex__(self) -> complex:
+        _guard()
+        return complex(plain(self))
+
+    def __index__(self) -> int:
+        _guard()
+        return plain(self).__index__()
+
+    def item(self, *args: Any) -> Any:
+        _guard()
+        return plain(self).item(*args)
+
+    def tolist(self) -> Any:
+        _guard()
+        return plain(self).tolist()
+
+    def __getitem__(self, key: Any) -> Any:
+        part = super().__getitem__(key)
+        if not isinstance(part, np.ndarray):
+            _guard()
+        return part
+
+
+def traced(array: Any) -> Any:
+    """``array`` as a traced one; an array of another backend as it is."""
+    return array.view(Traced) if type(array) is np.ndarray else array
+
+
+def plain(array: Any) -> Any:
+    """The array that a traced one looks into."""
+    return array.view(np.ndarray) if isinstance(array, Traced) else array
