@@ -70,34 +70,46 @@ def _load(text: str, name: str, path: Path) -> int:
     import llvmlite.binding as llvm
 
     machine = _machine()
-    try:
-        code = path.read_bytes()
-    except OSError:
-        module = llvm.parse_assembly(text)
-        module.verify()
-        tuning = llvm.create_pipeline_tuning_options(speed_level=3)
-        tuning.loop_vectorization = True
-        tuning.slp_vectorization = True
-        tuning.loop_interleaving = False
-        builder = llvm.create_pass_builder(machine, tuning)
-        builder.getModulePassManager().run(module, builder)
-        code = machine.emit_object(module)
+    code = _kept_code(path)
+    if code is None:
+        code = _compiled(text, machine)
         _save(path, code)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    found = engine.get_function_address(name)
-    if not found:
-        raise RuntimeError(f"no function {name} in the object code {path}; remove that file")
     _kept.append(engine)
-    return found
+    return engine.get_function_address(name)
+
+
+def _compiled(text: str, machine: Any) -> bytes:
+    import llvmlite.binding as llvm
+
+    module = llvm.parse_assembly(text)
+    module.verify()
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    tuning.loop_vectorization = True
+    tuning.slp_vectorization = True
+    tuning.loop_interleaving = False
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+    return machine.emit_object(module)
+
+
+def _kept_code(path: Path) -> bytes | None:
+    """Object code from the cache, None if it is not there or not whole: LLVM would crash on it."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    digest, code = data[:32], data[32:]
+    return code if hashlib.sha256(code).digest() == digest else None
 
 
 def _save(path: Path, code: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-        part.write_bytes(code)
+        part.write_bytes(hashlib.sha256(code).digest() + code)
         part.replace(path)  # whole, whoever else writes it
     except OSError:
         pass

@@ -97,8 +97,10 @@ class Expression:
             condition = self._bool(args[0])
             a, b = self._pair(*map(self._visit, args[1:]))
             return self._emitter.select(condition, a, b)
-        values = [self._visit(a) for a in args]
-        (x,) = (v if isinstance(v, Scalar) else self._emitter.number(v, self._type) for v in values)
+        if len(args) != 1:
+            raise Unsupported(name)
+        value = self._visit(args[0])
+        x = value if isinstance(value, Scalar) else self._emitter.number(value, self._type)
         if name in _EXACT:
             return self._emitter.intrinsic(_EXACT[name], x)
         function: Callable[[Scalar], Scalar] | None = getattr(self._math, name, None)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import tree
+from distgrad.core.backward import array_of, zeros_like
 from distgrad.core.dispatch import as_tensor, backend_of
-from distgrad.core.tape import GradientTape, UnconnectedGradients, array_of, zeros_like
+from distgrad.core.tape import GradientTape, UnconnectedGradients
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 

@@ -17,9 +17,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distgrad.core import recording, tree
-from distgrad.core.dispatch import as_tensor, backend_of
+from distgrad.core.backward import (
+    accumulate,
+    array_of,
+    backward,
+    collect,
+    emptying,
+    path_from,
+    telling,
+    zeros,
+    zeros_like,
+)
+from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.core.indexed_slices import IndexedSlices, add, dense, joined
+from distgrad.core.indexed_slices import IndexedSlices, dense
 from distgrad.core.primitive import Plan, Primitive, bind, registry
 from distgrad.core.tensor import Tensor, next_uid
 from distgrad.core.variable import Variable
@@ -203,18 +214,18 @@ class GradientTape:
                 seed, tensor = tensor._at(seed), tensor.values
             uid = self._target_uid(tensor)
             if uid:
-                _accumulate(cotangents, uid, _seed(tensor, seed))
+                accumulate(cotangents, uid, _seed(tensor, seed))
         groups = [self._source_uids(source) for source in wanted]
         kept = {uid for group in groups for uid in group}
-        path, reached = _path(entries, kept)
+        path, reached = path_from(entries, kept)
         entries.clear()
         if self._told is None:
-            _backward(_emptying(path), reached, cotangents, kept)
-            results = [_collect(cotangents, group) for group in groups]
+            backward(emptying(path), reached, cotangents, kept)
+            results = [collect(cotangents, group) for group in groups]
         else:
             results = [None] * len(groups)
-            walk = _telling(path, groups, cotangents, results, self._told)
-            _backward(walk, reached, cotangents, kept)
+            walk = telling(path, groups, cotangents, results, self._told)
+            backward(walk, reached, cotangents, kept)
         if unconnected is UnconnectedGradients.ZERO:
             results = [
                 zeros_like(source) if result is None else result
@@ -249,7 +260,7 @@ class GradientTape:
         for source, grads in zip(wanted, rows, strict=True):
             shape = (*target.shape, *source.shape)
             if grads is None:
-                results.append(_zeros(shape, source) if zero else None)
+                results.append(zeros(shape, source) if zero else None)
             else:
                 results.append(_stacked(grads, 0, shape))
         return tree.unflatten(sources, results)
@@ -279,7 +290,7 @@ class GradientTape:
         seeds = _one_hot_rows(target, shape[1:])
         _, (grads,) = self._rows(target, source, seeds, experimental_use_pfor)
         if grads is None:
-            return _zeros((*shape, *below[1:]), source)
+            return zeros((*shape, *below[1:]), source)
         return _stacked(grads, 1, (*shape, *below[1:]))
 
     def _rows(
@@ -294,13 +305,13 @@ class GradientTape:
         uid = self._target_uid(target)
         groups = [self._source_uids(source) for source in wanted]
         kept = {u for group in groups for u in group}
-        path, reached = _path(entries, kept)
+        path, reached = path_from(entries, kept)
         rows: list[Any] = [[] for _ in wanted]
         for seed in seeds if uid else ():
             cotangents: dict[int, Any] = {uid: seed}
-            _backward(reversed(path), reached, cotangents, kept)
+            backward(reversed(path), reached, cotangents, kept)
             for row, group in zip(rows, groups, strict=True):
-                row.append(dense(_collect(cotangents, group)))
+                row.append(dense(collect(cotangents, group)))
         if uid and not int(np.prod(target.shape)):  # no element, but a path if there is one
             rows = [[zeros_like(s)] if uid in reached else [] for s in wanted]
         self._end()
@@ -406,7 +417,7 @@ def _one_hot_rows(target: Any, rows: tuple[int, ...]) -> Iterator[Tensor]:
 def _stacked(grads: list[Tensor], axis: int, shape: tuple[int, ...]) -> Tensor:
     """The gradients side by side along a new axis, in ``shape``."""
     if 0 in shape:
-        return _zeros(shape, grads[0])
+        return zeros(shape, grads[0])
     ready = [_reshape(g, _with_one(g._data.shape, axis)) for g in grads]
     return _reshape(bind(registry["join"], *ready, axis=axis), shape)
 
@@ -417,140 +428,3 @@ def _with_one(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 def _reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return bind(registry["reshape_to"], x, shape=shape)
-
-
-def array_of(source: Any) -> Any:
-    return source._buffer if isinstance(source, Variable) else source._data
-
-
-def _zeros(shape: tuple[int, ...], like: Any) -> Tensor:
-    """Zeros of ``shape`` with the dtype and on the device of ``like``."""
-    array = array_of(like)
-    return Tensor(backend_of(array).xp.zeros(shape, array.dtype))
-
-
-def zeros_like(source: Any) -> Tensor:
-    return _zeros(tuple(source.shape), source)
-
-
-def _accumulate(cotangents: dict[int, Any], uid: int, value: Any) -> None:
-    known = cotangents.get(uid)
-    cotangents[uid] = value if known is None else add(known, value)
-
-
-def _collect(cotangents: dict[int, Any], uids: list[int]) -> Any:
-    total = None
-    for uid in uids:
-        value = joined(cotangents.get(uid))
-        if value is not None:
-            total = value if total is None else joined(add(total, value))
-    return total
-
-
-def _path(entries: list[Any], sources: set[int]) -> tuple[list[Any], set[int]]:
-    """The entries that depend on a source, in order, and the numbers of all that does."""
-    reached = set(sources)
-    path = []
-    for entry in entries:
-        for uid, _ in entry[1]:
-            if uid in reached:
-                path.append(entry)
-                outputs = entry[3]
-                if type(outputs) is int:
-                    reached.add(outputs)
-                else:
-                    reached.update([o[0] for o in outputs])
-                break
-    return path, reached
-
-
-def _emptying(path: list[Any]) -> Iterator[Any]:
-    """The entries from the last to the first; each is let go before the next is taken."""
-    while path:
-        yield path.pop()
-
-
-def _telling(
-    path: list[Any],
-    groups: list[list[int]],
-    cotangents: dict[int, Any],
-    results: list[Any],
-    tell: Callable[[int, Any], None],
-) -> Iterator[Any]:
-    """As ``_emptying``; collects each source's gradient after the last entry that adds to it."""
-    first: dict[int, int] = {}  # in execution order, so the last one of the walk
-    for place, entry in enumerate(path):
-        for uid, _ in entry[1]:
-            first.setdefault(uid, place)
-    due: dict[int, list[int]] = {}
-    for index, group in enumerate(groups):
-        place = min((first.get(uid, len(path)) for uid in group), default=len(path))
-        due.setdefault(place, []).append(index)
-    while True:
-        for index in due.get(len(path), ()):
-            results[index] = _collect(cotangents, groups[index])
-            tell(index, results[index])
-        if not path:
-            return
-        yield path.pop()
-
-
-def _backward(
-    path: Iterable[Any], reached: set[int], cotangents: dict[int, Any], sources: set[int]
-) -> None:
-    """Walks ``path``, last entry first; leaves the cotangents of ``sources`` in ``cotangents``."""
-    for plan, inputs, saved, outputs in path:
-        if type(outputs) is int:
-            # A source keeps its cotangent: it may lie in the middle of the graph.
-            g = cotangents.get(outputs) if outputs in sources else cotangents.pop(outputs, None)
-        else:
-            g = _gather(cotangents, outputs, sources)
-        if g is None:
-            continue
-        if type(g) is not Tensor:
-            g = dense(g)
-        if plan.only is not None:  # most entries; being on the path, its input is reached
-            uid, shape = inputs[0]
-            value = plan.only(g, *saved[0])
-            if type(value) is Tensor and value._data.shape == shape:
-                known = cotangents.get(uid)
-                cotangents[uid] = value if known is None else add(known, value)
-            else:
-                _deliver(cotangents, uid, shape, value)
-            continue
-        for (rule, slots), kept in zip(plan.rules, saved):  # noqa: B905 (strict costs a tenth)
-            if type(slots) is int:
-                uid, shape = inputs[slots]
-                if uid in reached:
-                    value = rule(g, *kept)
-                    if type(value) is Tensor and value._data.shape == shape:
-                        known = cotangents.get(uid)
-                        cotangents[uid] = value if known is None else add(known, value)
-                    else:
-                        _deliver(cotangents, uid, shape, value)
-            elif any(i >= 0 and inputs[i][0] in reached for i in slots):
-                for i, value in zip(slots, rule(g, *kept), strict=True):
-                    if i >= 0 and inputs[i][0] in reached:
-                        uid, shape = inputs[i]
-                        _deliver(cotangents, uid, shape, value)
-
-
-def _deliver(cotangents: dict[int, Any], uid: int, shape: tuple, value: Any) -> None:
-    if value is None:
-        return
-    if type(value) is Tensor and value._data.shape != shape:
-        value = bind(registry["sum_to"], value, shape=shape)
-    _accumulate(cotangents, uid, value)
-
-
-def _gather(cotangents: dict[int, Any], outputs: tuple, sources: set[int]) -> Any:
-    """The cotangents of several outputs, zeros where one has none; None if none has."""
-    take = [cotangents.get(u) if u in sources else cotangents.pop(u, None) for u, _, _ in outputs]
-    if all(g is None for g in take):
-        return None
-    take = [dense(g) for g in take]
-    xp = backend_of(next(g for g in take if g is not None)._data).xp
-    return tuple(
-        Tensor(xp.zeros(shape, dtype)) if g is None else g
-        for g, (_, shape, dtype) in zip(take, outputs, strict=True)
-    )

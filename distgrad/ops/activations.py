@@ -37,7 +37,7 @@ def _(rng):
     yield sample(away_from_zero(rng, (3, 4)))
 
 
-@primitive(expr="where(y > 0, g, 0)", kinds="iuf")
+@primitive(expr="g * where(y > 0, 1.0, 0.0)", kinds="iuf")
 def relu_grad(xp, g, y):
     """The cotangent ``g`` where the rectified output ``y`` is positive, else 0."""
     return xp.multiply(g, y > 0)
@@ -58,7 +58,7 @@ def _(rng):
     yield sample(rng.normal(size=(3, 4)), away_from_zero(rng, (3, 4)))
 
 
-@primitive(expr="where(x > 0, where(x < 6, x, 6), 0)", kinds="iuf")
+@primitive(expr="where(x <= 0, 0, where(x >= 6, 6, x))", kinds="iuf")
 def relu6(xp, x):
     """``min(max(x, 0), 6)`` elementwise; its gradient at 0 and 6 is 0."""
     return xp.minimum(xp.maximum(x, 0), 6)

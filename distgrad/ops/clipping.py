@@ -24,7 +24,7 @@ from distgrad.ops.logic import (
 )
 
 
-@primitive(expr="where(x >= y, x, y)", kinds="iuf")
+@primitive(expr="where((x >= y) | (x != x), x, y)", kinds="iuf")
 def maximum(xp, x, y):
     """Elementwise larger value; at a tie the gradient goes to ``x``."""
     return xp.maximum(x, y)
@@ -47,7 +47,7 @@ def _(rng):
     yield sample(away_from_zero(rng, (3, 4)), 0.0)
 
 
-@primitive(expr="where(x <= y, x, y)", kinds="iuf")
+@primitive(expr="where((x <= y) | (x != x), x, y)", kinds="iuf")
 def minimum(xp, x, y):
     """Elementwise smaller value; at a tie the gradient goes to ``x``."""
     return xp.minimum(x, y)

@@ -1,0 +1,153 @@
+"""The walk of a tape: from the last entry to the first, each rule adding to what it was given.
+
+An entry is ``(plan, inputs, saved, outputs)``, as `GradientTape` records it; a cotangent is known
+by the number of its tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from distgrad.core.dispatch import backend_of
+from distgrad.core.indexed_slices import add, dense, joined
+from distgrad.core.primitive import bind, registry
+from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
+
+
+def array_of(source: Any) -> Any:
+    return source._buffer if isinstance(source, Variable) else source._data
+
+
+def zeros(shape: tuple[int, ...], like: Any) -> Tensor:
+    """Zeros of ``shape`` with the dtype and on the device of ``like``."""
+    array = array_of(like)
+    return Tensor(backend_of(array).xp.zeros(shape, array.dtype))
+
+
+def zeros_like(source: Any) -> Tensor:
+    return zeros(tuple(source.shape), source)
+
+
+def accumulate(cotangents: dict[int, Any], uid: int, value: Any) -> None:
+    known = cotangents.get(uid)
+    cotangents[uid] = value if known is None else add(known, value)
+
+
+def collect(cotangents: dict[int, Any], uids: list[int]) -> Any:
+    total = None
+    for uid in uids:
+        value = joined(cotangents.get(uid))
+        if value is not None:
+            total = value if total is None else joined(add(total, value))
+    return total
+
+
+def path_from(entries: list[Any], sources: set[int]) -> tuple[list[Any], set[int]]:
+    """The entries that depend on a source, in order, and the numbers of all that does."""
+    reached = set(sources)
+    path = []
+    for entry in entries:
+        for uid, _ in entry[1]:
+            if uid in reached:
+                path.append(entry)
+                outputs = entry[3]
+                if type(outputs) is int:
+                    reached.add(outputs)
+                else:
+                    reached.update([o[0] for o in outputs])
+                break
+    return path, reached
+
+
+def emptying(path: list[Any]) -> Iterator[Any]:
+    """The entries from the last to the first; each is let go before the next is taken."""
+    while path:
+        yield path.pop()
+
+
+def telling(
+    path: list[Any],
+    groups: list[list[int]],
+    cotangents: dict[int, Any],
+    results: list[Any],
+    tell: Callable[[int, Any], None],
+) -> Iterator[Any]:
+    """As ``emptying``; collects each source's gradient after the last entry that adds to it."""
+    first: dict[int, int] = {}  # in execution order, so the last one of the walk
+    for place, entry in enumerate(path):
+        for uid, _ in entry[1]:
+            first.setdefault(uid, place)
+    due: dict[int, list[int]] = {}
+    for index, group in enumerate(groups):
+        place = min((first.get(uid, len(path)) for uid in group), default=len(path))
+        due.setdefault(place, []).append(index)
+    while True:
+        for index in due.get(len(path), ()):
+            results[index] = collect(cotangents, groups[index])
+            tell(index, results[index])
+        if not path:
+            return
+        yield path.pop()
+
+
+def backward(
+    path: Iterable[Any], reached: set[int], cotangents: dict[int, Any], sources: set[int]
+) -> None:
+    """Walks ``path``, last entry first; leaves the cotangents of ``sources`` in ``cotangents``."""
+    for plan, inputs, saved, outputs in path:
+        if type(outputs) is int:
+            # A source keeps its cotangent: it may lie in the middle of the graph.
+            g = cotangents.get(outputs) if outputs in sources else cotangents.pop(outputs, None)
+        else:
+            g = _gather(cotangents, outputs, sources)
+        if g is None:
+            continue
+        if type(g) is not Tensor:
+            g = dense(g)
+        if plan.only is not None:  # most entries; being on the path, its input is reached
+            uid, shape = inputs[0]
+            value = plan.only(g, *saved[0])
+            if type(value) is Tensor and value._data.shape == shape:
+                known = cotangents.get(uid)
+                cotangents[uid] = value if known is None else add(known, value)
+            else:
+                _deliver(cotangents, uid, shape, value)
+            continue
+        for (rule, slots), kept in zip(plan.rules, saved):  # noqa: B905 (strict costs a tenth)
+            if type(slots) is int:
+                uid, shape = inputs[slots]
+                if uid in reached:
+                    value = rule(g, *kept)
+                    if type(value) is Tensor and value._data.shape == shape:
+                        known = cotangents.get(uid)
+                        cotangents[uid] = value if known is None else add(known, value)
+                    else:
+                        _deliver(cotangents, uid, shape, value)
+            elif any(i >= 0 and inputs[i][0] in reached for i in slots):
+                for i, value in zip(slots, rule(g, *kept), strict=True):
+                    if i >= 0 and inputs[i][0] in reached:
+                        uid, shape = inputs[i]
+                        _deliver(cotangents, uid, shape, value)
+
+
+def _deliver(cotangents: dict[int, Any], uid: int, shape: tuple, value: Any) -> None:
+    if value is None:
+        return
+    if type(value) is Tensor and value._data.shape != shape:
+        value = bind(registry["sum_to"], value, shape=shape)
+    accumulate(cotangents, uid, value)
+
+
+def _gather(cotangents: dict[int, Any], outputs: tuple, sources: set[int]) -> Any:
+    """The cotangents of several outputs, zeros where one has none; None if none has."""
+    take = [cotangents.get(u) if u in sources else cotangents.pop(u, None) for u, _, _ in outputs]
+    if all(g is None for g in take):
+        return None
+    take = [dense(g) for g in take]
+    xp = backend_of(next(g for g in take if g is not None)._data).xp
+    return tuple(
+        Tensor(xp.zeros(shape, dtype)) if g is None else g
+        for g, (_, shape, dtype) in zip(take, outputs, strict=True)
+    )
