@@ -56,7 +56,6 @@ def test_a_bad_job_under_mpirun_is_said_once(dg, run_dir: Path) -> None:
 def test_what_has_not_landed(dg, run_dir: Path) -> None:
     words = ("train", dg.digits, "--run-dir", run_dir)
     dg.refuses(*words, "device=cuda", code=3, says=["device: cuda has not landed yet"])
-    dg.refuses(*words, "--launcher", "ray", code=2, says=["--launcher mpi or local"])
     assert not run_dir.exists()
 
 
