@@ -11,4 +11,5 @@ cd "$root"
 # The tests start mpirun and distgrad by name.
 PATH=$(dirname -- "$PYTHON"):$PATH
 export PATH
-exec "$PYTHON" -m pytest "$@"
+# Two processes, each with whole files; "pytest" alone runs the same tests in one.
+exec "$PYTHON" -m pytest -n 2 --dist loadfile "$@"

@@ -52,14 +52,13 @@ HOMES = {
     "cupy": "backend.cupy",
     "cupyx": "backend.cupy",
     "ray": "launcher.ray",
-    "numba": "compile",
     "llvmlite": "compile",
     "scipy": "backend.numpy",
     "matplotlib": "report",
 }
 # Where several modules of the room may import the package.
 ROOMS = {"config", "compile", "launcher.ray"}
-NOT_LOADED = ("ray", "mpi4py", "cupy", "pydantic", "scipy", "numba", "matplotlib")
+NOT_LOADED = ("ray", "mpi4py", "cupy", "pydantic", "scipy", "llvmlite", "matplotlib")
 
 
 class Import(NamedTuple):

@@ -138,13 +138,13 @@ class Capture:
     def created(self, variable: Variable) -> None:
         """A variable was made: that happens once, so that this run is one that counts."""
         if not self.abandoned:
-            if any(isinstance(i, Call) for i in self.instructions):
+            if any(isinstance(i, Call) and i.writes for i in self.instructions):
                 raise Fallback(
                     f"a variable is made after an update, at {user_line()}; make it before"
                 )
             self.abandoned = True
 
-    def call(self, fn: Callable[..., None], args: tuple, kwargs: dict) -> None:
+    def call(self, fn: Callable[..., None], args: tuple, kwargs: dict, *, writes: bool) -> None:
         if self.abandoned:
             fn(*args, **kwargs)
             return
@@ -154,10 +154,13 @@ class Capture:
             if isinstance(leaf, Operand) and not isinstance(leaf, (Tensor, Variable)):
                 raise Fallback(f"{type(leaf).__name__} is used by Python code, at {user_line()}")
         inputs = tuple(self.value_of(leaves[i]) for i in places)
-        run = functools.partial(_call, fn, (args, kwargs), leaves, places)
+        kept = [None if type(leaf) is Tensor else leaf for leaf in leaves]  # not their arrays
+        given = tree.unflatten((args, kwargs), kept)
+        run = functools.partial(_call, fn, given, kept, places)
         label = getattr(fn, "__qualname__", type(fn).__name__)
-        self._append(Call(inputs, run=run, label=label, line=user_line()))
-        self._forget_reads()
+        self._append(Call(inputs, run=run, label=label, writes=writes, line=user_line()))
+        if writes:
+            self._forget_reads()
 
     def _forget_reads(self) -> None:
         """Variables may have changed: what reads them from now on reads them anew."""

@@ -132,16 +132,6 @@ class Captured:
         return [replay.executor for replay in self._known.values() if replay is not None]
 
 
-class ByStrictness(dict[bool, Captured]):
-    """The captured forms of one function. Copies start empty: programs belong to one object."""
-
-    def __deepcopy__(self, memo: dict) -> ByStrictness:
-        return ByStrictness()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ByStrictness, ()
-
-
 class _Replay:
     """A program, and the structure of what it gives."""
 

@@ -17,20 +17,36 @@ import inspect
 import operator
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from distgrad.compile.captured import ByStrictness, Captured
 from distgrad.core import tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType, TensorShape, as_dtype
 from distgrad.core.tensor import Operand
 
+if TYPE_CHECKING:  # loaded by the first function that is captured: most scripts capture none
+    from distgrad.compile.captured import Captured
+    from distgrad.compile.numpy_exec import Executor
+    from distgrad.compile.program import Program
+
 Jit = bool | Literal["strict"]
 
 # For functions that do not say ``jit_compile``; "strict" raises where it would fall back.
 default_jit: Jit = False
+# What captured functions run on: "generated" needs llvmlite, and rounds exp and its like otherwise.
+default_executor: Literal["numpy", "generated"] = "numpy"
+
+
+class _ByStrictness(dict[bool, Any]):
+    """The captured forms of one function. Copies start empty: programs belong to one object."""
+
+    def __deepcopy__(self, memo: dict) -> _ByStrictness:
+        return _ByStrictness()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _ByStrictness, ()
 
 
 class TensorSpec:
@@ -92,7 +108,7 @@ class Function:
         functools.update_wrapper(self, python_function)
         self.python_function = python_function
         self._jit = jit_compile
-        self._captured = ByStrictness()
+        self._captured = _ByStrictness()
         self.input_signature = None if input_signature is None else tuple(input_signature)
         for spec in tree.flatten(self.input_signature or ()):
             if not isinstance(spec, TensorSpec):
@@ -114,8 +130,10 @@ class Function:
 
     def _captured_for(self, strict: bool) -> Captured:
         if strict not in self._captured:
+            from distgrad.compile.captured import Captured
+
             run = functools.update_wrapper(functools.partial(Function._run, self), self)
-            self._captured[strict] = Captured(run, strict=strict)
+            self._captured[strict] = Captured(run, strict=strict, make_executor=_executor)
         return self._captured[strict]
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -169,6 +187,16 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<distgrad.function {getattr(self.python_function, '__name__', '')}>"
+
+
+def _executor(program: Program, arrays: Sequence[np.ndarray]) -> Executor:
+    if default_executor == "numpy":
+        from distgrad.compile.numpy_exec import numpy_executor
+
+        return numpy_executor(program, arrays)
+    from distgrad.compile.cpu_exec import cpu_executor
+
+    return cpu_executor(program, arrays)
 
 
 def _argument(value: Any) -> Any:

@@ -11,9 +11,9 @@ import numpy as np
 from distgrad.compile import llvm_engine
 from distgrad.compile.llvm_expr import Expression, Unsupported
 from distgrad.compile.llvm_ir import FLOATS, TYPES, Emitter, Scalar
-from distgrad.compile.lower import Step, View
 from distgrad.compile.passes.fusion import Fused
 from distgrad.compile.program import Apply, Value
+from distgrad.compile.steps import Step, View
 
 
 class Access(NamedTuple):
@@ -33,9 +33,7 @@ def supported(instruction: Apply) -> bool:
 
 
 def _stand_ins(instruction: Apply) -> dict[Value, Scalar]:
-    return {
-        v: Scalar("%x", "i1" if v.dtype == np.bool_ else _type(v)) for v in instruction.values
-    }
+    return {v: Scalar("%x", "i1" if v.dtype == np.bool_ else _type(v)) for v in instruction.values}
 
 
 def _type(value: Value) -> str:
@@ -78,9 +76,7 @@ def compile_group(group: Fused, places: dict[Value, View]) -> list[Step] | None:
     return [Step(native, tuple(views), {}, out, False, False)]
 
 
-def _loop(
-    shape: tuple[int, ...], views: Sequence[View]
-) -> tuple[int, int, list[Access]] | None:
+def _loop(shape: tuple[int, ...], views: Sequence[View]) -> tuple[int, int, list[Access]] | None:
     """Rows and columns through which all the arrays can be stepped, columns as long as can be."""
     for split in range(len(shape) + 1):
         rows, columns = _size(shape[:split]), _size(shape[split:])
@@ -204,7 +200,8 @@ def module(
         f"  call void @kernel({', '.join(f'ptr %p{i}' for i in range(count))}, i64 {size})",
         "  ret void",
         "}",
-        'attributes #0 = { "prefer-vector-width"="512" }',
+        # The widest vectors pay on long loops; the bits are the same.
+        f'attributes #0 = {{ "prefer-vector-width"="{256 if 0 < columns < 256 else 512}" }}',
         # Or LLVM unrolls a short loop before it looks whether it can be made of vectors.
         "!0 = distinct !{!0, !1, !2}",
         '!1 = !{!"llvm.loop.unroll.disable"}',
@@ -222,12 +219,11 @@ class Native:
         self._function = llvm_engine.PROTOTYPE(address)
 
     def __call__(self, *arrays: np.ndarray) -> None:
-        table = _table(arrays)  # must live as long as the call
-        self._function(ctypes.addressof(table))
+        self.at(*map(address_of, arrays))
 
-    def over(self, count: int, *arrays: np.ndarray) -> None:
-        """The same over ``count`` columns, where the module leaves that open."""
-        table = _table(arrays, count)
+    def at(self, *entries: int) -> None:
+        """The same for addresses, with the number of columns behind them if it is open."""
+        table = (ctypes.c_void_p * len(entries))(*entries)
         self._function(ctypes.addressof(table))
 
     def bound(self, arrays: Sequence[np.ndarray]) -> Callable[[], Any]:
@@ -247,6 +243,10 @@ class _Bound:
         self._function(self._address)
 
 
-def _table(arrays: Sequence[np.ndarray], *more: int) -> Any:
-    pointers = [a.__array_interface__["data"][0] for a in arrays]
-    return (ctypes.c_void_p * (len(pointers) + len(more)))(*pointers, *more)
+def _table(arrays: Sequence[np.ndarray]) -> Any:
+    return (ctypes.c_void_p * len(arrays))(*map(address_of, arrays))
+
+
+def address_of(array: np.ndarray) -> int:
+    """Where the array's first element lies; it does not keep the array alive."""
+    return array.__array_interface__["data"][0]

@@ -7,13 +7,12 @@ two runs, or from when on.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
 from distgrad.compile import llvm_engine
 from distgrad.compile.llvm_ir import TYPES, Emitter, Scalar
-from distgrad.compile.llvm_loops import Access, Native, load, module, store
+from distgrad.compile.llvm_loops import Access, Native, address_of, load, module, store
 from distgrad.ops import optim
 
 
@@ -23,25 +22,32 @@ def install() -> None:
     optim.adam_update.native = _adam
 
 
+_SMALLEST = 1 << 14  # elements: below that, passing pointers costs more than NumPy's many calls
+_DTYPES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
+
+
 def _adam(out: tuple, args: tuple, params: dict) -> bool:
     """Runs ``adam_update`` over ``out``; False where the arrays are not of the usual form."""
     p, m, s, g, alpha = args
-    arrays = (p, m, s, g)
-    if not all(a is b for a, b in zip(out, (p, m, s), strict=True)):
+    dtype = p.dtype
+    name = _DTYPES.get(dtype)
+    if name is None or not (out[0] is p and out[1] is m and out[2] is s):
         return False
-    for array in arrays:
-        if type(array) is not np.ndarray or not array.flags.c_contiguous:
+    size = p.size
+    if size < _SMALLEST:
+        return False
+    for array in (p, m, s, g):
+        if type(array) is not np.ndarray or array.dtype != dtype or array.size != size:
             return False
-        if array.dtype != p.dtype or array.size != p.size:
+        if not array.flags.c_contiguous:
             return False
-    name = p.dtype.name
-    if name not in ("float32", "float64") or not p.size or np.may_share_memory(g, p):
+    rate = np.asarray(alpha)
+    if rate.ndim or rate.dtype != dtype:
         return False
-    rate = np.asarray(alpha, p.dtype)
-    if rate.ndim or np.asarray(alpha).dtype.kind == "f" and np.asarray(alpha).dtype != p.dtype:
+    addresses = [address_of(array) for array in (p, m, s, g, rate)]
+    if any(abs(addresses[3] - written) < p.nbytes for written in addresses[:3]):
         return False
-    native = _adam_loop(name, params["beta_1"], params["beta_2"], params["epsilon"])
-    native.over(p.size, p, m, s, g, rate)
+    _adam_loop(name, params["beta_1"], params["beta_2"], params["epsilon"]).at(*addresses, size)
     return True
 
 

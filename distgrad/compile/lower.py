@@ -13,83 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distgrad.compile.program import Apply
+from distgrad.compile.steps import Buffer, Step, View, mapped
 from distgrad.core.errors import InvalidArgumentError
 
 
 class Opaque(Exception):
     """A kernel that cannot be noted down."""
-
-
-class Buffer:
-    """Memory that a program uses; who owns it is up to the executor."""
-
-    __slots__ = ("kind", "nbytes", "owner")
-
-    def __init__(self, nbytes: int, kind: str = "temporary", owner: Any = None) -> None:
-        self.nbytes = nbytes
-        self.kind = kind
-        self.owner = owner
-
-
-class View(NamedTuple):
-    """An array within a buffer."""
-
-    buffer: Buffer
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    dtype: np.dtype
-
-    def of(self, memory: Any) -> np.ndarray:
-        """The array, in memory that starts where the buffer does."""
-        return np.ndarray(self.shape, self.dtype, memory, self.offset, self.strides)
-
-
-class Step(NamedTuple):
-    """``fn(*args, **kwargs)``, which writes ``out``; views stand for arrays in all of them.
-
-    ``passes_out`` says that ``fn`` takes it as ``out``; else it is the first argument, or there is
-    none.
-    ``elementwise`` says that ``out`` may be one of the arguments.
-    """
-
-    fn: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    out: View | None
-    passes_out: bool
-    elementwise: bool
-
-    @property
-    def mentions(self) -> list[View]:
-        """The views among the arguments, and ``out``."""
-        found: list[View] = []
-        _collect((self.args, tuple(self.kwargs.values()), (self.out,)), found)
-        return found
-
-    def run(self, array: Callable[[View], np.ndarray]) -> None:
-        """Does it, on the arrays that ``array`` gives for views."""
-        args = [_filled(a, array) for a in self.args]
-        kwargs = {k: _filled(v, array) for k, v in self.kwargs.items()}
-        if self.out is not None and self.passes_out:
-            kwargs["out"] = array(self.out)
-        self.fn(*args, **kwargs)
-
-
-def _collect(item: Any, found: list[View]) -> None:
-    if isinstance(item, View):
-        found.append(item)
-    elif isinstance(item, (list, tuple)):
-        for part in item:
-            _collect(part, found)
-
-
-def _filled(item: Any, array: Callable[[View], np.ndarray]) -> Any:
-    if isinstance(item, View):
-        return array(item)
-    if type(item) in (list, tuple):
-        return type(item)(_filled(part, array) for part in item)
-    return item
 
 
 class Notes:
@@ -370,7 +299,7 @@ def lower(instruction: Apply, values: tuple[Any, ...]) -> Lowered | None:
         start = first.get(view.buffer)
         return view if start is None else view._replace(offset=view.offset - start)
 
-    steps = [_mapped(step, moved) for step in notes.steps]
+    steps = [mapped(step, moved) for step in notes.steps]
     if None in outputs or any(s.out is None or s.out.buffer.kind == "argument" for s in steps):
         return None
     lowered = Lowered(steps, tuple(map(moved, outputs)))  # type: ignore[arg-type]
@@ -383,30 +312,6 @@ def like(array: np.ndarray, fill: int = 0) -> np.ndarray:
     offset = array.__array_interface__["data"][0] - low
     memory = np.full(high - low, fill, np.uint8)
     return np.ndarray(array.shape, array.dtype, memory, offset, array.strides)
-
-
-def _mapped(step: Step, change: Callable[[View], View]) -> Step:
-    def filled(item: Any) -> Any:
-        if isinstance(item, View):
-            return change(item)
-        if type(item) in (list, tuple):
-            return type(item)(map(filled, item))
-        return item
-
-    kwargs = {k: filled(v) for k, v in step.kwargs.items()}
-    return step._replace(args=filled(step.args), kwargs=kwargs, out=filled(step.out))
-
-
-def bound(step: Step, places: dict[Buffer, View]) -> Step:
-    """The step with arguments at their places."""
-
-    def change(view: View) -> View:
-        place = places.get(view.buffer)
-        if place is None:
-            return view
-        return view._replace(buffer=place.buffer, offset=place.offset + view.offset)
-
-    return _mapped(step, change)
 
 
 def _agrees(lowered: Lowered, instruction: Apply, values: tuple[Any, ...]) -> bool:

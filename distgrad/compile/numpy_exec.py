@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from distgrad.compile import memory
-from distgrad.compile.lower import Buffer, Step, View
 from distgrad.compile.passes import simplify
 from distgrad.compile.program import Program
 from distgrad.compile.schedule import Compiler, Schedule
+from distgrad.compile.steps import Buffer, Step, View
 from distgrad.core.variable import Variable
 
 

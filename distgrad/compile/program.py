@@ -114,11 +114,13 @@ class Slot(Instruction):
 class Call(Instruction):
     """A call of Python code at each replay: an optimizer, a metric, a check.
 
-    ``run`` takes tensors for the inputs, and may write any variable. It has no outputs.
+    ``run`` takes tensors for the inputs, and may write any variable if ``writes``. It has no
+    outputs.
     """
 
     run: Callable[..., None] = field(kw_only=True)
     label: str = field(kw_only=True)
+    writes: bool = field(kw_only=True, default=True)
     name = "call"
 
 

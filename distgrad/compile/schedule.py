@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.compile.lower import Buffer, Step, View, bound, lower
+from distgrad.compile.lower import lower
 from distgrad.compile.passes.fusion import Fused
 from distgrad.compile.program import Apply, Call, Instruction, Program, Read, Slot, Value, Write
+from distgrad.compile.steps import Buffer, Step, View, bound
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import Primitive
 from distgrad.core.tensor import Tensor
@@ -112,7 +113,8 @@ class _Build:
             self._barriers.append((len(self.steps), instruction.variable))
             self._step(_Assign(instruction.variable), self._views(instruction.inputs))
         elif isinstance(instruction, Call):
-            self._barriers.append((len(self.steps), None))
+            if instruction.writes:
+                self._barriers.append((len(self.steps), None))
             self._step(_Python(instruction), self._views(instruction.inputs))
         else:
             raise TypeError(f"no schedule for {instruction!r}")
@@ -212,7 +214,7 @@ class _Build:
             for index, variable in self._barriers:
                 # A call may write while it reads; a write has its new value by then.
                 end = last.get(buffer, -1) + (variable is None)
-                if made <= index < end and variable in (None, read.variable):
+                if made <= index < end and (variable is None or variable is read.variable):
                     late.add(read)
         return late - self._copied
 

@@ -63,9 +63,17 @@ def call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     A capture keeps the call instead, and makes it at each replay on the values of that time.
     """
     if active and per_thread.capture is not None:
-        per_thread.capture.call(fn, args, kwargs)
+        per_thread.capture.call(fn, args, kwargs, writes=True)
     else:
         fn(*args, **kwargs)
+
+
+def check(fn: Callable[..., Any], *args: Any) -> None:
+    """As ``call``, for code that only looks at values and may raise: it writes no variable."""
+    if active and per_thread.capture is not None:
+        per_thread.capture.call(fn, args, {}, writes=False)
+    else:
+        fn(*args)
 
 
 def slot(fn: Callable[[], Any], state: dict | None = None) -> Any:

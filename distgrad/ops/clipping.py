@@ -71,7 +71,9 @@ def _(rng):
 
 
 @primitive(
-    expr="where(x > high, where(high < low, low, high), where(x < low, low, x))", kinds="iuf"
+    expr="where(low != low, low, where(high != high, high, "
+    "where(x > high, where(high < low, low, high), where(x < low, low, x))))",
+    kinds="iuf",
 )
 def clip(xp, x, low, high):
     """``x`` with values below ``low`` or above ``high`` set to that bound.

@@ -115,7 +115,7 @@ def check_labels(labels: Tensor, shape: tuple[int, ...]) -> None:
     if not shape or data.shape != shape[:-1]:
         raise InvalidArgumentError(f"labels of shape {data.shape} for scores of shape {shape}")
     if data.size:
-        recording.call(_check_range, labels, shape[-1])
+        recording.check(_check_range, labels, shape[-1])
 
 
 def _check_range(labels: Tensor, classes: int) -> None:

@@ -243,7 +243,7 @@ def check_indices(name: str, indices: Tensor, size: int) -> None:
     if data.dtype.kind not in "iu":
         raise InvalidArgumentError(f"{name}: indices must be integers, not {indices.dtype.name}")
     if data.size:
-        recording.call(_check_range, name, indices, size)
+        recording.check(_check_range, name, indices, size)
 
 
 def _check_range(name: str, indices: Tensor, size: int) -> None:

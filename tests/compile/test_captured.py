@@ -338,7 +338,10 @@ def test_variables_made_at_the_first_call():
     results = []
     for jit in (False, "strict"):
         tf.random.set_seed(5)
-        model = tf.keras.Sequential([tf.keras.layers.Dense(4, activation="relu"), tf.keras.layers.Dropout(0.5), tf.keras.layers.Dense(1)])
+        layers = tf.keras.layers
+        model = tf.keras.Sequential(
+            [layers.Dense(4, activation="relu"), layers.Dropout(0.5), layers.Dense(1)]
+        )
         opt = tf.keras.optimizers.Adam(0.01)
 
         @tf.function(jit_compile=jit)

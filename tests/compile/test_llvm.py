@@ -12,6 +12,7 @@ from distgrad.compile.captured import Captured
 from distgrad.compile.numpy_exec import numpy_executor
 from distgrad.compile.passes import fuse, simplify
 from distgrad.core.primitive import bind
+from distgrad.ops import optim
 from distgrad.testing.primitives import built_in, samples_of
 
 pytestmark = pytest.mark.skipif(not llvm_engine.available(), reason="needs llvmlite and FMA")
@@ -46,7 +47,9 @@ def all_magnitudes(count: int = 1_000_000) -> np.ndarray:
     special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 3.4e38], np.float32)
     near = RNG.normal(size=count).astype(np.float32) * 3
     wide = np.linspace(-110, 95, count, dtype=np.float32)
-    return np.concatenate([bits, special, near, wide, np.linspace(0.4, 2.5, count, dtype=np.float32)])
+    return np.concatenate(
+        [bits, special, near, wide, np.linspace(0.4, 2.5, count, dtype=np.float32)]
+    )
 
 
 def _erf(x):
@@ -106,7 +109,8 @@ def test_expressions_are_the_kernels(name):
     assert "native" in generated.source
     (found,), (wanted,) = generated(arrays), oracle(arrays)
     assert found.dtype == wanted.dtype
-    np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1e-37)
+    # Not only relative: 1 + tanh(x) cancels near -1, where both are off by a rounding of 1.
+    np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=2e-7)
 
 
 def test_which_primitives_have_a_generated_form():
@@ -236,13 +240,9 @@ def test_a_cache_that_cannot_be_written_does_not_matter(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("size", [1, 15, 1000])
+@pytest.mark.parametrize("size", [1 << 14, (1 << 14) + 13])
 def test_adam_has_the_bits_of_its_kernel(dtype, size):
     install()
-    primitive = tf.keras.optimizers.Adam  # loads the module of updates
-    del primitive
-    from distgrad.ops import optim
-
     p, m, g = (RNG.normal(size=size).astype(dtype) for _ in range(3))
     start = (p, m, m * m)
     params = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
@@ -255,15 +255,16 @@ def test_adam_has_the_bits_of_its_kernel(dtype, size):
 
 
 def test_adam_declines_what_it_does_not_know():
-    from distgrad.ops import optim
-
     install()
-    p, m, s, g = (np.ones(8, np.float32) for _ in range(4))
+    n = 1 << 15
+    p, m, s, g = (np.ones(n, np.float32) for _ in range(4))
     params = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
     take = optim.adam_update.native
     assert not take((p, m, s), (p, m, s, p, np.float32(0.1)), params)  # the gradient is p itself
-    assert not take((p, m, s), (p, m, s, np.ones(16, np.float32)[::2], np.float32(0.1)), params)
+    assert not take((p, m, s), (p, m, s, np.ones(2 * n, np.float32)[::2], np.float32(0.1)), params)
     assert not take((p, m, s), (p, m, s, g.astype(np.float64), np.float32(0.1)), params)
+    few = [a[:8] for a in (p, m, s, g)]
+    assert not take(tuple(few[:3]), (*few, np.float32(0.1)), params)  # NumPy is as fast
     half = [a.astype(np.float16) for a in (p, m, s, g)]
     assert not take(tuple(half[:3]), (*half, np.float16(0.1)), params)
     np.testing.assert_array_equal(p, 1)

@@ -27,8 +27,9 @@ from distgrad.launcher import environ
 communicator = connect()
 total = np.array([communicator.rank + 1.0])
 communicator.allreduce(total)
-print(communicator.rank, communicator.world_size, total[0], environ.script_virtual_shards(),
-      os.environ.get("OMP_NUM_THREADS"), sys.argv[1:], flush=True)
+words = (communicator.rank, communicator.world_size, total[0], environ.script_virtual_shards(),
+         os.environ.get("OMP_NUM_THREADS"), sys.argv[1:])
+sys.stdout.write(" ".join(map(str, words)) + "\n")  # in one piece, also where nothing is buffered
 """
 
 

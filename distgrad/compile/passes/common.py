@@ -21,7 +21,7 @@ def share_common(program: Program) -> Program:
         instruction = instead.in_(original)
         if isinstance(instruction, Write):
             known.pop(id(instruction.variable), None)
-        elif isinstance(instruction, Call):
+        elif isinstance(instruction, Call) and instruction.writes:
             known = {k: i for k, i in known.items() if not isinstance(i, Read)}
         key = _key(instruction)
         first = known.get(key) if key is not None else None
