@@ -29,7 +29,7 @@ total = np.array([communicator.rank + 1.0])
 communicator.allreduce(total)
 words = (communicator.rank, communicator.world_size, total[0], environ.script_virtual_shards(),
          os.environ.get("OMP_NUM_THREADS"), sys.argv[1:])
-sys.stdout.write(" ".join(map(str, words)) + "\n")  # in one piece, also where nothing is buffered
+sys.stdout.write(" ".join(map(str, words)) + "\\n")  # in one piece, also where nothing is buffered
 """
 
 
