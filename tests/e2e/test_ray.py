@@ -152,8 +152,10 @@ if __name__ == "__main__":
     communicator = connect()
     total = np.array([communicator.rank + 1.0])
     communicator.allreduce(total)
-    print(communicator.rank, communicator.world_size, total[0], environ.script_virtual_shards(),
-          os.environ["OMP_NUM_THREADS"], sys.argv[1:], os.getcwd(), flush=True)
+    words = (communicator.rank, communicator.world_size, total[0], environ.script_virtual_shards(),
+             os.environ["OMP_NUM_THREADS"], sys.argv[1:], os.getcwd())
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")  # in one piece, buffered or not
+    sys.stdout.flush()
     if "bug" in sys.argv and communicator.rank == 1:
         raise LookupError("a bug of the user")
     if "exit" in sys.argv:
