@@ -34,7 +34,11 @@ LINE = "{:<28}{:>7}  {:<64}  {:>7}"
 SHORT = {
     "digits.yaml": ["train.epochs=3"],
     "digits_cnn.yaml": ["train.epochs=1"],
-    "python_help_transformer.yaml": ["train.epochs=1", "parallel.virtual_shards=4"],
+    "python_help_transformer.yaml": [
+        "train.epochs=1",
+        "data.test_fraction=0.9",
+        "parallel.virtual_shards=4",
+    ],
 }
 
 
