@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from distgrad.comm.communicator import Communicator
+from distgrad.comm.tree import worker_shards
 from distgrad.launcher import environ
 
 _joined: Communicator | None = None
@@ -37,3 +38,9 @@ class use:
 def virtual_shards() -> int:
     """Into how many shards a script's batches are cut: DISTGRAD_VIRTUAL_SHARDS, or one a rank."""
     return environ.script_virtual_shards() or communicator().world_size
+
+
+def share() -> tuple[Communicator, int, range]:
+    """The communicator, the number of virtual shards, and those of them that are this rank's."""
+    joined, shards = communicator(), virtual_shards()
+    return joined, shards, worker_shards(shards, joined.rank, joined.world_size)

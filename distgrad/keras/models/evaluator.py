@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.comm.tree import worker_shards
 from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
@@ -244,8 +243,7 @@ class Evaluator(Layer):
     def _sums_over(
         self, feed: Feed, steps: int | None, watch: Any
     ) -> tuple[float, np.ndarray, int]:
-        communicator, shards = world.communicator(), world.virtual_shards()
-        own = worker_shards(shards, communicator.rank, communicator.world_size)
+        communicator, shards, own = world.share()
         watch = watch if isinstance(watch, _Counter) else _Counter(watch)
         with settled(self):
             loss, sums = evaluate(
@@ -263,8 +261,7 @@ class Evaluator(Layer):
         self, feed: Feed, steps: int | None, callbacks: Iterable[Callback]
     ) -> tuple[Logs, int]:
         """A user's own ``test_step`` on every shard: means over the samples, by name."""
-        communicator, shards = world.communicator(), world.virtual_shards()
-        own = worker_shards(shards, communicator.rank, communicator.world_size)
+        communicator, shards, own = world.share()
         run, watch = self._numbers(self.test_step), _Counter(callbacks)
         totals: Logs = {}
         for batch in watch(feed.loader(shards, own, steps=steps).epoch(0)):

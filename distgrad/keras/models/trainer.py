@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
-from distgrad.comm.tree import worker_shards
 from distgrad.core.errors import UsageError
 from distgrad.core.tape import GradientTape
 from distgrad.keras.callbacks import Callback, History, ProgressPrinter
@@ -114,8 +113,7 @@ class Trainer(Evaluator):
         self.prepare(feed.first)
         if class_weight is not None:
             self._counted = self._goal.counted(False, True)
-        communicator, shards = world.communicator(), world.virtual_shards()
-        own = worker_shards(shards, communicator.rank, communicator.world_size)
+        communicator, shards, own = world.share()
         optimizer = self.optimizer
         assert optimizer is not None
         seed = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
@@ -198,8 +196,7 @@ class Trainer(Evaluator):
         feed.batch_size = feed.size
         self._class_weight = class_weight
         self.prepare(feed.first)
-        communicator, shards = world.communicator(), world.virtual_shards()
-        own = worker_shards(shards, communicator.rank, communicator.world_size)
+        communicator, shards, own = world.share()
         step = self._batch_step(communicator, shards)
         (batch,) = feed.loader(shards, own).epoch(0)
         assert self.optimizer is not None
