@@ -14,7 +14,9 @@ from distgrad.compile.program import Program
 from distgrad.core.errors import MissingExtraError
 
 
-def cpu_executor(program: Program, arrays: Sequence[np.ndarray]) -> Executor:
+def cpu_executor(
+    program: Program, arrays: Sequence[np.ndarray], groups: Sequence[Sequence[int]] = ()
+) -> Executor:
     """An executor with fused loops. Raises MissingExtraError without llvmlite, or on an old CPU.
 
     Sums, products and their like have the bits of NumPy; exp, log, tanh and erf in float32 are
@@ -25,4 +27,4 @@ def cpu_executor(program: Program, arrays: Sequence[np.ndarray]) -> Executor:
             "generated kernels need llvmlite, and a CPU with FMA: pip install llvmlite"
         )
     llvm_updates.install()
-    return Executor(fuse(simplify(program), supported, smallest=1), arrays, compile_group)
+    return Executor(fuse(simplify(program), supported, smallest=1), arrays, compile_group, groups)

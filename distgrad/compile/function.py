@@ -190,13 +190,9 @@ class Function:
 
 
 def _executor(program: Program, arrays: Sequence[np.ndarray]) -> Executor:
-    if default_executor == "numpy":
-        from distgrad.compile.numpy_exec import numpy_executor
+    from distgrad.compile import executors
 
-        return numpy_executor(program, arrays)
-    from distgrad.compile.cpu_exec import cpu_executor
-
-    return cpu_executor(program, arrays)
+    return executors.make(default_executor, program, arrays)
 
 
 def _argument(value: Any) -> Any:

@@ -270,6 +270,8 @@ def lower(instruction: Apply, values: tuple[Any, ...]) -> Lowered | None:
     offset is that from the first element. The steps give the bits that the kernel gives for
     ``values``; None where it cannot be taken apart.
     """
+    if instruction.primitive.host:
+        return None
     notes = Notes()
     blanks, first = [], {}
     for position, value in enumerate(values):

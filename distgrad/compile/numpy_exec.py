@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from distgrad.compile import memory
 from distgrad.compile.passes import simplify
 from distgrad.compile.program import Program
 from distgrad.compile.schedule import Compiler, Schedule
-from distgrad.compile.steps import Buffer, Step, View
+from distgrad.compile.steps import Buffer, Step, View, mapped
 from distgrad.core.variable import Variable
 
 
@@ -25,34 +25,61 @@ class Executor:
 
     ``arrays`` are the inputs, of the shapes and dtypes that it was made with. Threads may run it
     at the same time; each then has memory of its own.
+
+    With ``groups`` of output positions there are only frames (see ``frame``): the outputs of the
+    groups are written to arrays that the caller gives.
     """
 
     def __init__(
-        self, program: Program, arrays: Sequence[np.ndarray], compiler: Compiler | None = None
+        self,
+        program: Program,
+        arrays: Sequence[np.ndarray],
+        compiler: Compiler | None = None,
+        groups: Sequence[Sequence[int]] = (),
     ) -> None:
         self.schedule = Schedule(program, arrays, compiler)
-        self.source, self._names = _source(self.schedule)
+        self.groups = tuple(map(tuple, groups))
+        _keep_small_inputs(self.schedule)
+        _give_away(self.schedule, [position for group in groups for position in group])
+        self.source, self._names = _source(self.schedule, self.groups)
         self._homes, self.nbytes = _plan(self.schedule)
         self._code = compile(self.source, f"<{program.name}>", "exec")
-        self._idle: list[_Frame] = []
+        self._idle: list[Frame] = []
         self._lock = threading.Lock()
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         with self._lock:
-            frame = self._idle.pop() if self._idle else _Frame(self)
+            frame = self._idle.pop() if self._idle else self.frame()
         try:
-            return frame.run(arrays)
+            return [array.copy("K") for array in frame(arrays)]
         finally:
             with self._lock:
                 self._idle.append(frame)
 
+    def frame(
+        self, places: Mapping[int, np.ndarray] | None = None, block: np.ndarray | None = None
+    ) -> Frame:
+        """The program bound to memory: ``places`` of the outputs in groups, and a block.
 
-class _Frame:
-    """One block of memory for a program, and its code bound to that."""
+        The block holds ``nbytes`` bytes at least; frames that share one must not run at a time.
+        """
+        return Frame(self, places or {}, memory.block(self.nbytes) if block is None else block)
 
-    def __init__(self, executor: Executor) -> None:
+
+class Frame:
+    """A program bound to memory: ``frame(arrays)`` gives its outputs, good until the next run.
+
+    ``told(number)``, if given, is called as soon as the outputs of a group are there, in the order
+    of the groups.
+    """
+
+    def __init__(
+        self, executor: Executor, places: Mapping[int, np.ndarray], block: np.ndarray
+    ) -> None:
         self._executor = executor
-        self._block = memory.block(executor.nbytes)
+        self._places = places
+        self._block = block
+        self._told: Callable[[int], None] | None = None
         self._bind()
 
     def _bind(self) -> None:
@@ -67,11 +94,17 @@ class _Frame:
                 space[name] = item.fn.bound([self._array(view) for view in item.views])
             else:
                 space[name] = item.value
+        space["tell"] = self._tell
         exec(executor._code, space)
         self._run: Callable[..., None] = space["run"]
+        given = {p for group in executor.groups for p in group}
         self._outputs = [
-            view if view.buffer.kind == "input" else self._array(view)
-            for view in executor.schedule.outputs
+            self._places[position]
+            if position in given
+            else view
+            if view.buffer.kind == "input"
+            else self._array(view)
+            for position, view in enumerate(executor.schedule.outputs)
         ]
 
     def _array(self, view: View) -> np.ndarray:
@@ -79,30 +112,93 @@ class _Frame:
         if buffer.kind == "temporary":
             start = self._executor._homes[buffer]
             return view.of(self._block[start : start + max(buffer.nbytes, 1)])
+        if buffer.kind == "output":
+            return view.of(self._places[buffer.owner])
         if buffer.kind == "variable":
             self._bound.append((buffer.owner, buffer.owner._buffer))
             return view.of(buffer.owner._buffer)
         return view.of(buffer.owner)
 
-    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _tell(self, group: int) -> None:
+        if self._told is not None:
+            self._told(group)
+
+    def __call__(
+        self, arrays: Sequence[np.ndarray], told: Callable[[int], None] | None = None
+    ) -> list[np.ndarray]:
         for variable, buffer in self._bound:
             if variable._buffer is not buffer:  # moved into an arena
                 self._bind()
                 break
         arrays = [np.asarray(a, order="C") for a in arrays]
+        self._told = told
         self._run(*arrays)
-        return [
-            (o.of(arrays[o.buffer.owner]) if isinstance(o, View) else o).copy("K")
-            for o in self._outputs
-        ]
+        return [o.of(arrays[o.buffer.owner]) if isinstance(o, View) else o for o in self._outputs]
 
 
-def numpy_executor(program: Program, arrays: Sequence[np.ndarray]) -> Executor:
+def numpy_executor(
+    program: Program, arrays: Sequence[np.ndarray], groups: Sequence[Sequence[int]] = ()
+) -> Executor:
     """The executor that is the oracle for others, with the passes that keep every bit."""
-    return Executor(simplify(program), arrays)
+    return Executor(simplify(program), arrays, None, groups)
 
 
 # Memory
+
+_SMALL = 1 << 16  # bytes of an input that is cheaper to copy than to be told where it lies
+
+
+def _keep_small_inputs(schedule: Schedule) -> None:
+    """Gives small inputs of generated functions a place of their own, to be bound to once."""
+    copies: dict[Buffer, Step] = {}
+    generated = [step for step in schedule.steps if hasattr(step.fn, "bound")]
+    read = {view.buffer for step in generated for view in step.mentions}
+    for view in schedule.inputs:
+        if view.buffer in read and view.buffer.nbytes <= _SMALL:
+            own = View(Buffer(view.buffer.nbytes), *view[1:])
+            copies[view.buffer] = Step(np.copyto, (own, view), {}, own, False, False)
+    if not copies:
+        return
+
+    def moved(view: View) -> View:
+        copy = copies.get(view.buffer)
+        return view if copy is None else view._replace(buffer=copy.args[0].buffer)
+
+    steps = [mapped(step, moved) for step in schedule.steps]
+    schedule.steps = [*copies.values(), *steps]
+    schedule.outputs = [moved(view) for view in schedule.outputs]
+
+
+def _give_away(schedule: Schedule, positions: Sequence[int]) -> None:
+    """Lets outputs be computed where the caller wants them, where they have a buffer alone.
+
+    For the others a copy is added, right after what makes them.
+    """
+    for position in positions:
+        view = schedule.outputs[position]
+        buffer = view.buffer
+        whole = buffer.nbytes == int(np.prod(view.shape, dtype=np.int64)) * view.dtype.itemsize
+        plain = View(Buffer(0), 0, view.shape, _c_strides(view), view.dtype)
+        if buffer.kind == "temporary" and whole and plain[1:] == view[1:]:
+            buffer.kind, buffer.owner = "output", position
+            continue
+        target = Buffer(buffer.nbytes, "output", position)
+        out = plain._replace(buffer=target)
+        last = max((i for i, s in enumerate(schedule.steps) if _mentions(s, buffer)), default=-1)
+        schedule.steps.insert(last + 1, Step(np.copyto, (out, view), {}, out, False, False))
+        schedule.outputs[position] = out
+
+
+def _c_strides(view: View) -> tuple[int, ...]:
+    strides, size = [], view.dtype.itemsize
+    for n in reversed(view.shape):
+        strides.append(size)
+        size *= n
+    return tuple(reversed(strides))
+
+
+def _mentions(step: Step, buffer: Buffer) -> bool:
+    return any(view.buffer is buffer for view in step.mentions)
 
 
 def _plan(schedule: Schedule) -> tuple[dict[Buffer, int], int]:
@@ -167,13 +263,26 @@ class _Constant:
         self.value = value
 
 
-def _source(schedule: Schedule) -> tuple[str, dict[Any, str]]:
+def _source(schedule: Schedule, groups: Sequence[Sequence[int]]) -> tuple[str, dict[Any, str]]:
     """The code of a schedule, and the name of each view and object in it."""
-    return _Writer(schedule).finish()
+    return _Writer(schedule, groups).finish()
+
+
+def _ends(schedule: Schedule, groups: Sequence[Sequence[int]]) -> list[int]:
+    """For each group the step after which it, and all before it, are there."""
+    last: dict[Buffer, int] = {}
+    for index, step in enumerate(schedule.steps):
+        for view in step.mentions:
+            last[view.buffer] = index
+    ends, end = [], 0
+    for group in groups:
+        end = max([end, *(last.get(schedule.outputs[p].buffer, 0) for p in group)])
+        ends.append(end)
+    return ends
 
 
 class _Writer:
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, groups: Sequence[Sequence[int]]) -> None:
         self._names: dict[Any, str] = {}
         self._counts: dict[str, int] = {}
         self._functions: dict[Any, str] = {}
@@ -181,7 +290,11 @@ class _Writer:
         self._head: list[str] = []
         self._schedule = schedule
         self._whole = {view: f"x{view.buffer.owner}" for view in schedule.inputs}
-        self._body = [self._step(step) for step in schedule.steps]
+        self._body: list[str] = []
+        ends = _ends(schedule, groups)
+        for index, step in enumerate(schedule.steps):
+            self._body.append(self._step(step))
+            self._body += [f"tell({number})" for number, end in enumerate(ends) if end == index]
 
     def finish(self) -> tuple[str, dict[Any, str]]:
         arguments = ", ".join(f"x{i}" for i in range(len(self._schedule.inputs)))

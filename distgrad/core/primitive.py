@@ -69,7 +69,8 @@ class Primitive:
     ``kinds`` are the NumPy dtype kinds it accepts (InvalidArgumentError otherwise), ``match`` the
     arguments that must share one dtype (all by default), ``constant`` the arguments without a
     gradient. ``multiple`` says that the kernel returns a tuple, ``view`` that its result may share
-    memory with its first argument, ``effect`` that it must run even if nobody uses its result.
+    memory with its first argument, ``effect`` that it must run even if nobody uses its result,
+    ``host`` that it is any Python code.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Primitive:
         multiple: bool = False,
         view: bool = False,
         effect: bool = False,
+        host: bool = False,
         differentiable: bool = True,
     ) -> None:
         parameters = list(inspect.signature(kernel).parameters.values())[1:]
@@ -94,6 +96,7 @@ class Primitive:
         self.multiple = multiple
         self.view = view
         self.effect = effect
+        self.host = host
         self.differentiable = differentiable
         self.arg_names = tuple(
             p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)

@@ -120,3 +120,16 @@ class paused:
         with _lock:
             active += len(recorders) - len(per_thread.stack)
         per_thread.stack = recorders
+
+
+class suspended:
+    """Context in which no recorder of this thread sees anything, a capture included."""
+
+    def __enter__(self) -> None:
+        self._saved = per_thread.stack, per_thread.capture
+        paused._replace([])
+        per_thread.capture = None
+
+    def __exit__(self, *exc: object) -> None:
+        recorders, per_thread.capture = self._saved
+        paused._replace(recorders)

@@ -38,10 +38,10 @@ def evaluate(
             part = batch.sizes[index] / batch.size
             with shard(part):
                 result = compute(arrays, False)
-            share = result.over if counted and mean_loss else part
+            share = float(result.over) if counted and mean_loss else part
             row = tree.buffer()
             row[0] = (share if mean_loss else 1.0) * float(result.loss)
-            row[1], row[2:] = share, result.sums
+            row[1], row[2:] = share, np.asarray(result.sums)
             tree.push(index, row)
         communicator.reduce_tree(tree, stats)
         if counted and mean_loss:

@@ -6,7 +6,7 @@ order. That is why a sum does not depend on the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +22,7 @@ from distgrad.launcher import environ
 from distgrad.ops import random
 from distgrad.training.buckets import BUCKET_BYTES, Bucket, GradientBuckets
 from distgrad.training.overlap import Courier, Job
+from distgrad.training.programs import ExecutorName, ShardProgram, ShardPrograms
 from distgrad.training.state import StateMean, shard
 
 
@@ -29,8 +30,8 @@ class ShardResult(NamedTuple):
     """What one shard's forward pass gives."""
 
     loss: Tensor  # a scalar, to differentiate
-    sums: np.ndarray  # float64: additive statistics of the metrics
-    over: float = 0.0  # what its mean is over, where that is not its samples
+    sums: Any  # a float64 vector: additive statistics of the metrics
+    over: Any = 0.0  # what its mean is over, a scalar, where that is not its samples
 
 
 # ``compute(arrays, training)`` of one shard.
@@ -58,6 +59,8 @@ class GradientSum:
 
     ``overlap`` sends each bucket while the backward pass of the worker's last shard goes on.
     Neither that, nor ``bucket_bytes``, nor ``scatter`` (of `GradientBuckets`) changes any bit.
+    ``executor`` says what runs a shard: a tape ("eager"), or its program on one of
+    `distgrad.compile.executors`; with ``strict`` what cannot be captured raises CaptureError.
     """
 
     def __init__(
@@ -75,6 +78,8 @@ class GradientSum:
         overlap: Overlap = "auto",
         bucket_bytes: int = BUCKET_BYTES,
         scatter: bool = False,
+        executor: ExecutorName = "eager",
+        strict: bool = False,
     ) -> None:
         self.compute = compute
         self.variables = list(variables)
@@ -93,7 +98,19 @@ class GradientSum:
         # One bucket is full when the backward pass has ended: nothing to run beside.
         several = communicator.world_size > 1 and len(self.buckets.buckets) > 1
         self.overlap = several and (_pays() if overlap == "auto" else overlap)
+        self.state = list(state)
         self._state = StateMean(state, virtual_shards)
+        self.programs: ShardPrograms | None = None
+        if executor != "eager":
+            self.programs = ShardPrograms(
+                lambda arrays, training: self.compute(arrays, training),
+                self.variables,
+                self.state,
+                [bucket.positions for bucket in self.buckets.buckets],
+                executor,
+                strict=strict,
+                say=communicator.rank == 0,
+            )
         # Loss, stop request, metric sums, per variable the number of shards with a gradient, and
         # per state variable the number of shards that wrote it.
         self._sums_end = 2 + sums_size
@@ -141,80 +158,128 @@ class GradientSum:
         self, step: int, batch: Batch, scale: float, send: Callable[[Job], None] | None = None
     ) -> None:
         """Runs all shards; the gradients of the last one go through ``send``, where given."""
-        if self.counted:
-            self._run_together(step, batch, scale, send)
-            return
-        for number, (index, arrays) in enumerate(batch.shards, 1):
-            run = self._forward(step, batch, index, arrays)
+        runs = (self._start(step, batch, index, arrays) for index, arrays in batch.shards)
+        total = 0.0
+        if self.counted:  # what a shard weighs depends on all of them
+            runs = list(runs)  # type: ignore[assignment]
+            total = self._count(batch, runs)
+        for number, run in enumerate(runs, 1):
             share = run.part if self.mean_loss else 1.0
-            last = number == len(batch.shards)
-            self._backward(index, run, share, scale, send if last else None)
+            if self.counted:
+                share = run.over / total if total else 0.0
+            with random.stream(self.seed, step, run.index):
+                run.finish(share, scale, send if number == len(batch.shards) else None)
 
-    def _run_together(
-        self, step: int, batch: Batch, scale: float, send: Callable[[Job], None] | None
-    ) -> None:
-        """Forward passes first: what a shard weighs depends on all of them."""
+    def _count(self, batch: Batch, runs: Iterable[_Eager | _Captured]) -> float:
         self._count_tree.start(batch.present)
-        runs = [(i, self._forward(step, batch, i, arrays)) for i, arrays in batch.shards]
-        for index, run in runs:
-            self._count_tree.push(index, np.array([run.result.over]))
+        for run in runs:
+            self._count_tree.push(run.index, np.array([run.over]))
         total = np.zeros(1)
         self.communicator.reduce_tree(self._count_tree, total)
-        for number, (index, run) in enumerate(runs, 1):
-            share = run.result.over / total[0] if total[0] else 0.0
-            self._backward(index, run, share, scale, send if number == len(runs) else None)
+        return float(total[0])
 
-    def _forward(self, step: int, batch: Batch, index: int, arrays: tuple) -> _Run:
+    def _start(self, step: int, batch: Batch, index: int, arrays: tuple) -> _Eager | _Captured:
         part = batch.sizes[index] / batch.size
-        with (
-            random.stream(self.seed, step, index),
-            shard(part, self._state.variables) as own,
-            GradientTape() as tape,
-        ):
-            result = self.compute(arrays, True)
-        return _Run(result, tape, part, own.written)
+        if self.programs is not None:
+            with random.stream(self.seed, step, index):
+                program = self.programs.find(arrays, part)
+            if program is not None:
+                return _Captured(self, step, index, part, arrays, program)
+        return _Eager(self, step, index, part, arrays)
 
-    def _backward(
+    def _note(
         self,
-        index: int,
-        run: _Run,
-        share: float,
-        scale: float,
-        send: Callable[[Job], None] | None,
+        run: _Eager | _Captured,
+        loss: float,
+        sums: Any,
+        present: Sequence[bool],
+        written: dict[int, Any],
     ) -> None:
-        loss = run.result.loss
-        factor = share * scale
-        weight = None if factor == 1.0 else np.asarray(factor, loss._data.dtype)
-        if send is None:
-            gradients = run.tape.gradient(loss, self.variables, output_gradients=weight)
-            self.buckets.push(index, gradients)
-        else:
-
-            def full(bucket: Bucket, buffer: Any) -> None:
-                send(partial(self._send, bucket, index, buffer))
-
-            run.tape._told = self.buckets.fill(index, full).put
-            gradients = run.tape.gradient(loss, self.variables, output_gradients=weight)
+        """The statistics of a shard; ``loss`` is weighed already."""
         stats = self._stats_tree.buffer()
-        stats[0] = share * float(loss)
+        stats[0] = loss
         stats[1] = self.stop_requested
-        stats[2 : self._sums_end] = run.result.sums
-        stats[self._sums_end : self._flags_end] = [g is not None for g in gradients]
-        stats[self._flags_end :] = self._state.propose(index, run.part, run.written)
-        self._stats_tree.push(index, stats)
+        stats[2 : self._sums_end] = sums
+        stats[self._sums_end : self._flags_end] = present
+        stats[self._flags_end :] = self._state.propose(run.index, run.part, written)
+        self._stats_tree.push(run.index, stats)
 
     def _send(self, bucket: Bucket, index: int, buffer: Any) -> None:
         bucket.tree.push(index, buffer)
         self.buckets.reduce_bucket(bucket)
 
 
-class _Run(NamedTuple):
-    """A shard after its forward pass."""
+class _Eager:
+    """A shard that runs under a tape; its forward pass is done when it is made."""
 
-    result: ShardResult
-    tape: GradientTape
-    part: float
-    written: dict[int, Any]
+    def __init__(
+        self, total: GradientSum, step: int, index: int, part: float, arrays: tuple
+    ) -> None:
+        self._sum, self.index, self.part = total, index, part
+        with (
+            random.stream(total.seed, step, index),
+            shard(part, total.state) as own,
+            GradientTape() as self._tape,
+        ):
+            self._result = total.compute(arrays, True)
+        self._written = own.written
+
+    @property
+    def over(self) -> float:
+        return float(self._result.over)
+
+    def finish(self, share: float, scale: float, send: Callable[[Job], None] | None) -> None:
+        """The backward pass, of ``share * scale`` times the loss."""
+        buckets, loss, factor = self._sum.buckets, self._result.loss, share * scale
+        weight = None if factor == 1.0 else np.asarray(factor, loss._data.dtype)
+        if send is not None:
+
+            def full(bucket: Bucket, buffer: Any) -> None:
+                send(partial(self._sum._send, bucket, self.index, buffer))
+
+            self._tape._told = buckets.fill(self.index, full).put
+        variables = self._sum.variables
+        gradients = self._tape.gradient(loss, variables, output_gradients=weight)
+        if send is None:
+            buckets.push(self.index, gradients)
+        present = [g is not None for g in gradients]
+        sums = np.asarray(self._result.sums)
+        self._sum._note(self, share * float(loss), sums, present, self._written)
+
+
+class _Captured:
+    """A shard that its program runs, forward and backward at once."""
+
+    def __init__(
+        self,
+        total: GradientSum,
+        step: int,
+        index: int,
+        part: float,
+        arrays: tuple,
+        program: ShardProgram,
+    ) -> None:
+        self._sum, self.index, self.part = total, index, part
+        self._step, self._arrays, self._program = step, arrays, program
+
+    @property
+    def over(self) -> float:
+        with random.stream(self._sum.seed, self._step, self.index):
+            return self._program.over(self._arrays)
+
+    def finish(self, share: float, scale: float, send: Callable[[Job], None] | None) -> None:
+        buckets, program = self._sum.buckets, self._program
+        buffers = buckets.buffers(self.index)
+
+        def told(number: int) -> None:
+            send(partial(self._sum._send, buckets.buckets[number], self.index, buffers[number]))  # type: ignore[misc]
+
+        done = program.run(
+            self._arrays, share * scale, buffers, buckets.cut, None if send is None else told
+        )
+        if send is None:
+            buckets.push_buffers(self.index, buffers)
+        self._sum._note(self, share * done.loss, done.sums, program.present, done.written)
 
 
 def _pays() -> bool:

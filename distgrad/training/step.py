@@ -19,6 +19,7 @@ from distgrad.data.loader import Batch
 from distgrad.training.arena import Arena
 from distgrad.training.buckets import BUCKET_BYTES
 from distgrad.training.digest import DesyncAlarm
+from distgrad.training.programs import ExecutorName
 from distgrad.training.reduction import Compute, GradientSum, Overlap, Reduced
 from distgrad.training.sharded import SlotParts, WholeSlots
 
@@ -76,6 +77,8 @@ class TrainStep:
         check_every: int = 100,
         paths: Mapping[str, Variable] | None = None,
         bucket_bytes: int = BUCKET_BYTES,
+        executor: ExecutorName = "eager",
+        strict: bool = False,
     ) -> None:
         self.optimizer = optimizer
         self.stop_on_nan = stop_on_nan
@@ -92,6 +95,8 @@ class TrainStep:
             counted=counted,
             overlap=overlap,
             bucket_bytes=bucket_bytes,
+            executor=executor,
+            strict=strict,
             scatter=shard_optimizer and not optimizer.needs_whole_gradients,
         )
         buckets, names = self.sum.buckets, optimizer.slot_names

@@ -49,7 +49,7 @@ class Loss(Configured):
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
         return reduced(*self._values(y_true, y_pred, sample_weight), self.reduction)
 
-    def counted(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Tensor, float]:
+    def counted(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Tensor, Any]:
         """The loss, and what its mean is over: by that the losses of parts of a batch weigh."""
         parts = self._values(y_true, y_pred, sample_weight)
         with recording.paused():
@@ -122,13 +122,13 @@ def reduced(values: Tensor, weight: Any, mask: Tensor | None, reduction: str | N
     return reduce_mean(values)
 
 
-def _count(values: Tensor, weight: Any, mask: Tensor | None, reduction: str | None) -> float:
-    """What the mean that ``reduced`` takes is over."""
+def _count(values: Tensor, weight: Any, mask: Tensor | None, reduction: str | None) -> Any:
+    """What the mean that ``reduced`` takes is over: a number, or a scalar tensor."""
     if reduction == "mean_with_sample_weight" and weight is not None:
         ones = values * 0 + 1
-        return float(reduced(ones, weight, mask, "sum"))
+        return reduced(ones, weight, mask, "sum")
     if mask is not None and reduction in _MEANS:
-        return float(reduce_sum(cast(mask, "float64")))
+        return reduce_sum(cast(mask, "float64"))
     return float(values._data.size)
 
 

@@ -18,6 +18,7 @@ from distgrad.keras.layers.base import Layer, quiet
 from distgrad.keras.layers.tracking import settled
 from distgrad.keras.models.feed import Feed, as_arrays, unpack_x_y_sample_weight
 from distgrad.keras.models.objective import Objective, output_names
+from distgrad.ops.host import on_host
 from distgrad.training import world
 from distgrad.training.evaluation import evaluate
 from distgrad.training.loop import Logs
@@ -112,7 +113,7 @@ class Evaluator(Layer):
         """Loss and metric sums of one shard: ``(x, y)`` or ``(x, y, sample_weight)``."""
         x, y, weight = unpack_x_y_sample_weight(arrays)
         if training and self._class_weight is not None:
-            weight = by_class(y, self._class_weight)
+            weight = on_host(by_class, y, self._class_weight)
         self._values, self._count = [None] * len(self._goal.losses), 0.0
         prediction = self(x, training=training)
         loss = self.compute_loss(x, y, prediction, weight, training)
@@ -157,7 +158,7 @@ class Evaluator(Layer):
 
     def _shard_values(self, loss: Tensor, y: Any, prediction: Any, weight: Any) -> Logs:
         sums = self._goal.sums(y, prediction, weight, self._values)
-        return self._goal.results(float(loss), sums)
+        return self._goal.results(float(loss), sums.numpy())
 
     def _overrides(self, name: str) -> bool:
         built_in = next(vars(c)[name] for c in reversed(type(self).__mro__) if name in vars(c))

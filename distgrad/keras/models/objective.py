@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras import losses, metrics
 from distgrad.ops.casting import cast
+from distgrad.ops.host import on_host
 from distgrad.ops.reduce import reduce_sum
 from distgrad.training import state
 
@@ -105,7 +105,7 @@ class Objective:
 
     def total(
         self, y: Any, prediction: Any, weight: Any, extra: Sequence[Any] = ()
-    ) -> tuple[Tensor, list[Tensor | None], float]:
+    ) -> tuple[Tensor, list[Tensor | None], Any]:
         """The loss to differentiate, that of each output, and the count of a counted one.
 
         ``extra`` are losses that layers have added: means, as it were, of all the samples.
@@ -113,7 +113,8 @@ class Objective:
         outputs = self.outputs(prediction)
         targets, weights = self._targets(y), self._sample_weights(weight)
         values: list[Tensor | None] = []
-        terms, count = [], 0.0
+        terms: list[Tensor] = []
+        count: Any = 0.0
         for loss, factor, y_true, y_pred, w in zip(
             self.losses, self._factors, targets, outputs, weights, strict=True
         ):
@@ -138,19 +139,21 @@ class Objective:
 
     def sums(
         self, y: Any, prediction: Any, weight: Any, values: Sequence[Tensor | None]
-    ) -> np.ndarray:
-        """The statistics of all metrics, one after the other."""
+    ) -> Tensor:
+        """The statistics of all metrics, one after the other: a float64 vector."""
         outputs = self.outputs(prediction)
         targets, weights = self._targets(y), self._sample_weights(weight)
+        return on_host(self._sums, targets, outputs, weights, list(values))
+
+    def _sums(self, targets: Any, outputs: Any, weights: Any, values: Any) -> np.ndarray:
         parts = []
-        with recording.paused():
-            for i in self._own_losses:
-                size = float(outputs[i]._data.shape[0])
-                value = values[i]
-                parts.append(np.array([0.0 if value is None else float(value) * size, size]))
-            for metric, (i, weighted) in zip(self._metric_objects, self._places, strict=True):
-                given = (weights[i],) if weighted and weights[i] is not None else ()
-                parts.append(metric.sums(targets[i], outputs[i], *given))
+        for i in self._own_losses:
+            size = float(outputs[i]._data.shape[0])
+            value = values[i]
+            parts.append(np.array([0.0 if value is None else float(value) * size, size]))
+        for metric, (i, weighted) in zip(self._metric_objects, self._places, strict=True):
+            given = (weights[i],) if weighted and weights[i] is not None else ()
+            parts.append(metric.sums(targets[i], outputs[i], *given))
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def results(self, loss: float, sums: np.ndarray) -> dict[str, Any]:

@@ -1,0 +1,37 @@
+"""Which executors there are, and which one runs a program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from distgrad.compile.numpy_exec import Executor, numpy_executor
+from distgrad.compile.program import Program
+
+Name = Literal["generated", "numpy"]
+
+
+def best() -> Name:
+    """The fastest executor that this machine has: generated kernels need llvmlite, and FMA."""
+    from distgrad.compile import llvm_engine
+
+    return "generated" if llvm_engine.available() else "numpy"
+
+
+def make(
+    name: Name,
+    program: Program,
+    arrays: Sequence[np.ndarray],
+    groups: Sequence[Sequence[int]] = (),
+) -> Executor:
+    """An executor of this name; the other arguments are those of `Executor`.
+
+    Raises MissingExtraError where the machine lacks what it needs.
+    """
+    if name == "numpy":
+        return numpy_executor(program, arrays, groups)
+    from distgrad.compile.cpu_exec import cpu_executor
+
+    return cpu_executor(program, arrays, groups)
