@@ -31,6 +31,7 @@ class Job:
     epochs: int
     global_batch_size: int
     shuffle: bool
+    jit: Literal["auto", "strict", "numpy", "off"]
     mixed_precision: str | None
     launcher: str
     workers: int
@@ -73,6 +74,7 @@ class Job:
             epochs=train["epochs"],
             global_batch_size=train["global_batch_size"],
             shuffle=train["shuffle"],
+            jit=train["jit"],
             mixed_precision=train["mixed_precision"],
             launcher=parallel["launcher"],
             workers=parallel["workers"],
@@ -96,11 +98,11 @@ def config_hash(values: dict[str, Any]) -> str:
     """The sha256 of the part of a resolved config that decides the weights after a given step.
 
     The name, the epochs, the launcher, the worker count and the checkpoints do not: a run may be
-    resumed with others.
+    resumed with others. What runs the steps does, and is in the commits themselves.
     """
     sections = ("seed", "device", "data", "model", "loss", "metrics", "optimizer")
     mathematics = {key: values[key] for key in sections}
-    mathematics["train"] = {k: v for k, v in values["train"].items() if k != "epochs"}
+    mathematics["train"] = {k: v for k, v in values["train"].items() if k not in ("epochs", "jit")}
     kept = ("virtual_shards", "threads_per_worker")
     mathematics["parallel"] = {key: values["parallel"][key] for key in kept}
     text = json.dumps(mathematics, sort_keys=True, separators=(",", ":"))

@@ -31,8 +31,14 @@ from distgrad.keras.layers.tracking import settled
 from distgrad.launcher import environ
 from distgrad.training import checkpoint, tracking
 from distgrad.training.evaluation import evaluate
-from distgrad.training.handshake import check_environment, check_variables, environment
+from distgrad.training.handshake import (
+    check_environment,
+    check_executor,
+    check_variables,
+    environment,
+)
 from distgrad.training.loop import Cursor, Observer, TrainingLoop
+from distgrad.training.programs import ExecutorName, executor_for
 from distgrad.training.progress import progress
 from distgrad.training.sharded import SlotParts
 from distgrad.training.step import TrainStep
@@ -55,6 +61,13 @@ _DECIDES_BITS = {
 }
 
 
+_RUNS = {
+    "generated": "steps captured, on generated kernels",
+    "numpy": "steps captured, on NumPy",
+    "eager": "steps run eagerly",
+}
+
+
 def main(job: Job, communicator: Communicator) -> int:
     """Runs this rank of the job to its end and returns the exit code.
 
@@ -73,9 +86,12 @@ def main(job: Job, communicator: Communicator) -> int:
     if job.resume == "auto" and commit is None:
         say(f"nothing to resume in {folder}: starting anew")
 
+    executor = _agree(communicator, lambda: _executor(job, folder, commit))
+    check_executor(communicator, executor)
+
     splits = source.load(job.data, job.seed, allow_download=rank0, announce=say)
     model = build_model(job, splits)
-    run = _Run(job, communicator, folder, model, splits, commit)
+    run = _Run(job, communicator, folder, model, splits, commit, executor)
     with settled(model):
         return run.train() if rank0 else run.follow()
 
@@ -91,12 +107,14 @@ class _Run:
         model: keras.Sequential,
         splits: source.Splits,
         commit: checkpoint.Commit | None,
+        executor: ExecutorName,
     ) -> None:
         self.job = job
         self.communicator = communicator
         self.folder = folder
         self.model = model
         self.splits = splits
+        self.executor: ExecutorName = executor
         self.shards = job.virtual_shards or communicator.world_size
         self.own = worker_shards(self.shards, communicator.rank, communicator.world_size)
         self.step = TrainStep(
@@ -114,6 +132,8 @@ class _Run:
             shard_optimizer=job.shard_optimizer,
             check_every=job.check_every_steps,
             paths=model.variable_paths(),
+            executor=executor,
+            strict=job.jit == "strict",
         )
         check_variables(model.variable_paths(), communicator)
         cursor = self._restore(commit)
@@ -195,6 +215,7 @@ class _Run:
             "seed": self.job.seed,
             "virtual_shards": self.shards,
             "config_hash": self.job.config_hash,
+            "executor": self.executor,
             "job": _decides_bits(self.job),
             "environment": environment(),
         }
@@ -242,7 +263,8 @@ class _Run:
         print(f"{job.name}: {self.splits.description}")
         print(
             f"{self.model.count_params():,} parameters, {workers}, {self.shards} virtual shards, "
-            f"{threads} BLAS {'thread' if threads == 1 else 'threads'} a worker"
+            f"{threads} BLAS {'thread' if threads == 1 else 'threads'} a worker, "
+            f"{_RUNS[self.executor]}"
         )
         if self.saved_step >= 0:
             print(
@@ -398,6 +420,23 @@ def _newest_commit(job: Job, folder: Path, resumed: bool) -> checkpoint.Commit |
             "its settings again, or start anew with another --run-dir. Nothing was changed."
         )
     return commit
+
+
+def _executor(job: Job, folder: Path, commit: checkpoint.Commit | None) -> ExecutorName:
+    """What runs the steps; a run that is resumed goes on with what it began with.
+
+    Raises UsageError where the job asks for another.
+    """
+    chosen = executor_for(job.jit)
+    if commit is None:
+        return chosen
+    begun: ExecutorName = commit.state.get("executor", "eager")
+    if begun != chosen and job.jit != "auto":
+        raise UsageError(
+            f"{folder}: {_RUNS[begun]}, and train.jit={job.jit} would give the weights other bits; "
+            "leave it out to go on, or start anew with another --run-dir."
+        )
+    return begun
 
 
 def _decides_bits(job: Job) -> dict[str, Any]:

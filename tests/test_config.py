@@ -88,6 +88,7 @@ def test_defaults_are_filled_in() -> None:
         "epochs": 2,
         "global_batch_size": 32,
         "shuffle": True,
+        "jit": "auto",
         "mixed_precision": None,
     }
     assert values["parallel"]["launcher"] == "local"

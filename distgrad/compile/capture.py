@@ -161,6 +161,9 @@ class Capture:
         self._append(Call(inputs, run=run, label=label, writes=writes, line=user_line()))
         if writes:
             self._forget_reads()
+        else:  # what it finds wrong must be said before others stumble over it
+            with recording.suspended():
+                run(*[Tensor(plain(leaves[i]._data)) for i in places])
 
     def _forget_reads(self) -> None:
         """Variables may have changed: what reads them from now on reads them anew."""

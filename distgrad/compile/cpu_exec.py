@@ -11,7 +11,6 @@ from distgrad.compile.llvm_loops import compile_group, supported
 from distgrad.compile.numpy_exec import Executor
 from distgrad.compile.passes import fuse, simplify
 from distgrad.compile.program import Program
-from distgrad.core.errors import MissingExtraError
 
 
 def cpu_executor(
@@ -22,9 +21,6 @@ def cpu_executor(
     Sums, products and their like have the bits of NumPy; exp, log, tanh and erf in float32 are
     polynomials, within 3 units in the last place.
     """
-    if not llvm_engine.available():
-        raise MissingExtraError(
-            "generated kernels need llvmlite, and a CPU with FMA: pip install llvmlite"
-        )
+    llvm_engine.version()
     llvm_updates.install()
     return Executor(fuse(simplify(program), supported, smallest=1), arrays, compile_group, groups)

@@ -15,6 +15,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from distgrad.core.errors import MissingExtraError
+
 _lock = threading.Lock()  # LLVM's contexts are not for several threads at a time
 _kept: list[Any] = []  # engines own the code that the addresses point to
 _known: dict[str, int] = {}
@@ -26,6 +28,17 @@ def available() -> bool:
     if importlib.util.find_spec("llvmlite") is None:
         return False
     return bool(_host()[1].get("fma"))
+
+
+def version() -> str:
+    """The version of llvmlite. Raises MissingExtraError without it, or on an old CPU."""
+    if not available():
+        raise MissingExtraError(
+            "generated kernels need llvmlite, and a CPU with FMA: pip install llvmlite"
+        )
+    import llvmlite
+
+    return llvmlite.__version__
 
 
 @functools.cache

@@ -76,6 +76,10 @@ class Train(Section):
     """Samples per step, over all workers together."""
     shuffle: bool = True
     """Whether each epoch visits the samples in an order of its own."""
+    jit: Literal["auto", "strict", "numpy", "off"] = "auto"
+    """Whether steps are captured and replayed. auto: on generated kernels where llvmlite is
+    installed, else on NumPy, and eagerly where a step cannot be captured; strict: that is an
+    error; numpy: without generated kernels; off: eagerly."""
     mixed_precision: Literal["mixed_float16"] | None = None
     """In which dtype layers compute that name no `dtype` of their own: float16 with weights in
     float32 and a scaled loss; null: float32."""

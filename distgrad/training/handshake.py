@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
+from distgrad.compile import llvm_engine
 from distgrad.core.errors import DesyncError, PeerLostError
 from distgrad.core.variable import Variable
 from distgrad.launcher import environ
@@ -40,6 +41,16 @@ def check_environment(communicator: Communicator, **more: Any) -> None:
                     f"rank {rank} has {key} {other.get(key)}, rank {communicator.rank} has {value}:"
                     " all workers need the same job, CPU type and library versions."
                 )
+
+
+def check_executor(communicator: Communicator, name: str) -> None:
+    """Compares what runs the steps with all ranks.
+
+    Raises PeerLostError that names the first difference, MissingExtraError where this machine
+    lacks what the executor needs.
+    """
+    version = llvm_engine.version() if name == "generated" else ""
+    check_environment(communicator, executor=name, llvmlite=version)
 
 
 def check_variables(variables: Mapping[str, Variable], communicator: Communicator) -> None:

@@ -22,6 +22,7 @@ from distgrad.ops.host import on_host
 from distgrad.training import world
 from distgrad.training.evaluation import evaluate
 from distgrad.training.loop import Logs
+from distgrad.training.programs import Jit
 from distgrad.training.reduction import ShardResult
 from distgrad.training.turns import as_number, mean_values
 
@@ -37,6 +38,8 @@ class Evaluator(Layer):
         self.objective: Objective | None = None
         self._class_weight: dict[int, float] | None = None
         self._counted = False
+        self.run_eagerly = False
+        self.jit_compile: Any = "auto"
         self._running: list[Any] = []  # of train_on_batch: samples, loss, metric sums
 
     def compile(
@@ -53,10 +56,17 @@ class Evaluator(Layer):
     ) -> None:
         """Chooses optimizer, losses and metrics, by name or object, for one output or several.
 
-        ``metrics`` count all samples alike, ``weighted_metrics`` by their weights. The last four
-        are taken for the sake of Keras's signature: how a step is run never changes what it gives.
-        Raises ValueError for an unknown name.
+        ``metrics`` count all samples alike, ``weighted_metrics`` by their weights.
+        ``jit_compile``: "auto" captures training steps and runs them eagerly where that cannot be
+        done, True raises CaptureError there, False runs them eagerly, as ``run_eagerly`` does.
+        ``steps_per_execution`` is taken for the sake of Keras's signature. Raises ValueError for
+        an unknown name, and for a step that is to be eager and compiled.
         """
+        if jit_compile not in ("auto", True, False, None):
+            raise ValueError(f"jit_compile must be True, False or 'auto', not {jit_compile!r}")
+        if run_eagerly and jit_compile is True:
+            raise ValueError("a step cannot run both eagerly and compiled: choose one")
+        self.run_eagerly, self.jit_compile = bool(run_eagerly), jit_compile
         self._compiled_with = {
             "loss": loss,
             "loss_weights": loss_weights,
@@ -69,6 +79,12 @@ class Evaluator(Layer):
         self.loss = losses.get(loss) if not isinstance(loss, (dict, list, tuple)) else loss
         self.objective = Objective(loss, loss_weights, metrics, weighted_metrics)
         self.reset_metrics()
+
+    @property
+    def _jit(self) -> Jit:
+        if self.run_eagerly or not self.jit_compile:
+            return "off"
+        return "strict" if self.jit_compile is True else "auto"
 
     @property
     def metrics(self) -> list[metrics.Metric]:

@@ -16,8 +16,9 @@ from distgrad.keras.models.evaluator import Evaluator
 from distgrad.keras.models.feed import Feed, unpack_x_y_sample_weight
 from distgrad.ops import random
 from distgrad.training import world
-from distgrad.training.handshake import check_environment, check_variables
+from distgrad.training.handshake import check_environment, check_executor, check_variables
 from distgrad.training.loop import Cursor, Logs, TrainingLoop
+from distgrad.training.programs import executor_for
 from distgrad.training.step import TrainStep
 from distgrad.training.turns import CustomStep
 
@@ -71,6 +72,8 @@ class Trainer(Evaluator):
             mean_loss=self.mean_loss,
             counted=self.counted,
             stop_on_nan=False,
+            executor=executor_for(self._jit),
+            strict=self._jit == "strict",
         )
 
     # Training
@@ -197,7 +200,7 @@ class Trainer(Evaluator):
         self._class_weight = class_weight
         self.prepare(feed.first)
         communicator, shards, own = world.share()
-        step = self._batch_step(communicator, shards)
+        step = self._batch_step(communicator, shards, class_weight)
         (batch,) = feed.loader(shards, own).epoch(0)
         assert self.optimizer is not None
         result = step(int(self.optimizer.iterations._buffer), batch)
@@ -205,8 +208,9 @@ class Trainer(Evaluator):
         results = step.results if isinstance(step, CustomStep) else self.results
         return self._batch_logs(result.loss, result.sums, batch.size, results, return_dict)
 
-    def _batch_step(self, communicator: Communicator, shards: int) -> Any:
-        key = (id(self.optimizer), shards, tuple(map(id, self.trainable_variables)))
+    def _batch_step(self, communicator: Communicator, shards: int, class_weight: Any) -> Any:
+        variables = tuple(map(id, self.trainable_variables))
+        key = (id(self.optimizer), shards, variables, self._jit, repr(class_weight))
         if getattr(self, "_kept_step", (None,))[0] != key:
             seed = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
             seed = _agree(communicator, key[1:2], seed, self)
@@ -230,6 +234,7 @@ def _agree(communicator: Communicator, said: Sequence[Any], seed: int, model: Tr
                 "must give fit the same model and the whole data; it takes its own part of them"
             )
     check_environment(communicator)
+    check_executor(communicator, executor_for(model._jit))
     check_variables({path: variable for path, variable, _ in model._weights()}, communicator)
     state = [] if model.optimizer is None else model.optimizer.variables
     for variable in (*model.variables, *state):

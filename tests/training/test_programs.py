@@ -1,0 +1,253 @@
+"""Captured training steps: the bits of eager ones on the NumPy executor, and what falls back."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.compile import llvm_engine
+from distgrad.compile.captured import CaptureError
+from distgrad.comm.tree import worker_shards
+from distgrad.data.loader import cut
+from distgrad.testing.thread_world import run_world
+from distgrad.training import world
+from distgrad.training.reduction import ShardResult
+from distgrad.training.step import TrainStep
+
+layers = tf.keras.layers
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 6, 6, 1)).astype(np.float32)
+Y = RNG.integers(0, 4, 40)
+WORDS = RNG.integers(0, 9, (40, 7))
+WEIGHTS = RNG.uniform(0.1, 2.0, 40).astype(np.float32)
+
+EXECUTORS = ["numpy", *(["generated"] if llvm_engine.available() else [])]
+
+
+def dense():
+    return [layers.Flatten(), layers.Dense(16, activation="relu"), layers.Dense(4)], X
+
+
+def noisy():
+    """Dropout, batch statistics and a regularizer: a key, assigned state and an extra loss."""
+    return [
+        layers.Conv2D(4, 3, activation="relu", kernel_regularizer="l2"),
+        layers.BatchNormalization(),
+        layers.MaxPooling2D(),
+        layers.Dropout(0.3),
+        layers.Flatten(),
+        layers.Dense(4),
+    ], X
+
+
+def masked():
+    """An embedding, whose gradient is of rows, and a mask, by which the loss is counted."""
+    stack = [layers.Embedding(9, 5, mask_zero=True), layers.LSTM(6), layers.Dense(4)]
+    return stack, WORDS
+
+
+MODELS = {"dense": dense, "noisy": noisy, "masked": masked}
+
+
+def train(
+    build,
+    communicator=None,
+    *,
+    executor="eager",
+    shards=4,
+    steps=3,
+    size=40,
+    optimizer="adam",
+    weights=None,
+    options=None,
+):
+    """Losses, metric sums, and the hash of all variables after a few steps."""
+    communicator = communicator or world.communicator()
+    stack, x = build()
+    model = tf.keras.Sequential(stack)
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"])
+    arrays = (x, Y) if weights is None else (x, Y, weights)
+    model.prepare(arrays)
+    rng = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape).astype(np.float32) * 0.3)
+    step = TrainStep(
+        model.compute,
+        model.sums_size,
+        model.trainable_variables,
+        model.optimizer,
+        communicator,
+        shards,
+        seed=5,
+        state=model.non_trainable_variables,
+        mean_loss=model.mean_loss,
+        counted=model.counted,
+        executor=executor,
+        strict=True,
+        **(options or {}),
+    )
+    own = worker_shards(shards, communicator.rank, communicator.world_size)
+    seen = []
+    for number in range(steps):
+        batch = cut(0, size, shards, own, lambda a, b: tuple(array[a:b] for array in arrays))
+        result = step(number, batch)
+        seen.append((result.loss, result.sums.tolist()))
+    values = [v.numpy() for v in [*model.variables, *model.optimizer.variables]]
+    return seen, hashlib.sha256(b"".join(v.tobytes() for v in values)).hexdigest()
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("shards", [1, 3, 8])
+def test_the_numpy_executor_has_the_bits_of_eager_steps(name, shards):
+    """Uneven shards, too: 40 samples in 3."""
+    eager = train(MODELS[name], shards=shards)
+    assert train(MODELS[name], shards=shards, executor="numpy") == eager
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.skipif("generated" not in EXECUTORS, reason="needs llvmlite, and a CPU with FMA")
+def test_generated_kernels_are_close_to_eager_steps(name):
+    """Within 64 units in the last place of the loss after a few steps."""
+    eager, generated = (train(MODELS[name], executor=e)[0] for e in ("eager", "generated"))
+    for (a, _), (b, _) in zip(eager, generated, strict=True):
+        assert abs(a - b) <= 64 * np.spacing(np.float32(a))
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("name", ["noisy", "masked"])
+@pytest.mark.parametrize("options", [{}, {"shard_optimizer": True}, {"overlap": True}])
+def test_the_same_bits_for_any_number_of_workers(executor, name, options):
+    alone = train(MODELS[name], executor=executor)
+    small = {**options, "bucket_bytes": 64}
+
+    def rank(communicator):
+        return train(MODELS[name], communicator, executor=executor, options=small)
+
+    for size in (2, 3, 4):
+        for seen, digest in run_world(size, rank):
+            assert seen == alone[0]
+            assert digest == alone[1] or "shard_optimizer" in options
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_weights_of_samples_clipping_and_a_schedule(executor):
+    def optimizer():
+        schedule = tf.keras.optimizers.schedules.ExponentialDecay(0.01, 2, 0.5)
+        return tf.keras.optimizers.SGD(schedule, momentum=0.9, global_clipnorm=0.1)
+
+    eager = train(dense, optimizer=optimizer(), weights=WEIGHTS)
+    captured = train(dense, optimizer=optimizer(), weights=WEIGHTS, executor=executor)
+    if executor == "numpy":
+        assert captured == eager
+    for (a, _), (b, _) in zip(eager[0], captured[0], strict=True):
+        assert a == pytest.approx(b, rel=1e-5)
+
+
+def step_of(compute, variables, **options):
+    made = TrainStep(
+        compute,
+        0,
+        variables,
+        tf.keras.optimizers.SGD(0.1),
+        world.communicator(),
+        2,
+        0,
+        **{"executor": "numpy", **options},
+    )
+    return lambda n, x: made(n, cut(0, len(x), 2, range(2), lambda a, b: (x[a:b],)))
+
+
+def test_a_step_that_looks_at_values_runs_eagerly_after_one_warning():
+    w = tf.Variable([1.0, 2.0])
+    looked = []
+
+    def compute(arrays, training):
+        loss = tf.reduce_mean(w * arrays[0])
+        if float(loss) > 0:  # the line to be shown
+            looked.append(1)
+        return ShardResult(loss, np.zeros(0))
+
+    step = step_of(compute, [w])
+    with pytest.warns(UserWarning, match=r"runs eagerly.*test_programs\.py:\d+: if float") as seen:
+        for number in range(3):
+            step(number, np.ones((4, 2), np.float32))
+    assert len(seen) == 1
+    assert len(looked) == 6  # two shards of three steps
+    with pytest.raises(CaptureError, match="if float"):
+        step_of(compute, [w], strict=True)(0, np.ones((4, 2), np.float32))
+
+
+def test_the_short_last_batch_counts_for_nothing():
+    """Any number of sizes is one shape of samples."""
+    w = tf.Variable([1.0, 2.0])
+    step = step_of(
+        lambda arrays, training: ShardResult(tf.reduce_mean(w * arrays[0]), np.zeros(0)),
+        [w],
+        strict=True,
+    )
+    for size in range(2, 40):
+        step(size, np.ones((size, 2), np.float32))
+
+
+def test_too_many_shapes_of_samples_run_eagerly():
+    w = tf.Variable(1.0)
+    step = step_of(
+        lambda arrays, training: ShardResult(tf.reduce_mean(w * arrays[0]), np.zeros(0)), [w]
+    )
+    with pytest.warns(UserWarning, match=r"16 shapes of samples.*pad them"):
+        for size in range(1, 20):
+            step(size, np.ones((4, size), np.float32))
+
+
+def test_variables_that_others_hold_keep_their_old_value():
+    """A tensor read from a variable before the step is a value, not a window."""
+    w = tf.Variable([1.0, 2.0])
+    held = w.read_value() if hasattr(w, "read_value") else tf.identity(w)
+    window = w.value()
+    step = step_of(
+        lambda arrays, training: ShardResult(tf.reduce_mean(w * arrays[0]), np.zeros(0)), [w]
+    )
+    step(0, np.ones((4, 2), np.float32))
+    np.testing.assert_array_equal(held, [1.0, 2.0])
+    np.testing.assert_array_equal(window, [1.0, 2.0])
+    assert (w.numpy() != [1.0, 2.0]).all()
+
+
+def test_a_variable_without_a_gradient_is_left_as_it_is():
+    w, alone = tf.Variable([1.0, 2.0]), tf.Variable([5.0])
+    step = step_of(
+        lambda arrays, training: ShardResult(tf.reduce_mean(w * arrays[0]), np.zeros(0)),
+        [w, alone],
+    )
+    with pytest.warns(UserWarning, match="no gradient"):
+        step(0, np.ones((4, 2), np.float32))
+    np.testing.assert_array_equal(alone.numpy(), [5.0])
+
+
+def test_fit_says_what_it_cannot_capture_and_keras_options_choose():
+    x = RNG.normal(size=(8, 3)).astype(np.float32)
+
+    class Looking(tf.keras.layers.Layer):
+        def call(self, x):
+            return x * (2.0 if float(tf.reduce_sum(x)) > 0 else 1.0)
+
+    def fit(**options):
+        model = tf.keras.Sequential([Looking(), layers.Dense(1)])
+        model.compile("sgd", "mse", **options)
+        model.fit(x, x[:, :1], verbose=0)
+
+    with pytest.warns(UserWarning, match=r"runs eagerly.*float\(tf\.reduce_sum"):
+        fit()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(jit_compile=False)
+        fit(run_eagerly=True)
+    with pytest.raises(CaptureError):
+        fit(jit_compile=True)
+    with pytest.raises(ValueError, match="both eagerly and compiled"):
+        fit(jit_compile=True, run_eagerly=True)
