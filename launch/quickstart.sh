@@ -5,7 +5,7 @@ set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 . "$root/launch/_env.sh"
 use_environment
-install_distgrad mpich
+install_distgrad mpich,fast
 
 cd "$root"
 run_dir=$root/runs/quickstart-$(date +%Y%m%d-%H%M%S)-$$

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import warnings
 from typing import Any
 
@@ -13,6 +14,18 @@ from distgrad.backend.base import Backend
 # TensorFlow computes inf and nan silently. A filter on the kernels' own modules costs nothing,
 # where np.errstate would cost more than a small kernel, and leaves the user's NumPy alone.
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"distgrad\.")
+
+
+class _Philox(threading.local):
+    """This thread's generator, which is put to the place of each key."""
+
+    def __init__(self) -> None:
+        self.bits = np.random.Philox(key=0)
+        self.generator = np.random.Generator(self.bits)
+        self.fresh = dict(self.bits.state)
+
+
+_philox = _Philox()
 
 
 class NumpyBackend(Backend):
@@ -36,8 +49,12 @@ class NumpyBackend(Backend):
         # A counter-based generator: two words are Philox's key, two the high half of its counter,
         # so that streams of different keys never meet (Salmon et al., SC'11).
         words = np.asarray(key, dtype=np.uint64)
-        counter = np.array([0, 0, words[2], words[3]], dtype=np.uint64)
-        return np.random.Generator(np.random.Philox(key=words[:2], counter=counter))
+        counter = np.zeros(4, np.uint64)
+        counter[2:] = words[2:]
+        place = {"counter": counter, "key": words[:2]}
+        # A generator of its own for each key would take five times as long.
+        _philox.bits.state = {**_philox.fresh, "state": place}
+        return _philox.generator
 
     def random_uniform(self, key: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         draw = np.float64 if np.dtype(dtype) == np.float64 else np.float32

@@ -155,7 +155,8 @@ class Capture:
                 raise Fallback(f"{type(leaf).__name__} is used by Python code, at {user_line()}")
         inputs = tuple(self.value_of(leaves[i]) for i in places)
         kept = [None if type(leaf) is Tensor else leaf for leaf in leaves]  # not their arrays
-        given = tree.unflatten((args, kwargs), kept)
+        flat = not kwargs and not any(map(tree.is_nested, args))
+        given = None if flat else tree.unflatten((args, kwargs), kept)
         run = functools.partial(_call, fn, given, kept, places)
         label = getattr(fn, "__qualname__", type(fn).__name__)
         self._append(Call(inputs, run=run, label=label, writes=writes, line=user_line()))
@@ -236,6 +237,9 @@ def _call(fn: Any, given: Any, leaves: list[Any], places: list[int], *tensors: T
     filled = list(leaves)
     for place, tensor in zip(places, tensors, strict=True):
         filled[place] = tensor
+    if given is None:
+        fn(*filled)
+        return
     args, kwargs = tree.unflatten(given, filled)
     fn(*args, **kwargs)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from distgrad.core import recording, tree
+from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Operand, Tensor
@@ -35,15 +35,22 @@ def on_host(fn: Callable[..., Any], *args: Any) -> Tensor:
     if recording.per_thread.capture is None:
         with recording.suspended():
             return Tensor(np.asarray(fn(*args)))
-    leaves = tree.flatten(args)
-    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, (Operand, np.ndarray))]
-    kept: list[Any] = [None if i in places else leaf for i, leaf in enumerate(leaves)]
-    structure = tree.map_structure(lambda leaf: None, args)
+    tensors: list[Tensor] = []
+    fill = _filler(args, tensors)
+    return bind(host_values, *tensors, fn=lambda *arrays: fn(*fill(iter(arrays))))
 
-    def run(*arrays: np.ndarray) -> Any:
-        filled = list(kept)
-        for place, array in zip(places, arrays, strict=True):
-            filled[place] = Tensor(array)
-        return fn(*tree.unflatten(structure, filled))
 
-    return bind(host_values, *[as_tensor(leaves[i]) for i in places], fn=run)
+def _filler(item: Any, tensors: list[Tensor]) -> Callable[[Iterator[Any]], Any]:
+    """A function that builds ``item`` anew, with the next array for each tensor in it."""
+    if isinstance(item, (Operand, np.ndarray)):
+        tensors.append(as_tensor(item))
+        return lambda arrays: Tensor(next(arrays))
+    if type(item) in (list, tuple):
+        parts = [_filler(part, tensors) for part in item]
+        if type(item) is list:
+            return lambda arrays: [part(arrays) for part in parts]
+        return lambda arrays: tuple([part(arrays) for part in parts])
+    if isinstance(item, Mapping):
+        named = {key: _filler(part, tensors) for key, part in item.items()}
+        return lambda arrays: {key: part(arrays) for key, part in named.items()}
+    return lambda arrays: item

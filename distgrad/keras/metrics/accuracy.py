@@ -8,6 +8,10 @@ import numpy as np
 
 from distgrad.core.tensor import Tensor
 from distgrad.keras.metrics.base import MeanMetric, arrays, host
+from distgrad.ops.casting import cast
+from distgrad.ops.logic import equal
+from distgrad.ops.reduce import argmax, reduce_mean, reduce_sum
+from distgrad.ops.shape import squeeze, stack
 
 
 def _matches(found: Any) -> Tensor:
@@ -31,6 +35,21 @@ def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
     if labels.ndim == scores.ndim and labels.shape[-1] == 1:
         labels = labels[..., 0]
     return _matches(scores.argmax(axis=-1) == labels)
+
+
+def _right_classes(labels: Tensor, scores: Tensor) -> Tensor | None:
+    """The sums of sparse categorical accuracy over samples, by operations."""
+    target, score = labels._data.shape, scores._data.shape
+    if labels._data.dtype.kind not in "iu" or not score[:1] or not all(score):
+        return None
+    if target != score[:-1]:
+        if target != (*score[:-1], 1):
+            return None
+        labels = squeeze(labels, -1)
+    right = cast(equal(argmax(scores, axis=-1), cast(labels, "int64")), "float64")
+    if len(score) > 2:
+        right = reduce_mean(right, axis=list(range(1, len(score) - 1)))
+    return stack([reduce_sum(right), float(score[0])])
 
 
 def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Tensor:
@@ -95,6 +114,9 @@ class SparseCategoricalAccuracy(MeanMetric):
 
     direction = "up"
 
+    def operations(self, y_true: Tensor, y_pred: Tensor) -> Tensor | None:
+        return _right_classes(y_true, y_pred)
+
     def per_sample(self, y_true: Any, y_pred: Any) -> Any:
         return sparse_categorical_accuracy(y_true, y_pred)
 
@@ -136,6 +158,12 @@ class FittingAccuracy(MeanMetric):
     """What "accuracy" means in ``compile``: binary, sparse or categorical, by the shapes."""
 
     direction = "up"
+
+    def operations(self, y_true: Tensor, y_pred: Tensor) -> Tensor | None:
+        target, score = y_true._data.shape, y_pred._data.shape
+        if score[-1:] == (1,) or not (len(target) < len(score) or target[-1:] == (1,)):
+            return None
+        return _right_classes(y_true, y_pred)
 
     def per_sample(self, y_true: Any, y_pred: Any) -> Any:
         target, score = np.shape(y_true), np.shape(y_pred)

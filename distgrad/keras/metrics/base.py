@@ -68,6 +68,13 @@ class Metric(Configured):
         self.set_state(kept)
         return found
 
+    def operations(self, y_true: Tensor, y_pred: Tensor) -> Tensor | None:
+        """The ``sums`` of an unweighted batch by operations, which a captured step has rather.
+
+        None where there are none: ``sums`` is then called as it is.
+        """
+        return None
+
     def value(self, sums: np.ndarray) -> Value:
         """The metric for summed statistics."""
         if not self.variables:

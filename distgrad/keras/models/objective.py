@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.tensor import Tensor
+from distgrad.core.tensor import Operand, Tensor
 from distgrad.keras import losses, metrics
 from distgrad.ops.casting import cast
 from distgrad.ops.host import on_host
@@ -137,12 +138,17 @@ class Objective:
             total = total + cast(term, total._data.dtype)
         return total, values, count
 
-    def sums(
-        self, y: Any, prediction: Any, weight: Any, values: Sequence[Tensor | None]
-    ) -> Tensor:
+    def sums(self, y: Any, prediction: Any, weight: Any, values: Sequence[Tensor | None]) -> Tensor:
         """The statistics of all metrics, one after the other: a float64 vector."""
         outputs = self.outputs(prediction)
         targets, weights = self._targets(y), self._sample_weights(weight)
+        if len(self._metric_objects) == 1 and not self._own_losses and weights[0] is None:
+            (metric,) = self._metric_objects
+            capturing = recording.per_thread.capture is not None
+            if capturing and all(isinstance(each, Operand) for each in (targets[0], outputs[0])):
+                found = metric.operations(as_tensor(targets[0]), outputs[0])
+                if found is not None:
+                    return found
         return on_host(self._sums, targets, outputs, weights, list(values))
 
     def _sums(self, targets: Any, outputs: Any, weights: Any, values: Any) -> np.ndarray:
