@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from distgrad.comm.transport import Deadline, Request, Transport
+from distgrad.comm.transport import Deadline, Transport
 from distgrad.comm.tree import ShardTree, TreeSum, worker_shards
 from distgrad.core.errors import InvalidArgumentError, PeerLostError
 
@@ -40,6 +40,11 @@ _OPERATIONS = (
     "reduce_scatter_tree",
     "allgather",
 )
+_OPERATION_CODES = {name: code for code, name in enumerate(_OPERATIONS)}
+_DTYPE_CODES: dict[np.dtype[Any] | None, int] = {
+    None: 0,
+    **{dtype: code for code, dtype in enumerate(DTYPES, 1)},
+}
 # sequence number, operation, dtype (0: none), tag, bytes
 _HEADER = struct.Struct("<IBBHQ")
 
@@ -57,9 +62,12 @@ class _Call:
         nbytes: int = 0,
     ) -> None:
         self.deadline = deadline
-        code = 0 if dtype is None else 1 + DTYPES.index(dtype)
         self.header = _HEADER.pack(
-            sequence & 0xFFFFFFFF, _OPERATIONS.index(operation), code, tag & 0xFFFF, nbytes
+            sequence & 0xFFFFFFFF,
+            _OPERATION_CODES[operation],
+            _DTYPE_CODES[dtype],
+            tag & 0xFFFF,
+            nbytes,
         )
         # Pickles differ in length from rank to rank.
         self.checked = 8 if operation.endswith("_object") else _HEADER.size
@@ -95,6 +103,7 @@ class Communicator:
         self._sequence = 0
         self._ended: str | None = None
         self._scratch = np.empty(0, np.uint8)
+        self._nodes: tuple[ShardTree | None, list[tuple[tuple[int, int], ...]]] = None, []
         # Everyone starts with its right-hand neighbour, so that no rank is everyone's first target.
         self._peers = [(self.rank + i) % self.world_size for i in range(1, self.world_size)]
 
@@ -293,20 +302,18 @@ class Communicator:
         if self._transport is not None:
             self._transport.close()
 
-    @contextmanager
-    def _operation(self, operation: str, timeout: float | None) -> Iterator[Deadline]:
+    def _operation(self, operation: str, timeout: float | None) -> _Operation:
         """Makes the deadline; on any error inside closes this rank, so that peers raise too."""
         if self._ended:
             raise PeerLostError(
                 f"rank {self.rank} cannot {operation}: its communicator has ended ({self._ended})."
             )
-        try:
-            yield Deadline(operation, self.timeout if timeout is None else timeout)
-        except BaseException as error:
-            self._ended = str(error) or type(error).__name__
-            if self._transport is not None:
-                self._transport.close(self._ended)
-            raise
+        return _Operation(self, Deadline(operation, self.timeout if timeout is None else timeout))
+
+    def _fail(self, error: BaseException) -> None:
+        self._ended = str(error) or type(error).__name__
+        if self._transport is not None:
+            self._transport.close(self._ended)
 
     def _call(
         self,
@@ -332,19 +339,15 @@ class Communicator:
         With ``in_step`` the peers are known to be in the same call, so that their arrays can be
         received without looking at the headers first: one wait instead of two.
         """
-        transport = self._transport
-        if transport is None:
-            return
-        incoming = outgoing if incoming is None else incoming
-        requests = self._post(call, outgoing)
-        headers = self._post_headers(list(incoming))
-        if not in_step:
-            self._check_headers(call, headers)
-        for peer, arrays in incoming.items():
-            requests += [transport.irecv(peer, array) for array in arrays if array.size]
-        transport.wait(requests, call.deadline)
-        if in_step:
-            self._check_headers(call, headers)
+        if self._transport is not None:
+            self._transport.exchange(
+                call.header,
+                outgoing,
+                outgoing if incoming is None else incoming,
+                partial(self._check_header, call),
+                call.deadline,
+                in_step=in_step,
+            )
 
     def _exchange_objects(
         self, call: _Call, mine: Array | None, dests: Sequence[int], sources: Sequence[int]
@@ -352,41 +355,27 @@ class Communicator:
         transport = self._transport
         if transport is None:
             return {}
-        requests = self._post(call, {p: [] if mine is None else [mine] for p in dests})
-        lengths = self._check_headers(call, self._post_headers(sources))
-        pickles = {p: np.empty(length, np.uint8) for p, length in lengths.items()}
+        requests = transport.post(call.header, {p: [] if mine is None else [mine] for p in dests})
+        headers = [transport.irecv(p, np.empty(_HEADER.size, np.uint8)) for p in sources]
+        transport.wait(headers, call.deadline)
+        pickles = {}
+        for request in headers:
+            length = self._check_header(call, request.peer, request.buffer.tobytes())
+            pickles[request.peer] = np.empty(length, np.uint8)
         requests += [transport.irecv(p, data) for p, data in pickles.items()]
         transport.wait(requests, call.deadline)
         return {p: pickle.loads(data.data) for p, data in pickles.items()}
 
-    def _post(self, call: _Call, outgoing: Mapping[int, Sequence[Array]]) -> list[Any]:
-        assert self._transport is not None
-        header = np.frombuffer(call.header, np.uint8)
-        requests = []
-        for peer, arrays in outgoing.items():
-            requests.append(self._transport.isend(peer, header))
-            requests += [self._transport.isend(peer, array) for array in arrays if array.size]
-        return requests
-
-    def _post_headers(self, sources: Sequence[int]) -> list[Request]:
-        assert self._transport is not None
-        return [self._transport.irecv(p, np.empty(_HEADER.size, np.uint8)) for p in sources]
-
-    def _check_headers(self, call: _Call, requests: Sequence[Request]) -> dict[int, int]:
-        """Checks every source's header against ours; returns the bytes that each announces."""
-        assert self._transport is not None
-        self._transport.wait(requests, call.deadline)
-        lengths = {}
-        for request in requests:
-            peer, header = request.peer, request.buffer.tobytes()
-            if header[: call.checked] != call.header[: call.checked]:
-                raise PeerLostError(
-                    f"ranks {self.rank} and {peer} are not in the same call: rank {self.rank} is "
-                    f"in {_describe(call.header)}, rank {peer} in {_describe(header)}. Every rank "
-                    "must make the same collective calls in the same order."
-                )
-            lengths[peer] = _HEADER.unpack(header)[4]
-        return lengths
+    def _check_header(self, call: _Call, peer: int, header: bytes) -> int:
+        """Checks a peer's header against ours; returns the bytes that it announces."""
+        if header[: call.checked] != call.header[: call.checked]:
+            raise PeerLostError(
+                f"ranks {self.rank} and {peer} are not in the same call: rank {self.rank} is "
+                f"in {_describe(call.header)}, rank {peer} in {_describe(header)}. Every rank "
+                "must make the same collective calls in the same order."
+            )
+        nbytes: int = _HEADER.unpack(header)[4]
+        return nbytes
 
     def _allgather_slices(self, call: _Call, flat: Array, slices: Sequence[slice]) -> None:
         self._exchange(
@@ -428,8 +417,11 @@ class Communicator:
             combine(mine, received[peer], out=mine)
 
     def _nodes_by_rank(self, tree: ShardTree) -> list[tuple[tuple[int, int], ...]]:
-        size = self.world_size
-        return [tree.maximal(worker_shards(tree.virtual_shards, r, size)) for r in range(size)]
+        if self._nodes[0] is not tree:  # nearly every step has the tree of the one before
+            shards, size = tree.virtual_shards, self.world_size
+            found = [tree.maximal(worker_shards(shards, r, size)) for r in range(size)]
+            self._nodes = tree, found
+        return self._nodes[1]
 
     def _is_small(self, flat: Array) -> bool:
         return flat.nbytes * (self.world_size - 1) <= self._whole_bytes
@@ -463,7 +455,7 @@ class Communicator:
                 f"{operation} takes a NumPy array, got {type(array).__name__}; "
                 "allgather_object and broadcast_object take any object."
             )
-        if array.dtype not in DTYPES:
+        if array.dtype not in _DTYPE_CODES:
             names = ", ".join(str(d) for d in DTYPES)
             raise InvalidArgumentError(f"{operation} takes {names}, got {array.dtype}.")
         if not array.flags.c_contiguous or not array.flags.writeable:
@@ -472,6 +464,20 @@ class Communicator:
                 f"got shape {array.shape} with strides {array.strides}."
             )
         return array.reshape(-1)
+
+
+class _Operation:
+    """The context of one operation; a class, since a generator would cost twice as much."""
+
+    def __init__(self, communicator: Communicator, deadline: Deadline) -> None:
+        self._communicator, self._deadline = communicator, deadline
+
+    def __enter__(self) -> Deadline:
+        return self._deadline
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self._communicator._fail(error)
 
 
 def _pickle(obj: Any) -> Array:

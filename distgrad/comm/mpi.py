@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from distgrad.comm.shared_memory import yield_core
 from distgrad.comm.transport import Buffer, Deadline, Request, Transport, as_bytes
 from distgrad.core.errors import MissingExtraError, PeerLostError
 
@@ -83,7 +84,7 @@ class MPITransport(Transport):
             while not test_all(parts):
                 spins += 1
                 if spins < _SPINS:
-                    _yield_core()
+                    yield_core()
                     continue
                 if deadline.left() == 0.0:
                     self._give_up(posted, deadline)
@@ -155,11 +156,3 @@ def _unlink_shared_memory() -> None:
     for path in set(re.findall(r"/dev/shm/mpich_\S+", maps)):
         with contextlib.suppress(OSError):  # another rank was faster
             os.unlink(path)
-
-
-if hasattr(os, "sched_yield"):
-    _yield_core = os.sched_yield
-else:
-
-    def _yield_core() -> None:
-        time.sleep(0)

@@ -1,9 +1,8 @@
 """The TCP transport: one connection for each pair of ranks, polled by one thread.
 
-On the wire a message is a word (what it is, and how many bytes) and the bytes. A large message
-between two processes of one host is only announced, and the receiver copies it out of the sender's
-memory, where the system lets it. The last message of a rank says why it goes: whoever waits
-for anything then raises at once, and names the rank that failed first.
+Between two processes of one host messages go through memory that they share, where the system
+lets them; the connection then only wakes who sleeps. The last message of a rank says why it goes:
+whoever waits for anything then raises at once, and names the rank that failed first.
 """
 
 from __future__ import annotations
@@ -12,249 +11,47 @@ import contextlib
 import os
 import select
 import socket
-import struct
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import NamedTuple, NoReturn, cast
+
+import numpy as np
 
 from distgrad.comm import rendezvous
-from distgrad.comm.shared_memory import Card, PeerMemory, allow_family
-from distgrad.comm.transport import Buffer, Deadline, Request, Transport, as_bytes
+from distgrad.comm.channel import (
+    DIED,
+    POLLRDHUP,
+    Channel,
+    ChannelRequest,
+    Gone,
+    SharedChannel,
+    SocketChannel,
+)
+from distgrad.comm.shared_memory import (
+    Card,
+    Offer,
+    PeerMemory,
+    Stream,
+    allow_family,
+    reader,
+    take,
+    yield_core,
+)
+from distgrad.comm.transport import Buffer, Check, Deadline, Request, Transport
 from distgrad.core.errors import PeerLostError, UsageError
 
-# The highest byte of the first word tells what follows.
-_DATA, _LENT, _TAKEN, _FAREWELL = range(4)
-_WORD = struct.Struct("<Q")
-_LENDING = struct.Struct("<QQ")  # the word, and the address in the sender's memory
-_LENGTH = (1 << 56) - 1
-
-_LEND_BYTES = 512 * 1024  # from here on, announcing and copying is faster than sending
-_DIRECT_BYTES = 16 * 1024  # a shorter rest of a message arrives through the staging memory
-_STAGING_BYTES = 64 * 1024
-_GATHER = 16  # pieces in one system call
 _SPINS = 20  # looks at the sockets before the core is given up
-_REASON_BYTES = 1000
+_SHARED_SPINS = 1000  # the same where memory is shared: a look costs a hundredth of a wake-up
+_NAP = 0.1  # seconds of sleep after which shared memory is looked at, whoever should have told
 
 _CLOSED = "it closed its channels"
-_DIED = "its connection ended without a word: the process has died"
-
-_POLLRDHUP = getattr(select, "POLLRDHUP", 0)  # the peer says no more, though data may be left
 
 
-class _TCPRequest(Request):
-    done = False
+class Shared(NamedTuple):
+    """The ways through memory to a peer on this host."""
 
-
-class _Gone(Exception):
-    """The peer of a channel says no more; the text says why."""
-
-
-class _Channel:
-    """The connection to one peer: what waits to be sent, what is expected, what has arrived."""
-
-    def __init__(self, peer: int, connection: socket.socket, memory: PeerMemory | None) -> None:
-        self.peer = peer
-        self.connection = connection
-        self.memory = memory
-        self.expected: deque[_TCPRequest] = deque()
-        self.lent: deque[_TCPRequest] = deque()
-        self.farewell: str | None = None  # empty: it has left in peace
-        self.events = 0  # those that the poll object knows of
-        # Pieces to send; a request is done with its last piece. ``True``: a message begins here.
-        self._outbox: deque[tuple[memoryview, _TCPRequest | None, bool]] = deque()
-        self._filling: _TCPRequest | None = None
-        self._target = memoryview(b"")  # what is still empty of it
-        self._staging = bytearray(_STAGING_BYTES)
-        self._start = self._end = 0
-
-    @property
-    def wants_to_send(self) -> bool:
-        return bool(self._outbox)
-
-    @property
-    def wants_to_receive(self) -> bool:
-        return bool(self.expected or self.lent or self._filling is not None)
-
-    def post(self, request: _TCPRequest) -> None:
-        data = as_bytes(request.buffer)
-        if self.memory is not None and data.size >= _LEND_BYTES:
-            word = _LENT << 56 | data.size
-            announced = _LENDING.pack(word, data.ctypes.data)
-            self._outbox.append((memoryview(announced), None, True))
-            self.lent.append(request)
-            return
-        word_bytes = _WORD.pack(_DATA << 56 | data.size)
-        self._outbox.append((memoryview(word_bytes), None, True))
-        self._outbox.append((data.data, request, False))
-
-    def push(self) -> None:
-        """Sends as much as the connection takes. Raises OSError."""
-        outbox = self._outbox
-        while outbox:
-            pieces = [piece for piece, _, _ in outbox] if len(outbox) <= _GATHER else None
-            if pieces is None:
-                pieces = [outbox[i][0] for i in range(_GATHER)]
-            try:
-                sent = self.connection.sendmsg(pieces)
-            except (BlockingIOError, InterruptedError):
-                return
-            while outbox:
-                piece, request, _ = outbox[0]
-                if sent < len(piece):
-                    if sent:
-                        outbox[0] = piece[sent:], request, False
-                    break
-                sent -= len(piece)
-                outbox.popleft()
-                if request is not None:
-                    request.done = True
-
-    def pull(self) -> None:
-        """Takes what has arrived, as far as it is expected. Raises _Gone or OSError."""
-        while self.wants_to_receive:
-            if self._filling is not None:
-                if not self._fill():
-                    return
-                continue
-            word = self._peek(_WORD.size)
-            if word is None:
-                return
-            kind, length = self._unpack(word)
-            if kind == _TAKEN:
-                self._start += _WORD.size
-                self.lent.popleft().done = True
-            elif kind == _FAREWELL:
-                text = self._peek(_WORD.size + length)
-                if text is None:
-                    return
-                self.farewell = text[_WORD.size :].decode(errors="replace")
-                raise _Gone(self.farewell)
-            elif not self.expected or not self._begin(kind, length):
-                return
-
-    def last_words(self) -> str | None:
-        """Why the peer has gone, behind any data nobody waits for; None: it has died silently.
-
-        Raises BlockingIOError if it is still there after all.
-        """
-        if self.farewell is not None:
-            return self.farewell
-        with contextlib.suppress(ConnectionError):
-            while self._more(grow=True):
-                pass
-        place = self._start + len(self._target)
-        while place + _WORD.size <= self._end:
-            kind, length = self._unpack(self._staging[place : place + _WORD.size])
-            place += _WORD.size
-            if kind == _FAREWELL:
-                text = bytes(self._staging[place : place + length])
-                self.farewell = text.decode(errors="replace")
-                return self.farewell
-            place += {_DATA: length, _LENT: 8}.get(kind, 0)
-        return None
-
-    def leave(self, reason: str) -> None:
-        """Says why, if a message may begin here, and nothing more from then on."""
-        with contextlib.suppress(OSError, _Gone):
-            self.push()
-        if not self._outbox or self._outbox[0][2]:
-            text = reason.encode()[:_REASON_BYTES]
-            with contextlib.suppress(OSError):
-                self.connection.send(_WORD.pack(_FAREWELL << 56 | len(text)) + text)
-        self._outbox.clear()
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_WR)
-        # Unread data would turn the end of this process into a reset, which loses the farewell.
-        with contextlib.suppress(OSError):
-            while self.connection.recv_into(self._staging):
-                pass
-
-    def _has_left(self) -> bool:
-        now = select.poll()
-        now.register(self.connection, _POLLRDHUP)
-        return bool(now.poll(0))
-
-    def _begin(self, kind: int, length: int) -> bool:
-        """Starts on the next message; False: its address has not arrived yet."""
-        announced = self._peek(_LENDING.size) if kind == _LENT else b""
-        if announced is None:
-            return False
-        request = self.expected.popleft()
-        if length != request.buffer.nbytes:
-            raise _Gone(f"it sends {length} bytes where {request.buffer.nbytes} are expected")
-        view = as_bytes(request.buffer).data
-        if kind == _DATA:
-            self._start += _WORD.size
-            self._filling, self._target = request, view
-            return True
-        assert self.memory is not None
-        address = _LENDING.unpack(announced)[1]
-        self._start += _LENDING.size
-        self.memory.read(address, view)
-        if self._has_left():  # it may have used its memory for something else meanwhile
-            raise _Gone(self.last_words() or "its connection ended in the middle of a message")
-        # The request is done once the sender is told that it has its memory back.
-        self._outbox.append((memoryview(_WORD.pack(_TAKEN << 56)), request, True))
-        self.push()
-        return True
-
-    def _fill(self) -> bool:
-        """Goes on with the message that is arriving; False when nothing more is there."""
-        target = self._target
-        have = self._end - self._start
-        if have or len(target) < _DIRECT_BYTES:
-            if not have and not self._more():
-                return False
-            count = min(self._end - self._start, len(target))
-            target[:count] = memoryview(self._staging)[self._start : self._start + count]
-            self._start += count
-        else:
-            try:
-                count = self.connection.recv_into(target)
-            except (BlockingIOError, InterruptedError):
-                return False
-            if not count:
-                raise _Gone("its connection ended in the middle of a message")
-        self._target = target[count:]
-        if not self._target:
-            assert self._filling is not None
-            self._filling.done = True
-            self._filling = None
-        return True
-
-    def _peek(self, count: int) -> bytes | None:
-        """The next ``count`` bytes, still unread; None if they are not all there."""
-        while self._end - self._start < count:
-            if not self._more():
-                return None
-        return bytes(memoryview(self._staging)[self._start : self._start + count])
-
-    def _more(self, grow: bool = False) -> bool:
-        """Reads into the staging memory; False at the end (or, without ``grow``, if none comes)."""
-        if self._start == self._end:
-            self._start = self._end = 0
-        elif self._end == len(self._staging):
-            if not grow:
-                self._staging[: self._end - self._start] = self._staging[self._start : self._end]
-                self._start, self._end = 0, self._end - self._start
-            else:
-                self._staging = self._staging + bytes(len(self._staging))
-        try:
-            count = self.connection.recv_into(memoryview(self._staging)[self._end :])
-        except (BlockingIOError, InterruptedError):
-            if grow:
-                raise
-            return False
-        self._end += count
-        if not count and not grow:
-            raise _Gone(_DIED)
-        return count > 0
-
-    @staticmethod
-    def _unpack(word: bytes | bytearray) -> tuple[int, int]:
-        value: int = _WORD.unpack_from(word)[0]
-        return value >> 56, value & _LENGTH
+    stream: Stream
+    memory: PeerMemory | None  # None: neither may read the other's
 
 
 class TCPTransport(Transport):
@@ -264,7 +61,7 @@ class TCPTransport(Transport):
         rank: who we are.
         world_size: number of ranks.
         connections: an open connection to every other rank.
-        memories: the memory of peers on this host, as far as it can be read.
+        shared: memory shared with peers on this host, as far as there is any.
     """
 
     def __init__(
@@ -272,44 +69,102 @@ class TCPTransport(Transport):
         rank: int,
         world_size: int,
         connections: Mapping[int, socket.socket],
-        memories: Mapping[int, PeerMemory] | None = None,
+        shared: Mapping[int, Shared] | None = None,
     ) -> None:
         self.rank = rank
         self.world_size = world_size
         self._closed = False
         self._poll = select.poll()
-        memories = memories or {}
-        self._channels = {p: _Channel(p, c, memories.get(p)) for p, c in connections.items()}
+        shared = shared or {}
+        self._channels: dict[int, Channel] = {
+            p: SharedChannel(p, c, *shared[p]) if p in shared else SocketChannel(p, c)
+            for p, c in connections.items()
+        }
+        self._sharing = bool(shared)
+        self._spins = _SHARED_SPINS if shared else _SPINS
         self._by_file = {c.connection.fileno(): c for c in self._channels.values()}
         for channel in self._channels.values():
             channel.connection.setblocking(False)
-            channel.events = _POLLRDHUP
+            channel.events = POLLRDHUP
             self._poll.register(channel.connection, channel.events)
 
     def isend(self, dest: int, buffer: Buffer) -> Request:
-        request = _TCPRequest(dest, buffer)
+        request = ChannelRequest(dest, buffer)
         self._channel(dest).post(request)
         return request
 
     def irecv(self, source: int, buffer: Buffer) -> Request:
-        request = _TCPRequest(source, buffer)
+        request = ChannelRequest(source, buffer)
         self._channel(source).expected.append(request)
         return request
 
+    def exchange(
+        self,
+        header: bytes,
+        outgoing: Mapping[int, Sequence[Buffer]],
+        incoming: Mapping[int, Sequence[Buffer]],
+        check: Check,
+        deadline: Deadline,
+        *,
+        in_step: bool = False,
+    ) -> None:
+        if not self._sharing:
+            super().exchange(header, outgoing, incoming, check, deadline, in_step=in_step)
+            return
+        # What comes soon through shared memory is taken at once, without requests: half the time.
+        requests = self.post(header, outgoing)
+        late = []
+        for peer, arrays in incoming.items():
+            first = self._receive_now(peer, np.empty(len(header), np.uint8), deadline)
+            if not first.done:
+                late.append(first)
+                continue
+            check(peer, first.buffer.tobytes())
+            found = [self._receive_now(peer, array, deadline) for array in arrays if array.size]
+            requests += [request for request in found if not request.done]
+        if late:
+            self.wait(late, deadline)
+        for request in late:
+            check(request.peer, request.buffer.tobytes())
+            requests += [self.irecv(request.peer, a) for a in incoming[request.peer] if a.size]
+        if requests:
+            self.wait(requests, deadline)
+
+    def post(self, header: bytes, outgoing: Mapping[int, Sequence[Buffer]]) -> list[Request]:
+        requests = []
+        for peer, arrays in outgoing.items():
+            channel = self._channel(peer)
+            if isinstance(channel, SharedChannel) and channel.send_now(header, arrays):
+                continue
+            requests += super().post(header, {peer: arrays})
+        return requests
+
+    def _receive_now(self, peer: int, buffer: Buffer, deadline: Deadline) -> ChannelRequest:
+        channel = self._channel(peer)
+        if not isinstance(channel, SharedChannel):
+            request = ChannelRequest(peer, buffer)
+            channel.expected.append(request)
+            return request
+        try:
+            return channel.receive_now(buffer, self._spins)
+        except Gone as gone:
+            self._lost(channel, str(gone), deadline)
+
     def wait(self, requests: Sequence[Request], deadline: Deadline) -> None:
-        pending = cast("Sequence[_TCPRequest]", requests)
+        pending = cast("Sequence[ChannelRequest]", requests)
         channels = list(self._channels.values())
         spins = 0
         while True:
+            moved = False
             for channel in channels:
                 if channel.wants_to_send or channel.wants_to_receive:
-                    self._move(channel, deadline)
+                    moved = self._move(channel, deadline) or moved
             pending = [request for request in pending if not request.done]
             if not pending:
                 return
-            spins += 1
-            if spins < _SPINS:
-                os.sched_yield()
+            spins = 0 if moved else spins + 1
+            if spins < self._spins:
+                yield_core()
                 continue
             self._sleep(channels, pending, deadline)
 
@@ -324,51 +179,53 @@ class TCPTransport(Transport):
         for channel in self._channels.values():
             channel.leave(reason)
 
-    def _channel(self, peer: int) -> _Channel:
+    def _channel(self, peer: int) -> Channel:
         if self._closed:
             raise PeerLostError(f"rank {self.rank}: this transport is closed.")
         return self._channels[peer]
 
-    def _move(self, channel: _Channel, deadline: Deadline) -> None:
+    def _move(self, channel: Channel, deadline: Deadline) -> bool:
+        """Whether anything was sent or received. Raises PeerLostError."""
+        moved = False
         try:
             if channel.wants_to_send:
-                channel.push()
+                moved = channel.push()
             if channel.wants_to_receive:
-                channel.pull()
-        except _Gone as gone:
+                moved = channel.pull() or moved
+        except (Gone, OSError) as error:
+            self._failed(channel, error, deadline)
+        return moved
+
+    def _failed(self, channel: Channel, error: Gone | OSError, deadline: Deadline) -> None:
+        """Raises, unless the peer is still there after all."""
+        if isinstance(error, Gone):
             said = channel.farewell
-            self._lost(channel, str(gone) if said is None else said or _CLOSED, deadline)
-        except OSError as error:
-            self._look(channel, f"its connection failed ({error})", deadline, wanted=True)
+            self._lost(channel, str(error) if said is None else said or _CLOSED, deadline)
+        self._look(channel, f"its connection failed ({error})", deadline, wanted=True)
 
     def _sleep(
-        self, channels: Sequence[_Channel], pending: Sequence[Request], deadline: Deadline
+        self, channels: Sequence[Channel], pending: Sequence[Request], deadline: Deadline
     ) -> None:
         """Waits until a socket can go on, or a peer has gone; until the deadline at most."""
         for channel in channels:
-            if channel.farewell is not None:
-                continue
-            events = _POLLRDHUP
-            if channel.wants_to_receive:
-                events |= select.POLLIN
-            if channel.wants_to_send:
-                events |= select.POLLOUT
-            if events != channel.events:
-                channel.events = events
-                self._poll.modify(channel.connection, events)
-        left = deadline.left()
-        ready = self._poll.poll(1000 * left)
-        if not ready or deadline.left() == 0.0:
+            if channel.farewell is None and channel.events != channel.wanted_events:
+                channel.events = channel.wanted_events
+                self._poll.modify(channel.connection, channel.events)
+        quiet = all([channel.doze(True) for channel in channels])
+        ready = self._poll.poll(1000 * min(deadline.left(), _NAP) if quiet else 0)
+        for channel in channels:
+            channel.doze(False)
+        if deadline.left() == 0.0:
             deadline.expire(self.rank, {request.peer for request in pending})
         for file, events in ready:
             channel = self._by_file[file]
-            if events & (_POLLRDHUP | select.POLLHUP | select.POLLERR):
+            if events & (POLLRDHUP | select.POLLHUP | select.POLLERR):
                 if channel.wants_to_receive:
                     self._move(channel, deadline)  # what it has sent before comes first
                 waiting = {request.peer for request in pending if not request.done}  # type: ignore[attr-defined]
-                self._look(channel, _DIED, deadline, wanted=channel.peer in waiting)
+                self._look(channel, DIED, deadline, wanted=channel.peer in waiting)
 
-    def _look(self, channel: _Channel, silent: str, deadline: Deadline, *, wanted: bool) -> None:
+    def _look(self, channel: Channel, silent: str, deadline: Deadline, *, wanted: bool) -> None:
         """Raises if a peer has gone with an error, or while it is waited for."""
         try:
             farewell = channel.last_words()
@@ -381,7 +238,7 @@ class TCPTransport(Transport):
         else:
             self._poll.unregister(channel.connection)
 
-    def _lost(self, channel: _Channel, reason: str, deadline: Deadline) -> None:
+    def _lost(self, channel: Channel, reason: str, deadline: Deadline) -> NoReturn:
         raise PeerLostError(
             f"rank {self.rank} lost rank {channel.peer} in {deadline.operation}: "
             f"{reason.rstrip('.')}."
@@ -396,7 +253,7 @@ def connect(
     *,
     interface: str | None = None,
     timeout: float = 60.0,
-    lend: bool = True,
+    share_memory: bool = True,
 ) -> TCPTransport:
     """Joins the world of ``world_size`` ranks that meets at ``address``.
 
@@ -408,7 +265,7 @@ def connect(
         interface: the network by which peers reach this process: a name such as ``eth0``, or an
             address of this host; None takes the one that leads to ``address``.
         timeout: seconds until everyone must be connected.
-        lend: whether ranks of one host may read large messages from each other's memory.
+        share_memory: whether ranks of one host send their messages through shared memory.
 
     Raises:
         UsageError: the token is refused, or there is no such interface.
@@ -440,31 +297,44 @@ def connect(
                     connections[guest[0]] = guest[1]
                 for connection in connections.values():
                     _tune(connection, timeout)
-                memories = _lenders(connections, end) if lend else {}
+                shared = _share(connections, rank, end) if share_memory else {}
             except BaseException:
                 for connection in connections.values():
                     connection.close()
                 raise
-    return TCPTransport(rank, world_size, connections, memories)
+    return TCPTransport(rank, world_size, connections, shared)
 
 
-def _lenders(connections: Mapping[int, socket.socket], end: float) -> dict[int, PeerMemory]:
-    """The peers whose memory we can read and who can read ours."""
+def _share(connections: Mapping[int, socket.socket], rank: int, end: float) -> dict[int, Shared]:
+    """The memory shared with those peers that can see it: the lower rank offers it."""
+    offers: dict[int, Offer] = {}
+    streams: dict[int, Stream | None] = {}
+    memories: dict[int, PeerMemory | None] = {}
     card = Card()
     allow_family(os.getppid())  # the ranks' common parent, where they have one
-    found: dict[int, PeerMemory | None] = {}
     try:
-        for connection in connections.values():
+        for peer, connection in connections.items():
             connection.settimeout(max(0.1, end - time.monotonic()))
-            rendezvous.send_json(connection, card.show())
+            if rank < peer:
+                offers[peer] = Offer(len(connections))
+            offer = offers[peer].show() if peer in offers else None
+            rendezvous.send_json(connection, {"card": card.show(), "offer": offer})
         for peer, connection in connections.items():
-            found[peer] = card.try_out(rendezvous.receive_json(connection))
+            shown = rendezvous.receive_json(connection)
+            memories[peer] = reader(shown["card"])
+            streams[peer] = take(shown["offer"])
         for peer, connection in connections.items():
-            rendezvous.send_json(connection, found[peer] is not None)
-        both = [p for p, c in connections.items() if rendezvous.receive_json(c)]
+            found = {"reads": memories[peer] is not None, "taken": streams[peer] is not None}
+            rendezvous.send_json(connection, found)
+        for peer, connection in connections.items():
+            said = rendezvous.receive_json(connection)
+            if not said["reads"]:
+                memories[peer] = None
+            if peer in offers:
+                streams[peer] = offers[peer].end(said["taken"])
     except (OSError, ValueError) as error:
         raise PeerLostError(f"a rank was lost while the world was set up ({error}).") from None
-    return {peer: memory for peer in both if (memory := found[peer]) is not None}
+    return {p: Shared(stream, memories[p]) for p, stream in streams.items() if stream is not None}
 
 
 def _tune(connection: socket.socket, timeout: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from distgrad.core.errors import PeerLostError
 
 Buffer = np.ndarray
+Check = Callable[[int, bytes], object]  # of a peer's header
 
 
 class Deadline:
@@ -89,6 +90,45 @@ class Transport(ABC):
         A peer that still waits for this rank raises as soon as the transport can tell. With a
         reason (this rank has failed) every wait of every peer raises, if the transport can tell.
         """
+
+    def exchange(
+        self,
+        header: bytes,
+        outgoing: Mapping[int, Sequence[Buffer]],
+        incoming: Mapping[int, Sequence[Buffer]],
+        check: Check,
+        deadline: Deadline,
+        *,
+        in_step: bool = False,
+    ) -> None:
+        """Sends ``header`` and arrays to each peer while receiving the same from each peer.
+
+        ``check`` is called with each peer's header, of the same length, before its arrays are
+        received; with ``in_step`` it may be called behind them: one wait instead of two.
+        """
+        requests = self.post(header, outgoing)
+        headers = [self.irecv(peer, np.empty(len(header), np.uint8)) for peer in incoming]
+        if not in_step:
+            self.wait(headers, deadline)
+            for request in headers:
+                check(request.peer, request.buffer.tobytes())
+        for peer, arrays in incoming.items():
+            requests += [self.irecv(peer, array) for array in arrays if array.size]
+        if in_step:
+            requests += headers
+        self.wait(requests, deadline)
+        if in_step:
+            for request in headers:
+                check(request.peer, request.buffer.tobytes())
+
+    def post(self, header: bytes, outgoing: Mapping[int, Sequence[Buffer]]) -> list[Request]:
+        """Posts ``header`` and arrays to each peer; the requests that must be waited for."""
+        first = np.frombuffer(header, np.uint8)
+        requests = []
+        for peer, arrays in outgoing.items():
+            requests.append(self.isend(peer, first))
+            requests += [self.isend(peer, array) for array in arrays if array.size]
+        return requests
 
     def send(self, dest: int, buffer: Buffer, deadline: Deadline) -> None:
         """Sends one buffer and waits for it."""

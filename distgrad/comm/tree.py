@@ -10,7 +10,7 @@ a node with one child that exists is that child.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -57,6 +57,8 @@ class ShardTree:
         self.root: Node = ((virtual_shards - 1).bit_length(), 0)
         self._leaves = _bits(self.present)
         self._maximal: dict[range, tuple[Node, ...]] = {}
+        self._existing: dict[Node, list[Node]] = {}  # children, of nodes that were added up
+        self._fingerprint = zlib.crc32(repr((virtual_shards, self.present)).encode()) & 0xFFFF
 
     def exists(self, node: Node) -> bool:
         """Whether any shard under ``node`` is present."""
@@ -84,7 +86,7 @@ class ShardTree:
 
     def fingerprint(self) -> int:
         """16 bits that tell this tree from one over other shards."""
-        return zlib.crc32(repr((self.virtual_shards, self.present)).encode()) & 0xFFFF
+        return self._fingerprint
 
     def _under(self, node: Node) -> int:
         level, index = node
@@ -110,12 +112,12 @@ class ShardTree:
             return out
         if node[0] == 0:
             raise InvalidArgumentError(f"no partial sum holds virtual shard {node[1]}.")
-        left, right = _children(node)
-        if not self.exists(right):
-            return self._sum(left, partials, out)
-        if not self.exists(left):
-            return self._sum(right, partials, out)
-        a, b = self._sum(left, partials, None), self._sum(right, partials, None)
+        known = self._existing.get(node)
+        if known is None:
+            known = self._existing[node] = [n for n in _children(node) if self.exists(n)]
+        if len(known) == 1:
+            return self._sum(known[0], partials, out)
+        a, b = self._sum(known[0], partials, None), self._sum(known[1], partials, None)
         return np.add(a, b, out=a if out is None else out)
 
 
@@ -188,8 +190,10 @@ class TreeSum:
                 f"push takes a contiguous ({self.size},) array of {self.dtype}, "
                 f"got {array.shape} of {array.dtype}."
             )
+        self._push(shard_index, array, (0, shard_index))
+
+    def _push(self, shard_index: int, array: Array, node: Node) -> None:
         self._pushed.add(shard_index)
-        node: Node = (0, shard_index)
         while node != self.tree.root:
             level, index = node
             sibling = (level, index ^ 1)
@@ -202,6 +206,30 @@ class TreeSum:
                 self._free.append(right)
             node = (level + 1, index // 2)
         self._held[node] = array
+
+    def push_all(self, shards: Sequence[int], arrays: Sequence[Array]) -> None:
+        """``push`` for several shards, in their order; whole subtrees are added up at once."""
+        count, first = len(shards), shards[0]
+        if count == 1 or count & (count - 1) or first % count or not self._whole(shards):
+            for shard, array in zip(shards, arrays, strict=True):
+                self.push(shard, array)
+            return
+        self._pushed.update(shards[1:])
+        level = list(arrays)
+        while len(level) > 1:
+            for left, right in zip(level[::2], level[1::2], strict=True):
+                np.add(left, right, out=left)
+            self._free.extend(level[1::2])
+            level = level[::2]
+        self._push(first, level[0], (count.bit_length() - 1, first // count))
+
+    def _whole(self, shards: Sequence[int]) -> bool:
+        """Whether they follow each other, and all are present and new."""
+        return (
+            shards[-1] - shards[0] == len(shards) - 1
+            and all(self.tree.exists((0, shard)) for shard in shards)
+            and self._pushed.isdisjoint(shards)
+        )
 
     def partials(self) -> dict[Node, Array]:
         """The maximal complete subtrees of the shards pushed so far."""

@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from distgrad.comm import rendezvous, tcp
+from distgrad.comm import rendezvous, shared_memory, tcp
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import TreeSum, worker_shards
 from distgrad.core.errors import InvalidArgumentError, PeerLostError
@@ -369,8 +369,8 @@ def tcp_worlds() -> tuple[Communicator, Worlds]:
     if world.world_size == 1:
         return world, lambda: Communicator(None)
     if world.world_size == 3:
-        tcp._LEND_BYTES = 1  # everything out of the sender's memory
-    lend = world.world_size != 4  # there everything goes through the sockets
+        shared_memory._RING_BYTES = 4096  # messages that fill the rings many times
+    share = world.world_size != 4  # there everything goes through the sockets
 
     def fresh() -> Communicator:
         place = rendezvous.Rendezvous(world.world_size, "secret", timeout=20)
@@ -380,7 +380,7 @@ def tcp_worlds() -> tuple[Communicator, Worlds]:
         else:
             place.close()
         transport = tcp.connect(
-            world.rank, world.world_size, address, "secret", timeout=20, lend=lend
+            world.rank, world.world_size, address, "secret", timeout=20, share_memory=share
         )
         return Communicator(transport)
 

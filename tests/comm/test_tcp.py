@@ -149,17 +149,17 @@ def test_interfaces() -> None:
         rendezvous.interface_address("nosuch0")
 
 
-@pytest.mark.parametrize("lend", [True, False])
+@pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("size", [2, 3, 4])
-def test_large_messages_by_either_way(size: int, lend: bool) -> None:
+def test_large_messages_by_either_way(size: int, share: bool) -> None:
     def fn(c: Communicator) -> bytes:
         array = np.random.default_rng(c.rank).normal(size=3_000_001).astype(np.float32)
         c.allreduce(array)
         return array.tobytes()
 
-    results = world(size, fn, lend=lend)
+    results = world(size, fn, share_memory=share)
     assert len(set(results)) == 1 and isinstance(results[0], bytes)
-    assert results == world(size, fn, lend=not lend)  # the way changes no bit
+    assert results == world(size, fn, share_memory=not share)  # the way changes no bit
 
 
 def test_a_bug_on_one_rank_reaches_all_within_milliseconds() -> None:
