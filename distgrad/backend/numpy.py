@@ -53,7 +53,8 @@ class NumpyBackend(Backend):
         counter[2:] = words[2:]
         place = {"counter": counter, "key": words[:2]}
         # A generator of its own for each key would take five times as long.
-        _philox.bits.state = {**_philox.fresh, "state": place}
+        state: Any = {**_philox.fresh, "state": place}
+        _philox.bits.state = state
         return _philox.generator
 
     def random_uniform(self, key: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

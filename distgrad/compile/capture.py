@@ -159,7 +159,16 @@ class Capture:
         given = None if flat else tree.unflatten((args, kwargs), kept)
         run = functools.partial(_call, fn, given, kept, places)
         label = getattr(fn, "__qualname__", type(fn).__name__)
-        self._append(Call(inputs, run=run, label=label, writes=writes, line=user_line()))
+        self._append(
+            Call(
+                inputs,
+                run=run,
+                label=label,
+                writes=writes,
+                any_shape=getattr(fn, "any_shape", False),
+                line=user_line(),
+            )
+        )
         if writes:
             self._forget_reads()
         else:  # what it finds wrong must be said before others stumble over it

@@ -7,10 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from distgrad.compile import llvm_engine, llvm_updates
-from distgrad.compile.llvm_loops import compile_group, supported
+from distgrad.compile.llvm_calls import in_sequence
+from distgrad.compile.llvm_loops import supported
+from distgrad.compile.llvm_random import compile_uniform
+from distgrad.compile.llvm_rows import compile_rows
 from distgrad.compile.numpy_exec import Executor
-from distgrad.compile.passes import fuse, simplify
+from distgrad.compile.passes import expand, fuse, simplify
 from distgrad.compile.program import Program
+from distgrad.compile.schedule import Compiler
+
+_COMPILER = Compiler(compile_rows, {"random_uniform": compile_uniform}, in_sequence)
 
 
 def cpu_executor(
@@ -23,4 +29,5 @@ def cpu_executor(
     """
     llvm_engine.version()
     llvm_updates.install()
-    return Executor(fuse(simplify(program), supported, smallest=1), arrays, compile_group, groups)
+    parts = simplify(expand(simplify(program)))
+    return Executor(fuse(parts, supported, smallest=1), arrays, _COMPILER, groups)

@@ -9,6 +9,7 @@ from typing import Any
 
 from distgrad.compile.llvm_ir import FLOATS, Emitter, Scalar
 from distgrad.compile.llvm_math import Math
+from distgrad.compile.llvm_math64 import Math64
 
 
 class Unsupported(Exception):
@@ -24,8 +25,17 @@ _COMPARE = {
     ast.Eq: "oeq",
     ast.NotEq: "une",
 }
+_COMPARE_WHOLE = {
+    ast.Gt: "sgt",
+    ast.GtE: "sge",
+    ast.Lt: "slt",
+    ast.LtE: "sle",
+    ast.Eq: "eq",
+    ast.NotEq: "ne",
+}
+_WHOLE = {"fadd": "add", "fsub": "sub", "fmul": "mul"}
 _EXACT = {"abs": "fabs", "sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "rint": "rint"}
-_FLOAT32 = ("exp", "expm1", "log", "log1p", "tanh", "erf")
+_FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "erf")
 
 
 @functools.cache
@@ -40,7 +50,7 @@ class Expression:
         self._emitter = emitter
         self._type = type_
         self._names = names
-        self._math = Math(emitter)
+        self._math = {"float": Math(emitter), "double": Math64(emitter)}
 
     def write(self, expr: str) -> Scalar:
         result = self._visit(parse(expr))
@@ -56,7 +66,9 @@ class Expression:
             operand = self._visit(node.operand)
             if not isinstance(operand, Scalar):
                 return -operand
-            return self._emitter.emit(f"fneg {operand.type} {operand.text}", operand.type)
+            if operand.type not in FLOATS:
+                raise Unsupported("the negative of a whole number")
+            return self._emitter.negative(operand)
         if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
             return self._binary(_BINARY[type(node.op)], node.left, node.right)
         if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.BitOr, ast.BitAnd)):
@@ -64,20 +76,28 @@ class Expression:
             return self._emitter.binary(op, self._bool(node.left), self._bool(node.right))
         if isinstance(node, ast.Compare) and len(node.ops) == 1:
             a, b = self._pair(self._visit(node.left), self._visit(node.comparators[0]))
-            if a.type not in FLOATS:
+            if a.type in ("i1", "i8"):
                 raise Unsupported("comparison of booleans")
-            return self._emitter.compare(_COMPARE[type(node.ops[0])], a, b)
+            conditions = _COMPARE if a.type in FLOATS else _COMPARE_WHOLE
+            return self._emitter.compare(conditions[type(node.ops[0])], a, b)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             return self._call(node.func.id, node.args)
         raise Unsupported(ast.dump(node))
 
     def _binary(self, op: str, left: ast.expr, right: ast.expr) -> Any:
         a, b = self._pair(self._visit(left), self._visit(right))
-        if a.type not in FLOATS:
+        if a.type in ("i1", "i8"):
             raise Unsupported("arithmetic on booleans")
+        if a.type not in FLOATS:
+            if op not in _WHOLE:
+                raise Unsupported("division of whole numbers")
+            op = _WHOLE[op]
         return self._emitter.binary(op, a, b)
 
     def _pair(self, a: Any, b: Any) -> tuple[Scalar, Scalar]:
+        for one, other in ((a, b), (b, a)):
+            if isinstance(one, Scalar) and one.type not in FLOATS and isinstance(other, float):
+                raise Unsupported("a fraction with whole numbers")
         if not isinstance(a, Scalar):
             a = self._emitter.number(a, b.type if isinstance(b, Scalar) else self._type)
         if not isinstance(b, Scalar):
@@ -103,7 +123,7 @@ class Expression:
         x = value if isinstance(value, Scalar) else self._emitter.number(value, self._type)
         if name in _EXACT:
             return self._emitter.intrinsic(_EXACT[name], x)
-        function: Callable[[Scalar], Scalar] | None = getattr(self._math, name, None)
-        if name not in _FLOAT32 or x.type != "float" or function is None:
+        if name not in _FUNCTIONS or x.type not in FLOATS:
             raise Unsupported(f"{name} of {x.type}")
+        function: Callable[[Scalar], Scalar] = getattr(self._math[x.type], name)
         return function(x)

@@ -40,14 +40,13 @@ class Math:
         return self.e.select(self.e.compare(op, x, self._n(limit)), a, b)
 
     def _power_of_two(self, exponent: Scalar) -> Scalar:
-        biased = self.e.binary("add", exponent, Scalar("127", "i32"))
-        return self.e.cast("bitcast", self.e.binary("shl", biased, Scalar("23", "i32")), "float")
-
-    def exp(self, x: Scalar) -> Scalar:
-        """e**x, within 1.1 ulp."""
         e = self.e
-        x = self._where("ogt", x, 89.0, self._n(89.0), x)
-        x = self._where("olt", x, -104.0, self._n(-104.0), x)
+        biased = e.binary("add", exponent, e.number(127, "i32"))
+        return e.cast("bitcast", e.binary("shl", biased, e.number(23, "i32")), "float")
+
+    def _exp_parts(self, x: Scalar) -> tuple[Scalar, Scalar]:
+        """e**x as a factor near 1 and, as an integer, the exponent of a power of two."""
+        e = self.e
         shifted = self._fma(x, self._n(1.44269504088896341), self._n(_ROUND))
         n = e.binary("fsub", shifted, self._n(_ROUND))
         r = self._fma(n, self._n(-_LN2_HIGH), x)
@@ -65,13 +64,27 @@ class Math:
         )
         p = self._fma(p, e.binary("fmul", r, r), r)
         p = e.binary("fadd", p, self._n(1.0))
-        # 2**n in two factors: one alone would not reach subnormal results.
         bits = e.cast("bitcast", shifted, "i32")
-        n = e.binary("sub", bits, Scalar(str(0x4B400000), "i32"))
-        half = e.binary("ashr", n, Scalar("1", "i32"))
+        return p, e.binary("sub", bits, e.number(0x4B400000, "i32"))
+
+    def exp(self, x: Scalar) -> Scalar:
+        """e**x, within 1.1 ulp."""
+        e = self.e
+        # What ends up as 0 must not get there through subnormals, which take 100 times as long.
+        nothing = e.compare("olt", x, self._n(-104.0))
+        x = self._where("ogt", x, 89.0, self._n(89.0), x)
+        p, n = self._exp_parts(e.select(nothing, self._n(0.0), x))
+        # 2**n in two factors: one alone would not reach subnormal results.
+        half = e.binary("ashr", n, e.number(1, "i32"))
         rest = e.binary("sub", n, half)
         p = e.binary("fmul", p, self._power_of_two(half))
-        return e.binary("fmul", p, self._power_of_two(rest))
+        p = e.binary("fmul", p, self._power_of_two(rest))
+        return e.select(nothing, self._n(0.0), p)
+
+    def _exp_within(self, x: Scalar) -> Scalar:
+        """e**x for an x in [-87, 88]."""
+        p, n = self._exp_parts(x)
+        return self.e.binary("fmul", p, self._power_of_two(n))
 
     def expm1(self, x: Scalar) -> Scalar:
         """e**x - 1, within 2 ulp."""
@@ -89,9 +102,9 @@ class Math:
         scaled = e.select(tiny, e.binary("fmul", x, self._n(8388608.0)), x)
         bits = e.cast("bitcast", scaled, "i32")
         # The mantissa in [sqrt(1/2), sqrt(2)).
-        above = e.binary("sub", bits, Scalar(str(0x3F3504F3), "i32"))
-        exponent = e.binary("ashr", above, Scalar("23", "i32"))
-        taken = e.binary("shl", exponent, Scalar("23", "i32"))
+        above = e.binary("sub", bits, e.number(0x3F3504F3, "i32"))
+        exponent = e.binary("ashr", above, e.number(23, "i32"))
+        taken = e.binary("shl", exponent, e.number(23, "i32"))
         m = e.cast("bitcast", e.binary("sub", bits, taken), "float")
         n = e.cast("sitofp", exponent, "float")
         n = e.select(tiny, e.binary("fsub", n, self._n(23.0)), n)
@@ -147,10 +160,13 @@ class Math:
         )
         small = self._fma(e.binary("fmul", p, z), x, x)
         size = e.intrinsic("fabs", x)
-        grown = e.binary("fadd", self.exp(e.binary("fadd", size, size)), self._n(1.0))
+        capped = self._where("ogt", size, 10.0, self._n(10.0), size)
+        grown = self._exp_within(e.binary("fadd", capped, capped))
+        grown = e.binary("fadd", grown, self._n(1.0))
         large = e.binary("fsub", self._n(1.0), e.binary("fdiv", self._n(2.0), grown))
         large = e.intrinsic("copysign", large, x)
-        return self._where("olt", size, 0.625, small, large)
+        y = self._where("olt", size, 0.625, small, large)
+        return e.select(e.compare("uno", x, x), x, y)
 
     def erf(self, x: Scalar) -> Scalar:
         """The error function, within 1.5 ulp."""
@@ -163,8 +179,9 @@ class Math:
             r = self._fma(r, t, self._n(c))
         r = self._fma(r, t, e.binary("fsub", self._n(-0.0), t))
         # Far out the polynomial turns round; the result is 1 there.
-        r = self._where("ogt", t, 4.0, self._n(-104.0), r)
-        large = e.intrinsic("copysign", e.binary("fsub", self._n(1.0), self.exp(r)), x)
+        r = self._where("ogt", t, 4.0, self._n(-20.0), r)
+        large = e.binary("fsub", self._n(1.0), self._exp_within(r))
+        large = e.intrinsic("copysign", large, x)
         p = self._polynomial(
             s,
             (

@@ -7,64 +7,284 @@ two runs, or from when on.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from distgrad.compile import llvm_engine
-from distgrad.compile.llvm_ir import TYPES, Emitter, Scalar
-from distgrad.compile.llvm_loops import Access, Native, address_of, load, module, store
+from distgrad.compile.llvm_ir import FLOATS, TYPES, Emitter, Scalar
+from distgrad.compile.llvm_loops import Native, address_of
 from distgrad.ops import optim
+
+_SMALLEST = 1 << 14  # elements: below that, passing pointers costs more than NumPy's many calls
+_DTYPES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
+_LANES = 16
+_AHEAD = 2048  # elements: memory is asked for that much before it is needed, which saves a tenth
 
 
 @functools.cache
 def install() -> None:
     """From now on the updates of this process go through machine code, where they can."""
-    optim.adam_update.native = _adam
+    for formula in _FORMULAS:
+        primitive = getattr(optim, f"{formula.__name__[1:]}_update")
+        primitive.native = functools.partial(_update, formula)
 
 
-_SMALLEST = 1 << 14  # elements: below that, passing pointers costs more than NumPy's many calls
-_DTYPES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
-
-
-def _adam(out: tuple, args: tuple, params: dict) -> bool:
-    """Runs ``adam_update`` over ``out``; False where the arrays are not of the usual form."""
-    p, m, s, g, alpha = args
-    dtype = p.dtype
-    name = _DTYPES.get(dtype)
-    if name is None or not (out[0] is p and out[1] is m and out[2] is s):
+def _update(formula: Formula, out: tuple, args: tuple, params: dict) -> bool:
+    """Runs an update over ``out``; False where the arrays are not of the usual form."""
+    written = out[0]
+    if type(written) is not np.ndarray or written.size < _SMALLEST:
         return False
-    size = p.size
-    if size < _SMALLEST:
+    name = _DTYPES.get(written.dtype)
+    count = sum(type(a) is np.ndarray and a.ndim > 0 for a in args)
+    arrays, numbers = args[:count], args[count:]
+    if name is None or len(out) > count or any(a is not b for a, b in zip(out, args, strict=False)):
         return False
-    for array in (p, m, s, g):
-        if type(array) is not np.ndarray or array.dtype != dtype or array.size != size:
+    for array in arrays:
+        if type(array) is not np.ndarray or array.dtype != written.dtype:
             return False
-        if not array.flags.c_contiguous:
+        if array.size != written.size or not array.flags.c_contiguous:
             return False
-    rate = np.asarray(alpha)
-    if rate.ndim or rate.dtype != dtype:
+    rates = [_rate(number, written.dtype) for number in numbers]
+    addresses = [address_of(array) for array in arrays]
+    if None in rates or _overlap(addresses, len(out), written.nbytes):
         return False
-    addresses = [address_of(array) for array in (p, m, s, g, rate)]
-    if any(abs(addresses[3] - written) < p.nbytes for written in addresses[:3]):
+    key = tuple(sorted(params.items()))
+    native = _loop(formula, name, len(out), count, len(rates), key)
+    if native is None:
         return False
-    _adam_loop(name, params["beta_1"], params["beta_2"], params["epsilon"]).at(*addresses, size)
+    native.at(*addresses, *map(address_of, rates), written.size)  # type: ignore[arg-type]
     return True
 
 
-@functools.lru_cache(maxsize=64)
-def _adam_loop(dtype: str, beta_1: float, beta_2: float, epsilon: float) -> Native:
-    e, type_ = Emitter(), TYPES[dtype]
-    accesses = [Access(0, 1)] * 4 + [Access(0, 0)]
-    p, m, s, g, alpha = (load(e, i, type_, a) for i, a in enumerate(accesses))
+def _rate(number: Any, dtype: np.dtype) -> np.ndarray | None:
+    """A number that may change from step to step, as NumPy would round it."""
+    if type(number) in (int, float):
+        return np.asarray(number, dtype)
+    rate = np.asarray(number)
+    return rate if rate.ndim == 0 and rate.dtype == dtype else None
 
-    def moved(old: Scalar, new: Scalar, beta: float) -> Scalar:
-        part = e.binary("fmul", e.binary("fsub", new, old), e.number(1 - beta, type_))
-        return e.binary("fadd", old, part)
 
-    m = moved(m, g, beta_1)
-    s = moved(s, e.binary("fmul", g, g), beta_2)
-    root = e.binary("fadd", e.intrinsic("sqrt", s), e.number(epsilon, type_))
-    step = e.binary("fmul", e.binary("fdiv", m, root), alpha)
-    for position, value in enumerate((e.binary("fsub", p, step), m, s)):
-        store(e, position, value)
-    return Native(llvm_engine.address(module(e, [type_] * 5, accesses, 1, 0), "entry"))
+def _overlap(addresses: Sequence[int], written: int, nbytes: int) -> bool:
+    return any(
+        abs(a - b) < nbytes
+        for i, a in enumerate(addresses[:written])
+        for j, b in enumerate(addresses)
+        if i != j
+    )
+
+
+# Formulas: over a writer, the arrays, the rates and the constants of the primitive of that name
+
+
+class _Writer:
+    """Operations on values and constants of one type, each of which is rounded."""
+
+    def __init__(self, emitter: Emitter, type_: str) -> None:
+        self.e = emitter
+        self._type = type_
+
+    def _value(self, x: Any) -> Scalar:
+        return x if isinstance(x, Scalar) else self.e.number(x, self._type)
+
+    def add(self, a: Any, b: Any) -> Scalar:
+        return self.e.binary("fadd", self._value(a), self._value(b))
+
+    def sub(self, a: Any, b: Any) -> Scalar:
+        return self.e.binary("fsub", self._value(a), self._value(b))
+
+    def mul(self, a: Any, b: Any) -> Scalar:
+        return self.e.binary("fmul", self._value(a), self._value(b))
+
+    def div(self, a: Any, b: Any) -> Scalar:
+        return self.e.binary("fdiv", self._value(a), self._value(b))
+
+    def sqrt(self, a: Scalar) -> Scalar:
+        return self.e.intrinsic("sqrt", a)
+
+    def larger(self, a: Scalar, b: Scalar) -> Scalar:
+        """The larger one; nan if there is one."""
+        return self._better("oge", a, b)
+
+    def smaller(self, a: Scalar, b: Scalar) -> Scalar:
+        return self._better("ole", a, b)
+
+    def _better(self, condition: str, a: Scalar, b: Scalar) -> Scalar:
+        better = self.e.select(self.e.compare(condition, a, b), a, b)
+        return self.e.select(self.e.compare("uno", a, a), a, better)
+
+    def moved(self, old: Scalar, new: Scalar, beta: float) -> Scalar:
+        """``old + (1 - beta) * (new - old)``."""
+        return self.add(old, self.mul(self.sub(new, old), 1 - beta))
+
+    def blend(self, old: Scalar, new: Scalar, rho: float) -> Scalar:
+        """``rho * old + (1 - rho) * new``."""
+        return self.add(self.mul(old, rho), self.mul(new, 1 - rho))
+
+
+Formula = Callable[..., tuple[Scalar, ...]]
+
+
+def _sgd(w: _Writer, p, g, rate):
+    return (w.sub(p, w.mul(g, rate)),)
+
+
+def _momentum(w: _Writer, p, m, g, rate, *, momentum, nesterov):
+    scaled = w.mul(g, rate)
+    m = w.sub(w.mul(m, momentum), scaled)
+    step = w.sub(w.mul(m, momentum), scaled) if nesterov else m
+    return w.add(p, step), m
+
+
+def _adam_step(w: _Writer, p, m, s, alpha, epsilon):
+    return w.sub(p, w.mul(w.div(m, w.add(w.sqrt(s), epsilon)), alpha))
+
+
+def _adam(w: _Writer, p, m, s, g, alpha, *, beta_1, beta_2, epsilon):
+    m, s = w.moved(m, g, beta_1), w.moved(s, w.mul(g, g), beta_2)
+    return _adam_step(w, p, m, s, alpha, epsilon), m, s
+
+
+def _amsgrad(w: _Writer, p, m, s, h, g, alpha, *, beta_1, beta_2, epsilon):
+    m, s = w.moved(m, g, beta_1), w.moved(s, w.mul(g, g), beta_2)
+    h = w.larger(h, s)
+    return _adam_step(w, p, m, h, alpha, epsilon), m, s, h
+
+
+def _adagrad(w: _Writer, p, a, g, rate, *, epsilon):
+    a = w.add(a, w.mul(g, g))
+    root = w.sqrt(w.add(a, epsilon))
+    return w.sub(p, w.div(w.mul(g, rate), root)), a
+
+
+def _decay(w: _Writer, p, rate):
+    return (w.sub(p, w.mul(p, rate)),)
+
+
+def _scale(w: _Writer, g, factor):
+    return (w.mul(g, factor),)
+
+
+def _clip(w: _Writer, g, bound):
+    return (w.smaller(w.larger(g, w.e.negative(bound)), bound),)
+
+
+def _average(w: _Writer, a, p, *, momentum):
+    return (w.blend(a, p, momentum),)
+
+
+_FORMULAS: tuple[Formula, ...] = (
+    _sgd,
+    _momentum,
+    _adam,
+    _amsgrad,
+    _adagrad,
+    _decay,
+    _scale,
+    _clip,
+    _average,
+)
+
+
+# The loop
+
+
+@functools.lru_cache(maxsize=128)
+def _loop(
+    formula: Formula, dtype: str, written: int, arrays: int, rates: int, params: tuple
+) -> Native | None:
+    """A function of the arrays, the rates and the number of elements; None for other arguments."""
+    e, type_ = Emitter(_LANES), TYPES[dtype]
+    vector, mask = e.shown(type_), e.shown("i1")
+    short = f"v{_LANES}f{FLOATS[type_]}.p0"
+    size = FLOATS[type_] // 8
+    numbers = [Scalar(f"%rate{i}", type_) for i in range(rates)]
+    bodies = []
+    for masked in (False, True):
+        e.lines = []
+        ahead = e.emit(f"add i64 %i, {_AHEAD}", "i64").text
+        values, places = [], []
+        for i in range(arrays):
+            place = e.emit(f"getelementptr {type_}, ptr %p{i}, i64 %i", "ptr").text
+            places.append(place)
+            if masked:
+                load = f"call {vector} @llvm.masked.load.{short}(ptr {place}, i32 {size}, "
+                values.append(e.emit(f"{load}{mask} %mask, {vector} zeroinitializer)", type_))
+                continue
+            later = e.emit(f"getelementptr {type_}, ptr %p{i}, i64 {ahead}", "ptr").text
+            kind = int(i < written)
+            e.lines.append(f"  call void @llvm.prefetch.p0(ptr {later}, i32 {kind}, i32 3, i32 1)")
+            values.append(e.emit(f"load {vector}, ptr {place}, align {size}", type_))
+        try:
+            results = formula(_Writer(e, type_), *values, *numbers, **dict(params))
+        except TypeError:  # arguments that this formula does not have
+            return None
+        for place, result in zip(places, results, strict=False):
+            if masked:
+                store = f"call void @llvm.masked.store.{short}({vector} {result.text}, ptr {place}"
+                e.lines.append(f"  {store}, i32 {size}, {mask} %mask)")
+            else:
+                e.lines.append(f"  store {vector} {result.text}, ptr {place}, align {size}")
+        bodies.append(e.lines)
+    text = _text(e, bodies, type_, arrays, rates, short)
+    return Native(llvm_engine.address(text, "entry"))
+
+
+def _text(
+    e: Emitter, bodies: Sequence[list[str]], type_: str, arrays: int, rates: int, short: str
+) -> str:
+    vector, mask, lanes = e.shown(type_), e.shown("i1"), _LANES
+    pointers = ", ".join(f"ptr noalias %p{i}" for i in range(arrays + rates))
+    given = ", ".join(f"ptr %p{i}" for i in range(arrays + rates))
+    start = []
+    for i in range(rates):
+        start += [
+            f"  %one{i} = load {type_}, ptr %p{arrays + i}",
+            f"  %in{i} = insertelement {vector} poison, {type_} %one{i}, i64 0",
+            f"  %rate{i} = shufflevector {vector} %in{i}, {vector} poison, "
+            f"<{lanes} x i32> zeroinitializer",
+        ]
+    table = []
+    for i in range(arrays + rates):
+        table.append(f"  %s{i} = getelementptr ptr, ptr %table, i64 {i}")
+        table.append(f"  %p{i} = load ptr, ptr %s{i}")
+    steps = ", ".join(f"i64 {i}" for i in range(lanes))
+    whole, rest = bodies
+    lines = [
+        *sorted(e.declared),
+        "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
+        f"declare {vector} @llvm.masked.load.{short}(ptr, i32, {mask}, {vector})",
+        f"declare void @llvm.masked.store.{short}({vector}, ptr, i32, {mask})",
+        f"define internal void @kernel({pointers}, i64 %count) alwaysinline #0 {{",
+        "start:",
+        *start,
+        f"  %left = urem i64 %count, {lanes}",
+        "  %whole = sub i64 %count, %left",
+        "  br label %head",
+        "head:",
+        "  %i = phi i64 [ 0, %start ], [ %next, %body ]",
+        "  %more = icmp ult i64 %i, %whole",
+        "  br i1 %more, label %body, label %rest",
+        "body:",
+        *whole,
+        f"  %next = add nuw nsw i64 %i, {lanes}",
+        "  br label %head",
+        "rest:",
+        f"  %left.in = insertelement <{lanes} x i64> poison, i64 %left, i64 0",
+        f"  %lefts = shufflevector <{lanes} x i64> %left.in, <{lanes} x i64> poison, "
+        f"<{lanes} x i32> zeroinitializer",
+        f"  %mask = icmp ult <{lanes} x i64> <{steps}>, %lefts",
+        *rest,
+        "  ret void",
+        "}",
+        "define void @entry(ptr %table) #0 {",
+        *table,
+        f"  %s = getelementptr ptr, ptr %table, i64 {arrays + rates}",
+        "  %count = load i64, ptr %s",
+        f"  call void @kernel({given}, i64 %count)",
+        "  ret void",
+        "}",
+        'attributes #0 = { "prefer-vector-width"="512" }',
+    ]
+    return "\n".join(lines) + "\n"

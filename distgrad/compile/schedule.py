@@ -6,8 +6,8 @@ value; layouts are kept, since sums and matrix products depend on them to the la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,17 @@ from distgrad.core.primitive import Primitive
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 
-# Turns a group into steps that write the given views; None leaves its operations as they are.
-Compiler = Callable[[Fused, dict[Value, View]], list[Step] | None]
+
+class Compiler(NamedTuple):
+    """What a program's parts become instead of NumPy calls.
+
+    ``group`` and each of ``primitives`` (by name) turn an instruction into steps that write the
+    given views; None leaves it as it is. ``finish`` may change the steps of the whole.
+    """
+
+    group: Callable[[Fused, dict[Value, View]], list[Step] | None]
+    primitives: Mapping[str, Callable[[Apply, dict[Value, View]], list[Step] | None]]
+    finish: Callable[[Sequence[Step]], list[Step]]
 
 
 class Schedule:
@@ -42,7 +51,7 @@ class Schedule:
             if not late:
                 break
             copied |= late
-        self.steps = build.steps
+        self.steps = build.steps if compiler is None else compiler.finish(build.steps)
         self.inputs = [build.places[v] for v in program.inputs]
         self.outputs = [build.places[v] for v in program.outputs]
         self.whole = build.whole  # primitives that could not be taken apart
@@ -145,7 +154,7 @@ class _Build:
             for value in fused.outputs:
                 array = self._arrays[value]
                 self._own(value, array, Buffer(array.nbytes))
-            steps = self._compiler(fused, self.places)
+            steps = self._compiler.group(fused, self.places)
             if steps is not None:
                 self.steps += steps
                 return
@@ -172,6 +181,8 @@ class _Build:
         inputs = self._inputs(instruction)
         for value in instruction.values:
             self._constant(value)
+        if self._compiler is not None and self._add_generated(instruction):
+            return
         lowered = lower(instruction, inputs)
         results = self._results(instruction)
         if lowered is not None:
@@ -200,6 +211,39 @@ class _Build:
             for value, array in zip(instruction.outputs, results, strict=True)
         ]
         self._step(kernel.many, (outs, *views))
+
+    def _add_generated(self, instruction: Apply) -> bool:
+        """A primitive that has a generated form, in place of its kernel."""
+        if instruction.name == "split_at":
+            self._add_parts(instruction)
+            return True
+        compile_ = self._compiler.primitives.get(instruction.name)  # type: ignore[union-attr]
+        if compile_ is None:
+            return False
+        for value, array in zip(instruction.outputs, self._results(instruction), strict=True):
+            self._own(value, array, Buffer(array.nbytes))
+        steps = compile_(instruction, self.places)
+        if steps is not None:
+            self.steps += steps
+            return True
+        for value in instruction.outputs:
+            del self.places[value], self._arrays[value]
+        return False
+
+    def _add_parts(self, split: Apply) -> None:
+        """Parts of an array as views of it: no step writes over an array that is still in use."""
+        (x,) = split.inputs
+        place, whole, axis = self.places[x], self._arrays[x], split.params["axis"]
+        start = 0
+        for value in split.outputs:
+            stop = start + value.shape[axis]
+            array = whole[(slice(None),) * axis + (slice(start, stop),)]
+            offset = place.offset + start * place.strides[axis]
+            self._arrays[value] = array
+            self.places[value] = place._replace(
+                offset=offset, shape=value.shape, strides=place.strides
+            )
+            start = stop
 
     def late_reads(self) -> set[Read]:
         """Reads whose view of the variable is looked at after the variable may have changed."""

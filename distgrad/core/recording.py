@@ -69,7 +69,11 @@ def call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
 
 
 def check(fn: Callable[..., Any], *args: Any) -> None:
-    """As ``call``, for code that only looks at values and may raise: it writes no variable."""
+    """As ``call``, for code that only looks at values and may raise: it writes no variable.
+
+    An attribute ``any_shape`` of ``fn`` says that it may be told of several shards at once, along
+    a further axis in front.
+    """
     if active and per_thread.capture is not None:
         per_thread.capture.call(fn, args, {}, writes=False)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 from typing import Any
 
@@ -215,9 +216,20 @@ def cut(
     """A batch of ``size`` samples with a worker's shards, each the rows between its bounds."""
     bounds = shard.shard_bounds(size, virtual_shards)
     sizes = {index: last - first for index, (first, last) in enumerate(bounds) if first < last}
-    own = [(index, rows(*bounds[index])) for index in sizes if index in shards]
+    mine = [index for index in sizes if index in shards]
+    own: list[tuple[int, tuple[Any, ...]]] = []
+    if mine:  # read at once, so that shards lie side by side
+        start = bounds[mine[0]][0]
+        held = rows(start, bounds[mine[-1]][1])
+        for index in mine:
+            where = slice(bounds[index][0] - start, bounds[index][1] - start)
+            own.append((index, nest.map_leaves(partial(_part, where=where), held)))
     spare = () if own else rows(*bounds[next(iter(sizes))])
     return Batch(step, size, list(sizes), own, sizes, spare)
+
+
+def _part(array: Any, where: slice) -> Any:
+    return None if array is None else array[where]
 
 
 def _check_shards(shards: range, virtual_shards: int) -> None:

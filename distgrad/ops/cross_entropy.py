@@ -120,10 +120,14 @@ def check_labels(labels: Tensor, shape: tuple[int, ...]) -> None:
 
 def _check_range(labels: Tensor, classes: int) -> None:
     data = labels._data
-    if not (data.min() >= 0 and data.max() < classes):
+    # As numbers without a sign, negative ones are the largest.
+    if data.view(f"u{data.dtype.itemsize}").max() >= classes:
         raise InvalidArgumentError(
             f"a label lies outside [0, {classes}): smallest {data.min()}, largest {data.max()}"
         )
+
+
+_check_range.any_shape = True  # type: ignore[attr-defined]
 
 
 # From probabilities

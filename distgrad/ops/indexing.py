@@ -252,6 +252,9 @@ def _check_range(name: str, indices: Tensor, size: int) -> None:
         raise InvalidArgumentError(f"{name}: an index lies outside [0, {size}): {indices}")
 
 
+_check_range.any_shape = True  # type: ignore[attr-defined]
+
+
 def gather(
     params: Any,
     indices: Any,

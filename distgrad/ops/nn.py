@@ -131,6 +131,17 @@ def embedding_lookup(
     return clip_by_norm(rows, max_norm, axes=list(range(first, rows._data.ndim)))
 
 
+@primitive(vjp=None, match=())
+def is_class(xp, labels, *, classes):
+    """Whether a label, along a last axis of size 1, is each of the class numbers: bool."""
+    return labels == xp.arange(classes)
+
+
+@is_class.samples
+def _(rng):
+    yield sample(rng.integers(0, 5, (4, 1)), classes=5)
+
+
 @primitive(vjp=None, match=("predictions",), kinds="f")
 def among_largest(xp, predictions, targets, *, k):
     """Whether fewer than ``k`` predictions of a row are larger than that of its target."""

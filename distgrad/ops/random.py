@@ -189,6 +189,18 @@ def _(rng):
     yield sample(_KEY, n=5)
 
 
+@primitive(vjp=None, match=())
+def random_rows(xp, keys, *, kernel, params):
+    """What the kernel of a primitive above draws from each row of ``keys``, along a first axis."""
+    return xp.stack([kernel(xp, key, **params) for key in keys])
+
+
+@random_rows.samples
+def _(rng):
+    params = {"shape": (3, 4), "dtype": np.dtype(np.float64)}
+    yield sample(np.stack([_KEY, _KEY + 1]), kernel=random_uniform.kernel, params=params)
+
+
 def normal(
     shape: Any,
     mean: Any = 0.0,

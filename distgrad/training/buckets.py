@@ -114,11 +114,6 @@ class GradientBuckets:
         """The places of the variables of a bucket in one of its ``buffers``, by position."""
         return self.buckets[number].views(buffer)
 
-    def push_buffers(self, shard: int, buffers: Sequence[Any]) -> None:
-        """Takes the gradients of one shard, written into its ``buffers``."""
-        for bucket, buffer in zip(self.buckets, buffers, strict=True):
-            bucket.tree.push(shard, buffer)
-
     def fill(self, shard: int, full: Callable[[Bucket, Any], None]) -> Filling:
         """Takes the gradients of one shard one by one, and passes buckets on in their order."""
         return Filling(self.buckets, shard, self._alone, full)

@@ -158,17 +158,18 @@ class GradientSum:
         self, step: int, batch: Batch, scale: float, send: Callable[[Job], None] | None = None
     ) -> None:
         """Runs all shards; the gradients of the last one go through ``send``, where given."""
-        runs = (self._start(step, batch, index, arrays) for index, arrays in batch.shards)
+        runs: Any = (self._start(step, batch, index, arrays) for index, arrays in batch.shards)
         total = 0.0
         if self.counted:  # what a shard weighs depends on all of them
-            runs = list(runs)  # type: ignore[assignment]
+            runs = list(runs)
             total = self._count(batch, runs)
-        for number, run in enumerate(runs, 1):
-            share = run.part if self.mean_loss else 1.0
+        left = len(batch.shards)
+        for group in _together(runs):
+            shares = [run.part if self.mean_loss else 1.0 for run in group]
             if self.counted:
-                share = run.over / total if total else 0.0
-            with random.stream(self.seed, step, run.index):
-                run.finish(share, scale, send if number == len(batch.shards) else None)
+                shares = [run.over / total if total else 0.0 for run in group]
+            left -= len(group)
+            group[0].finish(group, shares, scale, None if left else send)
 
     def _count(self, batch: Batch, runs: Iterable[_Eager | _Captured]) -> float:
         self._count_tree.start(batch.present)
@@ -181,28 +182,30 @@ class GradientSum:
     def _start(self, step: int, batch: Batch, index: int, arrays: tuple) -> _Eager | _Captured:
         part = batch.sizes[index] / batch.size
         if self.programs is not None:
-            with random.stream(self.seed, step, index):
-                program = self.programs.find(arrays, part)
+            program = self.programs.find(
+                arrays, part, lambda: random.stream(self.seed, step, index)
+            )
             if program is not None:
                 return _Captured(self, step, index, part, arrays, program)
         return _Eager(self, step, index, part, arrays)
 
     def _note(
         self,
-        run: _Eager | _Captured,
-        loss: float,
-        sums: Any,
+        runs: Sequence[_Eager | _Captured],
+        losses: np.ndarray,
+        sums: np.ndarray,
         present: Sequence[bool],
-        written: dict[int, Any],
+        written: Sequence[dict[int, Any]],
     ) -> None:
-        """The statistics of a shard; ``loss`` is weighed already."""
-        stats = self._stats_tree.buffer()
-        stats[0] = loss
-        stats[1] = self.stop_requested
-        stats[2 : self._sums_end] = sums
-        stats[self._sums_end : self._flags_end] = present
-        stats[self._flags_end :] = self._state.propose(run.index, run.part, written)
-        self._stats_tree.push(run.index, stats)
+        """The statistics of some shards, of which there are as many rows; losses are weighed."""
+        rows = [self._stats_tree.buffer() for _ in runs]
+        for row, run, loss, numbers, own in zip(rows, runs, losses, sums, written, strict=True):
+            row[0] = loss
+            row[1] = self.stop_requested
+            row[2 : self._sums_end] = numbers
+            row[self._sums_end : self._flags_end] = present
+            row[self._flags_end :] = self._state.propose(run.index, run.part, own)
+        self._stats_tree.push_all([run.index for run in runs], rows)
 
     def _send(self, bucket: Bucket, index: int, buffer: Any) -> None:
         bucket.tree.push(index, buffer)
@@ -216,11 +219,8 @@ class _Eager:
         self, total: GradientSum, step: int, index: int, part: float, arrays: tuple
     ) -> None:
         self._sum, self.index, self.part = total, index, part
-        with (
-            random.stream(total.seed, step, index),
-            shard(part, total.state) as own,
-            GradientTape() as self._tape,
-        ):
+        self._stream = random.stream(total.seed, step, index)
+        with self._stream, shard(part, total.state) as own, GradientTape() as self._tape:
             self._result = total.compute(arrays, True)
         self._written = own.written
 
@@ -228,8 +228,15 @@ class _Eager:
     def over(self) -> float:
         return float(self._result.over)
 
-    def finish(self, share: float, scale: float, send: Callable[[Job], None] | None) -> None:
-        """The backward pass, of ``share * scale`` times the loss."""
+    def finish(
+        self,
+        group: Sequence[_Eager],
+        shares: Sequence[float],
+        scale: float,
+        send: Callable[[Job], None] | None,
+    ) -> None:
+        """The backward pass, of its share times ``scale`` times the loss; it is a group of one."""
+        (share,) = shares
         buckets, loss, factor = self._sum.buckets, self._result.loss, share * scale
         weight = None if factor == 1.0 else np.asarray(factor, loss._data.dtype)
         if send is not None:
@@ -239,12 +246,13 @@ class _Eager:
 
             self._tape._told = buckets.fill(self.index, full).put
         variables = self._sum.variables
-        gradients = self._tape.gradient(loss, variables, output_gradients=weight)
+        with self._stream:
+            gradients = self._tape.gradient(loss, variables, output_gradients=weight)
         if send is None:
             buckets.push(self.index, gradients)
         present = [g is not None for g in gradients]
-        sums = np.asarray(self._result.sums)
-        self._sum._note(self, share * float(loss), sums, present, self._written)
+        sums = np.asarray(self._result.sums)[None]
+        self._sum._note([self], np.array([share * float(loss)]), sums, present, [self._written])
 
 
 class _Captured:
@@ -267,19 +275,65 @@ class _Captured:
         with random.stream(self._sum.seed, self._step, self.index):
             return self._program.over(self._arrays)
 
-    def finish(self, share: float, scale: float, send: Callable[[Job], None] | None) -> None:
-        buckets, program = self._sum.buckets, self._program
-        buffers = buckets.buffers(self.index)
+    def joins(self, group: Sequence[_Eager | _Captured]) -> bool:
+        """Whether it can run at once with the others."""
+        first = group[0]
+        return (
+            isinstance(first, _Captured)
+            and first._program is self._program
+            and len(group) < self._program.at_once
+        )
+
+    def finish(
+        self,
+        group: Sequence[_Captured],
+        shares: Sequence[float],
+        scale: float,
+        send: Callable[[Job], None] | None,
+    ) -> None:
+        """Runs the shards of a group, each with its share times ``scale`` times its loss."""
+        total, program = self._sum, self._program
+        buckets = total.buckets
+        buffers = [buckets.buffers(run.index) for run in group]
+        indices = [run.index for run in group]
+
+        def push(number: int) -> None:
+            buckets.buckets[number].tree.push_all(indices, [own[number] for own in buffers])
+
+        def job(number: int) -> None:
+            push(number)
+            buckets.reduce_bucket(buckets.buckets[number])
 
         def told(number: int) -> None:
-            send(partial(self._sum._send, buckets.buckets[number], self.index, buffers[number]))  # type: ignore[misc]
+            send(partial(job, number))  # type: ignore[misc]
 
         done = program.run(
-            self._arrays, share * scale, buffers, buckets.cut, None if send is None else told
+            [run._arrays for run in group],
+            [share * scale for share in shares],
+            lambda: [random.stream(total.seed, self._step, index) for index in indices],
+            buffers,
+            buckets.cut,
+            None if send is None else told,
         )
         if send is None:
-            buckets.push_buffers(self.index, buffers)
-        self._sum._note(self, share * done.loss, done.sums, program.present, done.written)
+            for number in range(len(buckets.buckets)):
+                push(number)
+        total._note(group, done.losses * shares, done.sums, program.present, done.written)
+
+
+def _together(runs: Iterable[_Eager | _Captured]) -> Iterable[list[Any]]:
+    """Runs in their order, those in one list that can run at once."""
+    group: list[Any] = []
+    for run in runs:
+        if group and not (isinstance(run, _Captured) and run.joins(group)):
+            yield group
+            group = []
+        group.append(run)
+        if isinstance(run, _Eager):  # holds a tape: nothing is gained by waiting
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _pays() -> bool:

@@ -244,17 +244,36 @@ def test_a_cache_that_cannot_be_written_does_not_matter(tmp_path, monkeypatch):
 # Optimizer updates
 
 
+UPDATES = {
+    "sgd": (0, 1, {}),
+    "momentum": (1, 1, {"momentum": 0.9, "nesterov": False}),
+    "momentum, nesterov": (1, 1, {"momentum": 0.9, "nesterov": True}),
+    "adam": (2, 1, {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}),
+    "amsgrad": (3, 1, {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}),
+    "adagrad": (1, 1, {"epsilon": 1e-7}),
+    "decay": (0, 0, {}),
+    "scale": (0, 0, {}),
+    "clip": (0, 0, {}),
+    "average": (0, 1, {"momentum": 0.99}),
+}
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [1 << 14, (1 << 14) + 13])
-def test_adam_has_the_bits_of_its_kernel(dtype, size):
+@pytest.mark.parametrize("name", list(UPDATES))
+def test_updates_have_the_bits_of_their_kernels(name, size, dtype):
     install()
-    p, m, g = (RNG.normal(size=size).astype(dtype) for _ in range(3))
-    start = (p, m, m * m)
-    params = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
-    alpha = dtype(0.01)
-    wanted = optim.adam_update.kernel(np, *start, g, alpha, **params)
+    primitive = getattr(optim, f"{name.split(',')[0]}_update")
+    states, given, params = UPDATES[name]
+    start = [RNG.normal(size=size).astype(dtype) for _ in range(1 + states)]
+    start[1:] = [a * a for a in start[1:]]
+    if name == "clip":
+        start[0][5] = np.nan
+    rest = [RNG.normal(size=size).astype(dtype) for _ in range(given)]
+    rates = [] if name == "average" else [dtype(0.01)]
+    wanted = primitive.kernel(np, *start, *rest, *rates, **params)
     found = tuple(a.copy() for a in start)
-    assert optim.adam_update.native(found, (*found, g, alpha), params)
+    assert primitive.native(found, (*found, *rest, *rates), params)
     for a, b in zip(found, wanted, strict=True):
         assert a.tobytes() == b.tobytes()
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import distgrad as tf
+from distgrad.comm.tree import worker_shards
 from distgrad.compile import llvm_engine
 from distgrad.compile.captured import CaptureError
-from distgrad.comm.tree import worker_shards
 from distgrad.data.loader import cut
 from distgrad.testing.thread_world import run_world
-from distgrad.training import world
+from distgrad.training import programs, world
 from distgrad.training.reduction import ShardResult
 from distgrad.training.step import TrainStep
 
@@ -251,3 +251,37 @@ def test_fit_says_what_it_cannot_capture_and_keras_options_choose():
         fit(jit_compile=True)
     with pytest.raises(ValueError, match="both eagerly and compiled"):
         fit(jit_compile=True, run_eagerly=True)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("name", ["dense", "noisy"])
+def test_shards_of_one_worker_run_at_once(executor, name, monkeypatch):
+    """And give the bits that they give one by one."""
+    tried = []
+    kept = programs.ShardProgram._agrees
+
+    def agrees(self, *args):
+        tried.append(kept(self, *args))
+        return tried[-1]
+
+    monkeypatch.setattr(programs.ShardProgram, "_agrees", agrees)
+    at_once = train(MODELS[name], executor=executor, shards=8)
+    assert tried and all(tried)
+    monkeypatch.setattr(programs.ShardProgram, "_several", lambda self, *args: None)
+    assert train(MODELS[name], executor=executor, shards=8) == at_once
+
+
+def test_what_is_not_given_is_none():
+    w = tf.Variable([1.0, 2.0])
+
+    def compute(arrays, training):
+        assert arrays[1] is None
+        return ShardResult(tf.reduce_mean(w * arrays[0]), np.zeros(0))
+
+    made = TrainStep(
+        compute, 0, [w], tf.keras.optimizers.SGD(0.1), world.communicator(), 2, 0,
+        executor="numpy", strict=True,
+    )  # fmt: skip
+    x = np.ones((4, 2), np.float32)
+    made(0, cut(0, 4, 2, range(2), lambda a, b: (x[a:b], None)))
+    np.testing.assert_allclose(w.numpy(), [0.95, 1.95])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from distgrad.compile.passes.common import share_common
 from distgrad.compile.passes.constants import fold_constants
 from distgrad.compile.passes.dead import drop_dead
+from distgrad.compile.passes.expand import expand
 from distgrad.compile.passes.fusion import Fused, fuse
 from distgrad.compile.passes.transposes import fold_transposes
 from distgrad.compile.program import Program
@@ -12,6 +13,7 @@ from distgrad.compile.program import Program
 __all__ = [
     "Fused",
     "drop_dead",
+    "expand",
     "fold_constants",
     "fold_transposes",
     "fuse",

@@ -8,6 +8,8 @@ from typing import Any
 from distgrad.compile.passes.rewrite import Substitution
 from distgrad.compile.program import Apply, Call, Instruction, Program, Read, Value, Write
 
+_ANEW = {"is_class"}  # cheaper to compute again than to keep
+
 
 def share_common(program: Program) -> Program:
     """The program in which equal operations on equal inputs are one.
@@ -39,7 +41,7 @@ def _key(instruction: Instruction) -> Hashable | None:
     """Equal for instructions that give equal results; None for one that stands alone."""
     if isinstance(instruction, Read):
         return id(instruction.variable)
-    if not isinstance(instruction, Apply) or instruction.effect:
+    if not isinstance(instruction, Apply) or instruction.effect or instruction.name in _ANEW:
         return None
     # By their text, since 1 == 1.0 == True and 0.0 == -0.0, and nan differs from itself.
     inputs = tuple(v if type(v) is Value else repr(v) for v in instruction.inputs)

@@ -1,75 +1,187 @@
-"""Elementwise fusion: runs of operations on arrays of one shape become one loop."""
+"""Fusion: elementwise operations on arrays of one shape, and sums over their rows and columns.
+
+A group is one loop over rows. A row is what lies in the trailing axes of the group's shape: all of
+them until a reduction says how many.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
-from distgrad.compile.program import Apply, Instruction, Program, Read, Value
+from distgrad.compile.program import (
+    Apply,
+    Call,
+    Instruction,
+    Program,
+    Read,
+    Slot,
+    Value,
+    Write,
+)
+from distgrad.core.variable import Variable
+
+
+class Reduction(NamedTuple):
+    """How a primitive reduces: each row to one value, or all rows to one row.
+
+    ``trailing`` is the number of axes that form a row.
+    """
+
+    kind: Literal["row", "column"]
+    operation: str  # sum, mean, max or min
+    trailing: int
 
 
 @dataclass(frozen=True, eq=False)
 class Fused(Instruction):
-    """Elementwise operations on one shape, in order; only ``outputs`` are seen from outside."""
+    """Operations of one group, in order; only ``outputs`` are seen from outside.
+
+    Full values have ``shape``; values of one per row have 1 in the ``trailing`` axes (None: there
+    is no reduction among them).
+    """
 
     body: tuple[Apply, ...] = field(kw_only=True)
+    shape: tuple[int, ...] = field(kw_only=True)
+    trailing: int | None = field(kw_only=True, default=None)
     name = "fused"
 
     @property
     def effect(self) -> bool:
         return False
 
+    @property
+    def row_shape(self) -> tuple[int, ...] | None:
+        """The shape of values of one per row."""
+        return _row_shape(self.shape, self.trailing)
+
+
+def _row_shape(shape: tuple[int, ...], trailing: int | None) -> tuple[int, ...] | None:
+    return None if trailing is None else shape[: len(shape) - trailing] + (1,) * trailing
+
+
+def reduction(instruction: Apply) -> Reduction | None:
+    """How an instruction reduces, None if it does not, or in no such way."""
+    name = instruction.name
+    if name not in ("sum", "mean", "max", "min", "sum_to"):
+        return None
+    (x,) = instruction.inputs
+    if type(x) is not Value or x.dtype.kind != "f" or not x.nbytes:
+        return None
+    ndim = len(x.shape)
+    if name == "sum_to":
+        name, shape = "sum", instruction.params["shape"]
+        lead = ndim - len(shape)
+        padded = (1,) * lead + tuple(shape)
+        axis = {i for i in range(ndim) if i < lead or padded[i] != x.shape[i]}
+    else:
+        axis = {a % ndim for a in instruction.params["axis"]} if ndim else set()
+    count = len(axis)
+    if count and axis == set(range(ndim - count, ndim)):
+        return Reduction("row", name, count)
+    if count and axis == set(range(count)) and name in ("sum", "mean"):
+        return Reduction("column", name, ndim - count)
+    return None
+
 
 class _Group:
     """Operations that wait to run together; all their inputs from outside are there already."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], trailing: int | None = None) -> None:
         self.shape = shape
+        self.trailing = trailing
         self.body: list[Apply] = []
+        self.late: list[Apply] = []  # what only looks at its results: it comes right after
+        self.ended: set[Value] = set()  # results that nothing within may use
+
+    @property
+    def outputs(self) -> list[Value]:
+        return [v for i in (*self.body, *self.late) for v in i.outputs]
+
+    def takes(self, instruction: Apply) -> bool:
+        """Whether the operation, all of whose inputs it has or are there, fits in."""
+        used = {v for v in instruction.values if v in self.ended}
+        if used:
+            return False
+        reduced = reduction(instruction)
+        if reduced is not None:
+            (x,) = instruction.inputs
+            return x.shape == self.shape and self.trailing in (None, reduced.trailing)
+        (out,) = instruction.outputs
+        if out.shape == self.shape:
+            return True
+        return out.shape == _row_shape(self.shape, self.trailing)
+
+    def reads(self, variable: Variable, origin: dict[Value, Variable]) -> bool:
+        """Whether a value that looks into the variable is among its inputs."""
+        values = (v for i in (*self.body, *self.late) for v in i.values)
+        return any(origin.get(v) is variable for v in values)
+
+    def add(self, instruction: Apply) -> None:
+        self.body.append(instruction)
+        reduced = reduction(instruction)
+        if reduced is None:
+            return
+        self.trailing = reduced.trailing
+        (out,) = instruction.outputs
+        if reduced.kind == "column" or out.shape not in (_row_shape(self.shape, self.trailing), ()):
+            self.ended.update(instruction.outputs)
+
+    def join(self, other: _Group) -> None:
+        self.body += other.body
+        self.late += other.late
+        self.ended |= other.ended
+        self.trailing = other.trailing if self.trailing is None else self.trailing
 
 
 def fuse(
     program: Program,
-    wanted: Callable[[Apply], bool] = lambda instruction: True,
+    wanted: Callable[[Apply], bool] = lambda instruction: instruction.primitive.expr is not None,
     smallest: int = 2,
 ) -> Program:
-    """The program with elementwise operations grouped; fewer than ``smallest`` stay what they were.
+    """The program with operations grouped; fewer than ``smallest`` stay what they were.
 
-    A group waits until somebody outside needs one of its values, or something with an effect
-    comes. Operations keep their order within it. Only elementwise primitives that are ``wanted``
-    take part.
+    A group waits until somebody outside needs one of its values, or a write may change what it
+    reads. Operations keep their order within it. Only primitives that are ``wanted`` take part:
+    those that are elementwise, and reductions.
     """
     uses = program.uses()
     kept: list[Instruction] = []
     home: dict[Value, _Group] = {}  # of the values of groups that wait
     waiting: list[_Group] = []
+    origin: dict[Value, Variable] = {}  # of values that look into a variable
 
     def emit(group: _Group) -> None:
         waiting.remove(group)
-        for instruction in group.body:
-            home.pop(instruction.outputs[0], None)
+        for value in group.outputs:
+            home.pop(value, None)
         kept.extend(group.body if len(group.body) < smallest else [_made(group, uses)])
+        kept.extend(group.late)
 
     for instruction in program.instructions:
         near = list(dict.fromkeys(home[v] for v in instruction.values if v in home))
-        if isinstance(instruction, Apply) and _elementwise(instruction) and wanted(instruction):
-            shape = instruction.outputs[0].shape
-            for group in [g for g in near if g.shape != shape]:
-                emit(group)
-            mates = [g for g in near if g.shape == shape]
-            group = mates[0] if mates else _Group(shape)
-            if not mates:
-                waiting.append(group)
-            for other in mates[1:]:  # both wait, so that neither needs what the other made
-                waiting.remove(other)
-                group.body += other.body
-                home.update((i.outputs[0], group) for i in other.body)
-            group.body.append(instruction)
-            home[instruction.outputs[0]] = group
-            continue
-        # A write, or a call, may change a variable that a waiting group still reads.
-        barrier = instruction.effect and not isinstance(instruction, Read)
-        for group in list(waiting) if barrier else near:
+        if isinstance(instruction, Read):
+            origin[instruction.outputs[0]] = instruction.variable
+        if isinstance(instruction, Apply) and not instruction.effect:
+            if wanted(instruction):
+                group = _meeting(instruction, near, waiting, home, emit)
+                group.add(instruction)
+                home.update((v, group) for v in instruction.outputs)
+                continue
+            if instruction.primitive.view:
+                looked_into = [origin[v] for v in instruction.values if v in origin]
+                origin.update((out, v) for v in looked_into for out in instruction.outputs)
+                if len(near) == 1:
+                    near[0].late.append(instruction)
+                    near[0].ended.update(instruction.outputs)
+                    home.update((v, near[0]) for v in instruction.outputs)
+                    continue
+        if isinstance(instruction, Write):
+            near += [g for g in waiting if g not in near and g.reads(instruction.variable, origin)]
+        elif _may_write(instruction):
+            near = list(waiting)
+        for group in near:
             emit(group)
         kept.append(instruction)
     for group in list(waiting):
@@ -77,8 +189,48 @@ def fuse(
     return program.with_(kept)
 
 
-def _elementwise(instruction: Apply) -> bool:
-    return instruction.primitive.expr is not None and not instruction.effect
+def _may_write(instruction: Instruction) -> bool:
+    """Whether it may change a variable that a waiting group still reads."""
+    if isinstance(instruction, Call):
+        return instruction.writes
+    return instruction.effect and not isinstance(instruction, (Read, Slot))
+
+
+def _meeting(
+    instruction: Apply,
+    near: list[_Group],
+    waiting: list[_Group],
+    home: dict[Value, _Group],
+    emit: Callable[[_Group], None],
+) -> _Group:
+    """The group that the operation joins: those near it as one, or a new one."""
+    mates: list[_Group] = []
+    for group in near:
+        fits = group.takes(instruction) and (
+            not mates
+            or (mates[0].shape == group.shape and _agree(mates[0].trailing, group.trailing))
+        )
+        if fits:
+            mates.append(group)
+        else:
+            emit(group)
+    reduced = reduction(instruction)
+    if not mates:
+        made = _Group(
+            instruction.inputs[0].shape if reduced is not None else instruction.outputs[0].shape
+        )
+        waiting.append(made)
+        return made
+    first, *others = mates
+    for other in others:  # all wait, so that none needs what another made
+        waiting.remove(other)
+        first.join(other)
+        home.update((v, first) for v in other.outputs)
+    return first
+
+
+def _agree(a: int | None, b: int | None) -> bool:
+    return a is None or b is None or a == b
 
 
 def _made(group: _Group, uses: dict[Value, int]) -> Fused:
@@ -94,4 +246,11 @@ def _made(group: _Group, uses: dict[Value, int]) -> Fused:
     outputs = tuple(
         i.outputs[0] for i in group.body if uses.get(i.outputs[0], 0) > inside.get(i.outputs[0], 0)
     )
-    return Fused(tuple(inputs), outputs, body=tuple(group.body), line=group.body[0].line)
+    return Fused(
+        tuple(inputs),
+        outputs,
+        body=tuple(group.body),
+        shape=group.shape,
+        trailing=group.trailing,
+        line=group.body[0].line,
+    )

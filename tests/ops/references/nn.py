@@ -63,6 +63,10 @@ def among_largest(predictions, targets, *, k):
     return np.array(found)
 
 
+def is_class(labels, *, classes):
+    return np.array([[label == c for c in range(classes)] for (label,) in labels])
+
+
 def standardize(x, *, axis, epsilon):
     mean = np.mean(x, axis=axis, keepdims=True)
     return (x - mean) / np.sqrt(np.var(x, axis=axis, keepdims=True) + epsilon)
@@ -225,6 +229,7 @@ REFERENCES = {
     "convolve_grad_w": convolve_grad_w,
     "convolve_grad_x": convolve_grad_x,
     "cross_entropy": cross_entropy,
+    "is_class": is_class,
     "cross_entropy_grad": cross_entropy_grad,
     "depthwise_convolve": lambda x, w, *, geometry: convolve(x, spread(w), geometry=geometry),
     "depthwise_convolve_grad_w": depthwise_convolve_grad_w,

@@ -85,7 +85,11 @@ def permutation(value, key, *, n):
     )
 
 
-REFERENCES = {"random_uniform": uniform}
+def rows(keys, *, kernel, params):
+    return np.stack([kernel(np, key, **params) for key in keys])
+
+
+REFERENCES = {"random_uniform": uniform, "random_rows": rows}
 
 PROPERTIES = {
     "random_normal": normal,

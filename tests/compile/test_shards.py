@@ -1,0 +1,122 @@
+"""Several shards at once: the bits that each gives by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.compile import executors, llvm_engine
+from distgrad.compile.capture import trace
+from distgrad.compile.passes import simplify
+from distgrad.compile.passes.shards import NotWide, draws_from, over_shards
+from distgrad.core import recording
+from distgrad.ops import random
+
+RNG = np.random.default_rng(0)
+EXECUTORS = ["numpy", *(["generated"] if llvm_engine.available() else [])]
+
+
+def normal(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+W = tf.Variable(normal(6, 5))
+B = tf.Variable(normal(5))
+KERNEL = tf.Variable(normal(3, 3, 2, 4))
+TABLE = tf.Variable(normal(7, 6))
+
+
+def gradients(loss_of, *variables):
+    def run(*args):
+        with tf.GradientTape() as tape:
+            loss = loss_of(*args)
+        return loss, *tape.gradient(loss, variables)
+
+    return run
+
+
+def dense(x, y):
+    logits = tf.nn.relu(tf.matmul(x, W) + B)
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+
+
+def dropout(x, y):
+    return dense(tf.nn.dropout(x, 0.4) + random.normal((4, 6)), y)
+
+
+def convolution(x, y):
+    h = tf.nn.max_pool2d(tf.nn.relu(tf.nn.conv2d(x, KERNEL, 1, "SAME")), 2, 2, "VALID")
+    return tf.reduce_sum(h * h) + tf.reduce_sum(tf.nn.softmax(tf.reshape(h, (4, -1))) ** 2)
+
+
+def statistics(x, y):
+    """Moments over the samples, in the middle of a program."""
+    mean, variance = tf.nn.moments(x, [0])
+    return tf.reduce_mean(tf.square((x - mean) * tf.math.rsqrt(variance + 1e-3) @ W))
+
+
+def attention(x, y):
+    q = tf.transpose(tf.reshape(tf.gather(TABLE, y) @ W, (4, 3, 5, 1)), (0, 3, 1, 2))
+    scores = tf.nn.softmax(tf.matmul(q, q, transpose_b=True))
+    return tf.reduce_mean(tf.concat([tf.matmul(scores, q), q], -1) ** 2) + tf.reduce_max(q)
+
+
+CASES = {
+    "dense": (gradients(dense, W, B), lambda: normal(4, 6), lambda: RNG.integers(0, 5, 4)),
+    "dropout": (gradients(dropout, W, B), lambda: normal(4, 6), lambda: RNG.integers(0, 5, 4)),
+    "convolution": (gradients(convolution, KERNEL), lambda: normal(4, 6, 6, 2), lambda: normal(1)),
+    "statistics": (gradients(statistics, W), lambda: normal(4, 6), lambda: normal(1)),
+    "attention": (
+        gradients(attention, TABLE, W),
+        lambda: normal(1),
+        lambda: RNG.integers(0, 7, (4, 3)),
+    ),
+}
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_the_bits_of_one_shard_at_a_time(executor, name, count):
+    fn, *make = CASES[name]
+    shards = [[m() for m in make] for _ in range(count)]
+    dense_fn = lambda *args: [tf.convert_to_tensor(r) for r in fn(*args)]  # noqa: E731
+    program = simplify(trace(dense_fn, shards[0]).program)
+    one = executors.make(executor, program, shards[0])
+    wanted = []
+    for number, arrays in enumerate(shards):
+        with random.stream(1, 2, number):
+            wanted.append(one(arrays))
+
+    chosen = draws_from()
+    wide, first, rest = over_shards(program, count, chosen, statistics=1)
+    outputs = [*first, *(row[v] for v in range(count) for row in rest)]
+    inputs = [np.stack(arrays) for arrays in zip(*shards, strict=True)]
+    several = executors.make(executor, wide.with_(wide.instructions, outputs).verify(), inputs)
+    chosen.streams = [random.stream(1, 2, number) for number in range(count)]
+    losses, *found = several(inputs)
+    assert losses.tobytes() == np.array([own[0] for own in wanted]).tobytes()
+    size = len(rest)
+    for v, own in enumerate(wanted):
+        for a, b in zip(own[1:], found[v * size : (v + 1) * size], strict=True):
+            assert a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def test_work_within_samples_is_done_once_and_gradients_shard_by_shard():
+    fn, *make = CASES["dense"]
+    program = simplify(trace(fn, [m() for m in make]).program)
+    wide, _, _ = over_shards(program, 4, draws_from(), statistics=1)
+    names = [i.name for i in wide.instructions]
+    assert names.count("dot") == 1 + 4  # forward, and each shard's gradient of the weight
+    assert names.count("relu") == names.count("sparse_cross_entropy") == 1
+
+
+def test_code_that_may_write_variables_stays_apart():
+    def counted(x):
+        recording.call(lambda: None)
+        return tf.reduce_sum(x)
+
+    program = trace(counted, [normal(3)]).program
+    with pytest.raises(NotWide, match="may write variables"):
+        over_shards(program, 2, draws_from())
