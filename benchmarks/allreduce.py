@@ -7,14 +7,14 @@ Every contender is a world of processes of its own, with one thread each. Rounds
 them in turn, in rotating order, so that a noisy machine meets all alike; what counts is the median
 of the ratios of each round. A time is that of the slowest rank. The results are compared first.
 
-    tcp      ours over TCP, ranks of this host reading each other's memory (the default)
+    tcp      ours over TCP, ranks of this host sharing memory (the default)
     sockets  the same with all bytes through the sockets, as between hosts
     mpi      ours over mpi4py
     mpich    MPI_Allreduce of the MPI library
     gloo     torch.distributed with gloo
     memcpy   one copy of the array by each rank, for scale
 
-Peers are installed into FOLDER (benchmarks/.peers) by the first run that has gloo in it.
+Peers are installed into FOLDER (default: in the user's cache) by the first run with gloo in it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # measure the code beside this file
+from crew import PEERS, ROOT, peers_python
 
-PACKAGES = ["torch==2.13.0", "numpy"]
+sys.path.insert(0, str(ROOT))  # measure the code beside this file
+
 WORLDS = ["tcp", "sockets", "mpi", "mpich", "gloo", "memcpy"]
 OURS = ["tcp", "sockets", "mpi"]
 SIZES = ["4K", "16K", "64K", "256K", "1M", "4M", "16M", "64M"]
@@ -67,7 +67,7 @@ def join(kind: str, rank: int, world_size: int, address: str, token: str) -> tup
     if kind == "mpi":
         transport = mpi.MPITransport()
     else:
-        transport = tcp.connect(rank, world_size, address, token, lend=kind == "tcp")
+        transport = tcp.connect(rank, world_size, address, token, share_memory=kind == "tcp")
     communicator = Communicator(transport)
     return communicator.allreduce, communicator.barrier
 
@@ -147,15 +147,6 @@ class World:
             process.wait(timeout=60)
 
 
-def peers_python(folder: Path) -> str:
-    """The Python that has the peers; makes it if need be."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES], check=True)
-    return str(python)
-
-
 def bytes_of(text: str) -> int:
     return int(text.rstrip("KM")) * {"K": 1 << 10, "M": 1 << 20}.get(text[-1], 1)
 
@@ -204,7 +195,7 @@ def compared(times: dict[str, list[float]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     words: Callable[[str], list[str]] = lambda text: text.split(",")  # noqa: E731
-    parser.add_argument("--peers", type=Path, default=HERE / ".peers")
+    parser.add_argument("--peers", type=Path, default=PEERS)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--ranks", type=words, default=["2", "4"])
     parser.add_argument("--sizes", type=words, default=SIZES)

@@ -5,7 +5,7 @@
 Each framework runs in a process of its own, on one core with one thread. Rounds go through all of
 them in turn, in rotating order, so that a noisy machine meets all alike; what counts is the median
 of the ratios of each round. Time is the process's CPU time. The gradients are compared first.
-Peers are installed into FOLDER (benchmarks/.peers) by the first run.
+Peers are installed into FOLDER (default: in the user's cache) by the first run.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-PACKAGES = ["torch==2.13.0", "tensorflow==2.21.0", "autograd", "numpy"]
+from crew import PEERS, peers_python
+
 FRAMEWORKS = ["distgrad", "torch", "autograd", "tensorflow"]
 STEPS = 50
 # Operations per step of each chain, for the figure per operation.
@@ -126,15 +126,6 @@ def serve(framework: str) -> None:
         print(json.dumps(best / 4 / STEPS / CHAINS[name] * 1e6), flush=True)
 
 
-def peers_python(folder: Path) -> str:
-    """The Python that has the peers; makes it if need be."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES], check=True)
-    return str(python)
-
-
 class Child:
     """A framework in a process of its own."""
 
@@ -164,7 +155,7 @@ class Child:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--serve", choices=FRAMEWORKS, help=argparse.SUPPRESS)
-    parser.add_argument("--peers", type=Path, default=HERE / ".peers")
+    parser.add_argument("--peers", type=Path, default=PEERS)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     if options.serve:

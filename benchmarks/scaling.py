@@ -8,7 +8,7 @@ The same three models from the same weights in both frameworks, the global batch
 ``torch.distributed.run``. Rounds go through all of them in turn, in rotating order, so that a noisy
 machine meets all alike; what counts is the median of the ratios of each round. Efficiency is
 time(1) / (2 * time(2)); a time is wall time of the slowest rank. The losses are compared first.
-Peers are installed into FOLDER (benchmarks/.peers) by the first run.
+Peers are installed into FOLDER (default: in the user's cache) by the first run.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+from crew import PEERS, ROOT, peers_python
 
-PACKAGES = ["torch==2.13.0", "numpy"]
 MODELS = ["digits", "wide", "char"]
 TARGETS = {"digits": 0.60, "wide": 0.80, "char": 0.90}
 SIZES = {"digits": (64, 128, 10), "wide": (784, 4096, 4096, 10)}
@@ -289,15 +287,6 @@ class World:
             self.process.wait(timeout=60)
 
 
-def peers_python(folder: Path) -> str:
-    """The Python that has the peers; makes it if need be."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES], check=True)
-    return str(python)
-
-
 def check(worlds: list[World]) -> None:
     first = worlds[0].losses[0]
     for world in worlds:
@@ -349,7 +338,7 @@ def measure(model: str, options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peers", type=Path, default=HERE / ".peers")
+    parser.add_argument("--peers", type=Path, default=PEERS)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--launcher", choices=["local", "mpi"], default="local")

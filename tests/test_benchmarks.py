@@ -1,0 +1,127 @@
+"""The side-by-side benchmarks: our side of every workload, and the program that compares."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).resolve().parents[1] / "benchmarks"
+NAMES = ("workloads", "networks", "crew", "run", "peers", "peers.distgrad_peer")
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The modules of the benchmarks, which lie beside each other as scripts do."""
+    sys.path.insert(0, str(HERE))
+    try:
+        yield SimpleNamespace(
+            **{n.rpartition(".")[2]: importlib.import_module(n) for n in NAMES if n != "peers"}
+        )
+    finally:
+        sys.path.remove(str(HERE))
+        for name in NAMES:
+            sys.modules.pop(name, None)
+
+
+def slugs() -> list[str]:
+    code = "import workloads; print(*workloads.WORKLOADS)"
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True, check=True
+    ).stdout.split()
+
+
+@pytest.mark.parametrize("slug", slugs())
+def test_our_side_of_every_workload(bench, slug: str) -> None:
+    workload = bench.workloads.WORKLOADS[slug]
+    parameters, (x, y) = workload.parameters(), workload.samples()
+    losses = {}
+    for form in ("eager", "captured"):
+        trainer = bench.distgrad_peer.make(workload, parameters, form)
+        batch = trainer.ready(x, y)
+        losses[form] = [trainer.run(batch, 1) for _ in range(2)]
+    first, second = losses["eager"]
+    assert np.isfinite(first)
+    assert first == second if workload.kind == "chain" else first != second
+    assert bench.run.disagreement(losses["captured"], losses["eager"]) < bench.run.TOLERANCE
+
+
+def test_the_first_loss_is_that_of_the_given_weights(bench) -> None:
+    workload = bench.workloads.WORKLOADS["digits_mlp"]
+    w1, b1, w2, b2 = (p.value.astype(np.float64) for p in workload.parameters())
+    x, y = workload.samples()
+    logits = np.maximum(x @ w1 + b1, 0) @ w2 + b2
+    expected = np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(len(y)), y])
+    for form in bench.distgrad_peer.FORMS:
+        trainer = bench.distgrad_peer.make(workload, workload.parameters(), form)
+        assert trainer.run(trainer.ready(x, y), 1) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_short_last_batch_of_an_epoch(bench) -> None:
+    workload = bench.workloads.WORKLOADS["digits_mlp"]
+    trainer = bench.distgrad_peer.make(workload, workload.parameters(), "captured")
+    x, y = workload.samples()
+    assert np.isfinite([trainer.run(trainer.ready(x[:n], y[:n]), 1) for n in (64, 64, 29)]).all()
+
+
+def test_nobody_is_timed_whose_losses_differ(bench) -> None:
+    measured = bench.run.Measured(bench.workloads.WORKLOADS["digits_mlp"])
+    right = [2.0, 1.5, 1.0]
+    losses = {
+        "distgrad eager": [2.0, 1.5, 1.0005],
+        "distgrad captured": [2.0, 1.5, 1.002],
+        "torch eager": right,
+        "JAX jit": [2.0, float("nan"), 1.0],
+    }
+    assert bench.run.agreeing(measured, losses) == ["distgrad eager", "torch eager"]
+    assert measured.disagreement == pytest.approx(5e-4)
+    assert [note.partition(" is ")[0] for note in measured.notes] == [
+        "distgrad captured",
+        "JAX jit",
+    ]
+    stuck = bench.run.Measured(bench.workloads.WORKLOADS["digits_mlp"])
+    assert bench.run.agreeing(stuck, {"torch eager": [2.0, 2.0, 2.0]}) == []
+
+
+def test_a_section_is_replaced_and_the_others_stay(bench, tmp_path: Path) -> None:
+    path = tmp_path / "RESULTS.md"
+    path.write_text("# Latest\n\n## One\n\nold\n\n## Two\n\nkept\n")
+    bench.crew.write_section("One", "new", path)
+    bench.crew.write_section("Three", "more", path)
+    assert path.read_text() == "# Latest\n\n## One\n\nnew\n\n## Two\n\nkept\n\n## Three\n\nmore\n"
+
+
+@pytest.mark.timeout_s(120)
+def test_the_table_of_distgrad_alone() -> None:
+    words = ["--only", "distgrad eager,distgrad captured,JAX jit", "--python", "/nonexistent"]
+    words += ["--workloads", "digits_mlp,chain_16", "--rounds", "2", "--seconds", "0.01"]
+    done = subprocess.run(
+        [sys.executable, str(HERE / "run.py"), *words], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert "left out, not installed (--install): JAX jit" in lines
+    rows = [line.split(" | ") for line in lines if line.startswith(("| digits MLP", "| chain 16"))]
+    ratios, sharded = rows[:2], rows[2]
+    for row in ratios:
+        assert float(row[1]) > 0 and float(row[2]) > 0 and row[3] == "-"
+    assert "(1.3)" in sharded[3]
+
+
+@pytest.mark.timeout_s(60)
+def test_a_contender_that_fails_says_why(bench) -> None:
+    process = bench.crew.Process("distgrad eager")
+    try:
+        with pytest.raises(bench.crew.PeerError, match="distgrad eager: FileNotFoundError"):
+            process.ask("losses", "digits_mlp", "/nonexistent.npz", 2)
+        assert "distgrad" in process.ask("about")["version"]
+        process.process.kill()
+        with pytest.raises(bench.crew.PeerError, match="distgrad eager"):
+            process.ask("about")
+    finally:
+        process.close()
