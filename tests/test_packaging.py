@@ -190,7 +190,7 @@ def test_nothing_is_installed_twice(checkout, tmp_path):
 @pytest.mark.slow
 def test_quickstart_ends_with_the_accuracy_and_the_run_folder(checkout, tmp_path):
     root, environment = checkout
-    mark_installed(root, environment, "mpich")
+    mark_installed(root, environment, "mpich,fast")
     where = {"root": root, "environment": environment, "cwd": tmp_path}
     folders = []
     for _ in range(2):
