@@ -41,6 +41,11 @@ def version() -> str:
     return llvmlite.__version__
 
 
+def cpu() -> str:
+    """LLVM's name of this machine's CPU."""
+    return _host()[0]
+
+
 @functools.cache
 def _host() -> tuple[str, dict[str, bool]]:
     import llvmlite.binding as llvm

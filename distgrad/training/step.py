@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from distgrad.backend.denormals import flushed
 from distgrad.comm.communicator import Communicator
 from distgrad.core.dispatch import backend_of
 from distgrad.core.errors import DivergedError
@@ -128,7 +129,10 @@ class TrainStep:
 
     def __call__(self, step: int, batch: Batch) -> Reduced:
         """Step number ``step`` (from 0) on this worker's shards of ``batch``."""
+        with flushed():
+            return self._run(step, batch)
 
+    def _run(self, step: int, batch: Batch) -> Reduced:
         def accept(loss: float) -> None:
             if self.stop_on_nan and not math.isfinite(loss):
                 raise DivergedError(
