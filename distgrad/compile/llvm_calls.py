@@ -83,7 +83,7 @@ class Sequential:
         entries = [len(tables)]
         for function, table in zip(self.functions, tables, strict=True):
             entries += [function.address, ctypes.addressof(table)]
-        return _driver().keeping(entries, (tables, arrays))
+        return _driver().keeping(entries, (tables, arrays))[0]
 
 
 @functools.cache

@@ -109,6 +109,7 @@ class TrainStep:
             self.slots = WholeSlots(buckets, optimizer.slots, names)
         self.alarm = DesyncAlarm([*variables, *state], communicator, check_every, paths)
         self._unconnected: set[int] = set()  # variables that a warning has named
+        self._pieces: tuple[list[bool], list[tuple[Any, Any, list[Any]]]] | None = None
 
     @property
     def variables(self) -> list[Variable]:
@@ -165,13 +166,23 @@ class TrainStep:
         for arena in self._arenas:
             arena.recall_loans()
         self.optimizer.before_update(self.sum.gradients, count)
-        flats = self.sum.buckets.flats
-        for number, (arena, flat) in enumerate(zip(self._arenas, flats, strict=True)):
-            for run in arena.segments(present):
-                for where, state in self.slots.pieces(number, run):
-                    self.optimizer.update(arena.values[where], flat[where], state, count)
+        if self._pieces is None or self._pieces[0] != present:
+            self._pieces = present, self._cut(present)
+        for value, gradient, state in self._pieces[1]:
+            self.optimizer.update(value, gradient, state, count)
         self.slots.finish(self._arenas)
         self.optimizer.after_update(count)
+
+    def _cut(self, present: Sequence[bool]) -> list[tuple[Any, Any, list[Any]]]:
+        """What this rank updates: the same arrays at every step, so that kernels stay bound."""
+        return [
+            (arena.values[where], flat[where], state)
+            for number, (arena, flat) in enumerate(
+                zip(self._arenas, self.sum.buckets.flats, strict=True)
+            )
+            for run in arena.segments(present)
+            for where, state in self.slots.pieces(number, run)
+        ]
 
     def _warn(self, present: Sequence[bool]) -> None:
         """Names variables without a gradient, each once, on rank 0."""
