@@ -56,7 +56,9 @@ class Captured:
             return self._fn(*args, **kwargs)
         arrays: list[np.ndarray] = []
         try:
-            key = _describe((args, kwargs), arrays)
+            key: Any = None if kwargs else _described(args, arrays)
+            if key is None:
+                key = _describe((args, kwargs), arrays)
             known = key in self._known
         except TypeError as error:  # a set, a slice of IndexedSlices, an array of another backend
             return self._eagerly(f"an argument has no signature ({error})", args, kwargs)
@@ -147,6 +149,9 @@ class _Replay:
             elif leaf is not None and not isinstance(leaf, (str, bytes)):
                 raise Fallback(f"it returns a {type(leaf).__name__}, which is no nest of tensors")
         self._result = tree.map_structure(lambda leaf: None, result)
+        kind = type(result)  # of a plain sequence of tensors, the most usual nest
+        plain = kind in (list, tuple) and all(type(part) is Tensor for part in result)
+        self._plain = kind if plain else None
         try:
             self.executor: Executor = make_executor(program, arrays)
         except Exception as error:
@@ -156,10 +161,26 @@ class _Replay:
         made = self.executor(arrays)
         if self._structure is None:
             return Tensor(made[0]) if made else self._leaves[0]
+        if self._plain is not None:
+            return self._plain(map(Tensor, made))
         leaves = list(self._leaves)
         for place, array in zip(self._places, made, strict=True):
             leaves[place] = Tensor(array)
         return tree.unflatten(self._result, leaves)
+
+
+def _described(args: tuple, arrays: list[np.ndarray]) -> Any:
+    """``_describe`` for tensors alone, as most calls are; None for other arguments."""
+    key: list[Any] = []
+    for item in args:
+        if type(item) is not Tensor or type(item._data) is not np.ndarray:
+            arrays.clear()
+            return None
+        array = item._data
+        arrays.append(array)
+        key.append(array.shape)
+        key.append(array.dtype)
+    return tuple(key)
 
 
 def _describe(item: Any, arrays: list[np.ndarray]) -> Any:

@@ -24,7 +24,7 @@ import numpy as np
 from distgrad.core import tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType, TensorShape, as_dtype
-from distgrad.core.tensor import Operand
+from distgrad.core.tensor import Operand, Tensor
 
 if TYPE_CHECKING:  # loaded by the first function that is captured: most scripts capture none
     from distgrad.compile.captured import Captured
@@ -119,7 +119,12 @@ class Function:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.input_signature is not None:
             args, kwargs = self._matched(args, kwargs), {}
-        args, kwargs = tree.map_structure(_argument, (args, kwargs))
+        for arg in args:
+            if type(arg) is not Tensor:
+                args = tree.map_structure(_argument, args)
+                break
+        if kwargs:
+            kwargs = tree.map_structure(_argument, kwargs)
         jit = default_jit if self._jit is None else self._jit
         if jit:
             return self._captured_for(jit == "strict")(*args, **kwargs)
@@ -129,12 +134,14 @@ class Function:
         return tree.map_structure(_result, self.python_function(*args, **kwargs))
 
     def _captured_for(self, strict: bool) -> Captured:
-        if strict not in self._captured:
+        try:
+            return self._captured[strict]
+        except KeyError:
             from distgrad.compile.captured import Captured
 
             run = functools.update_wrapper(functools.partial(Function._run, self), self)
             self._captured[strict] = Captured(run, strict=strict, make_executor=_executor)
-        return self._captured[strict]
+            return self._captured[strict]
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
