@@ -24,8 +24,8 @@ def cpu_executor(
 ) -> Executor:
     """An executor with fused loops. Raises MissingExtraError without llvmlite, or on an old CPU.
 
-    Sums, products and their like have the bits of NumPy; exp, log, tanh and erf in float32 are
-    polynomials, within 3 units in the last place.
+    Sums and their like have the bits of NumPy; exp, log, tanh and erf in float32 are polynomials,
+    within 3 units in the last place; matrix products add in another order (``llvm_gemm``).
     """
     llvm_engine.version()
     llvm_updates.install()
