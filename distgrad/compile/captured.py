@@ -172,6 +172,8 @@ def _describe(item: Any, arrays: list[np.ndarray]) -> Any:
         array = item._data
         if type(array) is not np.ndarray:
             raise TypeError(f"a {type(array).__name__}")
+        if getattr(item, "_lender", None) is not None:  # a variable, which the program may write
+            array = array.copy()
         arrays.append(array)
         return array.shape, array.dtype
     if kind in (list, tuple):

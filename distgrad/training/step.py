@@ -23,7 +23,6 @@ from distgrad.training.programs import ExecutorName
 from distgrad.training.reduction import Compute, GradientSum, Overlap, Reduced
 from distgrad.training.sharded import SlotParts, WholeSlots
 
-
 _BLOCK = 1 << 16  # elements that are looked at a time: it bounds the memory of the answers
 
 
