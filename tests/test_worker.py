@@ -48,7 +48,10 @@ def test_what_decides_the_weights_is_compared_and_named(change: str, said: str) 
 
 @pytest.mark.parametrize(
     "change",
-    ["name=x", "train.epochs=99", "parallel.workers=2", "checkpoint.every_steps=1"],
+    [
+        *("name=x", "train.epochs=99", "parallel.workers=2", "checkpoint.every_steps=1"),
+        *("train.jit=off", "train.recompute=true"),
+    ],
 )
 def test_what_does_not_decide_them_is_not(change: str) -> None:
     assert job(change).config_hash == job().config_hash
