@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from distgrad.compile.capture import trace
 from distgrad.compile.numpy_exec import Executor, numpy_executor
 from distgrad.compile.program import Program
-from distgrad.compile.traced import Fallback
+from distgrad.compile.traced import Fallback, warn
 from distgrad.core import recording, tree
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.variable import Variable
@@ -109,7 +108,7 @@ class Captured:
             raise CaptureError(f"{self._name} cannot be captured: {reason}")
         if not self._warned:
             self._warned = True
-            warnings.warn(f"{self._name} runs eagerly: {reason}", stacklevel=5)
+            warn(f"{self._name} runs eagerly: {reason}")
 
     def _changed(self, before: dict[str, str]) -> str:
         """The argument by which the latest call differs from the one before, and how."""
