@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from distgrad.compile.capture import trace
 from distgrad.compile.numpy_exec import Executor, numpy_executor
 from distgrad.compile.program import Program
-from distgrad.compile.traced import Fallback
+from distgrad.compile.traced import Fallback, warn
 from distgrad.core import recording, tree
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.variable import Variable
@@ -111,7 +110,7 @@ class Captured:
             raise CaptureError(f"{self._name} cannot be captured: {reason}")
         if not self._warned:
             self._warned = True
-            warnings.warn(f"{self._name} runs eagerly: {reason}", stacklevel=5)
+            warn(f"{self._name} runs eagerly: {reason}")
 
     def _changed(self, before: dict[str, str]) -> str:
         """The argument by which the latest call differs from the one before, and how."""
@@ -173,7 +172,8 @@ def _described(args: tuple, arrays: list[np.ndarray]) -> Any:
     """``_describe`` for tensors alone, as most calls are; None for other arguments."""
     key: list[Any] = []
     for item in args:
-        if type(item) is not Tensor or type(item._data) is not np.ndarray:
+        usual = type(item) is Tensor and type(item._data) is np.ndarray
+        if not usual or getattr(item, "_lender", None) is not None:
             arrays.clear()
             return None
         array = item._data
@@ -193,6 +193,8 @@ def _describe(item: Any, arrays: list[np.ndarray]) -> Any:
         array = item._data
         if type(array) is not np.ndarray:
             raise TypeError(f"a {type(array).__name__}")
+        if getattr(item, "_lender", None) is not None:  # a variable, which the program may write
+            array = array.copy()
         arrays.append(array)
         return array.shape, array.dtype
     if kind in (list, tuple):

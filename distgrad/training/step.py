@@ -24,6 +24,8 @@ from distgrad.training.programs import ExecutorName
 from distgrad.training.reduction import Compute, GradientSum, Overlap, Reduced
 from distgrad.training.sharded import SlotParts, WholeSlots
 
+_BLOCK = 1 << 16  # elements that are looked at a time: it bounds the memory of the answers
+
 
 class Optimizer(Protocol):
     """What a step asks of an optimizer."""
@@ -152,7 +154,9 @@ class TrainStep:
         """Takes the loss scale out of the gradients; whether all of them are finite."""
         finite = True
         for flat in self.sum.buckets.flats:
-            finite = finite and bool(backend_of(flat).xp.isfinite(flat).all())
+            for start in range(0, flat.size, _BLOCK):
+                block = flat[start : start + _BLOCK]
+                finite = finite and bool(backend_of(flat).xp.isfinite(block).all())
             flat *= flat.dtype.type(1.0 / scale)
         return finite
 
