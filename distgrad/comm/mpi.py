@@ -84,8 +84,7 @@ class MPITransport(Transport):
                 if spins < _SPINS:
                     yield_core()
                     continue
-                if deadline.left() == 0.0:
-                    self._give_up(posted, deadline)
+                deadline.look(self.rank, lambda: self._unfinished(posted))
                 time.sleep(pause)
                 pause = min(2 * pause, _LONG_SLEEP)
         except self._mpi.Exception as error:
@@ -115,11 +114,9 @@ class MPITransport(Transport):
         self._posted.add(request)
         return request
 
-    def _give_up(self, posted: Sequence[_MPIRequest], deadline: Deadline) -> None:
+    def _unfinished(self, posted: Sequence[_MPIRequest]) -> set[int]:
         test_all = self._mpi.Request.Testall
-        pending = [request.peer for request in posted if not test_all(request.parts)]
-        if pending:
-            deadline.expire(self.rank, pending)
+        return {request.peer for request in posted if not test_all(request.parts)}
 
 
 def load_mpi() -> Any:
