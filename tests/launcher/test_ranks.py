@@ -166,8 +166,9 @@ def ranks(request):
         result = start(*words, __file__, case.__name__, timeout=60, env=env)
         assert not result.orphans
         assert result.seconds < 20
-        # Open MPI's mpirun has words of its own, between two lines, for any exit code but 0.
-        own_words = re.compile(r"^-{70,}\n(?:.*\n)*?-{70,}\n", re.MULTILINE)
+        # Open MPI's mpirun has words of its own for any exit code but 0: between two lines, and
+        # those of its event library.
+        own_words = re.compile(r"^-{70,}\n(?:.*\n)*?-{70,}\n|^\[warn\] Epoll .*\n", re.MULTILINE)
         return replace(result, stderr=own_words.sub("", result.stderr))
 
     return run
