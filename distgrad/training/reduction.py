@@ -13,13 +13,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
-from distgrad.comm.tree import TreeSum
+from distgrad.comm.tree import Node, TreeSum
+from distgrad.compile.passes.shards import Merges
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.launcher import environ
 from distgrad.ops import random
+from distgrad.ops.tree_sums import in_tree
 from distgrad.training.buckets import BUCKET_BYTES, Bucket, GradientBuckets
 from distgrad.training.overlap import Courier, Job
 from distgrad.training.programs import ExecutorName, ShardProgram, ShardPrograms
@@ -108,6 +110,7 @@ class GradientSum:
                 self.state,
                 [bucket.positions for bucket in self.buckets.buckets],
                 executor,
+                several=virtual_shards > 1,
                 strict=strict,
                 say=communicator.rank == 0,
             )
@@ -198,14 +201,29 @@ class GradientSum:
         written: Sequence[dict[int, Any]],
     ) -> None:
         """The statistics of some shards, of which there are as many rows; losses are weighed."""
-        rows = [self._stats_tree.buffer() for _ in runs]
-        for row, run, loss, numbers, own in zip(rows, runs, losses, sums, written, strict=True):
-            row[0] = loss
-            row[1] = self.stop_requested
-            row[2 : self._sums_end] = numbers
-            row[self._sums_end : self._flags_end] = present
-            row[self._flags_end :] = self._state.propose(run.index, run.part, own)
-        self._stats_tree.push_all([run.index for run in runs], rows)
+        rows = np.empty((len(runs), self._stats.size))
+        rows[:, 0] = losses
+        rows[:, 1] = self.stop_requested
+        rows[:, 2 : self._sums_end] = sums
+        rows[:, self._sums_end : self._flags_end] = present
+        if self.state:
+            rows[:, self._flags_end :] = [
+                self._state.propose(run.index, run.part, own)
+                for run, own in zip(runs, written, strict=True)
+            ]
+        start = 0
+        for node, merges in self._trees(runs):
+            stop = start + len(merges)
+            row = self._stats_tree.buffer()
+            row[...] = in_tree(rows[start:stop], merges)
+            self._stats_tree.push_tree(node, row)
+            start = stop
+
+    def _trees(self, runs: Sequence[_Eager | _Captured]) -> list[tuple[Node, Merges]]:
+        """The largest complete subtrees of some shards that follow each other."""
+        tree = self._stats_tree.tree
+        nodes = tree.maximal(range(runs[0].index, runs[-1].index + 1))
+        return [(node, tree.merges(node)) for node in nodes]
 
     def _send(self, bucket: Bucket, index: int, buffer: Any) -> None:
         bucket.tree.push(index, buffer)
@@ -294,11 +312,23 @@ class _Captured:
         """Runs the shards of a group, each with its share times ``scale`` times its loss."""
         total, program = self._sum, self._program
         buckets = total.buckets
-        buffers = [buckets.buffers(run.index) for run in group]
-        indices = [run.index for run in group]
+        shards = [run._arrays for run in group]
+        weights = [share * scale for share in shares]
+        nodes, trees = zip(*total._trees(group), strict=True)
+
+        def streams() -> list[random.stream]:
+            return [random.stream(total.seed, self._step, run.index) for run in group]
+
+        if len(group) > 1 and not program.joins(shards, weights, trees, streams):
+            for number, run in enumerate(group, 1):
+                last = send if number == len(group) else None
+                run.finish([run], [shares[number - 1]], scale, last)
+            return
+        buffers = [buckets.buffers(node) for node in nodes]
 
         def push(number: int) -> None:
-            buckets.buckets[number].tree.push_all(indices, [own[number] for own in buffers])
+            for node, own in zip(nodes, buffers, strict=True):
+                buckets.buckets[number].tree.push_tree(node, own[number])
 
         def job(number: int) -> None:
             push(number)
@@ -308,12 +338,7 @@ class _Captured:
             send(partial(job, number))  # type: ignore[misc]
 
         done = program.run(
-            [run._arrays for run in group],
-            [share * scale for share in shares],
-            lambda: [random.stream(total.seed, self._step, index) for index in indices],
-            buffers,
-            buckets.cut,
-            None if send is None else told,
+            shards, weights, trees, streams, buffers, buckets.cut, None if send is None else told
         )
         if send is None:
             for number in range(len(buckets.buckets)):

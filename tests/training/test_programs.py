@@ -267,7 +267,7 @@ def test_shards_of_one_worker_run_at_once(executor, name, monkeypatch):
     monkeypatch.setattr(programs.ShardProgram, "_agrees", agrees)
     at_once = train(MODELS[name], executor=executor, shards=8)
     assert tried and all(tried)
-    monkeypatch.setattr(programs.ShardProgram, "_several", lambda self, *args: None)
+    monkeypatch.setattr(programs.ShardProgram, "joins", lambda self, *args: False)
     assert train(MODELS[name], executor=executor, shards=8) == at_once
 
 

@@ -1,0 +1,46 @@
+"""Sums over the samples of shards, and of those over the shards in their tree: two gradients.
+
+No user calls them: a program for several shards has them where each shard's gradient would be
+added to its neighbours'. ``merges`` is the tree: the shards come in order, and after each the last
+so many sums that wait are added to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from distgrad.core.primitive import primitive, sample
+
+
+def in_tree(parts: Iterable[Any], merges: Sequence[int]) -> Any:
+    """The sum of arrays in the order of a tree."""
+    waiting: list[Any] = []
+    for part, merged in zip(parts, merges, strict=True):
+        for _ in range(merged):
+            part = waiting.pop() + part
+        waiting.append(part)
+    (total,) = waiting
+    return total
+
+
+@primitive(vjp=None)
+def product_over_shards(xp, x, g, *, merges):
+    """The sum of x[v]^T g[v], for ``x`` of (shards, samples, height), ``g`` of (.., .., width)."""
+    return in_tree(xp.matmul(xp.permute_dims(x, (0, 2, 1)), g), merges)
+
+
+@product_over_shards.samples
+def _(rng):
+    yield sample(rng.normal(size=(3, 4, 2)), rng.normal(size=(3, 4, 5)), merges=(0, 1, 1))
+
+
+@primitive(vjp=None)
+def sum_over_shards(xp, x, *, merges):
+    """The sum of all rows of ``x``, of (shards, samples, width), shard by shard."""
+    return in_tree(xp.sum(x, axis=1), merges)
+
+
+@sum_over_shards.samples
+def _(rng):
+    yield sample(rng.normal(size=(3, 4, 2)), merges=(0, 1, 1))
