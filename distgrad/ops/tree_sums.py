@@ -27,7 +27,8 @@ def in_tree(parts: Iterable[Any], merges: Sequence[int]) -> Any:
 @primitive(vjp=None)
 def product_over_shards(xp, x, g, *, merges):
     """The sum of x[v]^T g[v], for ``x`` of (shards, samples, height), ``g`` of (.., .., width)."""
-    return in_tree(xp.matmul(xp.permute_dims(x, (0, 2, 1)), g), merges)
+    shards = range(len(merges))
+    return in_tree([xp.matmul(x[v, ...].T, g[v, ...]) for v in shards], merges)
 
 
 @product_over_shards.samples
@@ -38,7 +39,8 @@ def _(rng):
 @primitive(vjp=None)
 def sum_over_shards(xp, x, *, merges):
     """The sum of all rows of ``x``, of (shards, samples, width), shard by shard."""
-    return in_tree(xp.sum(x, axis=1), merges)
+    sums = xp.sum(x, axis=1)
+    return in_tree([sums[v, ...] for v in range(len(merges))], merges)
 
 
 @sum_over_shards.samples
