@@ -24,6 +24,16 @@ def in_tree(parts: Iterable[Any], merges: Sequence[int]) -> Any:
     return total
 
 
+def halves(merges: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The two trees whose sums are added last, of a tree of more than one shard."""
+    waiting = split = 0
+    for number, merged in enumerate(merges[:-1], 1):
+        waiting += 1 - merged
+        if waiting == 1:
+            split = number
+    return tuple(merges[:split]), (*merges[split:-1], merges[-1] - 1)
+
+
 @primitive(vjp=None)
 def product_over_shards(xp, x, g, *, merges):
     """The sum of x[v]^T g[v], for ``x`` of (shards, samples, height), ``g`` of (.., .., width)."""
