@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from distgrad.compile.llvm_loops import Native
 from distgrad.compile.program import Apply, Value
 from distgrad.compile.steps import Buffer, Step, View
 
-_PANEL = 4  # vectors of a row that are worked on at once
+_MOST = 4 * LANES  # floats of rows that are added up at once
 
 
 def compile_product(apply: Apply, places: dict[Value, View]) -> list[Step] | None:
@@ -28,10 +29,11 @@ def compile_product(apply: Apply, places: dict[Value, View]) -> list[Step] | Non
     count, rows, height = x.shape
     width = g.shape[2]
     merges = apply.params["merges"]
-    panel = _PANEL * LANES
-    floats = count * rows * (height + (panel if width > panel else 0)) + LANES
-    floats += _depth(merges) * _tile(width) * panel
-    address = _product(height, width)
+    tile = _tile(width)
+    most = tile.vectors * LANES
+    address = _product(tile, width > most, height % tile.rows, width % most)
+    floats = count * rows * (height + (most if width > most else 0)) + LANES
+    floats += _depth(merges) * tile.rows * most
     numbers = count, rows, height, width
     return _steps(address, [x, g], places[apply.outputs[0]], merges, numbers, floats)
 
@@ -41,8 +43,8 @@ def compile_rows_sum(apply: Apply, places: dict[Value, View]) -> list[Step] | No
     (x,) = (places[v] for v in apply.inputs)
     count, rows, width = x.shape
     merges = apply.params["merges"]
-    address = _rows_sum(width % (_PANEL * LANES))
-    floats = _depth(merges) * _PANEL * LANES
+    address = _rows_sum(width % _MOST)
+    floats = _depth(merges) * _MOST
     return _steps(address, [x], places[apply.outputs[0]], merges, (count, rows, width), floats)
 
 
@@ -87,36 +89,29 @@ def _depth(merges: Sequence[int]) -> int:
     return most
 
 
-def _rows_at_once(columns: int) -> int:
-    """Rows of a tile whose sums fit into the registers, beside one row of the right side.
+class Tile(NamedTuple):
+    """Rows and vectors of a result whose sums fit into the registers; they change no bit."""
 
-    It changes no bit.
-    """
-    if llvm_engine.has("avx512f"):
-        return {1: 12, 2: 12, 3: 8, 4: 6}[columns]
-    return {1: 6, 2: 3, 3: 2, 4: 1}[columns]
+    rows: int
+    vectors: int
 
 
-@functools.cache
-def _product(height: int, width: int) -> int:
-    """The address of a kernel for products of this height and width; few kernels serve all."""
-    most = _PANEL * LANES
-    tile = _tile(width)
-    return _product_of(width > most, tile, height % tile, width % most)
-
-
-def _tile(width: int) -> int:
-    return _rows_at_once(min(_PANEL, -(-width // LANES)))
+def _tile(width: int) -> Tile:
+    if not llvm_engine.has("avx512f"):
+        return Tile(6, 1)
+    across = min(4, -(-width // LANES))
+    return Tile({1: 12, 2: 12, 3: 8, 4: 6}[across], across)
 
 
 @functools.cache
-def _product_of(wide: bool, tile: int, rest_rows: int, rest_floats: int) -> int:
-    """With tiles of so many rows, and what is left of the height and of the width.
+def _product(tile: Tile, wide: bool, rest_rows: int, rest_floats: int) -> int:
+    """The address of a kernel for products that leave so many rows and floats beside whole tiles;
+    ``wide`` ones have several tiles to a row.
 
     Samples of X lie side by side for each tile, and those of G for each panel where there are
     several: the strides of the arrays would throw each other out of the cache.
     """
-    most = _PANEL * LANES
+    most = tile.vectors * LANES
     code = Code(["x", "g", "out", "merges", "work"], ["count", "rows", "height", "width"])
     samples = code.op("mul nsw i64 %count, %rows")
     whole_rows = code.op(f"sub nsw i64 %height, {rest_rows}")
@@ -125,8 +120,8 @@ def _product_of(wide: bool, tile: int, rest_rows: int, rest_floats: int) -> int:
     stack = code.at(panel, code.mul(samples, most)) if wide else panel
 
     def tiles(write: Callable[[Int, int], None]) -> None:
-        with code.loop(whole_rows, tile) as first:
-            write(first, tile)
+        with code.loop(whole_rows, tile.rows) as first:
+            write(first, tile.rows)
         if rest_rows:
             write(whole_rows, rest_rows)
 
@@ -232,7 +227,6 @@ def _in_tree(
 @functools.cache
 def _rows_sum(rest: int) -> int:
     """The address of a kernel that adds rows; ``rest`` is what is left of their width."""
-    most = _PANEL * LANES
     code = Code(["x", "out", "merges", "work"], ["count", "rows", "width"])
 
     def write(start: Int, floats: int) -> None:
@@ -250,8 +244,8 @@ def _rows_sum(rest: int) -> int:
         _in_tree(code, "%work", [[(code.at(out, at), lanes) for at, lanes in columns]], term)
 
     whole = code.op(f"sub nsw i64 %width, {rest}")
-    with code.loop(whole, most) as start:
-        write(start, most)
+    with code.loop(whole, _MOST) as start:
+        write(start, _MOST)
     if rest:
         write(whole, rest)
     return code.native().address

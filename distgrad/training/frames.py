@@ -89,6 +89,7 @@ class Inputs:
 
 def flat(arrays: Any) -> list[Any]:
     """The arrays of a nest; None stands for what was not given."""
-    if all(type(a) is np.ndarray for a in arrays):
-        return list(arrays)
-    return [a for a in tree.flatten(arrays) if a is not None]
+    for a in arrays:
+        if type(a) is not np.ndarray:
+            return [a for a in tree.flatten(arrays) if a is not None]
+    return list(arrays)

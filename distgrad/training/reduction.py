@@ -213,6 +213,7 @@ class GradientSum:
     def _note(
         self,
         run: _Eager | _Captured,
+        trees: Iterable[tuple[Node, Merges]],
         losses: list[float],
         sums: np.ndarray,
         present: Sequence[bool],
@@ -229,7 +230,7 @@ class GradientSum:
                 np.float64,
             )
         start = 0
-        for node, merges in self.trees(run.indices):
+        for node, merges in trees:
             stop = start + len(merges)
             row = self._stats_tree.buffer()
             row[0] = in_tree(losses[start:stop], merges)
@@ -289,7 +290,8 @@ class _Eager:
             buckets.push(index, gradients)
         present = [g is not None for g in gradients]
         sums = np.asarray(self._result.sums)[None]
-        self._sum._note(self, [share * float(loss)], sums, present, [self._written])
+        trees = [((0, index), (0,))]
+        self._sum._note(self, trees, [share * float(loss)], sums, present, [self._written])
 
 
 class _Captured:
@@ -308,8 +310,8 @@ class _Captured:
         """Adds a shard if it can be seen at a glance that it has the same program."""
         if part != self.part or len(self.indices) >= self.program.at_once:
             return False
-        for a, b in zip(arrays, self._shards[0], strict=True):
-            if type(a) is not np.ndarray or type(b) is not np.ndarray:
+        for a, b in zip(arrays, self._shards[-1], strict=True):
+            if not (type(a) is type(b) is np.ndarray):
                 return False
             if a.shape != b.shape or a.dtype is not b.dtype:
                 return False
@@ -333,7 +335,8 @@ class _Captured:
         total, program, shards = self._sum, self.program, self._shards
         buckets = total.buckets
         weights = [share * scale for share in shares]
-        nodes, trees = zip(*total.trees(self.indices), strict=True)
+        parts = total.trees(self.indices)
+        nodes, trees = zip(*parts, strict=True)
 
         def streams() -> list[random.stream]:
             return [self._stream(index) for index in self.indices]
@@ -364,7 +367,7 @@ class _Captured:
             for number in range(len(buckets.buckets)):
                 push(number)
         losses = (done.losses * shares).tolist()
-        total._note(self, losses, done.sums, program.present, done.written)
+        total._note(self, parts, losses, done.sums, program.present, done.written)
 
 
 def _pays() -> bool:

@@ -94,6 +94,18 @@ def test_the_bits_of_shards_one_by_one_in_their_tree(name, shape):
         assert found.tobytes() == (first + second).tobytes()
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_any_tile_gives_the_same_bits(shape, monkeypatch):
+    """As CPUs have registers of different sizes."""
+    count, samples, height, width = shape
+    x, g = normal(count, samples, height), normal(count, samples, width)
+    wanted = summed("product_over_shards", x, g, merges=tree_of(count))
+    for tile in [(6, 1), (3, 2)]:
+        monkeypatch.setattr(llvm_trees, "_tile", lambda _, tile=tile: llvm_trees.Tile(*tile))
+        found = summed("product_over_shards", x, g, merges=tree_of(count))
+        assert found.tobytes() == wanted.tobytes()
+
+
 @pytest.mark.parametrize("width", [3, 16, 65])
 def test_rows_are_added_in_their_order(width):
     x = normal(1, 40, width)
