@@ -174,6 +174,7 @@ class TreeSum:
         self._free: list[Array] = []
         self._held: dict[Node, Array] = {}
         self._pushed = 0  # a bit for each shard
+        self._started: list[int] = []
 
     def start(self, present_shards: Iterable[int]) -> None:
         """Begins a new sum over the shards present in the whole world, not only this worker's.
@@ -181,7 +182,9 @@ class TreeSum:
         Every rank must give the same shards: they decide which nodes of the tree exist.
         """
         self.reset()
-        self.tree = shard_tree(self.virtual_shards, tuple(sorted(set(present_shards))))
+        if present_shards != self._started:  # nearly every step has the same ones
+            self.tree = shard_tree(self.virtual_shards, tuple(sorted(set(present_shards))))
+            self._started = list(self.tree.present)
 
     def buffer(self) -> Array:
         """A free array, ``(size,)``, to be filled and pushed; what is never filled stays zero."""

@@ -65,10 +65,12 @@ class Inputs:
     def __init__(self, leaves: Sequence[np.ndarray], weight: np.dtype, count: int) -> None:
         self._held = [np.empty((count, *a.shape), a.dtype) for a in leaves]
         self._weights = np.empty(count, weight)
+        self._given: list[float] = []
 
     def __call__(self, shards: Sequence[Any], weights: Sequence[float]) -> list[np.ndarray]:
-        self._weights[:] = weights
-        rows = zip(*map(flat, shards), strict=True)
+        if list(weights) != self._given:
+            self._weights[:] = self._given = list(weights)
+        rows = zip(*shards, strict=True)
         return [*map(self._together, self._held, rows), self._weights]
 
     @staticmethod

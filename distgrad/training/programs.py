@@ -48,13 +48,14 @@ def executor_for(jit: Jit) -> ExecutorName:
     return "numpy" if jit == "numpy" else executors.best()
 
 
+Leaves = Sequence[np.ndarray]  # the arrays of a shard, as ``flat`` gives them
 Streams = Callable[[], Sequence[Any]]  # makes the contexts that shards draw in
 
 
 class Outcome(NamedTuple):
     """What some shards give; their gradients are where the caller wanted them."""
 
-    losses: np.ndarray  # one for each shard, float64
+    losses: list[float]  # one for each shard
     sums: np.ndarray  # a row for each shard, good until the next run
     written: list[dict[int, np.ndarray]]  # for each shard, by the id of a state variable
 
@@ -175,6 +176,7 @@ class ShardProgram:
         self._weight = weight
         _, _, over, gradients = result
         self.present = [g is not None for g in gradients]
+        self.there = np.array(self.present, np.float64)
         self._over = over if isinstance(over, float) else None
         self._counter: Executor | None = None
         outputs = list(program.outputs)
@@ -239,16 +241,16 @@ class ShardProgram:
         executor = executors.make(self._made_by.executor, program, arrays, groups)
         return Bound(executor, self.present, self._place, self._gradients)
 
-    def over(self, arrays: tuple) -> float:
+    def over(self, arrays: Leaves) -> float:
         """What the mean of the loss is over."""
         if self._counter is None:
             assert self._over is not None
             return self._over
-        return float(self._counter([*flat(arrays), self._weight])[0])
+        return float(self._counter([*arrays, self._weight])[0])
 
     def joins(
         self,
-        shards: Sequence[tuple],
+        shards: Sequence[Leaves],
         weights: Sequence[float],
         trees: tuple[Merges, ...],
         streams: Streams,
@@ -266,7 +268,7 @@ class ShardProgram:
 
     def run(
         self,
-        shards: Sequence[tuple],
+        shards: Sequence[Leaves],
         weights: Sequence[float],
         trees: tuple[Merges, ...],
         streams: Streams,
@@ -284,14 +286,14 @@ class ShardProgram:
         """
         if len(shards) == 1:
             found = self._run_one(shards[0], weights[0], streams, buffers, cut, told)
-            return Outcome(found[0].astype(np.float64)[None], found[1][None], self._written(found))
+            return Outcome([float(found[0])], found[1][None], self._written(found))
         several = self._many[trees]
         assert several is not None
         return self._run_several(several, shards, weights, streams, buffers, cut, told)
 
     def _run_one(
         self,
-        arrays: tuple,
+        arrays: Leaves,
         weight: float,
         streams: Streams,
         buffers: Sequence[Sequence[Any]],
@@ -300,7 +302,7 @@ class ShardProgram:
     ) -> list[np.ndarray]:
         self._weight[()] = weight
         frame = self._one.at(buffers, cut)
-        inputs = [*flat(arrays), self._weight]
+        inputs = [*arrays, self._weight]
         if not self._in_stream:
             return frame(inputs, told)
         with streams()[0]:
@@ -309,7 +311,7 @@ class ShardProgram:
     def _run_several(
         self,
         several: _Several,
-        shards: Sequence[tuple],
+        shards: Sequence[Leaves],
         weights: Sequence[float],
         streams: Streams,
         buffers: Sequence[Sequence[Any]],
@@ -321,7 +323,7 @@ class ShardProgram:
         frame = several.bound.at(buffers, cut)
         found = frame(several.inputs(shards, weights), told)
         written = self._written(found, len(shards), len(buffers))
-        return Outcome(found[0].astype(np.float64), found[1], written)
+        return Outcome(found[0].tolist(), found[1], written)
 
     def _written(
         self, found: Sequence[np.ndarray], count: int = 1, trees: int = 1
@@ -333,7 +335,7 @@ class ShardProgram:
         return [{id(v): next(arrays).copy() for v in self._assigned} for _ in range(count)]
 
     def _make_several(
-        self, shards: Sequence[tuple], weights: Sequence[float], trees: tuple[Merges, ...]
+        self, shards: Sequence[Leaves], weights: Sequence[float], trees: tuple[Merges, ...]
     ) -> _Several:
         chosen = draws_from()
         made = over_shards(self._program, trees, chosen, _STATISTICS, self._gradients)
@@ -343,16 +345,15 @@ class ShardProgram:
             *sums,
             *(row[v] for v in range(len(shards)) for row in made.single),
         ]
-        leaves = list(map(flat, shards))
-        inputs = Inputs([np.asarray(a) for a in leaves[0]], self._weight.dtype, len(shards))
+        inputs = Inputs([np.asarray(a) for a in shards[0]], self._weight.dtype, len(shards))
         program = made.program.with_(made.program.instructions, outputs)
-        bound = self._bind(program, inputs(leaves, weights), len(trees))
+        bound = self._bind(program, inputs(shards, weights), len(trees))
         return _Several(bound, inputs, chosen)
 
     def _agrees(
         self,
         several: _Several,
-        shards: Sequence[tuple],
+        shards: Sequence[Leaves],
         weights: Sequence[float],
         trees: tuple[Merges, ...],
         streams: Streams,
@@ -379,7 +380,7 @@ class ShardProgram:
         for v, (arrays, weight) in enumerate(zip(shards, weights, strict=True)):
             own = self._run_one(arrays, weight, partial(_one_of, streams, v), [alone[v]], cut)
             same = same and bits(own[:_STATISTICS]) == bits(
-                [outcome.losses[v].astype(own[0].dtype), outcome.sums[v]]
+                [np.asarray(outcome.losses[v], own[0].dtype), outcome.sums[v]]
             )
             (written,) = self._written(own)
             same = same and bits(list(written.values())) == bits(list(outcome.written[v].values()))

@@ -23,6 +23,7 @@ from distgrad.launcher import environ
 from distgrad.ops import random
 from distgrad.ops.tree_sums import in_tree
 from distgrad.training.buckets import BUCKET_BYTES, Bucket, GradientBuckets
+from distgrad.training.frames import flat
 from distgrad.training.overlap import Courier, Job
 from distgrad.training.programs import ExecutorName, ShardProgram, ShardPrograms
 from distgrad.training.state import StateMean, shard
@@ -190,7 +191,7 @@ class GradientSum:
         group: _Captured | None = None
         for index, arrays in batch.shards:
             part = batch.sizes[index] / batch.size
-            if group is not None and group.takes(index, arrays, part):
+            if group is not None and part == group.part and group.takes(index, arrays):
                 continue
             program = None
             if self.programs is not None:
@@ -216,7 +217,7 @@ class GradientSum:
         trees: Iterable[tuple[Node, Merges]],
         losses: list[float],
         sums: np.ndarray,
-        present: Sequence[bool],
+        present: np.ndarray,
         written: Sequence[dict[int, Any]],
     ) -> None:
         """The statistics of some shards: of each a weighed loss, and a row of sums."""
@@ -288,7 +289,7 @@ class _Eager:
             gradients = self._tape.gradient(loss, variables, output_gradients=weight)
         if send is None:
             buckets.push(index, gradients)
-        present = [g is not None for g in gradients]
+        present = np.array([g is not None for g in gradients], np.float64)
         sums = np.asarray(self._result.sums)[None]
         trees = [((0, index), (0,))]
         self._sum._note(self, trees, [share * float(loss)], sums, present, [self._written])
@@ -300,22 +301,21 @@ class _Captured:
     def __init__(self, total: GradientSum, step: int, part: float, program: ShardProgram) -> None:
         self._sum, self._step, self.part, self.program = total, step, part, program
         self.indices: list[int] = []
-        self._shards: list[tuple] = []
+        self._shards: list[Sequence[np.ndarray]] = []  # the arrays of each, without their nest
 
     def add(self, index: int, arrays: tuple) -> None:
         self.indices.append(index)
-        self._shards.append(arrays)
+        self._shards.append(flat(arrays))
 
-    def takes(self, index: int, arrays: tuple, part: float) -> bool:
+    def takes(self, index: int, arrays: tuple) -> bool:
         """Adds a shard if it can be seen at a glance that it has the same program."""
-        if part != self.part or len(self.indices) >= self.program.at_once:
+        if len(self.indices) >= self.program.at_once:
             return False
-        for a, b in zip(arrays, self._shards[-1], strict=True):
-            if not (type(a) is type(b) is np.ndarray):
+        for a, b in zip(arrays, self._shards[0], strict=False):
+            if type(a) is not np.ndarray or a.shape != b.shape or a.dtype is not b.dtype:
                 return False
-            if a.shape != b.shape or a.dtype is not b.dtype:
-                return False
-        self.add(index, arrays)
+        self.indices.append(index)
+        self._shards.append(arrays)
         return True
 
     def _stream(self, index: int) -> random.stream:
@@ -344,7 +344,7 @@ class _Captured:
         if len(shards) > 1 and not program.joins(shards, weights, trees, streams):
             for index, arrays, share in zip(self.indices, shards, shares, strict=True):
                 alone = _Captured(total, self._step, self.part, program)
-                alone.add(index, arrays)
+                alone.add(index, tuple(arrays))
                 alone.finish([share], scale, send if index == self.indices[-1] else None)
             return
         buffers = [buckets.buffers(node) for node in nodes]
@@ -366,8 +366,8 @@ class _Captured:
         if send is None:
             for number in range(len(buckets.buckets)):
                 push(number)
-        losses = (done.losses * shares).tolist()
-        total._note(self, parts, losses, done.sums, program.present, done.written)
+        losses = [loss * share for loss, share in zip(done.losses, shares, strict=True)]
+        total._note(self, parts, losses, done.sums, program.there, done.written)
 
 
 def _pays() -> bool:
