@@ -174,7 +174,7 @@ class TreeSum:
         self._free: list[Array] = []
         self._held: dict[Node, Array] = {}
         self._pushed = 0  # a bit for each shard
-        self._started: list[int] = []
+        self._started: list[int] | None = None
 
     def start(self, present_shards: Iterable[int]) -> None:
         """Begins a new sum over the shards present in the whole world, not only this worker's.

@@ -87,7 +87,7 @@ class ShardPrograms:
         self.state = list(state)
         self.groups = [list(group) for group in groups]
         self.executor = executor
-        self.in_registers = several and executor == "generated"
+        self.several = several
         self._strict = strict
         self._say = say
         self._known: dict[Hashable, ShardProgram | None] = {}
@@ -193,9 +193,11 @@ class ShardProgram:
         places = iter(range(_STATISTICS, len(outputs)))
         self._place = {i: next(places) for i, there in enumerate(self.present) if there}
         self._gradients = len(self._place)
-        if made_by.in_registers:
+        if made_by.executor == "generated":
+            # A single shard has nothing to add up but the terms of a weight that is used again.
+            least = 1 if made_by.several else 2
             positions = list(self._place.values())
-            self._program = sum_over_one_shard(self._program, positions)
+            self._program = sum_over_one_shard(self._program, positions, least)
         instructions = self._program.instructions
         self._draws = any(isinstance(i, Slot) for i in instructions)
         kinds = {i.name for i in instructions if isinstance(i, Apply) and i.primitive.host}

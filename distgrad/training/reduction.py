@@ -309,9 +309,10 @@ class _Captured:
 
     def takes(self, index: int, arrays: tuple) -> bool:
         """Adds a shard if it can be seen at a glance that it has the same program."""
-        if len(self.indices) >= self.program.at_once:
+        first = self._shards[0]
+        if len(self.indices) >= self.program.at_once or len(arrays) != len(first):
             return False
-        for a, b in zip(arrays, self._shards[0], strict=False):
+        for a, b in zip(arrays, first, strict=True):
             if type(a) is not np.ndarray or a.shape != b.shape or a.dtype is not b.dtype:
                 return False
         self.indices.append(index)

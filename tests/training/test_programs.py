@@ -50,7 +50,12 @@ def masked():
     return stack, WORDS
 
 
-MODELS = {"dense": dense, "noisy": noisy, "masked": masked}
+def recurrent():
+    """Weights that are used at every time step."""
+    return [layers.Reshape((6, 6)), layers.LSTM(5), layers.Dense(4)], X
+
+
+MODELS = {"dense": dense, "noisy": noisy, "masked": masked, "recurrent": recurrent}
 
 
 def train(
@@ -119,7 +124,7 @@ def test_generated_kernels_are_close_to_eager_steps(name):
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-@pytest.mark.parametrize("name", ["noisy", "masked"])
+@pytest.mark.parametrize("name", ["noisy", "masked", "recurrent"])
 @pytest.mark.parametrize("options", [{}, {"shard_optimizer": True}, {"overlap": True}])
 def test_the_same_bits_for_any_number_of_workers(executor, name, options):
     alone = train(MODELS[name], executor=executor)
@@ -304,7 +309,7 @@ def test_fit_says_what_it_cannot_capture_and_keras_options_choose():
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-@pytest.mark.parametrize("name", ["dense", "noisy"])
+@pytest.mark.parametrize("name", ["dense", "noisy", "recurrent"])
 def test_shards_of_one_worker_run_at_once(executor, name, monkeypatch):
     """And give the bits that they give one by one."""
     tried = []

@@ -4,34 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+import distgrad.ops.shape
+import distgrad.ops.tree_sums  # noqa: F401  their primitives
 from distgrad.compile.passes.fusion import reduction
 from distgrad.compile.program import Apply, Instruction, Program, Value
 from distgrad.core.primitive import registry
-from distgrad.ops import shape, tree_sums  # noqa: F401  their primitives
 
 SUMS = ("product_over_shards", "sum_over_shards")
 
 
-def sum_over_one_shard(program: Program, positions: Sequence[int]) -> Program:
+def sum_over_one_shard(program: Program, positions: Sequence[int], least: int = 1) -> Program:
     """The program with products over samples, and sums of rows, as those over a single shard.
 
     Only float32 outputs at ``positions`` that nothing else uses are made so: then the kernel that
-    adds up several shards gives the bits of one.
+    adds up several shards gives the bits of one. A sum of products, one for each time step, is one
+    product over the samples of them all; ``least`` says how many terms it must have.
     """
     uses = program.uses()
-    wanted = {program.outputs[p] for p in positions}
+    makers = {out: i for i in program.instructions for out in i.outputs}
+    instead: dict[Instruction, list[Apply]] = {}
+    for value in {program.outputs[p]: None for p in positions}:
+        apply = makers.get(value)
+        if not isinstance(apply, Apply) or uses[value] != 1:
+            continue
+        adds: list[Apply] = []
+        terms = _terms(apply, makers, uses, adds)
+        if len(terms) < least or not all(map(_plain, terms)):
+            continue
+        if len(terms) == 1 or {term.name for term in terms} == {"dot"}:
+            instead |= {i: [] for i in (*adds, *terms)}
+            instead[apply] = _over_samples(terms, apply)
     made: list[Instruction] = []
     for instruction in program.instructions:
-        if isinstance(instruction, Apply) and len(instruction.outputs) == 1:
-            (out,) = instruction.outputs
-            if out in wanted and uses[out] == 1 and _plain(instruction):
-                made += _of_one(instruction)
-                continue
-        made.append(instruction)
+        made += instead.get(instruction, [instruction])
     return program.with_(made)
+
+
+def _terms(
+    apply: Apply, makers: dict[Value, Instruction], uses: dict[Value, int], adds: list[Apply]
+) -> list[Apply]:
+    """What is added up to a value, in order, where that is of no other use; notes the ``adds``."""
+    terms, left = [], [apply]
+    while left:
+        apply = left.pop()
+        given = [makers.get(v) if type(v) is Value and uses[v] == 1 else None for v in apply.inputs]
+        parts = [i for i in given if isinstance(i, Apply) and i.outputs[0].shape == _shape(apply)]
+        if apply.name == "add" and len(parts) == 2:
+            adds.append(apply)
+            left += reversed(parts)
+        else:
+            terms.append(apply)
+    return terms
+
+
+def _shape(apply: Apply) -> tuple[int, ...]:
+    return apply.outputs[0].shape
 
 
 def _plain(apply: Apply) -> bool:
@@ -47,16 +78,28 @@ def _plain(apply: Apply) -> bool:
     return column and len(apply.outputs[0].shape) == 1
 
 
-def _of_one(apply: Apply) -> list[Apply]:
-    width = apply.outputs[0].shape[-1]
-    made, given = [], []
-    for value in apply.inputs:
-        columns = value.shape[-1] if apply.name == "dot" else width
-        flat = Value((1, value.nbytes // 4 // columns, columns), value.dtype)
-        params = {"shape": flat.shape}
-        reshape = registry["reshape_to"]
-        made.append(Apply((value,), (flat,), primitive=reshape, params=params, line=apply.line))
-        given.append(flat)
-    name = SUMS[0] if apply.name == "dot" else SUMS[1]
-    params = {"merges": (0,)}
-    return [*made, replace(apply, inputs=tuple(given), primitive=registry[name], params=params)]
+def _over_samples(terms: Sequence[Apply], last: Apply) -> list[Apply]:
+    """One sum over the samples of all terms, that gives what the last instruction did."""
+    made: list[Apply] = []
+
+    def apply(name: str, inputs: Sequence[Value], size: tuple[int, ...], **params: Any) -> Value:
+        out = Value(size, inputs[0].dtype)
+        primitive = registry[name]
+        line = last.line
+        made.append(Apply(tuple(inputs), (out,), primitive=primitive, params=params, line=line))
+        return out
+
+    given = []
+    for values in zip(*(term.inputs for term in terms), strict=True):
+        value = values[0]
+        if len(values) > 1:
+            rows = sum(v.shape[0] for v in values)
+            value = apply("join", values, (rows, value.shape[1]), axis=0)
+        columns = value.shape[-1] if terms[0].name == "dot" else last.outputs[0].shape[0]
+        shape = (1, value.nbytes // 4 // columns, columns)
+        given.append(apply("reshape_to", [value], shape, shape=shape))
+    primitive = registry[SUMS[0] if terms[0].name == "dot" else SUMS[1]]
+    return [
+        *made,
+        replace(last, inputs=tuple(given), primitive=primitive, params={"merges": (0,)}),
+    ]
