@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,18 @@ _SMALL = 1 << 14  # bytes of a shard's array that is copied sooner than looked a
 
 # The places of the variables of a bucket, by position, in a buffer of that bucket.
 Cut = Callable[[int, Any], dict[int, Any]]
+
+
+Leaves = Sequence[np.ndarray]  # the arrays of a shard, as ``flat`` gives them
+Streams = Callable[[], Sequence[Any]]  # makes the contexts that shards draw in
+
+
+class Outcome(NamedTuple):
+    """What some shards give; their gradients are where the caller wanted them."""
+
+    losses: list[float]  # one for each shard
+    sums: np.ndarray  # a row for each shard, good until the next run
+    written: list[dict[int, np.ndarray]]  # for each shard, by the id of a state variable
 
 
 class Bound:

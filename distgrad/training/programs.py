@@ -30,7 +30,7 @@ from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.ops.tree_sums import in_tree
-from distgrad.training.frames import Bound, Cut, Inputs, flat
+from distgrad.training.frames import Bound, Cut, Inputs, Leaves, Outcome, Streams, flat
 from distgrad.training.state import shard
 
 Jit = Literal["auto", "strict", "numpy", "off"]
@@ -46,18 +46,6 @@ def executor_for(jit: Jit) -> ExecutorName:
     if jit == "off":
         return "eager"
     return "numpy" if jit == "numpy" else executors.best()
-
-
-Leaves = Sequence[np.ndarray]  # the arrays of a shard, as ``flat`` gives them
-Streams = Callable[[], Sequence[Any]]  # makes the contexts that shards draw in
-
-
-class Outcome(NamedTuple):
-    """What some shards give; their gradients are where the caller wanted them."""
-
-    losses: list[float]  # one for each shard
-    sums: np.ndarray  # a row for each shard, good until the next run
-    written: list[dict[int, np.ndarray]]  # for each shard, by the id of a state variable
 
 
 class ShardPrograms:
@@ -200,8 +188,9 @@ class ShardProgram:
             self._program = sum_over_one_shard(self._program, positions, least)
         instructions = self._program.instructions
         self._draws = any(isinstance(i, Slot) for i in instructions)
-        kinds = {i.name for i in instructions if isinstance(i, Apply) and i.primitive.host}
-        self._in_stream = self._draws or kinds or any(isinstance(i, Call) for i in instructions)
+        self._in_stream = self._draws or any(
+            isinstance(i, Call) or (isinstance(i, Apply) and i.primitive.host) for i in instructions
+        )
         self.at_once = max(1, _AT_ONCE // max(self._bytes_of_a_shard(), 1))
         try:
             self._one = self._bind(self._program, [*leaves, weight], 1)
