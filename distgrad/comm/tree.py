@@ -10,7 +10,7 @@ a node with one child that exists is that child.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -57,12 +57,21 @@ class ShardTree:
         self.root: Node = ((virtual_shards - 1).bit_length(), 0)
         self._leaves = _bits(self.present)
         self._maximal: dict[range, tuple[Node, ...]] = {}
+        self._merges: dict[Node, tuple[int, ...]] = {}
         self._existing: dict[Node, list[Node]] = {}  # children, of nodes that were added up
         self._fingerprint = zlib.crc32(repr((virtual_shards, self.present)).encode()) & 0xFFFF
 
     def exists(self, node: Node) -> bool:
         """Whether any shard under ``node`` is present."""
-        return self._under(node) != 0
+        return self.under(node) != 0
+
+    def under(self, node: Node) -> int:
+        """The present shards under a node, as bits."""
+        level, index = node
+        if index < 0 or index << level >= self.virtual_shards:
+            return 0
+        own = (1 << (1 << level)) - 1
+        return self._leaves & (own << (index << level))
 
     def maximal(self, shards: range) -> tuple[Node, ...]:
         """The largest subtrees that a worker with these shards can add alone, in tree order.
@@ -76,6 +85,20 @@ class ShardTree:
             self._maximal[shards] = tuple(self._collect(self.root, own))
         return self._maximal[shards]
 
+    def merges(self, node: Node) -> tuple[int, ...]:
+        """The order of the sum under a node: after each present shard, in order, how many of the
+        sums that wait are added to it, the last one first.
+        """
+        if node not in self._merges:
+            if node[0] == 0:
+                self._merges[node] = (0,)
+            else:
+                first, *second = [self.merges(n) for n in _children(node) if self.exists(n)]
+                for other in second:
+                    first = (*first, *other[:-1], other[-1] + 1)
+                self._merges[node] = first
+        return self._merges[node]
+
     def combine(self, partials: Mapping[Node, Array], out: Array) -> None:
         """Adds the partials of all ranks in tree order into ``out``.
 
@@ -88,14 +111,9 @@ class ShardTree:
         """16 bits that tell this tree from one over other shards."""
         return self._fingerprint
 
-    def _under(self, node: Node) -> int:
-        level, index = node
-        return (self._leaves >> (index << level)) & ((1 << (1 << level)) - 1)
-
     def _collect(self, node: Node, own: int) -> list[Node]:
-        level, index = node
-        present = self._under(node)
-        mine = present & (own >> (index << level))
+        present = self.under(node)
+        mine = present & own
         if not mine:
             return []
         if mine == present:
@@ -155,7 +173,8 @@ class TreeSum:
         self.allocated = 0
         self._free: list[Array] = []
         self._held: dict[Node, Array] = {}
-        self._pushed: set[int] = set()
+        self._pushed = 0  # a bit for each shard
+        self._started: list[int] | None = None
 
     def start(self, present_shards: Iterable[int]) -> None:
         """Begins a new sum over the shards present in the whole world, not only this worker's.
@@ -163,7 +182,9 @@ class TreeSum:
         Every rank must give the same shards: they decide which nodes of the tree exist.
         """
         self.reset()
-        self.tree = shard_tree(self.virtual_shards, tuple(sorted(set(present_shards))))
+        if present_shards != self._started:  # nearly every step has the same ones
+            self.tree = shard_tree(self.virtual_shards, tuple(sorted(set(present_shards))))
+            self._started = list(self.tree.present)
 
     def buffer(self) -> Array:
         """A free array, ``(size,)``, to be filled and pushed; what is never filled stays zero."""
@@ -179,21 +200,24 @@ class TreeSum:
             InvalidArgumentError: the shard is not present or was pushed before, or the array is
                 not a contiguous ``(size,)`` array of this dtype.
         """
-        if not 0 <= shard_index < self.virtual_shards or not self.tree.exists((0, shard_index)):
+        self.push_tree((0, shard_index), array)
+
+    def push_tree(self, node: Node, array: Array) -> None:
+        """``push`` for the sum of all present shards under a node, added up in tree order."""
+        shards = self.tree.under(node)
+        if not shards:
             raise InvalidArgumentError(
-                f"shard {shard_index} is not among the present ones {self.tree.present}."
+                f"shard {node[1] << node[0]} is not among the present ones {self.tree.present}."
             )
-        if shard_index in self._pushed:
-            raise InvalidArgumentError(f"shard {shard_index} was pushed twice.")
+        if shards & self._pushed:
+            twice = (shards & self._pushed).bit_length() - 1
+            raise InvalidArgumentError(f"shard {twice} was pushed twice.")
         if array.shape != (self.size,) or array.dtype != self.dtype or not array.flags.c_contiguous:
             raise InvalidArgumentError(
                 f"push takes a contiguous ({self.size},) array of {self.dtype}, "
                 f"got {array.shape} of {array.dtype}."
             )
-        self._push(shard_index, array, (0, shard_index))
-
-    def _push(self, shard_index: int, array: Array, node: Node) -> None:
-        self._pushed.add(shard_index)
+        self._pushed |= shards
         while node != self.tree.root:
             level, index = node
             sibling = (level, index ^ 1)
@@ -207,30 +231,6 @@ class TreeSum:
             node = (level + 1, index // 2)
         self._held[node] = array
 
-    def push_all(self, shards: Sequence[int], arrays: Sequence[Array]) -> None:
-        """``push`` for several shards, in their order; whole subtrees are added up at once."""
-        count, first = len(shards), shards[0]
-        if count == 1 or count & (count - 1) or first % count or not self._whole(shards):
-            for shard, array in zip(shards, arrays, strict=True):
-                self.push(shard, array)
-            return
-        self._pushed.update(shards[1:])
-        level = list(arrays)
-        while len(level) > 1:
-            for left, right in zip(level[::2], level[1::2], strict=True):
-                np.add(left, right, out=left)
-            self._free.extend(level[1::2])
-            level = level[::2]
-        self._push(first, level[0], (count.bit_length() - 1, first // count))
-
-    def _whole(self, shards: Sequence[int]) -> bool:
-        """Whether they follow each other, and all are present and new."""
-        return (
-            shards[-1] - shards[0] == len(shards) - 1
-            and all(self.tree.exists((0, shard)) for shard in shards)
-            and self._pushed.isdisjoint(shards)
-        )
-
     def partials(self) -> dict[Node, Array]:
         """The maximal complete subtrees of the shards pushed so far."""
         return dict(self._held)
@@ -243,7 +243,7 @@ class TreeSum:
         if set(self._held) != {self.tree.root}:
             raise InvalidArgumentError(
                 f"take needs every present shard of {list(self.tree.present)}, and only "
-                f"{sorted(self._pushed)} were pushed."
+                f"{[i for i in self.tree.present if self._pushed >> i & 1]} were pushed."
             )
         array = self._held.pop(self.tree.root)
         self.reset()
@@ -253,7 +253,7 @@ class TreeSum:
         """Forgets every shard and takes the arrays back for the next sum."""
         self._free.extend(array for array in self._held.values() if array is not self.out)
         self._held.clear()
-        self._pushed.clear()
+        self._pushed = 0
 
 
 def _children(node: Node) -> tuple[Node, Node]:

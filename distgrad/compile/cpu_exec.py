@@ -11,13 +11,22 @@ from distgrad.compile.llvm_calls import in_sequence
 from distgrad.compile.llvm_loops import supported
 from distgrad.compile.llvm_random import compile_rows_of_uniform, compile_uniform
 from distgrad.compile.llvm_rows import compile_rows
+from distgrad.compile.llvm_trees import compile_product, compile_rows_sum
 from distgrad.compile.numpy_exec import Executor
 from distgrad.compile.passes import expand, fuse, simplify
 from distgrad.compile.program import Program
 from distgrad.compile.schedule import Compiler
 
-_DRAWS = {"random_uniform": compile_uniform, "random_rows": compile_rows_of_uniform}
-_COMPILER = Compiler(compile_rows, _DRAWS, in_sequence)
+_COMPILER = Compiler(
+    compile_rows,
+    {
+        "random_uniform": compile_uniform,
+        "random_rows": compile_rows_of_uniform,
+        "product_over_shards": compile_product,
+        "sum_over_shards": compile_rows_sum,
+    },
+    in_sequence,
+)
 
 
 def cpu_executor(

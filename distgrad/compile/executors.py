@@ -20,6 +20,15 @@ def best() -> Name:
     return "generated" if llvm_engine.available() else "numpy"
 
 
+def keeps_rows(name: Name) -> bool:
+    """Whether a row of a float32 product, of two or more, has its bits in any company."""
+    if name == "numpy":
+        return False
+    from distgrad.compile.llvm_calls import generates_products
+
+    return generates_products()
+
+
 def make(
     name: Name,
     program: Program,

@@ -98,6 +98,14 @@ class Code:
     def mul(self, a: Int, b: int) -> Int:
         return a * b if isinstance(a, int) else a if b == 1 else self.op(f"mul nsw i64 {a}, {b}")
 
+    def times(self, a: Int, b: Int) -> Int:
+        """A product of two numbers of which neither may be known."""
+        if isinstance(b, int):
+            return self.mul(a, b)
+        if isinstance(a, int):
+            return self.mul(b, a)
+        return self.op(f"mul nsw i64 {a}, {b}")
+
     def divmod(self, a: Int, b: int) -> tuple[Int, Int]:
         """Quotient and remainder of a number that is not negative."""
         if isinstance(a, int):
@@ -161,6 +169,23 @@ class Code:
         name = f"%slot{self._count}"
         self._slots.append(f"  {name} = alloca {VECTOR}")
         return name
+
+    def number_slot(self) -> str:
+        """A place for a whole number that changes in a loop."""
+        self._count += 1
+        name = f"%slot{self._count}"
+        self._slots.append(f"  {name} = alloca i64")
+        return name
+
+    def number(self, pointer: str) -> str:
+        return self.op(f"load i64, ptr {pointer}")
+
+    def number_at(self, pointer: str, index: Int) -> str:
+        """One of the whole numbers in an array."""
+        return self.number(self.op(f"getelementptr i64, ptr {pointer}, i64 {index}"))
+
+    def set_number(self, value: Int, pointer: str) -> None:
+        self._lines.append(f"  store i64 {value}, ptr {pointer}")
 
     # Vectors
 

@@ -22,13 +22,10 @@ _MOST = 16  # steps in a sequence: buckets of gradients that are ready must not 
 
 
 def in_sequence(steps: Sequence[Step]) -> list[Step]:
-    """The steps, with matrix products as machine code, and runs of short steps as one.
-
-    Where NumPy's BLAS has several threads, products stay with it: these have one.
-    """
+    """The steps, with matrix products as machine code, and runs of short steps as one."""
     made: list[Step] = []
     run: list[Step] = []
-    alone = environ.blas_info()["threads"] == 1
+    alone = generates_products()
 
     def close() -> None:
         made.extend(run if len(run) < 2 else [_joined(run)])
@@ -45,6 +42,11 @@ def in_sequence(steps: Sequence[Step]) -> list[Step]:
             close()
     close()
     return made
+
+
+def generates_products() -> bool:
+    """Whether products are generated: they have one thread, and leave others to NumPy's BLAS."""
+    return environ.blas_info()["threads"] == 1
 
 
 def _small(step: Step) -> bool:

@@ -30,6 +30,11 @@ def available() -> bool:
     return bool(_host()[1].get("fma"))
 
 
+def has(feature: str) -> bool:
+    """Whether the CPU has a feature, by LLVM's name for it."""
+    return bool(_host()[1].get(feature))
+
+
 def version() -> str:
     """The version of llvmlite. Raises MissingExtraError without it, or on an old CPU."""
     if not available():

@@ -93,7 +93,8 @@ class _Build:
 
     def _constant(self, value: Value) -> None:
         if value.constant and value not in self.places:
-            self._own(value, value.data, Buffer(value.data.nbytes, "constant", value.data))
+            data = value.data if value.data.flags.forc else np.asarray(value.data, order="C")
+            self._own(value, data, Buffer(data.nbytes, "constant", data))
 
     def _own(self, value: Value, array: np.ndarray, buffer: Buffer) -> View:
         """``value`` has a buffer of its own, with the layout of ``array``."""

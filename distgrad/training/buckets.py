@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
-from distgrad.comm.tree import TreeSum
+from distgrad.comm.tree import Node, TreeSum
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.variable import Variable
 from distgrad.training.arena import Layout, layouts
@@ -42,11 +42,12 @@ class Bucket:
         self._places = list(zip(self.positions, inner, shapes, strict=True))
         self._views: dict[int, tuple[Any, dict[int, Any]]] = {}
 
-    def buffer(self, shard: int, alone: bool) -> Any:
-        """Where the gradients of a shard go; that of the first one becomes the sum of a world
+    def buffer(self, node: Node, alone: bool) -> Any:
+        """Where the gradients under a node go; those of the first one become the sum of a world
         of one.
         """
-        if alone and shard == self.tree.tree.present[0]:
+        tree = self.tree.tree
+        if alone and tree.under(node) >> tree.present[0] & 1:
             return self.total
         return self.tree.buffer()
 
@@ -101,14 +102,14 @@ class GradientBuckets:
     def push(self, shard: int, gradients: Sequence[Any]) -> None:
         """Takes the gradients of one shard, one for each variable; None counts as zeros."""
         for bucket in self.buckets:
-            buffer = bucket.buffer(shard, self._alone)
+            buffer = bucket.buffer((0, shard), self._alone)
             for position, view in bucket.views(buffer).items():
                 _write(gradients[position], view)
             bucket.tree.push(shard, buffer)
 
-    def buffers(self, shard: int) -> list[Any]:
-        """Where the gradients of a shard go, for each bucket."""
-        return [bucket.buffer(shard, self._alone) for bucket in self.buckets]
+    def buffers(self, node: Node) -> list[Any]:
+        """Where the gradients under a node go, for each bucket."""
+        return [bucket.buffer(node, self._alone) for bucket in self.buckets]
 
     def cut(self, number: int, buffer: Any) -> dict[int, Any]:
         """The places of the variables of a bucket in one of its ``buffers``, by position."""
@@ -163,7 +164,7 @@ class Filling:
         self._full = full
         self._buckets = buckets
         self._of = {position: bucket for bucket in buckets for position in bucket.positions}
-        self._buffers = [bucket.buffer(shard, alone) for bucket in buckets]
+        self._buffers = [bucket.buffer((0, shard), alone) for bucket in buckets]
         self._missing = [len(bucket.positions) for bucket in buckets]
         self._next = 0
 

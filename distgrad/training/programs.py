@@ -8,32 +8,36 @@ one worker run at once, by a program that is made from that of one, where that k
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from distgrad.compile import executors, memory
+from distgrad.compile import executors
 from distgrad.compile.capture import trace
 from distgrad.compile.captured import CaptureError
-from distgrad.compile.numpy_exec import Executor, Frame
+from distgrad.compile.numpy_exec import Executor
 from distgrad.compile.passes import simplify
-from distgrad.compile.passes.shards import NotWide, draws_from, over_shards
+from distgrad.compile.passes.shards import Merges, NotWide, draws_from, over_shards
+from distgrad.compile.passes.tree_sums import SUMS, sum_over_one_shard
 from distgrad.compile.passes.writes import take_writes
-from distgrad.compile.program import Call, Program
+from distgrad.compile.program import Apply, Call, Program, Slot
 from distgrad.compile.traced import Fallback, warn
 from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
+from distgrad.ops.tree_sums import in_tree
+from distgrad.training.frames import Bound, Cut, Inputs, Leaves, Outcome, Streams, flat
 from distgrad.training.state import shard
 
 Jit = Literal["auto", "strict", "numpy", "off"]
 ExecutorName = Literal["generated", "numpy", "eager"]
 
 _BUDGET = 16  # shapes of samples, before new ones run eagerly
-_FRAMES = 64  # sets of places for the gradients of one program
 _AT_ONCE = 1 << 25  # bytes of gradients of shards that run at once
+_STATISTICS = 2  # outputs before the gradients: the loss, and the sums
 
 
 def executor_for(jit: Jit) -> ExecutorName:
@@ -43,24 +47,14 @@ def executor_for(jit: Jit) -> ExecutorName:
     return "numpy" if jit == "numpy" else executors.best()
 
 
-# The places of the variables of a bucket, by position, in a buffer of that bucket.
-Cut = Callable[[int, Any], dict[int, Any]]
-
-
-class Outcome(NamedTuple):
-    """What some shards give; their gradients are where the caller wanted them."""
-
-    losses: np.ndarray  # one for each shard, float64
-    sums: np.ndarray  # a row for each shard, good until the next run
-    written: list[dict[int, np.ndarray]]  # for each shard, by the id of a state variable
-
-
 class ShardPrograms:
     """The programs of ``compute(arrays, training=True)`` and its gradients.
 
     ``groups`` are the positions of the variables of each bucket, in the order in which the buckets
-    are to be full. A shape that cannot be captured runs eagerly, after one warning that shows the
-    line (where ``say``); with ``strict`` that raises CaptureError.
+    are to be full. ``several`` says that a batch has several shards: their gradients are then
+    computed in a way that has the same bits for one of them and for all. A shape that cannot be
+    captured runs eagerly, after one warning that shows the line (where ``say``); with ``strict``
+    that raises CaptureError.
     """
 
     def __init__(
@@ -71,6 +65,7 @@ class ShardPrograms:
         groups: Sequence[Sequence[int]],
         executor: executors.Name,
         *,
+        several: bool = False,
         strict: bool = False,
         say: bool = True,
     ) -> None:
@@ -79,6 +74,7 @@ class ShardPrograms:
         self.state = list(state)
         self.groups = [list(group) for group in groups]
         self.executor = executor
+        self.several = several
         self._strict = strict
         self._say = say
         self._known: dict[Hashable, ShardProgram | None] = {}
@@ -120,7 +116,7 @@ class ShardPrograms:
 
     def _count_kind(self, arrays: tuple) -> None:
         """Few kinds of samples are fine, in numbers that the last batch may change."""
-        leaves = _flat(arrays)
+        leaves = flat(arrays)
         if any(getattr(a, "dtype", np.dtype(object)).kind not in "biufc" for a in leaves):
             raise Fallback("its samples are no numbers")
         self._kinds.add(tuple((a.shape[1:], a.dtype) for a in leaves))
@@ -137,7 +133,7 @@ class ShardProgram:
 
     def __init__(self, made_by: ShardPrograms, arrays: tuple, part: float) -> None:
         self._made_by = made_by
-        leaves = [np.asarray(a) for a in _flat(arrays)]
+        leaves = [np.asarray(a) for a in flat(arrays)]
         nest = tree.flatten(arrays)
         structure = tree.map_structure(lambda a: None, arrays)
         dtype: list[np.dtype] = []
@@ -167,6 +163,7 @@ class ShardProgram:
         self._weight = weight
         _, _, over, gradients = result
         self.present = [g is not None for g in gradients]
+        self.there = np.array(self.present, np.float64)
         self._over = over if isinstance(over, float) else None
         self._counter: Executor | None = None
         outputs = list(program.outputs)
@@ -182,15 +179,29 @@ class ShardProgram:
         self._program = simplify(program)
         places = iter(range(_STATISTICS, len(outputs)))
         self._place = {i: next(places) for i, there in enumerate(self.present) if there}
-        self._first_state = len(outputs)
-        self._size = len(program.outputs) - _STATISTICS  # outputs of each shard
-        nbytes = sum(program.outputs[i].nbytes for i in self._place.values())
-        self.at_once = max(1, _AT_ONCE // max(nbytes, 1))
+        self._gradients = len(self._place)
+        if made_by.executor == "generated":
+            # A single shard has nothing to add up but the terms of a weight that is used again.
+            least = 1 if made_by.several else 2
+            positions = list(self._place.values())
+            self._program = sum_over_one_shard(self._program, positions, least)
+        instructions = self._program.instructions
+        self._draws = any(isinstance(i, Slot) for i in instructions)
+        self._in_stream = self._draws or any(
+            isinstance(i, Call) or (isinstance(i, Apply) and i.primitive.host) for i in instructions
+        )
+        self.at_once = max(1, _AT_ONCE // max(self._bytes_of_a_shard(), 1))
         try:
             self._one = self._bind(self._program, [*leaves, weight], 1)
         except Exception as error:
             raise Fallback(f"its program cannot be laid out ({error})") from error
-        self._many: dict[int, _Several | None] = {}
+        self._many: dict[tuple[Merges, ...], _Several | None] = {}
+
+    def _bytes_of_a_shard(self) -> int:
+        """What the gradients take up for each of several shards, until they are added up."""
+        made = {o: i for i in self._program.instructions for o in i.outputs}
+        outputs = [self._program.outputs[position] for position in self._place.values()]
+        return sum(v.nbytes for v in outputs if getattr(made.get(v), "name", "") not in SUMS)
 
     @staticmethod
     def _trace(run: Callable[..., Any], arrays: Sequence[np.ndarray], part: float) -> Any:
@@ -202,212 +213,193 @@ class ShardProgram:
             raise Fallback("it makes variables at each call")
         return traced
 
-    def _bind(self, program: Program, arrays: Sequence[np.ndarray], count: int) -> _Bound:
-        """An executor of a program for ``count`` shards.
+    def _bind(self, program: Program, arrays: Sequence[np.ndarray], trees: int) -> Bound:
+        """An executor of a program for the shards of some trees.
 
-        Its outputs are the loss and the sums (stacked, for several shards), then for each shard
-        the gradients and what it assigns.
+        Its outputs are the loss and the sums (stacked, for several shards), then the gradients for
+        each tree, and what is assigned for each shard.
         """
         groups = [
             [
-                v * self._size + self._place[i]
+                t * self._gradients + self._place[i]
                 for i in group
                 if self.present[i]
-                for v in range(count)
+                for t in range(trees)
             ]
             for group in self._made_by.groups
         ]
         executor = executors.make(self._made_by.executor, program, arrays, groups)
-        return _Bound(executor, self.present, self._place, self._size)
+        return Bound(executor, self.present, self._place, self._gradients)
 
-    def over(self, arrays: tuple) -> float:
+    def over(self, arrays: Leaves) -> float:
         """What the mean of the loss is over."""
         if self._counter is None:
             assert self._over is not None
             return self._over
-        return float(self._counter([*_flat(arrays), self._weight])[0])
+        return float(self._counter([*arrays, self._weight])[0])
+
+    def joins(
+        self,
+        shards: Sequence[Leaves],
+        weights: Sequence[float],
+        trees: tuple[Merges, ...],
+        streams: Streams,
+    ) -> bool:
+        """Whether it can run these shards at once, and has the bits of each by itself."""
+        if trees not in self._many:
+            self._many[trees] = None  # unless all goes well
+            try:
+                made = self._make_several(shards, weights, trees)
+                if self._agrees(made, shards, weights, trees, streams):
+                    self._many[trees] = made
+            except NotWide:
+                pass
+        return self._many[trees] is not None
 
     def run(
         self,
-        shards: Sequence[tuple],
+        shards: Sequence[Leaves],
         weights: Sequence[float],
-        streams: Callable[[], Sequence[Any]],
+        trees: tuple[Merges, ...],
+        streams: Streams,
         buffers: Sequence[Sequence[Any]],
         cut: Cut,
         told: Callable[[int], None] | None = None,
     ) -> Outcome:
-        """Runs it on one shard's arrays or on those of several.
+        """Runs it on the arrays of one shard, or on those of several that it ``joins``.
 
-        Gradients, times the shard's weight, are written into the shard's ``buffers``, one for each
-        bucket; ``cut(bucket, buffer)`` gives the places of the bucket's variables. ``streams()``
-        are the contexts that a shard draws in. ``told`` is called with the number of a bucket that
-        is full, for all the shards, in order.
+        ``trees`` says how the shards are added up. The gradients of a tree, of which each shard's
+        are times its weight, are written into the tree's ``buffers``, one for each bucket;
+        ``cut(bucket, buffer)`` gives the places of the bucket's variables. ``streams()`` are the
+        contexts that a shard draws in. ``told`` is called with the number of a bucket that is
+        full, for all the trees, in order.
         """
-        count = len(shards)
-        several = self._several(shards, weights, streams) if count > 1 else None
-        if several is not None:
+        if len(shards) == 1:
+            found = self._run_one(shards[0], weights[0], streams, buffers, cut, told)
+            return Outcome([float(found[0])], found[1][None], self._written(found))
+        several = self._many[trees]
+        assert several is not None
+        return self._run_several(several, shards, weights, streams, buffers, cut, told)
+
+    def _run_one(
+        self,
+        arrays: Leaves,
+        weight: float,
+        streams: Streams,
+        buffers: Sequence[Sequence[Any]],
+        cut: Cut,
+        told: Callable[[int], None] | None = None,
+    ) -> list[np.ndarray]:
+        self._weight[()] = weight
+        frame = self._one.at(buffers, cut)
+        inputs = [*arrays, self._weight]
+        if not self._in_stream:
+            return frame(inputs, told)
+        with streams()[0]:
+            return frame(inputs, told)
+
+    def _run_several(
+        self,
+        several: _Several,
+        shards: Sequence[Leaves],
+        weights: Sequence[float],
+        streams: Streams,
+        buffers: Sequence[Sequence[Any]],
+        cut: Cut,
+        told: Callable[[int], None] | None = None,
+    ) -> Outcome:
+        if self._draws:
             several.streams.streams = streams()
-            found = several.bound.at(buffers, cut)(several.inputs(shards, weights), told)
-            losses, sums = found[0].astype(np.float64), found[1]
-            return Outcome(losses, sums, [self._written(found, v) for v in range(count)])
-        losses, rows, written = np.empty(count), [], []
-        for v, (arrays, weight, stream) in enumerate(zip(shards, weights, streams(), strict=True)):
-            self._weight[()] = weight
-            frame = self._one.at([buffers[v]], cut)
-            with stream:
-                found = frame([*_flat(arrays), self._weight], told if v == count - 1 else None)
-            losses[v] = found[0]
-            rows.append(found[1] if count == 1 else found[1].copy())
-            written.append(self._written(found, 0))
-        return Outcome(losses, np.stack(rows), written)
+        frame = several.bound.at(buffers, cut)
+        found = frame(several.inputs(shards, weights), told)
+        written = self._written(found, len(shards), len(buffers))
+        return Outcome(found[0].tolist(), found[1], written)
 
-    def _written(self, found: Sequence[np.ndarray], number: int) -> dict[int, np.ndarray]:
-        start = self._first_state + number * self._size
-        arrays = found[start : start + len(self._assigned)]
-        return {id(v): a.copy() for v, a in zip(self._assigned, arrays, strict=True)}
+    def _written(
+        self, found: Sequence[np.ndarray], count: int = 1, trees: int = 1
+    ) -> list[dict[int, np.ndarray]]:
+        size = len(self._assigned)
+        if not size:
+            return [{}] * count
+        arrays = iter(found[_STATISTICS + trees * self._gradients :])
+        return [{id(v): next(arrays).copy() for v in self._assigned} for _ in range(count)]
 
-    def _several(
-        self, shards: Sequence[tuple], weights: Sequence[float], streams: Any
-    ) -> _Several | None:
-        """What runs as many shards at once; None where they had better go one by one."""
-        count = len(shards)
-        if count not in self._many:
-            self._many[count] = None  # unless all goes well
-            try:
-                made = self._make_several(shards, weights)
-            except NotWide:
-                return None
-            if not self._agrees(made, shards, weights, streams):
-                self._many[count] = None
-        return self._many[count]
-
-    def _make_several(self, shards: Sequence[tuple], weights: Sequence[float]) -> _Several:
-        count = len(shards)
+    def _make_several(
+        self, shards: Sequence[Leaves], weights: Sequence[float], trees: tuple[Merges, ...]
+    ) -> _Several:
         chosen = draws_from()
-        program, statistics, rows = over_shards(self._program, count, chosen, _STATISTICS)
-        outputs = [*statistics, *(row[v] for v in range(count) for row in rows)]
-        leaves = list(map(_flat, shards))
-        inputs = _Inputs([np.asarray(a) for a in leaves[0]], self._weight.dtype, count)
-        bound = self._bind(
-            program.with_(program.instructions, outputs), inputs(leaves, weights), count
+        rows_kept = executors.keeps_rows(self._made_by.executor)
+        made = over_shards(
+            self._program, trees, chosen, _STATISTICS, self._gradients, rows_kept=rows_kept
         )
+        sums = [row[t] for t in range(len(trees)) for row in made.summed]
+        outputs = [
+            *made.stacked,
+            *sums,
+            *(row[v] for v in range(len(shards)) for row in made.single),
+        ]
+        inputs = Inputs([np.asarray(a) for a in shards[0]], self._weight.dtype, len(shards))
+        program = made.program.with_(made.program.instructions, outputs)
+        bound = self._bind(program, inputs(shards, weights), len(trees))
         return _Several(bound, inputs, chosen)
 
     def _agrees(
-        self, several: _Several, shards: Sequence[tuple], weights: Sequence[float], streams: Any
+        self,
+        several: _Several,
+        shards: Sequence[Leaves],
+        weights: Sequence[float],
+        trees: tuple[Merges, ...],
+        streams: Streams,
     ) -> bool:
         """Whether all shards at once give the bits that each gives by itself."""
         sizes = [[(i, self._program.outputs[self._place[i]]) for i in group if self.present[i]]
                  for group in self._made_by.groups]  # fmt: skip
 
-        def scratch() -> list[list[dict[int, Any]]]:
+        def scratch(count: int) -> list[list[dict[int, Any]]]:
             return [
                 [{i: np.zeros(v.shape, v.dtype) for i, v in group} for group in sizes]
-                for _ in shards
+                for _ in range(count)
             ]
 
         def cut(number: int, places: Any) -> dict[int, Any]:
             return {**dict.fromkeys(self._made_by.groups[number], np.zeros(0)), **places}
 
-        def bits(outcome: Outcome, buffers: Any) -> Any:
-            gradients = [[[a.tobytes() for a in g.values()] for g in own] for own in buffers]
-            written = [[a.tobytes() for a in own.values()] for own in outcome.written]
-            return gradients, outcome.losses.tobytes(), outcome.sums.tobytes(), written
+        def bits(arrays: Sequence[np.ndarray]) -> list[bytes]:
+            return [a.tobytes() for a in arrays]
 
-        alone, together = scratch(), scratch()
-        self._many[len(shards)] = None  # so that they run one by one
-        one_by_one = bits(self.run(shards, weights, streams, alone, cut), alone)
-        self._many[len(shards)] = several
-        same = one_by_one == bits(self.run(shards, weights, streams, together, cut), together)
+        together, alone = scratch(len(trees)), scratch(len(shards))
+        outcome = self._run_several(several, shards, weights, streams, together, cut)
+        same = True
+        for v, (arrays, weight) in enumerate(zip(shards, weights, strict=True)):
+            own = self._run_one(arrays, weight, partial(_one_of, streams, v), [alone[v]], cut)
+            same = same and bits(own[:_STATISTICS]) == bits(
+                [np.asarray(outcome.losses[v], own[0].dtype), outcome.sums[v]]
+            )
+            (written,) = self._written(own)
+            same = same and bits(list(written.values())) == bits(list(outcome.written[v].values()))
+        start = 0
+        for merges, found in zip(trees, together, strict=True):
+            own_shards = alone[start : start + len(merges)]
+            start += len(merges)
+            for number, group in enumerate(sizes):
+                for i, _ in group:
+                    total = in_tree([own[number][i] for own in own_shards], merges)
+                    same = same and total.tobytes() == found[number][i].tobytes()
         self._one.forget()
         several.bound.forget()
         return same
 
 
-class _Bound:
-    """An executor, and its frames for the places of the gradients."""
-
-    def __init__(
-        self, executor: Executor, present: Sequence[bool], place: dict[int, int], size: int
-    ) -> None:
-        self.executor = executor
-        self._present, self._place, self._size = present, place, size
-        self._block = memory.block(executor.nbytes)
-        self._frames: dict[tuple[int, ...], tuple[Frame, list[Any], Any]] = {}
-
-    def at(self, buffers: Sequence[Sequence[Any]], cut: Cut) -> Frame:
-        """The frame for the buffers of each shard; what has no gradient is made zero there."""
-        key = tuple([id(buffer) for own in buffers for buffer in own])
-        known = self._frames.get(key)
-        if known is None:
-            known = self._make(key, buffers, cut)
-        for view in known[1]:
-            view[...] = 0
-        return known[0]
-
-    def forget(self) -> None:
-        self._frames.clear()
-
-    def _make(self, key: tuple[int, ...], buffers: Any, cut: Cut) -> tuple[Frame, list[Any], Any]:
-        if len(self._frames) >= _FRAMES:
-            self._frames.clear()
-        places: dict[int, Any] = {}
-        absent = []
-        for v, own in enumerate(buffers):
-            for number, buffer in enumerate(own):
-                for position, view in cut(number, buffer).items():
-                    if self._present[position]:
-                        places[self._place[position] + v * self._size] = view
-                    else:
-                        absent.append(view)
-        frame = self.executor.frame(places, self._block)
-        self._frames[key] = frame, absent, buffers  # kept, so that their ids stay theirs
-        return self._frames[key]
-
-
 class _Several(NamedTuple):
     """What runs several shards at once."""
 
-    bound: _Bound
-    inputs: _Inputs
+    bound: Bound
+    inputs: Inputs
     streams: draws_from
 
 
-class _Inputs:
-    """The arrays of several shards along a leading axis: views where they lie side by side."""
-
-    def __init__(self, leaves: Sequence[np.ndarray], weight: np.dtype, count: int) -> None:
-        self._held = [np.empty((count, *a.shape), a.dtype) for a in leaves]
-        self._weights = np.empty(count, weight)
-
-    def __call__(self, shards: Sequence[Any], weights: Sequence[float]) -> list[np.ndarray]:
-        self._weights[:] = weights
-        rows = zip(*map(_flat, shards), strict=True)
-        return [*map(self._together, self._held, rows), self._weights]
-
-    @staticmethod
-    def _together(held: np.ndarray, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        first, nbytes = arrays[0], arrays[0].nbytes
-        if nbytes > _SMALL and all(a.flags.c_contiguous for a in arrays):
-            start = first.__array_interface__["data"][0]
-            places = [a.__array_interface__["data"][0] for a in arrays]
-            if places == [start + v * nbytes for v in range(len(arrays))]:
-                strides = (nbytes, *first.strides)
-                return np.lib.stride_tricks.as_strided(first, held.shape, strides, writeable=False)
-        for row, array in zip(held, arrays, strict=True):
-            row[...] = array
-        return held
-
-
-_STATISTICS = 2  # outputs before those of each shard: the loss, and the sums
-_SMALL = 1 << 14  # bytes of a shard's array that is copied sooner than looked at
-
-
-def _flat(arrays: Any) -> list[Any]:
-    """The arrays of a nest; None stands for what was not given."""
-    if all(type(a) is np.ndarray for a in arrays):
-        return list(arrays)
-    return [a for a in tree.flatten(arrays) if a is not None]
+def _one_of(streams: Streams, number: int) -> Sequence[Any]:
+    return [streams()[number]]
 
 
 def _only(program: Program, output: Any) -> Program:

@@ -13,14 +13,17 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
-from distgrad.comm.tree import TreeSum
+from distgrad.comm.tree import Node, TreeSum
+from distgrad.compile.passes.shards import Merges
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.launcher import environ
 from distgrad.ops import random
+from distgrad.ops.tree_sums import in_tree
 from distgrad.training.buckets import BUCKET_BYTES, Bucket, GradientBuckets
+from distgrad.training.frames import flat
 from distgrad.training.overlap import Courier, Job
 from distgrad.training.programs import ExecutorName, ShardProgram, ShardPrograms
 from distgrad.training.state import StateMean, shard
@@ -108,6 +111,7 @@ class GradientSum:
                 self.state,
                 [bucket.positions for bucket in self.buckets.buckets],
                 executor,
+                several=virtual_shards > 1,
                 strict=strict,
                 say=communicator.rank == 0,
             )
@@ -158,54 +162,94 @@ class GradientSum:
         self, step: int, batch: Batch, scale: float, send: Callable[[Job], None] | None = None
     ) -> None:
         """Runs all shards; the gradients of the last one go through ``send``, where given."""
-        runs: Any = (self._start(step, batch, index, arrays) for index, arrays in batch.shards)
+        runs: Any = self._start(step, batch)
         total = 0.0
         if self.counted:  # what a shard weighs depends on all of them
             runs = list(runs)
             total = self._count(batch, runs)
         left = len(batch.shards)
-        for group in _together(runs):
-            shares = [run.part if self.mean_loss else 1.0 for run in group]
+        for run in runs:
+            count = len(run.indices)
             if self.counted:
-                shares = [run.over / total if total else 0.0 for run in group]
-            left -= len(group)
-            group[0].finish(group, shares, scale, None if left else send)
+                shares = [over / total if total else 0.0 for over in run.over()]
+            else:
+                shares = [run.part if self.mean_loss else 1.0] * count
+            left -= count
+            run.finish(shares, scale, None if left else send)
 
     def _count(self, batch: Batch, runs: Iterable[_Eager | _Captured]) -> float:
         self._count_tree.start(batch.present)
         for run in runs:
-            self._count_tree.push(run.index, np.array([run.over]))
+            for index, over in zip(run.indices, run.over(), strict=True):
+                self._count_tree.push(index, np.array([over]))
         total = np.zeros(1)
         self.communicator.reduce_tree(self._count_tree, total)
         return float(total[0])
 
-    def _start(self, step: int, batch: Batch, index: int, arrays: tuple) -> _Eager | _Captured:
-        part = batch.sizes[index] / batch.size
-        if self.programs is not None:
-            program = self.programs.find(
-                arrays, part, lambda: random.stream(self.seed, step, index)
-            )
-            if program is not None:
-                return _Captured(self, step, index, part, arrays, program)
-        return _Eager(self, step, index, part, arrays)
+    def _start(self, step: int, batch: Batch) -> Iterable[_Eager | _Captured]:
+        """The shards in their order, those together that one program may run at once."""
+        group: _Captured | None = None
+        for index, arrays in batch.shards:
+            part = batch.sizes[index] / batch.size
+            if group is not None and part == group.part and group.takes(index, arrays):
+                continue
+            program = None
+            if self.programs is not None:
+                stream = partial(random.stream, self.seed, step, index)
+                program = self.programs.find(arrays, part, stream)
+            if group is not None:
+                if group.program is program and len(group.indices) < group.program.at_once:
+                    group.add(index, arrays)
+                    continue
+                yield group
+            if program is None:
+                group = None
+                yield _Eager(self, step, index, part, arrays)
+            else:
+                group = _Captured(self, step, part, program)
+                group.add(index, arrays)
+        if group is not None:
+            yield group
 
     def _note(
         self,
-        runs: Sequence[_Eager | _Captured],
-        losses: np.ndarray,
+        run: _Eager | _Captured,
+        trees: Iterable[tuple[Node, Merges]],
+        losses: list[float],
         sums: np.ndarray,
-        present: Sequence[bool],
+        present: np.ndarray,
         written: Sequence[dict[int, Any]],
     ) -> None:
-        """The statistics of some shards, of which there are as many rows; losses are weighed."""
-        rows = [self._stats_tree.buffer() for _ in runs]
-        for row, run, loss, numbers, own in zip(rows, runs, losses, sums, written, strict=True):
-            row[0] = loss
+        """The statistics of some shards: of each a weighed loss, and a row of sums."""
+        proposed = None
+        if self.state:
+            proposed = np.array(
+                [
+                    self._state.propose(index, run.part, own)
+                    for index, own in zip(run.indices, written, strict=True)
+                ],
+                np.float64,
+            )
+        start = 0
+        for node, merges in trees:
+            stop = start + len(merges)
+            row = self._stats_tree.buffer()
+            row[0] = in_tree(losses[start:stop], merges)
             row[1] = self.stop_requested
-            row[2 : self._sums_end] = numbers
-            row[self._sums_end : self._flags_end] = present
-            row[self._flags_end :] = self._state.propose(run.index, run.part, own)
-        self._stats_tree.push_all([run.index for run in runs], rows)
+            if self._sums_end > 2:
+                row[2 : self._sums_end] = in_tree(sums[start:stop], merges)
+            flags = row[self._sums_end : self._flags_end]
+            np.multiply(present, len(merges), out=flags)  # whole numbers have one sum
+            if proposed is not None:
+                row[self._flags_end :] = proposed[start:stop].sum(axis=0)
+            self._stats_tree.push_tree(node, row)
+            start = stop
+
+    def trees(self, indices: Sequence[int]) -> list[tuple[Node, Merges]]:
+        """The largest complete subtrees of some shards that follow each other."""
+        tree = self._stats_tree.tree
+        nodes = tree.maximal(range(indices[0], indices[-1] + 1))
+        return [(node, tree.merges(node)) for node in nodes]
 
     def _send(self, bucket: Bucket, index: int, buffer: Any) -> None:
         bucket.tree.push(index, buffer)
@@ -218,87 +262,97 @@ class _Eager:
     def __init__(
         self, total: GradientSum, step: int, index: int, part: float, arrays: tuple
     ) -> None:
-        self._sum, self.index, self.part = total, index, part
+        self._sum, self.indices, self.part = total, [index], part
         self._stream = random.stream(total.seed, step, index)
         with self._stream, shard(part, total.state) as own, GradientTape() as self._tape:
             self._result = total.compute(arrays, True)
         self._written = own.written
 
-    @property
-    def over(self) -> float:
-        return float(self._result.over)
+    def over(self) -> list[float]:
+        return [float(self._result.over)]
 
     def finish(
-        self,
-        group: Sequence[_Eager],
-        shares: Sequence[float],
-        scale: float,
-        send: Callable[[Job], None] | None,
+        self, shares: Sequence[float], scale: float, send: Callable[[Job], None] | None
     ) -> None:
-        """The backward pass, of its share times ``scale`` times the loss; it is a group of one."""
-        (share,) = shares
+        """The backward pass, of its share times ``scale`` times the loss."""
+        ((share,), (index,)) = shares, self.indices
         buckets, loss, factor = self._sum.buckets, self._result.loss, share * scale
         weight = None if factor == 1.0 else np.asarray(factor, loss._data.dtype)
         if send is not None:
 
             def full(bucket: Bucket, buffer: Any) -> None:
-                send(partial(self._sum._send, bucket, self.index, buffer))
+                send(partial(self._sum._send, bucket, index, buffer))
 
-            self._tape._told = buckets.fill(self.index, full).put
+            self._tape._told = buckets.fill(index, full).put
         variables = self._sum.variables
         with self._stream:
             gradients = self._tape.gradient(loss, variables, output_gradients=weight)
         if send is None:
-            buckets.push(self.index, gradients)
-        present = [g is not None for g in gradients]
+            buckets.push(index, gradients)
+        present = np.array([g is not None for g in gradients], np.float64)
         sums = np.asarray(self._result.sums)[None]
-        self._sum._note([self], np.array([share * float(loss)]), sums, present, [self._written])
+        trees = [((0, index), (0,))]
+        self._sum._note(self, trees, [share * float(loss)], sums, present, [self._written])
 
 
 class _Captured:
-    """A shard that its program runs, forward and backward at once."""
+    """Shards of one shape, which their program runs, forward and backward at once."""
 
-    def __init__(
-        self,
-        total: GradientSum,
-        step: int,
-        index: int,
-        part: float,
-        arrays: tuple,
-        program: ShardProgram,
-    ) -> None:
-        self._sum, self.index, self.part = total, index, part
-        self._step, self._arrays, self._program = step, arrays, program
+    def __init__(self, total: GradientSum, step: int, part: float, program: ShardProgram) -> None:
+        self._sum, self._step, self.part, self.program = total, step, part, program
+        self.indices: list[int] = []
+        self._shards: list[Sequence[np.ndarray]] = []  # the arrays of each, without their nest
 
-    @property
-    def over(self) -> float:
-        with random.stream(self._sum.seed, self._step, self.index):
-            return self._program.over(self._arrays)
+    def add(self, index: int, arrays: tuple) -> None:
+        self.indices.append(index)
+        self._shards.append(flat(arrays))
 
-    def joins(self, group: Sequence[_Eager | _Captured]) -> bool:
-        """Whether it can run at once with the others."""
-        first = group[0]
-        return (
-            isinstance(first, _Captured)
-            and first._program is self._program
-            and len(group) < self._program.at_once
-        )
+    def takes(self, index: int, arrays: tuple) -> bool:
+        """Adds a shard if it can be seen at a glance that it has the same program."""
+        first = self._shards[0]
+        if len(self.indices) >= self.program.at_once or len(arrays) != len(first):
+            return False
+        for a, b in zip(arrays, first, strict=True):
+            if type(a) is not np.ndarray or a.shape != b.shape or a.dtype is not b.dtype:
+                return False
+        self.indices.append(index)
+        self._shards.append(arrays)
+        return True
+
+    def _stream(self, index: int) -> random.stream:
+        return random.stream(self._sum.seed, self._step, index)
+
+    def over(self) -> list[float]:
+        found = []
+        for index, arrays in zip(self.indices, self._shards, strict=True):
+            with self._stream(index):
+                found.append(self.program.over(arrays))
+        return found
 
     def finish(
-        self,
-        group: Sequence[_Captured],
-        shares: Sequence[float],
-        scale: float,
-        send: Callable[[Job], None] | None,
+        self, shares: Sequence[float], scale: float, send: Callable[[Job], None] | None
     ) -> None:
-        """Runs the shards of a group, each with its share times ``scale`` times its loss."""
-        total, program = self._sum, self._program
+        """Runs them, each with its share times ``scale`` times its loss."""
+        total, program, shards = self._sum, self.program, self._shards
         buckets = total.buckets
-        buffers = [buckets.buffers(run.index) for run in group]
-        indices = [run.index for run in group]
+        weights = [share * scale for share in shares]
+        parts = total.trees(self.indices)
+        nodes, trees = zip(*parts, strict=True)
+
+        def streams() -> list[random.stream]:
+            return [self._stream(index) for index in self.indices]
+
+        if len(shards) > 1 and not program.joins(shards, weights, trees, streams):
+            for index, arrays, share in zip(self.indices, shards, shares, strict=True):
+                alone = _Captured(total, self._step, self.part, program)
+                alone.add(index, tuple(arrays))
+                alone.finish([share], scale, send if index == self.indices[-1] else None)
+            return
+        buffers = [buckets.buffers(node) for node in nodes]
 
         def push(number: int) -> None:
-            buckets.buckets[number].tree.push_all(indices, [own[number] for own in buffers])
+            for node, own in zip(nodes, buffers, strict=True):
+                buckets.buckets[number].tree.push_tree(node, own[number])
 
         def job(number: int) -> None:
             push(number)
@@ -308,32 +362,13 @@ class _Captured:
             send(partial(job, number))  # type: ignore[misc]
 
         done = program.run(
-            [run._arrays for run in group],
-            [share * scale for share in shares],
-            lambda: [random.stream(total.seed, self._step, index) for index in indices],
-            buffers,
-            buckets.cut,
-            None if send is None else told,
+            shards, weights, trees, streams, buffers, buckets.cut, None if send is None else told
         )
         if send is None:
             for number in range(len(buckets.buckets)):
                 push(number)
-        total._note(group, done.losses * shares, done.sums, program.present, done.written)
-
-
-def _together(runs: Iterable[_Eager | _Captured]) -> Iterable[list[Any]]:
-    """Runs in their order, those in one list that can run at once."""
-    group: list[Any] = []
-    for run in runs:
-        if group and not (isinstance(run, _Captured) and run.joins(group)):
-            yield group
-            group = []
-        group.append(run)
-        if isinstance(run, _Eager):  # holds a tape: nothing is gained by waiting
-            yield group
-            group = []
-    if group:
-        yield group
+        losses = [loss * share for loss, share in zip(done.losses, shares, strict=True)]
+        total._note(self, parts, losses, done.sums, program.there, done.written)
 
 
 def _pays() -> bool:

@@ -182,3 +182,22 @@ def test_misuse_is_named() -> None:
 def test_fingerprint_tells_trees_apart() -> None:
     prints = {ShardTree(8, p).fingerprint() for p in ([0], [1], [0, 1], range(8), range(7))}
     assert len(prints | {ShardTree(9, range(8)).fingerprint()}) == 6
+
+
+@pytest.mark.parametrize("present", [range(8), [0, 1, 2, 5], [3], [1, 6, 7]])
+def test_whole_subtrees_can_be_pushed_at_once(present):
+    values, present = shard_values(8), set(present)
+    wanted = expected_sum(values, present)
+    whole = ShardTree(8, present)
+    for cut in range(9):
+        tree_sum = TreeSum(8, SIZE)
+        tree_sum.start(present)
+        for own in (range(cut), range(cut, 8)):
+            for level, index in whole.maximal(own):
+                total = by_definition(values, present, level, index)
+                tree_sum.push_tree((level, index), total)
+                with pytest.raises(InvalidArgumentError, match="pushed twice"):
+                    tree_sum.push_tree((level, index), total)
+        assert tree_sum.take().tobytes() == wanted.tobytes()
+    with pytest.raises(InvalidArgumentError, match="not among the present"):
+        tree_sum.push_tree((0, 8), np.zeros(SIZE, np.float32))

@@ -89,8 +89,8 @@ def test_the_bits_of_one_shard_at_a_time(executor, name, count):
         with random.stream(1, 2, number):
             wanted.append(one(arrays))
 
-    chosen = draws_from()
-    wide, first, rest = over_shards(program, count, chosen, statistics=1)
+    chosen, leaf = draws_from(), (0,)
+    wide, first, _, rest = over_shards(program, [leaf] * count, chosen, stacked=1)
     outputs = [*first, *(row[v] for v in range(count) for row in rest)]
     inputs = [np.stack(arrays) for arrays in zip(*shards, strict=True)]
     several = executors.make(executor, wide.with_(wide.instructions, outputs).verify(), inputs)
@@ -106,7 +106,7 @@ def test_the_bits_of_one_shard_at_a_time(executor, name, count):
 def test_work_within_samples_is_done_once_and_gradients_shard_by_shard():
     fn, *make = CASES["dense"]
     program = simplify(trace(fn, [m() for m in make]).program)
-    wide, _, _ = over_shards(program, 4, draws_from(), statistics=1)
+    wide = over_shards(program, [(0, 1, 0, 2)], draws_from(), stacked=1).program
     names = [i.name for i in wide.instructions]
     assert names.count("dot") == 1 + 4  # forward, and each shard's gradient of the weight
     assert names.count("relu") == names.count("sparse_cross_entropy") == 1
@@ -119,4 +119,4 @@ def test_code_that_may_write_variables_stays_apart():
 
     program = trace(counted, [normal(3)]).program
     with pytest.raises(NotWide, match="may write variables"):
-        over_shards(program, 2, draws_from())
+        over_shards(program, [(0, 1)], draws_from())

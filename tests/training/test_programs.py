@@ -50,7 +50,12 @@ def masked():
     return stack, WORDS
 
 
-MODELS = {"dense": dense, "noisy": noisy, "masked": masked}
+def recurrent():
+    """Weights that are used at every time step."""
+    return [layers.Reshape((6, 6)), layers.LSTM(5), layers.Dense(4)], X
+
+
+MODELS = {"dense": dense, "noisy": noisy, "masked": masked, "recurrent": recurrent}
 
 
 def train(
@@ -119,7 +124,7 @@ def test_generated_kernels_are_close_to_eager_steps(name):
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-@pytest.mark.parametrize("name", ["noisy", "masked"])
+@pytest.mark.parametrize("name", ["noisy", "masked", "recurrent"])
 @pytest.mark.parametrize("options", [{}, {"shard_optimizer": True}, {"overlap": True}])
 def test_the_same_bits_for_any_number_of_workers(executor, name, options):
     alone = train(MODELS[name], executor=executor)
@@ -132,6 +137,56 @@ def test_the_same_bits_for_any_number_of_workers(executor, name, options):
         for seen, digest in run_world(size, rank):
             assert seen == alone[0]
             assert digest == alone[1] or "shard_optimizer" in options
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("size", [40, 19, 5])  # even shards, uneven ones, and empty ones
+@pytest.mark.parametrize("options", [{}, {"shard_optimizer": True}, {"overlap": True}])
+def test_sums_over_shards_have_the_same_bits_in_every_world(executor, size, options):
+    """Where shards are added in registers, and where one of a worker's runs by itself."""
+    steps = {"executor": executor, "shards": 8, "size": size}
+    alone = train(dense, **steps)
+    assert train(dense, **steps) == alone
+    small = {**options, "bucket_bytes": 64}
+
+    def rank(communicator):
+        return train(dense, communicator, **steps, options=small)
+
+    for workers in (2, 3, 4, 8):
+        for seen, digest in run_world(workers, rank):
+            assert seen == alone[0]
+            assert digest == alone[1] or "shard_optimizer" in options
+
+
+@pytest.mark.skipif("generated" not in EXECUTORS, reason="needs llvmlite, and a CPU with FMA")
+def test_gradients_of_shards_that_run_at_once_take_no_memory(monkeypatch):
+    """Sums in registers need no place for each shard, however large the weights are."""
+    seen = []
+    kept = programs.ShardProgram.run
+
+    def run(self, shards, *args):
+        seen.append((len(shards), self.at_once))
+        return kept(self, shards, *args)
+
+    monkeypatch.setattr(programs, "_AT_ONCE", 1000)
+    monkeypatch.setattr(programs.ShardProgram, "run", run)
+    train(dense, executor="generated", shards=8)
+    assert seen == [(8, 1000)] * 3
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("at_once", [1, 3, 5])
+def test_how_many_shards_run_at_once_changes_no_bit(executor, at_once, monkeypatch):
+    steps = {"executor": executor, "shards": 8}
+    wanted = train(noisy, **steps)
+    kept = programs.ShardProgram.__init__
+
+    def made(self, *args):
+        kept(self, *args)
+        self.at_once = at_once
+
+    monkeypatch.setattr(programs.ShardProgram, "__init__", made)
+    assert train(noisy, **steps) == wanted
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
@@ -255,7 +310,7 @@ def test_fit_says_what_it_cannot_capture_and_keras_options_choose():
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-@pytest.mark.parametrize("name", ["dense", "noisy"])
+@pytest.mark.parametrize("name", ["dense", "noisy", "recurrent"])
 def test_shards_of_one_worker_run_at_once(executor, name, monkeypatch):
     """And give the bits that they give one by one."""
     tried = []
@@ -268,7 +323,7 @@ def test_shards_of_one_worker_run_at_once(executor, name, monkeypatch):
     monkeypatch.setattr(programs.ShardProgram, "_agrees", agrees)
     at_once = train(MODELS[name], executor=executor, shards=8)
     assert tried and all(tried)
-    monkeypatch.setattr(programs.ShardProgram, "_several", lambda self, *args: None)
+    monkeypatch.setattr(programs.ShardProgram, "joins", lambda self, *args: False)
     assert train(MODELS[name], executor=executor, shards=8) == at_once
 
 

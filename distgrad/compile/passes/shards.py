@@ -2,8 +2,8 @@
 
 Values that differ from shard to shard get a leading axis. Work within a sample is then done for all
 shards in one go, and products with weights become one product, where that keeps every bit; what
-adds up over the samples of a shard, such as a weight's gradient, is done shard by shard, and goes
-to a place of its own.
+adds up over the samples of a shard is done shard by shard. Gradients are added up over the shards
+in the order of their trees, without a place of its own for each shard where there is a kernel.
 """
 
 from __future__ import annotations
@@ -11,13 +11,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.compile.passes.shard_rules import rule_for
+from distgrad.compile.passes.tree_sums import SUMS
 from distgrad.compile.program import Apply, Call, Instruction, Program, Read, Slot, Value
 from distgrad.core.primitive import registry
 from distgrad.core.tensor import Tensor
+from distgrad.ops.tree_sums import halves, in_tree
+
+# Of the shards whose product is one call: with more it falls out of a core's cache, and takes up to
+# a fifth longer than shard by shard.
+_SAMPLES = 1024
+
+Merges = tuple[int, ...]  # a tree over shards, as ``product_over_shards`` takes it
 
 
 class NotWide(Exception):
@@ -25,37 +34,63 @@ class NotWide(Exception):
 
 
 class Wide:
-    """A value of every shard: stacked along a leading axis, or one by one, or both."""
+    """A value of every shard: stacked along a leading axis, or one by one, or both.
 
-    def __init__(self, stacked: Value | None = None, parts: list[Value] | None = None) -> None:
+    Or only its sums over the trees of shards.
+    """
+
+    def __init__(
+        self,
+        stacked: Value | None = None,
+        parts: list[Value] | None = None,
+        sums: list[Value] | None = None,
+    ) -> None:
         self.stacked = stacked
         self.parts = parts
+        self.sums = sums
+
+
+class Several(NamedTuple):
+    """The program of several shards, without outputs yet, and what stands for those of one.
+
+    ``stacked`` are values of all shards in one; ``summed`` have a value for each tree, ``single``
+    one for each shard.
+    """
+
+    program: Program
+    stacked: list[Value]
+    summed: list[list[Value]]
+    single: list[list[Value]]
 
 
 def over_shards(
     program: Program,
-    count: int,
+    trees: Sequence[Merges],
     chosen: Callable[[int], Callable[[Any], Any]],
-    statistics: int = 0,
-) -> tuple[Program, list[Value], list[list[Value]]]:
-    """The program for ``count`` shards, and what stands for its outputs.
+    stacked: int = 0,
+    summed: int = 0,
+    rows_kept: bool = False,
+) -> Several:
+    """The program for the shards of some trees, one after the other.
 
-    The first ``statistics`` outputs come stacked, the others as the values of each shard. Inputs
-    get a leading axis of ``count``; the new program has no outputs yet. ``chosen(number)`` wraps a
-    slot's draw, so that it draws from the stream of that shard. Raises NotWide where Python code
-    writes variables.
+    The first outputs are ``stacked``, as many as it says, the next ones ``summed``. Inputs get a
+    leading axis of shards. ``chosen(number)`` wraps a slot's draw, so that it draws from the stream
+    of that shard. ``rows_kept`` says that a row of a product has its bits whatever other rows there
+    are. Raises NotWide where Python code writes variables.
     """
-    work = _Work(count, chosen, _final(program, program.outputs[:statistics]))
+    work = Work(trees, chosen, _final(program, program.outputs[:stacked]), rows_kept)
     inputs = []
     for value in program.inputs:
-        wide = Value((count, *value.shape), value.dtype)
+        wide = Value((work.count, *value.shape), value.dtype)
         inputs.append(wide)
         work.known[value] = Wide(wide)
     for instruction in program.instructions:
         work.add(instruction)
-    first = [work.whole(value) for value in program.outputs[:statistics]]
-    rest = [work.parts(value) for value in program.outputs[statistics:]]
-    return Program(program.name, tuple(inputs), tuple(work.made), ()), first, rest
+    last = stacked + summed
+    first = [work.whole(value) for value in program.outputs[:stacked]]
+    sums = [work.sums(value) for value in program.outputs[stacked:last]]
+    rest = [work.parts(value) for value in program.outputs[last:]]
+    return Several(Program(program.name, tuple(inputs), tuple(work.made), ()), first, sums, rest)
 
 
 def _final(program: Program, statistics: Sequence[Value]) -> set[Instruction]:
@@ -97,15 +132,18 @@ def _sums(apply: Apply) -> bool:
     return apply.name in _SUMS
 
 
-class _Work:
+class Work:
     def __init__(
         self,
-        count: int,
+        trees: Sequence[Merges],
         chosen: Callable[[int], Callable[[Any], Any]],
         final: set[Instruction],
+        rows_kept: bool,
     ) -> None:
-        self.count = count
+        self.trees = trees
+        self.count = sum(map(len, trees))
         self.final = final
+        self.rows_kept = rows_kept
         self.known: dict[Value, Wide] = {}
         self.made: list[Instruction] = []
         self._chosen = chosen
@@ -157,6 +195,14 @@ class _Work:
             wide.stacked = self.apply("join", rows, shape, value.dtype, {"axis": 0})
         return wide.stacked
 
+    def sums(self, value: Value) -> list[Value]:
+        """Its sum over each tree."""
+        wide = self.known.get(value)
+        if wide is not None and wide.sums is not None:
+            return wide.sums
+        parts = iter(self.parts(value))
+        return [in_tree([_Addend(self, next(parts)) for _ in t], t).value for t in self.trees]
+
     def whole(self, value: Value) -> Value:
         """As ``stacked``; what is the same for all shards is repeated."""
         if value in self.known:
@@ -202,14 +248,44 @@ class _Work:
 
     def _add_apply(self, apply: Apply) -> None:
         self._whole = apply
-        rule = _rule(apply)
+        rule = rule_for(apply)
         made = None
         if rule is not None and apply not in self.final:
             made = rule(self, apply)
-        if made is None:
-            self._map(apply)
-        else:
+        if made is not None:
             self.known[apply.outputs[0]] = Wide(made)
+        elif apply.name in SUMS:
+            self.known[apply.outputs[0]] = Wide(sums=self._in_trees(apply))
+        else:
+            self._map(apply)
+
+    def _in_trees(self, apply: Apply) -> list[Value]:
+        """A sum over the samples of one shard, as those over all shards of each tree."""
+        whole = [
+            self.reshape(self.stacked(value), (self.count, *value.shape[1:]))
+            for value in apply.inputs
+        ]
+        made, start = [], 0
+        for tree in self.trees:
+            made.append(self._in_tree(apply, whole, start, tree))
+            start += len(tree)
+        return made
+
+    def _in_tree(self, apply: Apply, whole: list[Value], start: int, tree: Merges) -> Value:
+        """The sum over the shards of one tree from ``start`` on."""
+        (out,), rows = apply.outputs, whole[0].shape[1]
+        if len(tree) > 1 and len(tree) * rows > _SAMPLES and apply.name == "product_over_shards":
+            left, right = halves(tree)
+            a = self._in_tree(apply, whole, start, left)
+            b = self._in_tree(apply, whole, start + len(left), right)
+            return self.apply("add", [a, b], out.shape, out.dtype, {})
+        own = whole
+        if len(tree) < self.count:
+            key = {"key": (slice(start, start + len(tree)),)}
+            own = [
+                self.apply("getitem", [v], (len(tree), *v.shape[1:]), v.dtype, key) for v in whole
+            ]
+        return self.apply(apply.name, own, out.shape, out.dtype, {"merges": tree})
 
     def _map(self, apply: Apply) -> None:
         """Shard by shard, as it is."""
@@ -229,211 +305,19 @@ class _Work:
         return self.reshape(self.stacked(value), (self.count, *gap, *value.shape))
 
 
+class _Addend:
+    """A value that is added to others by an instruction."""
+
+    def __init__(self, work: Work, value: Value) -> None:
+        self.work, self.value = work, value
+
+    def __add__(self, other: _Addend) -> _Addend:
+        a, b = self.value, other.value
+        return _Addend(self.work, self.work.apply("add", [a, b], a.shape, a.dtype, {}))
+
+
 def _drawn(draws: Sequence[Callable[[], Tensor]]) -> Tensor:
     return Tensor(np.stack([draw()._data for draw in draws]))
-
-
-# Rules: the stacked result, or None where it is to be done shard by shard.
-
-
-def _rule(apply: Apply) -> Callable[[_Work, Apply], Value | None] | None:
-    if apply.primitive.multiple or apply.effect:
-        return None
-    if apply.primitive.expr is not None or apply.name in _ELEMENTWISE:
-        return _elementwise
-    return _RULES.get(apply.name)
-
-
-_ELEMENTWISE = {
-    "cast_discrete",
-    "cast_float",
-    "fill_like",
-    "is_finite",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "stop_gradient",
-    "is_class",
-}
-
-
-def _again(work: _Work, apply: Apply, inputs: Sequence[Any], **changed: Any) -> Value:
-    """The primitive on stacked inputs, with some parameters changed."""
-    (out,) = apply.outputs
-    params = {**apply.params, **changed}
-    return work.apply(apply.name, inputs, (work.count, *out.shape), out.dtype, params)
-
-
-def _elementwise(work: _Work, apply: Apply) -> Value:
-    rank = len(apply.outputs[0].shape)
-    return _again(work, apply, [work.aligned(v, rank) for v in apply.inputs])
-
-
-def _along_axis(work: _Work, apply: Apply) -> Value | None:
-    """Whatever works along given axes, which are one further on now."""
-    axis = apply.params["axis"]
-    if any(type(v) is Value and not work.is_wide(v) for v in apply.inputs):
-        return None
-    if axis is None:
-        axis = tuple(range(len(apply.inputs[0].shape)))
-    moved = tuple(_further(a) for a in axis) if isinstance(axis, (tuple, list)) else _further(axis)
-    return _again(work, apply, [work.stacked(v) for v in apply.inputs], axis=moved)
-
-
-def _further(axis: int) -> int:
-    return axis + 1 if axis >= 0 else axis
-
-
-def _samples(work: _Work, apply: Apply) -> Value | None:
-    """Whatever works on any number of leading axes, where all its arrays have them."""
-    if any(type(v) is Value and not work.is_wide(v) for v in apply.inputs):
-        return None
-    return _again(work, apply, [work.stacked(v) for v in apply.inputs])
-
-
-def _merged(work: _Work, apply: Apply) -> Value | None:
-    """Whatever takes each sample by itself: the samples of all shards along one axis."""
-    (out,) = apply.outputs
-    inputs, changed = [], {}
-    for value in apply.inputs:
-        if not work.is_wide(value):
-            inputs.append(value)
-            continue
-        inputs.append(_rows(work, value))
-    if "shape" in apply.params:
-        first, *rest = apply.params["shape"]
-        changed["shape"] = (work.count * first, *rest)
-    if not out.shape or not _row_by_row(work, apply):
-        return None
-    shape = (work.count * out.shape[0], *out.shape[1:])
-    made = work.apply(apply.name, inputs, shape, out.dtype, {**apply.params, **changed})
-    return work.reshape(made, (work.count, *out.shape))
-
-
-def _rows(work: _Work, value: Value) -> Value:
-    return work.reshape(work.stacked(value), (work.count * value.shape[0], *value.shape[1:]))
-
-
-def _row_by_row(work: _Work, apply: Apply) -> bool:
-    """Whether the kernel gives each shard the same bits alone and among others: by a trial.
-
-    Libraries choose their inner loops by sizes, so that this is no matter of course.
-    """
-    described = tuple(
-        (v.shape, v.dtype.str, work.is_wide(v)) if type(v) is Value else repr(v)
-        for v in apply.inputs
-    )
-    return _trial(apply.primitive, described, repr(sorted(apply.params.items())), work.count, apply)
-
-
-class _Trials(dict[Any, bool]):
-    """Outcomes of trials in this process, by everything that decides them."""
-
-
-_trials = _Trials()
-
-
-def _trial(primitive: Any, described: Any, params: str, count: int, apply: Apply) -> bool:
-    key = primitive.name, described, params, count
-    if key not in _trials:
-        _trials[key] = _try(primitive, described, count, apply.params)
-    return _trials[key]
-
-
-def _try(primitive: Any, described: Any, count: int, params: dict[str, Any]) -> bool:
-    rng = np.random.default_rng(0)
-    shared: list[Any] = []
-    for item in described:
-        if isinstance(item, str):
-            return False
-        shape, dtype, wide = item
-        full = (count * shape[0], *shape[1:]) if wide else shape
-        kind = np.dtype(dtype).kind
-        values = rng.normal(size=full) if kind == "f" else np.zeros(full)
-        shared.append(values.astype(dtype))
-    changed = dict(params)
-    if "shape" in params:
-        first, *rest = params["shape"]
-        changed["shape"] = (count * first, *rest)
-    together = np.asarray(primitive.kernel(np, *shared, **changed))
-    for v in range(count):
-        own = [
-            array[v * item[0][0] : (v + 1) * item[0][0]] if item[2] else array
-            for array, item in zip(shared, described, strict=True)
-        ]
-        alone = np.asarray(primitive.kernel(np, *own, **params))
-        rows = alone.shape[0]
-        if together[v * rows : (v + 1) * rows].tobytes() != alone.tobytes():
-            return False
-    return True
-
-
-def _dot(work: _Work, apply: Apply) -> Value | None:
-    a, b = apply.inputs
-    wide = work.is_wide(a), work.is_wide(b)
-    if wide == (True, True):
-        return _again(work, apply, [work.stacked(a), work.stacked(b)])
-    if wide == (True, False) and len(b.shape) == 2 and not apply.params["transpose_a"]:
-        return _merged(work, apply) or _one_by_one(work, apply)
-    return None
-
-
-def _one_by_one(work: _Work, apply: Apply) -> Value:
-    """A product with a weight as one call that multiplies shard by shard."""
-    (a, b), (out,) = apply.inputs, apply.outputs
-    rows = int(np.prod(a.shape[:-1], dtype=np.int64))
-    left = work.reshape(work.stacked(a), (work.count, rows, a.shape[-1]))
-    right = work.reshape(b, (1, *b.shape))
-    shape = (work.count, rows, out.shape[-1])
-    made = work.apply("dot", [left, right], shape, out.dtype, apply.params)
-    return work.reshape(made, (work.count, *out.shape))
-
-
-def _permute(work: _Work, apply: Apply) -> Value:
-    perm = (0, *(p + 1 for p in apply.params["perm"]))
-    return _again(work, apply, [work.stacked(apply.inputs[0])], perm=perm)
-
-
-def _to_shape(work: _Work, apply: Apply) -> Value:
-    (out,) = apply.outputs
-    shape = (work.count, *out.shape)
-    if apply.name == "reshape_to":
-        return work.reshape(work.stacked(apply.inputs[0]), shape)
-    return _again(work, apply, [work.aligned(apply.inputs[0], len(out.shape))], shape=shape)
-
-
-def _sum_to(work: _Work, apply: Apply) -> Value:
-    (x,), (out,) = apply.inputs, apply.outputs
-    gap = (1,) * (len(x.shape) - len(out.shape))
-    shape = (work.count, *gap, *out.shape)
-    made = work.apply("sum_to", [work.stacked(x)], shape, out.dtype, {"shape": shape})
-    return work.reshape(made, (work.count, *out.shape))
-
-
-def _join(work: _Work, apply: Apply) -> Value:
-    inputs = []
-    for value in apply.inputs:
-        shape = (work.count, *value.shape)
-        if work.is_wide(value):
-            inputs.append(work.stacked(value))
-        else:
-            params = {"shape": shape}
-            inputs.append(work.apply("broadcast_to", [value], shape, value.dtype, params))
-    return _again(work, apply, inputs, axis=_further(apply.params["axis"]))
-
-
-def _gather_rows(work: _Work, apply: Apply) -> Value | None:
-    table, indices = apply.inputs
-    if work.is_wide(table) or not work.is_wide(indices):
-        return None
-    return _again(work, apply, [table, work.stacked(indices)])
-
-
-def _random(work: _Work, apply: Apply) -> Value:
-    (key,), (out,) = apply.inputs, apply.outputs
-    params = {"kernel": apply.primitive.kernel, "params": apply.params}
-    shape = (work.count, *out.shape)
-    return work.apply("random_rows", [work.stacked(key)], shape, out.dtype, params)
 
 
 # Sums over samples, beside those of `_sums`.
@@ -443,47 +327,6 @@ _SUMS = {
     "getitem_grad",
     "put_rows",
     "take_grad",
-}
-
-_RULES: dict[str, Callable[[_Work, Apply], Value | None]] = {
-    **dict.fromkeys(
-        [
-            *("sum", "mean", "max", "min", "prod", "any_true", "all_true"),
-            *("argmax_along", "argmin_along", "softmax_along", "log_softmax_along"),
-            *("standardize", "standardize_grad"),
-            *("cumsum_along", "cumprod_along"),
-        ],
-        _along_axis,
-    ),
-    **dict.fromkeys(
-        [
-            *("sparse_cross_entropy", "sparse_cross_entropy_grad"),
-            *("cross_entropy", "cross_entropy_grad"),
-        ],
-        _samples,
-    ),
-    **dict.fromkeys(
-        [
-            *("convolve", "convolve_grad_x", "depthwise_convolve", "depthwise_convolve_grad_x"),
-            *("max_windows", "max_windows_grad", "mean_windows", "mean_windows_grad"),
-            "at_maximum",
-        ],
-        _merged,
-    ),
-    "dot": _dot,
-    "permute": _permute,
-    "reshape_to": _to_shape,
-    "broadcast_to": _to_shape,
-    "sum_to": _sum_to,
-    "join": _join,
-    "gather_rows": _gather_rows,
-    **dict.fromkeys(
-        [
-            *("random_uniform", "random_normal", "random_truncated_normal"),
-            *("random_integers", "random_permutation"),
-        ],
-        _random,
-    ),
 }
 
 

@@ -140,6 +140,8 @@ class Objective:
 
     def sums(self, y: Any, prediction: Any, weight: Any, values: Sequence[Tensor | None]) -> Tensor:
         """The statistics of all metrics, one after the other: a float64 vector."""
+        if not self.sums_size:
+            return Tensor(np.zeros(0))
         outputs = self.outputs(prediction)
         targets, weights = self._targets(y), self._sample_weights(weight)
         if len(self._metric_objects) == 1 and not self._own_losses and weights[0] is None:

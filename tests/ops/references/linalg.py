@@ -109,6 +109,17 @@ def eigen_values(x):
     return np.sort(scipy.linalg.eigvals(symmetric).real)  # as a general matrix
 
 
+def product_over_shards(x, g, *, merges):
+    shards, samples, height = x.shape
+    pairs = [(v, r) for v in range(shards) for r in range(samples)]
+    return np.array(
+        [
+            [math.fsum(x[v, r, i] * g[v, r, j] for v, r in pairs) for j in range(g.shape[2])]
+            for i in range(height)
+        ]
+    )
+
+
 REFERENCES = {
     "cholesky_factor": per_matrix(cholesky_factor),
     "cross_product": cross_product,
@@ -117,6 +128,7 @@ REFERENCES = {
     "eigen_pairs": per_matrix(eigen_pairs),
     "eigen_values": per_matrix(eigen_values),
     "inverse": per_matrix(adjugate),
+    "product_over_shards": product_over_shards,
     "qr_factors": per_matrix(qr_factors),
     "sign_and_log_det": per_matrix(lambda x: (np.sign(leibniz(x)), math.log(abs(leibniz(x))))),
     "singular_values": per_matrix(singular_values),

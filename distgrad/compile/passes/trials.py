@@ -1,0 +1,63 @@
+"""Trials: whether a kernel gives each shard the same bits alone and among others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from distgrad.compile.program import Apply, Value
+
+
+def row_by_row(apply: Apply, count: int, is_wide: Callable[[Any], bool]) -> bool:
+    """Whether the kernel gives each shard the same bits alone and among others: by a trial.
+
+    Libraries choose their inner loops by sizes, so that this is no matter of course.
+    """
+    described = tuple(
+        (v.shape, v.dtype.str, is_wide(v)) if type(v) is Value else repr(v) for v in apply.inputs
+    )
+    return _trial(apply.primitive, described, repr(sorted(apply.params.items())), count, apply)
+
+
+class _Trials(dict[Any, bool]):
+    """Outcomes of trials in this process, by everything that decides them."""
+
+
+_trials = _Trials()
+
+
+def _trial(primitive: Any, described: Any, params: str, count: int, apply: Apply) -> bool:
+    key = primitive.name, described, params, count
+    if key not in _trials:
+        _trials[key] = _try(primitive, described, count, apply.params)
+    return _trials[key]
+
+
+def _try(primitive: Any, described: Any, count: int, params: dict[str, Any]) -> bool:
+    rng = np.random.default_rng(0)
+    shared: list[Any] = []
+    for item in described:
+        if isinstance(item, str):
+            return False
+        shape, dtype, wide = item
+        full = (count * shape[0], *shape[1:]) if wide else shape
+        kind = np.dtype(dtype).kind
+        values = rng.normal(size=full) if kind == "f" else np.zeros(full)
+        shared.append(values.astype(dtype))
+    changed = dict(params)
+    if "shape" in params:
+        first, *rest = params["shape"]
+        changed["shape"] = (count * first, *rest)
+    together = np.asarray(primitive.kernel(np, *shared, **changed))
+    for v in range(count):
+        own = [
+            array[v * item[0][0] : (v + 1) * item[0][0]] if item[2] else array
+            for array, item in zip(shared, described, strict=True)
+        ]
+        alone = np.asarray(primitive.kernel(np, *own, **params))
+        rows = alone.shape[0]
+        if together[v * rows : (v + 1) * rows].tobytes() != alone.tobytes():
+            return False
+    return True

@@ -1,0 +1,58 @@
+"""Sums over the samples of shards, and of those over the shards in their tree: two gradients.
+
+No user calls them: a program for several shards has them where each shard's gradient would be
+added to its neighbours'. ``merges`` is the tree: the shards come in order, and after each the last
+so many sums that wait are added to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from distgrad.core.primitive import primitive, sample
+
+
+def in_tree(parts: Iterable[Any], merges: Sequence[int]) -> Any:
+    """The sum of arrays in the order of a tree."""
+    waiting: list[Any] = []
+    for part, merged in zip(parts, merges, strict=True):
+        for _ in range(merged):
+            part = waiting.pop() + part
+        waiting.append(part)
+    (total,) = waiting
+    return total
+
+
+def halves(merges: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The two trees whose sums are added last, of a tree of more than one shard."""
+    waiting = split = 0
+    for number, merged in enumerate(merges[:-1], 1):
+        waiting += 1 - merged
+        if waiting == 1:
+            split = number
+    return tuple(merges[:split]), (*merges[split:-1], merges[-1] - 1)
+
+
+@primitive(vjp=None)
+def product_over_shards(xp, x, g, *, merges):
+    """The sum of x[v]^T g[v], for ``x`` of (shards, samples, height), ``g`` of (.., .., width)."""
+    shards = range(len(merges))
+    return in_tree([xp.matmul(x[v, ...].T, g[v, ...]) for v in shards], merges)
+
+
+@product_over_shards.samples
+def _(rng):
+    yield sample(rng.normal(size=(3, 4, 2)), rng.normal(size=(3, 4, 5)), merges=(0, 1, 1))
+
+
+@primitive(vjp=None)
+def sum_over_shards(xp, x, *, merges):
+    """The sum of all rows of ``x``, of (shards, samples, width), shard by shard."""
+    sums = xp.sum(x, axis=1)
+    return in_tree([sums[v, ...] for v in range(len(merges))], merges)
+
+
+@sum_over_shards.samples
+def _(rng):
+    yield sample(rng.normal(size=(3, 4, 2)), merges=(0, 1, 1))

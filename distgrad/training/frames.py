@@ -1,0 +1,109 @@
+"""Programs bound to the arrays of shards: where their samples lie, and where their gradients go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distgrad.compile import memory
+from distgrad.compile.numpy_exec import Executor, Frame
+from distgrad.core import tree
+
+_FRAMES = 64  # sets of places for the gradients of one program
+_SMALL = 1 << 14  # bytes of a shard's array that is copied sooner than looked at
+
+# The places of the variables of a bucket, by position, in a buffer of that bucket.
+Cut = Callable[[int, Any], dict[int, Any]]
+
+
+Leaves = Sequence[np.ndarray]  # the arrays of a shard, as ``flat`` gives them
+Streams = Callable[[], Sequence[Any]]  # makes the contexts that shards draw in
+
+
+class Outcome(NamedTuple):
+    """What some shards give; their gradients are where the caller wanted them."""
+
+    losses: list[float]  # one for each shard
+    sums: np.ndarray  # a row for each shard, good until the next run
+    written: list[dict[int, np.ndarray]]  # for each shard, by the id of a state variable
+
+
+class Bound:
+    """An executor, and its frames for the places of the gradients."""
+
+    def __init__(
+        self, executor: Executor, present: Sequence[bool], place: dict[int, int], size: int
+    ) -> None:
+        self.executor = executor
+        self._present, self._place, self._size = present, place, size
+        self._block = memory.block(executor.nbytes)
+        self._frames: dict[tuple[int, ...], tuple[Frame, list[Any], Any]] = {}
+
+    def at(self, buffers: Sequence[Sequence[Any]], cut: Cut) -> Frame:
+        """The frame for the buffers of each shard; what has no gradient is made zero there."""
+        key = tuple([id(buffer) for own in buffers for buffer in own])
+        known = self._frames.get(key)
+        if known is None:
+            known = self._make(key, buffers, cut)
+        for view in known[1]:
+            view[...] = 0
+        return known[0]
+
+    def forget(self) -> None:
+        self._frames.clear()
+
+    def _make(self, key: tuple[int, ...], buffers: Any, cut: Cut) -> tuple[Frame, list[Any], Any]:
+        if len(self._frames) >= _FRAMES:
+            self._frames.clear()
+        places: dict[int, Any] = {}
+        absent = []
+        for v, own in enumerate(buffers):
+            for number, buffer in enumerate(own):
+                for position, view in cut(number, buffer).items():
+                    if self._present[position]:
+                        places[self._place[position] + v * self._size] = view
+                    else:
+                        absent.append(view)
+        frame = self.executor.frame(places, self._block)
+        self._frames[key] = frame, absent, buffers  # kept, so that their ids stay theirs
+        return self._frames[key]
+
+
+class Inputs:
+    """The arrays of several shards along a leading axis: views where they lie side by side."""
+
+    def __init__(self, leaves: Sequence[np.ndarray], weight: np.dtype, count: int) -> None:
+        self._held = [np.empty((count, *a.shape), a.dtype) for a in leaves]
+        self._weights = np.empty(count, weight)
+        self._given: list[float] = []
+
+    def __call__(self, shards: Sequence[Any], weights: Sequence[float]) -> list[np.ndarray]:
+        if list(weights) != self._given:
+            self._weights[:] = self._given = list(weights)
+        rows = zip(*shards, strict=True)
+        return [*map(self._together, self._held, rows), self._weights]
+
+    @staticmethod
+    def _together(held: np.ndarray, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        first, nbytes = arrays[0], arrays[0].nbytes
+        if nbytes > _SMALL and all(a.flags.c_contiguous for a in arrays):
+            start = first.__array_interface__["data"][0]
+            places = [a.__array_interface__["data"][0] for a in arrays]
+            if places == [start + v * nbytes for v in range(len(arrays))]:
+                strides = (nbytes, *first.strides)
+                return np.lib.stride_tricks.as_strided(first, held.shape, strides, writeable=False)
+        if first.ndim:  # one call, at a sixth of np.stack's time
+            np.concatenate(arrays, out=held.reshape(-1, *held.shape[2:]))
+        else:
+            held[:] = arrays
+        return held
+
+
+def flat(arrays: Any) -> list[Any]:
+    """The arrays of a nest; None stands for what was not given."""
+    for a in arrays:
+        if type(a) is not np.ndarray:
+            return [a for a in tree.flatten(arrays) if a is not None]
+    return list(arrays)
