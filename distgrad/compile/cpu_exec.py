@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distgrad.compile import llvm_engine, llvm_updates
+from distgrad.compile import llvm_engine, llvm_updates, llvm_windows
 from distgrad.compile.llvm_calls import in_sequence
 from distgrad.compile.llvm_loops import supported
 from distgrad.compile.llvm_random import compile_uniform
@@ -16,7 +16,9 @@ from distgrad.compile.passes import expand, fuse, simplify
 from distgrad.compile.program import Program
 from distgrad.compile.schedule import Compiler
 
-_COMPILER = Compiler(compile_rows, {"random_uniform": compile_uniform}, in_sequence)
+_COMPILER = Compiler(
+    compile_rows, {"random_uniform": compile_uniform, **llvm_windows.PRIMITIVES}, in_sequence
+)
 
 
 def cpu_executor(

@@ -17,6 +17,7 @@ from distgrad.compile.llvm_loops import Native
 
 LANES = 16
 VECTOR = f"<{LANES} x float>"
+_BITS = f"<{LANES} x i1>"
 Int = int | str  # a number, or the register that holds one
 Offsets = Sequence[int]
 
@@ -151,6 +152,11 @@ class Code:
             f"shufflevector {VECTOR} {first}, {VECTOR} poison, <{LANES} x i32> zeroinitializer"
         )
 
+    def move(self, source: str, target: str) -> None:
+        """One float from one place to another."""
+        one = self.op(f"load float, ptr {source}, align 4")
+        self._lines.append(f"  store float {one}, ptr {target}, align 4")
+
     def slot(self) -> str:
         """A place for a vector that changes in a loop; LLVM keeps it in a register."""
         self._count += 1
@@ -169,14 +175,45 @@ class Code:
     def half(self, a: str) -> str:
         return self.op(f"fmul {VECTOR} {a}, splat (float 0.5)")
 
+    def fmul(self, a: str, b: str) -> str:
+        return self.op(f"fmul {VECTOR} {a}, {b}")
+
+    def fdiv(self, a: str, b: str) -> str:
+        return self.op(f"fdiv {VECTOR} {a}, {b}")
+
+    def fmax(self, a: str, b: str) -> str:
+        """The larger of two, and a NaN where there is one; ``a`` where they are equal."""
+        first = self.op(f"fcmp oge {VECTOR} {a}, {b}")
+        return self.where(self.op(f"or {_BITS} {first}, {self.is_nan(a)}"), a, b)
+
+    def is_nan(self, a: str) -> str:
+        return self.op(f"fcmp uno {VECTOR} {a}, {a}")
+
+    def equal(self, a: str, b: str) -> str:
+        """One bit for each lane, where two are equal."""
+        return self.op(f"fcmp oeq {VECTOR} {a}, {b}")
+
+    def less(self, a: str, b: str) -> str:
+        """The bits of ``a`` that are not in ``b``."""
+        return self.op(f"and {_BITS} {a}, {self.op(f'xor {_BITS} {b}, splat (i1 true)')}")
+
+    def either(self, a: str, b: str) -> str:
+        return self.op(f"or {_BITS} {a}, {b}")
+
+    def where(self, bits: str, a: str, b: str) -> str:
+        return self.op(f"select {_BITS} {bits}, {VECTOR} {a}, {VECTOR} {b}")
+
     def fma(self, a: str, b: str, c: str) -> str:
         """``a * b + c``, rounded once."""
         return self.op(
             f"call {VECTOR} @llvm.fma.v{LANES}f32({VECTOR} {a}, {VECTOR} {b}, {VECTOR} {c})"
         )
 
-    def native(self) -> Native:
-        """The function, compiled; it takes its pointers and then its numbers in one table."""
+    def native(self, *numbers: int) -> Native:
+        """The function, compiled; it takes its pointers and then its numbers in one table.
+
+        ``numbers`` are those that it is always called with.
+        """
         kinds = ["ptr noalias"] * self._pointers
         kinds += ["i64"] * (len(self._names) - self._pointers)
         parameters = ", ".join(f"{k} %{n}" for k, n in zip(kinds, self._names, strict=True))
@@ -202,7 +239,7 @@ class Code:
                 'attributes #0 = { "prefer-vector-width"="512" }',
             ]
         )
-        return Native(llvm_engine.address(text + "\n", "entry"))
+        return Native(llvm_engine.address(text + "\n", "entry", unrolled=False), numbers)
 
 
 _DECLARED = [
@@ -277,6 +314,29 @@ def product(
 def rows_at_once(width: int) -> int:
     """How many rows of a product with ``width`` columns fit into the registers."""
     return {1: 12, 2: 12, 3: 8, 4: 6}[-(-width // LANES)]
+
+
+def in_groups(code: Code, size: int, most: int, write: Callable[[Int, int], None]) -> None:
+    """``write(first, rows)`` for all of ``size`` rows, in groups that differ by one at most."""
+    groups = -(-size // most)
+    rows = -(-size // max(groups, 1))
+    large = size - groups * (rows - 1)  # groups of ``rows``; the others have one less
+    start = 0
+    for count, each in ((large, rows), (groups - large, rows - 1)):
+        if count == 1:
+            write(start, each)
+        elif count:
+            with code.loop(count * each, each) as row:
+                write(code.add(start, row), each)
+        start += count * each
+
+
+def add_to(code: Code, target: str, row: int, width: int, sums: list[list[str]]) -> None:
+    """Adds the rows of a product to a matrix in memory."""
+    for r, line in enumerate(sums):
+        for value, (at, lanes) in zip(line, vectors(width), strict=True):
+            place = code.at(target, r * row + at)
+            code.store(code.fadd(code.load(place, lanes), value), place, lanes)
 
 
 class _Scratch(threading.local):

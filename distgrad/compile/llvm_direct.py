@@ -1,0 +1,269 @@
+"""Convolutions over two axes as sums in registers, in machine code, without a matrix of windows.
+
+Several neighbouring outputs, or rows of the filters' gradient, are made at a time: each is a chain
+of multiplications and additions over the elements of a window, in one order, whatever stands beside
+it. Any filter size, stride and padding; images with padding are copied into zeros one by one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from math import prod
+
+from distgrad.compile.llvm_blocks import (
+    Code,
+    Int,
+    Walk,
+    add_to,
+    in_groups,
+    panels,
+    product,
+    rows_at_once,
+    vectors,
+)
+from distgrad.compile.llvm_layers import Layer, Pair, copy_padded, swapped, wide, zeros
+
+_TERMS = 256  # of a filter's gradient that are summed before they are added to the rest
+_FEW = 8  # channels: with fewer, rows of a filter's gradient are those of several elements
+
+
+def work(layer: Layer) -> int:
+    """Floats that a call works in: filters, images with their padding, room for whole vectors."""
+    filters = prod(layer.size) * layer.channels * layer.outputs
+    given = _size(layer.space, layer.padding) * layer.channels * _chunk(layer)
+    made = _size(layer.counts, _reach(layer)) * layer.outputs
+    return wide(filters) + wide(max(given, made))
+
+
+def _size(space: Pair, edges: tuple[Pair, Pair]) -> int:
+    return prod(n + sum(pair) for n, pair in zip(space, edges, strict=True))
+
+
+def _plain(layer: Layer) -> Layer:
+    """A product of matrices as one row of pixels; any other layer as it is."""
+    if layer.size == layer.strides == (1, 1) and not layer.padded:
+        return layer._replace(space=(1, prod(layer.space)))
+    return layer
+
+
+@functools.cache
+def forward(layer: Layer) -> int:
+    """A function of x ``[n, h, w, c]``, filters ``[k, m, c, o]``, a place for y, work, and n."""
+    layer = _plain(layer)
+    code = Code(["x", "w", "y", "work"], ["samples"])
+    (high, across), o = layer.counts, layer.outputs
+    with _images(code, layer) as (image, row, n):
+        result = code.at("%y", code.mul(n, high * across * o))
+        _outputs(code, layer, image, row, result)
+    return code.native().address
+
+
+@contextmanager
+def _images(code: Code, layer: Layer) -> Iterator[tuple[str, int, str]]:
+    """For each image: where it lies with its padding, the floats of a row, and its number."""
+    (high, across), c = layer.space, layer.channels
+    held = code.at("%work", wide(prod(layer.size) * c * layer.outputs))
+    if layer.padded:
+        zeros(code, held, _size(layer.space, layer.padding) * c)
+    with code.loop("%samples") as n:
+        image = code.at("%x", code.mul(n, high * across * c))
+        if layer.padded:
+            copy_padded(code, image, held, layer.space, layer.padding, c)
+            image, across = held, across + sum(layer.padding[1])
+        yield image, across * c, n
+
+
+def _outputs(code: Code, layer: Layer, image: str, row: int, result: str) -> None:
+    (high, across), c, o = layer.counts, layer.channels, layer.outputs
+    (down, right), (k, m) = layer.strides, layer.size
+    for column, width in panels(o, 4):
+        with code.loop(high) as y:
+            given = code.at(image, code.mul(y, down * row))
+            made = code.at(result, code.add(code.mul(y, across * o), column))
+
+            def write(
+                x: Int,
+                rows: int,
+                given: str = given,
+                made: str = made,
+                column: int = column,
+                width: int = width,
+            ) -> None:
+                sums = product(
+                    code,
+                    [r * right * c for r in range(rows)],
+                    width,
+                    code.at(given, code.mul(x, right * c)),
+                    code.at("%w", column),
+                    [Walk(k, row, m * c * o), Walk(m * c, 1, o)],
+                )
+                _store(code, code.at(made, code.mul(x, o)), o, width, sums)
+
+            in_groups(code, across, rows_at_once(width), write)
+
+
+def _store(code: Code, target: str, row: int, width: int, sums: list[list[str]]) -> None:
+    for r, line in enumerate(sums):
+        for value, (at, lanes) in zip(line, vectors(width), strict=True):
+            code.store(value, code.at(target, r * row + at), lanes)
+
+
+def _reach(layer: Layer) -> tuple[Pair, Pair]:
+    """Zeros around the outputs, so that each input has all the outputs that it may be part of."""
+    pairs = []
+    for n, count, (before, _), k, s in zip(
+        layer.space, layer.counts, layer.padding, layer.size, layer.strides, strict=True
+    ):
+        low = -((k - 1 - before) // s) if k - 1 > before else 0
+        pairs.append((-low, max((n - 1 + before) // s - count + 1, 0)))
+    return pairs[0], pairs[1]
+
+
+@functools.cache
+def grad_x(layer: Layer) -> int:
+    """A function of dy ``[n, *counts, o]``, filters, a place for dx, work, and n.
+
+    The inputs fall into classes by their position within a stride; those of a class have the same
+    elements of the filters.
+    """
+    layer = _plain(layer)
+    code = Code(["dy", "w", "dx", "work"], ["samples"])
+    c, o = layer.channels, layer.outputs
+    swapped(code, "%w", "%work", prod(layer.size), c, o)
+    outputs = layer._replace(channels=o, space=layer.counts, padding=_reach(layer))
+    held = code.at("%work", wide(prod(layer.size) * c * o))
+    zeros(code, held, _size(outputs.space, outputs.padding) * o)
+    with code.loop("%samples") as n:
+        image = code.at("%dy", code.mul(n, prod(layer.counts) * o))
+        if outputs.padded:
+            copy_padded(code, image, held, outputs.space, outputs.padding, o)
+            image = held
+        result = code.at("%dx", code.mul(n, prod(layer.space) * c))
+        for y in range(layer.strides[0]):
+            for x in range(layer.strides[1]):
+                _inputs(code, layer, (y, x), image, result)
+    return code.native().address
+
+
+def _inputs(code: Code, layer: Layer, first: Pair, image: str, result: str) -> None:
+    """The inputs of one class; ``first`` is the first of them."""
+    c, o, across = layer.channels, layer.outputs, layer.space[1]
+    down, right = layer.strides
+    edges = _reach(layer)
+    row = (layer.counts[1] + sum(edges[1])) * o
+    ys, xs = (range(f, n, s) for f, n, s in zip(first, layer.space, layer.strides, strict=True))
+    if not ys or not xs:
+        return
+    # Input i takes element k of the filters from output (i + before - k) / stride.
+    taps = [
+        range((f + before) % s, k, s)
+        for f, (before, _), k, s in zip(
+            first, layer.padding, layer.size, layer.strides, strict=True
+        )
+    ]
+    start = 0
+    for f, (before, _), (more, _), ks, s, step in zip(
+        first, layer.padding, edges, taps, layer.strides, (row, o), strict=True
+    ):
+        if ks:
+            start += ((f + before - ks[0]) // s + more) * step
+    element = taps[0][0] * layer.size[1] + taps[1][0] if all(taps) else 0
+    filters = code.at("%work", element * c * o)
+    for column, width in panels(c, 4):
+        with code.loop(len(ys)) as y:
+            given = code.at(image, code.add(code.mul(y, row), start))
+            made = code.add(code.mul(y, down * across * c), (first[0] * across + first[1]) * c)
+            made = code.at(result, code.add(made, column))
+
+            def write(
+                x: Int,
+                rows: int,
+                given: str = given,
+                made: str = made,
+                column: int = column,
+                width: int = width,
+            ) -> None:
+                sums = product(
+                    code,
+                    [r * o for r in range(rows)],
+                    width,
+                    code.at(given, code.mul(x, o)),
+                    code.at(filters, column),
+                    [
+                        Walk(len(taps[0]), -row, down * layer.size[1] * c * o),
+                        Walk(len(taps[1]), -o, right * c * o),
+                        Walk(o, 1, c),
+                    ],
+                )
+                _store(code, code.at(made, code.mul(x, right * c)), right * c, width, sums)
+
+            in_groups(code, len(xs), rows_at_once(width), write)
+
+
+def _chunk(layer: Layer) -> int:
+    """Images whose terms of the filters' gradient are summed at once."""
+    return max(1, _TERMS // max(prod(layer.counts), 1))
+
+
+@functools.cache
+def grad_w(layer: Layer) -> int:
+    """A function of x, dy, a place for the gradient of the filters, work, and n."""
+    layer = _plain(layer)
+    code = Code(["x", "dy", "dw", "work"], ["samples"])
+    (k, m), c, o = layer.size, layer.channels, layer.outputs
+    each, chunk = _size(layer.space, layer.padding) * c, _chunk(layer)
+    held = code.at("%work", wide(k * m * c * o))
+    if layer.padded:
+        zeros(code, held, each * chunk)
+    zeros(code, "%dw", k * m * c * o)
+    row = (layer.space[1] + sum(layer.padding[1])) * c
+    with code.loop("%samples", chunk) as n:
+        count = code.smaller(code.op(f"sub i64 %samples, {n}"), chunk)
+        images = code.at("%x", code.mul(n, prod(layer.space) * c))
+        if layer.padded:
+            with code.loop(count) as i:
+                given = code.at(images, code.mul(i, prod(layer.space) * c))
+                made = code.at(held, code.mul(i, each))
+                copy_padded(code, given, made, layer.space, layer.padding, c)
+            images = held
+        outputs = code.at("%dy", code.mul(n, prod(layer.counts) * o))
+        walks = [
+            Walk(count, each, prod(layer.counts) * o),
+            Walk(layer.counts[0], layer.strides[0] * row, layer.counts[1] * o),
+            Walk(layer.counts[1], layer.strides[1] * c, o),
+        ]
+        _filters(code, layer, images, row, outputs, walks[chunk == 1 :])
+    return code.native().address
+
+
+def _filters(
+    code: Code, layer: Layer, images: str, row: int, outputs: str, walks: list[Walk]
+) -> None:
+    (k, m), c, o = layer.size, layer.channels, layer.outputs
+    for column, width in panels(o, 4):
+
+        def add(
+            offsets: list[int], image: str, at: Int, column: int = column, width: int = width
+        ) -> None:
+            right = code.at(outputs, column)
+            sums = product(code, offsets, width, image, right, walks)
+            add_to(code, code.at("%dw", code.add(code.mul(at, o), column)), o, width, sums)
+
+        most = rows_at_once(width)
+        if c < _FEW:
+            offsets = [y * row + i for y in range(k) for i in range(m * c)]
+            groups = -(-len(offsets) // most)
+            ends = [len(offsets) * g // groups for g in range(groups + 1)]
+            for start, stop in pairwise(ends):
+                add(offsets[start:stop], images, start)
+            continue
+        with code.loop(k) as y:
+            across = code.at(images, code.mul(y, row))
+
+            def write(at: Int, rows: int, across: str = across, y: str = y, add=add) -> None:
+                add(list(range(rows)), code.at(across, at), code.add(code.mul(y, m * c), at))
+
+            in_groups(code, m * c, most, write)

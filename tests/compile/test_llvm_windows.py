@@ -1,0 +1,176 @@
+"""Generated convolutions and poolings beside the NumPy kernels, and float64."""
+
+import numpy as np
+import pytest
+
+import distgrad
+from distgrad.compile import llvm_engine, llvm_winograd
+from distgrad.compile.capture import trace
+from distgrad.compile.llvm_layers import Layer
+from distgrad.core.primitive import bind, registry
+from distgrad.ops.windows import Geometry
+
+pytestmark = pytest.mark.skipif(not llvm_engine.available(), reason="no llvmlite")
+
+
+def generated(name, *arrays, **params):
+    """A primitive in the generated executor; that it was generated is checked, too."""
+    from distgrad.compile.cpu_exec import cpu_executor
+
+    program = trace(lambda *a: bind(registry[name], *a, **params), arrays, name).program
+    executor = cpu_executor(program, arrays)
+    assert not executor.schedule.whole
+    first, second = executor(arrays)[0], executor(arrays)[0]
+    assert first.tobytes() == second.tobytes()
+    return first
+
+
+def exact(name, *arrays, **params):
+    return registry[name].kernel(np, *[a.astype(np.float64) for a in arrays], **params)
+
+
+def error(found, wanted):
+    return np.sqrt(np.mean((found - wanted) ** 2) / np.mean(wanted**2))
+
+
+def normal(*shape):
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
+
+
+def square(size, stride, before, after):
+    return Geometry((size,) * 2, (stride,) * 2, ((before, after),) * 2, (1, 1))
+
+
+# samples, height, width, channels in and out, geometry
+CONVOLUTIONS = [
+    (3, 9, 8, 1, 32, square(3, 1, 0, 0)),
+    (2, 7, 9, 3, 20, square(3, 1, 1, 1)),
+    (3, 9, 8, 32, 48, square(3, 1, 0, 0)),
+    (2, 7, 9, 17, 35, square(3, 1, 1, 1)),
+    (1, 2, 3, 32, 16, square(3, 1, 1, 1)),
+    (2, 8, 8, 16, 32, square(2, 2, 0, 0)),
+    (3, 9, 9, 16, 24, square(3, 2, 0, 1)),
+    (3, 9, 7, 5, 7, square(5, 3, 2, 1)),
+    (3, 6, 5, 16, 70, square(1, 1, 0, 0)),
+    (2, 6, 5, 9, 16, square(1, 2, 0, 0)),
+    (2, 2, 2, 3, 4, square(4, 1, 2, 3)),
+    (2, 5, 6, 4, 3, Geometry((2, 3), (1, 2), ((1, 0), (0, 2)), (1, 1))),
+]
+
+
+def arrays_of(case):
+    n, h, w, c, o, geometry = case
+    counts = geometry.counts((h, w))
+    return normal(n, h, w, c), normal(*geometry.size, c, o), normal(n, *counts, o)
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_a_convolution_is_as_near_to_float64_as_a_direct_one(case):
+    x, w, dy = arrays_of(case)
+    geometry = case[-1]
+    for name, arrays, params in (
+        ("convolve", (x, w), {}),
+        ("convolve_grad_x", (dy, w), {"shape": x.shape}),
+        ("convolve_grad_w", (x, dy), {}),
+    ):
+        params["geometry"] = geometry
+        wanted = exact(name, *arrays, **params)
+        found = generated(name, *arrays, **params)
+        direct = error(registry[name].kernel(np, *arrays, **params), wanted)
+        assert found.shape == wanted.shape
+        assert error(found, wanted) < 4 * direct + 1e-7, name
+
+
+def test_one_axis_is_like_two():
+    geometry = Geometry((3,), (2,), ((1, 1),), (1,))
+    x, w, dy = normal(2, 9, 5), normal(3, 5, 6), normal(2, 5, 6)
+    for name, arrays, params in (
+        ("convolve", (x, w), {}),
+        ("convolve_grad_x", (dy, w), {"shape": x.shape}),
+        ("convolve_grad_w", (x, dy), {}),
+    ):
+        params["geometry"] = geometry
+        found = generated(name, *arrays, **params)
+        np.testing.assert_allclose(found, exact(name, *arrays, **params), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS[1:8:2])
+def test_a_sample_has_the_same_bits_alone_and_among_others(case):
+    x, w, dy = arrays_of(case)
+    geometry = case[-1]
+    y = generated("convolve", x, w, geometry=geometry)
+    dx = generated("convolve_grad_x", dy, w, shape=x.shape, geometry=geometry)
+    for i in range(len(x)):
+        one = slice(i, i + 1)
+        alone = generated("convolve", x[one], w, geometry=geometry)
+        assert alone.tobytes() == y[one].tobytes()
+        shape = (1, *x.shape[1:])
+        alone = generated("convolve_grad_x", dy[one], w, shape=shape, geometry=geometry)
+        assert alone.tobytes() == dx[one].tobytes()
+
+
+def test_which_convolutions_are_winograd():
+    layer = Layer(32, 64, (8, 8), (3, 3), (1, 1), ((1, 1), (1, 1)))
+    assert llvm_winograd.fits(layer)
+    assert not llvm_winograd.fits(layer._replace(strides=(2, 2)))
+    assert not llvm_winograd.fits(layer._replace(channels=3))
+    assert not llvm_winograd.fits(layer._replace(size=(5, 5)))
+
+
+POOLINGS = [
+    (2, 6, 8, 32, square(2, 2, 0, 0)),
+    (2, 7, 5, 19, square(2, 2, 0, 0)),
+    (2, 7, 7, 3, square(3, 2, 1, 1)),
+    (2, 7, 6, 16, square(3, 1, 1, 1)),
+    (2, 7, 6, 5, square(2, 3, 0, 1)),
+]
+
+
+@pytest.mark.parametrize("case", POOLINGS)
+def test_max_pooling_has_the_bits_of_numpy_and_gives_ties_to_the_first(case):
+    *shape, geometry = case
+    x = np.random.default_rng(1).integers(0, 4, shape).astype(np.float32)
+    dy = normal(shape[0], *geometry.counts(shape[1:3]), shape[-1])
+    kernels = registry["max_windows"].kernel, registry["max_windows_grad"].kernel
+    found = generated("max_windows", x, geometry=geometry)
+    np.testing.assert_array_equal(found, kernels[0](np, x, geometry=geometry))
+    found = generated("max_windows_grad", dy, x, geometry=geometry)
+    wanted = kernels[1](np, dy, x, geometry=geometry)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_max_pooling_keeps_nans():
+    x = normal(1, 4, 4, 20)
+    x[0, 1, 0, ::3] = np.nan
+    geometry = square(2, 2, 0, 0)
+    found = generated("max_windows", x, geometry=geometry)
+    np.testing.assert_array_equal(found, registry["max_windows"].kernel(np, x, geometry=geometry))
+    dy = normal(1, 2, 2, 20)
+    found = generated("max_windows_grad", dy, x, geometry=geometry)
+    wanted = registry["max_windows_grad"].kernel(np, dy, x, geometry=geometry)
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("case", [c for c in POOLINGS if not any(map(any, c[-1].padding))])
+def test_mean_pooling(case):
+    *shape, geometry = case
+    x, dy = normal(*shape), normal(shape[0], *geometry.counts(shape[1:3]), shape[-1])
+    found = generated("mean_windows", x, geometry=geometry)
+    np.testing.assert_allclose(found, exact("mean_windows", x, geometry=geometry), 1e-5, 1e-6)
+    params = {"shape": x.shape, "geometry": geometry}
+    found = generated("mean_windows_grad", dy, **params)
+    np.testing.assert_allclose(found, exact("mean_windows_grad", dy, **params), rtol=1e-6)
+
+
+def test_arrays_with_gaps_and_other_dtypes_work_as_well():
+    x, w = normal(2, 6, 6, 8), normal(3, 3, 4, 5)
+    geometry = square(3, 1, 1, 1)
+
+    def run(x, w):
+        return bind(registry["convolve"], x[..., ::2], w, geometry=geometry)
+
+    for dtype in (np.float32, np.float64):
+        given = x.astype(dtype), w.astype(dtype)
+        captured = distgrad.function(run)(*map(distgrad.constant, given))
+        eager = run(*map(distgrad.constant, given))
+        np.testing.assert_allclose(captured, eager, rtol=1e-4, atol=1e-5)
