@@ -1,74 +1,145 @@
-"""Convolution and pooling over one or two axes as generated kernels of a schedule.
+"""Convolution and pooling over one or two axes: which generated kernel, and how it is called.
 
-Which kernel it is depends on the shapes within a sample alone, so that a sample has the same bits
-in a shard of any size. Memory to work in is planned with that of the program.
+The kernel depends on the shapes within a sample alone, so that a sample has the same bits in a
+shard of any size. In a schedule, memory to work in is planned with that of the program.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile import llvm_direct, llvm_pooling, llvm_winograd
+from distgrad.compile import llvm_direct, llvm_engine, llvm_pooling, llvm_winograd
+from distgrad.compile.llvm_blocks import scratch
 from distgrad.compile.llvm_layers import Layer
 from distgrad.compile.llvm_loops import Native
 from distgrad.compile.program import Apply, Value
 from distgrad.compile.steps import Buffer, Step, View
 from distgrad.ops.windows import Geometry
 
-Places = dict[Value, View]
+Shape = tuple[int, ...]
+
+_SMALLEST = 1 << 12  # elements of what is made: below that NumPy is as fast
+_FLOAT = np.dtype(np.float32)
 
 
-def _layer(space: Sequence[int], channels: int, outputs: int, geometry: Geometry) -> Layer | None:
+class Kernel(NamedTuple):
+    """A function of the arrays given, one to be written, memory to work in, and the samples."""
+
+    function: Native
+    shape: Shape  # of what it writes
+    work: int  # floats
+
+
+@functools.lru_cache(maxsize=4096)
+def kernel(
+    name: str, first: Shape, second: Shape, geometry: Geometry, shape: Shape = ()
+) -> Kernel | None:
+    """The kernel of a primitive for arrays of these shapes; None where there is none.
+
+    ``shape`` is that of the input, for gradients that are told.
+    """
+    inputs = {"convolve": first, "convolve_grad_w": first, "max_windows": first}
+    space = {**inputs, "mean_windows": first, "max_windows_grad": second}.get(name, shape)
+    outputs = {"convolve": second, "convolve_grad_x": second, "convolve_grad_w": second}
+    layer = _layer(space, outputs.get(name, space)[-1], geometry)
+    if layer is None:
+        return None
+    counts = (space[0], *geometry.counts(space[1:-1]), layer.outputs)
+    made: Shape = {
+        "convolve_grad_w": (*geometry.size, layer.channels, layer.outputs),
+        "convolve": counts,
+        "max_windows": counts,
+        "mean_windows": counts,
+    }.get(name, space)
+    if name.startswith("convolve"):
+        kernels: Any = llvm_winograd if llvm_winograd.fits(layer) else llvm_direct
+        make = {"convolve": "forward", "convolve_grad_x": "grad_x", "convolve_grad_w": "grad_w"}
+        function, work = getattr(kernels, make[name])(layer), kernels.work(layer)
+    elif layer.padded and name.startswith("mean"):
+        return None  # windows with padding have fewer elements, which the mean is over
+    else:
+        function, work = _POOLINGS[name](layer), llvm_pooling.work(layer)
+    return Kernel(Native(function, (space[0],)), made, work)
+
+
+_POOLINGS: dict[str, Callable[[Layer], int]] = {
+    "max_windows": llvm_pooling.largest,
+    "max_windows_grad": llvm_pooling.largest_grad,
+    "mean_windows": llvm_pooling.mean,
+    "mean_windows_grad": llvm_pooling.mean_grad,
+}
+NAMES = ("convolve", "convolve_grad_x", "convolve_grad_w", *_POOLINGS)
+
+
+def _layer(shape: Shape, outputs: int, geometry: Geometry) -> Layer | None:
     """The layer over two axes, one of length 1 before a single one; None for any other."""
-    size, strides, padding, dilations = geometry
+    (_, *space, channels), (size, strides, padding, dilations) = shape, geometry
     if len(space) > 2 or any(d != 1 for d in dilations):
         return None
-    lead = (1,) * (2 - len(space))
+    lead = 2 - len(space)
+
+    def two(given: Sequence[Any], before: Any) -> Any:
+        return (*[before] * lead, *given)
+
     return Layer(
-        channels,
-        outputs,
-        (*lead, *space),  # type: ignore[arg-type]
-        (*lead, *size),  # type: ignore[arg-type]
-        (*lead, *strides),  # type: ignore[arg-type]
-        (((0, 0),) * len(lead) + tuple(padding)),  # type: ignore[arg-type]
+        channels, outputs, two(space, 1), two(size, 1), two(strides, 1), two(padding, (0, 0))
     )
 
 
-def _usual(apply: Apply) -> bool:
-    """Whether all arrays are of float32, and none is empty."""
-    values = (*apply.inputs, *apply.outputs)
-    return all(type(v) is Value and v.dtype == np.float32 and v.nbytes for v in values)
+# On arrays
 
 
-def _steps(
-    function: int, given: Sequence[View], out: View, floats: int, samples: int
-) -> list[Step] | None:
-    """A call of a generated function, on copies of arrays that have gaps."""
-    if not _contiguous(out):
+def run(name: str, *arrays: Any, geometry: Geometry, shape: Shape = ()) -> np.ndarray | None:
+    """What a primitive makes of arrays; None where its kernel is not for them."""
+    if name not in NAMES or not llvm_engine.available():
         return None
-    steps, views = [], []
-    for view in given:
+    if any(type(a) is not np.ndarray or a.dtype != _FLOAT or not a.size for a in arrays):
+        return None
+    first, *others = (a.shape for a in arrays)
+    found = kernel(name, first, others[0] if others else (), geometry, tuple(shape))
+    if found is None or max(a.size for a in arrays) < _SMALLEST:
+        return None
+    out = np.empty(found.shape, _FLOAT)
+    if out.size:
+        given = [np.ascontiguousarray(a) for a in arrays]
+        found.function(*given, out, scratch(4 * found.work))
+    return out
+
+
+# In a schedule
+
+
+def _compiled(apply: Apply, places: dict[Value, View]) -> list[Step] | None:
+    (result,) = apply.outputs
+    values = (*apply.inputs, result)
+    if not all(type(v) is Value and v.dtype == _FLOAT and v.nbytes for v in values):
+        return None
+    first, *others = (v.shape for v in apply.inputs)
+    found = kernel(apply.name, first, others[0] if others else (), **apply.params)
+    out = places[result]
+    if found is None or not _contiguous(out):
+        return None
+    steps, given = [], []
+    for view in (places[v] for v in apply.inputs):
         if not _contiguous(view):
-            copy = View(Buffer(_size(view) * 4), 0, view.shape, _strides(view.shape), view.dtype)
+            copy = _plain(view.shape)
             steps.append(Step(np.copyto, (copy, view), {}, copy, False, False))
             view = copy
-        views.append(view)
-    if floats:
-        views.append(View(Buffer(4 * floats), 0, (floats,), (4,), np.dtype(np.float32)))
-    *inputs, last = views if floats else (*views, None)
-    arguments = (*inputs, out, last) if floats else (*inputs, out)
-    steps.append(Step(Native(function, (samples,)), arguments, {}, out, False, False))
-    return steps
+        given.append(view)
+    arguments = (*given, out, _plain((found.work,)))
+    return [*steps, Step(found.function, arguments, {}, out, False, False)]
 
 
-def _size(view: View) -> int:
-    return int(np.prod(view.shape, dtype=np.int64))
+def _plain(shape: Shape) -> View:
+    nbytes = _FLOAT.itemsize * int(np.prod(shape, dtype=np.int64))
+    return View(Buffer(nbytes), 0, shape, _strides(shape), _FLOAT)
 
 
-def _strides(shape: Sequence[int]) -> tuple[int, ...]:
+def _strides(shape: Shape) -> Shape:
     return tuple(4 * int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape)))
 
 
@@ -77,80 +148,4 @@ def _contiguous(view: View) -> bool:
     return all(n == 1 or stride == plain for n, stride, plain in steps)
 
 
-def _kernels(layer: Layer) -> Any:
-    return llvm_winograd if llvm_winograd.fits(layer) else llvm_direct
-
-
-def convolve(apply: Apply, places: Places) -> list[Step] | None:
-    x, w = apply.inputs
-    return _convolution("forward", apply, places, x.shape, w.shape)
-
-
-def convolve_grad_x(apply: Apply, places: Places) -> list[Step] | None:
-    return _convolution("grad_x", apply, places, apply.outputs[0].shape, apply.inputs[1].shape)
-
-
-def convolve_grad_w(apply: Apply, places: Places) -> list[Step] | None:
-    return _convolution("grad_w", apply, places, apply.inputs[0].shape, apply.outputs[0].shape)
-
-
-def _convolution(
-    which: str, apply: Apply, places: Places, x: Sequence[int], w: Sequence[int]
-) -> list[Step] | None:
-    if not _usual(apply):
-        return None
-    layer = _layer(x[1:-1], x[-1], w[-1], apply.params["geometry"])
-    if layer is None:
-        return None
-    kernels = _kernels(layer)
-    given = [places[v] for v in apply.inputs]
-    out = places[apply.outputs[0]]
-    return _steps(getattr(kernels, which)(layer), given, out, kernels.work(layer), x[0])
-
-
-def _pooling(
-    function: Callable[[Layer], int], apply: Apply, places: Places, shape: Sequence[int]
-) -> list[Step] | None:
-    if not _usual(apply):
-        return None
-    layer = _layer(shape[1:-1], shape[-1], shape[-1], apply.params["geometry"])
-    if layer is None:
-        return None
-    given, out = [places[v] for v in apply.inputs], places[apply.outputs[0]]
-    return _steps(function(layer), given, out, llvm_pooling.work(layer), shape[0])
-
-
-def max_windows(apply: Apply, places: Places) -> list[Step] | None:
-    return _pooling(llvm_pooling.largest, apply, places, apply.inputs[0].shape)
-
-
-def max_windows_grad(apply: Apply, places: Places) -> list[Step] | None:
-    return _pooling(llvm_pooling.largest_grad, apply, places, apply.inputs[1].shape)
-
-
-def _padded(apply: Apply) -> bool:
-    """Whether windows have different numbers of elements, so that a mean is over each its own."""
-    return any(map(any, apply.params["geometry"].padding))
-
-
-def mean_windows(apply: Apply, places: Places) -> list[Step] | None:
-    if _padded(apply):
-        return None
-    return _pooling(llvm_pooling.mean, apply, places, apply.inputs[0].shape)
-
-
-def mean_windows_grad(apply: Apply, places: Places) -> list[Step] | None:
-    if _padded(apply):
-        return None
-    return _pooling(llvm_pooling.mean_grad, apply, places, apply.outputs[0].shape)
-
-
-PRIMITIVES: dict[str, Callable[[Apply, Places], list[Step] | None]] = {
-    "convolve": convolve,
-    "convolve_grad_x": convolve_grad_x,
-    "convolve_grad_w": convolve_grad_w,
-    "max_windows": max_windows,
-    "max_windows_grad": max_windows_grad,
-    "mean_windows": mean_windows,
-    "mean_windows_grad": mean_windows_grad,
-}
+PRIMITIVES = dict.fromkeys(NAMES, _compiled)

@@ -32,7 +32,7 @@ from distgrad.compile.llvm_blocks import (
 from distgrad.compile.llvm_layers import Layer, swapped, wide, zeros
 
 _BYTES = 1 << 19  # of a block of tiles: about half of a second-level cache
-_PAYS = 512  # pairs of channels: with fewer, what the transforms take is more than they save
+_PAGE, _APART = 1024, 64  # floats: addresses that agree in a page meet in the cache
 _ROWS = 24  # a block is a multiple of this, and so of rows_at_once
 
 Grid = list[list[str]]  # registers or pointers, by row and column
@@ -41,8 +41,7 @@ Grid = list[list[str]]  # registers or pointers, by row and column
 def fits(layer: Layer) -> bool:
     """Whether a convolution is one of those that this is for, and that it pays for."""
     usual = (layer.size, layer.strides) == ((3, 3), (1, 1)) and min(layer.counts) > 1
-    c, o = layer.channels, layer.outputs
-    return usual and min(c, o) >= 16 and c * o >= _PAYS
+    return usual and min(layer.channels, layer.outputs) >= 16
 
 
 def _tiles(layer: Layer) -> tuple[int, int]:
@@ -53,6 +52,14 @@ def _block(layer: Layer) -> int:
     """Tiles that are worked on at a time."""
     most = _BYTES // (64 * (layer.channels + layer.outputs))
     return max(1, min(most // _ROWS, 8)) * _ROWS
+
+
+def _plane(block: int, depth: int) -> int:
+    """Floats from one of the 16 matrices of a block to the next.
+
+    The 16 elements of a tile then lie in different sets of the first-level cache.
+    """
+    return block * depth + (_APART - block * depth) % _PAGE
 
 
 class _Places(NamedTuple):
@@ -69,7 +76,8 @@ class _Places(NamedTuple):
 def _sizes(layer: Layer) -> list[int]:
     c, o, block = layer.channels, layer.outputs, _block(layer)
     most = wide(max(c, o))
-    return [wide(n) for n in (16 * c * o, 16 * block * c, 16 * block * o, most, most, 9 * c * o)]
+    tiles = [16 * _plane(block, depth) for depth in (c, o)]
+    return [wide(n) for n in (16 * c * o, *tiles, most, most, 9 * c * o)]
 
 
 def work(layer: Layer) -> int:
@@ -98,9 +106,7 @@ def forward(layer: Layer) -> int:
         _transform_inputs(code, tiles, layer, places, start, count)
         _products(code, block, count, c, o, places.v, places.u, places.m)
         with code.loop(count) as t:
-            squares = _constant(
-                code, code.at(places.m, code.mul(t, o)), 4, 4 * block * o, block * o
-            )
+            squares = _squares(code, places.m, t, block, o)
 
             def write(pointers: Grid, squares: Grid = squares) -> None:
                 def one(at: Int, lanes: int) -> None:
@@ -305,12 +311,18 @@ class _Tiles:
         code.choose(inner, lambda: write(pointers), edge)
 
 
+def _squares(code: Code, base: str, tile: Int, block: int, depth: int) -> Grid:
+    """The 16 elements of a tile of a block."""
+    plane = _plane(block, depth)
+    return _constant(code, code.at(base, code.mul(tile, depth)), 4, 4 * plane, plane)
+
+
 def _transform_inputs(
     code: Code, tiles: _Tiles, layer: Layer, places: _Places, start: str, count: Int
 ) -> None:
     block, c = _block(layer), layer.channels
     with code.loop(count) as t:
-        squares = _constant(code, code.at(places.v, code.mul(t, c)), 4, 4 * block * c, block * c)
+        squares = _squares(code, places.v, t, block, c)
 
         def write(pointers: Grid) -> None:
             def one(at: Int, lanes: int) -> None:
@@ -327,9 +339,9 @@ def _products(
 ) -> None:
     """16 products of ``a [block, depth]`` with ``b [depth, width]``; rows behind ``count`` too."""
     with code.loop(16) as k:
-        left = code.at(a, code.mul(k, block * depth))
+        left = code.at(a, code.mul(k, _plane(block, depth)))
         right = code.at(b, code.mul(k, depth * width))
-        made = code.at(out, code.mul(k, block * width))
+        made = code.at(out, code.mul(k, _plane(block, width)))
         for column, part in panels(width, 4):
             rows = rows_at_once(part)
             with code.loop(count, rows) as t:
@@ -352,7 +364,7 @@ def _spread_outputs(
 ) -> None:
     block, o = _block(layer), layer.outputs
     with code.loop(count) as t:
-        squares = _constant(code, code.at(places.m, code.mul(t, o)), 4, 4 * block * o, block * o)
+        squares = _squares(code, places.m, t, block, o)
 
         def spread(pointers: Grid) -> None:
             def one(at: Int, lanes: int) -> None:
@@ -370,7 +382,7 @@ def _add_inputs(
     """Each tile of ``v`` added to the inputs that it was made from."""
     block, c = _block(layer), layer.channels
     with code.loop(count) as t:
-        squares = _constant(code, code.at(places.v, code.mul(t, c)), 4, 4 * block * c, block * c)
+        squares = _squares(code, places.v, t, block, c)
 
         def write(pointers: Grid) -> None:
             def one(at: Int, lanes: int) -> None:
@@ -388,8 +400,8 @@ def _add_inputs(
 def _add_filters(code: Code, block: int, count: Int, c: int, o: int, places: _Places) -> None:
     """16 products ``v^T m`` of a block, added to ``u [16, c, o]``."""
     with code.loop(16) as k:
-        left = code.at(places.v, code.mul(k, block * c))
-        right = code.at(places.m, code.mul(k, block * o))
+        left = code.at(places.v, code.mul(k, _plane(block, c)))
+        right = code.at(places.m, code.mul(k, _plane(block, o)))
         made = code.at(places.u, code.mul(k, c * o))
         for column, width in panels(o, 4):
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import distgrad
-from distgrad.compile import llvm_engine, llvm_winograd
+from distgrad.compile import llvm_engine, llvm_windows, llvm_winograd
 from distgrad.compile.capture import trace
 from distgrad.compile.llvm_layers import Layer
 from distgrad.core.primitive import bind, registry
@@ -174,3 +174,20 @@ def test_arrays_with_gaps_and_other_dtypes_work_as_well():
         captured = distgrad.function(run)(*map(distgrad.constant, given))
         eager = run(*map(distgrad.constant, given))
         np.testing.assert_allclose(captured, eager, rtol=1e-4, atol=1e-5)
+
+
+def test_kernels_can_be_called_on_arrays():
+    x, w = normal(4, 12, 12, 16), normal(3, 3, 16, 20)
+    geometry = square(3, 1, 1, 1)
+    found = llvm_windows.run("convolve", x, w, geometry=geometry)
+    assert found.tobytes() == generated("convolve", x, w, geometry=geometry).tobytes()
+    turned = np.ascontiguousarray(x.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)
+    again = llvm_windows.run("convolve", turned, w, geometry=geometry)
+    assert again.tobytes() == found.tobytes()
+    dx = llvm_windows.run("convolve_grad_x", found, w, shape=x.shape, geometry=geometry)
+    assert dx.shape == x.shape
+    assert llvm_windows.run("convolve", x.astype(float), w.astype(float), geometry=geometry) is None
+    assert llvm_windows.run("convolve", x[:1, :3, :3], w, geometry=geometry) is None  # small
+    pairs = square(2, 2, 0, 0)
+    most = llvm_windows.run("max_windows", found, geometry=pairs)
+    assert most.tobytes() == generated("max_windows", found, geometry=pairs).tobytes()
