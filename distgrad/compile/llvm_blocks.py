@@ -18,6 +18,7 @@ from distgrad.compile.llvm_loops import Native
 LANES = 16
 VECTOR = f"<{LANES} x float>"
 _BITS = f"<{LANES} x i1>"
+_BYTES = f"<{LANES} x i8>"
 Int = int | str  # a number, or the register that holds one
 Offsets = Sequence[int]
 
@@ -144,6 +145,33 @@ class Code:
             f"i32 4, <{LANES} x i1> {_mask(lanes)})"
         )
 
+    def byte_at(self, pointer: str, offset: Int) -> str:
+        return self.op(f"getelementptr i8, ptr {pointer}, i64 {offset}")
+
+    def load_bytes(self, pointer: str, lanes: int = LANES) -> str:
+        """As ``load``, small whole numbers."""
+        if lanes == LANES:
+            return self.op(f"load {_BYTES}, ptr {pointer}, align 1")
+        return self.op(
+            f"call {_BYTES} @llvm.masked.load.v{LANES}i8.p0(ptr {pointer}, i32 1, "
+            f"<{LANES} x i1> {_mask(lanes)}, {_BYTES} zeroinitializer)"
+        )
+
+    def store_bytes(self, value: str, pointer: str, lanes: int = LANES) -> None:
+        if lanes == LANES:
+            self._lines.append(f"  store {_BYTES} {value}, ptr {pointer}, align 1")
+            return
+        self._lines.append(
+            f"  call void @llvm.masked.store.v{LANES}i8.p0({_BYTES} {value}, ptr {pointer}, "
+            f"i32 1, <{LANES} x i1> {_mask(lanes)})"
+        )
+
+    def byte_where(self, bits: str, a: str, b: str) -> str:
+        return self.op(f"select {_BITS} {bits}, {_BYTES} {a}, {_BYTES} {b}")
+
+    def is_byte(self, a: str, number: int) -> str:
+        return self.op(f"icmp eq {_BYTES} {a}, splat (i8 {number})")
+
     def spread(self, pointer: str) -> str:
         """One float in all lanes."""
         one = self.op(f"load float, ptr {pointer}, align 4")
@@ -192,6 +220,9 @@ class Code:
     def equal(self, a: str, b: str) -> str:
         """One bit for each lane, where two are equal."""
         return self.op(f"fcmp oeq {VECTOR} {a}, {b}")
+
+    def positive(self, a: str) -> str:
+        return self.op(f"fcmp ogt {VECTOR} {a}, zeroinitializer")
 
     def less(self, a: str, b: str) -> str:
         """The bits of ``a`` that are not in ``b``."""
@@ -246,6 +277,8 @@ _DECLARED = [
     f"declare {VECTOR} @llvm.fma.v{LANES}f32({VECTOR}, {VECTOR}, {VECTOR})",
     f"declare {VECTOR} @llvm.masked.load.v{LANES}f32.p0(ptr, i32, <{LANES} x i1>, {VECTOR})",
     f"declare void @llvm.masked.store.v{LANES}f32.p0({VECTOR}, ptr, i32, <{LANES} x i1>)",
+    f"declare {_BYTES} @llvm.masked.load.v{LANES}i8.p0(ptr, i32, {_BITS}, {_BYTES})",
+    f"declare void @llvm.masked.store.v{LANES}i8.p0({_BYTES}, ptr, i32, {_BITS})",
 ]
 
 

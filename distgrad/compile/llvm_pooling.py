@@ -32,7 +32,7 @@ def largest(layer: Layer) -> int:
         values = [code.load(code.at(p, at), lanes) for p in x]
         code.store(functools.reduce(code.fmax, values), code.at(y, at), lanes)
 
-    with _windows(code, layer, _LOWEST, "%x", "%y") as ((x, _), y):
+    with _windows(code, layer, _LOWEST, "%x", "%y") as ((x, _), y, _):
         each_vector(code, layer.channels, lambda at, lanes: write(at, lanes, x, y))
     return code.native().address
 
@@ -54,8 +54,46 @@ def largest_grad(layer: Layer) -> int:
             add(code.where(first, given, _ZERO), code.at(target, at), lanes)
 
     add = _adding(code, layer)
-    with _windows(code, layer, _LOWEST, "%x", "%dy", "%dx") as ((x, dx), dy):
+    with _windows(code, layer, _LOWEST, "%x", "%dy", "%dx") as ((x, dx), dy, _):
         each_vector(code, layer.channels, lambda at, lanes: write(at, lanes, x, dx, dy))
+    return code.native().address
+
+
+@functools.cache
+def rectified(layer: Layer) -> int:
+    """A function of x ``[n, h, w, c]``, a bias ``[c]``, places for y and places, work, and n."""
+    code = Code(["x", "bias", "y", "place", "work"], ["samples"])
+
+    def write(at: Int, lanes: int, x: list[str], y: str, output: Int) -> None:
+        bias = code.load(code.at("%bias", at), lanes)
+        values = [code.fadd(code.load(code.at(p, at), lanes), bias) for p in x]
+        most = functools.reduce(code.fmax, values)
+        place = none = f"splat (i8 {len(x)})"
+        for number, value in reversed(list(enumerate(values))):
+            place = code.byte_where(code.equal(value, most), f"splat (i8 {number})", place)
+        place = code.byte_where(code.positive(most), place, none)
+        code.store(code.fmax(most, _ZERO), code.at(y, at), lanes)
+        code.store_bytes(place, code.byte_at("%place", code.add(output, at)), lanes)
+
+    with _windows(code, layer, _LOWEST, "%x", "%y") as ((x, _), y, output):
+        each_vector(code, layer.channels, lambda at, lanes: write(at, lanes, x, y, output))
+    return code.native().address
+
+
+@functools.cache
+def rectified_grad(layer: Layer) -> int:
+    """A function of dy ``[n, *counts, c]``, places, a place for dx, work, and n."""
+    code = Code(["dy", "place", "dx", "work"], ["samples"])
+
+    def write(at: Int, lanes: int, dx: list[str], dy: str, output: Int) -> None:
+        given = code.load(code.at(dy, at), lanes)
+        place = code.load_bytes(code.byte_at("%place", code.add(output, at)), lanes)
+        for number, target in enumerate(dx):
+            add(code.where(code.is_byte(place, number), given, _ZERO), code.at(target, at), lanes)
+
+    add = _adding(code, layer)
+    with _windows(code, layer, _ZERO, "", "%dy", "%dx") as ((_, dx), dy, output):
+        each_vector(code, layer.channels, lambda at, lanes: write(at, lanes, dx, dy, output))
     return code.native().address
 
 
@@ -70,7 +108,7 @@ def mean(layer: Layer) -> int:
         total = functools.reduce(code.fadd, values)
         code.store(code.fdiv(total, number), code.at(y, at), lanes)
 
-    with _windows(code, layer, _ZERO, "%x", "%y") as ((x, _), y):
+    with _windows(code, layer, _ZERO, "%x", "%y") as ((x, _), y, _):
         each_vector(code, layer.channels, lambda at, lanes: write(at, lanes, x, y))
     return code.native().address
 
@@ -87,7 +125,7 @@ def mean_grad(layer: Layer) -> int:
             add(share, code.at(target, at), lanes)
 
     add = _adding(code, layer)
-    with _windows(code, layer, _ZERO, "", "%dy", "%dx") as ((_, dx), dy):
+    with _windows(code, layer, _ZERO, "", "%dy", "%dx") as ((_, dx), dy, _):
         each_vector(code, layer.channels, lambda at, lanes: write(at, lanes, dx, dy))
     return code.native().address
 
@@ -98,7 +136,7 @@ def _number(value: float) -> str:
 
 def _adding(code: Code, layer: Layer) -> Callable[[str, str, int], None]:
     """What puts a term into a gradient: the only one, or one of those of several windows."""
-    if _apart(layer):
+    if apart(layer):
         return code.store
 
     def add(value: str, target: str, lanes: int) -> None:
@@ -107,7 +145,7 @@ def _adding(code: Code, layer: Layer) -> Callable[[str, str, int], None]:
     return add
 
 
-def _apart(layer: Layer) -> bool:
+def apart(layer: Layer) -> bool:
     """Whether no element is in two windows."""
     return all(k <= s for k, s in zip(layer.size, layer.strides, strict=True))
 
@@ -121,8 +159,8 @@ def _whole(layer: Layer) -> bool:
 @contextmanager
 def _windows(
     code: Code, layer: Layer, outside: str, x: str, y: str, dx: str = ""
-) -> Iterator[tuple[tuple[list[str], list[str]], str]]:
-    """For each window: its elements in ``x`` and in ``dx``, and where it is in ``y``.
+) -> Iterator[tuple[tuple[list[str], list[str]], str, Int]]:
+    """For each window: its elements in ``x`` and in ``dx``; where it is in ``y``, and how far in.
 
     ``dx`` is made zero where no window writes it; what is in no image has the value ``outside``.
     """
@@ -158,4 +196,4 @@ def _windows(
                             found.append(code.pick(inside, pointer, other) if inside else pointer)
             output = code.add(code.mul(n, counts[0]), i)
             output = code.mul(code.add(code.mul(output, counts[1]), j), c)
-            yield (read, written), code.at(y, output)
+            yield (read, written), code.at(y, output), output

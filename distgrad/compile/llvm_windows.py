@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,11 +122,11 @@ def _compiled(apply: Apply, places: dict[Value, View]) -> list[Step] | None:
     first, *others = (v.shape for v in apply.inputs)
     found = kernel(apply.name, first, others[0] if others else (), **apply.params)
     out = places[result]
-    if found is None or not _contiguous(out):
+    if found is None or not out.contiguous:
         return None
     steps, given = [], []
     for view in (places[v] for v in apply.inputs):
-        if not _contiguous(view):
+        if not view.contiguous:
             copy = _plain(view.shape)
             steps.append(Step(np.copyto, (copy, view), {}, copy, False, False))
             view = copy
@@ -135,17 +136,37 @@ def _compiled(apply: Apply, places: dict[Value, View]) -> list[Step] | None:
 
 
 def _plain(shape: Shape) -> View:
-    nbytes = _FLOAT.itemsize * int(np.prod(shape, dtype=np.int64))
-    return View(Buffer(nbytes), 0, shape, _strides(shape), _FLOAT)
+    """An array of its own."""
+    size = _FLOAT.itemsize
+    strides = tuple(size * prod(shape[i + 1 :]) for i in range(len(shape)))
+    return View(Buffer(size * prod(shape)), 0, shape, strides, _FLOAT)
 
 
-def _strides(shape: Shape) -> Shape:
-    return tuple(4 * int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape)))
+def _rectified(apply: Apply, places: dict[Value, View]) -> list[Step] | None:
+    """Pooling that keeps places, or its gradient; only layers of ``rectifies`` come here."""
+    (first, second), (out, *more) = apply.inputs, apply.outputs
+    shape = apply.params.get("shape", first.shape)
+    layer = _layer(shape, shape[-1], apply.params["geometry"])
+    assert layer is not None
+    forward = apply.name == "rectified_windows"
+    function = (llvm_pooling.rectified if forward else llvm_pooling.rectified_grad)(layer)
+    views = [places[v] for v in (first, second, out, *more)]
+    if not all(view.contiguous for view in views):
+        return None
+    views.append(_plain((llvm_pooling.work(layer),)))
+    return [Step(Native(function, (shape[0],)), tuple(views), {}, views[2], False, False)]
 
 
-def _contiguous(view: View) -> bool:
-    steps = zip(view.shape, view.strides, _strides(view.shape), strict=True)
-    return all(n == 1 or stride == plain for n, stride, plain in steps)
+def rectifies(shape: Shape, dtype: np.dtype, geometry: Geometry) -> bool:
+    """Whether there is a kernel for pooling after relu, and it pays to keep places."""
+    layer = _layer(shape, shape[-1], geometry)
+    if layer is None or dtype != _FLOAT or not prod(shape):
+        return False
+    return llvm_pooling.apart(layer) and prod(layer.size) < 100
 
 
-PRIMITIVES = dict.fromkeys(NAMES, _compiled)
+PRIMITIVES = {
+    **dict.fromkeys(NAMES, _compiled),
+    "rectified_windows": _rectified,
+    "rectified_windows_grad": _rectified,
+}

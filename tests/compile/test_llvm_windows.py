@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-import distgrad
+import distgrad as tf
 from distgrad.compile import llvm_engine, llvm_windows, llvm_winograd
 from distgrad.compile.capture import trace
 from distgrad.compile.llvm_layers import Layer
+from distgrad.compile.passes import rectified, simplify
 from distgrad.core.primitive import bind, registry
 from distgrad.ops.windows import Geometry
 
@@ -162,6 +163,59 @@ def test_mean_pooling(case):
     np.testing.assert_allclose(found, exact("mean_windows_grad", dy, **params), rtol=1e-6)
 
 
+def names(program):
+    return [i.name for i in program.instructions if hasattr(i, "primitive")]
+
+
+def pooled(x, bias, *, extra=False):
+    """A loss after relu and pooling, its gradients, and maybe somebody else who needs relu."""
+    with tf.GradientTape() as tape:
+        tape.watch([x, bias])
+        r = tf.nn.relu(x + bias)
+        y = tf.nn.max_pool2d(r, 2, 2, "VALID")
+        loss = tf.reduce_sum(y * tf.sin(y))
+        loss = loss + tf.reduce_sum(r) if extra else loss
+    return y, *tape.gradient(loss, [x, bias])
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 4, 16), (3, 7, 5, 19)])
+def test_relu_and_pooling_become_one_that_keeps_places(shape):
+    from distgrad.compile.cpu_exec import cpu_executor
+
+    rng = np.random.default_rng(2)
+    x = rng.integers(-3, 4, shape).astype(np.float32)  # ties, and windows with nothing above 0
+    bias = rng.integers(-1, 2, shape[-1]).astype(np.float32)
+    program = trace(pooled, [x, bias], "pooled").program
+    executor = cpu_executor(program, [x, bias])
+    made = names(executor.schedule.program)
+    assert {"rectified_windows", "rectified_windows_grad"} <= set(made)
+    assert not {"relu", "max_windows", "max_windows_grad"} & set(made)
+    wanted = pooled(tf.constant(x), tf.constant(bias))
+    for found, eager in zip(executor([x, bias]), wanted, strict=True):
+        np.testing.assert_allclose(found, eager, rtol=1e-5, atol=1e-5)
+
+
+def test_relu_stays_where_somebody_else_looks_at_it():
+    x, bias = normal(2, 4, 4, 16), normal(16)
+    program = trace(lambda *a: pooled(*a, extra=True), [x, bias], "pooled").program
+    made = rectified(simplify(program), llvm_windows.rectifies)
+    assert "relu" in names(made)
+    assert "rectified_windows" not in names(made)
+
+
+def test_places_have_the_kernels_of_numpy():
+    x, bias = normal(2, 7, 6, 19), normal(19)
+    geometry = square(2, 2, 0, 0)
+    kernels = registry["rectified_windows"].kernel, registry["rectified_windows_grad"].kernel
+    y, place = kernels[0](np, x, bias, geometry=geometry)
+    r = np.maximum(x + bias, 0)
+    np.testing.assert_array_equal(y, registry["max_windows"].kernel(np, r, geometry=geometry))
+    dy = normal(*y.shape)
+    wanted = registry["max_windows_grad"].kernel(np, dy, r, geometry=geometry) * (r > 0)
+    found = kernels[1](np, dy, place, shape=x.shape, geometry=geometry)
+    np.testing.assert_array_equal(found, wanted)
+
+
 def test_arrays_with_gaps_and_other_dtypes_work_as_well():
     x, w = normal(2, 6, 6, 8), normal(3, 3, 4, 5)
     geometry = square(3, 1, 1, 1)
@@ -171,8 +225,8 @@ def test_arrays_with_gaps_and_other_dtypes_work_as_well():
 
     for dtype in (np.float32, np.float64):
         given = x.astype(dtype), w.astype(dtype)
-        captured = distgrad.function(run)(*map(distgrad.constant, given))
-        eager = run(*map(distgrad.constant, given))
+        captured = tf.function(run)(*map(tf.constant, given))
+        eager = run(*map(tf.constant, given))
         np.testing.assert_allclose(captured, eager, rtol=1e-4, atol=1e-5)
 
 
