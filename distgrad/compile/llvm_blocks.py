@@ -316,11 +316,18 @@ class Walk:
 
 
 def product(
-    code: Code, rows: Offsets, width: int, a: str, b: str, walks: Sequence[Walk]
+    code: Code,
+    rows: Offsets,
+    width: int,
+    a: str,
+    b: str,
+    walks: Sequence[Walk],
+    paired: bool = False,
 ) -> list[list[str]]:
     """Sums over the walks of ``a[row + ...] * b[column + ...]``, all in registers.
 
-    Gives vectors ``[row][vector of columns]``. Each sum adds its terms one after the other.
+    Gives vectors ``[row][vector of columns]``. Each sum adds its terms one after the other. With
+    ``paired`` the terms are ``a[row + column + ...] * b[column + ...]``.
     """
     columns = list(vectors(width))
     slots = [[code.slot() for _ in columns] for _ in rows]
@@ -328,17 +335,18 @@ def product(
         for slot in line:
             code.store("zeroinitializer", slot)
 
-    def write(left: Sequence[Walk], a: str, b: str) -> None:
-        if left:
-            walk = left[0]
+    def write(walks: Sequence[Walk], a: str, b: str) -> None:
+        if walks:
+            walk = walks[0]
             with code.loop(walk.count) as i:
-                write(left[1:], code.at(a, code.mul(i, walk.a)), code.at(b, code.mul(i, walk.b)))
+                write(walks[1:], code.at(a, code.mul(i, walk.a)), code.at(b, code.mul(i, walk.b)))
             return
         right = [code.load(code.at(b, start), lanes) for start, lanes in columns]
         for row, line in zip(rows, slots, strict=True):
-            value = code.spread(code.at(a, row))
-            for slot, other in zip(line, right, strict=True):
-                code.store(code.fma(value, other, code.load(slot)), slot)
+            value = "" if paired else code.spread(code.at(a, row))
+            for slot, other, (start, lanes) in zip(line, right, columns, strict=True):
+                left = code.load(code.at(a, row + start), lanes) if paired else value
+                code.store(code.fma(left, other, code.load(slot)), slot)
 
     write([w for w in walks if w.count != 1], a, b)
     return [[code.load(slot) for slot in line] for line in slots]

@@ -1,5 +1,7 @@
 """Convolutions over two axes as sums in registers, in machine code, without a matrix of windows.
 
+Dense ones, and depthwise ones with one output per channel.
+
 Several neighbouring outputs, or rows of the filters' gradient, are made at a time: each is a chain
 of multiplications and additions over the elements of a window, in one order, whatever stands beside
 it. Any filter size, stride and padding; images with padding are copied into zeros one by one.
@@ -32,10 +34,9 @@ _FEW = 8  # channels: with fewer, rows of a filter's gradient are those of sever
 
 def work(layer: Layer) -> int:
     """Floats that a call works in: filters, images with their padding, room for whole vectors."""
-    filters = prod(layer.size) * layer.channels * layer.outputs
     given = _size(layer.space, layer.padding) * layer.channels * _chunk(layer)
     made = _size(layer.counts, _reach(layer)) * layer.outputs
-    return wide(filters) + wide(max(given, made))
+    return wide(layer.filters) + wide(max(given, made))
 
 
 def _size(space: Pair, edges: tuple[Pair, Pair]) -> int:
@@ -65,7 +66,7 @@ def forward(layer: Layer) -> int:
 def _images(code: Code, layer: Layer) -> Iterator[tuple[str, int, str]]:
     """For each image: where it lies with its padding, the floats of a row, and its number."""
     (high, across), c = layer.space, layer.channels
-    held = code.at("%work", wide(prod(layer.size) * c * layer.outputs))
+    held = code.at("%work", wide(layer.filters))
     if layer.padded:
         zeros(code, held, _size(layer.space, layer.padding) * c)
     with code.loop("%samples") as n:
@@ -79,6 +80,9 @@ def _images(code: Code, layer: Layer) -> Iterator[tuple[str, int, str]]:
 def _outputs(code: Code, layer: Layer, image: str, row: int, result: str) -> None:
     (high, across), c, o = layer.counts, layer.channels, layer.outputs
     (down, right), (k, m) = layer.strides, layer.size
+    walks = [Walk(k, row, m * c * o), Walk(m * c, 1, o)]
+    if layer.depthwise:
+        walks = [Walk(k, row, m * c), Walk(m, c, c)]
     for column, width in panels(o, 4):
         with code.loop(high) as y:
             given = code.at(image, code.mul(y, down * row))
@@ -96,9 +100,10 @@ def _outputs(code: Code, layer: Layer, image: str, row: int, result: str) -> Non
                     code,
                     [r * right * c for r in range(rows)],
                     width,
-                    code.at(given, code.mul(x, right * c)),
+                    code.at(given, code.add(code.mul(x, right * c), column * layer.depthwise)),
                     code.at("%w", column),
-                    [Walk(k, row, m * c * o), Walk(m * c, 1, o)],
+                    walks,
+                    layer.depthwise,
                 )
                 _store(code, code.at(made, code.mul(x, o)), o, width, sums)
 
@@ -132,9 +137,12 @@ def grad_x(layer: Layer) -> int:
     layer = _plain(layer)
     code = Code(["dy", "w", "dx", "work"], ["samples"])
     c, o = layer.channels, layer.outputs
-    swapped(code, "%w", "%work", prod(layer.size), c, o)
+    filters = "%w"
+    if not layer.depthwise:
+        filters = "%work"
+        swapped(code, "%w", filters, prod(layer.size), c, o)
     outputs = layer._replace(channels=o, space=layer.counts, padding=_reach(layer))
-    held = code.at("%work", wide(prod(layer.size) * c * o))
+    held = code.at("%work", wide(layer.filters))
     zeros(code, held, _size(outputs.space, outputs.padding) * o)
     with code.loop("%samples") as n:
         image = code.at("%dy", code.mul(n, prod(layer.counts) * o))
@@ -144,11 +152,11 @@ def grad_x(layer: Layer) -> int:
         result = code.at("%dx", code.mul(n, prod(layer.space) * c))
         for y in range(layer.strides[0]):
             for x in range(layer.strides[1]):
-                _inputs(code, layer, (y, x), image, result)
+                _inputs(code, layer, (y, x), image, filters, result)
     return code.native().address
 
 
-def _inputs(code: Code, layer: Layer, first: Pair, image: str, result: str) -> None:
+def _inputs(code: Code, layer: Layer, first: Pair, image: str, filters: str, result: str) -> None:
     """The inputs of one class; ``first`` is the first of them."""
     c, o, across = layer.channels, layer.outputs, layer.space[1]
     down, right = layer.strides
@@ -171,7 +179,13 @@ def _inputs(code: Code, layer: Layer, first: Pair, image: str, result: str) -> N
         if ks:
             start += ((f + before - ks[0]) // s + more) * step
     element = taps[0][0] * layer.size[1] + taps[1][0] if all(taps) else 0
-    filters = code.at("%work", element * c * o)
+    each = c if layer.depthwise else c * o
+    filters = code.at(filters, element * each)
+    walks = [
+        Walk(len(taps[0]), -row, down * layer.size[1] * each),
+        Walk(len(taps[1]), -o, right * each),
+        Walk(1 if layer.depthwise else o, 1, c),
+    ]
     for column, width in panels(c, 4):
         with code.loop(len(ys)) as y:
             given = code.at(image, code.add(code.mul(y, row), start))
@@ -190,13 +204,10 @@ def _inputs(code: Code, layer: Layer, first: Pair, image: str, result: str) -> N
                     code,
                     [r * o for r in range(rows)],
                     width,
-                    code.at(given, code.mul(x, o)),
+                    code.at(given, code.add(code.mul(x, o), column * layer.depthwise)),
                     code.at(filters, column),
-                    [
-                        Walk(len(taps[0]), -row, down * layer.size[1] * c * o),
-                        Walk(len(taps[1]), -o, right * c * o),
-                        Walk(o, 1, c),
-                    ],
+                    walks,
+                    layer.depthwise,
                 )
                 _store(code, code.at(made, code.mul(x, right * c)), right * c, width, sums)
 
@@ -213,12 +224,12 @@ def grad_w(layer: Layer) -> int:
     """A function of x, dy, a place for the gradient of the filters, work, and n."""
     layer = _plain(layer)
     code = Code(["x", "dy", "dw", "work"], ["samples"])
-    (k, m), c, o = layer.size, layer.channels, layer.outputs
+    c, o = layer.channels, layer.outputs
     each, chunk = _size(layer.space, layer.padding) * c, _chunk(layer)
-    held = code.at("%work", wide(k * m * c * o))
+    held = code.at("%work", wide(layer.filters))
     if layer.padded:
         zeros(code, held, each * chunk)
-    zeros(code, "%dw", k * m * c * o)
+    zeros(code, "%dw", layer.filters)
     row = (layer.space[1] + sum(layer.padding[1])) * c
     with code.loop("%samples", chunk) as n:
         count = code.smaller(code.op(f"sub i64 %samples, {n}"), chunk)
@@ -235,7 +246,8 @@ def grad_w(layer: Layer) -> int:
             Walk(layer.counts[0], layer.strides[0] * row, layer.counts[1] * o),
             Walk(layer.counts[1], layer.strides[1] * c, o),
         ]
-        _filters(code, layer, images, row, outputs, walks[chunk == 1 :])
+        write = _elements if layer.depthwise else _filters
+        write(code, layer, images, row, outputs, walks[chunk == 1 :])
     return code.native().address
 
 
@@ -267,3 +279,17 @@ def _filters(
                 add(list(range(rows)), code.at(across, at), code.add(code.mul(y, m * c), at))
 
             in_groups(code, m * c, most, write)
+
+
+def _elements(
+    code: Code, layer: Layer, images: str, row: int, outputs: str, walks: list[Walk]
+) -> None:
+    """As ``_filters``, for one filter of each channel: its elements are the rows."""
+    (k, m), c = layer.size, layer.channels
+    offsets = [y * row + x * c for y in range(k) for x in range(m)]
+    for column, width in panels(c, 1):
+        for start in range(0, len(offsets), rows_at_once(width)):
+            part = offsets[start : start + rows_at_once(width)]
+            a, b = code.at(images, column), code.at(outputs, column)
+            sums = product(code, part, width, a, b, walks, True)
+            add_to(code, code.at("%dw", start * c + column), c, width, sums)

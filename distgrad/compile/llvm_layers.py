@@ -10,7 +10,10 @@ Pair = tuple[int, int]
 
 
 class Layer(NamedTuple):
-    """Channels in and out, sizes in, those of windows, their steps, and (before, after) padding."""
+    """Channels in and out, sizes in, those of windows, their steps, and (before, after) padding.
+
+    With ``depthwise`` each channel makes one channel by itself, by filters ``[k, m, c]``.
+    """
 
     channels: int
     outputs: int
@@ -18,12 +21,19 @@ class Layer(NamedTuple):
     size: Pair
     strides: Pair
     padding: tuple[Pair, Pair]
+    depthwise: bool = False
 
     @property
     def counts(self) -> Pair:
         """How many windows there are."""
         (h, w), (p, q), (k, m), (s, t) = self.space, self.padding, self.size, self.strides
         return (h + sum(p) - k) // s + 1, (w + sum(q) - m) // t + 1
+
+    @property
+    def filters(self) -> int:
+        """The elements of the filters."""
+        k, m = self.size
+        return k * m * self.channels * (1 if self.depthwise else self.outputs)
 
     @property
     def padded(self) -> bool:
@@ -68,11 +78,32 @@ def copy_padded(
     code: Code, source: str, target: str, space: Pair, edges: tuple[Pair, Pair], depth: int
 ) -> None:
     """An image into the middle of a larger one, whose edges are left as they are."""
+    _copy_rows(code, source, target, space, edges, depth, True)
+
+
+def copy_inner(
+    code: Code, source: str, target: str, space: Pair, edges: tuple[Pair, Pair], depth: int
+) -> None:
+    """The middle of a larger image, without its edges."""
+    _copy_rows(code, source, target, space, edges, depth, False)
+
+
+def _copy_rows(
+    code: Code,
+    source: str,
+    target: str,
+    space: Pair,
+    edges: tuple[Pair, Pair],
+    depth: int,
+    into: bool,
+) -> None:
     (high, across), ((top, _), (left, right)) = space, edges
     row = (left + across + right) * depth
     with code.loop(high) as y:
-        given = code.at(source, code.mul(y, across * depth))
-        made = code.at(target, code.add(code.mul(y, row), top * row + left * depth))
+        small = code.mul(y, across * depth)
+        large = code.add(code.mul(y, row), top * row + left * depth)
+        given = code.at(source, small if into else large)
+        made = code.at(target, large if into else small)
 
         def write(at: Int, lanes: int) -> None:
             code.store(code.load(code.at(given, at), lanes), code.at(made, at), lanes)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile import llvm_direct, llvm_engine, llvm_pooling, llvm_winograd
+from distgrad.compile import llvm_direct, llvm_engine, llvm_pooling, llvm_scatter, llvm_winograd
 from distgrad.compile.llvm_blocks import scratch
 from distgrad.compile.llvm_layers import Layer
 from distgrad.compile.llvm_loops import Native
@@ -43,28 +43,42 @@ def kernel(
 
     ``shape`` is that of the input, for gradients that are told.
     """
+    depthwise = name.startswith("depthwise")
+    which = name.removeprefix("depthwise_")
     inputs = {"convolve": first, "convolve_grad_w": first, "max_windows": first}
-    space = {**inputs, "mean_windows": first, "max_windows_grad": second}.get(name, shape)
+    space = {**inputs, "mean_windows": first, "max_windows_grad": second}.get(which, shape)
     outputs = {"convolve": second, "convolve_grad_x": second, "convolve_grad_w": second}
-    layer = _layer(space, outputs.get(name, space)[-1], geometry)
+    layer = _layer(space, outputs.get(which, space)[-1], geometry)
     if layer is None:
         return None
+    if depthwise:
+        multiplier = layer.outputs // (layer.channels if which == "convolve_grad_w" else 1)
+        if multiplier != 1:
+            return None
+        layer = layer._replace(outputs=layer.channels, depthwise=True)
     counts = (space[0], *geometry.counts(space[1:-1]), layer.outputs)
     made: Shape = {
-        "convolve_grad_w": (*geometry.size, layer.channels, layer.outputs),
+        "convolve_grad_w": (*geometry.size, layer.channels, 1 if depthwise else layer.outputs),
         "convolve": counts,
         "max_windows": counts,
         "mean_windows": counts,
-    }.get(name, space)
-    if name.startswith("convolve"):
-        kernels: Any = llvm_winograd if llvm_winograd.fits(layer) else llvm_direct
+    }.get(which, space)
+    if which.startswith("convolve"):
+        kernels = _kernels(which, layer)
         make = {"convolve": "forward", "convolve_grad_x": "grad_x", "convolve_grad_w": "grad_w"}
-        function, work = getattr(kernels, make[name])(layer), kernels.work(layer)
+        function, work = getattr(kernels, make[which])(layer), kernels.work(layer)
     elif layer.padded and name.startswith("mean"):
         return None  # windows with padding have fewer elements, which the mean is over
     else:
         function, work = _POOLINGS[name](layer), llvm_pooling.work(layer)
     return Kernel(Native(function, (space[0],)), made, work)
+
+
+def _kernels(which: str, layer: Layer) -> Any:
+    if llvm_winograd.fits(layer):
+        return llvm_winograd
+    few = which == "convolve_grad_x" and llvm_scatter.fits(layer)
+    return llvm_scatter if few else llvm_direct
 
 
 _POOLINGS: dict[str, Callable[[Layer], int]] = {
@@ -73,7 +87,8 @@ _POOLINGS: dict[str, Callable[[Layer], int]] = {
     "mean_windows": llvm_pooling.mean,
     "mean_windows_grad": llvm_pooling.mean_grad,
 }
-NAMES = ("convolve", "convolve_grad_x", "convolve_grad_w", *_POOLINGS)
+_CONVOLUTIONS = ("convolve", "convolve_grad_x", "convolve_grad_w")
+NAMES = (*_CONVOLUTIONS, *(f"depthwise_{name}" for name in _CONVOLUTIONS), *_POOLINGS)
 
 
 def _layer(shape: Shape, outputs: int, geometry: Geometry) -> Layer | None:

@@ -41,7 +41,7 @@ Grid = list[list[str]]  # registers or pointers, by row and column
 def fits(layer: Layer) -> bool:
     """Whether a convolution is one of those that this is for, and that it pays for."""
     usual = (layer.size, layer.strides) == ((3, 3), (1, 1)) and min(layer.counts) > 1
-    return usual and min(layer.channels, layer.outputs) >= 16
+    return usual and not layer.depthwise and min(layer.channels, layer.outputs) >= 16
 
 
 def _tiles(layer: Layer) -> tuple[int, int]:

@@ -82,6 +82,24 @@ def test_a_convolution_is_as_near_to_float64_as_a_direct_one(case):
         assert error(found, wanted) < 4 * direct + 1e-7, name
 
 
+@pytest.mark.parametrize("case", CONVOLUTIONS[1::2])
+def test_a_depthwise_convolution(case):
+    n, h, w, c, _, geometry = case
+    counts = geometry.counts((h, w))
+    x, filters = normal(n, h, w, c), normal(*geometry.size, c, 1)
+    dy = normal(n, *counts, c)
+    for name, arrays, params in (
+        ("depthwise_convolve", (x, filters), {}),
+        ("depthwise_convolve_grad_x", (dy, filters), {"shape": x.shape}),
+        ("depthwise_convolve_grad_w", (x, dy), {}),
+    ):
+        params["geometry"] = geometry
+        wanted = exact(name, *arrays, **params)
+        found = generated(name, *arrays, **params)
+        assert found.shape == wanted.shape
+        assert error(found, wanted) < 1e-6, name
+
+
 def test_one_axis_is_like_two():
     geometry = Geometry((3,), (2,), ((1, 1),), (1,))
     x, w, dy = normal(2, 9, 5), normal(3, 5, 6), normal(2, 5, 6)
