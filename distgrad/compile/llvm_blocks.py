@@ -302,8 +302,14 @@ def each_vector(code: Code, size: int, write: Callable[[Int, int], None]) -> Non
         write(whole, size - whole)
 
 
-def panels(size: int, most: int) -> Iterator[tuple[int, int]]:
-    """Where each panel of up to ``most`` vectors starts, and its floats."""
+def panels(size: int, most: int = 4) -> Iterator[tuple[int, int]]:
+    """Where each panel of up to ``most`` vectors starts, and its floats.
+
+    There are fewer where the CPU has fewer registers: that decides what is made at a time, and not
+    in which order anything is added.
+    """
+    if not llvm_engine.wide_registers():
+        most = 1
     for start in range(0, size, most * LANES):
         yield start, min(most * LANES, size - start)
 
@@ -354,6 +360,8 @@ def product(
 
 def rows_at_once(width: int) -> int:
     """How many rows of a product with ``width`` columns fit into the registers."""
+    if not llvm_engine.wide_registers():
+        return 6  # of two registers each
     return {1: 12, 2: 12, 3: 8, 4: 6}[-(-width // LANES)]
 
 

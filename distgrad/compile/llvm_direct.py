@@ -83,7 +83,7 @@ def _outputs(code: Code, layer: Layer, image: str, row: int, result: str) -> Non
     walks = [Walk(k, row, m * c * o), Walk(m * c, 1, o)]
     if layer.depthwise:
         walks = [Walk(k, row, m * c), Walk(m, c, c)]
-    for column, width in panels(o, 4):
+    for column, width in panels(o):
         with code.loop(high) as y:
             given = code.at(image, code.mul(y, down * row))
             made = code.at(result, code.add(code.mul(y, across * o), column))
@@ -186,7 +186,7 @@ def _inputs(code: Code, layer: Layer, first: Pair, image: str, filters: str, res
         Walk(len(taps[1]), -o, right * each),
         Walk(1 if layer.depthwise else o, 1, c),
     ]
-    for column, width in panels(c, 4):
+    for column, width in panels(c):
         with code.loop(len(ys)) as y:
             given = code.at(image, code.add(code.mul(y, row), start))
             made = code.add(code.mul(y, down * across * c), (first[0] * across + first[1]) * c)
@@ -255,7 +255,7 @@ def _filters(
     code: Code, layer: Layer, images: str, row: int, outputs: str, walks: list[Walk]
 ) -> None:
     (k, m), c, o = layer.size, layer.channels, layer.outputs
-    for column, width in panels(o, 4):
+    for column, width in panels(o):
 
         def add(
             offsets: list[int], image: str, at: Int, column: int = column, width: int = width

@@ -49,6 +49,12 @@ def _host() -> tuple[str, dict[str, bool]]:
 
 
 @functools.cache
+def wide_registers() -> bool:
+    """Whether the CPU has 32 registers of 16 floats, and not 16 of 8."""
+    return bool(_host()[1].get("avx512f"))
+
+
+@functools.cache
 def _machine() -> Any:
     import llvmlite.binding as llvm
 

@@ -72,7 +72,7 @@ def grad_x(layer: Layer) -> int:
                 first = code.at(target, code.mul(x, layer.strides[1] * c))
                 _spread(code, layer, rows, windows, first)
 
-            width = min(_window(layer), 4 * LANES)
+            width = max(width for _, width in panels(_window(layer)))
             in_groups(code, layer.counts[1], min(rows_at_once(width), _ROWS), write)
         if layer.padded:
             copy_inner(code, image, result, layer.space, layer.padding, c)
@@ -82,7 +82,7 @@ def grad_x(layer: Layer) -> int:
 def _multiply(code: Code, layer: Layer, outputs: str, rows: int, windows: str) -> None:
     """The windows of some outputs, one after the other."""
     size, o = _window(layer), layer.outputs
-    for column, width in panels(size, 4):
+    for column, width in panels(size):
         offsets = [r * o for r in range(rows)]
         filters = code.at("%work", column)
         sums = product(code, offsets, width, outputs, filters, [Walk(o, 1, size)])
