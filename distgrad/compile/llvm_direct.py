@@ -29,7 +29,6 @@ from distgrad.compile.llvm_blocks import (
 from distgrad.compile.llvm_layers import Layer, Pair, copy_padded, swapped, wide, zeros
 
 _TERMS = 256  # of a filter's gradient that are summed before they are added to the rest
-_FEW = 8  # channels: with fewer, rows of a filter's gradient are those of several elements
 
 
 def work(layer: Layer) -> int:
@@ -219,10 +218,15 @@ def _chunk(layer: Layer) -> int:
     return max(1, _TERMS // max(prod(layer.counts), 1))
 
 
+def _lines(layer: Layer) -> int:
+    """Rows of outputs whose terms are."""
+    high, across = layer.counts
+    return high if _chunk(layer) > 1 else max(1, _TERMS // max(across, 1))
+
+
 @functools.cache
 def grad_w(layer: Layer) -> int:
     """A function of x, dy, a place for the gradient of the filters, work, and n."""
-    layer = _plain(layer)
     code = Code(["x", "dy", "dw", "work"], ["samples"])
     c, o = layer.channels, layer.outputs
     each, chunk = _size(layer.space, layer.padding) * c, _chunk(layer)
@@ -241,13 +245,18 @@ def grad_w(layer: Layer) -> int:
                 copy_padded(code, given, made, layer.space, layer.padding, c)
             images = held
         outputs = code.at("%dy", code.mul(n, prod(layer.counts) * o))
-        walks = [
-            Walk(count, each, prod(layer.counts) * o),
-            Walk(layer.counts[0], layer.strides[0] * row, layer.counts[1] * o),
-            Walk(layer.counts[1], layer.strides[1] * c, o),
-        ]
         write = _elements if layer.depthwise else _filters
-        write(code, layer, images, row, outputs, walks[chunk == 1 :])
+        high, across = layer.counts
+        with code.loop(high, _lines(layer)) as y:
+            lines = code.smaller(code.op(f"sub i64 {high}, {y}"), _lines(layer))
+            walks = [
+                Walk(count, each, high * across * o),
+                Walk(lines, layer.strides[0] * row, across * o),
+                Walk(across, layer.strides[1] * c, o),
+            ]
+            a = code.at(images, code.mul(y, layer.strides[0] * row))
+            b = code.at(outputs, code.mul(y, across * o))
+            write(code, layer, a, row, b, walks[chunk == 1 :])
     return code.native().address
 
 
@@ -265,7 +274,7 @@ def _filters(
             add_to(code, code.at("%dw", code.add(code.mul(at, o), column)), o, width, sums)
 
         most = rows_at_once(width)
-        if c < _FEW:
+        if k * m * c <= 3 * most:
             offsets = [y * row + i for y in range(k) for i in range(m * c)]
             groups = -(-len(offsets) // most)
             ends = [len(offsets) * g // groups for g in range(groups + 1)]

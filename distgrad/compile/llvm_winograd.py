@@ -30,12 +30,11 @@ from distgrad.compile.llvm_blocks import (
     vectors,
 )
 from distgrad.compile.llvm_layers import Layer, swapped, wide, zeros
+from distgrad.compile.llvm_squares import Grid, both_sides, loaded, square, stored
 
 _BYTES = 1 << 19  # of a block of tiles: about half of a second-level cache
 _PAGE, _APART = 1024, 64  # floats: addresses that agree in a page meet in the cache
 _ROWS = 24  # a block is a multiple of this, and so of rows_at_once
-
-Grid = list[list[str]]  # registers or pointers, by row and column
 
 
 def fits(layer: Layer) -> bool:
@@ -110,8 +109,8 @@ def forward(layer: Layer) -> int:
 
             def write(pointers: Grid, squares: Grid = squares) -> None:
                 def one(at: Int, lanes: int) -> None:
-                    made = _both_sides(_loaded(code, squares, at, lanes), "A^T", code)
-                    _stored(code, made, pointers, at, lanes)
+                    made = both_sides(loaded(code, squares, at, lanes), "A^T", code)
+                    stored(code, made, pointers, at, lanes)
 
                 each_vector(code, o, one)
 
@@ -151,66 +150,6 @@ def grad_w(layer: Layer) -> int:
     return code.native().address
 
 
-# The transforms: both sides of a square of registers are multiplied by one small matrix.
-
-
-def _both_sides(grid: Grid, line: str, code: Code) -> Grid:
-    """``L grid L^T`` for the matrix L called ``line``."""
-    change = _LINES[line]
-    columns = [change(code, column) for column in zip(*grid, strict=True)]
-    return [change(code, row) for row in zip(*columns, strict=True)]
-
-
-def _b_transposed(code: Code, d: tuple[str, ...]) -> list[str]:
-    return [
-        code.fsub(d[0], d[2]),
-        code.fadd(d[1], d[2]),
-        code.fsub(d[2], d[1]),
-        code.fsub(d[1], d[3]),
-    ]
-
-
-def _b(code: Code, d: tuple[str, ...]) -> list[str]:
-    return [
-        d[0],
-        code.fadd(code.fsub(d[1], d[2]), d[3]),
-        code.fsub(code.fadd(d[1], d[2]), d[0]),
-        code.op(f"fneg {_VECTOR} {d[3]}"),
-    ]
-
-
-def _a_transposed(code: Code, m: tuple[str, ...]) -> list[str]:
-    return [
-        code.fadd(code.fadd(m[0], m[1]), m[2]),
-        code.fsub(code.fsub(m[1], m[2]), m[3]),
-    ]
-
-
-def _a(code: Code, y: tuple[str, ...]) -> list[str]:
-    return [y[0], code.fadd(y[0], y[1]), code.fsub(y[0], y[1]), code.op(f"fneg {_VECTOR} {y[1]}")]
-
-
-def _g(code: Code, w: tuple[str, ...]) -> list[str]:
-    ends, middle = code.half(code.fadd(w[0], w[2])), code.half(w[1])
-    return [w[0], code.fadd(ends, middle), code.fsub(ends, middle), w[2]]
-
-
-def _g_transposed(code: Code, u: tuple[str, ...]) -> list[str]:
-    sum_, difference = code.half(code.fadd(u[1], u[2])), code.half(code.fsub(u[1], u[2]))
-    return [code.fadd(u[0], sum_), difference, code.fadd(sum_, u[3])]
-
-
-_VECTOR = "<16 x float>"
-_LINES = {
-    "B^T": _b_transposed,
-    "B": _b,
-    "A^T": _a_transposed,
-    "A": _a,
-    "G": _g,
-    "G^T": _g_transposed,
-}
-
-
 def _filters(code: Code, given: str, made: str, size: int) -> None:
     """Filters ``[3, 3, size]`` to ``[4, 4, size]``."""
     _on_filters(code, given, made, size, 3, 4, "G")
@@ -220,29 +159,11 @@ def _on_filters(
     code: Code, given: str, made: str, size: int, before: int, after: int, line: str
 ) -> None:
     def write(start: Int, lanes: int) -> None:
-        grid = _loaded(code, _constant(code, given, before, before * size, size), start, lanes)
-        result = _both_sides(grid, line, code)
-        _stored(code, result, _constant(code, made, after, after * size, size), start, lanes)
+        grid = loaded(code, square(code, given, before, before * size, size), start, lanes)
+        result = both_sides(grid, line, code)
+        stored(code, result, square(code, made, after, after * size, size), start, lanes)
 
     each_vector(code, size, write)
-
-
-# Tiles in memory
-
-
-def _constant(code: Code, base: str, size: int, row: int, column: int) -> Grid:
-    """Pointers of a square, a fixed way from each other."""
-    return [[code.at(base, i * row + j * column) for j in range(size)] for i in range(size)]
-
-
-def _loaded(code: Code, pointers: Grid, start: Int, lanes: int) -> Grid:
-    return [[code.load(code.at(p, start), lanes) for p in line] for line in pointers]
-
-
-def _stored(code: Code, values: Grid, pointers: Grid, start: Int, lanes: int) -> None:
-    for line, ends in zip(values, pointers, strict=True):
-        for value, pointer in zip(line, ends, strict=True):
-            code.store(value, code.at(pointer, start), lanes)
 
 
 class _Tiles:
@@ -294,7 +215,7 @@ class _Tiles:
         (y, x), (high, across) = at, space
         pixel = code.add(code.mul(code.add(code.mul(n, high), y), across), x)
         first = code.at(base, code.mul(pixel, depth))
-        pointers = _constant(code, first, size, across * depth, depth)
+        pointers = square(code, first, size, across * depth, depth)
 
         def edge() -> None:
             rows = [code.within(code.add(y, i), high) for i in range(size)]
@@ -314,7 +235,7 @@ class _Tiles:
 def _squares(code: Code, base: str, tile: Int, block: int, depth: int) -> Grid:
     """The 16 elements of a tile of a block."""
     plane = _plane(block, depth)
-    return _constant(code, code.at(base, code.mul(tile, depth)), 4, 4 * plane, plane)
+    return square(code, code.at(base, code.mul(tile, depth)), 4, 4 * plane, plane)
 
 
 def _transform_inputs(
@@ -326,8 +247,8 @@ def _transform_inputs(
 
         def write(pointers: Grid) -> None:
             def one(at: Int, lanes: int) -> None:
-                made = _both_sides(_loaded(code, pointers, at, lanes), "B^T", code)
-                _stored(code, made, squares, at, lanes)
+                made = both_sides(loaded(code, pointers, at, lanes), "B^T", code)
+                stored(code, made, squares, at, lanes)
 
             each_vector(code, c, one)
 
@@ -368,8 +289,8 @@ def _spread_outputs(
 
         def spread(pointers: Grid) -> None:
             def one(at: Int, lanes: int) -> None:
-                made = _both_sides(_loaded(code, pointers, at, lanes), "A", code)
-                _stored(code, made, squares, at, lanes)
+                made = both_sides(loaded(code, pointers, at, lanes), "A", code)
+                stored(code, made, squares, at, lanes)
 
             each_vector(code, o, one)
 
@@ -386,7 +307,7 @@ def _add_inputs(
 
         def write(pointers: Grid) -> None:
             def one(at: Int, lanes: int) -> None:
-                made = _both_sides(_loaded(code, squares, at, lanes), "B", code)
+                made = both_sides(loaded(code, squares, at, lanes), "B", code)
                 for line, ends in zip(made, pointers, strict=True):
                     for value, end in zip(line, ends, strict=True):
                         place = code.at(end, at)
