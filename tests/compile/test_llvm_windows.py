@@ -1,5 +1,7 @@
 """Generated convolutions and poolings beside the NumPy kernels, and float64."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -263,3 +265,22 @@ def test_kernels_can_be_called_on_arrays():
     pairs = square(2, 2, 0, 0)
     most = llvm_windows.run("max_windows", found, geometry=pairs)
     assert most.tobytes() == generated("max_windows", found, geometry=pairs).tobytes()
+
+
+def test_threads_have_memory_of_their_own():
+    from distgrad.compile.cpu_exec import cpu_executor
+
+    geometry = square(3, 1, 1, 1)
+    w = normal(3, 3, 32, 32)
+    inputs = [np.random.default_rng(i).normal(size=(4, 16, 16, 32)).astype("f") for i in range(4)]
+    traced = trace(lambda *a: bind(registry["convolve"], *a, geometry=geometry), [inputs[0], w])
+    executor = cpu_executor(traced.program, [inputs[0], w])
+    wanted = [executor([x, w])[0].tobytes() for x in inputs]
+
+    def run(i):
+        outcomes = {executor([inputs[i], w])[0].tobytes() for _ in range(20)}
+        outcomes |= {llvm_windows.run("convolve", inputs[i], w, geometry=geometry).tobytes()}
+        return outcomes
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(run, range(4))) == [{bits} for bits in wanted]
