@@ -41,37 +41,37 @@ def kernel(
 ) -> Kernel | None:
     """The kernel of a primitive for arrays of these shapes; None where there is none.
 
-    ``shape`` is that of the input, for gradients that are told.
+    ``second`` is () for one array; ``shape`` is that of the input, for gradients that are told.
     """
-    depthwise = name.startswith("depthwise")
-    which = name.removeprefix("depthwise_")
-    inputs = {"convolve": first, "convolve_grad_w": first, "max_windows": first}
-    space = {**inputs, "mean_windows": first, "max_windows_grad": second}.get(which, shape)
-    outputs = {"convolve": second, "convolve_grad_x": second, "convolve_grad_w": second}
-    layer = _layer(space, outputs.get(which, space)[-1], geometry)
+    depthwise, which = name.startswith("depthwise"), name.removeprefix("depthwise_")
+    x = {"max_windows_grad": second, **dict.fromkeys(_FROM_INPUT, first)}.get(which, shape)
+    convolves = which in _CONVOLUTIONS
+    outputs = second[-1] if convolves and not depthwise else x[-1]
+    layer = _layer(x, outputs, geometry)
     if layer is None:
         return None
-    if depthwise:
-        multiplier = layer.outputs // (layer.channels if which == "convolve_grad_w" else 1)
-        if multiplier != 1:
-            return None
-        layer = layer._replace(outputs=layer.channels, depthwise=True)
-    counts = (space[0], *geometry.counts(space[1:-1]), layer.outputs)
-    made: Shape = {
-        "convolve_grad_w": (*geometry.size, layer.channels, 1 if depthwise else layer.outputs),
-        "convolve": counts,
-        "max_windows": counts,
-        "mean_windows": counts,
-    }.get(which, space)
-    if which.startswith("convolve"):
+    layer = layer._replace(depthwise=depthwise)
+    windows = (x[0], *geometry.counts(x[1:-1]), outputs)
+    filters = (*geometry.size, x[-1], 1 if depthwise else outputs)
+    given, made = {
+        "convolve": ((x, filters), windows),
+        "convolve_grad_x": ((windows, filters), x),
+        "convolve_grad_w": ((x, windows), filters),
+        "max_windows": ((x, ()), windows),
+        "max_windows_grad": ((windows, x), x),
+        "mean_windows": ((x, ()), windows),
+        "mean_windows_grad": ((windows, ()), x),
+    }[which]
+    if (first, second) != given:
+        return None  # several outputs for each channel; or shapes that do not fit
+    if convolves:
         kernels = _kernels(which, layer)
-        make = {"convolve": "forward", "convolve_grad_x": "grad_x", "convolve_grad_w": "grad_w"}
-        function, work = getattr(kernels, make[which])(layer), kernels.work(layer)
-    elif layer.padded and name.startswith("mean"):
+        function, work = getattr(kernels, _CONVOLUTIONS[which])(layer), kernels.work(layer)
+    elif layer.padded and which.startswith("mean"):
         return None  # windows with padding have fewer elements, which the mean is over
     else:
-        function, work = _POOLINGS[name](layer), llvm_pooling.work(layer)
-    return Kernel(Native(function, (space[0],)), made, work)
+        function, work = _POOLINGS[which](layer), llvm_pooling.work(layer)
+    return Kernel(Native(function, (x[0],)), made, work)
 
 
 def _kernels(which: str, layer: Layer) -> Any:
@@ -87,7 +87,8 @@ _POOLINGS: dict[str, Callable[[Layer], int]] = {
     "mean_windows": llvm_pooling.mean,
     "mean_windows_grad": llvm_pooling.mean_grad,
 }
-_CONVOLUTIONS = ("convolve", "convolve_grad_x", "convolve_grad_w")
+_CONVOLUTIONS = {"convolve": "forward", "convolve_grad_x": "grad_x", "convolve_grad_w": "grad_w"}
+_FROM_INPUT = ("convolve", "convolve_grad_w", "max_windows", "mean_windows")
 NAMES = (*_CONVOLUTIONS, *(f"depthwise_{name}" for name in _CONVOLUTIONS), *_POOLINGS)
 
 

@@ -262,6 +262,7 @@ def test_kernels_can_be_called_on_arrays():
     assert dx.shape == x.shape
     assert llvm_windows.run("convolve", x.astype(float), w.astype(float), geometry=geometry) is None
     assert llvm_windows.run("convolve", x[:1, :3, :3], w, geometry=geometry) is None  # small
+    assert llvm_windows.run("convolve", x, w[:, :, :8], geometry=geometry) is None  # does not fit
     pairs = square(2, 2, 0, 0)
     most = llvm_windows.run("max_windows", found, geometry=pairs)
     assert most.tobytes() == generated("max_windows", found, geometry=pairs).tobytes()
