@@ -10,7 +10,7 @@ from distgrad.compile import llvm_engine, llvm_updates, llvm_windows
 from distgrad.compile.llvm_calls import in_sequence
 from distgrad.compile.llvm_loops import supported
 from distgrad.compile.llvm_middle import compile_middle
-from distgrad.compile.llvm_random import compile_uniform
+from distgrad.compile.llvm_random import compile_rows_of_uniform, compile_uniform
 from distgrad.compile.llvm_rows import compile_rows
 from distgrad.compile.numpy_exec import Executor
 from distgrad.compile.passes import expand, fuse, rectified, simplify
@@ -19,6 +19,7 @@ from distgrad.compile.schedule import Compiler
 
 _PRIMITIVES = {
     "random_uniform": compile_uniform,
+    "random_rows": compile_rows_of_uniform,
     **llvm_windows.PRIMITIVES,
     **dict.fromkeys(("sum", "mean", "sum_to"), compile_middle),
 }
@@ -30,8 +31,8 @@ def cpu_executor(
 ) -> Executor:
     """An executor with fused loops. Raises MissingExtraError without llvmlite, or on an old CPU.
 
-    Sums, products and their like have the bits of NumPy; exp, log, tanh and erf in float32 are
-    polynomials, within 3 units in the last place.
+    Sums and their like have the bits of NumPy; exp, log, tanh and erf in float32 are polynomials,
+    within 3 units in the last place; matrix products add in another order (``llvm_gemm``).
     """
     llvm_engine.version()
     llvm_updates.install()

@@ -44,6 +44,10 @@ class Code:
         self._lines.append(f"  {name} = {text}")
         return name
 
+    def do(self, text: str) -> None:
+        """An operation without a result."""
+        self._lines.append(f"  {text}")
+
     def _open(self, name: str) -> str:
         """A label for a block that starts later."""
         self._count += 1
@@ -59,8 +63,8 @@ class Code:
     # Control
 
     @contextmanager
-    def loop(self, stop: Int, step: int = 1) -> Iterator[str]:
-        """Code for each number from 0 to ``stop``."""
+    def loop(self, stop: Int, step: Int = 1) -> Iterator[str]:
+        """Code for every ``step``-th number from 0 to ``stop``."""
         head, body, latch, done = (self._open(n) for n in ("head", "body", "latch", "done"))
         before, next_ = self._label, f"%{latch}.next"
         self._go(head)
@@ -270,7 +274,7 @@ class Code:
                 'attributes #0 = { "prefer-vector-width"="512" }',
             ]
         )
-        return Native(llvm_engine.address(text + "\n", "entry", unrolled=False), numbers)
+        return Native(llvm_engine.address(text + "\n", "entry", vectorize=False), numbers)
 
 
 _DECLARED = [
@@ -308,7 +312,7 @@ def panels(size: int, most: int = 4) -> Iterator[tuple[int, int]]:
     There are fewer where the CPU has fewer registers: that decides what is made at a time, and not
     in which order anything is added.
     """
-    if not llvm_engine.wide_registers():
+    if not llvm_engine.has("avx512f"):
         most = 1
     for start in range(0, size, most * LANES):
         yield start, min(most * LANES, size - start)
@@ -360,7 +364,7 @@ def product(
 
 def rows_at_once(width: int) -> int:
     """How many rows of a product with ``width`` columns fit into the registers."""
-    if not llvm_engine.wide_registers():
+    if not llvm_engine.has("avx512f"):
         return 6  # of two registers each
     return {1: 12, 2: 12, 3: 8, 4: 6}[-(-width // LANES)]
 

@@ -30,6 +30,11 @@ def available() -> bool:
     return bool(_host()[1].get("fma"))
 
 
+def has(feature: str) -> bool:
+    """Whether the CPU has a feature, by LLVM's name for it."""
+    return bool(_host()[1].get(feature))
+
+
 def version() -> str:
     """The version of llvmlite. Raises MissingExtraError without it, or on an old CPU."""
     if not available():
@@ -41,17 +46,16 @@ def version() -> str:
     return llvmlite.__version__
 
 
+def cpu() -> str:
+    """LLVM's name of this machine's CPU."""
+    return _host()[0]
+
+
 @functools.cache
 def _host() -> tuple[str, dict[str, bool]]:
     import llvmlite.binding as llvm
 
     return llvm.get_host_cpu_name(), dict(llvm.get_host_cpu_features())
-
-
-@functools.cache
-def wide_registers() -> bool:
-    """Whether the CPU has 32 registers of 16 floats, and not 16 of 8."""
-    return bool(_host()[1].get("avx512f"))
 
 
 @functools.cache
@@ -71,31 +75,30 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "distgrad" / "kernels"
 
 
-def address(text: str, name: str, *, unrolled: bool = True) -> int:
+def address(text: str, name: str, vectorize: bool = True) -> int:
     """The address of function ``name`` of a module, compiled now or before.
 
-    Code that is written in vectors, with as many of them at a time as there are registers, has
-    nothing to gain from unrolled loops; it compiles in half the time without.
+    Without ``vectorize`` loops stay as they are written, which takes a third of the time.
     """
     import llvmlite
 
     cpu, features = _host()
     key = hashlib.sha256(
-        repr((text, name, unrolled, cpu, sorted(features.items()), llvmlite.__version__)).encode()
+        repr((text, name, vectorize, cpu, sorted(features.items()), llvmlite.__version__)).encode()
     ).hexdigest()
     with _lock:
         if key not in _known:
-            _known[key] = _load(text, name, unrolled, cache_folder() / f"{key}.o")
+            _known[key] = _load(text, name, vectorize, cache_folder() / f"{key}.o")
         return _known[key]
 
 
-def _load(text: str, name: str, unrolled: bool, path: Path) -> int:
+def _load(text: str, name: str, vectorize: bool, path: Path) -> int:
     import llvmlite.binding as llvm
 
     machine = _machine()
     code = _kept_code(path)
     if code is None:
-        code = _compiled(text, machine, unrolled)
+        code = _compiled(text, vectorize, machine)
         _save(path, code)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
@@ -104,15 +107,14 @@ def _load(text: str, name: str, unrolled: bool, path: Path) -> int:
     return engine.get_function_address(name)
 
 
-def _compiled(text: str, machine: Any, unrolled: bool) -> bytes:
+def _compiled(text: str, vectorize: bool, machine: Any) -> bytes:
     import llvmlite.binding as llvm
 
     module = llvm.parse_assembly(text)
     module.verify()
     tuning = llvm.create_pipeline_tuning_options(speed_level=3)
-    tuning.loop_vectorization = unrolled
-    tuning.slp_vectorization = unrolled
-    tuning.loop_unrolling = unrolled
+    tuning.loop_vectorization = tuning.slp_vectorization = vectorize
+    tuning.loop_unrolling = vectorize
     tuning.loop_interleaving = False
     builder = llvm.create_pass_builder(machine, tuning)
     builder.getModulePassManager().run(module, builder)

@@ -110,8 +110,17 @@ def _layer(shape: Shape, outputs: int, geometry: Geometry) -> Layer | None:
 # On arrays
 
 
-def run(name: str, *arrays: Any, geometry: Geometry, shape: Shape = ()) -> np.ndarray | None:
-    """What a primitive makes of arrays; None where its kernel is not for them."""
+def run(
+    name: str,
+    *arrays: Any,
+    geometry: Geometry,
+    shape: Shape = (),
+    out: np.ndarray | None = None,
+) -> np.ndarray | None:
+    """What a primitive makes of arrays; None where its kernel is not for them.
+
+    It is written to ``out``, where that is given.
+    """
     if name not in NAMES or not llvm_engine.available():
         return None
     if any(type(a) is not np.ndarray or a.dtype != _FLOAT or not a.size for a in arrays):
@@ -120,7 +129,10 @@ def run(name: str, *arrays: Any, geometry: Geometry, shape: Shape = ()) -> np.nd
     found = kernel(name, first, others[0] if others else (), geometry, tuple(shape))
     if found is None or max(a.size for a in arrays) < _SMALLEST:
         return None
-    out = np.empty(found.shape, _FLOAT)
+    if out is None:
+        out = np.empty(found.shape, _FLOAT)
+    elif not out.flags.c_contiguous or (out.shape, out.dtype) != (found.shape, _FLOAT):
+        return None
     if out.size:
         given = [np.ascontiguousarray(a) for a in arrays]
         found.function(*given, out, scratch(4 * found.work))

@@ -255,6 +255,9 @@ def test_kernels_can_be_called_on_arrays():
     geometry = square(3, 1, 1, 1)
     found = llvm_windows.run("convolve", x, w, geometry=geometry)
     assert found.tobytes() == generated("convolve", x, w, geometry=geometry).tobytes()
+    out = np.empty_like(found)
+    assert llvm_windows.run("convolve", x, w, geometry=geometry, out=out) is out
+    assert out.tobytes() == found.tobytes()
     turned = np.ascontiguousarray(x.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)
     again = llvm_windows.run("convolve", turned, w, geometry=geometry)
     assert again.tobytes() == found.tobytes()
