@@ -6,27 +6,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distgrad.compile import llvm_engine, llvm_updates
+from distgrad.compile import llvm_engine, llvm_updates, llvm_windows
 from distgrad.compile.llvm_calls import in_sequence
 from distgrad.compile.llvm_loops import supported
+from distgrad.compile.llvm_middle import compile_middle
 from distgrad.compile.llvm_random import compile_rows_of_uniform, compile_uniform
 from distgrad.compile.llvm_rows import compile_rows
 from distgrad.compile.llvm_trees import compile_product, compile_rows_sum
 from distgrad.compile.numpy_exec import Executor
-from distgrad.compile.passes import expand, fuse, simplify
+from distgrad.compile.passes import expand, fuse, rectified, simplify
 from distgrad.compile.program import Program
 from distgrad.compile.schedule import Compiler
 
-_COMPILER = Compiler(
-    compile_rows,
-    {
-        "random_uniform": compile_uniform,
-        "random_rows": compile_rows_of_uniform,
-        "product_over_shards": compile_product,
-        "sum_over_shards": compile_rows_sum,
-    },
-    in_sequence,
-)
+_PRIMITIVES = {
+    "random_uniform": compile_uniform,
+    "random_rows": compile_rows_of_uniform,
+    "product_over_shards": compile_product,
+    "sum_over_shards": compile_rows_sum,
+    **llvm_windows.PRIMITIVES,
+    **dict.fromkeys(("sum", "mean", "sum_to"), compile_middle),
+}
+_COMPILER = Compiler(compile_rows, _PRIMITIVES, in_sequence)
 
 
 def cpu_executor(
@@ -39,5 +39,5 @@ def cpu_executor(
     """
     llvm_engine.version()
     llvm_updates.install()
-    parts = simplify(expand(simplify(program)))
+    parts = rectified(simplify(expand(simplify(program))), llvm_windows.rectifies)
     return Executor(fuse(parts, supported, smallest=1), arrays, _COMPILER, groups)

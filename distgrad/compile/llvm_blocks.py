@@ -17,6 +17,8 @@ from distgrad.compile.llvm_loops import Native
 
 LANES = 16
 VECTOR = f"<{LANES} x float>"
+_BITS = f"<{LANES} x i1>"
+_BYTES = f"<{LANES} x i8>"
 Int = int | str  # a number, or the register that holds one
 Offsets = Sequence[int]
 
@@ -155,6 +157,33 @@ class Code:
             f"i32 4, <{LANES} x i1> {_mask(lanes)})"
         )
 
+    def byte_at(self, pointer: str, offset: Int) -> str:
+        return self.op(f"getelementptr i8, ptr {pointer}, i64 {offset}")
+
+    def load_bytes(self, pointer: str, lanes: int = LANES) -> str:
+        """As ``load``, small whole numbers."""
+        if lanes == LANES:
+            return self.op(f"load {_BYTES}, ptr {pointer}, align 1")
+        return self.op(
+            f"call {_BYTES} @llvm.masked.load.v{LANES}i8.p0(ptr {pointer}, i32 1, "
+            f"<{LANES} x i1> {_mask(lanes)}, {_BYTES} zeroinitializer)"
+        )
+
+    def store_bytes(self, value: str, pointer: str, lanes: int = LANES) -> None:
+        if lanes == LANES:
+            self._lines.append(f"  store {_BYTES} {value}, ptr {pointer}, align 1")
+            return
+        self._lines.append(
+            f"  call void @llvm.masked.store.v{LANES}i8.p0({_BYTES} {value}, ptr {pointer}, "
+            f"i32 1, <{LANES} x i1> {_mask(lanes)})"
+        )
+
+    def byte_where(self, bits: str, a: str, b: str) -> str:
+        return self.op(f"select {_BITS} {bits}, {_BYTES} {a}, {_BYTES} {b}")
+
+    def is_byte(self, a: str, number: int) -> str:
+        return self.op(f"icmp eq {_BYTES} {a}, splat (i8 {number})")
+
     def spread(self, pointer: str) -> str:
         """One float in all lanes."""
         one = self.op(f"load float, ptr {pointer}, align 4")
@@ -162,6 +191,11 @@ class Code:
         return self.op(
             f"shufflevector {VECTOR} {first}, {VECTOR} poison, <{LANES} x i32> zeroinitializer"
         )
+
+    def move(self, source: str, target: str) -> None:
+        """One float from one place to another."""
+        one = self.op(f"load float, ptr {source}, align 4")
+        self._lines.append(f"  store float {one}, ptr {target}, align 4")
 
     def slot(self) -> str:
         """A place for a vector that changes in a loop; LLVM keeps it in a register."""
@@ -198,14 +232,48 @@ class Code:
     def half(self, a: str) -> str:
         return self.op(f"fmul {VECTOR} {a}, splat (float 0.5)")
 
+    def fmul(self, a: str, b: str) -> str:
+        return self.op(f"fmul {VECTOR} {a}, {b}")
+
+    def fdiv(self, a: str, b: str) -> str:
+        return self.op(f"fdiv {VECTOR} {a}, {b}")
+
+    def fmax(self, a: str, b: str) -> str:
+        """The larger of two, and a NaN where there is one; ``a`` where they are equal."""
+        first = self.op(f"fcmp oge {VECTOR} {a}, {b}")
+        return self.where(self.op(f"or {_BITS} {first}, {self.is_nan(a)}"), a, b)
+
+    def is_nan(self, a: str) -> str:
+        return self.op(f"fcmp uno {VECTOR} {a}, {a}")
+
+    def equal(self, a: str, b: str) -> str:
+        """One bit for each lane, where two are equal."""
+        return self.op(f"fcmp oeq {VECTOR} {a}, {b}")
+
+    def positive(self, a: str) -> str:
+        return self.op(f"fcmp ogt {VECTOR} {a}, zeroinitializer")
+
+    def less(self, a: str, b: str) -> str:
+        """The bits of ``a`` that are not in ``b``."""
+        return self.op(f"and {_BITS} {a}, {self.op(f'xor {_BITS} {b}, splat (i1 true)')}")
+
+    def either(self, a: str, b: str) -> str:
+        return self.op(f"or {_BITS} {a}, {b}")
+
+    def where(self, bits: str, a: str, b: str) -> str:
+        return self.op(f"select {_BITS} {bits}, {VECTOR} {a}, {VECTOR} {b}")
+
     def fma(self, a: str, b: str, c: str) -> str:
         """``a * b + c``, rounded once."""
         return self.op(
             f"call {VECTOR} @llvm.fma.v{LANES}f32({VECTOR} {a}, {VECTOR} {b}, {VECTOR} {c})"
         )
 
-    def native(self) -> Native:
-        """The function, compiled; it takes its pointers and then its numbers in one table."""
+    def native(self, *numbers: int) -> Native:
+        """The function, compiled; it takes its pointers and then its numbers in one table.
+
+        ``numbers`` are those that it is always called with.
+        """
         kinds = ["ptr noalias"] * self._pointers
         kinds += ["i64"] * (len(self._names) - self._pointers)
         parameters = ", ".join(f"{k} %{n}" for k, n in zip(kinds, self._names, strict=True))
@@ -231,13 +299,15 @@ class Code:
                 'attributes #0 = { "prefer-vector-width"="512" }',
             ]
         )
-        return Native(llvm_engine.address(text + "\n", "entry", vectorize=False))
+        return Native(llvm_engine.address(text + "\n", "entry", vectorize=False), numbers)
 
 
 _DECLARED = [
     f"declare {VECTOR} @llvm.fma.v{LANES}f32({VECTOR}, {VECTOR}, {VECTOR})",
     f"declare {VECTOR} @llvm.masked.load.v{LANES}f32.p0(ptr, i32, <{LANES} x i1>, {VECTOR})",
     f"declare void @llvm.masked.store.v{LANES}f32.p0({VECTOR}, ptr, i32, <{LANES} x i1>)",
+    f"declare {_BYTES} @llvm.masked.load.v{LANES}i8.p0(ptr, i32, {_BITS}, {_BYTES})",
+    f"declare void @llvm.masked.store.v{LANES}i8.p0({_BYTES}, ptr, i32, {_BITS})",
 ]
 
 
@@ -261,8 +331,14 @@ def each_vector(code: Code, size: int, write: Callable[[Int, int], None]) -> Non
         write(whole, size - whole)
 
 
-def panels(size: int, most: int) -> Iterator[tuple[int, int]]:
-    """Where each panel of up to ``most`` vectors starts, and its floats."""
+def panels(size: int, most: int = 4) -> Iterator[tuple[int, int]]:
+    """Where each panel of up to ``most`` vectors starts, and its floats.
+
+    There are fewer where the CPU has fewer registers: that decides what is made at a time, and not
+    in which order anything is added.
+    """
+    if not llvm_engine.has("avx512f"):
+        most = 1
     for start in range(0, size, most * LANES):
         yield start, min(most * LANES, size - start)
 
@@ -275,11 +351,18 @@ class Walk:
 
 
 def product(
-    code: Code, rows: Offsets, width: int, a: str, b: str, walks: Sequence[Walk]
+    code: Code,
+    rows: Offsets,
+    width: int,
+    a: str,
+    b: str,
+    walks: Sequence[Walk],
+    paired: bool = False,
 ) -> list[list[str]]:
     """Sums over the walks of ``a[row + ...] * b[column + ...]``, all in registers.
 
-    Gives vectors ``[row][vector of columns]``. Each sum adds its terms one after the other.
+    Gives vectors ``[row][vector of columns]``. Each sum adds its terms one after the other. With
+    ``paired`` the terms are ``a[row + column + ...] * b[column + ...]``.
     """
     columns = list(vectors(width))
     slots = [[code.slot() for _ in columns] for _ in rows]
@@ -287,17 +370,18 @@ def product(
         for slot in line:
             code.store("zeroinitializer", slot)
 
-    def write(left: Sequence[Walk], a: str, b: str) -> None:
-        if left:
-            walk = left[0]
+    def write(walks: Sequence[Walk], a: str, b: str) -> None:
+        if walks:
+            walk = walks[0]
             with code.loop(walk.count) as i:
-                write(left[1:], code.at(a, code.mul(i, walk.a)), code.at(b, code.mul(i, walk.b)))
+                write(walks[1:], code.at(a, code.mul(i, walk.a)), code.at(b, code.mul(i, walk.b)))
             return
         right = [code.load(code.at(b, start), lanes) for start, lanes in columns]
         for row, line in zip(rows, slots, strict=True):
-            value = code.spread(code.at(a, row))
-            for slot, other in zip(line, right, strict=True):
-                code.store(code.fma(value, other, code.load(slot)), slot)
+            value = "" if paired else code.spread(code.at(a, row))
+            for slot, other, (start, lanes) in zip(line, right, columns, strict=True):
+                left = code.load(code.at(a, row + start), lanes) if paired else value
+                code.store(code.fma(left, other, code.load(slot)), slot)
 
     write([w for w in walks if w.count != 1], a, b)
     return [[code.load(slot) for slot in line] for line in slots]
@@ -305,7 +389,32 @@ def product(
 
 def rows_at_once(width: int) -> int:
     """How many rows of a product with ``width`` columns fit into the registers."""
+    if not llvm_engine.has("avx512f"):
+        return 6  # of two registers each
     return {1: 12, 2: 12, 3: 8, 4: 6}[-(-width // LANES)]
+
+
+def in_groups(code: Code, size: int, most: int, write: Callable[[Int, int], None]) -> None:
+    """``write(first, rows)`` for all of ``size`` rows, in groups that differ by one at most."""
+    groups = -(-size // most)
+    rows = -(-size // max(groups, 1))
+    large = size - groups * (rows - 1)  # groups of ``rows``; the others have one less
+    start = 0
+    for count, each in ((large, rows), (groups - large, rows - 1)):
+        if count == 1:
+            write(start, each)
+        elif count:
+            with code.loop(count * each, each) as row:
+                write(code.add(start, row), each)
+        start += count * each
+
+
+def add_to(code: Code, target: str, row: int, width: int, sums: list[list[str]]) -> None:
+    """Adds the rows of a product to a matrix in memory."""
+    for r, line in enumerate(sums):
+        for value, (at, lanes) in zip(line, vectors(width), strict=True):
+            place = code.at(target, r * row + at)
+            code.store(code.fadd(code.load(place, lanes), value), place, lanes)
 
 
 class _Scratch(threading.local):

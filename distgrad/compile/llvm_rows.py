@@ -75,7 +75,7 @@ def _accesses(group: Fused, split: int, views: Sequence[View]) -> list[Access] |
         made = position >= len(group.inputs)
         reduced = kinds.get(value)
         per_row = made and value.shape != shape
-        if per_row and not _contiguous(view):
+        if per_row and not view.contiguous:
             return None
         if reduced is not None and reduced.kind == "column":
             found.append(Access((), 1))
@@ -89,15 +89,6 @@ def _accesses(group: Fused, split: int, views: Sequence[View]) -> list[Access] |
             return None
         found.append(Access(_terms(shape[:split], strides[:split]), column))
     return found
-
-
-def _contiguous(view: View) -> bool:
-    size = view.dtype.itemsize
-    for n, stride in zip(reversed(view.shape), reversed(view.strides), strict=True):
-        if n > 1 and stride != size:
-            return False
-        size *= n
-    return True
 
 
 def _strides(shape: tuple[int, ...], view: View) -> list[int]:

@@ -28,6 +28,16 @@ class View(NamedTuple):
     strides: tuple[int, ...]
     dtype: np.dtype
 
+    @property
+    def contiguous(self) -> bool:
+        """Whether it has the layout of an array of its own, row after row."""
+        size = self.dtype.itemsize
+        for n, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if n > 1 and stride != size:
+                return False
+            size *= n
+        return True
+
     def of(self, memory: Any) -> np.ndarray:
         """The array, in memory that starts where the buffer does."""
         return np.ndarray(self.shape, self.dtype, memory, self.offset, self.strides)

@@ -93,6 +93,32 @@ def _(g, x):
     return zeros_like(x)
 
 
+@primitive(vjp=None, multiple=True, kinds="f")
+def rectified_windows(xp, x, bias, *, geometry):
+    """Largest element of each window of ``relu(x + bias)``, and where in the window it stands.
+
+    The second, of int8, is the number of elements in a window where nothing is above 0: there is
+    no gradient. It is all that the gradient needs to know of ``x``.
+    """
+    counts = geometry.counts(x.shape[1:-1])
+    padded = geometry.padded(xp, x + bias, -np.inf)
+    place = xp.full((x.shape[0], *counts, x.shape[-1]), math.prod(geometry.size), dtype="int8")
+    for number, (_, first) in enumerate(_firsts(xp, padded, counts, geometry)):
+        place[first] = number
+    largest = _largest(xp, padded, counts, geometry)
+    place[~(largest > 0)] = math.prod(geometry.size)
+    return xp.maximum(largest, 0), place
+
+
+@primitive(vjp=None, match=("dy",), kinds="f")
+def rectified_windows_grad(xp, dy, place, *, shape, geometry):
+    """``dy`` at the places that ``rectified_windows`` gives, in zeros of ``shape``."""
+    dx = xp.zeros(geometry.padded_shape(shape), dtype=dy.dtype)
+    for number, (_, index) in enumerate(geometry.offsets(dy.shape[1:-1])):
+        dx[index] += xp.where(place == number, dy, 0)
+    return dx[geometry.inside(shape)]
+
+
 @primitive(kinds="f")
 def mean_windows(xp, x, *, geometry):
     """Mean of each window of ``x [n, *space, c]``, not counting the padding."""
@@ -167,6 +193,19 @@ def _(rng):
 def _(rng):
     for x, _, geometry in _sampled(rng):
         yield sample(rng.normal(size=x.shape), x, geometry=geometry)
+
+
+@rectified_windows.samples
+def _(rng):
+    for x, _, geometry in _sampled(rng):
+        yield sample(x - x.mean(), rng.normal(size=x.shape[-1]), geometry=geometry)
+
+
+@rectified_windows_grad.samples
+def _(rng):
+    for x, dy, geometry in _sampled(rng):
+        place = rng.integers(0, math.prod(geometry.size) + 1, dy.shape).astype(np.int8)
+        yield sample(dy, place, shape=x.shape, geometry=geometry)
 
 
 @mean_windows.samples

@@ -25,6 +25,8 @@ W = tf.Variable(normal(6, 5))
 B = tf.Variable(normal(5))
 KERNEL = tf.Variable(normal(3, 3, 2, 4))
 TABLE = tf.Variable(normal(7, 6))
+FILTERS = [tf.Variable(0.3 * normal(*s)) for s in ((3, 3, 3, 16), (3, 3, 16, 18), (2, 2, 18, 20))]
+BIAS, DEPTHWISE = tf.Variable(normal(16)), tf.Variable(normal(3, 3, 20, 1))
 
 
 def gradients(loss_of, *variables):
@@ -50,6 +52,18 @@ def convolution(x, y):
     return tf.reduce_sum(h * h) + tf.reduce_sum(tf.nn.softmax(tf.reshape(h, (4, -1))) ** 2)
 
 
+def residual(x, y):
+    """Convolutions of all kinds: direct, Winograd, strided, depthwise; batch normalisation."""
+    first, second, third = FILTERS
+    h = tf.nn.relu(tf.nn.conv2d(x, first, 1, "SAME") + BIAS)
+    h = tf.nn.conv2d(tf.nn.max_pool2d(h, 2, 2, "VALID"), second, 1, "SAME")
+    mean, variance = tf.nn.moments(h, [0, 1, 2])
+    h = tf.nn.relu((h - mean) * tf.math.rsqrt(variance + 1e-3))
+    h = tf.nn.conv2d(h, third, 2, "VALID")
+    h = tf.nn.avg_pool2d(tf.nn.depthwise_conv2d(h, DEPTHWISE, [1] * 4, "SAME"), 2, 2, "VALID")
+    return tf.reduce_sum(h * h)
+
+
 def statistics(x, y):
     """Moments over the samples, in the middle of a program."""
     mean, variance = tf.nn.moments(x, [0])
@@ -66,6 +80,11 @@ CASES = {
     "dense": (gradients(dense, W, B), lambda: normal(4, 6), lambda: RNG.integers(0, 5, 4)),
     "dropout": (gradients(dropout, W, B), lambda: normal(4, 6), lambda: RNG.integers(0, 5, 4)),
     "convolution": (gradients(convolution, KERNEL), lambda: normal(4, 6, 6, 2), lambda: normal(1)),
+    "residual": (
+        gradients(residual, *FILTERS, BIAS, DEPTHWISE),
+        lambda: normal(4, 10, 10, 3),
+        lambda: normal(1),
+    ),
     "statistics": (gradients(statistics, W), lambda: normal(4, 6), lambda: normal(1)),
     "attention": (
         gradients(attention, TABLE, W),

@@ -300,7 +300,8 @@ BEYOND = {
         all_true any_true argmax_along argmin_along at_maximum average_update cast_discrete
         cast_float complex convolve convolve_grad_x custom_call depthwise_convolve_grad_w
         depthwise_convolve_grad_x dot floordiv floormod imag_part linear_scan max max_windows
-        max_windows_grad mean min prod real_part reshape_to row_positions solve_triangle split_at
+        max_windows_grad mean min prod real_part rectified_windows
+        rectified_windows_grad reshape_to row_positions solve_triangle split_at
         square_sum sum sum_to take_grad truncatediv truncatemod""",
     "out=, or writes to copies of its own": """
         adadelta_update adagrad_update adam_update adamax_update amsgrad_update clip_update

@@ -7,6 +7,7 @@ from distgrad.compile.passes.constants import fold_constants
 from distgrad.compile.passes.dead import drop_dead
 from distgrad.compile.passes.expand import expand
 from distgrad.compile.passes.fusion import Fused, fuse
+from distgrad.compile.passes.rectified import rectified
 from distgrad.compile.passes.transposes import fold_transposes
 from distgrad.compile.program import Program
 
@@ -17,6 +18,7 @@ __all__ = [
     "fold_constants",
     "fold_transposes",
     "fuse",
+    "rectified",
     "share_common",
     "simplify",
 ]

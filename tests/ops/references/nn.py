@@ -195,6 +195,53 @@ def at_maximum(u, x, *, geometry):
     return pooled(x, geometry, lambda places: u[first_largest(x, places)])
 
 
+def elements(space, geometry):
+    """For each window its index, and its elements in order, also those outside."""
+    for at in np.ndindex(*window_counts(space, geometry)):
+        yield (
+            at,
+            [
+                tuple(
+                    i * s + k * d - before
+                    for i, s, k, d, (before, _) in zip(
+                        at,
+                        geometry.strides,
+                        offset,
+                        geometry.dilations,
+                        geometry.padding,
+                        strict=True,
+                    )
+                )
+                for offset in np.ndindex(*geometry.size)
+            ],
+        )
+
+
+def rectified_windows(x, bias, *, geometry):
+    space, count = x.shape[1:-1], math.prod(geometry.size)
+    shape = (x.shape[0], *window_counts(space, geometry), x.shape[-1])
+    out, place = np.zeros(shape), np.full(shape, count)
+    for n, c in np.ndindex(x.shape[0], x.shape[-1]):
+        for at, places in elements(space, geometry):
+            for number, p in enumerate(places):
+                if all(0 <= i < size for i, size in zip(p, space, strict=True)):
+                    value = x[n, *p, c] + bias[c]
+                    if value > out[n, *at, c]:
+                        out[n, *at, c], place[n, *at, c] = value, number
+    return out, place
+
+
+def rectified_windows_grad(dy, place, *, shape, geometry):
+    out, space = np.zeros(shape), shape[1:-1]
+    for n, c in np.ndindex(shape[0], shape[-1]):
+        for at, places in elements(space, geometry):
+            for number, p in enumerate(places):
+                inside = all(0 <= i < size for i, size in zip(p, space, strict=True))
+                if inside and place[n, *at, c] == number:
+                    out[n, *p, c] += dy[n, *at, c]
+    return out
+
+
 def mean_windows(x, *, geometry):
     return pooled(x, geometry, lambda places: math.fsum(x[p] for p in places) / len(places))
 
@@ -240,6 +287,8 @@ REFERENCES = {
     "log_softmax_along": log_softmax,
     "max_windows": max_windows,
     "max_windows_grad": max_windows_grad,
+    "rectified_windows": rectified_windows,
+    "rectified_windows_grad": rectified_windows_grad,
     "mean_windows": mean_windows,
     "mean_windows_grad": mean_windows_grad,
     "sigmoid_cross_entropy": sigmoid_cross_entropy,
