@@ -48,7 +48,7 @@ def sample(*args: Any, **params: Any) -> Sample:
     return Sample(args, params)
 
 
-class Plan(NamedTuple):
+class Plan:
     """What a tape keeps of one call of a primitive, for one set of tracked arguments.
 
     ``keep(args, out, params)`` gives the tracked inputs as (uid, shape) pairs, and per rule what
@@ -57,10 +57,19 @@ class Plan(NamedTuple):
     is the rule where there is one, for one argument, and no other input.
     """
 
-    primitive: Primitive
-    rules: tuple[tuple[Callable[..., Any], int | tuple[int, ...]], ...]
-    keep: Callable[[tuple, Any, dict], tuple[tuple, tuple]]
-    only: Callable[..., Any] | None
+    __slots__ = ("keep", "only", "primitive", "rules")  # read faster than fields of a tuple
+
+    def __init__(
+        self,
+        primitive: Primitive,
+        rules: tuple[tuple[Callable[..., Any], int | tuple[int, ...]], ...],
+        keep: Callable[[tuple, Any, dict], tuple[tuple, tuple]],
+        only: Callable[..., Any] | None,
+    ) -> None:
+        self.primitive = primitive
+        self.rules = rules
+        self.keep = keep
+        self.only = only
 
 
 class Primitive:
@@ -116,6 +125,7 @@ class Primitive:
         # The dtype kinds of a call that needs no conversion at all, None where one always does.
         simple = not (self.variadic or self.param_names or match is not None)
         self._quick = (kinds or "biufc") if simple and self.arg_names else None
+        self._pairs = simple and len(self.arg_names) == 2 and not (multiple or view)
         self._direct: dict[Any, Any] = {}
         # A faster ``into`` with the same bits; it says whether it took the arrays.
         self.native: Callable[[tuple, tuple, dict], bool] | None = None
@@ -150,7 +160,7 @@ class Primitive:
                 if type(a) is Tensor and type(b) is Tensor:
                     dtype = a._data.dtype
                     if b._data.dtype is dtype and dtype.kind in quick:
-                        return bind(self, a, b)
+                        return bind_pair(self, a, b) if self._pairs else bind(self, a, b)
         if len(args) < len(self.arg_names):  # array arguments given by keyword
             rest = self.arg_names[len(args) :]
             args += tuple(params.pop(n) for n in rest if n in params)
@@ -175,6 +185,10 @@ class Primitive:
         except KeyError:
             made = self._direct[xp] = self._only_call(xp) or functools.partial(self.kernel, xp)
             return made
+
+    def replace_kernel(self, xp: Any, kernel: Callable[..., Any]) -> None:
+        """From now on ``bind`` calls ``kernel`` on arrays of ``xp``; ``self.kernel`` stays."""
+        self._direct[xp] = kernel
 
     def _only_call(self, xp: Any) -> Callable[..., Any] | None:
         """``xp.f`` for a kernel that is ``return xp.f(x, y)``: it saves a Python call."""
@@ -283,10 +297,10 @@ class _Probe:
 
 def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:
     """Runs a primitive on tensors and Python numbers, and tells the recorders of this thread."""
-    if len(args) == 2:  # the common cases without a loop: this is the hottest line of all
-        a, b = args
-        data: Any = (a._data if type(a) is Tensor else a, b._data if type(b) is Tensor else b)
-    elif len(args) == 1 and type(args[0]) is Tensor:
+    if primitive._pairs:
+        return bind_pair(primitive, *args)
+    data: Any
+    if len(args) == 1 and type(args[0]) is Tensor:
         data = (args[0]._data,)
     else:
         data = [a._data if type(a) is Tensor else a for a in args]
@@ -311,6 +325,22 @@ def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:
     if recording.active:
         for recorder in recording.per_thread.stack:
             recorder.record(primitive, args, params, out)
+    return out
+
+
+def bind_pair(primitive: Primitive, a: Any, b: Any) -> Tensor:
+    """``bind`` for two operands, no parameters and one new array: the hottest lines of all."""
+    x = a._data if type(a) is Tensor else a
+    y = b._data if type(b) is Tensor else b
+    xp = dispatch.only_namespace or dispatch.namespace((x, y))
+    try:
+        value = (primitive._direct.get(xp) or primitive.kernel_for(xp))(x, y)
+    except (ValueError, IndexError, TypeError, OverflowError) as error:
+        raise _explain(primitive, (a, b), {}, error) from error
+    out = Tensor(value if type(value) in dispatch.arrays else xp.asarray(value))
+    if recording.active:
+        for recorder in recording.per_thread.stack:
+            recorder.record(primitive, (a, b), {}, out)
     return out
 
 

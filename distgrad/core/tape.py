@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.backend.heap import keep_freed
 from distgrad.core import recording, tree
 from distgrad.core.backward import (
     accumulate,
@@ -77,6 +78,7 @@ class GradientTape:
             raise ValueError("this tape is recording already; it cannot be entered twice")
         if self._entries is None:
             self._forget()
+        keep_freed()
         self._resume()
         return self
 
@@ -120,7 +122,9 @@ class GradientTape:
         inputs, kept = plan.keep(args, out, params)
         outputs: Any
         if type(out) is Tensor:
-            outputs = out._uid or _number(out)
+            outputs = out._uid
+            if not outputs:  # made by this thread a moment ago: no other one can number it
+                outputs = out._uid = next_uid()
             tracked.add(outputs)
         else:
             outputs = tuple([self._track_output(tensor) for tensor in out])
