@@ -1,0 +1,147 @@
+"""Machine code under the eager path: large arrays of float32 go through generated kernels.
+
+The kernels are those of captured steps, and within a few units in the last place of NumPy's. They
+are made at the first call that pays for it, so that an import costs nothing; without llvmlite, and
+for all other arrays, the primitives' own kernels run. What a process uses does not change, unless
+`use` says so: it decides bits, and `identity` is compared between workers and kept with a run.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from distgrad.compile import llvm_engine
+from distgrad.core.primitive import Primitive, registry
+
+Name = Literal["generated", "numpy"]
+
+# Elements from which on a kernel is faster than NumPy's. Passing pointers takes two microseconds.
+_SMALLEST = {
+    **dict.fromkeys(("gelu_exact", "gelu_exact_grad", "gelu_tanh", "erf"), 1 << 10),
+    **dict.fromkeys(("softplus", "sigmoid_unit", "sigmoid_cross_entropy"), 1 << 12),
+    **dict.fromkeys(("exponential_unit", "sigmoid"), 1 << 12),
+    **dict.fromkeys(("relu_grad", "sigmoid_grad", "tanh_grad"), 1 << 14),
+    **dict.fromkeys(("softmax_along", "log_softmax_along"), 1 << 8),
+    **dict.fromkeys(("standardize", "standardize_grad"), 1 << 8),
+    **dict.fromkeys(("sparse_cross_entropy", "sparse_cross_entropy_grad"), 1 << 8),
+    **dict.fromkeys(("cross_entropy", "cross_entropy_grad"), 1 << 8),
+    "take_grad": 1 << 8,
+}
+_DRAWN = 1 << 10  # random numbers
+
+Kernel = Callable[..., Any]
+_hooks: dict[Primitive, tuple[Kernel, Kernel]] = {}  # the plain kernel, and what stands before it
+_used: Name | None = None  # None: nobody has asked yet
+
+
+def best() -> Name:
+    """The faster kernels that this machine has."""
+    return "generated" if llvm_engine.available() else "numpy"
+
+
+def used() -> Name:
+    """The kernels that this process uses."""
+    if _used is None:
+        use(best())
+    assert _used is not None
+    return _used
+
+
+def use(name: Name) -> None:
+    """From now on eager operations of this process run on these kernels.
+
+    Raises MissingExtraError where the machine lacks what they need.
+    """
+    global _used
+    if name == "generated":
+        llvm_engine.version()
+    for primitive, (plain, hook) in _hooks.items():
+        primitive.replace_kernel(np, hook if name == "generated" else plain)
+    _used = name
+
+
+def identity() -> str:
+    """The kernels by name and version: what has another identity may give other bits."""
+    return f"llvmlite {llvm_engine.version()}" if used() == "generated" else "NumPy"
+
+
+def install() -> None:
+    """Puts the choice between the kernels before those of the primitives; nothing is made yet."""
+    for name in (*_SMALLEST, "random_uniform"):
+        primitive = registry[name]
+        plain = functools.partial(primitive.kernel, np)
+        drawn = name == "random_uniform"
+        hook = _uniform_hook(plain) if drawn else _hook(primitive, plain, _SMALLEST[name])
+        _hooks[primitive] = plain, hook
+        primitive.replace_kernel(np, hook)
+    for name, primitive in registry.items():
+        if name.endswith("_update"):
+            primitive.native = _first_update
+
+
+def chosen(primitive: Primitive) -> Kernel | None:
+    """The kernel of a primitive that is not, or not always, its own; None for all others."""
+    return _hooks[primitive][1] if primitive in _hooks and used() == "generated" else None
+
+
+def _hook(primitive: Primitive, plain: Kernel, smallest: int) -> Kernel:
+    float32 = np.dtype(np.float32)
+
+    def kernel(*args: Any, out: Any = None, **params: Any) -> Any:
+        first = args[0]
+        if type(first) is np.ndarray and first.size >= smallest and first.dtype == float32:
+            made = _generated(primitive, args, params, out)
+            if made is not None:
+                return made
+        return _placed(plain(*args, **params), out)
+
+    kernel.__name__ = primitive.name
+    return kernel
+
+
+def _generated(primitive: Primitive, args: tuple, params: dict, out: Any) -> Any:
+    if used() != "generated":
+        return None
+    from distgrad.compile import llvm_eager
+
+    return llvm_eager.run(primitive, args, params, out)
+
+
+def _uniform_hook(plain: Kernel) -> Kernel:
+    def random_uniform(
+        key: Any, *, shape: tuple[int, ...], dtype: np.dtype, out: Any = None
+    ) -> Any:
+        if math.prod(shape) >= _DRAWN and dtype.itemsize > 2 and used() == "generated":
+            from distgrad.compile import llvm_eager
+
+            return llvm_eager.uniform(key, shape, dtype, out)
+        return _placed(plain(key, shape=shape, dtype=dtype), out)
+
+    return random_uniform
+
+
+def _placed(made: Any, out: Any) -> Any:
+    """A result, written to ``out`` where there is one."""
+    if out is None:
+        return made
+    np.copyto(out, made)
+    return out
+
+
+def _first_update(out: tuple, args: tuple, params: dict) -> bool:
+    """Stands in for the updates in machine code until there is one to do: they give NumPy's bits,
+    whatever `use` says.
+    """
+    for primitive in registry.values():
+        if primitive.native is _first_update:
+            primitive.native = None
+    if llvm_engine.available():
+        from distgrad.compile import llvm_updates
+
+        llvm_updates.install()
+    return False  # NumPy's turn this once
