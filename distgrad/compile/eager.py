@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from distgrad.compile import llvm_engine
+from distgrad.core import primitive as core
 from distgrad.core.primitive import Primitive, registry
 
 Name = Literal["generated", "numpy"]
@@ -79,9 +80,7 @@ def install() -> None:
         hook = _uniform_hook(plain) if drawn else _hook(primitive, plain, _SMALLEST[name])
         _hooks[primitive] = plain, hook
         primitive.replace_kernel(np, hook)
-    for name, primitive in registry.items():
-        if name.endswith("_update"):
-            primitive.native = _first_update
+    core.fill_native = _fill_native
 
 
 def chosen(primitive: Primitive) -> Kernel | None:
@@ -133,15 +132,9 @@ def _placed(made: Any, out: Any) -> Any:
     return out
 
 
-def _first_update(out: tuple, args: tuple, params: dict) -> bool:
-    """Stands in for the updates in machine code until there is one to do: they give NumPy's bits,
-    whatever `use` says.
-    """
-    for primitive in registry.values():
-        if primitive.native is _first_update:
-            primitive.native = None
+def _fill_native() -> None:
+    """Optimizer updates in machine code: they give NumPy's bits, whatever `use` says."""
     if llvm_engine.available():
         from distgrad.compile import llvm_updates
 
         llvm_updates.install()
-    return False  # NumPy's turn this once

@@ -35,6 +35,8 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 
 registry: dict[str, Primitive] = {}
+# Asked once, before the first ``into``: gives primitives their ``native``, where it has one.
+fill_native: Callable[[], None] | None = None
 
 
 class Sample(NamedTuple):
@@ -173,6 +175,10 @@ class Primitive:
 
         Only the training loop does this, for buffers that it owns (donation).
         """
+        global fill_native
+        if fill_native is not None:
+            fill, fill_native = fill_native, None
+            fill()
         recording.refuse(f"{self.name} writes over arrays with numbers that may change per step")
         params = {**self.defaults, **params}
         if self.native is None or not self.native(out, args, params):

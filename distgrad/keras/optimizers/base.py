@@ -20,6 +20,9 @@ from distgrad.keras.optimizers import schedules
 from distgrad.keras.registry import Configured, serialize, snake_case
 from distgrad.ops import optim
 from distgrad.training import turns
+from distgrad.training.arena import Arena
+
+_LARGE = 1 << 22  # bytes: from there on an array gets large pages, which an update runs faster on
 
 Rate = float | Callable[..., Any]
 
@@ -156,6 +159,13 @@ class Optimizer(Configured):
             ]
             for name in names
         }
+        by_dtype: dict[Any, list[Variable]] = {}
+        for slot in self.slots.values():
+            for variable in slot:
+                by_dtype.setdefault(variable._buffer.dtype, []).append(variable)
+        for together in by_dtype.values():
+            if sum(v._buffer.nbytes for v in together) >= _LARGE:
+                Arena(together)
 
     @property
     def built(self) -> bool:
@@ -301,6 +311,8 @@ class Optimizer(Configured):
         for gradient, variable in pairs:
             if self._known and id(variable) not in self._positions:
                 raise ValueError(f"Unknown variable {variable.name}: this optimizer has others")
+            if type(gradient) is Tensor and gradient._data.shape == variable._buffer.shape:
+                continue
             if gradient is not None and tuple(gradient.shape) != tuple(variable.shape):
                 raise InvalidArgumentError(
                     f"a gradient of shape {gradient.shape} for {variable.name} of shape "
