@@ -145,46 +145,67 @@ def _key(params: dict[str, Any]) -> tuple:
 # Along rows
 
 
+class _Call(NamedTuple):
+    """How a kernel is called for arguments of given shapes."""
+
+    made: _Made
+    rows: int
+    shape: tuple[int, ...]  # of the result
+
+
 def _along_rows(
     name: str, form: _Form, args: tuple, params: dict[str, Any], out: np.ndarray | None
 ) -> np.ndarray | None:
-    full = [x for i, x in enumerate(args) if i not in form.per_row]
-    shape = full[0].shape
+    shapes, kinds = [], ""
+    for x in args:
+        if type(x) is not np.ndarray:
+            return None
+        shapes.append(x.shape)
+        kinds += x.dtype.char
+    call = _call(name, tuple(shapes), kinds, _key(params))
+    if call is None:
+        return None
+    made, rows, shape = call
+    given = []
+    for i, x in enumerate(args):
+        if not x.flags.c_contiguous:
+            if i not in form.per_row:
+                return None
+            x = np.ascontiguousarray(x)
+        given.append(x)
+    out = np.empty(shape, np.float32) if out is None else out
+    made.native.at(*[address_of(given[i]) for i in made.order], address_of(out), rows)
+    return out
+
+
+@functools.lru_cache(maxsize=4096)
+def _call(
+    name: str, shapes: tuple[tuple[int, ...], ...], kinds: str, params: tuple
+) -> _Call | None:
+    form, values = _FORMS[name], dict(params)
+    shape = next(s for i, s in enumerate(shapes) if i not in form.per_row)
     trailing = 1
-    if "axis" in params:
-        axis = params["axis"]
+    if "axis" in values:
+        axis = values["axis"]
         axes = axis if type(axis) is tuple else (axis,)
         trailing = len(axes)
         if axes != tuple(range(len(shape) - trailing, len(shape))):
             return None
-        params = {**params, "axis": (1,) if type(axis) is tuple else 1}
+        values["axis"] = (1,) if type(axis) is tuple else 1
     lead, columns = shape[: len(shape) - trailing], math.prod(shape[len(shape) - trailing :])
     rows = math.prod(lead)
     if not rows or columns < 2:
         return None
-    arrays: list[np.ndarray] = []
-    shapes: list[tuple[int, ...]] = []
-    for i, x in enumerate(args):
-        if type(x) is not np.ndarray or (x.dtype != _FLOAT32 and x.dtype.kind not in "iu"):
+    given: list[tuple[int, ...]] = []
+    for i, (own, kind) in enumerate(zip(shapes, kinds, strict=True)):
+        per_row = i in form.per_row
+        if own != (lead if per_row else shape) or kind not in ("filq" if per_row else "f"):
             return None
-        if i in form.per_row:
-            if x.shape != lead or x.dtype.name not in ("float32", "int32", "int64"):
-                return None
-            arrays.append(np.ascontiguousarray(x))
-            shapes.append((_ROWS,))
-            continue
-        if x.shape != shape or x.dtype != _FLOAT32 or not x.flags.c_contiguous:
-            return None
-        arrays.append(x)
-        shapes.append((_ROWS, columns))
-    shapes.append((_ROWS,) if form.reduces else (_ROWS, columns))
-    dtypes = (*[x.dtype for x in arrays], _FLOAT32)
-    made = _made(name, tuple(shapes), dtypes, _key(params))
-    if made is None:
-        return None
-    out = np.empty(lead if form.reduces else shape, np.float32) if out is None else out
-    made.native.at(*[address_of(arrays[i]) for i in made.order], address_of(out), rows)
-    return out
+        given.append((_ROWS,) if per_row else (_ROWS, columns))
+    given.append((_ROWS,) if form.reduces else (_ROWS, columns))
+    dtypes = (*map(np.dtype, kinds), _FLOAT32)
+    made = _made(name, tuple(given), dtypes, _key(values))
+    return None if made is None else _Call(made, rows, lead if form.reduces else shape)
 
 
 # Others: NumPy's bits
