@@ -18,6 +18,7 @@ import numpy as np
 from distgrad.compile import llvm_engine
 from distgrad.core import primitive as core
 from distgrad.core.primitive import Primitive, registry
+from distgrad.core.straight import Noted
 
 Name = Literal["generated", "numpy"]
 
@@ -98,10 +99,19 @@ def _hook(primitive: Primitive, plain: Kernel, smallest: int) -> Kernel:
             made = _generated(primitive, args, params, out)
             if made is not None:
                 return made
+        elif type(x) is Noted:
+            return x.call(kernel, args)
         return _placed(plain(*args, **params), out)
 
-    kernel.__name__ = primitive.name
-    return kernel
+    def pair(x: Any, y: Any, *, out: Any = None) -> Any:
+        """The same for two arguments and no more, for the sake of small arrays."""
+        if out is None and type(x) is np.ndarray and x.size < smallest:
+            return own(np, x, y)
+        return x.call(pair, (x, y)) if type(x) is Noted else kernel(x, y, out=out)
+
+    own = primitive.kernel
+    kernel.__name__ = pair.__name__ = primitive.name
+    return pair if len(primitive.arg_names) == 2 and not primitive.param_names else kernel
 
 
 def _generated(primitive: Primitive, args: tuple, params: dict, out: Any) -> Any:

@@ -32,6 +32,7 @@ import numpy as np
 
 from distgrad.core import dispatch, recording
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.straight import straightened
 from distgrad.core.tensor import Tensor
 
 registry: dict[str, Primitive] = {}
@@ -59,7 +60,7 @@ class Plan:
     is the rule where there is one, for one argument, and no other input.
     """
 
-    __slots__ = ("keep", "only", "primitive", "rules")  # read faster than fields of a tuple
+    __slots__ = ("_straight", "_wanted", "keep", "only", "primitive", "rules")
 
     def __init__(
         self,
@@ -67,11 +68,35 @@ class Plan:
         rules: tuple[tuple[Callable[..., Any], int | tuple[int, ...]], ...],
         keep: Callable[[tuple, Any, dict], tuple[tuple, tuple]],
         only: Callable[..., Any] | None,
+        wanted: Sequence[Sequence[str]],
     ) -> None:
         self.primitive = primitive
         self.rules = rules
         self.keep = keep
         self.only = only
+        self._wanted = wanted
+        self._straight: tuple[tuple[Callable[..., Any], int], ...] | None = None
+
+    def straight(self) -> tuple[tuple[Callable[..., Any], int], ...]:
+        """The rules as functions of arrays, for real numbers; empty where not all can be."""
+        if self._straight is None:
+            self._straight = self._make_straight()
+        return self._straight
+
+    def _make_straight(self) -> tuple[tuple[Callable[..., Any], int], ...]:
+        known = {*self.primitive.arg_names, "out"}
+        made: list[tuple[Callable[..., Any], int]] = []
+        if not self.primitive.keeps_kind():
+            return ()
+        for (rule, slot), wanted in zip(self.rules, self._wanted, strict=True):
+            if type(slot) is not int or not known.issuperset(wanted):
+                return ()
+            with recording.suspended():
+                straight = straightened(rule, wanted, Tensor)
+            if straight is None:
+                return ()
+            made.append((straight, slot))
+        return tuple(made)
 
 
 class Primitive:
@@ -195,6 +220,7 @@ class Primitive:
     def replace_kernel(self, xp: Any, kernel: Callable[..., Any]) -> None:
         """From now on ``bind`` calls ``kernel`` on arrays of ``xp``; ``self.kernel`` stays."""
         self._direct[xp] = kernel
+        forget_straight()
 
     def _only_call(self, xp: Any) -> Callable[..., Any] | None:
         """``xp.f`` for a kernel that is ``return xp.f(x, y)``: it saves a Python call."""
@@ -230,17 +256,31 @@ class Primitive:
         if not inputs:
             return None
         rules: list[tuple[Callable[..., Any], int | tuple[int, ...]]] = []
-        kept = []
+        kept: list[str] = []
+        asked: list[list[str]] = []
         for fn, positions in chosen:
             slots = tuple(inputs.index(i) if i in inputs else -1 for i in positions)
             rules.append((fn, slots[0] if len(slots) == 1 and not self.variadic else slots))
             wanted = list(inspect.signature(fn).parameters)[1:]
+            asked.append(wanted)
             kept.append(_tuple(self._source(item, tracked, positions) for item in wanted))
         pairs = _tuple(f"(args[{i}]._uid, args[{i}]._data.shape)" for i in inputs)
         # One generated expression, since a loop over what to keep would cost more than a kernel.
         keep = eval(f"lambda args, out, params: ({pairs}, {_tuple(kept)})")
         single = len(rules) == 1 and len(inputs) == 1 and type(rules[0][1]) is int
-        return Plan(self, tuple(rules), keep, rules[0][0] if single else None)
+        return Plan(self, tuple(rules), keep, rules[0][0] if single else None, asked)
+
+    def keeps_kind(self) -> bool:
+        """Whether complex arguments, where it takes them, give a complex result."""
+        if self.variadic or self.multiple or self.param_names:
+            return False
+        if "c" not in (self.kinds or "c"):
+            return True
+        ones = [np.ones(1, np.complex64)] * len(self.arg_names)
+        try:
+            return np.asarray(self.kernel(np, *ones)).dtype.kind == "c"
+        except Exception:  # whatever a kernel says to such arguments
+            return False
 
     def _source(self, item: str, tracked: list[int], positions: tuple[int, ...]) -> str:
         if item == "out":
@@ -284,6 +324,14 @@ def primitive(
         return made
 
     return make
+
+
+def forget_straight() -> None:
+    """Rules as functions of arrays hold on to kernels: they are to be made anew."""
+    for known in registry.values():
+        for plan in known.plans.values():
+            if plan is not None:
+                plan._straight = None
 
 
 def _tuple(items: Iterable[str]) -> str:

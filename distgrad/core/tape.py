@@ -68,6 +68,7 @@ class GradientTape:
         self._watch_accessed = watch_accessed_variables
         self._entries: list[Entry] | None = None  # None: never entered, or used up
         self._tracked: set[int] = set()
+        self._roots: set[int] = set()  # those of what is watched, which no entry has made
         self._variables: dict[int, tuple[Variable, list[int]]] = {}
         self._recording = False
         # Told each source's place and gradient as soon as that is final; for the training loop.
@@ -88,6 +89,7 @@ class GradientTape:
 
     def _forget(self) -> None:
         self._entries, self._tracked, self._variables = [], set(), {}
+        self._roots = set()
 
     def _resume(self) -> None:
         recording.push(self)
@@ -144,6 +146,7 @@ class GradientTape:
             known = self._variables[id(variable)] = (variable, [])
         if value._uid not in self._tracked and value._data.dtype.kind in "fc":
             self._tracked.add(_number(value))
+            self._roots.add(value._uid)
             known[1].append(value._uid)
 
     def watch(self, tensor: Any) -> None:
@@ -166,6 +169,7 @@ class GradientTape:
                 self._variables.setdefault(id(item), (item, []))
             elif item._data.dtype.kind in "fc":
                 self._tracked.add(_number(item))
+                self._roots.add(item._uid)
 
     def watched_variables(self) -> tuple[Variable, ...]:
         """The variables watched so far, in the order of their first access."""
@@ -221,8 +225,9 @@ class GradientTape:
                 accumulate(cotangents, uid, _seed(tensor, seed))
         groups = [self._source_uids(source) for source in wanted]
         kept = {uid for group in groups for uid in group}
-        path, reached = path_from(entries, kept)
-        entries.clear()
+        path, reached = self._path(entries, kept)
+        if path is not entries:
+            entries.clear()
         if self._told is None:
             backward(emptying(path), reached, cotangents, kept)
             results = [collect(cotangents, group) for group in groups]
@@ -309,7 +314,7 @@ class GradientTape:
         uid = self._target_uid(target)
         groups = [self._source_uids(source) for source in wanted]
         kept = {u for group in groups for u in group}
-        path, reached = path_from(entries, kept)
+        path, reached = self._path(entries, kept)
         rows: list[Any] = [[] for _ in wanted]
         for seed in seeds if uid else ():
             cotangents: dict[int, Any] = {uid: seed}
@@ -332,6 +337,12 @@ class GradientTape:
                 "a non-persistent GradientTape gives one set of gradients, after it was entered; "
                 "use GradientTape(persistent=True) for more"
             )
+
+    def _path(self, entries: list[Any], sources: set[int]) -> tuple[list[Any], set[int]]:
+        """The entries that depend on a source, in order, and the numbers of all that does."""
+        if self._roots <= sources:
+            return entries, self._tracked
+        return path_from(entries, sources)
 
     def _take_entries(self) -> list[Any]:
         """The entries for one walk; a tape that is not persistent gives them up and stops."""
