@@ -152,7 +152,9 @@ class Primitive:
         # The dtype kinds of a call that needs no conversion at all, None where one always does.
         simple = not (self.variadic or self.param_names or match is not None)
         self._quick = (kinds or "biufc") if simple and self.arg_names else None
-        self._pairs = simple and len(self.arg_names) == 2 and not (multiple or view)
+        # How many operands a call has that needs no more than `bind_one` or `bind_pair`, else 0.
+        plain = simple and len(self.arg_names) <= 2 and not (multiple or view)
+        self._operands = len(self.arg_names) if plain else 0
         self._direct: dict[Any, Any] = {}
         # A faster ``into`` with the same bits; it says whether it took the arrays.
         self.native: Callable[[tuple, tuple, dict], bool] | None = None
@@ -181,13 +183,13 @@ class Primitive:
             if len(args) == 1:
                 a = args[0]
                 if type(a) is Tensor and a._data.dtype.kind in quick:
-                    return bind(self, a)
+                    return bind_one(self, a) if self._operands else bind(self, a)
             elif len(args) == 2:
                 a, b = args
                 if type(a) is Tensor and type(b) is Tensor:
                     dtype = a._data.dtype
                     if b._data.dtype is dtype and dtype.kind in quick:
-                        return bind_pair(self, a, b) if self._pairs else bind(self, a, b)
+                        return bind_pair(self, a, b) if self._operands else bind(self, a, b)
         if len(args) < len(self.arg_names):  # array arguments given by keyword
             rest = self.arg_names[len(args) :]
             args += tuple(params.pop(n) for n in rest if n in params)
@@ -351,8 +353,8 @@ class _Probe:
 
 def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:
     """Runs a primitive on tensors and Python numbers, and tells the recorders of this thread."""
-    if primitive._pairs:
-        return bind_pair(primitive, *args)
+    if primitive._operands:
+        return (bind_pair if primitive._operands == 2 else bind_one)(primitive, *args)
     data: Any
     if len(args) == 1 and type(args[0]) is Tensor:
         data = (args[0]._data,)
@@ -395,6 +397,21 @@ def bind_pair(primitive: Primitive, a: Any, b: Any) -> Tensor:
     if recording.active:
         for recorder in recording.per_thread.stack:
             recorder.record(primitive, (a, b), {}, out)
+    return out
+
+
+def bind_one(primitive: Primitive, a: Any) -> Tensor:
+    """``bind`` for one operand, no parameters and one new array."""
+    x = a._data if type(a) is Tensor else a
+    xp = dispatch.only_namespace or dispatch.namespace((x,))
+    try:
+        value = (primitive._direct.get(xp) or primitive.kernel_for(xp))(x)
+    except (ValueError, IndexError, TypeError, OverflowError) as error:
+        raise _explain(primitive, (a,), {}, error) from error
+    out = Tensor(value if type(value) in dispatch.arrays else xp.asarray(value))
+    if recording.active:
+        for recorder in recording.per_thread.stack:
+            recorder.record(primitive, (a,), {}, out)
     return out
 
 

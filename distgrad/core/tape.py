@@ -110,6 +110,9 @@ class GradientTape:
             mask = int(type(a) is Tensor and a._uid in tracked)
             if type(b) is Tensor and b._uid in tracked:
                 mask += 2
+        elif len(args) == 1:
+            a = args[0]
+            mask = int(type(a) is Tensor and a._uid in tracked)
         else:
             mask, bit = 0, 1
             for arg in args:
