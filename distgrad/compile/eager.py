@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from distgrad.compile import llvm_engine
 from distgrad.core import primitive as core
 from distgrad.core.primitive import Primitive, registry
 from distgrad.core.straight import Noted
@@ -37,13 +36,21 @@ _SMALLEST = {
 _DRAWN = 1 << 10  # random numbers
 
 Kernel = Callable[..., Any]
+
+
+def _engine() -> Any:
+    from distgrad.compile import llvm_engine  # what it imports takes milliseconds
+
+    return llvm_engine
+
+
 _hooks: dict[Primitive, tuple[Kernel, Kernel]] = {}  # the plain kernel, and what stands before it
 _used: Name | None = None  # None: nobody has asked yet
 
 
 def best() -> Name:
     """The faster kernels that this machine has."""
-    return "generated" if llvm_engine.available() else "numpy"
+    return "generated" if _engine().available() else "numpy"
 
 
 def used() -> Name:
@@ -61,7 +68,7 @@ def use(name: Name) -> None:
     """
     global _used
     if name == "generated":
-        llvm_engine.version()
+        _engine().version()
     for primitive, (plain, hook) in _hooks.items():
         primitive.replace_kernel(np, hook if name == "generated" else plain)
     _used = name
@@ -69,7 +76,7 @@ def use(name: Name) -> None:
 
 def identity() -> str:
     """The kernels by name and version: what has another identity may give other bits."""
-    return f"llvmlite {llvm_engine.version()}" if used() == "generated" else "NumPy"
+    return f"llvmlite {_engine().version()}" if used() == "generated" else "NumPy"
 
 
 def install() -> None:
@@ -145,7 +152,7 @@ def _placed(made: Any, out: Any) -> Any:
 
 def _fill_native() -> None:
     """Optimizer updates in machine code: they give NumPy's bits, whatever `use` says."""
-    if llvm_engine.available():
+    if _engine().available():
         from distgrad.compile import llvm_updates
 
         llvm_updates.install()
