@@ -122,22 +122,12 @@ def backward(
             if rules is None:
                 rules = plan.straight()
             if rules:
-                array = g if type(g) is np.ndarray else dense(g)._data
-                if array.dtype.kind == "f":
+                array = g if type(g) is np.ndarray else _array(g)
+                if array is not None and array.dtype.kind == "f":
                     for (rule, slot), kept in zip(rules, saved):  # noqa: B905
                         uid, shape = inputs[slot]
                         if uid in reached:
-                            value = rule(array, *kept)
-                            if value.shape == shape:
-                                known = cotangents.get(uid)
-                                if type(known) is np.ndarray:
-                                    value = plus(known, value)
-                                if known is None or type(known) is np.ndarray:
-                                    if type(value) is not np.ndarray:
-                                        value = np.asarray(value)
-                                    cotangents[uid] = value
-                                    continue
-                            _deliver(cotangents, uid, shape, Tensor(np.asarray(value)))
+                            _put(cotangents, uid, shape, rule(array, *kept), plus)
                     continue
         if type(g) is not Tensor:
             g = dense(as_cotangent(g))
@@ -165,28 +155,24 @@ def backward(
                         _deliver(cotangents, uid, shape, value)
 
 
-def _straight(
-    rules: tuple,
-    g: Any,
-    inputs: tuple,
-    saved: tuple,
-    reached: set[int],
-    cotangents: dict[int, Any],
-    plus: Callable[..., Any],
-) -> None:
-    """An entry whose rules are functions of arrays."""
-    for (rule, slot), kept in zip(rules, saved):  # noqa: B905
-        uid, shape = inputs[slot]
-        if uid not in reached:
-            continue
-        value = rule(g, *kept)
-        known = cotangents.get(uid)
-        if value.shape != shape or not (known is None or type(known) is Tensor):
-            _deliver(cotangents, uid, shape, Tensor(np.asarray(value)))
-            continue
-        if known is not None:
-            value = plus(known._data, value)
-        cotangents[uid] = Tensor(value if type(value) is np.ndarray else np.asarray(value))
+def _array(cotangent: Any) -> Any:
+    """The array of a cotangent; None where it looks into a variable, which may change."""
+    tensor = dense(cotangent)
+    return tensor._data if getattr(tensor, "_lender", None) is None else None
+
+
+def _put(cotangents: dict[int, Any], uid: int, shape: tuple, value: Any, plus: Any) -> None:
+    """Adds an array, which may be a NumPy scalar, to the cotangents."""
+    known = cotangents.get(uid)
+    if value.shape == shape:
+        if known is None:
+            cotangents[uid] = value if type(value) is np.ndarray else np.asarray(value)
+            return
+        if type(known) is np.ndarray:
+            value = plus(known, value)
+            cotangents[uid] = value if type(value) is np.ndarray else np.asarray(value)
+            return
+    _deliver(cotangents, uid, shape, Tensor(np.asarray(value)))
 
 
 def _deliver(cotangents: dict[int, Any], uid: int, shape: tuple, value: Any) -> None:

@@ -105,3 +105,13 @@ def test_a_kernel_that_is_replaced_is_seen(monkeypatch):
     finally:
         grad.replace_kernel(np, kernel)
     np.testing.assert_array_equal(gradient(), before)
+
+
+def test_a_cotangent_that_is_a_variable_does_not_change_with_it():
+    x, v = tf.constant([1.0, 2.0]), tf.Variable([3.0, 4.0])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = x + 1.0
+    g = tape.gradient(y, x, output_gradients=v)
+    v.assign([0.0, 0.0])
+    np.testing.assert_array_equal(g, [3.0, 4.0])
