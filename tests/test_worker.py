@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from distgrad.compile import eager
 from distgrad.config import load
 from distgrad.job import Job
-from distgrad.worker import _decides_bits, _differences
+from distgrad.worker import _decides_bits, _differences, _kernels
 
 DIGITS = Path(__file__).parents[1] / "configs" / "digits.yaml"
 
@@ -64,3 +66,11 @@ def test_many_differences_still_fit_on_a_screen() -> None:
         "data.test_fraction=0.5",
     )
     assert said.endswith("more") and len(said) < 1000
+
+
+def test_a_resumed_run_keeps_the_kernels_that_it_began_with():
+    """Also one of before there were any; a new run takes the fastest beside its executor's."""
+    for state, wanted in [({"kernels": "generated"}, "generated"), ({}, "numpy")]:
+        assert _kernels("eager", SimpleNamespace(state=state)) == wanted
+    assert _kernels("numpy", None) == "numpy"
+    assert _kernels("eager", None) == _kernels("generated", None) == eager.best()

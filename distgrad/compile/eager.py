@@ -1,9 +1,11 @@
 """Machine code under the eager path: large arrays of float32 go through generated kernels.
 
-The kernels are those of captured steps, and within a few units in the last place of NumPy's. They
-are made at the first call that pays for it, so that an import costs nothing; without llvmlite, and
-for all other arrays, the primitives' own kernels run. What a process uses does not change, unless
-`use` says so: it decides bits, and `identity` is compared between workers and kept with a run.
+The kernels are those of captured steps, and within 8 units in the last place of the largest element
+of NumPy's; random numbers and sums of rows have NumPy's bits. They are made at the first call that
+pays for it, so that an import costs nothing; without llvmlite, and for all other arrays, the
+primitives' own kernels run. What a process uses does not change, unless `use` says so: it decides
+bits, and `identity` is compared between workers, and a run that is resumed needs what it began
+with.
 """
 
 from __future__ import annotations
