@@ -6,6 +6,7 @@
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from distgrad import autodiff, debugging, errors, image, linalg, math, nest, nn, random
+from distgrad.compile import eager as _eager
 from distgrad.compile.function import TensorSpec, function
 from distgrad.core.custom import custom_gradient, grad_pass_through
 from distgrad.core.dtypes import (
@@ -174,6 +175,8 @@ from distgrad.ops.trigonometric import (
     tan,
     tanh,
 )
+
+_eager.install()
 
 newaxis = None
 __version__ = "0.1.0"

@@ -23,7 +23,7 @@ from distgrad.ops import random
 from distgrad.training import state as layer_state
 from distgrad.training import world as _world
 from distgrad.training.digest import DesyncAlarm
-from distgrad.training.handshake import check_environment, check_variables
+from distgrad.training.handshake import check_kernels, check_variables
 from distgrad.training.reduction import GradientSum, ShardResult
 
 
@@ -201,7 +201,7 @@ def gradients(
         drawn = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
         if not _loop.sums:
             _loop.seed = communicator.broadcast_object(drawn)
-        check_environment(communicator)
+        check_kernels(communicator)
         named = {f"{i}: {v.name}": v for i, v in enumerate((*variables, *state))}
         check_variables(named, communicator)
         broadcast(named.values())

@@ -17,6 +17,7 @@ from distgrad import keras
 from distgrad.assembly import build_model
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import worker_shards
+from distgrad.compile import eager
 from distgrad.core.errors import (
     DataError,
     DivergedError,
@@ -88,6 +89,7 @@ def main(job: Job, communicator: Communicator) -> int:
         say(f"nothing to resume in {folder}: starting anew")
 
     executor = _agree(communicator, lambda: _executor(job, folder, commit))
+    eager.use(_agree(communicator, lambda: _kernels(executor, commit)))
     check_executor(communicator, executor)
 
     splits = source.load(job.data, job.seed, allow_download=rank0, announce=say)
@@ -223,6 +225,7 @@ class _Run:
             "virtual_shards": self.shards,
             "config_hash": self.job.config_hash,
             "executor": self.executor,
+            "kernels": eager.used(),
             "job": _decides_bits(self.job),
             "environment": environment(),
         }
@@ -456,6 +459,16 @@ def _executor(job: Job, folder: Path, commit: checkpoint.Commit | None) -> Execu
             "leave it out to go on, or start anew with another --run-dir."
         )
     return begun
+
+
+def _kernels(executor: ExecutorName, commit: checkpoint.Commit | None) -> eager.Name:
+    """The kernels of what runs eagerly: those of NumPy beside its executor, else the fastest.
+
+    A run that is resumed goes on with those that it began with, and needs them.
+    """
+    if commit is not None:
+        return commit.state.get("kernels", "numpy")
+    return "numpy" if executor == "numpy" else eager.best()
 
 
 def _decides_bits(job: Job) -> dict[str, Any]:

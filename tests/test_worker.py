@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from distgrad.compile import eager
 from distgrad.config import load
 from distgrad.core.errors import UsageError
 from distgrad.job import Job
-from distgrad.worker import _decides_bits, _differences, _executor
+from distgrad.worker import _decides_bits, _differences, _executor, _kernels
 
 DIGITS = Path(__file__).parents[1] / "configs" / "digits.yaml"
 
@@ -88,3 +90,11 @@ def test_a_resumed_run_refuses_another_executor() -> None:
     assert _executor(job("train.jit=off"), Path("run"), Committed(executor="eager")) == "eager"
     assert _executor(job("train.jit=numpy"), Path("run"), None) == "numpy"
     assert _executor(job(), Path("run"), Committed()) == "eager"  # of a version without programs
+
+
+def test_a_resumed_run_keeps_the_kernels_that_it_began_with():
+    """Also one of before there were any; a new run takes the fastest beside its executor's."""
+    for state, wanted in [({"kernels": "generated"}, "generated"), ({}, "numpy")]:
+        assert _kernels("eager", SimpleNamespace(state=state)) == wanted
+    assert _kernels("numpy", None) == "numpy"
+    assert _kernels("eager", None) == _kernels("generated", None) == eager.best()

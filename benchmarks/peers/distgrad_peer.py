@@ -44,8 +44,9 @@ def _model(workload: Workload, arrays: list[np.ndarray], form: str) -> Any:
 
 
 def _steps(model: Any, shards: int) -> Trainer:
-    """The step under ``fit``, on batches that are cut already."""
+    """The step under ``fit``, on batches that are cut already; as there, the layers are settled."""
     from distgrad.data.loader import cut
+    from distgrad.keras.layers.tracking import settled
     from distgrad.training import world
 
     numbers = count()
@@ -59,8 +60,9 @@ def _steps(model: Any, shards: int) -> Trainer:
             model.prepare(batch.shards[0][1])
             kept.append(model._make_step(world.communicator(), shards, 0))
         (step,) = kept
-        for _ in range(steps):
-            result = step(next(numbers), batch)
+        with settled(model):
+            for _ in range(steps):
+                result = step(next(numbers), batch)
         return float(result.loss)
 
     return Trainer(ready, run)

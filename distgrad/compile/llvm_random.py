@@ -49,6 +49,12 @@ def _row(view: View, index: int) -> View:
 
 
 @functools.cache
+def uniform_native(dtype: str) -> Native:
+    """A function of a key, a place for numbers, and how many there are to be."""
+    return Native(_uniform(dtype))
+
+
+@functools.cache
 def _uniform(dtype: str) -> int:
     """A function of a key of four words, a place for numbers, and how many there are to be."""
     e, type_ = Emitter(), TYPES[dtype]

@@ -59,6 +59,20 @@ def compile_rows(group: Fused, places: dict[Value, View]) -> list[Step] | None:
     return [Step(native, tuple(views), {}, views[-1], False, False)]
 
 
+def any_rows(group: Fused, places: dict[Value, View]) -> Native | None:
+    """A function for any number of rows, which is behind the arrays in its table, and not 0.
+
+    Rows lie along the first axis of the group's shape. Inputs come before outputs; None where the
+    layouts do not allow it, or a mean is taken over all rows.
+    """
+    accesses = _accesses(group, 1, [places[v] for v in (*group.inputs, *group.outputs)])
+    kinds = [reduction(i) for i in group.body]
+    if accesses is None or any(k is not None and k[:2] == ("column", "mean") for k in kinds):
+        return None
+    columns = int(np.prod(group.shape[1:], dtype=np.int64))
+    return Native(llvm_engine.address(_Kernel(group, None, columns, accesses).text(), "entry"))
+
+
 def _splits(group: Fused) -> Sequence[int]:
     ndim = len(group.shape)
     return range(ndim + 1) if group.trailing is None else [ndim - group.trailing]
@@ -137,9 +151,11 @@ class _Place:
 
 
 class _Kernel:
-    """Writes one function; see ``compile_rows``."""
+    """Writes one function; see ``compile_rows``. ``rows`` is None where the caller says it."""
 
-    def __init__(self, group: Fused, rows: int, columns: int, accesses: Sequence[Access]) -> None:
+    def __init__(
+        self, group: Fused, rows: int | None, columns: int, accesses: Sequence[Access]
+    ) -> None:
         self.group = group
         self.rows, self.columns = rows, columns
         self.e = Emitter(LANES)
@@ -231,7 +247,7 @@ class _Kernel:
     def text(self) -> str:
         """The module."""
         e = self.e
-        with self._loop(str(self.rows), "row") as row:
+        with self._loop("%rows" if self.rows is None else str(self.rows), "row") as row:
             self._row = row
             for i, (value, access) in enumerate(zip(self.arrays, self.accesses, strict=True)):
                 self._row_start(i, value, access)
@@ -551,6 +567,7 @@ class _Kernel:
             pointer = e.emit(f"getelementptr {type_}, ptr %p{i}, i64 {index}", "ptr").text
             one = e.emit(f"load {type_}, ptr {pointer}", type_).text
             e.lanes = 0
+            assert self.rows is not None
             by = e.number(self.rows, type_).text
             e.lanes = LANES
             share = e.emit(f"fdiv {type_} {one}, {by}", type_).text
@@ -563,6 +580,11 @@ class _Kernel:
         for i in range(count):
             loads.append(f"  %s{i} = getelementptr ptr, ptr %table, i64 {i}")
             loads.append(f"  %p{i} = load ptr, ptr %s{i}")
+        given = ", ".join(f"ptr %p{i}" for i in range(count))
+        if self.rows is None:
+            loads.append(f"  %s{count} = getelementptr ptr, ptr %table, i64 {count}")
+            loads.append(f"  %rows = load i64, ptr %s{count}")
+            parameters, given = f"{parameters}, i64 %rows", f"{given}, i64 %rows"
         lines = [
             *sorted(e.declared),
             f"define internal void @kernel({parameters}) alwaysinline #0 {{",
@@ -573,7 +595,7 @@ class _Kernel:
             "}",
             "define void @entry(ptr %table) #0 {",
             *loads,
-            f"  call void @kernel({', '.join(f'ptr %p{i}' for i in range(count))})",
+            f"  call void @kernel({given})",
             "  ret void",
             "}",
             'attributes #0 = { "prefer-vector-width"="512" }',

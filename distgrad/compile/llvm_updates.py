@@ -60,7 +60,7 @@ class _Prepared:
                 return False
             self._table[i] = address_of(array)
             self._arrays[i] = weakref.ref(array)
-            if _overlap(list(self._table[: len(arrays)]), self._written, array.nbytes):
+            if _overlap(self._table[: len(arrays)], array.nbytes):
                 self._arrays[i] = weakref.ref(arrays[0])
                 return False
         return True
@@ -104,7 +104,7 @@ def _prepare(
         return None
     if not all(_alike(array, first) for array in arrays):
         return None
-    if _overlap(list(map(address_of, arrays)), written, first.nbytes):
+    if _overlap(list(map(address_of, arrays)), first.nbytes):
         return None
     name, constants = _DTYPES[first.dtype], tuple(sorted(params.items()))
     native = _loop(formula, name, written, len(arrays), len(numbers), constants)
@@ -124,13 +124,13 @@ def _alike(array: Any, other: np.ndarray) -> bool:
     )
 
 
-def _overlap(addresses: Sequence[int], written: int, nbytes: int) -> bool:
-    return any(
-        abs(a - b) < nbytes
-        for i, a in enumerate(addresses[:written])
-        for j, b in enumerate(addresses)
-        if i != j
-    )
+def _overlap(addresses: Sequence[int], nbytes: int) -> bool:
+    last = -nbytes
+    for address in sorted(addresses):
+        if address - last < nbytes:
+            return True
+        last = address
+    return False
 
 
 # Formulas: over a writer, the arrays, the rates and the constants of the primitive of that name

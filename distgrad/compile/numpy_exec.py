@@ -35,8 +35,9 @@ class Executor:
         arrays: Sequence[np.ndarray],
         compiler: Compiler | None = None,
         groups: Sequence[Sequence[int]] = (),
+        as_eager: bool = False,
     ) -> None:
-        self.schedule = Schedule(program, arrays, compiler)
+        self.schedule = Schedule(program, arrays, compiler, as_eager)
         self.groups = tuple(map(tuple, groups))
         _keep_small_inputs(self.schedule)
         _give_away(self.schedule, [position for group in groups for position in group])
@@ -140,6 +141,11 @@ def numpy_executor(
 ) -> Executor:
     """The executor that is the oracle for others, with the passes that keep every bit."""
     return Executor(simplify(program), arrays, None, groups)
+
+
+def replaying_executor(program: Program, arrays: Sequence[np.ndarray]) -> Executor:
+    """The same, with the kernels that eager operations have in this process: their bits."""
+    return Executor(simplify(program), arrays, as_eager=True)
 
 
 # Memory

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.compile import eager
 from distgrad.compile.lower import lower
 from distgrad.compile.passes.fusion import Fused
 from distgrad.compile.program import Apply, Call, Instruction, Program, Read, Slot, Value, Write
@@ -36,17 +37,22 @@ class Compiler(NamedTuple):
 class Schedule:
     """Steps, and where a program's inputs and outputs lie.
 
+    With ``as_eager`` a primitive has the kernel of the eager path, where that is not NumPy's.
     Buffers are of kind "input" (owned by their position), "variable", "constant" (by the variable
     or the array), or "temporary".
     """
 
     def __init__(
-        self, program: Program, arrays: Sequence[np.ndarray], compiler: Compiler | None = None
+        self,
+        program: Program,
+        arrays: Sequence[np.ndarray],
+        compiler: Compiler | None = None,
+        as_eager: bool = False,
     ) -> None:
         self.program = program
         copied: set[Read] = set()
         while True:  # a second time where a read must outlive a write to its variable
-            build = _Build(program, arrays, compiler, copied)
+            build = _Build(program, arrays, compiler, copied, as_eager)
             late = build.late_reads()
             if not late:
                 break
@@ -64,8 +70,10 @@ class _Build:
         arrays: Sequence[np.ndarray],
         compiler: Compiler | None,
         copied: set[Read],
+        as_eager: bool,
     ) -> None:
         self.program = program
+        self._as_eager = as_eager
         self.steps: list[Step] = []
         self.places: dict[Value, View] = {}
         self.whole: list[str] = []
@@ -184,6 +192,8 @@ class _Build:
             self._constant(value)
         if self._compiler is not None and self._add_generated(instruction):
             return
+        if self._as_eager and self._add_eager(instruction):
+            return
         lowered = lower(instruction, inputs)
         results = self._results(instruction)
         if lowered is not None:
@@ -212,6 +222,18 @@ class _Build:
             for value, array in zip(instruction.outputs, results, strict=True)
         ]
         self._step(kernel.many, (outs, *views))
+
+    def _add_eager(self, instruction: Apply) -> bool:
+        """A primitive that the eager path has another kernel for."""
+        inputs = self._inputs(instruction)
+        kernel = eager.chosen(instruction.primitive, inputs, instruction.params)
+        if kernel is None:
+            return False
+        views = self._views(instruction.inputs)
+        ((value, array),) = zip(instruction.outputs, self._results(instruction), strict=True)
+        place = self._own(value, array, Buffer(array.nbytes))
+        self.steps.append(Step(kernel, views, instruction.params, place, True, False))
+        return True
 
     def _add_generated(self, instruction: Apply) -> bool:
         """A primitive that has a generated form, in place of its kernel."""

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
+from distgrad.core import dispatch, recording
 from distgrad.core.dispatch import backend_of
 from distgrad.core.indexed_slices import add, dense, joined
 from distgrad.core.primitive import bind, registry
@@ -32,13 +35,18 @@ def zeros_like(source: Any) -> Tensor:
 
 def accumulate(cotangents: dict[int, Any], uid: int, value: Any) -> None:
     known = cotangents.get(uid)
-    cotangents[uid] = value if known is None else add(known, value)
+    cotangents[uid] = value if known is None else add(as_cotangent(known), value)
+
+
+def as_cotangent(value: Any) -> Any:
+    """A cotangent that may be a mere array, as a tensor."""
+    return Tensor(value) if type(value) is np.ndarray else value
 
 
 def collect(cotangents: dict[int, Any], uids: list[int]) -> Any:
     total = None
     for uid in uids:
-        value = joined(cotangents.get(uid))
+        value = joined(as_cotangent(cotangents.get(uid)))
         if value is not None:
             total = value if total is None else joined(add(total, value))
     return total
@@ -95,7 +103,12 @@ def telling(
 def backward(
     path: Iterable[Any], reached: set[int], cotangents: dict[int, Any], sources: set[int]
 ) -> None:
-    """Walks ``path``, last entry first; leaves the cotangents of ``sources`` in ``cotangents``."""
+    """Walks ``path``, last entry first; leaves the cotangents of ``sources`` in ``cotangents``.
+
+    Where nobody records, cotangents may be arrays, and rules that can be go on with them.
+    """
+    straight = not recording.stack() and dispatch.only_namespace is np
+    plus = registry["add"].kernel_for(np)
     for plan, inputs, saved, outputs in path:
         if type(outputs) is int:
             # A source keeps its cotangent: it may lie in the middle of the graph.
@@ -104,14 +117,25 @@ def backward(
             g = _gather(cotangents, outputs, sources)
         if g is None:
             continue
+        if straight:
+            rules = plan._straight
+            if rules is None:
+                rules = plan.straight()
+            if rules:
+                array = g if type(g) is np.ndarray else _array(g)
+                if array is not None and array.dtype.kind == "f":
+                    for (rule, slot), kept in zip(rules, saved):  # noqa: B905
+                        uid, shape = inputs[slot]
+                        if uid in reached:
+                            _put(cotangents, uid, shape, rule(array, *kept), plus)
+                    continue
         if type(g) is not Tensor:
-            g = dense(g)
+            g = dense(as_cotangent(g))
         if plan.only is not None:  # most entries; being on the path, its input is reached
             uid, shape = inputs[0]
             value = plan.only(g, *saved[0])
             if type(value) is Tensor and value._data.shape == shape:
-                known = cotangents.get(uid)
-                cotangents[uid] = value if known is None else add(known, value)
+                accumulate(cotangents, uid, value)
             else:
                 _deliver(cotangents, uid, shape, value)
             continue
@@ -121,8 +145,7 @@ def backward(
                 if uid in reached:
                     value = rule(g, *kept)
                     if type(value) is Tensor and value._data.shape == shape:
-                        known = cotangents.get(uid)
-                        cotangents[uid] = value if known is None else add(known, value)
+                        accumulate(cotangents, uid, value)
                     else:
                         _deliver(cotangents, uid, shape, value)
             elif any(i >= 0 and inputs[i][0] in reached for i in slots):
@@ -130,6 +153,26 @@ def backward(
                     if i >= 0 and inputs[i][0] in reached:
                         uid, shape = inputs[i]
                         _deliver(cotangents, uid, shape, value)
+
+
+def _array(cotangent: Any) -> Any:
+    """The array of a cotangent; None where it looks into a variable, which may change."""
+    tensor = dense(cotangent)
+    return tensor._data if getattr(tensor, "_lender", None) is None else None
+
+
+def _put(cotangents: dict[int, Any], uid: int, shape: tuple, value: Any, plus: Any) -> None:
+    """Adds an array, which may be a NumPy scalar, to the cotangents."""
+    known = cotangents.get(uid)
+    if value.shape == shape:
+        if known is None:
+            cotangents[uid] = value if type(value) is np.ndarray else np.asarray(value)
+            return
+        if type(known) is np.ndarray:
+            value = plus(known, value)
+            cotangents[uid] = value if type(value) is np.ndarray else np.asarray(value)
+            return
+    _deliver(cotangents, uid, shape, Tensor(np.asarray(value)))
 
 
 def _deliver(cotangents: dict[int, Any], uid: int, shape: tuple, value: Any) -> None:
@@ -145,7 +188,7 @@ def _gather(cotangents: dict[int, Any], outputs: tuple, sources: set[int]) -> An
     take = [cotangents.get(u) if u in sources else cotangents.pop(u, None) for u, _, _ in outputs]
     if all(g is None for g in take):
         return None
-    take = [dense(g) for g in take]
+    take = [dense(as_cotangent(g)) for g in take]
     xp = backend_of(next(g for g in take if g is not None)._data).xp
     return tuple(
         Tensor(xp.zeros(shape, dtype)) if g is None else g

@@ -16,10 +16,11 @@ from distgrad.backend.base import Backend
 from distgrad.backend.numpy import backend as numpy_backend
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.straight import Noted
 from distgrad.core.tensor import Tensor
 
 backends: dict[type, Backend] = {np.ndarray: numpy_backend}
-arrays = frozenset(backends)
+arrays = frozenset((*backends, Noted))
 # The namespace of the only backend there is; None once a second one has been registered.
 only_namespace: Any = np
 

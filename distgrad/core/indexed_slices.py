@@ -13,7 +13,7 @@ import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType, TensorShape
-from distgrad.core.primitive import bind, registry
+from distgrad.core.primitive import bind, bind_pair, registry
 from distgrad.core.tensor import Operand, Tensor
 
 
@@ -97,7 +97,7 @@ def add(x: Any, y: Any) -> Any:
     IndexedSlices among themselves stay slices; any other pair becomes a tensor.
     """
     if type(x) is Tensor and type(y) is Tensor:
-        return bind(registry["add"], x, y)
+        return bind_pair(registry["add"], x, y)
     if type(y) is IndexedSlices:
         if type(x) is IndexedSlices:
             return _Sum([x, y])

@@ -32,9 +32,12 @@ import numpy as np
 
 from distgrad.core import dispatch, recording
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.straight import straightened
 from distgrad.core.tensor import Tensor
 
 registry: dict[str, Primitive] = {}
+# Asked once, before the first ``into``: gives primitives their ``native``, where it has one.
+fill_native: Callable[[], None] | None = None
 
 
 class Sample(NamedTuple):
@@ -48,7 +51,7 @@ def sample(*args: Any, **params: Any) -> Sample:
     return Sample(args, params)
 
 
-class Plan(NamedTuple):
+class Plan:
     """What a tape keeps of one call of a primitive, for one set of tracked arguments.
 
     ``keep(args, out, params)`` gives the tracked inputs as (uid, shape) pairs, and per rule what
@@ -57,10 +60,43 @@ class Plan(NamedTuple):
     is the rule where there is one, for one argument, and no other input.
     """
 
-    primitive: Primitive
-    rules: tuple[tuple[Callable[..., Any], int | tuple[int, ...]], ...]
-    keep: Callable[[tuple, Any, dict], tuple[tuple, tuple]]
-    only: Callable[..., Any] | None
+    __slots__ = ("_straight", "_wanted", "keep", "only", "primitive", "rules")
+
+    def __init__(
+        self,
+        primitive: Primitive,
+        rules: tuple[tuple[Callable[..., Any], int | tuple[int, ...]], ...],
+        keep: Callable[[tuple, Any, dict], tuple[tuple, tuple]],
+        only: Callable[..., Any] | None,
+        wanted: Sequence[Sequence[str]],
+    ) -> None:
+        self.primitive = primitive
+        self.rules = rules
+        self.keep = keep
+        self.only = only
+        self._wanted = wanted
+        self._straight: tuple[tuple[Callable[..., Any], int], ...] | None = None
+
+    def straight(self) -> tuple[tuple[Callable[..., Any], int], ...]:
+        """The rules as functions of arrays, for real numbers; empty where not all can be."""
+        if self._straight is None:
+            self._straight = self._make_straight()
+        return self._straight
+
+    def _make_straight(self) -> tuple[tuple[Callable[..., Any], int], ...]:
+        known = {*self.primitive.arg_names, "out"}
+        made: list[tuple[Callable[..., Any], int]] = []
+        if not self.primitive.keeps_kind():
+            return ()
+        for (rule, slot), wanted in zip(self.rules, self._wanted, strict=True):
+            if type(slot) is not int or not known.issuperset(wanted):
+                return ()
+            with recording.suspended():
+                straight = straightened(rule, wanted, Tensor)
+            if straight is None:
+                return ()
+            made.append((straight, slot))
+        return tuple(made)
 
 
 class Primitive:
@@ -116,6 +152,9 @@ class Primitive:
         # The dtype kinds of a call that needs no conversion at all, None where one always does.
         simple = not (self.variadic or self.param_names or match is not None)
         self._quick = (kinds or "biufc") if simple and self.arg_names else None
+        # How many operands a call has that needs no more than `bind_one` or `bind_pair`, else 0.
+        plain = simple and len(self.arg_names) <= 2 and not (multiple or view)
+        self._operands = len(self.arg_names) if plain else 0
         self._direct: dict[Any, Any] = {}
         # A faster ``into`` with the same bits; it says whether it took the arrays.
         self.native: Callable[[tuple, tuple, dict], bool] | None = None
@@ -144,13 +183,13 @@ class Primitive:
             if len(args) == 1:
                 a = args[0]
                 if type(a) is Tensor and a._data.dtype.kind in quick:
-                    return bind(self, a)
+                    return bind_one(self, a) if self._operands else bind(self, a)
             elif len(args) == 2:
                 a, b = args
                 if type(a) is Tensor and type(b) is Tensor:
                     dtype = a._data.dtype
                     if b._data.dtype is dtype and dtype.kind in quick:
-                        return bind(self, a, b)
+                        return bind_pair(self, a, b) if self._operands else bind(self, a, b)
         if len(args) < len(self.arg_names):  # array arguments given by keyword
             rest = self.arg_names[len(args) :]
             args += tuple(params.pop(n) for n in rest if n in params)
@@ -163,6 +202,10 @@ class Primitive:
 
         Only the training loop does this, for buffers that it owns (donation).
         """
+        global fill_native
+        if fill_native is not None:
+            fill, fill_native = fill_native, None
+            fill()
         recording.refuse(f"{self.name} writes over arrays with numbers that may change per step")
         params = {**self.defaults, **params}
         if self.native is None or not self.native(out, args, params):
@@ -175,6 +218,11 @@ class Primitive:
         except KeyError:
             made = self._direct[xp] = self._only_call(xp) or functools.partial(self.kernel, xp)
             return made
+
+    def replace_kernel(self, xp: Any, kernel: Callable[..., Any]) -> None:
+        """From now on ``bind`` calls ``kernel`` on arrays of ``xp``; ``self.kernel`` stays."""
+        self._direct[xp] = kernel
+        forget_straight()
 
     def _only_call(self, xp: Any) -> Callable[..., Any] | None:
         """``xp.f`` for a kernel that is ``return xp.f(x, y)``: it saves a Python call."""
@@ -210,17 +258,31 @@ class Primitive:
         if not inputs:
             return None
         rules: list[tuple[Callable[..., Any], int | tuple[int, ...]]] = []
-        kept = []
+        kept: list[str] = []
+        asked: list[list[str]] = []
         for fn, positions in chosen:
             slots = tuple(inputs.index(i) if i in inputs else -1 for i in positions)
             rules.append((fn, slots[0] if len(slots) == 1 and not self.variadic else slots))
             wanted = list(inspect.signature(fn).parameters)[1:]
+            asked.append(wanted)
             kept.append(_tuple(self._source(item, tracked, positions) for item in wanted))
         pairs = _tuple(f"(args[{i}]._uid, args[{i}]._data.shape)" for i in inputs)
         # One generated expression, since a loop over what to keep would cost more than a kernel.
         keep = eval(f"lambda args, out, params: ({pairs}, {_tuple(kept)})")
         single = len(rules) == 1 and len(inputs) == 1 and type(rules[0][1]) is int
-        return Plan(self, tuple(rules), keep, rules[0][0] if single else None)
+        return Plan(self, tuple(rules), keep, rules[0][0] if single else None, asked)
+
+    def keeps_kind(self) -> bool:
+        """Whether complex arguments, where it takes them, give a complex result."""
+        if self.variadic or self.multiple or self.param_names:
+            return False
+        if "c" not in (self.kinds or "c"):
+            return True
+        ones = [np.ones(1, np.complex64)] * len(self.arg_names)
+        try:
+            return np.asarray(self.kernel(np, *ones)).dtype.kind == "c"
+        except Exception:  # whatever a kernel says to such arguments
+            return False
 
     def _source(self, item: str, tracked: list[int], positions: tuple[int, ...]) -> str:
         if item == "out":
@@ -266,6 +328,14 @@ def primitive(
     return make
 
 
+def forget_straight() -> None:
+    """Rules as functions of arrays hold on to kernels: they are to be made anew."""
+    for known in registry.values():
+        for plan in known.plans.values():
+            if plan is not None:
+                plan._straight = None
+
+
 def _tuple(items: Iterable[str]) -> str:
     return "(" + "".join(f"{item}, " for item in items) + ")"
 
@@ -283,10 +353,10 @@ class _Probe:
 
 def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:
     """Runs a primitive on tensors and Python numbers, and tells the recorders of this thread."""
-    if len(args) == 2:  # the common cases without a loop: this is the hottest line of all
-        a, b = args
-        data: Any = (a._data if type(a) is Tensor else a, b._data if type(b) is Tensor else b)
-    elif len(args) == 1 and type(args[0]) is Tensor:
+    if primitive._operands:
+        return (bind_pair if primitive._operands == 2 else bind_one)(primitive, *args)
+    data: Any
+    if len(args) == 1 and type(args[0]) is Tensor:
         data = (args[0]._data,)
     else:
         data = [a._data if type(a) is Tensor else a for a in args]
@@ -311,6 +381,37 @@ def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:
     if recording.active:
         for recorder in recording.per_thread.stack:
             recorder.record(primitive, args, params, out)
+    return out
+
+
+def bind_pair(primitive: Primitive, a: Any, b: Any) -> Tensor:
+    """``bind`` for two operands, no parameters and one new array: the hottest lines of all."""
+    x = a._data if type(a) is Tensor else a
+    y = b._data if type(b) is Tensor else b
+    xp = dispatch.only_namespace or dispatch.namespace((x, y))
+    try:
+        value = (primitive._direct.get(xp) or primitive.kernel_for(xp))(x, y)
+    except (ValueError, IndexError, TypeError, OverflowError) as error:
+        raise _explain(primitive, (a, b), {}, error) from error
+    out = Tensor(value if type(value) in dispatch.arrays else xp.asarray(value))
+    if recording.active:
+        for recorder in recording.per_thread.stack:
+            recorder.record(primitive, (a, b), {}, out)
+    return out
+
+
+def bind_one(primitive: Primitive, a: Any) -> Tensor:
+    """``bind`` for one operand, no parameters and one new array."""
+    x = a._data if type(a) is Tensor else a
+    xp = dispatch.only_namespace or dispatch.namespace((x,))
+    try:
+        value = (primitive._direct.get(xp) or primitive.kernel_for(xp))(x)
+    except (ValueError, IndexError, TypeError, OverflowError) as error:
+        raise _explain(primitive, (a,), {}, error) from error
+    out = Tensor(value if type(value) in dispatch.arrays else xp.asarray(value))
+    if recording.active:
+        for recorder in recording.per_thread.stack:
+            recorder.record(primitive, (a,), {}, out)
     return out
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.backend.heap import keep_freed
 from distgrad.core import recording, tree
 from distgrad.core.backward import (
     accumulate,
@@ -67,6 +68,7 @@ class GradientTape:
         self._watch_accessed = watch_accessed_variables
         self._entries: list[Entry] | None = None  # None: never entered, or used up
         self._tracked: set[int] = set()
+        self._roots: set[int] = set()  # those of what is watched, which no entry has made
         self._variables: dict[int, tuple[Variable, list[int]]] = {}
         self._recording = False
         # Told each source's place and gradient as soon as that is final; for the training loop.
@@ -77,6 +79,7 @@ class GradientTape:
             raise ValueError("this tape is recording already; it cannot be entered twice")
         if self._entries is None:
             self._forget()
+        keep_freed()
         self._resume()
         return self
 
@@ -86,6 +89,7 @@ class GradientTape:
 
     def _forget(self) -> None:
         self._entries, self._tracked, self._variables = [], set(), {}
+        self._roots = set()
 
     def _resume(self) -> None:
         recording.push(self)
@@ -106,6 +110,9 @@ class GradientTape:
             mask = int(type(a) is Tensor and a._uid in tracked)
             if type(b) is Tensor and b._uid in tracked:
                 mask += 2
+        elif len(args) == 1:
+            a = args[0]
+            mask = int(type(a) is Tensor and a._uid in tracked)
         else:
             mask, bit = 0, 1
             for arg in args:
@@ -120,7 +127,9 @@ class GradientTape:
         inputs, kept = plan.keep(args, out, params)
         outputs: Any
         if type(out) is Tensor:
-            outputs = out._uid or _number(out)
+            outputs = out._uid
+            if not outputs:  # made by this thread a moment ago: no other one can number it
+                outputs = out._uid = next_uid()
             tracked.add(outputs)
         else:
             outputs = tuple([self._track_output(tensor) for tensor in out])
@@ -140,6 +149,7 @@ class GradientTape:
             known = self._variables[id(variable)] = (variable, [])
         if value._uid not in self._tracked and value._data.dtype.kind in "fc":
             self._tracked.add(_number(value))
+            self._roots.add(value._uid)
             known[1].append(value._uid)
 
     def watch(self, tensor: Any) -> None:
@@ -162,6 +172,7 @@ class GradientTape:
                 self._variables.setdefault(id(item), (item, []))
             elif item._data.dtype.kind in "fc":
                 self._tracked.add(_number(item))
+                self._roots.add(item._uid)
 
     def watched_variables(self) -> tuple[Variable, ...]:
         """The variables watched so far, in the order of their first access."""
@@ -217,8 +228,9 @@ class GradientTape:
                 accumulate(cotangents, uid, _seed(tensor, seed))
         groups = [self._source_uids(source) for source in wanted]
         kept = {uid for group in groups for uid in group}
-        path, reached = path_from(entries, kept)
-        entries.clear()
+        path, reached = self._path(entries, kept)
+        if path is not entries:
+            entries.clear()
         if self._told is None:
             backward(emptying(path), reached, cotangents, kept)
             results = [collect(cotangents, group) for group in groups]
@@ -305,7 +317,7 @@ class GradientTape:
         uid = self._target_uid(target)
         groups = [self._source_uids(source) for source in wanted]
         kept = {u for group in groups for u in group}
-        path, reached = path_from(entries, kept)
+        path, reached = self._path(entries, kept)
         rows: list[Any] = [[] for _ in wanted]
         for seed in seeds if uid else ():
             cotangents: dict[int, Any] = {uid: seed}
@@ -328,6 +340,12 @@ class GradientTape:
                 "a non-persistent GradientTape gives one set of gradients, after it was entered; "
                 "use GradientTape(persistent=True) for more"
             )
+
+    def _path(self, entries: list[Any], sources: set[int]) -> tuple[list[Any], set[int]]:
+        """The entries that depend on a source, in order, and the numbers of all that does."""
+        if self._roots <= sources:
+            return entries, self._tracked
+        return path_from(entries, sources)
 
     def _take_entries(self) -> list[Any]:
         """The entries for one walk; a tape that is not persistent gives them up and stops."""

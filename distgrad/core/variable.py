@@ -85,6 +85,8 @@ class Variable(Operand):
     def _recall_loans(self) -> None:
         if recording.active and recording.per_thread.capture is not None:
             recording.per_thread.capture.before_write(self)
+        if self._value_ref is None and not self._loans:
+            return
         borrowers = [ref() for ref in self._loans]
         if self._value_ref is not None:
             borrowers.append(self._value_ref())

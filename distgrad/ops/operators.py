@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.core.primitive import Primitive, bind
+from distgrad.core.primitive import Primitive, bind_pair
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.ops import arithmetic, division, logic, powers, rounding
 from distgrad.ops.indexing import index
@@ -31,14 +31,14 @@ def _binary(primitive: Primitive, otherwise: Callable | None = None) -> tuple[Ca
             dtype = self._data.dtype
             if type(other) is Tensor:
                 if other._data.dtype is dtype and dtype.kind in kinds:
-                    return bind(primitive, self, other)
+                    return bind_pair(primitive, self, other)
             elif dtype.kind == "f" and type(other) in _REAL:
-                return bind(primitive, self, float(other))
+                return bind_pair(primitive, self, float(other))
         return general(self, other)
 
     def reflected(self: Any, other: Any) -> Tensor:
         if type(self) is Tensor and self._data.dtype.kind == "f" and type(other) in _REAL:
-            return bind(primitive, float(other), self)
+            return bind_pair(primitive, float(other), self)
         return general(other, self)
 
     return forward, reflected

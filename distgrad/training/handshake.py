@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
-from distgrad.compile import llvm_engine
+from distgrad.compile import eager, llvm_engine
 from distgrad.core.errors import DesyncError, PeerLostError
 from distgrad.core.variable import Variable
 from distgrad.launcher import environ
@@ -44,13 +44,25 @@ def check_environment(communicator: Communicator, **more: Any) -> None:
 
 
 def check_executor(communicator: Communicator, name: str) -> None:
-    """Compares what runs the steps with all ranks.
+    """Compares what runs the steps, and the kernels of eager operations, with all ranks.
 
     Raises PeerLostError that names the first difference, MissingExtraError where this machine
     lacks what the executor needs.
     """
     version = llvm_engine.version() if name == "generated" else ""
-    check_environment(communicator, executor=name, llvmlite=version)
+    check_environment(communicator, executor=name, llvmlite=version, kernels=_kernels(communicator))
+
+
+def check_kernels(communicator: Communicator) -> None:
+    """Compares the kernels of eager operations, and the environment, with all ranks.
+
+    Raises PeerLostError that names the first difference.
+    """
+    check_environment(communicator, kernels=_kernels(communicator))
+
+
+def _kernels(communicator: Communicator) -> str:
+    return eager.identity() if communicator.world_size > 1 else ""
 
 
 def check_variables(variables: Mapping[str, Variable], communicator: Communicator) -> None:

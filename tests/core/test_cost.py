@@ -12,6 +12,7 @@ import pytest
 
 import distgrad as tf
 from distgrad.core import primitive, recording
+from distgrad.core.straight import Noted
 
 LONG = 100_000
 
@@ -29,10 +30,14 @@ def counted_calls(monkeypatch, p):
     kernel = p.kernel_for(np)
 
     def counting(*args, **params):
+        noted = [a for a in args if type(a) is Noted]
+        if noted:  # a rule is looked at, to be called without tensors later
+            return noted[0].call(counting, args)
         calls[0] += 1
         return kernel(*args, **params)
 
     monkeypatch.setitem(p._direct, np, counting)
+    primitive.forget_straight()
     return calls
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ class Tracked:
         """(attribute, layer) of the layers right below, each once."""
         seen: set[int] = set()
         for attribute, value in self.__dict__.items():
+            if not _sort(value):
+                continue
             for layer in _found(value, Tracked):
                 if id(layer) not in seen:
                     seen.add(id(layer))
@@ -50,7 +52,7 @@ class Tracked:
     def _tracked_weights(self) -> list[Variable]:
         """Own weights: those made trainable first, as in Keras's files."""
         found: dict[int, Variable] = {}
-        for value in (self._own_weights, *self.__dict__.values()):
+        for value in (self._own_weights, *_holders(self.__dict__.values())):
             for item in _found(value, Variable):
                 found.setdefault(id(item), item)
         return sorted(found.values(), key=lambda w: not getattr(w, "made_trainable", w.trainable))
@@ -163,14 +165,39 @@ class settled:
 
 
 def _found(value: Any, kind: type) -> Iterator[Any]:
-    if isinstance(value, kind):
-        yield value
-    elif isinstance(value, (list, tuple)):
+    sort = _sort(value)
+    if sort == "item":
+        if isinstance(value, kind):
+            yield value
+    elif sort == "sequence":
         for item in value:
             yield from _found(item, kind)
-    elif isinstance(value, Mapping):
+    elif sort == "mapping":
         for item in value.values():
             yield from _found(item, kind)
+
+
+_sorts: dict[type, str] = {}
+
+
+def _sort(value: Any) -> str:
+    """What a value may hold, by its type: that is looked at once, since a model has many values."""
+    known = _sorts.get(type(value))
+    if known is None:
+        known = _sorts[type(value)] = _sort_of(type(value))
+    return known
+
+
+def _sort_of(cls: type) -> str:
+    if issubclass(cls, (Tracked, Variable)):
+        return "item"
+    if issubclass(cls, (list, tuple)):
+        return "sequence"
+    return "mapping" if issubclass(cls, Mapping) else ""
+
+
+def _holders(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if _sort(value)]
 
 
 def _unique(name: str, taken: dict[str, int]) -> str:

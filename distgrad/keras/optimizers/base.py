@@ -20,6 +20,9 @@ from distgrad.keras.optimizers import schedules
 from distgrad.keras.registry import Configured, serialize, snake_case
 from distgrad.ops import optim
 from distgrad.training import turns
+from distgrad.training.arena import Arena
+
+_LARGE = 1 << 22  # bytes: from there on an array gets large pages, which an update runs faster on
 
 Rate = float | Callable[..., Any]
 
@@ -87,6 +90,7 @@ class Optimizer(Configured):
         self.slots: dict[str, list[Variable]] = {}
         self._learning_rate: Any = None
         self.learning_rate = learning_rate
+        self._views: dict[int, tuple[list[Any], list[Any]]] = {}
         self._positions: dict[int, int] = {}
         self._known: list[Variable] = []
         self._undecayed: tuple[set[int], str | None] = (set(), None)
@@ -156,6 +160,13 @@ class Optimizer(Configured):
             ]
             for name in names
         }
+        by_dtype: dict[Any, list[Variable]] = {}
+        for slot in self.slots.values():
+            for variable in slot:
+                by_dtype.setdefault(variable._buffer.dtype, []).append(variable)
+        for together in by_dtype.values():
+            if sum(v._buffer.nbytes for v in together) >= _LARGE:
+                Arena(together)
 
     @property
     def built(self) -> bool:
@@ -277,9 +288,16 @@ class Optimizer(Configured):
                 state = [self.slots[name][position] for name in self.slot_names]
                 for target in (variable, *state):
                     target._recall_loans()
-                value, *slots = (v._buffer.reshape(-1) for v in (variable, *state))
+                value, *slots = self._flat(position, [v._buffer for v in (variable, *state)])
                 self.update(value, gradient.reshape(-1), slots, step)
         self.after_update(step)
+
+    def _flat(self, position: int, arrays: list[Any]) -> list[Any]:
+        """The arrays of one variable as flat views: the same at every step, for bound kernels."""
+        known = self._views.get(position)
+        if known is None or any(a is not b for a, b in zip(known[0], arrays, strict=True)):
+            known = self._views[position] = arrays, [a.reshape(-1) for a in arrays]
+        return known[1]
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """``apply_gradients`` on two lists; without variables, for those of the first call."""
@@ -301,6 +319,8 @@ class Optimizer(Configured):
         for gradient, variable in pairs:
             if self._known and id(variable) not in self._positions:
                 raise ValueError(f"Unknown variable {variable.name}: this optimizer has others")
+            if type(gradient) is Tensor and gradient._data.shape == variable._buffer.shape:
+                continue
             if gradient is not None and tuple(gradient.shape) != tuple(variable.shape):
                 raise InvalidArgumentError(
                     f"a gradient of shape {gradient.shape} for {variable.name} of shape "

@@ -1,0 +1,166 @@
+"""Machine code under the eager path: large arrays of float32 go through generated kernels.
+
+The kernels are those of captured steps, and within 8 units in the last place of the largest element
+of NumPy's; random numbers and sums of rows have NumPy's bits. They are made at the first call that
+pays for it, so that an import costs nothing; without llvmlite, and for all other arrays, the
+primitives' own kernels run. What a process uses does not change, unless `use` says so: it decides
+bits, and `identity` is compared between workers, and a run that is resumed needs what it began
+with.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from distgrad.core import primitive as core
+from distgrad.core.primitive import Primitive, registry
+from distgrad.core.straight import Noted
+
+Name = Literal["generated", "numpy"]
+
+# Elements from which on a kernel is faster than NumPy's. Passing pointers takes two microseconds.
+_SMALLEST = {
+    **dict.fromkeys(("gelu_exact", "gelu_exact_grad", "gelu_tanh", "erf"), 1 << 10),
+    **dict.fromkeys(("softplus", "sigmoid_unit", "sigmoid_cross_entropy"), 1 << 12),
+    **dict.fromkeys(("exponential_unit", "sigmoid"), 1 << 12),
+    **dict.fromkeys(("relu_grad", "sigmoid_grad", "tanh_grad"), 1 << 14),
+    **dict.fromkeys(("softmax_along", "log_softmax_along"), 1 << 8),
+    **dict.fromkeys(("standardize", "standardize_grad"), 1 << 8),
+    **dict.fromkeys(("sparse_cross_entropy", "sparse_cross_entropy_grad"), 1 << 8),
+    **dict.fromkeys(("cross_entropy", "cross_entropy_grad"), 1 << 8),
+    "take_grad": 1 << 8,
+}
+_DRAWN = 1 << 10  # random numbers
+
+Kernel = Callable[..., Any]
+
+
+def _engine() -> Any:
+    from distgrad.compile import llvm_engine  # what it imports takes milliseconds
+
+    return llvm_engine
+
+
+_hooks: dict[Primitive, tuple[Kernel, Kernel]] = {}  # the plain kernel, and what stands before it
+_used: Name | None = None  # None: nobody has asked yet
+
+
+def best() -> Name:
+    """The faster kernels that this machine has."""
+    return "generated" if _engine().available() else "numpy"
+
+
+def used() -> Name:
+    """The kernels that this process uses."""
+    if _used is None:
+        use(best())
+    assert _used is not None
+    return _used
+
+
+def use(name: Name) -> None:
+    """From now on eager operations of this process run on these kernels.
+
+    Raises MissingExtraError where the machine lacks what they need.
+    """
+    global _used
+    if name == "generated":
+        _engine().version()
+    for primitive, (plain, hook) in _hooks.items():
+        primitive.replace_kernel(np, hook if name == "generated" else plain)
+    _used = name
+
+
+def identity() -> str:
+    """The kernels by name and version: what has another identity may give other bits."""
+    return f"llvmlite {_engine().version()}" if used() == "generated" else "NumPy"
+
+
+def install() -> None:
+    """Puts the choice between the kernels before those of the primitives; nothing is made yet."""
+    for name in (*_SMALLEST, "random_uniform"):
+        primitive = registry[name]
+        plain = functools.partial(primitive.kernel, np)
+        drawn = name == "random_uniform"
+        hook = _uniform_hook(plain) if drawn else _hook(primitive, plain, _SMALLEST[name])
+        _hooks[primitive] = plain, hook
+        primitive.replace_kernel(np, hook)
+    core.fill_native = _fill_native
+
+
+def chosen(primitive: Primitive, args: tuple, params: dict[str, Any]) -> Kernel | None:
+    """The kernel of a primitive on arguments like these where it is generated, else None."""
+    if primitive not in _hooks or used() != "generated":
+        return None
+    hook = _hooks[primitive][1]
+    if primitive.name == "random_uniform":
+        return hook
+    made = any(np.size(a) >= _SMALLEST[primitive.name] for a in args)
+    return hook if made and _generated(primitive, args, params, None) is not None else None
+
+
+def _hook(primitive: Primitive, plain: Kernel, smallest: int) -> Kernel:
+    float32 = np.dtype(np.float32)
+    largest = primitive.arg_names.index("logits") if "logits" in primitive.arg_names else 0
+
+    def kernel(*args: Any, out: Any = None, **params: Any) -> Any:
+        x = args[largest]
+        if type(x) is np.ndarray and x.size >= smallest and x.dtype == float32:
+            made = _generated(primitive, args, params, out)
+            if made is not None:
+                return made
+        elif type(x) is Noted:
+            return x.call(kernel, args)
+        return _placed(plain(*args, **params), out)
+
+    def pair(x: Any, y: Any, *, out: Any = None) -> Any:
+        """The same for two arguments and no more, for the sake of small arrays."""
+        if out is None and type(x) is np.ndarray and x.size < smallest:
+            return own(np, x, y)
+        return x.call(pair, (x, y)) if type(x) is Noted else kernel(x, y, out=out)
+
+    own = primitive.kernel
+    kernel.__name__ = pair.__name__ = primitive.name
+    return pair if len(primitive.arg_names) == 2 and not primitive.param_names else kernel
+
+
+def _generated(primitive: Primitive, args: tuple, params: dict, out: Any) -> Any:
+    if used() != "generated":
+        return None
+    from distgrad.compile import llvm_eager
+
+    return llvm_eager.run(primitive, args, params, out)
+
+
+def _uniform_hook(plain: Kernel) -> Kernel:
+    def random_uniform(
+        key: Any, *, shape: tuple[int, ...], dtype: np.dtype, out: Any = None
+    ) -> Any:
+        if math.prod(shape) >= _DRAWN and dtype.itemsize > 2 and used() == "generated":
+            from distgrad.compile import llvm_eager
+
+            return llvm_eager.uniform(key, shape, dtype, out)
+        return _placed(plain(key, shape=shape, dtype=dtype), out)
+
+    return random_uniform
+
+
+def _placed(made: Any, out: Any) -> Any:
+    """A result, written to ``out`` where there is one."""
+    if out is None:
+        return made
+    np.copyto(out, made)
+    return out
+
+
+def _fill_native() -> None:
+    """Optimizer updates in machine code: they give NumPy's bits, whatever `use` says."""
+    if _engine().available():
+        from distgrad.compile import llvm_updates
+
+        llvm_updates.install()

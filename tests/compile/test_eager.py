@@ -1,0 +1,247 @@
+"""Eager operations on generated kernels: close to NumPy's, and NumPy where they do not apply."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.compile import eager, llvm_eager, llvm_engine
+from distgrad.core.errors import MissingExtraError
+from distgrad.core.primitive import registry
+from distgrad.ops import random
+from distgrad.ops.normalization import layer_norm
+from distgrad.training.handshake import check_kernels
+
+pytestmark = pytest.mark.skipif(not llvm_engine.available(), reason="needs llvmlite and FMA")
+RNG = np.random.default_rng(0)
+ELEMENTWISE = {
+    name: registry[name]
+    for name in eager._SMALLEST
+    if name not in llvm_eager._FORMS and name != "take_grad"
+}
+
+
+@pytest.fixture
+def kernels():
+    """Sets the kernels for a while."""
+    before = eager.used()
+    yield eager.use
+    eager.use(before)
+
+
+def normal(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def own(name, *args, **params):
+    """What the primitive's own kernel gives."""
+    return registry[name].kernel(np, *args, **params)
+
+
+def generated(name, *args, **params):
+    found = llvm_eager.run(registry[name], args, params)
+    assert found is not None
+    return found
+
+
+def close(found, wanted, ulps=8):
+    """Within units in the last place of the largest element: terms of its size were added up."""
+    assert found.shape == wanted.shape and found.dtype == wanted.dtype
+    limit = ulps * np.spacing(np.abs(wanted).max(initial=1).astype(np.float32))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=limit)
+
+
+def arguments(primitive, shape):
+    params = {"alpha": 0.7} if "alpha" in primitive.param_names else {}
+    return [normal(*shape) for _ in primitive.arg_names], params
+
+
+@pytest.mark.parametrize("shape", [(1,), (1023,), (1024,), (5, 7, 41), (3, 1024)])
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_elementwise(name, shape):
+    args, params = arguments(ELEMENTWISE[name], shape)
+    close(generated(name, *args, **params), own(name, *args, **params))
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_elementwise_at_the_edges(name):
+    """nan, infinities and zeros give what they give in NumPy."""
+    first = np.float32([np.nan, np.inf, -np.inf, 0.0, -0.0, 100.0, -100.0])
+    args = [first, *[np.ones_like(first)] * (len(ELEMENTWISE[name].arg_names) - 1)]
+    params = arguments(ELEMENTWISE[name], (1,))[1]
+    with np.errstate(all="ignore"):
+        wanted = own(name, *args, **params)
+    np.testing.assert_allclose(generated(name, *args, **params), wanted, rtol=1e-6, atol=1e-30)
+
+
+LABELS = RNG.integers(0, 37, (6, 5))
+ROWS = {
+    "softmax_along": ([normal(6, 5, 37)], {"axis": 2}),
+    "log_softmax_along": ([normal(6, 5, 37)], {"axis": 2}),
+    "standardize": ([normal(6, 5, 37)], {"axis": (1, 2), "epsilon": 1e-3}),
+    "standardize_grad": ([normal(6, 5, 37), normal(6, 5, 37)], {"axis": (2,), "epsilon": 1e-3}),
+    "sparse_cross_entropy": ([normal(6, 5, 37), LABELS], {}),
+    "sparse_cross_entropy_grad": ([normal(6, 5), normal(6, 5, 37), LABELS.astype(np.int32)], {}),
+    "cross_entropy": ([normal(6, 5, 37), np.abs(normal(6, 5, 37))], {}),
+    "cross_entropy_grad": ([normal(6, 5), normal(6, 5, 37), np.abs(normal(6, 5, 37))], {}),
+    "take_grad": ([normal(6, 5, 37), RNG.integers(0, 9, (6, 5))], {"shape": (9, 37), "axis": 0}),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows(name):
+    args, params = ROWS[name]
+    wanted = own(name, *args, **params)
+    close(generated(name, *args, **params), wanted)
+    out = np.full_like(wanted, np.nan)
+    assert llvm_eager.run(registry[name], tuple(args), params, out) is out
+    close(out, wanted)
+
+
+def test_every_kernel_is_tested():
+    assert set(eager._SMALLEST) == set(ELEMENTWISE) | set(ROWS)
+
+
+def test_a_cotangent_that_is_repeated_in_memory():
+    _, logits, labels = ROWS["sparse_cross_entropy_grad"][0]
+    dy = np.broadcast_to(np.float32(0.5), (6, 5))
+    close(
+        generated("sparse_cross_entropy_grad", dy, logits, labels),
+        own("sparse_cross_entropy_grad", dy, logits, labels),
+    )
+
+
+def test_one_kernel_for_any_number_of_rows():
+    before = llvm_eager._made.cache_info().misses
+    for rows in (1, 3, 100):
+        x = normal(rows, 19)
+        close(generated("softmax_along", x, axis=1), own("softmax_along", x, axis=1))
+    assert llvm_eager._made.cache_info().misses == before + 1
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        normal(64, 64).T,
+        normal(64, 128)[:, ::2],
+        normal(64, 64).astype(np.float64),
+        normal(64, 64).astype(np.float16),
+        np.zeros((0, 64), np.float32),
+        np.float32(0.3).reshape(()),
+        np.zeros((64, 0), np.float32),
+    ],
+)
+def test_other_arrays_are_left_to_numpy(x, kernels):
+    kernels("generated")
+    for fn, name, params in [
+        (tf.nn.gelu, "gelu_exact", {}),
+        (tf.nn.softmax, "softmax_along", {"axis": x.ndim - 1}),
+    ]:
+        if name == "softmax_along" and not x.ndim:
+            continue
+        found = fn(tf.constant(0, x.dtype) + tf.Tensor(x) if not x.ndim else tf.Tensor(x))
+        assert found.numpy().tobytes() == np.asarray(own(name, x, **params)).tobytes()
+
+
+def test_mixed_arguments_are_left_to_numpy():
+    x = normal(64, 64)
+    for args in [(x, normal(64)), (x, x.T), (x, 2.0), (x, x.astype(np.float64))]:
+        assert llvm_eager.run(registry["relu_grad"], args, {}) is None
+    assert llvm_eager.run(registry["softmax_along"], (x,), {"axis": 0}) is None
+    below = np.array([-1] * 64)
+    params = {"shape": (9, 64), "axis": 0}
+    assert llvm_eager.run(registry["take_grad"], (x, below), params) is None
+
+
+def test_random_numbers_are_those_of_numpy(kernels):
+    drawn = {}
+    for name in ("numpy", "generated"):
+        kernels(name)
+        with random.stream(1, 2, 3):
+            drawn[name] = [
+                random.uniform((67, 33), dtype=d).numpy() for d in ("float32", "float64")
+            ]
+    for a, b in zip(*drawn.values(), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def attention(x, w):
+    h = tf.nn.gelu(tf.matmul(layer_norm(x), w))
+    scores = tf.nn.softmax(tf.matmul(h, h, transpose_b=True))
+    y = tf.sigmoid(tf.nn.relu(tf.matmul(scores, h)))
+    labels = tf.constant(np.arange(96) % 32)
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, y @ w))
+
+
+def test_first_and_second_derivatives(kernels):
+    x, w = tf.constant(normal(96, 32)), tf.constant(normal(32, 32) / 6)
+    found = {}
+    for name in ("numpy", "generated"):
+        kernels(name)
+        with tf.GradientTape() as outer:
+            outer.watch(w)
+            with tf.GradientTape() as inner:
+                inner.watch([x, w])
+                loss = attention(x, w)
+            dx, dw = inner.gradient(loss, [x, w])
+            size = tf.reduce_sum(dx * dx) + tf.reduce_sum(dw * dw)
+        found[name] = [v.numpy() for v in (loss, dx, dw, outer.gradient(size, w))]
+    for a, b in zip(*found.values(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=3e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("name", ["numpy", "generated"])
+def test_a_captured_function_has_the_bits_of_eager(name, kernels):
+    kernels(name)
+    x, w = tf.constant(normal(96, 32)), tf.constant(normal(32, 32) / 6)
+
+    def gradient(x, w):
+        with tf.GradientTape() as tape:
+            tape.watch(w)
+            loss = attention(x, w)
+        return loss, tape.gradient(loss, w)
+
+    captured = tf.function(gradient, jit_compile=True)
+    for a, b in zip(captured(x, w), gradient(x, w), strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
+def test_what_ran_is_told_apart(kernels, monkeypatch):
+    kernels("generated")
+    assert eager.identity().startswith("llvmlite ")
+    kernels("numpy")
+    assert eager.identity() == "NumPy" and eager.used() == "numpy"
+    with monkeypatch.context() as patch:
+        patch.setattr(llvm_engine, "available", lambda: False)
+        assert eager.best() == "numpy"
+        with pytest.raises(MissingExtraError, match="pip install llvmlite"):
+            eager.use("generated")
+
+
+def test_workers_with_other_kernels_are_refused(kernels):
+    from distgrad.core.errors import PeerLostError
+
+    class Two:
+        rank, world_size = 0, 2
+
+        def allgather_object(self, own):
+            return [own, {**own, "kernels": "NumPy"}]
+
+    kernels("numpy")
+    check_kernels(Two())
+    kernels("generated")
+    with pytest.raises(PeerLostError, match="rank 1 has kernels NumPy, rank 0 has llvmlite"):
+        check_kernels(Two())
+
+
+def test_an_import_and_small_arrays_load_no_generator():
+    code = (
+        "import sys, numpy as np, distgrad as tf; x = tf.ones((4, 4)); "
+        "tf.nn.gelu(x), tf.nn.softmax(x); print('llvmlite' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
