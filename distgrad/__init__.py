@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from distgrad import autodiff, debugging, errors, image, linalg, math, nest, nn, random
 from distgrad.compile.function import TensorSpec, function
 from distgrad.core.custom import custom_gradient, grad_pass_through
+from distgrad.core.devices import ask_environment as _ask_environment
 from distgrad.core.dtypes import (
     DType,
     TensorShape,
@@ -174,6 +175,8 @@ from distgrad.ops.trigonometric import (
     tan,
     tanh,
 )
+
+_ask_environment()
 
 newaxis = None
 __version__ = "0.1.0"

@@ -70,7 +70,8 @@ class Primitive:
     arguments that must share one dtype (all by default), ``constant`` the arguments without a
     gradient. ``multiple`` says that the kernel returns a tuple, ``view`` that its result may share
     memory with its first argument, ``effect`` that it must run even if nobody uses its result,
-    ``host`` that it is any Python code.
+    ``host`` that it is any Python code, ``creates`` that its result is a new array, which lies
+    where such arrays are made even if its argument (a key) lies elsewhere.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Primitive:
         view: bool = False,
         effect: bool = False,
         host: bool = False,
+        creates: bool = False,
         differentiable: bool = True,
     ) -> None:
         parameters = list(inspect.signature(kernel).parameters.values())[1:]
@@ -97,6 +99,7 @@ class Primitive:
         self.view = view
         self.effect = effect
         self.host = host
+        self.creates = creates
         self.differentiable = differentiable
         self.arg_names = tuple(
             p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
@@ -166,15 +169,29 @@ class Primitive:
         recording.refuse(f"{self.name} writes over arrays with numbers that may change per step")
         params = {**self.defaults, **params}
         if self.native is None or not self.native(out, args, params):
-            self.kernel(dispatch.namespace(out), *args, out=out, **params)
+            own = self._own(dispatch.backend_of(out[0])) if len(dispatch.arrays) > 1 else None
+            kernel = own or functools.partial(self.kernel, dispatch.namespace(out))
+            kernel(*args, out=out, **params)
 
     def kernel_for(self, xp: Any) -> Callable[..., Any]:
         """The kernel over ``xp``; xp's own function where the kernel does nothing but call it."""
         try:
             return self._direct[xp]
         except KeyError:
-            made = self._direct[xp] = self._only_call(xp) or functools.partial(self.kernel, xp)
+            made = self._own(dispatch.library(xp)) if dispatch.only_namespace is None else None
+            made = made or self._only_call(xp) or functools.partial(self.kernel, xp)
+            self._direct[xp] = made
             return made
+
+    def _own(self, backend: Any) -> Callable[..., Any] | None:
+        """The kernel that a backend has of its own for this primitive."""
+        plain = functools.partial(self.kernel, backend.xp)
+        if self.name in backend.kernels:
+            return functools.partial(backend.kernels[self.name], plain)
+        if self.expr is None or self._only_call(backend.xp) is not None:
+            return None
+        fused = backend.fused(self.name, self.expr, (*self.arg_names, *self.param_names))
+        return None if fused is None else functools.partial(fused, plain)
 
     def _only_call(self, xp: Any) -> Callable[..., Any] | None:
         """``xp.f`` for a kernel that is ``return xp.f(x, y)``: it saves a Python call."""
@@ -290,12 +307,19 @@ def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:
         data = (args[0]._data,)
     else:
         data = [a._data if type(a) is Tensor else a for a in args]
-    xp = dispatch.only_namespace or dispatch.namespace(data)
+    xp = dispatch.only_namespace
+    if xp is None:
+        xp, data = dispatch.together(primitive.creates, data)
     try:
         kernel = primitive._direct.get(xp) or primitive.kernel_for(xp)
         value = kernel(*data, **params) if params else kernel(*data)
     except (ValueError, IndexError, TypeError, OverflowError) as error:
         raise _explain(primitive, args, params, error) from error
+    except (RuntimeError, MemoryError) as error:
+        known = dispatch.explained(primitive.name, error)
+        if known is None:
+            raise
+        raise known from error
     out: Any
     if type(value) is np.ndarray:
         out = Tensor(value)

@@ -22,7 +22,7 @@ from distgrad.compile.passes.shards import NotWide, draws_from, over_shards
 from distgrad.compile.passes.writes import take_writes
 from distgrad.compile.program import Call, Program
 from distgrad.compile.traced import Fallback
-from distgrad.core import recording, tree
+from distgrad.core import devices, recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
@@ -38,8 +38,13 @@ _AT_ONCE = 1 << 25  # bytes of gradients of shards that run at once
 
 
 def executor_for(jit: Jit) -> ExecutorName:
-    """What runs the steps: "auto" is the fastest this machine has, "off" is eager."""
-    if jit == "off":
+    """What runs the steps: "auto" is the fastest this machine has, "off" is eager.
+
+    Raises CaptureError for "strict" on a GPU.
+    """
+    if jit == "strict" and devices.on_gpu():
+        raise CaptureError("a step on a GPU cannot be captured yet: leave strict out, or use a CPU")
+    if jit == "off" or devices.on_gpu():
         return "eager"
     return "numpy" if jit == "numpy" else executors.best()
 
