@@ -167,3 +167,11 @@ def installed(count: int = 2, driver: int = 12090) -> Iterator[None]:
                 del sys.modules[name]
             else:
                 sys.modules[name] = module
+
+
+if __name__ == "__main__":  # the command line, in a process that has this module for CuPy
+    from distgrad.cli import main
+    from distgrad.testing import fake_cupy
+
+    with fake_cupy.installed():
+        sys.exit(main())
