@@ -48,7 +48,8 @@ def build_model(job: Job, splits: Splits) -> keras.Sequential:
 
 
 def _layers(job: Job) -> list[Layer]:
-    return [specs.make("layer", spec, dtype=job.mixed_precision) for spec in job.layers]
+    with keras.RematScope("full" if job.recompute else None):
+        return [specs.make("layer", spec, dtype=job.mixed_precision) for spec in job.layers]
 
 
 def _named(kind: specs.Kind, value: Any) -> Any:

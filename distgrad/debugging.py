@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +46,17 @@ __all__ = [
 ]
 
 
+def _again(check: Callable[..., None]) -> Callable[..., None]:
+    """``check``, which a captured function makes again at each replay."""
+
+    @functools.wraps(check)
+    def outer(*args: Any, **kwargs: Any) -> None:
+        recording.check(check, *args, **kwargs)
+
+    return outer
+
+
+@_again
 def Assert(
     condition: Any, data: Any, summarize: int | None = None, name: str | None = None
 ) -> None:
@@ -81,7 +93,7 @@ def _pairs(name: str, symbol: str, holds: Callable[[Any, Any], Any]) -> Callable
 
     check.__name__ = check.__qualname__ = name
     check.__doc__ = f"Raises InvalidArgumentError unless ``x {symbol} y`` holds elementwise."
-    return check
+    return _again(check)
 
 
 assert_equal = _pairs("assert_equal", "==", lambda x, y: np.equal(x, y))
@@ -92,6 +104,7 @@ assert_greater = _pairs("assert_greater", ">", lambda x, y: np.greater(x, y))
 assert_greater_equal = _pairs("assert_greater_equal", ">=", lambda x, y: np.greater_equal(x, y))
 
 
+@_again
 def assert_near(
     x: Any,
     y: Any,
@@ -121,7 +134,7 @@ def _signs(name: str, symbol: str, holds: Callable[[Any], Any]) -> Callable[...,
 
     check.__name__ = check.__qualname__ = name
     check.__doc__ = f"Raises InvalidArgumentError unless ``x {symbol}`` holds elementwise."
-    return check
+    return _again(check)
 
 
 assert_positive = _signs("assert_positive", "> 0", lambda x: np.asarray(x > 0))
@@ -133,10 +146,14 @@ assert_non_positive = _signs("assert_non_positive", "<= 0", lambda x: np.asarray
 def check_numerics(tensor: Any, message: str, name: str | None = None) -> Tensor:
     """``tensor`` itself. Raises InvalidArgumentError where it holds a nan or an infinity."""
     value = as_tensor(tensor)
+    recording.check(_check_finite, value, message)
+    return identity(value)
+
+
+def _check_finite(value: Tensor, message: str) -> None:
     bad = _not_finite(value)
     if bad:
         raise InvalidArgumentError(f"{message} : Tensor had {bad} values")
-    return identity(value)
 
 
 def _not_finite(value: Tensor) -> str:

@@ -22,6 +22,7 @@ from distgrad.data import loader
 from distgrad.ops import random
 from distgrad.training import state as layer_state
 from distgrad.training import world as _world
+from distgrad.training.digest import DesyncAlarm
 from distgrad.training.handshake import check_environment, check_variables
 from distgrad.training.reduction import GradientSum, ShardResult
 
@@ -132,14 +133,23 @@ class Gradients(list):
     loss: float
 
 
+class _Sum:
+    """What the calls of ``gradients`` for the same variables share."""
+
+    def __init__(self, gradients: GradientSum, alarm: DesyncAlarm) -> None:
+        self.gradients = gradients
+        self.alarm = alarm
+        self.calls = 0
+
+
 class _Loop:
-    """What the calls of ``gradients`` share."""
+    """What all calls of ``gradients`` share."""
 
     def __init__(self) -> None:
         self.steps = 0
         self.seed = 0
         self.read: dict[Any, list[Variable]] = {}  # by function, which is thereby kept alive
-        self.sums: dict[tuple[int, ...], GradientSum] = {}
+        self.sums: dict[tuple[int, ...], _Sum] = {}
 
 
 _loop = _Loop()
@@ -151,6 +161,8 @@ def gradients(
     batch: Any,
     variables: Sequence[Variable] | None = None,
     state: Sequence[Variable] = (),
+    *,
+    check_every: int = 100,
 ) -> Gradients:
     """Gradients of a mean loss over a batch: the same bits at any number of processes.
 
@@ -162,7 +174,11 @@ def gradients(
     which the mean over the shards is kept. All processes begin with the values of rank 0. Use the
     result as ``optimizer.apply_gradients(result)``; ``result.loss`` is the loss of the batch.
 
-    Raises ValueError where the arrays differ in length, or ``loss_fn`` reads no variable.
+    After every ``check_every`` calls (0: never) the bits of the variables are compared over all
+    processes, before anything else.
+
+    Raises ValueError where the arrays differ in length, or ``loss_fn`` reads no variable;
+    DesyncError where a process has other values, naming it and the variable.
     """
     communicator, shards = _world.communicator(), virtual_shards()
     own = worker_shards(shards, communicator.rank, communicator.world_size)
@@ -180,8 +196,8 @@ def gradients(
         sample = part.shards[0][1] if part.shards else part.spare
         variables = _read_by(loss_fn, sample[0], state)
     key = (shards, id(communicator), *map(id, variables), *map(id, state))
-    total = _loop.sums.get(key)
-    if total is None:
+    found = _loop.sums.get(key)
+    if found is None:
         drawn = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
         if not _loop.sums:
             _loop.seed = communicator.broadcast_object(drawn)
@@ -189,13 +205,21 @@ def gradients(
         named = {f"{i}: {v.name}": v for i, v in enumerate((*variables, *state))}
         check_variables(named, communicator)
         broadcast(named.values())
-        total = GradientSum(_no_loss, 0, variables, communicator, shards, _loop.seed, state=state)
-        _keep(_loop.sums, key, total)
+        found = _Sum(
+            GradientSum(_no_loss, 0, variables, communicator, shards, _loop.seed, state=state),
+            DesyncAlarm([*variables, *state], communicator, paths=named),
+        )
+        _keep(_loop.sums, key, found)
+    if found.calls:  # what the loop has made of the gradients of the calls before
+        found.alarm.every = check_every
+        found.alarm.after(found.calls)
+    found.calls += 1
+    total = found.gradients
     total.compute = lambda inputs, training: ShardResult(as_tensor(loss_fn(inputs[0])), _NOTHING)
     reduced = total(_loop.steps, part)
     _loop.steps += 1
-    found = [None if g is None else Tensor(g.copy()) for g in total.gradients]
-    result = Gradients(zip(found, variables, strict=True))
+    arrays = [None if g is None else Tensor(g.copy()) for g in total.gradients]
+    result = Gradients(zip(arrays, variables, strict=True))
     result.loss = reduced.loss
     return result
 

@@ -33,6 +33,7 @@ class Job:
     shuffle: bool
     jit: Literal["auto", "strict", "numpy", "off"]
     mixed_precision: str | None
+    recompute: bool
     launcher: str
     workers: int
     virtual_shards: int | None
@@ -76,6 +77,7 @@ class Job:
             shuffle=train["shuffle"],
             jit=train["jit"],
             mixed_precision=train["mixed_precision"],
+            recompute=train["recompute"],
             launcher=parallel["launcher"],
             workers=parallel["workers"],
             virtual_shards=parallel["virtual_shards"],
@@ -98,11 +100,13 @@ def config_hash(values: dict[str, Any]) -> str:
     """The sha256 of the part of a resolved config that decides the weights after a given step.
 
     The name, the epochs, the launcher, the worker count and the checkpoints do not: a run may be
-    resumed with others. What runs the steps does, and is in the commits themselves.
+    resumed with others. What runs the steps does, and is in the commits themselves; whether values
+    are computed again does not.
     """
     sections = ("seed", "device", "data", "model", "loss", "metrics", "optimizer")
     mathematics = {key: values[key] for key in sections}
-    mathematics["train"] = {k: v for k, v in values["train"].items() if k not in ("epochs", "jit")}
+    free = ("epochs", "jit", "recompute")
+    mathematics["train"] = {k: v for k, v in values["train"].items() if k not in free}
     kept = ("virtual_shards", "threads_per_worker")
     mathematics["parallel"] = {key: values["parallel"][key] for key in kept}
     text = json.dumps(mathematics, sort_keys=True, separators=(",", ":"))

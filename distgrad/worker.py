@@ -19,6 +19,7 @@ from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import worker_shards
 from distgrad.core import devices
 from distgrad.core.errors import (
+    DataError,
     DivergedError,
     JobError,
     PreemptedError,
@@ -136,7 +137,10 @@ class _Run:
         )
         check_variables(model.variable_paths(), communicator)
         cursor = self._restore(commit)
-        self.saved_step = cursor.step if commit is not None else -1
+        self.saved_step = self.gathered_step = cursor.step if commit is not None else -1
+        self.gathered: dict[str, np.ndarray] = {}
+        self.commits = checkpoint.Commits(folder / "checkpoints", job.keep_last, self._missed)
+        self.log: tracking.Metrics | None = None
         self._broadcast()
         loader = self._loader(splits.train, job.shuffle)
         self.loop = TrainingLoop(
@@ -196,19 +200,22 @@ class _Run:
                 self.communicator.broadcast(value)
                 variables[path].assign(value)
 
-    def save(self) -> None:
-        """Commits the state after the current step; all ranks call it, and rank 0 writes."""
-        if self.loop.cursor.step == self.saved_step:
-            return
-        gathered = self._gathered()
-        if self.communicator.rank:
-            self.saved_step = self.loop.cursor.step
+    def save(self, *, last: bool = False) -> None:
+        """Commits the state after the current step; all ranks call it, and rank 0 writes.
+
+        A disk that does not take it is a warning, unless it is the last commit or one of several
+        such in a row.
+        """
+        step = self.loop.cursor.step
+        if step != self.gathered_step:  # the same on all ranks, whatever has been saved
+            self.gathered, self.gathered_step = self._gathered(), step
+        if self.communicator.rank or step == self.saved_step:
             return
         arrays = {
             file: {path: np.asarray(variable.numpy()) for path, variable in variables.items()}
             for file, variables in self._state_variables().items()
         }
-        arrays["optimizer"] |= gathered
+        arrays["optimizer"] |= self.gathered
         state = {
             "cursor": vars(self.loop.cursor),
             "seed": self.job.seed,
@@ -218,9 +225,17 @@ class _Run:
             "job": _decides_bits(self.job),
             "environment": environment(),
         }
-        folder = self.folder / "checkpoints"
-        checkpoint.save(folder, self.loop.cursor.step, arrays, state, self.job.keep_last)
-        self.saved_step = self.loop.cursor.step
+        if last:
+            self.commits.save_last(step, arrays, state)
+        elif not self.commits.save(step, arrays, state):
+            return
+        self.saved_step, self.gathered = step, {}
+
+    def _missed(self, text: str) -> None:
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+        if self.log is not None:
+            cursor = self.loop.cursor
+            self.log.log("missed_save", step=cursor.step, epoch=cursor.epoch, error=text)
 
     def weights_sha256(self) -> str:
         paths = self.model.variable_paths()
@@ -235,7 +250,7 @@ class _Run:
             try:
                 self.loop.run(self.job.epochs)
             except PreemptedError:
-                self.save()
+                self.save(last=True)
                 raise
         self._end()
         self._evaluate()
@@ -280,7 +295,7 @@ class _Run:
             launcher=environ.launcher_name(),
             virtual_shards=self.shards,
         )
-        log = tracking.Metrics(folder)
+        self.log = log = tracking.Metrics(folder)
         loop.observers += [
             _Tracker(loop, status, log),
             _Saver(self),
@@ -313,7 +328,7 @@ class _Run:
     def _end(self) -> None:
         """After the last step: all ranks must still agree before it is saved."""
         self.step.alarm.compare(self.loop.cursor.step)
-        self.save()
+        self.save(last=True)
 
     def _evaluate(self) -> dict[str, float]:
         # After the last commit, which keeps the weights that training goes on from.
@@ -344,7 +359,11 @@ class _Run:
     def _failed(self, error: BaseException, status: tracking.Status) -> None:
         code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
         if code == 75:
-            self.save()
+            try:
+                self.save(last=True)
+            except DataError as unsaved:
+                status.close(state="failed", exit_code=unsaved.exit_code, error=str(unsaved))
+                raise
             error.args = (
                 f"stopped and saved after step {self.loop.cursor.step}; go on with the same "
                 f"command and --run-dir {self.folder} --resume auto.",

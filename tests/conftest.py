@@ -17,6 +17,8 @@ import pytest
 
 import distgrad
 from distgrad.core import devices
+from distgrad.launcher.base import Program
+from distgrad.launcher.starters import Starter, flavour
 from distgrad.testing import process
 
 DEFAULT_LIMIT_S = 120.0
@@ -160,7 +162,8 @@ def run_mpi(tmp_path: Path) -> Callable[..., process.Result]:
         cwd: object = tmp_path,
         env: dict | None = None,
     ):
-        command = [mpirun, "-n", str(n), sys.executable, *map(str, args)]
+        start = Starter(mpirun, flavour(mpirun)).command(Program([], n, threads=1))
+        command = [*start, sys.executable, *map(str, args)]
         return process.run(command, timeout=timeout, cwd=cwd, env=_importable(env))
 
     return run

@@ -90,6 +90,7 @@ def test_defaults_are_filled_in() -> None:
         "shuffle": True,
         "jit": "auto",
         "mixed_precision": None,
+        "recompute": False,
     }
     assert values["parallel"]["launcher"] == "local"
     assert values["parallel"]["threads_per_worker"] == 1

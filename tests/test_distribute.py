@@ -155,3 +155,60 @@ def test_wrong_batches_and_functions():
         distribute.gradients(lambda b: w * 1.0, (X, Y[:3]))
     with pytest.raises(ValueError, match="no trainable variable"):
         distribute.gradients(lambda b: tf.constant(1.0), (X, Y))
+
+
+DESYNC = """
+import sys
+import numpy as np
+import distgrad as tf
+from distgrad import distribute
+from distgrad.launcher.connect import connect
+from distgrad.training import world
+
+with world.use(connect()):
+    x = np.arange(32, dtype="f").reshape(8, 4) / 32
+    w = tf.Variable(np.full((4, 1), 0.5, "f"), name="w")
+    b = tf.Variable(np.zeros(1, "f"), name="bias")
+    for step in range(6):
+        found = distribute.gradients(lambda x: tf.reduce_mean((x @ w + b) ** 2), x, [w, b], **KEY)
+        for g, v in found:
+            v.assign_sub(0.1 * g)
+        if step == 3 and distribute.rank() == 1 and "wrong" in sys.argv:
+            b.assign(np.nextafter(b.numpy(), np.float32(9)))
+        print("step", step, flush=True)
+"""
+
+
+@pytest.mark.timeout_s(100)
+@pytest.mark.parametrize(
+    ("key", "wrong", "steps"),
+    [
+        ("dict(check_every=2)", True, 4),
+        ("dict(check_every=2)", False, 6),
+        ("dict(check_every=0)", True, 6),
+        ("{}", True, 6),  # every 100
+    ],
+)
+def test_a_weight_that_one_process_has_changed(run_cli, tmp_path, key, wrong, steps):
+    (tmp_path / "script.py").write_text(DESYNC.replace("**KEY", f"**{key}"))
+    words = ["wrong"] if wrong else []
+    result = run_cli("launch", "-n", 3, tmp_path / "script.py", *words)
+    assert result.stdout.count(f"step {steps - 1}") == 3, result.stderr
+    assert f"step {steps}" not in result.stdout
+    if steps == 6:
+        assert (result.returncode, result.stderr) == (0, "")
+    else:
+        assert result.returncode == 6
+        assert (
+            "error: the ranks no longer have the same weights after step 4: 1: bias:0 differs "
+            "on rank 1 from ranks 0, 2." in result.stderr
+        )
+
+
+def test_the_alarm_is_on_by_default(monkeypatch):
+    w = tf.Variable(np.ones((4, 3), "f"))
+    told = []
+    monkeypatch.setattr(distribute.DesyncAlarm, "compare", lambda self, step: told.append(step))
+    for _ in range(201):
+        distribute.gradients(lambda batch: tf.reduce_sum(w), (X, Y), [w])
+    assert told == [100, 200]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from distgrad.config import load
+from distgrad.core.errors import UsageError
 from distgrad.job import Job
-from distgrad.worker import _decides_bits, _differences
+from distgrad.worker import _decides_bits, _differences, _executor
 
 DIGITS = Path(__file__).parents[1] / "configs" / "digits.yaml"
 
@@ -47,7 +48,10 @@ def test_what_decides_the_weights_is_compared_and_named(change: str, said: str) 
 
 @pytest.mark.parametrize(
     "change",
-    ["name=x", "train.epochs=99", "parallel.workers=2", "checkpoint.every_steps=1"],
+    [
+        *("name=x", "train.epochs=99", "parallel.workers=2", "checkpoint.every_steps=1"),
+        *("train.jit=off", "train.recompute=true"),
+    ],
 )
 def test_what_does_not_decide_them_is_not(change: str) -> None:
     assert job(change).config_hash == job().config_hash
@@ -64,3 +68,23 @@ def test_many_differences_still_fit_on_a_screen() -> None:
         "data.test_fraction=0.5",
     )
     assert said.endswith("more") and len(said) < 1000
+
+
+class Committed:
+    """What the worker asks of a commit here."""
+
+    def __init__(self, **state: str) -> None:
+        self.state = state
+
+
+@pytest.mark.parametrize("begun", ["generated", "numpy", "eager"])
+def test_a_resumed_run_goes_on_with_the_executor_that_it_began_with(begun: str) -> None:
+    assert _executor(job(), Path("run"), Committed(executor=begun)) == begun
+
+
+def test_a_resumed_run_refuses_another_executor() -> None:
+    with pytest.raises(UsageError, match=r"steps run eagerly, and train\.jit=numpy would give"):
+        _executor(job("train.jit=numpy"), Path("run"), Committed(executor="eager"))
+    assert _executor(job("train.jit=off"), Path("run"), Committed(executor="eager")) == "eager"
+    assert _executor(job("train.jit=numpy"), Path("run"), None) == "numpy"
+    assert _executor(job(), Path("run"), Committed()) == "eager"  # of a version without programs

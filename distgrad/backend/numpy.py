@@ -67,6 +67,10 @@ class NumpyBackend(Backend):
         values = np.asarray(self._generator(key).standard_normal(shape, dtype=draw))
         return values.astype(dtype, copy=False)
 
+    def random_fill(self, kind: str, key: Any, out: np.ndarray) -> None:
+        """Draws ``random`` or ``standard_normal`` numbers, as above, into a C-ordered array."""
+        getattr(self._generator(key), kind)(out=out, dtype=out.dtype)
+
     def random_integers(
         self, key: Any, low: int, high: int, shape: tuple, dtype: Any
     ) -> np.ndarray:

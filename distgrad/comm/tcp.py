@@ -215,8 +215,7 @@ class TCPTransport(Transport):
         ready = self._poll.poll(1000 * min(deadline.left(), _NAP) if quiet else 0)
         for channel in channels:
             channel.doze(False)
-        if deadline.left() == 0.0:
-            deadline.expire(self.rank, {request.peer for request in pending})
+        deadline.look(self.rank, lambda: {request.peer for request in pending})
         for file, events in ready:
             channel = self._by_file[file]
             if events & (POLLRDHUP | select.POLLHUP | select.POLLERR):

@@ -7,6 +7,7 @@ everyone cannot deadlock), ``abort`` ends the whole world and ``close`` ends thi
 
 from __future__ import annotations
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,9 @@ from distgrad.core.errors import PeerLostError
 
 Buffer = np.ndarray
 Check = Callable[[int, bytes], object]  # of a peer's header
+
+_NOTICES = 6  # a warning comes after a sixth of the time that a wait may take,
+_SHORTEST_NOTICE = 2.0  # and never before these seconds
 
 
 class Deadline:
@@ -32,10 +36,31 @@ class Deadline:
         self.operation = operation
         self.seconds = seconds
         self._start = time.monotonic()
+        self._said = False
 
     def left(self) -> float:
         """Seconds left, never negative."""
         return max(0.0, self._start + self.seconds - time.monotonic())
+
+    def look(self, rank: int, peers: Callable[[], set[int]]) -> None:
+        """For a wait that takes long: warns of it once, and raises when the time is over.
+
+        Ranks that wait for the same peers leave the word to the lowest of them.
+        """
+        waited = time.monotonic() - self._start
+        notice = self.seconds if self._said else max(_SHORTEST_NOTICE, self.seconds / _NOTICES)
+        if waited < min(notice, self.seconds) or not (missing := peers()):
+            return
+        if waited >= self.seconds:
+            self.expire(rank, missing)
+        self._said = True
+        if missing.issuperset(range(rank)):
+            print(
+                f"warning: rank {rank} has waited {waited:.1f} s for {name_ranks(missing)} in "
+                f"{self.operation} (limit {self.seconds:g} s): frozen, or slower than the others.",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def expire(self, rank: int, peers: Iterable[int]) -> NoReturn:
         """Raises the PeerLostError that names this rank, the peers waited for and the operation."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from distgrad.compile.capture import trace
 from distgrad.compile.numpy_exec import Executor, numpy_executor
 from distgrad.compile.program import Program
-from distgrad.compile.traced import Fallback
+from distgrad.compile.traced import Fallback, warn
 from distgrad.core import recording, tree
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.variable import Variable
@@ -56,7 +55,9 @@ class Captured:
             return self._fn(*args, **kwargs)
         arrays: list[np.ndarray] = []
         try:
-            key = _describe((args, kwargs), arrays)
+            key: Any = None if kwargs else _described(args, arrays)
+            if key is None:
+                key = _describe((args, kwargs), arrays)
             known = key in self._known
         except TypeError as error:  # a set, a slice of IndexedSlices, an array of another backend
             return self._eagerly(f"an argument has no signature ({error})", args, kwargs)
@@ -109,7 +110,7 @@ class Captured:
             raise CaptureError(f"{self._name} cannot be captured: {reason}")
         if not self._warned:
             self._warned = True
-            warnings.warn(f"{self._name} runs eagerly: {reason}", stacklevel=5)
+            warn(f"{self._name} runs eagerly: {reason}")
 
     def _changed(self, before: dict[str, str]) -> str:
         """The argument by which the latest call differs from the one before, and how."""
@@ -147,6 +148,9 @@ class _Replay:
             elif leaf is not None and not isinstance(leaf, (str, bytes)):
                 raise Fallback(f"it returns a {type(leaf).__name__}, which is no nest of tensors")
         self._result = tree.map_structure(lambda leaf: None, result)
+        kind = type(result)  # of a plain sequence of tensors, the most usual nest
+        plain = kind in (list, tuple) and all(type(part) is Tensor for part in result)
+        self._plain = kind if plain else None
         try:
             self.executor: Executor = make_executor(program, arrays)
         except Exception as error:
@@ -156,10 +160,27 @@ class _Replay:
         made = self.executor(arrays)
         if self._structure is None:
             return Tensor(made[0]) if made else self._leaves[0]
+        if self._plain is not None:
+            return self._plain(map(Tensor, made))
         leaves = list(self._leaves)
         for place, array in zip(self._places, made, strict=True):
             leaves[place] = Tensor(array)
         return tree.unflatten(self._result, leaves)
+
+
+def _described(args: tuple, arrays: list[np.ndarray]) -> Any:
+    """``_describe`` for tensors alone, as most calls are; None for other arguments."""
+    key: list[Any] = []
+    for item in args:
+        usual = type(item) is Tensor and type(item._data) is np.ndarray
+        if not usual or getattr(item, "_lender", None) is not None:
+            arrays.clear()
+            return None
+        array = item._data
+        arrays.append(array)
+        key.append(array.shape)
+        key.append(array.dtype)
+    return tuple(key)
 
 
 def _describe(item: Any, arrays: list[np.ndarray]) -> Any:
@@ -172,6 +193,8 @@ def _describe(item: Any, arrays: list[np.ndarray]) -> Any:
         array = item._data
         if type(array) is not np.ndarray:
             raise TypeError(f"a {type(array).__name__}")
+        if getattr(item, "_lender", None) is not None:  # a variable, which the program may write
+            array = array.copy()
         arrays.append(array)
         return array.shape, array.dtype
     if kind in (list, tuple):

@@ -24,7 +24,7 @@ import numpy as np
 from distgrad.core import devices, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType, TensorShape, as_dtype
-from distgrad.core.tensor import Operand
+from distgrad.core.tensor import Operand, Tensor
 
 if TYPE_CHECKING:  # loaded by the first function that is captured: most scripts capture none
     from distgrad.compile.captured import Captured
@@ -37,6 +37,9 @@ Jit = bool | Literal["strict"]
 default_jit: Jit = False
 # What captured functions run on: "generated" needs llvmlite, and rounds exp and its like otherwise.
 default_executor: Literal["numpy", "generated"] = "numpy"
+
+
+_RELAXED = 8  # times as many signatures, where it is said that shapes vary
 
 
 class _ByStrictness(dict[bool, Any]):
@@ -102,12 +105,14 @@ class Function:
         python_function: Callable[..., Any],
         input_signature: Sequence[Any] | None = None,
         jit_compile: Jit | None = None,
+        many_shapes: bool = False,
     ) -> None:
         if not callable(python_function):
             raise TypeError(f"function needs a callable, not {python_function!r}")
         functools.update_wrapper(self, python_function)
         self.python_function = python_function
         self._jit = jit_compile
+        self._many_shapes = many_shapes or input_signature is not None
         self._captured = _ByStrictness()
         self.input_signature = None if input_signature is None else tuple(input_signature)
         for spec in tree.flatten(self.input_signature or ()):
@@ -119,7 +124,12 @@ class Function:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.input_signature is not None:
             args, kwargs = self._matched(args, kwargs), {}
-        args, kwargs = tree.map_structure(_argument, (args, kwargs))
+        for arg in args:
+            if type(arg) is not Tensor:
+                args = tree.map_structure(_argument, args)
+                break
+        if kwargs:
+            kwargs = tree.map_structure(_argument, kwargs)
         jit = default_jit if self._jit is None else self._jit
         if jit and not devices.on_gpu():  # where it runs as it is
             return self._captured_for(jit == "strict")(*args, **kwargs)
@@ -129,18 +139,23 @@ class Function:
         return tree.map_structure(_result, self.python_function(*args, **kwargs))
 
     def _captured_for(self, strict: bool) -> Captured:
-        if strict not in self._captured:
-            from distgrad.compile.captured import Captured
+        try:
+            return self._captured[strict]
+        except KeyError:
+            from distgrad.compile.captured import BUDGET, Captured
 
             run = functools.update_wrapper(functools.partial(Function._run, self), self)
-            self._captured[strict] = Captured(run, strict=strict, make_executor=_executor)
-        return self._captured[strict]
+            budget = BUDGET * (_RELAXED if self._many_shapes else 1)
+            self._captured[strict] = Captured(
+                run, strict=strict, budget=budget, make_executor=_executor
+            )
+            return self._captured[strict]
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
-        bound = Function(self.python_function.__get__(instance, owner), self.input_signature)
-        bound._jit = self._jit
+        method = self.python_function.__get__(instance, owner)
+        bound = Function(method, self.input_signature, self._jit, self._many_shapes)
         kept = getattr(instance, "__dict__", None)
         if kept is not None and (default_jit if self._jit is None else self._jit):
             # Each access makes a method anew; its programs stay with the object.
@@ -247,11 +262,13 @@ def function(
 
     With ``input_signature``, a sequence of TensorSpec or nests of them, arguments are converted to
     tensors and checked. With ``jit_compile=True`` (or ``experimental_compile``) calls are captured
-    and replayed; ``"strict"`` raises CaptureError for what would run eagerly. The other options
-    are hints to a compiler, and change nothing here. Raises TypeError where an argument does not
-    fit the signature.
+    and replayed; ``"strict"`` raises CaptureError for what would run eagerly. A program is made
+    for each shape and dtype, for 8 of them, or for 64 with ``reduce_retracing`` or an
+    ``input_signature``; further ones run eagerly. The other options are hints to a compiler, and
+    change nothing here. Raises TypeError where an argument does not fit the signature.
     """
     jit = experimental_compile if jit_compile is None else jit_compile
+    many = bool(reduce_retracing or experimental_relax_shapes)
     if func is None:
-        return lambda f: Function(f, input_signature, jit)
-    return Function(func, input_signature, jit)
+        return lambda f: Function(f, input_signature, jit, many)
+    return Function(func, input_signature, jit, many)

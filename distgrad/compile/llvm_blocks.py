@@ -42,6 +42,10 @@ class Code:
         self._lines.append(f"  {name} = {text}")
         return name
 
+    def do(self, text: str) -> None:
+        """An operation without a result."""
+        self._lines.append(f"  {text}")
+
     def _open(self, name: str) -> str:
         """A label for a block that starts later."""
         self._count += 1
@@ -57,8 +61,8 @@ class Code:
     # Control
 
     @contextmanager
-    def loop(self, stop: Int, step: int = 1) -> Iterator[str]:
-        """Code for each number from 0 to ``stop``."""
+    def loop(self, stop: Int, step: Int = 1) -> Iterator[str]:
+        """Code for every ``step``-th number from 0 to ``stop``."""
         head, body, latch, done = (self._open(n) for n in ("head", "body", "latch", "done"))
         before, next_ = self._label, f"%{latch}.next"
         self._go(head)
@@ -202,7 +206,7 @@ class Code:
                 'attributes #0 = { "prefer-vector-width"="512" }',
             ]
         )
-        return Native(llvm_engine.address(text + "\n", "entry"))
+        return Native(llvm_engine.address(text + "\n", "entry", vectorize=False))
 
 
 _DECLARED = [

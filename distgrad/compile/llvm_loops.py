@@ -117,9 +117,10 @@ class Native:
         """The same for these arrays, whose memory must not move."""
         return _Bound(self._function, self.table(arrays), arrays).run
 
-    def keeping(self, entries: Sequence[int], keep: Any) -> Callable[[], Any]:
-        """A call with these entries in the table, for as long as ``keep`` must live."""
-        return _Bound(self._function, (ctypes.c_void_p * len(entries))(*entries), keep).run
+    def keeping(self, entries: Sequence[int], keep: Any) -> tuple[Callable[[], Any], Any]:
+        """A call with these entries in a table, which keeps ``keep`` alive; and that table."""
+        table = (ctypes.c_void_p * len(entries))(*entries)
+        return _Bound(self._function, table, keep).run, table
 
 
 class _Bound:

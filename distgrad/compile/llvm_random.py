@@ -31,6 +31,23 @@ def compile_uniform(instruction: Apply, places: dict[Value, View]) -> list[Step]
     return [Step(native, (places[key], places[out]), {}, places[out], False, False)]
 
 
+def compile_rows_of_uniform(instruction: Apply, places: dict[Value, View]) -> list[Step] | None:
+    """One step for each row of ``random_rows``; None for other numbers than uniform ones."""
+    (keys,), (out,) = instruction.inputs, instruction.outputs
+    if instruction.params["kernel"].__name__ != "random_uniform":
+        return None
+    if out.dtype.name not in ("float32", "float64") or not out.nbytes:
+        return None
+    native = Native(_uniform(out.dtype.name), (out.nbytes // out.dtype.itemsize // out.shape[0],))
+    rows = [[_row(places[v], i) for v in (keys, out)] for i in range(out.shape[0])]
+    return [Step(native, (key, row), {}, row, False, False) for key, row in rows]
+
+
+def _row(view: View, index: int) -> View:
+    offset = view.offset + index * view.strides[0]
+    return view._replace(offset=offset, shape=view.shape[1:], strides=view.strides[1:])
+
+
 @functools.cache
 def _uniform(dtype: str) -> int:
     """A function of a key of four words, a place for numbers, and how many there are to be."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -206,11 +207,30 @@ class _Namespace:
         _current.notes.note(np.copyto, (made, _typed(x, made)), given, made, into=False)
         return made
 
+    @property
+    def lib(self) -> Any:
+        return SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
+
+    def argmax(self, array: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+        return self._reduced(np.argmax, array, axis, keepdims)
+
+    def argmin(self, array: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+        return self._reduced(np.argmin, array, axis, keepdims)
+
+    def _reduced(self, fn: Any, array: Any, axis: Any, keepdims: bool) -> Any:
+        made = _current.notes.made(fn(_plain(array), axis, keepdims=keepdims))
+        _current.notes.note(fn, (array, axis), {"keepdims": keepdims}, made, into=True)
+        return made
+
     def take_along_axis(self, array: Any, indices: Any, axis: int) -> Any:
         return self._copied(np.take_along_axis, array, indices, axis)
 
     def take(self, array: Any, indices: Any, axis: int | None = None) -> Any:
-        return self._copied(np.take, array, indices, axis)
+        if isinstance(indices, _Noted) and indices.dtype != np.intp:
+            indices = indices.astype(np.intp)  # NumPy would, at each call
+        made = _current.notes.made(np.take(_plain(array), _plain(indices), axis))
+        _current.notes.note(_take, (array, indices, axis), {}, made, into=True)
+        return made
 
     def _copied(self, fn: Any, *args: Any) -> Any:
         made = _current.notes.made(fn(*map(_plain, args)))
@@ -246,6 +266,21 @@ class _Copied:
             np.copyto(out, self.fn(*args))
         except IndexError as error:
             raise InvalidArgumentError(f"{self.__name__}: {error}") from error
+
+
+def _take(array: np.ndarray, indices: Any, axis: int | None, *, out: np.ndarray) -> None:
+    """``np.take``; NumPy itself makes a copy of ``out`` where it has to look for wrong indices."""
+    size = array.size if axis is None else array.shape[axis]
+    low, high = np.min(indices), np.max(indices)
+    if low < -size or high >= size:
+        wrong = low if low < -size else high
+        where = "" if axis is None else f" for axis {axis}"
+        raise InvalidArgumentError(f"take: index {wrong} is out of bounds{where} with size {size}")
+    np.take(array, indices, axis, out=out, mode="wrap")
+
+
+def _as_strided(x: Any, shape: Any, strides: Any) -> Any:
+    return np.lib.stride_tricks.as_strided(x, shape, strides, subok=True)
 
 
 def _typed(value: Any, array: np.ndarray) -> Any:

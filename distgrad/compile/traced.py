@@ -10,6 +10,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+import warnings
 from types import FrameType
 from typing import Any
 
@@ -36,16 +37,39 @@ class Fallback(BaseException):
         self.reason = reason
 
 
-def user_line() -> str:
-    """``file:line: source`` of the innermost frame that is neither ours nor NumPy's."""
-    frame: FrameType | None = sys._getframe(1)
+def _user_frame() -> FrameType | None:
+    """The innermost frame that is neither ours nor NumPy's."""
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith((_OURS, _NUMPY, "<")):
-            source = linecache.getline(name, frame.f_lineno).strip()
-            return f"{name}:{frame.f_lineno}: {source}"
+        if not frame.f_code.co_filename.startswith((_OURS, _NUMPY, "<")):
+            return frame
         frame = frame.f_back
-    return "an unknown line"
+    return None
+
+
+def user_line() -> str:
+    """``file:line: source`` of the line of the user's that is being run."""
+    frame = _user_frame()
+    if frame is None:
+        return "an unknown line"
+    name = frame.f_code.co_filename
+    return f"{name}:{frame.f_lineno}: {linecache.getline(name, frame.f_lineno).strip()}"
+
+
+def warn(message: str) -> None:
+    """A UserWarning that points at the user's call, however deep in our code it is found out."""
+    frame = _user_frame()
+    if frame is None:
+        warnings.warn(message, stacklevel=2)
+        return
+    warnings.warn_explicit(
+        message,
+        UserWarning,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        frame.f_globals.get("__name__", "unknown"),
+        frame.f_globals.setdefault("__warningregistry__", {}),
+    )
 
 
 def _inside_kernel() -> bool:

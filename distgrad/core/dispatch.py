@@ -75,6 +75,11 @@ def library(namespace: Any) -> Backend:
     return next((b for b in backends.values() if b.xp is namespace), numpy_backend)
 
 
+def in_caches(namespace: Any) -> bool:
+    """Whether work in pieces that fit a core's caches pays: on a CPU, not where a call launches."""
+    return namespace is np
+
+
 def moved(array: Any, backend: Backend) -> Any:
     """A copy of ``array`` where ``backend`` has its arrays."""
     source = backend_of(array)

@@ -68,16 +68,16 @@ def call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         fn(*args, **kwargs)
 
 
-def check(fn: Callable[..., Any], *args: Any) -> None:
+def check(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """As ``call``, for code that only looks at values and may raise: it writes no variable.
 
     An attribute ``any_shape`` of ``fn`` says that it may be told of several shards at once, along
     a further axis in front.
     """
     if active and per_thread.capture is not None:
-        per_thread.capture.call(fn, args, {}, writes=False)
+        per_thread.capture.call(fn, args, kwargs, writes=False)
     else:
-        fn(*args)
+        fn(*args, **kwargs)
 
 
 def slot(fn: Callable[[], Any], state: dict | None = None) -> Any:

@@ -221,9 +221,16 @@ def cut(
     if mine:  # read at once, so that shards lie side by side
         start = bounds[mine[0]][0]
         held = rows(start, bounds[mine[-1]][1])
+        flat = all([type(array) is np.ndarray for array in held])
         for index in mine:
             where = slice(bounds[index][0] - start, bounds[index][1] - start)
-            own.append((index, nest.map_leaves(partial(_part, where=where), held)))
+            if len(mine) == 1:
+                part = held
+            elif flat:
+                part = tuple([array[where] for array in held])
+            else:
+                part = nest.map_leaves(partial(_part, where=where), held)
+            own.append((index, part))
     spare = () if own else rows(*bounds[next(iter(sizes))])
     return Batch(step, size, list(sizes), own, sizes, spare)
 

@@ -63,12 +63,25 @@ class NestSource(ArraySource):
     def __init__(self, parts: tuple[Any, ...]) -> None:
         self.parts = parts
         super().__init__(*(leaf for part in parts if part is not None for leaf in leaves(part)))
+        self._flat = all(type(part) is np.ndarray for part in parts)
+        self.slow = any(map(_on_disk, self.arrays))
 
     def take(self, rows: np.ndarray | slice) -> tuple[Any, ...]:
+        if self._flat:
+            return super().take(rows)
         found = iter(super().take(rows))
         return tuple(
             None if part is None else map_leaves(lambda _: next(found), part) for part in self.parts
         )
+
+
+def _on_disk(array: Any) -> bool:
+    """Whether an array looks into a file."""
+    while array is not None:
+        if isinstance(array, np.memmap):
+            return True
+        array = getattr(array, "base", None)
+    return False
 
 
 def _read_only(view: np.ndarray) -> np.ndarray:

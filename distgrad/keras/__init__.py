@@ -19,14 +19,17 @@ from distgrad.keras import (
 )
 from distgrad.keras.layers import Input
 from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.remat import RematScope
 from distgrad.keras.layers.symbolic import KerasTensor
 from distgrad.keras.models import Model, Sequential
+from distgrad.ops.recompute import recompute_grad as remat
 
 __all__ = [
     "Input",
     "KerasTensor",
     "Layer",
     "Model",
+    "RematScope",
     "Sequential",
     "activations",
     "backend",
@@ -41,6 +44,7 @@ __all__ = [
     "models",
     "optimizers",
     "regularizers",
+    "remat",
     "saving",
     "utils",
 ]

@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any, NoReturn
 
 from distgrad.comm import tcp
 from distgrad.comm.communicator import Communicator
@@ -46,9 +47,9 @@ _PER_RANK, _RANKS = 0.2, 10
 def connect() -> Communicator:
     """Joins the world that this script was started in; alone, that is a world of one.
 
-    From then on an uncaught exception of this script ends every rank with its exit code and is
-    printed once, the process dies with the one that started it, and the communicator is closed
-    at exit. Call it once.
+    From then on an uncaught exception of this script, or its ``sys.exit(code)``, ends every rank
+    with its exit code and is printed once, the process dies with the one that started it, and the
+    communicator is closed at exit. Call it once.
 
     Raises:
         UsageError: the variables of whoever started us are wrong or incomplete.
@@ -60,6 +61,8 @@ def connect() -> Communicator:
     if world.is_rank:
         install_excepthook(communicator)
     atexit.register(communicator.close)
+    if world.is_rank:
+        _end_with_exit_code(communicator)
     return communicator
 
 
@@ -121,6 +124,27 @@ def install_excepthook(communicator: Communicator) -> None:
         raise SystemExit(end_world(communicator, error.with_traceback(trace)))
 
     sys.excepthook = hook
+
+
+def _end_with_exit_code(communicator: Communicator) -> None:
+    """Makes ``sys.exit(code)`` end every rank, when this process ends by it.
+
+    Python keeps the code to itself and calls no hook; at exit, MPI would wait for the other ranks.
+    """
+    python_exit = sys.exit
+    last: list[tuple[int, int]] = []
+
+    def recording_exit(code: Any = None, /) -> NoReturn:
+        last[:] = [(_verdict(SystemExit(code))[0], communicator.calls)]
+        python_exit(code)
+
+    def leave() -> None:
+        # Whoever has gone on with the others after it has caught the exit.
+        if last and last[0][0] and last[0][1] == communicator.calls:
+            end_world(communicator, SystemExit(last[0][0]))
+
+    sys.exit = recording_exit
+    atexit.register(leave)
 
 
 def _join(world: World) -> Transport | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -37,6 +38,8 @@ _LAUNCHERS = {
     "Slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
     "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
 }
+
+_SLURM_OWN_STEPS = 0xFFFFFFF0  # from here on steps are shells of sbatch and salloc
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -96,7 +99,7 @@ def detect(env: Mapping[str, str] | None = None) -> World:
     for source, (rank, size, local_rank, local_size) in _LAUNCHERS.items():
         if rank not in env or size not in env:
             continue
-        if source == "Slurm" and not env.get("SLURM_STEP_ID", "").isdigit():
+        if source == "Slurm" and not in_slurm_step(env, of_ranks=True):
             continue
         return World(
             rank=_number(env, rank),
@@ -107,6 +110,28 @@ def detect(env: Mapping[str, str] | None = None) -> World:
             address=env.get("DISTGRAD_ADDRESS") or _master(env, source),
         )
     return World()
+
+
+def mpi_starter(env: Mapping[str, str] | None = None) -> str | None:
+    """DISTGRAD_MPIRUN: what the mpi launcher starts ranks with, ``srun`` or (a path to) mpirun."""
+    env = os.environ if env is None else env
+    return env.get("DISTGRAD_MPIRUN") or None
+
+
+def in_slurm_allocation(env: Mapping[str, str] | None = None) -> bool:
+    """Whether Slurm has given this process nodes: by sbatch, salloc or srun."""
+    return bool((os.environ if env is None else env).get("SLURM_JOB_ID"))
+
+
+def in_slurm_step(env: Mapping[str, str] | None = None, *, of_ranks: bool = False) -> bool:
+    """Whether srun started this process or its parents; ``of_ranks``: and salloc's shell not."""
+    step = (os.environ if env is None else env).get("SLURM_STEP_ID", "")
+    return step.isdigit() and (int(step) < _SLURM_OWN_STEPS or not of_ranks)
+
+
+def slurm_mpi_type(env: Mapping[str, str] | None = None) -> str | None:
+    """SLURM_MPI_TYPE, by which a user tells srun how ranks find each other."""
+    return (os.environ if env is None else env).get("SLURM_MPI_TYPE") or None
 
 
 def launcher_name(env: Mapping[str, str] | None = None) -> str:
@@ -268,7 +293,13 @@ def progress_mode(env: Mapping[str, str] | None = None) -> str:
 def stdout_is_terminal(env: Mapping[str, str] | None = None) -> bool:
     """Whether stdout ends at a terminal, also for a rank whose stdout mpirun carries there."""
     env = os.environ if env is None else env
-    return env.get("DISTGRAD_TTY") == "1" or sys.stdout.isatty()
+    if env.get("DISTGRAD_TTY") == "1":
+        return True
+    if "OMPI_COMM_WORLD_RANK" in env:  # Open MPI gives each rank a terminal of its own
+        with contextlib.suppress(OSError):
+            return os.readlink(f"/proc/{os.getppid()}/fd/1").startswith(("/dev/pts/", "/dev/tty"))
+        return False
+    return sys.stdout.isatty()
 
 
 def device(env: Mapping[str, str] | None = None) -> str | None:

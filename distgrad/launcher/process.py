@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
+from typing import Literal
 
 _PR_SET_PDEATHSIG = 1
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -26,7 +27,7 @@ def start(
     command: Sequence[str],
     env: Mapping[str, str],
     *,
-    piped: bool = False,
+    piped: bool | Literal["stdout"] = False,
     death_signal: int = signal.SIGKILL,
     cwd: str | None = None,
 ) -> subprocess.Popen[bytes]:
@@ -35,7 +36,7 @@ def start(
     Args:
         command: the program and its arguments.
         env: its whole environment.
-        piped: whether its stdout and stderr are pipes to this process, instead of ours.
+        piped: whether its stdout and stderr, or the first, are pipes to this process, not ours.
         death_signal: what the child gets when this process dies (Linux).
         cwd: where it runs; None is here.
     """
@@ -46,15 +47,14 @@ def start(
         if os.getppid() != parent:  # the parent died before the line above
             os._exit(1)
 
-    output = subprocess.PIPE if piped else None
     # A session of its own: ctrl-C in a terminal then arrives once, through us.
     return subprocess.Popen(
         list(command),
         env=dict(env),
         cwd=cwd,
         stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
+        stdout=subprocess.PIPE if piped else None,
+        stderr=subprocess.PIPE if piped is True else None,
         start_new_session=True,
         preexec_fn=in_child if sys.platform == "linux" else None,
     )

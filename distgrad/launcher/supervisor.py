@@ -7,20 +7,20 @@ signals on and output through, and whatever ends it, no child is left.
 from __future__ import annotations
 
 import contextlib
-import selectors
+import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO, Protocol
+from typing import Literal, Protocol
 
 from distgrad.core.errors import PeerLostError
 from distgrad.launcher import environ, process
+from distgrad.launcher.output import Lines, Overheard
 
 LOST = PeerLostError.exit_code
 
@@ -29,7 +29,6 @@ _LOOK = 0.02  # seconds between two looks at the children
 # they would speak (connect.py).
 _AFTER_FAILURE = 0.4
 _LAST_WORDS = 10.0  # between asking children to stop and killing them
-_LAST_LINES = 2.0  # for reading what ended children have still written
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ class Member:
         mark: what each of its lines of output begins with; None lets it write by itself.
         log: file that takes its output, too.
         death_signal: what it gets when the supervisor dies.
+        killed_words: for one that starts ranks itself: what it writes to stdout when one of them
+            died by a signal, the number of which is a group.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Member:
     mark: str | None = None
     log: Path | None = None
     death_signal: int = signal.SIGKILL
+    killed_words: re.Pattern[bytes] | None = None
 
 
 @dataclass
@@ -115,30 +117,45 @@ def supervise(team_of: Callable[[int], Team], *, max_restarts: int = 0) -> int:
 
 def _run(team: Team, children: list[subprocess.Popen[bytes]], received: list[int]) -> int:
     children.clear()
-    lines = _Lines()
+    lines = Lines()
+    heard: list[Overheard] = []
     try:
         for member in team.members:
             env = environ.child_environment(member.settings)
-            piped = member.mark is not None
+            piped: bool | Literal["stdout"] = member.mark is not None
+            if member.killed_words is not None:
+                piped = "stdout"
             child = process.start(
                 member.command, env, piped=piped, death_signal=member.death_signal
             )
             children.append(child)
-            if member.mark is not None:
+            if member.killed_words is not None:
+                heard.append(Overheard(child, member.killed_words))
+            elif member.mark is not None:
                 lines.add(child, member.mark, member.log)
             for signum in tuple(received):  # one that came before this child
                 child.send_signal(signum)
         team.begun()
         lines.start()
-        return outcome(team, children, received)
+        return outcome(team, children, received, lambda: [each.number() for each in heard])
     finally:
         _end(children)
+        for each in heard:
+            each.number()  # it has passed everything on then
         lines.finish()
         team.ended()
 
 
-def outcome(team: Team, children: Sequence[Child], received: list[int]) -> int:
-    """The exit code of the team, once everyone has ended or one has failed and the rest may go."""
+def outcome(
+    team: Team,
+    children: Sequence[Child],
+    received: list[int],
+    signals: Callable[[], Sequence[int | None]] = lambda: (),
+) -> int:
+    """The exit code of the team, once everyone has ended or one has failed and the rest may go.
+
+    ``signals()`` are those by which ranks died, as far as who started them has said so.
+    """
     failed: dict[int, int] = {}  # in the order in which it was seen
     give_up = None
     while True:
@@ -159,11 +176,12 @@ def outcome(team: Team, children: Sequence[Child], received: list[int]) -> int:
     if not failed:
         return 0
     # A loss is somebody's fault: first who was killed, then who failed by itself.
+    of_ranks = next(filter(None, signals()), None)
     for number, code in failed.items():
-        if code < 0 or code in team.killed:
+        if code < 0 or code in team.killed or of_ranks is not None:
             if received:
                 return 128 - code if code < 0 else code
-            _say(f"error: {_death(team.members[number], children[number], code)}")
+            _say(f"error: {_death(team.members[number], children[number], code, of_ranks)}")
             return LOST
     return next((code for code in failed.values() if code != LOST), LOST)
 
@@ -172,14 +190,19 @@ def _saving() -> float:
     return environ.operation_timeout() + _LAST_WORDS
 
 
-def _death(member: Member, child: Child, code: int) -> str:
-    if code >= 0:  # it has told of it by its exit code and its words
-        return f"a rank under {member.name} was killed (exit code {code})."
-    with contextlib.suppress(ValueError):
-        name = signal.Signals(-code).name
-        advice = " Out of memory?" if -code == signal.SIGKILL else ""
-        return f"{member.name} (process {child.pid}) was killed by {name}.{advice}"
-    return f"{member.name} (process {child.pid}) was killed by signal {-code}."
+def _death(member: Member, child: Child, code: int, of_rank: int | None) -> str:
+    if code < 0:
+        return f"{member.name} (process {child.pid}) was killed by {_signal_name(-code)}"
+    number = of_rank or (code - 128 if code > 128 else code)  # a shell adds 128
+    return f"a rank under {member.name} was killed by {_signal_name(number)}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}."
+    return f"{name}. Out of memory?" if number == signal.SIGKILL else f"{name}."
 
 
 def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -194,66 +217,6 @@ def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
             child.wait(max(0.0, until - time.monotonic()))
         process.kill_session(child)
         child.wait()
-
-
-class _Lines:
-    """Passes the output of children on, line by line, with their marks, and into their logs."""
-
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._thread = threading.Thread(target=self._run, name="output", daemon=True)
-        self._logs: dict[Path, IO[str]] = {}
-        self._stop = threading.Event()
-
-    def add(self, child: subprocess.Popen[bytes], mark: str, log: Path | None) -> None:
-        for pipe, out in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
-            assert pipe is not None
-            self._selector.register(pipe, selectors.EVENT_READ, (mark, out, log, bytearray()))
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def finish(self) -> None:
-        """Once the children have ended: reads the rest, unless somebody holds a pipe open."""
-        if self._thread.is_alive():
-            self._thread.join(_LAST_LINES)
-            self._stop.set()
-            self._thread.join()
-        for key in list(self._selector.get_map().values()):
-            self._close(key)
-        self._selector.close()
-        for file in self._logs.values():
-            file.close()
-
-    def _run(self) -> None:
-        while self._selector.get_map() and not self._stop.is_set():
-            for key, _ in self._selector.select(0.5):
-                mark, out, log, rest = key.data
-                data = key.fileobj.read1(65536)  # type: ignore[union-attr]
-                if not data:
-                    self._close(key)
-                    data = b"\n" if rest else b""
-                rest += data
-                whole, newline, after = bytes(rest).rpartition(b"\n")
-                rest[:] = after
-                if newline:
-                    self._pass_on(whole.decode(errors="replace"), mark, out, log)
-
-    def _pass_on(self, text: str, mark: str, out: IO[str], log: Path | None) -> None:
-        plain = [line.removeprefix(mark) for line in text.split("\n")]
-        with contextlib.suppress(OSError, ValueError):  # our reader has gone
-            out.write("".join(f"{mark}{line}\n" for line in plain))
-            out.flush()
-        if log is not None:
-            with contextlib.suppress(OSError):  # a full disk ends no training
-                if log not in self._logs:
-                    log.parent.mkdir(parents=True, exist_ok=True)
-                    self._logs[log] = log.open("a", buffering=1)
-                self._logs[log].write("".join(f"{line}\n" for line in plain))
-
-    def _close(self, key: selectors.SelectorKey) -> None:
-        self._selector.unregister(key.fileobj)
-        key.fileobj.close()  # type: ignore[union-attr]
 
 
 def _say(text: str) -> None:

@@ -6,11 +6,17 @@ over fresh copies without it. Formulas are those of Keras 3.
 
 from __future__ import annotations
 
+import functools
+import threading
 from typing import Any
 
+import numpy as np
+
+from distgrad.core.dispatch import in_caches
 from distgrad.core.primitive import primitive, sample
 
 _BLOCK = 1 << 16  # elements: sums of squares are taken over blocks of this size
+_PIECE = 1 << 15  # elements that an update works on at a time: what it needs beside them is small
 
 
 def _donated(out, *arrays):
@@ -18,8 +24,23 @@ def _donated(out, *arrays):
 
 
 def _update(kernel: Any) -> Any:
-    """A primitive that has no gradient and must run: it changes state."""
-    return primitive(vjp=None, multiple=True, effect=True, kinds="f")(kernel)
+    """A primitive that has no gradient and must run: it changes state.
+
+    Large flat arrays are updated piece by piece, which changes no bit, keeps the pieces in a
+    core's cache, and bounds the memory of what the kernel computes on the way.
+    """
+
+    @functools.wraps(kernel)
+    def pieces(xp: Any, *args: Any, out: Any = None, **params: Any) -> Any:
+        if out is None or not in_caches(xp) or out[0].ndim != 1 or out[0].size <= _PIECE:
+            return kernel(xp, *args, out=out, **params)
+        for start in range(0, out[0].size, _PIECE):
+            where = slice(start, start + _PIECE)
+            parts = [a[where] if getattr(a, "ndim", 0) else a for a in args]
+            kernel(xp, *parts, out=tuple([o[where] for o in out]), **params)
+        return out
+
+    return primitive(vjp=None, multiple=True, effect=True, kinds="f")(pieces)
 
 
 # Momentum
@@ -332,6 +353,21 @@ def _(rng):
     yield sample(rng.normal(size=5), rng.normal(size=5), momentum=0.99)
 
 
+class _Work(threading.local):
+    """One block of this thread, used again and again."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[Any, np.ndarray] = {}
+
+    def array(self, dtype: Any) -> np.ndarray:
+        if dtype not in self._arrays:
+            self._arrays[dtype] = np.empty(_BLOCK, dtype)
+        return self._arrays[dtype]
+
+
+_work = _Work()
+
+
 @primitive(vjp=None, kinds="f")
 def square_sum(xp, x, *, dtype):
     """The sum of the squares of all elements, in ``dtype``.
@@ -341,9 +377,14 @@ def square_sum(xp, x, *, dtype):
     """
     flat = x.reshape(-1)
     total = xp.zeros((), dtype=dtype)
+    size = min(flat.size, _BLOCK)
+    work = _work.array(dtype) if in_caches(xp) else xp.empty(size, dtype=dtype)
     for start in range(0, flat.size, _BLOCK):
         block = flat[start : start + _BLOCK]
-        total = total + xp.sum(xp.multiply(block, block, dtype=dtype))
+        square = work[: block.size]
+        square[...] = block
+        xp.multiply(square, square, out=square)
+        total = total + xp.sum(square)
     return total
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.backend.numpy import backend as numpy_backend
 from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor, library
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.core.primitive import bind, primitive, sample
+from distgrad.core.primitive import bind, primitive, registry, sample
 from distgrad.core.tensor import Tensor
 from distgrad.ops.arithmetic import negative
 from distgrad.ops.clipping import minimum
@@ -131,6 +132,24 @@ def random_uniform(xp, key, *, shape, dtype):
     return draw if dtype.itemsize > 2 else xp.minimum(draw, _below(1, dtype))
 
 
+def _fills(kind: str) -> Any:
+    """A primitive's ``native``, by a method of NumPy's generators that can draw into an array."""
+
+    def native(out: tuple, args: tuple, params: dict) -> bool:
+        (array,), (key,) = out, args
+        if type(array) is not np.ndarray or not array.flags.c_contiguous:
+            return False
+        if array.dtype.name not in ("float32", "float64"):
+            return False
+        numpy_backend.random_fill(kind, key, array)
+        return True
+
+    return native
+
+
+random_uniform.native = _fills("random")
+
+
 @random_uniform.samples
 def _(rng):
     yield sample(_KEY, shape=(3, 4), dtype=np.dtype(np.float64))
@@ -140,6 +159,9 @@ def _(rng):
 def random_normal(xp, key, *, shape, dtype):
     """Standard normal floats drawn from ``key``."""
     return library(xp).random_normal(key, shape, dtype)
+
+
+random_normal.native = _fills("standard_normal")
 
 
 @random_normal.samples
@@ -193,6 +215,15 @@ def _(rng):
 def random_rows(xp, keys, *, kernel, params):
     """What the kernel of a primitive above draws from each row of ``keys``, along a first axis."""
     return xp.stack([kernel(xp, key, **params) for key in keys])
+
+
+def _fill_rows(out: tuple, args: tuple, params: dict) -> bool:
+    native = registry[params["kernel"].__name__].native
+    rows = zip(out[0], args[0], strict=True)
+    return native is not None and all(native((o,), (k,), params["params"]) for o, k in rows)
+
+
+random_rows.native = _fill_rows
 
 
 @random_rows.samples

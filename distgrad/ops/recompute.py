@@ -36,7 +36,7 @@ def recompute_grad(f: Callable[..., Any]) -> Callable[..., Any]:
             # Tensors of its own, so that this tape finds the arguments and nothing before them.
             leaves = [_copied(a) for a in tree.flatten(args)]
             with draws, GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch([a for a in leaves if isinstance(a, Operand)])
+                tape.watch([a for a in leaves if isinstance(a, Operand) and a.dtype.is_floating])
                 tape.watch(variables)
                 again = f(*tree.unflatten(args, leaves), **kwargs)
             sources = [a for a in leaves if isinstance(a, Operand)]

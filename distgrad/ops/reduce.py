@@ -271,7 +271,7 @@ def reduce_all(
 
 def _position(name: str, doc: str) -> Any:
     def kernel(xp, x, *, axis):
-        return getattr(x, name)(axis=axis).astype(np.int64)
+        return getattr(xp, name)(x, axis=axis).astype(np.int64, copy=False)
 
     kernel.__name__, kernel.__doc__ = f"{name}_along", doc
     made = primitive(vjp=None)(kernel)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,54 @@ class Commit(NamedTuple):
     path: Path
     state: dict[str, Any]
     arrays: dict[str, dict[str, np.ndarray]]
+
+
+class Commits:
+    """Commits of a run to a disk that may be full for a while.
+
+    Args:
+        folder: where they lie.
+        keep_last: how many are kept.
+        warn: is told of each that the disk has not taken.
+    """
+
+    misses_allowed = 3  # in a row; the last of them ends the run
+    pause = 1.0  # seconds before the first attempt to repeat a commit that nothing comes after
+
+    def __init__(self, folder: Path, keep_last: int, warn: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.keep_last = keep_last
+        self.warn = warn
+        self.misses = 0
+
+    def save(self, step: int, arrays: Arrays, state: Mapping[str, Any]) -> bool:
+        """Whether it has been saved; the commits before it are untouched if not.
+
+        Raises DataError where it is one miss too many.
+        """
+        try:
+            save(self.folder, step, arrays, state, self.keep_last)
+        except OSError as error:
+            self.misses += 1
+            found = commits(self.folder)
+            newest = f"the newest one is {found[-1]}" if found else "there is none yet"
+            text = f"the checkpoint of step {step} cannot be written ({error}); {newest}"
+            if self.misses >= self.misses_allowed:
+                raise DataError(
+                    f"{text}. {self.misses} in a row are too many: make room, and go on with "
+                    "--resume auto."
+                ) from None
+            self.warn(f"{text}. Training goes on, and tries again (miss {self.misses}).")
+            return False
+        self.misses = 0
+        return True
+
+    def save_last(self, step: int, arrays: Arrays, state: Mapping[str, Any]) -> None:
+        """Saves what nothing comes after: tries again at once. Raises DataError."""
+        pause = self.pause
+        while not self.save(step, arrays, state):
+            time.sleep(pause)
+            pause *= 2
 
 
 def save(folder: Path, step: int, arrays: Arrays, state: Mapping[str, Any], keep_last: int) -> Path:

@@ -7,7 +7,6 @@ one worker run at once, by a program that is made from that of one, where that k
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -21,7 +20,7 @@ from distgrad.compile.passes import simplify
 from distgrad.compile.passes.shards import NotWide, draws_from, over_shards
 from distgrad.compile.passes.writes import take_writes
 from distgrad.compile.program import Call, Program
-from distgrad.compile.traced import Fallback
+from distgrad.compile.traced import Fallback, warn
 from distgrad.core import devices, recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tape import GradientTape
@@ -121,7 +120,7 @@ class ShardPrograms:
                 raise CaptureError(reason) from None
             if self._say:
                 self._say = False
-                warnings.warn(f"the training step runs eagerly: {fallback.reason}", stacklevel=6)
+                warn(f"the training step runs eagerly: {fallback.reason}")
             return None
 
     def _count_kind(self, arrays: tuple) -> None:

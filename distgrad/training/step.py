@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from distgrad.backend.denormals import flushed
 from distgrad.comm.communicator import Communicator
 from distgrad.core.dispatch import backend_of
 from distgrad.core.errors import DivergedError
@@ -22,6 +23,8 @@ from distgrad.training.digest import DesyncAlarm
 from distgrad.training.programs import ExecutorName
 from distgrad.training.reduction import Compute, GradientSum, Overlap, Reduced
 from distgrad.training.sharded import SlotParts, WholeSlots
+
+_BLOCK = 1 << 16  # elements that are looked at a time: it bounds the memory of the answers
 
 
 class Optimizer(Protocol):
@@ -108,6 +111,7 @@ class TrainStep:
             self.slots = WholeSlots(buckets, optimizer.slots, names)
         self.alarm = DesyncAlarm([*variables, *state], communicator, check_every, paths)
         self._unconnected: set[int] = set()  # variables that a warning has named
+        self._pieces: tuple[list[bool], list[tuple[Any, Any, list[Any]]]] | None = None
 
     @property
     def variables(self) -> list[Variable]:
@@ -128,7 +132,10 @@ class TrainStep:
 
     def __call__(self, step: int, batch: Batch) -> Reduced:
         """Step number ``step`` (from 0) on this worker's shards of ``batch``."""
+        with flushed():
+            return self._run(step, batch)
 
+    def _run(self, step: int, batch: Batch) -> Reduced:
         def accept(loss: float) -> None:
             if self.stop_on_nan and not math.isfinite(loss):
                 raise DivergedError(
@@ -147,7 +154,9 @@ class TrainStep:
         """Takes the loss scale out of the gradients; whether all of them are finite."""
         finite = True
         for flat in self.sum.buckets.flats:
-            finite = finite and bool(backend_of(flat).xp.isfinite(flat).all())
+            for start in range(0, flat.size, _BLOCK):
+                block = flat[start : start + _BLOCK]
+                finite = finite and bool(backend_of(flat).xp.isfinite(block).all())
             flat *= flat.dtype.type(1.0 / scale)
         return finite
 
@@ -161,13 +170,23 @@ class TrainStep:
         for arena in self._arenas:
             arena.recall_loans()
         self.optimizer.before_update(self.sum.gradients, count)
-        flats = self.sum.buckets.flats
-        for number, (arena, flat) in enumerate(zip(self._arenas, flats, strict=True)):
-            for run in arena.segments(present):
-                for where, state in self.slots.pieces(number, run):
-                    self.optimizer.update(arena.values[where], flat[where], state, count)
+        if self._pieces is None or self._pieces[0] != present:
+            self._pieces = present, self._cut(present)
+        for value, gradient, state in self._pieces[1]:
+            self.optimizer.update(value, gradient, state, count)
         self.slots.finish(self._arenas)
         self.optimizer.after_update(count)
+
+    def _cut(self, present: Sequence[bool]) -> list[tuple[Any, Any, list[Any]]]:
+        """What this rank updates: the same arrays at every step, so that kernels stay bound."""
+        return [
+            (arena.values[where], flat[where], state)
+            for number, (arena, flat) in enumerate(
+                zip(self._arenas, self.sum.buckets.flats, strict=True)
+            )
+            for run in arena.segments(present)
+            for where, state in self.slots.pieces(number, run)
+        ]
 
     def _warn(self, present: Sequence[bool]) -> None:
         """Names variables without a gradient, each once, on rank 0."""

@@ -193,14 +193,26 @@ class Status:
 
 
 class Metrics:
-    """``metrics.jsonl``: one line a step and one an epoch, on disk as soon as they are written."""
+    """``metrics.jsonl``: one line a step and one an epoch, on disk as soon as they are written.
+
+    A disk that does not take them never stops the training: they wait until it does.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.jsonl"
-        self._file = open(self.path, "a", buffering=1)  # noqa: SIM115 (closed by close)
+        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
+        self._waiting = bytearray()
+        self._failed = False
 
     def log(self, kind: str, **fields: Any) -> None:
-        self._file.write(json.dumps({"kind": kind, **fields}) + "\n")
+        self._waiting += json.dumps({"kind": kind, **fields}).encode() + b"\n"
+        try:
+            while self._waiting:
+                del self._waiting[: self._file.write(self._waiting)]
+        except OSError as error:
+            if not self._failed:
+                print(f"warning: {self.path} cannot be written: {error}", flush=True)
+            self._failed = True
 
     def close(self) -> None:
         self._file.close()

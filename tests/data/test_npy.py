@@ -1,9 +1,12 @@
+import threading
+
 import numpy as np
 import pytest
 
 from distgrad.core.errors import DataError
 from distgrad.data.loader import Loader
-from distgrad.data.source import load
+from distgrad.data.nest import leaves
+from distgrad.data.source import NestSource, load
 
 
 @pytest.fixture
@@ -113,3 +116,29 @@ def test_files_that_are_something_else(save, tmp_path):
     (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-40])
     with pytest.raises(DataError, match="cannot be read as a .npy file"):
         load(spec, seed=0)
+
+
+def test_batches_in_order_are_views_of_the_file(save, tmp_path):
+    """Of a job, and of arrays that fit is given: nothing is copied before a shard is computed."""
+    spec = save(x=X, y=Y.astype(np.int32), test_x=X[:6], test_y=Y[:6])
+    x, y = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("x", "y"))
+    for source in (load(spec, seed=0).train, NestSource((x, y)), NestSource(({"a": x}, (y,)))):
+        loader = Loader(source, 20, 4, range(4), 0, shuffle=False)
+        assert loader.prefetch == 2  # pages are read by another thread
+        for batch in loader.epoch(0):
+            for _, arrays in batch.shards:
+                assert all(mapped(array) is not None for array in leaves(arrays))
+
+
+def test_the_next_batch_is_read_while_one_is_used(save, tmp_path):
+    taken = [threading.Event() for _ in range(6)]
+
+    class Watched(NestSource):
+        def take(self, rows):
+            next(event for event in taken if not event.is_set()).set()
+            return super().take(rows)
+
+    source = Watched((np.load(save(x=X)["x"], mmap_mode="r"),))
+    for batch in Loader(source, 10, 1, range(1), 0).epoch(0):
+        following = taken[min(batch.step_in_epoch + 1, 5)]
+        assert following.wait(10), "nobody reads ahead"

@@ -19,6 +19,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import distgrad
+from distgrad.launcher.base import Program
+from distgrad.launcher.starters import Starter, flavour
 from distgrad.testing import process, ranks
 
 LIMIT_S = 240.0  # for one command, on a machine that is busy with something else
@@ -103,7 +105,10 @@ class Distgrad:
         if program is None:
             fake = self.device == "fake"
             program = ("-m", "distgrad.testing.fake_cupy" if fake else "distgrad")
-        start = [] if ranks is None else [self.mpirun(), "-n", str(ranks)]
+        start: list[str] = []
+        if ranks is not None:  # with what Open MPI needs for root, and for more ranks than cores
+            found = self.mpirun()
+            start = Starter(found, flavour(found)).command(Program([], ranks, threads=1))
         command = [*start, sys.executable, *program, *map(str, words)]
         path = str(Path(distgrad.__path__[0]).parent)
         return process.Command(command, cwd=cwd, env={"PYTHONPATH": path})

@@ -5,6 +5,7 @@ Steps and ranks are chosen at random in every session; a failure names them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -130,10 +131,31 @@ def test_a_frozen_worker_is_named_and_replaced(
         os.kill(dg.rank_pids(command)[2], signal.SIGSTOP)
         result = command.wait(200)
     assert result.returncode == 0, result.stderr
+    assert "warning: rank 0 has waited 2.0 s for rank 2 in" in result.stderr
     assert "waited 3.0 s for rank 2 in" in result.stderr
     assert result.stderr.count("error:") == 1
     assert not result.orphans
     check(run, undisturbed)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_slow_worker_costs_time_and_no_bit(dg, short, tmp_path: Path, launcher: str) -> None:
+    run = short.anew(tmp_path / "run")
+    options = ("-n", 2, "--launcher", launcher)
+    with dg.start("train", *run.job, "--run-dir", run.folder, *options) as command:
+        wait_for_step(run, command, 3)
+        slow = dg.rank_pids(command)[1]
+        while command.is_running():  # it gets a third of the time
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(slow, signal.SIGSTOP)
+                time.sleep(0.02)
+                os.kill(slow, signal.SIGCONT)
+            time.sleep(0.01)
+        result = command.wait(60)
+    assert result.returncode == 0, result.stderr
+    assert "error" not in result.stderr
+    assert not result.orphans
+    check(run, short)
 
 
 def test_killing_the_supervisor_leaves_no_worker(dg, undisturbed, tmp_path: Path) -> None:

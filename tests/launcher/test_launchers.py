@@ -14,7 +14,7 @@ import pytest
 
 import distgrad
 from distgrad.core.errors import MissingExtraError, UsageError
-from distgrad.launcher import base, environ, mpi
+from distgrad.launcher import base, environ, starters
 from distgrad.launcher.base import choose
 from distgrad.launcher.environ import World
 from distgrad.launcher.local import LocalLauncher
@@ -109,22 +109,23 @@ def fake_mpirun(folder: Path, says: str) -> str:
     ("says", "expected"),
     [
         ("mpirun (Open MPI) 5.0.11", "Open MPI"),
-        ("HYDRA build details:", "MPICH (hydra)"),
-        ("Intel(R) MPI Library for Linux* OS, Version 2021.19", "MPICH (hydra)"),
+        ("HYDRA build details:", "MPICH"),
+        ("Intel(R) MPI Library for Linux* OS, Version 2021.19", "MPICH"),
         ("something else", "unknown"),
     ],
 )
 def test_flavour(tmp_path: Path, says: str, expected: str) -> None:
-    assert mpi.flavour(fake_mpirun(tmp_path, says)) == expected
+    assert starters.flavour(fake_mpirun(tmp_path, says)) == expected
 
 
 def test_flavour_of_nothing(tmp_path: Path) -> None:
-    assert mpi.flavour(str(tmp_path / "absent")) == "unknown"
+    assert starters.flavour(str(tmp_path / "absent")) == "unknown"
 
 
 def test_command_for_open_mpi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mpirun = fake_mpirun(tmp_path, "mpirun (Open MPI) 5.0.11")
-    monkeypatch.setattr(mpi, "find_mpirun", lambda: mpirun)
+    monkeypatch.setattr(starters, "find_mpirun", lambda: mpirun)
+    monkeypatch.setattr(starters, "library_version", lambda: "Open MPI v5.0.11")
     monkeypatch.setattr(environ, "usable_cores", lambda: 2)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     rank = [sys.executable, "-m", "distgrad", "train", "job.yaml"]
@@ -180,7 +181,7 @@ def test_missing_mpirun_gives_the_pip_line(tmp_path: Path, monkeypatch: pytest.M
         MPILauncher(ALONE).launch(job(), ["train", "job.yaml"])
     assert "pip install 'distgrad[mpich]'" in str(caught.value)
     beside = fake_mpirun(tmp_path, "HYDRA")
-    assert mpi.find_mpirun() == beside
+    assert starters.find_mpirun() == beside
 
 
 def wrapper(command: list[str]) -> list[str]:
@@ -283,7 +284,7 @@ def test_a_second_signal_kills_a_deaf_child(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")
 def test_killing_the_wrapper_leaves_no_rank_behind(tmp_path: Path) -> None:
     try:
-        mpirun = mpi.find_mpirun()
+        mpirun = starters.find_mpirun()
     except MissingExtraError as error:
         pytest.skip(str(error))
     rank = (

@@ -243,8 +243,9 @@ def test_fit_says_what_it_cannot_capture_and_keras_options_choose():
         model.compile("sgd", "mse", **options)
         model.fit(x, x[:, :1], verbose=0)
 
-    with pytest.warns(UserWarning, match=r"runs eagerly.*float\(tf\.reduce_sum"):
+    with pytest.warns(UserWarning, match=r"runs eagerly.*float\(tf\.reduce_sum") as seen:
         fit()
+    assert seen[0].filename == __file__  # that is where users look
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(jit_compile=False)

@@ -16,7 +16,7 @@ from distgrad.core.dtypes import as_dtype
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras import constraints, initializers, mixed_precision, regularizers
-from distgrad.keras.layers import symbolic
+from distgrad.keras.layers import remat, symbolic
 from distgrad.keras.layers.describing import Described
 from distgrad.keras.layers.masking import Masked, carry_mask, mask_of
 from distgrad.keras.layers.tracking import Tracked
@@ -57,6 +57,8 @@ class Layer(Tracked, Masked, Described):
     casts_inputs: bool | None = None
     stateful: bool = False
     _parameters: tuple[str, ...] | None = None  # of call, once __init__ has run
+    _remat: remat.RematMode | None = None  # of the scope in which it was made
+    _output_size: int | None = None
 
     def __init__(
         self,
@@ -80,6 +82,7 @@ class Layer(Tracked, Masked, Described):
         self._loss_functions: list[Callable[[], Any]] = []
         self._nodes: list[symbolic.Node] = []
         self._build_shapes: Any = None
+        self._remat = remat.current()
         parameters = inspect.signature(self.call).parameters
         self._parameters = tuple(parameters)
         self._takes_training = "training" in parameters
@@ -167,7 +170,11 @@ class Layer(Tracked, Masked, Described):
         _calls.training = bool(training)
         _calls.depth += 1
         try:
-            outputs = self._run(inputs, kwargs)
+            if self._remat is None:
+                outputs = self._run(inputs, kwargs)
+            else:
+                again = functools.partial(_within, bool(training))
+                outputs = remat.call(self, self._run, inputs, kwargs, again)
         finally:
             _calls.depth -= 1
             _calls.training = outer_training
@@ -317,6 +324,22 @@ class Layer(Tracked, Masked, Described):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
 
 
+class _within:
+    """Context that stands for the call of a layer that is made once more: no state is kept."""
+
+    def __init__(self, training: bool) -> None:
+        self._training = training
+
+    def __enter__(self) -> None:
+        self._saved = _calls.training, _calls.trial
+        _calls.training, _calls.trial = self._training, True
+        _calls.depth += 1
+
+    def __exit__(self, *exc: object) -> None:
+        _calls.training, _calls.trial = self._saved
+        _calls.depth -= 1
+
+
 class quiet:
     """Context in which a layer is tried out: not in training, and no loss of it is kept."""
 
@@ -335,7 +358,7 @@ class quiet:
 
 
 def trying_out() -> bool:
-    """Whether the running call is one of a ``quiet`` trial, whose state is not to be kept."""
+    """Whether the running call is a trial, or one made again, whose state is not to be kept."""
     return _calls.trial
 
 

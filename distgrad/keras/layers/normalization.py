@@ -7,7 +7,7 @@ from typing import Any
 
 from distgrad.core.tensor import Tensor
 from distgrad.keras import constraints, initializers, regularizers
-from distgrad.keras.layers.base import Layer, Weight
+from distgrad.keras.layers.base import Layer, Weight, trying_out
 from distgrad.ops.arithmetic import square
 from distgrad.ops.casting import cast, ones_like, stop_gradient
 from distgrad.ops.logic import where
@@ -175,6 +175,8 @@ class BatchNormalization(_Scaled):
         return cast(y, x.dtype)
 
     def _move(self, average: Weight, value: Tensor) -> None:
+        if trying_out():
+            return
         value = reshape(stop_gradient(value), average.shape)
         old = cast(average, value.dtype)
         new = old * self.momentum + value * (1 - self.momentum)

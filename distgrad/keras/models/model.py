@@ -38,6 +38,7 @@ class Model(Trainer):
 
     def __init__(self, inputs: Any = None, outputs: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._remat = None  # its layers see to it themselves
         self._graph: Graph | None = None
         self._build_dtypes: Any = None
         self._compiled_with: dict[str, Any] = {}

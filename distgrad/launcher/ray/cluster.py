@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import ray
+from ray._private import worker
 from ray._private.services import canonicalize_bootstrap_address
 from ray.util import get_node_ip_address, placement_group_table
 
 from distgrad.comm.rendezvous import interface_address, split_address
 from distgrad.core.errors import MissingExtraError, UsageError
 from distgrad.launcher import environ
+from distgrad.launcher.ray import watchdog
 
 _OBJECT_STORE_BYTES = 200_000_000  # nothing of ours goes through it
 _ANSWER = 10.0  # seconds that a cluster gets to answer
@@ -77,13 +79,18 @@ def joined(workers: int, each: dict[str, float]) -> Iterator[Cluster]:
     """
     environ.set_defaults(_QUIET)
     logging.getLogger("ray").setLevel(logging.ERROR)
+    dog = None
     try:
-        yield _connect(math.ceil(workers * each["CPU"]))
+        cluster = _connect(math.ceil(workers * each["CPU"]))
+        if not cluster.can_grow:
+            dog = watchdog.start(worker._global_node.get_session_dir_path())
+        yield cluster
     except SystemExit as end:
         # Ray's way to take a SIGTERM, until our own handler is in place.
         raise SystemExit(128 + end.code if end.code == signal.SIGTERM else end.code) from None
     finally:
         ray.shutdown()
+        watchdog.close(dog)
 
 
 def _connect(cpus: int) -> Cluster:

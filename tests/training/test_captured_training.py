@@ -1,0 +1,166 @@
+"""Everything that changes from step to step, captured: beside eager steps, and at any world size.
+
+On the NumPy executor the weights are those of eager steps bit by bit. Generated kernels round exp
+and its like otherwise: each loss lies within 4 units in the last place of the eager one (float32),
+and what the optimizer decides from values (loss scale, skipped steps, learning rate) is the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.comm.tree import worker_shards
+from distgrad.compile import llvm_engine
+from distgrad.data.loader import cut
+from distgrad.testing.thread_world import run_world
+from distgrad.training import world
+from distgrad.training.step import TrainStep
+
+pytestmark = pytest.mark.cpu
+
+L, O = tf.keras.layers, tf.keras.optimizers
+RNG = np.random.default_rng(0)
+IMAGES = RNG.normal(size=(40, 8, 8, 1)).astype(np.float32)
+TOKENS = RNG.integers(0, 9, (40, 7)).astype(np.int32)
+LABELS = RNG.integers(0, 4, 40)
+EXECUTORS = ["numpy", *(["generated"] if llvm_engine.available() else [])]
+
+
+def image(p):
+    return [
+        L.Conv2D(4, 3, activation="relu", dtype=p),
+        L.BatchNormalization(dtype=p),
+        L.Dropout(0.3, dtype=p),
+        L.Flatten(dtype=p),
+        L.Dense(8, activation="gelu", dtype=p),
+        L.Dense(4, dtype=p),
+    ], IMAGES
+
+
+def recurrent(p):
+    return [L.Embedding(9, 5, mask_zero=True, dtype=p), L.LSTM(6, dtype=p), L.Dense(4)], TOKENS
+
+
+def transformer(p):
+    return [
+        L.Embedding(9, 8, dtype=p),
+        L.TransformerBlock(16, 2, dropout=0.1, dtype=p),
+        L.GlobalAveragePooling1D(dtype=p),
+        L.Dense(4),
+    ], TOKENS
+
+
+MODELS = {f.__name__: f for f in (image, recurrent, transformer)}
+
+
+def warm_up():
+    rate = O.schedules.CosineDecay(0.05, 10, warmup_steps=2, warmup_target=0.1)
+    return O.SGD(rate, momentum=0.9)
+
+
+OPTIMIZERS = {
+    "schedule": warm_up,
+    "clipnorm": lambda: O.Adam(0.01, clipnorm=0.05),
+    "global_clipnorm": lambda: O.AdamW(0.01, global_clipnorm=0.05, weight_decay=0.1),
+    "clipvalue": lambda: O.Adam(0.01, clipvalue=0.001),
+    "average": lambda: O.Adam(0.01, use_ema=True, ema_overwrite_frequency=2),
+}
+
+
+def train(
+    model,
+    optimizer,
+    executor,
+    communicator=None,
+    *,
+    policy="float32",
+    scale=None,
+    steps=4,
+    **options,
+):
+    """Losses, metric sums, all weights, and the optimizer's scalars after a few steps."""
+    communicator = communicator or world.communicator()
+    stack, x = MODELS[model](policy)
+    net, made = tf.keras.Sequential(stack), OPTIMIZERS[optimizer]()
+    if scale is not None:
+        made = O.LossScaleOptimizer(made, initial_scale=scale, dynamic_growth_steps=2)
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    net.compile(made, loss, metrics=["accuracy"])
+    net.prepare((x, LABELS))
+    rng = np.random.default_rng(1)
+    for variable in net.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape).astype(np.float32) * 0.3)
+    step = TrainStep(
+        net.compute,
+        net.sums_size,
+        net.trainable_variables,
+        net.optimizer,
+        communicator,
+        4,
+        seed=5,
+        state=net.non_trainable_variables,
+        mean_loss=net.mean_loss,
+        counted=net.counted,
+        stop_on_nan=False,
+        executor=executor,
+        strict=executor != "eager",
+        **options,
+    )
+    own = worker_shards(4, communicator.rank, communicator.world_size)
+    losses, sums = [], []
+    for number in range(steps):
+        batch = cut(0, 40, 4, own, lambda a, b: (x[a:b], LABELS[a:b]))
+        result = step(number, batch)
+        losses.append(result.loss)
+        sums.append(result.sums.tolist())
+    weights = [v.numpy().tobytes() for v in net.variables]
+    scalars = {name: float(v.numpy()) for name, v in made.scalars.items()}
+    return losses, sums, weights, scalars
+
+
+def compare(eager, captured, executor, ulps=4):
+    if executor == "numpy":
+        assert captured == eager
+    assert captured[3] == eager[3]
+    for a, b in zip(eager[0], captured[0], strict=True):
+        assert abs(a - b) <= ulps * np.spacing(np.float32(abs(a)))
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_what_an_optimizer_does_to_gradients(optimizer, executor):
+    model = "image" if optimizer in ("schedule", "clipnorm") else "transformer"
+    compare(train(model, optimizer, "eager"), train(model, optimizer, executor), executor)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
+def test_half_precision_under_a_loss_scale_that_adapts(model, executor):
+    """The first scale is too large for float16: steps are left out until it has come down.
+
+    The rounding of float16, 2**-11, makes a difference of a few units in float32 a larger one at
+    times: 256 units here.
+    """
+    scale = 2.0**19 if model == "image" else 2.0**22
+    options = {"policy": "mixed_float16", "scale": scale, "steps": 6}
+    eager = train(model, "clipnorm", "eager", **options)
+    assert 0 < eager[3]["iterations"] < 6
+    compare(eager, train(model, "clipnorm", executor, **options), executor, ulps=256)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("model", ["image", "transformer"])
+@pytest.mark.parametrize("options", [{}, {"shard_optimizer": True, "overlap": True}])
+def test_the_same_bits_for_any_number_of_workers(model, executor, options):
+    """Four shards on one worker, which accumulates them, up to one on each of four."""
+    half = {"policy": "mixed_float16", "scale": 2.0**10, "bucket_bytes": 256}
+
+    def rank(communicator=None):
+        return train(model, "global_clipnorm", executor, communicator, **half, **options)
+
+    alone = rank()
+    for size in (2, 3, 4):
+        assert all(found == alone for found in run_world(size, rank))
