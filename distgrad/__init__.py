@@ -9,6 +9,7 @@ from distgrad import autodiff, debugging, errors, image, linalg, math, nest, nn,
 from distgrad.compile import eager as _eager
 from distgrad.compile.function import TensorSpec, function
 from distgrad.core.custom import custom_gradient, grad_pass_through
+from distgrad.core.devices import ask_environment as _ask_environment
 from distgrad.core.dtypes import (
     DType,
     TensorShape,
@@ -177,6 +178,7 @@ from distgrad.ops.trigonometric import (
 )
 
 _eager.install()
+_ask_environment()
 
 newaxis = None
 __version__ = "0.1.0"

@@ -18,11 +18,11 @@ from distgrad.assembly import build_model
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import worker_shards
 from distgrad.compile import eager
+from distgrad.core import devices
 from distgrad.core.errors import (
     DataError,
     DivergedError,
     JobError,
-    MissingExtraError,
     PreemptedError,
     UsageError,
 )
@@ -75,8 +75,7 @@ def main(job: Job, communicator: Communicator) -> int:
 
     Raises the JobError that ended it; the launcher prints it and ends the other ranks.
     """
-    if job.device != "cpu":
-        raise MissingExtraError("device: cuda has not landed yet; set device: cpu.")
+    devices.use(job.device, environ.detect().local_rank)
     rank0 = communicator.rank == 0
     check_environment(communicator, config=job.config_hash)
     folder, resumed = _agree(

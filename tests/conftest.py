@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import distgrad
+from distgrad.core import devices
 from distgrad.launcher.base import Program
 from distgrad.launcher.starters import Starter, flavour
 from distgrad.testing import process
@@ -25,11 +26,38 @@ _IMPORT_ROOT = str(Path(distgrad.__path__[0]).parent)
 _terminal_fd = pytest.StashKey[int]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        choices=("cpu", "cuda", "fake"),
+        default="cpu",
+        help="where the tests make their arrays; fake: the code for GPUs, on the CPU",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    device = config.getoption("--device")
+    if device == "fake":
+        from distgrad.testing import fake_cupy
+
+        installed = fake_cupy.installed()
+        installed.__enter__()
+        config.add_cleanup(lambda: installed.__exit__(None, None, None))
+    if device != "cpu":
+        devices.use("cuda")
     # The real standard error, for the last words of a process that is stuck in C code.
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         config.stash[_terminal_fd] = os.dup(2)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--device") == "cpu":
+        return
+    skip = pytest.mark.skip(reason="looks at NumPy's memory, or at what only CPUs have so far")
+    for item in items:
+        if item.get_closest_marker("cpu") or "compile" in item.path.parts:
+            item.add_marker(skip)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

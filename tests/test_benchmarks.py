@@ -125,3 +125,20 @@ def test_a_contender_that_fails_says_why(bench) -> None:
             process.ask("about")
     finally:
         process.close()
+
+
+def test_the_program_for_gpus_on_a_cpu(monkeypatch, tmp_path: Path) -> None:
+    """It trains, compares losses, and replaces what it has measured before."""
+    monkeypatch.syspath_prepend(str(HERE))
+    gpu = importlib.import_module("gpu")
+    monkeypatch.setattr(gpu, "RESULTS", tmp_path / "gpu.md")
+    gpu.RESULTS.write_text(f"head\n{gpu.BEGIN}\nold\n{gpu.END}\ntail\n")
+    said: list[str] = []
+    workload = gpu.WORKLOADS["mnist_mlp"]
+    runs = gpu.prepared(workload, ["distgrad eager"], "cpu", said.append)
+    assert list(runs) == ["distgrad eager"], said
+    results = {workload.name: gpu.timed(runs, 2, 0.001)}
+    gpu.write("\n".join(gpu.table(results, list(gpu.CONTENDERS))))
+    text = gpu.RESULTS.read_text()
+    assert text.startswith("head\n") and text.endswith("tail\n") and "old" not in text
+    assert "| MNIST MLP | " in text

@@ -1,11 +1,13 @@
 """torch: eager or compiled forward and backward, and its fused Adam.
 
 Convolutions run in channels_last. Where Adam is all there is, "compile" compiles its foreach form.
+Further forms are modes of ``torch.compile``; ``gpu.py`` sets DEVICE.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import networks
@@ -15,6 +17,7 @@ import torch.nn.functional as F
 from workloads import EPSILON, MOMENTUM, NORM_EPSILON, Parameter, Trainer, Workload, moving_sizes
 
 FORMS = ("eager", "compile")
+DEVICE = "cpu"
 torch.set_num_threads(1)
 
 
@@ -59,7 +62,7 @@ class Op:
 
 
 def laid_out(parameter: Parameter) -> torch.Tensor:
-    value = torch.from_numpy(parameter.value.copy())
+    value = torch.from_numpy(parameter.value.copy()).to(DEVICE)
     if parameter.kind in ("dense", "lstm"):
         return value.T.contiguous()
     if parameter.kind == "conv":
@@ -68,16 +71,18 @@ def laid_out(parameter: Parameter) -> torch.Tensor:
 
 
 def make(workload: Workload, parameters: Sequence[Parameter], form: str) -> Trainer:
-    compiled = torch.compile if form == "compile" else lambda f: f
-    if form == "compile":
+    compiled: Any = lambda f: f  # noqa: E731
+    if form != "eager":
+        compiled = partial(torch.compile, mode=None if form == "compile" else form)
         torch._dynamo.reset()
     values = [laid_out(p) for p in parameters]
     if workload.kind == "adam":
-        return _adam(workload, values, form == "compile")
+        return _adam(workload, values, form != "eager")
     if workload.kind == "chain":
         return _chain(workload, values, compiled)
     weights = [value.requires_grad_() for value in values]
-    moving = [(torch.zeros(n), torch.ones(n)) for n in moving_sizes(workload)]
+    sizes = moving_sizes(workload)
+    moving = [(torch.zeros(n, device=DEVICE), torch.ones(n, device=DEVICE)) for n in sizes]
     optimizer = torch.optim.Adam(weights, workload.rate, eps=EPSILON, fused=True)
 
     @compiled
@@ -97,7 +102,10 @@ def make(workload: Workload, parameters: Sequence[Parameter], form: str) -> Trai
             loss = step(*batch)
         return float(loss)
 
-    return Trainer(lambda x, y: (torch.from_numpy(x), torch.from_numpy(y)), run)
+    def ready(x: np.ndarray, y: np.ndarray) -> Any:
+        return torch.from_numpy(x).to(DEVICE), torch.from_numpy(y).to(DEVICE)
+
+    return Trainer(ready, run)
 
 
 def _adam(workload: Workload, values: list[torch.Tensor], foreach: bool) -> Trainer:

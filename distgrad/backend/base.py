@@ -3,7 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any
+
+
+class NotHere(Exception):
+    """There is no such device, or its library cannot be used; the text says what to do."""
+
+
+class NotInstalled(NotHere):
+    """The library is not there; the text has the ``pip install`` line."""
+
+
+class OutOfMemory(Exception):
+    """The memory of a device is used up; the text says what takes less."""
+
+
+class Lost(Exception):
+    """A device answers no more."""
 
 
 class Backend(ABC):
@@ -12,6 +29,9 @@ class Backend(ABC):
     name: str
     xp: Any  # the namespace that kernels are written over
     array_type: type
+    # Kernels of primitives, by name, that take the place of those written over ``xp``; each is
+    # ``kernel(plain, *arrays, **params)``, where ``plain`` is the one over ``xp``.
+    kernels: Mapping[str, Callable[..., Any]] = {}
 
     @property
     @abstractmethod
@@ -48,3 +68,22 @@ class Backend(ABC):
 
         ``transpose`` takes T transposed. Raises a ValueError for a zero on the diagonal.
         """
+
+    def fused(self, name: str, expr: str, arguments: tuple[str, ...]) -> Any:
+        """One kernel for a scalar expression over ``arguments``; None where there is none.
+
+        It is ``kernel(plain, *arrays)``, as those of ``kernels`` are.
+        """
+        return None
+
+    def device_of(self, array: Any) -> str:
+        """TensorFlow's name of the device that an array lies on."""
+        return "/CPU:0"
+
+    def enter_thread(self) -> None:
+        """Called by a thread of ours before it touches arrays."""
+        return None
+
+    def explain(self, operation: str, error: Exception) -> Exception | None:
+        """OutOfMemory or Lost, for an error that says so; None for any other."""
+        return None

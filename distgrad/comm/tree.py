@@ -10,7 +10,7 @@ a node with one child that exists is that child.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -160,16 +160,23 @@ class TreeSum:
         dtype: element type of the vectors.
         out: an array that the owner lends: filled with the first present shard and pushed, it ends
             up with the sum of a worker that has all shards. It is never handed out as a buffer.
+        xp: the array library of ``out``, whose ``zeros`` and ``add`` are used.
     """
 
     def __init__(
-        self, virtual_shards: int, size: int, dtype: Any = np.float32, out: Array | None = None
+        self,
+        virtual_shards: int,
+        size: int,
+        dtype: Any = np.float32,
+        out: Array | None = None,
+        xp: Any = np,
     ) -> None:
         self.virtual_shards = virtual_shards
         self.size = size
         self.dtype = np.dtype(dtype)
         self.tree = shard_tree(virtual_shards, tuple(range(virtual_shards)))
         self.out = out
+        self.xp = xp
         self.allocated = 0
         self._free: list[Array] = []
         self._held: dict[Node, Array] = {}
@@ -191,7 +198,7 @@ class TreeSum:
         if self._free:
             return self._free.pop()
         self.allocated += 1
-        return np.zeros(self.size, self.dtype)
+        return self.xp.zeros(self.size, self.dtype)
 
     def push(self, shard_index: int, array: Array) -> None:
         """Takes over ``array`` as the value of one shard and merges what is complete.
@@ -226,7 +233,7 @@ class TreeSum:
                     break
                 other = self._held.pop(sibling)
                 left, right = (other, array) if index % 2 else (array, other)
-                array = np.add(left, right, out=left)
+                array = self.xp.add(left, right, out=left)
                 self._free.append(right)
             node = (level + 1, index // 2)
         self._held[node] = array
@@ -234,6 +241,13 @@ class TreeSum:
     def partials(self) -> dict[Node, Array]:
         """The maximal complete subtrees of the shards pushed so far."""
         return dict(self._held)
+
+    def on_host(self, to_host: Callable[[Any], Array]) -> TreeSum:
+        """The same sum over copies of its partials, for a device that no transport reaches."""
+        twin = TreeSum(self.virtual_shards, self.size, self.dtype)
+        twin.tree, twin._pushed = self.tree, self._pushed
+        twin._held = {node: to_host(array) for node, array in self._held.items()}
+        return twin
 
     def take(self) -> Array:
         """The sum over all present shards, where this worker has pushed them all.

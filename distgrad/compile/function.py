@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from distgrad.core import tree
+from distgrad.core import devices, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType, TensorShape, as_dtype
 from distgrad.core.tensor import Operand, Tensor
@@ -131,7 +131,7 @@ class Function:
         if kwargs:
             kwargs = tree.map_structure(_argument, kwargs)
         jit = default_jit if self._jit is None else self._jit
-        if jit:
+        if jit and not devices.on_gpu():  # where it runs as it is
             return self._captured_for(jit == "strict")(*args, **kwargs)
         return self._run(*args, **kwargs)
 

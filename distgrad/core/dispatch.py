@@ -7,15 +7,16 @@ converted to its dtype.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from distgrad.backend.base import Backend
+from distgrad.backend.base import Backend, OutOfMemory
 from distgrad.backend.numpy import backend as numpy_backend
 from distgrad.core.dtypes import as_dtype
-from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.errors import DeviceLostError, DeviceMemoryError, InvalidArgumentError
 from distgrad.core.straight import Noted
 from distgrad.core.tensor import Tensor
 
@@ -25,9 +26,103 @@ arrays = frozenset((*backends, Noted))
 only_namespace: Any = np
 
 
+# Where arrays are made outside of any ``device`` context; None: as DISTGRAD_DEVICE says, which is
+# looked at when the first array is made.
+default: Backend | None = numpy_backend
+
+
+class _InForce(threading.local):
+    backend: Backend | None = None  # of this thread's innermost ``device`` context
+
+
+in_force = _InForce()
+
+
+def register(backend: Backend) -> None:
+    """Makes the arrays of a second library known; from now on ``bind`` asks where arrays lie."""
+    global arrays, only_namespace
+    backends[backend.array_type] = backend
+    arrays, only_namespace = frozenset((*backends, Noted)), None
+
+
+def forget(array_type: type) -> None:
+    """Undoes ``register``, for tests."""
+    global arrays, only_namespace
+    backends.pop(array_type, None)
+    arrays = frozenset((*backends, Noted))
+    only_namespace = np if len(backends) == 1 else None
+
+
+def current() -> Backend:
+    """Where new arrays are made."""
+    if only_namespace is not None:
+        return numpy_backend
+    if in_force.backend is not None:
+        return in_force.backend
+    if default is not None:
+        return default
+    from distgrad.core.devices import use_default
+
+    return use_default()
+
+
 def backend_of(array: Any) -> Backend:
-    """The backend of an array; the default one for anything else."""
+    """The backend of an array; NumPy's for anything else."""
     return backends.get(type(array), numpy_backend)
+
+
+def library(namespace: Any) -> Backend:
+    """The backend with this array namespace; NumPy's for one that nobody has registered."""
+    return next((b for b in backends.values() if b.xp is namespace), numpy_backend)
+
+
+def in_caches(namespace: Any) -> bool:
+    """Whether work in pieces that fit a core's caches pays: on a CPU, not where a call launches."""
+    return namespace is np
+
+
+def moved(array: Any, backend: Backend) -> Any:
+    """A copy of ``array`` where ``backend`` has its arrays."""
+    source = backend_of(array)
+    if source is backend:
+        return array.copy()
+    return backend.asarray(source.to_numpy(array))
+
+
+def beside(array: Any, value: Any) -> Any:
+    """``value``, an array or a number, in the library of ``array``."""
+    if only_namespace is not None or type(value) not in backends:
+        return value
+    backend = backends[type(array)]
+    return value if backend_of(value) is backend else moved(value, backend)
+
+
+def together(creates: bool, data: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
+    """Where an operation runs, as an array namespace, and its arguments there.
+
+    Arrays of NumPy beside one on a device are copied there. Without any array, or where the
+    operation ``creates`` from a key, it runs where new arrays are made.
+    """
+    found: Backend | None = None
+    for item in data:
+        backend = backends.get(type(item))
+        if backend is not None and (found is None or found is numpy_backend):
+            found = backend
+    if found is None or (creates and found is numpy_backend):
+        return current().xp, data
+    if found is numpy_backend:
+        return found.xp, data
+    return found.xp, [found.asarray(a) if type(a) is np.ndarray else a for a in data]
+
+
+def explained(operation: str, error: Exception) -> Exception | None:
+    """What to raise for an error that a device has raised inside ``operation``, if it has."""
+    for backend in backends.values():
+        known = backend.explain(operation, error)
+        if known is not None:
+            memory = isinstance(known, OutOfMemory)
+            return DeviceMemoryError(str(known)) if memory else DeviceLostError(str(known))
+    return None
 
 
 def namespace(data: Sequence[Any]) -> Any:
@@ -51,9 +146,12 @@ def as_tensor(value: Any, dtype: Any = None, like: np.dtype | None = None) -> Te
     elif hasattr(value, "_read"):
         tensor = value._read()
     elif like is not None and isinstance(value, (np.ndarray, np.generic)):
-        return Tensor(numpy_backend.asarray(value, like))
+        return Tensor(current().asarray(value, like))
+    elif only_namespace is None and type(value) in backends and type(value) is not np.ndarray:
+        wanted = value.dtype if dtype is None and like is None else as_dtype(dtype or like)
+        return Tensor(value.astype(getattr(wanted, "numpy_dtype", wanted), copy=True))
     else:
-        return Tensor(numpy_backend.asarray(_to_array(value, dtype if dtype is not None else like)))
+        return Tensor(current().asarray(_to_array(value, dtype if dtype is not None else like)))
     if dtype is not None and tensor._data.dtype != as_dtype(dtype).numpy_dtype:
         raise ValueError(
             f"a {tensor.dtype.name} tensor cannot be converted to {as_dtype(dtype).name}; use cast"

@@ -36,6 +36,22 @@ class MissingExtraError(JobError, ImportError):
     exit_code = 3
 
 
+class NoDeviceError(JobError, RuntimeError):
+    """No GPU can be used here: none, an old driver, a broken CuPy; the message says what to do."""
+
+    exit_code = 3
+
+
+class DeviceMemoryError(JobError, MemoryError):
+    """The memory of a GPU is used up; the message says what takes less of it."""
+
+
+class DeviceLostError(JobError, RuntimeError):
+    """A GPU answers no more (an Xid error, a reset, an unplugged device)."""
+
+    exit_code = 3
+
+
 class DataError(JobError):
     """Data or a checkpoint cannot be read; the message names the file."""
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -106,7 +106,8 @@ class Primitive:
     arguments that must share one dtype (all by default), ``constant`` the arguments without a
     gradient. ``multiple`` says that the kernel returns a tuple, ``view`` that its result may share
     memory with its first argument, ``effect`` that it must run even if nobody uses its result,
-    ``host`` that it is any Python code.
+    ``host`` that it is any Python code, ``creates`` that its result is a new array, which lies
+    where such arrays are made even if its argument (a key) lies elsewhere.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Primitive:
         view: bool = False,
         effect: bool = False,
         host: bool = False,
+        creates: bool = False,
         differentiable: bool = True,
     ) -> None:
         parameters = list(inspect.signature(kernel).parameters.values())[1:]
@@ -133,6 +135,7 @@ class Primitive:
         self.view = view
         self.effect = effect
         self.host = host
+        self.creates = creates
         self.differentiable = differentiable
         self.arg_names = tuple(
             p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
@@ -209,20 +212,36 @@ class Primitive:
         recording.refuse(f"{self.name} writes over arrays with numbers that may change per step")
         params = {**self.defaults, **params}
         if self.native is None or not self.native(out, args, params):
-            self.kernel(dispatch.namespace(out), *args, out=out, **params)
+            own = (
+                self._own(dispatch.backend_of(out[0])) if dispatch.only_namespace is None else None
+            )
+            kernel = own or functools.partial(self.kernel, dispatch.namespace(out))
+            kernel(*args, out=out, **params)
 
     def kernel_for(self, xp: Any) -> Callable[..., Any]:
         """The kernel over ``xp``; xp's own function where the kernel does nothing but call it."""
         try:
             return self._direct[xp]
         except KeyError:
-            made = self._direct[xp] = self._only_call(xp) or functools.partial(self.kernel, xp)
+            made = self._own(dispatch.library(xp)) if dispatch.only_namespace is None else None
+            made = made or self._only_call(xp) or functools.partial(self.kernel, xp)
+            self._direct[xp] = made
             return made
 
     def replace_kernel(self, xp: Any, kernel: Callable[..., Any]) -> None:
         """From now on ``bind`` calls ``kernel`` on arrays of ``xp``; ``self.kernel`` stays."""
         self._direct[xp] = kernel
         forget_straight()
+
+    def _own(self, backend: Any) -> Callable[..., Any] | None:
+        """The kernel that a backend has of its own for this primitive."""
+        plain = functools.partial(self.kernel, backend.xp)
+        if self.name in backend.kernels:
+            return functools.partial(backend.kernels[self.name], plain)
+        if self.expr is None or self._only_call(backend.xp) is not None:
+            return None
+        fused = backend.fused(self.name, self.expr, (*self.arg_names, *self.param_names))
+        return None if fused is None else functools.partial(fused, plain)
 
     def _only_call(self, xp: Any) -> Callable[..., Any] | None:
         """``xp.f`` for a kernel that is ``return xp.f(x, y)``: it saves a Python call."""
@@ -360,12 +379,16 @@ def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:
         data = (args[0]._data,)
     else:
         data = [a._data if type(a) is Tensor else a for a in args]
-    xp = dispatch.only_namespace or dispatch.namespace(data)
+    xp = dispatch.only_namespace
+    if xp is None:
+        xp, data = dispatch.together(primitive.creates, data)
     try:
         kernel = primitive._direct.get(xp) or primitive.kernel_for(xp)
         value = kernel(*data, **params) if params else kernel(*data)
     except (ValueError, IndexError, TypeError, OverflowError) as error:
         raise _explain(primitive, args, params, error) from error
+    except (RuntimeError, MemoryError) as error:
+        _raise_explained(primitive, error)
     out: Any
     if type(value) is np.ndarray:
         out = Tensor(value)
@@ -384,15 +407,27 @@ def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:
     return out
 
 
+def _raise_explained(primitive: Primitive, error: Exception) -> NoReturn:
+    """Raises what a device's error means; any other error as it is."""
+    known = dispatch.explained(primitive.name, error)
+    if known is None:
+        raise error
+    raise known from error
+
+
 def bind_pair(primitive: Primitive, a: Any, b: Any) -> Tensor:
     """``bind`` for two operands, no parameters and one new array: the hottest lines of all."""
     x = a._data if type(a) is Tensor else a
     y = b._data if type(b) is Tensor else b
-    xp = dispatch.only_namespace or dispatch.namespace((x, y))
+    xp = dispatch.only_namespace
+    if xp is None:
+        xp, (x, y) = dispatch.together(primitive.creates, (x, y))
     try:
         value = (primitive._direct.get(xp) or primitive.kernel_for(xp))(x, y)
     except (ValueError, IndexError, TypeError, OverflowError) as error:
         raise _explain(primitive, (a, b), {}, error) from error
+    except (RuntimeError, MemoryError) as error:
+        _raise_explained(primitive, error)
     out = Tensor(value if type(value) in dispatch.arrays else xp.asarray(value))
     if recording.active:
         for recorder in recording.per_thread.stack:
@@ -403,11 +438,15 @@ def bind_pair(primitive: Primitive, a: Any, b: Any) -> Tensor:
 def bind_one(primitive: Primitive, a: Any) -> Tensor:
     """``bind`` for one operand, no parameters and one new array."""
     x = a._data if type(a) is Tensor else a
-    xp = dispatch.only_namespace or dispatch.namespace((x,))
+    xp = dispatch.only_namespace
+    if xp is None:
+        xp, (x,) = dispatch.together(primitive.creates, (x,))
     try:
         value = (primitive._direct.get(xp) or primitive.kernel_for(xp))(x)
     except (ValueError, IndexError, TypeError, OverflowError) as error:
         raise _explain(primitive, (a,), {}, error) from error
+    except (RuntimeError, MemoryError) as error:
+        _raise_explained(primitive, error)
     out = Tensor(value if type(value) in dispatch.arrays else xp.asarray(value))
     if recording.active:
         for recorder in recording.per_thread.stack:

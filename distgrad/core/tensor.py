@@ -99,7 +99,11 @@ class Tensor(Operand):
 
     @property
     def device(self) -> str:
-        return "/CPU:0" if isinstance(self._data, np.ndarray) else f"/GPU:{self._data.device.id}"
+        if isinstance(self._data, np.ndarray):
+            return "/CPU:0"
+        from distgrad.core.dispatch import backend_of  # which needs this module
+
+        return backend_of(self._data).device_of(self._data)
 
     def get_shape(self) -> TensorShape:
         return self.shape

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import naming, recording
+from distgrad.core import dispatch, naming, recording
 from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.dtypes import DType, TensorShape, as_dtype
 from distgrad.core.errors import InvalidArgumentError
@@ -43,7 +43,7 @@ class Variable(Operand):
             value = as_tensor(initial_value, dtype)._data
         if shape is not None and not _fits(value.shape, shape):
             raise ValueError(f"an initial_value of shape {value.shape} for a variable of {shape}")
-        self._buffer = value.copy()
+        self._buffer = dispatch.moved(value, dispatch.current())
         self._scope, self._name = naming.prefix(), name or "Variable"
         self.trainable = bool(trainable)
         self._value_ref: Any = None
@@ -104,7 +104,7 @@ class Variable(Operand):
         new = as_tensor(value, like=part.dtype)
         self._recall_loans()  # first, since ``new`` may look into the buffer
         try:
-            part[...] = new._data
+            part[...] = dispatch.beside(part, new._data)
         except ValueError as error:
             raise ValueError(f"cannot assign to a slice of {self.name}: {error}") from None
         return self
@@ -114,7 +114,7 @@ class Variable(Operand):
         self._recall_loans()
         if recording.active and recording.per_thread.capture is not None:
             recording.per_thread.capture.store(self, array)
-        self._buffer[...] = array
+        self._buffer[...] = dispatch.beside(self._buffer, array)
 
     def _relocate(self, buffer: Any) -> None:
         """Moves the value into ``buffer``, an array of the same shape and dtype (an arena view)."""
@@ -206,7 +206,7 @@ class Variable(Operand):
         positions = self._positions(indices)
         array = self._buffer.copy()
         try:
-            array[positions] = as_tensor(updates, like=array.dtype)._data
+            array[positions] = dispatch.beside(array, as_tensor(updates, like=array.dtype)._data)
         except (IndexError, ValueError) as error:
             raise InvalidArgumentError(f"scatter_nd_update of {self.name}: {error}") from None
         self._store(array)
@@ -230,7 +230,7 @@ class Variable(Operand):
         positions = self._positions(indices)
         array = self._buffer.copy()
         try:
-            backend_of(array).xp.add.at(array, positions, updates)
+            backend_of(array).xp.add.at(array, positions, dispatch.beside(array, updates))
         except (IndexError, ValueError) as error:
             raise InvalidArgumentError(f"scatter into {self.name}: {error}") from None
         self._store(array)
@@ -246,7 +246,7 @@ class Variable(Operand):
         limits = np.array(self._buffer.shape[: places.shape[-1]])
         if ((places < 0) | (places >= limits)).any():
             raise InvalidArgumentError(f"an index lies outside {self.name} of shape {self.shape}")
-        return tuple(np.moveaxis(places, -1, 0))
+        return tuple(dispatch.beside(self._buffer, axis) for axis in np.moveaxis(places, -1, 0))
 
     def __len__(self) -> int:
         return len(Tensor(self._buffer))

@@ -302,6 +302,18 @@ def stdout_is_terminal(env: Mapping[str, str] | None = None) -> bool:
     return sys.stdout.isatty()
 
 
+def device(env: Mapping[str, str] | None = None) -> str | None:
+    """DISTGRAD_DEVICE, ``"cpu"`` or ``"cuda"``: where scripts compute; None when it is not set.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    name = (os.environ if env is None else env).get("DISTGRAD_DEVICE") or None
+    if name not in (None, "cpu", "cuda"):
+        raise UsageError(f"DISTGRAD_DEVICE must be cpu or cuda, got {name!r}.")
+    return name
+
+
 def operation_timeout(env: Mapping[str, str] | None = None) -> float:
     """Seconds that one collective may take: DISTGRAD_TIMEOUT, or 60.
 

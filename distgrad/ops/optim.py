@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.dispatch import in_caches
 from distgrad.core.primitive import primitive, sample
 
 _BLOCK = 1 << 16  # elements: sums of squares are taken over blocks of this size
@@ -31,7 +32,7 @@ def _update(kernel: Any) -> Any:
 
     @functools.wraps(kernel)
     def pieces(xp: Any, *args: Any, out: Any = None, **params: Any) -> Any:
-        if out is None or xp is not np or out[0].ndim != 1 or out[0].size <= _PIECE:
+        if out is None or not in_caches(xp) or out[0].ndim != 1 or out[0].size <= _PIECE:
             return kernel(xp, *args, out=out, **params)
         for start in range(0, out[0].size, _PIECE):
             where = slice(start, start + _PIECE)
@@ -376,7 +377,8 @@ def square_sum(xp, x, *, dtype):
     """
     flat = x.reshape(-1)
     total = xp.zeros((), dtype=dtype)
-    work = _work.array(dtype) if xp is np else xp.empty(min(flat.size, _BLOCK), dtype=dtype)
+    size = min(flat.size, _BLOCK)
+    work = _work.array(dtype) if in_caches(xp) else xp.empty(size, dtype=dtype)
     for start in range(0, flat.size, _BLOCK):
         block = flat[start : start + _BLOCK]
         square = work[: block.size]

@@ -16,7 +16,7 @@ import numpy as np
 
 from distgrad.backend.numpy import backend as numpy_backend
 from distgrad.core import recording
-from distgrad.core.dispatch import as_tensor, backend_of
+from distgrad.core.dispatch import as_tensor, library
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, registry, sample
@@ -124,10 +124,10 @@ def _source(seed: int | None) -> Stream:
 _KEY = np.array([1, 2, 3, 4], dtype=np.uint64)
 
 
-@primitive(vjp=None, match=())
+@primitive(vjp=None, match=(), creates=True)
 def random_uniform(xp, key, *, shape, dtype):
     """Floats in [0, 1) drawn from ``key``."""
-    draw = backend_of(key).random_uniform(key, shape, dtype)
+    draw = library(xp).random_uniform(key, shape, dtype)
     # float16 is rounded from float32, up to 1 at the end of the range.
     return draw if dtype.itemsize > 2 else xp.minimum(draw, _below(1, dtype))
 
@@ -155,10 +155,10 @@ def _(rng):
     yield sample(_KEY, shape=(3, 4), dtype=np.dtype(np.float64))
 
 
-@primitive(vjp=None, match=())
+@primitive(vjp=None, match=(), creates=True)
 def random_normal(xp, key, *, shape, dtype):
     """Standard normal floats drawn from ``key``."""
-    return backend_of(key).random_normal(key, shape, dtype)
+    return library(xp).random_normal(key, shape, dtype)
 
 
 random_normal.native = _fills("standard_normal")
@@ -169,10 +169,10 @@ def _(rng):
     yield sample(_KEY, shape=(3, 4), dtype=np.dtype(np.float64))
 
 
-@primitive(vjp=None, match=())
+@primitive(vjp=None, match=(), creates=True)
 def random_truncated_normal(xp, key, *, shape, dtype):
     """Standard normal floats within [-2, 2] drawn from ``key``: those outside are drawn again."""
-    backend = backend_of(key)
+    backend = library(xp)
     draw = backend.random_normal(key, shape, dtype)
     for again in itertools.count(1):
         outside = xp.abs(draw) > 2
@@ -189,10 +189,10 @@ def _(rng):
     yield sample(_KEY, shape=(30, 4), dtype=np.dtype(np.float64))
 
 
-@primitive(vjp=None, match=())
+@primitive(vjp=None, match=(), creates=True)
 def random_integers(xp, key, *, low, high, shape, dtype):
     """Integers in [low, high) drawn from ``key``."""
-    return backend_of(key).random_integers(key, low, high, shape, dtype)
+    return library(xp).random_integers(key, low, high, shape, dtype)
 
 
 @random_integers.samples
@@ -200,10 +200,10 @@ def _(rng):
     yield sample(_KEY, low=-3, high=5, shape=(3, 4), dtype=np.dtype(np.int64))
 
 
-@primitive(vjp=None, match=())
+@primitive(vjp=None, match=(), creates=True)
 def random_permutation(xp, key, *, n):
     """A permutation of ``range(n)``, int64, drawn from ``key``."""
-    return backend_of(key).random_permutation(key, n)
+    return library(xp).random_permutation(key, n)
 
 
 @random_permutation.samples
@@ -211,7 +211,7 @@ def _(rng):
     yield sample(_KEY, n=5)
 
 
-@primitive(vjp=None, match=())
+@primitive(vjp=None, match=(), creates=True)
 def random_rows(xp, keys, *, kernel, params):
     """What the kernel of a primitive above draws from each row of ``keys``, along a first axis."""
     return xp.stack([kernel(xp, key, **params) for key in keys])

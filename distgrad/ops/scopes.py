@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from distgrad.core.devices import scope
+from distgrad.core.errors import NoDeviceError
 from distgrad.core.naming import name_scope
 
 __all__ = ["control_dependencies", "device", "name_scope"]
@@ -16,17 +18,23 @@ _DEVICE = re.compile(r"(/job:\w+)?(/replica:\d+)?(/task:\d+)?/?(device:)?(cpu|gp
 
 @contextmanager
 def device(device_name: Any) -> Iterator[None]:
-    """Context for operations on ``device_name``: "/CPU:0", or None for the default.
+    """Context in which new arrays lie on ``device_name``: "/CPU:0", "/GPU:0", None for as before.
 
-    Raises ValueError for a name that is no device's, RuntimeError for a device that is not here.
+    An operation runs where its tensors lie, on the GPU where some of them lie there. Raises
+    ValueError for a name that is no device's, NoDeviceError (a RuntimeError) for a device that is
+    not here.
     """
-    if device_name:
-        found = _DEVICE.fullmatch(str(device_name).lower())
-        if found is None:
-            raise ValueError(f"{device_name!r} is not the name of a device; '/CPU:0' is one")
-        if found[5] != "cpu":
-            raise RuntimeError(f"there is no device {device_name!r} here; use '/CPU:0'")
-    yield
+    if not device_name:
+        yield
+        return
+    found = _DEVICE.fullmatch(str(device_name).lower())
+    if found is None:
+        raise ValueError(f"{device_name!r} is not the name of a device; '/CPU:0' is one")
+    kind, number = found[5], found[7]
+    if kind == "tpu":
+        raise NoDeviceError(f"there is no device {device_name!r} here; use '/CPU:0'")
+    with scope(kind, 0 if number in (None, "*") else int(number)):
+        yield
 
 
 @contextmanager

@@ -111,6 +111,8 @@ class Array:
     strides = property(lambda self: self._data.strides)
     itemsize = property(lambda self: self._data.itemsize)
     nbytes = property(lambda self: self._data.nbytes)
+    flags = property(lambda self: self._data.flags)
+    base = property(lambda self: self._data.base)
     T = property(lambda self: _wrap(self._data.T))
     real = property(
         lambda self: _wrap(self._data.real),
@@ -290,11 +292,13 @@ backend = StandIn()
 @contextmanager
 def registered() -> Iterator[StandIn]:
     """Context in which arrays of the stand-in are known beside NumPy's."""
-    saved = dispatch.arrays, dispatch.only_namespace
-    dispatch.backends[Array] = backend
-    dispatch.arrays, dispatch.only_namespace = frozenset(dispatch.backends), None
+    known, namespace = dispatch.backends.get(Array), dispatch.only_namespace
+    dispatch.register(backend)
     try:
         yield backend
     finally:
-        del dispatch.backends[Array]
-        dispatch.arrays, dispatch.only_namespace = saved
+        if known is not None:
+            dispatch.register(known)
+        else:
+            dispatch.forget(Array)
+        dispatch.only_namespace = namespace

@@ -13,9 +13,10 @@ import numpy as np
 
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import Node, TreeSum
-from distgrad.core.dispatch import as_tensor
+from distgrad.core.dispatch import as_tensor, backend_of, beside
 from distgrad.core.variable import Variable
 from distgrad.training.arena import Layout, layouts
+from distgrad.training.staging import staged
 
 BUCKET_BYTES = 1 << 20  # stays in a core's cache between the backward pass and the sum
 
@@ -36,7 +37,9 @@ class Bucket:
         stop = layout.slices[last].start if last < len(layout.slices) else layout.size
         self.where = slice(start, stop)
         self.total = flat[self.where]
-        self.tree = TreeSum(virtual_shards, stop - start, layout.dtype, out=self.total)
+        self.backend = backend_of(flat)
+        size, xp = stop - start, self.backend.xp
+        self.tree = TreeSum(virtual_shards, size, layout.dtype, out=self.total, xp=xp)
         shapes = [tuple(variable.shape) for variable in layout.variables[first:last]]
         inner = [slice(w.start - start, w.stop - start) for w in layout.slices[first:last]]
         self._places = list(zip(self.positions, inner, shapes, strict=True))
@@ -123,7 +126,8 @@ class GradientBuckets:
         """Sums all buckets, and ``beside`` into its array: a single bucket and it go together."""
         if beside is not None and len(self.buckets) == 1 and not (self._alone or self.scatter):
             (bucket,) = self.buckets
-            self.communicator.reduce_trees([(bucket.tree, bucket.total), beside])
+            with staged(bucket.backend, bucket.total, bucket.tree) as pair:
+                self.communicator.reduce_trees([pair, beside])
             return
         for bucket in self.buckets:
             self.reduce_bucket(bucket)
@@ -134,9 +138,10 @@ class GradientBuckets:
         if self._alone:
             bucket.tree.take()  # is ``bucket.total`` already
         else:
-            self.communicator.reduce_tree(
-                bucket.tree, bucket.total, bucket=bucket.number, scatter=self.scatter
-            )
+            with staged(bucket.backend, bucket.total, bucket.tree) as (tree, total):
+                self.communicator.reduce_tree(
+                    tree, total, bucket=bucket.number, scatter=self.scatter
+                )
 
     def gradients(self, present: Sequence[bool]) -> list[Any]:
         """One array for each variable, a view into ``flats``; None for those not present."""
@@ -180,7 +185,7 @@ class Filling:
 
 def _write(gradient: Any, view: Any) -> None:
     # as_tensor makes the IndexedSlices of a gather dense
-    view[...] = 0 if gradient is None else as_tensor(gradient)._data
+    view[...] = 0 if gradient is None else beside(view, as_tensor(gradient)._data)
 
 
 def _cut(layout: Layout, bucket_bytes: int) -> Iterable[tuple[int, int]]:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from distgrad.core import dispatch
+
 Job = Callable[[], None]
 
 # Seconds that a failed step waits for the job under way: the others may still answer. What is left
@@ -26,6 +28,7 @@ class Courier:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
         self._dropped = False
+        self._backend = dispatch.current()
         self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
 
     def __enter__(self) -> Courier:
@@ -51,6 +54,7 @@ class Courier:
             raise self._error
 
     def _work(self) -> None:
+        self._backend.enter_thread()  # of several GPUs, each thread chooses one
         while (job := self._jobs.get()) is not None:
             if self._dropped:
                 continue

@@ -23,7 +23,7 @@ from distgrad.compile.passes.tree_sums import SUMS, sum_over_one_shard
 from distgrad.compile.passes.writes import take_writes
 from distgrad.compile.program import Apply, Call, Program, Slot
 from distgrad.compile.traced import Fallback, warn
-from distgrad.core import recording, tree
+from distgrad.core import devices, recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
@@ -41,8 +41,13 @@ _STATISTICS = 2  # outputs before the gradients: the loss, and the sums
 
 
 def executor_for(jit: Jit) -> ExecutorName:
-    """What runs the steps: "auto" is the fastest this machine has, "off" is eager."""
-    if jit == "off":
+    """What runs the steps: "auto" is the fastest this machine has, "off" is eager.
+
+    Raises CaptureError for "strict" on a GPU.
+    """
+    if jit == "strict" and devices.on_gpu():
+        raise CaptureError("a step on a GPU cannot be captured yet: leave strict out, or use a CPU")
+    if jit == "off" or devices.on_gpu():
         return "eager"
     return "numpy" if jit == "numpy" else executors.best()
 

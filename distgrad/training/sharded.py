@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
-from distgrad.core.dispatch import backend_of
+from distgrad.core.dispatch import backend_of, beside
 from distgrad.core.variable import Variable
 from distgrad.training.arena import Arena
 from distgrad.training.buckets import Bucket, GradientBuckets
+from distgrad.training.staging import staged_array
 
 Pieces = Iterator[tuple[slice, list[Any]]]
 
@@ -112,7 +113,8 @@ class SlotParts:
         where = {id(layout): n for n, layout in enumerate(self._buckets.layouts)}
         for bucket in self._buckets.buckets:
             values = arenas[where[id(bucket.layout)]].values[bucket.where]
-            self._communicator.allgather(values, bucket=bucket.number)
+            with staged_array(bucket.backend, values) as whole:
+                self._communicator.allgather(whole, bucket=bucket.number)
 
     def gather(self, name: str) -> list[np.ndarray] | None:
         """The whole slot, one array for each variable, on rank 0; all ranks must call it."""
@@ -122,7 +124,8 @@ class SlotParts:
             for bucket, part, offset in parts:
                 whole = np.zeros(bucket.total.size, bucket.layout.dtype)
                 own = slice(part.start - bucket.where.start, part.stop - bucket.where.start)
-                whole[own] = arrays[name][offset : offset + part.stop - part.start]
+                mine = arrays[name][offset : offset + part.stop - part.start]
+                whole[own] = bucket.backend.to_numpy(mine)
                 self._communicator.allgather(whole, bucket=bucket.number)
                 if chief:
                     found |= bucket.cut(whole)
@@ -134,6 +137,7 @@ class SlotParts:
             for bucket, part, offset in parts:
                 whole = np.zeros(bucket.total.size, bucket.layout.dtype)
                 for position, view in bucket.cut(whole).items():
-                    view[...] = values[position]
+                    view[...] = backend_of(values[position]).to_numpy(values[position])
                 own = slice(part.start - bucket.where.start, part.stop - bucket.where.start)
-                arrays[name][offset : offset + part.stop - part.start] = whole[own]
+                mine = arrays[name][offset : offset + part.stop - part.start]
+                mine[...] = beside(mine, whole[own])

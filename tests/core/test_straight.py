@@ -87,6 +87,7 @@ def test_complex_numbers_are_conjugated():
     np.testing.assert_allclose(tape.gradient(y, x), np.full(2, 2 + 1j))
 
 
+@pytest.mark.cpu
 def test_a_kernel_that_is_replaced_is_seen(monkeypatch):
     x = tf.constant([1.0, 2.0])
 

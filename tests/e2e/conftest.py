@@ -91,14 +91,20 @@ class Distgrad:
     root = Path(__file__).parents[2]
     digits = root / "configs" / "digits.yaml"
 
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device  # as --device of pytest
+
     def start(
         self,
         *words: object,
         ranks: int | None = None,
-        program: Sequence[str] = ("-m", "distgrad"),
+        program: Sequence[str] | None = None,
         cwd: Path | None = None,
     ) -> process.Command:
         """The running command; leaving its ``with`` block kills what is left of it."""
+        if program is None:
+            fake = self.device == "fake"
+            program = ("-m", "distgrad.testing.fake_cupy" if fake else "distgrad")
         start: list[str] = []
         if ranks is not None:  # with what Open MPI needs for root, and for more ranks than cores
             found = self.mpirun()
@@ -116,7 +122,8 @@ class Distgrad:
 
     def train(self, run_dir: Path, *job: object, options: Sequence[object] = (), **how: Any) -> Run:
         """A training that ends well. ``options`` are no part of the job: ``-n 2``."""
-        result = self.run("train", *job, "--run-dir", run_dir, *options, **how)
+        device = [] if self.device == "cpu" else ["device=cuda"]
+        result = self.run("train", *job, *device, "--run-dir", run_dir, *options, **how)
         assert result.returncode == 0, described(result)
         return Run(run_dir, job, result)
 
@@ -155,8 +162,8 @@ def described(result: process.Result) -> str:
 
 
 @pytest.fixture(scope="session")
-def dg() -> Distgrad:
-    return Distgrad()
+def dg(pytestconfig: pytest.Config) -> Distgrad:
+    return Distgrad(pytestconfig.getoption("--device"))
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +54,11 @@ def test_a_bad_job_under_mpirun_is_said_once(dg, run_dir: Path) -> None:
     assert not run_dir.exists()
 
 
-def test_what_has_not_landed(dg, run_dir: Path) -> None:
+@pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is here")
+def test_a_gpu_without_cupy(dg, run_dir: Path) -> None:
     words = ("train", dg.digits, "--run-dir", run_dir)
-    dg.refuses(*words, "device=cuda", code=3, says=["device: cuda has not landed yet"])
+    says = ["GPUs need CuPy: pip install 'distgrad[cuda12]'"]
+    dg.refuses(*words, "device=cuda", code=3, says=says)
     assert not run_dir.exists()
 
 

@@ -18,7 +18,7 @@ def test_gradient_of_a_gather_is_the_rows_that_were_taken():
         y = tf.reduce_sum(tf.gather(v, [[1, 3], [1, 0]]) ** 2)
     g = tape.gradient(y, v)
     assert isinstance(g, tf.IndexedSlices)
-    assert g.values.shape == (4, 2) and g.dtype == tf.float64 and g.device == "/CPU:0"
+    assert g.values.shape == (4, 2) and g.dtype == tf.float64 and g.device == v.device
     np.testing.assert_array_equal(g.indices, [1, 3, 1, 0])
     np.testing.assert_array_equal(g.dense_shape, [4, 2])
     assert g.shape == v.shape and tf.is_tensor(g)

@@ -8,6 +8,8 @@ import pytest
 import distgrad as tf
 from distgrad.training.arena import ALIGN, Arena, by_dtype
 
+pytestmark = pytest.mark.cpu
+
 
 def variables(dtype: str = "float32") -> list[tf.Variable]:
     """Shapes that fill a line of the arena in part, in full, and not at all."""

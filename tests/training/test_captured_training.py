@@ -18,6 +18,8 @@ from distgrad.testing.thread_world import run_world
 from distgrad.training import world
 from distgrad.training.step import TrainStep
 
+pytestmark = pytest.mark.cpu
+
 L, O = tf.keras.layers, tf.keras.optimizers
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(40, 8, 8, 1)).astype(np.float32)

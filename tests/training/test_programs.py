@@ -18,6 +18,8 @@ from distgrad.training import programs, world
 from distgrad.training.reduction import ShardResult
 from distgrad.training.step import TrainStep
 
+pytestmark = pytest.mark.cpu
+
 layers = tf.keras.layers
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 6, 6, 1)).astype(np.float32)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import recording
+from distgrad.core import devices, dispatch, recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
@@ -86,7 +86,8 @@ class Optimizer(Configured):
         self.use_ema = use_ema
         self.ema_momentum = ema_momentum
         self.ema_overwrite_frequency = ema_overwrite_frequency
-        self.iterations = Variable(0, dtype="int64", trainable=False, name="iterations")
+        with devices.host():  # Python asks for it at every step
+            self.iterations = Variable(0, dtype="int64", trainable=False, name="iterations")
         self.slots: dict[str, list[Variable]] = {}
         self._learning_rate: Any = None
         self.learning_rate = learning_rate
@@ -278,7 +279,7 @@ class Optimizer(Configured):
         gradients: list[Any] = [None] * len(self._known)
         for tensor, variable in zip(tensors, variables, strict=True):
             if tensor is not None:
-                data = tensor._data
+                data = dispatch.beside(variable._buffer, tensor._data)
                 gradients[self._positions[id(variable)]] = data.copy() if clips else data
         self.iterations.assign_add(1)
         step = int(self.iterations._buffer)

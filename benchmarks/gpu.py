@@ -1,0 +1,219 @@
+"""Training steps on one GPU, beside torch and JAX in the same run; and whether they are right.
+
+    python benchmarks/gpu.py [--check] [--write] [--rounds N] [--workload NAME ...]
+
+Frameworks that are not installed, or fail, are named and left out. Each contender trains the same
+initial weights on the same batch; the losses of the first steps are compared before anything is
+timed. Rounds go through all contenders in turn, in rotating order; a time is wall-clock, ends when
+the loss has been read on the host, and is the median over rounds. ``--check`` runs the tests on
+the GPU first, ``--write`` puts all of it into ``gpu.md``. ``--device cpu`` tries the program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import importlib.util
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from workloads import Trainer, Workload, cnn, mlp, transformer
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+RESULTS = HERE / "gpu.md"
+BEGIN, END = "<!-- measured -->", "<!-- end -->"
+
+WORKLOADS = {
+    workload.slug: workload
+    for workload in (
+        mlp("MNIST MLP", 784, 128, 10, batch=128),
+        mlp("wide MLP", 784, 4096, 4096, 10, batch=4096),
+        cnn("CNN", 32, 64, padding="valid", batch=64),
+        transformer("char transformer", 4, 128, 64, 4, 16),
+        transformer("transformer 12 layers d 768", 12, 768, 512, 12, 8),
+        Workload("Adam 100M", "adam", 0, {"shapes": [(1000, 1000)] * 100}, rate=1e-3),
+    )
+}
+# Module of peers and form of it. distgrad captures no step on a GPU so far.
+CONTENDERS = {
+    "distgrad eager": ("distgrad", "eager"),
+    "torch eager": ("torch", "eager"),
+    "torch reduce-overhead": ("torch", "reduce-overhead"),
+    "torch max-autotune": ("torch", "max-autotune"),
+    "JAX jit": ("jax", "jit"),
+}
+# Tests that are the same on every device, in the order in which a failure is worth knowing.
+TESTS = ("tests/training", "tests/core", "tests/ops", "tests/keras", "tests/e2e/test_configs.py")
+
+
+def devices_of(device: str) -> list[str]:
+    """Puts every framework on the device; the lines that say what there is."""
+    import distgrad
+    from distgrad.core import devices
+
+    devices.use(device)
+    lines = [f"distgrad {distgrad.__version__}, NumPy {np.__version__}, {platform.platform()}"]
+    if device == "cuda":
+        import cupy
+
+        runtime = cupy.cuda.runtime
+        name = runtime.getDeviceProperties(0)["name"].decode()
+        lines.append(
+            f"{name}, driver for CUDA {runtime.driverGetVersion()}, CuPy {cupy.__version__} "
+            f"with CUDA {runtime.runtimeGetVersion()}"
+        )
+    return lines
+
+
+def made(name: str, workload: Workload, device: str) -> Trainer:
+    module, form = CONTENDERS[name]
+    peer = importlib.import_module(f"peers.{module}_peer")
+    if module == "torch":
+        peer.DEVICE = device
+    trainer: Trainer | None = peer.make(workload, workload.parameters(), form)
+    if trainer is None:
+        raise ValueError("it has no such form")
+    return trainer
+
+
+def prepared(
+    workload: Workload, names: list[str], device: str, say: Callable[[str], None]
+) -> dict[str, Callable[[int], float]]:
+    """``run(count)`` of every contender whose losses agree with ours."""
+    runs: dict[str, Callable[[int], float]] = {}
+    first: list[float] | None = None
+    for name in names:
+        try:
+            trainer = made(name, workload, device)
+            x, y = workload.samples() if workload.kind != "adam" else (np.zeros(0), np.zeros(0))
+            batch = trainer.ready(x, y)
+            began = time.perf_counter()
+            losses = [trainer.run(batch, 1) for _ in range(3)]
+            say(f"{name}: losses {losses}, {time.perf_counter() - began:.1f} s for 3 steps")
+        except Exception as error:
+            say(f"{name}: left out ({type(error).__name__}: {str(error).splitlines()[:1]})")
+            continue
+        first = first or losses
+        if not np.allclose(losses, first, rtol=2e-3):
+            say(f"{name}: left out, its losses are not {first}")
+            continue
+        runs[name] = lambda count, t=trainer, b=batch: t.run(b, count)
+    return runs
+
+
+def timed(runs: dict[str, Callable[[int], float]], rounds: int, seconds: float) -> dict[str, Any]:
+    """Milliseconds per step in each round, by contender."""
+    counts = {}
+    for name, run in runs.items():
+        run(3)
+        began = time.perf_counter()
+        run(3)
+        counts[name] = max(3, min(1000, int(seconds / ((time.perf_counter() - began) / 3))))
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    names = list(runs)
+    for number in range(rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            began = time.perf_counter()
+            runs[name](counts[name])
+            found[name].append((time.perf_counter() - began) / counts[name] * 1e3)
+    return found
+
+
+def table(results: dict[str, dict[str, list[float]]], names: list[str]) -> list[str]:
+    """Milliseconds per step, and in brackets the ratio to the best peer of each round."""
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for workload, found in results.items():
+        cells = []
+        peers = [times for name, times in found.items() if not name.startswith("distgrad")]
+        for name in names:
+            if name not in found:
+                cells.append("-")
+                continue
+            cell = f"{statistics.median(found[name]):.3g}"
+            if peers:
+                best = [min(times) for times in zip(*peers, strict=True)]
+                ratios = [a / b for a, b in zip(found[name], best, strict=True)]
+                cell += f" ({statistics.median(ratios):.2f})"
+            cells.append(cell)
+        lines.append(f"| {workload} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def check(device: str, limit: float) -> list[str]:
+    """The last lines of the tests on the device, folder by folder."""
+    lines, ends = [], time.monotonic() + limit
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
+    for tests in TESTS:
+        command = [sys.executable, "-m", "pytest", "-q", "--maxfail=20", "--tb=line"]
+        command += ["-p", "no:cacheprovider", "--device", device, tests]
+        if importlib.util.find_spec("xdist") is not None:  # kernels are compiled at their first use
+            command += ["-n", str(min(8, os.cpu_count() or 1))]
+        left = max(1.0, ends - time.monotonic())
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=left
+            )
+        except subprocess.TimeoutExpired as late:
+            said = (late.stdout or b"").decode(errors="replace").strip().splitlines()[-1:]
+            lines.append(f"{tests}: not finished in time {said}")
+            print(lines[-1], flush=True)
+            continue
+        wrong = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        last = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no output"]
+        lines += [f"{tests}: {last[0]}", *wrong]
+        print(*lines[-1 - len(wrong) :], sep="\n", flush=True)
+    return lines
+
+
+def write(text: str) -> None:
+    """Puts the results between the marks of ``gpu.md``, in place of those before."""
+    old = RESULTS.read_text(encoding="utf-8")
+    head, _, rest = old.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    RESULTS.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--check", action="store_true", help="run the tests on the GPU first")
+    parser.add_argument("--check-limit", type=float, default=360.0, help="seconds for the tests")
+    parser.add_argument("--write", action="store_true", help="put the results into gpu.md")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.3, help="of one contender in a round")
+    parser.add_argument("--workload", nargs="*", choices=sorted(WORKLOADS), default=list(WORKLOADS))
+    options = parser.parse_args()
+    sys.path.insert(0, str(ROOT))  # an installation of distgrad is not needed
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the GPU is shared by all
+    lines = [f"Measured {datetime.date.today()}: `{' '.join(['python', *sys.argv])}`", ""]
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    checked = check(options.device, options.check_limit) if options.check else []
+    lines += [*devices_of(options.device), "", *checked, ""]
+    say("\n".join(lines))
+    results: dict[str, dict[str, list[float]]] = {}
+    for slug in options.workload:
+        workload = WORKLOADS[slug]
+        say(f"\n{workload.name}, batch {workload.batch}")
+        runs = prepared(workload, list(CONTENDERS), options.device, say)
+        if runs:
+            results[workload.name] = timed(runs, options.rounds, options.seconds)
+        if options.write:  # after each workload: the time on a GPU may end at any moment
+            write("\n".join([*lines, *table(results, list(CONTENDERS))]))
+    say("\n" + "\n".join(table(results, list(CONTENDERS))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+// Kernels over rows and flat arrays. T is float or double: the host puts the typedef in front.
+// They are compiled without fused multiply-add, and sum in a fixed order: the same bits every time,
+// whoever runs them. One block works on one row; blockDim.x is a power of two, at most 1024.
+
+typedef unsigned long long u64;
+typedef long long i64;
+
+// 128-bit product of two words: its high half.
+__device__ inline u64 high_word(u64 a, u64 b) { return __umul64hi(a, b); }
+
+// Philox 4x64 with 10 rounds (Salmon et al., SC'11), as numpy.random.Philox has it.
+__device__ inline void philox(u64 *c, u64 k0, u64 k1) {
+    for (int round = 0; round < 10; round++) {
+        u64 h0 = high_word(0xD2E7470EE14C6C93ULL, c[0]), l0 = 0xD2E7470EE14C6C93ULL * c[0];
+        u64 h1 = high_word(0xCA5A826395121157ULL, c[2]), l1 = 0xCA5A826395121157ULL * c[2];
+        u64 c1 = c[1], c3 = c[3];
+        c[0] = h1 ^ c1 ^ k0;
+        c[1] = l1;
+        c[2] = h0 ^ c3 ^ k1;
+        c[3] = l0;
+        k0 += 0x9E3779B97F4A7C15ULL;
+        k1 += 0xBB67AE8584CAA73BULL;
+    }
+}
+
+// Uniform numbers in [0, 1), as numpy.random.Generator.random draws them from that key. A thread
+// makes one block of four words: 8 floats, or 4 doubles.
+extern "C" __global__ void uniform(T *out, i64 n, u64 k0, u64 k1, u64 c2, u64 c3) {
+    const int each = sizeof(T) == 4 ? 8 : 4;
+    const i64 block = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (block * each >= n) return;
+    u64 c[4] = {(u64)block + 1, 0, c2, c3};  // NumPy counts up before it draws
+    philox(c, k0, k1);
+    for (int i = 0; i < each && block * each + i < n; i++) {
+        if (sizeof(T) == 4) {
+            const unsigned int word = (unsigned int)(c[i / 2] >> (i % 2 ? 32 : 0));
+            out[block * each + i] = (T)(word >> 8) * (T)(1.0 / 16777216.0);
+        } else {
+            out[block * each + i] = (T)(c[i] >> 11) * (T)(1.0 / 9007199254740992.0);
+        }
+    }
+}
+
+// Adam on a flat slice of the arenas, operation by operation as on the CPU.
+extern "C" __global__ void adam(T *p, T *m, T *s, const T *g, i64 n, T alpha, T rest_1, T rest_2,
+                                T epsilon) {
+    for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < n;
+         i += (i64)gridDim.x * blockDim.x) {
+        const T gradient = g[i];
+        const T first = m[i] + (gradient - m[i]) * rest_1;
+        const T second = s[i] + (gradient * gradient - s[i]) * rest_2;
+        m[i] = first;
+        s[i] = second;
+        p[i] = p[i] - first / (sqrt(second) + epsilon) * alpha;
+    }
+}
+
+// Every thread of a block gives a number; every thread gets the sum (or the largest) of them all.
+__device__ inline T whole_sum(T value, T *shared) {
+    shared[threadIdx.x] = value;
+    __syncthreads();
+    for (int half = blockDim.x / 2; half; half /= 2) {
+        if ((int)threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
+        __syncthreads();
+    }
+    const T total = shared[0];
+    __syncthreads();
+    return total;
+}
+
+__device__ inline T whole_max(T value, T *shared) {
+    shared[threadIdx.x] = value;
+    __syncthreads();
+    for (int half = blockDim.x / 2; half; half /= 2) {
+        if ((int)threadIdx.x < half) {
+            const T other = shared[threadIdx.x + half];
+            // A nan stays, as in NumPy.
+            if (other > shared[threadIdx.x] || other != other) shared[threadIdx.x] = other;
+        }
+        __syncthreads();
+    }
+    const T largest = shared[0];
+    __syncthreads();
+    return largest;
+}
+
+__device__ inline T row_max(const T *x, i64 n, T *shared) {
+    T largest = x[threadIdx.x < n ? threadIdx.x : 0];
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x)
+        if (x[i] > largest || x[i] != x[i]) largest = x[i];
+    return whole_max(largest, shared);
+}
+
+// Softmax of each row.
+extern "C" __global__ void softmax(T *out, const T *x, i64 n) {
+    __shared__ T shared[1024];
+    x += blockIdx.x * n;
+    out += blockIdx.x * n;
+    const T largest = row_max(x, n, shared);
+    T total = 0;
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x) total += exp(x[i] - largest);
+    total = whole_sum(total, shared);
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x) out[i] = exp(x[i] - largest) / total;
+}
+
+// As in NumPy a negative label counts from the end; one outside of the row gives nan.
+__device__ inline i64 counted(i64 label, i64 n) {
+    if (label < 0) label += n;
+    return label < 0 || label >= n ? -1 : label;
+}
+
+// -log softmax(x)[label] of each row, and its gradient times dy.
+extern "C" __global__ void cross_entropy(T *out, const T *x, const i64 *labels, i64 n) {
+    __shared__ T shared[1024];
+    x += blockIdx.x * n;
+    const T largest = row_max(x, n, shared);
+    T total = 0;
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x) total += exp(x[i] - largest);
+    total = whole_sum(total, shared);
+    const i64 label = counted(labels[blockIdx.x], n);
+    if (threadIdx.x == 0)
+        out[blockIdx.x] = label < 0 ? T(0) / T(0) : log(total) - (x[label] - largest);
+}
+
+extern "C" __global__ void cross_entropy_grad(T *out, const T *dy, const T *x, const i64 *labels,
+                                              i64 n) {
+    __shared__ T shared[1024];
+    x += blockIdx.x * n;
+    out += blockIdx.x * n;
+    const T largest = row_max(x, n, shared), weight = dy[blockIdx.x];
+    const i64 label = counted(labels[blockIdx.x], n);
+    T total = label < 0 ? T(0) / T(0) : T(0);
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x) total += exp(x[i] - largest);
+    total = whole_sum(total, shared);
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x)
+        out[i] = (exp(x[i] - largest) / total - (i == label ? T(1) : T(0))) * weight;
+}
+
+// (x - mean) / sqrt(variance + epsilon) of each row, and the cotangent of that.
+extern "C" __global__ void standardize(T *out, const T *x, i64 n, T epsilon) {
+    __shared__ T shared[1024];
+    x += blockIdx.x * n;
+    out += blockIdx.x * n;
+    T total = 0;
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x) total += x[i];
+    const T mean = whole_sum(total, shared) / n;
+    total = 0;
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x) total += (x[i] - mean) * (x[i] - mean);
+    const T scale = 1 / sqrt(whole_sum(total, shared) / n + epsilon);
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x) out[i] = (x[i] - mean) * scale;
+}
+
+extern "C" __global__ void standardize_grad(T *out, const T *dy, const T *x, i64 n, T epsilon) {
+    __shared__ T shared[1024];
+    dy += blockIdx.x * n;
+    x += blockIdx.x * n;
+    out += blockIdx.x * n;
+    T total = 0, sum_dy = 0;
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x) {
+        total += x[i];
+        sum_dy += dy[i];
+    }
+    const T mean = whole_sum(total, shared) / n, mean_dy = whole_sum(sum_dy, shared) / n;
+    total = 0;
+    T along = 0;
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x) {
+        total += (x[i] - mean) * (x[i] - mean);
+        along += dy[i] * (x[i] - mean);
+    }
+    const T scale = 1 / sqrt(whole_sum(total, shared) / n + epsilon);
+    along = whole_sum(along, shared) * scale / n;
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x)
+        out[i] = (dy[i] - mean_dy - (x[i] - mean) * scale * along) * scale;
+}
+
+// Rows of g added up by their index, in the order of the rows: no atomics, the same bits every
+// time. `order` sorts the indices stably; the rows of index `i` are order[starts[i]:starts[i + 1]].
+extern "C" __global__ void add_rows(T *out, const T *g, const i64 *order, const i64 *starts,
+                                    i64 width) {
+    const i64 first = starts[blockIdx.x], last = starts[blockIdx.x + 1];
+    for (i64 i = threadIdx.x; i < width; i += blockDim.x) {
+        T total = 0;
+        for (i64 row = first; row < last; row++) total += g[order[row] * width + i];
+        out[blockIdx.x * width + i] = total;
+    }
+}

@@ -1,0 +1,89 @@
+// Runs CUDA kernels on the CPU, for tests: the threads of a block are fibers that take turns at
+// __syncthreads(). Blocks run one after the other.
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <utility>
+#include <vector>
+#include <ucontext.h>
+
+using namespace std;
+
+#define __global__
+#define __device__
+#define __shared__ static
+
+struct Place { unsigned x = 0, y = 0, z = 0; };
+static Place threadIdx, blockIdx, blockDim, gridDim;
+
+static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned long long)(((unsigned __int128)a * b) >> 64);
+}
+
+struct Fiber { ucontext_t context; vector<char> stack; bool done = false; };
+static vector<Fiber> fibers;
+static ucontext_t scheduler;
+static unsigned running;
+static void (*body)();
+
+static inline void __syncthreads() {
+    const unsigned self = running;
+    swapcontext(&fibers[self].context, &scheduler);
+    threadIdx.x = self;
+}
+
+static void begin() {
+    const unsigned self = running;
+    threadIdx.x = self;
+    body();
+    fibers[self].done = true;
+    swapcontext(&fibers[self].context, &scheduler);
+}
+
+static void run_block(unsigned threads) {
+    if (fibers.size() < threads) fibers.resize(threads);
+    for (unsigned i = 0; i < threads; i++) {
+        Fiber &fiber = fibers[i];
+        fiber.stack.resize(1 << 16);
+        fiber.done = false;
+        getcontext(&fiber.context);
+        fiber.context.uc_stack.ss_sp = fiber.stack.data();
+        fiber.context.uc_stack.ss_size = fiber.stack.size();
+        fiber.context.uc_link = &scheduler;
+        makecontext(&fiber.context, begin, 0);
+    }
+    for (bool left = true; left;) {
+        left = false;
+        for (unsigned i = 0; i < threads; i++) {
+            if (fibers[i].done) continue;
+            running = i;
+            swapcontext(&scheduler, &fibers[i].context);
+            left = left || !fibers[i].done;
+        }
+    }
+}
+
+template <class... A> struct Launch {
+    static void (*kernel)(A...);
+    static void **given;
+    template <size_t... I> static void call(index_sequence<I...>) {
+        kernel(*(remove_reference_t<A> *)given[I]...);
+    }
+    static void once() { call(index_sequence_for<A...>{}); }
+};
+template <class... A> void (*Launch<A...>::kernel)(A...);
+template <class... A> void **Launch<A...>::given;
+
+template <class... A>
+static void launch(void (*kernel)(A...), void **given, unsigned blocks, unsigned threads) {
+    Launch<A...>::kernel = kernel;
+    Launch<A...>::given = given;
+    body = Launch<A...>::once;
+    blockDim.x = threads;
+    gridDim.x = blocks;
+    for (unsigned i = 0; i < blocks; i++) {
+        blockIdx.x = i;
+        run_block(threads);
+    }
+}

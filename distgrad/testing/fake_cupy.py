@@ -1,0 +1,177 @@
+"""A module ``cupy`` without a GPU, for tests: arrays of the strict stand-in, kernels through g++.
+
+``with fake_cupy.installed(): ...`` lets the whole of distgrad run its path for GPUs on the CPU.
+What it lets through is what CuPy documents, as far as it knows; it says nothing about speed, nor
+about streams, which do not exist here: every call is done when it returns.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from distgrad.core import dispatch
+from distgrad.testing import cuda_on_cpu, standin
+from distgrad.testing.standin import Array, _plain
+
+
+class CUDARuntimeError(RuntimeError):
+    """As ``cupy.cuda.runtime.CUDARuntimeError``."""
+
+
+class CUDADriverError(RuntimeError):
+    """As ``cupy.cuda.driver.CUDADriverError``."""
+
+
+class OutOfMemoryError(MemoryError):
+    """As ``cupy.cuda.memory.OutOfMemoryError``."""
+
+
+class Device:
+    """One of the GPUs that there are not."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.id = number
+
+    def use(self) -> None:
+        if self.id >= 2:
+            raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+
+
+class RawModule:
+    """Kernels of a CUDA source, run on the CPU."""
+
+    def __init__(self, *, code: str, options: tuple[str, ...] = ()) -> None:
+        self._code = code
+
+    def get_function(self, name: str) -> Any:
+        def kernel(blocks: tuple[int, ...], threads: tuple[int, ...], args: tuple) -> None:
+            for value in args:
+                if not isinstance(value, (Array, np.generic)):
+                    raise TypeError(f"a kernel takes no {type(value).__name__}")
+            (grid,), (block,) = blocks, threads
+            if not 0 < block <= 1024 or not 0 < grid < 2**31:
+                raise CUDARuntimeError("cudaErrorInvalidConfiguration: invalid configuration")
+            cuda_on_cpu.launch(self._code, name, grid, block, [_plain(a) for a in args])
+
+        return kernel
+
+
+class ElementwiseKernel:
+    """One loop over broadcast arrays; every parameter is a ``T``."""
+
+    def __init__(
+        self, in_params: str, out_params: str, operation: str, name: str, options: tuple = ()
+    ) -> None:
+        self._inputs = re.findall(r"T (\w+)", in_params)
+        assert out_params == "T result" and len(self._inputs) == in_params.count(",") + 1
+        self._operation, self._name = operation, name
+
+    def __call__(self, *args: Any) -> Array:
+        assert len(args) == len(self._inputs)
+        (dtype,) = {a.dtype for a in args if isinstance(a, Array)}
+        given = np.broadcast_arrays(*(np.asarray(_plain(a), dtype) for a in args))
+        arrays = [np.array(a, order="C") for a in given]
+        out = np.empty(arrays[0].shape, dtype)
+        names = [f"distgrad_{n}" for n in self._inputs]
+        loads = "".join(f"const T {i} = {n}[at];" for i, n in zip(self._inputs, names, strict=True))
+        code = (
+            f"typedef {'float' if dtype == np.float32 else 'double'} T;\n"
+            f'extern "C" __global__ void {self._name}({", ".join(f"const T *{n}" for n in names)}, '
+            f"T *out, long long size) {{ for (long long at = 0; at < size; at++) {{ {loads} "
+            f"T result; {self._operation} out[at] = result; }} }}"
+        )
+        cuda_on_cpu.launch(code, self._name, 1, 1, [*arrays, out, np.int64(out.size)])
+        return Array(out)
+
+
+def _solve_triangular(matrix: Any, rhs: Any, trans: int = 0, lower: bool = False) -> Any:
+    transpose = bool(trans)
+    return standin.backend.solve_triangular(matrix, rhs, lower=lower, transpose=transpose)
+
+
+class _Cupy(ModuleType):
+    """The functions of the stand-in, and what CuPy has beside them."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(standin.backend.xp, name)
+
+
+def modules(count: int = 2, driver: int = 12090) -> dict[str, ModuleType]:
+    """The modules by name, for a machine with ``count`` GPUs and a driver for that CUDA."""
+    cupy, scipy = _Cupy("cupy"), ModuleType("cupyx.scipy")
+
+    def get_device_count() -> int:
+        if driver < 12000:
+            raise CUDARuntimeError("cudaErrorInsufficientDriver: driver version is insufficient")
+        if not count:
+            raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+        return count
+
+    runtime = SimpleNamespace(
+        getDeviceCount=get_device_count,
+        runtimeGetVersion=lambda: 12090,
+        driverGetVersion=lambda: driver,
+        CUDARuntimeError=CUDARuntimeError,
+    )
+    added = {
+        "ndarray": Array,
+        "array": standin.asarray,
+        "RawModule": RawModule,
+        "ElementwiseKernel": ElementwiseKernel,
+        "cuda": SimpleNamespace(
+            Device=Device,
+            runtime=runtime,
+            driver=SimpleNamespace(CUDADriverError=CUDADriverError),
+            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        ),
+    }
+    vars(cupy).update(added)
+    special, linalg = ModuleType("cupyx.scipy.special"), ModuleType("cupyx.scipy.linalg")
+    special.__getattr__ = standin.backend.special.__getattr__  # type: ignore[method-assign]
+    linalg.solve_triangular = _solve_triangular  # type: ignore[attr-defined]
+    scipy.special, scipy.linalg = special, linalg  # type: ignore[attr-defined]
+    cupyx = ModuleType("cupyx")
+    cupyx.scipy = scipy  # type: ignore[attr-defined]
+    found = {"cupyx": cupyx, "cupyx.scipy": scipy, "cupy": cupy}
+    return {**found, "cupyx.scipy.special": special, "cupyx.scipy.linalg": linalg}
+
+
+@contextmanager
+def installed(count: int = 2, driver: int = 12090) -> Iterator[None]:
+    """Context in which ``import cupy`` gives the module of this file."""
+    from distgrad.backend import cupy as backend
+
+    made = modules(count, driver)
+    saved = {name: sys.modules.get(name) for name in made}
+    state = dispatch.default, dispatch.in_force.backend
+    sys.modules.update(made)
+    Array.device = Device()  # type: ignore[attr-defined]
+    backend.load.cache_clear()
+    try:
+        yield
+    finally:
+        backend.load.cache_clear()
+        dispatch.forget(Array)
+        dispatch.default, dispatch.in_force.backend = state
+        for name, module in saved.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
+if __name__ == "__main__":  # the command line, in a process that has this module for CuPy
+    from distgrad.cli import main
+    from distgrad.testing import fake_cupy
+
+    with fake_cupy.installed():
+        sys.exit(main())
