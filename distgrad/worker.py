@@ -7,13 +7,13 @@ import math
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distgrad import keras
+from distgrad import keras, resuming
 from distgrad.assembly import build_model
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import worker_shards
@@ -40,34 +40,10 @@ from distgrad.training.handshake import (
     environment,
 )
 from distgrad.training.loop import Cursor, Observer, TrainingLoop
-from distgrad.training.programs import ExecutorName, executor_for
+from distgrad.training.programs import ExecutorName
 from distgrad.training.progress import progress
 from distgrad.training.sharded import SlotParts
 from distgrad.training.step import TrainStep
-
-# What of a job decides the weights after a given step, by its place in the YAML: a resumed run
-# must have the same.
-_DECIDES_BITS = {
-    "seed": "seed",
-    "device": "device",
-    "data": "data",
-    "model.layers": "layers",
-    "loss": "loss",
-    "metrics": "metrics",
-    "optimizer": "optimizer",
-    "train.global_batch_size": "global_batch_size",
-    "train.shuffle": "shuffle",
-    "train.mixed_precision": "mixed_precision",
-    "parallel.virtual_shards": "virtual_shards",
-    "parallel.threads_per_worker": "threads_per_worker",
-}
-
-
-_RUNS = {
-    "generated": "steps captured, on generated kernels",
-    "numpy": "steps captured, on NumPy",
-    "eager": "steps run eagerly",
-}
 
 
 def main(job: Job, communicator: Communicator) -> int:
@@ -82,13 +58,13 @@ def main(job: Job, communicator: Communicator) -> int:
         communicator,
         lambda: tracking.open_run_folder(job.run_dir, job.name, job.resume == "auto"),
     )
-    commit = _agree(communicator, lambda: _newest_commit(job, folder, resumed))
+    commit = _agree(communicator, lambda: resuming.newest_commit(job, folder, resumed))
     say = print if rank0 else _silent
     if job.resume == "auto" and commit is None:
         say(f"nothing to resume in {folder}: starting anew")
 
-    executor = _agree(communicator, lambda: _executor(job, folder, commit))
-    eager.use(_agree(communicator, lambda: _kernels(executor, commit)))
+    executor = _agree(communicator, lambda: resuming.executor(job, folder, commit))
+    eager.use(_agree(communicator, lambda: resuming.kernels(executor, commit)))
     check_executor(communicator, executor)
 
     splits = source.load(job.data, job.seed, allow_download=rank0, announce=say)
@@ -225,7 +201,7 @@ class _Run:
             "config_hash": self.job.config_hash,
             "executor": self.executor,
             "kernels": eager.used(),
-            "job": _decides_bits(self.job),
+            "job": resuming.decides_bits(self.job),
             "environment": environment(),
         }
         if last:
@@ -281,7 +257,7 @@ class _Run:
         print(
             f"{self.model.count_params():,} parameters, {workers}, {self.shards} virtual shards, "
             f"{threads} BLAS {'thread' if threads == 1 else 'threads'} a worker, "
-            f"{_RUNS[self.executor]}"
+            f"{resuming.RUNS[self.executor]}"
         )
         if self.saved_step >= 0:
             print(
@@ -423,79 +399,6 @@ class _stop_on_signal:
         if self._step.stop_requested:  # the second time: at once
             sys.exit(128 + number)
         self._step.stop_requested = True
-
-
-def _newest_commit(job: Job, folder: Path, resumed: bool) -> checkpoint.Commit | None:
-    if not resumed:
-        return None
-
-    def warn(text: str) -> None:
-        print(f"warning: {text}", file=sys.stderr, flush=True)
-
-    commit = checkpoint.load_newest(folder / "checkpoints", warn)
-    if commit is None:
-        return None
-    if commit.state["config_hash"] != job.config_hash:
-        raise UsageError(
-            f"{folder} was trained with another job: {_differences(job, commit.state['job'])}. Use "
-            "its settings again, or start anew with another --run-dir. Nothing was changed."
-        )
-    return commit
-
-
-def _executor(job: Job, folder: Path, commit: checkpoint.Commit | None) -> ExecutorName:
-    """What runs the steps; a run that is resumed goes on with what it began with.
-
-    Raises UsageError where the job asks for another.
-    """
-    chosen = executor_for(job.jit)
-    if commit is None:
-        return chosen
-    begun: ExecutorName = commit.state.get("executor", "eager")
-    if begun != chosen and job.jit != "auto":
-        raise UsageError(
-            f"{folder}: {_RUNS[begun]}, and train.jit={job.jit} would give the weights other bits; "
-            "leave it out to go on, or start anew with another --run-dir."
-        )
-    return begun
-
-
-def _kernels(executor: ExecutorName, commit: checkpoint.Commit | None) -> eager.Name:
-    """The kernels of what runs eagerly: those of NumPy beside its executor, else the fastest.
-
-    A run that is resumed goes on with those that it began with, and needs them.
-    """
-    if commit is not None:
-        return commit.state.get("kernels", "numpy")
-    return "numpy" if executor == "numpy" else eager.best()
-
-
-def _decides_bits(job: Job) -> dict[str, Any]:
-    return {place: getattr(job, name) for place, name in _DECIDES_BITS.items()}
-
-
-def _differences(job: Job, old: dict[str, Any]) -> str:
-    """What decides the weights and is not as in the job of a commit, by name."""
-    new = json.loads(json.dumps(_decides_bits(job)))  # tuples are lists there, too
-    found = list(_changes("", old, new))
-    more = [f"and {len(found) - 6} more"] if len(found) > 6 else []
-    return "; ".join([*found[:6], *more]) or "its settings differ"
-
-
-def _changes(name: str, old: Any, new: Any) -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(key for key in new if key not in old)]:
-            yield from _changes(f"{name}.{key}" if name else key, old.get(key), new.get(key))
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for position, pair in enumerate(zip(old, new, strict=True)):
-            yield from _changes(f"{name}.{position}", *pair)
-    elif old != new:
-        yield f"{name} was {_short(old)} and is {_short(new)}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _agree(communicator: Communicator, fn: Callable[[], Any]) -> Any:

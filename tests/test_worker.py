@@ -12,7 +12,7 @@ from distgrad.compile import eager
 from distgrad.config import load
 from distgrad.core.errors import UsageError
 from distgrad.job import Job
-from distgrad.worker import _decides_bits, _differences, _executor, _kernels
+from distgrad.resuming import _differences, decides_bits, executor, kernels
 
 DIGITS = Path(__file__).parents[1] / "configs" / "digits.yaml"
 
@@ -22,7 +22,7 @@ def job(*changes: str) -> Job:
 
 
 def differences(*changes: str) -> str:
-    committed = json.loads(json.dumps(_decides_bits(job())))
+    committed = json.loads(json.dumps(decides_bits(job())))
     return _differences(job(*changes), committed)
 
 
@@ -57,7 +57,7 @@ def test_what_decides_the_weights_is_compared_and_named(change: str, said: str) 
 )
 def test_what_does_not_decide_them_is_not(change: str) -> None:
     assert job(change).config_hash == job().config_hash
-    assert _decides_bits(job(change)) == _decides_bits(job())
+    assert decides_bits(job(change)) == decides_bits(job())
 
 
 def test_many_differences_still_fit_on_a_screen() -> None:
@@ -81,20 +81,20 @@ class Committed:
 
 @pytest.mark.parametrize("begun", ["generated", "numpy", "eager"])
 def test_a_resumed_run_goes_on_with_the_executor_that_it_began_with(begun: str) -> None:
-    assert _executor(job(), Path("run"), Committed(executor=begun)) == begun
+    assert executor(job(), Path("run"), Committed(executor=begun)) == begun
 
 
 def test_a_resumed_run_refuses_another_executor() -> None:
     with pytest.raises(UsageError, match=r"steps run eagerly, and train\.jit=numpy would give"):
-        _executor(job("train.jit=numpy"), Path("run"), Committed(executor="eager"))
-    assert _executor(job("train.jit=off"), Path("run"), Committed(executor="eager")) == "eager"
-    assert _executor(job("train.jit=numpy"), Path("run"), None) == "numpy"
-    assert _executor(job(), Path("run"), Committed()) == "eager"  # of a version without programs
+        executor(job("train.jit=numpy"), Path("run"), Committed(executor="eager"))
+    assert executor(job("train.jit=off"), Path("run"), Committed(executor="eager")) == "eager"
+    assert executor(job("train.jit=numpy"), Path("run"), None) == "numpy"
+    assert executor(job(), Path("run"), Committed()) == "eager"  # of a version without programs
 
 
 def test_a_resumed_run_keeps_the_kernels_that_it_began_with():
     """Also one of before there were any; a new run takes the fastest beside its executor's."""
     for state, wanted in [({"kernels": "generated"}, "generated"), ({}, "numpy")]:
-        assert _kernels("eager", SimpleNamespace(state=state)) == wanted
-    assert _kernels("numpy", None) == "numpy"
-    assert _kernels("eager", None) == _kernels("generated", None) == eager.best()
+        assert kernels("eager", SimpleNamespace(state=state)) == wanted
+    assert kernels("numpy", None) == "numpy"
+    assert kernels("eager", None) == kernels("generated", None) == eager.best()

@@ -145,7 +145,7 @@ class Code:
             return self.op(f"load {VECTOR}, ptr {pointer}, align 4")
         return self.op(
             f"call {VECTOR} @llvm.masked.load.v{LANES}f32.p0(ptr {pointer}, i32 4, "
-            f"<{LANES} x i1> {_mask(lanes)}, {VECTOR} zeroinitializer)"
+            f"<{LANES} x i1> {mask(lanes)}, {VECTOR} zeroinitializer)"
         )
 
     def store(self, value: str, pointer: str, lanes: int = LANES) -> None:
@@ -154,7 +154,7 @@ class Code:
             return
         self._lines.append(
             f"  call void @llvm.masked.store.v{LANES}f32.p0({VECTOR} {value}, ptr {pointer}, "
-            f"i32 4, <{LANES} x i1> {_mask(lanes)})"
+            f"i32 4, <{LANES} x i1> {mask(lanes)})"
         )
 
     def byte_at(self, pointer: str, offset: Int) -> str:
@@ -166,7 +166,7 @@ class Code:
             return self.op(f"load {_BYTES}, ptr {pointer}, align 1")
         return self.op(
             f"call {_BYTES} @llvm.masked.load.v{LANES}i8.p0(ptr {pointer}, i32 1, "
-            f"<{LANES} x i1> {_mask(lanes)}, {_BYTES} zeroinitializer)"
+            f"<{LANES} x i1> {mask(lanes)}, {_BYTES} zeroinitializer)"
         )
 
     def store_bytes(self, value: str, pointer: str, lanes: int = LANES) -> None:
@@ -175,7 +175,7 @@ class Code:
             return
         self._lines.append(
             f"  call void @llvm.masked.store.v{LANES}i8.p0({_BYTES} {value}, ptr {pointer}, "
-            f"i32 1, <{LANES} x i1> {_mask(lanes)})"
+            f"i32 1, <{LANES} x i1> {mask(lanes)})"
         )
 
     def byte_where(self, bits: str, a: str, b: str) -> str:
@@ -311,7 +311,8 @@ _DECLARED = [
 ]
 
 
-def _mask(lanes: int) -> str:
+def mask(lanes: int) -> str:
+    """The first ``lanes`` of a vector's lanes."""
     return "<" + ", ".join(f"i1 {'true' if i < lanes else 'false'}" for i in range(LANES)) + ">"
 
 

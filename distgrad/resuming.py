@@ -1,0 +1,116 @@
+"""What a resumed run goes on from: its newest commit, of the same job, and what computed it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from distgrad.compile import eager
+from distgrad.core.errors import UsageError
+from distgrad.job import Job
+from distgrad.training import checkpoint
+from distgrad.training.programs import ExecutorName, executor_for
+
+# What of a job decides the weights after a given step, by its place in the YAML: a resumed run
+# must have the same.
+_DECIDES_BITS = {
+    "seed": "seed",
+    "device": "device",
+    "data": "data",
+    "model.layers": "layers",
+    "loss": "loss",
+    "metrics": "metrics",
+    "optimizer": "optimizer",
+    "train.global_batch_size": "global_batch_size",
+    "train.shuffle": "shuffle",
+    "train.mixed_precision": "mixed_precision",
+    "parallel.virtual_shards": "virtual_shards",
+    "parallel.threads_per_worker": "threads_per_worker",
+}
+
+RUNS = {
+    "generated": "steps captured, on generated kernels",
+    "numpy": "steps captured, on NumPy",
+    "eager": "steps run eagerly",
+}
+
+
+def newest_commit(job: Job, folder: Path, resumed: bool) -> checkpoint.Commit | None:
+    """What a resumed run goes on from, None if nothing is there.
+
+    Raises UsageError where another job has left it.
+    """
+    if not resumed:
+        return None
+
+    def warn(text: str) -> None:
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    commit = checkpoint.load_newest(folder / "checkpoints", warn)
+    if commit is None:
+        return None
+    if commit.state["config_hash"] != job.config_hash:
+        raise UsageError(
+            f"{folder} was trained with another job: {_differences(job, commit.state['job'])}. Use "
+            "its settings again, or start anew with another --run-dir. Nothing was changed."
+        )
+    return commit
+
+
+def executor(job: Job, folder: Path, commit: checkpoint.Commit | None) -> ExecutorName:
+    """What runs the steps; a run that is resumed goes on with what it began with.
+
+    Raises UsageError where the job asks for another.
+    """
+    chosen = executor_for(job.jit)
+    if commit is None:
+        return chosen
+    begun: ExecutorName = commit.state.get("executor", "eager")
+    if begun != chosen and job.jit != "auto":
+        raise UsageError(
+            f"{folder}: {RUNS[begun]}, and train.jit={job.jit} would give the weights other bits; "
+            "leave it out to go on, or start anew with another --run-dir."
+        )
+    return begun
+
+
+def kernels(executor: ExecutorName, commit: checkpoint.Commit | None) -> eager.Name:
+    """The kernels of what runs eagerly: those of NumPy beside its executor, else the fastest.
+
+    A run that is resumed goes on with those that it began with, and needs them.
+    """
+    if commit is not None:
+        return commit.state.get("kernels", "numpy")
+    return "numpy" if executor == "numpy" else eager.best()
+
+
+def decides_bits(job: Job) -> dict[str, Any]:
+    """What of a job decides the weights, by its place in the YAML."""
+    return {place: getattr(job, name) for place, name in _DECIDES_BITS.items()}
+
+
+def _differences(job: Job, old: dict[str, Any]) -> str:
+    """What decides the weights and is not as in the job of a commit, by name."""
+    new = json.loads(json.dumps(decides_bits(job)))  # tuples are lists there, too
+    found = list(_changes("", old, new))
+    more = [f"and {len(found) - 6} more"] if len(found) > 6 else []
+    return "; ".join([*found[:6], *more]) or "its settings differ"
+
+
+def _changes(name: str, old: Any, new: Any) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from _changes(f"{name}.{key}" if name else key, old.get(key), new.get(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for position, pair in enumerate(zip(old, new, strict=True)):
+            yield from _changes(f"{name}.{position}", *pair)
+    elif old != new:
+        yield f"{name} was {_short(old)} and is {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
