@@ -254,19 +254,30 @@ class TreeSum:
 
         The array is the first present shard's; unless that is ``out``, the caller now owns it.
         """
-        if set(self._held) != {self.tree.root}:
+        array = self._whole()
+        self._held.clear()
+        self._pushed = 0
+        return array
+
+    def move(self, out: Array) -> None:
+        """``take``, into an array of the caller's."""
+        out[...] = self._whole()
+        self.reset()
+
+    def _whole(self) -> Array:
+        array = self._held.get(self.tree.root)
+        if array is None:
             raise InvalidArgumentError(
                 f"take needs every present shard of {list(self.tree.present)}, and only "
                 f"{[i for i in self.tree.present if self._pushed >> i & 1]} were pushed."
             )
-        array = self._held.pop(self.tree.root)
-        self.reset()
         return array
 
     def reset(self) -> None:
         """Forgets every shard and takes the arrays back for the next sum."""
-        self._free.extend(array for array in self._held.values() if array is not self.out)
-        self._held.clear()
+        if self._held:
+            self._free.extend([a for a in self._held.values() if a is not self.out])
+            self._held.clear()
         self._pushed = 0
 
 

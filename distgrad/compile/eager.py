@@ -1,11 +1,11 @@
 """Machine code under the eager path: large arrays of float32 go through generated kernels.
 
 The kernels are those of captured steps, and within 8 units in the last place of the largest element
-of NumPy's; random numbers and sums of rows have NumPy's bits. They are made at the first call that
-pays for it, so that an import costs nothing; without llvmlite, and for all other arrays, the
-primitives' own kernels run. What a process uses does not change, unless `use` says so: it decides
-bits, and `identity` is compared between workers, and a run that is resumed needs what it began
-with.
+of NumPy's; convolutions add in another order; random numbers and sums of rows have NumPy's bits.
+They are made at the first call that pays for it, so that an import costs nothing; without llvmlite,
+and for all other arrays, the primitives' own kernels run. What a process uses does not change,
+unless `use` says so: it decides bits, and `identity` is compared between workers, and a run that is
+resumed needs what it began with.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ _SMALLEST = {
     **dict.fromkeys(("sparse_cross_entropy", "sparse_cross_entropy_grad"), 1 << 8),
     **dict.fromkeys(("cross_entropy", "cross_entropy_grad"), 1 << 8),
     "take_grad": 1 << 8,
+    **dict.fromkeys(("convolve", "convolve_grad_x", "convolve_grad_w"), 1 << 10),
+    **dict.fromkeys(("max_windows", "max_windows_grad"), 1 << 10),
+    **dict.fromkeys(("mean_windows", "mean_windows_grad"), 1 << 10),
+    "depthwise_convolve": 1 << 10,
+    "depthwise_convolve_grad_x": 1 << 10,
+    "depthwise_convolve_grad_w": 1 << 10,
 }
 _DRAWN = 1 << 10  # random numbers
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.compile import llvm_windows
 from distgrad.compile.llvm_blocks import Code, each_vector, scratch
 from distgrad.compile.llvm_loops import Native, address_of, supported
 from distgrad.compile.llvm_random import uniform_native
@@ -61,6 +62,8 @@ def run(
         return _along_rows(primitive.name, form, args, params, out)
     if primitive.name == "take_grad":
         return _take_grad(*args, **params, out=out)
+    if primitive.name in llvm_windows.NAMES:
+        return llvm_windows.run(primitive.name, *args, **params, out=out)
     return _elementwise(primitive.name, args, params, out)
 
 

@@ -132,7 +132,11 @@ class GradientBuckets:
         for bucket in self.buckets:
             self.reduce_bucket(bucket)
         if beside is not None:
-            self.communicator.reduce_tree(*beside)
+            tree, out = beside
+            if self._alone:
+                tree.move(out)
+            else:
+                self.communicator.reduce_tree(tree, out)
 
     def reduce_bucket(self, bucket: Bucket) -> None:
         if self._alone:

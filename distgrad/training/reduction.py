@@ -146,7 +146,9 @@ class GradientSum:
             self.buckets.reduce(beside=(self._stats_tree, self._stats))
         loss = float(self._stats[0])
         accept(loss)
-        self._state.reduce(self._stats[self._flags_end :] > 0, self.communicator, batch.present)
+        if self.state:
+            written = self._stats[self._flags_end :] > 0
+            self._state.reduce(written, self.communicator, batch.present)
         return Reduced(loss, self._stats[2 : self._sums_end].copy(), bool(self._stats[1] > 0))
 
     @property
@@ -156,6 +158,7 @@ class GradientSum:
 
     @property
     def gradients(self) -> list[Any]:
+        """One array for each variable; None for those without a gradient."""
         return self.buckets.gradients(self.present)
 
     def _run(

@@ -169,7 +169,7 @@ class TrainStep:
         count = int(iterations._buffer)
         for arena in self._arenas:
             arena.recall_loans()
-        self.optimizer.before_update(self.sum.gradients, count)
+        self.optimizer.before_update(self.sum.buckets.gradients(present), count)
         if self._pieces is None or self._pieces[0] != present:
             self._pieces = present, self._cut(present)
         for value, gradient, state in self._pieces[1]:
