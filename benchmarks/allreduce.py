@@ -103,7 +103,7 @@ class World:
 
     def __init__(self, kind: str, size: int, python: str) -> None:
         from distgrad.comm.rendezvous import Rendezvous, new_token
-        from distgrad.launcher.mpi import find_mpirun
+        from distgrad.launcher.starters import find_mpirun
 
         self.kind = kind
         listening = socket.create_server(("127.0.0.1", 0))

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))  # measure the code beside this file
 
 from distgrad import config  # noqa: E402
 from distgrad.core.errors import JobError  # noqa: E402
-from distgrad.launcher.mpi import find_mpirun  # noqa: E402
+from distgrad.launcher.starters import find_mpirun  # noqa: E402
 from distgrad.testing import process  # noqa: E402
 
 WORKERS = (1, 2, 3, 4, 8)

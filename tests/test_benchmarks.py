@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from distgrad.compile import function
+
 HERE = Path(__file__).resolve().parents[1] / "benchmarks"
 NAMES = ("workloads", "networks", "crew", "run", "peers", "peers.distgrad_peer")
 
@@ -19,11 +21,13 @@ NAMES = ("workloads", "networks", "crew", "run", "peers", "peers.distgrad_peer")
 def bench():
     """The modules of the benchmarks, which lie beside each other as scripts do."""
     sys.path.insert(0, str(HERE))
+    executor = function.default_executor  # which the contender sets for its process
     try:
         yield SimpleNamespace(
             **{n.rpartition(".")[2]: importlib.import_module(n) for n in NAMES if n != "peers"}
         )
     finally:
+        function.default_executor = executor
         sys.path.remove(str(HERE))
         for name in NAMES:
             sys.modules.pop(name, None)
