@@ -96,6 +96,7 @@ def distgrad_step(model: str, overlap: str):
     import numpy as np
 
     import distgrad as tf
+    from distgrad.compile import executors
     from distgrad.data.loader import cut
     from distgrad.ops.normalization import layer_norm
     from distgrad.training import world
@@ -141,6 +142,7 @@ def distgrad_step(model: str, overlap: str):
         size,
         0,
         overlap={"true": True, "false": False}.get(overlap, overlap),
+        executor=executors.best(),
     )
     x, y = samples(model)
     batch = cut(0, len(x), size, range(rank, rank + 1), lambda a, b: (x[a:b], y[a:b]))
