@@ -20,6 +20,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.data import loader
 from distgrad.ops import random
+from distgrad.ops.collective import collective
 from distgrad.training import state as layer_state
 from distgrad.training import world as _world
 from distgrad.training.digest import DesyncAlarm
@@ -95,9 +96,11 @@ def mean(values: Any) -> Any:
     def averaged(value: Any) -> Any:
         if value is None:
             return None
-        total = np.array(as_tensor(value)._host())
+        return collective(over_all, as_tensor(value))
+
+    def over_all(total: np.ndarray) -> np.ndarray:
         communicator.allreduce(total)
-        return Tensor(np.asarray(total / total.dtype.type(communicator.world_size)))
+        return np.asarray(total / total.dtype.type(communicator.world_size))
 
     return tree.map_structure(averaged, values)
 

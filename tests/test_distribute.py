@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import numpy as np
 import pytest
 
 import distgrad as tf
 from distgrad import distribute
 from distgrad.comm.communicator import Communicator
+from distgrad.compile import function, llvm_engine
 from distgrad.testing.thread_world import run_world
 from distgrad.training import world
 
@@ -95,8 +99,6 @@ def train(world_size: int, shards: int, monkeypatch) -> tuple:
         return w.numpy().tobytes(), seen.numpy().tobytes(), shown
 
     # One loop and one world for each thread that plays a process.
-    import threading
-
     here = threading.local()
     monkeypatch.setattr(world, "communicator", lambda: here.c)
     monkeypatch.setattr(distribute, "_loop", _PerThread(here))
@@ -127,6 +129,41 @@ def test_equal_bits_for_1_2_3_and_4_processes(shards, monkeypatch):
     for world_size in (2, 3, 4):
         assert train(world_size, shards, monkeypatch) == alone
     assert train(1, 3, monkeypatch) != alone
+
+
+@pytest.mark.parametrize("executor", ["numpy", "generated"])
+def test_mean_in_a_captured_step(executor, monkeypatch):
+    """Also where one process alone meets a new shape: it must not wait for the others."""
+    if executor == "generated" and not llvm_engine.available():
+        pytest.skip("needs llvmlite and FMA")
+    monkeypatch.setattr(function, "default_executor", executor)
+    here = threading.local()
+    monkeypatch.setattr(world, "communicator", lambda: here.c)
+
+    def play(c: Communicator, jit: Any) -> list[list[float]]:
+        here.c = c
+        w, optimizer = tf.Variable([[0.5], [-0.5]]), tf.keras.optimizers.Adam(0.1)
+
+        @tf.function(jit_compile=jit)
+        def step(x):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.square(tf.matmul(x, w) - 1.0))
+            (gradient,) = distribute.mean(tape.gradient(loss, [w]))
+            optimizer.apply_gradients([(gradient, w)])
+            return loss
+
+        rng, seen = np.random.default_rng(c.rank), []
+        for size in (4, 4, 3 + c.rank, 4, 3 + c.rank):
+            step(tf.constant(rng.normal(size=(size, 2)).astype(np.float32)))
+            seen.append(w.numpy().ravel().tolist())
+        if jit:
+            assert len(step._captured[True].executors) == (1 if c.rank == 1 else 2)
+        return seen
+
+    eager = run_world(3, lambda c: play(c, False), time_limit=30)
+    captured = run_world(3, lambda c: play(c, "strict"), time_limit=30)
+    assert captured[0] == captured[1] == captured[2]
+    np.testing.assert_allclose(captured[0], eager[0], rtol=1e-5)
 
 
 def test_mean_averages_over_processes(monkeypatch):

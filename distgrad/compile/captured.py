@@ -86,14 +86,21 @@ class Captured:
             return self._fn(*given, **named)
 
         try:
-            program, result = trace(run, arrays, self._name)
+            with recording.rehearsal(bool(self._creating or self._known)):
+                program, result = trace(run, arrays, self._name)
             if program is None:  # variables were made: this was a call like any other
+                if recording.per_thread.left_out:
+                    raise CaptureError(
+                        f"{self._name} makes variables in a later call, beside an operation over "
+                        "all processes: make them before, or at its first call"
+                    )
                 self._creating += 1
                 if self._creating > 1:
                     self._say("it makes variables at each call")
                     self._known[key] = None
                 return result
-            replay = _Replay(program, result, arrays, self._make_executor)
+            with recording.rehearsal():
+                replay = _Replay(program, result, arrays, self._make_executor)
         except Fallback as fallback:
             self._known[key] = None
             return self._eagerly(fallback.reason, args, kwargs)

@@ -98,7 +98,7 @@ class Frame:
         exec(executor._code, space)
         self._run: Callable[..., None] = space["run"]
         given = {p for group in executor.groups for p in group}
-        self._outputs = [
+        self._outputs: list[Any] = [
             self._places[position]
             if position in given
             else view

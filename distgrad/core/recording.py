@@ -25,6 +25,8 @@ class _PerThread(threading.local):
     def __init__(self) -> None:
         self.stack: list[Recorder] = []
         self.capture: Any = None  # the capture in progress, which is on the stack as well
+        self.rehearsing = False  # a program is being made: no other process shall notice
+        self.left_out = False  # something that others would notice has been left out meanwhile
 
 
 per_thread = _PerThread()
@@ -124,6 +126,20 @@ class paused:
         with _lock:
             active += len(recorders) - len(per_thread.stack)
         per_thread.stack = recorders
+
+
+class rehearsal:
+    """Context in which collectives give back what they are given, if ``on``."""
+
+    def __init__(self, on: bool = True) -> None:
+        self._on = on
+
+    def __enter__(self) -> None:
+        self._before = per_thread.rehearsing
+        per_thread.rehearsing, per_thread.left_out = self._on, False
+
+    def __exit__(self, *exc: object) -> None:
+        per_thread.rehearsing = self._before
 
 
 class suspended:
