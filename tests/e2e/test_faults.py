@@ -24,9 +24,9 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="finds ranks in /proc"),
 ]
 
-EPOCHS, EVERY = 6, 10
+EPOCHS, EVERY = 30, 10
 STEPS = EPOCHS * 23
-LAST_KILL = STEPS - 60  # the rest takes longer than a kill, on any machine
+LAST_KILL = STEPS // 2  # the rest takes longer than a kill, on any machine
 LAUNCHERS = ["local", pytest.param("mpi", marks=pytest.mark.mpi)]
 _random = random.Random()
 

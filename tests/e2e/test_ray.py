@@ -39,7 +39,7 @@ pytestmark = [
 ROOT = str(Path(distgrad.__path__[0]).parent)
 BIN = Path(sys.executable).parent
 CPUS = 4
-EPOCHS, EVERY = 12, 10
+EPOCHS, EVERY = 60, 10
 STEPS = EPOCHS * 23
 _random = random.Random()
 

@@ -22,15 +22,15 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="finds ranks in /proc"),
 ]
 
-EPOCHS, STEPS_PER_EPOCH, EVERY = 6, 23, 10
+EPOCHS, STEPS_PER_EPOCH, EVERY = 28, 23, 29
 STEPS = EPOCHS * STEPS_PER_EPOCH
-LAST_KILL = STEPS - 60  # the rest takes longer than a kill, on any machine
+LAST_KILL = STEPS // 2  # the rest takes longer than a kill, on any machine
 _random = random.Random()
 
 
 @pytest.fixture(scope="module")
 def undisturbed(dg, tmp_path_factory):
-    """138 steps by one process; no commit before the last is at the end of an epoch."""
+    """By one process; no commit before the last is at the end of an epoch."""
     job = (dg.digits, f"train.epochs={EPOCHS}", f"checkpoint.every_steps={EVERY}")
     run = dg.train(tmp_path_factory.mktemp("undisturbed") / "run", *job)
     assert run.status["step"] == STEPS
