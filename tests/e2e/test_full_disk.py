@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.timeout_s(200),
     pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits others by prlimit(2)"),
 ]
-EPOCHS = 40
+EPOCHS = 120
 JOB = (f"train.epochs={EPOCHS}", "checkpoint.every_steps=20")
 SHARDED = "parallel.shard_optimizer=true"
 TOO_SMALL = 40_000  # bytes: metrics.jsonl still fits for a while, no file of a commit does
