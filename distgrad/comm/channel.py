@@ -35,6 +35,11 @@ POLLRDHUP = getattr(select, "POLLRDHUP", 0)  # the peer says no more, though dat
 DIED = "its connection ended without a word: the process has died"
 
 
+def data_word(nbytes: int) -> bytes:
+    """The word before a message of so many bytes."""
+    return _WORD.pack(_DATA << 56 | nbytes)
+
+
 class ChannelRequest(Request):
     done = False
 
@@ -77,7 +82,7 @@ class Channel(ABC):
 
     def post(self, request: ChannelRequest) -> None:
         data = as_bytes(request.buffer)
-        word = _WORD.pack(_DATA << 56 | data.size)
+        word = data_word(data.size)
         self._outbox.append((memoryview(word), None, True))
         self._outbox.append((data.data, request, False))
 
@@ -290,12 +295,28 @@ class SharedChannel(Channel):
 
     def post(self, request: ChannelRequest) -> None:
         data = as_bytes(request.buffer)
-        if self._memory is None or data.size < _LEND_BYTES:
+        if self.goes_through_ring(data.size):
             super().post(request)
             return
         announced = _LENDING.pack(_LENT << 56 | data.size, data.ctypes.data)
         self._outbox.append((memoryview(announced), None, True))
         self._lent.append(request)
+
+    @property
+    def ring_bytes(self) -> int:
+        return self._stream.size
+
+    def goes_through_ring(self, nbytes: int) -> bool:
+        """Whether an array is not lent to the peer, who copies it directly."""
+        return self._memory is None or nbytes < _LEND_BYTES
+
+    def ring_addresses(self) -> list[int]:
+        """Where machine code finds the rings and their counts (see ``Stream.addresses``)."""
+        return self._stream.addresses()
+
+    def moved(self, sent: int, received: int) -> None:
+        """Is told what machine code has written and read."""
+        self._stream.moved(sent, received)
 
     def push(self) -> bool:
         sent = 0
@@ -306,7 +327,7 @@ class SharedChannel(Channel):
             self._sent(count)
             sent += count
         if sent:
-            self._wake()
+            self._wake_if_asleep()
         return sent > 0
 
     def pull(self) -> bool:
@@ -334,7 +355,7 @@ class SharedChannel(Channel):
             self._filled(count)
             taken += count
         if taken:
-            self._wake()
+            self._wake_if_asleep()
             self.push()  # who has lent memory waits to be told that it has been read
         return taken > 0
 
@@ -342,13 +363,13 @@ class SharedChannel(Channel):
         """Sends a header and arrays, each a message, where that can be done at once."""
         if self._outbox:
             return False
-        pieces: list[Any] = [_WORD.pack(_DATA << 56 | len(header)), header]
+        pieces: list[Any] = [data_word(len(header)), header]
         total = _WORD.size + len(header)
         for array in arrays:
             if nbytes := array.nbytes:
-                if nbytes >= _LEND_BYTES and self._memory is not None:
+                if not self.goes_through_ring(nbytes):
                     return False
-                pieces += [_WORD.pack(_DATA << 56 | nbytes), as_bytes(array).data]
+                pieces += [data_word(nbytes), as_bytes(array).data]
                 total += _WORD.size + nbytes
         if total > self._stream.space:
             return False
@@ -356,8 +377,13 @@ class SharedChannel(Channel):
             pieces = [b"".join(pieces)]
         for piece in pieces:
             self._stream.write(memoryview(piece))
-        self._wake()
+        self._wake_if_asleep()
         return True
+
+    def wake(self) -> None:
+        """Ends the sleep of the peer."""
+        with contextlib.suppress(OSError):  # full of such, or gone, which a sleep would notice
+            self.connection.send(b"\0")
 
     def receive_now(self, buffer: Buffer, spins: int) -> ChannelRequest:
         """Receives a message, at once where it comes soon; else it is expected from then on.
@@ -369,7 +395,7 @@ class SharedChannel(Channel):
             self.expected.append(request)
             return request
         self.expected.append(request)
-        if self._memory is not None and buffer.nbytes >= _LEND_BYTES:
+        if not self.goes_through_ring(buffer.nbytes):
             return request
         left = spins
         while stream.ready < _WORD.size:
@@ -388,7 +414,7 @@ class SharedChannel(Channel):
             else:
                 left -= 1
                 yield_core()
-        self._wake()
+        self._wake_if_asleep()
         return request
 
     def last_words(self) -> str | None:
@@ -444,10 +470,9 @@ class SharedChannel(Channel):
         now.register(self.connection, POLLRDHUP)
         return bool(now.poll(0))
 
-    def _wake(self) -> None:
+    def _wake_if_asleep(self) -> None:
         if self._stream.must_wake():
-            with contextlib.suppress(OSError):  # full of such, or gone, which a sleep would notice
-                self.connection.send(b"\0")
+            self.wake()
 
     def _hear(self) -> bool:
         """Takes what the connection brings; False at its end. Raises OSError if nothing came."""

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from distgrad.comm.transport import Deadline, Transport
-from distgrad.comm.tree import ShardTree, TreeSum, worker_shards
+from distgrad.comm.tree import Node, ShardTree, TreeSum, worker_shards
+from distgrad.comm.whole_sums import OwnSum, WholeSums
 from distgrad.core.errors import InvalidArgumentError, PeerLostError
 
 Array = np.ndarray
@@ -103,9 +104,10 @@ class Communicator:
         self._sequence = 0
         self._ended: str | None = None
         self._scratch = np.empty(0, np.uint8)
-        self._nodes: tuple[ShardTree | None, list[tuple[tuple[int, int], ...]]] = None, []
+        self._nodes: tuple[ShardTree | None, list[tuple[Node, ...]]] = None, []
         # Everyone starts with its right-hand neighbour, so that no rank is everyone's first target.
         self._peers = [(self.rank + i) % self.world_size for i in range(1, self.world_size)]
+        self._whole_sums = WholeSums(transport, self._peers)
 
     @property
     def calls(self) -> int:
@@ -178,7 +180,7 @@ class Communicator:
                 {p: [received[p]] for p in self._peers},
             )
             self._reduce_in_rank_order(REDUCTIONS[op], mine, received)
-            if not self._is_small(flat):
+            if not self._is_small(flat.nbytes):
                 call = self._call(operation, deadline, flat.dtype, bucket, flat.nbytes)
                 self._allgather_slices(call, flat, slices)
 
@@ -211,8 +213,10 @@ class Communicator:
         with self._operation(operation, timeout) as deadline:
             if self.world_size == 1:
                 tree.combine(own, flat)
+            elif self._is_small(flat.nbytes) and not scatter:
+                self._reduce_whole(tree, [(flat, own)], tag, deadline)
             else:
-                slices = self._parts(flat.size) if scatter else self._slices(flat)
+                slices = self._parts(flat.size)
                 mine = slices[self.rank]
                 count = sum(len(nodes[p]) for p in self._peers)
                 inbox = iter(self._inbox(count, mine.stop - mine.start, flat.dtype))
@@ -226,7 +230,7 @@ class Communicator:
                 for arrays in received.values():
                     partials.update(arrays)
                 tree.combine(partials, flat[mine])
-                if not scatter and not self._is_small(flat):
+                if not scatter:
                     call = self._call("reduce_tree", deadline, flat.dtype, tag, flat.nbytes)
                     self._allgather_slices(call, flat, slices)
         tree_sum.reset()
@@ -238,29 +242,16 @@ class Communicator:
 
         They must be over the same shards.
         """
-        nbytes = sum(out.nbytes for _, out in sums)
-        if self.world_size == 1 or nbytes * (self.world_size - 1) > self._whole_bytes:
+        nbytes = sum([out.nbytes for _, out in sums])
+        if self.world_size == 1 or not self._is_small(nbytes):
             for bucket, (tree_sum, out) in enumerate(sums):
                 self.reduce_tree(tree_sum, out, bucket=bucket, timeout=timeout)
             return
         tree = sums[0][0].tree
-        nodes = self._nodes_by_rank(tree)
-        ready = [self._own_partials(*each, nodes[self.rank]) for each in sums]
+        nodes = self._nodes_by_rank(tree)[self.rank]
+        ready = [self._own_partials(tree_sum, out, nodes) for tree_sum, out in sums]
         with self._operation("reduce_tree", timeout) as deadline:
-            received = [
-                {p: {node: np.empty_like(flat) for node in nodes[p]} for p in self._peers}
-                for flat, _ in ready
-            ]
-            self._exchange(
-                self._call("reduce_tree", deadline, ready[0][0].dtype, tree.fingerprint(), nbytes),
-                {p: [array for _, own in ready for array in own.values()] for p in self._peers},
-                {p: [a for each in received for a in each[p].values()] for p in self._peers},
-            )
-            for (flat, own), found in zip(ready, received, strict=True):
-                partials = dict(own)
-                for arrays in found.values():
-                    partials.update(arrays)
-                tree.combine(partials, flat)
+            self._reduce_whole(tree, ready, tree.fingerprint(), deadline)
         for tree_sum, _ in sums:
             tree_sum.reset()
 
@@ -390,9 +381,16 @@ class Communicator:
             in_step=True,  # the first half of the same call has checked it
         )
 
-    def _own_partials(
-        self, tree_sum: TreeSum, out: Array, nodes: Sequence[tuple[int, int]]
-    ) -> tuple[Array, dict[tuple[int, int], Array]]:
+    def _reduce_whole(
+        self, tree: ShardTree, sums: Sequence[OwnSum], tag: int, deadline: Deadline
+    ) -> None:
+        """Sums into whole arrays, by one exchange of all partials."""
+        nbytes = sum([flat.nbytes for flat, _ in sums])
+        call = self._call("reduce_tree", deadline, sums[0][0].dtype, tag, nbytes)
+        check = partial(self._check_header, call)
+        self._whole_sums(tree, self._nodes_by_rank(tree), sums, call.header, check, deadline)
+
+    def _own_partials(self, tree_sum: TreeSum, out: Array, nodes: Sequence[Node]) -> OwnSum:
         """Checks a sum and the array it goes to; its partials in the order that peers expect."""
         flat = self._flat("reduce_tree", out)
         if flat.size != tree_sum.size or flat.dtype != tree_sum.dtype:
@@ -421,20 +419,20 @@ class Communicator:
         for peer in range(self.rank + 1, self.world_size):
             combine(mine, received[peer], out=mine)
 
-    def _nodes_by_rank(self, tree: ShardTree) -> list[tuple[tuple[int, int], ...]]:
+    def _nodes_by_rank(self, tree: ShardTree) -> list[tuple[Node, ...]]:
         if self._nodes[0] is not tree:  # nearly every step has the tree of the one before
             shards, size = tree.virtual_shards, self.world_size
             found = [tree.maximal(worker_shards(shards, r, size)) for r in range(size)]
             self._nodes = tree, found
         return self._nodes[1]
 
-    def _is_small(self, flat: Array) -> bool:
-        return flat.nbytes * (self.world_size - 1) <= self._whole_bytes
+    def _is_small(self, nbytes: int) -> bool:
+        return nbytes * (self.world_size - 1) <= self._whole_bytes
 
     def _slices(self, flat: Array) -> list[slice]:
         """The slice of a flat array that each rank reduces; they differ by at most one element."""
         size = flat.size
-        if self._is_small(flat):
+        if self._is_small(flat.nbytes):
             return [slice(0, size)] * self.world_size
         return self._parts(size)
 

@@ -156,6 +156,24 @@ class Stream:
         self._counts[self._read_at] = self._read
         return count
 
+    def addresses(self) -> list[int]:
+        """Where machine code finds all this.
+
+        The ring that is written, its size, the counts of what was written and taken; the same of
+        the ring that is read; and whether the peer sleeps.
+        """
+        counts = ctypes.addressof(ctypes.c_char.from_buffer(self._counts))
+        out, come = (ctypes.addressof(ctypes.c_char.from_buffer(r)) for r in (self._out, self._in))
+        places = (self._written_at, self._taken_at, self._arrived_at, self._read_at)
+        written, taken, arrived, read = (counts + 8 * place for place in places)
+        doze = counts + 8 * self._their_doze
+        return [out, self.size, written, taken, come, self.size, arrived, read, doze]
+
+    def moved(self, written: int, read: int) -> None:
+        """Is told what machine code has written and read."""
+        self._written += written
+        self._read += read
+
     def doze(self, asleep: bool) -> None:
         """Tells the peer whether it must wake this process when it has read or written."""
         self._counts[self._my_doze] = asleep

@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn, cast
 
 import numpy as np
 
-from distgrad.comm import rendezvous
+from distgrad.comm import rendezvous, ring_calls
 from distgrad.comm.channel import (
     DIED,
     POLLRDHUP,
@@ -37,7 +37,7 @@ from distgrad.comm.shared_memory import (
     take,
     yield_core,
 )
-from distgrad.comm.transport import Buffer, Check, Deadline, Request, Transport
+from distgrad.comm.transport import Buffer, Check, Deadline, Prepared, Request, Transport
 from distgrad.core.errors import PeerLostError, UsageError
 
 _SPINS = 20  # looks at the sockets before the core is given up
@@ -129,6 +129,32 @@ class TCPTransport(Transport):
             requests += [self.irecv(request.peer, a) for a in incoming[request.peer] if a.size]
         if requests:
             self.wait(requests, deadline)
+
+    def prepare(
+        self,
+        header_bytes: int,
+        outgoing: Mapping[int, Sequence[Buffer]],
+        incoming: Mapping[int, Sequence[Buffer]],
+    ) -> Prepared:
+        channels = list(self._channels.values())
+        quick = ring_calls.prepare(channels, outgoing, incoming, header_bytes)
+        if quick is None:
+            return super().prepare(header_bytes, outgoing, incoming)
+
+        def exchange(header: bytes, check: Check, deadline: Deadline) -> None:
+            if self._closed:
+                self._channel(self.rank)  # raises
+            unsent, late = quick(header)
+            if unsent or late:
+                self.exchange(
+                    header,
+                    {p: outgoing[p] for p in unsent},
+                    {p: incoming[p] for p in late},
+                    check,
+                    deadline,
+                )
+
+        return exchange
 
     def post(self, header: bytes, outgoing: Mapping[int, Sequence[Buffer]]) -> list[Request]:
         requests = []

@@ -80,6 +80,9 @@ class Request:
         self.buffer = buffer
 
 
+Prepared = Callable[[bytes, Check, Deadline], None]  # an exchange of certain arrays
+
+
 class Transport(ABC):
     """Moves contiguous arrays as bytes between ranks.
 
@@ -145,6 +148,19 @@ class Transport(ABC):
         if in_step:
             for request in headers:
                 check(request.peer, request.buffer.tobytes())
+
+    def prepare(
+        self,
+        header_bytes: int,
+        outgoing: Mapping[int, Sequence[Buffer]],
+        incoming: Mapping[int, Sequence[Buffer]],
+    ) -> Prepared:
+        """``exchange`` for arrays that come again and again, without what is the same each time."""
+
+        def exchange(header: bytes, check: Check, deadline: Deadline) -> None:
+            self.exchange(header, outgoing, incoming, check, deadline)
+
+        return exchange
 
     def post(self, header: bytes, outgoing: Mapping[int, Sequence[Buffer]]) -> list[Request]:
         """Posts ``header`` and arrays to each peer; the requests that must be waited for."""

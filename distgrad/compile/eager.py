@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from distgrad.comm import native
 from distgrad.core import primitive as core
 from distgrad.core.primitive import Primitive, registry
 from distgrad.core.straight import Noted
@@ -97,6 +98,7 @@ def install() -> None:
         _hooks[primitive] = plain, hook
         primitive.replace_kernel(np, hook)
     core.fill_native = _fill_native
+    native.make_ring_exchange = _ring_exchange
 
 
 def chosen(primitive: Primitive, args: tuple, params: dict[str, Any]) -> Kernel | None:
@@ -162,6 +164,15 @@ def _placed(made: Any, out: Any) -> Any:
         return made
     np.copyto(out, made)
     return out
+
+
+def _ring_exchange() -> native.Call | None:
+    """Exchanges of small messages in machine code, which changes no bit either."""
+    if not _engine().available():
+        return None
+    from distgrad.compile import llvm_exchange
+
+    return llvm_exchange.function()
 
 
 def _fill_native() -> None:
