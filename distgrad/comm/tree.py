@@ -58,6 +58,7 @@ class ShardTree:
         self._leaves = _bits(self.present)
         self._maximal: dict[range, tuple[Node, ...]] = {}
         self._merges: dict[Node, tuple[int, ...]] = {}
+        self._parts: dict[range, tuple[tuple[Node, tuple[int, ...]], ...]] = {}
         self._existing: dict[Node, list[Node]] = {}  # children, of nodes that were added up
         self._fingerprint = zlib.crc32(repr((virtual_shards, self.present)).encode()) & 0xFFFF
 
@@ -84,6 +85,12 @@ class ShardTree:
             own = _bits(shards)
             self._maximal[shards] = tuple(self._collect(self.root, own))
         return self._maximal[shards]
+
+    def parts(self, shards: range) -> tuple[tuple[Node, tuple[int, ...]], ...]:
+        """The ``maximal`` subtrees of some shards, each with the order of its sum."""
+        if shards not in self._parts:
+            self._parts[shards] = tuple((n, self.merges(n)) for n in self.maximal(shards))
+        return self._parts[shards]
 
     def merges(self, node: Node) -> tuple[int, ...]:
         """The order of the sum under a node: after each present shard, in order, how many of the

@@ -120,6 +120,8 @@ class GradientSum:
         self._sums_end = 2 + sums_size
         self._flags_end = self._sums_end + len(self.variables)
         self._stats = np.zeros(self._flags_end + len(self._state.variables))
+        self._presence = self._stats[self._sums_end : self._flags_end]
+        self._present: tuple[bytes, list[bool]] = b"", []
         self._stats_tree = TreeSum(virtual_shards, self._stats.size, np.float64)
         self._count_tree = TreeSum(virtual_shards, 1, np.float64)
 
@@ -153,8 +155,11 @@ class GradientSum:
 
     @property
     def present(self) -> list[bool]:
-        """Which variables have got a gradient from any shard."""
-        return (self._stats[self._sums_end : self._flags_end] > 0).tolist()
+        """Which variables have got a gradient from any shard; the same list while it holds."""
+        counts = self._presence.tobytes()
+        if counts != self._present[0]:
+            self._present = counts, (self._presence > 0).tolist()
+        return self._present[1]
 
     @property
     def gradients(self) -> list[Any]:
@@ -248,11 +253,9 @@ class GradientSum:
             self._stats_tree.push_tree(node, row)
             start = stop
 
-    def trees(self, indices: Sequence[int]) -> list[tuple[Node, Merges]]:
+    def trees(self, indices: Sequence[int]) -> tuple[tuple[Node, Merges], ...]:
         """The largest complete subtrees of some shards that follow each other."""
-        tree = self._stats_tree.tree
-        nodes = tree.maximal(range(indices[0], indices[-1] + 1))
-        return [(node, tree.merges(node)) for node in nodes]
+        return self._stats_tree.tree.parts(range(indices[0], indices[-1] + 1))
 
     def _send(self, bucket: Bucket, index: int, buffer: Any) -> None:
         bucket.tree.push(index, buffer)

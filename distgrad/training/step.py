@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from distgrad.backend.denormals import flushed
 from distgrad.comm.communicator import Communicator
@@ -49,6 +49,14 @@ class Optimizer(Protocol):
     def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None: ...
 
     def after_update(self, step: int) -> None: ...
+
+
+class _Plan(NamedTuple):
+    """What an update works on, for as long as the same variables have gradients."""
+
+    present: list[bool]
+    gradients: list[Any]  # one for each variable, None without one
+    pieces: list[tuple[Any, Any, list[Any]]]  # value, gradient and state of what this rank updates
 
 
 class TrainStep:
@@ -111,7 +119,7 @@ class TrainStep:
             self.slots = WholeSlots(buckets, optimizer.slots, names)
         self.alarm = DesyncAlarm([*variables, *state], communicator, check_every, paths)
         self._unconnected: set[int] = set()  # variables that a warning has named
-        self._pieces: tuple[list[bool], list[tuple[Any, Any, list[Any]]]] | None = None
+        self._plan: _Plan | None = None
 
     @property
     def variables(self) -> list[Variable]:
@@ -161,21 +169,24 @@ class TrainStep:
         return finite
 
     def _update(self) -> None:
-        present = self.sum.present
-        if not all(present):
-            self._warn(present)
-        iterations = self.optimizer.iterations
-        iterations._store(iterations._buffer + 1)
-        count = int(iterations._buffer)
+        plan = self._plan
+        if plan is None or plan.present is not self.sum.present:
+            plan = self._plan = self._planned(self.sum.present)
+        optimizer = self.optimizer
+        count = int(optimizer.iterations._buffer) + 1
+        optimizer.iterations._store(count)
         for arena in self._arenas:
             arena.recall_loans()
-        self.optimizer.before_update(self.sum.buckets.gradients(present), count)
-        if self._pieces is None or self._pieces[0] != present:
-            self._pieces = present, self._cut(present)
-        for value, gradient, state in self._pieces[1]:
-            self.optimizer.update(value, gradient, state, count)
+        optimizer.before_update(plan.gradients, count)
+        for value, gradient, state in plan.pieces:
+            optimizer.update(value, gradient, state, count)
         self.slots.finish(self._arenas)
-        self.optimizer.after_update(count)
+        optimizer.after_update(count)
+
+    def _planned(self, present: list[bool]) -> _Plan:
+        if not all(present):
+            self._warn(present)
+        return _Plan(present, self.sum.buckets.gradients(present), self._cut(present))
 
     def _cut(self, present: Sequence[bool]) -> list[tuple[Any, Any, list[Any]]]:
         """What this rank updates: the same arrays at every step, so that kernels stay bound."""
@@ -198,5 +209,5 @@ class TrainStep:
             warnings.warn(
                 f"no gradient for {names}: the loss of this batch does not depend on it. It is "
                 "left as it is.",
-                stacklevel=4,
+                stacklevel=5,
             )
