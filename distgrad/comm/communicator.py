@@ -212,7 +212,7 @@ class Communicator:
         operation = "reduce_scatter_tree" if scatter else "reduce_tree"
         with self._operation(operation, timeout) as deadline:
             if self.world_size == 1:
-                tree.combine(own, flat)
+                tree.combine(dict(zip(nodes[0], own, strict=True)), flat)
             elif self._is_small(flat.nbytes) and not scatter:
                 self._reduce_whole(tree, [(flat, own)], tag, deadline)
             else:
@@ -223,10 +223,11 @@ class Communicator:
                 received = {p: {node: next(inbox) for node in nodes[p]} for p in self._peers}
                 self._exchange(
                     self._call(operation, deadline, flat.dtype, tag, flat.nbytes),
-                    {p: [array[slices[p]] for array in own.values()] for p in self._peers},
+                    {p: [array[slices[p]] for array in own] for p in self._peers},
                     {p: list(received[p].values()) for p in self._peers},
                 )
-                partials = {node: array[mine] for node, array in own.items()}
+                pairs = zip(nodes[self.rank], own, strict=True)
+                partials = {node: array[mine] for node, array in pairs}
                 for arrays in received.values():
                     partials.update(arrays)
                 tree.combine(partials, flat[mine])
@@ -388,7 +389,8 @@ class Communicator:
         nbytes = sum([flat.nbytes for flat, _ in sums])
         call = self._call("reduce_tree", deadline, sums[0][0].dtype, tag, nbytes)
         check = partial(self._check_header, call)
-        self._whole_sums(tree, self._nodes_by_rank(tree), sums, call.header, check, deadline)
+        nodes = self._nodes_by_rank(tree)
+        self._whole_sums(tree, nodes, sums, call.header, check, deadline)
 
     def _own_partials(self, tree_sum: TreeSum, out: Array, nodes: Sequence[Node]) -> OwnSum:
         """Checks a sum and the array it goes to; its partials in the order that peers expect."""
@@ -398,14 +400,14 @@ class Communicator:
                 f"reduce_tree needs out of {tree_sum.size} {tree_sum.dtype}, "
                 f"got {flat.size} {flat.dtype}."
             )
-        tree, held = tree_sum.tree, tree_sum.partials()
-        if set(held) != set(nodes):
+        tree, own = tree_sum.tree, tree_sum.partials_of(nodes)
+        if own is None:
             shards = worker_shards(tree.virtual_shards, self.rank, self.world_size)
             raise InvalidArgumentError(
                 f"rank {self.rank} must push every present shard of {list(shards)} and no other "
                 f"before reduce_tree; present are {list(tree.present)}."
             )
-        return flat, {node: held[node] for node in nodes}
+        return flat, own
 
     def _reduce_in_rank_order(
         self, combine: np.ufunc, mine: Array, received: Mapping[int, Array]
@@ -466,7 +468,7 @@ class Communicator:
                 f"{operation} works in place on a C-contiguous, writeable array; "
                 f"got shape {array.shape} with strides {array.strides}."
             )
-        return array.reshape(-1)
+        return array if array.ndim == 1 else array.reshape(-1)
 
 
 class _Operation:

@@ -10,7 +10,7 @@ a node with one child that exists is that child.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from distgrad.core.errors import InvalidArgumentError, UsageError
 
 Node = tuple[int, int]
 Array = np.ndarray
+Addition = tuple[Array, Array | None, Array]  # two arrays, and where their sum goes
 
 
 def worker_shards(virtual_shards: int, rank: int, world_size: int) -> range:
@@ -112,7 +113,13 @@ class ShardTree:
         The partials are used as scratch memory; ``out`` must be none of them. Together they must
         cover every present shard once, as the ``maximal`` nodes of all ranks do.
         """
-        self._sum(self.root, partials, out)
+        run_additions(self.additions(partials, out))
+
+    def additions(self, partials: Mapping[Node, Array], out: Array) -> list[Addition]:
+        """What ``combine`` does, in order."""
+        found: list[Addition] = []
+        self._sum(self.root, partials, out, found)
+        return found
 
     def fingerprint(self) -> int:
         """16 bits that tell this tree from one over other shards."""
@@ -128,12 +135,14 @@ class ShardTree:
         left, right = _children(node)
         return self._collect(left, own) + self._collect(right, own)
 
-    def _sum(self, node: Node, partials: Mapping[Node, Array], out: Array | None) -> Array:
-        """The sum under ``node``; it lies in ``out`` where one is given."""
+    def _sum(
+        self, node: Node, partials: Mapping[Node, Array], out: Array | None, found: list[Addition]
+    ) -> Array:
+        """Where the sum under ``node`` will lie: in ``out``, where one is given."""
         if node in partials:
             if out is None:
                 return partials[node]
-            np.copyto(out, partials[node])
+            found.append((partials[node], None, out))
             return out
         if node[0] == 0:
             raise InvalidArgumentError(f"no partial sum holds virtual shard {node[1]}.")
@@ -141,9 +150,21 @@ class ShardTree:
         if known is None:
             known = self._existing[node] = [n for n in _children(node) if self.exists(n)]
         if len(known) == 1:
-            return self._sum(known[0], partials, out)
-        a, b = self._sum(known[0], partials, None), self._sum(known[1], partials, None)
-        return np.add(a, b, out=a if out is None else out)
+            return self._sum(known[0], partials, out, found)
+        a = self._sum(known[0], partials, None, found)
+        b = self._sum(known[1], partials, None, found)
+        total = a if out is None else out
+        found.append((a, b, total))
+        return total
+
+
+def run_additions(additions: Iterable[Addition]) -> None:
+    """Adds arrays in pairs, as ``ShardTree.additions`` says; one alone is copied."""
+    for a, b, out in additions:
+        if b is None:
+            np.copyto(out, a)
+        else:
+            np.add(a, b, out)
 
 
 @lru_cache(maxsize=64)
@@ -248,6 +269,16 @@ class TreeSum:
     def partials(self) -> dict[Node, Array]:
         """The maximal complete subtrees of the shards pushed so far."""
         return dict(self._held)
+
+    def partials_of(self, nodes: Sequence[Node]) -> list[Array] | None:
+        """The partials of these nodes, in their order; None if there are others, or fewer."""
+        held = self._held
+        if len(held) != len(nodes):
+            return None
+        try:
+            return [held[node] for node in nodes]
+        except KeyError:
+            return None
 
     def on_host(self, to_host: Callable[[Any], Array]) -> TreeSum:
         """The same sum over copies of its partials, for a device that no transport reaches."""

@@ -11,17 +11,17 @@ from typing import NamedTuple
 import numpy as np
 
 from distgrad.comm.transport import Check, Deadline, Prepared, Transport
-from distgrad.comm.tree import Node, ShardTree
+from distgrad.comm.tree import Addition, Node, ShardTree, run_additions
 
 _KEPT = 32  # exchanges; arrays that are new each time would fill any number
 
-# Where a sum goes, and this rank's partials of it.
-OwnSum = tuple[np.ndarray, dict[Node, np.ndarray]]
+# Where a sum goes, and this rank's partials of it, in the order of their nodes.
+OwnSum = tuple[np.ndarray, Sequence[np.ndarray]]
 
 
 class _Known(NamedTuple):
     exchange: Prepared
-    received: list[dict[Node, np.ndarray]]  # for each sum
+    additions: list[Addition]
     keep: object  # whose ids are the key
 
 
@@ -31,7 +31,7 @@ class WholeSums:
     def __init__(self, transport: Transport | None, peers: Sequence[int]) -> None:
         self._transport = transport
         self._peers = peers
-        self._known: dict[tuple, _Known] = {}
+        self._known: dict[tuple[int, ...], _Known] = {}
 
     def __call__(
         self,
@@ -43,15 +43,12 @@ class WholeSums:
         deadline: Deadline,
     ) -> None:
         """Adds up; ``nodes`` are those of each rank. The partials are used as scratch memory."""
-        key: tuple = (id(tree),)
-        for out, own in sums:  # a rank may have no partials
-            key = *key, out.size, out.dtype.num, *map(id, own.values())
+        key = id(tree), *[id(array) for out, own in sums for array in (out, *own)]
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._prepare(tree, nodes, sums, len(header))
         known.exchange(header, check, deadline)
-        for (out, own), received in zip(sums, known.received, strict=True):
-            tree.combine({**own, **received}, out)
+        run_additions(known.additions)
 
     def _prepare(
         self,
@@ -63,14 +60,16 @@ class WholeSums:
         assert self._transport is not None
         if len(self._known) >= _KEPT:
             self._known.clear()
-        received = [
-            {node: np.empty_like(out) for peer in self._peers for node in nodes[peer]}
-            for out, _ in sums
-        ]
-        own = [array for _, partials in sums for array in partials.values()]
+        mine = nodes[self._transport.rank]
+        partials = [dict(zip(mine, own, strict=True)) for _, own in sums]
+        for (out, _), each in zip(sums, partials, strict=True):
+            each.update({n: np.empty_like(out) for peer in self._peers for n in nodes[peer]})
+        outgoing = [array for _, own in sums for array in own]
         exchange = self._transport.prepare(
             header_bytes,
-            dict.fromkeys(self._peers, own),
-            {p: [each[node] for each in received for node in nodes[p]] for p in self._peers},
+            dict.fromkeys(self._peers, outgoing),
+            {p: [each[node] for each in partials for node in nodes[p]] for p in self._peers},
         )
-        return _Known(exchange, received, (tree, own))
+        pairs = zip(sums, partials, strict=True)
+        additions = [a for (out, _), each in pairs for a in tree.additions(each, out)]
+        return _Known(exchange, additions, (tree, list(sums)))
