@@ -44,25 +44,36 @@ class _Prepared:
         addresses = list(map(address_of, arrays))
         self.rates = rates
         self.params = dict(params)
-        self._arrays = list(map(weakref.ref, arrays))
-        self._written = written
+        self._written = list(map(weakref.ref, arrays[:written]))
+        self._places = addresses[:written]
+        self._like = arrays[0].dtype, arrays[0].size, arrays[0].nbytes
+        self._count = len(arrays)
         entries = [*addresses, *map(address_of, rates), arrays[0].size]
         self.run, self._table = native.keeping(entries, rates)
 
     def takes(self, arrays: tuple, params: dict[str, Any]) -> bool:
         """Whether it is for these arrays; others to read are taken over."""
-        if self.params != params or len(arrays) != len(self._arrays):
+        if self.params != params or len(arrays) != self._count:
             return False
-        for i, array in enumerate(arrays):
-            if self._arrays[i]() is array:
-                continue
-            if i < self._written or not _alike(array, arrays[0]):
+        for ref, array in zip(self._written, arrays, strict=False):
+            if ref() is not array:
                 return False
-            self._table[i] = address_of(array)
-            self._arrays[i] = weakref.ref(array)
-            if _overlap(self._table[: len(arrays)], array.nbytes):
-                self._arrays[i] = weakref.ref(arrays[0])
+        table, (dtype, size, nbytes) = self._table, self._like
+        for i in range(len(self._written), self._count):
+            array = arrays[i]
+            if not (
+                type(array) is np.ndarray
+                and array.dtype is dtype
+                and array.size == size
+                and array.flags.c_contiguous
+            ):
                 return False
+            address = address_of(array)
+            if table[i] != address:
+                for place in self._places:
+                    if abs(place - address) < nbytes:
+                        return False
+                table[i] = address
         return True
 
 

@@ -205,13 +205,19 @@ class Primitive:
 
         Only the training loop does this, for buffers that it owns (donation).
         """
+        self.into_each([(out, args)], params)
+
+    def into_each(self, calls: Iterable[tuple[tuple, tuple]], params: dict[str, Any]) -> None:
+        """``into`` for several: each its ``out`` and arguments, all with the same parameters."""
         global fill_native
         if fill_native is not None:
             fill, fill_native = fill_native, None
             fill()
         recording.refuse(f"{self.name} writes over arrays with numbers that may change per step")
         params = {**self.defaults, **params}
-        if self.native is None or not self.native(out, args, params):
+        for out, args in calls:
+            if self.native is not None and self.native(out, args, params):
+                continue
             own = (
                 self._own(dispatch.backend_of(out[0])) if dispatch.only_namespace is None else None
             )

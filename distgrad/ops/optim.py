@@ -204,25 +204,29 @@ def _(rng):
 
 
 @_update
-def rmsprop_update(xp, p, v, g, rate, *rest, rho, momentum, epsilon, centered, out=None):
-    """One step of RMSprop (Hinton, 2012); ``rest`` are its momentum and its average gradient."""
-    p, v, *rest = _donated(out, p, v, *rest)
+def rmsprop_update(xp, p, v, *rest, rho, momentum, epsilon, centered, out=None):
+    """One step of RMSprop (Hinton, 2012).
+
+    ``rest`` are its momentum and its average gradient, where it has them, a gradient and a rate.
+    """
+    *state, g, rate = rest
+    p, v, *state = _donated(out, p, v, *state)
     _blend(v, g * g, rho)
     root = v + epsilon
     if centered:
-        average = rest[-1]
+        average = state[-1]
         _blend(average, g.copy(), rho)
         root -= average * average
     xp.sqrt(root, out=root)
     step = g * rate
     step /= root
     if momentum:
-        m = rest[0]
+        m = state[0]
         m *= momentum
         m += step
         step = m
     p -= step
-    return p, v, *rest
+    return p, v, *state
 
 
 def _blend(a, fresh, rho):
@@ -238,8 +242,8 @@ def _(rng):
     v = m * m + a * a + 1
     common = {"rho": 0.9, "epsilon": 1e-7}
     yield sample(p, v, g, 0.01, **common, momentum=0.0, centered=False)
-    yield sample(p, v, g, 0.01, m, **common, momentum=0.8, centered=False)
-    yield sample(p, v, g, 0.01, m, a, **common, momentum=0.8, centered=True)
+    yield sample(p, v, m, g, 0.01, **common, momentum=0.8, centered=False)
+    yield sample(p, v, m, a, g, 0.01, **common, momentum=0.8, centered=True)
 
 
 @_update

@@ -46,7 +46,7 @@ class Optimizer(Protocol):
 
     def before_update(self, gradients: Sequence[Any], step: int) -> None: ...
 
-    def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None: ...
+    def update(self, pieces: Sequence[tuple[Any, Any, list[Any]]], step: int) -> None: ...
 
     def after_update(self, step: int) -> None: ...
 
@@ -178,8 +178,7 @@ class TrainStep:
         for arena in self._arenas:
             arena.recall_loans()
         optimizer.before_update(plan.gradients, count)
-        for value, gradient, state in plan.pieces:
-            optimizer.update(value, gradient, state, count)
+        optimizer.update(plan.pieces, count)
         self.slots.finish(self._arenas)
         optimizer.after_update(count)
 

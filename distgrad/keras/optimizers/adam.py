@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from distgrad.keras.optimizers.base import Optimizer, Rate
+from distgrad.keras.optimizers.base import Optimizer, Rate, Rule
 from distgrad.ops import optim
 
 
@@ -27,16 +27,9 @@ class _Moments(Optimizer):
                 raise ValueError(f"{key} must lie in [0, 1), not {beta!r}")
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
-    def _run(self, kernel: Any, value: Any, slots: list[Any], *args: Any) -> None:
-        kernel.into(
-            (value, *slots),
-            value,
-            *slots,
-            *args,
-            beta_1=self.beta_1,
-            beta_2=self.beta_2,
-            epsilon=self.epsilon,
-        )
+    @property
+    def _constants(self) -> dict[str, float]:
+        return {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
 
 
 class Adam(_Moments):
@@ -59,11 +52,10 @@ class Adam(_Moments):
         if amsgrad:
             self.slot_names = ("momentum", "velocity", "velocity_hat")
 
-    def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None:
+    def rule(self, step: int) -> Rule:
         correction = math.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
-        alpha = value.dtype.type(self.rate(step) * correction)
         kernel = optim.amsgrad_update if self.amsgrad else optim.adam_update
-        self._run(kernel, value, slots, gradient, alpha)
+        return Rule(kernel, (self.rate(step) * correction,), self._constants)
 
 
 class AdamW(Adam):
@@ -101,9 +93,9 @@ class Adamax(_Moments):
     ) -> None:
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
 
-    def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None:
-        alpha = value.dtype.type(self.rate(step) / (1 - self.beta_1**step))
-        self._run(optim.adamax_update, value, slots, gradient, alpha)
+    def rule(self, step: int) -> Rule:
+        alpha = self.rate(step) / (1 - self.beta_1**step)
+        return Rule(optim.adamax_update, (alpha,), self._constants)
 
 
 class Nadam(_Moments):
@@ -131,7 +123,7 @@ class Nadam(_Moments):
         self._latest = (step, product)
         return product
 
-    def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None:
+    def rule(self, step: int) -> Rule:
         rate, product = self.rate(step), self._product(step)
         now, ahead = self._momentum(step), self._momentum(step + 1)
         weights = (
@@ -139,4 +131,4 @@ class Nadam(_Moments):
             rate * (1 - now) / (1 - product),
             1 / (1 - self.beta_2**step),
         )
-        self._run(optim.nadam_update, value, slots, gradient, *map(value.dtype.type, weights))
+        return Rule(optim.nadam_update, weights, self._constants)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distgrad.keras.optimizers.base import Optimizer, Rate
+from distgrad.keras.optimizers.base import Optimizer, Rate, Rule
 from distgrad.ops import optim
 
 
@@ -34,20 +34,14 @@ class RMSprop(Optimizer):
             *(("average_gradient",) if centered else ()),
         )
 
-    def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None:
-        velocity, *rest = slots
-        optim.rmsprop_update.into(
-            (value, *slots),
-            value,
-            velocity,
-            gradient,
-            value.dtype.type(self.rate(step)),
-            *rest,
-            rho=self.rho,
-            momentum=max(self.momentum, 0.0),
-            epsilon=self.epsilon,
-            centered=self.centered,
-        )
+    def rule(self, step: int) -> Rule:
+        constants = {
+            "rho": self.rho,
+            "momentum": max(self.momentum, 0.0),
+            "epsilon": self.epsilon,
+            "centered": self.centered,
+        }
+        return Rule(optim.rmsprop_update, (self.rate(step),), constants)
 
 
 class Adagrad(Optimizer):
@@ -67,15 +61,8 @@ class Adagrad(Optimizer):
         self.epsilon = epsilon
         self.slot_start = {"accumulator": initial_accumulator_value}
 
-    def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None:
-        optim.adagrad_update.into(
-            (value, *slots),
-            value,
-            *slots,
-            gradient,
-            value.dtype.type(self.rate(step)),
-            epsilon=self.epsilon,
-        )
+    def rule(self, step: int) -> Rule:
+        return Rule(optim.adagrad_update, (self.rate(step),), {"epsilon": self.epsilon})
 
 
 class Adadelta(Optimizer):
@@ -94,16 +81,9 @@ class Adadelta(Optimizer):
         self.rho = rho
         self.epsilon = epsilon
 
-    def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None:
-        optim.adadelta_update.into(
-            (value, *slots),
-            value,
-            *slots,
-            gradient,
-            value.dtype.type(self.rate(step)),
-            rho=self.rho,
-            epsilon=self.epsilon,
-        )
+    def rule(self, step: int) -> Rule:
+        constants = {"rho": self.rho, "epsilon": self.epsilon}
+        return Rule(optim.adadelta_update, (self.rate(step),), constants)
 
 
 class Ftrl(Optimizer):
@@ -141,17 +121,12 @@ class Ftrl(Optimizer):
                 raise ValueError(f"{key} must not be negative, got {getattr(self, key)!r}")
         self.slot_start = {"accumulator": initial_accumulator_value}
 
-    def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None:
+    def rule(self, step: int) -> Rule:
         rate = self.rate(step)
         l2 = self.l2_regularization_strength + (self.beta / (2 * rate) if self.beta else 0.0)
-        optim.ftrl_update.into(
-            (value, *slots),
-            value,
-            *slots,
-            gradient,
-            value.dtype.type(rate),
-            value.dtype.type(l2),
-            power=self.learning_rate_power,
-            l1=self.l1_regularization_strength,
-            shrinkage=self.l2_shrinkage_regularization_strength,
-        )
+        constants = {
+            "power": self.learning_rate_power,
+            "l1": self.l1_regularization_strength,
+            "shrinkage": self.l2_shrinkage_regularization_strength,
+        }
+        return Rule(optim.ftrl_update, (rate, l2), constants)

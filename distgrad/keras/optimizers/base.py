@@ -7,7 +7,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,15 @@ from distgrad.training.arena import Arena
 _LARGE = 1 << 22  # bytes: from there on an array gets large pages, which an update runs faster on
 
 Rate = float | Callable[..., Any]
+Piece = tuple[Any, Any, list[Any]]  # a value, its gradient, and its slots
+
+
+class Rule(NamedTuple):
+    """A kernel of values, slots, gradients and numbers, which are rounded to the values' dtype."""
+
+    kernel: Any
+    numbers: tuple[float, ...]
+    constants: dict[str, Any]
 
 
 class Optimizer(Configured):
@@ -39,7 +48,7 @@ class Optimizer(Configured):
 
     ``slots`` maps each kind of state to one variable per trained variable; ``iterations`` counts
     the updates. A kind of optimizer defines ``slot_names``, ``slot_start`` where a slot does not
-    start from 0, and ``update``.
+    start from 0, and ``rule``.
     """
 
     slot_names: tuple[str, ...] = ()
@@ -91,7 +100,7 @@ class Optimizer(Configured):
         self.slots: dict[str, list[Variable]] = {}
         self._learning_rate: Any = None
         self.learning_rate = learning_rate
-        self._views: dict[int, tuple[list[Any], list[Any]]] = {}
+        self._views: dict[int, _Views] = {}
         self._positions: dict[int, int] = {}
         self._known: list[Variable] = []
         self._undecayed: tuple[set[int], str | None] = (set(), None)
@@ -228,9 +237,22 @@ class Optimizer(Configured):
                     value = variable._buffer
                     optim.decay_update.into((value,), value, value.dtype.type(rate))
 
-    def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None:
-        """Updates ``value`` and its ``slots`` in place: flat arrays of one size and dtype."""
+    def rule(self, step: int) -> Rule:
+        """How arrays are updated by update number ``step``."""
         raise NotImplementedError
+
+    def update(self, pieces: Iterable[Piece], step: int) -> None:
+        """Updates values and their slots in place: each piece is of flat arrays of one size."""
+        kernel, numbers, constants = self.rule(step)
+        typed: dict[Any, tuple] = {}
+        calls = []
+        for value, gradient, slots in pieces:
+            given = typed.get(value.dtype)
+            if given is None:
+                given = typed[value.dtype] = tuple(map(value.dtype.type, numbers))
+            out = (value, *slots)
+            calls.append((out, (*out, gradient, *given)))
+        kernel.into_each(calls, constants)
 
     def after_update(self, step: int) -> None:
         """Brings the moving averages up to date, and weights back within their constraints."""
@@ -284,21 +306,24 @@ class Optimizer(Configured):
         self.iterations.assign_add(1)
         step = int(self.iterations._buffer)
         self.before_update(gradients, step)
-        for position, (gradient, variable) in enumerate(zip(gradients, self._known, strict=True)):
-            if gradient is not None:
-                state = [self.slots[name][position] for name in self.slot_names]
-                for target in (variable, *state):
-                    target._recall_loans()
-                value, *slots = self._flat(position, [v._buffer for v in (variable, *state)])
-                self.update(value, gradient.reshape(-1), slots, step)
+        self.update(self._pieces(gradients), step)
         self.after_update(step)
 
-    def _flat(self, position: int, arrays: list[Any]) -> list[Any]:
-        """The arrays of one variable as flat views: the same at every step, for bound kernels."""
-        known = self._views.get(position)
-        if known is None or any(a is not b for a, b in zip(known[0], arrays, strict=True)):
-            known = self._views[position] = arrays, [a.reshape(-1) for a in arrays]
-        return known[1]
+    def _pieces(self, gradients: Sequence[Any]) -> list[Piece]:
+        """What is to be updated: the same flat views at every step, for bound kernels."""
+        pieces: list[Piece] = []
+        for position, gradient in enumerate(gradients):
+            if gradient is None:
+                continue
+            known = self._views.get(position)
+            if known is None or known.has_moved():
+                known = self._views[position] = _Views(
+                    [self._known[position], *(self.slots[n][position] for n in self.slot_names)]
+                )
+            for target in known.targets:
+                target._recall_loans()
+            pieces.append((known.value, gradient.reshape(-1), known.slots))
+        return pieces
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """``apply_gradients`` on two lists; without variables, for those of the first call."""
@@ -384,6 +409,23 @@ def _factor(norm: float, bound: float) -> float:
 def _scale(g: Any, factor: float) -> None:
     if factor != 1:
         optim.scale_update.into((g,), g, g.dtype.type(factor))
+
+
+class _Views:
+    """A variable and its slots, and where they lie, as flat views."""
+
+    __slots__ = ("arrays", "slots", "targets", "value")
+
+    def __init__(self, targets: list[Variable]) -> None:
+        self.targets = targets
+        self.arrays = [target._buffer for target in targets]
+        self.value, *self.slots = [array.reshape(-1) for array in self.arrays]
+
+    def has_moved(self) -> bool:
+        for target, array in zip(self.targets, self.arrays, strict=True):
+            if target._buffer is not array:
+                return True
+        return False
 
 
 class _Scheduled:

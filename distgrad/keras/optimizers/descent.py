@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distgrad.keras.optimizers.base import Optimizer, Rate
+from distgrad.keras.optimizers.base import Optimizer, Rate, Rule
 from distgrad.ops import optim
 
 
@@ -26,20 +26,12 @@ class SGD(Optimizer):
         if momentum:
             self.slot_names = ("momentum",)
 
-    def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None:
-        rate = value.dtype.type(self.rate(step))
+    def rule(self, step: int) -> Rule:
+        rates = (self.rate(step),)
         if not self.momentum:
-            optim.sgd_update.into((value,), value, gradient, rate)
-            return
-        optim.momentum_update.into(
-            (value, *slots),
-            value,
-            *slots,
-            gradient,
-            rate,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-        )
+            return Rule(optim.sgd_update, rates, {})
+        constants = {"momentum": self.momentum, "nesterov": self.nesterov}
+        return Rule(optim.momentum_update, rates, constants)
 
 
 class Lion(Optimizer):
@@ -59,13 +51,6 @@ class Lion(Optimizer):
             raise ValueError(f"beta_1 must lie in (0, 1], not {beta_1!r}")
         self.beta_1, self.beta_2 = beta_1, beta_2
 
-    def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None:
-        optim.lion_update.into(
-            (value, *slots),
-            value,
-            *slots,
-            gradient,
-            value.dtype.type(self.rate(step)),
-            beta_1=self.beta_1,
-            beta_2=self.beta_2,
-        )
+    def rule(self, step: int) -> Rule:
+        constants = {"beta_1": self.beta_1, "beta_2": self.beta_2}
+        return Rule(optim.lion_update, (self.rate(step),), constants)

@@ -11,7 +11,7 @@ from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
-from distgrad.keras.optimizers.base import Optimizer
+from distgrad.keras.optimizers.base import Optimizer, Rule
 from distgrad.training import turns
 
 
@@ -138,8 +138,8 @@ class LossScaleOptimizer(Optimizer):
     def before_update(self, gradients: Sequence[Any], step: int) -> None:
         self.inner_optimizer.before_update(gradients, step)
 
-    def update(self, value: Any, gradient: Any, slots: list[Any], step: int) -> None:
-        self.inner_optimizer.update(value, gradient, slots, step)
+    def rule(self, step: int) -> Rule:
+        return self.inner_optimizer.rule(step)
 
     def after_update(self, step: int) -> None:
         self.inner_optimizer.after_update(step)
