@@ -1,33 +1,39 @@
-"""Exchanges of the same arrays again and again, through shared rings in one call of machine code.
+"""Exchanges through shared rings in one call of machine code, where `native` has been given it.
 
 The bytes in the rings are those that `SharedChannel` writes and reads, so that either end may be
 Python's. What cannot be done at once (a full ring, a peer that is late or sends something else) is
 left to Python, with nothing of it begun.
 
-The table of a call holds 64-bit words: the address and length of the prefix of each message (its
-first word, and the header), the looks for a late peer, the number of peers, and for each peer those
-of ``_row``.
+The table of a call holds 64-bit words: where the prefix of each message lies (its first word, and
+the header) and its length, how often a late peer is looked for, how many of these looks go by until
+the core is given up once, and the number of peers; then a row for each peer, see ``_row``.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Mapping, Sequence
 
 from distgrad.comm import native
 from distgrad.comm.channel import SharedChannel, data_word
 from distgrad.comm.transport import Buffer
 
-SPINS_BEFORE_YIELD = 64  # a look and a pause take some 20 nanoseconds, to give up the core 300
-_LOOKS = 1 << 14
-
-_HEAD, _ROW, _STATE = 4, 16, 15  # words before the rows, in a row, and where a row has its state
+HEAD, ROW = 5, 16  # words before the rows, and in a row
+LARGEST_PREFIX = 64  # bytes: what the machine code has a place for
+_STATE = 15  # where in a row the machine code says what it has done
 _SENT, _WAKE_READER, _RECEIVED, _WAKE_WRITER = 1, 2, 4, 8
-_LARGEST_PREFIX = 64  # bytes: what the machine code has a place for
+
+# A look and a pause take some 20 nanoseconds, giving up the core 300 or more.
+_LOOKS, _BETWEEN_YIELDS = 1 << 14, 64
+_LOOKS_WHEN_CROWDED = 1 << 10  # each gives up the core, where there are more ranks than cores
 
 
 class RingExchange:
-    """One header and some arrays to each peer, and the same from each, whenever it is called."""
+    """One header and some arrays to each peer, and the same from each, whenever it is called.
+
+    It keeps none of the arrays alive.
+    """
 
     def __init__(
         self,
@@ -38,16 +44,39 @@ class RingExchange:
         header_bytes: int,
     ) -> None:
         self._function = function
-        self._channels = list(channels)
+        self._channels = channels
         self._prefix = bytearray(data_word(header_bytes) + bytes(header_bytes))
-        self._keep: list[object] = [outgoing, incoming]  # memory that the table points to
+        crowded = len(channels) + 1 > _cores
+        looks = (_LOOKS_WHEN_CROWDED, 1) if crowded else (_LOOKS, _BETWEEN_YIELDS)
+        words = [_address(self._prefix), len(self._prefix), *looks, len(channels)]
+        pieces: list[int] = []
         self._totals: list[tuple[int, int]] = []
-        words = [self._address(self._prefix), len(self._prefix), _LOOKS, len(self._channels)]
-        for channel in self._channels:
-            words += self._row(channel, outgoing[channel.peer], incoming[channel.peer])
-        self._table = (ctypes.c_int64 * len(words))(*words)
+        places = []  # of addresses of pieces among the words, which are known at the end
+        for channel in channels:
+            words += channel.ring_addresses()
+            totals = []
+            for arrays in (outgoing.get(channel.peer, ()), incoming.get(channel.peer, ())):
+                start, total = len(pieces), len(self._prefix)
+                for array in arrays:
+                    if nbytes := array.nbytes:
+                        pieces += (array.__array_interface__["data"][0], nbytes)
+                        total += 8 + nbytes
+                words += ((len(pieces) - start) // 2, 8 * start)
+                places.append(len(words) - 1)
+                totals.append(total)
+            words += (*totals, 0)
+            self._totals.append((totals[0], totals[1]))
+        count = len(words)
+        self._table = (ctypes.c_int64 * (count + len(pieces)))(*words, *pieces)
         self._at = ctypes.addressof(self._table)
-        self._states = [_HEAD + i * _ROW + _STATE for i in range(len(self._channels))]
+        for place in places:
+            self._table[place] += self._at + 8 * count
+        self._states = range(HEAD + _STATE, count, ROW)
+
+    def fits(self) -> bool:
+        """Whether the rings can hold each message at all."""
+        pairs = zip(self._channels, self._totals, strict=True)
+        return all(max(totals) <= channel.ring_bytes for channel, totals in pairs)
 
     def __call__(self, header: bytes) -> tuple[list[int], list[int]]:
         """The peers to which it has not been sent, and those from which nothing has come."""
@@ -79,36 +108,6 @@ class RingExchange:
                 late.append(channel.peer)
         return unsent, late
 
-    def _row(
-        self, channel: SharedChannel, outgoing: Sequence[Buffer], incoming: Sequence[Buffer]
-    ) -> list[int]:
-        sent = [(self._address(self._prefix), len(self._prefix)), *self._pieces(outgoing, True)]
-        come = self._pieces(incoming, False)
-        total_out = sum(nbytes for _, nbytes in sent)
-        total_in = sum(nbytes for _, nbytes in come) + len(self._prefix)
-        self._totals.append((total_out, total_in))
-        tables = []
-        for pieces in (sent, come):
-            flat = [word for piece in pieces for word in piece]
-            table = (ctypes.c_int64 * len(flat))(*flat)
-            self._keep.append(table)
-            tables += [len(pieces), ctypes.addressof(table)]
-        return [*channel.ring_addresses(), *tables, total_out, total_in, 0]
-
-    def _pieces(self, arrays: Sequence[Buffer], out: bool) -> list[tuple[int, int]]:
-        """Address and bytes of each array, and of the word before it."""
-        pieces = []
-        for array in arrays:
-            if array.nbytes:
-                word = bytearray(data_word(array.nbytes) if out else 8)
-                self._keep.append(word)
-                pieces += [(self._address(word), 8), (array.ctypes.data, array.nbytes)]
-        return pieces
-
-    @staticmethod
-    def _address(data: bytearray) -> int:
-        return ctypes.addressof(ctypes.c_char.from_buffer(data))
-
 
 def prepare(
     channels: Sequence[object],
@@ -116,17 +115,24 @@ def prepare(
     incoming: Mapping[int, Sequence[Buffer]],
     header_bytes: int,
 ) -> RingExchange | None:
-    """The exchange, where machine code can do it: all peers share rings, which hold all of it."""
+    """The exchange with all peers, where machine code can do it: they share rings that hold it."""
     function = native.ring_exchange()
-    if function is None or header_bytes + 8 > _LARGEST_PREFIX or not channels:
+    if function is None or header_bytes + 8 > LARGEST_PREFIX or not channels:
         return None
-    shared = [c for c in channels if isinstance(c, SharedChannel)]
-    if len(shared) < len(channels):
-        return None
-    for channel in shared:
-        for arrays in (outgoing[channel.peer], incoming[channel.peer]):
-            if any(not channel.goes_through_ring(a.nbytes) for a in arrays):
+    shared = []
+    for channel in channels:
+        if not isinstance(channel, SharedChannel):
+            return None
+        for arrays in (outgoing.get(channel.peer), incoming.get(channel.peer)):
+            if arrays is None or any([not channel.goes_through_ring(a.nbytes) for a in arrays]):
                 return None
-            if sum(8 + a.nbytes for a in arrays) + 8 + header_bytes > channel.ring_bytes:
-                return None
-    return RingExchange(function, shared, outgoing, incoming, header_bytes)
+        shared.append(channel)
+    made = RingExchange(function, shared, outgoing, incoming, header_bytes)
+    return made if made.fits() else None
+
+
+def _address(data: bytearray) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(data))
+
+
+_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -115,6 +115,7 @@ class Stream:
         self._written = self._read = 0
         self._my_doze, self._their_doze = (4 * _LINE, 5 * _LINE)[:: 1 if first else -1]
         self._fence = threading.Lock()
+        self._addresses: list[int] = []
 
     @property
     def space(self) -> int:
@@ -162,12 +163,20 @@ class Stream:
         The ring that is written, its size, the counts of what was written and taken; the same of
         the ring that is read; and whether the peer sleeps.
         """
-        counts = ctypes.addressof(ctypes.c_char.from_buffer(self._counts))
-        out, come = (ctypes.addressof(ctypes.c_char.from_buffer(r)) for r in (self._out, self._in))
-        places = (self._written_at, self._taken_at, self._arrived_at, self._read_at)
-        written, taken, arrived, read = (counts + 8 * place for place in places)
-        doze = counts + 8 * self._their_doze
-        return [out, self.size, written, taken, come, self.size, arrived, read, doze]
+        if not self._addresses:
+            counts = ctypes.addressof(ctypes.c_char.from_buffer(self._counts))
+            out, come = (
+                ctypes.addressof(ctypes.c_char.from_buffer(r)) for r in (self._out, self._in)
+            )
+            places = (self._written_at, self._taken_at, self._arrived_at, self._read_at)
+            written, taken, arrived, read = (counts + 8 * place for place in places)
+            doze = counts + 8 * self._their_doze
+            self._addresses = [
+                *(out, self.size, written, taken),
+                *(come, self.size, arrived, read),
+                doze,
+            ]
+        return self._addresses
 
     def moved(self, written: int, read: int) -> None:
         """Is told what machine code has written and read."""

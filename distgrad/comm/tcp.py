@@ -111,7 +111,38 @@ class TCPTransport(Transport):
         if not self._sharing:
             super().exchange(header, outgoing, incoming, check, deadline, in_step=in_step)
             return
-        # What comes soon through shared memory is taken at once, without requests: half the time.
+        self.prepare(len(header), outgoing, incoming)(header, check, deadline)
+
+    def prepare(
+        self,
+        header_bytes: int,
+        outgoing: Mapping[int, Sequence[Buffer]],
+        incoming: Mapping[int, Sequence[Buffer]],
+    ) -> Prepared:
+        if not self._sharing:
+            return super().prepare(header_bytes, outgoing, incoming)
+        quick = ring_calls.prepare(list(self._channels.values()), outgoing, incoming, header_bytes)
+
+        def exchange(header: bytes, check: Check, deadline: Deadline) -> None:
+            if quick is None or self._closed:
+                self._exchange(header, outgoing, incoming, check, deadline)
+                return
+            unsent, late = quick(header)
+            if unsent or late:
+                rest = {p: outgoing[p] for p in unsent}
+                self._exchange(header, rest, {p: incoming[p] for p in late}, check, deadline)
+
+        return exchange
+
+    def _exchange(
+        self,
+        header: bytes,
+        outgoing: Mapping[int, Sequence[Buffer]],
+        incoming: Mapping[int, Sequence[Buffer]],
+        check: Check,
+        deadline: Deadline,
+    ) -> None:
+        """What comes soon through shared memory is taken at once, without requests."""
         requests = self.post(header, outgoing)
         late = []
         for peer, arrays in incoming.items():
@@ -129,32 +160,6 @@ class TCPTransport(Transport):
             requests += [self.irecv(request.peer, a) for a in incoming[request.peer] if a.size]
         if requests:
             self.wait(requests, deadline)
-
-    def prepare(
-        self,
-        header_bytes: int,
-        outgoing: Mapping[int, Sequence[Buffer]],
-        incoming: Mapping[int, Sequence[Buffer]],
-    ) -> Prepared:
-        channels = list(self._channels.values())
-        quick = ring_calls.prepare(channels, outgoing, incoming, header_bytes)
-        if quick is None:
-            return super().prepare(header_bytes, outgoing, incoming)
-
-        def exchange(header: bytes, check: Check, deadline: Deadline) -> None:
-            if self._closed:
-                self._channel(self.rank)  # raises
-            unsent, late = quick(header)
-            if unsent or late:
-                self.exchange(
-                    header,
-                    {p: outgoing[p] for p in unsent},
-                    {p: incoming[p] for p in late},
-                    check,
-                    deadline,
-                )
-
-        return exchange
 
     def post(self, header: bytes, outgoing: Mapping[int, Sequence[Buffer]]) -> list[Request]:
         requests = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from distgrad.comm.ring_calls import SPINS_BEFORE_YIELD
+from distgrad.comm.ring_calls import HEAD, LARGEST_PREFIX, ROW
 from distgrad.compile import llvm_engine
 
 
@@ -57,9 +57,10 @@ read:
   ret void
 }}
 
-; Moves all pieces; the count behind them.
+; Moves all pieces, each behind a word that has its length; the count behind them.
 define internal i64 @pieces(ptr %ring, i64 %size, i64 %start, ptr %table, i64 %number, i1 %out) {{
 entry:
+  %heard = alloca i64, align 8
   br label %head
 head:
   %i = phi i64 [ 0, %entry ], [ %next, %body ]
@@ -70,9 +71,13 @@ body:
   %piece = getelementptr {{ i64, i64 }}, ptr %table, i64 %i
   %address = call i64 @field(ptr %piece, i64 0)
   %bytes = call i64 @field(ptr %piece, i64 1)
+  %said = getelementptr i64, ptr %piece, i64 1
+  %word = select i1 %out, ptr %said, ptr %heard
+  call void @move(ptr %ring, i64 %size, i64 %count, ptr %word, i64 8, i1 %out)
+  %first = add i64 %count, 8
   %data = inttoptr i64 %address to ptr
-  call void @move(ptr %ring, i64 %size, i64 %count, ptr %data, i64 %bytes, i1 %out)
-  %behind = add i64 %count, %bytes
+  call void @move(ptr %ring, i64 %size, i64 %first, ptr %data, i64 %bytes, i1 %out)
+  %behind = add i64 %first, %bytes
   %next = add i64 %i, 1
   br label %head
 done:
@@ -97,7 +102,7 @@ awake:
   ret i64 0
 }}
 
-define internal void @send(ptr %way) {{
+define internal void @send(ptr %way, ptr %prefix, i64 %length) {{
   %total = call i64 @field(ptr %way, i64 13)
   %size = call i64 @field(ptr %way, i64 1)
   %written = call i64 @count(ptr %way, i64 2)
@@ -109,10 +114,12 @@ define internal void @send(ptr %way) {{
 go:
   %ring.at = call i64 @field(ptr %way, i64 0)
   %ring = inttoptr i64 %ring.at to ptr
+  call void @move(ptr %ring, i64 %size, i64 %written, ptr %prefix, i64 %length, i1 true)
+  %start = add i64 %written, %length
   %number = call i64 @field(ptr %way, i64 9)
   %table.at = call i64 @field(ptr %way, i64 10)
   %table = inttoptr i64 %table.at to ptr
-  %end = call i64 @pieces(ptr %ring, i64 %size, i64 %written, ptr %table, i64 %number, i1 true)
+  %end = call i64 @pieces(ptr %ring, i64 %size, i64 %start, ptr %table, i64 %number, i1 true)
   %wake = call i64 @publish(ptr %way, i64 2, i64 %end)
   %bit = shl i64 %wake, 1
   %state = or i64 %bit, 1
@@ -123,15 +130,15 @@ full:
   ret void
 }}
 
-define internal void @receive(ptr %way, ptr %prefix, i64 %length, i64 %spins) {{
+define internal void @receive(ptr %way, ptr %prefix, i64 %length, i64 %looks, i64 %yields) {{
 entry:
-  %seen = alloca [64 x i8], align 8
+  %seen = alloca [{LARGEST_PREFIX} x i8], align 8
   %total = call i64 @field(ptr %way, i64 14)
   %size = call i64 @field(ptr %way, i64 5)
   %read = call i64 @count(ptr %way, i64 7)
   br label %look
 look:
-  %left = phi i64 [ %spins, %entry ], [ %fewer, %again ]
+  %left = phi i64 [ %looks, %entry ], [ %fewer, %again ]
   %arrived = call i64 @count(ptr %way, i64 6)
   %ready = sub i64 %arrived, %read
   %there = icmp uge i64 %ready, %total
@@ -141,9 +148,9 @@ wait:
   br i1 %over, label %late, label %turn
 turn:
   %fewer = sub i64 %left, 1
-  %phase = urem i64 %left, {SPINS_BEFORE_YIELD}
-  %yields = icmp eq i64 %phase, 0
-  br i1 %yields, label %yield, label %pause
+  %phase = urem i64 %left, %yields
+  %is.time = icmp eq i64 %phase, 0
+  br i1 %is.time, label %yield, label %pause
 yield:
   %ignored = call i32 @sched_yield()
   br label %again
@@ -182,8 +189,9 @@ start:
   %prefix.at = call i64 @field(ptr %table, i64 0)
   %prefix = inttoptr i64 %prefix.at to ptr
   %length = call i64 @field(ptr %table, i64 1)
-  %spins = call i64 @field(ptr %table, i64 2)
-  %number = call i64 @field(ptr %table, i64 3)
+  %looks = call i64 @field(ptr %table, i64 2)
+  %yields = call i64 @field(ptr %table, i64 3)
+  %number = call i64 @field(ptr %table, i64 4)
   br label %sending
 sending:
   %i = phi i64 [ 0, %start ], [ %i.next, %sent ]
@@ -191,15 +199,15 @@ sending:
   %i.more = icmp ult i64 %i, %number
   br i1 %i.more, label %one, label %posted
 one:
-  %i.words = mul i64 %i, 16
-  %i.place = add i64 %i.words, 4
+  %i.words = mul i64 %i, {ROW}
+  %i.place = add i64 %i.words, {HEAD}
   %out = getelementptr i64, ptr %table, i64 %i.place
   %before = call i64 @field(ptr %out, i64 15)
   %is.sent = and i64 %before, 1
   %skip = icmp ne i64 %is.sent, 0
   br i1 %skip, label %sent, label %send
 send:
-  call void @send(ptr %out)
+  call void @send(ptr %out, ptr %prefix, i64 %length)
   br label %sent
 sent:
   %after = call i64 @field(ptr %out, i64 15)
@@ -216,10 +224,10 @@ receiving:
   %j.more = icmp ult i64 %j, %number
   br i1 %j.more, label %next, label %done
 next:
-  %j.words = mul i64 %j, 16
-  %j.place = add i64 %j.words, 4
+  %j.words = mul i64 %j, {ROW}
+  %j.place = add i64 %j.words, {HEAD}
   %in = getelementptr i64, ptr %table, i64 %j.place
-  call void @receive(ptr %in, ptr %prefix, i64 %length, i64 %spins)
+  call void @receive(ptr %in, ptr %prefix, i64 %length, i64 %looks, i64 %yields)
   br label %received
 received:
   %j.next = add i64 %j, 1

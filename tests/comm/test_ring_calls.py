@@ -35,7 +35,7 @@ class End:
         self.heard: list[bytes] = []
         arrays = {self.peer: self.sent}, {self.peer: self.found}
         made = transport.prepare(len(HEADER), *arrays) if quick else None
-        self.run = made or (lambda *args: transport.exchange(args[0], *arrays, *args[1:]))
+        self.run = made or (lambda *args: transport._exchange(args[0], *arrays, *args[1:]))
 
     def __call__(self, number: int, header: bytes = HEADER) -> bool:
         """Whether what has come is what the peer has sent."""
