@@ -132,7 +132,8 @@ class Transport(ABC):
         """Sends ``header`` and arrays to each peer while receiving the same from each peer.
 
         ``check`` is called with each peer's header, of the same length, before its arrays are
-        received; with ``in_step`` it may be called behind them: one wait instead of two.
+        received, unless it is known to be the same; with ``in_step`` it may be called behind them:
+        one wait instead of two.
         """
         requests = self.post(header, outgoing)
         headers = [self.irecv(peer, np.empty(len(header), np.uint8)) for peer in incoming]
