@@ -48,19 +48,20 @@ class _Prepared:
         self._places = addresses[:written]
         self._like = arrays[0].dtype, arrays[0].size, arrays[0].nbytes
         self._count = len(arrays)
+        self._types = [(int, float, rate.dtype.type) for rate in rates]
         entries = [*addresses, *map(address_of, rates), arrays[0].size]
         self.run, self._table = native.keeping(entries, rates)
 
-    def takes(self, arrays: tuple, params: dict[str, Any]) -> bool:
-        """Whether it is for these arrays; others to read are taken over."""
-        if self.params != params or len(arrays) != self._count:
+    def takes(self, out: tuple, args: tuple, params: dict[str, Any]) -> bool:
+        """Whether it is for these arrays and numbers; others to read are taken over."""
+        if self.params != params or len(args) != self._count + len(self.rates):
             return False
-        for ref, array in zip(self._written, arrays, strict=False):
-            if ref() is not array:
+        for ref, array, same in zip(self._written, out, args, strict=False):
+            if ref() is not array or same is not array:
                 return False
         table, (dtype, size, nbytes) = self._table, self._like
         for i in range(len(self._written), self._count):
-            array = arrays[i]
+            array = args[i]
             if not (
                 type(array) is np.ndarray
                 and array.dtype is dtype
@@ -74,42 +75,36 @@ class _Prepared:
                     if abs(place - address) < nbytes:
                         return False
                 table[i] = address
+        for rate, types, number in zip(self.rates, self._types, args[self._count :], strict=True):
+            if type(number) not in types and not _is_scalar(number, rate.dtype):
+                return False
+            rate[()] = number  # as NumPy would round it
         return True
 
 
 _prepared: dict[tuple[Any, ...], _Prepared] = {}
 
 
-def _update(formula: Formula, out: tuple, args: tuple, params: dict) -> bool:
+def _update(formula: Formula, out: tuple, args: tuple, params: dict[str, Any]) -> bool:
     """Runs an update over ``out``; False where the arrays are not of the usual form."""
-    count = len(out)
-    while count < len(args) and type(args[count]) is np.ndarray and args[count].ndim:
-        count += 1
-    arrays, numbers = args[:count], args[count:]
     key = (formula, *map(id, out))
     known = _prepared.get(key)
-    if known is None or not known.takes(arrays, params):
-        if any(a is not b for a, b in zip(out, args, strict=False)):
-            return False
-        known = _prepare(formula, len(out), arrays, numbers, params)
+    if known is None or not known.takes(out, args, params):
+        known = _prepare(formula, out, args, params)
         if known is None:
             return False
         if len(_prepared) >= _MOST:
             _prepared.clear()
         _prepared[key] = known
-    for rate, number in zip(known.rates, numbers, strict=True):
-        if type(number) in (int, float, rate.dtype.type):
-            pass
-        elif getattr(number, "shape", None) != () or number.dtype != rate.dtype:
-            return False
-        rate[()] = number  # as NumPy would round it
     known.run()
     return True
 
 
-def _prepare(
-    formula: Formula, written: int, arrays: tuple, numbers: tuple, params: dict[str, Any]
-) -> _Prepared | None:
+def _prepare(formula: Formula, out: tuple, args: tuple, params: dict) -> _Prepared | None:
+    count = len(out)
+    while count < len(args) and type(args[count]) is np.ndarray and args[count].ndim:
+        count += 1
+    arrays, numbers = args[:count], args[count:]
     first = arrays[0]
     if type(first) is not np.ndarray or first.dtype not in _DTYPES or not first.size:
         return None
@@ -118,11 +113,16 @@ def _prepare(
     if _overlap(list(map(address_of, arrays)), first.nbytes):
         return None
     name, constants = _DTYPES[first.dtype], tuple(sorted(params.items()))
-    native = _loop(formula, name, written, len(arrays), len(numbers), constants)
+    native = _loop(formula, name, len(out), len(arrays), len(numbers), constants)
     if native is None:
         return None
     rates = tuple(np.zeros((), first.dtype) for _ in numbers)
-    return _Prepared(native, arrays, written, rates, params)
+    made = _Prepared(native, arrays, len(out), rates, params)
+    return made if made.takes(out, args, params) else None
+
+
+def _is_scalar(number: Any, dtype: np.dtype) -> bool:
+    return getattr(number, "shape", None) == () and number.dtype == dtype
 
 
 def _alike(array: Any, other: np.ndarray) -> bool:

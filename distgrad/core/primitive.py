@@ -215,8 +215,9 @@ class Primitive:
             fill()
         recording.refuse(f"{self.name} writes over arrays with numbers that may change per step")
         params = {**self.defaults, **params}
+        native = self.native
         for out, args in calls:
-            if self.native is not None and self.native(out, args, params):
+            if native is not None and native(out, args, params):
                 continue
             own = (
                 self._own(dispatch.backend_of(out[0])) if dispatch.only_namespace is None else None
