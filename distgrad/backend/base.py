@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 
@@ -83,6 +84,24 @@ class Backend(ABC):
     def enter_thread(self) -> None:
         """Called by a thread of ours before it touches arrays."""
         return None
+
+    # Of devices that run behind their host; a host is done when a call returns.
+
+    def mark(self) -> Any:
+        """The end of the work that this thread has given the device so far."""
+        return None
+
+    def after(self, mark: Any) -> None:
+        """What this thread gives the device from now on waits for a ``mark``."""
+        return None
+
+    def stream(self, name: str) -> AbstractContextManager[Any]:
+        """Context in which this thread's work runs beside that of other streams."""
+        return nullcontext()
+
+    def facts(self) -> dict[str, str]:
+        """What of the device and its libraries decides bits, or must be alike on all ranks."""
+        return {}
 
     def explain(self, operation: str, error: Exception) -> Exception | None:
         """OutOfMemory or Lost, for an error that says so; None for any other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import platform
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
@@ -42,6 +43,7 @@ class CupyBackend(Backend):
         self._kernels = Kernels(cupy)
         self.kernels = self._kernels.by_primitive
         self._fused: dict[str, Any] = {}
+        self._streams: dict[tuple[int, str], Any] = {}
 
     def select(self, index: int) -> None:
         """Makes GPU number ``index`` the one of this process. Raises NotHere."""
@@ -73,6 +75,54 @@ class CupyBackend(Backend):
 
     def to_numpy(self, array: Any) -> np.ndarray:
         return array.get()
+
+    # Streams
+
+    def mark(self) -> Any:
+        cuda = self.xp.cuda
+        return cuda.get_current_stream().record(cuda.Event(disable_timing=True))
+
+    def after(self, mark: Any) -> None:
+        if mark is not None:
+            self.xp.cuda.get_current_stream().wait_event(mark)
+
+    def stream(self, name: str) -> Any:
+        key = self.xp.cuda.Device().id, name
+        if key not in self._streams:
+            self._streams[key] = self.xp.cuda.Stream(non_blocking=True)
+        return self._streams[key]
+
+    def pinned(self, nbytes: int) -> np.ndarray:
+        """Bytes on the host that the device copies from while the host goes on."""
+        import cupyx
+
+        found: np.ndarray = cupyx.empty_pinned(nbytes, np.uint8)
+        return found
+
+    # What all ranks must know of each other
+
+    def facts(self) -> dict[str, str]:
+        runtime, device = self.xp.cuda.runtime, self.xp.cuda.Device()
+        nccl = self.nccl()
+        return {
+            "gpu": runtime.getDeviceProperties(device.id)["name"].decode(),
+            "compute_capability": device.compute_capability,
+            "cupy": self.xp.__version__,
+            "cuda_runtime": _version(runtime.runtimeGetVersion()),
+            "nccl": "none" if nccl is None else _nccl_version(nccl.get_version()),
+        }
+
+    def identity(self) -> tuple[str, str]:
+        """Names this process's GPU among those of all machines: its number, its place."""
+        device = self.xp.cuda.Device()
+        number = self.xp.cuda.runtime.getDeviceProperties(device.id).get("uuid", "")
+        return str(number), f"{platform.node()} {device.pci_bus_id}"
+
+    def nccl(self) -> Any:
+        """The module ``cupy.cuda.nccl``; None where CuPy finds no NCCL."""
+        from cupy.cuda import nccl
+
+        return nccl if nccl.available else None
 
     # Random numbers. Uniform ones are drawn on the device, since dropout takes as many as there
     # are activations; the others are drawn as the CPU draws them, and copied.
@@ -207,6 +257,10 @@ def _why_none(runtime: Any, error: str) -> str:
 
 def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _nccl_version(number: int) -> str:
+    return f"{number // 10000}.{number % 10000 // 100}.{number % 100}"
 
 
 def _distributions() -> Mapping[str, str]:

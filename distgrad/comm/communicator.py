@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -25,7 +25,7 @@ Array = np.ndarray
 
 DEFAULT_TIMEOUT = 60.0
 DTYPES = tuple(np.dtype(name) for name in ("float32", "float64", "int32", "int64"))
-REDUCTIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
+REDUCTIONS = {"sum": "add", "max": "maximum", "min": "minimum"}
 
 # One place in the header tells operations apart, so the reduction is part of the name.
 _OPERATIONS = (
@@ -40,6 +40,7 @@ _OPERATIONS = (
     "leave",
     "reduce_scatter_tree",
     "allgather",
+    "settle",
 )
 _OPERATION_CODES = {name: code for code, name in enumerate(_OPERATIONS)}
 _DTYPE_CODES: dict[np.dtype[Any] | None, int] = {
@@ -94,6 +95,9 @@ class Communicator:
     # two, nearly twice as fast. The order of the additions, and so every bit, is the same.
     _whole_bytes = 512 * 1024
 
+    _xp: Any = np  # the library of the arrays
+    _array_type: type = np.ndarray
+
     def __init__(
         self, transport: Transport | None = None, *, timeout: float = DEFAULT_TIMEOUT
     ) -> None:
@@ -103,8 +107,10 @@ class Communicator:
         self._transport = transport
         self._sequence = 0
         self._ended: str | None = None
-        self._scratch = np.empty(0, np.uint8)
+        self._scratch = self._xp.empty(0, np.uint8)
         self._nodes: tuple[ShardTree | None, list[tuple[Node, ...]]] = None, []
+        # Told once that this rank's part has ended, and whether in peace.
+        self.at_end: list[Callable[[bool], None]] = []
         # Everyone starts with its right-hand neighbour, so that no rank is everyone's first target.
         self._peers = [(self.rank + i) % self.world_size for i in range(1, self.world_size)]
         self._whole_sums = WholeSums(transport, self._peers)
@@ -179,7 +185,7 @@ class Communicator:
                 {p: [flat[slices[p]]] for p in self._peers},
                 {p: [received[p]] for p in self._peers},
             )
-            self._reduce_in_rank_order(REDUCTIONS[op], mine, received)
+            self._reduce_in_rank_order(getattr(self._xp, REDUCTIONS[op]), mine, received)
             if not self._is_small(flat.nbytes):
                 call = self._call(operation, deadline, flat.dtype, bucket, flat.nbytes)
                 self._allgather_slices(call, flat, slices)
@@ -212,7 +218,7 @@ class Communicator:
         operation = "reduce_scatter_tree" if scatter else "reduce_tree"
         with self._operation(operation, timeout) as deadline:
             if self.world_size == 1:
-                tree.combine(dict(zip(nodes[0], own, strict=True)), flat)
+                tree.combine(dict(zip(nodes[0], own, strict=True)), flat, self._xp)
             elif self._is_small(flat.nbytes) and not scatter:
                 self._reduce_whole(tree, [(flat, own)], tag, deadline)
             else:
@@ -230,7 +236,7 @@ class Communicator:
                 partials = {node: array[mine] for node, array in pairs}
                 for arrays in received.values():
                     partials.update(arrays)
-                tree.combine(partials, flat[mine])
+                tree.combine(partials, flat[mine], self._xp)
                 if not scatter:
                     call = self._call("reduce_tree", deadline, flat.dtype, tag, flat.nbytes)
                     self._allgather_slices(call, flat, slices)
@@ -273,6 +279,9 @@ class Communicator:
             call = self._call("allgather", deadline, flat.dtype, bucket, flat.nbytes)
             self._allgather_slices(call, flat, self._parts(flat.size))
 
+    def settle(self, *, timeout: float | None = None) -> None:
+        """Returns when what was begun is done: at once, where the arrays are a host's."""
+
     def leave(self, code: int, *, timeout: float = 1.0) -> bool:
         """Tells everyone that this rank stops with ``code``; True if all ranks do the same.
 
@@ -292,9 +301,11 @@ class Communicator:
         self._ended = self._ended or f"aborted with code {code}"
         if self._transport is not None:
             self._transport.abort(code, reason or f"aborted with code {code}")
+        self._tell_the_end(in_peace=False)
 
     def close(self) -> None:
         """Ends this rank's part without waiting for the others; further calls do nothing."""
+        self._tell_the_end(in_peace=True)
         self._ended = self._ended or "closed"
         if self._transport is not None:
             self._transport.close()
@@ -311,6 +322,12 @@ class Communicator:
         self._ended = str(error) or type(error).__name__
         if self._transport is not None:
             self._transport.close(self._ended)
+        self._tell_the_end(in_peace=False)
+
+    def _tell_the_end(self, in_peace: bool) -> None:
+        told, self.at_end = self.at_end, []
+        for tell in told:
+            tell(in_peace)
 
     def _call(
         self,
@@ -410,7 +427,7 @@ class Communicator:
         return flat, own
 
     def _reduce_in_rank_order(
-        self, combine: np.ufunc, mine: Array, received: Mapping[int, Array]
+        self, combine: Any, mine: Array, received: Mapping[int, Array]
     ) -> None:
         """Folds ranks 0, 1, 2, ... into ``mine``; the received arrays are scratch."""
         if self.rank > 0:
@@ -446,24 +463,26 @@ class Communicator:
         """``count`` receive buffers out of memory that is kept from call to call."""
         nbytes = count * size * dtype.itemsize
         if self._scratch.nbytes < nbytes:
-            self._scratch = np.empty(nbytes, np.uint8)
-        return self._scratch[:nbytes].view(dtype).reshape(count, size)
+            self._scratch = self._xp.empty(nbytes, np.uint8)
+        inbox: Array = self._scratch[:nbytes].view(dtype).reshape(count, size)
+        return inbox
 
     def _check_root(self, root: int) -> None:
         if not 0 <= root < self.world_size:
             raise InvalidArgumentError(f"root {root} is not a rank of 0..{self.world_size - 1}.")
 
-    @staticmethod
-    def _flat(operation: str, array: Array) -> Array:
-        if not isinstance(array, np.ndarray):
+    def _flat(self, operation: str, array: Array) -> Array:
+        if not isinstance(array, self._array_type):
+            library = "NumPy" if self._xp is np else "CuPy"
             raise InvalidArgumentError(
-                f"{operation} takes a NumPy array, got {type(array).__name__}; "
+                f"{operation} takes a {library} array, got {type(array).__name__}; "
                 "allgather_object and broadcast_object take any object."
             )
         if array.dtype not in _DTYPE_CODES:
             names = ", ".join(str(d) for d in DTYPES)
             raise InvalidArgumentError(f"{operation} takes {names}, got {array.dtype}.")
-        if not array.flags.c_contiguous or not array.flags.writeable:
+        writeable = getattr(array.flags, "writeable", True)  # CuPy's always are
+        if not array.flags.c_contiguous or not writeable:
             raise InvalidArgumentError(
                 f"{operation} works in place on a C-contiguous, writeable array; "
                 f"got shape {array.shape} with strides {array.strides}."
@@ -500,8 +519,8 @@ def _describe(header: bytes) -> str:
     name = _OPERATIONS[operation]
     if name == "leave":
         return f"call {sequence}: stopping with exit code {tag}"
-    if name == "barrier":
-        return f"call {sequence}: barrier"
+    if name in ("barrier", "settle"):
+        return f"call {sequence}: {name}"
     if name == "broadcast_object" or name == "allgather_object":
         return f"call {sequence}: {name}" + (f" from rank {tag}" if "broad" in name else "")
     shards = "shards and bucket"

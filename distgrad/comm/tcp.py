@@ -199,6 +199,13 @@ class TCPTransport(Transport):
                 continue
             self._sleep(channels, pending, deadline)
 
+    def look(self, deadline: Deadline) -> None:
+        if self._closed:
+            raise PeerLostError(f"rank {self.rank}: this transport is closed.")
+        for file, events in self._poll.poll(0):
+            if events & (POLLRDHUP | select.POLLHUP | select.POLLERR):
+                self._look(self._by_file[file], DIED, deadline, wanted=False)
+
     def abort(self, code: int, reason: str) -> None:
         # The other processes hear of it in their next wait; a supervisor ends those that compute.
         self.close(reason or f"aborted with code {code}")

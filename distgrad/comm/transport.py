@@ -119,6 +119,9 @@ class Transport(ABC):
         reason (this rank has failed) every wait of every peer raises, if the transport can tell.
         """
 
+    def look(self, deadline: Deadline) -> None:  # noqa: B027 - some learn of it in no other way
+        """Raises PeerLostError if a peer is known to have failed; waits for nothing."""
+
     def exchange(
         self,
         header: bytes,

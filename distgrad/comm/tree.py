@@ -107,13 +107,13 @@ class ShardTree:
                 self._merges[node] = first
         return self._merges[node]
 
-    def combine(self, partials: Mapping[Node, Array], out: Array) -> None:
-        """Adds the partials of all ranks in tree order into ``out``.
+    def combine(self, partials: Mapping[Node, Array], out: Array, xp: Any = np) -> None:
+        """Adds the partials of all ranks in tree order into ``out``, arrays of the library ``xp``.
 
         The partials are used as scratch memory; ``out`` must be none of them. Together they must
         cover every present shard once, as the ``maximal`` nodes of all ranks do.
         """
-        run_additions(self.additions(partials, out))
+        run_additions(self.additions(partials, out), xp)
 
     def additions(self, partials: Mapping[Node, Array], out: Array) -> list[Addition]:
         """What ``combine`` does, in order."""
@@ -158,13 +158,13 @@ class ShardTree:
         return total
 
 
-def run_additions(additions: Iterable[Addition]) -> None:
+def run_additions(additions: Iterable[Addition], xp: Any = np) -> None:
     """Adds arrays in pairs, as ``ShardTree.additions`` says; one alone is copied."""
     for a, b, out in additions:
         if b is None:
-            np.copyto(out, a)
+            out[...] = a
         else:
-            np.add(a, b, out)
+            xp.add(a, b, out=out)
 
 
 @lru_cache(maxsize=64)

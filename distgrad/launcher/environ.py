@@ -314,6 +314,18 @@ def device(env: Mapping[str, str] | None = None) -> str | None:
     return name
 
 
+def use_nccl(env: Mapping[str, str] | None = None) -> bool:
+    """Whether NCCL may move the arrays of GPUs: not where DISTGRAD_NCCL is ``off``, not ``auto``.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    value = (os.environ if env is None else env).get("DISTGRAD_NCCL") or "auto"
+    if value not in ("auto", "off"):
+        raise UsageError(f"DISTGRAD_NCCL must be auto or off, got {value!r}.")
+    return value == "auto"
+
+
 def operation_timeout(env: Mapping[str, str] | None = None) -> float:
     """Seconds that one collective may take: DISTGRAD_TIMEOUT, or 60.
 

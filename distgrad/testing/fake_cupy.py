@@ -1,8 +1,8 @@
 """A module ``cupy`` without a GPU, for tests: arrays of the strict stand-in, kernels through g++.
 
 ``with fake_cupy.installed(): ...`` lets the whole of distgrad run its path for GPUs on the CPU.
-What it lets through is what CuPy documents, as far as it knows; it says nothing about speed, nor
-about streams, which do not exist here: every call is done when it returns.
+What it lets through is what CuPy documents, as far as it knows; it says nothing about speed.
+Streams are those of `fake_streams`, and NCCL that of `fake_nccl`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import dispatch
-from distgrad.testing import cuda_on_cpu, standin
+from distgrad.testing import cuda_on_cpu, fake_nccl, fake_streams, standin
+from distgrad.testing.fake_streams import CUDARuntimeError, Device
 from distgrad.testing.standin import Array, _plain
-
-
-class CUDARuntimeError(RuntimeError):
-    """As ``cupy.cuda.runtime.CUDARuntimeError``."""
 
 
 class CUDADriverError(RuntimeError):
@@ -31,17 +28,6 @@ class CUDADriverError(RuntimeError):
 
 class OutOfMemoryError(MemoryError):
     """As ``cupy.cuda.memory.OutOfMemoryError``."""
-
-
-class Device:
-    """One of the GPUs that there are not."""
-
-    def __init__(self, number: int = 0) -> None:
-        self.id = number
-
-    def use(self) -> None:
-        if self.id >= 2:
-            raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
 
 
 class RawModule:
@@ -55,6 +41,7 @@ class RawModule:
             for value in args:
                 if not isinstance(value, (Array, np.generic)):
                     raise TypeError(f"a kernel takes no {type(value).__name__}")
+            standin.order.wait()
             (grid,), (block,) = blocks, threads
             if not 0 < block <= 1024 or not 0 < grid < 2**31:
                 raise CUDARuntimeError("cudaErrorInvalidConfiguration: invalid configuration")
@@ -75,6 +62,7 @@ class ElementwiseKernel:
 
     def __call__(self, *args: Any) -> Array:
         assert len(args) == len(self._inputs)
+        standin.order.wait()
         (dtype,) = {a.dtype for a in args if isinstance(a, Array)}
         given = np.broadcast_arrays(*(np.asarray(_plain(a), dtype) for a in args))
         arrays = [np.array(a, order="C") for a in given]
@@ -92,6 +80,7 @@ class ElementwiseKernel:
 
 
 def _solve_triangular(matrix: Any, rhs: Any, trans: int = 0, lower: bool = False) -> Any:
+    standin.order.wait()
     transpose = bool(trans)
     return standin.backend.solve_triangular(matrix, rhs, lower=lower, transpose=transpose)
 
@@ -107,7 +96,7 @@ class _Cupy(ModuleType):
 
 def modules(count: int = 2, driver: int = 12090) -> dict[str, ModuleType]:
     """The modules by name, for a machine with ``count`` GPUs and a driver for that CUDA."""
-    cupy, scipy = _Cupy("cupy"), ModuleType("cupyx.scipy")
+    cupy, cuda, scipy = _Cupy("cupy"), ModuleType("cupy.cuda"), ModuleType("cupyx.scipy")
 
     def get_device_count() -> int:
         if driver < 12000:
@@ -120,19 +109,25 @@ def modules(count: int = 2, driver: int = 12090) -> dict[str, ModuleType]:
         getDeviceCount=get_device_count,
         runtimeGetVersion=lambda: 12090,
         driverGetVersion=lambda: driver,
+        getDeviceProperties=lambda number: {"name": b"Stand-in", "uuid": f"GPU-{number}"},
         CUDARuntimeError=CUDARuntimeError,
+    )
+    vars(cuda).update(
+        Device=Device,
+        Stream=fake_streams.Stream,
+        Event=fake_streams.Event,
+        get_current_stream=fake_streams.get_current_stream,
+        runtime=runtime,
+        driver=SimpleNamespace(CUDADriverError=CUDADriverError),
+        memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     )
     added = {
         "ndarray": Array,
         "array": standin.asarray,
         "RawModule": RawModule,
         "ElementwiseKernel": ElementwiseKernel,
-        "cuda": SimpleNamespace(
-            Device=Device,
-            runtime=runtime,
-            driver=SimpleNamespace(CUDADriverError=CUDADriverError),
-            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-        ),
+        "cuda": cuda,
+        "__version__": "14.0.0",
     }
     vars(cupy).update(added)
     special, linalg = ModuleType("cupyx.scipy.special"), ModuleType("cupyx.scipy.linalg")
@@ -140,8 +135,9 @@ def modules(count: int = 2, driver: int = 12090) -> dict[str, ModuleType]:
     linalg.solve_triangular = _solve_triangular  # type: ignore[attr-defined]
     scipy.special, scipy.linalg = special, linalg  # type: ignore[attr-defined]
     cupyx = ModuleType("cupyx")
-    cupyx.scipy = scipy  # type: ignore[attr-defined]
-    found = {"cupyx": cupyx, "cupyx.scipy": scipy, "cupy": cupy}
+    cupyx.scipy, cupyx.empty_pinned = scipy, fake_streams.empty_pinned  # type: ignore[attr-defined]
+    found = {"cupyx": cupyx, "cupyx.scipy": scipy, "cupy": cupy, "cupy.cuda": cuda}
+    found["cupy.cuda.nccl"] = fake_nccl.module()
     return {**found, "cupyx.scipy.special": special, "cupyx.scipy.linalg": linalg}
 
 
@@ -154,11 +150,17 @@ def installed(count: int = 2, driver: int = 12090) -> Iterator[None]:
     saved = {name: sys.modules.get(name) for name in made}
     state = dispatch.default, dispatch.in_force.backend
     sys.modules.update(made)
-    Array.device = Device()  # type: ignore[attr-defined]
+    order, standin.order = standin.order, fake_streams.Streams()
+    devices, fake_streams.devices = fake_streams.devices, count
+    Array.device = property(lambda self: Device(0))  # type: ignore[attr-defined]
+    Array.data = property(lambda self: fake_streams.Pointer(self._data))  # type: ignore[attr-defined]
+    Array.set = fake_streams.set_array  # type: ignore[attr-defined]
     backend.load.cache_clear()
     try:
         yield
     finally:
+        fake_streams.reset()
+        standin.order, fake_streams.devices = order, devices
         backend.load.cache_clear()
         dispatch.forget(Array)
         dispatch.default, dispatch.in_force.backend = state

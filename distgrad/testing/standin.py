@@ -7,7 +7,7 @@ GPU as far as the Python code is concerned: ``with standin.registered(): ...``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -86,6 +86,26 @@ _OPERATORS = [
 ]
 
 
+# Functions and methods that look at no element: they give another view of the same memory.
+_VIEWS = _names(
+    "broadcast_to diagonal expand_dims moveaxis ravel reshape squeeze swapaxes transpose view"
+)
+
+
+class Order:
+    """When work is done: at once. A stand-in for a device may have it done later."""
+
+    def wait(self) -> None:
+        """Returns when what was put off before is done; comes before a look at elements."""
+
+    def later(self, work: Callable[[], object]) -> None:
+        """Takes work of which nothing but the elements of an existing array is expected."""
+        work()
+
+
+order = Order()
+
+
 class Array:
     """An array of the stand-in: a NumPy array that only its own library reaches."""
 
@@ -101,7 +121,7 @@ class Array:
 
     def __getattr__(self, name: str) -> Any:
         if name in _METHODS:
-            return _Function(getattr(self._data, name), name)
+            return _Function(getattr(self._data, name), name, is_method=True)
         raise AttributeError(f"arrays of the stand-in have no {name!r}")
 
     shape = property(lambda self: self._data.shape)
@@ -125,16 +145,21 @@ class Array:
 
     def get(self) -> np.ndarray:
         """The values on the host."""
+        order.wait()
         return self._data.copy()
 
     def item(self, *args: Any) -> Any:
+        order.wait()
         return self._data.item(*args)
 
     def __getitem__(self, key: Any) -> Any:
+        if _has_array(key):
+            order.wait()
         return _wrap(self._data[_plain(key)])
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._data[_plain(key)] = _plain(value)
+        given = _plain(key), _plain(value)
+        order.later(lambda: self._data.__setitem__(*given))
 
     def __len__(self) -> int:
         return len(self._data)
@@ -143,15 +168,19 @@ class Array:
         return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
+        order.wait()
         return bool(self._data)
 
     def __float__(self) -> float:
+        order.wait()
         return float(self._data)
 
     def __int__(self) -> int:
+        order.wait()
         return int(self._data)
 
     def __index__(self) -> int:
+        order.wait()
         return self._data.__index__()
 
     def __repr__(self) -> str:
@@ -162,8 +191,12 @@ class Array:
 
 def _define(name: str, in_place: bool) -> None:
     def operator(self: Array, *others: Any) -> Any:
-        result = getattr(self._data, name)(*map(_plain, others))
-        return self if in_place else _wrap(result)
+        given = [_plain(other) for other in others]
+        if in_place:
+            order.later(lambda: getattr(self._data, name)(*given))
+            return self
+        order.wait()
+        return _wrap(getattr(self._data, name)(*given))
 
     setattr(Array, name, operator)
 
@@ -186,6 +219,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _has_array(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(map(_has_array, value))
+    return isinstance(value, Array) or (isinstance(value, dict) and _has_array([*value.values()]))
+
+
 def _wrap(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_wrap(v) for v in value)
@@ -198,20 +237,26 @@ def _wrap(value: Any) -> Any:
 class _Function:
     """A function that takes and gives arrays of the stand-in."""
 
-    def __init__(self, fn: Any, name: str) -> None:
-        self.fn, self.name = fn, name
+    def __init__(self, fn: Any, name: str, is_method: bool = False) -> None:
+        self.fn, self.name, self.is_method = fn, name, is_method
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         for word in REFUSED & set(kwargs):
             raise TypeError(f"CuPy's {self.name} takes no {word!r}")
         out = kwargs.get("out")
+        given = [_plain(value) for value in args]
         plain = {key: _plain(value) for key, value in kwargs.items()}
-        result = self.fn(*map(_plain, args), **plain)
-        return _wrap(result) if out is None else out
+        if out is not None:
+            order.later(lambda: self.fn(*given, **plain))
+            return out
+        if self.name not in _VIEWS and (self.is_method or _has_array([args, kwargs])):
+            order.wait()
+        return _wrap(self.fn(*given, **plain))
 
     def at(self, array: Any, indices: Any, *values: Any) -> None:
         if self.name not in UFUNC_AT:
             raise AttributeError(f"CuPy has no {self.name}.at")
+        order.wait()
         self.fn.at(_plain(array), _plain(indices), *map(_plain, values))
 
 
@@ -252,6 +297,8 @@ class _Special:
 
 def asarray(value: Any, dtype: Any = None) -> Array:
     """``value`` (also an array of NumPy) as an array of the stand-in."""
+    if isinstance(value, Array):
+        order.wait()
     return Array(np.array(value._data if isinstance(value, Array) else value, dtype=dtype))
 
 

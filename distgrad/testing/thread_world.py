@@ -19,6 +19,8 @@ from distgrad.core.errors import PeerLostError
 
 Result = TypeVar("Result")
 
+_CLOSED = "it closed its channels"
+
 
 class _ThreadRequest(Request):
     done = False
@@ -94,11 +96,20 @@ class ThreadTransport(Transport):
                 if not hub.changed.wait(deadline.left()) and deadline.left() == 0.0:
                     deadline.expire(self.rank, pending)
 
+    def look(self, deadline: Deadline) -> None:
+        with self._hub.changed:
+            gone = {r: why for r, why in self._hub.left.items() if why != _CLOSED}
+            if gone:
+                rank, why = next(iter(gone.items()))
+                raise PeerLostError(
+                    f"rank {self.rank} lost rank {rank} in {deadline.operation}: {why}."
+                )
+
     def abort(self, code: int, reason: str) -> None:
         self._hub.leave(self.rank, f"{reason} (abort with code {code})", abort=True)
 
     def close(self, reason: str = "") -> None:
-        self._hub.leave(self.rank, reason.rstrip(".") or "it closed its channels")
+        self._hub.leave(self.rank, reason.rstrip(".") or _CLOSED)
 
 
 def run_world(

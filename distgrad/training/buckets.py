@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
+from distgrad.comm.nccl import DeviceCommunicator
 from distgrad.comm.tree import Node, TreeSum
 from distgrad.core.dispatch import as_tensor, backend_of, beside
 from distgrad.core.variable import Variable
 from distgrad.training.arena import Layout, layouts
-from distgrad.training.staging import staged
+from distgrad.training.staging import Carrier, carrier
 
 BUCKET_BYTES = 1 << 20  # stays in a core's cache between the backward pass and the sum
 
@@ -98,6 +99,12 @@ class GradientBuckets:
             bucket.number = number
         self._alone = communicator.world_size == 1
 
+    @property
+    def on_devices(self) -> bool:
+        """Whether the sums stay on devices."""
+        carriers = (self._carrier(bucket) for bucket in self.buckets)
+        return all(isinstance(each, DeviceCommunicator) for each in carriers)
+
     def start(self, present: Sequence[int]) -> None:
         for bucket in self.buckets:
             bucket.tree.start(present)
@@ -126,9 +133,9 @@ class GradientBuckets:
         """Sums all buckets, and ``beside`` into its array: a single bucket and it go together."""
         if beside is not None and len(self.buckets) == 1 and not (self._alone or self.scatter):
             (bucket,) = self.buckets
-            with staged(bucket.backend, bucket.total, bucket.tree) as pair:
-                self.communicator.reduce_trees([pair, beside])
-            return
+            if self._carrier(bucket) is self.communicator:
+                self.communicator.reduce_trees([(bucket.tree, bucket.total), beside])
+                return
         for bucket in self.buckets:
             self.reduce_bucket(bucket)
         if beside is not None:
@@ -137,15 +144,29 @@ class GradientBuckets:
                 tree.move(out)
             else:
                 self.communicator.reduce_tree(tree, out)
+        self.settle()
 
     def reduce_bucket(self, bucket: Bucket) -> None:
+        """Sums one bucket; good after ``settle``."""
         if self._alone:
             bucket.tree.take()  # is ``bucket.total`` already
         else:
-            with staged(bucket.backend, bucket.total, bucket.tree) as (tree, total):
-                self.communicator.reduce_tree(
-                    tree, total, bucket=bucket.number, scatter=self.scatter
-                )
+            self._carrier(bucket).reduce_tree(
+                bucket.tree, bucket.total, bucket=bucket.number, scatter=self.scatter
+            )
+
+    def gather(self, bucket: Bucket, values: Any) -> None:
+        """Gives everyone the parts of all ranks of an array of a bucket's size; see ``settle``."""
+        self._carrier(bucket).allgather(values, bucket=bucket.number)
+
+    def settle(self) -> None:
+        """Returns when devices have done what was begun. Raises PeerLostError where one hangs."""
+        if not self._alone:
+            for bucket in self.buckets:
+                self._carrier(bucket).settle()
+
+    def _carrier(self, bucket: Bucket) -> Carrier:
+        return carrier(self.communicator, bucket.backend)
 
     def gradients(self, present: Sequence[bool]) -> list[Any]:
         """One array for each variable, a view into ``flats``; None for those not present."""

@@ -10,19 +10,21 @@ import numpy as np
 
 from distgrad.comm.communicator import Communicator
 from distgrad.compile import eager, llvm_engine
+from distgrad.core import dispatch
 from distgrad.core.errors import DesyncError, PeerLostError
 from distgrad.core.variable import Variable
 from distgrad.launcher import environ
 
 
 def environment() -> dict[str, Any]:
-    """What decides bits beside the job: CPU type through its BLAS core, versions, threads."""
+    """What decides bits beside the job: CPU type through its BLAS core, versions, threads; GPU."""
     blas = environ.blas_info()
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "machine": platform.machine(),
         **{f"blas_{key}": value for key, value in blas.items()},
+        **dispatch.current().facts(),
     }
 
 
@@ -35,11 +37,12 @@ def check_environment(communicator: Communicator, **more: Any) -> None:
         return
     own = {**more, **environment()}
     for rank, other in enumerate(communicator.allgather_object(own)):
-        for key, value in own.items():
+        for key in [*own, *(key for key in other if key not in own)]:
+            value = own.get(key)
             if other.get(key) != value:
                 raise PeerLostError(
                     f"rank {rank} has {key} {other.get(key)}, rank {communicator.rank} has {value}:"
-                    " all workers need the same job, CPU type and library versions."
+                    " all workers need the same job, CPU and GPU type and library versions."
                 )
 
 

@@ -1,4 +1,8 @@
-"""A second thread that moves buckets while the backward pass goes on."""
+"""A second thread that moves buckets while the backward pass goes on.
+
+On a device it has a stream of its own: a job there waits for what the sender had given the device,
+and the sender's stream, at the end, for all jobs.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import queue
 import threading
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from distgrad.core import dispatch
 
@@ -25,10 +30,11 @@ class Courier:
     """
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Job, Any] | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
         self._dropped = False
         self._backend = dispatch.current()
+        self._last: Any = None  # the end of all jobs on the device
         self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
 
     def __enter__(self) -> Courier:
@@ -39,7 +45,7 @@ class Courier:
         """Puts a job behind the others. Raises the error of one that has failed."""
         if self._error is not None:
             raise self._error
-        self._jobs.put(job)
+        self._jobs.put((job, self._backend.mark()))
 
     def __exit__(
         self,
@@ -52,13 +58,19 @@ class Courier:
         self._thread.join(None if error is None else _PATIENCE)
         if error is None and self._error is not None:
             raise self._error
+        if not self._thread.is_alive():
+            self._backend.after(self._last)
 
     def _work(self) -> None:
         self._backend.enter_thread()  # of several GPUs, each thread chooses one
-        while (job := self._jobs.get()) is not None:
-            if self._dropped:
-                continue
-            try:
-                job()
-            except BaseException as error:
-                self._error, self._dropped = error, True
+        with self._backend.stream("courier"):
+            while (sent := self._jobs.get()) is not None:
+                if self._dropped:
+                    continue
+                job, mark = sent
+                try:
+                    self._backend.after(mark)
+                    job()
+                except BaseException as error:
+                    self._error, self._dropped = error, True
+            self._last = self._backend.mark()

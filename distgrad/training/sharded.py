@@ -17,7 +17,6 @@ from distgrad.core.dispatch import backend_of, beside
 from distgrad.core.variable import Variable
 from distgrad.training.arena import Arena
 from distgrad.training.buckets import Bucket, GradientBuckets
-from distgrad.training.staging import staged_array
 
 Pieces = Iterator[tuple[slice, list[Any]]]
 
@@ -113,8 +112,8 @@ class SlotParts:
         where = {id(layout): n for n, layout in enumerate(self._buckets.layouts)}
         for bucket in self._buckets.buckets:
             values = arenas[where[id(bucket.layout)]].values[bucket.where]
-            with staged_array(bucket.backend, values) as whole:
-                self._communicator.allgather(whole, bucket=bucket.number)
+            self._buckets.gather(bucket, values)
+        self._buckets.settle()
 
     def gather(self, name: str) -> list[np.ndarray] | None:
         """The whole slot, one array for each variable, on rank 0; all ranks must call it."""

@@ -1,38 +1,84 @@
-"""Arrays of a device in collectives that move the memory of hosts: through a copy, and back."""
+"""How arrays of a device take part in collectives: by NCCL, or through copies on the hosts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from typing import Any
-
-import numpy as np
+from weakref import WeakKeyDictionary
 
 from distgrad.backend.base import Backend
+from distgrad.comm.communicator import Communicator
+from distgrad.comm.nccl import DeviceCommunicator
 from distgrad.comm.tree import TreeSum
+from distgrad.core import dispatch
+from distgrad.launcher import environ
+
+# Of the communicators of hosts whose ranks have found that each has a GPU of its own.
+_linked: WeakKeyDictionary[Communicator, DeviceCommunicator] = WeakKeyDictionary()
 
 
-@contextmanager
-def staged(backend: Backend, out: Any, tree: TreeSum) -> Iterator[tuple[TreeSum, np.ndarray]]:
-    """A tree sum and the array that takes it, on the host; on a device ``out`` is set at the end.
+class Staged:
+    """The collectives of a step for arrays of a device, through copies on the host."""
 
-    On the host they are the caller's own, and nothing is copied.
+    def __init__(self, communicator: Communicator, backend: Backend) -> None:
+        self._communicator, self._backend = communicator, backend
+
+    def reduce_tree(self, tree_sum: TreeSum, out: Any, **how: Any) -> None:
+        """`Communicator.reduce_tree`."""
+        to_host = self._backend.to_numpy
+        total = to_host(out)  # a scatter leaves a part of it as it was
+        self._communicator.reduce_tree(tree_sum.on_host(to_host), total, **how)
+        tree_sum.reset()
+        out[...] = self._backend.asarray(total)
+
+    def allgather(self, array: Any, **how: Any) -> None:
+        """`Communicator.allgather`."""
+        whole = self._backend.to_numpy(array)
+        self._communicator.allgather(whole, **how)
+        array[...] = self._backend.asarray(whole)
+
+    def settle(self) -> None:
+        """`Communicator.settle`."""
+
+
+Carrier = Communicator | Staged
+
+
+def carrier(communicator: Communicator, backend: Backend) -> Carrier:
+    """What moves the arrays of a backend between the ranks of a communicator."""
+    if backend is dispatch.numpy_backend:
+        return communicator
+    return _linked.get(communicator) or Staged(communicator, backend)
+
+
+def link(communicator: Communicator, *, deterministic: bool = True) -> None:
+    """Lets NCCL move the arrays of GPUs, where each rank has one of its own; all ranks call it.
+
+    Without ``deterministic`` NCCL may add in the order that is fastest, where a rank has one shard.
+    Elsewhere arrays go through the hosts. Raises PeerLostError where NCCL cannot start.
     """
-    if isinstance(out, np.ndarray):
-        yield tree, out
+    if communicator.world_size == 1 or communicator in _linked:
         return
-    total = backend.to_numpy(out)  # a scatter leaves a part of it as it was
-    yield tree.on_host(backend.to_numpy), total
-    tree.reset()
-    out[...] = backend.asarray(total)
-
-
-@contextmanager
-def staged_array(backend: Backend, array: Any) -> Iterator[np.ndarray]:
-    """An array on the host; one on a device is set to what it holds at the end."""
-    if isinstance(array, np.ndarray):
-        yield array
+    backend: Any = dispatch.current()
+    own = None
+    if backend is not dispatch.numpy_backend and environ.use_nccl():
+        own = (*backend.identity(), backend.nccl() is not None)
+    everyone = communicator.allgather_object(own)
+    if None in everyone:
         return
-    host = backend.to_numpy(array)
-    yield host
-    array[...] = backend.asarray(host)
+    numbers, places, installed = zip(*everyone, strict=True)
+    if not all(installed):
+        if communicator.rank == 0:
+            print(
+                "warning: CuPy finds no NCCL, so that the sums of several GPUs go through the "
+                "hosts: pip install nvidia-nccl-cu12 (or -cu13).",
+                file=sys.stderr,
+                flush=True,
+            )
+        return
+    known = [number for number in numbers if number]
+    if len(set(places)) < len(places) or len(set(known)) < len(known):
+        return  # NCCL refuses two ranks on a GPU
+    _linked[communicator] = DeviceCommunicator(
+        communicator, backend.xp, backend.nccl(), plain=not deterministic
+    )

@@ -1,0 +1,330 @@
+"""Collectives of arrays on GPUs, one GPU for each rank: NCCL moves them, the host's world leads.
+
+The algorithms are those of `Communicator`, so that a sum has the bits that it has on hosts. Before
+each exchange the ranks meet over the host's transport: a rank that is missing, or in another call,
+is named there, before any GPU waits for it. The exchange is then put on the caller's stream, and
+nobody waits; ``settle`` does, with a deadline. NCCL waits for a lost rank for ever: whatever ends
+the host's communicator aborts NCCL's as well.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from distgrad.comm.communicator import Array, Communicator, _Call, _Operation
+from distgrad.comm.transport import Deadline, name_ranks
+from distgrad.comm.tree import TreeSum
+from distgrad.core.errors import PeerLostError
+
+_SPINS = 200  # looks at an event before the core is given up
+_SHORT_NAP, _LONG_NAP = 20e-6, 1e-3
+_LOOK = 0.05  # seconds between two looks at a call that blocks
+_GOODBYE = 2.0  # seconds for NCCL to end in peace
+
+
+class DeviceCommunicator(Communicator):
+    """The collectives of arrays on this thread's GPU, for the ranks of ``host``.
+
+    The arguments of a collective are a device's; objects and barriers go through the host. Work is
+    put on the current stream of the calling thread. A result is only good, and an error only
+    raised, once ``settle`` has returned. Every rank must have a GPU of its own.
+
+    Args:
+        host: the communicator of the same ranks on hosts; whatever ends either ends both.
+        cupy: the module.
+        nccl: ``cupy.cuda.nccl``.
+        plain: a rank's only partial sum is added by NCCL's own reductions, in the order that is
+            fastest: other bits for another number of ranks.
+
+    Raises:
+        PeerLostError: NCCL cannot start, or a rank does not come.
+    """
+
+    def __init__(self, host: Communicator, cupy: Any, nccl: Any, *, plain: bool = False) -> None:
+        self._xp, self._array_type = cupy, cupy.ndarray
+        super().__init__(host._transport, timeout=host.timeout)
+        self._host, self._nccl, self._plain = host, nccl, plain
+        self._device = cupy.cuda.Device().id
+        self._codes = {
+            dtype: getattr(nccl, f"NCCL_{dtype.upper()}")
+            for dtype in ("float32", "float64", "int32", "int64")
+        }
+        self._running: str | None = None  # the last operation that nobody has waited for
+        self._outgrown: list[Array] = []  # scratch memory that may still be in use
+        self._calling: Deadline | None = None
+        self._over = threading.Event()
+        # NCCL waits in C for those that do not come, without a deadline: we meet here first.
+        number = host.broadcast_object(nccl.get_unique_id() if self.rank == 0 else None)
+        host.barrier()
+        with host._operation("the start of NCCL", None) as deadline:
+            self._comm = self._patiently(
+                lambda: nccl.NcclCommunicator(self.world_size, number, self.rank), deadline
+            )
+        host.at_end.append(self._end)
+        self._watcher = threading.Thread(target=self._watch, name="nccl watch", daemon=True)
+        self._watcher.start()
+        self._try_out()
+
+    @property
+    def calls(self) -> int:
+        return self._host.calls
+
+    def broadcast(self, array: Array, root: int = 0, *, timeout: float | None = None) -> None:
+        flat = self._flat("broadcast", array)
+        self._check_root(root)
+        with self._operation("broadcast", timeout) as deadline:
+            self._meet(self._call("broadcast", deadline, flat.dtype, root, flat.nbytes))
+            if flat.size:
+                with self._launch(deadline) as (comm, stream):
+                    at, code = _at(flat), self._codes[flat.dtype.name]
+                    comm.broadcast(at, at, flat.size, code, root, stream)
+
+    def reduce_tree(
+        self,
+        tree_sum: TreeSum,
+        out: Array,
+        *,
+        bucket: int = 0,
+        scatter: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        nodes = self._nodes_by_rank(tree_sum.tree)
+        if not self._plain or any(len(own) > 1 for own in nodes):
+            super().reduce_tree(tree_sum, out, bucket=bucket, scatter=scatter, timeout=timeout)
+            return
+        flat, own = self._own_partials(tree_sum, out, nodes[self.rank])
+        operation = "reduce_scatter_tree" if scatter else "reduce_tree"
+        tag = tree_sum.tree.fingerprint() ^ bucket
+        with self._operation(operation, timeout) as deadline:
+            self._meet(self._call(operation, deadline, flat.dtype, tag, flat.nbytes))
+            if not own:  # this rank has no shard
+                flat[...] = 0
+            (mine,) = own.values() or (flat,)
+            if flat.size:
+                self._reduce_plainly(deadline, mine, flat, scatter)
+        tree_sum.reset()
+
+    def allgather(self, array: Array, *, bucket: int = 0, timeout: float | None = None) -> None:
+        flat = self._flat("allgather", array)
+        with self._operation("allgather", timeout) as deadline:
+            call = self._call("allgather", deadline, flat.dtype, bucket, flat.nbytes)
+            self._meet(call)
+            self._allgather_slices(call, flat, self._parts(flat.size))
+
+    def settle(self, *, timeout: float | None = None) -> None:
+        """Returns when the device has done all that was begun, on the current stream's way.
+
+        Every rank must call it. Raises PeerLostError by the deadline at the latest.
+        """
+        operation = self._running
+        if operation is None:
+            return
+        with self._operation(operation, timeout) as deadline:
+            # Who has come here has put all of its work on its device.
+            self._meet(self._call("settle", deadline))
+            event = self._xp.cuda.Event(disable_timing=True)
+            self._xp.cuda.get_current_stream().record(event)
+            self._wait(event, deadline)
+        self._running = None
+        self._outgrown.clear()
+
+    def leave(self, code: int, *, timeout: float = 1.0) -> bool:
+        return self._host.leave(code, timeout=timeout)
+
+    def abort(self, code: int, reason: str = "") -> None:
+        self._host.abort(code, reason)
+
+    def close(self) -> None:
+        self._host.close()
+
+    # What the algorithms of the base class stand on.
+
+    def _operation(self, operation: str, timeout: float | None) -> _Operation:
+        return self._host._operation(operation, timeout)
+
+    def _call(self, *args: Any, **kwargs: Any) -> _Call:
+        return self._host._call(*args, **kwargs)
+
+    def _exchange(
+        self,
+        call: _Call,
+        outgoing: Mapping[int, Sequence[Array]],
+        incoming: Mapping[int, Sequence[Array]] | None = None,
+        *,
+        in_step: bool = False,
+    ) -> None:
+        if not in_step:
+            self._meet(call)
+        incoming = outgoing if incoming is None else incoming
+        sends = [(peer, a) for peer, arrays in outgoing.items() for a in arrays if a.size]
+        receives = [(peer, a) for peer, arrays in incoming.items() for a in arrays if a.size]
+        if not sends and not receives:
+            return
+        with self._launch(call.deadline) as (comm, stream):
+            self._nccl.groupStart()
+            try:
+                for peer, a in sends:
+                    comm.send(_at(a), a.size, self._codes[a.dtype.name], peer, stream)
+                for peer, a in receives:
+                    comm.recv(_at(a), a.size, self._codes[a.dtype.name], peer, stream)
+            finally:
+                self._nccl.groupEnd()
+
+    def _allgather_slices(self, call: _Call, flat: Array, slices: Sequence[slice]) -> None:
+        if flat.size % self.world_size:  # NCCL's own wants equal parts
+            super()._allgather_slices(call, flat, slices)
+        elif flat.size:
+            mine = flat[slices[self.rank]]
+            with self._launch(call.deadline) as (comm, stream):
+                code = self._codes[flat.dtype.name]
+                comm.allGather(_at(mine), _at(flat), mine.size, code, stream)
+
+    def _inbox(self, count: int, size: int, dtype: Any) -> Array:
+        before = self._scratch
+        inbox = super()._inbox(count, size, dtype)
+        if self._scratch is not before:
+            self._outgrown.append(before)
+        return inbox
+
+    def _reduce_plainly(self, deadline: Deadline, mine: Array, out: Array, scatter: bool) -> None:
+        """The sum of all ranks' ``mine`` by NCCL's own reductions; ``mine`` may be ``out``."""
+        code, total = self._codes[out.dtype.name], self._nccl.NCCL_SUM
+        with self._launch(deadline) as (comm, stream):
+            if not scatter:
+                comm.allReduce(_at(mine), _at(out), out.size, code, total, stream)
+            elif out.size % self.world_size == 0:
+                part = out[self.part(out.size)]
+                comm.reduceScatter(_at(mine), _at(part), part.size, code, total, stream)
+            else:
+                self._nccl.groupStart()
+                try:
+                    for root, where in enumerate(self._parts(out.size)):
+                        given, taken = mine[where], out[where]
+                        if given.size:
+                            at = _at(given), _at(taken)
+                            comm.reduce(*at, given.size, code, total, root, stream)
+                finally:
+                    self._nccl.groupEnd()
+
+    # Calls that may block, and waits.
+
+    def _meet(self, call: _Call) -> None:
+        """Returns when every rank is in the same call."""
+        self._host._exchange(call, {peer: [] for peer in self._peers})
+
+    @contextmanager
+    def _launch(self, deadline: Deadline) -> Iterator[tuple[Any, int]]:
+        """NCCL's communicator and the current stream, for calls that the watch may end."""
+        self._calling = deadline
+        try:
+            yield self._comm, self._xp.cuda.get_current_stream().ptr
+        except self._nccl.NcclError as error:
+            self._raise(deadline, error)
+        finally:
+            self._calling = None
+        self._check(deadline)
+        self._running = deadline.operation
+
+    def _watch(self) -> None:
+        """Ends a call of NCCL that blocks past its deadline: connections are made in the first."""
+        while not self._over.wait(_LOOK):
+            deadline = self._calling
+            if deadline is not None and deadline.left() == 0.0:
+                self._end(in_peace=False)
+
+    def _wait(self, event: Any, deadline: Deadline) -> None:
+        looks, nap = 0, _SHORT_NAP
+        while not event.done:
+            looks += 1
+            if looks < _SPINS:
+                continue
+            self._look(deadline)
+            if deadline.left() == 0.0:
+                raise PeerLostError(
+                    f"rank {self.rank} waited {deadline.seconds:g} s for its GPU in "
+                    f"{deadline.operation}, which {name_ranks(self._peers)} have begun, too: a "
+                    "GPU of one of them, or the way between two, hangs. NCCL_DEBUG=INFO says more; "
+                    "DISTGRAD_NCCL=off goes through the hosts."
+                )
+            time.sleep(nap)
+            nap = min(2 * nap, _LONG_NAP)
+        self._check(deadline)  # an abort ends the work, too
+
+    def _look(self, deadline: Deadline) -> None:
+        """Raises what the transport or NCCL know of a failure."""
+        if self._transport is not None:
+            self._transport.look(deadline)
+        self._check(deadline)
+
+    def _check(self, deadline: Deadline) -> None:
+        """Raises what NCCL knows of a failure, and after an abort."""
+        if self._over.is_set():
+            if deadline.left() == 0.0:  # by the watch
+                deadline.expire(self.rank, self._peers)
+            raise PeerLostError(f"rank {self.rank}: {deadline.operation} was aborted.")
+        try:
+            self._comm.check_async_error()
+        except self._nccl.NcclError as error:
+            self._raise(deadline, error)
+
+    def _raise(self, deadline: Deadline, error: Exception) -> None:
+        if self._over.is_set() and deadline.left() == 0.0:  # the watch has ended it
+            deadline.expire(self.rank, self._peers)
+        raise PeerLostError(
+            f"rank {self.rank}: NCCL failed in {deadline.operation}: {error}. NCCL_DEBUG=INFO says "
+            "more; DISTGRAD_NCCL=off goes through the hosts."
+        ) from None
+
+    def _patiently(self, call: Callable[[], Any], deadline: Deadline) -> Any:
+        """What ``call`` gives, which may block for ever: in a thread that is then left behind."""
+        found: list[Any] = []
+        errors: list[Exception] = []
+
+        def run() -> None:
+            try:
+                self._xp.cuda.Device(self._device).use()
+                found.append(call())
+            except Exception as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=run, name="nccl", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(_LOOK)
+            if thread.is_alive() and self._transport is not None:
+                self._transport.look(deadline)
+                if deadline.left() == 0.0:
+                    deadline.expire(self.rank, self._peers)
+        if errors:
+            self._raise(deadline, errors[0])
+        return found[0]
+
+    def _try_out(self) -> None:
+        """One number from each rank to each: it makes the connections, and shows that they work."""
+        number = self._xp.ones(1, "float32")
+        self.allreduce(number)
+        self.settle()
+
+    def _end(self, in_peace: bool) -> None:
+        if self._over.is_set():
+            return
+        self._over.set()
+        if self._watcher is not threading.current_thread():
+            self._watcher.join(_GOODBYE)
+        if not in_peace:
+            self._comm.abort()
+            return
+        # What peers have not taken yet is sent first; a peer that is gone must not keep us.
+        goodbye = threading.Thread(target=self._comm.destroy, name="nccl", daemon=True)
+        goodbye.start()
+        goodbye.join(_GOODBYE)
+
+
+def _at(array: Any) -> int:
+    """The address of an array's first element on its device."""
+    address: int = array.data.ptr
+    return address

@@ -1,0 +1,293 @@
+"""Streams and events of a GPU that there is not: work is put off as long as it may be.
+
+What is given to the null stream of a device is done at once, unless it must wait for something;
+what is given to any other stream is done when somebody waits for it. Whoever forgets to wait reads
+old values.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from distgrad.testing import standin
+
+Task = Callable[[], bool]  # does its work, if it can; whether it is done
+
+_LIMIT = 30.0  # seconds after which a wait of the host is no wait but a hang
+_numbers = count(1 << 20, 64)
+
+# One lock for all devices; whoever changes what another may wait for notifies.
+world = threading.Condition(threading.RLock())
+
+
+class CUDARuntimeError(RuntimeError):
+    """As ``cupy.cuda.runtime.CUDARuntimeError``."""
+
+
+class _Here(threading.local):
+    """What CUDA and CuPy keep for each thread."""
+
+    def __init__(self) -> None:
+        self.device = 0
+        self.streams: dict[int, Stream] = {}
+
+
+here = _Here()
+devices = 2  # how many there are
+
+
+class Device:
+    """One of the GPUs that there are not; the thread's own without a number."""
+
+    def __init__(self, number: int | None = None) -> None:
+        self.id = here.device if number is None else number
+
+    @property
+    def compute_capability(self) -> str:
+        return "90"
+
+    @property
+    def pci_bus_id(self) -> str:
+        return f"0000:{self.id:02x}:00.0"
+
+    def use(self) -> None:
+        if self.id >= devices:
+            raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+        here.device = self.id
+
+
+class Stream:
+    """As ``cupy.cuda.Stream``; those that wait for the null stream do not exist."""
+
+    known: dict[int, Stream] = {}  # noqa: RUF012 - by their pointers
+
+    def __init__(
+        self,
+        null: bool = False,
+        ptds: bool = False,
+        non_blocking: bool = False,
+        priority: int = 0,
+    ) -> None:
+        if null or ptds or not non_blocking:
+            raise NotImplementedError("the stand-in has streams with non_blocking=True alone")
+        self._make(next(_numbers))
+
+    def _make(self, pointer: int) -> None:
+        self.ptr = pointer
+        self.device_id = here.device
+        self._tasks: deque[Task] = deque()
+        self._lazy = pointer != 0
+        if self._lazy:
+            self.known[pointer] = self
+
+    def __enter__(self) -> Stream:
+        if self._lazy and self.device_id != here.device:
+            raise CUDARuntimeError("cudaErrorInvalidResourceHandle: a stream of another device")
+        self._before = get_current_stream()
+        here.streams[here.device] = self
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        here.streams[here.device] = self._before
+
+    def record(self, event: Event | None = None) -> Event:
+        event = Event() if event is None else event
+        event.record(self)
+        return event
+
+    def wait_event(self, event: Event) -> None:
+        ticket = event.ticket
+        self.add(lambda: ticket is None or ticket.done())
+
+    @property
+    def done(self) -> bool:
+        with world:
+            self.advance()
+            return not self._tasks
+
+    def synchronize(self) -> None:
+        _until(lambda: self.done)
+
+    def add(self, task: Task) -> None:
+        """Puts a task behind the others."""
+        with world:
+            self._tasks.append(task)
+            if not self._lazy:
+                self.advance()
+
+    def advance(self) -> None:
+        """Does what can be done by now."""
+        with world:
+            while self._tasks and self._tasks[0]():
+                self._tasks.popleft()
+                world.notify_all()
+
+
+class _Ticket:
+    """One record of an event."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream, self.passed = stream, False
+
+    def reach(self) -> bool:
+        self.passed = True
+        return True
+
+    def done(self) -> bool:
+        if not self.passed:
+            self.stream.advance()
+        return self.passed
+
+
+class Event:
+    """As ``cupy.cuda.Event``."""
+
+    def __init__(
+        self, block: bool = False, disable_timing: bool = False, interprocess: bool = False
+    ) -> None:
+        self.ticket: _Ticket | None = None
+
+    def record(self, stream: Stream | None = None) -> None:
+        if stream is None:
+            raise TypeError("CuPy would record on the null stream: name the stream")
+        self.ticket = _Ticket(stream)
+        stream.add(self.ticket.reach)
+
+    @property
+    def done(self) -> bool:
+        with world:
+            return self.ticket is None or self.ticket.done()
+
+    def synchronize(self) -> None:
+        _until(lambda: self.done)
+
+
+_null: dict[int, Stream] = {}
+
+
+def get_current_stream(device_id: int = -1) -> Stream:
+    """As ``cupy.cuda.get_current_stream``."""
+    device = here.device if device_id == -1 else device_id
+    if device not in here.streams:
+        with world:
+            if device not in _null:
+                made = _null[device] = Stream.__new__(Stream)
+                made._make(0)
+                made.device_id = device
+        here.streams[device] = _null[device]
+    return here.streams[device]
+
+
+def stream_at(pointer: Any) -> Stream:
+    """The stream with a pointer, on the thread's device. Raises CUDARuntimeError."""
+    if type(pointer) is not int:
+        raise TypeError("a stream is given by its pointer, an int")
+    found = _null_of_here() if pointer == 0 else Stream.known.get(pointer)
+    if found is None or found.device_id != here.device:
+        raise CUDARuntimeError("cudaErrorInvalidResourceHandle: no stream of this device")
+    return found
+
+
+def _null_of_here() -> Stream:
+    before = here.streams.pop(here.device, None)
+    found = get_current_stream()
+    if before is not None:
+        here.streams[here.device] = before
+    return found
+
+
+def reset() -> None:
+    """Forgets every stream."""
+    _null.clear()
+    Stream.known.clear()
+    here.streams.clear()
+    here.device = 0
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + _LIMIT
+    with world:
+        while not condition():
+            if time.monotonic() > end:
+                raise TimeoutError("the host waits for a device that will never be done")
+            world.wait(0.002)
+
+
+class Streams(standin.Order):
+    """Work in the order of the calling thread's current stream."""
+
+    def wait(self) -> None:
+        get_current_stream().synchronize()
+
+    def later(self, work: Callable[[], object]) -> None:
+        def task() -> bool:
+            work()
+            return True
+
+        get_current_stream().add(task)
+
+
+# Memory
+
+
+class Pointer:
+    """As ``cupy.cuda.MemoryPointer``; who asks for it may hand it to another library."""
+
+    lent: dict[int, np.ndarray] = {}  # noqa: RUF012 - what lies at an address
+    _kept = 1 << 14
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.ptr = array.__array_interface__["data"][0]
+        with world:
+            self.lent.pop(self.ptr, None)
+            self.lent[self.ptr] = array
+            while len(self.lent) > self._kept:
+                del self.lent[next(iter(self.lent))]
+
+
+def memory(pointer: Any, size: int, dtype: np.dtype) -> np.ndarray:
+    """``size`` elements at an address that was asked for. Raises what a GPU would not say."""
+    if type(pointer) is not int or type(size) is not int:
+        raise TypeError("a buffer is given by its address and its number of elements")
+    array = Pointer.lent[pointer]
+    if array.dtype != dtype or not array.flags.c_contiguous or array.size < size:
+        raise ValueError(
+            f"{size} {dtype} are wanted where {array.size} {array.dtype} lie with strides "
+            f"{array.strides}"
+        )
+    return array.reshape(-1)[:size]
+
+
+_pinned: dict[int, int] = {}
+
+
+def empty_pinned(shape: Any, dtype: Any = float, order: str = "C") -> np.ndarray:
+    """As ``cupyx.empty_pinned``."""
+    made = np.empty(shape, dtype, order=order)  # type: ignore[call-overload]
+    at = made.__array_interface__["data"][0]
+    _pinned[at] = at + made.nbytes
+    return made
+
+
+def set_array(self: standin.Array, value: np.ndarray, stream: Stream | None = None) -> None:
+    """As ``cupy.ndarray.set``; from pinned memory it is a copy that takes its time."""
+    if not isinstance(value, np.ndarray) or not self._data.flags.c_contiguous:
+        raise TypeError("set takes an array of NumPy, into a contiguous one")
+    if value.dtype != self.dtype or value.shape != self.shape or not value.flags.c_contiguous:
+        raise ValueError(f"{value.shape} {value.dtype} do not fit {self.shape} {self.dtype}")
+    at = value.__array_interface__["data"][0]
+    pinned = any(start <= at < stop for start, stop in _pinned.items())
+    source = value if pinned else value.copy()
+
+    def copy() -> bool:
+        self._data[...] = source
+        return True
+
+    (get_current_stream() if stream is None else stream).add(copy)
