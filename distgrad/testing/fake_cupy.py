@@ -171,6 +171,24 @@ def installed(count: int = 2, driver: int = 12090) -> Iterator[None]:
                 sys.modules[name] = module
 
 
+@contextmanager
+def own_gpu(number: int) -> Iterator[Any]:
+    """Context in which this thread, as the process of a rank, has a GPU of its own."""
+    from distgrad.backend import cupy as backend
+
+    loaded = backend.load()
+    if dispatch.backends.get(Array) is None:
+        dispatch.register(loaded)
+    own = backend.CupyBackend(loaded.xp, loaded.count)
+    own.select(number)
+    before, dispatch.in_force.backend = dispatch.in_force.backend, own
+    try:
+        yield own
+    finally:
+        dispatch.in_force.backend = before
+        loaded.enter_thread()
+
+
 if __name__ == "__main__":  # the command line, in a process that has this module for CuPy
     from distgrad.cli import main
     from distgrad.testing import fake_cupy

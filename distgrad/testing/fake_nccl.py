@@ -20,7 +20,7 @@ import numpy as np
 
 from distgrad.testing import fake_streams as streams
 
-_TYPES = {
+_TYPES: dict[str, tuple[int, np.dtype]] = {
     "NCCL_INT32": (2, np.dtype(np.int32)),
     "NCCL_INT64": (4, np.dtype(np.int64)),
     "NCCL_FLOAT32": (7, np.dtype(np.float32)),

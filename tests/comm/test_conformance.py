@@ -1,4 +1,4 @@
-"""What every communicator promises, over threads, TCP and MPI.
+"""What every communicator promises, over threads, TCP and MPI, and for the arrays of GPUs by NCCL.
 
 This file is also the program of a rank: ``mpirun -n 3 python test_conformance.py``, and
 ``distgrad launch -n 3 test_conformance.py``.
@@ -13,17 +13,21 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from distgrad.backend.cupy import CupyBackend
 from distgrad.comm import rendezvous, shared_memory, tcp
 from distgrad.comm.communicator import Communicator
+from distgrad.comm.nccl import DeviceCommunicator
 from distgrad.comm.tree import TreeSum, worker_shards
 from distgrad.core.errors import InvalidArgumentError, PeerLostError
 from distgrad.launcher import environ
 from distgrad.launcher.connect import connect
+from distgrad.testing import fake_cupy, standin
 from distgrad.testing.process import Result
 from distgrad.testing.thread_world import run_world
 
@@ -298,14 +302,59 @@ def leaving_with_another_code_is_no_agreement(c: Communicator) -> None:
     assert not c.leave(4 + c.rank)
 
 
+def on_gpus(c: Communicator, case: Callable[[Communicator], None]) -> None:
+    with fake_cupy.own_gpu(c.rank) as gpu:
+        case(OnGPU(c, gpu))
+
+
+class OnGPU(Communicator):
+    """The arrays of a case go through GPUs, and come back."""
+
+    def __init__(self, host: Communicator, gpu: CupyBackend) -> None:
+        super().__init__(None)
+        self.rank, self.world_size, self._gpu = host.rank, host.world_size, gpu
+        self._inner = DeviceCommunicator(host, gpu.xp, gpu.nccl())
+        host._sequence = 0  # as if the start had made no calls
+        for name in ("barrier", "broadcast_object", "allgather_object", "leave", "close"):
+            setattr(self, name, getattr(self._inner, name))
+
+    def allreduce(self, array, *args, **how):
+        self._through(self._inner.allreduce, array, *args, **how)
+
+    def broadcast(self, array, *args, **how):
+        self._through(self._inner.broadcast, array, *args, **how)
+
+    def reduce_tree(self, tree_sum, out, **how):
+        twin = TreeSum(tree_sum.virtual_shards, tree_sum.size, tree_sum.dtype, xp=self._gpu.xp)
+        twin.tree = tree_sum.tree
+        twin._held = {node: standin.asarray(a) for node, a in tree_sum._held.items()}
+        self._through(lambda array: self._inner.reduce_tree(twin, array, **how), out)
+        tree_sum.reset()
+
+    def _through(self, collective, array, *args, **how):
+        if not isinstance(array, np.ndarray):
+            collective(array)
+        there = standin.asarray(array)
+        self._inner._whole_bytes = self._whole_bytes
+        collective(there, *args, **how)
+        self._inner.settle()
+        array[...] = there.get()
+
+
+# One looks at NumPy's memory.
+ON_GPUS = {name: HEALTHY[name] for name in HEALTHY if name != "reduce_tree_keeps_its_memory"}
+
+
 def worlds(*sizes: int) -> list:
     found = []
-    for kind in ("threads", "tcp", "mpi"):
+    for kind in ("threads", "nccl", "tcp", "mpi"):
         for size in sizes:
             marks = []
             if kind == "mpi":
                 marks.append(pytest.mark.mpi)
-            if kind != "threads":
+            if kind == "nccl":
+                marks.append(pytest.mark.cpu)  # it installs the other module itself
+            elif kind != "threads":
                 marks.append(pytest.mark.timeout_s(120))
                 if size == 8:
                     marks.append(pytest.mark.slow)  # on two cores
@@ -331,6 +380,12 @@ class TestConformance:
     def run(self, kind: str, size: int, case: str, request) -> None:
         if kind == "threads":
             run_world(size, {**HEALTHY, **BROKEN}[case])
+            return
+        if kind == "nccl":
+            found = {**ON_GPUS, **BROKEN}.get(case)
+            if found is not None:
+                with fake_cupy.installed(size):
+                    run_world(size, partial(on_gpus, case=found))
             return
         if kind == "mpi" and importlib.util.find_spec("mpi4py") is None:
             pytest.skip("no mpi4py: pip install 'distgrad[mpich]'")
