@@ -26,6 +26,7 @@ from distgrad.training import world as _world
 from distgrad.training.digest import DesyncAlarm
 from distgrad.training.handshake import check_kernels, check_variables
 from distgrad.training.reduction import GradientSum, ShardResult
+from distgrad.training.staging import link
 
 
 class World(NamedTuple):
@@ -205,6 +206,7 @@ def gradients(
         if not _loop.sums:
             _loop.seed = communicator.broadcast_object(drawn)
         check_kernels(communicator)
+        link(communicator, deterministic=_world.is_deterministic())
         named = {f"{i}: {v.name}": v for i, v in enumerate((*variables, *state))}
         check_variables(named, communicator)
         broadcast(named.values())

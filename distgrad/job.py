@@ -37,6 +37,7 @@ class Job:
     launcher: str
     workers: int
     virtual_shards: int | None
+    deterministic: bool
     threads_per_worker: int
     overlap: bool | Literal["auto"]
     shard_optimizer: bool
@@ -81,6 +82,7 @@ class Job:
             launcher=parallel["launcher"],
             workers=parallel["workers"],
             virtual_shards=parallel["virtual_shards"],
+            deterministic=_is_deterministic(parallel),
             threads_per_worker=parallel["threads_per_worker"],
             overlap=parallel["overlap"],
             shard_optimizer=parallel["shard_optimizer"],
@@ -109,5 +111,12 @@ def config_hash(values: dict[str, Any]) -> str:
     mathematics["train"] = {k: v for k, v in values["train"].items() if k not in free}
     kept = ("virtual_shards", "threads_per_worker")
     mathematics["parallel"] = {key: values["parallel"][key] for key in kept}
+    if values["device"] == "cuda":  # on a CPU every sum is
+        mathematics["parallel"]["deterministic"] = _is_deterministic(values["parallel"])
     text = json.dumps(mathematics, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_deterministic(parallel: dict[str, Any]) -> bool:
+    asked = parallel["deterministic"]
+    return parallel["virtual_shards"] is not None if asked == "auto" else bool(asked)

@@ -28,6 +28,7 @@ _DECIDES_BITS = {
     "train.shuffle": "shuffle",
     "train.mixed_precision": "mixed_precision",
     "parallel.virtual_shards": "virtual_shards",
+    "parallel.deterministic": "deterministic",
     "parallel.threads_per_worker": "threads_per_worker",
 }
 

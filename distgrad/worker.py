@@ -43,6 +43,7 @@ from distgrad.training.loop import Cursor, Observer, TrainingLoop
 from distgrad.training.programs import ExecutorName
 from distgrad.training.progress import progress
 from distgrad.training.sharded import SlotParts
+from distgrad.training.staging import link
 from distgrad.training.step import TrainStep
 
 
@@ -66,6 +67,7 @@ def main(job: Job, communicator: Communicator) -> int:
     executor = _agree(communicator, lambda: resuming.executor(job, folder, commit))
     eager.use(_agree(communicator, lambda: resuming.kernels(executor, commit)))
     check_executor(communicator, executor)
+    link(communicator, deterministic=job.deterministic)
 
     splits = source.load(job.data, job.seed, allow_download=rank0, announce=say)
     model = build_model(job, splits)

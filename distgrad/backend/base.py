@@ -33,6 +33,7 @@ class Backend(ABC):
     # Kernels of primitives, by name, that take the place of those written over ``xp``; each is
     # ``kernel(plain, *arrays, **params)``, where ``plain`` is the one over ``xp``.
     kernels: Mapping[str, Callable[..., Any]] = {}
+    copies_ahead = False  # whether batches can be copied to it while it computes
 
     @property
     @abstractmethod

@@ -34,6 +34,7 @@ class CupyBackend(Backend):
     """Arrays of CuPy. What depends on a key alone has the bits that the CPU would give."""
 
     name = "cupy"
+    copies_ahead = True
 
     def __init__(self, cupy: Any, count: int) -> None:
         self.xp = cupy

@@ -95,6 +95,9 @@ class Parallel(Section):
     workers: Count = 1
     virtual_shards: Count | None = None
     """Parts that each batch is cut into: the same bits for any number of workers up to it."""
+    deterministic: bool | Literal["auto"] = "auto"
+    """Whether GPUs add gradients in one fixed order, as CPUs do; auto: where there are virtual
+    shards. false is as fast as NCCL can, and gives other bits for another number of workers."""
     threads_per_worker: Count = 1
     """BLAS threads of one worker."""
     overlap: bool | Literal["auto"] = "auto"
@@ -115,6 +118,18 @@ class Parallel(Section):
                 f"use at most {shards} workers, or raise parallel.virtual_shards",
             )
         return shards
+
+    @field_validator("deterministic")
+    @classmethod
+    def _with_virtual_shards(
+        cls, value: bool | Literal["auto"], info: ValidationInfo
+    ) -> bool | Literal["auto"]:
+        if value is False and info.data.get("virtual_shards") is not None:
+            raise PydanticCustomError(
+                "not_deterministic",
+                "must be true or auto beside virtual_shards, which promise the same bits",
+            )
+        return value
 
 
 class Checkpoint(Section):

@@ -10,6 +10,7 @@ import numpy as np
 
 from distgrad.core.errors import PreemptedError
 from distgrad.data.loader import Loader
+from distgrad.training.feeding import feeder
 from distgrad.training.step import TrainStep
 
 Logs = dict[str, Any]  # numbers, or a list of them where a metric has several
@@ -84,6 +85,9 @@ class TrainingLoop:
         self.should_stop = should_stop
         self.should_cut = should_cut
         self.last_loss = 0.0  # of the last batch
+        # What a `Loader` reads ahead nobody misses.
+        ahead = isinstance(loader, Loader)
+        self._feed = feeder(getattr(step, "input_device", None) if ahead else None)
 
     def run(self, epochs: int) -> None:
         """Trains up to ``epochs`` epochs in all. Raises PreemptedError when asked to stop."""
@@ -111,7 +115,7 @@ class TrainingLoop:
 
     def _run_epoch(self, epoch: int) -> None:
         cursor = self.cursor
-        for batch in self.loader.epoch(epoch, cursor.step_in_epoch):
+        for batch in self._feed(self.loader.epoch(epoch, cursor.step_in_epoch)):
             self._tell("on_train_batch_begin", batch.step_in_epoch)
             result = self.step(cursor.step, batch)
             sums = np.array(cursor.sums) + result.sums if cursor.sums else result.sums

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from distgrad.backend.base import Backend
 from distgrad.backend.denormals import flushed
 from distgrad.comm.communicator import Communicator
 from distgrad.core.dispatch import backend_of
@@ -124,6 +125,13 @@ class TrainStep:
     @property
     def variables(self) -> list[Variable]:
         return self.sum.variables
+
+    @property
+    def input_device(self) -> Backend | None:
+        """Where the arrays of batches may lie when they come; None: on the host alone."""
+        backend = backend_of(self.variables[0]._buffer) if self.variables else None
+        eager = self.sum.programs is None
+        return backend if eager and backend is not None and backend.copies_ahead else None
 
     @property
     def communicator(self) -> Communicator:

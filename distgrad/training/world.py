@@ -40,6 +40,11 @@ def virtual_shards() -> int:
     return environ.script_virtual_shards() or communicator().world_size
 
 
+def is_deterministic() -> bool:
+    """Whether a script's sums have one fixed order on GPUs, too: where it has virtual shards."""
+    return environ.script_virtual_shards() is not None
+
+
 def share() -> tuple[Communicator, int, range]:
     """The communicator, the number of virtual shards, and those of them that are this rank's."""
     joined, shards = communicator(), virtual_shards()

@@ -19,6 +19,7 @@ from distgrad.training import world
 from distgrad.training.handshake import check_environment, check_executor, check_variables
 from distgrad.training.loop import Cursor, Logs, TrainingLoop
 from distgrad.training.programs import executor_for
+from distgrad.training.staging import link
 from distgrad.training.step import TrainStep
 from distgrad.training.turns import CustomStep
 
@@ -235,6 +236,7 @@ def _agree(communicator: Communicator, said: Sequence[Any], seed: int, model: Tr
             )
     check_environment(communicator)
     check_executor(communicator, executor_for(model._jit))
+    link(communicator, deterministic=world.is_deterministic())
     check_variables({path: variable for path, variable, _ in model._weights()}, communicator)
     state = [] if model.optimizer is None else model.optimizer.variables
     for variable in (*model.variables, *state):

@@ -1,0 +1,123 @@
+"""Batches for a device, copied there while it still computes the step before.
+
+A thread lays the next batch end to end in pinned memory, from which the device copies on a stream
+of its own. There are two places for batches: one is filled while the other waits to be used.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from distgrad.backend.base import Backend
+from distgrad.core import tree
+from distgrad.core.tensor import Tensor
+from distgrad.data.loader import Batch
+from distgrad.data.prefetch import Prefetcher
+
+_PLACES = 2
+_ALIGN = 256  # bytes, as CUDA aligns its own
+
+
+class Feeder:
+    """Called with batches, gives the same with tensors on the device for the arrays of shards.
+
+    Whoever asks for a batch gets copies of what lies in its place, so that the place can be filled
+    again when the device has made them. Places are kept from epoch to epoch. Arrays of numbers
+    alone are copied.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend: Any = backend
+        self._places = [_Place(backend) for _ in range(_PLACES)]
+
+    def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        free: queue.SimpleQueue[_Place | None] = queue.SimpleQueue()
+        for place in self._places:
+            free.put(place)
+        backend = self._backend
+        with Prefetcher(_filled(iter(batches), free, backend), 1) as ahead:
+            try:
+                for place, batch in ahead:
+                    backend.after(place.filled)
+                    taken = _mapped(batch, self._taken)
+                    place.used = backend.mark()
+                    free.put(place)
+                    yield taken
+            finally:
+                free.put(None)  # wakes the thread, which then ends
+
+    def _taken(self, array: Any) -> Any:
+        return Tensor(array.copy()) if isinstance(array, self._backend.array_type) else array
+
+
+class _Place:
+    """Memory for one batch, on the host and on the device."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend: Any = backend
+        self._size = 0
+        self.filled: Any = None  # where on its way the device has copied it,
+        self.used: Any = None  # and where it has done with it
+
+    def fill(self, batch: Batch) -> Batch:
+        """Begins to copy a batch, on the current stream."""
+        arrays = [a for _, nest in batch.shards for a in tree.flatten(nest) if _is_copied(a)]
+        offsets, size = [], 0
+        for array in arrays:
+            offsets.append(size)
+            size += -(-array.nbytes // _ALIGN) * _ALIGN
+        if self.filled is not None:
+            self.filled.synchronize()  # pinned memory must not change under a copy
+        self._backend.after(self.used)
+        if size > self._size:
+            self._size = size
+            self._pinned = self._backend.pinned(size)
+            self._device = self._backend.xp.empty(size, np.uint8)
+        views: Iterator[Any] = iter(self._lay_out(arrays, offsets, size))
+        filled = _mapped(batch, lambda a: next(views) if _is_copied(a) else a)
+        self.filled = self._backend.mark()
+        return filled
+
+    def _lay_out(self, arrays: list[np.ndarray], offsets: list[int], size: int) -> list[Any]:
+        if not size:
+            return [self._backend.asarray(a) for a in arrays]
+        views = []
+        for array, start in zip(arrays, offsets, strict=True):
+            where = slice(start, start + array.nbytes)
+            place = self._pinned[where].view(array.dtype).reshape(array.shape)
+            place[...] = array
+            views.append(self._device[where].view(array.dtype).reshape(array.shape))
+        self._device[:size].set(self._pinned[:size])
+        return views
+
+
+def _mapped(batch: Batch, fn: Callable[[Any], Any]) -> Batch:
+    """A batch with ``fn`` of each array of its shards."""
+    shards = [(index, tree.map_structure(fn, nest)) for index, nest in batch.shards]
+    return replace(batch, shards=shards)
+
+
+def _is_copied(array: Any) -> bool:
+    return isinstance(array, np.ndarray) and array.dtype.kind in "biufc"
+
+
+def _filled(
+    batches: Iterator[Batch], free: queue.SimpleQueue[_Place | None], backend: Backend
+) -> Iterator[tuple[_Place, Batch]]:
+    backend.enter_thread()
+    with backend.stream("input"):
+        for batch in batches:
+            place = free.get()
+            if place is None:
+                return
+            yield place, place.fill(batch)
+
+
+def feeder(device: Backend | None) -> Callable[[Iterable[Batch]], Iterable[Batch]]:
+    """What brings batches to ``device``; as they are, where it is None."""
+    return iter if device is None else Feeder(device)
