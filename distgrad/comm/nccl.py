@@ -37,7 +37,7 @@ class DeviceCommunicator(Communicator):
         host: the communicator of the same ranks on hosts; whatever ends either ends both.
         cupy: the module.
         nccl: ``cupy.cuda.nccl``.
-        plain: a rank's only partial sum is added by NCCL's own reductions, in the order that is
+        plain: where each rank has one shard, NCCL's own reductions add them in the order that is
             fastest: other bits for another number of ranks.
 
     Raises:
@@ -92,11 +92,11 @@ class DeviceCommunicator(Communicator):
         scatter: bool = False,
         timeout: float | None = None,
     ) -> None:
-        nodes = self._nodes_by_rank(tree_sum.tree)
-        if not self._plain or any(len(own) > 1 for own in nodes):
+        if not self._plain or tree_sum.virtual_shards > self.world_size:
             super().reduce_tree(tree_sum, out, bucket=bucket, scatter=scatter, timeout=timeout)
             return
-        flat, own = self._own_partials(tree_sum, out, nodes[self.rank])
+        nodes = self._nodes_by_rank(tree_sum.tree)[self.rank]
+        flat, own = self._own_partials(tree_sum, out, nodes)
         operation = "reduce_scatter_tree" if scatter else "reduce_tree"
         tag = tree_sum.tree.fingerprint() ^ bucket
         with self._operation(operation, timeout) as deadline:
@@ -146,8 +146,12 @@ class DeviceCommunicator(Communicator):
     def _operation(self, operation: str, timeout: float | None) -> _Operation:
         return self._host._operation(operation, timeout)
 
-    def _call(self, *args: Any, **kwargs: Any) -> _Call:
-        return self._host._call(*args, **kwargs)
+    def _call(
+        self, operation: str, deadline: Deadline, dtype: Any = None, tag: int = 0, nbytes: int = 0
+    ) -> _Call:
+        if dtype is not None:  # of arrays; also where this rank has no element to send
+            self._running = operation
+        return self._host._call(operation, deadline, dtype, tag, nbytes)
 
     def _exchange(
         self,
@@ -227,7 +231,6 @@ class DeviceCommunicator(Communicator):
         finally:
             self._calling = None
         self._check(deadline)
-        self._running = deadline.operation
 
     def _watch(self) -> None:
         """Ends a call of NCCL that blocks past its deadline: connections are made in the first."""
