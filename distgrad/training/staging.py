@@ -13,8 +13,9 @@ from distgrad.comm.tree import TreeSum
 from distgrad.core import dispatch
 from distgrad.launcher import environ
 
-# Of the communicators of hosts whose ranks have found that each has a GPU of its own.
-_linked: WeakKeyDictionary[Communicator, DeviceCommunicator] = WeakKeyDictionary()
+# By the communicator of the hosts, once its ranks have looked at each other's GPUs; None where NCCL
+# cannot link them.
+_linked: WeakKeyDictionary[Communicator, DeviceCommunicator | None] = WeakKeyDictionary()
 
 
 class Staged:
@@ -66,6 +67,7 @@ def link(communicator: Communicator, *, deterministic: bool = True) -> None:
     everyone = communicator.allgather_object(own)
     if None in everyone:
         return
+    _linked[communicator] = None
     numbers, places, installed = zip(*everyone, strict=True)
     if not all(installed):
         if communicator.rank == 0:
