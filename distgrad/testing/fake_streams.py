@@ -83,6 +83,7 @@ class Stream:
         self.ptr = pointer
         self.device_id = here.device
         self._tasks: deque[Task] = deque()
+        self._advancing = False
         self._lazy = pointer != 0
         if self._lazy:
             self.known[pointer] = self
@@ -125,9 +126,15 @@ class Stream:
     def advance(self) -> None:
         """Does what can be done by now."""
         with world:
-            while self._tasks and self._tasks[0]():
-                self._tasks.popleft()
-                world.notify_all()
+            if self._advancing:  # two streams wait for each other's earlier work
+                return
+            self._advancing = True
+            try:
+                while self._tasks and self._tasks[0]():
+                    self._tasks.popleft()
+                    world.notify_all()
+            finally:
+                self._advancing = False
 
 
 class _Ticket:

@@ -64,7 +64,7 @@ CUPY_SPECIAL = _names(
 REFUSED = frozenset(["initial", "where", "casting", "subok", "signature"])
 _METHODS = _names(
     """
-    all any argmax argmin argsort astype clip copy cumprod cumsum diagonal dot fill max mean min
+    all any argmax argmin argsort astype clip cumprod cumsum diagonal dot fill max mean min
     nonzero prod ravel repeat reshape round sort squeeze std sum swapaxes take trace transpose var
     view
     """
@@ -147,6 +147,12 @@ class Array:
         """The values on the host."""
         order.wait()
         return self._data.copy()
+
+    def copy(self) -> Array:
+        """The same values in memory of its own."""
+        made = Array(np.empty_like(self._data))
+        order.later(lambda: np.copyto(made._data, self._data))
+        return made
 
     def item(self, *args: Any) -> Any:
         order.wait()

@@ -52,7 +52,7 @@ def test_the_same_batches_come_as_tensors(gpu) -> None:
 
 def test_a_batch_may_be_larger_than_those_before_and_hold_what_is_no_number(gpu) -> None:
     def batch(n: int) -> Batch:
-        arrays = (np.arange(n), {"b": np.array(["x"] * n), "a": np.full((n, 2), n / 2)}, None)
+        arrays = (np.arange(n), {"b": np.array(["x"] * n, "U1"), "a": np.full((n, 2), n / 2)}, None)
         return Batch(0, n, [0], [(0, arrays), (1, (np.ones((), np.float32), {}, None))], {0: n})
 
     for n, found in zip((1, 0, 7, 300, 5), Feeder(gpu)(map(batch, (1, 0, 7, 300, 5))), strict=True):
@@ -95,6 +95,17 @@ def test_an_error_of_the_source_comes_where_its_batch_would(gpu) -> None:
 def test_the_host_keeps_its_batches_as_they_are() -> None:
     batches = list(loader().epoch(0))
     assert list(feeder(None)(batches)) == batches
+
+
+def test_a_place_is_filled_again_when_the_device_has_done_with_it(gpu) -> None:
+    """The device lies behind by three batches, and then goes on."""
+    go_on = threading.Event()
+    gpu.xp.cuda.get_current_stream().add(go_on.is_set)
+    source = Feeder(gpu)(loader().epoch(0))
+    found = [next(source) for _ in range(3)]
+    threading.Timer(0.2, go_on.set).start()
+    found += list(source)
+    assert [rows(batch) for batch in found] == [rows(batch) for batch in loader().epoch(0)]
 
 
 def test_a_copy_takes_its_time_on_the_stand_in(gpu) -> None:

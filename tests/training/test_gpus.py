@@ -16,11 +16,12 @@ from distgrad.core.errors import PeerLostError, UsageError
 from distgrad.data.loader import Loader
 from distgrad.data.source import ArraySource
 from distgrad.launcher import environ
-from distgrad.testing import cuda_on_cpu, fake_cupy, fake_streams
+from distgrad.testing import cuda_on_cpu, fake_cupy
 from distgrad.testing.thread_world import run_world
 from distgrad.training import staging
 from distgrad.training.handshake import check_environment, environment
 from distgrad.training.loop import TrainingLoop
+from distgrad.training.overlap import Courier
 from distgrad.training.reduction import GradientSum, ShardResult
 from distgrad.training.staging import Staged, carrier, link
 from distgrad.training.step import TrainStep
@@ -93,6 +94,7 @@ def train(
             loop = TrainingLoop(step, loader, lambda loss, sums: {"loss": loss})
             assert step.input_device is not None
             loop.run(1)
+            assert not moved or staging._linked[c]._running is None
             return bits(model.variables), loop.logs()
 
     ranks = run_world(world_size, work, time_limit=100)
@@ -128,6 +130,25 @@ def test_plain_sums_agree_on_all_ranks(shard_optimizer: bool) -> None:
     assert logs["loss"] == pytest.approx(expected["loss"], rel=1e-4)
 
 
+def test_a_job_beside_waits_for_its_sender_and_the_sender_for_the_job() -> None:
+    with fake_cupy.own_gpu(1) as gpu:
+        given, sent, received = (gpu.xp.zeros(3, dtype=np.float32) for _ in range(3))
+        go_on = threading.Event()
+        gpu.xp.cuda.get_current_stream().add(go_on.is_set)  # the device lies behind
+
+        def job() -> None:
+            assert gpu.xp.cuda.get_current_stream().ptr
+            sent[...] = given
+
+        with Courier() as courier:
+            given[...] = 5
+            courier.send(job)
+        received[...] = sent
+        assert not courier._last.done
+        go_on.set()
+        assert received.get().tolist() == [5] * 3
+
+
 def test_exchanges_overlap_by_themselves_where_nccl_makes_them() -> None:
     models = [network() for _ in range(2)]
 
@@ -148,7 +169,7 @@ def test_a_gpu_that_hangs_in_a_step_ends_it_and_keeps_the_weights() -> None:
     stuck = threading.Event()
 
     def work(c: Communicator) -> None:
-        with fake_cupy.own_gpu(c.rank):
+        with fake_cupy.own_gpu(c.rank) as gpu:
             link(c)
 
             def compute(arrays, training):
@@ -158,14 +179,7 @@ def test_a_gpu_that_hangs_in_a_step_ends_it_and_keeps_the_weights() -> None:
             loader = Loader(ArraySource(np.ones(4)), 4, 2, range(c.rank, c.rank + 1), SEED)
             (batch,) = loader.epoch(0)
             if c.rank == 1:  # its stream of exchanges
-                with fake_cupy.own_gpu(c.rank):
-                    key = (1, "courier")
-                    stream = fake_streams.Stream(non_blocking=True)
-                    from distgrad.core import dispatch
-
-                    dispatch.current()._streams[key] = stream
-                    stream.add(stuck.is_set)
-                    total(0, batch)
+                gpu.stream("courier").add(stuck.is_set)
             total(0, batch)
 
     with pytest.raises(PeerLostError, match=r"waited 0\.5 s for its GPU in reduce_tree"):
