@@ -88,6 +88,17 @@ def kernels(executor: ExecutorName, commit: checkpoint.Commit | None) -> eager.N
     return "numpy" if executor == "numpy" else eager.best()
 
 
+def warn_of_changes(commit: checkpoint.Commit, environment: dict[str, Any]) -> None:
+    """Says what of a machine and its libraries is not as it was when a commit was written."""
+    changed = "; ".join(_changes("", commit.state.get("environment", environment), environment))
+    if changed:
+        print(
+            f"warning: the run goes on elsewhere than it began, and may get other bits: {changed}.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 def decides_bits(job: Job) -> dict[str, Any]:
     """What of a job decides the weights, by its place in the YAML."""
     return {place: getattr(job, name) for place, name in _DECIDES_BITS.items()}

@@ -67,6 +67,8 @@ def main(job: Job, communicator: Communicator) -> int:
     executor = _agree(communicator, lambda: resuming.executor(job, folder, commit))
     eager.use(_agree(communicator, lambda: resuming.kernels(executor, commit)))
     check_executor(communicator, executor)
+    if rank0 and commit is not None:
+        resuming.warn_of_changes(commit, environment())
     link(communicator, deterministic=job.deterministic)
 
     splits = source.load(job.data, job.seed, allow_download=rank0, announce=say)

@@ -342,6 +342,7 @@ def test_overrides_are_yaml_1_2_and_reach_into_lists() -> None:
         ("model.layers.x=1", "model.layers has no entry x, it has 2 entries, counted from 0"),
         ("name.first=1", "name is not a section, so it has no key first"),
         ("parallel.workers=5", "5 workers are more than the 4 virtual shards"),
+        ("parallel.deterministic=false", "must be true or auto beside virtual_shards"),
         ("train..epochs=1", "an override reads key.sub=value"),
         ("epochs", "an override reads key.sub=value"),
     ],
@@ -717,6 +718,21 @@ def test_a_job_is_unpickled_without_the_machinery_of_yaml() -> None:
 )
 def test_the_hash_is_that_of_the_mathematics(key: str, value: object, same: bool) -> None:
     assert (job(**{key: value}).config_hash == job().config_hash) is same
+
+
+def test_sums_have_a_fixed_order_where_there_are_virtual_shards() -> None:
+    free = {"parallel__virtual_shards": None}
+    assert job().deterministic and not job(**free).deterministic
+    assert job(**free, parallel__deterministic=True).deterministic
+
+    def hashes(device: str) -> set[str]:
+        chosen = (True, False, "auto")
+        return {
+            job(**free, device=device, parallel__deterministic=value).config_hash
+            for value in chosen
+        }
+
+    assert (len(hashes("cpu")), len(hashes("cuda"))) == (1, 2)  # on a CPU they always do
 
 
 def test_a_config_can_be_made_without_a_file() -> None:

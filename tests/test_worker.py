@@ -12,7 +12,7 @@ from distgrad.compile import eager
 from distgrad.config import load
 from distgrad.core.errors import UsageError
 from distgrad.job import Job
-from distgrad.resuming import _differences, decides_bits, executor, kernels
+from distgrad.resuming import _differences, decides_bits, executor, kernels, warn_of_changes
 
 DIGITS = Path(__file__).parents[1] / "configs" / "digits.yaml"
 
@@ -98,3 +98,13 @@ def test_a_resumed_run_keeps_the_kernels_that_it_began_with():
         assert kernels("eager", SimpleNamespace(state=state)) == wanted
     assert kernels("numpy", None) == "numpy"
     assert kernels("eager", None) == kernels("generated", None) == eager.best()
+
+
+def test_a_run_that_goes_on_elsewhere_says_so(capsys) -> None:
+    here = {"numpy": "2.4.0", "gpu": "NVIDIA H100", "nccl": "2.29.3"}
+    before = SimpleNamespace(state={"environment": {**here, "gpu": "NVIDIA T4"}})
+    warn_of_changes(before, here)
+    assert 'gpu was "NVIDIA T4" and is "NVIDIA H100"' in capsys.readouterr().err
+    for same in ({"environment": here}, {}):
+        warn_of_changes(SimpleNamespace(state=same), here)
+    assert capsys.readouterr().err == ""

@@ -56,7 +56,7 @@ class DeviceCommunicator(Communicator):
         self._running: str | None = None  # the last operation that nobody has waited for
         self._outgrown: list[Array] = []  # scratch memory that may still be in use
         self._calling: Deadline | None = None
-        self._over = threading.Event()
+        self._over, self._ending = threading.Event(), threading.Lock()
         # NCCL waits in C for those that do not come, without a deadline: we meet here first.
         number = host.broadcast_object(nccl.get_unique_id() if self.rank == 0 else None)
         host.barrier()
@@ -313,16 +313,15 @@ class DeviceCommunicator(Communicator):
         self.settle()
 
     def _end(self, in_peace: bool) -> None:
-        if self._over.is_set():
-            return
-        self._over.set()
+        with self._ending:
+            if self._over.is_set():
+                return
+            self._over.set()
         if self._watcher is not threading.current_thread():
             self._watcher.join(_GOODBYE)
-        if not in_peace:
-            self._comm.abort()
-            return
-        # What peers have not taken yet is sent first; a peer that is gone must not keep us.
-        goodbye = threading.Thread(target=self._comm.destroy, name="nccl", daemon=True)
+        # In peace, what peers have not taken yet is sent first. Neither may keep us for ever.
+        last = self._comm.destroy if in_peace else self._comm.abort
+        goodbye = threading.Thread(target=last, name="nccl", daemon=True)
         goodbye.start()
         goodbye.join(_GOODBYE)
 

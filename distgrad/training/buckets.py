@@ -19,7 +19,8 @@ from distgrad.core.variable import Variable
 from distgrad.training.arena import Layout, layouts
 from distgrad.training.staging import Carrier, carrier
 
-BUCKET_BYTES = 1 << 20  # stays in a core's cache between the backward pass and the sum
+_HOST_BYTES = 1 << 20  # stays in a core's cache between the backward pass and the sum
+_DEVICE_BYTES = 16 << 20  # where a meeting of the ranks takes as long as an exchange; not measured
 
 
 class Bucket:
@@ -72,7 +73,8 @@ class GradientBuckets:
 
     ``start``, ``push`` for each shard of this worker, ``reduce``: then ``flats`` hold the sums,
     one flat array for each dtype, laid out by ``layouts``. With ``scatter`` a rank gets only the
-    part of each bucket that the communicator says is its own.
+    part of each bucket that the communicator says is its own. ``bucket_bytes`` is about the size
+    of a bucket; None takes what fits where the variables lie.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class GradientBuckets:
         virtual_shards: int,
         communicator: Communicator,
         *,
-        bucket_bytes: int = BUCKET_BYTES,
+        bucket_bytes: int | None = None,
         scatter: bool = False,
     ) -> None:
         self.communicator = communicator
@@ -92,7 +94,7 @@ class GradientBuckets:
         self.buckets = [
             Bucket(layout, first, last, flat, virtual_shards)
             for layout, flat in zip(self.layouts, self.flats, strict=True)
-            for first, last in _cut(layout, bucket_bytes)
+            for first, last in _cut(layout, bucket_bytes or _fitting(flat))
         ]
         self.buckets.sort(key=lambda bucket: -bucket.positions[-1])
         for number, bucket in enumerate(self.buckets):
@@ -211,6 +213,10 @@ class Filling:
 def _write(gradient: Any, view: Any) -> None:
     # as_tensor makes the IndexedSlices of a gather dense
     view[...] = 0 if gradient is None else beside(view, as_tensor(gradient)._data)
+
+
+def _fitting(flat: Any) -> int:
+    return _HOST_BYTES if isinstance(flat, np.ndarray) else _DEVICE_BYTES
 
 
 def _cut(layout: Layout, bucket_bytes: int) -> Iterable[tuple[int, int]]:

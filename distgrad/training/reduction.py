@@ -22,7 +22,7 @@ from distgrad.data.loader import Batch
 from distgrad.launcher import environ
 from distgrad.ops import random
 from distgrad.ops.tree_sums import in_tree
-from distgrad.training.buckets import BUCKET_BYTES, Bucket, GradientBuckets
+from distgrad.training.buckets import Bucket, GradientBuckets
 from distgrad.training.frames import flat
 from distgrad.training.overlap import Courier, Job
 from distgrad.training.programs import ExecutorName, ShardProgram, ShardPrograms
@@ -79,7 +79,7 @@ class GradientSum:
         mean_loss: bool = True,
         counted: bool = False,
         overlap: Overlap = "auto",
-        bucket_bytes: int = BUCKET_BYTES,
+        bucket_bytes: int | None = None,
         scatter: bool = False,
         executor: ExecutorName = "eager",
         strict: bool = False,

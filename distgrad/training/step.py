@@ -19,7 +19,6 @@ from distgrad.core.errors import DivergedError
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.training.arena import Arena
-from distgrad.training.buckets import BUCKET_BYTES
 from distgrad.training.digest import DesyncAlarm
 from distgrad.training.programs import ExecutorName
 from distgrad.training.reduction import Compute, GradientSum, Overlap, Reduced
@@ -88,7 +87,7 @@ class TrainStep:
         shard_optimizer: bool = False,
         check_every: int = 100,
         paths: Mapping[str, Variable] | None = None,
-        bucket_bytes: int = BUCKET_BYTES,
+        bucket_bytes: int | None = None,
         executor: ExecutorName = "eager",
         strict: bool = False,
     ) -> None:

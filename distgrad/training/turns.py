@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
+from distgrad.core import dispatch
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import PeerLostError
 from distgrad.core.variable import Variable
@@ -190,9 +191,10 @@ class _Turn:
         self.metrics: list[Any] = []  # the states of all metrics while another shard has its turn
 
     def start(self) -> None:
-        context = contextvars.copy_context()
+        context, backend = contextvars.copy_context(), dispatch.current()
 
         def work() -> None:
+            backend.enter_thread()
             self.go.acquire()
             context.run(self.run)
             self.back.release()

@@ -228,6 +228,22 @@ def test_an_abort_reaches_whoever_waits_for_a_gpu() -> None:
     run(2, work, timeout=20)
 
 
+def test_work_that_an_abort_has_ended_is_not_taken_for_done() -> None:
+    def work(c: DeviceCommunicator, gpu: CupyBackend) -> None:
+        out = gpu.xp.zeros(100, dtype=np.float32)
+        if c.rank == 1:
+            gpu.xp.cuda.get_current_stream().add(lambda: False)
+            c.allreduce(out)
+            c._meet(c._call("settle", c._host._operation("settle", None)._deadline))
+            time.sleep(0.5)
+        else:
+            c.allreduce(out)
+            threading.Timer(0.1, c._end, [False]).start()
+            lost(c.settle, r"allreduce\(sum\) was aborted", within=2)
+
+    run(2, work, timeout=20)
+
+
 def test_a_call_of_nccl_that_blocks_ends_at_its_deadline(monkeypatch) -> None:
     def work(c: DeviceCommunicator, gpu: CupyBackend) -> None:
         def blocking() -> None:  # as it connects to a peer that is gone

@@ -140,6 +140,13 @@ def test_progress_mode() -> None:
         environ.progress_mode({"DISTGRAD_PROGRESS": "loud"})
 
 
+def test_nccl_can_be_turned_off() -> None:
+    assert environ.use_nccl({}) and environ.use_nccl({"DISTGRAD_NCCL": "auto"})
+    assert not environ.use_nccl({"DISTGRAD_NCCL": "off"})
+    with pytest.raises(UsageError, match="DISTGRAD_NCCL must be auto or off, got 'on'"):
+        environ.use_nccl({"DISTGRAD_NCCL": "on"})
+
+
 def test_operation_timeout() -> None:
     assert environ.operation_timeout({}) == 60.0
     assert environ.operation_timeout({"DISTGRAD_TIMEOUT": "2.5"}) == 2.5
