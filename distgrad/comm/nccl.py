@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from distgrad.comm.communicator import Array, Communicator, _Call, _Operation
-from distgrad.comm.transport import Deadline, name_ranks
-from distgrad.comm.tree import TreeSum
+from distgrad.comm.communicator import _HEADER, Array, Communicator, _Call, _Operation
+from distgrad.comm.transport import Deadline, Prepared, name_ranks
+from distgrad.comm.tree import ShardTree, TreeSum
+from distgrad.comm.whole_sums import OwnSum
 from distgrad.core.errors import PeerLostError
 
 _SPINS = 200  # looks at an event before the core is given up
@@ -53,6 +55,10 @@ class DeviceCommunicator(Communicator):
             dtype: getattr(nccl, f"NCCL_{dtype.upper()}")
             for dtype in ("float32", "float64", "int32", "int64")
         }
+        self._meeting: Prepared | None = None
+        if self._transport is not None:
+            nothing: dict[int, list[Array]] = {peer: [] for peer in self._peers}
+            self._meeting = self._transport.prepare(_HEADER.size, nothing, nothing)
         self._running: str | None = None  # the last operation that nobody has waited for
         self._outgrown: list[Array] = []  # scratch memory that may still be in use
         self._calling: Deadline | None = None
@@ -103,7 +109,7 @@ class DeviceCommunicator(Communicator):
             self._meet(self._call(operation, deadline, flat.dtype, tag, flat.nbytes))
             if not own:  # this rank has no shard
                 flat[...] = 0
-            (mine,) = own.values() or (flat,)
+            (mine,) = own or (flat,)
             if flat.size:
                 self._reduce_plainly(deadline, mine, flat, scatter)
         tree_sum.reset()
@@ -178,6 +184,22 @@ class DeviceCommunicator(Communicator):
             finally:
                 self._nccl.groupEnd()
 
+    def _reduce_whole(
+        self, tree: ShardTree, sums: Sequence[OwnSum], tag: int, deadline: Deadline
+    ) -> None:
+        nodes = self._nodes_by_rank(tree)
+        nbytes = sum([flat.nbytes for flat, _ in sums])
+        partials = [dict(zip(nodes[self.rank], own, strict=True)) for _, own in sums]
+        for (flat, _), each in zip(sums, partials, strict=True):
+            each.update({n: self._xp.empty_like(flat) for p in self._peers for n in nodes[p]})
+        self._exchange(
+            self._call("reduce_tree", deadline, sums[0][0].dtype, tag, nbytes),
+            {p: [array for _, own in sums for array in own] for p in self._peers},
+            {p: [each[node] for each in partials for node in nodes[p]] for p in self._peers},
+        )
+        for (flat, _), each in zip(sums, partials, strict=True):
+            tree.combine(each, flat, self._xp)
+
     def _allgather_slices(self, call: _Call, flat: Array, slices: Sequence[slice]) -> None:
         if flat.size % self.world_size:  # NCCL's own wants equal parts
             super()._allgather_slices(call, flat, slices)
@@ -218,7 +240,9 @@ class DeviceCommunicator(Communicator):
 
     def _meet(self, call: _Call) -> None:
         """Returns when every rank is in the same call."""
-        self._host._exchange(call, {peer: [] for peer in self._peers})
+        if self._meeting is not None:
+            check = partial(self._host._check_header, call)
+            self._meeting(call.header, check, call.deadline)
 
     @contextmanager
     def _launch(self, deadline: Deadline) -> Iterator[tuple[Any, int]]:
