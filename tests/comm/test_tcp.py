@@ -204,6 +204,40 @@ def test_who_leaves_in_peace_disturbs_nobody() -> None:
     assert world(3, fn) == ["left", "sent", "received"]
 
 
+@pytest.mark.parametrize("share", [False, True])
+def test_a_look_sees_who_has_failed_and_keeps_what_was_sent(share: bool) -> None:
+    left, go_on = threading.Event(), threading.Event()
+
+    def fn(c: Communicator) -> str:
+        array, transport = np.full(3, c.rank), c._transport
+        assert transport is not None
+        deadline = tcp.Deadline("a look", 5)
+        if c.rank == 0:  # in peace, behind a message that nobody waits for yet
+            transport.send(2, array, deadline)
+            left.set()
+            return "left"
+        if c.rank == 1:
+            go_on.wait(5)
+            transport.close("a bug")
+            return "failed"
+        left.wait(5)
+        for _ in range(20):
+            transport.look(deadline)
+            time.sleep(0.01)
+        transport.recv(0, array, deadline)
+        assert (array == 0).all()
+        go_on.set()
+        with pytest.raises(PeerLostError, match="rank 2 lost rank 1 in a look: a bug"):
+            while True:
+                transport.look(deadline)
+        transport.close()
+        with pytest.raises(PeerLostError, match="closed"):
+            transport.look(deadline)
+        return "seen"
+
+    assert world(3, fn, share_memory=share) == ["left", "failed", "seen"]
+
+
 def test_a_message_of_another_size_is_refused() -> None:
     def fn(c: Communicator) -> None:
         assert c._transport is not None
