@@ -86,9 +86,12 @@ _OPERATORS = [
 ]
 
 
-# Functions and methods that look at no element: they give another view of the same memory.
-_VIEWS = _names(
-    "broadcast_to diagonal expand_dims moveaxis ravel reshape squeeze swapaxes transpose view"
+# Functions and methods that look at no element: they give another view of the same memory, or new.
+_BLIND = _names(
+    """
+    broadcast_to diagonal empty_like expand_dims moveaxis ones_like ravel reshape squeeze swapaxes
+    transpose view zeros_like
+    """
 )
 
 
@@ -255,7 +258,7 @@ class _Function:
         if out is not None:
             order.later(lambda: self.fn(*given, **plain))
             return out
-        if self.name not in _VIEWS and (self.is_method or _has_array([args, kwargs])):
+        if self.name not in _BLIND and (self.is_method or _has_array([args, kwargs])):
             order.wait()
         return _wrap(self.fn(*given, **plain))
 
