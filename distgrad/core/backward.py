@@ -6,7 +6,8 @@ by the number of its tensor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from distgrad.core import dispatch, recording
 from distgrad.core.dispatch import backend_of
 from distgrad.core.indexed_slices import add, dense, joined
-from distgrad.core.primitive import bind, registry
+from distgrad.core.primitive import bind, bind_at, registry
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 
@@ -101,13 +102,21 @@ def telling(
 
 
 def backward(
-    path: Iterable[Any], reached: set[int], cotangents: dict[int, Any], sources: set[int]
+    path: Iterable[Any],
+    reached: set[int],
+    cotangents: dict[int, Any],
+    sources: set[int],
+    places: Mapping[int, Any] = MappingProxyType({}),
 ) -> None:
     """Walks ``path``, last entry first; leaves the cotangents of ``sources`` in ``cotangents``.
 
-    Where nobody records, cotangents may be arrays, and rules that can be go on with them.
+    Where nobody records, cotangents may be arrays, and rules that can be go on with them. Then,
+    too, ``places`` are arrays, of sources that no entry makes, into which their cotangents are
+    written where what makes them can write to a given array.
     """
     straight = not recording.stack() and dispatch.only_namespace is np
+    if not straight:
+        places = {}
     plus = registry["add"].kernel_for(np)
     for plan, inputs, saved, outputs in path:
         if type(outputs) is int:
@@ -127,32 +136,26 @@ def backward(
                     for (rule, slot), kept in zip(rules, saved):  # noqa: B905
                         uid, shape = inputs[slot]
                         if uid in reached:
-                            _put(cotangents, uid, shape, rule(array, *kept), plus)
+                            _put(cotangents, uid, shape, rule(array, *kept), plus, places)
                     continue
         if type(g) is not Tensor:
             g = dense(as_cotangent(g))
         if plan.only is not None:  # most entries; being on the path, its input is reached
             uid, shape = inputs[0]
-            value = plan.only(g, *saved[0])
-            if type(value) is Tensor and value._data.shape == shape:
-                accumulate(cotangents, uid, value)
-            else:
-                _deliver(cotangents, uid, shape, value)
+            value = plan.only(g, *saved[0], **_at(plan, plan.only, g, uid, cotangents, places))
+            _deliver(cotangents, uid, shape, value, places)
             continue
         for (rule, slots), kept in zip(plan.rules, saved):  # noqa: B905 (strict costs a tenth)
             if type(slots) is int:
                 uid, shape = inputs[slots]
                 if uid in reached:
-                    value = rule(g, *kept)
-                    if type(value) is Tensor and value._data.shape == shape:
-                        accumulate(cotangents, uid, value)
-                    else:
-                        _deliver(cotangents, uid, shape, value)
+                    value = rule(g, *kept, **_at(plan, rule, g, uid, cotangents, places))
+                    _deliver(cotangents, uid, shape, value, places)
             elif any(i >= 0 and inputs[i][0] in reached for i in slots):
                 for i, value in zip(slots, rule(g, *kept), strict=True):
                     if i >= 0 and inputs[i][0] in reached:
                         uid, shape = inputs[i]
-                        _deliver(cotangents, uid, shape, value)
+                        _deliver(cotangents, uid, shape, value, places)
 
 
 def _array(cotangent: Any) -> Any:
@@ -161,7 +164,32 @@ def _array(cotangent: Any) -> Any:
     return tensor._data if getattr(tensor, "_lender", None) is None else None
 
 
-def _put(cotangents: dict[int, Any], uid: int, shape: tuple, value: Any, plus: Any) -> None:
+def _at(
+    plan: Any,
+    rule: Any,
+    g: Any,
+    uid: int,
+    cotangents: dict[int, Any],
+    places: Mapping[int, Any],
+) -> dict[str, Any]:
+    """The place, as an argument of the rule, into which it writes a source's first cotangent."""
+    if rule not in plan.placing or uid not in places or uid in cotangents:
+        return _NOWHERE
+    place = places[uid]
+    return {"place": place} if g._data.dtype == place.dtype else _NOWHERE
+
+
+_NOWHERE: dict[str, Any] = {}
+
+
+def _put(
+    cotangents: dict[int, Any],
+    uid: int,
+    shape: tuple,
+    value: Any,
+    plus: Any,
+    places: Mapping[int, Any],
+) -> None:
     """Adds an array, which may be a NumPy scalar, to the cotangents."""
     known = cotangents.get(uid)
     if value.shape == shape:
@@ -172,15 +200,25 @@ def _put(cotangents: dict[int, Any], uid: int, shape: tuple, value: Any, plus: A
             value = plus(known, value)
             cotangents[uid] = value if type(value) is np.ndarray else np.asarray(value)
             return
-    _deliver(cotangents, uid, shape, Tensor(np.asarray(value)))
+    _deliver(cotangents, uid, shape, Tensor(np.asarray(value)), places)
 
 
-def _deliver(cotangents: dict[int, Any], uid: int, shape: tuple, value: Any) -> None:
+def _deliver(
+    cotangents: dict[int, Any], uid: int, shape: tuple, value: Any, places: Mapping[int, Any]
+) -> None:
+    """Adds a cotangent, which may have a broadcast shape; to what lies in its place, over that."""
     if value is None:
         return
+    known, place = cotangents.get(uid), places.get(uid)
     if type(value) is Tensor and value._data.shape != shape:
-        value = bind(registry["sum_to"], value, shape=shape)
-    accumulate(cotangents, uid, value)
+        free = known is None and place is not None and place.dtype == value._data.dtype
+        value = bind_at(place if free else None, registry["sum_to"], value, shape=shape)
+    if known is None:
+        cotangents[uid] = value
+    elif type(known) is type(value) is Tensor and known._data is place:
+        np.add(place, value._data, out=place)
+    else:
+        cotangents[uid] = add(as_cotangent(known), value)
 
 
 def _gather(cotangents: dict[int, Any], outputs: tuple, sources: set[int]) -> Any:

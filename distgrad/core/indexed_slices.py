@@ -13,7 +13,7 @@ import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType, TensorShape
-from distgrad.core.primitive import bind, bind_pair, registry
+from distgrad.core.primitive import bind, bind_at, bind_pair, registry
 from distgrad.core.tensor import Operand, Tensor
 
 
@@ -38,6 +38,17 @@ class IndexedSlices(Operand):
         return bind(
             registry["take_grad"], self.values, self.indices, shape=self._dense_shape, axis=0
         )
+
+    def _write(self, out: Any) -> bool:
+        """Writes the dense array over ``out``, of its shape; whether that can be done."""
+        values = self.values._data
+        if type(values) is not np.ndarray or type(out) is not np.ndarray:
+            return False
+        if values.dtype != out.dtype or self._dense_shape != out.shape:
+            return False
+        args = self.values, self.indices
+        bind_at(out, registry["take_grad"], *args, shape=out.shape, axis=0)
+        return True
 
     def _at(self, seed: Any) -> Tensor | None:
         """The slices of ``seed``, a value for the whole tensor, that belong to ``values``."""

@@ -18,7 +18,8 @@ tests::
 
 A rule's parameter names say what it needs, and nothing else is kept for it: ``out``, an argument
 by its name, ``x_shape`` and ``x_dtype`` for those of argument x, ``args`` and ``shapes`` for all
-arguments, ``needs`` for which of them want a gradient, or a static parameter by its name.
+arguments, ``needs`` for which of them want a gradient, or a static parameter by its name. A
+keyword ``place`` says that the rule can write its result to an array, with `bind_at`.
 """
 
 from __future__ import annotations
@@ -57,10 +58,11 @@ class Plan:
     ``keep(args, out, params)`` gives the tracked inputs as (uid, shape) pairs, and per rule what
     the rule asks for. A rule is a function and the place of its argument among those inputs; a
     rule for several arguments has one place for each, -1 for those that are not tracked. ``only``
-    is the rule where there is one, for one argument, and no other input.
+    is the rule where there is one, for one argument, and no other input; ``placing`` are those
+    that take a ``place``.
     """
 
-    __slots__ = ("_straight", "_wanted", "keep", "only", "primitive", "rules")
+    __slots__ = ("_straight", "_wanted", "keep", "only", "placing", "primitive", "rules")
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class Plan:
         self.rules = rules
         self.keep = keep
         self.only = only
+        self.placing = frozenset(rule for rule, _ in rules if "place" in _parameters(rule))
         self._wanted = wanted
         self._straight: tuple[tuple[Callable[..., Any], int], ...] | None = None
 
@@ -289,7 +292,7 @@ class Primitive:
         for fn, positions in chosen:
             slots = tuple(inputs.index(i) if i in inputs else -1 for i in positions)
             rules.append((fn, slots[0] if len(slots) == 1 and not self.variadic else slots))
-            wanted = list(inspect.signature(fn).parameters)[1:]
+            wanted = [name for name in _parameters(fn) if name != "place"][1:]
             asked.append(wanted)
             kept.append(_tuple(self._source(item, tracked, positions) for item in wanted))
         pairs = _tuple(f"(args[{i}]._uid, args[{i}]._data.shape)" for i in inputs)
@@ -362,6 +365,10 @@ def forget_straight() -> None:
                 plan._straight = None
 
 
+def _parameters(rule: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(rule).parameters)
+
+
 def _tuple(items: Iterable[str]) -> str:
     return "(" + "".join(f"{item}, " for item in items) + ")"
 
@@ -412,6 +419,17 @@ def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:
         for recorder in recording.per_thread.stack:
             recorder.record(primitive, args, params, out)
     return out
+
+
+def bind_at(place: Any, primitive: Primitive, *args: Tensor, **params: Any) -> Any:
+    """``bind``, its result written to ``place``, an array of its shape and dtype; None is no place.
+
+    Places come from the backward walk, where nobody records, and the kernel must know ``out``.
+    """
+    if place is None:
+        return bind(primitive, *args, **params)
+    primitive.kernel_for(np)(*[a._data for a in args], out=place, **params)
+    return Tensor(place)
 
 
 def _raise_explained(primitive: Primitive, error: Exception) -> NoReturn:

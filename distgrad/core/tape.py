@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -73,6 +73,8 @@ class GradientTape:
         self._recording = False
         # Told each source's place and gradient as soon as that is final; for the training loop.
         self._told: Callable[[int, Any], None] | None = None
+        # Where gradients may be written to, by the places of their sources; for that loop, too.
+        self._buffers: Mapping[int, Any] = {}
 
     def __enter__(self) -> GradientTape:
         if self._recording:
@@ -231,13 +233,15 @@ class GradientTape:
         path, reached = self._path(entries, kept)
         if path is not entries:
             entries.clear()
+        # Any further reading of a variable is added to the first.
+        places = {groups[i][0]: buffer for i, buffer in self._buffers.items() if groups[i]}
         if self._told is None:
-            backward(emptying(path), reached, cotangents, kept)
+            backward(emptying(path), reached, cotangents, kept, places)
             results = [collect(cotangents, group) for group in groups]
         else:
             results = [None] * len(groups)
             walk = telling(path, groups, cotangents, results, self._told)
-            backward(walk, reached, cotangents, kept)
+            backward(walk, reached, cotangents, kept, places)
         if unconnected is UnconnectedGradients.ZERO:
             results = [
                 zeros_like(source) if result is None else result

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core.primitive import Primitive, bind, primitive, sample
+from distgrad.core.primitive import Primitive, bind, bind_at, primitive, sample
 from distgrad.ops.windows import Geometry
 
 # Elements of the matrix of windows that is made at a time: enough for a fast product, and little
@@ -36,8 +36,8 @@ def _derivatives(forward: Primitive, grad_x: Primitive, grad_w: Primitive) -> No
         return bind(grad_x, g, w, shape=x_shape, geometry=geometry)
 
     @forward.vjp("w")
-    def _(g, x, geometry):
-        return bind(grad_w, x, g, geometry=geometry)
+    def _(g, x, geometry, *, place=None):
+        return bind_at(place, grad_w, x, g, geometry=geometry)
 
     @grad_x.vjp("dy")
     def _(g, w, geometry):
@@ -95,15 +95,18 @@ def convolve_grad_x(xp, dy, w, *, shape, geometry):
 
 
 @primitive(kinds="f")
-def convolve_grad_w(xp, x, dy, *, geometry):
+def convolve_grad_w(xp, x, dy, *, geometry, out=None):
     """For each filter element, the sum of its products over all windows: ``[*size, c, o]``."""
     counts = dy.shape[1:-1]
     x = geometry.padded(xp, x)
-    w = xp.zeros((math.prod(geometry.size) * x.shape[-1], dy.shape[-1]), dtype=dy.dtype)
+    shape = (*geometry.size, x.shape[-1], dy.shape[-1])
+    out = xp.empty(shape, dtype=dy.dtype) if out is None else out
+    w = out.reshape(math.prod(shape[:-1]), shape[-1])
+    w[...] = 0
     for block in _blocks(x.shape[0], math.prod(counts) * w.shape[0]):
         rows = _rows(xp, x[block], counts, geometry)
         w += xp.matmul(rows.T, dy[block].reshape(rows.shape[0], dy.shape[-1]))
-    return w.reshape(*geometry.size, x.shape[-1], dy.shape[-1])
+    return out
 
 
 _derivatives(convolve, convolve_grad_x, convolve_grad_w)
@@ -137,13 +140,14 @@ def depthwise_convolve_grad_x(xp, dy, w, *, shape, geometry):
 
 
 @primitive(kinds="f")
-def depthwise_convolve_grad_w(xp, x, dy, *, geometry):
+def depthwise_convolve_grad_w(xp, x, dy, *, geometry, out=None):
     """For each filter element, the sum of its products over all windows: ``[*size, c, m]``."""
     counts, channels = dy.shape[1:-1], x.shape[-1]
     x = geometry.padded(xp, x)
     multiplier = dy.shape[-1] // channels if channels else 0
     dy = dy.reshape(*dy.shape[:-1], channels, multiplier)
-    w = xp.empty((*geometry.size, channels, multiplier), dtype=dy.dtype)
+    shape = (*geometry.size, channels, multiplier)
+    w = xp.empty(shape, dtype=dy.dtype) if out is None else out
     for at, index in geometry.offsets(counts):
         w[at] = xp.sum(x[index][..., None] * dy, axis=tuple(range(dy.ndim - 2)))
     return w

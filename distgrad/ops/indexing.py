@@ -181,16 +181,17 @@ def _(rng):
 
 
 @primitive(match=("g",), constant=("indices",))
-def take_grad(xp, g, indices, *, shape, axis):
+def take_grad(xp, g, indices, *, shape, axis, out=None):
     """Zeros of ``shape`` with the slices ``g`` added at ``indices`` along ``axis``."""
     before = math.prod(shape[:axis])
     after = math.prod(shape[axis + 1 :])
     # Added element by element at flat positions: several times as fast as row by row.
     rows = xp.arange(before)[:, None] * shape[axis] + indices.astype(np.int64).reshape(1, -1)
     flat = rows[..., None] * after + xp.arange(after)
-    x = xp.zeros(before * shape[axis] * after, dtype=g.dtype)
-    xp.add.at(x, flat.reshape(-1), g.reshape(-1))
-    return x.reshape(shape)
+    x = xp.zeros(shape, dtype=g.dtype) if out is None else out
+    x[...] = 0
+    xp.add.at(x.reshape(-1), flat.reshape(-1), g.reshape(-1))
+    return x
 
 
 @take_grad.vjp("g")

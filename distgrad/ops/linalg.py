@@ -10,7 +10,7 @@ import numpy as np
 
 from distgrad.core.dispatch import as_tensor, match_dtypes
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.core.primitive import bind, primitive, registry, sample
+from distgrad.core.primitive import bind, bind_at, primitive, registry, sample
 from distgrad.core.tensor import Tensor
 from distgrad.ops.complex import conj
 from distgrad.ops.diagonal import band, diagonal_embed, diagonal_of
@@ -27,7 +27,7 @@ def tensors(name: str, *values: Any) -> list[Tensor]:
 
 
 @primitive(kinds="iufc")
-def dot(xp, a, b, *, transpose_a, transpose_b):
+def dot(xp, a, b, *, transpose_a, transpose_b, out=None):
     """Matrix product over the last two axes, leading axes broadcast; flags transpose first."""
     if transpose_a:
         a = xp.swapaxes(a, -1, -2)
@@ -36,8 +36,11 @@ def dot(xp, a, b, *, transpose_a, transpose_b):
     if b.ndim == 2 and a.ndim > 2 and not transpose_a:
         # One matrix for the whole batch: one large product is faster than many small ones.
         rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+        if out is not None:
+            xp.matmul(rows, b, out=out.reshape(rows.shape[0], b.shape[-1]))
+            return out
         return xp.matmul(rows, b).reshape(*a.shape[:-1], b.shape[-1])
-    return xp.matmul(a, b)
+    return xp.matmul(a, b, out=out)
 
 
 @dot.vjp("a")
@@ -49,13 +52,15 @@ def _(g, b, transpose_a, transpose_b):
 
 
 @dot.vjp("b")
-def _(g, a, b_shape, transpose_a, transpose_b):
+def _(g, a, b_shape, transpose_a, transpose_b, *, place=None):
     a = conj(a)
     if len(b_shape) == 2 and a._data.ndim > 2 and not transpose_a:
         a, g = _rows(a), _rows(g)  # the sum over the batch is taken inside the product
+    if g._data.ndim > 2:
+        place = None  # may have more elements
     if transpose_b:
-        return bind(dot, g, a, transpose_a=True, transpose_b=transpose_a)
-    return bind(dot, a, g, transpose_a=not transpose_a, transpose_b=False)
+        return bind_at(place, dot, g, a, transpose_a=True, transpose_b=transpose_a)
+    return bind_at(place, dot, a, g, transpose_a=not transpose_a, transpose_b=False)
 
 
 def _rows(x: Tensor) -> Tensor:

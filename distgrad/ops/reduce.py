@@ -105,12 +105,15 @@ def reduce_mean(
 
 
 @primitive(kinds="iufc")
-def sum_to(xp, x, *, shape):
+def sum_to(xp, x, *, shape, out=None):
     """``x`` summed down to ``shape``, which broadcasts to its own: undoes a broadcast."""
     lead = x.ndim - len(shape)
     axis = tuple(range(lead)) + tuple(
         i + lead for i, n in enumerate(shape) if n == 1 and x.shape[i + lead] != 1
     )
+    if out is not None:
+        x.sum(axis=axis, dtype=x.dtype, out=out.reshape([n for i, n in enumerate(x.shape) if i not in axis]))
+        return out
     return x.sum(axis=axis, dtype=x.dtype).reshape(shape)
 
 

@@ -15,6 +15,7 @@ from distgrad.comm.communicator import Communicator
 from distgrad.comm.nccl import DeviceCommunicator
 from distgrad.comm.tree import Node, TreeSum
 from distgrad.core.dispatch import as_tensor, backend_of, beside
+from distgrad.core.indexed_slices import IndexedSlices
 from distgrad.core.variable import Variable
 from distgrad.training.arena import Layout, layouts
 from distgrad.training.staging import Carrier, carrier
@@ -111,10 +112,14 @@ class GradientBuckets:
         for bucket in self.buckets:
             bucket.tree.start(present)
 
-    def push(self, shard: int, gradients: Sequence[Any]) -> None:
-        """Takes the gradients of one shard, one for each variable; None counts as zeros."""
-        for bucket in self.buckets:
-            buffer = bucket.buffer((0, shard), self._alone)
+    def push(
+        self, shard: int, gradients: Sequence[Any], buffers: Sequence[Any] | None = None
+    ) -> None:
+        """Takes the gradients of one shard, one for each variable; None counts as zeros.
+
+        Those that were computed in their ``places`` in ``buffers`` are not copied.
+        """
+        for bucket, buffer in zip(self.buckets, buffers or self.buffers((0, shard)), strict=True):
             for position, view in bucket.views(buffer).items():
                 _write(gradients[position], view)
             bucket.tree.push(shard, buffer)
@@ -127,9 +132,16 @@ class GradientBuckets:
         """The places of the variables of a bucket in one of its ``buffers``, by position."""
         return self.buckets[number].views(buffer)
 
-    def fill(self, shard: int, full: Callable[[Bucket, Any], None]) -> Filling:
+    def places(self, buffers: Sequence[Any]) -> dict[int, Any]:
+        """The places of all variables in ``buffers``, by position."""
+        found: dict[int, Any] = {}
+        for bucket, buffer in zip(self.buckets, buffers, strict=True):
+            found.update(bucket.views(buffer))
+        return found
+
+    def fill(self, buffers: Sequence[Any], full: Callable[[Bucket, Any], None]) -> Filling:
         """Takes the gradients of one shard one by one, and passes buckets on in their order."""
-        return Filling(self.buckets, shard, self._alone, full)
+        return Filling(self.buckets, buffers, full)
 
     def reduce(self, beside: tuple[TreeSum, np.ndarray] | None = None) -> None:
         """Sums all buckets, and ``beside`` into its array: a single bucket and it go together."""
@@ -189,14 +201,13 @@ class Filling:
     def __init__(
         self,
         buckets: Sequence[Bucket],
-        shard: int,
-        alone: bool,
+        buffers: Sequence[Any],
         full: Callable[[Bucket, Any], None],
     ) -> None:
         self._full = full
         self._buckets = buckets
         self._of = {position: bucket for bucket in buckets for position in bucket.positions}
-        self._buffers = [bucket.buffer((0, shard), alone) for bucket in buckets]
+        self._buffers = buffers
         self._missing = [len(bucket.positions) for bucket in buckets]
         self._next = 0
 
@@ -211,8 +222,12 @@ class Filling:
 
 
 def _write(gradient: Any, view: Any) -> None:
-    # as_tensor makes the IndexedSlices of a gather dense
-    view[...] = 0 if gradient is None else beside(view, as_tensor(gradient)._data)
+    if type(gradient) is IndexedSlices and gradient._write(view):
+        return
+    if gradient is None:
+        view[...] = 0
+    elif getattr(gradient, "_data", None) is not view:  # else it was computed there
+        view[...] = beside(view, as_tensor(gradient)._data)
 
 
 def _fitting(flat: Any) -> int:

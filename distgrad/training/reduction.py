@@ -295,17 +295,19 @@ class _Eager:
         ((share,), (index,)) = shares, self.indices
         buckets, loss, factor = self._sum.buckets, self._result.loss, share * scale
         weight = None if factor == 1.0 else np.asarray(factor, loss._data.dtype)
+        buffers = buckets.buffers((0, index))
+        self._tape._buffers = buckets.places(buffers)
         if send is not None:
 
             def full(bucket: Bucket, buffer: Any) -> None:
                 send(partial(self._sum._send, bucket, index, buffer))
 
-            self._tape._told = buckets.fill(index, full).put
+            self._tape._told = buckets.fill(buffers, full).put
         variables = self._sum.variables
         with self._stream:
             gradients = self._tape.gradient(loss, variables, output_gradients=weight)
         if send is None:
-            buckets.push(index, gradients)
+            buckets.push(index, gradients, buffers)
         present = np.array([g is not None for g in gradients], np.float64)
         sums = np.asarray(self._result.sums)[None]
         trees = [((0, index), (0,))]
