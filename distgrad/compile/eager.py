@@ -1,7 +1,8 @@
 """Machine code under the eager path: large arrays of float32 go through generated kernels.
 
 The kernels are those of captured steps, and within 8 units in the last place of the largest element
-of NumPy's; convolutions add in another order; random numbers and sums of rows have NumPy's bits.
+of NumPy's; convolutions and products of matrices add in another order; random numbers and sums of
+rows have NumPy's bits.
 They are made at the first call that pays for it, so that an import costs nothing; without llvmlite,
 and for all other arrays, the primitives' own kernels run. What a process uses does not change,
 unless `use` says so: it decides bits, and `identity` is compared between workers, and a run that is
@@ -43,6 +44,7 @@ _SMALLEST = {
     "depthwise_convolve_grad_w": 1 << 10,
 }
 _DRAWN = 1 << 10  # random numbers
+_MULTIPLIED = 1 << 20  # terms of a product of matrices
 
 Kernel = Callable[..., Any]
 
@@ -85,16 +87,20 @@ def use(name: Name) -> None:
 
 def identity() -> str:
     """The kernels by name and version: what has another identity may give other bits."""
+    _one_thread.cache_clear()  # workers have their threads by now
     return f"llvmlite {_engine().version()}" if used() == "generated" else "NumPy"
 
 
 def install() -> None:
     """Puts the choice between the kernels before those of the primitives; nothing is made yet."""
-    for name in (*_SMALLEST, "random_uniform"):
+    special = {"random_uniform": _uniform_hook, "dot": _dot_hook}
+    for name in (*_SMALLEST, *special):
         primitive = registry[name]
         plain = functools.partial(primitive.kernel, np)
-        drawn = name == "random_uniform"
-        hook = _uniform_hook(plain) if drawn else _hook(primitive, plain, _SMALLEST[name])
+        if name in special:
+            hook = special[name](plain)
+        else:
+            hook = _hook(primitive, plain, _SMALLEST[name])
         _hooks[primitive] = plain, hook
         primitive.replace_kernel(np, hook)
     core.fill_native = _fill_native
@@ -108,6 +114,8 @@ def chosen(primitive: Primitive, args: tuple, params: dict[str, Any]) -> Kernel 
     hook = _hooks[primitive][1]
     if primitive.name == "random_uniform":
         return hook
+    if primitive.name == "dot":
+        return hook if _product(*args, **params) is not None else None
     made = any(np.size(a) >= _SMALLEST[primitive.name] for a in args)
     return hook if made and _generated(primitive, args, params, None) is not None else None
 
@@ -156,6 +164,32 @@ def _uniform_hook(plain: Kernel) -> Kernel:
         return _placed(plain(key, shape=shape, dtype=dtype), out)
 
     return random_uniform
+
+
+def _dot_hook(plain: Kernel) -> Kernel:
+    def dot(a: Any, b: Any, *, out: Any = None, **flags: bool) -> Any:
+        made = _product(a, b, **flags, out=out)
+        return plain(a, b, **flags, out=out) if made is None else made
+
+    return dot
+
+
+def _product(a: Any, b: Any, *, transpose_a: bool, transpose_b: bool, out: Any = None) -> Any:
+    if a.dtype.char != "f" or b.ndim != 2 or a.size * b.shape[not transpose_b] < _MULTIPLIED:
+        return None
+    if used() != "generated" or not _one_thread():
+        return None
+    from distgrad.compile import llvm_eager
+
+    return llvm_eager.product(a, b, transpose_a, transpose_b, out)
+
+
+@functools.cache
+def _one_thread() -> bool:
+    """Whether BLAS has one thread, as generated products have; asked at the first large one."""
+    from distgrad.compile.llvm_calls import generates_products
+
+    return generates_products()
 
 
 def _placed(made: Any, out: Any) -> Any:

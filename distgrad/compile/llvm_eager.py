@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile import llvm_windows
+from distgrad.compile import llvm_gemm, llvm_windows
 from distgrad.compile.llvm_blocks import Code, each_vector, scratch
 from distgrad.compile.llvm_loops import Native, address_of, supported
 from distgrad.compile.llvm_random import uniform_native
@@ -25,6 +25,7 @@ from distgrad.core.primitive import Primitive, registry
 _WIDTH = 1024  # columns that an elementwise operation sees
 _ROWS = 2  # of the program that a kernel is made from
 _FLOAT32 = np.dtype(np.float32)
+_FEWEST_ROWS, _FEWEST_COLUMNS = 12, 32  # of a product: with fewer BLAS is faster
 
 
 class _Form(NamedTuple):
@@ -209,6 +210,43 @@ def _call(
     dtypes = (*map(np.dtype, kinds), _FLOAT32)
     made = _made(name, tuple(given), dtypes, _key(values))
     return None if made is None else _Call(made, rows, lead if form.reduces else shape)
+
+
+# Products of matrices
+
+
+def product(
+    a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool, out: np.ndarray | None
+) -> np.ndarray | None:
+    """Float32 matrices multiplied, or the rows of an array by one; None where BLAS is faster."""
+    shape = a.shape[:-1]
+    if a.ndim > 2 and not transpose_a and a.flags.c_contiguous:
+        a = a.reshape(-1, a.shape[-1])
+    if a.ndim != 2:
+        return None
+    k, m = a.shape if transpose_a else a.shape[::-1]
+    n = b.shape[0] if transpose_b else b.shape[1]
+    if m < _FEWEST_ROWS or n < _FEWEST_COLUMNS or b.shape[transpose_b] != k:
+        return None
+    left, right = _laid_out(a, transpose_a), _laid_out(b, transpose_b)
+    if left is None or right is None:
+        return None
+    if out is None:
+        out = np.empty((m, n) if transpose_a else (*shape, n), np.float32)
+    elif not out.flags.c_contiguous:
+        return None
+    work = address_of(scratch(llvm_gemm.work(n, k)))
+    places = address_of(a), address_of(b), address_of(out), work
+    (ta, lda), (tb, ldb) = left, right
+    llvm_gemm.gemm(ta, tb).at(*places, m, n, k, llvm_gemm.depth(k), lda, ldb, n)
+    return out
+
+
+def _laid_out(x: np.ndarray, transposed: bool) -> tuple[bool, int] | None:
+    """Whether a matrix, or its transpose, lies transposed in memory, and how long its lines are."""
+    if x.flags.c_contiguous:
+        return transposed, x.shape[1]
+    return (not transposed, x.shape[0]) if x.flags.f_contiguous else None
 
 
 # Others: NumPy's bits

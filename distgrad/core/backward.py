@@ -15,7 +15,7 @@ import numpy as np
 from distgrad.core import dispatch, recording
 from distgrad.core.dispatch import backend_of
 from distgrad.core.indexed_slices import add, dense, joined
-from distgrad.core.primitive import bind, bind_at, registry
+from distgrad.core.primitive import bind_at, registry
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 

@@ -112,7 +112,11 @@ def sum_to(xp, x, *, shape, out=None):
         i + lead for i, n in enumerate(shape) if n == 1 and x.shape[i + lead] != 1
     )
     if out is not None:
-        x.sum(axis=axis, dtype=x.dtype, out=out.reshape([n for i, n in enumerate(x.shape) if i not in axis]))
+        x.sum(
+            axis=axis,
+            dtype=x.dtype,
+            out=out.reshape([n for i, n in enumerate(x.shape) if i not in axis]),
+        )
         return out
     return x.sum(axis=axis, dtype=x.dtype).reshape(shape)
 

@@ -262,3 +262,42 @@ def test_convolutions_and_poolings(kernels):
         scale = float(tf.reduce_max(tf.abs(b)))
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=0, atol=2e-6 * scale)
         assert a.numpy().tobytes() != b.numpy().tobytes()
+
+
+@pytest.mark.parametrize("lead", [(96,), (3, 32)])
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+def test_products_of_matrices(lead, transpose_a, transpose_b, kernels, monkeypatch):
+    """In any layout, into a given array or a new one, and in rows of a larger array."""
+    monkeypatch.setattr(eager, "_one_thread", lambda: True)
+    if transpose_a and len(lead) > 1:
+        lead = (96,)
+    dot, flags = registry["dot"], {"transpose_a": transpose_a, "transpose_b": transpose_b}
+    a, b = normal(*lead, 129), normal(129, 97)
+    wanted = np.matmul(a.astype(np.float64), b)
+    for repeated in (False, True):  # as Fortran lays matrices out
+        x = np.ascontiguousarray(a.T).T if repeated and a.ndim == 2 else a
+        y = np.ascontiguousarray(b.T).T if repeated else b
+        x, y = x.T if transpose_a else x, y.T if transpose_b else y
+        out = np.full(wanted.shape, np.nan, np.float32)
+        kernels("generated")
+        hook = dot.kernel_for(np)
+        made = llvm_eager.product(x, y, transpose_a, transpose_b, None)
+        assert made is not None
+        assert hook(x, y, **flags, out=out) is out and made.tobytes() == out.tobytes()
+        np.testing.assert_allclose(made, wanted, rtol=0, atol=1e-4)
+        kernels("numpy")
+        np.testing.assert_allclose(dot.kernel_for(np)(x, y, **flags), wanted, rtol=0, atol=1e-4)
+
+
+def test_other_products_are_left_to_blas():
+    a, b = normal(128, 128), normal(128, 128)
+    for x, y in [
+        (a[:8], b),
+        (a, b[:, :16]),
+        (a[:, ::2], b[:64]),
+        (a[:, :64], b[:64]),
+        (a, b[:64]),
+    ]:
+        assert llvm_eager.product(x, y, False, False, None) is None
+    assert llvm_eager.product(a, b, False, False, normal(128, 256)[:, ::2]) is None
