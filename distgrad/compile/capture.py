@@ -38,8 +38,9 @@ class Capture:
     It holds on to all it sees, so that an array or tensor is known by its identity.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, in_parts: bool = True) -> None:
         self.name = name
+        self.in_parts = in_parts
         self.abandoned = False  # variables were made: this run counts, and nothing is recorded
         self.instructions: list[Instruction] = []
         self.inputs: list[Value] = []
@@ -253,14 +254,17 @@ def _call(fn: Any, given: Any, leaves: list[Any], places: list[int], *tensors: T
     fn(*args, **kwargs)
 
 
-def trace(fn: Callable[..., Any], arrays: Sequence[Any], name: str = "program") -> Trace:
+def trace(
+    fn: Callable[..., Any], arrays: Sequence[Any], name: str = "program", in_parts: bool = True
+) -> Trace:
     """Runs ``fn`` on tensors of these arrays, and gives the program of what it did.
 
     ``fn`` returns a nest of tensors, variables and plain Python values. Raises Fallback where that
     cannot be a program. The run has no effect on variables and random streams, unless it made
-    variables: then it counts as a call, its result is given, and there is no program.
+    variables: then it counts as a call, its result is given, and there is no program. With
+    ``in_parts`` there are small operations to fuse, else the same ones as in an eager run.
     """
-    capture = Capture(name)
+    capture = Capture(name, in_parts)
     with capture:
         result = fn(*[capture.input(array) for array in arrays])
         result = tree.map_structure(lambda v: as_tensor(v) if isinstance(v, Operand) else v, result)

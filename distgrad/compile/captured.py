@@ -28,7 +28,7 @@ class Captured:
 
     ``fn`` gives nests of tensors, None and text. A fall back to eager warns once with the user's
     line, or raises CaptureError where ``strict``. ``make_executor`` is given a program and the
-    arrays of a call.
+    arrays of a call, the program ``in_parts`` or with the operations of an eager run.
     """
 
     def __init__(
@@ -38,12 +38,14 @@ class Captured:
         strict: bool = False,
         budget: int = BUDGET,
         make_executor: Callable[[Program, Sequence[np.ndarray]], Executor] = numpy_executor,
+        in_parts: Callable[[], bool] = lambda: True,
     ) -> None:
         self._fn = fn
         self._name = getattr(fn, "__name__", "function")
         self._strict = strict
         self._budget = budget
         self._make_executor = make_executor
+        self._in_parts = in_parts
         self._known: dict[Any, _Replay | None] = {}  # None: this signature runs eagerly
         self._kept: list[Any] = []  # objects among arguments: a signature holds their identity
         self._warned = False
@@ -87,7 +89,7 @@ class Captured:
 
         try:
             with recording.rehearsal(bool(self._creating or self._known)):
-                program, result = trace(run, arrays, self._name)
+                program, result = trace(run, arrays, self._name, self._in_parts())
             if program is None:  # variables were made: this was a call like any other
                 if recording.per_thread.left_out:
                     raise CaptureError(

@@ -22,6 +22,8 @@ from distgrad.comm import native
 from distgrad.core import primitive as core
 from distgrad.core.primitive import Primitive, registry
 from distgrad.core.straight import Noted
+from distgrad.ops import biased as _biased  # noqa: F401 (registers primitives, as the next one)
+from distgrad.ops import lstm as _lstm  # noqa: F401
 
 Name = Literal["generated", "numpy"]
 
@@ -31,11 +33,14 @@ _SMALLEST = {
     **dict.fromkeys(("softplus", "sigmoid_unit", "sigmoid_cross_entropy"), 1 << 12),
     **dict.fromkeys(("exponential_unit", "sigmoid"), 1 << 12),
     **dict.fromkeys(("relu_grad", "sigmoid_grad", "tanh_grad"), 1 << 14),
-    **dict.fromkeys(("softmax_along", "log_softmax_along"), 1 << 8),
+    **dict.fromkeys(("softmax_along", "softmax_grad", "log_softmax_along"), 1 << 8),
     **dict.fromkeys(("standardize", "standardize_grad"), 1 << 8),
     **dict.fromkeys(("sparse_cross_entropy", "sparse_cross_entropy_grad"), 1 << 8),
     **dict.fromkeys(("cross_entropy", "cross_entropy_grad"), 1 << 8),
     "take_grad": 1 << 8,
+    "scaled_where": 1 << 12,
+    **dict.fromkeys(("biased", "biased_grad"), 1 << 10),
+    **dict.fromkeys(("lstm_cell", "lstm_cell_grad"), 1 << 8),
     **dict.fromkeys(("convolve", "convolve_grad_x", "convolve_grad_w"), 1 << 10),
     **dict.fromkeys(("max_windows", "max_windows_grad"), 1 << 10),
     **dict.fromkeys(("mean_windows", "mean_windows_grad"), 1 << 10),

@@ -147,7 +147,11 @@ class Function:
             run = functools.update_wrapper(functools.partial(Function._run, self), self)
             budget = BUDGET * (_RELAXED if self._many_shapes else 1)
             self._captured[strict] = Captured(
-                run, strict=strict, budget=budget, make_executor=_executor
+                run,
+                strict=strict,
+                budget=budget,
+                make_executor=_executor,
+                in_parts=lambda: default_executor != "numpy",
             )
             return self._captured[strict]
 

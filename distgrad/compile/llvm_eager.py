@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile import llvm_gemm, llvm_windows
+from distgrad.compile import llvm_composites, llvm_gemm, llvm_windows
 from distgrad.compile.llvm_blocks import Code, each_vector, scratch
+from distgrad.compile.llvm_composites import ROWS, view_of
 from distgrad.compile.llvm_loops import Native, address_of, supported
 from distgrad.compile.llvm_random import uniform_native
 from distgrad.compile.llvm_rows import any_rows
 from distgrad.compile.passes import Fused, expand, fuse, simplify
 from distgrad.compile.program import Apply, Program, Value
-from distgrad.compile.steps import Buffer, View
 from distgrad.core.primitive import Primitive, registry
 
 _WIDTH = 1024  # columns that an elementwise operation sees
-_ROWS = 2  # of the program that a kernel is made from
 _FLOAT32 = np.dtype(np.float32)
+_ELEMENTS = (_FLOAT32, np.dtype(np.bool_))
 _FEWEST_ROWS, _FEWEST_COLUMNS = 12, 32  # of a product: with fewer BLAS is faster
 
 
@@ -39,6 +39,7 @@ class _Form(NamedTuple):
 
 _FORMS = {
     "softmax_along": _Form(),
+    "softmax_grad": _Form(),
     "log_softmax_along": _Form(),
     "standardize": _Form(),
     "standardize_grad": _Form(),
@@ -51,7 +52,7 @@ _FORMS = {
 
 def run(
     primitive: Primitive, args: tuple, params: dict[str, Any], out: np.ndarray | None = None
-) -> np.ndarray | None:
+) -> Any:
     """What the primitive makes of arrays of float32; None where there is no kernel for them.
 
     It is written to ``out``, where that is given.
@@ -63,6 +64,8 @@ def run(
         return _along_rows(primitive.name, form, args, params, out)
     if primitive.name == "take_grad":
         return _take_grad(*args, **params, out=out)
+    if primitive.name in llvm_composites.NAMES:
+        return llvm_composites.run(primitive.name, args, params, out)
     if primitive.name in llvm_windows.NAMES:
         return llvm_windows.run(primitive.name, *args, **params, out=out)
     return _elementwise(primitive.name, args, params, out)
@@ -93,16 +96,8 @@ def _made(
     order = tuple([inputs.index(source.get(v, v)) for v in group.inputs])
     if [source.get(v, v) for v in program.outputs] != list(group.outputs):
         return None
-    native = any_rows(group, {v: _view(v) for v in (*group.inputs, *group.outputs)})
+    native = any_rows(group, {v: view_of(v) for v in (*group.inputs, *group.outputs)})
     return None if native is None else _Made(native, order)
-
-
-def _view(value: Value) -> View:
-    strides, size = [], value.dtype.itemsize
-    for n in reversed(value.shape):
-        strides.append(size)
-        size *= n
-    return View(Buffer(value.nbytes), 0, value.shape, tuple(reversed(strides)), value.dtype)
 
 
 # Elementwise
@@ -112,13 +107,15 @@ def _elementwise(
     name: str, args: tuple, params: dict[str, Any], out: np.ndarray | None
 ) -> np.ndarray | None:
     shape = args[0].shape
+    dtypes = []
     for x in args:
-        if type(x) is not np.ndarray or x.shape != shape or x.dtype != _FLOAT32:
+        if type(x) is not np.ndarray or x.shape != shape or x.dtype not in _ELEMENTS:
             return None
         if not x.flags.c_contiguous:
             return None
-    count = len(args) + 1
-    made = _made(name, ((_ROWS, _WIDTH),) * count, (_FLOAT32,) * count, _key(params))
+        dtypes.append(x.dtype)
+    shapes = ((ROWS, _WIDTH),) * (len(args) + 1)
+    made = _made(name, shapes, (*dtypes, _FLOAT32), _key(params))
     if made is None:
         return None
     out = np.empty(shape, np.float32) if out is None else out
@@ -136,6 +133,7 @@ def _finish(made: _Made, args: tuple, out: np.ndarray, rest: int) -> None:
     nbytes = (len(args) + 1) * _WIDTH * 4
     block = scratch(nbytes)[:nbytes].view(np.float32).reshape(-1, _WIDTH)
     for row, x in zip(block, args, strict=False):
+        row = row.view(x.dtype)[:_WIDTH]
         row[:rest] = x.reshape(-1)[-rest:]
         row[rest:] = 0
     made.native.at(*[address_of(block[i]) for i in made.order], address_of(block[-1]), 1)
@@ -205,8 +203,8 @@ def _call(
         per_row = i in form.per_row
         if own != (lead if per_row else shape) or kind not in ("filq" if per_row else "f"):
             return None
-        given.append((_ROWS,) if per_row else (_ROWS, columns))
-    given.append((_ROWS,) if form.reduces else (_ROWS, columns))
+        given.append((ROWS,) if per_row else (ROWS, columns))
+    given.append((ROWS,) if form.reduces else (ROWS, columns))
     dtypes = (*map(np.dtype, kinds), _FLOAT32)
     made = _made(name, tuple(given), dtypes, _key(values))
     return None if made is None else _Call(made, rows, lead if form.reduces else shape)

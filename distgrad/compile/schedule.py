@@ -6,6 +6,7 @@ value; layouts are kept, since sums and matrix products depend on them to the la
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -230,9 +231,16 @@ class _Build:
         if kernel is None:
             return False
         views = self._views(instruction.inputs)
-        ((value, array),) = zip(instruction.outputs, self._results(instruction), strict=True)
-        place = self._own(value, array, Buffer(array.nbytes))
-        self.steps.append(Step(kernel, views, instruction.params, place, True, False))
+        places = [
+            self._own(value, array, Buffer(array.nbytes))
+            for value, array in zip(instruction.outputs, self._results(instruction), strict=True)
+        ]
+        if instruction.primitive.multiple:
+            self._step(
+                _Whole(instruction.primitive, instruction.params, kernel).many, (places, *views)
+            )
+        else:
+            self.steps.append(Step(kernel, views, instruction.params, places[0], True, False))
         return True
 
     def _add_generated(self, instruction: Apply) -> bool:
@@ -301,8 +309,8 @@ def _copy(array: np.ndarray, *, out: np.ndarray) -> None:
 class _Whole:
     """A primitive as it is, with its results copied to their places."""
 
-    def __init__(self, primitive: Primitive, params: dict[str, Any]) -> None:
-        self._kernel = primitive.kernel
+    def __init__(self, primitive: Primitive, params: dict[str, Any], kernel: Any = None) -> None:
+        self._kernel = kernel or functools.partial(primitive.kernel, np)
         self._native = primitive.native
         self._params = params
         self.__name__ = primitive.name
@@ -317,7 +325,7 @@ class _Whole:
 
     def _results(self, args: tuple[Any, ...]) -> Any:
         try:
-            return self._kernel(np, *args, **self._params)
+            return self._kernel(*args, **self._params)
         except (ValueError, IndexError, TypeError, OverflowError) as error:
             raise InvalidArgumentError(f"{self.__name__}: {error}") from error
 

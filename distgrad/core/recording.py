@@ -92,6 +92,11 @@ def slot(fn: Callable[[], Any], state: dict | None = None) -> Any:
     return fn()
 
 
+def in_parts() -> bool:
+    """Whether to record the parts of what eager operations do in one: a capture fuses them."""
+    return bool(active) and per_thread.capture is not None and per_thread.capture.in_parts
+
+
 def refuse(reason: str) -> None:
     """Says that what follows cannot be captured, and why."""
     if active and per_thread.capture is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
@@ -19,6 +20,7 @@ from distgrad.ops.activations import relu6 as relu6
 from distgrad.ops.activations import selu as selu
 from distgrad.ops.activations import silu as silu
 from distgrad.ops.activations import softsign as softsign
+from distgrad.ops.biased import biased as ops_biased
 from distgrad.ops.clipping import clip, maximum, minimum
 from distgrad.ops.exponential import log_sigmoid as log_sigmoid
 from distgrad.ops.exponential import softplus as softplus
@@ -99,6 +101,23 @@ def logits_of(probabilities: Tensor, activation: str) -> Tensor | None:
     """The input of the activation of that name that gave ``probabilities``; None if none did."""
     name, logits = getattr(probabilities, "_logits", None) or (None, None)
     return logits if name == activation else None
+
+
+_IN_ONE = ((relu, "relu"), (tanh, "tanh"), (gelu, "gelu_exact"))
+
+
+def biased(x: Tensor, bias: Any, activation: Callable[..., Any]) -> Tensor:
+    """``activation(x + bias)``, in an eager step as one operation where there is one.
+
+    ``bias`` has the shape of the last axis; None is no bias.
+    """
+    if bias is None:
+        return activation(x)
+    if not recording.in_parts():
+        for known, name in _IN_ONE:
+            if activation is known:
+                return ops_biased(x, bias, activation=name)
+    return activation(x + bias)
 
 
 _KNOWN: dict[str, Callable[..., Any]] = {

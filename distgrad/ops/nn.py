@@ -30,8 +30,33 @@ def softmax_along(xp, x, *, axis):
 
 @softmax_along.vjp("x")
 def _(g, out, axis):
-    weighted = g * out
-    return weighted - out * bind(sum_over, weighted, axis=(axis,), keepdims=True)
+    return bind(softmax_grad, g, out, axis=axis)
+
+
+@primitive(kinds="f")
+def softmax_grad(xp, g, y, *, axis):
+    """The cotangent ``g`` through a softmax of value ``y``."""
+    weighted = xp.multiply(g, y)
+    return weighted - xp.multiply(y, xp.sum(weighted, axis=axis, keepdims=True))
+
+
+@softmax_grad.vjp("g")
+def _(g, y, axis):
+    return bind(softmax_grad, g, y, axis=axis)
+
+
+@softmax_grad.vjp("y")
+def _(g, args, axis):
+    before, y = args
+    along = bind(sum_over, before * y, axis=(axis,), keepdims=True)
+    return g * (before - along) - before * bind(sum_over, g * y, axis=(axis,), keepdims=True)
+
+
+@softmax_grad.samples
+def _(rng):
+    yield sample(rng.normal(size=(3, 4)), rng.uniform(0.1, 0.9, (3, 4)), axis=1)
+    yield sample(rng.normal(size=(2, 3, 4)), rng.uniform(0.1, 0.9, (2, 3, 4)), axis=1)
+    yield sample(rng.normal(size=(0, 3)), rng.normal(size=(0, 3)), axis=1)
 
 
 @primitive(kinds="f")
@@ -111,7 +136,28 @@ def dropout(
             raise ValueError(f"dropout: noise_shape {wanted} for a tensor of shape {shape}")
         shape = static([s if n is None else n for s, n in zip(shape, wanted, strict=True)])
     noise = random.uniform(shape, dtype=tensor._data.dtype, seed=seed)
-    return select(noise >= rate, multiply(tensor, 1 / (1 - rate)), 0)
+    kept, scale = noise >= rate, 1 / (1 - rate)
+    if kept._data.shape != tensor._data.shape:
+        return select(kept, multiply(tensor, scale), 0)
+    return bind(scaled_where, tensor, kept, scale=scale)
+
+
+@primitive(
+    expr="where(condition, x * scale, 0.0)", match=("x",), constant=("condition",), kinds="f"
+)
+def scaled_where(xp, x, condition, *, scale):
+    """``x * scale`` where ``condition`` (bool) holds, else 0."""
+    return xp.where(condition, xp.multiply(x, scale), 0)
+
+
+@scaled_where.vjp("x")
+def _(g, condition, scale):
+    return bind(scaled_where, g, condition, scale=scale)
+
+
+@scaled_where.samples
+def _(rng):
+    yield sample(rng.normal(size=(3, 4)), rng.random((3, 4)) < 0.5, scale=1.25)
 
 
 def embedding_lookup(

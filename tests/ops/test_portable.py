@@ -297,10 +297,10 @@ class Strict:
 # Kernels that go beyond the standard, by what of NumPy and CuPy they use; all others keep to it.
 BEYOND = {
     "methods of arrays (copy, astype, reshape, sum, ...)": """
-        all_true any_true argmax_along argmin_along at_maximum average_update cast_discrete
-        cast_float complex convolve convolve_grad_x custom_call depthwise_convolve_grad_w
-        depthwise_convolve_grad_x dot floordiv floormod imag_part linear_scan max max_windows
-        max_windows_grad mean min prod real_part rectified_windows
+        all_true any_true argmax_along argmin_along at_maximum average_update biased_grad
+        cast_discrete cast_float complex convolve convolve_grad_x custom_call
+        depthwise_convolve_grad_w depthwise_convolve_grad_x dot floordiv floormod imag_part
+        linear_scan max max_windows max_windows_grad mean min prod real_part rectified_windows
         rectified_windows_grad reshape_to row_positions solve_triangle split_at
         square_sum sum sum_to take_grad truncatediv truncatemod""",
     "out=, or writes to copies of its own": """
@@ -312,7 +312,8 @@ BEYOND = {
         cumulative_logsumexp_along diagonal_of nonzero rint singular_values solve_system svd_factors
         unique_parts""",
     "special functions": """
-        digamma erf erfc erfcinv erfinv gelu_exact gelu_exact_grad lgamma ndtri polygamma zeta""",
+        biased digamma erf erfc erfcinv erfinv gelu_exact gelu_exact_grad lgamma ndtri polygamma
+        zeta""",
     "index arrays, None or slices past the end as an index": """
         convolve_grad_w depthwise_convolve diagonal_embed gather_rows getitem_grad mean_windows
         mean_windows_grad put_max put_min put_rows shift take""",

@@ -99,6 +99,11 @@ def _softmax(p: _Parts, x: Value, *, axis: int) -> Value:
     return p("multiply", e, p("reciprocal", p.over("sum", e, (axis,))))
 
 
+def _softmax_grad(p: _Parts, g: Value, y: Value, *, axis: int) -> None:
+    weighted = p("multiply", g, y)
+    p("subtract", weighted, p("multiply", y, p.over("sum", weighted, (axis,))))
+
+
 def _log_softmax(p: _Parts, x: Value, *, axis: int) -> Value:
     shifted = _shifted(p, x, (axis,))
     total = p.over("sum", p("exp", shifted), (axis,))
@@ -164,6 +169,7 @@ def _dot(p: _Parts, a: Value, b: Value, *, transpose_a: bool, transpose_b: bool)
 _RULES: dict[str, Callable[..., Any]] = {
     "dot": _dot,
     "softmax_along": _softmax,
+    "softmax_grad": _softmax_grad,
     "log_softmax_along": _log_softmax,
     "sparse_cross_entropy": _sparse_cross_entropy,
     "sparse_cross_entropy_grad": _sparse_cross_entropy_grad,

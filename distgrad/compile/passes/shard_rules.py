@@ -174,7 +174,7 @@ _RULES: dict[str, Callable[[Work, Apply], Value | None]] = {
     **dict.fromkeys(
         [
             *("sum", "mean", "max", "min", "prod", "any_true", "all_true"),
-            *("argmax_along", "argmin_along", "softmax_along", "log_softmax_along"),
+            *("argmax_along", "argmin_along", "softmax_along", "log_softmax_along", "softmax_grad"),
             *("standardize", "standardize_grad"),
             *("cumsum_along", "cumprod_along"),
         ],

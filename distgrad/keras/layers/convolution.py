@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from distgrad.core.tensor import Tensor
+from distgrad.keras import activations
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import (
     check_rank,
@@ -97,17 +98,19 @@ class Convolution(Layer):
                 f"{self.name!r} expects {self._channels} channels in axis {self._channel_axis}, "
                 f"got an input of shape {shape}"
             )
-        y = channels_last(self._biased, x, self.rank, self._channel_axis == 1)
-        return self.activation(y)
+        if self._channel_axis == 1:
+            y = channels_last(lambda x: self._biased(x, activations.linear), x, self.rank, True)
+            return self.activation(y)
+        return self._biased(x, self.activation)
 
-    def _biased(self, x: Tensor) -> Tensor:
+    def _biased(self, x: Tensor, activation: Callable[..., Any]) -> Tensor:
         y = self.convolve(x)
         if 0 in y._data.shape[1:-1]:
             raise ValueError(
                 f"{self.name!r}: windows of {self.kernel_size} do not fit into spatial axes of "
                 f"{x._data.shape[1:-1]}"
             )
-        return y if self.bias is None else y + self.bias
+        return activations.biased(y, self.bias, activation)
 
     def make_kernels(self, channels: int) -> None:
         raise NotImplementedError

@@ -154,9 +154,7 @@ class Dense(Layer):
             y = reshape(rows, (*shape[:-1], self.units))
         else:
             y = matmul(x, self.kernel)
-        if self.bias is not None:
-            y = y + self.bias
-        return self.activation(y)
+        return activations.biased(y, self.bias, self.activation)
 
 
 def _check_matrix(layer: Layer, shape: tuple[int | None, ...]) -> None:

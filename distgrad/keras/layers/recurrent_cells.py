@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations, constraints, initializers, regularizers
@@ -17,6 +18,7 @@ from distgrad.keras.layers.base import Layer
 from distgrad.ops import nn
 from distgrad.ops.constants import ones, zeros
 from distgrad.ops.linalg import matmul
+from distgrad.ops.lstm import lstm_cell
 from distgrad.ops.shape import concat, reshape, split, unstack
 
 States = list[Tensor]
@@ -233,9 +235,12 @@ class LSTMCell(RecurrentCell):
 
     def recurrence(self, masks: Masks = None) -> Step:
         kernel, gate = as_tensor(self.recurrent_kernel), self.recurrent_activation
+        usual = gate is activations.sigmoid and self.activation is activations.tanh
 
         def step(x: Tensor, states: States) -> States:
             h, c = states
+            if usual and not recording.in_parts():
+                return list(lstm_cell(x + gated_product(h, kernel, masks), c))
             i, f, candidate, o = split(x + gated_product(h, kernel, masks), 4, axis=1)
             c = gate(f) * c + gate(i) * self.activation(candidate)
             return [gate(o) * self.activation(c), c]

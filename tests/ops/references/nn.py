@@ -269,7 +269,73 @@ def interpolate(x, *, axis, before, after, transpose):
     return np.moveaxis(out, 0, axis)
 
 
+SLOPES = {
+    "relu": lambda y, b: y > 0,
+    "tanh": lambda y, b: 1 - y * y,
+    "gelu_exact": lambda x, b: (
+        scipy.special.ndtr(x + b) + (x + b) * np.exp(-((x + b) ** 2) / 2) / math.sqrt(2 * math.pi)
+    ),
+}
+
+
+def biased(x, b, *, activation):
+    own = {
+        "relu": lambda v: max(v, 0.0),
+        "tanh": math.tanh,
+        "gelu_exact": lambda v: v * scipy.special.ndtr(v),
+    }
+    return np.vectorize(own[activation], otypes=[float])(x + b)
+
+
+def biased_grad(g, y, b, *, activation):
+    dx = g * SLOPES[activation](y, b)
+    return dx, np.array([math.fsum(dx[..., i].flat) for i in range(len(b))])
+
+
+def softmax_grad(g, y, *, axis):
+    """The product with the Jacobian ``diag(y) - y y^T``, written out."""
+    if not g.size:
+        return g
+    values, upstream = np.moveaxis(y, axis, -1), np.moveaxis(g, axis, -1)
+    out = np.empty(values.shape)
+    for at in np.ndindex(*values.shape[:-1]):
+        out[at] = (np.diag(values[at]) - np.outer(values[at], values[at])) @ upstream[at]
+    return np.moveaxis(out, -1, axis)
+
+
+def lstm_cell(z, c):
+    h, carry = np.empty(c.shape), np.empty(c.shape)
+    for at in np.ndindex(*c.shape):
+        i, f, g, o = z[at[0], at[1] :: c.shape[1]]
+        carry[at] = c[at] * scipy.special.expit(f) + scipy.special.expit(i) * math.tanh(g)
+        h[at] = scipy.special.expit(o) * math.tanh(carry[at])
+    return h, carry
+
+
+def lstm_cell_grad(dh, dc, z, c):
+    """By complex steps through one element at a time."""
+    dz, dold, units = np.zeros(z.shape), np.zeros(c.shape), c.shape[1]
+    for row, column in np.ndindex(*c.shape):
+        given = np.array([*z[row, column::units], c[row, column]])
+        for n in range(5):
+            i, f, g, o, old = given + 1e-30j * (np.arange(5) == n)
+            new = old / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+            out = np.tanh(new) / (1 + np.exp(-o))
+            slope = (dh[row, column] * out + dc[row, column] * new).imag / 1e-30
+            if n < 4:
+                dz[row, column + n * units] = slope
+            else:
+                dold[row, column] = slope
+    return dz, dold
+
+
 REFERENCES = {
+    "biased": biased,
+    "biased_grad": biased_grad,
+    "lstm_cell": lstm_cell,
+    "lstm_cell_grad": lstm_cell_grad,
+    "scaled_where": lambda x, condition, *, scale: x * np.where(condition, scale, 0),
+    "softmax_grad": softmax_grad,
     "among_largest": among_largest,
     "at_maximum": at_maximum,
     "convolve": convolve,
