@@ -39,7 +39,7 @@ _SMALLEST = {
     **dict.fromkeys(("cross_entropy", "cross_entropy_grad"), 1 << 8),
     "take_grad": 1 << 8,
     "scaled_where": 1 << 12,
-    **dict.fromkeys(("biased", "biased_grad"), 1 << 10),
+    **dict.fromkeys(("biased", "biased_grad"), 1 << 12),
     **dict.fromkeys(("lstm_cell", "lstm_cell_grad"), 1 << 8),
     **dict.fromkeys(("convolve", "convolve_grad_x", "convolve_grad_w"), 1 << 10),
     **dict.fromkeys(("max_windows", "max_windows_grad"), 1 << 10),
@@ -54,10 +54,18 @@ _MULTIPLIED = 1 << 20  # terms of a product of matrices
 Kernel = Callable[..., Any]
 
 
+@functools.cache
 def _engine() -> Any:
     from distgrad.compile import llvm_engine  # what it imports takes milliseconds
 
     return llvm_engine
+
+
+@functools.cache
+def _kernels() -> Any:
+    from distgrad.compile import llvm_eager
+
+    return llvm_eager
 
 
 _hooks: dict[Primitive, tuple[Kernel, Kernel]] = {}  # the plain kernel, and what stands before it
@@ -151,11 +159,9 @@ def _hook(primitive: Primitive, plain: Kernel, smallest: int) -> Kernel:
 
 
 def _generated(primitive: Primitive, args: tuple, params: dict, out: Any) -> Any:
-    if used() != "generated":
+    if (_used or used()) != "generated":
         return None
-    from distgrad.compile import llvm_eager
-
-    return llvm_eager.run(primitive, args, params, out)
+    return _kernels().run(primitive, args, params, out)
 
 
 def _uniform_hook(plain: Kernel) -> Kernel:
@@ -163,9 +169,7 @@ def _uniform_hook(plain: Kernel) -> Kernel:
         key: Any, *, shape: tuple[int, ...], dtype: np.dtype, out: Any = None
     ) -> Any:
         if math.prod(shape) >= _DRAWN and dtype.itemsize > 2 and used() == "generated":
-            from distgrad.compile import llvm_eager
-
-            return llvm_eager.uniform(key, shape, dtype, out)
+            return _kernels().uniform(key, shape, dtype, out)
         return _placed(plain(key, shape=shape, dtype=dtype), out)
 
     return random_uniform
@@ -184,9 +188,7 @@ def _product(a: Any, b: Any, *, transpose_a: bool, transpose_b: bool, out: Any =
         return None
     if used() != "generated" or not _one_thread():
         return None
-    from distgrad.compile import llvm_eager
-
-    return llvm_eager.product(a, b, transpose_a, transpose_b, out)
+    return _kernels().product(a, b, transpose_a, transpose_b, out)
 
 
 @functools.cache

@@ -136,20 +136,35 @@ def backward(
                     for (rule, slot), kept in zip(rules, saved):  # noqa: B905
                         uid, shape = inputs[slot]
                         if uid in reached:
-                            _put(cotangents, uid, shape, rule(array, *kept), plus, places)
+                            value = rule(array, *kept)
+                            if (
+                                uid not in cotangents
+                                and type(value) is np.ndarray
+                                and value.shape == shape
+                            ):
+                                cotangents[uid] = value  # most of the time, and without a call
+                            else:
+                                _put(cotangents, uid, shape, value, plus, places)
                     continue
         if type(g) is not Tensor:
             g = dense(as_cotangent(g))
         if plan.only is not None:  # most entries; being on the path, its input is reached
             uid, shape = inputs[0]
-            value = plan.only(g, *saved[0], **_at(plan, plan.only, g, uid, cotangents, places))
+            rule = plan.only
+            if places and rule in plan.placing:
+                value = rule(g, *saved[0], place=_place(g, uid, cotangents, places))
+            else:
+                value = rule(g, *saved[0])
             _deliver(cotangents, uid, shape, value, places)
             continue
         for (rule, slots), kept in zip(plan.rules, saved):  # noqa: B905 (strict costs a tenth)
             if type(slots) is int:
                 uid, shape = inputs[slots]
                 if uid in reached:
-                    value = rule(g, *kept, **_at(plan, rule, g, uid, cotangents, places))
+                    if places and rule in plan.placing:
+                        value = rule(g, *kept, place=_place(g, uid, cotangents, places))
+                    else:
+                        value = rule(g, *kept)
                     _deliver(cotangents, uid, shape, value, places)
             elif any(i >= 0 and inputs[i][0] in reached for i in slots):
                 for i, value in zip(slots, rule(g, *kept), strict=True):
@@ -164,22 +179,14 @@ def _array(cotangent: Any) -> Any:
     return tensor._data if getattr(tensor, "_lender", None) is None else None
 
 
-def _at(
-    plan: Any,
-    rule: Any,
-    g: Any,
-    uid: int,
-    cotangents: dict[int, Any],
-    places: Mapping[int, Any],
-) -> dict[str, Any]:
-    """The place, as an argument of the rule, into which it writes a source's first cotangent."""
-    if rule not in plan.placing or uid not in places or uid in cotangents:
-        return _NOWHERE
-    place = places[uid]
-    return {"place": place} if g._data.dtype == place.dtype else _NOWHERE
-
-
-_NOWHERE: dict[str, Any] = {}
+def _place(
+    g: Any, uid: int, cotangents: dict[int, Any], places: Mapping[int, Any]
+) -> np.ndarray | None:
+    """Where a rule may write a source's first cotangent."""
+    place = places.get(uid)
+    if place is None or uid in cotangents or g._data.dtype != place.dtype:
+        return None
+    return place
 
 
 def _put(

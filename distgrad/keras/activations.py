@@ -7,6 +7,7 @@ from typing import Any
 
 from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
 from distgrad.ops import activations as ops
@@ -20,7 +21,7 @@ from distgrad.ops.activations import relu6 as relu6
 from distgrad.ops.activations import selu as selu
 from distgrad.ops.activations import silu as silu
 from distgrad.ops.activations import softsign as softsign
-from distgrad.ops.biased import biased as ops_biased
+from distgrad.ops.biased import biased as in_one
 from distgrad.ops.clipping import clip, maximum, minimum
 from distgrad.ops.exponential import log_sigmoid as log_sigmoid
 from distgrad.ops.exponential import softplus as softplus
@@ -113,11 +114,12 @@ def biased(x: Tensor, bias: Any, activation: Callable[..., Any]) -> Tensor:
     """
     if bias is None:
         return activation(x)
-    if not recording.in_parts():
+    b = as_tensor(bias)
+    if not recording.in_parts() and b._data.dtype == x._data.dtype and b._data.dtype.kind == "f":
         for known, name in _IN_ONE:
             if activation is known:
-                return ops_biased(x, bias, activation=name)
-    return activation(x + bias)
+                return bind(in_one, x, b, activation=name)
+    return activation(x + b)
 
 
 _KNOWN: dict[str, Callable[..., Any]] = {

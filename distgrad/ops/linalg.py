@@ -108,9 +108,10 @@ def matmul(
             f"matmul takes tensors of rank 2 or more, not shapes {a.shape} and {b.shape}"
         )
     a, b = conj(a) if adjoint_a else a, conj(b) if adjoint_b else b
-    return dot(
-        a, b, transpose_a=bool(transpose_a or adjoint_a), transpose_b=bool(transpose_b or adjoint_b)
-    )
+    first, second = bool(transpose_a or adjoint_a), bool(transpose_b or adjoint_b)
+    if a._data.dtype.kind == "f":  # nothing is left to convert, or to refuse
+        return bind(dot, a, b, transpose_a=first, transpose_b=second)
+    return dot(a, b, transpose_a=first, transpose_b=second)
 
 
 def matvec(

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 import distgrad as tf
-from distgrad.compile import eager, llvm_eager, llvm_engine, llvm_windows
+from distgrad.compile import eager, llvm_composites, llvm_eager, llvm_engine, llvm_windows
+from distgrad.compile.capture import trace
 from distgrad.core.errors import MissingExtraError
 from distgrad.core.primitive import registry
 from distgrad.ops import random
+from distgrad.ops.biased import ACTIVATIONS
 from distgrad.ops.normalization import layer_norm
 from distgrad.training.handshake import check_kernels
 
@@ -21,7 +23,8 @@ RNG = np.random.default_rng(0)
 ELEMENTWISE = {
     name: registry[name]
     for name in eager._SMALLEST
-    if name not in llvm_eager._FORMS and name not in (*llvm_windows.NAMES, "take_grad")
+    if name not in llvm_eager._FORMS
+    and name not in (*llvm_windows.NAMES, *llvm_composites.NAMES, "take_grad")
 }
 
 
@@ -56,8 +59,12 @@ def close(found, wanted, ulps=8):
 
 
 def arguments(primitive, shape):
-    params = {"alpha": 0.7} if "alpha" in primitive.param_names else {}
-    return [normal(*shape) for _ in primitive.arg_names], params
+    params = dict.fromkeys(primitive.param_names, 0.7)
+    args = [normal(*shape) for _ in primitive.arg_names]
+    return [
+        a > 0 if n in primitive.constant else a
+        for a, n in zip(args, primitive.arg_names, strict=True)
+    ], params
 
 
 @pytest.mark.parametrize("shape", [(1,), (1023,), (1024,), (5, 7, 41), (3, 1024)])
@@ -71,8 +78,8 @@ def test_elementwise(name, shape):
 def test_elementwise_at_the_edges(name):
     """nan, infinities and zeros give what they give in NumPy."""
     first = np.float32([np.nan, np.inf, -np.inf, 0.0, -0.0, 100.0, -100.0])
-    args = [first, *[np.ones_like(first)] * (len(ELEMENTWISE[name].arg_names) - 1)]
-    params = arguments(ELEMENTWISE[name], (1,))[1]
+    others, params = arguments(ELEMENTWISE[name], first.shape)
+    args = [first, *[np.ones_like(other) for other in others[1:]]]
     with np.errstate(all="ignore"):
         wanted = own(name, *args, **params)
     np.testing.assert_allclose(generated(name, *args, **params), wanted, rtol=1e-6, atol=1e-30)
@@ -82,6 +89,7 @@ LABELS = RNG.integers(0, 37, (6, 5))
 ROWS = {
     "softmax_along": ([normal(6, 5, 37)], {"axis": 2}),
     "log_softmax_along": ([normal(6, 5, 37)], {"axis": 2}),
+    "softmax_grad": ([normal(6, 5, 37), np.abs(normal(6, 5, 37))], {"axis": 2}),
     "standardize": ([normal(6, 5, 37)], {"axis": (1, 2), "epsilon": 1e-3}),
     "standardize_grad": ([normal(6, 5, 37), normal(6, 5, 37)], {"axis": (2,), "epsilon": 1e-3}),
     "sparse_cross_entropy": ([normal(6, 5, 37), LABELS], {}),
@@ -103,7 +111,36 @@ def test_rows(name):
 
 
 def test_every_kernel_is_tested():
-    assert set(eager._SMALLEST) == {*ELEMENTWISE, *ROWS, *llvm_windows.NAMES}
+    known = {*ELEMENTWISE, *ROWS, *llvm_windows.NAMES, *llvm_composites.NAMES}
+    assert set(eager._SMALLEST) == known
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5, 40), (300, 10), (4, 1030)])
+def test_bias_and_activation(shape, activation):
+    g, x, b = normal(*shape), normal(*shape), normal(shape[-1])
+    close(
+        generated("biased", x, b, activation=activation), own("biased", x, b, activation=activation)
+    )
+    found = generated("biased_grad", g, x, b, activation=activation)
+    for a, w in zip(found, own("biased_grad", g, x, b, activation=activation), strict=True):
+        close(a, w)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 37), (32, 128)])
+def test_cells_of_long_short_term_memory(shape):
+    rows, units = shape
+    z, c, dh, dc = normal(rows, 4 * units), *(normal(*shape) for _ in range(3))
+    for name, args in [("lstm_cell", (z, c)), ("lstm_cell_grad", (dh, dc, z, c))]:
+        for found, wanted in zip(generated(name, *args), own(name, *args), strict=True):
+            close(found, wanted)
+
+
+def test_other_rows_are_left_to_numpy():
+    x, b = normal(6, 40), normal(40)
+    for args in [(x, b[:1]), (x.T, b), (x, b[None]), (x.astype(np.float64), b.astype(np.float64))]:
+        assert llvm_eager.run(registry["biased"], args, {"activation": "relu"}) is None
+    assert llvm_eager.run(registry["lstm_cell"], (x, normal(5, 10)), {}) is None
 
 
 def test_a_cotangent_that_is_repeated_in_memory():
@@ -301,3 +338,60 @@ def test_other_products_are_left_to_blas():
     ]:
         assert llvm_eager.product(x, y, False, False, None) is None
     assert llvm_eager.product(a, b, False, False, normal(128, 256)[:, ::2]) is None
+
+
+def layers():
+    found = [
+        tf.keras.layers.LSTM(32, return_sequences=True),
+        tf.keras.layers.Conv1D(48, 3, activation="relu"),
+        tf.keras.layers.Dense(40, activation="gelu"),
+        tf.keras.layers.Dropout(0.3, seed=1),
+        tf.keras.layers.Dense(3, activation="tanh"),
+    ]
+    model = tf.keras.Sequential(found)
+    model.build((16, 12, 24))
+    return model
+
+
+def trained(model, x):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.square(model(x, training=False)))
+    return [loss, *tape.gradient(loss, model.trainable_variables)]
+
+
+@pytest.mark.parametrize("name", ["numpy", "generated"])
+def test_captured_layers_have_the_bits_of_eager(name, kernels):
+    kernels(name)
+    model, x = layers(), tf.constant(normal(16, 12, 24))
+    captured = tf.function(lambda x: trained(model, x), jit_compile=True)
+    for a, b in zip(captured(x), trained(model, x), strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
+def test_a_capture_that_fuses_sees_parts():
+    """Else its shards could not be run together, and its kernels not be joined."""
+    model, x = layers(), normal(16, 12, 24)
+    whole, parts = (
+        {i.name for i in trace(lambda x: trained(model, x), [x], in_parts=p).program.instructions}
+        for p in (False, True)
+    )
+    ours = {"biased", "biased_grad", "lstm_cell", "lstm_cell_grad"}
+    assert ours <= whole and not ours & parts and {"relu", "sigmoid", "tanh"} <= parts
+
+
+def test_dropout_draws_what_it_drew(kernels):
+    """The choice is that of the generator; what is kept is scaled, and so is its gradient."""
+    x = tf.constant(normal(64, 100))
+    found = []
+    for name in ("numpy", "generated"):
+        kernels(name)
+        with random.stream(1, 2, 3), tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.nn.dropout(x, 0.3)
+        found.append((y.numpy(), tape.gradient(y, x).numpy()))
+    with random.stream(1, 2, 3):
+        kept = random.uniform((64, 100)).numpy() >= np.float32(0.3)
+    scale = np.float32(1 / 0.7)
+    for y, dx in found:
+        np.testing.assert_array_equal(y, np.where(kept, x.numpy() * scale, np.float32(0)))
+        np.testing.assert_array_equal(dx, np.where(kept, scale, np.float32(0)))
