@@ -200,10 +200,12 @@ def _one_thread() -> bool:
 
 
 def _placed(made: Any, out: Any) -> Any:
-    """A result, written to ``out`` where there is one."""
+    """A result, or a tuple of them, written to ``out`` where there is one."""
     if out is None:
         return made
-    np.copyto(out, made)
+    pairs = zip(out, made, strict=True) if type(made) is tuple else [(out, made)]
+    for place, array in pairs:
+        np.copyto(place, array)
     return out
 
 

@@ -6,7 +6,7 @@ As in ``llvm_eager`` a kernel is made for each number of columns, and takes any 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,10 @@ _FLOAT32 = np.dtype(np.float32)
 
 
 def run(name: str, args: tuple, params: dict[str, Any], out: Any = None) -> Any:
-    """What a primitive makes of arrays of float32; None where there is no kernel for them."""
+    """What a primitive makes of arrays of float32; None where there is no kernel for them.
+
+    It is written to ``out``, an array or a tuple of them, where that is given.
+    """
     for x in args:
         if type(x) is not np.ndarray or x.dtype != _FLOAT32 or not x.flags.c_contiguous:
             return None
@@ -130,7 +133,7 @@ def _biased_grad(
     if sizes is None or g.shape != y.shape:
         return None
     rows, columns = sizes
-    dx, db = np.empty(g.shape, _FLOAT32), np.empty(b.shape, _FLOAT32)
+    dx, db = out or (np.empty(g.shape, _FLOAT32), np.empty(b.shape, _FLOAT32))
     given = address_of(g), address_of(y), address_of(b)
     _backward(activation, columns)(given, (address_of(dx), address_of(db)), rows)
     return dx, db
@@ -184,7 +187,7 @@ def _lstm_cell(z: np.ndarray, c: np.ndarray, *, out: Any) -> tuple[np.ndarray, .
     rows, units = c.shape
     if z.shape != (rows, 4 * units) or not c.size:
         return None
-    h, carry = np.empty(c.shape, _FLOAT32), np.empty(c.shape, _FLOAT32)
+    h, carry = out or (np.empty(c.shape, _FLOAT32), np.empty(c.shape, _FLOAT32))
     given = [*_gates(z, units), address_of(c)]
     _step(units)(given, (address_of(h), address_of(carry)), rows)
     return h, carry
@@ -196,13 +199,13 @@ def _lstm_cell_grad(
     rows, units = c.shape
     if z.shape != (rows, 4 * units) or not c.size or dh.shape != c.shape or dc.shape != c.shape:
         return None
-    dz, dold = np.empty(z.shape, _FLOAT32), np.empty(c.shape, _FLOAT32)
+    dz, dold = out or (np.empty(z.shape, _FLOAT32), np.empty(c.shape, _FLOAT32))
     given = [*_gates(z, units), *map(address_of, (c, dh, dc))]
     _step_back(units)(given, [*_gates(dz, units), address_of(dold)], rows)
     return dz, dold
 
 
-_RUN = {
+_RUN: dict[str, Callable[..., Any]] = {
     "biased": _biased,
     "biased_grad": _biased_grad,
     "lstm_cell": _lstm_cell,

@@ -50,13 +50,13 @@ _FORMS = {
 }
 
 
-def run(
-    primitive: Primitive, args: tuple, params: dict[str, Any], out: np.ndarray | None = None
-) -> Any:
+def run(primitive: Primitive, args: tuple, params: dict[str, Any], out: Any = None) -> Any:
     """What the primitive makes of arrays of float32; None where there is no kernel for them.
 
     It is written to ``out``, where that is given.
     """
+    if primitive.name in llvm_composites.NAMES:
+        return llvm_composites.run(primitive.name, args, params, out)
     if out is not None and not out.flags.c_contiguous:
         return None
     form = _FORMS.get(primitive.name)
@@ -64,8 +64,6 @@ def run(
         return _along_rows(primitive.name, form, args, params, out)
     if primitive.name == "take_grad":
         return _take_grad(*args, **params, out=out)
-    if primitive.name in llvm_composites.NAMES:
-        return llvm_composites.run(primitive.name, args, params, out)
     if primitive.name in llvm_windows.NAMES:
         return llvm_windows.run(primitive.name, *args, **params, out=out)
     return _elementwise(primitive.name, args, params, out)

@@ -6,7 +6,6 @@ value; layouts are kept, since sums and matrix products depend on them to the la
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -236,9 +235,7 @@ class _Build:
             for value, array in zip(instruction.outputs, self._results(instruction), strict=True)
         ]
         if instruction.primitive.multiple:
-            self._step(
-                _Whole(instruction.primitive, instruction.params, kernel).many, (places, *views)
-            )
+            self._step(_Several(kernel, instruction.params), (places, *views))
         else:
             self.steps.append(Step(kernel, views, instruction.params, places[0], True, False))
         return True
@@ -309,8 +306,8 @@ def _copy(array: np.ndarray, *, out: np.ndarray) -> None:
 class _Whole:
     """A primitive as it is, with its results copied to their places."""
 
-    def __init__(self, primitive: Primitive, params: dict[str, Any], kernel: Any = None) -> None:
-        self._kernel = kernel or functools.partial(primitive.kernel, np)
+    def __init__(self, primitive: Primitive, params: dict[str, Any]) -> None:
+        self._kernel = primitive.kernel
         self._native = primitive.native
         self._params = params
         self.__name__ = primitive.name
@@ -325,9 +322,21 @@ class _Whole:
 
     def _results(self, args: tuple[Any, ...]) -> Any:
         try:
-            return self._kernel(*args, **self._params)
+            return self._kernel(np, *args, **self._params)
         except (ValueError, IndexError, TypeError, OverflowError) as error:
             raise InvalidArgumentError(f"{self.__name__}: {error}") from error
+
+
+class _Several:
+    """A kernel of the eager path that has several results."""
+
+    def __init__(self, kernel: Callable[..., Any], params: dict[str, Any]) -> None:
+        self._kernel = kernel
+        self._params = params
+        self.__name__ = kernel.__name__
+
+    def __call__(self, outs: Sequence[np.ndarray], *args: Any) -> None:
+        self._kernel(*args, out=tuple(outs), **self._params)
 
 
 class _Draw:

@@ -125,7 +125,14 @@ def test_every_optimizer(optimizer):
 
 
 def test_an_eager_step_shows_that_the_count_sees_arrays():
-    assert memory_of(training_step(dense, "eager", 1, "adam"), warm=2)[0] > 8 * BYTES
+    assert memory_of(training_step(image, "eager", 1, "adam"), warm=2)[0] > 8 * BYTES
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_an_eager_step_computes_gradients_in_their_places(shards):
+    """They are twice as large as anything else in it, and the sum over shards has its arrays."""
+    at_once, kept = memory_of(training_step(dense, "eager", shards, "adam"))
+    assert at_once < 4 * (1200 * 400) and kept < KEPT
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
