@@ -45,7 +45,7 @@ def view_of(value: Value, row: int = 0) -> View:
     return View(Buffer(value.nbytes), 0, value.shape, tuple(reversed(strides)), value.dtype)
 
 
-class _Body:
+class Body:
     """The parts of an operation on rows, and where they lie."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class _Body:
         self._parts.append(Apply(inputs, (out,), primitive=registry[name], params=params))
         return out
 
-    def made(self, *outputs: Value, rows: Sequence[int] = ()) -> _Made:
+    def made(self, *outputs: Value, rows: Sequence[int] = ()) -> Made:
         """The kernel that gives these; ``rows`` as in ``view_of`` for each."""
         for i, value in enumerate(outputs):
             self._views[value] = view_of(value, rows[i] if rows else 0)
@@ -74,10 +74,10 @@ class _Body:
         native = any_rows(group, self._views)
         assert native is not None
         given = tuple(map(self._inputs.index, group.inputs))
-        return _Made(native, given, tuple(map(outputs.index, group.outputs)))
+        return Made(native, given, tuple(map(outputs.index, group.outputs)))
 
 
-class _Made(NamedTuple):
+class Made(NamedTuple):
     """A kernel, and which argument or result each of its pointers is."""
 
     native: Native
@@ -94,16 +94,16 @@ class _Made(NamedTuple):
 
 
 @functools.lru_cache(maxsize=256)
-def _forward(activation: str, columns: int) -> _Made:
-    body = _Body()
+def _forward(activation: str, columns: int) -> Made:
+    body = Body()
     x, b = body.given(ROWS, columns), body.given(columns)
     return body.made(body(ACTIVATIONS[activation][0].name, body("add", x, b)))
 
 
 @functools.lru_cache(maxsize=256)
-def _backward(activation: str, columns: int) -> _Made:
+def _backward(activation: str, columns: int) -> Made:
     _, grad, from_output = ACTIVATIONS[activation]
-    body = _Body()
+    body = Body()
     g, y, b = body.given(ROWS, columns), body.given(ROWS, columns), body.given(columns)
     dx = body(grad.name, g, y if from_output else body("add", y, b))
     return body.made(dx, body("sum_to", dx, shape=(columns,)))
@@ -146,7 +146,7 @@ class _Cell:
     """The parts of a cell up to its new carry."""
 
     def __init__(self, units: int) -> None:
-        self.body = body = _Body()
+        self.body = body = Body()
         i, f, g, o = (body.given(ROWS, units, row=4 * units) for _ in range(4))
         self.c = body.given(ROWS, units)
         self.i, self.f, self.o = (body("sigmoid", gate) for gate in (i, f, o))
@@ -157,13 +157,13 @@ class _Cell:
 
 
 @functools.lru_cache(maxsize=64)
-def _step(units: int) -> _Made:
+def _step(units: int) -> Made:
     cell = _Cell(units)
     return cell.body.made(cell.body("multiply", cell.o, cell.t), cell.carry)
 
 
 @functools.lru_cache(maxsize=64)
-def _step_back(units: int) -> _Made:
+def _step_back(units: int) -> Made:
     cell = _Cell(units)
     body = cell.body
     dh, dc = body.given(ROWS, units), body.given(ROWS, units)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile import llvm_composites, llvm_gemm, llvm_windows
+from distgrad.compile import llvm_columns, llvm_composites, llvm_gemm, llvm_windows
 from distgrad.compile.llvm_blocks import Code, each_vector, scratch
 from distgrad.compile.llvm_composites import ROWS, view_of
 from distgrad.compile.llvm_loops import Native, address_of, supported
@@ -61,7 +61,10 @@ def run(primitive: Primitive, args: tuple, params: dict[str, Any], out: Any = No
         return None
     form = _FORMS.get(primitive.name)
     if form is not None:
-        return _along_rows(primitive.name, form, args, params, out)
+        made = _along_rows(primitive.name, form, args, params, out)
+        if made is None and primitive.name.startswith("standardize"):
+            made = llvm_columns.run(primitive.name, args, params, out)
+        return made
     if primitive.name == "take_grad":
         return _take_grad(*args, **params, out=out)
     if primitive.name in llvm_windows.NAMES:

@@ -136,11 +136,26 @@ def test_cells_of_long_short_term_memory(shape):
             close(found, wanted)
 
 
+@pytest.mark.parametrize("shape", [(128, 40), (9, 11, 13, 7), (4096, 1)])
+def test_columns(shape):
+    """Standardised over all rows, with the bits of NumPy's sums."""
+    dy, x = normal(*shape), 3 * normal(*shape) + 2
+    params = {"axis": tuple(range(len(shape) - 1)), "epsilon": 1e-3}
+    for name, args in [("standardize", (x,)), ("standardize_grad", (dy, x))]:
+        wanted = own(name, *args, **params)
+        close(generated(name, *args, **params), wanted)
+        out = np.full_like(wanted, np.nan)
+        assert llvm_eager.run(registry[name], args, params, out) is out
+        close(out, wanted)
+
+
 def test_other_rows_are_left_to_numpy():
     x, b = normal(6, 40), normal(40)
     for args in [(x, b[:1]), (x.T, b), (x, b[None]), (x.astype(np.float64), b.astype(np.float64))]:
         assert llvm_eager.run(registry["biased"], args, {"activation": "relu"}) is None
     assert llvm_eager.run(registry["lstm_cell"], (x, normal(5, 10)), {}) is None
+    for x, axis in [(normal(80, 80).T, (0,)), (normal(8, 8), (0,)), (normal(9, 30, 30), (1,))]:
+        assert llvm_eager.run(registry["standardize"], (x,), {"axis": axis, "epsilon": 1}) is None
 
 
 def test_a_cotangent_that_is_repeated_in_memory():
