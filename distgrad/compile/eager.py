@@ -12,6 +12,7 @@ resumed needs what it began with.
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -38,6 +39,7 @@ _SMALLEST = {
     **dict.fromkeys(("sparse_cross_entropy", "sparse_cross_entropy_grad"), 1 << 8),
     **dict.fromkeys(("cross_entropy", "cross_entropy_grad"), 1 << 8),
     "take_grad": 1 << 8,
+    "sum_to": 1 << 12,
     "scaled_where": 1 << 12,
     **dict.fromkeys(("biased", "biased_grad"), 1 << 12),
     **dict.fromkeys(("lstm_cell", "lstm_cell_grad"), 1 << 8),
@@ -145,6 +147,8 @@ def _hook(primitive: Primitive, plain: Kernel, smallest: int) -> Kernel:
                 return made
         elif type(x) is Noted:
             return x.call(kernel, args)
+        if out is not None and takes_out:
+            return plain(*args, out=out, **params)
         return _placed(plain(*args, **params), out)
 
     def pair(x: Any, y: Any, *, out: Any = None) -> Any:
@@ -154,6 +158,7 @@ def _hook(primitive: Primitive, plain: Kernel, smallest: int) -> Kernel:
         return x.call(pair, (x, y)) if type(x) is Noted else kernel(x, y, out=out)
 
     own = primitive.kernel
+    takes_out = "out" in inspect.signature(own).parameters
     kernel.__name__ = pair.__name__ = primitive.name
     return pair if len(primitive.arg_names) == 2 and not primitive.param_names else kernel
 

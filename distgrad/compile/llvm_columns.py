@@ -1,5 +1,6 @@
-"""Standardisation of columns, as batch normalisation does, for the eager path: a few walks over
-all rows, each one loop.
+"""Sums of columns, and their standardisation as in batch normalisation, for the eager path.
+
+Each walk over all rows is one loop; sums have the bits of NumPy's.
 """
 
 from __future__ import annotations
@@ -10,13 +11,24 @@ from typing import Any
 import numpy as np
 
 from distgrad.compile.llvm_composites import ROWS, Body, Made
-from distgrad.compile.llvm_loops import address_of
 
 _SMALLEST = 1 << 12  # elements: below that NumPy is as fast
 _FLOAT32 = np.dtype(np.float32)
 
 
-def run(name: str, args: tuple, params: dict[str, Any], out: Any) -> np.ndarray | None:
+def total(x: np.ndarray, shape: tuple[int, ...], out: Any) -> np.ndarray | None:
+    """The sum of all rows; None where ``shape`` is another than that of a row.
+
+    It is written to ``out``, where that is given.
+    """
+    if x.ndim < 2 or shape != x.shape[-1:] or shape[0] < 2 or not x.flags.c_contiguous:
+        return None  # a single column is summed in pairs
+    out = np.empty(shape, _FLOAT32) if out is None else out
+    _sum(shape[0]).at([x], [out], x.size // shape[0])
+    return out
+
+
+def standardized(name: str, args: tuple, params: dict[str, Any], out: Any) -> np.ndarray | None:
     """What a primitive makes of arrays of float32; None where it is not over all axes but the last.
 
     It is written to ``out``, where that is given.
@@ -49,7 +61,7 @@ class _Columns:
 
     def __call__(self, kernel: Any, given: list[np.ndarray], made: list[np.ndarray]) -> None:
         """Runs a kernel over all rows."""
-        kernel(self._width)(list(map(address_of, given)), list(map(address_of, made)), self._rows)
+        kernel(self._width).at(given, made, self._rows)
 
     def _average(self, kernel: Any, given: list[np.ndarray]) -> np.ndarray:
         total = np.empty(self._width, _FLOAT32)

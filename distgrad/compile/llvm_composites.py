@@ -89,6 +89,10 @@ class Made(NamedTuple):
         places = [given[i] for i in self.inputs] + [made[i] for i in self.outputs]
         self.native.at(*places, rows)
 
+    def at(self, given: Sequence[np.ndarray], made: Sequence[np.ndarray], rows: int) -> None:
+        """Runs it on arrays."""
+        self(list(map(address_of, given)), list(map(address_of, made)), rows)
+
 
 # Bias and activation
 

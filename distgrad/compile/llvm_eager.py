@@ -63,8 +63,10 @@ def run(primitive: Primitive, args: tuple, params: dict[str, Any], out: Any = No
     if form is not None:
         made = _along_rows(primitive.name, form, args, params, out)
         if made is None and primitive.name.startswith("standardize"):
-            made = llvm_columns.run(primitive.name, args, params, out)
+            made = llvm_columns.standardized(primitive.name, args, params, out)
         return made
+    if primitive.name == "sum_to":
+        return llvm_columns.total(args[0], params["shape"], out)
     if primitive.name == "take_grad":
         return _take_grad(*args, **params, out=out)
     if primitive.name in llvm_windows.NAMES:
