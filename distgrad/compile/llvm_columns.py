@@ -6,6 +6,7 @@ Each walk over all rows is one loop; sums have the bits of NumPy's.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,25 @@ _FLOAT32 = np.dtype(np.float32)
 
 
 def total(x: np.ndarray, shape: tuple[int, ...], out: Any) -> np.ndarray | None:
-    """The sum of all rows; None where ``shape`` is another than that of a row.
+    """The sum of all rows; None where ``shape`` is another than that of a row, with ones before.
 
     It is written to ``out``, where that is given.
     """
-    if x.ndim < 2 or shape != x.shape[-1:] or shape[0] < 2 or not x.flags.c_contiguous:
+    if x.ndim < 2 or not shape or shape[-1] != x.shape[-1] or math.prod(shape) != shape[-1]:
+        return None
+    if shape[-1] < 2 or not x.flags.c_contiguous:
         return None  # a single column is summed in pairs
     out = np.empty(shape, _FLOAT32) if out is None else out
-    _sum(shape[0]).at([x], [out], x.size // shape[0])
+    _sum(shape[-1]).at([x], [out], x.size // shape[-1])
     return out
+
+
+def average(x: np.ndarray, axis: tuple[int, ...], keepdims: bool, out: Any) -> np.ndarray | None:
+    """The mean of all rows, as ``total``; None where it is over other axes."""
+    if axis != tuple(range(x.ndim - 1)):
+        return None
+    made = total(x, (1,) * (x.ndim - 1) * keepdims + x.shape[-1:], out)
+    return None if made is None else np.divide(made, x.size // x.shape[-1], out=made)
 
 
 def standardized(name: str, args: tuple, params: dict[str, Any], out: Any) -> np.ndarray | None:

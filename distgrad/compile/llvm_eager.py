@@ -65,6 +65,8 @@ def run(primitive: Primitive, args: tuple, params: dict[str, Any], out: Any = No
         if made is None and primitive.name.startswith("standardize"):
             made = llvm_columns.standardized(primitive.name, args, params, out)
         return made
+    if primitive.name == "mean":
+        return llvm_columns.average(args[0], **params, out=out)
     if primitive.name == "sum_to":
         return llvm_columns.total(args[0], params["shape"], out)
     if primitive.name == "take_grad":

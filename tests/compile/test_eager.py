@@ -24,7 +24,7 @@ ELEMENTWISE = {
     name: registry[name]
     for name in eager._SMALLEST
     if name not in llvm_eager._FORMS
-    and name not in (*llvm_windows.NAMES, *llvm_composites.NAMES, "take_grad", "sum_to")
+    and name not in (*llvm_windows.NAMES, *llvm_composites.NAMES, "take_grad", "sum_to", "mean")
 }
 
 
@@ -111,7 +111,7 @@ def test_rows(name):
 
 
 def test_every_kernel_is_tested():
-    known = {*ELEMENTWISE, *ROWS, "sum_to", *llvm_windows.NAMES, *llvm_composites.NAMES}
+    known = {*ELEMENTWISE, *ROWS, "sum_to", "mean", *llvm_windows.NAMES, *llvm_composites.NAMES}
     assert set(eager._SMALLEST) == known
 
 
@@ -152,8 +152,13 @@ def test_columns(shape):
 @pytest.mark.parametrize("shape", [(128, 40), (3, 2), (9, 11, 13, 7), (5000, 10), (2, 3, 1030)])
 def test_sums_of_columns_are_those_of_numpy(shape):
     x = normal(*shape) * 10.0 ** RNG.integers(-3, 4, shape[-1]).astype(np.float32)
-    wanted = own("sum_to", x, shape=shape[-1:])
-    assert generated("sum_to", x, shape=shape[-1:]).tobytes() == wanted.tobytes()
+    for lead in (0, len(shape) - 1):
+        to = (1,) * lead + shape[-1:]
+        ways = {"axis": tuple(range(len(shape) - 1)), "keepdims": bool(lead)}
+        for name, params in [("sum_to", {"shape": to}), ("mean", ways)]:
+            wanted = own(name, x, **params)
+            made = generated(name, x, **params)
+            assert made.shape == wanted.shape and made.tobytes() == wanted.tobytes()
 
 
 def test_other_rows_are_left_to_numpy():
@@ -162,7 +167,7 @@ def test_other_rows_are_left_to_numpy():
         assert llvm_eager.run(registry["biased"], args, {"activation": "relu"}) is None
     assert llvm_eager.run(registry["lstm_cell"], (x, normal(5, 10)), {}) is None
     y = normal(80, 80)
-    for x, to in [(y.T, (80,)), (y, (1, 80)), (y, (80, 1)), (y, ()), (y[:, :1].copy(), (1,))]:
+    for x, to in [(y.T, (80,)), (y, (80, 1)), (y, ()), (y[:, :1].copy(), (1,))]:
         assert llvm_eager.run(registry["sum_to"], (x,), {"shape": to}) is None
     for x, axis in [(normal(80, 80).T, (0,)), (normal(8, 8), (0,)), (normal(9, 30, 30), (1,))]:
         assert llvm_eager.run(registry["standardize"], (x,), {"axis": axis, "epsilon": 1}) is None
