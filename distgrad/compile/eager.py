@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -72,6 +73,7 @@ def _kernels() -> Any:
 
 _hooks: dict[Primitive, tuple[Kernel, Kernel]] = {}  # the plain kernel, and what stands before it
 _used: Name | None = None  # None: nobody has asked yet
+_choosing = threading.Lock()  # several threads may ask for the first time
 
 
 def best() -> Name:
@@ -81,8 +83,9 @@ def best() -> Name:
 
 def used() -> Name:
     """The kernels that this process uses."""
-    if _used is None:
-        use(best())
+    with _choosing:
+        if _used is None:
+            use(best())
     assert _used is not None
     return _used
 
@@ -191,7 +194,7 @@ def _dot_hook(plain: Kernel) -> Kernel:
 def _product(a: Any, b: Any, *, transpose_a: bool, transpose_b: bool, out: Any = None) -> Any:
     if a.dtype.char != "f" or b.ndim != 2 or a.size * b.shape[not transpose_b] < _MULTIPLIED:
         return None
-    if used() != "generated" or not _one_thread():
+    if (_used or used()) != "generated" or not _one_thread():
         return None
     return _kernels().product(a, b, transpose_a, transpose_b, out)
 

@@ -82,9 +82,10 @@ class Plan:
 
     def straight(self) -> tuple[tuple[Callable[..., Any], int], ...]:
         """The rules as functions of arrays, for real numbers; empty where not all can be."""
-        if self._straight is None:
-            self._straight = self._make_straight()
-        return self._straight
+        made = self._straight
+        if made is None:
+            made = self._straight = self._make_straight()
+        return made
 
     def _make_straight(self) -> tuple[tuple[Callable[..., Any], int], ...]:
         known = {*self.primitive.arg_names, "out"}
@@ -359,8 +360,8 @@ def primitive(
 
 def forget_straight() -> None:
     """Rules as functions of arrays hold on to kernels: they are to be made anew."""
-    for known in registry.values():
-        for plan in known.plans.values():
+    for known in list(registry.values()):  # copies: other threads may be making plans
+        for plan in list(known.plans.values()):
             if plan is not None:
                 plan._straight = None
 
