@@ -212,7 +212,7 @@ with world.use(connect()):
             v.assign_sub(0.1 * g)
         if step == 3 and distribute.rank() == 1 and "wrong" in sys.argv:
             b.assign(np.nextafter(b.numpy(), np.float32(9)))
-        print("step", step, flush=True)
+        print(f"step {step}", flush=True)
 """
 
 

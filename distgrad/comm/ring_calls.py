@@ -89,7 +89,7 @@ class RingExchange:
         for at in self._states:
             table[at] = 0
         self._function(self._at)
-        if any([table[at] & _WAKE_READER for at in self._states]):
+        while any([table[at] & _WAKE_READER for at in self._states]):
             for at, channel in zip(self._states, channels, strict=True):
                 if table[at] & _WAKE_READER:
                     table[at] &= ~_WAKE_READER
