@@ -64,7 +64,7 @@ def _load() -> Any:
     if sys.platform != "linux" or platform.machine() not in _PLACES:
         return None
     try:
-        library = ctypes.CDLL("libm.so.6")
+        library = ctypes.PyDLL("libm.so.6")  # too short to let other threads run meanwhile
         return library if library.fegetenv and library.fesetenv else None
     except (OSError, AttributeError):
         return None

@@ -55,7 +55,7 @@ class Adam(_Moments):
     def rule(self, step: int) -> Rule:
         correction = math.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
         kernel = optim.amsgrad_update if self.amsgrad else optim.adam_update
-        return Rule(kernel, (self.rate(step) * correction,), self._constants)
+        return kernel, (self.rate(step) * correction,), self._constants
 
 
 class AdamW(Adam):
@@ -95,7 +95,7 @@ class Adamax(_Moments):
 
     def rule(self, step: int) -> Rule:
         alpha = self.rate(step) / (1 - self.beta_1**step)
-        return Rule(optim.adamax_update, (alpha,), self._constants)
+        return optim.adamax_update, (alpha,), self._constants
 
 
 class Nadam(_Moments):
@@ -131,4 +131,4 @@ class Nadam(_Moments):
             rate * (1 - now) / (1 - product),
             1 / (1 - self.beta_2**step),
         )
-        return Rule(optim.nadam_update, weights, self._constants)
+        return optim.nadam_update, weights, self._constants

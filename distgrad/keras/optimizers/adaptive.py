@@ -41,7 +41,7 @@ class RMSprop(Optimizer):
             "epsilon": self.epsilon,
             "centered": self.centered,
         }
-        return Rule(optim.rmsprop_update, (self.rate(step),), constants)
+        return optim.rmsprop_update, (self.rate(step),), constants
 
 
 class Adagrad(Optimizer):
@@ -62,7 +62,7 @@ class Adagrad(Optimizer):
         self.slot_start = {"accumulator": initial_accumulator_value}
 
     def rule(self, step: int) -> Rule:
-        return Rule(optim.adagrad_update, (self.rate(step),), {"epsilon": self.epsilon})
+        return optim.adagrad_update, (self.rate(step),), {"epsilon": self.epsilon}
 
 
 class Adadelta(Optimizer):
@@ -83,7 +83,7 @@ class Adadelta(Optimizer):
 
     def rule(self, step: int) -> Rule:
         constants = {"rho": self.rho, "epsilon": self.epsilon}
-        return Rule(optim.adadelta_update, (self.rate(step),), constants)
+        return optim.adadelta_update, (self.rate(step),), constants
 
 
 class Ftrl(Optimizer):
@@ -129,4 +129,4 @@ class Ftrl(Optimizer):
             "l1": self.l1_regularization_strength,
             "shrinkage": self.l2_shrinkage_regularization_strength,
         }
-        return Rule(optim.ftrl_update, (rate, l2), constants)
+        return optim.ftrl_update, (rate, l2), constants

@@ -7,7 +7,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -28,12 +28,9 @@ Rate = float | Callable[..., Any]
 Piece = tuple[Any, Any, list[Any]]  # a value, its gradient, and its slots
 
 
-class Rule(NamedTuple):
-    """A kernel of values, slots, gradients and numbers, which are rounded to the values' dtype."""
-
-    kernel: Any
-    numbers: tuple[float, ...]
-    constants: dict[str, Any]
+# A kernel of values, slots, gradients and numbers, the numbers, which are rounded to the values'
+# dtype, and the kernel's constants.
+Rule = tuple[Any, tuple[float, ...], dict[str, Any]]
 
 
 class Optimizer(Configured):
@@ -244,12 +241,11 @@ class Optimizer(Configured):
     def update(self, pieces: Iterable[Piece], step: int) -> None:
         """Updates values and their slots in place: each piece is of flat arrays of one size."""
         kernel, numbers, constants = self.rule(step)
-        typed: dict[Any, tuple] = {}
-        calls = []
+        calls, dtype, given = [], None, numbers
         for value, gradient, slots in pieces:
-            given = typed.get(value.dtype)
-            if given is None:
-                given = typed[value.dtype] = tuple(map(value.dtype.type, numbers))
+            if value.dtype is not dtype:
+                dtype = value.dtype
+                given = tuple([dtype.type(number) for number in numbers])
             out = (value, *slots)
             calls.append((out, (*out, gradient, *given)))
         kernel.into_each(calls, constants)

@@ -29,9 +29,9 @@ class SGD(Optimizer):
     def rule(self, step: int) -> Rule:
         rates = (self.rate(step),)
         if not self.momentum:
-            return Rule(optim.sgd_update, rates, {})
+            return optim.sgd_update, rates, {}
         constants = {"momentum": self.momentum, "nesterov": self.nesterov}
-        return Rule(optim.momentum_update, rates, constants)
+        return optim.momentum_update, rates, constants
 
 
 class Lion(Optimizer):
@@ -53,4 +53,4 @@ class Lion(Optimizer):
 
     def rule(self, step: int) -> Rule:
         constants = {"beta_1": self.beta_1, "beta_2": self.beta_2}
-        return Rule(optim.lion_update, (self.rate(step),), constants)
+        return optim.lion_update, (self.rate(step),), constants
