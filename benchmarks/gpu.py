@@ -44,16 +44,25 @@ WORKLOADS = {
         Workload("Adam 100M", "adam", 0, {"shapes": [(1000, 1000)] * 100}, rate=1e-3),
     )
 }
-# Module of peers and form of it. distgrad captures no step on a GPU so far.
+# Module of peers and form of it. The first one's losses are what the others must agree with.
 CONTENDERS = {
     "distgrad eager": ("distgrad", "eager"),
+    "distgrad captured": ("distgrad", "captured"),
+    "distgrad captured TF32": ("distgrad", "captured"),
     "torch eager": ("torch", "eager"),
     "torch reduce-overhead": ("torch", "reduce-overhead"),
     "torch max-autotune": ("torch", "max-autotune"),
     "JAX jit": ("jax", "jit"),
 }
 # Tests that are the same on every device, in the order in which a failure is worth knowing.
-TESTS = ("tests/training", "tests/core", "tests/ops", "tests/keras", "tests/e2e/test_configs.py")
+TESTS = (
+    "tests/backend/test_cupy_exec.py",
+    "tests/training",
+    "tests/core",
+    "tests/ops",
+    "tests/keras",
+    "tests/e2e/test_configs.py",
+)
 
 
 def devices_of(device: str) -> list[str]:
@@ -86,6 +95,13 @@ def made(name: str, workload: Workload, device: str) -> Trainer:
     return trainer
 
 
+def round_products(name: str) -> None:
+    """Lets products be rounded to TF32 from now on, or no more: a graph stays as it was made."""
+    from distgrad.keras import mixed_precision
+
+    mixed_precision.enable_tensor_float_32_execution(name.endswith("TF32"))
+
+
 def prepared(
     workload: Workload, names: list[str], device: str, say: Callable[[str], None]
 ) -> dict[str, Callable[[int], float]]:
@@ -94,6 +110,7 @@ def prepared(
     first: list[float] | None = None
     for name in names:
         try:
+            round_products(name)
             trainer = made(name, workload, device)
             x, y = workload.samples() if workload.kind != "adam" else (np.zeros(0), np.zeros(0))
             batch = trainer.ready(x, y)

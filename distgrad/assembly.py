@@ -24,6 +24,7 @@ def build_model(job: Job, splits: Splits) -> keras.Sequential:
     something else than the targets are, and DataError for labels that are no class of the model.
     """
     random.set_seed(job.seed)
+    mixed_precision.enable_tensor_float_32_execution(job.tensor_float_32)
     layers = _layers(job)
     _check_tokens(job, layers[0], splits)
     model = keras.Sequential(layers)

@@ -33,6 +33,7 @@ class Job:
     shuffle: bool
     jit: Literal["auto", "strict", "numpy", "off"]
     mixed_precision: str | None
+    tensor_float_32: bool
     recompute: bool
     launcher: str
     workers: int
@@ -78,6 +79,7 @@ class Job:
             shuffle=train["shuffle"],
             jit=train["jit"],
             mixed_precision=train["mixed_precision"],
+            tensor_float_32=train["tensor_float_32"],
             recompute=train["recompute"],
             launcher=parallel["launcher"],
             workers=parallel["workers"],
@@ -109,6 +111,8 @@ def config_hash(values: dict[str, Any]) -> str:
     mathematics = {key: values[key] for key in sections}
     free = ("epochs", "jit", "recompute")
     mathematics["train"] = {k: v for k, v in values["train"].items() if k not in free}
+    if not values["train"]["tensor_float_32"]:  # runs from before there was a choice go on
+        del mathematics["train"]["tensor_float_32"]
     kept = ("virtual_shards", "threads_per_worker")
     mathematics["parallel"] = {key: values["parallel"][key] for key in kept}
     if values["device"] == "cuda":  # on a CPU every sum is

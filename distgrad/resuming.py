@@ -27,6 +27,7 @@ _DECIDES_BITS = {
     "train.global_batch_size": "global_batch_size",
     "train.shuffle": "shuffle",
     "train.mixed_precision": "mixed_precision",
+    "train.tensor_float_32": "tensor_float_32",
     "parallel.virtual_shards": "virtual_shards",
     "parallel.deterministic": "deterministic",
     "parallel.threads_per_worker": "threads_per_worker",
@@ -35,6 +36,7 @@ _DECIDES_BITS = {
 RUNS = {
     "generated": "steps captured, on generated kernels",
     "numpy": "steps captured, on NumPy",
+    "cuda": "steps captured, as CUDA graphs",
     "eager": "steps run eagerly",
 }
 

@@ -90,6 +90,7 @@ def test_defaults_are_filled_in() -> None:
         "shuffle": True,
         "jit": "auto",
         "mixed_precision": None,
+        "tensor_float_32": False,
         "recompute": False,
     }
     assert values["parallel"]["launcher"] == "local"

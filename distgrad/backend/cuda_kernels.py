@@ -68,6 +68,27 @@ class Kernels:
             self._launch("uniform", draw, blocks, _FLAT, out, out.size, k0, k1, c2, c3)
         return out if draw == dtype else out.astype(dtype)
 
+    def uniform_from(self, out: Any, key: Any) -> None:
+        """The same into ``out``, contiguous, from a key that lies on the device."""
+        blocks = -(-out.size * out.itemsize // (32 * _FLAT))
+        self._launch("uniform_from", out.dtype, blocks, _FLAT, out, out.size, key)
+
+    def add_rows(self, out: Any, g: Any, indices: Any) -> None:
+        """Rows of ``g`` added up by their ``indices``, int64; all of them contiguous."""
+        given = (out, g, indices, indices.size, out.size // out.shape[0])
+        self._launch("add_rows", out.dtype, out.shape[0], _FLAT, *given)
+
+    def sum_rows(self, out: Any, x: Any, rows: int, divisor: int = 1) -> None:
+        """The sum of the rows of ``x``, contiguous, over ``divisor``: in an order of their own."""
+        columns = x.size // rows
+        segments = min(64, max(1, rows // 64))
+        part, chunks = self._cupy.empty((segments, columns), x.dtype), -(-columns // 32)
+        each = -(-rows // segments)
+        given = (part, x, rows, columns, each, chunks)
+        self._launch("column_part", x.dtype, chunks * segments, _FLAT, *given)
+        total = (out, part, segments, columns, x.dtype.type(divisor))
+        self._launch("column_total", x.dtype, -(-columns // _FLAT), _FLAT, *total)
+
     def _adam(
         self,
         plain: Any,
@@ -152,15 +173,10 @@ class Kernels:
         rows = self._rows(g) if axis == 0 else None
         if rows is None:
             return plain(g, indices, shape=shape, axis=axis)
-        cupy, places = self._cupy, indices.astype(np.int64).reshape(-1)
-        order = cupy.argsort(places, kind="stable")
-        # Where the rows of each index begin, in that order; and where those of the last one end.
-        starts = cupy.searchsorted(places[order], cupy.arange(shape[0] + 1))
-        out, width = cupy.empty(shape, g.dtype), math.prod(shape[1:])
-        starts = starts.astype(np.int64, copy=False)
-        threads = min(256, max(32, 1 << (width - 1).bit_length()))
-        given = (out, rows[0], order.astype(np.int64, copy=False), starts, width)
-        self._launch("add_rows", g.dtype, shape[0], threads, *given)
+        out = self._cupy.empty(shape, g.dtype)
+        if out.size:
+            places = self._cupy.ascontiguousarray(indices.astype(np.int64, copy=False))
+            self.add_rows(out, rows[0], places)
         return out
 
 

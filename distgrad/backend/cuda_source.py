@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import math
+from collections.abc import Mapping
 
 
 class Unsupported(Exception):
@@ -46,20 +48,38 @@ def operation(expr: str, names: tuple[str, ...], type_: str = "T") -> str:
 
 def expression(expr: str, names: tuple[str, ...], type_: str = "T") -> str:
     """The expression in CUDA C++, every number in it of ``type_``."""
-    tree = ast.parse(expr, mode="eval").body
-    if isinstance(tree, ast.Compare):
+    if isinstance(ast.parse(expr, mode="eval").body, ast.Compare):
         raise Unsupported(f"{expr} is true or false")
-    return _written(tree, frozenset(names), type_)
+    return substituted(expr, {name: name for name in names}, type_)
 
 
-def _written(node: ast.expr, names: frozenset[str], type_: str) -> str:
+def substituted(expr: str, words: Mapping[str, str], type_: str, whole: bool = False) -> str:
+    """The expression with ``words`` in the places of its names; it may be true or false.
+
+    ``whole`` says that ``type_`` is one of whole numbers, which CUDA's functions do not take.
+    """
+    return _written(ast.parse(expr, mode="eval").body, words, type_, whole)
+
+
+def number(value: float, type_: str) -> str:
+    """A Python number as one of ``type_``."""
+    if isinstance(value, bool):
+        text = str(int(value))
+    elif value != value or value in (math.inf, -math.inf):
+        text = "0.0 / 0.0" if value != value else f"{'-' if value < 0 else ''}1.0 / 0.0"
+    else:
+        text = repr(value)
+    return f"{type_}({text})" if type_.isidentifier() else f"(({type_})({text}))"
+
+
+def _written(node: ast.expr, words: Mapping[str, str], type_: str, whole: bool) -> str:
     def of(child: ast.expr) -> str:
-        return _written(child, names, type_)
+        return _written(child, words, type_, whole)
 
     if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
-        return f"{type_}({float(node.value)!r})"
-    if isinstance(node, ast.Name) and node.id in names:
-        return node.id
+        return number(float(node.value), type_)
+    if isinstance(node, ast.Name) and node.id in words:
+        return words[node.id]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return f"(-{of(node.operand)})"
     if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
@@ -71,6 +91,7 @@ def _written(node: ast.expr, names: frozenset[str], type_: str) -> str:
         if name == "where" and len(arguments) == 3:
             return "({} ? {} : {})".format(*arguments)
         name = _RENAMED.get(name, name)
-        if _FUNCTIONS.get(name, 1 if name == "fabs" else 0) == len(arguments):
+        known = _FUNCTIONS.get(name, 1 if name == "fabs" else 0)
+        if known == len(arguments) and not whole:
             return f"{name}({', '.join(arguments)})"
     raise Unsupported(ast.unparse(node))

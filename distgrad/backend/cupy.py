@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from distgrad.backend import cuda_source
 from distgrad.backend.base import Backend, Lost, NotHere, NotInstalled, OutOfMemory
+from distgrad.backend.cublas import Blas
 from distgrad.backend.cuda_kernels import Kernels
 from distgrad.backend.numpy import backend as numpy_backend
 
@@ -41,8 +42,9 @@ class CupyBackend(Backend):
         self.array_type: Any = cupy.ndarray
         self.count = count  # of GPUs that this process sees
         self.selected = 0
-        self._kernels = Kernels(cupy)
-        self.kernels = self._kernels.by_primitive
+        self.own = Kernels(cupy)
+        self.kernels = self.own.by_primitive
+        self.blas = Blas(cupy)
         self._fused: dict[str, Any] = {}
         self._streams: dict[tuple[int, str], Any] = {}
 
@@ -125,11 +127,35 @@ class CupyBackend(Backend):
 
         return nccl if nccl.available else None
 
+    def fetch(self, arrays: Sequence[Any]) -> Callable[[], list[np.ndarray]]:
+        cuda = self.xp.cuda
+        runtime, stream = cuda.runtime, cuda.get_current_stream()
+        held = [self.xp.ascontiguousarray(array) for array in arrays]
+        places = [cuda.alloc_pinned_memory(max(array.nbytes, 1)) for array in held]
+        for array, place in zip(held, places, strict=True):
+            size, kind = array.nbytes, runtime.memcpyDeviceToHost
+            runtime.memcpyAsync(place.ptr, array.data.ptr, size, kind, stream.ptr)
+        done = stream.record()
+
+        def read() -> list[np.ndarray]:
+            done.synchronize()
+            return [
+                np.frombuffer(place, array.dtype, array.size).reshape(array.shape).copy()
+                for array, place in zip(arrays, places, strict=True)
+            ]
+
+        return read
+
+    @functools.cached_property
+    def capturable(self) -> Any:
+        """CuPy's namespace with products that may be captured."""
+        return _Capturable(self.xp, self.blas.matmul)
+
     # Random numbers. Uniform ones are drawn on the device, since dropout takes as many as there
     # are activations; the others are drawn as the CPU draws them, and copied.
 
     def random_uniform(self, key: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-        return self._kernels.uniform(_on_host(key), shape, np.dtype(dtype))
+        return self.own.uniform(_on_host(key), shape, np.dtype(dtype))
 
     def random_normal(self, key: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         return self.asarray(numpy_backend.random_normal(_on_host(key), shape, dtype))
@@ -199,6 +225,17 @@ class CupyBackend(Backend):
                 "any more. nvidia-smi and dmesg (Xid) say why; start again with --resume auto."
             )
         return None
+
+
+class _Capturable:
+    """A namespace with another ``matmul``."""
+
+    def __init__(self, xp: Any, matmul: Any) -> None:
+        self._xp = xp
+        self.matmul = matmul
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._xp, name)
 
 
 def _on_host(key: Any) -> np.ndarray:

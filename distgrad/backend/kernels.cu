@@ -25,7 +25,7 @@ __device__ inline void philox(u64 *c, u64 k0, u64 k1) {
 
 // Uniform numbers in [0, 1), as numpy.random.Generator.random draws them from that key. A thread
 // makes one block of four words: 8 floats, or 4 doubles.
-extern "C" __global__ void uniform(T *out, i64 n, u64 k0, u64 k1, u64 c2, u64 c3) {
+__device__ inline void draw(T *out, i64 n, u64 k0, u64 k1, u64 c2, u64 c3) {
     const int each = sizeof(T) == 4 ? 8 : 4;
     const i64 block = (i64)blockIdx.x * blockDim.x + threadIdx.x;
     if (block * each >= n) return;
@@ -39,6 +39,15 @@ extern "C" __global__ void uniform(T *out, i64 n, u64 k0, u64 k1, u64 c2, u64 c3
             out[block * each + i] = (T)(c[i] >> 11) * (T)(1.0 / 9007199254740992.0);
         }
     }
+}
+
+extern "C" __global__ void uniform(T *out, i64 n, u64 k0, u64 k1, u64 c2, u64 c3) {
+    draw(out, n, k0, k1, c2, c3);
+}
+
+// The same, from a key in the memory of the device.
+extern "C" __global__ void uniform_from(T *out, i64 n, const u64 *key) {
+    draw(out, n, key[0], key[1], key[2], key[3]);
 }
 
 // Adam on a flat slice of the arenas, operation by operation as on the CPU.
@@ -174,13 +183,51 @@ extern "C" __global__ void standardize_grad(T *out, const T *dy, const T *x, i64
 }
 
 // Rows of g added up by their index, in the order of the rows: no atomics, the same bits every
-// time. `order` sorts the indices stably; the rows of index `i` are order[starts[i]:starts[i + 1]].
-extern "C" __global__ void add_rows(T *out, const T *g, const i64 *order, const i64 *starts,
-                                    i64 width) {
-    const i64 first = starts[blockIdx.x], last = starts[blockIdx.x + 1];
-    for (i64 i = threadIdx.x; i < width; i += blockDim.x) {
+// time. A block makes one row of the result, and goes through all indices.
+extern "C" __global__ void add_rows(T *out, const T *g, const i64 *indices, i64 count, i64 width) {
+    __shared__ bool mine[256];
+    __shared__ bool any;
+    const i64 self = blockIdx.x;
+    for (i64 column = threadIdx.x; column - threadIdx.x < width; column += blockDim.x) {
         T total = 0;
-        for (i64 row = first; row < last; row++) total += g[order[row] * width + i];
-        out[blockIdx.x * width + i] = total;
+        for (i64 first = 0; first < count; first += blockDim.x) {
+            const i64 at = first + threadIdx.x;
+            const i64 index = at < count ? indices[at] : -1;
+            mine[threadIdx.x] = at < count && (index < 0 ? index + gridDim.x : index) == self;
+            if (threadIdx.x == 0) any = false;
+            __syncthreads();
+            if (mine[threadIdx.x]) any = true;
+            __syncthreads();
+            for (int i = 0; any && column < width && i < (int)blockDim.x; i++)
+                if (mine[i]) total += g[(first + i) * width + column];
+            __syncthreads();
+        }
+        if (column < width) out[self * width + column] = total;
     }
+}
+
+// Sums over the rows of x, of (rows, columns): each of the segments of rows to a row of `part`. Eight
+// threads share a column, 32 columns a block of 256.
+extern "C" __global__ void column_part(T *part, const T *x, i64 rows, i64 columns, i64 segment,
+                                       i64 chunks) {
+    __shared__ T shared[256];
+    const i64 number = blockIdx.x / chunks, column = blockIdx.x % chunks * 32 + threadIdx.x % 32;
+    const i64 first = number * segment, end = first + segment < rows ? first + segment : rows;
+    T total = 0;
+    for (i64 row = first + threadIdx.x / 32; column < columns && row < end; row += 8)
+        total += x[row * columns + column];
+    shared[threadIdx.x] = total;
+    __syncthreads();
+    if (threadIdx.x >= 32 || column >= columns) return;
+    for (int i = 1; i < 8; i++) total += shared[threadIdx.x + 32 * i];
+    part[number * columns + column] = total;
+}
+
+extern "C" __global__ void column_total(T *out, const T *part, i64 segments, i64 columns,
+                                        T divisor) {
+    const i64 column = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (column >= columns) return;
+    T total = 0;
+    for (i64 i = 0; i < segments; i++) total += part[i * columns + column];
+    out[column] = total / divisor;
 }

@@ -11,9 +11,10 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from distgrad.backend.numpy import backend as numpy_backend
 from distgrad.compile.program import Apply, Call, Instruction, Program, Read, Slot, Value, Write
-from distgrad.compile.traced import Fallback, Traced, plain, traced, user_line
-from distgrad.core import recording, tree
+from distgrad.compile.traced import Fallback, Traced, inside_kernel, plain, traced, user_line
+from distgrad.core import dispatch, recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.variable import Variable
@@ -41,6 +42,8 @@ class Capture:
     def __init__(self, name: str, in_parts: bool = True) -> None:
         self.name = name
         self.in_parts = in_parts
+        self._backend = dispatch.current()
+        self._on_device = self._backend is not numpy_backend
         self.abandoned = False  # variables were made: this run counts, and nothing is recorded
         self.instructions: list[Instruction] = []
         self.inputs: list[Value] = []
@@ -64,7 +67,8 @@ class Capture:
 
     def _learn(self, tensor: Tensor, value: Value) -> None:
         """From now on ``tensor``, and its array, stand for ``value``."""
-        tensor._data = traced(tensor._data)
+        if not self._on_device:
+            tensor._data = traced(tensor._data)
         self._traced.append(tensor)
         self._know(tensor, value)
 
@@ -85,7 +89,9 @@ class Capture:
         array = item._data
         if isinstance(array, Traced):
             raise Fallback(f"a tensor is made outside of any operation at {user_line()}")
-        if getattr(item, "_lender", None) is not None or array.nbytes <= _CONSTANT_COPIED:
+        if type(array) in dispatch.backends and dispatch.backend_of(array) is not numpy_backend:
+            array = dispatch.backend_of(array).to_numpy(array)  # passes compute with constants
+        elif getattr(item, "_lender", None) is not None or array.nbytes <= _CONSTANT_COPIED:
             array = array.copy()
         value = Value(array.shape, array.dtype, array)
         self._know(item, value)
@@ -115,8 +121,11 @@ class Capture:
     def read_variable(self, variable: Variable, value: Tensor) -> None:
         if self.abandoned or id(value) in self._known:
             return
-        made = Value.like(value._data)
-        self._append(Read((), (made,), variable=variable, line=user_line()))
+        made, line = Value.like(value._data), user_line()
+        if dispatch.backend_of(plain(variable._buffer)) is self._backend:
+            self._append(Read((), (made,), variable=variable, line=line))
+        else:  # of another device: a copy at each replay
+            self._append(Slot((), (made,), draw=lambda: Tensor(variable._buffer), line=line))
         self._learn(value, made)
 
     def before_write(self, variable: Variable) -> None:
@@ -129,6 +138,8 @@ class Capture:
     def store(self, variable: Variable, array: Any) -> None:
         if self.abandoned:
             return
+        if dispatch.backend_of(plain(variable._buffer)) is not self._backend:
+            raise Fallback(f"{variable.name}, on another device, is written to at {user_line()}")
         value = self._known.get(id(array))
         buffer = variable._buffer
         if value is None or (value.shape, value.dtype) != (buffer.shape, buffer.dtype):
@@ -200,6 +211,14 @@ class Capture:
             self._learn(tensor, value)
         return tensor
 
+    def look(self, tensor: Tensor) -> None:
+        """Refuses a look at a value; on a CPU, traced arrays do so themselves."""
+        if not self._on_device or self.abandoned or inside_kernel():
+            return
+        value = self._known.get(id(tensor)) or self._known.get(id(tensor._data))
+        if value is not None and not value.constant:
+            raise Fallback(f"the value of a tensor is read at {user_line()}")
+
     def refuse(self, reason: str) -> None:
         if not self.abandoned:
             raise Fallback(f"{reason}, at {user_line()}")
@@ -265,6 +284,9 @@ def trace(
     ``in_parts`` there are small operations to fuse, else the same ones as in an eager run.
     """
     capture = Capture(name, in_parts)
+    backend = dispatch.current()
+    if backend is not numpy_backend:
+        arrays = [a if type(a) is backend.array_type else backend.asarray(a) for a in arrays]
     with capture:
         result = fn(*[capture.input(array) for array in arrays])
         result = tree.map_structure(lambda v: as_tensor(v) if isinstance(v, Operand) else v, result)

@@ -12,7 +12,7 @@ from distgrad.compile.capture import trace
 from distgrad.compile.numpy_exec import Executor, numpy_executor
 from distgrad.compile.program import Program
 from distgrad.compile.traced import Fallback, warn
-from distgrad.core import recording, tree
+from distgrad.core import dispatch, recording, tree
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.variable import Variable
 
@@ -181,7 +181,7 @@ def _described(args: tuple, arrays: list[np.ndarray]) -> Any:
     """``_describe`` for tensors alone, as most calls are; None for other arguments."""
     key: list[Any] = []
     for item in args:
-        usual = type(item) is Tensor and type(item._data) is np.ndarray
+        usual = type(item) is Tensor and _is_here(item._data)
         if not usual or getattr(item, "_lender", None) is not None:
             arrays.clear()
             return None
@@ -200,7 +200,7 @@ def _describe(item: Any, arrays: list[np.ndarray]) -> Any:
     kind = type(item)
     if kind is Tensor:
         array = item._data
-        if type(array) is not np.ndarray:
+        if not _is_here(array):
             raise TypeError(f"a {type(array).__name__}")
         if getattr(item, "_lender", None) is not None:  # a variable, which the program may write
             array = array.copy()
@@ -219,6 +219,11 @@ def _describe(item: Any, arrays: list[np.ndarray]) -> Any:
     if item is None or kind in (bool, int, float, complex, str, bytes):
         return kind, repr(item)
     return kind, id(item)
+
+
+def _is_here(array: Any) -> bool:
+    """Whether programs of this thread take it: those for a GPU take arrays of the host as well."""
+    return type(array) is np.ndarray or type(array) is dispatch.current().array_type
 
 
 def _shown(value: Any) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
-
-from distgrad.compile.numpy_exec import Executor, numpy_executor
+from distgrad.compile.numpy_exec import numpy_executor
 from distgrad.compile.program import Program
+from distgrad.core import devices
 
-Name = Literal["generated", "numpy"]
+Name = Literal["generated", "numpy", "cuda"]
 
 
 def best() -> Name:
-    """The fastest executor that this machine has: generated kernels need llvmlite, and FMA."""
+    """The fastest executor of this device: generated kernels need llvmlite, and FMA."""
+    if devices.on_gpu():
+        return "cuda"
     from distgrad.compile import llvm_engine
 
     return "generated" if llvm_engine.available() else "numpy"
@@ -22,7 +23,7 @@ def best() -> Name:
 
 def keeps_rows(name: Name) -> bool:
     """Whether a row of a float32 product, of two or more, has its bits in any company."""
-    if name == "numpy":
+    if name != "generated":
         return False
     from distgrad.compile.llvm_calls import generates_products
 
@@ -32,15 +33,19 @@ def keeps_rows(name: Name) -> bool:
 def make(
     name: Name,
     program: Program,
-    arrays: Sequence[np.ndarray],
+    arrays: Sequence[Any],
     groups: Sequence[Sequence[int]] = (),
-) -> Executor:
+) -> Any:
     """An executor of this name; the other arguments are those of `Executor`.
 
     Raises MissingExtraError where the machine lacks what it needs.
     """
     if name == "numpy":
         return numpy_executor(program, arrays, groups)
+    if name == "cuda":
+        from distgrad.compile.cupy_exec import cuda_executor
+
+        return cuda_executor(program, arrays, groups)
     from distgrad.compile.cpu_exec import cpu_executor
 
     return cpu_executor(program, arrays, groups)

@@ -35,14 +35,14 @@ Jit = bool | Literal["strict"]
 
 # For functions that do not say ``jit_compile``; "strict" raises where it would fall back.
 default_jit: Jit = False
-# What captured functions run on: "generated" needs llvmlite, and rounds exp and its like otherwise.
+# What captured functions run on, on a CPU: "generated" needs llvmlite, and rounds exp otherwise.
 default_executor: Literal["numpy", "generated"] = "numpy"
 
 
 _RELAXED = 8  # times as many signatures, where it is said that shapes vary
 
 
-class _ByStrictness(dict[bool, Any]):
+class _ByStrictness(dict[Any, Any]):
     """The captured forms of one function. Copies start empty: programs belong to one object."""
 
     def __deepcopy__(self, memo: dict) -> _ByStrictness:
@@ -131,7 +131,7 @@ class Function:
         if kwargs:
             kwargs = tree.map_structure(_argument, kwargs)
         jit = default_jit if self._jit is None else self._jit
-        if jit and not devices.on_gpu():  # where it runs as it is
+        if jit:
             return self._captured_for(jit == "strict")(*args, **kwargs)
         return self._run(*args, **kwargs)
 
@@ -139,21 +139,23 @@ class Function:
         return tree.map_structure(_result, self.python_function(*args, **kwargs))
 
     def _captured_for(self, strict: bool) -> Captured:
+        # Programs are for one device.
+        key = (strict, "GPU") if devices.on_gpu() else strict
         try:
-            return self._captured[strict]
+            return self._captured[key]
         except KeyError:
             from distgrad.compile.captured import BUDGET, Captured
 
             run = functools.update_wrapper(functools.partial(Function._run, self), self)
             budget = BUDGET * (_RELAXED if self._many_shapes else 1)
-            self._captured[strict] = Captured(
+            self._captured[key] = Captured(
                 run,
                 strict=strict,
                 budget=budget,
                 make_executor=_executor,
-                in_parts=lambda: default_executor != "numpy",
+                in_parts=lambda: devices.on_gpu() or default_executor != "numpy",
             )
-            return self._captured[strict]
+            return self._captured[key]
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
@@ -208,9 +210,11 @@ class Function:
         return f"<distgrad.function {getattr(self.python_function, '__name__', '')}>"
 
 
-def _executor(program: Program, arrays: Sequence[np.ndarray]) -> Executor:
+def _executor(program: Program, arrays: Sequence[Any]) -> Executor:
     from distgrad.compile import executors, numpy_exec
 
+    if devices.on_gpu():
+        return executors.make("cuda", program, arrays)
     if default_executor == "numpy":
         return numpy_exec.replaying_executor(program, arrays)
     return executors.make(default_executor, program, arrays)

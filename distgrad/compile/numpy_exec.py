@@ -56,6 +56,10 @@ class Executor:
         finally:
             self._idle.append(frame)
 
+    def block(self) -> np.ndarray:
+        """Memory for frames."""
+        return memory.block(self.nbytes)
+
     def frame(
         self, places: Mapping[int, np.ndarray] | None = None, block: np.ndarray | None = None
     ) -> Frame:
@@ -63,7 +67,7 @@ class Executor:
 
         The block holds ``nbytes`` bytes at least; frames that share one must not run at a time.
         """
-        return Frame(self, places or {}, memory.block(self.nbytes) if block is None else block)
+        return Frame(self, places or {}, self.block() if block is None else block)
 
 
 class Frame:
@@ -186,7 +190,7 @@ def _give_away(schedule: Schedule, positions: Sequence[int]) -> None:
         view = schedule.outputs[position]
         buffer = view.buffer
         whole = buffer.nbytes == int(np.prod(view.shape, dtype=np.int64)) * view.dtype.itemsize
-        plain = View(Buffer(0), 0, view.shape, _c_strides(view), view.dtype)
+        plain = View(Buffer(0), 0, view.shape, c_strides(view), view.dtype)
         if buffer.kind == "temporary" and whole and plain[1:] == view[1:]:
             buffer.kind, buffer.owner = "output", position
             continue
@@ -197,7 +201,7 @@ def _give_away(schedule: Schedule, positions: Sequence[int]) -> None:
         schedule.outputs[position] = out
 
 
-def _c_strides(view: View) -> tuple[int, ...]:
+def c_strides(view: View) -> tuple[int, ...]:
     strides, size = [], view.dtype.itemsize
     for n in reversed(view.shape):
         strides.append(size)
@@ -276,7 +280,7 @@ def _source(schedule: Schedule, groups: Sequence[Sequence[int]]) -> tuple[str, d
     return _Writer(schedule, groups).finish()
 
 
-def _ends(schedule: Schedule, groups: Sequence[Sequence[int]]) -> list[int]:
+def ends_of(schedule: Schedule, groups: Sequence[Sequence[int]]) -> list[int]:
     """For each group the step after which it, and all before it, are there."""
     last: dict[Buffer, int] = {}
     for index, step in enumerate(schedule.steps):
@@ -299,7 +303,7 @@ class _Writer:
         self._schedule = schedule
         self._whole = {view: f"x{view.buffer.owner}" for view in schedule.inputs}
         self._body: list[str] = []
-        ends = _ends(schedule, groups)
+        ends = ends_of(schedule, groups)
         for index, step in enumerate(schedule.steps):
             self._body.append(self._step(step))
             self._body += [f"tell({number})" for number, end in enumerate(ends) if end == index]

@@ -72,7 +72,8 @@ def warn(message: str) -> None:
     )
 
 
-def _inside_kernel() -> bool:
+def inside_kernel() -> bool:
+    """Whether a primitive's kernel is running."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code in _KERNELS:
@@ -83,7 +84,7 @@ def _inside_kernel() -> bool:
 
 def _guard() -> None:
     capture = recording.per_thread.capture
-    if capture is not None and not capture.abandoned and not _inside_kernel():
+    if capture is not None and not capture.abandoned and not inside_kernel():
         raise Fallback(f"the value of a tensor is read at {user_line()}")
 
 

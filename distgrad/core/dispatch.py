@@ -81,6 +81,11 @@ def in_caches(namespace: Any) -> bool:
     return namespace is np
 
 
+def launches(namespace: Any) -> bool:
+    """Whether its calls are launches on a GPU; what stands for NumPy in a capture is none."""
+    return hasattr(namespace, "cuda")
+
+
 def moved(array: Any, backend: Backend) -> Any:
     """A copy of ``array`` where ``backend`` has its arrays."""
     source = backend_of(array)

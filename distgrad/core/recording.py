@@ -97,6 +97,12 @@ def in_parts() -> bool:
     return bool(active) and per_thread.capture is not None and per_thread.capture.in_parts
 
 
+def look(tensor: Any) -> None:
+    """Says that the host looks at the value of a tensor."""
+    if per_thread.capture is not None:
+        per_thread.capture.look(tensor)
+
+
 def refuse(reason: str) -> None:
     """Says that what follows cannot be captured, and why."""
     if active and per_thread.capture is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distgrad.core import recording
 from distgrad.core.dtypes import DType, TensorShape, as_dtype
 
 next_uid = itertools.count(1).__next__
@@ -115,6 +116,8 @@ class Tensor(Operand):
 
     def _host(self) -> np.ndarray:
         data = self._data
+        if recording.active:
+            recording.look(self)
         if type(data) is np.ndarray:
             return data
         return data.get() if hasattr(data, "get") else data

@@ -12,13 +12,20 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dtypes import as_dtype
+from distgrad.core.precision import (
+    enable_tensor_float_32_execution as enable_tensor_float_32_execution,
+)
+from distgrad.core.precision import (
+    tensor_float_32_execution_enabled as tensor_float_32_execution_enabled,
+)
 from distgrad.keras.registry import Configured
 
 
 class Policy(Configured):
     """``"float32"``-like: all in that dtype. ``"mixed_float16"``: weights are kept in float32.
 
-    Raises ValueError for a name that is neither, and for bfloat16, which NumPy does not have.
+    Raises ValueError for a name that is neither, and for bfloat16: NumPy has none, and that of
+    ml_dtypes is no float to it (its kind is "V"), which every rule about dtypes here asks for.
     """
 
     def __init__(self, name: str) -> None:

@@ -13,17 +13,20 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.dispatch import launches
 from distgrad.core.primitive import Primitive, bind, bind_at, primitive, sample
 from distgrad.ops.windows import Geometry
 
 # Elements of the matrix of windows that is made at a time: enough for a fast product, and little
 # beside the memory of a large batch. Blocks depend on shapes alone, and so do the bits of a result.
 BLOCK = 1 << 21
+_LARGE_BLOCK = 1 << 25  # where a call is a launch, and no cache is to be filled
 
 
-def _blocks(samples: int, each: int) -> Iterator[slice]:
+def _blocks(xp: Any, samples: int, each: int) -> Iterator[slice]:
     """Ranges of samples whose windows, ``each`` elements per sample, fill a block."""
-    step = max(1, BLOCK // max(each, 1))
+    block = _LARGE_BLOCK if launches(xp) else BLOCK
+    step = max(1, block // max(each, 1))
     for start in range(0, samples, step):
         yield slice(start, min(start + step, samples))
 
@@ -72,7 +75,7 @@ def convolve(xp, x, w, *, geometry):
     x = geometry.padded(xp, x)
     matrix = w.reshape(math.prod(w.shape[:-1]), w.shape[-1])
     y = xp.empty((x.shape[0], math.prod(counts), w.shape[-1]), dtype=x.dtype)
-    for block in _blocks(x.shape[0], math.prod(counts) * matrix.shape[0]):
+    for block in _blocks(xp, x.shape[0], math.prod(counts) * matrix.shape[0]):
         rows = _rows(xp, x[block], counts, geometry)
         xp.matmul(rows, matrix, out=y[block].reshape(rows.shape[0], w.shape[-1]))
     return y.reshape(x.shape[0], *counts, w.shape[-1])
@@ -84,7 +87,7 @@ def convolve_grad_x(xp, dy, w, *, shape, geometry):
     counts = dy.shape[1:-1]
     matrix = w.reshape(math.prod(w.shape[:-1]), w.shape[-1]).T
     x = xp.zeros(geometry.padded_shape(shape), dtype=dy.dtype)
-    for block in _blocks(dy.shape[0], math.prod(counts) * matrix.shape[1]):
+    for block in _blocks(xp, dy.shape[0], math.prod(counts) * matrix.shape[1]):
         part = dy[block]
         rows = xp.matmul(part.reshape(part.shape[0] * math.prod(counts), w.shape[-1]), matrix)
         windows = rows.reshape(part.shape[0], *counts, *w.shape[:-1])
@@ -103,7 +106,7 @@ def convolve_grad_w(xp, x, dy, *, geometry, out=None):
     out = xp.empty(shape, dtype=dy.dtype) if out is None else out
     w = out.reshape(math.prod(shape[:-1]), shape[-1])
     w[...] = 0
-    for block in _blocks(x.shape[0], math.prod(counts) * w.shape[0]):
+    for block in _blocks(xp, x.shape[0], math.prod(counts) * w.shape[0]):
         rows = _rows(xp, x[block], counts, geometry)
         w += xp.matmul(rows.T, dy[block].reshape(rows.shape[0], dy.shape[-1]))
     return out

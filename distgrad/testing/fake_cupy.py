@@ -2,7 +2,8 @@
 
 ``with fake_cupy.installed(): ...`` lets the whole of distgrad run its path for GPUs on the CPU.
 What it lets through is what CuPy documents, as far as it knows; it says nothing about speed.
-Streams are those of `fake_streams`, and NCCL that of `fake_nccl`.
+Streams are those of `fake_streams`, graphs of `fake_graphs`, cuBLAS and NCCL those of `fake_cublas`
+and `fake_nccl`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import dispatch
-from distgrad.testing import cuda_on_cpu, fake_nccl, fake_streams, standin
+from distgrad.testing import cuda_on_cpu, fake_cublas, fake_nccl, fake_streams, standin
 from distgrad.testing.fake_streams import CUDARuntimeError, Device
 from distgrad.testing.standin import Array, _plain
 
@@ -41,11 +42,11 @@ class RawModule:
             for value in args:
                 if not isinstance(value, (Array, np.generic)):
                     raise TypeError(f"a kernel takes no {type(value).__name__}")
-            standin.order.wait()
             (grid,), (block,) = blocks, threads
             if not 0 < block <= 1024 or not 0 < grid < 2**31:
                 raise CUDARuntimeError("cudaErrorInvalidConfiguration: invalid configuration")
-            cuda_on_cpu.launch(self._code, name, grid, block, [_plain(a) for a in args])
+            given = [_plain(a) for a in args]
+            standin.order.later(lambda: cuda_on_cpu.launch(self._code, name, grid, block, given))
 
         return kernel
 
@@ -62,11 +63,10 @@ class ElementwiseKernel:
 
     def __call__(self, *args: Any) -> Array:
         assert len(args) == len(self._inputs)
-        standin.order.wait()
         (dtype,) = {a.dtype for a in args if isinstance(a, Array)}
         given = np.broadcast_arrays(*(np.asarray(_plain(a), dtype) for a in args))
-        arrays = [np.array(a, order="C") for a in given]
-        out = np.empty(arrays[0].shape, dtype)
+        standin.order.allocates()
+        out = np.empty(given[0].shape, dtype)
         names = [f"distgrad_{n}" for n in self._inputs]
         loads = "".join(f"const T {i} = {n}[at];" for i, n in zip(self._inputs, names, strict=True))
         code = (
@@ -75,7 +75,12 @@ class ElementwiseKernel:
             f"T *out, long long size) {{ for (long long at = 0; at < size; at++) {{ {loads} "
             f"T result; {self._operation} out[at] = result; }} }}"
         )
-        cuda_on_cpu.launch(code, self._name, 1, 1, [*arrays, out, np.int64(out.size)])
+
+        def run() -> None:
+            arrays = [np.array(a, order="C") for a in given]
+            cuda_on_cpu.launch(code, self._name, 1, 1, [*arrays, out, np.int64(out.size)])
+
+        standin.order.later(run)
         return Array(out)
 
 
@@ -111,12 +116,20 @@ def modules(count: int = 2, driver: int = 12090) -> dict[str, ModuleType]:
         driverGetVersion=lambda: driver,
         getDeviceProperties=lambda number: {"name": b"Stand-in", "uuid": f"GPU-{number}"},
         CUDARuntimeError=CUDARuntimeError,
+        getDevice=lambda: fake_streams.here.device,
+        memcpyAsync=fake_streams.memcpy_async,
+        memcpyHostToDevice=1,
+        memcpyDeviceToHost=2,
     )
     vars(cuda).update(
         Device=Device,
         Stream=fake_streams.Stream,
         Event=fake_streams.Event,
         get_current_stream=fake_streams.get_current_stream,
+        MemoryPool=fake_streams.MemoryPool,
+        alloc=fake_streams.alloc,
+        alloc_pinned_memory=fake_streams.PinnedMemory,
+        using_allocator=fake_streams.using_allocator,
         runtime=runtime,
         driver=SimpleNamespace(CUDADriverError=CUDADriverError),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
@@ -144,6 +157,7 @@ def modules(count: int = 2, driver: int = 12090) -> dict[str, ModuleType]:
 @contextmanager
 def installed(count: int = 2, driver: int = 12090) -> Iterator[None]:
     """Context in which ``import cupy`` gives the module of this file."""
+    from distgrad.backend import cublas
     from distgrad.backend import cupy as backend
 
     made = modules(count, driver)
@@ -156,9 +170,11 @@ def installed(count: int = 2, driver: int = 12090) -> Iterator[None]:
     Array.data = property(lambda self: fake_streams.Pointer(self._data))  # type: ignore[attr-defined]
     Array.set = fake_streams.set_array  # type: ignore[attr-defined]
     backend.load.cache_clear()
+    load, cublas.load = cublas.load, lambda cupy: fake_cublas.Library()
     try:
         yield
     finally:
+        cublas.load = load
         fake_streams.reset()
         standin.order, fake_streams.devices = order, devices
         backend.load.cache_clear()

@@ -7,16 +7,18 @@ old values.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
 import numpy as np
 
-from distgrad.testing import standin
+from distgrad.testing import fake_graphs, standin
 
 Task = Callable[[], bool]  # does its work, if it can; whether it is done
 
@@ -98,6 +100,17 @@ class Stream:
     def __exit__(self, *exc: object) -> None:
         here.streams[here.device] = self._before
 
+    def begin_capture(self, mode: int | None = None) -> None:
+        if not self._lazy:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        fake_graphs.capture.begin(self)
+
+    def end_capture(self) -> fake_graphs.Graph:
+        return fake_graphs.capture.end(self)
+
+    def is_capturing(self) -> bool:
+        return fake_graphs.capture.stream is self
+
     def record(self, event: Event | None = None) -> Event:
         event = Event() if event is None else event
         event.record(self)
@@ -114,6 +127,7 @@ class Stream:
             return not self._tasks
 
     def synchronize(self) -> None:
+        fake_graphs.capture.refuse("synchronous API calls")
         _until(lambda: self.done)
 
     def add(self, task: Task) -> None:
@@ -164,6 +178,7 @@ class Event:
     def record(self, stream: Stream | None = None) -> None:
         if stream is None:
             raise TypeError("CuPy would record on the null stream: name the stream")
+        fake_graphs.capture.refuse("events that others wait for")
         self.ticket = _Ticket(stream)
         stream.add(self.ticket.reach)
 
@@ -173,6 +188,7 @@ class Event:
             return self.ticket is None or self.ticket.done()
 
     def synchronize(self) -> None:
+        fake_graphs.capture.refuse("synchronous API calls")
         _until(lambda: self.done)
 
 
@@ -230,6 +246,10 @@ def _until(condition: Callable[[], bool]) -> None:
 class Streams(standin.Order):
     """Work in the order of the calling thread's current stream."""
 
+    @property
+    def noting(self) -> bool:  # type: ignore[override]
+        return fake_graphs.capture.notes is not None
+
     def wait(self) -> None:
         get_current_stream().synchronize()
 
@@ -238,20 +258,39 @@ class Streams(standin.Order):
             work()
             return True
 
-        get_current_stream().add(task)
+        if not fake_graphs.capture.noted(work):
+            get_current_stream().add(task)
+
+    def made(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.noting:
+            return fake_graphs.capture.made(fn, *args, **kwargs)
+        return super().made(fn, *args, **kwargs)
+
+    def host(self, what: str) -> None:
+        fake_graphs.capture.refuse(what)
+        self.wait()
+
+    def copies(self) -> None:
+        fake_graphs.capture.refuse("H2D transfers")
+
+    def library(self, name: str) -> None:
+        fake_graphs.capture.library(name)
+
+    def allocates(self) -> None:
+        fake_graphs.capture.allocates()
 
 
 # Memory
 
 
-class Pointer:
-    """As ``cupy.cuda.MemoryPointer``; who asks for it may hand it to another library."""
+class Pointer(standin.Address):
+    """Where an array lies; who asks for it may hand it to another library."""
 
     lent: dict[int, np.ndarray] = {}  # noqa: RUF012 - what lies at an address
     _kept = 1 << 14
 
     def __init__(self, array: np.ndarray) -> None:
-        self.ptr = array.__array_interface__["data"][0]
+        super().__init__(array.__array_interface__["data"][0], array)
         with world:
             self.lent.pop(self.ptr, None)
             self.lent[self.ptr] = array
@@ -270,6 +309,56 @@ def memory(pointer: Any, size: int, dtype: np.dtype) -> np.ndarray:
             f"{array.strides}"
         )
     return array.reshape(-1)[:size]
+
+
+class MemoryPool:
+    """As ``cupy.cuda.MemoryPool``; what its memory holds is anything."""
+
+    def malloc(self, nbytes: int) -> standin.Address:
+        memory = np.full(nbytes + 256, 0xA5, np.uint8)
+        start = memory.__array_interface__["data"][0]
+        return standin.Address(start + -start % 256, memory)
+
+
+def alloc(nbytes: int) -> standin.Address:
+    """As ``cupy.cuda.alloc``: memory of the allocator in force."""
+    fake_graphs.capture.allocates()
+    return (fake_graphs.capture.allocator or MemoryPool().malloc)(nbytes)
+
+
+@contextmanager
+def using_allocator(allocator: Callable[[int], Any] | None = None) -> Iterator[None]:
+    """As ``cupy.cuda.using_allocator``."""
+    before = fake_graphs.capture.allocator
+    fake_graphs.capture.allocator = allocator
+    try:
+        yield
+    finally:
+        fake_graphs.capture.allocator = before
+
+
+class PinnedMemory(np.ndarray):
+    """As ``cupy.cuda.PinnedMemoryPointer``: a buffer with an address."""
+
+    def __new__(cls, nbytes: int) -> PinnedMemory:
+        fake_graphs.capture.refuse("H2D transfers")
+        return np.full(nbytes, 0xA5, np.uint8).view(cls)
+
+    @property
+    def ptr(self) -> int:
+        return self.__array_interface__["data"][0]
+
+
+def memcpy_async(to: int, source: int, size: int, kind: int, stream: int) -> None:
+    """Copies bytes when its turn comes; a graph would copy from the same place for ever."""
+    fake_graphs.capture.refuse("H2D transfers")
+    assert kind in (1, 2)
+
+    def copy() -> bool:
+        ctypes.memmove(to, source, size)
+        return True
+
+    stream_at(stream).add(copy)
 
 
 _pinned: dict[int, int] = {}

@@ -98,6 +98,8 @@ _BLIND = _names(
 class Order:
     """When work is done: at once. A stand-in for a device may have it done later."""
 
+    noting = False  # whether work is noted for later, again and again
+
     def wait(self) -> None:
         """Returns when what was put off before is done; comes before a look at elements."""
 
@@ -105,17 +107,63 @@ class Order:
         """Takes work of which nothing but the elements of an existing array is expected."""
         work()
 
+    def made(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        """``fn(*args, **kwargs)``, which looks at elements and gives arrays."""
+        self.wait()
+        return fn(*args, **kwargs)
+
+    def host(self, what: str) -> None:
+        """Comes before a look of the host at elements, or a copy from there."""
+        self.wait()
+
+    def copies(self) -> None:
+        """Comes before a copy from the host."""
+
+    def library(self, name: str) -> None:
+        """Comes before a function by name, which another library may do."""
+
+    def allocates(self) -> None:
+        """Comes before memory is taken."""
+
 
 order = Order()
 
 
+class Address:
+    """As ``cupy.cuda.MemoryPointer``: an address, and what keeps its memory."""
+
+    def __init__(self, ptr: int, keep: Any) -> None:
+        self.ptr, self.keep = ptr, keep
+
+    def __add__(self, offset: int) -> Address:
+        return Address(self.ptr + offset, self.keep)
+
+    def array(self, shape: Any, dtype: Any, strides: Any) -> np.ndarray:
+        steps = None if strides is None else tuple(strides)
+        interface = {"data": (self.ptr, False), "shape": tuple(shape), "strides": steps}
+        holder = _Interface()
+        holder.__array_interface__ = {**interface, "typestr": np.dtype(dtype).str, "version": 3}
+        holder.keep = self.keep
+        return np.asarray(holder)
+
+
+class _Interface:
+    __array_interface__: dict[str, Any]
+    keep: Any
+
+
 class Array:
-    """An array of the stand-in: a NumPy array that only its own library reaches."""
+    """An array of the stand-in: a NumPy array that only its own library reaches.
+
+    As CuPy's, it can be made of a shape, a dtype, a pointer and strides.
+    """
 
     __array_ufunc__ = None  # a NumPy scalar beside it asks the reflected operator
 
-    def __init__(self, data: np.ndarray) -> None:
-        self._data = data
+    def __init__(
+        self, data: Any, dtype: Any = None, memptr: Address | None = None, strides: Any = None
+    ) -> None:
+        self._data = data if memptr is None else memptr.array(data, dtype, strides)
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         raise TypeError("NumPy was called on an array of another library; use its own namespace")
@@ -139,32 +187,36 @@ class Array:
     T = property(lambda self: _wrap(self._data.T))
     real = property(
         lambda self: _wrap(self._data.real),
-        lambda self, value: setattr(self._data, "real", _plain(value)),
+        lambda self, value: _set_part(self._data.real, _plain(value)),
     )
     imag = property(
         lambda self: _wrap(self._data.imag),
-        lambda self, value: setattr(self._data, "imag", _plain(value)),
+        lambda self, value: _set_part(self._data.imag, _plain(value)),
     )
 
     def get(self) -> np.ndarray:
         """The values on the host."""
-        order.wait()
+        order.host("D2H transfers")
         return self._data.copy()
 
     def copy(self) -> Array:
         """The same values in memory of its own."""
+        order.allocates()
         made = Array(np.empty_like(self._data))
         order.later(lambda: np.copyto(made._data, self._data))
         return made
 
     def item(self, *args: Any) -> Any:
-        order.wait()
+        order.host("D2H transfers")
         return self._data.item(*args)
 
     def __getitem__(self, key: Any) -> Any:
-        if _has_array(key):
-            order.wait()
-        return _wrap(self._data[_plain(key)])
+        index = _plain(key)
+        if not _has_array(key):
+            return _wrap(self._data[index])
+        if _has_mask(index):
+            order.host("synchronous API calls")
+        return _wrap(order.made(self._data.__getitem__, index))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         given = _plain(key), _plain(value)
@@ -177,20 +229,16 @@ class Array:
         return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
-        order.wait()
-        return bool(self._data)
+        return bool(self.get())
 
     def __float__(self) -> float:
-        order.wait()
-        return float(self._data)
+        return float(self.get())
 
     def __int__(self) -> int:
-        order.wait()
-        return int(self._data)
+        return int(self.get())
 
     def __index__(self) -> int:
-        order.wait()
-        return self._data.__index__()
+        return self.get().__index__()
 
     def __repr__(self) -> str:
         return f"standin.Array({self._data!r})"
@@ -200,12 +248,12 @@ class Array:
 
 def _define(name: str, in_place: bool) -> None:
     def operator(self: Array, *others: Any) -> Any:
+        order.library(name)
         given = [_plain(other) for other in others]
         if in_place:
             order.later(lambda: getattr(self._data, name)(*given))
             return self
-        order.wait()
-        return _wrap(getattr(self._data, name)(*given))
+        return _wrap(order.made(getattr(self._data, name), *given))
 
     setattr(Array, name, operator)
 
@@ -226,6 +274,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(_plain(v) for v in value)
     return value
+
+
+def _set_part(part: np.ndarray, value: Any) -> None:
+    order.later(lambda: np.copyto(part, value))
+
+
+def _has_mask(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, np.ndarray) and part.dtype == bool for part in parts)
 
 
 def _has_array(value: Any) -> bool:
@@ -252,21 +309,26 @@ class _Function:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         for word in REFUSED & set(kwargs):
             raise TypeError(f"CuPy's {self.name} takes no {word!r}")
+        order.library(self.name)
         out = kwargs.get("out")
         given = [_plain(value) for value in args]
         plain = {key: _plain(value) for key, value in kwargs.items()}
         if out is not None:
             order.later(lambda: self.fn(*given, **plain))
             return out
-        if self.name not in _BLIND and (self.is_method or _has_array([args, kwargs])):
-            order.wait()
-        return _wrap(self.fn(*given, **plain))
+        return _wrap(self._made(given, plain, _has_array([args, kwargs])))
+
+    def _made(self, given: list[Any], plain: dict[str, Any], looks: bool) -> Any:
+        blind = self.name in _BLIND or not (self.is_method or looks)
+        if blind and not order.noting:
+            return self.fn(*given, **plain)
+        return order.made(self.fn, *given, **plain)
 
     def at(self, array: Any, indices: Any, *values: Any) -> None:
         if self.name not in UFUNC_AT:
             raise AttributeError(f"CuPy has no {self.name}.at")
-        order.wait()
-        self.fn.at(_plain(array), _plain(indices), *map(_plain, values))
+        given = [_plain(array), _plain(indices), *map(_plain, values)]
+        order.later(lambda: self.fn.at(*given))
 
 
 class Namespace:
@@ -307,8 +369,9 @@ class _Special:
 def asarray(value: Any, dtype: Any = None) -> Array:
     """``value`` (also an array of NumPy) as an array of the stand-in."""
     if isinstance(value, Array):
-        order.wait()
-    return Array(np.array(value._data if isinstance(value, Array) else value, dtype=dtype))
+        return Array(order.made(np.array, value._data, dtype=dtype))
+    order.copies()
+    return Array(np.array(value, dtype=dtype))
 
 
 class StandIn(Backend):

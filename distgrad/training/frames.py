@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile import memory
-from distgrad.compile.numpy_exec import Executor, Frame
 from distgrad.core import tree
 
 _FRAMES = 64  # sets of places for the gradients of one program
@@ -34,14 +32,14 @@ class Bound:
     """An executor, and its frames for the places of the gradients."""
 
     def __init__(
-        self, executor: Executor, present: Sequence[bool], place: dict[int, int], size: int
+        self, executor: Any, present: Sequence[bool], place: dict[int, int], size: int
     ) -> None:
         self.executor = executor
         self._present, self._place, self._size = present, place, size
-        self._block = memory.block(executor.nbytes)
-        self._frames: dict[tuple[int, ...], tuple[Frame, list[Any], Any]] = {}
+        self._block = executor.block()
+        self._frames: dict[tuple[int, ...], tuple[Any, list[Any], Any]] = {}
 
-    def at(self, buffers: Sequence[Sequence[Any]], cut: Cut) -> Frame:
+    def at(self, buffers: Sequence[Sequence[Any]], cut: Cut) -> Any:
         """The frame for the buffers of each shard; what has no gradient is made zero there."""
         key = tuple([id(buffer) for own in buffers for buffer in own])
         known = self._frames.get(key)
@@ -54,7 +52,7 @@ class Bound:
     def forget(self) -> None:
         self._frames.clear()
 
-    def _make(self, key: tuple[int, ...], buffers: Any, cut: Cut) -> tuple[Frame, list[Any], Any]:
+    def _make(self, key: tuple[int, ...], buffers: Any, cut: Cut) -> tuple[Any, list[Any], Any]:
         if len(self._frames) >= _FRAMES:
             self._frames.clear()
         places: dict[int, Any] = {}

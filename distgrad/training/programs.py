@@ -7,6 +7,7 @@ one worker run at once, by a program that is made from that of one, where that k
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -16,14 +17,13 @@ import numpy as np
 from distgrad.compile import executors
 from distgrad.compile.capture import trace
 from distgrad.compile.captured import CaptureError
-from distgrad.compile.numpy_exec import Executor
 from distgrad.compile.passes import simplify
 from distgrad.compile.passes.shards import Merges, NotWide, draws_from, over_shards
 from distgrad.compile.passes.tree_sums import SUMS, sum_over_one_shard
 from distgrad.compile.passes.writes import take_writes
 from distgrad.compile.program import Apply, Call, Program, Slot
 from distgrad.compile.traced import Fallback, warn
-from distgrad.core import devices, recording, tree
+from distgrad.core import devices, dispatch, recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
@@ -33,7 +33,7 @@ from distgrad.training.frames import Bound, Cut, Inputs, Leaves, Outcome, Stream
 from distgrad.training.state import shard
 
 Jit = Literal["auto", "strict", "numpy", "off"]
-ExecutorName = Literal["generated", "numpy", "eager"]
+ExecutorName = Literal["generated", "numpy", "cuda", "eager"]
 
 _BUDGET = 16  # shapes of samples, before new ones run eagerly
 _AT_ONCE = 1 << 25  # bytes of gradients of shards that run at once
@@ -41,13 +41,11 @@ _STATISTICS = 2  # outputs before the gradients: the loss, and the sums
 
 
 def executor_for(jit: Jit) -> ExecutorName:
-    """What runs the steps: "auto" is the fastest this machine has, "off" is eager.
+    """What runs the steps: "auto" is the fastest on this device, "off" is eager.
 
-    Raises CaptureError for "strict" on a GPU.
+    "numpy" is for CPUs: on a GPU such steps are eager.
     """
-    if jit == "strict" and devices.on_gpu():
-        raise CaptureError("a step on a GPU cannot be captured yet: leave strict out, or use a CPU")
-    if jit == "off" or devices.on_gpu():
+    if jit == "off" or (jit == "numpy" and devices.on_gpu()):
         return "eager"
     return "numpy" if jit == "numpy" else executors.best()
 
@@ -138,7 +136,7 @@ class ShardProgram:
 
     def __init__(self, made_by: ShardPrograms, arrays: tuple, part: float) -> None:
         self._made_by = made_by
-        leaves = [np.asarray(a) for a in flat(arrays)]
+        leaves = [a if type(a) in dispatch.backends else np.asarray(a) for a in flat(arrays)]
         nest = tree.flatten(arrays)
         structure = tree.map_structure(lambda a: None, arrays)
         dtype: list[np.dtype] = []
@@ -170,7 +168,7 @@ class ShardProgram:
         self.present = [g is not None for g in gradients]
         self.there = np.array(self.present, np.float64)
         self._over = over if isinstance(over, float) else None
-        self._counter: Executor | None = None
+        self._counter: Any = None
         outputs = list(program.outputs)
         if self._over is None:
             self._counter = executors.make(
@@ -195,7 +193,9 @@ class ShardProgram:
         self._in_stream = self._draws or any(
             isinstance(i, Call) or (isinstance(i, Apply) and i.primitive.host) for i in instructions
         )
-        self.at_once = max(1, _AT_ONCE // max(self._bytes_of_a_shard(), 1))
+        # On a GPU a shard is a launch: there is little to gain from several at once.
+        several = made_by.executor != "cuda"
+        self.at_once = max(1, _AT_ONCE // max(self._bytes_of_a_shard(), 1)) if several else 1
         try:
             self._one = self._bind(self._program, [*leaves, weight], 1)
         except Exception as error:
@@ -270,8 +270,10 @@ class ShardProgram:
         buffers: Sequence[Sequence[Any]],
         cut: Cut,
         told: Callable[[int], None] | None = None,
-    ) -> Outcome:
+    ) -> Outcome | Callable[[], Outcome]:
         """Runs it on the arrays of one shard, or on those of several that it ``joins``.
+
+        On a GPU what it gives is a function that waits for the loss, and gives the outcome.
 
         ``trees`` says how the shards are added up. The gradients of a tree, of which each shard's
         are times its weight, are written into the tree's ``buffers``, one for each bucket;
@@ -279,6 +281,8 @@ class ShardProgram:
         contexts that a shard draws in. ``told`` is called with the number of a bucket that is
         full, for all the trees, in order.
         """
+        if self._made_by.executor == "cuda":
+            return self._run_there(shards[0], weights[0], streams, buffers, cut, told)
         if len(shards) == 1:
             found = self._run_one(shards[0], weights[0], streams, buffers, cut, told)
             return Outcome([float(found[0])], found[1][None], self._written(found))
@@ -302,6 +306,33 @@ class ShardProgram:
             return frame(inputs, told)
         with streams()[0]:
             return frame(inputs, told)
+
+    def _run_there(
+        self,
+        arrays: Leaves,
+        weight: float,
+        streams: Streams,
+        buffers: Sequence[Sequence[Any]],
+        cut: Cut,
+        told: Callable[[int], None] | None,
+    ) -> Callable[[], Outcome]:
+        """On a GPU: loss and sums are on their way before the backward pass is launched."""
+        fetched: list[Callable[[], list[np.ndarray]]] = []
+
+        def ready(outputs: list[Any]) -> None:
+            fetched.append(dispatch.current().fetch(outputs[:_STATISTICS]))
+
+        self._weight[()] = weight
+        frame = self._one.at(buffers, cut)
+        with streams()[0] if self._in_stream else contextlib.nullcontext():
+            found = frame([*arrays, self._weight], told, ready)
+        written = self._written(found)
+
+        def outcome() -> Outcome:
+            loss, sums = fetched[0]()
+            return Outcome([float(loss)], sums[None], written)
+
+        return outcome
 
     def _run_several(
         self,

@@ -6,6 +6,7 @@ order. That is why a sum does not depend on the number of workers.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -23,7 +24,7 @@ from distgrad.launcher import environ
 from distgrad.ops import random
 from distgrad.ops.tree_sums import in_tree
 from distgrad.training.buckets import Bucket, GradientBuckets
-from distgrad.training.frames import flat
+from distgrad.training.frames import Outcome, flat
 from distgrad.training.overlap import Courier, Job
 from distgrad.training.programs import ExecutorName, ShardProgram, ShardPrograms
 from distgrad.training.state import StateMean, shard
@@ -91,6 +92,7 @@ class GradientSum:
         self.mean_loss = mean_loss
         self.counted = counted and mean_loss
         self.stop_requested = False
+        self._later: deque[Callable[[], None]] = deque()  # notes of shards that are not done
         self.buckets = GradientBuckets(
             self.variables,
             virtual_shards,
@@ -146,6 +148,7 @@ class GradientSum:
 
         ``accept`` is told the loss before anything has been changed, and may raise.
         """
+        self._later.clear()  # of a step that has failed
         self.buckets.start(batch.present)
         self._stats_tree.start(batch.present)
         self._state.start()
@@ -195,6 +198,8 @@ class GradientSum:
                 shares = [run.part if self.mean_loss else 1.0] * count
             left -= count
             run.finish(shares, scale, None if left else send)
+        while self._later:
+            self._later.popleft()()
 
     def _count(self, batch: Batch, runs: Iterable[_Eager | _Captured]) -> float:
         self._count_tree.start(batch.present)
@@ -386,5 +391,13 @@ class _Captured:
         if send is None:
             for number in range(len(buckets.buckets)):
                 push(number)
-        losses = [loss * share for loss, share in zip(done.losses, shares, strict=True)]
-        total._note(self, parts, losses, done.sums, program.there, done.written)
+
+        def note(done: Outcome) -> None:
+            losses = [loss * share for loss, share in zip(done.losses, shares, strict=True)]
+            total._note(self, parts, losses, done.sums, program.there, done.written)
+
+        if isinstance(done, Outcome):
+            note(done)
+        else:  # on its way from a GPU, which goes on meanwhile
+            outcome = done
+            total._later.append(lambda: note(outcome()))

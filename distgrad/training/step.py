@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from distgrad.backend.base import Backend
 from distgrad.backend.denormals import flushed
 from distgrad.comm.communicator import Communicator
-from distgrad.core.dispatch import backend_of
+from distgrad.core.dispatch import backend_of, in_caches
 from distgrad.core.errors import DivergedError
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
@@ -169,9 +169,10 @@ class TrainStep:
         """Takes the loss scale out of the gradients; whether all of them are finite."""
         finite = True
         for flat in self.sum.buckets.flats:
-            for start in range(0, flat.size, _BLOCK):
-                block = flat[start : start + _BLOCK]
-                finite = finite and bool(backend_of(flat).xp.isfinite(block).all())
+            xp = backend_of(flat).xp
+            size = _BLOCK if in_caches(xp) else max(flat.size, 1)
+            for start in range(0, flat.size, size):
+                finite = finite and bool(xp.isfinite(flat[start : start + size]).all())
             flat *= flat.dtype.type(1.0 / scale)
         return finite
 

@@ -6,7 +6,7 @@ forward pass is shared with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +17,15 @@ from distgrad.core.primitive import registry
 from distgrad.ops.reduce import kept
 
 
-def expand(program: Program) -> Program:
-    """The program with composite primitives of float32 taken apart."""
+def expand(program: Program, floats: Collection[str] = ("float32",)) -> Program:
+    """The program with composite primitives taken apart, of these types of floats."""
     made: list[Instruction] = []
     for instruction in program.instructions:
-        if isinstance(instruction, Apply) and instruction.name in _RULES and _usual(instruction):
+        if (
+            isinstance(instruction, Apply)
+            and instruction.name in _RULES
+            and _usual(instruction, floats)
+        ):
             parts = _Parts(instruction)
             rule = _RULES[instruction.name]
             if rule(parts, *instruction.inputs, **instruction.params) is not False:
@@ -31,11 +35,12 @@ def expand(program: Program) -> Program:
     return program.with_(made)
 
 
-def _usual(instruction: Apply) -> bool:
+def _usual(instruction: Apply, floats: Collection[str]) -> bool:
     (out,) = instruction.outputs
     given = [v for v in instruction.inputs if type(v) is Value]
-    floats = all(v.dtype == np.float32 for v in (out, *given) if v.dtype.kind not in "iu")
-    return len(given) == len(instruction.inputs) and floats and all(v.nbytes for v in (out, *given))
+    alike = all(v.dtype == out.dtype for v in given if v.dtype.kind not in "iu")
+    usual = out.dtype.name in floats and alike and len(given) == len(instruction.inputs)
+    return usual and all(v.nbytes for v in (out, *given))
 
 
 class _Parts:
@@ -43,6 +48,7 @@ class _Parts:
 
     def __init__(self, whole: Apply) -> None:
         self._whole = whole
+        self._dtype = whole.outputs[0].dtype
         self._made: list[Apply] = []
 
     def _add(
@@ -51,9 +57,9 @@ class _Parts:
         inputs: tuple[Any, ...],
         shape: tuple[int, ...],
         params: dict[str, Any],
-        dtype: Any = np.float32,
+        dtype: Any = None,
     ) -> Value:
-        out = Value(shape, np.dtype(dtype))
+        out = Value(shape, np.dtype(dtype or self._dtype))
         self._made.append(
             Apply(inputs, (out,), primitive=registry[name], params=params, line=self._whole.line)
         )
@@ -162,7 +168,8 @@ def _dot(p: _Parts, a: Value, b: Value, *, transpose_a: bool, transpose_b: bool)
     inner = a.shape[0 if transpose_a else -1]
     if inner != 1 or len(a.shape) != 2 or len(b.shape) != 2:
         return False
-    p("multiply", p.reshape(a, (a.nbytes // 4, 1)), p.reshape(b, (1, b.nbytes // 4)))
+    rows, columns = max(a.shape), max(b.shape)
+    p("multiply", p.reshape(a, (rows, 1)), p.reshape(b, (1, columns)))
     return True
 
 

@@ -133,9 +133,10 @@ class Optimizer(Configured):
         if isinstance(self._learning_rate, Variable):
             self._learning_rate.assign(number)
         else:
-            self._learning_rate = Variable(
-                np.float64(number), trainable=False, name="learning_rate"
-            )
+            with devices.host():
+                self._learning_rate = Variable(
+                    np.float64(number), trainable=False, name="learning_rate"
+                )
 
     def rate(self, step: int) -> float:
         """The learning rate of update number ``step``, from 1."""

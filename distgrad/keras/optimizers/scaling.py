@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import recording
+from distgrad.core import devices, recording
 from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
@@ -36,8 +36,9 @@ class LossScaleOptimizer(Optimizer):
         self.initial_scale = initial_scale
         self.dynamic_growth_steps = dynamic_growth_steps
         self.name = name or "loss_scale_optimizer"
-        self.dynamic_scale = Variable(np.float32(initial_scale), trainable=False, name="scale")
-        self.step_counter = Variable(0, dtype="int32", trainable=False, name="good_steps")
+        with devices.host():  # Python asks for them at every step
+            self.dynamic_scale = Variable(np.float32(initial_scale), trainable=False, name="scale")
+            self.step_counter = Variable(0, dtype="int32", trainable=False, name="good_steps")
 
     # What the scale means for one step
 

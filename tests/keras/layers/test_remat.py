@@ -10,6 +10,7 @@ import pytest
 
 import distgrad as tf
 from distgrad.compile import llvm_engine
+from distgrad.core import devices
 from distgrad.data.loader import cut
 from distgrad.training import world
 from distgrad.training.step import TrainStep
@@ -19,7 +20,8 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(32, 12, 12, 1)).astype(np.float32)
 TOKENS = RNG.integers(0, 9, (32, 16)).astype(np.int32)
 LABELS = RNG.integers(0, 4, 32)
-EXECUTORS = ["eager", "numpy", *(["generated"] if llvm_engine.available() else [])]
+ON_CPU = ["numpy", *(["generated"] if llvm_engine.available() else [])]
+EXECUTORS = ["eager", *(["cuda"] if devices.on_gpu() else ON_CPU)]
 
 
 class Counter(L.Layer):

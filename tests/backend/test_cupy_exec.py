@@ -1,0 +1,476 @@
+"""Captured programs on a GPU: beside eager ones, replayed, and cut where they cannot be captured.
+
+They run on the module that stands for CuPy, or on a GPU with ``--device cuda``. A captured program
+sums rows in another order than the eager kernels, so that float32 is compared to 1e-5; its graphs
+are compared with its own launches one by one bit by bit.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.compile import cupy_exec
+from distgrad.compile.capture import trace
+from distgrad.compile.captured import CaptureError
+from distgrad.compile.cuda_fused import OPTIONS
+from distgrad.compile.cupy_exec import CudaExecutor, cuda_executor
+from distgrad.core import devices, dispatch
+from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.primitive import bind
+from distgrad.testing import cuda_on_cpu, fake_cupy, process
+from distgrad.testing.primitives import built_in, samples_of
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def gpu(request):
+    if request.config.getoption("--device") != "cpu":
+        yield
+        return
+    if not cuda_on_cpu.available():
+        pytest.skip("no g++")
+    with fake_cupy.installed():
+        devices.use("cuda")
+        yield
+
+
+def floats(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def executor_of(fn, *arrays):
+    return cuda_executor(trace(fn, arrays).program, arrays)
+
+
+def on_host(arrays):
+    return [array.get() for array in arrays]
+
+
+def pieces(executor: CudaExecutor):
+    """What the frame of an executor does for a run, by kind."""
+    ((script, _),) = executor._idle[0]._scripts.values()
+    kinds = [getattr(piece, "__qualname__", type(piece).__name__) for piece in script]
+    return [
+        "graph" if "launch" in kind else "alone"
+        for kind in kinds
+        if "launch" in kind or kind == "partial"
+    ]
+
+
+def check(fn, *arrays, rtol=1e-5, equal=False):
+    """The program of ``fn``, run twice, beside its eager run."""
+    eager = [t.numpy() for t in tf.nest.flatten(fn(*map(tf.constant, arrays)))]
+    executor = executor_of(fn, *arrays)
+    for _ in range(2):
+        found = on_host(executor(arrays))
+        for a, b in zip(found, eager, strict=True):
+            assert (a.shape, a.dtype) == (b.shape, b.dtype)
+            if equal:
+                np.testing.assert_array_equal(a, b)
+            else:
+                np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
+    return executor
+
+
+# Every primitive
+
+PRIMITIVES = built_in()
+LEFT_OUT = {  # Python code, and numbers that have no one shape
+    *("host_values", "custom_call", "nonzero", "unique_parts", "mask_select", "random_rows"),
+}
+NAMES = sorted(set(PRIMITIVES) - LEFT_OUT)
+
+
+@pytest.mark.timeout_s(240)
+@pytest.mark.parametrize("part", range(6))
+def test_primitives(part):
+    """A program of many primitives at once, since a compiler takes half a second to start."""
+    arrays, calls = [], []
+    for primitive in (PRIMITIVES[name] for name in NAMES[part::6]):
+        for sample in samples_of(primitive):
+            args = []
+            for a in sample.args:
+                if isinstance(a, np.ndarray) and a.dtype.kind == "f":
+                    a = a.astype(np.float32)
+                args.append((a,) if isinstance(a, np.ndarray) else a)
+            calls.append((primitive, args, {**primitive.defaults, **sample.params}))
+            arrays += [a[0] for a in args if isinstance(a, tuple)]
+
+    def run(*tensors):
+        left, made = iter(tensors), []
+        for primitive, args, params in calls:
+            out = bind(primitive, *[next(left) if type(a) is tuple else a for a in args], **params)
+            made += out if primitive.multiple else [out]
+        return made
+
+    eager = [t.numpy() for t in run(*map(tf.constant, arrays))]
+    executor = executor_of(run, *arrays)
+    names = [p.name for p, args, params in calls]
+    for _ in range(2):
+        for i, (a, b) in enumerate(zip(on_host(executor(arrays)), eager, strict=True)):
+            assert (a.shape, a.dtype) == (b.shape, b.dtype)
+            note = f"output {i} of {names}"
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5, err_msg=note)
+
+
+# Groups of operations as kernels
+
+
+def test_elementwise_operations_have_the_bits_of_eager_ones():
+    def f(x, y, row, flag):
+        z = tf.where(flag, x * row - 0.1, y) / (1.0 + tf.abs(x))
+        return z, tf.cast(z > 0.0, tf.float32) + tf.nn.relu(z), tf.square(y) - z
+
+    executor = check(f, floats(5, 7), floats(5, 7), floats(7), floats(5, 1) > 0, equal=True)
+    assert [k.name for k in executor.plan.kernels] == ["kernel_0"]
+    assert pieces(executor) == ["graph"]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (70, 33), (2, 300), (2, 3, 1025), (1, 5000)])
+def test_rows(shape):
+    def f(x, g):
+        y = tf.nn.softmax(x * 2.0)
+        z = tf.nn.log_softmax(tf.nn.gelu(x)) + tf.reduce_max(x, -1, keepdims=True)
+        centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+        total = tf.reduce_sum(g * centred, -1)
+        return y, z, centred * tf.math.rsqrt(tf.reduce_mean(centred**2, -1, True) + 1e-3), total
+
+    check(f, floats(*shape), floats(*shape))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_rows_of_other_floats(dtype):
+    labels = np.array([0, 4, 2])
+
+    def f(x, t):
+        y = tf.keras.layers.LayerNormalization(dtype=dtype, center=False, scale=False)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, x)
+        return tf.nn.softmax(x), tf.nn.log_softmax(x), y(x), loss, x + t
+
+    executor = check(f, *[floats(3, 5).astype(dtype) for _ in range(2)], rtol=5e-3)
+    assert not any(node.opaque for node in executor.plan.nodes)
+
+
+def test_rows_of_several_axes_and_columns():
+    def f(x):
+        return (
+            tf.reduce_sum(x, (1, 2)) * 2.0,
+            tf.reduce_mean(x, 0),
+            tf.reduce_sum(x, (0, 1)),
+            tf.reduce_max(x, (0, 2)),
+            tf.reduce_min(x),
+            x - tf.reduce_min(x, (1, 2), keepdims=True),
+        )
+
+    for shape in [(3, 4, 5), (200, 3, 40)]:
+        check(f, floats(*shape))
+
+
+def test_a_nan_stays():
+    x = floats(3, 4)
+    x[1, 2] = np.nan
+    found = on_host(executor_of(lambda x: [tf.nn.softmax(x), tf.reduce_max(x, 1)], x)([x]))
+    assert np.isnan(found[0]).any(1).tolist() == np.isnan(found[1]).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int32", "int64", "uint8"])
+def test_other_types(dtype):
+    def f(x, y):
+        parts = [x + y, x * 3 - y, tf.maximum(x, y), tf.cast(x, tf.float32) * 0.5]
+        return [*parts, tf.where(x > y, x, y), tf.cast(tf.cast(x, tf.float32) * 2.0, dtype)]
+
+    x = RNG.integers(0, 9, (4, 5)).astype(dtype)
+    check(f, x, x[::-1].copy(), equal=True)
+
+
+def test_half_precision_is_rounded_after_each_operation():
+    def f(x, y):
+        return (x * y + x) * y - x / y
+
+    check(f, floats(6, 7).astype(np.float16), floats(6, 7).astype(np.float16), equal=True)
+
+
+# Views and products
+
+
+def test_views_are_no_copies():
+    def f(x):
+        y = tf.transpose(x, (1, 0, 2))[1:, ::2]
+        a, b = tf.split(tf.reshape(x, (4, 15)), [5, 10], 1)
+        return (
+            y * 2.0,
+            tf.reshape(y, (-1,)),
+            a + 1.0,
+            tf.concat([b, a], 1),
+            tf.broadcast_to(a, (2, 4, 5)),
+        )
+
+    check(f, floats(3, 4, 5), equal=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_products(dtype):
+    def f(a, b, heads):
+        q = tf.transpose(heads, (0, 2, 1, 3))  # heads before time: no single stride
+        scores = tf.matmul(q, q, transpose_b=True)
+        return (
+            tf.matmul(a, b),
+            tf.matmul(a[0], a[1], transpose_a=True),
+            tf.matmul(tf.transpose(b), tf.transpose(a[0])),
+            tf.matmul(scores, q),
+            tf.matmul(a, a, transpose_b=True),
+            tf.matmul(a[:, :1], b[:, 1:2]),
+            tf.matmul(tf.transpose(a, (1, 0, 2)), b),
+        )
+
+    arrays = [floats(2, 3, 4), floats(4, 5), floats(2, 6, 3, 8)]
+    arrays = [a.astype(dtype) for a in arrays]
+    executor = check(f, *arrays, rtol=1e-2 if dtype == "float16" else 1e-5)
+    assert pieces(executor) == ["graph"]
+
+
+# What changes from run to run
+
+
+def test_variables_are_read_and_written_at_each_run():
+    v, w = tf.Variable(np.arange(3, dtype=np.float32)), tf.Variable(1.0)
+
+    def step(x):
+        before = v.read_value()
+        v.assign_add(x)
+        w.assign(w * 2.0)
+        return before, v + 0.0, before * w
+
+    run = tf.function(step, jit_compile="strict")
+    x = tf.constant(np.ones(3, np.float32))
+    held = v.value()
+    for i in range(4):
+        before, after, scaled = (t.numpy() for t in run(x))
+        np.testing.assert_array_equal(before, np.arange(3) + i)
+        np.testing.assert_array_equal(after, np.arange(3) + i + 1)
+        np.testing.assert_array_equal(scaled, before * 2.0 ** (i + 1))
+    np.testing.assert_array_equal(held.numpy(), np.arange(3))
+    v._relocate(dispatch.current().xp.zeros(3, dtype=np.float32))  # moved into an arena
+    run(x)
+    np.testing.assert_array_equal(v.numpy(), np.arange(3) + 5)
+
+
+@pytest.mark.parametrize("draw", [tf.random.uniform, tf.random.normal, tf.random.truncated_normal])
+def test_random_numbers_are_those_of_eager_runs(draw):
+    def f(x):
+        return x + draw((3, 4)), tf.nn.dropout(x, 0.5)
+
+    x, found = tf.constant(floats(3, 4)), []
+    for jit in (False, "strict"):
+        tf.random.set_seed(4)
+        run = tf.function(f, jit_compile=jit)
+        found.append([t.numpy() for _ in range(3) for t in run(x)])
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.array_equal(found[0][0], found[0][2])
+
+
+def test_keys_are_no_constants_of_a_graph():
+    executor = executor_of(lambda x: x + tf.random.uniform((2,)), floats(2))
+    a, b = (on_host(executor([np.zeros(2, np.float32)]))[0] for _ in range(2))
+    assert pieces(executor) == ["graph"] and not np.array_equal(a, b)
+
+
+def test_inputs_may_lie_on_either_side():
+    executor = executor_of(lambda x, y: x - y, floats(3), floats(3))
+    x, y = floats(3), floats(3)
+    there = dispatch.current().asarray(y)
+    np.testing.assert_array_equal(on_host(executor([x, there]))[0], x - y)
+
+
+def test_outputs_are_arrays_of_their_own():
+    x = floats(4)
+    executor = executor_of(lambda x: [x, x * 2.0, x[1:]], x)
+    first, second = executor([x]), executor([x + 1])
+    np.testing.assert_array_equal(on_host(first)[0], x)
+    np.testing.assert_array_equal(on_host(first)[1], x * 2)
+    np.testing.assert_array_equal(on_host(second)[2], x[1:] + 1)
+
+
+# Where a graph ends
+
+
+def test_python_code_splits_a_graph():
+    seen = []
+
+    def f(x):
+        y = tf.nn.relu(x) * 2.0
+        z = bind(PRIMITIVES["host_values"], y, fn=lambda a: seen.append(1) or a + 1)
+        return tf.reshape(z, (3,)) * y
+
+    x = floats(3)
+    executor = executor_of(f, x)
+    seen.clear()
+    for _ in range(2):
+        y = np.maximum(x, 0) * 2
+        np.testing.assert_allclose(on_host(executor([x]))[0], (y + 1) * y, rtol=1e-6)
+    assert len(seen) == 2 and pieces(executor) == ["graph", "alone", "graph"]
+
+
+def test_a_kernel_that_waits_for_the_device_runs_by_itself():
+    def f(x):
+        y = x * 2.0
+        order = tf.argsort(y)
+        return tf.gather(y, order) + 1.0, order
+
+    x = floats(7)
+    executor = check(f, x, equal=True)
+    found = pieces(executor)
+    assert found.count("alone") >= 1 and found[0] == found[-1] == "graph"
+
+
+def test_graphs_have_the_bits_of_their_launches_one_by_one(monkeypatch):
+    def f(x, w):
+        h = tf.nn.dropout(tf.nn.gelu(x @ w), 0.3)
+        sort = tf.sort(tf.nn.softmax(h))
+        return sort, tf.reduce_sum(tf.linalg.cholesky(tf.eye(8) * 2.0) @ tf.transpose(h), 0)
+
+    x, w, found = floats(5, 6), floats(6, 8), []
+    for on in (True, False):
+        monkeypatch.setattr(cupy_exec, "graphs", on)
+        tf.random.set_seed(1)
+        executor = executor_of(f, x, w)
+        found.append([on_host(executor([x, w])) for _ in range(3)])
+    for one, other in zip(*found, strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert a.tobytes() == b.tobytes()
+
+
+def test_checks_of_inputs_are_made_on_the_host_before_the_launch():
+    table = tf.Variable(floats(5, 3))
+
+    def f(rows, labels):
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(
+            tf.cast(labels, tf.int64), tf.gather(table, rows)
+        )
+
+    rows, labels = np.array([0, 4, 2]), np.array([0, 1, 2], np.int32)
+    executor = check(f, rows, labels)
+    assert pieces(executor) == ["graph"]
+    with pytest.raises(InvalidArgumentError, match=r"outside \[0, 5\)"):
+        executor([np.array([0, 5, 2]), labels])
+    with pytest.raises(InvalidArgumentError, match=r"outside \[0, 3\)"):
+        executor([rows, labels + 1])
+
+
+def test_a_look_at_a_value_cannot_be_captured():
+    @tf.function(jit_compile="strict")
+    def f(x):
+        return x if tf.reduce_sum(x) > 0.0 else -x
+
+    with pytest.raises(CaptureError, match="the value of a tensor is read at .*reduce_sum"):
+        f(tf.constant([1.0, 2.0]))
+
+
+# Groups of outputs
+
+
+def test_groups_are_told_in_order_and_lie_in_the_places_given():
+    x, told, early = floats(4, 3), [], []
+
+    def f(x):
+        return tf.reduce_sum(x), x * 2.0, x[1:], tf.nn.softmax(x @ tf.transpose(x))
+
+    program = trace(f, [x]).program
+    executor = cuda_executor(program, [x], [[3], [1, 2]])
+    xp = dispatch.current().xp
+    flat = xp.zeros(16 + 12 + 9, dtype=np.float32)
+    places = {3: flat[:16].reshape(4, 4), 1: flat[16:28].reshape(4, 3), 2: flat[28:].reshape(3, 3)}
+    frame = executor.frame(places)
+    for run in range(3):
+        given = x + run
+        expected = [t.numpy() for t in f(tf.constant(given))]
+
+        def tell(number, expected=expected):
+            told.append(number)
+            for position in [[3], [1, 2]][number]:
+                found = places[position].get()
+                np.testing.assert_allclose(found, expected[position], rtol=1e-5)
+
+        frame([given], tell, lambda outputs: early.append(outputs[0].get()))
+        np.testing.assert_allclose(early[-1], expected[0], rtol=1e-5)
+    assert told == [0, 1] * 3
+    frame([x])  # without anybody to tell, from another set of graphs
+    np.testing.assert_allclose(places[1].get(), x * 2)
+
+
+def test_a_loss_is_there_before_its_gradients():
+    """Also where its last sum was fused behind them, and random keys keep their order."""
+    x, w = floats(4, 3), tf.Variable(floats(3, 5))
+
+    def f(x):
+        with tf.GradientTape() as tape:
+            h = tf.nn.dropout(tf.nn.tanh(x @ w), 0.4)
+            loss = tf.reduce_mean(tf.nn.dropout(h * h, 0.2))
+        return loss, tape.gradient(loss, w)
+
+    executor = cuda_executor(trace(f, [x]).program, [x], [[1]])
+    assert executor.plan.ready < len(executor.plan.nodes)
+    place = dispatch.current().xp.zeros((3, 5), dtype=np.float32)
+    tf.random.set_seed(2)
+    early: list = []
+    executor.frame({1: place})([x], None, early.extend)
+    tf.random.set_seed(2)
+    loss, gradient = f(tf.constant(x))
+    np.testing.assert_allclose(early[0].get(), loss.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(place.get(), gradient.numpy(), rtol=1e-5, atol=1e-6)
+
+
+# The compiler of CUDA
+
+COMPILE = """
+import sys
+from cupy_backends.cuda.libs import nvrtc
+program = nvrtc.createProgram(open(sys.argv[1]).read(), "program.cu", (), ())
+try:
+    nvrtc.compileProgram(program, [*sys.argv[2:], "-arch=compute_80"])
+except Exception:
+    sys.exit(nvrtc.getProgramLog(program))
+print(nvrtc.getPTX(program).decode())
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy_backends") is None, reason="no NVRTC")
+def test_nvrtc_compiles_what_is_generated(tmp_path):
+    """In a process of its own, where CuPy's bindings of it do not meet the stand-in."""
+
+    def f(x, y, labels):
+        z = tf.nn.softmax(tf.nn.gelu(x) + y * 0.5)
+        half = tf.cast(x, tf.float16) * 2.0
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, z)
+        return z, half, loss, tf.reduce_max(half, -1), tf.transpose(x) + 1.0, tf.cast(y, tf.int64)
+
+    executor = executor_of(f, floats(4, 5), floats(4, 5), np.array([0, 1, 2, 3]))
+    path = tmp_path / "program.cu"
+    path.write_text(executor.plan.source)
+    done = process.run([sys.executable, "-c", COMPILE, str(path), *OPTIONS], timeout=60)
+    assert done.returncode == 0, done.stderr
+    names = [kernel.name for kernel in executor.plan.kernels]
+    assert names and all(f".entry {name}(" in done.stdout for name in names)
+
+
+NAMES_OF_CUPY = """
+import cupy
+cuda = cupy.cuda
+print([cuda.Stream.begin_capture, cuda.Stream.end_capture, cuda.Stream.record, cuda.Graph.launch])
+print([cuda.Stream.wait_event, cuda.Event.synchronize, cuda.MemoryPool.malloc, cuda.alloc])
+print([cuda.using_allocator, cuda.alloc_pinned_memory, cuda.get_current_stream, cupy.RawModule])
+print([cuda.runtime.memcpyAsync, cuda.runtime.memcpyHostToDevice, cuda.runtime.memcpyDeviceToHost])
+print([cuda.runtime.getDevice, cuda.device.get_cublas_handle, cuda.runtime.runtimeGetVersion])
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy_backends") is None, reason="no CuPy")
+def test_cupy_has_the_names(tmp_path):
+    done = process.run([sys.executable, "-c", NAMES_OF_CUPY], timeout=60)
+    assert done.returncode == 0, done.stderr
