@@ -122,7 +122,7 @@ class Capture:
         if self.abandoned or id(value) in self._known:
             return
         made, line = Value.like(value._data), user_line()
-        if dispatch.backend_of(plain(variable._buffer)) is self._backend:
+        if self._has(variable):
             self._append(Read((), (made,), variable=variable, line=line))
         else:  # of another device: a copy at each replay
             self._append(Slot((), (made,), draw=lambda: Tensor(variable._buffer), line=line))
@@ -138,7 +138,7 @@ class Capture:
     def store(self, variable: Variable, array: Any) -> None:
         if self.abandoned:
             return
-        if dispatch.backend_of(plain(variable._buffer)) is not self._backend:
+        if not self._has(variable):
             raise Fallback(f"{variable.name}, on another device, is written to at {user_line()}")
         value = self._known.get(id(array))
         buffer = variable._buffer
@@ -186,6 +186,10 @@ class Capture:
         else:  # what it finds wrong must be said before others stumble over it
             with recording.suspended():
                 run(*[Tensor(plain(leaves[i]._data)) for i in places])
+
+    def _has(self, variable: Variable) -> bool:
+        """Whether a variable lies where the program is to run."""
+        return type(plain(variable._buffer)) is self._backend.array_type
 
     def _forget_reads(self) -> None:
         """Variables may have changed: what reads them from now on reads them anew."""
