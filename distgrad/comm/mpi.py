@@ -26,6 +26,7 @@ _TAG = 25703  # "dg": keeps our messages apart from those that a user's script s
 _CHUNK_BYTES = 1 << 30  # counts in MPI are 32-bit integers in older libraries
 _SPINS = 1000
 _SHORT_SLEEP, _LONG_SLEEP = 20e-6, 1e-3
+_LAST_WORDS = 0.05  # seconds: mpirun ends itself at an abort, with what it has not passed on yet
 
 # Transfers that an error left unfinished: MPI may still use their buffers, so these stay alive.
 _abandoned: list[_MPIRequest] = []
@@ -95,6 +96,7 @@ class MPITransport(Transport):
 
     def abort(self, code: int, reason: str) -> None:
         _unlink_shared_memory()
+        time.sleep(_LAST_WORDS)
         self._mpi.COMM_WORLD.Abort(code)
 
     def close(self, reason: str = "") -> None:
