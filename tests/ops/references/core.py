@@ -58,7 +58,9 @@ def nadam(p, m, s, g, ahead, now, correction, *, beta_1, beta_2, epsilon):
     return p - (ahead * m + now * g) / ((correction * s) ** 0.5 + epsilon), m, s
 
 
-def rmsprop(p, v, g, rate, *rest, rho, momentum, epsilon, centered):
+def rmsprop(p, v, *rest, rho, momentum, epsilon, centered):
+    *state, g, rate = rest
+
     def one(p, v, g, m, a):
         v = rho * v + (1 - rho) * g**2
         a = rho * a + (1 - rho) * g if centered else a
@@ -67,9 +69,9 @@ def rmsprop(p, v, g, rate, *rest, rho, momentum, epsilon, centered):
         return p - m, v, m, a
 
     zeros = np.zeros(len(p))
-    m = rest[0] if momentum else zeros
-    a = rest[-1] if centered else zeros
-    return per_number(one, 5)(p, v, g, m, a)[: 2 + len(rest)]
+    m = state[0] if momentum else zeros
+    a = state[-1] if centered else zeros
+    return per_number(one, 5)(p, v, g, m, a)[: 2 + len(state)]
 
 
 def adagrad(p, a, g, rate, *, epsilon):
