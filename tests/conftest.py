@@ -74,6 +74,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"primitives: {len(names)} checked in {len(cases)} cases")
 
 
+@pytest.fixture(scope="module")
+def on_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Arrays on the GPU that ``--device`` asks for; without it, on the stand-in."""
+    from distgrad.testing import cuda_on_cpu, fake_cupy
+
+    if request.config.getoption("--device") != "cpu":
+        yield
+        return
+    if not cuda_on_cpu.available():
+        pytest.skip("no g++")
+    with fake_cupy.installed():
+        devices.use("cuda")
+        yield
+
+
 @contextmanager
 def _time_limit(item: pytest.Item) -> Iterator[None]:
     """Fail the test after its limit; end the process, printing its stacks, if C code hangs."""

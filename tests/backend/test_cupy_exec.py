@@ -19,25 +19,14 @@ from distgrad.compile.capture import trace
 from distgrad.compile.captured import CaptureError
 from distgrad.compile.cuda_fused import OPTIONS
 from distgrad.compile.cupy_exec import CudaExecutor, cuda_executor
-from distgrad.core import devices, dispatch
+from distgrad.core import dispatch
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind
-from distgrad.testing import cuda_on_cpu, fake_cupy, process
+from distgrad.testing import process
 from distgrad.testing.primitives import built_in, samples_of
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def gpu(request):
-    if request.config.getoption("--device") != "cpu":
-        yield
-        return
-    if not cuda_on_cpu.available():
-        pytest.skip("no g++")
-    with fake_cupy.installed():
-        devices.use("cuda")
-        yield
+pytestmark = pytest.mark.usefixtures("on_gpu")
 
 
 def floats(*shape):

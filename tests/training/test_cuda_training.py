@@ -12,59 +12,16 @@ import pytest
 import distgrad as tf
 from distgrad.comm.tree import worker_shards
 from distgrad.compile import cupy_exec
-from distgrad.core import devices
 from distgrad.data.loader import cut
-from distgrad.testing import cuda_on_cpu, fake_cupy
 from distgrad.testing.thread_world import run_world
 from distgrad.training import world
 from distgrad.training.programs import executor_for
 from distgrad.training.step import TrainStep
 
+from .models import IMAGES, LABELS, MODELS
+
 L, O = tf.keras.layers, tf.keras.optimizers
-RNG = np.random.default_rng(0)
-IMAGES = RNG.normal(size=(40, 8, 8, 1)).astype(np.float32)
-TOKENS = RNG.integers(0, 9, (40, 7)).astype(np.int32)
-LABELS = RNG.integers(0, 4, 40)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def gpu(request):
-    if request.config.getoption("--device") != "cpu":
-        yield
-        return
-    if not cuda_on_cpu.available():
-        pytest.skip("no g++")
-    with fake_cupy.installed():
-        devices.use("cuda")
-        yield
-
-
-def image(p):
-    return [
-        L.Conv2D(4, 3, activation="relu", dtype=p),
-        L.BatchNormalization(dtype=p),
-        L.MaxPooling2D(dtype=p),
-        L.Dropout(0.3, dtype=p),
-        L.Flatten(dtype=p),
-        L.Dense(8, activation="gelu", dtype=p),
-        L.Dense(4, dtype=p),
-    ], IMAGES
-
-
-def recurrent(p):
-    return [L.Embedding(9, 5, mask_zero=True, dtype=p), L.LSTM(6, dtype=p), L.Dense(4)], TOKENS
-
-
-def transformer(p):
-    return [
-        L.Embedding(9, 8, dtype=p),
-        L.TransformerBlock(16, 2, dropout=0.1, dtype=p),
-        L.GlobalAveragePooling1D(dtype=p),
-        L.Dense(4),
-    ], TOKENS
-
-
-MODELS = {f.__name__: f for f in (image, recurrent, transformer)}
+pytestmark = pytest.mark.usefixtures("on_gpu")
 
 
 class Run:
