@@ -212,34 +212,11 @@ class Communicator:
             timeout: seconds, instead of the communicator's.
         """
         tree = tree_sum.tree
-        nodes = self._nodes_by_rank(tree)
-        flat, own = self._own_partials(tree_sum, out, nodes[self.rank])
-        tag = tree.fingerprint() ^ bucket
+        mine = self._own_partials(tree_sum, out, self._nodes_by_rank(tree)[self.rank])
         operation = "reduce_scatter_tree" if scatter else "reduce_tree"
+        tag = tree.fingerprint() ^ bucket
         with self._operation(operation, timeout) as deadline:
-            if self.world_size == 1:
-                tree.combine(dict(zip(nodes[0], own, strict=True)), flat, self._xp)
-            elif self._is_small(flat.nbytes) and not scatter:
-                self._reduce_whole(tree, [(flat, own)], tag, deadline)
-            else:
-                slices = self._parts(flat.size)
-                mine = slices[self.rank]
-                count = sum(len(nodes[p]) for p in self._peers)
-                inbox = iter(self._inbox(count, mine.stop - mine.start, flat.dtype))
-                received = {p: {node: next(inbox) for node in nodes[p]} for p in self._peers}
-                self._exchange(
-                    self._call(operation, deadline, flat.dtype, tag, flat.nbytes),
-                    {p: [array[slices[p]] for array in own] for p in self._peers},
-                    {p: list(received[p].values()) for p in self._peers},
-                )
-                pairs = zip(nodes[self.rank], own, strict=True)
-                partials = {node: array[mine] for node, array in pairs}
-                for arrays in received.values():
-                    partials.update(arrays)
-                tree.combine(partials, flat[mine], self._xp)
-                if not scatter:
-                    call = self._call("reduce_tree", deadline, flat.dtype, tag, flat.nbytes)
-                    self._allgather_slices(call, flat, slices)
+            self._reduce_partials(tree, mine, operation, tag, deadline)
         tree_sum.reset()
 
     def reduce_trees(
@@ -398,6 +375,37 @@ class Communicator:
             {p: [flat[slices[p]]] for p in self._peers},
             in_step=True,  # the first half of the same call has checked it
         )
+
+    def _reduce_partials(
+        self, tree: ShardTree, own_sum: OwnSum, operation: str, tag: int, deadline: Deadline
+    ) -> None:
+        """Adds up what all ranks have; of ``reduce_scatter_tree`` each gets its part alone."""
+        flat, own = own_sum
+        nodes, scatter = self._nodes_by_rank(tree), operation == "reduce_scatter_tree"
+        if self.world_size == 1:
+            tree.combine(dict(zip(nodes[0], own, strict=True)), flat, self._xp)
+            return
+        if self._is_small(flat.nbytes) and not scatter:
+            self._reduce_whole(tree, [own_sum], tag, deadline)
+            return
+        slices = self._parts(flat.size)
+        mine = slices[self.rank]
+        count = sum(len(nodes[p]) for p in self._peers)
+        inbox = iter(self._inbox(count, mine.stop - mine.start, flat.dtype))
+        received = {p: {node: next(inbox) for node in nodes[p]} for p in self._peers}
+        self._exchange(
+            self._call(operation, deadline, flat.dtype, tag, flat.nbytes),
+            {p: [array[slices[p]] for array in own] for p in self._peers},
+            {p: list(received[p].values()) for p in self._peers},
+        )
+        pairs = zip(nodes[self.rank], own, strict=True)
+        partials = {node: array[mine] for node, array in pairs}
+        for arrays in received.values():
+            partials.update(arrays)
+        tree.combine(partials, flat[mine], self._xp)
+        if not scatter:
+            call = self._call(operation, deadline, flat.dtype, tag, flat.nbytes)
+            self._allgather_slices(call, flat, slices)
 
     def _reduce_whole(
         self, tree: ShardTree, sums: Sequence[OwnSum], tag: int, deadline: Deadline

@@ -18,7 +18,7 @@ from typing import Any
 
 from distgrad.comm.communicator import _HEADER, Array, Communicator, _Call, _Operation
 from distgrad.comm.transport import Deadline, Prepared, name_ranks
-from distgrad.comm.tree import ShardTree, TreeSum
+from distgrad.comm.tree import ShardTree
 from distgrad.comm.whole_sums import OwnSum
 from distgrad.core.errors import PeerLostError
 
@@ -89,31 +89,6 @@ class DeviceCommunicator(Communicator):
                     at, code = _at(flat), self._codes[flat.dtype.name]
                     comm.broadcast(at, at, flat.size, code, root, stream)
 
-    def reduce_tree(
-        self,
-        tree_sum: TreeSum,
-        out: Array,
-        *,
-        bucket: int = 0,
-        scatter: bool = False,
-        timeout: float | None = None,
-    ) -> None:
-        if not self._plain or tree_sum.virtual_shards > self.world_size:
-            super().reduce_tree(tree_sum, out, bucket=bucket, scatter=scatter, timeout=timeout)
-            return
-        nodes = self._nodes_by_rank(tree_sum.tree)[self.rank]
-        flat, own = self._own_partials(tree_sum, out, nodes)
-        operation = "reduce_scatter_tree" if scatter else "reduce_tree"
-        tag = tree_sum.tree.fingerprint() ^ bucket
-        with self._operation(operation, timeout) as deadline:
-            self._meet(self._call(operation, deadline, flat.dtype, tag, flat.nbytes))
-            if not own:  # this rank has no shard
-                flat[...] = 0
-            (mine,) = own or (flat,)
-            if flat.size:
-                self._reduce_plainly(deadline, mine, flat, scatter)
-        tree_sum.reset()
-
     def allgather(self, array: Array, *, bucket: int = 0, timeout: float | None = None) -> None:
         flat = self._flat("allgather", array)
         with self._operation("allgather", timeout) as deadline:
@@ -183,6 +158,20 @@ class DeviceCommunicator(Communicator):
                     comm.recv(_at(a), a.size, self._codes[a.dtype.name], peer, stream)
             finally:
                 self._nccl.groupEnd()
+
+    def _reduce_partials(
+        self, tree: ShardTree, own_sum: OwnSum, operation: str, tag: int, deadline: Deadline
+    ) -> None:
+        if not self._plain or tree.virtual_shards > self.world_size:
+            super()._reduce_partials(tree, own_sum, operation, tag, deadline)
+            return
+        flat, own = own_sum
+        self._meet(self._call(operation, deadline, flat.dtype, tag, flat.nbytes))
+        if not own:  # this rank has no shard
+            flat[...] = 0
+        (mine,) = own or (flat,)
+        if flat.size:
+            self._reduce_plainly(deadline, mine, flat, operation == "reduce_scatter_tree")
 
     def _reduce_whole(
         self, tree: ShardTree, sums: Sequence[OwnSum], tag: int, deadline: Deadline

@@ -6,7 +6,9 @@ left to Python, with nothing of it begun.
 
 The table of a call holds 64-bit words: where the prefix of each message lies (its first word, and
 the header) and its length, how often a late peer is looked for, how many of these looks go by until
-the core is given up once, and the number of peers; then a row for each peer, see ``_row``.
+the core is given up once, and the number of peers. Then a row for each peer: what
+``Stream.addresses`` says, number and place of the pieces to send and of those to receive, the bytes
+of both messages, and what has been done. A piece is an address and a length; they end the table.
 """
 
 from __future__ import annotations
