@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from distgrad.comm.transport import Deadline, Transport
+from distgrad.comm.additions import Addition, run_additions
+from distgrad.comm.transport import Arrays, Deadline, Transport
 from distgrad.comm.tree import Node, ShardTree, TreeSum, worker_shards
 from distgrad.comm.whole_sums import OwnSum, WholeSums
 from distgrad.core.errors import InvalidArgumentError, PeerLostError
@@ -108,6 +109,7 @@ class Communicator:
         self._sequence = 0
         self._ended: str | None = None
         self._scratch = self._xp.empty(0, np.uint8)
+        self._inboxes = 0  # how many there have been
         self._nodes: tuple[ShardTree | None, list[tuple[Node, ...]]] = None, []
         # Told once that this rank's part has ended, and whether in peace.
         self.at_end: list[Callable[[bool], None]] = []
@@ -123,7 +125,7 @@ class Communicator:
     def barrier(self, *, timeout: float | None = None) -> None:
         """Returns once every rank has called it."""
         with self._operation("barrier", timeout) as deadline:
-            self._exchange(self._call("barrier", deadline), {p: [] for p in self._peers})
+            self._exchange(self._call("barrier", deadline), self._nothing, "nothing")
 
     def broadcast(self, array: Array, root: int = 0, *, timeout: float | None = None) -> None:
         """Copies the array of rank ``root`` into everyone's ``array``, in place."""
@@ -132,9 +134,9 @@ class Communicator:
         with self._operation("broadcast", timeout) as deadline:
             call = self._call("broadcast", deadline, flat.dtype, root, flat.nbytes)
             if self.rank == root:
-                self._exchange(call, {p: [flat] for p in self._peers}, {})
+                self._exchange(call, lambda: Arrays({p: [flat] for p in self._peers}, {}))
             else:
-                self._exchange(call, {}, {root: [flat]})
+                self._exchange(call, lambda: Arrays({}, {root: [flat]}))
 
     def broadcast_object(self, obj: Any, root: int = 0, *, timeout: float | None = None) -> Any:
         """Returns the object of rank ``root`` on every rank; other ranks' ``obj`` is ignored."""
@@ -179,13 +181,21 @@ class Communicator:
             slices = self._slices(flat)
             mine = flat[slices[self.rank]]
             inbox = self._inbox(self.world_size - 1, mine.size, flat.dtype)
-            received = dict(zip(self._peers, inbox, strict=True))
-            self._exchange(
-                self._call(operation, deadline, flat.dtype, bucket, flat.nbytes),
-                {p: [flat[slices[p]]] for p in self._peers},
-                {p: [received[p]] for p in self._peers},
-            )
-            self._reduce_in_rank_order(getattr(self._xp, REDUCTIONS[op]), mine, received)
+
+            def arrays() -> Arrays:
+                received = dict(zip(self._peers, inbox, strict=True))
+                return Arrays(
+                    {p: [flat[slices[p]]] for p in self._peers},
+                    {p: [received[p]] for p in self._peers},
+                    [self._in_rank_order(mine, received)] if op == "sum" else (),
+                )
+
+            call = self._call(operation, deadline, flat.dtype, bucket, flat.nbytes)
+            self._exchange(call, arrays, ("allreduce", op == "sum", *self._where(flat)))
+            if op != "sum":
+                received = dict(zip(self._peers, inbox, strict=True))
+                in_order = self._in_rank_order(mine, received)
+                run_additions(in_order, self._xp, REDUCTIONS[op])
             if not self._is_small(flat.nbytes):
                 call = self._call(operation, deadline, flat.dtype, bucket, flat.nbytes)
                 self._allgather_slices(call, flat, slices)
@@ -268,7 +278,7 @@ class Communicator:
         try:
             with self._operation("leave", timeout) as deadline:
                 call = self._call("leave", deadline, tag=code)
-                self._exchange(call, {p: [] for p in self._peers})
+                self._exchange(call, self._nothing, "nothing")
         except PeerLostError:
             return False
         return True
@@ -320,25 +330,30 @@ class Communicator:
     def _exchange(
         self,
         call: _Call,
-        outgoing: Mapping[int, Sequence[Array]],
-        incoming: Mapping[int, Sequence[Array]] | None = None,
+        make: Callable[[], Arrays],
+        key: Hashable = None,
         *,
         in_step: bool = False,
     ) -> None:
         """Sends a header and arrays to each peer while receiving the same from each peer.
 
-        With ``in_step`` the peers are known to be in the same call, so that their arrays can be
-        received without looking at the headers first: one wait instead of two.
+        ``make`` and ``key`` are those of ``Transport.exchange``. With ``in_step`` the peers are
+        known to be in the same call, so that their arrays can be received without looking at the
+        headers first: one wait instead of two.
         """
         if self._transport is not None:
+            check = partial(self._check_header, call)
             self._transport.exchange(
-                call.header,
-                outgoing,
-                outgoing if incoming is None else incoming,
-                partial(self._check_header, call),
-                call.deadline,
-                in_step=in_step,
+                call.header, make, check, call.deadline, key=key, in_step=in_step
             )
+
+    def _nothing(self) -> Arrays:
+        return Arrays({p: [] for p in self._peers}, {p: [] for p in self._peers})
+
+    def _where(self, flat: Array, *others: Array) -> tuple[Any, ...]:
+        """What tells the memory of arrays like one, and that of the inbox, from any other."""
+        addresses = [array.__array_interface__["data"][0] for array in (flat, *others)]
+        return flat.size, flat.dtype, self._inboxes, *addresses
 
     def _exchange_objects(
         self, call: _Call, mine: Array | None, dests: Sequence[int], sources: Sequence[int]
@@ -369,12 +384,14 @@ class Communicator:
         return nbytes
 
     def _allgather_slices(self, call: _Call, flat: Array, slices: Sequence[slice]) -> None:
-        self._exchange(
-            call,
-            {p: [flat[slices[self.rank]]] for p in self._peers},
-            {p: [flat[slices[p]]] for p in self._peers},
-            in_step=True,  # the first half of the same call has checked it
-        )
+        def arrays() -> Arrays:
+            mine = [flat[slices[self.rank]]]
+            return Arrays(
+                dict.fromkeys(self._peers, mine), {p: [flat[slices[p]]] for p in self._peers}
+            )
+
+        # The first half of the same call has checked that everyone is in it.
+        self._exchange(call, arrays, ("allgather", *self._where(flat)), in_step=True)
 
     def _reduce_partials(
         self, tree: ShardTree, own_sum: OwnSum, operation: str, tag: int, deadline: Deadline
@@ -391,18 +408,22 @@ class Communicator:
         slices = self._parts(flat.size)
         mine = slices[self.rank]
         count = sum(len(nodes[p]) for p in self._peers)
-        inbox = iter(self._inbox(count, mine.stop - mine.start, flat.dtype))
-        received = {p: {node: next(inbox) for node in nodes[p]} for p in self._peers}
-        self._exchange(
-            self._call(operation, deadline, flat.dtype, tag, flat.nbytes),
-            {p: [array[slices[p]] for array in own] for p in self._peers},
-            {p: list(received[p].values()) for p in self._peers},
-        )
-        pairs = zip(nodes[self.rank], own, strict=True)
-        partials = {node: array[mine] for node, array in pairs}
-        for arrays in received.values():
-            partials.update(arrays)
-        tree.combine(partials, flat[mine], self._xp)
+        inbox = self._inbox(count, mine.stop - mine.start, flat.dtype)
+
+        def arrays() -> Arrays:
+            places = iter(inbox)
+            received = {p: {node: next(places) for node in nodes[p]} for p in self._peers}
+            partials = {n: a[mine] for n, a in zip(nodes[self.rank], own, strict=True)}
+            for each in received.values():
+                partials.update(each)
+            return Arrays(
+                {p: [array[slices[p]] for array in own] for p in self._peers},
+                {p: list(received[p].values()) for p in self._peers},
+                [tree.additions(partials, flat[mine])],
+            )
+
+        call = self._call(operation, deadline, flat.dtype, tag, flat.nbytes)
+        self._exchange(call, arrays, (tree, *self._where(flat, *own)))
         if not scatter:
             call = self._call(operation, deadline, flat.dtype, tag, flat.nbytes)
             self._allgather_slices(call, flat, slices)
@@ -434,17 +455,15 @@ class Communicator:
             )
         return flat, own
 
-    def _reduce_in_rank_order(
-        self, combine: Any, mine: Array, received: Mapping[int, Array]
-    ) -> None:
+    def _in_rank_order(self, mine: Array, received: Mapping[int, Array]) -> list[Addition]:
         """Folds ranks 0, 1, 2, ... into ``mine``; the received arrays are scratch."""
+        found: list[Addition] = []
         if self.rank > 0:
             before = received[0]
-            for peer in range(1, self.rank):
-                combine(before, received[peer], out=before)
-            combine(before, mine, out=mine)
-        for peer in range(self.rank + 1, self.world_size):
-            combine(mine, received[peer], out=mine)
+            found += [(before, received[peer], before) for peer in range(1, self.rank)]
+            found.append((before, mine, mine))
+        peers = range(self.rank + 1, self.world_size)
+        return found + [(mine, received[peer], mine) for peer in peers]
 
     def _nodes_by_rank(self, tree: ShardTree) -> list[tuple[Node, ...]]:
         if self._nodes[0] is not tree:  # nearly every step has the tree of the one before
@@ -472,6 +491,7 @@ class Communicator:
         nbytes = count * size * dtype.itemsize
         if self._scratch.nbytes < nbytes:
             self._scratch = self._xp.empty(nbytes, np.uint8)
+            self._inboxes += 1
         inbox: Array = self._scratch[:nbytes].view(dtype).reshape(count, size)
         return inbox
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from distgrad.comm.additions import run_additions
 from distgrad.comm.communicator import _HEADER, Array, Communicator, _Call, _Operation
-from distgrad.comm.transport import Deadline, Prepared, name_ranks
+from distgrad.comm.transport import Arrays, Deadline, Prepared, name_ranks
 from distgrad.comm.tree import ShardTree
 from distgrad.comm.whole_sums import OwnSum
 from distgrad.core.errors import PeerLostError
@@ -57,8 +58,7 @@ class DeviceCommunicator(Communicator):
         }
         self._meeting: Prepared | None = None
         if self._transport is not None:
-            nothing: dict[int, list[Array]] = {peer: [] for peer in self._peers}
-            self._meeting = self._transport.prepare(_HEADER.size, nothing, nothing)
+            self._meeting = self._transport.prepare(_HEADER.size, self._nothing())
         self._running: str | None = None  # the last operation that nobody has waited for
         self._outgrown: list[Array] = []  # scratch memory that may still be in use
         self._calling: Deadline | None = None
@@ -137,19 +137,31 @@ class DeviceCommunicator(Communicator):
     def _exchange(
         self,
         call: _Call,
-        outgoing: Mapping[int, Sequence[Array]],
-        incoming: Mapping[int, Sequence[Array]] | None = None,
+        make: Callable[[], Arrays],
+        key: Hashable = None,
         *,
         in_step: bool = False,
     ) -> None:
         if not in_step:
             self._meet(call)
-        incoming = outgoing if incoming is None else incoming
+        outgoing, incoming, sums = make()
         sends = [(peer, a) for peer, arrays in outgoing.items() for a in arrays if a.size]
         receives = [(peer, a) for peer, arrays in incoming.items() for a in arrays if a.size]
-        if not sends and not receives:
-            return
-        with self._launch(call.deadline) as (comm, stream):
+        if sends or receives:
+            self._move(call.deadline, sends, receives)
+        for additions in sums:
+            run_additions(additions, self._xp)
+
+    def _where(self, flat: Array, *others: Array) -> tuple[Any, ...]:
+        return ()  # nothing is remembered
+
+    def _move(
+        self,
+        deadline: Deadline,
+        sends: Sequence[tuple[int, Array]],
+        receives: Sequence[tuple[int, Array]],
+    ) -> None:
+        with self._launch(deadline) as (comm, stream):
             self._nccl.groupStart()
             try:
                 for peer, a in sends:
@@ -181,13 +193,13 @@ class DeviceCommunicator(Communicator):
         partials = [dict(zip(nodes[self.rank], own, strict=True)) for _, own in sums]
         for (flat, _), each in zip(sums, partials, strict=True):
             each.update({n: self._xp.empty_like(flat) for p in self._peers for n in nodes[p]})
-        self._exchange(
-            self._call("reduce_tree", deadline, sums[0][0].dtype, tag, nbytes),
+        arrays = Arrays(
             {p: [array for _, own in sums for array in own] for p in self._peers},
             {p: [each[node] for each in partials for node in nodes[p]] for p in self._peers},
+            [tree.additions(p, out) for (out, _), p in zip(sums, partials, strict=True)],
         )
-        for (flat, _), each in zip(sums, partials, strict=True):
-            tree.combine(each, flat, self._xp)
+        call = self._call("reduce_tree", deadline, sums[0][0].dtype, tag, nbytes)
+        self._exchange(call, lambda: arrays)
 
     def _allgather_slices(self, call: _Call, flat: Array, slices: Sequence[slice]) -> None:
         if flat.size % self.world_size:  # NCCL's own wants equal parts

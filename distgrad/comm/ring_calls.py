@@ -6,9 +6,10 @@ left to Python, with nothing of it begun.
 
 The table of a call holds 64-bit words: where the prefix of each message lies (its first word, and
 the header) and its length, how often a late peer is looked for, how many of these looks go by until
-the core is given up once, and the number of peers. Then a row for each peer: what
-``Stream.addresses`` says, number and place of the pieces to send and of those to receive, the bytes
-of both messages, and what has been done. A piece is an address and a length; they end the table.
+the core is given up once, the number of sums, where their table is, whether they were done, and the
+number of peers. Then a row for each peer: what ``Stream.addresses`` says, number and place of the
+pieces to send and of those to receive, the bytes of both messages, and what has been done. A piece
+is an address and a length. The rest is for `_Sums`.
 """
 
 from __future__ import annotations
@@ -17,86 +18,188 @@ import ctypes
 import os
 from collections.abc import Mapping, Sequence
 
-from distgrad.comm import native
-from distgrad.comm.channel import SharedChannel, data_word
-from distgrad.comm.transport import Buffer
+import numpy as np
 
-HEAD, ROW = 5, 16  # words before the rows, and in a row
+from distgrad.comm import native
+from distgrad.comm.additions import Addition
+from distgrad.comm.channel import SharedChannel, data_word
+from distgrad.comm.transport import Arrays
+
+HEAD, ROW = 8, 16  # words before the rows, and in a row
+SUM, OPERAND, ADDITION = 6, 6, 3  # words in a sum, in one of its arrays, and in an addition
 LARGEST_PREFIX = 64  # bytes: what the machine code has a place for
+CHUNK = 1 << 14  # bytes of each array that go through all additions of a sum
+NO_RING = 1 << 60  # the size of memory that does not start again at its end
+_NUMBER_OF_SUMS, _DONE = 4, 6  # places in the head
 _STATE = 15  # where in a row the machine code says what it has done
 _SENT, _WAKE_READER, _RECEIVED, _WAKE_WRITER = 1, 2, 4, 8
+_CODES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 
 # A look and a pause take some 20 nanoseconds, giving up the core 300 or more.
 _LOOKS, _BETWEEN_YIELDS = 1 << 14, 64
 _LOOKS_WHEN_CROWDED = 1 << 10  # each gives up the core, where there are more ranks than cores
 
 
+class _Words:
+    """A table of words that holds addresses of other places in it."""
+
+    def __init__(self) -> None:
+        self.words: list[int] = []
+        self._references: list[tuple[int, int]] = []
+
+    def refer(self, at: int, to: int) -> None:
+        """Word ``at`` becomes the address of word ``to``."""
+        self._references.append((at, to))
+
+    def table(self) -> ctypes.Array[ctypes.c_int64]:
+        made = (ctypes.c_int64 * len(self.words))(*self.words)
+        start = ctypes.addressof(made)
+        for at, to in self._references:
+            made[at] = start + 8 * to
+        return made
+
+
+class _Sums:
+    """Writes sums of arrays that are read where they have arrived: in the rings.
+
+    A sum is a row of: its elements, the code of their dtype, number and place of its arrays, number
+    and place of its additions. An array is a ring and a position in it: for one that arrives, the
+    place of its peer's row and where in the message it begins, from which the machine code finds
+    the ring's address, its position and size; other memory is a ring that does not end, and scratch
+    memory for partial sums one that is as long as a chunk. An addition is the numbers of three
+    arrays, the second of them -1 where the first is copied.
+    """
+
+    def __init__(self, words: _Words, incoming: Mapping[int, tuple[int, int]]) -> None:
+        self._words = words
+        self._incoming = incoming  # row and offset, by the id of an array
+        self.scratch: list[np.ndarray] = []
+
+    def write(self, sums: Sequence[Sequence[Addition]]) -> int:
+        """Writes them behind the words that there are; where."""
+        words = self._words.words
+        start = len(words)
+        words += [0] * (SUM * len(sums))
+        for number, additions in enumerate(sums):
+            at = start + SUM * number
+            rows: list[tuple[int, int, int, int, int]] = []
+            triples = self._triples(additions, rows)
+            out = additions[0][2]
+            words[at : at + 2] = [out.size, _CODES[out.dtype]]
+            words[at + 2], words[at + 4] = len(rows), len(additions)
+            self._words.refer(at + 3, len(words))
+            for row, *rest in rows:
+                if row:
+                    self._words.refer(len(words), row)
+                words += [0, *rest, 0]
+            self._words.refer(at + 5, len(words))
+            words += triples
+        return start
+
+    def _triples(
+        self, additions: Sequence[Addition], rows: list[tuple[int, int, int, int, int]]
+    ) -> list[int]:
+        numbers: dict[int, int] = {}
+
+        def operand(array: np.ndarray) -> int:
+            if id(array) not in numbers:
+                row, offset = self._incoming.get(id(array), (0, 0))
+                place = (0, 0, 0) if row else (_at(array), 0, NO_RING)
+                numbers[id(array)] = len(rows)
+                rows.append((row, offset, *place))
+            return numbers[id(array)]
+
+        def target(array: np.ndarray) -> int:
+            if id(array) in self._incoming:  # a partial sum: what has come is not written over
+                self.scratch.append(np.empty(CHUNK, np.uint8))
+                numbers[id(array)] = len(rows)
+                rows.append((0, 0, _at(self.scratch[-1]), 0, CHUNK))
+            return operand(array)
+
+        found: list[int] = []
+        for a, b, out in additions:
+            found += (operand(a), -1 if b is None else operand(b), target(out))
+        return found
+
+
 class RingExchange:
     """One header and some arrays to each peer, and the same from each, whenever it is called.
 
-    It keeps none of the arrays alive.
+    Sums are done with what has come, where it is all there and of a known dtype; the incoming
+    arrays are then left as they were. It keeps none of the arrays alive.
     """
 
     def __init__(
         self,
         function: native.Call,
         channels: Sequence[SharedChannel],
-        outgoing: Mapping[int, Sequence[Buffer]],
-        incoming: Mapping[int, Sequence[Buffer]],
+        arrays: Arrays,
         header_bytes: int,
     ) -> None:
+        outgoing, incoming, sums = arrays
         self._function = function
         self._channels = channels
         self._prefix = bytearray(data_word(header_bytes) + bytes(header_bytes))
         crowded = len(channels) + 1 > _cores
         looks = (_LOOKS_WHEN_CROWDED, 1) if crowded else (_LOOKS, _BETWEEN_YIELDS)
-        words = [_address(self._prefix), len(self._prefix), *looks, len(channels)]
-        pieces: list[int] = []
+        made = _Words()
+        words = made.words
+        known = all([out.size and out.dtype in _CODES for each in sums for *_, out in each])
+        self._adds, self._leaves_sums = bool(sums) and known, not known
+        number = len(sums) if known else 0
+        words += [_at(self._prefix), len(self._prefix), *looks, number, 0, 0, len(channels)]
         self._totals: list[tuple[int, int]] = []
-        places = []  # of addresses of pieces among the words, which are known at the end
+        self._states = range(HEAD + _STATE, HEAD + ROW * len(channels), ROW)
+        arrived: dict[int, tuple[int, int]] = {}
+        pieces: list[int] = []
         for channel in channels:
+            row, totals = len(words), []
             words += channel.ring_addresses()
-            totals = []
-            for arrays in (outgoing.get(channel.peer, ()), incoming.get(channel.peer, ())):
+            for way in (outgoing[channel.peer], incoming[channel.peer]):
                 start, total = len(pieces), len(self._prefix)
-                for array in arrays:
+                for array in way:
                     if nbytes := array.nbytes:
-                        pieces += (array.__array_interface__["data"][0], nbytes)
+                        pieces += (_at(array), nbytes)
+                        if way is not outgoing[channel.peer]:
+                            arrived[id(array)] = row, total + 8
                         total += 8 + nbytes
-                words += ((len(pieces) - start) // 2, 8 * start)
-                places.append(len(words) - 1)
+                made.refer(len(words) + 1, HEAD + ROW * len(channels) + start)
+                words += ((len(pieces) - start) // 2, 0)
                 totals.append(total)
             words += (*totals, 0)
             self._totals.append((totals[0], totals[1]))
-        count = len(words)
-        self._table = (ctypes.c_int64 * (count + len(pieces)))(*words, *pieces)
-        self._at = ctypes.addressof(self._table)
-        for place in places:
-            self._table[place] += self._at + 8 * count
-        self._states = range(HEAD + _STATE, count, ROW)
+        words += pieces
+        adding = _Sums(made, arrived)
+        if self._adds:
+            made.refer(_NUMBER_OF_SUMS + 1, adding.write(sums))
+        self._scratch = adding.scratch
+        self._table = made.table()
+        self._address = ctypes.addressof(self._table)
 
     def fits(self) -> bool:
         """Whether the rings can hold each message at all."""
         pairs = zip(self._channels, self._totals, strict=True)
-        return all(max(totals) <= channel.ring_bytes for channel, totals in pairs)
+        return all([max(totals) <= channel.ring_bytes for channel, totals in pairs])
 
-    def __call__(self, header: bytes) -> tuple[list[int], list[int]]:
-        """The peers to which it has not been sent, and those from which nothing has come."""
+    def __call__(self, header: bytes) -> tuple[list[int], list[int], bool]:
+        """The peers to which it has not been sent, those from which nothing has come, and whether
+        all is done, the sums as well.
+        """
         channels, table = self._channels, self._table
         for channel in channels:
             if channel.wants_to_send or channel.wants_to_receive:  # others come first
                 peers = [c.peer for c in channels]
-                return peers, peers
+                return peers, peers, False
         self._prefix[8:] = header
         for at in self._states:
             table[at] = 0
-        self._function(self._at)
+        self._function(self._address)
         while any([table[at] & _WAKE_READER for at in self._states]):
             for at, channel in zip(self._states, channels, strict=True):
                 if table[at] & _WAKE_READER:
                     table[at] &= ~_WAKE_READER
                     channel.wake()
-            self._function(self._at)
+            self._function(self._address)
         unsent, late = [], []
         for at, channel, (out, come) in zip(self._states, channels, self._totals, strict=True):
             state = table[at]
@@ -108,15 +211,11 @@ class RingExchange:
                 unsent.append(channel.peer)
             if not received:
                 late.append(channel.peer)
-        return unsent, late
+        done = table[_DONE] if self._adds else not (unsent or late or self._leaves_sums)
+        return unsent, late, bool(done)
 
 
-def prepare(
-    channels: Sequence[object],
-    outgoing: Mapping[int, Sequence[Buffer]],
-    incoming: Mapping[int, Sequence[Buffer]],
-    header_bytes: int,
-) -> RingExchange | None:
+def prepare(channels: Sequence[object], arrays: Arrays, header_bytes: int) -> RingExchange | None:
     """The exchange with all peers, where machine code can do it: they share rings that hold it."""
     function = native.ring_exchange()
     if function is None or header_bytes + 8 > LARGEST_PREFIX or not channels:
@@ -125,16 +224,19 @@ def prepare(
     for channel in channels:
         if not isinstance(channel, SharedChannel):
             return None
-        for arrays in (outgoing.get(channel.peer), incoming.get(channel.peer)):
-            if arrays is None or any([not channel.goes_through_ring(a.nbytes) for a in arrays]):
+        for way in (arrays.outgoing.get(channel.peer), arrays.incoming.get(channel.peer)):
+            if way is None or any([not channel.goes_through_ring(a.nbytes) for a in way]):
                 return None
         shared.append(channel)
-    made = RingExchange(function, shared, outgoing, incoming, header_bytes)
+    made = RingExchange(function, shared, arrays, header_bytes)
     return made if made.fits() else None
 
 
-def _address(data: bytearray) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(data))
+def _at(data: np.ndarray | bytearray) -> int:
+    if isinstance(data, bytearray):
+        return ctypes.addressof(ctypes.c_char.from_buffer(data))
+    address: int = data.__array_interface__["data"][0]
+    return address
 
 
 _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,12 +12,13 @@ import os
 import select
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple, NoReturn, cast
 
 import numpy as np
 
 from distgrad.comm import rendezvous, ring_calls
+from distgrad.comm.additions import run_additions
 from distgrad.comm.channel import (
     DIED,
     POLLRDHUP,
@@ -37,11 +38,20 @@ from distgrad.comm.shared_memory import (
     take,
     yield_core,
 )
-from distgrad.comm.transport import Buffer, Check, Deadline, Prepared, Request, Transport
+from distgrad.comm.transport import (
+    Arrays,
+    Buffer,
+    Check,
+    Deadline,
+    Prepared,
+    Request,
+    Transport,
+)
 from distgrad.core.errors import PeerLostError, UsageError
 
 _SPINS = 20  # looks at the sockets before the core is given up
 _SHARED_SPINS = 1000  # the same where memory is shared: a look costs a hundredth of a wake-up
+_REMEMBERED = 512  # exchanges whose tables are kept
 _NAP = 0.1  # seconds of sleep after which shared memory is looked at, whoever should have told
 
 _CLOSED = "it closed its channels"
@@ -81,6 +91,7 @@ class TCPTransport(Transport):
             for p, c in connections.items()
         }
         self._sharing = bool(shared)
+        self._quick: dict[Hashable, ring_calls.RingExchange | None] = {}
         self._spins = _SHARED_SPINS if shared else _SPINS
         self._by_file = {c.connection.fileno(): c for c in self._channels.values()}
         for channel in self._channels.values():
@@ -101,38 +112,58 @@ class TCPTransport(Transport):
     def exchange(
         self,
         header: bytes,
-        outgoing: Mapping[int, Sequence[Buffer]],
-        incoming: Mapping[int, Sequence[Buffer]],
+        make: Callable[[], Arrays],
         check: Check,
         deadline: Deadline,
         *,
+        key: Hashable = None,
         in_step: bool = False,
     ) -> None:
         if not self._sharing:
-            super().exchange(header, outgoing, incoming, check, deadline, in_step=in_step)
+            super().exchange(header, make, check, deadline, in_step=in_step)
             return
-        self.prepare(len(header), outgoing, incoming)(header, check, deadline)
+        try:
+            quick = self._quick[key]
+        except KeyError:
+            quick = ring_calls.prepare(list(self._channels.values()), make(), len(header))
+            if key is not None:
+                if len(self._quick) >= _REMEMBERED:
+                    self._quick.clear()
+                self._quick[key] = quick
+        self._run(quick, header, make, check, deadline)
 
-    def prepare(
-        self,
-        header_bytes: int,
-        outgoing: Mapping[int, Sequence[Buffer]],
-        incoming: Mapping[int, Sequence[Buffer]],
-    ) -> Prepared:
+    def prepare(self, header_bytes: int, arrays: Arrays) -> Prepared:
         if not self._sharing:
-            return super().prepare(header_bytes, outgoing, incoming)
-        quick = ring_calls.prepare(list(self._channels.values()), outgoing, incoming, header_bytes)
+            return super().prepare(header_bytes, arrays)
+        quick = ring_calls.prepare(list(self._channels.values()), arrays, header_bytes)
 
         def exchange(header: bytes, check: Check, deadline: Deadline) -> None:
-            if quick is None or self._closed:
-                self._exchange(header, outgoing, incoming, check, deadline)
-                return
-            unsent, late = quick(header)
-            if unsent or late:
-                rest = {p: outgoing[p] for p in unsent}
-                self._exchange(header, rest, {p: incoming[p] for p in late}, check, deadline)
+            self._run(quick, header, lambda: arrays, check, deadline)
 
         return exchange
+
+    def _run(
+        self,
+        quick: ring_calls.RingExchange | None,
+        header: bytes,
+        make: Callable[[], Arrays],
+        check: Check,
+        deadline: Deadline,
+    ) -> None:
+        """An exchange by machine code, where there is any; Python does what that leaves."""
+        if quick is None or self._closed:
+            outgoing, incoming, sums = make()
+        else:
+            unsent, late, done = quick(header)
+            if done:
+                return
+            outgoing, incoming, sums = make()
+            outgoing = {peer: outgoing[peer] for peer in unsent}
+            incoming = {peer: incoming[peer] for peer in late}
+        if outgoing or incoming:
+            self._exchange(header, outgoing, incoming, check, deadline)
+        for additions in sums:
+            run_additions(additions)
 
     def _exchange(
         self,

@@ -10,11 +10,12 @@ from __future__ import annotations
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
+from distgrad.comm.additions import Addition, run_additions
 from distgrad.core.errors import PeerLostError
 
 Buffer = np.ndarray
@@ -83,6 +84,18 @@ class Request:
 Prepared = Callable[[bytes, Check, Deadline], None]  # an exchange of certain arrays
 
 
+class Arrays(NamedTuple):
+    """What an exchange works on.
+
+    ``sums``, each of arrays of one size and dtype, are done behind it: the incoming arrays are then
+    scratch memory for them, and hold nothing of use afterwards.
+    """
+
+    outgoing: Mapping[int, Sequence[Buffer]]
+    incoming: Mapping[int, Sequence[Buffer]]
+    sums: Sequence[Sequence[Addition]] = ()
+
+
 class Transport(ABC):
     """Moves contiguous arrays as bytes between ranks.
 
@@ -125,19 +138,21 @@ class Transport(ABC):
     def exchange(
         self,
         header: bytes,
-        outgoing: Mapping[int, Sequence[Buffer]],
-        incoming: Mapping[int, Sequence[Buffer]],
+        make: Callable[[], Arrays],
         check: Check,
         deadline: Deadline,
         *,
+        key: Hashable = None,
         in_step: bool = False,
     ) -> None:
         """Sends ``header`` and arrays to each peer while receiving the same from each peer.
 
-        ``check`` is called with each peer's header, of the same length, before its arrays are
-        received, unless it is known to be the same; with ``in_step`` it may be called behind them:
-        one wait instead of two.
+        ``make`` says which arrays, and what is added up then; ``key`` is the same for the same
+        memory, sizes and sums, which a transport may remember. ``check`` is called with each peer's
+        header, of the same length, before its arrays are received, unless it is known to be the
+        same; with ``in_step`` it may be called behind them: one wait instead of two.
         """
+        outgoing, incoming, sums = make()
         requests = self.post(header, outgoing)
         headers = [self.irecv(peer, np.empty(len(header), np.uint8)) for peer in incoming]
         if not in_step:
@@ -152,17 +167,14 @@ class Transport(ABC):
         if in_step:
             for request in headers:
                 check(request.peer, request.buffer.tobytes())
+        for additions in sums:
+            run_additions(additions)
 
-    def prepare(
-        self,
-        header_bytes: int,
-        outgoing: Mapping[int, Sequence[Buffer]],
-        incoming: Mapping[int, Sequence[Buffer]],
-    ) -> Prepared:
+    def prepare(self, header_bytes: int, arrays: Arrays) -> Prepared:
         """``exchange`` for arrays that come again and again, without what is the same each time."""
 
         def exchange(header: bytes, check: Check, deadline: Deadline) -> None:
-            self.exchange(header, outgoing, incoming, check, deadline)
+            self.exchange(header, lambda: arrays, check, deadline)
 
         return exchange
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.comm.additions import Addition, run_additions
 from distgrad.core.errors import InvalidArgumentError, UsageError
 
 Node = tuple[int, int]
 Array = np.ndarray
-Addition = tuple[Array, Array | None, Array]  # two arrays, and where their sum goes
 
 
 def worker_shards(virtual_shards: int, rank: int, world_size: int) -> range:
@@ -156,15 +156,6 @@ class ShardTree:
         total = a if out is None else out
         found.append((a, b, total))
         return total
-
-
-def run_additions(additions: Iterable[Addition], xp: Any = np) -> None:
-    """Adds arrays in pairs, as ``ShardTree.additions`` says; one alone is copied."""
-    for a, b, out in additions:
-        if b is None:
-            out[...] = a
-        else:
-            xp.add(a, b, out=out)
 
 
 @lru_cache(maxsize=64)

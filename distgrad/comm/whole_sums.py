@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distgrad.comm.transport import Check, Deadline, Prepared, Transport
-from distgrad.comm.tree import Addition, Node, ShardTree, run_additions
+from distgrad.comm.transport import Arrays, Check, Deadline, Prepared, Transport
+from distgrad.comm.tree import Node, ShardTree
 
 _KEPT = 32  # exchanges; arrays that are new each time would fill any number
 
@@ -21,7 +21,6 @@ OwnSum = tuple[np.ndarray, Sequence[np.ndarray]]
 
 class _Known(NamedTuple):
     exchange: Prepared
-    additions: list[Addition]
     keep: object  # whose ids are the key
 
 
@@ -48,7 +47,6 @@ class WholeSums:
         if known is None:
             known = self._known[key] = self._prepare(tree, nodes, sums, len(header))
         known.exchange(header, check, deadline)
-        run_additions(known.additions)
 
     def _prepare(
         self,
@@ -65,11 +63,10 @@ class WholeSums:
         for (out, _), each in zip(sums, partials, strict=True):
             each.update({n: np.empty_like(out) for peer in self._peers for n in nodes[peer]})
         outgoing = [array for _, own in sums for array in own]
-        exchange = self._transport.prepare(
-            header_bytes,
+        pairs = zip(sums, partials, strict=True)
+        arrays = Arrays(
             dict.fromkeys(self._peers, outgoing),
             {p: [each[node] for each in partials for node in nodes[p]] for p in self._peers},
+            [tree.additions(each, out) for (out, _), each in pairs],
         )
-        pairs = zip(sums, partials, strict=True)
-        additions = [a for (out, _), each in pairs for a in tree.additions(each, out)]
-        return _Known(exchange, additions, (tree, list(sums)))
+        return _Known(self._transport.prepare(header_bytes, arrays), (tree, list(sums)))

@@ -7,13 +7,14 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
 
 from distgrad.comm import channel, rendezvous, shared_memory, tcp
 from distgrad.comm.rendezvous import Rendezvous
-from distgrad.comm.transport import Deadline
+from distgrad.comm.transport import Arrays, Deadline
 
 pytestmark = [
     pytest.mark.timeout_s(30),
@@ -112,8 +113,7 @@ def test_wake_ups_are_never_lost(monkeypatch: pytest.MonkeyPatch) -> None:
             heard: list[bytes] = []
             transports[rank].exchange(
                 words[number % 2],
-                {1 - rank: [array]},
-                {1 - rank: [found]},
+                partial(Arrays, {1 - rank: [array]}, {1 - rank: [found]}),
                 lambda peer, header, heard=heard: heard.append(header),  # type: ignore[misc]
                 deadline,
             )
