@@ -8,15 +8,14 @@ result does not depend on the transport. The law of names: ``allreduce(array)`` 
 from __future__ import annotations
 
 import pickle
-import struct
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from distgrad.comm.additions import Addition, run_additions
+from distgrad.comm.calls import DTYPE_CODES, DTYPES, HEADER_BYTES, Call
 from distgrad.comm.transport import Arrays, Deadline, Transport
 from distgrad.comm.tree import Node, ShardTree, TreeSum, worker_shards
 from distgrad.comm.whole_sums import OwnSum, WholeSums
@@ -25,55 +24,7 @@ from distgrad.core.errors import InvalidArgumentError, PeerLostError
 Array = np.ndarray
 
 DEFAULT_TIMEOUT = 60.0
-DTYPES = tuple(np.dtype(name) for name in ("float32", "float64", "int32", "int64"))
 REDUCTIONS = {"sum": "add", "max": "maximum", "min": "minimum"}
-
-# One place in the header tells operations apart, so the reduction is part of the name.
-_OPERATIONS = (
-    "barrier",
-    "broadcast",
-    "broadcast_object",
-    "allgather_object",
-    "allreduce(sum)",
-    "allreduce(max)",
-    "allreduce(min)",
-    "reduce_tree",
-    "leave",
-    "reduce_scatter_tree",
-    "allgather",
-    "settle",
-)
-_OPERATION_CODES = {name: code for code, name in enumerate(_OPERATIONS)}
-_DTYPE_CODES: dict[np.dtype[Any] | None, int] = {
-    None: 0,
-    **{dtype: code for code, dtype in enumerate(DTYPES, 1)},
-}
-# sequence number, operation, dtype (0: none), tag, bytes
-_HEADER = struct.Struct("<IBBHQ")
-
-
-class _Call:
-    """One exchange: its header, which every peer's must equal, and its deadline."""
-
-    def __init__(
-        self,
-        operation: str,
-        sequence: int,
-        deadline: Deadline,
-        dtype: np.dtype[Any] | None = None,
-        tag: int = 0,
-        nbytes: int = 0,
-    ) -> None:
-        self.deadline = deadline
-        self.header = _HEADER.pack(
-            sequence & 0xFFFFFFFF,
-            _OPERATION_CODES[operation],
-            _DTYPE_CODES[dtype],
-            tag & 0xFFFF,
-            nbytes,
-        )
-        # Pickles differ in length from rank to rank.
-        self.checked = 8 if operation.endswith("_object") else _HEADER.size
 
 
 class Communicator:
@@ -178,27 +129,14 @@ class Communicator:
         with self._operation(operation, timeout) as deadline:
             if self.world_size == 1:
                 return
-            slices = self._slices(flat)
-            mine = flat[slices[self.rank]]
-            inbox = self._inbox(self.world_size - 1, mine.size, flat.dtype)
-
-            def arrays() -> Arrays:
-                received = dict(zip(self._peers, inbox, strict=True))
-                return Arrays(
-                    {p: [flat[slices[p]]] for p in self._peers},
-                    {p: [received[p]] for p in self._peers},
-                    [self._in_rank_order(mine, received)] if op == "sum" else (),
-                )
-
-            call = self._call(operation, deadline, flat.dtype, bucket, flat.nbytes)
-            self._exchange(call, arrays, ("allreduce", op == "sum", *self._where(flat)))
-            if op != "sum":
-                received = dict(zip(self._peers, inbox, strict=True))
-                in_order = self._in_rank_order(mine, received)
-                run_additions(in_order, self._xp, REDUCTIONS[op])
-            if not self._is_small(flat.nbytes):
+            small = self._is_small(flat.nbytes)
+            everywhere = [slice(0, flat.size)] * self.world_size
+            for slices in [everywhere] if small else self._rounds(flat):
                 call = self._call(operation, deadline, flat.dtype, bucket, flat.nbytes)
-                self._allgather_slices(call, flat, slices)
+                self._reduce_in_rank_order(call, flat, slices, op)
+                if not small:
+                    call = self._call(operation, deadline, flat.dtype, bucket, flat.nbytes)
+                    self._allgather_slices(call, flat, slices)
 
     def reduce_tree(
         self,
@@ -263,8 +201,9 @@ class Communicator:
         """
         flat = self._flat("allgather", array)
         with self._operation("allgather", timeout) as deadline:
-            call = self._call("allgather", deadline, flat.dtype, bucket, flat.nbytes)
-            self._allgather_slices(call, flat, self._parts(flat.size))
+            for slices in self._rounds(flat):
+                call = self._call("allgather", deadline, flat.dtype, bucket, flat.nbytes)
+                self._allgather_slices(call, flat, slices)
 
     def settle(self, *, timeout: float | None = None) -> None:
         """Returns when what was begun is done: at once, where the arrays are a host's."""
@@ -323,13 +262,13 @@ class Communicator:
         dtype: np.dtype[Any] | None = None,
         tag: int = 0,
         nbytes: int = 0,
-    ) -> _Call:
+    ) -> Call:
         self._sequence += 1
-        return _Call(operation, self._sequence, deadline, dtype, tag, nbytes)
+        return Call(self.rank, operation, self._sequence, deadline, dtype, tag, nbytes)
 
     def _exchange(
         self,
-        call: _Call,
+        call: Call,
         make: Callable[[], Arrays],
         key: Hashable = None,
         *,
@@ -342,56 +281,75 @@ class Communicator:
         headers first: one wait instead of two.
         """
         if self._transport is not None:
-            check = partial(self._check_header, call)
             self._transport.exchange(
-                call.header, make, check, call.deadline, key=key, in_step=in_step
+                call.header, make, call.check, call.deadline, key=key, in_step=in_step
             )
 
     def _nothing(self) -> Arrays:
         return Arrays({p: [] for p in self._peers}, {p: [] for p in self._peers})
 
-    def _where(self, flat: Array, *others: Array) -> tuple[Any, ...]:
-        """What tells the memory of arrays like one, and that of the inbox, from any other."""
+    def _where(self, slices: Sequence[slice], flat: Array, *others: Array) -> tuple[Any, ...]:
+        """What tells slices of arrays like one, and the inbox, from any other memory."""
+        bounds = [bound for each in slices for bound in (each.start, each.stop)]
         addresses = [array.__array_interface__["data"][0] for array in (flat, *others)]
-        return flat.size, flat.dtype, self._inboxes, *addresses
+        return flat.dtype, self._inboxes, *addresses, *bounds
 
     def _exchange_objects(
-        self, call: _Call, mine: Array | None, dests: Sequence[int], sources: Sequence[int]
+        self, call: Call, mine: Array | None, dests: Sequence[int], sources: Sequence[int]
     ) -> dict[int, Any]:
         transport = self._transport
         if transport is None:
             return {}
         requests = transport.post(call.header, {p: [] if mine is None else [mine] for p in dests})
-        headers = [transport.irecv(p, np.empty(_HEADER.size, np.uint8)) for p in sources]
+        headers = [transport.irecv(p, np.empty(HEADER_BYTES, np.uint8)) for p in sources]
         transport.wait(headers, call.deadline)
         pickles = {}
         for request in headers:
-            length = self._check_header(call, request.peer, request.buffer.tobytes())
+            length = call.check(request.peer, request.buffer.tobytes())
             pickles[request.peer] = np.empty(length, np.uint8)
         requests += [transport.irecv(p, data) for p, data in pickles.items()]
         transport.wait(requests, call.deadline)
         return {p: pickle.loads(data.data) for p, data in pickles.items()}
 
-    def _check_header(self, call: _Call, peer: int, header: bytes) -> int:
-        """Checks a peer's header against ours; returns the bytes that it announces."""
-        if header[: call.checked] != call.header[: call.checked]:
-            raise PeerLostError(
-                f"ranks {self.rank} and {peer} are not in the same call: rank {self.rank} is "
-                f"in {_describe(call.header)}, rank {peer} in {_describe(header)}. Every rank "
-                "must make the same collective calls in the same order."
-            )
-        nbytes: int = _HEADER.unpack(header)[4]
-        return nbytes
+    def _reduce_in_rank_order(
+        self, call: Call, flat: Array, slices: Sequence[slice], op: str
+    ) -> None:
+        """Combines each rank's slice of all ranks' arrays, on that rank."""
+        mine = flat[slices[self.rank]]
+        inbox = self._inbox(self.world_size - 1, mine.size, flat.dtype)
+        received = dict(zip(self._peers, inbox, strict=True))
 
-    def _allgather_slices(self, call: _Call, flat: Array, slices: Sequence[slice]) -> None:
         def arrays() -> Arrays:
-            mine = [flat[slices[self.rank]]]
             return Arrays(
-                dict.fromkeys(self._peers, mine), {p: [flat[slices[p]]] for p in self._peers}
+                {p: [flat[slices[p]]] for p in self._peers},
+                {p: [received[p]] for p in self._peers},
+                [self._in_rank_order(mine, received)] if op == "sum" else (),
             )
 
-        # The first half of the same call has checked that everyone is in it.
-        self._exchange(call, arrays, ("allgather", *self._where(flat)), in_step=True)
+        self._exchange(call, arrays, ("allreduce", op == "sum", *self._where(slices, flat)))
+        if op != "sum":
+            run_additions(self._in_rank_order(mine, received), self._xp, REDUCTIONS[op])
+
+    def _in_rank_order(self, mine: Array, received: Mapping[int, Array]) -> list[Addition]:
+        """Folds ranks 0, 1, 2, ... into ``mine``; the received arrays are scratch."""
+        found: list[Addition] = []
+        if self.rank > 0:
+            before = received[0]
+            found += [(before, received[peer], before) for peer in range(1, self.rank)]
+            found.append((before, mine, mine))
+        peers = range(self.rank + 1, self.world_size)
+        return found + [(mine, received[peer], mine) for peer in peers]
+
+    def _allgather_slices(self, call: Call, flat: Array, slices: Sequence[slice]) -> None:
+        """Gives everyone each rank's slice."""
+        mine = flat[slices[self.rank]]
+
+        def arrays() -> Arrays:
+            return Arrays(
+                {p: [mine] for p in self._peers}, {p: [flat[slices[p]]] for p in self._peers}
+            )
+
+        self._exchange(call, arrays, ("allgather", *self._where(slices, flat)), in_step=True)
 
     def _reduce_partials(
         self, tree: ShardTree, own_sum: OwnSum, operation: str, tag: int, deadline: Deadline
@@ -405,28 +363,35 @@ class Communicator:
         if self._is_small(flat.nbytes) and not scatter:
             self._reduce_whole(tree, [own_sum], tag, deadline)
             return
-        slices = self._parts(flat.size)
-        mine = slices[self.rank]
-        count = sum(len(nodes[p]) for p in self._peers)
-        inbox = self._inbox(count, mine.stop - mine.start, flat.dtype)
+        for slices in self._rounds(flat):
+            call = self._call(operation, deadline, flat.dtype, tag, flat.nbytes)
+            self._reduce_slices(call, tree, own_sum, slices)
+            if not scatter:
+                call = self._call(operation, deadline, flat.dtype, tag, flat.nbytes)
+                self._allgather_slices(call, flat, slices)
+
+    def _reduce_slices(
+        self, call: Call, tree: ShardTree, own_sum: OwnSum, slices: Sequence[slice]
+    ) -> None:
+        """Adds up each rank's slice of all ranks' partials, on that rank."""
+        flat, own = own_sum
+        nodes, where = self._nodes_by_rank(tree), slices[self.rank]
+        mine = flat[where]
+        inbox = self._inbox(sum(len(nodes[p]) for p in self._peers), mine.size, flat.dtype)
 
         def arrays() -> Arrays:
             places = iter(inbox)
             received = {p: {node: next(places) for node in nodes[p]} for p in self._peers}
-            partials = {n: a[mine] for n, a in zip(nodes[self.rank], own, strict=True)}
+            partials = {n: a[where] for n, a in zip(nodes[self.rank], own, strict=True)}
             for each in received.values():
                 partials.update(each)
             return Arrays(
                 {p: [array[slices[p]] for array in own] for p in self._peers},
                 {p: list(received[p].values()) for p in self._peers},
-                [tree.additions(partials, flat[mine])],
+                [tree.additions(partials, mine)],
             )
 
-        call = self._call(operation, deadline, flat.dtype, tag, flat.nbytes)
-        self._exchange(call, arrays, (tree, *self._where(flat, *own)))
-        if not scatter:
-            call = self._call(operation, deadline, flat.dtype, tag, flat.nbytes)
-            self._allgather_slices(call, flat, slices)
+        self._exchange(call, arrays, (tree, *self._where(slices, flat, *own)))
 
     def _reduce_whole(
         self, tree: ShardTree, sums: Sequence[OwnSum], tag: int, deadline: Deadline
@@ -434,9 +399,8 @@ class Communicator:
         """Sums into whole arrays, by one exchange of all partials."""
         nbytes = sum([flat.nbytes for flat, _ in sums])
         call = self._call("reduce_tree", deadline, sums[0][0].dtype, tag, nbytes)
-        check = partial(self._check_header, call)
         nodes = self._nodes_by_rank(tree)
-        self._whole_sums(tree, nodes, sums, call.header, check, deadline)
+        self._whole_sums(tree, nodes, sums, call.header, call.check, deadline)
 
     def _own_partials(self, tree_sum: TreeSum, out: Array, nodes: Sequence[Node]) -> OwnSum:
         """Checks a sum and the array it goes to; its partials in the order that peers expect."""
@@ -455,16 +419,6 @@ class Communicator:
             )
         return flat, own
 
-    def _in_rank_order(self, mine: Array, received: Mapping[int, Array]) -> list[Addition]:
-        """Folds ranks 0, 1, 2, ... into ``mine``; the received arrays are scratch."""
-        found: list[Addition] = []
-        if self.rank > 0:
-            before = received[0]
-            found += [(before, received[peer], before) for peer in range(1, self.rank)]
-            found.append((before, mine, mine))
-        peers = range(self.rank + 1, self.world_size)
-        return found + [(mine, received[peer], mine) for peer in peers]
-
     def _nodes_by_rank(self, tree: ShardTree) -> list[tuple[Node, ...]]:
         if self._nodes[0] is not tree:  # nearly every step has the tree of the one before
             shards, size = tree.virtual_shards, self.world_size
@@ -475,12 +429,24 @@ class Communicator:
     def _is_small(self, nbytes: int) -> bool:
         return nbytes * (self.world_size - 1) <= self._whole_bytes
 
-    def _slices(self, flat: Array) -> list[slice]:
-        """The slice of a flat array that each rank reduces; they differ by at most one element."""
-        size = flat.size
-        if self._is_small(flat.nbytes):
-            return [slice(0, size)] * self.world_size
-        return self._parts(size)
+    def _rounds(self, flat: Array) -> list[list[slice]]:
+        """The slice of each rank, for each of the exchanges in which an array is reduced.
+
+        All slices of a rank together are its ``part``, so that where it is cut changes no bit.
+        """
+        parts = self._parts(flat.size)
+        most = self._round_bytes()
+        if not most or flat.nbytes <= most:
+            return [parts]
+        step = max(1, most // (flat.itemsize * self.world_size))
+        starts = range(0, max(p.stop - p.start for p in parts), step)
+        return [
+            [slice(min(p.start + at, p.stop), min(p.start + at + step, p.stop)) for p in parts]
+            for at in starts
+        ]
+
+    def _round_bytes(self) -> int | None:
+        return None if self._transport is None else self._transport.round_bytes
 
     def _parts(self, size: int) -> list[slice]:
         bounds = [size * rank // self.world_size for rank in range(self.world_size + 1)]
@@ -506,7 +472,7 @@ class Communicator:
                 f"{operation} takes a {library} array, got {type(array).__name__}; "
                 "allgather_object and broadcast_object take any object."
             )
-        if array.dtype not in _DTYPE_CODES:
+        if array.dtype not in DTYPE_CODES:
             names = ", ".join(str(d) for d in DTYPES)
             raise InvalidArgumentError(f"{operation} takes {names}, got {array.dtype}.")
         writeable = getattr(array.flags, "writeable", True)  # CuPy's always are
@@ -538,20 +504,3 @@ def _pickle(obj: Any) -> Array:
 
 def _size(array: Array | None) -> int:
     return 0 if array is None else array.nbytes
-
-
-def _describe(header: bytes) -> str:
-    sequence, operation, dtype, tag, nbytes = _HEADER.unpack(header)
-    if operation >= len(_OPERATIONS) or dtype > len(DTYPES):
-        return f"no known operation (header {header.hex()})"
-    name = _OPERATIONS[operation]
-    if name == "leave":
-        return f"call {sequence}: stopping with exit code {tag}"
-    if name in ("barrier", "settle"):
-        return f"call {sequence}: {name}"
-    if name == "broadcast_object" or name == "allgather_object":
-        return f"call {sequence}: {name}" + (f" from rank {tag}" if "broad" in name else "")
-    shards = "shards and bucket"
-    labels = {"broadcast": "root", "reduce_tree": shards, "reduce_scatter_tree": shards}
-    label = labels.get(name, "bucket")
-    return f"call {sequence}: {name} of {nbytes} bytes {DTYPES[dtype - 1]}, {label} {tag}"

@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from distgrad.comm.additions import run_additions
-from distgrad.comm.communicator import _HEADER, Array, Communicator, _Call, _Operation
+from distgrad.comm.calls import HEADER_BYTES, Call
+from distgrad.comm.communicator import Array, Communicator, _Operation
 from distgrad.comm.transport import Arrays, Deadline, Prepared, name_ranks
 from distgrad.comm.tree import ShardTree
 from distgrad.comm.whole_sums import OwnSum
@@ -58,7 +58,7 @@ class DeviceCommunicator(Communicator):
         }
         self._meeting: Prepared | None = None
         if self._transport is not None:
-            self._meeting = self._transport.prepare(_HEADER.size, self._nothing())
+            self._meeting = self._transport.prepare(HEADER_BYTES, self._nothing())
         self._running: str | None = None  # the last operation that nobody has waited for
         self._outgrown: list[Array] = []  # scratch memory that may still be in use
         self._calling: Deadline | None = None
@@ -129,14 +129,14 @@ class DeviceCommunicator(Communicator):
 
     def _call(
         self, operation: str, deadline: Deadline, dtype: Any = None, tag: int = 0, nbytes: int = 0
-    ) -> _Call:
+    ) -> Call:
         if dtype is not None:  # of arrays; also where this rank has no element to send
             self._running = operation
         return self._host._call(operation, deadline, dtype, tag, nbytes)
 
     def _exchange(
         self,
-        call: _Call,
+        call: Call,
         make: Callable[[], Arrays],
         key: Hashable = None,
         *,
@@ -152,8 +152,11 @@ class DeviceCommunicator(Communicator):
         for additions in sums:
             run_additions(additions, self._xp)
 
-    def _where(self, flat: Array, *others: Array) -> tuple[Any, ...]:
+    def _where(self, slices: Sequence[slice], flat: Array, *others: Array) -> tuple[Any, ...]:
         return ()  # nothing is remembered
+
+    def _round_bytes(self) -> None:
+        return None
 
     def _move(
         self,
@@ -201,7 +204,7 @@ class DeviceCommunicator(Communicator):
         call = self._call("reduce_tree", deadline, sums[0][0].dtype, tag, nbytes)
         self._exchange(call, lambda: arrays)
 
-    def _allgather_slices(self, call: _Call, flat: Array, slices: Sequence[slice]) -> None:
+    def _allgather_slices(self, call: Call, flat: Array, slices: Sequence[slice]) -> None:
         if flat.size % self.world_size:  # NCCL's own wants equal parts
             super()._allgather_slices(call, flat, slices)
         elif flat.size:
@@ -239,10 +242,10 @@ class DeviceCommunicator(Communicator):
 
     # Calls that may block, and waits.
 
-    def _meet(self, call: _Call) -> None:
+    def _meet(self, call: Call) -> None:
         """Returns when every rank is in the same call."""
         if self._meeting is not None:
-            check = partial(self._host._check_header, call)
+            check = call.check
             self._meeting(call.header, check, call.deadline)
 
     @contextmanager

@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn, cast
 
 import numpy as np
 
-from distgrad.comm import rendezvous, ring_calls
+from distgrad.comm import native, rendezvous, ring_calls
 from distgrad.comm.additions import run_additions
 from distgrad.comm.channel import (
     DIED,
@@ -51,7 +51,8 @@ from distgrad.core.errors import PeerLostError, UsageError
 
 _SPINS = 20  # looks at the sockets before the core is given up
 _SHARED_SPINS = 1000  # the same where memory is shared: a look costs a hundredth of a wake-up
-_REMEMBERED = 512  # exchanges whose tables are kept
+_ROUND_BYTES = 1 << 20  # of all ranks: what is added up is then still in the cores' caches
+_REMEMBERED = 2048  # exchanges whose tables are kept
 _NAP = 0.1  # seconds of sleep after which shared memory is looked at, whoever should have told
 
 _CLOSED = "it closed its channels"
@@ -72,6 +73,7 @@ class TCPTransport(Transport):
         world_size: number of ranks.
         connections: an open connection to every other rank.
         shared: memory shared with peers on this host, as far as there is any.
+        round_bytes: what ``Transport`` says of it.
     """
 
     def __init__(
@@ -80,9 +82,11 @@ class TCPTransport(Transport):
         world_size: int,
         connections: Mapping[int, socket.socket],
         shared: Mapping[int, Shared] | None = None,
+        round_bytes: int | None = None,
     ) -> None:
         self.rank = rank
         self.world_size = world_size
+        self.round_bytes = round_bytes
         self._closed = False
         self._poll = select.poll()
         shared = shared or {}
@@ -366,11 +370,12 @@ def connect(
                 for connection in connections.values():
                     _tune(connection, timeout)
                 shared = _share(connections, rank, end) if share_memory else {}
+                in_rings = share_memory and _all_share(connections, shared, end)
             except BaseException:
                 for connection in connections.values():
                     connection.close()
                 raise
-    return TCPTransport(rank, world_size, connections, shared)
+    return TCPTransport(rank, world_size, connections, shared, _ROUND_BYTES if in_rings else None)
 
 
 def _share(connections: Mapping[int, socket.socket], rank: int, end: float) -> dict[int, Shared]:
@@ -403,6 +408,21 @@ def _share(connections: Mapping[int, socket.socket], rank: int, end: float) -> d
     except (OSError, ValueError) as error:
         raise PeerLostError(f"a rank was lost while the world was set up ({error}).") from None
     return {p: Shared(stream, memories[p]) for p, stream in streams.items() if stream is not None}
+
+
+def _all_share(
+    connections: Mapping[int, socket.socket], shared: Mapping[int, Shared], end: float
+) -> bool:
+    """Whether all ranks exchange through shared rings by machine code, with all others."""
+    mine = len(shared) == len(connections) and native.ring_exchange() is not None
+    try:
+        for connection in connections.values():
+            connection.settimeout(max(0.1, end - time.monotonic()))
+            rendezvous.send_json(connection, {"in_rings": mine})
+        said = [rendezvous.receive_json(connection) for connection in connections.values()]
+    except (OSError, ValueError) as error:
+        raise PeerLostError(f"a rank was lost while the world was set up ({error}).") from None
+    return mine and all(each["in_rings"] for each in said)
 
 
 def _tune(connection: socket.socket, timeout: float) -> None:

@@ -107,6 +107,8 @@ class Transport(ABC):
 
     rank: int
     world_size: int
+    # How much of an array is best reduced in one exchange, None for all; the same on every rank.
+    round_bytes: int | None = None
 
     @abstractmethod
     def isend(self, dest: int, buffer: Buffer) -> Request:

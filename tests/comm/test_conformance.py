@@ -12,7 +12,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -159,7 +159,9 @@ def reduce_tree_has_the_bits_of_one_worker(c: Communicator) -> None:
                 assert found.tobytes() == alone.tobytes(), (virtual_shards, missing, size)
 
 
-def tree_total(c: Communicator, virtual_shards: int, present: list, size: int) -> np.ndarray:
+def tree_total(
+    c: Communicator, virtual_shards: int, present: Sequence[int], size: int, **how: bool
+) -> np.ndarray:
     tree_sum = TreeSum(virtual_shards, size)
     tree_sum.start(present)
     for shard in worker_shards(virtual_shards, c.rank, c.world_size):
@@ -168,9 +170,33 @@ def tree_total(c: Communicator, virtual_shards: int, present: list, size: int) -
             buffer[:] = values_of(shard, size, "float32")
             tree_sum.push(shard, buffer)
     out = np.full(size, np.nan, np.float32)
-    c.reduce_tree(tree_sum, out)
+    c.reduce_tree(tree_sum, out, **how)
     assert tree_sum.partials() == {}
     return out
+
+
+@healthy
+def rounds_change_no_bit(c: Communicator) -> None:
+    """Large arrays go piece by piece where a transport says so; a rank's part is still one part."""
+    c._whole_bytes = -1
+    n = c.world_size
+    for round_bytes in (1, 1000, None):
+        if c._transport is not None:
+            c._transport.round_bytes = round_bytes
+        for size in (1, n + 1, 1013):
+            total = values_of(0, size, "float32")
+            for rank in range(1, n):
+                total += values_of(rank, size, "float32")
+            array = values_of(c.rank, size, "float32")
+            c.allreduce(array)
+            assert array.tobytes() == total.tobytes(), (round_bytes, size)
+            whole = tree_total(c, n, range(n), size)
+            alone = tree_total(Communicator(None), n, range(n), size)
+            assert whole.tobytes() == alone.tobytes(), (round_bytes, size)
+            part = tree_total(c, n, range(n), size, scatter=True)
+            assert part[c.part(size)].tobytes() == alone[c.part(size)].tobytes()
+            c.allgather(part)
+            assert part.tobytes() == alone.tobytes(), (round_bytes, size)
 
 
 @healthy
@@ -341,8 +367,9 @@ class OnGPU(Communicator):
         array[...] = there.get()
 
 
-# One looks at NumPy's memory.
-ON_GPUS = {name: HEALTHY[name] for name in HEALTHY if name != "reduce_tree_keeps_its_memory"}
+# One looks at NumPy's memory, one is about transports.
+_OF_HOSTS = {"reduce_tree_keeps_its_memory", "rounds_change_no_bit"}
+ON_GPUS = {name: HEALTHY[name] for name in HEALTHY if name not in _OF_HOSTS}
 
 
 def worlds(*sizes: int) -> list:

@@ -1,0 +1,97 @@
+"""Calls: what every rank must be in at once, and the header of each message that says so."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+
+from distgrad.comm.transport import Deadline
+from distgrad.core.errors import PeerLostError
+
+DTYPES = tuple(np.dtype(name) for name in ("float32", "float64", "int32", "int64"))
+
+# One place in the header tells operations apart, so the reduction is part of the name.
+_OPERATIONS = (
+    "barrier",
+    "broadcast",
+    "broadcast_object",
+    "allgather_object",
+    "allreduce(sum)",
+    "allreduce(max)",
+    "allreduce(min)",
+    "reduce_tree",
+    "leave",
+    "reduce_scatter_tree",
+    "allgather",
+    "settle",
+)
+_OPERATION_CODES = {name: code for code, name in enumerate(_OPERATIONS)}
+DTYPE_CODES: dict[np.dtype[Any] | None, int] = {
+    None: 0,
+    **{dtype: code for code, dtype in enumerate(DTYPES, 1)},
+}
+# sequence number, operation, dtype (0: none), tag, bytes
+_HEADER = struct.Struct("<IBBHQ")
+HEADER_BYTES = _HEADER.size
+
+
+class Call:
+    """One exchange of rank ``rank``: its header, which every peer's must equal, and its deadline.
+
+    ``sequence`` counts the calls, ``tag`` and ``nbytes`` must agree as well.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        operation: str,
+        sequence: int,
+        deadline: Deadline,
+        dtype: np.dtype[Any] | None = None,
+        tag: int = 0,
+        nbytes: int = 0,
+    ) -> None:
+        self.rank = rank
+        self.deadline = deadline
+        self.header = _HEADER.pack(
+            sequence & 0xFFFFFFFF,
+            _OPERATION_CODES[operation],
+            DTYPE_CODES[dtype],
+            tag & 0xFFFF,
+            nbytes,
+        )
+        # Pickles differ in length from rank to rank.
+        self._checked = 8 if operation.endswith("_object") else HEADER_BYTES
+
+    def check(self, peer: int, header: bytes) -> int:
+        """Checks a peer's header against ours; returns the bytes that it announces.
+
+        Raises PeerLostError where the peer is in another call.
+        """
+        if header[: self._checked] != self.header[: self._checked]:
+            raise PeerLostError(
+                f"ranks {self.rank} and {peer} are not in the same call: rank {self.rank} is "
+                f"in {_describe(self.header)}, rank {peer} in {_describe(header)}. Every rank "
+                "must make the same collective calls in the same order."
+            )
+        nbytes: int = _HEADER.unpack(header)[4]
+        return nbytes
+
+
+def _describe(header: bytes) -> str:
+    sequence, operation, dtype, tag, nbytes = _HEADER.unpack(header)
+    if operation >= len(_OPERATIONS) or dtype > len(DTYPES):
+        return f"no known operation (header {header.hex()})"
+    name = _OPERATIONS[operation]
+    if name == "leave":
+        return f"call {sequence}: stopping with exit code {tag}"
+    if name in ("barrier", "settle"):
+        return f"call {sequence}: {name}"
+    if name == "broadcast_object" or name == "allgather_object":
+        return f"call {sequence}: {name}" + (f" from rank {tag}" if "broad" in name else "")
+    shards = "shards and bucket"
+    labels = {"broadcast": "root", "reduce_tree": shards, "reduce_scatter_tree": shards}
+    label = labels.get(name, "bucket")
+    return f"call {sequence}: {name} of {nbytes} bytes {DTYPES[dtype - 1]}, {label} {tag}"
