@@ -61,11 +61,11 @@ def join(kind: str, rank: int, world_size: int, address: str, token: str) -> tup
         world = MPI.COMM_WORLD
         return lambda array: world.Allreduce(MPI.IN_PLACE, array), world.Barrier
 
-    from distgrad.comm import mpi, tcp
+    from distgrad.comm import mpi, one_host, tcp
     from distgrad.comm.communicator import Communicator
 
     if kind == "mpi":
-        transport = mpi.MPITransport()
+        transport = one_host.through_memory(mpi.MPITransport(), 60.0)
     else:
         transport = tcp.connect(rank, world_size, address, token, share_memory=kind == "tcp")
     communicator = Communicator(transport)

@@ -69,11 +69,11 @@ class Card:
 
     def show(self) -> dict[str, Any] | None:
         """The card; None where this system cannot do it."""
-        place = _place()
-        if _readv is None or place is None:
+        here = place()
+        if _readv is None or here is None:
             return None
         address = ctypes.addressof(self._secret)
-        return {**place, "pid": os.getpid(), "address": address, "secret": self._secret.raw.hex()}
+        return {**here, "pid": os.getpid(), "address": address, "secret": self._secret.raw.hex()}
 
 
 def reader(card: dict[str, Any] | None) -> PeerMemory | None:
@@ -224,11 +224,11 @@ class Offer:
 
     def show(self) -> dict[str, Any] | None:
         """What the peer needs to ``take`` it; None where this system cannot do it."""
-        place = _place()
-        if self._memory is None or place is None:
+        here = place()
+        if self._memory is None or here is None:
             return None
         return {
-            **place,
+            **here,
             "path": f"/proc/{os.getpid()}/fd/{self._file}",
             "secret": self._secret.hex(),
         }
@@ -253,11 +253,11 @@ def take(offer: dict[str, Any] | None) -> Stream | None:
 
 
 def _is_here(other: dict[str, Any]) -> bool:
-    place = _place()
-    return place is not None and all(other[key] == place[key] for key in place)
+    here = place()
+    return here is not None and all(other[key] == here[key] for key in here)
 
 
-def _place() -> dict[str, str] | None:
+def place() -> dict[str, str] | None:
     """This boot of this host, and these namespaces of processes and of networks.
 
     Ranks with a network each are hosts of their own: cut off from each other, they must notice.

@@ -74,6 +74,7 @@ class TCPTransport(Transport):
         connections: an open connection to every other rank.
         shared: memory shared with peers on this host, as far as there is any.
         round_bytes: what ``Transport`` says of it.
+        at_abort: also ends all ranks, where somebody else has started them.
     """
 
     def __init__(
@@ -83,10 +84,12 @@ class TCPTransport(Transport):
         connections: Mapping[int, socket.socket],
         shared: Mapping[int, Shared] | None = None,
         round_bytes: int | None = None,
+        at_abort: Callable[[int, str], None] | None = None,
     ) -> None:
         self.rank = rank
         self.world_size = world_size
         self.round_bytes = round_bytes
+        self._at_abort = at_abort
         self._closed = False
         self._poll = select.poll()
         shared = shared or {}
@@ -244,6 +247,8 @@ class TCPTransport(Transport):
     def abort(self, code: int, reason: str) -> None:
         # The other processes hear of it in their next wait; a supervisor ends those that compute.
         self.close(reason or f"aborted with code {code}")
+        if self._at_abort is not None:
+            self._at_abort(code, reason)
 
     def close(self, reason: str = "") -> None:
         if self._closed:
@@ -326,6 +331,7 @@ def connect(
     interface: str | None = None,
     timeout: float = 60.0,
     share_memory: bool = True,
+    at_abort: Callable[[int, str], None] | None = None,
 ) -> TCPTransport:
     """Joins the world of ``world_size`` ranks that meets at ``address``.
 
@@ -338,6 +344,7 @@ def connect(
             address of this host; None takes the one that leads to ``address``.
         timeout: seconds until everyone must be connected.
         share_memory: whether ranks of one host send their messages through shared memory.
+        at_abort: called with code and reason when this rank aborts the world.
 
     Raises:
         UsageError: the token is refused, or there is no such interface.
@@ -375,7 +382,9 @@ def connect(
                 for connection in connections.values():
                     connection.close()
                 raise
-    return TCPTransport(rank, world_size, connections, shared, _ROUND_BYTES if in_rings else None)
+    return TCPTransport(
+        rank, world_size, connections, shared, _ROUND_BYTES if in_rings else None, at_abort
+    )
 
 
 def _share(connections: Mapping[int, socket.socket], rank: int, end: float) -> dict[int, Shared]:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn
 
-from distgrad.comm import tcp
+from distgrad.comm import one_host, tcp
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.mpi import MPITransport
 from distgrad.comm.rendezvous import Rendezvous, split_address
@@ -152,9 +152,11 @@ def _join(world: World) -> Transport | None:
     if not world.is_rank:
         return None
     die_with_parent()
+    shares = environ.share_memory()
     if world.started_by_mpi:
         try:
-            return MPITransport(expected_size=world.world_size, started_by=world.source)
+            mpi = MPITransport(expected_size=world.world_size, started_by=world.source)
+            return one_host.through_memory(mpi, environ.start_timeout()) if shares else mpi
         except MissingExtraError as error:
             if world.source != "Slurm":
                 raise
@@ -182,6 +184,7 @@ def _join(world: World) -> Transport | None:
         token,
         interface=environ.network_interface(),
         timeout=seconds,
+        share_memory=shares,
     )
 
 

@@ -326,6 +326,19 @@ def use_nccl(env: Mapping[str, str] | None = None) -> bool:
     return value == "auto"
 
 
+def share_memory(env: Mapping[str, str] | None = None) -> bool:
+    """Whether ranks of one host exchange through shared memory: DISTGRAD_SHARED_MEMORY, auto or
+    off.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    value = (os.environ if env is None else env).get("DISTGRAD_SHARED_MEMORY") or "auto"
+    if value not in ("auto", "off"):
+        raise UsageError(f"DISTGRAD_SHARED_MEMORY must be auto or off, got {value!r}.")
+    return value == "auto"
+
+
 def operation_timeout(env: Mapping[str, str] | None = None) -> float:
     """Seconds that one collective may take: DISTGRAD_TIMEOUT, or 60.
 

@@ -53,8 +53,10 @@ def check(run, undisturbed) -> None:
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 @pytest.mark.parametrize("workers", [2, 3])
 def test_kill_9_of_a_worker_and_the_job_goes_on(
-    dg, undisturbed, tmp_path: Path, launcher: str, workers: int, capsys
+    dg, undisturbed, tmp_path: Path, launcher: str, workers: int, capsys, monkeypatch
 ) -> None:
+    if (launcher, workers) == ("mpi", 3):  # by MPI's own messages
+        monkeypatch.setenv("DISTGRAD_SHARED_MEMORY", "off")
     run = undisturbed.anew(tmp_path / "run")
     options = ("-n", workers, "--launcher", launcher, "--max-restarts", 2)
     seconds = []

@@ -147,6 +147,13 @@ def test_nccl_can_be_turned_off() -> None:
         environ.use_nccl({"DISTGRAD_NCCL": "on"})
 
 
+def test_shared_memory_can_be_turned_off() -> None:
+    assert environ.share_memory({}) and environ.share_memory({"DISTGRAD_SHARED_MEMORY": "auto"})
+    assert not environ.share_memory({"DISTGRAD_SHARED_MEMORY": "off"})
+    with pytest.raises(UsageError, match="auto or off, got 'no'"):
+        environ.share_memory({"DISTGRAD_SHARED_MEMORY": "no"})
+
+
 def test_operation_timeout() -> None:
     assert environ.operation_timeout({}) == 60.0
     assert environ.operation_timeout({"DISTGRAD_TIMEOUT": "2.5"}) == 2.5
