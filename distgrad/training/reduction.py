@@ -6,6 +6,7 @@ order. That is why a sum does not depend on the number of workers.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -43,6 +44,8 @@ Compute = Callable[[tuple, bool], ShardResult]
 
 
 Overlap = bool | Literal["auto"]
+
+_PLANS = 8  # shapes of batches whose plans are kept
 
 
 class Reduced(NamedTuple):
@@ -92,6 +95,8 @@ class GradientSum:
         self.mean_loss = mean_loss
         self.counted = counted and mean_loss
         self.stop_requested = False
+        # For the size, the shards, and the shapes and dtypes of arrays of a batch.
+        self._plans: deque[tuple[Any, Sequence[_Captured | None]]] = deque(maxlen=_PLANS)
         self._later: deque[Callable[[], None]] = deque()  # notes of shards that are not done
         self.buckets = GradientBuckets(
             self.variables,
@@ -211,29 +216,51 @@ class GradientSum:
         return float(total[0])
 
     def _start(self, step: int, batch: Batch) -> Iterable[_Eager | _Captured]:
-        """The shards in their order, those together that one program may run at once."""
-        group: _Captured | None = None
+        """The shards in their order, those together that one program runs at once."""
+        shards = iter(batch.shards)
+        for captured in self._planned(step, batch):
+            if captured is None:
+                index, arrays = next(shards)
+                yield _Eager(self, step, index, batch.sizes[index] / batch.size, arrays)
+            else:
+                captured.start(step, [next(shards)[1] for _ in captured.indices])
+                yield captured
+
+    def _planned(self, step: int, batch: Batch) -> Sequence[_Captured | None]:
+        """What runs the shards of a batch, None for one that is eager; kept for the next ones."""
+        if self.programs is None:
+            return [None] * len(batch.shards)
+        shapes, shards = None, batch.shards
+        with contextlib.suppress(AttributeError):  # nests of arrays, or none
+            shapes = [a.shape for _, arrays in shards for a in arrays]
+            dtypes = [a.dtype for _, arrays in shards for a in arrays]
+        if shapes is None:
+            return self._plan(self.programs, step, batch)
+        indices = [index for index, _ in shards]
+        like = batch.size, indices, shapes, dtypes
+        for known, runs in self._plans:
+            if known == like:
+                return runs
+        runs = self._plan(self.programs, step, batch)
+        self._plans.appendleft((like, runs))
+        return runs
+
+    def _plan(self, programs: ShardPrograms, step: int, batch: Batch) -> Sequence[_Captured | None]:
+        plan: list[_Captured | None] = []
+        last: _Captured | None = None
         for index, arrays in batch.shards:
             part = batch.sizes[index] / batch.size
-            if group is not None and part == group.part and group.takes(index, arrays):
-                continue
-            program = None
-            if self.programs is not None:
-                stream = partial(random.stream, self.seed, step, index)
-                program = self.programs.find(arrays, part, stream)
-            if group is not None:
-                if group.program is program and len(group.indices) < group.program.at_once:
-                    group.add(index, arrays)
-                    continue
-                yield group
+            stream = partial(random.stream, self.seed, step, index)
+            program = programs.find(arrays, part, stream)
             if program is None:
-                group = None
-                yield _Eager(self, step, index, part, arrays)
+                last = None
+            elif last is not None and last.program is program and last.has_room():
+                last.indices.append(index)
+                continue
             else:
-                group = _Captured(self, step, part, program)
-                group.add(index, arrays)
-        if group is not None:
-            yield group
+                last = _Captured(self, part, program, index)
+            plan.append(last)
+        return plan
 
     def _note(
         self,
@@ -263,7 +290,9 @@ class GradientSum:
             if self._sums_end > 2:
                 row[2 : self._sums_end] = in_tree(sums[start:stop], merges)
             flags = row[self._sums_end : self._flags_end]
-            np.multiply(present, len(merges), out=flags)  # whole numbers have one sum
+            flags[:] = present
+            if stop > start + 1:
+                flags *= stop - start  # whole numbers have one sum
             if proposed is not None:
                 row[self._flags_end :] = proposed[start:stop].sum(axis=0)
             self._stats_tree.push_tree(node, row)
@@ -322,34 +351,28 @@ class _Eager:
 class _Captured:
     """Shards of one shape, which their program runs, forward and backward at once."""
 
-    def __init__(self, total: GradientSum, step: int, part: float, program: ShardProgram) -> None:
-        self._sum, self._step, self.part, self.program = total, step, part, program
-        self.indices: list[int] = []
+    def __init__(self, total: GradientSum, part: float, program: ShardProgram, index: int) -> None:
+        self._sum, self.part, self.program = total, part, program
+        self.indices = [index]
+        self._step = 0
         self._shards: list[Sequence[np.ndarray]] = []  # the arrays of each, without their nest
 
-    def add(self, index: int, arrays: tuple) -> None:
-        self.indices.append(index)
-        self._shards.append(flat(arrays))
+    def has_room(self) -> bool:
+        return len(self.indices) < self.program.at_once
 
-    def takes(self, index: int, arrays: tuple) -> bool:
-        """Adds a shard if it can be seen at a glance that it has the same program."""
-        first = self._shards[0]
-        if len(self.indices) >= self.program.at_once or len(arrays) != len(first):
-            return False
-        for a, b in zip(arrays, first, strict=True):
-            if type(a) is not np.ndarray or a.shape != b.shape or a.dtype is not b.dtype:
-                return False
-        self.indices.append(index)
-        self._shards.append(arrays)
-        return True
+    def start(self, step: int, shards: Iterable[tuple]) -> None:
+        """Takes the arrays of its shards in this step."""
+        self._step = step
+        self._shards = [flat(arrays) for arrays in shards]
 
-    def _stream(self, index: int) -> random.stream:
-        return random.stream(self._sum.seed, self._step, index)
+    def streams(self) -> list[random.stream]:
+        """The contexts that the shards draw in."""
+        return [random.stream(self._sum.seed, self._step, index) for index in self.indices]
 
     def over(self) -> list[float]:
         found = []
-        for index, arrays in zip(self.indices, self._shards, strict=True):
-            with self._stream(index):
+        for stream, arrays in zip(self.streams(), self._shards, strict=True):
+            with stream:
                 found.append(self.program.over(arrays))
         return found
 
@@ -361,15 +384,12 @@ class _Captured:
         buckets = total.buckets
         weights = [share * scale for share in shares]
         parts = total.trees(self.indices)
-        nodes, trees = zip(*parts, strict=True)
-
-        def streams() -> list[random.stream]:
-            return [self._stream(index) for index in self.indices]
-
-        if len(shards) > 1 and not program.joins(shards, weights, trees, streams):
+        nodes = [node for node, _ in parts]
+        trees = tuple([merges for _, merges in parts])
+        if len(shards) > 1 and not program.joins(shards, weights, trees, self.streams):
             for index, arrays, share in zip(self.indices, shards, shares, strict=True):
-                alone = _Captured(total, self._step, self.part, program)
-                alone.add(index, tuple(arrays))
+                alone = _Captured(total, self.part, program, index)
+                alone.start(self._step, [tuple(arrays)])
                 alone.finish([share], scale, send if index == self.indices[-1] else None)
             return
         buffers = [buckets.buffers(node) for node in nodes]
@@ -386,7 +406,13 @@ class _Captured:
             send(partial(job, number))  # type: ignore[misc]
 
         done = program.run(
-            shards, weights, trees, streams, buffers, buckets.cut, None if send is None else told
+            shards,
+            weights,
+            trees,
+            self.streams,
+            buffers,
+            buckets.cut,
+            None if send is None else told,
         )
         if send is None:
             for number in range(len(buckets.buckets)):
