@@ -15,6 +15,7 @@ is an address and a length. The rest is for `_Sums`.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 
@@ -59,6 +60,18 @@ class _Words:
         return made
 
 
+class Scratch:
+    """Memory for partial sums, which all exchanges of a transport share: one runs at a time."""
+
+    def __init__(self) -> None:
+        self._chunks: list[np.ndarray] = []
+
+    def chunk(self, number: int) -> np.ndarray:
+        while len(self._chunks) <= number:
+            self._chunks.append(np.empty(CHUNK, np.uint8))
+        return self._chunks[number]
+
+
 class _Sums:
     """Writes sums of arrays that are read where they have arrived: in the rings.
 
@@ -70,10 +83,12 @@ class _Sums:
     arrays, the second of them -1 where the first is copied.
     """
 
-    def __init__(self, words: _Words, incoming: Mapping[int, tuple[int, int]]) -> None:
+    def __init__(
+        self, words: _Words, incoming: Mapping[int, tuple[int, int]], scratch: Scratch
+    ) -> None:
         self._words = words
         self._incoming = incoming  # row and offset, by the id of an array
-        self.scratch: list[np.ndarray] = []
+        self._scratch = scratch
 
     def write(self, sums: Sequence[Sequence[Addition]]) -> int:
         """Writes them behind the words that there are; where."""
@@ -100,6 +115,7 @@ class _Sums:
         self, additions: Sequence[Addition], rows: list[tuple[int, int, int, int, int]]
     ) -> list[int]:
         numbers: dict[int, int] = {}
+        partial_sums = itertools.count()
 
         def operand(array: np.ndarray) -> int:
             if id(array) not in numbers:
@@ -111,9 +127,8 @@ class _Sums:
 
         def target(array: np.ndarray) -> int:
             if id(array) in self._incoming:  # a partial sum: what has come is not written over
-                self.scratch.append(np.empty(CHUNK, np.uint8))
                 numbers[id(array)] = len(rows)
-                rows.append((0, 0, _at(self.scratch[-1]), 0, CHUNK))
+                rows.append((0, 0, _at(self._scratch.chunk(next(partial_sums))), 0, CHUNK))
             return operand(array)
 
         found: list[int] = []
@@ -135,6 +150,7 @@ class RingExchange:
         channels: Sequence[SharedChannel],
         arrays: Arrays,
         header_bytes: int,
+        scratch: Scratch,
     ) -> None:
         outgoing, incoming, sums = arrays
         self._function = function
@@ -169,10 +185,9 @@ class RingExchange:
             words += (*totals, 0)
             self._totals.append((totals[0], totals[1]))
         words += pieces
-        adding = _Sums(made, arrived)
         if self._adds:
-            made.refer(_NUMBER_OF_SUMS + 1, adding.write(sums))
-        self._scratch = adding.scratch
+            made.refer(_NUMBER_OF_SUMS + 1, _Sums(made, arrived, scratch).write(sums))
+        self._scratch = scratch
         self._table = made.table()
         self._address = ctypes.addressof(self._table)
 
@@ -215,7 +230,9 @@ class RingExchange:
         return unsent, late, bool(done)
 
 
-def prepare(channels: Sequence[object], arrays: Arrays, header_bytes: int) -> RingExchange | None:
+def prepare(
+    channels: Sequence[object], arrays: Arrays, header_bytes: int, scratch: Scratch
+) -> RingExchange | None:
     """The exchange with all peers, where machine code can do it: they share rings that hold it."""
     function = native.ring_exchange()
     if function is None or header_bytes + 8 > LARGEST_PREFIX or not channels:
@@ -228,7 +245,7 @@ def prepare(channels: Sequence[object], arrays: Arrays, header_bytes: int) -> Ri
             if way is None or any([not channel.goes_through_ring(a.nbytes) for a in way]):
                 return None
         shared.append(channel)
-    made = RingExchange(function, shared, arrays, header_bytes)
+    made = RingExchange(function, shared, arrays, header_bytes, scratch)
     return made if made.fits() else None
 
 

@@ -98,6 +98,7 @@ class TCPTransport(Transport):
             for p, c in connections.items()
         }
         self._sharing = bool(shared)
+        self._scratch = ring_calls.Scratch()
         self._quick: dict[Hashable, ring_calls.RingExchange | None] = {}
         self._spins = _SHARED_SPINS if shared else _SPINS
         self._by_file = {c.connection.fileno(): c for c in self._channels.values()}
@@ -132,7 +133,7 @@ class TCPTransport(Transport):
         try:
             quick = self._quick[key]
         except KeyError:
-            quick = ring_calls.prepare(list(self._channels.values()), make(), len(header))
+            quick = self._prepare(len(header), make())
             if key is not None:
                 if len(self._quick) >= _REMEMBERED:
                     self._quick.clear()
@@ -142,12 +143,16 @@ class TCPTransport(Transport):
     def prepare(self, header_bytes: int, arrays: Arrays) -> Prepared:
         if not self._sharing:
             return super().prepare(header_bytes, arrays)
-        quick = ring_calls.prepare(list(self._channels.values()), arrays, header_bytes)
+        quick = self._prepare(header_bytes, arrays)
 
         def exchange(header: bytes, check: Check, deadline: Deadline) -> None:
             self._run(quick, header, lambda: arrays, check, deadline)
 
         return exchange
+
+    def _prepare(self, header_bytes: int, arrays: Arrays) -> ring_calls.RingExchange | None:
+        channels = list(self._channels.values())
+        return ring_calls.prepare(channels, arrays, header_bytes, self._scratch)
 
     def _run(
         self,
