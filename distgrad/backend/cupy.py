@@ -14,6 +14,7 @@ from distgrad.backend import cuda_source
 from distgrad.backend.base import Backend, Lost, NotHere, NotInstalled, OutOfMemory
 from distgrad.backend.cublas import Blas
 from distgrad.backend.cuda_kernels import Kernels
+from distgrad.backend.cudnn import Dnn
 from distgrad.backend.numpy import backend as numpy_backend
 
 _INSTALL = "pip install 'distgrad[cuda12]' (a driver for CUDA 12) or 'distgrad[cuda13]' (for 13)"
@@ -43,8 +44,8 @@ class CupyBackend(Backend):
         self.count = count  # of GPUs that this process sees
         self.selected = 0
         self.own = Kernels(cupy)
-        self.kernels = self.own.by_primitive
-        self.blas = Blas(cupy)
+        self.blas, self.dnn = Blas(cupy), Dnn(cupy)
+        self.kernels = {**self.own.by_primitive, **self.dnn.by_primitive}
         self._fused: dict[str, Any] = {}
         self._streams: dict[tuple[int, str], Any] = {}
 
@@ -113,6 +114,7 @@ class CupyBackend(Backend):
             "cupy": self.xp.__version__,
             "cuda_runtime": _version(runtime.runtimeGetVersion()),
             "nccl": "none" if nccl is None else _nccl_version(nccl.get_version()),
+            "cudnn": self.dnn.version(),
         }
 
     def identity(self) -> tuple[str, str]:

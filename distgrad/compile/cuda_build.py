@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.backend import cudnn
 from distgrad.backend.cublas import matrices
-from distgrad.compile import cuda_fused
+from distgrad.compile import cuda_dnn, cuda_fused
 from distgrad.compile.cuda_nodes import Arrays, Draw, Node, Opaque, Python, launch
 from distgrad.compile.numpy_exec import c_strides
 from distgrad.compile.passes import Fused
@@ -336,6 +337,9 @@ _HANDLERS: dict[str, Callable[[Build, Apply], bool]] = {
     "split_at": Build.split,
     "random_uniform": Build.uniform,
     "dot": Build.dot,
+    **dict.fromkeys(cudnn.CONVOLUTIONS, cuda_dnn.convolution),
+    "attention": cuda_dnn.attention,
+    "attention_grad": cuda_dnn.attention_grad,
 }
 
 

@@ -11,11 +11,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from distgrad.compile import cuda_fused, memory
+from distgrad.compile import cuda_dnn, cuda_fused, memory
 from distgrad.compile.cuda_build import Build
 from distgrad.compile.cuda_nodes import Node, launch
 from distgrad.compile.numpy_exec import c_strides, ends_of
-from distgrad.compile.passes import expand, fuse, simplify
+from distgrad.compile.passes import attentive, expand, fuse, simplify
 from distgrad.compile.program import Program, Read
 from distgrad.compile.steps import Buffer, View
 
@@ -29,7 +29,8 @@ class Plan:
     """
 
     def __init__(self, program: Program, groups: Sequence[Sequence[int]], backend: Any) -> None:
-        parts = expand(simplify(program), cuda_fused.FLOATS)
+        program = attentive(simplify(program), cuda_dnn.takes(backend.dnn))
+        parts = expand(program, cuda_fused.FLOATS)
         program = fuse(parts, cuda_fused.supported, smallest=1)
         copied: set[Read] = set()
         while True:  # a second time where a read must outlive a write to its variable

@@ -2,8 +2,8 @@
 
 ``with fake_cupy.installed(): ...`` lets the whole of distgrad run its path for GPUs on the CPU.
 What it lets through is what CuPy documents, as far as it knows; it says nothing about speed.
-Streams are those of `fake_streams`, graphs of `fake_graphs`, cuBLAS and NCCL those of `fake_cublas`
-and `fake_nccl`.
+Streams are those of `fake_streams`, graphs of `fake_graphs`, cuBLAS, cuDNN and NCCL those of
+`fake_cublas`, `fake_cudnn` and `fake_nccl`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import dispatch
-from distgrad.testing import cuda_on_cpu, fake_cublas, fake_nccl, fake_streams, standin
+from distgrad.testing import cuda_on_cpu, fake_cublas, fake_cudnn, fake_nccl, fake_streams, standin
 from distgrad.testing.fake_streams import CUDARuntimeError, Device
 from distgrad.testing.standin import Array, _plain
 
@@ -151,6 +151,7 @@ def modules(count: int = 2, driver: int = 12090) -> dict[str, ModuleType]:
     cupyx.scipy, cupyx.empty_pinned = scipy, fake_streams.empty_pinned  # type: ignore[attr-defined]
     found = {"cupyx": cupyx, "cupyx.scipy": scipy, "cupy": cupy, "cupy.cuda": cuda}
     found["cupy.cuda.nccl"] = fake_nccl.module()
+    found["cudnn"] = fake_cudnn.module()
     return {**found, "cupyx.scipy.special": special, "cupyx.scipy.linalg": linalg}
 
 

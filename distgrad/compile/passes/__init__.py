@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distgrad.compile.passes.attention import attentive
 from distgrad.compile.passes.common import share_common
 from distgrad.compile.passes.constants import fold_constants
 from distgrad.compile.passes.dead import drop_dead
@@ -13,6 +14,7 @@ from distgrad.compile.program import Program
 
 __all__ = [
     "Fused",
+    "attentive",
     "drop_dead",
     "expand",
     "fold_constants",
