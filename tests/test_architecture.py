@@ -51,6 +51,7 @@ HOMES = {
     "rich": "training.progress",
     "cupy": "backend.cupy",
     "cupyx": "backend.cupy",
+    "cudnn": "backend.cudnn",
     "ray": "launcher.ray",
     "llvmlite": "compile",
     "scipy": "backend.numpy",
@@ -58,7 +59,7 @@ HOMES = {
 }
 # Where several modules of the room may import the package.
 ROOMS = {"config", "compile", "launcher.ray"}
-NOT_LOADED = ("ray", "mpi4py", "cupy", "pydantic", "scipy", "llvmlite", "matplotlib")
+NOT_LOADED = ("ray", "mpi4py", "cupy", "cudnn", "pydantic", "scipy", "llvmlite", "matplotlib")
 
 
 class Import(NamedTuple):

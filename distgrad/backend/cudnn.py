@@ -60,15 +60,14 @@ class Job(NamedTuple):
 
 
 class Convolution(NamedTuple):
-    """What computes one of the primitives of a convolution.
+    """What computes one of the primitives of a convolution: a result of the shape ``result``.
 
-    Filters lie as (out, height, width, in) for cuDNN: ours with their axes in ``order``, in the
-    shape ``filters``. They are the second argument, or the result if ``makes_filters``.
+    Filters lie as (out, height, width, in) for cuDNN: ours with their axes in ``order``. They are
+    the second argument, or the result if ``makes_filters``.
     """
 
     job: Job
     order: tuple[int, ...]
-    filters: tuple[int, ...]
     result: tuple[int, ...]
     makes_filters: bool
 
@@ -110,12 +109,12 @@ def convolution(
     rough = dtype == np.float32 and cublas.tensor_float_32
     if what == "convolve":
         job = Job("conv_fprop", (("image", image), ("weight", weight)), (result,), options, rough)
-        return Convolution(job, order, filters, y, False)
+        return Convolution(job, order, y, False)
     if what == "convolve_grad_x":
         job = Job("conv_dgrad", (("loss", result), ("filter", weight)), (image,), options, rough)
-        return Convolution(job, order, filters, x, False)
+        return Convolution(job, order, x, False)
     job = Job("conv_wgrad", (("image", image), ("loss", result)), (weight,), options, rough)
-    return Convolution(job, order, filters, w, True)
+    return Convolution(job, order, w, True)
 
 
 def attention(arrays: Sequence[Layout], bias: Layout | None, *, scale: float, causal: bool) -> Job:
@@ -165,7 +164,7 @@ class _Here:
     """What a thread has on one device."""
 
     def __init__(self, handle: Any) -> None:
-        self.handle = handle
+        self.handle = handle  # None where cuDNN does not work
         self.plans: dict[Job, _Plan | None] = {}
 
 
@@ -220,7 +219,10 @@ class Dnn:
         device = self._cupy.cuda.runtime.getDevice()
         known: dict[int, _Here] = self._per_thread.__dict__.setdefault("devices", {})
         if device not in known:
-            known[device] = _Here(self._front_end.create_handle())
+            try:
+                known[device] = _Here(self._front_end.create_handle())
+            except RuntimeError:
+                known[device] = _Here(None)
         return known[device]
 
     def _planned(self, job: Job) -> _Plan:
@@ -230,13 +232,13 @@ class Dnn:
 
     def _plan(self, job: Job) -> _Plan | None:
         here = self._here()
-        if job not in here.plans:
+        if job not in here.plans and here.handle is not None:
             try:
                 here.plans[job] = self._make(job, here.handle)
             except (self._front_end.cudnnGraphNotSupportedError, RuntimeError) as error:
                 here.plans[job] = None
                 self.declined[job] = str(error)
-        return here.plans[job]
+        return here.plans.get(job)
 
     def _make(self, job: Job, handle: Any) -> _Plan:
         front_end, graph, tensors = self._front_end, *graph_of(self._front_end, job, handle)

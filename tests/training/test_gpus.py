@@ -247,6 +247,7 @@ def test_the_environment_names_what_decides_the_bits_of_a_gpu(monkeypatch) -> No
     found = environment()
     assert found["gpu"] == "Stand-in" and found["compute_capability"] == "90"
     assert (found["cupy"], found["cuda_runtime"], found["nccl"]) == ("14.0.0", "12.9", "2.29.3")
+    assert found["cudnn"] == "9.28.0"
     with tf.device("/CPU:0"):
         assert "gpu" not in environment()
 
