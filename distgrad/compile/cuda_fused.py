@@ -145,7 +145,7 @@ def _place(view: View, shape: Sequence[int], at: str) -> str:
         if step:
             own = at if inner == 1 else f"{at} / {inner}"
             own = own if number == len(axes) - 1 else f"{own} % {n}"
-            wide = "" if _reach(view) < 1 << 31 else "(i64)"
+            wide = "" if step > 0 and _reach(view) < 1 << 31 else "(i64)"  # else it would wrap
             terms.append(f"{wide}({own})" + ("" if step == 1 else f" * {step}"))
         inner *= n
     return " + ".join(terms) or "0"

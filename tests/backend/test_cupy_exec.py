@@ -203,6 +203,13 @@ def test_views_are_no_copies():
     check(f, floats(3, 4, 5), equal=True)
 
 
+def test_views_that_go_backwards():
+    def f(x):
+        return x[::-1] * 2.0, tf.nn.softmax(x[:, ::-1]), tf.concat([x[..., ::-2], x], -1)
+
+    check(f, floats(3, 4, 5))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_products(dtype):
     def f(a, b, heads):
