@@ -1,12 +1,13 @@
 """Training steps on one GPU, beside torch and JAX in the same run; and whether they are right.
 
-    python benchmarks/gpu.py [--check] [--write] [--rounds N] [--workload NAME ...]
+    python benchmarks/gpu.py [--check] [--kernels] [--write] [--rounds N] [--workload NAME ...]
 
 Frameworks that are not installed, or fail, are named and left out. Each contender trains the same
 initial weights on the same batch; the losses of the first steps are compared before anything is
 timed. Rounds go through all contenders in turn, in rotating order; a time is wall-clock, ends when
 the loss has been read on the host, and is the median over rounds. ``--check`` runs the tests on
-the GPU first, ``--write`` puts all of it into ``gpu.md``. ``--device cpu`` tries the program.
+the GPU first, ``--kernels`` adds the table of `gpu_kernels.py`, ``--write`` puts all of it into
+``gpu.md``. ``--device cpu`` tries the program.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gpu_kernels
 import numpy as np
 from workloads import Trainer, Workload, cnn, mlp, transformer
 
@@ -49,6 +51,7 @@ CONTENDERS = {
     "distgrad eager": ("distgrad", "eager"),
     "distgrad captured": ("distgrad", "captured"),
     "distgrad captured TF32": ("distgrad", "captured"),
+    "distgrad captured without cuDNN": ("distgrad", "captured"),
     "torch eager": ("torch", "eager"),
     "torch reduce-overhead": ("torch", "reduce-overhead"),
     "torch max-autotune": ("torch", "max-autotune"),
@@ -79,7 +82,7 @@ def devices_of(device: str) -> list[str]:
         name = runtime.getDeviceProperties(0)["name"].decode()
         lines.append(
             f"{name}, driver for CUDA {runtime.driverGetVersion()}, CuPy {cupy.__version__} "
-            f"with CUDA {runtime.runtimeGetVersion()}"
+            f"with CUDA {runtime.runtimeGetVersion()}, cuDNN {gpu().dnn.version()}"
         )
     return lines
 
@@ -95,11 +98,20 @@ def made(name: str, workload: Workload, device: str) -> Trainer:
     return trainer
 
 
-def round_products(name: str) -> None:
-    """Lets products be rounded to TF32 from now on, or no more: a graph stays as it was made."""
+def gpu() -> Any:
+    """The GPU that arrays are made on."""
+    from distgrad.core import dispatch
+
+    return dispatch.current()
+
+
+def settle(name: str, device: str) -> None:
+    """Lets products be rounded to TF32, and cuDNN be used, or not: a graph stays as it was made."""
     from distgrad.keras import mixed_precision
 
     mixed_precision.enable_tensor_float_32_execution(name.endswith("TF32"))
+    if device == "cuda":
+        gpu().dnn.wanted = not name.endswith("without cuDNN")
 
 
 def prepared(
@@ -110,7 +122,7 @@ def prepared(
     first: list[float] | None = None
     for name in names:
         try:
-            round_products(name)
+            settle(name, device)
             trainer = made(name, workload, device)
             x, y = workload.samples() if workload.kind != "adam" else (np.zeros(0), np.zeros(0))
             batch = trainer.ready(x, y)
@@ -208,6 +220,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the results into gpu.md")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="of one contender in a round")
+    parser.add_argument("--kernels", action="store_true", help="and kernels alone, with cuDNN")
     parser.add_argument("--workload", nargs="*", choices=sorted(WORKLOADS), default=list(WORKLOADS))
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))  # an installation of distgrad is not needed
@@ -229,7 +242,13 @@ def main() -> None:
             results[workload.name] = timed(runs, options.rounds, options.seconds)
         if options.write:  # after each workload: the time on a GPU may end at any moment
             write("\n".join([*lines, *table(results, list(CONTENDERS))]))
-    say("\n" + "\n".join(table(results, list(CONTENDERS))))
+    found = table(results, list(CONTENDERS))
+    say("\n" + "\n".join(found))
+    if options.kernels and options.device == "cuda":
+        settle("", "cuda")
+        found += ["", *gpu_kernels.table(gpu(), options.rounds, options.seconds / 3, say)]
+        if options.write:
+            write("\n".join([*lines, *found]))
 
 
 if __name__ == "__main__":

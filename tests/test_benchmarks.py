@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from distgrad.compile import function
+from distgrad.core import devices
+from distgrad.testing import cuda_on_cpu, fake_cupy
 
 HERE = Path(__file__).resolve().parents[1] / "benchmarks"
 NAMES = ("workloads", "networks", "crew", "run", "peers", "peers.distgrad_peer")
@@ -146,3 +148,20 @@ def test_the_program_for_gpus_on_a_cpu(monkeypatch, tmp_path: Path) -> None:
     text = gpu.RESULTS.read_text()
     assert text.startswith("head\n") and text.endswith("tail\n") and "old" not in text
     assert "| MNIST MLP | " in text
+
+
+@pytest.mark.cpu  # it installs the other module itself
+@pytest.mark.skipif(not cuda_on_cpu.available(), reason="no g++")
+def test_kernels_with_and_without_cudnn(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    kernels = importlib.import_module("gpu_kernels")
+    monkeypatch.setattr(kernels, "CONVOLUTIONS", [(2, 8, 8, 3, 5, 3, 2), (2, 8, 8, 3, 5, 1, 1)])
+    monkeypatch.setattr(kernels, "DEPTHWISE", [(2, 8, 8, 4, 4, 3, 1)])
+    monkeypatch.setattr(kernels, "ATTENTION", [(2, 2, 6, 8), (2, 2, 6, 12)])
+    with fake_cupy.installed():
+        lines = kernels.table(devices.use("cuda"), 1, 1e-4, lambda line: None)
+    cells = [line.split(" | ") for line in lines[4:]]
+    assert len(cells) == 2 * 3 * 2 + 2
+    assert all(len(line) == 6 and float(line[-1].rstrip("|")) < 1e-2 for line in cells[:-1])
+    assert float(cells[-2][-1].rstrip("|")) > 0  # it was done in two ways
+    assert cells[-1][1] == "no plan: heads of size 12 |"

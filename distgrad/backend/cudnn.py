@@ -18,7 +18,6 @@ import numpy as np
 
 from distgrad.backend import cublas
 
-wanted = True  # False: as if the front end were not there, for a comparison
 KINDS = {"float32": "FLOAT", "float16": "HALF"}  # cudnn.data_type by dtypes; sums are in FLOAT
 CONVOLUTIONS = tuple(
     f"{kind}convolve{which}" for kind in ("", "depthwise_") for which in ("", "_grad_x", "_grad_w")
@@ -174,6 +173,7 @@ class Dnn:
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
         self._per_thread = threading.local()
+        self.wanted = True  # False: as if the front end were not there
         self.declined: dict[Job, str] = {}  # and what was said
         self.by_primitive: dict[str, Callable[..., Any]] = {
             name: functools.partial(self._convolve, name) for name in CONVOLUTIONS
@@ -192,7 +192,7 @@ class Dnn:
 
     def version(self) -> str:
         """That of cuDNN; "none" where it is not used."""
-        if self._front_end is None or not wanted:
+        if self._front_end is None or not self.wanted:
             return "none"
         number = self._front_end.backend_version()
         return f"{number // 10000}.{number % 10000 // 100}.{number % 100}"
@@ -201,7 +201,7 @@ class Dnn:
 
     def takes(self, job: Job) -> bool:
         """Whether there is a plan; it is made if need be, which no capture allows."""
-        return wanted and self._front_end is not None and self._plan(job) is not None
+        return self.wanted and self._front_end is not None and self._plan(job) is not None
 
     def workspace(self, job: Job) -> int:
         """Bytes that a job needs beside its arrays."""

@@ -85,5 +85,6 @@ def _cuda(choose: Callable[[int], int]) -> tuple[Any, int]:
     except NotHere as error:
         raise NoDeviceError(str(error)) from error
     if dispatch.backends.get(backend.array_type) is not backend:
+        backend.dnn.wanted = environ.use_cudnn()
         dispatch.register(backend)
     return backend, before

@@ -320,9 +320,22 @@ def use_nccl(env: Mapping[str, str] | None = None) -> bool:
     Raises:
         UsageError: it is something else.
     """
-    value = (os.environ if env is None else env).get("DISTGRAD_NCCL") or "auto"
+    return _auto(os.environ if env is None else env, "DISTGRAD_NCCL")
+
+
+def use_cudnn(env: Mapping[str, str] | None = None) -> bool:
+    """Whether cuDNN may be used where it is installed: not where DISTGRAD_CUDNN is ``off``.
+
+    Raises:
+        UsageError: it is neither that nor ``auto``.
+    """
+    return _auto(os.environ if env is None else env, "DISTGRAD_CUDNN")
+
+
+def _auto(env: Mapping[str, str], name: str) -> bool:
+    value = env.get(name) or "auto"
     if value not in ("auto", "off"):
-        raise UsageError(f"DISTGRAD_NCCL must be auto or off, got {value!r}.")
+        raise UsageError(f"{name} must be auto or off, got {value!r}.")
     return value == "auto"
 
 

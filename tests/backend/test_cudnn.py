@@ -228,7 +228,7 @@ def test_without_it(plans, monkeypatch, gpu, how):
     if how == "not installed":
         monkeypatch.setitem(sys.modules, "cudnn", None)
     elif how == "not wanted":
-        monkeypatch.setattr(cudnn, "wanted", False)
+        monkeypatch.setattr(gpu.dnn, "wanted", False)
     else:
         name = "backend_version" if how == "no cuDNN" else "create_handle"
         monkeypatch.setattr(sys.modules["cudnn"], name, broken)

@@ -231,6 +231,49 @@ def test_products(dtype):
     assert pieces(executor) == ["graph"]
 
 
+# What goes to cuDNN, where there is one
+
+
+@pytest.mark.parametrize("dtype, rtol", [("float32", 1e-4), ("float16", 2e-2)])
+def test_convolutions_and_their_gradients(dtype, rtol):
+    def f(x, w, v):
+        with tf.GradientTape() as tape:
+            tape.watch([x, w, v])
+            y = tf.nn.conv2d(x, w, (2, 1), "SAME", dilations=(1, 2))
+            z = tf.nn.depthwise_conv2d(tf.nn.relu(y), v, (1, 1, 1, 1), "VALID")
+            loss = tf.reduce_sum(tf.cast(z, tf.float32) ** 2)
+        return [z, *tape.gradient(loss, [x, w, v])]
+
+    arrays = [floats(2, 13, 12, 8) / 4, floats(3, 3, 8, 16) / 4, floats(3, 2, 16, 1) / 4]
+    with tf.device("/CPU:0"):
+        expected = [t.numpy() for t in f(*[tf.constant(a.astype(np.float64)) for a in arrays])]
+    given = [a.astype(dtype) for a in arrays]
+    eager = [t.numpy() for t in f(*map(tf.constant, given))]
+    for found in (eager, on_host(executor_of(f, *given)(given))):
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=rtol * np.abs(b).max())
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_in_half_precision(causal):
+    def f(q, k, v, g):
+        with tf.GradientTape() as tape:
+            tape.watch([q, k, v])
+            scores = tf.matmul(q, k, transpose_b=True) * 0.2
+            scores = tf.where(np.tri(48, 64, dtype=bool), scores, -3e4) if causal else scores
+            y = tf.matmul(tf.nn.softmax(scores), v)
+            loss = tf.reduce_sum(tf.cast(y * g, tf.float32))
+        return [y, *tape.gradient(loss, [q, k, v])]
+
+    shapes = [(2, 3, 48, 32), (2, 3, 64, 32), (2, 3, 64, 16), (2, 3, 48, 16)]
+    arrays = [floats(*shape).astype(np.float16) for shape in shapes]
+    with tf.device("/CPU:0"):
+        expected = [t.numpy() for t in f(*[tf.constant(a.astype(np.float64)) for a in arrays])]
+    for found in map(on_host, [executor_of(f, *arrays)(arrays)] * 2):
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-2 * np.abs(b).max())
+
+
 # What changes from run to run
 
 

@@ -140,11 +140,13 @@ def test_progress_mode() -> None:
         environ.progress_mode({"DISTGRAD_PROGRESS": "loud"})
 
 
-def test_nccl_can_be_turned_off() -> None:
-    assert environ.use_nccl({}) and environ.use_nccl({"DISTGRAD_NCCL": "auto"})
-    assert not environ.use_nccl({"DISTGRAD_NCCL": "off"})
-    with pytest.raises(UsageError, match="DISTGRAD_NCCL must be auto or off, got 'on'"):
-        environ.use_nccl({"DISTGRAD_NCCL": "on"})
+@pytest.mark.parametrize("name", ["nccl", "cudnn"])
+def test_libraries_of_gpus_can_be_turned_off(name) -> None:
+    use, key = getattr(environ, f"use_{name}"), f"DISTGRAD_{name.upper()}"
+    assert use({}) and use({key: "auto"})
+    assert not use({key: "off"})
+    with pytest.raises(UsageError, match=f"{key} must be auto or off, got 'on'"):
+        use({key: "on"})
 
 
 def test_shared_memory_can_be_turned_off() -> None:
