@@ -8,7 +8,7 @@ import pytest
 import distgrad as tf
 from distgrad.compile.capture import trace
 from distgrad.compile.numpy_exec import Executor
-from distgrad.compile.passes import attentive, simplify
+from distgrad.compile.passes import attentive, constants, simplify
 from distgrad.compile.program import Program, Value
 
 RNG = np.random.default_rng(0)
@@ -134,6 +134,18 @@ def test_a_bias_without_a_gradient():
     assert count(program, "attention_grad") == 1
     program, _ = found_in(with_gradients(fn), Q, K, V, bias)  # its gradient is wanted
     assert count(program, "attention") == 0
+
+
+def test_a_mask_that_is_too_large_to_be_kept(monkeypatch):
+    monkeypatch.setattr(constants, "_LARGEST", 8)
+
+    def fn(q, k, v):
+        mask = tf.cast(tf.linalg.band_part(tf.ones((5, 6)), -1, 0), tf.bool)
+        return attend(q, k, v, mask)
+
+    program, asked = found_in(with_gradients(fn), Q, K, V)
+    assert count(program, "attention_grad") == 1 and asked[0][4:] == (0.5, True, True)
+    assert not count(program, "cast_discrete")
 
 
 def test_two_layers():

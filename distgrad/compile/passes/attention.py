@@ -114,6 +114,7 @@ class _Chains:
             for value in set(instruction.values):
                 self._users.setdefault(value, []).append(instruction)
         self._kept = set(program.outputs)
+        self._known: dict[Value, np.ndarray] = {}  # constants that are made anew at each run
 
     def around(self, softmax: Apply, takes: Takes) -> dict[Instruction, list[Instruction]]:
         """What the instructions of a chain become. Raises _OtherwiseUsed."""
@@ -250,11 +251,13 @@ class _Chains:
         _unless(type(value) is Value)
         if value.constant:
             return np.asarray(value.data)
-        maker = self._maker.get(value)
-        _unless(isinstance(maker, Apply) and len(maker.outputs) == 1 and not maker.effect)
-        assert isinstance(maker, Apply)
-        given = [self._constant(v) if type(v) is Value else v for v in maker.inputs]
-        return np.asarray(maker.primitive.kernel(np, *given, **maker.params))
+        if value not in self._known:
+            maker = self._maker.get(value)
+            _unless(isinstance(maker, Apply) and len(maker.outputs) == 1 and not maker.effect)
+            assert isinstance(maker, Apply)
+            given = [self._constant(v) if type(v) is Value else v for v in maker.inputs]
+            self._known[value] = np.asarray(maker.primitive.kernel(np, *given, **maker.params))
+        return self._known[value]
 
 
 def _masked(scores: _Scores, x: Value) -> tuple[bool, Any]:
