@@ -34,9 +34,10 @@ class Layout(NamedTuple):
 
     @classmethod
     def channels_last(cls, shape: Sequence[int], dtype: str) -> Layout:
-        """Images (batch, height, width, channels), or filters (out, height, width, in)."""
-        n, h, w, c = shape
-        return cls((n, c, h, w), (h * w * c, 1, w * c, c), dtype)
+        """Images (batch, *space, channels), or filters (out, *size, in), of two axes at least."""
+        n, *space, c = shape if len(shape) > 3 else (shape[0], 1, *shape[1:])
+        steps = [c * math.prod(space[axis:]) for axis in range(len(space) + 1)]
+        return cls((n, c, *space), (steps[0], 1, *steps[1:]), dtype)
 
     @classmethod
     def steps_first(cls, shape: Sequence[int], dtype: str) -> Layout:
@@ -61,8 +62,8 @@ class Job(NamedTuple):
 class Convolution(NamedTuple):
     """What computes one of the primitives of a convolution: a result of the shape ``result``.
 
-    Filters lie as (out, height, width, in) for cuDNN: ours with their axes in ``order``. They are
-    the second argument, or the result if ``makes_filters``.
+    Filters lie as (out, *size, in) for cuDNN: ours with their axes in ``order``. They are the
+    second argument, or the result if ``makes_filters``.
     """
 
     job: Job
@@ -79,7 +80,8 @@ def convolution(
     Those are filters of one element that leave nothing out: the product alone is all of it.
     """
     geometry, depthwise = params["geometry"], name.startswith("depthwise_")
-    if len(geometry.size) != 2 or dtype.name not in KINDS:
+    count = len(geometry.size)
+    if count > 3 or dtype.name not in KINDS:
         return None
     what = name.removeprefix("depthwise_")
     if what == "convolve":
@@ -93,18 +95,17 @@ def convolution(
     if not all(map(math.prod, (x, w, y))):
         return None
     still = set(geometry.strides) == {1} and not any(map(sum, geometry.padding))
-    if geometry.size == (1, 1) and still and not depthwise:
+    if math.prod(geometry.size) == 1 and still and not depthwise:
         return None
-    order = (2, 3, 0, 1) if depthwise else (3, 0, 1, 2)
-    filters = (w[2] * w[3], *w[:2], 1) if depthwise else (w[3], *w[:3])
+    order = (count, count + 1, *range(count)) if depthwise else (count + 1, *range(count + 1))
+    filters = (w[-2] * w[-1], *w[:-2], 1) if depthwise else (w[-1], *w[:-1])
     image, weight, result = (Layout.channels_last(s, dtype.name) for s in (x, filters, y))
     before, after = zip(*geometry.padding, strict=True)
-    options = (
-        ("pre_padding", before),
-        ("post_padding", after),
-        ("stride", tuple(geometry.strides)),
-        ("dilation", tuple(geometry.dilations)),
-    )
+    moves = {"pre_padding": before, "post_padding": after}
+    moves |= {"stride": geometry.strides, "dilation": geometry.dilations}
+    if count == 1:  # along an axis of one before it
+        moves = {name: (int(name in ("stride", "dilation")), *n) for name, n in moves.items()}
+    options = tuple((name, tuple(numbers)) for name, numbers in moves.items())
     rough = dtype == np.float32 and cublas.tensor_float_32
     if what == "convolve":
         job = Job("conv_fprop", (("image", image), ("weight", weight)), (result,), options, rough)
@@ -312,13 +313,13 @@ def graph_of(front_end: Any, job: Job, handle: Any = None) -> tuple[Any, tuple[A
 
 
 def _avoided(job: Job) -> list[str]:
-    """What a plan must not do; attention says what it wants by its arguments.
+    """What a plan must not do; attention has an argument for equal bits besides.
 
     TF32 is done by tensor cores, so that without it none may be used for float32.
     """
-    if not job.operation.startswith("conv_"):
-        return []
-    notes = ["NONDETERMINISTIC", "REDUCED_PRECISION_REDUCTION"]
+    notes = ["NONDETERMINISTIC"]
+    if job.operation.startswith("conv_"):
+        notes.append("REDUCED_PRECISION_REDUCTION")
     if job.made[0].dtype == "float32":
         notes.append("DOWN_CONVERT_INPUTS")
         if not job.rough:

@@ -148,7 +148,10 @@ _PLANS = {
         _Plan([N.TENSOR_CORE], _exact, 0),
     ],
 }
-_ATTENTION = _Plan([], np.asarray, 768)  # it says by its arguments that it wants equal bits
+_ATTENTION = [
+    _Plan([N.NONDETERMINISTIC], _anything, 64),
+    _Plan([N.TENSOR_CORE], np.asarray, 768),
+]
 _STEPS = ("validate", "build_operation_graph", "create_execution_plans", "check_support", "build")
 
 
@@ -213,7 +216,8 @@ class pygraph:
     def _check_convolution(self, x: Tensor, w: Tensor, y: Tensor, moves: dict[str, Any]) -> None:
         for tensor in (x, w, y):
             _, c, *space = tensor.shape
-            steps = (c * math.prod(space), 1, space[1] * c, c)
+            steps = [c * math.prod(space[axis:]) for axis in range(len(space) + 1)]
+            steps.insert(1, 1)
             axes = zip(tensor.shape, tensor.strides, steps, strict=True)
             if any(n > 1 and own != step for n, own, step in axes):
                 raise cudnnGraphNotSupportedError("channels that are not beside each other")
@@ -309,7 +313,7 @@ class pygraph:
     def create_execution_plans(self, heuristics: list[heur_mode]) -> None:
         self._step("create_execution_plans")
         assert all(isinstance(mode, heur_mode) for mode in heuristics)
-        self._plans = [_ATTENTION] if self.name.startswith("sdpa") else list(_PLANS[self._io])
+        self._plans = list(_ATTENTION if self.name.startswith("sdpa") else _PLANS[self._io])
 
     def deselect_numeric_notes(self, notes: list[numerical_note]) -> None:
         assert self._done == 3 and isinstance(notes, list)
@@ -340,17 +344,18 @@ class pygraph:
         size = self.get_workspace_size()
         if size and (type(workspace) is not int or not workspace):
             raise ValueError("no workspace")
-        room = Address(workspace or 0, None).array((size,), np.uint8, None) if size else None
+        room = np.zeros(0, np.uint8)
+        if size:
+            room = Address(workspace or 0, None).array((size,), np.uint8, None)
         arrays = [tensor.at(tensor_dict[tensor]) for tensor in used]
         given, made = arrays[: len(self._inputs)], arrays[len(self._inputs) :]
         run, factor = self._run, self.plan.factor
 
         def work() -> None:
-            results = [np.array(a) for a in run(*map(factor, given))]
-            if room is not None:
-                room[:] = 0xA5
-            for place, result in zip(made, results, strict=False):
+            room[:] = 0xA5  # nothing that is needed may lie there
+            for place, result in zip(made, run(*map(factor, given)), strict=False):
                 place[...] = result
+            room[:] = 0x5A
 
         standin.order.later(work)
 
@@ -359,7 +364,7 @@ def _geometry(w: Tensor, moves: dict[str, Any]) -> Geometry:
     if set(moves) != {"pre_padding", "post_padding", "stride", "dilation"}:
         raise TypeError(f"a convolution with {sorted(moves)}")
     before, after, stride, dilation = (
-        _whole_numbers(moves[name], 2)
+        _whole_numbers(moves[name], len(w.shape) - 2)
         for name in ("pre_padding", "post_padding", "stride", "dilation")
     )
     pairs = tuple(zip(before, after, strict=True))
@@ -383,7 +388,7 @@ def _convolved(
         }
         if "w" in parts:
             n = parts["w"].shape[0] // groups
-            part["w"] = np.moveaxis(parts["w"][group * n : (group + 1) * n], (0, 1), (3, 2))
+            part["w"] = np.moveaxis(parts["w"][group * n : (group + 1) * n], (0, 1), (-1, -2))
         if made == "y":
             kernel, arrays, more = "convolve", ("x", "w"), {}
         elif made == "x":
@@ -396,7 +401,7 @@ def _convolved(
 
     found = [one(group) for group in range(groups)]
     if made == "w":
-        return np.concatenate([np.moveaxis(w, (3, 2), (0, 1)) for w in found])
+        return np.concatenate([np.moveaxis(w, (-1, -2), (0, 1)) for w in found])
     return np.moveaxis(np.concatenate(found, -1), -1, 1)
 
 
