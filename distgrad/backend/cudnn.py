@@ -22,6 +22,7 @@ KINDS = {"float32": "FLOAT", "float16": "HALF"}  # cudnn.data_type by dtypes; su
 CONVOLUTIONS = tuple(
     f"{kind}convolve{which}" for kind in ("", "depthwise_") for which in ("", "_grad_x", "_grad_w")
 )
+ROOM = 1 << 30  # bytes of workspace of a convolution, for which there are plans with next to none
 ALIGNED = 16  # bytes: where an array of a plan may start
 
 
@@ -248,6 +249,8 @@ class Dnn:
         graph.create_execution_plans([front_end.heur_mode.A, front_end.heur_mode.FALLBACK])
         avoided = [getattr(front_end.numerical_note, name) for name in _avoided(job)]
         graph.deselect_numeric_notes(avoided)
+        if job.operation.startswith("conv_"):
+            graph.deselect_workspace_greater_than(ROOM)
         graph.check_support()
         graph.build_plans()
         return _Plan(graph, tensors, graph.get_workspace_size())

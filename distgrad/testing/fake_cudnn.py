@@ -131,12 +131,13 @@ def _tf32(array: np.ndarray) -> np.ndarray:
 
 
 def _anything(array: np.ndarray) -> np.ndarray:
-    raise AssertionError("a plan that gives other bits at every run was taken")
+    raise AssertionError("a plan was taken that gives other bits at every run, or takes too much")
 
 
 N = numerical_note
 _PLANS = {
     data_type.FLOAT: [
+        _Plan([], _anything, 1 << 31),  # which takes too much memory
         _Plan([N.NONDETERMINISTIC], _anything, 1 << 12),
         _Plan([N.TENSOR_CORE, N.DOWN_CONVERT_INPUTS], lambda a: _exact(a.astype(np.float16)), 64),
         _Plan([N.TENSOR_CORE], _tf32, 256),
@@ -318,6 +319,10 @@ class pygraph:
     def deselect_numeric_notes(self, notes: list[numerical_note]) -> None:
         assert self._done == 3 and isinstance(notes, list)
         self._plans = [plan for plan in self._plans if not plan.notes & set(notes)]
+
+    def deselect_workspace_greater_than(self, workspace_limit: int) -> None:
+        assert self._done == 3
+        self._plans = [plan for plan in self._plans if plan.workspace <= workspace_limit]
 
     def check_support(self) -> None:
         self._step("check_support")

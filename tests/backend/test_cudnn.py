@@ -410,7 +410,8 @@ for name in ("NONDETERMINISTIC", "REDUCED_PRECISION_REDUCTION", "DOWN_CONVERT_IN
              "TENSOR_CORE"):
     print(getattr(front_end.numerical_note, name))
 for name in ("build_operation_graph", "create_execution_plans", "deselect_numeric_notes",
-             "check_support", "build_plans", "get_workspace_size", "execute"):
+             "deselect_workspace_greater_than", "check_support", "build_plans",
+             "get_workspace_size", "execute"):
     print(getattr(front_end.pygraph, name))
 geometry = Geometry((3, 3), (2, 2), ((0, 1), (0, 1)), (1, 1))
 x, w, y = (8, 56, 56, 64), (3, 3, 64, 32), (8, 28, 28, 32)
