@@ -11,12 +11,12 @@ from distgrad.core.primitive import primitive, sample
 
 def _exponents(xp: Any, q: Any, k: Any, bias: Any, scale: float, causal: bool) -> Any:
     """How keys match queries; in float32 at least, as the sums that follow."""
-    wide = np.promote_types(q.dtype, np.float32)
-    scores = xp.matmul(q.astype(wide) * wide.type(scale), xp.swapaxes(k, -1, -2).astype(wide))
+    wide = "float32" if q.dtype.itemsize == 2 else q.dtype
+    scores = xp.matmul(q.astype(wide) * scale, xp.swapaxes(k, -1, -2).astype(wide))
     if not isinstance(bias, (int, float)):
         scores = scores + bias.astype(wide)
     if causal:
-        scores = xp.where(xp.tri(*scores.shape[-2:], dtype=bool), scores, wide.type(-np.inf))
+        scores = xp.where(xp.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
     return scores
 
 
@@ -42,7 +42,7 @@ def attention_grad(xp, dy, q, k, v, o, stats, bias, *, scale, causal):
     wide = weights.dtype
     dy, v, o = dy.astype(wide), v.astype(wide), o.astype(wide)
     less = xp.matmul(dy, xp.swapaxes(v, -1, -2)) - xp.sum(dy * o, axis=-1, keepdims=True)
-    d = weights * less * wide.type(scale)
+    d = weights * less * scale
     dq, dk = xp.matmul(d, k.astype(wide)), xp.matmul(xp.swapaxes(d, -1, -2), q.astype(wide))
     dv = xp.matmul(xp.swapaxes(weights, -1, -2), dy)
     return dq.astype(q.dtype), dk.astype(q.dtype), dv.astype(q.dtype)

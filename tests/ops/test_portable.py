@@ -318,7 +318,7 @@ BEYOND = {
         convolve_grad_w depthwise_convolve diagonal_embed gather_rows getitem_grad mean_windows
         mean_windows_grad put_max put_min put_rows shift take""",
     "NumPy's dtype objects, or bool as a number": """
-        among_largest band fill ravel_index relu_grad search_rows""",
+        among_largest attention attention_grad band fill ravel_index relu_grad search_rows""",
     "functions of two Python numbers": "integer_power quotient_or_zero xdivy",
     "the backend's own calls": """
         random_integers random_normal random_permutation random_rows random_truncated_normal
