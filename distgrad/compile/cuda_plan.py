@@ -23,9 +23,9 @@ from distgrad.compile.steps import Buffer, View
 class Plan:
     """Nodes, and where the inputs and outputs of a program lie.
 
-    ``groups`` are positions of outputs that the caller has places for. Buffers are of kind
-    "input", "slot", "variable", "constant", "output" (owned by a position), "temporary" (in the
-    block), or "dynamic".
+    ``groups`` are positions of outputs that the caller has places for; with them every output lies
+    at a place of its own. Buffers are of kind "input", "slot", "variable", "constant", "output"
+    (owned by a position), "temporary" (in the block), or "dynamic".
     """
 
     def __init__(self, program: Program, groups: Sequence[Sequence[int]], backend: Any) -> None:
@@ -47,8 +47,9 @@ class Plan:
         self.slots = build.slots
         self.checks = build.checks
         given = [position for group in groups for position in group]
-        for position in given:
-            self._give_away(position)
+        if groups:  # what the others give is looked at when other runs use the memory
+            for position in range(len(self.outputs)):
+                self._give_away(position)
         first = min(given, default=len(self.outputs))
         early = range(first)  # outputs that the caller looks at as soon as they are there
         if given:
@@ -100,6 +101,8 @@ class Plan:
         """Lets an output be computed where the caller wants it, or copies it there."""
         view = self.outputs[position]
         buffer = view.buffer
+        if not math.prod(view.shape):
+            return
         whole = buffer.nbytes == math.prod(view.shape) * view.dtype.itemsize
         if buffer.kind == "temporary" and whole and view.contiguous:
             buffer.kind, buffer.owner = "output", position

@@ -120,6 +120,7 @@ def modules(count: int = 2, driver: int = 12090) -> dict[str, ModuleType]:
         memcpyAsync=fake_streams.memcpy_async,
         memcpyHostToDevice=1,
         memcpyDeviceToHost=2,
+        memcpyDeviceToDevice=3,
     )
     vars(cuda).update(
         Device=Device,

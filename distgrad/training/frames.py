@@ -36,7 +36,7 @@ class Bound:
     ) -> None:
         self.executor = executor
         self._present, self._place, self._size = present, place, size
-        self._block = executor.block()
+        self.block = executor.block()
         self._frames: dict[tuple[int, ...], tuple[Any, list[Any], Any]] = {}
 
     def at(self, buffers: Sequence[Sequence[Any]], cut: Cut) -> Any:
@@ -55,6 +55,13 @@ class Bound:
     def _make(self, key: tuple[int, ...], buffers: Any, cut: Cut) -> tuple[Any, list[Any], Any]:
         if len(self._frames) >= _FRAMES:
             self._frames.clear()
+        places, absent = self.places(buffers, cut)
+        frame = self.executor.frame(places, self.block)
+        self._frames[key] = frame, absent, buffers  # kept, so that their ids stay theirs
+        return self._frames[key]
+
+    def places(self, buffers: Any, cut: Cut) -> tuple[dict[int, Any], list[Any]]:
+        """Those of the gradients, by their position, and of variables without one."""
         places: dict[int, Any] = {}
         absent = []
         for v, own in enumerate(buffers):
@@ -64,9 +71,7 @@ class Bound:
                         places[self._place[position] + v * self._size] = view
                     else:
                         absent.append(view)
-        frame = self.executor.frame(places, self._block)
-        self._frames[key] = frame, absent, buffers  # kept, so that their ids stay theirs
-        return self._frames[key]
+        return places, absent
 
 
 class Inputs:

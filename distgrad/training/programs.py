@@ -7,7 +7,6 @@ one worker run at once, by a program that is made from that of one, where that k
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -78,6 +77,7 @@ class ShardPrograms:
         self.groups = [list(group) for group in groups]
         self.executor = executor
         self.several = several
+        self.scratch: dict[tuple[int, int], Any] = {}  # for sums of shards on a GPU
         self._strict = strict
         self._say = say
         self._known: dict[Hashable, ShardProgram | None] = {}
@@ -193,13 +193,24 @@ class ShardProgram:
         self._in_stream = self._draws or any(
             isinstance(i, Call) or (isinstance(i, Apply) and i.primitive.host) for i in instructions
         )
-        # On a GPU a shard is a launch: there is little to gain from several at once.
-        several = made_by.executor != "cuda"
-        self.at_once = max(1, _AT_ONCE // max(self._bytes_of_a_shard(), 1)) if several else 1
+        self.at_once = max(1, _AT_ONCE // max(self._bytes_of_a_shard(), 1))
         try:
             self._one = self._bind(self._program, [*leaves, weight], 1)
         except Exception as error:
             raise Fallback(f"its program cannot be laid out ({error})") from error
+        self._chains: Any = None
+        if made_by.executor == "cuda":
+            from distgrad.training.chains import Chains
+
+            self._chains = Chains(
+                self._one,
+                _STATISTICS,
+                [id(variable) for variable in self._assigned],
+                weight.dtype,
+                self._in_stream,
+                made_by.scratch,
+            )
+            self.at_once = self._chains.at_once
         self._many: dict[tuple[Merges, ...], _Several | None] = {}
 
     def _bytes_of_a_shard(self) -> int:
@@ -233,7 +244,8 @@ class ShardProgram:
             ]
             for group in self._made_by.groups
         ]
-        executor = executors.make(self._made_by.executor, program, arrays, groups)
+        # Without variables, too, the outputs are to have places of their own.
+        executor = executors.make(self._made_by.executor, program, arrays, groups or [[]])
         return Bound(executor, self.present, self._place, self._gradients)
 
     def over(self, arrays: Leaves) -> float:
@@ -251,6 +263,8 @@ class ShardProgram:
         streams: Streams,
     ) -> bool:
         """Whether it can run these shards at once, and has the bits of each by itself."""
+        if self._chains is not None:
+            return True
         if trees not in self._many:
             self._many[trees] = None  # unless all goes well
             try:
@@ -281,8 +295,8 @@ class ShardProgram:
         contexts that a shard draws in. ``told`` is called with the number of a bucket that is
         full, for all the trees, in order.
         """
-        if self._made_by.executor == "cuda":
-            return self._run_there(shards[0], weights[0], streams, buffers, cut, told)
+        if self._chains is not None:
+            return self._chains.run(shards, weights, trees, streams, buffers, cut, told)
         if len(shards) == 1:
             found = self._run_one(shards[0], weights[0], streams, buffers, cut, told)
             return Outcome([float(found[0])], found[1][None], self._written(found))
@@ -306,33 +320,6 @@ class ShardProgram:
             return frame(inputs, told)
         with streams()[0]:
             return frame(inputs, told)
-
-    def _run_there(
-        self,
-        arrays: Leaves,
-        weight: float,
-        streams: Streams,
-        buffers: Sequence[Sequence[Any]],
-        cut: Cut,
-        told: Callable[[int], None] | None,
-    ) -> Callable[[], Outcome]:
-        """On a GPU: loss and sums are on their way before the backward pass is launched."""
-        fetched: list[Callable[[], list[np.ndarray]]] = []
-
-        def ready(outputs: list[Any]) -> None:
-            fetched.append(dispatch.current().fetch(outputs[:_STATISTICS]))
-
-        self._weight[()] = weight
-        frame = self._one.at(buffers, cut)
-        with streams()[0] if self._in_stream else contextlib.nullcontext():
-            found = frame([*arrays, self._weight], told, ready)
-        written = self._written(found)
-
-        def outcome() -> Outcome:
-            loss, sums = fetched[0]()
-            return Outcome([float(loss)], sums[None], written)
-
-        return outcome
 
     def _run_several(
         self,

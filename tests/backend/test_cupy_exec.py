@@ -48,7 +48,7 @@ def pieces(executor: CudaExecutor):
     return [
         "graph" if "launch" in kind else "alone"
         for kind in kinds
-        if "launch" in kind or kind == "partial"
+        if "launch" in kind or "by_itself" in kind or kind == "partial"
     ]
 
 

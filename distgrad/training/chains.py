@@ -1,0 +1,189 @@
+"""A rank's shards on a GPU: one after the other in one launch, which adds them up as well.
+
+The additions are those of `TreeSum`, in its order, so that every bit is that of shards which are
+launched one by one. Each tree of shards ends up in the buffers that the caller has for it; what
+waits to be added lies in scratch memory, of which there is one set for all programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import setitem
+from typing import Any
+
+import numpy as np
+
+from distgrad.compile.cupy_exec import Link
+from distgrad.compile.passes.shards import Merges
+from distgrad.training.frames import Bound, Cut, Leaves, Outcome, Streams
+
+_CHAINS = 64  # of one program, for other trees and other buffers
+_LAUNCHES = 1 << 14  # in a graph; a guess: what it costs to make grows with them
+_ALIGN = 16  # bytes between results
+
+Scratch = dict[tuple[int, int], Any]  # by the bucket, and by how many sums wait before it
+
+
+class Chains:
+    """The chains of one program, of which ``bound`` has the executor.
+
+    Its outputs are ``statistics`` (the loss, and sums), the gradients, and what is assigned to the
+    state variables with the ids ``assigned``.
+    """
+
+    def __init__(
+        self,
+        bound: Bound,
+        statistics: int,
+        assigned: Sequence[int],
+        weight: np.dtype,
+        draws: bool,
+        scratch: Scratch,
+    ) -> None:
+        self.bound, self.assigned = bound, assigned
+        plan = bound.executor.plan
+        self.statistics = range(statistics)
+        self.states = range(len(plan.outputs) - len(assigned), len(plan.outputs))
+        self.at_once = max(1, _LAUNCHES // max(len(plan.nodes), 1))
+        self._weight, self._draws, self._scratch = weight, draws, scratch
+        self._known: dict[Any, _Chain] = {}
+
+    def run(
+        self,
+        shards: Sequence[Leaves],
+        weights: Sequence[float],
+        trees: tuple[Merges, ...],
+        streams: Streams,
+        buffers: Sequence[Sequence[Any]],
+        cut: Cut,
+        told: Callable[[int], None] | None,
+    ) -> Callable[[], Outcome]:
+        """As `ShardProgram.run`; the function given waits for losses and sums.
+
+        They are on their way before the backward pass of the last shard is launched.
+        """
+        chain = self._at(trees, buffers, cut)
+        shares = np.asarray(weights, self._weight)
+        rows = [[*arrays, shares[v, ...]] for v, arrays in enumerate(shards)]
+        return chain.run(rows, streams() if self._draws else (), told)
+
+    def _at(self, trees: tuple[Merges, ...], buffers: Sequence[Sequence[Any]], cut: Cut) -> _Chain:
+        key = trees, tuple([id(buffer) for own in buffers for buffer in own])
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _CHAINS:
+                self._known.clear()
+            known = self._known[key] = _Chain(self, trees, buffers, cut)
+        return known
+
+    def scratch(self, depth: int, like: Sequence[Any]) -> list[Any]:
+        """Memory of the size of each bucket, while ``depth`` sums wait before it."""
+        xp, found = self.bound.executor.backend.xp, []
+        for number, buffer in enumerate(like):
+            if (number, depth) not in self._scratch:
+                self._scratch[number, depth] = xp.empty_like(buffer)
+            found.append(self._scratch[number, depth])
+        return found
+
+
+class _Chain:
+    """The shards of some trees, bound to the buffers of their sums."""
+
+    def __init__(
+        self,
+        chains: Chains,
+        trees: Sequence[Merges],
+        buffers: Sequence[Sequence[Any]],
+        cut: Cut,
+    ) -> None:
+        self._chains, self._buffers = chains, buffers  # kept, so that their ids stay theirs
+        executor, count = chains.bound.executor, sum(map(len, trees))
+        self._backend = executor.backend
+        self._statistics = _Results(executor, chains.statistics, count)
+        self._states = _Results(executor, chains.states, count)
+        links: list[Link] = []
+        for merges, own in zip(trees, buffers, strict=True):
+            waiting: list[Sequence[Any]] = []
+            for merged in merges:
+                here = chains.scratch(len(waiting), own) if waiting else own
+                waiting.append(here)
+                sums = []
+                for _ in range(merged):
+                    right = waiting.pop()
+                    sums.append((waiting[-1], right))
+                links.append(self._link(len(links), here, sums, cut))
+        self._frame = executor.chain(links, chains.bound.block)
+
+    def _link(self, v: int, here: Sequence[Any], sums: Sequence[tuple[Any, Any]], cut: Cut) -> Link:
+        """A shard whose gradients go ``here``, and the sums that are complete with it."""
+        bound, xp = self._chains.bound, self._backend.xp
+        plan = bound.executor.plan
+        places, absent = bound.places([here], cut)
+        beside: dict[int, list[Callable[[], Any]]] = {}
+        if absent:
+            beside[0] = [partial(setitem, view, ..., 0) for view in absent]
+        for number, end in enumerate(plan.ends[: len(here)]):
+            done = beside.setdefault(min(end + 1, len(plan.nodes)), [])
+            for left, right in sums:
+                done.append(partial(xp.add, left[number], right[number], out=left[number]))
+        return Link({**places, **self._statistics.places(v), **self._states.places(v)}, beside)
+
+    def run(
+        self,
+        rows: Sequence[Sequence[Any]],
+        contexts: Sequence[Any],
+        told: Callable[[int], None] | None,
+    ) -> Callable[[], Outcome]:
+        fetched: list[Callable[[], list[np.ndarray]]] = []
+
+        def ready(outputs: list[Any]) -> None:
+            fetched.append(self._backend.fetch([self._statistics.memory]))
+
+        self._frame.run(rows, told, ready, contexts)
+        ids = self._chains.assigned
+        if ids:
+            fetched.append(self._backend.fetch([self._states.memory]))
+
+        def outcome() -> Outcome:
+            losses, sums = self._statistics.read(fetched[0]()[0])
+            written: list[dict[int, np.ndarray]] = [{} for _ in rows]
+            if ids:
+                states = self._states.read(fetched[1]()[0])
+                written = [dict(zip(ids, own, strict=True)) for own in zip(*states, strict=True)]
+            return Outcome([float(loss) for loss in losses], np.stack(sums), written)
+
+        return outcome
+
+
+class _Results:
+    """Outputs of some runs of a program, in one piece: they come to the host in one copy."""
+
+    def __init__(self, executor: Any, positions: Sequence[int], count: int) -> None:
+        self._positions, self._views = positions, []
+        size = 0
+        for position in positions:
+            view = executor.plan.outputs[position]
+            nbytes = int(np.prod(view.shape)) * view.dtype.itemsize
+            starts = []
+            for _ in range(count):
+                starts.append(slice(size, size + nbytes))
+                size += -(-nbytes // _ALIGN) * _ALIGN
+            self._views.append((starts, view.dtype, view.shape))
+        self.memory = executor.backend.xp.zeros(size, dtype=np.uint8)
+
+    def places(self, v: int) -> Mapping[int, Any]:
+        """Where the outputs of run ``v`` go, by position."""
+        cuts = zip(self._positions, self._views, strict=True)
+        return {p: _cut(self.memory, starts[v], dtype, shape) for p, (starts, dtype, shape) in cuts}
+
+    def read(self, memory: np.ndarray) -> list[list[np.ndarray]]:
+        """For each output what all runs gave, of a copy on the host."""
+        return [
+            [_cut(memory, start, dtype, shape) for start in starts]
+            for starts, dtype, shape in self._views
+        ]
+
+
+def _cut(memory: Any, where: slice, dtype: np.dtype, shape: tuple[int, ...]) -> Any:
+    return memory[where].view(dtype).reshape(shape)
