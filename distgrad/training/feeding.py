@@ -14,25 +14,27 @@ from typing import Any
 import numpy as np
 
 from distgrad.backend.base import Backend
+from distgrad.backend.sent import Sent, padded
 from distgrad.core import tree
 from distgrad.core.tensor import Tensor
 from distgrad.data.loader import Batch
 from distgrad.data.prefetch import Prefetcher
 
 _PLACES = 2
-_ALIGN = 256  # bytes, as CUDA aligns its own
 
 
 class Feeder:
-    """Called with batches, gives the same with tensors on the device for the arrays of shards.
+    """Called with batches, gives the same with copies on the device for the arrays of shards.
 
-    Whoever asks for a batch gets copies of what lies in its place, so that the place can be filled
-    again when the device has made them. Places are kept from epoch to epoch. Arrays of numbers
-    alone are copied.
+    They are tensors of their own; with ``lends`` they are what lies in a place itself, `Sent` and
+    good until the next batch is asked for, which is all that a captured step needs. Either way a
+    place is filled again when the device has done with it. Places are kept from epoch to epoch.
+    Arrays of numbers alone are copied.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, lends: bool = False) -> None:
         self._backend: Any = backend
+        self._lends = lends
         self._places = [_Place(backend) for _ in range(_PLACES)]
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -44,15 +46,21 @@ class Feeder:
             try:
                 for place, batch in ahead:
                     backend.after(place.filled)
-                    taken = _mapped(batch, self._taken)
-                    place.used = backend.mark()
-                    free.put(place)
-                    yield taken
+                    if self._lends:
+                        try:
+                            yield batch
+                        finally:
+                            place.leave(free)
+                    else:
+                        own = _mapped(batch, _taken)
+                        place.leave(free)
+                        yield own
             finally:
                 free.put(None)  # wakes the thread, which then ends
 
-    def _taken(self, array: Any) -> Any:
-        return Tensor(array.copy()) if isinstance(array, self._backend.array_type) else array
+
+def _taken(array: Any) -> Any:
+    return Tensor(array.there.copy()) if type(array) is Sent else array
 
 
 class _Place:
@@ -70,7 +78,7 @@ class _Place:
         offsets, size = [], 0
         for array in arrays:
             offsets.append(size)
-            size += -(-array.nbytes // _ALIGN) * _ALIGN
+            size += padded(array.nbytes)
         if self.filled is not None:
             self.filled.synchronize()  # pinned memory must not change under a copy
         self._backend.after(self.used)
@@ -79,9 +87,14 @@ class _Place:
             self._pinned = self._backend.pinned(size)
             self._device = self._backend.xp.empty(size, np.uint8)
         views: Iterator[Any] = iter(self._lay_out(arrays, offsets, size))
-        filled = _mapped(batch, lambda a: next(views) if _is_copied(a) else a)
+        filled = _mapped(batch, lambda a: Sent(a, next(views)) if _is_copied(a) else a)
         self.filled = self._backend.mark()
         return filled
+
+    def leave(self, free: queue.SimpleQueue[_Place | None]) -> None:
+        """It may be filled again when the device has done what was asked of it so far."""
+        self.used = self._backend.mark()
+        free.put(self)
 
     def _lay_out(self, arrays: list[np.ndarray], offsets: list[int], size: int) -> list[Any]:
         if not size:
@@ -118,6 +131,8 @@ def _filled(
             yield place, place.fill(batch)
 
 
-def feeder(device: Backend | None) -> Callable[[Iterable[Batch]], Iterable[Batch]]:
+def feeder(
+    device: Backend | None, *, captured: bool = False
+) -> Callable[[Iterable[Batch]], Iterable[Batch]]:
     """What brings batches to ``device``; as they are, where it is None."""
-    return iter if device is None else Feeder(device)
+    return iter if device is None else Feeder(device, lends=captured)

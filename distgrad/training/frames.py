@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.backend.sent import Sent
 from distgrad.core import tree
 
 _FRAMES = 64  # sets of places for the gradients of one program
@@ -110,3 +111,8 @@ def flat(arrays: Any) -> list[Any]:
         if type(a) is not np.ndarray:
             return [a for a in tree.flatten(arrays) if a is not None]
     return list(arrays)
+
+
+def on_host(arrays: Any) -> Any:
+    """A nest with the arrays of the host for those that were sent ahead."""
+    return tree.map_structure(lambda a: a.host if type(a) is Sent else a, arrays)

@@ -86,8 +86,8 @@ class TrainingLoop:
         self.should_cut = should_cut
         self.last_loss = 0.0  # of the last batch
         # What a `Loader` reads ahead nobody misses.
-        ahead = isinstance(loader, Loader)
-        self._feed = feeder(getattr(step, "input_device", None) if ahead else None)
+        device = getattr(step, "input_device", None) if isinstance(loader, Loader) else None
+        self._feed = feeder(device, captured=getattr(step, "captured", False))
 
     def run(self, epochs: int) -> None:
         """Trains up to ``epochs`` epochs in all. Raises PreemptedError when asked to stop."""

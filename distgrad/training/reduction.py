@@ -25,7 +25,7 @@ from distgrad.launcher import environ
 from distgrad.ops import random
 from distgrad.ops.tree_sums import in_tree
 from distgrad.training.buckets import Bucket, GradientBuckets
-from distgrad.training.frames import Outcome, flat
+from distgrad.training.frames import Outcome, flat, on_host
 from distgrad.training.overlap import Courier, Job
 from distgrad.training.programs import ExecutorName, ShardProgram, ShardPrograms
 from distgrad.training.state import StateMean, shard
@@ -221,6 +221,7 @@ class GradientSum:
         for captured in self._planned(step, batch):
             if captured is None:
                 index, arrays = next(shards)
+                arrays = arrays if self.programs is None else on_host(arrays)
                 yield _Eager(self, step, index, batch.sizes[index] / batch.size, arrays)
             else:
                 captured.start(step, [next(shards)[1] for _ in captured.indices])

@@ -129,8 +129,12 @@ class TrainStep:
     def input_device(self) -> Backend | None:
         """Where the arrays of batches may lie when they come; None: on the host alone."""
         backend = backend_of(self.variables[0]._buffer) if self.variables else None
-        eager = self.sum.programs is None
-        return backend if eager and backend is not None and backend.copies_ahead else None
+        return backend if backend is not None and backend.copies_ahead else None
+
+    @property
+    def captured(self) -> bool:
+        """Whether it runs programs; a shape that cannot be captured is eager all the same."""
+        return self.sum.programs is not None
 
     @property
     def communicator(self) -> Communicator:

@@ -92,7 +92,7 @@ def train(
             mine = worker_shards(shards, c.rank, c.world_size)
             loader = Loader(ArraySource(x, y), 20, shards, mine, SEED)  # 20, 20 and 3 samples
             loop = TrainingLoop(step, loader, lambda loss, sums: {"loss": loss})
-            assert (step.input_device is None) == ("executor" in options)
+            assert step.input_device is not None and step.captured == ("executor" in options)
             loop.run(1)
             assert not moved or staging._linked[c]._running is None
             return bits(model.variables), loop.logs()
