@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,95 +10,21 @@ import pytest
 import distgrad as tf
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.nccl import DeviceCommunicator
-from distgrad.comm.tree import worker_shards
 from distgrad.core.errors import PeerLostError, UsageError
 from distgrad.data.loader import Loader
 from distgrad.data.source import ArraySource
 from distgrad.launcher import environ
-from distgrad.testing import cuda_on_cpu, fake_cupy
+from distgrad.testing import fake_cupy
 from distgrad.testing.thread_world import run_world
 from distgrad.training import staging
 from distgrad.training.handshake import check_environment, environment
-from distgrad.training.loop import TrainingLoop
 from distgrad.training.overlap import Courier
 from distgrad.training.reduction import GradientSum, ShardResult
 from distgrad.training.staging import Staged, carrier, link
-from distgrad.training.step import TrainStep
 
-pytestmark = [
-    pytest.mark.cpu,  # it installs the other module itself
-    pytest.mark.skipif(not cuda_on_cpu.available(), reason="no g++"),
-]
-SEED = 3
+from .gpus import MARKS, SEED, network, train
 
-
-@pytest.fixture(autouse=True)
-def gpus() -> Iterator[None]:
-    with fake_cupy.installed(4), fake_cupy.own_gpu(0):
-        yield
-    assert threading.active_count() == 1, "a thread is left behind"
-
-
-def network() -> tf.keras.Sequential:
-    """Dropout, moving averages, several sizes of variables; always the same weights."""
-    layers = tf.keras.layers
-    model = tf.keras.Sequential(
-        [
-            layers.Dense(9, activation="tanh"),
-            layers.BatchNormalization(),
-            layers.Dropout(0.4),
-            layers.Dense(3, activation="softmax"),
-        ]
-    )
-    model.compile(tf.keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
-    model.build((None, 6))
-    rng = np.random.default_rng(1)
-    for variable in model.trainable_variables:
-        variable.assign(rng.normal(size=variable.shape).astype(np.float32))
-    return model
-
-
-def bits(variables) -> bytes:
-    return b"".join(np.asarray(variable.numpy()).tobytes() for variable in variables)
-
-
-def train(
-    world_size: int, shards: int, *, own: bool = True, deterministic: bool = True, **options
-) -> tuple[bytes, list[float]]:
-    """One epoch on a GPU for each rank (or one for all), which must end alike."""
-    models = [network() for _ in range(world_size)]
-
-    def work(c: Communicator) -> tuple:
-        with fake_cupy.own_gpu(c.rank if own else 0) as gpu:
-            link(c, deterministic=deterministic)
-            moved = isinstance(carrier(c, gpu), DeviceCommunicator)
-            assert moved == (own and world_size > 1)
-            model = models[c.rank]
-            step = TrainStep(
-                model.compute,
-                model.sums_size,
-                model.trainable_variables,
-                model.optimizer,
-                c,
-                shards,
-                SEED,
-                state=model.non_trainable_variables,
-                check_every=2,
-                **options,
-            )
-            rng = np.random.default_rng(43)
-            x, y = rng.normal(size=(43, 6)).astype(np.float32), rng.integers(0, 3, 43)
-            mine = worker_shards(shards, c.rank, c.world_size)
-            loader = Loader(ArraySource(x, y), 20, shards, mine, SEED)  # 20, 20 and 3 samples
-            loop = TrainingLoop(step, loader, lambda loss, sums: {"loss": loss})
-            assert step.input_device is not None and step.captured == ("executor" in options)
-            loop.run(1)
-            assert not moved or staging._linked[c]._running is None
-            return bits(model.variables), loop.logs()
-
-    ranks = run_world(world_size, work, time_limit=100)
-    assert all(rank == ranks[0] for rank in ranks)
-    return ranks[0]
+pytestmark = [*MARKS, pytest.mark.usefixtures("gpus")]
 
 
 @pytest.mark.parametrize("shards", [4, 7])

@@ -1,0 +1,108 @@
+"""A model that is trained on GPUs of a stand-in, one for each rank of a world of threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.comm.communicator import Communicator
+from distgrad.comm.nccl import DeviceCommunicator
+from distgrad.comm.tree import worker_shards
+from distgrad.data.loader import Loader
+from distgrad.data.source import ArraySource
+from distgrad.testing import cuda_on_cpu, fake_cupy
+from distgrad.testing.thread_world import run_world
+from distgrad.training import staging
+from distgrad.training.loop import TrainingLoop
+from distgrad.training.staging import carrier, link
+from distgrad.training.step import TrainStep
+
+MARKS = [
+    pytest.mark.cpu,  # it installs the other module itself
+    pytest.mark.skipif(not cuda_on_cpu.available(), reason="no g++"),
+]
+SEED = 3
+
+
+def network(*more: tf.keras.layers.Layer) -> tf.keras.Sequential:
+    """Dropout, moving averages, several sizes of variables; always the same weights.
+
+    ``more`` layers stand before the last one.
+    """
+    layers = tf.keras.layers
+    model = tf.keras.Sequential(
+        [
+            layers.Dense(9, activation="tanh"),
+            layers.BatchNormalization(),
+            layers.Dropout(0.4),
+            *more,
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.compile(tf.keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.build((None, 6))
+    rng = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape).astype(np.float32))
+    return model
+
+
+def bits(variables) -> bytes:
+    return b"".join(np.asarray(variable.numpy()).tobytes() for variable in variables)
+
+
+def step_of(model, communicator: Communicator, shards: int, **options) -> TrainStep:
+    return TrainStep(
+        model.compute,
+        model.sums_size,
+        model.trainable_variables,
+        model.optimizer,
+        communicator,
+        shards,
+        SEED,
+        state=model.non_trainable_variables,
+        check_every=2,
+        **options,
+    )
+
+
+def samples(count: int = 43) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(43)
+    return rng.normal(size=(count, 6)).astype(np.float32), rng.integers(0, 3, count)
+
+
+def train(
+    world_size: int,
+    shards: int,
+    *,
+    own: bool = True,
+    deterministic: bool = True,
+    batch: int = 20,
+    make=network,
+    **options,
+) -> tuple[bytes, list[float]]:
+    """One epoch on a GPU for each rank (or one for all), which must end alike.
+
+    It has 43 samples: the last batch is a short one.
+    """
+    models = [make() for _ in range(world_size)]
+
+    def work(c: Communicator) -> tuple:
+        with fake_cupy.own_gpu(c.rank if own else 0) as gpu:
+            link(c, deterministic=deterministic)
+            moved = isinstance(carrier(c, gpu), DeviceCommunicator)
+            assert moved == (own and world_size > 1)
+            model = models[c.rank]
+            step = step_of(model, c, shards, **options)
+            mine = worker_shards(shards, c.rank, c.world_size)
+            loader = Loader(ArraySource(*samples()), batch, shards, mine, SEED)
+            loop = TrainingLoop(step, loader, lambda loss, sums: {"loss": loss})
+            assert step.input_device is not None and step.captured == ("executor" in options)
+            loop.run(1)
+            assert not moved or staging._linked[c]._running is None
+            return bits(model.variables), loop.logs()
+
+    ranks = run_world(world_size, work, time_limit=100)
+    assert all(rank == ranks[0] for rank in ranks)
+    return ranks[0]
