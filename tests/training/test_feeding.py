@@ -10,6 +10,7 @@ import pytest
 
 import distgrad as tf
 from distgrad.backend.base import Backend
+from distgrad.backend.sent import Sent
 from distgrad.data.loader import Batch, Loader
 from distgrad.data.source import ArraySource
 from distgrad.testing import cuda_on_cpu, fake_cupy, fake_streams
@@ -106,6 +107,60 @@ def test_a_place_is_filled_again_when_the_device_has_done_with_it(gpu) -> None:
     threading.Timer(0.2, go_on.set).start()
     found += list(source)
     assert [rows(batch) for batch in found] == [rows(batch) for batch in loader().epoch(0)]
+
+
+@pytest.fixture
+def go_on() -> Iterator[threading.Event]:
+    """What a device waits for that lies behind; it comes when ``soon`` has been called."""
+    event = threading.Event()
+    timer = threading.Timer(0.2, event.set)
+    event.soon = timer.start  # type: ignore[attr-defined]
+    yield event
+    timer.join()
+
+
+def lent(batch: Batch) -> list:
+    """Copies on the device of what lies in the place of a batch, when their turn comes."""
+    assert all(type(a) is Sent for _, arrays in batch.shards for a in arrays)
+    return [(i, [a.there.copy() for a in arrays]) for i, arrays in batch.shards]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_place_is_lent_until_the_next_batch_is_asked_for(gpu, go_on, late: bool) -> None:
+    """Also by a device that lies behind by three batches: the place waits for it."""
+    if late:
+        gpu.xp.cuda.get_current_stream().add(go_on.is_set)
+    feed = Feeder(gpu, lends=True)
+    source = feed(loader().epoch(0))
+    found = [lent(next(source)) for _ in range(3)]
+    go_on.soon()
+    found += map(lent, source)
+    found += map(lent, feed(loader().epoch(1)))  # places are used again
+    expected = [batch for epoch in range(2) for batch in loader().epoch(epoch)]
+    for copies, batch in zip(found, expected, strict=True):
+        assert [(i, [a.get().tolist() for a in arrays]) for i, arrays in copies] == rows(batch)
+
+
+def test_a_lent_place_waits_for_the_device_after_an_epoch_left_early(gpu, go_on) -> None:
+    feed = Feeder(gpu, lends=True)
+    source = feed(loader().epoch(0))
+    batch = next(source)
+    gpu.xp.cuda.get_current_stream().add(go_on.is_set)
+    copies = lent(batch)
+    source.close()
+    go_on.soon()
+    for _ in map(lent, feed(loader().epoch(1))):
+        pass
+    assert [(i, [a.get().tolist() for a in arrays]) for i, arrays in copies] == rows(batch)
+
+
+def test_what_was_sent_ahead_is_an_array_of_the_host_to_numpy(gpu) -> None:
+    (batch,) = Feeder(gpu, lends=True)(list(loader().epoch(0))[:1])
+    (expected, *_) = loader().epoch(0)
+    assert rows(batch) == rows(expected)
+    (_, (x, y)), *_ = batch.shards
+    assert (x.shape, x.dtype, y.dtype) == ((3, 3), np.float32, np.int64)
+    assert x.get() is x.host and np.shares_memory(np.asarray(x), x.host)
 
 
 def test_a_copy_takes_its_time_on_the_stand_in(gpu) -> None:
