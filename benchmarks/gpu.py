@@ -1,13 +1,16 @@
 """Training steps on one GPU, beside torch and JAX in the same run; and whether they are right.
 
     python benchmarks/gpu.py [--check] [--kernels] [--write] [--rounds N] [--workload NAME ...]
+    python benchmarks/gpu.py --buckets [MIB ...] [--write] [--rounds N] [--workload NAME]
 
 Frameworks that are not installed, or fail, are named and left out. Each contender trains the same
 initial weights on the same batch; the losses of the first steps are compared before anything is
 timed. Rounds go through all contenders in turn, in rotating order; a time is wall-clock, ends when
 the loss has been read on the host, and is the median over rounds. ``--check`` runs the tests on
 the GPU first, ``--kernels`` adds the table of `gpu_kernels.py`, ``--write`` puts all of it into
-``gpu.md``. ``--device cpu`` tries the program.
+``gpu.md``. ``--device cpu`` tries the program. ``--buckets`` measures sizes of buckets of gradients
+instead (``gpu_buckets.py``), on as many GPUs as ranks:
+``distgrad launch -n 4 benchmarks/gpu.py --buckets``.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from workloads import Trainer, Workload, cnn, mlp, transformer
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESULTS = HERE / "gpu.md"
-BEGIN, END = "<!-- measured -->", "<!-- end -->"
+BEGIN, BUCKETS, END = "<!-- measured -->", "<!-- buckets -->", "<!-- end -->"
 
 WORKLOADS = {
     workload.slug: workload
@@ -52,6 +55,8 @@ CONTENDERS = {
     "distgrad captured": ("distgrad", "captured"),
     "distgrad captured TF32": ("distgrad", "captured"),
     "distgrad captured without cuDNN": ("distgrad", "captured"),
+    "distgrad 8 shards": ("distgrad", "shards8"),
+    "distgrad 8 shards, a launch each": ("distgrad", "shards8"),
     "torch eager": ("torch", "eager"),
     "torch reduce-overhead": ("torch", "reduce-overhead"),
     "torch max-autotune": ("torch", "max-autotune"),
@@ -72,8 +77,9 @@ def devices_of(device: str) -> list[str]:
     """Puts every framework on the device; the lines that say what there is."""
     import distgrad
     from distgrad.core import devices
+    from distgrad.launcher import environ
 
-    devices.use(device)
+    devices.use(device, environ.detect().local_rank)
     lines = [f"distgrad {distgrad.__version__}, NumPy {np.__version__}, {platform.platform()}"]
     if device == "cuda":
         import cupy
@@ -105,11 +111,15 @@ def gpu() -> Any:
     return dispatch.current()
 
 
-def settle(name: str, device: str) -> None:
-    """Lets products be rounded to TF32, and cuDNN be used, or not: a graph stays as it was made."""
+def choose(name: str, device: str) -> None:
+    """Sets what graphs made from now on are to be: how products are rounded, what does them, how
+    many shards they run.
+    """
     from distgrad.keras import mixed_precision
+    from distgrad.training import chains
 
     mixed_precision.enable_tensor_float_32_execution(name.endswith("TF32"))
+    chains.most_launches = 0 if name.endswith("a launch each") else chains.LAUNCHES
     if device == "cuda":
         gpu().dnn.wanted = not name.endswith("without cuDNN")
 
@@ -122,7 +132,7 @@ def prepared(
     first: list[float] | None = None
     for name in names:
         try:
-            settle(name, device)
+            choose(name, device)
             trainer = made(name, workload, device)
             x, y = workload.samples() if workload.kind != "adam" else (np.zeros(0), np.zeros(0))
             batch = trainer.ready(x, y)
@@ -178,6 +188,28 @@ def table(results: dict[str, dict[str, list[float]]], names: list[str]) -> list[
     return lines
 
 
+def report(results: dict[str, dict[str, list[float]]]) -> list[str]:
+    return [*table(results, list(CONTENDERS)), "", *shards_cost(results)]
+
+
+def shards_cost(results: dict[str, dict[str, list[float]]]) -> list[str]:
+    """The time of a batch in 8 shards over that in one, in one launch and in 8."""
+    lines = []
+    for workload, found in results.items():
+        one = found.get("distgrad captured")
+        ratios = {
+            name.removeprefix("distgrad "): statistics.median(
+                a / b for a, b in zip(times, one, strict=True)
+            )
+            for name, times in found.items()
+            if one is not None and name.startswith("distgrad 8 shards")
+        }
+        if ratios:
+            said = "; ".join(f"{name}: {ratio:.2f}" for name, ratio in ratios.items())
+            lines.append(f"{workload}, over one shard: {said}.")
+    return lines
+
+
 def check(device: str, limit: float) -> list[str]:
     """The last lines of the tests on the device, folder by folder."""
     lines, ends = [], time.monotonic() + limit
@@ -204,12 +236,26 @@ def check(device: str, limit: float) -> list[str]:
     return lines
 
 
-def write(text: str) -> None:
+def write(text: str, begin: str = BEGIN) -> None:
     """Puts the results between the marks of ``gpu.md``, in place of those before."""
     old = RESULTS.read_text(encoding="utf-8")
-    head, _, rest = old.partition(BEGIN)
+    head, _, rest = old.partition(begin)
     _, _, tail = rest.partition(END)
-    RESULTS.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+    RESULTS.write_text(f"{head}{begin}\n{text}\n{END}{tail}", encoding="utf-8")
+
+
+def measure_buckets(options: argparse.Namespace, lines: list[str]) -> None:
+    """The sizes of buckets, on the first workload; the first rank speaks for all."""
+    from gpu_buckets import measured
+
+    from distgrad.training import world
+
+    workload = WORKLOADS[options.workload[0]]
+    lines += measured(workload, options.buckets, options.rounds, steps=10)
+    if world.communicator().rank == 0:
+        print("\n".join(lines), flush=True)
+        if options.write:
+            write("\n".join(lines), BUCKETS)
 
 
 def main() -> None:
@@ -221,15 +267,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="of one contender in a round")
     parser.add_argument("--kernels", action="store_true", help="and kernels alone, with cuDNN")
-    parser.add_argument("--workload", nargs="*", choices=sorted(WORKLOADS), default=list(WORKLOADS))
+    parser.add_argument("--workload", nargs="*", choices=sorted(WORKLOADS))
+    parser.add_argument("--buckets", nargs="*", type=float, help="sizes of buckets, in MiB")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))  # an installation of distgrad is not needed
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the GPU is shared by all
+    if options.buckets is not None:
+        options.buckets = options.buckets or [1, 4, 16, 64, 1024]
+        options.workload = options.workload or ["transformer_12_layers_d_768"]
+    options.workload = options.workload or list(WORKLOADS)
     lines = [f"Measured {datetime.date.today()}: `{' '.join(['python', *sys.argv])}`", ""]
 
     def say(text: str) -> None:
         print(text, flush=True)
 
+    if options.buckets is not None:
+        measure_buckets(options, [*lines, *devices_of(options.device), ""])
+        return
     checked = check(options.device, options.check_limit) if options.check else []
     lines += [*devices_of(options.device), "", *checked, ""]
     say("\n".join(lines))
@@ -241,11 +295,11 @@ def main() -> None:
         if runs:
             results[workload.name] = timed(runs, options.rounds, options.seconds)
         if options.write:  # after each workload: the time on a GPU may end at any moment
-            write("\n".join([*lines, *table(results, list(CONTENDERS))]))
-    found = table(results, list(CONTENDERS))
+            write("\n".join([*lines, *report(results)]))
+    found = report(results)
     say("\n" + "\n".join(found))
     if options.kernels and options.device == "cuda":
-        settle("", "cuda")
+        choose("", "cuda")
         found += ["", *gpu_kernels.table(gpu(), options.rounds, options.seconds / 3, say)]
         if options.write:
             write("\n".join([*lines, *found]))

@@ -41,6 +41,7 @@ class Job:
     deterministic: bool
     threads_per_worker: int
     overlap: bool | Literal["auto"]
+    bucket_bytes: int | None
     shard_optimizer: bool
     check_every_steps: int
     every_steps: int | None
@@ -87,6 +88,7 @@ class Job:
             deterministic=_is_deterministic(parallel),
             threads_per_worker=parallel["threads_per_worker"],
             overlap=parallel["overlap"],
+            bucket_bytes=_bytes(parallel["bucket_mib"]),
             shard_optimizer=parallel["shard_optimizer"],
             check_every_steps=parallel["check_every_steps"],
             every_steps=checkpoint["every_steps"] or None,
@@ -119,6 +121,10 @@ def config_hash(values: dict[str, Any]) -> str:
         mathematics["parallel"]["deterministic"] = _is_deterministic(values["parallel"])
     text = json.dumps(mathematics, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _bytes(mib: float | None) -> int | None:
+    return None if mib is None else max(1, int(mib * (1 << 20)))
 
 
 def _is_deterministic(parallel: dict[str, Any]) -> bool:

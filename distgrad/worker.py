@@ -111,6 +111,7 @@ class _Run:
             mean_loss=model.mean_loss,
             counted=model.counted,
             overlap=job.overlap,
+            bucket_bytes=job.bucket_bytes,
             shard_optimizer=job.shard_optimizer,
             check_every=job.check_every_steps,
             paths=model.variable_paths(),

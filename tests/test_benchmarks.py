@@ -141,13 +141,14 @@ def test_the_program_for_gpus_on_a_cpu(monkeypatch, tmp_path: Path) -> None:
     gpu.RESULTS.write_text(f"head\n{gpu.BEGIN}\nold\n{gpu.END}\ntail\n")
     said: list[str] = []
     workload = gpu.WORKLOADS["mnist_mlp"]
-    runs = gpu.prepared(workload, ["distgrad eager"], "cpu", said.append)
-    assert list(runs) == ["distgrad eager"], said
+    names = ["distgrad eager", "distgrad captured", "distgrad 8 shards"]
+    runs = gpu.prepared(workload, names, "cpu", said.append)
+    assert list(runs) == names, said
     results = {workload.name: gpu.timed(runs, 2, 0.001)}
-    gpu.write("\n".join(gpu.table(results, list(gpu.CONTENDERS))))
+    gpu.write("\n".join(gpu.report(results)))
     text = gpu.RESULTS.read_text()
     assert text.startswith("head\n") and text.endswith("tail\n") and "old" not in text
-    assert "| MNIST MLP | " in text
+    assert "| MNIST MLP | " in text and "MNIST MLP, over one shard: 8 shards: " in text
 
 
 @pytest.mark.cpu  # it installs the other module itself
@@ -165,3 +166,14 @@ def test_kernels_with_and_without_cudnn(monkeypatch) -> None:
     assert all(len(line) == 6 and float(line[-1].rstrip("|")) < 1e-2 for line in cells[:-1])
     assert float(cells[-2][-1].rstrip("|")) > 0  # it was done in two ways
     assert cells[-1][1] == "no plan: heads of size 12 |"
+
+
+def test_sizes_of_buckets_on_a_cpu(monkeypatch, capsys) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    gpu = importlib.import_module("gpu")
+    words = ["gpu.py", "--device", "cpu", "--rounds", "2", "--workload", "mnist_mlp"]
+    monkeypatch.setattr(sys, "argv", [*words, "--buckets", "0.01", "64"])
+    gpu.main()
+    said = capsys.readouterr().out
+    assert "MNIST MLP, batch 128, 1 ranks:" in said
+    assert "| 0.01 | 2 | " in said and "| 64 | 1 | " in said

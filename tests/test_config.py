@@ -582,6 +582,7 @@ def test_specs_are_kept_with_their_defaults() -> None:
     job = Job.from_config(config)
     assert (job.loss, job.mixed_precision) == (values["loss"], "mixed_float16")
     assert job.config_hash != Job.from_config(load(write(JOB))).config_hash
+
     regularizer = specs.make("layer", dense).kernel_regularizer
     assert type(regularizer).__name__ == "L2" and regularizer.l2 == 0.5
     assert specs.make("optimizer", values["optimizer"]).rate(5) == pytest.approx(0.20008)
@@ -659,6 +660,14 @@ def test_the_shipped_schema_is_current() -> None:
 def job(**changes: object) -> Job:
     overrides = [f"{key.replace('__', '.')}={json.dumps(value)}" for key, value in changes.items()]
     return Job.from_config(load(write(JOB), overrides))
+
+
+def test_the_size_of_buckets() -> None:
+    assert job().bucket_bytes is None
+    assert job(parallel__bucket_mib=0.5).bucket_bytes == 1 << 19
+    assert job(parallel__bucket_mib=0.5).config_hash == job().config_hash
+    (problem,) = problems(JOB, "parallel.bucket_mib=0")
+    assert "parallel.bucket_mib=0: must be greater than 0" in problem
 
 
 def test_a_job_is_plain_values() -> None:

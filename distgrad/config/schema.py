@@ -105,6 +105,10 @@ class Parallel(Section):
     """BLAS threads of one worker."""
     overlap: bool | Literal["auto"] = "auto"
     """Whether gradients are sent while the backward pass goes on; auto: where cores are free."""
+    bucket_mib: Annotated[float, Field(gt=0)] | None = None
+    """About how many MiB of gradients are sent at a time; null: 1 on CPUs, where they then stay in
+    a core's cache, and 16 on GPUs, where each bucket ends a launch and is a meeting of all workers.
+    The 16 are a guess: benchmarks/gpu.py --buckets measures. No bit depends on it."""
     shard_optimizer: bool = False
     """Whether each worker keeps a part of the optimizer's state only (ZeRO-1): less memory."""
     check_every_steps: Annotated[int, Field(ge=0)] = 100

@@ -21,7 +21,11 @@ from distgrad.training.arena import Layout, layouts
 from distgrad.training.staging import Carrier, carrier
 
 _HOST_BYTES = 1 << 20  # stays in a core's cache between the backward pass and the sum
-_DEVICE_BYTES = 16 << 20  # where a meeting of the ranks takes as long as an exchange; not measured
+# Each bucket ends a launch of a captured step, and the ranks meet on their hosts before NCCL moves
+# it: some 50 microseconds, in which a link of 300 GB/s moves these bytes. With fewer, larger ones
+# more is left to be sent when the backward pass has ended. A guess, until somebody has run
+# `benchmarks/gpu.py --buckets`; `parallel.bucket_mib` sets another.
+_DEVICE_BYTES = 16 << 20
 
 
 class Bucket:

@@ -19,8 +19,10 @@ from distgrad.compile.passes.shards import Merges
 from distgrad.training.frames import Bound, Cut, Leaves, Outcome, Streams
 
 _CHAINS = 64  # of one program, for other trees and other buffers
-_LAUNCHES = 1 << 14  # in a graph; a guess: what it costs to make grows with them
+LAUNCHES = 1 << 14  # in a graph; a guess: what it costs to make grows with them
 _ALIGN = 16  # bytes between results
+
+most_launches = LAUNCHES  # 0: a graph for each shard, for a comparison
 
 Scratch = dict[tuple[int, int], Any]  # by the bucket, and by how many sums wait before it
 
@@ -45,7 +47,7 @@ class Chains:
         plan = bound.executor.plan
         self.statistics = range(statistics)
         self.states = range(len(plan.outputs) - len(assigned), len(plan.outputs))
-        self.at_once = max(1, _LAUNCHES // max(len(plan.nodes), 1))
+        self.at_once = max(1, most_launches // max(len(plan.nodes), 1))
         self._weight, self._draws, self._scratch = weight, draws, scratch
         self._known: dict[Any, _Chain] = {}
 

@@ -18,6 +18,7 @@ def optimizer_state(run) -> bytes:
 def test_equal_weights_and_checkpoints_in_parts_or_whole(dg, short, tmp_path: Path) -> None:
     for ranks in (2, 3):
         settings = [*short.job, IN_PARTS, "parallel.overlap=true", "parallel.check_every_steps=7"]
+        settings.append("parallel.bucket_mib=0.01")
         run = dg.train(tmp_path / f"{ranks}", *settings, ranks=ranks)
         assert run.sha256 == short.sha256
         assert run.metrics == short.metrics

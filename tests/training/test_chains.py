@@ -34,11 +34,11 @@ CAPTURED = {"executor": "cuda", "strict": True}
 @contextmanager
 def at_most(launches: int) -> Iterator[None]:
     """Context in which a graph has about as many launches: with none, those of one shard."""
-    before, chains._LAUNCHES = chains._LAUNCHES, launches
+    before, chains.most_launches = chains.most_launches, launches
     try:
         yield
     finally:
-        chains._LAUNCHES = before
+        chains.most_launches = before
 
 
 @pytest.fixture
