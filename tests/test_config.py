@@ -582,7 +582,6 @@ def test_specs_are_kept_with_their_defaults() -> None:
     job = Job.from_config(config)
     assert (job.loss, job.mixed_precision) == (values["loss"], "mixed_float16")
     assert job.config_hash != Job.from_config(load(write(JOB))).config_hash
-
     regularizer = specs.make("layer", dense).kernel_regularizer
     assert type(regularizer).__name__ == "L2" and regularizer.l2 == 0.5
     assert specs.make("optimizer", values["optimizer"]).rate(5) == pytest.approx(0.20008)

@@ -165,6 +165,24 @@ def test_a_launch_ends_at_the_loss_and_where_a_bucket_is_full(counts, shards: in
     assert counts["to device"] == 1
 
 
+def test_a_bucket_is_whole_as_soon_as_it_is_told() -> None:
+    """Also the first one, while the last shard's backward pass has not been launched."""
+    total = step_of(network(), Communicator(), 8, bucket_bytes=1, **CAPTURED).sum
+    buckets = total.buckets.buckets
+    for number in range(2):
+        batch, early = batch_of(8, 16, number), []
+        total.buckets.start(batch.present)
+        (run,) = total._start(number, batch)
+
+        def send(job, early=early):
+            early.append([bucket.total.get() for bucket in buckets])
+
+        run.finish([0.5] * 8, 1.0, send)
+        for turn, bucket in enumerate(buckets):
+            np.testing.assert_array_equal(early[turn][turn], bucket.total.get())
+    assert not np.array_equal(early[0][-1], buckets[-1].total.get())
+
+
 def test_shards_of_two_sizes_have_a_launch_for_each_run_of_a_size(counts) -> None:
     step = step_of(network(), Communicator(), 8, **CAPTURED)
     for number, (size, runs) in enumerate([(20, 8), (20, 8), (17, 2), (17, 2), (16, 1), (16, 1)]):
