@@ -90,6 +90,18 @@ def _solve_triangular(matrix: Any, rhs: Any, trans: int = 0, lower: bool = False
     return standin.backend.solve_triangular(matrix, rhs, lower=lower, transpose=transpose)
 
 
+def _dirty(name: str) -> Any:
+    """A function that makes arrays whose values are anything: none, for floats."""
+
+    def make(*args: Any, **kwargs: Any) -> Array:
+        made: Array = getattr(standin.backend.xp, name)(*args, **kwargs)
+        if not standin.order.noting:
+            made._data.fill(np.nan if made._data.dtype.kind in "fc" else 37)
+        return made
+
+    return make
+
+
 class _Cupy(ModuleType):
     """The functions of the stand-in, and what CuPy has beside them."""
 
@@ -138,6 +150,8 @@ def modules(count: int = 2, driver: int = 12090) -> dict[str, ModuleType]:
     added = {
         "ndarray": Array,
         "array": standin.asarray,
+        "empty": _dirty("empty"),
+        "empty_like": _dirty("empty_like"),
         "RawModule": RawModule,
         "ElementwiseKernel": ElementwiseKernel,
         "cuda": cuda,

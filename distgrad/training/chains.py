@@ -84,7 +84,7 @@ class Chains:
         xp, found = self.bound.executor.backend.xp, []
         for number, buffer in enumerate(like):
             if (number, depth) not in self._scratch:
-                self._scratch[number, depth] = xp.empty_like(buffer)
+                self._scratch[number, depth] = xp.zeros_like(buffer)  # gaps stay zero
             found.append(self._scratch[number, depth])
         return found
 

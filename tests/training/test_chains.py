@@ -246,3 +246,15 @@ def test_few_chains_are_kept(monkeypatch) -> None:
             kept = [batch.shards[i] for i in present]
             step(number, replace(batch, present=list(present), shards=kept))
     assert bits(models[0].variables) == bits(models[1].variables)
+
+
+def test_what_lies_between_variables_stays_zero() -> None:
+    """A loss scale looks at whole buckets, whatever was in the memory before."""
+    total = step_of(network(), Communicator(), 8, **CAPTURED).sum
+    total(0, batch_of(8, 16))
+    layouts, flats = total.buckets.layouts, total.buckets.flats
+    for layout, flat in zip(layouts, flats, strict=True):
+        found, between = flat.get(), np.ones(layout.size, bool)
+        for where in layout.slices:
+            between[where] = False
+        assert between.any() and np.isfinite(found).all() and not found[between].any()
