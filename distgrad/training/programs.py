@@ -2,7 +2,8 @@
 
 The program is made at the first shard of a shape, by one eager run whose results are thrown away,
 and runs that shard as well. Gradients are computed where the caller wants them. Several shards of
-one worker run at once, by a program that is made from that of one, where that keeps every bit.
+one worker run at once, by a program that is made from that of one, where that keeps every bit; on a
+GPU they run one after the other, in one launch (`chains`).
 """
 
 from __future__ import annotations

@@ -506,6 +506,7 @@ print([cuda.Stream.wait_event, cuda.Event.synchronize, cuda.MemoryPool.malloc, c
 print([cuda.using_allocator, cuda.alloc_pinned_memory, cuda.get_current_stream, cupy.RawModule])
 print([cuda.runtime.memcpyAsync, cuda.runtime.memcpyHostToDevice, cuda.runtime.memcpyDeviceToHost])
 print([cuda.runtime.getDevice, cuda.device.get_cublas_handle, cuda.runtime.runtimeGetVersion])
+print([cuda.runtime.memcpyDeviceToDevice, cupy.zeros_like, cupy.add, cupy.ndarray.view])
 """
 
 
