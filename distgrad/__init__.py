@@ -187,6 +187,7 @@ if _TYPE_CHECKING:
     from distgrad import data as data
     from distgrad import distribute as distribute
     from distgrad import keras as keras
+    from distgrad.core.dtypes import bfloat16 as bfloat16
 
 
 def __getattr__(name: str):
@@ -194,6 +195,8 @@ def __getattr__(name: str):
         import distgrad.keras
 
         return distgrad.keras
+    if name == "bfloat16":  # and ml_dtypes with it
+        return as_dtype(name)
     if name == "data":
         import distgrad.data
 
@@ -206,4 +209,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return [*globals(), "data", "distribute", "keras"]
+    return [*globals(), "bfloat16", "data", "distribute", "keras"]

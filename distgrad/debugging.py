@@ -11,7 +11,7 @@ import numpy as np
 
 from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor, match_dtypes
-from distgrad.core.dtypes import DType, as_dtype, float32
+from distgrad.core.dtypes import DType, as_dtype, float32, kind_of, limits
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.ops.casting import identity
@@ -116,7 +116,7 @@ def assert_near(
 ) -> None:
     """Raises InvalidArgumentError unless ``|x - y| <= atol + rtol * |y|``; both are 10 eps."""
     a, b = (np.asarray(v) for v in match_dtypes("assert_near", (x, y)))
-    eps = 10 * float(np.finfo(np.result_type(a, b)).eps)
+    eps = 10 * float(limits(np.result_type(a, b)).eps)
     limit = (eps if atol is None else float(atol)) + (
         eps if rtol is None else float(rtol)
     ) * np.abs(b)
@@ -159,7 +159,7 @@ def _check_finite(value: Tensor, message: str) -> None:
 def _not_finite(value: Tensor) -> str:
     """The kinds of values in a tensor that are not finite, "" where all are."""
     host = value._host()
-    if host.dtype.kind not in "fc" or np.isfinite(host).all():
+    if kind_of(host.dtype) not in "fc" or np.isfinite(host).all():
         return ""
     kinds = {"NaN": np.isnan(host), "Inf": np.isinf(host)}
     return " and ".join(kind for kind, where in kinds.items() if where.any())

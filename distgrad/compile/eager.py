@@ -129,7 +129,7 @@ def chosen(primitive: Primitive, args: tuple, params: dict[str, Any]) -> Kernel 
     """The kernel of a primitive on arguments like these where it is generated, else None."""
     if primitive not in _hooks or used() != "generated":
         return None
-    hook = _hooks[primitive][1]
+    hook = primitive.kernel_for(np)
     if primitive.name == "random_uniform":
         return hook
     if primitive.name == "dot":

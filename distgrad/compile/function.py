@@ -23,7 +23,7 @@ import numpy as np
 
 from distgrad.core import devices, tree
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import DType, TensorShape, as_dtype
+from distgrad.core.dtypes import DType, TensorShape, as_dtype, is_number
 from distgrad.core.tensor import Operand, Tensor
 
 if TYPE_CHECKING:  # loaded by the first function that is captured: most scripts capture none
@@ -221,7 +221,7 @@ def _executor(program: Program, arrays: Sequence[Any]) -> Executor:
 
 
 def _argument(value: Any) -> Any:
-    numeric = isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc"
+    numeric = isinstance(value, (np.ndarray, np.generic)) and is_number(value.dtype)
     return as_tensor(value) if numeric else value
 
 

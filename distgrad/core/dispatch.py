@@ -15,7 +15,7 @@ import numpy as np
 
 from distgrad.backend.base import Backend, OutOfMemory
 from distgrad.backend.numpy import backend as numpy_backend
-from distgrad.core.dtypes import as_dtype
+from distgrad.core.dtypes import as_dtype, is_number, kind_of
 from distgrad.core.errors import DeviceLostError, DeviceMemoryError, InvalidArgumentError
 from distgrad.core.straight import Noted
 from distgrad.core.tensor import Tensor
@@ -168,21 +168,18 @@ def _to_array(value: Any, dtype: Any) -> np.ndarray:
     wanted = None if dtype is None else as_dtype(dtype).numpy_dtype
     if value is None:
         raise ValueError("None cannot be converted to a tensor")
-    if isinstance(value, (np.ndarray, np.generic)):
-        array = np.asarray(value)
-        if array.dtype.kind not in "biufc":
-            raise ValueError(f"an array of dtype {array.dtype} cannot be converted to a tensor")
-        return array if wanted is None else array.astype(wanted)
     if isinstance(value, (list, tuple)):
         value = _host(value)
     elif hasattr(value, "__array__"):
         array = np.asarray(value)
+        if not is_number(array.dtype):
+            raise ValueError(f"an array of dtype {array.dtype} cannot be converted to a tensor")
         return array if wanted is None else array.astype(wanted)
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{value!r} cannot be converted to a tensor: {error}") from None
-    kind = array.dtype.kind
+    kind = kind_of(array.dtype)
     if array.size == 0 and wanted is None:
         return array.astype(np.float32)
     if wanted is None:
@@ -209,7 +206,7 @@ def _host(value: Any) -> Any:
 
 
 def _default(array: np.ndarray, value: Any) -> np.ndarray:
-    kind = array.dtype.kind
+    kind = kind_of(array.dtype)
     if kind == "f" and not _holds_numpy(value):
         return _checked(array, np.dtype(np.float32), value)
     if kind == "c" and not _holds_numpy(value):
@@ -235,7 +232,7 @@ def _checked(array: np.ndarray, wanted: np.dtype, value: Any) -> np.ndarray:
             raise ValueError(f"{value!r} does not fit in {wanted}")
     with np.errstate(over="ignore"):  # said below, as an error
         result = array.astype(wanted)
-    floats = wanted.kind == "f" and array.dtype.kind == "f"
+    floats = kind_of(wanted) == kind_of(array.dtype) == "f"
     if floats and np.any(np.isinf(result) & ~np.isinf(array)):
         raise ValueError(f"{value!r} does not fit in {wanted}")
     return result
@@ -310,7 +307,7 @@ def _match_untyped(args: list) -> list:
 
 def weak(name: str, value: Any, dtype: np.dtype) -> Any:
     """A Python number beside a tensor of ``dtype``: the same number, of the tensor's kind."""
-    kind = dtype.kind
+    kind = kind_of(dtype)
     if kind == "f":
         if type(value) is complex:
             raise InvalidArgumentError(f"{name}: {value!r} does not mix with {dtype}; use cast")

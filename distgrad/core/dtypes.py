@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import functools
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+# NumPy's kinds of the floats that tensors hold. bfloat16 is of kind "V" to it, in which there are
+# also records of users: they never get into a tensor.
+FLOATS = "fV"
+INEXACT = "fVc"
+
+
+def kind_of(dtype: Any) -> str:
+    """NumPy's kind of a dtype; "f" for bfloat16, which NumPy takes for bytes of no meaning."""
+    kind: str = dtype.kind
+    if kind == "V" and dtype.name == "bfloat16":
+        _bfloat16()  # an array of a user's may be the first there is
+        return "f"
+    return kind
+
+
+def is_floating(dtype: Any) -> bool:
+    """Whether a NumPy dtype is one of real floating-point numbers, bfloat16 among them."""
+    return kind_of(dtype) == "f"
+
+
+def is_number(dtype: Any) -> bool:
+    """Whether arrays of a NumPy dtype can become tensors."""
+    return kind_of(dtype) in "biufc"
 
 
 class DType:
@@ -20,7 +45,7 @@ class DType:
 
     @property
     def is_floating(self) -> bool:
-        return self.numpy_dtype.kind == "f"
+        return is_floating(self.numpy_dtype)
 
     @property
     def is_integer(self) -> bool:
@@ -41,11 +66,11 @@ class DType:
 
     @property
     def min(self) -> Any:
-        return _limits(self.numpy_dtype).min
+        return limits(self.numpy_dtype).min
 
     @property
     def max(self) -> Any:
-        return _limits(self.numpy_dtype).max
+        return limits(self.numpy_dtype).max
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, DType):
@@ -68,7 +93,12 @@ class DType:
         return as_dtype, (self.name,)
 
 
-def _limits(dtype: np.dtype) -> Any:
+def limits(dtype: np.dtype) -> Any:
+    """``np.finfo`` or ``np.iinfo`` of a dtype; for bfloat16 what ml_dtypes has in its place."""
+    if dtype.kind == "V":
+        import ml_dtypes
+
+        return ml_dtypes.finfo(dtype)
     return np.finfo(dtype) if dtype.kind in "fc" else np.iinfo(dtype)
 
 
@@ -93,6 +123,30 @@ _ALL = [
 ]  # fmt: skip
 _BY_NUMPY = {dtype.numpy_dtype: dtype for dtype in _ALL}
 
+if TYPE_CHECKING:
+    bfloat16: DType
+# Called when bfloat16 is first asked for.
+when_bfloat16: list[Callable[[], None]] = []
+
+
+@functools.cache
+def _bfloat16() -> DType:
+    """bfloat16, at its first use: whoever does without it pays nothing for it."""
+    import ml_dtypes  # noqa: F401 (tells NumPy of its dtypes)
+
+    made = DType("bfloat16")
+    _ALL.append(made)
+    _BY_NUMPY[made.numpy_dtype] = made
+    for tell in when_bfloat16:
+        tell()
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    if name == "bfloat16":
+        return _bfloat16()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 def as_dtype(value: Any) -> DType:
     """The DType for a name, a NumPy dtype, a Python type or a DType.
@@ -109,9 +163,10 @@ def as_dtype(value: Any) -> DType:
     try:
         return _BY_NUMPY[np.dtype(value)]
     except (TypeError, KeyError):
-        raise TypeError(
-            f"{value!r} is not an element type; use one of {', '.join(d.name for d in _ALL)}"
-        ) from None
+        if getattr(value, "name", getattr(value, "__name__", value)) == "bfloat16":
+            return _bfloat16()
+        names = ", ".join(dict.fromkeys([*(d.name for d in _ALL), "bfloat16"]))
+        raise TypeError(f"{value!r} is not an element type; use one of {names}") from None
 
 
 class TensorShape(tuple):

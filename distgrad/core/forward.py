@@ -15,6 +15,7 @@ import numpy as np
 from distgrad.core import tree
 from distgrad.core.backward import array_of, zeros_like
 from distgrad.core.dispatch import as_tensor, backend_of
+from distgrad.core.dtypes import INEXACT
 from distgrad.core.tape import GradientTape, UnconnectedGradients
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
@@ -70,7 +71,7 @@ class ForwardAccumulator:
     def _jvp(self, target: Any) -> Tensor | None:
         if not isinstance(target, (Tensor, Variable)):
             raise TypeError(f"jvp takes tensors and variables, not {target!r}")
-        if target.dtype.numpy_dtype.kind not in "fc":
+        if target.dtype.numpy_dtype.kind not in INEXACT:
             return None
         recording = self._tape._recording
         with self._tape.stop_recording() if recording else contextlib.nullcontext():

@@ -31,14 +31,16 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from distgrad.core import dispatch, recording
+from distgrad.core import dispatch, dtypes, recording
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.rounding import in_float32
 from distgrad.core.straight import straightened
 from distgrad.core.tensor import Tensor
 
 registry: dict[str, Primitive] = {}
 # Asked once, before the first ``into``: gives primitives their ``native``, where it has one.
 fill_native: Callable[[], None] | None = None
+_with_bfloat16 = False  # whether kernels may be given arrays of bfloat16
 
 
 class Sample(NamedTuple):
@@ -106,7 +108,8 @@ class Plan:
 class Primitive:
     """An operation: callable on tensors, variables, arrays and Python numbers.
 
-    ``kinds`` are the NumPy dtype kinds it accepts (InvalidArgumentError otherwise), ``match`` the
+    ``kinds`` are the NumPy dtype kinds it accepts (InvalidArgumentError otherwise; with "f" also
+    bfloat16, which its kernel is given as float32, unless it is a view), ``match`` the
     arguments that must share one dtype (all by default), ``constant`` the arguments without a
     gradient. ``multiple`` says that the kernel returns a tuple, ``view`` that its result may share
     memory with its first argument, ``effect`` that it must run even if nobody uses its result,
@@ -134,7 +137,7 @@ class Primitive:
         self.__doc__ = kernel.__doc__
         self.kernel = kernel
         self.expr = expr
-        self.kinds = kinds
+        self.kinds = kinds.replace("f", dtypes.FLOATS) if kinds else None
         self.multiple = multiple
         self.view = view
         self.effect = effect
@@ -158,13 +161,15 @@ class Primitive:
         self.plans: dict[Any, Plan | None] = {}  # by the bits of the tracked arguments
         # The dtype kinds of a call that needs no conversion at all, None where one always does.
         simple = not (self.variadic or self.param_names or match is not None)
-        self._quick = (kinds or "biufc") if simple and self.arg_names else None
+        self._quick = (self.kinds or "biufcV") if simple and self.arg_names else None
         # How many operands a call has that needs no more than `bind_one` or `bind_pair`, else 0.
         plain = simple and len(self.arg_names) <= 2 and not (multiple or view)
         self._operands = len(self.arg_names) if plain else 0
         self._direct: dict[Any, Any] = {}
         # A faster ``into`` with the same bits; it says whether it took the arrays.
         self.native: Callable[[tuple, tuple, dict], bool] | None = None
+        if _with_bfloat16:
+            self.take_bfloat16()
         optional = inspect.Parameter("name", inspect.Parameter.KEYWORD_ONLY, default=None)
         self.__signature__ = inspect.Signature([*parameters, optional])
 
@@ -230,7 +235,7 @@ class Primitive:
                 self._own(dispatch.backend_of(out[0])) if dispatch.only_namespace is None else None
             )
             kernel = own or functools.partial(self.kernel, dispatch.namespace(out))
-            kernel(*args, out=out, **params)
+            self._guarded(kernel)(*args, out=out, **params)
 
     def kernel_for(self, xp: Any) -> Callable[..., Any]:
         """The kernel over ``xp``; xp's own function where the kernel does nothing but call it."""
@@ -239,13 +244,23 @@ class Primitive:
         except KeyError:
             made = self._own(dispatch.library(xp)) if dispatch.only_namespace is None else None
             made = made or self._only_call(xp) or functools.partial(self.kernel, xp)
-            self._direct[xp] = made
+            made = self._direct[xp] = self._guarded(made)
             return made
 
     def replace_kernel(self, xp: Any, kernel: Callable[..., Any]) -> None:
         """From now on ``bind`` calls ``kernel`` on arrays of ``xp``; ``self.kernel`` stays."""
-        self._direct[xp] = kernel
+        self._direct[xp] = self._guarded(kernel)
         forget_straight()
+
+    def take_bfloat16(self) -> None:
+        """From now on its kernels may be given arrays of bfloat16."""
+        if self.view or self.host:  # what only looks at its argument, or is any Python code
+            return
+        self.kernel = in_float32(self.kernel)
+        self._direct = {xp: in_float32(kernel) for xp, kernel in self._direct.items()}
+
+    def _guarded(self, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        return in_float32(kernel) if _with_bfloat16 and not (self.view or self.host) else kernel
 
     def _own(self, backend: Any) -> Callable[..., Any] | None:
         """The kernel that a backend has of its own for this primitive."""
@@ -359,6 +374,18 @@ def primitive(
         return made
 
     return make
+
+
+def _take_bfloat16() -> None:
+    """Every kernel learns of bfloat16 when that is first used: until then none is slower for it."""
+    global _with_bfloat16
+    _with_bfloat16 = True
+    for known in list(registry.values()):
+        known.take_bfloat16()
+    forget_straight()
+
+
+dtypes.when_bfloat16.append(_take_bfloat16)
 
 
 def forget_straight() -> None:

@@ -30,6 +30,7 @@ from distgrad.core.backward import (
     zeros_like,
 )
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import INEXACT
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.indexed_slices import IndexedSlices, dense
 from distgrad.core.primitive import Plan, Primitive, bind, registry
@@ -139,7 +140,7 @@ class GradientTape:
 
     def _track_output(self, tensor: Tensor) -> tuple[int, tuple, Any]:
         tensor._uid = tensor._uid or next_uid()
-        if tensor._data.dtype.kind in "fc":
+        if tensor._data.dtype.kind in INEXACT:
             self._tracked.add(tensor._uid)
         return tensor._uid, tensor._data.shape, tensor._data.dtype
 
@@ -149,7 +150,7 @@ class GradientTape:
             if not (self._watch_accessed and variable.trainable):
                 return
             known = self._variables[id(variable)] = (variable, [])
-        if value._uid not in self._tracked and value._data.dtype.kind in "fc":
+        if value._uid not in self._tracked and value._data.dtype.kind in INEXACT:
             self._tracked.add(_number(value))
             self._roots.add(value._uid)
             known[1].append(value._uid)
@@ -168,11 +169,11 @@ class GradientTape:
             if not isinstance(item, (Tensor, Variable)):
                 raise ValueError(f"only tensors and variables can be watched, not {item!r}")
         for item in items:
-            if item.dtype.numpy_dtype.kind not in "fc":
+            if item.dtype.numpy_dtype.kind not in INEXACT:
                 _log.warning("a watched %s tensor has no gradient: it is None", item.dtype.name)
             if isinstance(item, Variable):
                 self._variables.setdefault(id(item), (item, []))
-            elif item._data.dtype.kind in "fc":
+            elif item._data.dtype.kind in INEXACT:
                 self._tracked.add(_number(item))
                 self._roots.add(item._uid)
 
@@ -368,7 +369,7 @@ class GradientTape:
         """The number of a target, 0 if this tape does not know it or it has no gradient."""
         if isinstance(target, Variable):
             known = self._variables.get(id(target))
-            if known is None or target._buffer.dtype.kind not in "fc":
+            if known is None or target._buffer.dtype.kind not in INEXACT:
                 return 0
             known[1].append(next_uid())  # stands for this reading of the variable
             return known[1][-1]

@@ -202,7 +202,12 @@ class Tensor(Operand):
         return Tensor(self._data.copy())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Tensor, (self._host().copy(),)
+        return _restored, (self._host().copy(), self.dtype)
+
+
+def _restored(array: np.ndarray, dtype: DType) -> Tensor:
+    """A tensor from another process; its dtype comes along, since this one may not know it yet."""
+    return Tensor(array)
 
 
 def text(array: np.ndarray, form: Callable[[Any], str]) -> str:

@@ -303,6 +303,10 @@ class Variable(Operand):
         host = np.array(backend_of(self._buffer).to_numpy(self._buffer))
         return {**self.__dict__, "_buffer": host, "_value_ref": None, "_loans": []}
 
+    def __setstate__(self, state: dict) -> None:
+        as_dtype(state["_buffer"].dtype)  # which this process may not know yet
+        self.__dict__.update(state)
+
     def __repr__(self) -> str:
         shown = text(np.asarray(self.numpy()), repr)
         return (

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core.dtypes import as_dtype
+from distgrad.core.dtypes import as_dtype, is_floating
 from distgrad.core.precision import (
     enable_tensor_float_32_execution as enable_tensor_float_32_execution,
 )
@@ -107,7 +107,7 @@ class autocast:
 
     def __init__(self, dtype: Any) -> None:
         wanted = None if dtype is None else as_dtype(dtype).numpy_dtype
-        self._dtype = wanted if wanted is not None and wanted.kind == "f" else None
+        self._dtype = wanted if wanted is not None and is_floating(wanted) else None
 
     def __enter__(self) -> None:
         global scopes

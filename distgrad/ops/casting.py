@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import as_dtype
+from distgrad.core.dtypes import INEXACT, as_dtype
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
 
@@ -97,5 +97,5 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
     if known == wanted:
         # A variable's value gets a tensor of its own: read outside a tape, it is a constant to it.
         return tensor if isinstance(x, Tensor) else identity(tensor)
-    kept = known.kind in "fc" and wanted.kind in "fc"
+    kept = known.kind in INEXACT and wanted.kind in INEXACT
     return bind(cast_float if kept else cast_discrete, tensor, dtype=wanted)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import as_dtype
+from distgrad.core.dtypes import as_dtype, is_floating, kind_of, limits
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
 from distgrad.ops.arithmetic import away_from_zero
@@ -127,16 +127,15 @@ def saturate_cast(value: Any, dtype: Any, name: str | None = None) -> Tensor:
     """``value`` as ``dtype``, clipped to what that can hold; a nan becomes any integer."""
     tensor, wanted = as_tensor(value), as_dtype(dtype).numpy_dtype
     known = tensor._data.dtype
-    if known.kind not in "iuf" or wanted.kind not in "iuf":
+    if kind_of(known) not in "iuf" or kind_of(wanted) not in "iuf":
         return cast(tensor, wanted)
     low, high = (_nearest(bound, known) for bound in _range(wanted))
     return cast(bind(clip, tensor, low, high), wanted)
 
 
 def _range(dtype: np.dtype) -> tuple[Any, Any]:
-    limits: Any = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
-    plain = float if dtype.kind == "f" else int
-    return plain(limits.min), plain(limits.max)
+    ends, plain = limits(dtype), float if is_floating(dtype) else int
+    return plain(ends.min), plain(ends.max)
 
 
 def _nearest(bound: Any, dtype: np.dtype) -> Any:
@@ -144,7 +143,7 @@ def _nearest(bound: Any, dtype: np.dtype) -> Any:
     low, high = _range(dtype)
     if not low <= bound <= high:
         return low if bound < low else high
-    if dtype.kind != "f":
+    if not is_floating(dtype):
         return math.trunc(bound)
     near = dtype.type(bound)
     if abs(float(near)) > abs(bound):

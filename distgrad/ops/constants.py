@@ -89,7 +89,7 @@ def eye(
 
 
 # In TensorFlow's order: the last of the dtypes of start, limit and delta.
-_RANGE_ORDER = ("int32", "int64", "float16", "float32", "float64")
+_RANGE_ORDER = ("int32", "int64", "float16", "bfloat16", "float32", "float64")
 
 
 def range(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import limits
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
@@ -250,7 +251,7 @@ def _cutoff(x: Tensor, rcond: Any, factor: float) -> Any:
     if rcond is not None:
         return expand_dims(as_tensor(rcond, like=x._data.dtype), -1)
     rows, columns = x._data.shape[-2:]
-    return factor * max(rows, columns) * float(np.finfo(x._data.dtype).eps)
+    return factor * max(rows, columns) * float(limits(x._data.dtype).eps)
 
 
 def pinv(a: Any, rcond: Any = None, validate_args: bool = False, name: str | None = None) -> Tensor:

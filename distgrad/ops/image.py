@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import as_dtype
+from distgrad.core.dtypes import as_dtype, is_floating
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
@@ -124,18 +124,18 @@ def convert_image_dtype(
     known = x._data.dtype
     if known == wanted:
         return identity(x)
-    if known.kind == "f" and wanted.kind == "f":
+    if is_floating(known) and is_floating(wanted):
         return cast(x, wanted)
-    if known.kind in "iu" and wanted.kind == "f":
+    if known.kind in "iu" and is_floating(wanted):
         return cast(x, wanted) * (1.0 / np.iinfo(known).max)
-    if known.kind == "f" and wanted.kind in "iu":
+    if is_floating(known) and wanted.kind in "iu":
         scaled = x * (np.iinfo(wanted).max + 0.5)
         return saturate_cast(scaled, wanted) if saturate else cast(scaled, wanted)
     raise InvalidArgumentError(f"convert_image_dtype does not turn {known} into {wanted}")
 
 
 def _as_floats(x: Tensor) -> Tensor:
-    return x if x._data.dtype.kind == "f" else convert_image_dtype(x, np.float32)
+    return x if is_floating(x._data.dtype) else convert_image_dtype(x, np.float32)
 
 
 def rgb_to_grayscale(images: Any, name: str | None = None) -> Tensor:

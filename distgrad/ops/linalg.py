@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor, match_dtypes
+from distgrad.core.dtypes import FLOATS
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, bind_at, primitive, registry, sample
 from distgrad.core.tensor import Tensor
@@ -109,7 +110,7 @@ def matmul(
         )
     a, b = conj(a) if adjoint_a else a, conj(b) if adjoint_b else b
     first, second = bool(transpose_a or adjoint_a), bool(transpose_b or adjoint_b)
-    if a._data.dtype.kind == "f":  # nothing is left to convert, or to refuse
+    if a._data.dtype.kind in FLOATS:  # nothing is left to convert, or to refuse
         return bind(dot, a, b, transpose_a=first, transpose_b=second)
     return dot(a, b, transpose_a=first, transpose_b=second)
 

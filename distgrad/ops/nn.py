@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import is_floating
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
@@ -124,7 +125,7 @@ def dropout(
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate must lie in [0, 1), not {rate}")
     tensor = as_tensor(x)
-    if tensor._data.dtype.kind != "f":
+    if not is_floating(tensor._data.dtype):
         raise ValueError(f"dropout takes floats, not {tensor.dtype.name}")
     if rate == 0:
         return tensor

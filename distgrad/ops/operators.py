@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.dtypes import FLOATS
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import Primitive, bind_pair
 from distgrad.core.tensor import Operand, Tensor
@@ -23,7 +24,7 @@ def _binary(primitive: Primitive, otherwise: Callable | None = None) -> tuple[Ca
     Two plain tensors of one dtype, or a float tensor and a Python number, take the short way; the
     rest goes to ``otherwise``, which is the primitive itself by default.
     """
-    kinds = primitive.kinds or "biufc"
+    kinds = primitive.kinds or "biufcV"
     general = otherwise or primitive
 
     def forward(self: Any, other: Any) -> Tensor:
@@ -32,12 +33,12 @@ def _binary(primitive: Primitive, otherwise: Callable | None = None) -> tuple[Ca
             if type(other) is Tensor:
                 if other._data.dtype is dtype and dtype.kind in kinds:
                     return bind_pair(primitive, self, other)
-            elif dtype.kind == "f" and type(other) in _REAL:
+            elif dtype.kind in FLOATS and type(other) in _REAL:
                 return bind_pair(primitive, self, float(other))
         return general(self, other)
 
     def reflected(self: Any, other: Any) -> Tensor:
-        if type(self) is Tensor and self._data.dtype.kind == "f" and type(other) in _REAL:
+        if type(self) is Tensor and self._data.dtype.kind in FLOATS and type(other) in _REAL:
             return bind_pair(primitive, float(other), self)
         return general(other, self)
 

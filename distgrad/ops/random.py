@@ -17,7 +17,7 @@ import numpy as np
 from distgrad.backend.numpy import backend as numpy_backend
 from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor, library
-from distgrad.core.dtypes import as_dtype
+from distgrad.core.dtypes import as_dtype, is_floating, limits
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, registry, sample
 from distgrad.core.tensor import Tensor
@@ -126,10 +126,8 @@ _KEY = np.array([1, 2, 3, 4], dtype=np.uint64)
 
 @primitive(vjp=None, match=(), creates=True)
 def random_uniform(xp, key, *, shape, dtype):
-    """Floats in [0, 1) drawn from ``key``."""
-    draw = library(xp).random_uniform(key, shape, dtype)
-    # float16 is rounded from float32, up to 1 at the end of the range.
-    return draw if dtype.itemsize > 2 else xp.minimum(draw, _below(1, dtype))
+    """Floats in [0, 1) drawn from ``key``; those of 16 bits are rounded, up to 1 at the end."""
+    return library(xp).random_uniform(key, shape, dtype)
 
 
 def _fills(kind: str) -> Any:
@@ -270,6 +268,8 @@ def _uniform(key: Tensor, shape: Any, minval: Any, maxval: Any, dtype: Any) -> T
             raise InvalidArgumentError(f"uniform: minval {low} must be below maxval {high}")
         return bind(random_integers, key, low=low, high=high, shape=static(shape), dtype=wanted)
     draw = bind(random_uniform, key, shape=static(shape), dtype=_float_dtype(dtype))
+    if wanted.itemsize == 2:
+        draw = minimum(draw, _below(1, wanted))
     maxval = 1.0 if maxval is None else maxval
     if type(minval) not in (int, float) or type(maxval) not in (int, float):
         return draw * (maxval - minval) + minval
@@ -333,7 +333,7 @@ def _categorical(key: Tensor, scores: Tensor, num_samples: int, dtype: Any) -> T
     rows, classes = scores._data.shape
     draw = _uniform(key, (rows, int(num_samples), classes), 0, 1, _float_dtype(scores.dtype))
     # The largest of logits + Gumbel noise falls on each class with its chance (Gumbel, 1954).
-    noise = negative(log(negative(log(draw + np.finfo(scores._data.dtype).tiny))))
+    noise = negative(log(negative(log(draw + float(limits(scores._data.dtype).tiny)))))
     return argmax(expand_dims(scores, 1) + noise, axis=-1, output_type=dtype)
 
 
@@ -499,6 +499,6 @@ def set_global_generator(generator: Generator) -> None:
 
 def _float_dtype(dtype: Any) -> np.dtype:
     wanted = as_dtype(dtype).numpy_dtype
-    if wanted.kind != "f":
+    if not is_floating(wanted):
         raise ValueError(f"random floats cannot have dtype {wanted}")
     return wanted

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import is_floating
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
@@ -167,7 +168,7 @@ def _extremum(name: str, empty: str) -> Any:
 
 def bound(dtype: np.dtype, which: str) -> Any:
     """The "low" or "high" end of a dtype: an infinity for floats."""
-    if dtype.kind == "f":
+    if is_floating(dtype):
         return dtype.type(-np.inf if which == "low" else np.inf)
     limits = np.iinfo(dtype)
     return limits.min if which == "low" else limits.max

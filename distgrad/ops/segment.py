@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor, backend_of
+from distgrad.core.dtypes import is_floating, limits
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
@@ -54,9 +55,9 @@ def _extreme(put: Any, empty: str) -> Reduction:
 
 def _lowest(dtype: np.dtype, empty: str) -> Any:
     """What TensorFlow gives for an empty segment: the end of the dtype, not an infinity."""
-    if dtype.kind != "f":
+    if not is_floating(dtype):
         return bound(dtype, empty)
-    return float(np.finfo(dtype).min if empty == "low" else np.finfo(dtype).max)
+    return float(limits(dtype).min if empty == "low" else limits(dtype).max)
 
 
 def _prod(data: Tensor, ids: Tensor, count: int) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import kind_of
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, registry
 from distgrad.core.tensor import Tensor
@@ -24,7 +25,7 @@ from distgrad.ops.shape import one_axis, permute, reshape_to, squeeze
 
 def _of_kind(name: str, x: Any, kinds: str) -> Tensor:
     tensor = as_tensor(x)
-    if tensor._data.dtype.kind not in kinds:
+    if kind_of(tensor._data.dtype) not in kinds:
         raise InvalidArgumentError(f"{name} does not take {tensor.dtype.name} tensors; use cast")
     return tensor
 

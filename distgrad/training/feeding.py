@@ -16,6 +16,7 @@ import numpy as np
 from distgrad.backend.base import Backend
 from distgrad.backend.sent import Sent, padded
 from distgrad.core import tree
+from distgrad.core.dtypes import is_number
 from distgrad.core.tensor import Tensor
 from distgrad.data.loader import Batch
 from distgrad.data.prefetch import Prefetcher
@@ -116,7 +117,7 @@ def _mapped(batch: Batch, fn: Callable[[Any], Any]) -> Batch:
 
 
 def _is_copied(array: Any) -> bool:
-    return isinstance(array, np.ndarray) and array.dtype.kind in "biufc"
+    return isinstance(array, np.ndarray) and is_number(array.dtype)
 
 
 def _filled(

@@ -25,6 +25,7 @@ from distgrad.compile.program import Apply, Call, Program, Slot
 from distgrad.compile.traced import Fallback, warn
 from distgrad.core import devices, dispatch, recording, tree
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import is_number
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
@@ -121,7 +122,7 @@ class ShardPrograms:
     def _count_kind(self, arrays: tuple) -> None:
         """Few kinds of samples are fine, in numbers that the last batch may change."""
         leaves = flat(arrays)
-        if any(getattr(a, "dtype", np.dtype(object)).kind not in "biufc" for a in leaves):
+        if not all(is_number(getattr(a, "dtype", np.dtype(object))) for a in leaves):
             raise Fallback("its samples are no numbers")
         self._kinds.add(tuple((a.shape[1:], a.dtype) for a in leaves))
         if len(self._kinds) > _BUDGET:

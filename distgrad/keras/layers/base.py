@@ -12,7 +12,7 @@ import numpy as np
 
 from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import as_dtype
+from distgrad.core.dtypes import as_dtype, is_floating, kind_of
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras import constraints, initializers, mixed_precision, regularizers
@@ -218,13 +218,13 @@ class Layer(Tracked, Masked, Described):
         """Arrays and tensors of numbers in the layer's dtype; those in nests one by one."""
         if isinstance(value, _ARRAYS):
             tensor = as_tensor(value)
-            kind = tensor._data.dtype.kind
+            kind = kind_of(tensor._data.dtype)
             if self.casts_inputs is False or kind not in "fiub":
                 return tensor
             if kind != "f" and (named or not (self.casts_inputs or self._own_weights)):
                 return tensor
             wanted = as_dtype(self.compute_dtype).numpy_dtype
-            if tensor._data.dtype == wanted or wanted.kind != "f":
+            if tensor._data.dtype == wanted or not is_floating(wanted):
                 return tensor
             return carry_mask(tensor, cast(tensor, wanted))
         if isinstance(value, (list, tuple, Mapping)):
@@ -293,7 +293,7 @@ class Layer(Tracked, Masked, Described):
         """Makes a weight of this layer: Glorot-uniform floats, or zeros of another dtype."""
         wanted = as_dtype(dtype or self.variable_dtype).numpy_dtype
         if initializer is None:
-            initializer = "glorot_uniform" if wanted.kind == "f" else "zeros"
+            initializer = "glorot_uniform" if is_floating(wanted) else "zeros"
         make = initializers.get(initializer)
         dims = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         weight = Weight(

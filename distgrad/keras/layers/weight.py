@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from distgrad.core.dtypes import is_floating
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras import mixed_precision
@@ -32,7 +33,7 @@ class Weight(Variable):
         self.regularizer = regularizer
         self.constraint = constraint
         self.made_trainable = self.trainable
-        self._autocast = autocast and self._buffer.dtype.kind == "f"
+        self._autocast = autocast and is_floating(self._buffer.dtype)
 
     @property
     def name(self) -> str:

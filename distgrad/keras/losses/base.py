@@ -7,6 +7,7 @@ from typing import Any
 
 from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import is_floating
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.keras.registry import Configured, snake_case
@@ -135,7 +136,7 @@ def _count(values: Tensor, weight: Any, mask: Tensor | None, reduction: str | No
 def floating(value: Any) -> Tensor:
     """Predictions as a floating-point tensor: integers and bools become float32."""
     tensor = as_tensor(value)
-    return tensor if tensor._data.dtype.kind == "f" else cast(tensor, "float32")
+    return tensor if is_floating(tensor._data.dtype) else cast(tensor, "float32")
 
 
 def same_rank(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distgrad.core.dtypes import kind_of
 from distgrad.keras import registry
 from distgrad.keras.layers.base import Layer, quiet
 from distgrad.keras.layers.input import Input, InputLayer
@@ -90,7 +91,7 @@ class Sequential(Model):
         if not shape or self._tensors or not self._stack:
             return  # what it is called on is not one tensor: the layers see to it
         dtype = args[0].dtype
-        kind = getattr(dtype, "numpy_dtype", dtype).kind
+        kind = kind_of(getattr(dtype, "numpy_dtype", dtype))
         self._start(Input(batch_shape=(None, *shape[1:]), dtype=None if kind == "f" else dtype))
 
     @property

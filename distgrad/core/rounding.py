@@ -1,0 +1,68 @@
+"""Arithmetic in bfloat16: kernels compute in float32, and their results are rounded once.
+
+That is what XLA and TensorFlow do on CPUs. bfloat16 is ml_dtypes' element type, which NumPy and
+CuPy store and convert; they are asked for no more.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def _narrow(item: Any) -> bool:
+    """Whether an array or a scalar of NumPy's kind is one of bfloat16."""
+    return getattr(getattr(item, "dtype", None), "kind", None) == "V"
+
+
+def _wide(item: Any) -> Any:
+    return item.astype(np.float32) if _narrow(item) else item
+
+
+def in_float32(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """``kernel`` for arrays of bfloat16 as well.
+
+    A float32 result is rounded where a parameter ``dtype`` says so, or, without one, where an
+    argument is of bfloat16. Arrays given as ``out`` have their own dtype, whatever it is.
+    """
+
+    @functools.wraps(kernel)
+    def run(*args: Any, **params: Any) -> Any:
+        narrow = False
+        for item in args:
+            if _narrow(item):
+                narrow = True
+                args = tuple(map(_wide, args))
+                break
+        out = params.get("out")
+        if out is not None and any(map(_narrow, out if type(out) is tuple else (out,))):
+            del params["out"]
+            made = run(*args, **params)
+            pairs = zip(out, made, strict=True) if type(out) is tuple else [(out, made)]
+            for place, array in pairs:
+                place[...] = array
+            return out
+        dtype = params.get("dtype")
+        if dtype is not None:
+            narrow = np.dtype(dtype).kind == "V"
+            if narrow:
+                params["dtype"] = np.dtype(np.float32)
+        result = kernel(*args, **params)
+        if not narrow or out is not None:
+            return result
+        rounded = functools.partial(_rounded, dtype or _bfloat16())
+        return tuple(map(rounded, result)) if type(result) is tuple else rounded(result)
+
+    return run
+
+
+def _rounded(dtype: np.dtype, result: Any) -> Any:
+    return result.astype(dtype) if result.dtype == np.float32 else result
+
+
+@functools.cache
+def _bfloat16() -> np.dtype:
+    return np.dtype("bfloat16")  # known to NumPy by now
