@@ -10,7 +10,7 @@ import numpy as np
 from distgrad.comm.transport import Deadline
 from distgrad.core.errors import PeerLostError
 
-DTYPES = tuple(np.dtype(name) for name in ("float32", "float64", "int32", "int64"))
+DTYPES = ("float32", "float64", "int32", "int64", "bfloat16")
 
 # One place in the header tells operations apart, so the reduction is part of the name.
 _OPERATIONS = (
@@ -28,10 +28,17 @@ _OPERATIONS = (
     "settle",
 )
 _OPERATION_CODES = {name: code for code, name in enumerate(_OPERATIONS)}
-DTYPE_CODES: dict[np.dtype[Any] | None, int] = {
-    None: 0,
-    **{dtype: code for code, dtype in enumerate(DTYPES, 1)},
-}
+
+
+class _Codes(dict[Any, int]):
+    """The numbers of dtypes in a header; there is no bfloat16 before ml_dtypes has made it."""
+
+    def __missing__(self, dtype: np.dtype[Any]) -> int:
+        code = self[dtype] = DTYPES.index(dtype.name) + 1
+        return code
+
+
+DTYPE_CODES = _Codes({None: 0})
 # sequence number, operation, dtype (0: none), tag, bytes
 _HEADER = struct.Struct("<IBBHQ")
 HEADER_BYTES = _HEADER.size

@@ -472,8 +472,8 @@ class Communicator:
                 f"{operation} takes a {library} array, got {type(array).__name__}; "
                 "allgather_object and broadcast_object take any object."
             )
-        if array.dtype not in DTYPE_CODES:
-            names = ", ".join(str(d) for d in DTYPES)
+        if array.dtype not in DTYPE_CODES and array.dtype.name not in DTYPES:
+            names = ", ".join(DTYPES)
             raise InvalidArgumentError(f"{operation} takes {names}, got {array.dtype}.")
         writeable = getattr(array.flags, "writeable", True)  # CuPy's always are
         if not array.flags.c_contiguous or not writeable:

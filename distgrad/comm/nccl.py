@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from distgrad.comm.additions import run_additions
-from distgrad.comm.calls import HEADER_BYTES, Call
+from distgrad.comm.calls import DTYPES, HEADER_BYTES, Call
 from distgrad.comm.communicator import Array, Communicator, _Operation
 from distgrad.comm.transport import Arrays, Deadline, Prepared, name_ranks
 from distgrad.comm.tree import ShardTree
@@ -52,10 +52,7 @@ class DeviceCommunicator(Communicator):
         super().__init__(host._transport, timeout=host.timeout)
         self._host, self._nccl, self._plain = host, nccl, plain
         self._device = cupy.cuda.Device().id
-        self._codes = {
-            dtype: getattr(nccl, f"NCCL_{dtype.upper()}")
-            for dtype in ("float32", "float64", "int32", "int64")
-        }
+        self._codes = {dtype: getattr(nccl, f"NCCL_{dtype.upper()}") for dtype in DTYPES}
         self._meeting: Prepared | None = None
         if self._transport is not None:
             self._meeting = self._transport.prepare(HEADER_BYTES, self._nothing())

@@ -80,9 +80,9 @@ class Train(Section):
     """Whether steps are captured and replayed. auto: on generated kernels where llvmlite is
     installed, else on NumPy, and eagerly where a step cannot be captured; strict: that is an
     error; numpy: without generated kernels; off: eagerly."""
-    mixed_precision: Literal["mixed_float16"] | None = None
-    """In which dtype layers compute that name no `dtype` of their own: float16 with weights in
-    float32 and a scaled loss; null: float32."""
+    mixed_precision: Literal["mixed_float16", "mixed_bfloat16"] | None = None
+    """In which dtype layers compute that name no `dtype` of their own, with weights in float32:
+    bfloat16, or float16 with a scaled loss; null: float32."""
     tensor_float_32: bool = False
     """Whether captured steps on a GPU round the factors of float32 products to 10 bits: several
     times as fast on tensor cores."""

@@ -14,9 +14,9 @@ def floatx() -> str:
 
 
 def set_floatx(value: str) -> None:
-    """Sets it. Raises ValueError for anything but float16, float32 and float64."""
-    if value not in ("float16", "float32", "float64"):
-        raise ValueError(f"floatx is float16, float32 or float64, not {value!r}")
+    """Sets it. Raises ValueError for anything but bfloat16, float16, float32 and float64."""
+    if value not in ("bfloat16", "float16", "float32", "float64"):
+        raise ValueError(f"floatx is bfloat16, float16, float32 or float64, not {value!r}")
     mixed_precision.set_global_policy(as_dtype(value).name)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.dtypes import as_dtype
 from distgrad.testing import fake_streams as streams
 
 _TYPES: dict[str, tuple[int, np.dtype]] = {
@@ -25,6 +26,7 @@ _TYPES: dict[str, tuple[int, np.dtype]] = {
     "NCCL_INT64": (4, np.dtype(np.int64)),
     "NCCL_FLOAT32": (7, np.dtype(np.float32)),
     "NCCL_FLOAT64": (8, np.dtype(np.float64)),
+    "NCCL_BFLOAT16": (9, as_dtype("bfloat16").numpy_dtype),
 }
 _DTYPES: dict[int, np.dtype] = dict(_TYPES.values())
 _SUM, _PROD, _MAX, _MIN = range(4)

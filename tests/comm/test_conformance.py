@@ -71,7 +71,7 @@ def allreduce_sums_integers_exactly(c: Communicator) -> None:
 def allreduce_adds_floats_in_rank_order(c: Communicator) -> None:
     for whole_bytes in (c._whole_bytes, -1):
         c._whole_bytes = whole_bytes
-        for dtype in ("float32", "float64"):
+        for dtype in ("float32", "float64", "bfloat16"):
             for size in SIZES:
                 array = values_of(c.rank, size, dtype)
                 c.allreduce(array)
@@ -84,7 +84,7 @@ def allreduce_adds_floats_in_rank_order(c: Communicator) -> None:
 @healthy
 def allreduce_max_and_min(c: Communicator) -> None:
     for op, reduce in (("max", np.maximum), ("min", np.minimum)):
-        for dtype in ("float32", "float64", "int32", "int64"):
+        for dtype in ("float32", "float64", "int32", "int64", "bfloat16"):
             for size in (3, 50_003):
                 array = values_of(c.rank, size, dtype)
                 c.allreduce(array, op=op)

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations
@@ -142,7 +144,7 @@ class Softmax(Layer):
         if mask is not None:
             mask = cast(as_tensor(mask), bool)
             # Keras's number for "never": finite, and within float16's range there.
-            x = select(mask, x, -3e4 if x._data.dtype.itemsize == 2 else -1e9)
+            x = select(mask, x, -3e4 if x._data.dtype == np.float16 else -1e9)
         axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
         if len(axes) == 1:
             y = activations.softmax(x, axes[0])

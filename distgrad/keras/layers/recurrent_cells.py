@@ -239,7 +239,7 @@ class LSTMCell(RecurrentCell):
 
         def step(x: Tensor, states: States) -> States:
             h, c = states
-            if usual and not recording.in_parts():
+            if usual and x._data.dtype.kind == "f" and not recording.in_parts():
                 return list(lstm_cell(x + gated_product(h, kernel, masks), c))
             i, f, candidate, o = split(x + gated_product(h, kernel, masks), 4, axis=1)
             c = gate(f) * c + gate(i) * self.activation(candidate)

@@ -26,8 +26,9 @@ class Loss(Configured):
     """Base of all losses: ``call(y_true, y_pred)`` gives one value per sample.
 
     ``reduction``: ``sum_over_batch_size`` or ``mean`` (weighted sum over number of values),
-    ``mean_with_sample_weight`` (weighted sum over sum of weights), ``sum``, or None. Targets are
-    cast to the dtype of the predictions. Raises ValueError for another reduction.
+    ``mean_with_sample_weight`` (weighted sum over sum of weights), ``sum``, or None. Predictions of
+    16 bits are cast to float32, targets to the dtype of the predictions. Raises ValueError for
+    another reduction.
     """
 
     casts_targets = True
@@ -60,7 +61,7 @@ class Loss(Configured):
     def _values(
         self, y_true: Any, y_pred: Any, sample_weight: Any
     ) -> tuple[Tensor, Any, Tensor | None]:
-        prediction, target = floating(y_pred), as_tensor(y_true)
+        prediction, target = in_float32(floating(y_pred)), as_tensor(y_true)
         if self.casts_targets:
             target = cast(target, prediction._data.dtype)
         values = as_tensor(self.call(target, prediction))
@@ -137,6 +138,18 @@ def floating(value: Any) -> Tensor:
     """Predictions as a floating-point tensor: integers and bools become float32."""
     tensor = as_tensor(value)
     return tensor if is_floating(tensor._data.dtype) else cast(tensor, "float32")
+
+
+def in_float32(tensor: Tensor) -> Tensor:
+    """Floats of 16 bits as float32, and the logits that they come from; anything else as it is."""
+    if not is_floating(tensor._data.dtype) or tensor._data.dtype.itemsize > 2:
+        return tensor
+    wide = cast(tensor, "float32")
+    logits = getattr(tensor, "_logits", None)
+    if logits is not None:
+        activation, x = logits
+        wide._logits = activation, cast(x, "float32")
+    return wide
 
 
 def same_rank(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

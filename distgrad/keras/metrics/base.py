@@ -17,6 +17,7 @@ from distgrad.core.dtypes import as_dtype
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras import initializers
+from distgrad.keras.losses.base import in_float32
 from distgrad.keras.registry import Configured, snake_case
 
 Value = float | list[float]
@@ -177,15 +178,15 @@ class MeanMetricWrapper(MeanMetric):
         self._options = kwargs
 
     def per_sample(self, y_true: Any, y_pred: Any) -> Any:
-        return self.fn(as_tensor(y_true), as_tensor(y_pred), **self._options)
+        return self.fn(*map(in_float32, map(as_tensor, (y_true, y_pred))), **self._options)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._options}
 
 
 def host(value: Any) -> np.ndarray:
-    """A tensor, variable, array or nest of numbers as an array on the host."""
-    return as_tensor(value)._host()
+    """A tensor, variable, array or nest of numbers on the host; floats of 16 bits as float32."""
+    return in_float32(as_tensor(value))._host()
 
 
 def mean_sums(values: np.ndarray, weight: Any) -> np.ndarray:

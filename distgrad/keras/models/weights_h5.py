@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import MissingExtraError
 from distgrad.core.variable import Variable
 from distgrad.keras.layers.base import Layer
@@ -133,7 +134,11 @@ def dump(model: Model) -> bytes:
             for i, variable in enumerate(group.variables):
                 array = np.asarray(variable.numpy())
                 rate = group.path == "optimizer" and variable._name == "learning_rate"
-                place[str(i)] = array.astype(np.float32) if rate else array
+                made = place.create_dataset(
+                    str(i), data=array.astype(np.float32) if rate else array
+                )
+                if variable.dtype == "bfloat16":  # two bytes of no meaning to HDF5
+                    made.attrs["dtype"] = "bfloat16"
     return content.getvalue()
 
 
@@ -148,7 +153,10 @@ def parse(content: bytes) -> dict[str, dict[int, np.ndarray]]:
     def visit(name: str, item: Any) -> None:
         path, _, number = f"/{name}".rpartition("/")
         if isinstance(item, h5py.Dataset) and path.endswith("/vars") and number.isdigit():
-            found.setdefault(path[1:].removesuffix("vars").rstrip("/"), {})[int(number)] = item[()]
+            array = item[()]
+            if item.attrs.get("dtype") == "bfloat16":
+                array = np.asarray(array).view(as_dtype("bfloat16").numpy_dtype)
+            found.setdefault(path[1:].removesuffix("vars").rstrip("/"), {})[int(number)] = array
 
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
