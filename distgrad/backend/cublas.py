@@ -17,7 +17,7 @@ import numpy as np
 
 WORKSPACE = 32 << 20  # bytes: what NVIDIA recommends for Hopper, and enough for those before
 # cudaDataType_t, and cublasComputeType_t: sums are kept in float32 or better.
-_TYPES = {"float32": (0, 68), "float64": (1, 70), "float16": (2, 68)}
+_TYPES = {"float32": (0, 68), "float64": (1, 70), "float16": (2, 68), "bfloat16": (14, 68)}
 _TF32 = 77
 _DEFAULT = -1  # cublasGemmAlgo_t
 

@@ -25,7 +25,9 @@ OPTIONS = ("-std=c++17", "--fmad=false")
 _FLAT = 256  # threads of a block over elements
 _BLOCKS = 1 << 16
 _LONGEST = 1 << 18  # elements of a row that one block adds up
-FLOATS = {"float16": "float", "float32": "float", "float64": "double"}
+FLOATS = {"float16": "float", "bfloat16": "float", "float32": "float", "float64": "double"}
+_IN_MEMORY = {"float16": "Half", "bfloat16": "Brain"}  # of those that are computed in float
+_ROUNDED = {"float16": "as_half({})", "bfloat16": "as_brain({})"}
 _WHOLE = {
     "bool": "bool",
     "int8": "signed char",
@@ -88,11 +90,12 @@ def compiled(name: str, fused: Fused, places: dict[Value, View]) -> Kernel:
 def copying(name: str, target: View, source: View) -> Kernel:
     """A kernel that copies one array into another of its shape, which broadcasts."""
     out, x = (_memory(view.dtype) for view in (target, source))
+    number = _TYPES[target.dtype.name]
     size = math.prod(target.shape)
     at = _place(target, target.shape, "at"), _place(source, target.shape, "at")
     text = (
         f"{_start(name, _FLAT)}({out} *out, const {x} *x) {{\n"
-        f"{_over(size)} out[{at[0]}] = x[{at[1]}];\n}}\n"
+        f"{_over(size)} put(out[{at[0]}], ({number})get(x[{at[1]}]));\n}}\n"
     )
     return Kernel(name, text, *_flat(size), (target, source))
 
@@ -103,7 +106,7 @@ def _start(name: str, threads: int) -> str:
 
 
 def _memory(dtype: np.dtype) -> str:
-    return "Half" if dtype.name == "float16" else _TYPES[dtype.name]
+    return _IN_MEMORY.get(dtype.name) or _TYPES[dtype.name]
 
 
 def _flat(size: int) -> tuple[int, int]:
@@ -189,9 +192,9 @@ def _written(instruction: Apply, names: dict[Value, str], at: str) -> str:
 def _number(value: Any, kind: str) -> str:
     if not isinstance(value, (bool, int, float)):
         raise Unsupported(f"{value!r} in a kernel")
-    return cuda_source.number(
-        value if kind != "float16" else float(np.float16(value)), _TYPES[kind]
-    )
+    if kind in _ROUNDED:
+        value = float(np.dtype(kind).type(value))
+    return cuda_source.number(value, _TYPES[kind])
 
 
 def _cast(x: Any, names: dict[Value, str], kind: str) -> str:
@@ -285,8 +288,7 @@ class _Writer:
     def _operation(self, instruction: Apply, of: Any, at: str) -> None:
         (out,) = instruction.outputs
         text = _written(instruction, {v: of(v) for v in instruction.values}, at)
-        if out.dtype.name == "float16":
-            text = f"as_half({text})"
+        text = _ROUNDED.get(out.dtype.name, "{}").format(text)
         self._lines.append(f"const {_TYPES[out.dtype.name]} {self._variables[out]} = {text};")
 
     def _load(self, value: Value, shape: Sequence[int], at: str) -> str:
@@ -406,7 +408,6 @@ class _Writer:
             text = f"{whole}<{self._wide}>(part_{name}, shared_{type_})"
             if operation == "mean":
                 text += f" / ({type_}){self._length}"
-            if out.dtype.name == "float16":
-                text = f"as_half({text})"
+            text = _ROUNDED.get(out.dtype.name, "{}").format(text)
             self._lines.append(f"const {type_} {name} = {text};")
             self._known.add(out)

@@ -19,6 +19,8 @@ def _narrow(item: Any) -> bool:
 
 
 def _wide(item: Any) -> Any:
+    if type(item) is float:  # a number takes the dtype of the tensor beside it
+        return float(_bfloat16().type(item))
     return item.astype(np.float32) if _narrow(item) else item
 
 
@@ -31,12 +33,9 @@ def in_float32(kernel: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(kernel)
     def run(*args: Any, **params: Any) -> Any:
-        narrow = False
-        for item in args:
-            if _narrow(item):
-                narrow = True
-                args = tuple(map(_wide, args))
-                break
+        narrow = any(map(_narrow, args))
+        if narrow:
+            args = tuple(map(_wide, args))
         out = params.get("out")
         if out is not None and any(map(_narrow, out if type(out) is tuple else (out,))):
             del params["out"]
@@ -45,24 +44,22 @@ def in_float32(kernel: Callable[..., Any]) -> Callable[..., Any]:
             for place, array in pairs:
                 place[...] = array
             return out
-        dtype = params.get("dtype")
-        if dtype is not None:
-            narrow = np.dtype(dtype).kind == "V"
+        if params.get("dtype") is not None:
+            narrow = np.dtype(params["dtype"]).kind == "V"
             if narrow:
                 params["dtype"] = np.dtype(np.float32)
         result = kernel(*args, **params)
         if not narrow or out is not None:
             return result
-        rounded = functools.partial(_rounded, dtype or _bfloat16())
-        return tuple(map(rounded, result)) if type(result) is tuple else rounded(result)
+        return tuple(map(_rounded, result)) if type(result) is tuple else _rounded(result)
 
     return run
 
 
-def _rounded(dtype: np.dtype, result: Any) -> Any:
-    return result.astype(dtype) if result.dtype == np.float32 else result
+def _rounded(result: Any) -> Any:
+    return result.astype(_bfloat16()) if result.dtype == np.float32 else result
 
 
 @functools.cache
 def _bfloat16() -> np.dtype:
-    return np.dtype("bfloat16")  # known to NumPy by now
+    return np.dtype("bfloat16")  # which NumPy knows by now

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.dtypes import as_dtype
 from distgrad.testing import standin
 from distgrad.testing.fake_graphs import capture
 from distgrad.testing.standin import Address
 
-_TYPES = {0: np.float32, 1: np.float64, 2: np.float16}
+_TYPES = {0: np.float32, 1: np.float64, 2: np.float16, 14: as_dtype("bfloat16").as_numpy_dtype}
 _COMPUTE = {68: np.float32, 70: np.float64, 77: np.float32}
 _NOT_INITIALIZED, _INVALID_VALUE = 1, 7  # cublasStatus_t
 

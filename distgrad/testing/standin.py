@@ -144,7 +144,7 @@ class Address:
         holder = _Interface()
         holder.__array_interface__ = {**interface, "typestr": np.dtype(dtype).str, "version": 3}
         holder.keep = self.keep
-        return np.asarray(holder)
+        return np.asarray(holder).view(dtype)  # bfloat16's typestr says its size alone
 
 
 class _Interface:

@@ -99,7 +99,7 @@ def test_tf32_is_for_captured_float32_products_alone(blas, monkeypatch, on):
     precision.enable_tensor_float_32_execution(on)
     try:
         assert precision.tensor_float_32_execution_enabled() is on
-        for dtype in ("float32", "float64", "float16"):
+        for dtype in ("float32", "float64", "float16", "bfloat16"):
             x = tf.constant(np.ones((2, 2)), dtype=dtype)
             tf.function(lambda x: x @ x, jit_compile="strict")(x)
     finally:

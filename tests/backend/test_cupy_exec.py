@@ -26,6 +26,7 @@ from distgrad.testing import process
 from distgrad.testing.primitives import built_in, samples_of
 
 RNG = np.random.default_rng(0)
+BFLOAT16 = tf.bfloat16.numpy_dtype  # NumPy knows its name from here on
 pytestmark = pytest.mark.usefixtures("on_gpu")
 
 
@@ -133,7 +134,7 @@ def test_rows(shape):
     check(f, floats(*shape), floats(*shape))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_rows_of_other_floats(dtype):
     labels = np.array([0, 4, 2])
 
@@ -142,7 +143,8 @@ def test_rows_of_other_floats(dtype):
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, x)
         return tf.nn.softmax(x), tf.nn.log_softmax(x), y(x), loss, x + t
 
-    executor = check(f, *[floats(3, 5).astype(dtype) for _ in range(2)], rtol=5e-3)
+    rtol = 1e-2 if dtype == "bfloat16" else 5e-3  # a rounding of the result, once
+    executor = check(f, *[floats(3, 5).astype(dtype) for _ in range(2)], rtol=rtol)
     assert not any(node.opaque for node in executor.plan.nodes)
 
 
@@ -168,7 +170,7 @@ def test_a_nan_stays():
     assert np.isnan(found[0]).any(1).tolist() == np.isnan(found[1]).tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int32", "int64", "uint8"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int32", "int64", "uint8"])
 def test_other_types(dtype):
     def f(x, y):
         parts = [x + y, x * 3 - y, tf.maximum(x, y), tf.cast(x, tf.float32) * 0.5]
@@ -178,11 +180,21 @@ def test_other_types(dtype):
     check(f, x, x[::-1].copy(), equal=True)
 
 
-def test_half_precision_is_rounded_after_each_operation():
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_floats_of_16_bits_are_rounded_after_each_operation(dtype):
     def f(x, y):
-        return (x * y + x) * y - x / y
+        return (x * y + x) * y - x / y * 0.1
 
-    check(f, floats(6, 7).astype(np.float16), floats(6, 7).astype(np.float16), equal=True)
+    check(f, floats(6, 7).astype(dtype), floats(6, 7).astype(dtype), equal=True)
+
+
+def test_numbers_become_bfloat16_as_on_the_host():
+    x = np.array(
+        [0.0, -0.0, 1 + 2**-8, 1 + 3 * 2**-8, 3.4e38, np.inf, np.nan, -np.nan, 1e-40], np.float32
+    )
+    executor = executor_of(lambda x: [tf.cast(x, "bfloat16"), tf.cast(x * 1.0, "bfloat16")], x)
+    for found in on_host(executor([x])):
+        assert found.view(np.uint16).tolist() == x.astype(BFLOAT16).view(np.uint16).tolist()
 
 
 # Views and products
@@ -210,7 +222,7 @@ def test_views_that_go_backwards():
     check(f, floats(3, 4, 5))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 def test_products(dtype):
     def f(a, b, heads):
         q = tf.transpose(heads, (0, 2, 1, 3))  # heads before time: no single stride
@@ -227,7 +239,7 @@ def test_products(dtype):
 
     arrays = [floats(2, 3, 4), floats(4, 5), floats(2, 6, 3, 8)]
     arrays = [a.astype(dtype) for a in arrays]
-    executor = check(f, *arrays, rtol=1e-2 if dtype == "float16" else 1e-5)
+    executor = check(f, *arrays, rtol={"float16": 1e-2, "bfloat16": 4e-2}.get(dtype, 1e-5))
     assert pieces(executor) == ["graph"]
 
 

@@ -18,7 +18,10 @@ from distgrad.ops.reduce import kept
 
 
 def expand(program: Program, floats: Collection[str] = ("float32",)) -> Program:
-    """The program with composite primitives taken apart, of these types of floats."""
+    """The program with composite primitives taken apart, of these types of floats.
+
+    Those of bfloat16 become parts in float32, and a cast of the last: they are rounded once.
+    """
     made: list[Instruction] = []
     for instruction in program.instructions:
         if (
@@ -28,7 +31,7 @@ def expand(program: Program, floats: Collection[str] = ("float32",)) -> Program:
         ):
             parts = _Parts(instruction)
             rule = _RULES[instruction.name]
-            if rule(parts, *instruction.inputs, **instruction.params) is not False:
+            if rule(parts, *parts.inputs(), **instruction.params) is not False:
                 made += parts.finish()
                 continue
         made.append(instruction)
@@ -49,7 +52,19 @@ class _Parts:
     def __init__(self, whole: Apply) -> None:
         self._whole = whole
         self._dtype = whole.outputs[0].dtype
+        self._narrow = self._dtype.kind == "V"
+        if self._narrow:
+            self._dtype = np.dtype(np.float32)
         self._made: list[Apply] = []
+
+    def inputs(self) -> list[Any]:
+        """Those of the whole, in the dtype of its parts."""
+        return [
+            self._cast(v, self._dtype) if v.dtype.kind == "V" else v for v in self._whole.inputs
+        ]
+
+    def _cast(self, x: Value, dtype: np.dtype) -> Value:
+        return self._add("cast_float", (x,), x.shape, {"dtype": dtype}, dtype)
 
     def _add(
         self,
@@ -67,6 +82,8 @@ class _Parts:
 
     def finish(self) -> list[Apply]:
         """The last one makes what the whole did."""
+        if self._narrow:
+            self._cast(self._made[-1].outputs[0], self._whole.outputs[0].dtype)
         *first, last = self._made
         return [*first, replace(last, outputs=self._whole.outputs)]
 
