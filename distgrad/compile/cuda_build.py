@@ -222,17 +222,30 @@ class Build:
         """A sum over the leading axes."""
         reduced = reduction(apply)
         (x,), (out,) = apply.inputs, apply.outputs
-        if reduced is None or reduced.kind != "column" or out.dtype.name not in _OWN:
+        if reduced is None or reduced.kind != "column":
             return False
-        place = self._whole(x)
         rows = math.prod(x.shape[: len(x.shape) - reduced.trailing])
-        divisor, target = rows if reduced.operation == "mean" else 1, self._own(out)
+        divisor = rows if reduced.operation == "mean" else 1
+        place, target, finish = self._added_up(x, out)
 
         def run(arrays: Arrays) -> None:
             arrays.backend.own.sum_rows(arrays.array(target), arrays.array(place), rows, divisor)
 
         self._node(run, place, target, writes=(target,))
+        finish()
         return True
+
+    def _added_up(self, x: Value, out: Value) -> tuple[View, View, Callable[[], None]]:
+        """Where terms lie row after row, where their sums go, and what is to be done then.
+
+        Terms of 16 bits are added up in float32.
+        """
+        place, target = self._whole(x), self._own(out)
+        if out.dtype.name in _OWN:
+            return place, target, lambda: None
+        wide = self._new(out.shape, np.dtype(np.float32))
+        place = self._copy_of(place, place.shape, wide.dtype)
+        return place, wide, lambda: self._copied_to(target, wide)
 
     def _whole(self, value: Value) -> View:
         """Where a value lies row after row: a copy, if it does not."""
@@ -246,11 +259,16 @@ class Build:
     def added_rows(self, apply: Apply) -> bool:
         """Rows that are added up by their indices: the gradient of an embedding."""
         (g, indices), (out,) = apply.inputs, apply.outputs
-        if apply.params["axis"] != 0 or out.dtype.name not in _OWN or not (g.nbytes and out.nbytes):
+        if (
+            apply.params["axis"] != 0
+            or out.dtype.name not in cuda_fused.FLOATS
+            or not (g.nbytes and out.nbytes)
+        ):
             return False
         if type(indices) is not Value:
             return False
-        place, given, target = self.places[indices], self._whole(g), self._own(out)
+        place = self.places[indices]
+        given, target, finish = self._added_up(g, out)
         whole = place.contiguous and place.dtype == np.int64
         rows = place if whole else self._copy_of(place, place.shape, np.dtype(np.int64))
 
@@ -258,6 +276,7 @@ class Build:
             arrays.backend.own.add_rows(*map(arrays.array, (target, given, rows)))
 
         self._node(run, given, rows, target, writes=(target,))
+        finish()
         return True
 
     def uniform(self, apply: Apply) -> bool:
@@ -321,11 +340,13 @@ class Build:
         return place
 
     def _copy_of(self, place: View, shape: tuple[int, ...], dtype: Any = None) -> View:
-        dtype = dtype or place.dtype
-        own = View(Buffer(math.prod(shape) * dtype.itemsize), 0, shape, (), dtype)
-        own = own._replace(strides=c_strides(own))
+        own = self._new(shape, dtype or place.dtype)
         self._copied_to(own, place)
         return own
+
+    def _new(self, shape: tuple[int, ...], dtype: np.dtype) -> View:
+        own = View(Buffer(math.prod(shape) * dtype.itemsize), 0, shape, (), dtype)
+        return own._replace(strides=c_strides(own))
 
 
 _OWN = ("float32", "float64")  # what the kernels of kernels.cu take

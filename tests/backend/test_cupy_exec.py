@@ -78,8 +78,11 @@ NAMES = sorted(set(PRIMITIVES) - LEFT_OUT)
 
 
 @pytest.mark.timeout_s(240)
-@pytest.mark.parametrize("part", range(6))
-def test_primitives(part):
+@pytest.mark.parametrize(
+    ("part", "dtype"),
+    [*((part, np.float32) for part in range(6)), *((p, BFLOAT16) for p in (0, 3))],
+)
+def test_primitives(part, dtype):
     """A program of many primitives at once, since a compiler takes half a second to start."""
     arrays, calls = [], []
     for primitive in (PRIMITIVES[name] for name in NAMES[part::6]):
@@ -87,7 +90,7 @@ def test_primitives(part):
             args = []
             for a in sample.args:
                 if isinstance(a, np.ndarray) and a.dtype.kind == "f":
-                    a = a.astype(np.float32)
+                    a = a.astype(dtype)
                 args.append((a,) if isinstance(a, np.ndarray) else a)
             calls.append((primitive, args, {**primitive.defaults, **sample.params}))
             arrays += [a[0] for a in args if isinstance(a, tuple)]
@@ -106,7 +109,10 @@ def test_primitives(part):
         for i, (a, b) in enumerate(zip(on_host(executor(arrays)), eager, strict=True)):
             assert (a.shape, a.dtype) == (b.shape, b.dtype)
             note = f"output {i} of {names}"
-            np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5, err_msg=note)
+            rtol = 2e-5 if dtype == np.float32 else 1e-2
+            if a.dtype == BFLOAT16:
+                a, b = a.astype(np.float32), b.astype(np.float32)
+            np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol, err_msg=note)
 
 
 # Groups of operations as kernels
@@ -161,6 +167,29 @@ def test_rows_of_several_axes_and_columns():
 
     for shape in [(3, 4, 5), (200, 3, 40)]:
         check(f, floats(*shape))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_floats_of_16_bits_are_added_up_in_float32(dtype):
+    indices = RNG.integers(0, 5, (300, 2))
+
+    def f(x, table):
+        with tf.GradientTape() as tape:
+            tape.watch(table)
+            y = tf.gather(table, indices)
+        grad = tape.gradient(y, table, output_gradients=tf.reshape(x, (300, 2, 4)))
+        return tf.reduce_sum(x, 0), tf.reduce_mean(x, 0), tf.reduce_sum(x, 1), grad
+
+    x, table = (np.abs(floats(*shape)).astype(dtype) for shape in [(600, 4), (5, 4)])
+    executor = executor_of(f, x, table)
+    assert not any(node.opaque for node in executor.plan.nodes)
+    wide = x.astype(np.float64)
+    grad = np.zeros((5, 4))
+    np.add.at(grad, indices.reshape(-1), wide)
+    expected = wide.sum(0), wide.mean(0), wide.sum(1), grad
+    for found, value in zip(on_host(executor([x, table])), expected, strict=True):
+        rtol = 2.0 ** (-8 if dtype == "bfloat16" else -11) * 1.01  # one rounding
+        np.testing.assert_allclose(found.astype(np.float64), value, rtol=rtol)
 
 
 def test_a_nan_stays():

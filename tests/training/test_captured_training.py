@@ -134,11 +134,25 @@ def test_half_precision_under_a_loss_scale_that_adapts(model, executor):
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16"])
+@pytest.mark.parametrize("model", MODELS)
+def test_bfloat16(model, policy, executor):
+    """A last bit of float32 may turn a rounding to bfloat16, 2**-8, of something that adds up."""
+    plain = train_eagerly(executor, model, "clipnorm", policy=policy)
+    captured = train(model, "clipnorm", executor, policy=policy)
+    compare(plain, captured, executor, ulps=2**14)
+    assert plain[3]["iterations"] == 4
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("model", ["image", "transformer"])
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16"])
 @pytest.mark.parametrize("options", [{}, {"shard_optimizer": True, "overlap": True}])
-def test_the_same_bits_for_any_number_of_workers(model, executor, options):
+def test_the_same_bits_for_any_number_of_workers(model, executor, policy, options):
     """Four shards on one worker, which accumulates them, up to one on each of four."""
-    half = {"policy": "mixed_float16", "scale": 2.0**10, "bucket_bytes": 256}
+    half = {"policy": policy, "bucket_bytes": 256}
+    if policy == "mixed_float16":
+        half["scale"] = 2.0**10
 
     def rank(communicator=None):
         return train(model, "global_clipnorm", executor, communicator, **half, **options)

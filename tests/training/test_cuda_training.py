@@ -102,8 +102,21 @@ def test_half_precision_under_a_loss_scale_that_adapts(model):
     assert eager.weights()[1]["iterations"] < 5
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16"])
+@pytest.mark.parametrize("model", MODELS)
+def test_bfloat16(model, policy):
+    eager, captured = Run(model, "eager", policy=policy), Run(model, "cuda", policy=policy)
+    for (a, _), (b, _) in zip(eager(range(5)), captured(range(5)), strict=True):
+        np.testing.assert_allclose(b, a, rtol=2e-2)
+    assert captured.weights()[1] == eager.weights()[1]
+
+
 @pytest.mark.parametrize("model", ["image", "transformer"])
-@pytest.mark.parametrize("options", [{}, {"shard_optimizer": True, "overlap": True}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"shard_optimizer": True, "overlap": True}, {"policy": "mixed_bfloat16"}],
+    ids=str,
+)
 def test_the_same_bits_for_any_number_of_workers(model, options):
     """Four shards on one worker, up to one on each of four, which share the device."""
 

@@ -20,6 +20,7 @@ from distgrad.compile.program import (
     Value,
     Write,
 )
+from distgrad.core.dtypes import is_floating
 from distgrad.core.variable import Variable
 
 
@@ -67,7 +68,7 @@ def reduction(instruction: Apply) -> Reduction | None:
     if name not in ("sum", "mean", "max", "min", "sum_to"):
         return None
     (x,) = instruction.inputs
-    if type(x) is not Value or x.dtype.kind != "f" or not x.nbytes:
+    if type(x) is not Value or not is_floating(x.dtype) or not x.nbytes:
         return None
     ndim = len(x.shape)
     if name == "sum_to":

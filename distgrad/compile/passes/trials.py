@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.compile.program import Apply, Value
+from distgrad.core.dtypes import is_floating
 
 
 def row_by_row(apply: Apply, count: int, is_wide: Callable[[Any], bool]) -> bool:
@@ -16,7 +17,7 @@ def row_by_row(apply: Apply, count: int, is_wide: Callable[[Any], bool]) -> bool
     Libraries choose their inner loops by sizes, so that this is no matter of course.
     """
     described = tuple(
-        (v.shape, v.dtype.str, is_wide(v)) if type(v) is Value else repr(v) for v in apply.inputs
+        (v.shape, v.dtype, is_wide(v)) if type(v) is Value else repr(v) for v in apply.inputs
     )
     return _trial(apply.primitive, described, repr(sorted(apply.params.items())), count, apply)
 
@@ -43,8 +44,7 @@ def _try(primitive: Any, described: Any, count: int, params: dict[str, Any]) -> 
             return False
         shape, dtype, wide = item
         full = (count * shape[0], *shape[1:]) if wide else shape
-        kind = np.dtype(dtype).kind
-        values = rng.normal(size=full) if kind == "f" else np.zeros(full)
+        values = rng.normal(size=full) if is_floating(dtype) else np.zeros(full)
         shared.append(values.astype(dtype))
     changed = dict(params)
     if "shape" in params:
