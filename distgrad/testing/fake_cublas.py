@@ -11,7 +11,12 @@ from distgrad.testing import standin
 from distgrad.testing.fake_graphs import capture
 from distgrad.testing.standin import Address
 
-_TYPES = {0: np.float32, 1: np.float64, 2: np.float16, 14: as_dtype("bfloat16").as_numpy_dtype}
+_TYPES: dict[int, np.dtype] = {
+    0: np.dtype(np.float32),
+    1: np.dtype(np.float64),
+    2: np.dtype(np.float16),
+    14: as_dtype("bfloat16").numpy_dtype,
+}
 _COMPUTE = {68: np.float32, 70: np.float64, 77: np.float32}
 _NOT_INITIALIZED, _INVALID_VALUE = 1, 7  # cublasStatus_t
 
@@ -76,7 +81,7 @@ class Library:
         def matrix(
             pointer: Any, kind: int, height: int, width: int, leading: int, step: Any
         ) -> Any:
-            size = np.dtype(_TYPES[kind]).itemsize
+            size = _TYPES[kind].itemsize
             strides = (step.value * size, size, leading * size)
             return Address(pointer.value, None).array((count, height, width), _TYPES[kind], strides)
 
