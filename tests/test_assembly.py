@@ -110,11 +110,14 @@ def test_what_fits_is_let_pass(changes: list[str], y: np.ndarray) -> None:
     assert np.isfinite(model.compute((X, y), False).loss.numpy())
 
 
-def test_half_precision_for_layers_without_a_dtype_of_their_own() -> None:
+@pytest.mark.parametrize(
+    ("dtype", "optimizer"), [("float16", "LossScaleOptimizer"), ("bfloat16", "Adam")]
+)
+def test_half_precision_for_layers_without_a_dtype_of_their_own(dtype: str, optimizer: str) -> None:
     layers = "model.layers=[{type: Dense, units: 4}, {type: Dense, units: 3, dtype: float32}]"
-    model = build_model(job(layers, "train.mixed_precision=mixed_float16"), splits(X, Y))
-    assert [layer.compute_dtype for layer in model.layers] == ["float16", "float32"]
-    assert type(model.optimizer).__name__ == "LossScaleOptimizer"
+    model = build_model(job(layers, f"train.mixed_precision=mixed_{dtype}"), splits(X, Y))
+    assert [layer.compute_dtype for layer in model.layers] == [dtype, "float32"]
+    assert type(model.optimizer).__name__ == optimizer
     assert {variable.dtype.name for variable in model.trainable_variables} == {"float32"}
 
 

@@ -581,6 +581,8 @@ def test_specs_are_kept_with_their_defaults() -> None:
     assert load(write(config.to_yaml(), "again.yaml")) == config
     job = Job.from_config(config)
     assert (job.loss, job.mixed_precision) == (values["loss"], "mixed_float16")
+    half = load(write(JOB), ["train.mixed_precision=mixed_bfloat16"])
+    assert Job.from_config(half).mixed_precision == "mixed_bfloat16"
     assert job.config_hash != Job.from_config(load(write(JOB))).config_hash
     regularizer = specs.make("layer", dense).kernel_regularizer
     assert type(regularizer).__name__ == "L2" and regularizer.l2 == 0.5

@@ -82,9 +82,10 @@ def test_the_same_bits_alone_and_on_two_workers(dg, home: Path, job: str) -> Non
 
 
 @pytest.mark.mpi
-def test_the_same_bits_in_half_precision(dg, home: Path) -> None:
-    """With a scaled loss, whose scale is the same on all workers."""
-    changes = ["train.epochs=1", "train.mixed_precision=mixed_float16"]
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_the_same_bits_in_half_precision(dg, home: Path, policy: str) -> None:
+    """With a scaled loss, whose scale is the same on all workers, and with bfloat16, without."""
+    changes = ["train.epochs=1", f"train.mixed_precision={policy}"]
     job = (CONFIGS / "digits.yaml", *changes, "model.layers.3.dtype=float32")
     alone = dg.train(home / "alone", *job)
     assert dg.train(home / "both", *job, ranks=2).sha256 == alone.sha256

@@ -12,6 +12,7 @@ import distgrad as tf
 keras = tf.keras
 layers = keras.layers
 mixed = keras.mixed_precision
+MIXED = ["mixed_float16", "mixed_bfloat16"]
 
 
 @pytest.fixture(autouse=True)
@@ -26,34 +27,36 @@ def x(*shape):
 
 def test_policies_have_the_dtypes_of_their_names():
     found = {n: (mixed.Policy(n).compute_dtype, mixed.Policy(n).variable_dtype)
-             for n in ("float16", "float32", "float64", "mixed_float16")}  # fmt: skip
+             for n in ("float16", "bfloat16", "float32", "float64", *MIXED)}  # fmt: skip
     assert found == {
         "float16": ("float16", "float16"),
+        "bfloat16": ("bfloat16", "bfloat16"),
         "float32": ("float32", "float32"),
         "float64": ("float64", "float64"),
         "mixed_float16": ("float16", "float32"),
+        "mixed_bfloat16": ("bfloat16", "float32"),
     }
-    for name in ("mixed_bfloat16", "bfloat16"):
-        with pytest.raises(ValueError, match="NumPy has no bfloat16"):
-            mixed.Policy(name)
-    for name in ("float12", "mixed_float64", ""):
+    for name in ("float12", "mixed_float64", "mixed_float32", ""):
         with pytest.raises(ValueError, match=f"'{name}'"):
             mixed.Policy(name)
 
 
-def test_mixed_layers_compute_in_half_and_keep_float32():
-    layer = layers.Dense(3, dtype="mixed_float16")
+@pytest.mark.parametrize("policy", MIXED)
+def test_mixed_layers_compute_in_half_and_keep_float32(policy):
+    layer = layers.Dense(3, dtype=policy)
+    dtype = tf.as_dtype(policy.removeprefix("mixed_"))
+    ulp = {"float16": 2**-10, "bfloat16": 2**-7}[dtype.name]
     with tf.GradientTape() as tape:
         y = layer(x(4, 5))
         loss = tf.reduce_sum(tf.cast(y, "float32"))
-    assert (y.dtype, layer.kernel.dtype) == ("float16", "float32")
-    half = x(4, 5).astype(np.float16) @ layer.kernel.numpy().astype(np.float16)
+    assert (y.dtype, layer.kernel.dtype) == (dtype, "float32")
+    half = [a.astype(dtype.numpy_dtype).astype(np.float32) for a in (x(4, 5), layer.kernel.numpy())]
     # one rounding to half precision apart, whatever the order of the sum
-    np.testing.assert_allclose(y, half, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(tf.cast(y, "float32"), half[0] @ half[1], rtol=2 * ulp, atol=2 * ulp)
     gradient = tape.gradient(loss, layer.kernel)
     assert gradient.dtype == "float32"
-    expected = np.repeat(x(4, 5).astype(np.float16).sum(axis=0)[:, None], 3, axis=1)
-    np.testing.assert_allclose(gradient, expected, rtol=5e-3, atol=5e-3)
+    expected = np.repeat(half[0].sum(axis=0)[:, None], 3, axis=1)
+    np.testing.assert_allclose(gradient, expected, rtol=5 * ulp, atol=5 * ulp)
     assert layer.kernel.value().dtype == "float32", "outside of the call it is what it is"
 
 
@@ -100,8 +103,9 @@ def test_the_scope_is_that_of_one_thread():
     assert seen == ["float32"]
 
 
-def test_a_mixed_model_trains():
-    mixed.set_global_policy("mixed_float16")
+@pytest.mark.parametrize("policy", MIXED)
+def test_a_mixed_model_trains(policy):
+    mixed.set_global_policy(policy)
     model = keras.Sequential(
         [keras.Input((3,)), layers.Dense(8, "tanh"), layers.Dense(1, dtype="float32")]
     )
@@ -109,3 +113,40 @@ def test_a_mixed_model_trains():
     losses = model.fit(x(64, 3), x(64, 3).sum(axis=1), epochs=10, verbose=0).history["loss"]
     assert losses[-1] < 0.3 * losses[0]
     assert all(w.dtype == "float32" for w in model.weights)
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (policy == "mixed_float16"), "bfloat16 has the range of float32"
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_model_of_bfloat16_alone_trains(jit):
+    """Weights, moments and outputs; the loss is computed in float32, as in Keras."""
+    keras.backend.set_floatx("bfloat16")
+    assert keras.backend.floatx() == "bfloat16"
+    stack = [layers.Conv2D(4, 3, activation="relu"), layers.BatchNormalization(), layers.Flatten()]
+    model = keras.Sequential([keras.Input((6, 6, 1)), *stack, layers.Dense(3, "softmax")])
+    loss = "sparse_categorical_crossentropy"
+    model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"], jit_compile=jit)
+    images, labels = x(96, 6, 6, 1), (x(96, 6, 6, 1).sum(axis=(1, 2, 3)) > 0).astype(int)
+    history = model.fit(images, labels, epochs=12, batch_size=32, verbose=0).history
+    assert history["loss"][-1] < 0.5 * history["loss"][0] and history["accuracy"][-1] > 0.8
+    slots = [v for slot in model.optimizer.slots.values() for v in slot]
+    assert {v.dtype.name for v in (*model.weights, *slots)} == {"bfloat16"}
+    assert model(images[:2]).dtype == model.predict(images[:2], verbose=0).dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_losses_and_metrics_of_floats_of_16_bits_are_computed_in_float32(dtype):
+    scores, target = tf.cast(x(64, 3), dtype), x(64, 3)
+    wide = tf.cast(scores, "float32")
+    for loss in (keras.losses.MeanSquaredError(), keras.losses.Huber()):
+        found = loss(target, scores)
+        assert found.dtype == "float32" and float(found) == float(loss(target, wide))
+    metric = keras.metrics.MeanAbsoluteError()
+    assert float(metric(target, scores)) == float(keras.metrics.MeanAbsoluteError()(target, wide))
+    labels = np.arange(64) % 3
+    outputs = layers.Activation("softmax", dtype=dtype)(scores)
+    found = keras.losses.SparseCategoricalCrossentropy()(labels, outputs)
+    expected = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, wide)
+    assert found.dtype == "float32" and float(found) == float(expected), "by the logits behind it"
+    accuracy = keras.metrics.SparseCategoricalAccuracy()(labels, outputs)
+    assert float(accuracy) == np.mean(outputs.numpy().argmax(-1) == labels)

@@ -164,7 +164,8 @@ class MeanMetric(Metric):
         raise NotImplementedError
 
     def sums(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> np.ndarray:
-        return mean_sums(host(self.per_sample(y_true, y_pred)), sample_weight)
+        given = map(in_float32, map(as_tensor, (y_true, y_pred)))
+        return mean_sums(host(self.per_sample(*given)), sample_weight)
 
 
 class MeanMetricWrapper(MeanMetric):
@@ -178,7 +179,7 @@ class MeanMetricWrapper(MeanMetric):
         self._options = kwargs
 
     def per_sample(self, y_true: Any, y_pred: Any) -> Any:
-        return self.fn(*map(in_float32, map(as_tensor, (y_true, y_pred))), **self._options)
+        return self.fn(as_tensor(y_true), as_tensor(y_pred), **self._options)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._options}
