@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -29,6 +30,7 @@ def arrays(step: int) -> dict[str, dict[str, np.ndarray]]:
         "model": {
             "dense/kernel": rng.normal(size=(5, 3)).astype(np.float32),
             "dense/bias": rng.normal(size=3),
+            "dense/half": rng.normal(size=(2, 3)).astype(ml_dtypes.bfloat16),
             "empty": np.zeros((0, 4), np.float32),
         },
         "optimizer": {"iterations": np.array(step), "flags": rng.integers(0, 2, 7).astype(bool)},
@@ -105,6 +107,8 @@ def test_the_hash_is_over_c_order_little_endian_bytes_by_path() -> None:
     other = {"d/bias": bias.astype(">f4"), "d/kernel": np.asfortranarray(kernel)}
     assert checkpoint.weights_sha256(other) == expected
     assert checkpoint.weights_sha256({"d/kernel": kernel.T, "d/bias": bias}) != expected
+    half = {"d/bias": bias.astype(ml_dtypes.bfloat16)}
+    assert checkpoint.weights_sha256(half) == hashlib.sha256(b"\x00\x3f\x80\xbf").hexdigest()
 
 
 def test_the_last_ones_are_kept(tmp_path: Path) -> None:

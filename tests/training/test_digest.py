@@ -48,6 +48,8 @@ def test_every_bit_counts() -> None:
     variable.assign([2.0, 1.0, 3.0])  # the same numbers elsewhere
     assert digest(variable) != before
     assert digest(tf.Variable(0.0)) != digest(tf.Variable(-0.0))
+    half = [digest(tf.Variable(value, dtype="bfloat16")) for value in (1.0, 1 + 2**-7, 1 + 2**-10)]
+    assert half[0] == half[2] != half[1]
 
 
 @pytest.mark.parametrize(

@@ -124,20 +124,47 @@ def test_a_model_that_was_saved_goes_on_with_the_same_bits(name, tmp_path):
 # Among ourselves
 
 
-def dense(*sizes: int):
-    model = keras.Sequential([keras.Input((3,)), *(layers.Dense(n) for n in sizes)])
+def dense(*sizes: int, dtype: str | None = None):
+    model = keras.Sequential([keras.Input((3,)), *(layers.Dense(n, dtype=dtype) for n in sizes)])
     model.compile("adam", "mse")
     return model
 
 
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
 @pytest.mark.parametrize("ending", [".weights.h5", ".safetensors"])
-def test_weights_come_back(ending, tmp_path):
-    model, twin = dense(4, 2), dense(4, 2)
+def test_weights_come_back(ending, dtype, tmp_path):
+    model, twin = dense(4, 2, dtype=dtype), dense(4, 2, dtype=dtype)
     model.save_weights(tmp_path / f"x{ending}")
     twin.load_weights(str(tmp_path / f"x{ending}"))
     for a, b in zip(model.get_weights(), twin.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert os.listdir(tmp_path) == [f"x{ending}"], "nothing temporary is left"
+    assert {w.dtype.name for w in twin.get_weights()} == {dtype or "float32"}
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("mixed_bfloat16", "float32"), ("bfloat16",) * 2])
+def test_bfloat16_in_files_is_as_keras_has_it(policy, kept, tmp_path):
+    """Keras 3.15 says so beside two bytes a number, and reads this; so it does the policies."""
+    model = dense(4, 2, dtype=policy)
+    model.fit(np.ones((8, 3), np.float32), np.zeros((8, 2), np.float32), verbose=0)
+    model.save(tmp_path / "x.keras")
+    with zipfile.ZipFile(tmp_path / "x.keras") as archive:
+        config = json.loads(archive.read("config.json"))
+        weights = archive.read("model.weights.h5")
+    assert config["config"]["layers"][1]["config"]["dtype"] == policy
+    with h5py.File(io.BytesIO(weights)) as file:
+        kernel = file["layers/dense/vars/0"]
+        assert kernel.attrs.get("dtype") == (kept if kept == "bfloat16" else None)
+        assert kernel[()].tobytes() == model.layers[0].kernel.numpy().tobytes()
+        assert kernel.dtype == ("V2" if kept == "bfloat16" else "float32")
+    twin = keras.models.load_model(tmp_path / "x.keras")
+    for a, b in zip(
+        (*model.variables, *model.optimizer.variables),
+        (*twin.variables, *twin.optimizer.variables),
+        strict=True,
+    ):
+        assert a.dtype == b.dtype and a.numpy().tobytes() == b.numpy().tobytes()
+    assert twin.layers[0].compute_dtype == "bfloat16"
 
 
 @pytest.mark.parametrize("ending", [".weights.h5", ".safetensors", ".keras"])
