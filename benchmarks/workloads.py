@@ -46,7 +46,10 @@ class Trainer(NamedTuple):
 
 @dataclass(frozen=True)
 class Workload:
-    """A model by its kind and sizes, and targets for the ratio of our step to the best peer's."""
+    """A model by its kind and sizes, and targets for the ratio of our step to the best peer's.
+
+    ``dtype`` is what activations and products are computed in; weights and Adam are of float32.
+    """
 
     name: str
     kind: str
@@ -56,6 +59,7 @@ class Workload:
     eager: float | None = None
     eager_peer: str = ""  # whom the eager target compares with; the best if empty
     rate: float = 1e-4
+    dtype: str = "float32"
 
     @property
     def slug(self) -> str:

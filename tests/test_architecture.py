@@ -44,6 +44,7 @@ HOMES = {
     "ruamel": "config",
     "mpi4py": "comm.mpi",
     "threadpoolctl": "launcher.environ",
+    "ml_dtypes": "core.dtypes",
     "safetensors": "training.tensors",
     "h5py": "keras.models.weights_h5",
     "pyarrow": "data.table",

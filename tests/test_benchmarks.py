@@ -57,6 +57,20 @@ def test_our_side_of_every_workload(bench, slug: str) -> None:
     assert bench.run.disagreement(losses["captured"], losses["eager"]) < bench.run.TOLERANCE
 
 
+def test_a_workload_in_bfloat16(bench) -> None:
+    """Its weights are of float32, and its losses near those of float32."""
+    losses = {}
+    for dtype in ("float32", "bfloat16"):
+        workload = bench.workloads.transformer("small", 1, 32, 16, 2, 2, dtype=dtype)
+        for form in ("eager", "captured"):
+            trainer = bench.distgrad_peer.make(workload, workload.parameters(), form)
+            batch = trainer.ready(*workload.samples())
+            losses[dtype, form] = [trainer.run(batch, 1) for _ in range(3)]
+    for form in ("eager", "captured"):
+        assert losses["bfloat16", form] != losses["float32", form]
+        assert bench.run.disagreement(losses["bfloat16", form], losses["float32", form]) < 5e-3
+
+
 def test_the_first_loss_is_that_of_the_given_weights(bench) -> None:
     workload = bench.workloads.WORKLOADS["digits_mlp"]
     w1, b1, w2, b2 = (p.value.astype(np.float64) for p in workload.parameters())

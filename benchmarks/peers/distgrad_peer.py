@@ -32,7 +32,12 @@ def make(workload: Workload, parameters: Sequence[Parameter], form: str) -> Trai
 
 
 def _model(workload: Workload, arrays: list[np.ndarray], form: str) -> Any:
-    model, variables = keras_model(workload, tf, tf.keras)
+    precision, half = tf.keras.mixed_precision, workload.dtype != "float32"
+    precision.set_global_policy(f"mixed_{workload.dtype}" if half else "float32")
+    try:
+        model, variables = keras_model(workload, tf, tf.keras)
+    finally:
+        precision.set_global_policy("float32")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     model.compile(

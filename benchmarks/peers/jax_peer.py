@@ -1,4 +1,7 @@
-"""JAX: the whole step under jit, weights, moments and moving averages donated."""
+"""JAX: the whole step under jit, weights, moments and moving averages donated.
+
+In bfloat16 weights are cast at their use; statistics, softmax and loss are computed in float32.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +45,10 @@ class Op:
         return x.reshape(len(x), -1)
 
     def layer_norm(x, scale, offset):
-        mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
-        return (x - mean) * lax.rsqrt(variance + NORM_EPSILON) * scale + offset
+        wide = x.astype(jnp.float32)
+        mean, variance = wide.mean(-1, keepdims=True), wide.var(-1, keepdims=True)
+        y = (wide - mean) * lax.rsqrt(variance + NORM_EPSILON) * scale + offset
+        return y.astype(x.dtype)
 
     def batch_norm(x, scale, offset, moving):
         new = mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
@@ -57,7 +62,7 @@ class Op:
         q, k, v = x.reshape(n, length, 3, heads, deep).transpose(2, 0, 3, 1, 4)
         scores = q @ k.swapaxes(-1, -2) * deep**-0.5
         scores = jnp.where(jnp.tri(length, dtype=bool), scores, -1e9)
-        mixed = jax.nn.softmax(scores) @ v
+        mixed = jax.nn.softmax(scores.astype(jnp.float32)).astype(x.dtype) @ v
         return mixed.transpose(0, 2, 1, 3).reshape(n, length, width // 3)
 
     def lstm(x, w, u, b):
@@ -91,7 +96,9 @@ def make(workload: Workload, parameters: Sequence[Parameter], form: str) -> Trai
         return _chain(workload, arrays)
 
     def value(weights, moving, x, y):
+        weights = [w.astype(workload.dtype) for w in weights]
         logits, after = networks.logits(workload, Op, weights, moving, x)
+        logits = logits.astype(jnp.float32)
         chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), y[..., None], -1)
         return -chosen.mean(), after
 

@@ -1,6 +1,7 @@
 """torch: eager or compiled forward and backward, and its fused Adam.
 
-Convolutions run in channels_last. Where Adam is all there is, "compile" compiles its foreach form.
+Convolutions run in channels_last, bfloat16 under autocast. Where Adam is all there is, "compile"
+compiles its foreach form.
 Further forms are modes of ``torch.compile``; ``gpu.py`` sets DEVICE.
 """
 
@@ -85,10 +86,13 @@ def make(workload: Workload, parameters: Sequence[Parameter], form: str) -> Trai
     moving = [(torch.zeros(n, device=DEVICE), torch.ones(n, device=DEVICE)) for n in sizes]
     optimizer = torch.optim.Adam(weights, workload.rate, eps=EPSILON, fused=True)
 
+    half = torch.autocast(DEVICE, torch.bfloat16, enabled=workload.dtype == "bfloat16")
+
     @compiled
     def value(x, y):
-        logits, _ = networks.logits(workload, Op, weights, moving, x)
-        return F.cross_entropy(logits.flatten(0, -2), y.flatten())
+        with half:
+            logits, _ = networks.logits(workload, Op, weights, moving, x)
+            return F.cross_entropy(logits.flatten(0, -2), y.flatten())
 
     def step(x, y):
         optimizer.zero_grad()
