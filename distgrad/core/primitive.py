@@ -234,8 +234,9 @@ class Primitive:
             own = (
                 self._own(dispatch.backend_of(out[0])) if dispatch.only_namespace is None else None
             )
-            kernel = own or functools.partial(self.kernel, dispatch.namespace(out))
-            self._guarded(kernel)(*args, out=out, **params)
+            space = dispatch.namespace(out)
+            kernel = self._guarded(own) if own else functools.partial(self.kernel, space)
+            kernel(*args, out=out, **params)
 
     def kernel_for(self, xp: Any) -> Callable[..., Any]:
         """The kernel over ``xp``; xp's own function where the kernel does nothing but call it."""
@@ -243,8 +244,9 @@ class Primitive:
             return self._direct[xp]
         except KeyError:
             made = self._own(dispatch.library(xp)) if dispatch.only_namespace is None else None
-            made = made or self._only_call(xp) or functools.partial(self.kernel, xp)
-            made = self._direct[xp] = self._guarded(made)
+            made = made or self._only_call(xp)
+            made = self._guarded(made) if made else functools.partial(self.kernel, xp)
+            self._direct[xp] = made
             return made
 
     def replace_kernel(self, xp: Any, kernel: Callable[..., Any]) -> None:
@@ -260,6 +262,7 @@ class Primitive:
         self._direct = {xp: in_float32(kernel) for xp, kernel in self._direct.items()}
 
     def _guarded(self, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        """A kernel from elsewhere as one that may be given arrays of bfloat16."""
         return in_float32(kernel) if _with_bfloat16 and not (self.view or self.host) else kernel
 
     def _own(self, backend: Any) -> Callable[..., Any] | None:

@@ -33,13 +33,16 @@ def in_float32(kernel: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(kernel)
     def run(*args: Any, **params: Any) -> Any:
-        narrow = any(map(_narrow, args))
-        if narrow:
-            args = tuple(map(_wide, args))
+        for item in args:  # without a call for each: small arrays of float32 come by here, too
+            if getattr(getattr(item, "dtype", None), "kind", None) == "V":
+                return rounded(tuple(map(_wide, args)), params, True)
+        return rounded(args, params, False) if params else kernel(*args)
+
+    def rounded(args: tuple, params: dict[str, Any], narrow: bool) -> Any:
         out = params.get("out")
         if out is not None and any(map(_narrow, out if type(out) is tuple else (out,))):
             del params["out"]
-            made = run(*args, **params)
+            made = rounded(args, params, True)
             pairs = zip(out, made, strict=True) if type(out) is tuple else [(out, made)]
             for place, array in pairs:
                 place[...] = array

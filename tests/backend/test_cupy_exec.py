@@ -529,7 +529,15 @@ def test_nvrtc_compiles_what_is_generated(tmp_path):
         half = tf.cast(x, tf.float16) * 2.0
         brain = tf.nn.softmax(tf.cast(x, tf.bfloat16)) * 0.1
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, z)
-        return z, half, brain, loss, tf.reduce_max(half, -1), tf.transpose(x) + 1.0, tf.cast(y, tf.int64)
+        return (
+            z,
+            half,
+            brain,
+            loss,
+            tf.reduce_max(half, -1),
+            tf.transpose(x) + 1.0,
+            tf.cast(y, tf.int64),
+        )
 
     executor = executor_of(f, floats(4, 5), floats(4, 5), np.array([0, 1, 2, 3]))
     path = tmp_path / "program.cu"
