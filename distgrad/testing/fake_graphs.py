@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.dtypes import is_floating
 from distgrad.testing import standin
 
 # Calls of libraries that CuPy refuses to make, or that wait for the device, during a capture.
@@ -71,7 +72,7 @@ class Capture(threading.local):
         if isinstance(part, np.ndarray) and any(np.may_share_memory(part, a) for a in arrays):
             return part
         self.allocates()
-        return np.full_like(part, np.nan if part.dtype.kind == "f" else 0)
+        return np.full_like(part, np.nan if is_floating(part.dtype) else 0)
 
     def refuse(self, what: str) -> None:
         if self.notes is not None:
