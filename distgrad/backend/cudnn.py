@@ -18,7 +18,8 @@ import numpy as np
 
 from distgrad.backend import cublas
 
-KINDS = {"float32": "FLOAT", "float16": "HALF"}  # cudnn.data_type by dtypes; sums are in FLOAT
+# cudnn.data_type by dtypes; sums are in FLOAT
+KINDS = {"float32": "FLOAT", "float16": "HALF", "bfloat16": "BFLOAT16"}
 CONVOLUTIONS = tuple(
     f"{kind}convolve{which}" for kind in ("", "depthwise_") for which in ("", "_grad_x", "_grad_w")
 )

@@ -109,12 +109,12 @@ class Primitive:
     """An operation: callable on tensors, variables, arrays and Python numbers.
 
     ``kinds`` are the NumPy dtype kinds it accepts (InvalidArgumentError otherwise; with "f" also
-    bfloat16, which its kernel is given as float32, unless it is a view), ``match`` the
-    arguments that must share one dtype (all by default), ``constant`` the arguments without a
-    gradient. ``multiple`` says that the kernel returns a tuple, ``view`` that its result may share
-    memory with its first argument, ``effect`` that it must run even if nobody uses its result,
-    ``host`` that it is any Python code, ``creates`` that its result is a new array, which lies
-    where such arrays are made even if its argument (a key) lies elsewhere.
+    bfloat16, which its kernel is given as float32, unless it ``rounds`` by itself or is a view),
+    ``match`` the arguments that must share one dtype (all by default), ``constant`` the arguments
+    without a gradient. ``multiple`` says that the kernel returns a tuple, ``view`` that its result
+    may share memory with its first argument, ``effect`` that it must run even if nobody uses its
+    result, ``host`` that it is any Python code, ``creates`` that its result is a new array, which
+    lies where such arrays are made even if its argument (a key) lies elsewhere.
     """
 
     def __init__(
@@ -130,6 +130,7 @@ class Primitive:
         effect: bool = False,
         host: bool = False,
         creates: bool = False,
+        rounds: bool = False,
         differentiable: bool = True,
     ) -> None:
         parameters = list(inspect.signature(kernel).parameters.values())[1:]
@@ -143,6 +144,8 @@ class Primitive:
         self.effect = effect
         self.host = host
         self.creates = creates
+        # What only looks at its argument, or is any Python code, takes bfloat16 as it comes.
+        self._takes_16_bits = rounds or view or host
         self.differentiable = differentiable
         self.arg_names = tuple(
             p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
@@ -256,14 +259,14 @@ class Primitive:
 
     def take_bfloat16(self) -> None:
         """From now on its kernels may be given arrays of bfloat16."""
-        if self.view or self.host:  # what only looks at its argument, or is any Python code
+        if self._takes_16_bits:
             return
         self.kernel = in_float32(self.kernel)
         self._direct = {xp: in_float32(kernel) for xp, kernel in self._direct.items()}
 
     def _guarded(self, kernel: Callable[..., Any]) -> Callable[..., Any]:
         """A kernel from elsewhere as one that may be given arrays of bfloat16."""
-        return in_float32(kernel) if _with_bfloat16 and not (self.view or self.host) else kernel
+        return in_float32(kernel) if _with_bfloat16 and not self._takes_16_bits else kernel
 
     def _own(self, backend: Any) -> Callable[..., Any] | None:
         """The kernel that a backend has of its own for this primitive."""

@@ -20,7 +20,7 @@ def _exponents(xp: Any, q: Any, k: Any, bias: Any, scale: float, causal: bool) -
     return scores
 
 
-@primitive(vjp=None, multiple=True, match=("q", "k", "v"), kinds="f")
+@primitive(vjp=None, multiple=True, match=("q", "k", "v"), kinds="f", rounds=True)
 def attention(xp, q, k, v, bias, *, scale, causal):
     """``softmax(scale * q @ transpose(k) + bias) @ v``, and the logarithms of the sums in it.
 
@@ -35,7 +35,7 @@ def attention(xp, q, k, v, bias, *, scale, causal):
     return o.astype(q.dtype), most + xp.log(total)
 
 
-@primitive(vjp=None, multiple=True, match=("dy", "q", "k", "v", "o"), kinds="f")
+@primitive(vjp=None, multiple=True, match=("dy", "q", "k", "v", "o"), kinds="f", rounds=True)
 def attention_grad(xp, dy, q, k, v, o, stats, bias, *, scale, causal):
     """The gradients of q, k and v, from the gradient of ``o`` and what ``attention`` gave."""
     weights = xp.exp(_exponents(xp, q, k, bias, scale, causal) - stats)

@@ -31,6 +31,7 @@ class cudnnGraphNotSupportedError(Exception):
 class data_type(enum.Enum):
     FLOAT = "float32"
     HALF = "float16"
+    BFLOAT16 = "bfloat16"
 
 
 class heur_mode(enum.Enum):
@@ -149,6 +150,7 @@ _PLANS = {
         _Plan([N.TENSOR_CORE], _exact, 0),
     ],
 }
+_PLANS[data_type.BFLOAT16] = _PLANS[data_type.HALF]
 _ATTENTION = [
     _Plan([N.NONDETERMINISTIC], _anything, 64),
     _Plan([N.TENSOR_CORE], np.asarray, 768),
@@ -419,7 +421,7 @@ def _check_attention(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, others: list[Tensor], stats: Tensor
 ) -> None:
     for tensor in (q, k, v, *others):
-        if tensor.kind is not data_type.HALF:
+        if tensor.kind is not q.kind or q.kind is data_type.FLOAT:
             raise cudnnGraphNotSupportedError("attention of another type than half precision")
         if tensor.shape[-1] % 8 or tensor.shape[-1] > 128 or tensor.strides[-1] != 1:
             raise cudnnGraphNotSupportedError(f"heads of size {tensor.shape[-1]}")
@@ -430,7 +432,7 @@ def _check_attention(
     assert (k.shape, v.shape) == ((b, h, t, d), (b, h, t, e))
     assert (stats.shape, stats.kind) == ((b, h, s, 1), data_type.FLOAT)
     if bias is not None:
-        assert bias.kind is data_type.HALF and bias.shape[2:] == (s, t)
+        assert bias.kind is q.kind and bias.shape[2:] == (s, t)
         assert bias.shape[0] in (1, b) and bias.shape[1] in (1, h)
 
 

@@ -85,7 +85,7 @@ def operation(name):
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize("dtype, rtol", [("float32", 1e-5), ("float16", 3e-3)])
+@pytest.mark.parametrize("dtype, rtol", [("float32", 1e-5), ("float16", 3e-3), ("bfloat16", 2e-2)])
 def test_primitives_one_by_one(plans, name, geometry, dtype, rtol):
     arrays, params = arguments(name, geometry, dtype)
     wide = [a.astype("float64") for a in arrays]
@@ -160,7 +160,7 @@ def losses(x, w, v):
 
 
 @needs_compiler
-@pytest.mark.parametrize("dtype, rtol", [("float32", 1e-5), ("float16", 1e-2)])
+@pytest.mark.parametrize("dtype, rtol", [("float32", 1e-5), ("float16", 1e-2), ("bfloat16", 8e-2)])
 def test_captured_convolutions_are_one_graph(plans, monkeypatch, dtype, rtol):
     arrays = [floats(*s, dtype=dtype) / 4 for s in [(2, 9, 8, 3), (3, 3, 3, 5), (2, 3, 5, 2)]]
     with tf.device("/CPU:0"):
@@ -295,10 +295,10 @@ def test_work_goes_to_the_current_stream(gpu):
 # Attention
 
 
-@pytest.fixture
-def half() -> Iterator[None]:
+@pytest.fixture(params=["mixed_float16", "mixed_bfloat16"])
+def half(request) -> Iterator[None]:
     policy = tf.keras.mixed_precision.global_policy()
-    tf.keras.mixed_precision.set_global_policy("mixed_float16")
+    tf.keras.mixed_precision.set_global_policy(request.param)
     yield
     tf.keras.mixed_precision.set_global_policy(policy)
 
@@ -325,7 +325,9 @@ def compare(fn, *arrays):
     scale = max(np.abs(a).max() for a in eager)
     for a, b in zip(found, eager, strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
-        np.testing.assert_allclose(a, b, rtol=0, atol=5e-3 * scale)
+        policy = tf.keras.mixed_precision.global_policy().name
+        atol = (4e-2 if policy == "mixed_bfloat16" else 5e-3) * scale
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
     return executor
 
 
