@@ -399,6 +399,7 @@ def test_attention_that_cudnn_does_not_take(plans, why):
 
 GRAPHS = """
 import sys
+import ml_dtypes
 import numpy as np
 import cudnn as front_end
 from distgrad.backend import cudnn
@@ -419,14 +420,15 @@ geometry = Geometry((3, 3), (2, 2), ((0, 1), (0, 1)), (1, 1))
 x, w, y = (8, 56, 56, 64), (3, 3, 64, 32), (8, 28, 28, 32)
 jobs = [
     cudnn.convolution(name, a, b, np.dtype(dtype), {"shape": x, "geometry": geometry}).job
-    for dtype in ("float32", "float16")
+    for dtype in ("float32", "float16", "bfloat16")
     for name, a, b in (("convolve", x, w), ("convolve_grad_x", y, w), ("convolve_grad_w", x, y))
 ]
-q, k = (Layout.steps_first((2, 4, n, 64), "float16") for n in (128, 192))
-bias = Layout((1, 4, 128, 192), (4 * 128 * 192, 128 * 192, 192, 1), "float16")
-for causal, b in ((True, None), (False, bias)):
-    jobs.append(cudnn.attention([q, k, k], b, scale=0.5, causal=causal))
-    jobs.append(cudnn.attention_grad([q, q, k, k, q], b, scale=0.5, causal=causal))
+for dtype in ("float16", "bfloat16"):
+    q, k = (Layout.steps_first((2, 4, n, 64), dtype) for n in (128, 192))
+    bias = Layout((1, 4, 128, 192), (4 * 128 * 192, 128 * 192, 192, 1), dtype)
+    for causal, b in ((True, None), (False, bias)):
+        jobs.append(cudnn.attention([q, k, k], b, scale=0.5, causal=causal))
+        jobs.append(cudnn.attention_grad([q, q, k, k, q], b, scale=0.5, causal=causal))
 for job in jobs:
     try:
         graph, tensors = cudnn.graph_of(front_end, job)
@@ -445,4 +447,4 @@ def test_the_front_end_has_the_names_and_takes_the_graphs():
     path = os.pathsep.join([str(Path(tf.__path__[0]).parent), *sys.path])
     done = process.run([sys.executable, "-c", GRAPHS], timeout=60, env={"PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("sdpa_backward") == 2 and done.stdout.count("conv_wgrad") == 2
+    assert done.stdout.count("sdpa_backward") == 4 and done.stdout.count("conv_wgrad") == 3
