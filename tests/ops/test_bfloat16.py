@@ -59,12 +59,13 @@ def run(p, args, params):
 
 @pytest.mark.parametrize(("p", "sample"), CASES)
 def test_a_result_is_that_of_float32_rounded_once(p, sample):
+    """But for what the gradient of attention needs: that is of float32 always."""
     args, params = in_bfloat16(sample)
     narrow, wide = run(p, args, params), run(p, *in_float32(args, params))
     assert len(narrow) == len(wide)
-    for found, full in zip(narrow, wide, strict=True):
+    for position, (found, full) in enumerate(zip(narrow, wide, strict=True)):
         expected = full.numpy()
-        if full.dtype == "float32":
+        if full.dtype == "float32" and (p.name, position) != ("attention", 1):
             expected = expected.astype(BFLOAT16)
         assert found.dtype == expected.dtype and found.shape == expected.shape
         assert found.numpy().tobytes() == expected.tobytes()
