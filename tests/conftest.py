@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     names = {n.partition("[")[2].rstrip("]").split("-")[0] for n in cases}
     if cases:
         terminalreporter.write_line(f"primitives: {len(names)} checked in {len(cases)} cases")
+
+
+@pytest.fixture
+def new_threads() -> Callable[[], set[threading.Thread]]:
+    """Gives the threads that run now, and did not before this test."""
+    before = set(threading.enumerate())
+    return lambda: set(threading.enumerate()) - before
 
 
 @pytest.fixture(scope="module")

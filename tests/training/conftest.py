@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -11,8 +10,8 @@ from distgrad.testing import fake_cupy
 
 
 @pytest.fixture
-def gpus() -> Iterator[None]:
+def gpus(new_threads) -> Iterator[None]:
     """Four of them; this thread has the first."""
     with fake_cupy.installed(4), fake_cupy.own_gpu(0):
         yield
-    assert threading.active_count() == 1, "a thread is left behind"
+    assert not new_threads(), "a thread is left behind"

@@ -23,10 +23,10 @@ pytestmark = [
 
 
 @pytest.fixture
-def gpu() -> Iterator[Backend]:
+def gpu(new_threads) -> Iterator[Backend]:
     with fake_cupy.installed(2), fake_cupy.own_gpu(1) as backend:
         yield backend
-    assert threading.active_count() == 1, "a thread is left behind"
+    assert not new_threads(), "a thread is left behind"
 
 
 def loader(n: int = 50, size: int = 12) -> Loader:
