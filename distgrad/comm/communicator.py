@@ -16,7 +16,7 @@ import numpy as np
 
 from distgrad.comm.additions import Addition, run_additions
 from distgrad.comm.calls import DTYPE_CODES, DTYPES, HEADER_BYTES, Call
-from distgrad.comm.transport import Arrays, Deadline, Transport
+from distgrad.comm.transport import Arrays, Deadline, Rounds, Transport
 from distgrad.comm.tree import Node, ShardTree, TreeSum, worker_shards
 from distgrad.comm.whole_sums import OwnSum, WholeSums
 from distgrad.core.errors import InvalidArgumentError, PeerLostError
@@ -435,18 +435,18 @@ class Communicator:
         All slices of a rank together are its ``part``, so that where it is cut changes no bit.
         """
         parts = self._parts(flat.size)
-        most = self._round_bytes()
-        if not most or flat.nbytes <= most:
+        rounds = self._rounds_of_transport()
+        if rounds is None or flat.nbytes > (rounds.most or flat.nbytes):
             return [parts]
-        step = max(1, most // (flat.itemsize * self.world_size))
-        starts = range(0, max(p.stop - p.start for p in parts), step)
+        step = max(1, rounds.nbytes // (flat.itemsize * self.world_size))
+        starts = range(0, max(1, *(p.stop - p.start for p in parts)), step)
         return [
             [slice(min(p.start + at, p.stop), min(p.start + at + step, p.stop)) for p in parts]
             for at in starts
         ]
 
-    def _round_bytes(self) -> int | None:
-        return None if self._transport is None else self._transport.round_bytes
+    def _rounds_of_transport(self) -> Rounds | None:
+        return None if self._transport is None else self._transport.rounds
 
     def _parts(self, size: int) -> list[slice]:
         bounds = [size * rank // self.world_size for rank in range(self.world_size + 1)]

@@ -152,7 +152,7 @@ class DeviceCommunicator(Communicator):
     def _where(self, slices: Sequence[slice], flat: Array, *others: Array) -> tuple[Any, ...]:
         return ()  # nothing is remembered
 
-    def _round_bytes(self) -> None:
+    def _rounds_of_transport(self) -> None:
         return None
 
     def _move(

@@ -36,7 +36,7 @@ def through_memory(mpi: MPITransport, timeout: float) -> Transport:
     made = tcp.connect(
         world.rank, world.world_size, address, token, timeout=timeout, at_abort=mpi.abort
     )
-    if made.round_bytes is None:  # not everyone reaches everyone through rings
+    if made.rounds is None:  # not everyone reaches everyone through rings
         made.close()
         return mpi
     return made

@@ -96,6 +96,13 @@ class Arrays(NamedTuple):
     sums: Sequence[Sequence[Addition]] = ()
 
 
+class Rounds(NamedTuple):
+    """How arrays are reduced: ``nbytes`` at a time, those of ``most`` bytes at most (None: all)."""
+
+    nbytes: int
+    most: int | None = None
+
+
 class Transport(ABC):
     """Moves contiguous arrays as bytes between ranks.
 
@@ -107,8 +114,7 @@ class Transport(ABC):
 
     rank: int
     world_size: int
-    # How much of an array is best reduced in one exchange, None for all; the same on every rank.
-    round_bytes: int | None = None
+    rounds: Rounds | None = None  # None: arrays are best reduced whole; the same on every rank
 
     @abstractmethod
     def isend(self, dest: int, buffer: Buffer) -> Request:

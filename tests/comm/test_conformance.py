@@ -23,6 +23,7 @@ from distgrad.backend.cupy import CupyBackend
 from distgrad.comm import rendezvous, shared_memory, tcp
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.nccl import DeviceCommunicator
+from distgrad.comm.transport import Rounds
 from distgrad.comm.tree import TreeSum, worker_shards
 from distgrad.core.errors import InvalidArgumentError, PeerLostError
 from distgrad.launcher import environ
@@ -180,23 +181,23 @@ def rounds_change_no_bit(c: Communicator) -> None:
     """Large arrays go piece by piece where a transport says so; a rank's part is still one part."""
     c._whole_bytes = -1
     n = c.world_size
-    for round_bytes in (1, 1000, None):
+    for rounds in (Rounds(1), Rounds(1000), Rounds(1000, 3000), None):
         if c._transport is not None:
-            c._transport.round_bytes = round_bytes
+            c._transport.rounds = rounds
         for size in (1, n + 1, 1013):
             total = values_of(0, size, "float32")
             for rank in range(1, n):
                 total += values_of(rank, size, "float32")
             array = values_of(c.rank, size, "float32")
             c.allreduce(array)
-            assert array.tobytes() == total.tobytes(), (round_bytes, size)
+            assert array.tobytes() == total.tobytes(), (rounds, size)
             whole = tree_total(c, n, range(n), size)
             alone = tree_total(Communicator(None), n, range(n), size)
-            assert whole.tobytes() == alone.tobytes(), (round_bytes, size)
+            assert whole.tobytes() == alone.tobytes(), (rounds, size)
             part = tree_total(c, n, range(n), size, scatter=True)
             assert part[c.part(size)].tobytes() == alone[c.part(size)].tobytes()
             c.allgather(part)
-            assert part.tobytes() == alone.tobytes(), (round_bytes, size)
+            assert part.tobytes() == alone.tobytes(), (rounds, size)
 
 
 @healthy
