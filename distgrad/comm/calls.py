@@ -10,7 +10,7 @@ import numpy as np
 from distgrad.comm.transport import Deadline
 from distgrad.core.errors import PeerLostError
 
-DTYPES = ("float32", "float64", "int32", "int64", "bfloat16")
+DTYPES = ("float32", "float64", "int32", "int64", "bfloat16", "float16")
 
 # One place in the header tells operations apart, so the reduction is part of the name.
 _OPERATIONS = (

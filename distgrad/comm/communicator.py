@@ -35,7 +35,7 @@ class Communicator:
     PeerLostError, never a hang. After the first such error this rank's transport is closed and
     every further call raises. One thread at a time uses a communicator.
 
-    Arrays are C-contiguous float32, float64, int32 or int64, of any shape, empty ones included;
+    Arrays are C-contiguous, of one of ``calls.DTYPES`` and of any shape, empty ones included;
     they must have the same dtype and number of bytes on every rank.
 
     Args:

@@ -26,6 +26,7 @@ _TYPES: dict[str, tuple[int, np.dtype]] = {
     "NCCL_INT64": (4, np.dtype(np.int64)),
     "NCCL_FLOAT32": (7, np.dtype(np.float32)),
     "NCCL_FLOAT64": (8, np.dtype(np.float64)),
+    "NCCL_FLOAT16": (6, np.dtype(np.float16)),
     "NCCL_BFLOAT16": (9, as_dtype("bfloat16").numpy_dtype),
 }
 _DTYPES: dict[int, np.dtype] = dict(_TYPES.values())

@@ -370,12 +370,12 @@ def _check_real_names() -> None:
         return
     for name in ("groupStart", "groupEnd", "get_unique_id", "get_version", "NcclError"):
         assert hasattr(nccl, name), name
-    types = ("FLOAT32", "FLOAT64", "INT32", "INT64", "BFLOAT16")
+    types = ("FLOAT32", "FLOAT64", "INT32", "INT64", "BFLOAT16", "FLOAT16")
     for name in ("NCCL_SUM", *[f"NCCL_{name}" for name in types]):
         assert isinstance(getattr(nccl, name), int), name
     assert (nccl.NCCL_INT32, nccl.NCCL_INT64) == (2, 4)
     assert (nccl.NCCL_FLOAT32, nccl.NCCL_FLOAT64, nccl.NCCL_SUM) == (7, 8, 0)
-    assert nccl.NCCL_BFLOAT16 == 9
+    assert (nccl.NCCL_FLOAT16, nccl.NCCL_BFLOAT16) == (6, 9)
     number = nccl.get_unique_id()
     assert type(number) is bytes and len(number) == 128
     given = {
