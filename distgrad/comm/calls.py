@@ -39,6 +39,13 @@ class _Codes(dict[Any, int]):
 
 
 DTYPE_CODES = _Codes({None: 0})
+
+
+def takes(dtype: np.dtype[Any]) -> bool:
+    """Whether arrays of a dtype can be sent: also the bytes must lie as every rank reads them."""
+    return dtype in DTYPE_CODES or (dtype.name in DTYPES and dtype.isnative)
+
+
 # sequence number, operation, dtype (0: none), tag, bytes
 _HEADER = struct.Struct("<IBBHQ")
 HEADER_BYTES = _HEADER.size

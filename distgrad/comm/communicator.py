@@ -8,14 +8,15 @@ result does not depend on the transport. The law of names: ``allreduce(array)`` 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from distgrad.comm import calls
 from distgrad.comm.additions import Addition, run_additions
-from distgrad.comm.calls import DTYPE_CODES, DTYPES, HEADER_BYTES, Call
+from distgrad.comm.calls import HEADER_BYTES, Call
 from distgrad.comm.transport import Arrays, Deadline, Rounds, Transport
 from distgrad.comm.tree import Node, ShardTree, TreeSum, worker_shards
 from distgrad.comm.whole_sums import OwnSum, WholeSums
@@ -317,21 +318,21 @@ class Communicator:
         """Combines each rank's slice of all ranks' arrays, on that rank."""
         mine = flat[slices[self.rank]]
         inbox = self._inbox(self.world_size - 1, mine.size, flat.dtype)
-        received = dict(zip(self._peers, inbox, strict=True))
 
         def arrays() -> Arrays:
             return Arrays(
                 {p: [flat[slices[p]]] for p in self._peers},
-                {p: [received[p]] for p in self._peers},
-                [self._in_rank_order(mine, received)] if op == "sum" else (),
+                {p: [place] for p, place in zip(self._peers, inbox, strict=True)},
+                [self._in_rank_order(mine, inbox)] if op == "sum" else (),
             )
 
         self._exchange(call, arrays, ("allreduce", op == "sum", *self._where(slices, flat)))
         if op != "sum":
-            run_additions(self._in_rank_order(mine, received), self._xp, REDUCTIONS[op])
+            run_additions(self._in_rank_order(mine, inbox), self._xp, REDUCTIONS[op])
 
-    def _in_rank_order(self, mine: Array, received: Mapping[int, Array]) -> list[Addition]:
-        """Folds ranks 0, 1, 2, ... into ``mine``; the received arrays are scratch."""
+    def _in_rank_order(self, mine: Array, inbox: Array) -> list[Addition]:
+        """Folds ranks 0, 1, 2, ... into ``mine``; rows of ``inbox``, from peers, are scratch."""
+        received = dict(zip(self._peers, inbox, strict=True))
         found: list[Addition] = []
         if self.rank > 0:
             before = received[0]
@@ -472,8 +473,8 @@ class Communicator:
                 f"{operation} takes a {library} array, got {type(array).__name__}; "
                 "allgather_object and broadcast_object take any object."
             )
-        if array.dtype not in DTYPE_CODES and array.dtype.name not in DTYPES:
-            names = ", ".join(DTYPES)
+        if not calls.takes(array.dtype):
+            names = ", ".join(calls.DTYPES)
             raise InvalidArgumentError(f"{operation} takes {names}, got {array.dtype}.")
         writeable = getattr(array.flags, "writeable", True)  # CuPy's always are
         if not array.flags.c_contiguous or not writeable:

@@ -242,8 +242,7 @@ class DeviceCommunicator(Communicator):
     def _meet(self, call: Call) -> None:
         """Returns when every rank is in the same call."""
         if self._meeting is not None:
-            check = call.check
-            self._meeting(call.header, check, call.deadline)
+            self._meeting(call.header, call.check, call.deadline)
 
     @contextmanager
     def _launch(self, deadline: Deadline) -> Iterator[tuple[Any, int]]:

@@ -87,7 +87,7 @@ class _Sums:
         self, words: _Words, incoming: Mapping[int, tuple[int, int]], scratch: Scratch
     ) -> None:
         self._words = words
-        self._incoming = incoming  # row and offset, by the id of an array
+        self._incoming = incoming  # row and offset, by the address of an array
         self._scratch = scratch
 
     def write(self, sums: Sequence[Sequence[Addition]]) -> int:
@@ -118,16 +118,17 @@ class _Sums:
         partial_sums = itertools.count()
 
         def operand(array: np.ndarray) -> int:
-            if id(array) not in numbers:
-                row, offset = self._incoming.get(id(array), (0, 0))
-                place = (0, 0, 0) if row else (_at(array), 0, NO_RING)
-                numbers[id(array)] = len(rows)
+            at = _at(array)
+            if at not in numbers:
+                row, offset = self._incoming.get(at, (0, 0))
+                place = (0, 0, 0) if row else (at, 0, NO_RING)
+                numbers[at] = len(rows)
                 rows.append((row, offset, *place))
-            return numbers[id(array)]
+            return numbers[at]
 
         def target(array: np.ndarray) -> int:
-            if id(array) in self._incoming:  # a partial sum: what has come is not written over
-                numbers[id(array)] = len(rows)
+            if _at(array) in self._incoming:  # a partial sum: what has come is not written over
+                numbers[_at(array)] = len(rows)
                 rows.append((0, 0, _at(self._scratch.chunk(next(partial_sums))), 0, CHUNK))
             return operand(array)
 
@@ -177,7 +178,7 @@ class RingExchange:
                     if nbytes := array.nbytes:
                         pieces += (_at(array), nbytes)
                         if way is not outgoing[channel.peer]:
-                            arrived[id(array)] = row, total + 8
+                            arrived[pieces[-2]] = row, total + 8
                         total += 8 + nbytes
                 made.refer(len(words) + 1, HEAD + ROW * len(channels) + start)
                 words += ((len(pieces) - start) // 2, 0)

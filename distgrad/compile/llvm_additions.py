@@ -10,44 +10,38 @@ from distgrad.comm.ring_calls import ADDITION, CHUNK, OPERAND, SUM
 
 def _add(name: str, lanes: int, size: int) -> str:
     """A function that adds arrays of so many bytes, whole vectors first."""
-    vector = f"<{lanes} x {name}>"
     return f"""
 define internal void @add_{name}(ptr %a, ptr %b, ptr %out, i64 %bytes) {{
 entry:
   %whole = and i64 %bytes, {-lanes * size}
   br label %vectors
-vectors:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %vector ]
-  %i.more = icmp ult i64 %i, %whole
-  br i1 %i.more, label %vector, label %singles
-vector:
-  %a.i = getelementptr i8, ptr %a, i64 %i
-  %b.i = getelementptr i8, ptr %b, i64 %i
-  %out.i = getelementptr i8, ptr %out, i64 %i
-  %x = load {vector}, ptr %a.i, align {size}
-  %y = load {vector}, ptr %b.i, align {size}
-  %z = fadd {vector} %x, %y
-  store {vector} %z, ptr %out.i, align {size}
-  %i.next = add i64 %i, {lanes * size}
-  br label %vectors
-singles:
-  %j = phi i64 [ %whole, %vectors ], [ %j.next, %single ]
-  %j.more = icmp ult i64 %j, %bytes
-  br i1 %j.more, label %single, label %done
-single:
-  %a.j = getelementptr i8, ptr %a, i64 %j
-  %b.j = getelementptr i8, ptr %b, i64 %j
-  %out.j = getelementptr i8, ptr %out, i64 %j
-  %p = load {name}, ptr %a.j, align {size}
-  %q = load {name}, ptr %b.j, align {size}
-  %r = fadd {name} %p, %q
-  store {name} %r, ptr %out.j, align {size}
-  %j.next = add i64 %j, {size}
-  br label %singles
+{_loop("vectors", "singles", ("0", "entry"), "%whole", f"<{lanes} x {name}>", lanes * size, size)}
+{_loop("singles", "done", ("%whole", "vectors"), "%bytes", name, size, size)}
 done:
   ret void
 }}
 """
+
+
+def _loop(
+    here: str, after: str, start: tuple[str, str], stop: str, kind: str, step: int, align: int
+) -> str:
+    """The loop of label ``here``, from a value that comes from a label, in steps of some bytes."""
+    x = f"%{here}"  # in front of its values
+    return f"""{here}:
+  {x}.i = phi i64 [ {start[0]}, %{start[1]} ], [ {x}.next, {x}.body ]
+  {x}.more = icmp ult i64 {x}.i, {stop}
+  br i1 {x}.more, label {x}.body, label %{after}
+{here}.body:
+  {x}.at.a = getelementptr i8, ptr %a, i64 {x}.i
+  {x}.at.b = getelementptr i8, ptr %b, i64 {x}.i
+  {x}.at.out = getelementptr i8, ptr %out, i64 {x}.i
+  {x}.a = load {kind}, ptr {x}.at.a, align {align}
+  {x}.b = load {kind}, ptr {x}.at.b, align {align}
+  {x}.sum = fadd {kind} {x}.a, {x}.b
+  store {kind} {x}.sum, ptr {x}.at.out, align {align}
+  {x}.next = add i64 {x}.i, {step}
+  br label %{here}"""
 
 
 # ``@sums`` is what `llvm_exchange` calls, whose ``@field`` and ``@count`` these use.

@@ -235,6 +235,8 @@ def wrong_arguments_leave_the_world_alive(c: Communicator) -> None:
         c.allreduce([1.0])
     with pytest.raises(InvalidArgumentError, match="got int8"):
         c.allreduce(np.zeros(3, np.int8))
+    with pytest.raises(InvalidArgumentError, match="got >f4"):
+        c.allreduce(np.zeros(3, ">f4"))
     with pytest.raises(InvalidArgumentError, match="C-contiguous"):
         c.broadcast(np.zeros((3, 4)).T)
     with pytest.raises(InvalidArgumentError, match="'mean'"):
