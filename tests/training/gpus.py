@@ -18,6 +18,8 @@ from distgrad.training.loop import TrainingLoop
 from distgrad.training.staging import carrier, link
 from distgrad.training.step import TrainStep
 
+from .models import bits
+
 MARKS = [
     pytest.mark.cpu,  # it installs the other module itself
     pytest.mark.skipif(not cuda_on_cpu.available(), reason="no g++"),
@@ -46,10 +48,6 @@ def network(*more: tf.keras.layers.Layer) -> tf.keras.Sequential:
     for variable in model.trainable_variables:
         variable.assign(rng.normal(size=variable.shape).astype(np.float32))
     return model
-
-
-def bits(variables) -> bytes:
-    return b"".join(np.asarray(variable.numpy()).tobytes() for variable in variables)
 
 
 def step_of(model, communicator: Communicator, shards: int, **options) -> TrainStep:

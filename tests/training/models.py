@@ -39,3 +39,7 @@ def transformer(p):
 
 
 MODELS = {f.__name__: f for f in (image, recurrent, transformer)}
+
+
+def bits(variables) -> bytes:
+    return b"".join(np.asarray(variable.numpy()).tobytes() for variable in variables)

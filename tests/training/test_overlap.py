@@ -21,6 +21,8 @@ from distgrad.training.overlap import Courier
 from distgrad.training.reduction import GradientSum, ShardResult
 from distgrad.training.step import TrainStep
 
+from .models import bits
+
 SEED = 3
 ONE_EACH = 1  # byte: every variable is a bucket
 
@@ -55,10 +57,6 @@ def network() -> tf.keras.Sequential:
     for variable in model.trainable_variables:
         variable.assign(rng.normal(size=variable.shape).astype(np.float32))
     return model
-
-
-def bits(variables) -> bytes:
-    return b"".join(np.asarray(variable.numpy()).tobytes() for variable in variables)
 
 
 def train(world_size: int, shards: int, **options) -> tuple:

@@ -19,6 +19,8 @@ from distgrad.training.evaluation import evaluate
 from distgrad.training.reduction import ShardResult
 from distgrad.training.step import TrainStep
 
+from .models import bits
+
 SEED = 11
 
 
@@ -50,10 +52,6 @@ def network() -> tf.keras.Sequential:
 def loader(source: ArraySource, c: Communicator, batch: int, shards: int, **how) -> Loader:
     own = worker_shards(shards, c.rank, c.world_size)
     return Loader(source, batch, shards, own, SEED, **how)
-
-
-def bits(variables) -> bytes:
-    return b"".join(np.asarray(variable.numpy()).tobytes() for variable in variables)
 
 
 def train(world_size: int, source: ArraySource, batch: int, shards: int) -> tuple:
