@@ -71,6 +71,10 @@ class Backend(ABC):
         ``transpose`` takes T transposed. Raises a ValueError for a zero on the diagonal.
         """
 
+    def add_at(self, array: Any, positions: tuple[Any, ...], values: Any) -> None:
+        """Adds values to elements of ``array``, in their order; those at one position add up."""
+        self.xp.add.at(array, positions, values)
+
     def fused(self, name: str, expr: str, arguments: tuple[str, ...]) -> Any:
         """One kernel for a scalar expression over ``arguments``; None where there is none.
 

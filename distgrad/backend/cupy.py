@@ -14,6 +14,7 @@ from distgrad.backend import cuda_source
 from distgrad.backend.base import Backend, Lost, NotHere, NotInstalled, OutOfMemory
 from distgrad.backend.cublas import Blas
 from distgrad.backend.cuda_kernels import Kernels
+from distgrad.backend.cuda_rows import Rows
 from distgrad.backend.cudnn import Dnn
 from distgrad.backend.numpy import backend as numpy_backend
 
@@ -43,9 +44,13 @@ class CupyBackend(Backend):
         self.array_type: Any = cupy.ndarray
         self.count = count  # of GPUs that this process sees
         self.selected = 0
-        self.own = Kernels(cupy)
+        self.own, self.rows = Kernels(cupy), Rows(cupy)
         self.blas, self.dnn = Blas(cupy), Dnn(cupy)
-        self.kernels = {**self.own.by_primitive, **self.dnn.by_primitive}
+        self.kernels = {
+            **self.own.by_primitive,
+            **self.rows.by_primitive,
+            **self.dnn.by_primitive,
+        }
         self._fused: dict[str, Any] = {}
         self._streams: dict[tuple[int, str], Any] = {}
 
@@ -167,6 +172,9 @@ class CupyBackend(Backend):
 
     def random_permutation(self, key: Any, n: int) -> Any:
         return self.asarray(numpy_backend.random_permutation(_on_host(key), n))
+
+    def add_at(self, array: Any, positions: tuple[Any, ...], values: Any) -> None:
+        self.rows.add_at(array, positions, values)
 
     def solve_triangular(self, matrix: Any, rhs: Any, *, lower: bool, transpose: bool) -> Any:
         from cupyx.scipy.linalg import solve_triangular

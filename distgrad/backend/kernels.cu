@@ -182,30 +182,6 @@ extern "C" __global__ void standardize_grad(T *out, const T *dy, const T *x, i64
         out[i] = (dy[i] - mean_dy - (x[i] - mean) * scale * along) * scale;
 }
 
-// Rows of g added up by their index, in the order of the rows: no atomics, the same bits every
-// time. A block makes one row of the result, and goes through all indices.
-extern "C" __global__ void add_rows(T *out, const T *g, const i64 *indices, i64 count, i64 width) {
-    __shared__ bool mine[256];
-    __shared__ bool any;
-    const i64 self = blockIdx.x;
-    for (i64 column = threadIdx.x; column - threadIdx.x < width; column += blockDim.x) {
-        T total = 0;
-        for (i64 first = 0; first < count; first += blockDim.x) {
-            const i64 at = first + threadIdx.x;
-            const i64 index = at < count ? indices[at] : -1;
-            mine[threadIdx.x] = at < count && (index < 0 ? index + gridDim.x : index) == self;
-            if (threadIdx.x == 0) any = false;
-            __syncthreads();
-            if (mine[threadIdx.x]) any = true;
-            __syncthreads();
-            for (int i = 0; any && column < width && i < (int)blockDim.x; i++)
-                if (mine[i]) total += g[(first + i) * width + column];
-            __syncthreads();
-        }
-        if (column < width) out[self * width + column] = total;
-    }
-}
-
 // Sums over the rows of x, of (rows, columns): each of the segments of rows to a row of `part`. Eight
 // threads share a column, 32 columns a block of 256.
 extern "C" __global__ void column_part(T *part, const T *x, i64 rows, i64 columns, i64 segment,

@@ -273,7 +273,7 @@ class Build:
         rows = place if whole else self._copy_of(place, place.shape, np.dtype(np.int64))
 
         def run(arrays: Arrays) -> None:
-            arrays.backend.own.add_rows(*map(arrays.array, (target, given, rows)))
+            arrays.backend.rows.add(*map(arrays.array, (target, given, rows)))
 
         self._node(run, given, rows, target, writes=(target,))
         finish()

@@ -230,7 +230,7 @@ class Variable(Operand):
         positions = self._positions(indices)
         array = self._buffer.copy()
         try:
-            backend_of(array).xp.add.at(array, positions, dispatch.beside(array, updates))
+            backend_of(array).add_at(array, positions, dispatch.beside(array, updates))
         except (IndexError, ValueError) as error:
             raise InvalidArgumentError(f"scatter into {self.name}: {error}") from None
         self._store(array)

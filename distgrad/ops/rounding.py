@@ -91,8 +91,10 @@ def floormod(xp, x, y):
 
     Raises InvalidArgumentError for an integer divided by zero.
     """
-    _integers(xp, x, y)
-    return xp.remainder(x, y)
+    if _integers(xp, x, y):
+        return xp.remainder(x, y)
+    rest = xp.fmod(x, y)  # exact; CuPy's remainder is x less a rounded product
+    return xp.where((rest != 0) & ((rest < 0) != (y < 0)), rest + y, rest)
 
 
 @floormod.vjp("x")

@@ -44,7 +44,14 @@ CUPY = _names(
     """
 )
 # Of a ufunc, what CuPy has of ``at`` (cupy.ufunc.at).
-UFUNC_AT = frozenset(["add", "subtract", "maximum", "minimum"])
+_WHOLE = ("int32", "int64", "uint32", "uint64")
+# The dtypes that each takes. (CuPy rounds the largest of doubles to floats: see cuda_rows.py.)
+UFUNC_AT = {
+    "add": (*_WHOLE, "float16", "float32", "float64"),
+    "subtract": ("int32", "uint32"),
+    "maximum": (*_WHOLE, "float32", "float64"),
+    "minimum": (*_WHOLE, "float32", "float64"),
+}
 # Names borrowed from NumPy itself.
 CONSTANTS = _names(
     """
@@ -327,6 +334,8 @@ class _Function:
     def at(self, array: Any, indices: Any, *values: Any) -> None:
         if self.name not in UFUNC_AT:
             raise AttributeError(f"CuPy has no {self.name}.at")
+        if array.dtype.name not in UFUNC_AT[self.name]:
+            raise TypeError(f"CuPy's {self.name}.at takes no {array.dtype}")
         given = [_plain(array), _plain(indices), *map(_plain, values)]
         order.later(lambda: self.fn.at(*given))
 

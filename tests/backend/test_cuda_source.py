@@ -7,9 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from distgrad.backend import cuda_source
-from distgrad.backend.cuda_kernels import OPTIONS, Kernels, source
+from distgrad.backend import cuda_kernels, cuda_rows, cuda_source
+from distgrad.backend.cuda_kernels import Kernels
+from distgrad.backend.cuda_launch import OPTIONS, source
+from distgrad.backend.cuda_rows import Rows
 from distgrad.backend.numpy import backend as numpy_backend
+from distgrad.core.dtypes import as_dtype
 from distgrad.testing import cuda_on_cpu, fake_cupy, process, standin
 from distgrad.testing.primitives import built_in, samples_of
 
@@ -89,7 +92,7 @@ def test_an_expression_gives_what_the_kernel_gives(type_, dtype):
         np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol, err_msg=case.id)
 
 
-# The kernels of kernels.cu
+# The kernels of kernels.cu and rows.cu
 
 
 @pytest.fixture(params=["float32", "float64"])
@@ -168,12 +171,69 @@ def test_adam_has_the_bits_of_the_cpu(kernels, dtype):
     np.testing.assert_array_equal(copies[0].get(), expected[0])
 
 
-@pytest.mark.parametrize("shape", [(7, 3), (5,), (6, 2, 2)], ids=str)
-def test_rows_are_added_in_order(kernels, dtype, shape):
+@pytest.fixture
+def rows() -> Rows:
+    return Rows(fake_cupy.modules()["cupy"])
+
+
+ROWS_OF = ["float32", "float64", "float16", "bfloat16", "int8", "int64", "uint64", "complex64"]
+
+
+def numbers(rng, shape, dtype):
+    """Numbers whose sums are exact in every dtype, so that any order gives the same."""
+    return rng.integers(0, 4, shape).astype(as_dtype(dtype).numpy_dtype)
+
+
+@pytest.mark.parametrize("dtype", ROWS_OF)
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_rows_are_added_by_their_index(rows, dtype, axis):
     rng = np.random.default_rng(2)
-    indices = rng.integers(0, shape[0] - 1, (4, 9))
-    g = rng.normal(size=(*indices.shape, *shape[1:]))
-    compared(kernels, "take_grad", [g, indices], dtype, exact=True, shape=shape, axis=0)
+    shape = [2, 3, 4]
+    shape[axis] = 7
+    indices = rng.integers(-7, 6, (4, 90))
+    g = numbers(rng, (*shape[:axis], *indices.shape, *shape[axis + 1 :]), dtype)
+    expected = np.zeros(shape, g.dtype)
+    np.add.at(expected, (*[slice(None)] * axis, indices), g)
+    words = {"shape": tuple(shape), "axis": axis}
+    found = rows.by_primitive["take_grad"](None, *on_device(g, indices), **words)
+    assert found.dtype == g.dtype
+    np.testing.assert_array_equal(found.get(), expected)
+
+
+def test_rows_are_added_in_order(rows, dtype):
+    rng = np.random.default_rng(2)
+    indices = rng.integers(0, 6, (4, 9))
+    g = rng.normal(size=(4, 9, 3)).astype(dtype)
+    expected = PRIMITIVES["take_grad"].kernel(np, g, indices, shape=(7, 3), axis=0)
+    found = rows.by_primitive["take_grad"](None, *on_device(g, indices), shape=(7, 3), axis=0)
+    np.testing.assert_array_equal(found.get(), expected)
+
+
+@pytest.mark.parametrize("dtype", [d for d in ROWS_OF if d not in ("uint64", "complex64")])
+@pytest.mark.parametrize("name", ["put_max", "put_min"])
+def test_the_extremes_of_rows(rows, dtype, name):
+    rng = np.random.default_rng(3)
+    dtype = as_dtype(dtype).numpy_dtype
+    x, updates = (rng.normal(size=size) * 40 for size in ((5, 3), (400, 3)))
+    x, updates, places = x.astype(dtype), updates.astype(dtype), rng.integers(-5, 4, 400)
+    if dtype.kind != "i":
+        updates[7, 1] = np.nan
+    expected = PRIMITIVES[name].kernel(np, x, updates, places)
+    found = rows.by_primitive[name](None, *on_device(x, updates, places))
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found.get().astype(float), expected.astype(float))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int16"])
+def test_values_are_added_at_positions(rows, dtype):
+    rng = np.random.default_rng(4)
+    array, values = numbers(rng, (3, 4, 2), dtype), numbers(rng, (6, 2), dtype)
+    positions = rng.integers(0, 3, (2, 6))
+    expected = array.copy()
+    np.add.at(expected, tuple(positions), values)
+    there = standin.asarray(array)
+    rows.add_at(there, tuple(on_device(*positions)), standin.asarray(values))
+    np.testing.assert_array_equal(there.get(), expected)
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (8,), (1031,), (33, 65)], ids=str)
@@ -197,13 +257,18 @@ def test_what_the_kernels_do_not_take_goes_to_the_plain_ones(kernels):
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
 @pytest.mark.timeout_s(300)
 def test_nvcc_compiles_the_kernels(tmp_path, dtype):
-    """CUDA's own compiler takes the text: that needs no GPU."""
-    path = tmp_path / "kernels.cu"
-    path.write_text(source(dtype))
-    command = ["nvcc", "-ptx", *OPTIONS, str(path), "-o", str(tmp_path / "kernels.ptx")]
-    done = process.run(command, timeout=240)
-    assert done.returncode == 0, done.stderr
-    text = (tmp_path / "kernels.ptx").read_text()
-    for name in ("uniform", "adam", "softmax", "cross_entropy_grad", "standardize", "add_rows"):
-        assert f".entry {name}(" in text
-    assert "fma.rn" not in text.partition(".entry adam(")[2].partition(".entry")[0]
+    """CUDA's own compiler takes the texts: that needs no GPU."""
+    entries = {
+        cuda_kernels.SOURCE: ["uniform", "adam", "softmax", "cross_entropy_grad", "standardize"],
+        cuda_rows.SOURCE: ["add_rows", "largest_rows", "smallest_rows"],
+    }
+    for file, names in entries.items():
+        path = tmp_path / file
+        path.write_text(source(file, dtype))
+        command = ["nvcc", "-ptx", *OPTIONS, str(path), "-o", str(path.with_suffix(".ptx"))]
+        done = process.run(command, timeout=140)
+        assert done.returncode == 0, done.stderr
+        text = path.with_suffix(".ptx").read_text()
+        for name in names:
+            assert f".entry {name}(" in text
+        assert "fma.rn" not in text.partition(".entry adam(")[2].partition(".entry")[0]

@@ -1,0 +1,82 @@
+"""Rows put together by their index on CUDA: gradients of gathers, and the largest of segments.
+
+CuPy's ``add.at`` adds up in an order that changes from run to run, its ``maximum.at`` rounds
+doubles to floats, and neither takes every dtype: these kernels stand in their places.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from distgrad.backend.cuda_launch import FLAT, TYPES, Launcher
+
+SOURCE = "rows.cu"
+
+
+class Rows:
+    """The kernels of ``rows.cu``, for one namespace of CuPy."""
+
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+        self._launch = Launcher(cupy, SOURCE)
+        self.by_primitive: dict[str, Callable[..., Any]] = {
+            "take_grad": self._take_grad,
+            "put_max": functools.partial(self._extreme, "largest_rows"),
+            "put_min": functools.partial(self._extreme, "smallest_rows"),
+        }
+
+    def add(self, out: Any, g: Any, indices: Any) -> None:
+        """Rows of ``g`` added up by their ``indices``, int64; all of them contiguous."""
+        given = (out, g, indices, indices.size, out.size // out.shape[0])
+        self._launch("add_rows", out.dtype, out.shape[0], FLAT, *given)
+
+    def add_at(self, array: Any, positions: tuple[Any, ...], values: Any) -> None:
+        """As ``numpy.add.at(array, positions, values)`` for positions that lie in the array."""
+        depth, cupy = len(positions), self._cupy
+        shape, rest = array.shape[:depth], array.shape[depth:]
+        places = cupy.zeros((), np.int64)
+        for size, position in zip(shape, positions, strict=True):
+            places = places * size + position
+        given = cupy.broadcast_to(values, (*places.shape, *rest)).astype(array.dtype, copy=False)
+        added = self._take_grad(None, given, places, shape=(math.prod(shape), *rest), axis=0)
+        array += added.reshape(array.shape)
+
+    def _take_grad(
+        self, plain: Any, g: Any, indices: Any, *, shape: tuple[int, ...], axis: int
+    ) -> Any:
+        rows, before, after = shape[axis], math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+        each = g.reshape(before, indices.size, after).swapaxes(0, 1)
+        values = self._numbers(each, g.dtype)
+        out = self._cupy.empty((rows, *values.shape[1:]), values.dtype)
+        if out.size:
+            self.add(out, values, self._places(indices))
+        made = out.view(g.dtype) if g.dtype.kind == "c" else out.astype(g.dtype, copy=False)
+        return self._cupy.ascontiguousarray(made.swapaxes(0, 1)).reshape(shape)
+
+    def _extreme(self, name: str, plain: Any, x: Any, updates: Any, rows: Any) -> Any:
+        if x.dtype.name == "uint64":
+            return plain(x, updates, rows)
+        start = self._numbers(x, x.dtype)
+        values = self._numbers(updates, x.dtype)
+        out = self._cupy.empty(start.shape, start.dtype)
+        if out.size:
+            given = (start, values, self._places(rows), rows.size, x.size // len(x))
+            self._launch(name, out.dtype, len(x), FLAT, out, *given)
+        return out.astype(x.dtype, copy=False)
+
+    def _numbers(self, array: Any, dtype: np.dtype) -> Any:
+        """The array, contiguous, in a type of the kernels that holds the numbers of ``dtype``."""
+        whole = self._cupy.ascontiguousarray(array)
+        if dtype.kind == "c":
+            return whole.view(np.float32 if dtype.name == "complex64" else np.float64)
+        if dtype.name not in TYPES:
+            whole = whole.astype(np.int64 if dtype.kind in "iub" else np.float32)
+        return whole
+
+    def _places(self, indices: Any) -> Any:
+        return self._cupy.ascontiguousarray(indices.astype(np.int64, copy=False))
