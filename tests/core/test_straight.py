@@ -10,6 +10,8 @@ from distgrad.core import recording
 from distgrad.core.primitive import registry
 from distgrad.core.tensor import Tensor
 
+pytestmark = pytest.mark.cpu  # a GPU's kernels are called by the tape
+
 
 class Nobody:
     """A recorder that does nothing: with it the walk goes through tensors."""
@@ -87,7 +89,6 @@ def test_complex_numbers_are_conjugated():
     np.testing.assert_allclose(tape.gradient(y, x), np.full(2, 2 + 1j))
 
 
-@pytest.mark.cpu
 def test_a_kernel_that_is_replaced_is_seen(monkeypatch):
     x = tf.constant([1.0, 2.0])
 
