@@ -39,17 +39,11 @@ def stepper(workload: Workload, mib: float, shards: int) -> tuple[Any, int]:
     own = worker_shards(shards, communicator.rank, communicator.world_size)
     batch = cut(0, len(x), shards, own, lambda a, b: (x[a:b], y[a:b]))
     model.prepare(batch.shards[0][1])
-    step = TrainStep(
-        model.compute,
-        model.sums_size,
-        model.trainable_variables,
-        model.optimizer,
+    step = TrainStep.of(
+        model,
         communicator,
         shards,
         0,
-        state=model.non_trainable_variables,
-        mean_loss=model.mean_loss,
-        counted=model.counted,
         stop_on_nan=False,
         overlap=True,
         check_every=0,

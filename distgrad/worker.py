@@ -99,17 +99,11 @@ class _Run:
         self.executor: ExecutorName = executor
         self.shards = job.virtual_shards or communicator.world_size
         self.own = worker_shards(self.shards, communicator.rank, communicator.world_size)
-        self.step = TrainStep(
-            model.compute,
-            model.sums_size,
-            model.trainable_variables,
-            model.optimizer,  # type: ignore[arg-type]
+        self.step = TrainStep.of(
+            model,
             communicator,
             self.shards,
             job.seed,
-            state=model.non_trainable_variables,
-            mean_loss=model.mean_loss,
-            counted=model.counted,
             overlap=job.overlap,
             bucket_bytes=job.bucket_bytes,
             shard_optimizer=job.shard_optimizer,

@@ -121,6 +121,25 @@ class TrainStep:
         self._unconnected: set[int] = set()  # variables that a warning has named
         self._plan: _Plan | None = None
 
+    @classmethod
+    def of(
+        cls, model: Any, communicator: Communicator, virtual_shards: int, seed: int, **options: Any
+    ) -> TrainStep:
+        """The step of a Keras model that is compiled and built; ``options`` as for the class."""
+        return cls(
+            model.compute,
+            model.sums_size,
+            model.trainable_variables,
+            model.optimizer,
+            communicator,
+            virtual_shards,
+            seed,
+            state=model.non_trainable_variables,
+            mean_loss=model.mean_loss,
+            counted=model.counted,
+            **options,
+        )
+
     @property
     def variables(self) -> list[Variable]:
         return self.sum.variables

@@ -82,19 +82,8 @@ def training_step(build, executor, shards, optimizer):
     loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"])
     model.prepare((x, LABELS))
-    step = TrainStep(
-        model.compute,
-        model.sums_size,
-        model.trainable_variables,
-        model.optimizer,
-        world.communicator(),
-        shards,
-        seed=5,
-        state=model.non_trainable_variables,
-        mean_loss=model.mean_loss,
-        counted=model.counted,
-        executor=executor,
-        strict=executor != "eager",
+    step = TrainStep.of(
+        model, world.communicator(), shards, 5, executor=executor, strict=executor != "eager"
     )
     batch = cut(0, 64, shards, range(shards), lambda a, b: (x[a:b], LABELS[a:b]))
     number = iter(range(1000))

@@ -51,18 +51,7 @@ def network(*more: tf.keras.layers.Layer) -> tf.keras.Sequential:
 
 
 def step_of(model, communicator: Communicator, shards: int, **options) -> TrainStep:
-    return TrainStep(
-        model.compute,
-        model.sums_size,
-        model.trainable_variables,
-        model.optimizer,
-        communicator,
-        shards,
-        SEED,
-        state=model.non_trainable_variables,
-        check_every=2,
-        **options,
-    )
+    return TrainStep.of(model, communicator, shards, SEED, check_every=2, **options)
 
 
 def samples(count: int = 43) -> tuple[np.ndarray, np.ndarray]:

@@ -63,17 +63,11 @@ def train(
     rng = np.random.default_rng(1)
     for variable in net.trainable_variables:
         variable.assign(rng.normal(size=variable.shape).astype(np.float32) * 0.3)
-    step = TrainStep(
-        net.compute,
-        net.sums_size,
-        net.trainable_variables,
-        net.optimizer,
+    step = TrainStep.of(
+        net,
         communicator,
         4,
-        seed=5,
-        state=net.non_trainable_variables,
-        mean_loss=net.mean_loss,
-        counted=net.counted,
+        5,
         stop_on_nan=False,
         executor=executor,
         strict=executor != "eager",

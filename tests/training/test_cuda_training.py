@@ -42,17 +42,11 @@ class Run:
         for variable in self.net.trainable_variables:
             variable.assign(rng.normal(size=variable.shape).astype(np.float32) * 0.3)
         self.own = worker_shards(4, communicator.rank, communicator.world_size)
-        self.make = lambda: TrainStep(
-            self.net.compute,
-            self.net.sums_size,
-            self.net.trainable_variables,
-            self.optimizer,
+        self.make = lambda: TrainStep.of(
+            self.net,
             communicator,
             4,
-            seed=5,
-            state=self.net.non_trainable_variables,
-            mean_loss=self.net.mean_loss,
-            counted=self.net.counted,
+            5,
             stop_on_nan=False,
             executor=executor,
             strict=executor != "eager",

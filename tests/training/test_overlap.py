@@ -65,17 +65,7 @@ def train(world_size: int, shards: int, **options) -> tuple:
 
     def work(c: Communicator) -> tuple:
         model = models[c.rank]
-        step = TrainStep(
-            model.compute,
-            model.sums_size,
-            model.trainable_variables,
-            model.optimizer,
-            c,
-            shards,
-            SEED,
-            state=model.non_trainable_variables,
-            **options,
-        )
+        step = TrainStep.of(model, c, shards, SEED, **options)
         own = worker_shards(shards, c.rank, c.world_size)
         # 20, 20 and 3 samples: most shards of the last batch are empty
         batches = Loader(source(), 20, shards, own, SEED).epoch(0)

@@ -84,20 +84,8 @@ def train(
     rng = np.random.default_rng(1)
     for variable in model.trainable_variables:
         variable.assign(rng.normal(size=variable.shape).astype(np.float32) * 0.3)
-    step = TrainStep(
-        model.compute,
-        model.sums_size,
-        model.trainable_variables,
-        model.optimizer,
-        communicator,
-        shards,
-        seed=5,
-        state=model.non_trainable_variables,
-        mean_loss=model.mean_loss,
-        counted=model.counted,
-        executor=executor,
-        strict=True,
-        **(options or {}),
+    step = TrainStep.of(
+        model, communicator, shards, 5, executor=executor, strict=True, **(options or {})
     )
     own = worker_shards(shards, communicator.rank, communicator.world_size)
     seen = []

@@ -61,15 +61,7 @@ def train(world_size: int, source: ArraySource, batch: int, shards: int) -> tupl
 
     def work(c: Communicator) -> tuple:
         model = models[c.rank]
-        step = TrainStep(
-            model.compute,
-            model.sums_size,
-            model.trainable_variables,
-            model.optimizer,
-            c,
-            shards,
-            SEED,
-        )
+        step = TrainStep.of(model, c, shards, SEED)
         batches = loader(source, c, batch, shards)
         results, number = [], 0
         for epoch in range(2):

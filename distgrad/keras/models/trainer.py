@@ -61,17 +61,11 @@ class Trainer(Evaluator):
                 metrics=lambda: self.metrics,
                 mean_loss=self.mean_loss,
             )
-        return TrainStep(
-            self.compute,
-            self.sums_size,
-            self.trainable_variables,
-            self.optimizer,
+        return TrainStep.of(
+            self,
             communicator,
             shards,
             seed,
-            state=self.non_trainable_variables,
-            mean_loss=self.mean_loss,
-            counted=self.counted,
             stop_on_nan=False,
             executor=executor_for(self._jit),
             strict=self._jit == "strict",

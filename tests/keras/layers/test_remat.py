@@ -82,19 +82,8 @@ def made(build, mode, executor, shards=2):
     model = tf.keras.Sequential(stack)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.prepare((x, LABELS))
-    step = TrainStep(
-        model.compute,
-        model.sums_size,
-        model.trainable_variables,
-        model.optimizer,
-        world.communicator(),
-        shards,
-        seed=5,
-        state=model.non_trainable_variables,
-        mean_loss=model.mean_loss,
-        counted=model.counted,
-        executor=executor,
-        strict=executor != "eager",
+    step = TrainStep.of(
+        model, world.communicator(), shards, 5, executor=executor, strict=executor != "eager"
     )
     return model, step, cut(0, 32, shards, range(shards), lambda a, b: (x[a:b], LABELS[a:b]))
 
