@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from distgrad.compile.llvm_ir import FLOATS, Emitter, Scalar
-from distgrad.compile.llvm_math import Math
+from distgrad.compile.llvm_math32 import Math32
 from distgrad.compile.llvm_math64 import Math64
 
 
@@ -50,7 +50,7 @@ class Expression:
         self._emitter = emitter
         self._type = type_
         self._names = names
-        self._math = {"float": Math(emitter), "double": Math64(emitter)}
+        self._math = {"float": Math32(emitter), "double": Math64(emitter)}
 
     def write(self, expr: str) -> Scalar:
         result = self._visit(parse(expr))

@@ -1,20 +1,11 @@
-"""Elementary functions in float64, without a branch or a call: loops vectorise.
-
-The forms are those of Cephes (Moshier). Error bounds, in units in the last place, are those that
-``tests/compile/test_llvm.py`` measures over all magnitudes.
-"""
+"""The elementary functions of ``llvm_math`` in float64, as ratios of polynomials."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distgrad.compile.llvm_ir import Emitter, Scalar
-
-_INFINITY = float("inf")
-_NAN = float("nan")
-_ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it rounds to the nearest integer
-_ROUND_BITS = 0x4338000000000000
-_LN2_HIGH, _LN2_LOW = 6.93145751953125e-1, 1.42860682030941723212e-6
+from distgrad.compile.llvm_ir import Scalar
+from distgrad.compile.llvm_math import Math
 
 _EXP_P = (1.26177193074810590878e-4, 3.02994407707441961300e-2, 9.99999999999999999910e-1)
 _EXP_Q = (
@@ -85,55 +76,22 @@ _ERFC_Q = (
 )
 
 
-class Math64:
-    """Functions of one float64, written through an emitter."""
+class Math64(Math):
+    """Functions of one float64."""
 
-    def __init__(self, emitter: Emitter) -> None:
-        self.e = emitter
-
-    def _n(self, value: float) -> Scalar:
-        return self.e.number(value, "double")
-
-    def _fma(self, a: Scalar, b: Scalar, c: Scalar) -> Scalar:
-        return self.e.intrinsic("fma", a, b, c)
-
-    def _polynomial(self, x: Scalar, coefficients: Sequence[float]) -> Scalar:
-        """Horner's rule, highest power first."""
-        total = self._n(coefficients[0])
-        for c in coefficients[1:]:
-            total = self._fma(total, x, self._n(c))
-        return total
+    type, whole = "double", "i64"
+    mantissa, bias, scale = 52, 1023, 54
+    root_bits = 0x3FE6A09E667F3BCD
+    smallest = 2.2250738585072014e-308
+    round, round_bits = 6755399441055744.0, 0x4338000000000000  # 1.5 * 2**52
+    least, most = -746.0, 710.0
+    exp_ln2 = 6.93145751953125e-1, 1.42860682030941723212e-6
 
     def _ratio(self, x: Scalar, above: Sequence[float], below: Sequence[float]) -> Scalar:
         return self.e.binary("fdiv", self._polynomial(x, above), self._polynomial(x, below))
 
-    def _where(self, op: str, x: Scalar, limit: float, a: Scalar, b: Scalar) -> Scalar:
-        return self.e.select(self.e.compare(op, x, self._n(limit)), a, b)
-
-    def _power_of_two(self, exponent: Scalar) -> Scalar:
-        e = self.e
-        biased = e.binary("add", exponent, e.number(1023, "i64"))
-        return e.cast("bitcast", e.binary("shl", biased, e.number(52, "i64")), "double")
-
-    def exp(self, x: Scalar) -> Scalar:
-        """e**x, within 1.5 ulp."""
-        e = self.e
-        # What ends up as 0 must not get there through subnormals, which take 100 times as long.
-        nothing = e.compare("olt", x, self._n(-746.0))
-        x = self._where("ogt", x, 710.0, self._n(710.0), x)
-        x = e.select(nothing, self._n(0.0), x)
-        shifted = self._fma(x, self._n(1.4426950408889634074), self._n(_ROUND))
-        n = e.binary("fsub", shifted, self._n(_ROUND))
-        r = self._fma(n, self._n(-_LN2_HIGH), x)
-        r = self._fma(n, self._n(-_LN2_LOW), r)
-        p = self._odd(r)
-        p = self._fma(p, self._n(2.0), self._n(1.0))
-        exponent = e.binary("sub", e.cast("bitcast", shifted, "i64"), e.number(_ROUND_BITS, "i64"))
-        # 2**n in two factors: one alone would not reach subnormal results.
-        half = e.binary("ashr", exponent, e.number(1, "i64"))
-        p = e.binary("fmul", p, self._power_of_two(half))
-        p = e.binary("fmul", p, self._power_of_two(e.binary("sub", exponent, half)))
-        return e.select(nothing, self._n(0.0), p)
+    def _exp_near_zero(self, r: Scalar) -> Scalar:
+        return self._fma(self._odd(r), self._n(2.0), self._n(1.0))
 
     def _odd(self, r: Scalar) -> Scalar:
         """(e**r - 1) / 2 for small r."""
@@ -142,61 +100,20 @@ class Math64:
         above = e.binary("fmul", r, self._polynomial(z, _EXP_P))
         return e.binary("fdiv", above, e.binary("fsub", self._polynomial(z, _EXP_Q), above))
 
-    def expm1(self, x: Scalar) -> Scalar:
-        """e**x - 1, within 3 ulp."""
-        e = self.e
+    def _expm1_near_zero(self, x: Scalar) -> Scalar:
         half = self._odd(x)
-        large = e.binary("fsub", self.exp(x), self._n(1.0))
-        size = e.intrinsic("fabs", x)
-        return self._where("olt", size, 0.5, e.binary("fadd", half, half), large)
+        return self.e.binary("fadd", half, half)
 
-    def log(self, x: Scalar) -> Scalar:
-        """The natural logarithm, within 1.5 ulp."""
-        e = self.e
-        tiny = e.compare("olt", x, self._n(2.2250738585072014e-308))
-        scaled = e.select(tiny, e.binary("fmul", x, self._n(2.0**54)), x)
-        bits = e.cast("bitcast", scaled, "i64")
-        # The mantissa in [sqrt(1/2), sqrt(2)).
-        above = e.binary("sub", bits, e.number(0x3FE6A09E667F3BCD, "i64"))
-        exponent = e.binary("ashr", above, e.number(52, "i64"))
-        taken = e.binary("shl", exponent, e.number(52, "i64"))
-        m = e.cast("bitcast", e.binary("sub", bits, taken), "double")
-        n = e.cast("sitofp", exponent, "double")
-        n = e.select(tiny, e.binary("fsub", n, self._n(54.0)), n)
-        f = e.binary("fsub", m, self._n(1.0))
-        z = e.binary("fmul", f, f)
-        y = e.binary("fmul", f, e.binary("fmul", z, self._ratio(f, _LOG_P, _LOG_Q)))
-        y = self._fma(n, self._n(-2.121944400546905827679e-4), y)
-        y = self._fma(z, self._n(-0.5), y)
-        y = e.binary("fadd", f, y)
-        y = self._fma(n, self._n(0.693359375), y)
-        y = self._where("oeq", x, _INFINITY, x, y)
-        y = self._where("oeq", x, 0.0, self._n(-_INFINITY), y)
-        y = self._where("olt", x, 0.0, self._n(_NAN), y)
-        return e.select(e.compare("uno", x, x), x, y)
+    def _log_rest(self, f: Scalar, z: Scalar) -> Scalar:
+        return self.e.binary("fmul", f, self.e.binary("fmul", z, self._ratio(f, _LOG_P, _LOG_Q)))
 
-    def log1p(self, x: Scalar) -> Scalar:
-        """log(1 + x), within 2.5 ulp."""
-        e = self.e
-        u = e.binary("fadd", x, self._n(1.0))
-        lost = e.binary("fsub", e.binary("fsub", u, self._n(1.0)), x)
-        y = e.binary("fsub", self.log(u), e.binary("fdiv", lost, u))
-        y = self._where("oeq", u, _INFINITY, u, y)
-        y = self._where("oeq", u, 0.0, self._n(-_INFINITY), y)
-        return self._where("oeq", u, 1.0, x, y)
-
-    def tanh(self, x: Scalar) -> Scalar:
-        """The hyperbolic tangent, within 2 ulp."""
-        e = self.e
-        z = e.binary("fmul", x, x)
+    def _tanh_near_zero(self, x: Scalar) -> Scalar:
+        z = self.e.binary("fmul", x, x)
         ratio = self._ratio(z, _TANH_P, _TANH_Q)
-        small = self._fma(e.binary("fmul", x, z), ratio, x)
-        size = e.intrinsic("fabs", x)
-        grown = e.binary("fadd", self.exp(e.binary("fadd", size, size)), self._n(1.0))
-        large = e.binary("fsub", self._n(1.0), e.binary("fdiv", self._n(2.0), grown))
-        large = e.intrinsic("copysign", large, x)
-        y = self._where("olt", size, 0.625, small, large)
-        return e.select(e.compare("uno", x, x), x, y)
+        return self._fma(self.e.binary("fmul", x, z), ratio, x)
+
+    def _exp_twice(self, x: Scalar) -> Scalar:
+        return self.exp(self.e.binary("fadd", x, x))
 
     def erf(self, x: Scalar) -> Scalar:
         """The error function, within 2 ulp."""
@@ -209,4 +126,4 @@ class Math64:
         large = e.intrinsic("copysign", e.binary("fsub", self._n(1.0), tail), x)
         y = self._where("olt", t, 1.0, small, large)
         y = e.select(e.compare("oeq", x, self._n(0.0)), x, y)
-        return e.select(e.compare("uno", x, x), x, y)
+        return self._or_nan(x, y)
