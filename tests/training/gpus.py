@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-import distgrad as tf
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.nccl import DeviceCommunicator
 from distgrad.comm.tree import worker_shards
@@ -18,7 +16,7 @@ from distgrad.training.loop import TrainingLoop
 from distgrad.training.staging import carrier, link
 from distgrad.training.step import TrainStep
 
-from .models import bits
+from .models import bits, network, samples
 
 MARKS = [
     pytest.mark.cpu,  # it installs the other module itself
@@ -27,36 +25,8 @@ MARKS = [
 SEED = 3
 
 
-def network(*more: tf.keras.layers.Layer) -> tf.keras.Sequential:
-    """Dropout, moving averages, several sizes of variables; always the same weights.
-
-    ``more`` layers stand before the last one.
-    """
-    layers = tf.keras.layers
-    model = tf.keras.Sequential(
-        [
-            layers.Dense(9, activation="tanh"),
-            layers.BatchNormalization(),
-            layers.Dropout(0.4),
-            *more,
-            layers.Dense(3, activation="softmax"),
-        ]
-    )
-    model.compile(tf.keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
-    model.build((None, 6))
-    rng = np.random.default_rng(1)
-    for variable in model.trainable_variables:
-        variable.assign(rng.normal(size=variable.shape).astype(np.float32))
-    return model
-
-
 def step_of(model, communicator: Communicator, shards: int, **options) -> TrainStep:
     return TrainStep.of(model, communicator, shards, SEED, check_every=2, **options)
-
-
-def samples(count: int = 43) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(43)
-    return rng.normal(size=(count, 6)).astype(np.float32), rng.integers(0, 3, count)
 
 
 def train(

@@ -41,5 +41,34 @@ def transformer(p):
 MODELS = {f.__name__: f for f in (image, recurrent, transformer)}
 
 
+def network(*more, **how) -> tf.keras.Sequential:
+    """Dropout, moving averages, several sizes of variables; always the same weights.
+
+    ``more`` layers stand before the last one; Adam is made as ``how`` says.
+    """
+    model = tf.keras.Sequential(
+        [
+            L.Dense(9, activation="tanh"),
+            L.BatchNormalization(),
+            L.Dropout(0.4),
+            *more,
+            L.Dense(3, activation="softmax"),
+        ]
+    )
+    optimizer = tf.keras.optimizers.Adam(0.01, **how)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.build((None, 6))
+    rng = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape).astype(np.float32))
+    return model
+
+
+def samples(count: int = 43) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs of ``network``, and their classes."""
+    rng = np.random.default_rng(count)
+    return rng.normal(size=(count, 6)).astype(np.float32), rng.integers(0, 3, count)
+
+
 def bits(variables) -> bytes:
     return b"".join(np.asarray(variable.numpy()).tobytes() for variable in variables)

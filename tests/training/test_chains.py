@@ -25,8 +25,8 @@ from distgrad.training import chains
 from distgrad.training.feeding import Feeder
 from distgrad.training.reduction import GradientSum, ShardResult
 
-from .gpus import MARKS, SEED, network, samples, step_of, train
-from .models import bits
+from .gpus import MARKS, SEED, step_of, train
+from .models import bits, network, samples
 
 pytestmark = [*MARKS, pytest.mark.usefixtures("gpus")]
 CAPTURED = {"executor": "cuda", "strict": True}

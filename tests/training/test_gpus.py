@@ -22,7 +22,8 @@ from distgrad.training.overlap import Courier
 from distgrad.training.reduction import GradientSum, ShardResult
 from distgrad.training.staging import Staged, carrier, link
 
-from .gpus import MARKS, SEED, network, train
+from .gpus import MARKS, SEED, train
+from .models import network
 
 pytestmark = [*MARKS, pytest.mark.usefixtures("gpus")]
 

@@ -21,7 +21,7 @@ from distgrad.training.overlap import Courier
 from distgrad.training.reduction import GradientSum, ShardResult
 from distgrad.training.step import TrainStep
 
-from .models import bits
+from .models import L, bits, network, samples
 
 SEED = 3
 ONE_EACH = 1  # byte: every variable is a bucket
@@ -33,42 +33,19 @@ def no_thread_left(new_threads) -> Iterator[None]:
     assert not new_threads(), "a thread is left behind"
 
 
-def source(n: int = 43) -> ArraySource:
-    rng = np.random.default_rng(n)
-    return ArraySource(rng.normal(size=(n, 6)).astype(np.float32), rng.integers(0, 3, n))
-
-
-def network() -> tf.keras.Sequential:
-    """Dropout, moving averages, several sizes of variables; always the same weights."""
-    layers = tf.keras.layers
-    model = tf.keras.Sequential(
-        [
-            layers.Dense(9, activation="tanh"),
-            layers.BatchNormalization(),
-            layers.Dropout(0.4),
-            layers.Dense(5, activation="relu"),
-            layers.Dense(3, activation="softmax"),
-        ]
-    )
-    optimizer = tf.keras.optimizers.Adam(0.01, global_clipnorm=0.5)
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.build((None, 6))
-    rng = np.random.default_rng(1)
-    for variable in model.trainable_variables:
-        variable.assign(rng.normal(size=variable.shape).astype(np.float32))
-    return model
-
-
 def train(world_size: int, shards: int, **options) -> tuple:
     """One epoch: weights, state and metrics, which must be equal on all ranks."""
-    models = [network() for _ in range(world_size)]  # here: the global stream is everyone's
+    # Made here: the global random stream belongs to all threads.
+    models = [
+        network(L.Dense(5, activation="relu"), global_clipnorm=0.5) for _ in range(world_size)
+    ]
 
     def work(c: Communicator) -> tuple:
         model = models[c.rank]
         step = TrainStep.of(model, c, shards, SEED, **options)
         own = worker_shards(shards, c.rank, c.world_size)
         # 20, 20 and 3 samples: most shards of the last batch are empty
-        batches = Loader(source(), 20, shards, own, SEED).epoch(0)
+        batches = Loader(ArraySource(*samples()), 20, shards, own, SEED).epoch(0)
         results = [step(number, batch) for number, batch in enumerate(batches)]
         seen = [(result.loss, result.sums.tobytes()) for result in results]
         return bits([*model.variables, *model.optimizer.variables]), seen, step.sum.overlap

@@ -19,34 +19,9 @@ from distgrad.training.evaluation import evaluate
 from distgrad.training.reduction import ShardResult
 from distgrad.training.step import TrainStep
 
-from .models import bits
+from .models import bits, network, samples
 
 SEED = 11
-
-
-def samples(n: int, dtype: type = np.float32) -> ArraySource:
-    rng = np.random.default_rng(n)
-    return ArraySource(rng.normal(size=(n, 6)).astype(dtype), rng.integers(0, 3, n))
-
-
-def network() -> tf.keras.Sequential:
-    """A small model with dropout; every call gives the same weights."""
-    layers = tf.keras.layers
-    model = tf.keras.Sequential(
-        [
-            layers.Dense(9, activation="tanh"),
-            layers.Dropout(0.4),
-            layers.Dense(3, activation="softmax"),
-        ]
-    )
-    model.compile(
-        tf.keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
-    model.build((None, 6))
-    rng = np.random.default_rng(1)
-    for variable in model.trainable_variables:
-        variable.assign(rng.normal(size=variable.shape).astype(np.float32))
-    return model
 
 
 def loader(source: ArraySource, c: Communicator, batch: int, shards: int, **how) -> Loader:
@@ -88,7 +63,7 @@ def train(world_size: int, source: ArraySource, batch: int, shards: int) -> tupl
     ],
 )
 def test_equal_bits_for_1_2_3_and_4_workers(shards: int, count: int, batch: int) -> None:
-    source = samples(count)
+    source = ArraySource(*samples(count))
     alone = train(1, source, batch, shards)
     assert len(alone[1]) == 2 * math.ceil(count / batch)
     for world_size in (2, 3, 4):
@@ -97,13 +72,13 @@ def test_equal_bits_for_1_2_3_and_4_workers(shards: int, count: int, batch: int)
 
 def test_other_shards_are_other_bits() -> None:
     """The comparison above can fail: dropout and the order of the sum depend on the shards."""
-    source = samples(53)
+    source = ArraySource(*samples(53))
     assert train(1, source, 20, 4)[0] != train(1, source, 20, 5)[0]
 
 
 def test_more_workers_than_shards() -> None:
     with pytest.raises(UsageError, match="4 workers cannot share 3 virtual shards"):
-        train(4, samples(20), 10, 3)
+        train(4, ArraySource(*samples(20)), 10, 3)
 
 
 # Numbers by hand.
