@@ -232,9 +232,6 @@ class Code:
     def half(self, a: str) -> str:
         return self.op(f"fmul {VECTOR} {a}, splat (float 0.5)")
 
-    def fmul(self, a: str, b: str) -> str:
-        return self.op(f"fmul {VECTOR} {a}, {b}")
-
     def fdiv(self, a: str, b: str) -> str:
         return self.op(f"fdiv {VECTOR} {a}, {b}")
 
@@ -408,6 +405,13 @@ def in_groups(code: Code, size: int, most: int, write: Callable[[Int, int], None
             with code.loop(count * each, each) as row:
                 write(code.add(start, row), each)
         start += count * each
+
+
+def put(code: Code, target: str, row: int, width: int, sums: list[list[str]]) -> None:
+    """Stores the rows of a product, ``row`` floats apart."""
+    for r, line in enumerate(sums):
+        for value, (at, lanes) in zip(line, vectors(width), strict=True):
+            code.store(value, code.at(target, r * row + at), lanes)
 
 
 def add_to(code: Code, target: str, row: int, width: int, sums: list[list[str]]) -> None:

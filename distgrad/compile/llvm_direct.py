@@ -23,8 +23,8 @@ from distgrad.compile.llvm_blocks import (
     in_groups,
     panels,
     product,
+    put,
     rows_at_once,
-    vectors,
 )
 from distgrad.compile.llvm_layers import Layer, Pair, copy_padded, swapped, wide, zeros
 
@@ -87,32 +87,37 @@ def _outputs(code: Code, layer: Layer, image: str, row: int, result: str) -> Non
             given = code.at(image, code.mul(y, down * row))
             made = code.at(result, code.add(code.mul(y, across * o), column))
 
-            def write(
-                x: Int,
-                rows: int,
-                given: str = given,
-                made: str = made,
-                column: int = column,
-                width: int = width,
-            ) -> None:
-                sums = product(
-                    code,
-                    [r * right * c for r in range(rows)],
-                    width,
-                    code.at(given, code.add(code.mul(x, right * c), column * layer.depthwise)),
-                    code.at("%w", column),
-                    walks,
-                    layer.depthwise,
-                )
-                _store(code, code.at(made, code.mul(x, o)), o, width, sums)
-
-            in_groups(code, across, rows_at_once(width), write)
+            _row(
+                code,
+                across,
+                width,
+                (code.at(given, column * layer.depthwise), right * c),
+                code.at("%w", column),
+                (made, o),
+                walks,
+                layer.depthwise,
+            )
 
 
-def _store(code: Code, target: str, row: int, width: int, sums: list[list[str]]) -> None:
-    for r, line in enumerate(sums):
-        for value, (at, lanes) in zip(line, vectors(width), strict=True):
-            code.store(value, code.at(target, r * row + at), lanes)
+def _row(
+    code: Code,
+    count: int,
+    width: int,
+    given: tuple[str, int],
+    filters: str,
+    made: tuple[str, int],
+    walks: list[Walk],
+    depthwise: bool,
+) -> None:
+    """``count`` windows of a row: where the first lies, and its sums, and how far to the next."""
+    (start, step), (target, apart) = given, made
+
+    def write(x: Int, rows: int) -> None:
+        at = code.at(start, code.mul(x, step))
+        sums = product(code, [r * step for r in range(rows)], width, at, filters, walks, depthwise)
+        put(code, code.at(target, code.mul(x, apart)), apart, width, sums)
+
+    in_groups(code, count, rows_at_once(width), write)
 
 
 def _reach(layer: Layer) -> tuple[Pair, Pair]:
@@ -191,26 +196,16 @@ def _inputs(code: Code, layer: Layer, first: Pair, image: str, filters: str, res
             made = code.add(code.mul(y, down * across * c), (first[0] * across + first[1]) * c)
             made = code.at(result, code.add(made, column))
 
-            def write(
-                x: Int,
-                rows: int,
-                given: str = given,
-                made: str = made,
-                column: int = column,
-                width: int = width,
-            ) -> None:
-                sums = product(
-                    code,
-                    [r * o for r in range(rows)],
-                    width,
-                    code.at(given, code.add(code.mul(x, o), column * layer.depthwise)),
-                    code.at(filters, column),
-                    walks,
-                    layer.depthwise,
-                )
-                _store(code, code.at(made, code.mul(x, right * c)), right * c, width, sums)
-
-            in_groups(code, len(xs), rows_at_once(width), write)
+            _row(
+                code,
+                len(xs),
+                width,
+                (code.at(given, column * layer.depthwise), o),
+                code.at(filters, column),
+                (made, right * c),
+                walks,
+                layer.depthwise,
+            )
 
 
 def _chunk(layer: Layer) -> int:

@@ -26,8 +26,8 @@ from distgrad.compile.llvm_blocks import (
     in_groups,
     panels,
     product,
+    put,
     rows_at_once,
-    vectors,
 )
 from distgrad.compile.llvm_layers import Layer, swapped, wide, zeros
 from distgrad.compile.llvm_squares import Grid, both_sides, loaded, square, stored
@@ -98,11 +98,12 @@ def _places(code: Code, layer: Layer) -> _Places:
 def forward(layer: Layer) -> int:
     """A function of x ``[n, h, w, c]``, filters ``[3, 3, c, o]``, a place for y, work, and n."""
     code = Code(["x", "w", "y", "work"], ["samples"])
-    places, tiles, block = _places(code, layer), _Tiles(code, layer), _block(layer)
+    places, block = _places(code, layer), _block(layer)
+    tiles = _Tiles(code, layer, places)
     c, o = layer.channels, layer.outputs
     _filters(code, "%w", places.u, c * o)
     with tiles.blocks(block) as (start, count):
-        _transform_inputs(code, tiles, layer, places, start, count)
+        tiles.transform("B^T", tiles.inputs, "%x", places.v, c, start, count)
         _products(code, block, count, c, o, places.v, places.u, places.m)
         with code.loop(count) as t:
             squares = _squares(code, places.m, t, block, o)
@@ -122,14 +123,15 @@ def forward(layer: Layer) -> int:
 def grad_x(layer: Layer) -> int:
     """A function of dy ``[n, *counts, o]``, filters, a place for dx, work, and n."""
     code = Code(["dy", "w", "dx", "work"], ["samples"])
-    places, tiles, block = _places(code, layer), _Tiles(code, layer), _block(layer)
+    places, block = _places(code, layer), _block(layer)
+    tiles = _Tiles(code, layer, places)
     c, o = layer.channels, layer.outputs
     swapped(code, "%w", places.more, 9, c, o)
     _filters(code, places.more, places.u, c * o)
     high, across = layer.space
     zeros(code, "%dx", code.mul("%samples", high * across * c))
     with tiles.blocks(block) as (start, count):
-        _spread_outputs(code, tiles, layer, places, start, count)
+        tiles.transform("A", tiles.outputs, "%dy", places.m, o, start, count)
         _products(code, block, count, o, c, places.m, places.u, places.v)
         _add_inputs(code, tiles, layer, places, start, count)
     return code.native().address
@@ -139,12 +141,13 @@ def grad_x(layer: Layer) -> int:
 def grad_w(layer: Layer) -> int:
     """A function of x, dy, a place for the gradient of the filters, work, and n."""
     code = Code(["x", "dy", "dw", "work"], ["samples"])
-    places, tiles, block = _places(code, layer), _Tiles(code, layer), _block(layer)
+    places, block = _places(code, layer), _block(layer)
+    tiles = _Tiles(code, layer, places)
     c, o = layer.channels, layer.outputs
     zeros(code, places.u, 16 * c * o)
     with tiles.blocks(block) as (start, count):
-        _spread_outputs(code, tiles, layer, places, start, count)
-        _transform_inputs(code, tiles, layer, places, start, count)
+        tiles.transform("A", tiles.outputs, "%dy", places.m, o, start, count)
+        tiles.transform("B^T", tiles.inputs, "%x", places.v, c, start, count)
         _add_filters(code, block, count, c, o, places)
     _on_filters(code, places.u, "%dw", c * o, 4, 3, "G^T")
     return code.native().address
@@ -169,9 +172,10 @@ def _on_filters(
 class _Tiles:
     """The loop over the tiles of a block, and where in an image each of them lies."""
 
-    def __init__(self, code: Code, layer: Layer) -> None:
+    def __init__(self, code: Code, layer: Layer, places: _Places) -> None:
         self._code = code
         self._layer = layer
+        self._places = places
 
     @contextmanager
     def blocks(self, most: int) -> Iterator[tuple[str, Int]]:
@@ -198,6 +202,30 @@ class _Tiles:
     def outputs(self, tile: Int, base: str, outside: str, write: Callable[[Grid], None]) -> None:
         n, y, x = self.images(tile)
         self._square(n, (y, x), 2, self._layer.counts, self._layer.outputs, base, outside, write)
+
+    def transform(
+        self,
+        line: str,
+        visit: Callable[[Int, str, str, Callable[[Grid], None]], None],
+        given: str,
+        made: str,
+        depth: int,
+        start: str,
+        count: Int,
+    ) -> None:
+        """The squares of a block in images, as ``visit`` finds them, made into its tiles."""
+        code = self._code
+        with code.loop(count) as t:
+            squares = _squares(code, made, t, _block(self._layer), depth)
+
+            def write(pointers: Grid) -> None:
+                def one(at: Int, lanes: int) -> None:
+                    result = both_sides(loaded(code, pointers, at, lanes), line, code)
+                    stored(code, result, squares, at, lanes)
+
+                each_vector(code, depth, one)
+
+            visit(code.add(start, t), given, self._places.nothing, write)
 
     def _square(
         self,
@@ -238,23 +266,6 @@ def _squares(code: Code, base: str, tile: Int, block: int, depth: int) -> Grid:
     return square(code, code.at(base, code.mul(tile, depth)), 4, 4 * plane, plane)
 
 
-def _transform_inputs(
-    code: Code, tiles: _Tiles, layer: Layer, places: _Places, start: str, count: Int
-) -> None:
-    block, c = _block(layer), layer.channels
-    with code.loop(count) as t:
-        squares = _squares(code, places.v, t, block, c)
-
-        def write(pointers: Grid) -> None:
-            def one(at: Int, lanes: int) -> None:
-                made = both_sides(loaded(code, pointers, at, lanes), "B^T", code)
-                stored(code, made, squares, at, lanes)
-
-            each_vector(code, c, one)
-
-        tiles.inputs(code.add(start, t), "%x", places.nothing, write)
-
-
 def _products(
     code: Code, block: int, count: Int, depth: int, width: int, a: str, b: str, out: str
 ) -> None:
@@ -275,26 +286,7 @@ def _products(
                     [Walk(depth, 1, width)],
                 )
                 target = code.at(made, code.add(code.mul(t, width), column))
-                for r, line in enumerate(sums):
-                    for value, (at, lanes) in zip(line, vectors(part), strict=True):
-                        code.store(value, code.at(target, r * width + at), lanes)
-
-
-def _spread_outputs(
-    code: Code, tiles: _Tiles, layer: Layer, places: _Places, start: str, count: Int
-) -> None:
-    block, o = _block(layer), layer.outputs
-    with code.loop(count) as t:
-        squares = _squares(code, places.m, t, block, o)
-
-        def spread(pointers: Grid) -> None:
-            def one(at: Int, lanes: int) -> None:
-                made = both_sides(loaded(code, pointers, at, lanes), "A", code)
-                stored(code, made, squares, at, lanes)
-
-            each_vector(code, o, one)
-
-        tiles.outputs(code.add(start, t), "%dy", places.nothing, spread)
+                put(code, target, width, part, sums)
 
 
 def _add_inputs(
