@@ -33,7 +33,8 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import INEXACT
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.indexed_slices import IndexedSlices, dense
-from distgrad.core.primitive import Plan, Primitive, bind, registry
+from distgrad.core.plan import Plan
+from distgrad.core.primitive import Primitive, bind, registry
 from distgrad.core.tensor import Tensor, next_uid
 from distgrad.core.variable import Variable
 
