@@ -7,16 +7,15 @@ result does not depend on the transport. The law of names: ``allreduce(array)`` 
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from distgrad.comm import calls
+from distgrad.comm import calls, pickles
 from distgrad.comm.additions import Addition, run_additions
-from distgrad.comm.calls import HEADER_BYTES, Call
+from distgrad.comm.calls import Call
 from distgrad.comm.transport import Arrays, Deadline, Rounds, Transport
 from distgrad.comm.tree import Node, ShardTree, TreeSum, worker_shards
 from distgrad.comm.whole_sums import OwnSum, WholeSums
@@ -93,20 +92,20 @@ class Communicator:
     def broadcast_object(self, obj: Any, root: int = 0, *, timeout: float | None = None) -> Any:
         """Returns the object of rank ``root`` on every rank; other ranks' ``obj`` is ignored."""
         self._check_root(root)
-        mine = _pickle(obj) if self.rank == root and self.world_size > 1 else None
+        mine = pickles.pickled(obj) if self.rank == root and self._peers else pickles.NOTHING
         with self._operation("broadcast_object", timeout) as deadline:
-            call = self._call("broadcast_object", deadline, tag=root, nbytes=_size(mine))
+            call = self._call("broadcast_object", deadline, tag=root, nbytes=mine.nbytes)
             if self.rank == root:
-                self._exchange_objects(call, mine, self._peers, [])
+                pickles.exchange(self._transport, call, mine, self._peers, [])
                 return obj
-            return self._exchange_objects(call, None, [], [root])[root]
+            return pickles.exchange(self._transport, call, mine, [], [root])[root]
 
     def allgather_object(self, obj: Any, *, timeout: float | None = None) -> list[Any]:
         """Returns the objects of all ranks, by rank."""
-        mine = _pickle(obj) if self.world_size > 1 else None
+        mine = pickles.pickled(obj) if self._peers else pickles.NOTHING
         with self._operation("allgather_object", timeout) as deadline:
-            call = self._call("allgather_object", deadline, nbytes=_size(mine))
-            found = self._exchange_objects(call, mine, self._peers, self._peers)
+            call = self._call("allgather_object", deadline, nbytes=mine.nbytes)
+            found = pickles.exchange(self._transport, call, mine, self._peers, self._peers)
         return [obj if rank == self.rank else found[rank] for rank in range(self.world_size)]
 
     def allreduce(
@@ -295,23 +294,6 @@ class Communicator:
         addresses = [array.__array_interface__["data"][0] for array in (flat, *others)]
         return flat.dtype, self._inboxes, *addresses, *bounds
 
-    def _exchange_objects(
-        self, call: Call, mine: Array | None, dests: Sequence[int], sources: Sequence[int]
-    ) -> dict[int, Any]:
-        transport = self._transport
-        if transport is None:
-            return {}
-        requests = transport.post(call.header, {p: [] if mine is None else [mine] for p in dests})
-        headers = [transport.irecv(p, np.empty(HEADER_BYTES, np.uint8)) for p in sources]
-        transport.wait(headers, call.deadline)
-        pickles = {}
-        for request in headers:
-            length = call.check(request.peer, request.buffer.tobytes())
-            pickles[request.peer] = np.empty(length, np.uint8)
-        requests += [transport.irecv(p, data) for p, data in pickles.items()]
-        transport.wait(requests, call.deadline)
-        return {p: pickle.loads(data.data) for p, data in pickles.items()}
-
     def _reduce_in_rank_order(
         self, call: Call, flat: Array, slices: Sequence[slice], op: str
     ) -> None:
@@ -497,11 +479,3 @@ class _Operation:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
             self._communicator._fail(error)
-
-
-def _pickle(obj: Any) -> Array:
-    return np.frombuffer(pickle.dumps(obj, pickle.HIGHEST_PROTOCOL), np.uint8)
-
-
-def _size(array: Array | None) -> int:
-    return 0 if array is None else array.nbytes
