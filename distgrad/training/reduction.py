@@ -17,18 +17,18 @@ import numpy as np
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import Node, TreeSum
 from distgrad.compile.passes.shards import Merges
-from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.launcher import environ
 from distgrad.ops import random
 from distgrad.ops.tree_sums import in_tree
-from distgrad.training.buckets import Bucket, GradientBuckets
-from distgrad.training.frames import Outcome, flat, on_host
+from distgrad.training.buckets import GradientBuckets
+from distgrad.training.frames import on_host
 from distgrad.training.overlap import Courier, Job
-from distgrad.training.programs import ExecutorName, ShardProgram, ShardPrograms
-from distgrad.training.state import StateMean, shard
+from distgrad.training.programs import ExecutorName, ShardPrograms
+from distgrad.training.runs import CapturedShards, EagerShard
+from distgrad.training.state import StateMean
 
 
 class ShardResult(NamedTuple):
@@ -96,8 +96,8 @@ class GradientSum:
         self.counted = counted and mean_loss
         self.stop_requested = False
         # For the size, the shards, and the shapes and dtypes of arrays of a batch.
-        self._plans: deque[tuple[Any, Sequence[_Captured | None]]] = deque(maxlen=_PLANS)
-        self._later: deque[Callable[[], None]] = deque()  # notes of shards that are not done
+        self._plans: deque[tuple[Any, Sequence[CapturedShards | None]]] = deque(maxlen=_PLANS)
+        self.later: deque[Callable[[], None]] = deque()  # notes of shards that are not done
         self.buckets = GradientBuckets(
             self.variables,
             virtual_shards,
@@ -153,7 +153,7 @@ class GradientSum:
 
         ``accept`` is told the loss before anything has been changed, and may raise.
         """
-        self._later.clear()  # of a step that has failed
+        self.later.clear()  # of a step that has failed
         self.buckets.start(batch.present)
         self._stats_tree.start(batch.present)
         self._state.start()
@@ -203,10 +203,10 @@ class GradientSum:
                 shares = [run.part if self.mean_loss else 1.0] * count
             left -= count
             run.finish(shares, scale, None if left else send)
-        while self._later:
-            self._later.popleft()()
+        while self.later:
+            self.later.popleft()()
 
-    def _count(self, batch: Batch, runs: Iterable[_Eager | _Captured]) -> float:
+    def _count(self, batch: Batch, runs: Iterable[EagerShard | CapturedShards]) -> float:
         self._count_tree.start(batch.present)
         for run in runs:
             for index, over in zip(run.indices, run.over(), strict=True):
@@ -215,19 +215,19 @@ class GradientSum:
         self.communicator.reduce_tree(self._count_tree, total)
         return float(total[0])
 
-    def _start(self, step: int, batch: Batch) -> Iterable[_Eager | _Captured]:
+    def _start(self, step: int, batch: Batch) -> Iterable[EagerShard | CapturedShards]:
         """The shards in their order, those together that one program runs at once."""
         shards = iter(batch.shards)
         for captured in self._planned(step, batch):
             if captured is None:
                 index, arrays = next(shards)
                 arrays = arrays if self.programs is None else on_host(arrays)
-                yield _Eager(self, step, index, batch.sizes[index] / batch.size, arrays)
+                yield EagerShard(self, step, index, batch.sizes[index] / batch.size, arrays)
             else:
                 captured.start(step, [next(shards)[1] for _ in captured.indices])
                 yield captured
 
-    def _planned(self, step: int, batch: Batch) -> Sequence[_Captured | None]:
+    def _planned(self, step: int, batch: Batch) -> Sequence[CapturedShards | None]:
         """What runs the shards of a batch, None for one that is eager; kept for the next ones."""
         if self.programs is None:
             return [None] * len(batch.shards)
@@ -246,9 +246,11 @@ class GradientSum:
         self._plans.appendleft((like, runs))
         return runs
 
-    def _plan(self, programs: ShardPrograms, step: int, batch: Batch) -> Sequence[_Captured | None]:
-        plan: list[_Captured | None] = []
-        last: _Captured | None = None
+    def _plan(
+        self, programs: ShardPrograms, step: int, batch: Batch
+    ) -> Sequence[CapturedShards | None]:
+        plan: list[CapturedShards | None] = []
+        last: CapturedShards | None = None
         for index, arrays in batch.shards:
             part = batch.sizes[index] / batch.size
             stream = partial(random.stream, self.seed, step, index)
@@ -259,13 +261,13 @@ class GradientSum:
                 last.indices.append(index)
                 continue
             else:
-                last = _Captured(self, part, program, index)
+                last = CapturedShards(self, part, program, index)
             plan.append(last)
         return plan
 
-    def _note(
+    def note(
         self,
-        run: _Eager | _Captured,
+        run: EagerShard | CapturedShards,
         trees: Iterable[tuple[Node, Merges]],
         losses: list[float],
         sums: np.ndarray,
@@ -302,129 +304,3 @@ class GradientSum:
     def trees(self, indices: Sequence[int]) -> tuple[tuple[Node, Merges], ...]:
         """The largest complete subtrees of some shards that follow each other."""
         return self._stats_tree.tree.parts(range(indices[0], indices[-1] + 1))
-
-    def _send(self, bucket: Bucket, index: int, buffer: Any) -> None:
-        bucket.tree.push(index, buffer)
-        self.buckets.reduce_bucket(bucket)
-
-
-class _Eager:
-    """A shard that runs under a tape; its forward pass is done when it is made."""
-
-    def __init__(
-        self, total: GradientSum, step: int, index: int, part: float, arrays: tuple
-    ) -> None:
-        self._sum, self.indices, self.part = total, [index], part
-        self._stream = random.stream(total.seed, step, index)
-        with self._stream, shard(part, total.state) as own, GradientTape() as self._tape:
-            self._result = total.compute(arrays, True)
-        self._written = own.written
-
-    def over(self) -> list[float]:
-        return [float(self._result.over)]
-
-    def finish(
-        self, shares: Sequence[float], scale: float, send: Callable[[Job], None] | None
-    ) -> None:
-        """The backward pass, of its share times ``scale`` times the loss."""
-        ((share,), (index,)) = shares, self.indices
-        buckets, loss, factor = self._sum.buckets, self._result.loss, share * scale
-        weight = None if factor == 1.0 else np.asarray(factor, loss._data.dtype)
-        buffers = buckets.buffers((0, index))
-        self._tape._buffers = buckets.places(buffers)
-        if send is not None:
-
-            def full(bucket: Bucket, buffer: Any) -> None:
-                send(partial(self._sum._send, bucket, index, buffer))
-
-            self._tape._told = buckets.fill(buffers, full).put
-        variables = self._sum.variables
-        with self._stream:
-            gradients = self._tape.gradient(loss, variables, output_gradients=weight)
-        if send is None:
-            buckets.push(index, gradients, buffers)
-        present = np.array([g is not None for g in gradients], np.float64)
-        sums = np.asarray(self._result.sums)[None]
-        trees = [((0, index), (0,))]
-        self._sum._note(self, trees, [share * float(loss)], sums, present, [self._written])
-
-
-class _Captured:
-    """Shards of one shape, which their program runs, forward and backward at once."""
-
-    def __init__(self, total: GradientSum, part: float, program: ShardProgram, index: int) -> None:
-        self._sum, self.part, self.program = total, part, program
-        self.indices = [index]
-        self._step = 0
-        self._shards: list[Sequence[np.ndarray]] = []  # the arrays of each, without their nest
-
-    def has_room(self) -> bool:
-        return len(self.indices) < self.program.at_once
-
-    def start(self, step: int, shards: Iterable[tuple]) -> None:
-        """Takes the arrays of its shards in this step."""
-        self._step = step
-        self._shards = [flat(arrays) for arrays in shards]
-
-    def streams(self) -> list[random.stream]:
-        """The contexts that the shards draw in."""
-        return [random.stream(self._sum.seed, self._step, index) for index in self.indices]
-
-    def over(self) -> list[float]:
-        found = []
-        for stream, arrays in zip(self.streams(), self._shards, strict=True):
-            with stream:
-                found.append(self.program.over(arrays))
-        return found
-
-    def finish(
-        self, shares: Sequence[float], scale: float, send: Callable[[Job], None] | None
-    ) -> None:
-        """Runs them, each with its share times ``scale`` times its loss."""
-        total, program, shards = self._sum, self.program, self._shards
-        buckets = total.buckets
-        weights = [share * scale for share in shares]
-        parts = total.trees(self.indices)
-        nodes = [node for node, _ in parts]
-        trees = tuple([merges for _, merges in parts])
-        if len(shards) > 1 and not program.joins(shards, weights, trees, self.streams):
-            for index, arrays, share in zip(self.indices, shards, shares, strict=True):
-                alone = _Captured(total, self.part, program, index)
-                alone.start(self._step, [tuple(arrays)])
-                alone.finish([share], scale, send if index == self.indices[-1] else None)
-            return
-        buffers = [buckets.buffers(node) for node in nodes]
-
-        def push(number: int) -> None:
-            for node, own in zip(nodes, buffers, strict=True):
-                buckets.buckets[number].tree.push_tree(node, own[number])
-
-        def job(number: int) -> None:
-            push(number)
-            buckets.reduce_bucket(buckets.buckets[number])
-
-        def told(number: int) -> None:
-            send(partial(job, number))  # type: ignore[misc]
-
-        done = program.run(
-            shards,
-            weights,
-            trees,
-            self.streams,
-            buffers,
-            buckets.cut,
-            None if send is None else told,
-        )
-        if send is None:
-            for number in range(len(buckets.buckets)):
-                push(number)
-
-        def note(done: Outcome) -> None:
-            losses = [loss * share for loss, share in zip(done.losses, shares, strict=True)]
-            total._note(self, parts, losses, done.sums, program.there, done.written)
-
-        if isinstance(done, Outcome):
-            note(done)
-        else:  # on its way from a GPU, which goes on meanwhile
-            outcome = done
-            total._later.append(lambda: note(outcome()))

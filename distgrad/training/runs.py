@@ -1,0 +1,150 @@
+"""Shards at work: one under a tape, or several of a shape by their program.
+
+What they give goes to the `GradientSum` that runs them: gradients into its buckets, the rest into
+its notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distgrad.core.tape import GradientTape
+from distgrad.ops import random
+from distgrad.training.buckets import Bucket
+from distgrad.training.frames import Outcome, flat
+from distgrad.training.overlap import Job
+from distgrad.training.programs import ShardProgram
+from distgrad.training.state import shard
+
+if TYPE_CHECKING:
+    from distgrad.training.reduction import GradientSum
+
+
+class EagerShard:
+    """A shard that runs under a tape; its forward pass is done when it is made."""
+
+    def __init__(
+        self, total: GradientSum, step: int, index: int, part: float, arrays: tuple
+    ) -> None:
+        self._sum, self.indices, self.part = total, [index], part
+        self._stream = random.stream(total.seed, step, index)
+        with self._stream, shard(part, total.state) as own, GradientTape() as self._tape:
+            self._result = total.compute(arrays, True)
+        self._written = own.written
+
+    def over(self) -> list[float]:
+        return [float(self._result.over)]
+
+    def finish(
+        self, shares: Sequence[float], scale: float, send: Callable[[Job], None] | None
+    ) -> None:
+        """The backward pass, of its share times ``scale`` times the loss."""
+        ((share,), (index,)) = shares, self.indices
+        buckets, loss, factor = self._sum.buckets, self._result.loss, share * scale
+        weight = None if factor == 1.0 else np.asarray(factor, loss._data.dtype)
+        buffers = buckets.buffers((0, index))
+        self._tape._buffers = buckets.places(buffers)
+        if send is not None:
+
+            def job(bucket: Bucket, buffer: Any) -> None:
+                bucket.tree.push(index, buffer)
+                buckets.reduce_bucket(bucket)
+
+            def full(bucket: Bucket, buffer: Any) -> None:
+                send(partial(job, bucket, buffer))
+
+            self._tape._told = buckets.fill(buffers, full).put
+        variables = self._sum.variables
+        with self._stream:
+            gradients = self._tape.gradient(loss, variables, output_gradients=weight)
+        if send is None:
+            buckets.push(index, gradients, buffers)
+        present = np.array([g is not None for g in gradients], np.float64)
+        sums = np.asarray(self._result.sums)[None]
+        trees = [((0, index), (0,))]
+        self._sum.note(self, trees, [share * float(loss)], sums, present, [self._written])
+
+
+class CapturedShards:
+    """Shards of one shape, which their program runs, forward and backward at once."""
+
+    def __init__(self, total: GradientSum, part: float, program: ShardProgram, index: int) -> None:
+        self._sum, self.part, self.program = total, part, program
+        self.indices = [index]
+        self._step = 0
+        self._shards: list[Sequence[np.ndarray]] = []  # the arrays of each, without their nest
+
+    def has_room(self) -> bool:
+        return len(self.indices) < self.program.at_once
+
+    def start(self, step: int, shards: Iterable[tuple]) -> None:
+        """Takes the arrays of its shards in this step."""
+        self._step = step
+        self._shards = [flat(arrays) for arrays in shards]
+
+    def streams(self) -> list[random.stream]:
+        """The contexts that the shards draw in."""
+        return [random.stream(self._sum.seed, self._step, index) for index in self.indices]
+
+    def over(self) -> list[float]:
+        found = []
+        for stream, arrays in zip(self.streams(), self._shards, strict=True):
+            with stream:
+                found.append(self.program.over(arrays))
+        return found
+
+    def finish(
+        self, shares: Sequence[float], scale: float, send: Callable[[Job], None] | None
+    ) -> None:
+        """Runs them, each with its share times ``scale`` times its loss."""
+        total, program, shards = self._sum, self.program, self._shards
+        buckets = total.buckets
+        weights = [share * scale for share in shares]
+        parts = total.trees(self.indices)
+        nodes = [node for node, _ in parts]
+        trees = tuple([merges for _, merges in parts])
+        if len(shards) > 1 and not program.joins(shards, weights, trees, self.streams):
+            for index, arrays, share in zip(self.indices, shards, shares, strict=True):
+                alone = CapturedShards(total, self.part, program, index)
+                alone.start(self._step, [tuple(arrays)])
+                alone.finish([share], scale, send if index == self.indices[-1] else None)
+            return
+        buffers = [buckets.buffers(node) for node in nodes]
+
+        def push(number: int) -> None:
+            for node, own in zip(nodes, buffers, strict=True):
+                buckets.buckets[number].tree.push_tree(node, own[number])
+
+        def job(number: int) -> None:
+            push(number)
+            buckets.reduce_bucket(buckets.buckets[number])
+
+        def told(number: int) -> None:
+            send(partial(job, number))  # type: ignore[misc]
+
+        done = program.run(
+            shards,
+            weights,
+            trees,
+            self.streams,
+            buffers,
+            buckets.cut,
+            None if send is None else told,
+        )
+        if send is None:
+            for number in range(len(buckets.buckets)):
+                push(number)
+
+        def note(done: Outcome) -> None:
+            losses = [loss * share for loss, share in zip(done.losses, shares, strict=True)]
+            total.note(self, parts, losses, done.sums, program.there, done.written)
+
+        if isinstance(done, Outcome):
+            note(done)
+        else:  # on its way from a GPU, which goes on meanwhile
+            outcome = done
+            total.later.append(lambda: note(outcome()))
