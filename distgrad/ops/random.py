@@ -7,22 +7,27 @@ virtual shard draws depends on nothing but its own place.
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from typing import Any
 
 import numpy as np
 
-from distgrad.backend.numpy import backend as numpy_backend
 from distgrad.core import recording
-from distgrad.core.dispatch import as_tensor, library
+from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating, limits
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.core.primitive import bind, primitive, registry, sample
+from distgrad.core.primitive import Primitive, bind
 from distgrad.core.tensor import Tensor
 from distgrad.ops.arithmetic import negative
 from distgrad.ops.clipping import minimum
+from distgrad.ops.draws import (
+    random_integers,
+    random_normal,
+    random_permutation,
+    random_truncated_normal,
+    random_uniform,
+)
 from distgrad.ops.exponential import log
 from distgrad.ops.indexing import take
 from distgrad.ops.reduce import argmax
@@ -121,115 +126,6 @@ def _source(seed: int | None) -> Stream:
     return _global if seed is None else _global_for_seeded
 
 
-_KEY = np.array([1, 2, 3, 4], dtype=np.uint64)
-
-
-@primitive(vjp=None, match=(), creates=True)
-def random_uniform(xp, key, *, shape, dtype):
-    """Floats in [0, 1) drawn from ``key``; those of 16 bits are rounded, up to 1 at the end."""
-    return library(xp).random_uniform(key, shape, dtype)
-
-
-def _fills(kind: str) -> Any:
-    """A primitive's ``native``, by a method of NumPy's generators that can draw into an array."""
-
-    def native(out: tuple, args: tuple, params: dict) -> bool:
-        (array,), (key,) = out, args
-        if type(array) is not np.ndarray or not array.flags.c_contiguous:
-            return False
-        if array.dtype.name not in ("float32", "float64"):
-            return False
-        numpy_backend.random_fill(kind, key, array)
-        return True
-
-    return native
-
-
-random_uniform.native = _fills("random")
-
-
-@random_uniform.samples
-def _(rng):
-    yield sample(_KEY, shape=(3, 4), dtype=np.dtype(np.float64))
-
-
-@primitive(vjp=None, match=(), creates=True)
-def random_normal(xp, key, *, shape, dtype):
-    """Standard normal floats drawn from ``key``."""
-    return library(xp).random_normal(key, shape, dtype)
-
-
-random_normal.native = _fills("standard_normal")
-
-
-@random_normal.samples
-def _(rng):
-    yield sample(_KEY, shape=(3, 4), dtype=np.dtype(np.float64))
-
-
-@primitive(vjp=None, match=(), creates=True)
-def random_truncated_normal(xp, key, *, shape, dtype):
-    """Standard normal floats within [-2, 2] drawn from ``key``: those outside are drawn again."""
-    backend = library(xp)
-    draw = backend.random_normal(key, shape, dtype)
-    for again in itertools.count(1):
-        outside = xp.abs(draw) > 2
-        if not outside.any():
-            break
-        following = key.copy()
-        following[2] ^= np.uint64(again << 48)  # far from the keys of other steps
-        draw = xp.where(outside, backend.random_normal(following, shape, dtype), draw)
-    return draw
-
-
-@random_truncated_normal.samples
-def _(rng):
-    yield sample(_KEY, shape=(30, 4), dtype=np.dtype(np.float64))
-
-
-@primitive(vjp=None, match=(), creates=True)
-def random_integers(xp, key, *, low, high, shape, dtype):
-    """Integers in [low, high) drawn from ``key``."""
-    return library(xp).random_integers(key, low, high, shape, dtype)
-
-
-@random_integers.samples
-def _(rng):
-    yield sample(_KEY, low=-3, high=5, shape=(3, 4), dtype=np.dtype(np.int64))
-
-
-@primitive(vjp=None, match=(), creates=True)
-def random_permutation(xp, key, *, n):
-    """A permutation of ``range(n)``, int64, drawn from ``key``."""
-    return library(xp).random_permutation(key, n)
-
-
-@random_permutation.samples
-def _(rng):
-    yield sample(_KEY, n=5)
-
-
-@primitive(vjp=None, match=(), creates=True)
-def random_rows(xp, keys, *, kernel, params):
-    """What the kernel of a primitive above draws from each row of ``keys``, along a first axis."""
-    return xp.stack([kernel(xp, key, **params) for key in keys])
-
-
-def _fill_rows(out: tuple, args: tuple, params: dict) -> bool:
-    native = registry[params["kernel"].__name__].native
-    rows = zip(out[0], args[0], strict=True)
-    return native is not None and all(native((o,), (k,), params["params"]) for o, k in rows)
-
-
-random_rows.native = _fill_rows
-
-
-@random_rows.samples
-def _(rng):
-    params = {"shape": (3, 4), "dtype": np.dtype(np.float64)}
-    yield sample(np.stack([_KEY, _KEY + 1]), kernel=random_uniform.kernel, params=params)
-
-
 def normal(
     shape: Any,
     mean: Any = 0.0,
@@ -239,9 +135,7 @@ def normal(
     name: str | None = None,
 ) -> Tensor:
     """Normally distributed floats."""
-    wanted = _float_dtype(dtype)
-    draw = bind(random_normal, next_key(seed), shape=static(shape), dtype=wanted)
-    return _affine(draw, stddev, mean)
+    return _normal(random_normal, next_key(seed), shape, mean, stddev, dtype)
 
 
 def uniform(
@@ -285,9 +179,10 @@ def _below(value: float, dtype: np.dtype) -> float:
     return float(np.nextafter(dtype.type(value), dtype.type(-np.inf)))
 
 
-def _affine(draw: Tensor, scale: Any, shift: Any) -> Tensor:
-    plain = type(scale) in (int, float) and type(shift) in (int, float)
-    return draw if plain and (scale, shift) == (1, 0) else draw * scale + shift
+def _normal(kind: Primitive, key: Tensor, shape: Any, mean: Any, stddev: Any, dtype: Any) -> Tensor:
+    draw = bind(kind, key, shape=static(shape), dtype=_float_dtype(dtype))
+    plain = type(stddev) in (int, float) and type(mean) in (int, float)
+    return draw if plain and (stddev, mean) == (1, 0) else draw * stddev + mean
 
 
 def truncated_normal(
@@ -299,9 +194,7 @@ def truncated_normal(
     name: str | None = None,
 ) -> Tensor:
     """Normal floats within two standard deviations: those outside are drawn again."""
-    wanted, size = _float_dtype(dtype), static(shape)
-    draw = bind(random_truncated_normal, next_key(seed), shape=size, dtype=wanted)
-    return _affine(draw, stddev, mean)
+    return _normal(random_truncated_normal, next_key(seed), shape, mean, stddev, dtype)
 
 
 def shuffle(value: Any, seed: int | None = None, name: str | None = None) -> Tensor:
@@ -346,9 +239,7 @@ def stateless_normal(
     name: str | None = None,
 ) -> Tensor:
     """Normal floats that depend on the two ints of ``seed`` and the arguments alone."""
-    wanted = _float_dtype(dtype)
-    draw = bind(random_normal, _pair_key(seed), shape=static(shape), dtype=wanted)
-    return _affine(draw, stddev, mean)
+    return _normal(random_normal, _pair_key(seed), shape, mean, stddev, dtype)
 
 
 def stateless_truncated_normal(
@@ -360,9 +251,7 @@ def stateless_truncated_normal(
     name: str | None = None,
 ) -> Tensor:
     """Normal floats within two deviations that depend on the two ints of ``seed`` alone."""
-    wanted, size = _float_dtype(dtype), static(shape)
-    draw = bind(random_truncated_normal, _pair_key(seed), shape=size, dtype=wanted)
-    return _affine(draw, stddev, mean)
+    return _normal(random_truncated_normal, _pair_key(seed), shape, mean, stddev, dtype)
 
 
 def stateless_uniform(
@@ -461,17 +350,13 @@ class Generator:
         self, shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = np.float32
     ) -> Tensor:
         """Normally distributed floats."""
-        wanted, size = _float_dtype(dtype), static(shape)
-        draw = bind(random_normal, self._next_key(), shape=size, dtype=wanted)
-        return _affine(draw, stddev, mean)
+        return _normal(random_normal, self._next_key(), shape, mean, stddev, dtype)
 
     def truncated_normal(
         self, shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = np.float32
     ) -> Tensor:
         """Normal floats within two standard deviations."""
-        wanted, size = _float_dtype(dtype), static(shape)
-        draw = bind(random_truncated_normal, self._next_key(), shape=size, dtype=wanted)
-        return _affine(draw, stddev, mean)
+        return _normal(random_truncated_normal, self._next_key(), shape, mean, stddev, dtype)
 
     def uniform(
         self, shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = np.float32

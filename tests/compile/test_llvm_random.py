@@ -9,7 +9,7 @@ import distgrad as tf
 from distgrad.compile import llvm_engine
 from distgrad.compile.capture import trace
 from distgrad.core.primitive import bind
-from distgrad.ops.random import random_uniform
+from distgrad.ops.draws import random_uniform
 
 pytestmark = pytest.mark.skipif(not llvm_engine.available(), reason="needs llvmlite and FMA")
 
