@@ -6,23 +6,6 @@ import pytest
 import distgrad as tf
 
 layers = tf.keras.layers
-LAYERS = ("Activation", "ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax")
-
-
-def test_numbers_are_those_of_keras(keras_case):
-    keras_case.check()
-
-
-def test_config_makes_an_equal_layer(keras_case):
-    keras_case.check_config()
-
-
-def test_output_shape_without_data(keras_case):
-    keras_case.check_shape()
-
-
-def test_other_dtypes(keras_case):
-    keras_case.check_dtypes()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Convolutions: Keras's numbers, second derivatives, shapes and errors."""
+"""Convolutions: second derivatives, shapes and errors."""
 
 import numpy as np
 import pytest
@@ -7,36 +7,10 @@ import distgrad as tf
 from distgrad.testing.gradients import check_gradients
 
 layers = tf.keras.layers
-LAYERS = (
-    "Conv1D",
-    "Conv1DTranspose",
-    "Conv2D",
-    "Conv2DTranspose",
-    "DepthwiseConv1D",
-    "DepthwiseConv2D",
-    "SeparableConv1D",
-    "SeparableConv2D",
-)
 
 
 def x(*shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
-
-
-def test_numbers_are_those_of_keras(keras_case):
-    keras_case.check()
-
-
-def test_config_makes_an_equal_layer(keras_case):
-    keras_case.check_config()
-
-
-def test_output_shape_without_data(keras_case):
-    keras_case.check_shape()
-
-
-def test_other_dtypes(keras_case):
-    keras_case.check_dtypes()
 
 
 @pytest.mark.parametrize(

@@ -9,27 +9,10 @@ import distgrad as tf
 from distgrad.testing.gradients import check_gradients
 
 layers = tf.keras.layers
-LAYERS = ("Dense", "Identity", "Masking")
 
 
 def x(*shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
-
-
-def test_numbers_are_those_of_keras(keras_case):
-    keras_case.check()
-
-
-def test_config_makes_an_equal_layer(keras_case):
-    keras_case.check_config()
-
-
-def test_output_shape_without_data(keras_case):
-    keras_case.check_shape()
-
-
-def test_other_dtypes(keras_case):
-    keras_case.check_dtypes()
 
 
 def test_dense_is_a_matrix_product_plus_bias():

@@ -16,22 +16,6 @@ def x(*shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def test_numbers_are_those_of_keras(keras_case):
-    keras_case.check()
-
-
-def test_config_makes_an_equal_layer(keras_case):
-    keras_case.check_config()
-
-
-def test_output_shape_without_data(keras_case):
-    keras_case.check_shape()
-
-
-def test_other_dtypes(keras_case):
-    keras_case.check_dtypes()
-
-
 @pytest.mark.parametrize("name", LAYERS)
 def test_function_form(name):
     pair = [x(2, 3), x(2, 3) + 1]

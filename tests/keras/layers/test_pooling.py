@@ -6,32 +6,10 @@ import pytest
 import distgrad as tf
 
 layers = tf.keras.layers
-LAYERS = tuple(
-    f"{scope}{kind}Pooling{rank}D"
-    for scope in ("", "Global")
-    for kind in ("Max", "Average")
-    for rank in (1, 2)
-)
 
 
 def x(*shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
-
-
-def test_numbers_are_those_of_keras(keras_case):
-    keras_case.check()
-
-
-def test_config_makes_an_equal_layer(keras_case):
-    keras_case.check_config()
-
-
-def test_output_shape_without_data(keras_case):
-    keras_case.check_shape()
-
-
-def test_other_dtypes(keras_case):
-    keras_case.check_dtypes()
 
 
 @pytest.mark.parametrize(

@@ -7,24 +7,7 @@ import distgrad as tf
 from distgrad.data.dataset import Dataset
 
 layers = tf.keras.layers
-LAYERS = ("Normalization", "Rescaling")
 DATA = (np.random.default_rng(0).normal(size=(50, 3)) * [1, 5, 0] + [1000, 2, 4]).astype("float32")
-
-
-def test_numbers_are_those_of_keras(keras_case):
-    keras_case.check()
-
-
-def test_config_makes_an_equal_layer(keras_case):
-    keras_case.check_config()
-
-
-def test_output_shape_without_data(keras_case):
-    keras_case.check_shape()
-
-
-def test_other_dtypes(keras_case):
-    keras_case.check_dtypes()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
-"""The stored numbers of Keras 3's layers, and how one of ours is compared with them.
+"""Layers against the stored numbers of Keras 3.
 
-A test that takes ``keras_case`` runs for every stored case of the classes in its module's
-``LAYERS``; tests/reference/make_layer_reference.py says what a case holds.
+The file with them is made by tests/reference/make_layer_reference.py, which says what is in it.
 """
 
 from __future__ import annotations
@@ -138,9 +137,25 @@ class KerasCase:
         np.testing.assert_array_equal(again(given).numpy(), layer(given).numpy())
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "keras_case" in metafunc.fixturenames:
-        cases = map(KerasCase, range(len(STORED["cases"])))
-        mine = [case for case in cases if case.name in metafunc.module.LAYERS]
-        assert {case.name for case in mine} == set(metafunc.module.LAYERS)
-        metafunc.parametrize("keras_case", mine, ids=str)
+CASES = [KerasCase(index) for index in range(len(STORED["cases"]))]
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+@every_case
+def test_numbers_are_those_of_keras(case):
+    case.check()
+
+
+@every_case
+def test_config_makes_an_equal_layer(case):
+    case.check_config()
+
+
+@every_case
+def test_output_shape_without_data(case):
+    case.check_shape()
+
+
+@every_case
+def test_other_dtypes(case):
+    case.check_dtypes()
