@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import distgrad as tf
 from distgrad.testing.gradients import check_gradients
 
-quick = settings(max_examples=30, deadline=None, derandomize=True)
-
-SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
-FULL = hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=4)
-
-
-def array_of(shape):
-    return np.random.default_rng(0).normal(size=shape)
+from .properties import FULL, SHAPES, array_of, quick
 
 
 @quick

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import distgrad as tf
 from distgrad.testing.gradients import check_gradients
 
-quick = settings(max_examples=30, deadline=None, derandomize=True)
+from .properties import FULL, array_of, quick
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
-FULL = hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=4)
-
-
-def array_of(shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
 
 
 @st.composite
