@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from distgrad.compile import llvm_engine, memory
+from distgrad.compile.llvm_ir import module
 from distgrad.compile.llvm_loops import Native
 
 LANES = 16
@@ -30,8 +31,8 @@ class Code:
     """
 
     def __init__(self, pointers: Sequence[str], numbers: Sequence[str]) -> None:
-        self._names = (*pointers, *numbers)
-        self._pointers = len(pointers)
+        self._pointers = pointers
+        self._numbers = numbers
         self._lines: list[str] = []
         self._slots: list[str] = []
         self._count = 0
@@ -271,32 +272,9 @@ class Code:
 
         ``numbers`` are those that it is always called with.
         """
-        kinds = ["ptr noalias"] * self._pointers
-        kinds += ["i64"] * (len(self._names) - self._pointers)
-        parameters = ", ".join(f"{k} %{n}" for k, n in zip(kinds, self._names, strict=True))
-        loads = []
-        for i, (kind, name) in enumerate(zip(kinds, self._names, strict=True)):
-            loads.append(f"  %{name}.at = getelementptr i64, ptr %table, i64 {i}")
-            loads.append(f"  %{name} = load {kind.split()[0]}, ptr %{name}.at")
-        given = ", ".join(f"{k.split()[0]} %{n}" for k, n in zip(kinds, self._names, strict=True))
-        text = "\n".join(
-            [
-                *_DECLARED,
-                f"define internal void @kernel({parameters}) alwaysinline #0 {{",
-                "start:",
-                *self._slots,
-                *self._lines,
-                "  ret void",
-                "}",
-                "define void @entry(ptr %table) #0 {",
-                *loads,
-                f"  call void @kernel({given})",
-                "  ret void",
-                "}",
-                'attributes #0 = { "prefer-vector-width"="512" }',
-            ]
-        )
-        return Native(llvm_engine.address(text + "\n", "entry", vectorize=False), numbers)
+        body = [*self._slots, *self._lines]
+        text = module(_DECLARED, self._pointers, self._numbers, body)
+        return Native(llvm_engine.address(text, "entry", vectorize=False), numbers)
 
 
 _DECLARED = [

@@ -7,6 +7,7 @@ rounds where NumPy does. ``fma`` is explicit.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,3 +85,33 @@ class Emitter:
         self.declared.add(f"declare {shown} @{full}({', '.join([shown] * len(args))})")
         given = ", ".join(f"{shown} {a.text}" for a in args)
         return self.emit(f"call {shown} @{full}({given})", type_)
+
+
+def module(
+    declared: Sequence[str], pointers: Sequence[str], numbers: Sequence[str], body: Sequence[str]
+) -> str:
+    """A function ``entry``, which takes its pointers and then its whole numbers in one table.
+
+    ``body`` has them by name; what one pointer leads to is reached by no other.
+    """
+    typed = [("ptr", name) for name in pointers] + [("i64", name) for name in numbers]
+    parameters = [f"ptr noalias %{name}" for name in pointers] + [f"i64 %{n}" for n in numbers]
+    loads = []
+    for i, (type_, name) in enumerate(typed):
+        loads.append(f"  %{name}.at = getelementptr i64, ptr %table, i64 {i}")
+        loads.append(f"  %{name} = load {type_}, ptr %{name}.at")
+    lines = [
+        *declared,
+        f"define internal void @kernel({', '.join(parameters)}) alwaysinline #0 {{",
+        "start:",
+        *body,
+        "  ret void",
+        "}",
+        "define void @entry(ptr %table) #0 {",
+        *loads,
+        f"  call void @kernel({', '.join(f'{type_} %{name}' for type_, name in typed)})",
+        "  ret void",
+        "}",
+        'attributes #0 = { "prefer-vector-width"="512" }',
+    ]
+    return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from distgrad.compile.llvm_blocks import LANES, mask
-from distgrad.compile.llvm_ir import FLOATS, Emitter, Scalar
+from distgrad.compile.llvm_ir import FLOATS, Emitter, Scalar, module
 from distgrad.compile.llvm_loops import loaded_type, write_one
 from distgrad.compile.passes.fusion import Fused, Reduction, reduction
 from distgrad.compile.program import Apply, Value
@@ -158,7 +158,9 @@ class Kernel:
         for value, reduced in self.reductions.items():
             if reduced.kind == "column" and reduced.operation == "mean":
                 self._divide(value)
-        return self._module(e)
+        numbers = ["rows"] if self.rows is None else []
+        pointers = [f"p{i}" for i in range(len(self.arrays))]
+        return module(sorted(e.declared), pointers, numbers, [*self.start, *e.lines])
 
     def _vectors(self) -> Iterator[tuple[int, int]]:
         for start in range(0, self.columns, LANES):
@@ -462,35 +464,6 @@ class Kernel:
             e.lanes = LANES
             share = e.emit(f"fdiv {type_} {one}, {by}", type_).text
             e.lines.append(f"  store {type_} {share}, ptr {pointer}")
-
-    def _module(self, e: Emitter) -> str:
-        count = len(self.arrays)
-        parameters = ", ".join(f"ptr noalias %p{i}" for i in range(count))
-        loads = []
-        for i in range(count):
-            loads.append(f"  %s{i} = getelementptr ptr, ptr %table, i64 {i}")
-            loads.append(f"  %p{i} = load ptr, ptr %s{i}")
-        given = ", ".join(f"ptr %p{i}" for i in range(count))
-        if self.rows is None:
-            loads.append(f"  %s{count} = getelementptr ptr, ptr %table, i64 {count}")
-            loads.append(f"  %rows = load i64, ptr %s{count}")
-            parameters, given = f"{parameters}, i64 %rows", f"{given}, i64 %rows"
-        lines = [
-            *sorted(e.declared),
-            f"define internal void @kernel({parameters}) alwaysinline #0 {{",
-            "start:",
-            *self.start,
-            *e.lines,
-            "  ret void",
-            "}",
-            "define void @entry(ptr %table) #0 {",
-            *loads,
-            f"  call void @kernel({given})",
-            "  ret void",
-            "}",
-            'attributes #0 = { "prefer-vector-width"="512" }',
-        ]
-        return "\n".join(lines) + "\n"
 
 
 def _short(type_: str) -> str:

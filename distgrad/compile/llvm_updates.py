@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.compile import llvm_engine
-from distgrad.compile.llvm_ir import FLOATS, TYPES, Emitter, Scalar
+from distgrad.compile.llvm_ir import FLOATS, TYPES, Emitter, Scalar, module
 from distgrad.compile.llvm_loops import Native, address_of
 from distgrad.ops import optim
 
@@ -306,8 +306,6 @@ def _text(
     e: Emitter, bodies: Sequence[list[str]], type_: str, arrays: int, rates: int, short: str
 ) -> str:
     vector, mask, lanes = e.shown(type_), e.shown("i1"), _LANES
-    pointers = ", ".join(f"ptr noalias %p{i}" for i in range(arrays + rates))
-    given = ", ".join(f"ptr %p{i}" for i in range(arrays + rates))
     start = []
     for i in range(rates):
         start += [
@@ -316,19 +314,15 @@ def _text(
             f"  %rate{i} = shufflevector {vector} %in{i}, {vector} poison, "
             f"<{lanes} x i32> zeroinitializer",
         ]
-    table = []
-    for i in range(arrays + rates):
-        table.append(f"  %s{i} = getelementptr ptr, ptr %table, i64 {i}")
-        table.append(f"  %p{i} = load ptr, ptr %s{i}")
     steps = ", ".join(f"i64 {i}" for i in range(lanes))
     whole, rest = bodies
-    lines = [
+    declared = [
         *sorted(e.declared),
         "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
         f"declare {vector} @llvm.masked.load.{short}(ptr, i32, {mask}, {vector})",
         f"declare void @llvm.masked.store.{short}({vector}, ptr, i32, {mask})",
-        f"define internal void @kernel({pointers}, i64 %count) alwaysinline #0 {{",
-        "start:",
+    ]
+    body = [
         *start,
         f"  %left = urem i64 %count, {lanes}",
         "  %whole = sub i64 %count, %left",
@@ -347,15 +341,5 @@ def _text(
         f"<{lanes} x i32> zeroinitializer",
         f"  %mask = icmp ult <{lanes} x i64> <{steps}>, %lefts",
         *rest,
-        "  ret void",
-        "}",
-        "define void @entry(ptr %table) #0 {",
-        *table,
-        f"  %s = getelementptr ptr, ptr %table, i64 {arrays + rates}",
-        "  %count = load i64, ptr %s",
-        f"  call void @kernel({given}, i64 %count)",
-        "  ret void",
-        "}",
-        'attributes #0 = { "prefer-vector-width"="512" }',
     ]
-    return "\n".join(lines) + "\n"
+    return module(declared, [f"p{i}" for i in range(arrays + rates)], ["count"], body)
