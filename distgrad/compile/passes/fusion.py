@@ -52,11 +52,6 @@ class Fused(Instruction):
     def effect(self) -> bool:
         return False
 
-    @property
-    def row_shape(self) -> tuple[int, ...] | None:
-        """The shape of values of one per row."""
-        return _row_shape(self.shape, self.trailing)
-
 
 def _row_shape(shape: tuple[int, ...], trailing: int | None) -> tuple[int, ...] | None:
     return None if trailing is None else shape[: len(shape) - trailing] + (1,) * trailing
