@@ -84,13 +84,7 @@ _KNOWN = registry.by_name(NonNeg, MinMaxNorm, MaxNorm, UnitNorm)
 
 def get(identifier: Any) -> Any:
     """The constraint for None, a name, a config, or an object. Raises ValueError otherwise."""
-    if identifier is None or (callable(identifier) and not isinstance(identifier, type)):
-        return identifier
-    if isinstance(identifier, Mapping):
-        return deserialize(identifier)
-    if isinstance(identifier, type):
-        return identifier()
-    return registry.lookup("constraint", identifier, _KNOWN)()
+    return registry.find("constraint", identifier, _KNOWN)
 
 
 def serialize(constraint: Constraint) -> Any:

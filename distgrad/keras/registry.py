@@ -36,6 +36,15 @@ def lookup(kind: str, identifier: Any, known: Mapping[str, Callable[..., Any]]) 
     return found
 
 
+def find(kind: str, identifier: Any, known: Mapping[str, Callable[..., Any]]) -> Any:
+    """The object for None, a name, a config, a class or an object. Raises ValueError otherwise."""
+    if identifier is None or (callable(identifier) and not isinstance(identifier, type)):
+        return identifier
+    if isinstance(identifier, Mapping):
+        return deserialize(kind, identifier, known, None)
+    return identifier() if isinstance(identifier, type) else lookup(kind, identifier, known)()
+
+
 class Configured:
     """An object whose constructor's arguments are attributes of it.
 

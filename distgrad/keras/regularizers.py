@@ -96,13 +96,7 @@ _KNOWN = registry.by_name(L1, L2, L1L2, OrthogonalRegularizer, l1_l2=l1_l2)
 
 def get(identifier: Any) -> Any:
     """The regularizer for None, a name, a config, or an object. Raises ValueError otherwise."""
-    if identifier is None or (callable(identifier) and not isinstance(identifier, type)):
-        return identifier
-    if isinstance(identifier, Mapping):
-        return deserialize(identifier)
-    if isinstance(identifier, type):
-        return identifier()
-    return registry.lookup("regularizer", identifier, _KNOWN)()
+    return registry.find("regularizer", identifier, _KNOWN)
 
 
 def serialize(regularizer: Regularizer) -> Any:
