@@ -240,11 +240,11 @@ class _Smoothing(Loss):
 
     def __init__(
         self,
-        from_logits: bool,
-        label_smoothing: float,
-        axis: int,
-        reduction: str | None,
-        name: str | None,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
     ) -> None:
         super().__init__(name, reduction)
         if not 0 <= label_smoothing <= 1:
@@ -257,16 +257,6 @@ class _Smoothing(Loss):
 class CategoricalCrossentropy(_Smoothing):
     """Cross entropy of rows of probabilities under predicted ones (or logits)."""
 
-    def __init__(
-        self,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = None,
-    ) -> None:
-        super().__init__(from_logits, label_smoothing, axis, reduction, name)
-
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
         return categorical_crossentropy(
             y_true, y_pred, self.from_logits, self.label_smoothing, self.axis
@@ -275,16 +265,6 @@ class CategoricalCrossentropy(_Smoothing):
 
 class BinaryCrossentropy(_Smoothing):
     """Cross entropy of independent classes, its mean over ``axis``."""
-
-    def __init__(
-        self,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = None,
-    ) -> None:
-        super().__init__(from_logits, label_smoothing, axis, reduction, name)
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
         return binary_crossentropy(

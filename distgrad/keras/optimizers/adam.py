@@ -19,7 +19,12 @@ class _Moments(Optimizer):
     slot_names: tuple[str, ...] = ("momentum", "velocity")
 
     def __init__(
-        self, learning_rate: Rate, beta_1: float, beta_2: float, epsilon: float, **kwargs: Any
+        self,
+        learning_rate: Rate = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **kwargs)
         for key, beta in (("beta_1", beta_1), ("beta_2", beta_2)):
@@ -83,16 +88,6 @@ class Adamax(_Moments):
 
     slot_names = ("momentum", "norm")
 
-    def __init__(
-        self,
-        learning_rate: Rate = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
-
     def rule(self, step: int) -> Rule:
         alpha = self.rate(step) / (1 - self.beta_1**step)
         return optim.adamax_update, (alpha,), self._constants
@@ -101,16 +96,7 @@ class Adamax(_Moments):
 class Nadam(_Moments):
     """Adam with Nesterov momentum, which grows over the first steps (Dozat, 2016)."""
 
-    def __init__(
-        self,
-        learning_rate: Rate = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
-        self._latest = (0, 1.0)  # a step, and the product of its momenta and all before
+    _latest = 0, 1.0  # a step, and the product of its momenta and all before
 
     def _momentum(self, step: int) -> float:
         return self.beta_1 * (1 - 0.5 * 0.96**step)
