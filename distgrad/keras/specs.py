@@ -9,18 +9,10 @@ import importlib
 import inspect
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
-Kind = Literal[
-    "layer",
-    "loss",
-    "metric",
-    "optimizer",
-    "schedule",
-    "initializer",
-    "regularizer",
-    "constraint",
-]
+if TYPE_CHECKING:
+    from distgrad.config.constructors import Kind
 
 # Of each kind: the module that has its classes, and their base, which is not one to use.
 _HOMES = {
@@ -66,7 +58,7 @@ def kind_of(keyword: str) -> Kind | None:
     if keyword == "learning_rate":
         return "schedule"
     last = keyword.rpartition("_")[2]
-    return cast(Kind, last) if last in _INNER else None
+    return cast("Kind", last) if last in _INNER else None
 
 
 def make(kind: Kind, spec: Mapping[str, Any], *, dtype: str | None = None) -> Any:
