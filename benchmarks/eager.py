@@ -38,9 +38,7 @@ def chain(name: str, tanh, x, w, y):
     return tanh(y * w + x) * 1.01
 
 
-def distgrad_gradient(name, x, w):
-    import distgrad as tf
-
+def on_tape(tf, name, x, w):
     x, w = tf.constant(x), tf.constant(w)
 
     def gradient():
@@ -52,22 +50,18 @@ def distgrad_gradient(name, x, w):
         return tape.gradient(y, [x, w], unconnected_gradients="zero")
 
     return gradient
+
+
+def distgrad_gradient(name, x, w):
+    import distgrad
+
+    return on_tape(distgrad, name, x, w)
 
 
 def tensorflow_gradient(name, x, w):
-    import tensorflow as tf
+    import tensorflow
 
-    x, w = tf.constant(x), tf.constant(w)
-
-    def gradient():
-        with tf.GradientTape() as tape:
-            tape.watch([x, w])
-            y = x
-            for _ in range(STEPS):
-                y = chain(name, tf.tanh, x, w, y)
-        return tape.gradient(y, [x, w], unconnected_gradients="zero")
-
-    return gradient
+    return on_tape(tensorflow, name, x, w)
 
 
 def torch_gradient(name, x, w):
