@@ -257,7 +257,7 @@ class Kernel:
         """One vector of a walk: what is needed there, and where it goes."""
         for value, instruction in self.made_by.items():
             if value in self.needed[walk] and value not in place.known:
-                inputs = {v: self._find(v, place, walk) for v in instruction.values}
+                inputs = {v: self._find(v, place) for v in instruction.values}
                 place.known[value] = self._write(instruction, inputs, place)
         for value in self.made_by:
             if value not in self.roots[walk] or self.walk[value] != walk:
@@ -267,10 +267,10 @@ class Kernel:
             elif value in self.spilled:
                 self._keep(value, place)
         for value, (slot, _) in sums.items():
-            self._accumulate(value, slot, place, walk)
+            self._accumulate(value, slot, place)
         for value, reduced in self.reductions.items():
             if reduced.kind == "column" and self.walk[value] == walk:
-                self._add_column(value, place, walk)
+                self._add_column(value, place)
 
     def _write(self, instruction: Apply, inputs: dict[Value, Scalar], place: _Place) -> Scalar:
         if instruction.name != "is_class":
@@ -285,7 +285,7 @@ class Kernel:
         columns = e.binary("add", first, Scalar(f"<{steps}>", type_))
         return e.compare("eq", label, columns)
 
-    def _find(self, value: Value, place: _Place, walk: int) -> Scalar:
+    def _find(self, value: Value, place: _Place) -> Scalar:
         """A value at a place: known, of the row, or in memory."""
         if value in place.known:
             return place.known[value]
@@ -379,10 +379,10 @@ class Kernel:
         start = {"max": -np.inf, "min": np.inf}.get(self.reductions[value].operation, 0.0)
         return self.e.number(start, loaded_type(value))
 
-    def _accumulate(self, value: Value, slot: str, place: _Place, walk: int) -> None:
+    def _accumulate(self, value: Value, slot: str, place: _Place) -> None:
         e, type_ = self.e, loaded_type(value)
         (x,) = self.made_by[value].inputs
-        term = self._find(x, place, walk)
+        term = self._find(x, place)
         vector = e.shown(type_)
         if place.lanes < LANES:
             first = self._first(value)
@@ -441,10 +441,10 @@ class Kernel:
                 known = e.binary("fdiv", known, e.number(self.columns, type_))
             self.row[value] = known
 
-    def _add_column(self, value: Value, place: _Place, walk: int) -> None:
+    def _add_column(self, value: Value, place: _Place) -> None:
         e, type_, i = self.e, loaded_type(value), self.stored[value]
         (x,) = self.made_by[value].inputs
-        term = self._find(x, place, walk)
+        term = self._find(x, place)
         before = self._load(i, value, place)
         first = e.emit(f"icmp eq i64 {self._row}, 0", "i1").text
         vector = e.shown(type_)
