@@ -130,7 +130,7 @@ def test_batches_in_order_are_views_of_the_file(save, tmp_path):
                 assert all(mapped(array) is not None for array in leaves(arrays))
 
 
-def test_the_next_batch_is_read_while_one_is_used(save, tmp_path):
+def test_the_next_batch_is_read_while_one_is_used(save):
     taken = [threading.Event() for _ in range(6)]
 
     class Watched(NestSource):
