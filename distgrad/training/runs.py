@@ -17,7 +17,7 @@ from distgrad.ops import random
 from distgrad.training.buckets import Bucket
 from distgrad.training.frames import Outcome, flat
 from distgrad.training.overlap import Job
-from distgrad.training.programs import ShardProgram
+from distgrad.training.shard_program import ShardProgram
 from distgrad.training.state import shard
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from distgrad.compile import llvm_engine
 from distgrad.compile.captured import CaptureError
 from distgrad.data.loader import cut
 from distgrad.testing.thread_world import run_world
-from distgrad.training import programs, world
+from distgrad.training import shard_program, world
 from distgrad.training.reduction import ShardResult
 from distgrad.training.step import TrainStep
 
@@ -158,14 +158,14 @@ def test_sums_over_shards_have_the_same_bits_in_every_world(executor, size, opti
 def test_gradients_of_shards_that_run_at_once_take_no_memory(monkeypatch):
     """Sums in registers need no place for each shard, however large the weights are."""
     seen = []
-    kept = programs.ShardProgram.run
+    kept = shard_program.ShardProgram.run
 
     def run(self, shards, *args):
         seen.append((len(shards), self.at_once))
         return kept(self, shards, *args)
 
-    monkeypatch.setattr(programs, "_AT_ONCE", 1000)
-    monkeypatch.setattr(programs.ShardProgram, "run", run)
+    monkeypatch.setattr(shard_program, "_AT_ONCE", 1000)
+    monkeypatch.setattr(shard_program.ShardProgram, "run", run)
     train(dense, executor="generated", shards=8)
     assert seen == [(8, 1000)] * 3
 
@@ -175,13 +175,13 @@ def test_gradients_of_shards_that_run_at_once_take_no_memory(monkeypatch):
 def test_how_many_shards_run_at_once_changes_no_bit(executor, at_once, monkeypatch):
     steps = {"executor": executor, "shards": 8}
     wanted = train(noisy, **steps)
-    kept = programs.ShardProgram.__init__
+    kept = shard_program.ShardProgram.__init__
 
     def made(self, *args):
         kept(self, *args)
         self.at_once = at_once
 
-    monkeypatch.setattr(programs.ShardProgram, "__init__", made)
+    monkeypatch.setattr(shard_program.ShardProgram, "__init__", made)
     assert train(noisy, **steps) == wanted
 
 
@@ -310,16 +310,16 @@ def test_fit_says_what_it_cannot_capture_and_keras_options_choose():
 def test_shards_of_one_worker_run_at_once(executor, name, monkeypatch):
     """And give the bits that they give one by one."""
     tried = []
-    kept = programs.ShardProgram._agrees
+    kept = shard_program.ShardProgram._agrees
 
     def agrees(self, *args):
         tried.append(kept(self, *args))
         return tried[-1]
 
-    monkeypatch.setattr(programs.ShardProgram, "_agrees", agrees)
+    monkeypatch.setattr(shard_program.ShardProgram, "_agrees", agrees)
     at_once = train(MODELS[name], executor=executor, shards=8)
     assert tried and all(tried)
-    monkeypatch.setattr(programs.ShardProgram, "joins", lambda self, *args: False)
+    monkeypatch.setattr(shard_program.ShardProgram, "joins", lambda self, *args: False)
     assert train(MODELS[name], executor=executor, shards=8) == at_once
 
 
