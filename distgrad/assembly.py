@@ -58,12 +58,15 @@ def _named(kind: specs.Kind, value: Any) -> Any:
 
 
 def _blame_a_layer(job: Job, x: Any, error: Exception) -> None:
-    """Raises UsageError that names the first layer which cannot be called on what it is given."""
+    """Raises UsageError that names the first layer which cannot be called on what it is given.
+
+    A library that is missing, or a device that fails, is not its fault, and raised as it is.
+    """
     for index, layer in enumerate(_layers(job)):
         shape, before = tuple(x.shape[1:]), f"layer {index - 1}" if index else "the data"
         try:
             x = layer(x, training=False)
-        except Exception as found:
+        except (ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError) as found:
             text = " ".join(str(found).split())
             raise UsageError(
                 f"model.layers.{index} ({job.layers[index]['type']}) cannot take what {before} "

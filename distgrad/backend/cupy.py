@@ -77,8 +77,9 @@ class CupyBackend(Backend):
     def asarray(self, value: Any, dtype: Any = None) -> Any:
         if isinstance(value, self.array_type):
             return value.astype(value.dtype if dtype is None else dtype, copy=True)
-        try:
-            return self.xp.array(np.asarray(value, dtype=dtype))
+        host = np.asarray(value, dtype=dtype)
+        try:  # as a vector: CuPy makes zero of a scalar that is -0.0
+            return self.xp.array(host.reshape(-1)).reshape(host.shape)
         except (RuntimeError, MemoryError) as error:
             raise self.explain("a copy to the GPU", error) or error from error
 

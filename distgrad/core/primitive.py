@@ -201,6 +201,11 @@ class Primitive:
             self._direct[xp] = made
             return made
 
+    def within(self, xp: Any) -> Callable[..., Any]:
+        """The kernel over ``xp`` for use in another one: that of a device, or the plain one."""
+        on_device = dispatch.launches(xp) and dispatch.library(xp).xp is xp
+        return self.kernel_for(xp) if on_device else functools.partial(self.kernel, xp)
+
     def replace_kernel(self, xp: Any, kernel: Callable[..., Any]) -> None:
         """From now on ``bind`` calls ``kernel`` on arrays of ``xp``; ``self.kernel`` stays."""
         self._direct[xp] = self._guarded(kernel)

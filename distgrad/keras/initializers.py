@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core.dispatch import as_tensor
+from distgrad.core.dispatch import as_tensor, beside
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras import registry
@@ -132,9 +132,12 @@ class Orthogonal(RandomInitializer):
             raise ValueError(f"an orthogonal matrix has rank 2 or more, not shape {tuple(shape)}")
         rows, columns = math.prod(shape[:-1]), shape[-1]
         draw = self._normal((max(rows, columns), min(rows, columns)), 0.0, 1.0, dtype)
-        q, r = qr(draw)
+        on_device = type(draw._data) is not np.ndarray
+        # On the host: weights begin with the same bits wherever they are trained.
+        q, r = qr(Tensor(draw._host()) if on_device else draw)
         q = q * sign(main_diagonal(r))  # every orthogonal matrix is then equally likely
-        return reshape(transpose(q) if rows < columns else q, tuple(shape)) * self.gain
+        made = reshape(transpose(q) if rows < columns else q, tuple(shape)) * self.gain
+        return Tensor(beside(draw._data, made._data)) if on_device else made
 
 
 _MODES = ("fan_in", "fan_out", "fan_avg")

@@ -39,7 +39,7 @@ def pulled_back(
 @primitive(kinds="f")
 def biased(xp, x, b, *, activation):
     """An activation of ``x + b``, where ``b`` has the shape of the last axis."""
-    return ACTIVATIONS[activation][0].kernel(xp, xp.add(x, b))
+    return ACTIVATIONS[activation][0].within(xp)(xp.add(x, b))
 
 
 @biased.vjp("x", "b")
@@ -52,7 +52,7 @@ def _(g, out, x, b, activation):
 def biased_grad(xp, g, y, b, *, activation):
     """The cotangents of ``x`` and ``b``; ``y`` is the output or ``x``, as the activation asks."""
     _, grad, from_output = ACTIVATIONS[activation]
-    dx = grad.kernel(xp, g, y if from_output else xp.add(y, b))
+    dx = grad.within(xp)(g, y if from_output else xp.add(y, b))
     return dx, sum_to.kernel(xp, dx, shape=b.shape)
 
 

@@ -27,7 +27,7 @@ def _gates(xp: Any, z: Any) -> tuple[Any, Any, Any, Any]:
     """The input, forget and output gate, and the candidate."""
     units = z.shape[1] // 4
     i, f, g, o = (z[:, n * units : (n + 1) * units] for n in range(4))
-    i, f, o = (sigmoid.kernel(xp, gate) for gate in (i, f, o))
+    i, f, o = map(sigmoid.within(xp), (i, f, o))
     return i, f, o, xp.tanh(g)
 
 
@@ -41,12 +41,13 @@ def lstm_cell_grad(xp, dh, dc, z, c):
     """The cotangents of ``z`` and ``c`` for those of the output and the new carry."""
     i, f, o, candidate = _gates(xp, z)
     t = xp.tanh(xp.add(xp.multiply(f, c), xp.multiply(i, candidate)))
-    dc = xp.add(dc, tanh_grad.kernel(xp, xp.multiply(dh, o), t))
+    of_tanh, of_sigmoid = tanh_grad.within(xp), sigmoid_grad.within(xp)
+    dc = xp.add(dc, of_tanh(xp.multiply(dh, o), t))
     parts = (
-        sigmoid_grad.kernel(xp, xp.multiply(dc, candidate), i),
-        sigmoid_grad.kernel(xp, xp.multiply(dc, c), f),
-        tanh_grad.kernel(xp, xp.multiply(dc, i), candidate),
-        sigmoid_grad.kernel(xp, xp.multiply(dh, t), o),
+        of_sigmoid(xp.multiply(dc, candidate), i),
+        of_sigmoid(xp.multiply(dc, c), f),
+        of_tanh(xp.multiply(dc, i), candidate),
+        of_sigmoid(xp.multiply(dh, t), o),
     )
     return xp.concatenate(parts, axis=1), xp.multiply(dc, f)
 

@@ -222,6 +222,7 @@ def test_values_and_derivatives_on_a_strict_stand_in(p, s):
         np.testing.assert_array_equal(f, e)
 
 
+@pytest.mark.cpu  # it has a library of its own beside NumPy
 def test_a_training_step_on_the_stand_in():
     """Variables, a tape, a loss: the whole path, on arrays of another library."""
     with standin.registered() as library:

@@ -107,6 +107,7 @@ def test_intermediate_values_are_freed():
     assert alive(tf.recompute_grad) == (0, 40, 0)
 
 
+@pytest.mark.cpu  # it counts memory of the host
 def test_peak_memory_of_a_chain_of_blocks():
     """Sixteen blocks of sixteen operations keep about 16 + 16 arrays, not 256."""
     import tracemalloc

@@ -102,6 +102,7 @@ def test_training_has_the_same_bits(build, executor):
         assert train(MODELS[build], mode, executor) == plain, mode
 
 
+@pytest.mark.cpu  # it counts memory of the host
 def test_an_eager_step_takes_less_memory():
     def peak(mode):
         _, step, batch = made(deep, mode, "eager", shards=1)
