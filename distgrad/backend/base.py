@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -33,6 +33,7 @@ class Backend(ABC):
     # Kernels of primitives, by name, that take the place of those written over ``xp``; each is
     # ``kernel(plain, *arrays, **params)``, where ``plain`` is the one over ``xp``.
     kernels: Mapping[str, Callable[..., Any]] = {}
+    take_bfloat16: Set[str] = frozenset()  # those that are given it as it is, and round once
     copies_ahead = False  # whether batches can be copied to it while it computes
 
     @property

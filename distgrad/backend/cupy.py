@@ -47,10 +47,12 @@ class CupyBackend(Backend):
         self.own, self.rows = Kernels(cupy), Rows(cupy)
         self.blas, self.dnn = Blas(cupy), Dnn(cupy)
         self.kernels = {
+            "dot": self.blas.dot,
             **self.own.by_primitive,
             **self.rows.by_primitive,
             **self.dnn.by_primitive,
         }
+        self.take_bfloat16 = {"dot", *self.dnn.by_primitive}
         self._fused: dict[str, Any] = {}
         self._streams: dict[tuple[int, str], Any] = {}
 

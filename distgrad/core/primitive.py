@@ -216,17 +216,23 @@ class Primitive:
         if self._takes_16_bits:
             return
         self.kernel = in_float32(self.kernel)
-        self._direct = {xp: in_float32(kernel) for xp, kernel in self._direct.items()}
+        # (What a device multiplies as it is, is made again, over the new kernel.)
+        found = {xp: k for xp, k in self._direct.items() if not hasattr(k, "takes_bfloat16")}
+        self._direct = {xp: in_float32(kernel) for xp, kernel in found.items()}
 
     def _guarded(self, kernel: Callable[..., Any]) -> Callable[..., Any]:
         """A kernel from elsewhere as one that may be given arrays of bfloat16."""
-        return in_float32(kernel) if _with_bfloat16 and not self._takes_16_bits else kernel
+        as_it_is = self._takes_16_bits or hasattr(kernel, "takes_bfloat16")
+        return in_float32(kernel) if _with_bfloat16 and not as_it_is else kernel
 
     def _own(self, backend: Any) -> Callable[..., Any] | None:
         """The kernel that a backend has of its own for this primitive."""
         plain = functools.partial(self.kernel, backend.xp)
         if self.name in backend.kernels:
-            return functools.partial(backend.kernels[self.name], plain)
+            own: Any = functools.partial(backend.kernels[self.name], plain)
+            if self.name in backend.take_bfloat16:
+                own.takes_bfloat16 = True
+            return own
         if self.expr is None or self._only_call(backend.xp) is not None:
             return None
         fused = backend.fused(self.name, self.expr, (*self.arg_names, *self.param_names))

@@ -105,3 +105,27 @@ def test_tf32_is_for_captured_float32_products_alone(blas, monkeypatch, on):
     finally:
         precision.enable_tensor_float_32_execution(False)
     assert set(used) == {77 if on else 68, 70, 68}
+
+
+def test_eager_products_of_bfloat16_are_given_to_cublas_as_they_are(blas, monkeypatch):
+    kinds = []
+    real = fake_cublas.Library.cublasGemmStridedBatchedEx
+
+    def seen(self, *args):
+        kinds.append(args[8])
+        return real(self, *args)
+
+    monkeypatch.setattr(fake_cublas.Library, "cublasGemmStridedBatchedEx", seen)
+    x, w = RNG.normal(size=(2, 5, 3)), RNG.normal(size=(4, 3))
+    x, w = (tf.Variable(a, dtype="bfloat16") for a in (x, w))
+    with tf.GradientTape() as tape:
+        y = tf.matmul(x, w, transpose_b=True)
+    found = [y, *tape.gradient(y, [x, w])]
+    assert kinds == [14] * 3
+    wide = [a.numpy().astype(np.float32) for a in (x, w)]
+    ones = np.ones((2, 5, 4), np.float32)
+    expected = [wide[0] @ wide[1].T, ones @ wide[1], np.einsum("bij,bik->jk", ones, wide[0])]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == tf.bfloat16
+        np.testing.assert_allclose(ours.numpy().astype(np.float32), theirs, rtol=2**-8, atol=1e-6)
+    assert tf.matmul(x[:, :0], w, transpose_b=True).shape == (2, 0, 4)
