@@ -22,7 +22,7 @@ class Tracked:
     _own_weights: list[Weight]
     _trainable: bool = True
     _path: str
-    _settled: tuple[list[Any], list[tuple[str, Variable, bool]]] | None = None
+    _settled: settled | None = None
 
     def _children(self) -> Iterator[tuple[str, Any]]:
         """(attribute, layer) of the layers right below, each once."""
@@ -38,7 +38,7 @@ class Tracked:
     def _below(self) -> Iterator[Any]:
         """This layer and all layers below it, each once."""
         if self._settled is not None:
-            yield from self._settled[0]
+            yield from self._settled.layers
             return
         seen: set[int] = set()
         waiting: list[Any] = [self]
@@ -69,7 +69,7 @@ class Tracked:
 
     def _weights(self) -> Iterator[tuple[str, Variable, bool]]:
         if self._settled is not None:
-            yield from self._settled[1]
+            yield from self._settled.weights
             return
         seen: set[int] = set()
         for path, weight, trainable in self._paths():
@@ -150,7 +150,10 @@ class Tracked:
 
 
 class settled:
-    """Context in which nothing is added below a layer: what lies there is looked up once."""
+    """Context in which nothing is added below a layer: what lies there is looked up once.
+
+    The layer has it as an attribute, in which nobody who looks for weights of the layer finds any.
+    """
 
     def __init__(self, layer: Tracked) -> None:
         self._layer = layer
@@ -158,7 +161,8 @@ class settled:
     def __enter__(self) -> None:
         self._before = self._layer._settled
         if self._before is None:
-            self._layer._settled = list(self._layer._below()), list(self._layer._weights())
+            self.layers, self.weights = list(self._layer._below()), list(self._layer._weights())
+            self._layer._settled = self
 
     def __exit__(self, *exc: object) -> None:
         self._layer._settled = self._before
