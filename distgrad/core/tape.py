@@ -224,13 +224,16 @@ class GradientTape:
         seeds = _seeds(target, len(targets), output_gradients)
         entries = self._take_entries()
         cotangents: dict[int, Any] = {}
+        itself = {id(source): 0 for source in wanted}  # a number for each that is a target, too
         for tensor, seed in zip(targets, seeds, strict=True):
             if type(tensor) is IndexedSlices:
                 seed, tensor = tensor._at(seed), tensor.values
             uid = self._target_uid(tensor)
+            if not uid and id(tensor) in itself and tensor.dtype.numpy_dtype.kind in INEXACT:
+                uid = itself[id(tensor)] = itself[id(tensor)] or next_uid()
             if uid:
                 accumulate(cotangents, uid, _seed(tensor, seed))
-        groups = [self._source_uids(source) for source in wanted]
+        groups = [self._source_uids(source, itself[id(source)]) for source in wanted]
         kept = {uid for group in groups for uid in group}
         path, reached = self._path(entries, kept)
         if path is not entries:
@@ -376,11 +379,14 @@ class GradientTape:
             return known[1][-1]
         return target._uid if target._uid in self._tracked else 0
 
-    def _source_uids(self, source: Any) -> list[int]:
+    def _source_uids(self, source: Any, itself: int = 0) -> list[int]:
+        """The numbers of a source: of each of its readings, or its own as a target."""
         if isinstance(source, Variable):
             known = self._variables.get(id(source))
-            return list(known[1]) if known else []
-        return [source._uid] if source._uid in self._tracked else []
+            found = list(known[1]) if known else []
+        else:
+            found = [source._uid] if source._uid in self._tracked else []
+        return [*found, itself] if itself else found
 
 
 def _differentiable(nest: Any, what: str, allowed: tuple[type, ...]) -> list[Any]:

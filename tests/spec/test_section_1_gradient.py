@@ -120,6 +120,21 @@ def test_a_target_that_is_a_variable():
     np.testing.assert_array_equal(tape.gradient([y, v], v), [7.0, 9.0])
 
 
+def test_a_target_that_is_a_source_and_was_never_read():
+    """Ones as well, as in `result = v0` under an `if` of the guide; d v/d w stays None."""
+    v, w, x = tf.Variable(2.0), tf.Variable(3.0), tf.constant([2.0, 3.0])
+    with tf.GradientTape(persistent=True) as tape:
+        pass
+    dv, dw = tape.gradient(v, [v, w])
+    assert float(dv) == 1.0 and dw is None
+    assert float(tape.gradient([v, v], v, output_gradients=[2.0, 3.0])) == 5.0
+    np.testing.assert_array_equal(tape.gradient(x, x), [1.0, 1.0])
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        y = v * 2.0
+    assert float(tape.gradient([y, v], v)) == 1.0
+    assert tape.watched_variables() == ()
+
+
 def test_a_source_recorded_later_than_the_target():
     """source recorded later than the target: None."""
     x = tf.Variable(3.0)
