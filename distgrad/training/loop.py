@@ -35,7 +35,8 @@ class Cursor:
 class Observer:
     """Told of everything that happens in a loop; Keras callbacks are observers too.
 
-    The end of a batch comes with the logs of the epoch so far to those that want them.
+    The end of a batch comes with the logs of the epoch so far to those that want them. Every event
+    comes with logs, if only with none: users define the methods without a default for them.
     """
 
     @property
@@ -91,11 +92,12 @@ class TrainingLoop:
 
     def run(self, epochs: int) -> None:
         """Trains up to ``epochs`` epochs in all. Raises PreemptedError when asked to stop."""
-        self._tell("on_train_begin")
+        self._tell("on_train_begin", {})
+        logs: Logs = {}
         for epoch in range(self.cursor.epoch, epochs):
             if epoch != self.cursor.epoch:
                 self.cursor.start_epoch(epoch)
-            self._tell("on_epoch_begin", epoch)
+            self._tell("on_epoch_begin", epoch, {})
             self._run_epoch(epoch)
             logs = self.logs()
             if self.validate is not None:
@@ -103,7 +105,7 @@ class TrainingLoop:
             self._tell("on_epoch_end", epoch, logs)
             if self.should_stop():
                 break
-        self._tell("on_train_end")
+        self._tell("on_train_end", logs)
 
     def logs(self) -> Logs:
         """Loss and metrics over the epoch so far, by name."""
@@ -116,7 +118,7 @@ class TrainingLoop:
     def _run_epoch(self, epoch: int) -> None:
         cursor = self.cursor
         for batch in self._feed(self.loader.epoch(epoch, cursor.step_in_epoch)):
-            self._tell("on_train_batch_begin", batch.step_in_epoch)
+            self._tell("on_train_batch_begin", batch.step_in_epoch, {})
             result = self.step(cursor.step, batch)
             sums = np.array(cursor.sums) + result.sums if cursor.sums else result.sums
             cursor.sums = sums.tolist()

@@ -202,6 +202,28 @@ def test_reduce_lr_on_plateau_needs_a_factor_below_1():
         callbacks.ReduceLROnPlateau(factor=1.0)
 
 
+def test_every_event_comes_with_logs():
+    """Keras's guides define the methods without a default for them."""
+
+    class Strict(callbacks.Callback):
+        def __init__(self):
+            self.got = []
+
+    def event(self, *args):
+        self.got.append(args)
+        assert isinstance(args[-1], dict)
+
+    events = ["train_begin", "train_end", "epoch_begin", "epoch_end", "train_batch_begin"]
+    events += ["train_batch_end", "test_begin", "test_end", "test_batch_begin", "test_batch_end"]
+    events += ["predict_begin", "predict_end", "predict_batch_begin", "predict_batch_end"]
+    for name in events:
+        setattr(Strict, f"on_{name}", event)
+    made, told = model(), Strict()
+    fit(made, told, epochs=1, validation_data=(X, Y))
+    made.predict(X, callbacks=[told], verbose=0)
+    assert len(told.got) == 4 + 2 * 3 + 2 + 2 * 3 + 2 + 2 * 1
+
+
 def test_learning_rate_scheduler():
     for schedule in (lambda epoch, rate: rate / 2, lambda epoch: 0.5 ** (epoch + 1)):
         made = model(1.0)
@@ -235,6 +257,33 @@ def checkpointed(path, epochs, batches=0, **options):
             keep.on_train_batch_end(batch, {"loss": 1.0})
         keep.on_epoch_end(epoch, logs)
     return made.saved, keep
+
+
+@pytest.mark.parametrize("functional", [False, True])
+@pytest.mark.parametrize("name", ["m.keras", "m.weights.h5"])
+@pytest.mark.parametrize("frequency", ["epoch", 2])
+def test_what_is_saved_during_training_can_be_loaded(functional, name, frequency, tmp_path):
+    made, path = model(), tmp_path / name
+    if functional:
+        inputs = tf.keras.Input((1,))
+        made = tf.keras.Model(inputs, tf.keras.layers.Dense(1)(inputs))
+        made.compile("sgd", "mse")
+    weights_only = name == "m.weights.h5"
+    fit(
+        made,
+        callbacks.ModelCheckpoint(path, save_weights_only=weights_only, save_freq=frequency),
+        epochs=2,
+        batch_size=6,
+    )
+    expected = made.get_weights()
+    if weights_only:
+        for weight in made.weights:
+            weight.assign(weight * 0.0 - 1.0)
+        made.load_weights(path)
+    else:
+        made = tf.keras.models.load_model(path)
+    for mine, theirs in zip(made.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_model_checkpoint(tmp_path, capsys):

@@ -413,3 +413,15 @@ def test_a_metric_of_ones_own(shards, monkeypatch):
     expected = (np.abs(model.predict(X, verbose=0) - Y) > 1).mean()
     assert 0 < logs["wrong_share"] == pytest.approx(expected)
     assert "wrong_share" in model.fit(X, Y, verbose=0).history
+
+
+def test_an_endless_dataset_with_its_steps_given():
+    def trained(data, **options):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([layers.Dense(1)])
+        model.compile("sgd", "mse")
+        return model.fit(data, epochs=2, verbose=0, **options).history["loss"]
+
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(20)
+    steps = len(data)
+    assert trained(data.repeat(), steps_per_epoch=steps) == trained(data)

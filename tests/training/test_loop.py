@@ -168,7 +168,7 @@ class Told(Observer):
     def __getattribute__(self, name: str):
         if not name.startswith("on_"):
             return super().__getattribute__(name)
-        return lambda *args: self.events.append((name.removeprefix("on_"), *args[:1]))
+        return lambda *args: self.events.append((name.removeprefix("on_"), *args[:-1]))
 
 
 def test_observers_are_told_of_everything_in_order() -> None:

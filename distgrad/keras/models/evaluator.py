@@ -309,16 +309,16 @@ class Evaluator(Layer):
         parts: list[Any] = []
         for callback in callbacks or ():
             callback.set_model(self)
-            callback.on_predict_begin()
+            callback.on_predict_begin({})
         for number, batch in enumerate(feed.loader(1, range(1), steps=steps).epoch(0)):
             for callback in callbacks or ():
-                callback.on_predict_batch_begin(number)
+                callback.on_predict_batch_begin(number, {})
             ((_, arrays),) = batch.shards
             parts.append(_host(self.predict_step(arrays)))
             for callback in callbacks or ():
                 callback.on_predict_batch_end(number, {"outputs": parts[-1]})
         for callback in callbacks or ():
-            callback.on_predict_end()
+            callback.on_predict_end({})
         found = nest.map_leaves(lambda *arrays: np.concatenate(arrays), *parts)
         return list(found) if type(found) is tuple else found
 
@@ -337,13 +337,13 @@ class _Counter:
 
     def __call__(self, batches: Iterable[Any]) -> Iterable[Any]:
         for callback in self.callbacks:
-            callback.on_test_begin()
+            callback.on_test_begin({})
         for batch in batches:
             for callback in self.callbacks:
-                callback.on_test_batch_begin(self.batches)
+                callback.on_test_batch_begin(self.batches, {})
             yield batch
             for callback in self.callbacks:
-                callback.on_test_batch_end(self.batches)
+                callback.on_test_batch_end(self.batches, {})
             self.batches += 1
             self.samples += batch.size
 

@@ -65,7 +65,8 @@ class Feed:
                 raise ValueError("the generator gave no batch")
             self.batches = chain([first], x)
         else:
-            first = next(iter(BatchLoader(x, 1, range(1)).epoch(0)), None) if len_or_1(x) else None
+            loader = BatchLoader(x, 1, range(1), steps_per_epoch=1)  # 1: it may be endless
+            first = next(iter(loader.epoch(0)), None) if len_or_1(x) else None
             if first is None:
                 raise ValueError("the data holds no batch")
             first = first.shards[0][1]
