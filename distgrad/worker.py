@@ -294,7 +294,7 @@ class _Run:
         digest = self.weights_sha256()
         status.close(state="finished", exit_code=0, metrics=results, weights_sha256=digest)
         print(f"weights sha256 {digest}")
-        for name in ("loss", *(metric.name for metric in self.model.metrics)):
+        for name in self.model.metrics_names:
             print(f"test {name} {results[f'test_{name}']:.4f}")
         print(f"run folder {folder}", flush=True)
         return 0

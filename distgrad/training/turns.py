@@ -26,9 +26,8 @@ from distgrad.ops import random
 from distgrad.training.buckets import GradientBuckets
 from distgrad.training.digest import DesyncAlarm
 from distgrad.training.reduction import Reduced
+from distgrad.training.returned import Returned
 from distgrad.training.state import StateMean, shard
-
-Values = dict[str, float]
 
 _SPARE = -1  # the index of a shard that somebody else runs
 
@@ -48,7 +47,7 @@ def meeting() -> Callable[[Any, Sequence[tuple[Any, Variable]]], None] | None:
 
 
 class CustomStep:
-    """``fn(arrays)`` for each shard; what it returns, by name, is averaged over the samples.
+    """``fn(arrays)`` for each shard; what it returns, by name, is added up as `Returned` says.
 
     ``state`` are the variables that the step may assign itself. A mean loss weighs the gradients of
     a shard by its share of the samples, a sum loss (``mean_loss=False``) by 1. Each shard starts
@@ -57,7 +56,7 @@ class CustomStep:
 
     def __init__(
         self,
-        fn: Callable[[tuple], Values],
+        fn: Callable[[tuple], dict[str, Any]],
         communicator: Communicator,
         virtual_shards: int,
         seed: int,
@@ -73,7 +72,7 @@ class CustomStep:
         self.seed = seed
         self.mean_loss = mean_loss
         self.stop_requested = False
-        self.names: list[str] = []
+        self.returned = Returned(metrics)
         self._state = StateMean(state, virtual_shards)
         self._alarm = DesyncAlarm(state, communicator)
         self._buckets: dict[tuple[int, ...], GradientBuckets] = {}
@@ -94,15 +93,14 @@ class CustomStep:
         self._reduce_state(turns, batch)
         values = {turn.index: turn.values for turn in turns if turn.index != _SPARE}
         everyone = self.communicator.allgather_object((values, self.stop_requested))
-        merged = mean_values([found for found, _ in everyone], batch)
-        self.names = list(merged)
         self._alarm.after(step + 1)
-        sums = np.array([value * batch.size for value in merged.values()] + [batch.size])
-        return Reduced(merged.get("loss", math.nan), sums, any(stop for _, stop in everyone))
+        sums = self.returned.together([found for found, _ in everyone], batch)
+        loss = self.returned.values(sums).get("loss", math.nan)
+        return Reduced(loss, sums, any(stop for _, stop in everyone))
 
-    def results(self, loss: float, sums: np.ndarray) -> Values:
-        """Means over all samples of what the steps have returned."""
-        return {name: float(s / sums[-1]) for name, s in zip(self.names, sums[:-1], strict=True)}
+    def results(self, loss: float, sums: np.ndarray) -> dict[str, Any]:
+        """What the steps have returned, over all samples."""
+        return self.returned.values(sums)
 
     def _take_turns(self, turns: list[_Turn], batch: Batch) -> None:
         """Runs all shards, from one meeting to the next."""
@@ -184,7 +182,7 @@ class _Turn:
         self.dismissed = self.done = False
         self.go, self.back = threading.Semaphore(0), threading.Semaphore(0)
         self.error: BaseException | None = None
-        self.values: Values = {}
+        self.values: dict[str, Any] = {}
         self.written: dict[int, Any] = {}
         self.optimizer: Any = None
         self.pairs: list[tuple[Any, Variable]] = []
@@ -213,7 +211,7 @@ class _Turn:
                         returned = self.step.fn(self.arrays)
                     finally:
                         self._leave()
-                    self.values = {name: as_number(name, v) for name, v in returned.items()}
+                    self.values = self.step.returned.of_shard(returned)
         except _Dismissed:
             pass
         except BaseException as error:
@@ -261,26 +259,3 @@ def _weighed(gradient: Any, share: float) -> Any:
         return gradient
     tensor = as_tensor(gradient)
     return tensor * tensor._data.dtype.type(share)
-
-
-def as_number(name: str, value: Any) -> float:
-    """What a step returned under a name. Raises ValueError for what is not one number."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"a step must return numbers by name; {name!r} is {value!r}") from None
-
-
-def mean_values(found: Sequence[dict[int, Values]], batch: Batch) -> Values:
-    """Means over the samples of a batch, from what the shards of every rank returned.
-
-    They are added in the order of the shards. Raises ValueError where names differ.
-    """
-    shards = {index: values for part in found for index, values in part.items()}
-    first = shards[min(shards)]
-    if any(values.keys() != first.keys() for values in shards.values()):
-        raise ValueError("a step returned different names for different parts of a batch")
-    return {
-        name: sum(shards[i][name] * batch.sizes[i] for i in sorted(shards)) / batch.size
-        for name in first
-    }

@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 from distgrad.keras.callbacks.base import Callback
+from distgrad.keras.metrics.base import one_by_one
 
 
 class MonitorCallback(Callback):
@@ -47,7 +48,7 @@ class MonitorCallback(Callback):
         name = self.monitor.removeprefix("val_")
         if name == "loss":
             return -1
-        for metric in getattr(self.model, "metrics", ()):
+        for metric in one_by_one(getattr(self.model, "metrics", ())):
             if metric.name == name and metric.direction is not None:
                 return 1 if metric.direction == "up" else -1
         raise ValueError(

@@ -6,7 +6,8 @@ fixed order, and a metric is the same whoever computed its parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from distgrad.core.variable import Variable
 from distgrad.keras import initializers
 from distgrad.keras.losses.base import in_float32
 from distgrad.keras.registry import Configured, snake_case
+from distgrad.training.state import share
 
 Value = float | list[float]
 
@@ -39,7 +41,13 @@ class Metric(Configured):
         self.name = name or snake_case(type(self).__name__)
         self.dtype = as_dtype("float32" if dtype is None else dtype).name
         self._total: Any = 0.0
+        self._given: Any = None  # what result() gave last
         self.variables: list[Variable] = []
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "result" in cls.__dict__:
+            cls.result = _remembered(cls.result)  # type: ignore[method-assign]
 
     def add_weight(
         self,
@@ -65,7 +73,7 @@ class Metric(Configured):
         self.reset_state()
         given = () if sample_weight is None else (sample_weight,)
         self.update_state(y_true, y_pred, *given)
-        found = np.concatenate([np.ravel(v.numpy()).astype(np.float64) for v in self.variables])
+        found = self.statistics()
         self.set_state(kept)
         return found
 
@@ -94,6 +102,16 @@ class Metric(Configured):
         """What ``update_state`` has added up so far."""
         return self._total, [v.numpy() for v in self.variables]
 
+    def statistics(self) -> np.ndarray:
+        """What ``update_state`` has added up so far, as ``sums`` gives it of one batch."""
+        if self.variables:
+            return np.concatenate([np.ravel(v.numpy()).astype(np.float64) for v in self.variables])
+        return self._total if isinstance(self._total, np.ndarray) else np.zeros(self.size)
+
+    def gave(self, value: Any) -> bool:
+        """Whether ``value`` is what ``result`` has returned last."""
+        return value is self._given and value is not None
+
     def set_state(self, state: tuple[Any, list[Any]]) -> None:
         self._total = state[0]
         for variable, value in zip(self.variables, state[1], strict=True):
@@ -109,11 +127,12 @@ class Metric(Configured):
 
     def result(self) -> Tensor:
         """The metric over all batches since the start or the last reset."""
-        return recording.slot(self._result)
+        self._given = recording.slot(self._result)
+        return self._given
 
     def _result(self) -> Tensor:
-        total = self._total if isinstance(self._total, np.ndarray) else np.zeros(self.size)
-        return Tensor(np.asarray(self.value(total), as_dtype(self.dtype).numpy_dtype))
+        value = self.value(self.statistics())
+        return Tensor(np.asarray(value, as_dtype(self.dtype).numpy_dtype))
 
     def reset_state(self) -> None:
         """Forgets all batches."""
@@ -185,6 +204,22 @@ class MeanMetricWrapper(MeanMetric):
         return {**super().get_config(), **self._options}
 
 
+def one_by_one(metrics: Iterable[Any]) -> list[Any]:
+    """Metrics, with those that a model keeps as one in their places."""
+    return [each for metric in metrics for each in getattr(metric, "metrics", (metric,))]
+
+
+def _remembered(result: Callable[..., Any]) -> Callable[..., Any]:
+    """A user's own ``result``, which keeps what it gave."""
+
+    @functools.wraps(result)
+    def remembered(self: Metric, *args: Any, **kwargs: Any) -> Any:
+        self._given = result(self, *args, **kwargs)
+        return self._given
+
+    return remembered
+
+
 def host(value: Any) -> np.ndarray:
     """A tensor, variable, array or nest of numbers on the host; floats of 16 bits as float32."""
     return in_float32(as_tensor(value))._host()
@@ -196,8 +231,10 @@ def mean_sums(values: np.ndarray, weight: Any) -> np.ndarray:
     The first axis is that of the samples; weights may be one per sample or have more axes.
     """
     values = values.astype(np.float64)
+    if weight is None and not values.ndim:  # counts once in a batch, whatever its shards
+        return np.array([values * share(), share()])
     if weight is None:
-        return np.array([_per_sample(values).sum(), values.shape[0] if values.ndim else 1.0])
+        return np.array([_per_sample(values).sum(), values.shape[0]])
     values, weight = _same_rank(values, host(weight).astype(np.float64))
     if values.ndim > weight.ndim:
         values = values.mean(axis=tuple(range(weight.ndim, values.ndim)))

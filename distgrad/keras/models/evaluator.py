@@ -16,15 +16,16 @@ from distgrad.keras import losses, metrics, optimizers
 from distgrad.keras.callbacks import Callback, progress_line
 from distgrad.keras.layers.base import Layer, quiet
 from distgrad.keras.layers.tracking import settled
+from distgrad.keras.metrics.base import one_by_one
 from distgrad.keras.models.feed import Feed, as_arrays, unpack_x_y_sample_weight
-from distgrad.keras.models.objective import Objective, output_names
+from distgrad.keras.models.objective import CompiledMetrics, Objective, output_names
 from distgrad.ops.host import on_host
-from distgrad.training import world
+from distgrad.training import state, world
 from distgrad.training.evaluation import evaluate
 from distgrad.training.loop import Logs
 from distgrad.training.programs import Jit
 from distgrad.training.reduction import ShardResult
-from distgrad.training.turns import as_number, mean_values
+from distgrad.training.returned import Returned
 
 
 class Evaluator(Layer):
@@ -36,6 +37,7 @@ class Evaluator(Layer):
         self.loss: Any = None
         self.stop_training = False
         self.objective: Objective | None = None
+        self.adds_losses = False  # whether its layers do, in a call
         self._class_weight: dict[int, float] | None = None
         self._counted = False
         self.run_eagerly = False
@@ -87,11 +89,25 @@ class Evaluator(Layer):
         return "strict" if self.jit_compile is True else "auto"
 
     @property
-    def metrics(self) -> list[metrics.Metric]:
-        """The metrics of ``compile``, and those that are attributes of the model."""
+    def metrics(self) -> list[Any]:
+        """The mean of the loss, metrics that are attributes, and as one all those of ``compile``.
+
+        Steps of one's own give them the loss of a batch, and targets and predictions.
+        """
         own = [m for value in vars(self).values() for m in _metrics_in(value)]
-        compiled = [] if self.objective is None else self.objective.metrics
-        return [*compiled, *(m for m in own if m not in compiled)]
+        if self.objective is None:
+            return own
+        compiled = self.objective.metrics
+        own = [self.objective.loss_tracker, *(m for m in own if m not in compiled)]
+        return [*own, CompiledMetrics(self.objective)] if compiled else own
+
+    def _each_metric(self) -> list[Any]:
+        return one_by_one(self.metrics)
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names of what ``evaluate`` returns, once the model has seen data."""
+        return [] if self.objective is None else self.objective.shown
 
     def reset_metrics(self) -> None:
         """Forgets the batches given to ``train_on_batch`` and ``test_on_batch``."""
@@ -112,6 +128,17 @@ class Evaluator(Layer):
         """The loss of a batch, with those that layers have added; models may define their own."""
         total, self._values, self._count = self._goal.total(y, y_pred, sample_weight, self.losses)
         return total
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """Gives a batch to the metrics of ``compile``; the results of all metrics, by name."""
+        self._goal.update_metrics(y, y_pred, sample_weight)
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """What all metrics say of the batches that they were given, by name."""
+        return {metric.name: metric.result() for metric in self._each_metric()}
 
     @property
     def mean_loss(self) -> bool:
@@ -147,10 +174,20 @@ class Evaluator(Layer):
         return self.objective
 
     def prepare(self, first: tuple[Any, ...]) -> None:
-        """Makes the weights by a look at one ``(x, ...)``, and learns what outputs there are."""
+        """Makes the weights by a look at one ``(x, ...)``, and learns what outputs there are.
+
+        A model with a step of its own need not have a ``call`` that takes what its step does.
+        """
         x, _, weight = unpack_x_y_sample_weight(first)
-        with recording.paused(), quiet(self):
-            prediction = self(x, training=False)
+        try:
+            with recording.paused(), quiet(self):
+                prediction = self(x, training=False)
+                self.adds_losses = bool(self.losses)
+        except Exception:
+            own_step = self._overrides("train_step") or self._overrides("test_step")
+            if own_step and all(layer.built for layer in self._below() if layer is not self):
+                return
+            raise
         self._goal.bind(output_names(prediction, getattr(self, "output_names", ())))
         masked = any(
             getattr(each, "_keras_mask", None) is not None
@@ -173,23 +210,23 @@ class Evaluator(Layer):
         return self(x, training=False)
 
     def _shard_values(self, loss: Tensor, y: Any, prediction: Any, weight: Any) -> Logs:
-        sums = self._goal.sums(y, prediction, weight, self._values)
-        return self._goal.results(float(loss), sums.numpy())
+        goal = self._goal
+        goal.loss_tracker.update_state(loss, len(goal.outputs(prediction)[0]))
+        return {**self.compute_metrics(None, y, prediction, weight), **goal.own(self._values)}
 
     def _overrides(self, name: str) -> bool:
         built_in = next(vars(c)[name] for c in reversed(type(self).__mro__) if name in vars(c))
         return getattr(type(self), name) is not built_in
 
-    def _numbers(
+    def _on_arrays(
         self, step: Callable[[Any], dict[str, Any]]
-    ) -> Callable[[tuple], dict[str, float]]:
-        """A user's step on one shard, the values that it returns as numbers."""
+    ) -> Callable[[tuple], dict[str, Any]]:
+        """A user's step on the arrays of one shard, in the form in which Keras gives them."""
 
-        def run(arrays: tuple) -> dict[str, float]:
+        def run(arrays: tuple) -> dict[str, Any]:
             if self._class_weight is not None:
                 arrays = (*arrays[:2], by_class(arrays[1], self._class_weight))
-            values = step(arrays if len(arrays) > 1 else arrays[0])
-            return {name: as_number(name, value) for name, value in values.items()}
+            return step(arrays if len(arrays) > 1 else arrays[0])
 
         return run
 
@@ -277,20 +314,20 @@ class Evaluator(Layer):
     def _run_test_steps(
         self, feed: Feed, steps: int | None, callbacks: Iterable[Callback]
     ) -> tuple[Logs, int]:
-        """A user's own ``test_step`` on every shard: means over the samples, by name."""
+        """A user's own ``test_step`` on every shard: what it returns over all samples, by name."""
         communicator, shards, own = world.share()
-        run, watch = self._numbers(self.test_step), _Counter(callbacks)
-        totals: Logs = {}
+        run, watch = self._on_arrays(self.test_step), _Counter(callbacks)
+        returned = Returned(self._each_metric)
+        total: Any = 0.0
         for batch in watch(feed.loader(shards, own, steps=steps).epoch(0)):
             found = {}
             for index, arrays in batch.shards:
                 for metric in self.metrics:
                     metric.reset_state()
-                found[index] = run(arrays)
-            everyone = communicator.allgather_object(found)
-            for name, value in mean_values(everyone, batch).items():
-                totals[name] = totals.get(name, 0.0) + value * batch.size
-        logs = {name: total / watch.samples for name, total in totals.items()}
+                with state.shard(batch.sizes[index] / batch.size):
+                    found[index] = returned.of_shard(run(arrays))
+            total = total + returned.together(communicator.allgather_object(found), batch)
+        logs = returned.values(total)
         watch.end(logs)
         return logs, watch.batches
 

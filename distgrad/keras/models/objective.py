@@ -31,6 +31,7 @@ class Objective:
         self._loss = _map(losses.get, loss)
         self._weights = loss_weights
         self._metrics = plain_metrics, weighted_metrics
+        self.loss_tracker = metrics.Mean("loss")
         self._names: list[str] | None = None
         self._metric_objects: list[metrics.Metric] = []
         self._places: list[tuple[int, bool]] = []  # of each metric: its output, whether weighted
@@ -164,6 +165,24 @@ class Objective:
             parts.append(metric.sums(targets[i], outputs[i], *given))
         return np.concatenate(parts) if parts else np.zeros(0)
 
+    def update_metrics(self, y: Any, prediction: Any, weight: Any) -> None:
+        """Gives a batch to all metrics, as a user's own step does."""
+        outputs = self.outputs(prediction)
+        targets, weights = self._targets(y), self._sample_weights(weight)
+        for metric, (i, weighted) in zip(self._metric_objects, self._places, strict=True):
+            given = (weights[i],) if weighted and weights[i] is not None else ()
+            metric.update_state(targets[i], outputs[i], *given)
+
+    def own(self, values: Sequence[Tensor | None]) -> dict[str, Any]:
+        """The losses of several outputs by name."""
+        return {f"{self.names[i]}_loss": values[i] for i in self._own_losses}
+
+    @property
+    def shown(self) -> list[str]:
+        """The names of all ``results``."""
+        own = [f"{self.names[i]}_loss" for i in self._own_losses]
+        return ["loss", *own, *(metric.name for metric in self.metrics)]
+
     def results(self, loss: float, sums: np.ndarray) -> dict[str, Any]:
         """The loss and all metrics by name."""
         logs: dict[str, Any] = {"loss": loss}
@@ -189,6 +208,36 @@ class Objective:
 
     def _sample_weights(self, weight: Any) -> list[Any]:
         return _align(weight, self.names, "sample_weight")
+
+
+class CompiledMetrics:
+    """The metrics of ``compile`` as one, which steps of one's own give whole batches, as in Keras.
+
+    It knows which output each is for, and which of them count weights.
+    """
+
+    name = "compile_metrics"
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+
+    @property
+    def metrics(self) -> list[metrics.Metric]:
+        return self._objective.metrics
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        self._objective.update_metrics(y_true, y_pred, sample_weight)
+
+    def result(self) -> dict[str, Tensor]:
+        """What each says, by its name."""
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def reset_state(self) -> None:
+        for metric in self.metrics:
+            metric.reset_state()
+
+    def __repr__(self) -> str:
+        return f"<CompiledMetrics of {[metric.name for metric in self.metrics]}>"
 
 
 def output_names(prediction: Any, given: Sequence[str] = ()) -> list[str]:

@@ -30,8 +30,9 @@ class Trainer(Evaluator):
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step on one shard; a model may define its own, on ``data`` as fit was given it.
 
-        Returns named values, which are averaged over the samples. Gradients that it applies are
-        those of the whole batch: the shards of all workers meet there.
+        Returns named values: the results of metrics are those over all samples, other numbers are
+        averaged over them. Gradients that it applies are those of the whole batch: the shards of
+        all workers meet there.
         """
         x, y, weight = unpack_x_y_sample_weight(data)
         with GradientTape() as tape:
@@ -48,17 +49,17 @@ class Trainer(Evaluator):
             not self._overrides("train_step")
             and not self._goal.has_loss
             and not self._overrides("compute_loss")
-            and not self.losses
+            and not self.adds_losses
         ):
             raise ValueError("there is no loss to train with: give one to compile")
         if self._overrides("train_step"):
             return CustomStep(
-                self._numbers(self.train_step),
+                self._on_arrays(self.train_step),
                 communicator,
                 shards,
                 seed,
                 state=self.variables,
-                metrics=lambda: self.metrics,
+                metrics=self._each_metric,
                 mean_loss=self.mean_loss,
             )
         return TrainStep.of(

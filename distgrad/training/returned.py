@@ -1,0 +1,93 @@
+"""What a user's own steps return, by name, added up over shards and batches.
+
+The result of a metric stands for the statistics that the metric has added up, so that over several
+shards and batches it is what the metric says of all their samples; any other number is averaged
+over the samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distgrad.data.loader import Batch
+
+
+class Statistics(NamedTuple):
+    """What the metric of this index has added up in one shard."""
+
+    metric: int
+    sums: np.ndarray
+
+
+class Returned:
+    """Turns what a step returns on each shard into one vector of sums, and that into named values.
+
+    ``metrics()`` are the same, in the same order, on every worker.
+    """
+
+    def __init__(self, metrics: Callable[[], Sequence[Any]]) -> None:
+        self._metrics = metrics
+        self._parts: list[tuple[str, int | None, int]] = []  # of each name: its metric, its size
+
+    def of_shard(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Numbers and `Statistics` for what a step returned; dicts in it are opened.
+
+        Raises ValueError for what is neither one number nor the result of a metric.
+        """
+        metrics = self._metrics()
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            if isinstance(value, Mapping):
+                found.update(self.of_shard(value))
+                continue
+            index = next((i for i, metric in enumerate(metrics) if metric.gave(value)), None)
+            if index is None:
+                found[name] = _as_number(name, value)
+            else:
+                found[name] = Statistics(index, metrics[index].statistics())
+        return found
+
+    def together(self, everyone: Sequence[Mapping[int, dict[str, Any]]], batch: Batch) -> Any:
+        """The sums of a batch, added in the order of its shards, whoever had them.
+
+        Raises ValueError where the shards returned something else under their names.
+        """
+        shards = {index: values for part in everyone for index, values in part.items()}
+        first = shards[min(shards)]
+        self._parts = [_part(name, value) for name, value in first.items()]
+        if any([_part(*each) for each in v.items()] != self._parts for v in shards.values()):
+            raise ValueError("a step returned different names for different parts of a batch")
+        total = np.zeros(sum(size for _, _, size in self._parts) + 1)
+        for index in sorted(shards):
+            size = batch.sizes[index]
+            given = shards[index].values()
+            rows = [v.sums if isinstance(v, Statistics) else [v * size] for v in given]
+            total += np.concatenate([*rows, [size]])
+        return total
+
+    def values(self, sums: np.ndarray) -> dict[str, Any]:
+        """Means over all samples, and what the metrics say of all of them, by name."""
+        metrics, start, found = self._metrics(), 0, {}
+        for name, metric, size in self._parts:
+            part = sums[start : start + size]
+            found[name] = (
+                float(part[0] / sums[-1]) if metric is None else metrics[metric].value(part)
+            )
+            start += size
+        return found
+
+
+def _part(name: str, value: Any) -> tuple[str, int | None, int]:
+    return (
+        (name, value.metric, value.sums.size) if isinstance(value, Statistics) else (name, None, 1)
+    )
+
+
+def _as_number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"a step must return numbers by name; {name!r} is {value!r}") from None

@@ -1,0 +1,211 @@
+"""Steps of one's own, as Keras's guide "Customizing what happens in fit()" writes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+keras, layers = tf.keras, tf.keras.layers
+rng = np.random.default_rng(0)
+X = rng.normal(size=(40, 4)).astype(np.float32)
+Y = (X.sum(axis=1, keepdims=True) > 0.3).astype(np.float32)
+WEIGHT = rng.random((40, 1)).astype(np.float32)
+
+
+class Guide(keras.Model):
+    """Gives targets and predictions to whatever metrics there are."""
+
+    def train_step(self, data):
+        x, y, weight = data if len(data) == 3 else (*data, None)
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(y=y, y_pred=y_pred, sample_weight=weight)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return self._tell(loss, y, y_pred, weight)
+
+    def test_step(self, data):
+        x, y = data
+        y_pred = self(x, training=False)
+        return self._tell(self.compute_loss(y=y, y_pred=y_pred), y, y_pred, None)
+
+    def _tell(self, loss, y, y_pred, weight):
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss)
+            else:
+                metric.update_state(y, y_pred, sample_weight=weight)
+        return {m.name: m.result() for m in self.metrics}
+
+
+class Short(Guide):
+    """The same by ``compute_metrics``."""
+
+    def _tell(self, loss, y, y_pred, weight):
+        return {"loss": loss, **self.compute_metrics(None, y, y_pred, weight)} | {"loss": loss}
+
+
+def made(kind):
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(3, activation="tanh")(inputs)
+    model = kind(inputs, layers.Dense(1, activation="sigmoid")(hidden))
+    values = np.random.default_rng(1)
+    model.set_weights([values.normal(size=w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("kind", [Guide, Short])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shards", ["1", "4"])
+def test_metrics_are_those_of_all_samples(kind, weighted, shards, monkeypatch):
+    """Also where they are no means over samples, and whatever the shards of a batch."""
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", shards)
+    histories, tested = [], []
+    for each in (keras.Model, kind):
+        model = made(each)
+        model.compile(
+            keras.optimizers.SGD(0.1),
+            "mse",
+            metrics=["mae", keras.metrics.AUC(name="auc")],
+            weighted_metrics=[keras.metrics.Precision(name="precision")],
+        )
+        weight = WEIGHT if weighted else None
+        fitted = model.fit(
+            X, Y, batch_size=8, epochs=2, sample_weight=weight, shuffle=False, verbose=0
+        )
+        histories.append(fitted.history)
+        tested.append(model.evaluate(X, Y, batch_size=8, verbose=0, return_dict=True))
+    for expected, found in (histories, tested):
+        assert expected.keys() == found.keys() == {"loss", "mae", "auc", "precision"}
+        for name in found:
+            assert found[name] == pytest.approx(expected[name], rel=1e-4), name
+
+
+@pytest.mark.parametrize("shards", ["1", "3"])
+def test_a_loss_given_to_a_mean_counts_once_a_batch(shards, monkeypatch):
+    """As in Keras, the short batch at the end as much as the others, however it is cut."""
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", shards)
+
+    class Loss(Guide):
+        def test_step(self, data):
+            x, y = data
+            metric = self.metrics[0]
+            metric.update_state(tf.reduce_mean((y - self(x)) ** 2))
+            return {"error": metric.result()}
+
+    model = made(Loss)
+    model.compile(loss="mse")
+    squares = (Y - model.predict(X, verbose=0)) ** 2
+    expected = (squares[:32].mean() + squares[32:].mean()) / 2
+    found = model.evaluate(X, Y, batch_size=32, verbose=0)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_metric_with_a_result_of_its_own_and_another_name():
+    class Positives(keras.metrics.Metric):
+        def __init__(self):
+            super().__init__(name="positives")
+            self.count = self.add_weight(name="count", initializer="zeros")
+
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            self.count.assign_add(tf.reduce_sum(y_true))
+
+        def result(self):
+            return self.count
+
+    class Counting(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense, self.positives = layers.Dense(1), Positives()
+
+        def call(self, x):
+            return self.dense(x)
+
+        def test_step(self, data):
+            x, y = data
+            self.positives.update_state(y, self(x))
+            return {"found": self.positives.result()}
+
+    model = Counting()
+    model.compile(loss="mse")
+    assert model.evaluate(X, Y, batch_size=7, verbose=0) == Y.sum()
+
+
+def test_a_gan_has_no_call():
+    class Gan(keras.Model):
+        def __init__(self, judge, maker):
+            super().__init__()
+            self.judge, self.maker = judge, maker
+            self.judged, self.fooled = (keras.metrics.Mean(name=n) for n in ("judged", "fooled"))
+
+        @property
+        def metrics(self):
+            return [self.judged, self.fooled]
+
+        def compile(self, first, second, loss_fn):
+            super().compile()
+            self.first, self.second, self.loss_fn = first, second, loss_fn
+
+        def train_step(self, real):
+            size = tf.shape(real)[0]
+            made = self.maker(tf.random.normal((size, 2)))
+            labels = tf.concat([tf.ones((size, 1)), tf.zeros((size, 1))], axis=0)
+            with tf.GradientTape() as tape:
+                loss = self.loss_fn(labels, self.judge(tf.concat([made, real], axis=0)))
+            weights = self.judge.trainable_weights
+            self.first.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+            with tf.GradientTape() as tape:
+                fake = self.judge(self.maker(tf.random.normal((size, 2))))
+                fooled = self.loss_fn(tf.zeros((size, 1)), fake)
+            weights = self.maker.trainable_weights
+            self.second.apply_gradients(zip(tape.gradient(fooled, weights), weights, strict=True))
+            self.judged.update_state(loss)
+            self.fooled.update_state(fooled)
+            return {"judged": self.judged.result(), "fooled": self.fooled.result()}
+
+    judge = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
+    maker = keras.Sequential([keras.Input((2,)), layers.Dense(4)])
+    gan = Gan(judge, maker)
+    gan.compile(
+        keras.optimizers.Adam(0.1),
+        keras.optimizers.Adam(0.1),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+    )
+    before = [*judge.get_weights(), *maker.get_weights()]
+    history = gan.fit(X, batch_size=16, epochs=2, verbose=0).history
+    assert history.keys() == {"judged", "fooled"}
+    after = [*judge.get_weights(), *maker.get_weights()]
+    assert all((a != b).any() for a, b in zip(before, after, strict=True))
+
+
+def test_a_model_without_call_or_step_is_refused():
+    class Empty(keras.Model):
+        pass
+
+    model = Empty()
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="call"):
+        model.fit(X, Y, verbose=0)
+
+
+def test_losses_of_layers_alone_are_enough():
+    class Endpoint(layers.Layer):
+        def call(self, targets, logits):
+            self.add_loss(keras.losses.BinaryCrossentropy(from_logits=True)(targets, logits))
+            return tf.nn.sigmoid(logits)
+
+    inputs, targets = keras.Input((4,), name="inputs"), keras.Input((1,), name="targets")
+    outputs = Endpoint()(targets, layers.Dense(1)(inputs))
+    model = keras.Model([inputs, targets], outputs)
+    model.compile(keras.optimizers.SGD(0.5))
+    history = model.fit({"inputs": X, "targets": Y}, epochs=20, verbose=0).history
+    assert history["loss"][-1] < 0.7 * history["loss"][0]
+
+
+def test_names_of_metrics():
+    model = made(keras.Model)
+    model.compile(loss="mse", metrics=["mae"])
+    assert [m.name for m in model.metrics] == ["loss", "compile_metrics"]
+    assert model.metrics_names == ["loss", "mae"]
