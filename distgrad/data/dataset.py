@@ -54,10 +54,10 @@ class _Rows(NamedTuple):
 class Dataset:
     """Elements, each an array or a nest of tuples and dicts of arrays; methods as in ``tf.data``.
 
-    Iterating gives NumPy arrays; those that are views of the data are read-only. What a function
-    given to ``map`` returns becomes arrays, too. Every iteration starts anew, with another order
-    where a ``shuffle`` reshuffles. Orders depend on seeds alone, so that all ranks see the same;
-    a shuffle without a seed takes the training's.
+    Iterating gives tensors, ``as_numpy_iterator`` arrays; functions given to ``map`` and its like
+    get NumPy arrays, read-only where they are views of the data. Every iteration starts anew, with
+    another order where a ``shuffle`` reshuffles. Orders depend on seeds alone, so that all ranks
+    see the same; a shuffle without a seed takes the training's.
 
     ``size`` counts the elements, or is one of the two constants for infinite and unknown.
     """
@@ -375,6 +375,12 @@ class Dataset:
     # Use
 
     def __iter__(self) -> Iterator[Any]:
+        """The elements of the next pass, as tensors, which is what a user's loop gets."""
+        from distgrad.core.dispatch import as_tensor
+
+        return (nest.map_leaves(as_tensor, element) for element in self._next_pass())
+
+    def _next_pass(self) -> Iterator[Any]:
         self._passes += 1
         return self._elements(Pass(self._passes - 1))
 
@@ -384,7 +390,7 @@ class Dataset:
 
     def as_numpy_iterator(self) -> Iterator[Any]:
         """The elements, with NumPy numbers in place of arrays without a dimension."""
-        return (nest.map_leaves(lambda array: array[()], element) for element in self)
+        return (nest.map_leaves(lambda array: array[()], each) for each in self._next_pass())
 
     def cardinality(self) -> int:
         """The number of elements, INFINITE_CARDINALITY or UNKNOWN_CARDINALITY."""

@@ -18,8 +18,8 @@ def values(dataset):
             return {key: plain(part) for key, part in element.items()}
         if isinstance(element, tuple):
             return tuple(map(plain, element))
-        assert isinstance(element, np.ndarray)
-        return element.tolist()
+        assert isinstance(element, tf.Tensor)
+        return element.numpy().tolist()
 
     return [plain(element) for element in dataset]
 
@@ -56,7 +56,7 @@ def test_named_tuples_stay_named():
     pair = namedtuple("pair", "image label")
     dataset = Dataset.from_tensor_slices(pair(np.zeros((4, 2)), np.arange(4))).batch(3)
     (first, _) = dataset
-    assert first.image.shape == (3, 2) and first.label.tolist() == [0, 1, 2]
+    assert first.image.shape == (3, 2) and first.label.numpy().tolist() == [0, 1, 2]
 
 
 def test_pythons_numbers_are_taken_as_tensorflow_takes_them():
@@ -77,9 +77,14 @@ def test_what_has_no_slices(value):
 def test_elements_cannot_change_the_source():
     source = np.zeros((4, 2))
     dataset = Dataset.from_tensor_slices(source)
-    for element in (next(iter(dataset)), next(iter(dataset.batch(2)))):
+    for each in (dataset, dataset.batch(2)):
         with pytest.raises(ValueError, match="read-only"):
+            element = next(each.as_numpy_iterator())
             element += 1
+        element = next(iter(each))
+        element += 1
+        element.numpy()[...] = 7
+    assert not source.any()
     source += 1  # which stays the owner's to change
     assert values(dataset.take(1)) == [[1.0, 1.0]]
 
@@ -120,7 +125,9 @@ def test_map_gives_the_parts_of_a_tuple_and_makes_arrays_of_what_comes_back():
     )
     cast = pairs.map(lambda x, y: (tf.cast(x, tf.float64) / 2, tf.one_hot(y, 3)))
     first = next(iter(cast))
-    assert all(type(part) is np.ndarray for part in first) and first[0].dtype == np.float64
+    assert all(type(part) is tf.Tensor for part in first) and first[0].dtype == np.float64
+    arrays = next(cast.as_numpy_iterator())
+    assert not any(isinstance(part, tf.Tensor) for part in arrays)
     assert values(cast)[1] == (0.5, [0.0, 1.0, 0.0])
     with pytest.raises(ValueError, match="must return"):
         list(numbers().map(lambda x: None))
