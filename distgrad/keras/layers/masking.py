@@ -35,7 +35,7 @@ class Masked:
                 kwargs[name] = mask_of(kwargs.get(source) if value is None else value)
 
     def _pass_on_mask(self, inputs: tuple, outputs: Any, mask: Any) -> None:
-        if not self.supports_masking:
+        if not self.supports_masking and type(self).compute_mask is Masked.compute_mask:
             if mask is not None and any(m is not None for m in tree.flatten(mask)):
                 self._warn_of_lost_mask(outputs)
             return

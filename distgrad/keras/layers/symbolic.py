@@ -66,6 +66,7 @@ class KerasTensor:
         self.node: Node | None = None
         self.index = 0
         self._name = name
+        self._keras_mask: KerasTensor | None = None  # that of the tensors it stands for
 
     @property
     def name(self) -> str:
@@ -164,9 +165,15 @@ def any_symbolic(args: tuple, kwargs: Mapping[str, Any]) -> bool:
 def record(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Calls a layer on KerasTensors: gives KerasTensors, and remembers the call."""
     outputs = layer.compute_output_spec(*args, **kwargs)
-    outputs = tree.map_structure(  # a tensor of its own for each output of each call
-        lambda t: KerasTensor(t.shape, t.dtype) if isinstance(t, KerasTensor) else t, outputs
-    )
+
+    def own(tensor: Any) -> Any:
+        if not isinstance(tensor, KerasTensor):
+            return tensor
+        made = KerasTensor(tensor.shape, tensor.dtype)
+        made._keras_mask = tensor._keras_mask
+        return made
+
+    outputs = tree.map_structure(own, outputs)  # one for each output of each call
     Node(layer, args, kwargs, outputs)
     return outputs
 
@@ -189,11 +196,15 @@ def infer(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         def zeros(leaf: Any) -> Any:
             if not isinstance(leaf, KerasTensor):
                 return leaf
-            shape = [
-                n if n is not None else sizes[0 if axis == 0 else 1]
-                for axis, n in enumerate(leaf.shape)
+            tensor = Tensor(np.zeros(sized(leaf.shape), leaf.dtype.numpy_dtype))
+            if leaf._keras_mask is not None:
+                tensor._keras_mask = Tensor(np.ones(sized(leaf._keras_mask.shape), np.bool_))
+            return tensor
+
+        def sized(shape: tuple) -> list[int]:
+            return [
+                n if n is not None else sizes[0 if axis == 0 else 1] for axis, n in enumerate(shape)
             ]
-            return Tensor(np.zeros(shape, leaf.dtype.numpy_dtype))
 
         with recording.paused(), quiet(layer):
             return layer(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
@@ -208,7 +219,10 @@ def infer(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         if not isinstance(one, Tensor):
             return one
         sizes = zip(one._data.shape, other._data.shape, strict=True)
-        return KerasTensor([a if a == b else None for a, b in sizes], one.dtype)
+        made = KerasTensor([a if a == b else None for a, b in sizes], one.dtype)
+        masks = (getattr(each, "_keras_mask", None) for each in (one, other))
+        made._keras_mask = spec(*masks)
+        return made
 
     return tree.map_structure(spec, first, second)
 

@@ -23,9 +23,12 @@ class Functional(Model):
     _keras_module = "keras.src.models.functional"
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Any:
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> Any:
         """A model with these layers and calls, with initial weights of its own."""
-        return graph_from_config(cls, config)
+        with registry.custom_object_scope(custom_objects or {}):
+            return graph_from_config(cls, config)
 
 
 def graph_config(model: Model) -> dict[str, Any]:

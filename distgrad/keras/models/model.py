@@ -222,6 +222,18 @@ class Model(Trainer):
             return graph_config(self)
         return super().get_config()
 
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> Any:
+        """A model of this config; ``custom_objects`` are the user's own classes in it, by name."""
+        if cls is Model and "input_layers" in config:
+            from distgrad.keras.models.functional import Functional
+
+            return Functional.from_config(config, custom_objects)
+        with registry.custom_object_scope(custom_objects or {}):
+            return super().from_config(config)
+
     def to_json(self, **kwargs: Any) -> str:
         """Architecture and class as JSON text, for ``model_from_json``."""
         return json.dumps(registry.serialize(self), **kwargs)

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distgrad.core.dtypes import kind_of
+from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
 from distgrad.keras.layers.base import Layer, quiet
 from distgrad.keras.layers.input import Input, InputLayer
+from distgrad.keras.layers.masking import carry_mask
 from distgrad.keras.layers.symbolic import KerasTensor, revive
 from distgrad.keras.models.model import Model, name_layers
+from distgrad.ops.casting import cast
 
 
 class Sequential(Model):
@@ -104,6 +107,10 @@ class Sequential(Model):
         return self._tensors[0], self._tensors[-1]
 
     def call(self, x: Any) -> Any:
+        if self._tensors and isinstance(x, Tensor) and not x.dtype.is_floating:
+            wanted = self._tensors[0].dtype
+            if wanted.is_floating:  # truth values and whole numbers, as in a functional model
+                x = carry_mask(x, cast(x, wanted))
         for layer in self._stack:
             x = layer(x)
         return x
@@ -120,10 +127,14 @@ class Sequential(Model):
         return config
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Any:
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> Any:
         """A model of these layers, with initial weights of its own."""
         settings = {n: v for n, v in config.items() if n in ("name", "trainable", "dtype")}
-        model = cls([revive(layer, surely=True) for layer in config["layers"]], **settings)
+        with registry.custom_object_scope(custom_objects or {}):
+            layers = [revive(layer, surely=True) for layer in config["layers"]]
+        model = cls(layers, **settings)
         if config.get("build_input_shape") and not model.built:
             model.build(config["build_input_shape"])
         return model

@@ -153,3 +153,45 @@ def test_training_fits_two_outputs():
     data, y = x(64, 3), x(64, 3).sum(axis=1, keepdims=True)
     losses = model.fit(data, [y, -y], epochs=30, verbose=0).history["loss"]
     assert losses[-1] < 0.2 * losses[0]
+
+
+def test_masks_in_a_model_that_is_being_described():
+    """Layers of one's own that need or make masks, as in Keras's guide to masking."""
+
+    class Halves(layers.Layer):
+        def call(self, inputs):
+            return tf.split(inputs, 2, axis=1)
+
+        def compute_mask(self, inputs, mask=None):
+            return None if mask is None else tf.split(mask, 2, axis=1)
+
+    class Softmax(layers.Layer):
+        def call(self, inputs, mask=None):
+            assert mask is not None
+            kept = tf.exp(inputs) * tf.cast(mask, "float32")[..., None]
+            return kept / tf.reduce_sum(kept, axis=1, keepdims=True)
+
+    inputs = keras.Input((6,), dtype="int32")
+    first, second = Halves()(layers.Embedding(9, 3, mask_zero=True)(inputs))
+    assert first._keras_mask.shape == second._keras_mask.shape == (None, 3)
+    assert keras.Input((4,))._keras_mask is None
+    model = keras.Model(inputs, Softmax()(layers.Dense(1)(second)))
+    outputs = model(np.array([[1, 2, 3, 4, 0, 0], [1, 2, 3, 4, 5, 0]])).numpy()[..., 0]
+    np.testing.assert_array_equal(outputs > 0, [[True, False, False], [True, True, False]])
+
+
+def test_a_config_is_read_by_model_itself_and_with_custom_objects():
+    class Twice(layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, layers.Dense(2)(Twice()(inputs)))
+    config = model.get_config()
+    twin = keras.Model.from_config(config, custom_objects={"Twice": Twice})
+    assert [type(layer) for layer in twin.layers] == [type(layer) for layer in model.layers]
+    plain = keras.Model.from_config(keras.Model(inputs, layers.Dense(2)(inputs)).get_config())
+    assert plain.count_params() == 8
+    stack = keras.Sequential([keras.Input((3,)), Twice()])
+    twin = keras.Sequential.from_config(stack.get_config(), custom_objects={"Twice": Twice})
+    assert type(twin.layers[0]) is Twice

@@ -104,3 +104,10 @@ def test_training_reaches_layers_through_the_model():
     ones = np.ones((2, 40), np.float32)
     np.testing.assert_array_equal(model(ones), ones)
     assert (model(ones, training=True).numpy() == 0).any()
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int64, np.uint8])
+def test_truth_values_and_whole_numbers_where_floats_are_asked_for(dtype):
+    x = np.arange(24).reshape(2, 3, 4) % 2
+    model = keras.Sequential([keras.Input((3, 4)), layers.LSTM(2)])
+    np.testing.assert_array_equal(model(x.astype(dtype)), model(x.astype(np.float32)))
