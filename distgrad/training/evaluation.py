@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -23,9 +23,11 @@ def evaluate(
     *,
     mean_loss: bool = True,
     counted: bool = False,
+    after: Callable[[float, np.ndarray], None] = lambda loss, sums: None,
 ) -> tuple[float, np.ndarray]:
     """Loss and metric sums over all batches; the arguments are those of `GradientSum`.
 
+    ``after`` is told those so far after every batch.
     A mean loss is the mean over samples (in each batch over what ``compute`` says,
     where ``counted``); a sum loss, whose mean over samples says little, is weighed the same way.
     """
@@ -50,4 +52,5 @@ def evaluate(
             loss += stats[0] * batch.size
         sums += stats[2:]
         samples += batch.size
+        after(float(loss / samples), sums)
     return (float(loss / samples) if samples else math.nan), sums

@@ -224,6 +224,32 @@ def test_every_event_comes_with_logs():
     assert len(told.got) == 4 + 2 * 3 + 2 + 2 * 3 + 2 + 2 * 1
 
 
+def test_a_batch_of_an_evaluation_comes_with_the_logs_so_far():
+    class Batches(callbacks.Callback):
+        def __init__(self):
+            self.logs = []
+
+        def on_test_batch_end(self, batch, logs=None):
+            self.logs.append(logs)
+
+    class Own(tf.keras.Sequential):
+        def test_step(self, data):
+            x, y = data
+            return {"size": tf.reduce_mean(tf.abs(y))}
+
+    made, told = model(), Batches()
+    logs = made.evaluate(X, Y, batch_size=5, callbacks=[told], verbose=0, return_dict=True)
+    assert told.logs[-1] == logs
+    first = made.evaluate(X[:5], Y[:5], verbose=0, return_dict=True)
+    assert told.logs[0] == pytest.approx(first)
+    own, told = Own([tf.keras.layers.Dense(1)]), Batches()
+    own.compile(loss="mse")
+    own.evaluate(X, Y, batch_size=6, callbacks=[told], verbose=0)
+    assert [each["size"] for each in told.logs] == pytest.approx(
+        [np.abs(Y[:6]).mean(), np.abs(Y).mean()]
+    )
+
+
 def test_learning_rate_scheduler():
     for schedule in (lambda epoch, rate: rate / 2, lambda epoch: 0.5 ** (epoch + 1)):
         made = model(1.0)

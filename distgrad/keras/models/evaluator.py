@@ -308,6 +308,7 @@ class Evaluator(Layer):
                 shards,
                 mean_loss=self.mean_loss,
                 counted=self.counted,
+                after=lambda loss, sums: watch.tell(self.results, loss, sums),
             )
         return loss, sums, watch.samples
 
@@ -327,6 +328,7 @@ class Evaluator(Layer):
                 with state.shard(batch.sizes[index] / batch.size):
                     found[index] = returned.of_shard(run(arrays))
             total = total + returned.together(communicator.allgather_object(found), batch)
+            watch.tell(returned.values, total)
         logs = returned.values(total)
         watch.end(logs)
         return logs, watch.batches
@@ -371,6 +373,12 @@ class _Counter:
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self.callbacks = list(callbacks)
         self.batches = self.samples = 0
+        self.logs: Logs = {}  # of the batches so far
+
+    def tell(self, values: Callable[..., Logs], *sums: Any) -> None:
+        """Takes the sums so far, for the callbacks that come after a batch."""
+        if self.callbacks:
+            self.logs = dict(sorted(values(*sums).items()))
 
     def __call__(self, batches: Iterable[Any]) -> Iterable[Any]:
         for callback in self.callbacks:
@@ -380,7 +388,7 @@ class _Counter:
                 callback.on_test_batch_begin(self.batches, {})
             yield batch
             for callback in self.callbacks:
-                callback.on_test_batch_end(self.batches, {})
+                callback.on_test_batch_end(self.batches, self.logs)
             self.batches += 1
             self.samples += batch.size
 
