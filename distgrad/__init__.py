@@ -161,6 +161,7 @@ from distgrad.ops.sorting import (
     unique_with_counts,
 )
 from distgrad.ops.statistics import clip_by_global_norm, clip_by_norm, norm, reduce_logsumexp
+from distgrad.ops.tensor_array import TensorArray
 from distgrad.ops.trigonometric import (
     acos,
     acosh,
@@ -181,6 +182,18 @@ _eager.install()
 _ask_environment()
 
 newaxis = None
+# Names that TensorFlow has twice: what they stand for in `distgrad.keras`.
+_OF_KERAS = {
+    "initializers": "initializers",
+    "losses": "losses",
+    "metrics": "metrics",
+    "optimizers": "optimizers",
+    "constant_initializer": "initializers.Constant",
+    "ones_initializer": "initializers.Ones",
+    "random_normal_initializer": "initializers.RandomNormal",
+    "random_uniform_initializer": "initializers.RandomUniform",
+    "zeros_initializer": "initializers.Zeros",
+}
 __version__ = "0.1.0"
 
 if _TYPE_CHECKING:
@@ -195,6 +208,13 @@ def __getattr__(name: str):
         import distgrad.keras
 
         return distgrad.keras
+    if name in _OF_KERAS:
+        import distgrad.keras
+
+        found = distgrad.keras
+        for part in _OF_KERAS[name].split("."):
+            found = getattr(found, part)
+        return found
     if name == "bfloat16":  # and ml_dtypes with it
         return as_dtype(name)
     if name == "data":
@@ -209,4 +229,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return [*globals(), "bfloat16", "data", "distribute", "keras"]
+    return [*globals(), *_OF_KERAS, "bfloat16", "data", "distribute", "keras"]

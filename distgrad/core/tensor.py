@@ -109,6 +109,15 @@ class Tensor(Operand):
     def get_shape(self) -> TensorShape:
         return self.shape
 
+    def set_shape(self, shape: Any) -> None:
+        """Raises ValueError unless the shape, None in it for any size, is the tensor's own."""
+        sizes = self._data.shape
+        if shape is not None and (
+            len(shape) != len(sizes)
+            or any(n is not None and n != size for n, size in zip(shape, sizes, strict=True))
+        ):
+            raise ValueError(f"a tensor of shape {sizes} has not shape {tuple(shape)}")
+
     def numpy(self) -> Any:
         """A copy of the value: an ndarray, or a NumPy scalar for rank 0."""
         array = self._host()

@@ -18,6 +18,7 @@ from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.ops.shape import broadcast_to, stack, unstack
+from distgrad.ops.tensor_array import TensorArray
 
 
 def cond(
@@ -118,7 +119,7 @@ def while_loop(
 ) -> Any:
     """Runs ``loop_vars = body(*loop_vars)`` while ``cond(*loop_vars)`` holds; gives the last ones.
 
-    ``loop_vars`` is a list or tuple of nests of tensors; the result has its structure. Raises
+    ``loop_vars`` is a list or tuple of nests of tensors and TensorArrays; the result has its structure. Raises
     ValueError for no loop variables or a body that returns another structure, TypeError where
     ``cond`` or ``body`` is not callable or ``body`` returns no loop variables.
     """
@@ -127,7 +128,7 @@ def while_loop(
         raise TypeError(f"while_loop takes its loop_vars as a list or tuple, not {loop_vars!r}")
     if not len(loop_vars):
         raise ValueError("while_loop needs at least one loop variable")
-    values = tree.map_structure(as_tensor, loop_vars)
+    values = tree.map_structure(_loop_variable, loop_vars)
     limit = math.inf if maximum_iterations is None else int(maximum_iterations)
     done = 0
     while done < limit and as_tensor(cond(*values)):
@@ -139,9 +140,13 @@ def while_loop(
                 )
             new = [new]
         tree.assert_same_structure(list(values), list(new), check_types=False)
-        values = tree.pack_sequence_as(loop_vars, map(as_tensor, tree.flatten(new)))
+        values = tree.pack_sequence_as(loop_vars, map(_loop_variable, tree.flatten(new)))
         done += 1
     return values
+
+
+def _loop_variable(value: Any) -> Any:
+    return value if isinstance(value, TensorArray) else as_tensor(value)
 
 
 def map_fn(

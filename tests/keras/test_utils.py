@@ -1,0 +1,39 @@
+"""keras.utils, and names that TensorFlow has beside Keras."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+keras = tf.keras
+
+
+def test_pad_sequences():
+    """The values of Keras's guide to masking, and its options."""
+    raw = [[711, 632, 71], [73, 8, 3215, 55], [83]]
+    padded = keras.utils.pad_sequences(raw, padding="post")
+    assert padded.dtype == np.int32
+    assert padded.tolist() == [[711, 632, 71, 0], [73, 8, 3215, 55], [83, 0, 0, 0]]
+    cut = keras.utils.pad_sequences(raw, maxlen=2, value=-1)
+    assert cut.tolist() == [[632, 71], [3215, 55], [-1, 83]]
+    cut = keras.utils.pad_sequences(raw, maxlen=2, truncating="post", dtype="float32")
+    assert cut.tolist() == [[711, 632], [73, 8], [0, 83]]
+    vectors = keras.utils.pad_sequences([np.ones((1, 2)), np.ones((2, 2)), []])
+    assert vectors.shape == (3, 2, 2) and vectors.sum() == 6
+    with pytest.raises(ValueError, match="middle"):
+        keras.utils.pad_sequences(raw, padding="middle")
+    with pytest.raises(ValueError, match="shapes"):
+        keras.utils.pad_sequences([np.ones((1, 2)), np.ones((1, 3))])
+    assert tf.keras.preprocessing.sequence.pad_sequences is keras.utils.pad_sequences
+
+
+def test_names_that_tensorflow_has_twice():
+    assert tf.optimizers is keras.optimizers and tf.losses is keras.losses
+    assert tf.metrics is keras.metrics and tf.initializers is keras.initializers
+    start = tf.random_normal_initializer(mean=1.0, stddev=0.0)
+    np.testing.assert_array_equal(start(shape=(2, 2), dtype="float32"), np.ones((2, 2)))
+    np.testing.assert_array_equal(tf.zeros_initializer()(shape=(2,)), [0, 0])
+    assert float(tf.random_uniform_initializer(1.0, 1.5)(())) >= 1.0
+    assert tf.keras.Variable is tf.Variable
