@@ -1,5 +1,6 @@
 """The names that Keras users know, on distgrad's tape and training loop."""
 
+from distgrad.core.variable import Variable
 from distgrad.keras import (
     activations,
     backend,
@@ -13,6 +14,8 @@ from distgrad.keras import (
     mixed_precision,
     models,
     optimizers,
+    preprocessing,
+    random,
     regularizers,
     saving,
     utils,
@@ -31,6 +34,7 @@ __all__ = [
     "Model",
     "RematScope",
     "Sequential",
+    "Variable",
     "activations",
     "backend",
     "callbacks",
@@ -43,6 +47,8 @@ __all__ = [
     "mixed_precision",
     "models",
     "optimizers",
+    "preprocessing",
+    "random",
     "regularizers",
     "remat",
     "saving",

@@ -23,6 +23,7 @@ __all__ = [
     "custom_object_scope",
     "get_custom_objects",
     "normalize",
+    "pad_sequences",
     "register_keras_serializable",
     "set_random_seed",
     "to_categorical",
@@ -49,6 +50,37 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> np.ndarray:
     array = np.asarray(x)
     norm = np.linalg.norm(array, order, axis, keepdims=True)
     return array / np.where(norm == 0, 1, norm)
+
+
+def pad_sequences(
+    sequences: Any,
+    maxlen: int | None = None,
+    dtype: Any = "int32",
+    padding: str = "pre",
+    truncating: str = "pre",
+    value: Any = 0.0,
+) -> np.ndarray:
+    """Sequences as the rows of one array, filled up with ``value`` or cut to ``maxlen``.
+
+    ``padding`` and ``truncating`` say where: "pre" or "post". Without ``maxlen`` rows are as long
+    as the longest sequence. Raises ValueError for another word, and for sequences of different
+    things.
+    """
+    for word in (padding, truncating):
+        if word not in ("pre", "post"):
+            raise ValueError(f"padding and truncating are 'pre' or 'post', not {word!r}")
+    rows = [np.asarray(each) for each in sequences]
+    length = max(map(len, rows), default=0) if maxlen is None else maxlen
+    below = {row.shape[1:] for row in rows if len(row)} or {()}
+    if len(below) > 1:
+        raise ValueError(f"sequences hold things of different shapes: {sorted(below)}")
+    padded = np.full((len(rows), length, *below.pop()), value, dtype)
+    for row, given in zip(padded, rows, strict=True):
+        kept = given[max(len(given) - length, 0) :] if truncating == "pre" else given[:length]
+        if len(kept):
+            where = slice(length - len(kept), None) if padding == "pre" else slice(len(kept))
+            row[where] = kept
+    return padded
 
 
 class PyDataset:

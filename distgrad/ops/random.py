@@ -92,6 +92,11 @@ class stream:
         _in_force.streams.pop()
 
 
+def in_a_step() -> bool:
+    """Whether a ``stream`` is in force, such as that of a shard of a training step."""
+    return bool(_in_force.streams)
+
+
 class replayed:
     """Remembers where the streams stand when made; as a context it draws from there again."""
 

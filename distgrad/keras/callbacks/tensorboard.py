@@ -13,15 +13,23 @@ class TensorBoard(Callback):
     """Writes the logs of each epoch below ``log_dir``, in ``train`` and ``validation``.
 
     ``update_freq`` is "epoch", "batch", or a number of batches after which those of the epoch so
-    far are written, too; every ``histogram_freq`` epochs the distribution of each weight is. Raises
-    MissingExtraError where tensorboardX is not installed.
+    far are written, too; every ``histogram_freq`` epochs the distribution of each weight is.
+    Graphs, images of weights, profiles and embeddings are not written: the arguments on them are
+    taken for the sake of Keras's scripts. Raises MissingExtraError where tensorboardX is not
+    installed.
     """
 
     def __init__(
         self,
         log_dir: str | os.PathLike[str] = "logs",
         histogram_freq: int = 0,
+        write_graph: bool = True,
+        write_images: bool = False,
+        write_steps_per_second: bool = False,
         update_freq: str | int = "epoch",
+        profile_batch: Any = 0,
+        embeddings_freq: int = 0,
+        embeddings_metadata: Any = None,
     ) -> None:
         super().__init__()
         if update_freq not in ("epoch", "batch") and not isinstance(update_freq, int):

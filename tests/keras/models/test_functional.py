@@ -166,6 +166,8 @@ def test_masks_in_a_model_that_is_being_described():
             return None if mask is None else tf.split(mask, 2, axis=1)
 
     class Softmax(layers.Layer):
+        supports_masking = True
+
         def call(self, inputs, mask=None):
             assert mask is not None
             kept = tf.exp(inputs) * tf.cast(mask, "float32")[..., None]

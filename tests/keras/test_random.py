@@ -1,0 +1,68 @@
+"""keras.random: seeds, seed generators, and what they give in training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+keras, layers = tf.keras, tf.keras.layers
+DRAWS = [
+    lambda seed: keras.random.normal((3, 4), seed=seed),
+    lambda seed: keras.random.uniform((3, 4), -1.0, 1.0, seed=seed),
+    lambda seed: keras.random.truncated_normal((3, 4), seed=seed),
+    lambda seed: keras.random.randint((3, 4), 0, 1000, seed=seed),
+    lambda seed: keras.random.dropout(tf.ones((30, 4)), 0.5, seed=seed),
+]
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_a_seed_repeats_and_a_generator_goes_on(draw):
+    np.testing.assert_array_equal(draw(3), draw(3))
+    assert (draw(3).numpy() != draw(4).numpy()).any()
+    one, two = keras.random.SeedGenerator(7), keras.random.SeedGenerator(7)
+    first, second = draw(one).numpy(), draw(one).numpy()
+    assert (first != second).any()
+    np.testing.assert_array_equal(draw(two), first)
+    np.testing.assert_array_equal(draw(two), second)
+    for free in (None, keras.random.SeedGenerator()):
+        tf.random.set_seed(1)
+        before = draw(free).numpy()
+        tf.random.set_seed(1)
+        np.testing.assert_array_equal(draw(free), before)
+
+
+def test_ranges_and_dtypes():
+    numbers = keras.random.randint((500,), 2, 5, seed=1).numpy()
+    assert numbers.dtype == np.int32 and set(numbers) == {2, 3, 4}
+    assert keras.random.normal((2,), dtype="float64").dtype == "float64"
+    values = keras.random.uniform((500,), 2.0, 3.0, seed=1).numpy()
+    assert values.min() >= 2 and values.max() < 3
+    kept = keras.random.dropout(tf.ones((400, 3)), 0.25, noise_shape=(400, 1), seed=1).numpy()
+    assert set(np.unique(kept)) == {0.0, np.float32(4 / 3)}
+    assert (kept == kept[:, :1]).all() and 0.7 < (kept > 0).mean() < 0.8
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_layer_draws_anew_in_every_step_of_training(jit):
+    """As the sampling layer of Keras's variational autoencoder does."""
+
+    class Noise(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.seed_generator = keras.random.SeedGenerator(1337)
+
+        def call(self, x):
+            return x + keras.random.normal(tf.shape(x), seed=self.seed_generator)
+
+    def losses():
+        keras.utils.set_random_seed(2)
+        model = keras.Sequential([keras.Input((2,)), Noise(), layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.0), "mse", jit_compile=jit)
+        x, y = np.zeros((8, 2), np.float32), np.zeros((8, 1), np.float32)
+        return model.fit(x, y, epochs=4, shuffle=False, verbose=0).history["loss"]
+
+    first = losses()
+    assert len(set(first)) == 4
+    assert losses() == first
