@@ -118,3 +118,11 @@ class autocast:
         _per_thread.dtype = self._outer
         with _lock:
             scopes -= 1
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LossScaleOptimizer":  # whose room is above this one
+        from distgrad.keras.optimizers import LossScaleOptimizer
+
+        return LossScaleOptimizer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

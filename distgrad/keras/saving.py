@@ -1,7 +1,19 @@
 """Whole models in files, and the classes of users by name, under Keras's names."""
 
-from distgrad.keras.layers.reviving import deserialize as deserialize_keras_object
-from distgrad.keras.layers.reviving import serialize as serialize_keras_object
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distgrad.keras import (
+    constraints,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+)
 from distgrad.keras.models.saving import load_model, load_weights, save_model, save_weights
 from distgrad.keras.registry import (
     CustomObjectScope,
@@ -9,6 +21,7 @@ from distgrad.keras.registry import (
     get_custom_objects,
     register_keras_serializable,
 )
+from distgrad.keras.registry import serialize as serialize_keras_object
 
 __all__ = [
     "CustomObjectScope",
@@ -22,3 +35,24 @@ __all__ = [
     "save_weights",
     "serialize_keras_object",
 ]
+
+_ROOMS: dict[str, Any] = {
+    "keras.constraints": constraints,
+    "keras.initializers": initializers,
+    "keras.losses": losses,
+    "keras.metrics": metrics,
+    "keras.optimizers": optimizers,
+    "keras.optimizers.schedules": optimizers.schedules,
+    "keras.regularizers": regularizers,
+}
+
+
+def deserialize_keras_object(
+    config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+) -> Any:
+    """The object of what ``serialize_keras_object`` gave, here or in Keras 3.
+
+    Raises ValueError for a class that is neither known nor among the custom objects.
+    """
+    room = _ROOMS.get(str(config.get("module")), layers)
+    return room.deserialize(config, custom_objects)

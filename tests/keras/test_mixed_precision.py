@@ -150,3 +150,10 @@ def test_losses_and_metrics_of_floats_of_16_bits_are_computed_in_float32(dtype):
     assert found.dtype == "float32" and float(found) == float(expected), "by the logits behind it"
     accuracy = keras.metrics.SparseCategoricalAccuracy()(labels, outputs)
     assert float(accuracy) == np.mean(outputs.numpy().argmax(-1) == labels)
+
+
+def test_loss_scaling_is_where_tensorflows_guide_has_it():
+    found = tf.keras.mixed_precision.LossScaleOptimizer
+    assert found is tf.keras.optimizers.LossScaleOptimizer
+    with pytest.raises(AttributeError, match="Scale"):
+        tf.keras.mixed_precision.Scale  # noqa: B018

@@ -13,6 +13,8 @@ from distgrad.keras.registry import Configured
 class LearningRateSchedule(Configured):
     """Base of all schedules, also of your own: define ``__call__(step)``."""
 
+    _keras_module = "keras.optimizers.schedules"
+
     def __call__(self, step: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
 

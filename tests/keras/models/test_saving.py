@@ -329,3 +329,28 @@ def test_compile_false_and_settings_that_come_back(tmp_path):
     assert [metric.name for metric in twin.metrics] == [metric.name for metric in model.metrics]
     with zipfile.ZipFile(tmp_path / "x.keras") as archive:
         assert json.loads(archive.read("config.json"))["class_name"] == "Sequential"
+        stored = json.loads(archive.read("config.json"))["compile_config"]["optimizer"]
+    # Where Keras 3 looks for the class.
+    assert stored["config"]["learning_rate"]["module"] == "keras.optimizers.schedules"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 5)),
+        lambda: keras.optimizers.schedules.CosineDecay(0.1, 5),
+        lambda: keras.losses.Huber(0.5),
+        lambda: keras.metrics.Precision(thresholds=0.3),
+        lambda: keras.initializers.RandomNormal(1.0, 2.0),
+        lambda: keras.regularizers.L2(0.1),
+        lambda: keras.constraints.MaxNorm(3),
+        lambda: layers.Dense(3, activation="relu"),
+        lambda: keras.Sequential([keras.Input((3,)), layers.Dense(2)]),
+    ],
+)
+def test_any_object_of_keras_is_read_from_its_config(make):
+    made = make()
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(made)))
+    twin = keras.saving.deserialize_keras_object(config)
+    assert type(twin) is type(made)
+    assert keras.saving.serialize_keras_object(twin) == keras.saving.serialize_keras_object(made)
