@@ -8,6 +8,7 @@ from distgrad.ops.image import (
     flip_up_down,
     resize,
     rgb_to_grayscale,
+    total_variation,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "flip_up_down",
     "resize",
     "rgb_to_grayscale",
+    "total_variation",
 ]

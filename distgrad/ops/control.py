@@ -119,9 +119,9 @@ def while_loop(
 ) -> Any:
     """Runs ``loop_vars = body(*loop_vars)`` while ``cond(*loop_vars)`` holds; gives the last ones.
 
-    ``loop_vars`` is a list or tuple of nests of tensors and TensorArrays; the result has its structure. Raises
-    ValueError for no loop variables or a body that returns another structure, TypeError where
-    ``cond`` or ``body`` is not callable or ``body`` returns no loop variables.
+    ``loop_vars`` is a list or tuple of nests of tensors and TensorArrays; the result has its
+    structure. Raises ValueError for no loop variables or a body that returns another structure,
+    TypeError where ``cond`` or ``body`` is not callable or ``body`` returns no loop variables.
     """
     _check_callable("while_loop", cond=cond, body=body)
     if not isinstance(loop_vars, (list, tuple)):

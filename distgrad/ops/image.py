@@ -15,7 +15,7 @@ from distgrad.ops.casting import cast, identity
 from distgrad.ops.clipping import saturate_cast
 from distgrad.ops.indexing import gather
 from distgrad.ops.layout import beside, reverse
-from distgrad.ops.reduce import reduce_mean
+from distgrad.ops.reduce import reduce_mean, reduce_sum
 from distgrad.ops.shape import static
 
 
@@ -166,3 +166,15 @@ def adjust_contrast(images: Any, contrast_factor: Any, name: str | None = None) 
     y = _as_floats(x)
     mean = reduce_mean(y, [axis, axis + 1], keepdims=True)
     return convert_image_dtype((y - mean) * contrast_factor + mean, x._data.dtype, saturate=True)
+
+
+def total_variation(images: Any, name: str | None = None) -> Tensor:
+    """The sum of the distances between neighbouring pixels: of an image, or of each of several.
+
+    Raises InvalidArgumentError for a rank other than 3 or 4.
+    """
+    x, axis = _image("total_variation", images)
+    down = x[..., 1:, :, :] - x[..., :-1, :, :]
+    right = x[..., 1:, :] - x[..., :-1, :]
+    axes = [axis, axis + 1, axis + 2]
+    return reduce_sum(abs(down), axes) + reduce_sum(abs(right), axes)

@@ -85,3 +85,13 @@ def test_integers_stand_for_0_to_1_and_are_clipped():
 def test_what_makes_no_sense_is_an_invalid_argument(fn):
     with pytest.raises(tf.errors.InvalidArgumentError):
         fn()
+
+
+def test_total_variation():
+    """The sum over neighbours, by NumPy; of each image of a batch."""
+    x = np.random.default_rng(0).normal(size=(2, 4, 5, 3))
+    expected = np.abs(np.diff(x, axis=1)).sum((1, 2, 3)) + np.abs(np.diff(x, axis=2)).sum((1, 2, 3))
+    np.testing.assert_allclose(tf.image.total_variation(x), expected)
+    np.testing.assert_allclose(tf.image.total_variation(x[1]), expected[1])
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        tf.image.total_variation(x[0, 0])

@@ -58,7 +58,7 @@ from distgrad.keras.layers.pooling import (
     MaxPooling1D,
     MaxPooling2D,
 )
-from distgrad.keras.layers.preprocessing import Normalization, Rescaling
+from distgrad.keras.layers.preprocessing import Normalization, Rescaling, Resizing
 from distgrad.keras.layers.recurrent import GRU, LSTM, RNN, SimpleRNN
 from distgrad.keras.layers.recurrent_cells import GRUCell, LSTMCell, SimpleRNNCell
 from distgrad.keras.layers.regularization import (
@@ -143,6 +143,7 @@ __all__ = [
     "RepeatVector",
     "Rescaling",
     "Reshape",
+    "Resizing",
     "SeparableConv1D",
     "SeparableConv2D",
     "SimpleRNN",

@@ -14,6 +14,7 @@ from distgrad.core.variable import Variable
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import known_size
 from distgrad.ops.clipping import maximum
+from distgrad.ops.image import resize
 from distgrad.ops.powers import sqrt
 from distgrad.ops.shape import reshape
 
@@ -42,6 +43,23 @@ class Rescaling(Layer):
             for value in (self.scale, self.offset)
         )
         return x * scale + offset
+
+
+class Resizing(Layer):
+    """Images of another ``height`` and ``width``, as ``tf.image.resize`` makes them."""
+
+    casts_inputs = True
+
+    def __init__(
+        self, height: int, width: int, interpolation: str = "bilinear", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.height = height
+        self.width = width
+        self.interpolation = interpolation
+
+    def call(self, x: Tensor) -> Tensor:
+        return resize(x, (self.height, self.width), self.interpolation)
 
 
 class Normalization(Layer):

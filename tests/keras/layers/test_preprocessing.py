@@ -91,3 +91,15 @@ def test_wrong_use_is_a_value_error(call, words):
 def test_images_in_bytes_become_floats():
     images = np.array([[0, 51, 255]], np.uint8)
     np.testing.assert_allclose(layers.Rescaling(1 / 255)(images).numpy(), [[0, 0.2, 1]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+def test_resizing(interpolation):
+    images = np.random.default_rng(0).integers(0, 255, (2, 6, 8, 3)).astype(np.uint8)
+    layer = layers.Resizing(3, 4, interpolation=interpolation)
+    resized = tf.image.resize(images.astype(np.float32), (3, 4), interpolation)
+    np.testing.assert_array_equal(layer(images), resized)
+    assert layer(images).dtype == "float32"
+    assert layers.Resizing(3, 4)(tf.keras.Input((None, None, 1))).shape == (None, 3, 4, 1)
+    twin = layers.Resizing.from_config(layer.get_config())
+    np.testing.assert_array_equal(twin(images), resized)
