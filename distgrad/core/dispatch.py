@@ -22,6 +22,8 @@ from distgrad.core.tensor import Tensor
 
 backends: dict[type, Backend] = {np.ndarray: numpy_backend}
 arrays = frozenset((*backends, Noted))
+# Makes one tensor of a nest with tensors in it, by operations; ``ops.shape`` puts its own here.
+pack: Any = None
 # The namespace of the only backend there is; None once a second one has been registered.
 only_namespace: Any = np
 
@@ -152,6 +154,8 @@ def as_tensor(value: Any, dtype: Any = None, like: np.dtype | None = None) -> Te
         tensor = value._read()
     elif like is not None and isinstance(value, (np.ndarray, np.generic)):
         return Tensor(current().asarray(value, like))
+    elif isinstance(value, (list, tuple)) and _holds_tensor(value):
+        return pack(value, dtype if dtype is not None else like)
     elif only_namespace is None and type(value) in backends and type(value) is not np.ndarray:
         wanted = value.dtype if dtype is None and like is None else as_dtype(dtype or like)
         return Tensor(value.astype(getattr(wanted, "numpy_dtype", wanted), copy=True))
@@ -168,9 +172,7 @@ def _to_array(value: Any, dtype: Any) -> np.ndarray:
     wanted = None if dtype is None else as_dtype(dtype).numpy_dtype
     if value is None:
         raise ValueError("None cannot be converted to a tensor")
-    if isinstance(value, (list, tuple)):
-        value = _host(value)
-    elif hasattr(value, "__array__"):
+    if hasattr(value, "__array__"):
         array = np.asarray(value)
         if not is_number(array.dtype):
             raise ValueError(f"an array of dtype {array.dtype} cannot be converted to a tensor")
@@ -196,13 +198,17 @@ def _to_array(value: Any, dtype: Any) -> np.ndarray:
     return _checked(array, wanted, value)
 
 
-def _host(value: Any) -> Any:
-    """Nested lists with the tensors and variables in them read to the host."""
-    if isinstance(value, (list, tuple)):
-        return [_host(item) for item in value]
-    if type(value) is Tensor or hasattr(value, "_read"):
-        return as_tensor(value)._host()
-    return value
+def _holds_tensor(values: Any) -> bool:
+    """Whether a tensor or a variable lies in a nest of lists."""
+    for value in values:
+        kind = type(value)
+        if kind is float or kind is int:  # nearly always, and lists can be long
+            continue
+        if kind is Tensor or hasattr(value, "_read"):
+            return True
+        if isinstance(value, (list, tuple)) and _holds_tensor(value):
+            return True
+    return False
 
 
 def _default(array: np.ndarray, value: Any) -> np.ndarray:
@@ -280,6 +286,10 @@ def match_dtypes(name: str, args: Sequence[Any]) -> list:
                     f"{name}: tensors of {dtype} and {value._data.dtype} do not mix; use cast"
                 )
     if dtype is None:
+        nests = [isinstance(v, (list, tuple)) and _holds_tensor(v) for v in result]
+        if any(nests):
+            packed = [as_tensor(v) if n else v for v, n in zip(result, nests, strict=True)]
+            return match_dtypes(name, packed)
         return _match_untyped(result)
     for i, value in enumerate(result):
         if type(value) is Tensor:

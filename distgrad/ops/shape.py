@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core import dispatch
 from distgrad.core.dispatch import as_tensor, match_dtypes
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, registry, sample
-from distgrad.core.tensor import Tensor
+from distgrad.core.tensor import Operand, Tensor
+from distgrad.ops.casting import cast
 
 
 def static(value: Any) -> tuple[int, ...]:
@@ -21,15 +23,12 @@ def static(value: Any) -> tuple[int, ...]:
         return tuple(value)
     if isinstance(value, (int, np.integer)):
         return (int(value),)
-    array = np.asarray(as_tensor(value)._host()) if len_or_tensor(value) else np.zeros(0, int)
+    if isinstance(value, (tuple, list)):
+        return tuple(n for item in value for n in static(item))
+    array = as_tensor(value)._host()
     if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"a shape is made of ints, not {value!r}")
     return tuple(array.ravel().tolist())
-
-
-def len_or_tensor(value: Any) -> bool:
-    """False for an empty list or tuple, which would have no dtype."""
-    return not (isinstance(value, (list, tuple)) and len(value) == 0)
 
 
 def one_axis(name: str, axis: Any, ndim: int) -> int:
@@ -286,6 +285,17 @@ def as_peers(name: str, values: Sequence[Any]) -> list[Tensor]:
     peers = match_dtypes(name, values)
     dtype = next(p for p in peers if isinstance(p, Tensor))._data.dtype
     return [p if isinstance(p, Tensor) else as_tensor(p, like=dtype) for p in peers]
+
+
+def _pack(values: Sequence[Any], dtype: Any) -> Tensor:
+    """A nest with tensors in it as one tensor, of ``dtype`` or of that which they share."""
+    if dtype is None:
+        return stack(values)
+    parts = [cast(v, dtype) if isinstance(v, Operand) else as_tensor(v, like=dtype) for v in values]
+    return stack(parts)
+
+
+dispatch.pack = _pack
 
 
 def split(

@@ -245,6 +245,17 @@ def test_dtypes_and_shapes_that_change():
         np.testing.assert_array_equal(empty(np.ones((n, 2), np.float32)), [2 * n] * 2)
 
 
+def test_sizes_in_nests_are_constants_and_values_in_nests_are_not():
+    @strict
+    def f(x, w):
+        rows = tf.shape(x)[0]
+        y = tf.pad(tf.reshape(x, [rows, -1, 1]), [[0, 4 - rows], [0, 0], [0, 0]])
+        return tf.reduce_sum(y) * tf.matmul([[1.0, w]], [[w, 0.0], [1.0, w]])
+
+    for w in (2.0, 3.0):
+        np.testing.assert_allclose(f(X + 1, tf.constant(w)), [[12 * w, 6 * w * w]], 1e-6)
+
+
 def test_shapes_that_are_said_to_vary_have_programs_of_their_own():
     signed = tf.function(
         lambda x: x * 2.0, input_signature=[tf.TensorSpec([None])], jit_compile="strict"

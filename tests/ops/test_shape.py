@@ -164,6 +164,34 @@ def test_reshape_and_transpose_of_a_variable_do_not_follow_it():
     np.testing.assert_array_equal(turned, [[1], [2]])
 
 
+def test_nests_of_tensors_are_tensors_that_pass_gradients():
+    """A rotation, losses in a list, a nest beside a tensor: as in TensorFlow, which packs them."""
+    angle, v = tf.Variable(0.3), tf.Variable([1.0, 2.0])
+    with tf.GradientTape(persistent=True) as tape:
+        cos, sin = tf.cos(angle), tf.sin(angle)
+        turned = tf.linalg.matvec([[cos, -sin], [sin, cos]], v)
+        total = tf.reduce_sum([angle, 2.0, angle * angle])
+        beside = v * [angle, 3.0]
+        both = tf.add([angle, 1.0], [[2.0, angle]])
+    by_angle = [tf.reduce_sum(tape.jacobian(y, angle)) for y in (turned, total, beside, both)]
+    c, s = np.cos(0.3), np.sin(0.3)
+    np.testing.assert_allclose(by_angle, [-s - 2 * c + c - 2 * s, 1.6, 1, 2], rtol=1e-6)
+    np.testing.assert_allclose(tape.gradient(turned, v), [c + s, c - s], rtol=1e-6)
+
+
+def test_nests_of_tensors_take_one_dtype():
+    """That of the tensors in them, or of the tensor beside them; tensors of two do not mix."""
+    one = tf.constant(1.0)
+    assert tf.convert_to_tensor([2.0, one]).dtype == tf.float32
+    assert tf.convert_to_tensor([[2, 3.0], [one, 4]]).dtype == tf.float32
+    assert tf.convert_to_tensor([one], dtype="float64").dtype == tf.float64
+    assert (tf.constant([2.0], tf.float64) * [one]).dtype == tf.float64
+    with pytest.raises(IAE, match="do not mix"):
+        tf.convert_to_tensor([[one, 1.0], [tf.constant(2.0, tf.float64), 1.0]])
+    with pytest.raises(IAE, match="shapes differ"):
+        tf.convert_to_tensor([one, tf.constant([1.0])])
+
+
 def test_unused_outputs_of_split_have_a_zero_gradient():
     x = tf.constant([1.0, 2.0, 3.0])
     with tf.GradientTape() as tape:
