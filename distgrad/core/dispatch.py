@@ -192,7 +192,6 @@ def _to_array(value: Any, dtype: Any) -> np.ndarray:
         (kind == "f" and wanted.kind in "biu")
         or (kind == "c" and wanted.kind != "c")
         or (kind in "iu" and wanted.kind == "b")
-        or (kind == "b" and wanted.kind != "b")
     ):
         raise TypeError(f"{value!r} cannot be converted to {wanted} without loss; use cast")
     return _checked(array, wanted, value)
@@ -212,23 +211,21 @@ def _holds_tensor(values: Any) -> bool:
 
 
 def _default(array: np.ndarray, value: Any) -> np.ndarray:
-    kind = kind_of(array.dtype)
-    if kind == "f" and not _holds_numpy(value):
-        return _checked(array, np.dtype(np.float32), value)
-    if kind == "c" and not _holds_numpy(value):
-        return array.astype(np.complex128)
-    if kind == "i" and not _holds_numpy(value):
-        small = array.size == 0 or (array.min() >= -(2**31) and array.max() < 2**31)
-        return array.astype(np.int32 if small else np.int64)
-    if kind in "biufc":
-        return array
-    raise ValueError(f"{value!r} cannot be converted to a tensor")
-
-
-def _holds_numpy(value: Any) -> bool:
-    while isinstance(value, (list, tuple)) and value:
-        value = value[0]
-    return isinstance(value, (np.ndarray, np.generic))
+    """Floats become float32 or what the first of them is, if that is NumPy's; integers int32,
+    or int64 where they need it, whatever they are in NumPy."""
+    first, kind = value, kind_of(array.dtype)
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    if kind not in "biufc":
+        raise ValueError(f"{value!r} cannot be converted to a tensor")
+    if kind == "f":
+        wanted = getattr(first, "dtype", np.dtype(np.float32))
+        return _checked(array, wanted if kind_of(wanted) == "f" else np.dtype(np.float32), value)
+    if kind == "c":
+        return array if hasattr(first, "dtype") else array.astype(np.complex128)
+    if kind in "iu" and array.min() >= -(2**31) and array.max() < 2**31:
+        return array.astype(np.int32)
+    return array.astype(np.int64) if kind == "i" else array
 
 
 def _checked(array: np.ndarray, wanted: np.dtype, value: Any) -> np.ndarray:

@@ -58,7 +58,7 @@ def floating(x: Any, y: Any) -> tuple[Any, Any]:
     tensors = [t for t in (x, y) if isinstance(t, (Tensor, Variable))]
     if not tensors:
         if all(type(v) in (int, bool) for v in (x, y)):
-            return float(x), float(y)
+            return np.float64(x), np.float64(y)
         return x, y
     if not all(t.dtype.is_integer for t in tensors):
         return x, y

@@ -273,8 +273,8 @@ def gather(
     x, where = as_tensor(params), as_tensor(indices)
     batch = operator.index(batch_dims)
     if batch:
-        batch = one_axis("gather", batch, where._data.ndim + 1)
-    axis = one_axis("gather", batch if axis is None else axis, x._data.ndim)
+        batch = batch if batch == where._data.ndim else one_axis("gather", batch, where._data.ndim)
+    axis = one_axis("gather", batch_dims if axis is None else axis, x._data.ndim)
     if batch > axis or x._data.shape[:batch] != where._data.shape[:batch]:
         raise InvalidArgumentError(
             f"gather: {batch} batch axes of params {x.shape}, axis {axis}, indices {where.shape}"

@@ -102,14 +102,11 @@ def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Tensor:
 def meshgrid(*args: Any, indexing: str = "xy", name: str | None = None) -> list[Tensor]:
     """Coordinate grids of vectors; ``indexing="xy"`` swaps the first two axes, "ij" does not.
 
-    Raises ValueError for another ``indexing`` and InvalidArgumentError for inputs of rank over 1.
+    Inputs of rank over 1 are taken as vectors. Raises ValueError for another ``indexing``.
     """
     if indexing not in ("xy", "ij"):
         raise ValueError(f"meshgrid: indexing is 'xy' or 'ij', not {indexing!r}")
     tensors = [as_tensor(a) for a in args]
-    for tensor in tensors:
-        if tensor._data.ndim > 1:
-            raise InvalidArgumentError(f"meshgrid takes vectors, not shape {tensor.shape}")
     order = list(range(len(tensors)))
     if indexing == "xy" and len(order) > 1:
         order[:2] = 1, 0

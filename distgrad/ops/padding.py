@@ -65,6 +65,8 @@ def pad(
         value = constant_values if type(constant_values) in (bool, int, float, complex) else None
         if value is None:
             value = as_tensor(constant_values).numpy().item()
+        if x._data.dtype.kind == "b" and value in (0, 1):
+            value = bool(value)
         return bind(pad_constant, x, paddings=amounts, value=weak("pad", value, x._data.dtype))
     if kind not in ("REFLECT", "SYMMETRIC"):
         raise ValueError(f"pad: mode is CONSTANT, REFLECT or SYMMETRIC, not {mode!r}")

@@ -82,9 +82,12 @@ def reduce_sum(
 
 @primitive(kinds="iufc")
 def mean(xp, x, *, axis, keepdims):
-    """Mean over ``axis`` (a tuple); truncated for integers, nan for an empty tensor."""
+    """Mean over ``axis`` (a tuple); truncated for integers. Of nothing: nan, or the integer 0."""
     total = x.sum(axis=axis, keepdims=keepdims, dtype=x.dtype)
-    return (total / reduced_size(x.shape, axis)).astype(x.dtype)
+    count = reduced_size(x.shape, axis)
+    if x.dtype.kind in "iu":
+        count = count or 1
+    return (total / count).astype(x.dtype)
 
 
 @mean.vjp("x")

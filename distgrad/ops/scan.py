@@ -191,7 +191,9 @@ def cumulative_logsumexp(
     if not exclusive:
         return total
     ndim = total._data.ndim
-    axis = axis % ndim
+    axis = one_axis("cumulative_logsumexp", axis, ndim)
+    if not total._data.shape[axis]:
+        return total
     key = part(axis, 1, None) if reverse else part(axis, None, -1)
     width = (0, 1) if reverse else (1, 0)
     paddings = tuple(width if i == axis else (0, 0) for i in range(ndim))

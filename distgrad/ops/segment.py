@@ -12,6 +12,7 @@ from distgrad.core.dtypes import is_floating, limits
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
+from distgrad.ops.casting import cast
 from distgrad.ops.clipping import maximum
 from distgrad.ops.indexing import getitem, take_grad
 from distgrad.ops.logic import equal, less, select
@@ -115,8 +116,12 @@ def segment_sum(data: Any, segment_ids: Any, name: str | None = None) -> Tensor:
 
 
 def segment_mean(data: Any, segment_ids: Any, name: str | None = None) -> Tensor:
-    """Means of the rows with one number, 0 for none; otherwise like ``segment_sum``."""
-    return _sorted("segment_mean", _mean, data, segment_ids)
+    """Means of the rows with one number, 0 for none; otherwise like ``segment_sum``.
+
+    Truncated for integers.
+    """
+    x = as_tensor(data)
+    return cast(_sorted("segment_mean", _mean, x, segment_ids), x.dtype)
 
 
 def segment_max(data: Any, segment_ids: Any, name: str | None = None) -> Tensor:

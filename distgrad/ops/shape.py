@@ -113,7 +113,7 @@ def transpose(a: Any, perm: Any = None, conjugate: bool = False, name: Any = Non
     if sorted(n % ndim if -ndim <= n < ndim else n for n in order) != list(range(ndim)):
         raise InvalidArgumentError(f"transpose: {order} does not order the axes of {tensor.shape}")
     if conjugate and tensor._data.dtype.kind == "c":
-        tensor = registry["conj"](tensor)
+        tensor = registry["conjugate"](tensor)
     return bind(permute, tensor, perm=tuple(n % ndim for n in order))
 
 
@@ -171,13 +171,13 @@ def axes(axis: Any, ndim: int) -> tuple[int, ...]:
 
 
 def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:
-    """``input`` without its axes of size 1, or without those in ``axis``.
+    """``input`` without its axes of size 1, or without those in ``axis`` where it names any.
 
     Raises InvalidArgumentError for an axis of another size or outside the rank.
     """
     tensor = as_tensor(input)
     shape = tensor._data.shape
-    if axis is None:
+    if axis is None or (isinstance(axis, (list, tuple)) and not axis):
         gone = {i for i, n in enumerate(shape) if n == 1}
     else:
         gone = set(axes(axis, len(shape)))

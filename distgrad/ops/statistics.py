@@ -11,7 +11,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import kind_of
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, registry
-from distgrad.core.tensor import Tensor
+from distgrad.core.tensor import Operand, Tensor
 from distgrad.ops import reduce
 from distgrad.ops.arithmetic import abs, square
 from distgrad.ops.casting import cast
@@ -161,6 +161,8 @@ def _matrix_norm(x: Tensor, ord: Any, first: int, second: int, keepdims: bool) -
 def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = None) -> Tensor:
     """``t`` scaled down so that its Euclidean norm over ``axes`` is at most ``clip_norm``."""
     x = _of_kind("clip_by_norm", t, "f")
+    if isinstance(clip_norm, Operand):
+        clip_norm = cast(clip_norm, x.dtype)
     total = reduce_sum(square(x), axes, True)
     positive = greater(total, 0)
     # Safe inside and out: the root of 0 would put nan into the gradient.

@@ -155,6 +155,8 @@ def test_spec_5_masked_norm_at_zero_has_a_zero_gradient():
 def test_spec_5_reductions_of_nothing():
     empty = tf.zeros([0])
     assert np.isnan(float(tf.reduce_mean(empty)))
+    assert int(tf.reduce_mean(tf.zeros([0], tf.int32))) == 0
+    assert tf.math.cumulative_logsumexp(empty, exclusive=True).shape == (0,)
     assert float(tf.reduce_max(empty)) == -np.inf and float(tf.reduce_min(empty)) == np.inf
     assert float(tf.reduce_sum(empty)) == 0 and float(tf.reduce_prod(empty)) == 1
     assert not bool(tf.reduce_any(tf.zeros([0], tf.bool)))
@@ -298,6 +300,17 @@ def test_scans(exclusive, reverse):
 def test_cumprod_has_the_right_gradient_at_zeros():
     x = np.array([[2.0, 0.0, 3.0, 0.0, 5.0]])
     check_gradients(lambda v: tf.math.cumprod(v, 1), [x], order=3)
+
+
+def test_segment_means_of_integers_are_integers():
+    found = tf.math.segment_mean(tf.constant([1, 4, 7]), [0, 0, 2])
+    assert found.dtype == tf.int32
+    np.testing.assert_array_equal(found, [2, 0, 7])
+
+
+def test_clip_by_norm_takes_a_norm_of_another_dtype():
+    x = tf.constant([3.0, 4.0], tf.float64)
+    np.testing.assert_allclose(tf.clip_by_norm(x, tf.constant(1.0)), [0.6, 0.8])
 
 
 def test_cumulative_logsumexp_of_large_and_infinite_values():

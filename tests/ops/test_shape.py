@@ -23,6 +23,12 @@ X = np.random.default_rng(0).normal(size=(2, 3, 4))
         (lambda x: tf.expand_dims(x, -2), X[:, :, None]),
         (lambda x: tf.squeeze(x[:1]), X[0]),
         (lambda x: tf.squeeze(x[:1, :, :1], [-1]), X[:1, :, 0]),
+        (lambda x: tf.squeeze(x[:1, :, :1], []), X[0, :, 0]),
+        (lambda x: tf.meshgrid(x[0], [0.0])[0], X[:1].reshape(1, -1)),
+        (
+            lambda x: tf.gather(x[0], [[1], [0], [2]], batch_dims=-1),
+            X[0][range(3), [1, 0, 2], None],
+        ),
         (lambda x: tf.concat([x, x[:, :1]], 1), np.concatenate([X, X[:, :1]], 1)),
         (lambda x: tf.stack([x, -x], -1), np.stack([X, -X], -1)),
         (lambda x: tf.stack(tf.unstack(x, axis=1), 0), X.transpose(1, 0, 2)),
@@ -147,6 +153,12 @@ def test_pad_with_a_constant():
     assert float(tf.pad(2.0, tf.zeros([0, 2], tf.int32))) == 2
 
 
+def test_pad_of_bools_and_transpose_of_complex_numbers():
+    np.testing.assert_array_equal(tf.pad([True], [[1, 0]]), [False, True])
+    z = tf.constant([[1 + 2j, 3 - 1j]])
+    np.testing.assert_array_equal(tf.transpose(z, conjugate=True), [[1 - 2j], [3 + 1j]])
+
+
 def test_diag_on_other_diagonals():
     np.testing.assert_array_equal(tf.linalg.diag([1.0, 2.0], k=1), np.diag([1.0, 2.0], 1))
     np.testing.assert_array_equal(tf.linalg.diag([1.0, 2.0], k=-1), np.diag([1.0, 2.0], -1))
@@ -254,7 +266,6 @@ def test_unused_outputs_of_split_have_a_zero_gradient():
         pytest.param(lambda: tf.slice(X, [0, 0], [1, 1]), id="slice rank"),
         pytest.param(lambda: tf.strided_slice(X, [0], [1, 2]), id="strided_slice length"),
         pytest.param(lambda: tf.strided_slice(X, [0], [1], [0]), id="strided_slice step 0"),
-        pytest.param(lambda: tf.meshgrid(X), id="meshgrid rank"),
         pytest.param(lambda: tf.ensure_shape(X, [2, 3]), id="ensure_shape rank"),
         pytest.param(lambda: tf.ensure_shape(X, [2, 3, None, 1]), id="ensure_shape more"),
         pytest.param(lambda: tf.ensure_shape(X, [2, 3, 5]), id="ensure_shape size"),

@@ -199,6 +199,10 @@ def test_weak_values_follow_the_tensor(make, dtype, value):
         (np.int64(1), "int64"),
         ([], "float32"),
         (range(3), "int32"),
+        ([np.float32(1.0), 2.5], "float32"),
+        ([np.float64(1.0), 2], "float64"),
+        ([np.int64(1), 2], "int32"),
+        ([np.arange(2), np.arange(2)], "int32"),
     ],
 )
 def test_default_dtypes(value, dtype):
@@ -216,6 +220,7 @@ def test_default_dtypes(value, dtype):
         lambda: 3 / i32(2),
         lambda: i64(3) / i64(2),
         lambda: tf.divide(i32(3), i32(2)),
+        lambda: tf.divide(3, 2),
     ],
 )
 def test_integers_divide_to_float64(divide):
@@ -305,6 +310,11 @@ def test_a_cast_to_integers_truncates():
     np.testing.assert_array_equal(tf.cast(f32(0.0, 0.3, -2.0), tf.bool), [False, True, True])
 
 
+def test_bools_become_numbers_where_a_dtype_asks():
+    np.testing.assert_array_equal(tf.constant([True, False], tf.float32), [1, 0])
+    np.testing.assert_array_equal(tf.constant([2, 3]) * [True, False], [2, 0])
+
+
 @pytest.mark.parametrize(
     "value, dtype",
     [
@@ -313,7 +323,6 @@ def test_a_cast_to_integers_truncates():
         (1.0, "float31"),
         (1.0, "nothing"),
         (1.5, tf.int64),
-        ([True], tf.float32),
         (1j, tf.float32),
     ],
 )
