@@ -157,3 +157,12 @@ def test_loss_scaling_is_where_tensorflows_guide_has_it():
     assert found is tf.keras.optimizers.LossScaleOptimizer
     with pytest.raises(AttributeError, match="Scale"):
         tf.keras.mixed_precision.Scale  # noqa: B018
+
+
+@pytest.mark.parametrize("clip", ["clipnorm", "clipvalue", "global_clipnorm"])
+def test_the_gradient_of_a_scalar_is_clipped_after_it_is_unscaled(clip):
+    v = tf.Variable(1.0)
+    optimizer = keras.optimizers.SGD(1.0, **{clip: 0.5})
+    optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=8.0)
+    optimizer.apply_gradients([(tf.constant(80.0), v)])
+    assert float(v) == 0.5

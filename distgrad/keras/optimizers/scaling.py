@@ -12,6 +12,7 @@ from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.optimizers.base import Optimizer, Rule
+from distgrad.ops.arithmetic import multiply
 from distgrad.training import turns
 
 
@@ -87,8 +88,7 @@ class LossScaleOptimizer(Optimizer):
         )
         if self.unscaled(finite):
             self.inner_optimizer.apply_gradients(
-                (None if g is None else Tensor(g._data * g._data.dtype.type(inverse)), v)
-                for g, v in dense
+                (None if g is None else multiply(g, inverse), v) for g, v in dense
             )
 
     # All else is the inner optimizer's
