@@ -26,9 +26,9 @@ class IndexedSlices(Operand):
 
     __slots__ = ("_dense_shape", "indices", "values")
 
-    def __init__(self, values: Tensor, indices: Tensor, dense_shape: Any = None) -> None:
-        self.values = values
-        self.indices = indices
+    def __init__(self, values: Any, indices: Any, dense_shape: Any = None) -> None:
+        self.values = as_tensor(values)
+        self.indices = as_tensor(indices)
         self._dense_shape = None if dense_shape is None else tuple(map(int, dense_shape))
 
     def _read(self) -> Tensor:

@@ -19,7 +19,7 @@ from distgrad.ops.casting import cast
 from distgrad.ops.constants import eye, fill
 from distgrad.ops.decompositions import qr
 from distgrad.ops.linalg import main_diagonal
-from distgrad.ops.shape import reshape, transpose
+from distgrad.ops.shape import reshape, static, transpose
 
 
 class Initializer(Configured):
@@ -36,7 +36,7 @@ class Constant(Initializer):
         self.value = value
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
-        return cast(fill(tuple(shape), self.value), dtype)
+        return cast(fill(shape, self.value), dtype)
 
 
 class Zeros(Constant):
@@ -60,6 +60,7 @@ class Identity(Initializer):
         self.gain = gain
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
+        shape = static(shape)
         if len(shape) != 2:
             raise ValueError(f"an identity is a matrix, not of shape {tuple(shape)}")
         return eye(*shape, dtype=dtype) * self.gain
@@ -128,6 +129,7 @@ class Orthogonal(RandomInitializer):
         self.gain, self.seed = gain, seed
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
+        shape = static(shape)
         if len(shape) < 2:
             raise ValueError(f"an orthogonal matrix has rank 2 or more, not shape {tuple(shape)}")
         rows, columns = math.prod(shape[:-1]), shape[-1]
@@ -167,7 +169,7 @@ class VarianceScaling(RandomInitializer):
         self.scale, self.mode, self.distribution, self.seed = scale, mode, distribution, seed
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
-        fan_in, fan_out = _fans(tuple(shape))
+        fan_in, fan_out = _fans(static(shape))
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         variance = self.scale / max(1.0, fan)
         if self.distribution == "uniform":

@@ -140,3 +140,10 @@ def test_a_callable_and_an_array_are_initializers():
 def test_wrong_settings_are_value_errors(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("name", ["zeros", "constant", "he_normal", "glorot_uniform", "orthogonal"])
+def test_a_shape_may_be_a_tensor(name):
+    initializer = initializers.get(name)
+    assert initializer(tf.constant([3, 2])).shape == (3, 2)
+    assert initializer([tf.constant(3), 2]).shape == (3, 2)

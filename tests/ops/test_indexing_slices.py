@@ -166,6 +166,14 @@ def test_optimizer_takes_it_and_leaves_untouched_rows():
     np.testing.assert_array_equal(v[3], [6.0, 7.0])
 
 
+def test_slices_of_a_variable_are_its_value():
+    v = tf.Variable([1.0, 2.0])
+    with tf.GradientTape() as tape:
+        whole = tf.convert_to_tensor(tf.IndexedSlices(v, [2, 0], [3]))
+    np.testing.assert_array_equal(whole, [2, 0, 1])
+    np.testing.assert_array_equal(tape.gradient(whole, v), [1, 1])
+
+
 def test_the_rows_need_a_known_whole():
     loose = tf.IndexedSlices(tf.ones([2, 3]), tf.constant([0, 1]))
     assert loose.dense_shape is None and loose.shape[1:] == (3,)
