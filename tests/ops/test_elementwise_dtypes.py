@@ -124,7 +124,7 @@ def test_row_weak_values_in_functions_follow_the_tensor(value, dtype, expected):
     (lambda: 15 / i32, "float64", [5, 3]),
     (lambda: i32 / 0, "float64", [np.inf, np.inf]),
     (lambda: tf.constant([3], tf.uint8) / tf.constant([2], tf.uint8), "float32", [1.5]),
-    (lambda: tf.divide(3, 2), "float32", 1.5),
+    (lambda: tf.divide(3, 2), "float64", 1.5),
     (lambda: tf.truediv(i64, 2), "float64", [1.5, 2.5]),
     (lambda: tf.math.divide_no_nan(i32, 0), "float64", [0, 0]),
 ])  # fmt: skip
