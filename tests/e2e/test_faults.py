@@ -65,7 +65,10 @@ def test_kill_9_of_a_worker_and_the_job_goes_on(
             step = _random.randint(1, LAST_KILL // 2) + number * LAST_KILL // 2
             rank = _random.randrange(workers)
             wait_for_step(run, command, step)
-            dg.rank_pids(command)  # warm: a walk through /proc
+            # The step may have been logged before the first kill, when ranks are starting again.
+            process.wait_until(
+                lambda: len(dg.rank_pids(command)) == workers, 60, "every rank to run"
+            )
             os.kill(dg.rank_pids(command)[rank], signal.SIGKILL)
             killed = time.monotonic()
             said = f"(restart {number + 1} of 2)"
