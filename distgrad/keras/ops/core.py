@@ -1,0 +1,187 @@
+"""Conversions, control flow, slices and scatters of ``keras.ops``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.core import tree
+from distgrad.core.custom import custom_gradient as custom_gradient
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import as_dtype
+from distgrad.core.tensor import Tensor
+from distgrad.keras.backend import is_keras_tensor
+from distgrad.ops import casting, clipping, constants, control, layout
+from distgrad.ops import scatter as scatters
+from distgrad.ops.constants import is_tensor as is_tensor
+from distgrad.ops.shape import stack
+from distgrad.ops.shape import unstack as unstack_axis
+
+# Conversions
+
+
+def cast(x: Any, dtype: Any) -> Tensor:
+    """``x`` as ``dtype``."""
+    return casting.cast(x, dtype)
+
+
+def saturate_cast(x: Any, dtype: Any) -> Tensor:
+    """``x`` as ``dtype``; what lies outside its range becomes its nearest number."""
+    return clipping.saturate_cast(x, dtype)
+
+
+def convert_to_tensor(x: Any, dtype: Any = None, sparse: Any = None, ragged: Any = None) -> Tensor:
+    """``x`` as a tensor, cast to ``dtype``; ``sparse`` and ``ragged`` change nothing."""
+    if dtype is None:
+        return constants.convert_to_tensor(x)
+    wanted = as_dtype(dtype)
+    exact = wanted.is_floating and not is_tensor(x)  # float64 is not to come by way of float32
+    return casting.cast(as_tensor(x, like=wanted.numpy_dtype) if exact else x, wanted)
+
+
+def convert_to_numpy(x: Any) -> np.ndarray:
+    """The value of ``x`` as an array."""
+    return as_tensor(x).numpy()
+
+
+def shape(x: Any) -> tuple[int, ...]:
+    """The shape as a tuple of ints; of a KerasTensor with None where a size is not known."""
+    return tuple(x.shape if is_keras_tensor(x) else as_tensor(x).shape)
+
+
+def dtype(x: Any) -> str:
+    """The name of the dtype."""
+    return (x if is_keras_tensor(x) else as_tensor(x)).dtype.name
+
+
+def stop_gradient(variable: Any) -> Tensor:
+    """The same value, through which no gradient passes."""
+    return casting.stop_gradient(variable)
+
+
+# Control flow
+
+
+def cond(pred: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
+    """``true_fn()`` if the scalar ``pred`` holds, else ``false_fn()``."""
+    return control.cond(pred, true_fn, false_fn)
+
+
+def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+    """``branches[index](*operands)``; an index outside the list is the nearest in it."""
+    number = min(max(as_tensor(index).__index__(), 0), len(branches) - 1)
+    return branches[number](*operands)
+
+
+def while_loop(
+    cond: Callable[..., Any],
+    body: Callable[..., Any],
+    loop_vars: Any,
+    maximum_iterations: int | None = None,
+) -> Any:
+    """Runs ``loop_vars = body(*loop_vars)`` while ``cond(*loop_vars)`` holds; gives the last."""
+    several = isinstance(loop_vars, (tuple, list))
+    given = tuple(loop_vars) if several else (loop_vars,)
+
+    def step(*values: Any) -> Any:
+        new = body(*values)
+        return new if several else (new,)
+
+    last = control.while_loop(cond, step, given, maximum_iterations=maximum_iterations)
+    return last if several else last[0]
+
+
+def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
+    """``val = body_fun(i, val)`` for i from ``lower`` up to, but not with, ``upper``."""
+    value = init_val
+    for i in range(as_tensor(lower).__index__(), as_tensor(upper).__index__()):
+        value = body_fun(as_tensor(i), value)
+    return value
+
+
+def map(f: Callable[[Any], Any], xs: Any) -> Any:
+    """``f`` of each slice of ``xs`` along the first axis, the results stacked."""
+    return control.map_fn(f, xs)
+
+
+def vectorized_map(function: Callable[[Any], Any], elements: Any) -> Any:
+    """``function`` of each slice of ``elements`` along the first axis, the results stacked."""
+    return control.vectorized_map(function, elements)
+
+
+def scan(
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: Any = 1,
+) -> tuple[Any, Any]:
+    """The last carry of ``carry, y = f(carry, x)`` over the first axis of ``xs``, and all y.
+
+    Without ``xs``, x is None, ``length`` times. Raises ValueError for neither of them.
+    """
+    leaves = [unstack_axis(leaf) for leaf in tree.flatten(xs)] if xs is not None else []
+    if not leaves and length is None:
+        raise ValueError("scan needs xs or a length")
+    count = len(leaves[0]) if leaves else int(length or 0)
+    carry, ys = init, []
+    for i in reversed(range(count)) if reverse else range(count):
+        x = tree.pack_sequence_as(xs, [leaf[i] for leaf in leaves]) if leaves else None
+        carry, y = f(carry, x)
+        ys.append(y)
+    if not ys or ys[0] is None:
+        return carry, None
+    columns = zip(*(tree.flatten(y) for y in (ys[::-1] if reverse else ys)), strict=True)
+    return carry, tree.pack_sequence_as(ys[0], [stack(list(column)) for column in columns])
+
+
+# Slices and scatters
+
+
+def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Tensor]:
+    """The slices of ``x`` along ``axis``, without that axis."""
+    return unstack_axis(x, num, axis)
+
+
+def slice(inputs: Any, start_indices: Any, shape: Any) -> Tensor:
+    """The block of ``inputs`` that starts at ``start_indices`` and has ``shape``."""
+    return layout.slice_from(inputs, start_indices, shape)
+
+
+def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Tensor:
+    """``inputs`` with the block that starts at ``start_indices`` replaced by ``updates``."""
+    x = as_tensor(inputs)
+    new = casting.cast(updates, x.dtype)
+    grid = np.moveaxis(np.indices(tuple(new.shape), dtype=np.int32), 0, -1)
+    starts = start_indices
+    if isinstance(starts, (tuple, list)):
+        starts = stack([casting.cast(start, "int32") for start in starts])
+    where = layout.beside(x, grid) + casting.cast(starts, "int32")
+    return scatters.tensor_scatter_nd_update(x, where, new)
+
+
+def scatter(indices: Any, values: Any, shape: Any) -> Tensor:
+    """Zeros of ``shape`` with ``values`` added at ``indices`` (their last axis is a position)."""
+    return scatters.scatter_nd(indices, values, shape)
+
+
+_REDUCTIONS = {
+    None: scatters.tensor_scatter_nd_update,
+    "add": scatters.tensor_scatter_nd_add,
+    "max": scatters.tensor_scatter_nd_max,
+    "min": scatters.tensor_scatter_nd_min,
+}
+
+
+def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | None = None) -> Tensor:
+    """``inputs`` with ``updates`` put at ``indices``, or added, or the larger or smaller one.
+
+    Raises ValueError for a reduction other than None, "add", "max" and "min".
+    """
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"scatter_update: no reduction {reduction!r}; use add, max or min")
+    x = as_tensor(inputs)
+    return _REDUCTIONS[reduction](x, indices, casting.cast(updates, x.dtype))

@@ -1,0 +1,145 @@
+"""Products and linear algebra of ``keras.ops``, in NumPy's ways with vectors and batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distgrad.core.tensor import Tensor
+from distgrad.keras.ops.promotion import floated, tensors
+from distgrad.ops import decompositions, solvers, statistics
+from distgrad.ops import einsum as sums
+from distgrad.ops import linalg as products
+from distgrad.ops.shape import expand_dims, reshape, squeeze
+
+# Products
+
+
+def matmul(x1: Any, x2: Any) -> Tensor:
+    """Product of matrices; batches broadcast, a vector is a row on the left, a column right."""
+    a, b = tensors(x1, x2)
+    row, column = a._data.ndim == 1, b._data.ndim == 1
+    a, b = expand_dims(a, 0) if row else a, expand_dims(b, 1) if column else b
+    result = products.matmul(a, b)
+    ones = [-2] * row + [-1] * column
+    return squeeze(result, ones) if ones else result
+
+
+def dot(x1: Any, x2: Any) -> Tensor:
+    """Sums over the last axis of ``x1`` and the one before the last of ``x2`` (the last, if that is
+    a vector); the product with a scalar."""
+    a, b = tensors(x1, x2)
+    if not (a._data.ndim and b._data.ndim):
+        return a * b
+    return products.tensordot(a, b, [[a._data.ndim - 1], [max(b._data.ndim - 2, 0)]])
+
+
+def vdot(x1: Any, x2: Any) -> Tensor:
+    """The dot product of the flat tensors."""
+    a, b = (reshape(x, (-1,)) for x in tensors(x1, x2))
+    return products.tensordot(a, b, 1)
+
+
+def inner(x1: Any, x2: Any) -> Tensor:
+    """Sums over the last axes of both; the product with a scalar."""
+    a, b = tensors(x1, x2)
+    if not (a._data.ndim and b._data.ndim):
+        return a * b
+    return products.tensordot(a, b, [[a._data.ndim - 1], [b._data.ndim - 1]])
+
+
+def outer(x1: Any, x2: Any) -> Tensor:
+    """The products of all elements of ``x1`` with all of ``x2``."""
+    a, b = tensors(x1, x2)
+    return reshape(a, (-1, 1)) * reshape(b, (1, -1))
+
+
+def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Tensor:
+    """Sums over so many last axes of ``x1`` and first ones of ``x2``, or over pairs of axes."""
+    a, b = tensors(x1, x2)
+    return products.tensordot(a, b, axes)
+
+
+def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Tensor:
+    """Einstein's sum of the operands, in the dtype in which they meet."""
+    return sums.einsum(subscripts, *tensors(*operands))
+
+
+# Linear algebra, of floats
+
+
+def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The norm of vectors along ``axis``, of matrices over a pair of axes, or of everything.
+
+    Without ``ord`` the root of the sum of squares. Raises ValueError for an unknown order.
+    """
+    tensor = floated(x)
+    if ord is None:
+        return statistics.reduce_euclidean_norm(tensor, axis, keepdims)
+    if axis is None and tensor._data.ndim == 2:
+        axis = (0, 1)
+    return statistics.norm(tensor, ord, axis, keepdims)
+
+
+def det(x: Any) -> Tensor:
+    """The determinant of square matrices."""
+    return solvers.det(floated(x))
+
+
+def slogdet(x: Any) -> tuple[Tensor, Tensor]:
+    """The sign of the determinant, and the logarithm of its absolute value."""
+    return solvers.slogdet(floated(x))
+
+
+def inv(x: Any) -> Tensor:
+    """The inverse of square matrices."""
+    return solvers.inv(floated(x))
+
+
+def _as_columns(a: Tensor, b: Tensor) -> tuple[Tensor, bool]:
+    vector = b._data.ndim == a._data.ndim - 1
+    return (expand_dims(b, -1) if vector else b), vector
+
+
+def solve(a: Any, b: Any) -> Tensor:
+    """``x`` with ``a @ x = b``; ``b`` is a vector, or has vectors as columns."""
+    left, right = tensors(a, b, also=float)
+    right, vector = _as_columns(left, right)
+    x = solvers.solve(left, right)
+    return squeeze(x, -1) if vector else x
+
+
+def solve_triangular(a: Any, b: Any, lower: bool = False) -> Tensor:
+    """``x`` with ``T @ x = b``, where T is the upper or lower triangle of ``a``."""
+    left, right = tensors(a, b, also=float)
+    right, vector = _as_columns(left, right)
+    x = solvers.triangular_solve(left, right, lower)
+    return squeeze(x, -1) if vector else x
+
+
+def cholesky(x: Any, upper: bool = False) -> Tensor:
+    """Lower triangular L with ``L @ L.T = x``, or its transpose."""
+    factor = solvers.cholesky(floated(x))
+    return products.matrix_transpose(factor) if upper else factor
+
+
+def qr(x: Any, mode: str = "reduced") -> tuple[Tensor, Tensor]:
+    """Orthonormal q and upper triangular r with ``q @ r = x``; mode "reduced" or "complete".
+
+    Raises ValueError for another mode.
+    """
+    if mode not in ("reduced", "complete"):
+        raise ValueError(f"qr: mode is 'reduced' or 'complete', not {mode!r}")
+    return decompositions.qr(floated(x), mode == "complete")
+
+
+def svd(x: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
+    """u, s and vh with ``u @ diag(s) @ vh = x``, s descending; or s alone."""
+    if not compute_uv:
+        return decompositions.svd(floated(x), compute_uv=False)
+    s, u, v = decompositions.svd(floated(x), full_matrices)
+    return u, s, products.matrix_transpose(v)
+
+
+def eigh(x: Any) -> tuple[Tensor, Tensor]:
+    """The ascending eigenvalues of symmetric matrices, and their eigenvectors as columns."""
+    return decompositions.eigh(floated(x))

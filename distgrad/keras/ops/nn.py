@@ -1,0 +1,286 @@
+"""Functions of ``keras.ops`` for layers: activations, windows, norms, attention, losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.tensor import Tensor
+from distgrad.keras import activations
+from distgrad.keras.backend import epsilon as small
+from distgrad.keras.backend import floatx
+from distgrad.keras.losses.entropy import categorical_crossentropy as _categorical
+from distgrad.keras.losses.entropy import sparse_categorical_crossentropy as _sparse
+from distgrad.keras.ops.promotion import floated, tensors
+from distgrad.keras.ops.reduction import mean as _mean
+from distgrad.keras.ops.reduction import var as _var
+from distgrad.ops import activations as units
+from distgrad.ops import clipping, exponential, indexing, linalg, logic, nn, normalization, segment
+from distgrad.ops import shape as shapes
+from distgrad.ops.casting import cast
+from distgrad.ops.cross_entropy import sigmoid_cross_entropy
+from distgrad.ops.einsum import einsum
+from distgrad.ops.layout import repeat
+from distgrad.ops.powers import rsqrt
+from distgrad.ops.reduce import reduce_max, reduce_mean, reduce_sum
+from distgrad.ops.statistics import norm
+from distgrad.ops.trigonometric import tanh
+
+# Activations
+
+
+def _activation(name: str, function: Callable[..., Tensor]) -> Callable[[Any], Tensor]:
+    def apply(x: Any) -> Tensor:
+        return function(floated(x))
+
+    apply.__name__ = apply.__qualname__ = name
+    apply.__doc__ = f"The activation ``{name}``; integers become floats."
+    return apply
+
+
+relu6 = _activation("relu6", units.relu6)
+sigmoid = _activation("sigmoid", exponential.sigmoid)
+silu = swish = _activation("silu", units.silu)
+softplus = _activation("softplus", exponential.softplus)
+softsign = _activation("softsign", units.softsign)
+selu = _activation("selu", units.selu)
+log_sigmoid = _activation("log_sigmoid", exponential.log_sigmoid)
+hard_sigmoid = _activation("hard_sigmoid", units.hard_sigmoid)
+hard_silu = hard_swish = _activation("hard_silu", units.hard_silu)
+hard_tanh = _activation("hard_tanh", activations.hard_tanh)
+tanh_shrink = _activation("tanh_shrink", lambda x: x - tanh(x))
+
+
+def relu(x: Any) -> Tensor:
+    """``max(x, 0)``."""
+    return units.relu(x)
+
+
+def elu(x: Any, alpha: float = 1.0) -> Tensor:
+    """``x`` where positive, else ``alpha * (exp(x) - 1)``."""
+    return activations.elu(floated(x), alpha)
+
+
+def celu(x: Any, alpha: float = 1.0) -> Tensor:
+    """``x`` where positive, else ``alpha * (exp(x / alpha) - 1)``."""
+    return activations.celu(floated(x), alpha)
+
+
+def gelu(x: Any, approximate: bool = True) -> Tensor:
+    """``x`` times the normal distribution function of ``x``, or an approximation by tanh."""
+    return units.gelu(floated(x), approximate)
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.2) -> Tensor:
+    """``x`` where positive, else ``negative_slope * x``."""
+    return units.leaky_relu(floated(x), negative_slope)
+
+
+def glu(x: Any, axis: int = -1) -> Tensor:
+    """The first half of ``x`` along ``axis`` times the sigmoid of the second."""
+    first, second = shapes.split(floated(x), 2, axis)
+    return first * exponential.sigmoid(second)
+
+
+def softmax(x: Any, axis: Any = -1) -> Tensor:
+    """``exp(x)`` divided by its sum over ``axis``: an int, several, or None for all."""
+    return _over_axes(nn.softmax, floated(x), axis)
+
+
+def log_softmax(x: Any, axis: Any = -1) -> Tensor:
+    """The logarithm of ``softmax``."""
+    return _over_axes(nn.log_softmax, floated(x), axis)
+
+
+def _over_axes(function: Callable[..., Tensor], x: Tensor, axis: Any) -> Tensor:
+    if isinstance(axis, int):
+        return function(x, axis)
+    ndim = x._data.ndim
+    over = shapes.axes(axis, ndim)
+    order = [*(i for i in range(ndim) if i not in over), *over]
+    moved = shapes.transpose(x, order)
+    kept = moved._data.shape[: ndim - len(over)]
+    flat = function(shapes.reshape(moved, (*kept, -1)), -1)
+    back = np.argsort(order).tolist()
+    return shapes.transpose(shapes.reshape(flat, moved._data.shape), back)
+
+
+# Classes
+
+
+def one_hot(
+    x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
+) -> Tensor:
+    """1 at each class number along a new axis, 0 elsewhere; of dtype ``floatx`` by default."""
+    numbers = as_tensor(x)
+    numbers = numbers if numbers.dtype.is_integer else cast(numbers, np.int32)
+    return indexing.one_hot(numbers, num_classes, axis=axis, dtype=dtype or floatx())
+
+
+def multi_hot(
+    inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
+) -> Tensor:
+    """1 at each of the class numbers of a sample, 0 elsewhere."""
+    hot = one_hot(inputs, num_classes, axis, dtype)
+    return reduce_max(hot, 1 if as_tensor(inputs)._data.ndim > 1 else 0)
+
+
+def in_top_k(targets: Any, predictions: Any, k: int) -> Tensor:
+    """Whether the prediction of each target is among the ``k`` largest of its row."""
+    return nn.in_top_k(targets, predictions, k)
+
+
+def _groups(segment_ids: Any, num_segments: int | None) -> tuple[Tensor, int]:
+    ids = cast(segment_ids, np.int32)
+    return ids, int(ids._host().max(initial=-1)) + 1 if num_segments is None else num_segments
+
+
+def segment_sum(
+    data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
+) -> Tensor:
+    """The sums of the rows with the same number in ``segment_ids``."""
+    return segment.unsorted_segment_sum(data, *_groups(segment_ids, num_segments))
+
+
+def segment_max(
+    data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
+) -> Tensor:
+    """The largest elements of the rows with the same number in ``segment_ids``."""
+    return segment.unsorted_segment_max(data, *_groups(segment_ids, num_segments))
+
+
+# Norms
+
+
+def moments(
+    x: Any, axes: Any, keepdims: bool = False, synchronized: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance over ``axes``; ``synchronized`` changes nothing."""
+    return _mean(x, axes, keepdims), _var(x, axes, keepdims)
+
+
+def batch_normalization(
+    x: Any,
+    mean: Any,
+    variance: Any,
+    axis: int,
+    offset: Any = None,
+    scale: Any = None,
+    epsilon: float = 1e-3,
+) -> Tensor:
+    """``(x - mean) / sqrt(variance + epsilon) * scale + offset``, with vectors along ``axis``."""
+    tensor = floated(x)
+    line = [1] * tensor._data.ndim
+    line[axis] = -1
+    mean, variance, offset, scale = (
+        None if v is None else shapes.reshape(cast(v, tensor.dtype), line)
+        for v in (mean, variance, offset, scale)
+    )
+    return normalization.batch_normalization(tensor, mean, variance, offset, scale, epsilon)
+
+
+def layer_normalization(
+    x: Any, gamma: Any = None, beta: Any = None, axis: Any = -1, epsilon: float | None = None
+) -> Tensor:
+    """``x`` with zero mean and unit variance over ``axis``, times ``gamma``, plus ``beta``."""
+    tensor = floated(x)
+    over = shapes.axes(axis, tensor._data.ndim)
+    line = [n if i in over else 1 for i, n in enumerate(tensor._data.shape)]
+    gamma, beta = (
+        None if v is None else shapes.reshape(cast(v, tensor.dtype), line) for v in (gamma, beta)
+    )
+    least = small() if epsilon is None else epsilon
+    return normalization.layer_norm(tensor, gamma, beta, over, least)
+
+
+def rms_normalization(
+    x: Any, scale: Any = None, axis: Any = -1, epsilon: float | None = None
+) -> Tensor:
+    """``x`` divided by the root of the mean of its squares over ``axis``, times ``scale``."""
+    tensor = floated(x)
+    squares = reduce_mean(tensor * tensor, axis, True)
+    y = tensor * rsqrt(squares + (small() if epsilon is None else epsilon))
+    return y if scale is None else y * scale
+
+
+def normalize(x: Any, axis: Any = -1, order: Any = 2, epsilon: float | None = None) -> Tensor:
+    """``x`` divided by its norm over ``axis``, at least ``epsilon``."""
+    tensor, least = floated(x), small() if epsilon is None else epsilon
+    if order == 2:
+        total = reduce_sum(tensor * tensor, axis, True)
+        return tensor * rsqrt(clipping.maximum(total, least**2))
+    return tensor / clipping.maximum(norm(tensor, order, axis, True), least)
+
+
+# Attention
+
+
+def dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any = None,
+    mask: Any = None,
+    scale: float | None = None,
+    is_causal: bool = False,
+    flash_attention: bool | None = None,
+    attn_logits_soft_cap: float | None = None,
+) -> Tensor:
+    """``softmax(query @ key * scale + bias) @ value`` for ``[batch, time, heads, features]``.
+
+    Keys and values may have fewer heads, each for several of the query. ``mask`` (bool) and
+    ``bias`` broadcast to ``[batch, heads, queries, keys]``; the scale is ``1 / sqrt(features)`` by
+    default. Raises ValueError for another rank.
+    """
+    q, k, v = tensors(query, key, value, also=float)
+    if not q._data.ndim == k._data.ndim == v._data.ndim == 4:
+        raise ValueError(
+            f"dot_product_attention takes tensors of rank 4, not {q.shape}, {k.shape}, {v.shape}"
+        )
+    shared = q._data.shape[2] // k._data.shape[2]
+    if shared > 1:
+        k, v = repeat(k, shared, axis=2), repeat(v, shared, axis=2)
+    scores = einsum("btnh,bsnh->bnts", q, k)
+    scores = scores * (1 / math.sqrt(q._data.shape[-1]) if scale is None else scale)
+    if attn_logits_soft_cap is not None:
+        scores = tanh(scores / attn_logits_soft_cap) * attn_logits_soft_cap
+    if bias is not None:
+        scores = scores + cast(bias, scores.dtype)
+    least = 0.7 * float(np.finfo(scores.dtype.numpy_dtype).min)
+    if is_causal:
+        ones = as_tensor(np.ones(scores._data.shape[-2:], np.float32))
+        scores = logic.where(cast(linalg.triangle(ones, lower=True), np.bool_), scores, least)
+    if mask is not None:
+        scores = logic.where(cast(mask, np.bool_), scores, least)
+    return einsum("bnts,bsnh->btnh", nn.softmax(scores), v)
+
+
+# Losses of each element, or row
+
+
+def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Tensor:
+    """``-target * log(output) - (1 - target) * log(1 - output)`` of each element."""
+    truth, p = tensors(target, output, also=float)
+    if from_logits:
+        return sigmoid_cross_entropy(p, truth)
+    p = clipping.clip(p, small(), 1 - small())
+    return -(truth * exponential.log(p) + (1.0 - truth) * exponential.log(1.0 - p))
+
+
+def categorical_crossentropy(
+    target: Any, output: Any, from_logits: bool = False, axis: int = -1
+) -> Tensor:
+    """``-sum(target * log(output))`` over ``axis``; rows of ``output`` are renormalised."""
+    truth, scores = tensors(target, output, also=float)
+    return _categorical(truth, scores, from_logits, axis=axis)
+
+
+def sparse_categorical_crossentropy(
+    target: Any, output: Any, from_logits: bool = False, axis: int = -1
+) -> Tensor:
+    """``-log`` of the element of ``output`` that ``target`` numbers, in each row."""
+    return _sparse(target, output, from_logits, axis=axis)
