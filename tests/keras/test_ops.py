@@ -88,7 +88,7 @@ def test_a_function_of_operations_is_captured():
         h = ops.gelu(ops.matmul(x, ops.transpose(y)))
         h = ops.concatenate([h, ops.cast(h > 0, "float32")], axis=-1)
         h = ops.layer_normalization(h) + ops.take(h, [-1], axis=1)
-        return ops.sum(ops.softmax(h) * ops.arange(6), axis=-1), ops.argmax(h, axis=-1)
+        return ops.sum(ops.multiply(ops.softmax(h), ops.arange(6)), axis=-1), ops.argmax(h, axis=-1)
 
     captured = tf.function(step)
     for seed in range(3):
@@ -170,6 +170,14 @@ def test_control_flow():
     assert squares.numpy().tolist() == [1, 4]
     with pytest.raises(ValueError, match="xs or a length"):
         ops.scan(lambda c, x: (c, x), 0)
+
+
+def test_as_numpy_where_keras_on_tensorflow_is_not():
+    assert ops.vstack([[1, 2], [3, 4]]).numpy().tolist() == [[1, 2], [3, 4]]
+    infinite = ops.array([np.inf, np.inf, -np.inf])
+    assert ops.isclose(infinite, [np.inf, 1.0, np.inf]).numpy().tolist() == [True, False, False]
+    sums = ops.segment_sum([1.0, 2.0, 3.0], [0, 2, 0])
+    assert sums.numpy().tolist() == [4, 0, 2]
 
 
 def test_own_gradient():
