@@ -203,7 +203,7 @@ class Primitive:
 
     def within(self, xp: Any) -> Callable[..., Any]:
         """The kernel over ``xp`` for use in another one: that of a device, or the plain one."""
-        on_device = dispatch.launches(xp) and dispatch.library(xp).xp is xp
+        on_device = xp is not np and dispatch.library(xp).xp is xp
         return self.kernel_for(xp) if on_device else functools.partial(self.kernel, xp)
 
     def replace_kernel(self, xp: Any, kernel: Callable[..., Any]) -> None:
