@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.backend.cuda_launch import FLAT, Launcher
+from distgrad.backend.cuda_launch import FLAT, Launcher, numbers
 
 SOURCE = "kernels.cu"
 _FLOATS = ("float32", "float64")
@@ -110,22 +110,19 @@ class Kernels:
         n = x.shape[-1]
         return self._on_rows("softmax", self._cupy.empty(x.shape, x.dtype), rows, n, n)
 
-    def _labels(self, labels: Any) -> Any:
-        return self._cupy.ascontiguousarray(labels.astype(np.int64, copy=False))
-
     def _cross_entropy(self, plain: Any, logits: Any, labels: Any) -> Any:
         rows = self._rows(logits)
         if rows is None:
             return plain(logits, labels)
         out, n = self._cupy.empty(logits.shape[:-1], logits.dtype), logits.shape[-1]
-        return self._on_rows("cross_entropy", out, rows, n, self._labels(labels), n)
+        return self._on_rows("cross_entropy", out, rows, n, numbers(self._cupy, labels), n)
 
     def _cross_entropy_grad(self, plain: Any, dy: Any, logits: Any, labels: Any) -> Any:
         rows = self._rows(dy, logits)
         if rows is None:
             return plain(dy, logits, labels)
         out, n = self._cupy.empty(logits.shape, logits.dtype), logits.shape[-1]
-        return self._on_rows("cross_entropy_grad", out, rows, n, self._labels(labels), n)
+        return self._on_rows("cross_entropy_grad", out, rows, n, numbers(self._cupy, labels), n)
 
     def _standardize(self, plain: Any, x: Any, *, axis: tuple[int, ...], epsilon: float) -> Any:
         rows, n = self._rows(x), _trailing(x.shape, axis)

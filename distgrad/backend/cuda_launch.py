@@ -18,6 +18,11 @@ def source(file: str, dtype: np.dtype) -> str:
     return f"typedef {TYPES[dtype.name]} T;\n{text}"
 
 
+def numbers(cupy: Any, indices: Any) -> Any:
+    """Indices as kernels read them: int64, contiguous."""
+    return cupy.ascontiguousarray(indices.astype(np.int64, copy=False))
+
+
 class Launcher:
     """Starts the kernels of one source, for one namespace of CuPy."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.backend.cuda_launch import FLAT, TYPES, Launcher
+from distgrad.backend.cuda_launch import FLAT, TYPES, Launcher, numbers
 
 SOURCE = "rows.cu"
 
@@ -54,7 +54,7 @@ class Rows:
         values = self._numbers(each, g.dtype)
         out = self._cupy.empty((rows, *values.shape[1:]), values.dtype)
         if out.size:
-            self.add(out, values, self._places(indices))
+            self.add(out, values, numbers(self._cupy, indices))
         made = out.view(g.dtype) if g.dtype.kind == "c" else out.astype(g.dtype, copy=False)
         return self._cupy.ascontiguousarray(made.swapaxes(0, 1)).reshape(shape)
 
@@ -65,7 +65,7 @@ class Rows:
         values = self._numbers(updates, x.dtype)
         out = self._cupy.empty(start.shape, start.dtype)
         if out.size:
-            given = (start, values, self._places(rows), rows.size, x.size // len(x))
+            given = (start, values, numbers(self._cupy, rows), rows.size, x.size // len(x))
             self._launch(name, out.dtype, len(x), FLAT, out, *given)
         return out.astype(x.dtype, copy=False)
 
@@ -77,6 +77,3 @@ class Rows:
         if dtype.name not in TYPES:
             whole = whole.astype(np.int64 if dtype.kind in "iub" else np.float32)
         return whole
-
-    def _places(self, indices: Any) -> Any:
-        return self._cupy.ascontiguousarray(indices.astype(np.int64, copy=False))

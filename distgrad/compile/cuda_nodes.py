@@ -94,8 +94,11 @@ class Opaque:
         primitive, backend = self._primitive, arrays.backend
         at = arrays.host if primitive.creates else arrays.array
         given = [at(v) if isinstance(v, View) else v for v in self._inputs]
-        ours = {*backend.own.by_primitive, *backend.rows.by_primitive}
-        if primitive.name in ours or primitive.creates or primitive.host:
+        ours = (
+            primitive.name in backend.own.by_primitive
+            or primitive.name in backend.rows.by_primitive
+        )
+        if ours or primitive.creates or primitive.host:
             out = primitive.kernel_for(backend.xp)(*given, **self._params)
         else:
             out = primitive.kernel(backend.capturable, *given, **self._params)

@@ -7,8 +7,7 @@ from typing import Any
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras.backend import floatx
-from distgrad.ops import random
-from distgrad.ops.logic import where
+from distgrad.ops import nn, random
 
 __all__ = ["SeedGenerator", "dropout", "normal", "randint", "truncated_normal", "uniform"]
 
@@ -58,7 +57,7 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
     """Zeroes a fraction ``rate`` of the elements and scales the rest by ``1 / (1 - rate)``."""
     tensor = as_tensor(inputs)
     noise = uniform(noise_shape or tensor.shape, dtype=tensor.dtype, seed=seed)
-    return where(noise >= rate, tensor * (1.0 / (1.0 - rate)), 0)
+    return nn.dropped(tensor, noise, rate)
 
 
 def _drawn(kind: str, seed: Any, shape: Any, *args: Any) -> Tensor:

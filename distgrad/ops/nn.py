@@ -137,6 +137,11 @@ def dropout(
             raise ValueError(f"dropout: noise_shape {wanted} for a tensor of shape {shape}")
         shape = static([s if n is None else n for s, n in zip(shape, wanted, strict=True)])
     noise = random.uniform(shape, dtype=tensor._data.dtype, seed=seed)
+    return dropped(tensor, noise, rate)
+
+
+def dropped(tensor: Tensor, noise: Tensor, rate: float) -> Tensor:
+    """``tensor / (1 - rate)`` where ``noise`` is at least ``rate``, else 0; they broadcast."""
     kept, scale = noise >= rate, 1 / (1 - rate)
     if kept._data.shape != tensor._data.shape:
         return select(kept, multiply(tensor, scale), 0)

@@ -108,7 +108,7 @@ class MultiHeadAttention(Layer):
             None if query_mask is None else expand_dims(cast(query_mask, "bool"), -1),
             None if value_mask is None else expand_dims(cast(value_mask, "bool"), -2),
             None if key_mask is None else expand_dims(cast(key_mask, "bool"), -2),
-            _causal(query.shape[1], value.shape[1]) if use_causal_mask else None,
+            causal_mask(query.shape[1], value.shape[1]) if use_causal_mask else None,
             None if attention_mask is None else cast(attention_mask, "bool"),
         )
         key = value if key is None else key
@@ -185,7 +185,7 @@ def masked_softmax(scores: Tensor, mask: Any, axes: int = 1) -> Tensor:
     return weights if mask is None else where(mask, weights, 0)
 
 
-def _causal(queries: int, keys: int) -> Tensor:
+def causal_mask(queries: int, keys: int) -> Tensor:
     """True where a key is not after the query, of shape (1, queries, keys)."""
     return cast(triangle(ones((1, queries, keys)), lower=True), "bool")
 
@@ -293,7 +293,7 @@ class Attention(Layer):
         scores = self._scores(query, inputs[2] if len(inputs) > 2 else value)
         seen = _combined(
             None if value_mask is None else expand_dims(cast(value_mask, "bool"), -2),
-            _causal(scores.shape[-2], scores.shape[-1]) if use_causal_mask else None,
+            causal_mask(scores.shape[-2], scores.shape[-1]) if use_causal_mask else None,
         )
         weights = masked_softmax(scores, seen)
         used = nn.dropout(weights, self.dropout, seed=self.seed) if training else weights

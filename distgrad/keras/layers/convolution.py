@@ -384,17 +384,9 @@ class ConvTranspose(Convolution):
         return self.filters
 
     def _lengths(self, space: Sequence[int]) -> list[int]:
-        lengths = []
         added: Sequence[int | None] = self.output_padding or (None,) * self.rank
-        moves = zip(space, self.kernel_size, self.strides, self.dilation_rate, added, strict=True)
-        for n, size, stride, dilation, more in moves:
-            reach = (size - 1) * dilation + 1
-            if more is None:
-                more = max(stride - reach, 0) if self.padding == "valid" else stride - reach % 2
-            lengths.append(
-                (n - 1) * stride + (reach if self.padding == "valid" else reach % 2) + more
-            )
-        return lengths
+        each = zip(space, self.kernel_size, self.strides, self.dilation_rate, added, strict=True)
+        return [transposed_length(self.padding, *one) for one in each]
 
     def convolve(self, x: Tensor) -> Tensor:
         samples, *space, _ = x._data.shape
@@ -414,3 +406,14 @@ class Conv2DTranspose(ConvTranspose):
     """Transpose of a convolution over images."""
 
     rank = 2
+
+
+def transposed_length(
+    padding: str, n: int, size: int, stride: int, dilation: int, more: int | None
+) -> int:
+    """What an axis of n becomes; ``more`` is the output padding, if it is given."""
+    reach = (size - 1) * dilation + 1
+    valid = padding == "valid"
+    if more is None:
+        more = max(stride - reach, 0) if valid else stride - reach % 2
+    return (n - 1) * stride + (reach if valid else reach % 2) + more

@@ -117,7 +117,8 @@ def categorical_crossentropy(
     return -reduce_sum(target * log(_renormalised(scores, axis)), axis=axis)
 
 
-def _binary_entropy(target: Tensor, scores: Tensor, from_logits: bool) -> Tensor:
+def binary_entropy(target: Tensor, scores: Tensor, from_logits: bool) -> Tensor:
+    """``-target * log(scores) - (1 - target) * log(1 - scores)`` of each element."""
     logits = _logits(scores, from_logits, "sigmoid")
     if logits is not None:
         return sigmoid_cross_entropy(logits, target)
@@ -138,7 +139,7 @@ def binary_crossentropy(
     """
     target, scores = _scores(y_true, y_pred)
     target = _smoothed(target, label_smoothing, 0.5)
-    return reduce_mean(_binary_entropy(target, scores, from_logits), axis=axis)
+    return reduce_mean(binary_entropy(target, scores, from_logits), axis=axis)
 
 
 def binary_focal_crossentropy(
@@ -156,7 +157,7 @@ def binary_focal_crossentropy(
     target = _smoothed(target, label_smoothing, 0.5)
     p = sigmoid(scores) if from_logits else scores
     hit = target * p + (1.0 - target) * (1.0 - p)
-    values = power(1.0 - hit, gamma) * _binary_entropy(target, p, False)
+    values = power(1.0 - hit, gamma) * binary_entropy(target, p, False)
     if apply_class_balancing:
         values = (target * alpha + (1.0 - target) * (1.0 - alpha)) * values
     return reduce_mean(values, axis=axis)

@@ -13,21 +13,23 @@ from distgrad.core.tensor import Tensor
 from distgrad.keras import activations
 from distgrad.keras.backend import epsilon as small
 from distgrad.keras.backend import floatx
+from distgrad.keras.layers.attention import causal_mask
+from distgrad.keras.losses.entropy import binary_entropy
 from distgrad.keras.losses.entropy import categorical_crossentropy as _categorical
 from distgrad.keras.losses.entropy import sparse_categorical_crossentropy as _sparse
 from distgrad.keras.ops.promotion import floated, tensors
 from distgrad.keras.ops.reduction import mean as _mean
 from distgrad.keras.ops.reduction import var as _var
 from distgrad.ops import activations as units
-from distgrad.ops import clipping, exponential, indexing, linalg, logic, nn, normalization, segment
+from distgrad.ops import clipping, exponential, indexing, logic, nn, normalization, segment
 from distgrad.ops import shape as shapes
 from distgrad.ops.casting import cast
-from distgrad.ops.cross_entropy import sigmoid_cross_entropy
 from distgrad.ops.einsum import einsum
+from distgrad.ops.exponential import exp
 from distgrad.ops.layout import repeat
 from distgrad.ops.powers import rsqrt
 from distgrad.ops.reduce import reduce_max, reduce_mean, reduce_sum
-from distgrad.ops.statistics import norm
+from distgrad.ops.statistics import norm, reduce_logsumexp
 from distgrad.ops.trigonometric import tanh
 
 # Activations
@@ -88,25 +90,16 @@ def glu(x: Any, axis: int = -1) -> Tensor:
 
 def softmax(x: Any, axis: Any = -1) -> Tensor:
     """``exp(x)`` divided by its sum over ``axis``: an int, several, or None for all."""
-    return _over_axes(nn.softmax, floated(x), axis)
+    tensor = floated(x)
+    return nn.softmax(tensor, axis) if isinstance(axis, int) else exp(log_softmax(tensor, axis))
 
 
 def log_softmax(x: Any, axis: Any = -1) -> Tensor:
     """The logarithm of ``softmax``."""
-    return _over_axes(nn.log_softmax, floated(x), axis)
-
-
-def _over_axes(function: Callable[..., Tensor], x: Tensor, axis: Any) -> Tensor:
+    tensor = floated(x)
     if isinstance(axis, int):
-        return function(x, axis)
-    ndim = x._data.ndim
-    over = shapes.axes(axis, ndim)
-    order = [*(i for i in range(ndim) if i not in over), *over]
-    moved = shapes.transpose(x, order)
-    kept = moved._data.shape[: ndim - len(over)]
-    flat = function(shapes.reshape(moved, (*kept, -1)), -1)
-    back = np.argsort(order).tolist()
-    return shapes.transpose(shapes.reshape(flat, moved._data.shape), back)
+        return nn.log_softmax(tensor, axis)
+    return tensor - reduce_logsumexp(tensor, axis, keepdims=True)
 
 
 # Classes
@@ -252,8 +245,7 @@ def dot_product_attention(
         scores = scores + cast(bias, scores.dtype)
     least = 0.7 * float(np.finfo(scores.dtype.numpy_dtype).min)
     if is_causal:
-        ones = as_tensor(np.ones(scores._data.shape[-2:], np.float32))
-        scores = logic.where(cast(linalg.triangle(ones, lower=True), np.bool_), scores, least)
+        scores = logic.where(causal_mask(*scores._data.shape[-2:]), scores, least)
     if mask is not None:
         scores = logic.where(cast(mask, np.bool_), scores, least)
     return einsum("bnts,bsnh->btnh", nn.softmax(scores), v)
@@ -265,10 +257,7 @@ def dot_product_attention(
 def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Tensor:
     """``-target * log(output) - (1 - target) * log(1 - output)`` of each element."""
     truth, p = tensors(target, output, also=float)
-    if from_logits:
-        return sigmoid_cross_entropy(p, truth)
-    p = clipping.clip(p, small(), 1 - small())
-    return -(truth * exponential.log(p) + (1.0 - truth) * exponential.log(1.0 - p))
+    return binary_entropy(truth, p, from_logits)
 
 
 def categorical_crossentropy(

@@ -6,6 +6,7 @@ from typing import Any
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
+from distgrad.keras.layers.convolution import transposed_length
 from distgrad.keras.layers.core import data_format_of
 from distgrad.keras.ops.promotion import tensors
 from distgrad.ops import convolution, pooling
@@ -116,19 +117,8 @@ def conv_transpose(
     space = x._data.shape[2:] if first else x._data.shape[1:-1]
     added = _each(output_padding, count) if output_padding is not None else (None,) * count
     each = zip(space, sizes, moves, gaps, added, strict=True)
-    lengths = [transposed_length(padding, *one) for one in each]
+    lengths = [transposed_length(padding.lower(), *one) for one in each]
     samples = x._data.shape[0]
     shape = (samples, filters, *lengths) if first else (samples, *lengths, filters)
     layout = _layout(data_format, count)
     return convolution.conv_transpose(x, w, shape, moves, padding, layout, gaps)
-
-
-def transposed_length(
-    padding: str, n: int, size: int, stride: int, dilation: int, more: int | None
-) -> int:
-    """What an axis of n becomes; ``more`` is the output padding, if it is given."""
-    reach = (size - 1) * dilation + 1
-    valid = padding.lower() == "valid"
-    if more is None:
-        more = max(stride - reach, 0) if valid else stride - reach % 2
-    return (n - 1) * stride + (reach if valid else reach % 2) + more
