@@ -11,7 +11,8 @@ import pytest
 import distgrad as tf
 from distgrad import distribute
 from distgrad.comm.communicator import Communicator
-from distgrad.compile import function, llvm_engine
+from distgrad.compile import function
+from distgrad.compile.llvm import engine
 from distgrad.testing.thread_world import run_world
 from distgrad.training import world
 
@@ -134,7 +135,7 @@ def test_equal_bits_for_1_2_3_and_4_processes(shards, monkeypatch):
 @pytest.mark.parametrize("executor", ["numpy", "generated"])
 def test_mean_in_a_captured_step(executor, monkeypatch):
     """Also where one process alone meets a new shape: it must not wait for the others."""
-    if executor == "generated" and not llvm_engine.available():
+    if executor == "generated" and not engine.available():
         pytest.skip("needs llvmlite and FMA")
     monkeypatch.setattr(function, "default_executor", executor)
     here = threading.local()

@@ -82,9 +82,10 @@ def _fit(model: Any, batch: tuple, steps: int) -> float:
 def _function(step: Any, form: str) -> Any:
     if form == "eager":
         return step
-    from distgrad.compile import function, llvm_engine
+    from distgrad.compile import function
+    from distgrad.compile.llvm import engine
 
-    if llvm_engine.available():
+    if engine.available():
         function.default_executor = "generated"
     return tf.function(step, jit_compile=True)
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distgrad.compile import llvm_engine, llvm_updates, llvm_windows
-from distgrad.compile.llvm_calls import in_sequence
-from distgrad.compile.llvm_loops import supported
-from distgrad.compile.llvm_middle import compile_middle
-from distgrad.compile.llvm_random import compile_rows_of_uniform, compile_uniform
-from distgrad.compile.llvm_rows import compile_rows
-from distgrad.compile.llvm_trees import compile_product, compile_rows_sum
+from distgrad.compile.llvm import engine, updates, windows
+from distgrad.compile.llvm.calls import in_sequence
+from distgrad.compile.llvm.loops import supported
+from distgrad.compile.llvm.middle import compile_middle
+from distgrad.compile.llvm.random import compile_rows_of_uniform, compile_uniform
+from distgrad.compile.llvm.rows import compile_rows
+from distgrad.compile.llvm.trees import compile_product, compile_rows_sum
 from distgrad.compile.numpy_exec import Executor
 from distgrad.compile.passes import expand, fuse, rectified, simplify
 from distgrad.compile.program import Program
@@ -23,7 +23,7 @@ _PRIMITIVES = {
     "random_rows": compile_rows_of_uniform,
     "product_over_shards": compile_product,
     "sum_over_shards": compile_rows_sum,
-    **llvm_windows.PRIMITIVES,
+    **windows.PRIMITIVES,
     **dict.fromkeys(("sum", "mean", "sum_to"), compile_middle),
 }
 _COMPILER = Compiler(compile_rows, _PRIMITIVES, in_sequence)
@@ -35,9 +35,9 @@ def cpu_executor(
     """An executor with fused loops. Raises MissingExtraError without llvmlite, or on an old CPU.
 
     Sums and their like have the bits of NumPy; exp, log, tanh and erf in float32 are polynomials,
-    within 3 units in the last place; matrix products add in another order (``llvm_gemm``).
+    within 3 units in the last place; matrix products add in another order (``llvm.gemm``).
     """
-    llvm_engine.version()
-    llvm_updates.install()
-    parts = rectified(simplify(expand(simplify(program))), llvm_windows.rectifies)
+    engine.version()
+    updates.install()
+    parts = rectified(simplify(expand(simplify(program))), windows.rectifies)
     return Executor(fuse(parts, supported, smallest=1), arrays, _COMPILER, groups)

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile import cuda_fused
-from distgrad.compile.cuda_memory import Memory
-from distgrad.compile.cuda_nodes import Node
-from distgrad.compile.cuda_part import Part
-from distgrad.compile.cuda_plan import Plan
+from distgrad.compile.cuda import fused
+from distgrad.compile.cuda.memory import Memory
+from distgrad.compile.cuda.nodes import Node
+from distgrad.compile.cuda.part import Part
+from distgrad.compile.cuda.plan import Plan
 from distgrad.compile.program import Program
 from distgrad.core import dispatch
 from distgrad.core.tensor import Tensor
@@ -86,7 +86,7 @@ class CudaExecutor:
     def function(self, name: str) -> Any:
         """A kernel of the program."""
         if self._functions is None:
-            module = self.backend.xp.RawModule(code=self.plan.source, options=cuda_fused.OPTIONS)
+            module = self.backend.xp.RawModule(code=self.plan.source, options=fused.OPTIONS)
             names = [kernel.name for kernel in self.plan.kernels]
             self._functions = {name: module.get_function(name) for name in names}
         return self._functions[name]

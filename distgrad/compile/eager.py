@@ -59,16 +59,16 @@ Kernel = Callable[..., Any]
 
 @functools.cache
 def _engine() -> Any:
-    from distgrad.compile import llvm_engine  # what it imports takes milliseconds
+    from distgrad.compile.llvm import engine  # what it imports takes milliseconds
 
-    return llvm_engine
+    return engine
 
 
 @functools.cache
 def _kernels() -> Any:
-    from distgrad.compile import llvm_eager
+    from distgrad.compile.llvm import eager
 
-    return llvm_eager
+    return eager
 
 
 _hooks: dict[Primitive, tuple[Kernel, Kernel]] = {}  # the plain kernel, and what stands before it
@@ -202,7 +202,7 @@ def _product(a: Any, b: Any, *, transpose_a: bool, transpose_b: bool, out: Any =
 @functools.cache
 def _one_thread() -> bool:
     """Whether BLAS has one thread, as generated products have; asked at the first large one."""
-    from distgrad.compile.llvm_calls import generates_products
+    from distgrad.compile.llvm.calls import generates_products
 
     return generates_products()
 
@@ -221,14 +221,14 @@ def _ring_exchange() -> native.Call | None:
     """Exchanges of small messages in machine code, which changes no bit either."""
     if not _engine().available():
         return None
-    from distgrad.compile import llvm_exchange
+    from distgrad.compile.llvm import exchange
 
-    return llvm_exchange.function()
+    return exchange.function()
 
 
 def _fill_native() -> None:
     """Optimizer updates in machine code: they give NumPy's bits, whatever `use` says."""
     if _engine().available():
-        from distgrad.compile import llvm_updates
+        from distgrad.compile.llvm import updates
 
-        llvm_updates.install()
+        updates.install()

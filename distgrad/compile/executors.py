@@ -16,16 +16,16 @@ def best() -> Name:
     """The fastest executor of this device: generated kernels need llvmlite, and FMA."""
     if devices.on_gpu():
         return "cuda"
-    from distgrad.compile import llvm_engine
+    from distgrad.compile.llvm import engine
 
-    return "generated" if llvm_engine.available() else "numpy"
+    return "generated" if engine.available() else "numpy"
 
 
 def keeps_rows(name: Name) -> bool:
     """Whether a row of a float32 product, of two or more, has its bits in any company."""
     if name != "generated":
         return False
-    from distgrad.compile.llvm_calls import generates_products
+    from distgrad.compile.llvm.calls import generates_products
 
     return generates_products()
 

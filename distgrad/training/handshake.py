@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
-from distgrad.compile import eager, llvm_engine
+from distgrad.compile import eager
+from distgrad.compile.llvm import engine
 from distgrad.core import dispatch
 from distgrad.core.errors import DesyncError, PeerLostError
 from distgrad.core.variable import Variable
@@ -52,7 +53,7 @@ def check_executor(communicator: Communicator, name: str) -> None:
     Raises PeerLostError that names the first difference, MissingExtraError where this machine
     lacks what the executor needs.
     """
-    version = llvm_engine.version() if name == "generated" else ""
+    version = engine.version() if name == "generated" else ""
     check_environment(communicator, executor=name, llvmlite=version, kernels=_kernels(communicator))
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import distgrad as tf
 from distgrad.compile import function as function_module
-from distgrad.compile import llvm_engine
+from distgrad.compile.llvm import engine
 from distgrad.data.loader import cut
 from distgrad.training import world
 from distgrad.training.step import TrainStep
@@ -23,7 +23,7 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(64, 20, 20, 3)).astype(np.float32)
 TOKENS = RNG.integers(0, 30, (64, 48)).astype(np.int32)
 LABELS = RNG.integers(0, 4, 64)
-EXECUTORS = ["numpy", *(["generated"] if llvm_engine.available() else [])]
+EXECUTORS = ["numpy", *(["generated"] if engine.available() else [])]
 
 BYTES = 1 << 18  # at once, in a step that computes megabytes
 KEPT = 1 << 15  # after it

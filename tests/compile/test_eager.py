@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import distgrad as tf
-from distgrad.compile import eager, llvm_composites, llvm_eager, llvm_engine, llvm_windows
+from distgrad.compile import eager
 from distgrad.compile.capture import trace
+from distgrad.compile.llvm import composites, engine, windows
+from distgrad.compile.llvm import eager as llvm_eager
 from distgrad.core.errors import MissingExtraError
 from distgrad.core.primitive import registry
 from distgrad.ops import random
@@ -18,13 +20,13 @@ from distgrad.ops.biased import ACTIVATIONS
 from distgrad.ops.normalization import layer_norm
 from distgrad.training.handshake import check_kernels
 
-pytestmark = pytest.mark.skipif(not llvm_engine.available(), reason="needs llvmlite and FMA")
+pytestmark = pytest.mark.skipif(not engine.available(), reason="needs llvmlite and FMA")
 RNG = np.random.default_rng(0)
 ELEMENTWISE = {
     name: registry[name]
     for name in eager._SMALLEST
     if name not in llvm_eager._FORMS
-    and name not in (*llvm_windows.NAMES, *llvm_composites.NAMES, "take_grad", "sum_to", "mean")
+    and name not in (*windows.NAMES, *composites.NAMES, "take_grad", "sum_to", "mean")
 }
 
 
@@ -111,7 +113,7 @@ def test_rows(name):
 
 
 def test_every_kernel_is_tested():
-    known = {*ELEMENTWISE, *ROWS, "sum_to", "mean", *llvm_windows.NAMES, *llvm_composites.NAMES}
+    known = {*ELEMENTWISE, *ROWS, "sum_to", "mean", *windows.NAMES, *composites.NAMES}
     assert set(eager._SMALLEST) == known
 
 
@@ -283,7 +285,7 @@ def test_what_ran_is_told_apart(kernels, monkeypatch):
     kernels("numpy")
     assert eager.identity() == "NumPy" and eager.used() == "numpy"
     with monkeypatch.context() as patch:
-        patch.setattr(llvm_engine, "available", lambda: False)
+        patch.setattr(engine, "available", lambda: False)
         assert eager.best() == "numpy"
         with pytest.raises(MissingExtraError, match="pip install llvmlite"):
             eager.use("generated")

@@ -11,11 +11,11 @@ import pytest
 
 import distgrad as tf
 from distgrad.compile import function as function_module
-from distgrad.compile import llvm_engine
 from distgrad.compile.captured import CaptureError
+from distgrad.compile.llvm import engine
 
 X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
-EXECUTORS = ["numpy", *(["generated"] if llvm_engine.available() else [])]
+EXECUTORS = ["numpy", *(["generated"] if engine.available() else [])]
 
 
 @pytest.fixture(autouse=True, params=EXECUTORS)

@@ -7,7 +7,7 @@ import pytest
 
 import distgrad as tf
 from distgrad.compile import function as function_module
-from distgrad.compile import llvm_engine
+from distgrad.compile.llvm import engine
 
 L = tf.keras.layers
 
@@ -96,7 +96,7 @@ def test_training_has_the_bits_of_eager(name):
         assert a.tobytes() == b.tobytes()
 
 
-@pytest.mark.skipif(not llvm_engine.available(), reason="needs llvmlite and FMA")
+@pytest.mark.skipif(not engine.available(), reason="needs llvmlite and FMA")
 @pytest.mark.parametrize("name", MODELS)
 def test_generated_kernels_stay_close(name, monkeypatch):
     """Losses to 1e-4 after three steps: rounding, carried through the updates."""

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 import distgrad as tf
-from distgrad.compile import executors, llvm_engine
+from distgrad.compile import executors
 from distgrad.compile.capture import trace
+from distgrad.compile.llvm import engine
 from distgrad.compile.passes import simplify
 from distgrad.compile.passes.shards import NotWide, draws_from, over_shards
 from distgrad.core import recording
 from distgrad.ops import random
 
 RNG = np.random.default_rng(0)
-EXECUTORS = ["numpy", *(["generated"] if llvm_engine.available() else [])]
+EXECUTORS = ["numpy", *(["generated"] if engine.available() else [])]
 
 
 def normal(*shape):

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 import distgrad as tf
-from distgrad.compile import executors, llvm_engine
+from distgrad.compile import executors
 from distgrad.compile.capture import trace
+from distgrad.compile.llvm import engine
 from distgrad.compile.passes import simplify
 from distgrad.compile.passes.shards import draws_from, over_shards
 from distgrad.compile.passes.tree_sums import SUMS, sum_over_one_shard
 from distgrad.ops.tree_sums import in_tree
 
 RNG = np.random.default_rng(0)
-EXECUTORS = ["numpy", *(["generated"] if llvm_engine.available() else [])]
+EXECUTORS = ["numpy", *(["generated"] if engine.available() else [])]
 
 
 def normal(*shape):

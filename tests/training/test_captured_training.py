@@ -12,7 +12,8 @@ import pytest
 
 import distgrad as tf
 from distgrad.comm.tree import worker_shards
-from distgrad.compile import eager, llvm_engine
+from distgrad.compile import eager
+from distgrad.compile.llvm import engine
 from distgrad.data.loader import cut
 from distgrad.testing.thread_world import run_world
 from distgrad.training import world
@@ -23,7 +24,7 @@ from .models import LABELS, MODELS
 pytestmark = pytest.mark.cpu
 
 L, O = tf.keras.layers, tf.keras.optimizers
-EXECUTORS = ["numpy", *(["generated"] if llvm_engine.available() else [])]
+EXECUTORS = ["numpy", *(["generated"] if engine.available() else [])]
 
 
 def warm_up():

@@ -11,8 +11,8 @@ import pytest
 import distgrad as tf
 from distgrad.comm.tree import worker_shards
 from distgrad.compile import eager as kernels
-from distgrad.compile import llvm_engine
 from distgrad.compile.captured import CaptureError
+from distgrad.compile.llvm import engine
 from distgrad.data.loader import cut
 from distgrad.testing.thread_world import run_world
 from distgrad.training import shard_program, world
@@ -28,7 +28,7 @@ Y = RNG.integers(0, 4, 40)
 WORDS = RNG.integers(0, 9, (40, 7))
 WEIGHTS = RNG.uniform(0.1, 2.0, 40).astype(np.float32)
 
-EXECUTORS = ["numpy", *(["generated"] if llvm_engine.available() else [])]
+EXECUTORS = ["numpy", *(["generated"] if engine.available() else [])]
 
 
 def dense():

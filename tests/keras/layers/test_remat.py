@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import distgrad as tf
-from distgrad.compile import llvm_engine
+from distgrad.compile.llvm import engine
 from distgrad.core import devices
 from distgrad.data.loader import cut
 from distgrad.training import world
@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(32, 12, 12, 1)).astype(np.float32)
 TOKENS = RNG.integers(0, 9, (32, 16)).astype(np.int32)
 LABELS = RNG.integers(0, 4, 32)
-ON_CPU = ["numpy", *(["generated"] if llvm_engine.available() else [])]
+ON_CPU = ["numpy", *(["generated"] if engine.available() else [])]
 EXECUTORS = ["eager", *(["cuda"] if devices.on_gpu() else ON_CPU)]
 
 

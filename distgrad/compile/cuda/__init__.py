@@ -1,0 +1,1 @@
+"""Captured programs on CUDA GPUs: generated kernels, planned memory, and graphs of both."""

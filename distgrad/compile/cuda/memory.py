@@ -1,0 +1,146 @@
+"""The memory of captured programs on a GPU, and what is copied there before a launch."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+import numpy as np
+
+from distgrad.backend.sent import ALIGN, Sent, padded
+from distgrad.compile.cuda.plan import Plan
+from distgrad.compile.steps import Buffer, View
+
+Copy = tuple[int, int, int]  # where to on the device, the address it comes from, bytes
+
+
+class Memory:
+    """What frames that do not run at a time share: memory, and a stream to capture on."""
+
+    def __init__(self, cupy: Any, plan: Plan) -> None:
+        self.block = cupy.cuda.alloc(max(plan.nbytes, 1))
+        # What kernels over CuPy allocate while they are captured stays theirs: nothing else may
+        # lie there when the graph is launched.
+        self.pool = cupy.cuda.MemoryPool()
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        # Kinds of frames whose kernels are loaded, and for which the pool has what they need.
+        self.warm: set[Hashable] = set()
+        self._cupy, self._plan = cupy, plan
+        self._mails: dict[int, Mail] = {}
+
+    def mail(self, count: int) -> Mail:
+        """What brings the inputs of ``count`` runs of the program."""
+        if count not in self._mails:
+            self._mails[count] = Mail(self._cupy, self._plan, count)
+        return self._mails[count]
+
+
+class Mail:
+    """What is copied to the device before a launch: inputs and slots of some runs, side by side.
+
+    Arrays come first, one run after the other, as a feeder lays them: those of a batch that was
+    sent ahead are one copy then. Numbers and random keys follow, and are another.
+    """
+
+    def __init__(self, cupy: Any, plan: Plan, count: int) -> None:
+        self._cupy = cupy
+        self.rows = [Row(self) for _ in range(count)]
+        arrays = [view for view in plan.inputs if view.shape]
+        small = [*(view for view in plan.inputs if not view.shape), *plan.slots]
+        size = 0
+        for views in (arrays, small):
+            for row in self.rows:
+                for view in views:
+                    row.homes[view.buffer] = size
+                    size += padded(view.buffer.nbytes)
+        self.device = cupy.cuda.alloc(max(size, 1))
+        self._pinned = cupy.cuda.alloc_pinned_memory(max(size, 1))
+        self.host = np.frombuffer(self._pinned, np.uint8, max(size, 1))
+        self.host[:] = 0
+        self._posted: list[Copy] = []  # from pinned memory
+        self._moved: list[Copy] = []  # from elsewhere on the device
+        self._sent: Any = None
+
+    def start(self) -> None:
+        """Waits until what was sent by the run before has been read."""
+        self._posted.clear()
+        self._moved.clear()
+        if self._sent is not None:
+            self._sent.synchronize()
+
+    def post(self, start: int, nbytes: int) -> None:
+        """Bytes of the host are to be sent to their place."""
+        self._posted.append((start, self._pinned.ptr + start, nbytes))
+
+    def move(self, start: int, source: int, nbytes: int) -> None:
+        """Bytes of the device are to be copied to a place of ours."""
+        self._moved.append((start, source, nbytes))
+
+    def send(self) -> None:
+        """Copies what waits, on the current stream; neighbours go together."""
+        if not (self._posted or self._moved):
+            return
+        runtime, stream = self._cupy.cuda.runtime, self._cupy.cuda.get_current_stream()
+        for copies, kind in (
+            (self._moved, runtime.memcpyDeviceToDevice),
+            (self._posted, runtime.memcpyHostToDevice),
+        ):
+            for start, source, nbytes in _joined(copies):
+                runtime.memcpyAsync(self.device.ptr + start, source, nbytes, kind, stream.ptr)
+        if self._posted:
+            self._sent = stream.record(self._sent)
+        self._posted.clear()
+        self._moved.clear()
+
+
+class Row:
+    """The part of the mail that belongs to one run."""
+
+    def __init__(self, mail: Mail) -> None:
+        self.homes: dict[Buffer, int] = {}
+        self._mail = mail
+        self._arrays: dict[View, np.ndarray] = {}
+
+    def place(self, buffer: Buffer) -> Any:
+        """Where the buffer lies on the device."""
+        return self._mail.device + self.homes[buffer]
+
+    def on_host(self, view: View) -> np.ndarray:
+        if view not in self._arrays:
+            start = self.homes[view.buffer]
+            memory = self._mail.host[start : start + max(view.buffer.nbytes, 1)]
+            self._arrays[view] = view.of(memory)
+        return self._arrays[view]
+
+    def put(self, view: View, array: Any) -> None:
+        """Takes an input: what lies on no device, or was sent ahead, at the next ``send``."""
+        nbytes = view.buffer.nbytes
+        if not nbytes:
+            return
+        if isinstance(array, np.ndarray):
+            np.copyto(self.on_host(view), array)
+            self.drawn(view)
+        elif type(array) is Sent:
+            self._mail.move(self.homes[view.buffer], array.there.data.ptr, nbytes)
+        else:
+            cupy = self._mail._cupy
+            target = cupy.ndarray(view.shape, view.dtype, self.place(view.buffer))
+            target[...] = array
+
+    def drawn(self, view: View) -> None:
+        """The value that lies on the host is to be sent."""
+        self._mail.post(self.homes[view.buffer], view.buffer.nbytes)
+
+
+def _joined(copies: Iterable[Copy]) -> list[Copy]:
+    """The same with one for those that follow each other here and there, but for the padding."""
+    found: list[Copy] = []
+    for start, source, nbytes in sorted(copies):
+        if found:
+            first, origin, length = found[-1]
+            ahead = start - first
+            if ahead == source - origin and 0 <= ahead - length < ALIGN:
+                found[-1] = first, origin, ahead + nbytes
+                continue
+        found.append((start, source, nbytes))
+    return found

@@ -1,0 +1,152 @@
+"""Matrix products as machine code, and short steps in sequence without Python between them.
+
+A step costs about a microsecond of Python, and np.matmul two: as much as a small layer computes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.compile.llvm import engine, gemm
+from distgrad.compile.llvm.loops import Native
+from distgrad.compile.steps import Buffer, Step, View
+from distgrad.launcher import environ
+
+_LARGEST = 1 << 19  # bytes of what one step works on: above that a microsecond does not matter
+_MOST = 16  # steps in a sequence: buckets of gradients that are ready must not wait for long
+
+
+def in_sequence(steps: Sequence[Step]) -> list[Step]:
+    """The steps, with matrix products as machine code, and runs of short steps as one."""
+    made: list[Step] = []
+    run: list[Step] = []
+    alone = generates_products()
+
+    def close() -> None:
+        made.extend(run if len(run) < 2 else [_joined(run)])
+        run.clear()
+
+    for each in steps:
+        step = _product(each) if alone else each
+        if not (isinstance(step.fn, Native) and _small(step)):
+            close()
+            made.append(step)
+            continue
+        run.append(step)
+        if len(run) == _MOST:
+            close()
+    close()
+    return made
+
+
+def generates_products() -> bool:
+    """Whether products are generated: they have one thread, and leave others to NumPy's BLAS."""
+    return environ.blas_info()["threads"] == 1
+
+
+def _small(step: Step) -> bool:
+    views = step.args[:3] if len(step.args) == 4 else step.mentions  # not what a product works in
+    return sum(view.buffer.nbytes for view in views) <= _LARGEST and not any(
+        view.buffer.kind == "input" and view.buffer.nbytes > 1 << 16 for view in views
+    )
+
+
+def _joined(run: Sequence[Step]) -> Step:
+    fns: list[Native] = [step.fn for step in run]  # type: ignore[misc]
+    args = tuple(view for step in run for view in step.args)
+    sizes = [len(step.args) for step in run]
+    return Step(Sequential(fns, sizes), args, {}, None, False, False)
+
+
+class Sequential:
+    """Generated functions, one after the other, on as many arrays each as ``sizes`` says."""
+
+    __name__ = "native_sequence"
+
+    def __init__(self, functions: Sequence[Native], sizes: Sequence[int]) -> None:
+        self.functions = tuple(functions)
+        self._sizes = tuple(sizes)
+
+    def __call__(self, *arrays: np.ndarray) -> None:
+        for function, own in self._parts(arrays):
+            function(*own)
+
+    def _parts(self, arrays: Sequence[np.ndarray]) -> list[tuple[Native, Sequence[np.ndarray]]]:
+        parts, start = [], 0
+        for function, size in zip(self.functions, self._sizes, strict=True):
+            parts.append((function, arrays[start : start + size]))
+            start += size
+        return parts
+
+    def bound(self, arrays: Sequence[np.ndarray]) -> Callable[[], Any]:
+        """The same for these arrays, whose memory must not move."""
+        tables = [function.table(own) for function, own in self._parts(arrays)]
+        entries = [len(tables)]
+        for function, table in zip(self.functions, tables, strict=True):
+            entries += [function.address, ctypes.addressof(table)]
+        return _driver().keeping(entries, (tables, arrays))[0]
+
+
+@functools.cache
+def _driver() -> Native:
+    """Calls each of the functions that a table lists, behind their number."""
+    text = """
+define void @entry(ptr %table) {
+start:
+  %count = load i64, ptr %table
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %start ], [ %next, %loop ]
+  %at = mul i64 %i, 2
+  %first = add i64 %at, 1
+  %second = add i64 %at, 2
+  %where = getelementptr i64, ptr %table, i64 %first
+  %function = load ptr, ptr %where
+  %given = getelementptr i64, ptr %table, i64 %second
+  %arguments = load ptr, ptr %given
+  call void %function(ptr %arguments)
+  %next = add i64 %i, 1
+  %more = icmp ult i64 %next, %count
+  br i1 %more, label %loop, label %done
+done:
+  ret void
+}
+"""
+    return Native(engine.address(text, "entry"))
+
+
+# Matrix products
+
+
+def _product(step: Step) -> Step:
+    """A product of two float32 matrices as a generated step; any other step as it is."""
+    if step.fn is not np.matmul or step.kwargs or step.out is None or not step.passes_out:
+        return step
+    views = (*step.args, step.out)
+    if any(v.dtype != np.float32 or len(v.shape) != 2 or not min(v.shape) > 1 for v in views):
+        return step
+    flags = [_flag(v) for v in views]
+    if None in flags or flags[2][0]:  # type: ignore[index]
+        return step
+    (ta, lda), (tb, ldb), (_, ldc) = flags  # type: ignore[misc]
+    (m, k), n = views[0].shape, views[1].shape[1]
+    function = gemm.gemm(ta, tb)
+    native = Native(function.address, (m, n, k, gemm.depth(k), lda, ldb, ldc))
+    nbytes = gemm.work(n, k)
+    work = View(Buffer(nbytes), 0, (nbytes,), (1,), np.dtype(np.uint8))
+    return Step(native, (*views, work), {}, step.out, False, False)
+
+
+def _flag(view: View) -> tuple[bool, int] | None:
+    """Whether a matrix is a transposed one, and its stride in elements; None for other layouts."""
+    (rows, columns), (row, column) = view.shape, view.strides
+    if column == 4 and row % 4 == 0 and row >= 4 * columns:
+        return False, row // 4
+    if row == 4 and column % 4 == 0 and column >= 4 * rows:
+        return True, column // 4
+    return None

@@ -1,0 +1,306 @@
+"""One primitive at a time in machine code, for the eager path; see `distgrad.compile.eager`.
+
+A kernel is made for each number of columns, and takes any number of rows, so that batches of
+several sizes share it. Elementwise operations see every array as rows of one width.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distgrad.compile.llvm import columns as llvm_columns
+from distgrad.compile.llvm import composites, gemm, windows
+from distgrad.compile.llvm.blocks import Code, each_vector, scratch
+from distgrad.compile.llvm.composites import ROWS, view_of
+from distgrad.compile.llvm.loops import Native, address_of, supported
+from distgrad.compile.llvm.random import uniform_native
+from distgrad.compile.llvm.rows import any_rows
+from distgrad.compile.passes import Fused, expand, fuse, simplify
+from distgrad.compile.program import Apply, Program, Value
+from distgrad.core.primitive import Primitive, registry
+
+_WIDTH = 1024  # columns that an elementwise operation sees
+_FLOAT32 = np.dtype(np.float32)
+_ELEMENTS = (_FLOAT32, np.dtype(np.bool_))
+_FEWEST_ROWS, _FEWEST_COLUMNS = 12, 32  # of a product: with fewer BLAS is faster
+
+
+class _Form(NamedTuple):
+    """How a primitive works along rows: which arguments have one element for each row, and
+    whether the result has.
+    """
+
+    per_row: tuple[int, ...] = ()
+    reduces: bool = False
+
+
+_FORMS = {
+    "softmax_along": _Form(),
+    "softmax_grad": _Form(),
+    "log_softmax_along": _Form(),
+    "standardize": _Form(),
+    "standardize_grad": _Form(),
+    "sparse_cross_entropy": _Form((1,), True),
+    "sparse_cross_entropy_grad": _Form((0, 2)),
+    "cross_entropy": _Form((), True),
+    "cross_entropy_grad": _Form((0,)),
+}
+
+
+def run(primitive: Primitive, args: tuple, params: dict[str, Any], out: Any = None) -> Any:
+    """What the primitive makes of arrays of float32; None where there is no kernel for them.
+
+    It is written to ``out``, where that is given.
+    """
+    if primitive.name in composites.NAMES:
+        return composites.run(primitive.name, args, params, out)
+    if out is not None and not out.flags.c_contiguous:
+        return None
+    form = _FORMS.get(primitive.name)
+    if form is not None:
+        made = _along_rows(primitive.name, form, args, params, out)
+        if made is None and primitive.name.startswith("standardize"):
+            made = llvm_columns.standardized(primitive.name, args, params, out)
+        return made
+    if primitive.name == "mean":
+        return llvm_columns.average(args[0], **params, out=out)
+    if primitive.name == "sum_to":
+        return llvm_columns.total(args[0], params["shape"], out)
+    if primitive.name == "take_grad":
+        return _take_grad(*args, **params, out=out)
+    if primitive.name in windows.NAMES:
+        return windows.run(primitive.name, *args, **params, out=out)
+    return _elementwise(primitive.name, args, params, out)
+
+
+class _Made(NamedTuple):
+    """A kernel, and which argument each of its pointers is."""
+
+    native: Native
+    order: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=1024)
+def _made(
+    name: str, shapes: tuple[tuple[int, ...], ...], dtypes: tuple, params: tuple
+) -> _Made | None:
+    """The kernel of a primitive on arrays of these shapes, the last of which is the result's."""
+    *inputs, out = map(Value, shapes, dtypes)
+    whole = Apply(tuple(inputs), (out,), primitive=registry[name], params=dict(params))
+    program = Program(name, tuple(inputs), (whole,), (out,))
+    program = fuse(simplify(expand(simplify(program))), supported, smallest=1)
+    groups = [i for i in program.instructions if isinstance(i, Fused)]
+    reshapes = [i for i in program.instructions if not isinstance(i, Fused)]
+    if len(groups) != 1 or any(getattr(i, "name", "") != "reshape_to" for i in reshapes):
+        return None
+    (group,) = groups
+    source = {i.outputs[0]: i.inputs[0] for i in reshapes}
+    order = tuple([inputs.index(source.get(v, v)) for v in group.inputs])
+    if [source.get(v, v) for v in program.outputs] != list(group.outputs):
+        return None
+    native = any_rows(group, {v: view_of(v) for v in (*group.inputs, *group.outputs)})
+    return None if native is None else _Made(native, order)
+
+
+# Elementwise
+
+
+def _elementwise(
+    name: str, args: tuple, params: dict[str, Any], out: np.ndarray | None
+) -> np.ndarray | None:
+    shape = args[0].shape
+    dtypes = []
+    for x in args:
+        if type(x) is not np.ndarray or x.shape != shape or x.dtype not in _ELEMENTS:
+            return None
+        if not x.flags.c_contiguous:
+            return None
+        dtypes.append(x.dtype)
+    shapes = ((ROWS, _WIDTH),) * (len(args) + 1)
+    made = _made(name, shapes, (*dtypes, _FLOAT32), _key(params))
+    if made is None:
+        return None
+    out = np.empty(shape, np.float32) if out is None else out
+    given = [address_of(args[i]) for i in made.order]
+    rows, rest = divmod(out.size, _WIDTH)
+    if rows:
+        made.native.at(*given, address_of(out), rows)
+    if rest:
+        _finish(made, args, out, rest)
+    return out
+
+
+def _finish(made: _Made, args: tuple, out: np.ndarray, rest: int) -> None:
+    """The last elements, fewer than a row: in a row of their own."""
+    nbytes = (len(args) + 1) * _WIDTH * 4
+    block = scratch(nbytes)[:nbytes].view(np.float32).reshape(-1, _WIDTH)
+    for row, x in zip(block, args, strict=False):
+        row = row.view(x.dtype)[:_WIDTH]
+        row[:rest] = x.reshape(-1)[-rest:]
+        row[rest:] = 0
+    made.native.at(*[address_of(block[i]) for i in made.order], address_of(block[-1]), 1)
+    out.reshape(-1)[-rest:] = block[-1, :rest]
+
+
+def _key(params: dict[str, Any]) -> tuple:
+    return tuple(params.items())
+
+
+# Along rows
+
+
+class _Call(NamedTuple):
+    """How a kernel is called for arguments of given shapes."""
+
+    made: _Made
+    rows: int
+    shape: tuple[int, ...]  # of the result
+
+
+def _along_rows(
+    name: str, form: _Form, args: tuple, params: dict[str, Any], out: np.ndarray | None
+) -> np.ndarray | None:
+    shapes, kinds = [], ""
+    for x in args:
+        if type(x) is not np.ndarray:
+            return None
+        shapes.append(x.shape)
+        kinds += x.dtype.char
+    call = _call(name, tuple(shapes), kinds, _key(params))
+    if call is None:
+        return None
+    made, rows, shape = call
+    given = []
+    for i, x in enumerate(args):
+        if not x.flags.c_contiguous:
+            if i not in form.per_row:
+                return None
+            x = np.ascontiguousarray(x)
+        given.append(x)
+    out = np.empty(shape, np.float32) if out is None else out
+    made.native.at(*[address_of(given[i]) for i in made.order], address_of(out), rows)
+    return out
+
+
+@functools.lru_cache(maxsize=4096)
+def _call(
+    name: str, shapes: tuple[tuple[int, ...], ...], kinds: str, params: tuple
+) -> _Call | None:
+    form, values = _FORMS[name], dict(params)
+    shape = next(s for i, s in enumerate(shapes) if i not in form.per_row)
+    trailing = 1
+    if "axis" in values:
+        axis = values["axis"]
+        axes = axis if type(axis) is tuple else (axis,)
+        trailing = len(axes)
+        if axes != tuple(range(len(shape) - trailing, len(shape))):
+            return None
+        values["axis"] = (1,) if type(axis) is tuple else 1
+    lead, columns = shape[: len(shape) - trailing], math.prod(shape[len(shape) - trailing :])
+    rows = math.prod(lead)
+    if not rows or columns < 2:
+        return None
+    given: list[tuple[int, ...]] = []
+    for i, (own, kind) in enumerate(zip(shapes, kinds, strict=True)):
+        per_row = i in form.per_row
+        if own != (lead if per_row else shape) or kind not in ("filq" if per_row else "f"):
+            return None
+        given.append((ROWS,) if per_row else (ROWS, columns))
+    given.append((ROWS,) if form.reduces else (ROWS, columns))
+    dtypes = (*map(np.dtype, kinds), _FLOAT32)
+    made = _made(name, tuple(given), dtypes, _key(values))
+    return None if made is None else _Call(made, rows, lead if form.reduces else shape)
+
+
+# Products of matrices
+
+
+def product(
+    a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool, out: np.ndarray | None
+) -> np.ndarray | None:
+    """Float32 matrices multiplied, or the rows of an array by one; None where BLAS is faster."""
+    shape = a.shape[:-1]
+    if a.ndim > 2 and not transpose_a and a.flags.c_contiguous:
+        a = a.reshape(-1, a.shape[-1])
+    if a.ndim != 2:
+        return None
+    k, m = a.shape if transpose_a else a.shape[::-1]
+    n = b.shape[0] if transpose_b else b.shape[1]
+    if m < _FEWEST_ROWS or n < _FEWEST_COLUMNS or b.shape[transpose_b] != k:
+        return None
+    left, right = _laid_out(a, transpose_a), _laid_out(b, transpose_b)
+    if left is None or right is None:
+        return None
+    if out is None:
+        out = np.empty((m, n) if transpose_a else (*shape, n), np.float32)
+    elif not out.flags.c_contiguous:
+        return None
+    work = address_of(scratch(gemm.work(n, k)))
+    places = address_of(a), address_of(b), address_of(out), work
+    (ta, lda), (tb, ldb) = left, right
+    gemm.gemm(ta, tb).at(*places, m, n, k, gemm.depth(k), lda, ldb, n)
+    return out
+
+
+def _laid_out(x: np.ndarray, transposed: bool) -> tuple[bool, int] | None:
+    """Whether a matrix, or its transpose, lies transposed in memory, and how long its lines are."""
+    if x.flags.c_contiguous:
+        return transposed, x.shape[1]
+    return (not transposed, x.shape[0]) if x.flags.f_contiguous else None
+
+
+# Others: NumPy's bits
+
+
+def uniform(
+    key: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Floats in [0, 1) drawn from a key."""
+    out = np.empty(shape, dtype) if out is None else out
+    key = np.ascontiguousarray(key)
+    uniform_native(dtype.name).at(address_of(key), address_of(out), out.size)
+    return out
+
+
+def _take_grad(
+    g: np.ndarray,
+    indices: np.ndarray,
+    *,
+    shape: tuple[int, ...],
+    axis: int,
+    out: np.ndarray | None,
+) -> np.ndarray | None:
+    """Rows added up at their places, one after the other as NumPy does."""
+    width = math.prod(shape[1:])
+    if axis or not g.flags.c_contiguous or not width or not indices.size:
+        return None
+    if indices.min() < 0 or indices.max() >= shape[0]:
+        return None
+    places = np.ascontiguousarray(indices, np.int64)
+    if out is None:
+        out = np.zeros(shape, np.float32)
+    else:
+        out[...] = 0
+    _add_rows(width).at(address_of(g), address_of(places), address_of(out), places.size)
+    return out
+
+
+@functools.lru_cache(maxsize=128)
+def _add_rows(width: int) -> Native:
+    code = Code(("g", "places", "out"), ("count",))
+    with code.loop("%count") as i:
+        place = code.op(f"getelementptr i64, ptr %places, i64 {i}")
+        row = code.op(f"load i64, ptr {place}")
+        source, target = code.at("%g", code.mul(i, width)), code.at("%out", code.mul(row, width))
+
+        def add(start: Any, lanes: int) -> None:
+            to = code.at(target, start)
+            total = code.fadd(code.load(to, lanes), code.load(code.at(source, start), lanes))
+            code.store(total, to, lanes)
+
+        each_vector(code, width, add)
+    return code.native()

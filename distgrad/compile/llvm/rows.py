@@ -1,0 +1,121 @@
+"""Groups of elementwise operations and reductions as one loop over rows, in machine code.
+
+A row is walked through in vectors of 16 elements, as often as its reductions ask for it: a softmax
+takes three walks over a row that stays in cache, or in registers where it is short. Sums have one
+order, whatever the CPU's vectors, the number of rows and the place in memory: lane by lane, and
+then the two halves of the lanes, down to one; columns are summed row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from distgrad.compile.llvm import engine
+from distgrad.compile.llvm.loops import Native
+from distgrad.compile.llvm.row_kernel import Access, Kernel
+from distgrad.compile.passes.fusion import Fused, reduction
+from distgrad.compile.program import Value
+from distgrad.compile.steps import Step, View
+
+
+def compile_rows(group: Fused, places: dict[Value, View]) -> list[Step] | None:
+    """One step for the group, None where the layouts of its arrays do not allow it."""
+    arrays = (*group.inputs, *group.outputs)
+    views = [places[v] for v in arrays]
+    if not all(v.nbytes for v in arrays):
+        return None
+    for split in _splits(group):
+        accesses = _accesses(group, split, views)
+        if accesses is not None:
+            break
+    else:
+        return None
+    rows = int(np.prod(group.shape[:split], dtype=np.int64))
+    columns = int(np.prod(group.shape[split:], dtype=np.int64))
+    text = Kernel(group, rows, columns, accesses).text()
+    native = Native(engine.address(text, "entry"))
+    return [Step(native, tuple(views), {}, views[-1], False, False)]
+
+
+def any_rows(group: Fused, places: dict[Value, View]) -> Native | None:
+    """A function for any number of rows, which is behind the arrays in its table, and not 0.
+
+    Rows lie along the first axis of the group's shape. Inputs come before outputs; None where the
+    layouts do not allow it, or a mean is taken over all rows.
+    """
+    accesses = _accesses(group, 1, [places[v] for v in (*group.inputs, *group.outputs)])
+    kinds = [reduction(i) for i in group.body]
+    if accesses is None or any(k is not None and k[:2] == ("column", "mean") for k in kinds):
+        return None
+    columns = int(np.prod(group.shape[1:], dtype=np.int64))
+    return Native(engine.address(Kernel(group, None, columns, accesses).text(), "entry"))
+
+
+def _splits(group: Fused) -> Sequence[int]:
+    ndim = len(group.shape)
+    return range(ndim + 1) if group.trailing is None else [ndim - group.trailing]
+
+
+def _accesses(group: Fused, split: int, views: Sequence[View]) -> list[Access] | None:
+    """How rows and columns step through the arrays; None if some array has other steps."""
+    shape = group.shape
+    kinds = {i.outputs[0]: reduction(i) for i in group.body}
+    found = []
+    for position, (value, view) in enumerate(
+        zip((*group.inputs, *group.outputs), views, strict=True)
+    ):
+        made = position >= len(group.inputs)
+        reduced = kinds.get(value)
+        per_row = made and value.shape != shape
+        if per_row and not view.contiguous:
+            return None
+        if reduced is not None and reduced.kind == "column":
+            found.append(Access((), 1))
+            continue
+        if per_row:
+            found.append(Access(((1, 0, 1),), 0))
+            continue
+        strides = _strides(shape, view)
+        column = _step(shape[split:], strides[split:])
+        if column not in (0, 1):
+            return None
+        found.append(Access(_terms(shape[:split], strides[:split]), column))
+    return found
+
+
+def _strides(shape: tuple[int, ...], view: View) -> list[int]:
+    """Strides in elements over ``shape``, 0 where the array is repeated."""
+    lead = len(shape) - len(view.shape)
+    return [0] * lead + [
+        0 if size == 1 else stride // view.dtype.itemsize
+        for size, stride in zip(view.shape, view.strides, strict=True)
+    ]
+
+
+def _step(shape: Sequence[int], strides: Sequence[int]) -> int | None:
+    """The one stride of the axes taken as one, None if there is none; 1 of size 1 counts as any."""
+    terms = _terms(shape, strides)
+    if all(n == 1 for n in shape):
+        return 1
+    if not terms:
+        return 0
+    return terms[0][2] if len(terms) == 1 and terms[0][:2] == (1, 0) else None
+
+
+def _terms(shape: Sequence[int], strides: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
+    """Axes that are taken as one where they can be; a size of 0 says that nothing is outside."""
+    merged: list[list[int]] = []  # from the last: below, size, stride
+    below = 1
+    for n, stride in reversed(list(zip(shape, strides, strict=True))):
+        if n == 1:
+            continue
+        if merged and stride == merged[-1][1] * merged[-1][2]:
+            merged[-1][1] *= n
+        else:
+            merged.append([below, n, stride])
+        below *= n
+    if merged:
+        merged[-1][1] = 0
+    return tuple((b, n, s) for b, n, s in merged if s)

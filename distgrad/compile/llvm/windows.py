@@ -1,0 +1,200 @@
+"""Convolution and pooling over one or two axes: which generated kernel, and how it is called.
+
+The kernel depends on the shapes within a sample alone, so that a sample has the same bits in a
+shard of any size. In a schedule, memory to work in is planned with that of the program.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distgrad.compile.llvm import direct, engine, pooling, scatter, winograd
+from distgrad.compile.llvm.blocks import scratch
+from distgrad.compile.llvm.layers import Layer
+from distgrad.compile.llvm.loops import Native
+from distgrad.compile.program import Apply, Value
+from distgrad.compile.steps import Buffer, Step, View
+from distgrad.ops.windows import Geometry
+
+Shape = tuple[int, ...]
+
+_SMALLEST = 1 << 12  # elements of what is made: below that NumPy is as fast
+_FLOAT = np.dtype(np.float32)
+
+
+class Kernel(NamedTuple):
+    """A function of the arrays given, one to be written, memory to work in, and the samples."""
+
+    function: Native
+    shape: Shape  # of what it writes
+    work: int  # floats
+
+
+@functools.lru_cache(maxsize=4096)
+def kernel(
+    name: str, first: Shape, second: Shape, geometry: Geometry, shape: Shape = ()
+) -> Kernel | None:
+    """The kernel of a primitive for arrays of these shapes; None where there is none.
+
+    ``second`` is () for one array; ``shape`` is that of the input, for gradients that are told.
+    """
+    depthwise, which = name.startswith("depthwise"), name.removeprefix("depthwise_")
+    x = {"max_windows_grad": second, **dict.fromkeys(_FROM_INPUT, first)}.get(which, shape)
+    convolves = which in _CONVOLUTIONS
+    outputs = second[-1] if convolves and not depthwise else x[-1]
+    layer = _layer(x, outputs, geometry)
+    if layer is None:
+        return None
+    layer = layer._replace(depthwise=depthwise)
+    windows = (x[0], *geometry.counts(x[1:-1]), outputs)
+    filters = (*geometry.size, x[-1], 1 if depthwise else outputs)
+    given, made = {
+        "convolve": ((x, filters), windows),
+        "convolve_grad_x": ((windows, filters), x),
+        "convolve_grad_w": ((x, windows), filters),
+        "max_windows": ((x, ()), windows),
+        "max_windows_grad": ((windows, x), x),
+        "mean_windows": ((x, ()), windows),
+        "mean_windows_grad": ((windows, ()), x),
+    }[which]
+    if (first, second) != given:
+        return None  # several outputs for each channel; or shapes that do not fit
+    if convolves:
+        kernels = _kernels(which, layer)
+        function, work = getattr(kernels, _CONVOLUTIONS[which])(layer), kernels.work(layer)
+    elif layer.padded and which.startswith("mean"):
+        return None  # windows with padding have fewer elements, which the mean is over
+    else:
+        function, work = _POOLINGS[which](layer), pooling.work(layer)
+    return Kernel(Native(function, (x[0],)), made, work)
+
+
+def _kernels(which: str, layer: Layer) -> Any:
+    if winograd.fits(layer):
+        return winograd
+    few = which == "convolve_grad_x" and scatter.fits(layer)
+    return scatter if few else direct
+
+
+_POOLINGS: dict[str, Callable[[Layer], int]] = {
+    "max_windows": pooling.largest,
+    "max_windows_grad": pooling.largest_grad,
+    "mean_windows": pooling.mean,
+    "mean_windows_grad": pooling.mean_grad,
+}
+_CONVOLUTIONS = {"convolve": "forward", "convolve_grad_x": "grad_x", "convolve_grad_w": "grad_w"}
+_FROM_INPUT = ("convolve", "convolve_grad_w", "max_windows", "mean_windows")
+NAMES = (*_CONVOLUTIONS, *(f"depthwise_{name}" for name in _CONVOLUTIONS), *_POOLINGS)
+
+
+def _layer(shape: Shape, outputs: int, geometry: Geometry) -> Layer | None:
+    """The layer over two axes, one of length 1 before a single one; None for any other."""
+    (_, *space, channels), (size, strides, padding, dilations) = shape, geometry
+    if len(space) > 2 or any(d != 1 for d in dilations):
+        return None
+    lead = 2 - len(space)
+
+    def two(given: Sequence[Any], before: Any) -> Any:
+        return (*[before] * lead, *given)
+
+    return Layer(
+        channels, outputs, two(space, 1), two(size, 1), two(strides, 1), two(padding, (0, 0))
+    )
+
+
+# On arrays
+
+
+def run(
+    name: str,
+    *arrays: Any,
+    geometry: Geometry,
+    shape: Shape = (),
+    out: np.ndarray | None = None,
+) -> np.ndarray | None:
+    """What a primitive makes of arrays; None where its kernel is not for them.
+
+    It is written to ``out``, where that is given.
+    """
+    if name not in NAMES or not engine.available():
+        return None
+    if any(type(a) is not np.ndarray or a.dtype != _FLOAT or not a.size for a in arrays):
+        return None
+    first, *others = (a.shape for a in arrays)
+    found = kernel(name, first, others[0] if others else (), geometry, tuple(shape))
+    if found is None or max(a.size for a in arrays) < _SMALLEST:
+        return None
+    if out is None:
+        out = np.empty(found.shape, _FLOAT)
+    elif not out.flags.c_contiguous or (out.shape, out.dtype) != (found.shape, _FLOAT):
+        return None
+    if out.size:
+        given = [np.ascontiguousarray(a) for a in arrays]
+        found.function(*given, out, scratch(4 * found.work))
+    return out
+
+
+# In a schedule
+
+
+def _compiled(apply: Apply, places: dict[Value, View]) -> list[Step] | None:
+    (result,) = apply.outputs
+    values = (*apply.inputs, result)
+    if not all(type(v) is Value and v.dtype == _FLOAT and v.nbytes for v in values):
+        return None
+    first, *others = (v.shape for v in apply.inputs)
+    found = kernel(apply.name, first, others[0] if others else (), **apply.params)
+    out = places[result]
+    if found is None or not out.contiguous:
+        return None
+    steps, given = [], []
+    for view in (places[v] for v in apply.inputs):
+        if not view.contiguous:
+            copy = _plain(view.shape)
+            steps.append(Step(np.copyto, (copy, view), {}, copy, False, False))
+            view = copy
+        given.append(view)
+    arguments = (*given, out, _plain((found.work,)))
+    return [*steps, Step(found.function, arguments, {}, out, False, False)]
+
+
+def _plain(shape: Shape) -> View:
+    """An array of its own."""
+    size = _FLOAT.itemsize
+    strides = tuple(size * prod(shape[i + 1 :]) for i in range(len(shape)))
+    return View(Buffer(size * prod(shape)), 0, shape, strides, _FLOAT)
+
+
+def _rectified(apply: Apply, places: dict[Value, View]) -> list[Step] | None:
+    """Pooling that keeps places, or its gradient; only layers of ``rectifies`` come here."""
+    (first, second), (out, *more) = apply.inputs, apply.outputs
+    shape = apply.params.get("shape", first.shape)
+    layer = _layer(shape, shape[-1], apply.params["geometry"])
+    assert layer is not None
+    forward = apply.name == "rectified_windows"
+    function = (pooling.rectified if forward else pooling.rectified_grad)(layer)
+    views = [places[v] for v in (first, second, out, *more)]
+    if not all(view.contiguous for view in views):
+        return None
+    views.append(_plain((pooling.work(layer),)))
+    return [Step(Native(function, (shape[0],)), tuple(views), {}, views[2], False, False)]
+
+
+def rectifies(shape: Shape, dtype: np.dtype, geometry: Geometry) -> bool:
+    """Whether there is a kernel for pooling after relu, and it pays to keep places."""
+    layer = _layer(shape, shape[-1], geometry)
+    if layer is None or dtype != _FLOAT or not prod(shape):
+        return False
+    return pooling.apart(layer) and prod(layer.size) < 100
+
+
+PRIMITIVES = {
+    **dict.fromkeys(NAMES, _compiled),
+    "rectified_windows": _rectified,
+    "rectified_windows_grad": _rectified,
+}
