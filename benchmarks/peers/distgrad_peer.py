@@ -28,7 +28,7 @@ def make(workload: Workload, parameters: Sequence[Parameter], form: str) -> Trai
     model = _model(workload, arrays, form)
     if form == "fit":
         return Trainer(lambda x, y: (x, y), lambda batch, n: _fit(model, batch, n))
-    return _steps(model, 8 if form == "shards8" else 1)
+    return _steps(model, form)
 
 
 def _model(workload: Workload, arrays: list[np.ndarray], form: str) -> Any:
@@ -48,17 +48,28 @@ def _model(workload: Workload, arrays: list[np.ndarray], form: str) -> Any:
     return model
 
 
-def _steps(model: Any, shards: int) -> Trainer:
+def _steps(model: Any, form: str) -> Trainer:
     """The step under ``fit``, on batches that are cut already; as there, the layers are settled."""
+    from distgrad.core import dispatch
     from distgrad.data.loader import cut
     from distgrad.keras.layers.tracking import settled
     from distgrad.training import world
+    from distgrad.training.feeding import feeder
 
+    shards = 8 if form == "shards8" else 1
     numbers = count()
     kept: list[Any] = []
+    fed: list[Any] = []  # what is let go of may be filled again
 
     def ready(x: np.ndarray, y: np.ndarray) -> Any:
-        return cut(0, len(x), shards, range(shards), lambda a, b: (x[a:b], y[a:b]))
+        batch = cut(0, len(x), shards, range(shards), lambda a, b: (x[a:b], y[a:b]))
+        device = dispatch.current()
+        if not device.copies_ahead:
+            return batch
+        # On a GPU it lies there already, as it does for the peers: sent ahead, and kept.
+        sent = iter(feeder(device, captured=form != "eager")([batch]))
+        fed.append(sent)
+        return next(sent)
 
     def run(batch: Any, steps: int) -> float:
         if not kept:

@@ -16,6 +16,9 @@ from distgrad.backend.cuda_launch import FLAT, Launcher, numbers
 
 SOURCE = "kernels.cu"
 _FLOATS = ("float32", "float64")
+_BLOCKS = 256  # of 1024 threads: two for each multiprocessor of a large GPU
+_SEGMENT = 512  # rows that one block adds up sooner than a second launch starts
+_EACH = 4  # elements that a thread of Adam reads at a time
 
 
 def _threads(n: int) -> int:
@@ -55,15 +58,21 @@ class Kernels:
         self._launch("uniform_from", out.dtype, blocks, FLAT, out, out.size, key)
 
     def sum_rows(self, out: Any, x: Any, rows: int, divisor: int = 1) -> None:
-        """The sum of the rows of ``x``, contiguous, over ``divisor``: in an order of their own."""
-        columns = x.size // rows
-        segments = min(64, max(1, rows // 64))
-        part, chunks = self._cupy.empty((segments, columns), x.dtype), -(-columns // 32)
-        each = -(-rows // segments)
-        given = (part, x, rows, columns, each, chunks)
-        self._launch("column_part", x.dtype, chunks * segments, FLAT, *given)
-        total = (out, part, segments, columns, x.dtype.type(divisor))
-        self._launch("column_total", x.dtype, -(-columns // FLAT), FLAT, *total)
+        """The sum of the rows of ``x``, contiguous, over ``divisor``: in an order of their own.
+
+        Few rows are one launch. Of more there are segments, as many as fill a GPU.
+        """
+        columns, dtype = x.size // rows, x.dtype
+        chunks = -(-columns // 32)
+        segments = min(-(-_BLOCKS // chunks), -(-rows // _SEGMENT))
+        over, one = dtype.type(divisor), dtype.type(1)
+        if segments > 1:
+            part, each = self._cupy.empty((segments, columns), dtype), -(-rows // segments)
+            given = (part, x, rows, columns, each, chunks, one)
+            self._launch("sum_rows", dtype, chunks * segments, 1024, *given)
+            x, rows = part, segments
+        given = (out, x, rows, columns, rows, chunks, over)
+        self._launch("sum_rows", dtype, chunks, 1024, *given)
 
     def _adam(
         self,
@@ -79,17 +88,23 @@ class Kernels:
         epsilon: float,
         out: Any = None,
     ) -> Any:
-        arrays, dtype = (p, m, s, g), p.dtype
-        flat = all(a.flags.c_contiguous and a.dtype == dtype for a in arrays)
-        if not flat or dtype.name not in _FLOATS or isinstance(alpha, self._cupy.ndarray):
+        if isinstance(alpha, self._cupy.ndarray) or not self._alike(p, m, s, g):
             words = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon}
-            return plain(*arrays, alpha, **words, **({} if out is None else {"out": out}))
+            return plain(p, m, s, g, alpha, **words, **({} if out is None else {"out": out}))
         p, m, s = out if out is not None else (p.copy(), m.copy(), s.copy())
+        number = p.dtype.type
+        numbers = number(alpha), number(1 - beta_1), number(1 - beta_2), number(epsilon)
         if p.size:
-            numbers = map(dtype.type, (alpha, 1 - beta_1, 1 - beta_2, epsilon))
-            blocks = min(-(-p.size // FLAT), 1 << 16)
-            self._launch("adam", dtype, blocks, FLAT, p, m, s, g, p.size, *numbers)
+            blocks = min(-(-p.size // (_EACH * FLAT)), 1 << 16)
+            self._launch("adam", p.dtype, blocks, FLAT, p, m, s, g, p.size, *numbers)
         return p, m, s
+
+    def _alike(self, first: Any, *others: Any) -> bool:
+        """Whether arrays of float lie in memory alike, element after element."""
+        dtype = first.dtype
+        return dtype.char in "fd" and all(
+            a.dtype == dtype and a.flags.c_contiguous for a in (first, *others)
+        )
 
     def _rows(self, *arrays: Any) -> list[Any] | None:
         """Contiguous arrays, where all have one type of float, and elements."""

@@ -65,39 +65,36 @@ __device__ inline void put(Brain &to, float x) { to.bits = brain_bits(x); }
 __device__ inline float as_half(float x) { return from_half(half_bits(x)); }
 __device__ inline float as_brain(float x) { return from_brain(brain_bits(x)); }
 
-// `W` threads, side by side, work on one row: each gives a number and gets what they make together,
-// always in the same order.
-template <int W, class A> __device__ inline A whole_sum(A value, A *shared) {
-    const int lane = threadIdx.x % W;
-    shared[threadIdx.x] = value;
-    __syncthreads();
-    for (int half = W / 2; half; half /= 2) {
-        if (lane < half) shared[threadIdx.x] += shared[threadIdx.x + half];
-        __syncthreads();
-    }
-    const A total = shared[threadIdx.x - lane];
-    __syncthreads();
-    return total;
-}
+// Neighbours that are read or written at once, 16 bytes at a time at most.
+template <class A, int N> struct alignas(N * sizeof(A) < 16 ? N * sizeof(A) : 16) Pack {
+    A at[N];
+};
 
 // The larger of two, or the smaller one; a nan stays, as in NumPy.
 template <class A> __device__ inline A larger(A a, A b) { return a >= b || a != a ? a : b; }
 template <class A> __device__ inline A smaller(A a, A b) { return a <= b || a != a ? a : b; }
 
-template <int W, class A> __device__ inline A whole_max(A value, A *shared) {
-    const int lane = threadIdx.x % W;
-    shared[threadIdx.x] = value;
-    __syncthreads();
-    for (int half = W / 2; half; half /= 2) {
-        if (lane < half)
-            shared[threadIdx.x] = larger(shared[threadIdx.x], shared[threadIdx.x + half]);
-        __syncthreads();
-    }
-    const A largest = shared[threadIdx.x - lane];
-    __syncthreads();
-    return largest;
-}
+struct Sum {
+    template <class A> __device__ static A of(A a, A b) { return a + b; }
+};
+struct Max {
+    template <class A> __device__ static A of(A a, A b) { return larger(a, b); }
+};
+struct Min {
+    template <class A> __device__ static A of(A a, A b) { return smaller(a, b); }
+};
 
-template <int W, class A> __device__ inline A whole_min(A value, A *shared) {
-    return -whole_max<W>(-value, shared);
+// `W` threads, side by side, work on one row: each gives a number and gets what they make together,
+// always in the same order. The lanes of a warp exchange theirs; warps, if a row has several, meet.
+template <class Make, int W, class A> __device__ inline A whole(A value, A *shared) {
+    for (int half = (W < 32 ? W : 32) / 2; half; half /= 2)
+        value = Make::of(value, __shfl_xor_sync(~0u, value, half));
+    if (W <= 32) return value;
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = value;
+    __syncthreads();
+    const int first = threadIdx.x / W * (W / 32);
+    A made = shared[first];
+    for (int i = 1; i < W / 32; i++) made = Make::of(made, shared[first + i]);
+    __syncthreads();
+    return made;
 }

@@ -51,58 +51,79 @@ extern "C" __global__ void uniform_from(T *out, i64 n, const u64 *key) {
 }
 
 // Adam on a flat slice of the arenas, operation by operation as on the CPU.
-extern "C" __global__ void adam(T *p, T *m, T *s, const T *g, i64 n, T alpha, T rest_1, T rest_2,
-                                T epsilon) {
-    for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < n;
-         i += (i64)gridDim.x * blockDim.x) {
-        const T gradient = g[i];
-        const T first = m[i] + (gradient - m[i]) * rest_1;
-        const T second = s[i] + (gradient * gradient - s[i]) * rest_2;
-        m[i] = first;
-        s[i] = second;
-        p[i] = p[i] - first / (sqrt(second) + epsilon) * alpha;
-    }
+__device__ inline void adam_one(T &p, T &m, T &s, T g, T alpha, T rest_1, T rest_2, T epsilon) {
+    const T first = m + (g - m) * rest_1;
+    const T second = s + (g * g - s) * rest_2;
+    m = first;
+    s = second;
+    p = p - first / (sqrt(second) + epsilon) * alpha;
 }
 
-// Every thread of a block gives a number; every thread gets the sum (or the largest) of them all.
-__device__ inline T whole_sum(T value, T *shared) {
-    shared[threadIdx.x] = value;
-    __syncthreads();
-    for (int half = blockDim.x / 2; half; half /= 2) {
-        if ((int)threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
-        __syncthreads();
+// Four numbers that a thread reads and writes at once.
+struct alignas(4 * sizeof(T)) Four {
+    T at[4];
+};
+
+__device__ inline bool aligned(const T *x) { return (u64)x % sizeof(Four) == 0; }
+
+extern "C" __global__ void adam(T *__restrict__ p, T *__restrict__ m, T *__restrict__ s,
+                                const T *__restrict__ g, i64 n, T alpha, T rest_1, T rest_2,
+                                T epsilon) {
+    const i64 first = (i64)blockIdx.x * blockDim.x + threadIdx.x, all = (i64)gridDim.x * blockDim.x;
+    i64 done = 0;
+    if (aligned(p) && aligned(m) && aligned(s) && aligned(g)) {
+        done = n / 4 * 4;
+        for (i64 i = first; i < n / 4; i += all) {
+            Four value = ((Four *)p)[i], one = ((Four *)m)[i], two = ((Four *)s)[i];
+            const Four gradient = ((const Four *)g)[i];
+            for (int j = 0; j < 4; j++)
+                adam_one(value.at[j], one.at[j], two.at[j], gradient.at[j], alpha, rest_1, rest_2,
+                         epsilon);
+            ((Four *)m)[i] = one;
+            ((Four *)s)[i] = two;
+            ((Four *)p)[i] = value;
+        }
     }
-    const T total = shared[0];
+    for (i64 i = done + first; i < n; i += all)
+        adam_one(p[i], m[i], s[i], g[i], alpha, rest_1, rest_2, epsilon);
+}
+
+// Every thread of a block gives a number; every thread gets the sum (or the largest) of them all:
+// warp by warp, then over the warps.
+__device__ inline T whole_sum(T value, T *shared) {
+    for (int half = 16; half; half /= 2) value += __shfl_xor_sync(~0u, value, half);
+    if (blockDim.x <= 32) return value;
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = value;
+    __syncthreads();
+    T total = shared[0];
+    for (int i = 1; i < (int)blockDim.x / 32; i++) total += shared[i];
     __syncthreads();
     return total;
 }
 
+// The larger of two; a nan stays, as in NumPy.
+__device__ inline T larger(T a, T b) { return a >= b || a != a ? a : b; }
+
 __device__ inline T whole_max(T value, T *shared) {
-    shared[threadIdx.x] = value;
+    for (int half = 16; half; half /= 2) value = larger(value, __shfl_xor_sync(~0u, value, half));
+    if (blockDim.x <= 32) return value;
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = value;
     __syncthreads();
-    for (int half = blockDim.x / 2; half; half /= 2) {
-        if ((int)threadIdx.x < half) {
-            const T other = shared[threadIdx.x + half];
-            // A nan stays, as in NumPy.
-            if (other > shared[threadIdx.x] || other != other) shared[threadIdx.x] = other;
-        }
-        __syncthreads();
-    }
-    const T largest = shared[0];
+    T largest = shared[0];
+    for (int i = 1; i < (int)blockDim.x / 32; i++) largest = larger(largest, shared[i]);
     __syncthreads();
     return largest;
 }
 
 __device__ inline T row_max(const T *x, i64 n, T *shared) {
     T largest = x[threadIdx.x < n ? threadIdx.x : 0];
-    for (i64 i = threadIdx.x; i < n; i += blockDim.x)
-        if (x[i] > largest || x[i] != x[i]) largest = x[i];
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x) largest = larger(largest, x[i]);
     return whole_max(largest, shared);
 }
 
 // Softmax of each row.
 extern "C" __global__ void softmax(T *out, const T *x, i64 n) {
-    __shared__ T shared[1024];
+    __shared__ T shared[32];
     x += blockIdx.x * n;
     out += blockIdx.x * n;
     const T largest = row_max(x, n, shared);
@@ -120,7 +141,7 @@ __device__ inline i64 counted(i64 label, i64 n) {
 
 // -log softmax(x)[label] of each row, and its gradient times dy.
 extern "C" __global__ void cross_entropy(T *out, const T *x, const i64 *labels, i64 n) {
-    __shared__ T shared[1024];
+    __shared__ T shared[32];
     x += blockIdx.x * n;
     const T largest = row_max(x, n, shared);
     T total = 0;
@@ -133,7 +154,7 @@ extern "C" __global__ void cross_entropy(T *out, const T *x, const i64 *labels, 
 
 extern "C" __global__ void cross_entropy_grad(T *out, const T *dy, const T *x, const i64 *labels,
                                               i64 n) {
-    __shared__ T shared[1024];
+    __shared__ T shared[32];
     x += blockIdx.x * n;
     out += blockIdx.x * n;
     const T largest = row_max(x, n, shared), weight = dy[blockIdx.x];
@@ -147,7 +168,7 @@ extern "C" __global__ void cross_entropy_grad(T *out, const T *dy, const T *x, c
 
 // (x - mean) / sqrt(variance + epsilon) of each row, and the cotangent of that.
 extern "C" __global__ void standardize(T *out, const T *x, i64 n, T epsilon) {
-    __shared__ T shared[1024];
+    __shared__ T shared[32];
     x += blockIdx.x * n;
     out += blockIdx.x * n;
     T total = 0;
@@ -160,7 +181,7 @@ extern "C" __global__ void standardize(T *out, const T *x, i64 n, T epsilon) {
 }
 
 extern "C" __global__ void standardize_grad(T *out, const T *dy, const T *x, i64 n, T epsilon) {
-    __shared__ T shared[1024];
+    __shared__ T shared[32];
     dy += blockIdx.x * n;
     x += blockIdx.x * n;
     out += blockIdx.x * n;
@@ -182,28 +203,22 @@ extern "C" __global__ void standardize_grad(T *out, const T *dy, const T *x, i64
         out[i] = (dy[i] - mean_dy - (x[i] - mean) * scale * along) * scale;
 }
 
-// Sums over the rows of x, of (rows, columns): each of the segments of rows to a row of `part`. Eight
-// threads share a column, 32 columns a block of 256.
-extern "C" __global__ void column_part(T *part, const T *x, i64 rows, i64 columns, i64 segment,
-                                       i64 chunks) {
-    __shared__ T shared[256];
-    const i64 number = blockIdx.x / chunks, column = blockIdx.x % chunks * 32 + threadIdx.x % 32;
+// Sums over the rows of x, of (rows, columns), over a divisor: each of the segments of rows to a row
+// of `out`. A block of 32 warps takes 32 columns; each warp adds up every 32nd row, and then what all
+// warps have of one column.
+extern "C" __launch_bounds__(1024) __global__ void sum_rows(T *out, const T *x, i64 rows,
+                                                            i64 columns, i64 segment, i64 chunks,
+                                                            T divisor) {
+    __shared__ T shared[32][33];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const i64 number = blockIdx.x / chunks, column = blockIdx.x % chunks * 32;
     const i64 first = number * segment, end = first + segment < rows ? first + segment : rows;
     T total = 0;
-    for (i64 row = first + threadIdx.x / 32; column < columns && row < end; row += 8)
-        total += x[row * columns + column];
-    shared[threadIdx.x] = total;
+    if (column + lane < columns)
+        for (i64 row = first + warp; row < end; row += 32) total += x[row * columns + column + lane];
+    shared[warp][lane] = total;
     __syncthreads();
-    if (threadIdx.x >= 32 || column >= columns) return;
-    for (int i = 1; i < 8; i++) total += shared[threadIdx.x + 32 * i];
-    part[number * columns + column] = total;
-}
-
-extern "C" __global__ void column_total(T *out, const T *part, i64 segments, i64 columns,
-                                        T divisor) {
-    const i64 column = (i64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (column >= columns) return;
-    T total = 0;
-    for (i64 i = 0; i < segments; i++) total += part[i * columns + column];
-    out[column] = total / divisor;
+    total = shared[lane][warp];
+    for (int half = 16; half; half /= 2) total += __shfl_xor_sync(~0u, total, half);
+    if (!lane && column + warp < columns) out[number * columns + column + warp] = total / divisor;
 }

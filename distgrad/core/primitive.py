@@ -118,6 +118,7 @@ class Primitive:
         plain = simple and len(self.arg_names) <= 2 and not (multiple or view)
         self._operands = len(self.arg_names) if plain else 0
         self._direct: dict[Any, Any] = {}
+        self._writing: dict[Any, Any] = {}  # by namespace, kernels that are given an ``out``
         # A faster ``into`` with the same bits; it says whether it took the arrays.
         self.native: Callable[[tuple, tuple, dict], bool] | None = None
         if _with_bfloat16:
@@ -181,14 +182,18 @@ class Primitive:
         params = {**self.defaults, **params}
         native = self.native
         for out, args in calls:
-            if native is not None and native(out, args, params):
-                continue
-            own = (
-                self._own(dispatch.backend_of(out[0])) if dispatch.only_namespace is None else None
-            )
-            space = dispatch.namespace(out)
-            kernel = self._guarded(own) if own else functools.partial(self.kernel, space)
-            kernel(*args, out=out, **params)
+            if native is None or not native(out, args, params):
+                self._kernel_into(dispatch.namespace(out))(*args, out=out, **params)
+
+    def _kernel_into(self, xp: Any) -> Callable[..., Any]:
+        """The kernel that writes over arrays of ``xp``."""
+        if dispatch.only_namespace is not None:
+            return functools.partial(self.kernel, xp)
+        if xp not in self._writing:
+            own = self._own(dispatch.library(xp))
+            kernel = self._guarded(own) if own else functools.partial(self.kernel, xp)
+            self._writing[xp] = kernel
+        return self._writing[xp]
 
     def kernel_for(self, xp: Any) -> Callable[..., Any]:
         """The kernel over ``xp``; xp's own function where the kernel does nothing but call it."""
@@ -216,6 +221,7 @@ class Primitive:
         if self._takes_16_bits:
             return
         self.kernel = in_float32(self.kernel)
+        self._writing.clear()
         # (What a device multiplies as it is, is made again, over the new kernel.)
         found = {xp: k for xp, k in self._direct.items() if not hasattr(k, "takes_bfloat16")}
         self._direct = {xp: in_float32(kernel) for xp, kernel in found.items()}

@@ -37,6 +37,16 @@ static inline void __syncthreads() {
     threadIdx.x = self;
 }
 
+// As all threads of a block come by here together, they may all meet.
+template <class A> static inline A __shfl_xor_sync(unsigned, A value, int lanes) {
+    static A given[1024];
+    given[threadIdx.x] = value;
+    __syncthreads();
+    const A taken = given[threadIdx.x ^ lanes];
+    __syncthreads();
+    return taken;
+}
+
 static void begin() {
     const unsigned self = running;
     threadIdx.x = self;

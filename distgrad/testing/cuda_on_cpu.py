@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 _one_at_a_time = threading.Lock()  # which thread is at work is a global variable there
-_MEETING = re.compile(r"__syncthreads|whole_\w+|row_max")  # threads wait for each other
+_MEETING = re.compile(r"__syncthreads|__shfl|whole(_\w+)?\b|row_max")  # threads wait for each other
 _KERNEL = re.compile(r"__global__\s+void\s+(\w+)\s*\(")
 
 

@@ -9,9 +9,9 @@ depends on the length of the row alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,11 @@ from distgrad.compile.steps import View
 OPTIONS = ("-std=c++17", "--fmad=false")
 _FLAT = 256  # threads of a block over elements
 _BLOCKS = 1 << 16
+_WORD = 16  # bytes that a thread reads or writes at once, at most
+_MANY = 1 << 18  # elements from which on threads take several: with fewer, more threads are better
+_IN_ROW = 4  # neighbours in a row that a lane takes at a time
+# Memory that starts at a multiple of a word, whoever uses the kernel.
+_ALIGNED = ("temporary", "input", "slot", "constant")
 _LONGEST = 1 << 18  # elements of a row that one block adds up
 FLOATS = {"float16": "float", "bfloat16": "float", "float32": "float", "float64": "double"}
 _IN_MEMORY = {"float16": "Half", "bfloat16": "Brain"}  # of those that are computed in float
@@ -113,15 +118,45 @@ def _flat(size: int) -> tuple[int, int]:
     return min(-(-size // _FLAT), _BLOCKS), _FLAT
 
 
+def _axes(view: View, shape: Sequence[int]) -> list[tuple[int, int]]:
+    """(size, stride in elements) of the runs of axes of ``shape``, from the last one."""
+    axes: list[tuple[int, int]] = []
+    for n, step in zip(reversed(shape), reversed(_steps(view, shape)), strict=True):
+        if n == 1:
+            continue
+        if axes and step == axes[-1][1] * axes[-1][0]:
+            axes[-1] = axes[-1][0] * n, axes[-1][1]
+        else:
+            axes.append((n, step))
+    return axes
+
+
+def _apart(view: View, shape: Sequence[int], count: int) -> Literal["word", "one", "each"]:
+    """How ``count`` neighbours of ``shape``, from a multiple of it on, lie in a view: as one word
+    of memory, in one place, or each by itself.
+    """
+    (n, step), *outer = _axes(view, shape) or [(count, 0)]
+    if n % count:
+        return "each"
+    if step == 0:
+        return "one"
+    size = view.dtype.itemsize
+    word = min(_WORD, count * size)
+    starts = [view.offset, *(s * size for _, s in outer)]
+    whole = step == 1 and view.buffer.kind in _ALIGNED and not any(s % word for s in starts)
+    return "word" if whole else "each"
+
+
 def _index(size: int) -> str:
     return "unsigned int" if size < 1 << 31 else "u64"
 
 
-def _over(size: int) -> str:
-    kind = _index(size)
+def _over(size: int, count: int = 1) -> str:
+    """A loop over ``size`` times ``count`` elements: ``at`` is the first one of each time."""
+    kind = _index(size * count)
     return (
-        f"for ({kind} at = blockIdx.x * ({kind})blockDim.x + threadIdx.x; at < {size}; "
-        f"at += ({kind})gridDim.x * blockDim.x)"
+        f"for ({kind} at = (blockIdx.x * ({kind})blockDim.x + threadIdx.x) * {count}; "
+        f"at < {size * count}; at += ({kind})gridDim.x * blockDim.x * {count})"
     )
 
 
@@ -135,14 +170,7 @@ def _steps(view: View, shape: Sequence[int]) -> list[int]:
 
 def _place(view: View, shape: Sequence[int], at: str) -> str:
     """Where the element with number ``at`` of ``shape`` lies in a view."""
-    axes: list[list[int]] = []  # (size, stride) of runs of axes, from the last one
-    for n, step in zip(reversed(shape), reversed(_steps(view, shape)), strict=True):
-        if n == 1:
-            continue
-        if axes and step == axes[-1][1] * axes[-1][0]:
-            axes[-1][0] *= n
-        else:
-            axes.append([n, step])
+    axes = _axes(view, shape)
     terms, inner = [], 1
     for number, (n, step) in enumerate(axes):
         if step:
@@ -221,6 +249,9 @@ class _Writer:
                 self._rows.update(instruction.outputs)
         self._lines: list[str] = []
         self._loads = 0
+        self._count = 1  # elements that a thread takes at a time
+        self._outside: list[str] = []  # lines that stand before those of an element
+        self._inside: list[str] = []  # and behind
 
     def _per_row(self, instruction: Apply) -> bool:
         if reduction(instruction) is not None:
@@ -237,10 +268,12 @@ class _Writer:
         )
         if self._fused.trailing is None:
             size = math.prod(self._fused.shape)
-            self._lines.append(f"{_over(size)} {{")
-            self._elements(self._fused.outputs)
-            self._lines.append("}")
-            blocks, threads = _flat(size)
+            self._count = self._together(size)
+            self._loop(
+                _over(size // self._count, self._count) + " {",
+                lambda: self._elements(self._fused.outputs),
+            )
+            blocks, threads = _flat(size // self._count)
         else:
             blocks, threads = self._write_rows()
         body = "\n".join([f"{_start(self._name, threads)}({arguments}) {{", *self._lines, "}\n"])
@@ -248,16 +281,50 @@ class _Writer:
 
     # Elements
 
+    def _together(self, size: int) -> int:
+        """How many elements a thread takes at a time, where there is no row."""
+        places = [self._places[v] for v in self._arrays]
+        if size < _MANY:
+            return 1
+        count = min(8, _WORD // min(view.dtype.itemsize for view in places))
+        whole = [view for view in places if view.shape == self._fused.shape]
+        fits = size % count == 0 and all(
+            _apart(view, self._fused.shape, count) != "each" for view in whole
+        )
+        return count if fits else 1
+
+    def _loop(self, head: str, body: Callable[[], object]) -> None:
+        """Writes a loop by ``_count`` elements; ``body`` writes what is done for one."""
+        if self._count == 1:
+            self._lines.append(head)
+            body()
+            self._lines.append("}")
+            return
+        before, self._lines, self._outside, self._inside = self._lines, [], [], []
+        body()
+        self._lines = [
+            *before,
+            head,
+            *self._outside,
+            "#pragma unroll",
+            f"for (int j = 0; j < {self._count}; j++) {{",
+            *self._lines,
+            "}",
+            *self._inside,
+            "}",
+        ]
+
     def _elements(self, wanted: Sequence[Value], stored: bool = True) -> dict[Value, str]:
         """Writes what makes these values of an element, and stores them; their names."""
         names: dict[Value, str] = {}
+        here = "at" if self._count == 1 else "(at + j)"
 
         def of(value: Value) -> str:
             if value not in names:
                 if value in self._rows:
                     names[value] = self._variables[value]
                 elif value in self._made:
-                    self._operation(self._made[value], of, "at")
+                    self._operation(self._made[value], of, here)
                     names[value] = self._variables[value]
                 else:
                     names[value] = self._load(value, self._fused.shape, "at")
@@ -297,13 +364,34 @@ class _Writer:
         view, trailing = self._places[value], self._fused.trailing
         if trailing is not None and at == "at" and not any(_steps(view, shape)[-trailing:]):
             shape, at = shape[: len(shape) - trailing] + (1,) * trailing, "row"  # type: ignore[operator]
-        place = f"{self._arrays[value]}[{_place(view, shape, at)}]"
-        self._lines.append(f"const {_TYPES[value.dtype.name]} {name} = get({place});")
+        type_, array = _TYPES[value.dtype.name], self._arrays[value]
+        if self._count == 1 or at == "row":
+            self._lines.append(f"const {type_} {name} = get({array}[{_place(view, shape, at)}]);")
+            return name
+        kind = _apart(view, shape, self._count)
+        if kind == "each":
+            place = _place(view, shape, "(at + j)")
+            self._lines.append(f"const {type_} {name} = get({array}[{place}]);")
+        elif kind == "one":
+            self._outside.append(f"const {type_} {name} = get({array}[{_place(view, shape, at)}]);")
+        else:
+            pack = f"Pack<{_memory(value.dtype)}, {self._count}>"
+            place = f"{array} + {_place(view, shape, at)}"
+            self._outside.append(f"const {pack} w{name} = *(const {pack} *)({place});")
+            self._lines.append(f"const {type_} {name} = get(w{name}.at[j]);")
         return name
 
     def _store(self, value: Value, shape: Sequence[int], at: str, name: str) -> None:
-        place = _place(self._places[value], shape, at)
-        self._lines.append(f"put({self._arrays[value]}[{place}], {name});")
+        view, array = self._places[value], self._arrays[value]
+        if self._count == 1 or at == "row":
+            self._lines.append(f"put({array}[{_place(view, shape, at)}], {name});")
+        elif _apart(view, shape, self._count) != "word":
+            self._lines.append(f"put({array}[{_place(view, shape, '(at + j)')}], {name});")
+        else:
+            pack = f"Pack<{_memory(value.dtype)}, {self._count}>"
+            self._outside.append(f"{pack} w{array};")
+            self._lines.append(f"put(w{array}.at[j], {name});")
+            self._inside.append(f"*({pack} *)({array} + {_place(view, shape, at)}) = w{array};")
 
     # Rows
 
@@ -313,8 +401,11 @@ class _Writer:
         cut = len(shape) - trailing
         rows, self._length = math.prod(shape[:cut]), math.prod(shape[cut:])
         self._row_shape = (*shape[:cut], *(1,) * trailing)
-        most = 1024 if self._length >= 4096 else _FLAT
-        self._wide = min(most, 1 << (self._length - 1).bit_length())
+        # By the length alone, since it decides the order of sums. One warp needs no meeting.
+        self._count = _IN_ROW if self._length % _IN_ROW == 0 else 1
+        lanes = self._length // self._count
+        most = 32 if lanes <= 256 else 256 if lanes <= 4096 else 1024
+        self._wide = min(most, 1 << (lanes - 1).bit_length())
         threads = max(self._wide, _FLAT)
         each = threads // self._wide
         kind = _index(rows * self._length)
@@ -325,10 +416,10 @@ class _Writer:
         ]
         sums = {i.inputs[0].dtype.name for i in self._fused.body if reduction(i) is not None}
         for type_ in sorted({FLOATS[name] for name in sums}):
-            self._lines.append(f"__shared__ {type_} shared_{type_}[{threads}];")
+            self._lines.append(f"__shared__ {type_} shared_{type_}[32];")
         self._loop_head = (
-            f"for ({kind} i = lane; here && i < {self._length}; i += {self._wide}) {{ "
-            f"const {kind} at = row * {self._length} + i;"
+            f"for ({kind} i = lane * {self._count}; here && i < {self._length}; "
+            f"i += {self._wide * self._count}) {{ const {kind} at = row * {self._length} + i;"
         )
         self._known: set[Value] = set()  # rows' values that have been written
         waiting: list[Apply] = []
@@ -346,9 +437,7 @@ class _Writer:
         self._reduce(waiting)
         full = [v for v in self._fused.outputs if v not in self._rows]
         if full:
-            self._lines.append(self._loop_head)
-            self._elements(full)
-            self._lines.append("}")
+            self._loop(self._loop_head, lambda: self._elements(full))
         for value in self._fused.outputs:
             if value in self._rows:
                 self._lines.append("if (here && !lane)")
@@ -393,19 +482,21 @@ class _Writer:
             start = starts.get(reduced.operation, "0")
             self._lines.append(f"{type_} part_{name} = ({type_})({start});")
             parts.append((x, out, reduced.operation, type_, name))
-        self._lines.append(self._loop_head)
-        known = self._elements(tuple(x for x, *_ in parts), stored=False)
-        for x, _, operation, _, name in parts:
-            one = known[x]
-            text = {
-                "max": f"part_{name} = larger(part_{name}, {one});",
-                "min": f"part_{name} = smaller(part_{name}, {one});",
-            }.get(operation, f"part_{name} += {one};")
-            self._lines.append(text)
-        self._lines.append("}")
+
+        def add_up() -> None:
+            known = self._elements(tuple(x for x, *_ in parts), stored=False)
+            for x, _, operation, _, name in parts:
+                one = known[x]
+                text = {
+                    "max": f"part_{name} = larger(part_{name}, {one});",
+                    "min": f"part_{name} = smaller(part_{name}, {one});",
+                }.get(operation, f"part_{name} += {one};")
+                self._lines.append(text)
+
+        self._loop(self._loop_head, add_up)
         for _, out, operation, type_, name in parts:
-            whole = {"max": "whole_max", "min": "whole_min"}.get(operation, "whole_sum")
-            text = f"{whole}<{self._wide}>(part_{name}, shared_{type_})"
+            make = {"max": "Max", "min": "Min"}.get(operation, "Sum")
+            text = f"whole<{make}, {self._wide}>(part_{name}, shared_{type_})"
             if operation == "mean":
                 text += f" / ({type_}){self._length}"
             text = _ROUNDED.get(out.dtype.name, "{}").format(text)

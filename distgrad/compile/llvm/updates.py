@@ -87,6 +87,8 @@ _prepared: dict[tuple[Any, ...], _Prepared] = {}
 
 def _update(formula: Formula, out: tuple, args: tuple, params: dict[str, Any]) -> bool:
     """Runs an update over ``out``; False where the arrays are not of the usual form."""
+    if type(out[0]) is not np.ndarray:
+        return False
     key = (formula, *map(id, out))
     known = _prepared.get(key)
     if known is None or not known.takes(out, args, params):
