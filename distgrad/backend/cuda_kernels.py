@@ -16,8 +16,6 @@ from distgrad.backend.cuda_launch import FLAT, Launcher, numbers
 
 SOURCE = "kernels.cu"
 _FLOATS = ("float32", "float64")
-_BLOCKS = 256  # of 1024 threads: two for each multiprocessor of a large GPU
-_SEGMENT = 512  # rows that one block adds up sooner than a second launch starts
 _EACH = 4  # elements that a thread of Adam reads at a time
 
 
@@ -56,23 +54,6 @@ class Kernels:
         """The same into ``out``, contiguous, from a key that lies on the device."""
         blocks = -(-out.size * out.itemsize // (32 * FLAT))
         self._launch("uniform_from", out.dtype, blocks, FLAT, out, out.size, key)
-
-    def sum_rows(self, out: Any, x: Any, rows: int, divisor: int = 1) -> None:
-        """The sum of the rows of ``x``, contiguous, over ``divisor``: in an order of their own.
-
-        Few rows are one launch. Of more there are segments, as many as fill a GPU.
-        """
-        columns, dtype = x.size // rows, x.dtype
-        chunks = -(-columns // 32)
-        segments = min(-(-_BLOCKS // chunks), -(-rows // _SEGMENT))
-        over, one = dtype.type(divisor), dtype.type(1)
-        if segments > 1:
-            part, each = self._cupy.empty((segments, columns), dtype), -(-rows // segments)
-            given = (part, x, rows, columns, each, chunks, one)
-            self._launch("sum_rows", dtype, chunks * segments, 1024, *given)
-            x, rows = part, segments
-        given = (out, x, rows, columns, rows, chunks, over)
-        self._launch("sum_rows", dtype, chunks, 1024, *given)
 
     def _adam(
         self,

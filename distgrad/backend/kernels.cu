@@ -202,23 +202,3 @@ extern "C" __global__ void standardize_grad(T *out, const T *dy, const T *x, i64
     for (i64 i = threadIdx.x; i < n; i += blockDim.x)
         out[i] = (dy[i] - mean_dy - (x[i] - mean) * scale * along) * scale;
 }
-
-// Sums over the rows of x, of (rows, columns), over a divisor: each of the segments of rows to a row
-// of `out`. A block of 32 warps takes 32 columns; each warp adds up every 32nd row, and then what all
-// warps have of one column.
-extern "C" __launch_bounds__(1024) __global__ void sum_rows(T *out, const T *x, i64 rows,
-                                                            i64 columns, i64 segment, i64 chunks,
-                                                            T divisor) {
-    __shared__ T shared[32][33];
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const i64 number = blockIdx.x / chunks, column = blockIdx.x % chunks * 32;
-    const i64 first = number * segment, end = first + segment < rows ? first + segment : rows;
-    T total = 0;
-    if (column + lane < columns)
-        for (i64 row = first + warp; row < end; row += 32) total += x[row * columns + column + lane];
-    shared[warp][lane] = total;
-    __syncthreads();
-    total = shared[lane][warp];
-    for (int half = 16; half; half /= 2) total += __shfl_xor_sync(~0u, total, half);
-    if (!lane && column + warp < columns) out[number * columns + column + warp] = total / divisor;
-}

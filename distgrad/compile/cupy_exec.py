@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile.cuda import fused
+from distgrad.compile.cuda import source
 from distgrad.compile.cuda.memory import Memory
 from distgrad.compile.cuda.nodes import Node
 from distgrad.compile.cuda.part import Part
@@ -86,7 +86,7 @@ class CudaExecutor:
     def function(self, name: str) -> Any:
         """A kernel of the program."""
         if self._functions is None:
-            module = self.backend.xp.RawModule(code=self.plan.source, options=fused.OPTIONS)
+            module = self.backend.xp.RawModule(code=self.plan.source, options=source.OPTIONS)
             names = [kernel.name for kernel in self.plan.kernels]
             self._functions = {name: module.get_function(name) for name in names}
         return self._functions[name]

@@ -17,7 +17,7 @@ import distgrad as tf
 from distgrad.compile import cupy_exec
 from distgrad.compile.capture import trace
 from distgrad.compile.captured import CaptureError
-from distgrad.compile.cuda.fused import OPTIONS
+from distgrad.compile.cuda.source import OPTIONS
 from distgrad.compile.cupy_exec import CudaExecutor, cuda_executor
 from distgrad.core import dispatch
 from distgrad.core.errors import InvalidArgumentError

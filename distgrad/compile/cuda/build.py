@@ -10,8 +10,9 @@ import numpy as np
 
 from distgrad.backend import cudnn
 from distgrad.backend.cublas import matrices
-from distgrad.compile.cuda import dnn, fused
+from distgrad.compile.cuda import columns, dnn, fused, source
 from distgrad.compile.cuda.nodes import Arrays, Draw, Node, Opaque, Python, launch
+from distgrad.compile.cuda.source import Kernel
 from distgrad.compile.numpy_exec import c_strides
 from distgrad.compile.passes import Fused
 from distgrad.compile.passes.fusion import reduction
@@ -25,7 +26,7 @@ class Build:
 
     def __init__(self, program: Program, copied: set[Read], backend: Any) -> None:
         self.nodes: list[Node] = []
-        self.kernels: list[fused.Kernel] = []
+        self._kernels = 0
         self.places: dict[Value, View] = {}
         self.slots: list[View] = []
         self.checks: list[tuple[Call, Callable[[Sequence[Any]], list[np.ndarray]]]] = []
@@ -79,10 +80,9 @@ class Build:
         found = tuple(v for v in views if isinstance(v, View))
         self.nodes.append(Node(run, found, **more))
 
-    def _kernel(self, make: Callable[..., fused.Kernel], *args: Any) -> fused.Kernel:
-        kernel = make(f"kernel_{len(self.kernels)}", *args)
-        self.kernels.append(kernel)
-        return kernel
+    def _kernel(self, make: Callable[..., Kernel], *args: Any) -> Kernel:
+        self._kernels += 1
+        return make(f"kernel_{self._kernels - 1}", *args)
 
     def _copied_to(self, target: View, source: View) -> None:
         kernel = self._kernel(fused.copying, target, source)
@@ -94,9 +94,7 @@ class Build:
         if isinstance(instruction, Fused):
             for part in instruction.body:
                 self._trace_back(part)
-            outputs = [self._own(value) for value in instruction.outputs]
-            kernel = self._kernel(fused.compiled, instruction, self.places)
-            self.nodes.append(launch(kernel, tuple(outputs)))
+            self._add_group(instruction)
         elif isinstance(instruction, Apply):
             self._trace_back(instruction)
             handler = _HANDLERS.get(instruction.name)
@@ -115,6 +113,31 @@ class Build:
             self._add_call(instruction)
         else:
             raise TypeError(f"no plan for {instruction!r}")
+
+    def _add_group(self, group: Fused) -> None:
+        outputs = [self._own(value) for value in group.outputs]
+        parts = self._parts_of(group)
+        kernel = self._kernel(fused.compiled, group, {**self.places, **parts})
+        if not parts:
+            self.nodes.append(launch(kernel, tuple(outputs)))
+            return
+        written = [parts.get(v, self.places[v]) for v in group.outputs]
+        self.nodes.append(launch(kernel, tuple(written)))
+        kernel = self._kernel(columns.totals, group, parts, self.places)
+        self.nodes.append(launch(kernel, tuple(self.places[v] for v in parts)))
+
+    def _parts_of(self, group: Fused) -> dict[Value, View]:
+        """Places for sums of segments of columns, where there are several segments."""
+        found = columns.reductions(group)
+        if not any(reduction(i).kind == "column" for i in found):  # type: ignore[union-attr]
+            return {}
+        cuts = columns.cuts(group)
+        shape = cuts.segments, cuts.columns
+        return {
+            i.outputs[0]: self._new(shape, columns.accumulator(i))
+            for i in found
+            if cuts.segments > 1
+        }
 
     def _add_read(self, read: Read) -> None:
         (value,) = read.outputs
@@ -218,23 +241,6 @@ class Build:
             start += value.shape[axis]
         return True
 
-    def columns(self, apply: Apply) -> bool:
-        """A sum over the leading axes."""
-        reduced = reduction(apply)
-        (x,), (out,) = apply.inputs, apply.outputs
-        if reduced is None or reduced.kind != "column":
-            return False
-        rows = math.prod(x.shape[: len(x.shape) - reduced.trailing])
-        divisor = rows if reduced.operation == "mean" else 1
-        place, target, finish = self._added_up(x, out)
-
-        def run(arrays: Arrays) -> None:
-            arrays.backend.own.sum_rows(arrays.array(target), arrays.array(place), rows, divisor)
-
-        self._node(run, place, target, writes=(target,))
-        finish()
-        return True
-
     def _added_up(self, x: Value, out: Value) -> tuple[View, View, Callable[[], None]]:
         """Where terms lie row after row, where their sums go, and what is to be done then.
 
@@ -261,7 +267,7 @@ class Build:
         (g, indices), (out,) = apply.inputs, apply.outputs
         if (
             apply.params["axis"] != 0
-            or out.dtype.name not in fused.FLOATS
+            or out.dtype.name not in source.FLOATS
             or not (g.nbytes and out.nbytes)
         ):
             return False
@@ -352,7 +358,6 @@ class Build:
 _OWN = ("float32", "float64")  # what the kernels of kernels.cu take
 _HANDLERS: dict[str, Callable[[Build, Apply], bool]] = {
     **dict.fromkeys(("reshape_to", "permute", "broadcast_to", "getitem"), Build.view),
-    **dict.fromkeys(("sum", "mean", "sum_to"), Build.columns),
     "take_grad": Build.added_rows,
     "join": Build.join,
     "split_at": Build.split,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from distgrad.compile.cuda import fused
+from distgrad.compile.cuda.source import Kernel
 from distgrad.compile.program import Call, Slot
 from distgrad.compile.steps import Buffer, View
 from distgrad.core.primitive import Primitive
@@ -28,7 +28,7 @@ class Arrays(Protocol):
     def hold(self, buffer: Buffer, array: Any) -> None:
         """``array`` is what the buffer, of kind "dynamic", has from now on."""
 
-    def launch(self, kernel: fused.Kernel) -> None:
+    def launch(self, kernel: Kernel) -> None:
         """Starts a kernel of the plan's own."""
 
 
@@ -46,11 +46,12 @@ class Node(NamedTuple):
     where: str = "device"
     made: tuple[View, ...] = ()
     opaque: bool = False  # it is a kernel over CuPy, which may do what cannot be captured
+    kernel: Kernel | None = None  # that it starts, and nothing else
 
 
-def launch(kernel: fused.Kernel, writes: tuple[View, ...]) -> Node:
+def launch(kernel: Kernel, writes: tuple[View, ...]) -> Node:
     """A node that starts a kernel."""
-    return Node(lambda arrays: arrays.launch(kernel), kernel.places, writes)
+    return Node(lambda arrays: arrays.launch(kernel), kernel.places, writes, kernel=kernel)
 
 
 # What a node does in Python

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.compile.cuda import fused
 from distgrad.compile.cuda.memory import Memory, Row
 from distgrad.compile.cuda.nodes import Node
+from distgrad.compile.cuda.source import Kernel
 from distgrad.compile.steps import Buffer, View
 from distgrad.core.variable import Variable
 
@@ -101,7 +101,7 @@ class Part:
             fixed[...] = array
             self.held[buffer] = fixed
 
-    def launch(self, kernel: fused.Kernel) -> None:
+    def launch(self, kernel: Kernel) -> None:
         arrays = tuple([self.array(view) for view in kernel.places])
         if self.warming and kernel.places[0].buffer.kind == "variable":  # it must stay as it is
             arrays = (self.backend.xp.empty(arrays[0].shape, arrays[0].dtype), *arrays[1:])

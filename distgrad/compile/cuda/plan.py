@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from distgrad.compile import memory
-from distgrad.compile.cuda import dnn, fused
+from distgrad.compile.cuda import dnn, fused, source
 from distgrad.compile.cuda.build import Build
+from distgrad.compile.cuda.gathering import gathered
 from distgrad.compile.cuda.nodes import Node, launch
 from distgrad.compile.numpy_exec import c_strides, ends_of
 from distgrad.compile.passes import attentive, expand, fuse, simplify
@@ -31,8 +32,8 @@ class Plan:
 
     def __init__(self, program: Program, groups: Sequence[Sequence[int]], backend: Any) -> None:
         program = attentive(simplify(program), dnn.takes(backend.dnn))
-        parts = expand(program, fused.FLOATS)
-        program = fuse(parts, fused.supported, smallest=1)
+        parts = expand(program, source.FLOATS)
+        program = fuse(parts, fused.supported, smallest=1, mixed=False)
         copied: set[Read] = set()
         while True:  # a second time where a read must outlive a write to its variable
             build = Build(program, copied, backend)
@@ -42,7 +43,6 @@ class Plan:
             copied |= late
         self.program = program
         self.nodes = build.nodes
-        self.kernels = build.kernels
         self.inputs = [build.places[v] for v in program.inputs]
         self.outputs = [build.places[v] for v in program.outputs]
         self.slots = build.slots
@@ -51,6 +51,8 @@ class Plan:
         if groups:  # what the others give is looked at when other runs use the memory
             for position in range(len(self.outputs)):
                 self._give_away(position)
+        self.nodes = gathered(self.nodes)
+        self.kernels = [node.kernel for node in self.nodes if node.kernel is not None]
         first = min(given, default=len(self.outputs))
         early = range(first)  # outputs that the caller looks at as soon as they are there
         if given:
@@ -114,10 +116,9 @@ class Plan:
         self.nodes.insert(max(made, default=-1) + 1, self._copy(out, view))
         self.outputs[position] = out
 
-    def _copy(self, target: View, source: View) -> Node:
-        kernel = fused.copying(f"kernel_{len(self.kernels)}", target, source)
-        self.kernels.append(kernel)
-        return launch(kernel, (target,))
+    def _copy(self, target: View, origin: View) -> Node:
+        name = f"copy_{target.buffer.owner}"
+        return launch(fused.copying(name, target, origin), (target,))
 
     def _layout(self) -> tuple[dict[Buffer, int], int]:
         """Where each temporary buffer starts in the block, and the size of the block."""

@@ -84,9 +84,11 @@ def reduction(instruction: Apply) -> Reduction | None:
 class _Group:
     """Operations that wait to run together; all their inputs from outside are there already."""
 
-    def __init__(self, shape: tuple[int, ...], trailing: int | None = None) -> None:
+    def __init__(self, shape: tuple[int, ...], mixed: bool) -> None:
         self.shape = shape
-        self.trailing = trailing
+        self.trailing: int | None = None
+        self.mixed = mixed  # whether it may have values of one per row, and sums of columns, too
+        self.kinds: set[str] = set()  # which of the two it has
         self.body: list[Apply] = []
         self.late: list[Apply] = []  # what only looks at its results: it comes right after
         self.ended: set[Value] = set()  # results that nothing within may use
@@ -100,6 +102,9 @@ class _Group:
         used = {v for v in instruction.values if v in self.ended}
         if used:
             return False
+        kinds = self._kinds_of(instruction)
+        if not self.mixed and kinds and self.kinds - kinds:
+            return False
         reduced = reduction(instruction)
         if reduced is not None:
             (x,) = instruction.inputs
@@ -109,6 +114,19 @@ class _Group:
             return True
         return out.shape == _row_shape(self.shape, self.trailing)
 
+    def _kinds_of(self, instruction: Apply) -> set[str]:
+        reduced = reduction(instruction)
+        if reduced is not None:
+            return {reduced.kind}
+        return set() if instruction.outputs[0].shape == self.shape else {"row"}
+
+    def agrees(self, other: _Group) -> bool:
+        """Whether the two may be one."""
+        same = self.trailing is None or other.trailing in (None, self.trailing)
+        return (
+            self.shape == other.shape and same and (self.mixed or len(self.kinds | other.kinds) < 2)
+        )
+
     def reads(self, variable: Variable, origin: dict[Value, Variable]) -> bool:
         """Whether a value that looks into the variable is among its inputs."""
         values = (v for i in (*self.body, *self.late) for v in i.values)
@@ -116,6 +134,7 @@ class _Group:
 
     def add(self, instruction: Apply) -> None:
         self.body.append(instruction)
+        self.kinds |= self._kinds_of(instruction)
         reduced = reduction(instruction)
         if reduced is None:
             return
@@ -128,6 +147,7 @@ class _Group:
         self.body += other.body
         self.late += other.late
         self.ended |= other.ended
+        self.kinds |= other.kinds
         self.trailing = other.trailing if self.trailing is None else self.trailing
 
 
@@ -135,12 +155,14 @@ def fuse(
     program: Program,
     wanted: Callable[[Apply], bool] = lambda instruction: instruction.primitive.expr is not None,
     smallest: int = 2,
+    mixed: bool = True,
 ) -> Program:
     """The program with operations grouped; fewer than ``smallest`` stay what they were.
 
     A group waits until somebody outside needs one of its values, or a write may change what it
     reads. Operations keep their order within it. Only primitives that are ``wanted`` take part:
-    those that are elementwise, and reductions.
+    those that are elementwise, and reductions: those of rows and of columns in one group if it may
+    be ``mixed``.
     """
     uses = program.uses()
     kept: list[Instruction] = []
@@ -161,7 +183,7 @@ def fuse(
             origin[instruction.outputs[0]] = instruction.variable
         if isinstance(instruction, Apply) and not instruction.effect:
             if wanted(instruction):
-                group = _meeting(instruction, near, waiting, home, emit)
+                group = _meeting(instruction, near, waiting, home, emit, mixed)
                 group.add(instruction)
                 home.update((v, group) for v in instruction.outputs)
                 continue
@@ -198,23 +220,19 @@ def _meeting(
     waiting: list[_Group],
     home: dict[Value, _Group],
     emit: Callable[[_Group], None],
+    mixed: bool,
 ) -> _Group:
     """The group that the operation joins: those near it as one, or a new one."""
     mates: list[_Group] = []
     for group in near:
-        fits = group.takes(instruction) and (
-            not mates
-            or (mates[0].shape == group.shape and _agree(mates[0].trailing, group.trailing))
-        )
-        if fits:
+        if group.takes(instruction) and all(group.agrees(mate) for mate in mates):
             mates.append(group)
         else:
             emit(group)
     reduced = reduction(instruction)
     if not mates:
-        made = _Group(
-            instruction.inputs[0].shape if reduced is not None else instruction.outputs[0].shape
-        )
+        whole = instruction.outputs if reduced is None else instruction.inputs
+        made = _Group(whole[0].shape, mixed)
         waiting.append(made)
         return made
     first, *others = mates
@@ -223,10 +241,6 @@ def _meeting(
         first.join(other)
         home.update((v, first) for v in other.outputs)
     return first
-
-
-def _agree(a: int | None, b: int | None) -> bool:
-    return a is None or b is None or a == b
 
 
 def _made(group: _Group, uses: dict[Value, int]) -> Fused:

@@ -1,0 +1,153 @@
+"""Kernels that sum columns: a block of warps takes some columns, each warp every so many rows.
+
+Many rows are cut into segments, each of which blocks of its own add up; a second kernel adds those
+sums. The order depends on the numbers of rows and columns alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from distgrad.compile.cuda import source
+from distgrad.compile.cuda.source import FLOATS, Kernel
+from distgrad.compile.cuda.writer import MANY, Writer
+from distgrad.compile.passes.fusion import Fused, reduction
+from distgrad.compile.program import Apply, Value
+from distgrad.compile.steps import View
+
+_WARPS = 16
+_BLOCKS = 512  # four on each multiprocessor of a large GPU
+_FEW = 256  # rows that one block adds up sooner than a second launch starts
+_SEGMENT = 128  # rows of a segment, at least
+
+
+class Cuts(NamedTuple):
+    """How the rows and columns of a group are shared out."""
+
+    rows: int
+    columns: int
+    each: int  # columns that a lane takes
+    chunks: int  # of columns, one for each block
+    segments: int  # of rows
+
+    @property
+    def segment(self) -> int:
+        """Rows of a segment; the last one may have fewer."""
+        return -(-self.rows // self.segments)
+
+
+def cuts(fused: Fused) -> Cuts:
+    assert fused.trailing is not None
+    cut = len(fused.shape) - fused.trailing
+    rows, columns = math.prod(fused.shape[:cut]), math.prod(fused.shape[cut:])
+    each = 4 if columns % 128 == 0 and rows * columns >= MANY else 1
+    chunks = -(-columns // (32 * each))
+    # Whatever a lane takes at a time, the order is that of the numbers of rows and columns.
+    wanted = min(_BLOCKS // -(-columns // 32), -(-rows // _SEGMENT))
+    return Cuts(rows, columns, each, chunks, max(1, wanted) if rows > _FEW else 1)
+
+
+def reductions(fused: Fused) -> list[Apply]:
+    return [i for i in fused.body if reduction(i) is not None]
+
+
+def accumulator(instruction: Apply) -> np.dtype:
+    """The dtype that the sum is added up in."""
+    wide = FLOATS[instruction.inputs[0].dtype.name] == "double"
+    return np.dtype(np.float64 if wide else np.float32)
+
+
+class Columns(Writer):
+    """Writes the kernel of a group with sums of columns.
+
+    Where there are several segments, ``places`` of the sums are those of (segments, columns).
+    """
+
+    single = False
+
+    def write(self) -> tuple[int, int]:
+        rows, columns, each, chunks, segments = cut = cuts(self.fused)
+        self.count = each
+        kind = source.index(rows * columns)
+        found = reductions(self.fused)
+        types = {i: FLOATS[i.inputs[0].dtype.name] for i in found}
+        self.lines += [
+            "const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;",
+            f"const {kind} start = block % {chunks} * {32 * each}, column = start + lane * {each};",
+            f"const {kind} segment = block / {chunks}, first = segment * {cut.segment};",
+            f"const {kind} rest = {rows} - first, end = first + "
+            f"(rest < {cut.segment} ? rest : {cut.segment});",
+            f"const bool here = column < {columns};",
+            *(f"__shared__ {type_} shared_{type_}[{_WARPS}][33];" for type_ in set(types.values())),
+            *(f"{types[i]} part_{self.variables[i.outputs[0]]}[{each}] = {{}};" for i in found),
+        ]
+        full = [v for v in self.fused.outputs if v not in self.rows]
+        which = "j" if each > 1 else "0"
+
+        def add_up() -> None:
+            known = self.elements(full, [i.inputs[0] for i in found])
+            for i in found:
+                self.lines.append(
+                    f"part_{self.variables[i.outputs[0]]}[{which}] += {known[i.inputs[0]]};"
+                )
+
+        self.loop(
+            f"for ({kind} row = first + warp; here && row < end; row += {_WARPS})",
+            add_up,
+            f"const {kind} at = row * {columns} + column;",
+        )
+        for i in found:
+            self._store_sum(i, types[i], cut)
+        return chunks * segments, 32 * _WARPS
+
+    def _store_sum(self, instruction: Apply, type_: str, cut: Cuts) -> None:
+        """What all warps have of a column, added up by as many lanes."""
+        (out,), reduced = instruction.outputs, reduction(instruction)
+        assert reduced is not None
+        mean = reduced.operation == "mean" and cut.segments == 1
+        over = f" / ({type_}){cut.rows}" if mean else ""
+        shared = f"shared_{type_}"
+        self.lines += [
+            f"for (int j = 0; j < {cut.each}; j++) {{",
+            f"const int mine = threadIdx.x / {_WARPS};",
+            f"{shared}[warp][lane] = part_{self.variables[out]}[j];",
+            "__syncthreads();",
+            f"const {type_} one = {shared}[threadIdx.x % {_WARPS}][mine];",
+            f"const {type_} total = whole<Sum, {_WARPS}>(one, {shared}[0]){over};",
+            "__syncthreads();",
+            f"const {source.index(cut.rows * cut.columns)} to = start + mine * {cut.each} + j;",
+            f"if (threadIdx.x % {_WARPS} == 0 && to < {cut.columns}) "
+            f"put({self.arrays[out]}[segment * {cut.columns} + to], total);",
+            "}",
+        ]
+
+
+def totals(
+    name: str, fused: Fused, parts: Mapping[Value, View], places: Mapping[Value, View]
+) -> Kernel:
+    """The kernel that adds up the sums of segments, which lie at ``parts``."""
+    rows, columns, _, _, segments = cuts(fused)
+    arguments: list[str] = []
+    views: list[View] = []
+    lines = [source.over(columns) + " {"]
+    for number, instruction in enumerate(reductions(fused)):
+        (out,), reduced = instruction.outputs, reduction(instruction)
+        assert reduced is not None
+        part, target = parts[out], places[out]
+        to, of = f"p{2 * number}", f"p{2 * number + 1}"
+        type_ = source.TYPES[part.dtype.name]
+        arguments += [f"{source.memory(target.dtype)} *{to}", f"const {type_} *{of}"]
+        views += [target, part]
+        over = f" / ({type_}){rows}" if reduced.operation == "mean" else ""
+        total = f"total_{number}"
+        lines += [
+            f"{type_} {total} = 0;",
+            f"for (int i = 0; i < {segments}; i++) {total} += {of}[i * {columns} + at];",
+            f"put({to}[at], {total}{over});",
+        ]
+    text = "\n".join([*lines, "}"])
+    return Kernel(name, tuple(arguments), text, *source.flat(columns), tuple(views))
