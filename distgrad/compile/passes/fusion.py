@@ -177,13 +177,30 @@ def fuse(
         kept.extend(group.body if len(group.body) < smallest else [_made(group, uses)])
         kept.extend(group.late)
 
+    def emit_columns() -> None:
+        """Sums of columns, which nobody may need before the end: all over one shape together."""
+        found: list[_Group] = []
+        for group in [g for g in waiting if g.kinds == {"column"}]:
+            mate = next((other for other in found if other.agrees(group)), None)
+            if mate is None:
+                found.append(group)
+            else:
+                join(mate, group)
+        for group in found:
+            emit(group)
+
+    def join(first: _Group, other: _Group) -> None:
+        waiting.remove(other)  # all wait, so that none needs what another made
+        first.join(other)
+        home.update((v, first) for v in other.outputs)
+
     for instruction in program.instructions:
         near = list(dict.fromkeys(home[v] for v in instruction.values if v in home))
         if isinstance(instruction, Read):
             origin[instruction.outputs[0]] = instruction.variable
         if isinstance(instruction, Apply) and not instruction.effect:
             if wanted(instruction):
-                group = _meeting(instruction, near, waiting, home, emit, mixed)
+                group = _meeting(instruction, near, waiting, emit, join, mixed)
                 group.add(instruction)
                 home.update((v, group) for v in instruction.outputs)
                 continue
@@ -201,7 +218,11 @@ def fuse(
             near = list(waiting)
         for group in near:
             emit(group)
+        if not mixed:
+            emit_columns()
         kept.append(instruction)
+    if not mixed:
+        emit_columns()
     for group in list(waiting):
         emit(group)
     return program.with_(kept)
@@ -218,8 +239,8 @@ def _meeting(
     instruction: Apply,
     near: list[_Group],
     waiting: list[_Group],
-    home: dict[Value, _Group],
     emit: Callable[[_Group], None],
+    join: Callable[[_Group, _Group], None],
     mixed: bool,
 ) -> _Group:
     """The group that the operation joins: those near it as one, or a new one."""
@@ -236,10 +257,8 @@ def _meeting(
         waiting.append(made)
         return made
     first, *others = mates
-    for other in others:  # all wait, so that none needs what another made
-        waiting.remove(other)
-        first.join(other)
-        home.update((v, first) for v in other.outputs)
+    for other in others:
+        join(first, other)
     return first
 
 
