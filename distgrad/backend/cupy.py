@@ -145,7 +145,7 @@ class CupyBackend(Backend):
         for array, place in zip(held, places, strict=True):
             size, kind = array.nbytes, runtime.memcpyDeviceToHost
             runtime.memcpyAsync(place.ptr, array.data.ptr, size, kind, stream.ptr)
-        done = stream.record()
+        done = self.mark()
 
         def read() -> list[np.ndarray]:
             done.synchronize()

@@ -7,6 +7,7 @@ waits to be added lies in scratch memory, of which there is one set for all prog
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import setitem
@@ -15,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from distgrad.compile.cupy_exec import Link
+from distgrad.compile.numpy_exec import c_strides
 from distgrad.compile.passes.shards import Merges
+from distgrad.compile.steps import View
 from distgrad.training.frames import Bound, Cut, Leaves, Outcome, Streams
 
 _CHAINS = 64  # of one program, for other trees and other buffers
@@ -153,7 +156,7 @@ class _Chain:
             if ids:
                 states = self._states.read(fetched[1]()[0])
                 written = [dict(zip(ids, own, strict=True)) for own in zip(*states, strict=True)]
-            return Outcome([float(loss) for loss in losses], np.stack(sums), written)
+            return Outcome(losses.tolist(), sums, written)
 
         return outcome
 
@@ -162,30 +165,32 @@ class _Results:
     """Outputs of some runs of a program, in one piece: they come to the host in one copy."""
 
     def __init__(self, executor: Any, positions: Sequence[int], count: int) -> None:
-        self._positions, self._views = positions, []
+        self._positions, self._count = positions, count
+        # Of each output where it starts, and how far it is to that of the next run.
+        self._views: list[tuple[View, int, int]] = []
         size = 0
         for position in positions:
             view = executor.plan.outputs[position]
-            nbytes = int(np.prod(view.shape)) * view.dtype.itemsize
-            starts = []
-            for _ in range(count):
-                starts.append(slice(size, size + nbytes))
-                size += -(-nbytes // _ALIGN) * _ALIGN
-            self._views.append((starts, view.dtype, view.shape))
+            step = -(-math.prod(view.shape) * view.dtype.itemsize // _ALIGN) * _ALIGN
+            self._views.append((view, size, step))
+            size += count * step
         self.memory = executor.backend.xp.zeros(size, dtype=np.uint8)
 
     def places(self, v: int) -> Mapping[int, Any]:
         """Where the outputs of run ``v`` go, by position."""
-        cuts = zip(self._positions, self._views, strict=True)
-        return {p: _cut(self.memory, starts[v], dtype, shape) for p, (starts, dtype, shape) in cuts}
+        found = {}
+        for position, (view, start, step) in zip(self._positions, self._views, strict=True):
+            first = start + v * step
+            nbytes = math.prod(view.shape) * view.dtype.itemsize
+            own = self.memory[first : first + nbytes]
+            found[position] = own.view(view.dtype).reshape(view.shape)
+        return found
 
-    def read(self, memory: np.ndarray) -> list[list[np.ndarray]]:
-        """For each output what all runs gave, of a copy on the host."""
+    def read(self, memory: np.ndarray) -> list[np.ndarray]:
+        """For each output what all runs gave, a row for each, of a copy on the host."""
         return [
-            [_cut(memory, start, dtype, shape) for start in starts]
-            for starts, dtype, shape in self._views
+            np.ndarray(
+                (self._count, *view.shape), view.dtype, memory, start, (step, *c_strides(view))
+            )
+            for view, start, step in self._views
         ]
-
-
-def _cut(memory: Any, where: slice, dtype: np.dtype, shape: tuple[int, ...]) -> Any:
-    return memory[where].view(dtype).reshape(shape)

@@ -108,7 +108,7 @@ class Inputs:
 def flat(arrays: Any) -> list[Any]:
     """The arrays of a nest; None stands for what was not given."""
     for a in arrays:
-        if type(a) is not np.ndarray:
+        if type(a) is not np.ndarray and type(a) is not Sent:
             return [a for a in tree.flatten(arrays) if a is not None]
     return list(arrays)
 

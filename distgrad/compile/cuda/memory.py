@@ -11,6 +11,8 @@ from distgrad.backend.sent import ALIGN, Sent, padded
 from distgrad.compile.cuda.plan import Plan
 from distgrad.compile.steps import Buffer, View
 
+_KEPT = 64  # sets of copies
+
 Copy = tuple[int, int, int]  # where to on the device, the address it comes from, bytes
 
 
@@ -59,12 +61,16 @@ class Mail:
         self.host[:] = 0
         self._posted: list[Copy] = []  # from pinned memory
         self._moved: list[Copy] = []  # from elsewhere on the device
+        self._joined: dict[tuple[Copy, ...], list[Copy]] = {}
         self._sent: Any = None
 
     def start(self) -> None:
         """Waits until what was sent by the run before has been read."""
-        self._posted.clear()
-        self._moved.clear()
+        if self._posted or self._moved:  # of a run that has failed: it may not lie on the device
+            self._posted.clear()
+            self._moved.clear()
+            for row in self.rows:
+                row.forget()
         if self._sent is not None:
             self._sent.synchronize()
 
@@ -85,12 +91,22 @@ class Mail:
             (self._moved, runtime.memcpyDeviceToDevice),
             (self._posted, runtime.memcpyHostToDevice),
         ):
-            for start, source, nbytes in _joined(copies):
+            for start, source, nbytes in self._together(copies):
                 runtime.memcpyAsync(self.device.ptr + start, source, nbytes, kind, stream.ptr)
         if self._posted:
             self._sent = stream.record(self._sent)
         self._posted.clear()
         self._moved.clear()
+
+    def _together(self, copies: list[Copy]) -> list[Copy]:
+        """``_joined``, of copies that come again at every run."""
+        key = tuple(copies)
+        known = self._joined.get(key)
+        if known is None:
+            if len(self._joined) >= _KEPT:
+                self._joined.clear()
+            known = self._joined[key] = _joined(copies)
+        return known
 
 
 class Row:
@@ -100,6 +116,10 @@ class Row:
         self.homes: dict[Buffer, int] = {}
         self._mail = mail
         self._arrays: dict[View, np.ndarray] = {}
+        self._numbers: dict[Buffer, bytes] = {}  # what lies on the device
+
+    def forget(self) -> None:
+        self._numbers.clear()
 
     def place(self, buffer: Buffer) -> Any:
         """Where the buffer lies on the device."""
@@ -114,18 +134,28 @@ class Row:
 
     def put(self, view: View, array: Any) -> None:
         """Takes an input: what lies on no device, or was sent ahead, at the next ``send``."""
-        nbytes = view.buffer.nbytes
-        if not nbytes:
+        buffer = view.buffer
+        if not buffer.nbytes:
             return
-        if isinstance(array, np.ndarray):
+        if type(array) is Sent:
+            self._mail.move(self.homes[buffer], array.there.data.ptr, buffer.nbytes)
+        elif isinstance(array, np.ndarray):
+            if not view.shape and self._is_there(buffer, array):
+                return
             np.copyto(self.on_host(view), array)
             self.drawn(view)
-        elif type(array) is Sent:
-            self._mail.move(self.homes[view.buffer], array.there.data.ptr, nbytes)
         else:
             cupy = self._mail._cupy
-            target = cupy.ndarray(view.shape, view.dtype, self.place(view.buffer))
+            target = cupy.ndarray(view.shape, view.dtype, self.place(buffer))
             target[...] = array
+            self._numbers.pop(buffer, None)
+
+    def _is_there(self, buffer: Buffer, number: np.ndarray) -> bool:
+        """Whether it is what was sent before, as the weight of a shard mostly is; notes it."""
+        given = number.tobytes()
+        known = self._numbers.get(buffer)
+        self._numbers[buffer] = given
+        return known == given
 
     def drawn(self, view: View) -> None:
         """The value that lies on the host is to be sent."""
