@@ -166,21 +166,21 @@ class _Results:
 
     def __init__(self, executor: Any, positions: Sequence[int], count: int) -> None:
         self._positions, self._count = positions, count
-        # Of each output where it starts, and how far it is to that of the next run.
-        self._views: list[tuple[View, int, int]] = []
+        # Of each output where it starts, and the strides of those of all runs.
+        self._views: list[tuple[View, int, tuple[int, ...]]] = []
         size = 0
         for position in positions:
             view = executor.plan.outputs[position]
             step = -(-math.prod(view.shape) * view.dtype.itemsize // _ALIGN) * _ALIGN
-            self._views.append((view, size, step))
+            self._views.append((view, size, (step, *c_strides(view))))
             size += count * step
         self.memory = executor.backend.xp.zeros(size, dtype=np.uint8)
 
     def places(self, v: int) -> Mapping[int, Any]:
         """Where the outputs of run ``v`` go, by position."""
         found = {}
-        for position, (view, start, step) in zip(self._positions, self._views, strict=True):
-            first = start + v * step
+        for position, (view, start, strides) in zip(self._positions, self._views, strict=True):
+            first = start + v * strides[0]
             nbytes = math.prod(view.shape) * view.dtype.itemsize
             own = self.memory[first : first + nbytes]
             found[position] = own.view(view.dtype).reshape(view.shape)
@@ -189,8 +189,6 @@ class _Results:
     def read(self, memory: np.ndarray) -> list[np.ndarray]:
         """For each output what all runs gave, a row for each, of a copy on the host."""
         return [
-            np.ndarray(
-                (self._count, *view.shape), view.dtype, memory, start, (step, *c_strides(view))
-            )
-            for view, start, step in self._views
+            np.ndarray((self._count, *view.shape), view.dtype, memory, start, strides)
+            for view, start, strides in self._views
         ]

@@ -155,12 +155,13 @@ def test_nan_and_labels_outside_stay_visible(kernels, dtype):
     assert np.isnan(found).any(axis=1).tolist() == [False, True, False]
 
 
-def test_adam_has_the_bits_of_the_cpu(kernels, dtype):
+@pytest.mark.parametrize("start", [0, 1])  # on a word of memory, and beside one
+def test_adam_has_the_bits_of_the_cpu(kernels, dtype, start):
     rng = np.random.default_rng(1)
-    p, m, s, g = (np.abs(a) for a in rng.normal(size=(4, 1000)).astype(dtype))
+    p, m, s, g = (np.abs(a) for a in rng.normal(size=(4, 1003)).astype(dtype))
     words = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
     expected = PRIMITIVES["adam_update"].kernel(np, p, m, s, g, dtype.type(1e-3), **words)
-    there = on_device(p, m, s, g)
+    there = [a[start:] for a in on_device(*(np.pad(a, (start, 0)) for a in (p, m, s, g)))]
     out = tuple(there[:3])
     call = kernels.by_primitive["adam_update"]
     found = call(None, *there, dtype.type(1e-3), **words, out=out)

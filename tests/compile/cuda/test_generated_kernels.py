@@ -1,0 +1,231 @@
+"""Kernels for GPUs: words of memory, sums of columns, and small kernels that share a launch.
+
+They run on the module that stands for CuPy, or on a GPU with ``--device cuda``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.compile.capture import trace
+from distgrad.compile.cuda import columns, gathering, writer
+from distgrad.compile.cupy_exec import CudaExecutor, cuda_executor
+from distgrad.compile.passes import simplify
+from distgrad.compile.passes.fusion import Fused, fuse, reduction
+
+RNG = np.random.default_rng(0)
+BFLOAT16 = tf.bfloat16.numpy_dtype  # NumPy knows its name from here on
+pytestmark = pytest.mark.usefixtures("on_gpu")
+
+
+def floats(*shape, dtype="float32"):
+    return RNG.normal(size=shape).astype(dtype)
+
+
+def executor_of(fn, *arrays) -> CudaExecutor:
+    return cuda_executor(trace(fn, arrays).program, arrays)
+
+
+def run(executor, *arrays) -> list[np.ndarray]:
+    return [np.asarray(array.get()) for array in executor(arrays)]
+
+
+def text(executor) -> str:
+    return "\n".join(kernel.body for kernel in executor.plan.kernels)
+
+
+# Words
+
+
+def mixed(x, half, row, column, flags):
+    wide = tf.cast(half, tf.float32)
+    y = tf.where(flags, x * row - column, wide)
+    turned = tf.transpose(tf.reshape(y, (16, 12)))
+    return y, tf.cast(y * 2.0, half.dtype), turned + 1.0, tf.cast(half > 0, tf.float32) - x
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_several_elements_at_a_time_have_the_bits_of_one(dtype, monkeypatch):
+    arrays = (
+        floats(6, 32),
+        floats(6, 32, dtype=dtype),
+        floats(32),
+        floats(6, 1),
+        floats(6, 32) > 0,
+    )
+    one = executor_of(mixed, *arrays)
+    assert "Pack<" not in text(one)
+    monkeypatch.setattr(writer, "MANY", 1)
+    several = executor_of(mixed, *arrays)
+    assert "Pack<float, 8>" in text(several) or "Pack<float, 4>" in text(several)
+    for a, b in zip(run(one, *arrays), run(several, *arrays), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 129])
+def test_what_is_no_whole_number_of_words_is_taken_one_by_one(size, monkeypatch):
+    monkeypatch.setattr(writer, "MANY", 1)
+    x = floats(3, size)
+    executor = executor_of(lambda x: (tf.square(x) + 1.0, x[:, ::-1] * 2.0), x)
+    assert "Pack<" not in text(executor)
+    squared, turned = run(executor, x)
+    np.testing.assert_array_equal(squared, np.square(x) + np.float32(1))
+    np.testing.assert_array_equal(turned, x[:, ::-1] * np.float32(2))
+
+
+def test_rows_and_parts_of_arrays_that_start_between_words():
+    x = floats(9, 12)
+    found = run(executor_of(lambda x: tf.nn.softmax(x[1:, 1:9] * 3.0), x), x)[0]
+    cut = (x[1:, 1:9] * np.float32(3)).astype(np.float64)
+    expected = np.exp(cut - cut.max(1, keepdims=True))
+    np.testing.assert_allclose(found, expected / expected.sum(1, keepdims=True), rtol=1e-5)
+
+
+# Sums of columns
+
+
+@pytest.mark.parametrize("rows", [1, 256, 257, 1000])
+@pytest.mark.parametrize("width", [1, 10, 33, 128])
+def test_sums_of_columns(rows, width, monkeypatch):
+    if width == 128:
+        monkeypatch.setattr(columns, "MANY", 1)  # four columns a lane
+    x, y = floats(rows, width), floats(rows, width)
+
+    def f(x, y):
+        z = tf.nn.relu(x) * y
+        return z, tf.reduce_sum(z, 0), tf.reduce_mean(x - y, 0)
+
+    executor = executor_of(f, x, y)
+    assert not any(node.opaque for node in executor.plan.nodes)
+    z, total, mean = run(executor, x, y)
+    np.testing.assert_array_equal(z, np.maximum(x, 0) * y)
+    np.testing.assert_allclose(total, z.astype(np.float64).sum(0), rtol=2e-5, atol=2e-4)
+    wide = (x - y).astype(np.float64)
+    np.testing.assert_allclose(mean, wide.mean(0), rtol=2e-5, atol=2e-5)
+    again = run(executor, x, y)
+    assert [a.tobytes() for a in again] == [a.tobytes() for a in (z, total, mean)]
+
+
+def test_sums_of_several_axes_of_a_view():
+    x = floats(4, 70, 6)
+    executor = executor_of(lambda x: tf.reduce_sum(tf.transpose(x, (1, 0, 2)), (0, 1)), x)
+    np.testing.assert_allclose(run(executor, x)[0], x.astype(np.float64).sum((0, 1)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_sums_of_columns_of_other_floats_are_rounded_once(dtype):
+    x = np.abs(floats(600, 5, dtype=dtype))
+    (found,) = run(executor_of(lambda x: tf.reduce_sum(x * x, 0), x), x)
+    squares = (x * x).astype(np.float64)
+    rtol = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float64": 1e-14}[dtype] * 1.01
+    np.testing.assert_allclose(found.astype(np.float64), squares.sum(0), rtol=rtol)
+
+
+def test_sums_over_one_shape_are_one_kernel_before_the_next_product():
+    def f(x, y, w):
+        return tf.reduce_sum(x, 0), tf.reduce_sum(x * y, 0), tf.matmul(x, w), tf.reduce_sum(y, 0)
+
+    executor = executor_of(f, *(arrays := (floats(8, 4), floats(8, 4), floats(4, 3))))
+    launches = [node.kernel is not None for node in executor.plan.nodes]
+    assert launches == [True, False, True]
+    total, products, _, last = run(executor, *arrays)
+    np.testing.assert_allclose(total, arrays[0].sum(0), rtol=1e-5)
+    np.testing.assert_allclose(products, (arrays[0] * arrays[1]).sum(0), rtol=1e-5)
+    np.testing.assert_allclose(last, arrays[1].sum(0), rtol=1e-5)
+
+
+def test_a_group_sums_rows_or_columns():
+    def f(x):
+        y = tf.nn.softmax(x)
+        return tf.reduce_sum(y, 0), y - tf.reduce_mean(x, 0)
+
+    program = simplify(trace(f, (floats(5, 4),)).program)
+    for group in fuse(program, lambda i: True, smallest=1, mixed=False).instructions:
+        if isinstance(group, Fused):
+            kinds = {r.kind for i in group.body if (r := reduction(i)) is not None}
+            assert len(kinds) < 2
+
+
+# Small kernels
+
+
+def test_small_kernels_share_a_launch():
+    shapes = [(3, 5), (7,), (2, 2, 2), (64, 9)]
+    arrays = [floats(*shape) for shape in shapes]
+
+    def f(*xs):
+        return [tf.cast(x * 2.0, tf.bfloat16) for x in xs]
+
+    executor = executor_of(f, *arrays)
+    assert [len(kernel.places) for kernel in executor.plan.kernels] == [2 * len(arrays)]
+    for x, found in zip(arrays, run(executor, *arrays), strict=True):
+        np.testing.assert_array_equal(found, (x * np.float32(2)).astype(BFLOAT16))
+
+
+def test_what_needs_another_kernel_is_launched_after_it():
+    def f(x, y):
+        a = tf.transpose(x) + 1.0  # of another shape each: none of them is one group
+        b = tf.reshape(a, (-1,)) * 2.0
+        return b, tf.reshape(b, (2, -1)) - 3.0, y * 5.0
+
+    executor = executor_of(f, *(arrays := (floats(4, 6), floats(3))))
+    assert len(executor.plan.kernels) > 1
+    b, c, d = run(executor, *arrays)
+    expected = (arrays[0].T + np.float32(1)).reshape(-1) * np.float32(2)
+    np.testing.assert_array_equal(b, expected)
+    np.testing.assert_array_equal(c, expected.reshape(2, -1) - np.float32(3))
+    np.testing.assert_array_equal(d, arrays[1] * np.float32(5))
+
+
+def test_a_launch_has_as_many_arrays_as_it_can_take(monkeypatch):
+    monkeypatch.setattr(gathering, "_ARRAYS", 6)
+    arrays = [floats(2, n) for n in range(1, 8)]
+    executor = executor_of(lambda *xs: [x + 1.0 for x in xs], *arrays)
+    assert [len(kernel.places) for kernel in executor.plan.kernels] == [6, 6, 2]
+    for x, found in zip(arrays, run(executor, *arrays), strict=True):
+        np.testing.assert_array_equal(found, x + np.float32(1))
+
+
+def test_weights_that_are_rounded_come_before_all_else():
+    weights = [tf.Variable(floats(4, 4)) for _ in range(3)]
+    x = floats(2, 4)
+
+    def f(x):
+        y = tf.cast(x, tf.bfloat16)
+        for weight in weights:
+            y = tf.matmul(y, tf.cast(weight, tf.bfloat16))
+        return y
+
+    executor = executor_of(f, x)
+    first, *others = executor.plan.nodes
+    assert len(first.writes) == 4 and all(node.kernel is None for node in others)
+    product = x.astype(BFLOAT16)
+    for weight in weights:
+        wide = weight.numpy().astype(BFLOAT16).astype(np.float32)
+        product = (product.astype(np.float32) @ wide).astype(BFLOAT16)
+    found = run(executor, x)[0].astype(np.float32)
+    np.testing.assert_allclose(found, product.astype(np.float32), rtol=2e-2, atol=1e-2)
+
+
+# Numbers that are sent
+
+
+def test_a_number_that_changes_is_sent_again():
+    x, numbers = floats(3), [np.float32(v) for v in (2.0, 2.0, 0.0, -0.0, 3.0, np.nan, 3.0)]
+    executor = executor_of(lambda x, n: (x * n, 1.0 / n), x, np.array(numbers[0]))
+    for number in numbers:
+        scaled, inverse = run(executor, x, np.array(number))
+        np.testing.assert_array_equal(scaled, x * number)
+        with np.errstate(divide="ignore"):
+            np.testing.assert_array_equal(inverse, np.float32(1) / number)
+
+
+def test_a_number_of_a_run_that_failed_is_sent_again():
+    x, one, five = floats(3), np.array(np.float32(1)), np.array(np.float32(5))
+    executor = executor_of(lambda n, x: (x * n, n * 2.0), one, x)
+    assert run(executor, one, x)[1] == 2.0
+    with pytest.raises(ValueError):
+        run(executor, five, floats(4))  # when the number waits to be sent
+    assert run(executor, five, x)[1] == 10.0
