@@ -37,14 +37,18 @@ static inline void __syncthreads() {
     threadIdx.x = self;
 }
 
-// As all threads of a block come by here together, they may all meet.
-template <class A> static inline A __shfl_xor_sync(unsigned, A value, int lanes) {
+// The lanes of a warp come by here together; that others may be elsewhere does no harm.
+template <class A> static inline A __shfl_sync(unsigned, A value, int lane) {
     static A given[1024];
     given[threadIdx.x] = value;
     __syncthreads();
-    const A taken = given[threadIdx.x ^ lanes];
+    const A taken = given[threadIdx.x / 32 * 32 + lane];
     __syncthreads();
     return taken;
+}
+
+template <class A> static inline A __shfl_xor_sync(unsigned mask, A value, int lanes) {
+    return __shfl_sync(mask, value, threadIdx.x % 32 ^ lanes);
 }
 
 static void begin() {

@@ -10,7 +10,7 @@ import numpy as np
 
 from distgrad.backend import cudnn
 from distgrad.backend.cublas import matrices
-from distgrad.compile.cuda import columns, dnn, fused, source
+from distgrad.compile.cuda import attention, columns, dnn, fused, source
 from distgrad.compile.cuda.nodes import Arrays, Draw, Node, Opaque, Python, launch
 from distgrad.compile.cuda.source import Kernel
 from distgrad.compile.numpy_exec import c_strides
@@ -364,8 +364,8 @@ _HANDLERS: dict[str, Callable[[Build, Apply], bool]] = {
     "random_uniform": Build.uniform,
     "dot": Build.dot,
     **dict.fromkeys(cudnn.CONVOLUTIONS, dnn.convolution),
-    "attention": dnn.attention,
-    "attention_grad": dnn.attention_grad,
+    "attention": attention.attention,
+    "attention_grad": attention.attention_grad,
 }
 
 

@@ -89,7 +89,7 @@ def takes(dnn: Any) -> Takes:
             return False
         if q.dtype.itemsize != 2 or not all(array.nbytes for array in (q, k, v)):
             return False
-        if type(bias) is Value and (bias.dtype != q.dtype or not _fits(bias, q, k)):
+        if type(bias) is Value and (bias.dtype != q.dtype or not spans(bias, q, k)):
             return False
         at = [_dense(value.shape, value.dtype) for value in (q, k, v)]
         at_bias = _bias(bias, len(q.shape))
@@ -115,7 +115,7 @@ def attention(build: Build, apply: Apply) -> bool:
     if found is None:
         return False
     more = [] if type(bias) is not Value else [build._whole(bias)]
-    _run(build, found[0], [*found[1], *more], [_steps_first(build, o), build._own(stats)])
+    _run(build, found[0], [*found[1], *more], [steps_first(build, o), build._own(stats)])
     return True
 
 
@@ -132,7 +132,7 @@ def attention_grad(build: Build, apply: Apply) -> bool:
     dy, q, k, v, o = found[1]
     more = [] if type(bias) is not Value else [build._whole(bias)]
     given = [q, k, v, o, dy, build._whole(stats), *more]
-    _run(build, found[0], given, [_steps_first(build, value) for value in apply.outputs])
+    _run(build, found[0], given, [steps_first(build, value) for value in apply.outputs])
     return True
 
 
@@ -163,18 +163,18 @@ def _copied(build: Build, place: View) -> View:
     """An array with its steps first: itself, or a copy."""
     if _readable(place) and _layout(place) == _dense(place.shape, place.dtype):
         return place
-    own = _with_steps_first(place.shape, place.dtype)
+    own = _withsteps_first(place.shape, place.dtype)
     build._copied_to(own, place)
     return own
 
 
-def _steps_first(build: Build, value: Value) -> View:
+def steps_first(build: Build, value: Value) -> View:
     """The place of a result: heads beside each other, as the next product wants them."""
-    build.places[value] = _with_steps_first(value.shape, value.dtype)
+    build.places[value] = _withsteps_first(value.shape, value.dtype)
     return build.places[value]
 
 
-def _with_steps_first(shape: tuple[int, ...], dtype: np.dtype) -> View:
+def _withsteps_first(shape: tuple[int, ...], dtype: np.dtype) -> View:
     buffer = Buffer(math.prod(shape) * dtype.itemsize)
     if len(shape) == 3:
         return _place(buffer, shape, dtype)
@@ -202,7 +202,8 @@ def _bias(bias: Any, rank: int) -> Layout | None:
     return Layout((b, h, s, t), (h * s * t, s * t, t, 1), bias.dtype.name)
 
 
-def _fits(bias: Value, q: Value, k: Value) -> bool:
+def spans(bias: Value, q: Value, k: Value) -> bool:
+    """Whether a bias has one number, or one for all, for each query and key."""
     rank = len(q.shape)
     if not 2 <= len(bias.shape) <= rank:
         return False

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from distgrad.compile import memory
-from distgrad.compile.cuda import dnn, fused, source
+from distgrad.compile.cuda import attention, fused, source
 from distgrad.compile.cuda.build import Build
 from distgrad.compile.cuda.gathering import gathered
 from distgrad.compile.cuda.nodes import Node, launch
@@ -31,7 +31,7 @@ class Plan:
     """
 
     def __init__(self, program: Program, groups: Sequence[Sequence[int]], backend: Any) -> None:
-        program = attentive(simplify(program), dnn.takes(backend.dnn))
+        program = attentive(simplify(program), attention.takes(backend.dnn))
         parts = expand(program, source.FLOATS)
         program = fuse(parts, fused.supported, smallest=1, mixed=False)
         copied: set[Read] = set()
