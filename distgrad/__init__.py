@@ -201,6 +201,7 @@ if _TYPE_CHECKING:
     from distgrad import distribute as distribute
     from distgrad import keras as keras
     from distgrad.core.dtypes import bfloat16 as bfloat16
+    from distgrad.trained import load as load_run
 
 
 def __getattr__(name: str):
@@ -225,8 +226,12 @@ def __getattr__(name: str):
         import distgrad.distribute
 
         return distgrad.distribute
+    if name == "load_run":
+        from distgrad.trained import load
+
+        return load
     raise AttributeError(f"module 'distgrad' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_OF_KERAS, "bfloat16", "data", "distribute", "keras"]
+    return [*globals(), *_OF_KERAS, "bfloat16", "data", "distribute", "keras", "load_run"]

@@ -8,6 +8,7 @@ import numpy as np
 
 from distgrad import keras
 from distgrad.core.errors import DataError, JobError, UsageError
+from distgrad.data.preparation import Preparation
 from distgrad.data.source import Splits
 from distgrad.job import Job
 from distgrad.keras import losses, mixed_precision, specs
@@ -27,14 +28,7 @@ def build_model(job: Job, splits: Splits) -> keras.Sequential:
     mixed_precision.enable_tensor_float_32_execution(job.tensor_float_32)
     layers = _layers(job)
     _check_tokens(job, layers[0], splits)
-    model = keras.Sequential(layers)
-    optimizer = specs.make("optimizer", job.optimizer)
-    if job.mixed_precision:
-        policy = mixed_precision.get(job.mixed_precision)
-        optimizer = keras.optimizers.scaled_for(policy, optimizer)
-    loss = _named("loss", job.loss)
-    metrics = [_named("metric", metric) for metric in job.metrics]
-    model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
+    model = _compiled(job, layers)
     sample = splits.train.take(slice(0, 1))
     try:
         model.prepare(sample)
@@ -45,6 +39,32 @@ def build_model(job: Job, splits: Splits) -> keras.Sequential:
         _blame_a_layer(job, sample[0], error)
         raise
     _check_targets(job, shape, splits)
+    return model
+
+
+def model_for(job: Job, preparation: Preparation) -> keras.Sequential:
+    """The same model for samples that are described, not there; its weights mean nothing yet.
+
+    The random numbers of the process stay as they were.
+    """
+    model = _compiled(job, _layers(job))
+    x = np.zeros((1, *preparation.shape), preparation.dtype)
+    with random.stream(job.seed):
+        model.prepare((x, np.zeros((1, *preparation.target_shape), preparation.target_dtype)))
+    assert model.optimizer is not None
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _compiled(job: Job, layers: list[Layer]) -> keras.Sequential:
+    model = keras.Sequential(layers)
+    optimizer = specs.make("optimizer", job.optimizer)
+    if job.mixed_precision:
+        policy = mixed_precision.get(job.mixed_precision)
+        optimizer = keras.optimizers.scaled_for(policy, optimizer)
+    loss = _named("loss", job.loss)
+    metrics = [_named("metric", metric) for metric in job.metrics]
+    model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
     return model
 
 

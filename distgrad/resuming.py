@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from distgrad import keras
 from distgrad.compile import eager
 from distgrad.core.errors import UsageError
+from distgrad.core.variable import Variable
 from distgrad.job import Job
 from distgrad.training import checkpoint
 from distgrad.training.programs import ExecutorName, executor_for
@@ -33,6 +35,11 @@ _DECIDES_BITS = {
     "parallel.threads_per_worker": "threads_per_worker",
 }
 
+
+def warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
 RUNS = {
     "generated": "steps captured, on generated kernels",
     "numpy": "steps captured, on NumPy",
@@ -48,9 +55,6 @@ def newest_commit(job: Job, folder: Path, resumed: bool) -> checkpoint.Commit | 
     """
     if not resumed:
         return None
-
-    def warn(text: str) -> None:
-        print(f"warning: {text}", file=sys.stderr, flush=True)
 
     commit = checkpoint.load_newest(folder / "checkpoints", warn)
     if commit is None:
@@ -90,15 +94,33 @@ def kernels(executor: ExecutorName, commit: checkpoint.Commit | None) -> eager.N
     return "numpy" if executor == "numpy" else eager.best()
 
 
+def state_variables(model: keras.Sequential) -> dict[str, dict[str, Variable]]:
+    """What a commit holds of a model and its optimizer, under names that no worker count changes.
+
+    Slots that the optimizer has given up, to be kept in parts, are not there.
+    """
+    paths, optimizer = model.variable_paths(), model.optimizer
+    assert optimizer is not None
+    names = {id(variable): path for path, variable in paths.items()}
+    state = dict(optimizer.scalars)
+    for name, slot in optimizer.slots.items():
+        for trained, variable in zip(optimizer.trained, slot, strict=True):
+            state[f"{names[id(trained)]}/{name}"] = variable
+    return {"model": paths, "optimizer": state}
+
+
+def restore(model: keras.Sequential, commit: checkpoint.Commit) -> None:
+    """Gives a model and its optimizer, which is built, the values of a commit."""
+    for file, variables in state_variables(model).items():
+        for path, variable in variables.items():
+            variable.assign(commit.arrays[file][path])
+
+
 def warn_of_changes(commit: checkpoint.Commit, environment: dict[str, Any]) -> None:
     """Says what of a machine and its libraries is not as it was when a commit was written."""
     changed = "; ".join(_changes("", commit.state.get("environment", environment), environment))
     if changed:
-        print(
-            f"warning: the run goes on elsewhere than it began, and may get other bits: {changed}.",
-            file=sys.stderr,
-            flush=True,
-        )
+        warn(f"the run goes on elsewhere than it began, and may get other bits: {changed}.")
 
 
 def decides_bits(job: Job) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad import keras, resuming
+from distgrad import keras, resuming, trained
 from distgrad.assembly import build_model
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import worker_shards
@@ -134,15 +134,6 @@ class _Run:
 
     # State: everything under variable names, so that any number of workers can take it up.
 
-    def _state_variables(self) -> dict[str, dict[str, Any]]:
-        model, optimizer = self.model.variable_paths(), self.model.optimizer
-        paths = {id(variable): path for path, variable in model.items()}
-        state: dict[str, Any] = dict(optimizer.scalars)  # type: ignore[union-attr]
-        for name, slot in optimizer.slots.items():  # type: ignore[union-attr]
-            for trained, variable in zip(self.step.variables, slot, strict=True):
-                state[f"{paths[id(trained)]}/{name}"] = variable
-        return {"model": model, "optimizer": state}
-
     def _slot_paths(self, name: str) -> list[str]:
         paths = {id(variable): path for path, variable in self.model.variable_paths().items()}
         return [f"{paths[id(trained)]}/{name}" for trained in self.step.variables]
@@ -160,9 +151,7 @@ class _Run:
     def _restore(self, commit: checkpoint.Commit | None) -> Cursor:
         if commit is None:
             return Cursor()
-        for file, variables in self._state_variables().items():
-            for path, variable in variables.items():
-                variable.assign(commit.arrays[file][path])
+        resuming.restore(self.model, commit)
         if isinstance(self.step.slots, SlotParts):
             for name in self.step.slots.names:
                 paths = self._slot_paths(name)
@@ -171,7 +160,7 @@ class _Run:
 
     def _broadcast(self) -> None:
         """Everyone begins with the bits of rank 0."""
-        for variables in self._state_variables().values():
+        for variables in resuming.state_variables(self.model).values():
             for path in sorted(variables):
                 value = np.array(variables[path].numpy())
                 self.communicator.broadcast(value)
@@ -190,7 +179,7 @@ class _Run:
             return
         arrays = {
             file: {path: np.asarray(variable.numpy()) for path, variable in variables.items()}
-            for file, variables in self._state_variables().items()
+            for file, variables in resuming.state_variables(self.model).items()
         }
         arrays["optimizer"] |= self.gathered
         state = {
@@ -208,6 +197,11 @@ class _Run:
         elif not self.commits.save(step, arrays, state):
             return
         self.saved_step, self.gathered = step, {}
+
+    def _described(self) -> dict[str, str]:
+        """What a trained model needs beside its weights."""
+        how = self.splits.preparation
+        return {} if how is None else {trained.PREPARATION: how.to_json()}
 
     def _missed(self, text: str) -> None:
         print(f"warning: {text}", file=sys.stderr, flush=True)
@@ -247,6 +241,7 @@ class _Run:
                 "source.yaml": job.source_yaml,
                 "overrides.txt": "".join(f"{line}\n" for line in job.overrides),
                 "env.json": json.dumps(environment(), indent=1) + "\n",
+                **self._described(),
             },
         )
         world = self.communicator.world_size

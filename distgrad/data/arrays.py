@@ -41,7 +41,7 @@ def _npz(path: str, test_fraction: float | None, seed: int) -> Splits:
         raise DataError(f"{path} has x and y, no test part of its own: give data.test_fraction")
     x = as_inputs(f"{path}: x", arrays["x"])
     y = as_targets(f"{path}: y", arrays["y"])
-    return hold_out(path, x, y, test_fraction, seed)
+    return hold_out(path, x, y, test_fraction, seed, raw_dtype=arrays["x"].dtype.name)
 
 
 def _npy(spec: Mapping[str, Any], seed: int) -> Splits:
@@ -57,7 +57,7 @@ def _npy(spec: Mapping[str, Any], seed: int) -> Splits:
         train = MappedSource(spec["x"], x, y, scale=scale)
         test = MappedSource(spec["test_x"], test_x, test_y, scale=scale)
         check_samples(spec["x"], train, test)
-    return splits(spec["x"], train, test)
+    return splits(spec["x"], train, test, scale=float(scale), raw_dtype=x.dtype.name)
 
 
 def map_npy(path: str | os.PathLike) -> np.ndarray:

@@ -20,8 +20,8 @@ from distgrad.core.errors import DataError
 
 def read_csv(
     path: str | os.PathLike, label: str, delimiter: str = ",", header: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
-    """The other columns (n, columns) as float64, and the label column (n,) as text.
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The other columns' names and values (n, columns) as float64, and the label column as text.
 
     Without a header the columns are called 0, 1, 2, ... Raises DataError that names the columns
     where the label is not one of them, and line and column of the first value that is wrong.
@@ -41,7 +41,7 @@ def read_csv(
         raise DataError(f"{path} has no column but the label {label!r}")
     if not labels:
         raise DataError(f"{path} has no rows")
-    return np.frombuffer(values).reshape(-1, len(names)), np.array(labels)
+    return names, np.frombuffer(values).reshape(-1, len(names)), np.array(labels)
 
 
 def read_column(

@@ -17,6 +17,18 @@ from distgrad.data.packaged import read_packaged
 from distgrad.data.source import Splits
 from distgrad.data.splits import TEST_FRACTION, as_inputs, as_targets, hold_out, own_parts
 
+# Of the sets whose classes are no digits, from the papers that describe them.
+CLASSES = {
+    "fashion_mnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+    "cifar10": (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
+}
+
 
 def load(
     spec: Mapping[str, Any], seed: int, allow_download: bool, announce: Callable[[str], None]
@@ -43,7 +55,8 @@ def load(
             )
         case "idx":
             return _idx(spec, seed)
-    return own_parts(path or spec["source"], arrays, scale=255)
+    classes = CLASSES.get(spec["source"], ())
+    return own_parts(path or spec["source"], arrays, scale=255, classes=classes)
 
 
 def _digits(test_fraction: float, seed: int) -> Splits:
@@ -52,7 +65,8 @@ def _digits(test_fraction: float, seed: int) -> Splits:
 
     rows = read_packaged("digits.csv.gz", parse)
     images = (rows[:, :-1].astype(np.float32) / 16).reshape(-1, 8, 8)
-    return hold_out("digits", images, rows[:, -1], test_fraction, seed)
+    how = {"scale": 16.0, "raw_dtype": "int32"}
+    return hold_out("digits", images, rows[:, -1], test_fraction, seed, **how)
 
 
 def _idx(spec: Mapping[str, Any], seed: int) -> Splits:
@@ -69,6 +83,8 @@ def _idx(spec: Mapping[str, Any], seed: int) -> Splits:
             as_targets(f"{name}: labels", y),
             spec.get("test_fraction", TEST_FRACTION),
             seed,
+            scale=float(scale),
+            raw_dtype=x.dtype.name,
         )
     x_test, y_test = idx.read_idx(spec["test_images"]), idx.read_idx(spec["test_labels"])
     if x_test.dtype != x.dtype:

@@ -10,6 +10,7 @@ import numpy as np
 from distgrad.core.errors import DataError
 from distgrad.data.csvfile import read_column
 from distgrad.data.packaged import read_packaged
+from distgrad.data.preparation import Preparation
 from distgrad.data.source import ArraySource, Splits
 from distgrad.data.splits import TEST_FRACTION, Standard, cut
 
@@ -20,7 +21,8 @@ def load(spec: Mapping[str, Any]) -> Splits:
     """The series that a job's data section names; see `source.load`."""
     name = spec.get("path") or spec["builtin"]
     if spec.get("path"):
-        values = read_column(name, spec.get("column"), spec.get("delimiter", ","))
+        column = spec.get("column")
+        values = read_column(name, column, spec.get("delimiter", ","))
     else:
         file, column = _BUILTIN[name]
         values = read_packaged(file, lambda path: read_column(path, column))
@@ -31,7 +33,7 @@ def load(spec: Mapping[str, Any]) -> Splits:
             f"{name} has {end} values to train on and {len(values) - end} to test, which is too "
             f"little for a window of {window} and a horizon of {horizon}"
         )
-    standard = Standard(values[:end])  # of the past alone: a forecaster knows no more
+    standard = Standard.of(values[:end])  # of the past alone: a forecaster knows no more
     scaled = standard(values)
     train = windows(scaled[:end], window, horizon)
     # A forecast of the first held-out value sees the training part's end, as it would in use.
@@ -40,7 +42,8 @@ def load(spec: Mapping[str, Any]) -> Splits:
         f"{name}: {len(train)} training and {len(test)} test windows of {window} values, "
         f"mean {standard.mean:.4g}, standard deviation {standard.deviation:.4g}"
     )
-    return Splits(train, test, description)
+    preparation = Preparation.of("series", train, label=column, **standard.described())
+    return Splits(train, test, description, preparation=preparation)
 
 
 def windows(values: np.ndarray, window: int, horizon: int) -> ArraySource:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distgrad.data.nest import leaves, map_leaves
+
+if TYPE_CHECKING:
+    from distgrad.data.preparation import Preparation
 
 SOURCES = (
     *("digits", "mnist", "fashion_mnist", "cifar10", "breast_cancer"),
@@ -91,12 +94,16 @@ def _read_only(view: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Splits:
-    """The samples to train on and those held out, each ``(x, y)``; ``description`` is one line."""
+    """The samples to train on and those held out, each ``(x, y)``; ``description`` is one line.
+
+    ``preparation`` is what another file needs to become such samples.
+    """
 
     train: ArraySource
     test: ArraySource
     description: str
     validation: ArraySource | None = None
+    preparation: Preparation | None = None
 
     def parts(self) -> dict[str, ArraySource]:
         """All of them by what they are for."""

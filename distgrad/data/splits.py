@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from distgrad.core.errors import DataError
+from distgrad.data.preparation import Preparation
 from distgrad.data.shard import stratified_split
 from distgrad.data.source import ArraySource, Splits, Subset
 
 TEST_FRACTION = 0.2  # of samples that have no test part of their own, where nothing else is said
 
 
-def hold_out(name: str, x: np.ndarray, y: np.ndarray, test_fraction: float, seed: int) -> Splits:
-    """Split rows at random, as `drawn_rows` draws them."""
+def hold_out(
+    name: str, x: np.ndarray, y: np.ndarray, test_fraction: float, seed: int, **how: Any
+) -> Splits:
+    """Split rows at random, as `drawn_rows` draws them; ``how`` they were made is kept."""
     train, test = drawn_rows(name, y, test_fraction, seed)
-    return splits(name, ArraySource(x[train], y[train]), ArraySource(x[test], y[test]))
+    return splits(name, ArraySource(x[train], y[train]), ArraySource(x[test], y[test]), **how)
 
 
 def drawn_rows(
@@ -36,7 +40,9 @@ def drawn_rows(
         raise DataError(f"{name}: {str(error).replace('test_fraction', key)}") from error
 
 
-def own_parts(name: str, arrays: Mapping[str, np.ndarray], scale: float = 1) -> Splits:
+def own_parts(
+    name: str, arrays: Mapping[str, np.ndarray], scale: float = 1, classes: Sequence[str] = ()
+) -> Splits:
     """The parts of data that has both: ``x_train, y_train, x_test, y_test``, x divided by scale."""
     sources = {}
     for part in ("train", "test"):
@@ -44,7 +50,8 @@ def own_parts(name: str, arrays: Mapping[str, np.ndarray], scale: float = 1) -> 
         y = as_targets(f"{name}: y_{part}", arrays[f"y_{part}"])
         sources[part] = ArraySource(x if scale == 1 else x / np.float32(scale), y)
     check_samples(name, sources["train"], sources["test"])
-    return splits(name, sources["train"], sources["test"])
+    how: dict[str, Any] = {"scale": float(scale), "raw_dtype": arrays["x_train"].dtype.name}
+    return splits(name, sources["train"], sources["test"], classes=tuple(classes), **how)
 
 
 def with_validation(spec: Mapping[str, Any], found: Splits, fraction: float, seed: int) -> Splits:
@@ -63,11 +70,12 @@ def with_validation(spec: Mapping[str, Any], found: Splits, fraction: float, see
         train, held = drawn_rows(name, labels, fraction, seed, "validation_fraction")
     if not len(train):
         raise DataError(f"{name}: validation_fraction {fraction} leaves nothing to train on")
-    return Splits(
-        Subset(found.train, train),
-        found.test,
-        f"{found.description}; {len(held)} of those to train on are kept for validation",
-        Subset(found.train, held),
+    return dataclasses.replace(
+        found,
+        train=Subset(found.train, train),
+        description=f"{found.description}; {len(held)} of those to train on are kept for "
+        "validation",
+        validation=Subset(found.train, held),
     )
 
 
@@ -81,11 +89,21 @@ def check_samples(name: str, train: ArraySource, test: ArraySource) -> None:
             )
 
 
-def splits(name: str, train: ArraySource, test: ArraySource, more: str = "") -> Splits:
-    """Both parts with their line of description."""
+def splits(
+    name: str,
+    train: ArraySource,
+    test: ArraySource,
+    more: str = "",
+    kind: str = "arrays",
+    **how: Any,
+) -> Splits:
+    """Both parts with their line of description, and how they were made (`Preparation`)."""
     shape = " x ".join(map(str, train.arrays[0].shape[1:])) or "scalar"
     return Splits(
-        train, test, f"{name}: {len(train)} training and {len(test)} test samples, {shape}{more}"
+        train,
+        test,
+        f"{name}: {len(train)} training and {len(test)} test samples, {shape}{more}",
+        preparation=Preparation.of(kind, train, **how),
     )
 
 
@@ -129,10 +147,21 @@ def as_targets(where: str, array: np.ndarray) -> np.ndarray:
 class Standard:
     """Mean and standard deviation of each column of the training part, to apply to both parts."""
 
-    def __init__(self, train: np.ndarray) -> None:
-        self.mean = train.mean(axis=0, dtype=np.float64)
+    def __init__(self, mean: np.ndarray, deviation: np.ndarray) -> None:
+        self.mean = mean
+        self.deviation = deviation
+
+    @classmethod
+    def of(cls, train: np.ndarray) -> Standard:
+        """That of the columns of ``train``."""
         deviation = train.std(axis=0, dtype=np.float64)
-        self.deviation = np.where(deviation > 0, deviation, 1.0)  # a constant column becomes 0
+        # A constant column becomes 0.
+        return cls(train.mean(axis=0, dtype=np.float64), np.where(deviation > 0, deviation, 1.0))
+
+    def described(self) -> dict[str, tuple[float, ...]]:
+        """The numbers, as a `Preparation` keeps them."""
+        kept = {"mean": self.mean, "deviation": self.deviation}
+        return {key: tuple(np.atleast_1d(values).tolist()) for key, values in kept.items()}
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         return ((values - self.mean) / self.deviation).astype(np.float32)

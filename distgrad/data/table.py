@@ -22,23 +22,26 @@ def load(spec: Mapping[str, Any], seed: int) -> Splits:
         case "breast_cancer":
             name, label = "breast_cancer", "diagnosis"
             file = "breast_cancer.csv.gz"
-            features, labels = read_packaged(file, lambda path: read_csv(path, label))
+            names, features, labels = read_packaged(file, lambda path: read_csv(path, label))
         case "csv":
             name, label = spec["path"], spec["label"]
             options = spec.get("delimiter", ","), spec.get("header", True)
-            features, labels = read_csv(name, label, *options)
+            names, features, labels = read_csv(name, label, *options)
         case _:
             name, label = spec["path"], spec["label"]
-            features, labels = read_parquet(name, label)
+            names, features, labels = read_parquet(name, label)
     y, classes = encode_labels(f"{name}: {label}", labels)
     train, test = drawn_rows(name, y, spec.get("test_fraction", TEST_FRACTION), seed)
+    how: dict[str, Any] = {}
     if spec.get("standardize", True):
         # By the training part alone: the test part must not have a say in how it is seen.
-        features = Standard(features[train])(features)
+        standard = Standard.of(features[train])
+        features, how = standard(features), standard.described()
     x = as_inputs(name, features)
     more = f", classes {listing(classes, 10)}" if classes else ""
     sources = ArraySource(x[train], y[train]), ArraySource(x[test], y[test])
-    return splits(name, *sources, more=f" features{more}")
+    how |= {"features": tuple(names), "label": label, "classes": tuple(classes)}
+    return splits(name, *sources, more=f" features{more}", kind="table", **how)
 
 
 def encode_labels(where: str, labels: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -59,8 +62,10 @@ def encode_labels(where: str, labels: np.ndarray) -> tuple[np.ndarray, list[str]
     return numbers.astype(np.int32), names.tolist()
 
 
-def read_parquet(path: str | os.PathLike, label: str) -> tuple[np.ndarray, np.ndarray]:
-    """The other columns (n, columns) as float64, and the label column (n,), of a file or a folder.
+def read_parquet(path: str | os.PathLike, label: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The other columns' names and values (n, columns) as float64, and the label column (n,).
+
+    ``path`` is a file or a folder.
 
     Raises DataError that names the file and the columns, and MissingExtraError without pyarrow.
     """
@@ -95,4 +100,5 @@ def read_parquet(path: str | os.PathLike, label: str) -> tuple[np.ndarray, np.nd
     labels = columns[label]
     if labels.dtype.kind not in "fiub":
         labels = labels.astype(str)  # pyarrow gives text as Python objects
-    return np.stack([columns[name].astype(np.float64) for name in names], axis=1), labels
+    values = np.stack([columns[name].astype(np.float64) for name in names], axis=1)
+    return names, values, labels

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.errors import DataError
+from distgrad.data.preparation import Preparation
 from distgrad.data.source import ArraySource, Splits
 from distgrad.data.splits import cut
 
@@ -35,7 +36,8 @@ def load(spec: Mapping[str, Any]) -> Splits:
         f"{name}: {len(train)} training and {len(test)} test windows of {length} characters, "
         f"vocabulary of {len(alphabet)}"
     )
-    return Splits(train, test, description)
+    preparation = Preparation.of("text", train, alphabet=tuple(alphabet))
+    return Splits(train, test, description, preparation=preparation)
 
 
 def alphabet_of(text: str, size: int | None = None) -> list[str]:

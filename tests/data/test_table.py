@@ -28,20 +28,20 @@ def write(path, text):
 
 
 def test_columns_and_labels(tmp_path):
-    values, labels = read_csv(write(tmp_path / "a.csv", IRIS_LIKE), "kind")
+    _, values, labels = read_csv(write(tmp_path / "a.csv", IRIS_LIKE), "kind")
     assert values.tolist() == [[n + 0.5, 2] for n in range(1, 7)]
     assert labels.tolist() == ["red", "blue", "red", "green", "blue", "red"]
 
 
 def test_other_spellings(tmp_path):
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"a;b\n1;2\n3;4\n"))
-    values, labels = read_csv(tmp_path / "a.csv.gz", "a", delimiter=";")
+    _, values, labels = read_csv(tmp_path / "a.csv.gz", "a", delimiter=";")
     assert values.tolist() == [[2], [4]] and labels.tolist() == ["1", "3"]
     path = write(tmp_path / "no_header.csv", "1,2,3\n4,5,6")
-    values, labels = read_csv(path, "1", header=False)
+    _, values, labels = read_csv(path, "1", header=False)
     assert values.tolist() == [[1, 3], [4, 6]] and labels.tolist() == ["2", "5"]
     path = write(tmp_path / "excel.csv", "\ufeffa,b\r\n1,2\r\n")
-    assert read_csv(path, "a")[0].tolist() == [[2]]
+    assert read_csv(path, "a")[1].tolist() == [[2]]
     assert read_column(path, "b").tolist() == read_column(path).tolist() == [2]
 
 
@@ -139,7 +139,7 @@ def test_a_large_table_is_read_in_reasonable_time(tmp_path):
         tmp_path / "a.csv", values, delimiter=",", header=",".join("abcdefghij"), comments=""
     )
     start = time.perf_counter()
-    read, _ = read_csv(tmp_path / "a.csv", "j")
+    _, read, _ = read_csv(tmp_path / "a.csv", "j")
     assert time.perf_counter() - start < 3
     np.testing.assert_allclose(read, values[:, :-1], rtol=1e-15)
 

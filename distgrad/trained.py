@@ -1,0 +1,102 @@
+"""A trained model from a run folder: its weights, its job, and what its inputs are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distgrad import keras, resuming
+from distgrad.assembly import model_for
+from distgrad.core.errors import DataError, UsageError
+from distgrad.data import source
+from distgrad.data.preparation import Preparation
+from distgrad.job import Job
+from distgrad.training import checkpoint
+
+PREPARATION = "preparation.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run has left: a compiled ``model`` with the weights after ``step`` steps.
+
+    ``preparation`` says how its inputs were made; ``state`` is what the checkpoint says of itself.
+    """
+
+    folder: Path
+    step: int
+    job: Job
+    preparation: Preparation
+    model: keras.Sequential
+    state: dict[str, Any]
+
+
+def load(folder: str | Path, step: int | None = None, overrides: Sequence[str] = ()) -> Trained:
+    """The model of a run folder, with the weights of its newest whole checkpoint, or of ``step``.
+
+    Neither the data nor the machine or the number of workers that trained it are needed. Moving
+    averages of the weights, where the optimizer keeps them, have taken their place, as in the
+    run's own test. ``overrides`` are changes to the job, ``key.sub=value``.
+
+    Raises UsageError for a folder that holds no run or no such checkpoint, DataError where no
+    checkpoint can be read; a damaged one is named on stderr and passed over for the one before it.
+    """
+    folder = Path(folder)
+    job = job_of(folder, overrides)
+    commit = commit_of(folder, step)
+    preparation = preparation_of(folder, job)
+    model = model_for(job, preparation)
+    resuming.restore(model, commit)
+    assert model.optimizer is not None
+    model.optimizer.finalize_variable_values(model.optimizer.trained)
+    return Trained(folder, commit.state["cursor"]["step"], job, preparation, model, commit.state)
+
+
+def job_of(folder: Path, overrides: Sequence[str] = ()) -> Job:
+    """The job of a run folder. Raises UsageError for any other folder."""
+    from distgrad import config
+
+    resolved = folder / "resolved.yaml"
+    if not resolved.is_file():
+        there = (
+            "is no folder" if not folder.is_dir() else "holds no run (there is no resolved.yaml)"
+        )
+        raise UsageError(f"{folder} {there}; name the folder of a run, as distgrad train says it")
+    return Job.from_config(config.load(resolved, overrides), run_dir=str(folder))
+
+
+def commit_of(folder: Path, step: int | None = None) -> checkpoint.Commit:
+    """The newest whole checkpoint of a run, or that of ``step``. Raises as `load`."""
+    checkpoints = folder / "checkpoints"
+    found = {int(path.name[5:]): path for path in checkpoint.commits(checkpoints)}
+    if step is not None:
+        if step not in found:
+            there = ", ".join(map(str, found)) or "none"
+            raise UsageError(f"{folder} has no checkpoint of step {step}; those there: {there}")
+        return checkpoint.load(found[step])
+    commit = checkpoint.load_newest(checkpoints, resuming.warn)
+    if commit is None:
+        raise DataError(f"{folder} has no checkpoint yet: it ended, or is, before its first one")
+    return commit
+
+
+def preparation_of(folder: Path, job: Job) -> Preparation:
+    """What a run has noted of its inputs; a run of before it did so is asked for its data."""
+    file = folder / PREPARATION
+    try:
+        return Preparation.from_json(file.read_text(encoding="utf-8"), str(file))
+    except FileNotFoundError:
+        pass
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} cannot be read ({error})") from None
+    try:
+        found = source.load(job.data, job.seed).preparation
+    except DataError as error:
+        raise DataError(
+            f"{folder} is of a version of distgrad that kept no {PREPARATION}, so that the data "
+            f"it was trained on are needed, too: {error}"
+        ) from None
+    assert found is not None
+    return found
