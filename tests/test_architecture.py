@@ -60,7 +60,7 @@ HOMES = {
     "matplotlib": "report",
 }
 # Where several modules of the room may import the package.
-ROOMS = {"config", "compile", "launcher.ray"}
+ROOMS = {"cli", "config", "compile", "launcher.ray"}
 NOT_LOADED = ("ray", "mpi4py", "cupy", "cudnn", "pydantic", "scipy", "llvmlite", "matplotlib")
 
 

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distgrad.cli import jobs
+
 if TYPE_CHECKING:
-    from distgrad.config import Config, Override
+    from distgrad.config import Override
     from distgrad.job import Job
     from distgrad.launcher.environ import World
 
-# No other import of ours stands here: `distgrad --help` loads only what a command needs.
+# No other import of ours stands in these files: `distgrad --help` loads only what a command needs.
 
 app = typer.Typer(
     name="distgrad",
@@ -30,24 +32,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-config_app = typer.Typer(
-    help="Check a job, show it in full, or print its JSON Schema.", rich_markup_mode=None
-)
-app.add_typer(config_app, name="config")
+app.add_typer(jobs.app, name="config")
 
 # How long another rank waits before it leaves with a usage error: some launchers end the whole job
 # when the first rank does, and rank 0 must have had the time to say why.
 _GRACE_SECONDS = 2.0
-
-JobWords = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="JOB.yaml [KEY.SUB=VALUE]...",
-        help="The job file, and values to change in it, in any order.",
-        show_default=False,
-    ),
-]
-
 
 MaxRestarts = Annotated[
     int,
@@ -95,7 +84,7 @@ def _root(
 
 @app.command()
 def train(
-    words: JobWords,
+    words: jobs.JobWords,
     workers: Annotated[
         int | None, typer.Option("-n", "--workers", help="Number of workers.", show_default=False)
     ] = None,
@@ -125,7 +114,7 @@ def train(
     from distgrad.job import Job
     from distgrad.launcher import base, environ
 
-    path, changes = _split(words)
+    path, changes = jobs.split(words)
     world = environ.detect()
     chosen_elsewhere = world.is_rank and (world.source != "torchrun" or launcher is None)
     overrides: list[str | Override] = [*changes]
@@ -141,7 +130,7 @@ def train(
         if launcher is not None:
             label = f"command line: --launcher {launcher}"
             overrides.append(Override(("parallel", "launcher"), launcher, label))
-    config = _load(path, overrides)
+    config = jobs.read(path, overrides)
     job = Job.from_config(
         config,
         run_dir=None if run_dir is None else str(run_dir),
@@ -240,31 +229,6 @@ def launch(
     return chosen.start(program, max_restarts=max_restarts)
 
 
-@config_app.command()
-def validate(words: JobWords) -> None:
-    """Check a job; every mistake is shown with its line."""
-    path, changes = _split(words)
-    config = _load(path, changes)
-    print(f"{path}: {config.name} is a valid job")
-
-
-@config_app.command()
-def show(words: JobWords) -> None:
-    """Print a job as YAML with every default filled in."""
-    path, changes = _split(words)
-    print(_load(path, changes).to_yaml(), end="")
-
-
-@config_app.command()
-def schema() -> None:
-    """Print the JSON Schema of job files, as editors read it (configs/schema.json)."""
-    import json
-
-    from distgrad.config import json_schema
-
-    print(json.dumps(json_schema(), indent=2))
-
-
 @app.command()
 def env(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
@@ -343,23 +307,6 @@ def _rank(world: World | None = None) -> int:
     except UsageError:  # a broken environment is the very error that is being reported
         return 0
     return world.rank if world.is_rank else 0
-
-
-def _split(words: Sequence[str]) -> tuple[str, list[str]]:
-    """The job file and the overrides; what has an equals sign, and is no file, is an override."""
-    from distgrad.core.errors import UsageError
-
-    files = [word for word in words if "=" not in word or Path(word).is_file()]
-    if len(files) != 1:
-        found = f"these are {len(files)}: {', '.join(files)}" if files else "there is none"
-        raise UsageError(f"one job file is needed, {found}; changes to it read key.sub=value")
-    return files[0], [word for word in words if word != files[0]]
-
-
-def _load(path: str, overrides: Sequence[str | Override]) -> Config:
-    from distgrad.config import load
-
-    return load(path, overrides)
 
 
 def _plan(job: Job) -> str:

@@ -1,0 +1,66 @@
+"""Jobs on the command line: how one is named and changed, and the verbs that only look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from distgrad.config import Config, Override
+
+app = typer.Typer(
+    help="Check a job, show it in full, or print its JSON Schema.", rich_markup_mode=None
+)
+JobWords = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="JOB.yaml [KEY.SUB=VALUE]...",
+        help="The job file, and values to change in it, in any order.",
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def validate(words: JobWords) -> None:
+    """Check a job; every mistake is shown with its line."""
+    path, changes = split(words)
+    config = read(path, changes)
+    print(f"{path}: {config.name} is a valid job")
+
+
+@app.command()
+def show(words: JobWords) -> None:
+    """Print a job as YAML with every default filled in."""
+    path, changes = split(words)
+    print(read(path, changes).to_yaml(), end="")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of job files, as editors read it (configs/schema.json)."""
+    import json
+
+    from distgrad.config import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+def split(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The job file and the overrides; what has an equals sign, and is no file, is an override."""
+    from distgrad.core.errors import UsageError
+
+    files = [word for word in words if "=" not in word or Path(word).is_file()]
+    if len(files) != 1:
+        found = f"these are {len(files)}: {', '.join(files)}" if files else "there is none"
+        raise UsageError(f"one job file is needed, {found}; changes to it read key.sub=value")
+    return files[0], [word for word in words if word != files[0]]
+
+
+def read(path: str, overrides: Sequence[str | Override]) -> Config:
+    from distgrad.config import load
+
+    return load(path, overrides)
