@@ -13,7 +13,7 @@ from distgrad.core.errors import DataError, UsageError
 from distgrad.data import source
 from distgrad.data.preparation import Preparation
 from distgrad.job import Job
-from distgrad.training import checkpoint
+from distgrad.training import checkpoint, tracking
 
 PREPARATION = "preparation.json"
 
@@ -52,6 +52,26 @@ def load(folder: str | Path, step: int | None = None, overrides: Sequence[str] =
     assert model.optimizer is not None
     model.optimizer.finalize_variable_values(model.optimizer.trained)
     return Trained(folder, commit.state["cursor"]["step"], job, preparation, model, commit.state)
+
+
+def find(name: str, base: Path = Path("runs")) -> Path:
+    """The run folder that is meant: a folder, one under ``base`` (``latest``), or a job's newest.
+
+    Raises UsageError that names the runs there are.
+    """
+    for folder in (Path(name), base / name):
+        if folder.is_dir():
+            return folder
+    newest = tracking.newest_run_folder(name, base)
+    if newest is not None:
+        return newest
+    runs = sorted(
+        path.parent for path in base.glob("*/resolved.yaml") if path.parent.name != "latest"
+    )
+    there = f"the newest are {', '.join(map(str, runs[-3:]))}" if runs else f"{base} has none"
+    raise UsageError(
+        f"there is no run {name}: name a run folder, `latest`, or the name of a job; {there}"
+    )
 
 
 def job_of(folder: Path, overrides: Sequence[str] = ()) -> Job:
