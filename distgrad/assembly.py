@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from distgrad import keras
 from distgrad.core.errors import DataError, JobError, UsageError
 from distgrad.data.preparation import Preparation
-from distgrad.data.source import Splits
+from distgrad.data.source import ArraySource, Splits
 from distgrad.job import Job
 from distgrad.keras import losses, mixed_precision, specs
 from distgrad.keras.layers.base import Layer
@@ -38,7 +39,7 @@ def build_model(job: Job, splits: Splits) -> keras.Sequential:
     except Exception as error:
         _blame_a_layer(job, sample[0], error)
         raise
-    _check_targets(job, shape, splits)
+    check_targets(job, shape, splits.parts())
     return model
 
 
@@ -109,7 +110,7 @@ def _check_tokens(job: Job, first: Layer, splits: Splits) -> None:
             )
 
 
-def _check_targets(job: Job, shape: tuple[int, ...], splits: Splits) -> None:
+def check_targets(job: Job, shape: tuple[int, ...], parts: Mapping[str, ArraySource]) -> None:
     """Raises JobError where targets cannot be compared with outputs of this shape a sample."""
     if job.loss is None:
         return
@@ -117,7 +118,7 @@ def _check_targets(job: Job, shape: tuple[int, ...], splits: Splits) -> None:
     name = getattr(loss, "name", "")
     sparse = name == "sparse_categorical_crossentropy"
     expected = shape[:-1] if sparse else shape
-    for part, source in splits.parts().items():
+    for part, source in parts.items():
         y = source.arrays[1]
         targets = y.shape[1:]
         if targets != expected and _squeezed(targets) != _squeezed(expected):

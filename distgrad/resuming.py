@@ -128,10 +128,14 @@ def decides_bits(job: Job) -> dict[str, Any]:
     return {place: getattr(job, name) for place, name in _DECIDES_BITS.items()}
 
 
-def _differences(job: Job, old: dict[str, Any]) -> str:
-    """What decides the weights and is not as in the job of a commit, by name."""
+def changes_of(job: Job, old: dict[str, Any]) -> list[str]:
+    """What decides the weights and is not as in the job of a commit, each by its place."""
     new = json.loads(json.dumps(decides_bits(job)))  # tuples are lists there, too
-    found = list(_changes("", old, new))
+    return list(_changes("", old, new))
+
+
+def _differences(job: Job, old: dict[str, Any]) -> str:
+    found = changes_of(job, old)
     more = [f"and {len(found) - 6} more"] if len(found) > 6 else []
     return "; ".join([*found[:6], *more]) or "its settings differ"
 

@@ -31,8 +31,8 @@ from distgrad.data.loader import Loader
 from distgrad.job import Job
 from distgrad.keras.layers.tracking import settled
 from distgrad.launcher import environ
+from distgrad.trained.evaluating import results_on
 from distgrad.training import checkpoint, tracking
-from distgrad.training.evaluation import evaluate
 from distgrad.training.handshake import (
     check_environment,
     check_executor,
@@ -316,17 +316,7 @@ class _Run:
         return results
 
     def _results_on(self, data: source.ArraySource, part: str) -> dict[str, float]:
-        loader = self._loader(data, shuffle=False)
-        loss, sums = evaluate(
-            self.model.compute,
-            self.model.sums_size,
-            loader.epoch(0),
-            self.communicator,
-            self.shards,
-            mean_loss=self.model.mean_loss,
-            counted=self.model.counted,
-        )
-        logs = self.model.results(loss, sums)
+        logs = results_on(self.model, self._loader(data, shuffle=False), self.communicator)
         return {f"{part}_{name}": value for name, value in logs.items()}
 
     def _failed(self, error: BaseException, status: tracking.Status) -> None:

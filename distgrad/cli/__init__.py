@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distgrad.cli import jobs
+from distgrad.cli import jobs, using
 
 if TYPE_CHECKING:
     from distgrad.config import Override
@@ -163,6 +163,9 @@ def train(
     if interface is not None:
         environ.set_network_interface(interface)
     return chosen.launch(job, argv, max_restarts=max_restarts)
+
+
+app.command()(using.evaluate)
 
 
 @app.command(context_settings={"allow_interspersed_args": False})

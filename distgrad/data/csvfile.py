@@ -19,29 +19,60 @@ from distgrad.core.errors import DataError
 
 
 def read_csv(
-    path: str | os.PathLike, label: str, delimiter: str = ",", header: bool = True
+    path: str | os.PathLike,
+    label: str,
+    delimiter: str = ",",
+    header: bool = True,
+    columns: Sequence[str] | None = None,
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The other columns' names and values (n, columns) as float64, and the label column as text.
 
-    Without a header the columns are called 0, 1, 2, ... Raises DataError that names the columns
-    where the label is not one of them, and line and column of the first value that is wrong.
+    ``columns`` are those to read, in that order; None: all. Without a header the columns are called
+    0, 1, 2, ... Raises DataError that names the columns where one of those is missing, and line and
+    column of the first value that is wrong.
     """
     path = Path(path).expanduser()
     values, labels = array("d"), []
     with _records(path, delimiter, header) as (names, records):
         position = position_of(path, label, names)
-        names.pop(position)
+        chosen = [name for name in names if name != label] if columns is None else list(columns)
+        positions = positions_of(path, chosen, names)
         for line, record in records:
-            text = record.pop(position).strip()
+            text = record[position].strip()
             if not text:
                 raise DataError(_empty(path, line, label))
             labels.append(text)
-            values.extend(_numbers(path, line, names, record))
-    if not names:
+            values.extend(_numbers(path, line, chosen, [record[i] for i in positions]))
+    if not chosen:
         raise DataError(f"{path} has no column but the label {label!r}")
     if not labels:
         raise DataError(f"{path} has no rows")
-    return names, np.frombuffer(values).reshape(-1, len(names)), np.array(labels)
+    return chosen, np.frombuffer(values).reshape(-1, len(chosen)), np.array(labels)
+
+
+def read_rows(
+    path: str | os.PathLike,
+    columns: Sequence[str],
+    size: int,
+    delimiter: str = ",",
+    header: bool = True,
+) -> Iterator[np.ndarray]:
+    """Those columns, in that order, as float64 (rows, columns): ``size`` rows at a time.
+
+    A file without a header that has as many columns has just these. Raises DataError as `read_csv`.
+    """
+    path = Path(path).expanduser()
+    values, width = array("d"), len(columns)
+    with _records(path, delimiter, header) as (names, records):
+        bare = not header and len(names) == width
+        positions = range(width) if bare else positions_of(path, columns, names)
+        for line, record in records:
+            values.extend(_numbers(path, line, columns, [record[i] for i in positions]))
+            if len(values) == size * width:
+                yield np.frombuffer(values).reshape(-1, width)
+                values = array("d")
+    if values:
+        yield np.frombuffer(values).reshape(-1, width)
 
 
 def read_column(
@@ -61,12 +92,21 @@ def read_column(
 
 def position_of(path: object, column: str, names: Sequence[str]) -> int:
     """Where a column stands. Raises DataError that lists the columns."""
+    return positions_of(path, [column], names)[0]
+
+
+def positions_of(path: object, columns: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Where columns stand. Raises DataError that lists those that are missing, and all."""
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise DataError(f"{path} has two columns called {listing(doubled)}; names must differ")
-    if column not in names:
-        raise DataError(f"{path} has no column {column!r}; its columns are {listing(names)}")
-    return names.index(column)
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise DataError(
+            f"{path} has no column {listing(list(map(repr, missing)), 10)}; "
+            f"its columns are {listing(names)}"
+        )
+    return [names.index(column) for column in columns]
 
 
 def listing(names: Sequence[str], most: int = 40) -> str:

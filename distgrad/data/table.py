@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from distgrad.core.errors import DataError, MissingExtraError
-from distgrad.data.csvfile import listing, position_of, read_csv
+from distgrad.data.csvfile import listing, position_of, positions_of, read_csv
 from distgrad.data.packaged import read_packaged
 from distgrad.data.source import ArraySource, Splits
 from distgrad.data.splits import TEST_FRACTION, Standard, as_inputs, as_targets, drawn_rows, splits
@@ -62,13 +63,50 @@ def encode_labels(where: str, labels: np.ndarray) -> tuple[np.ndarray, list[str]
     return numbers.astype(np.int32), names.tolist()
 
 
-def read_parquet(path: str | os.PathLike, label: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+def read_parquet(
+    path: str | os.PathLike, label: str, columns: Sequence[str] | None = None
+) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The other columns' names and values (n, columns) as float64, and the label column (n,).
 
-    ``path`` is a file or a folder.
-
+    ``path`` is a file or a folder; ``columns`` are those to read, in that order, None: all.
     Raises DataError that names the file and the columns, and MissingExtraError without pyarrow.
     """
+    path = Path(path).expanduser()
+    with _parquet(path) as parquet:
+        table = parquet.read_table(path)
+    names = table.column_names
+    position_of(path, label, names)
+    chosen = [name for name in names if name != label] if columns is None else list(columns)
+    positions_of(path, chosen, names)
+    if not chosen or table.num_rows == 0:
+        raise DataError(f"{path} has no {'rows' if chosen else f'column but the label {label!r}'}")
+    labels = _column(path, table, label)
+    values = _numeric(path, table, chosen)
+    if labels.dtype.kind not in "fiub":
+        labels = labels.astype(str)  # pyarrow gives text as Python objects
+    return chosen, values, labels
+
+
+def read_parquet_rows(
+    path: str | os.PathLike, columns: Sequence[str], size: int
+) -> Iterator[np.ndarray]:
+    """Those columns, in that order, as float64 (rows, columns): at most ``size`` rows at a time.
+
+    Raises as `read_parquet`.
+    """
+    path = Path(path).expanduser()
+    with _parquet(path) as parquet:
+        found = parquet.ParquetDataset(path)
+        positions_of(path, columns, found.schema.names)
+        for fragment in found.fragments:
+            for batch in fragment.to_batches(columns=list(columns), batch_size=size):
+                if batch.num_rows:
+                    yield _numeric(path, batch, columns)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    """pyarrow's module for Parquet, and its errors as ours."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -76,29 +114,26 @@ def read_parquet(path: str | os.PathLike, label: str) -> tuple[list[str], np.nda
         raise MissingExtraError(
             "reading Parquet needs pyarrow: pip install 'distgrad[data]'"
         ) from None
-    path = Path(path).expanduser()
     try:
-        table = parquet.read_table(path)
+        yield parquet
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the path") from None
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path} cannot be read as Parquet ({error})") from error
-    names = table.column_names
-    names.pop(position_of(path, label, names))
-    if not names or table.num_rows == 0:
-        raise DataError(f"{path} has no {'rows' if names else f'column but the label {label!r}'}")
-    columns = {}
-    for name in (*names, label):
-        if table[name].null_count:
-            raise DataError(f"{path}: column {name!r} has {table[name].null_count} missing values")
-        columns[name] = table[name].to_numpy()
-    text = [name for name in names if columns[name].dtype.kind not in "fiub"]
+
+
+def _numeric(path: Path, table: Any, names: Sequence[str]) -> np.ndarray:
+    columns = [_column(path, table, name) for name in names]
+    text = [n for n, values in zip(names, columns, strict=True) if values.dtype.kind not in "fiub"]
     if text:
         raise DataError(
             f"{path}: these columns are not numeric: {listing(text)}; all but the label must be"
         )
-    labels = columns[label]
-    if labels.dtype.kind not in "fiub":
-        labels = labels.astype(str)  # pyarrow gives text as Python objects
-    values = np.stack([columns[name].astype(np.float64) for name in names], axis=1)
-    return names, values, labels
+    return np.stack([values.astype(np.float64) for values in columns], axis=1)
+
+
+def _column(path: Path, table: Any, name: str) -> np.ndarray:
+    column = table.column(name)
+    if column.null_count:
+        raise DataError(f"{path}: column {name!r} has {column.null_count} missing values")
+    return column.to_numpy(zero_copy_only=False)

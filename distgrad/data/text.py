@@ -21,7 +21,7 @@ def load(spec: Mapping[str, Any]) -> Splits:
     """The text that a job's data section names; see `source.load`."""
     path = spec.get("path")
     name = path or spec["builtin"]
-    text = _read(path) if path else _BUILTIN[spec["builtin"]]()
+    text = read(path) if path else _BUILTIN[spec["builtin"]]()
     alphabet = alphabet_of(text, spec.get("vocabulary"))
     codes = encode(text, alphabet)
     length = spec["sequence_length"]
@@ -68,7 +68,8 @@ def windows(codes: np.ndarray, length: int) -> ArraySource:
     return ArraySource(x, y)
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """The whole of a file in UTF-8. Raises DataError."""
     try:
         return Path(path).expanduser().read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -9,10 +9,14 @@ from typing import Any
 
 from distgrad import keras, resuming
 from distgrad.assembly import model_for
-from distgrad.core.errors import DataError, UsageError
+from distgrad.compile import eager
+from distgrad.core import devices
+from distgrad.core.errors import DataError, MissingExtraError, NoDeviceError, UsageError
 from distgrad.data import source
 from distgrad.data.preparation import Preparation
 from distgrad.job import Job
+from distgrad.keras import mixed_precision
+from distgrad.launcher import environ
 from distgrad.training import checkpoint, tracking
 
 PREPARATION = "preparation.json"
@@ -47,11 +51,36 @@ def load(folder: str | Path, step: int | None = None, overrides: Sequence[str] =
     job = job_of(folder, overrides)
     commit = commit_of(folder, step)
     preparation = preparation_of(folder, job)
+    _check_changes(folder, job, commit)
     model = model_for(job, preparation)
     resuming.restore(model, commit)
     assert model.optimizer is not None
     model.optimizer.finalize_variable_values(model.optimizer.trained)
     return Trained(folder, commit.state["cursor"]["step"], job, preparation, model, commit.state)
+
+
+def open_run(name: str, step: int | None = None, overrides: Sequence[str] = ()) -> Trained:
+    """The run that is meant by ``name`` (`find`), in a process that computes as its training did.
+
+    It takes the job's device, BLAS threads and kernels; what is not here is named on stderr, and
+    done without. Raises as `find` and `load`.
+    """
+    folder = find(name)
+    job = job_of(folder, overrides)
+    environ.limit_threads(job.threads_per_worker)
+    mixed_precision.enable_tensor_float_32_execution(job.tensor_float_32)
+    try:
+        devices.use(job.device, environ.detect().local_rank)
+    except (MissingExtraError, NoDeviceError) as error:
+        resuming.warn(f"the run was trained on a GPU, and is used on the CPU: {error}")
+        devices.use("cpu")
+    run = load(folder, step, overrides)
+    try:
+        eager.use(run.state.get("kernels", "numpy"))
+    except MissingExtraError as error:
+        resuming.warn(f"the last bits may differ from those of the training: {error}")
+        eager.use("numpy")
+    return run
 
 
 def find(name: str, base: Path = Path("runs")) -> Path:
@@ -100,6 +129,20 @@ def commit_of(folder: Path, step: int | None = None) -> checkpoint.Commit:
     if commit is None:
         raise DataError(f"{folder} has no checkpoint yet: it ended, or is, before its first one")
     return commit
+
+
+# What a trained model can be used with other values of; all files of data may have moved.
+_FREE = (
+    *("loss", "metrics", "device", "train.", "parallel."),
+    *("data.path ", "data.x ", "data.y ", "data.test_x ", "data.test_y "),
+    *("data.images ", "data.labels ", "data.test_images ", "data.test_labels "),
+)
+
+
+def _check_changes(folder: Path, job: Job, commit: checkpoint.Commit) -> None:
+    for text in resuming.changes_of(job, commit.state["job"]):
+        if not text.startswith(_FREE):
+            raise UsageError(f"{folder}: {text}, but that is how the model was trained")
 
 
 def preparation_of(folder: Path, job: Job) -> Preparation:

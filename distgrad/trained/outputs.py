@@ -1,0 +1,63 @@
+"""What the outputs of a model mean: classes with their probabilities, or values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distgrad.data.preparation import Preparation
+
+_OVER_CLASSES = (
+    "sparse_categorical_crossentropy",
+    "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "categorical_hinge",
+)
+_OVER_TWO = ("binary_crossentropy", "binary_focal_crossentropy")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The last axis of a model's outputs: as many ``classes`` as it has entries, or none.
+
+    ``logits``: outputs are scores that have yet to become probabilities. ``two``: one number stands
+    for two classes, and is the probability of the second.
+    """
+
+    classes: tuple[str, ...] = ()
+    logits: bool = False
+    two: bool = False
+
+    @classmethod
+    def of(cls, model: Any, how: Preparation) -> Outputs:
+        """Those of a compiled model, as its loss takes them."""
+        loss, units = model.loss, int(model.output_shape[-1])
+        name = getattr(loss, "name", "")
+        two = name in _OVER_TWO and units == 1
+        if not two and name not in _OVER_CLASSES:
+            return cls()
+        number = 2 if two else units
+        # Units beyond the classes of the data are there, if seldom right.
+        names = (*how.classes[:number], *map(str, range(len(how.classes), number)))
+        logits = bool(getattr(loss, "from_logits", False)) and not _activated(model)
+        return cls(names, logits or name == "categorical_hinge", two)
+
+    def probabilities(self, found: np.ndarray) -> np.ndarray:
+        """(..., classes) in float32 for the outputs of a model."""
+        values = found.astype(np.float64)
+        if self.two:
+            second = 1 / (1 + np.exp(-values)) if self.logits else values
+            return np.concatenate([1 - second, second], axis=-1).astype(np.float32)
+        if self.logits:
+            values = np.exp(values - values.max(axis=-1, keepdims=True))
+            values /= values.sum(axis=-1, keepdims=True)
+        return values.astype(np.float32)
+
+
+def _activated(model: Any) -> bool:
+    """Whether the last layer gives probabilities, in spite of a loss that would take scores."""
+    last = model.layers[-1]
+    name = getattr(getattr(last, "activation", None), "__name__", "")
+    return name in ("softmax", "sigmoid") or type(last).__name__ == "Softmax"
