@@ -166,6 +166,7 @@ def train(
 
 
 app.command()(using.evaluate)
+app.command()(using.predict)
 
 
 @app.command(context_settings={"allow_interspersed_args": False})

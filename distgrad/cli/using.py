@@ -20,12 +20,25 @@ RunWords = Annotated[
         show_default=False,
     ),
 ]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "-b",
+        "--batch-size",
+        min=1,
+        help="Samples at a time; else as in training.",
+        show_default=False,
+    ),
+]
 Step = Annotated[
     int | None,
     typer.Option(
         metavar="N", help="The checkpoint of this step; else the newest.", show_default=False
     ),
 ]
+
+
+_KERAS = ".keras"
 
 
 class Part(StrEnum):
@@ -54,16 +67,7 @@ def evaluate(
             metavar="FILE", help="The targets of --data, for .npy and IDX.", show_default=False
         ),
     ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "-b",
-            "--batch-size",
-            min=1,
-            help="Samples at a time; else as in training.",
-            show_default=False,
-        ),
-    ] = None,
+    batch_size: BatchSize = None,
     confusion: Annotated[
         bool, typer.Option("--confusion", help="Show which classes are taken for which.")
     ] = False,
@@ -73,10 +77,11 @@ def evaluate(
 
     Started by mpirun or srun, the ranks share the work.
     """
+    from distgrad.core.errors import UsageError
     from distgrad.launcher import environ
     from distgrad.launcher.connect import run_rank
 
-    name, changes = _split(words)
+    (name,), changes = _split(words, "one run is needed", 1)
     if batch_size is not None:
         changes.append(f"train.global_batch_size={batch_size}")
 
@@ -86,14 +91,20 @@ def evaluate(
         from distgrad import trained
         from distgrad.trained import evaluating
 
-        found = evaluating.evaluate_run(
-            trained.open_run(name, step, changes),
-            communicator,
-            part=part.value,
-            path=data,
-            labels=labels,
-            confusion=confusion,
-        )
+        if name.endswith(_KERAS):
+            if data is None:
+                raise UsageError(f"{name} knows of no data: name a file of them, --data")
+            size = 32 if batch_size is None else batch_size
+            found = evaluating.evaluate_keras(name, data, labels, size, confusion)
+        else:
+            found = evaluating.evaluate_run(
+                trained.open_run(name, step, changes),
+                communicator,
+                part=part.value,
+                path=data,
+                labels=labels,
+                confusion=confusion,
+            )
         if communicator.rank == 0 and as_json:
             print(json.dumps(evaluating.as_dict(found), indent=1))
         elif communicator.rank == 0:
@@ -108,12 +119,87 @@ def evaluate(
     return main(Communicator(None))
 
 
-def _split(words: Sequence[str]) -> tuple[str, list[str]]:
-    """The run and the changes to its job; what has an equals sign, and is no file, is a change."""
+def predict(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN [INPUT] [KEY.SUB=VALUE]...",
+            help="A run (as of evaluate) and a file: a table, arrays, the values of a series, or "
+            "a text to go on from.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Where to: .csv, .jsonl, .npy or .npz (a text: .txt); - is the screen, as CSV.",
+        ),
+    ] = "-",
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    step: Step = None,
+    batch_size: BatchSize = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="Text: what to go on from, in place of INPUT.", show_default=False),
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Text: characters to add, else 200. A series: values to forecast, else as many "
+            "as in training.",
+            show_default=False,
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0, help="Text: 0 takes the likeliest character.", show_default="1"),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Text: another seed gives another text.", show_default="0"),
+    ] = None,
+) -> int:
+    """Let a trained run predict: classes and values for rows of a file, in its order and units.
+
+    Columns of a table are found by their names; a label column is not needed, and not looked at.
+    """
+    from distgrad import trained
+    from distgrad.trained import predicting
+
+    (name, *inputs), changes = _split(words, "a run is needed, and at most one file", 2)
+    if name.endswith(_KERAS):
+        model, how = trained.keras_file(name)
+        asked = predicting.Asked(model, how, {}, batch_size or 32)
+    else:
+        if batch_size is not None:
+            changes.append(f"train.global_batch_size={batch_size}")
+        run = trained.open_run(name, step, changes)
+        size = run.job.global_batch_size
+        asked = predicting.Asked(run.model, run.preparation, run.job.data, size)
+    said = asked.answer(
+        inputs[0] if inputs else None,
+        output,
+        force,
+        prompt=prompt,
+        length=length,
+        temperature=temperature,
+        seed=seed,
+    )
+    if output != "-":
+        print(said)
+    return 0
+
+
+def _split(words: Sequence[str], needed: str, most: int) -> tuple[list[str], list[str]]:
+    """What is named, and the changes: what has an equals sign, and is no file, is a change."""
     from distgrad.core.errors import UsageError
 
-    runs = [word for word in words if "=" not in word or Path(word).exists()]
-    if len(runs) != 1:
-        found = f"these are {len(runs)}: {', '.join(runs)}" if runs else "there is none"
-        raise UsageError(f"one run is needed, {found}; changes to its job read key.sub=value")
-    return runs[0], [word for word in words if word != runs[0]]
+    named = [word for word in words if "=" not in word or Path(word).exists()]
+    if not 1 <= len(named) <= most:
+        found = f"these are {len(named)}: {', '.join(named)}" if named else "there is none"
+        raise UsageError(f"{needed}, {found}; changes to its job read key.sub=value")
+    return named, [word for word in words if word not in named]

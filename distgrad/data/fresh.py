@@ -66,11 +66,6 @@ class Fresh:
         self._check(path, x)
         if self.how.kind == "table":
             return ArraySource(self._standardized(path, x), self._targets(path, y))
-        if y.shape[1:] != self.how.target_shape:
-            raise DataError(
-                f"{labels or path}: a target has shape {y.shape[1:]}, but in training "
-                f"{self.how.target_shape}"
-            )
         return MappedSource(path, x, y, scale=self.how.scale)
 
     def inputs(self, path: str, size: int) -> Iterator[np.ndarray]:
@@ -184,7 +179,13 @@ class Fresh:
     def _check(self, path: str, x: np.ndarray) -> None:
         if not x.ndim or not len(x):
             raise DataError(f"{path} has no samples")
-        if x.shape[1:] != self.how.shape:
+        if (
+            len(x.shape[1:]) != len(self.how.shape)
+            or any(
+                wanted not in (None, size)  # a model of a .keras file may take any size
+                for wanted, size in zip(self.how.shape, x.shape[1:], strict=True)
+            )
+        ):
             one = "; one sample needs a first dimension of 1" if x.shape == self.how.shape else ""
             raise DataError(
                 f"{path}: a sample has shape {x.shape[1:]}, but the model was trained on "
@@ -201,7 +202,8 @@ class Fresh:
 
     def _scaled(self, path: str, rows: np.ndarray) -> np.ndarray:
         x = as_inputs(path, rows)
-        return x if self.how.scale == 1 else x / np.float32(self.how.scale)
+        x = x if self.how.scale == 1 else x / np.float32(self.how.scale)
+        return x.astype(self.how.dtype, copy=False)
 
 
 def _ending(path: str) -> str:

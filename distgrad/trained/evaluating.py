@@ -18,7 +18,7 @@ from distgrad.data import source
 from distgrad.data.fresh import Fresh
 from distgrad.data.loader import Loader
 from distgrad.keras.layers.tracking import settled
-from distgrad.trained.loading import Trained
+from distgrad.trained.loading import Trained, keras_file
 from distgrad.trained.outputs import Outputs
 from distgrad.training.evaluation import evaluate
 from distgrad.training.handshake import check_environment, check_kernels
@@ -43,9 +43,7 @@ class Evaluation:
     confusion: np.ndarray | None = None
 
 
-def results_on(
-    model: keras.Sequential, loader: Loader, communicator: Communicator
-) -> dict[str, float]:
+def results_on(model: keras.Model, loader: Loader, communicator: Communicator) -> dict[str, float]:
     """Loss and metrics over the samples of a loader; all ranks call it."""
     loss, sums = evaluate(
         model.compute,
@@ -94,6 +92,26 @@ def evaluate_run(
     return Evaluation(
         str(run.folder), run.step, what, len(samples), results, outputs.classes, counts
     )
+
+
+def evaluate_keras(
+    path: str, data: str, labels: str | None = None, batch: int = 32, confusion: bool = False
+) -> Evaluation:
+    """A compiled model of a ``.keras`` file on arrays with targets. Raises as `evaluate_run`."""
+    model, how = keras_file(path)
+    if model.objective is None:
+        raise UsageError(f"{path} was saved without compile: it has no loss to compute")
+    samples = Fresh(how).labelled(data, labels)
+    outputs = Outputs.of(model, how)
+    if confusion and not outputs.classes:
+        raise UsageError(f"{path}: its outputs are no classes, so there is no confusion")
+    model.prepare(samples.take(slice(0, 1)))
+    loader = Loader(samples, batch, 1, range(1), 0, shuffle=False)
+    results = results_on(model, loader, Communicator(None))
+    counts = confusion_of(model, outputs, samples, batch) if confusion else None
+    step = int(model.optimizer.iterations.numpy()) if model.optimizer else 0
+    what = f"samples of {data}"
+    return Evaluation(path, step, what, len(samples), results, outputs.classes, counts)
 
 
 def confusion_of(

@@ -83,6 +83,26 @@ def open_run(name: str, step: int | None = None, overrides: Sequence[str] = ()) 
     return run
 
 
+def keras_file(path: str) -> tuple[keras.Model, Preparation]:
+    """The model of a ``.keras`` file, and what it takes: arrays as they are.
+
+    Raises DataError where it cannot be read, UsageError for a model of several inputs or outputs.
+    """
+    try:
+        model = keras.models.load_model(path)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path} cannot be loaded: {error}") from error
+    try:
+        (x,), (y,) = model.inputs, model.outputs
+    except (AttributeError, ValueError):
+        raise UsageError(
+            f"{path} has not one input and one output: use keras.models.load_model in Python"
+        ) from None
+    shapes = tuple(x.shape[1:]), tuple(y.shape[1:])
+    names = x.dtype.name, y.dtype.name
+    return model, Preparation("arrays", shapes[0], names[0], shapes[1], names[1])
+
+
 def find(name: str, base: Path = Path("runs")) -> Path:
     """The run folder that is meant: a folder, one under ``base`` (``latest``), or a job's newest.
 

@@ -1,0 +1,149 @@
+"""Predictions as files: CSV and JSON lines as they come, .npz and .npy at the end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from distgrad.core.errors import DataError, UsageError
+from distgrad.trained.outputs import Outputs
+
+ENDINGS = (".csv", ".jsonl", ".npy", ".npz")
+
+
+def check(target: str, endings: tuple[str, ...], force: bool) -> None:
+    """Raises UsageError for a file that cannot be written as asked; ``-`` is stdout."""
+    if target == "-":
+        return
+    path = Path(target)
+    if path.suffix not in endings:
+        raise UsageError(f"-o {target}: its ending must be one of {', '.join(endings)}")
+    if not path.parent.is_dir():
+        raise UsageError(f"-o {target}: there is no folder {path.parent}")
+    if path.exists() and not force:
+        raise UsageError(f"-o {target} exists: add --force to replace it. Nothing was changed.")
+
+
+def write(target: str, outputs: Outputs, batches: Iterator[np.ndarray]) -> int:
+    """Writes the outputs of a model, in order; returns how many samples they were.
+
+    Classes are written by name with their probabilities, other outputs as they are. Raises
+    DataError where the disk does not take them; a file is there whole or not at all.
+    """
+    ending = Path(target).suffix
+    if ending in (".npy", ".npz"):
+        found = np.concatenate(list(batches))
+        with _opened(target, "wb") as file:
+            if ending == ".npy":
+                np.save(file, outputs.probabilities(found) if outputs.classes else found)
+            else:
+                np.savez(file, **_arrays(outputs, found))
+        return len(found)
+    rows: Callable[..., int] = _json_lines if ending == ".jsonl" else _csv
+    with _opened(target, "w") as file:
+        return rows(file, outputs, batches)
+
+
+def write_text(target: str, pieces: Iterator[str]) -> None:
+    """Writes a text as it comes. Raises DataError as `write`."""
+    with _opened(target, "w") as file:
+        for piece in pieces:
+            file.write(piece)
+            file.flush()
+
+
+def _arrays(outputs: Outputs, found: np.ndarray) -> dict[str, Any]:
+    if not outputs.classes:
+        return {"prediction": found}
+    probabilities, classes = outputs.probabilities(found), np.array(outputs.classes)
+    best = classes[probabilities.argmax(axis=-1)]
+    return {"prediction": best, "probabilities": probabilities, "classes": classes}
+
+
+def _csv(file: IO[str], outputs: Outputs, batches: Iterator[np.ndarray]) -> int:
+    rows = csv.writer(file, lineterminator="\n")
+    names = list(outputs.classes)
+    count = 0
+    for found in batches:
+        values = found.reshape(-1, 1) if found.ndim == 1 else found
+        if values.ndim > 2:
+            raise UsageError(
+                f"an output of shape {found.shape[1:]} does not fit in a row of CSV: write .jsonl, "
+                ".npy or .npz"
+            )
+        if outputs.classes:
+            values = outputs.probabilities(values)
+        if not count and names:
+            rows.writerow(["prediction", *(f"p({name})" for name in names)])
+        elif not count:
+            wide = values.shape[1] > 1
+            rows.writerow(
+                [f"prediction_{i}" if wide else "prediction" for i in range(values.shape[1])]
+            )
+        best = values.argmax(axis=-1)
+        for row, first in zip(values, best, strict=True):
+            # str of a float32 is the shortest that is read back as it.
+            rows.writerow([*([names[first]] if names else []), *map(str, row)])
+        file.flush()
+        count += len(values)
+    return count
+
+
+def _json_lines(file: IO[str], outputs: Outputs, batches: Iterator[np.ndarray]) -> int:
+    count = 0
+    for found in batches:
+        each = outputs.probabilities(found) if outputs.classes else found
+        for row in each:
+            file.write(json.dumps(_said(outputs, row)) + "\n")
+        file.flush()
+        count += len(found)
+    return count
+
+
+def _said(outputs: Outputs, row: np.ndarray) -> dict[str, Any]:
+    if not outputs.classes:
+        return {"prediction": _plain(row[0] if row.shape == (1,) else row)}
+    best = np.array(outputs.classes)[row.argmax(axis=-1)].tolist()
+    if row.ndim > 1:
+        return {"prediction": best, "probabilities": _plain(row)}
+    named = zip(outputs.classes, _plain(row), strict=True)
+    return {"prediction": best, "probabilities": dict(named)}
+
+
+def _plain(values: Any) -> Any:
+    """Numbers as the shortest decimals that are read back as the same float32."""
+    if np.ndim(values):
+        return [_plain(value) for value in values]
+    return float(str(values))
+
+
+@contextmanager
+def _opened(target: str, mode: str) -> Iterator[Any]:
+    """The file that takes the place of ``target`` when all is written."""
+    if target == "-":
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    path = Path(target)
+    work = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    try:
+        try:
+            with work.open(mode, **text) as file:
+                yield file
+            os.replace(work, path)
+        finally:
+            work.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{target} cannot be written ({error})") from error
