@@ -40,7 +40,8 @@ class Outputs:
             return cls()
         number = 2 if two else units
         # Units beyond the classes of the data are there, if seldom right.
-        names = (*how.classes[:number], *map(str, range(len(how.classes), number)))
+        known = tuple(map(_visible, how.alphabet)) if how.kind == "text" else how.classes
+        names = (*known[:number], *map(str, range(len(known), number)))
         logits = bool(getattr(loss, "from_logits", False)) and not _activated(model)
         return cls(names, logits or name == "categorical_hinge", two)
 
@@ -54,6 +55,12 @@ class Outputs:
             values = np.exp(values - values.max(axis=-1, keepdims=True))
             values /= values.sum(axis=-1, keepdims=True)
         return values.astype(np.float32)
+
+
+def _visible(character: str) -> str:
+    if not character:
+        return "(other)"
+    return character if character.isprintable() and not character.isspace() else repr(character)
 
 
 def _activated(model: Any) -> bool:

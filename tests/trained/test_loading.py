@@ -4,51 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import distgrad
 from distgrad.core.errors import DataError, UsageError
-from distgrad.testing import process
 from distgrad.trained import find, load
 from distgrad.training import checkpoint
 
-TABLE = """
-name: table
-data: {source: csv, path: train.csv, label: kind}
-model:
-  layers:
-    - {type: Dense, units: 8, activation: relu}
-    - {type: BatchNormalization}
-    - {type: Dense, units: 2, activation: softmax}
-loss: sparse_categorical_crossentropy
-metrics: [accuracy]
-optimizer: {type: Adam, learning_rate: 0.05, use_ema: true}
-train: {epochs: 3, global_batch_size: 16}
-parallel: {virtual_shards: 4, shard_optimizer: true}
-checkpoint: {every_steps: 5, keep_last: 3}
-"""
 
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run by two workers, whose data are gone."""
-    folder = tmp_path_factory.mktemp("trained")
-    rng = np.random.default_rng(0)
-    rows = [
-        f"{a:.4f},{b:.4f},{'high' if a + b > 8 else 'low'}" for a, b in rng.normal(4, 2, (80, 2))
-    ]
-    (folder / "train.csv").write_text("a,b,kind\n" + "\n".join(rows))
-    (folder / "job.yaml").write_text(TABLE)
-    command = [sys.executable, "-m", "distgrad", "train", "job.yaml", "-n", "2", "--run-dir", "run"]
-    root = str(Path(distgrad.__path__[0]).parent)
-    result = process.run(command, timeout=90, cwd=folder, env={"PYTHONPATH": root})
-    assert result.returncode == 0, result.stderr
-    (folder / "train.csv").unlink()
-    return folder / "run"
+@pytest.fixture
+def run(table: Any) -> Path:
+    """The folder of a run by two workers, whose data are not where these tests run."""
+    return table.run
 
 
 def test_the_model_has_the_bits_that_the_run_tested(run: Path) -> None:
@@ -56,7 +27,7 @@ def test_the_model_has_the_bits_that_the_run_tested(run: Path) -> None:
     weights = {path: v.numpy() for path, v in found.model.variable_paths().items()}
     status = json.loads((run / "status.json").read_text())
     assert checkpoint.weights_sha256(weights) == status["weights_sha256"]
-    assert found.step == 12 and found.job.name == "table"
+    assert found.step == 16 and found.job.name == "table"
     assert found.preparation.classes == ("high", "low")
     committed = checkpoint.load_newest(run / "checkpoints", print)
     assert any(  # so that the averages were not what was committed
@@ -67,9 +38,30 @@ def test_the_model_has_the_bits_that_the_run_tested(run: Path) -> None:
 
 
 def test_a_step_can_be_named(run: Path) -> None:
-    assert load(run, step=5).step == 5
-    with pytest.raises(UsageError, match="has no checkpoint of step 6; those there: 5, 10, 12"):
+    assert load(run, step=10).step == 10
+    with pytest.raises(UsageError, match="has no checkpoint of step 6; those there: 10, 15, 16"):
         load(run, step=6)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("seed=3", "seed was 0 and is 3, but that is how the model was trained"),
+        ("data.label=a", 'data.label was "kind" and is "a"'),
+        ("model.layers.0.units=9", "model.layers.0.units was 8 and is 9"),
+        ("optimizer={type: SGD}", "optimizer.type was"),
+    ],
+)
+def test_what_has_been_learnt_cannot_be_changed(run: Path, change: str, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(run, overrides=[change])
+    assert says in str(caught.value)
+
+
+def test_what_is_computed_of_it_can(run: Path) -> None:
+    changes = ["data.path=moved.csv", "metrics=[]", "train.global_batch_size=7"]
+    found = load(run, overrides=changes)
+    assert found.job.data["path"] == "moved.csv" and found.job.metrics == ()
 
 
 def test_loading_leaves_the_random_numbers_of_a_script_alone(run: Path) -> None:
@@ -83,12 +75,12 @@ def test_loading_leaves_the_random_numbers_of_a_script_alone(run: Path) -> None:
 def test_a_damaged_checkpoint_is_named_and_passed_over(run: Path, tmp_path: Path, capsys) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    weights = copy / "checkpoints" / "step_00000012" / "model.safetensors"
+    weights = copy / "checkpoints" / "step_00000016" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    assert load(copy).step == 10
+    assert load(copy).step == 15
     assert str(weights) in capsys.readouterr().err
     with pytest.raises(DataError, match="model.safetensors"):
-        load(copy, step=12)
+        load(copy, step=16)
 
 
 def test_a_run_is_found_by_its_folder_its_name_or_as_the_latest(tmp_path: Path) -> None:
