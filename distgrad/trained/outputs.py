@@ -13,7 +13,6 @@ _OVER_CLASSES = (
     "sparse_categorical_crossentropy",
     "categorical_crossentropy",
     "categorical_focal_crossentropy",
-    "categorical_hinge",
 )
 _OVER_TWO = ("binary_crossentropy", "binary_focal_crossentropy")
 
@@ -43,14 +42,18 @@ class Outputs:
         known = tuple(map(_visible, how.alphabet)) if how.kind == "text" else how.classes
         names = (*known[:number], *map(str, range(len(known), number)))
         logits = bool(getattr(loss, "from_logits", False)) and not _activated(model)
-        return cls(names, logits or name == "categorical_hinge", two)
+        return cls(names, logits, two)
 
     def probabilities(self, found: np.ndarray) -> np.ndarray:
         """(..., classes) in float32 for the outputs of a model."""
         values = found.astype(np.float64)
         if self.two:
-            second = 1 / (1 + np.exp(-values)) if self.logits else values
-            return np.concatenate([1 - second, second], axis=-1).astype(np.float32)
+            first, second = 1 - values, values
+            if self.logits:
+                small = np.exp(-np.abs(values))  # of the side that it speaks against
+                less, more = small / (1 + small), 1 / (1 + small)
+                first, second = np.where(values > 0, [less, more], [more, less])
+            return np.concatenate([first, second], axis=-1).astype(np.float32)
         if self.logits:
             values = np.exp(values - values.max(axis=-1, keepdims=True))
             values /= values.sum(axis=-1, keepdims=True)
