@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,11 @@ def evaluate_run(
     if confusion and not outputs.classes:
         raise UsageError(f"{run.folder}: its outputs are no classes, so there is no confusion")
     shards = run.state["virtual_shards"]
+    if communicator.world_size > shards:
+        raise UsageError(
+            f"{run.folder} was trained in {shards} shards, which {communicator.world_size} ranks "
+            "cannot share: start fewer"
+        )
     own = worker_shards(shards, communicator.rank, communicator.world_size)
     loader = Loader(samples, run.job.global_batch_size, shards, own, run.job.seed, shuffle=False)
     with settled(run.model):
@@ -194,9 +200,16 @@ def confusion_table(classes: Sequence[str], confusion: np.ndarray) -> Iterator[s
 
 
 def _own(run: Trained, communicator: Communicator, part: str) -> source.ArraySource:
-    splits = source.load(
-        run.job.data, run.job.seed, allow_download=communicator.rank == 0, announce=_silent
-    )
+    try:
+        splits = source.load(
+            run.job.data,
+            run.job.seed,
+            allow_download=communicator.rank == 0,
+            announce=_announce if communicator.rank == 0 else _silent,
+        )
+    except DataError as error:
+        moved = "; where it has moved, say so: data.path=FILE" if run.job.data.get("path") else ""
+        raise DataError(f"{error}{moved}") from None
     if splits.preparation != run.preparation:
         raise DataError(
             f"{splits.description}: these are no longer the data that {run.folder} was trained on "
@@ -216,4 +229,8 @@ def _fresh(run: Trained, path: str, labels: str | None) -> source.ArraySource:
     return samples
 
 
-def _silent(*args: Any) -> None: ...
+def _announce(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # stdout may be read as JSON
+
+
+def _silent(text: str) -> None: ...

@@ -110,7 +110,7 @@ def find(name: str, base: Path = Path("runs")) -> Path:
     """
     for folder in (Path(name), base / name):
         if folder.is_dir():
-            return folder
+            return folder.parent / folder.readlink() if folder.is_symlink() else folder
     newest = tracking.newest_run_folder(name, base)
     if newest is not None:
         return newest

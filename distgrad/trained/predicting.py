@@ -65,9 +65,10 @@ _NAMES = {"arrays": "arrays", "table": "tables", "text": "text", "series": "seri
 
 
 def of_rows(model: Any, fresh: Fresh, path: str, size: int) -> Iterator[np.ndarray]:
-    """The outputs for the samples of a file, in order, ``size`` at a time."""
+    """The outputs for the samples of a file, in order, ``size`` at a time; no half precision."""
     for x in fresh.inputs(path, size):
-        yield model.predict_on_batch(x)
+        found = model.predict_on_batch(x)
+        yield found.astype(np.float32) if found.dtype.itemsize < 4 else found
 
 
 def of_series(model: Any, fresh: Fresh, path: str, length: int | None) -> np.ndarray:

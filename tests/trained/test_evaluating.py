@@ -34,6 +34,14 @@ def test_ranks_share_the_work_and_give_the_same_bits(table: Home) -> None:
     assert json.loads(result.stdout)["results"] == table.final(), result.stderr
 
 
+@pytest.mark.mpi
+def test_more_ranks_than_shards_are_refused(text: Home) -> None:
+    pytest.importorskip("mpi4py")
+    result = text.program("evaluate", "run", ranks=2)
+    assert result.returncode == 2
+    assert result.stderr.count("trained in 1 shards, which 2 ranks cannot share") == 1
+
+
 def test_the_last_validation_is_another_part_than_the_test(table: Home, text: Home) -> None:
     parts = {part: found(table, "--on", part) for part in ("test", "validation", "train")}
     assert [part["samples"] for part in parts.values()] == [20, 16, 64]

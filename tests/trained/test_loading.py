@@ -92,7 +92,7 @@ def test_a_run_is_found_by_its_folder_its_name_or_as_the_latest(tmp_path: Path) 
         (folder / "resolved.yaml").write_text("name: x\n")
     (tmp_path / "latest").symlink_to(older.name)
     assert find("a", tmp_path) == newer
-    assert find("latest", tmp_path).resolve() == older
+    assert find("latest", tmp_path) == older
     assert find(str(other), tmp_path) == find(other.name, tmp_path) == other
     with pytest.raises(UsageError, match=f"there is no run c: .*{other}$"):
         find("c", tmp_path)
