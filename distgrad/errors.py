@@ -16,6 +16,7 @@ from distgrad.core.errors import (
 __all__ = [
     "DataError",
     "DesyncError",
+    "ExportError",
     "DivergedError",
     "InvalidArgumentError",
     "JobError",

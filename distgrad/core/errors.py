@@ -52,6 +52,15 @@ class DeviceLostError(JobError, RuntimeError):
     exit_code = 3
 
 
+class ExportError(JobError, ValueError):
+    """A model cannot be written in the form asked for; the message names the layer and what to do.
+
+    Also where what was written does not compute what the model does.
+    """
+
+    exit_code = 2
+
+
 class DataError(JobError):
     """Data or a checkpoint cannot be read; the message names the file."""
 

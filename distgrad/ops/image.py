@@ -37,9 +37,8 @@ def _centres(before: int, after: int) -> np.ndarray:
     return (np.arange(after) + 0.5) * (before / after)
 
 
-@primitive(kinds="f")
-def interpolate(xp, x, *, axis, before, after, transpose):
-    """Linear interpolation along ``axis`` from ``before`` to ``after`` pixels, or its transpose."""
+def interpolation_matrix(before: int, after: int) -> np.ndarray:
+    """What each of ``after`` pixels takes of ``before``: ``[after, before]``."""
     at = np.clip(_centres(before, after) - 0.5, 0, before - 1)
     low = np.floor(at).astype(np.int64)
     high = np.minimum(low + 1, before - 1)
@@ -47,6 +46,13 @@ def interpolate(xp, x, *, axis, before, after, transpose):
     rows = np.arange(after)
     np.add.at(weights, (rows, low), 1 - (at - low))
     np.add.at(weights, (rows, high), at - low)
+    return weights
+
+
+@primitive(kinds="f")
+def interpolate(xp, x, *, axis, before, after, transpose):
+    """Linear interpolation along ``axis`` from ``before`` to ``after`` pixels, or its transpose."""
+    weights = interpolation_matrix(before, after)
     matrix = xp.asarray(weights.T if transpose else weights, dtype=x.dtype)
     return xp.moveaxis(xp.tensordot(x, matrix, axes=((axis,), (1,))), -1, axis)
 

@@ -202,6 +202,26 @@ class Model(Trainer):
 
         saving.load_weights(self, filepath)
 
+    def export(
+        self,
+        filepath: Any,
+        format: str = "onnx",
+        verbose: Any = None,
+        input_signature: Any = None,
+        opset_version: int | None = None,
+    ) -> None:
+        """Writes what the model computes at inference into an ONNX file, for batches of any size.
+
+        The file is run beside ``predict`` first, and the largest difference printed unless
+        ``verbose`` is False. ``input_signature`` states shapes and dtypes (KerasTensors, arrays)
+        where the model does not know them or leaves more than the batch open. Computes in float32
+        what the model does in 16 bits. Raises ValueError for another format or opset, ExportError
+        (a ValueError) for what ONNX cannot express, MissingExtraError without the extra ``onnx``.
+        """
+        from distgrad.export import model as exporting
+
+        exporting.export(self, filepath, format, verbose, input_signature, opset_version)
+
     def get_compile_config(self) -> dict[str, Any]:
         """What ``compile`` was called with, as plain values."""
         names = ("loss", "loss_weights", "metrics", "weighted_metrics")

@@ -1,0 +1,1 @@
+"""Trained models for phones, browsers and boards: ONNX files, run beside the model they are of."""

@@ -1,0 +1,115 @@
+"""Every export is run beside the model before it gets its name on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.compile.program import Apply, Program, Value
+from distgrad.core.errors import ExportError, MissingExtraError
+from distgrad.export import onnx_file
+from distgrad.export.record import Input
+
+# Others than those that were recorded, so that sizes that are not linear in the batch are found.
+BATCHES = (1, 5)
+_FLOATS = {"float32": 1e-4, "float64": 1e-9, "half": 2e-2}  # of numbers around 1
+_CARRY = {"cast_float", "cast_discrete", "reshape_to", "permute", "broadcast_to", "getitem"}
+_CARRY |= {"rint", "floor", "identity", "join", "split_at"}
+
+
+def runner(content: bytes) -> tuple[Callable[[dict[str, np.ndarray]], list[np.ndarray]], str]:
+    """What computes the outputs of a file, and its name: onnxruntime, or onnx's own evaluator."""
+    try:
+        session = session_of(content)
+    except MissingExtraError:
+        return lambda feeds: onnx_file.evaluator(content).run(None, feeds), "onnx.reference"
+    return lambda feeds: session.run(None, feeds), "onnxruntime"
+
+
+def session_of(content: bytes) -> Any:
+    """A session of onnxruntime on one thread. Raises MissingExtraError without it."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError(
+            "ONNX files are run with onnxruntime, which is not installed: "
+            "pip install 'distgrad[onnx]'"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors alone
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def tolerance_for(outputs: Sequence[Value], half: bool) -> float:
+    """How far an output may be off, in units of its largest element or of 1."""
+    if half:
+        return _FLOATS["half"]
+    return max((_FLOATS.get(value.dtype.name, 0.0) for value in outputs), default=0.0)
+
+
+def examples(
+    program: Program, inputs: Sequence[Input], batch: int, seed: int = 0
+) -> list[np.ndarray]:
+    """Random inputs: normal floats, integers within the tables that they index."""
+    rng = np.random.default_rng((seed, batch))
+    made = []
+    for value, each in zip(program.inputs, inputs, strict=True):
+        shape, rows = each.sized(batch), rows_of(program, value)
+        if rows is not None:
+            array = rng.integers(0, rows, shape)
+        elif each.dtype.kind == "f":
+            array = rng.normal(size=shape)
+        elif each.dtype.kind == "b":
+            array = rng.uniform(size=shape) < 0.5
+        else:
+            array = rng.integers(0, 256 if each.dtype.itemsize == 1 else 10, shape)
+        made.append(np.asarray(array).astype(each.dtype))
+    return made
+
+
+def rows_of(program: Program, source: Value) -> int | None:
+    """The length of the shortest table that an input, as it is or cast, gives indices of."""
+    same, lengths = {source}, []
+    for instruction in program.instructions:
+        assert isinstance(instruction, Apply)
+        indices = instruction.inputs[-1]
+        if instruction.name in ("take", "gather_rows") and indices in same:
+            lengths.append(instruction.inputs[0].shape[instruction.params.get("axis", 0)])
+        elif instruction.name in _CARRY and not same.isdisjoint(instruction.values):
+            same.update(instruction.outputs)
+    return min(lengths) if lengths else None
+
+
+def compare(
+    found: Sequence[Any], expected: Sequence[Any], names: Sequence[str], tolerance: float
+) -> float:
+    """The largest absolute difference.
+
+    Raises ExportError where a shape or dtype differs, or an element by more than ``tolerance``
+    times the largest of its output (or 1).
+    """
+    worst = 0.0
+    for name, a, b in zip(names, found, expected, strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        if a.shape != b.shape:
+            raise ExportError(
+                f"the ONNX file gives {name!r} the shape {a.shape}, the model {b.shape}"
+            )
+        if not b.size:
+            continue
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        if not np.array_equal(np.isfinite(a), np.isfinite(b)):
+            raise ExportError(f"the ONNX file and the model differ in which {name!r} are finite")
+        finite = np.isfinite(b)
+        off = float(np.max(np.abs(a - b), where=finite, initial=0.0))
+        scale = max(1.0, float(np.max(np.abs(b), where=finite, initial=0.0)))
+        if off > tolerance * scale:
+            raise ExportError(
+                f"the ONNX file does not compute what the model does: {name!r} is off by {off:.3g} "
+                f"(at most {tolerance * scale:.3g} is accepted); no file was written"
+            )
+        worst = max(worst, off)
+    return worst
