@@ -4,6 +4,7 @@ from distgrad.core.errors import (
     DataError,
     DesyncError,
     DivergedError,
+    ExportError,
     InvalidArgumentError,
     JobError,
     MissingExtraError,

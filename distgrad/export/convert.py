@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -55,18 +54,20 @@ class _Conversion:
             )
         try:
             made = convert(self._graph, *self._arguments(instruction), **instruction.params)
-        except (NotImplementedError, KeyError, TypeError) as error:
+        except (NotImplementedError, TypeError) as error:
             raise ExportError(f"{where} cannot be written as ONNX: {error}") from error
         return [made] if isinstance(made, Edge) else made
 
     def _arguments(self, instruction: Apply) -> Iterator[Edge]:
         """The edges of the arguments; numbers get the dtype of the array beside them."""
-        like = next((v.dtype for v in instruction.values if v.dtype != bool), np.dtype(bool))
+        like = next(
+            (v.dtype for v in instruction.values if v.dtype != bool), instruction.outputs[0].dtype
+        )
         for item in instruction.inputs:
-            yield self._edge(item) if type(item) is Value else self._number(item, like)
-
-    def _number(self, number: Any, like: np.dtype) -> Edge:
-        return self._graph.constant(np.asarray(number, bool if number is True else like))
+            if type(item) is Value:
+                yield self._edge(item)
+            else:
+                yield self._graph.constant(np.asarray(item, like))
 
     def _edge(self, value: Value) -> Edge:
         if value not in self._edges:

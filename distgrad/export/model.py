@@ -106,9 +106,11 @@ def to_onnx(
     for batch in made.batches:
         arrays = verify.examples(program, inputs, batch)
         with recording.paused():
-            expected = tree.flatten(model.predict_on_batch(tree.unflatten(nest, arrays)))
+            expected = tree.flatten(model.predict_step((tree.unflatten(nest, arrays),)))
         found = run({each.name: a for each, a in zip(inputs, arrays, strict=True)})
-        worst = max(worst, verify.compare(found, expected, names, made.tolerance))
+        worst = max(
+            worst, verify.compare(found, [each.numpy() for each in expected], names, made.tolerance)
+        )
     return dataclasses.replace(made, difference=worst, runtime=runtime)
 
 

@@ -22,10 +22,17 @@ _CARRY |= {"rint", "floor", "identity", "join", "split_at"}
 def runner(content: bytes) -> tuple[Callable[[dict[str, np.ndarray]], list[np.ndarray]], str]:
     """What computes the outputs of a file, and its name: onnxruntime, or onnx's own evaluator."""
     try:
-        session = session_of(content)
+        session, name = session_of(content), "onnxruntime"
     except MissingExtraError:
-        return lambda feeds: onnx_file.evaluator(content).run(None, feeds), "onnx.reference"
-    return lambda feeds: session.run(None, feeds), "onnxruntime"
+        session, name = onnx_file.evaluator(content), "onnx.reference"
+
+    def run(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        try:
+            return session.run(None, feeds)
+        except Exception as error:  # of classes of its own, below RuntimeError or not
+            raise ExportError(f"{name} cannot run the ONNX file: {error}") from error
+
+    return run, name
 
 
 def session_of(content: bytes) -> Any:
@@ -38,9 +45,12 @@ def session_of(content: bytes) -> Any:
             "pip install 'distgrad[onnx]'"
         ) from None
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors alone
+    options.log_severity_level = 4  # errors are raised
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of classes of its own
+        raise ExportError(f"onnxruntime cannot run the ONNX file: {error}") from error
 
 
 def tolerance_for(outputs: Sequence[Value], half: bool) -> float:

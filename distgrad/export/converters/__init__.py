@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from distgrad.core.primitive import Primitive
+from distgrad.export import expressions
 from distgrad.export.graph import Edge, Graph
 
 Converter = Callable[..., Edge | Sequence[Edge]]
@@ -42,14 +43,12 @@ def find(primitive: Primitive) -> Converter | None:
         importlib.import_module(f"distgrad.export.converters.{module}")
     if primitive.name in registry:
         return registry[primitive.name]
-    if primitive.expr is not None:
-        from distgrad.export.converters.expressions import from_expression
-
-        return functools.partial(_of_expression, from_expression, primitive)
+    if primitive.expr is not None and expressions.known(primitive.expr):
+        return functools.partial(_of_expression, primitive)
     return None
 
 
-def _of_expression(
-    write: Callable[..., Edge], primitive: Primitive, to: Graph, *args: Edge, **params: Any
-) -> Edge:
-    return write(to, primitive.expr, dict(zip(primitive.arg_names, args, strict=True)), params)
+def _of_expression(primitive: Primitive, to: Graph, *args: Edge, **params: Any) -> Edge:
+    assert primitive.expr is not None
+    arrays = dict(zip(primitive.arg_names, args, strict=True))
+    return expressions.write(to, primitive.expr, arrays, params)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from distgrad.export.converters import converter
-from distgrad.export.converters.expressions import is_float
 from distgrad.export.graph import Edge, Graph
 
 _SAME = {
@@ -22,6 +21,10 @@ _SAME = {
     "softplus": "Softplus",
     "softsign": "Softsign",
     "relu": "Relu",
+    "bitwise_and": "BitwiseAnd",
+    "bitwise_or": "BitwiseOr",
+    "bitwise_xor": "BitwiseXor",
+    "invert": "BitwiseNot",
 }
 
 for _name, _op in _SAME.items():
@@ -31,9 +34,14 @@ for _name, _op in _SAME.items():
         return to.node(op, *args)
 
 
-@converter("identity", "stop_gradient", "conjugate")
+@converter("identity", "stop_gradient")
 def _(to: Graph, x: Edge) -> Edge:
     return x
+
+
+@converter("custom_call")
+def _(to: Graph, *values: Edge, count: int, grad: object) -> tuple[Edge, ...]:
+    return values[:count]  # a function with a gradient of its own, which is not asked for
 
 
 @converter("cast_float", "cast_discrete")
@@ -53,7 +61,7 @@ def _(to: Graph, x: Edge) -> Edge:
 
 @converter("clip")
 def _(to: Graph, x: Edge, low: Edge, high: Edge) -> Edge:
-    return to.node("Min", to.node("Max", x, low), high)
+    return to.node("Max", to.node("Min", x, high), low)
 
 
 @converter("leaky_rectifier")
@@ -90,14 +98,14 @@ def _(to: Graph, x: Edge, y: Edge) -> Edge:
 
 @converter("floordiv")
 def _(to: Graph, x: Edge, y: Edge) -> Edge:
-    if is_float(x):
+    if x.dtype.kind == "f":
         return to.node("Floor", to.node("Div", x, y))
     return to.node("Div", to.node("Sub", x, to.node("Mod", x, y)), y)
 
 
 @converter("floormod")
 def _(to: Graph, x: Edge, y: Edge) -> Edge:
-    if is_float(x):
+    if x.dtype.kind == "f":
         whole = to.node("Floor", to.node("Div", x, y))
         return to.node("Sub", x, to.node("Mul", whole, y))
     return to.node("Mod", x, y)

@@ -32,6 +32,12 @@ def _(to: Graph, x: Edge, *, shape: Sizes) -> Edge:
     return to.node("Expand", x, to.vector(shape))
 
 
+@converter("fill")
+def _(to: Graph, value: Edge, *, shape: Sizes, dtype: np.dtype) -> Edge:
+    value = value if value.dtype == dtype else cast(to, value, dtype)
+    return to.node("Expand", value, to.vector(shape))
+
+
 @converter("fill_like")
 def _(to: Graph, x: Edge, *, value: Any) -> Edge:
     return to.node("Expand", to.number(value, x), to.vector(x.shape))
@@ -49,6 +55,8 @@ def _(to: Graph, x: Edge, *, axis: int, sizes: Sizes) -> tuple[Edge, ...]:
 
 @converter("pad_constant")
 def _(to: Graph, x: Edge, *, paddings: tuple, value: Any) -> Edge:
+    if not paddings:
+        return x
     pads = to.vector([n for side in zip(*paddings, strict=True) for n in side])
     return to.node("Pad", x, pads, to.number(value, x))
 

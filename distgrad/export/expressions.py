@@ -9,8 +9,6 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from distgrad.export.graph import Edge, Graph
 
 _OPERATORS: dict[type, str] = {
@@ -32,20 +30,27 @@ _FUNCTIONS = {
     **{name: name.capitalize() for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh", "erf")},
     **{name: name.capitalize() for name in ("asin", "acos", "atan", "asinh", "acosh", "atanh")},
     "rint": "Round",
+    # Those that are written in several operations, below.
+    **dict.fromkeys(("where", "log1p", "expm1", "erfc"), ""),
 }
 
 
-def from_expression(
-    to: Graph, text: str, arrays: Mapping[str, Edge], params: Mapping[str, Any]
-) -> Edge:
-    """What the expression is of these arrays and numbers. Raises KeyError for an unknown word."""
+def known(text: str) -> bool:
+    """Whether ONNX has all functions of an expression."""
+    calls = (node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
+    return all(isinstance(each, ast.Name) and each.id in _FUNCTIONS for each in calls)
+
+
+def write(to: Graph, text: str, arrays: Mapping[str, Edge], params: Mapping[str, Any]) -> Edge:
+    """What the expression is of these arrays and numbers."""
     return _Writer(to, arrays, params).edge(ast.parse(text, mode="eval").body)
 
 
 class _Writer:
     def __init__(self, to: Graph, arrays: Mapping[str, Edge], params: Mapping[str, Any]) -> None:
         self._to, self._arrays, self._params = to, arrays, params
-        self._like = next(edge for edge in arrays.values() if edge.dtype != bool)
+        given = list(arrays.values())
+        self._like = next((edge for edge in given if edge.dtype != bool), given[0])
 
     def edge(self, node: ast.expr) -> Edge:
         match node:
@@ -65,7 +70,7 @@ class _Writer:
                 return self._compared(_OPERATORS[type(op)], left, right)
             case ast.Call(func=ast.Name(id=name), args=args):
                 return self._call(name, [self.edge(arg) for arg in args])
-        raise KeyError(ast.unparse(node))
+        raise NotImplementedError(ast.unparse(node))
 
     def _compared(self, op: str, left: ast.expr, right: ast.expr) -> Edge:
         return self._to.node(op, self.edge(left), self.edge(right), dtype=bool)
@@ -82,7 +87,3 @@ class _Writer:
             case "erfc":
                 return to.node("Sub", one, to.node("Erf", args[0]))
         return to.node(_FUNCTIONS[name], *args)
-
-
-def is_float(edge: Edge) -> bool:
-    return bool(np.issubdtype(edge.dtype, np.floating))
