@@ -11,7 +11,6 @@ import numpy as np
 from distgrad.compile.program import Value
 from distgrad.export.sizes import Size
 
-BATCH = "batch"  # how the open size is called in the file
 _SHORT = 1 << 10  # bytes: constants up to here are kept once, whoever needs them
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distgrad.core import recording, tree
+from distgrad.core import devices, recording, tree
 from distgrad.core.errors import ExportError
 from distgrad.export import onnx_file, verify
 from distgrad.export.convert import convert
@@ -72,45 +72,52 @@ def export(
 
 
 def to_onnx(
-    model: Any, input_signature: Any = None, metadata: Mapping[str, str] | None = None
+    model: Any,
+    input_signature: Any = None,
+    metadata: Mapping[str, str] | None = None,
+    call: Callable[[Any], Any] | None = None,
+    examples: Callable[[int], list[np.ndarray]] | None = None,
 ) -> Exported:
     """The file of a model's inference, checked, and compared with the model at two batch sizes.
 
-    Raises ExportError for what cannot be written or does not compute the same, MissingExtraError
-    without onnx.
+    ``call`` is what the file has to compute, the model's call by default; ``examples`` gives inputs
+    of a batch size, random ones by default. Raises ExportError for what cannot be written or does
+    not compute the same, MissingExtraError without onnx.
     """
     onnx_file.package()
     nest, inputs = _signature(model, input_signature)
-    with recording.paused(), quiet(model):  # makes the weights where there are none yet
-        zeros = [np.zeros(each.sized(1), each.dtype) for each in inputs]
-        result = model(tree.unflatten(nest, zeros), training=False)
-    names = _output_names(model, result, inputs)
-    recorded = record(lambda x: model(x, training=False), nest, inputs, model.variable_paths())
-    graph = convert(recorded, inputs, names)
-    program = recorded.program
-    ends = (
-        {each.name: value for each, value in zip(inputs, program.inputs, strict=True)},
-        dict(zip(names, program.outputs, strict=True)),
-    )
-    made = Exported(
-        content=onnx_file.to_bytes(graph, model.name, *ends, metadata or {}),
-        inputs=inputs,
-        outputs=names,
-        nodes=len(graph.nodes),
-        half=recorded.half,
-        tolerance=verify.tolerance_for(program.outputs, recorded.half),
-        batches=verify.BATCHES if any(None in each.shape for each in inputs) else (1,),
-    )
-    run, runtime = verify.runner(made.content)
-    worst = 0.0
-    for batch in made.batches:
-        arrays = verify.examples(program, inputs, batch)
-        with recording.paused():
-            expected = tree.flatten(model.predict_step((tree.unflatten(nest, arrays),)))
-        found = run({each.name: a for each, a in zip(inputs, arrays, strict=True)})
-        worst = max(
-            worst, verify.compare(found, [each.numpy() for each in expected], names, made.tolerance)
+    compute = call or (lambda x: model(x, training=False))
+    with devices.host():
+        with recording.paused(), quiet(model):  # makes the weights where there are none yet
+            zeros = [np.zeros(each.sized(1), each.dtype) for each in inputs]
+            names = _output_names(model, compute(tree.unflatten(nest, zeros)), inputs)
+        recorded = record(compute, nest, inputs, model.variable_paths())
+        graph = convert(recorded, inputs, names)
+        program = recorded.program
+        made = Exported(
+            content=onnx_file.to_bytes(
+                graph,
+                model.name,
+                {each.name: v for each, v in zip(inputs, program.inputs, strict=True)},
+                dict(zip(names, program.outputs, strict=True)),
+                metadata or {},
+            ),
+            inputs=inputs,
+            outputs=names,
+            nodes=len(graph.nodes),
+            half=recorded.half,
+            tolerance=verify.tolerance_for(program.outputs, recorded.half),
+            batches=verify.BATCHES if any(None in each.shape for each in inputs) else (1,),
         )
+        run, runtime = verify.runner(made.content)
+        worst = 0.0
+        for batch in made.batches:
+            arrays = examples(batch) if examples else verify.examples(program, inputs, batch)
+            with recording.paused():
+                expected = tree.flatten(compute(tree.unflatten(nest, arrays)))
+            found = run({each.name: a for each, a in zip(inputs, arrays, strict=True)})
+            values = [each.numpy() for each in expected]
+            worst = max(worst, verify.compare(found, values, names, made.tolerance))
     return dataclasses.replace(made, difference=worst, runtime=runtime)
 
 

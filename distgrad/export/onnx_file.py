@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 import distgrad
 from distgrad.compile.program import Value
 from distgrad.core.errors import ExportError, MissingExtraError
-from distgrad.export.graph import BATCH, Graph
+from distgrad.export.graph import Graph
 from distgrad.export.sizes import Size
 
 # What phones, browsers and boards of some years take; newer runtimes read older files.
@@ -88,29 +88,12 @@ def evaluator(content: bytes) -> Any:
     return ReferenceEvaluator(package().load_from_string(content))
 
 
-def with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
-    """The same file with further metadata."""
-    onnx = package()
-    model = onnx.load_from_string(content)
-    known = {each.key: each.value for each in model.metadata_props}
-    onnx.helper.set_model_props(model, {**known, **metadata})
-    return model.SerializeToString()
-
-
 def _attribute(helper: Any, value: Any) -> Any:
     return helper.np_dtype_to_tensor_dtype(value) if isinstance(value, np.dtype) else value
 
 
 def _described(helper: Any, name: str, value: Value) -> Any:
     """Name, dtype and shape of an input or output; the batch's size by its name."""
-    shape = [str(n).replace(" ", "") if type(n) is Size else n for n in value.shape]
+    shape = [str(n).replace(" ", "") if isinstance(n, Size) else n for n in value.shape]
     kind = helper.np_dtype_to_tensor_dtype(value.dtype)
     return helper.make_tensor_value_info(name, kind, shape)
-
-
-def version() -> str:
-    """Of the onnx package."""
-    return str(package().__version__)
-
-
-__all__: Sequence[str] = ("BATCH", "IR_VERSION", "OPSET", "evaluator", "package", "to_bytes")

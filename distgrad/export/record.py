@@ -53,6 +53,13 @@ class Recorded(NamedTuple):
 class _Recording(Capture):
     """A capture that notes the layer of each instruction in place of the user's line."""
 
+    def read_variable(self, variable: Variable, value: Tensor) -> None:
+        """A variable of a GPU is read like any other: it is to be a constant."""
+        if not self.abandoned and id(value) not in self._known:
+            made = Value.like(value._data)
+            self._append(Read((), (made,), variable=variable))
+            self._learn(value, made)
+
     def _append(self, instruction: Instruction) -> None:
         super()._append(dataclasses.replace(instruction, line=_layer()))
 

@@ -68,15 +68,16 @@ def examples(
     made = []
     for value, each in zip(program.inputs, inputs, strict=True):
         shape, rows = each.sized(batch), rows_of(program, value)
+        array: np.ndarray
         if rows is not None:
             array = rng.integers(0, rows, shape)
         elif each.dtype.kind == "f":
             array = rng.normal(size=shape)
         elif each.dtype.kind == "b":
-            array = rng.uniform(size=shape) < 0.5
+            array = rng.integers(0, 2, shape)
         else:
             array = rng.integers(0, 256 if each.dtype.itemsize == 1 else 10, shape)
-        made.append(np.asarray(array).astype(each.dtype))
+        made.append(array.astype(each.dtype))
     return made
 
 
