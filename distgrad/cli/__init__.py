@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distgrad.cli import jobs, using
+from distgrad.cli import exporting, jobs, using
 
 if TYPE_CHECKING:
     from distgrad.config import Override
@@ -167,6 +167,7 @@ def train(
 
 app.command()(using.evaluate)
 app.command()(using.predict)
+app.command()(exporting.export)
 
 
 @app.command(context_settings={"allow_interspersed_args": False})

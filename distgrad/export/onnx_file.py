@@ -88,6 +88,11 @@ def evaluator(content: bytes) -> Any:
     return ReferenceEvaluator(package().load_from_string(content))
 
 
+def version() -> str:
+    """That of the onnx package."""
+    return str(package().__version__)
+
+
 def _attribute(helper: Any, value: Any) -> Any:
     return helper.np_dtype_to_tensor_dtype(value) if isinstance(value, np.dtype) else value
 

@@ -102,8 +102,10 @@ class _Merging:
         return tuple(map(self._batches.size, a.shape, b.shape))
 
     def _operand(self, a: Any, b: Any) -> Any:
-        if type(a) is not Value:
-            return self._static(a, b)
+        if type(a) is not Value:  # a number that is computed with
+            if type(b) is Value or a != b:
+                raise _Differs(f"{a!r} and {b!r}")
+            return a
         if a in self._made:
             return self._made[a]
         made = self._made[a] = self._constant(a, b)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +23,11 @@ _CARRY |= {"rint", "floor", "identity", "join", "split_at"}
 
 
 def runner(content: bytes) -> tuple[Callable[[dict[str, np.ndarray]], list[np.ndarray]], str]:
-    """What computes the outputs of a file, and its name: onnxruntime, or onnx's own evaluator."""
+    """What computes the outputs of a file, and what it is: onnxruntime, or onnx's own evaluator."""
     try:
-        session, name = session_of(content), "onnxruntime"
+        session, name = session_of(content)
     except MissingExtraError:
-        session, name = onnx_file.evaluator(content), "onnx.reference"
+        session, name = onnx_file.evaluator(content), f"onnx {onnx_file.version()}"
 
     def run(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         try:
@@ -35,22 +38,26 @@ def runner(content: bytes) -> tuple[Callable[[dict[str, np.ndarray]], list[np.nd
     return run, name
 
 
-def session_of(content: bytes) -> Any:
-    """A session of onnxruntime on one thread. Raises MissingExtraError without it."""
+def session_of(content: bytes) -> tuple[Any, str]:
+    """A session of onnxruntime on one thread, and its version. Raises MissingExtraError."""
     try:
         import onnxruntime
     except ImportError:
-        raise MissingExtraError(
-            "ONNX files are run with onnxruntime, which is not installed: "
-            "pip install 'distgrad[onnx]'"
-        ) from None
+        raise _missing() from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised
     options.intra_op_num_threads = 1
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of classes of its own
         raise ExportError(f"onnxruntime cannot run the ONNX file: {error}") from error
+    return session, f"onnxruntime {onnxruntime.__version__}"
+
+
+def _missing() -> MissingExtraError:
+    return MissingExtraError(
+        "ONNX files are run with onnxruntime, which is not installed: pip install 'distgrad[onnx]'"
+    )
 
 
 def tolerance_for(outputs: Sequence[Value], half: bool) -> float:
@@ -124,3 +131,25 @@ def compare(
             )
         worst = max(worst, off)
     return worst
+
+
+def quantized(content: bytes) -> bytes:
+    """The same file with weights of 8 bits; what flows between them is quantized as it runs.
+
+    Raises MissingExtraError without onnxruntime.
+    """
+    try:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError:
+        raise _missing() from None
+    log, level = logging.getLogger(), logging.getLogger().level
+    log.setLevel(logging.ERROR)  # it advises to optimize first, which a session does by itself
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            given, made = Path(folder, "model.onnx"), Path(folder, "int8.onnx")
+            given.write_bytes(content)
+            # Unsigned: convolutions on CPUs take no others.
+            quantize_dynamic(given, made, weight_type=QuantType.QUInt8)
+            return made.read_bytes()
+    finally:
+        log.setLevel(level)
