@@ -28,6 +28,7 @@ from distgrad.keras.layers.base import Layer
 
 # With these the model is recorded; the export compares results at others.
 BATCHES = (2, 3)
+_LAYOUT = {"reshape_to", "permute", "cast_float"}  # what keeps the name of a variable
 _LARGEST = 1 << 20  # bytes: constants that grow beyond are better computed by the runtime
 
 
@@ -136,7 +137,8 @@ def _with_constants(
             made = found if instruction.primitive.multiple else (found,)
             for value, array in zip(instruction.outputs, map(np.asarray, made), strict=True):
                 known[value] = Value(array.shape, array.dtype, array)
-                names[known[value]] = f"{instruction.line}/{instruction.name}"
+                laid_out = names.get(inputs[0]) if instruction.name in _LAYOUT else None
+                names[known[value]] = laid_out or f"{instruction.line}/{instruction.name}"
         else:
             kept.append(instruction)
     outputs = [known.get(value, value) for value in program.outputs]

@@ -1,0 +1,148 @@
+"""Every layer of the stored cases of Keras, for batches of any size, beside the model itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.export.model import to_onnx
+from distgrad.keras import activations
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+keras = tf.keras
+REFERENCE = Path(__file__).parents[1] / "reference"
+CLOSE = 1e-5  # to outputs around 1
+
+
+with np.load(REFERENCE / "layers.npz") as _file:
+    PLAIN = {name: _file[name] for name in _file.files}
+with np.load(REFERENCE / "sequence_layers.npz") as _file:
+    SEQUENCES = {name: _file[name] for name in _file.files}
+
+
+def plain_cases() -> list[Any]:
+    described = [json.loads(str(case)) for case in PLAIN["cases"]]
+    return [pytest.param(i, c, id=f"{c['class']}-{i}") for i, c in enumerate(described)]
+
+
+def sequence_cases() -> list[Any]:
+    described = json.loads(str(SEQUENCES["cases"]))["cases"]
+    return [pytest.param(c, id=f"{c['layer']['class']}-{i}") for i, c in enumerate(described)]
+
+
+def varied(layer: Any, seed: int) -> None:
+    """Weights that no two of are equal; variances, too, stay above 0."""
+    rng = np.random.default_rng(seed)
+    layer.set_weights(
+        [rng.uniform(0.05, 0.4, w.shape).astype(w.dtype) for w in layer.get_weights()]
+    )
+
+
+@pytest.mark.parametrize(("index", "case"), plain_cases())
+def test_plain(index: int, case: dict) -> None:
+    layer = getattr(keras.layers, case["class"])(**case["config"])
+    if f"{index}/adapt" in PLAIN:
+        layer.adapt(PLAIN[f"{index}/adapt"])
+    given = [PLAIN[f"{index}/input{j}"] for j in range(case["inputs"])]
+    inputs = [keras.Input(x.shape[1:], dtype=x.dtype) for x in given]
+    model = keras.Model(inputs, layer(inputs if len(inputs) > 1 else inputs[0]))
+    if f"{index}/adapt" not in PLAIN:
+        varied(layer, index)
+    made = to_onnx(model)
+    assert made.batches == (1, 5) and made.difference <= CLOSE
+
+
+class Called(keras.Model):
+    """A layer with everything it is called with: arrays as inputs, and options."""
+
+    def __init__(self, layer: Any, options: dict) -> None:
+        super().__init__()
+        self.layer, self.options = layer, options
+
+    def call(self, given: dict) -> Any:
+        given = dict(given)
+        return self.layer(*given.pop("args"), **given, **self.options)
+
+
+def of_names(nest: Any) -> Any:
+    """The stored arrays in place of their names."""
+    if isinstance(nest, list):
+        return [of_names(item) for item in nest]
+    return SEQUENCES[nest[1:]] if isinstance(nest, str) and nest.startswith("@") else nest
+
+
+def layer_of(spec: Any) -> Any:
+    if not isinstance(spec, dict):
+        return spec
+    config = {key: layer_of(value) for key, value in spec["config"].items()}
+    return getattr(keras.layers, spec["class"])(*map(layer_of, spec["args"]), **config)
+
+
+@pytest.mark.parametrize("case", sequence_cases())
+def test_sequence(case: dict) -> None:
+    """Recurrent, normalizing and attention layers, with masks and states as inputs."""
+    keywords = {key: of_names(value) for key, value in case["keywords"].items()}
+    keywords.pop("training", None)
+    options = {k: v for k, v in keywords.items() if isinstance(v, (bool, int))}
+    arrays = {k: v for k, v in keywords.items() if k not in options}
+    given = {"args": of_names(case["inputs"]), **arrays}
+    model = Called(layer_of(case["layer"]), options)
+    model(tf.nest.map_structure(tf.constant, given))
+    varied(model, len(case["weights"]))
+    spec = tf.nest.map_structure(lambda x: keras.Input(x.shape[1:], dtype=x.dtype), given)
+    assert to_onnx(model, [spec]).difference <= CLOSE
+
+
+OTHERS = {
+    "Resizing": (keras.layers.Resizing(5, 7), (4, 6, 3)),
+    "Resizing-nearest": (keras.layers.Resizing(3, 9, interpolation="nearest"), (4, 6, 3)),
+    "TimeDistributed": (keras.layers.TimeDistributed(keras.layers.Conv1D(3, 2)), (4, 6, 2)),
+    "TransformerBlock": (keras.layers.TransformerBlock(8, 2), (5, 4)),
+    "Lambda": (keras.layers.Lambda(lambda x: tf.math.reduce_logsumexp(x, axis=1)), (5, 4)),
+    "GaussianNoise": (keras.layers.GaussianNoise(1.0), (4,)),
+    "GaussianDropout": (keras.layers.GaussianDropout(0.5), (4,)),
+    "Dropout": (keras.layers.Dropout(0.5), (4,)),
+    "SpatialDropout1D": (keras.layers.SpatialDropout1D(0.5), (3, 4)),
+    "SpatialDropout2D": (keras.layers.SpatialDropout2D(0.5), (3, 3, 4)),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other(name: str) -> None:
+    layer, shape = OTHERS[name]
+    assert to_onnx(keras.Sequential([keras.Input(shape), layer])).difference <= CLOSE
+
+
+def test_token_and_position_embedding_and_a_mask_of_the_tokens() -> None:
+    tokens = keras.Input((6,), dtype="int32")
+    x = keras.layers.TokenAndPositionEmbedding(20, 6, 8)(tokens)
+    both = keras.layers.Embedding(12, 8, mask_zero=True)(tokens)
+    outputs = keras.layers.LSTM(4)(keras.layers.Add()([x, both]))
+    made = to_onnx(keras.Model(tokens, outputs))
+    assert made.difference <= CLOSE
+
+
+@pytest.mark.parametrize("name", sorted(activations._KNOWN))
+def test_activation(name: str) -> None:
+    model = keras.Sequential([keras.Input((4, 6)), keras.layers.Activation(name)])
+    assert to_onnx(model).difference <= CLOSE
+
+
+def test_all_layers_are_among_these() -> None:
+    met = {json.loads(str(case))["class"] for case in PLAIN["cases"]}
+    met |= {c["layer"]["class"] for c in json.loads(str(SEQUENCES["cases"]))["cases"]}
+    met |= {name.partition("-")[0] for name in OTHERS}
+    met |= {"TokenAndPositionEmbedding", "InputLayer", "Layer"}
+    layers = {
+        name
+        for name in keras.layers.__all__
+        if isinstance(getattr(keras.layers, name), type) and getattr(keras.layers, name)
+    }
+    assert layers - met == set()
