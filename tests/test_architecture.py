@@ -32,6 +32,11 @@ ALLOWED = {
     "job": set(),
     "launcher": {"launcher", "job", "comm", "core.errors", "worker"},
     "launcher.environ": {"core.errors"},
+    "export": {"", "export", "keras", "training.tensors", "compile", "ops", "core"},
+    **dict.fromkeys(
+        ("export.run", "export.deployed", "export.web"),
+        {"", "export", "trained", "keras", "data", "training", "ops", "core"},
+    ),
 }
 LEAVES = {"launcher.environ"}  # imports next to nothing, and so may be imported by any room
 WORKER_MAY_BE_IMPORTED_BY = {"cli", "launcher"}
@@ -58,6 +63,8 @@ HOMES = {
     "llvmlite": "compile",
     "scipy": "backend.numpy",
     "matplotlib": "report",
+    "onnx": "export.onnx_file",
+    "onnxruntime": "export.verify",
 }
 # Where several modules of the room may import the package.
 ROOMS = {"cli", "config", "compile", "launcher.ray"}
