@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,10 @@ def to_onnx(
     onnx_file.package()
     nest, inputs = _signature(model, input_signature)
     compute = call or (lambda x: model(x, training=False))
-    with devices.host():
-        with recording.paused(), quiet(model):  # makes the weights where there are none yet
-            zeros = [np.zeros(each.sized(1), each.dtype) for each in inputs]
-            names = _output_names(model, compute(tree.unflatten(nest, zeros)), inputs)
+    with recording.paused(), quiet(model):  # makes the weights where there are none yet
+        zeros = [np.zeros(each.sized(1), each.dtype) for each in inputs]
+        names = _output_names(model, compute(tree.unflatten(nest, zeros)), inputs)
+    with _device_of(model):
         recorded = record(compute, nest, inputs, model.variable_paths())
         graph = convert(recorded, inputs, names)
         program = recorded.program
@@ -119,6 +120,12 @@ def to_onnx(
             values = [each.numpy() for each in expected]
             worst = max(worst, verify.compare(found, values, names, made.tolerance))
     return dataclasses.replace(made, difference=worst, runtime=runtime)
+
+
+def _device_of(model: Any) -> AbstractContextManager[None]:
+    """Where the weights are, so that they are read as they are."""
+    on_host = all(isinstance(variable._buffer, np.ndarray) for variable in model.variables)
+    return devices.host() if on_host else devices.scope("gpu")
 
 
 def _signature(model: Any, given: Any) -> tuple[Any, tuple[Input, ...]]:

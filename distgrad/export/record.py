@@ -18,7 +18,7 @@ import numpy as np
 from distgrad.compile.capture import Capture
 from distgrad.compile.program import Apply, Call, Instruction, Program, Read, Slot, Value, Write
 from distgrad.compile.traced import Fallback
-from distgrad.core import tree
+from distgrad.core import dispatch, tree
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import ExportError
 from distgrad.core.tensor import Tensor
@@ -53,13 +53,6 @@ class Recorded(NamedTuple):
 
 class _Recording(Capture):
     """A capture that notes the layer of each instruction in place of the user's line."""
-
-    def read_variable(self, variable: Variable, value: Tensor) -> None:
-        """A variable of a GPU is read like any other: it is to be a constant."""
-        if not self.abandoned and id(value) not in self._known:
-            made = Value.like(value._data)
-            self._append(Read((), (made,), variable=variable))
-            self._learn(value, made)
 
     def _append(self, instruction: Instruction) -> None:
         super()._append(dataclasses.replace(instruction, line=_layer()))
@@ -96,7 +89,8 @@ def _program(call: Callable[[Any], Any], nest: Any, inputs: Sequence[Input], bat
     capture = _Recording("model", in_parts=True)
     try:
         with capture:
-            tensors = [capture.input(np.zeros(each.sized(batch), each.dtype)) for each in inputs]
+            arrays = [np.zeros(each.sized(batch), each.dtype) for each in inputs]
+            tensors = [capture.input(dispatch.current().asarray(array)) for array in arrays]
             result = call(tree.unflatten(nest, tensors))
             leaves = tree.flatten(result)
             if capture.abandoned:
