@@ -35,7 +35,7 @@ class _Conversion:
     def run(self) -> Graph:
         for instruction in self._program.instructions:
             assert isinstance(instruction, Apply)
-            self._graph.place = f"{instruction.line}/{instruction.name}"
+            self._graph.place = f"{instruction.line}/{instruction.name}".replace(" ", "_")
             self._graph.outputs = instruction.outputs
             made = self._convert(instruction)
             for value, edge in zip(instruction.outputs, made, strict=True):

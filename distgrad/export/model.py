@@ -108,7 +108,7 @@ def to_onnx(
             nodes=len(graph.nodes),
             half=recorded.half,
             tolerance=verify.tolerance_for(program.outputs, recorded.half),
-            batches=verify.BATCHES if any(None in each.shape for each in inputs) else (1,),
+            batches=_batches(inputs),
         )
         run, runtime = verify.runner(made.content)
         worst = 0.0
@@ -126,6 +126,13 @@ def _device_of(model: Any) -> AbstractContextManager[None]:
     """Where the weights are, so that they are read as they are."""
     on_host = all(isinstance(variable._buffer, np.ndarray) for variable in model.variables)
     return devices.host() if on_host else devices.scope("gpu")
+
+
+def _batches(inputs: Sequence[Input]) -> tuple[int, ...]:
+    """The sizes of the batches that are compared: one where it is fixed."""
+    if any(None in each.shape for each in inputs):
+        return verify.BATCHES
+    return next((each.sized(1)[:1] for each in inputs if each.shape), (1,))
 
 
 def _signature(model: Any, given: Any) -> tuple[Any, tuple[Input, ...]]:

@@ -65,6 +65,7 @@ class _Merging:
         self._batches = batches
         self._made: dict[Value, Value] = {}  # of the first program, to those of the result
         self._instructions: list[Instruction] = []
+        self._line = ""
 
     def programs(self, one: Program, other: Program) -> Program:
         inputs = tuple(map(self._new, one.inputs, other.inputs))
@@ -84,6 +85,7 @@ class _Merging:
             raise _refused(a, f"is {name_of(b)} with another batch size")
         if len(a.outputs) != len(b.outputs):
             raise _refused(a, "gives as many results as the batch size says")
+        self._line = a.line
         try:
             inputs = tuple(map(self._operand, a.inputs, b.inputs))
             changes: dict[str, Any] = {"inputs": inputs}
@@ -128,7 +130,7 @@ class _Merging:
         made = Value(shape, kept.dtype)
         repeat = registry["broadcast_to"]
         self._instructions.append(
-            Apply((kept,), (made,), primitive=repeat, params={"shape": shape})
+            Apply((kept,), (made,), primitive=repeat, params={"shape": shape}, line=self._line)
         )
         return made
 

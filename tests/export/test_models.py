@@ -169,7 +169,7 @@ def test_a_batch_of_one_size_may_look_at_it() -> None:
     with pytest.raises(ExportError, match=r"multiply, of weighted, depends on the batch size"):
         to_onnx(Weighted(name="weighted"), [keras.Input((2,))])
     made = to_onnx(Weighted(), [keras.Input(batch_shape=(4, 2))])
-    assert made.batches == (1,) and made.inputs[0].shape == (4, 2)
+    assert made.batches == (4,) and made.inputs[0].shape == (4, 2)
 
 
 class Refused(keras.Model):
