@@ -44,6 +44,7 @@ def describe(deployed: Deployed, made: Exported) -> dict[str, Any]:
         "output": deployed.output,
         "highest": deployed.highest,
         "features": list(how.features),
+        "label": how.label,
         "example": _example(deployed),
         "note": note(),
     }

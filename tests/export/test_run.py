@@ -324,6 +324,75 @@ def test_outputs_become_classes_and_their_probabilities(pages: dict[str, Path]) 
     assert f == [255, 0, 51]
 
 
+# What a browser has, as far as the page asks for it, and a runtime that notes what it is given.
+BROWSER = """
+class Element {
+  constructor() { this.style = {}; this.children = []; }
+  append(...given) { this.children.push(...given); }
+  replaceChildren(...given) { this.children = given; }
+  getContext() { return new Proxy({}, { get: (pen, name) => name === "getImageData" ? drawn
+    : name in pen ? pen[name] : () => {}, set: Reflect.set }); }
+}
+const drawn = (x, y, width, height) => ({ data: Array.from({ length: 4 * width * height },
+  (_, i) => Math.abs((i / 4 | 0) % width - 100) < 35 ? 255 : 0) });
+const page = { hint: new Element(), inputs: new Element(), results: new Element(),
+               problem: new Element(), about: new Element() };
+page.about.textContent = JSON.stringify(ABOUT);
+globalThis.document = { getElementById: (id) => page[id], createElement: () => new Element() };
+globalThis.fed = [];
+"""
+RUNTIME = """
+export const env = { wasm: {} };
+export class Tensor { constructor(...given) { [this.type, this.data, this.dims] = given; } }
+export class InferenceSession {
+  static async create(path) { return new InferenceSession(path); }
+  constructor(path) { this.path = path; }
+  async run(feeds) { fed.push([this.path, feeds]); return { OUTPUT: { data: VALUES } }; }
+}
+"""
+
+
+def opened(page: Path, folder: Path, values: list[float], then: str = "") -> list[Any]:
+    """What the model is given, and the rows of results, when a page is opened in such a browser."""
+    found = scripts(page)
+    output = json.loads(found["about"])["output_name"]
+    runtime = RUNTIME.replace("OUTPUT", json.dumps(output)).replace("VALUES", json.dumps(values))
+    (folder / "ort.wasm.min.mjs").write_text(runtime)
+    program = [BROWSER.replace("ABOUT", found["about"]), found["computing"], found["module"], then]
+    told = """await new Promise((done) => setTimeout(done, 20));
+    const rows = page.results.children.map((row) => row.children.map((e) => e.textContent));
+    console.log(JSON.stringify([...fed.at(-1), rows, page.problem.textContent ?? ""],
+      (key, value) => value instanceof Float32Array ? Array.from(value) : value));"""
+    (folder / "page.mjs").write_text("\n".join([*program, told]))
+    done = subprocess.run(["node", folder / "page.mjs"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@needs_node
+def test_a_page_for_a_table_predicts_what_stands_in_its_fields(
+    pages: dict[str, Path], tmp_path: Path
+) -> None:
+    path, feeds, rows, problem = opened(pages["tumours"], tmp_path, [0.25])
+    about = json.loads(scripts(pages["tumours"])["about"])
+    assert (path, problem) == ("./model.onnx", "")
+    given = feeds[about["input"]]
+    assert (given["type"], given["dims"]) == ("float32", [1, 30])
+    np.testing.assert_allclose(given["data"], about["example"], rtol=1e-6)
+    assert [[row[0], row[2]] for row in rows] == [["0", "75.0 %"], ["1", "25.0 %"]]
+
+
+@needs_node
+def test_a_page_for_images_looks_at_what_is_drawn(pages: dict[str, Path], tmp_path: Path) -> None:
+    drawn = "page.inputs.children[0].onpointerup();"
+    _, feeds, rows, _ = opened(pages["images"], tmp_path, [0.1] * 10, drawn)
+    (given,) = feeds.values()
+    pixels = np.array(given["data"]).reshape(given["dims"])
+    assert pixels.shape == (1, 8, 8) and 15 < pixels.max() <= 16
+    assert pixels[0, :, 3:5].min() > 0 and not pixels[0, :, :3].any()  # a bar, in the middle
+    assert [row[0] for row in rows] == [str(n) for n in range(10)]
+
+
 def test_a_page_that_could_not_be_used_is_not_written(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not for text of shape"):
         export_run(str(runs / "writer"), tmp_path / "m.onnx", page=tmp_path / "page")
