@@ -36,7 +36,6 @@ class _Conversion:
         for instruction in self._program.instructions:
             assert isinstance(instruction, Apply)
             self._graph.place = f"{instruction.line}/{instruction.name}".replace(" ", "_")
-            self._graph.outputs = instruction.outputs
             made = self._convert(instruction)
             for value, edge in zip(instruction.outputs, made, strict=True):
                 self._edges[value] = edge._replace(dtype=value.dtype, shape=value.shape)

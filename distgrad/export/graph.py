@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile.program import Value
 from distgrad.export.sizes import Size
 
 _SHORT = 1 << 10  # bytes: constants up to here are kept once, whoever needs them
@@ -39,12 +38,11 @@ class Node:
 
 @dataclass
 class Graph:
-    """What converters write to. ``outputs`` are the values that the running one has to make."""
+    """What converters write to."""
 
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     wishes: dict[str, str] = field(default_factory=dict)  # how constants would like to be called
-    outputs: Sequence[Value] = ()
     place: str = ""  # the layer and the primitive, for the names of nodes
     batch_of: tuple[str, int] | None = None  # the input, and its axis, that have the batch's size
     _taken: dict[str, int] = field(default_factory=dict)

@@ -63,7 +63,8 @@ def merge(one: Program, other: Program, batches: tuple[int, int]) -> Program:
 class _Merging:
     def __init__(self, batches: _Batches) -> None:
         self._batches = batches
-        self._made: dict[Value, Value] = {}  # of the first program, to those of the result
+        # Of each value of the first program: that of the second, and that of the result.
+        self._made: dict[Value, tuple[Value, Value]] = {}
         self._instructions: list[Instruction] = []
         self._line = ""
 
@@ -75,9 +76,12 @@ class _Merging:
             longer = max(one.instructions, other.instructions, key=len)
             count = min(len(one.instructions), len(other.instructions))
             raise _refused(longer[count], "is not there with every batch size")
-        outputs = tuple(
-            self._operand(a, b) for a, b in zip(one.outputs, other.outputs, strict=True)
-        )
+        try:
+            outputs = tuple(
+                self._operand(a, b) for a, b in zip(one.outputs, other.outputs, strict=True)
+            )
+        except (_Differs, ValueError):
+            raise ExportError("which outputs the model has depends on the batch size") from None
         return Program(one.name, inputs, tuple(self._instructions), outputs)
 
     def _instruction(self, a: Instruction, b: Instruction) -> None:
@@ -98,7 +102,7 @@ class _Merging:
 
     def _new(self, a: Value, b: Value) -> Value:
         made = Value(self._shape(a, b), wide(a.dtype))
-        self._made[a] = made
+        self._made[a] = b, made
         return made
 
     def _shape(self, a: Value, b: Value) -> tuple:
@@ -111,13 +115,18 @@ class _Merging:
             if type(b) is Value or a != b:
                 raise _Differs(f"{a!r} and {b!r}")
             return a
-        if a in self._made:
-            return self._made[a]
-        made = self._made[a] = self._constant(a, b)
+        known, made = self._made.get(a, (None, None))
+        if known is not b and not a.constant:
+            raise _Differs("it is computed from something else")
+        if known is not b:
+            made = self._constant(a, b)
+            self._made[a] = b, made
         return made
 
     def _constant(self, a: Value, b: Value) -> Value:
         """A constant; one that repeats itself along the batch is repeated at run time."""
+        if type(b) is not Value or not b.constant:
+            raise _Differs("a constant, or none")
         shape = self._shape(a, b)
         once = tuple(slice(None) if type(n) is int else slice(0, 1) for n in shape)
         kept = a.data[once]

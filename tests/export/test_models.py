@@ -192,13 +192,24 @@ STATE = tf.Variable(0.0)
         (lambda x: x / x.shape[0], r"divide_exact, of refused/what, depends on the batch size"),
         (lambda x: sum(tf.unstack(x)), r"refused/what, gives as many results as the batch"),
         (lambda x: sum([x] * x.shape[0]), r"add, of refused/what, is not there with every batch"),
+        (lambda x: [x * 2, x * 3][x.shape[0] % 2] + 1, r"add, of refused/what, depends on .* else"),
         (lambda x: x if float(x[0, 0]) > 1 else -x, r"the value of a tensor is read at"),
         (lambda x: x + tf.random.normal([2]), r"refused/what draws random numbers"),
         (lambda x: x + STATE.assign_add(1.0), r"refused/what keeps a state between calls"),
         (lambda x: tf.linalg.inv(tf.eye(2) + 0 * x[:, None]), r"inverse, of refused/what, has no"),
         (lambda x: tf.cast(x, "complex64"), r"onnxruntime cannot run|is not valid"),
     ],
-    ids=["number", "unstack", "count", "value", "random", "state", "no converter", "complex"],
+    ids=[
+        "number",
+        "unstack",
+        "count",
+        "operand",
+        "value",
+        "random",
+        "state",
+        "no converter",
+        "complex",
+    ],
 )
 def test_what_cannot_be_written_is_named_with_its_layer(what: Any, message: str) -> None:
     with pytest.raises(ExportError, match=message):
