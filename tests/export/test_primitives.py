@@ -65,6 +65,20 @@ def test_as_its_kernel(name: str, index: int) -> None:
     verify.compare(found, expected, made.outputs, 1e-5)
 
 
+ELEMENTWISE = sorted(n for n, p in CONVERTED.items() if p.expr and "f" in (p.kinds or "f"))
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_elementwise_for_any_batch(name: str) -> None:
+    primitive = BUILT_IN[name]
+    params = dict.fromkeys(primitive.param_names, 0.3)
+    kinds = ["bool" if each == "condition" else "float32" for each in primitive.arg_names]
+    arrays = [np.zeros((1, 3), kind) for kind in kinds]
+    spec = [tf.keras.Input((3,), dtype=kind) for kind in kinds]
+    made = to_onnx(Bound(primitive, arrays, params), [spec])
+    assert made.batches == (1, 5) and made.difference < 1e-5
+
+
 def test_few_that_inference_needs_are_missing() -> None:
     """What has no converter: gradients, updates, draws, decompositions, and rare functions."""
     missing = {name for name in BUILT_IN if name not in CONVERTED}
