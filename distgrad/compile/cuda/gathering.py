@@ -1,9 +1,10 @@
-"""Small kernels that do not wait for each other, as one launch: of a block each has its share."""
+"""Small kernels that need nothing of each other as one launch: each has some of its blocks."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from distgrad.compile.cuda import source
 from distgrad.compile.cuda.nodes import Node, launch
@@ -14,23 +15,37 @@ _ARRAYS = 256  # of a launch: 2 of the 4 KB that its arguments may have
 _BEGINNING = ("variable", "constant", "input")  # what is there before anything has run
 
 
-def gathered(nodes: Sequence[Node]) -> list[Node]:
-    """The nodes in an order in which small kernels are neighbours, and neighbours as one.
+def gathered(nodes: Sequence[Node], patient: bool = True) -> list[Node]:
+    """The nodes with small kernels put off until somebody needs one of them, and then as one.
 
     What depends on nothing that is computed comes first: copies of the weights in half precision.
+    Unless ``patient`` nothing is put off that somebody outside waits for.
     """
-    nodes = _brought_forward(nodes)
     found: list[Node] = []
-    group: list[Node] = []
-    for node in nodes:
-        if group and not (_small(node) and _beside(group, node)):
-            found.append(_as_one(group))
-            group = []
-        if _small(node):
+    waiting: list[Node] = []
+
+    def launch_all() -> None:
+        group: list[Node] = []
+        for node in waiting:
+            if sum(len(other.mentions) for other in (*group, node)) > _ARRAYS:
+                found.append(_as_one(group))
+                group = []
             group.append(node)
+        if group:
+            found.append(_as_one(group))
+        waiting.clear()
+
+    for node in _brought_forward(nodes):
+        if node.where == "host" or not _beside(waiting, node):
+            launch_all()
+        if _small(node):
+            waiting.append(node)
+            if not patient and any(view.buffer.kind == "output" for view in node.writes):
+                launch_all()
         else:
             found.append(node)
-    return [*found, _as_one(group)] if group else found
+    launch_all()
+    return found
 
 
 def _brought_forward(nodes: Sequence[Node]) -> list[Node]:
@@ -56,8 +71,6 @@ def _beside(group: Sequence[Node], node: Node) -> bool:
 
     Two that write one buffer write other parts of it: a value is written once.
     """
-    if sum(len(other.mentions) for other in (*group, node)) > _ARRAYS:
-        return False
     reads, writes = _buffers(node)
     for other in group:
         other_reads, other_writes = _buffers(other)
@@ -66,10 +79,14 @@ def _beside(group: Sequence[Node], node: Node) -> bool:
     return True
 
 
-def _buffers(node: Node) -> tuple[set[Buffer], set[Buffer]]:
-    """The buffers that a node reads, and those that it writes."""
-    writes = {view.buffer for view in node.writes}
-    return {view.buffer for view in node.mentions} - writes, writes
+def _buffers(node: Node) -> tuple[set[Any], set[Any]]:
+    """What a node reads, and what it writes: buffers, or variables."""
+    writes = {_memory(view.buffer) for view in node.writes}
+    return {_memory(view.buffer) for view in node.mentions} - writes, writes
+
+
+def _memory(buffer: Buffer) -> Any:
+    return id(buffer.owner) if buffer.kind == "variable" else buffer
 
 
 def _as_one(group: Sequence[Node]) -> Node:

@@ -51,7 +51,7 @@ class Plan:
         if groups:  # what the others give is looked at when other runs use the memory
             for position in range(len(self.outputs)):
                 self._give_away(position)
-        self.nodes = gathered(self.nodes)
+        self.nodes = gathered(self.nodes, patient=len(groups) < 2)
         self.kernels = [node.kernel for node in self.nodes if node.kernel is not None]
         first = min(given, default=len(self.outputs))
         early = range(first)  # outputs that the caller looks at as soon as they are there

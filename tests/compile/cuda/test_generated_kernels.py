@@ -179,6 +179,21 @@ def test_what_needs_another_kernel_is_launched_after_it():
     np.testing.assert_array_equal(d, arrays[1] * np.float32(5))
 
 
+def test_a_variable_is_written_after_what_reads_it():
+    variable = tf.Variable(floats(2, 3))
+
+    def f(x):
+        turned = tf.transpose(variable) * 2.0
+        variable.assign(x)
+        return turned
+
+    x, before = floats(2, 3), variable.numpy()
+    executor = executor_of(f, x)
+    assert len(executor.plan.kernels) == 2  # not as one, whose blocks run at a time
+    np.testing.assert_array_equal(run(executor, x)[0], before.T * np.float32(2))
+    np.testing.assert_array_equal(run(executor, x)[0], x.T * np.float32(2))
+
+
 def test_a_launch_has_as_many_arrays_as_it_can_take(monkeypatch):
     monkeypatch.setattr(gathering, "_ARRAYS", 6)
     arrays = [floats(2, n) for n in range(1, 8)]
