@@ -21,14 +21,14 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     Raises ValueError for a class that is neither a layer here nor among the custom objects.
     """
     from distgrad.keras import models
-    from distgrad.keras.layers.operator import FUNCTIONS, Operator
+    from distgrad.keras.layers.operation import Operation
 
     layers = importlib.import_module("distgrad.keras.layers")
     known = {name: getattr(layers, name) for name in layers.__all__}
     known.update({name: getattr(models, name) for name in ("Functional", "Model", "Sequential")})
     name = config.get("class_name") if isinstance(config, Mapping) else None
-    if str(config.get("module") if name else "").startswith("keras.src.ops") and name in FUNCTIONS:
-        return Operator(name, config["config"].get("name"))
+    if name and str(config.get("module")).startswith("keras.src.ops."):
+        return Operation.from_entry(config)
     users = {**registry.custom_objects(), **(custom_objects or {})}
     if name and name not in known and not {name, config.get("registered_name")} & set(users):
         raise ValueError(

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from distgrad.core import recording, tree
 from distgrad.core.dtypes import DType, as_dtype
+from distgrad.core.errors import NoValueError
 from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
 
 _count = itertools.count().__next__
-_SIZES = ((2, 32), (3, 48))  # of the first axis, and of the others that are None
+# Of the first axis, and of the others that are None.
+SIZES = ((2, 32), (3, 48))
+DIVISIBLE_SIZES = ((60, 120), (120, 240))
 
 
 class Node:
@@ -53,8 +56,8 @@ class Node:
 class KerasTensor:
     """A tensor of a model that is being described; ``shape`` holds None for unknown sizes.
 
-    ``+ - * / // % ** @``, comparisons but ``==``, and indexing give further ones. Functions of
-    ``distgrad`` do not take it; they go into a layer.
+    ``+ - * / // % ** @``, comparisons but ``==``, indexing and the functions of ``keras.ops`` give
+    further ones. Other functions of ``distgrad`` do not take it; they go into a layer.
     """
 
     __array_priority__ = 200
@@ -79,10 +82,10 @@ class KerasTensor:
     def __repr__(self) -> str:
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype.name}, name={self.name}>"
 
-    def _refuse(self, what: str) -> TypeError:
-        return TypeError(
+    def _refuse(self, what: str) -> NoValueError:
+        return NoValueError(
             f"{self!r} has no value, and {what} needs one: it stands for an input of the model "
-            "that is being described. Put the function into a layer: "
+            "that is being described. Use a function of keras.ops, or put yours into a layer: "
             "keras.layers.Lambda(lambda x: ...)(tensor), or a Layer of your own."
         )
 
@@ -108,35 +111,38 @@ class KerasTensor:
         raise self._refuse("int()")
 
 
+# Python's operators, as functions of keras.ops.
 _OPERATORS = {
-    "add": "Add",
-    "sub": "Subtract",
-    "mul": "Multiply",
-    "truediv": "TrueDivide",
-    "floordiv": "FloorDivide",
-    "mod": "Mod",
-    "pow": "Power",
-    "matmul": "Matmul",
-    "and": "LogicalAnd",
-    "or": "LogicalOr",
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "true_divide",
+    "floordiv": "floor_divide",
+    "mod": "mod",
+    "pow": "power",
+    "matmul": "matmul",
+    "and": "logical_and",
+    "or": "logical_or",
+    "xor": "logical_xor",
 }
 _ONE_SIDED = {
-    "neg": "Negative",
-    "abs": "Absolute",
-    "invert": "LogicalNot",
-    "lt": "Less",
-    "le": "LessEqual",
-    "gt": "Greater",
-    "ge": "GreaterEqual",
-    "getitem": "GetItem",
+    "neg": "negative",
+    "abs": "absolute",
+    "invert": "logical_not",
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+    "ne": "not_equal",
+    "getitem": "get_item",
 }
 
 
 def _operator(operation: str, reflected: bool = False) -> Callable[..., Any]:
     def operate(self: KerasTensor, *others: Any) -> Any:
-        from distgrad.keras.layers.operator import Operator
+        from distgrad.keras import ops
 
-        return Operator(operation)(*((*others, self) if reflected else (self, *others)))
+        return getattr(ops, operation)(*((*others, self) if reflected else (self, *others)))
 
     return operate
 
@@ -187,8 +193,17 @@ def of_shapes(shapes: Any) -> Any:
     return KerasTensor(shapes)
 
 
-def infer(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """KerasTensors like the outputs of the layer, which is built by this."""
+def infer(
+    layer: Any,
+    args: tuple,
+    kwargs: Mapping[str, Any],
+    make: Callable[[list[int], np.dtype], np.ndarray] = np.zeros,
+    trials: Sequence[tuple[int, int]] = SIZES,
+) -> Any:
+    """KerasTensors like the outputs of the layer, which is built by this.
+
+    ``make`` makes the values on which the layer is tried out.
+    """
     from distgrad.keras.layers.base import quiet
     from distgrad.ops import random
 
@@ -196,7 +211,7 @@ def infer(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         def zeros(leaf: Any) -> Any:
             if not isinstance(leaf, KerasTensor):
                 return leaf
-            tensor = Tensor(np.zeros(sized(leaf.shape), leaf.dtype.numpy_dtype))
+            tensor = Tensor(make(sized(leaf.shape), leaf.dtype.numpy_dtype))
             if leaf._keras_mask is not None:
                 tensor._keras_mask = Tensor(np.ones(sized(leaf._keras_mask.shape), np.bool_))
             return tensor
@@ -209,11 +224,11 @@ def infer(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         with recording.paused(), quiet(layer):
             return layer(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
 
-    first = run(_SIZES[0])  # draws the initial weights; whatever else is drawn is drawn again
+    first = run(trials[0])  # draws the initial weights; whatever else is drawn is drawn again
     second = first
     if any(None in tensor.shape for tensor in symbols((args, kwargs))):
         with random.replayed():
-            second = run(_SIZES[1])
+            second = run(trials[1])
 
     def spec(one: Any, other: Any) -> Any:
         if not isinstance(one, Tensor):

@@ -12,7 +12,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.input import Input, InputLayer
-from distgrad.keras.layers.operator import Operator
+from distgrad.keras.layers.operation import Operation
 from distgrad.keras.layers.symbolic import KerasTensor, revive
 from distgrad.keras.models.model import Model
 
@@ -54,9 +54,7 @@ def graph_config(model: Model) -> dict[str, Any]:
         return [node.layer.name, known.index(node), tensor.index]
 
     def entry(layer: Layer) -> dict[str, Any]:
-        config = (
-            _operator_config(layer) if isinstance(layer, Operator) else registry.serialize(layer)
-        )
+        config = layer.entry() if isinstance(layer, Operation) else registry.serialize(layer)
         inbound = [
             {"args": _written(list(node.args), place), "kwargs": _written(node.kwargs, place)}
             for node in calls.get(id(layer), [])
@@ -101,7 +99,7 @@ def graph_from_config(cls: type, config: Mapping[str, Any]) -> Any:
             if blocked:
                 later.append((name, node))
                 continue
-            if isinstance(layers[name], Operator):  # Keras's JSON has a list for x[:, 0]'s tuple
+            if isinstance(layers[name], Operation):  # Keras's JSON has a list for x[:, 0]'s tuple
                 args = [tuple(a) if isinstance(a, list) else a for a in args]
             kwargs = {key: value for key, value in kwargs.items() if value is not None}
             made[name].append(tree.flatten(layers[name](*args, **kwargs)))
@@ -118,16 +116,6 @@ def graph_from_config(cls: type, config: Mapping[str, Any]) -> Any:
 
     settings = {n: v for n, v in config.items() if n in ("name", "trainable", "dtype")}
     return cls(nest(config["input_layers"]), nest(config["output_layers"]), **settings)
-
-
-def _operator_config(layer: Operator) -> dict[str, Any]:
-    module = "keras.src.ops.core" if layer.operator == "Cast" else "keras.src.ops.numpy"
-    return {
-        "module": module,
-        "class_name": layer.operator,
-        "config": {"name": layer.name},
-        "registered_name": layer.operator,
-    }
 
 
 def _written(value: Any, place: Callable[[KerasTensor], list[Any]]) -> Any:

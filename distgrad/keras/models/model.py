@@ -13,7 +13,7 @@ from distgrad.core.dtypes import as_dtype
 from distgrad.core.variable import Variable
 from distgrad.keras import losses, registry
 from distgrad.keras.layers.base import Layer, quiet, shapes_of
-from distgrad.keras.layers.operator import Operator
+from distgrad.keras.layers.operation import Operation
 from distgrad.keras.layers.symbolic import KerasTensor
 from distgrad.keras.models.graph import Graph
 from distgrad.keras.models.trainer import Trainer
@@ -67,9 +67,9 @@ class Model(Trainer):
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers right below; without operators between KerasTensors."""
+        """The layers right below; without operations on KerasTensors."""
         if self._graph is not None:
-            return [layer for layer in self._operations if not isinstance(layer, Operator)]
+            return [layer for layer in self._operations if not isinstance(layer, Operation)]
         return [layer for _, layer in self._children()]
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:

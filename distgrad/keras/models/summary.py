@@ -10,7 +10,7 @@ from typing import Any
 from distgrad.core import tree
 from distgrad.core.variable import Variable
 from distgrad.keras.layers.base import Layer
-from distgrad.keras.layers.operator import Operator
+from distgrad.keras.layers.operation import Operation
 from distgrad.keras.models.weights_h5 import optimizer_variables
 
 
@@ -80,7 +80,7 @@ def _nested(layer: Layer, expand: bool, level: int = 0) -> Iterator[tuple[Layer,
 
 
 def _kind(layer: Layer) -> str:
-    return layer.operator if isinstance(layer, Operator) else type(layer).__name__
+    return layer.operation if isinstance(layer, Operation) else type(layer).__name__
 
 
 def _shape(layer: Layer) -> str:

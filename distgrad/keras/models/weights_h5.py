@@ -18,6 +18,7 @@ from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import MissingExtraError
 from distgrad.core.variable import Variable
 from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.operation import Operation
 from distgrad.keras.models.model import Model
 from distgrad.keras.optimizers import Nadam
 from distgrad.keras.registry import snake_case
@@ -81,7 +82,7 @@ def _container(container: Any, path: str, visited: set[int]) -> Iterator[Group]:
     taken: dict[str, int] = {}
     for item in container.values() if isinstance(container, Mapping) else container:
         if isinstance(item, Layer):
-            if getattr(item, "is_operator", False):
+            if isinstance(item, Operation):
                 continue
             name = _counted(snake_case(type(item).__name__), taken)
             yield from _groups(item, _join(path, name), visited)

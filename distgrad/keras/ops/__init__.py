@@ -1,4 +1,9 @@
-"""``keras.ops``: the functions of Keras 3, with its names, arguments and dtype rules."""
+"""``keras.ops``: the functions of Keras 3, with its names, arguments and dtype rules.
+
+Called on KerasTensors, anywhere among their arguments, they become nodes of a functional model.
+"""
+
+from distgrad.keras.layers.operation import operation as _operation
 
 from distgrad.keras.ops.core import (
     cast,
@@ -8,6 +13,7 @@ from distgrad.keras.ops.core import (
     custom_gradient,
     dtype,
     fori_loop,
+    get_item,
     is_tensor,
     map,
     saturate_cast,
@@ -231,4 +237,15 @@ from distgrad.keras.ops.windows import (
     separable_conv,
 )
 
-__all__ = sorted(name for name, value in list(globals().items()) if callable(value))
+__all__ = sorted(
+    name for name, value in list(globals().items()) if callable(value) and name[0] != "_"
+)
+
+# Without tensors among their arguments, with functions among them, or fit for KerasTensors as is.
+_PLAIN = (
+    "cond convert_to_numpy custom_gradient dtype empty eye fori_loop is_tensor map ndim ones scan "
+    "shape size switch vectorized_map while_loop zeros"
+).split()
+
+for _name in set(__all__).difference(_PLAIN):
+    globals()[_name] = _operation(_name, globals()[_name])

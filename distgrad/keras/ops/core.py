@@ -11,11 +11,12 @@ from distgrad.core import tree
 from distgrad.core.custom import custom_gradient as custom_gradient
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
+from distgrad.core.errors import NoValueError
 from distgrad.core.tensor import Tensor
-from distgrad.keras.backend import is_keras_tensor
 from distgrad.ops import casting, clipping, constants, control, layout
 from distgrad.ops import scatter as scatters
 from distgrad.ops.constants import is_tensor as is_tensor
+from distgrad.ops.indexing import index
 from distgrad.ops.shape import stack
 from distgrad.ops.shape import unstack as unstack_axis
 
@@ -48,12 +49,19 @@ def convert_to_numpy(x: Any) -> np.ndarray:
 
 def shape(x: Any) -> tuple[int, ...]:
     """The shape as a tuple of ints; of a KerasTensor with None where a size is not known."""
-    return tuple(x.shape if is_keras_tensor(x) else as_tensor(x).shape)
+    return tuple(_described(x).shape)
 
 
 def dtype(x: Any) -> str:
     """The name of the dtype."""
-    return (x if is_keras_tensor(x) else as_tensor(x)).dtype.name
+    return _described(x).dtype.name
+
+
+def _described(x: Any) -> Any:
+    try:
+        return as_tensor(x)
+    except NoValueError:  # of a KerasTensor
+        return x
 
 
 def stop_gradient(variable: Any) -> Tensor:
@@ -139,6 +147,11 @@ def scan(
 
 
 # Slices and scatters
+
+
+def get_item(x: Any, key: Any) -> Tensor:
+    """``x[key]``: ints, slices, ``...``, ``None``, or a tuple of them."""
+    return index(x, key)
 
 
 def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Tensor]:

@@ -12,6 +12,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras.backend import floatx
 from distgrad.keras.ops.core import convert_to_tensor
+from distgrad.keras.ops.core import shape as shape_of
 from distgrad.keras.ops.promotion import promoted, result_type, tensors
 from distgrad.ops import casting, constants, layout, logic, padding, reduce, shape
 from distgrad.ops.casting import cast
@@ -122,7 +123,7 @@ def size(x: Any) -> int:
 
 def ndim(x: Any) -> int:
     """The number of axes."""
-    return as_tensor(x)._data.ndim
+    return len(shape_of(x))
 
 
 def reshape(x: Any, newshape: Any) -> Tensor:

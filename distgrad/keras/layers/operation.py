@@ -1,0 +1,200 @@
+"""Operation: a function of ``keras.ops``, called on KerasTensors, as a node of a model.
+
+The functions of ``keras.ops``, and Python's operators between KerasTensors by way of them, run as
+they are. Only where one asks a KerasTensor for its value, which there is none of, the call becomes
+an `Operation`: tensors never pay for it. In configs operations have the class names, modules and
+settings that Keras 3 gives them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from distgrad.core import tree
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import DType
+from distgrad.core.errors import NoValueError
+from distgrad.core.tensor import Tensor
+from distgrad.keras import registry
+from distgrad.keras.layers import symbolic
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.registry import snake_case
+
+_functions: dict[str, Callable[..., Any]] = {}  # of keras.ops, by the names of Keras's classes
+
+# Classes whose names are not those of the functions, and modules other than keras.src.ops.numpy.
+_CLASSES = {
+    "abs": "Absolute",
+    "batch_normalization": "BatchNorm",
+    "conj": "Conjugate",
+    "hard_swish": "HardSilu",
+    "in_top_k": "InTopK",
+    "layer_normalization": "LayerNorm",
+    "rms_normalization": "RMSNorm",
+    "searchsorted": "SearchSorted",
+    "svd": "SVD",
+    "swish": "Silu",
+}
+_IN_MATH = {"Erf", "Erfinv", "InTopK", "Logsumexp", "Rsqrt", "SegmentMax", "SegmentSum", "TopK"}
+_IN_NUMPY = {"Dot", "Einsum", "GetItem", "Inner", "Matmul", "Outer", "Slogdet", "Tensordot", "Vdot"}
+_MODULES = {"core": "core", "linalg": "linalg", "nn": "nn", "windows": "nn"}
+
+# Arguments that Keras hands to an operation's call; the others are settings of the operation.
+_TENSORS = frozenset(
+    "x x1 x2 xs y a b q inputs kernel depthwise_kernel pointwise_kernel target output targets "
+    "predictions condition indices values updates start_indices query key value bias mask scale "
+    "gamma beta mean variance data segment_ids sorted_sequence bins fill_value constant_values "
+    "start stop step rtol atol operands variable".split()
+)
+_MORE_TENSORS = {"Average": {"weights"}, "BatchNorm": {"offset"}}
+
+
+class Operation(Layer):
+    """The function of ``keras.ops`` that Keras knows as this class, with these settings.
+
+    Raises ValueError for a class that is not there, or a setting that the function does not take.
+    """
+
+    casts_inputs = False
+
+    def __init__(
+        self, operation: str, settings: Mapping[str, Any] | None = None, name: str | None = None
+    ) -> None:
+        super().__init__(name=name)
+        if name is None:
+            self.name = snake_case(operation)
+        self.operation = operation
+        self._function = _function(operation)
+        signature = inspect.signature(self._function)
+        given = dict(settings or {})
+        for unknown in [n for n in given if n not in signature.parameters]:
+            if (value := given.pop(unknown)) not in (None, False):  # an option that is on
+                raise ValueError(f"keras.ops: {operation} takes no {unknown}={value!r} here")
+        self.settings = given
+        tensors = _tensors(operation, signature)
+        self._names = tuple(p.name for p in tensors)
+        self._variadic = signature if _rest(tensors) else None
+        self.built = True
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        if self._variadic is None:
+            named = dict(zip(self._names, args, strict=False))
+            return self._function(**named, **kwargs, **self.settings)
+        found = inspect.BoundArguments(
+            self._variadic,  # type: ignore[arg-type]
+            {**self.settings, **kwargs, self._names[0]: args},
+        )
+        return self._function(*found.args, **found.kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return symbolic.infer(self, args, kwargs, _trial, symbolic.SIZES)
+        except (ValueError, TypeError, IndexError, ArithmeticError) as error:
+            try:  # where parts of an axis of unknown size are asked for, it must have some
+                return symbolic.infer(self, args, kwargs, _trial, symbolic.DIVISIBLE_SIZES)
+            except (ValueError, TypeError, IndexError, ArithmeticError):
+                raise self._explained(error, args, kwargs) from error
+
+    def _explained(self, error: Exception, args: tuple, kwargs: Mapping[str, Any]) -> Exception:
+        leaves = tree.flatten((args, dict(kwargs)))
+        shapes = [str(tuple(x.shape)) for x in leaves if hasattr(x, "shape")]
+        settings = [f"{name}={value!r}" for name, value in self.settings.items()]
+        text = f"keras.ops, {self.operation} of shapes {', '.join([*shapes, *settings])}: {error}"
+        return TypeError(text) if isinstance(error, TypeError) else ValueError(text)
+
+    def _convert(self, value: Any, named: bool = False) -> Any:
+        return as_tensor(value) if isinstance(value, np.ndarray) else value
+
+    def entry(self) -> dict[str, Any]:
+        """Class, module and settings, as Keras writes them."""
+        home = self._function.__module__.rpartition(".")[2]
+        module = _MODULES.get(home, "numpy")
+        module = "math" if self.operation in _IN_MATH else module
+        module = "numpy" if self.operation in _IN_NUMPY else module
+        settings = {name: self._plain(value) for name, value in self.settings.items()}
+        return {
+            "module": f"keras.src.ops.{module}",
+            "class_name": self.operation,
+            "config": {"name": self.name, **settings},
+            "registered_name": self.operation,
+        }
+
+    @classmethod
+    def from_entry(cls, entry: Mapping[str, Any]) -> Operation:
+        """The operation of what ``entry`` gave, here or in Keras."""
+        settings = dict(entry["config"])
+        name = settings.pop("name", None)
+        return cls(entry["class_name"], settings, name)
+
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, (DType, np.dtype)):
+            return value.name
+        if isinstance(value, type) and issubclass(value, np.generic):
+            return np.dtype(value).name
+        return np.asarray(value).tolist() if isinstance(value, Tensor) else registry.plain(value)
+
+
+def operation(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` of ``keras.ops`` as it is, and recorded where it is called on KerasTensors."""
+    known = _CLASSES.get(name) or "".join(part.capitalize() for part in name.split("_"))
+    _functions.setdefault(known, function)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except NoValueError:
+            if not symbolic.any_symbolic(args, kwargs):
+                raise
+        return _recorded(known, args, kwargs)
+
+    call.__module__ = "distgrad.keras.ops"  # where pickles are to look for it
+    call.__name__ = call.__qualname__ = name
+    return call
+
+
+def _function(known: str) -> Callable[..., Any]:
+    import distgrad.keras.ops  # noqa: F401  which fills _functions
+
+    if known not in _functions:
+        raise ValueError(f"keras.ops has no operation {known!r} here")
+    return _functions[known]
+
+
+def _tensors(known: str, signature: inspect.Signature) -> list[inspect.Parameter]:
+    names = _TENSORS | _MORE_TENSORS.get(known, set())
+    return [p for p in signature.parameters.values() if p.name in names]
+
+
+def _rest(tensors: list[inspect.Parameter]) -> bool:
+    return any(p.kind is p.VAR_POSITIONAL for p in tensors)
+
+
+def _recorded(known: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """The call of an operation on KerasTensors, as Keras makes it of the call of a function."""
+    signature = inspect.signature(_function(known))
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    given = {n: v for n, v in bound.arguments.items() if n != "kwargs"}
+    tensors = _tensors(known, signature)
+    called = [given.pop(p.name) for p in tensors]
+    if _rest(tensors):
+        called = list(called[0])
+    while called and called[-1] is None:
+        called.pop()
+    settings = {n: v for n, v in given.items() if not symbolic.symbols(v)}
+    rest = {n: v for n, v in given.items() if n not in settings}
+    return Operation(known, settings)(*called, **rest)
+
+
+def _trial(shape: list[int], dtype: np.dtype) -> np.ndarray:
+    """Zeros, of floats with ones on the diagonals: matrices that can be inverted."""
+    array = np.zeros(shape, dtype)
+    if len(shape) > 1 and dtype.kind in "fc":
+        array[...] = np.eye(*shape[-2:], dtype=dtype)
+    return array
