@@ -52,13 +52,13 @@ def _(rng):
 
 def zeros_like(input: Any, dtype: Any = None, name: str | None = None) -> Tensor:
     """Zeros of the shape (and dtype) of ``input``."""
-    zeros = fill_like(input, value=0)
+    zeros = bind(fill_like, as_tensor(input), value=0)
     return zeros if dtype is None else cast(zeros, dtype)
 
 
 def ones_like(input: Any, dtype: Any = None, name: str | None = None) -> Tensor:
     """Ones of the shape (and dtype) of ``input``."""
-    ones = fill_like(input, value=1)
+    ones = bind(fill_like, as_tensor(input), value=1)
     return ones if dtype is None else cast(ones, dtype)
 
 
@@ -92,7 +92,8 @@ def _(rng):
 def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
     """``x`` as ``dtype``; floats become integers by truncation, complex numbers lose their
     imaginary part. Its own dtype: the same object. Raises TypeError for an unknown dtype."""
-    tensor, wanted = as_tensor(x), as_dtype(dtype).numpy_dtype
+    tensor = x if type(x) is Tensor else as_tensor(x)
+    wanted = as_dtype(dtype).numpy_dtype
     known = tensor._data.dtype
     if known == wanted:
         # A variable's value gets a tensor of its own: read outside a tape, it is a constant to it.

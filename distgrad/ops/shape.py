@@ -16,10 +16,12 @@ from distgrad.core.primitive import bind, primitive, registry, sample
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.ops.casting import cast
 
+_INTS = frozenset((int,))
+
 
 def static(value: Any) -> tuple[int, ...]:
     """A shape or list of ints, tensors among them, as plain ints."""
-    if isinstance(value, (tuple, list)) and all(type(n) is int for n in value):
+    if isinstance(value, (tuple, list)) and set(map(type, value)) <= _INTS:
         return tuple(value)
     if isinstance(value, (int, np.integer)):
         return (int(value),)
@@ -184,7 +186,7 @@ def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:
         for i in gone:
             if shape[i] != 1:
                 raise InvalidArgumentError(f"cannot squeeze axis {i} of a tensor of shape {shape}")
-    return bind(reshape_to, tensor, shape=tuple(n for i, n in enumerate(shape) if i not in gone))
+    return bind(reshape_to, tensor, shape=tuple([n for i, n in enumerate(shape) if i not in gone]))
 
 
 def ensure_shape(x: Any, shape: Any, name: str | None = None) -> Tensor:

@@ -45,12 +45,13 @@ _IN_NUMPY = {"Dot", "Einsum", "GetItem", "Inner", "Matmul", "Outer", "Slogdet", 
 _MODULES = {"core": "core", "linalg": "linalg", "nn": "nn", "windows": "nn"}
 
 # Arguments that Keras hands to an operation's call; the others are settings of the operation.
-_TENSORS = frozenset(
-    "x x1 x2 xs y a b q inputs kernel depthwise_kernel pointwise_kernel target output targets "
-    "predictions condition indices values updates start_indices query key value bias mask scale "
-    "gamma beta mean variance data segment_ids sorted_sequence bins fill_value constant_values "
-    "start stop step rtol atol operands variable".split()
-)
+_NAMES = """
+x x1 x2 xs y a b q inputs kernel depthwise_kernel pointwise_kernel target output targets predictions
+condition indices values updates start_indices query key value bias mask scale gamma beta mean
+variance data segment_ids sorted_sequence bins fill_value constant_values start stop step rtol atol
+operands variable
+"""
+_TENSORS = frozenset(_NAMES.split())
 _MORE_TENSORS = {"Average": {"weights"}, "BatchNorm": {"offset"}}
 
 
@@ -86,7 +87,7 @@ class Operation(Layer):
             named = dict(zip(self._names, args, strict=False))
             return self._function(**named, **kwargs, **self.settings)
         found = inspect.BoundArguments(
-            self._variadic,  # type: ignore[arg-type]
+            self._variadic,
             {**self.settings, **kwargs, self._names[0]: args},
         )
         return self._function(*found.args, **found.kwargs)
@@ -144,18 +145,77 @@ def operation(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     known = _CLASSES.get(name) or "".join(part.capitalize() for part in name.split("_"))
     _functions.setdefault(known, function)
 
-    @functools.wraps(function)
+    parameters = inspect.signature(function).parameters.values()
+    plain = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+    make = _callers.get(len(parameters)) if plain else None
+    call: Any = functools.update_wrapper((make or _any)(function, known), function)
+    if make:  # with the names and defaults of the function's own arguments
+        call.__code__ = call.__code__.replace(co_varnames=tuple(p.name for p in parameters))
+        call.__defaults__ = function.__defaults__
+    call.__module__ = "distgrad.keras.ops"  # where pickles are to look for it
+    call.__name__ = call.__qualname__ = name
+    return call
+
+
+# The same function by the number of its arguments: handing on ``*args, **kwargs`` takes longer.
+
+
+def _any(function: Callable[..., Any], known: str) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except NoValueError:
-            if not symbolic.any_symbolic(args, kwargs):
-                raise
+            pass
         return _recorded(known, args, kwargs)
 
-    call.__module__ = "distgrad.keras.ops"  # where pickles are to look for it
-    call.__name__ = call.__qualname__ = name
     return call
+
+
+def _one(function: Callable[..., Any], known: str) -> Callable[..., Any]:
+    def call(a: Any) -> Any:
+        try:
+            return function(a)
+        except NoValueError:
+            pass
+        return _recorded(known, (a,), {})
+
+    return call
+
+
+def _two(function: Callable[..., Any], known: str) -> Callable[..., Any]:
+    def call(a: Any, b: Any) -> Any:
+        try:
+            return function(a, b)
+        except NoValueError:
+            pass
+        return _recorded(known, (a, b), {})
+
+    return call
+
+
+def _three(function: Callable[..., Any], known: str) -> Callable[..., Any]:
+    def call(a: Any, b: Any, c: Any) -> Any:
+        try:
+            return function(a, b, c)
+        except NoValueError:
+            pass
+        return _recorded(known, (a, b, c), {})
+
+    return call
+
+
+def _four(function: Callable[..., Any], known: str) -> Callable[..., Any]:
+    def call(a: Any, b: Any, c: Any, d: Any) -> Any:
+        try:
+            return function(a, b, c, d)
+        except NoValueError:
+            pass
+        return _recorded(known, (a, b, c, d), {})
+
+    return call
+
+
+_callers = {1: _one, 2: _two, 3: _three, 4: _four}
 
 
 def _function(known: str) -> Callable[..., Any]:
@@ -177,6 +237,8 @@ def _rest(tensors: list[inspect.Parameter]) -> bool:
 
 def _recorded(known: str, args: tuple, kwargs: dict[str, Any]) -> Any:
     """The call of an operation on KerasTensors, as Keras makes it of the call of a function."""
+    if not symbolic.any_symbolic(args, kwargs):
+        raise NoValueError(f"keras.ops, {known}: a KerasTensor lies where none can be taken")
     signature = inspect.signature(_function(known))
     bound = signature.bind(*args, **kwargs)
     bound.apply_defaults()

@@ -4,7 +4,6 @@ Called on KerasTensors, anywhere among their arguments, they become nodes of a f
 """
 
 from distgrad.keras.layers.operation import operation as _operation
-
 from distgrad.keras.ops.core import (
     cast,
     cond,
@@ -242,10 +241,10 @@ __all__ = sorted(
 )
 
 # Without tensors among their arguments, with functions among them, or fit for KerasTensors as is.
-_PLAIN = (
-    "cond convert_to_numpy custom_gradient dtype empty eye fori_loop is_tensor map ndim ones scan "
-    "shape size switch vectorized_map while_loop zeros"
-).split()
+_PLAIN = """
+cond convert_to_numpy custom_gradient dtype empty eye fori_loop is_tensor map ndim ones scan shape
+size switch vectorized_map while_loop zeros
+"""
 
-for _name in set(__all__).difference(_PLAIN):
+for _name in set(__all__).difference(_PLAIN.split()):
     globals()[_name] = _operation(_name, globals()[_name])

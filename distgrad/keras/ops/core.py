@@ -12,6 +12,7 @@ from distgrad.core.custom import custom_gradient as custom_gradient
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import NoValueError
+from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.ops import casting, clipping, constants, control, layout
 from distgrad.ops import scatter as scatters
@@ -36,7 +37,7 @@ def saturate_cast(x: Any, dtype: Any) -> Tensor:
 def convert_to_tensor(x: Any, dtype: Any = None, sparse: Any = None, ragged: Any = None) -> Tensor:
     """``x`` as a tensor, cast to ``dtype``; ``sparse`` and ``ragged`` change nothing."""
     if dtype is None:
-        return constants.convert_to_tensor(x)
+        return x if type(x) is Tensor else constants.convert_to_tensor(x)
     wanted = as_dtype(dtype)
     exact = wanted.is_floating and not is_tensor(x)  # float64 is not to come by way of float32
     return casting.cast(as_tensor(x, like=wanted.numpy_dtype) if exact else x, wanted)
@@ -49,24 +50,25 @@ def convert_to_numpy(x: Any) -> np.ndarray:
 
 def shape(x: Any) -> tuple[int, ...]:
     """The shape as a tuple of ints; of a KerasTensor with None where a size is not known."""
-    return tuple(_described(x).shape)
+    return tuple(described(x).shape)
 
 
 def dtype(x: Any) -> str:
     """The name of the dtype."""
-    return _described(x).dtype.name
+    return described(x).dtype.name
 
 
-def _described(x: Any) -> Any:
+def described(x: Any) -> Any:
+    """``x`` as a tensor; a KerasTensor as it is."""
     try:
-        return as_tensor(x)
+        return x if type(x) is Tensor else as_tensor(x)
     except NoValueError:  # of a KerasTensor
         return x
 
 
 def stop_gradient(variable: Any) -> Tensor:
     """The same value, through which no gradient passes."""
-    return casting.stop_gradient(variable)
+    return bind(casting.stop_gradient, as_tensor(variable))
 
 
 # Control flow

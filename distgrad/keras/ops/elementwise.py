@@ -10,6 +10,7 @@ import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import limits
+from distgrad.core.primitive import bind_one
 from distgrad.core.tensor import Tensor
 from distgrad.keras.ops.promotion import counted, floated, promoted, tensors
 from distgrad.ops import (
@@ -74,13 +75,15 @@ isfinite = _of_floats("isfinite", logic.is_finite, "Whether x is neither nan nor
 
 def negative(x: Any) -> Tensor:
     """``-x``."""
-    return arithmetic.negative(as_tensor(x))
+    if type(x) is Tensor and x._data.dtype.kind == "f":
+        return bind_one(arithmetic.negative, x)
+    return arithmetic.negative(x)
 
 
 def abs(x: Any) -> Tensor:
     """The absolute value; bools stay as they are."""
-    tensor = as_tensor(x)
-    return tensor if tensor.dtype.is_bool else arithmetic.abs(tensor)
+    tensor = x if type(x) is Tensor else as_tensor(x)
+    return tensor if tensor._data.dtype.kind == "b" else arithmetic.abs(tensor)
 
 
 absolute = abs
@@ -99,7 +102,7 @@ def sign(x: Any) -> Tensor:
 def round(x: Any, decimals: int = 0) -> Tensor:
     """The nearest number of so many decimals, the even one of two; no gradient."""
     tensor = counted(x)
-    if not decimals or tensor.dtype.is_integer:
+    if not decimals or tensor._data.dtype.kind in "iu":
         return rounding.round(tensor)
     factor = 10.0**decimals
     return rounding.rint(tensor * factor) / factor
@@ -125,7 +128,7 @@ def nan_to_num(x: Any, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -
 
 def real(x: Any) -> Tensor:
     """The real part."""
-    return complexes.real(x)
+    return x if type(x) is Tensor and x._data.dtype.kind == "f" else complexes.real(x)
 
 
 def imag(x: Any) -> Tensor:
@@ -135,7 +138,7 @@ def imag(x: Any) -> Tensor:
 
 def conjugate(x: Any) -> Tensor:
     """The complex conjugate."""
-    return complexes.conj(x)
+    return x if type(x) is Tensor and x._data.dtype.kind == "f" else complexes.conj(x)
 
 
 conj = conjugate
@@ -290,4 +293,6 @@ def bitwise_xor(x: Any, y: Any) -> Tensor:
 
 def bitwise_not(x: Any) -> Tensor:
     """Every bit of an integer flipped."""
+    if type(x) is Tensor and x._data.dtype.kind in "iu":
+        return bind_one(logic.invert, x)
     return logic.invert(x)

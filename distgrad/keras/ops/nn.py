@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.primitive import bind_one
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations
 from distgrad.keras.backend import epsilon as small
@@ -59,6 +60,8 @@ tanh_shrink = _activation("tanh_shrink", lambda x: x - tanh(x))
 
 def relu(x: Any) -> Tensor:
     """``max(x, 0)``."""
+    if type(x) is Tensor and x._data.dtype.kind == "f":
+        return bind_one(units.relu, x)
     return units.relu(x)
 
 

@@ -7,6 +7,7 @@ kind or a wider one. Integers beside floats become those floats; 64-bit integers
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from distgrad.core.dispatch import as_tensor
@@ -65,11 +66,26 @@ def _type_of(value: Any) -> Any:
     return type(value) if type(value) in (bool, int, float) else value.dtype
 
 
+def _floats_alike(values: Sequence[Any]) -> bool:
+    """Whether these are a tensor of floats, others of its dtype and Python numbers: there is
+    nothing to do then."""
+    first = values[0]
+    if type(first) is not Tensor or (dtype := first._data.dtype).kind != "f":
+        return False
+    for value in values[1:]:
+        kind = type(value)
+        if value._data.dtype is not dtype if kind is Tensor else kind not in (float, int):
+            return False
+    return True
+
+
 def promoted(*values: Any, also: Any = None) -> list[Any]:
     """``values`` as tensors of the dtype in which they (and ``also``, a dtype) meet.
 
     Python numbers stay what they are beside a tensor.
     """
+    if (also is None or also is float) and _floats_alike(values):
+        return list(values)
     given = [v if type(v) in (bool, int, float) else as_tensor(v) for v in values]
     types = [_type_of(v) for v in given] + ([] if also is None else [also])
     dtype = result_type(*types)
@@ -81,16 +97,20 @@ def promoted(*values: Any, also: Any = None) -> list[Any]:
 def tensors(*values: Any, also: Any = None) -> list[Tensor]:
     """``promoted``, with Python numbers as tensors, too."""
     found = promoted(*values, also=also)
+    if all(type(v) is Tensor for v in found):
+        return found
     dtype = next(v.dtype for v in found if isinstance(v, Tensor))
     return [v if isinstance(v, Tensor) else as_tensor(v, like=dtype.numpy_dtype) for v in found]
 
 
 def floated(x: Any) -> Tensor:
     """``x`` as a tensor of floats (or complex numbers): integers become ``floatx``."""
+    if type(x) is Tensor and x._data.dtype.kind == "f":
+        return x
     return tensors(x, also=float)[0]
 
 
 def counted(x: Any) -> Tensor:
     """``x`` as a tensor of numbers: bools become int32."""
-    tensor = as_tensor(x)
-    return cast(tensor, "int32") if tensor.dtype.is_bool else tensor
+    tensor = x if type(x) is Tensor else as_tensor(x)
+    return cast(tensor, "int32") if tensor._data.dtype.kind == "b" else tensor

@@ -15,19 +15,30 @@ from distgrad.ops.indexing import gather
 from distgrad.ops.layout import broadcast_to
 from distgrad.ops.shape import axes, permute, reshape
 
-_SUMS = {"bool": "int32", "int8": "int32", "int16": "int32", "uint8": "uint32", "uint16": "uint32"}
+_SUMS = {
+    np.dtype(small): np.dtype(sum)
+    for small, sum in (
+        ("bool", "int32"),
+        ("int8", "int32"),
+        ("int16", "int32"),
+        ("uint8", "uint32"),
+        ("uint16", "uint32"),
+    )
+}
 
 
 def _summed(x: Any, dtype: Any = None) -> Tensor:
     """Small integers as those that their sums fit in."""
-    tensor = as_tensor(x)
-    return cast(tensor, dtype or _SUMS.get(tensor.dtype.name, tensor.dtype))
+    tensor = x if type(x) is Tensor else as_tensor(x)
+    wanted = dtype or _SUMS.get(tensor._data.dtype)
+    return tensor if wanted is None else cast(tensor, wanted)
 
 
 def _wide(x: Any) -> tuple[Tensor, Any]:
     """Floats of at least 32 bits, and the dtype of a mean of them."""
     tensor = floated(x)
-    return tensors(tensor, also="float32")[0], tensor.dtype
+    dtype = tensor._data.dtype
+    return (tensor if dtype.itemsize >= 4 else cast(tensor, np.float32)), dtype
 
 
 def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -72,7 +83,7 @@ def average(x: Any, axis: Any = None, weights: Any = None) -> Tensor:
 
 def _extreme(x: Any, axis: Any, keepdims: bool, initial: Any, run: Any, pick: Any) -> Tensor:
     tensor = as_tensor(x)
-    if tensor.dtype.is_bool:
+    if tensor._data.dtype.kind == "b":
         return cast(_extreme(cast(tensor, "int32"), axis, keepdims, initial, run, pick), "bool")
     found = run(tensor, axis, keepdims)
     return found if initial is None else pick(*promoted(found, initial))

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.errors import NoValueError
+from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.keras.backend import floatx
 from distgrad.keras.ops.core import convert_to_tensor
-from distgrad.keras.ops.core import shape as shape_of
 from distgrad.keras.ops.promotion import promoted, result_type, tensors
 from distgrad.ops import casting, constants, layout, logic, padding, reduce, shape
 from distgrad.ops.casting import cast
@@ -66,7 +67,7 @@ def array(x: Any, dtype: Any = None) -> Tensor:
 
 def copy(x: Any) -> Tensor:
     """The same value as a tensor of its own."""
-    return identity(x)
+    return bind(identity, as_tensor(x))
 
 
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
@@ -123,7 +124,10 @@ def size(x: Any) -> int:
 
 def ndim(x: Any) -> int:
     """The number of axes."""
-    return len(shape_of(x))
+    try:
+        return as_tensor(x)._data.ndim
+    except NoValueError:  # of a KerasTensor
+        return x.ndim
 
 
 def reshape(x: Any, newshape: Any) -> Tensor:
