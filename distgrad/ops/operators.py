@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dtypes import FLOATS
-from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.errors import InvalidArgumentError, NoValueError
 from distgrad.core.primitive import Primitive, bind_pair
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.ops import arithmetic, division, logic, powers, rounding
@@ -35,7 +35,10 @@ def _binary(primitive: Primitive, otherwise: Callable | None = None) -> tuple[Ca
                     return bind_pair(primitive, self, other)
             elif dtype.kind in FLOATS and type(other) in _REAL:
                 return bind_pair(primitive, self, float(other))
-        return general(self, other)
+        try:
+            return general(self, other)
+        except NoValueError:  # a KerasTensor knows what to do beside a tensor
+            return NotImplemented
 
     def reflected(self: Any, other: Any) -> Tensor:
         if type(self) is Tensor and self._data.dtype.kind in FLOATS and type(other) in _REAL:
@@ -71,6 +74,13 @@ def _equality(primitive: Primitive, differ: bool) -> Callable[[Any, Any], Any]:
     return compare
 
 
+def _matmul(self: Any, other: Any) -> Tensor:
+    try:
+        return matmul(self, other)
+    except NoValueError:
+        return NotImplemented
+
+
 def install(cls: type) -> None:
     """Gives a class the operators."""
 
@@ -93,7 +103,7 @@ def install(cls: type) -> None:
     for name, (forward, reflected) in operators.items():
         define(f"__{name}__", forward)
         define(f"__r{name}__", reflected)
-    define("__matmul__", lambda self, other: matmul(self, other))
+    define("__matmul__", _matmul)
     define("__rmatmul__", lambda self, other: matmul(other, self))
     define("__neg__", lambda self: arithmetic.negative(self))
     define("__pos__", lambda self: self)

@@ -70,8 +70,7 @@ class Operation(Layer):
         if name is None:
             self.name = snake_case(operation)
         self.operation = operation
-        self._function = _function(operation)
-        signature = inspect.signature(self._function)
+        signature = inspect.signature(_function(operation))
         given = dict(settings or {})
         for unknown in [n for n in given if n not in signature.parameters]:
             if (value := given.pop(unknown)) not in (None, False):  # an option that is on
@@ -79,18 +78,17 @@ class Operation(Layer):
         self.settings = given
         tensors = _tensors(operation, signature)
         self._names = tuple(p.name for p in tensors)
-        self._variadic = signature if _rest(tensors) else None
+        self._variadic = _rest(tensors)
         self.built = True
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
-        if self._variadic is None:
-            named = dict(zip(self._names, args, strict=False))
-            return self._function(**named, **kwargs, **self.settings)
-        found = inspect.BoundArguments(
-            self._variadic,
-            {**self.settings, **kwargs, self._names[0]: args},
-        )
-        return self._function(*found.args, **found.kwargs)
+        function = _function(self.operation)
+        given = {**self.settings, **kwargs}
+        if not self._variadic:
+            return function(**dict(zip(self._names, args, strict=False)), **given)
+        given[self._names[0]] = args
+        bound = inspect.BoundArguments(inspect.signature(function), given)
+        return function(*bound.args, **bound.kwargs)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -113,7 +111,7 @@ class Operation(Layer):
 
     def entry(self) -> dict[str, Any]:
         """Class, module and settings, as Keras writes them."""
-        home = self._function.__module__.rpartition(".")[2]
+        home = _function(self.operation).__module__.rpartition(".")[2]
         module = _MODULES.get(home, "numpy")
         module = "math" if self.operation in _IN_MATH else module
         module = "numpy" if self.operation in _IN_NUMPY else module
@@ -219,11 +217,10 @@ _callers = {1: _one, 2: _two, 3: _three, 4: _four}
 
 
 def _function(known: str) -> Callable[..., Any]:
-    import distgrad.keras.ops  # noqa: F401  which fills _functions
-
-    if known not in _functions:
-        raise ValueError(f"keras.ops has no operation {known!r} here")
-    return _functions[known]
+    try:
+        return _functions[known]
+    except KeyError:
+        raise ValueError(f"keras.ops has no operation {known!r} here") from None
 
 
 def _tensors(known: str, signature: inspect.Signature) -> list[inspect.Parameter]:

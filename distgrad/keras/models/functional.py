@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,11 @@ def graph_config(model: Model) -> dict[str, Any]:
         known = calls.get(id(node.layer), [node])
         return [node.layer.name, known.index(node), tensor.index]
 
+    def end(tensor: KerasTensor) -> list[Any]:
+        name, call, index = place(tensor)
+        inner = isinstance(tensor.node.layer, Functional)  # type: ignore[union-attr]
+        return [name, call + inner, index]  # Keras counts their own inputs as a call, here only
+
     def entry(layer: Layer) -> dict[str, Any]:
         config = layer.entry() if isinstance(layer, Operation) else registry.serialize(layer)
         inbound = [
@@ -67,7 +72,7 @@ def graph_config(model: Model) -> dict[str, Any]:
         "trainable": model.trainable,
         "layers": [entry(layer) for layer in (*inputs, *graph.operations)],
         "input_layers": tree.map_structure(place, graph.inputs),
-        "output_layers": tree.map_structure(place, graph.outputs),
+        "output_layers": tree.map_structure(end, graph.outputs),
     }
 
 
@@ -107,15 +112,34 @@ def graph_from_config(cls: type, config: Mapping[str, Any]) -> Any:
             raise ValueError(f"the config is not one of a model: {later[0][0]!r} needs itself")
         waiting = later
 
-    def nest(places: Any) -> Any:
+    def nest(places: Any, first: Mapping[str, int]) -> Any:
         if isinstance(places, Mapping):
-            return {key: nest(place) for key, place in places.items()}
+            return {key: nest(place, first) for key, place in places.items()}
         if len(places) == 3 and isinstance(places[0], str):
-            return tensor(places)
-        return [nest(place) for place in places]
+            name, call, index = places
+            return tensor([name, call - first.get(name, 0), index])
+        return [nest(place, first) for place in places]
+
+    # Outputs count the calls of a model within this one from 1 on; once they did from 0 on, here.
+    first = {name: 1 for name, layer in layers.items() if isinstance(layer, Functional)}
+    for name, call in _calls(config["output_layers"]):
+        if call == 0:
+            first.pop(name, None)
 
     settings = {n: v for n, v in config.items() if n in ("name", "trainable", "dtype")}
-    return cls(nest(config["input_layers"]), nest(config["output_layers"]), **settings)
+    inputs, outputs = config["input_layers"], config["output_layers"]
+    return cls(nest(inputs, {}), nest(outputs, first), **settings)
+
+
+def _calls(places: Any) -> Iterator[tuple[str, int]]:
+    """Names of layers and numbers of their calls, from a nest of ``[name, call, index]``."""
+    if isinstance(places, Mapping):
+        places = list(places.values())
+    elif len(places) == 3 and isinstance(places[0], str):
+        yield places[0], places[1]
+        return
+    for place in places:
+        yield from _calls(place)
 
 
 def _written(value: Any, place: Callable[[KerasTensor], list[Any]]) -> Any:

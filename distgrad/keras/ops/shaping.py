@@ -131,8 +131,13 @@ def ndim(x: Any) -> int:
 
 
 def reshape(x: Any, newshape: Any) -> Tensor:
-    """``x`` in another shape; one size may be -1, the rest."""
-    return shape.reshape(x, newshape)
+    """``x`` in another shape; one size may be -1, or None, the rest."""
+    try:
+        return shape.reshape(x, newshape)
+    except ValueError:
+        if not isinstance(newshape, (tuple, list)) or None not in newshape:
+            raise
+    return shape.reshape(x, [-1 if n is None else n for n in newshape])
 
 
 def ravel(x: Any) -> Tensor:
