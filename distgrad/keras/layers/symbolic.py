@@ -221,7 +221,7 @@ def infer(
                 n if n is not None else sizes[0 if axis == 0 else 1] for axis, n in enumerate(shape)
             ]
 
-        with recording.paused(), quiet(layer):
+        with recording.paused(), quiet(layer), np.errstate(all="ignore"):
             return layer(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
 
     first = run(trials[0])  # draws the initial weights; whatever else is drawn is drawn again
