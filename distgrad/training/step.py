@@ -30,7 +30,6 @@ _BLOCK = 1 << 16  # elements that are looked at a time: it bounds the memory of 
 class Optimizer(Protocol):
     """What a step asks of an optimizer."""
 
-    iterations: Variable
     slots: dict[str, list[Variable]]
     slot_names: tuple[str, ...]  # of the slots that ``update`` takes
 
@@ -43,6 +42,8 @@ class Optimizer(Protocol):
     def unscaled(self, finite: bool) -> bool: ...
 
     def build(self, variables: Sequence[Variable]) -> None: ...
+
+    def begin(self, gradients: Sequence[Any]) -> tuple[int, bool]: ...
 
     def before_update(self, gradients: Sequence[Any], step: int) -> None: ...
 
@@ -204,13 +205,13 @@ class TrainStep:
         if plan is None or plan.present is not self.sum.present:
             plan = self._plan = self._planned(self.sum.present)
         optimizer = self.optimizer
-        count = int(optimizer.iterations._buffer) + 1
-        optimizer.iterations._store(count)
         for arena in self._arenas:
             arena.recall_loans()
-        optimizer.before_update(plan.gradients, count)
-        optimizer.update(plan.pieces, count)
-        self.slots.finish(self._arenas)
+        count, due = optimizer.begin(plan.gradients)
+        if due:
+            optimizer.before_update(plan.gradients, count)
+            optimizer.update(plan.pieces, count)
+            self.slots.finish(self._arenas)
         optimizer.after_update(count)
 
     def _planned(self, present: list[bool]) -> _Plan:

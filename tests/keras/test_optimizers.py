@@ -60,7 +60,7 @@ def test_five_steps_are_those_of_keras(case, dtype):
         optimizer.apply_gradients(zip(map(tf.constant, step), variables, strict=True))
         for variable, value in zip(variables, expected, strict=True):
             np.testing.assert_allclose(variable.numpy(), value, rtol=0, atol=tolerance)
-    assert int(optimizer.iterations) == 5
+    assert int(optimizer.iterations) == 5 // (optimizer.gradient_accumulation_steps or 1)
 
 
 # The arena of the training loop.
@@ -127,6 +127,7 @@ OPTIONS = [
     {"clipnorm": 0.7},
     {"global_clipnorm": 3.0, "weight_decay": 0.1},
     {"use_ema": True, "ema_overwrite_frequency": 2},
+    {"gradient_accumulation_steps": 2, "clipnorm": 0.7, "weight_decay": 0.1},
 ]
 FLAVOURS = [
     *((name, {}) for name in NAMES),
@@ -171,6 +172,52 @@ def test_a_norm_that_is_no_number_spoils_all_gradients_as_in_keras():
         optimizer = optimizers.SGD(1.0, **options)
         optimizer.apply_gradients([(tf.constant(math.inf), v[0]), (tf.constant(0.5), v[1])])
         np.testing.assert_array_equal([float(x) for x in v], expected)
+
+
+# Accumulated gradients.
+
+
+def test_several_small_batches_make_one_large_one():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 3)).astype("float32"), rng.normal(size=(12, 1)).astype("float32")
+
+    def fitted(batch_size, **options):
+        model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(3,))])
+        model.set_weights([np.full((3, 1), 0.5), np.zeros(1)])
+        model.compile(optimizers.Adam(0.1, **options), "mse")
+        model.fit(x, y, batch_size=batch_size, epochs=2, shuffle=False, verbose=0)
+        return model
+
+    small, large = fitted(4, gradient_accumulation_steps=3), fitted(12)
+    for one, other in zip(small.get_weights(), large.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert int(small.optimizer.iterations) == int(large.optimizer.iterations) == 2
+    assert int(small.optimizer.calls) == 6
+    assert not any(v.numpy().any() for v in small.optimizer.slots["gradient_accumulator"])
+
+
+def test_a_model_saved_between_two_updates_goes_on_with_the_same_bits(tmp_path):
+    pytest.importorskip("h5py")
+    x, y = np.eye(4, dtype="float32"), np.ones((4, 1), "float32")
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(4,))])
+    model.compile(optimizers.Adam(0.1, gradient_accumulation_steps=3), "mse")
+    model.fit(x, y, batch_size=1, shuffle=False, verbose=0)  # four calls: one more than an update
+    model.save(tmp_path / "m.keras")
+    again = tf.keras.models.load_model(tmp_path / "m.keras")
+    assert (int(again.optimizer.calls), int(again.optimizer.iterations)) == (4, 1)
+    for each in (model, again):
+        each.fit(x, y, batch_size=2, shuffle=False, verbose=0)
+    assert bits(again.optimizer, again.weights) == bits(model.optimizer, model.weights)
+
+
+def test_scaled_losses_accumulate_too():
+    variable = tf.Variable([1.0])
+    inner = optimizers.SGD(0.5, gradient_accumulation_steps=2)
+    optimizer = optimizers.LossScaleOptimizer(inner, initial_scale=8.0)
+    for gradient, expected in ((16.0, 1.0), (math.inf, 1.0), (8.0, 0.0)):  # 2 and 2: their mean
+        optimizer.apply_gradients([(tf.constant([gradient]), variable)])
+        assert float(variable[0]) == expected
+    assert float(optimizer.dynamic_scale) == 4.0 and int(optimizer.iterations) == 1
 
 
 # State and settings.
@@ -284,6 +331,8 @@ def test_get_config_and_copies(name):
         (lambda: optimizers.Adam("fast"), "'fast'"),
         (lambda: optimizers.Adam(use_ema=True, ema_momentum=2.0), "ema_momentum"),
         (lambda: optimizers.Adam(use_ema=True, ema_overwrite_frequency=0), "ema_overwrite"),
+        (lambda: optimizers.Adam(gradient_accumulation_steps=1), "gradient_accumulation_steps"),
+        (lambda: optimizers.Adam(gradient_accumulation_steps=2.5), "an int from 2 on, not 2.5"),
         (lambda: optimizers.SGD(momentum=-0.1), "momentum"),
         (lambda: optimizers.Lion(beta_1=0.0), "beta_1"),
         (lambda: optimizers.Ftrl(learning_rate_power=0.5), "learning_rate_power"),

@@ -380,6 +380,16 @@ def optimizer_configs() -> Iterator[tuple[str, dict, bool]]:
     yield "SGD", {"learning_rate": steps, "momentum": 0.875}, True
     yield "AdamW", {**BETAS, "learning_rate": steps, "weight_decay": 0.25}, True
     yield "Nadam", {"learning_rate": steps}, False
+    for options in (
+        {},
+        {"weight_decay": 0.25, "clipnorm": 0.75},
+        {"use_ema": True, "ema_momentum": 0.625, "ema_overwrite_frequency": 2},
+        {"learning_rate": steps},
+    ):
+        yield "SGD", {"gradient_accumulation_steps": 2, "momentum": 0.875, **options}, True
+        yield "Adam", {**BETAS, "gradient_accumulation_steps": 2, **options}, True
+    yield "Nadam", {"gradient_accumulation_steps": 2}, False
+    yield "RMSprop", {"gradient_accumulation_steps": 3, "momentum": 0.8}, True
 
 
 def make_optimizers() -> None:

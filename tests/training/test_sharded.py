@@ -124,6 +124,9 @@ KINDS = {
     "global_clipnorm": lambda group: optimizers.Adam(0.01, global_clipnorm=0.3),
     "clipvalue": lambda group: optimizers.Adam(0.01, clipvalue=0.05),
     "weight_decay": lambda group: optimizers.RMSprop(0.01, weight_decay=0.1),
+    "accumulated": lambda group: optimizers.Adam(
+        0.01, gradient_accumulation_steps=3, weight_decay=0.1
+    ),
     "averages": lambda group: optimizers.Adam(
         0.01, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=3
     ),

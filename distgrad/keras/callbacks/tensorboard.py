@@ -54,7 +54,7 @@ class TensorBoard(Callback):
         return self._writers[part]
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._step = int(self.model.optimizer.iterations)
+        self._step = int(self.model.optimizer.calls)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._step += 1

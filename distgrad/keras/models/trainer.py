@@ -144,7 +144,7 @@ class Trainer(Evaluator):
             step,
             loader,
             step.results if isinstance(step, CustomStep) else self.results,
-            cursor=Cursor(epoch=initial_epoch, step=int(optimizer.iterations._buffer)),
+            cursor=Cursor(epoch=initial_epoch, step=int(optimizer.calls._buffer)),
             validate=validate,
             should_stop=lambda: self._all_agree(communicator),
             should_cut=lambda: self.stop_training,
@@ -199,7 +199,7 @@ class Trainer(Evaluator):
         step = self._batch_step(communicator, shards, class_weight)
         (batch,) = feed.loader(shards, own).epoch(0)
         assert self.optimizer is not None
-        result = step(int(self.optimizer.iterations._buffer), batch)
+        result = step(int(self.optimizer.calls._buffer), batch)
         self._class_weight = None
         results = step.results if isinstance(step, CustomStep) else self.results
         return self._batch_logs(result.loss, result.sums, batch.size, results, return_dict)

@@ -107,6 +107,7 @@ def optimizer_variables(optimizer: Any) -> list[Variable]:
     found = list(optimizer.scalars.values())
     slots = dict(optimizer.slots)
     found += slots.pop("average", [])
+    found += slots.pop("gradient_accumulator", [])
     apart = type(optimizer).__name__ == "RMSprop"  # makes its slots one after the other
     pair = [] if apart or len(slots) < 2 else [slots.pop(name) for name in list(slots)[:2]]
     found += [variable for both in zip(*pair, strict=True) for variable in both]

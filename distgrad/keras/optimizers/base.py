@@ -41,11 +41,12 @@ class Optimizer(Configured):
     ``clipvalue`` (of each element) at most one may be set. ``weight_decay`` takes that part of a
     variable away before its update, times the learning rate. ``use_ema`` keeps a moving average of
     the variables; it takes their place every ``ema_overwrite_frequency`` steps, and at the end of
-    ``fit``. Raises ValueError for settings out of range and for unknown keywords.
+    ``fit``. With ``gradient_accumulation_steps`` an update comes at every so many calls, by the
+    mean of their gradients. Raises ValueError for settings out of range and for unknown keywords.
 
     ``slots`` maps each kind of state to one variable per trained variable; ``iterations`` counts
-    the updates. A kind of optimizer defines ``slot_names``, ``slot_start`` where a slot does not
-    start from 0, and ``rule``.
+    the updates, ``calls`` how often gradients came. A kind of optimizer defines ``slot_names``,
+    ``slot_start`` where a slot does not start from 0, and ``rule``.
     """
 
     slot_names: tuple[str, ...] = ()
@@ -62,6 +63,7 @@ class Optimizer(Configured):
         use_ema: bool = False,
         ema_momentum: float = 0.99,
         ema_overwrite_frequency: int | None = None,
+        gradient_accumulation_steps: int | None = None,
         name: str | None = None,
         **unknown: Any,
     ) -> None:
@@ -84,7 +86,11 @@ class Optimizer(Configured):
             raise ValueError(
                 f"ema_overwrite_frequency must be 1 or more, not {ema_overwrite_frequency!r}"
             )
+        every = gradient_accumulation_steps
+        if every is not None and (not isinstance(every, int) or every < 2):
+            raise ValueError(f"gradient_accumulation_steps must be an int from 2 on, not {every!r}")
         self.name = name or snake_case(type(self).__name__)
+        self.gradient_accumulation_steps = every
         self.weight_decay = weight_decay
         self.clipnorm = clipnorm
         self.clipvalue = clipvalue
@@ -93,7 +99,7 @@ class Optimizer(Configured):
         self.ema_momentum = ema_momentum
         self.ema_overwrite_frequency = ema_overwrite_frequency
         with devices.host():  # Python asks for it at every step
-            self.iterations = Variable(0, dtype="int64", trainable=False, name="iterations")
+            self.calls = Variable(0, dtype="int64", trainable=False, name="iterations")
         self.slots: dict[str, list[Variable]] = {}
         self._learning_rate: Any = None
         self.learning_rate = learning_rate
@@ -101,6 +107,14 @@ class Optimizer(Configured):
         self._positions: dict[int, int] = {}
         self._known: list[Variable] = []
         self._undecayed: tuple[set[int], str | None] = (set(), None)
+
+    @property
+    def iterations(self) -> Any:
+        """How many updates there were: a variable, or a tensor where gradients are accumulated."""
+        every = self.gradient_accumulation_steps
+        if not every:
+            return self.calls
+        return recording.slot(lambda: Tensor(np.asarray(int(self.calls._buffer) // every)))
 
     # The learning rate
 
@@ -110,7 +124,7 @@ class Optimizer(Configured):
         rate = self._learning_rate
         if isinstance(rate, Variable):
             return rate
-        return recording.slot(lambda: Tensor(np.asarray(rate(int(self.iterations._buffer)))))
+        return recording.slot(lambda: Tensor(np.asarray(rate(int(self.calls._buffer)))))
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
@@ -139,9 +153,11 @@ class Optimizer(Configured):
                 )
 
     def rate(self, step: int) -> float:
-        """The learning rate of update number ``step``, from 1."""
+        """The learning rate of update number ``step``, from 1; schedules go by calls."""
         rate = self._learning_rate
-        return float(rate._buffer) if isinstance(rate, Variable) else rate(step - 1)
+        if isinstance(rate, Variable):
+            return float(rate._buffer)
+        return rate(step * (self.gradient_accumulation_steps or 1) - 1)
 
     # The state
 
@@ -156,7 +172,9 @@ class Optimizer(Configured):
         self._known = list(variables)
         self._constrained: list[Any] = [v for v in variables if getattr(v, "constraint", None)]
         self._positions = {id(v): i for i, v in enumerate(self._known)}
-        names = (*self.slot_names, "average") if self.use_ema else self.slot_names
+        names = [*self.slot_names, *["average"] * self.use_ema]
+        if self.gradient_accumulation_steps:
+            names.append("gradient_accumulator")
         self.slots = {
             name: [
                 Variable(
@@ -198,7 +216,7 @@ class Optimizer(Configured):
     @property
     def needs_whole_gradients(self) -> bool:
         """Whether ``before_update`` reads all of a gradient; else each part of it stands alone."""
-        return bool(self.clipnorm or self.global_clipnorm)
+        return bool(self.clipnorm or self.global_clipnorm or self.gradient_accumulation_steps)
 
     def unscaled(self, finite: bool) -> bool:
         """Told whether gradients of a scaled loss are finite; whether to apply them."""
@@ -207,19 +225,42 @@ class Optimizer(Configured):
     @property
     def variables(self) -> list[Variable]:
         """The state: the count of updates, then the slots."""
-        return [self.iterations, *(v for slot in self.slots.values() for v in slot)]
+        return [self.calls, *(v for slot in self.slots.values() for v in slot)]
 
     @property
     def scalars(self) -> dict[str, Variable]:
         """State that belongs to no variable, by name: the learning rate can be set while running.
 
-        All else follows from ``iterations``.
+        All else follows from ``calls``, which are kept as "iterations".
         """
         rate = self._learning_rate
-        known = {"iterations": self.iterations}
+        known = {"iterations": self.calls}
         return {**known, "learning_rate": rate} if isinstance(rate, Variable) else known
 
     # One step. The training loop does the same on arenas, by the same methods.
+
+    def begin(self, gradients: Sequence[Any]) -> tuple[int, bool]:
+        """Counts a call: the number of the update that it belongs to, and whether that is due.
+
+        Where gradients are accumulated, they are then the mean over its calls, in place.
+        """
+        calls = int(self.calls._buffer) + 1
+        self.calls._store(calls)
+        every = self.gradient_accumulation_steps
+        if not every:
+            return calls, True
+        due = calls % every == 0
+        for variable, gradient in zip(self.slots["gradient_accumulator"], gradients, strict=True):
+            variable._recall_loans()
+            total = variable._buffer
+            if gradient is not None and due:
+                gradient += total
+                gradient /= gradient.dtype.type(every)
+            elif gradient is not None:
+                total += gradient
+            if due:
+                total[...] = 0
+        return -(-calls // every), due
 
     def before_update(self, gradients: Sequence[Any], step: int) -> None:
         """Clips the gradients in place, and lets the weights decay that have one.
@@ -294,16 +335,16 @@ class Optimizer(Configured):
 
     def _apply(self, tensors: Sequence[Any], variables: Sequence[Variable]) -> None:
         self.build(self._known or variables)
-        clips = bool(self.clipnorm or self.clipvalue or self.global_clipnorm)
+        writes = bool(self.clipvalue or self.needs_whole_gradients)
         gradients: list[Any] = [None] * len(self._known)
         for tensor, variable in zip(tensors, variables, strict=True):
             if tensor is not None:
                 data = dispatch.beside(variable._buffer, tensor._data)
-                gradients[self._positions[id(variable)]] = data.copy() if clips else data
-        self.iterations.assign_add(1)
-        step = int(self.iterations._buffer)
-        self.before_update(gradients, step)
-        self.update(self._pieces(gradients), step)
+                gradients[self._positions[id(variable)]] = data.copy() if writes else data
+        step, due = self.begin(gradients)
+        if due:
+            self.before_update(gradients, step)
+            self.update(self._pieces(gradients), step)
         self.after_update(step)
 
     def _pieces(self, gradients: Sequence[Any]) -> list[Piece]:

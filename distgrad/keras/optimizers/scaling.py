@@ -94,8 +94,12 @@ class LossScaleOptimizer(Optimizer):
     # All else is the inner optimizer's
 
     @property
-    def iterations(self) -> Variable:  # type: ignore[override]
+    def iterations(self) -> Any:
         return self.inner_optimizer.iterations
+
+    @property
+    def calls(self) -> Variable:  # type: ignore[override]
+        return self.inner_optimizer.calls
 
     @property
     def slots(self) -> dict[str, list[Variable]]:  # type: ignore[override]
@@ -135,6 +139,9 @@ class LossScaleOptimizer(Optimizer):
 
     def build(self, variables: Sequence[Variable]) -> None:
         self.inner_optimizer.build(variables)
+
+    def begin(self, gradients: Sequence[Any]) -> tuple[int, bool]:
+        return self.inner_optimizer.begin(gradients)
 
     def before_update(self, gradients: Sequence[Any], step: int) -> None:
         self.inner_optimizer.before_update(gradients, step)
