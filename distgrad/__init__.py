@@ -200,6 +200,7 @@ if _TYPE_CHECKING:
     from distgrad import data as data
     from distgrad import distribute as distribute
     from distgrad import keras as keras
+    from distgrad import train as train
     from distgrad.core.dtypes import bfloat16 as bfloat16
     from distgrad.trained import load as load_run
 
@@ -218,6 +219,10 @@ def __getattr__(name: str):
         return found
     if name == "bfloat16":  # and ml_dtypes with it
         return as_dtype(name)
+    if name == "train":
+        import distgrad.train
+
+        return distgrad.train
     if name == "data":
         import distgrad.data
 
@@ -234,4 +239,5 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_OF_KERAS, "bfloat16", "data", "distribute", "keras", "load_run"]
+    lazy = ("bfloat16", "data", "distribute", "keras", "load_run", "train")
+    return [*globals(), *_OF_KERAS, *lazy]

@@ -18,6 +18,10 @@ class InvalidArgumentError(OpError, ValueError):
     """An operation was given shapes, dtypes or values it cannot take (``tf.errors``)."""
 
 
+class NotFoundError(OpError, FileNotFoundError):
+    """A file or folder that was named is not there (``tf.errors``)."""
+
+
 class NoValueError(TypeError):
     """The value of a KerasTensor was asked for, which stands for an input that is to come."""
 

@@ -95,6 +95,17 @@ def save(folder: Path, step: int, arrays: Arrays, state: Mapping[str, Any], keep
     for leftover in folder.glob(f"{_TEMPORARY}*"):  # of a save that was cut off
         shutil.rmtree(leftover, ignore_errors=True)
     final = folder / f"step_{step:08d}"
+    commit(final, step, arrays, state)
+    kept = commits(folder)
+    newest = kept.index(final)
+    for path in kept[: max(0, newest + 1 - keep_last)] + kept[newest + 1 :]:
+        shutil.rmtree(path, ignore_errors=True)
+    return final
+
+
+def commit(final: Path, step: int, arrays: Arrays, state: Mapping[str, Any]) -> None:
+    """Writes the commit ``final``, in place of one of that name. Raises OSError as `save` does."""
+    folder = final.parent
     work = folder / f"{_TEMPORARY}{final.name}-{os.getpid()}"
     work.mkdir()
     try:
@@ -114,11 +125,6 @@ def save(folder: Path, step: int, arrays: Arrays, state: Mapping[str, Any], keep
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
-    kept = commits(folder)
-    newest = kept.index(final)
-    for path in kept[: max(0, newest + 1 - keep_last)] + kept[newest + 1 :]:
-        shutil.rmtree(path, ignore_errors=True)
-    return final
 
 
 def commits(folder: Path) -> list[Path]:

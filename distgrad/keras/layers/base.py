@@ -23,6 +23,7 @@ from distgrad.keras.layers.tracking import Tracked
 from distgrad.keras.layers.weight import Weight
 from distgrad.keras.registry import snake_case
 from distgrad.ops.casting import cast
+from distgrad.training import objects
 
 __all__ = ["Layer", "Weight"]
 
@@ -181,6 +182,7 @@ class Layer(Tracked, Masked, Described):
         if not self.built:
             self.built = True
             self._name_weights()
+            objects.built(self)
         if self.activity_regularizer is not None:
             self._regularize(outputs)
         mask = kwargs.get("mask")
@@ -394,5 +396,6 @@ def _marked_built(build: Callable[..., None]) -> Callable[..., None]:
         self._build_shapes = kwargs or (args[0] if args else None)
         self.built = True
         self._name_weights()
+        objects.built(self)
 
     return marked

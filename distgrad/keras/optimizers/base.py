@@ -19,7 +19,7 @@ from distgrad.core.variable import Variable
 from distgrad.keras.optimizers import schedules
 from distgrad.keras.registry import Configured, serialize, snake_case
 from distgrad.ops import optim
-from distgrad.training import turns
+from distgrad.training import objects, turns
 from distgrad.training.arena import Arena
 
 _LARGE = 1 << 22  # bytes: from there on an array gets large pages, which an update runs faster on
@@ -193,6 +193,7 @@ class Optimizer(Configured):
         for together in by_dtype.values():
             if sum(v._buffer.nbytes for v in together) >= _LARGE:
                 Arena(together)
+        objects.built(self)
 
     @property
     def built(self) -> bool:

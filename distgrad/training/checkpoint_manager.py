@@ -1,0 +1,132 @@
+"""CheckpointManager: the latest checkpoints of a folder are kept, older ones deleted."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distgrad.core.errors import DataError
+from distgrad.training import object_checkpoint, world
+from distgrad.training.checkpoint import MANIFEST
+from distgrad.training.object_checkpoint import Checkpoint, State
+
+
+class CheckpointManager:
+    """Saves ``checkpoint`` into ``directory`` as ``ckpt-1``, ..., of which so many are kept.
+
+    ``max_to_keep`` None keeps all. ``keep_checkpoint_every_n_hours`` spares one in so many hours.
+    With ``checkpoint_interval``, ``save`` does nothing until ``step_counter`` (a variable) has come
+    that much further. ``init_fn`` is for ``restore_or_initialize``. A manager goes on where another
+    one of that folder has stopped. Raises ValueError for settings out of range.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        directory: Any,
+        max_to_keep: int | None,
+        keep_checkpoint_every_n_hours: float | None = None,
+        checkpoint_name: str = "ckpt",
+        step_counter: Any = None,
+        checkpoint_interval: int | None = None,
+        init_fn: Callable[[], Any] | None = None,
+    ) -> None:
+        if max_to_keep is not None and max_to_keep <= 0:
+            raise ValueError(f"max_to_keep must be 1 or more, or None for all, not {max_to_keep}")
+        if checkpoint_interval is not None and step_counter is None:
+            raise ValueError("checkpoint_interval needs a step_counter, which says how far one is")
+        self.checkpoint = checkpoint
+        self.directory = str(directory)
+        self.checkpoint_interval = checkpoint_interval
+        self._max_to_keep = max_to_keep
+        self._hours = keep_checkpoint_every_n_hours
+        self._name = checkpoint_name
+        self._step_counter = step_counter
+        self._init_fn = init_fn
+        self._last_step: int | None = None
+        self._preserved = time.time()
+        self._times: dict[str, float] = {}
+        state = object_checkpoint.get_checkpoint_state(directory)
+        if state is not None:
+            self._preserved = state.last_preserved or self._preserved
+            paths, times = state.all_model_checkpoint_paths, state.times
+            if len(times) != len(paths):  # of a folder that Checkpoint.save has written
+                times = [self._preserved] * len(paths)
+            there = [(Path(path) / MANIFEST).exists() for path in paths]
+            self._times = {p: t for p, t, ok in zip(paths, times, there, strict=True) if ok}
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """The paths of those that are kept, the oldest first."""
+        return list(self._times)
+
+    @property
+    def latest_checkpoint(self) -> str | None:
+        """The path of the newest one; None where there is none."""
+        return next(reversed(self._times), None)
+
+    def save(
+        self, checkpoint_number: Any = None, check_interval: bool = True, options: Any = None
+    ) -> str | None:
+        """Saves, and deletes what is too old; the path, or None within the interval.
+
+        The number is that of the call, or ``checkpoint_number``.
+        """
+        step = None if self._step_counter is None else int(self._step_counter)
+        if check_interval and self._is_early(step):
+            return None
+        self.checkpoint.save_counter.assign_add(1)
+        number = self.checkpoint.save_counter if checkpoint_number is None else checkpoint_number
+        path = self.checkpoint.write(str(Path(self.directory) / f"{self._name}-{int(number)}"))
+        self._last_step = step
+        self._times.pop(path, None)
+        self._times[path] = time.time()
+        gone = self._outdated()
+        times = list(self._times.values())
+        state = State(path, self.checkpoints, times, self._preserved)
+        object_checkpoint.write_state(Path(self.directory), state)
+        if world.communicator().rank == 0:  # once nothing names them any more
+            for each in gone:
+                shutil.rmtree(each, ignore_errors=True)
+        return path
+
+    def _is_early(self, step: int | None) -> bool:
+        if self.checkpoint_interval is None or step is None or self._last_step is None:
+            return False
+        return step - self._last_step < self.checkpoint_interval
+
+    def _outdated(self) -> list[str]:
+        gone = []
+        while self._max_to_keep is not None and len(self._times) > self._max_to_keep:
+            path = next(iter(self._times))
+            when = self._times.pop(path)
+            if self._hours and when - 3600 * self._hours >= self._preserved:
+                self._preserved = when  # it stays, though no longer in the list
+            else:
+                gone.append(path)
+        return gone
+
+    def restore_or_initialize(self) -> str | None:
+        """Restores the newest checkpoint that is whole and returns its path.
+
+        Those that are damaged are named in a warning. Without any, calls ``init_fn`` and returns
+        None. Raises DataError where all are damaged.
+        """
+        for path in reversed(self.checkpoints):
+            try:
+                self.checkpoint.restore(path)
+            except DataError as error:
+                if path == self.checkpoints[0]:
+                    raise
+                warnings.warn(f"{error} Going back to the one before it.", stacklevel=2)
+                continue
+            if self._step_counter is not None:
+                self._last_step = int(self._step_counter)
+            return path
+        if self._init_fn is not None:
+            self._init_fn()
+        return None

@@ -1,0 +1,223 @@
+"""Checkpoint: the variables of objects in a folder, and back (``tf.train.Checkpoint``).
+
+A checkpoint is a commit: a folder with the arrays in safetensors and a manifest with checksums,
+whole or not there. Every rank calls the same methods; rank 0 writes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distgrad.core import recording
+from distgrad.core.errors import NotFoundError
+from distgrad.core.variable import Variable
+from distgrad.training import checkpoint, objects, tensors, world
+
+_COUNTER = "save_counter"
+
+
+class Checkpoint:
+    """Saves and restores the variables of ``root`` and of the objects given by name.
+
+    Objects are variables, modules, layers, models, optimizers, metrics, other checkpoints, and
+    lists, tuples and dicts of them. Those given by name are attributes; ``save_counter`` counts the
+    calls of ``save``. Raises ValueError for anything else.
+    """
+
+    save_counter: Variable
+
+    def __init__(self, root: Any = None, **kwargs: Any) -> None:
+        for name, value in (*([] if root is None else [("root", root)]), *kwargs.items()):
+            empty = isinstance(value, (list, tuple, dict)) and not value
+            if not empty and not objects.is_tracked(value):
+                raise ValueError(
+                    f"{name}={value!r} cannot be checkpointed: it holds no variables. Give a "
+                    "variable, module, layer, model or optimizer, or a list or dict of them."
+                )
+        self._root = root
+        for name, value in kwargs.items():
+            setattr(self, name, value)
+        self.save_counter = Variable(0, dtype="int64", trainable=False, name=_COUNTER)
+
+    def checkpointed(self) -> Iterator[tuple[str, Any]]:
+        """What is saved, by name."""
+        if self._root is not None:
+            yield "", self._root
+        for name, value in vars(self).items():
+            if name != "_root" and objects.is_tracked(value):
+                yield name, value
+
+    def write(self, file_prefix: Any, options: Any = None) -> str:
+        """Saves into the folder ``file_prefix``, in place of what is there; returns it."""
+        path = Path(file_prefix)
+        if world.communicator().rank == 0:
+            keys: dict[int, str] = {}
+            paths, arrays = {}, {}
+            for name, variable in objects.variables(self).items():
+                paths[name] = keys.setdefault(id(variable), name)
+                arrays[paths[name]] = np.asarray(variable.numpy())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            checkpoint.commit(path, int(self.save_counter), {"variables": arrays}, {"paths": paths})
+        return str(file_prefix)
+
+    def save(self, file_prefix: Any, options: Any = None) -> str:
+        """Saves into ``PREFIX-N`` for the N-th call, as the latest in its folder; returns that."""
+        self.save_counter.assign_add(1)
+        path = self.write(f"{file_prefix}-{int(self.save_counter)}")
+        write_state(Path(path).parent, State(path, [path], [], 0.0))
+        return path
+
+    def restore(self, save_path: Any, options: Any = None) -> Status:
+        """Reads a checkpoint; what has yet to be made (a layer's weights, an optimizer's state)
+        gets its value then. None restores nothing.
+
+        Raises NotFoundError where there is none, DataError for one that is damaged, and ValueError
+        where a variable has another shape or dtype; nothing is changed then.
+        """
+        return Status(self, None if save_path is None else Path(save_path))
+
+    read = restore
+
+
+class Status:
+    """What has become of the values of a checkpoint, and of the variables."""
+
+    def __init__(self, root: Checkpoint, path: Path | None) -> None:
+        self._root, self._path = root, path
+        self._waiting: set[int] = set()
+        self._assigned: dict[int, Variable] = {}
+        self._used: set[str] = set()  # keys of the arrays
+        self._keys: dict[str, str] = {}
+        if path is None:
+            return
+        if not (path / checkpoint.MANIFEST).exists():
+            raise NotFoundError(f"there is no checkpoint {str(path)!r}")
+        found = checkpoint.load(path)
+        self._keys, self._arrays = found.state["paths"], found.arrays["variables"]
+        self._match()
+
+    def _match(self) -> None:
+        """Gives the variables that there are by now their values."""
+        pairs = []
+        for name, variable in objects.variables(self._root).items():
+            key = self._keys.get(name)
+            if key is None:
+                continue
+            self._used.add(key)
+            if id(variable) not in self._assigned:
+                pairs.append((name, variable, self._arrays[key]))
+        for name, variable, value in pairs:
+            if (value.shape, value.dtype) != (tuple(variable.shape), variable.dtype.numpy_dtype):
+                raise ValueError(
+                    f"{str(self._path)!r} has {name!r} as {value.dtype}{list(value.shape)}, the "
+                    f"variable is {variable.dtype.name}{list(variable.shape)}"
+                )
+        with recording.paused():
+            for _, variable, value in pairs:
+                variable.assign(value)
+                self._assigned[id(variable)] = variable
+        if self._unused():
+            for item in objects.unbuilt(self._root):
+                if id(item) not in self._waiting:
+                    self._waiting.add(id(item))
+                    objects.when_built(item, self._match)
+
+    def _unused(self) -> list[str]:
+        return sorted(set(self._keys.values()) - self._used - {_COUNTER})
+
+    def _unmatched(self) -> list[str]:
+        found = objects.variables(self._root)
+        return [n for n, v in found.items() if id(v) not in self._assigned and n != _COUNTER]
+
+    def _assert(self, *lists: tuple[str, list[str]]) -> Status:
+        if self._path is None:
+            raise AssertionError("no checkpoint was given (save_path=None): nothing was restored")
+        for words, names in lists:
+            if names:
+                raise AssertionError(f"{str(self._path)!r}: {words}: {', '.join(names)}")
+        return self
+
+    def assert_consumed(self) -> Status:
+        """Raises AssertionError unless all values and all variables have found each other."""
+        return self._assert(
+            ("no variable (yet) for these values", self._unused()),
+            ("no value for these variables", self._unmatched()),
+        )
+
+    def assert_existing_objects_matched(self) -> Status:
+        """Raises AssertionError where a variable that there is has found no value."""
+        return self._assert(("no value for these variables", self._unmatched()))
+
+    def assert_nontrivial_match(self) -> Status:
+        """Raises AssertionError where no variable has found a value."""
+        nothing = [] if self._used - {_COUNTER} else sorted(self._keys)
+        return self._assert(("no variable for any of these values", nothing))
+
+    def expect_partial(self) -> Status:
+        """Nothing: values without a variable are not warned of anyway."""
+        return self
+
+    def initialize_or_restore(self, session: Any = None) -> None:
+        """Nothing: it has been restored."""
+
+
+# The file that says which checkpoint is the latest of a folder, in TensorFlow's words.
+
+
+class State(NamedTuple):
+    """The checkpoints of a folder, the oldest first, as paths; ``times`` are when they came."""
+
+    model_checkpoint_path: str
+    all_model_checkpoint_paths: list[str]
+    times: list[float]
+    last_preserved: float
+
+
+def write_state(folder: Path, state: State) -> None:
+    """Writes the file ``checkpoint`` of ``folder``, on rank 0."""
+    if world.communicator().rank:
+        return
+
+    def within(path: str) -> str:
+        return Path(path).name if Path(path).parent == folder else str(Path(path).absolute())
+
+    latest, paths = state.model_checkpoint_path, state.all_model_checkpoint_paths
+    lines = [f'model_checkpoint_path: "{within(latest)}"']
+    lines += [f'all_model_checkpoint_paths: "{within(path)}"' for path in paths]
+    lines += [f"all_model_checkpoint_timestamps: {time!r}" for time in state.times]
+    if state.times:
+        lines.append(f"last_preserved_timestamp: {state.last_preserved!r}")
+    tensors.replace(folder / "checkpoint", "\n".join([*lines, ""]).encode())
+
+
+def get_checkpoint_state(checkpoint_dir: Any, latest_filename: str | None = None) -> State | None:
+    """What the file ``checkpoint`` of a folder says; None without one."""
+    folder = Path(checkpoint_dir)
+    try:
+        text = (folder / (latest_filename or "checkpoint")).read_text()
+    except OSError:
+        return None
+    found: dict[str, list[str]] = {}
+    for name, quoted, number in re.findall(r'^(\w+): (?:"(.*)"|(\S+))$', text, re.MULTILINE):
+        found.setdefault(name, []).append(number or str(folder / quoted))
+    if "model_checkpoint_path" not in found:
+        return None
+    return State(
+        found["model_checkpoint_path"][0],
+        found.get("all_model_checkpoint_paths", []),
+        [float(time) for time in found.get("all_model_checkpoint_timestamps", [])],
+        float(found.get("last_preserved_timestamp", ["0"])[0]),
+    )
+
+
+def latest_checkpoint(checkpoint_dir: Any, latest_filename: str | None = None) -> str | None:
+    """The path of the latest checkpoint of a folder; None where there is none."""
+    state = get_checkpoint_state(checkpoint_dir, latest_filename)
+    if state is None or not (Path(state.model_checkpoint_path) / checkpoint.MANIFEST).exists():
+        return None
+    return state.model_checkpoint_path

@@ -1,0 +1,275 @@
+"""``tf.train``: checkpoints of objects, by TensorFlow's rules for what is found and what is not."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.core.errors import DataError
+from distgrad.testing import process
+from distgrad.training import checkpoint_manager, world
+
+keras, train = tf.keras, tf.train
+
+
+class Net(keras.Model):
+    """The network of TensorFlow's guide to checkpoints: its weights are made at the first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.l1 = keras.layers.Dense(5)
+
+    def call(self, x):
+        return self.l1(x)
+
+
+def step(net, optimizer) -> None:
+    x = np.arange(10, dtype=np.float32)[:, None]
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.abs(net(x) - 5 * x))
+    variables = net.trainable_variables
+    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+
+
+def made(**more):
+    optimizer, net = keras.optimizers.Adam(0.1), Net()
+    return train.Checkpoint(step=tf.Variable(1), optimizer=optimizer, net=net, **more)
+
+
+def bits(*objects) -> list[bytes]:
+    return [np.asarray(v.numpy()).tobytes() for each in objects for v in each.variables]
+
+
+def test_a_loop_goes_on_where_it_stopped_before_anything_was_built(tmp_path):
+    """The guide's loop: restored values reach weights and moments when these are made."""
+    whole = made()
+    for _ in range(6):
+        step(whole.net, whole.optimizer)
+    first = made()
+    for count in range(3):
+        step(first.net, first.optimizer)
+        first.step.assign_add(1)
+        if count == 0:
+            start = [w.numpy() for w in first.net.weights]
+    tf.random.set_seed(7)  # the next network draws other weights than the first
+    manager = train.CheckpointManager(first, tmp_path, max_to_keep=3)
+    assert manager.save() == f"{tmp_path}/ckpt-1" == train.latest_checkpoint(tmp_path)
+    second = made()
+    status = second.restore(train.latest_checkpoint(tmp_path))
+    assert (int(second.step), int(second.save_counter)) == (4, 1)
+    with pytest.raises(AssertionError, match=r"net/dense/kernel"):
+        status.assert_consumed()  # not yet
+    status.assert_existing_objects_matched().assert_nontrivial_match().expect_partial()
+    assert int(second.optimizer.iterations) == 3
+    x = np.ones((2, 1), np.float32)
+    np.testing.assert_array_equal(second.net(x), first.net(x))
+    for each in (first, second):
+        step(each.net, each.optimizer)
+    assert bits(second.net, second.optimizer) == bits(first.net, first.optimizer)
+    status.assert_consumed()
+    assert start[0].shape == (1, 5)
+
+
+def test_what_is_found_in_objects_and_under_which_names(tmp_path):
+    class Block(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.w, self._b, self.size = tf.Variable([1.0, 2.0]), tf.Variable(3), 4
+
+    block, shared = Block(), tf.Variable(5.0)
+    model = keras.Sequential([keras.layers.Dense(2, input_shape=(3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    inner = train.Checkpoint(block)  # a root has no name of its own
+    saved = train.Checkpoint(
+        inner=inner, model=model, many={"a": [shared, (tf.Variable(6.0),)]}, again=shared
+    )
+    path = saved.write(tmp_path / "deep" / "one")
+    manifest = json.loads((Path(path) / "manifest.json").read_text())
+    paths = manifest["state"]["paths"]
+    assert sorted(paths) == sorted(
+        [
+            *("inner/w", "inner/_b", "inner/save_counter", "save_counter", "again"),
+            *("many/a/0", "many/a/1/0", "model/optimizer/iterations"),
+            *("model/dense/kernel", "model/dense/bias", "model/optimizer/learning_rate"),
+            *("model/dense_1/kernel", "model/dense_1/bias"),
+        ]
+    )
+    assert paths["again"] == paths["many/a/0"]  # kept once
+    other = tf.Variable(0.0)
+    train.Checkpoint(again=other).restore(path).assert_existing_objects_matched()
+    assert float(other) == 5
+    kernel = model.layers[0].kernel.numpy()
+    for variable in (*block.variables, *model.weights, shared):
+        variable.assign(tf.zeros_like(variable))
+    saved.restore(path).assert_consumed()
+    np.testing.assert_array_equal(model.layers[0].kernel, kernel)
+    assert (block.w.numpy().tolist(), int(block._b), float(shared)) == ([1, 2], 3, 5)
+
+
+def test_slots_averages_and_scales_come_back(tmp_path):
+    def fresh():
+        inner = keras.optimizers.Adam(0.1, use_ema=True, gradient_accumulation_steps=2)
+        return keras.optimizers.LossScaleOptimizer(inner, initial_scale=4.0), tf.Variable([1.0])
+
+    optimizer, v = fresh()
+    for _ in range(3):
+        optimizer.apply_gradients([(tf.constant([2.0]), v)])
+    path = train.Checkpoint(optimizer=optimizer, v=v).save(tmp_path / "c")
+    again, w = fresh()
+    status = train.Checkpoint(optimizer=again, v=w).restore(path)
+    for each, variable in ((optimizer, v), (again, w)):
+        each.apply_gradients([(tf.constant([2.0]), variable)])
+    status.assert_consumed()
+    assert bits(again) == bits(optimizer) and v.numpy() == w.numpy()
+
+
+def test_what_does_not_match_is_named_and_changes_nothing(tmp_path):
+    a, b = tf.Variable([1.0, 2.0]), tf.Variable(3)
+    path = train.Checkpoint(a=a, b=b).save(tmp_path / "c")
+    more = train.Checkpoint(a=tf.Variable([0.0, 0.0]), c=tf.Variable(9))
+    status = more.restore(path)
+    assert more.a.numpy().tolist() == [1, 2] and int(more.c) == 9
+    with pytest.raises(AssertionError, match="no variable .yet. for these values: b$"):
+        status.assert_consumed()
+    with pytest.raises(AssertionError, match="no value for these variables: c$"):
+        status.assert_existing_objects_matched()
+    with pytest.raises(AssertionError, match="no variable for any"):
+        train.Checkpoint(z=tf.Variable(0)).restore(path).assert_nontrivial_match()
+    for wrong in (tf.Variable([0.0]), tf.Variable([0, 0])):
+        mixed = train.Checkpoint(b=tf.Variable(0), a=wrong)
+        with pytest.raises(ValueError, match=r"'a' as float32\[2\], the variable is"):
+            mixed.restore(path)
+        assert int(mixed.b) == 0
+    with pytest.raises(tf.errors.NotFoundError, match="no checkpoint .*nowhere"):
+        more.restore(tmp_path / "nowhere")
+    nothing = more.restore(None)
+    with pytest.raises(AssertionError, match="save_path=None"):
+        nothing.assert_consumed()
+    nothing.expect_partial().initialize_or_restore()
+    for value in (3, "x", np.ones(2), None):
+        with pytest.raises(ValueError, match="cannot be checkpointed"):
+            train.Checkpoint(value=value)
+    train.Checkpoint(later=[])
+
+
+def test_the_manager_keeps_so_many_and_goes_on_in_its_folder(tmp_path):
+    checkpoint = train.Checkpoint(v=tf.Variable(0))
+    manager = train.CheckpointManager(checkpoint, tmp_path, max_to_keep=2, checkpoint_name="m")
+    assert manager.latest_checkpoint is None and train.latest_checkpoint(tmp_path) is None
+    for _ in range(3):
+        checkpoint.v.assign_add(1)
+        manager.save()
+    assert [Path(p).name for p in manager.checkpoints] == ["m-2", "m-3"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint", "m-2", "m-3"]
+    assert (tmp_path / "checkpoint").read_text().startswith('model_checkpoint_path: "m-3"\n')
+    again = train.Checkpoint(v=tf.Variable(0))
+    second = train.CheckpointManager(again, str(tmp_path), 2, checkpoint_name="m")
+    assert second.checkpoints == manager.checkpoints
+    assert second.restore_or_initialize() == manager.latest_checkpoint and int(again.v) == 3
+    assert Path(second.save()).name == "m-4"  # the count was restored, too
+    assert Path(second.save(checkpoint_number=17)).name == "m-17"
+    assert [Path(p).name for p in second.checkpoints] == ["m-4", "m-17"]
+    state = train.get_checkpoint_state(tmp_path)
+    assert state.all_model_checkpoint_paths == second.checkpoints
+    with pytest.raises(ValueError, match="max_to_keep"):
+        train.CheckpointManager(again, tmp_path, 0)
+    with pytest.raises(ValueError, match="step_counter"):
+        train.CheckpointManager(again, tmp_path, 1, checkpoint_interval=5)
+
+
+def test_intervals_hours_and_first_starts(tmp_path, monkeypatch):
+    clock = [1e6]
+    monkeypatch.setattr(checkpoint_manager.time, "time", lambda: clock[0])
+    checkpoint, counter, begun = train.Checkpoint(v=tf.Variable(0)), tf.Variable(0), []
+    manager = train.CheckpointManager(
+        checkpoint,
+        tmp_path,
+        max_to_keep=1,
+        keep_checkpoint_every_n_hours=2,
+        step_counter=counter,
+        checkpoint_interval=10,
+        init_fn=lambda: begun.append(1),
+    )
+    assert manager.restore_or_initialize() is None and begun == [1]
+    saved = []
+    for number in range(0, 60, 5):
+        counter.assign(number)
+        saved.append(manager.save() is not None)
+        clock[0] += 1800
+    assert saved == [True, False] * 6
+    # one an hour was saved: that of every second hour stays, and the newest
+    assert sorted(p.name for p in tmp_path.glob("ckpt-*")) == ["ckpt-3", "ckpt-5", "ckpt-6"]
+    assert manager.save(check_interval=False) is not None
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path):
+    checkpoint = train.Checkpoint(v=tf.Variable(0))
+    manager = train.CheckpointManager(checkpoint, tmp_path, max_to_keep=None)
+    for value in (1, 2):
+        checkpoint.v.assign(value)
+        path = manager.save()
+    file = Path(path) / "variables.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"ckpt-2/variables.safetensors: \d+ bytes where"):
+        checkpoint.restore(path)
+    with pytest.warns(UserWarning, match="ckpt-2.*Going back"):
+        assert manager.restore_or_initialize() == f"{tmp_path}/ckpt-1"
+    assert int(checkpoint.v) == 1
+
+
+def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    checkpoint = train.Checkpoint(v=tf.Variable(1))
+    path = checkpoint.write(tmp_path / "c")
+    checkpoint.v.assign(2)
+
+    def full(*args):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint_manager.object_checkpoint.tensors, "write", full)
+        with pytest.raises(OSError, match="no space"):
+            checkpoint.write(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
+    checkpoint.restore(path).assert_consumed()
+    assert int(checkpoint.v) == 1
+
+
+def test_only_rank_0_writes(tmp_path):
+    class Second:
+        rank, world_size = 1, 2
+
+    checkpoint = train.Checkpoint(v=tf.Variable(1))
+    with world.use(Second()):
+        manager = train.CheckpointManager(checkpoint, tmp_path, max_to_keep=1)
+        assert manager.save() == f"{tmp_path}/ckpt-1"
+    assert not list(tmp_path.iterdir()) and int(checkpoint.save_counter) == 1
+
+
+def test_two_processes_save_once_and_both_restore(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import sys
+import distgrad as tf
+from distgrad import distribute
+checkpoint = tf.train.Checkpoint(v=tf.Variable(10 + distribute.rank()))
+manager = tf.train.CheckpointManager(checkpoint, sys.argv[1], max_to_keep=1)
+for _ in range(2):
+    manager.save()
+if distribute.is_chief():
+    manager.save()  # as scripts for other frameworks do
+distribute.barrier()
+checkpoint.restore(tf.train.latest_checkpoint(sys.argv[1])).assert_consumed()
+print("value", int(checkpoint.v), int(checkpoint.save_counter))
+"""
+    )
+    command = [sys.executable, "-m", "distgrad", "launch", "-n", "2", script, tmp_path / "c"]
+    result = process.run(command, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("value 10 3") == 2
+    assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["checkpoint", "ckpt-3"]
