@@ -27,6 +27,12 @@ class Module:
             raise ValueError(f"{name!r} is not a valid module name: use a Python identifier")
         self._name = name
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if isinstance(value, (Variable, Module, list, tuple, dict)) or hasattr(value, "variables"):
+            for callback in self.__dict__.get("_when_built", ()):  # who has values for variables
+                callback()
+
     @property
     def name(self) -> str:
         return self._name

@@ -29,7 +29,7 @@ class Checkpoint:
     calls of ``save``. Raises ValueError for anything else.
     """
 
-    save_counter: Variable
+    _save_counter: Variable | None = None
 
     def __init__(self, root: Any = None, **kwargs: Any) -> None:
         for name, value in (*([] if root is None else [("root", root)]), *kwargs.items()):
@@ -42,15 +42,31 @@ class Checkpoint:
         self._root = root
         for name, value in kwargs.items():
             setattr(self, name, value)
-        self.save_counter = Variable(0, dtype="int64", trainable=False, name=_COUNTER)
+
+    @property
+    def save_counter(self) -> Variable:
+        """A variable, which only the checkpoint has that is saved or restored, no part of it."""
+        return self._counted()
+
+    def _counted(self) -> Variable:
+        if self._save_counter is None:
+            self._save_counter = Variable(0, dtype="int64", trainable=False, name=_COUNTER)
+        return self._save_counter
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        for callback in self.__dict__.get("_when_built", ()):
+            callback()
 
     def checkpointed(self) -> Iterator[tuple[str, Any]]:
         """What is saved, by name."""
         if self._root is not None:
             yield "", self._root
         for name, value in vars(self).items():
-            if name != "_root" and objects.is_tracked(value):
+            if name[0] != "_" and objects.is_tracked(value):
                 yield name, value
+        if self._save_counter is not None:
+            yield _COUNTER, self._save_counter
 
     def write(self, file_prefix: Any, options: Any = None) -> str:
         """Saves into the folder ``file_prefix``, in place of what is there; returns it."""
@@ -62,7 +78,8 @@ class Checkpoint:
                 paths[name] = keys.setdefault(id(variable), name)
                 arrays[paths[name]] = np.asarray(variable.numpy())
             path.parent.mkdir(parents=True, exist_ok=True)
-            checkpoint.commit(path, int(self.save_counter), {"variables": arrays}, {"paths": paths})
+            count = 0 if self._save_counter is None else int(self._save_counter)
+            checkpoint.commit(path, count, {"variables": arrays}, {"paths": paths})
         return str(file_prefix)
 
     def save(self, file_prefix: Any, options: Any = None) -> str:
@@ -79,6 +96,7 @@ class Checkpoint:
         Raises NotFoundError where there is none, DataError for one that is damaged, and ValueError
         where a variable has another shape or dtype; nothing is changed then.
         """
+        self._counted()
         return Status(self, None if save_path is None else Path(save_path))
 
     read = restore
@@ -98,8 +116,14 @@ class Status:
         if not (path / checkpoint.MANIFEST).exists():
             raise NotFoundError(f"there is no checkpoint {str(path)!r}")
         found = checkpoint.load(path)
+        if "paths" not in found.state:
+            raise ValueError(f"{str(path)!r} is the checkpoint of a job, not one of objects")
         self._keys, self._arrays = found.state["paths"], found.arrays["variables"]
         self._match()
+
+    def _more(self) -> None:
+        if self._unused():
+            self._match()
 
     def _match(self) -> None:
         """Gives the variables that there are by now their values."""
@@ -125,7 +149,7 @@ class Status:
             for item in objects.unbuilt(self._root):
                 if id(item) not in self._waiting:
                     self._waiting.add(id(item))
-                    objects.when_built(item, self._match)
+                    objects.when_built(item, self._more)
 
     def _unused(self) -> list[str]:
         return sorted(set(self._keys.values()) - self._used - {_COUNTER})

@@ -1,6 +1,7 @@
 """The variables of objects (modules, layers, optimizers, nests of them) by their paths.
 
-Layers and optimizers make variables late: `when_built` is for those who have values for them.
+Layers and optimizers make variables late, and modules may: `when_built` is for those who have
+values for them.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from distgrad.core.variable import Variable
 def variables(root: Any) -> dict[str, Variable]:
     """Every variable below ``root`` under each of its paths: names of attributes and keys.
 
-    Weights of a layer or model have the paths that they have within it, and those of an optimizer
-    the names of its state and numbers.
+    Layers that a functional or sequential model is made of have their own names, and the state of
+    an optimizer its name and numbers.
     """
     found: dict[str, Variable] = {}
     _collect(root, "", found, ())
@@ -24,7 +25,8 @@ def variables(root: Any) -> dict[str, Variable]:
 
 
 def unbuilt(root: Any) -> list[Any]:
-    """The layers and optimizers below ``root`` that have yet to make variables, each once."""
+    """What below ``root`` may make further variables, each once: layers and optimizers before they
+    are built, modules and checkpoints at any time."""
     found: dict[int, Any] = {}
     _seek(root, found, set())
     return list(found.values())
@@ -37,12 +39,13 @@ def is_tracked(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(map(is_tracked, value))
     return isinstance(value, (Variable, Module)) or any(
-        hasattr(type(value), name) for name in ("_paths", "scalars", "checkpointed", "add_weight")
+        hasattr(type(value), name) for name in ("scalars", "checkpointed", "add_weight")
     )
 
 
 def when_built(item: Any, callback: Callable[[], None]) -> None:
-    """Calls ``callback`` once a layer or optimizer has made its variables."""
+    """Calls ``callback`` once a layer or optimizer has made its variables, and whenever an
+    attribute of a module or checkpoint is set."""
     item.__dict__.setdefault("_when_built", []).append(callback)
 
 
@@ -61,11 +64,8 @@ def _collect(item: Any, path: str, found: dict[str, Variable], above: tuple[int,
 
 
 def _children(item: Any) -> Iterator[tuple[str, Any]]:
-    if hasattr(item, "_paths"):  # a layer or model
-        for path, variable, _ in item._paths():
-            yield path, variable
-        if getattr(item, "optimizer", None) is not None:
-            yield "optimizer", item.optimizer
+    if hasattr(item, "_tracked_weights"):  # a layer or model
+        yield from _of_layer(item)
     elif hasattr(item, "scalars"):  # an optimizer
         yield from item.scalars.items()
         yield from item.slots.items()
@@ -78,13 +78,32 @@ def _children(item: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(name), child) for name, child in named.items() if is_tracked(child))
 
 
+def _of_layer(layer: Any) -> Iterator[tuple[str, Any]]:
+    taken: dict[str, int] = {}
+
+    def numbered(name: str, first: str, form: str) -> str:
+        number = taken[name] = taken.get(name, -1) + 1
+        return form.format(name, number) if number else first.format(name)
+
+    for weight in layer._tracked_weights():
+        yield numbered(weight._name, "{}", "{}_{}"), weight
+    for attribute, child in layer._children():
+        if attribute.startswith("_"):  # where models keep those they are made of
+            yield numbered(child.name, "{}", "{}_{}"), child
+        elif vars(layer)[attribute] is child:
+            yield attribute, child
+        else:  # in a list or dict
+            yield numbered(attribute, "{}/0", "{}/{}"), child
+    if getattr(layer, "optimizer", None) is not None:
+        yield "optimizer", layer.optimizer
+
+
 def _seek(item: Any, found: dict[int, Any], seen: set[int]) -> None:
     if isinstance(item, Variable) or id(item) in seen:
         return
     seen.add(id(item))
-    layers = list(item._below()) if hasattr(item, "_below") else []
-    for each in (*layers, getattr(item, "inner_optimizer", item)):
-        if hasattr(each, "built") and not each.built:
-            found[id(each)] = each
+    maker = getattr(item, "inner_optimizer", item)
+    if isinstance(item, Module) or hasattr(item, "checkpointed") or not getattr(maker, "built", 1):
+        found[id(maker)] = maker
     for _, child in _children(item):
         _seek(child, found, seen)
