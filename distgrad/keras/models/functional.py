@@ -9,6 +9,7 @@ import numpy as np
 
 from distgrad.core import tree
 from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
 from distgrad.keras import registry
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.input import Input, InputLayer
@@ -160,8 +161,10 @@ def _written(value: Any, place: Callable[[KerasTensor], list[Any]]) -> Any:
         return {"class_name": "__slice__", "config": ends}
     if value is Ellipsis:
         return {"class_name": "__ellipsis__", "config": {}}
-    if isinstance(value, (Tensor, np.ndarray)) and np.ndim(value):
+    if isinstance(value, (Tensor, Variable, np.ndarray)):
         array = np.asarray(value)
+        if not array.ndim:
+            return array.tolist()
         return {
             "class_name": "__numpy__",
             "config": {"value": array.tolist(), "dtype": array.dtype.name},

@@ -147,11 +147,15 @@ def test_tensors_variables_and_arrays_beside_keras_tensors():
     given = keras.Input((3, 4))
     weight, line = tf.Variable(x(4, 2)), tf.constant(x(4))
     outputs = [given @ weight, line + given, 2.0 - given, x(3, 3) @ given, ops.add(x(4), given)]
+    outputs.append(given * tf.constant(2.0) + tf.Variable(1.0))
     model = keras.Model(given, outputs)
     p = x(5, 3, 4)
-    expected = [p @ x(4, 2), x(4) + p, 2 - p, x(3, 3) @ p, x(4) + p]
+    expected = [p @ x(4, 2), x(4) + p, 2 - p, x(3, 3) @ p, x(4) + p, p * 2 + 1]
     for one, other in zip(model(p), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    again = keras.models.model_from_json(model.to_json())  # in which they are numbers
+    for one, other in zip(again(p), model(p), strict=True):
+        np.testing.assert_array_equal(one, other)
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(model(p)[0])
     np.testing.assert_allclose(
