@@ -4,14 +4,18 @@
     python tests/reference/make_operation_reference.py DIR        # reads what distgrad saved in DIR
 
 It needs keras and tensorflow; the tests do not. The archive holds for each model its config,
-``NAME.json``, and in ``NAME.npz`` its weights (``weights/0``, ...) and its outputs.
+``NAME.json``, and in ``NAME.npz`` its weights (``weights/0``, ...) and its outputs; in
+``classes.json`` the module of each class of operations, what makes one, and what it is called on.
 With DIR, which ``tests/keras/models/test_operations.py`` fills if asked by ``DISTGRAD_KEEP``, every
 file in it is loaded and its outputs are compared with those of distgrad.
 """
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import io
+import json
 import os
 import sys
 import zipfile
@@ -32,9 +36,29 @@ def outputs(model, values: list) -> dict[str, np.ndarray]:
     return {f"outputs/{i}": np.asarray(each) for i, each in enumerate(found)}
 
 
+def arguments(function) -> list[str]:
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+
+
+def classes() -> dict[str, list]:
+    found = {}
+    for name in ("core", "linalg", "math", "nn", "numpy"):
+        module = importlib.import_module(f"keras.src.ops.{name}")
+        for each in vars(module).values():
+            if isinstance(each, type) and each.__module__ == module.__name__:
+                found[each.__name__] = [
+                    each.__module__,
+                    arguments(each.__init__),
+                    arguments(each.call),
+                ]
+    return found
+
+
 def write() -> None:
     path = Path(__file__).parent / "keras_operations.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("classes.json", json.dumps(classes()))
         for name in operations.MODELS:
             keras.backend.clear_session()
             keras.utils.set_random_seed(3)

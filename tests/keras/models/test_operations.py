@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import distgrad as tf
+from distgrad.keras.layers import operation
 from distgrad.keras.layers.operation import Operation
 
 keras = tf.keras
@@ -125,6 +126,18 @@ def test_training_summary_and_layers():
     eager = keras.models.clone_model(model)
     eager.set_weights(model.get_weights())
     np.testing.assert_allclose(model.predict(x(5, 6), verbose=0), eager(x(5, 6)), rtol=1e-5)
+
+
+def test_every_operation_is_made_and_called_as_in_keras():
+    theirs = json.loads(ARCHIVE.read("classes.json"))
+    assert len(operation._functions) > 190
+    for name, function in operation._functions.items():
+        module, made_of, called_on = theirs[name]
+        parameters = inspect.signature(function).parameters
+        settings = [p for p in parameters if p not in called_on and p != "kwargs"]
+        given = Operation(name, dict.fromkeys(settings))
+        assert (given.entry()["module"], list(given._names)) == (module, called_on), name
+        assert set(settings) <= set(made_of), name
 
 
 def test_only_the_outermost_function_becomes_a_node():
