@@ -115,7 +115,7 @@ def evaluate_keras(
     loader = Loader(samples, batch, 1, range(1), 0, shuffle=False)
     results = results_on(model, loader, Communicator(None))
     counts = confusion_of(model, outputs, samples, batch) if confusion else None
-    step = int(model.optimizer.iterations.numpy()) if model.optimizer else 0
+    step = int(model.optimizer.calls.numpy()) if model.optimizer else 0
     what = f"samples of {data}"
     return Evaluation(path, step, what, len(samples), results, outputs.classes, counts)
 
