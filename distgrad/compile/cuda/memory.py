@@ -41,16 +41,17 @@ class Mail:
     """What is copied to the device before a launch: inputs and slots of some runs, side by side.
 
     Arrays come first, one run after the other, as a feeder lays them: those of a batch that was
-    sent ahead are one copy then. Numbers and random keys follow, and are another.
+    sent ahead are one copy then. Numbers, which mostly stay what they are, and random keys follow,
+    and are another.
     """
 
     def __init__(self, cupy: Any, plan: Plan, count: int) -> None:
         self._cupy = cupy
         self.rows = [Row(self) for _ in range(count)]
         arrays = [view for view in plan.inputs if view.shape]
-        small = [*(view for view in plan.inputs if not view.shape), *plan.slots]
+        numbers = [view for view in plan.inputs if not view.shape]
         size = 0
-        for views in (arrays, small):
+        for views in (arrays, numbers, plan.slots):
             for row in self.rows:
                 for view in views:
                     row.homes[view.buffer] = size
