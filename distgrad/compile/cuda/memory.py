@@ -40,9 +40,9 @@ class Memory:
 class Mail:
     """What is copied to the device before a launch: inputs and slots of some runs, side by side.
 
-    Arrays come first, one run after the other, as a feeder lays them: those of a batch that was
-    sent ahead are one copy then. Numbers, which mostly stay what they are, and random keys follow,
-    and are another.
+    Numbers come first, which mostly stay what they are. Arrays follow, one run after the other, as
+    a feeder lays them: those of a batch that was sent ahead are one copy then. So are random keys,
+    the last, or all of it where the batch comes from the host.
     """
 
     def __init__(self, cupy: Any, plan: Plan, count: int) -> None:
@@ -51,7 +51,7 @@ class Mail:
         arrays = [view for view in plan.inputs if view.shape]
         numbers = [view for view in plan.inputs if not view.shape]
         size = 0
-        for views in (arrays, numbers, plan.slots):
+        for views in (numbers, arrays, plan.slots):
             for row in self.rows:
                 for view in views:
                     row.homes[view.buffer] = size
