@@ -46,6 +46,7 @@ class Job:
     check_every_steps: int
     every_steps: int | None
     keep_last: int
+    tensorboard: bool | Literal["auto"]
     run_dir: str | None
     resume: bool | Literal["auto"]
     resolved_yaml: str
@@ -93,6 +94,7 @@ class Job:
             check_every_steps=parallel["check_every_steps"],
             every_steps=checkpoint["every_steps"] or None,
             keep_last=checkpoint["keep_last"],
+            tensorboard=values["tracking"]["tensorboard"],
             run_dir=run_dir,
             resume=resume,
             resolved_yaml=config.to_yaml(),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distgrad import keras, resuming, trained
+from distgrad import __version__, keras, resuming, trained
 from distgrad.assembly import build_model
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import worker_shards
@@ -32,19 +33,21 @@ from distgrad.job import Job
 from distgrad.keras.layers.tracking import settled
 from distgrad.launcher import environ
 from distgrad.trained.evaluating import results_on
-from distgrad.training import checkpoint, tracking
+from distgrad.training import checkpoint, logs, tracking
 from distgrad.training.handshake import (
     check_environment,
     check_executor,
     check_variables,
     environment,
 )
+from distgrad.training.journal import Journal
 from distgrad.training.loop import Cursor, Observer, TrainingLoop
 from distgrad.training.programs import ExecutorName
 from distgrad.training.progress import progress
 from distgrad.training.sharded import SlotParts
 from distgrad.training.staging import link
 from distgrad.training.step import TrainStep
+from distgrad.training.trackers import chosen, trackers_of
 
 
 def main(job: Job, communicator: Communicator) -> int:
@@ -52,13 +55,22 @@ def main(job: Job, communicator: Communicator) -> int:
 
     Raises the JobError that ended it; the launcher prints it and ends the other ranks.
     """
-    devices.use(job.device, environ.detect().local_rank)
-    rank0 = communicator.rank == 0
+    world = environ.detect()
+    devices.use(job.device, world.local_rank)
     check_environment(communicator, config=job.config_hash)
     folder, resumed = _agree(
         communicator,
         lambda: tracking.open_run_folder(job.run_dir, job.name, job.resume == "auto"),
     )
+    if world.source == "distgrad" and communicator.rank:  # whoever started it keeps its output
+        return _work(job, communicator, folder, resumed)
+    with logs.kept(logs.log_path(folder, communicator.rank)):
+        return _work(job, communicator, folder, resumed)
+
+
+def _work(job: Job, communicator: Communicator, folder: Path, resumed: bool) -> int:
+    rank0 = communicator.rank == 0
+    trackers = _agree(communicator, lambda: chosen(job.tensorboard))
     commit = _agree(communicator, lambda: resuming.newest_commit(job, folder, resumed))
     say = print if rank0 else _silent
     if job.resume == "auto" and commit is None:
@@ -73,7 +85,7 @@ def main(job: Job, communicator: Communicator) -> int:
 
     splits = source.load(job.data, job.seed, allow_download=rank0, announce=say)
     model = build_model(job, splits)
-    run = _Run(job, communicator, folder, model, splits, commit, executor)
+    run = _Run(job, communicator, folder, model, splits, commit, executor, trackers)
     with settled(model):
         return run.train() if rank0 else run.follow()
 
@@ -90,8 +102,10 @@ class _Run:
         splits: source.Splits,
         commit: checkpoint.Commit | None,
         executor: ExecutorName,
+        trackers: Sequence[str],
     ) -> None:
         self.job = job
+        self.trackers = trackers
         self.communicator = communicator
         self.folder = folder
         self.model = model
@@ -117,7 +131,7 @@ class _Run:
         self.saved_step = self.gathered_step = cursor.step if commit is not None else -1
         self.gathered: dict[str, np.ndarray] = {}
         self.commits = checkpoint.Commits(folder / "checkpoints", job.keep_last, self._missed)
-        self.log: tracking.Metrics | None = None
+        self.journal: Journal | None = None
         self._broadcast()
         loader = self._loader(splits.train, job.shuffle)
         self.loop = TrainingLoop(
@@ -205,9 +219,8 @@ class _Run:
 
     def _missed(self, text: str) -> None:
         print(f"warning: {text}", file=sys.stderr, flush=True)
-        if self.log is not None:
-            cursor = self.loop.cursor
-            self.log.log("missed_save", step=cursor.step, epoch=cursor.epoch, error=text)
+        if self.journal is not None:
+            self.journal.missed_save(text)
 
     def weights_sha256(self) -> str:
         paths = self.model.variable_paths()
@@ -233,14 +246,13 @@ class _Run:
         """Rank 0: trains, prints, and keeps the run folder."""
         job, loop, folder = self.job, self.loop, self.folder
         cursor = loop.cursor
-        tracking.rewind_metrics(folder, cursor.step, cursor.epoch)
         tracking.write_folder(
             folder,
             {
                 "resolved.yaml": job.resolved_yaml,  # first: it makes the folder that of a run
                 "source.yaml": job.source_yaml,
                 "overrides.txt": "".join(f"{line}\n" for line in job.overrides),
-                "env.json": json.dumps(environment(), indent=1) + "\n",
+                "env.json": json.dumps({"distgrad": __version__, **environment()}, indent=1) + "\n",
                 **self._described(),
             },
         )
@@ -259,18 +271,22 @@ class _Run:
                 f"step {cursor.step_in_epoch} of {loop.loader.steps_per_epoch})"
             )
         print(f"run folder {folder}", flush=True)
-        status = tracking.Status(
+        self.journal = journal = Journal(
             folder,
-            state="running",
-            step=cursor.step,
-            epoch=cursor.epoch,
+            loop,
+            trackers_of(folder, self.trackers),
+            self._rate,
+            self._communication(),
+            command=shlex.join(["distgrad", *sys.argv[1:]]),
+            name=job.name,
+            epochs=job.epochs,
             world_size=world,
             launcher=environ.launcher_name(),
             virtual_shards=self.shards,
+            config_hash=job.config_hash,
         )
-        self.log = log = tracking.Metrics(folder)
         loop.observers += [
-            _Tracker(loop, status, log),
+            journal,
             _Saver(self),
             progress(loop, job.epochs, environ.progress_mode(), environ.stdout_is_terminal()),
         ]
@@ -279,20 +295,29 @@ class _Run:
                 loop.run(job.epochs)
             self._end()
             results = {**loop.logs(), **self._evaluate()}
-            log.log("final", step=cursor.step, epoch=cursor.epoch, **results)
+            journal.final(results)
             self.communicator.barrier()
         except BaseException as error:
-            self._failed(error, status)
+            self._failed(error, journal)
             raise
-        finally:
-            log.close()
         digest = self.weights_sha256()
-        status.close(state="finished", exit_code=0, metrics=results, weights_sha256=digest)
+        journal.close("finished", exit_code=0, weights_sha256=digest)
         print(f"weights sha256 {digest}")
         for name in self.model.metrics_names:
             print(f"test {name} {results[f'test_{name}']:.4f}")
         print(f"run folder {folder}", flush=True)
         return 0
+
+    def _rate(self) -> float:
+        optimizer: Any = self.model.optimizer
+        return optimizer.rate(max(1, int(optimizer.iterations._buffer)))
+
+    def _communication(self) -> Callable[[], float] | None:
+        """What tells the seconds of communication; None where they are not spent alone."""
+        total = self.step.sum
+        if self.communicator.world_size == 1 or total.overlap or total.buckets.on_devices:
+            return None
+        return lambda: self.communicator.seconds
 
     def _validate(self, epoch: int) -> dict[str, float]:
         assert self.splits.validation is not None
@@ -319,36 +344,20 @@ class _Run:
         logs = results_on(self.model, self._loader(data, shuffle=False), self.communicator)
         return {f"{part}_{name}": value for name, value in logs.items()}
 
-    def _failed(self, error: BaseException, status: tracking.Status) -> None:
+    def _failed(self, error: BaseException, journal: Journal) -> None:
         code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
         if code == 75:
             try:
                 self.save(last=True)
             except DataError as unsaved:
-                status.close(state="failed", exit_code=unsaved.exit_code, error=str(unsaved))
+                journal.close("failed", exit_code=unsaved.exit_code, error=str(unsaved))
                 raise
             error.args = (
                 f"stopped and saved after step {self.loop.cursor.step}; go on with the same "
                 f"command and --run-dir {self.folder} --resume auto.",
             )
         state = {75: "preempted", 5: "diverged"}.get(code, "failed")
-        status.close(state=state, exit_code=code, error=str(error))
-
-
-class _Tracker(Observer):
-    """Keeps ``status.json`` current and appends to ``metrics.jsonl``."""
-
-    def __init__(self, loop: TrainingLoop, status: tracking.Status, log: tracking.Metrics) -> None:
-        self.loop, self.status, self.log = loop, status, log
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        cursor = self.loop.cursor
-        self.log.log("step", step=cursor.step, epoch=cursor.epoch, loss=self.loop.last_loss)
-        self.status.update(step=cursor.step, epoch=cursor.epoch)
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.log.log("epoch", step=self.loop.cursor.step, epoch=epoch, **(logs or {}))
-        self.status.update(metrics=logs)
+        journal.close(state, exit_code=code, error=str(error))
 
 
 class _Saver(Observer):

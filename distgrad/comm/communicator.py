@@ -7,6 +7,7 @@ result does not depend on the transport. The law of names: ``allreduce(array)`` 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -56,6 +57,7 @@ class Communicator:
         self.rank = 0 if transport is None else transport.rank
         self.world_size = 1 if transport is None else transport.world_size
         self.timeout = timeout
+        self.seconds = 0.0  # in collectives so far, waiting for the others included
         self._transport = transport
         self._sequence = 0
         self._ended: str | None = None
@@ -474,8 +476,10 @@ class _Operation:
         self._communicator, self._deadline = communicator, deadline
 
     def __enter__(self) -> Deadline:
+        self._begun = time.perf_counter()
         return self._deadline
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._communicator.seconds += time.perf_counter() - self._begun
         if error is not None:
             self._communicator._fail(error)

@@ -148,6 +148,14 @@ class Checkpoint(Section):
     """Commits that are kept: two or more, so that a damaged one is never the last."""
 
 
+class Tracking(Section):
+    """Who is told of the run beside its folder's own files."""
+
+    tensorboard: bool | Literal["auto"] = "auto"
+    """Whether events for TensorBoard are written to tb/ in the run folder; auto: where tensorboardX
+    is installed; true: without it the run does not start."""
+
+
 class Config(Section):
     """A training job, as a YAML file holds it."""
 
@@ -166,6 +174,7 @@ class Config(Section):
     train: Train = Train()
     parallel: Parallel = Parallel()
     checkpoint: Checkpoint = Checkpoint()
+    tracking: Tracking = Tracking()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists and scalars, every default filled in."""

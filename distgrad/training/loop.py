@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,6 +87,7 @@ class TrainingLoop:
         self.should_stop = should_stop
         self.should_cut = should_cut
         self.last_loss = 0.0  # of the last batch
+        self.waited = 0.0  # seconds for the last batch
         # What a `Loader` reads ahead nobody misses.
         device = getattr(step, "input_device", None) if isinstance(loader, Loader) else None
         self._feed = feeder(device, captured=getattr(step, "captured", False))
@@ -117,7 +119,9 @@ class TrainingLoop:
 
     def _run_epoch(self, epoch: int) -> None:
         cursor = self.cursor
+        asked = time.perf_counter()
         for batch in self._feed(self.loader.epoch(epoch, cursor.step_in_epoch)):
+            self.waited = time.perf_counter() - asked
             self._tell("on_train_batch_begin", batch.step_in_epoch, {})
             result = self.step(cursor.step, batch)
             sums = np.array(cursor.sums) + result.sums if cursor.sums else result.sums
@@ -132,6 +136,7 @@ class TrainingLoop:
                 raise PreemptedError(f"asked to stop after step {cursor.step}")
             if self.should_cut():
                 break
+            asked = time.perf_counter()
 
     def _tell_batch_end(self, batch: int) -> None:
         wanted = any(getattr(each, "wants_batch_logs", False) for each in self.observers)

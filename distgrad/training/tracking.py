@@ -1,7 +1,8 @@
 """The run folder: what a run leaves behind for people and programs to read.
 
 ``resolved.yaml``, ``source.yaml``, ``env.json``, ``status.json`` (current while the run goes on),
-``metrics.jsonl``, ``checkpoints/``. Only rank 0 writes.
+``metrics.jsonl``, ``timing.jsonl``, ``checkpoints/``, ``tb/``. Only rank 0 writes; in ``logs/`` is
+what each rank has printed.
 """
 
 from __future__ import annotations
@@ -192,20 +193,25 @@ class Status:
             self.write()
 
 
-class Metrics:
-    """``metrics.jsonl``: one line a step and one an epoch, on disk as soon as they are written.
+class Lines:
+    """A file of JSON lines (``metrics.jsonl``), each on disk as soon as it is written.
 
     A disk that does not take them never stops the training: they wait until it does.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "metrics.jsonl"
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
         self._waiting = bytearray()
         self._failed = False
 
     def log(self, kind: str, **fields: Any) -> None:
-        self._waiting += json.dumps({"kind": kind, **fields}).encode() + b"\n"
+        """A line with these fields."""
+        self.write(json.dumps({"kind": kind, **fields}))
+
+    def write(self, line: str) -> None:
+        """A line as it is: JSON, with a ``kind``."""
+        self._waiting += line.encode() + b"\n"
         try:
             while self._waiting:
                 del self._waiting[: self._file.write(self._waiting)]
@@ -218,9 +224,8 @@ class Metrics:
         self._file.close()
 
 
-def rewind_metrics(folder: Path, step: int, epoch: int) -> None:
-    """Drops what a killed run logged beyond its last commit: those steps are done again."""
-    path = folder / "metrics.jsonl"
+def rewind(path: Path, step: int, epoch: int) -> None:
+    """Drops the lines of what a killed run did beyond its last commit: it is done again."""
     if not path.exists():
         return
     kept = []
@@ -229,7 +234,8 @@ def rewind_metrics(folder: Path, step: int, epoch: int) -> None:
             entry = json.loads(line)
         except ValueError:  # cut off by the kill
             continue
-        if entry["epoch"] < epoch or (entry["kind"] == "step" and entry["step"] <= step):
+        done = entry["kind"] in ("step", "steps") and entry["step"] <= step
+        if entry["epoch"] < epoch or done or entry["kind"] == "start":
             kept.append(line + "\n")
     write_atomically(path, "".join(kept))
 

@@ -91,7 +91,7 @@ def test_a_folder_of_something_else_is_never_used(tmp_path: Path) -> None:
 
 
 def log_epochs(folder: Path, epochs: int, steps: int) -> list[str]:
-    log = tracking.Metrics(folder)
+    log = tracking.Lines(folder / "metrics.jsonl")
     for epoch in range(epochs):
         for step in range(steps * epoch + 1, steps * (epoch + 1) + 1):
             log.log("step", step=step, epoch=epoch, loss=1 / step)
@@ -116,7 +116,7 @@ def test_what_the_resumed_run_logs_again_is_dropped(
     tmp_path: Path, step: int, epoch: int, kept: int
 ) -> None:
     lines = log_epochs(tmp_path, epochs=3, steps=5)
-    tracking.rewind_metrics(tmp_path, step, epoch)
+    tracking.rewind(tmp_path / "metrics.jsonl", step, epoch)
     assert (tmp_path / "metrics.jsonl").read_text().splitlines() == lines[:kept]
 
 
@@ -124,17 +124,17 @@ def test_a_line_that_the_kill_has_cut_off(tmp_path: Path) -> None:
     lines = log_epochs(tmp_path, epochs=1, steps=5)
     path = tmp_path / "metrics.jsonl"
     path.write_text("\n".join([*lines[:3], lines[3][:20]]))
-    tracking.rewind_metrics(tmp_path, 4, 0)
+    tracking.rewind(tmp_path / "metrics.jsonl", 4, 0)
     assert path.read_text() == "".join(line + "\n" for line in lines[:3])
 
 
 def test_nothing_to_rewind(tmp_path: Path) -> None:
-    tracking.rewind_metrics(tmp_path, 5, 0)
+    tracking.rewind(tmp_path / "metrics.jsonl", 5, 0)
     assert os.listdir(tmp_path) == []
 
 
 def test_a_metric_is_on_disk_as_soon_as_it_is_logged(tmp_path: Path) -> None:
-    log = tracking.Metrics(tmp_path)
+    log = tracking.Lines(tmp_path / "metrics.jsonl")
     log.log("step", step=1, epoch=0, loss=0.5)
     entry = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert entry == {"kind": "step", "step": 1, "epoch": 0, "loss": 0.5}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from distgrad.core.errors import MissingExtraError
 from distgrad.keras.callbacks.base import Callback
+from distgrad.training.tensorboard import summary_writer
 
 
 class TensorBoard(Callback):
@@ -40,7 +40,7 @@ class TensorBoard(Callback):
         self.histogram_freq = histogram_freq
         self.update_freq = update_freq
         self._every = update_freq if isinstance(update_freq, int) else int(update_freq == "batch")
-        self._writer_class = _summary_writer()
+        self._writer_class = summary_writer()
         self._writers: dict[str, Any] = {}
         self._step = 0
 
@@ -81,13 +81,3 @@ class TensorBoard(Callback):
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
-
-
-def _summary_writer() -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        raise MissingExtraError(
-            "TensorBoard needs tensorboardX: pip install 'distgrad[tb]'"
-        ) from None
-    return SummaryWriter
