@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distgrad.cli import exporting, jobs, using
+from distgrad.cli import exporting, jobs, runs, using
 
 if TYPE_CHECKING:
     from distgrad.config import Override
@@ -33,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(jobs.app, name="config")
+app.add_typer(runs.app, name="runs")
 
 # How long another rank waits before it leaves with a usage error: some launchers end the whole job
 # when the first rank does, and rank 0 must have had the time to say why.
@@ -247,6 +248,9 @@ def env(
         return
     for key, value in report.items():
         print(f"{key:<12}{'not installed' if value is None else value}")
+
+
+app.command()(runs.report)
 
 
 def environment() -> dict[str, Any]:
