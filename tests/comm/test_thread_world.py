@@ -63,3 +63,13 @@ def test_the_time_limit_names_the_stuck_ranks() -> None:
             run_world(2, lambda c: release.wait(10) if c.rank == 1 else None, time_limit=0.2)
     finally:
         release.set()
+
+
+def test_the_seconds_of_collectives_are_counted_with_the_wait_for_others() -> None:
+    def fn(communicator) -> float:
+        time.sleep(0.3 if communicator.rank == 1 else 0.0)
+        communicator.barrier()
+        return communicator.seconds
+
+    patient, late = run_world(2, fn)
+    assert 0.25 < patient < 5 and late < patient

@@ -135,6 +135,7 @@ def test_workers_on_ray_have_the_bits_of_one(dg, short, joined, tmp_path, worker
     assert (run.status["world_size"], run.status["launcher"]) == (workers, "ray")
     assert run.result.stderr == ""
     assert plain(run) == plain(short)
+    assert (run.folder / "logs" / "rank_00000.log").read_text() == run.result.stdout
 
 
 def plain(run) -> list[str]:
