@@ -49,8 +49,12 @@ from distgrad.training.staging import link
 from distgrad.training.step import TrainStep
 from distgrad.training.trackers import chosen, trackers_of
 
+# Makes one more observer of a loop, which is told last; it gets what tells the seconds that went by
+# in communication so far, or None where they are not spent alone.
+Observe = Callable[[TrainingLoop, Callable[[], float] | None], Observer]
 
-def main(job: Job, communicator: Communicator) -> int:
+
+def main(job: Job, communicator: Communicator, observe: Observe | None = None) -> int:
     """Runs this rank of the job to its end and returns the exit code.
 
     Raises the JobError that ended it; the launcher prints it and ends the other ranks.
@@ -63,12 +67,14 @@ def main(job: Job, communicator: Communicator) -> int:
         lambda: tracking.open_run_folder(job.run_dir, job.name, job.resume == "auto"),
     )
     if world.source == "distgrad" and communicator.rank:  # whoever started it keeps its output
-        return _work(job, communicator, folder, resumed)
+        return _work(job, communicator, folder, resumed, observe)
     with logs.kept(logs.log_path(folder, communicator.rank)):
-        return _work(job, communicator, folder, resumed)
+        return _work(job, communicator, folder, resumed, observe)
 
 
-def _work(job: Job, communicator: Communicator, folder: Path, resumed: bool) -> int:
+def _work(
+    job: Job, communicator: Communicator, folder: Path, resumed: bool, observe: Observe | None
+) -> int:
     rank0 = communicator.rank == 0
     trackers = _agree(communicator, lambda: chosen(job.tensorboard))
     commit = _agree(communicator, lambda: resuming.newest_commit(job, folder, resumed))
@@ -87,7 +93,7 @@ def _work(job: Job, communicator: Communicator, folder: Path, resumed: bool) -> 
     model = build_model(job, splits)
     run = _Run(job, communicator, folder, model, splits, commit, executor, trackers)
     with settled(model):
-        return run.train() if rank0 else run.follow()
+        return run.train(observe) if rank0 else run.follow(observe)
 
 
 class _Run:
@@ -228,10 +234,12 @@ class _Run:
 
     # The two kinds of rank.
 
-    def follow(self) -> int:
+    def follow(self, observe: Observe | None) -> int:
         """Any rank but 0: trains, and leaves all words and files to rank 0."""
         with _stop_on_signal(self.step):
             self.loop.observers.append(_Saver(self))
+            if observe is not None:
+                self.loop.observers.append(observe(self.loop, self._communication()))
             try:
                 self.loop.run(self.job.epochs)
             except PreemptedError:
@@ -242,7 +250,7 @@ class _Run:
         self.communicator.barrier()
         return 0
 
-    def train(self) -> int:
+    def train(self, observe: Observe | None) -> int:
         """Rank 0: trains, prints, and keeps the run folder."""
         job, loop, folder = self.job, self.loop, self.folder
         cursor = loop.cursor
@@ -290,6 +298,8 @@ class _Run:
             _Saver(self),
             progress(loop, job.epochs, environ.progress_mode(), environ.stdout_is_terminal()),
         ]
+        if observe is not None:
+            loop.observers.append(observe(loop, self._communication()))
         try:
             with _stop_on_signal(self.step):
                 loop.run(job.epochs)
