@@ -18,7 +18,7 @@ from distgrad.backend.cuda_rows import Rows
 from distgrad.backend.cudnn import Dnn
 from distgrad.backend.numpy import backend as numpy_backend
 
-_INSTALL = "pip install 'distgrad[cuda12]' (a driver for CUDA 12) or 'distgrad[cuda13]' (for 13)"
+INSTALL = "pip install 'distgrad[cuda12]' (a driver for CUDA 12) or 'distgrad[cuda13]' (for 13)"
 # Of CUDA's errors, those after which this process cannot use the device any more.
 _LOST = (
     "cudaErrorDevicesUnavailable",
@@ -262,12 +262,12 @@ def _cuda_errors(cuda: Any) -> tuple[type[BaseException], ...]:
 @functools.cache
 def load() -> CupyBackend:
     """The backend. Raises NotInstalled without CuPy, NotHere where it sees no GPU."""
-    found = _distributions()
+    found = distributions()
     if len(found) > 1:
         names = " ".join(sorted(found))
         raise NotHere(
             f"several CuPy packages are installed ({names}) and have overwritten each other's "
-            f"files: pip uninstall -y {names}, then {_INSTALL}."
+            f"files: pip uninstall -y {names}, then {INSTALL}."
         )
     try:
         import cupy
@@ -276,7 +276,7 @@ def load() -> CupyBackend:
             raise NotHere(
                 f"CuPy ({', '.join(found)}) is installed but cannot be imported: {error}"
             ) from error
-        raise NotInstalled(f"GPUs need CuPy: {_INSTALL}.") from None
+        raise NotInstalled(f"GPUs need CuPy: {INSTALL}.") from None
     runtime = cupy.cuda.runtime
     try:
         count = runtime.getDeviceCount()
@@ -298,7 +298,7 @@ def _why_none(runtime: Any, error: str) -> str:
     if "InsufficientDriver" in error:
         return (
             f"the NVIDIA driver (for CUDA {driver}) is too old for this CuPy (CUDA {built}): "
-            f"update the driver, or install the CuPy that fits it: {_INSTALL}."
+            f"update the driver, or install the CuPy that fits it: {INSTALL}."
         )
     return (
         f"CuPy sees no GPU ({error}): nvidia-smi lists those of this machine, and "
@@ -314,7 +314,7 @@ def _nccl_version(number: int) -> str:
     return f"{number // 10000}.{number % 10000 // 100}.{number % 100}"
 
 
-def _distributions() -> Mapping[str, str]:
+def distributions() -> Mapping[str, str]:
     """The installed packages that bring a module ``cupy``, and their versions."""
     names = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x")
     found = {}

@@ -75,6 +75,11 @@ class Communicator:
         """How many exchanges this rank has begun."""
         return self._sequence
 
+    @property
+    def shares_memory(self) -> bool:
+        """Whether every rank reaches every other through memory that they share."""
+        return self._rounds_of_transport() is not None
+
     def barrier(self, *, timeout: float | None = None) -> None:
         """Returns once every rank has called it."""
         with self._operation("barrier", timeout) as deadline:

@@ -352,6 +352,11 @@ def share_memory(env: Mapping[str, str] | None = None) -> bool:
     return value == "auto"
 
 
+def keep_memory_apart() -> None:
+    """Sets DISTGRAD_SHARED_MEMORY to ``off`` for this process and those that it starts."""
+    os.environ["DISTGRAD_SHARED_MEMORY"] = "off"
+
+
 def operation_timeout(env: Mapping[str, str] | None = None) -> float:
     """Seconds that one collective may take: DISTGRAD_TIMEOUT, or 60.
 

@@ -86,11 +86,11 @@ def test_the_environment_chooses_when_the_first_array_is_made(gpu, monkeypatch):
 
 def test_without_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    monkeypatch.setattr(backend, "_distributions", dict)
+    monkeypatch.setattr(backend, "distributions", dict)
     with pytest.raises(MissingExtraError, match=r"pip install 'distgrad\[cuda12\]'") as caught:
         devices.use("cuda")
     assert caught.value.exit_code == 3
-    monkeypatch.setattr(backend, "_distributions", lambda: {"cupy-cuda12x": "14.2.0"})
+    monkeypatch.setattr(backend, "distributions", lambda: {"cupy-cuda12x": "14.2.0"})
     with pytest.raises(NoDeviceError, match=r"\(cupy-cuda12x\) is installed but cannot be"):
         devices.use("cuda")
 
