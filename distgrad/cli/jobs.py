@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from distgrad.config import Config, Override
 
 app = typer.Typer(
-    help="Check a job, show it in full, or print its JSON Schema.", rich_markup_mode=None
+    help="Check a job, show it in full, begin one of your own, or print its JSON Schema.",
+    rich_markup_mode=None,
 )
 JobWords = Annotated[
     list[str],
     typer.Argument(
         metavar="JOB.yaml [KEY.SUB=VALUE]...",
-        help="The job file, and values to change in it, in any order.",
+        help="The job file, or a name of `distgrad config ls`, and values to change in it, in any "
+        "order.",
         show_default=False,
     ),
 ]
@@ -50,14 +52,20 @@ def schema() -> None:
 
 
 def split(words: Sequence[str]) -> tuple[str, list[str]]:
-    """The job file and the overrides; what has an equals sign, and is no file, is an override."""
+    """The job file and the overrides; what has an equals sign, and is no file, is an override.
+
+    The name of a job that comes with distgrad stands for its file, where there is no such file.
+    """
+    from distgrad.config import shipped
     from distgrad.core.errors import UsageError
 
     files = [word for word in words if "=" not in word or Path(word).is_file()]
     if len(files) != 1:
         found = f"these are {len(files)}: {', '.join(files)}" if files else "there is none"
         raise UsageError(f"one job file is needed, {found}; changes to it read key.sub=value")
-    return files[0], [word for word in words if word != files[0]]
+    (named,) = files
+    path = named if Path(named).is_file() else str(shipped.jobs().get(named, named))
+    return path, [word for word in words if word != named]
 
 
 def read(path: str, overrides: Sequence[str | Override]) -> Config:

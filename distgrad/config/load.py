@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
+from distgrad.config import shipped
 from distgrad.config.document import (
     Document,
     Override,
@@ -83,7 +84,10 @@ def _missing(path: pathlib.Path) -> str:
     folders = [path.parent, pathlib.Path("configs")]
     jobs = next(filter(None, (sorted(folder.glob("*.yaml")) for folder in folders)), [])
     if not jobs:
-        return f"{path}: no such job file, and no other *.yaml in {path.parent} or configs"
+        ours = (
+            did_you_mean(str(path), shipped.jobs()) or f"; distgrad has {listing(shipped.jobs())}"
+        )
+        return f"{path}: no such job file, and no other *.yaml in {path.parent} or configs{ours}"
     hint = did_you_mean(path.name, [job.name for job in jobs])
     there = f"there are {listing(map(str, jobs))}"
     return f"{path}: no such job file" + (f"{hint} ({there})" if hint else f"; {there}")
