@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distgrad.cli import exporting, jobs, runs, using
+from distgrad.cli import examining, exporting, jobs, runs, shipped, timing, using
 
 if TYPE_CHECKING:
     from distgrad.config import Override
@@ -169,6 +169,10 @@ def train(
 app.command()(using.evaluate)
 app.command()(using.predict)
 app.command()(exporting.export)
+app.command()(examining.doctor)
+app.command()(timing.bench)
+jobs.app.command()(shipped.ls)
+jobs.app.command()(shipped.init)
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
