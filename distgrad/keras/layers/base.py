@@ -150,7 +150,8 @@ class Layer(Tracked, Masked, Described):
             if training is not None and self._takes_training:
                 kwargs["training"] = training
             return symbolic.record(self, args, kwargs)
-        if not self.built:
+        new = not self.built
+        if new:
             self._build_for(args, kwargs)
         inputs = tuple([self._convert(value) for value in args])
         for name, value in kwargs.items():
@@ -179,7 +180,7 @@ class Layer(Tracked, Masked, Described):
         finally:
             _calls.depth -= 1
             _calls.training = outer_training
-        if not self.built:
+        if new:  # layers below may have made theirs just now
             self.built = True
             self._name_weights()
             objects.built(self)

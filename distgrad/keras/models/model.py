@@ -133,8 +133,12 @@ class Model(Trainer):
     # Weights
 
     def build(self, input_shape: Any) -> None:
-        """Makes all weights for inputs of this shape (None for an unknown batch size)."""
-        if self.built:
+        """Makes all weights for inputs of this shape (None for an unknown batch size).
+
+        A ``build`` of a subclass makes weights of its own; those of its layers come at the first
+        call, and ``super().build`` has nothing to do in it.
+        """
+        if self.built or self._builds_itself():
             return
         with recording.paused(), quiet(self):
             self(_zeros(input_shape, self.compute_dtype))
@@ -143,12 +147,18 @@ class Model(Trainer):
         """``build`` for inputs of these shapes, in a nest, and of these dtypes."""
         if dtypes is None:
             self.build(input_shape)
-            return
+            if not self._builds_itself():
+                return
         with recording.paused(), quiet(self):
-            self(_zeros(input_shape, dtypes))
+            self(_zeros(input_shape, dtypes or self.compute_dtype))
+
+    def _builds_itself(self) -> bool:
+        return type(self).build is not Model.build
 
     def _build_for(self, args: tuple, kwargs: Mapping[str, Any]) -> None:
         """The layers of a model make their weights when it calls them; it remembers on what."""
+        if self._builds_itself():
+            super()._build_for(args, kwargs)
         if len(args) == 1 and not kwargs:
             self._build_shapes = shapes_of(args[0])
             self._build_dtypes = tree.map_structure(lambda x: as_dtype(x.dtype).name, args[0])

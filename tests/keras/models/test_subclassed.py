@@ -153,3 +153,52 @@ def test_unknown_keywords_are_named():
         layers.Dense(3, unitz=4)
     with pytest.raises(ValueError, match="colour"):
         Net.__base__(colour="red")
+
+
+@pytest.mark.parametrize("begins_with_super", [True, False])
+def test_a_build_of_ones_own_is_called_at_the_first_use(begins_with_super, tmp_path):
+    class Scaled(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.head = layers.Dense(2)
+            self.shapes = []
+
+        def build(self, input_shape):
+            if begins_with_super:
+                super().build(input_shape)
+            self.scale = self.add_weight((input_shape[-1],), "ones", name="scale")
+            self.shapes.append(tuple(input_shape))
+            if not begins_with_super:
+                super().build(input_shape)
+
+        def call(self, inputs):
+            return self.head(inputs * self.scale)
+
+    first = Scaled()
+    first(x(5, 3))
+    first(x(4, 3))
+    assert first.shapes == [(5, 3)]
+    assert [w.path for w in first.weights] == [
+        "scaled/scale",
+        "scaled/dense/kernel",
+        "scaled/dense/bias",
+    ]
+
+    trained = Scaled()
+    trained.compile("sgd", "mse")
+    trained.fit(x(8, 3), x(8, 2), verbose=0)
+    assert len(trained.shapes) == 1 and not np.array_equal(trained.scale.numpy(), np.ones(3))
+
+    by_hand = Scaled()
+    by_hand.build((None, 3))
+    assert by_hand.shapes == [(None, 3)] and by_hand.built
+    by_hand(x(5, 3))
+    assert by_hand.shapes == [(None, 3)] and len(by_hand.weights) == 3
+
+    for model in (trained, by_hand):
+        model.save(tmp_path / "m.keras")
+        loaded = keras.models.load_model(tmp_path / "m.keras", {"Scaled": Scaled})
+        np.testing.assert_array_equal(loaded(x(5, 3)), model(x(5, 3)))
+
+    inputs = keras.Input((3,))
+    assert keras.Model(inputs, Scaled()(inputs)).output_shape == (None, 2)
