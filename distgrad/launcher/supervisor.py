@@ -121,6 +121,8 @@ def _run(team: Team, children: list[subprocess.Popen[bytes]], received: list[int
     heard: list[Overheard] = []
     try:
         for member in team.members:
+            if children and (received or any(each.poll() for each in children)):
+                break  # asked to stop, or one has failed: no more of them are started
             env = environ.child_environment(member.settings)
             piped: bool | Literal["stdout"] = member.mark is not None
             if member.killed_words is not None:

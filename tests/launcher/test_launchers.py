@@ -245,6 +245,42 @@ def test_restarts_after_a_loss_and_nothing_else(
     assert result.seconds < 15
 
 
+MANY = """
+import os, pathlib, signal, sys, time
+from distgrad.launcher.supervisor import Member, Team, supervise
+class Members(list):
+    def __iter__(self):
+        yield Member("one", ["sh", "-c", sys.argv[1]])
+        while not pathlib.Path("ready").exists():
+            time.sleep(0.01)
+        if sys.argv[1].startswith("trap"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
+        for number in range(3):
+            yield Member(str(number), ["touch", f"started-{number}"])
+sys.exit(supervise(lambda restart: Team(Members())))
+"""
+
+
+@pytest.mark.timeout_s(60)
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        ("trap 'exit 75' TERM; touch ready; while :; do sleep 0.1; done", 75),
+        ("touch ready; exit 3", 3),
+    ],
+)
+def test_no_more_are_started_once_one_failed_or_all_are_to_stop(
+    tmp_path: Path, first: str, expected: int
+) -> None:
+    """Thousands take minutes to start, in which nothing else would be heard."""
+    command = [sys.executable, "-c", MANY, first]
+    result = process.run(command, timeout=30, cwd=tmp_path, env={"PYTHONPATH": IMPORT_ROOT})
+    assert result.returncode == expected, result.stderr
+    assert not list(tmp_path.glob("started-*"))
+    assert not result.orphans
+
+
 TRAP = """
 import pathlib, signal, sys, time
 for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
