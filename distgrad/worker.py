@@ -264,6 +264,7 @@ class _Run:
                 **self._described(),
             },
         )
+        tracking.point_latest(folder)
         world = self.communicator.world_size
         workers = "1 worker" if world == 1 else f"{world} workers"
         threads = environ.blas_info()["threads"]

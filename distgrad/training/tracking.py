@@ -35,17 +35,23 @@ except ImportError:  # Windows
 
 
 def new_run_folder(name: str, base: Path = Path("runs")) -> Path:
-    """A fresh ``runs/YYYYmmdd-HHMMSS-<name>-<4 hex>``; ``runs/latest`` then points to it."""
+    """A fresh ``runs/YYYYmmdd-HHMMSS-<name>-<4 hex>``."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = base / f"{stamp}-{name}-{secrets.token_hex(2)}"
     folder.mkdir(parents=True)
+    return folder
+
+
+def point_latest(folder: Path, base: Path = Path("runs")) -> None:
+    """Lets ``runs/latest`` be this run, if it lies in ``runs``: once it is one, and not before."""
+    if folder.resolve().parent != base.resolve():
+        return
     link, fresh = base / "latest", base / f".latest-{os.getpid()}"
     try:
         fresh.symlink_to(folder.name)
         os.replace(fresh, link)
     except OSError:  # a file system without symbolic links
         fresh.unlink(missing_ok=True)
-    return folder
 
 
 def newest_run_folder(name: str, base: Path = Path("runs")) -> Path | None:

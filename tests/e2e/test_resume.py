@@ -225,4 +225,8 @@ def test_without_a_run_dir_the_newest_run_of_the_name_goes_on(dg, tmp_path: Path
     assert folders[0] == folders[1]
     assert re.fullmatch(r"runs/\d{8}-\d{6}-mine-[0-9a-f]{4}", folders[0])
     assert len(list((tmp_path / "runs").glob("2*"))) == 2
-    assert (tmp_path / "runs" / "latest").is_symlink()
+    latest = tmp_path / "runs" / "latest"
+    mine = latest.readlink()
+    assert str(mine) == Path(folders[0]).name
+    failed = dg.run("train", *job, "data={source: npz, path: none.npz}", cwd=tmp_path)
+    assert failed.returncode == 4 and latest.readlink() == mine  # it has never been a run

@@ -28,8 +28,12 @@ def test_a_new_folder_and_the_link_to_it(tmp_path: Path) -> None:
     first = tracking.new_run_folder("mlp", tmp_path)
     second = tracking.new_run_folder("mlp", tmp_path)
     assert first != second and first.is_dir() and second.is_dir()
+    assert not (tmp_path / "latest").exists()  # neither is a run yet
+    tracking.point_latest(first, tmp_path)
+    tracking.point_latest(second, tmp_path)
+    tracking.point_latest(make_run(tmp_path / "elsewhere", "other"), tmp_path)
     assert (tmp_path / "latest").resolve() == second.resolve()
-    assert sorted(os.listdir(tmp_path)) == sorted([first.name, second.name, "latest"])
+    assert sorted(os.listdir(tmp_path)) == sorted(["elsewhere", first.name, second.name, "latest"])
 
 
 def test_the_newest_run_of_a_name(tmp_path: Path) -> None:
