@@ -37,6 +37,7 @@ def export(
             show_default=False,
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     to: Annotated[
         Format | None,
         typer.Option(
@@ -67,5 +68,5 @@ def export(
     from distgrad.export.run import export_run
 
     kind = None if to is None else to.value
-    export_run(run, output, kind, step=step, raw=raw, int8=int8, page=web)
+    export_run(run, output, kind, step=step, raw=raw, int8=int8, page=web, force=force)
     return 0

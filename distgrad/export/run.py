@@ -35,22 +35,27 @@ def export_run(
     raw: bool = False,
     int8: bool = False,
     page: Path | None = None,
+    force: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Writes the model of a run, and ``export_report.json`` beside it; gives the file.
 
     ``to`` is one of ``ENDINGS``, by default that of ``output``; ``page`` is a folder for a web page
-    with the model in it. Raises UsageError for options that do not go together, ExportError for a
-    model that ONNX cannot express, MissingExtraError without onnx, and as `trained.load`.
+    with the model in it. Raises UsageError for options that do not go together and for an
+    ``output`` that is there, unless by ``force``; ExportError for a model that ONNX cannot express,
+    MissingExtraError without onnx, DataError where nothing can be written, and as `trained.load`.
     """
     kind = to or _kind_of(output)
     if kind != "onnx" and (raw or int8 or page is not None):
         raise UsageError(f"--raw, --int8 and --web are of ONNX files, not of --to {kind}")
+    if output is not None and output.exists() and not force:
+        raise UsageError(f"-o {output} exists: add --force to replace it. Nothing was changed.")
+    if page is not None and page.exists() and not page.is_dir():
+        raise UsageError(f"--web {page} is a file, not a folder")
     if kind == "onnx":
         onnx_file.package()  # before the data are read
     run = trained.load(trained.find(name), step)
     path = run.folder / "export" / f"model{ENDINGS[kind]}" if output is None else output
-    path.parent.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {
         "run": str(run.folder),
         "job": run.job.name,
@@ -60,13 +65,17 @@ def export_run(
         "distgrad": distgrad.__version__,
         "python": platform.python_version(),
     }
-    if kind == "onnx":
-        _write_onnx(run, path, report, raw, int8, page, say)
-    else:
-        _write_weights(run, path, kind)
-        say(f"{path}: {report['parameters']} parameters, read back and compared")
-    report["bytes"] = path.stat().st_size
-    _add_to_report(path, report)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if kind == "onnx":
+            _write_onnx(run, path, report, raw, int8, page, say)
+        else:
+            _write_weights(run, path, kind)
+            say(f"{path}: {report['parameters']} parameters, read back and compared")
+        report["bytes"] = path.stat().st_size
+        _add_to_report(path, report)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error})") from error
     return path
 
 

@@ -215,6 +215,39 @@ def test_without_the_test_samples_the_file_is_there_and_the_reason_said(
     assert any("gone.txt" in line for line in said)
 
 
+def test_a_file_is_never_replaced_unasked(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    data = tmp_path / "data.npz"
+    data.write_text("mine")
+    words = ["export", str(runs / "images"), "-o", str(data)]
+    assert cli.main(words) == 2 and "exists: add --force" in capsys.readouterr().err
+    assert data.read_text() == "mine"
+    assert cli.main([*words, "--force"]) == 0 and data.read_bytes().startswith(b"PK")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--web", "file"], 2, "--web file is a file, not a folder"),
+        (["-o", "file/m.npz"], 4, "file/m.npz cannot be written"),
+    ],
+)
+def test_a_place_where_nothing_can_be_written(
+    runs: Path,
+    tmp_path: Path,
+    options: list[str],
+    code: int,
+    message: str,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert cli.main(["export", str(runs / "images"), *options]) == code
+    assert message in capsys.readouterr().err
+
+
 # The web page
 
 
