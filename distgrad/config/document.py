@@ -235,6 +235,9 @@ class _Reader:
             elif key in first:
                 message = f"duplicate key, first set on line {first[key].line + 1}"
                 self.document.problems.append(Problem(mark, (*path, key), message))
+            elif key == "<<":
+                message = "YAML 1.2 has no merge keys: write the keys out, or use base:"
+                self.document.problems.append(Problem(mark, (*path, key), message))
             else:
                 first[key] = at
                 self.note((*path, key), key_node)

@@ -62,15 +62,18 @@ def read_rows(
     A file without a header that has as many columns has just these. Raises DataError as `read_csv`.
     """
     path = Path(path).expanduser()
-    values, width = array("d"), len(columns)
+    values, width, found = array("d"), len(columns), False
     with _records(path, delimiter, header) as (names, records):
         bare = not header and len(names) == width
         positions = range(width) if bare else positions_of(path, columns, names)
         for line, record in records:
+            found = True
             values.extend(_numbers(path, line, columns, [record[i] for i in positions]))
             if len(values) == size * width:
                 yield np.frombuffer(values).reshape(-1, width)
                 values = array("d")
+    if not found:
+        raise DataError(f"{path} has no rows")
     if values:
         yield np.frombuffer(values).reshape(-1, width)
 
@@ -104,9 +107,19 @@ def positions_of(path: object, columns: Sequence[str], names: Sequence[str]) -> 
     if missing:
         raise DataError(
             f"{path} has no column {listing(list(map(repr, missing)), 10)}; "
-            f"its columns are {listing(names)}"
+            f"its columns are {listing(names)}{_hint(names)}"
         )
     return [names.index(column) for column in columns]
+
+
+def _hint(names: Sequence[str]) -> str:
+    """What the first line of a file looks like, where that is not the names of columns."""
+    other = [mark for mark in ";\t|," if len(names) == 1 and mark in names[0]]
+    if other:
+        return f"; is data.delimiter {other[0]!r}?"
+    if all(map(_is_finite, names)) and list(names) != [str(i) for i in range(len(names))]:
+        return '; a file without a header needs data.header: false, and names them "0", "1", ...'
+    return ""
 
 
 def listing(names: Sequence[str], most: int = 40) -> str:

@@ -163,9 +163,10 @@ class Fresh:
         if _ending(path) == ".npz":
             found = read_npz(path, ("x", "y"), ("x_test", "y_test"))
             return tuple(found.values())  # type: ignore[return-value]
+        x = self._array(path)
         if labels is None:
             raise UsageError(f"{path} holds inputs alone: name the file of their targets, --labels")
-        return self._array(path), self._array(labels)
+        return x, self._array(labels)
 
     def _array(self, path: str) -> np.ndarray:
         if _ending(path) == ".npy":

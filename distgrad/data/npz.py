@@ -21,6 +21,9 @@ def read_npz(path: str | os.PathLike, *layouts: Sequence[str]) -> dict[str, np.n
     """
     path = Path(path).expanduser()
     try:
+        with path.open("rb") as file:
+            if file.read(2) not in (b"PK", b"\x93N"):  # NumPy takes it for a pickle
+                raise zipfile.BadZipFile("it is something else")
         archive = np.load(path, allow_pickle=False)
         if isinstance(archive, np.ndarray):
             raise DataError(f"{path} holds one bare array; save the arrays with numpy.savez")

@@ -98,10 +98,14 @@ def read_parquet_rows(
     with _parquet(path) as parquet:
         found = parquet.ParquetDataset(path)
         positions_of(path, columns, found.schema.names)
+        some = False
         for fragment in found.fragments:
             for batch in fragment.to_batches(columns=list(columns), batch_size=size):
                 if batch.num_rows:
+                    some = True
                     yield _numeric(path, batch, columns)
+        if not some:
+            raise DataError(f"{path} has no rows")
 
 
 @contextmanager

@@ -41,7 +41,7 @@ class Asked:
             if name not in _TAKES.get(kind, ()):
                 raise UsageError(f"--{name} is not for a model of {_NAMES[kind]}")
         if kind == "text":
-            writing.check(target, (".txt",), force)
+            writing.check(target, (".txt",), force, path)
             prompt = given.pop("prompt", None)
             if (prompt is None) == (path is None):
                 raise UsageError("a model of text needs a --prompt, or a file with one")
@@ -51,7 +51,7 @@ class Asked:
             return f"wrote {target}"
         if path is None:
             raise UsageError(f"a model of {_NAMES[kind]} needs a file of them after its name")
-        writing.check(target, writing.ENDINGS, force)
+        writing.check(target, writing.ENDINGS, force, path)
         if kind == "series":
             batches = iter([of_series(self.model, fresh, path, given.get("length"))])
         else:
@@ -111,9 +111,22 @@ def of_text(
         raise UsageError(str(error)) from None
     if not codes:
         raise UsageError("the prompt is empty: a text needs a character to go on from")
-    outputs, window, known = Outputs.of(model, how), how.shape[0], len(how.alphabet)
-    if len(outputs.classes) < known:
+    outputs = Outputs.of(model, how)
+    if len(outputs.classes) < len(how.alphabet):
         raise UsageError("this model does not predict the next character of a text")
+    return _going_on(model, outputs, how, codes, length, temperature, seed)
+
+
+def _going_on(
+    model: Any,
+    outputs: Outputs,
+    how: Preparation,
+    codes: list[int],
+    length: int,
+    temperature: float,
+    seed: int,
+) -> Iterator[str]:
+    window, known = how.shape[0], len(how.alphabet)
     draws = np.random.Generator(np.random.PCG64(seed))
     allowed = np.array([bool(character) for character in how.alphabet])
     for _ in range(length):

@@ -19,8 +19,11 @@ from distgrad.trained.outputs import Outputs
 ENDINGS = (".csv", ".jsonl", ".npy", ".npz")
 
 
-def check(target: str, endings: tuple[str, ...], force: bool) -> None:
-    """Raises UsageError for a file that cannot be written as asked; ``-`` is stdout."""
+def check(target: str, endings: tuple[str, ...], force: bool, source: str | None = None) -> None:
+    """Raises UsageError for a file that cannot be written as asked; ``-`` is stdout.
+
+    What is read, ``source``, is never written over.
+    """
     if target == "-":
         return
     path = Path(target)
@@ -28,6 +31,9 @@ def check(target: str, endings: tuple[str, ...], force: bool) -> None:
         raise UsageError(f"-o {target}: its ending must be one of {', '.join(endings)}")
     if not path.parent.is_dir():
         raise UsageError(f"-o {target}: there is no folder {path.parent}")
+    read = None if source is None else Path(source).expanduser()
+    if read is not None and read.exists() and path.exists() and path.samefile(read):
+        raise UsageError(f"-o {target} is the file to read: name another one.")
     if path.exists() and not force:
         raise UsageError(f"-o {target} exists: add --force to replace it. Nothing was changed.")
 

@@ -179,6 +179,7 @@ def test_a_misspelt_key_is_not_missing_too() -> None:
         ("train:", "metrics: [accurcy]\ntrain:", "10:11: metrics.0: unknown metric accurcy, did"),
         ("train:", "metrics: accuracy\ntrain:", '10:1: metrics: must be a list, got "accuracy"'),
         ("{type: Flatten}", "{tpe: Flatten}", "5:7: model.layers.0.type: required key is missing"),
+        ("{type: Flatten}", "{<<: {}, type: Flatten}", "5:8: model.layers.0.<<: YAML 1.2 has no"),
         ("type: Flatten", "type: flaten", "5:8: model.layers.0.type: unknown layer flaten, did"),
         ("type: Flatten", "type: Layer", "model.layers.0.type: unknown layer Layer"),
         ("units: 10", "unit: 10", "6:21: model.layers.1.unit: unknown key, did you mean units?"),

@@ -106,3 +106,9 @@ def test_the_bits_of_training_for_its_own_files(tmp_path: Path) -> None:
     short.write_text("v\n1\n2\n3\n4\n5\n")
     with pytest.raises(DataError, match="5 values, which is too little for a window of 4 and a"):
         Fresh(splits.preparation, spec).labelled(str(short))
+
+
+def test_a_table_for_a_model_of_arrays_is_not_asked_for_its_labels() -> None:
+    how = dataclasses.replace(TABLE, kind="arrays")
+    with pytest.raises(DataError, match="this model takes arrays"):
+        Fresh(how).labelled("a.csv")

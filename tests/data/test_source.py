@@ -146,6 +146,12 @@ def test_npz_says_what_is_wrong(tmp_path, case):
     assert caught.value.exit_code == 4
 
 
+def test_what_is_no_npz_at_all(tmp_path):
+    (tmp_path / "a.npz").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match=r"plain arrays \(it is something else\); write it again"):
+        load({"source": "npz", "path": str(tmp_path / "a.npz"), "test_fraction": 0.5}, seed=0)
+
+
 def test_npz_without_a_test_part_needs_a_fraction(tmp_path):
     path = save(tmp_path / "xy.npz", x=X, y=Y)
     with pytest.raises(DataError, match=r"give data\.test_fraction"):

@@ -47,6 +47,8 @@ def test_other_spellings(tmp_path):
 
 BAD = {
     "label": ("a,b\n1,2\n", r"has no column 'kind'; its columns are a, b"),
+    "no header": ("1.5,2\n1.6,3\n", "a file without a header needs data.header: false"),
+    "delimiter": ("a;kind\n1;2\n", "its columns are a;kind; is data.delimiter ';'"),
     "alone": ("kind\n1\n", "has no column but the label"),
     "twice": ("a,a,kind\n1,2,3\n", "two columns called a"),
     "empty file": ("", "is empty"),

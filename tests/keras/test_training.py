@@ -210,3 +210,9 @@ def test_an_update_leaves_borrowed_values_alone():
     assert float(part) == 2.0
     np.testing.assert_array_equal(tape.gradient(y, v).numpy(), [2.0, 4.0])
     np.testing.assert_array_equal(v.numpy(), [0.0, 0.0])
+
+
+def test_metrics_in_the_place_of_loss_weights_are_said():
+    model = tf.keras.Sequential([tf.keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"not 'accuracy'.*say metrics="):
+        model.compile("adam", "mse", ["accuracy"])

@@ -68,6 +68,13 @@ def test_what_a_table_must_have(table: Home, tmp_path: Path) -> None:
     table.refuses("predict", "run", "a.csv", "--seed", "1", code=2, says="--seed is not for a mod")
 
 
+@pytest.mark.parametrize("ending", [".csv", ".npy"])
+def test_a_table_without_rows_is_said(table: Home, tmp_path: Path, ending: str) -> None:
+    path, out = write_csv(tmp_path / "a.csv", "a,b", []), tmp_path / f"out{ending}"
+    table.refuses("predict", "run", path, "-o", out, code=4, says="a.csv has no rows")
+    assert not out.exists()
+
+
 def test_logits_become_probabilities_in_every_format(digits: Home, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 17, (70, 8, 8)).astype(np.uint8)
     np.save(tmp_path / "x.npy", images)
@@ -121,6 +128,10 @@ def test_a_file_is_never_replaced_unasked(digits: Home, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.npy", "out.csv", "x.npy"]
     digits.says(*words, out, "--force")
     assert len(read(out.read_text())) == 2
+    np.save(tmp_path / "own.npy", np.zeros((2, 8, 8), np.uint8))
+    own = tmp_path / "own.npy"
+    digits.refuses("predict", "run", own, "-o", own, "--force", code=2, says="is the file to read")
+    assert np.load(own).shape == (2, 8, 8)
     digits.refuses(*words, tmp_path / "out.xls", code=2, says="must be one of .csv, .jsonl, .npy")
     digits.refuses(*words, tmp_path / "no" / "out.csv", code=2, says="there is no folder")
 
@@ -165,6 +176,7 @@ def test_a_text_goes_on_the_same_way_for_the_same_seed(text: Home, tmp_path: Pat
     text.says("predict", "run", tmp_path / "prompt.txt", "--temperature", "0", "-o", out)
     assert out.read_text().startswith("cd abcd abcd ")
     text.refuses("predict", "run", "--prompt", "xyz", code=2, says="not trained on: 'x', 'y', 'z'")
+    assert text.command("predict", "run", "--prompt", "xyz")[1] == ""  # nothing before the error
     text.refuses("predict", "run", "--prompt", "", code=2, says="the prompt is empty")
     text.refuses("predict", "run", code=2, says="needs a --prompt")
     text.refuses("predict", "run", "--prompt", "a", "-o", "a.csv", code=2, says="one of .txt")

@@ -66,6 +66,12 @@ class Objective:
             return
         self.losses = _align(self._loss, names, "loss")
         weights = _align(self._weights, names, "loss_weights")
+        for weight in weights:
+            if isinstance(weight, str):
+                raise ValueError(
+                    f"loss_weights are numbers, not {weight!r}: as in Keras 3 they are the third "
+                    "argument of compile; say metrics=[...]"
+                )
         self._factors = [1.0 if weight is None else float(weight) for weight in weights]
         self._metric_objects, self._places = [], []
         for given, weighted in zip(self._metrics, (False, True), strict=True):
