@@ -113,7 +113,7 @@ def train(
     """
     from distgrad.config import Override
     from distgrad.job import Job
-    from distgrad.launcher import base, environ
+    from distgrad.launcher import base, environ, patient
 
     path, changes = jobs.split(words)
     world = environ.detect()
@@ -163,7 +163,8 @@ def train(
         argv += ["--run-dir", str(run_dir)]
     if interface is not None:
         environ.set_network_interface(interface)
-    return chosen.launch(job, argv, max_restarts=max_restarts)
+    with patient.streams():
+        return chosen.launch(job, argv, max_restarts=max_restarts)
 
 
 app.command()(using.evaluate)

@@ -111,9 +111,12 @@ def evaluate_keras(
     outputs = Outputs.of(model, how)
     if confusion and not outputs.classes:
         raise UsageError(f"{path}: its outputs are no classes, so there is no confusion")
-    model.prepare(samples.take(slice(0, 1)))
     loader = Loader(samples, batch, 1, range(1), 0, shuffle=False)
-    results = results_on(model, loader, Communicator(None))
+    try:
+        model.prepare(samples.take(slice(0, 1)))
+        results = results_on(model, loader, Communicator(None))
+    except ValueError as error:  # its layers and its loss say best what they take
+        raise DataError(f"{data} does not fit {path}: {error}") from error
     counts = confusion_of(model, outputs, samples, batch) if confusion else None
     step = int(model.optimizer.calls.numpy()) if model.optimizer else 0
     what = f"samples of {data}"

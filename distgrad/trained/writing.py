@@ -140,6 +140,9 @@ def _opened(target: str, mode: str) -> Iterator[Any]:
             sys.stdout.flush()
         except BrokenPipeError:  # whoever reads has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise DataError(f"stdout cannot be written ({error})") from error
         return
     path = Path(target)
     work = path.with_name(f".{path.name}.tmp-{os.getpid()}")

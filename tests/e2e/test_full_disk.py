@@ -92,3 +92,15 @@ def test_a_disk_that_is_really_full(dg, tmp_path: Path) -> None:
     assert result.returncode == 4, result.stderr
     assert "No space left on device" in result.stderr
     assert result.stderr.count("warning: the checkpoint of step ") == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_log_that_cannot_be_written_ends_no_training(dg, tmp_path: Path, workers: int) -> None:
+    train = f"{sys.executable} -m distgrad train {dg.digits} {' '.join(JOB)} -n {workers}"
+    shell = f"{train} --run-dir {tmp_path}/r > /dev/full"
+    result = process.run(["sh", "-c", shell], timeout=100)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("warning: stdout cannot be written ([Errno 28]") == 1
+    assert "Exception ignored" not in result.stderr
+    assert json.loads((tmp_path / "r" / "status.json").read_text())["state"] == "finished"

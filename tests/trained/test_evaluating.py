@@ -132,6 +132,9 @@ def test_a_keras_file(tmp_path: Path) -> None:
     np.testing.assert_allclose(given["results"]["loss"], expected["loss"], rtol=1e-6)
     assert given["results"]["accuracy"] == expected["accuracy"]
     home.refuses("evaluate", "m.keras", code=2, says="name a file of them, --data")
+    np.savez(tmp_path / "from1.npz", x=x, y=y + 1)
+    says = "from1.npz does not fit m.keras: a label lies outside [0, 2)"
+    home.refuses("evaluate", "m.keras", "--data", "from1.npz", code=4, says=says)
 
 
 COUNTS = np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]])
