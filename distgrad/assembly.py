@@ -40,6 +40,7 @@ def build_model(job: Job, splits: Splits) -> keras.Sequential:
         _blame_a_layer(job, sample[0], error)
         raise
     check_targets(job, shape, splits.parts())
+    check_metrics(job, model, splits.train)
     return model
 
 
@@ -130,6 +131,21 @@ def check_targets(job: Job, shape: tuple[int, ...], parts: Mapping[str, ArraySou
             _check_labels(job, part, y, shape[-1], getattr(loss, "ignore_class", None))
         elif name.startswith("binary_"):
             _check_shares(job, part, y)
+
+
+def check_metrics(job: Job, model: keras.Model, samples: ArraySource) -> None:
+    """Raises UsageError where a metric cannot compare the targets with the model's outputs."""
+    x, y = samples.take(slice(0, 2))
+    found = model.predict_on_batch(x) if job.metrics else None
+    for number, spec in enumerate(job.metrics):
+        metric = keras.metrics.get(_named("metric", spec))
+        try:
+            metric(y, found)
+        except ValueError as error:
+            raise UsageError(
+                f"metrics.{number}: {metric.name} cannot compare the targets of {_origin(job)} "
+                f"with what the last layer gives ({error}): choose another one"
+            ) from error
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:

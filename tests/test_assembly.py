@@ -193,3 +193,18 @@ def test_a_part_that_would_be_empty(tmp_path: Path) -> None:
     spec = {"source": "npz", "path": str(tmp_path / "own.npz"), "test_fraction": 0.5}
     with pytest.raises(DataError, match="validation_fraction 0.9 of 3 samples"):
         source.load({**spec, "validation_fraction": 0.9}, 0)
+
+
+def test_a_metric_that_cannot_compare_targets_and_outputs() -> None:
+    says = "metrics.1: mae cannot compare the targets of own.npz with what the last layer gives"
+    given = job("metrics=[accuracy, mae]", DENSE)
+    with pytest.raises(UsageError, match=says):
+        build_model(given, splits(X, Y))
+    build_model(
+        job(
+            "metrics=[accuracy, {type: AUC}]",
+            "loss=binary_crossentropy",
+            "model.layers=[{type: Dense, units: 1, activation: sigmoid}]",
+        ),
+        splits(X, Y % 2),
+    )

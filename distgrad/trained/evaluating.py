@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distgrad import keras
-from distgrad.assembly import check_targets
+from distgrad.assembly import check_metrics, check_targets
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import worker_shards
 from distgrad.core.errors import DataError, UsageError
@@ -81,6 +81,7 @@ def evaluate_run(
     outputs = Outputs.of(run.model, run.preparation)
     if confusion and not outputs.classes:
         raise UsageError(f"{run.folder}: its outputs are no classes, so there is no confusion")
+    check_metrics(run.job, run.model, samples)
     shards = run.state["virtual_shards"]
     if communicator.world_size > shards:
         raise UsageError(
