@@ -43,7 +43,7 @@ from distgrad.training.handshake import (
 from distgrad.training.journal import Journal
 from distgrad.training.loop import Cursor, Observer, TrainingLoop
 from distgrad.training.programs import ExecutorName
-from distgrad.training.progress import progress
+from distgrad.training.progress import progress, shown
 from distgrad.training.sharded import SlotParts
 from distgrad.training.staging import link
 from distgrad.training.step import TrainStep
@@ -315,7 +315,7 @@ class _Run:
         journal.close("finished", exit_code=0, weights_sha256=digest)
         print(f"weights sha256 {digest}")
         for name in self.model.metrics_names:
-            print(f"test {name} {results[f'test_{name}']:.4f}")
+            print(f"test {name} {shown(results[f'test_{name}'])}")
         print(f"run folder {folder}", flush=True)
         return 0
 

@@ -125,7 +125,7 @@ def predict(
         typer.Argument(
             metavar="RUN [INPUT] [KEY.SUB=VALUE]...",
             help="A run (as of evaluate) and a file: a table, arrays, the values of a series, or "
-            "a text to go on from.",
+            "a text to go on from; - is stdin: a CSV file, or a text.",
             show_default=False,
         ),
     ],
@@ -181,7 +181,7 @@ def predict(
         size = run.job.global_batch_size
         asked = predicting.Asked(run.model, run.preparation, run.job.data, size)
     said = asked.answer(
-        inputs[0] if inputs else None,
+        "/dev/stdin" if inputs == ["-"] else inputs[0] if inputs else None,
         output,
         force,
         prompt=prompt,

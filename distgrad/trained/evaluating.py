@@ -23,6 +23,7 @@ from distgrad.trained.loading import Trained, keras_file
 from distgrad.trained.outputs import Outputs
 from distgrad.training.evaluation import evaluate
 from distgrad.training.handshake import check_environment, check_kernels
+from distgrad.training.progress import shown
 from distgrad.training.staging import link
 
 PARTS = {"test": "test", "validation": "validation", "train": "training"}
@@ -143,7 +144,7 @@ def report(found: Evaluation) -> Iterator[str]:
     """An evaluation as lines for people."""
     yield f"{found.run}, step {found.step}: {found.samples} {found.what}"
     for name, value in found.results.items():
-        yield f"{name} {value:.4f}"
+        yield f"{name} {shown(value)}"
     if found.confusion is not None:
         yield ""
         yield from confusion_table(found.classes, found.confusion)

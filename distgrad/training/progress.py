@@ -39,7 +39,7 @@ class PlainProgress(Observer):
 
     def _values(self, logs: Any = None) -> str:
         values = logs or self.loop.logs()  # only the end of an epoch knows of validation
-        return "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+        return "  ".join(f"{name} {shown(value)}" for name, value in values.items())
 
     def _pace(self) -> str:
         seconds = time.monotonic() - self._began
@@ -86,6 +86,11 @@ class LiveProgress(PlainProgress):
             description=f"epoch {self.loop.cursor.epoch + 1}/{self.epochs}",
             values=f"{self._values()}  {self._pace()}",
         )
+
+
+def shown(value: float) -> str:
+    """Four decimals, or four digits of a small number, as Keras prints both."""
+    return f"{value:.4f}" if value == 0 or abs(value) > 1e-3 else f"{value:.4e}"
 
 
 def progress(loop: TrainingLoop, epochs: int, mode: str, terminal: bool) -> Observer:

@@ -164,3 +164,5 @@ def test_json_has_what_was_found_and_no_more() -> None:
         "results": {"loss": 1 / 3},
     }
     assert list(report(one)) == ["run, step 3: 20 test samples", "loss 0.3333"]
+    small = Evaluation("run", 3, "test samples", 20, {"loss": 1.5e-5})
+    assert list(report(small))[1] == "loss 1.5000e-05"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import distgrad
 from distgrad import keras
 from distgrad.data.fresh import Fresh
+from distgrad.testing import process
 from distgrad.trained import load
 from distgrad.trained.predicting import of_rows, of_text
 
@@ -73,6 +75,16 @@ def test_a_table_without_rows_is_said(table: Home, tmp_path: Path, ending: str) 
     path, out = write_csv(tmp_path / "a.csv", "a,b", []), tmp_path / f"out{ending}"
     table.refuses("predict", "run", path, "-o", out, code=4, says="a.csv has no rows")
     assert not out.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="no /dev/stdin here")
+def test_rows_from_stdin(table: Home, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", "a,b", [(1, 2), (9, 9)])
+    command = f"{sys.executable} -m distgrad predict run - < {path}"
+    root = str(Path(distgrad.__path__[0]).parent)
+    result = process.run(["sh", "-c", command], cwd=table.folder, env={"PYTHONPATH": root})
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == table.says("predict", "run", path)
 
 
 def test_logits_become_probabilities_in_every_format(digits: Home, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from distgrad.training.loop import Logs, Observer, TrainingLoop
+from distgrad.training.progress import shown
 
 
 class ProgressPrinter(Observer):
@@ -46,4 +47,4 @@ def progress_line(done: int, total: int, seconds: float, logs: Logs) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_shown, value)) + "]"
-    return f"{value:.4f}" if value == 0 or abs(value) > 1e-3 else f"{value:.4e}"
+    return shown(value)
