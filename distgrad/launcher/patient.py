@@ -17,7 +17,7 @@ def streams() -> Iterator[None]:
     """
     before = sys.stdout, sys.stderr
     patient = _Patient(sys.stdout, "stdout", sys.stderr), _Patient(sys.stderr, "stderr", sys.stdout)
-    sys.stdout, sys.stderr = patient  # type: ignore[assignment]
+    sys.stdout, sys.stderr = patient
     try:
         yield
     finally:
