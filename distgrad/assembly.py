@@ -36,6 +36,10 @@ def build_model(job: Job, splits: Splits) -> keras.Sequential:
         shape = np.shape(model.predict_on_batch(sample[0]))[1:]
     except JobError:
         raise
+    except MemoryError as error:
+        raise UsageError(
+            f"the layers need more memory than there is ({error}): look at their sizes"
+        ) from error
     except Exception as error:
         _blame_a_layer(job, sample[0], error)
         raise

@@ -208,3 +208,9 @@ def test_a_metric_that_cannot_compare_targets_and_outputs() -> None:
         ),
         splits(X, Y % 2),
     )
+
+
+def test_layers_that_are_far_too_large() -> None:
+    huge = "model.layers=[{type: Dense, units: 1000000000}, {type: Dense, units: 1000000000}]"
+    with pytest.raises(UsageError, match=r"more memory than there is \(Unable to allocate"):
+        build_model(job(huge), splits(np.zeros((6, 1000000), np.float32), Y))

@@ -92,7 +92,10 @@ def length(nest: Any) -> int:
     """The common first dimension of all leaves. Raises ValueError where there is none."""
     arrays = [np.asarray(leaf) for leaf in leaves(nest)]
     if not arrays or any(array.ndim == 0 for array in arrays):
-        raise ValueError("every array needs a first dimension, that of the samples")
+        raise ValueError(
+            "every array needs a first dimension, that of the samples: a dataset of single samples "
+            "lacks .batch(n)"
+        )
     lengths = {len(array) for array in arrays}
     if len(lengths) > 1:
         raise ValueError(f"arrays differ in their number of samples: {sorted(lengths)}")

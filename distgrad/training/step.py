@@ -178,8 +178,8 @@ class TrainStep:
         def accept(loss: float) -> None:
             if self.stop_on_nan and not math.isfinite(loss):
                 raise DivergedError(
-                    f"the loss is {loss} at step {step}: the weights of step {step} are kept. "
-                    "Lower optimizer.learning_rate, or look for bad values in the data."
+                    f"the loss is {loss} at step {step}, which was not taken. Lower "
+                    "optimizer.learning_rate, or look for bad values in the data."
                 )
 
         scale = self.optimizer.loss_scale

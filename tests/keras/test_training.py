@@ -216,3 +216,11 @@ def test_metrics_in_the_place_of_loss_weights_are_said():
     model = tf.keras.Sequential([tf.keras.layers.Dense(2)])
     with pytest.raises(ValueError, match=r"not 'accuracy'.*say metrics="):
         model.compile("adam", "mse", ["accuracy"])
+
+
+def test_a_dataset_without_batches_is_said():
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    samples = tf.data.Dataset.from_tensor_slices((np.ones((4, 2), np.float32), np.ones(4)))
+    with pytest.raises(ValueError, match=r"single samples lacks \.batch"):
+        model.fit(samples, verbose=0)
