@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shlex
@@ -66,25 +67,34 @@ def main(job: Job, communicator: Communicator, observe: Observe | None = None) -
         communicator,
         lambda: tracking.open_run_folder(job.run_dir, job.name, job.resume == "auto"),
     )
-    if world.source == "distgrad" and communicator.rank:  # whoever started it keeps its output
-        return _work(job, communicator, folder, resumed, observe)
-    with logs.kept(logs.log_path(folder, communicator.rank)):
-        return _work(job, communicator, folder, resumed, observe)
-
-
-def _work(
-    job: Job, communicator: Communicator, folder: Path, resumed: bool, observe: Observe | None
-) -> int:
-    rank0 = communicator.rank == 0
+    # Whatever refuses to go on comes first: it leaves the folder as it is, its logs included.
     trackers = _agree(communicator, lambda: chosen(job.tensorboard))
     commit = _agree(communicator, lambda: resuming.newest_commit(job, folder, resumed))
-    say = print if rank0 else _silent
-    if job.resume == "auto" and commit is None:
-        say(f"nothing to resume in {folder}: starting anew")
-
     executor = _agree(communicator, lambda: resuming.executor(job, folder, commit))
     eager.use(_agree(communicator, lambda: resuming.kernels(executor, commit)))
     check_executor(communicator, executor)
+    log: contextlib.AbstractContextManager[None] = logs.kept(
+        logs.log_path(folder, communicator.rank)
+    )
+    if world.source == "distgrad" and communicator.rank:  # whoever started it keeps its output
+        log = contextlib.nullcontext()
+    with log:
+        return _work(job, communicator, folder, commit, executor, trackers, observe)
+
+
+def _work(
+    job: Job,
+    communicator: Communicator,
+    folder: Path,
+    commit: checkpoint.Commit | None,
+    executor: ExecutorName,
+    trackers: Sequence[str],
+    observe: Observe | None,
+) -> int:
+    rank0 = communicator.rank == 0
+    say = print if rank0 else _silent
+    if job.resume == "auto" and commit is None:
+        say(f"nothing to resume in {folder}: starting anew")
     if rank0 and commit is not None:
         resuming.warn_of_changes(commit, environment())
     link(communicator, deterministic=job.deterministic)
