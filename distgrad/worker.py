@@ -277,10 +277,11 @@ class _Run:
         tracking.point_latest(folder)
         world = self.communicator.world_size
         workers = "1 worker" if world == 1 else f"{world} workers"
+        shards = "1 virtual shard" if self.shards == 1 else f"{self.shards} virtual shards"
         threads = environ.blas_info()["threads"]
         print(f"{job.name}: {self.splits.description}")
         print(
-            f"{self.model.count_params():,} parameters, {workers}, {self.shards} virtual shards, "
+            f"{self.model.count_params():,} parameters, {workers}, {shards}, "
             f"{threads} BLAS {'thread' if threads == 1 else 'threads'} a worker, "
             f"{resuming.RUNS[self.executor]}"
         )
