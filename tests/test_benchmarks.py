@@ -172,7 +172,7 @@ def test_kernels_with_and_without_cudnn(monkeypatch) -> None:
     kernels = importlib.import_module("gpu_kernels")
     monkeypatch.setattr(kernels, "CONVOLUTIONS", [(2, 8, 8, 3, 5, 3, 2), (2, 8, 8, 3, 5, 1, 1)])
     monkeypatch.setattr(kernels, "DEPTHWISE", [(2, 8, 8, 4, 4, 3, 1)])
-    monkeypatch.setattr(kernels, "ATTENTION", [(2, 2, 6, 8), (2, 2, 6, 12)])
+    monkeypatch.setattr(kernels, "ATTENTION", [(1, 2, 260, 8), (2, 2, 6, 12)])  # not a small one
     with fake_cupy.installed():
         lines = kernels.table(devices.use("cuda"), 1, 1e-4, lambda line: None)
     cells = [line.split(" | ") for line in lines[4:]]
