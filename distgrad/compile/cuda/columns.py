@@ -32,12 +32,8 @@ class Cuts(NamedTuple):
     columns: int
     each: int  # columns that a lane takes
     chunks: int  # of columns, one for each block
-    segments: int  # of rows
-
-    @property
-    def segment(self) -> int:
-        """Rows of a segment; the last one may have fewer."""
-        return -(-self.rows // self.segments)
+    segments: int  # of rows, none of them empty
+    segment: int  # rows of each; the last one may have fewer
 
 
 def cuts(fused: Fused) -> Cuts:
@@ -47,8 +43,9 @@ def cuts(fused: Fused) -> Cuts:
     each = 4 if columns % 128 == 0 and rows * columns >= MANY else 1
     chunks = -(-columns // (32 * each))
     # Whatever a lane takes at a time, the order is that of the numbers of rows and columns.
-    wanted = min(_BLOCKS // -(-columns // 32), -(-rows // _SEGMENT))
-    return Cuts(rows, columns, each, chunks, max(1, wanted) if rows > _FEW else 1)
+    wanted = max(1, min(_BLOCKS // -(-columns // 32), -(-rows // _SEGMENT)))
+    segment = -(-rows // wanted) if rows > _FEW else rows
+    return Cuts(rows, columns, each, chunks, -(-rows // segment), segment)
 
 
 def reductions(fused: Fused) -> list[Apply]:
@@ -70,7 +67,7 @@ class Columns(Writer):
     single = False
 
     def write(self) -> tuple[int, int]:
-        rows, columns, each, chunks, segments = cut = cuts(self.fused)
+        rows, columns, each, chunks, segments, segment = cuts(self.fused)
         self.count = each
         kind = source.index(rows * columns)
         found = reductions(self.fused)
@@ -78,9 +75,9 @@ class Columns(Writer):
         self.lines += [
             "const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;",
             f"const {kind} start = block % {chunks} * {32 * each}, column = start + lane * {each};",
-            f"const {kind} segment = block / {chunks}, first = segment * {cut.segment};",
+            f"const {kind} segment = block / {chunks}, first = segment * {segment};",
             f"const {kind} rest = {rows} - first, end = first + "
-            f"(rest < {cut.segment} ? rest : {cut.segment});",
+            f"(rest < {segment} ? rest : {segment});",
             f"const bool here = column < {columns};",
             *(f"__shared__ {type_} shared_{type_}[{_WARPS}][33];" for type_ in set(types.values())),
             *(f"{types[i]} part_{self.variables[i.outputs[0]]}[{each}] = {{}};" for i in found),
@@ -101,7 +98,7 @@ class Columns(Writer):
             f"const {kind} at = row * {columns} + column;",
         )
         for i in found:
-            self._store_sum(i, types[i], cut)
+            self._store_sum(i, types[i], cuts(self.fused))
         return chunks * segments, 32 * _WARPS
 
     def _store_sum(self, instruction: Apply, type_: str, cut: Cuts) -> None:
@@ -130,7 +127,7 @@ def totals(
     name: str, fused: Fused, parts: Mapping[Value, View], places: Mapping[Value, View]
 ) -> Kernel:
     """The kernel that adds up the sums of segments, which lie at ``parts``."""
-    rows, columns, _, _, segments = cuts(fused)
+    rows, columns, _, _, segments, _ = cuts(fused)
     arguments: list[str] = []
     views: list[View] = []
     lines = [source.over(columns) + " {"]

@@ -14,6 +14,7 @@ from distgrad.compile.cuda import columns, gathering, writer
 from distgrad.compile.cupy_exec import CudaExecutor, cuda_executor
 from distgrad.compile.passes import simplify
 from distgrad.compile.passes.fusion import Fused, fuse, reduction
+from distgrad.compile.program import Value
 
 RNG = np.random.default_rng(0)
 BFLOAT16 = tf.bfloat16.numpy_dtype  # NumPy knows its name from here on
@@ -106,6 +107,21 @@ def test_sums_of_columns(rows, width, monkeypatch):
     np.testing.assert_allclose(mean, wide.mean(0), rtol=2e-5, atol=2e-5)
     again = run(executor, x, y)
     assert [a.tobytes() for a in again] == [a.tobytes() for a in (z, total, mean)]
+
+
+@pytest.mark.parametrize("rows", [255, 257, 4097, 65_537, 70_001, 1_000_003])
+@pytest.mark.parametrize("width", [1, 96, 5000])
+def test_segments_have_all_rows_and_none_is_empty(rows, width):
+    x = Value((rows, width), np.dtype(np.float32))
+    fused = Fused((x,), (), body=(), shape=x.shape, trailing=1, line="")
+    cut = columns.cuts(fused)
+    assert (cut.segments - 1) * cut.segment < rows <= cut.segments * cut.segment
+
+
+def test_sums_of_more_rows_than_segments_divide():
+    x = floats(65_537, 1)  # 512 segments of 129 would be too many
+    (found,) = run(executor_of(lambda x: tf.reduce_sum(x, 0), x), x)
+    np.testing.assert_allclose(found, x.astype(np.float64).sum(0), rtol=1e-4)
 
 
 def test_sums_of_several_axes_of_a_view():
