@@ -66,6 +66,7 @@ CONTENDERS = {
 # Tests that are the same on every device, in the order in which a failure is worth knowing.
 TESTS = (
     "tests/backend/test_cupy_exec.py",
+    "tests/compile/cuda",
     "tests/training",
     "tests/core",
     "tests/ops",
