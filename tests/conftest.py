@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,9 +80,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def new_threads() -> Callable[[], set[threading.Thread]]:
-    """Gives the threads that run now, and did not before this test."""
+    """Gives the threads that did not run before this test, and do not end within 10 seconds."""
     before = set(threading.enumerate())
-    return lambda: set(threading.enumerate()) - before
+
+    def left() -> set[threading.Thread]:
+        end = time.monotonic() + 10
+        while (found := set(threading.enumerate()) - before) and time.monotonic() < end:
+            time.sleep(0.01)
+        return found
+
+    return left
 
 
 @pytest.fixture(scope="module")

@@ -275,9 +275,7 @@ def test_a_start_that_blocks_ends_at_its_deadline(monkeypatch, new_threads) -> N
             lost(start, text, within=2)
 
     run_world(2, rank, timeout=0.5)
-    end = time.monotonic() + 10
-    while new_threads() and time.monotonic() < end:
-        time.sleep(0.05)  # the stand-in's own limit ends what NCCL would keep
+    new_threads()  # the stand-in's own limit ends what NCCL would keep
 
 
 def test_an_error_of_nccl_is_told() -> None:
