@@ -209,9 +209,7 @@ def test_an_error_of_the_caller_comes_first_and_does_not_wait_for_all_jobs() -> 
 
 
 @pytest.mark.parametrize("overlap", [False, True])
-def test_a_rank_that_fails_in_its_backward_pass_ends_all_with_its_own_error(
-    overlap: bool, new_threads
-) -> None:
+def test_a_rank_that_fails_in_its_backward_pass_ends_all_with_its_own_error(overlap: bool) -> None:
     @tf.custom_gradient
     def broken(x):
         def grad(upstream):
