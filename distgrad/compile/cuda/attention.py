@@ -160,29 +160,24 @@ class _Writer:
 
     def products(self, name: str, own: str, shared: str, rows: int, width: int) -> str:
         """The products of a lane's rows in shared memory with the one row that all have."""
-        count = -(-rows // 32)
-        return (
-            f"float {name}[{count}] = {{}};\n"
-            f"for (int i = 0; i < {-(-width // 32)}; i++)\n"
-            f"for (int c = 0; c < 32 && 32 * i + c < {width}; c++) {{\n"
-            f"const float x = __shfl_sync(~0u, {own}[i], c);\n"
-            f"for (int j = 0; j < {count}; j++) if (lane + 32 * j < {rows})\n"
-            f"{name}[j] = fma(x, {shared}[(lane + 32 * j) * {width + 1} + 32 * i + c], "
-            f"{name}[j]);\n"
-            "}"
-        )
+        place = f"{shared}[mine * {width + 1} + all]"
+        return self._added_up(name, own, place, width, rows)
 
     def average(self, name: str, weights: str, shared: str, rows: int, width: int) -> str:
         """The sum of the rows in shared memory, with weights of which each lane has its own."""
-        count = -(-width // 32)
+        place = f"{shared}[all * {width + 1} + mine]"
+        return self._added_up(name, weights, place, rows, width)
+
+    def _added_up(self, name: str, given: str, place: str, terms: int, results: int) -> str:
+        """Sums over ``all`` numbers that the lanes have: each lane gets its results, ``mine``."""
+        count = -(-results // 32)
         return (
             f"float {name}[{count}] = {{}};\n"
-            f"for (int i = 0; i < {-(-rows // 32)}; i++)\n"
-            f"for (int r = 0; r < 32 && 32 * i + r < {rows}; r++) {{\n"
-            f"const float x = __shfl_sync(~0u, {weights}[i], r);\n"
-            f"for (int j = 0; j < {count}; j++) if (lane + 32 * j < {width})\n"
-            f"{name}[j] = fma(x, {shared}[(32 * i + r) * {width + 1} + lane + 32 * j], "
-            f"{name}[j]);\n"
+            f"for (int i = 0; i < {-(-terms // 32)}; i++)\n"
+            f"for (int c = 0, all = 32 * i; c < 32 && all < {terms}; c++, all++) {{\n"
+            f"const float x = __shfl_sync(~0u, {given}[i], c);\n"
+            f"for (int j = 0, mine = lane; j < {count}; j++, mine += 32) if (mine < {results})\n"
+            f"{name}[j] = fma(x, {place}, {name}[j]);\n"
             "}"
         )
 
