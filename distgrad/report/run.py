@@ -15,7 +15,7 @@ from typing import Any
 
 from distgrad.core.errors import DataError, UsageError
 from distgrad.training import checkpoint
-from distgrad.training.tracking import newest_run_folder
+from distgrad.training.tracking import find_run_folder, is_run_folder
 
 # Seconds without a heartbeat after which a run is taken for dead; the second where its process,
 # on this host, is gone.
@@ -175,7 +175,7 @@ def runs_in(base: Path) -> list[Run]:
     """The runs in a folder, the oldest first. Raises UsageError where there is no such folder."""
     if not base.is_dir():
         raise UsageError(f"there is no folder {base}: run in the folder above it, or name --dir.")
-    found = [Run(path) for path in base.iterdir() if not path.is_symlink() and _is_run(path)]
+    found = [Run(path) for path in base.iterdir() if not path.is_symlink() and is_run_folder(path)]
     return sorted(found, key=lambda run: (run.started, run.name))
 
 
@@ -184,14 +184,12 @@ def find(word: str, base: Path) -> Run:
 
     Raises UsageError where there is none.
     """
+    folder = find_run_folder(word, base)
+    if folder is not None:
+        return Run(folder)
     known = runs_in(base) if base.is_dir() else []
-    newest = newest_run_folder(word, base)
-    paths = [Path(word), base / word, *([newest] if newest else [])]
     if word == "latest" and known:  # a file system without symbolic links has no such link
-        paths.append(known[-1].path)
-    for path in paths:
-        if _is_run(path):
-            return Run(path.resolve() if path.is_symlink() else path)
+        return known[-1]
     if Path(word).is_dir():
         raise UsageError(f"{word} holds no run: there is no resolved.yaml in it.")
     names = ", ".join(run.name for run in known[:-4:-1])
@@ -202,10 +200,6 @@ def find(word: str, base: Path) -> Run:
 def date(seconds: float) -> str:
     """A time as people here read it."""
     return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _is_run(path: Path) -> bool:
-    return (path / "resolved.yaml").is_file()
 
 
 def _json(path: Path) -> dict[str, Any]:

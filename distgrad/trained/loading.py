@@ -108,12 +108,12 @@ def find(name: str, base: Path = Path("runs")) -> Path:
 
     Raises UsageError that names the runs there are.
     """
+    found = tracking.find_run_folder(name, base)
+    if found is not None:
+        return found
     for folder in (Path(name), base / name):
-        if folder.is_dir():
-            return folder.parent / folder.readlink() if folder.is_symlink() else folder
-    newest = tracking.newest_run_folder(name, base)
-    if newest is not None:
-        return newest
+        if folder.is_dir():  # it holds no run: whoever reads its job says so
+            return folder
     runs = sorted(
         path.parent for path in base.glob("*/resolved.yaml") if path.parent.name != "latest"
     )

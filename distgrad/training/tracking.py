@@ -59,9 +59,22 @@ def newest_run_folder(name: str, base: Path = Path("runs")) -> Path | None:
     found = [
         path
         for path in base.glob(f"*-{name}-????")
-        if path.is_dir() and path.name[15:-5] == f"-{name}" and (path / "resolved.yaml").exists()
+        if path.name[15:-5] == f"-{name}" and is_run_folder(path)
     ]
     return max(found, key=lambda path: path.name, default=None)
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether it holds a run."""
+    return (folder / "resolved.yaml").is_file()
+
+
+def find_run_folder(word: str, base: Path) -> Path | None:
+    """The run that a word means: its folder, its name in ``base`` (``latest``), a job's newest."""
+    for folder in (Path(word), base / word):
+        if is_run_folder(folder):
+            return folder.parent / folder.readlink() if folder.is_symlink() else folder
+    return newest_run_folder(word, base)
 
 
 def open_run_folder(run_dir: str | None, name: str, resume: bool) -> tuple[Path, bool]:
