@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from distgrad.core.primitive import bind, registry
 from distgrad.core.tensor import Operand, Tensor, TensorRef, text
 
 _lending = threading.Lock()
+watchers: list[Callable[[Any], None]] = []  # told of each variable that is made
 
 
 class Variable(Operand):
@@ -51,6 +53,8 @@ class Variable(Operand):
         self._loans_limit = 64
         if recording.active and recording.per_thread.capture is not None:
             recording.per_thread.capture.created(self)
+        for told in watchers:
+            told(self)
 
     # Reads lend the buffer; before a write, whoever still looks into it is given a copy.
 

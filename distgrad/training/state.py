@@ -8,7 +8,7 @@ has run.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,13 @@ class shard:
             if before._lender is None:
                 self.written[id(variable)] = variable._buffer.copy()
                 variable._store(before._data)
+
+    def leave_out(self, others: Container[int]) -> None:
+        """Lets variables of these ids keep what they are assigned."""
+        both = zip(self.variables, self._before, strict=True)
+        kept = [(variable, before) for variable, before in both if id(variable) not in others]
+        self.variables = [variable for variable, _ in kept]
+        self._before = [before for _, before in kept]
 
 
 class StateMean:

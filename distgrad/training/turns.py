@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextvars
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,16 +29,21 @@ from distgrad.training.reduction import Reduced
 from distgrad.training.returned import Returned
 from distgrad.training.state import StateMean, shard
 
-_SPARE = -1  # the index of a shard that somebody else runs
+SPARE = -1  # the index of a shard that somebody else runs
 
 
 class _Here(threading.local):
     """The turn that this thread takes."""
 
-    turn: _Turn | None = None
+    turn: Turn | None = None
 
 
 _here = _Here()
+
+
+def current() -> Turn | None:
+    """The turn that this thread takes, while a shard runs."""
+    return _here.turn
 
 
 def meeting() -> Callable[[Any, Sequence[tuple[Any, Variable]]], None] | None:
@@ -46,42 +51,57 @@ def meeting() -> Callable[[Any, Sequence[tuple[Any, Variable]]], None] | None:
     return None if _here.turn is None else _here.turn.meet
 
 
-class CustomStep:
-    """``fn(arrays)`` for each shard; what it returns, by name, is added up as `Returned` says.
+def joins(metric: Any) -> None:
+    """Says that a metric is about to be given a batch."""
+    if _here.turn is not None:
+        _here.turn.step.joined(_here.turn, metric)
 
-    ``state`` are the variables that the step may assign itself. A mean loss weighs the gradients of
-    a shard by its share of the samples, a sum loss (``mean_loss=False``) by 1. Each shard starts
-    ``metrics`` anew. Raises RuntimeError where the shards do not apply gradients in the same turn.
+
+class Turns:
+    """Runs a function for every virtual shard of this worker, and lets the shards meet.
+
+    ``state`` are the variables that the function may assign itself. The gradients of a shard weigh
+    its share of the samples, or 1 where they are those of sums (``mean_loss=False``). A subclass
+    says what a shard starts with and what is kept of its end. Raises RuntimeError where the shards
+    do not meet equally often.
     """
 
     def __init__(
         self,
-        fn: Callable[[tuple], dict[str, Any]],
         communicator: Communicator,
         virtual_shards: int,
         seed: int,
         *,
         state: Sequence[Variable] = (),
-        metrics: Callable[[], Sequence[Any]] = tuple,
         mean_loss: bool = True,
     ) -> None:
-        self.fn = fn
-        self.metrics = metrics
         self.communicator = communicator
         self.virtual_shards = virtual_shards
         self.seed = seed
         self.mean_loss = mean_loss
-        self.stop_requested = False
-        self.returned = Returned(metrics)
         self._state = StateMean(state, virtual_shards)
-        self._alarm = DesyncAlarm(state, communicator)
         self._buckets: dict[tuple[int, ...], GradientBuckets] = {}
 
-    def __call__(self, step: int, batch: Batch) -> Reduced:
-        """Step number ``step`` (from 0) on this worker's shards of ``batch``."""
-        turns = [_Turn(self, step, batch, index, arrays) for index, arrays in batch.shards]
+    # What a subclass says
+
+    def run(self, turn: Turn) -> None:
+        """One shard, from beginning to end."""
+        raise NotImplementedError
+
+    def metrics_of(self, turn: Turn) -> Sequence[Any]:
+        """The metrics whose states are a shard's own until its end."""
+        raise NotImplementedError
+
+    def joined(self, turn: Turn, metric: Any) -> None:
+        """Told before a metric is given a batch by a shard."""
+
+    # What all of them do
+
+    def take(self, step: int, batch: Batch) -> list[Turn]:
+        """Runs this worker's shards of a batch, in step number ``step``; their turns, done."""
+        turns = [Turn(self, step, batch, index, arrays) for index, arrays in batch.shards]
         # A worker without a shard runs along, so that it meets the others; what it brings is left.
-        turns = turns or [_Turn(self, step, batch, _SPARE, batch.spare)]
+        turns = turns or [Turn(self, step, batch, SPARE, batch.spare)]
         self._state.start()
         if len(turns) == 1:
             turns[0].alone = True
@@ -91,18 +111,9 @@ class CustomStep:
         else:
             self._take_turns(turns, batch)
         self._reduce_state(turns, batch)
-        values = {turn.index: turn.values for turn in turns if turn.index != _SPARE}
-        everyone = self.communicator.allgather_object((values, self.stop_requested))
-        self._alarm.after(step + 1)
-        sums = self.returned.together([found for found, _ in everyone], batch)
-        loss = self.returned.values(sums).get("loss", math.nan)
-        return Reduced(loss, sums, any(stop for _, stop in everyone))
+        return turns
 
-    def results(self, loss: float, sums: np.ndarray) -> dict[str, Any]:
-        """What the steps have returned, over all samples."""
-        return self.returned.values(sums)
-
-    def _take_turns(self, turns: list[_Turn], batch: Batch) -> None:
+    def _take_turns(self, turns: list[Turn], batch: Batch) -> None:
         """Runs all shards, from one meeting to the next."""
         for turn in turns:
             turn.start()
@@ -123,18 +134,25 @@ class CustomStep:
             if waiting:
                 self.together(turns, batch)
 
-    def _dismiss(self, turns: list[_Turn]) -> None:
+    def _dismiss(self, turns: list[Turn]) -> None:
         for turn in turns:
             if not turn.done:
                 turn.dismissed = True
                 turn.go.release()
                 turn.back.acquire()
 
-    def together(self, turns: list[_Turn], batch: Batch) -> None:
-        """Adds up what all shards have brought, and applies it once."""
-        if len({(id(t.optimizer), tuple(id(v) for _, v in t.pairs)) for t in turns}) > 1:
+    def together(self, turns: list[Turn], batch: Batch) -> None:
+        """Does what all shards have met for."""
+        if len({turn.purpose for turn in turns}) > 1:
             raise RuntimeError("shards of a batch applied gradients of different variables")
         self._reduce_state(turns, batch)
+        if turns[0].optimizer is None:
+            self._add_up(turns)
+        else:
+            self._apply(turns, batch)
+
+    def _apply(self, turns: list[Turn], batch: Batch) -> None:
+        """Adds up the gradients that all shards have brought, and applies them once."""
         variables = [variable for _, variable in turns[0].pairs]
         key = tuple(map(id, variables))
         if key not in self._buckets:
@@ -142,7 +160,7 @@ class CustomStep:
         buckets = self._buckets[key]
         buckets.start(batch.present)
         for turn in turns:
-            if turn.index != _SPARE:
+            if turn.index != SPARE:
                 buckets.push(turn.index, [_weighed(g, self._share(turn)) for g, _ in turn.pairs])
         flags = [any(t.pairs[i][0] is not None for t in turns) for i in range(len(variables))]
         everyone = self.communicator.allgather_object(flags)
@@ -153,11 +171,18 @@ class CustomStep:
         found = [None if g is None else as_tensor(g.copy()) for g in gradients]
         turns[0].optimizer.apply_gradients(list(zip(found, variables, strict=True)))
 
-    def _share(self, turn: _Turn) -> float:
+    def _add_up(self, turns: list[Turn]) -> None:
+        """Adds up the arrays that all shards have brought, in their order, whoever had them."""
+        own = {turn.index: turn.brought for turn in turns if turn.index != SPARE}
+        total = ordered_sum(self.communicator.allgather_object(own))
+        for turn in turns:
+            turn.brought = total
+
+    def _share(self, turn: Turn) -> float:
         return turn.part if self.mean_loss else 1.0
 
-    def _reduce_state(self, turns: list[_Turn], batch: Batch) -> None:
-        own_turns = [turn for turn in turns if turn.index != _SPARE]
+    def _reduce_state(self, turns: list[Turn], batch: Batch) -> None:
+        own_turns = [turn for turn in turns if turn.index != SPARE]
         flags = [self._state.propose(t.index, t.part, t.written) for t in own_turns]
         own = [any(each) for each in zip(*flags, strict=True)] if flags else []
         everyone = [each for each in self.communicator.allgather_object(own) if each]
@@ -166,12 +191,59 @@ class CustomStep:
         self._state.start()
 
 
-class _Turn:
-    """One shard's run of a step."""
+class CustomStep(Turns):
+    """``fn(arrays)`` for each shard; what it returns, by name, is added up as `Returned` says.
+
+    Each shard starts ``metrics`` anew.
+    """
 
     def __init__(
-        self, step: CustomStep, number: int, batch: Batch, index: int, arrays: tuple
+        self,
+        fn: Callable[[tuple], dict[str, Any]],
+        communicator: Communicator,
+        virtual_shards: int,
+        seed: int,
+        *,
+        state: Sequence[Variable] = (),
+        metrics: Callable[[], Sequence[Any]] = tuple,
+        mean_loss: bool = True,
     ) -> None:
+        super().__init__(communicator, virtual_shards, seed, state=state, mean_loss=mean_loss)
+        self.fn = fn
+        self.metrics = metrics
+        self.stop_requested = False
+        self.returned = Returned(metrics)
+        self._alarm = DesyncAlarm(state, communicator)
+
+    def __call__(self, step: int, batch: Batch) -> Reduced:
+        """Step number ``step`` (from 0) on this worker's shards of ``batch``."""
+        turns = self.take(step, batch)
+        values = {turn.index: turn.values for turn in turns if turn.index != SPARE}
+        everyone = self.communicator.allgather_object((values, self.stop_requested))
+        self._alarm.after(step + 1)
+        sums = self.returned.together([found for found, _ in everyone], batch)
+        loss = self.returned.values(sums).get("loss", math.nan)
+        return Reduced(loss, sums, any(stop for _, stop in everyone))
+
+    def run(self, turn: Turn) -> None:
+        for metric in self.metrics():
+            metric.reset_state()
+        with turn:
+            returned = self.fn(turn.arrays)
+        turn.values = self.returned.of_shard(returned)
+
+    def metrics_of(self, turn: Turn) -> Sequence[Any]:
+        return self.metrics()
+
+    def results(self, loss: float, sums: np.ndarray) -> dict[str, Any]:
+        """What the steps have returned, over all samples."""
+        return self.returned.values(sums)
+
+
+class Turn:
+    """One shard's run of a step; the context in which its layers' state is its own."""
+
+    def __init__(self, step: Turns, number: int, batch: Batch, index: int, arrays: tuple) -> None:
         self.step = step
         self.batch = batch
         self.index = index
@@ -179,14 +251,29 @@ class _Turn:
         self.part = batch.sizes.get(index, 0) / batch.size
         self.stream = random.stream(step.seed, number, max(index, 0))
         self.alone = False
+        self.rehearses = False  # ends where it would meet the others
+        self.metrics: list[Any] = []  # that it has given batches, where each shard keeps its own
         self.dismissed = self.done = False
         self.go, self.back = threading.Semaphore(0), threading.Semaphore(0)
         self.error: BaseException | None = None
-        self.values: dict[str, Any] = {}
+        self.values: Any = {}  # what is kept of the end
         self.written: dict[int, Any] = {}
+        # What it has brought to a meeting: gradients for an optimizer, or arrays.
         self.optimizer: Any = None
         self.pairs: list[tuple[Any, Variable]] = []
-        self.metrics: list[Any] = []  # the states of all metrics while another shard has its turn
+        self.brought: list[np.ndarray] = []
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether somebody else runs this shard as well, and what it brings is left."""
+        return self.index == SPARE
+
+    @property
+    def purpose(self) -> tuple[Any, ...]:
+        """What it has come to a meeting for: the same for all shards."""
+        if self.optimizer is None:
+            return tuple((array.shape, array.dtype) for array in self.brought)
+        return (id(self.optimizer), *(id(variable) for _, variable in self.pairs))
 
     def start(self) -> None:
         context, backend = contextvars.copy_context(), dispatch.current()
@@ -204,14 +291,7 @@ class _Turn:
         try:
             if not self.dismissed:
                 with self.stream:
-                    for metric in self.step.metrics():
-                        metric.reset_state()
-                    self._enter()
-                    try:
-                        returned = self.step.fn(self.arrays)
-                    finally:
-                        self._leave()
-                    self.values = self.step.returned.of_shard(returned)
+                    self.step.run(self)
         except _Dismissed:
             pass
         except BaseException as error:
@@ -222,9 +302,20 @@ class _Turn:
 
     def meet(self, optimizer: Any, pairs: Sequence[tuple[Any, Variable]]) -> None:
         """Brings gradients; returns when those of all shards have been applied."""
-        self._leave()
-        self.metrics = [metric.state() for metric in self.step.metrics()]
         self.optimizer, self.pairs = optimizer, list(pairs)
+        self._meet()
+
+    def add_up(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The sums of what all shards bring, in one fixed order."""
+        self.optimizer, self.brought = None, list(arrays)
+        self._meet()
+        return self.brought
+
+    def _meet(self) -> None:
+        self._leave()
+        if self.rehearses:
+            raise _Dismissed
+        kept = [(metric, metric.state()) for metric in self.step.metrics_of(self)]
         if self.alone:
             _here.turn = None
             try:
@@ -236,13 +327,21 @@ class _Turn:
             self.go.acquire()
             if self.dismissed:
                 raise _Dismissed
-        for metric, state in zip(self.step.metrics(), self.metrics, strict=True):
+        for metric, state in kept:
             metric.set_state(state)
-        self._enter()
+        self.__enter__()
 
-    def _enter(self) -> None:
+    def __enter__(self) -> None:
         self._shard: shard | None = shard(self.part, self.step._state.variables)
         self._shard.__enter__()
+
+    def __exit__(self, *exc: object) -> None:
+        self._leave()
+
+    def leave_out(self, others: Container[int]) -> None:
+        """What is assigned to variables of these ids from now on is nobody's proposal."""
+        if self._shard is not None:
+            self._shard.leave_out(others)
 
     def _leave(self) -> None:
         if self._shard is not None:
@@ -252,6 +351,17 @@ class _Turn:
 
 class _Dismissed(BaseException):
     """Ends the turns of shards beside one that has failed."""
+
+
+def ordered_sum(everyone: Sequence[dict[int, list[np.ndarray]]]) -> list[np.ndarray]:
+    """Arrays by shard, of all ranks, added in the order of the shards."""
+    shards = {index: arrays for part in everyone for index, arrays in part.items()}
+    first, *rest = [shards[index] for index in sorted(shards)]
+    total = [np.array(array) for array in first]
+    for arrays in rest:
+        for place, array in zip(total, arrays, strict=True):
+            place += array
+    return total
 
 
 def _weighed(gradient: Any, share: float) -> Any:

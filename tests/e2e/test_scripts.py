@@ -93,6 +93,39 @@ for start in range(0, 150, 37):
 tell(model, losses=losses)
 """
 
+STRATEGY = """\
+tf.keras.utils.set_random_seed(SEED)
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+with strategy.scope():
+    model = tf.keras.Sequential([layers.Dense(9, activation="relu"), layers.BatchNormalization(),
+                                 layers.Dropout(0.3), layers.Dense(3)])
+    optimizer = tf.keras.optimizers.Adam(0.01)
+    accuracy = tf.keras.metrics.SparseCategoricalAccuracy()
+
+
+def train_step(inputs):
+    images, labels = inputs
+    with tf.GradientTape() as tape:
+        scores = model(images, training=True)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=scores)
+        loss = tf.reduce_sum(losses) / 37
+    variables = model.trainable_variables
+    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+    accuracy.update_state(labels, scores)
+    return loss
+
+
+@tf.function
+def distributed_step(inputs):
+    each = strategy.run(train_step, args=(inputs,))
+    return strategy.reduce(tf.distribute.ReduceOp.SUM, each, axis=None)
+
+
+data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(150).batch(37)
+losses = [float(distributed_step(b)) for b in strategy.experimental_distribute_dataset(data)]
+tell(model, losses=losses, accuracy=float(accuracy.result()))
+"""
+
 HOROVOD = """\
 tf.keras.utils.set_random_seed(SEED)
 model = tf.keras.Sequential([layers.Dense(3)])
@@ -124,7 +157,11 @@ def told(result) -> dict:
     return json.loads(line)
 
 
-@pytest.mark.parametrize("body", [FIT, OWN_STEP, LOOP], ids=["fit", "train_step", "gradients"])
+@pytest.mark.parametrize(
+    "body",
+    [FIT, OWN_STEP, LOOP, STRATEGY],
+    ids=["fit", "train_step", "gradients", "strategy"],
+)
 def test_a_script_ends_with_the_same_bits_on_any_number_of_workers(dg, tmp_path, monkeypatch, body):
     monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", "6")
     program = [str(script(tmp_path, body))]

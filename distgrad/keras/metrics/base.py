@@ -20,6 +20,7 @@ from distgrad.core.variable import Variable
 from distgrad.keras import initializers
 from distgrad.keras.losses.base import in_float32
 from distgrad.keras.registry import Configured, snake_case
+from distgrad.training import turns
 from distgrad.training.state import share
 
 Value = float | list[float]
@@ -48,6 +49,8 @@ class Metric(Configured):
         super().__init_subclass__(**kwargs)
         if "result" in cls.__dict__:
             cls.result = _remembered(cls.result)  # type: ignore[method-assign]
+        if "update_state" in cls.__dict__:
+            cls.update_state = _joining(cls.update_state)  # type: ignore[method-assign]
 
     def add_weight(
         self,
@@ -119,6 +122,7 @@ class Metric(Configured):
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Adds a batch: ``(y_true, y_pred, sample_weight=None)``."""
+        turns.joins(self)
         recording.call(self._add, *args, **kwargs)
 
     def _add(self, *args: Any, **kwargs: Any) -> None:
@@ -129,6 +133,17 @@ class Metric(Configured):
         """The metric over all batches since the start or the last reset."""
         self._given = recording.slot(self._result)
         return self._given
+
+    def absorb(self, sums: np.ndarray) -> None:
+        """Adds ``statistics`` of batches that were given to it elsewhere."""
+        start = 0
+        for variable in self.variables:
+            stop = start + variable.shape.num_elements()
+            part = sums[start:stop].reshape(variable.shape)
+            variable.assign_add(part.astype(variable.dtype.numpy_dtype))
+            start = stop
+        if not self.variables:
+            self._total = self._total + sums
 
     def _result(self) -> Tensor:
         value = self.value(self.statistics())
@@ -218,6 +233,17 @@ def _remembered(result: Callable[..., Any]) -> Callable[..., Any]:
         return self._given
 
     return remembered
+
+
+def _joining(update_state: Callable[..., Any]) -> Callable[..., Any]:
+    """A user's own ``update_state``, of which the replicas of a strategy are told."""
+
+    @functools.wraps(update_state)
+    def joining(self: Metric, *args: Any, **kwargs: Any) -> Any:
+        turns.joins(self)
+        return update_state(self, *args, **kwargs)
+
+    return joining
 
 
 def host(value: Any) -> np.ndarray:

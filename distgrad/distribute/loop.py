@@ -1,14 +1,9 @@
-"""What a script sees of the world it runs in, and how a custom loop trains data-parallel.
-
-The same script runs alone, as ``mpirun -n 4 python script.py``, or as
-``distgrad launch -n 4 script.py``.
-"""
+"""How a custom loop trains data-parallel, with the same bits at any number of processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,116 +14,14 @@ from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.data import loader
+from distgrad.distribute.world import broadcast, virtual_shards
 from distgrad.ops import random
-from distgrad.ops.collective import collective
 from distgrad.training import state as layer_state
 from distgrad.training import world as _world
 from distgrad.training.digest import DesyncAlarm
 from distgrad.training.handshake import check_kernels, check_variables
 from distgrad.training.reduction import GradientSum, ShardResult
 from distgrad.training.staging import link
-
-
-class World(NamedTuple):
-    """The processes that run a script together, as one of them sees it."""
-
-    rank: int
-    size: int
-    virtual_shards: int
-
-
-def world() -> World:
-    """This process's rank, how many there are, and the shards that a batch is cut into."""
-    return World(rank(), world_size(), virtual_shards())
-
-
-def rank() -> int:
-    """This process's number, from 0."""
-    return _world.communicator().rank
-
-
-def world_size() -> int:
-    """How many processes train together."""
-    return _world.communicator().world_size
-
-
-def is_chief() -> bool:
-    """Whether this is rank 0, the one that prints and writes files."""
-    return rank() == 0
-
-
-def virtual_shards() -> int:
-    """Into how many shards a batch is cut: DISTGRAD_VIRTUAL_SHARDS, or one for each process."""
-    return _world.virtual_shards()
-
-
-def barrier() -> None:
-    """Returns once every process has called it."""
-    _world.communicator().barrier()
-
-
-def broadcast(variables: Iterable[Variable], root: int = 0) -> None:
-    """Gives every process the values that ``variables`` have on rank ``root``."""
-    for variable in variables:
-        value = np.array(variable.numpy())
-        _world.communicator().broadcast(value, root)
-        variable.assign(value)
-
-
-def broadcast_object(obj: Any, root: int = 0) -> Any:
-    """The object of rank ``root``, on every process."""
-    return _world.communicator().broadcast_object(obj, root)
-
-
-def allgather_object(obj: Any) -> list[Any]:
-    """The objects of all processes, by rank."""
-    return _world.communicator().allgather_object(obj)
-
-
-def mean(values: Any) -> Any:
-    """Tensors averaged over the processes, as with Horovod: the gradients of a plain tape.
-
-    ``values`` is a nest of tensors, numbers and None, alike on every process; the result has
-    tensors in their places. Each process counts the same: for parts of unequal size, and the same
-    bits at any number of processes, use ``gradients(loss_fn, batch)``.
-    """
-    communicator = _world.communicator()
-
-    def averaged(value: Any) -> Any:
-        if value is None:
-            return None
-        return collective(over_all, as_tensor(value))
-
-    def over_all(total: np.ndarray) -> np.ndarray:
-        communicator.allreduce(total)
-        return np.asarray(total / total.dtype.type(communicator.world_size))
-
-    return tree.map_structure(averaged, values)
-
-
-def mean_by_count(values: Any, count: int) -> Any:
-    """Numbers averaged over the processes, each by its ``count`` of samples: exact metrics.
-
-    ``values`` is a nest of numbers, alike on every process; the result has floats.
-    """
-    leaves = tree.flatten(values)
-    total = np.array([*(float(leaf) * count for leaf in leaves), count], np.float64)
-    _world.communicator().allreduce(total)
-    means = total[:-1] / total[-1] if total[-1] else np.full(len(leaves), np.nan)
-    return tree.pack_sequence_as(values, means.tolist())
-
-
-class DataParallelStrategy:
-    """TensorFlow's name for what distgrad does anyway: every process has the whole model."""
-
-    @property
-    def num_replicas_in_sync(self) -> int:
-        return world_size()
-
-    @contextmanager
-    def scope(self) -> Iterator[DataParallelStrategy]:
-        """Context in which to make variables and models; they need nothing special."""
-        yield self
 
 
 class Gradients(list):

@@ -1,0 +1,71 @@
+"""What a function sees of the replica that runs it (``tf.distribute.ReplicaContext``)."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from distgrad.core import recording, tree
+from distgrad.core.custom import custom_gradient
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.tensor import Tensor
+from distgrad.training import turns
+
+
+class ReduceOp(enum.Enum):
+    """How the values of replicas become one: "SUM" or "MEAN"."""
+
+    SUM = "SUM"
+    MEAN = "MEAN"
+
+    @classmethod
+    def of(cls, given: Any) -> ReduceOp:
+        """The one that is given, or named. Raises ValueError for another name."""
+        name = given.name if isinstance(given, cls) else str(given).upper()
+        if name not in cls.__members__:
+            raise ValueError(f"reduce_op must be SUM or MEAN, not {given!r}")
+        return cls[name]
+
+
+class ReplicaContext:
+    """One replica, of ``num_replicas_in_sync``."""
+
+    def __init__(self, turn: turns.Turn | None = None) -> None:
+        self._turn = turn
+        self.replica_id_in_sync_group = 0 if turn is None else max(turn.index, 0)
+        self.num_replicas_in_sync = 1 if turn is None else turn.step.virtual_shards
+
+    def all_reduce(self, reduce_op: Any, value: Any, options: Any = None) -> Any:
+        """The sum or mean of a nest of tensors over all replicas, alike in all of them.
+
+        Its gradient is that of the sum: what comes back from all replicas is added up, too. Each
+        replica must call it equally often.
+        """
+        op, turn = ReduceOp.of(reduce_op), self._turn
+        leaves = [as_tensor(leaf) for leaf in tree.flatten(value)]
+        if turn is None:
+            return tree.pack_sequence_as(value, leaves)
+
+        def summed(tensors: list[Tensor]) -> list[Tensor]:
+            return [as_tensor(total) for total in turn.add_up([t._host() for t in tensors])]
+
+        @custom_gradient
+        def reduced(*tensors: Tensor) -> Any:
+            return summed(list(tensors)), lambda *upstream: summed(list(upstream))
+
+        recording.refuse("all_reduce of replicas")
+        totals = reduced(*leaves)
+        totals = list(totals) if isinstance(totals, (list, tuple)) else [totals]
+        if op is ReduceOp.MEAN:
+            totals = [total / self.num_replicas_in_sync for total in totals]
+        return tree.pack_sequence_as(value, totals)
+
+
+def get_replica_context() -> ReplicaContext | None:
+    """The replica that runs; None outside of ``strategy.run`` within a strategy's scope."""
+    from distgrad.distribute import strategy
+
+    turn = turns.current()
+    if turn is None and strategy.has_strategy():
+        return None
+    return ReplicaContext(turn)

@@ -1,0 +1,186 @@
+"""TensorFlow's strategies over distgrad's workers: a replica is a virtual shard.
+
+Every process runs the whole script; ``run`` calls a function for each replica of this worker, and
+the gradients that the replicas apply are summed over all of them in one fixed order. So a script
+for ``MirroredStrategy`` or ``MultiWorkerMirroredStrategy`` gives the same bits at any number of
+workers. Where ``DISTGRAD_VIRTUAL_SHARDS`` is not set, each process is one replica.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from distgrad.core import tree
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.tensor import Tensor
+from distgrad.distribute.inputs import DatasetOfEach, DistributedDataset, InputContext, ValueContext
+from distgrad.distribute.replica import ReduceOp
+from distgrad.distribute.world import rank
+from distgrad.ops import random
+from distgrad.training import turns
+from distgrad.training import world as _world
+from distgrad.training.replicas import PerReplica, Replicas
+from distgrad.training.turns import ordered_sum
+
+
+class Strategy:
+    """Trains replicas of one model on parts of each batch (``tf.distribute.Strategy``)."""
+
+    def __init__(self) -> None:
+        self._joined: Replicas | None = None
+
+    @property
+    def _replicas(self) -> Replicas:
+        if self._joined is None:
+            communicator = _world.communicator()
+            drawn = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
+            seed = communicator.broadcast_object(drawn)
+            self._joined = Replicas(communicator, _world.virtual_shards(), seed)
+        return self._joined
+
+    @property
+    def num_replicas_in_sync(self) -> int:
+        """How many replicas share a batch: the virtual shards."""
+        return self._replicas.virtual_shards
+
+    @contextmanager
+    def scope(self) -> Iterator[Strategy]:
+        """Context in which to make variables, models, optimizers and metrics.
+
+        Before the first ``run`` all workers are given the values of rank 0.
+        """
+        with self._replicas.watching():
+            _scopes.append(self)
+            try:
+                yield self
+            finally:
+                _scopes.remove(self)
+
+    def run(self, fn: Callable[..., Any], args: Any = (), kwargs: Any = None, options: Any = None):
+        """What ``fn`` returns for each replica's part of the arguments, a nest of values of each.
+
+        Optimizers that it calls apply the sum of the gradients of all replicas. The first call of a
+        function runs it once more beforehand, for the variables that it makes. Raises ValueError
+        for variables that were not made within ``scope``.
+        """
+        return self._replicas.call(fn, tuple(args), dict(kwargs or {}))
+
+    def reduce(self, reduce_op: Any, value: Any, axis: int | None = None) -> Any:
+        """The sum or mean of a nest over all replicas and, where one is given, over an axis."""
+        op = ReduceOp.of(reduce_op)
+        return tree.map_structure(lambda leaf: self._reduced(op, leaf, axis), value)
+
+    def _reduced(self, op: ReduceOp, leaf: Any, axis: int | None) -> Tensor:
+        if not isinstance(leaf, PerReplica):
+            if op is ReduceOp.SUM and self.num_replicas_in_sync > 1:
+                raise ValueError(
+                    f"a value that is no replica's cannot be summed over them: {leaf!r}; reduce "
+                    "what strategy.run returned"
+                )
+            leaf = PerReplica({0: leaf}, self._replicas._batch_of(()))
+        own = {index: _with_count(value, axis) for index, value in leaf.own.items()}
+        total, count = ordered_sum(self._replicas.communicator.allgather_object(own))
+        return as_tensor(total if op is ReduceOp.SUM else (total / count).astype(total.dtype))
+
+    def gather(self, value: Any, axis: int) -> Any:
+        """The values of all replicas side by side along an axis, in their order."""
+
+        def gathered(leaf: Any) -> Tensor:
+            if not isinstance(leaf, PerReplica):
+                return as_tensor(leaf)
+            own = {index: as_tensor(each)._host() for index, each in leaf.own.items()}
+            found: dict[int, np.ndarray] = {}
+            for part in self._replicas.communicator.allgather_object(own):
+                found.update(part)
+            return as_tensor(np.concatenate([found[index] for index in sorted(found)], axis))
+
+        return tree.map_structure(gathered, value)
+
+    def experimental_local_results(self, value: Any) -> tuple[Any, ...]:
+        """The values of this worker's replicas."""
+        return value.values if isinstance(value, PerReplica) else (value,)
+
+    def experimental_distribute_dataset(
+        self, dataset: Iterable[Any], options: Any = None
+    ) -> DistributedDataset:
+        """A dataset of whole batches, the same on every worker, cut for the replicas."""
+        return DistributedDataset(dataset, self._replicas)
+
+    def distribute_datasets_from_function(
+        self, dataset_fn: Callable[[InputContext], Iterable[Any]], options: Any = None
+    ) -> DatasetOfEach:
+        """A dataset for each replica, whose batches are the replica's alone."""
+        return DatasetOfEach(dataset_fn, self._replicas)
+
+    def experimental_distribute_values_from_function(
+        self, value_fn: Callable[[ValueContext], Any]
+    ) -> PerReplica:
+        """A value for each replica."""
+        number = self.num_replicas_in_sync
+        own = {index: value_fn(ValueContext(index, number)) for index in self._replicas.own}
+        return PerReplica(own, self._replicas._batch_of(()), next(iter(own.values())))
+
+
+class MirroredStrategy(Strategy):
+    """TensorFlow's name for the replicas of one machine; they are all there are here."""
+
+    def __init__(self, devices: Any = None, cross_device_ops: Any = None) -> None:
+        super().__init__()
+
+
+class MultiWorkerMirroredStrategy(Strategy):
+    """TensorFlow's name for the replicas of several machines; TF_CONFIG is not needed."""
+
+    def __init__(self, cluster_resolver: Any = None, communication_options: Any = None) -> None:
+        super().__init__()
+
+    @property
+    def cluster_resolver(self) -> Any:
+        """Has ``task_type``, always "worker", and ``task_id``, this process's rank."""
+        return SimpleNamespace(task_type="worker", task_id=rank())
+
+
+class OneDeviceStrategy(Strategy):
+    """TensorFlow's name for one replica, on a device that the job or DISTGRAD_DEVICE chooses."""
+
+    def __init__(self, device: Any = None) -> None:
+        super().__init__()
+
+
+_scopes: list[Strategy] = []
+_default: list[Strategy] = []
+experimental = SimpleNamespace(
+    CommunicationOptions=lambda **options: SimpleNamespace(**options),
+    MultiWorkerMirroredStrategy=MultiWorkerMirroredStrategy,
+)
+
+
+def get_strategy() -> Strategy:
+    """The strategy whose scope this is, or one that stands for none."""
+    if _scopes:
+        return _scopes[-1]
+    if not _default:
+        _default.append(Strategy())
+    return _default[0]
+
+
+def has_strategy() -> bool:
+    """Whether this is within a strategy's scope."""
+    return bool(_scopes)
+
+
+def in_cross_replica_context() -> bool:
+    """Whether this is within a strategy's scope, and outside of its ``run``."""
+    return has_strategy() and turns.current() is None
+
+
+def _with_count(value: Any, axis: int | None) -> list[np.ndarray]:
+    array = as_tensor(value)._host()
+    if axis is None:
+        return [array, np.asarray(1)]
+    return [array.sum(axis, dtype=array.dtype), np.asarray(array.shape[axis])]
