@@ -23,7 +23,9 @@ def test_rates_are_those_of_keras(case):
     np.testing.assert_allclose(rates, case["rates"], rtol=1e-6, atol=2e-8)
     assert float(schedule(tf.constant(7))) == rates[7]  # a step may be a tensor
     again = schedules.deserialize(json.loads(json.dumps(schedules.serialize(schedule))))
-    assert [again(step) for step in STORED["steps"]] == rates
+    assert [float(again(step)) for step in STORED["steps"]] == rates
+    drawn = schedule(np.array(STORED["steps"], np.float64))  # all of them at once, as for a plot
+    assert drawn.numpy().tolist() == rates and drawn.dtype == tf.float32
 
 
 def test_restarts_are_exact_where_a_logarithm_would_round():

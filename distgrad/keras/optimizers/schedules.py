@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
 from distgrad.keras.registry import Configured
 
@@ -16,6 +19,13 @@ class LearningRateSchedule(Configured):
     _keras_module = "keras.optimizers.schedules"
 
     def __call__(self, step: Any) -> Any:
+        """The rate at a step, or at each of an array of steps, to draw it: a float32 tensor."""
+        steps = np.asarray(step, np.float64)
+        rates = [self.rate(float(each)) for each in steps.flat]
+        return Tensor(np.array(rates, np.float32).reshape(steps.shape))
+
+    def rate(self, step: float) -> float:
+        """The rate at a step, which optimizers ask for rather, to the last digit."""
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
 
 
@@ -42,8 +52,8 @@ class ExponentialDecay(LearningRateSchedule):
         self.staircase = staircase
         self.name = name
 
-    def __call__(self, step: Any) -> float:
-        part = float(step) / self.decay_steps
+    def rate(self, step: float) -> float:
+        part = step / self.decay_steps
         return self.initial_learning_rate * self.decay_rate ** (
             math.floor(part) if self.staircase else part
         )
@@ -67,8 +77,8 @@ class InverseTimeDecay(LearningRateSchedule):
         self.staircase = staircase
         self.name = name
 
-    def __call__(self, step: Any) -> float:
-        part = float(step) / self.decay_steps
+    def rate(self, step: float) -> float:
+        part = step / self.decay_steps
         part = math.floor(part) if self.staircase else part
         return self.initial_learning_rate / (1 + self.decay_rate * part)
 
@@ -94,8 +104,8 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         self.values = values
         self.name = name
 
-    def __call__(self, step: Any) -> float:
-        passed = sum(float(step) > float(boundary) for boundary in self.boundaries)
+    def rate(self, step: float) -> float:
+        passed = sum(step > float(boundary) for boundary in self.boundaries)
         return float(self.values[passed])
 
 
@@ -122,8 +132,8 @@ class PolynomialDecay(LearningRateSchedule):
         self.cycle = cycle
         self.name = name
 
-    def __call__(self, step: Any) -> float:
-        step, steps = float(step), self.decay_steps
+    def rate(self, step: float) -> float:
+        steps = self.decay_steps
         if self.cycle:
             steps *= max(1, math.ceil(step / steps))
         left = (1 - min(step, steps) / steps) ** self.power
@@ -158,8 +168,8 @@ class CosineDecay(LearningRateSchedule):
         self.warmup_target = warmup_target
         self.warmup_steps = warmup_steps
 
-    def __call__(self, step: Any) -> float:
-        step, top = float(step), self.initial_learning_rate
+    def rate(self, step: float) -> float:
+        top = self.initial_learning_rate
         if self.warmup_target is not None:
             if step < self.warmup_steps:
                 rise = (self.warmup_target - self.initial_learning_rate) / self.warmup_steps
@@ -193,9 +203,9 @@ class CosineDecayRestarts(LearningRateSchedule):
         self.alpha = alpha
         self.name = name
 
-    def __call__(self, step: Any) -> float:
+    def rate(self, step: float) -> float:
         # Period by period, where Keras takes a logarithm: exact at every restart.
-        left, length, restarts = float(step), float(self.first_decay_steps), 0.0
+        left, length, restarts = step, float(self.first_decay_steps), 0.0
         if self.t_mul == 1:
             restarts, left = divmod(left, length)
         else:
