@@ -235,7 +235,9 @@ def __getattr__(name: str):
         from distgrad.trained import load
 
         return load
-    raise AttributeError(f"module 'distgrad' has no attribute {name!r}")
+    from distgrad.absent import message
+
+    raise AttributeError(message(name))
 
 
 def __dir__() -> list[str]:

@@ -38,6 +38,8 @@ SOURCES = [numbers, unindexed]
 
 def test_it_is_where_tensorflow_has_it():
     assert tf.data.Dataset is Dataset and tf.data.AUTOTUNE == AUTOTUNE == -1
+    assert tf.data.experimental.AUTOTUNE == AUTOTUNE
+    assert tf.data.experimental.cardinality(numbers(3)) == 3
 
 
 def test_slices_of_tuples_and_dicts():

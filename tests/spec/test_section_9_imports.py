@@ -101,3 +101,11 @@ def test_importing_the_package_loads_no_heavy_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_name_that_does_not_exist_says_what_to_use():
+    with pytest.raises(AttributeError, match=r"'saved_model': use model.save"):
+        tf.saved_model  # noqa: B018
+    with pytest.raises(AttributeError, match="^module 'distgrad' has no attribute 'reluu'$"):
+        tf.reluu  # noqa: B018
+    assert not hasattr(tf, "ragged")

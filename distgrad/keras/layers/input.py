@@ -14,7 +14,8 @@ class InputLayer(Layer):
     """States shape and dtype of what goes in; a Sequential that starts with it is built at once.
 
     ``shape`` is that of one sample, ``batch_shape`` has the batch's axis in front; None stands for
-    an unknown size. Raises ValueError without either or with both.
+    an unknown size. The older names ``input_shape`` and ``batch_input_shape`` stand for them.
+    Raises ValueError without either or with both.
     """
 
     casts_inputs = False
@@ -29,7 +30,11 @@ class InputLayer(Layer):
         ragged: bool = False,
         optional: bool = False,
         name: str | None = None,
+        input_shape: Sequence[int | None] | None = None,
+        batch_input_shape: Sequence[int | None] | None = None,
     ) -> None:
+        shape = input_shape if shape is None else shape
+        batch_shape = batch_input_shape if batch_shape is None else batch_shape
         if (shape is None) == (batch_shape is None):
             raise ValueError(f"an input needs a shape or a batch_shape: {shape}, {batch_shape}")
         if sparse or ragged:

@@ -473,7 +473,8 @@ class _Scheduled:
     def __init__(self, schedule: Callable[..., Any]) -> None:
         self.schedule = schedule
         self.is_schedule = isinstance(schedule, schedules.LearningRateSchedule)
-        self.is_ours = type(schedule).__call__ is schedules.LearningRateSchedule.__call__
+        ours = type(schedule).__call__ is schedules.LearningRateSchedule.__call__
+        self.exact: Any = getattr(schedule, "rate", None) if ours else None
         kinds = [p.kind for p in inspect.signature(schedule).parameters.values()]
         self.takes_step = any(
             kind in (kind.POSITIONAL_ONLY, kind.POSITIONAL_OR_KEYWORD, kind.VAR_POSITIONAL)
@@ -482,8 +483,8 @@ class _Scheduled:
         self._latest = (-1, math.nan)
 
     def __call__(self, step: int) -> float:
-        if self.is_ours:
-            return self.schedule.rate(step)
+        if self.exact is not None:
+            return self.exact(step)
         if self._latest[0] != step:
             # A schedule gets a tensor, as those written for TensorFlow expect it.
             given: Any = Tensor(np.asarray(step, np.int64)) if self.is_schedule else step

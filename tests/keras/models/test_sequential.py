@@ -20,6 +20,8 @@ def x(*shape):
     [
         lambda: [keras.Input((4,)), layers.Dense(3)],
         lambda: [layers.InputLayer(shape=(4,)), layers.Dense(3)],
+        lambda: [layers.InputLayer(input_shape=(4,)), layers.Dense(3)],
+        lambda: [layers.InputLayer(batch_input_shape=(None, 4)), layers.Dense(3)],
         lambda: [layers.Dense(3, input_shape=(4,))],
         lambda: [layers.Dense(3, input_dim=4)],
         lambda: [layers.Dense(3, batch_input_shape=(None, 4))],

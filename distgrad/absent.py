@@ -1,0 +1,31 @@
+"""Names of TensorFlow that do not exist here, and what to use instead."""
+
+_DENSE = "tensors here are dense arrays of numbers"
+_INSTEAD = {
+    "RaggedTensor": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",
+    "SparseTensor": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
+    "compat": "there is no TensorFlow 1 here: use the names of TensorFlow 2",
+    "estimator": "train a Keras model, or write a job (distgrad config init)",
+    "feature_column": "use Keras's preprocessing layers",
+    "gradients": "there are no graphs: use tf.GradientTape",
+    "io": "read files with Python or NumPy, or with a job's `data`",
+    "lite": "write an ONNX file with model.export, which phones run as well",
+    "lookup": "use a Python dict, or a Keras lookup layer",
+    "placeholder": "there are no graphs: give values to functions",
+    "profiler": "see timing.jsonl of a run, or distgrad bench",
+    "ragged": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",
+    "raw_ops": "use the operation's public name",
+    "saved_model": "use model.save('x.keras'), model.export('x.onnx'), or tf.train.Checkpoint",
+    "Session": "there are no graphs: call functions",
+    "sparse": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
+    "string": f"{_DENSE}: keep strings in NumPy arrays, and give models their numbers",
+    "strings": f"{_DENSE}: keep strings in NumPy arrays, and give models their numbers",
+    "summary": "use tf.keras.callbacks.TensorBoard, or a job, which writes its own events",
+    "tpu": "distgrad runs on CPUs and CUDA GPUs",
+}
+
+
+def message(name: str) -> str:
+    """What an AttributeError for a name of ``distgrad`` says."""
+    instead = _INSTEAD.get(name)
+    return f"module 'distgrad' has no attribute {name!r}" + (f": {instead}" if instead else "")
