@@ -209,3 +209,32 @@ def test_names_of_metrics():
     model.compile(loss="mse", metrics=["mae"])
     assert [m.name for m in model.metrics] == ["loss", "compile_metrics"]
     assert model.metrics_names == ["loss", "mae"]
+
+
+def test_a_model_may_make_its_metrics_after_it_is_compiled():
+    """As the diffusion models of keras.io do, in a ``compile`` of their own."""
+
+    class Late(tf.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = tf.keras.layers.Dense(1)
+
+        def compile(self, **settings):
+            super().compile(**settings)
+            self.tracker = tf.keras.metrics.Mean(name="noise")
+
+        @property
+        def metrics(self):
+            return [self.tracker]
+
+        def call(self, x):
+            return self.dense(x)
+
+        def train_step(self, data):
+            self.tracker.update_state(tf.reduce_mean(self(data[0])) * 0 + 3.0)
+            return {m.name: m.result() for m in self.metrics}
+
+    model = Late()
+    model.compile(optimizer="sgd", loss="mse")
+    history = model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0).history
+    assert history == {"noise": [3.0]}

@@ -80,7 +80,10 @@ class Evaluator(Layer):
             self.optimizer = optimizers.scaled_for(self.dtype_policy, self.optimizer)
         self.loss = losses.get(loss) if not isinstance(loss, (dict, list, tuple)) else loss
         self.objective = Objective(loss, loss_weights, metrics, weighted_metrics)
-        self.reset_metrics()
+        # Not `reset_metrics`: metrics of one's own may be made after this, and asked for there.
+        self._running = [0, 0.0, None]
+        for metric in (self.objective.loss_tracker, *self.objective.metrics):
+            metric.reset_state()
 
     @property
     def _jit(self) -> Jit:
