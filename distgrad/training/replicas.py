@@ -19,7 +19,6 @@ from distgrad.comm.tree import worker_shards
 from distgrad.core import recording, tree
 from distgrad.core import variable as variables_of
 from distgrad.core.dispatch import as_tensor, backend_of
-from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.training.digest import DesyncAlarm
@@ -68,7 +67,6 @@ class Replicas(Turns):
         self.own = worker_shards(virtual_shards, communicator.rank, communicator.world_size)
         self.steps = 0
         self._made: list[weakref.ref[Variable]] = []
-        self._first: list[tuple[Variable, Tensor]] | None = None  # values before a rehearsal
         self._placed: set[int] = set()  # those that all workers have had the values of
         self._others: set[int] = set()  # of optimizers and metrics, which keep them alike
         self._known: list[Any] = []  # functions that have run before, the latest last
@@ -92,8 +90,6 @@ class Replicas(Turns):
 
     def _note(self, variable: Variable) -> None:
         self._made.append(weakref.ref(variable))
-        if self._first is not None:
-            self._first.append((variable, variable._lend_value()))
 
     def call(self, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
         """``fn`` of each replica's part of the arguments: a nest of `PerReplica`.
@@ -160,27 +156,14 @@ class Replicas(Turns):
     # Their variables
 
     def _rehearse(self, batch: Batch, given: Any) -> None:
-        """Runs a new function up to its first meeting, as a replica of nobody, for what it makes.
-
-        Layers that build themselves draw the same weights on all workers.
-        """
+        """Runs a new function once beforehand; metrics keep their states."""
         index = next((i for i in self.own if i in batch.sizes), SPARE)
-        turn = Turn(self, 0, batch, SPARE, _part(given, index))
-        turn.alone = turn.rehearses = True
-        self._first = [(variable, variable._lend_value()) for variable in self._living()]
         self._metrics = []
         try:
-            with recording.rehearsal():
-                turn.run()
+            self.rehearse(batch, _part(given, index), self._living())
         finally:
-            first, self._first = self._first, None
-            for variable, value in first:
-                if value._lender is None:  # somebody wrote
-                    variable._store(value._data)
             for metric, state in self._metrics:
                 metric.set_state(state)
-        if turn.error is not None:
-            raise turn.error
 
     def _living(self) -> list[Variable]:
         return [variable for ref in self._made if (variable := ref()) is not None]

@@ -11,16 +11,16 @@ from __future__ import annotations
 import contextvars
 import math
 import threading
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
-from distgrad.core import dispatch
+from distgrad.core import dispatch, recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import PeerLostError
-from distgrad.core.variable import Variable
+from distgrad.core.variable import Variable, watchers
 from distgrad.data.loader import Batch
 from distgrad.ops import random
 from distgrad.training.buckets import GradientBuckets
@@ -112,6 +112,31 @@ class Turns:
             self._take_turns(turns, batch)
         self._reduce_state(turns, batch)
         return turns
+
+    def rehearse(self, batch: Batch, arrays: tuple, variables: Iterable[Variable]) -> None:
+        """Runs a shard of nobody, which applies no gradients, for the variables that it makes.
+
+        What layers draw when they build themselves does not depend then on who runs which shard.
+        These, and ``variables``, keep the values that they have before anything is assigned.
+        """
+        first = [(variable, variable._lend_value()) for variable in variables]
+
+        def note(variable: Variable) -> None:
+            first.append((variable, variable._lend_value()))
+
+        turn = Turn(self, 0, batch, SPARE, arrays)
+        turn.rehearses = True
+        watchers.append(note)
+        try:
+            with recording.rehearsal():
+                turn.run()
+        finally:
+            watchers.remove(note)
+            for variable, value in first:
+                if value._lender is None:  # somebody wrote
+                    variable._store(value._data)
+        if turn.error is not None:
+            raise turn.error
 
     def _take_turns(self, turns: list[Turn], batch: Batch) -> None:
         """Runs all shards, from one meeting to the next."""
@@ -235,6 +260,18 @@ class CustomStep(Turns):
     def metrics_of(self, turn: Turn) -> Sequence[Any]:
         return self.metrics()
 
+    def build(self, arrays: tuple, variables: Iterable[Variable]) -> None:
+        """Runs the step once on some samples, for the variables that layers make; see `rehearse`.
+
+        Metrics keep their states.
+        """
+        kept = [(metric, metric.state()) for metric in self.metrics()]
+        try:
+            self.rehearse(Batch(0, 1, [0], [], {0: 1}), arrays, variables)
+        finally:
+            for metric, state in kept:
+                metric.set_state(state)
+
     def results(self, loss: float, sums: np.ndarray) -> dict[str, Any]:
         """What the steps have returned, over all samples."""
         return self.returned.values(sums)
@@ -251,7 +288,7 @@ class Turn:
         self.part = batch.sizes.get(index, 0) / batch.size
         self.stream = random.stream(step.seed, number, max(index, 0))
         self.alone = False
-        self.rehearses = False  # ends where it would meet the others
+        self.rehearses = False  # meets nobody, and applies nothing
         self.metrics: list[Any] = []  # that it has given batches, where each shard keeps its own
         self.dismissed = self.done = False
         self.go, self.back = threading.Semaphore(0), threading.Semaphore(0)
@@ -312,9 +349,9 @@ class Turn:
         return self.brought
 
     def _meet(self) -> None:
-        self._leave()
         if self.rehearses:
-            raise _Dismissed
+            return
+        self._leave()
         kept = [(metric, metric.state()) for metric in self.step.metrics_of(self)]
         if self.alone:
             _here.turn = None

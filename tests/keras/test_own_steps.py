@@ -238,3 +238,37 @@ def test_a_model_may_make_its_metrics_after_it_is_compiled():
     model.compile(optimizer="sgd", loss="mse")
     history = model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0).history
     assert history == {"noise": [3.0]}
+
+
+def test_layers_that_build_themselves_in_a_step_begin_alike_for_all_shards(monkeypatch):
+    """A model without ``call``, as in many listings; the rehearsal leaves no trace."""
+
+    class Lazy(tf.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense, self.norm = tf.keras.layers.Dense(3), tf.keras.layers.BatchNormalization()
+            self.unused = tf.keras.layers.Dense(4)
+
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((self.norm(self.dense(x), training=True) - y) ** 2)
+            variables = self.dense.trainable_variables
+            self.optimizer.apply_gradients(
+                zip(tape.gradient(loss, variables), variables, strict=True)
+            )
+            return {"loss": loss}
+
+    def trained(shards):
+        monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", str(shards))
+        tf.keras.utils.set_random_seed(5)
+        model = Lazy()
+        model.compile(optimizer=tf.keras.optimizers.SGD(0.0), loss="mse")
+        model.fit(np.arange(24.0).reshape(12, 2), np.ones((12, 1)), batch_size=12, verbose=0)
+        assert model.optimizer.iterations.numpy() == 1 and not model.unused.built
+        return model.dense.kernel.numpy(), model.norm.moving_mean.numpy()
+
+    (one, mean), (three, _) = trained(1), trained(3)
+    np.testing.assert_array_equal(one, three)
+    expected = 0.01 * (np.arange(24.0).reshape(12, 2) @ one).mean(0)
+    np.testing.assert_allclose(mean, expected, rtol=1e-5)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.comm.communicator import Communicator
 from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
@@ -26,6 +27,7 @@ from distgrad.training.loop import Logs
 from distgrad.training.programs import Jit
 from distgrad.training.reduction import ShardResult
 from distgrad.training.returned import Returned
+from distgrad.training.turns import CustomStep
 
 
 class Evaluator(Layer):
@@ -187,16 +189,32 @@ class Evaluator(Layer):
                 prediction = self(x, training=False)
                 self.adds_losses = bool(self.losses)
         except Exception:
-            own_step = self._overrides("train_step") or self._overrides("test_step")
-            if own_step and all(layer.built for layer in self._below() if layer is not self):
-                return
-            raise
+            own_steps = [name for name in ("train_step", "test_step") if self._overrides(name)]
+            if not own_steps:
+                raise
+            if not all(layer.built for layer in self._below() if layer is not self):
+                self._build_by(getattr(self, own_steps[0]), first)
+            return
         self._goal.bind(output_names(prediction, getattr(self, "output_names", ())))
         masked = any(
             getattr(each, "_keras_mask", None) is not None
             for each in self._goal.outputs(prediction)
         )
         self._counted = self._goal.counted(masked, weight is not None)
+
+    def _build_by(self, step: Callable[[Any], dict[str, Any]], first: tuple[Any, ...]) -> None:
+        """Makes the weights by a rehearsal of a user's step.
+
+        One that asks for batches of another size makes them when it comes to it; with several
+        workers, whose weights would differ then, it raises.
+        """
+        run = self._on_arrays(step)
+        rehearsal = CustomStep(run, Communicator(), 1, 0, metrics=self._each_metric)
+        try:
+            rehearsal.build(tuple(first), self.variables)
+        except Exception:
+            if world.communicator().world_size > 1:
+                raise
 
     # Steps that a model may define in place of the built-in ones.
 
