@@ -1,10 +1,14 @@
 """Names of TensorFlow that do not exist here, and what to use instead."""
 
 _DENSE = "tensors here are dense arrays of numbers"
+_STRATEGY = "workers on CPUs and CUDA GPUs share each batch: use MirroredStrategy"
 _INSTEAD = {
     "RaggedTensor": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",
     "SparseTensor": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
     "compat": "there is no TensorFlow 1 here: use the names of TensorFlow 2",
+    "distribute.ParameterServerStrategy": _STRATEGY,
+    "distribute.Server": "start the script with mpirun, or with distgrad launch",
+    "distribute.TPUStrategy": _STRATEGY,
     "estimator": "train a Keras model, or write a job (distgrad config init)",
     "feature_column": "use Keras's preprocessing layers",
     "gradients": "there are no graphs: use tf.GradientTape",
@@ -26,6 +30,7 @@ _INSTEAD = {
 
 
 def message(name: str) -> str:
-    """What an AttributeError for a name of ``distgrad`` says."""
+    """What an AttributeError for a name of ``distgrad``, or of a module in it, says."""
+    module, _, own = f"distgrad.{name}".rpartition(".")
     instead = _INSTEAD.get(name)
-    return f"module 'distgrad' has no attribute {name!r}" + (f": {instead}" if instead else "")
+    return f"module {module!r} has no attribute {own!r}" + (f": {instead}" if instead else "")

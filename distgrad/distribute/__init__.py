@@ -9,9 +9,13 @@ from distgrad.distribute.inputs import DistributedDataset, InputContext, ValueCo
 from distgrad.distribute.loop import Gradients, gradients
 from distgrad.distribute.replica import ReduceOp, ReplicaContext, get_replica_context
 from distgrad.distribute.strategy import (
+    CrossDeviceOps,
+    HierarchicalCopyAllReduce,
     MirroredStrategy,
     MultiWorkerMirroredStrategy,
+    NcclAllReduce,
     OneDeviceStrategy,
+    ReductionToOneDevice,
     Strategy,
     experimental,
     get_strategy,
@@ -33,3 +37,9 @@ from distgrad.distribute.world import (
     world_size,
 )
 from distgrad.training.replicas import PerReplica as DistributedValues
+
+
+def __getattr__(name: str) -> object:
+    from distgrad.absent import message
+
+    raise AttributeError(message(f"distribute.{name}"))

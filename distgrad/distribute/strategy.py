@@ -21,7 +21,6 @@ from distgrad.core.tensor import Tensor
 from distgrad.distribute.inputs import DatasetOfEach, DistributedDataset, InputContext, ValueContext
 from distgrad.distribute.replica import ReduceOp
 from distgrad.distribute.world import rank
-from distgrad.ops import random
 from distgrad.training import turns
 from distgrad.training import world as _world
 from distgrad.training.replicas import PerReplica, Replicas
@@ -37,10 +36,7 @@ class Strategy:
     @property
     def _replicas(self) -> Replicas:
         if self._joined is None:
-            communicator = _world.communicator()
-            drawn = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
-            seed = communicator.broadcast_object(drawn)
-            self._joined = Replicas(communicator, _world.virtual_shards(), seed)
+            self._joined = Replicas(_world.communicator(), _world.virtual_shards())
         return self._joined
 
     @property
@@ -126,6 +122,25 @@ class Strategy:
         return PerReplica(own, self._replicas._batch_of(()), next(iter(own.values())))
 
 
+class CrossDeviceOps:
+    """How TensorFlow would add up; here the workers' own transport does, and this is not asked."""
+
+    def __init__(self, num_packs: int = 1, **options: Any) -> None:
+        pass
+
+
+class NcclAllReduce(CrossDeviceOps):
+    """A name of TensorFlow's: see `CrossDeviceOps`."""
+
+
+class HierarchicalCopyAllReduce(CrossDeviceOps):
+    """A name of TensorFlow's: see `CrossDeviceOps`."""
+
+
+class ReductionToOneDevice(CrossDeviceOps):
+    """A name of TensorFlow's: see `CrossDeviceOps`."""
+
+
 class MirroredStrategy(Strategy):
     """TensorFlow's name for the replicas of one machine; they are all there are here."""
 
@@ -155,6 +170,7 @@ class OneDeviceStrategy(Strategy):
 _scopes: list[Strategy] = []
 _default: list[Strategy] = []
 experimental = SimpleNamespace(
+    CommunicationImplementation=SimpleNamespace(AUTO="AUTO", NCCL="NCCL", RING="RING"),
     CommunicationOptions=lambda **options: SimpleNamespace(**options),
     MultiWorkerMirroredStrategy=MultiWorkerMirroredStrategy,
 )

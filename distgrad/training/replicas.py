@@ -21,6 +21,7 @@ from distgrad.core import variable as variables_of
 from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
+from distgrad.ops import random
 from distgrad.training.digest import DesyncAlarm
 from distgrad.training.handshake import check_kernels, check_variables
 from distgrad.training.staging import link
@@ -62,8 +63,8 @@ class Replicas(Turns):
     becomes the mean over the replicas, by their samples; what it gives to metrics is summed.
     """
 
-    def __init__(self, communicator: Communicator, virtual_shards: int, seed: int) -> None:
-        super().__init__(communicator, virtual_shards, seed, mean_loss=False)
+    def __init__(self, communicator: Communicator, virtual_shards: int) -> None:
+        super().__init__(communicator, virtual_shards, 0, mean_loss=False)
         self.own = worker_shards(virtual_shards, communicator.rank, communicator.world_size)
         self.steps = 0
         self._made: list[weakref.ref[Variable]] = []
@@ -99,6 +100,9 @@ class Replicas(Turns):
         recording.refuse("strategy.run")
         given = (fn, args, kwargs)
         batch = self._batch_of(given)
+        if not self._known:  # not before: to make a strategy draws no random number
+            drawn = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
+            self.seed = self.communicator.broadcast_object(drawn)
         with self.watching():
             if fn not in self._known:  # a method equals itself, though it is another object
                 self._rehearse(batch, given)

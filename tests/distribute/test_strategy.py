@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -270,3 +272,25 @@ def test_a_compiled_function_that_runs_replicas_runs_eagerly_and_says_so():
     (batch,) = strategy.experimental_distribute_dataset([np.arange(8.0)])
     with pytest.warns(UserWarning, match="runs eagerly: strategy.run"):
         assert float(step(batch)) == 28
+
+
+def test_fit_within_a_scope_is_what_it_is_without():
+    def fitted(scope):
+        tf.keras.utils.set_random_seed(4)
+        with scope:
+            model = tf.keras.Sequential([tf.keras.layers.Dense(3, activation="softmax")])
+            model.compile("adam", "sparse_categorical_crossentropy")
+        return model.fit(X, Y, batch_size=BATCH, epochs=2, verbose=0).history
+
+    options = tf.distribute.experimental.CommunicationOptions(
+        implementation=tf.distribute.experimental.CommunicationImplementation.NCCL
+    )
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    assert strategy.cluster_resolver.task_id == 0
+    tf.distribute.MirroredStrategy(cross_device_ops=tf.distribute.HierarchicalCopyAllReduce())
+    assert fitted(strategy.scope()) == fitted(contextlib.nullcontext())
+
+
+def test_strategies_that_do_not_exist_say_what_to_use():
+    with pytest.raises(AttributeError, match="'TPUStrategy': workers on CPUs and CUDA GPUs"):
+        tf.distribute.TPUStrategy  # noqa: B018
