@@ -272,3 +272,46 @@ def test_layers_that_build_themselves_in_a_step_begin_alike_for_all_shards(monke
     np.testing.assert_array_equal(one, three)
     expected = 0.01 * (np.arange(24.0).reshape(12, 2) @ one).mean(0)
     np.testing.assert_allclose(mean, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("given, dtype", [("arrays", "float32"), ("dataset", "float64")])
+def test_steps_and_metrics_of_ones_own_get_tensors_as_in_keras(given, dtype):
+    """Floats of arrays as floatx, whole numbers as they are; batches of a dataset untouched."""
+    seen = []
+
+    class Seen(keras.metrics.Metric):
+        def __init__(self):
+            super().__init__()
+            self.total = self.add_weight(shape=())
+
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            self.total.assign_add(tf.reduce_sum(y_true - y_pred))
+
+        def result(self):
+            return self.total
+
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(1)
+
+        def call(self, x):
+            return self.dense(x)
+
+        def train_step(self, data):
+            seen.extend(data)
+            return {"loss": tf.constant(0.0)}
+
+    x, y, counts = np.ones((4, 3)), np.ones((4, 1)), np.arange(4)
+    model = Own()
+    model.compile("sgd", "mse")
+    data = (x, counts)
+    if given == "dataset":
+        model.fit(tf.data.Dataset.from_tensor_slices(data).batch(4), verbose=0)
+    else:
+        model.fit(*data, verbose=0)
+    assert all(isinstance(each, tf.Tensor) for each in seen)
+    assert [each.dtype.name for each in seen[-2:]] == [dtype, "int64"]
+    plain = keras.Sequential([layers.Dense(1, kernel_initializer="zeros")])
+    plain.compile("sgd", "mse", metrics=[Seen()])
+    assert plain.evaluate(x, y, verbose=0)[1] == 4.0

@@ -14,12 +14,13 @@ import numpy as np
 
 from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import as_dtype
+from distgrad.core.dtypes import as_dtype, is_floating
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras import initializers
 from distgrad.keras.losses.base import in_float32
 from distgrad.keras.registry import Configured, snake_case
+from distgrad.ops.casting import cast
 from distgrad.training import turns
 from distgrad.training.state import share
 
@@ -74,8 +75,9 @@ class Metric(Configured):
             raise NotImplementedError(f"{type(self).__name__} defines no sums()")
         kept = self.state()
         self.reset_state()
-        given = () if sample_weight is None else (sample_weight,)
-        self.update_state(y_true, y_pred, *given)
+        y_pred = as_tensor(y_pred)
+        others = [_like(y_pred, each) for each in (y_true, sample_weight) if each is not None]
+        self.update_state(others[0], y_pred, *others[1:])
         found = self.statistics()
         self.set_state(kept)
         return found
@@ -233,6 +235,13 @@ def _remembered(result: Callable[..., Any]) -> Callable[..., Any]:
         return self._given
 
     return remembered
+
+
+def _like(prediction: Tensor, value: Any) -> Tensor:
+    """A tensor, whose floats are those of the predictions: a user's metric computes with both."""
+    tensor = as_tensor(value)
+    both = is_floating(tensor._data.dtype) and is_floating(prediction._data.dtype)
+    return cast(tensor, prediction.dtype) if both else tensor
 
 
 def _joining(update_state: Callable[..., Any]) -> Callable[..., Any]:

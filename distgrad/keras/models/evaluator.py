@@ -11,15 +11,18 @@ import numpy as np
 from distgrad.comm.communicator import Communicator
 from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import is_floating, is_number
 from distgrad.core.tensor import Tensor
 from distgrad.data import nest
 from distgrad.keras import losses, metrics, optimizers
+from distgrad.keras.backend import floatx
 from distgrad.keras.callbacks import Callback, progress_line
 from distgrad.keras.layers.base import Layer, quiet
 from distgrad.keras.layers.tracking import settled
 from distgrad.keras.metrics.base import one_by_one
 from distgrad.keras.models.feed import Feed, as_arrays, unpack_x_y_sample_weight
 from distgrad.keras.models.objective import CompiledMetrics, Objective, output_names
+from distgrad.ops.casting import cast
 from distgrad.ops.host import on_host
 from distgrad.training import state, world
 from distgrad.training.evaluation import evaluate
@@ -43,6 +46,7 @@ class Evaluator(Layer):
         self._class_weight: dict[int, float] | None = None
         self._counted = False
         self.run_eagerly = False
+        self._of_arrays = True
         self.jit_compile: Any = "auto"
         self._running: list[Any] = []  # of train_on_batch: samples, loss, metric sums
 
@@ -178,12 +182,14 @@ class Evaluator(Layer):
             raise ValueError("call compile(optimizer=..., loss=...) before training or evaluating")
         return self.objective
 
-    def prepare(self, first: tuple[Any, ...]) -> None:
+    def prepare(self, first: tuple[Any, ...], *, of_arrays: bool = True) -> None:
         """Makes the weights by a look at one ``(x, ...)``, and learns what outputs there are.
 
+        ``of_arrays``: whether they come from arrays, whose floats steps of one's own get as floatx.
         A model with a step of its own need not have a ``call`` that takes what its step does.
         """
         x, _, weight = unpack_x_y_sample_weight(first)
+        self._of_arrays = of_arrays
         try:
             with recording.paused(), quiet(self):
                 prediction = self(x, training=False)
@@ -208,7 +214,7 @@ class Evaluator(Layer):
         One that asks for batches of another size makes them when it comes to it; with several
         workers, whose weights would differ then, it raises.
         """
-        run = self._on_arrays(step)
+        run = self._on_arrays(step, self._of_arrays)
         rehearsal = CustomStep(run, Communicator(), 1, 0, metrics=self._each_metric)
         try:
             rehearsal.build(tuple(first), self.variables)
@@ -240,14 +246,22 @@ class Evaluator(Layer):
         return getattr(type(self), name) is not built_in
 
     def _on_arrays(
-        self, step: Callable[[Any], dict[str, Any]]
+        self, step: Callable[[Any], dict[str, Any]], of_arrays: bool
     ) -> Callable[[tuple], dict[str, Any]]:
         """A user's step on the arrays of one shard, in the form in which Keras gives them."""
+        floats = floatx() if of_arrays else None
+
+        def given(array: Any) -> Any:
+            if not is_number(array.dtype):
+                return array
+            tensor = as_tensor(array)
+            return cast(tensor, floats) if floats and is_floating(tensor._data.dtype) else tensor
 
         def run(arrays: tuple) -> dict[str, Any]:
             if self._class_weight is not None:
                 arrays = (*arrays[:2], by_class(arrays[1], self._class_weight))
-            return step(arrays if len(arrays) > 1 else arrays[0])
+            tensors = tuple(None if a is None else nest.map_leaves(given, a) for a in arrays)
+            return step(tensors if len(tensors) > 1 else tensors[0])
 
         return run
 
@@ -257,7 +271,7 @@ class Evaluator(Layer):
         """Loss and metrics on one batch, over all batches since ``reset_metrics``."""
         feed = Feed(x, y, sample_weight, None)
         feed.batch_size = feed.size
-        self.prepare(feed.first)
+        self.prepare(feed.first, of_arrays=feed.parts is not None)
         if self._overrides("test_step"):
             logs, _ = self._evaluate(feed, None, ())
             return logs if return_dict else as_list(logs)
@@ -292,7 +306,7 @@ class Evaluator(Layer):
         """
         self._goal  # noqa: B018
         feed = Feed(x, y, sample_weight, batch_size)
-        self.prepare(feed.first)
+        self.prepare(feed.first, of_arrays=feed.parts is not None)
         began = time.monotonic()
         communicator = world.communicator()
         for callback in callbacks or ():
@@ -338,7 +352,7 @@ class Evaluator(Layer):
     ) -> tuple[Logs, int]:
         """A user's own ``test_step`` on every shard: what it returns over all samples, by name."""
         communicator, shards, own = world.share()
-        run, watch = self._on_arrays(self.test_step), _Counter(callbacks)
+        run, watch = self._on_arrays(self.test_step, feed.parts is not None), _Counter(callbacks)
         returned = Returned(self._each_metric)
         total: Any = 0.0
         for batch in watch(feed.loader(shards, own, steps=steps).epoch(0)):

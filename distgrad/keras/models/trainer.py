@@ -54,7 +54,7 @@ class Trainer(Evaluator):
             raise ValueError("there is no loss to train with: give one to compile")
         if self._overrides("train_step"):
             return CustomStep(
-                self._on_arrays(self.train_step),
+                self._on_arrays(self.train_step, self._of_arrays),
                 communicator,
                 shards,
                 seed,
@@ -109,7 +109,7 @@ class Trainer(Evaluator):
         elif validation_data is not None:
             held = _held_out(validation_data, validation_batch_size or batch_size)
         self._class_weight = class_weight
-        self.prepare(feed.first)
+        self.prepare(feed.first, of_arrays=feed.parts is not None)
         if class_weight is not None:
             self._counted = self._goal.counted(False, True)
         communicator, shards, own = world.share()
@@ -194,7 +194,7 @@ class Trainer(Evaluator):
         feed = Feed(x, y, sample_weight)
         feed.batch_size = feed.size
         self._class_weight = class_weight
-        self.prepare(feed.first)
+        self.prepare(feed.first, of_arrays=feed.parts is not None)
         communicator, shards, own = world.share()
         step = self._batch_step(communicator, shards, class_weight)
         (batch,) = feed.loader(shards, own).epoch(0)
