@@ -6,6 +6,7 @@
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from distgrad import autodiff, debugging, errors, image, linalg, math, nest, nn, random
+from distgrad import settings as config
 from distgrad.compile import eager as _eager
 from distgrad.compile.function import TensorSpec, function
 from distgrad.core.custom import custom_gradient, grad_pass_through
@@ -38,7 +39,7 @@ from distgrad.core.module import Module
 from distgrad.core.tape import GradientTape, UnconnectedGradients
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
-from distgrad.debugging import Assert
+from distgrad.debugging import Assert, assert_equal, assert_greater, assert_less, assert_rank
 from distgrad.ops.arithmetic import (
     abs,
     add,
@@ -139,7 +140,15 @@ from distgrad.ops.scatter import (
     tensor_scatter_nd_sub,
     tensor_scatter_nd_update,
 )
-from distgrad.ops.scopes import control_dependencies, device, name_scope
+from distgrad.ops.scopes import (
+    control_dependencies,
+    device,
+    executing_eagerly,
+    group,
+    init_scope,
+    name_scope,
+    no_op,
+)
 from distgrad.ops.shape import (
     concat,
     ensure_shape,
@@ -200,6 +209,7 @@ if _TYPE_CHECKING:
     from distgrad import data as data
     from distgrad import distribute as distribute
     from distgrad import keras as keras
+    from distgrad import test as test
     from distgrad import train as train
     from distgrad.core.dtypes import bfloat16 as bfloat16
     from distgrad.trained import load as load_run
@@ -219,6 +229,10 @@ def __getattr__(name: str):
         return found
     if name == "bfloat16":  # and ml_dtypes with it
         return as_dtype(name)
+    if name == "test":
+        import distgrad.test
+
+        return distgrad.test
     if name == "train":
         import distgrad.train
 
@@ -241,5 +255,5 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    lazy = ("bfloat16", "data", "distribute", "keras", "load_run", "train")
+    lazy = ("bfloat16", "data", "distribute", "keras", "load_run", "test", "train")
     return [*globals(), *_OF_KERAS, *lazy]

@@ -28,7 +28,7 @@ ALLOWED = {
     "comm": {"comm", "core.errors"},
     "data": {"data", "core.errors"},
     "data.dataset": {"data", "core.dispatch"},  # what a user's own loop gets are tensors
-    "config": {"config"},
+    "config": {"config", "settings"},
     "job": set(),
     "launcher": {"launcher", "job", "comm", "core.errors", "worker"},
     "launcher.environ": {"core.errors"},

@@ -7,4 +7,7 @@ from distgrad.config.errors import ConfigError
 from distgrad.config.load import load
 from distgrad.config.schema import Config, json_schema
 
+# This package is also what ``tf.config`` finds once it was imported.
+from distgrad.settings import *  # noqa: F403
+
 __all__ = ["Config", "ConfigError", "Override", "json_schema", "load"]

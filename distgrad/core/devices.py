@@ -37,6 +37,16 @@ def ask_environment() -> None:
         dispatch.default = dispatch.only_namespace = None
 
 
+def count_gpus() -> int:
+    """How many GPUs this process can use; 0 without CuPy."""
+    from distgrad.backend import cupy
+
+    try:
+        return cupy.load().count
+    except NotHere:
+        return 0
+
+
 def on_gpu() -> bool:
     """Whether this thread makes new arrays on a GPU."""
     return dispatch.current() is not numpy_backend

@@ -60,6 +60,17 @@ class DType:
         return self.numpy_dtype.kind == "c"
 
     @property
+    def is_unsigned(self) -> bool:
+        return self.numpy_dtype.kind == "u"
+
+    @property
+    def base_dtype(self) -> DType:
+        return self
+
+    def is_compatible_with(self, other: Any) -> bool:
+        return self == as_dtype(other)
+
+    @property
     def size(self) -> int:
         """Bytes of one element."""
         return self.numpy_dtype.itemsize
@@ -195,6 +206,22 @@ class TensorShape(tuple):
 
     def is_fully_defined(self) -> bool:
         return None not in self
+
+    def is_compatible_with(self, other: Iterable[int | None]) -> bool:
+        """Whether some shape is both; None stands for any size."""
+        dims = tuple(other)
+        return len(self) == len(dims) and all(
+            None in (a, b) or a == b for a, b in zip(self, dims, strict=True)
+        )
+
+    def concatenate(self, other: Iterable[int | None]) -> TensorShape:
+        return TensorShape((*self, *other))
+
+    def __add__(self, other: Iterable[int | None]) -> TensorShape:  # type: ignore[override]
+        return self.concatenate(other)
+
+    def __radd__(self, other: Iterable[int | None]) -> TensorShape:
+        return TensorShape(other).concatenate(self)
 
     def __getitem__(self, key: Any) -> Any:
         item = super().__getitem__(key)

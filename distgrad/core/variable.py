@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from distgrad.core.dtypes import DType, TensorShape, as_dtype
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, registry
 from distgrad.core.tensor import Operand, Tensor, TensorRef, text
+
+if TYPE_CHECKING:
+    from distgrad.core.indexed_slices import IndexedSlices
 
 _lending = threading.Lock()
 watchers: list[Callable[[Any], None]] = []  # told of each variable that is made
@@ -230,6 +233,24 @@ class Variable(Operand):
         """
         return self._scatter_add(indices, -as_tensor(updates, like=self._buffer.dtype)._data)
 
+    def scatter_add(
+        self, sparse_delta: IndexedSlices, use_locking: bool = False, name: Any = None
+    ) -> Variable:
+        """Adds IndexedSlices to its rows; repeats add up."""
+        return self.scatter_nd_add(_rows(sparse_delta), sparse_delta.values)
+
+    def scatter_sub(
+        self, sparse_delta: IndexedSlices, use_locking: bool = False, name: Any = None
+    ) -> Variable:
+        """Subtracts IndexedSlices from its rows; repeats add up."""
+        return self.scatter_nd_sub(_rows(sparse_delta), sparse_delta.values)
+
+    def scatter_update(
+        self, sparse_delta: IndexedSlices, use_locking: bool = False, name: Any = None
+    ) -> Variable:
+        """Writes IndexedSlices to its rows."""
+        return self.scatter_nd_update(_rows(sparse_delta), sparse_delta.values)
+
     def _scatter_add(self, indices: Any, updates: Any) -> Variable:
         positions = self._positions(indices)
         array = self._buffer.copy()
@@ -316,6 +337,11 @@ class Variable(Operand):
         return (
             f"<tf.Variable {self.name!r} shape={self.shape} dtype={self.dtype.name}, numpy={shown}>"
         )
+
+
+def _rows(slices: IndexedSlices) -> np.ndarray:
+    """The rows of IndexedSlices as positions into a variable."""
+    return as_tensor(slices.indices)._host()[..., None]
 
 
 def _fits(shape: tuple[int, ...], wanted: Any) -> bool:

@@ -48,6 +48,19 @@ def _binary(primitive: Primitive, otherwise: Callable | None = None) -> tuple[Ca
     return forward, reflected
 
 
+def _is_bool(value: Any) -> bool:
+    return value.dtype.is_bool if isinstance(value, Operand) else isinstance(value, bool)
+
+
+def _product(x: Any, y: Any) -> Tensor:
+    try:
+        return arithmetic.multiply(x, y)
+    except InvalidArgumentError:
+        if not all(_is_bool(v) for v in (x, y)):
+            raise
+        return logic.logical_and(x, y)  # two masks: what both of them hold
+
+
 def _either(of_bools: Primitive, of_bits: Primitive) -> tuple[Callable, Callable]:
     """An operator that is logic on bool tensors, and works on the bits of integers."""
 
@@ -91,7 +104,7 @@ def install(cls: type) -> None:
     operators = {
         "add": _binary(arithmetic.add),
         "sub": _binary(arithmetic.subtract),
-        "mul": _binary(arithmetic.multiply),
+        "mul": _binary(arithmetic.multiply, _product),
         "truediv": _binary(division.divide_exact, division.divide),
         "pow": _binary(powers.power, powers.pow),
         "floordiv": _binary(rounding.floordiv),

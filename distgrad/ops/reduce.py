@@ -14,6 +14,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
 from distgrad.ops.casting import cast
+from distgrad.ops.complex import conj
 from distgrad.ops.logic import equal
 from distgrad.ops.scan import cumprod_along
 from distgrad.ops.shape import axes as axes  # the public home of this helper is here
@@ -219,7 +220,7 @@ def _(g, x, axis):
     after = bind(cumprod_along, flat, axis=last, exclusive=True, reverse=True)
     others = bind(reshape_to, before * after, shape=tuple(shape[i] for i in order))
     back = tuple(int(i) for i in np.argsort(order))
-    return bind(reshape_to, g, shape=kept(shape, axis)) * bind(permute, others, perm=back)
+    return bind(reshape_to, g, shape=kept(shape, axis)) * conj(bind(permute, others, perm=back))
 
 
 @prod.samples

@@ -11,7 +11,15 @@ from distgrad.core.devices import scope
 from distgrad.core.errors import NoDeviceError
 from distgrad.core.naming import name_scope
 
-__all__ = ["control_dependencies", "device", "name_scope"]
+__all__ = [
+    "control_dependencies",
+    "device",
+    "executing_eagerly",
+    "group",
+    "init_scope",
+    "name_scope",
+    "no_op",
+]
 
 _DEVICE = re.compile(r"(/job:\w+)?(/replica:\d+)?(/task:\d+)?/?(device:)?(cpu|gpu|tpu)(:(\d+|\*))?")
 
@@ -41,3 +49,22 @@ def device(device_name: Any) -> Iterator[None]:
 def control_dependencies(control_inputs: Any) -> Iterator[None]:
     """Context that does nothing: operations run in the order in which they are written."""
     yield
+
+
+@contextmanager
+def init_scope() -> Iterator[None]:
+    """Context that does nothing: there is no graph to be lifted out of."""
+    yield
+
+
+def executing_eagerly() -> bool:
+    """Whether operations run when they are called: always."""
+    return True
+
+
+def no_op(name: str | None = None) -> None:
+    """Does nothing."""
+
+
+def group(*inputs: Any, name: str | None = None) -> None:
+    """Does nothing: operations have run when they are given to it."""

@@ -246,6 +246,8 @@ def bincount(
     Raises InvalidArgumentError for negative integers or weights of another shape.
     """
     x = as_tensor(arr)
+    if x._data.dtype.kind == "b" or not x._data.size:  # an empty list would be one of floats
+        x = cast(x, np.int32)
     numbers = x._data
     if numbers.dtype.kind not in "iu" or (numbers.size and numbers.min() < 0):
         raise InvalidArgumentError(f"bincount takes integers from 0 on, not {x}")

@@ -173,13 +173,10 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = No
 def global_norm(t_list: Sequence[Any], name: str | None = None) -> Tensor:
     """The Euclidean norm of all tensors of a list together; None among them is left out.
 
-    Repeated rows of IndexedSlices are added first, unlike in TensorFlow. Raises ValueError for no
-    tensors.
+    Repeated rows of IndexedSlices are added first, unlike in TensorFlow. It is 0 for no tensors.
     """
     squares = [reduce_sum(square(as_tensor(t))) for t in t_list if t is not None]
-    if not squares:
-        raise ValueError("global_norm needs at least one tensor")
-    total = squares[0]
+    total = squares[0] if squares else as_tensor(np.float32(0))
     for value in squares[1:]:
         total = total + value
     return sqrt(total)

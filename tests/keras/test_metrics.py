@@ -112,7 +112,7 @@ def test_a_loss_or_a_function_as_a_metric():
         (tf.keras.losses.mse, "mean_squared_error"),
         (tf.keras.losses.MeanSquaredError(), "mean_squared_error"),
         ("mse", "mse"),
-        (lambda y_true, y_pred: tf.square(y_true - y_pred), "<lambda>"),
+        (lambda y_true, y_pred: tf.square(y_true - y_pred), "lambda"),
     ):
         metric = metrics.get(identifier)
         assert metric.name == name and float(metric(y_true, y_pred)) == 5

@@ -274,7 +274,7 @@ class Evaluator(Layer):
         self.prepare(feed.first, of_arrays=feed.parts is not None)
         if self._overrides("test_step"):
             logs, _ = self._evaluate(feed, None, ())
-            return logs if return_dict else as_list(logs)
+            return as_dict(logs) if return_dict else as_list(logs)
         loss, sums, size = self._sums_over(feed, None, ())
         return self._batch_logs(loss, sums, size, self.results, return_dict)
 
@@ -285,7 +285,7 @@ class Evaluator(Layer):
         sums = sums if known is None else known + sums
         self._running = [seen + size, total + loss * size, sums]
         logs = results(self._running[1] / self._running[0], sums)
-        return logs if return_dict else as_list(logs)
+        return as_dict(logs) if return_dict else as_list(logs)
 
     # Evaluating
 
@@ -315,7 +315,7 @@ class Evaluator(Layer):
         logs, steps = self._evaluate(feed, steps, callbacks or ())
         if verbose not in (0, False) and communicator.rank == 0:
             print(progress_line(steps, steps, time.monotonic() - began, logs), flush=True)
-        return dict(logs) if return_dict else as_list(logs)
+        return as_dict(logs) if return_dict else as_list(logs)
 
     def _evaluate(
         self, feed: Feed, steps: int | None, callbacks: Iterable[Callback]
@@ -430,6 +430,11 @@ class _Counter:
     def end(self, logs: Logs) -> None:
         for callback in self.callbacks:
             callback.on_test_end(logs)
+
+
+def as_dict(logs: Logs) -> Logs:
+    """By name, as Keras sorts them."""
+    return dict(sorted(logs.items()))
 
 
 def as_list(logs: Logs) -> Any:

@@ -67,6 +67,12 @@ class Optimizer(Configured):
         name: str | None = None,
         **unknown: Any,
     ) -> None:
+        if unknown.pop("decay", None):
+            warnings.warn(
+                "decay is ignored, as Keras 3 does: make learning_rate a schedule, for example "
+                "InverseTimeDecay",
+                stacklevel=3,
+            )
         if unknown:
             raise ValueError(f"{type(self).__name__} has no argument {', '.join(unknown)}")
         clips = {

@@ -1,0 +1,102 @@
+"""What ``tf.config`` holds in TensorFlow: which devices there are, and settings.
+
+distgrad reads its device from DISTGRAD_DEVICE and its threads from the job, so that settings which
+a TensorFlow script makes before its first operation are taken and change nothing.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from distgrad.core import devices
+
+__all__ = [
+    "experimental",
+    "functions_run_eagerly",
+    "get_visible_devices",
+    "list_logical_devices",
+    "list_physical_devices",
+    "run_functions_eagerly",
+    "set_soft_device_placement",
+    "set_visible_devices",
+    "threading",
+]
+
+
+class PhysicalDevice(NamedTuple):
+    """A device of this machine, as TensorFlow names it."""
+
+    name: str
+    device_type: str
+
+
+class LogicalDevice(NamedTuple):
+    """A device as ``tf.device`` takes it."""
+
+    name: str
+    device_type: str
+
+
+def list_physical_devices(device_type: str | None = None) -> list[PhysicalDevice]:
+    """The CPU, and the GPUs that CuPy sees; only those of ``device_type`` ("CPU", "GPU")."""
+    found = [PhysicalDevice("/physical_device:CPU:0", "CPU")]
+    if device_type != "CPU":  # the look for GPUs loads CuPy
+        found += [
+            PhysicalDevice(f"/physical_device:GPU:{i}", "GPU") for i in range(devices.count_gpus())
+        ]
+    return [each for each in found if device_type in (None, each.device_type)]
+
+
+def list_logical_devices(device_type: str | None = None) -> list[LogicalDevice]:
+    """The same devices by the names that ``tf.device`` takes."""
+    found = list_physical_devices(device_type)
+    return [LogicalDevice(name.replace("physical_", ""), kind) for name, kind in found]
+
+
+def get_visible_devices(device_type: str | None = None) -> list[PhysicalDevice]:
+    """All devices: none is hidden."""
+    return list_physical_devices(device_type)
+
+
+def set_visible_devices(devices: Any, device_type: str | None = None) -> None:
+    """Does nothing: the CPU is used unless a script, a job or DISTGRAD_DEVICE asks for a GPU."""
+
+
+def set_soft_device_placement(enabled: bool) -> None:
+    """Does nothing: an operation runs where its tensors lie."""
+
+
+_eagerly = False
+
+
+def run_functions_eagerly(run_eagerly: bool) -> None:
+    """Does nothing but be remembered: ``tf.function`` is eager unless it has ``jit_compile``."""
+    global _eagerly
+    _eagerly = bool(run_eagerly)
+
+
+def functions_run_eagerly() -> bool:
+    """What ``run_functions_eagerly`` was last told."""
+    return _eagerly
+
+
+def _ignored(*args: Any, **kwargs: Any) -> None:
+    """A setting of TensorFlow's own runtime; does nothing."""
+
+
+threading = SimpleNamespace(
+    get_inter_op_parallelism_threads=lambda: 0,
+    get_intra_op_parallelism_threads=lambda: 0,
+    set_inter_op_parallelism_threads=_ignored,
+    set_intra_op_parallelism_threads=_ignored,
+)
+experimental = SimpleNamespace(
+    enable_op_determinism=_ignored,  # the same bits are the rule here
+    enable_tensor_float_32_execution=_ignored,
+    get_memory_growth=lambda device: True,
+    list_logical_devices=list_logical_devices,
+    list_physical_devices=list_physical_devices,
+    set_memory_growth=_ignored,
+    set_visible_devices=set_visible_devices,
+)
