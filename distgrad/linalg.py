@@ -32,7 +32,7 @@ from distgrad.ops.solvers import (
     solve,
     triangular_solve,
 )
-from distgrad.ops.statistics import global_norm, norm
+from distgrad.ops.statistics import global_norm, norm, normalize
 
 __all__ = [
     "adjoint",
@@ -58,6 +58,7 @@ __all__ = [
     "matrix_transpose",
     "matvec",
     "norm",
+    "normalize",
     "pinv",
     "qr",
     "set_diag",

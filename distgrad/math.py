@@ -76,7 +76,7 @@ from distgrad.ops.segment import (
     unsorted_segment_sqrt_n,
     unsorted_segment_sum,
 )
-from distgrad.ops.sorting import bincount, invert_permutation, top_k
+from distgrad.ops.sorting import bincount, confusion_matrix, invert_permutation, top_k
 from distgrad.ops.special import (
     digamma,
     erf,
@@ -94,6 +94,7 @@ from distgrad.ops.statistics import (
     reduce_logsumexp,
     reduce_std,
     reduce_variance,
+    zero_fraction,
 )
 from distgrad.ops.trigonometric import (
     acos,

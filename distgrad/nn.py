@@ -16,6 +16,12 @@ from distgrad.ops.activations import (
     softsign,
     swish,
 )
+from distgrad.ops.blocks import (
+    bias_add,
+    depth_to_space,
+    local_response_normalization,
+    space_to_depth,
+)
 from distgrad.ops.convolution import (
     conv1d,
     conv1d_transpose,
@@ -50,7 +56,7 @@ from distgrad.ops.pooling import (
     max_pool3d,
 )
 from distgrad.ops.sorting import top_k
-from distgrad.ops.statistics import moments
+from distgrad.ops.statistics import moments, zero_fraction
 from distgrad.ops.trigonometric import tanh
 
 __all__ = [
@@ -59,6 +65,7 @@ __all__ = [
     "avg_pool2d",
     "avg_pool3d",
     "batch_normalization",
+    "bias_add",
     "conv1d",
     "conv1d_transpose",
     "conv2d",
@@ -68,6 +75,7 @@ __all__ = [
     "conv_transpose",
     "convolution",
     "crelu",
+    "depth_to_space",
     "depthwise_conv2d",
     "dropout",
     "elu",
@@ -80,6 +88,7 @@ __all__ = [
     "l2_loss",
     "l2_normalize",
     "leaky_relu",
+    "local_response_normalization",
     "log_poisson_loss",
     "log_softmax",
     "max_pool",
@@ -99,9 +108,11 @@ __all__ = [
     "softmax_cross_entropy_with_logits",
     "softplus",
     "softsign",
+    "space_to_depth",
     "sparse_softmax_cross_entropy_with_logits",
     "swish",
     "tanh",
     "top_k",
     "weighted_cross_entropy_with_logits",
+    "zero_fraction",
 ]

@@ -207,20 +207,20 @@ class TensorShape(tuple):
     def is_fully_defined(self) -> bool:
         return None not in self
 
-    def is_compatible_with(self, other: Iterable[int | None]) -> bool:
+    def is_compatible_with(self, other: Iterable[Any]) -> bool:
         """Whether some shape is both; None stands for any size."""
         dims = tuple(other)
         return len(self) == len(dims) and all(
             None in (a, b) or a == b for a, b in zip(self, dims, strict=True)
         )
 
-    def concatenate(self, other: Iterable[int | None]) -> TensorShape:
+    def concatenate(self, other: Iterable[Any]) -> TensorShape:
         return TensorShape((*self, *other))
 
-    def __add__(self, other: Iterable[int | None]) -> TensorShape:  # type: ignore[override]
+    def __add__(self, other: Iterable[Any]) -> TensorShape:  # type: ignore[override]
         return self.concatenate(other)
 
-    def __radd__(self, other: Iterable[int | None]) -> TensorShape:
+    def __radd__(self, other: Iterable[Any]) -> TensorShape:
         return TensorShape(other).concatenate(self)
 
     def __getitem__(self, key: Any) -> Any:

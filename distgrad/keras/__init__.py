@@ -21,18 +21,28 @@ from distgrad.keras import (
     saving,
     utils,
 )
+from distgrad.keras.initializers import Initializer
 from distgrad.keras.layers import Input
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.remat import RematScope
 from distgrad.keras.layers.symbolic import KerasTensor
+from distgrad.keras.losses import Loss
+from distgrad.keras.metrics import Metric
 from distgrad.keras.models import Model, Sequential
+from distgrad.keras.optimizers import Optimizer
+from distgrad.keras.regularizers import Regularizer
 from distgrad.ops.recompute import recompute_grad as remat
 
 __all__ = [
+    "Initializer",
     "Input",
     "KerasTensor",
     "Layer",
+    "Loss",
+    "Metric",
     "Model",
+    "Optimizer",
+    "Regularizer",
     "RematScope",
     "Sequential",
     "Variable",

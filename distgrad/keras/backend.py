@@ -1,4 +1,4 @@
-"""The few settings of ``keras.backend`` that mean something here."""
+"""``keras.backend``: the few settings that mean something here, and the old functions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from distgrad.core.dtypes import as_dtype
 from distgrad.keras import mixed_precision
+from distgrad.keras.legacy import *  # noqa: F403
 
 
 def floatx() -> str:

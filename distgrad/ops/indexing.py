@@ -327,6 +327,8 @@ def one_hot(
     integers or an axis outside the rank.
     """
     where = as_tensor(indices)
+    if isinstance(indices, np.ndarray) or not where._data.size:  # as labels are often kept
+        where = cast(where, np.int64) if where._data.dtype.kind == "f" else where
     if where._data.dtype.kind not in "iu":
         raise InvalidArgumentError(f"one_hot: indices must be integers, not {where.dtype.name}")
     given = [v for v in (on_value, off_value) if v is not None]

@@ -273,6 +273,33 @@ def bincount(
     return minimum(total, 1) if binary_output else total
 
 
+def confusion_matrix(
+    labels: Any,
+    predictions: Any,
+    num_classes: int | None = None,
+    weights: Any = None,
+    dtype: Any = np.int32,
+    name: str | None = None,
+) -> Tensor:
+    """How often class j was predicted where the label is i, or the sum of the weights of those.
+
+    Raises InvalidArgumentError for vectors of two lengths or a class outside the matrix.
+    """
+    rows, columns = (cast(as_tensor(each), np.int64) for each in (labels, predictions))
+    if rows._data.ndim != 1 or rows._data.shape != columns._data.shape:
+        raise InvalidArgumentError(
+            f"confusion_matrix takes two vectors of one length, not {rows.shape}, {columns.shape}"
+        )
+    known = [t._host() for t in (rows, columns)]
+    largest = max((int(each.max()) for each in known if each.size), default=-1)
+    size = largest + 1 if num_classes is None else int(num_classes)
+    if largest >= size or any((each < 0).any() for each in known):
+        raise InvalidArgumentError(f"confusion_matrix: a class outside [0, {size})")
+    weights = None if weights is None else cast(as_tensor(weights), dtype)
+    counts = bincount(rows * size + columns, weights, size * size, dtype=dtype)
+    return bind(reshape_to, counts, shape=(size, size))
+
+
 def histogram_fixed_width_bins(
     values: Any, value_range: Any, nbins: int = 100, dtype: Any = np.int32, name: Any = None
 ) -> Tensor:

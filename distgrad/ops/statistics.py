@@ -14,7 +14,7 @@ from distgrad.core.primitive import bind, registry
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.ops import reduce
 from distgrad.ops.arithmetic import abs, square
-from distgrad.ops.casting import cast
+from distgrad.ops.casting import cast, zeros_like
 from distgrad.ops.clipping import maximum, minimum
 from distgrad.ops.exponential import exp, log
 from distgrad.ops.logic import equal, greater, not_equal, select
@@ -107,6 +107,12 @@ def count_nonzero(
 # Norms
 
 
+def zero_fraction(value: Any, name: str | None = None) -> Tensor:
+    """The share of elements that are 0, float32; no gradient. nan for none."""
+    tensor = as_tensor(value)
+    return reduce_mean(cast(equal(tensor, zeros_like(tensor)), np.float32))
+
+
 def norm(
     tensor: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool = False, name: Any = None
 ) -> Tensor:
@@ -133,6 +139,15 @@ def norm(
     if ord == np.inf:
         return reduce_max(abs(x), axis, keepdims)
     return power(reduce_sum(power(abs(x), float(ord)), axis, keepdims), 1 / ord)
+
+
+def normalize(
+    tensor: Any, ord: Any = "euclidean", axis: Any = None, name: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """``tensor`` divided by its norm over ``axis``, and that norm with axes of size 1."""
+    x = as_tensor(tensor)
+    length = norm(x, ord, axis, keepdims=True)
+    return x / length, length
 
 
 def _matrix_norm(x: Tensor, ord: Any, first: int, second: int, keepdims: bool) -> Tensor:

@@ -125,7 +125,7 @@ def find(name: str, base: Path = Path("runs")) -> Path:
 
 def job_of(folder: Path, overrides: Sequence[str] = ()) -> Job:
     """The job of a run folder. Raises UsageError for any other folder."""
-    from distgrad import config
+    from distgrad.config import load as load_config
 
     resolved = folder / "resolved.yaml"
     if not resolved.is_file():
@@ -133,7 +133,7 @@ def job_of(folder: Path, overrides: Sequence[str] = ()) -> Job:
             "is no folder" if not folder.is_dir() else "holds no run (there is no resolved.yaml)"
         )
         raise UsageError(f"{folder} {there}; name the folder of a run, as distgrad train says it")
-    return Job.from_config(config.load(resolved, overrides), run_dir=str(folder))
+    return Job.from_config(load_config(resolved, overrides), run_dir=str(folder))
 
 
 def commit_of(folder: Path, step: int | None = None) -> checkpoint.Commit:

@@ -78,18 +78,19 @@ class Objective:
             for place, chosen in enumerate(_per_output(given, names)):
                 for each in chosen:
                     metric = metrics.get(each, self.losses[place])
-                    if len(names) > 1 and not metric.name.startswith(f"{names[place]}_"):
-                        metric.name = f"{names[place]}_{metric.name}"
+                    prefix = f"{names[place]}_" if len(names) > 1 else ""
+                    name = metric.name.removeprefix(prefix)  # it was compiled before, perhaps
+                    taken = [other.name for other in self._metric_objects]
+                    metric.name = _unused(prefix, name, weighted, taken)
                     self._metric_objects.append(metric)
                     self._places.append((place, weighted))
         self._names = names
 
     @property
     def _own_losses(self) -> list[int]:
-        """The outputs whose losses are shown one by one: none where there is but one output."""
-        if len(self.names) < 2:
-            return []
-        return [i for i, loss in enumerate(self.losses) if loss is not None]
+        """The outputs whose losses are shown one by one: none where there is but one loss."""
+        found = [i for i, _ in enumerate(self.names) if self.losses[i] is not None]
+        return found if len(found) > 1 else []
 
     @property
     def sums_size(self) -> int:
@@ -254,6 +255,17 @@ def output_names(prediction: Any, given: Sequence[str] = ()) -> list[str]:
         numbered = [f"output_{i + 1}" for i in range(len(prediction))]
         return list(given) if len(given) == len(prediction) else numbered
     return list(given) if len(given) == 1 else [""]
+
+
+def _unused(prefix: str, name: str, weighted: bool, taken: Sequence[str]) -> str:
+    """The name under which a metric is shown where others are, as Keras finds it."""
+    if weighted and prefix + name in taken:
+        name = f"weighted_{name}"
+    found, number = prefix + name, 0
+    while found in taken:
+        number += 1
+        found = f"{prefix}{name}_{number}"
+    return found
 
 
 def _nested(spec: Any) -> bool:

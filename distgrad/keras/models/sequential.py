@@ -90,10 +90,11 @@ class Sequential(Model):
             self._start(Input(batch_shape=(None, *tuple(input_shape)[1:])))
 
     def _build_for(self, args: tuple, kwargs: Mapping[str, Any]) -> None:
-        shape = tuple(getattr(args[0], "shape", ())) if len(args) == 1 else ()
+        given: Any = _alone(args[0]) if len(args) == 1 else None
+        shape = tuple(getattr(given, "shape", ()))
         if not shape or self._tensors or not self._stack:
             return  # what it is called on is not one tensor: the layers see to it
-        dtype = args[0].dtype
+        dtype = given.dtype
         kind = kind_of(getattr(dtype, "numpy_dtype", dtype))
         self._start(Input(batch_shape=(None, *shape[1:]), dtype=None if kind == "f" else dtype))
 
@@ -107,6 +108,8 @@ class Sequential(Model):
         return self._tensors[0], self._tensors[-1]
 
     def call(self, x: Any) -> Any:
+        if self._tensors:
+            x = _alone(x)
         if self._tensors and isinstance(x, Tensor) and not x.dtype.is_floating:
             wanted = self._tensors[0].dtype
             if wanted.is_floating:  # truth values and whole numbers, as in a functional model
@@ -138,6 +141,13 @@ class Sequential(Model):
         if config.get("build_input_shape") and not model.built:
             model.build(config["build_input_shape"])
         return model
+
+
+def _alone(x: Any) -> Any:
+    """What a list, tuple or dict of one tensor holds; anything else as it is."""
+    if isinstance(x, dict):
+        x = list(x.values())
+    return x[0] if isinstance(x, (list, tuple)) and len(x) == 1 else x
 
 
 def _has_ends(model: Model) -> bool:

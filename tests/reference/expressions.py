@@ -1,0 +1,185 @@
+"""Expressions over ``tf`` whose values are compared: groups of them, each after some lines.
+
+``make_expression_reference.py`` keeps what TensorFlow makes of them.
+"""
+
+GROUPS: dict[str, tuple[str, list[str]]] = {
+    "operators": (
+        "mask = tf.constant([True, False, True])\n"
+        "z = tf.constant([1 + 2j, -0.5j, 2 + 0j], tf.complex64)\n"
+        "v = tf.Variable([1.0, 2.0, 3.0])\n"
+        "def slices(*values): return tf.IndexedSlices(tf.constant(values), tf.constant([0, 0, 2]))",
+        [
+            "mask * mask",
+            "mask * tf.constant(False)",
+            "mask * True",
+            "True * mask",
+            "gradient(tf.reduce_prod, z)",
+            "tf.math.bincount([])",
+            "tf.math.bincount(tf.constant([True, False, True]))",
+            "tf.one_hot([], 3)",
+            "tf.one_hot(np.array([0.0, 2.0]), 3)",
+            "tf.clip_by_global_norm([], 1.0)[1]",
+            "v.scatter_add(slices(1.0, 2.0, 3.0)) + 0",
+            "v.scatter_sub(slices(1.0, 2.0, 3.0)) + 0",
+            "v.scatter_update(tf.IndexedSlices(tf.constant([7.0]), tf.constant([1]))) + 0",
+            "tf.TensorShape([1, 2]) + [3]",
+            "[3] + tf.TensorShape([1, 2])",
+            "tf.TensorShape([1, None]).concatenate([3])",
+            "tf.TensorShape([1, None]).is_compatible_with([1, 3])",
+            "tf.TensorShape([1, 2]).is_compatible_with([1, 3])",
+            "tf.uint8.is_unsigned, tf.float32.base_dtype.name, tf.int8.is_compatible_with('int8')",
+            "tf.executing_eagerly(), tf.group(), tf.no_op()",
+            "tf.config.list_physical_devices('CPU')[0].name",
+            "tf.config.list_logical_devices('CPU')[0].name",
+            "len(tf.config.experimental.list_physical_devices('TPU'))",
+        ],
+    ),
+    "functions": (
+        "rng = np.random.default_rng(0)\n"
+        "x = tf.constant(rng.normal(size=(2, 4, 6, 4)).astype('float32'))\n"
+        "w = tf.constant(rng.normal(size=(2, 4)).astype('float32'))",
+        [
+            "tf.nn.bias_add(x, [1.0, 2.0, 3.0, 4.0])",
+            "tf.nn.bias_add(x, [1.0, 2.0, 3.0, 4.0], data_format='NCHW')",
+            "tf.nn.depth_to_space(x, 2)",
+            "tf.nn.space_to_depth(x, 2)",
+            "tf.nn.local_response_normalization(x, 1, 2.0, 0.5, 0.75)",
+            "gradient(lambda a: tf.nn.local_response_normalization(a, 1), x)",
+            "gradient(lambda a: tf.nn.depth_to_space(a, 2) ** 2, x)",
+            "tf.nn.zero_fraction([0, 1, 0, 2])",
+            "tf.math.zero_fraction(tf.nn.relu(w))",
+            "tf.linalg.normalize(w)",
+            "tf.linalg.normalize(w, ord=1, axis=1)",
+            "tf.math.confusion_matrix([0, 1, 2, 2], [0, 2, 2, 2])",
+            "tf.math.confusion_matrix([0, 1], [1, 1], num_classes=3, dtype=tf.float32)",
+            "tf.math.confusion_matrix([0, 1], [1, 1], weights=[0.5, 2.0], dtype=tf.float32)",
+        ],
+    ),
+    "images": (
+        "rng = np.random.default_rng(0)\n"
+        "x = tf.constant(rng.uniform(size=(2, 5, 6, 3)).astype('float32'))\n"
+        "u = tf.constant(rng.integers(0, 255, (4, 4, 3)).astype('uint8'))\n"
+        "edges = tf.constant([[[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.2, 0.2, 0.1], [0.5, 1.0, 1.0]]])",
+        [
+            "tf.image.rot90(x)",
+            "tf.image.rot90(u, k=2)",
+            "tf.image.rot90(x[0], 3)",
+            "tf.image.rot90(x, -1)",
+            "tf.image.transpose(x)",
+            "tf.image.grayscale_to_rgb(x[..., :1])",
+            "tf.image.central_crop(x, 0.5)",
+            "tf.image.central_crop(u, 0.3)",
+            "tf.image.crop_to_bounding_box(x, 1, 1, 2, 3)",
+            "tf.image.pad_to_bounding_box(x, 1, 2, 8, 9)",
+            "tf.image.resize_with_crop_or_pad(x, 8, 3)",
+            "tf.image.resize_with_crop_or_pad(u, 3, 9)",
+            "tf.image.per_image_standardization(x)",
+            "tf.image.per_image_standardization(u)",
+            "tf.image.per_image_standardization(tf.ones([2, 2, 1]))",
+            "tf.image.adjust_gamma(x, 2.0, 0.5)",
+            "tf.image.adjust_gamma(u, 0.5)",
+            "tf.image.rgb_to_hsv(x)",
+            "tf.image.rgb_to_hsv(edges)",
+            "tf.image.hsv_to_rgb(x)",
+            "tf.image.hsv_to_rgb(edges)",
+            "tf.image.adjust_hue(x, 0.3)",
+            "tf.image.adjust_hue(u, -0.2)",
+            "tf.image.adjust_saturation(x, 0.5)",
+            "tf.image.adjust_saturation(u, 3.0)",
+            "tf.image.image_gradients(x)",
+            "tf.image.random_flip_left_right(x).shape",
+            "tf.image.random_flip_up_down(x[0]).shape",
+            "tf.image.random_brightness(x, 0.0)",
+            "tf.image.random_contrast(u, 0.1, 0.5).shape",
+            "tf.image.random_saturation(x, 0.5, 1.0).shape",
+            "tf.image.random_hue(x, 0.1).shape",
+            "tf.image.random_crop(x, [2, 3, 3, 3]).shape",
+            "tf.image.random_crop(x, [2, 5, 6, 3])",
+        ],
+    ),
+    "keras_backend": (
+        "K = tf.keras.backend\n"
+        "x = tf.constant([[1.0, -2.0, 3.0], [0.5, 0.25, 0.0]])\n"
+        "p = tf.constant([[0.2, 0.3, 0.5], [0.9, 0.05, 0.05]])\n"
+        "y = tf.constant([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])\n"
+        "v = tf.Variable([1.0, 2.0])",
+        [
+            "K.all(x > 0, axis=1)",
+            "K.argmax(x)",
+            "K.batch_flatten(tf.ones([2, 3, 4]))",
+            "K.binary_crossentropy(y, p)",
+            "K.binary_crossentropy(y, x, from_logits=True)",
+            "K.cast_to_floatx(np.array([1, 2]))",
+            "K.cast_to_floatx(x > 0)",
+            "K.categorical_crossentropy(y, p * 2)",
+            "K.categorical_crossentropy(y, x, from_logits=True)",
+            "K.clip(x, 0, 1)",
+            "K.clip(x, None, 1.0)",
+            "K.clip(x, 2, 1)",
+            "K.concatenate([x, x])",
+            "K.constant([1, 2])",
+            "K.count_params(v)",
+            "K.dot(x, tf.ones([3, 2]))",
+            "K.dot(tf.ones([2, 3, 4]), tf.ones([5, 4, 2]))",
+            "K.dtype(x)",
+            "K.eval(v)",
+            "K.expand_dims(x)",
+            "K.flatten(x)",
+            "K.int_shape(x)",
+            "K.max(x, axis=0, keepdims=True)",
+            "K.mean(x, axis=-1)",
+            "K.mean(x > 0)",
+            "K.ndim(x)",
+            "K.one_hot(tf.constant([0, 1]), 3)",
+            "K.permute_dimensions(x, (1, 0))",
+            "K.random_normal((2, 3)).shape",
+            "K.random_uniform((2,)).dtype.name",
+            "K.softmax(x)",
+            "K.sparse_categorical_crossentropy(tf.constant([2, 0]), p)",
+            "K.sparse_categorical_crossentropy(tf.constant([[2], [0]]), x, from_logits=True)",
+            "K.std(x, axis=0)",
+            "K.sum(x, axis=1)",
+            "K.transpose(x)",
+            "K.update(v, [3.0, 4.0]) + 0",
+            "K.update_add(v, [1.0, 1.0]) + 0",
+            "K.update_sub(v, [1.0, 1.0]) + 0",
+            "K.set_value(v, [5.0, 6.0])",
+            "v + 0",
+            "K.var(x, axis=1)",
+            "K.variable([1, 2]) + 0",
+            "K.zeros((2,)) + K.ones((2,)) + K.eye(2)",
+        ],
+    ),
+}
+
+
+def values(tf, np):
+    """What each expression of each group gives, in the form that JSON keeps."""
+
+    def gradient(function, x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        return tape.gradient(y, x)
+
+    found = {}
+    for group, (lines, expressions) in GROUPS.items():
+        names = {"tf": tf, "np": np, "gradient": gradient}
+        exec(lines, names)
+        found[group] = {each: plain(eval(each, names), np) for each in expressions}
+    return found
+
+
+def plain(value, np):
+    """A tensor or an array as dtype, shape and numbers; a tuple as a list."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if hasattr(value, "rank") and hasattr(value, "as_list"):
+        return value.as_list()
+    if isinstance(value, (list, tuple)):
+        return [plain(each, np) for each in value]
+    array = np.asarray(value)
+    parts = array.view(f"f{array.itemsize // 2}") if array.dtype.kind == "c" else array
+    numbers = [float(f"{n:.8g}") if parts.dtype.kind == "f" else int(n) for n in parts.ravel()]
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "values": numbers}

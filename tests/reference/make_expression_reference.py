@@ -1,0 +1,25 @@
+"""Writes what TensorFlow makes of the expressions in expressions.py, as JSON beside this file.
+
+    python tests/reference/make_expression_reference.py
+
+It needs tensorflow; the tests do not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import expressions
+import numpy as np
+import tensorflow as tf
+
+text = json.dumps(expressions.values(tf, np), separators=(",", ":"))
+path = Path(__file__).parent / "expressions.json"
+path.write_text(text.replace('},"', '},\n"') + "\n")
