@@ -217,7 +217,7 @@ class TensorShape(tuple):
     def concatenate(self, other: Iterable[Any]) -> TensorShape:
         return TensorShape((*self, *other))
 
-    def __add__(self, other: Iterable[Any]) -> TensorShape:  # type: ignore[override]
+    def __add__(self, other: Iterable[Any]) -> TensorShape:
         return self.concatenate(other)
 
     def __radd__(self, other: Iterable[Any]) -> TensorShape:

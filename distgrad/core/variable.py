@@ -185,17 +185,23 @@ class Variable(Operand):
             recording.per_thread.capture.value_of(tensor)
         return tensor._data
 
-    def assign(self, value: Any, use_locking: bool = False, name: Any = None) -> Variable:
+    def assign(
+        self, value: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
+    ) -> Variable:
         """Sets the value. Raises ValueError where shape or tensor dtype differ."""
         self._store(self._new_value(value))
         return self
 
-    def assign_add(self, delta: Any, use_locking: bool = False, name: Any = None) -> Variable:
+    def assign_add(
+        self, delta: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
+    ) -> Variable:
         """Adds ``delta`` to the value."""
         self._store(self._combined("add", delta))
         return self
 
-    def assign_sub(self, delta: Any, use_locking: bool = False, name: Any = None) -> Variable:
+    def assign_sub(
+        self, delta: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
+    ) -> Variable:
         """Subtracts ``delta`` from the value."""
         self._store(self._combined("subtract", delta))
         return self

@@ -45,6 +45,9 @@ class Loader:
     alone. Shuffled shards are copies, others views of the source. ``prefetch`` batches are made in
     advance by a thread; None decides by the size of a batch and by where the source lies. Raises
     ValueError for an empty source, or shards outside of the batch.
+
+    Where ``steps_per_epoch`` is set to fewer than there are batches, an epoch goes on where the one
+    before it ended; that which reaches the end of the data is as short as what was left.
     """
 
     def __init__(
@@ -80,15 +83,18 @@ class Loader:
 
     def _batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
         n = len(self.source)
-        order = shard.epoch_order(n, self.seed, epoch) if self.shuffle else None
-        for step in range(start_step, self.steps_per_epoch):
+        batches = shard.steps_per_epoch(n, self.global_batch_size)
+        epochs = -(-batches // self.steps_per_epoch)  # that one pass over the data takes
+        begun = epoch % epochs * self.steps_per_epoch
+        order = shard.epoch_order(n, self.seed, epoch // epochs) if self.shuffle else None
+        for step in range(begun + start_step, min(begun + self.steps_per_epoch, batches)):
             start, stop = shard.batch_bounds(n, self.global_batch_size, step)
 
             def rows(first: int, last: int, start: int = start) -> tuple[np.ndarray, ...]:
                 where = slice(start + first, start + last)
                 return self.source.take(where if order is None else order[where])
 
-            yield cut(step, stop - start, self.virtual_shards, self.shards, rows)
+            yield cut(step - begun, stop - start, self.virtual_shards, self.shards, rows)
 
     def _worth_a_thread(self) -> bool:
         if self.source.slow:

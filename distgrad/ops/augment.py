@@ -175,7 +175,7 @@ def hsv_to_rgb(images: Any, name: str | None = None) -> Tensor:
     return (1.0 - saturation + clip_by_value(away, 0.0, 1.0) * saturation) * value
 
 
-def adjust_hue(image: Any, delta: float, name: str | None = None) -> Tensor:
+def adjust_hue(image: Any, delta: Any, name: str | None = None) -> Tensor:
     """The hue turned on by ``delta``, a part of a whole turn."""
     x = as_tensor(image)
     hsv = rgb_to_hsv(_as_floats(x))
@@ -183,7 +183,7 @@ def adjust_hue(image: Any, delta: float, name: str | None = None) -> Tensor:
     return convert_image_dtype(hsv_to_rgb(hsv), x._data.dtype, saturate=True)
 
 
-def adjust_saturation(image: Any, saturation_factor: float, name: str | None = None) -> Tensor:
+def adjust_saturation(image: Any, saturation_factor: Any, name: str | None = None) -> Tensor:
     """The saturation times a factor, kept in [0, 1]."""
     x = as_tensor(image)
     hsv = rgb_to_hsv(_as_floats(x))

@@ -103,7 +103,7 @@ class TrainingLoop:
             self._run_epoch(epoch)
             logs = self.logs()
             if self.validate is not None:
-                logs.update(sorted(self.validate(epoch).items()))
+                logs = dict(sorted((logs | self.validate(epoch)).items()))
             self._tell("on_epoch_end", epoch, logs)
             if self.should_stop():
                 break

@@ -425,3 +425,47 @@ def test_an_endless_dataset_with_its_steps_given():
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(20)
     steps = len(data)
     assert trained(data.repeat(), steps_per_epoch=steps) == trained(data)
+
+
+def test_names_of_metrics_are_unique_as_in_keras():
+    """One that is also weighted, and one given twice; return_dict sorts them."""
+    model = linear(metrics=["mae", "mae"], weighted_metrics=["mae", lambda a, b: abs(a - b)])
+    history = model.fit(X, Y, verbose=0).history
+    assert list(history) == ["lambda", "loss", "mae", "mae_1", "weighted_mae"]
+    assert list(model.evaluate(X, Y, verbose=0, return_dict=True)) == list(history)
+    assert list(model.train_on_batch(X, Y, return_dict=True)) == list(history)
+
+
+def test_the_one_loss_of_several_outputs_is_not_shown_twice():
+    given = keras.Input((4,))
+    outputs = [layers.Dense(1, name="a")(given), layers.Dense(1, name="b")(given)]
+    model = keras.Model(given, outputs)
+    model.compile("sgd", loss=["mse", None])
+    assert list(model.fit(X, [Y, Y], verbose=0).history) == ["loss"]
+    assert isinstance(model.evaluate(X, [Y, Y], verbose=0), float)
+
+
+@pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: (x,), lambda x: {"x": x}])
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_sequential_model_takes_its_input_in_a_list(wrap, stated):
+    first = [layers.Input((4,))] if stated else []
+    model = keras.Sequential([*first, layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(wrap(X), Y, verbose=0)
+    np.testing.assert_array_equal(model.predict(wrap(X), verbose=0), model.predict(X, verbose=0))
+
+
+def test_fewer_steps_than_batches_go_on_in_the_next_epoch():
+    """Keras: of five batches two, two and one; then from the start again."""
+    seen = []
+
+    class Seen(keras.Model):
+        def train_step(self, data):
+            seen.append(float(data[0][0, 0]))
+            return {"loss": 0.0}
+
+    model = Seen()
+    model.compile("sgd", run_eagerly=True)
+    x = np.arange(9, dtype=np.float32)[:, None]
+    model.fit(x, x, batch_size=2, epochs=4, steps_per_epoch=2, shuffle=False, verbose=0)
+    assert seen == [0, 2, 4, 6, 8, 0, 2]

@@ -92,6 +92,11 @@ class Evaluator(Layer):
             metric.reset_state()
 
     @property
+    def compiled(self) -> bool:
+        """Whether ``compile`` was called."""
+        return self.objective is not None
+
+    @property
     def _jit(self) -> Jit:
         if self.run_eagerly or not self.jit_compile:
             return "off"

@@ -115,6 +115,8 @@ def _table(header: list[str], rows: list[list[str]], widths: list[int]) -> Itera
     for i, row in enumerate(rows):
         if i:
             yield f"├{'┼'.join(thin)}┤"
+        if header[-1] == "Trainable":
+            row = [*row[:-1], row[-1].center(inner[-1])]
         yield from _row(row, inner, "│")
     yield f"└{'┴'.join(thin)}┘"
 
