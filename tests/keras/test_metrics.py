@@ -147,7 +147,6 @@ def test_config_round_trip(name):
     [
         (lambda: metrics.get("acuracy"), "acuracy"),
         (lambda: metrics.get("mean"), "mean"),
-        (lambda: metrics.F1Score(), "num_classes"),
         (lambda: metrics.F1Score(average="mean"), "mean"),
         (lambda: metrics.FBetaScore("micro", beta=0.0), "beta"),
         (lambda: metrics.AUC(curve="ROCK"), "ROCK"),
@@ -173,3 +172,23 @@ def test_a_score_that_is_no_number_is_no():
     metric.update_state([1.0, 1.0], [0.9, np.nan])
     assert float(metric.result()) == 1
     assert float(metrics.AUC()([1.0, 0.0], [np.nan, 0.5])) == 0
+
+
+def test_scores_of_classes_learn_how_many_there_are():
+    """Values of Keras 3.15."""
+    y = np.eye(3, dtype=np.float32)[[0, 2, 1, 1]]
+    p = np.array([[0.6, 0.3, 0.1], [0.2, 0.3, 0.5], [0.5, 0.4, 0.1], [0.1, 0.8, 0.1]], np.float32)
+    score = metrics.F1Score()
+    np.testing.assert_allclose(score(y, p), [2 / 3, 2 / 3, 1], rtol=1e-6)
+    assert metrics.F1Score("macro")(y, p).numpy() == pytest.approx(7 / 9)
+    assert metrics.R2Score()(y, p).numpy() == pytest.approx(0.4777778)
+
+
+def test_fit_tells_a_score_how_many_classes_there_are():
+    x, y = np.eye(4, dtype=np.float32), np.eye(3, dtype=np.float32)[[0, 1, 2, 2]]
+    model = tf.keras.Sequential([tf.keras.layers.Dense(3, activation="softmax")])
+    model.compile("sgd", "categorical_crossentropy", metrics=[metrics.F1Score("macro")])
+    history = model.fit(x, y, batch_size=2, verbose=0).history
+    assert 0 <= history["f1_score"][0] <= 1
+    found = model.evaluate(x, y, verbose=0)[1]
+    assert found == pytest.approx(float(metrics.F1Score("macro")(y, model.predict(x, verbose=0))))

@@ -60,7 +60,8 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
         "rng = np.random.default_rng(0)\n"
         "x = tf.constant(rng.uniform(size=(2, 5, 6, 3)).astype('float32'))\n"
         "u = tf.constant(rng.integers(0, 255, (4, 4, 3)).astype('uint8'))\n"
-        "edges = tf.constant([[[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.2, 0.2, 0.1], [0.5, 1.0, 1.0]]])",
+        "edges = [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.2, 0.2, 0.1], [0.5, 1.0, 1.0]]\n"
+        "edges = tf.constant([edges])",
         [
             "tf.image.rot90(x)",
             "tf.image.rot90(u, k=2)",

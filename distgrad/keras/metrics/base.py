@@ -53,6 +53,12 @@ class Metric(Configured):
         if "update_state" in cls.__dict__:
             cls.update_state = _joining(cls.update_state)  # type: ignore[method-assign]
 
+    def expect(self, shape: tuple[int, ...]) -> None:
+        """Told the shape of predictions before the first of them, where ``size`` follows from it.
+
+        Several workers must agree on it before a batch, also one that has no samples of it.
+        """
+
     def add_weight(
         self,
         shape: Any = (),

@@ -16,8 +16,9 @@ class FBetaScore(Metric):
     """Weighted harmonic mean of precision and recall, for one-hot (or multi-hot) targets.
 
     ``average`` is "micro" (one score of all classes together), "macro" or "weighted" (means over
-    classes), or None for one score per class; all but "micro" need ``num_classes``. Without a
-    ``threshold`` the largest score of a row says yes. Raises ValueError for other settings.
+    classes), or None for one score per class. Without ``num_classes`` there are as many as the
+    first predictions have columns, without a ``threshold`` the largest score of a row says yes.
+    Raises ValueError for other settings.
     """
 
     direction = "up"
@@ -38,14 +39,16 @@ class FBetaScore(Metric):
             raise ValueError(f"beta must be positive, not {beta!r}")
         if threshold is not None and not 0 < threshold <= 1:
             raise ValueError(f"threshold must lie in (0, 1], not {threshold!r}")
-        if average != "micro" and num_classes is None:
-            raise ValueError(f"{type(self).__name__}(average={average!r}) needs num_classes")
         self.average = average
         self.beta = beta
         self.threshold = threshold
         self.num_classes = num_classes
-        self._columns = 1 if average == "micro" else int(num_classes or 1)
-        self.size = 3 * self._columns
+        self.size = 3 * (1 if average == "micro" else int(num_classes or 1))
+
+    def expect(self, shape: tuple[int, ...]) -> None:
+        if self.num_classes is None and self.average != "micro":
+            self.num_classes = shape[-1]
+            self.size = 3 * self.num_classes
 
     def sums(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> np.ndarray:
         target, scores = (array.astype(np.float64) for array in arrays(y_true, y_pred))
@@ -54,6 +57,7 @@ class FBetaScore(Metric):
                 f"{type(self).__name__} takes targets and predictions of shape (batch, classes), "
                 f"got {target.shape} and {scores.shape}"
             )
+        self.expect(scores.shape)
         if self.threshold is None:
             yes = (scores >= scores.max(axis=-1, keepdims=True)) & (np.abs(scores) > 1e-9)
         else:

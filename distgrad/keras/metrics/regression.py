@@ -205,7 +205,8 @@ class RootMeanSquaredError(Metric):
 class R2Score(Metric):
     """Share of the variance of the targets that the predictions explain.
 
-    Targets and predictions have shape (batch, ``num_outputs``). ``class_aggregation`` is
+    Targets and predictions have shape (batch, ``num_outputs``), by default that of the first.
+    ``class_aggregation`` is
     "uniform_average", "variance_weighted_average" or None for one score per output.
     ``num_regressors`` adjusts it for that many predictors. Raises ValueError for other settings or
     shapes.
@@ -219,7 +220,7 @@ class R2Score(Metric):
         num_regressors: int = 0,
         name: str | None = None,
         dtype: Any = None,
-        num_outputs: int = 1,
+        num_outputs: int | None = None,
     ) -> None:
         super().__init__(name or "r2_score", dtype)
         if class_aggregation not in (None, "uniform_average", "variance_weighted_average"):
@@ -227,7 +228,7 @@ class R2Score(Metric):
                 "class_aggregation must be uniform_average, variance_weighted_average or None, "
                 f"not {class_aggregation!r}"
             )
-        if num_regressors < 0 or num_outputs < 1:
+        if num_regressors < 0 or (num_outputs is not None and num_outputs < 1):
             raise ValueError(
                 f"num_regressors={num_regressors} must not be negative, and "
                 f"num_outputs={num_outputs} must be 1 or more"
@@ -235,10 +236,17 @@ class R2Score(Metric):
         self.class_aggregation = class_aggregation
         self.num_regressors = num_regressors
         self.num_outputs = num_outputs
-        self.size = 4 * num_outputs + 1
+        self.size = 4 * (num_outputs or 1) + 1
+
+    def expect(self, shape: tuple[int, ...]) -> None:
+        if self.num_outputs is None:
+            self.num_outputs = shape[-1]
+            self.size = 4 * self.num_outputs + 1
 
     def sums(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> np.ndarray:
         target, prediction = (a.astype(np.float64) for a in arrays(y_true, y_pred))
+        if prediction.ndim > 1:
+            self.expect(prediction.shape)
         if target.shape != prediction.shape or target.shape[1:] != (self.num_outputs,):
             raise ValueError(
                 f"R2Score(num_outputs={self.num_outputs}) takes targets and predictions of shape "

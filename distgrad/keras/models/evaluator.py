@@ -207,10 +207,9 @@ class Evaluator(Layer):
                 self._build_by(getattr(self, own_steps[0]), first)
             return
         self._goal.bind(output_names(prediction, getattr(self, "output_names", ())))
-        masked = any(
-            getattr(each, "_keras_mask", None) is not None
-            for each in self._goal.outputs(prediction)
-        )
+        outputs = self._goal.outputs(prediction)
+        self._goal.expect(outputs)
+        masked = any(getattr(each, "_keras_mask", None) is not None for each in outputs)
         self._counted = self._goal.counted(masked, weight is not None)
 
     def _build_by(self, step: Callable[[Any], dict[str, Any]], first: tuple[Any, ...]) -> None:

@@ -86,6 +86,11 @@ class Objective:
                     self._places.append((place, weighted))
         self._names = names
 
+    def expect(self, outputs: Sequence[Any]) -> None:
+        """Tells metrics the shapes of what they will be given."""
+        for metric, (place, _) in zip(self._metric_objects, self._places, strict=True):
+            metric.expect(tuple(outputs[place].shape))
+
     @property
     def _own_losses(self) -> list[int]:
         """The outputs whose losses are shown one by one: none where there is but one loss."""
