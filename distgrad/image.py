@@ -11,6 +11,7 @@ from distgrad.ops.augment import (
     image_gradients,
     pad_to_bounding_box,
     per_image_standardization,
+    psnr,
     random_brightness,
     random_contrast,
     random_crop,
@@ -24,6 +25,7 @@ from distgrad.ops.augment import (
     transpose,
 )
 from distgrad.ops.image import (
+    ResizeMethod,
     adjust_brightness,
     adjust_contrast,
     convert_image_dtype,
@@ -35,6 +37,7 @@ from distgrad.ops.image import (
 )
 
 __all__ = [
+    "ResizeMethod",
     "adjust_brightness",
     "adjust_contrast",
     "adjust_gamma",
@@ -50,6 +53,7 @@ __all__ = [
     "image_gradients",
     "pad_to_bounding_box",
     "per_image_standardization",
+    "psnr",
     "random_brightness",
     "random_contrast",
     "random_crop",

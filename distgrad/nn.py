@@ -116,3 +116,11 @@ __all__ = [
     "weighted_cross_entropy_with_logits",
     "zero_fraction",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("compute_average_loss", "scale_regularization_loss"):  # of strategies
+        from distgrad.distribute import losses
+
+        return getattr(losses, name)
+    raise AttributeError(f"module 'distgrad.nn' has no attribute {name!r}")

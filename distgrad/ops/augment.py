@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -11,9 +12,11 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.ops import random
+from distgrad.ops.arithmetic import square
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import clip_by_value, maximum
 from distgrad.ops.constants import zeros
+from distgrad.ops.exponential import log
 from distgrad.ops.image import (
     _as_floats,
     _image,
@@ -132,6 +135,14 @@ def image_gradients(image: Any) -> tuple[Tensor, Tensor]:
     down = concat([x[:, 1:] - x[:, :-1], zeros((n, 1, width, channels), x.dtype)], 1)
     right = concat([x[:, :, 1:] - x[:, :, :-1], zeros((n, height, 1, channels), x.dtype)], 2)
     return down, right
+
+
+def psnr(a: Any, b: Any, max_val: Any, name: str | None = None) -> Tensor:
+    """The ratio of ``max_val`` to the error of each image, in decibels."""
+    range_ = convert_image_dtype(as_tensor(max_val, like=as_tensor(a)._data.dtype), np.float32)
+    x, y = (convert_image_dtype(each, np.float32) for each in (a, b))
+    error = reduce_mean(square(x - y), [-3, -2, -1])
+    return (20.0 * log(range_) - 10.0 * log(error)) * (1.0 / math.log(10.0))
 
 
 # Colours

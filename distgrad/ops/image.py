@@ -70,11 +70,25 @@ def _(rng):
         yield sample(rng.normal(size=(after, 2)), axis=0, transpose=True, **sizes)
 
 
-def resize(images: Any, size: Any, method: str = "bilinear", name: str | None = None) -> Tensor:
+class ResizeMethod:
+    """The names of the methods of ``resize`` (``tf.image.ResizeMethod``)."""
+
+    BILINEAR = "bilinear"
+    NEAREST_NEIGHBOR = "nearest"
+
+
+def resize(
+    images: Any,
+    size: Any,
+    method: str = "bilinear",
+    preserve_aspect_ratio: bool = False,
+    name: str | None = None,
+) -> Tensor:
     """Images of another height and width: ``size`` is the two of them.
 
     "bilinear" gives float32, "nearest" keeps the dtype; pixels are squares around their centres,
-    and shrinking does not smooth. Raises InvalidArgumentError for another rank, an empty size or
+    and shrinking does not smooth. ``preserve_aspect_ratio`` makes one side smaller than asked for
+    where both do not fit. Raises InvalidArgumentError for another rank, an empty size or
     another method.
     """
     x, axis = _image("resize", images)
@@ -86,6 +100,9 @@ def resize(images: Any, size: Any, method: str = "bilinear", name: str | None = 
     known = x._data.shape[axis : axis + 2]
     if not min(known):
         raise InvalidArgumentError(f"resize: images of shape {x.shape} have no pixels")
+    if preserve_aspect_ratio:
+        scale = min(np.float32(n) / np.float32(m) for n, m in zip(wanted, known, strict=True))
+        wanted = tuple(max(1, int(np.rint(np.float32(m) * scale))) for m in known)
     if method == "bilinear":
         x = cast(x, np.float32)
     if known == wanted:
