@@ -376,3 +376,9 @@ def test_a_job_can_use_every_optimizer_with_its_options(name):
     assert getattr(optimizers, name)(**settings).global_clipnorm == 1
     (wrong,) = constructors.check("optimizer", {**spec, "clipnorm": "x"})
     assert wrong[0] == ("clipnorm",) and "a number" in wrong[1]
+
+
+def test_decay_is_ignored_with_a_warning_as_in_keras_3():
+    with pytest.warns(UserWarning, match="decay is ignored"):
+        optimizer = tf.keras.optimizers.SGD(0.1, decay=1e-6)
+    assert float(optimizer.learning_rate) == pytest.approx(0.1)

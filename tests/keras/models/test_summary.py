@@ -73,3 +73,14 @@ def test_before_building_and_on_too_narrow_a_line():
 def test_it_is_printed_without_print_fn(capsys):
     keras.Sequential([keras.Input((4,)), layers.Dense(3)]).summary()
     assert 'Model: "sequential"' in capsys.readouterr().out
+
+
+def test_what_is_trainable_stands_in_the_middle_of_its_column():
+    """As Keras 3 prints it."""
+    model = tf.keras.Sequential([tf.keras.layers.Input((4,)), tf.keras.layers.Dense(6, name="x")])
+    lines = []
+    model.summary(line_length=80, show_trainable=True, print_fn=lines.append)
+    assert any(line.endswith("│   Y   │") for line in "\n".join(lines).splitlines())
+    assert not model.compiled
+    model.compile("sgd", "mse")
+    assert model.compiled
