@@ -12,6 +12,18 @@ from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
 from distgrad.keras.registry import Configured
 
+__all__ = [
+    "CosineDecay",
+    "CosineDecayRestarts",
+    "ExponentialDecay",
+    "InverseTimeDecay",
+    "LearningRateSchedule",
+    "PiecewiseConstantDecay",
+    "PolynomialDecay",
+    "deserialize",
+    "serialize",
+]
+
 
 class LearningRateSchedule(Configured):
     """Base of all schedules, also of your own: define ``__call__(step)``."""
