@@ -22,7 +22,7 @@ class NotFoundError(OpError, FileNotFoundError):
     """A file or folder that was named is not there (``tf.errors``)."""
 
 
-class NoValueError(TypeError):
+class NoValueError(ValueError, TypeError):
     """The value of a KerasTensor was asked for, which stands for an input that is to come."""
 
 

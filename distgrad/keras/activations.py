@@ -1,36 +1,41 @@
-"""Activation functions by name."""
+"""Activation functions by name; called on KerasTensors they are operations of a model."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.errors import NoValueError
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
 from distgrad.ops import activations as ops
 from distgrad.ops import exponential as exponentials
-from distgrad.ops import nn
+from distgrad.ops import nn, shape
 from distgrad.ops.activations import gelu as gelu
 from distgrad.ops.activations import hard_sigmoid as hard_sigmoid
 from distgrad.ops.activations import hard_silu as hard_silu
-from distgrad.ops.activations import mish as mish
 from distgrad.ops.activations import relu6 as relu6
 from distgrad.ops.activations import selu as selu
-from distgrad.ops.activations import silu as silu
 from distgrad.ops.activations import softsign as softsign
 from distgrad.ops.biased import biased as in_one
+from distgrad.ops.casting import cast
 from distgrad.ops.clipping import clip, maximum, minimum
 from distgrad.ops.exponential import log_sigmoid as log_sigmoid
 from distgrad.ops.exponential import softplus as softplus
-from distgrad.ops.logic import greater, select
-from distgrad.ops.nn import log_softmax as log_softmax
+from distgrad.ops.layout import beside
+from distgrad.ops.logic import greater, less, select
+from distgrad.ops.powers import sqrt
+from distgrad.ops.reduce import reduce_sum
+from distgrad.ops.scan import cumsum
+from distgrad.ops.sorting import sort
 from distgrad.ops.trigonometric import tanh as tanh
-
-swish = silu
-hard_swish = hard_silu
 
 
 def linear(x: Any) -> Any:
@@ -77,6 +82,83 @@ def hard_tanh(x: Any) -> Tensor:
     return clip(as_tensor(x), -1.0, 1.0)
 
 
+def log_softmax(x: Any, axis: int = -1) -> Tensor:
+    """The logarithm of ``softmax``."""
+    return nn.log_softmax(as_tensor(x), axis)
+
+
+def mish(x: Any) -> Tensor:
+    """``x * tanh(softplus(x))``."""
+    return ops.mish(x)
+
+
+def silu(x: Any) -> Tensor:
+    """``x * sigmoid(x)``."""
+    return ops.silu(x)
+
+
+def tanh_shrink(x: Any) -> Tensor:
+    """``x - tanh(x)``."""
+    x = as_tensor(x)
+    return x - tanh(x)
+
+
+def hard_shrink(x: Any, threshold: float = 0.5) -> Tensor:
+    """``x`` where its absolute value is above ``threshold``, else 0."""
+    x = as_tensor(x)
+    return select(greater(abs(x), threshold), x, 0.0)
+
+
+def soft_shrink(x: Any, threshold: float = 0.5) -> Tensor:
+    """``x`` moved by ``threshold`` towards 0, and 0 where it would pass it."""
+    x = as_tensor(x)
+    below = select(less(x, -threshold), x + threshold, 0.0)
+    return select(greater(x, threshold), x - threshold, below)
+
+
+def threshold(x: Any, threshold: float, default_value: float) -> Tensor:
+    """``x`` where it is above ``threshold``, else ``default_value``."""
+    x = as_tensor(x)
+    return select(greater(x, threshold), x, default_value)
+
+
+def squareplus(x: Any, b: float = 4) -> Tensor:
+    """``(x + sqrt(x**2 + b)) / 2``: a smooth ``relu``."""
+    x = as_tensor(x)
+    return (x + sqrt(x * x + b)) / 2
+
+
+def sparse_plus(x: Any) -> Tensor:
+    """0 up to -1, ``x`` from 1 on, and ``(x + 1)**2 / 4`` between."""
+    x = as_tensor(x)
+    return select(greater(x, -1.0), select(less(x, 1.0), 0.25 * (x + 1.0) ** 2, x), 0.0)
+
+
+def sparse_sigmoid(x: Any) -> Tensor:
+    """0 up to -1, 1 from 1 on, and ``(x + 1) / 2`` between."""
+    x = as_tensor(x)
+    return select(greater(x, -1.0), select(less(x, 1.0), 0.5 * (x + 1.0), 1.0), 0.0)
+
+
+def glu(x: Any, axis: int = -1) -> Tensor:
+    """The first half of ``x`` along ``axis`` times the sigmoid of the second."""
+    first, second = shape.split(as_tensor(x), 2, axis)
+    return first * exponentials.sigmoid(second)
+
+
+def sparsemax(x: Any, axis: int = -1) -> Tensor:
+    """The nearest probabilities to ``x`` over ``axis``: many are 0. Source: Martins et al. 2016."""
+    x = as_tensor(x)
+    ordered = sort(x, axis, "DESCENDING")
+    counts = [1] * x._data.ndim
+    counts[axis] = x._data.shape[axis]
+    numbers = np.arange(1, counts[axis] + 1, dtype=x._data.dtype).reshape(counts)
+    kept = greater(1.0 + beside(x, numbers) * ordered, cumsum(ordered, axis))
+    total = reduce_sum(select(kept, ordered, 0.0), axis, keepdims=True)
+    size = reduce_sum(cast(kept, x._data.dtype), axis, keepdims=True)
+    return ops.relu(x - (total - 1.0) / size)
+
+
 # The probabilities that these two give remember their logits: a loss goes back to them, exact
 # where the activation saturates.
 
@@ -104,6 +186,37 @@ def logits_of(probabilities: Tensor, activation: str) -> Tensor | None:
     return logits if name == activation else None
 
 
+def _for_models(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` as it is; on KerasTensors, the operation that Keras makes of its call."""
+    operation = {"exponential": "exp", "relu": "re_lu"}.get(function.__name__, function.__name__)
+
+    @functools.wraps(function)
+    def call(x: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(x, *args, **kwargs)
+        except NoValueError:
+            from distgrad.keras.layers.operation import called
+
+        bound = inspect.signature(function).bind(x, *args, **kwargs)
+        bound.apply_defaults()  # which are not always those of keras.ops
+        _, *settings = bound.arguments.items()
+        return called(operation, (x,), {n: v for n, v in settings if n != "name"})
+
+    call.__module__ = __name__  # where pickles are to look for it
+    return call
+
+
+_FOR_MODELS = """
+celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu log_sigmoid
+log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus
+sparse_sigmoid sparsemax squareplus tanh tanh_shrink threshold
+"""
+
+for _name in _FOR_MODELS.split():
+    globals()[_name] = _for_models(globals()[_name])
+swish = silu
+hard_swish = hard_silu
+
 _IN_ONE = ((relu, "relu"), (tanh, "tanh"), (gelu, "gelu_exact"))
 
 
@@ -130,6 +243,8 @@ _KNOWN: dict[str, Callable[..., Any]] = {
         elu,
         exponential,
         gelu,
+        glu,
+        hard_shrink,
         hard_sigmoid,
         hard_silu,
         hard_tanh,
@@ -143,10 +258,17 @@ _KNOWN: dict[str, Callable[..., Any]] = {
         selu,
         sigmoid,
         silu,
+        soft_shrink,
         softmax,
         softplus,
         softsign,
+        sparse_plus,
+        sparse_sigmoid,
+        sparsemax,
+        squareplus,
         tanh,
+        tanh_shrink,
+        threshold,
     )
 } | {"swish": swish, "hard_swish": hard_swish}
 

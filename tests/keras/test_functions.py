@@ -22,12 +22,43 @@ def test_activation_and_its_gradient_are_those_of_keras(case):
     x = tf.Variable(X)
     with tf.GradientTape() as tape:
         y = activation(x, **case["config"])
-        target = tf.reduce_sum(y * np.array(STORED["weight"], np.float32))
+        target = tf.reduce_sum(y * np.array(STORED["weight"], np.float32)[:, : y.shape[1]])
     np.testing.assert_allclose(y.numpy(), case["value"], rtol=1e-6, atol=1e-6)
     gradient = tape.gradient(target, x)
     np.testing.assert_allclose(gradient.numpy(), case["gradient"], rtol=1e-6, atol=1e-6)
+    between = tf.keras.Input(X.shape[1:])
+    model = tf.keras.Model(between, activation(between, **case["config"]))
+    for each in (model, tf.keras.models.clone_model(model)):
+        np.testing.assert_array_equal(each(X).numpy(), y.numpy())
+    assert model.output_shape == (None, *y.shape[1:])
     assert tf.keras.activations.get(case["name"]) is activation
     assert tf.keras.activations.serialize(activation) == case["name"]
+
+
+def test_sparsemax_gives_the_nearest_probabilities():
+    """Keras 3.15 adds up too much where more than one is kept: its rows do not sum to 1."""
+    x = tf.Variable([[0.1, 1.0, 0.9, -2.0], [3.0, 0.0, 1.0, 1.5], [0.2, 0.2, 0.2, 0.2]])
+    with tf.GradientTape() as tape:
+        p = tf.keras.activations.sparsemax(x)
+        target = tf.reduce_sum(p * p)
+    np.testing.assert_allclose(p, [[0, 0.55, 0.45, 0], [1, 0, 0, 0], [0.25] * 4], atol=1e-6)
+    down = tf.keras.activations.sparsemax(tf.transpose(x), axis=0)
+    np.testing.assert_array_equal(down, tf.transpose(p))
+    expected = [[0, 0.1, -0.1, 0], [0] * 4, [0] * 4]  # 2 p, less its mean where p is not 0
+    np.testing.assert_allclose(tape.gradient(target, x), expected, atol=1e-6)
+
+
+def test_functions_of_tensorflow_refuse_keras_tensors_as_in_keras():
+    x = tf.keras.Input((4,))
+    calls = [tf.nn.relu, tf.exp, tf.convert_to_tensor, tf.constant, tf.shape]
+    calls += [
+        lambda x: tf.reshape(x, (-1, 2)),
+        lambda x: tf.concat([x, x], 1),
+        lambda x: tf.add(x, 1),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="KerasTensor.*keras.ops.*Lambda"):
+            call(x)
 
 
 @pytest.mark.parametrize("case", STORED["others"], ids=lambda case: case["class"])

@@ -472,7 +472,13 @@ def make_functions() -> None:
         *((n, {}) for n in ("celu", "elu", "exponential", "gelu", "hard_sigmoid", "hard_silu")),
         *((n, {}) for n in ("hard_tanh", "leaky_relu", "linear", "log_sigmoid", "log_softmax")),
         *((n, {}) for n in ("mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax")),
-        *((n, {}) for n in ("softplus", "softsign", "tanh")),
+        *((n, {}) for n in ("softplus", "softsign", "tanh", "tanh_shrink", "glu")),
+        *((n, {}) for n in ("hard_shrink", "soft_shrink", "squareplus", "sparse_plus")),
+        ("sparse_sigmoid", {}),
+        ("hard_shrink", {"threshold": 1.2}),
+        ("soft_shrink", {"threshold": 1.2}),
+        ("squareplus", {"b": 1.5}),
+        ("threshold", {"threshold": 0.3, "default_value": -2.0}),
         ("celu", {"alpha": 0.3}),
         ("elu", {"alpha": 0.3}),
         ("gelu", {"approximate": True}),
@@ -489,7 +495,7 @@ def make_functions() -> None:
         weight = tf.constant(np.cos(np.arange(20)).reshape(5, 4).astype(np.float32))
         with tf.GradientTape() as tape:
             y = getattr(keras.activations, name)(tf.convert_to_tensor(value), **config)
-            total = tf.reduce_sum(y * weight)
+            total = tf.reduce_sum(y * weight[:, : y.shape[1]])
         gradient = tape.gradient(total, value)
         cases.append(
             {"name": name, "config": config, "value": plain(y), "gradient": plain(gradient)}

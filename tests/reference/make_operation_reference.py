@@ -43,8 +43,9 @@ def arguments(function) -> list[str]:
 
 def classes() -> dict[str, list]:
     found = {}
-    for name in ("core", "linalg", "math", "nn", "numpy"):
-        module = importlib.import_module(f"keras.src.ops.{name}")
+    rooms = [f"ops.{name}" for name in ("core", "linalg", "math", "nn", "numpy")]
+    for name in (*rooms, "activations.activations"):
+        module = importlib.import_module(f"keras.src.{name}")
         for each in vars(module).values():
             if isinstance(each, type) and each.__module__ == module.__name__:
                 found[each.__name__] = [

@@ -9,6 +9,7 @@ settings that Keras 3 gives them.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,6 +36,7 @@ _CLASSES = {
     "hard_swish": "HardSilu",
     "in_top_k": "InTopK",
     "layer_normalization": "LayerNorm",
+    "re_lu": "ReLU",
     "rms_normalization": "RMSNorm",
     "searchsorted": "SearchSorted",
     "svd": "SVD",
@@ -42,6 +44,7 @@ _CLASSES = {
 }
 _IN_MATH = {"Erf", "Erfinv", "InTopK", "Logsumexp", "Rsqrt", "SegmentMax", "SegmentSum", "TopK"}
 _IN_NUMPY = {"Dot", "Einsum", "GetItem", "Inner", "Matmul", "Outer", "Slogdet", "Tensordot", "Vdot"}
+_IN_ACTIVATIONS = {"Mish", "ReLU"}
 _MODULES = {"core": "core", "linalg": "linalg", "nn": "nn", "windows": "nn"}
 
 # Arguments that Keras hands to an operation's call; the others are settings of the operation.
@@ -53,6 +56,7 @@ operands variable
 """
 _TENSORS = frozenset(_NAMES.split())
 _MORE_TENSORS = {"Average": {"weights"}, "BatchNorm": {"offset"}}
+_NO_TENSORS = {"Squareplus": {"b"}}
 
 
 class Operation(Layer):
@@ -115,9 +119,12 @@ class Operation(Layer):
         module = _MODULES.get(home, "numpy")
         module = "math" if self.operation in _IN_MATH else module
         module = "numpy" if self.operation in _IN_NUMPY else module
+        module = f"ops.{module}"
+        if self.operation in _IN_ACTIVATIONS:
+            module = "activations.activations"
         settings = {name: self._plain(value) for name, value in self.settings.items()}
         return {
-            "module": f"keras.src.ops.{module}",
+            "module": f"keras.src.{module}",
             "class_name": self.operation,
             "config": {"name": self.name, **settings},
             "registered_name": self.operation,
@@ -140,7 +147,7 @@ class Operation(Layer):
 
 def operation(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` of ``keras.ops`` as it is, and recorded where it is called on KerasTensors."""
-    known = _CLASSES.get(name) or "".join(part.capitalize() for part in name.split("_"))
+    known = _class_of(name)
     _functions.setdefault(known, function)
 
     parameters = inspect.signature(function).parameters.values()
@@ -153,6 +160,16 @@ def operation(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     call.__module__ = "distgrad.keras.ops"  # where pickles are to look for it
     call.__name__ = call.__qualname__ = name
     return call
+
+
+def called(name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """The node that a call of this function on KerasTensors is."""
+    importlib.import_module("distgrad.keras.ops")  # which knows them all
+    return _recorded(_class_of(name), args, kwargs)
+
+
+def _class_of(name: str) -> str:
+    return _CLASSES.get(name) or "".join(part.capitalize() for part in name.split("_"))
 
 
 # The same function by the number of its arguments: handing on ``*args, **kwargs`` takes longer.
@@ -224,7 +241,7 @@ def _function(known: str) -> Callable[..., Any]:
 
 
 def _tensors(known: str, signature: inspect.Signature) -> list[inspect.Parameter]:
-    names = _TENSORS | _MORE_TENSORS.get(known, set())
+    names = (_TENSORS | _MORE_TENSORS.get(known, set())) - _NO_TENSORS.get(known, set())
     return [p for p in signature.parameters.values() if p.name in names]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from distgrad.keras import registry
 from distgrad.keras.layers.base import Layer
 
+_OF_OPERATIONS = ("keras.src.ops.", "keras.src.activations.")
+
 
 def serialize(layer: Layer) -> dict[str, Any]:
     """``{"class_name": ..., "config": ...}`` of a layer or model."""
@@ -27,7 +29,7 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     known = {name: getattr(layers, name) for name in layers.__all__}
     known.update({name: getattr(models, name) for name in ("Functional", "Model", "Sequential")})
     name = config.get("class_name") if isinstance(config, Mapping) else None
-    if name and str(config.get("module")).startswith("keras.src.ops."):
+    if name and str(config.get("module")).startswith(_OF_OPERATIONS):
         return Operation.from_entry(config)
     users = {**registry.custom_objects(), **(custom_objects or {})}
     if name and name not in known and not {name, config.get("registered_name")} & set(users):

@@ -85,7 +85,8 @@ class KerasTensor:
     def _refuse(self, what: str) -> NoValueError:
         return NoValueError(
             f"{self!r} has no value, and {what} needs one: it stands for an input of the model "
-            "that is being described. Use a function of keras.ops, or put yours into a layer: "
+            "that is being described. Use a function of keras.ops (keras.ops.relu for tf.nn.relu, "
+            "keras.ops.reshape for tf.reshape), or put yours into a layer: "
             "keras.layers.Lambda(lambda x: ...)(tensor), or a Layer of your own."
         )
 

@@ -3,6 +3,7 @@
 Called on KerasTensors, anywhere among their arguments, they become nodes of a functional model.
 """
 
+from distgrad.keras import activations as _activations
 from distgrad.keras.layers.operation import operation as _operation
 from distgrad.keras.ops.core import (
     cast,
@@ -127,6 +128,7 @@ from distgrad.keras.ops.nn import (
     elu,
     gelu,
     glu,
+    hard_shrink,
     hard_sigmoid,
     hard_silu,
     hard_swish,
@@ -148,12 +150,18 @@ from distgrad.keras.ops.nn import (
     selu,
     sigmoid,
     silu,
+    soft_shrink,
     softmax,
     softplus,
     softsign,
     sparse_categorical_crossentropy,
+    sparse_plus,
+    sparse_sigmoid,
+    sparsemax,
+    squareplus,
     swish,
     tanh_shrink,
+    threshold,
 )
 from distgrad.keras.ops.reduction import (
     all,
@@ -248,3 +256,7 @@ size switch vectorized_map while_loop zeros
 
 for _name in set(__all__).difference(_PLAIN.split()):
     globals()[_name] = _operation(_name, globals()[_name])
+
+# What Keras has as operations of ``keras.activations`` alone.
+for _name, _function in (("mish", _activations.mish), ("re_lu", _activations.relu)):
+    _operation(_name, _function)

@@ -55,7 +55,9 @@ log_sigmoid = _activation("log_sigmoid", exponential.log_sigmoid)
 hard_sigmoid = _activation("hard_sigmoid", units.hard_sigmoid)
 hard_silu = hard_swish = _activation("hard_silu", units.hard_silu)
 hard_tanh = _activation("hard_tanh", activations.hard_tanh)
-tanh_shrink = _activation("tanh_shrink", lambda x: x - tanh(x))
+tanh_shrink = _activation("tanh_shrink", activations.tanh_shrink)
+sparse_plus = _activation("sparse_plus", activations.sparse_plus)
+sparse_sigmoid = _activation("sparse_sigmoid", activations.sparse_sigmoid)
 
 
 def relu(x: Any) -> Tensor:
@@ -87,8 +89,32 @@ def leaky_relu(x: Any, negative_slope: float = 0.2) -> Tensor:
 
 def glu(x: Any, axis: int = -1) -> Tensor:
     """The first half of ``x`` along ``axis`` times the sigmoid of the second."""
-    first, second = shapes.split(floated(x), 2, axis)
-    return first * exponential.sigmoid(second)
+    return activations.glu(floated(x), axis)
+
+
+def hard_shrink(x: Any, threshold: float = 0.5) -> Tensor:
+    """``x`` where its absolute value is above ``threshold``, else 0."""
+    return activations.hard_shrink(floated(x), threshold)
+
+
+def soft_shrink(x: Any, threshold: float = 0.5) -> Tensor:
+    """``x`` moved by ``threshold`` towards 0, and 0 where it would pass it."""
+    return activations.soft_shrink(floated(x), threshold)
+
+
+def threshold(x: Any, threshold: float, default_value: float) -> Tensor:
+    """``x`` where it is above ``threshold``, else ``default_value``."""
+    return activations.threshold(floated(x), threshold, default_value)
+
+
+def squareplus(x: Any, b: float = 4) -> Tensor:
+    """``(x + sqrt(x**2 + b)) / 2``: a smooth ``relu``."""
+    return activations.squareplus(floated(x), b)
+
+
+def sparsemax(x: Any, axis: int = -1) -> Tensor:
+    """The nearest probabilities to ``x`` over ``axis``: many are 0."""
+    return activations.sparsemax(floated(x), axis)
 
 
 def softmax(x: Any, axis: Any = -1) -> Tensor:

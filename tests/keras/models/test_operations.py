@@ -108,6 +108,7 @@ def test_saved_and_cloned_models_have_the_same_bits(name, tmp_path):
 
 
 def test_training_summary_and_layers():
+    keras.utils.set_random_seed(0)
     given = keras.Input((6,))
     hidden = ops.relu(layers.Dense(8, name="hidden")(given))
     left, right = ops.split(hidden, 2, axis=-1)
