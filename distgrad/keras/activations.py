@@ -202,7 +202,7 @@ def _for_models(function: Callable[..., Any]) -> Callable[..., Any]:
         _, *settings = bound.arguments.items()
         return called(operation, (x,), {n: v for n, v in settings if n != "name"})
 
-    call.__module__ = __name__  # where pickles are to look for it
+    call.__module__, call.__qualname__ = __name__, call.__name__  # where pickles look for it
     return call
 
 

@@ -95,6 +95,12 @@ class Layer(Tracked, Masked, Described):
             if name == "mask" or (name.endswith("_mask") and name[:-5] in parameters)
         }
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_nodes": []}  # a copy of a layer lies in no model
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "build" in cls.__dict__:

@@ -50,7 +50,14 @@ class InputLayer(Layer):
         self.input_dtype = as_dtype(self.variable_dtype if dtype is None else dtype).name
         self.optional = optional
         self.built = True
-        Node(self, (), {}, KerasTensor(self.batch_shape, self.input_dtype, name))
+        self._begin()
+
+    def _begin(self) -> None:
+        Node(self, (), {}, KerasTensor(self.batch_shape, self.input_dtype, self._given_name))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._begin()
 
     def call(self, x: Any) -> Any:
         return x

@@ -13,6 +13,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.keras.layers.base import Layer, carry_mask
 from distgrad.keras.layers.input import InputLayer
 from distgrad.keras.layers.symbolic import KerasTensor, Node
+from distgrad.keras.models.wired import Wired
 from distgrad.ops.casting import cast
 from distgrad.ops.shape import expand_dims, squeeze
 
@@ -44,6 +45,9 @@ class Graph:
         self.depths = self._depths(found)
         self.operations = self._in_order()
         self._steps = [_Step(node) for node in self.nodes]
+
+    def __reduce__(self) -> tuple[Callable[[Wired], Graph], tuple]:
+        return _connected, (Wired((self.inputs, self.outputs), self.nodes),)
 
     def _walk(self, outputs: list[KerasTensor]) -> tuple[list[Node], dict[int, int]]:
         """The nodes that the outputs need, inputs first, and when each layer was first met."""
@@ -130,6 +134,10 @@ class Graph:
                 f"the model takes {len(self.sources)} inputs, {len(leaves)} were given"
             )
         return leaves
+
+
+def _connected(wired: Wired) -> Graph:
+    return Graph(*wired.ends)
 
 
 class _Step:

@@ -55,6 +55,11 @@ class Model(Trainer):
         for layer in self._operations:  # they were there before this model
             layer._name_weights()
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_kept_step", None)  # of train_on_batch: a copy makes its own
+        return state
+
     def call(self, inputs: Any) -> Any:
         """Runs the layers between inputs and outputs; a subclass has its own."""
         if self._graph is None:

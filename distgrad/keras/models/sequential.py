@@ -13,6 +13,7 @@ from distgrad.keras.layers.input import Input, InputLayer
 from distgrad.keras.layers.masking import carry_mask
 from distgrad.keras.layers.symbolic import KerasTensor, revive
 from distgrad.keras.models.model import Model, name_layers
+from distgrad.keras.models.wired import Wired
 from distgrad.ops.casting import cast
 
 
@@ -29,6 +30,13 @@ class Sequential(Model):
         self._tensors: list[KerasTensor] = []  # the input, and what each layer makes of it
         for layer in layers or ():
             self.add(layer)
+
+    def __getstate__(self) -> dict[str, Any]:
+        nodes = [tensor.node for tensor in self._tensors[1:] if tensor.node is not None]
+        return {**super().__getstate__(), "_tensors": Wired(self._tensors, nodes)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "_tensors": list(state["_tensors"].ends)})
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
         """Puts a layer at the end."""
