@@ -98,7 +98,10 @@ def length(nest: Any) -> int:
         )
     lengths = {len(array) for array in arrays}
     if len(lengths) > 1:
-        raise ValueError(f"arrays differ in their number of samples: {sorted(lengths)}")
+        raise ValueError(
+            f"arrays differ in their number of samples: {sorted(lengths)}; a dataset of single "
+            "samples lacks .batch(n)"
+        )
     return lengths.pop()
 
 

@@ -366,6 +366,70 @@ def test_wrong_data_is_a_value_error(call, words):
         call(linear())
 
 
+HELD = {"validation_data": (X, Y)}
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "words"),
+    [
+        ({"epochs": "3"}, TypeError, "epochs is '3': give a whole number"),
+        ({"epochs": 1.5}, TypeError, "epochs is 1.5"),
+        ({"epochs": -1}, ValueError, "epochs is -1: give 0 or more"),
+        ({"initial_epoch": "1"}, TypeError, "initial_epoch is '1'"),
+        ({"batch_size": "4"}, TypeError, "batch_size is '4'.*None for 32"),
+        ({"batch_size": -2}, ValueError, "batch_size is -2: give 1 or more"),
+        ({"steps_per_epoch": "a"}, TypeError, "steps_per_epoch is 'a'"),
+        ({"steps_per_epoch": -1}, ValueError, "steps_per_epoch is -1"),
+        ({"validation_split": "a"}, TypeError, "validation_split is 'a'"),
+        ({"validation_split": 1.5}, ValueError, "validation_split is 1.5: give a fraction"),
+        ({"validation_freq": "a", **HELD}, ValueError, "validation_freq is 'a'"),
+        ({"validation_freq": [1, "a"], **HELD}, TypeError, r"validation_freq\[1\] is 'a'"),
+        ({"validation_steps": 2.5, **HELD}, TypeError, "validation_steps is 2.5"),
+        ({"validation_batch_size": 0, **HELD}, ValueError, "validation_batch_size is 0"),
+        ({"validation_data": 3}, ValueError, "no first axis"),
+        ({"callbacks": [3]}, TypeError, "callbacks holds 3: give objects of keras.callbacks"),
+        ({"callbacks": [keras.callbacks.History]}, TypeError, "callbacks holds <class"),
+        ({"class_weight": [1, 2]}, TypeError, "class_weight is .1, 2.: give a dict"),
+        ({"class_weight": {0: "a"}}, ValueError, "class_weight is .*: give numbers"),
+    ],
+    ids=str,
+)
+def test_arguments_of_fit_are_checked_before_anything_runs(given, kind, words):
+    model = linear()
+    with pytest.raises(kind, match=words):
+        model.fit(X, Y, verbose=0, **given)
+    assert not model.built
+
+
+def test_arguments_of_evaluate_and_predict():
+    model = linear()
+    for call in (lambda **given: model.evaluate(X, Y, **given), lambda **g: model.predict(X, **g)):
+        with pytest.raises(TypeError, match="batch_size is 'a'"):
+            call(batch_size="a")
+        with pytest.raises(ValueError, match="steps is -1"):
+            call(steps=-1)
+        with pytest.raises(TypeError, match="callbacks holds 3"):
+            call(callbacks=3)
+    for x in ("abc", 3.0, b"abc"):
+        with pytest.raises(ValueError, match="give arrays, or a dataset of batches"):
+            model.predict(x)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    history = linear().fit(X, Y, batch_size=np.int64(8), epochs=np.int32(2), verbose=0)
+    assert history.epoch == [0, 1]
+
+
+def test_a_batch_size_beside_a_dataset_is_not_used_and_said():
+    """Keras takes it without a word."""
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    with pytest.warns(UserWarning, match=r"batch_size is 4, and not used: .*\.batch\(4\)"):
+        linear().fit(data, batch_size=4, verbose=0)
+    single = tf.data.Dataset.from_tensor_slices((X, Y))
+    with pytest.raises(ValueError, match=r"lacks \.batch"):
+        linear().fit(single, verbose=0)
+
+
 def test_ranks_that_were_given_other_data_or_models_are_named():
     """In a world of threads: what `fit` compares before it starts."""
     from distgrad.core.errors import DesyncError, UsageError

@@ -20,6 +20,7 @@ from distgrad.keras.callbacks import Callback, progress_line
 from distgrad.keras.layers.base import Layer, quiet
 from distgrad.keras.layers.tracking import settled
 from distgrad.keras.metrics.base import one_by_one
+from distgrad.keras.models import arguments
 from distgrad.keras.models.feed import Feed, as_arrays, unpack_x_y_sample_weight
 from distgrad.keras.models.objective import CompiledMetrics, Objective, output_names
 from distgrad.ops.casting import cast
@@ -309,14 +310,16 @@ class Evaluator(Layer):
         Where several workers run the script all of them must call it: each takes its shards.
         """
         self._goal  # noqa: B018
+        steps = arguments.whole_or_none("steps", steps, "steps")
+        callbacks = arguments.callbacks_of(callbacks)
         feed = Feed(x, y, sample_weight, batch_size)
         self.prepare(feed.first, of_arrays=feed.parts is not None)
         began = time.monotonic()
         communicator = world.communicator()
-        for callback in callbacks or ():
+        for callback in callbacks:
             callback.set_model(self)
             callback.set_params({"verbose": verbose, "rank": communicator.rank, "steps": steps})
-        logs, steps = self._evaluate(feed, steps, callbacks or ())
+        logs, steps = self._evaluate(feed, steps, callbacks)
         if verbose not in (0, False) and communicator.rank == 0:
             print(progress_line(steps, steps, time.monotonic() - began, logs), flush=True)
         return as_dict(logs) if return_dict else as_list(logs)
@@ -383,19 +386,21 @@ class Evaluator(Layer):
         callbacks: Sequence[Callback] | None = None,
     ) -> Any:
         """Outputs for all samples, in order: an array, or a nest of them. Each worker does all."""
+        steps = arguments.whole_or_none("steps", steps, "steps")
+        callbacks = arguments.callbacks_of(callbacks)
         feed = Feed(x, batch_size=batch_size)
         parts: list[Any] = []
-        for callback in callbacks or ():
+        for callback in callbacks:
             callback.set_model(self)
             callback.on_predict_begin({})
         for number, batch in enumerate(feed.loader(1, range(1), steps=steps).epoch(0)):
-            for callback in callbacks or ():
+            for callback in callbacks:
                 callback.on_predict_batch_begin(number, {})
             ((_, arrays),) = batch.shards
             parts.append(_host(self.predict_step(arrays)))
-            for callback in callbacks or ():
+            for callback in callbacks:
                 callback.on_predict_batch_end(number, {"outputs": parts[-1]})
-        for callback in callbacks or ():
+        for callback in callbacks:
             callback.on_predict_end({})
         found = nest.map_leaves(lambda *arrays: np.concatenate(arrays), *parts)
         return list(found) if type(found) is tuple else found

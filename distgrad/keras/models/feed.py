@@ -14,6 +14,7 @@ from distgrad.data import nest
 from distgrad.data.dataset import Dataset
 from distgrad.data.loader import BatchLoader, Loader
 from distgrad.data.source import NestSource
+from distgrad.keras.models.arguments import batch_size_of, fraction_of, warn_of_batch_size
 
 DEFAULT_BATCH_SIZE = 32
 
@@ -33,7 +34,8 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
 class Feed:
     """The batches of ``x, y, sample_weight``, or of a dataset, generator or sequence ``x``.
 
-    Raises ValueError where there is no data, lengths differ, or targets come beside a dataset.
+    Raises ValueError where there is no data, lengths differ, or targets come beside a dataset, and
+    TypeError for a ``batch_size`` that is no int.
     """
 
     def __init__(
@@ -41,8 +43,9 @@ class Feed:
     ) -> None:
         if x is None:
             raise ValueError("no data: x is None")
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-            raise ValueError(f"batch_size must be a positive int, not {batch_size!r}")
+        if isinstance(x, (str, bytes)):
+            raise ValueError(f"x is {x!r}: give arrays, or a dataset of batches")
+        batch_size = batch_size_of("batch_size", batch_size)
         self.batch_size = batch_size or DEFAULT_BATCH_SIZE
         self.parts: tuple[Any, ...] | None = None  # of arrays; None where batches come ready-made
         if is_arrays(x):
@@ -58,6 +61,7 @@ class Feed:
                 f"x is a {type(x).__name__}, whose batches hold targets and weights themselves: y "
                 "and sample_weight must not be given beside it"
             )
+        warn_of_batch_size(batch_size, type(x).__name__)
         self.batches = x
         if isinstance(x, Iterator):
             first = next(x, None)
@@ -91,8 +95,7 @@ class Feed:
 
     def split(self, fraction: float) -> Feed:
         """Takes the last part of the samples away and returns it. Raises ValueError."""
-        if not 0 < fraction < 1:
-            raise ValueError(f"validation_split must lie in (0, 1), not {fraction}")
+        fraction = fraction_of("validation_split", fraction)
         if self.parts is None:
             raise ValueError("validation_split needs arrays; give validation_data beside a dataset")
         cut = int(self.size * (1 - fraction))
@@ -160,7 +163,12 @@ def _length(parts: tuple[Any, ...]) -> int:
         if part is not None
     }
     lengths = {size for each in sizes.values() for size in each}
-    if len(lengths) != 1 or -1 in lengths:
+    if -1 in lengths:
+        name = next(name for name, each in sizes.items() if -1 in each)
+        raise ValueError(
+            f"{name} has no first axis, that of the samples: give arrays, or a dataset of batches"
+        )
+    if len(lengths) != 1:
         raise ValueError(
             "x, y and sample_weight differ in length: "
             + ", ".join(

@@ -12,6 +12,7 @@ from distgrad.core.errors import UsageError
 from distgrad.core.tape import GradientTape
 from distgrad.keras.callbacks import Callback, History, ProgressPrinter
 from distgrad.keras.layers.tracking import settled
+from distgrad.keras.models import arguments
 from distgrad.keras.models.evaluator import Evaluator
 from distgrad.keras.models.feed import Feed, unpack_x_y_sample_weight
 from distgrad.ops import random
@@ -97,17 +98,27 @@ class Trainer(Evaluator):
 
         ``x`` is an array, a nest of them, or a dataset, generator or sequence of whole batches.
         Where several workers run the script, each is given all of it, and trains on its own shards
-        of every batch. Raises ValueError where the model is not compiled, or data do not fit.
+        of every batch. Raises ValueError where the model is not compiled, data do not fit or an
+        argument has a value that means nothing, TypeError for an argument of another type.
         """
         self._goal  # noqa: B018  raises where the model is not compiled
         if class_weight is not None and sample_weight is not None:
             raise ValueError("class_weight and sample_weight cannot be given together")
+        epochs = arguments.whole("epochs", epochs, 0, "epochs")
+        initial_epoch = arguments.whole("initial_epoch", initial_epoch, 0, "epochs")
+        steps_per_epoch = arguments.whole_or_none("steps_per_epoch", steps_per_epoch, "steps")
+        validation_steps = arguments.whole_or_none("validation_steps", validation_steps, "steps")
+        frequency = arguments.frequency_of("validation_freq", validation_freq)
+        validation_split = arguments.fraction_of("validation_split", validation_split)
+        held_size = arguments.batch_size_of("validation_batch_size", validation_batch_size)
+        class_weight = arguments.class_weight_of(class_weight)
+        given = arguments.callbacks_of(callbacks)
         feed = Feed(x, y, sample_weight, batch_size)
         held: Feed | None = None
         if validation_split and validation_data is None:
             held = feed.split(validation_split)
         elif validation_data is not None:
-            held = _held_out(validation_data, validation_batch_size or batch_size)
+            held = _held_out(validation_data, held_size or batch_size)
         self._class_weight = class_weight
         self.prepare(feed.first, of_arrays=feed.parts is not None)
         if class_weight is not None:
@@ -122,11 +133,9 @@ class Trainer(Evaluator):
         seed = _agree(communicator, said, seed, self)
         loader = feed.loader(shards, own, seed, shuffle, steps_per_epoch)
         step = self._make_step(communicator, shards, seed)
-        given = list(getattr(callbacks, "callbacks", callbacks) or ())
         validate = None
         if held is not None:
             chosen = held
-            frequency = validation_freq
 
             def validate(epoch: int) -> Logs:
                 due = (
@@ -191,6 +200,7 @@ class Trainer(Evaluator):
         """One step on one batch; loss and metrics over all batches since ``reset_metrics``."""
         if class_weight is not None and sample_weight is not None:
             raise ValueError("class_weight and sample_weight cannot be given together")
+        class_weight = arguments.class_weight_of(class_weight)
         feed = Feed(x, y, sample_weight)
         feed.batch_size = feed.size
         self._class_weight = class_weight
