@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,44 @@ def _centres(before: int, after: int) -> np.ndarray:
     return (np.arange(after) + 0.5) * (before / after)
 
 
-def interpolation_matrix(before: int, after: int) -> np.ndarray:
+def _cubic(x: np.ndarray, a: float) -> np.ndarray:
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x <= 1, near, far)
+
+
+def _mitchell(x: np.ndarray) -> np.ndarray:
+    near = ((7 * x - 12) * x * x + 16 / 3) / 6
+    far = (((-7 / 3 * x + 12) * x - 20) * x + 32 / 3) / 6
+    return np.where(x < 1, near, far)
+
+
+# How much a pixel counts by its distance, and up to which distance.
+_KERNELS: dict[str, tuple[float, Callable[[np.ndarray], np.ndarray]]] = {
+    "bilinear": (1.0, lambda x: 1 - x),
+    "bicubic": (2.0, lambda x: _cubic(x, -0.5)),
+    "gaussian": (1.5, lambda x: np.exp(-2 * x * x)),
+    "lanczos3": (3.0, lambda x: np.sinc(x) * np.sinc(x / 3)),
+    "lanczos5": (5.0, lambda x: np.sinc(x) * np.sinc(x / 5)),
+    "mitchellcubic": (2.0, _mitchell),
+}
+
+
+def interpolation_matrix(
+    before: int, after: int, method: str = "bilinear", antialias: bool = False
+) -> np.ndarray:
     """What each of ``after`` pixels takes of ``before``: ``[after, before]``."""
+    if method == "area":
+        edges = np.arange(after + 1) * (before / after)
+        left, right = np.arange(before), np.arange(1, before + 1)
+        common = np.minimum(edges[1:, None], right) - np.maximum(edges[:-1, None], left)
+        return np.maximum(common, 0) * (after / before)
+    if method != "bilinear" or antialias:
+        radius, kernel = _KERNELS[method]
+        scale = max(before / after, 1.0) if antialias else 1.0
+        apart = np.abs(np.arange(before) + 0.5 - _centres(before, after)[:, None]) / scale
+        shares = np.where(apart < radius, kernel(np.minimum(apart, radius)), 0)
+        return shares / shares.sum(axis=1, keepdims=True)
     at = np.clip(_centres(before, after) - 0.5, 0, before - 1)
     low = np.floor(at).astype(np.int64)
     high = np.minimum(low + 1, before - 1)
@@ -50,24 +87,28 @@ def interpolation_matrix(before: int, after: int) -> np.ndarray:
 
 
 @primitive(kinds="f")
-def interpolate(xp, x, *, axis, before, after, transpose):
-    """Linear interpolation along ``axis`` from ``before`` to ``after`` pixels, or its transpose."""
-    weights = interpolation_matrix(before, after)
+def interpolate(xp, x, *, axis, before, after, transpose, method, antialias):
+    """Interpolation along ``axis`` from ``before`` to ``after`` pixels, or its transpose."""
+    weights = interpolation_matrix(before, after, method, antialias)
     matrix = xp.asarray(weights.T if transpose else weights, dtype=x.dtype)
     return xp.moveaxis(xp.tensordot(x, matrix, axes=((axis,), (1,))), -1, axis)
 
 
 @interpolate.vjp("x")
-def _(g, axis, before, after, transpose):
-    return bind(interpolate, g, axis=axis, before=before, after=after, transpose=not transpose)
+def _(g, axis, before, after, transpose, method, antialias):
+    sizes = {"axis": axis, "before": before, "after": after, "transpose": not transpose}
+    return bind(interpolate, g, **sizes, method=method, antialias=antialias)
 
 
 @interpolate.samples
 def _(rng):
     for before, after in [(3, 5), (4, 4), (5, 2), (1, 3)]:
-        sizes = {"before": before, "after": after}
+        sizes = {"before": before, "after": after, "method": "bilinear", "antialias": False}
         yield sample(rng.normal(size=(2, before, 2)), axis=1, transpose=False, **sizes)
         yield sample(rng.normal(size=(after, 2)), axis=0, transpose=True, **sizes)
+    for method in ("area", *_KERNELS):
+        settings = {"before": 5, "after": 3, "method": method, "antialias": method != "area"}
+        yield sample(rng.normal(size=(5, 2)), axis=0, transpose=False, **settings)
 
 
 class ResizeMethod:
@@ -75,6 +116,12 @@ class ResizeMethod:
 
     BILINEAR = "bilinear"
     NEAREST_NEIGHBOR = "nearest"
+    AREA = "area"
+    BICUBIC = "bicubic"
+    GAUSSIAN = "gaussian"
+    LANCZOS3 = "lanczos3"
+    LANCZOS5 = "lanczos5"
+    MITCHELLCUBIC = "mitchellcubic"
 
 
 def resize(
@@ -82,34 +129,38 @@ def resize(
     size: Any,
     method: str = "bilinear",
     preserve_aspect_ratio: bool = False,
+    antialias: bool = False,
     name: str | None = None,
 ) -> Tensor:
     """Images of another height and width: ``size`` is the two of them.
 
-    "bilinear" gives float32, "nearest" keeps the dtype; pixels are squares around their centres,
-    and shrinking does not smooth. ``preserve_aspect_ratio`` makes one side smaller than asked for
-    where both do not fit. Raises InvalidArgumentError for another rank, an empty size or
-    another method.
+    "nearest" keeps the dtype, the others give float32: "bilinear", "bicubic", "area", "gaussian",
+    "lanczos3", "lanczos5", "mitchellcubic". Pixels are squares around their centres; shrinking
+    smooths with ``antialias``, which "nearest" and "area" do without. ``preserve_aspect_ratio``
+    makes the largest images of their own form that fit. Raises InvalidArgumentError for another
+    rank, an empty size or another method.
     """
     x, axis = _image("resize", images)
+    if method not in ("nearest", "area", *_KERNELS):
+        known = ", ".join(map(repr, ("nearest", "area", *_KERNELS)))
+        raise InvalidArgumentError(f"resize: method is {method!r}; there are {known}")
     wanted = static(size)
-    if len(wanted) != 2 or min(wanted) < 1 or method not in ("bilinear", "nearest"):
-        raise InvalidArgumentError(
-            f"resize takes two sizes above 0 and 'bilinear' or 'nearest', not {wanted}, {method!r}"
-        )
+    if len(wanted) != 2 or min(wanted) < 1:
+        raise InvalidArgumentError(f"resize takes two sizes above 0, not {wanted}")
     known = x._data.shape[axis : axis + 2]
     if not min(known):
         raise InvalidArgumentError(f"resize: images of shape {x.shape} have no pixels")
     if preserve_aspect_ratio:
         scale = min(np.float32(n) / np.float32(m) for n, m in zip(wanted, known, strict=True))
         wanted = tuple(max(1, int(np.rint(np.float32(m) * scale))) for m in known)
-    if method == "bilinear":
+    if method != "nearest":
         x = cast(x, np.float32)
     if known == wanted:
         return x
     for at, before, after in zip((axis, axis + 1), known, wanted, strict=True):
-        if method == "bilinear":
-            x = bind(interpolate, x, axis=at, before=before, after=after, transpose=False)
+        if method != "nearest":
+            sizes = {"axis": at, "before": before, "after": after, "transpose": False}
+            x = bind(interpolate, x, **sizes, method=method, antialias=bool(antialias))
         else:
             nearest = np.minimum(_centres(before, after).astype(np.int64), before - 1)
             x = gather(x, beside(x, nearest), axis=at)

@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import distgrad as tf
+from distgrad.ops.warp import warp
 from distgrad.testing.gradients import check_gradients
+
+with np.load(Path(__file__).parents[1] / "reference" / "images.npz") as _file:
+    STORED = {name: _file[name] for name in _file.files}
 
 
 def normal(*shape):
     return np.random.default_rng(sum(shape)).normal(size=shape)
+
+
+def of_tensorflow(kind):
+    return [name for name in STORED if name.startswith(kind)]
+
+
+@pytest.mark.parametrize("name", of_tensorflow("resize/"))
+def test_resize_is_that_of_tensorflow(name):
+    """(Whose bicubic without antialias has its coefficients from a table of 1024 rows.)"""
+    _, method, antialias, height, width = name.split("/")
+    size = int(height), int(width)
+    found = tf.image.resize(STORED["resized"], size, method, antialias=antialias == "1")
+    close = 5e-3 if (method, antialias) == ("bicubic", "0") else 1e-5
+    np.testing.assert_allclose(found, STORED[name], rtol=close, atol=close)
+
+
+def test_resize_that_keeps_the_form():
+    x = np.zeros((1, 7, 11, 2), np.float32)
+    for size, expected in (((3, 5), (3, 5)), ((13, 4), (3, 4)), ((4, 20), (4, 6))):
+        found = tf.image.resize(x, size, preserve_aspect_ratio=True)
+        assert found.shape == (1, *expected, 2)
+
+
+@pytest.mark.parametrize("name", of_tensorflow("warp/"))
+def test_warp_is_that_of_tensorflow(name):
+    _, interpolation, fill_mode = name.split("/")
+    images, maps = tf.constant(STORED["warped"]), tf.constant(STORED["maps"])
+    found = warp(images, maps, interpolation, fill_mode, 0.7)
+    np.testing.assert_allclose(found, STORED[name], rtol=1e-5, atol=1e-5)
 
 
 def test_resize_of_two_pixels():

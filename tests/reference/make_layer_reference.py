@@ -30,6 +30,8 @@ ARRAYS: dict[str, np.ndarray] = {}
 CASES: list[str] = []
 STEPS = 5
 LEARNING_RATE = 0.01
+# TensorFlow's gradient of these reads by the inverse map, which is near the gradient, and not it.
+INVERTED = {"RandomRotation", "RandomTranslation", "RandomZoom"}
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -94,6 +96,58 @@ def plain_layers() -> Iterator[tuple[str, dict, list]]:
     yield "Normalization", given, [normal(4, 3)]
     yield "Normalization", {**given, "axis": 1, "invert": True}, [normal(2, 3, 2)]
     yield "Normalization", {"axis": None, "mean": 3.0, "variance": 2.0}, [normal(4, 3)]
+
+
+def volumes() -> Iterator[tuple[str, dict, list]]:
+    """Three axes of space."""
+    space = normal(2, 4, 5, 3, 2)
+    base: dict[str, Any] = {"filters": 3, "kernel_size": 2}
+    yield "Conv3D", base, [space]
+    yield "Conv3D", {**base, "strides": [2, 1, 2], "padding": "same", "activation": "tanh"}, [space]
+    yield "Conv3D", {**base, "kernel_size": [3, 1, 2], "use_bias": False}, [space]
+    yield "Conv3DTranspose", base, [normal(2, 2, 3, 2, 2)]
+    settings = {"strides": [2, 1, 2], "padding": "same", "kernel_size": 3}
+    yield "Conv3DTranspose", {**base, **settings}, [normal(2, 2, 3, 2, 2)]
+    for kind in ("Max", "Average"):
+        yield f"{kind}Pooling3D", {"pool_size": 2}, [space]
+        yield f"{kind}Pooling3D", {"pool_size": [2, 3, 1], "strides": [1, 2, 1]}, [space]
+        yield f"{kind}Pooling3D", {"pool_size": 3, "strides": 2, "padding": "same"}, [space]
+        for config in ({}, {"keepdims": True}, FIRST):
+            yield f"Global{kind}Pooling3D", config, [space]
+    yield "ZeroPadding3D", {}, [space]
+    yield "ZeroPadding3D", {"padding": [[1, 0], [0, 2], [1, 1]], **FIRST}, [space]
+    yield "Cropping3D", {}, [space]
+    yield "Cropping3D", {"cropping": [[1, 0], [0, 2], [1, 0]]}, [space]
+    yield "Cropping3D", {"cropping": [1, 0, 0], **FIRST}, [normal(1, 2, 4, 3, 3)]
+    yield "UpSampling3D", {}, [normal(1, 2, 3, 1, 2)]
+    yield "UpSampling3D", {"size": [1, 3, 2], **FIRST}, [normal(1, 2, 2, 3, 1)]
+    yield "UpSampling1D", {}, [normal(2, 3, 2)]
+
+
+def augmentations() -> Iterator[tuple[str, dict, list]]:
+    """Random layers whose range is one number: what they make of it is known."""
+    image = normal(2, 6, 7, 3)
+    for fill in ("reflect", "wrap", "constant", "nearest"):
+        settings = {"fill_mode": fill, "fill_value": 0.5}
+        yield "RandomRotation", {"factor": [0.1, 0.1], **settings}, [image]
+        factors = {"height_factor": [0.3, 0.3], "width_factor": [-0.45, -0.45]}
+        yield "RandomTranslation", {**factors, **settings}, [image]
+        yield "RandomZoom", {**factors, **settings}, [image]
+    yield "RandomRotation", {"factor": [-0.3, -0.3], "interpolation": "nearest"}, [image]
+    yield "RandomRotation", {"factor": [0.05, 0.05], **FIRST}, [normal(2, 3, 6, 5)]
+    yield "RandomZoom", {"height_factor": [0.5, 0.5]}, [image]
+    yield "RandomBrightness", {"factor": [0.3, 0.3], "value_range": [-1, 1]}, [image]
+    yield "RandomContrast", {"factor": 0.0, "value_range": [-1, 1]}, [image]
+    yield "RandomCrop", {"height": 6, "width": 7}, [image]
+    yield "CenterCrop", {"height": 3, "width": 4}, [image]
+    yield "CenterCrop", {"height": 8, "width": 3}, [image]
+    yield "CenterCrop", {"height": 5, "width": 2, **FIRST}, [normal(2, 3, 6, 5)]
+    yield "CenterCrop", {"height": 3, "width": 4}, [normal(5, 7, 2)]
+    for method in ("bilinear", "nearest", "lanczos3"):
+        yield "Resizing", {"height": 3, "width": 9, "interpolation": method}, [image]
+    yield "Resizing", {"height": 3, "width": 4, "antialias": True}, [image]
+    yield "Resizing", {"height": 3, "width": 4, "crop_to_aspect_ratio": True}, [image]
+    yield "Resizing", {"height": 8, "width": 2, **FIRST}, [normal(2, 3, 6, 5)]
 
 
 def convolutions() -> Iterator[tuple[str, dict, list]]:
@@ -258,7 +312,7 @@ def case(
         gradients = tf.function(gradients, jit_compile=True)
     found = gradients()
     floats = [j for j, x in enumerate(inputs) if x.dtype.kind == "f"]
-    for j, value in zip(floats, found, strict=False):
+    for j, value in zip(floats if name not in INVERTED else (), found, strict=False):
         store(f"input_gradient{j}", value)
     for j, value in enumerate(found[len(watched) :]):
         store(f"weight_gradient{j}", value)
@@ -285,6 +339,11 @@ def main() -> None:
     for each in (plain_layers, convolutions, pools, merges, masked):
         for found in each():
             case(*found)
+    cases_so_far = RNG.bit_generator.state
+    for each in (volumes, augmentations):
+        for found in each():
+            case(*found)
+    RNG.bit_generator.state = cases_so_far
     words = RNG.integers(0, 6, (3, 4)).astype(np.int32)
     case("Embedding", {"input_dim": 6, "output_dim": 3}, [words])
     case("Embedding", {"input_dim": 6, "output_dim": 2, "mask_zero": True}, [words])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from distgrad.export.converters import converter
@@ -22,8 +24,8 @@ def _transposed(to: Graph, x: Edge) -> Edge:
 
 
 @converter("interpolate")
-def _(to: Graph, x: Edge, *, axis: int, before: int, after: int, transpose: bool) -> Edge:
-    weights = interpolation_matrix(before, after)
+def _(to: Graph, x: Edge, *, axis: int, transpose: bool, **sizes: Any) -> Edge:
+    weights = interpolation_matrix(**sizes)
     matrix = to.constant((weights if transpose else weights.T).astype(x.dtype))
     rank = len(x.shape)
     if axis == rank - 1:

@@ -205,6 +205,12 @@ class Conv2D(Conv):
     rank = 2
 
 
+class Conv3D(Conv):
+    """Convolution over volumes: ``[batch, depth, height, width, channels]``."""
+
+    rank = 3
+
+
 # Each input channel makes its own output channels
 
 
@@ -330,90 +336,3 @@ class SeparableConv2D(SeparableConv):
     """Depthwise, then pointwise convolution over images."""
 
     rank = 2
-
-
-# From windows back to the array that they were taken from
-
-
-class ConvTranspose(Convolution):
-    """The transpose (gradient) of a convolution: kernels ``[*size, filters, channels]``.
-
-    An axis of n becomes ``(n - 1) * stride + size`` elements with "valid" padding (``n * stride``
-    if that is more) and ``n * stride`` with "same"; ``output_padding`` states what is added to
-    ``(n - 1) * stride + size`` or, for "same", to ``(n - 1) * stride + size % 2``.
-    """
-
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: Sizes,
-        strides: Sizes = 1,
-        padding: str = "valid",
-        output_padding: Sizes | None = None,
-        data_format: str | None = None,
-        dilation_rate: Sizes = 1,
-        activation: Named | None = None,
-        use_bias: bool = True,
-        kernel_initializer: Named = "glorot_uniform",
-        *,
-        kernel_regularizer: Named | None = None,
-        kernel_constraint: Named | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias,
-            **kwargs,
-        )  # fmt: skip
-        self.filters = whole_number("filters", filters)
-        self.output_padding = (
-            None
-            if output_padding is None
-            else whole_numbers("output_padding", output_padding, self.rank, least=0)
-        )
-        set_options(
-            self,
-            kernel_initializer=kernel_initializer,
-            kernel_regularizer=kernel_regularizer,
-            kernel_constraint=kernel_constraint,
-        )
-
-    def make_kernels(self, channels: int) -> None:
-        self.kernel = own_weight(self, "kernel", (*self.kernel_size, self.filters, channels))
-
-    def output_channels(self, channels: int) -> int:
-        return self.filters
-
-    def _lengths(self, space: Sequence[int]) -> list[int]:
-        added: Sequence[int | None] = self.output_padding or (None,) * self.rank
-        each = zip(space, self.kernel_size, self.strides, self.dilation_rate, added, strict=True)
-        return [transposed_length(self.padding, *one) for one in each]
-
-    def convolve(self, x: Tensor) -> Tensor:
-        samples, *space, _ = x._data.shape
-        shape = (samples, *self._lengths(space), self.filters)
-        return ops.conv_transpose(
-            x, self.kernel, shape, self.strides, self.padding, dilations=self.dilation_rate
-        )
-
-
-class Conv1DTranspose(ConvTranspose):
-    """Transpose of a convolution over time."""
-
-    rank = 1
-
-
-class Conv2DTranspose(ConvTranspose):
-    """Transpose of a convolution over images."""
-
-    rank = 2
-
-
-def transposed_length(
-    padding: str, n: int, size: int, stride: int, dilation: int, more: int | None
-) -> int:
-    """What an axis of n becomes; ``more`` is the output padding, if it is given."""
-    reach = (size - 1) * dilation + 1
-    valid = padding == "valid"
-    if more is None:
-        more = max(stride - reach, 0) if valid else stride - reach % 2
-    return (n - 1) * stride + (reach if valid else reach % 2) + more

@@ -69,6 +69,13 @@ class MaxPooling2D(Pooling):
     pool = ops.max_pool
 
 
+class MaxPooling3D(Pooling):
+    """The largest element of each window of volumes."""
+
+    rank = 3
+    pool = ops.max_pool
+
+
 class AveragePooling1D(Pooling):
     """The mean of each window over time."""
 
@@ -80,6 +87,13 @@ class AveragePooling2D(Pooling):
     """The mean of each window of images."""
 
     rank = 2
+    pool = ops.avg_pool
+
+
+class AveragePooling3D(Pooling):
+    """The mean of each window of volumes."""
+
+    rank = 3
     pool = ops.avg_pool
 
 
@@ -119,6 +133,12 @@ class GlobalMaxPooling2D(GlobalMaxPooling1D):
     rank = 2
 
 
+class GlobalMaxPooling3D(GlobalMaxPooling1D):
+    """The largest element of each volume."""
+
+    rank = 3
+
+
 class GlobalAveragePooling1D(GlobalPooling):
     """The mean over time; of the steps that are not masked, where there is a mask."""
 
@@ -147,7 +167,14 @@ class GlobalAveragePooling2D(GlobalPooling):
         return reduce_mean(x, self._space(x), keepdims=self.keepdims)
 
 
-MaxPool1D, MaxPool2D = MaxPooling1D, MaxPooling2D
-AvgPool1D, AvgPool2D = AveragePooling1D, AveragePooling2D
+class GlobalAveragePooling3D(GlobalAveragePooling2D):
+    """The mean of each volume."""
+
+    rank = 3
+
+
+MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
+AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D
 GlobalMaxPool1D, GlobalMaxPool2D = GlobalMaxPooling1D, GlobalMaxPooling2D
 GlobalAvgPool1D, GlobalAvgPool2D = GlobalAveragePooling1D, GlobalAveragePooling2D
+GlobalMaxPool3D, GlobalAvgPool3D = GlobalMaxPooling3D, GlobalAveragePooling3D

@@ -12,11 +12,12 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.layers.base import Layer
-from distgrad.keras.layers.core import known_size
+from distgrad.keras.layers.core import data_format_of, known_size, whole_number
+from distgrad.ops.casting import cast
 from distgrad.ops.clipping import maximum
 from distgrad.ops.image import resize
 from distgrad.ops.powers import sqrt
-from distgrad.ops.shape import reshape
+from distgrad.ops.shape import reshape, transpose
 
 _EPSILON = 1e-7  # of Keras: the least deviation that is divided by
 
@@ -45,21 +46,96 @@ class Rescaling(Layer):
         return x * scale + offset
 
 
-class Resizing(Layer):
-    """Images of another ``height`` and ``width``, as ``tf.image.resize`` makes them."""
+def fitted(
+    images: Tensor, size: tuple[int, int], method: str = "bilinear", antialias: bool = False
+) -> Tensor:
+    """The largest part in the middle of ``images`` that has the form of ``size``, resized to it."""
+    *_, height, width, _ = images._data.shape
+    high = max(min(height, int(width * size[0] / size[1])), 1)
+    wide = max(min(width, int(height * size[1] / size[0])), 1)
+    return _resized(_middle(images, high, wide), size, method, antialias)
+
+
+def _middle(images: Tensor, height: int, width: int) -> Tensor:
+    *_, h, w, _ = images._data.shape
+    top, left = (h - height) // 2, (w - width) // 2
+    return images[..., top : top + height, left : left + width, :]
+
+
+def _resized(images: Tensor, size: tuple[int, int], method: str, antialias: bool) -> Tensor:
+    return cast(resize(images, size, method, antialias=antialias), images._data.dtype)
+
+
+class _Sized(Layer):
+    """Base of layers that make images [(batch,) height, width, channels] of a given size.
+
+    Raises ValueError for a size that is not two positive ints.
+    """
 
     casts_inputs = True
 
     def __init__(
-        self, height: int, width: int, interpolation: str = "bilinear", **kwargs: Any
+        self, height: int, width: int, *, data_format: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.height = height
-        self.width = width
-        self.interpolation = interpolation
+        self.height = whole_number("height", height)
+        self.width = whole_number("width", width)
+        self.data_format = data_format_of(data_format)
 
     def call(self, x: Tensor) -> Tensor:
-        return resize(x, (self.height, self.width), self.interpolation)
+        if self.data_format == "channels_last":
+            return self.resize(x)
+        batch = tuple(range(x._data.ndim - 3))
+        n = len(batch)
+        y = self.resize(transpose(x, (*batch, n + 1, n + 2, n)))
+        return transpose(y, (*batch, n + 2, n, n + 1))
+
+    def resize(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class Resizing(_Sized):
+    """Images of another ``height`` and ``width``, as ``tf.image.resize`` makes them.
+
+    ``crop_to_aspect_ratio`` first takes away what does not fit the new form.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        interpolation: str = "bilinear",
+        crop_to_aspect_ratio: bool = False,
+        antialias: bool = False,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(height, width, data_format=data_format, **kwargs)
+        self.interpolation = interpolation
+        self.crop_to_aspect_ratio = crop_to_aspect_ratio
+        self.antialias = antialias
+
+    def resize(self, x: Tensor) -> Tensor:
+        make = fitted if self.crop_to_aspect_ratio else _resized
+        return make(x, (self.height, self.width), self.interpolation, self.antialias)
+
+
+class CenterCrop(_Sized):
+    """The middle of images, ``height`` by ``width``; of smaller ones the part of that form, larger.
+
+    Raises ValueError for a size that is not two positive ints.
+    """
+
+    def __init__(
+        self, height: int, width: int, data_format: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(height, width, data_format=data_format, **kwargs)
+
+    def resize(self, x: Tensor) -> Tensor:
+        *_, height, width, _ = x._data.shape
+        if height >= self.height and width >= self.width:
+            return _middle(x, self.height, self.width)
+        return fitted(x, (self.height, self.width))
 
 
 class Normalization(Layer):

@@ -83,6 +83,18 @@ class SpatialDropout2D(BaseDropout):
         self.noise_shape = (None, None, 1, 1) if first else (None, 1, 1, None)
 
 
+class SpatialDropout3D(BaseDropout):
+    """Dropout of whole channels of volumes. Source: Tompson et al. 2014."""
+
+    def __init__(
+        self, rate: float, data_format: str | None = None, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(rate, seed, **kwargs)
+        self.data_format = data_format_of(data_format)
+        first = self.data_format == "channels_first"
+        self.noise_shape = (None, None, 1, 1, 1) if first else (None, 1, 1, 1, None)
+
+
 class GaussianNoise(Layer):
     """Adds normal noise of mean 0. Raises ValueError for a ``stddev`` outside [0, 1]."""
 

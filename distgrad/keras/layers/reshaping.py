@@ -179,6 +179,23 @@ class ZeroPadding2D(Layer):
         return _padded(x, _space(self, x, 2, self.data_format), self.padding)
 
 
+class ZeroPadding3D(Layer):
+    """Zeros around volumes: one int, one for each axis, or one (before, after) for each."""
+
+    def __init__(
+        self,
+        padding: int | Sequence[int | Sequence[int]] = ((1, 1), (1, 1), (1, 1)),
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.padding = _pairs("padding", padding, 3)
+        self.data_format = data_format_of(data_format)
+
+    def call(self, x: Tensor) -> Tensor:
+        return _padded(x, _space(self, x, 3, self.data_format), self.padding)
+
+
 class Cropping1D(Layer):
     """Takes steps away at both ends of ``[batch, time, channels]``. ValueError if none is left."""
 
@@ -211,6 +228,26 @@ class Cropping2D(Layer):
         return _cropped(self, x, _space(self, x, 2, self.data_format), self.cropping)
 
 
+class Cropping3D(Layer):
+    """Takes the borders of volumes away: one int, one for each axis, or a pair for each.
+
+    Raises ValueError where nothing is left.
+    """
+
+    def __init__(
+        self,
+        cropping: int | Sequence[int | Sequence[int]] = ((1, 1), (1, 1), (1, 1)),
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cropping = _pairs("cropping", cropping, 3)
+        self.data_format = data_format_of(data_format)
+
+    def call(self, x: Tensor) -> Tensor:
+        return _cropped(self, x, _space(self, x, 3, self.data_format), self.cropping)
+
+
 class UpSampling1D(Layer):
     """Each step of ``[batch, time, channels]`` ``size`` times."""
 
@@ -223,10 +260,13 @@ class UpSampling1D(Layer):
         return repeat(x, self.size, axis=1)
 
 
+_METHODS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
+
+
 class UpSampling2D(Layer):
     """Images whose height and width are ``size`` times as large.
 
-    ``interpolation`` is "nearest", which repeats pixels, or "bilinear".
+    ``interpolation`` is "nearest", which repeats pixels, or one of ``tf.image.resize``.
     """
 
     def __init__(
@@ -239,7 +279,7 @@ class UpSampling2D(Layer):
         super().__init__(**kwargs)
         self.size = whole_numbers("size", size, 2)
         self.data_format = data_format_of(data_format)
-        self.interpolation = one_of("interpolation", interpolation, "nearest", "bilinear")
+        self.interpolation = one_of("interpolation", interpolation, *_METHODS)
 
     def call(self, x: Tensor) -> Tensor:
         for axis, times in zip(_space(self, x, 2, self.data_format), self.size, strict=True):
@@ -247,5 +287,22 @@ class UpSampling2D(Layer):
                 x = repeat(x, times, axis=axis)
             else:
                 n = x._data.shape[axis]
-                x = bind(interpolate, x, axis=axis, before=n, after=n * times, transpose=False)
+                sizes = {"axis": axis, "before": n, "after": n * times, "transpose": False}
+                x = bind(interpolate, x, **sizes, method=self.interpolation, antialias=False)
+        return x
+
+
+class UpSampling3D(Layer):
+    """Volumes ``size`` times as large along each axis: every element is repeated."""
+
+    def __init__(
+        self, size: int | Sequence[int] = (2, 2, 2), data_format: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.size = whole_numbers("size", size, 3)
+        self.data_format = data_format_of(data_format)
+
+    def call(self, x: Tensor) -> Tensor:
+        for axis, times in zip(_space(self, x, 3, self.data_format), self.size, strict=True):
+            x = repeat(x, times, axis=axis)
         return x

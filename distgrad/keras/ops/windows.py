@@ -6,8 +6,8 @@ from typing import Any
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
-from distgrad.keras.layers.convolution import transposed_length
 from distgrad.keras.layers.core import data_format_of
+from distgrad.keras.layers.transposed import transposed_length
 from distgrad.keras.ops.promotion import tensors
 from distgrad.ops import convolution, pooling
 from distgrad.ops.shape import expand_dims, squeeze

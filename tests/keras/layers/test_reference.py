@@ -87,6 +87,8 @@ class KerasCase:
             np.testing.assert_array_equal(mask.numpy(), expected)
         for j, gradient in enumerate(of_inputs):
             expected = self.stored(f"input_gradient{j}")
+            if expected is None:
+                continue  # TensorFlow's is not one: test_augmentation.py looks at ours
             np.testing.assert_allclose(gradient.numpy(), expected, **CLOSE)
         assert len(of_weights) == self.about["trainable"]
         for j, gradient in enumerate(of_weights):

@@ -254,8 +254,42 @@ def mean_windows_grad(dy, *, shape, geometry):
     return out
 
 
-def interpolate(x, *, axis, before, after, transpose):
+_BY_DISTANCE = {
+    "bilinear": (1, lambda x: 1 - x),
+    "bicubic": (2, lambda x: (1.5 * x**3 - 2.5 * x**2 + 1) * (x <= 1)
+                + (-0.5 * x**3 + 2.5 * x**2 - 4 * x + 2) * (x > 1)),
+    "gaussian": (1.5, lambda x: math.exp(-(x**2) / (2 * 0.5**2))),
+    "lanczos3": (3, lambda x: float(np.sinc(x) * np.sinc(x / 3))),
+    "lanczos5": (5, lambda x: float(np.sinc(x) * np.sinc(x / 5))),
+    "mitchellcubic": (2, lambda x: ((7 * x**3 - 12 * x**2) / 6 + 8 / 9) * (x < 1)
+                      + (-7 / 18 * x**3 + 2 * x**2 - 10 / 3 * x + 16 / 9) * (x >= 1)),
+}  # fmt: skip
+
+
+def _resampled(lines, before, after, method, antialias):
+    """Each new pixel as the mean of the old ones, by the kernel at their distance."""
+    scale = before / after
+    out = np.zeros((after, *lines.shape[1:]))
+    for i in range(after):
+        if method == "area":
+            shares = [
+                max(min((i + 1) * scale, j + 1) - max(i * scale, j), 0) for j in range(before)
+            ]
+        else:
+            radius, kernel = _BY_DISTANCE[method]
+            wide = max(scale, 1) if antialias else 1
+            apart = [abs(j + 0.5 - (i + 0.5) * scale) / wide for j in range(before)]
+            shares = [kernel(d) if d < radius else 0.0 for d in apart]
+        for share, line in zip(shares, lines, strict=True):
+            out[i] += line * share / sum(shares)
+    return out
+
+
+def interpolate(x, *, axis, before, after, transpose, method, antialias):
     """Row by row: the two pixels whose centres enclose that of the new one share its weight."""
+    if method != "bilinear" or antialias:
+        lines = np.moveaxis(x, axis, 0)
+        return np.moveaxis(_resampled(lines, before, after, method, antialias), 0, axis)
     lines = np.moveaxis(x, axis, 0)
     out = np.zeros((before if transpose else after, *lines.shape[1:]))
     for i in range(after):
