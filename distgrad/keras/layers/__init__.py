@@ -23,7 +23,9 @@ from distgrad.keras.layers.convolution import (
 )
 from distgrad.keras.layers.core import Dense, Identity, Lambda, Masking
 from distgrad.keras.layers.embedding import Embedding
+from distgrad.keras.layers.encoding import CategoryEncoding, Discretization
 from distgrad.keras.layers.input import Input, InputLayer
+from distgrad.keras.layers.lookup import Hashing, IntegerLookup, StringLookup
 from distgrad.keras.layers.merging import (
     Add,
     Average,
@@ -106,6 +108,7 @@ from distgrad.keras.layers.reshaping import (
     ZeroPadding3D,
 )
 from distgrad.keras.layers.reviving import deserialize, serialize
+from distgrad.keras.layers.text import TextVectorization
 from distgrad.keras.layers.transformer import TokenAndPositionEmbedding, TransformerBlock
 from distgrad.keras.layers.transposed import (
     Conv1DTranspose,
@@ -131,6 +134,7 @@ __all__ = [
     "AveragePooling3D",
     "BatchNormalization",
     "Bidirectional",
+    "CategoryEncoding",
     "CenterCrop",
     "Concatenate",
     "Conv1D",
@@ -145,6 +149,7 @@ __all__ = [
     "Dense",
     "DepthwiseConv1D",
     "DepthwiseConv2D",
+    "Discretization",
     "Dot",
     "Dropout",
     "ELU",
@@ -161,9 +166,11 @@ __all__ = [
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
     "GroupNormalization",
+    "Hashing",
     "Identity",
     "Input",
     "InputLayer",
+    "IntegerLookup",
     "LSTM",
     "LSTMCell",
     "Lambda",
@@ -203,7 +210,9 @@ __all__ = [
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
+    "StringLookup",
     "Subtract",
+    "TextVectorization",
     "TimeDistributed",
     "TokenAndPositionEmbedding",
     "TransformerBlock",

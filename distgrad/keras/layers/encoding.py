@@ -1,0 +1,178 @@
+"""Numbers of categories as vectors, and numbers as categories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
+from distgrad.keras.backend import floatx
+from distgrad.keras.layers import symbolic
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.core import one_of, whole_number
+from distgrad.ops.casting import cast
+from distgrad.ops.indexing import one_hot
+from distgrad.ops.layout import beside
+from distgrad.ops.logic import greater_equal
+from distgrad.ops.reduce import reduce_max, reduce_sum
+from distgrad.ops.shape import expand_dims, squeeze
+
+MODES = ("int", "one_hot", "multi_hot", "count")
+
+
+def encoded(numbers: Tensor, mode: str, depth: int, dtype: Any, weights: Any = None) -> Tensor:
+    """Category numbers as themselves, or as vectors of ``depth``.
+
+    "one_hot": a vector for each number (in place of a last axis of 1); "multi_hot" and "count": one
+    for each sample, that is for the last axis, with 1 or the count of each category.
+    """
+    if mode == "int":
+        return cast(numbers, dtype)
+    if mode == "one_hot":
+        if numbers._data.ndim > 1 and numbers._data.shape[-1] == 1:
+            numbers = squeeze(numbers, -1)
+        return one_hot(numbers, depth, dtype=dtype)
+    numbers = numbers if numbers._data.ndim else expand_dims(numbers, 0)
+    hot = one_hot(numbers, depth, dtype=dtype)
+    if weights is not None:
+        hot = hot * expand_dims(cast(as_tensor(weights), dtype), -1)
+    return reduce_max(hot, -2) if mode == "multi_hot" else reduce_sum(hot, -2)
+
+
+class OnLists(Layer):
+    """Base of layers that take a Python list of numbers, as an array, where others refuse it."""
+
+    def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], (list, tuple)) and not symbolic.symbols(args[0]):
+            args = (np.asarray(args[0]), *args[1:])
+        return super().__call__(*args, training=training, **kwargs)
+
+
+class CategoryEncoding(OnLists):
+    """Numbers of categories below ``num_tokens`` as vectors: "one_hot", "multi_hot" or "count".
+
+    Raises ValueError for another mode, a ``num_tokens`` that is not a positive int, and for
+    ``count_weights`` without "count". Numbers outside the range count for nothing.
+    """
+
+    casts_inputs = False
+
+    def __init__(
+        self, num_tokens: int | None = None, output_mode: str = "multi_hot", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_tokens = whole_number("num_tokens", num_tokens)
+        self.output_mode = one_of("output_mode", output_mode, *MODES[1:])
+
+    def call(self, inputs: Tensor, count_weights: Any = None) -> Tensor:
+        if count_weights is not None and self.output_mode != "count":
+            raise ValueError(f"count_weights need output_mode 'count', not {self.output_mode!r}")
+        numbers = cast(inputs, np.int32)
+        return encoded(
+            numbers, self.output_mode, self.num_tokens, self.compute_dtype, count_weights
+        )
+
+
+class Discretization(OnLists):
+    """Numbers as those of the bins they lie in: bin i goes from boundary i - 1 up to boundary i.
+
+    The boundaries are given, or found by ``adapt`` such that ``num_bins`` bins hold about as many
+    samples each (to ``epsilon`` of them). ``output_mode`` is "int", "one_hot", "multi_hot" or
+    "count". Raises ValueError unless one of ``bin_boundaries`` and ``num_bins`` is given.
+    """
+
+    casts_inputs = True
+
+    def __init__(
+        self,
+        bin_boundaries: Sequence[float] | None = None,
+        num_bins: int | None = None,
+        epsilon: float = 0.01,
+        output_mode: str = "int",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if (bin_boundaries is None) == (num_bins is None):
+            raise ValueError(
+                f"bin_boundaries {bin_boundaries!r} and num_bins {num_bins!r}: give one of them"
+            )
+        self.num_bins = None if num_bins is None else whole_number("num_bins", num_bins)
+        self.bin_boundaries = None if bin_boundaries is None else sorted(map(float, bin_boundaries))
+        self.epsilon = epsilon
+        self.output_mode = one_of("output_mode", output_mode, *MODES)
+
+    @classmethod
+    def from_config(cls, config: Any) -> Any:
+        """A layer of these settings; of both, ``bin_boundaries`` are what ``adapt`` has found."""
+        given = dict(config)
+        found = given.pop("bin_boundaries") if given.get("num_bins") is not None else None
+        layer = super().from_config(given)
+        layer.bin_boundaries = found or layer.bin_boundaries
+        return layer
+
+    def adapt(self, data: Any, steps: int | None = None) -> None:
+        """Finds boundaries from an array, a Dataset or batches; ``steps`` of them at most.
+
+        Raises ValueError where boundaries were given, or for no data.
+        """
+        if self.num_bins is None:
+            raise ValueError(f"{self.name!r} was given its bin_boundaries: it does not adapt")
+        summary = np.zeros((2, 0), np.float32)
+        for batch in batches(data, steps):
+            found = np.sort(np.asarray(batch, np.float32).reshape(-1))
+            # As many samples stand for themselves, and those beside them, as epsilon asks for.
+            stride = max(found.size * self.epsilon, 1)
+            kept = found[int(stride - 1) :: int(stride)]
+            more = np.stack([kept, np.full_like(kept, stride)])
+            summary = np.concatenate([more, summary], axis=1)
+            summary = _compressed(summary[:, np.argsort(summary[0])], self.epsilon)
+        if not summary.size:
+            raise ValueError(f"{self.name!r}: adapt was given no data")
+        self.bin_boundaries = _compressed(summary, 1 / self.num_bins)[0, :-1].tolist()
+
+    def call(self, x: Tensor) -> Tensor:
+        if self.bin_boundaries is None:
+            raise ValueError(f"{self.name!r} has no boundaries yet: call adapt(data) first")
+        bounds = beside(x, np.asarray(self.bin_boundaries, x._data.dtype))
+        above = cast(greater_equal(expand_dims(x, -1), bounds), np.int32)
+        dtype = np.int32 if self.output_mode == "int" else self.compute_dtype
+        depth = len(self.bin_boundaries) + 1
+        return encoded(reduce_sum(above, -1), self.output_mode, depth, dtype)
+
+
+def _compressed(summary: np.ndarray, epsilon: float) -> np.ndarray:
+    """Values and how many samples each stands for, of a share of ``epsilon`` each."""
+    if summary.shape[1] * epsilon < 1:
+        return summary
+    shares = epsilon + np.arange(0.0, 1.0, epsilon)
+    counted = summary[1].cumsum()
+    values = np.interp(shares, counted / counted[-1], summary[0])
+    counts = np.interp(shares, counted / counted[-1], counted)
+    return np.stack([values, np.diff(counts, prepend=0)]).astype(np.float32)
+
+
+def batches(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
+    """The arrays in what ``adapt`` is given: one array, or a Dataset or other batches of them."""
+    if isinstance(data, (Tensor, Variable)):
+        data = data.numpy()
+    if isinstance(data, (np.ndarray, list, tuple)):
+        yield np.asarray(data)
+        return
+    if isinstance(data, str) or not isinstance(data, Iterable):
+        raise ValueError(f"adapt takes an array, a Dataset or batches, not {data!r}")
+    # (A dataset may hold texts, which no tensor can.)
+    given = data.as_numpy_iterator() if hasattr(data, "as_numpy_iterator") else iter(data)
+    for number, batch in enumerate(given):
+        if number == steps:
+            return
+        first = batch[0] if isinstance(batch, tuple) else batch
+        yield np.asarray(first.numpy() if isinstance(first, Tensor) else first)
+
+
+def default_dtype(mode: str) -> str:
+    """Of what gives numbers of categories, or vectors."""
+    return "int64" if mode == "int" else floatx()

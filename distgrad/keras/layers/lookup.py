@@ -1,0 +1,378 @@
+"""Words and whole numbers as the numbers of a vocabulary, or of bins by their hash.
+
+Texts are arrays of NumPy or lists, which no tensor holds: layers that take them stand before a
+model, in a loop or in ``Dataset.map``, and give tensors.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
+from distgrad.keras.layers import symbolic
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.core import one_of, whole_number
+from distgrad.keras.layers.encoding import MODES, batches, default_dtype, encoded
+from distgrad.keras.layers.fingerprint import farmhash, siphash
+from distgrad.ops.casting import cast
+from distgrad.ops.host import on_host
+
+
+def as_texts(value: Any) -> np.ndarray:
+    """An array of str, from lists, arrays of str, of bytes (UTF-8) or of objects."""
+    array = np.asarray(value)
+    if array.dtype.kind == "U":
+        return array
+    if array.dtype.kind == "O":
+        flat = [v.decode() if isinstance(v, bytes) else v for v in array.ravel()]
+        if all(isinstance(v, str) for v in flat):
+            return np.array(flat, dtype=str).reshape(array.shape)
+    if array.dtype.kind == "S":
+        return np.char.decode(array, "utf-8")
+    raise ValueError(f"an array of texts is needed, not one of {array.dtype}: {value!r}")
+
+
+class OnTexts(Layer):
+    """Base of layers that may be called on texts. Raises ValueError where a model describes it."""
+
+    casts_inputs = False
+
+    def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        (inputs,) = args or kwargs.values()
+        if symbolic.symbols(inputs) or isinstance(inputs, (Tensor, Variable)):
+            return super().__call__(inputs)
+        array = np.asarray(inputs)
+        if array.dtype.kind in "biuf":
+            return super().__call__(array)
+        self.built = True
+        return self.of_texts(as_texts(array))
+
+    def of_texts(self, texts: np.ndarray) -> Any:
+        raise NotImplementedError
+
+
+class Hashing(OnTexts):
+    """Texts and whole numbers as numbers below ``num_bins``, by their hash: as in TensorFlow.
+
+    ``salt`` (one or two ints) takes another hash, SipHash; ``mask_value`` has bin 0 for itself.
+    ``output_mode`` is "int", "one_hot", "multi_hot" or "count". Raises ValueError for bins that
+    are not a positive int, and for another salt or mode.
+    """
+
+    def __init__(
+        self,
+        num_bins: int,
+        mask_value: Any = None,
+        salt: int | Sequence[int] | None = None,
+        output_mode: str = "int",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"dtype": default_dtype(output_mode), **kwargs})
+        self.num_bins = whole_number("num_bins", num_bins)
+        self.mask_value = mask_value
+        pair = [salt, salt] if isinstance(salt, int) else salt
+        if pair is not None and (len(pair) != 2 or not all(isinstance(n, int) for n in pair)):
+            raise ValueError(f"salt must be one int or two, not {salt!r}")
+        self.salt = None if pair is None else list(pair)
+        self.output_mode = one_of("output_mode", output_mode, *MODES)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        return self._encoded(on_host(lambda x: self._bins(np.asarray(x)), inputs))
+
+    def of_texts(self, texts: np.ndarray) -> Tensor:
+        return self._encoded(as_tensor(self._bins(texts)))
+
+    def _encoded(self, bins: Tensor) -> Tensor:
+        return encoded(bins, self.output_mode, self.num_bins, self.compute_dtype)
+
+    def _bins(self, values: np.ndarray) -> np.ndarray:
+        masks = self.mask_value is not None and self.num_bins > 1
+        count = self.num_bins - masks
+        values = values.astype(np.int64) if values.dtype.kind == "f" else values
+        found = []
+        for value in values.ravel().tolist():
+            text = str(value).encode()
+            number = farmhash(text) if self.salt is None else siphash(text, self.salt)
+            found.append(0 if masks and value == self.mask_value else number % count + masks)
+        return np.array(found, np.int64).reshape(values.shape)
+
+
+class _Vocabulary:
+    """Words and their numbers: many, in which nobody is to look for weights of a layer."""
+
+    def __init__(self, words: Sequence[Any], first: int) -> None:
+        self.words = list(words)
+        self.numbers = {word: number for number, word in enumerate(self.words, first)}
+
+
+class _Lookup(OnTexts):
+    """Base of lookups: the vocabulary, what is outside it, and what ``adapt`` finds.
+
+    The numbers are: 0 for the mask (with one, and "int"), then ``num_oov_indices`` for what is not
+    in the vocabulary, then its words. Raises ValueError for arguments that do not go together, and
+    at a call for words outside the vocabulary where there is no number for them.
+    """
+
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: Any = None,
+        oov_token: Any = None,
+        vocabulary: Any = None,
+        idf_weights: Any = None,
+        invert: bool = False,
+        output_mode: str = "int",
+        pad_to_max_tokens: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"dtype": default_dtype(output_mode), **kwargs})
+        if max_tokens is not None:
+            whole_number("max_tokens", max_tokens, 2)
+        if pad_to_max_tokens and max_tokens is None:
+            raise ValueError("pad_to_max_tokens needs max_tokens")
+        self.output_mode = one_of("output_mode", output_mode, *MODES, "tf_idf")
+        if invert and output_mode != "int":
+            raise ValueError(f"invert gives words: output_mode must be 'int', not {output_mode!r}")
+        self.max_tokens = max_tokens
+        self.num_oov_indices = whole_number("num_oov_indices", num_oov_indices, 0)
+        self.mask_token, self.oov_token = mask_token, oov_token
+        self.invert = invert
+        self.pad_to_max_tokens = pad_to_max_tokens
+        self._known = _Vocabulary([], 0)  # without words of a special meaning
+        self._idf: np.ndarray | None = None
+        self._was_given = vocabulary is not None
+        if vocabulary is not None:
+            self.set_vocabulary(vocabulary, idf_weights)
+
+    # What the base needs to know of words and numbers.
+
+    def _as_words(self, values: Any) -> list[Any]:
+        raise NotImplementedError
+
+    def _outside(self, word: Any) -> int:
+        """Which of several numbers for words outside the vocabulary."""
+        raise NotImplementedError
+
+    # The vocabulary
+
+    @property
+    def _begin(self) -> int:
+        return int(self.mask_token is not None and self.output_mode == "int")
+
+    @property
+    def _special(self) -> list[Any]:
+        return [self.mask_token] * self._begin + [self.oov_token] * self.num_oov_indices
+
+    @property
+    def vocabulary(self) -> list[Any] | None:
+        return self._known.words or None
+
+    @property
+    def idf_weights(self) -> list[float] | None:
+        return None if self._idf is None else self._idf[len(self._special) :].tolist()
+
+    def get_vocabulary(self, include_special_tokens: bool = True) -> list[Any]:
+        """All words in the order of their numbers; without those of a special meaning if wanted."""
+        words = self._known.words
+        return [*self._special, *words] if include_special_tokens else list(words)
+
+    def vocabulary_size(self) -> int:
+        """How many numbers there are."""
+        return len(self._special) + len(self._known.words)
+
+    def set_vocabulary(self, vocabulary: Any, idf_weights: Any = None) -> None:
+        """Takes these words, or the lines of that file. Raises ValueError for words said twice."""
+        if isinstance(vocabulary, str):
+            with open(vocabulary, encoding="utf-8") as file:
+                vocabulary = [line.rstrip("\n") for line in file]
+        words = self._as_words(vocabulary)
+        special = self._special
+        has_special = bool(special) and words[: len(special)] == special
+        words = words[len(special) :] if has_special else words
+        if not words:
+            raise ValueError(f"{self.name!r}: the vocabulary is empty")
+        counts = collections.Counter(words)
+        repeated = [word for word, count in counts.items() if count > 1]
+        if repeated:
+            raise ValueError(f"{self.name!r}: the vocabulary repeats {repeated[:5]}")
+        if self.mask_token is not None and self.mask_token in words:
+            raise ValueError(f"{self.name!r}: the mask {self.mask_token!r} lies in the vocabulary")
+        if self.max_tokens is not None and len(special) + len(words) > self.max_tokens:
+            raise ValueError(
+                f"{self.name!r}: {len(special) + len(words)} words are more than max_tokens, "
+                f"{self.max_tokens}"
+            )
+        if (self.output_mode == "tf_idf") != (idf_weights is not None):
+            raise ValueError("idf_weights are for output_mode 'tf_idf', which needs them")
+        if idf_weights is not None:
+            weights = np.asarray(idf_weights, np.float32)
+            if weights.shape != (len(words) + len(special) * has_special,):
+                raise ValueError(f"{len(words)} words, and idf_weights of shape {weights.shape}")
+            self._take_idf(weights[len(special) :] if has_special else weights)
+        self._take(words)
+
+    def _take_idf(self, weights: np.ndarray) -> None:
+        front = np.full(len(self._special), weights.mean())
+        self._idf = np.concatenate([front, weights]).astype(np.float32)
+
+    def _take(self, words: list[Any]) -> None:
+        self._known = _Vocabulary(words, len(self._special))
+        if self.mask_token is not None:
+            self._known.numbers[self.mask_token] = 0
+
+    def adapt(self, data: Any, steps: int | None = None) -> None:
+        """Takes the commonest words of an array, a Dataset or batches as the vocabulary.
+
+        Words as common as each other come in reverse order. Raises ValueError where a vocabulary
+        was given, or for no data.
+        """
+        if self._was_given:
+            raise ValueError(f"{self.name!r} was given its vocabulary: it does not adapt")
+        counts: dict[Any, int] = {}
+        documents: dict[Any, int] = {}
+        many = 0
+        for batch in batches(data, steps):
+            rows = batch if batch.ndim > 1 else batch[:, None]
+            for row in rows:
+                many += 1
+                words = self._as_words(row)
+                for word in words:
+                    counts[word] = counts.get(word, 0) + 1
+                for word in set(words):
+                    documents[word] = documents.get(word, 0) + 1
+        self._learn(counts, documents, many)
+
+    def _learn(self, counts: dict[Any, int], documents: dict[Any, int], many: int) -> None:
+        for word in (self.mask_token, self.oov_token):
+            counts.pop(word, None)
+        if not counts:
+            raise ValueError(f"{self.name!r}: adapt was given no data")
+        words = sorted(counts, key=lambda word: (counts[word], _ordered(word)), reverse=True)
+        if self.max_tokens is not None:
+            words = words[: self.max_tokens - len(self._special)]
+        if self.output_mode == "tf_idf":
+            seen = np.array([documents[word] for word in words])
+            self._take_idf(np.log(1 + many / (1 + seen)))
+        self._take(words)
+
+    # The call
+
+    def number_of(self, word: Any) -> int:
+        """The number of a word. Raises ValueError where it has none."""
+        found = self._known.numbers.get(word)
+        if found is not None:
+            return found
+        if not self.num_oov_indices:
+            raise ValueError(
+                f"{self.name!r}: {word!r} is not in the vocabulary, and num_oov_indices is 0"
+            )
+        return self._begin + (self._outside(word) if self.num_oov_indices > 1 else 0)
+
+    def numbers_of(self, values: np.ndarray) -> np.ndarray:
+        """The numbers of an array of words."""
+        if not self._known.words:
+            raise ValueError(f"{self.name!r} has no vocabulary yet: call adapt(data) first")
+        found = [self.number_of(word) for word in self._as_words(values.ravel())]
+        return np.array(found, np.int64).reshape(values.shape)
+
+    def words_of(self, numbers: np.ndarray) -> np.ndarray:
+        """The words of an array of numbers: what ``invert`` gives."""
+        words = dict(enumerate(self.get_vocabulary()))
+        found = [words.get(int(n), self.oov_token) for n in numbers.ravel()]
+        return np.array(found).reshape(numbers.shape)
+
+    def encoded(self, numbers: Tensor) -> Tensor:
+        depth = self.max_tokens if self.pad_to_max_tokens else self.vocabulary_size()
+        assert depth is not None
+        mode = "count" if self.output_mode == "tf_idf" else self.output_mode
+        found = encoded(numbers, mode, depth, self.compute_dtype)
+        if self._idf is None:
+            return found
+        weights = np.pad(self._idf, (0, depth - len(self._idf)))
+        return found * as_tensor(weights, like=found._data.dtype)
+
+
+def _ordered(word: Any) -> Any:
+    return word.encode() if isinstance(word, str) else word
+
+
+class StringLookup(_Lookup):
+    """Texts as the numbers of a vocabulary; with ``invert``, back to texts (an array of NumPy).
+
+    ``output_mode`` is "int", "one_hot", "multi_hot", "count" or "tf_idf" (with ``idf_weights``).
+    Several numbers for words outside the vocabulary go by the words' hash, as in TensorFlow.
+    """
+
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: str | None = None,
+        oov_token: str = "[UNK]",
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, *args, **kwargs)
+
+    def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        (inputs,) = args or kwargs.values()
+        if symbolic.symbols(inputs):
+            raise ValueError(
+                f"{self.name!r} takes texts, and no tensor of a model holds them: call it on "
+                "arrays before the model, for instance in Dataset.map"
+            )
+        if self.invert:
+            return self.words_of(np.asarray(inputs))
+        return super().__call__(inputs)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        raise ValueError(f"{self.name!r} takes texts, not a tensor of {inputs.dtype.name}")
+
+    def of_texts(self, texts: np.ndarray) -> Tensor:
+        return self.encoded(as_tensor(self.numbers_of(texts)))
+
+    def _as_words(self, values: Any) -> list[str]:
+        return as_texts(values).tolist()
+
+    def _outside(self, word: str) -> int:
+        return farmhash(word.encode()) % self.num_oov_indices
+
+
+class IntegerLookup(_Lookup):
+    """Whole numbers as those of a vocabulary, also inside a model; with ``invert``, back again.
+
+    ``output_mode`` is "int", "one_hot", "multi_hot", "count" or "tf_idf" (with ``idf_weights``).
+    Several numbers for what is outside the vocabulary go by the remainder.
+    """
+
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: int | None = None,
+        oov_token: int = -1,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, *args, **kwargs)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        look = self.words_of if self.invert else self.numbers_of
+        found = on_host(lambda x: look(np.asarray(x)).astype(np.int64), inputs)
+        return cast(found, np.int64) if self.invert else self.encoded(found)
+
+    def of_texts(self, texts: np.ndarray) -> Tensor:
+        raise ValueError(f"{self.name!r} takes whole numbers, not texts: use a StringLookup")
+
+    def _as_words(self, values: Any) -> list[int]:
+        return np.asarray(values).astype(np.int64).tolist()
+
+    def _outside(self, word: int) -> int:
+        return word % self.num_oov_indices

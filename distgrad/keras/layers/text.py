@@ -1,0 +1,172 @@
+"""Texts as numbers of words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.tensor import Tensor
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.core import one_of
+from distgrad.keras.layers.encoding import MODES, batches
+from distgrad.keras.layers.lookup import StringLookup, as_texts
+
+_PUNCTUATION = re.compile(r"[!\"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']")
+# Those that TensorFlow makes small, and no others.
+_CAPITALS = {ord(c): ord(c) + 32 for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+
+
+class TextVectorization(Layer):
+    """Texts as rows of numbers of words, or as one vector of words each: as in Keras.
+
+    A text is made small and freed of punctuation (``standardize``), cut at white space (``split``),
+    its words put together in ``ngrams``; 0 fills rows up, 1 stands for words outside the
+    vocabulary, which is given or found by ``adapt``. Called on a list or an array of texts, before
+    a model (``Dataset.map``), since no tensor holds them. Raises ValueError for arguments that it
+    does not know or that do not go together.
+    """
+
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        standardize: str | Callable[..., Any] | None = "lower_and_strip_punctuation",
+        split: str | Callable[..., Any] | None = "whitespace",
+        ngrams: int | Sequence[int] | None = None,
+        output_mode: str = "int",
+        output_sequence_length: int | None = None,
+        pad_to_max_tokens: bool = False,
+        vocabulary: Any = None,
+        idf_weights: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        ways = ("lower_and_strip_punctuation", "lower", "strip_punctuation")
+        if standardize is not None and not callable(standardize):
+            one_of("standardize", standardize, *ways)
+        if split is not None and not callable(split):
+            one_of("split", split, "whitespace", "character")
+        mode = {"binary": "multi_hot", "tf-idf": "tf_idf"}.get(output_mode, output_mode)
+        one_of("output_mode", mode, *MODES, "tf_idf")
+        if output_sequence_length is not None and mode != "int":
+            raise ValueError(
+                f"output_sequence_length {output_sequence_length} is for output_mode 'int', not "
+                f"{mode!r}"
+            )
+        self.standardize, self.split, self.output_mode = standardize, split, mode
+        self.ngrams = ngrams if ngrams is None or isinstance(ngrams, int) else tuple(ngrams)
+        self.max_tokens = max_tokens
+        self.output_sequence_length = output_sequence_length
+        self.pad_to_max_tokens = pad_to_max_tokens
+        self._lookup = StringLookup(
+            max_tokens,
+            mask_token="",
+            vocabulary=vocabulary,
+            idf_weights=idf_weights,
+            output_mode=mode,
+            pad_to_max_tokens=pad_to_max_tokens,
+        )
+
+    @property
+    def vocabulary(self) -> list[str] | None:
+        return self._lookup.vocabulary
+
+    @property
+    def idf_weights(self) -> list[float] | None:
+        return self._lookup.idf_weights
+
+    def get_vocabulary(self, include_special_tokens: bool = True) -> list[str]:
+        """All words in the order of their numbers; without "" and "[UNK]" if wanted."""
+        return self._lookup.get_vocabulary(include_special_tokens)
+
+    def set_vocabulary(self, vocabulary: Any, idf_weights: Any = None) -> None:
+        """Takes these words, or the lines of that file. Raises ValueError for words said twice."""
+        self._lookup.set_vocabulary(vocabulary, idf_weights)
+
+    def vocabulary_size(self) -> int:
+        """How many numbers there are."""
+        return self._lookup.vocabulary_size()
+
+    def adapt(self, data: Any, batch_size: int | None = None, steps: int | None = None) -> None:
+        """Takes the commonest words of texts, a Dataset of texts or batches as the vocabulary.
+
+        Raises ValueError where a vocabulary was given, or for no data.
+        """
+        if self._lookup._was_given:
+            raise ValueError(f"{self.name!r} was given its vocabulary: it does not adapt")
+        counts: dict[str, int] = {}
+        documents: dict[str, int] = {}
+        many = 0
+        for batch in batches(data, steps):
+            for words in self.words_of(np.atleast_1d(batch)):
+                many += 1
+                for word in words:
+                    counts[word] = counts.get(word, 0) + 1
+                for word in set(words):
+                    documents[word] = documents.get(word, 0) + 1
+        self._lookup._learn(counts, documents, many)
+
+    def words_of(self, texts: Any) -> list[list[str]]:
+        """The words of each text. Raises ValueError for texts of more than one axis."""
+        array = as_texts(texts)
+        if array.ndim > 1 and self.split is not None:
+            if array.shape[-1] != 1 or array.ndim > 2:
+                raise ValueError(
+                    f"{self.name!r} splits texts: it takes an array of one axis, or of a last axis "
+                    f"of 1, not of shape {array.shape}"
+                )
+            array = array[:, 0]
+        if callable(self.standardize):
+            array = as_texts(self.standardize(array))
+        elif self.standardize is not None:
+            array = np.array([self._standard(text) for text in array.ravel()]).reshape(array.shape)
+        if callable(self.split):
+            rows = [list(row) for row in self.split(array)]
+        elif self.split is None:
+            rows = array.reshape(len(array), -1).tolist()
+        else:
+            cut = list if self.split == "character" else str.split
+            rows = [cut(text) for text in array.tolist()]
+        return [self._joined(row) for row in rows]
+
+    def _standard(self, text: str) -> str:
+        assert isinstance(self.standardize, str)
+        text = text.translate(_CAPITALS) if "lower" in self.standardize else text
+        return _PUNCTUATION.sub("", text) if "strip" in self.standardize else text
+
+    def _joined(self, words: list[str]) -> list[str]:
+        if self.ngrams is None:
+            return words
+        sizes = range(1, self.ngrams + 1) if isinstance(self.ngrams, int) else self.ngrams
+        return [
+            " ".join(words[i : i + size]) for size in sizes for i in range(len(words) - size + 1)
+        ]
+
+    def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Tensor:
+        (inputs,) = args or kwargs.values()
+        if not isinstance(inputs, (str, bytes, np.ndarray, np.generic, list, tuple)):
+            raise ValueError(
+                f"{self.name!r} takes texts, and no tensor of a model holds them: call it on "
+                f"arrays before the model, for instance in Dataset.map; not on {inputs!r}"
+            )
+        array = as_texts(inputs)
+        rows = self.words_of(np.atleast_1d(array))
+        found = [self._lookup.numbers_of(np.array(row, dtype=str)) for row in rows]
+        if self.output_mode == "int":
+            longest = max(map(len, found), default=0)
+            length = longest if self.output_sequence_length is None else self.output_sequence_length
+            filled = np.zeros((len(found), length), np.int64)
+            for row, numbers in zip(filled, found, strict=True):
+                row[: len(numbers)] = numbers[:length]
+            whole = self.split is None and array.ndim < 2 and self.output_sequence_length is None
+            return as_tensor(filled[:, 0] if whole else filled if array.ndim else filled[0])
+        # Of unequal lengths: filled up with a number that is none, and counts for nothing.
+        longest = max(map(len, found), default=0)
+        together = np.full((len(found), longest), -1, np.int64)
+        for row, numbers in zip(together, found, strict=True):
+            row[: len(numbers)] = numbers
+        encoded = self._lookup.encoded(as_tensor(together))
+        return encoded if array.ndim else encoded[0]
