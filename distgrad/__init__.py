@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from distgrad import autodiff, debugging, errors, image, linalg, math, nest, nn, random
 from distgrad import settings as config
 from distgrad.compile import eager as _eager
-from distgrad.compile.function import TensorSpec, function
+from distgrad.compile.function import function
 from distgrad.core.custom import custom_gradient, grad_pass_through
 from distgrad.core.devices import ask_environment as _ask_environment
 from distgrad.core.dtypes import (
@@ -36,6 +36,7 @@ from distgrad.core.dtypes import (
 )
 from distgrad.core.indexed_slices import IndexedSlices
 from distgrad.core.module import Module
+from distgrad.core.spec import TensorSpec
 from distgrad.core.tape import GradientTape, UnconnectedGradients
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable

@@ -27,8 +27,10 @@ ORDER = ("backend", "core", "ops", "compile", "training", "keras", "distribute",
 ALLOWED = {
     "comm": {"comm", "core.errors"},
     "data": {"data", "core.errors"},
-    "data.dataset": {"data", "core.dispatch"},  # what a user's own loop gets are tensors
-    "config": {"config", "settings"},
+    # What a user's own loop gets are tensors, and what it asks for their kinds.
+    "data.dataset": {"data", "core.dispatch", "core.spec"},
+    "data.grouping": {"data", "core.dispatch"},
+    "config": {"config"},
     "job": set(),
     "launcher": {"launcher", "job", "comm", "core.errors", "worker"},
     "launcher.environ": {"core.errors"},

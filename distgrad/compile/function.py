@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import operator
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +22,8 @@ import numpy as np
 
 from distgrad.core import devices, tree
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import DType, TensorShape, as_dtype, is_number
+from distgrad.core.dtypes import is_number
+from distgrad.core.spec import TensorSpec
 from distgrad.core.tensor import Operand, Tensor
 
 if TYPE_CHECKING:  # loaded by the first function that is captured: most scripts capture none
@@ -50,51 +50,6 @@ class _ByStrictness(dict[Any, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _ByStrictness, ()
-
-
-class TensorSpec:
-    """Shape and dtype of a tensor; None in the shape stands for any size, as a shape for any."""
-
-    def __init__(self, shape: Any, dtype: Any = "float32", name: str | None = None) -> None:
-        self.shape = None if shape is None else TensorShape(map(_size, shape))
-        self.dtype: DType = as_dtype(dtype)
-        self.name = name
-
-    @classmethod
-    def from_tensor(cls, tensor: Any, name: str | None = None) -> TensorSpec:
-        """The spec of a tensor: its own shape and dtype."""
-        return cls(tensor.shape, tensor.dtype, name)
-
-    def is_compatible_with(self, value: Any) -> bool:
-        """Whether a tensor (or another spec) has this dtype and fits this shape."""
-        if not isinstance(value, (Operand, TensorSpec)):
-            value = as_tensor(value)
-        if value.dtype != self.dtype:
-            return False
-        if self.shape is None or value.shape is None:
-            return True
-        pairs = zip(self.shape, value.shape, strict=False)
-        same_rank = len(self.shape) == len(value.shape)
-        return same_rank and all(a is None or b is None or a == b for a, b in pairs)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TensorSpec):
-            return NotImplemented
-        mine, others = (
-            (s.shape if s.shape is None else tuple(s.shape), s.dtype, s.name) for s in (self, other)
-        )
-        return mine == others
-
-    def __hash__(self) -> int:
-        return hash((self.shape if self.shape is None else tuple(self.shape), self.dtype))
-
-    def __repr__(self) -> str:
-        shape = "<unknown>" if self.shape is None else self.shape
-        return f"TensorSpec(shape={shape}, dtype=tf.{self.dtype.name}, name={self.name!r})"
-
-
-def _size(dim: Any) -> Any:
-    return None if dim is None else operator.index(dim)
 
 
 class Function:

@@ -18,3 +18,16 @@ experimental = SimpleNamespace(
 )
 
 __all__ = ["AUTOTUNE", "INFINITE_CARDINALITY", "UNKNOWN_CARDINALITY", "Dataset", "experimental"]
+
+_ELSEWHERE = {
+    "TFRecordDataset": "read records into arrays, or give Dataset.from_generator a reader",
+    "TextLineDataset": "Dataset.from_generator(lambda: open(path)) gives the lines of a file",
+    "FixedLengthRecordDataset": "numpy.fromfile or numpy.memmap gives the records as an array",
+    "Options": "there is nothing to set: steps run in order, on every rank alike",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _ELSEWHERE:
+        raise AttributeError(f"data.{name} does not exist here: {_ELSEWHERE[name]}")
+    raise AttributeError(f"module 'distgrad.data' has no attribute {name!r}")

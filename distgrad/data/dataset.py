@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distgrad.data import nest, shard
+from distgrad.data.generated import as_specified, cast, checked, like
+from distgrad.data.grouping import Grouping, at_least_one, call
 from distgrad.data.prefetch import Prefetcher
 
 AUTOTUNE = -1
@@ -51,7 +53,7 @@ class _Rows(NamedTuple):
         return nest.map_leaves(lambda array: np.take(array, order, axis=0), self.arrays)
 
 
-class Dataset:
+class Dataset(Grouping):
     """Elements, each an array or a nest of tuples and dicts of arrays; methods as in ``tf.data``.
 
     Iterating gives tensors, ``as_numpy_iterator`` arrays; functions given to ``map`` and its like
@@ -67,10 +69,14 @@ class Dataset:
         elements: Callable[[Pass], Iterator[Any]],
         size: int = UNKNOWN_CARDINALITY,
         rows: Callable[[Pass], _Rows] | None = None,
+        open_axes: frozenset[int] = frozenset(),
+        spec: Any = None,
     ) -> None:
         self._elements = elements
         self._size = size
         self._rows = rows
+        self._open = open_axes  # whose sizes are not the same in all elements
+        self._spec = spec  # where it was announced
         self._passes = 0
 
     # Sources
@@ -116,15 +122,15 @@ class Dataset:
         def elements(_: Pass) -> Iterator[Any]:
             for value in generator(*args):
                 if output_signature is not None:
-                    value = _like(output_signature, value)
-                    yield nest.map_leaves(_as_specified, output_signature, value)
+                    value = like(output_signature, value)
+                    yield nest.map_leaves(as_specified, output_signature, value)
                 elif output_types is not None:
-                    element = nest.map_leaves(_cast, output_types, _like(output_types, value))
-                    yield _checked(element, output_shapes)
+                    element = nest.map_leaves(cast, output_types, like(output_types, value))
+                    yield checked(element, output_shapes)
                 else:
                     yield nest.to_arrays(value)
 
-        return Dataset(elements)
+        return Dataset(elements, spec=output_signature)
 
     @staticmethod
     def zip(*datasets: Any) -> Dataset:
@@ -142,7 +148,8 @@ class Dataset:
             for values in zip(*(part._elements(this) for part in parts), strict=False):
                 yield nest.map_leaves(values.__getitem__, places)
 
-        return Dataset(elements, _shortest([part._size for part in parts]))
+        open_axes = frozenset(axis for part in parts for axis in part._open)
+        return Dataset(elements, _shortest([part._size for part in parts]), open_axes=open_axes)
 
     # Steps
 
@@ -159,17 +166,19 @@ class Dataset:
         """
         return Dataset(
             lambda this: (
-                nest.to_arrays(_call(map_func, element)) for element in self._elements(this)
+                nest.to_arrays(call(map_func, element)) for element in self._elements(this)
             ),
             self._size,
+            open_axes=self._open,
         )
 
     def filter(self, predicate: Callable[..., Any], name: str | None = None) -> Dataset:
         """The elements for which the predicate is true."""
         return Dataset(
             lambda this: (
-                element for element in self._elements(this) if bool(_call(predicate, element))
-            )
+                element for element in self._elements(this) if bool(call(predicate, element))
+            ),
+            open_axes=self._open,
         )
 
     def interleave(
@@ -188,7 +197,7 @@ class Dataset:
         cycle = max(cycle_length or 1, 1)
 
         def elements(this: Pass) -> Iterator[Any]:
-            waiting = (_call(map_func, element)._elements(this) for element in self._elements(this))
+            waiting = (call(map_func, element)._elements(this) for element in self._elements(this))
             open_now = list(itertools.islice(waiting, cycle))
             turn = 0
             while open_now:
@@ -219,7 +228,7 @@ class Dataset:
 
         Raises ValueError for an empty buffer.
         """
-        _at_least_one("buffer_size", buffer_size)
+        at_least_one("buffer_size", buffer_size)
         number = 0 if seed is not None else next(_unseeded)
         again = reshuffle_each_iteration is not False
 
@@ -230,7 +239,9 @@ class Dataset:
         if self._rows is not None and 0 <= self._size <= buffer_size:
             return _of_rows(lambda this: _permuted(self._rows(this), key(this)), self._size)  # type: ignore[misc]
         return Dataset(
-            lambda this: _drawn(self._elements(this), buffer_size, key(this)), self._size
+            lambda this: _drawn(self._elements(this), buffer_size, key(this)),
+            self._size,
+            open_axes=self._open,
         )
 
     def batch(
@@ -245,7 +256,7 @@ class Dataset:
 
         Raises ValueError, when it comes to them, for elements of different shapes.
         """
-        _at_least_one("batch_size", batch_size)
+        at_least_one("batch_size", batch_size)
         size = self._size
         if size >= 0:
             size = size // batch_size if drop_remainder else -(-size // batch_size)
@@ -262,7 +273,10 @@ class Dataset:
                 if len(group) == batch_size or not drop_remainder:
                     yield nest.stack(group)
 
-        return Dataset(from_elements if self._rows is None else from_rows, size)
+        outer = frozenset() if drop_remainder else frozenset({0})
+        inner = {axis + 1 for axis in self._open}
+        make = from_elements if self._rows is None else from_rows
+        return Dataset(make, size, open_axes=outer | inner)
 
     def unbatch(self, name: str | None = None) -> Dataset:
         """The rows of the elements, one by one."""
@@ -271,7 +285,9 @@ class Dataset:
             for element in self._elements(this):
                 yield from _each_row(_Rows(element, None))
 
-        return Dataset(elements, self._size if self._size in (0, INFINITE_CARDINALITY) else -2)
+        size = self._size if self._size in (0, INFINITE_CARDINALITY) else UNKNOWN_CARDINALITY
+        inner = frozenset(axis - 1 for axis in self._open if axis)
+        return Dataset(elements, size, open_axes=inner)
 
     def repeat(self, count: int | None = None, name: str | None = None) -> Dataset:
         """The elements ``count`` times over, each time as another pass; None or -1: without end."""
@@ -287,11 +303,12 @@ class Dataset:
                 if empty:
                     return  # or an endless repetition of nothing would never come back
 
+        size = self._size * times if times is not None and self._size > 0 else UNKNOWN_CARDINALITY
         if self._size == 0 or times == 0:
-            return Dataset(elements, 0)
-        if times is None or self._size == INFINITE_CARDINALITY:
-            return Dataset(elements, INFINITE_CARDINALITY)
-        return Dataset(elements, self._size * times if self._size > 0 else UNKNOWN_CARDINALITY)
+            size = 0
+        elif times is None or self._size == INFINITE_CARDINALITY:
+            size = INFINITE_CARDINALITY
+        return Dataset(elements, size, open_axes=self._open)
 
     def take(self, count: int, name: str | None = None) -> Dataset:
         """The first ``count`` elements; all of them for -1."""
@@ -319,7 +336,11 @@ class Dataset:
         if self._rows is not None:
             return _of_rows(lambda this: self._rows(this).cut(where), size)  # type: ignore[misc]
         bounds = (where.start, where.stop, where.step)
-        return Dataset(lambda this: itertools.islice(self._elements(this), *bounds), size)
+        return Dataset(
+            lambda this: itertools.islice(self._elements(this), *bounds),
+            size,
+            open_axes=self._open,
+        )
 
     def concatenate(self, dataset: Dataset, name: str | None = None) -> Dataset:
         """The elements of this dataset, then those of another."""
@@ -328,6 +349,7 @@ class Dataset:
         return Dataset(
             lambda this: itertools.chain(self._elements(this), dataset._elements(this)),
             sum(sizes) if min(sizes) >= 0 else size,
+            open_axes=self._open | dataset._open,
         )
 
     def enumerate(self, start: int = 0, name: str | None = None) -> Dataset:
@@ -338,10 +360,19 @@ class Dataset:
                 for number, element in enumerate(self._elements(this), start)
             ),
             self._size,
+            open_axes=self._open,
         )
 
-    def cache(self) -> Dataset:
-        """The elements of the first iteration that comes to its end, kept in memory."""
+    def cache(self, filename: str = "", name: str | None = None) -> Dataset:
+        """The elements of the first iteration that comes to its end, kept in memory.
+
+        Raises ValueError for a file name: arrays in files are read as they are needed anyway.
+        """
+        if filename:
+            raise ValueError(
+                f"cache keeps elements in memory, not in the file {filename!r}: leave the name "
+                "out, or keep arrays by numpy.save and read them by numpy.load(mmap_mode='r')"
+            )
         kept: list[list[Any]] = []
 
         def elements(this: Pass) -> Iterator[Any]:
@@ -354,7 +385,7 @@ class Dataset:
                 yield element
             kept[:] = [seen]
 
-        return Dataset(elements, self._size)
+        return Dataset(elements, self._size, open_axes=self._open)
 
     def prefetch(self, buffer_size: int = AUTOTUNE, name: str | None = None) -> Dataset:
         """The same elements, made in advance by a thread: two for AUTOTUNE, none for 0."""
@@ -366,7 +397,7 @@ class Dataset:
             with Prefetcher(self._elements(this), depth) as items:
                 yield from items
 
-        return Dataset(elements, self._size)
+        return Dataset(elements, self._size, open_axes=self._open)
 
     def apply(self, transformation_func: Callable[[Dataset], Dataset]) -> Dataset:
         """What a function makes of this dataset."""
@@ -378,7 +409,12 @@ class Dataset:
         """The elements of the next pass, as tensors, which is what a user's loop gets."""
         from distgrad.core.dispatch import as_tensor
 
-        return (nest.map_leaves(as_tensor, element) for element in self._next_pass())
+        def tensor(leaf: Any) -> Any:  # (a window is a dataset)
+            return (
+                leaf if isinstance(leaf, Dataset) or leaf.dtype.kind in "USO" else as_tensor(leaf)
+            )
+
+        return (nest.map_leaves(tensor, element) for element in self._next_pass())
 
     def _next_pass(self) -> Iterator[Any]:
         self._passes += 1
@@ -390,7 +426,29 @@ class Dataset:
 
     def as_numpy_iterator(self) -> Iterator[Any]:
         """The elements, with NumPy numbers in place of arrays without a dimension."""
-        return (nest.map_leaves(lambda array: array[()], each) for each in self._next_pass())
+        return (nest.map_leaves(_plain, each) for each in self._next_pass())
+
+    @property
+    def element_spec(self) -> Any:
+        """A TensorSpec for each array of an element, as the first one is; None for open sizes.
+
+        Raises ValueError where there is no element.
+        """
+        from distgrad.core.spec import TensorSpec
+
+        if self._spec is not None:
+            return self._spec
+        first = next(self._elements(Pass(self._passes)), None)
+        if first is None:
+            raise ValueError("the dataset is empty: it has no element to look at")
+
+        def spec(leaf: Any) -> Any:
+            if isinstance(leaf, Dataset):
+                return leaf.element_spec
+            sizes = [None if axis in self._open else n for axis, n in enumerate(leaf.shape)]
+            return TensorSpec(sizes, leaf.dtype)
+
+        return nest.map_leaves(spec, first)
 
     def cardinality(self) -> int:
         """The number of elements, INFINITE_CARDINALITY or UNKNOWN_CARDINALITY."""
@@ -409,6 +467,10 @@ class Dataset:
     def __repr__(self) -> str:
         size = {INFINITE_CARDINALITY: "infinite", UNKNOWN_CARDINALITY: "unknown"}
         return f"<Dataset, cardinality {size.get(self._size, self._size)}>"
+
+
+def _plain(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, Dataset) else leaf[()]
 
 
 def _of_rows(rows: Callable[[Pass], _Rows], size: int) -> Dataset:
@@ -441,46 +503,6 @@ def _drawn(elements: Iterator[Any], buffer_size: int, key: tuple[int, int, int])
         yield buffer[place]
 
 
-def _call(function: Callable[..., Any], element: Any) -> Any:
-    return function(*element) if isinstance(element, tuple) else function(element)
-
-
-def _like(announced: Any, value: Any) -> Any:
-    """What a generator gave: a list will do where a tuple was announced."""
-    return tuple(value) if isinstance(announced, tuple) and isinstance(value, list) else value
-
-
-def _cast(dtype: Any, value: Any) -> np.ndarray:
-    return np.asarray(value, getattr(dtype, "as_numpy_dtype", dtype))
-
-
-def _as_specified(spec: Any, value: Any) -> np.ndarray:
-    return _fits(_cast(spec.dtype, value), spec.shape)
-
-
-def _checked(element: Any, shapes: Any) -> Any:
-    if shapes is None:
-        return element
-    if isinstance(element, dict):
-        return {key: _checked(part, shapes[key]) for key, part in element.items()}
-    if isinstance(element, tuple):
-        return tuple(_checked(part, shape) for part, shape in zip(element, shapes, strict=True))
-    return _fits(element, shapes)
-
-
-def _fits(array: np.ndarray, shape: Any) -> np.ndarray:
-    """The array, if the shape, where None stands for any size, is its own."""
-    if shape is None or getattr(shape, "rank", 0) is None:
-        return array
-    wanted = [getattr(size, "value", size) for size in shape]
-    same = len(wanted) == array.ndim and all(
-        size in (None, length) for size, length in zip(wanted, array.shape, strict=True)
-    )
-    if not same:
-        raise ValueError(f"the generator gave an array {array.shape} where {shape} was announced")
-    return array
-
-
 def _read_only(array: np.ndarray) -> np.ndarray:
     view = array.view()
     view.flags.writeable = False
@@ -492,8 +514,3 @@ def _shortest(sizes: list[int]) -> int:
         return UNKNOWN_CARDINALITY
     finite = [size for size in sizes if size != INFINITE_CARDINALITY]
     return min(finite) if finite else INFINITE_CARDINALITY
-
-
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} is {value}; it must be at least 1")

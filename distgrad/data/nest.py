@@ -19,7 +19,7 @@ def to_arrays(value: Any) -> Any:
         return {key: to_arrays(part) for key, part in value.items()}
     if isinstance(value, tuple):
         return _rebuilt(value, [to_arrays(part) for part in value])
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) or hasattr(value, "as_numpy_iterator"):  # of a window
         return value
     if value is None:
         raise ValueError("an element is None; a function given to map must return what it made")

@@ -1,0 +1,46 @@
+"""What a generator gives, beside what was announced of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def like(announced: Any, value: Any) -> Any:
+    """What a generator gave: a list will do where a tuple was announced."""
+    return tuple(value) if isinstance(announced, tuple) and isinstance(value, list) else value
+
+
+def cast(dtype: Any, value: Any) -> np.ndarray:
+    """The value as an array of that dtype."""
+    return np.asarray(value, getattr(dtype, "as_numpy_dtype", dtype))
+
+
+def as_specified(spec: Any, value: Any) -> np.ndarray:
+    """The value as an array of that dtype and shape. Raises ValueError for another shape."""
+    return _fits(cast(spec.dtype, value), spec.shape)
+
+
+def checked(element: Any, shapes: Any) -> Any:
+    """The element, if its arrays have these shapes. Raises ValueError otherwise."""
+    if shapes is None:
+        return element
+    if isinstance(element, dict):
+        return {key: checked(part, shapes[key]) for key, part in element.items()}
+    if isinstance(element, tuple):
+        return tuple(checked(part, shape) for part, shape in zip(element, shapes, strict=True))
+    return _fits(element, shapes)
+
+
+def _fits(array: np.ndarray, shape: Any) -> np.ndarray:
+    """The array, if the shape, where None stands for any size, is its own."""
+    if shape is None or getattr(shape, "rank", 0) is None:
+        return array
+    wanted = [getattr(size, "value", size) for size in shape]
+    same = len(wanted) == array.ndim and all(
+        size in (None, length) for size, length in zip(wanted, array.shape, strict=True)
+    )
+    if not same:
+        raise ValueError(f"the generator gave an array {array.shape} where {shape} was announced")
+    return array

@@ -1,0 +1,359 @@
+"""Steps of a `Dataset` that put elements together, or look at those before: the rarer ones."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.data import nest
+
+# What TensorFlow has and this does not: what to do in its place.
+ELSEWHERE = {
+    "snapshot": "cache() keeps elements in memory; numpy.save keeps arrays in files",
+    "save": "numpy.save keeps arrays in files; numpy.load(..., mmap_mode='r') reads them lazily",
+    "load": "give from_tensor_slices what numpy.load(..., mmap_mode='r') gives",
+    "list_files": "give from_tensor_slices or from_generator what sorted(glob.glob(...)) gives",
+    "ragged_batch": "there are no ragged tensors: use padded_batch",
+    "sparse_batch": "there are no sparse tensors: use padded_batch",
+    "rejection_resample": "use filter, or numpy's Generator.choice on the rows",
+    "random": "use range(n).map(...) with NumPy's random numbers, or from_generator",
+    "sample_from_datasets": "use concatenate and shuffle, or interleave",
+    "choose_from_datasets": "use interleave",
+    "fingerprint": "give your files a checksum",
+    "options": "there is nothing to set: steps run in order, on every rank alike",
+    "with_options": "there is nothing to set: steps run in order, on every rank alike",
+    "make_one_shot_iterator": "use iter(dataset)",
+    "make_initializable_iterator": "use iter(dataset)",
+}
+
+
+class Grouping:
+    """What `Dataset` inherits these steps from."""
+
+    _elements: Callable[[Any], Iterator[Any]]
+    _size: int
+    _open: frozenset[int]
+    _next_pass: Callable[[], Iterator[Any]]
+    __iter__: Callable[[], Iterator[Any]]
+
+    def _made(
+        self,
+        make: Callable[[Iterator[Any]], Iterator[Any]],
+        size: int = -2,
+        open_axes: frozenset[int] = frozenset(),
+    ) -> Any:
+        """A dataset of what ``make`` gives of the elements of a pass."""
+        made: Any = type(self)
+        return made(lambda this: make(self._elements(this)), size, open_axes=open_axes)
+
+    def padded_batch(
+        self,
+        batch_size: int,
+        padded_shapes: Any = None,
+        padding_values: Any = None,
+        drop_remainder: bool = False,
+        name: str | None = None,
+    ) -> Any:
+        """Batches of elements of different sizes, filled up at the end of each axis.
+
+        ``padded_shapes`` is a shape for each array of an element, None or -1 where the largest of
+        the batch counts, as on all axes by default; ``padding_values`` is one value, or one for
+        each array (0 by default). Raises ValueError for an element that is larger than its shape.
+        """
+        at_least_one("batch_size", batch_size)
+
+        def batches(elements: Iterator[Any]) -> Iterator[Any]:
+            while group := list(itertools.islice(elements, batch_size)):
+                if len(group) == batch_size or not drop_remainder:
+                    yield padded(group, padded_shapes, padding_values)
+
+        size = self._size
+        if size >= 0:
+            size = size // batch_size if drop_remainder else -(-size // batch_size)
+        outer = frozenset() if drop_remainder else frozenset({0})
+        return self._made(batches, size, outer | {axis + 1 for axis in range(32)})
+
+    def bucket_by_sequence_length(
+        self,
+        element_length_func: Callable[..., Any],
+        bucket_boundaries: Sequence[int],
+        bucket_batch_sizes: Sequence[int],
+        padded_shapes: Any = None,
+        padding_values: Any = None,
+        pad_to_bucket_boundary: bool = False,
+        no_padding: bool = False,
+        drop_remainder: bool = False,
+        name: str | None = None,
+    ) -> Any:
+        """Padded batches of elements of about the same length, by the bucket of their length.
+
+        Bucket i holds lengths below boundary i, the last one the rest; each has its batch size.
+        ``pad_to_bucket_boundary`` fills up to one less than the bucket's boundary. Raises
+        ValueError unless there is one batch size more than boundaries, for boundaries that do not
+        grow, and for an element too long to be filled up.
+        """
+        bounds, sizes = list(bucket_boundaries), list(bucket_batch_sizes)
+        if len(sizes) != len(bounds) + 1 or sorted(set(bounds)) != bounds:
+            raise ValueError(
+                f"bucket_boundaries {bounds} must grow, and bucket_batch_sizes {sizes} be one more"
+            )
+        for batch_size in sizes:
+            at_least_one("bucket_batch_sizes", batch_size)
+
+        def together(group: list[Any], bucket: int) -> Any:
+            if no_padding:
+                return nest.stack(group)
+            shapes = padded_shapes
+            if pad_to_bucket_boundary:
+                if bucket == len(bounds):
+                    raise ValueError(
+                        f"an element is as long as the last boundary, {bounds[-1]}, or longer, and "
+                        "pad_to_bucket_boundary knows no length for it"
+                    )
+                shapes = nest.map_leaves(
+                    lambda array: (bounds[bucket] - 1, *(None,) * (array.ndim - 1)), group[0]
+                )
+            return padded(group, shapes, padding_values)
+
+        def batches(elements: Iterator[Any]) -> Iterator[Any]:
+            waiting: dict[int, list[Any]] = {}
+            for element in elements:
+                length = int(np.asarray(call(element_length_func, element)))
+                bucket = int(np.searchsorted(bounds, length, side="right"))
+                group = waiting.setdefault(bucket, [])
+                group.append(element)
+                if len(group) == sizes[bucket]:
+                    yield together(waiting.pop(bucket), bucket)
+            for bucket in sorted(waiting) if not drop_remainder else ():
+                yield together(waiting[bucket], bucket)
+
+        return self._made(batches, open_axes=frozenset(range(32)))
+
+    def group_by_window(
+        self,
+        key_func: Callable[..., Any],
+        reduce_func: Callable[[Any, Any], Any],
+        window_size: int | None = None,
+        window_size_func: Callable[[Any], Any] | None = None,
+        name: str | None = None,
+    ) -> Any:
+        """What a function makes of each key and a dataset of so many elements with that key.
+
+        Raises ValueError unless one of the two window sizes is given.
+        """
+        if (window_size is None) == (window_size_func is None):
+            raise ValueError("give one of window_size and window_size_func")
+
+        def size_of(key: int) -> int:
+            size = window_size if window_size_func is None else window_size_func(np.int64(key))
+            return at_least_one("window_size", int(np.asarray(size)))
+
+        def groups(elements: Iterator[Any]) -> Iterator[Any]:
+            waiting: dict[int, list[Any]] = {}
+
+            def reduced(key: int) -> Iterator[Any]:
+                group = waiting.pop(key)
+                made = reduce_func(np.int64(key), type(self)(lambda _: iter(group), len(group)))  # type: ignore[call-arg]
+                yield from made.iterate(0)
+
+            for element in elements:
+                key = int(np.asarray(call(key_func, element)))
+                waiting.setdefault(key, []).append(element)
+                if len(waiting[key]) == size_of(key):
+                    yield from reduced(key)
+            for key in sorted(waiting):
+                yield from reduced(key)
+
+        return self._made(groups)
+
+    def window(
+        self,
+        size: int,
+        shift: int | None = None,
+        stride: int = 1,
+        drop_remainder: bool = False,
+        name: str | None = None,
+    ) -> Any:
+        """Datasets of ``size`` elements, one of ``stride`` taken, begun ``shift`` after each other.
+
+        A window is a dataset in place of each array of an element: use
+        ``flat_map(lambda window: window.batch(size))``. Raises ValueError for sizes below 1.
+        """
+        shift = size if shift is None else shift
+        for word, value in (("size", size), ("shift", shift), ("stride", stride)):
+            at_least_one(word, value)
+        reach = (size - 1) * stride + 1
+
+        def opened(kept: list[Any]) -> Any:
+            def column(*rows: Any) -> Any:
+                return type(self)(lambda _: iter(rows), len(rows))  # type: ignore[call-arg]
+
+            return nest.map_leaves(column, *kept[:reach:stride])
+
+        def windows(elements: Iterator[Any]) -> Iterator[Any]:
+            kept = list(itertools.islice(elements, reach))
+            while kept:
+                if len(kept) == reach or not drop_remainder:
+                    yield opened(kept)
+                following = list(itertools.islice(elements, shift))
+                skipped = shift - len(kept)
+                kept = [*kept[shift:], *(following if skipped <= 0 else following[skipped:])]
+                kept += list(itertools.islice(elements, reach - len(kept)))
+
+        count = self._size
+        if count >= 0:
+            count = (
+                max(-(-(count - reach + 1) // shift), 0) if drop_remainder else -(-count // shift)
+            )
+        return self._made(windows, count)
+
+    def rebatch(self, batch_size: Any, drop_remainder: bool = False, name: Any = None) -> Any:
+        """The rows of the batches in batches of another size, or of several sizes in turns."""
+        sizes = [batch_size] if isinstance(batch_size, int) else [int(n) for n in batch_size]
+        for size in sizes:
+            at_least_one("batch_size", size)
+
+        def batches(elements: Iterator[Any]) -> Iterator[Any]:
+            rows = (
+                nest.map_leaves(lambda array: array[i, ...], element)  # noqa: B023
+                for element in elements
+                for i in range(nest.length(element))
+            )
+            for size in itertools.cycle(sizes):
+                group = list(itertools.islice(rows, size))
+                if group and (len(group) == size or not drop_remainder):
+                    yield nest.stack(group)
+                if len(group) < size:
+                    return
+
+        return self._made(batches, open_axes=self._open | {0})
+
+    def take_while(self, predicate: Callable[..., Any], name: str | None = None) -> Any:
+        """The elements up to the first one for which the predicate is false."""
+        return self._made(
+            lambda elements: itertools.takewhile(lambda e: bool(call(predicate, e)), elements),
+            open_axes=self._open,
+        )
+
+    def scan(
+        self, initial_state: Any, scan_func: Callable[[Any, Any], Any], name: str | None = None
+    ) -> Any:
+        """``scan_func(state, element)`` gives the next state and an element of the new dataset."""
+
+        def scanned(elements: Iterator[Any]) -> Iterator[Any]:
+            state = nest.to_arrays(initial_state)
+            for element in elements:
+                state, made = nest.to_arrays(tuple(scan_func(state, element)))
+                yield made
+
+        return self._made(scanned, self._size, self._open)
+
+    def reduce(
+        self, initial_state: Any, reduce_func: Callable[[Any, Any], Any], name: str | None = None
+    ) -> Any:
+        """The last state, where ``reduce_func(state, element)`` gives the next one: as tensors."""
+        from distgrad.core.dispatch import as_tensor
+
+        state = nest.to_arrays(initial_state)
+        for element in self._next_pass():
+            state = nest.to_arrays(reduce_func(state, element))
+        return nest.map_leaves(as_tensor, state)
+
+    def unique(self, name: str | None = None) -> Any:
+        """Each element once, where it comes first."""
+
+        def once(elements: Iterator[Any]) -> Iterator[Any]:
+            seen = set()
+            for element in elements:
+                key = tuple((a.dtype.str, a.shape, a.tobytes()) for a in nest.leaves(element))
+                if key not in seen:
+                    seen.add(key)
+                    yield element
+
+        return self._made(once, open_axes=self._open)
+
+    def get_single_element(self, name: str | None = None) -> Any:
+        """The only element, as tensors. Raises ValueError where there is none, or another."""
+        found = list(itertools.islice(iter(self), 2))
+        if len(found) != 1:
+            raise ValueError(f"the dataset has {'more than one' if found else 'no'} element")
+        return found[0]
+
+    def ignore_errors(self, log_warning: bool = False, name: str | None = None) -> Any:
+        """Raises NotImplementedError: an iterator that has raised cannot go on."""
+        raise NotImplementedError(
+            "Dataset.ignore_errors does not exist here, since a Python iterator that has raised is "
+            "at its end: catch the error in the function that you give to map"
+        )
+
+
+class _Elsewhere:
+    """Stands for a name of TensorFlow's: says what to do in its place."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        raise AttributeError(f"Dataset.{self._name} does not exist here: {ELSEWHERE[self._name]}")
+
+
+for _name in ELSEWHERE:
+    setattr(Grouping, _name, _Elsewhere(_name))
+
+
+def padded(group: list[Any], shapes: Any, values: Any) -> Any:
+    """One nest of the elements, filled up: see ``Dataset.padded_batch``. Raises ValueError."""
+    first = group[0]
+    count = len(list(nest.leaves(first)))
+    wanted = [None] * count if shapes is None else _shapes(first, shapes)
+    single = not isinstance(values, (tuple, dict))
+    fills = [values] * count if single else list(nest.leaves(values))
+    if len(wanted) != count or len(fills) != count:
+        raise ValueError(
+            f"elements have {count} arrays; padded_shapes are {shapes!r}, padding_values {values!r}"
+        )
+    settings = zip(wanted, fills, strict=True)
+
+    def joined(*arrays: np.ndarray) -> np.ndarray:
+        shape, fill = next(settings)
+        largest = np.max([array.shape for array in arrays], axis=0).astype(int).tolist()
+        if shape is not None:
+            if len(shape) != len(largest):
+                raise ValueError(f"an array of shape {arrays[0].shape}, and padded_shapes {shape}")
+            full = [n if s in (None, -1) else int(s) for s, n in zip(shape, largest, strict=True)]
+            if any(n > s for s, n in zip(full, largest, strict=True)):
+                raise ValueError(
+                    f"an element of shape {largest} does not fit padded_shapes {shape}"
+                )
+            largest = full
+        made = np.full((len(arrays), *largest), 0 if fill is None else fill, arrays[0].dtype)
+        for row, array in enumerate(arrays):
+            made[row, ...][tuple(map(slice, array.shape))] = array
+        return made
+
+    return nest.map_leaves(joined, *group)
+
+
+def _shapes(element: Any, shapes: Any) -> list[Any]:
+    """A shape for each array of an element, in order."""
+    if isinstance(element, dict):
+        return [s for key, part in element.items() for s in _shapes(part, shapes[key])]
+    if isinstance(element, tuple):
+        pairs = zip(element, shapes, strict=True)
+        return [s for part, shape in pairs for s in _shapes(part, shape)]
+    return [tuple(shapes)]
+
+
+def call(function: Callable[..., Any], element: Any) -> Any:
+    """A user's function on an element: the parts of a tuple are its arguments."""
+    return function(*element) if isinstance(element, tuple) else function(element)
+
+
+def at_least_one(name: str, value: int) -> int:
+    """``value``. Raises ValueError below 1."""
+    if value < 1:
+        raise ValueError(f"{name} is {value}; it must be at least 1")
+    return value

@@ -1,0 +1,181 @@
+"""The rarer steps of tf.data.Dataset. Expected values are those of TensorFlow 2.21."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+Dataset = tf.data.Dataset
+ROWS = [[0], [1, 2, 3, 4], [5, 6, 7], [7, 8, 9, 10, 11], [13, 14, 15, 16, 19, 20], [21, 22]]
+
+
+def lists(dataset):
+    return [each.tolist() for each in dataset.as_numpy_iterator()]
+
+
+def ragged(rows=ROWS):
+    return Dataset.from_generator(
+        lambda: iter(rows), output_signature=tf.TensorSpec([None], tf.int64)
+    )
+
+
+def test_padded_batch():
+    rows = ragged([[1], [1, 2], [1, 2, 3]])
+    assert lists(rows.padded_batch(2)) == [[[1, 0], [1, 2]], [[1, 2, 3]]]
+    fixed = rows.padded_batch(2, padded_shapes=[5], padding_values=-1, drop_remainder=True)
+    assert lists(fixed) == [[[1, -1, -1, -1, -1], [1, 2, -1, -1, -1]]]
+    with pytest.raises(ValueError, match="does not fit padded_shapes"):
+        list(rows.padded_batch(2, padded_shapes=[2]))
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        rows.padded_batch(0)
+    nested = Dataset.range(3).map(lambda n: (np.ones((n, 2), "f"), {"n": n, "a": np.arange(n)}))
+    first = next(
+        nested.padded_batch(3, padding_values=(-1.0, {"n": 0, "a": 9})).as_numpy_iterator()
+    )
+    assert first[0].shape == (3, 2, 2) and first[0][0].tolist() == [[-1.0, -1.0]] * 2
+    assert first[1]["a"].tolist() == [[9, 9], [0, 9], [0, 1]] and first[1]["n"].tolist() == [
+        0,
+        1,
+        2,
+    ]
+    shaped = nested.padded_batch(3, padded_shapes=([None, 3], {"n": [], "a": [4]}))
+    assert [a.shape for a in tf.nest.flatten(next(iter(shaped)))] == [(3, 2, 3), (3, 4), (3,)]
+
+
+@pytest.mark.parametrize("more", [{}, {"drop_remainder": True}])
+def test_bucket_by_sequence_length(more):
+    found = ragged().bucket_by_sequence_length(lambda row: len(row), [3, 5], [2, 2, 2], **more)
+    assert lists(found) == [
+        [[1, 2, 3, 4], [5, 6, 7, 0]],
+        [[7, 8, 9, 10, 11, 0], [13, 14, 15, 16, 19, 20]],
+        [[0, 0], [21, 22]],
+    ]
+    odd = ragged(ROWS[:3]).bucket_by_sequence_length(len, [3, 5], [2, 2, 2], **more)
+    assert len(lists(odd)) == (1 if more else 2)
+
+
+def test_buckets_of_a_length():
+    found = ragged(ROWS[:3]).bucket_by_sequence_length(
+        len, [3, 6], [1, 2, 2], pad_to_bucket_boundary=True
+    )
+    assert lists(found) == [[[0, 0]], [[1, 2, 3, 4, 0], [5, 6, 7, 0, 0]]]
+    with pytest.raises(ValueError, match="as long as the last boundary, 5"):
+        list(
+            ragged().bucket_by_sequence_length(len, [3, 5], [2, 2, 2], pad_to_bucket_boundary=True)
+        )
+    with pytest.raises(ValueError, match="do not make a batch"):
+        list(ragged().bucket_by_sequence_length(len, [3, 5], [2, 2, 2], no_padding=True))
+    with pytest.raises(ValueError, match="must grow"):
+        ragged().bucket_by_sequence_length(len, [3, 5], [2, 2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, [[0, 1, 2], [3, 4, 5], [6]]),
+        ({"drop_remainder": True}, [[0, 1, 2], [3, 4, 5]]),
+        ({"shift": 1, "stride": 2, "drop_remainder": True}, [[0, 2, 4], [1, 3, 5], [2, 4, 6]]),
+        ({"shift": 2, "stride": 2}, [[0, 2, 4], [2, 4, 6], [4, 6], [6]]),
+        ({"shift": 5}, [[0, 1, 2], [5, 6]]),
+    ],
+)
+def test_window(arguments, expected):
+    windows = Dataset.range(7).window(3, **arguments)
+    assert [[int(n) for n in each] for each in windows] == expected
+    assert windows.cardinality() == len(expected) == len(list(windows))
+    batches = windows.flat_map(lambda window: window.batch(3))
+    assert lists(batches) == expected
+
+
+def test_windows_of_pairs():
+    data = Dataset.from_tensor_slices((np.arange(5), {"b": np.arange(5) * 2})).window(2)
+    found = data.flat_map(lambda a, b: Dataset.zip((a.batch(2), b["b"].batch(2))))
+    assert [(a.tolist(), b.tolist()) for a, b in found.as_numpy_iterator()] == [
+        ([0, 1], [0, 2]), ([2, 3], [4, 6]), ([4], [8]),
+    ]  # fmt: skip
+
+
+def test_a_series_in_windows_trains_a_model():
+    series = np.sin(np.arange(60) / 3).astype(np.float32)
+    windows = Dataset.from_tensor_slices(series).window(6, shift=1, drop_remainder=True)
+    data = (
+        windows.flat_map(lambda window: window.batch(6)).map(lambda w: (w[:-1], w[-1:])).batch(11)
+    )
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model.compile(tf.keras.optimizers.Adam(0.05), "mse")
+    assert model.fit(data, epochs=60, verbose=0).history["loss"][-1] < 0.02
+
+
+def test_steps_that_look_back_or_choose():
+    numbers = Dataset.range(10)
+    scanned = numbers.scan(np.int64(0), lambda state, n: (state + n, state * n))
+    assert lists(scanned) == [0, 0, 2, 9, 24, 50, 90, 147, 224, 324] and len(scanned) == 10
+    assert lists(numbers.take_while(lambda n: n < 4)) == [0, 1, 2, 3]
+    total = numbers.reduce(np.int64(0), lambda state, n: state + n)
+    assert tf.is_tensor(total) and total == 45 and total.dtype == tf.int64
+    pair = numbers.reduce((0, 1.0), lambda state, n: (state[0] + 1, state[1] * 2))
+    assert [float(each) for each in pair] == [10, 1024]
+    assert lists(Dataset.from_tensor_slices([1, 2, 1, 3]).unique()) == [1, 2, 3]
+    assert Dataset.from_tensors(7).get_single_element() == 7
+    with pytest.raises(ValueError, match="more than one"):
+        numbers.get_single_element()
+
+
+def test_steps_that_group():
+    numbers = Dataset.range(8)
+    assert lists(numbers.batch(3).rebatch(2)) == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert lists(numbers.batch(3).rebatch([2, 1])) == [[0, 1], [2], [3, 4], [5], [6, 7]]
+    grouped = Dataset.range(10).group_by_window(lambda n: n % 2, lambda key, d: d.batch(3), 3)
+    assert lists(grouped) == [[0, 2, 4], [1, 3, 5], [6, 8], [7, 9]]
+    assert lists(numbers.batch(3).unbatch()) == list(range(8))
+
+
+def spec(dataset):
+    return [tuple(each.shape) for each in tf.nest.flatten(dataset.element_spec)]
+
+
+def test_element_spec():
+    data = Dataset.from_tensor_slices((np.zeros((5, 3), "float32"), {"a": np.arange(5)}))
+    assert data.element_spec == (
+        tf.TensorSpec((3,), tf.float32), {"a": tf.TensorSpec((), tf.int64)},
+    )  # fmt: skip
+    assert spec(data.batch(2)) == [(None, 3), (None,)]
+    assert spec(data.batch(2, drop_remainder=True)) == [(2, 3), (2,)]
+    assert spec(data.batch(2).map(lambda x, y: x).prefetch(1).take(1)) == [(None, 3)]
+    assert spec(data.batch(2).batch(2)) == [(None, None, 3), (None, None)]
+    assert spec(data.batch(2).unbatch()) == [(3,), ()]
+    assert spec(data.shuffle(5).repeat().batch(2).cache()) == [(None, 3), (None,)]
+    announced = tf.TensorSpec([None], tf.int64)
+    assert ragged().element_spec == announced and spec(ragged().padded_batch(2)) == [(None, None)]
+    with pytest.raises(ValueError, match="is empty"):
+        data.take(0).element_spec  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        (lambda d: d.snapshot("x"), r"Dataset.snapshot does not exist here: cache\(\)"),
+        (lambda d: d.ragged_batch(2), "Dataset.ragged_batch .*padded_batch"),
+        (lambda d: d.with_options(1), "Dataset.with_options .*nothing to set"),
+        (lambda d: Dataset.list_files("*"), "Dataset.list_files .*glob"),
+        (lambda d: tf.data.TFRecordDataset("x"), "TFRecordDataset does not exist here"),
+        (lambda d: d.nonsense(), "no attribute 'nonsense'"),
+    ],
+)
+def test_what_does_not_exist_says_what_to_do(use, words):
+    with pytest.raises(AttributeError, match=words):
+        use(Dataset.range(3))
+    assert not hasattr(Dataset.range(3), "snapshot")
+
+
+def test_what_cannot_be_done_as_asked():
+    with pytest.raises(NotImplementedError, match="ignore_errors .*catch the error"):
+        Dataset.range(3).ignore_errors()
+    with pytest.raises(ValueError, match="not in the file 'x'"):
+        Dataset.range(3).cache("x")
+    with pytest.raises(ValueError, match="one of window_size"):
+        Dataset.range(3).group_by_window(lambda n: n, lambda k, d: d)
+    with pytest.raises(ValueError, match="stride is 0"):
+        Dataset.range(3).window(2, stride=0)
