@@ -30,7 +30,7 @@ ALLOWED = {
     # What a user's own loop gets are tensors, and what it asks for their kinds.
     "data.dataset": {"data", "core.dispatch", "core.spec"},
     "data.grouping": {"data", "core.dispatch"},
-    "config": {"config"},
+    "config": {"config", "settings"},
     "job": set(),
     "launcher": {"launcher", "job", "comm", "core.errors", "worker"},
     "launcher.environ": {"core.errors"},

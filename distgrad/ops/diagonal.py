@@ -12,8 +12,9 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
-from distgrad.ops.logic import select
-from distgrad.ops.shape import fill, reshape_to
+from distgrad.ops.logic import logical_or, select
+from distgrad.ops.padding import pad
+from distgrad.ops.shape import fill, reshape_to, stack
 
 
 def _length(rows: int, columns: int, k: int) -> int:
@@ -95,69 +96,138 @@ def _check_diagonal(name: str, x: Tensor, k: int) -> None:
         raise InvalidArgumentError(f"{name}: matrices of shape {x.shape} have no diagonal {k}")
 
 
+# One diagonal, k, or several, from k[0] to k[1]: these lie in the last two axes, the highest first,
+# each at the left or the right of a row as long as the longest.
+
+_SIDES = {"LEFT", "RIGHT"}
+
+
+def _range(name: str, k: Any) -> tuple[int, int]:
+    """The lowest and the highest diagonal. Raises InvalidArgumentError."""
+    ends = np.asarray(as_tensor(k)._host()).reshape(-1).tolist() if np.ndim(k) else [k]
+    low, high = operator.index(ends[0]), operator.index(ends[-1])
+    if len(ends) > 2 or low > high:
+        raise InvalidArgumentError(
+            f"{name}: k is a diagonal, or the lowest and the highest, not {k}"
+        )
+    return low, high
+
+
+def _start(name: str, align: str, k: int, empty: int) -> int:
+    """Where in its row diagonal ``k`` begins. Raises InvalidArgumentError."""
+    above, _, below = str(align).partition("_")
+    if not {above, below} <= _SIDES:
+        raise InvalidArgumentError(f"{name}: align is RIGHT_LEFT or the like, not {align!r}")
+    return empty if (above if k >= 0 else below) == "RIGHT" else 0
+
+
+def _embedded(
+    name: str, x: Tensor, low: int, high: int, rows: int, columns: int, align: str
+) -> tuple[Tensor, Tensor]:
+    """Matrices with these diagonals, and where they lie. Raises InvalidArgumentError."""
+    lengths = {k: _length(rows, columns, k) for k in range(low, high + 1)}
+    longest = max(lengths.values())
+    inner = (longest,) if low == high else (len(lengths), longest)
+    if x._data.shape[x._data.ndim - len(inner) :] != inner or not min(lengths.values()):
+        what = f"diagonal {low}" if low == high else f"diagonals {low} to {high}"
+        raise InvalidArgumentError(
+            f"{name}: {what} of {rows} by {columns} have shape {inner}, not {x.shape}"
+        )
+    made, at = [], []
+    for k, length in lengths.items():
+        begin = _start(name, align, k, longest - length)
+        line = x if low == high else x[..., high - k, begin : begin + length]
+        made.append(bind(diagonal_embed, line, k=k, rows=rows, columns=columns))
+        on = bind(fill, True, shape=(length,), dtype=np.dtype(bool))
+        at.append(bind(diagonal_embed, on, k=k, rows=rows, columns=columns))
+    both, where = made[0], at[0]
+    for more, there in zip(made[1:], at[1:], strict=True):
+        both, where = select(there, more, both), logical_or(where, there)
+    return both, where
+
+
 def diag(
     diagonal: Any,
     name: str | None = "diag",
-    k: int = 0,
+    k: Any = 0,
     num_rows: int = -1,
     num_cols: int = -1,
     padding_value: Any = 0,
+    align: str = "RIGHT_LEFT",
 ) -> Tensor:
     """Matrices with the last axis of ``diagonal`` on diagonal ``k``, ``padding_value`` elsewhere.
 
-    They are the smallest square that holds it, or ``num_rows`` by ``num_cols`` (the smallest size
-    for one that is left out). Raises InvalidArgumentError for a scalar, or sizes in which
-    it is not the whole diagonal.
+    With ``k`` a pair, the last two axes are the diagonals from the highest to the lowest, each at
+    the side of its row that ``align`` says: of those from 0 on, then of those below. The matrices
+    are the smallest square that holds them, or ``num_rows`` by ``num_cols`` (the smallest size for
+    one that is left out). Raises InvalidArgumentError for a rank too low, or sizes of which these
+    are not the whole diagonals.
     """
     x = as_tensor(diagonal)
-    if not x._data.ndim:
-        raise InvalidArgumentError("diag needs a vector or a batch of them, not a scalar")
-    k, length = operator.index(k), x._data.shape[-1]
-    rows, columns = length + max(-k, 0), length + max(k, 0)
+    low, high = _range("diag", k)
+    if x._data.ndim < 1 + (low != high):
+        raise InvalidArgumentError(f"diag: diagonals {k} are not made of a tensor of {x.shape}")
+    length = x._data.shape[-1]
+    rows, columns = length - min(high, 0), length + max(low, 0)
     if num_rows == num_cols == -1:
         rows = columns = max(rows, columns)
     rows = rows if num_rows == -1 else int(num_rows)
     columns = columns if num_cols == -1 else int(num_cols)
-    if _length(rows, columns, k) != length:
-        raise InvalidArgumentError(
-            f"diag: diagonal {k} of {rows} by {columns} does not have {length} elements"
-        )
-    made = bind(diagonal_embed, x, k=k, rows=rows, columns=columns)
-    return made if padding_value == 0 else select(_on_diagonal(made, k), made, padding_value)
-
-
-def _on_diagonal(x: Tensor, k: int) -> Tensor:
-    rows, columns = x._data.shape[-2:]
-    line = bind(fill, True, shape=(_length(rows, columns, k),), dtype=np.dtype(bool))
-    return bind(diagonal_embed, line, k=k, rows=rows, columns=columns)
+    made, where = _embedded("diag", x, low, high, rows, columns, align)
+    return made if padding_value == 0 else select(where, made, padding_value)
 
 
 def diag_part(
-    input: Any, name: str | None = "diag_part", k: int = 0, padding_value: Any = 0
+    input: Any,
+    name: str | None = "diag_part",
+    k: Any = 0,
+    padding_value: Any = 0,
+    align: str = "RIGHT_LEFT",
 ) -> Tensor:
-    """Diagonal ``k`` of the matrices in the last two axes.
+    """Diagonal ``k`` of the matrices in the last two axes; with ``k`` a pair, all from the highest.
 
-    Raises InvalidArgumentError for a rank under 2 or a diagonal outside the matrix.
+    These are rows of one length, ``padding_value`` at the side of the shorter ones that ``align``
+    leaves free. Raises InvalidArgumentError for a rank under 2 or a diagonal outside the matrix.
     """
     x = _matrices("diag_part", input)
-    _check_diagonal("diag_part", x, operator.index(k))
-    return bind(diagonal_of, x, k=operator.index(k))
+    low, high = _range("diag_part", k)
+    for end in (low, high):
+        _check_diagonal("diag_part", x, end)
+    if low == high:
+        return bind(diagonal_of, x, k=low)
+    lines = []
+    longest = max(_length(*x._data.shape[-2:], k) for k in range(low, high + 1))
+    for each in range(high, low - 1, -1):
+        line = bind(diagonal_of, x, k=each)
+        empty = longest - line._data.shape[-1]
+        begin = _start("diag_part", align, each, empty)
+        around = [*[(0, 0)] * (line._data.ndim - 1), (begin, empty - begin)]
+        lines.append(pad(line, around, constant_values=padding_value))
+    return stack(lines, axis=-2)
 
 
-def set_diag(input: Any, diagonal: Any, name: str | None = "set_diag", k: int = 0) -> Tensor:
-    """``input`` with diagonal ``k`` of its matrices replaced by ``diagonal``.
+def set_diag(
+    input: Any,
+    diagonal: Any,
+    name: str | None = "set_diag",
+    k: Any = 0,
+    align: str = "RIGHT_LEFT",
+) -> Tensor:
+    """``input`` with diagonal ``k`` of its matrices, or those of a pair, replaced by ``diagonal``.
 
-    Raises InvalidArgumentError where that does not have the shape of the diagonal.
+    Raises InvalidArgumentError where that does not have the shape that ``diag_part`` gives.
     """
-    x, line, k = _matrices("set_diag", input), as_tensor(diagonal), operator.index(k)
-    _check_diagonal("set_diag", x, k)
-    rows, columns = x._data.shape[-2:]
-    if line._data.shape != (*x._data.shape[:-2], _length(rows, columns, k)):
+    x, line = _matrices("set_diag", input), as_tensor(diagonal)
+    low, high = _range("set_diag", k)
+    for end in (low, high):
+        _check_diagonal("set_diag", x, end)
+    batch, (rows, columns) = x._data.shape[:-2], x._data.shape[-2:]
+    if line._data.shape[: line._data.ndim - 1 - (low != high)] != batch:
         raise InvalidArgumentError(
-            f"set_diag: a diagonal of shape {line.shape} for matrices of shape {x.shape}"
+            f"set_diag: diagonals of shape {line.shape} for matrices of shape {x.shape}"
         )
-    made = bind(diagonal_embed, line, k=k, rows=rows, columns=columns)
-    return select(_on_diagonal(x, k), made, x)
+    made, where = _embedded("set_diag", line, low, high, rows, columns, align)
+    return select(where, made, x)
 
 
 def band_part(input: Any, num_lower: int, num_upper: int, name: str | None = None) -> Tensor:
