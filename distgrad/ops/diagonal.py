@@ -107,9 +107,7 @@ def _range(name: str, k: Any) -> tuple[int, int]:
     ends = np.asarray(as_tensor(k)._host()).reshape(-1).tolist() if np.ndim(k) else [k]
     low, high = operator.index(ends[0]), operator.index(ends[-1])
     if len(ends) > 2 or low > high:
-        raise InvalidArgumentError(
-            f"{name}: k is a diagonal, or the lowest and the highest, not {k}"
-        )
+        raise InvalidArgumentError(f"{name}: k is a diagonal, or the lowest and highest, not {k}")
     return low, high
 
 
@@ -128,7 +126,7 @@ def _embedded(
     lengths = {k: _length(rows, columns, k) for k in range(low, high + 1)}
     longest = max(lengths.values())
     inner = (longest,) if low == high else (len(lengths), longest)
-    if x._data.shape[x._data.ndim - len(inner) :] != inner or not min(lengths.values()):
+    if x._data.shape[x._data.ndim - len(inner) :] != inner:
         what = f"diagonal {low}" if low == high else f"diagonals {low} to {high}"
         raise InvalidArgumentError(
             f"{name}: {what} of {rows} by {columns} have shape {inner}, not {x.shape}"
@@ -196,7 +194,8 @@ def diag_part(
     if low == high:
         return bind(diagonal_of, x, k=low)
     lines = []
-    longest = max(_length(*x._data.shape[-2:], k) for k in range(low, high + 1))
+    rows, columns = x._data.shape[-2:]
+    longest = max(_length(rows, columns, k) for k in range(low, high + 1))
     for each in range(high, low - 1, -1):
         line = bind(diagonal_of, x, k=each)
         empty = longest - line._data.shape[-1]
