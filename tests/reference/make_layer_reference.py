@@ -142,7 +142,6 @@ def augmentations() -> Iterator[tuple[str, dict, list]]:
     yield "CenterCrop", {"height": 3, "width": 4}, [image]
     yield "CenterCrop", {"height": 8, "width": 3}, [image]
     yield "CenterCrop", {"height": 5, "width": 2, **FIRST}, [normal(2, 3, 6, 5)]
-    yield "CenterCrop", {"height": 3, "width": 4}, [normal(5, 7, 2)]
     for method in ("bilinear", "nearest", "lanczos3"):
         yield "Resizing", {"height": 3, "width": 9, "interpolation": method}, [image]
     yield "Resizing", {"height": 3, "width": 4, "antialias": True}, [image]

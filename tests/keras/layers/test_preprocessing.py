@@ -103,3 +103,10 @@ def test_resizing(interpolation):
     assert layers.Resizing(3, 4)(tf.keras.Input((None, None, 1))).shape == (None, 3, 4, 1)
     twin = layers.Resizing.from_config(layer.get_config())
     np.testing.assert_array_equal(twin(images), resized)
+
+
+def test_sizes_of_one_image_alone():
+    x = np.random.default_rng(0).normal(size=(5, 8, 2)).astype(np.float32)
+    for layer in (layers.CenterCrop(3, 4), layers.CenterCrop(6, 2), layers.Resizing(4, 3)):
+        np.testing.assert_array_equal(layer(x), layer(x[None])[0])
+    np.testing.assert_array_equal(layers.CenterCrop(3, 4)(x), x[1:4, 2:6])
