@@ -71,11 +71,6 @@ class Communicator:
         self._whole_sums = WholeSums(transport, self._peers)
 
     @property
-    def calls(self) -> int:
-        """How many exchanges this rank has begun."""
-        return self._sequence
-
-    @property
     def shares_memory(self) -> bool:
         """Whether every rank reaches every other through memory that they share."""
         return self._rounds_of_transport() is not None

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from distgrad.comm import mpi_life
 from distgrad.comm.shared_memory import yield_core
 from distgrad.comm.transport import Buffer, Deadline, Request, Transport, as_bytes
 from distgrad.core.errors import MissingExtraError, PeerLostError
@@ -47,6 +48,7 @@ class MPITransport(Transport):
         comm: an ``mpi4py.MPI.Comm``; None means COMM_WORLD.
         expected_size: how many ranks the launcher's environment variables promise, or None.
         started_by: whose variables they are, such as ``"Open MPI"``.
+        timeout: seconds until all ranks must have come to MPI; else this process ends.
 
     Raises:
         MissingExtraError: mpi4py or an MPI library is missing, or the library belongs to another
@@ -54,12 +56,18 @@ class MPITransport(Transport):
     """
 
     def __init__(
-        self, comm: Any = None, *, expected_size: int | None = None, started_by: str = "mpirun"
+        self,
+        comm: Any = None,
+        *,
+        expected_size: int | None = None,
+        started_by: str = "mpirun",
+        timeout: float = 60.0,
     ) -> None:
         # Before MPI is initialised: where families are mixed, it may end the process in C.
         if started_by == "Open MPI" and comm is None and family(library_version()) == "MPICH":
             raise MissingExtraError(_mixed(started_by, expected_size, "is of another family"))
-        self._mpi = mpi = load_mpi()
+        self._mpi = mpi = _import_mpi()
+        self._life = mpi_life.begin(mpi, timeout)
         self._comm = mpi.COMM_WORLD if comm is None else comm
         self.rank = self._comm.Get_rank()
         self.world_size = self._comm.Get_size()
@@ -86,6 +94,7 @@ class MPITransport(Transport):
                     yield_core()
                     continue
                 deadline.look(self.rank, lambda: self._unfinished(posted))
+                self._look_for_the_ended(posted, deadline)
                 time.sleep(pause)
                 pause = min(2 * pause, _LONG_SLEEP)
         except self._mpi.Exception as error:
@@ -100,7 +109,7 @@ class MPITransport(Transport):
         self._mpi.COMM_WORLD.Abort(code)
 
     def close(self, reason: str = "") -> None:
-        # Nothing to release: the communicator is MPI's own, and mpi4py finalizes MPI at exit.
+        # Nothing to release: the communicator is MPI's own, and MPI is finalized at exit.
         self._closed = True
         _abandoned.extend(self._posted)
         self._posted.clear()
@@ -120,13 +129,16 @@ class MPITransport(Transport):
         test_all = self._mpi.Request.Testall
         return {request.peer for request in posted if not test_all(request.parts)}
 
-
-def load_mpi() -> Any:
-    """The module ``mpi4py.MPI``, initialised with threads allowed where the library can."""
-    mpi = _import_mpi()
-    if not mpi.Is_initialized():
-        mpi.Init_thread(mpi.THREAD_MULTIPLE)
-    return mpi
+    def _look_for_the_ended(self, posted: Sequence[_MPIRequest], deadline: Deadline) -> None:
+        """Raises where a peer has come to its end, and what it had sent before has come, too."""
+        if self._comm != self._mpi.COMM_WORLD:  # whose ranks have other numbers
+            return
+        ended = {p for p in self._unfinished(posted) if self._life.has_ended(p)}
+        lost = ended & self._unfinished(posted)
+        if lost:
+            raise PeerLostError(
+                f"rank {self.rank} lost rank {min(lost)} in {deadline.operation}: it has ended."
+            )
 
 
 def library_version() -> str:
@@ -151,7 +163,7 @@ def _import_mpi() -> Any:
     try:
         import mpi4py
 
-        mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
+        mpi4py.rc.initialize = mpi4py.rc.finalize = False  # mpi_life does both
         with warnings.catch_warnings():
             # It suspects two mixed MPI families, for which the transport raises an error.
             warnings.filterwarnings("ignore", message="suspicious MPI execution environment")

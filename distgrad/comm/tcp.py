@@ -59,7 +59,7 @@ _MOST_IN_ROUNDS = 4 << 20
 _REMEMBERED = 2048  # exchanges whose tables are kept
 _NAP = 0.1  # seconds of sleep after which shared memory is looked at, whoever should have told
 
-_CLOSED = "it closed its channels"
+_CLOSED = "it has ended"
 
 
 class Shared(NamedTuple):

@@ -17,9 +17,8 @@ import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NoReturn
 
-from distgrad.comm import one_host, tcp
+from distgrad.comm import mpi_life, one_host, tcp
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.mpi import MPITransport
 from distgrad.comm.rendezvous import Rendezvous, split_address
@@ -47,9 +46,10 @@ _PER_RANK, _RANKS = 0.2, 10
 def connect() -> Communicator:
     """Joins the world that this script was started in; alone, that is a world of one.
 
-    From then on an uncaught exception of this script, or its ``sys.exit(code)``, ends every rank
-    with its exit code and is printed once, the process dies with the one that started it, and the
-    communicator is closed at exit. Call it once.
+    From then on an uncaught exception of this script ends every rank and is printed once, an exit
+    code of it (``sys.exit(7)``) becomes that of the job as soon as another rank waits for it in
+    vain, the process dies with the one that started it, and the communicator is closed at exit.
+    Call it once.
 
     Raises:
         UsageError: the variables of whoever started us are wrong or incomplete.
@@ -61,8 +61,6 @@ def connect() -> Communicator:
     if world.is_rank:
         install_excepthook(communicator)
     atexit.register(communicator.close)
-    if world.is_rank:
-        _end_with_exit_code(communicator)
     return communicator
 
 
@@ -99,6 +97,7 @@ def end_world(communicator: Communicator, error: BaseException) -> int:
         communicator.close()
         return 0
     if isinstance(error, PeerLostError):
+        mpi_life.tell_loss()
         time.sleep(_AFTER_CULPRIT + turn)
     elif isinstance(error, JobError | SystemExit):
         # A preempted rank 0 is still saving; of other errors everyone knows at the same time.
@@ -126,27 +125,6 @@ def install_excepthook(communicator: Communicator) -> None:
     sys.excepthook = hook
 
 
-def _end_with_exit_code(communicator: Communicator) -> None:
-    """Makes ``sys.exit(code)`` end every rank, when this process ends by it.
-
-    Python keeps the code to itself and calls no hook; at exit, MPI would wait for the other ranks.
-    """
-    python_exit = sys.exit
-    last: list[tuple[int, int]] = []
-
-    def recording_exit(code: Any = None, /) -> NoReturn:
-        last[:] = [(_verdict(SystemExit(code))[0], communicator.calls)]
-        python_exit(code)
-
-    def leave() -> None:
-        # Whoever has gone on with the others after it has caught the exit.
-        if last and last[0][0] and last[0][1] == communicator.calls:
-            end_world(communicator, SystemExit(last[0][0]))
-
-    sys.exit = recording_exit
-    atexit.register(leave)
-
-
 def _join(world: World) -> Transport | None:
     """The transport that brings this rank to the others; None alone."""
     if not world.is_rank:
@@ -155,8 +133,11 @@ def _join(world: World) -> Transport | None:
     shares = environ.share_memory()
     if world.started_by_mpi:
         try:
-            mpi = MPITransport(expected_size=world.world_size, started_by=world.source)
-            return one_host.through_memory(mpi, environ.start_timeout()) if shares else mpi
+            seconds = environ.start_timeout()
+            mpi = MPITransport(
+                expected_size=world.world_size, started_by=world.source, timeout=seconds
+            )
+            return one_host.through_memory(mpi, seconds) if shares else mpi
         except MissingExtraError as error:
             if world.source != "Slurm":
                 raise

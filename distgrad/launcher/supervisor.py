@@ -28,6 +28,7 @@ _LOOK = 0.02  # seconds between two looks at the children
 # For how long the others may end by themselves once one has failed: less than the time after which
 # they would speak (connect.py).
 _AFTER_FAILURE = 0.4
+_TOLD = {1, 2, 3, 4, 5, 75, 130, 143}  # exit codes of those who have said why
 _LAST_WORDS = 10.0  # between asking children to stop and killing them
 
 
@@ -185,7 +186,12 @@ def outcome(
                 return 128 - code if code < 0 else code
             _say(f"error: {_death(team.members[number], children[number], code, of_ranks)}")
             return LOST
-    return next((code for code in failed.values() if code != LOST), LOST)
+    for number, code in failed.items():
+        if code != LOST:
+            if len(children) > 1 and code not in _TOLD:
+                _say(f"error: {team.members[number].name} has ended with exit code {code}.")
+            return code
+    return LOST
 
 
 def _saving() -> float:

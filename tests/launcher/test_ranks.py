@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import os
 import re
 import signal
@@ -147,6 +148,35 @@ def exits_in_a_script() -> int:
     return 0
 
 
+def raises_an_exit_in_a_script() -> int:
+    c = connect()
+    if c.rank == 1:
+        raise SystemExit(9)
+    c.barrier()
+    return 0
+
+
+def exits_with_words_in_a_script() -> int:
+    c = connect()
+    if c.rank == 1:
+        sys.exit("the words of its user")
+    c.barrier()
+    return 0
+
+
+def ends_early_in_a_script() -> int:
+    c = connect()
+    if c.rank == 0:
+        c.barrier()
+    return 0
+
+
+def exits_before_it_connects() -> int:
+    if environ.detect().rank == 1:
+        sys.exit(9)
+    return fine(connect())
+
+
 def uncaught_in_a_script() -> int:
     c = connect()
     if c.rank == 1:
@@ -257,9 +287,32 @@ def test_different_calls_are_named(ranks) -> None:
     assert "call 1: allreduce(sum) of 24 bytes float64" in result.stderr
 
 
-@pytest.mark.parametrize("case", [exits_on_one_rank, exits_in_a_script])
-def test_one_rank_that_exits_ends_all(ranks, case) -> None:
-    assert ranks(case).returncode == 9
+@pytest.mark.parametrize("memory", ["auto", "off"])
+@pytest.mark.parametrize("case", [exits_on_one_rank, exits_in_a_script, raises_an_exit_in_a_script])
+def test_one_rank_that_exits_ends_all_with_its_code(ranks, case, memory: str) -> None:
+    result = ranks(case, DISTGRAD_SHARED_MEMORY=memory)
+    assert result.returncode == 9, result.stderr
+    assert case is exits_on_one_rank or "rank 1 has ended with exit code 9" in result.stderr
+
+
+def test_an_exit_with_words_has_code_1(ranks) -> None:
+    result = ranks(exits_with_words_in_a_script)
+    assert result.returncode == 1
+    assert result.stderr.count("the words of its user") == 1
+
+
+def test_ranks_that_come_to_their_end_too_early_are_named(ranks) -> None:
+    result = ranks(ends_early_in_a_script)
+    assert result.returncode == 6
+    assert result.stderr.count("error:") == 1
+    named = "rank [12]( has come to the end of its program| in barrier: it has ended)"
+    assert re.search(named, result.stderr), result.stderr
+
+
+def test_a_rank_that_exits_before_it_connects_leaves_nobody_waiting(ranks) -> None:
+    result = ranks(exits_before_it_connects, DISTGRAD_START_TIMEOUT="4")
+    assert result.returncode != 0
+    assert result.seconds < 15
 
 
 def python(*args: str, **env: str) -> process.Result:
@@ -296,5 +349,5 @@ def test_a_missing_mpi4py_gives_the_pip_line(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     main = globals()[sys.argv[1]]
-    in_a_script = main in (exits_in_a_script, uncaught_in_a_script)
+    in_a_script = not inspect.signature(main).parameters
     sys.exit(main() if in_a_script else run_rank(environ.detect(), main))
