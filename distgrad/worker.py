@@ -67,6 +67,17 @@ def main(job: Job, communicator: Communicator, observe: Observe | None = None) -
         communicator,
         lambda: tracking.open_run_folder(job.run_dir, job.name, job.resume == "auto"),
     )
+    try:
+        return _prepared(job, communicator, folder, resumed, observe)
+    except BaseException:
+        if job.run_dir is None and communicator.rank == 0:
+            tracking.drop_start(folder)
+        raise
+
+
+def _prepared(
+    job: Job, communicator: Communicator, folder: Path, resumed: bool, observe: Observe | None
+) -> int:
     # Whatever refuses to go on comes first: it leaves the folder as it is, its logs included.
     trackers = _agree(communicator, lambda: chosen(job.tensorboard))
     commit = _agree(communicator, lambda: resuming.newest_commit(job, folder, resumed))
@@ -76,7 +87,9 @@ def main(job: Job, communicator: Communicator, observe: Observe | None = None) -
     log: contextlib.AbstractContextManager[None] = logs.kept(
         logs.log_path(folder, communicator.rank)
     )
-    if world.source == "distgrad" and communicator.rank:  # whoever started it keeps its output
+    if (
+        environ.detect().source == "distgrad" and communicator.rank
+    ):  # whoever started it keeps its output
         log = contextlib.nullcontext()
     with log:
         return _work(job, communicator, folder, commit, executor, trackers, observe)
@@ -274,7 +287,6 @@ class _Run:
                 **self._described(),
             },
         )
-        tracking.point_latest(folder)
         world = self.communicator.world_size
         workers = "1 worker" if world == 1 else f"{world} workers"
         shards = "1 virtual shard" if self.shards == 1 else f"{self.shards} virtual shards"

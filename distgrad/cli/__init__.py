@@ -114,6 +114,7 @@ def train(
     from distgrad.config import Override
     from distgrad.job import Job
     from distgrad.launcher import base, environ, patient
+    from distgrad.training import tracking
 
     path, changes = jobs.split(words)
     world = environ.detect()
@@ -153,18 +154,21 @@ def train(
     starts_others = not chosen_elsewhere and (
         job.workers > 1 or max_restarts > 0 or config.parallel.launcher != "local"
     )
+    named = run_dir is not None
     if starts_others and run_dir is None:
-        from distgrad.training.tracking import choose_run_folder
-
         # Here, so that a restart finds it again.
-        run_dir = choose_run_folder(job.name, resume is Resume.auto)
+        run_dir = tracking.choose_run_folder(job.name, resume is Resume.auto)
         job = dataclasses.replace(job, run_dir=str(run_dir))
     if run_dir is not None:
         argv += ["--run-dir", str(run_dir)]
     if interface is not None:
         environ.set_network_interface(interface)
-    with patient.streams():
-        return chosen.launch(job, argv, max_restarts=max_restarts)
+    try:
+        with patient.streams():
+            return chosen.launch(job, argv, max_restarts=max_restarts)
+    finally:
+        if run_dir is not None and not named:
+            tracking.drop_start(run_dir)
 
 
 app.command()(using.evaluate)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distgrad.cli.words import split as split_words
+
 if TYPE_CHECKING:
     from distgrad.config import Config, Override
 
@@ -57,15 +59,10 @@ def split(words: Sequence[str]) -> tuple[str, list[str]]:
     The name of a job that comes with distgrad stands for its file, where there is no such file.
     """
     from distgrad.config import shipped
-    from distgrad.core.errors import UsageError
 
-    files = [word for word in words if "=" not in word or Path(word).is_file()]
-    if len(files) != 1:
-        found = f"these are {len(files)}: {', '.join(files)}" if files else "there is none"
-        raise UsageError(f"one job file is needed, {found}; changes to it read key.sub=value")
-    (named,) = files
+    (named,), changes = split_words(words, "one job file is needed")
     path = named if Path(named).is_file() else str(shipped.jobs().get(named, named))
-    return path, [word for word in words if word != named]
+    return path, changes
 
 
 def read(path: str, overrides: Sequence[str | Override]) -> Config:

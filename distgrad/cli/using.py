@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from distgrad.cli.words import split
 
 if TYPE_CHECKING:
     from distgrad.comm.communicator import Communicator
@@ -81,7 +81,7 @@ def evaluate(
     from distgrad.launcher import environ
     from distgrad.launcher.connect import run_rank
 
-    (name,), changes = _split(words, "one run is needed", 1)
+    (name,), changes = split(words, "one run is needed", 1)
     if batch_size is not None:
         changes.append(f"train.global_batch_size={batch_size}")
 
@@ -170,7 +170,7 @@ def predict(
     from distgrad import trained
     from distgrad.trained import predicting
 
-    (name, *inputs), changes = _split(words, "a run is needed, and at most one file", 2)
+    (name, *inputs), changes = split(words, "a run is needed, and at most one file", 2)
     if name.endswith(_KERAS):
         model, how = trained.keras_file(name)
         asked = predicting.Asked(model, how, {}, batch_size or 32)
@@ -192,14 +192,3 @@ def predict(
     if output != "-":
         print(said)
     return 0
-
-
-def _split(words: Sequence[str], needed: str, most: int) -> tuple[list[str], list[str]]:
-    """What is named, and the changes: what has an equals sign, and is no file, is a change."""
-    from distgrad.core.errors import UsageError
-
-    named = [word for word in words if "=" not in word or Path(word).exists()]
-    if not 1 <= len(named) <= most:
-        found = f"these are {len(named)}: {', '.join(named)}" if named else "there is none"
-        raise UsageError(f"{needed}, {found}; changes to its job read key.sub=value")
-    return named, [word for word in words if word not in named]

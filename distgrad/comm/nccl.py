@@ -72,10 +72,6 @@ class DeviceCommunicator(Communicator):
         self._watcher.start()
         self._try_out()
 
-    @property
-    def calls(self) -> int:
-        return self._host.calls
-
     def broadcast(self, array: Array, root: int = 0, *, timeout: float | None = None) -> None:
         flat = self._flat("broadcast", array)
         self._check_root(root)

@@ -53,6 +53,8 @@ def _read(path: pathlib.Path) -> Document:
     if not isinstance(name, str) or not name:
         raise ConfigError([f"{place}: base: must be the name of another job file"])
     below = path.parent / pathlib.Path(name).expanduser()
+    if circle := _circle(path, below):
+        raise ConfigError([f"{place}: base: the bases go round in a circle: {circle}"])
     try:
         base = parse(_text(below), str(below), source=1)
     except ConfigError as error:
@@ -65,6 +67,25 @@ def _read(path: pathlib.Path) -> Document:
         second = base.mark(("base",)).text
         raise ConfigError([f"{second}: base: a base cannot have a base of its own; merge the two"])
     return merge(base, document)
+
+
+def _circle(path: pathlib.Path, below: pathlib.Path) -> str:
+    """The chain of bases that comes back to one of its files, as text; empty if there is none."""
+    chain = [path]
+    while below.is_file():
+        again = any(below.samefile(known) for known in chain)
+        chain.append(below)
+        if again:
+            return " -> ".join(map(str, chain))
+        try:
+            value = parse(_text(below), str(below)).value
+        except ConfigError:  # told where it is read
+            break
+        name = value.get("base") if isinstance(value, dict) else None
+        if not isinstance(name, str):
+            break
+        below = below.parent / pathlib.Path(name).expanduser()
+    return ""
 
 
 def _text(path: pathlib.Path) -> str:

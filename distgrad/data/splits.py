@@ -138,8 +138,11 @@ def as_targets(where: str, array: np.ndarray) -> np.ndarray:
         return as_inputs(where, array)
     limits = np.iinfo(np.int32)
     if array.size and (array.min() < limits.min or array.max() > limits.max):
+        first = np.argwhere((array < limits.min) | (array > limits.max))[0]
         raise DataError(
-            f"{where} has integers from {array.min()} to {array.max()}; int32 is needed"
+            f"{where}: the label of sample {first[0]} is {array[tuple(first)]}, which is no int32: "
+            "labels are the numbers of classes, from 0 to below the number of classes; save other "
+            "targets as floats"
         )
     return array.astype(np.int32, copy=False)
 

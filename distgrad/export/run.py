@@ -21,6 +21,7 @@ from distgrad.export.deployed import Deployed
 from distgrad.export.model import Exported, to_onnx
 from distgrad.trained import Trained
 from distgrad.training import checkpoint, tensors
+from distgrad.training.tracking import find_run_folder
 
 ENDINGS = {"onnx": ".onnx", "keras": ".keras", "safetensors": ".safetensors", "npz": ".npz"}
 REPORT = "export_report.json"
@@ -54,7 +55,7 @@ def export_run(
         raise UsageError(f"--web {page} is a file, not a folder")
     if kind == "onnx":
         onnx_file.package()  # before the data are read
-    run = trained.load(trained.find(name), step)
+    run = trained.load(find_run_folder(name), step)
     path = run.folder / "export" / f"model{ENDINGS[kind]}" if output is None else output
     report: dict[str, Any] = {
         "run": str(run.folder),

@@ -63,7 +63,12 @@ def results(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def headline(run: Run) -> str:
-    """The metrics by which a run is known: those of the test, or as far as it has come."""
+    """The metrics by which a run is known: those of the test, or as far as it has come.
+
+    Where it has failed, the reason.
+    """
+    if run.state in ("failed", "diverged") and (error := str(run.status.get("error") or "")):
+        return _cut(error.splitlines()[0])
     tested = {name: v for name, v in run.results.items() if name.startswith("test_")}
     return "  ".join(f"{name} {number(v)}" for name, v in (tested or run.results).items())
 
@@ -118,4 +123,8 @@ def _short(value: Any) -> str:
     if (kind := _kind(value)) is None:
         return json.dumps(value)
     text = " ".join([str(kind), *(f"{k}={_short(v)}" for k, v in value.items() if v != kind)])
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."

@@ -180,21 +180,8 @@ def runs_in(base: Path) -> list[Run]:
 
 
 def find(word: str, base: Path) -> Run:
-    """The run that a word means: its folder, its name in ``base``, ``latest``, or a job's newest.
-
-    Raises UsageError where there is none.
-    """
-    folder = find_run_folder(word, base)
-    if folder is not None:
-        return Run(folder)
-    known = runs_in(base) if base.is_dir() else []
-    if word == "latest" and known:  # a file system without symbolic links has no such link
-        return known[-1]
-    if Path(word).is_dir():
-        raise UsageError(f"{word} holds no run: there is no resolved.yaml in it.")
-    names = ", ".join(run.name for run in known[:-4:-1])
-    hint = f"the newest in {base} are {names}" if names else f"there are no runs in {base}"
-    raise UsageError(f"there is no run {word}: {hint}.")
+    """The run that a word means (`find_run_folder`). Raises UsageError where there is none."""
+    return Run(find_run_folder(word, base))
 
 
 def date(seconds: float) -> str:

@@ -60,12 +60,12 @@ def load(folder: str | Path, step: int | None = None, overrides: Sequence[str] =
 
 
 def open_run(name: str, step: int | None = None, overrides: Sequence[str] = ()) -> Trained:
-    """The run that is meant by ``name`` (`find`), in a process that computes as its training did.
+    """The run that ``name`` means, in a process that computes as its training did.
 
-    It takes the job's device, BLAS threads and kernels; what is not here is named on stderr, and
-    done without. Raises as `find` and `load`.
+    It is found by `tracking.find_run_folder`, and takes the job's device, BLAS threads and kernels;
+    what is not here is named on stderr, and done without. Raises as `find_run_folder` and `load`.
     """
-    folder = find(name)
+    folder = tracking.find_run_folder(name)
     job = job_of(folder, overrides)
     environ.limit_threads(job.threads_per_worker)
     mixed_precision.enable_tensor_float_32_execution(job.tensor_float_32)
@@ -101,26 +101,6 @@ def keras_file(path: str) -> tuple[keras.Model, Preparation]:
     shapes = tuple(x.shape[1:]), tuple(y.shape[1:])
     names = x.dtype.name, y.dtype.name
     return model, Preparation("arrays", shapes[0], names[0], shapes[1], names[1])
-
-
-def find(name: str, base: Path = Path("runs")) -> Path:
-    """The run folder that is meant: a folder, one under ``base`` (``latest``), or a job's newest.
-
-    Raises UsageError that names the runs there are.
-    """
-    found = tracking.find_run_folder(name, base)
-    if found is not None:
-        return found
-    for folder in (Path(name), base / name):
-        if folder.is_dir():  # it holds no run: whoever reads its job says so
-            return folder
-    runs = sorted(
-        path.parent for path in base.glob("*/resolved.yaml") if path.parent.name != "latest"
-    )
-    there = f"the newest are {', '.join(map(str, runs[-3:]))}" if runs else f"{base} has none"
-    raise UsageError(
-        f"there is no run {name}: name a run folder, `latest`, or the name of a job; {there}"
-    )
 
 
 def job_of(folder: Path, overrides: Sequence[str] = ()) -> Job:

@@ -10,7 +10,7 @@ from typing import Any
 from distgrad.training.loop import Observer, TrainingLoop
 from distgrad.training.timing import Timing
 from distgrad.training.trackers import Trackers
-from distgrad.training.tracking import Lines, Status, rewind
+from distgrad.training.tracking import Lines, Status, point_latest, rewind
 
 
 class Journal(Observer):
@@ -37,6 +37,7 @@ class Journal(Observer):
         command: str,
         **status: Any,
     ) -> None:
+        self.folder = folder
         self.loop = loop
         self.rate = rate
         metrics, timing = folder / "metrics.jsonl", folder / "timing.jsonl"
@@ -48,6 +49,7 @@ class Journal(Observer):
         self.timing = Timing(loop, self.times, trackers, rate, communication)
         self.trackers = trackers
         self._values: dict[str, Any] = {}  # of the last epoch
+        self._is_latest = False
         facts: dict[str, Any] = {
             name: status[name] for name in ("world_size", "launcher") if name in status
         }
@@ -82,6 +84,7 @@ class Journal(Observer):
             f'"loss": {self.loop.last_loss!r}, "learning_rate": {self.rate()!r}}}'
         )
         self.status.update(step=cursor.step, epoch=cursor.epoch)
+        self._point_latest()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         values = self._values = dict(logs or {})
@@ -98,10 +101,17 @@ class Journal(Observer):
 
     def final(self, results: Mapping[str, Any]) -> None:
         """The values at the end of the run, those on test samples among them."""
+        self._point_latest()
         self.metrics.log("final", **self._at(), **results)
         self.status.update(metrics={**self._values, **results})
         tested = {name: value for name, value in results.items() if name.startswith("test_")}
         self.trackers.log(self.loop.cursor.step, tested)
+
+    def _point_latest(self) -> None:
+        """Now that a step has been done: a run that fails at its first is of no use to anybody."""
+        if not self._is_latest:
+            self._is_latest = True
+            point_latest(self.folder)
 
     def close(self, state: str, **fields: Any) -> None:
         """Writes the last state. Call it however the run has ended."""

@@ -7,6 +7,7 @@ what each rank has printed.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -54,6 +55,17 @@ def point_latest(folder: Path, base: Path = Path("runs")) -> None:
         fresh.unlink(missing_ok=True)
 
 
+def drop_start(folder: Path) -> None:
+    """Removes a folder that nobody has named and that never became a run: its start has failed."""
+    if is_run_folder(folder):
+        return
+    with contextlib.suppress(OSError):  # whatever else is in it stays, and so does the folder
+        for leftover in [*folder.glob("logs/*.log"), *folder.glob(f"{_TEMPORARY}*")]:
+            leftover.unlink(missing_ok=True)
+        for empty in [*folder.glob("logs"), folder]:
+            empty.rmdir()
+
+
 def newest_run_folder(name: str, base: Path = Path("runs")) -> Path | None:
     """The newest run of that name under ``base``, by the time in its own name."""
     found = [
@@ -69,12 +81,29 @@ def is_run_folder(folder: Path) -> bool:
     return (folder / "resolved.yaml").is_file()
 
 
-def find_run_folder(word: str, base: Path) -> Path | None:
-    """The run that a word means: its folder, its name in ``base`` (``latest``), a job's newest."""
-    for folder in (Path(word), base / word):
+def find_run_folder(word: str, base: Path = Path("runs")) -> Path:
+    """The run that a word means: its folder, its name in ``base`` (``latest``), a job's newest.
+
+    Raises UsageError that names the runs there are.
+    """
+    places = [Path(word), base / word]
+    for folder in places:
         if is_run_folder(folder):
             return folder.parent / folder.readlink() if folder.is_symlink() else folder
-    return newest_run_folder(word, base)
+    found = newest_run_folder(word, base)
+    if found is not None:
+        return found
+    known = [path for path in base.glob("*") if is_run_folder(path) and not path.is_symlink()]
+    known.sort(key=lambda path: (path / "resolved.yaml").stat().st_mtime, reverse=True)
+    if word == "latest" and known:  # a file system without symbolic links
+        return known[0]
+    for folder in filter(Path.is_dir, places):
+        log = next(folder.glob("logs/*.log"), None)
+        why = f"; its start has failed, see {log}" if log else ": there is no resolved.yaml in it"
+        raise UsageError(f"{folder} holds no run{why}.")
+    names = ", ".join(path.name for path in known[:3])
+    there = f"the newest in {base} are {names}" if names else f"there are no runs in {base}"
+    raise UsageError(f"there is no run {word}: {there}. Name a run folder, latest, or a job.")
 
 
 def open_run_folder(run_dir: str | None, name: str, resume: bool) -> tuple[Path, bool]:

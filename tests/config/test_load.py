@@ -359,15 +359,22 @@ def test_problems_of_a_base_stand_in_its_file() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("base: job.yaml\n", "job.yaml:1:1: base: a base cannot have a base of its own"),
-        ("base: second.yaml\n", "second.yaml:2:1: base: a base cannot have a base of its own"),
+        ("base: job.yaml\n", "job.yaml:1:1: base: the bases go round in a circle: job.yaml -> job"),
+        (
+            "base: second.yaml\n",
+            "job.yaml:1:1: base: the bases go round in a circle: "
+            "job.yaml -> second.yaml -> third.yaml -> job.yaml",
+        ),
+        ("base: fourth.yaml\n", "fourth.yaml:2:1: base: a base cannot have a base of its own"),
         ("seed: 1\nbase: no.yaml\n", "job.yaml:2:1: base: no.yaml: no such job file"),
         ("base: [a]\n", "job.yaml:1:1: base: must be the name of another job file"),
         ("base: list.yaml\n", "job.yaml:1:1: base: list.yaml is not a job of `key: value` lines"),
     ],
 )
 def test_a_wrong_base(text: str, expected: str) -> None:
-    write("seed: 1\nbase: job.yaml\n", "second.yaml")
+    write("seed: 1\nbase: third.yaml\n", "second.yaml")
+    write("base: ./job.yaml\n", "third.yaml")
+    write("seed: 1\nbase: list.yaml\n", "fourth.yaml")
     write("- 1\n", "list.yaml")
     assert problems(text)[0].startswith(expected)
 

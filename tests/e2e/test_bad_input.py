@@ -40,6 +40,18 @@ def test_unknown_key_and_wrong_type(dg, tmp_path: Path, run_dir: Path) -> None:
     assert not run_dir.exists()
 
 
+@pytest.mark.parametrize("options", [(), ("-n", 2)])
+def test_a_start_that_fails_leaves_no_folder_and_no_latest(dg, tmp_path: Path, options) -> None:
+    words = ("train", dg.digits, "train.epochs=1", *options)
+    dg.refuses(*words, "data={source: npz, path: no.npz}", code=4, says=["no.npz"], cwd=tmp_path)
+    assert not any((tmp_path / "runs").iterdir())
+    diverges = ("optimizer={type: SGD, learning_rate: 1e38}", "train.jit=off")
+    dg.refuses(*words, *diverges, code=5, cwd=tmp_path)
+    (failed,) = (tmp_path / "runs").glob("*-digits-mlp-*")
+    result = dg.run("runs", "ls", cwd=tmp_path)
+    assert failed.name in result.stdout and "diverged" in result.stdout, result.stdout
+
+
 def test_missing_job_file(dg, tmp_path: Path) -> None:
     shutil.copy(dg.digits, tmp_path / "digits.yaml")
     says = ["digit.yaml: no such job file", "did you mean digits.yaml?"]

@@ -12,8 +12,9 @@ import pytest
 
 import distgrad
 from distgrad.core.errors import DataError, UsageError
-from distgrad.trained import find, load
+from distgrad.trained import load
 from distgrad.training import checkpoint
+from distgrad.training.tracking import find_run_folder
 
 
 @pytest.fixture
@@ -84,18 +85,18 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(run: Path, tmp_path: Path
 
 
 def test_a_run_is_found_by_its_folder_its_name_or_as_the_latest(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no run digits: .* has none"):
-        find("digits", tmp_path)
+    with pytest.raises(UsageError, match="there is no run digits: there are no runs in"):
+        find_run_folder("digits", tmp_path)
     older, newer, other = [tmp_path / f"2026112{i}-101010-{n}-abcd" for i, n in enumerate("aab")]
     for folder in (older, newer, other):
         folder.mkdir()
         (folder / "resolved.yaml").write_text("name: x\n")
     (tmp_path / "latest").symlink_to(older.name)
-    assert find("a", tmp_path) == newer
-    assert find("latest", tmp_path) == older
-    assert find(str(other), tmp_path) == find(other.name, tmp_path) == other
-    with pytest.raises(UsageError, match=f"there is no run c: .*{other}$"):
-        find("c", tmp_path)
+    assert find_run_folder("a", tmp_path) == newer
+    assert find_run_folder("latest", tmp_path) == older
+    assert find_run_folder(str(other), tmp_path) == find_run_folder(other.name, tmp_path) == other
+    with pytest.raises(UsageError, match=f"there is no run c: the newest in .*{other.name}"):
+        find_run_folder("c", tmp_path)
 
 
 def test_what_is_no_run(run: Path, tmp_path: Path) -> None:

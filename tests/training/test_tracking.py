@@ -36,6 +36,23 @@ def test_a_new_folder_and_the_link_to_it(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == sorted(["elsewhere", first.name, second.name, "latest"])
 
 
+def test_a_start_that_failed_leaves_nothing_and_a_run_stays(tmp_path: Path) -> None:
+    failed = tracking.new_run_folder("mlp", tmp_path)
+    (failed / "logs").mkdir()
+    (failed / "logs" / "rank_00000.log").write_text("error: no such file\n")
+    (failed / ".tmp-status").write_text("{")
+    tracking.drop_start(failed)
+    assert not failed.exists()
+    run = make_run(tmp_path, "run")
+    tracking.drop_start(run)
+    assert (run / "resolved.yaml").exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine.txt").write_text("not ours")
+    tracking.drop_start(other)
+    assert (other / "mine.txt").exists()
+
+
 def test_the_newest_run_of_a_name(tmp_path: Path) -> None:
     make_run(tmp_path, "20260101-000000-mlp-0001")
     newest = make_run(tmp_path, "20260301-120000-mlp-0000")
