@@ -1,4 +1,4 @@
-"""Predictions as files: CSV and JSON lines as they come, .npz and .npy at the end."""
+"""Predictions as files, written as they come: CSV, JSON lines, .npy and .npz."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from distgrad.core.errors import DataError, UsageError
+from distgrad.trained import arrays
 from distgrad.trained.outputs import Outputs
 
 ENDINGS = (".csv", ".jsonl", ".npy", ".npz")
@@ -46,13 +47,10 @@ def write(target: str, outputs: Outputs, batches: Iterator[np.ndarray]) -> int:
     """
     ending = Path(target).suffix
     if ending in (".npy", ".npz"):
-        found = np.concatenate(list(batches))
         with _opened(target, "wb") as file:
             if ending == ".npy":
-                np.save(file, outputs.probabilities(found) if outputs.classes else found)
-            else:
-                np.savez(file, **_arrays(outputs, found))
-        return len(found)
+                return arrays.write_npy(file, outputs, batches)
+            return arrays.write_npz(file, outputs, batches, Path(target).parent)
     rows: Callable[..., int] = _json_lines if ending == ".jsonl" else _csv
     with _opened(target, "w") as file:
         return rows(file, outputs, batches)
@@ -64,14 +62,6 @@ def write_text(target: str, pieces: Iterator[str]) -> None:
         for piece in pieces:
             file.write(piece)
             file.flush()
-
-
-def _arrays(outputs: Outputs, found: np.ndarray) -> dict[str, Any]:
-    if not outputs.classes:
-        return {"prediction": found}
-    probabilities, classes = outputs.probabilities(found), np.array(outputs.classes)
-    best = classes[probabilities.argmax(axis=-1)]
-    return {"prediction": best, "probabilities": probabilities, "classes": classes}
 
 
 def _csv(file: IO[str], outputs: Outputs, batches: Iterator[np.ndarray]) -> int:
