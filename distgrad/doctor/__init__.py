@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from distgrad.core.errors import UsageError
-from distgrad.doctor.finding import Finding, failed, last_words
+from distgrad.doctor import patience
+from distgrad.doctor.finding import Finding, failed, last_words, warning
 from distgrad.launcher import environ
 
 # Seconds for each check, in the order in which they are made.
@@ -69,10 +70,13 @@ def examine(run_dir: Path, *, ray: bool = False) -> Iterator[Finding]:
 
 
 def check(name: str, run_dir: Path, seconds: float) -> Finding:
-    """Makes one check in a process of its own, which ends within about ``seconds``."""
+    """Makes one check in a process of its own, which ends within about ``seconds``.
+
+    Within up to four times that, on a busy machine.
+    """
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="distgrad-doctor-") as folder:
-        found = _made(name, run_dir, Path(folder), seconds)
+        found = _made(name, run_dir, Path(folder), seconds, patience.factor())
     return found.named(name, time.monotonic() - began)
 
 
@@ -83,24 +87,24 @@ def summary(findings: Sequence[Finding]) -> str:
     return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
 
 
-def _made(name: str, run_dir: Path, folder: Path, seconds: float) -> Finding:
+def _made(name: str, run_dir: Path, folder: Path, seconds: float, longer: float) -> Finding:
     from distgrad.doctor import checks
 
     # A fork has everything loaded; elsewhere than on Linux, libraries may not survive one.
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    child = context.Process(target=checks.make, args=(name, folder, run_dir))
+    child = context.Process(target=checks.make, args=(name, folder, run_dir, longer))
     child.start()
     try:
-        child.join(seconds)
+        child.join(seconds * longer)
         timed_out = child.exitcode is None
     finally:
         _end(child)
     last = last_words(folder / "log")
     if timed_out:
-        return failed(
-            f"no answer within {seconds:g} s" + (f": {last}" if last else ""),
-            _HANGS.get(name, "report it, with what distgrad env prints"),
-        )
+        waited = f"no answer within {seconds * longer:.0f} s" + (f": {last}" if last else "")
+        if patience.is_busy():
+            return warning(f"slow or broken: {waited}", patience.advice())
+        return failed(waited, _HANGS.get(name, "report it, with what distgrad env prints"))
     try:
         return Finding(**json.loads((folder / "finding.json").read_text()))
     except (OSError, ValueError):

@@ -15,7 +15,7 @@ from distgrad.launcher import environ
 from distgrad.launcher.process import die_with_parent
 
 # Seconds that ranks give each other: less than their check has, so that they speak first.
-_RANKS_S, _RANKS_ON_RAY_S = "10", "60"
+_RANKS_S, _RANKS_ON_RAY_S = 10.0, 60.0
 _REPORT = "report it, with what distgrad env prints"
 
 
@@ -37,14 +37,17 @@ def all_checks(folder: Path, run_dir: Path) -> dict[str, Callable[[], Finding]]:
     }
 
 
-def make(name: str, folder: Path, run_dir: Path) -> None:
-    """The main of a check's process: writes the finding to ``folder/finding.json``."""
+def make(name: str, folder: Path, run_dir: Path, longer: float) -> None:
+    """The main of a check's process: writes the finding to ``folder/finding.json``.
+
+    Its ranks wait so many times ``longer`` for each other.
+    """
     os.setsid()  # whatever it starts can be ended with it
     die_with_parent()
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    seconds = _RANKS_ON_RAY_S if name == "ray" else _RANKS_S
+    seconds = f"{longer * (_RANKS_ON_RAY_S if name == 'ray' else _RANKS_S):g}"
     environ.set_defaults({"DISTGRAD_START_TIMEOUT": seconds, "DISTGRAD_TIMEOUT": seconds})
     try:
         found = all_checks(folder, run_dir)[name]()

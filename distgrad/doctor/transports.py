@@ -12,7 +12,8 @@ from typing import Any
 
 from distgrad.comm import shared_memory
 from distgrad.comm.mpi import INSTALL, family, library_version
-from distgrad.core.errors import MissingExtraError
+from distgrad.core.errors import MissingExtraError, PeerLostError
+from distgrad.doctor import patience
 from distgrad.doctor.finding import Finding, failed, last_words, ok, skipped, warning
 from distgrad.launcher import environ, starters
 from distgrad.launcher.base import Launcher, Program
@@ -97,7 +98,10 @@ def _allreduce(
     if code == 0 and result.exists():
         return judge(json.loads(result.read_text()))
     last = last_words(folder / "log")
-    return failed(f"{RANKS} ranks ended with exit code {code}" + (f": {last}" if last else ""))
+    ended = f"{RANKS} ranks ended with exit code {code}" + (f": {last}" if last else "")
+    if code == PeerLostError.exit_code and patience.is_busy():
+        return warning(f"slow or broken: {ended}", patience.advice())
+    return failed(ended)
 
 
 def _speed(found: dict[str, Any]) -> str:

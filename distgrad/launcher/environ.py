@@ -216,12 +216,17 @@ def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
+def own_settings(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """PYTHONPATH and all DISTGRAD_ variables."""
+    env = os.environ if env is None else env
+    return {k: v for k, v in env.items() if k == "PYTHONPATH" or k.startswith("DISTGRAD_")}
+
+
 def inherited_settings(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """What a rank on another machine needs of our variables: PYTHONPATH and all DISTGRAD_ ones."""
     env = os.environ if env is None else env
-    own = {k: v for k, v in env.items() if k == "PYTHONPATH" or k.startswith("DISTGRAD_")}
     # Ray sets it, and a line of several words would then arrive in pieces.
-    return {"PYTHONUNBUFFERED": env.get("PYTHONUNBUFFERED", ""), **own}
+    return {"PYTHONUNBUFFERED": env.get("PYTHONUNBUFFERED", ""), **own_settings(env)}
 
 
 def ray_address(env: Mapping[str, str] | None = None) -> str | None:

@@ -80,6 +80,13 @@ class Starter:
                 words.append("--oversubscribe")
             if program.threads != 1:
                 words += ["--bind-to", "none"]
+            # Hydra and srun pass all variables on to other hosts, Open MPI those that it is told.
+            settings = program.settings()
+            for name, value in settings.items():
+                words += ["-x", f"{name}={value}"]
+            for name in environ.own_settings():
+                if name not in settings:
+                    words += ["-x", name]
         return words
 
 

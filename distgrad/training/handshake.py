@@ -12,7 +12,7 @@ from distgrad.comm.communicator import Communicator
 from distgrad.compile import eager
 from distgrad.compile.llvm import engine
 from distgrad.core import dispatch
-from distgrad.core.errors import DesyncError, PeerLostError
+from distgrad.core.errors import DesyncError, PeerLostError, UsageError
 from distgrad.core.variable import Variable
 from distgrad.launcher import environ
 
@@ -67,6 +67,22 @@ def check_kernels(communicator: Communicator) -> None:
 
 def _kernels(communicator: Communicator) -> str:
     return eager.identity() if communicator.world_size > 1 else ""
+
+
+def check_shards(shards: int | None, communicator: Communicator) -> None:
+    """Compares DISTGRAD_VIRTUAL_SHARDS, which is None where it is not set, with all ranks.
+
+    Raises UsageError on every rank, naming the first difference.
+    """
+    everyone = communicator.allgather_object(shards)
+    for rank, other in enumerate(everyone):
+        if other != everyone[0]:
+            said = ["none" if each is None else str(each) for each in (everyone[0], other)]
+            raise UsageError(
+                f"DISTGRAD_VIRTUAL_SHARDS is {said[0]} on rank 0 and {said[1]} on rank {rank}: all "
+                "ranks need the same. To other hosts Open MPI's mpirun passes a variable where it "
+                "is told to: add -x DISTGRAD_VIRTUAL_SHARDS."
+            )
 
 
 def check_variables(variables: Mapping[str, Variable], communicator: Communicator) -> None:

@@ -14,8 +14,10 @@ def communicator() -> Communicator:
     global _joined
     if _joined is None:
         from distgrad.launcher.connect import connect
+        from distgrad.training.handshake import check_shards
 
         _joined = connect()
+        check_shards(environ.script_virtual_shards(), _joined)
     return _joined
 
 

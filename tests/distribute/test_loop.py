@@ -13,9 +13,10 @@ from distgrad import distribute
 from distgrad.comm.communicator import Communicator
 from distgrad.compile import function
 from distgrad.compile.llvm import engine
+from distgrad.core.errors import UsageError
 from distgrad.distribute import loop
 from distgrad.testing.thread_world import run_world
-from distgrad.training import world
+from distgrad.training import handshake, world
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(37, 4)).astype(np.float32)
@@ -39,6 +40,18 @@ def test_alone():
     assert v.numpy().tolist() == [1, 2]
     assert distribute.broadcast_object({"a": 1}) == {"a": 1}
     assert distribute.allgather_object("x") == ["x"]
+
+
+def test_ranks_with_other_virtual_shards_are_named():
+    def rank(c: Communicator) -> str:
+        with pytest.raises(UsageError) as caught:
+            handshake.check_shards([8, 8, None][c.rank], c)
+        return str(caught.value)
+
+    said = run_world(3, rank)
+    assert len(set(said)) == 1
+    assert "is 8 on rank 0 and none on rank 2" in said[0]
+    assert "-x DISTGRAD_VIRTUAL_SHARDS" in said[0]
 
 
 def test_gradients_of_one_shard_are_those_of_a_tape():

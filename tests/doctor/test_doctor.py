@@ -83,13 +83,19 @@ def test_a_rank_is_no_place_for_it(
 # A check that goes wrong as a process
 
 
+@pytest.fixture
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy with nothing else, as far as the doctor sees."""
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+
+
 def made(monkeypatch: pytest.MonkeyPatch, what: Any, seconds: float = 20.0) -> Finding:
     monkeypatch.setattr(checks, "all_checks", lambda folder, run_dir: {"clock": what})
     return doctor.check("clock", Path("runs"), seconds)
 
 
 def test_a_hang_is_a_failure_and_takes_its_children_along(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    idle: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def hang() -> Finding:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -108,6 +114,19 @@ def test_a_hang_is_a_failure_and_takes_its_children_along(
     )
 
 
+def test_slow_on_a_busy_machine_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.0 * environ.usable_cores(), 0.0, 0.0))
+
+    def slow() -> Finding:
+        time.sleep(2)  # more than the second that it has
+        return ok("late")
+
+    assert made(monkeypatch, slow, seconds=1.0).state == "ok"
+    found = made(monkeypatch, lambda: time.sleep(600), seconds=0.2)
+    assert found.state == "warning" and "slow or broken: no answer within 1 s" in found.detail
+    assert "busy (load" in found.advice
+
+
 def test_a_crash_and_an_exception_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     found = made(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGKILL))
     assert (found.state, found.name) == ("failed", "clock")
@@ -121,7 +140,7 @@ def test_a_crash_and_an_exception_are_failures(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.mpi
 def test_an_mpirun_that_hangs(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: str
+    idle: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: str
 ) -> None:
     version = {"Open MPI": "mpirun (Open MPI) 5", "MPICH": "HYDRA build details"}[family(library)]
     script = f"""#!/bin/sh

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,12 @@ def test_what_ranks_write_passes_as_it_comes(mpirun: str, tmp_path: Path) -> Non
     start = [*command, str(tmp_path / "script.py")]
     with process.Command(start, env={"PYTHONPATH": IMPORT_ROOT}) as running:
         process.wait_until(lambda: "no end of line" in running.stdout, 30, "its words")
+
+
+def test_open_mpi_passes_the_variables_of_a_job_to_other_hosts(monkeypatch) -> None:
+    monkeypatch.setenv("DISTGRAD_TIMEOUT", "20")
+    program = Program(["rank"], 2, threads=1, virtual_shards=8)
+    command = starters.Starter("mpirun", "Open MPI").command(program)
+    passed = {word for flag, word in pairwise(command) if flag == "-x"}
+    assert {"DISTGRAD_VIRTUAL_SHARDS=8", "OMP_NUM_THREADS=1", "DISTGRAD_TIMEOUT"} <= passed
+    assert "-x" not in starters.Starter("mpirun", "MPICH").command(program)
