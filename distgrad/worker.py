@@ -277,6 +277,7 @@ class _Run:
         """Rank 0: trains, prints, and keeps the run folder."""
         job, loop, folder = self.job, self.loop, self.folder
         cursor = loop.cursor
+        mode = environ.progress_mode()  # a wrong one is refused before the folder is that of a run
         tracking.write_folder(
             folder,
             {
@@ -320,7 +321,7 @@ class _Run:
         loop.observers += [
             journal,
             _Saver(self),
-            progress(loop, job.epochs, environ.progress_mode(), environ.stdout_is_terminal()),
+            progress(loop, job.epochs, mode, environ.stdout_is_terminal()),
         ]
         if observe is not None:
             loop.observers.append(observe(loop, self._communication()))
@@ -389,6 +390,11 @@ class _Run:
             error.args = (
                 f"stopped and saved after step {self.loop.cursor.step}; go on with the same "
                 f"command and --run-dir {self.folder} --resume auto.",
+            )
+        if code == 130 and self.saved_step > 0:
+            error.args = (
+                f"interrupted; the last checkpoint is of step {self.saved_step}: go on with the "
+                f"same command and --run-dir {self.folder} --resume auto",
             )
         state = {75: "preempted", 5: "diverged"}.get(code, "failed")
         journal.close(state, exit_code=code, error=str(error))

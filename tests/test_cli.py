@@ -89,7 +89,7 @@ def test_without_options_the_file_decides(recorder: Recorder) -> None:
         (MissingExtraError("pip install x"), 3, "error: pip install x\n"),
         (DivergedError("loss is nan\nat step 3"), 5, "error:\nloss is nan\nat step 3\n"),
         (PreemptedError("saved"), 75, "error: saved\n"),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )
 def test_an_error_that_ends_a_job_is_its_text_and_its_code(
@@ -231,6 +231,25 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 # As processes
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("words", ["config schema", "--help"])
+def test_a_stdout_that_is_full_is_one_line(words: str) -> None:
+    """One is more than the buffer of stdout, one less."""
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "distgrad", *words.split()]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert result.returncode == 4
+    assert result.stderr == "error: stdout cannot be written (No space left on device)\n"
+
+
+def test_an_old_locale_shows_what_it_can(run_cli: Callable, tmp_path: Path) -> None:
+    (tmp_path / "jöb.yaml").write_text("näme: 1\n", encoding="utf-8")
+    env = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    result = run_cli("config", "validate", "jöb.yaml", env=env)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert r"j\xf6b.yaml:1:1: n\xe4me: unknown key" in result.stderr
 
 
 def test_python_m_distgrad(run_cli: Callable) -> None:

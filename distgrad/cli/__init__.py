@@ -7,6 +7,8 @@ unreadable checkpoint; 5 diverged; 6 lost peer; 75 saved on preemption; 130 inte
 from __future__ import annotations
 
 import dataclasses
+import io
+import os
 import sys
 import time
 import traceback
@@ -166,6 +168,9 @@ def train(
     try:
         with patient.streams():
             return chosen.launch(job, argv, max_restarts=max_restarts)
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "interrupted", file=sys.stderr)
+        return 130
     finally:
         if run_dir is not None and not named:
             tracking.drop_start(run_dir)
@@ -287,14 +292,33 @@ def environment() -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script: run a command and return its exit code. Every error ends here."""
+    from distgrad.core.errors import DataError
+
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what an old locale cannot show ends nothing
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(words or ["--help"], prog_name="distgrad", standalone_mode=False)
+        sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except Exception as error:
+        if isinstance(error, OSError) and _stdout_is_lost():
+            return _report(DataError(f"stdout cannot be written ({error.strerror})"))
         return _report(error)
     return code if isinstance(code, int) else 0
+
+
+def _stdout_is_lost() -> bool:
+    """Whether stdout takes nothing more, a full disk say; what it has not taken is dropped then."""
+    try:
+        sys.stdout.write("\n")  # a stream forgets what it could not write
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at exit
+        return True
+    return False
 
 
 def _report(error: Exception) -> int:

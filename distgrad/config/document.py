@@ -21,6 +21,8 @@ Path = tuple[str | int, ...]
 # A section that names a class or a source: another name makes it another section.
 _KIND_KEYS = ("type", "source")
 
+_MOST_ENTRIES = 100_000  # few lines of aliases of aliases would fill the memory
+
 # What the parser takes for more than text, though YAML 1.2 has no dates and no merge keys.
 _TEXT_LIKE = ("timestamp", "merge", "value")
 
@@ -90,7 +92,9 @@ def parse(text: str, name: str, source: int = 0) -> Document:
     """
     reader = _Reader(name, source)
     try:
-        node = reader.yaml.compose(text)
+        return reader.read(text)
+    except RecursionError:
+        raise ConfigError([f"{name}: its sections stand too deep inside each other"]) from None
     except MarkedYAMLError as error:
         at = error.problem_mark or error.context_mark
         place = f"{name}:{at.line + 1}:{at.column + 1}" if at else name
@@ -99,10 +103,6 @@ def parse(text: str, name: str, source: int = 0) -> Document:
     except YAMLError as error:
         detail = " ".join(str(error).split())
         raise ConfigError([f"{name}: not valid YAML: {detail}"]) from None
-    document = reader.document
-    if node is not None:
-        document.value = reader.build(node, ())
-    return document
 
 
 def parse_override(text: str) -> Override:
@@ -199,7 +199,14 @@ class _Reader:
         self.name = name
         self.source = source
         self.document = Document(None, {(): self.place(0, 0)})
+        self.count = 0
         self.open: list[Any] = []  # the nodes around the present one
+
+    def read(self, text: str) -> Document:
+        node = self.yaml.compose(text)
+        if node is not None:
+            self.document.value = self.build(node, ())
+        return self.document
 
     def place(self, line: int, column: int) -> Mark:
         return Mark((self.source, line, column), f"{self.name}:{line + 1}:{column + 1}")
@@ -208,6 +215,12 @@ class _Reader:
         if any(node is around for around in self.open):
             self.document.complain(path, f"the alias *{node.anchor} stands inside of itself")
             return None
+        self.count += 1
+        if self.count > _MOST_ENTRIES:
+            place = self.place(node.start_mark.line, node.start_mark.column).text
+            raise ConfigError(
+                [f"{place}: its aliases make it longer than {_MOST_ENTRIES:,} values"]
+            )
         if node.id == "scalar":
             return self.scalar(node, path)
         self.open.append(node)

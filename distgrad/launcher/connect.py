@@ -178,7 +178,7 @@ def _verdict(error: BaseException) -> tuple[int, str]:
             return error.code or 0, ""
         return 1, str(error.code)
     if isinstance(error, KeyboardInterrupt):
-        return 130, "interrupted"
+        return 130, str(error) or "interrupted"
     return 1, "".join(traceback.format_exception(error)).rstrip()
 
 

@@ -100,7 +100,7 @@ class Lines:
             with contextlib.suppress(OSError):  # a full disk ends no training
                 if log not in self._logs:
                     log.parent.mkdir(parents=True, exist_ok=True)
-                    self._logs[log] = log.open("a", buffering=1)
+                    self._logs[log] = log.open("a", buffering=1, encoding="utf-8")
                 self._logs[log].write("".join(f"{line}\n" for line in plain))
 
     def _close(self, key: selectors.SelectorKey) -> None:

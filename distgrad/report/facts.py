@@ -67,7 +67,9 @@ def headline(run: Run) -> str:
 
     Where it has failed, the reason.
     """
-    if run.state in ("failed", "diverged") and (error := str(run.status.get("error") or "")):
+    interrupted = run.status.get("exit_code") == 130
+    error = str(run.status.get("error") or "")
+    if run.state in ("failed", "diverged") and error and not interrupted:
         return _cut(error.splitlines()[0])
     tested = {name: v for name, v in run.results.items() if name.startswith("test_")}
     return "  ".join(f"{name} {number(v)}" for name, v in (tested or run.results).items())

@@ -82,7 +82,7 @@ class Run:
     @cached_property
     def text(self) -> str:
         """The job as YAML."""
-        return (self.path / "resolved.yaml").read_text()
+        return (self.path / "resolved.yaml").read_text(encoding="utf-8")
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def date(seconds: float) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -200,7 +200,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """The lines that can be read; the last one may be half written."""
     try:
-        with path.open() as file:
+        with path.open(encoding="utf-8") as file:
             for line in file:
                 with contextlib.suppress(ValueError):
                     yield json.loads(line)

@@ -225,5 +225,6 @@ if __name__ == "__main__":  # the command line, in a process that has this modul
     from distgrad.cli import main
     from distgrad.testing import fake_cupy
 
-    with fake_cupy.installed():
+    # One GPU that all ranks share: the stand-in for NCCL joins only threads of one process.
+    with fake_cupy.installed(count=1):
         sys.exit(main())

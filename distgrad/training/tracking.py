@@ -188,7 +188,7 @@ def _open_run_folder(run_dir: str | None, name: str, resume: bool) -> tuple[Path
 def write_atomically(path: Path, text: str) -> None:
     """Replaces a file in one step, so that a reader sees the old text or the new."""
     work = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}")
-    work.write_text(text)
+    work.write_text(text, encoding="utf-8")
     os.replace(work, path)
 
 
@@ -277,7 +277,7 @@ def rewind(path: Path, step: int, epoch: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             entry = json.loads(line)
         except ValueError:  # cut off by the kill

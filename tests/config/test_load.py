@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -385,3 +387,16 @@ def test_a_config_can_be_made_without_a_file() -> None:
     assert Config.model_validate_json(json.dumps(values)) == load(write(JOB))
     with pytest.raises(ValueError, match="Extra inputs are not permitted"):
         make(**values, extra=1)
+
+
+def test_aliases_that_would_fill_the_memory_are_refused_at_once() -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    for above, here in pairwise("abcdefghi"):
+        lines.append(f"{here}: &{here} [{', '.join([f'*{above}'] * 10)}]")
+    (found,) = problems("\n".join(lines) + "\n")
+    assert re.match(r"job.yaml:\d+:\d+: its aliases make it longer than 100,000 values", found)
+
+
+def test_sections_too_deep_are_a_problem_of_the_file() -> None:
+    (found,) = problems("a: " + "[" * 3000 + "]" * 3000)
+    assert found == "job.yaml: its sections stand too deep inside each other"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from distgrad.testing import process
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout_s(300)]
 
@@ -293,3 +296,15 @@ def test_bad_data(dg, tmp_path: Path, run_dir: Path) -> None:
     # A run that never began stands in nobody's way.
     np.savez(path, x=np.ones((30, 4)), y=np.arange(30) % 3)
     assert dg.train(run_dir, job, "train.epochs=1").status["state"] == "finished"
+
+
+def test_ctrl_c_names_the_checkpoint_to_go_on_from(dg, run_dir: Path) -> None:
+    job = (dg.digits, "train.epochs=5000", "checkpoint.every_steps=10")
+    with dg.start("train", *job, "--run-dir", run_dir) as command:
+        saved = run_dir / "checkpoints" / "step_00000020"
+        process.wait_until(saved.exists, 60, "the second checkpoint")
+        command.send_signal(signal.SIGINT)
+        result = command.wait(60)
+    assert result.returncode == 130, result.stderr
+    said = r"interrupted; the last checkpoint is of step \d+: .* --run-dir .*run --resume auto"
+    assert re.search(said, result.stderr), result.stderr

@@ -175,7 +175,7 @@ class _Output:
         with contextlib.suppress(OSError):  # a full disk ends no training
             if self._file is None:
                 self._log.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._log.open("a", buffering=1)
+                self._file = self._log.open("a", buffering=1, encoding="utf-8")
             self._file.write(text)
 
 
