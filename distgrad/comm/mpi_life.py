@@ -40,9 +40,8 @@ def begin(mpi: Any, seconds: float) -> MPILife:
         if ours:
             with _deadline(seconds):
                 _initialize(mpi)
-        _life = MPILife(mpi)
-        if ours:  # else whoever has begun it also ends it
-            atexit.register(_life.end)
+        _life = MPILife(mpi, ours=ours)
+        atexit.register(_life.end)
     return _life
 
 
@@ -58,10 +57,12 @@ class MPILife:
 
     Args:
         mpi: the module ``mpi4py.MPI``, initialised.
+        ours: whether it is for us to finalize it; else whoever has initialised it does.
     """
 
-    def __init__(self, mpi: Any) -> None:
+    def __init__(self, mpi: Any, *, ours: bool) -> None:
         self._mpi = mpi
+        self._ours = ours
         self._world = world = mpi.COMM_WORLD
         self._rank = world.Get_rank()
         peers = [peer for peer in range(world.Get_size()) if peer != self._rank]
@@ -101,7 +102,8 @@ class MPILife:
                 self._end_alone(missed[0])
                 return
             time.sleep(0 if done else _PAUSE)
-        self._mpi.Finalize()
+        if self._ours:
+            self._mpi.Finalize()
 
     def _end_alone(self, peer: int) -> None:
         """Ends all ranks with the exit code that this one is about to have.
