@@ -3,9 +3,10 @@
 ``import distgrad as tf`` runs TensorFlow's own tape and Keras listings.
 """
 
+import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from distgrad import autodiff, debugging, errors, image, linalg, math, nest, nn, random
+from distgrad import autodiff, debugging, nest
 from distgrad import settings as config
 from distgrad.compile import eager as _eager
 from distgrad.compile.function import function
@@ -192,7 +193,36 @@ _eager.install()
 _ask_environment()
 
 newaxis = None
-# Names that TensorFlow has twice: what they stand for in `distgrad.keras`.
+# What is loaded at its first use, since a tape alone starts in half the time: whole modules,
+_MODULES = [
+    "bitwise",
+    "data",
+    "distribute",
+    "dtypes",
+    "errors",
+    "image",
+    "keras",
+    "linalg",
+    "math",
+    "nn",
+    "random",
+    "signal",
+    "test",
+    "train",
+]
+# names of modules that few scripts need,
+_RARE = {
+    "core.aggregation": "VariableAggregation VariableSynchronization",
+    "ops.blocks": "batch_to_space required_space_to_batch_paddings space_to_batch "
+    "space_to_batch_nd",
+    "ops.factors": "eig eigvals",
+    "ops.modes": "get_logger get_static_value is_symbolic_tensor timestamp",
+    "ops.sequences": "broadcast_dynamic_shape broadcast_static_shape reverse_sequence "
+    "unravel_index",
+    "ops.shifts": "bitcast",
+}
+_PLACES = {name: place for place, names in _RARE.items() for name in names.split()}
+# and names that TensorFlow has twice: what they stand for in `distgrad.keras`.
 _OF_KERAS = {
     "initializers": "initializers",
     "losses": "losses",
@@ -207,20 +237,47 @@ _OF_KERAS = {
 __version__ = "0.1.0"
 
 if _TYPE_CHECKING:
-    from distgrad import data as data
-    from distgrad import distribute as distribute
-    from distgrad import keras as keras
-    from distgrad import test as test
-    from distgrad import train as train
-    from distgrad.core.dtypes import bfloat16 as bfloat16
+    from distgrad import (
+        bitwise,
+        data,
+        distribute,
+        dtypes,
+        errors,
+        image,
+        keras,
+        linalg,
+        math,
+        nn,
+        random,
+        signal,
+        test,
+        train,
+    )
+    from distgrad.core.aggregation import VariableAggregation, VariableSynchronization
+    from distgrad.core.dtypes import bfloat16
+    from distgrad.ops.blocks import (
+        batch_to_space,
+        required_space_to_batch_paddings,
+        space_to_batch,
+        space_to_batch_nd,
+    )
+    from distgrad.ops.factors import eig, eigvals
+    from distgrad.ops.modes import get_logger, get_static_value, is_symbolic_tensor, timestamp
+    from distgrad.ops.sequences import (
+        broadcast_dynamic_shape,
+        broadcast_static_shape,
+        reverse_sequence,
+        unravel_index,
+    )
+    from distgrad.ops.shifts import bitcast
     from distgrad.trained import load as load_run
 
 
 def __getattr__(name: str):
-    if name == "keras":  # loaded at its first use: a tape alone starts in half the time
-        import distgrad.keras
-
-        return distgrad.keras
+    if name in _MODULES:
+        return _importlib.import_module(f"distgrad.{name}")
+    if name in _PLACES:
+        return getattr(_importlib.import_module(f"distgrad.{_PLACES[name]}"), name)
     if name in _OF_KERAS:
         import distgrad.keras
 
@@ -230,22 +287,6 @@ def __getattr__(name: str):
         return found
     if name == "bfloat16":  # and ml_dtypes with it
         return as_dtype(name)
-    if name == "test":
-        import distgrad.test
-
-        return distgrad.test
-    if name == "train":
-        import distgrad.train
-
-        return distgrad.train
-    if name == "data":
-        import distgrad.data
-
-        return distgrad.data
-    if name == "distribute":
-        import distgrad.distribute
-
-        return distgrad.distribute
     if name == "load_run":
         from distgrad.trained import load
 
@@ -256,5 +297,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    lazy = ("bfloat16", "data", "distribute", "keras", "load_run", "test", "train")
-    return [*globals(), *_OF_KERAS, *lazy]
+    return [*globals(), *_MODULES, *_PLACES, *_OF_KERAS, "bfloat16", "load_run"]

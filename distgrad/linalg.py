@@ -20,6 +20,16 @@ from distgrad.ops.diagonal import (
     tensor_diag_part,
 )
 from distgrad.ops.einsum import einsum
+from distgrad.ops.factors import (
+    eig,
+    eigvals,
+    logm,
+    lu,
+    lu_matrix_inverse,
+    lu_reconstruct,
+    lu_solve,
+    sqrtm,
+)
 from distgrad.ops.linalg import adjoint, cross, matmul, matrix_transpose, matvec, tensordot, trace
 from distgrad.ops.normalization import l2_normalize
 from distgrad.ops.solvers import (
@@ -33,41 +43,6 @@ from distgrad.ops.solvers import (
     triangular_solve,
 )
 from distgrad.ops.statistics import global_norm, norm, normalize
+from distgrad.ops.tridiagonal import tridiagonal_matmul, tridiagonal_solve
 
-__all__ = [
-    "adjoint",
-    "band_part",
-    "cholesky",
-    "cholesky_solve",
-    "cross",
-    "det",
-    "diag",
-    "diag_part",
-    "eigh",
-    "eigvalsh",
-    "einsum",
-    "expm",
-    "eye",
-    "global_norm",
-    "inv",
-    "l2_normalize",
-    "logdet",
-    "lstsq",
-    "matmul",
-    "matrix_rank",
-    "matrix_transpose",
-    "matvec",
-    "norm",
-    "normalize",
-    "pinv",
-    "qr",
-    "set_diag",
-    "slogdet",
-    "solve",
-    "svd",
-    "tensor_diag",
-    "tensor_diag_part",
-    "tensordot",
-    "trace",
-    "triangular_solve",
-]
+__all__ = [name for name in dir() if not name.startswith("_")]

@@ -88,6 +88,16 @@ from distgrad.ops.special import (
     polygamma,
     zeta,
 )
+from distgrad.ops.special_more import (
+    bessel_i0,
+    bessel_i0e,
+    bessel_i1,
+    bessel_i1e,
+    betainc,
+    igamma,
+    igammac,
+    lbeta,
+)
 from distgrad.ops.statistics import (
     count_nonzero,
     reduce_euclidean_norm,
@@ -96,6 +106,7 @@ from distgrad.ops.statistics import (
     reduce_variance,
     zero_fraction,
 )
+from distgrad.ops.summaries import is_non_decreasing, is_strictly_increasing
 from distgrad.ops.trigonometric import (
     acos,
     acosh,

@@ -1,10 +1,21 @@
-"""``tf.train``: checkpoints of objects."""
+"""``tf.train``: checkpoints of objects, and moving averages of variables."""
 
+from distgrad.training.averages import ExponentialMovingAverage
 from distgrad.training.checkpoint_manager import CheckpointManager
+from distgrad.training.checkpoint_reading import list_variables, load_checkpoint, load_variable
 from distgrad.training.object_checkpoint import (
     Checkpoint,
     get_checkpoint_state,
     latest_checkpoint,
 )
 
-__all__ = ["Checkpoint", "CheckpointManager", "get_checkpoint_state", "latest_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointManager",
+    "ExponentialMovingAverage",
+    "get_checkpoint_state",
+    "latest_checkpoint",
+    "list_variables",
+    "load_checkpoint",
+    "load_variable",
+]

@@ -39,13 +39,20 @@ class NumpyBackend(Backend):
 
         return scipy.special
 
+    @functools.cached_property
+    def linalg(self) -> Any:
+        import scipy.linalg
+
+        return scipy.linalg
+
     def asarray(self, value: Any, dtype: Any = None) -> np.ndarray:
         return np.array(value, dtype=dtype)
 
     def to_numpy(self, array: np.ndarray) -> np.ndarray:
         return array
 
-    def _generator(self, key: np.ndarray) -> np.random.Generator:
+    def generator(self, key: np.ndarray) -> np.random.Generator:
+        """This thread's generator at the place of ``key``: to be used at once."""
         # A counter-based generator: two words are Philox's key, two the high half of its counter,
         # so that streams of different keys never meet (Salmon et al., SC'11).
         words = np.asarray(key, dtype=np.uint64)
@@ -59,25 +66,25 @@ class NumpyBackend(Backend):
 
     def random_uniform(self, key: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         draw = np.float64 if np.dtype(dtype) == np.float64 else np.float32
-        values = np.asarray(self._generator(key).random(shape, dtype=draw))
+        values = np.asarray(self.generator(key).random(shape, dtype=draw))
         return values.astype(dtype, copy=False)
 
     def random_normal(self, key: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         draw = np.float64 if np.dtype(dtype) == np.float64 else np.float32
-        values = np.asarray(self._generator(key).standard_normal(shape, dtype=draw))
+        values = np.asarray(self.generator(key).standard_normal(shape, dtype=draw))
         return values.astype(dtype, copy=False)
 
     def random_fill(self, kind: str, key: Any, out: np.ndarray) -> None:
         """Draws ``random`` or ``standard_normal`` numbers, as above, into a C-ordered array."""
-        getattr(self._generator(key), kind)(out=out, dtype=out.dtype)
+        getattr(self.generator(key), kind)(out=out, dtype=out.dtype)
 
     def random_integers(
         self, key: Any, low: int, high: int, shape: tuple, dtype: Any
     ) -> np.ndarray:
-        return np.asarray(self._generator(key).integers(low, high, shape, dtype=dtype))
+        return np.asarray(self.generator(key).integers(low, high, shape, dtype=dtype))
 
     def random_permutation(self, key: Any, n: int) -> np.ndarray:
-        return self._generator(key).permutation(n)
+        return self.generator(key).permutation(n)
 
     def solve_triangular(
         self, matrix: np.ndarray, rhs: np.ndarray, *, lower: bool, transpose: bool

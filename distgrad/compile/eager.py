@@ -24,8 +24,17 @@ from distgrad.comm import native
 from distgrad.core import primitive as core
 from distgrad.core.primitive import Primitive, registry
 from distgrad.core.straight import Noted
-from distgrad.ops import biased as _biased  # noqa: F401 (registers primitives, as the next one)
-from distgrad.ops import lstm as _lstm  # noqa: F401
+from distgrad.ops import (  # noqa: F401 (which register the primitives below)
+    activations,
+    biased,
+    convolve,
+    cross_entropy,
+    draws,
+    lstm,
+    nn,
+    normalization,
+    pooling,
+)
 
 Name = Literal["generated", "numpy"]
 

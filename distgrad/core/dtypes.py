@@ -64,10 +64,37 @@ class DType:
         return self.numpy_dtype.kind == "u"
 
     @property
+    def is_numeric(self) -> bool:
+        """Whether it is one of numbers: every one but bool."""
+        return not self.is_bool
+
+    @property
+    def is_numpy_compatible(self) -> bool:
+        return True
+
+    @property
+    def is_quantized(self) -> bool:
+        return False
+
+    @property
     def base_dtype(self) -> DType:
+        """Itself: there are no references to tensors here."""
         return self
 
+    @property
+    def real_dtype(self) -> DType:
+        """That of the parts of complex numbers; itself for others."""
+        return {"complex64": float32, "complex128": float64}.get(self.name, self)
+
+    @property
+    def limits(self) -> tuple[Any, Any]:
+        """The range that an image of this dtype has: (0, 1) for floats, else 0 to the largest."""
+        if self.is_integer:
+            return 0, self.max
+        return (False, True) if self.is_bool else (0, 1)
+
     def is_compatible_with(self, other: Any) -> bool:
+        """Whether ``other``, a dtype or what stands for one, is the same."""
         return self == as_dtype(other)
 
     @property
@@ -214,6 +241,26 @@ class TensorShape(tuple):
             None in (a, b) or a == b for a, b in zip(self, dims, strict=True)
         )
 
+    def is_subtype_of(self, other: Iterable[Any]) -> bool:
+        """Whether every shape that this one stands for is one that ``other`` stands for."""
+        dims = tuple(other)
+        return len(self) == len(dims) and all(
+            b is None or a == b for a, b in zip(self, dims, strict=True)
+        )
+
+    def merge_with(self, other: Iterable[Any]) -> TensorShape:
+        """The shape with the sizes that either knows; ValueError where they differ."""
+        dims = tuple(other)
+        self.assert_is_compatible_with(dims)
+        return TensorShape(b if a is None else a for a, b in zip(self, dims, strict=True))
+
+    def most_specific_compatible_shape(self, other: Iterable[Any]) -> TensorShape:
+        """The shape with None where the two differ; ValueError for different ranks."""
+        dims = tuple(other)
+        self.assert_same_rank(dims)
+        differ: Any = None
+        return TensorShape(a if a == b else differ for a, b in zip(self, dims, strict=True))
+
     def concatenate(self, other: Iterable[Any]) -> TensorShape:
         return TensorShape((*self, *other))
 
@@ -222,6 +269,42 @@ class TensorShape(tuple):
 
     def __radd__(self, other: Iterable[Any]) -> TensorShape:
         return TensorShape(other).concatenate(self)
+
+    def with_rank(self, rank: int) -> TensorShape:
+        """Itself; ValueError for another rank."""
+        self.assert_has_rank(rank)
+        return self
+
+    def with_rank_at_least(self, rank: int) -> TensorShape:
+        """Itself; ValueError for a lower rank."""
+        return self._if(len(self) >= rank, f"rank {rank} or more")
+
+    def with_rank_at_most(self, rank: int) -> TensorShape:
+        """Itself; ValueError for a higher rank."""
+        return self._if(len(self) <= rank, f"rank {rank} or less")
+
+    def assert_has_rank(self, rank: int) -> None:
+        """Raises ValueError for another rank."""
+        self._if(len(self) == rank, f"rank {rank}")
+
+    def assert_same_rank(self, other: Iterable[Any]) -> None:
+        """Raises ValueError unless ``other`` has the same rank."""
+        dims = tuple(other)
+        self._if(len(self) == len(dims), f"the rank of {dims}")
+
+    def assert_is_compatible_with(self, other: Iterable[Any]) -> None:
+        """Raises ValueError unless some shape is both."""
+        dims = tuple(other)
+        self._if(self.is_compatible_with(dims), f"the sizes of {dims}")
+
+    def assert_is_fully_defined(self) -> None:
+        """Raises ValueError where a size is None."""
+        self._if(self.is_fully_defined(), "a number for every size")
+
+    def _if(self, holds: bool, wanted: str) -> TensorShape:
+        if not holds:
+            raise ValueError(f"a shape with {wanted} is needed, not {tuple(self)}")
+        return self
 
     def __getitem__(self, key: Any) -> Any:
         item = super().__getitem__(key)

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 
 class OpError(Exception):
-    """Base of the errors that operations raise (``tf.errors.OpError``)."""
+    """Base of the errors that operations raise (``tf.errors.OpError``).
+
+    It takes a message; or a node, an operation and a message, of which there are the last alone.
+    """
+
+    error_code = 2  # unknown, in TensorFlow's numbers
+    node_def = op = None
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(args[2:3] if len(args) > 2 else args))
 
     @property
     def message(self) -> str:

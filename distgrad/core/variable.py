@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, registry
 from distgrad.core.tensor import Operand, Tensor, TensorRef, text
 
-if TYPE_CHECKING:
-    from distgrad.core.indexed_slices import IndexedSlices
-
 _lending = threading.Lock()
 watchers: list[Callable[[Any], None]] = []  # told of each variable that is made
 
@@ -27,8 +24,14 @@ class Variable(Operand):
     """A mutable tensor of fixed shape and dtype (``tf.Variable``).
 
     ``initial_value`` is a tensor, an array, a nest of numbers, or a callable that returns one; it
-    is copied. Raises ValueError without one, or for one that does not have ``shape``.
+    is copied. ``constraint`` is what optimizers apply after an update; synchronization and
+    aggregation are kept and change nothing. Raises ValueError without an initial value, or for one
+    that does not have ``shape``.
     """
+
+    trainable: bool
+    constraint: Any = None
+    _kinds: tuple[Any, Any] = (None, None)
 
     def __init__(
         self,
@@ -39,6 +42,9 @@ class Variable(Operand):
         name: str | None = None,
         dtype: Any = None,
         shape: Any = None,
+        constraint: Any = None,
+        synchronization: Any = None,
+        aggregation: Any = None,
     ) -> None:
         if initial_value is None:
             raise ValueError("a Variable needs an initial_value")
@@ -51,6 +57,10 @@ class Variable(Operand):
         self._buffer = dispatch.moved(value, dispatch.current())
         self._scope, self._name = naming.prefix(), name or "Variable"
         self.trainable = bool(trainable)
+        if constraint is not None:
+            self.constraint = constraint
+        if synchronization is not None or aggregation is not None:
+            self._kinds = synchronization, aggregation
         self._value_ref: Any = None
         self._loans: list[weakref.ref[Tensor]] = []
         self._loans_limit = 64
@@ -149,6 +159,20 @@ class Variable(Operand):
     def device(self) -> str:
         return Tensor(self._buffer).device
 
+    @property
+    def synchronization(self) -> Any:
+        """What was given, AUTO by default: all processes have the same values in any case."""
+        from distgrad.core.aggregation import VariableSynchronization
+
+        return self._kinds[0] or VariableSynchronization.AUTO
+
+    @property
+    def aggregation(self) -> Any:
+        """What was given, NONE by default."""
+        from distgrad.core.aggregation import VariableAggregation
+
+        return self._kinds[1] or VariableAggregation.NONE
+
     def get_shape(self) -> TensorShape:
         return self.shape
 
@@ -239,24 +263,6 @@ class Variable(Operand):
         """
         return self._scatter_add(indices, -as_tensor(updates, like=self._buffer.dtype)._data)
 
-    def scatter_add(
-        self, sparse_delta: IndexedSlices, use_locking: bool = False, name: Any = None
-    ) -> Variable:
-        """Adds IndexedSlices to its rows; repeats add up."""
-        return self.scatter_nd_add(_rows(sparse_delta), sparse_delta.values)
-
-    def scatter_sub(
-        self, sparse_delta: IndexedSlices, use_locking: bool = False, name: Any = None
-    ) -> Variable:
-        """Subtracts IndexedSlices from its rows; repeats add up."""
-        return self.scatter_nd_sub(_rows(sparse_delta), sparse_delta.values)
-
-    def scatter_update(
-        self, sparse_delta: IndexedSlices, use_locking: bool = False, name: Any = None
-    ) -> Variable:
-        """Writes IndexedSlices to its rows."""
-        return self.scatter_nd_update(_rows(sparse_delta), sparse_delta.values)
-
     def _scatter_add(self, indices: Any, updates: Any) -> Variable:
         positions = self._positions(indices)
         array = self._buffer.copy()
@@ -343,11 +349,6 @@ class Variable(Operand):
         return (
             f"<tf.Variable {self.name!r} shape={self.shape} dtype={self.dtype.name}, numpy={shown}>"
         )
-
-
-def _rows(slices: IndexedSlices) -> np.ndarray:
-    """The rows of IndexedSlices as positions into a variable."""
-    return as_tensor(slices.indices)._host()[..., None]
 
 
 def _fits(shape: tuple[int, ...], wanted: Any) -> bool:

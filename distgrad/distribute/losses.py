@@ -17,8 +17,11 @@ def compute_average_loss(
     """The sum of the losses of samples, weighted, over the size of the batch of all replicas.
 
     Without ``global_batch_size`` all replicas are taken to have as many samples as this one.
+    Raises ValueError for a scalar.
     """
     losses = as_tensor(per_example_loss)
+    if not losses._data.ndim:
+        raise ValueError("compute_average_loss takes one loss for each sample, not a scalar")
     size = losses.shape[0] * _replicas() if global_batch_size is None else global_batch_size
     if sample_weight is not None:
         losses = losses * as_tensor(sample_weight, like=losses._data.dtype)

@@ -1,4 +1,4 @@
-"""Images moved by affine maps: each pixel is read from where the map sends it.
+"""Images moved by affine and projective maps: each pixel is read from where the map sends it.
 
 The rules at borders and between pixels are those of TensorFlow's ImageProjectiveTransformV3.
 """
@@ -30,15 +30,20 @@ def warp(
 ) -> Tensor:
     """``images`` [n, height, width, channels], their pixels (x, y) read at (a x + b y + c, ...).
 
-    ``maps`` [n, 6] holds a, b, c for x, then for y. What lies outside is ``fill_value`` for
+    ``maps`` [n, 6] holds a, b, c for x, then for y; with 8 numbers, g and h, both are divided by
+    ``g x + h y + 1``. What lies outside is ``fill_value`` for
     "constant", the border for "nearest", the image mirrored or again for "reflect" and "wrap".
     """
     n, height, width, channels = images._data.shape
     across = beside(maps, np.arange(width, dtype=maps._data.dtype))
     down = beside(maps, np.arange(height, dtype=maps._data.dtype)[:, None])
     a, b, c, d, e, f = (reshape(maps[:, i], (n, 1, 1)) for i in range(6))
-    x = _inside(a * across + b * down + c, width, fill_mode)
-    y = _inside(d * across + e * down + f, height, fill_mode)
+    x, y = a * across + b * down + c, d * across + e * down + f
+    if maps._data.shape[1] == 8:
+        g, h = (reshape(maps[:, i], (n, 1, 1)) for i in (6, 7))
+        depth = g * across + h * down + 1.0
+        x, y = x / depth, y / depth
+    x, y = _inside(x, width, fill_mode), _inside(y, height, fill_mode)
     rows = reshape(images, (n * height * width, channels))
     first = beside(maps, np.arange(n, dtype=np.int64)[:, None, None] * (height * width))
 

@@ -13,8 +13,8 @@ from distgrad.core.primitive import Primitive, Sample, registry
 
 def built_in() -> dict[str, Primitive]:
     """The primitives by name, those of modules that nothing has imported yet among them."""
-    for module in pkgutil.iter_modules(distgrad.ops.__path__):
-        importlib.import_module(f"distgrad.ops.{module.name}")
+    for module in pkgutil.walk_packages(distgrad.ops.__path__, "distgrad.ops."):
+        importlib.import_module(module.name)
     return dict(sorted(registry.items()))
 
 

@@ -62,9 +62,9 @@ CONSTANTS = _names(
 # Functions of cupyx.scipy.special.
 CUPY_SPECIAL = _names(
     """
-    digamma entr erf erfc erfcinv erfcx erfinv expit gamma gammainc gammaincc gammaln i0 i0e i1 i1e
-    j0 j1 log_ndtr log_softmax logit logsumexp ndtr ndtri polygamma psi rel_entr sinc softmax
-    xlog1py xlogy zeta
+    betainc digamma entr erf erfc erfcinv erfcx erfinv expit gamma gammainc gammaincc gammaln i0
+    i0e i1 i1e j0 j1 log_ndtr log_softmax logit logsumexp ndtr ndtri polygamma psi rel_entr
+    sinc softmax xlog1py xlogy zeta
     """
 )
 # Keywords that NumPy has and CuPy's functions do not take.

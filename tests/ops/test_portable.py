@@ -286,6 +286,8 @@ RENAMED = {
     "transpose": "permute_dims",
     "power": "pow",
     "invert": "bitwise_invert",
+    "left_shift": "bitwise_left_shift",
+    "right_shift": "bitwise_right_shift",
 }
 
 
@@ -301,10 +303,10 @@ BEYOND = {
     "methods of arrays (copy, astype, reshape, sum, ...)": """
         all_true any_true argmax_along argmin_along at_maximum average_update biased_grad
         cast_discrete cast_float complex convolve convolve_grad_x custom_call
-        depthwise_convolve_grad_w depthwise_convolve_grad_x dot floordiv floormod imag_part
-        linear_scan max max_windows max_windows_grad mean min prod real_part rectified_windows
-        rectified_windows_grad reshape_to row_positions solve_triangle split_at
-        square_sum sum sum_to take_grad truncatediv truncatemod""",
+        depthwise_convolve_grad_w depthwise_convolve_grad_x dot floordiv floormod fourier imag_part
+        linear_scan max max_windows max_windows_grad mean min prod real_fourier real_part
+        rectified_windows rectified_windows_grad reread reshape_to row_positions solve_triangle
+        split_at square_sum sum sum_to take_grad truncatediv truncatemod""",
     "out=, or writes to copies of its own": """
         adadelta_update adagrad_update adam_update adamax_update amsgrad_update clip_update
         cross_entropy_grad decay_update ftrl_update lion_update momentum_update nadam_update
@@ -314,8 +316,8 @@ BEYOND = {
         cumulative_logsumexp_along diagonal_of nonzero rint singular_values solve_system svd_factors
         unique_parts""",
     "special functions": """
-        biased digamma erf erfc erfcinv erfinv gelu_exact gelu_exact_grad lgamma ndtri polygamma
-        zeta""",
+        bessel_i0 bessel_i0e bessel_i1 bessel_i1e betainc biased digamma erf erfc erfcinv erfinv
+        gelu_exact gelu_exact_grad igamma igammac lgamma ndtri polygamma zeta""",
     "index arrays, None or slices past the end as an index": """
         convolve_grad_w depthwise_convolve diagonal_embed gather_rows getitem_grad mean_windows
         mean_windows_grad put_max put_min put_rows shift take""",

@@ -33,30 +33,47 @@ _CLASSES = {
     "abs": "Absolute",
     "batch_normalization": "BatchNorm",
     "conj": "Conjugate",
+    "extract_patches_3d": "ExtractPatches",
     "hard_swish": "HardSilu",
+    "hsv_to_rgb": "HSVToRGB",
     "in_top_k": "InTopK",
     "layer_normalization": "LayerNorm",
     "re_lu": "ReLU",
+    "rgb_to_grayscale": "RGBToGrayscale",
+    "rgb_to_hsv": "RGBToHSV",
     "rms_normalization": "RMSNorm",
     "searchsorted": "SearchSorted",
+    "ssim": "SSIM",
     "svd": "SVD",
     "swish": "Silu",
 }
 _IN_MATH = {"Erf", "Erfinv", "InTopK", "Logsumexp", "Rsqrt", "SegmentMax", "SegmentSum", "TopK"}
 _IN_NUMPY = {"Dot", "Einsum", "GetItem", "Inner", "Matmul", "Outer", "Slogdet", "Tensordot", "Vdot"}
 _IN_ACTIVATIONS = {"Mish", "ReLU"}
-_MODULES = {"core": "core", "linalg": "linalg", "nn": "nn", "windows": "nn"}
+_MODULES = {
+    **{"core": "core", "linalg": "linalg", "nn": "nn", "windows": "nn"},
+    **{"image": "image", "coordinates": "image"},
+}
 
 # Arguments that Keras hands to an operation's call; the others are settings of the operation.
 _NAMES = """
 x x1 x2 xs y a b q inputs kernel depthwise_kernel pointwise_kernel target output targets predictions
 condition indices values updates start_indices query key value bias mask scale gamma beta mean
 variance data segment_ids sorted_sequence bins fill_value constant_values start stop step rtol atol
-operands variable
+operands variable images image1 image2 volumes coordinates translation
+transform start_points end_points
 """
 _TENSORS = frozenset(_NAMES.split())
-_MORE_TENSORS = {"Average": {"weights"}, "BatchNorm": {"offset"}}
-_NO_TENSORS = {"Squareplus": {"b"}}
+_MORE_TENSORS = {
+    "Average": {"weights"},
+    "BatchNorm": {"offset"},
+    "ScaleAndTranslate": {"output_shape"},
+}
+_NO_TENSORS = {
+    **{"AffineTransform": {"fill_value"}, "PerspectiveTransform": {"fill_value"}},
+    **{"MapCoordinates": {"fill_value"}, "Resize": {"fill_value"}},
+    "Squareplus": {"b"},
+}
 
 
 class Operation(Layer):
@@ -234,6 +251,8 @@ _callers = {1: _one, 2: _two, 3: _three, 4: _four}
 
 
 def _function(known: str) -> Callable[..., Any]:
+    if known not in _functions:  # those of images are loaded at their first use
+        importlib.import_module("distgrad.keras.ops.image")
     try:
         return _functions[known]
     except KeyError:

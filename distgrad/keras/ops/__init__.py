@@ -3,6 +3,10 @@
 Called on KerasTensors, anywhere among their arguments, they become nodes of a functional model.
 """
 
+import importlib as _importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
 from distgrad.keras import activations as _activations
 from distgrad.keras.layers.operation import operation as _operation
 from distgrad.keras.ops.core import (
@@ -260,3 +264,12 @@ for _name in set(__all__).difference(_PLAIN.split()):
 # What Keras has as operations of ``keras.activations`` alone.
 for _name, _function in (("mish", _activations.mish), ("re_lu", _activations.relu)):
     _operation(_name, _function)
+
+if _TYPE_CHECKING:
+    from distgrad.keras.ops import image as image
+
+
+def __getattr__(name: str) -> _Any:
+    if name == "image":  # loaded at its first use
+        return _importlib.import_module("distgrad.keras.ops.image")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

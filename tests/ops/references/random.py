@@ -85,6 +85,45 @@ def permutation(value, key, *, n):
     )
 
 
+def gamma(value, key, alpha, *, shape, dtype):
+    assert value.shape == shape and value.dtype == dtype
+    many = drawn("random_gamma", key, alpha=alpha, shape=(20_000, len(alpha)), dtype=dtype)
+    for column, a in zip(many.T, alpha, strict=True):
+        assert scipy.stats.kstest(column, scipy.stats.gamma(a).cdf).pvalue > 1e-3
+    depends_on_the_key_alone(
+        "random_gamma", value, key, {"alpha": alpha, "shape": shape, "dtype": dtype}
+    )
+
+
+def counts_like(many, distribution):
+    """Whether the frequencies of small numbers are those of a discrete distribution."""
+    low, high = int(distribution.ppf(0.001)), int(distribution.ppf(0.999))
+    inside = many[(many >= low) & (many <= high)].astype(int)
+    chances = distribution.pmf(np.arange(low, high + 1))
+    expected = chances / chances.sum() * len(inside)
+    found = np.bincount(inside - low, minlength=high - low + 1)
+    return scipy.stats.chisquare(found, expected).pvalue
+
+
+def poisson(value, key, lam, *, shape, dtype):
+    assert value.shape == shape and value.dtype == dtype
+    many = drawn("random_poisson", key, lam=lam, shape=(20_000, len(lam)), dtype=dtype)
+    for column, mean in zip(many.T, lam, strict=True):
+        assert counts_like(column, scipy.stats.poisson(mean)) > 1e-3
+    wide = {"lam": lam, "shape": (9, len(lam)), "dtype": dtype}
+    depends_on_the_key_alone("random_poisson", drawn("random_poisson", key, **wide), key, wide)
+
+
+def binomial(value, key, counts, probs, *, shape, dtype):
+    assert value.shape == shape and value.dtype == dtype
+    params = {"counts": counts, "probs": probs, "dtype": dtype}
+    many = drawn("random_binomial", key, shape=(20_000, len(counts)), **params)
+    for column, n, p in zip(many.T, counts, probs, strict=True):
+        assert counts_like(column, scipy.stats.binom(n, p)) > 1e-3
+    wide = {**params, "shape": (9, len(counts))}
+    depends_on_the_key_alone("random_binomial", drawn("random_binomial", key, **wide), key, wide)
+
+
 def rows(keys, *, kernel, params):
     return np.stack([kernel(np, key, **params) for key in keys])
 
@@ -96,4 +135,7 @@ PROPERTIES = {
     "random_truncated_normal": truncated_normal,
     "random_integers": integers,
     "random_permutation": permutation,
+    "random_gamma": gamma,
+    "random_poisson": poisson,
+    "random_binomial": binomial,
 }

@@ -1,0 +1,1 @@
+"""More functions of ``tf.image``, for numbers alone: loaded at the first use of ``tf.image``."""

@@ -1,0 +1,86 @@
+"""TensorShape, DType and the tree of errors, as scripts for TensorFlow use them."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+import distgrad as tf
+
+SHAPE = tf.TensorShape([2, None, 3])
+
+
+def test_shapes_meet_where_their_sizes_do():
+    assert SHAPE.is_compatible_with([None, 4, 3]) and not SHAPE.is_compatible_with([2, 4])
+    assert not SHAPE.is_compatible_with([2, 4, 5])
+    assert SHAPE.merge_with([None, 4, 3]) == [2, 4, 3]
+    assert SHAPE.most_specific_compatible_shape([2, 4, 5]) == [2, None, None]
+    assert tf.TensorShape([2, 4, 3]).is_subtype_of(SHAPE) and not SHAPE.is_subtype_of([2, 4, 3])
+    with pytest.raises(ValueError, match=r"\(2, 4, 5\)"):
+        SHAPE.merge_with([2, 4, 5])
+
+
+def test_shapes_add_up_to_shapes():
+    five, tail = [5], (5,)
+    for joined in (
+        SHAPE.concatenate(five),
+        SHAPE + five,
+        SHAPE + tail,
+        SHAPE + tf.TensorShape(five),
+    ):
+        assert type(joined) is tf.TensorShape and joined == [2, None, 3, 5]
+    before = five + SHAPE
+    assert type(before) is tf.TensorShape and before == [5, 2, None, 3]
+
+
+def test_assertions_of_shapes():
+    assert SHAPE.with_rank(3) is SHAPE is SHAPE.with_rank_at_least(2) is SHAPE.with_rank_at_most(3)
+    for wrong in (
+        lambda: SHAPE.with_rank(2),
+        lambda: SHAPE.with_rank_at_least(4),
+        lambda: SHAPE.with_rank_at_most(2),
+        lambda: SHAPE.assert_has_rank(4),
+        lambda: SHAPE.assert_same_rank([1]),
+        lambda: SHAPE.assert_is_compatible_with([3, 1, 3]),
+        lambda: SHAPE.assert_is_fully_defined(),
+    ):
+        with pytest.raises(ValueError, match=r"\(2, None, 3\)"):
+            wrong()
+
+
+def test_properties_of_dtypes():
+    assert tf.uint8.is_unsigned and not tf.int8.is_unsigned and not tf.float32.is_unsigned
+    assert tf.complex64.real_dtype is tf.float32 and tf.float64.real_dtype is tf.float64
+    assert tf.uint8.limits == (0, 255) and tf.int16.limits == (0, 32767)
+    assert tf.float32.limits == (0, 1) and tf.float32.base_dtype is tf.float32
+    assert tf.float32.is_compatible_with("float32") and not tf.float32.is_compatible_with(tf.int32)
+    assert tf.bool.is_numeric is False and tf.int32.is_numeric is True
+    assert tf.dtypes.as_dtype("half") is tf.float16 and tf.dtypes.cast(1.7, tf.int32) == 1
+
+
+CODES = {
+    **{"CANCELLED": 1, "UNKNOWN": 2, "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4},
+    **{"NOT_FOUND": 5, "ALREADY_EXISTS": 6, "PERMISSION_DENIED": 7, "RESOURCE_EXHAUSTED": 8},
+    **{"FAILED_PRECONDITION": 9, "ABORTED": 10, "OUT_OF_RANGE": 11, "UNIMPLEMENTED": 12},
+    **{"INTERNAL": 13, "UNAVAILABLE": 14, "DATA_LOSS": 15, "UNAUTHENTICATED": 16},
+}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_code_has_its_class(code):
+    name = "".join(part.capitalize() for part in code.split("_")) + "Error"
+    kind = getattr(tf.errors, name)
+    assert kind.error_code == getattr(tf.errors, code) == CODES[code]
+    with pytest.raises(tf.errors.OpError) as caught:
+        raise kind(None, None, "said by a script")
+    assert caught.value.message == str(caught.value) == "said by a script"
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert type(again) is kind and again.message == "said by a script"
+
+
+def test_our_own_errors_are_those_of_the_tree():
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        tf.reshape([1.0, 2.0], [3])
+    assert isinstance(caught.value, ValueError) and caught.value.error_code == 3
+    assert issubclass(tf.errors.NotFoundError, FileNotFoundError)

@@ -1,0 +1,74 @@
+"""``keras.ops.image`` on KerasTensors, in configs, and where it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad import keras
+from distgrad.testing.gradients import check_gradients
+
+X = np.random.default_rng(2).uniform(0, 1, (2, 8, 6, 3)).astype(np.float32)
+CALLS = {
+    "RGBToGrayscale": lambda image, x: image.rgb_to_grayscale(x),
+    "RGBToHSV": lambda image, x: image.rgb_to_hsv(x),
+    "HSVToRGB": lambda image, x: image.hsv_to_rgb(x),
+    "Resize": lambda image, x: image.resize(x, (4, 5)),
+    "PadImages": lambda image, x: image.pad_images(x, 1, 2, 3, 4),
+    "CropImages": lambda image, x: image.crop_images(x, 1, 1, target_height=4, target_width=3),
+    "ExtractPatches": lambda image, x: image.extract_patches(x, 2, padding="same"),
+    "AffineTransform": lambda image, x: image.affine_transform(x, np.eye(8)[0]),
+    "GaussianBlur": lambda image, x: image.gaussian_blur(x, (3, 3)),
+    "SobelEdges": lambda image, x: image.sobel_edges(x),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_functional_model_keeps_what_was_called(name):
+    x = keras.Input((8, 6, 3))
+    model = keras.Model(x, CALLS[name](keras.ops.image, x))
+    expected = CALLS[name](keras.ops.image, X).numpy()
+    np.testing.assert_allclose(model(X).numpy(), expected, rtol=1e-6, atol=1e-6)
+    assert model.output_shape[1:] == expected.shape[1:]
+    entry = json.loads(model.to_json())["config"]["layers"][-1]
+    assert (entry["module"], entry["class_name"]) == ("keras.src.ops.image", name)
+    again = keras.models.model_from_json(model.to_json())
+    np.testing.assert_array_equal(again(X).numpy(), model(X).numpy())
+
+
+def test_maps_have_exact_gradients():
+    transform = [1.1, 0.2, -0.7, -0.1, 0.9, 0.4, 0.01, -0.02]
+    for fill_mode in ("constant", "nearest", "wrap", "reflect"):
+        check_gradients(
+            lambda x, mode=fill_mode: keras.ops.image.affine_transform(
+                x, transform, "bilinear", mode
+            ),
+            [np.random.default_rng(3).normal(size=(4, 5, 2))],
+        )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda image: image.resize(X[0, 0], (2, 2)),
+        lambda image: image.resize(X, (2, 2), fill_mode="reflect"),
+        lambda image: image.resize(X, (2, 2), crop_to_aspect_ratio=True, pad_to_aspect_ratio=True),
+        lambda image: image.pad_images(X, 1, 1, 1),
+        lambda image: image.pad_images(X, 1, 1, target_height=2, target_width=2),
+        lambda image: image.crop_images(X, 1, 1, 9, 1),
+        lambda image: image.rgb_to_grayscale(X[..., :2]),
+        lambda image: image.rgb_to_hsv(X.astype(np.uint8)),
+        lambda image: image.affine_transform(X, np.zeros(6)),
+        lambda image: image.affine_transform(X, np.zeros(8), "cubic"),
+        lambda image: image.perspective_transform(X, np.zeros((4, 2)), np.zeros((3, 2))),
+        lambda image: image.map_coordinates(X, np.zeros((3, 4)), 1),
+        lambda image: image.map_coordinates(X, np.zeros((4, 4)), 1, "zeros"),
+        lambda image: image.scale_and_translate(X, X.shape, [1.0], [0.0], [1], "nearest"),
+    ],
+)
+def test_what_does_not_fit_is_a_value_error(wrong):
+    with pytest.raises(ValueError, match=r".{20}"):
+        wrong(tf.keras.ops.image)
