@@ -68,6 +68,7 @@ class MPITransport(Transport):
             raise MissingExtraError(_mixed(started_by, expected_size, "is of another family"))
         self._mpi = mpi = _import_mpi()
         self._life = mpi_life.begin(mpi, timeout)
+        _unlink_shared_memory()
         self._comm = mpi.COMM_WORLD if comm is None else comm
         self.rank = self._comm.Get_rank()
         self.world_size = self._comm.Get_size()
@@ -104,7 +105,6 @@ class MPITransport(Transport):
         self._posted.difference_update(posted)
 
     def abort(self, code: int, reason: str) -> None:
-        _unlink_shared_memory()
         time.sleep(_LAST_WORDS)
         self._mpi.COMM_WORLD.Abort(code)
 
@@ -185,7 +185,10 @@ def _mixed(started_by: str, ranks: int | None, what: str) -> str:
 
 
 def _unlink_shared_memory() -> None:
-    """Removes the names of MPICH's shared memory that we map: an aborted world leaves them."""
+    """Removes the names of MPICH's shared memory: a rank that is killed would leave them for ever.
+
+    Nobody needs them any more: within MPI_Init every rank of the host waits until all map it.
+    """
     try:
         maps = Path("/proc/self/maps").read_text()
     except OSError:

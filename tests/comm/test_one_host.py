@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
@@ -23,6 +24,16 @@ if world.rank == 1:
     raise ValueError("wrong")
 while True:
     pass
+"""
+# MPICH's, which it would remove at the end; a rank that is killed has none.
+NAMES_ITS_MEMORY = """
+import re
+from pathlib import Path
+from distgrad.launcher.connect import connect
+world = connect()
+world.barrier()
+mapped = set(re.findall(r"/dev/shm/mpich_\\S+", Path("/proc/self/maps").read_text()))
+print(f"{world.rank} left {[name for name in mapped if Path(name).exists()]}")
 """
 
 
@@ -48,6 +59,14 @@ def test_they_can_be_told_not_to(run_mpi, tmp_path, monkeypatch: pytest.MonkeyPa
     result = run_mpi(2, str(tmp_path / "says.py"))
     assert result.returncode == 0, result.stderr
     assert said(result.stdout) == [f"{r} MPITransport [0, 1]" for r in range(2)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks in /proc and /dev/shm")
+def test_nothing_of_a_rank_that_is_killed_could_stay_in_dev_shm(run_mpi, tmp_path) -> None:
+    (tmp_path / "names.py").write_text(NAMES_ITS_MEMORY)
+    result = run_mpi(2, str(tmp_path / "names.py"))
+    assert result.returncode == 0, result.stderr
+    assert sorted(re.findall(r"\d left \[.*?\]", result.stdout)) == ["0 left []", "1 left []"]
 
 
 @pytest.mark.parametrize("sharing", ["auto", "off"])
