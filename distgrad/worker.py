@@ -259,18 +259,18 @@ class _Run:
 
     def follow(self, observe: Observe | None) -> int:
         """Any rank but 0: trains, and leaves all words and files to rank 0."""
+        self.loop.observers.append(_Saver(self))
+        if observe is not None:
+            self.loop.observers.append(observe(self.loop, self._communication()))
         with _stop_on_signal(self.step):
-            self.loop.observers.append(_Saver(self))
-            if observe is not None:
-                self.loop.observers.append(observe(self.loop, self._communication()))
             try:
                 self.loop.run(self.job.epochs)
             except PreemptedError:
                 self.save(last=True)
                 raise
-        self._end()
-        self._evaluate()
-        self.communicator.barrier()
+            self._end()
+            self._evaluate()
+            self.communicator.barrier()
         return 0
 
     def train(self, observe: Observe | None) -> int:
@@ -325,18 +325,18 @@ class _Run:
         ]
         if observe is not None:
             loop.observers.append(observe(loop, self._communication()))
-        try:
-            with _stop_on_signal(self.step):
+        with _stop_on_signal(self.step):
+            try:
                 loop.run(job.epochs)
-            self._end()
-            results = {**loop.logs(), **self._evaluate()}
-            journal.final(results)
-            self.communicator.barrier()
-        except BaseException as error:
-            self._failed(error, journal)
-            raise
-        digest = self.weights_sha256()
-        journal.close("finished", exit_code=0, weights_sha256=digest)
+                self._end()
+                results = {**loop.logs(), **self._evaluate()}
+                journal.final(results)
+                self.communicator.barrier()
+            except BaseException as error:
+                self._failed(error, journal)
+                raise
+            digest = self.weights_sha256()
+            journal.close("finished", exit_code=0, weights_sha256=digest)
         print(f"weights sha256 {digest}")
         for name in self.model.metrics_names:
             print(f"test {name} {shown(results[f'test_{name}'])}")
@@ -413,7 +413,10 @@ class _Saver(Observer):
 
 
 class _stop_on_signal:
-    """Context in which SIGTERM and SIGUSR1 ask for a stop at the next step boundary."""
+    """Context in which SIGTERM and SIGUSR1 ask for a stop at the next step boundary.
+
+    Behind the last step the run comes to its end instead, which is near.
+    """
 
     def __init__(self, step: TrainStep) -> None:
         self._step = step

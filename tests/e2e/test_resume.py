@@ -171,6 +171,29 @@ def test_a_slow_disk_is_waited_for(dg, undisturbed, tmp_path: Path) -> None:
     assert run.sha256 == undisturbed.sha256
 
 
+# The test that comes after the last step takes a while.
+SLOW_TEST = """
+import sys, time
+from distgrad import worker
+results_on = worker.results_on
+worker.results_on = lambda *args: (time.sleep(1.5), results_on(*args))[1]
+from distgrad.cli import main
+sys.exit(main())
+"""
+
+
+def test_a_run_that_is_stopped_behind_its_last_step_comes_to_its_end(dg, undisturbed, tmp_path):
+    run = undisturbed.anew(tmp_path / "run", dg.digits, "train.epochs=2")
+    last = run.folder / "checkpoints" / f"step_{2 * STEPS_PER_EPOCH:08d}"
+    words = ("train", *run.job, "--run-dir", run.folder)
+    with dg.start(*words, program=["-c", SLOW_TEST]) as command:
+        process.wait_until(lambda: last.exists() or not command.is_running(), dg.limit, last.name)
+        command.send_signal(signal.SIGTERM)
+        result = command.wait(dg.limit)
+    assert result.returncode == 0, result.stderr
+    assert run.status["state"] == "finished"
+
+
 def stop_at(dg, run, step: int, number: int, *options: object, **how: object) -> None:
     """Starts a run and sends the command a signal once it has done ``step`` steps."""
     with dg.start("train", *run.job, "--run-dir", run.folder, *options, **how) as command:
