@@ -8,10 +8,12 @@ makes the commit.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -106,6 +108,9 @@ def save(folder: Path, step: int, arrays: Arrays, state: Mapping[str, Any], keep
 def commit(final: Path, step: int, arrays: Arrays, state: Mapping[str, Any]) -> None:
     """Writes the commit ``final``, in place of one of that name. Raises OSError as `save` does."""
     folder = final.parent
+    for leftover in folder.iterdir():  # of one that was cut off, by a process of this number, too
+        if leftover.name.startswith(f"{_TEMPORARY}{final.name}-"):
+            shutil.rmtree(leftover, ignore_errors=True)
     work = folder / f"{_TEMPORARY}{final.name}-{os.getpid()}"
     work.mkdir()
     try:
@@ -118,13 +123,16 @@ def commit(final: Path, step: int, arrays: Arrays, state: Mapping[str, Any]) -> 
         sealed = {**manifest, "sha256": _seal(manifest)}
         tensors.write(work / MANIFEST, json.dumps(sealed, indent=1).encode())
         _sync(work)
-        if final.exists():  # an invalid or older attempt at the same step
-            shutil.rmtree(final)
-        os.rename(work, final)
+        if not final.exists():
+            os.rename(work, final)
+        elif not _exchange(work, final):
+            old = work.with_name(f"{work.name}-old")
+            os.rename(final, old)
+            os.rename(work, final)
+            shutil.rmtree(old, ignore_errors=True)
         _sync(folder)
-    except BaseException:
+    finally:  # the old one of that name, or what could not be finished
         shutil.rmtree(work, ignore_errors=True)
-        raise
 
 
 def commits(folder: Path) -> list[Path]:
@@ -190,6 +198,14 @@ def weights_sha256(variables: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def _exchange(one: Path, other: Path) -> bool:
+    """Lets two folders change their names at one instant; False where the system cannot."""
+    if _renameat2 is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return not _renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange)
+
+
 def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -204,3 +220,8 @@ def _seal(manifest: Mapping[str, Any]) -> str:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+_renameat2 = None
+if sys.platform == "linux":
+    _renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -338,6 +339,30 @@ def test_killed_while_a_damaged_commit_is_replaced(tmp_path: Path) -> None:
         assert assert_whole(checkpoint.load_newest(folder, lambda text: None)) in (10, 20)
         save(folder, 20)
         assert names(folder) == ["step_00000010", "step_00000020"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs renameat2(2)")
+def test_killed_while_a_whole_commit_is_replaced(tmp_path: Path) -> None:
+    """As scripts do that write to one name again and again: one of the two is always there."""
+    found, killed, fatal = set(), True, 0
+    while killed:
+        fatal += 1
+        path = tmp_path / str(fatal) / "weights"
+        path.parent.mkdir()
+        checkpoint.commit(path, 1, arrays(1), {"step": 1})
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            power = Power(monkeypatch, fatal)
+            try:
+                checkpoint.commit(path, 2, arrays(2), {"step": 2})
+                killed = False
+            except Killed:
+                pass
+            finally:
+                power.close()
+        found.add(checkpoint.load(path).state["step"])
+        checkpoint.commit(path, 3, arrays(3), {"step": 3})  # by a process of the same number
+        assert names(path.parent) == ["weights"], "leftovers"
+    assert found == {1, 2}
 
 
 @pytest.mark.parametrize("name", ["fsync", "rename", "open"])
