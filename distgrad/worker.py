@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -278,16 +278,15 @@ class _Run:
         job, loop, folder = self.job, self.loop, self.folder
         cursor = loop.cursor
         mode = environ.progress_mode()  # a wrong one is refused before the folder is that of a run
-        tracking.write_folder(
-            folder,
-            {
-                "resolved.yaml": job.resolved_yaml,  # first: it makes the folder that of a run
-                "source.yaml": job.source_yaml,
-                "overrides.txt": "".join(f"{line}\n" for line in job.overrides),
-                "env.json": json.dumps({"distgrad": __version__, **environment()}, indent=1) + "\n",
-                **self._described(),
-            },
-        )
+        files = {
+            "resolved.yaml": job.resolved_yaml,  # first: it makes the folder that of a run
+            "source.yaml": job.source_yaml,
+            "overrides.txt": "".join(f"{line}\n" for line in job.overrides),
+            "env.json": json.dumps({"distgrad": __version__, **environment()}, indent=1) + "\n",
+            **self._described(),
+        }
+        with _usable(folder):
+            tracking.write_folder(folder, files)
         world = self.communicator.world_size
         workers = "1 worker" if world == 1 else f"{world} workers"
         shards = "1 virtual shard" if self.shards == 1 else f"{self.shards} virtual shards"
@@ -304,20 +303,21 @@ class _Run:
                 f"step {cursor.step_in_epoch} of {loop.loader.steps_per_epoch})"
             )
         print(f"run folder {folder}", flush=True)
-        self.journal = journal = Journal(
-            folder,
-            loop,
-            trackers_of(folder, self.trackers),
-            self._rate,
-            self._communication(),
-            command=shlex.join(["distgrad", *sys.argv[1:]]),
-            name=job.name,
-            epochs=job.epochs,
-            world_size=world,
-            launcher=environ.launcher_name(),
-            virtual_shards=self.shards,
-            config_hash=job.config_hash,
-        )
+        with _usable(folder):
+            self.journal = journal = Journal(
+                folder,
+                loop,
+                trackers_of(folder, self.trackers),
+                self._rate,
+                self._communication(),
+                command=shlex.join(["distgrad", *sys.argv[1:]]),
+                name=job.name,
+                epochs=job.epochs,
+                world_size=world,
+                launcher=environ.launcher_name(),
+                virtual_shards=self.shards,
+                config_hash=job.config_hash,
+            )
         loop.observers += [
             journal,
             _Saver(self),
@@ -442,15 +442,24 @@ def _agree(communicator: Communicator, fn: Callable[[], Any]) -> Any:
     outcome: Any = None
     if communicator.rank == 0:
         try:
-            outcome = fn()
+            with _usable():
+                outcome = fn()
         except JobError as error:
             outcome = error
-        except OSError as error:
-            outcome = UsageError(f"the run folder cannot be used: {error}")
     outcome = communicator.broadcast_object(outcome)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
+
+
+@contextlib.contextmanager
+def _usable(folder: Path | None = None) -> Iterator[None]:
+    """Context in which a disk that does not take, or give, something of a run is a UsageError."""
+    try:
+        yield
+    except OSError as error:
+        name = "" if folder is None else f" {folder}"
+        raise UsageError(f"the run folder{name} cannot be used: {error}") from None
 
 
 def _silent(*args: Any, **kwargs: Any) -> None: ...

@@ -260,6 +260,13 @@ class Lines:
     def write(self, line: str) -> None:
         """A line as it is: JSON, with a ``kind``."""
         self._waiting += line.encode() + b"\n"
+        self._try()
+
+    def close(self) -> None:
+        self._try()
+        self._file.close()
+
+    def _try(self) -> None:
         try:
             while self._waiting:
                 del self._waiting[: self._file.write(self._waiting)]
@@ -268,22 +275,20 @@ class Lines:
                 print(f"warning: {self.path} cannot be written: {error}", flush=True)
             self._failed = True
 
-    def close(self) -> None:
-        self._file.close()
-
 
 def rewind(path: Path, step: int, epoch: int) -> None:
     """Drops the lines of what a killed run did beyond its last commit: it is done again."""
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
-        except ValueError:  # cut off by the kill
+            done = entry["kind"] in ("step", "steps") and entry["step"] <= step
+            keep = entry["epoch"] < epoch or done or entry["kind"] == "start"
+        except (ValueError, TypeError, KeyError):  # cut off by the kill, or damaged
             continue
-        done = entry["kind"] in ("step", "steps") and entry["step"] <= step
-        if entry["epoch"] < epoch or done or entry["kind"] == "start":
+        if keep:
             kept.append(line + "\n")
     write_atomically(path, "".join(kept))
 

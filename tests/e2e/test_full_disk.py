@@ -92,6 +92,11 @@ def test_a_disk_that_is_really_full(dg, tmp_path: Path) -> None:
     assert result.returncode == 4, result.stderr
     assert "No space left on device" in result.stderr
     assert result.stderr.count("warning: the checkpoint of step ") == 2
+    full = f"mkdir {tmp_path}/r; cat /dev/zero > {tmp_path}/x 2>&-; "  # from the start
+    shell = inside.replace("exec ", "{ ") + full + train + "; }"
+    result = process.run([unshare, "-m", "sh", "-c", shell], timeout=100)
+    assert result.returncode == 2, result.stderr
+    assert f"error: the run folder {tmp_path}/r cannot be used: [Errno 28]" in result.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -149,6 +149,27 @@ def test_a_line_that_the_kill_has_cut_off(tmp_path: Path) -> None:
     assert path.read_text() == "".join(line + "\n" for line in lines[:3])
 
 
+def test_lines_that_a_disk_has_damaged(tmp_path: Path) -> None:
+    lines = [line.encode() for line in log_epochs(tmp_path, epochs=1, steps=5)]
+    damaged = [b"\xff\x00", b"7", b'{"kind": "step", "stop": 1}', b'{"kind": "step", "step": "a"}']
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"\n".join([*lines[:3], *damaged, lines[3], b""]))
+    tracking.rewind(path, 4, 0)
+    assert path.read_bytes().splitlines() == lines[:4]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_lines_that_the_disk_did_not_take_are_tried_again_at_the_end(tmp_path: Path) -> None:
+    log = tracking.Lines(tmp_path / "metrics.jsonl")
+    taking = log._file
+    with open("/dev/full", "ab", buffering=0) as full:
+        log._file = full
+        log.log("step", step=1, epoch=0)
+    log._file = taking
+    log.close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"kind": "step", "step": 1, "epoch": 0}\n'
+
+
 def test_nothing_to_rewind(tmp_path: Path) -> None:
     tracking.rewind(tmp_path / "metrics.jsonl", 5, 0)
     assert os.listdir(tmp_path) == []
