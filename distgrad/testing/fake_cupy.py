@@ -182,6 +182,7 @@ def installed(count: int = 2, driver: int = 12090) -> Iterator[None]:
     sys.modules.update(made)
     order, standin.order = standin.order, fake_streams.Streams()
     devices, fake_streams.devices = fake_streams.devices, count
+    lent, fake_streams.Pointer.lent = fake_streams.Pointer.lent, {}  # whose memory goes with it
     Array.device = property(lambda self: Device(0))  # type: ignore[attr-defined]
     Array.data = property(lambda self: fake_streams.Pointer(self._data))  # type: ignore[attr-defined]
     Array.set = fake_streams.set_array  # type: ignore[attr-defined]
@@ -192,6 +193,7 @@ def installed(count: int = 2, driver: int = 12090) -> Iterator[None]:
     finally:
         cublas.load = load
         fake_streams.reset()
+        fake_streams.Pointer.lent = lent
         standin.order, fake_streams.devices = order, devices
         backend.load.cache_clear()
         dispatch.forget(Array)
