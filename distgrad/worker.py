@@ -115,7 +115,7 @@ def _work(
     splits = source.load(job.data, job.seed, allow_download=rank0, announce=say)
     model = build_model(job, splits)
     run = _Run(job, communicator, folder, model, splits, commit, executor, trackers)
-    with settled(model):
+    with settled(model), _stop_on_signal(run.step):
         return run.train(observe) if rank0 else run.follow(observe)
 
 
@@ -262,15 +262,14 @@ class _Run:
         self.loop.observers.append(_Saver(self))
         if observe is not None:
             self.loop.observers.append(observe(self.loop, self._communication()))
-        with _stop_on_signal(self.step):
-            try:
-                self.loop.run(self.job.epochs)
-            except PreemptedError:
-                self.save(last=True)
-                raise
-            self._end()
-            self._evaluate()
-            self.communicator.barrier()
+        try:
+            self.loop.run(self.job.epochs)
+        except PreemptedError:
+            self.save(last=True)
+            raise
+        self._end()
+        self._evaluate()
+        self.communicator.barrier()
         return 0
 
     def train(self, observe: Observe | None) -> int:
@@ -325,18 +324,17 @@ class _Run:
         ]
         if observe is not None:
             loop.observers.append(observe(loop, self._communication()))
-        with _stop_on_signal(self.step):
-            try:
-                loop.run(job.epochs)
-                self._end()
-                results = {**loop.logs(), **self._evaluate()}
-                journal.final(results)
-                self.communicator.barrier()
-            except BaseException as error:
-                self._failed(error, journal)
-                raise
-            digest = self.weights_sha256()
-            journal.close("finished", exit_code=0, weights_sha256=digest)
+        try:
+            loop.run(job.epochs)
+            self._end()
+            results = {**loop.logs(), **self._evaluate()}
+            journal.final(results)
+            self.communicator.barrier()
+        except BaseException as error:
+            self._failed(error, journal)
+            raise
+        digest = self.weights_sha256()
+        journal.close("finished", exit_code=0, weights_sha256=digest)
         print(f"weights sha256 {digest}")
         for name in self.model.metrics_names:
             print(f"test {name} {shown(results[f'test_{name}'])}")
