@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,11 @@ from distgrad.training.trackers import chosen, trackers_of
 # Makes one more observer of a loop, which is told last; it gets what tells the seconds that went by
 # in communication so far, or None where they are not spent alone.
 Observe = Callable[[TrainingLoop, Callable[[], float] | None], Observer]
+
+_DISK = 10  # times the limit of a collective: for how long rank 0 may read or write meanwhile
+# Seconds in which a second signal is the first, once more: who stops all processes of a job, as
+# Slurm does, reaches a rank directly and through whatever has started it.
+_ECHO = 2.0
 
 
 def main(job: Job, communicator: Communicator, observe: Observe | None = None) -> int:
@@ -210,7 +216,8 @@ class _Run:
                 variables[path].assign(value)
 
     def save(self, *, last: bool = False) -> None:
-        """Commits the state after the current step; all ranks call it, and rank 0 writes.
+        """Commits the state after the current step; all ranks call it, and wait until rank 0 has
+        written it.
 
         A disk that does not take it is a warning, unless it is the last commit or one of several
         such in a row.
@@ -218,8 +225,11 @@ class _Run:
         step = self.loop.cursor.step
         if step != self.gathered_step:  # the same on all ranks, whatever has been saved
             self.gathered, self.gathered_step = self._gathered(), step
-        if self.communicator.rank or step == self.saved_step:
-            return
+        if self.communicator.rank == 0 and step != self.saved_step:
+            self._write(step, last)
+        self.communicator.barrier(timeout=_DISK * self.communicator.timeout)
+
+    def _write(self, step: int, last: bool) -> None:
         arrays = {
             file: {path: np.asarray(variable.numpy()) for path, variable in variables.items()}
             for file, variables in resuming.state_variables(self.model).items()
@@ -379,6 +389,8 @@ class _Run:
 
     def _failed(self, error: BaseException, journal: Journal) -> None:
         code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
+        if isinstance(error, SystemExit) and isinstance(error.code, int):
+            code = error.code
         if code == 75:
             try:
                 self.save(last=True)
@@ -419,6 +431,7 @@ class _stop_on_signal:
     def __init__(self, step: TrainStep) -> None:
         self._step = step
         self._before: dict[int, Any] = {}
+        self._asked = 0.0
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -430,9 +443,10 @@ class _stop_on_signal:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: Any) -> None:
-        if self._step.stop_requested:  # the second time: at once
+        if not self._step.stop_requested:
+            self._step.stop_requested, self._asked = True, time.monotonic()
+        elif time.monotonic() > self._asked + _ECHO:  # the second time: at once
             sys.exit(128 + number)
-        self._step.stop_requested = True
 
 
 def _agree(communicator: Communicator, fn: Callable[[], Any]) -> Any:
@@ -444,7 +458,7 @@ def _agree(communicator: Communicator, fn: Callable[[], Any]) -> Any:
                 outcome = fn()
         except JobError as error:
             outcome = error
-    outcome = communicator.broadcast_object(outcome)
+    outcome = communicator.broadcast_object(outcome, timeout=_DISK * communicator.timeout)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome

@@ -5,6 +5,7 @@ Steps are chosen at random in every session; a failure names them.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -171,6 +172,25 @@ def test_a_slow_disk_is_waited_for(dg, undisturbed, tmp_path: Path) -> None:
     assert run.sha256 == undisturbed.sha256
 
 
+# A commit takes longer than a collective may.
+SLOWER_DISK = """
+import sys, time
+from distgrad.training import checkpoint
+save = checkpoint.save
+checkpoint.save = lambda *args: (time.sleep(5 * (args[1] == 46)), save(*args))[1]
+from distgrad.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.mpi
+def test_a_commit_that_takes_long_ends_no_training(dg, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("DISTGRAD_TIMEOUT", "4")
+    job = (dg.digits, "train.epochs=3", "checkpoint.every_steps=46")
+    run = dg.train(tmp_path / "run", *job, ranks=2, program=["-c", SLOWER_DISK])
+    assert run.status["step"] == 69
+
+
 # The test that comes after the last step takes a while.
 SLOW_TEST = """
 import sys, time
@@ -182,16 +202,16 @@ sys.exit(main())
 """
 
 
-def test_a_run_that_is_stopped_behind_its_last_step_comes_to_its_end(dg, undisturbed, tmp_path):
-    run = undisturbed.anew(tmp_path / "run", dg.digits, "train.epochs=2")
-    last = run.folder / "checkpoints" / f"step_{2 * STEPS_PER_EPOCH:08d}"
-    words = ("train", *run.job, "--run-dir", run.folder)
+def test_a_run_that_is_stopped_behind_its_last_step_comes_to_its_end(dg, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    last = folder / "checkpoints" / f"step_{2 * STEPS_PER_EPOCH:08d}"
+    words = ("train", dg.digits, "train.epochs=2", "--run-dir", folder)
     with dg.start(*words, program=["-c", SLOW_TEST]) as command:
         process.wait_until(lambda: last.exists() or not command.is_running(), dg.limit, last.name)
         command.send_signal(signal.SIGTERM)
         result = command.wait(dg.limit)
     assert result.returncode == 0, result.stderr
-    assert run.status["state"] == "finished"
+    assert json.loads((folder / "status.json").read_text())["state"] == "finished"
 
 
 def stop_at(dg, run, step: int, number: int, *options: object, **how: object) -> None:
