@@ -183,7 +183,7 @@ def outcome(
     for number, code in failed.items():
         if code < 0 or code in team.killed or of_ranks is not None:
             if received:
-                return 128 - code if code < 0 else code
+                return 128 - code if code < 0 else code if of_ranks is None else 128 + of_ranks
             _say(f"error: {_death(team.members[number], children[number], code, of_ranks)}")
             return LOST
     for number, code in failed.items():

@@ -19,6 +19,7 @@ from distgrad.launcher.base import choose
 from distgrad.launcher.environ import World
 from distgrad.launcher.local import LocalLauncher
 from distgrad.launcher.mpi import MPILauncher
+from distgrad.launcher.supervisor import Member, Team, outcome
 from distgrad.testing import process
 
 ALONE = World()
@@ -279,6 +280,11 @@ def test_no_more_are_started_once_one_failed_or_all_are_to_stop(
     assert result.returncode == expected, result.stderr
     assert not list(tmp_path.glob("started-*"))
     assert not result.orphans
+
+
+def test_a_rank_under_mpirun_that_ended_by_the_signal_that_was_passed_on() -> None:
+    child = SimpleNamespace(pid=1, poll=lambda: 15)
+    assert outcome(Team([Member("mpirun", ())]), [child], [signal.SIGTERM], lambda: [15]) == 143
 
 
 TRAP = """
