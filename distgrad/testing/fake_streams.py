@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -286,23 +287,51 @@ class Streams(standin.Order):
 class Pointer(standin.Address):
     """Where an array lies; who asks for it may hand it to another library."""
 
-    lent: dict[int, np.ndarray] = {}  # noqa: RUF012 - what lies at an address
+    lent: dict[int, _Lent] = {}  # noqa: RUF012 - what lies at an address
     _kept = 1 << 14
 
     def __init__(self, array: np.ndarray) -> None:
-        super().__init__(array.__array_interface__["data"][0], array)
+        super().__init__(_address(array), array)
         with world:
             self.lent.pop(self.ptr, None)
-            self.lent[self.ptr] = array
+            self.lent[self.ptr] = _Lent(array)
             while len(self.lent) > self._kept:
                 del self.lent[next(iter(self.lent))]
+
+
+class _Lent:
+    """An array that may be found by its address as long as somebody else keeps its memory."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        owner = array if array.base is None else array.base
+        self._array: np.ndarray | None = array
+        if type(owner) is np.ndarray and owner.base is None:
+            self._array, self._owner = None, weakref.ref(owner)
+            self._layout = array.shape, array.dtype, array.strides
+            self._offset = _address(array) - _address(owner)
+
+    def array(self) -> np.ndarray:
+        """It, or a view like it. Raises LookupError where its memory is no more."""
+        if self._array is not None:  # of memory that NumPy does not know
+            return self._array
+        owner = self._owner()
+        if owner is None:
+            raise LookupError("the memory at this address has been given back")
+        shape, dtype, strides = self._layout
+        flat = owner.ravel(order="K").view(np.uint8)
+        return np.ndarray(shape, dtype, flat, self._offset, strides)
+
+
+def _address(array: np.ndarray) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def memory(pointer: Any, size: int, dtype: np.dtype) -> np.ndarray:
     """``size`` elements at an address that was asked for. Raises what a GPU would not say."""
     if type(pointer) is not int or type(size) is not int:
         raise TypeError("a buffer is given by its address and its number of elements")
-    array = Pointer.lent[pointer]
+    array = Pointer.lent[pointer].array()
     if array.dtype != dtype or not array.flags.c_contiguous or array.size < size:
         raise ValueError(
             f"{size} {dtype} are wanted where {array.size} {array.dtype} lie with strides "
