@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -24,7 +25,10 @@ static inline unsigned long long __umul64hi(unsigned long long a, unsigned long 
 }
 
 // A fiber is entered by its context once; from then on jumps do, which ask nothing of the system.
-struct Fiber { ucontext_t context; jmp_buf place; vector<char> stack; bool begun, done; };
+// Its stack stays unwritten where it is not used: a library for each program of a test session would
+// hold 64 MB otherwise.
+struct Fiber { ucontext_t context; jmp_buf place; unique_ptr<char[]> stack; bool begun, done; };
+static const size_t STACK = 1 << 16;
 static vector<Fiber> fibers;
 static ucontext_t scheduler;
 static jmp_buf scheduler_place;
@@ -63,11 +67,11 @@ static void run_block(unsigned threads) {
     if (fibers.size() < threads) fibers.resize(threads);
     for (unsigned i = 0; i < threads; i++) {
         Fiber &fiber = fibers[i];
-        fiber.stack.resize(1 << 16);
+        if (!fiber.stack) fiber.stack.reset(new char[STACK]);
         fiber.begun = fiber.done = false;
         getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = fiber.stack.data();
-        fiber.context.uc_stack.ss_size = fiber.stack.size();
+        fiber.context.uc_stack.ss_sp = fiber.stack.get();
+        fiber.context.uc_stack.ss_size = STACK;
         fiber.context.uc_link = &scheduler;
         makecontext(&fiber.context, begin, 0);
     }

@@ -188,10 +188,11 @@ def installed(count: int = 2, driver: int = 12090) -> Iterator[None]:
     Array.set = fake_streams.set_array  # type: ignore[attr-defined]
     backend.load.cache_clear()
     load, cublas.load = cublas.load, lambda cupy: fake_cublas.Library()
+    workspace, cublas.WORKSPACE = cublas.WORKSPACE, 1 << 12  # each backend has its own
     try:
         yield
     finally:
-        cublas.load = load
+        cublas.load, cublas.WORKSPACE = load, workspace
         fake_streams.reset()
         fake_streams.Pointer.lent = lent
         standin.order, fake_streams.devices = order, devices
