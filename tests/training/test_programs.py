@@ -323,6 +323,28 @@ def test_shards_of_one_worker_run_at_once(executor, name, monkeypatch):
     assert train(MODELS[name], executor=executor, shards=8) == at_once
 
 
+def test_shards_of_one_row_have_the_same_bits_at_every_step(monkeypatch):
+    """Whoever has how many of them: that they agree in the first step would not be enough."""
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", "4")
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(80, 12)).astype(np.float32), rng.integers(0, 3, 80)
+
+    def fit():
+        tf.keras.utils.set_random_seed(3)
+        layers = tf.keras.layers
+        stack = [layers.Dense(17, "relu"), layers.Dropout(0.3), layers.Dense(3, "softmax")]
+        model = tf.keras.Sequential(stack)
+        sgd = tf.keras.optimizers.SGD(0.1)
+        loss = "sparse_categorical_crossentropy"
+        model.compile(sgd, loss, metrics=["accuracy"], jit_compile=True)
+        model.fit(x, y, batch_size=4, epochs=6, verbose=0)
+        return [v.numpy().tobytes() for v in model.variables]
+
+    given = fit()
+    monkeypatch.setattr(shard_program.ShardProgram, "joins", lambda self, *args: False)
+    assert fit() == given
+
+
 def test_what_is_not_given_is_none():
     w = tf.Variable([1.0, 2.0])
 
