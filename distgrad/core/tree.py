@@ -6,13 +6,25 @@ be sorted), as in TensorFlow, so that two dicts with the same keys always match.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 
+@functools.cache
+def sort(kind: type) -> str:
+    """What objects of a type are to a nest: looked at once, since a model's calls ask all the time.
+
+    "sequence" (a list or a tuple), "mapping", or "" for a leaf.
+    """
+    if issubclass(kind, (list, tuple)):
+        return "sequence"
+    return "mapping" if issubclass(kind, Mapping) else ""
+
+
 def is_nested(nest: Any) -> bool:
     """Whether ``nest`` is a list, tuple or dict; anything else is a leaf."""
-    return isinstance(nest, (list, tuple, Mapping))
+    return sort(type(nest)) != ""
 
 
 def flatten(structure: Any, expand_composites: bool = False) -> list[Any]:
@@ -23,14 +35,15 @@ def flatten(structure: Any, expand_composites: bool = False) -> list[Any]:
 
 
 def _collect(nest: Any, leaves: list[Any]) -> None:
-    if isinstance(nest, (list, tuple)):
+    found = sort(type(nest))
+    if not found:
+        leaves.append(nest)
+    elif found == "sequence":
         for item in nest:
             _collect(item, leaves)
-    elif isinstance(nest, Mapping):
+    else:
         for key in _keys(nest):
             _collect(nest[key], leaves)
-    else:
-        leaves.append(nest)
 
 
 def _keys(nest: Mapping) -> list[Any]:
@@ -84,12 +97,13 @@ _END = object()
 
 
 def _pack(nest: Any, leaves: Any) -> Any:
-    if isinstance(nest, (list, tuple)):
+    found = sort(type(nest))
+    if not found:
+        return next(leaves)
+    if found == "sequence":
         return _like(nest, [_pack(item, leaves) for item in nest])
-    if isinstance(nest, Mapping):
-        made = {key: _pack(nest[key], leaves) for key in _keys(nest)}
-        return _like(nest, [(key, made[key]) for key in nest])
-    return next(leaves)
+    made = {key: _pack(nest[key], leaves) for key in _keys(nest)}
+    return _like(nest, [(key, made[key]) for key in nest])
 
 
 def _like(nest: Any, items: list[Any]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 from distgrad.core import tree
@@ -64,7 +63,7 @@ class Masked:
 
 def mask_of(value: Any) -> Any:
     """The mask that a tensor carries, or None; a nest of them where one in a nest has one."""
-    if isinstance(value, (list, tuple, Mapping)):
+    if tree.is_nested(value):
         masks = tree.map_structure(mask_of, value)
         return masks if any(mask is not None for mask in tree.flatten(masks)) else None
     return getattr(value, "_keras_mask", None)

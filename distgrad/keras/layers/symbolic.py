@@ -164,7 +164,7 @@ def any_symbolic(args: tuple, kwargs: Mapping[str, Any]) -> bool:
     for value in args:
         if type(value) is KerasTensor:
             return True
-        if isinstance(value, (list, tuple, Mapping)) and symbols(value):
+        if tree.is_nested(value) and symbols(value):
             return True
     return bool(kwargs) and bool(symbols(dict(kwargs)))
 
