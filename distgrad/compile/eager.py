@@ -193,14 +193,16 @@ def _uniform_hook(plain: Kernel) -> Kernel:
 
 
 def _dot_hook(plain: Kernel) -> Kernel:
-    def dot(a: Any, b: Any, *, out: Any = None, **flags: bool) -> Any:
-        made = _product(a, b, **flags, out=out)
-        return plain(a, b, **flags, out=out) if made is None else made
+    def dot(a: Any, b: Any, *, transpose_a: bool, transpose_b: bool, out: Any = None) -> Any:
+        made = _product(a, b, transpose_a, transpose_b, out)
+        if made is None:
+            return plain(a, b, transpose_a=transpose_a, transpose_b=transpose_b, out=out)
+        return made
 
     return dot
 
 
-def _product(a: Any, b: Any, *, transpose_a: bool, transpose_b: bool, out: Any = None) -> Any:
+def _product(a: Any, b: Any, transpose_a: bool, transpose_b: bool, out: Any = None) -> Any:
     if a.dtype.char != "f" or b.ndim != 2 or a.size * b.shape[not transpose_b] < _MULTIPLIED:
         return None
     if (_used or used()) != "generated" or not _one_thread():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -211,9 +211,6 @@ class TensorShape(tuple):
     """A shape: a tuple of ints with TensorFlow's names for its rank and list form."""
 
     __slots__ = ()
-
-    def __new__(cls, dims: Iterable[int] = ()) -> TensorShape:
-        return super().__new__(cls, dims)
 
     @property
     def rank(self) -> int:

@@ -217,7 +217,9 @@ class GradientTape:
         ``target``, weigh its elements. Raises RuntimeError on a tape that was never entered, or on
         a second call where it is not persistent.
         """
-        unconnected = UnconnectedGradients(unconnected_gradients)
+        unconnected = unconnected_gradients
+        if type(unconnected) is not UnconnectedGradients:
+            unconnected = UnconnectedGradients(unconnected)
         self._check_entries()
         targets = _differentiable(target, "target", (Tensor, Variable, IndexedSlices))
         wanted = _differentiable(sources, "source", (Tensor, Variable))

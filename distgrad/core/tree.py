@@ -6,25 +6,28 @@ be sorted), as in TensorFlow, so that two dicts with the same keys always match.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+_sorts: dict[type, str] = {}
 
-@functools.cache
-def sort(kind: type) -> str:
-    """What objects of a type are to a nest: looked at once, since a model's calls ask all the time.
 
-    "sequence" (a list or a tuple), "mapping", or "" for a leaf.
+def sort(nest: Any) -> str:
+    """What ``nest`` is by its type: "sequence" (a list or a tuple), "mapping", or "" for a leaf.
+
+    A type is looked at once: the calls of a model ask all the time.
     """
-    if issubclass(kind, (list, tuple)):
-        return "sequence"
-    return "mapping" if issubclass(kind, Mapping) else ""
+    kind = type(nest)
+    known = _sorts.get(kind)
+    if known is None:
+        sequence, mapping = issubclass(kind, (list, tuple)), issubclass(kind, Mapping)
+        known = _sorts[kind] = "sequence" if sequence else "mapping" if mapping else ""
+    return known
 
 
 def is_nested(nest: Any) -> bool:
     """Whether ``nest`` is a list, tuple or dict; anything else is a leaf."""
-    return sort(type(nest)) != ""
+    return sort(nest) != ""
 
 
 def flatten(structure: Any, expand_composites: bool = False) -> list[Any]:
@@ -35,7 +38,7 @@ def flatten(structure: Any, expand_composites: bool = False) -> list[Any]:
 
 
 def _collect(nest: Any, leaves: list[Any]) -> None:
-    found = sort(type(nest))
+    found = sort(nest)
     if not found:
         leaves.append(nest)
     elif found == "sequence":
@@ -97,7 +100,7 @@ _END = object()
 
 
 def _pack(nest: Any, leaves: Any) -> Any:
-    found = sort(type(nest))
+    found = sort(nest)
     if not found:
         return next(leaves)
     if found == "sequence":

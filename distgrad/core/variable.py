@@ -14,7 +14,7 @@ from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.dtypes import DType, TensorShape, as_dtype
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, registry
-from distgrad.core.tensor import Operand, Tensor, TensorRef, text
+from distgrad.core.tensor import Operand, Tensor, TensorRef, next_uid, text
 
 _lending = threading.Lock()
 watchers: list[Callable[[Any], None]] = []  # told of each variable that is made
@@ -87,6 +87,7 @@ class Variable(Operand):
             value = self._value_ref() if self._value_ref is not None else None
             if value is None:
                 value = Tensor(self._buffer)
+                value._uid = next_uid()  # here, where nobody else can give it a number
                 value._lender = self
                 self._value_ref = weakref.ref(value)
             return value

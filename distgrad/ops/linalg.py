@@ -21,7 +21,7 @@ from distgrad.ops.shape import expand_dims, permute, reshape_to
 
 def tensors(name: str, *values: Any) -> list[Tensor]:
     """``values`` as tensors of one dtype."""
-    return [as_tensor(v) for v in match_dtypes(name, values)]
+    return [v if type(v) is Tensor else as_tensor(v) for v in match_dtypes(name, values)]
 
 
 # Products
@@ -31,9 +31,9 @@ def tensors(name: str, *values: Any) -> list[Tensor]:
 def dot(xp, a, b, *, transpose_a, transpose_b, out=None):
     """Matrix product over the last two axes, leading axes broadcast; flags transpose first."""
     if transpose_a:
-        a = xp.swapaxes(a, -1, -2)
+        a = a.swapaxes(-1, -2)
     if transpose_b:
-        b = xp.swapaxes(b, -1, -2)
+        b = b.swapaxes(-1, -2)
     if b.ndim == 2 and a.ndim > 2 and not transpose_a:
         # One matrix for the whole batch: one large product is faster than many small ones.
         rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
@@ -103,7 +103,8 @@ def matmul(
     """
     if (transpose_a and adjoint_a) or (transpose_b and adjoint_b):
         raise ValueError("matmul: an argument takes the transpose flag or the adjoint flag")
-    a, b = tensors("matmul", a, b)
+    if not (type(a) is type(b) is Tensor and a._data.dtype is b._data.dtype):
+        a, b = tensors("matmul", a, b)
     if a._data.ndim < 2 or b._data.ndim < 2:
         raise InvalidArgumentError(
             f"matmul takes tensors of rank 2 or more, not shapes {a.shape} and {b.shape}"

@@ -28,6 +28,7 @@ from distgrad.training import objects
 __all__ = ["Layer", "Weight"]
 
 _ARRAYS = (Tensor, Variable, np.ndarray, np.generic)
+_FLOAT32 = np.dtype(np.float32)
 
 
 class _Calls(threading.local):
@@ -169,7 +170,7 @@ class Layer(Tracked, Masked, Described):
             kwargs["training"] = bool(training)
         elif self._takes_training:
             training = bool(args[at])
-        masks = [mask_of(value) for value in args[:1]]
+        first_mask = mask_of(args[0]) if args else None
         if self._mask_for:
             self._fill_in_masks(args, kwargs)
         if _losses_used and _calls.depth == 0:
@@ -193,7 +194,7 @@ class Layer(Tracked, Masked, Described):
         if self.activity_regularizer is not None:
             self._regularize(outputs)
         mask = kwargs.get("mask")
-        self._pass_on_mask(inputs, outputs, mask if mask is not None else next(iter(masks), None))
+        self._pass_on_mask(inputs, outputs, first_mask if mask is None else mask)
         return outputs
 
     def _run(self, inputs: tuple, kwargs: dict[str, Any]) -> Any:
@@ -225,6 +226,9 @@ class Layer(Tracked, Masked, Described):
 
     def _convert(self, value: Any, named: bool = False) -> Any:
         """Arrays and tensors of numbers in the layer's dtype; those in nests one by one."""
+        computes = self.dtype_policy.compute_dtype
+        if type(value) is Tensor and value._data.dtype is _FLOAT32 and computes == "float32":
+            return value  # nearly always
         if isinstance(value, _ARRAYS):
             tensor = as_tensor(value)
             kind = kind_of(tensor._data.dtype)
@@ -232,7 +236,7 @@ class Layer(Tracked, Masked, Described):
                 return tensor
             if kind != "f" and (named or not (self.casts_inputs or self._own_weights)):
                 return tensor
-            wanted = as_dtype(self.compute_dtype).numpy_dtype
+            wanted = as_dtype(computes).numpy_dtype
             if tensor._data.dtype == wanted or not is_floating(wanted):
                 return tensor
             return carry_mask(tensor, cast(tensor, wanted))

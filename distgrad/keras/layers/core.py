@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations, constraints, initializers, regularizers
 from distgrad.keras.layers.base import Layer, Weight
@@ -142,18 +143,19 @@ class Dense(Layer):
         self.bias = own_weight(self, "bias", (self.units,)) if self.use_bias else None
 
     def call(self, x: Tensor) -> Tensor:
-        shape = x._data.shape
+        kernel = as_tensor(self.kernel)
+        shape, size = x._data.shape, kernel._data.shape[0]
         _check_matrix(self, shape)
-        if shape[-1] != self.kernel.shape[0]:
+        if shape[-1] != size:
             raise ValueError(
-                f"{self.name!r} expects {self.kernel.shape[0]} features in the last axis, got an "
-                f"input of shape {shape}"
+                f"{self.name!r} expects {size} features in the last axis, got an input of shape "
+                f"{shape}"
             )
         if len(shape) > 2:  # one matrix product over all leading axes
-            rows = matmul(reshape(x, (-1, shape[-1])), self.kernel)
+            rows = matmul(reshape(x, (-1, shape[-1])), kernel)
             y = reshape(rows, (*shape[:-1], self.units))
         else:
-            y = matmul(x, self.kernel)
+            y = matmul(x, kernel)
         return activations.biased(y, self.bias, self.activation)
 
 

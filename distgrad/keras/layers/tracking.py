@@ -35,11 +35,11 @@ class Tracked:
                     seen.add(id(layer))
                     yield attribute, layer
 
-    def _below(self) -> Iterator[Any]:
+    def _below(self) -> Iterable[Any]:
         """This layer and all layers below it, each once."""
-        if self._settled is not None:
-            yield from self._settled.layers
-            return
+        return self._settled.layers if self._settled is not None else self._find_below()
+
+    def _find_below(self) -> Iterator[Any]:
         seen: set[int] = set()
         waiting: list[Any] = [self]
         while waiting:
@@ -67,10 +67,11 @@ class Tracked:
             for path, weight, trainable in layer._paths(prefix + _unique(layer.name, taken) + "/"):
                 yield path, weight, trainable and self._trainable
 
-    def _weights(self) -> Iterator[tuple[str, Variable, bool]]:
-        if self._settled is not None:
-            yield from self._settled.weights
-            return
+    def _weights(self) -> Iterable[tuple[str, Variable, bool]]:
+        """As ``_paths``, each weight once."""
+        return self._settled.weights if self._settled is not None else self._find_weights()
+
+    def _find_weights(self) -> Iterator[tuple[str, Variable, bool]]:
         seen: set[int] = set()
         for path, weight, trainable in self._paths():
             if id(weight) not in seen:

@@ -54,9 +54,7 @@ class Loss(Configured):
     def counted(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Tensor, Any]:
         """The loss, and what its mean is over: by that the losses of parts of a batch weigh."""
         parts = self._values(y_true, y_pred, sample_weight)
-        with recording.paused():
-            count = _count(*parts, self.reduction)
-        return reduced(*parts, self.reduction), count
+        return reduced(*parts, self.reduction), _count(*parts, self.reduction)
 
     def _values(
         self, y_true: Any, y_pred: Any, sample_weight: Any
@@ -127,10 +125,11 @@ def reduced(values: Tensor, weight: Any, mask: Tensor | None, reduction: str | N
 def _count(values: Tensor, weight: Any, mask: Tensor | None, reduction: str | None) -> Any:
     """What the mean that ``reduced`` takes is over: a number, or a scalar tensor."""
     if reduction == "mean_with_sample_weight" and weight is not None:
-        ones = values * 0 + 1
-        return reduced(ones, weight, mask, "sum")
+        with recording.paused():
+            return reduced(values * 0 + 1, weight, mask, "sum")
     if mask is not None and reduction in _MEANS:
-        return reduce_sum(cast(mask, "float64"))
+        with recording.paused():
+            return reduce_sum(cast(mask, "float64"))
     return float(values._data.size)
 
 

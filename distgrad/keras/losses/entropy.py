@@ -10,6 +10,7 @@ import warnings
 from typing import Any
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.keras.activations import logits_of
 from distgrad.keras.losses.base import EPSILON, Loss, PlainLoss, floating, pair
@@ -86,7 +87,7 @@ def sparse_categorical_crossentropy(
     logits = _logits(scores, from_logits, "softmax")
     if logits is None:
         logits = log(_clipped(scores))  # whose softmax is the row again, renormalised
-    values = sparse_cross_entropy(logits, labels)
+    values = bind(sparse_cross_entropy, logits, labels)
     return values if counts is None else select(counts, values, 0.0)
 
 

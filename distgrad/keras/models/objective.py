@@ -124,7 +124,7 @@ class Objective:
 
         ``extra`` are losses that layers have added: means, as it were, of all the samples.
         """
-        outputs = self.outputs(prediction)
+        outputs, is_mean = self.outputs(prediction), self.is_mean
         targets, weights = self._targets(y), self._sample_weights(weight)
         values: list[Tensor | None] = []
         terms: list[Tensor] = []
@@ -139,10 +139,10 @@ class Objective:
             if loss.reduction is None:
                 value = reduce_sum(value)
             values.append(value)
-            if self.is_mean and loss.reduction in ("sum", None):
+            if is_mean and loss.reduction in ("sum", None):
                 value = value * (1.0 / state.share())  # it is about to be weighed by that
             terms.append(value if factor == 1.0 else value * factor)
-        share = 1.0 if self.is_mean else state.share()
+        share = 1.0 if is_mean else state.share()
         terms += [value if share == 1.0 else value * share for value in map(as_tensor, extra)]
         if not terms:
             raise ValueError("there is no loss: give one to compile, or use add_loss in a layer")
