@@ -51,7 +51,7 @@ _SMALLEST = {
     "take_grad": 1 << 8,
     **dict.fromkeys(("sum_to", "mean"), 1 << 12),
     "scaled_where": 1 << 12,
-    **dict.fromkeys(("biased", "biased_grad"), 1 << 12),
+    **dict.fromkeys(("biased", "biased_grad", "rescaled", "rescaled_grad"), 1 << 12),
     **dict.fromkeys(("lstm_cell", "lstm_cell_grad"), 1 << 8),
     **dict.fromkeys(("convolve", "convolve_grad_x", "convolve_grad_w"), 1 << 10),
     **dict.fromkeys(("max_windows", "max_windows_grad"), 1 << 10),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
@@ -11,6 +12,7 @@ from distgrad.ops.arithmetic import square
 from distgrad.ops.clipping import maximum
 from distgrad.ops.powers import rsqrt
 from distgrad.ops.reduce import axes, mean, reduce_sum
+from distgrad.ops.rescaled import are_rows, rescaled
 
 
 def _centred(xp: Any, x: Any, axis: tuple[int, ...], epsilon: float) -> tuple[Any, Any]:
@@ -93,6 +95,9 @@ def layer_norm(
     """
     tensor = as_tensor(x)
     y = standardize(tensor, axis=axes(axis, tensor._data.ndim), epsilon=float(epsilon))
+    # (Not of bfloat16, whose product is rounded before the sum; so it is in a captured step.)
+    if y._data.dtype.kind == "f" and are_rows(y, scale, offset) and not recording.in_parts():
+        return bind(rescaled, y, scale, offset)
     y = y if scale is None else y * scale
     return y if offset is None else y + offset
 

@@ -129,6 +129,21 @@ def test_bias_and_activation(shape, activation):
         close(a, w)
 
 
+@pytest.mark.parametrize("lead", [0, 2])
+@pytest.mark.parametrize("shape", [(1, 2), (7, 5, 40), (300, 10), (4, 1030)])
+def test_scale_and_offset_have_the_bits_of_numpy(shape, lead):
+    rng, row = np.random.default_rng(1), (*(1,) * min(lead, len(shape) - 1), shape[-1])
+    shapes = (shape, shape, row, row)
+    g, x, scale, offset = (rng.normal(size=each).astype(np.float32) for each in shapes)
+    assert (
+        generated("rescaled", x, scale, offset).tobytes()
+        == own("rescaled", x, scale, offset).tobytes()
+    )
+    wanted = own("rescaled_grad", g, x, scale)
+    for a, w in zip(generated("rescaled_grad", g, x, scale), wanted, strict=True):
+        assert a.shape == w.shape and a.tobytes() == w.tobytes()
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (5, 37), (32, 128)])
 def test_cells_of_long_short_term_memory(shape):
     rows, units = shape
@@ -168,6 +183,8 @@ def test_other_rows_are_left_to_numpy():
     for args in [(x, b[:1]), (x.T, b), (x, b[None]), (x.astype(np.float64), b.astype(np.float64))]:
         assert llvm_eager.run(registry["biased"], args, {"activation": "relu"}) is None
     assert llvm_eager.run(registry["lstm_cell"], (x, normal(5, 10)), {}) is None
+    assert llvm_eager.run(registry["rescaled"], (x, b, b[:1]), {}) is None
+    assert llvm_eager.run(registry["rescaled_grad"], (x[:, :1].copy(),) * 2 + (b[:1],), {}) is None
     y = normal(80, 80)
     for x, to in [(y.T, (80,)), (y, (80, 1)), (y, ()), (y[:, :1].copy(), (1,))]:
         assert llvm_eager.run(registry["sum_to"], (x,), {"shape": to}) is None
@@ -377,6 +394,7 @@ def layers():
         tf.keras.layers.LSTM(32, return_sequences=True),
         tf.keras.layers.Conv1D(48, 3, activation="relu"),
         tf.keras.layers.Dense(40, activation="gelu"),
+        tf.keras.layers.LayerNormalization(),
         tf.keras.layers.Dropout(0.3, seed=1),
         tf.keras.layers.Dense(3, activation="tanh"),
     ]
@@ -407,7 +425,7 @@ def test_a_capture_that_fuses_sees_parts():
         {i.name for i in trace(lambda x: trained(model, x), [x], in_parts=p).program.instructions}
         for p in (False, True)
     )
-    ours = {"biased", "biased_grad", "lstm_cell", "lstm_cell_grad"}
+    ours = {"biased", "biased_grad", "lstm_cell", "lstm_cell_grad", "rescaled", "rescaled_grad"}
     assert ours <= whole and not ours & parts and {"relu", "sigmoid", "tanh"} <= parts
 
 

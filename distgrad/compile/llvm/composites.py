@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile.llvm.loops import Native, address_of, supported
+from distgrad.compile.llvm.loops import Native, address_of
 from distgrad.compile.llvm.rows import any_rows
-from distgrad.compile.passes import Fused, fuse
+from distgrad.compile.passes.fusion import grouped
 from distgrad.compile.program import Apply, Program, Value
 from distgrad.compile.steps import Buffer, View
 from distgrad.core.primitive import registry
@@ -69,8 +69,7 @@ class Body:
         for i, value in enumerate(outputs):
             self._views[value] = view_of(value, rows[i] if rows else 0)
         program = Program("rows", tuple(self._inputs), tuple(self._parts), outputs)
-        (group,) = fuse(program, supported, smallest=1).instructions
-        assert isinstance(group, Fused)
+        group = grouped(program)
         native = any_rows(group, self._views)
         assert native is not None
         given = tuple(map(self._inputs.index, group.inputs))
@@ -143,6 +142,46 @@ def _biased_grad(
     return dx, db
 
 
+# Scale and offset
+
+
+@functools.lru_cache(maxsize=256)
+def _scaling(columns: int) -> Made:
+    body = Body()
+    x, scale, offset = body.given(ROWS, columns), body.given(columns), body.given(columns)
+    return body.made(body("add", body("multiply", x, scale), offset))
+
+
+@functools.lru_cache(maxsize=256)
+def _scaling_back(columns: int) -> Made:
+    body = Body()
+    g, x, scale = body.given(ROWS, columns), body.given(ROWS, columns), body.given(columns)
+    dscale = body("sum_to", body("multiply", g, x), shape=(columns,))
+    return body.made(body("multiply", g, scale), dscale, body("sum_to", g, shape=(columns,)))
+
+
+def _rescaled(
+    x: np.ndarray, scale: np.ndarray, offset: np.ndarray, *, out: Any
+) -> np.ndarray | None:
+    columns = scale.size
+    if not x.size or x.shape[-1] != columns or offset.size != columns:
+        return None
+    out = np.empty(x.shape, _FLOAT32) if out is None else out
+    _scaling(columns).at([x, scale, offset], [out], x.size // columns)
+    return out
+
+
+def _rescaled_grad(
+    g: np.ndarray, x: np.ndarray, scale: np.ndarray, *, out: Any
+) -> tuple[np.ndarray, ...] | None:
+    columns = scale.size
+    if not x.size or x.shape[-1] != columns or g.shape != x.shape or columns < 2:
+        return None  # a single column is summed in pairs
+    made = out or tuple([np.empty(a.shape, _FLOAT32) for a in (x, scale, scale)])
+    _scaling_back(columns).at([g, x, scale], made, x.size // columns)
+    return made
+
+
 # Long short-term memory
 
 
@@ -212,6 +251,8 @@ def _lstm_cell_grad(
 _RUN: dict[str, Callable[..., Any]] = {
     "biased": _biased,
     "biased_grad": _biased_grad,
+    "rescaled": _rescaled,
+    "rescaled_grad": _rescaled_grad,
     "lstm_cell": _lstm_cell,
     "lstm_cell_grad": _lstm_cell_grad,
 }

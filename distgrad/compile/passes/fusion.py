@@ -228,6 +228,15 @@ def fuse(
     return program.with_(kept)
 
 
+def grouped(program: Program) -> Fused:
+    """All operations of a program as one group, whose shape is that of the first input."""
+    group = _Group(program.inputs[0].shape, mixed=True)
+    for instruction in program.instructions:
+        assert isinstance(instruction, Apply)
+        group.add(instruction)
+    return _made(group, program.uses())
+
+
 def _may_write(instruction: Instruction) -> bool:
     """Whether it may change a variable that a waiting group still reads."""
     if isinstance(instruction, Call):

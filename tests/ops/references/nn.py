@@ -326,6 +326,12 @@ def biased_grad(g, y, b, *, activation):
     return dx, np.array([math.fsum(dx[..., i].flat) for i in range(len(b))])
 
 
+def rescaled_grad(g, x, scale):
+    columns = range(x.shape[-1])
+    sums = (np.array([math.fsum(v[..., i].flat) for i in columns]) for v in (g * x, g))
+    return g * scale, *(s.reshape(scale.shape) for s in sums)
+
+
 def softmax_grad(g, y, *, axis):
     """The product with the Jacobian ``diag(y) - y y^T``, written out."""
     if not g.size:
@@ -366,6 +372,8 @@ def lstm_cell_grad(dh, dc, z, c):
 REFERENCES = {
     "biased": biased,
     "biased_grad": biased_grad,
+    "rescaled": lambda x, scale, offset: x * scale + offset,
+    "rescaled_grad": rescaled_grad,
     "lstm_cell": lstm_cell,
     "lstm_cell_grad": lstm_cell_grad,
     "scaled_where": lambda x, condition, *, scale: x * np.where(condition, scale, 0),
