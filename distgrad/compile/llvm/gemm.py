@@ -20,6 +20,7 @@ _DEPTH = 256  # terms in a block, at most
 _WIDE = 512  # columns of B that are packed at a time
 _APART = _DEPTH + LANES  # floats from one packed row of A to the next
 
+_PACKED = _DEPTH * _WIDE  # floats of B that are packed at a time, at most
 _PANEL = max(_ROWS * _APART, _DEPTH * LANES)  # floats of a panel of A
 
 _INDICES = "<" + ", ".join(f"i32 {i}" for i in range(LANES)) + ">"
@@ -35,7 +36,7 @@ def depth(k: int) -> int:
 def work(n: int, k: int) -> int:
     """Bytes that a product with ``n`` columns and ``k`` terms works in."""
     columns = min(-(-n // _COLUMNS) * _COLUMNS, _WIDE)
-    return 4 * (_PANEL + depth(k) * columns + LANES * _COLUMNS)
+    return 4 * (_PANEL + min(k * columns, _PACKED) + LANES * _COLUMNS)
 
 
 @functools.cache
@@ -49,18 +50,40 @@ def gemm(transpose_a: bool, transpose_b: bool) -> Native:
     columns = code.at("%work", _PANEL)
     with code.loop("%n", _WIDE) as left:
         width = code.smaller(_minus(code, "%n", left), _WIDE)
-        with code.loop("%k", "%depth") as first:
-            terms = code.smaller(_minus(code, "%k", first), "%depth")
-            block = _Block(code, transpose_a, columns, left, width, first, terms)
-            b = code.at("%b", _place(code, first, left, "%ldb", transpose_b))
-            _pack_b(code, b, columns, width, terms, transpose_b)
+        padded = code.op(f"and i64 {code.add(width, _COLUMNS - 1)}, {-_COLUMNS}")
+        together = _blocks_together(code, padded, transpose_a)
+        with code.loop("%k", together) as start:
+            group = code.smaller(_minus(code, "%k", start), together)
+
+            def block(inner: str, start: Int = start, group: Int = group) -> _Block:
+                terms = code.smaller(_minus(code, group, inner), "%depth")
+                panels = code.at(columns, _times(code, padded, inner))
+                first = code.add(start, inner)
+                return _Block(code, transpose_a, panels, left, width, first, terms)
+
+            with code.loop(group, "%depth") as inner:
+                block(inner).pack_columns(transpose_b)
             whole = _minus(code, "%m", code.op(f"urem i64 %m, {_ROWS}"))
-            with code.loop(whole, _ROWS) as top:
-                block.pack(top, _ROWS)
-                block.tiles(top, 0, _ROWS)
+            with code.loop(whole, _ROWS) as top, code.loop(group, "%depth") as inner:
+                rows = block(inner)
+                rows.pack(top, _ROWS)
+                rows.tiles(top, 0, _ROWS)
             over = _minus(code, "%m", whole)
-            block.rest(whole, over)
+            with code.loop(group, "%depth") as inner:
+                block(inner).rest(whole, over)
     return code.native()
+
+
+def _blocks_together(code: Code, columns: str, transposed: bool) -> str:
+    """Terms of the blocks that rows of A, once they are read, are multiplied with.
+
+    All blocks whose panels of B fit in the cache: A is read from memory line by line then. One that
+    lies transposed is read across its lines, by a block of them at a time.
+    """
+    if transposed:
+        return "%depth"
+    fit = code.op(f"udiv i64 {_PACKED}, {_times(code, columns, '%depth')}")
+    return str(_times(code, fit, "%depth"))
 
 
 def _minus(code: Code, a: Int, b: Int) -> str:
@@ -175,6 +198,11 @@ class _Block:
         self._code, self._transposed = code, transposed
         self._rows, self._columns = "%work", columns
         self._left, self._width, self._first, self._terms = left, width, first, terms
+
+    def pack_columns(self, transposed: bool) -> None:
+        """Copies the block of B."""
+        b = self._code.at("%b", _place(self._code, self._first, self._left, "%ldb", transposed))
+        _pack_b(self._code, b, self._columns, self._width, self._terms, transposed)
 
     def pack(self, top: Int, count: Int) -> None:
         """Copies rows of A to where they do not get into each other's way in the cache."""
