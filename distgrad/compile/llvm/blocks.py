@@ -282,6 +282,7 @@ _DECLARED = [
     f"declare {VECTOR} @llvm.fma.v{LANES}f32({VECTOR}, {VECTOR}, {VECTOR})",
     f"declare {VECTOR} @llvm.masked.load.v{LANES}f32.p0(ptr, i32, <{LANES} x i1>, {VECTOR})",
     f"declare void @llvm.masked.store.v{LANES}f32.p0({VECTOR}, ptr, i32, <{LANES} x i1>)",
+    "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
     f"declare {_BYTES} @llvm.masked.load.v{LANES}i8.p0(ptr, i32, {_BITS}, {_BYTES})",
     f"declare void @llvm.masked.store.v{LANES}i8.p0({_BYTES}, ptr, i32, {_BITS})",
 ]

@@ -58,7 +58,7 @@ def gemm(transpose_a: bool, transpose_b: bool) -> Native:
             def block(inner: str, start: Int = start, group: Int = group) -> _Block:
                 terms = code.smaller(_minus(code, group, inner), "%depth")
                 panels = code.at(columns, _times(code, padded, inner))
-                first = code.add(start, inner)
+                first = str(code.add(start, inner))
                 return _Block(code, transpose_a, panels, left, width, first, terms)
 
             with code.loop(group, "%depth") as inner:
@@ -212,6 +212,9 @@ class _Block:
             mask = _first_lanes(code, count)
             with code.loop(self._terms) as k:
                 value = _load(code, code.at(source, _times(code, k, "%lda")), mask)
+                # A walk across lines is foreseen by nobody: those of two tiles later are asked for.
+                later = code.at(source, code.add(_times(code, k, "%lda"), 2 * _ROWS))
+                code.do(f"call void @llvm.prefetch.p0(ptr {later}, i32 0, i32 2, i32 1)")
                 code.store(value, code.at(self._rows, code.mul(k, LANES)))
             return
         with code.loop(count) as row:
