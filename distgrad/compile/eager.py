@@ -62,6 +62,7 @@ _SMALLEST = {
 }
 _DRAWN = 1 << 10  # random numbers
 _MULTIPLIED = 1 << 20  # terms of a product of matrices
+_OUTER = 1 << 12  # the same of a column and a row, for which NumPy does not ask BLAS
 
 Kernel = Callable[..., Any]
 
@@ -203,7 +204,10 @@ def _dot_hook(plain: Kernel) -> Kernel:
 
 
 def _product(a: Any, b: Any, transpose_a: bool, transpose_b: bool, out: Any = None) -> Any:
-    if a.dtype.char != "f" or b.ndim != 2 or a.size * b.shape[not transpose_b] < _MULTIPLIED:
+    if a.dtype.char != "f" or b.ndim != 2:
+        return None
+    terms = a.size * b.shape[not transpose_b]
+    if terms < (_MULTIPLIED if b.shape[transpose_b] != 1 else _OUTER):
         return None
     if (_used or used()) != "generated" or not _one_thread():
         return None
