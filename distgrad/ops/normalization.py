@@ -65,7 +65,23 @@ def _(g, dy, x, axis, epsilon):
     return -(square(scale) * spread * y) - through_y
 
 
+@primitive(kinds="f", multiple=True, vjp=None)
+def observed_moments(xp, x, *, axis):
+    """Mean and variance over ``axis`` (a tuple), kept, to look at: they have no gradient.
+
+    One operation for eager steps; in a captured one its parts are fused with others.
+    """
+    average = mean.kernel(xp, x, axis=axis, keepdims=True)
+    return average, mean.kernel(xp, xp.square(x - average), axis=axis, keepdims=True)
+
+
 _CASES = [((3, 4), (1,)), ((3, 4), (0, 1)), ((2, 3, 4), (0, 1)), ((5,), (0,))]
+
+
+@observed_moments.samples
+def _(rng):
+    for shape, axis in _CASES:
+        yield sample(rng.normal(size=shape), axis=axis)
 
 
 @standardize.samples

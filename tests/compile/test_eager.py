@@ -22,11 +22,12 @@ from distgrad.training.handshake import check_kernels
 
 pytestmark = pytest.mark.skipif(not engine.available(), reason="needs llvmlite and FMA")
 RNG = np.random.default_rng(0)
+COLUMNS = ("sum_to", "mean", "observed_moments")
 ELEMENTWISE = {
     name: registry[name]
     for name in eager._SMALLEST
     if name not in llvm_eager._FORMS
-    and name not in (*windows.NAMES, *composites.NAMES, "take_grad", "sum_to", "mean")
+    and name not in (*windows.NAMES, *composites.NAMES, *COLUMNS, "take_grad")
 }
 
 
@@ -113,7 +114,7 @@ def test_rows(name):
 
 
 def test_every_kernel_is_tested():
-    known = {*ELEMENTWISE, *ROWS, "sum_to", "mean", *windows.NAMES, *composites.NAMES}
+    known = {*ELEMENTWISE, *ROWS, *COLUMNS, *windows.NAMES, *composites.NAMES}
     assert set(eager._SMALLEST) == known
 
 
@@ -176,6 +177,10 @@ def test_sums_of_columns_are_those_of_numpy(shape):
             wanted = own(name, x, **params)
             made = generated(name, x, **params)
             assert made.shape == wanted.shape and made.tobytes() == wanted.tobytes()
+    params = {"axis": tuple(range(len(shape) - 1))}
+    wanted = own("observed_moments", x, **params)
+    for a, w in zip(generated("observed_moments", x, **params), wanted, strict=True):
+        assert a.shape == w.shape and a.tobytes() == w.tobytes()
 
 
 def test_other_rows_are_left_to_numpy():

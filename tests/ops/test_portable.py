@@ -304,10 +304,10 @@ BEYOND = {
         all_true any_true argmax_along argmin_along at_maximum average_update biased_grad
         cast_discrete cast_float complex convolve convolve_grad_x custom_call
         depthwise_convolve_grad_w depthwise_convolve_grad_x dot floordiv floormod fourier
-        imag_part linear_scan max max_windows max_windows_grad mean min prod real_fourier
-        real_part rectified_windows rectified_windows_grad reread rescaled_grad reshape_to
-        row_positions solve_triangle split_at square_sum sum sum_to take_grad truncatediv
-        truncatemod""",
+        imag_part linear_scan max max_windows max_windows_grad mean min observed_moments
+        prod real_fourier real_part rectified_windows rectified_windows_grad reread
+        rescaled_grad reshape_to row_positions solve_triangle split_at square_sum sum sum_to
+        take_grad truncatediv truncatemod""",
     "out=, or writes to copies of its own": """
         adadelta_update adagrad_update adam_update adamax_update amsgrad_update clip_update
         cross_entropy_grad decay_update ftrl_update lion_update momentum_update nadam_update

@@ -52,23 +52,32 @@ def standardized(name: str, args: tuple, params: dict[str, Any], out: Any) -> np
             return None
     if params["axis"] != tuple(range(x.ndim - 1)) or x.size < max(_SMALLEST, 2 * x.shape[-1]):
         return None
-    columns = _Columns(x, params["epsilon"])
+    columns = _Columns(x)
+    scale = 1 / np.sqrt(columns.variance + np.float32(params["epsilon"]))
     out = np.empty(x.shape, _FLOAT32) if out is None else out
     if name == "standardize":
-        columns(_standardized, [x, columns.mean, columns.scale], [out])
+        columns(_standardized, [x, columns.mean, scale], [out])
     else:
-        columns.pull_back(args[0], out)
+        columns.pull_back(args[0], scale, out)
     return out
 
 
-class _Columns:
-    """The mean of each column, and the reciprocal of its standard deviation."""
+def moments(x: np.ndarray, axis: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean and variance of all rows, kept; None where it is over other axes."""
+    if axis != tuple(range(x.ndim - 1)) or x.shape[-1] < 2 or not x.flags.c_contiguous:
+        return None
+    columns, shape = _Columns(x), (1,) * (x.ndim - 1) + x.shape[-1:]
+    return columns.mean.reshape(shape), columns.variance.reshape(shape)
 
-    def __init__(self, x: np.ndarray, epsilon: float) -> None:
+
+class _Columns:
+    """The mean and the variance of each column."""
+
+    def __init__(self, x: np.ndarray) -> None:
         self._x, self._width = x, x.shape[-1]
         self._rows = x.size // self._width
         self.mean = self._average(_sum, [x])
-        self.scale = 1 / np.sqrt(self._average(_squares, [x, self.mean]) + np.float32(epsilon))
+        self.variance = self._average(_squares, [x, self.mean])
 
     def __call__(self, kernel: Any, given: list[np.ndarray], made: list[np.ndarray]) -> None:
         """Runs a kernel over all rows."""
@@ -79,9 +88,9 @@ class _Columns:
         self(kernel, given, [total])
         return total / np.float32(self._rows)
 
-    def pull_back(self, dy: np.ndarray, out: np.ndarray) -> None:
+    def pull_back(self, dy: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
         """The cotangent of ``x`` for that of the standardised values."""
-        given = [dy, self._x, self.mean, self.scale]
+        given = [dy, self._x, self.mean, scale]
         of_dy, along = self._average(_sum, [dy]), self._average(_products, given)
         self(_pulled_back, [*given, of_dy, along], [out])
 

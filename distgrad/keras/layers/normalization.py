@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from distgrad.core import recording
+from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.keras import constraints, initializers, regularizers
 from distgrad.keras.layers.base import Layer, Weight, trying_out
 from distgrad.ops.arithmetic import square
 from distgrad.ops.casting import cast, ones_like, stop_gradient
 from distgrad.ops.logic import where
-from distgrad.ops.normalization import batch_normalization, layer_norm
+from distgrad.ops.normalization import batch_normalization, layer_norm, observed_moments
 from distgrad.ops.powers import rsqrt
 from distgrad.ops.reduce import reduce_mean, reduce_sum
 from distgrad.ops.shape import expand_dims, reshape
@@ -166,7 +168,7 @@ class BatchNormalization(_Scaled):
             )
         if mask is None:
             y = layer_norm(wide, gamma, beta, others, self.epsilon)
-            mean, variance = moments(stop_gradient(wide), others)
+            mean, variance = _observed(stop_gradient(wide), others)
         else:
             mean, variance = _masked_moments(self, wide, mask, others)
             y = batch_normalization(wide, mean, variance, beta, gamma, self.epsilon)
@@ -181,6 +183,13 @@ class BatchNormalization(_Scaled):
         old = cast(average, value.dtype)
         new = old * self.momentum + value * (1 - self.momentum)
         average.assign(cast(new, average.dtype))
+
+
+def _observed(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor]:
+    """Mean and variance over ``axes`` of what has no gradient."""
+    if recording.in_parts() or x._data.dtype.kind != "f":
+        return moments(x, axes)
+    return bind(observed_moments, x, axis=tuple(axes))
 
 
 def _masked_moments(layer: Layer, x: Tensor, mask: Any, axes: list[int]) -> tuple[Tensor, Tensor]:
