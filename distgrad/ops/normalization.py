@@ -71,8 +71,9 @@ def observed_moments(xp, x, *, axis):
 
     One operation for eager steps; in a captured one its parts are fused with others.
     """
-    average = mean.kernel(xp, x, axis=axis, keepdims=True)
-    return average, mean.kernel(xp, xp.square(x - average), axis=axis, keepdims=True)
+    over = mean.within(xp)
+    average = over(x, axis=axis, keepdims=True)
+    return average, over(xp.square(x - average), axis=axis, keepdims=True)
 
 
 _CASES = [((3, 4), (1,)), ((3, 4), (0, 1)), ((2, 3, 4), (0, 1)), ((5,), (0,))]

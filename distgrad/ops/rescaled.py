@@ -26,8 +26,9 @@ def _(g, x, scale):
 @primitive(kinds="f", multiple=True)
 def rescaled_grad(xp, g, x, scale):
     """The cotangents of ``x``, ``scale`` and ``offset``."""
-    dscale = sum_to.kernel(xp, xp.multiply(g, x), shape=scale.shape)
-    return xp.multiply(g, scale), dscale, sum_to.kernel(xp, g, shape=scale.shape)
+    total = sum_to.within(xp)
+    dscale = total(xp.multiply(g, x), shape=scale.shape)
+    return xp.multiply(g, scale), dscale, total(g, shape=scale.shape)
 
 
 @rescaled_grad.vjp("g", "x", "scale")
