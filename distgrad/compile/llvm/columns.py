@@ -62,12 +62,17 @@ def standardized(name: str, args: tuple, params: dict[str, Any], out: Any) -> np
     return out
 
 
-def moments(x: np.ndarray, axis: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Mean and variance of all rows, kept; None where it is over other axes."""
+def moments(
+    x: np.ndarray, axis: tuple[int, ...], out: tuple[np.ndarray, ...] | None
+) -> tuple[np.ndarray, ...] | None:
+    """Mean and variance of all rows, kept, as ``total``; None where it is over other axes."""
     if axis != tuple(range(x.ndim - 1)) or x.shape[-1] < 2 or not x.flags.c_contiguous:
         return None
     columns, shape = _Columns(x), (1,) * (x.ndim - 1) + x.shape[-1:]
-    return columns.mean.reshape(shape), columns.variance.reshape(shape)
+    out = out or (np.empty(shape, _FLOAT32), np.empty(shape, _FLOAT32))
+    for place, made in zip(out, (columns.mean, columns.variance), strict=True):
+        place[...] = made
+    return out
 
 
 class _Columns:

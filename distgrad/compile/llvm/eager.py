@@ -59,7 +59,7 @@ def run(primitive: Primitive, args: tuple, params: dict[str, Any], out: Any = No
     if primitive.name in composites.NAMES:
         return composites.run(primitive.name, args, params, out)
     if primitive.name == "observed_moments":
-        return llvm_columns.moments(args[0], **params) if out is None else None
+        return llvm_columns.moments(args[0], **params, out=out)
     if out is not None and not out.flags.c_contiguous:
         return None
     form = _FORMS.get(primitive.name)
