@@ -23,7 +23,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # measure the code beside this file
 
-from distgrad import config  # noqa: E402
+from distgrad.config import ConfigError, load  # noqa: E402
 from distgrad.core.errors import JobError  # noqa: E402
 from distgrad.launcher.starters import find_mpirun  # noqa: E402
 from distgrad.testing import process  # noqa: E402
@@ -137,9 +137,9 @@ def main(words: Sequence[str]) -> int:
     rows: list[list[Row]] = []
     for path, settings in jobs:
         try:
-            shards = config.load(path, settings).parallel.virtual_shards
+            shards = load(path, settings).parallel.virtual_shards
             mpirun = find_mpirun()
-        except (config.ConfigError, JobError) as error:
+        except (ConfigError, JobError) as error:
             print(f"error: {error}", file=sys.stderr)
             return error.exit_code
         if shards is None:
