@@ -118,13 +118,15 @@ class Blas:
     ) -> None:
         """``out = a @ b`` for (count, rows, inner, columns): ``out`` is contiguous.
 
-        The arrays are of one dtype, and looked at as ``as_a`` and ``as_b`` say.
+        The factors are of one dtype, and looked at as ``as_a`` and ``as_b`` say; the result is of
+        that dtype, or of float32 where they are narrower.
         """
         count, rows, inner, columns = sizes
-        kind, compute = _TYPES[out.dtype.name]
+        kind, compute = _TYPES[a.dtype.name]
+        made, _ = _TYPES[out.dtype.name]
         if tensor_float_32 and kind == 0:
             compute = _TF32
-        number = ctypes.c_double if out.dtype.name == "float64" else ctypes.c_float
+        number = ctypes.c_double if a.dtype.name == "float64" else ctypes.c_float
         one, zero = number(1.0), number(0.0)
         # cuBLAS goes column by column: it computes the transposed product, of b and a.
         handle = self._handle()
@@ -147,7 +149,7 @@ class Blas:
                 ctypes.c_longlong(as_a.step),
                 ctypes.byref(zero),
                 ctypes.c_void_p(out.data.ptr),
-                kind,
+                made,
                 columns,
                 ctypes.c_longlong(rows * columns),
                 count,

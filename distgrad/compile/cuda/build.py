@@ -300,11 +300,9 @@ class Build:
 
     def dot(self, apply: Apply) -> bool:
         """A matrix product, by cuBLAS; transposes are no copies."""
+        if not multiplied(apply, self._backend.blas):
+            return False
         (a, b), (out,) = apply.inputs, apply.outputs
-        if type(a) is not Value or type(b) is not Value or not (a.nbytes and b.nbytes):
-            return False
-        if not self._backend.blas.takes(out.dtype) or a.dtype != b.dtype:
-            return False
         at_a, at_b = self.places[a], self.places[b]
         if apply.params["transpose_a"]:
             at_a = _swapped(at_a)
@@ -367,6 +365,13 @@ _HANDLERS: dict[str, Callable[[Build, Apply], bool]] = {
     "attention": attention.attention,
     "attention_grad": attention.attention_grad,
 }
+
+
+def multiplied(apply: Apply, blas: Any) -> bool:
+    """Whether a product goes to cuBLAS."""
+    a, b = apply.inputs
+    given = type(a) is Value and type(b) is Value and a.nbytes and b.nbytes
+    return bool(given) and a.dtype == b.dtype and blas.takes(a.dtype)
 
 
 def _on_host(array: Any) -> np.ndarray:

@@ -7,18 +7,28 @@ CuPy puts it.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from distgrad.compile import memory
 from distgrad.compile.cuda import attention, fused, source
-from distgrad.compile.cuda.build import Build
+from distgrad.compile.cuda.build import Build, multiplied
 from distgrad.compile.cuda.gathering import gathered
 from distgrad.compile.cuda.nodes import Node, launch
 from distgrad.compile.numpy_exec import c_strides, ends_of
-from distgrad.compile.passes import attentive, expand, fuse, simplify
-from distgrad.compile.program import Program, Read
+from distgrad.compile.passes import (
+    attentive,
+    expand,
+    fuse,
+    recompute,
+    simplify,
+    unrounded,
+    widened_late,
+)
+from distgrad.compile.passes.fusion import reduction
+from distgrad.compile.program import Apply, Program, Read
 from distgrad.compile.steps import Buffer, View
 
 
@@ -32,8 +42,9 @@ class Plan:
 
     def __init__(self, program: Program, groups: Sequence[Sequence[int]], backend: Any) -> None:
         program = attentive(simplify(program), attention.takes(backend.dnn))
-        parts = expand(program, source.FLOATS)
-        program = fuse(parts, fused.supported, smallest=1, mixed=False)
+        parts = unrounded(expand(program, source.FLOATS), functools.partial(_wide, backend.blas))
+        parts = widened_late(parts, fused.supported)
+        program = recompute(fuse(parts, fused.supported, smallest=1, mixed=False))
         copied: set[Read] = set()
         while True:  # a second time where a read must outlive a write to its variable
             build = Build(program, copied, backend)
@@ -131,3 +142,10 @@ class Plan:
         own = [b for b in lives if b.kind == "temporary"]
         layout = memory.plan([memory.Lifetime(b.nbytes, *lives[b]) for b in own])
         return dict(zip(own, layout.offsets, strict=True)), layout.nbytes
+
+
+def _wide(blas: Any, apply: Apply) -> bool:
+    """Whether something here gives float32 of narrower factors or terms."""
+    if apply.name == "dot":
+        return multiplied(apply, blas)
+    return reduction(apply) is not None and fused.supported(apply)

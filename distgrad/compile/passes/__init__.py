@@ -8,6 +8,8 @@ from distgrad.compile.passes.constants import fold_constants
 from distgrad.compile.passes.dead import drop_dead
 from distgrad.compile.passes.expand import expand
 from distgrad.compile.passes.fusion import Fused, fuse
+from distgrad.compile.passes.narrow import unrounded, widened_late
+from distgrad.compile.passes.recompute import recompute
 from distgrad.compile.passes.rectified import rectified
 from distgrad.compile.passes.transposes import fold_transposes
 from distgrad.compile.program import Program
@@ -20,9 +22,12 @@ __all__ = [
     "fold_constants",
     "fold_transposes",
     "fuse",
+    "recompute",
     "rectified",
     "share_common",
     "simplify",
+    "unrounded",
+    "widened_late",
 ]
 
 
