@@ -129,16 +129,21 @@ def attention(arrays: Sequence[Layout], bias: Layout | None, *, scale: float, ca
 
 
 def attention_grad(
-    arrays: Sequence[Layout], bias: Layout | None, *, scale: float, causal: bool
+    arrays: Sequence[Layout],
+    bias: Layout | None,
+    made: Sequence[Layout] = (),
+    *,
+    scale: float,
+    causal: bool,
 ) -> Job:
-    """The gradients of q, k and v by that of o, laid out with the steps first.
+    """The gradients of q, k and v by that of o, laid out as ``made`` or with the steps first.
 
     ``arrays`` are those of the gradient that comes, of q, k, v and o. The plan takes q, k, v, o,
     the gradient, what ``attention`` left for it, and the bias.
     """
     dy, q, k, v, o = arrays
     given = [("q", q), ("k", k), ("v", v), ("o", o), ("dO", dy), ("stats", _stats(q)), *_bias(bias)]
-    made = [Layout.steps_first(array.shape, q.dtype) for array in (q, k, v)]
+    made = made or [Layout.steps_first(array.shape, q.dtype) for array in (q, k, v)]
     options = [("attn_scale", scale), ("use_deterministic_algorithm", True), *_band(causal)]
     return Job("sdpa_backward", tuple(given), tuple(made), tuple(options))
 

@@ -99,7 +99,7 @@ def attention_grad(build: Build, apply: Apply) -> bool:
     dy, q, k, v, o, stats, bias = apply.inputs
     if not _fits(q, k, v, bias):
         return False
-    made = [dnn.steps_first(build, value) for value in apply.outputs]
+    made = [build.part(value) or dnn.steps_first(build, value) for value in apply.outputs]
     values = (q, k, v, bias, dy, o, stats)
     given = [build.places[value] for value in values if type(value) is Value]
     kernel = build._kernel(_Backward(given, made, **apply.params).kernel)

@@ -11,6 +11,7 @@ import numpy as np
 from distgrad.backend import cudnn
 from distgrad.backend.cublas import matrices
 from distgrad.compile.cuda import attention, columns, dnn, fused, source
+from distgrad.compile.cuda.joins import Joins
 from distgrad.compile.cuda.nodes import Arrays, Draw, Node, Opaque, Python, launch
 from distgrad.compile.cuda.source import Kernel
 from distgrad.compile.numpy_exec import c_strides
@@ -31,6 +32,7 @@ class Build:
         self.slots: list[View] = []
         self.checks: list[tuple[Call, Callable[[Sequence[Any]], list[np.ndarray]]]] = []
         self._program, self._copied, self._backend = program, copied, backend
+        self._joins = Joins(program)
         self._reads: list[tuple[Read, Buffer, int]] = []  # and the node before which it stands
         self._barriers: list[tuple[int, Variable | None]] = []
         self._from_inputs: dict[Value, Callable[[Sequence[Any]], Any]] = {}
@@ -67,6 +69,13 @@ class Build:
         view = View(buffer, 0, value.shape, (), value.dtype)
         self.places[value] = view._replace(strides=c_strides(view))
         return self.places[value]
+
+    def part(self, value: Value) -> View | None:
+        """A place in what the value is going to be joined to, if there is one."""
+        found = self._joins.parts.get(value)
+        if found is not None:
+            self.places[value] = found
+        return found
 
     def _constant(self, value: Value) -> None:
         if value.constant and value not in self.places:
@@ -115,7 +124,7 @@ class Build:
             raise TypeError(f"no plan for {instruction!r}")
 
     def _add_group(self, group: Fused) -> None:
-        outputs = [self._own(value) for value in group.outputs]
+        outputs = [self.part(value) or self._own(value) for value in group.outputs]
         parts = self._parts_of(group)
         kernel = self._kernel(fused.compiled, group, {**self.places, **parts})
         if not parts:
@@ -221,15 +230,13 @@ class Build:
 
     def join(self, apply: Apply) -> bool:
         """Arrays one after the other: each is copied to its part."""
-        (out,), axis = apply.outputs, apply.params["axis"]
+        (out,) = apply.outputs
         if any(type(v) is not Value for v in apply.inputs) or not out.nbytes:
             return False
-        whole, start = self._own(out), 0
-        for value in apply.inputs:
-            part = whole._replace(shape=value.shape, offset=start * whole.strides[axis])
-            if value.nbytes:
+        self.places[out] = self._joins.whole(apply)
+        for value, part in zip(apply.inputs, self._joins.pieces(apply), strict=True):
+            if value.nbytes and self.places[value].buffer is not part.buffer:  # made elsewhere
                 self._copied_to(part, self.places[value])
-            start += value.shape[axis]
         return True
 
     def split(self, apply: Apply) -> bool:

@@ -120,19 +120,29 @@ def attention(build: Build, apply: Apply) -> bool:
 
 
 def attention_grad(build: Build, apply: Apply) -> bool:
-    """The gradients of queries, keys and values."""
+    """The gradients of queries, keys and values, in what they are joined to if there is a plan."""
     *arrays, stats, bias = apply.inputs
+    at_bias = _bias(bias, len(stats.shape))
 
-    def job(layouts: Sequence[Layout]) -> Job:
-        return cudnn.attention_grad(layouts, _bias(bias, len(stats.shape)), **apply.params)
+    def into(made: Sequence[View]) -> tuple[Job, list[View]] | None:
+        results = [_layout(place) for place in made]
+        return _laid_out(
+            build,
+            arrays,
+            lambda at: cudnn.attention_grad(at, at_bias, results, **apply.params),
+        )
 
-    found = _laid_out(build, arrays, job)
+    made = [place for value in apply.outputs if (place := build.part(value)) is not None]
+    found = into(made) if len(made) == 3 and all(map(_readable, made)) else None
+    if found is None:
+        made = [steps_first(build, value) for value in apply.outputs]
+        found = into(made)
     if found is None:
         return False
     dy, q, k, v, o = found[1]
     more = [] if type(bias) is not Value else [build._whole(bias)]
     given = [q, k, v, o, dy, build._whole(stats), *more]
-    _run(build, found[0], given, [steps_first(build, value) for value in apply.outputs])
+    _run(build, found[0], given, made)
     return True
 
 
