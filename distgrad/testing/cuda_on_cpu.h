@@ -55,6 +55,14 @@ template <class A> static inline A __shfl_xor_sync(unsigned mask, A value, int l
     return __shfl_sync(mask, value, threadIdx.x % 32 ^ lanes);
 }
 
+// Blocks follow each other here.
+static inline void __threadfence() {}
+static inline unsigned atomicInc(unsigned *to, unsigned most) {
+    const unsigned before = *to;
+    *to = before >= most ? 0 : before + 1;
+    return before;
+}
+
 static void begin() {
     const unsigned self = running;
     threadIdx.x = self;

@@ -10,13 +10,12 @@ import numpy as np
 
 from distgrad.backend import cudnn
 from distgrad.backend.cublas import matrices
-from distgrad.compile.cuda import attention, columns, dnn, fused, source
+from distgrad.compile.cuda import attention, dnn, fused, source
 from distgrad.compile.cuda.joins import Joins
 from distgrad.compile.cuda.nodes import Arrays, Draw, Node, Opaque, Python, launch
 from distgrad.compile.cuda.source import Kernel
 from distgrad.compile.numpy_exec import c_strides
 from distgrad.compile.passes import Fused
-from distgrad.compile.passes.fusion import reduction
 from distgrad.compile.program import Apply, Call, Instruction, Program, Read, Slot, Value, Write
 from distgrad.compile.steps import Buffer, View
 from distgrad.core.variable import Variable
@@ -125,28 +124,8 @@ class Build:
 
     def _add_group(self, group: Fused) -> None:
         outputs = [self.part(value) or self._own(value) for value in group.outputs]
-        parts = self._parts_of(group)
-        kernel = self._kernel(fused.compiled, group, {**self.places, **parts})
-        if not parts:
-            self.nodes.append(launch(kernel, tuple(outputs)))
-            return
-        written = [parts.get(v, self.places[v]) for v in group.outputs]
-        self.nodes.append(launch(kernel, tuple(written)))
-        kernel = self._kernel(columns.totals, group, parts, self.places)
-        self.nodes.append(launch(kernel, tuple(self.places[v] for v in parts)))
-
-    def _parts_of(self, group: Fused) -> dict[Value, View]:
-        """Places for sums of segments of columns, where there are several segments."""
-        found = columns.reductions(group)
-        if not any(reduction(i).kind == "column" for i in found):  # type: ignore[union-attr]
-            return {}
-        cuts = columns.cuts(group)
-        shape = cuts.segments, cuts.columns
-        return {
-            i.outputs[0]: self._new(shape, columns.accumulator(i))
-            for i in found
-            if cuts.segments > 1
-        }
+        kernel = self._kernel(fused.compiled, group, self.places)
+        self.nodes.append(launch(kernel, tuple(outputs)))
 
     def _add_read(self, read: Read) -> None:
         (value,) = read.outputs

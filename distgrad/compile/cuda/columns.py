@@ -1,23 +1,24 @@
 """Kernels that sum columns: a block of warps takes some columns, each warp every so many rows.
 
-Many rows are cut into segments, each of which blocks of its own add up; a second kernel adds those
-sums. The order depends on the numbers of rows and columns alone.
+Many rows are cut into segments, each of which blocks of its own add up. The block that is the last
+to be done with its columns adds those sums, in their order: whichever it is, the order depends on
+the numbers of rows and columns alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from distgrad.compile.cuda import source
-from distgrad.compile.cuda.source import FLOATS, Kernel
+from distgrad.compile.cuda.source import FLOATS
 from distgrad.compile.cuda.writer import MANY, Writer
 from distgrad.compile.passes.fusion import Fused, reduction
-from distgrad.compile.program import Apply, Value
-from distgrad.compile.steps import View
+from distgrad.compile.program import Apply
+from distgrad.compile.steps import Buffer, View
 
 _WARPS = 16
 _BLOCKS = 512  # four on each multiprocessor of a large GPU
@@ -52,17 +53,8 @@ def reductions(fused: Fused) -> list[Apply]:
     return [i for i in fused.body if reduction(i) is not None]
 
 
-def accumulator(instruction: Apply) -> np.dtype:
-    """The dtype that the sum is added up in."""
-    wide = FLOATS[instruction.inputs[0].dtype.name] == "double"
-    return np.dtype(np.float64 if wide else np.float32)
-
-
 class Columns(Writer):
-    """Writes the kernel of a group with sums of columns.
-
-    Where there are several segments, ``places`` of the sums are those of (segments, columns).
-    """
+    """Writes the kernel of a group with sums of columns."""
 
     single = False
 
@@ -97,11 +89,56 @@ class Columns(Writer):
             add_up,
             f"const {kind} at = row * {columns} + column;",
         )
-        for i in found:
-            self._store_sum(i, types[i], cuts(self.fused))
+        cut = cuts(self.fused)
+        if segments == 1:
+            for i in found:
+                self._store_sum(i, types[i], cut, self.arrays[i.outputs[0]])
+        else:
+            sums = [self._scratch(types[i], segments * columns) for i in found]
+            for i, place in zip(found, sums, strict=True):
+                self._store_sum(i, types[i], cut, place)
+            self._last_one(found, sums, cut, kind)
         return chunks * segments, 32 * _WARPS
 
-    def _store_sum(self, instruction: Apply, type_: str, cut: Cuts) -> None:
+    def _scratch(self, type_: str, count: int) -> str:
+        """Memory of the kernel's own: the name of its argument."""
+        dtype = np.dtype(np.float64 if type_ == "double" else np.float32)
+        view = View(Buffer(count * dtype.itemsize), 0, (count,), (dtype.itemsize,), dtype)
+        return self.further(f"{type_} *", view)
+
+    def _last_one(self, found: Sequence[Apply], sums: Sequence[str], cut: Cuts, kind: str) -> None:
+        """The last block of some columns adds up what all of them have; then nobody has counted.
+
+        It reads memory itself, since what its multiprocessor keeps may be older.
+        """
+        dtype = np.dtype(np.uint32)
+        counts = View(Buffer(4 * cut.chunks, "counter"), 0, (cut.chunks,), (4,), dtype)
+        name = self.further("unsigned int *", counts)
+        self.lines += [
+            "__shared__ bool last;",
+            "__threadfence();",
+            "__syncthreads();",
+            f"if (threadIdx.x == 0) last = atomicInc(&{name}[block % {cut.chunks}], "
+            f"{cut.segments - 1}) == {cut.segments - 1};",
+            "__syncthreads();",
+            "if (!last) return;",
+            "__threadfence();",
+            f"const {kind} to = start + threadIdx.x;",
+            f"if (threadIdx.x >= {32 * cut.each} || to >= {cut.columns}) return;",
+        ]
+        for i, place in zip(found, sums, strict=True):
+            (out,), reduced = i.outputs, reduction(i)
+            assert reduced is not None
+            type_, total = FLOATS[i.inputs[0].dtype.name], f"total_{self.variables[out]}"
+            over = f" / ({type_}){cut.rows}" if reduced.operation == "mean" else ""
+            self.lines += [
+                f"{type_} {total} = 0;",
+                f"for ({kind} i = 0; i < {cut.segments}; i++) "
+                f"{total} += ((const volatile {type_} *){place})[i * {cut.columns} + to];",
+                f"put({self.arrays[out]}[to], {total}{over});",
+            ]
+
+    def _store_sum(self, instruction: Apply, type_: str, cut: Cuts, array: str) -> None:
         """What all warps have of a column, added up by as many lanes."""
         (out,), reduced = instruction.outputs, reduction(instruction)
         assert reduced is not None
@@ -118,33 +155,6 @@ class Columns(Writer):
             "__syncthreads();",
             f"const {source.index(cut.rows * cut.columns)} to = start + mine * {cut.each} + j;",
             f"if (threadIdx.x % {_WARPS} == 0 && to < {cut.columns}) "
-            f"put({self.arrays[out]}[segment * {cut.columns} + to], total);",
+            f"put({array}[segment * {cut.columns} + to], total);",
             "}",
         ]
-
-
-def totals(
-    name: str, fused: Fused, parts: Mapping[Value, View], places: Mapping[Value, View]
-) -> Kernel:
-    """The kernel that adds up the sums of segments, which lie at ``parts``."""
-    rows, columns, _, _, segments, _ = cuts(fused)
-    arguments: list[str] = []
-    views: list[View] = []
-    lines = [source.over(columns) + " {"]
-    for number, instruction in enumerate(reductions(fused)):
-        (out,), reduced = instruction.outputs, reduction(instruction)
-        assert reduced is not None
-        part, target = parts[out], places[out]
-        to, of = f"p{2 * number}", f"p{2 * number + 1}"
-        type_ = source.TYPES[part.dtype.name]
-        arguments += [f"{source.memory(target.dtype)} *{to}", f"const {type_} *{of}"]
-        views += [target, part]
-        over = f" / ({type_}){rows}" if reduced.operation == "mean" else ""
-        total = f"total_{number}"
-        lines += [
-            f"{type_} {total} = 0;",
-            f"for (int i = 0; i < {segments}; i++) {total} += {of}[i * {columns} + at];",
-            f"put({to}[at], {total}{over});",
-        ]
-    text = "\n".join([*lines, "}"])
-    return Kernel(name, tuple(arguments), text, *source.flat(columns), tuple(views))

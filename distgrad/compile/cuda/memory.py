@@ -21,6 +21,7 @@ class Memory:
 
     def __init__(self, cupy: Any, plan: Plan) -> None:
         self.block = cupy.cuda.alloc(max(plan.nbytes, 1))
+        self.counters = cupy.zeros(max(plan.counted, 1), "uint8").data
         # What kernels over CuPy allocate while they are captured stays theirs: nothing else may
         # lie there when the graph is launched.
         self.pool = cupy.cuda.MemoryPool()

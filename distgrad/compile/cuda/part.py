@@ -62,6 +62,8 @@ class Part:
         buffer = view.buffer
         if buffer.kind == "temporary":
             return self._placed(self._memory.block + self.plan.homes[buffer], view)
+        if buffer.kind == "counter":
+            return self._placed(self._memory.counters + self.plan.homes[buffer], view)
         if buffer.kind in ("input", "slot"):
             return self._placed(self.row.place(buffer), view)
         if buffer.kind == "output":

@@ -37,7 +37,8 @@ class Plan:
 
     ``groups`` are positions of outputs that the caller has places for; with them every output lies
     at a place of its own. Buffers are of kind "input", "slot", "variable", "constant", "output"
-    (owned by a position), "temporary" (in the block), or "dynamic".
+    (owned by a position), "temporary" (in the block), "counter" (0 whenever no kernel of its runs)
+    or "dynamic".
     """
 
     def __init__(self, program: Program, groups: Sequence[Sequence[int]], backend: Any) -> None:
@@ -71,6 +72,10 @@ class Plan:
         self.ready = self._end(early)
         self.ends = ends_of(self, groups)  # type: ignore[arg-type]
         self.homes, self.nbytes = self._layout()
+        self.counted = 0  # bytes of counters
+        for buffer in self._of_kind("counter"):
+            self.homes[buffer] = self.counted
+            self.counted += buffer.nbytes
         self.last: dict[Buffer, int] = {}
         for index, node in enumerate(self.nodes):
             self.last |= {view.buffer: index for view in node.mentions}
@@ -130,6 +135,10 @@ class Plan:
     def _copy(self, target: View, origin: View) -> Node:
         name = f"copy_{target.buffer.owner}"
         return launch(fused.copying(name, target, origin), (target,))
+
+    def _of_kind(self, kind: str) -> list[Buffer]:
+        mentioned = (view.buffer for node in self.nodes for view in node.mentions)
+        return [buffer for buffer in dict.fromkeys(mentioned) if buffer.kind == kind]
 
     def _layout(self) -> tuple[dict[Buffer, int], int]:
         """Where each temporary buffer starts in the block, and the size of the block."""

@@ -12,6 +12,7 @@ from distgrad.compile.passes.fusion import reduction
 from distgrad.compile.program import Apply, Value
 
 _IN_ROW = 4  # neighbours in a row that a lane takes at a time
+_UNROLLED = 8  # times that it does: so many words stay in registers from one loop to the next
 
 
 class Rows(Writer):
@@ -33,19 +34,28 @@ class Rows(Writer):
         threads = max(self._wide, source.FLAT)
         each = threads // self._wide
         kind = source.index(rows * self._length)
+        whole = rows % each == 0  # then there is nothing to ask, and loads can be one for all loops
         self.lines += [
             f"const int lane = threadIdx.x % {self._wide};",
             f"const {kind} row = block * ({kind}){each} + threadIdx.x / {self._wide};",
-            f"const bool here = row < {rows};",
+            f"const bool here = {'true' if whole else f'row < {rows}'};",
         ]
         sums = {i.inputs[0].dtype.name for i in self.fused.body if reduction(i) is not None}
         for type_ in sorted({FLOATS[name] for name in sums}):
             self.lines.append(f"__shared__ {type_} shared_{type_}[32];")
-        self._head = (
-            f"for ({kind} i = lane * {self.count}; here && i < {self._length}; "
-            f"i += {self._wide * self.count})"
-        )
+        step = self._wide * self.count
+        times = -(-self._length // step)
         self._first = f"const {kind} at = row * {self._length} + i;"
+        if times <= _UNROLLED:
+            inside = "" if self._length % step == 0 else f" && i < {self._length}"
+            self._head = (
+                f"#pragma unroll\nfor ({kind} t = 0; t < {times}; t++) "
+                f"if (const {kind} i = t * {step} + lane * {self.count}; here{inside})"
+            )
+        else:
+            self._head = (
+                f"for ({kind} i = lane * {self.count}; here && i < {self._length}; i += {step})"
+            )
         self._known: set[Value] = set()  # rows' values that have been written
         waiting: list[Apply] = []
         for instruction in self.fused.body:

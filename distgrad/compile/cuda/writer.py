@@ -32,6 +32,7 @@ class Writer:
             if self._per_row(instruction):
                 self.rows.update(instruction.outputs)
         self.lines: list[str] = []
+        self._further: list[tuple[str, View]] = []
         self._loads = 0
         self.count = 1  # elements that a thread takes at a time
         self._outside: list[str] = []  # lines that stand before those of an element
@@ -46,13 +47,24 @@ class Writer:
     def finish(self, name: str) -> Kernel:
         blocks, threads = self.write()
         outputs = set(self.fused.outputs)
-        arguments = tuple(
-            f"{'' if v in outputs else 'const '}{source.memory(self.places[v].dtype)} *{array}"
-            for v, array in self.arrays.items()
-        )
-        places = tuple(self.places[v] for v in self.arrays)
+        written = {self.places[v].buffer for v in outputs}
+        arguments, places = [], []
+        for value, array in self.arrays.items():
+            place = self.places[value]
+            kept = value not in outputs and place.buffer not in written  # for as long as it runs
+            form = "const {} *__restrict__ {}" if kept else "{} *{}"
+            arguments.append(form.format(source.memory(place.dtype), array))
+            places.append(place)
+        arguments += [text for text, _ in self._further]
+        places += [view for _, view in self._further]
         body = "\n".join(self.lines)
-        return Kernel(name, arguments, body, blocks, threads, places, self.single)
+        return Kernel(name, tuple(arguments), body, blocks, threads, tuple(places), self.single)
+
+    def further(self, type_: str, view: View) -> str:
+        """The name of one more argument, memory at a place of its own."""
+        name = f"p{len(self.arrays) + len(self._further)}"
+        self._further.append((f"{type_}{name}", view))
+        return name
 
     def write(self) -> tuple[int, int]:
         """Writes the body; how many blocks there are, and threads in each."""
