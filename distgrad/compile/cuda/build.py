@@ -138,6 +138,8 @@ class Build:
     def _add_write(self, write: Write) -> None:
         (value,), variable = write.inputs, write.variable
         source = self.places[value]
+        if source.buffer.owner is variable:  # it would be read and written at a time
+            source = self._copy_of(source, source.shape)
         target = source._replace(buffer=Buffer(0, "variable", variable), offset=0)
         target = target._replace(strides=c_strides(target))
         self._node(lambda arrays: variable._recall_loans(), where="before")
