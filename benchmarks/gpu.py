@@ -1,6 +1,7 @@
 """Training steps on one GPU, beside torch and JAX in the same run; and whether they are right.
 
-    python benchmarks/gpu.py [--check] [--kernels] [--write] [--rounds N] [--workload NAME ...]
+    python benchmarks/gpu.py --all [--minutes N] [--write]
+    python benchmarks/gpu.py [--check] [--kernels] [--write] [--rounds N] [--workload [NAME ...]]
     python benchmarks/gpu.py --buckets [MIB ...] [--write] [--rounds N] [--workload NAME]
 
 Frameworks that are not installed, or fail, are named and left out. Each contender trains the same
@@ -8,9 +9,10 @@ initial weights on the same batch; the losses of the first steps are compared be
 timed. Rounds go through all contenders in turn, in rotating order; a time is wall-clock, ends when
 the loss has been read on the host, and is the median over rounds. ``--check`` runs the tests on
 the GPU first, ``--kernels`` adds the table of `gpu_kernels.py`, ``--write`` puts all of it into
-``gpu.md``. ``--device cpu`` tries the program. ``--buckets`` measures sizes of buckets of gradients
-instead (``gpu_buckets.py``), on as many GPUs as ranks:
-``distgrad launch -n 4 benchmarks/gpu.py --buckets``.
+``gpu.md``; ``--workload`` without a name leaves the training steps out. ``--device cpu`` tries the
+program. ``--buckets`` measures sizes of buckets of gradients instead (``gpu_buckets.py``), on as
+many GPUs as ranks: ``distgrad launch -n 4 benchmarks/gpu.py --buckets``. ``--all`` does all of it,
+one after the other, within some minutes (``gpu_all.py``).
 """
 
 from __future__ import annotations
@@ -21,14 +23,17 @@ import importlib
 import importlib.util
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gpu_all
 import gpu_kernels
 import numpy as np
 from workloads import Trainer, Workload, cnn, mlp, transformer
@@ -37,6 +42,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESULTS = HERE / "gpu.md"
 BEGIN, BUCKETS, END = "<!-- measured -->", "<!-- buckets -->", "<!-- end -->"
+CHECKED, KERNELS = "<!-- tests -->", "<!-- kernels -->"
 
 WORKLOADS = {
     workload.slug: workload
@@ -126,10 +132,30 @@ def choose(name: str, device: str) -> None:
         gpu().dnn.wanted = not name.endswith("without cuDNN")
 
 
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Context that raises TimeoutError when it takes longer: peers compile for minutes."""
+
+    def late(*_: Any) -> None:
+        raise TimeoutError(f"not ready within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, before)
+
+
 def prepared(
-    workload: Workload, names: list[str], device: str, say: Callable[[str], None]
+    workload: Workload,
+    names: list[str],
+    device: str,
+    say: Callable[[str], None],
+    patience: float = 600.0,
 ) -> dict[str, Callable[[int], float]]:
-    """``run(count)`` of every contender whose losses agree with ours."""
+    """``run(count)`` of every contender whose losses agree with ours, and are there in time."""
     runs: dict[str, Callable[[int], float]] = {}
     first: list[float] | None = None
     rtol = 2e-3 if workload.dtype == "float32" else 5e-3
@@ -138,11 +164,12 @@ def prepared(
             continue  # there is no product of float32
         try:
             choose(name, device)
-            trainer = made(name, workload, device)
             x, y = workload.samples() if workload.kind != "adam" else (np.zeros(0), np.zeros(0))
-            batch = trainer.ready(x, y)
             began = time.perf_counter()
-            losses = [trainer.run(batch, 1) for _ in range(3)]
+            with within(patience):
+                trainer = made(name, workload, device)
+                batch = trainer.ready(x, y)
+                losses = [trainer.run(batch, 1) for _ in range(3)]
             say(f"{name}: losses {losses}, {time.perf_counter() - began:.1f} s for 3 steps")
         except Exception as error:
             say(f"{name}: left out ({type(error).__name__}: {str(error).splitlines()[:1]})")
@@ -215,9 +242,10 @@ def shards_cost(results: dict[str, dict[str, list[float]]]) -> list[str]:
     return lines
 
 
-def check(device: str, limit: float) -> list[str]:
-    """The last lines of the tests on the device, folder by folder."""
-    lines, ends = [], time.monotonic() + limit
+def check(device: str, limit: float, note: Callable[[list[str]], None]) -> None:
+    """The last lines of the tests on the device, folder by folder, noted after each of them."""
+    lines: list[str] = []
+    ends = time.monotonic() + limit
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
     for tests in TESTS:
         command = [sys.executable, "-m", "pytest", "-q", "--maxfail=20", "--tb=line"]
@@ -233,12 +261,13 @@ def check(device: str, limit: float) -> list[str]:
             said = (late.stdout or b"").decode(errors="replace").strip().splitlines()[-1:]
             lines.append(f"{tests}: not finished in time {said}")
             print(lines[-1], flush=True)
+            note(lines)
             continue
         wrong = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
         last = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no output"]
         lines += [f"{tests}: {last[0]}", *wrong]
         print(*lines[-1 - len(wrong) :], sep="\n", flush=True)
-    return lines
+        note(lines)
 
 
 def write(text: str, begin: str = BEGIN) -> None:
@@ -266,48 +295,60 @@ def measure_buckets(options: argparse.Namespace, lines: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--all", action="store_true", help="everything, each with its own time")
+    parser.add_argument("--minutes", type=float, default=9.0, help="for --all")
     parser.add_argument("--check", action="store_true", help="run the tests on the GPU first")
     parser.add_argument("--check-limit", type=float, default=360.0, help="seconds for the tests")
+    parser.add_argument("--patience", type=float, default=600.0, help="seconds to prepare one")
     parser.add_argument("--write", action="store_true", help="put the results into gpu.md")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="of one contender in a round")
     parser.add_argument("--kernels", action="store_true", help="and kernels alone, with cuDNN")
-    parser.add_argument("--workload", nargs="*", choices=sorted(WORKLOADS))
+    parser.add_argument("--workload", nargs="*", choices=sorted(WORKLOADS), help="none: no steps")
     parser.add_argument("--buckets", nargs="*", type=float, help="sizes of buckets, in MiB")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))  # an installation of distgrad is not needed
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the GPU is shared by all
-    if options.buckets is not None:
-        options.buckets = options.buckets or [1, 4, 16, 64, 1024]
-        options.workload = options.workload or ["transformer_12_layers_d_768"]
-    options.workload = options.workload or list(WORKLOADS)
-    lines = [f"Measured {datetime.date.today()}: `{' '.join(['python', *sys.argv])}`", ""]
 
     def say(text: str) -> None:
         print(text, flush=True)
 
-    if options.buckets is not None:
-        measure_buckets(options, [*lines, *devices_of(options.device), ""])
+    if options.all:
+        more = ["--device", options.device, *(["--write"] if options.write else [])]
+        ends = gpu_all.run(options.minutes, more, say)
+        say("\n" + "\n".join(f"{name}: {end}" for name, end in ends.items()))
         return
-    checked = check(options.device, options.check_limit) if options.check else []
-    lines += [*devices_of(options.device), "", *checked, ""]
+    if options.buckets is not None:
+        options.buckets = options.buckets or [1, 4, 16, 64, 1024]
+        options.workload = options.workload or ["transformer_12_layers_d_768"]
+    options.workload = list(WORKLOADS) if options.workload is None else options.workload
+    lines = [f"Measured {datetime.date.today()}: `{' '.join(['python', *sys.argv])}`", ""]
+
+    def note(found: list[str], begin: str = BEGIN) -> None:
+        if options.write:
+            write("\n".join([*lines, *found]), begin)
+
+    if options.check:  # by other processes: it comes before this one touches the GPU
+        check(options.device, options.check_limit, lambda found: note(found, CHECKED))
+    lines += [*devices_of(options.device), ""]
+    if options.buckets is not None:
+        measure_buckets(options, lines)
+        return
     say("\n".join(lines))
     results: dict[str, dict[str, list[float]]] = {}
     for slug in options.workload:
         workload = WORKLOADS[slug]
         say(f"\n{workload.name}, batch {workload.batch}")
-        runs = prepared(workload, list(CONTENDERS), options.device, say)
+        runs = prepared(workload, list(CONTENDERS), options.device, say, options.patience)
         if runs:
             results[workload.name] = timed(runs, options.rounds, options.seconds)
-        if options.write:  # after each workload: the time on a GPU may end at any moment
-            write("\n".join([*lines, *report(results)]))
-    found = report(results)
-    say("\n" + "\n".join(found))
+        note(report(results))  # after each workload: the time on a GPU may end at any moment
+    if results:
+        say("\n" + "\n".join(report(results)))
     if options.kernels and options.device == "cuda":
         choose("", "cuda")
-        found += ["", *gpu_kernels.table(gpu(), options.rounds, options.seconds / 3, say)]
-        if options.write:
-            write("\n".join([*lines, *found]))
+        seconds = options.seconds / 3
+        gpu_kernels.table(gpu(), options.rounds, seconds, say, lambda found: note(found, KERNELS))
 
 
 if __name__ == "__main__":

@@ -124,8 +124,14 @@ def timed(run: Callable[[], Any], gpu: Any, seconds: float) -> float:
     return (time.perf_counter() - began) / count * 1e3
 
 
-def table(gpu: Any, rounds: int, seconds: float, say: Callable[[str], None] = print) -> list[str]:
-    """A line for each case, of Markdown."""
+def table(
+    gpu: Any,
+    rounds: int,
+    seconds: float,
+    say: Callable[[str], None] = print,
+    note: Callable[[list[str]], None] = lambda lines: None,
+) -> list[str]:
+    """A line for each case, of Markdown; all lines so far are noted after each of them."""
     lines = [
         f"cuDNN {gpu.dnn.version()}, in milliseconds:",
         "",
@@ -153,6 +159,7 @@ def table(gpu: Any, rounds: int, seconds: float, say: Callable[[str], None] = pr
                 f"| {case.name} | {one:.3g} | {other:.3g} | {ratio:.2f} | {room:.1f} | {off:.0e} |"
             )
             say(lines[-1])
+            note(lines)
     return lines
 
 

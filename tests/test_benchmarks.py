@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -191,3 +192,43 @@ def test_sizes_of_buckets_on_a_cpu(monkeypatch, capsys) -> None:
     said = capsys.readouterr().out
     assert "MNIST MLP, batch 128, 1 ranks:" in said
     assert "| 0.01 | 2 | " in said and "| 64 | 1 | " in said
+
+
+def test_all_of_a_gpu_in_stages_that_end_in_time(monkeypatch, tmp_path) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    stages = importlib.import_module("gpu_all")
+    lines: list[str] = []
+    program = "import sys, time; time.sleep(float(sys.argv[1])); 1 / (5 - len(sys.argv))"
+    monkeypatch.setattr(stages, "__file__", str(tmp_path / "gpu_all.py"))
+    (tmp_path / "gpu.py").write_text(program)
+    shares = {"short": (["0"], 0.4), "wrong": (["0", "x", "y"], 0.1), "long": (["60"], 0.5)}
+    monkeypatch.setattr(stages, "STAGES", shares)
+    ends = stages.run(0.05, ["more"], lines.append)
+    assert ends == {
+        "short": "done",
+        "wrong": "failed with exit code 1",
+        "long": "not finished in time",
+    }
+    assert "== short: done ==" in lines
+
+
+def test_what_is_written_leaves_the_other_tables(monkeypatch, tmp_path) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    gpu = importlib.import_module("gpu")
+    page = tmp_path / "gpu.md"
+    page.write_text((HERE / "gpu.md").read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(gpu, "RESULTS", page)
+    marks = [gpu.CHECKED, gpu.BEGIN, gpu.KERNELS, gpu.BUCKETS]
+    for mark in marks:
+        gpu.write(f"of {mark[5:-4]}", mark)
+    text = page.read_text(encoding="utf-8")
+    assert all(text.count(f"{mark}\nof {mark[5:-4]}\n{gpu.END}") == 1 for mark in marks)
+
+
+def test_a_contender_that_takes_too_long_is_left_out(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    gpu = importlib.import_module("gpu")
+    with pytest.raises(TimeoutError, match=r"within 0\.05 s"), gpu.within(0.05):
+        time.sleep(5)
+    with gpu.within(60):
+        pass

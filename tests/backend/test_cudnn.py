@@ -429,6 +429,9 @@ for dtype in ("float16", "bfloat16"):
     for causal, b in ((True, None), (False, bias)):
         jobs.append(cudnn.attention([q, k, k], b, scale=0.5, causal=causal))
         jobs.append(cudnn.attention_grad([q, q, k, k, q], b, scale=0.5, causal=causal))
+    beside = Layout(q.shape, (128 * 3 * 4 * 64, 64, 3 * 4 * 64, 1), dtype)
+    given, made = [q, beside, beside, beside, q], [beside] * 3
+    jobs.append(cudnn.attention_grad(given, None, made, scale=0.5, causal=True))
 for job in jobs:
     try:
         graph, tensors = cudnn.graph_of(front_end, job)
@@ -447,4 +450,4 @@ def test_the_front_end_has_the_names_and_takes_the_graphs():
     path = os.pathsep.join([str(Path(tf.__path__[0]).parent), *sys.path])
     done = process.run([sys.executable, "-c", GRAPHS], timeout=60, env={"PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("sdpa_backward") == 4 and done.stdout.count("conv_wgrad") == 3
+    assert done.stdout.count("sdpa_backward") == 6 and done.stdout.count("conv_wgrad") == 3
