@@ -87,8 +87,10 @@ class CudaExecutor:
         """A kernel of the program."""
         if self._functions is None:
             module = self.backend.xp.RawModule(code=self.plan.source, options=source.OPTIONS)
-            names = [kernel.name for kernel in self.plan.kernels]
-            self._functions = {name: module.get_function(name) for name in names}
+            self._functions = {
+                name: module.get_function(kernel.name)
+                for name, kernel in self.plan.compiled.items()
+            }
         return self._functions[name]
 
     def constant(self, data: np.ndarray) -> Any:

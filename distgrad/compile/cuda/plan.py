@@ -17,6 +17,7 @@ from distgrad.compile.cuda import attention, fused, source
 from distgrad.compile.cuda.build import Build, multiplied
 from distgrad.compile.cuda.gathering import gathered
 from distgrad.compile.cuda.nodes import Node, launch
+from distgrad.compile.cuda.source import Kernel
 from distgrad.compile.numpy_exec import c_strides, ends_of
 from distgrad.compile.passes import (
     attentive,
@@ -65,6 +66,12 @@ class Plan:
                 self._give_away(position)
         self.nodes = gathered(self.nodes, patient=len(groups) < 2)
         self.kernels = [node.kernel for node in self.nodes if node.kernel is not None]
+        # Layers alike have kernels alike: by its name, the one that is compiled for them.
+        first: dict[Any, Kernel] = {}
+        self.compiled = {
+            kernel.name: first.setdefault((kernel.arguments, kernel.body, kernel.threads), kernel)
+            for kernel in self.kernels
+        }
         first = min(given, default=len(self.outputs))
         early = range(first)  # outputs that the caller looks at as soon as they are there
         if given:
@@ -88,7 +95,7 @@ class Plan:
     @property
     def source(self) -> str:
         """The text of all kernels; empty where there is none."""
-        texts = [kernel.source for kernel in self.kernels]
+        texts = [kernel.source for kernel in dict.fromkeys(self.compiled.values())]
         return "\n".join([fused.head(), *texts]) if texts else ""
 
     def _first(self, positions: Sequence[int]) -> None:

@@ -205,6 +205,20 @@ def test_a_group_sums_rows_or_columns():
 # Small kernels
 
 
+def test_kernels_alike_are_compiled_once():
+    def f(x, w):
+        for _ in range(3):
+            x = tf.nn.relu(tf.matmul(x, w) + 1.0)
+        return x
+
+    executor = executor_of(f, *(arrays := (floats(4, 4), floats(4, 4))))
+    assert len(executor.plan.kernels) == 3 and executor.plan.source.count("__global__") == 1
+    x, w = arrays
+    for _ in range(3):
+        x = np.maximum(x @ w + np.float32(1), 0)
+    np.testing.assert_allclose(run(executor, *arrays)[0], x, rtol=1e-4)
+
+
 def test_small_kernels_share_a_launch():
     shapes = [(3, 5), (7,), (2, 2, 2), (64, 9)]
     arrays = [floats(*shape) for shape in shapes]
