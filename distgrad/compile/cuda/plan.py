@@ -67,9 +67,9 @@ class Plan:
         self.nodes = gathered(self.nodes, patient=len(groups) < 2)
         self.kernels = [node.kernel for node in self.nodes if node.kernel is not None]
         # Layers alike have kernels alike: by its name, the one that is compiled for them.
-        first: dict[Any, Kernel] = {}
+        alike: dict[Any, Kernel] = {}
         self.compiled = {
-            kernel.name: first.setdefault((kernel.arguments, kernel.body, kernel.threads), kernel)
+            kernel.name: alike.setdefault((kernel.arguments, kernel.body, kernel.threads), kernel)
             for kernel in self.kernels
         }
         first = min(given, default=len(self.outputs))
