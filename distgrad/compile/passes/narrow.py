@@ -1,7 +1,8 @@
 """Floats of 16 bits beside wider ones: what kernels read and write of them.
 
-Products and sums are added up in float32 anyway. What is then rounded only to be widened again is
-stored as it was added up: such results have more digits than those of the operations one by one.
+Products and sums are added up in float32 anyway. What is then rounded to bfloat16 only to be
+widened again is stored as it was added up: such results have more digits than the operations one
+by one give. In float16 they would be finite where those are not, which a loss scale has to see.
 """
 
 from __future__ import annotations
@@ -9,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
-
 from distgrad.compile.passes.rewrite import Substitution
 from distgrad.compile.program import Apply, Instruction, Program, Value
 from distgrad.core.dtypes import is_floating
 
 
 def unrounded(program: Program, takes: Callable[[Apply], bool]) -> Program:
-    """The program in which sums that are widened to float32, and no more, are made so at once.
+    """The program in which sums that are widened from bfloat16, and no more, are made so at once.
 
     ``takes`` says which instructions may give float32 from narrower factors or terms.
     """
@@ -29,7 +28,9 @@ def unrounded(program: Program, takes: Callable[[Apply], bool]) -> Program:
             continue
         (x,), (out,) = instruction.inputs, instruction.outputs
         source = made.get(x)
-        if source is not None and uses[x] == 1 and out.dtype == np.float32 and takes(source):
+        ranges = x.dtype.name, out.dtype.name
+        alike = ranges == ("bfloat16", "float32")  # what is finite in one is so in the other
+        if source is not None and uses[x] == 1 and alike and takes(source):
             wide[x] = out
     kept: list[Instruction] = []
     for instruction in program.instructions:
