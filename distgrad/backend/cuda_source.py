@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import math
+import threading
 from collections.abc import Mapping
 
 
@@ -36,6 +38,7 @@ _FUNCTIONS = {
     "atan2": 2,
 }
 _RENAMED = {"abs": "fabs"}
+_parsing = threading.Lock()
 
 
 def operation(expr: str, names: tuple[str, ...], type_: str = "T") -> str:
@@ -48,7 +51,7 @@ def operation(expr: str, names: tuple[str, ...], type_: str = "T") -> str:
 
 def expression(expr: str, names: tuple[str, ...], type_: str = "T") -> str:
     """The expression in CUDA C++, every number in it of ``type_``."""
-    if isinstance(ast.parse(expr, mode="eval").body, ast.Compare):
+    if isinstance(_parsed(expr), ast.Compare):
         raise Unsupported(f"{expr} is true or false")
     return substituted(expr, {name: name for name in names}, type_)
 
@@ -58,7 +61,7 @@ def substituted(expr: str, words: Mapping[str, str], type_: str, whole: bool = F
 
     ``whole`` says that ``type_`` is one of whole numbers, which CUDA's functions do not take.
     """
-    return _written(ast.parse(expr, mode="eval").body, words, type_, whole)
+    return _written(_parsed(expr), words, type_, whole)
 
 
 def number(value: float, type_: str) -> str:
@@ -70,6 +73,12 @@ def number(value: float, type_: str) -> str:
     else:
         text = repr(value)
     return f"{type_}({text})" if type_.isidentifier() else f"(({type_})({text}))"
+
+
+@functools.cache
+def _parsed(expr: str) -> ast.expr:
+    with _parsing:  # Python 3.11 loses count of its depth when threads do so at a time
+        return ast.parse(expr, mode="eval").body
 
 
 def _written(node: ast.expr, words: Mapping[str, str], type_: str, whole: bool) -> str:
