@@ -45,11 +45,11 @@ def _collect(nest: Any, leaves: list[Any]) -> None:
         for item in nest:
             _collect(item, leaves)
     else:
-        for key in _keys(nest):
+        for key in keys(nest):
             _collect(nest[key], leaves)
 
 
-def _keys(nest: Mapping) -> list[Any]:
+def keys(nest: Mapping) -> list[Any]:
     try:
         return sorted(nest)
     except TypeError:
@@ -104,12 +104,12 @@ def _pack(nest: Any, leaves: Any) -> Any:
     if not found:
         return next(leaves)
     if found == "sequence":
-        return _like(nest, [_pack(item, leaves) for item in nest])
-    made = {key: _pack(nest[key], leaves) for key in _keys(nest)}
-    return _like(nest, [(key, made[key]) for key in nest])
+        return like(nest, [_pack(item, leaves) for item in nest])
+    made = {key: _pack(nest[key], leaves) for key in keys(nest)}
+    return like(nest, [(key, made[key]) for key in nest])
 
 
-def _like(nest: Any, items: list[Any]) -> Any:
+def like(nest: Any, items: list[Any]) -> Any:
     """A sequence or mapping of the type of ``nest`` with these items."""
     kind = type(nest)
     if hasattr(nest, "_fields"):
@@ -166,7 +166,7 @@ def flatten_up_to(shallow: Any, nest: Any) -> list[Any]:
     if isinstance(shallow, Mapping):
         if set(shallow) != set(nest):
             raise ValueError(f"structures differ: keys {list(shallow)} beside {list(nest)}")
-        pairs = [(shallow[key], nest[key]) for key in _keys(shallow)]
+        pairs = [(shallow[key], nest[key]) for key in keys(shallow)]
     else:
         pairs = list(zip(shallow, nest, strict=True))
     return [part for one, two in pairs for part in flatten_up_to(one, two)]

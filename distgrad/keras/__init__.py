@@ -1,5 +1,8 @@
 """The names that Keras users know, on distgrad's tape and training loop."""
 
+import importlib as _importlib
+from typing import Any as _Any
+
 from distgrad.core.variable import Variable
 from distgrad.keras import (
     activations,
@@ -22,25 +25,33 @@ from distgrad.keras import (
     utils,
 )
 from distgrad.keras.initializers import Initializer
-from distgrad.keras.layers import Input
 from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.input import Input
+from distgrad.keras.layers.input_spec import InputSpec
+from distgrad.keras.layers.operation import Operation
 from distgrad.keras.layers.remat import RematScope
 from distgrad.keras.layers.symbolic import KerasTensor
-from distgrad.keras.losses import Loss
-from distgrad.keras.metrics import Metric
+from distgrad.keras.losses.base import Loss
+from distgrad.keras.metrics.base import Metric
+from distgrad.keras.mixed_precision import DTypePolicy
 from distgrad.keras.models import Model, Sequential
-from distgrad.keras.optimizers import Optimizer
+from distgrad.keras.optimizers.base import Optimizer
 from distgrad.keras.regularizers import Regularizer
 from distgrad.ops.recompute import recompute_grad as remat
+from distgrad.ops.scopes import device, name_scope
 
 __all__ = [
+    "DTypePolicy",
+    "FloatDTypePolicy",
     "Initializer",
     "Input",
+    "InputSpec",
     "KerasTensor",
     "Layer",
     "Loss",
     "Metric",
     "Model",
+    "Operation",
     "Optimizer",
     "Regularizer",
     "RematScope",
@@ -51,12 +62,14 @@ __all__ = [
     "callbacks",
     "constraints",
     "datasets",
+    "device",
     "initializers",
     "layers",
     "losses",
     "metrics",
     "mixed_precision",
     "models",
+    "name_scope",
     "ops",
     "optimizers",
     "preprocessing",
@@ -65,4 +78,26 @@ __all__ = [
     "remat",
     "saving",
     "utils",
+    "version",
 ]
+
+FloatDTypePolicy = DTypePolicy
+__version__ = "3.15.1"  # the Keras whose names, formats and behaviour these are
+
+# Loaded at their first use.
+_LATER = ("config", "dtype_policies", "tree")
+
+
+def version() -> str:
+    """The version of Keras whose names and formats are followed here."""
+    return __version__
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _LATER:
+        return _importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -1,12 +1,14 @@
-"""``keras.backend``: the few settings that mean something here, and the old functions."""
+"""``keras.backend``: the settings of Keras 3, its helpers about dtypes, and the old functions."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from distgrad.core.dtypes import as_dtype
-from distgrad.keras import mixed_precision
+from distgrad.core.dtypes import as_dtype, is_floating
+from distgrad.keras import mixed_precision, settings
 from distgrad.keras.legacy import *  # noqa: F403
+
+_uids: dict[str, int] = {}
 
 
 def floatx() -> str:
@@ -23,16 +25,75 @@ def set_floatx(value: str) -> None:
 
 def epsilon() -> float:
     """The small number by which losses keep probabilities away from 0 and 1."""
-    return 1e-7
+    return settings.epsilon
+
+
+def set_epsilon(value: float) -> None:
+    """Sets it, for losses and metrics of steps that are not captured yet."""
+    settings.epsilon = float(value)
+
+
+def image_data_format() -> str:
+    """Where layers without a ``data_format`` of their own have the channels: "channels_last"."""
+    return settings.image_data_format
+
+
+def set_image_data_format(data_format: str) -> None:
+    """Sets it. Raises ValueError for anything but "channels_last" and "channels_first"."""
+    wanted = str(data_format).lower()
+    if wanted not in ("channels_first", "channels_last"):
+        raise ValueError(f"the data format is channels_first or channels_last, not {data_format!r}")
+    settings.image_data_format = wanted
 
 
 def clear_session(free_memory: bool = True) -> None:
-    """Does nothing that a script could miss: names start anew in every model here."""
+    """Starts the numbers of ``get_uid`` anew; names start anew in every model here, anyway."""
+    _uids.clear()
+
+
+def get_uid(prefix: str = "") -> int:
+    """1 for the first call with this prefix, and one more at each that follows."""
+    _uids[prefix] = _uids.get(prefix, 0) + 1
+    return _uids[prefix]
 
 
 def backend() -> str:
     """What stands below: always ``"distgrad"``."""
     return "distgrad"
+
+
+def standardize_dtype(dtype: Any) -> str:
+    """The name of a dtype, given by name, by class or by a dtype of NumPy or distgrad.
+
+    None is ``floatx``. Raises ValueError for what is no dtype.
+    """
+    if dtype is None:
+        return floatx()
+    if dtype is int or dtype is str:
+        return "int64" if dtype is int else "string"
+    if dtype is float:
+        return floatx()
+    try:
+        return as_dtype(dtype).name
+    except TypeError as error:
+        raise ValueError(f"Invalid dtype: {dtype!r}: {error}") from None
+
+
+def is_float_dtype(dtype: Any) -> bool:
+    """Whether this is a dtype of floats."""
+    return is_floating(as_dtype(dtype).numpy_dtype)
+
+
+def is_int_dtype(dtype: Any) -> bool:
+    """Whether this is a dtype of integers, with or without a sign."""
+    return as_dtype(dtype).is_integer
+
+
+def result_type(*dtypes: Any) -> str:
+    """The name of the dtype in which these meet; Python's ``int`` and ``float`` are weak."""
+    from distgrad.keras.ops import promotion
+
+    return promotion.result_type(*dtypes)
 
 
 def is_keras_tensor(x: Any) -> bool:

@@ -23,12 +23,13 @@ from distgrad.keras.registry import Configured
 
 class Policy(Configured):
     """``"float32"``-like: all in that dtype. ``"mixed_float16"``, ``"mixed_bfloat16"``: weights are
-    kept in float32.
+    kept in float32. Without a name it is ``floatx``.
 
     Raises ValueError for a name that is neither.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str | None = None) -> None:
+        name = _global.variable_dtype if name is None else name
         if not isinstance(name, str):
             raise ValueError(f"a dtype policy is named by a text, not {name!r}")
         self.name = name

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import as_dtype, limits
+from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.keras.backend import floatx
 from distgrad.ops import nn, random
+from distgrad.ops.exponential import log
+from distgrad.ops.host import on_host
+from distgrad.ops.indexing import gather
+from distgrad.ops.reduce import argmax
+from distgrad.ops.shape import expand_dims, one_axis
 
-__all__ = ["SeedGenerator", "dropout", "normal", "randint", "truncated_normal", "uniform"]
+__all__ = [
+    "SeedGenerator",
+    "beta",
+    "binomial",
+    "categorical",
+    "dropout",
+    "gamma",
+    "normal",
+    "randint",
+    "shuffle",
+    "truncated_normal",
+    "uniform",
+]
 
 
 class SeedGenerator:
@@ -58,6 +80,75 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
     tensor = as_tensor(inputs)
     noise = uniform(noise_shape or tensor.shape, dtype=tensor.dtype, seed=seed)
     return nn.dropped(tensor, noise, rate)
+
+
+def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any = None) -> Tensor:
+    """``num_samples`` class numbers for each row of ``logits``, with their softmax as chances.
+
+    Raises InvalidArgumentError unless ``logits`` have shape (rows, classes).
+    """
+    scores = as_tensor(logits)
+    if scores._data.ndim != 2:
+        raise InvalidArgumentError(f"categorical takes logits of rank 2, not {scores.shape}")
+    rows, classes = scores._data.shape
+    draw = uniform((rows, int(num_samples), classes), dtype=scores.dtype, seed=seed)
+    # The largest of logits + Gumbel noise falls on each class with its chance (Gumbel, 1954).
+    noise = -log(-log(draw + float(limits(scores._data.dtype).tiny)))
+    return argmax(expand_dims(scores, 1) + noise, axis=-1, output_type=dtype)
+
+
+def shuffle(x: Any, axis: int = 0, seed: Any = None) -> Tensor:
+    """``x`` in a random order along ``axis``."""
+    tensor = as_tensor(x)
+    along = one_axis("shuffle", axis, tensor._data.ndim)
+    length = tensor._data.shape[along]
+    order = _drawn_by(lambda rng: rng.permutation(length).astype(np.int32), seed)
+    return gather(tensor, order, axis=along)
+
+
+# Without a gradient, and drawn on the host
+
+
+def gamma(shape: Any, alpha: Any, dtype: Any = None, seed: Any = None) -> Tensor:
+    """Gamma distributed floats of shape parameter ``alpha``, which broadcasts, and scale 1."""
+    wanted = as_dtype(dtype or floatx()).numpy_dtype
+    return _drawn_by(lambda rng, a: rng.gamma(a, size=tuple(shape)).astype(wanted), seed, alpha)
+
+
+def beta(shape: Any, alpha: Any, beta: Any, dtype: Any = None, seed: Any = None) -> Tensor:
+    """Beta distributed floats; ``alpha`` and ``beta`` broadcast."""
+    wanted = as_dtype(dtype or floatx()).numpy_dtype
+    return _drawn_by(
+        lambda rng, a, b: rng.beta(a, b, size=tuple(shape)).astype(wanted), seed, alpha, beta
+    )
+
+
+def binomial(
+    shape: Any, counts: Any, probabilities: Any, dtype: Any = None, seed: Any = None
+) -> Tensor:
+    """How many of ``counts`` tries succeed, each with a chance; both broadcast. Floats."""
+    wanted = as_dtype(dtype or floatx()).numpy_dtype
+    return _drawn_by(
+        lambda rng, n, p: rng.binomial(n.astype(np.int64), p, size=tuple(shape)).astype(wanted),
+        seed,
+        counts,
+        probabilities,
+    )
+
+
+def _drawn_by(draw: Callable[..., np.ndarray], seed: Any, *parameters: Any) -> Tensor:
+    """``draw(generator, *parameters)``, where the generator's numbers are those of the seed."""
+    if isinstance(seed, SeedGenerator):
+        own = None if random.in_a_step() else seed._own
+        key = random.next_key(seed.seed) if own is None else own._next_key()
+    else:
+        key = random.next_key() if seed is None else Tensor(np.array([int(seed)], np.uint64))
+
+    def run(words: Any, *values: Any) -> np.ndarray:
+        generator = np.random.default_rng(as_tensor(words)._host().tolist())
+        return draw(generator, *(as_tensor(value)._host() for value in values))
+
+    return on_host(run, key, *map(as_tensor, parameters))
 
 
 def _drawn(kind: str, seed: Any, shape: Any, *args: Any) -> Tensor:

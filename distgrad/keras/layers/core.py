@@ -8,7 +8,7 @@ from typing import Any
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
-from distgrad.keras import activations, constraints, initializers, regularizers
+from distgrad.keras import activations, constraints, initializers, regularizers, settings
 from distgrad.keras.layers.base import Layer, Weight
 from distgrad.ops.linalg import matmul
 from distgrad.ops.logic import not_equal, select
@@ -71,8 +71,9 @@ def one_of(name: str, value: Any, *known: str) -> str:
 
 
 def data_format_of(value: str | None) -> str:
-    """Where the channels stand, last by default. Raises ValueError for another text."""
-    return one_of("data_format", value or "channels_last", "channels_last", "channels_first")
+    """Where the channels stand, by default as `keras.config` says. ValueError for another text."""
+    chosen = value or settings.image_data_format
+    return one_of("data_format", chosen, "channels_last", "channels_first")
 
 
 def check_rank(layer: Layer, shape: Sequence[int | None], rank: int) -> None:

@@ -17,7 +17,6 @@ from distgrad.ops.logic import logical_and
 from distgrad.ops.reduce import reduce_mean, reduce_sum
 from distgrad.ops.shape import expand_dims, squeeze
 
-EPSILON = 1e-7  # Keras's epsilon: probabilities are kept this far from 0 and 1
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 _MEANS = ("sum_over_batch_size", "mean")
 

@@ -13,7 +13,8 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.keras.activations import logits_of
-from distgrad.keras.losses.base import EPSILON, Loss, PlainLoss, floating, pair
+from distgrad.keras.backend import epsilon
+from distgrad.keras.losses.base import Loss, PlainLoss, floating, pair
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import clip
 from distgrad.ops.cross_entropy import (
@@ -31,7 +32,7 @@ from distgrad.ops.shape import expand_dims, squeeze
 
 
 def _clipped(probabilities: Tensor) -> Tensor:
-    return clip(probabilities, EPSILON, 1 - EPSILON)
+    return clip(probabilities, epsilon(), 1 - epsilon())
 
 
 def _logits(scores: Tensor, from_logits: bool, activation: str) -> Tensor | None:
@@ -182,14 +183,14 @@ def categorical_focal_crossentropy(
 
 def kl_divergence(y_true: Any, y_pred: Any) -> Tensor:
     """``sum(y_true * log(y_true / y_pred))`` over the last axis (Kullback and Leibler, 1951)."""
-    target, prediction = (clip(x, EPSILON, 1.0) for x in pair(y_true, y_pred))
+    target, prediction = (clip(x, epsilon(), 1.0) for x in pair(y_true, y_pred))
     return reduce_sum(target * log(target / prediction), axis=-1)
 
 
 def poisson(y_true: Any, y_pred: Any) -> Tensor:
     """Mean of ``y_pred - y_true * log(y_pred)`` over the last axis."""
     target, prediction = pair(y_true, y_pred)
-    return reduce_mean(prediction - target * log(prediction + EPSILON), axis=-1)
+    return reduce_mean(prediction - target * log(prediction + epsilon()), axis=-1)
 
 
 class KLDivergence(PlainLoss):

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from distgrad.core.tensor import Tensor
-from distgrad.keras.losses.base import EPSILON, Loss, PlainLoss, pair
+from distgrad.keras.backend import epsilon
+from distgrad.keras.losses.base import Loss, PlainLoss, pair
 from distgrad.ops.arithmetic import abs, square
 from distgrad.ops.clipping import maximum, minimum
 from distgrad.ops.exponential import log, softplus
@@ -34,13 +35,13 @@ def mean_absolute_error(y_true: Any, y_pred: Any) -> Tensor:
 def mean_absolute_percentage_error(y_true: Any, y_pred: Any) -> Tensor:
     """``100 * abs((y_true - y_pred) / y_true)``, its mean over the last axis."""
     target, prediction = pair(y_true, y_pred)
-    return 100.0 * _mean(abs((target - prediction) / maximum(abs(target), EPSILON)))
+    return 100.0 * _mean(abs((target - prediction) / maximum(abs(target), epsilon())))
 
 
 def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> Tensor:
     """Mean of ``(log(y_true + 1) - log(y_pred + 1)) ** 2`` over the last axis."""
     target, prediction = pair(y_true, y_pred)
-    first, second = (log(maximum(x, EPSILON) + 1.0) for x in (prediction, target))
+    first, second = (log(maximum(x, epsilon()) + 1.0) for x in (prediction, target))
     return _mean(square(first - second))
 
 
@@ -63,7 +64,7 @@ def log_cosh(y_true: Any, y_pred: Any) -> Tensor:
 def normalized(x: Tensor, axis: int = -1) -> Tensor:
     """``x`` at length 1 along ``axis``; a vector of zeros stays one."""
     inverse = rsqrt(reduce_sum(square(x), axis=axis, keepdims=True))
-    return x * minimum(inverse, 1 / EPSILON)
+    return x * minimum(inverse, 1 / epsilon())
 
 
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Tensor:

@@ -104,14 +104,15 @@ def optimizer_variables(optimizer: Any) -> list[Variable]:
     inner = getattr(optimizer, "inner_optimizer", None)
     if inner is not None:
         return [optimizer.step_counter, optimizer.dynamic_scale, *optimizer_variables(inner)]
-    found = list(optimizer.scalars.values())
+    made = optimizer.made
+    found = [v for v in optimizer.scalars.values() if not any(v is each for each in made)]
     slots = dict(optimizer.slots)
     found += slots.pop("average", [])
     found += slots.pop("gradient_accumulator", [])
     apart = type(optimizer).__name__ == "RMSprop"  # makes its slots one after the other
     pair = [] if apart or len(slots) < 2 else [slots.pop(name) for name in list(slots)[:2]]
     found += [variable for both in zip(*pair, strict=True) for variable in both]
-    found += [variable for slot in slots.values() for variable in slot]
+    found += [variable for slot in slots.values() for variable in slot] + made
     if isinstance(optimizer, Nadam) and optimizer.built:  # Keras keeps what follows from the steps
         product = optimizer._product(int(optimizer.iterations.numpy()))
         found.append(Variable(np.float32(product), trainable=False, name="u_product"))

@@ -11,24 +11,30 @@ from distgrad.keras.optimizers.adam import Adam, Adamax, AdamW, Nadam
 from distgrad.keras.optimizers.adaptive import Adadelta, Adagrad, Ftrl, RMSprop
 from distgrad.keras.optimizers.base import Optimizer
 from distgrad.keras.optimizers.descent import SGD, Lion
+from distgrad.keras.optimizers.layerwise import Adafactor, Lamb, Muon, ScheduleFreeAdamW
 from distgrad.keras.optimizers.scaling import LossScaleOptimizer as LossScaleOptimizer
 
-_CLASSES = (SGD, Adam, AdamW, Adamax, Nadam, RMSprop, Adagrad, Adadelta, Ftrl, Lion)
+_BY_VARIABLE = (Lamb, Adafactor, Muon, ScheduleFreeAdamW)
+_CLASSES = (SGD, Adam, AdamW, Adamax, Nadam, RMSprop, Adagrad, Adadelta, Ftrl, Lion, *_BY_VARIABLE)
 _KNOWN: dict[str, Any] = {cls.__name__.lower(): cls for cls in (*_CLASSES, LossScaleOptimizer)}
 
 # A job names one of these; LossScaleOptimizer goes around one, which mixed precision asks for.
 __all__ = [
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
     "Ftrl",
+    "Lamb",
     "Lion",
+    "Muon",
     "Nadam",
     "Optimizer",
     "RMSprop",
+    "ScheduleFreeAdamW",
     "schedules",
 ]
 

@@ -17,6 +17,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.optimizers import schedules
+from distgrad.keras.optimizers.stepwise import Stepwise, built_once
 from distgrad.keras.registry import Configured, serialize, snake_case
 from distgrad.ops import optim
 from distgrad.training import objects, turns
@@ -33,7 +34,7 @@ Piece = tuple[Any, Any, list[Any]]  # a value, its gradient, and its slots
 Rule = tuple[Any, tuple[float, ...], dict[str, Any]]
 
 
-class Optimizer(Configured):
+class Optimizer(Stepwise, Configured):
     """Base of all optimizers: names its state, and updates arrays in place.
 
     ``learning_rate`` is a number, a LearningRateSchedule, or a function of the step, from 0 (or of
@@ -46,7 +47,8 @@ class Optimizer(Configured):
 
     ``slots`` maps each kind of state to one variable per trained variable; ``iterations`` counts
     the updates, ``calls`` how often gradients came. A kind of optimizer defines ``slot_names``,
-    ``slot_start`` where a slot does not start from 0, and ``rule``.
+    ``slot_start`` where a slot does not start from 0, and ``rule``; or, as in Keras,
+    ``update_step(gradient, variable, learning_rate)``, and the state that it needs in ``build``.
     """
 
     slot_names: tuple[str, ...] = ()
@@ -107,12 +109,18 @@ class Optimizer(Configured):
         with devices.host():  # Python asks for it at every step
             self.calls = Variable(0, dtype="int64", trainable=False, name="iterations")
         self.slots: dict[str, list[Variable]] = {}
+        self.made: list[Variable] = []
         self._learning_rate: Any = None
         self.learning_rate = learning_rate
         self._views: dict[int, _Views] = {}
         self._positions: dict[int, int] = {}
         self._known: list[Variable] = []
         self._undecayed: tuple[set[int], str | None] = (set(), None)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "build" in cls.__dict__:
+            cls.build = built_once(cls.build, Optimizer.build)  # type: ignore[method-assign]
 
     @property
     def iterations(self) -> Any:
@@ -161,6 +169,8 @@ class Optimizer(Configured):
     def rate(self, step: int) -> float:
         """The learning rate of update number ``step``, from 1; schedules go by calls."""
         rate = self._learning_rate
+        if self._rate_now is not None:
+            return self._rate_now
         if isinstance(rate, Variable):
             return float(rate._buffer)
         return rate(step * (self.gradient_accumulation_steps or 1) - 1)
@@ -223,7 +233,8 @@ class Optimizer(Configured):
     @property
     def needs_whole_gradients(self) -> bool:
         """Whether ``before_update`` reads all of a gradient; else each part of it stands alone."""
-        return bool(self.clipnorm or self.global_clipnorm or self.gradient_accumulation_steps)
+        accumulates = bool(self.gradient_accumulation_steps)
+        return bool(self.clipnorm or self.global_clipnorm or accumulates or self.by_variable)
 
     def unscaled(self, finite: bool) -> bool:
         """Told whether gradients of a scaled loss are finite; whether to apply them."""
@@ -231,8 +242,8 @@ class Optimizer(Configured):
 
     @property
     def variables(self) -> list[Variable]:
-        """The state: the count of updates, then the slots."""
-        return [self.calls, *(v for slot in self.slots.values() for v in slot)]
+        """The state: the count of updates, the slots, and what a subclass has made."""
+        return [self.calls, *(v for slot in self.slots.values() for v in slot), *self.made]
 
     @property
     def scalars(self) -> dict[str, Variable]:
@@ -242,7 +253,15 @@ class Optimizer(Configured):
         """
         rate = self._learning_rate
         known = {"iterations": self.calls}
-        return {**known, "learning_rate": rate} if isinstance(rate, Variable) else known
+        if isinstance(rate, Variable):
+            known["learning_rate"] = rate
+        for variable in self.made:
+            name, count = variable._name, 0
+            while name in known:
+                count += 1
+                name = f"{variable._name}_{count}"
+            known[name] = variable
+        return known
 
     # One step. The training loop does the same on arenas, by the same methods.
 
@@ -275,20 +294,32 @@ class Optimizer(Configured):
         ``gradients`` are arrays (or None) for the variables given to ``build``, in that order.
         """
         self._clip([g for g in gradients if g is not None])
+        if self.by_variable:
+            self._gradients = gradients
         if self.weight_decay:
-            rate = self.weight_decay * self.rate(step)
+            rate = self.rate(step)
             for variable, gradient in zip(self._known, gradients, strict=True):
-                if gradient is not None and self._decays(variable):
+                decay = self.decay_of(variable)
+                if gradient is not None and decay and self._decays(variable):
                     variable._recall_loans()
                     value = variable._buffer
-                    optim.decay_update.into((value,), value, value.dtype.type(rate))
+                    optim.decay_update.into((value,), value, value.dtype.type(decay * rate))
+
+    def decay_of(self, variable: Variable) -> float | None:
+        """The weight decay of a variable that has one."""
+        return self.weight_decay
 
     def rule(self, step: int) -> Rule:
         """How arrays are updated by update number ``step``."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} says neither in update_step nor in rule how it updates"
+        )
 
     def update(self, pieces: Iterable[Piece], step: int) -> None:
         """Updates values and their slots in place: each piece is of flat arrays of one size."""
+        if self.by_variable:
+            self._each_step(step, self.rate(step), self._known)
+            return
         kernel, numbers, constants = self.rule(step)
         calls, dtype, given = [], None, numbers
         for value, gradient, slots in pieces:
@@ -298,6 +329,19 @@ class Optimizer(Configured):
             out = (value, *slots)
             calls.append((out, (*out, gradient, *given)))
         kernel.into_each(calls, constants)
+
+    def _run_kernel(self, gradient: Any, variable: Variable, rate: float) -> None:
+        gradients: list[Any] = [None] * len(self._known)
+        gradients[self._positions[id(variable)]] = as_tensor(gradient)._data
+        step = int(self.calls._buffer) // (self.gradient_accumulation_steps or 1) + 1
+        self._rate_now = rate
+        try:
+            kernel, numbers, constants = self.rule(step)
+        finally:
+            self._rate_now = None
+        for value, given, slots in self._pieces(gradients):
+            out = (value, *slots)
+            kernel.into(out, *out, given, *map(value.dtype.type, numbers), **constants)
 
     def after_update(self, step: int) -> None:
         """Brings the moving averages up to date, and weights back within their constraints."""
@@ -341,7 +385,8 @@ class Optimizer(Configured):
         return self.iterations
 
     def _apply(self, tensors: Sequence[Any], variables: Sequence[Variable]) -> None:
-        self.build(self._known or variables)
+        if not self._known:
+            self.build(variables)
         writes = bool(self.clipvalue or self.needs_whole_gradients)
         gradients: list[Any] = [None] * len(self._known)
         for tensor, variable in zip(tensors, variables, strict=True):

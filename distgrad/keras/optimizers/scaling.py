@@ -11,7 +11,7 @@ from distgrad.core import devices, recording
 from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
-from distgrad.keras.optimizers.base import Optimizer, Rule
+from distgrad.keras.optimizers.base import Optimizer, Piece, Rule
 from distgrad.ops.arithmetic import multiply
 from distgrad.training import turns
 
@@ -106,6 +106,10 @@ class LossScaleOptimizer(Optimizer):
         return self.inner_optimizer.slots
 
     @property
+    def made(self) -> list[Variable]:  # type: ignore[override]
+        return self.inner_optimizer.made
+
+    @property
     def slot_names(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.inner_optimizer.slot_names
 
@@ -148,6 +152,9 @@ class LossScaleOptimizer(Optimizer):
 
     def rule(self, step: int) -> Rule:
         return self.inner_optimizer.rule(step)
+
+    def update(self, pieces: Iterable[Piece], step: int) -> None:
+        self.inner_optimizer.update(pieces, step)
 
     def after_update(self, step: int) -> None:
         self.inner_optimizer.after_update(step)
