@@ -65,6 +65,8 @@ HOMES = {
     "llvmlite": "compile",
     "scipy": "backend.numpy",
     "matplotlib": "report",
+    "PIL": "keras.utils.images",
+    "pydot": "keras.utils.drawing",
     "onnx": "export.onnx_file",
     "onnxruntime": "export.verify",
 }

@@ -23,15 +23,17 @@ _POLL = 0.05
 def fetch(
     filename: str,
     url: str,
-    sha256: str,
+    digest: str | None,
     folder: str | os.PathLike,
     announce: Callable[[str], None] = print,
     allow_download: bool = True,
     patience: float = 60.0,
+    again: bool = False,
 ) -> Path:
     """The path of ``filename`` in ``folder``, downloaded from ``url`` if it is not there yet.
 
-    A file that is already there is used; another hash than ``sha256`` is warned of. With several
+    ``digest`` is its SHA-256 (or MD5) in hexadecimal; None where that is not known. A file that is
+    already there is used, unless it is to come ``again``; another hash is warned of. With several
     ranks, rank 0 calls this with ``allow_download=True`` and the others with ``False``: they wait,
     until the download has stood still for ``patience`` seconds. Raises DataError that names the
     file, the address and the folder if there is no file in the end.
@@ -39,15 +41,15 @@ def fetch(
     destination = Path(folder) / filename
     if not allow_download:
         _wait_for(destination, url, patience)
-    elif destination.exists():
-        _warn_of_other_hash(destination, sha256)
+    elif destination.exists() and not again:
+        _warn_of_other_hash(destination, digest)
     else:
         announce(f"Downloading {url} to {destination}")
-        _download(destination, url, sha256)
+        _download(destination, url, digest)
     return destination
 
 
-def _download(destination: Path, url: str, sha256: str) -> None:
+def _download(destination: Path, url: str, digest: str | None) -> None:
     import http.client  # here, since they would double the time of `import distgrad`
     import urllib.request
 
@@ -63,11 +65,11 @@ def _download(destination: Path, url: str, sha256: str) -> None:
                 shutil.copyfileobj(response, file)
             file.flush()
             os.fsync(file.fileno())
-        received = _sha256(partial)
-        if received != sha256:
+        received = digest and digest_of(partial, digest)
+        if received != digest:
             raise DataError(
-                f"{destination.name} from {url} arrived with SHA-256 {received} "
-                f"({partial.stat().st_size} bytes), not {sha256}; nothing was kept. "
+                f"{destination.name} from {url} arrived with {_kind(digest)} {received} "
+                f"({partial.stat().st_size} bytes), not {digest}; nothing was kept. "
                 f"{_by_hand(destination)}"
             )
         # mkstemp makes a file for its owner alone; a data file is for whoever may read the folder.
@@ -113,11 +115,11 @@ def _partial_sizes(destination: Path) -> dict[str, int]:
     return sizes
 
 
-def _warn_of_other_hash(path: Path, sha256: str) -> None:
-    found = _sha256(path)
-    if found != sha256:
+def _warn_of_other_hash(path: Path, digest: str | None) -> None:
+    found = digest and digest_of(path, digest)
+    if found != digest:
         warnings.warn(
-            f"{path} has SHA-256 {found}, not {sha256}: it is used as it is. "
+            f"{path} has {_kind(digest)} {found}, not {digest}: it is used as it is. "
             "Delete it to download the published file.",
             stacklevel=3,
         )
@@ -127,9 +129,14 @@ def _by_hand(destination: Path) -> str:
     return f"Download it by hand and put it, named {destination.name}, into {destination.parent}"
 
 
-def _sha256(path: Path) -> str:
+def _kind(digest: str | None) -> str:
+    return "MD5" if digest is not None and len(digest) == 32 else "SHA-256"
+
+
+def digest_of(path: Path, like: str) -> str:
+    """The hash of a file, in hexadecimal, of the kind that ``like`` is."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, _kind(like).replace("-", "").lower()).hexdigest()
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -29,7 +29,7 @@ class Policy(Configured):
     """
 
     def __init__(self, name: str | None = None) -> None:
-        name = _global.variable_dtype if name is None else name
+        name = global_policy().variable_dtype if name is None else name
         if not isinstance(name, str):
             raise ValueError(f"a dtype policy is named by a text, not {name!r}")
         self.name = name
@@ -42,7 +42,7 @@ class Policy(Configured):
             self.compute_dtype = as_dtype(compute).name
         except TypeError as error:
             raise ValueError(f"unknown dtype policy {name!r}: {error}") from None
-        self.variable_dtype = "float32" if name.startswith("mixed_") else self.compute_dtype
+        self.variable_dtype: str = "float32" if name.startswith("mixed_") else self.compute_dtype
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Policy) and other.name == self.name

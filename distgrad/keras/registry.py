@@ -124,6 +124,23 @@ def registered_name(obj: Any) -> str | None:
     return next((name for name, known in _global_objects.items() if known is obj), None)
 
 
+def get_registered_name(obj: Any) -> str:
+    """The name under which a class or function was registered; its own where it was not."""
+    return registered_name(obj) or obj.__name__
+
+
+def get_registered_object(
+    name: str,
+    custom_objects: Mapping[str, Any] | None = None,
+    module_objects: Mapping[str, Any] | None = None,
+) -> Any:
+    """The class or function of that name: in scope, registered, or in one of the dicts; or None."""
+    known = {**(module_objects or {}), **(custom_objects or {}), **_global_objects}
+    for scope in _scopes:
+        known.update(scope)
+    return known.get(name)
+
+
 def get_custom_objects() -> dict[str, Any]:
     """The registered classes and functions: a dict that may be changed."""
     return _global_objects

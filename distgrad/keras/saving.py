@@ -19,6 +19,8 @@ from distgrad.keras.registry import (
     CustomObjectScope,
     custom_object_scope,
     get_custom_objects,
+    get_registered_name,
+    get_registered_object,
     register_keras_serializable,
 )
 from distgrad.keras.registry import serialize as serialize_keras_object
@@ -28,6 +30,8 @@ __all__ = [
     "custom_object_scope",
     "deserialize_keras_object",
     "get_custom_objects",
+    "get_registered_name",
+    "get_registered_object",
     "load_model",
     "load_weights",
     "register_keras_serializable",

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+from distgrad.keras import settings
 from distgrad.training.loop import Logs, Observer, TrainingLoop
 from distgrad.training.progress import shown
 
@@ -16,7 +17,8 @@ class ProgressPrinter(Observer):
     def __init__(self, epochs: int, loop: TrainingLoop, live: bool | None = None) -> None:
         self.epochs = epochs
         self.loop = loop
-        self.live = sys.stdout.isatty() if live is None else live
+        shown = settings.interactive_logging and sys.stdout.isatty()
+        self.live = shown if live is None else live
         self._began = self._shown = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

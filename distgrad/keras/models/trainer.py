@@ -10,6 +10,7 @@ import numpy as np
 from distgrad.comm.communicator import Communicator
 from distgrad.core.errors import UsageError
 from distgrad.core.tape import GradientTape
+from distgrad.keras import settings
 from distgrad.keras.callbacks import Callback, History, ProgressPrinter
 from distgrad.keras.layers.tracking import settled
 from distgrad.keras.models import arguments
@@ -113,6 +114,8 @@ class Trainer(Evaluator):
         held_size = arguments.batch_size_of("validation_batch_size", validation_batch_size)
         class_weight = arguments.class_weight_of(class_weight)
         given = arguments.callbacks_of(callbacks)
+        epochs = min(epochs, settings.max_epochs or epochs)
+        steps_per_epoch = _at_most(settings.max_steps_per_epoch, steps_per_epoch)
         feed = Feed(x, y, sample_weight, batch_size)
         held: Feed | None = None
         if validation_split and validation_data is None:
@@ -249,6 +252,10 @@ def _agree(communicator: Communicator, said: Sequence[Any], seed: int, model: Tr
         communicator.broadcast(value)
         variable.assign(value)
     return communicator.broadcast_object(seed)
+
+
+def _at_most(limit: int | None, steps: int | None) -> int | None:
+    return limit if steps is None else min(steps, limit or steps)
 
 
 def _held_out(data: Any, batch_size: int | None) -> Feed:

@@ -24,7 +24,6 @@ class Stepwise:
 
     calls: Variable
     made: list[Variable]  # the state that ``add_variable`` has made, in that order
-    variables: list[Variable]
     _positions: dict[int, int]
     _gradients: Sequence[Any] = ()
     _rate_now: float | None = None  # inside of a step
@@ -94,6 +93,11 @@ class Stepwise:
         Raises NotImplementedError where neither a subclass nor a kernel says how.
         """
         self._run_kernel(gradient, variable, float(learning_rate))
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The state."""
+        raise NotImplementedError
 
     def _run_kernel(self, gradient: Any, variable: Variable, rate: float) -> None:
         raise NotImplementedError(f"{type(self).__name__} defines no update_step")

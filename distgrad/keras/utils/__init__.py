@@ -1,33 +1,83 @@
-"""Small helpers under the names Keras gives them."""
+"""Small helpers under the names Keras gives them; those that need more are loaded when used."""
 
 from __future__ import annotations
 
+import importlib
 import random as python_random
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from distgrad.keras.backend import clear_session, is_keras_tensor, standardize_dtype
 from distgrad.keras.registry import (
     CustomObjectScope,
     custom_object_scope,
     get_custom_objects,
+    get_registered_name,
+    get_registered_object,
     register_keras_serializable,
 )
+from distgrad.keras.registry import serialize as serialize_keras_object
 from distgrad.ops import random
 
+# Where what is loaded at its first use lies.
+_LATER = {
+    "Progbar": "utils.progbar",
+    "array_to_img": "utils.images",
+    "deserialize_keras_object": "saving",
+    "disable_interactive_logging": "config",
+    "enable_interactive_logging": "config",
+    "get_file": "utils.files",
+    "image_dataset_from_directory": "utils.folders",
+    "img_to_array": "utils.images",
+    "is_interactive_logging_enabled": "config",
+    "load_img": "utils.images",
+    "model_to_dot": "utils.drawing",
+    "plot_model": "utils.drawing",
+    "save_img": "utils.images",
+    "split_dataset": "utils.datasets",
+    "timeseries_dataset_from_array": "utils.datasets",
+    "unpack_x_y_sample_weight": "models.feed",
+}
+
 __all__ = [
+    *_LATER,
     "CustomObjectScope",
     "PyDataset",
     "Sequence",
+    "clear_session",
     "custom_object_scope",
     "get_custom_objects",
+    "get_registered_name",
+    "get_registered_object",
+    "is_keras_tensor",
     "normalize",
+    "pack_x_y_sample_weight",
     "pad_sequences",
     "register_keras_serializable",
+    "serialize_keras_object",
     "set_random_seed",
+    "standardize_dtype",
     "to_categorical",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(importlib.import_module(f"distgrad.keras.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
+
+def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    """``(x, y, sample_weight)`` without what is None; ``x`` alone where it is no list or tuple."""
+    if y is None:
+        return (x,) if isinstance(x, (list, tuple)) else x
+    return (x, y) if sample_weight is None else (x, y, sample_weight)
 
 
 def set_random_seed(seed: int) -> None:
