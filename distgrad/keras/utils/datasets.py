@@ -107,13 +107,10 @@ def split_dataset(
     if isinstance(dataset, Dataset):
         if elements is None:
             return dataset.take(left), dataset.skip(total - right)
-        kept = elements
-        one, other = (
-            Dataset(lambda _, part=part: (kept[i] for i in part), len(part)) for part in parts
-        )
-        return one, other
+        one, other = ([elements[i] for i in part] for part in parts)
+        return Dataset(lambda _: iter(one), left), Dataset(lambda _: iter(other), right)
     tensors = _as_tuple(arrays)
-    one, other = (
+    first, second = (
         Dataset.from_tensor_slices(
             tuple(np.asarray(t)[part] for t in tensors)
             if isinstance(tensors, tuple)
@@ -121,7 +118,7 @@ def split_dataset(
         )
         for part in parts
     )
-    return one, other
+    return first, second
 
 
 def _as_tuple(arrays: Any) -> Any:

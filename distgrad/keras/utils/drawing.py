@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -104,7 +105,7 @@ def _source(
             "calling the model on a batch of data."
         )
 
-    def label(layer: Layer) -> str:
+    def label(layer: Any) -> str:
         kind = getattr(layer, "operation", type(layer).__name__)
         lines = [f"<b>{html.escape(layer.name)}</b> ({kind})" if names else f"<b>{kind}</b>"]
         if activations and getattr(layer, "activation", None) is not None:
@@ -145,7 +146,8 @@ def _inside(model: Any) -> list[Layer]:
 def _layers(model: Any, label: Any, nested: bool) -> Iterator[str]:
     for layer in _inside(model) or [model]:
         if _opened(layer, nested):
-            yield f'subgraph cluster_{id(layer)} {{ label="{html.escape(layer.name)}"; style=dashed;'
+            name = html.escape(layer.name)
+            yield f'subgraph cluster_{id(layer)} {{ label="{name}"; style=dashed;'
             yield from _layers(layer, label, nested)
             yield "}"
         else:
@@ -160,7 +162,7 @@ def _first(layer: Any, nested: bool) -> list[Layer]:
     if not _opened(layer, nested):
         return [layer]
     inside = _inside(layer)
-    inputs = [each for each in inside if isinstance(each, InputLayer)]
+    inputs: list[Layer] = [each for each in inside if isinstance(each, InputLayer)]
     return inputs or _first(inside[0], nested)
 
 
@@ -178,7 +180,7 @@ def _edges(model: Any, nested: bool) -> Iterator[tuple[str, str]]:
         pairs = [(t.node.layer, node.layer) for node in model._graph.nodes for t in node.needed]
     else:
         inside = _inside(model)
-        pairs = list(zip(inside, inside[1:], strict=False))
+        pairs = list(itertools.pairwise(inside))
     for one, other in pairs:
         for a in _last(one, nested):
             for b in _first(other, nested):
