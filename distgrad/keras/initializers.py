@@ -152,6 +152,8 @@ class VarianceScaling(RandomInitializer):
     Raises ValueError for a scale that is not positive, or an unknown mode or distribution.
     """
 
+    axes: tuple[list[int], list[int]] | None = None  # of the fans, where a layer knows better
+
     def __init__(
         self,
         scale: float = 1.0,
@@ -170,6 +172,8 @@ class VarianceScaling(RandomInitializer):
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
         fan_in, fan_out = _fans(static(shape))
+        if self.axes is not None:
+            fan_in, fan_out = (math.prod(static(shape)[i] for i in own) for own in self.axes)
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         variance = self.scale / max(1.0, fan)
         if self.distribution == "uniform":

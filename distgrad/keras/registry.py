@@ -185,6 +185,7 @@ def serialize(obj: Any) -> Any:
         "class_name": cls.__name__,
         "config": obj.get_config(),
         "registered_name": None if ours else name or f"Custom>{cls.__name__}",
+        **getattr(obj, "more_in_entry", dict)(),
     }
 
 
@@ -202,4 +203,9 @@ def deserialize(
     if found is None:
         found = lookup(kind, config["class_name"], known)
     make = getattr(found, "from_config", None)  # a function has none
-    return found if make is None else make(config.get("config", {}))
+    if make is None:
+        return found
+    made = make(config.get("config", {}))
+    if hasattr(made, "read_entry"):
+        made.read_entry(config)
+    return made

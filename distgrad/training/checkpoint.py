@@ -105,6 +105,14 @@ def save(folder: Path, step: int, arrays: Arrays, state: Mapping[str, Any], keep
     return final
 
 
+def remove(folder: Path) -> None:
+    """Removes all commits in a folder, and the folder if nothing else lies in it."""
+    for path in (*commits(folder), *folder.glob(f"{_TEMPORARY}*")):
+        shutil.rmtree(path, ignore_errors=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def commit(final: Path, step: int, arrays: Arrays, state: Mapping[str, Any]) -> None:
     """Writes the commit ``final``, in place of one of that name. Raises OSError as `save` does."""
     folder = final.parent

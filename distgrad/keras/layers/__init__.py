@@ -12,6 +12,7 @@ from distgrad.keras.layers.augmentation import (
     RandomZoom,
 )
 from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.conv_lstm import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
 from distgrad.keras.layers.convolution import (
     Conv1D,
     Conv2D,
@@ -22,9 +23,12 @@ from distgrad.keras.layers.convolution import (
     SeparableConv2D,
 )
 from distgrad.keras.layers.core import Dense, Identity, Lambda, Masking
+from distgrad.keras.layers.einsum_dense import EinsumDense
 from distgrad.keras.layers.embedding import Embedding
 from distgrad.keras.layers.encoding import CategoryEncoding, Discretization
+from distgrad.keras.layers.grouped_attention import GroupedQueryAttention as GroupQueryAttention
 from distgrad.keras.layers.input import Input, InputLayer
+from distgrad.keras.layers.input_spec import InputSpec
 from distgrad.keras.layers.lookup import Hashing, IntegerLookup, StringLookup
 from distgrad.keras.layers.merging import (
     Add,
@@ -49,6 +53,7 @@ from distgrad.keras.layers.normalization import (
     GroupNormalization,
     LayerNormalization,
     RMSNormalization,
+    UnitNormalization,
 )
 from distgrad.keras.layers.pooling import (
     AveragePooling1D,
@@ -85,6 +90,8 @@ from distgrad.keras.layers.preprocessing import (
 from distgrad.keras.layers.recurrent import GRU, LSTM, RNN, SimpleRNN
 from distgrad.keras.layers.recurrent_cells import GRUCell, LSTMCell, SimpleRNNCell
 from distgrad.keras.layers.regularization import (
+    ActivityRegularization,
+    AlphaDropout,
     Dropout,
     GaussianDropout,
     GaussianNoise,
@@ -108,6 +115,8 @@ from distgrad.keras.layers.reshaping import (
     ZeroPadding3D,
 )
 from distgrad.keras.layers.reviving import deserialize, serialize
+from distgrad.keras.layers.spectral import SpectralNormalization, Wrapper
+from distgrad.keras.layers.stacked_cells import StackedRNNCells
 from distgrad.keras.layers.text import TextVectorization
 from distgrad.keras.layers.transformer import TokenAndPositionEmbedding, TransformerBlock
 from distgrad.keras.layers.transposed import (
@@ -125,8 +134,10 @@ SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2
 
 __all__ = [
     "Activation",
+    "ActivityRegularization",
     "Add",
     "AdditiveAttention",
+    "AlphaDropout",
     "Attention",
     "Average",
     "AveragePooling1D",
@@ -143,6 +154,9 @@ __all__ = [
     "Conv2DTranspose",
     "Conv3D",
     "Conv3DTranspose",
+    "ConvLSTM1D",
+    "ConvLSTM2D",
+    "ConvLSTM3D",
     "Cropping1D",
     "Cropping2D",
     "Cropping3D",
@@ -153,6 +167,7 @@ __all__ = [
     "Dot",
     "Dropout",
     "ELU",
+    "EinsumDense",
     "Embedding",
     "Flatten",
     "GRU",
@@ -165,12 +180,14 @@ __all__ = [
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
+    "GroupQueryAttention",
     "GroupNormalization",
     "Hashing",
     "Identity",
     "Input",
     "InputLayer",
     "IntegerLookup",
+    "InputSpec",
     "LSTM",
     "LSTMCell",
     "Lambda",
@@ -211,11 +228,14 @@ __all__ = [
     "SpatialDropout2D",
     "SpatialDropout3D",
     "StringLookup",
+    "SpectralNormalization",
+    "StackedRNNCells",
     "Subtract",
     "TextVectorization",
     "TimeDistributed",
     "TokenAndPositionEmbedding",
     "TransformerBlock",
+    "UnitNormalization",
     "UpSampling1D",
     "UpSampling2D",
     "UpSampling3D",

@@ -18,6 +18,8 @@ from distgrad.core.variable import Variable
 from distgrad.keras import constraints, initializers, mixed_precision, regularizers
 from distgrad.keras.layers import remat, symbolic
 from distgrad.keras.layers.describing import Described
+from distgrad.keras.layers.input_spec import check_inputs
+from distgrad.keras.layers.keeping import Kept
 from distgrad.keras.layers.masking import Masked, carry_mask, mask_of
 from distgrad.keras.layers.tracking import Tracked
 from distgrad.keras.layers.weight import Weight
@@ -43,7 +45,7 @@ _calls = _Calls()
 _losses_used = False  # once some layer has added a loss, calls must clear those of the last one
 
 
-class Layer(Tracked, Masked, Described):
+class Layer(Tracked, Masked, Described, Kept):
     """Base of all layers and models.
 
     Subclasses define ``call(self, x)``, with ``training=False`` or ``mask=None`` among its
@@ -57,6 +59,7 @@ class Layer(Tracked, Masked, Described):
     """
 
     casts_inputs: bool | None = None
+    input_spec: Any = None  # InputSpecs that the first argument of a call is checked against
     stateful: bool = False
     _parameters: tuple[str, ...] | None = None  # of call, once __init__ has run
     _remat: remat.RematMode | None = None  # of the scope in which it was made
@@ -121,6 +124,8 @@ class Layer(Tracked, Masked, Described):
         """In which dtype the layer computes."""
         return self.dtype_policy.compute_dtype
 
+    input_dtype = compute_dtype
+
     @property
     def path(self) -> str:
         """The names of the models it lies in, and its own."""
@@ -142,6 +147,10 @@ class Layer(Tracked, Masked, Described):
             symbolic.infer(self, tuple(map(symbolic.of_shapes, args)), kwargs),
         )
 
+    def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
+        """``compute_output_spec``, under the name that Keras calls it by."""
+        return self.compute_output_spec(*args, **kwargs)
+
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The KerasTensors that the layer makes of these KerasTensors."""
         return symbolic.infer(self, args, kwargs)
@@ -153,6 +162,8 @@ class Layer(Tracked, Masked, Described):
             raise RuntimeError(
                 f"{type(self).__name__}.__init__ does not call super().__init__(): begin with it"
             )
+        if self.input_spec is not None and not _calls.trial:
+            check_inputs(self.input_spec, args[0] if args else None, self.name)
         if symbolic.any_symbolic(args, kwargs):
             if training is not None and self._takes_training:
                 kwargs["training"] = training
@@ -320,6 +331,21 @@ class Layer(Tracked, Masked, Described):
         )
         self._own_weights.append(weight)
         return weight
+
+    def add_variable(
+        self,
+        shape: Any,
+        initializer: Any,
+        dtype: Any = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        name: str | None = None,
+    ) -> Weight:
+        """``add_weight``, under Keras's older name."""
+        options = (regularizer, constraint, None, name)
+        return self.add_weight(shape, initializer, dtype, trainable, autocast, *options)
 
     # Of layers that have been called on KerasTensors
 

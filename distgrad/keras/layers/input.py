@@ -47,13 +47,13 @@ class InputLayer(Layer):
                 raise ValueError(f"a shape holds whole numbers or None, not {tuple(batch_shape)}")
         super().__init__(name=name, input_shape=tuple(batch_shape)[1:])
         self.batch_shape = tuple(batch_shape)
-        self.input_dtype = as_dtype(self.variable_dtype if dtype is None else dtype).name
+        self._given_dtype = as_dtype(self.variable_dtype if dtype is None else dtype).name
         self.optional = optional
         self.built = True
         self._begin()
 
     def _begin(self) -> None:
-        Node(self, (), {}, KerasTensor(self.batch_shape, self.input_dtype, self._given_name))
+        Node(self, (), {}, KerasTensor(self.batch_shape, self._given_dtype, self._given_name))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -65,13 +65,13 @@ class InputLayer(Layer):
     @property
     def dtype(self) -> str:
         """The dtype of the input."""
-        return self.input_dtype
+        return self._given_dtype
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as Keras writes them."""
         return {
             "batch_shape": list(self.batch_shape),
-            "dtype": self.input_dtype,
+            "dtype": self._given_dtype,
             "sparse": False,
             "ragged": False,
             "name": self.name,

@@ -12,6 +12,7 @@ from distgrad.keras import constraints, initializers, regularizers
 from distgrad.keras.layers.base import Layer, Weight, trying_out
 from distgrad.ops.arithmetic import square
 from distgrad.ops.casting import cast, ones_like, stop_gradient
+from distgrad.ops.clipping import maximum
 from distgrad.ops.logic import where
 from distgrad.ops.normalization import batch_normalization, layer_norm, observed_moments
 from distgrad.ops.powers import rsqrt
@@ -250,6 +251,25 @@ class LayerNormalization(_Scaled):
         along = _kept_sizes(wide, _listed(self.axis))
         gamma, beta = self._scale_and_offset(wide, along)
         return cast(layer_norm(wide, gamma, beta, _listed(self.axis), self.epsilon), x.dtype)
+
+
+class UnitNormalization(Layer):
+    """Divides by the length along ``axis``, an int or several of them. TypeError for others."""
+
+    supports_masking = True
+
+    def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(axis, (int, list, tuple)):
+            raise TypeError(
+                "Invalid value for `axis` argument: expected an int or a list/tuple of ints. "
+                f"Received: axis={axis}"
+            )
+        self.axis = axis if isinstance(axis, int) else list(axis)
+
+    def call(self, x: Tensor) -> Tensor:
+        squares = reduce_sum(square(x), self.axis, keepdims=True)
+        return x * rsqrt(maximum(squares, 1e-24))
 
 
 class RMSNormalization(Layer):

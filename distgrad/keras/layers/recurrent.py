@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from distgrad.core import tree
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras import registry
@@ -17,6 +18,7 @@ from distgrad.keras.layers.recurrent_cells import (
     Step,
     state_sizes,
 )
+from distgrad.keras.layers.stacked_cells import StackedRNNCells
 from distgrad.ops.casting import cast, stop_gradient, zeros_like
 from distgrad.ops.constants import zeros
 from distgrad.ops.logic import where
@@ -27,9 +29,9 @@ from distgrad.training.state import share
 class RNN(Layer):
     """Runs a cell over the steps of sequences of shape (batch, time, ...).
 
-    A cell has ``call(inputs, states)``, which gives an output and the new states, and a
-    ``state_size``, an int or a list of them; it may have ``get_initial_state(batch_size)``. Gives
-    the last output, or all of them (``return_sequences``), and with ``return_state`` the last
+    A cell, or a list of cells one upon the other, has ``call(inputs, states)``, which gives an
+    output and the new states, and a ``state_size``, an int or a list of them; it may have
+    ``get_initial_state(batch_size)``. Gives the last output, or all of them (``return_sequences``), and with ``return_state`` the last
     states after it. At a step that ``mask`` leaves out, output and states stay as they were
     (the output is zero with ``zero_output_for_mask``). A ``stateful`` layer begins each batch
     with the last states of the one before, until ``reset_state``; they belong to the batch's
@@ -53,6 +55,8 @@ class RNN(Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
+        if isinstance(cell, (list, tuple)):
+            cell = StackedRNNCells(cell)
         self.state_size = state_sizes(cell)
         self.cell = cell
         self.return_sequences = return_sequences
@@ -86,8 +90,7 @@ class RNN(Layer):
     def get_initial_state(self, batch_size: int) -> list[Tensor]:
         """The states before the first step."""
         if hasattr(self.cell, "get_initial_state"):
-            states = self.cell.get_initial_state(batch_size)
-            return list(states) if isinstance(states, (list, tuple)) else [states]
+            return tree.flatten(self.cell.get_initial_state(batch_size))
         return [zeros((batch_size, n), self.compute_dtype) for n in self.state_size]
 
     def call(
@@ -109,7 +112,7 @@ class RNN(Layer):
         if self.stateful and not trying_out():
             self._memory.keep(states)
         output = stack(outputs, axis=1) if self.return_sequences else outputs[-1]
-        return (output, *states) if self.return_state else output
+        return (output, *self._of_cell(states)) if self.return_state else output
 
     def _prepared(self, sequences: Tensor, training: bool) -> tuple[list[Tensor], Any]:
         """What goes into each step, and the function of (it, states) to (output, states)."""
@@ -126,8 +129,14 @@ class RNN(Layer):
         return unstack(self.cell.project(by_time, input_masks)), output_and_states
 
     def _call_cell(self, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        output, new = self.cell(x, states)
-        return output, list(new) if isinstance(new, (list, tuple)) else [new]
+        output, new = self.cell(x, self._of_cell(states))
+        return output, tree.flatten(new)
+
+    def _of_cell(self, states: list[Tensor]) -> list[Any]:
+        """The states in the nest in which the cell has them: those of each cell of several."""
+        size = self.cell.state_size
+        nested = isinstance(size, (list, tuple)) and tree.flatten(size) != list(size)
+        return tree.pack_sequence_as(size, states) if nested else states
 
     def _loop(
         self,
@@ -176,8 +185,7 @@ class RNN(Layer):
                     "reset_state()."
                 )
             return [stop_gradient(cast(state, self.compute_dtype)) for state in self.states]
-        several = isinstance(initial_state, (list, tuple))
-        states = list(initial_state) if several else [initial_state]
+        states = tree.flatten(initial_state)
         if len(states) != len(self.state_size):
             raise ValueError(
                 f"{self.name!r} has {len(self.state_size)} states, initial_state has {len(states)}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from distgrad.core import recording
+from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations, constraints, initializers, regularizers
@@ -318,6 +318,7 @@ def state_sizes(cell: Any) -> Sequence[int]:
         raise ValueError(f"a cell has call(inputs, states) and a state_size; got {cell!r}")
     if isinstance(size, int):
         return [size]
-    if isinstance(size, (list, tuple)) and all(isinstance(n, int) for n in size):
-        return list(size)
+    sizes = tree.flatten(size)
+    if isinstance(size, (list, tuple)) and all(isinstance(n, int) for n in sizes):
+        return sizes
     raise ValueError(f"a cell's state_size is an int or a list of ints, not {size!r}")

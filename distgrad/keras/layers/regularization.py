@@ -10,9 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from distgrad.core.tensor import Tensor
+from distgrad.keras import regularizers
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import data_format_of, whole_number
 from distgrad.ops import nn, random
+from distgrad.ops.casting import cast
+from distgrad.ops.logic import greater_equal
+
+_LOWEST = -1.6732632423543772 * 1.0507009873554805  # of SELU
 
 
 def _between(name: str, value: Any, below_one: bool = False) -> float:
@@ -93,6 +98,54 @@ class SpatialDropout3D(BaseDropout):
         self.data_format = data_format_of(data_format)
         first = self.data_format == "channels_first"
         self.noise_shape = (None, None, 1, 1, 1) if first else (None, 1, 1, 1, None)
+
+
+class AlphaDropout(Layer):
+    """Dropout that keeps mean and variance of what SELU gives: dropped values become its lowest.
+
+    ``noise_shape`` broadcasts to the input's shape. Raises ValueError for a rate outside [0, 1].
+    Source: Klambauer et al. 2017.
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        rate: float,
+        noise_shape: Sequence[int | None] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.rate = _between("rate", rate)
+        self.noise_shape = noise_shape
+        self.seed = seed
+
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
+        if not training or self.rate == 0:
+            return x
+        shape = x._data.shape
+        if self.noise_shape is not None:
+            pairs = zip(self.noise_shape, shape, strict=True)
+            shape = tuple(size if n is None else n for n, size in pairs)
+        draw = random.uniform(shape, seed=self.seed)
+        kept = cast(greater_equal(draw, self.rate), x._data.dtype)
+        scale = ((1 - self.rate) * (1 + self.rate * _LOWEST**2)) ** -0.5
+        return (x * kept + _LOWEST * (1 - kept)) * scale - scale * _LOWEST * self.rate
+
+
+class ActivityRegularization(Layer):
+    """The identity, with a penalty of its input among the losses: ``l1 * |x| + l2 * x ** 2``."""
+
+    supports_masking = True
+    _not_in_config = (*Layer._not_in_config, "activity_regularizer")
+
+    def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(activity_regularizer=regularizers.L1L2(l1, l2), **kwargs)
+        self.l1, self.l2 = l1, l2
+
+    def call(self, x: Tensor) -> Tensor:
+        return x
 
 
 class GaussianNoise(Layer):

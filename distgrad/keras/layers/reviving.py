@@ -27,6 +27,7 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
 
     layers = importlib.import_module("distgrad.keras.layers")
     known = {name: getattr(layers, name) for name in layers.__all__}
+    known.update({getattr(each, "__name__", ""): each for each in list(known.values())})
     known.update({name: getattr(models, name) for name in ("Functional", "Model", "Sequential")})
     name = config.get("class_name") if isinstance(config, Mapping) else None
     if name and str(config.get("module")).startswith(_OF_OPERATIONS):

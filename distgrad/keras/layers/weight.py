@@ -19,6 +19,8 @@ class Weight(Variable):
     keeps its weights in, a float weight is read in that dtype, and its gradient comes in its own.
     """
 
+    stand_in: Tensor | None = None  # what is read in its place, in a stateless call
+
     def __init__(
         self,
         initial_value: Any,
@@ -40,7 +42,7 @@ class Weight(Variable):
         return self._name
 
     def _read(self) -> Tensor:
-        value = super()._read()
+        value = super()._read() if self.stand_in is None else self.stand_in
         if mixed_precision.scopes and self._autocast:
             wanted = mixed_precision.autocast_dtype()
             if wanted is not None and wanted != value._data.dtype:

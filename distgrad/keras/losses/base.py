@@ -31,6 +31,7 @@ class Loss(Configured):
     """
 
     casts_targets = True
+    masks_values = False  # whether ``call`` masks what it gives
 
     def __init__(
         self, name: str | None = None, reduction: str | None = "sum_over_batch_size"
@@ -62,10 +63,12 @@ class Loss(Configured):
         if self.casts_targets:
             target = cast(target, prediction._data.dtype)
         values = as_tensor(self.call(target, prediction))
-        mask, passed_on = self.mask(target), getattr(y_pred, "_keras_mask", None)
-        if mask is not None and passed_on is not None:
-            mask = logical_and(*same_rank(mask, passed_on))
-        return values, sample_weight, passed_on if mask is None else mask
+        mask = self.mask(target)
+        for other in (getattr(x, "_keras_mask", None) for x in (y_pred, values)):
+            if mask is not None and other is not None:
+                mask = logical_and(*same_rank(mask, other))
+            mask = other if mask is None else mask
+        return values, sample_weight, mask
 
 
 class PlainLoss(Loss):

@@ -7,17 +7,23 @@ from typing import Any
 
 from distgrad.keras import registry
 from distgrad.keras.losses import (
+    KLD,
     MAE,
     MAPE,
     MSE,
     MSLE,
     binary_crossentropy,
+    binary_focal_crossentropy,
     categorical_crossentropy,
+    categorical_focal_crossentropy,
     categorical_hinge,
     hinge,
     huber,
     kl_divergence,
+    kld,
+    kullback_leibler_divergence,
     log_cosh,
+    logcosh,
     mae,
     mape,
     mean_absolute_error,
@@ -46,7 +52,15 @@ from distgrad.keras.metrics.accuracy import (
 )
 from distgrad.keras.metrics.auc import AUC
 from distgrad.keras.metrics.base import Mean, MeanMetric, MeanMetricWrapper, Metric, Sum
-from distgrad.keras.metrics.classes import BinaryIoU, F1Score, FBetaScore, IoU, MeanIoU
+from distgrad.keras.metrics.classes import (
+    BinaryIoU,
+    F1Score,
+    FBetaScore,
+    IoU,
+    MeanIoU,
+    OneHotIoU,
+    OneHotMeanIoU,
+)
 from distgrad.keras.metrics.confusion import (
     FalseNegatives,
     FalsePositives,
@@ -58,6 +72,12 @@ from distgrad.keras.metrics.confusion import (
     SpecificityAtSensitivity,
     TrueNegatives,
     TruePositives,
+)
+from distgrad.keras.metrics.correlation import (
+    ConcordanceCorrelation,
+    PearsonCorrelation,
+    concordance_correlation,
+    pearson_correlation,
 )
 from distgrad.keras.metrics.regression import (
     BinaryCrossentropy,
@@ -87,6 +107,7 @@ _CLASSES = (
     CategoricalAccuracy,
     CategoricalCrossentropy,
     CategoricalHinge,
+    ConcordanceCorrelation,
     CosineSimilarity,
     F1Score,
     FBetaScore,
@@ -102,6 +123,9 @@ _CLASSES = (
     MeanIoU,
     MeanSquaredError,
     MeanSquaredLogarithmicError,
+    OneHotIoU,
+    OneHotMeanIoU,
+    PearsonCorrelation,
     Poisson,
     Precision,
     PrecisionAtRecall,

@@ -7,7 +7,7 @@ fixed order, and a metric is the same whoever computed its parts.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -165,6 +165,37 @@ class Metric(Configured):
         self._total = 0.0
         for variable in self.variables:
             variable.assign(np.zeros(variable.shape, variable.dtype.numpy_dtype))
+
+    # The same with the state in the caller's hands: a list of arrays, empty at the start.
+
+    def stateless_update_state(
+        self, metric_variables: Sequence[Any], *args: Any, **kwargs: Any
+    ) -> list[Any]:
+        """The state after a batch, from that before it."""
+        return self._with(metric_variables, lambda: self.update_state(*args, **kwargs))[1]
+
+    def stateless_result(self, metric_variables: Sequence[Any]) -> Any:
+        """The metric for such a state."""
+        return self._with(metric_variables, self.result)[0]
+
+    def stateless_reset_state(self) -> list[Any]:
+        """The state before any batch."""
+        return self._with([], lambda: None)[1]
+
+    def _with(self, values: Sequence[Any], run: Callable[[], Any]) -> tuple[Any, list[Any]]:
+        kept = self.state()
+        try:
+            self.reset_state()
+            if values and self.variables:
+                for variable, value in zip(self.variables, values, strict=True):
+                    variable.assign(value)
+            elif values:
+                self._total = np.asarray(as_tensor(values[0])._host(), np.float64)
+            found = run()
+            state = self.state()[1] if self.variables else [self.statistics()]
+            return found, [Tensor(np.array(value)) for value in state]
+        finally:
+            self.set_state(kept)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         self.update_state(*args, **kwargs)

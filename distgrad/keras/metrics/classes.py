@@ -180,6 +180,45 @@ class MeanIoU(IoU):
         return {k: v for k, v in super().get_config().items() if k != "target_class_ids"}
 
 
+class OneHotIoU(IoU):
+    """`IoU` of targets with a single 1 in each row, and of scores (or ``sparse_y_pred``)."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        target_class_ids: Sequence[int],
+        name: str | None = None,
+        dtype: Any = None,
+        ignore_class: int | None = None,
+        sparse_y_pred: bool = False,
+        axis: int = -1,
+    ) -> None:
+        super().__init__(
+            num_classes, target_class_ids, name, dtype, ignore_class, False, sparse_y_pred, axis
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {k: v for k, v in super().get_config().items() if k != "sparse_y_true"}
+
+
+class OneHotMeanIoU(MeanIoU):
+    """`MeanIoU` of targets with a single 1 in each row, and of scores, or numbers."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        name: str | None = None,
+        dtype: Any = None,
+        ignore_class: int | None = None,
+        sparse_y_pred: bool = False,
+        axis: int = -1,
+    ) -> None:
+        super().__init__(num_classes, name, dtype, ignore_class, False, sparse_y_pred, axis)
+
+    def get_config(self) -> dict[str, Any]:
+        return {k: v for k, v in super().get_config().items() if k != "sparse_y_true"}
+
+
 class BinaryIoU(IoU):
     """Intersection over union of yes and no, for scores and a threshold."""
 

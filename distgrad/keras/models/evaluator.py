@@ -246,7 +246,30 @@ class Evaluator(Layer):
         goal.loss_tracker.update_state(loss, len(goal.outputs(prediction)[0]))
         return {**self.compute_metrics(None, y, prediction, weight), **goal.own(self._values)}
 
+    # The functions that Keras makes of the steps. A model that makes its own trains by them.
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """Sets ``test_function``, which runs ``test_step`` on the next batch of an iterator."""
+        self.test_function = lambda iterator: self.test_step(next(iterator))
+        return self.test_function
+
+    def make_predict_function(self, force: bool = False) -> Any:
+        """Sets ``predict_function``, which runs ``predict_step`` on the next batch."""
+        self.predict_function = lambda iterator: self.predict_step(next(iterator))
+        return self.predict_function
+
+    def _step(self, what: str) -> Callable[[Any], Any]:
+        """``train_step`` or its like, by way of the function that a model makes of it itself."""
+        if not self._defines(f"make_{what}_function"):
+            return getattr(self, f"{what}_step")
+        made = getattr(self, f"make_{what}_function")() or getattr(self, f"{what}_function")
+        return lambda data: made(iter([data]))
+
     def _overrides(self, name: str) -> bool:
+        made = f"make_{name.removesuffix('_step')}_function"
+        return self._defines(name) or (name.endswith("_step") and self._defines(made))
+
+    def _defines(self, name: str) -> bool:
         built_in = next(vars(c)[name] for c in reversed(type(self).__mro__) if name in vars(c))
         return getattr(type(self), name) is not built_in
 
@@ -359,7 +382,8 @@ class Evaluator(Layer):
     ) -> tuple[Logs, int]:
         """A user's own ``test_step`` on every shard: what it returns over all samples, by name."""
         communicator, shards, own = world.share()
-        run, watch = self._on_arrays(self.test_step, feed.parts is not None), _Counter(callbacks)
+        on_arrays = self._on_arrays(self._step("test"), feed.parts is not None)
+        run, watch = on_arrays, _Counter(callbacks)
         returned = Returned(self._each_metric)
         total: Any = 0.0
         for batch in watch(feed.loader(shards, own, steps=steps).epoch(0)):

@@ -115,7 +115,8 @@ class Objective:
             return False
         (loss,) = chosen
         by_weight = weighted and loss.reduction == "mean_with_sample_weight"
-        return masked or by_weight or getattr(loss, "ignore_class", None) is not None
+        counts = loss.masks_values or getattr(loss, "ignore_class", None) is not None
+        return masked or by_weight or counts
 
     def total(
         self, y: Any, prediction: Any, weight: Any, extra: Sequence[Any] = ()

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core.variable import Variable
 from distgrad.keras import registry
 from distgrad.keras.layers.reviving import deserialize
 from distgrad.keras.models import weights_h5
@@ -26,7 +25,7 @@ from distgrad.training import tensors
 _H5, _SAFETENSORS = "model.weights.h5", "model.safetensors"
 _KERAS_VERSION = "3.15.1"  # whose format the archive has
 
-Pairs = list[tuple[Variable, np.ndarray]]
+Pairs = list[tuple[Any, Any]]
 
 
 def save_model(model: Model, filepath: Any, overwrite: bool = True) -> None:
@@ -118,7 +117,7 @@ def load_weights(model: Model, filepath: Any) -> None:
         elif path.suffix == ".h5":
             pairs = _pairs(model, _H5, content)
         else:
-            pairs = _by_path(model, tensors.from_bytes(content))
+            pairs = by_path(model, tensors.from_bytes(content))
     except (ValueError, zipfile.BadZipFile, KeyError) as error:
         raise ValueError(f"{str(path)!r}: {error}") from None
     _assign(pairs)
@@ -152,11 +151,12 @@ def _pairs(model: Model, kind: str, content: bytes) -> Pairs:
     stored = tensors.from_bytes(content)
     state = {int(k.split("/")[1]): v for k, v in stored.items() if k.startswith("optimizer/")}
     own = {k.removeprefix("model/"): v for k, v in stored.items() if k.startswith("model/")}
-    found = _by_path(model, own)
+    found = by_path(model, own)
     return found + weights_h5.optimizer_assignments(model, {"optimizer": state})
 
 
-def _by_path(model: Model, arrays: Mapping[str, np.ndarray]) -> Pairs:
+def by_path(model: Model, arrays: Mapping[str, np.ndarray]) -> Pairs:
+    """What to assign to which variable. Raises ValueError for arrays of another architecture."""
     variables = model.variable_paths()
     for path in sorted({*variables, *arrays}):
         wanted = tuple(variables[path].shape) if path in variables else None

@@ -11,7 +11,13 @@ from distgrad.comm.communicator import Communicator
 from distgrad.core.errors import UsageError
 from distgrad.core.tape import GradientTape
 from distgrad.keras import settings
-from distgrad.keras.callbacks import Callback, History, ProgressPrinter
+from distgrad.keras.callbacks import (
+    BackupAndRestore,
+    Callback,
+    History,
+    ProgbarLogger,
+    ProgressPrinter,
+)
 from distgrad.keras.layers.tracking import settled
 from distgrad.keras.models import arguments
 from distgrad.keras.models.evaluator import Evaluator
@@ -46,6 +52,11 @@ class Trainer(Evaluator):
         optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         return self._shard_values(loss, y, prediction, weight)
 
+    def make_train_function(self, force: bool = False) -> Any:
+        """Sets ``train_function``, which runs ``train_step`` on the next batch of an iterator."""
+        self.train_function = lambda iterator: self.train_step(next(iterator))
+        return self.train_function
+
     def _make_step(self, communicator: Communicator, shards: int, seed: int) -> Any:
         if self.optimizer is None or (
             not self._overrides("train_step")
@@ -56,7 +67,7 @@ class Trainer(Evaluator):
             raise ValueError("there is no loss to train with: give one to compile")
         if self._overrides("train_step"):
             return CustomStep(
-                self._on_arrays(self.train_step, self._of_arrays),
+                self._on_arrays(self._step("train"), self._of_arrays),
                 communicator,
                 shards,
                 seed,
@@ -132,6 +143,15 @@ class Trainer(Evaluator):
         seed = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
         if not self._overrides("train_step"):
             optimizer.build(self.trainable_variables)
+        given = list(getattr(callbacks, "callbacks", callbacks) or ())
+        backup = next((each for each in given if isinstance(each, BackupAndRestore)), None)
+        cursor = Cursor(epoch=initial_epoch, step=int(optimizer.calls._buffer))
+        if backup is not None:
+            found = backup.restore(self) if communicator.rank == 0 else None
+            found = communicator.broadcast_object(found)
+            if found is not None:
+                optimizer.build(self.trainable_variables)
+                seed, cursor = found[0], Cursor(**found[1])
         said = (*feed.describe(), epochs, steps_per_epoch, shards)
         seed = _agree(communicator, said, seed, self)
         loader = feed.loader(shards, own, seed, shuffle, steps_per_epoch)
@@ -156,11 +176,13 @@ class Trainer(Evaluator):
             step,
             loader,
             step.results if isinstance(step, CustomStep) else self.results,
-            cursor=Cursor(epoch=initial_epoch, step=int(optimizer.calls._buffer)),
+            cursor=cursor,
             validate=validate,
             should_stop=lambda: self._all_agree(communicator),
             should_cut=lambda: self.stop_training,
         )
+        if backup is not None:
+            backup.watch(loop, seed)
         history = History()
         params = {
             "epochs": epochs,
@@ -172,7 +194,8 @@ class Trainer(Evaluator):
             callback.set_model(self)
             callback.set_params(dict(params))
             loop.observers.append(callback)
-        if verbose not in (0, False) and communicator.rank == 0:
+        shows = any(isinstance(each, ProgbarLogger) for each in given)
+        if verbose not in (0, False) and communicator.rank == 0 and not shows:
             live = False if verbose == 2 else None
             loop.observers.append(ProgressPrinter(epochs, loop, live))
         try:

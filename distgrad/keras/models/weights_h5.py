@@ -32,6 +32,31 @@ class Group(NamedTuple):
     path: str
     name: str
     variables: list[Variable]
+    layer: Layer | None = None
+
+    def defines(self, method: str) -> bool:
+        """Whether the layer says itself what it keeps, or how it reads that."""
+        own = None if self.layer is None else getattr(type(self.layer), method)
+        return own is not None and own is not getattr(Layer, method)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is to be kept of it."""
+        if not self.defines("save_own_variables"):
+            return {str(i): np.asarray(v.numpy()) for i, v in enumerate(self.variables)}
+        store: dict[str, Any] = {}
+        assert self.layer is not None
+        self.layer.save_own_variables(store)
+        return {key: np.asarray(value) for key, value in store.items()}
+
+
+class _Own:
+    """What a layer reads by itself, in the place of one of its variables."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+
+    def _store(self, arrays: Mapping[Any, np.ndarray]) -> None:
+        self._layer.load_own_variables({str(key): array for key, array in arrays.items()})
 
 
 def groups(model: Model) -> list[Group]:
@@ -43,7 +68,7 @@ def _groups(layer: Layer, path: str, visited: set[int]) -> Iterator[Group]:
     if id(layer) in visited:
         return
     visited.add(id(layer))
-    yield Group(path, layer.name, layer._tracked_weights())
+    yield Group(path, layer.name, layer._tracked_weights(), layer)
     for attribute, value in _attributes(layer):
         if isinstance(value, Layer):
             yield from _groups(value, _join(path, attribute), visited)
@@ -134,32 +159,38 @@ def dump(model: Model) -> bytes:
         for group in found:
             place = file.create_group(_join(group.path, "vars"))
             place.attrs["name"] = group.name
-            for i, variable in enumerate(group.variables):
-                array = np.asarray(variable.numpy())
-                rate = group.path == "optimizer" and variable._name == "learning_rate"
+            rates = {
+                str(i)
+                for i, variable in enumerate(group.variables)
+                if group.path == "optimizer" and variable._name == "learning_rate"
+            }
+            for key, array in group.arrays().items():
                 made = place.create_dataset(
-                    str(i), data=array.astype(np.float32) if rate else array
+                    key, data=array.astype(np.float32) if key in rates else array
                 )
-                if variable.dtype == "bfloat16":  # two bytes of no meaning to HDF5
+                if array.dtype.name == "bfloat16":  # two bytes of no meaning to HDF5
                     made.attrs["dtype"] = "bfloat16"
     return content.getvalue()
 
 
-def parse(content: bytes) -> dict[str, dict[int, np.ndarray]]:
+def parse(content: bytes) -> dict[str, dict[Any, np.ndarray]]:
     """The arrays of such a file by the path of their group, and their number in it.
+
+    What a layer keeps under keys of its own has these.
 
     Raises MissingExtraError without h5py, ValueError for other bytes.
     """
     h5py = _h5py()
-    found: dict[str, dict[int, np.ndarray]] = {}
+    found: dict[str, dict[Any, np.ndarray]] = {}
 
     def visit(name: str, item: Any) -> None:
-        path, _, number = f"/{name}".rpartition("/")
-        if isinstance(item, h5py.Dataset) and path.endswith("/vars") and number.isdigit():
+        path, _, key = f"/{name}".rpartition("/")
+        if isinstance(item, h5py.Dataset) and path.endswith("/vars"):
             array = item[()]
             if item.attrs.get("dtype") == "bfloat16":
                 array = np.asarray(array).view(as_dtype("bfloat16").numpy_dtype)
-            found.setdefault(path[1:].removesuffix("vars").rstrip("/"), {})[int(number)] = array
+            place = path[1:].removesuffix("vars").rstrip("/")
+            found.setdefault(place, {})[int(key) if key.isdigit() else key] = array
 
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
@@ -172,17 +203,20 @@ def parse(content: bytes) -> dict[str, dict[int, np.ndarray]]:
 
 
 def assignments(
-    model: Model, arrays: Mapping[str, Mapping[int, np.ndarray]]
-) -> list[tuple[Variable, np.ndarray]]:
+    model: Model, arrays: Mapping[str, Mapping[Any, np.ndarray]]
+) -> list[tuple[Any, Any]]:
     """What to assign to which variable.
 
     Raises ValueError naming the layer and the shapes where the file is of another architecture.
     """
-    found: list[tuple[Variable, np.ndarray]] = []
+    found: list[tuple[Any, Any]] = []
     left = {path for path in arrays if path != "optimizer" and not path.startswith("optimizer/")}
     for group in groups(model):
         given = arrays.get(group.path, {})
         left.discard(group.path)
+        if group.defines("load_own_variables"):
+            found.append((_Own(group.layer), given))
+            continue
         wanted = [tuple(variable.shape) for variable in group.variables]
         shapes = [tuple(given[i].shape) for i in sorted(given)]
         if shapes != wanted or sorted(given) != list(range(len(wanted))):

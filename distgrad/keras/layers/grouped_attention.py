@@ -1,0 +1,165 @@
+"""Attention in which several heads of queries share a head of keys and values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from distgrad.core.tensor import Tensor
+from distgrad.keras import constraints, initializers, regularizers
+from distgrad.keras.layers.attention import _combined, _positive, _rate, causal_mask, masked_softmax
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.einsum_dense import EinsumDense
+from distgrad.ops import nn
+from distgrad.ops.casting import cast
+from distgrad.ops.constants import ones
+from distgrad.ops.diagonal import band_part
+from distgrad.ops.einsum import einsum
+from distgrad.ops.layout import repeat
+from distgrad.ops.shape import expand_dims
+
+
+class GroupedQueryAttention(Layer):
+    """Scaled dot-product attention with fewer heads of keys and values than of queries.
+
+    ``call(query, value, key=None)`` takes tensors of shape (batch, time, features). A query attends
+    to what no mask leaves out: ``attention_mask`` of shape (batch, queries, keys), the masks of the
+    inputs, with ``use_causal_mask`` none after its own position, and with a ``sliding_window`` none
+    that far away. ``use_gate`` multiplies the heads with a projection of the query. With
+    ``return_attention_scores`` the weights come with the output. ``flash_attention`` changes
+    nothing. Raises ValueError for numbers that are not positive ints or do not divide. Source:
+    Ainslie et al., 2023.
+    """
+
+    def __init__(
+        self,
+        head_dim: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        sliding_window: int | None = None,
+        flash_attention: bool | None = None,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        use_gate: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.supports_masking = True
+        self.head_dim = _positive("head_dim", head_dim)
+        self.num_query_heads = _positive("num_query_heads", num_query_heads)
+        self.num_key_value_heads = _positive("num_key_value_heads", num_key_value_heads)
+        if num_query_heads % num_key_value_heads:
+            raise ValueError("`num_query_heads` must be divisible by `num_key_value_heads`.")
+        if sliding_window is not None:
+            _positive("sliding_window", sliding_window)
+        self.dropout = _rate(dropout)
+        self.use_bias = use_bias
+        self.use_gate = use_gate
+        self.sliding_window = sliding_window
+        self.flash_attention = flash_attention
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.seed = seed
+
+    _not_in_config = (*Layer._not_in_config, "flash_attention")  # as in Keras
+
+    def build(  # type: ignore[override]
+        self, query_shape: Any, value_shape: Any, key_shape: Any = None
+    ) -> None:
+        key_shape = value_shape if key_shape is None else key_shape
+        many = (None, self.num_query_heads, self.head_dim)
+        few = (None, self.num_key_value_heads, self.head_dim)
+        features = query_shape[-1]
+        self._query_dense = self._dense("query", "bqm,muh->bquh", many, "uh", query_shape)
+        self._key_dense = self._dense("key", "bkm,mvh->bkvh", few, "vh", key_shape)
+        self._gate_dense = None
+        if self.use_gate:
+            self._gate_dense = self._dense(
+                "gate", "bqm,muh->bquh", many, "uh", query_shape, activation="sigmoid"
+            )
+        self._value_dense = self._dense("value", "bkm,mvh->bkvh", few, "vh", value_shape)
+        heads = (*query_shape[:-1], self.num_query_heads, self.head_dim)
+        self._output_dense = self._dense(
+            "attention_output", "bquh,uhm->bqm", (None, features), "m", heads
+        )
+
+    def _dense(
+        self,
+        name: str,
+        equation: str,
+        output: Sequence[Any],
+        bias: str,
+        shape: Any,
+        activation: Any = None,
+    ) -> EinsumDense:
+        layer = EinsumDense(
+            equation,
+            output,
+            activation=activation,
+            bias_axes=bias if self.use_bias else None,
+            kernel_initializer=self.kernel_initializer,
+            bias_initializer=self.bias_initializer,
+            kernel_regularizer=self.kernel_regularizer,
+            bias_regularizer=self.bias_regularizer,
+            kernel_constraint=self.kernel_constraint,
+            bias_constraint=self.bias_constraint,
+            name=name,
+            dtype=self.dtype_policy,
+        )
+        layer.build(tuple(shape))
+        return layer
+
+    def call(
+        self,
+        query: Tensor,
+        value: Tensor,
+        key: Tensor | None = None,
+        query_mask: Any = None,
+        value_mask: Any = None,
+        key_mask: Any = None,
+        attention_mask: Any = None,
+        return_attention_scores: bool = False,
+        training: bool = False,
+        use_causal_mask: bool = False,
+    ) -> Any:
+        sizes = query.shape[1], value.shape[1]
+        mask = _combined(
+            None if query_mask is None else expand_dims(cast(query_mask, "bool"), -1),
+            None if value_mask is None else expand_dims(cast(value_mask, "bool"), -2),
+            None if key_mask is None else expand_dims(cast(key_mask, "bool"), -2),
+            causal_mask(*sizes) if use_causal_mask else None,
+            self._window(*sizes) if self.sliding_window else None,
+            None if attention_mask is None else cast(attention_mask, "bool"),
+        )
+        times = self.num_query_heads // self.num_key_value_heads
+        heads = self._query_dense(query) * (1 / math.sqrt(self.head_dim))
+        keys = repeat(self._key_dense(value if key is None else key), times, axis=2)
+        values = repeat(self._value_dense(value), times, axis=2)
+        scores = einsum("bquh,bkuh->buqk", heads, keys)
+        weights = masked_softmax(scores, None if mask is None else expand_dims(mask, -3))
+        used = nn.dropout(weights, self.dropout, seed=self.seed) if training else weights
+        found = einsum("buqk,bkuh->bquh", used, values)
+        if self._gate_dense is not None:
+            found = found * self._gate_dense(query)
+        output = self._output_dense(found)
+        return (output, weights) if return_attention_scores else output
+
+    def _window(self, queries: int, keys: int) -> Tensor:
+        near = (self.sliding_window or 1) - 1
+        return cast(band_part(ones((1, queries, keys)), near, near), "bool")
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return previous_mask  # that of the query
