@@ -351,6 +351,160 @@ def losses() -> Iterator[Case]:
     yield case("sparse_categorical_crossentropy", labels[:, None], X, from_logits=True)
 
 
+def numeric() -> Iterator[Case]:
+    for name in ("cbrt", "deg2rad", "rad2deg", "fabs", "erfc", "i0", "sinc", "trunc", "signbit"):
+        yield case(name, 2 * X)
+    for name in ("isposinf", "isneginf", "isreal", "angle"):
+        yield case(name, NANS[[0, 2, 3]])
+    for name in ("fmax", "fmin", "hypot", "logaddexp2", "heaviside", "nextafter"):
+        yield case(name, X, Y)
+    for name in ("fmax", "fmin"):
+        yield case(name, NANS, NANS[::-1])
+    yield case("fmod", 5 * X, Y)
+    yield case("fmod", I, J)
+    yield case("heaviside", of([-1, 0, 2], "float32"), 0.5)
+    yield case("trunc", I)
+    yield case("ldexp", X, of([0, 1, -1, 3], "int32"))
+    for name in ("gcd", "lcm"):
+        yield case(name, I, J)
+    for name in ("left_shift", "right_shift", "bitwise_left_shift", "bitwise_right_shift"):
+        yield case(name, I, of([1, 2, 3], "int32"))
+    yield case("bitwise_invert", I)
+    yield case("allclose", X, X + 1e-7)
+    yield case("allclose", X, Y)
+    yield case("psnr", X, Y, 2.0)
+    yield case("view", X, dtype="int32")
+    yield case("view", of([1, 2, 3, 4], "int16"), dtype="int32")
+
+
+def missing() -> Iterator[Case]:
+    holes = np.where(X > 0.7, np.nan, X).astype(np.float32)
+    for name in ("nansum", "nanprod", "nanmean", "nanvar", "nanstd", "nanmax", "nanmin"):
+        yield case(name, holes)
+        yield case(name, holes, axis=1)
+        yield case(name, holes, axis=(0, 1), keepdims=True)
+    for name in ("nanargmax", "nanargmin", "nancumsum", "nancumprod", "nanmedian"):
+        yield case(name, holes)
+        yield case(name, holes, axis=0)
+    yield case("nanquantile", holes, 0.3, axis=1)
+    yield case("nanpercentile", holes, of([20, 70], "float32"), axis=0)
+    yield case("percentile", X, 30, axis=1)
+    yield case("percentile", X, of([20, 70], "float32"), method="nearest", keepdims=True)
+    yield case("ptp", X)
+    yield case("ptp", I, axis=1, keepdims=True)
+
+
+def arranging() -> Iterator[Case]:
+    yield case("identity", 3)
+    yield case("tri", 3, 4, k=1)
+    yield case("empty_like", 0 * X)
+    yield case("logspace", 0.0, 2.0, num=5)
+    yield case("logspace", 0.0, 2.0, num=4, endpoint=False, base=2)
+    yield case("geomspace", 1.0, 16.0, num=5)
+    yield case("vander", V)
+    yield case("vander", V, N=3, increasing=True)
+    yield case("append", X, Y)
+    yield case("append", X, Y, axis=1)
+    yield case("dstack", (X, Y))
+    yield case("dstack", (V, W))
+    for name in ("array_split", "hsplit"):
+        yield case(name, X, 2)
+    yield case("array_split", V, 3)
+    yield case("array_split", X, [1, 2], axis=1)
+    yield case("vsplit", X, 3)
+    yield case("dsplit", normal(2, 3, 4), 2)
+    for name in ("fliplr", "flipud", "diagflat"):
+        yield case(name, X)
+    yield case("diagflat", V, k=-1)
+    for times in (1, 3, 4):  # for 2 Keras gives something else than NumPy
+        yield case("rot90", X, k=times)
+    yield case("rot90", normal(2, 3, 4), k=1, axes=(1, 2))
+    image = normal(2, 4, 6, 3)
+    yield case("rearrange", image, "b (h1 h) (w w1) c -> (b h1 w1) h w c", h1=2, w1=3)
+    yield case("rearrange", image, "b h w c -> b (c h w)")
+    yield case("kron", X, Y)
+    yield case("kron", V, X)
+    three = normal(2, 3), normal(2, 3)
+    yield case("cross", *three)
+    yield case("cross", three[0][:, :2], three[1])
+    yield case("cross", *(t[:, :2] for t in three))
+    yield case("cross", *(t.T for t in three), axis=0)
+    yield case("diff", X)
+    yield case("diff", X, n=2, axis=0)
+    yield case("trapezoid", X)
+    yield case("trapezoid", X, x=np.cumsum(P[0]), axis=1)
+    yield case("trapezoid", X, dx=0.5, axis=0)
+    yield case("corrcoef", X)
+    for mode in ("valid", "same", "full"):
+        yield case("correlate", V, W[:3], mode=mode)
+        yield case("correlate", W[:2], V, mode=mode)
+    yield case("cdist", X, Y)
+    yield case("isin", I, J)
+    yield case("isin", I, J, invert=True)
+    yield case("unique", I)
+    several = dict.fromkeys(("return_index", "return_inverse", "return_counts"), True)
+    yield case("unique", of([3, 1, 3, 2], "int32"), **several)
+    yield case("histogram", V)
+    yield case("histogram", V, bins=3, range=(-1.0, 1.0))
+    yield case("unravel_index", of([3, 7, 11], "int32"), (3, 4))
+    yield case("select", [X > 0.5, X > 0], [Y, 2 * Y], -1.0)
+
+
+def factoring() -> Iterator[Case]:
+    yield case("pinv", X)
+    yield case("matrix_rank", X)
+    yield case("matrix_rank", np.ones((3, 3), "float32"))
+    yield case("lstsq", X.T, normal(4, 2))
+    yield case("lstsq", X.T, V)
+    yield case("cholesky_inverse", np.linalg.cholesky(POSITIVE))
+    yield case("cholesky_inverse", np.linalg.cholesky(POSITIVE).T, upper=True)
+    yield case("logdet", POSITIVE)
+    yield case("lu_factor", SQUARE)
+    yield case("lu_factor", normal(2, 4, 4))
+
+
+def spectral() -> Iterator[Case]:
+    for n in (1, 8, 97, 192, 194):
+        yield case("fft", (normal(2, n), normal(2, n)))
+    for name in ("fft2", "ifft2"):
+        yield case(name, (normal(2, 6, 5), normal(2, 6, 5)))
+    signal = normal(2, 150)
+    yield case("rfft", signal)
+    yield case("rfft", signal, fft_length=101)
+    yield case("irfft", (normal(2, 9), normal(2, 9)))
+    yield case("irfft", (normal(2, 9), normal(2, 9)), fft_length=15)
+    yield case("extract_sequences", signal, 20, 7)
+    yield case("stft", signal, 16, 8, 16)
+    yield case("stft", signal, 10, 4, 16, window="hamming", center=False)
+    yield case("stft", signal, 16, 8, 20, window=None)
+    pair = keras.ops.stft(signal, 16, 8, 16)
+    spectrum = tuple(np.asarray(part) for part in pair)
+    yield case("istft", spectrum, 16, 8, 16)
+    yield case("istft", spectrum, 16, 8, 16, length=140, window="hamming")
+    yield case("istft", spectrum, 12, 6, 16, center=False)
+    for name in ("bartlett", "blackman", "hamming", "hanning"):
+        yield case(name, 7)
+    yield case("kaiser", 7, 4.0)
+
+
+def regions() -> Iterator[Case]:
+    rows, ids = normal(4, 2), of([0, 2, 0, 2], "int32")
+    for name in ("segment_min", "segment_prod"):
+        yield case(name, rows, ids[[0, 2, 1, 3]], num_segments=3)
+    image = normal(2, 6, 4, 8)
+    yield case("depth_to_space", image, 2)
+    yield case("space_to_depth", image, 2)
+    yield case("depth_to_space", image.transpose(0, 3, 1, 2), 2, data_format="channels_first")
+    first = normal(2, 3, 6, 5)
+    for options in ({}, {"stride": 2, "padding": (1, 0)}, {"dilation": (2, 1)}):
+        yield case("unfold", first, (2, 3), **options)
+        patches = np.asarray(keras.ops.unfold(first, (2, 3), **options))
+        yield case("fold", patches, (6, 5), (2, 3), **options)
+    for name in ("adaptive_average_pool", "adaptive_max_pool"):
+        yield case(name, normal(2, 7, 5, 3), (3, 2))
+        yield case(name, normal(2, 7, 3), 4)
+
+
 def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
@@ -369,7 +523,9 @@ def stored(value: Any) -> dict[str, Any]:
 
 def main() -> None:
     lines = []
-    for made in (elementwise, pairs, along_axes, shapes, core, algebra, windows, losses):
+    common = (elementwise, pairs, along_axes, shapes, core, algebra, windows, losses)
+    more = (numeric, missing, arranging, factoring, spectral, regions)
+    for made in (*common, *more):
         for name, args, kwargs in made():
             try:
                 out = getattr(keras.ops, name)(*args, **kwargs)

@@ -251,12 +251,13 @@ _callers = {1: _one, 2: _two, 3: _three, 4: _four}
 
 
 def _function(known: str) -> Callable[..., Any]:
-    if known not in _functions:  # those of images are loaded at their first use
-        importlib.import_module("distgrad.keras.ops.image")
-    try:
-        return _functions[known]
-    except KeyError:
-        raise ValueError(f"keras.ops has no operation {known!r} here") from None
+    if known not in _functions:  # it may be one that is loaded when it is asked for
+        ops = importlib.import_module("distgrad.keras.ops")
+        for name in (*ops.__all__, "image"):
+            getattr(ops, name)
+    if known not in _functions:
+        raise ValueError(f"keras.ops has no operation {known!r} here")
+    return _functions[known]
 
 
 def _tensors(known: str, signature: inspect.Signature) -> list[inspect.Parameter]:

@@ -31,12 +31,12 @@ class RNN(Layer):
 
     A cell, or a list of cells one upon the other, has ``call(inputs, states)``, which gives an
     output and the new states, and a ``state_size``, an int or a list of them; it may have
-    ``get_initial_state(batch_size)``. Gives the last output, or all of them (``return_sequences``), and with ``return_state`` the last
-    states after it. At a step that ``mask`` leaves out, output and states stay as they were
-    (the output is zero with ``zero_output_for_mask``). A ``stateful`` layer begins each batch
-    with the last states of the one before, until ``reset_state``; they belong to the batch's
-    samples one by one, and are not among the weights. ``unroll`` changes nothing: the loop is
-    always Python's.
+    ``get_initial_state(batch_size)``. Gives the last output, or all of them (``return_sequences``),
+    and with ``return_state`` the last states after it. At a step that ``mask`` leaves out, output
+    and states stay as they were (the output is zero with ``zero_output_for_mask``). A ``stateful``
+    layer begins each batch with the last states of the one before, until ``reset_state``; they
+    belong to the batch's samples one by one, and are not among the weights. ``unroll`` changes
+    nothing: the loop is always Python's.
 
     Raises ValueError for an object that is no cell, a number of states that does not fit, and of
     a stateful layer for another batch size, or one of several shards of a training step.

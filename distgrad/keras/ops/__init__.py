@@ -248,17 +248,48 @@ from distgrad.keras.ops.windows import (
     separable_conv,
 )
 
-__all__ = sorted(
-    name for name, value in list(globals().items()) if callable(value) and name[0] != "_"
-)
+# Functions that fewer scripts use, by the files that are loaded when the first is asked for.
+_MORE = {
+    "numeric": """
+        allclose angle bitwise_invert bitwise_left_shift bitwise_right_shift cbrt deg2rad erfc
+        fabs fmax fmin fmod gcd heaviside hypot i0 isneginf isposinf isreal lcm ldexp left_shift
+        logaddexp2 nextafter polar psnr rad2deg right_shift select signbit sinc trunc view
+        view_as_complex view_as_real
+    """,
+    "missing": """
+        nanargmax nanargmin nancumprod nancumsum nanmax nanmean nanmedian nanmin nanpercentile
+        nanprod nanquantile nanstd nansum nanvar percentile ptp
+    """,
+    "arranging": """
+        append argpartition array_split cdist corrcoef correlate cross diagflat diff dsplit
+        dstack empty_like fliplr flipud geomspace histogram hsplit identity isin kron logspace
+        rearrange rot90 trapezoid tri unique unravel_index vander vsplit
+    """,
+    "factoring": """
+        cholesky_inverse eig jvp logdet lstsq lu_factor matrix_rank pinv
+    """,
+    "spectral": """
+        bartlett blackman extract_sequences fft fft2 hamming hanning ifft2 irfft istft kaiser
+        rfft stft
+    """,
+    "regions": """
+        adaptive_average_pool adaptive_max_pool associative_scan depth_to_space fold segment_min
+        segment_prod space_to_depth unfold vectorize
+    """,
+}
+_HOMES = {name: home for home, names in _MORE.items() for name in names.split()}
+
+_LOADED = [name for name, value in list(globals().items()) if callable(value) and name[0] != "_"]
+__all__ = sorted([*_LOADED, *_HOMES])
 
 # Without tensors among their arguments, with functions among them, or fit for KerasTensors as is.
 _PLAIN = """
-cond convert_to_numpy custom_gradient dtype empty eye fori_loop is_tensor map ndim ones scan shape
-size switch vectorized_map while_loop zeros
+associative_scan bartlett blackman cond convert_to_numpy custom_gradient dtype empty eye fori_loop
+hamming hanning identity is_tensor jvp kaiser map ndim ones scan shape size switch tri unique
+vectorize vectorized_map while_loop zeros
 """
 
-for _name in set(__all__).difference(_PLAIN.split()):
+for _name in set(_LOADED).difference(_PLAIN.split()):
     globals()[_name] = _operation(_name, globals()[_name])
 
 # What Keras has as operations of ``keras.activations`` alone.
@@ -272,4 +303,13 @@ if _TYPE_CHECKING:
 def __getattr__(name: str) -> _Any:
     if name == "image":  # loaded at its first use
         return _importlib.import_module("distgrad.keras.ops.image")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(_importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    found = found if name in _PLAIN.split() else _operation(name, found)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, "image"})

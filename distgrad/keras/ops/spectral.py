@@ -1,0 +1,275 @@
+"""Fourier transforms of ``keras.ops``, on pairs of real and imaginary parts; frames and windows.
+
+A transform is products with small matrices (Cooley and Tukey, 1965): sums of products like all
+others, to gradients, captured steps and exported files.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.primitive import bind
+from distgrad.core.tensor import Tensor
+from distgrad.keras.backend import floatx
+from distgrad.keras.ops import shaping
+from distgrad.keras.ops.promotion import tensors
+from distgrad.ops.indexing import gather, take_grad
+from distgrad.ops.layout import beside
+from distgrad.ops.linalg import matmul
+from distgrad.ops.shape import reshape
+
+Pair = tuple[Tensor, Tensor]
+_SMALL = 64  # a transform of so many is one product; a guess
+
+
+def _pair(x: Any) -> Pair:
+    if not isinstance(x, (tuple, list)) or len(x) != 2:
+        raise ValueError(
+            f"Input `x` should be a tuple of two tensors - real and imaginary. Received: x={x}"
+        )
+    real, imag = tensors(*x, also=float)
+    if real._data.shape != imag._data.shape or not real._data.ndim:
+        raise ValueError(
+            "Input `x` should be a tuple of two tensors - real and imaginary. Both the real and "
+            f"imaginary parts should have the same shape. Received: x[0].shape = {real.shape}, "
+            f"x[1].shape = {imag.shape}"
+        )
+    return real, imag
+
+
+@functools.lru_cache(64)
+def _waves(rows: int, columns: int, period: int, sign: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines of ``sign * 2 pi * row * column / period``."""
+    steps = np.outer(np.arange(rows, dtype=np.int64), np.arange(columns, dtype=np.int64)) % period
+    angles = sign * 2 * np.pi / period * steps
+    return np.cos(angles), np.sin(angles)
+
+
+def _constant(x: Tensor, array: np.ndarray) -> Tensor:
+    return beside(x, array.astype(x._data.dtype))
+
+
+def _transformed(x: Pair, sign: int) -> Pair:
+    """The sums of ``x[n] * exp(sign * 2 pi i n k / N)`` over the last axis, for all k."""
+    real, imag = x
+    n = real._data.shape[-1]
+    inner = _divisor(n)
+    if inner == n:
+        cos, sin = (_constant(real, w) for w in _waves(n, n, n, sign))
+        return matmul(real, cos) - matmul(imag, sin), matmul(real, sin) + matmul(imag, cos)
+    # n = outer * inner: transforms of every inner-th element, turned, then across them.
+    outer, lead = n // inner, real._data.shape[:-1]
+    real, imag = (shaping.swapaxes(reshape(p, (*lead, outer, inner)), -1, -2) for p in (real, imag))
+    real, imag = _transformed((real, imag), sign)  # [..., inner, outer]
+    cos, sin = (_constant(real, w) for w in _waves(inner, outer, n, sign))
+    real, imag = real * cos - imag * sin, real * sin + imag * cos
+    real, imag = (shaping.swapaxes(p, -1, -2) for p in (real, imag))  # [..., outer, inner]
+    real, imag = _transformed((real, imag), sign)
+    one, other = (reshape(shaping.swapaxes(p, -1, -2), (*lead, n)) for p in (real, imag))
+    return one, other
+
+
+@functools.lru_cache(256)
+def _divisor(n: int) -> int:
+    """The largest divisor up to `_SMALL`, or the smallest above; ``n`` itself for small ones."""
+    if n <= _SMALL:
+        return n
+    small = [d for d in range(2, _SMALL + 1) if n % d == 0]
+    if small:
+        return small[-1]
+    return next((d for d in range(_SMALL + 1, math.isqrt(n) + 1) if n % d == 0), n)
+
+
+def _along(x: Pair, axis: int, sign: int) -> Pair:
+    moved = shaping.moveaxis(x[0], axis, -1), shaping.moveaxis(x[1], axis, -1)
+    real, imag = _transformed(moved, sign)
+    return shaping.moveaxis(real, -1, axis), shaping.moveaxis(imag, -1, axis)
+
+
+def fft(x: Any) -> Pair:
+    """The Fourier transform of a pair of real and imaginary parts over the last axis.
+
+    Raises ValueError for anything but two tensors of one shape.
+    """
+    return _transformed(_pair(x), -1)
+
+
+def fft2(x: Any) -> Pair:
+    """The Fourier transform over the last two axes."""
+    return _along(_along(_pair(x), -1, -1), -2, -1)
+
+
+def ifft2(x: Any) -> Pair:
+    """The inverse of ``fft2``."""
+    real, imag = _along(_along(_pair(x), -1, 1), -2, 1)
+    count = real._data.shape[-1] * real._data.shape[-2]
+    return real / count, imag / count
+
+
+def _fitted(x: Tensor, length: int) -> Tensor:
+    """The last axis cut, or filled up with zeros."""
+    more = length - x._data.shape[-1]
+    if more <= 0:
+        return x[..., :length]
+    return shaping.pad(x, [(0, 0)] * (x._data.ndim - 1) + [(0, more)])
+
+
+def rfft(x: Any, fft_length: int | None = None) -> Pair:
+    """The first half of the Fourier transform of real numbers: ``fft_length // 2 + 1`` of it."""
+    (tensor,) = tensors(x, also=float)
+    n = tensor._data.shape[-1] if fft_length is None else fft_length
+    tensor = _fitted(tensor, n)
+    if _divisor(n) == n or n <= 1024:  # one product, of half the size
+        cos, sin = (_constant(tensor, w) for w in _waves(n, n // 2 + 1, n, -1))
+        return matmul(tensor, cos), matmul(tensor, sin)
+    real, imag = _transformed((tensor, tensor * 0), -1)
+    return real[..., : n // 2 + 1], imag[..., : n // 2 + 1]
+
+
+def irfft(x: Any, fft_length: int | None = None) -> Tensor:
+    """The real numbers whose ``rfft`` is this pair; an even number of them by default."""
+    real, imag = _pair(x)
+    n = 2 * (real._data.shape[-1] - 1) if fft_length is None else fft_length
+    half = n // 2 + 1
+    real, imag = _fitted(real, half), _fitted(imag, half)
+    weights = np.full(half, 2.0)
+    weights[0] = 1.0
+    if n % 2 == 0:
+        weights[-1] = 1.0
+    cos, sin = _waves(half, n, n, 1)
+    cos, sin = cos * weights[:, None] / n, sin * weights[:, None] / n
+    return matmul(real, _constant(real, cos)) - matmul(imag, _constant(imag, sin))
+
+
+# Frames of a signal
+
+
+def extract_sequences(x: Any, sequence_length: int, sequence_stride: int) -> Tensor:
+    """Pieces of the last axis, ``sequence_stride`` apart, along an axis before it."""
+    tensor = as_tensor(x)
+    return gather(
+        tensor, _places(tensor._data.shape[-1], sequence_length, sequence_stride), axis=-1
+    )
+
+
+def _places(length: int, size: int, stride: int) -> np.ndarray:
+    count = max(0, 1 + (length - size) // stride)
+    places = np.arange(count)[:, None] * stride + np.arange(size)
+    return places.astype(np.int32)
+
+
+def _window(window: Any, length: int, fft_length: int) -> np.ndarray | None:
+    if window is None:
+        return None
+    if isinstance(window, str):
+        if window not in ("hann", "hamming"):
+            raise ValueError(
+                'If a string is passed to `window`, it must be one of `"hann"`, `"hamming"`. '
+                f"Received: window={window}"
+            )
+        level = 0.5 if window == "hann" else 0.54
+        shape = level - (1 - level) * np.cos(2 * np.pi * np.arange(length) / length)
+    else:
+        shape = np.asarray(as_tensor(window)._host(), np.float64)
+    if shape.shape != (length,):
+        raise ValueError(
+            "The shape of `window` must be equal to [sequence_length]. Received: window "
+            f"shape={shape.shape}"
+        )
+    before = (fft_length - length) // 2
+    return np.pad(shape, (before, fft_length - length - before))
+
+
+def stft(
+    x: Any,
+    sequence_length: int,
+    sequence_stride: int,
+    fft_length: int,
+    window: Any = "hann",
+    center: bool = True,
+) -> Pair:
+    """``rfft`` of pieces of a signal, each times a window: "hann", "hamming", a vector or None.
+
+    ``center`` mirrors the ends, so that piece t is about ``t * sequence_stride``. Raises ValueError
+    for a transform shorter than the pieces and for another window.
+    """
+    (tensor,) = tensors(x, also=float)
+    if fft_length < sequence_length:
+        raise ValueError(
+            "`fft_length` must equal or larger than `sequence_length`. Received: "
+            f"sequence_length={sequence_length}, fft_length={fft_length}"
+        )
+    shape = _window(window, sequence_length, fft_length)
+    if center:
+        half = fft_length // 2
+        widths = [(0, 0)] * (tensor._data.ndim - 1) + [(half, half)]
+        tensor = shaping.pad(tensor, widths, "reflect")
+    frames = extract_sequences(tensor, fft_length, sequence_stride)
+    return rfft(frames if shape is None else frames * _constant(tensor, shape), fft_length)
+
+
+def istft(
+    x: Any,
+    sequence_length: int,
+    sequence_stride: int,
+    fft_length: int,
+    length: int | None = None,
+    window: Any = "hann",
+    center: bool = True,
+) -> Tensor:
+    """The signal whose ``stft`` is this pair, cut to ``length`` if that is given."""
+    frames = irfft(x, fft_length)
+    shape = _window(window, sequence_length, fft_length)
+    if shape is not None:  # what overlaps of its square adds up to one
+        blocks = -(-fft_length // sequence_stride)
+        padded = np.pad(shape**2, (0, blocks * sequence_stride - fft_length))
+        total = padded.reshape(blocks, sequence_stride).sum(0)
+        inverse = shape / np.tile(total, blocks)[:fft_length]
+        frames = frames * _constant(frames, inverse)
+    count = frames._data.shape[-2]
+    whole = fft_length + sequence_stride * (count - 1)
+    places = _places(whole, fft_length, sequence_stride)
+    lead = frames._data.shape[:-2]
+    indices = as_tensor(places)
+    signal = bind(take_grad, frames, indices, shape=(*lead, whole), axis=len(lead))
+    start = fft_length // 2 if center else 0
+    stop = start + length if length is not None else whole - (fft_length // 2 if center else 0)
+    return signal[..., start:stop]
+
+
+# Windows of M points
+
+
+def _points(x: Any, make: Any, *more: Any) -> Tensor:
+    count = int(as_tensor(x)._host())
+    return shaping.array(make(count, *more), floatx())
+
+
+def bartlett(x: Any) -> Tensor:
+    """A triangle of ``x`` points."""
+    return _points(x, np.bartlett)
+
+
+def blackman(x: Any) -> Tensor:
+    """Blackman's window of ``x`` points."""
+    return _points(x, np.blackman)
+
+
+def hamming(x: Any) -> Tensor:
+    """Hamming's window of ``x`` points."""
+    return _points(x, np.hamming)
+
+
+def hanning(x: Any) -> Tensor:
+    """Hann's window of ``x`` points."""
+    return _points(x, np.hanning)
+
+
+def kaiser(x: Any, beta: Any) -> Tensor:
+    """Kaiser's window of ``x`` points, the narrower the larger ``beta`` is."""
+    return _points(x, np.kaiser, float(as_tensor(beta)._host()))
