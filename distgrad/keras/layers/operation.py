@@ -47,13 +47,30 @@ _CLASSES = {
     "svd": "SVD",
     "swish": "Silu",
 }
+_CLASSES |= {
+    "allclose": "AllClose",
+    "cdist": "CDist",
+    "fft": "FFT",
+    "fft2": "FFT2",
+    "ifft2": "IFFT2",
+    "irfft": "IRFFT",
+    "isin": "IsIn",
+    "istft": "ISTFT",
+    "psnr": "PSNR",
+    "rfft": "RFFT",
+    "stft": "STFT",
+}
 _IN_MATH = {"Erf", "Erfinv", "InTopK", "Logsumexp", "Rsqrt", "SegmentMax", "SegmentSum", "TopK"}
 _IN_NUMPY = {"Dot", "Einsum", "GetItem", "Inner", "Matmul", "Outer", "Slogdet", "Tensordot", "Vdot"}
 _IN_ACTIVATIONS = {"Mish", "ReLU"}
+_IN_MATH |= {"CDist", "Erfc", "Logdet", "SegmentMin", "SegmentProd", "ViewAsComplex", "ViewAsReal"}
+_IN_NN = {"Polar", "PSNR"}
 _MODULES = {
     **{"core": "core", "linalg": "linalg", "nn": "nn", "windows": "nn"},
     **{"image": "image", "coordinates": "image"},
 }
+
+_MODULES |= {"factoring": "linalg", "regions": "nn", "spectral": "math"}
 
 # Arguments that Keras hands to an operation's call; the others are settings of the operation.
 _NAMES = """
@@ -135,6 +152,7 @@ class Operation(Layer):
         home = _function(self.operation).__module__.rpartition(".")[2]
         module = _MODULES.get(home, "numpy")
         module = "math" if self.operation in _IN_MATH else module
+        module = "nn" if self.operation in _IN_NN else module
         module = "numpy" if self.operation in _IN_NUMPY else module
         module = f"ops.{module}"
         if self.operation in _IN_ACTIVATIONS:

@@ -195,6 +195,7 @@ from distgrad.keras.ops.reduction import (
     top_k,
     var,
 )
+from distgrad.keras.ops.rooms import Room as _Room
 from distgrad.keras.ops.shaping import (
     arange,
     array,
@@ -285,8 +286,8 @@ __all__ = sorted([*_LOADED, *_HOMES])
 # Without tensors among their arguments, with functions among them, or fit for KerasTensors as is.
 _PLAIN = """
 associative_scan bartlett blackman cond convert_to_numpy custom_gradient dtype empty eye fori_loop
-hamming hanning identity is_tensor jvp kaiser map ndim ones scan shape size switch tri unique
-vectorize vectorized_map while_loop zeros
+hamming hanning identity is_tensor jvp kaiser map ndim ones rearrange scan shape size switch tri
+unique vectorize vectorized_map while_loop zeros
 """
 
 for _name in set(_LOADED).difference(_PLAIN.split()):
@@ -295,6 +296,9 @@ for _name in set(_LOADED).difference(_PLAIN.split()):
 # What Keras has as operations of ``keras.activations`` alone.
 for _name, _function in (("mish", _activations.mish), ("re_lu", _activations.relu)):
     _operation(_name, _function)
+# In place of the files of these names, which know no KerasTensors.
+nn, linalg, numpy = _Room("nn"), _Room("linalg"), _Room("numpy")
+
 
 if _TYPE_CHECKING:
     from distgrad.keras.ops import image as image

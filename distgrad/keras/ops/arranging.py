@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -143,34 +143,52 @@ def rot90(array: Any, k: int = 1, axes: Sequence[int] = (0, 1)) -> Tensor:
     return shaping.flip(shaping.swapaxes(tensor, first, second), second)
 
 
-def rearrange(tensor: Any, pattern: str, **axes_lengths: int) -> Tensor:
+def rearrange(tensor: Any, pattern: str, **axes_lengths: int) -> Any:
     """Axes cut, moved and merged as a pattern says: ``"b (h1 h) w c -> (b h1) h w c", h1=2``.
 
     Raises ValueError for a pattern that does not fit the shape.
     """
-    x = as_tensor(tensor)
+    from distgrad.keras import ops  # which take KerasTensors
+
     sides = pattern.split("->")
     if len(sides) != 2:
         raise ValueError(f"a pattern has one ->, not as in {pattern!r}")
     given, wanted = ([part.strip("()").split() for part in _PARTS.findall(side)] for side in sides)
-    if len(given) != x._data.ndim:
-        raise ValueError(f"{pattern!r} does not fit a tensor of shape {x.shape}")
-    sizes = dict(axes_lengths)
-    for names, size in zip(given, x._data.shape, strict=True):
+    shape = ops.shape(tensor)
+    if len(given) != len(shape):
+        raise ValueError(f"{pattern!r} does not fit a tensor of shape {shape}")
+    sizes: dict[str, int | None] = dict(axes_lengths)
+    for names, size in zip(given, shape, strict=True):
         unknown = [name for name in names if name not in sizes]
-        known = int(np.prod([sizes[name] for name in names if name in sizes], dtype=int))
-        if len(unknown) > 1 or size % known or (not unknown and known != size):
-            raise ValueError(f"{pattern!r} does not fit a tensor of shape {x.shape} with {sizes}")
+        known = _product(sizes[name] for name in names if name in sizes)
+        if known is None or len(unknown) > 1 or (size is not None and size % known):
+            raise ValueError(f"{pattern!r} does not fit a tensor of shape {shape} with {sizes}")
+        if not unknown and known != size:
+            raise ValueError(f"{pattern!r} does not fit a tensor of shape {shape} with {sizes}")
         for name in unknown:
-            sizes[name] = size // known
+            sizes[name] = None if size is None else size // known
     order = [name for names in given for name in names]
     moved = [name for names in wanted for name in names]
     if sorted(order) != sorted(moved):
         raise ValueError(f"the two sides of {pattern!r} have different axes")
-    cut = shape.reshape(x, [sizes[name] for name in order])
-    turned = shape.transpose(cut, [order.index(name) for name in moved])
-    whole = [int(np.prod([sizes[name] for name in names], dtype=int)) for names in wanted]
-    return shape.reshape(turned, whole)
+    cut = ops.reshape(tensor, [_or_rest(sizes[name]) for name in order])
+    turned = ops.transpose(cut, [order.index(name) for name in moved])
+    whole = [_or_rest(_product(sizes[name] for name in names)) for names in wanted]
+    return ops.reshape(turned, whole)
+
+
+def _or_rest(size: int | None) -> int:
+    return -1 if size is None else size
+
+
+def _product(sizes: Iterable[int | None]) -> int | None:
+    """Of all sizes; None where one is not known."""
+    found = 1
+    for size in sizes:
+        if size is None:
+            return None
+        found *= size
+    return found
 
 
 _PARTS = re.compile(r"\(.*?\)|\w+")
