@@ -282,7 +282,12 @@ def _without_options_off(config: Any) -> Any:
     if isinstance(config, Mapping):
         if config.get("class_name") == "function":
             return _without_options_off(config["config"])
-        return {n: _without_options_off(v) for n, v in config.items() if v is not None}
+        names = ("module", "class_name", "registered_name")  # of a class, which they stand for
+        return {
+            n: v if n in names else _without_options_off(v)
+            for n, v in config.items()
+            if v is not None
+        }
     if isinstance(config, str):
         return registry.custom_objects().get(config, config)
     return [_without_options_off(v) for v in config] if isinstance(config, list) else config

@@ -114,7 +114,9 @@ class Stepwise:
             with recording.paused():
                 for variable, gradient in zip(variables, self._gradients, strict=True):
                     if gradient is not None:
-                        learning_rate = Tensor(np.asarray(rate, gradient.dtype))
+                        dtype = variable._buffer.dtype
+                        gradient = gradient.astype(dtype, copy=False)
+                        learning_rate = Tensor(np.asarray(rate, dtype))
                         self.update_step(Tensor(gradient), variable, learning_rate)
         finally:
             self.calls._store(calls)
