@@ -69,7 +69,7 @@ def test_a_damaged_backup_is_named_and_the_one_before_it_is_used(tmp_path):
     model = network()
     backup = callbacks.BackupAndRestore(tmp_path, double_checkpoint=True, delete_checkpoint=False)
     model.fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=[backup])
-    older, newest = sorted(tmp_path.iterdir())
+    _, newest = sorted(tmp_path.iterdir())
     (newest / "model.safetensors").write_bytes(b"x")
     with pytest.warns(UserWarning, match=newest.name):
         history = network().fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=[backup])

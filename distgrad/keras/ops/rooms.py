@@ -12,8 +12,8 @@ categorical_crossentropy celu conv conv_transpose ctc_decode ctc_loss depth_to_s
 dot_product_attention elu fold gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh
 layer_normalization leaky_relu log_sigmoid log_softmax max_pool moments multi_hot normalize one_hot
 polar psnr relu relu6 rms_normalization selu separable_conv sigmoid silu soft_shrink softmax
-softplus softsign space_to_depth sparse_categorical_crossentropy sparse_plus sparse_sigmoid sparsemax
-squareplus swish tanh_shrink threshold unfold
+softplus softsign space_to_depth sparse_categorical_crossentropy sparse_plus sparse_sigmoid
+sparsemax squareplus swish tanh_shrink threshold unfold
 """
 _LINALG = """
 cholesky cholesky_inverse det eig eigh inv jvp lstsq lu_factor matrix_rank norm pinv qr solve
@@ -23,8 +23,8 @@ solve_triangular svd
 _OTHERS = """
 associative_scan cast cdist cond convert_to_numpy convert_to_tensor custom_gradient dtype erf erfc
 erfinv extract_sequences fft fft2 fori_loop ifft2 in_top_k irfft is_tensor istft logdet logsumexp
-map rearrange rfft rsqrt saturate_cast scan scatter scatter_update segment_max segment_min segment_prod
-segment_sum shape slice slice_update stft stop_gradient switch top_k unstack vectorized_map
+map rearrange rfft rsqrt saturate_cast scan scatter scatter_update segment_max segment_min
+segment_prod segment_sum shape slice slice_update stft stop_gradient switch top_k unstack vectorized_map
 view_as_complex view_as_real while_loop
 """
 
