@@ -382,8 +382,8 @@ class Evaluator(Layer):
     ) -> tuple[Logs, int]:
         """A user's own ``test_step`` on every shard: what it returns over all samples, by name."""
         communicator, shards, own = world.share()
-        on_arrays = self._on_arrays(self._step("test"), feed.parts is not None)
-        run, watch = on_arrays, _Counter(callbacks)
+        run = self._on_arrays(self._step("test"), feed.parts is not None)
+        watch = _Counter(callbacks)
         returned = Returned(self._each_metric)
         total: Any = 0.0
         for batch in watch(feed.loader(shards, own, steps=steps).epoch(0)):
