@@ -127,6 +127,8 @@ def test_config_round_trip(name):
         "FBetaScore": {"average": "macro", "num_classes": 3, "beta": 2.0},
         "IoU": {"num_classes": 3, "target_class_ids": [1]},
         "MeanIoU": {"num_classes": 3},
+        "OneHotIoU": {"num_classes": 3, "target_class_ids": [1]},
+        "OneHotMeanIoU": {"num_classes": 3},
         "PrecisionAtRecall": {"recall": 0.5},
         "RecallAtPrecision": {"precision": 0.5},
         "SensitivityAtSpecificity": {"specificity": 0.5},

@@ -1,9 +1,11 @@
 """Callbacks of ``Model.fit``."""
 
-from distgrad.keras.callbacks.averages import SwapEMAWeights
-from distgrad.keras.callbacks.backup import BackupAndRestore
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
 from distgrad.keras.callbacks.base import Callback, History, LambdaCallback
-from distgrad.keras.callbacks.listing import CallbackList, ProgbarLogger
 from distgrad.keras.callbacks.monitor import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 from distgrad.keras.callbacks.others import (
     CSVLogger,
@@ -14,22 +16,37 @@ from distgrad.keras.callbacks.others import (
 from distgrad.keras.callbacks.progress import ProgressPrinter, progress_line
 from distgrad.keras.callbacks.tensorboard import TensorBoard
 
+# Loaded at their first use.
+_LATER = {
+    "BackupAndRestore": "backup",
+    "CallbackList": "listing",
+    "ProgbarLogger": "listing",
+    "SwapEMAWeights": "averages",
+}
+
 __all__ = [
-    "BackupAndRestore",
+    *_LATER,
     "CSVLogger",
     "Callback",
-    "CallbackList",
     "EarlyStopping",
     "History",
     "LambdaCallback",
     "LearningRateScheduler",
     "ModelCheckpoint",
-    "ProgbarLogger",
     "ProgressPrinter",
     "ReduceLROnPlateau",
     "RemoteMonitor",
-    "SwapEMAWeights",
     "TensorBoard",
     "TerminateOnNaN",
     "progress_line",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

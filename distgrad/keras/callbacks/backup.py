@@ -25,6 +25,8 @@ class BackupAndRestore(Callback):
     (``delete_checkpoint``). Raises ValueError for no folder and for another ``save_freq``.
     """
 
+    resumes_fit = True
+
     def __init__(
         self,
         backup_dir: str | os.PathLike[str],

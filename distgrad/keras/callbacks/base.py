@@ -15,6 +15,8 @@ class Callback(Observer):
     that prints and writes files.
     """
 
+    resumes_fit = False  # whether fit asks it where to begin
+    shows_progress = False  # whether it takes the place of fit's own line
     model: Any = None
     params: dict[str, Any]
 

@@ -23,6 +23,8 @@ _EVENTS = [
 class ProgbarLogger(Callback):
     """Shows batches done and the logs in a bar; ``fit`` has its own line, which it takes over."""
 
+    shows_progress = True
+
     def __init__(self) -> None:
         super().__init__()
         self._bar: Progbar | None = None

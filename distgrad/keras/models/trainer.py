@@ -11,13 +11,7 @@ from distgrad.comm.communicator import Communicator
 from distgrad.core.errors import UsageError
 from distgrad.core.tape import GradientTape
 from distgrad.keras import settings
-from distgrad.keras.callbacks import (
-    BackupAndRestore,
-    Callback,
-    History,
-    ProgbarLogger,
-    ProgressPrinter,
-)
+from distgrad.keras.callbacks import Callback, History, ProgressPrinter
 from distgrad.keras.layers.tracking import settled
 from distgrad.keras.models import arguments
 from distgrad.keras.models.evaluator import Evaluator
@@ -144,7 +138,7 @@ class Trainer(Evaluator):
         if not self._overrides("train_step"):
             optimizer.build(self.trainable_variables)
         given = list(getattr(callbacks, "callbacks", callbacks) or ())
-        backup = next((each for each in given if isinstance(each, BackupAndRestore)), None)
+        backup = next((each for each in given if getattr(each, "resumes_fit", False)), None)
         cursor = Cursor(epoch=initial_epoch, step=int(optimizer.calls._buffer))
         if backup is not None:
             found = backup.restore(self) if communicator.rank == 0 else None
@@ -194,7 +188,7 @@ class Trainer(Evaluator):
             callback.set_model(self)
             callback.set_params(dict(params))
             loop.observers.append(callback)
-        shows = any(isinstance(each, ProgbarLogger) for each in given)
+        shows = any(getattr(each, "shows_progress", False) for each in given)
         if verbose not in (0, False) and communicator.rank == 0 and not shows:
             live = False if verbose == 2 else None
             loop.observers.append(ProgressPrinter(epochs, loop, live))

@@ -17,7 +17,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.optimizers import schedules
-from distgrad.keras.optimizers.stepwise import Stepwise, built_once
+from distgrad.keras.optimizers.stepwise import Stepwise, built_once, check_trained
 from distgrad.keras.registry import Configured, serialize, snake_case
 from distgrad.ops import optim
 from distgrad.training import objects, turns
@@ -120,7 +120,7 @@ class Optimizer(Stepwise, Configured):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "build" in cls.__dict__:
-            cls.build = built_once(cls.build, Optimizer.build)  # type: ignore[method-assign]
+            cls.build = built_once(cls.build)  # type: ignore[method-assign]
 
     @property
     def iterations(self) -> Any:
@@ -180,10 +180,7 @@ class Optimizer(Stepwise, Configured):
     def build(self, variables: Sequence[Variable]) -> None:
         """Makes the state for these variables; the first call decides which they are."""
         if self._known:
-            if [id(v) for v in variables] != [id(v) for v in self._known]:
-                raise ValueError(
-                    "this optimizer already belongs to other variables; make a new one for these"
-                )
+            check_trained(self, variables)
             return
         self._known = list(variables)
         self._constrained: list[Any] = [v for v in variables if getattr(v, "constraint", None)]

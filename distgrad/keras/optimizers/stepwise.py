@@ -169,12 +169,20 @@ class Stepwise:
         return found[: len(known)], found[len(known) :]
 
 
-def built_once(build: Callable[..., None], base: Callable[..., None]) -> Callable[..., None]:
+def check_trained(optimizer: Any, variables: Sequence[Variable]) -> None:
+    """Raises ValueError where a built optimizer belongs to others than these variables."""
+    if [id(v) for v in variables] != [id(v) for v in optimizer.trained]:
+        raise ValueError(
+            "this optimizer already belongs to other variables; make a new one for these"
+        )
+
+
+def built_once(build: Callable[..., None]) -> Callable[..., None]:
     """A subclass's ``build``, which makes its state at the first call alone."""
 
     def once(self: Any, variables: Sequence[Variable]) -> None:
         if self.built:
-            base(self, variables)  # says so where they are others
+            check_trained(self, variables)
         else:
             build(self, variables)
 
