@@ -31,46 +31,44 @@ _functions: dict[str, Callable[..., Any]] = {}  # of keras.ops, by the names of 
 # Classes whose names are not those of the functions, and modules other than keras.src.ops.numpy.
 _CLASSES = {
     "abs": "Absolute",
-    "batch_normalization": "BatchNorm",
-    "conj": "Conjugate",
     "extract_patches_3d": "ExtractPatches",
-    "hard_swish": "HardSilu",
     "hsv_to_rgb": "HSVToRGB",
-    "in_top_k": "InTopK",
-    "layer_normalization": "LayerNorm",
-    "re_lu": "ReLU",
     "rgb_to_grayscale": "RGBToGrayscale",
     "rgb_to_hsv": "RGBToHSV",
-    "rms_normalization": "RMSNorm",
-    "searchsorted": "SearchSorted",
     "ssim": "SSIM",
-    "svd": "SVD",
-    "swish": "Silu",
-}
-_CLASSES |= {
     "allclose": "AllClose",
+    "batch_normalization": "BatchNorm",
     "cdist": "CDist",
+    "conj": "Conjugate",
     "fft": "FFT",
     "fft2": "FFT2",
+    "hard_swish": "HardSilu",
     "ifft2": "IFFT2",
+    "in_top_k": "InTopK",
     "irfft": "IRFFT",
     "isin": "IsIn",
     "istft": "ISTFT",
+    "layer_normalization": "LayerNorm",
     "psnr": "PSNR",
+    "re_lu": "ReLU",
     "rfft": "RFFT",
+    "rms_normalization": "RMSNorm",
+    "searchsorted": "SearchSorted",
     "stft": "STFT",
+    "svd": "SVD",
+    "swish": "Silu",
 }
-_IN_MATH = {"Erf", "Erfinv", "InTopK", "Logsumexp", "Rsqrt", "SegmentMax", "SegmentSum", "TopK"}
+_IN_MATH = {
+    *("CDist", "Erf", "Erfc", "Erfinv", "InTopK", "Logdet", "Logsumexp", "Rsqrt", "SegmentMax"),
+    *("SegmentMin", "SegmentProd", "SegmentSum", "TopK", "ViewAsComplex", "ViewAsReal"),
+}
 _IN_NUMPY = {"Dot", "Einsum", "GetItem", "Inner", "Matmul", "Outer", "Slogdet", "Tensordot", "Vdot"}
 _IN_ACTIVATIONS = {"Mish", "ReLU"}
-_IN_MATH |= {"CDist", "Erfc", "Logdet", "SegmentMin", "SegmentProd", "ViewAsComplex", "ViewAsReal"}
 _IN_NN = {"Polar", "PSNR"}
 _MODULES = {
-    **{"core": "core", "linalg": "linalg", "nn": "nn", "windows": "nn"},
-    **{"image": "image", "coordinates": "image"},
+    **{"core": "core", "factoring": "linalg", "linalg": "linalg", "nn": "nn", "regions": "nn"},
+    **{"spectral": "math", "windows": "nn", "image": "image", "coordinates": "image"},
 }
-
-_MODULES |= {"factoring": "linalg", "regions": "nn", "spectral": "math"}
 
 # Arguments that Keras hands to an operation's call; the others are settings of the operation.
 _NAMES = """
@@ -78,18 +76,22 @@ x x1 x2 xs y a b q inputs kernel depthwise_kernel pointwise_kernel target output
 condition indices values updates start_indices query key value bias mask scale gamma beta mean
 variance data segment_ids sorted_sequence bins fill_value constant_values start stop step rtol atol
 operands variable images image1 image2 volumes coordinates translation
-transform start_points end_points
+transform start_points end_points y array abs_ angle
 """
 _TENSORS = frozenset(_NAMES.split())
 _MORE_TENSORS = {
     "Average": {"weights"},
     "BatchNorm": {"offset"},
     "ScaleAndTranslate": {"output_shape"},
+    "Select": {"condlist", "choicelist", "default"},
 }
 _NO_TENSORS = {
     **{"AffineTransform": {"fill_value"}, "PerspectiveTransform": {"fill_value"}},
     **{"MapCoordinates": {"fill_value"}, "Resize": {"fill_value"}},
+    "AllClose": {"rtol", "atol"},
+    "Histogram": {"bins"},
     "Squareplus": {"b"},
+    "Trapezoid": {"x"},
 }
 
 
