@@ -18,6 +18,7 @@ from distgrad.core.tensor import Operand, Tensor, TensorRef, next_uid, text
 
 _lending = threading.Lock()
 watchers: list[Callable[[Any], None]] = []  # told of each variable that is made
+writers: list[Callable[[Any], None]] = []  # told of each variable before it is written
 
 
 class Variable(Operand):
@@ -101,6 +102,8 @@ class Variable(Operand):
             self._loans_limit = 2 * len(self._loans) + 64
 
     def _recall_loans(self) -> None:
+        for told in writers:
+            told(self)
         if recording.active and recording.per_thread.capture is not None:
             recording.per_thread.capture.before_write(self)
         if self._value_ref is None and not self._loans:

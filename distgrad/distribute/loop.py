@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,13 +39,20 @@ class _Sum:
         self.calls = 0
 
 
+class _Used(NamedTuple):
+    """Variables of a function: the trainable ones that it reads, and those that it assigns."""
+
+    read: list[Variable]
+    assigned: list[Variable]
+
+
 class _Loop:
     """What all calls of ``gradients`` share."""
 
     def __init__(self) -> None:
         self.steps = 0
         self.seed = 0
-        self.read: dict[Any, list[Variable]] = {}  # by function, which is thereby kept alive
+        self.used: dict[Any, _Used] = {}  # by function, which is thereby kept alive
         self.sums: dict[tuple[int, ...], _Sum] = {}
 
 
@@ -57,7 +64,7 @@ def gradients(
     loss_fn: Callable[..., Any],
     batch: Any,
     variables: Sequence[Variable] | None = None,
-    state: Sequence[Variable] = (),
+    state: Sequence[Variable] | None = None,
     *,
     check_every: int = 100,
 ) -> Gradients:
@@ -66,10 +73,11 @@ def gradients(
     ``batch`` is a nest of arrays with one first dimension: the whole batch, the same on every
     process. ``loss_fn`` takes such a nest and returns the mean loss over it, a scalar; it is called
     once for each virtual shard of this process, under a tape, with random numbers of the shard's
-    own. Without ``variables`` they are the trainable ones that ``loss_fn`` reads, which one more
-    call finds out for each new function; ``state`` are those that it assigns (moving averages), of
-    which the mean over the shards is kept. All processes begin with the values of rank 0. Use the
-    result as ``optimizer.apply_gradients(result)``; ``result.loss`` is the loss of the batch.
+    own. Without ``variables`` they are the trainable ones that ``loss_fn`` reads; ``state`` are
+    those that it assigns (moving averages), of which the mean over the shards is kept. Unless both
+    are given, one more call finds them out for each new function. All processes begin with the
+    values of rank 0. Use the result as ``optimizer.apply_gradients(result)``; ``result.loss`` is
+    the loss of the batch.
 
     After every ``check_every`` calls (0: never) the bits of the variables are compared over all
     processes, before anything else.
@@ -89,9 +97,13 @@ def gradients(
         return (tree.map_structure(lambda array: array[first:last], nest),)
 
     part = loader.cut(0, sizes[0], shards, own, rows)
-    if variables is None:
+    if variables is None or state is None:
         sample = part.shards[0][1] if part.shards else part.spare
-        variables = _read_by(loss_fn, sample[0], state)
+        used = _used_by(loss_fn, sample[0])
+        variables = used.read if variables is None else variables
+        state = used.assigned if state is None else state
+    if not variables:
+        raise ValueError("loss_fn reads no trainable variable: give variables=[...]")
     key = (shards, id(communicator), *map(id, variables), *map(id, state))
     found = _loop.sums.get(key)
     if found is None:
@@ -129,16 +141,13 @@ def _no_loss(arrays: tuple, training: bool) -> ShardResult:
     raise AssertionError("gradients() puts its function in this place")
 
 
-def _read_by(loss_fn: Callable[..., Any], sample: Any, state: Sequence[Variable]) -> list[Variable]:
-    """The trainable variables that a function reads, by a call of it that changes no state."""
-    if loss_fn not in _loop.read:
-        with layer_state.shard(1.0, state), GradientTape() as tape:
+def _used_by(loss_fn: Callable[..., Any], sample: Any) -> _Used:
+    """The variables of a function, by a call of it that changes none of them."""
+    if loss_fn not in _loop.used:
+        with layer_state.undone() as written, GradientTape() as tape:
             loss_fn(sample)
-        found = list(tape.watched_variables())
-        if not found:
-            raise ValueError("loss_fn reads no trainable variable: give variables=[...]")
-        _keep(_loop.read, loss_fn, found)
-    return _loop.read[loss_fn]
+        _keep(_loop.used, loss_fn, _Used(list(tape.watched_variables()), written.written))
+    return _loop.used[loss_fn]
 
 
 def _keep(cache: dict, key: Any, value: Any) -> None:

@@ -164,7 +164,7 @@ class Replicas(Turns):
         index = next((i for i in self.own if i in batch.sizes), SPARE)
         self._metrics = []
         try:
-            self.rehearse(batch, _part(given, index), self._living())
+            self.rehearse(batch, _part(given, index))
         finally:
             for metric, state in self._metrics:
                 metric.set_state(state)

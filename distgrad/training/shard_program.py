@@ -171,8 +171,6 @@ class ShardProgram:
         """Whether it can run these shards at once, and has the bits of each by itself."""
         if self._chains is not None:
             return True
-        if any([array.shape[:1] == (1,) for array in shards[0]]):
-            return False  # products of one row go another way, and may get other bits at any step
         if trees not in self._many:
             self._many[trees] = None  # unless all goes well
             try:

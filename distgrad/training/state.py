@@ -16,7 +16,7 @@ import numpy as np
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import TreeSum
 from distgrad.core.dispatch import backend_of
-from distgrad.core.variable import Variable
+from distgrad.core.variable import Variable, writers
 
 
 class _Running(threading.local):
@@ -65,6 +65,34 @@ class shard:
         kept = [(variable, before) for variable, before in both if id(variable) not in others]
         self.variables = [variable for variable, _ in kept]
         self._before = [before for _, before in kept]
+
+
+class undone:
+    """Context after which variables have the values from before again.
+
+    ``written`` are those that this thread has assigned meanwhile, in the order of the first time.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[int, tuple[Variable, Any]] = {}
+
+    @property
+    def written(self) -> list[Variable]:
+        return [variable for variable, _ in self._before.values()]
+
+    def __enter__(self) -> undone:
+        self._thread = threading.get_ident()
+        writers.append(self._note)
+        return self
+
+    def _note(self, variable: Variable) -> None:
+        if id(variable) not in self._before and threading.get_ident() == self._thread:
+            self._before[id(variable)] = variable, variable._buffer.copy()
+
+    def __exit__(self, *exc: object) -> None:
+        writers.remove(self._note)
+        for variable, before in self._before.values():
+            variable._store(before)
 
 
 class StateMean:

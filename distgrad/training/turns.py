@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextvars
 import math
 import threading
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,14 @@ from distgrad.comm.communicator import Communicator
 from distgrad.core import dispatch, recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import PeerLostError
-from distgrad.core.variable import Variable, watchers
+from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.ops import random
 from distgrad.training.buckets import GradientBuckets
 from distgrad.training.digest import DesyncAlarm
 from distgrad.training.reduction import Reduced
 from distgrad.training.returned import Returned
-from distgrad.training.state import StateMean, shard
+from distgrad.training.state import StateMean, shard, undone
 
 SPARE = -1  # the index of a shard that somebody else runs
 
@@ -113,28 +113,16 @@ class Turns:
         self._reduce_state(turns, batch)
         return turns
 
-    def rehearse(self, batch: Batch, arrays: tuple, variables: Iterable[Variable]) -> None:
+    def rehearse(self, batch: Batch, arrays: tuple) -> None:
         """Runs a shard of nobody, which applies no gradients, for the variables that it makes.
 
         What layers draw when they build themselves does not depend then on who runs which shard.
-        These, and ``variables``, keep the values that they have before anything is assigned.
+        Whatever it assigns is undone.
         """
-        first = [(variable, variable._lend_value()) for variable in variables]
-
-        def note(variable: Variable) -> None:
-            first.append((variable, variable._lend_value()))
-
         turn = Turn(self, 0, batch, SPARE, arrays)
         turn.rehearses = True
-        watchers.append(note)
-        try:
-            with recording.rehearsal():
-                turn.run()
-        finally:
-            watchers.remove(note)
-            for variable, value in first:
-                if value._lender is None:  # somebody wrote
-                    variable._store(value._data)
+        with undone(), recording.rehearsal():
+            turn.run()
         if turn.error is not None:
             raise turn.error
 
@@ -260,14 +248,14 @@ class CustomStep(Turns):
     def metrics_of(self, turn: Turn) -> Sequence[Any]:
         return self.metrics()
 
-    def build(self, arrays: tuple, variables: Iterable[Variable]) -> None:
+    def build(self, arrays: tuple) -> None:
         """Runs the step once on some samples, for the variables that layers make; see `rehearse`.
 
         Metrics keep their states.
         """
         kept = [(metric, metric.state()) for metric in self.metrics()]
         try:
-            self.rehearse(Batch(0, 1, [0], [], {0: 1}), arrays, variables)
+            self.rehearse(Batch(0, 1, [0], [], {0: 1}), arrays)
         finally:
             for metric, state in kept:
                 metric.set_state(state)

@@ -124,6 +124,23 @@ def train(world_size: int, shards: int, monkeypatch) -> tuple:
     return ranks[0]
 
 
+def test_what_a_function_assigns_is_found_and_is_the_mean_over_the_shards(monkeypatch):
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", "4")
+    w, seen, calls = tf.Variable(tf.ones([4, 1])), tf.Variable(0.0, trainable=False), []
+
+    def loss_fn(batch):
+        calls.append(len(batch))
+        seen.assign_add(tf.reduce_mean(batch))
+        return tf.reduce_mean(batch @ w)
+
+    ((_, variable),) = distribute.gradients(loss_fn, X)
+    assert variable is w and len(calls) == 1 + 4
+    np.testing.assert_allclose(seen.numpy(), X.mean(), rtol=1e-5)
+    distribute.gradients(loss_fn, X)
+    assert len(calls) == 9  # it is found once
+    np.testing.assert_allclose(seen.numpy(), 2 * X.mean(), rtol=1e-5)
+
+
 class _PerThread:
     def __init__(self, here) -> None:
         object.__setattr__(self, "here", here)

@@ -72,8 +72,8 @@ tell(model, history=history.history)
 
 LOOP = """\
 tf.keras.utils.set_random_seed(SEED)
-model = tf.keras.Sequential([layers.Dense(9, activation="relu"), layers.Dropout(0.3),
-                             layers.Dense(3)])
+model = tf.keras.Sequential([layers.Dense(9, activation="relu"), layers.BatchNormalization(),
+                             layers.Dropout(0.3), layers.Dense(3)])
 optimizer = tf.keras.optimizers.Adam(0.01)
 
 

@@ -222,7 +222,7 @@ class Evaluator(Layer):
         run = self._on_arrays(step, self._of_arrays)
         rehearsal = CustomStep(run, Communicator(), 1, 0, metrics=self._each_metric)
         try:
-            rehearsal.build(tuple(first), self.variables)
+            rehearsal.build(tuple(first))
         except Exception:
             if world.communicator().world_size > 1:
                 raise
