@@ -8,22 +8,30 @@ from distgrad.data.dataset import (
     UNKNOWN_CARDINALITY,
     Dataset,
 )
+from distgrad.data.grouping import Options
 
 # Where scripts for older versions of TensorFlow look for them.
 experimental = SimpleNamespace(
     AUTOTUNE=AUTOTUNE,
+    AutoShardPolicy=SimpleNamespace(AUTO=0, FILE=1, DATA=2, HINT=3, OFF=-1),
     INFINITE_CARDINALITY=INFINITE_CARDINALITY,
     UNKNOWN_CARDINALITY=UNKNOWN_CARDINALITY,
     cardinality=lambda dataset: dataset.cardinality(),
 )
 
-__all__ = ["AUTOTUNE", "INFINITE_CARDINALITY", "UNKNOWN_CARDINALITY", "Dataset", "experimental"]
+__all__ = [
+    "AUTOTUNE",
+    "INFINITE_CARDINALITY",
+    "UNKNOWN_CARDINALITY",
+    "Dataset",
+    "Options",
+    "experimental",
+]
 
 _ELSEWHERE = {
     "TFRecordDataset": "read records into arrays, or give Dataset.from_generator a reader",
     "TextLineDataset": "Dataset.from_generator(lambda: open(path)) gives the lines of a file",
     "FixedLengthRecordDataset": "numpy.fromfile or numpy.memmap gives the records as an array",
-    "Options": "there is nothing to set: steps run in order, on every rank alike",
 }
 
 

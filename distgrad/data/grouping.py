@@ -23,11 +23,22 @@ ELSEWHERE = {
     "sample_from_datasets": "use concatenate and shuffle, or interleave",
     "choose_from_datasets": "use interleave",
     "fingerprint": "give your files a checksum",
-    "options": "there is nothing to set: steps run in order, on every rank alike",
-    "with_options": "there is nothing to set: steps run in order, on every rank alike",
     "make_one_shot_iterator": "use iter(dataset)",
     "make_initializable_iterator": "use iter(dataset)",
 }
+
+
+class Options:
+    """TensorFlow's settings of datasets, which scripts may set: here none of them is asked for.
+
+    Steps run in order, and every rank reads the same.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        made = self.__dict__[name] = Options()  # options.autotune.enabled = True
+        return made
 
 
 class Grouping:
@@ -35,6 +46,15 @@ class Grouping:
 
     _elements: Callable[[Any], Iterator[Any]]
     _size: int
+
+    def options(self) -> Options:
+        """Settings that nobody has set."""
+        return Options()
+
+    def with_options(self, options: Options, name: str | None = None) -> Any:
+        """The same data, whatever the settings."""
+        return self
+
     _open: frozenset[int]
     _next_pass: Callable[[], Iterator[Any]]
     __iter__: Callable[[], Iterator[Any]]

@@ -158,7 +158,6 @@ def test_element_spec():
     [
         (lambda d: d.snapshot("x"), r"Dataset.snapshot does not exist here: cache\(\)"),
         (lambda d: d.ragged_batch(2), "Dataset.ragged_batch .*padded_batch"),
-        (lambda d: d.with_options(1), "Dataset.with_options .*nothing to set"),
         (lambda d: Dataset.list_files("*"), "Dataset.list_files .*glob"),
         (lambda d: tf.data.TFRecordDataset("x"), "TFRecordDataset does not exist here"),
         (lambda d: d.nonsense(), "no attribute 'nonsense'"),
@@ -179,3 +178,13 @@ def test_what_cannot_be_done_as_asked():
         Dataset.range(3).group_by_window(lambda n: n, lambda k, d: d)
     with pytest.raises(ValueError, match="stride is 0"):
         Dataset.range(3).window(2, stride=0)
+
+
+def test_settings_are_taken_and_change_nothing():
+    """As the listings for several workers set them."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    options.deterministic = False
+    data = tf.data.Dataset.range(3).with_options(options)
+    assert [int(x) for x in data] == [0, 1, 2]
+    assert options.experimental_distribute.auto_shard_policy == -1

@@ -173,6 +173,11 @@ def batches(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
         yield np.asarray(first.numpy() if isinstance(first, Tensor) else first)
 
 
+def older_mode(mode: str) -> str:
+    """The name of an output mode, for the one that it had in TensorFlow 2."""
+    return {"binary": "multi_hot", "tf-idf": "tf_idf"}.get(mode, mode)
+
+
 def default_dtype(mode: str) -> str:
     """Of what gives numbers of categories, or vectors."""
     return "int64" if mode == "int" else floatx()

@@ -18,7 +18,7 @@ from distgrad.core.variable import Variable
 from distgrad.keras.layers import symbolic
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import one_of, whole_number
-from distgrad.keras.layers.encoding import MODES, batches, default_dtype, encoded
+from distgrad.keras.layers.encoding import MODES, batches, default_dtype, encoded, older_mode
 from distgrad.keras.layers.fingerprint import farmhash, siphash
 from distgrad.ops.casting import cast
 from distgrad.ops.host import on_host
@@ -132,6 +132,7 @@ class _Lookup(OnTexts):
         pad_to_max_tokens: bool = False,
         **kwargs: Any,
     ) -> None:
+        output_mode = older_mode(output_mode)
         super().__init__(**{"dtype": default_dtype(output_mode), **kwargs})
         if max_tokens is not None:
             whole_number("max_tokens", max_tokens, 2)

@@ -12,7 +12,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import one_of
-from distgrad.keras.layers.encoding import MODES, batches
+from distgrad.keras.layers.encoding import MODES, batches, older_mode
 from distgrad.keras.layers.lookup import StringLookup, as_texts
 
 _PUNCTUATION = re.compile(r"[!\"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']")
@@ -49,7 +49,7 @@ class TextVectorization(Layer):
             one_of("standardize", standardize, *ways)
         if split is not None and not callable(split):
             one_of("split", split, "whitespace", "character")
-        mode = {"binary": "multi_hot", "tf-idf": "tf_idf"}.get(output_mode, output_mode)
+        mode = older_mode(output_mode)
         one_of("output_mode", mode, *MODES, "tf_idf")
         if output_sequence_length is not None and mode != "int":
             raise ValueError(

@@ -160,3 +160,9 @@ def test_a_vocabulary_from_a_file(tmp_path):
 def test_what_makes_no_sense_is_a_value_error(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_output_modes_have_their_older_names():
+    found = tf.keras.layers.IntegerLookup(vocabulary=[4, 7], output_mode="binary")
+    assert found.output_mode == "multi_hot"
+    assert found(np.array([7])).numpy().tolist() == [0, 0, 1]
