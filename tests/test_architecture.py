@@ -28,8 +28,8 @@ ALLOWED = {
     "comm": {"comm", "core.errors"},
     "data": {"data", "core.errors"},
     # What a user's own loop gets are tensors, and what it asks for their kinds.
-    "data.dataset": {"data", "core.dispatch", "core.spec"},
-    "data.grouping": {"data", "core.dispatch"},
+    "data.calling": {"data", "core.dispatch"},
+    "data.dataset": {"data", "core.spec"},
     "config": {"config", "settings"},
     "job": set(),
     "launcher": {"launcher", "job", "comm", "core.errors", "worker"},

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distgrad.data import nest, shard
+from distgrad.data.calling import as_tensors, call
 from distgrad.data.generated import as_specified, cast, checked, like
-from distgrad.data.grouping import Grouping, at_least_one, call
+from distgrad.data.grouping import Grouping, at_least_one
 from distgrad.data.prefetch import Prefetcher
 
 AUTOTUNE = -1
@@ -407,14 +408,7 @@ class Dataset(Grouping):
 
     def __iter__(self) -> Iterator[Any]:
         """The elements of the next pass, as tensors, which is what a user's loop gets."""
-        from distgrad.core.dispatch import as_tensor
-
-        def tensor(leaf: Any) -> Any:  # (a window is a dataset)
-            return (
-                leaf if isinstance(leaf, Dataset) or leaf.dtype.kind in "USO" else as_tensor(leaf)
-            )
-
-        return (nest.map_leaves(tensor, element) for element in self._next_pass())
+        return (as_tensors(element) for element in self._next_pass())
 
     def _next_pass(self) -> Iterator[Any]:
         self._passes += 1

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.data import nest
+from distgrad.data.calling import as_tensors, call
 
 # What TensorFlow has and this does not: what to do in its place.
 ELSEWHERE = {
@@ -266,7 +267,9 @@ class Grouping:
         def scanned(elements: Iterator[Any]) -> Iterator[Any]:
             state = nest.to_arrays(initial_state)
             for element in elements:
-                state, made = nest.to_arrays(tuple(scan_func(state, element)))
+                state, made = nest.to_arrays(
+                    tuple(scan_func(as_tensors(state), as_tensors(element)))
+                )
                 yield made
 
         return self._made(scanned, self._size, self._open)
@@ -275,12 +278,10 @@ class Grouping:
         self, initial_state: Any, reduce_func: Callable[[Any, Any], Any], name: str | None = None
     ) -> Any:
         """The last state, where ``reduce_func(state, element)`` gives the next one: as tensors."""
-        from distgrad.core.dispatch import as_tensor
-
         state = nest.to_arrays(initial_state)
         for element in self._next_pass():
-            state = nest.to_arrays(reduce_func(state, element))
-        return nest.map_leaves(as_tensor, state)
+            state = nest.to_arrays(reduce_func(as_tensors(state), as_tensors(element)))
+        return as_tensors(state)
 
     def unique(self, name: str | None = None) -> Any:
         """Each element once, where it comes first."""
@@ -365,11 +366,6 @@ def _shapes(element: Any, shapes: Any) -> list[Any]:
         pairs = zip(element, shapes, strict=True)
         return [s for part, shape in pairs for s in _shapes(part, shape)]
     return [tuple(shapes)]
-
-
-def call(function: Callable[..., Any], element: Any) -> Any:
-    """A user's function on an element: the parts of a tuple are its arguments."""
-    return function(*element) if isinstance(element, tuple) else function(element)
 
 
 def at_least_one(name: str, value: int) -> int:

@@ -120,7 +120,10 @@ def test_from_generator():
 
 def test_map_gives_the_parts_of_a_tuple_and_makes_arrays_of_what_comes_back():
     pairs = Dataset.from_tensor_slices((np.arange(3.0, dtype=np.float32), np.arange(3)))
-    assert values(pairs.map(lambda x, y: {"sum": x + y, "y": y}))[2] == {"sum": 4.0, "y": 2}
+    assert values(pairs.map(lambda x, y: {"sum": x + tf.cast(y, x.dtype), "y": y}))[2] == {
+        "sum": 4.0,
+        "y": 2,
+    }
     assert values(numbers(3).map(lambda x: (x, [x, x]), num_parallel_calls=AUTOTUNE))[1] == (
         1,
         [1, 1],
@@ -133,6 +136,24 @@ def test_map_gives_the_parts_of_a_tuple_and_makes_arrays_of_what_comes_back():
     assert values(cast)[1] == (0.5, [0.0, 1.0, 0.0])
     with pytest.raises(ValueError, match="must return"):
         list(numbers().map(lambda x: None))
+
+
+def test_functions_of_ones_own_get_tensors_as_in_tensorflow():
+    kinds = []
+
+    def split(rows):
+        kinds.append(type(rows))
+        first = rows[:, :2]
+        first.set_shape([None, 2])
+        return first, rows[:, 2:, tf.newaxis]
+
+    made = Dataset.from_tensor_slices(np.ones((4, 3))).batch(2).map(split)
+    assert [part.shape for part in next(iter(made))] == [(2, 2), (2, 1, 1)]
+    assert kinds == [tf.Tensor]
+    kept = numbers(4).filter(lambda x: tf.equal(x % 2, 0)).reduce(tf.constant(0, tf.int64), tf.add)
+    assert int(kept) == 2
+    words = Dataset.from_tensor_slices(np.array(["a", "b"])).map(lambda word: len(word.item()))
+    assert values(words) == [1, 1]  # strings stay NumPy's
 
 
 def test_map_waits_for_iteration():
