@@ -17,6 +17,16 @@ from distgrad.ops.arithmetic import (
     squared_difference,
     subtract,
 )
+from distgrad.ops.bessel import (
+    bessel_i0,
+    bessel_i0e,
+    bessel_i1,
+    bessel_i1e,
+    betainc,
+    igamma,
+    igammac,
+    lbeta,
+)
 from distgrad.ops.clipping import maximum, minimum
 from distgrad.ops.complex import conj, imag, real
 from distgrad.ops.division import divide, divide_no_nan, reciprocal, reciprocal_no_nan, truediv
@@ -87,16 +97,6 @@ from distgrad.ops.special import (
     ndtri,
     polygamma,
     zeta,
-)
-from distgrad.ops.special_more import (
-    bessel_i0,
-    bessel_i0e,
-    bessel_i1,
-    bessel_i1e,
-    betainc,
-    igamma,
-    igammac,
-    lbeta,
 )
 from distgrad.ops.statistics import (
     count_nonzero,

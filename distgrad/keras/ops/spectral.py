@@ -1,13 +1,7 @@
-"""Fourier transforms of ``keras.ops``, on pairs of real and imaginary parts; frames and windows.
-
-A transform is products with small matrices (Cooley and Tukey, 1965): sums of products like all
-others, to gradients, captured steps and exported files.
-"""
+"""Fourier transforms of ``keras.ops``, on pairs of real and imaginary parts; frames and windows."""
 
 from __future__ import annotations
 
-import functools
-import math
 from typing import Any
 
 import numpy as np
@@ -18,13 +12,12 @@ from distgrad.core.tensor import Tensor
 from distgrad.keras.backend import floatx
 from distgrad.keras.ops import shaping
 from distgrad.keras.ops.promotion import tensors
+from distgrad.ops import fourier
+from distgrad.ops.complex import complex, imag, real
 from distgrad.ops.indexing import gather, take_grad
 from distgrad.ops.layout import beside
-from distgrad.ops.linalg import matmul
-from distgrad.ops.shape import reshape
 
 Pair = tuple[Tensor, Tensor]
-_SMALL = 64  # a transform of so many is one product; a guess
 
 
 def _pair(x: Any) -> Pair:
@@ -32,63 +25,26 @@ def _pair(x: Any) -> Pair:
         raise ValueError(
             f"Input `x` should be a tuple of two tensors - real and imaginary. Received: x={x}"
         )
-    real, imag = tensors(*x, also=float)
-    if real._data.shape != imag._data.shape or not real._data.ndim:
+    one, other = tensors(*x, also=float)
+    if one._data.shape != other._data.shape or not one._data.ndim:
         raise ValueError(
             "Input `x` should be a tuple of two tensors - real and imaginary. Both the real and "
-            f"imaginary parts should have the same shape. Received: x[0].shape = {real.shape}, "
-            f"x[1].shape = {imag.shape}"
+            f"imaginary parts should have the same shape. Received: x[0].shape = {one.shape}, "
+            f"x[1].shape = {other.shape}"
         )
-    return real, imag
-
-
-@functools.lru_cache(64)
-def _waves(rows: int, columns: int, period: int, sign: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines of ``sign * 2 pi * row * column / period``."""
-    steps = np.outer(np.arange(rows, dtype=np.int64), np.arange(columns, dtype=np.int64)) % period
-    angles = sign * 2 * np.pi / period * steps
-    return np.cos(angles), np.sin(angles)
+    return one, other
 
 
 def _constant(x: Tensor, array: np.ndarray) -> Tensor:
     return beside(x, array.astype(x._data.dtype))
 
 
-def _transformed(x: Pair, sign: int) -> Pair:
-    """The sums of ``x[n] * exp(sign * 2 pi i n k / N)`` over the last axis, for all k."""
-    real, imag = x
-    n = real._data.shape[-1]
-    inner = _divisor(n)
-    if inner == n:
-        cos, sin = (_constant(real, w) for w in _waves(n, n, n, sign))
-        return matmul(real, cos) - matmul(imag, sin), matmul(real, sin) + matmul(imag, cos)
-    # n = outer * inner: transforms of every inner-th element, turned, then across them.
-    outer, lead = n // inner, real._data.shape[:-1]
-    real, imag = (shaping.swapaxes(reshape(p, (*lead, outer, inner)), -1, -2) for p in (real, imag))
-    real, imag = _transformed((real, imag), sign)  # [..., inner, outer]
-    cos, sin = (_constant(real, w) for w in _waves(inner, outer, n, sign))
-    real, imag = real * cos - imag * sin, real * sin + imag * cos
-    real, imag = (shaping.swapaxes(p, -1, -2) for p in (real, imag))  # [..., outer, inner]
-    real, imag = _transformed((real, imag), sign)
-    one, other = (reshape(shaping.swapaxes(p, -1, -2), (*lead, n)) for p in (real, imag))
-    return one, other
+def _complex(x: Any) -> Tensor:
+    return complex(*_pair(x))
 
 
-@functools.lru_cache(256)
-def _divisor(n: int) -> int:
-    """The largest divisor up to `_SMALL`, or the smallest above; ``n`` itself for small ones."""
-    if n <= _SMALL:
-        return n
-    small = [d for d in range(2, _SMALL + 1) if n % d == 0]
-    if small:
-        return small[-1]
-    return next((d for d in range(_SMALL + 1, math.isqrt(n) + 1) if n % d == 0), n)
-
-
-def _along(x: Pair, axis: int, sign: int) -> Pair:
-    moved = shaping.moveaxis(x[0], axis, -1), shaping.moveaxis(x[1], axis, -1)
-    real, imag = _transformed(moved, sign)
-    return shaping.moveaxis(real, -1, axis), shaping.moveaxis(imag, -1, axis)
+def _parts(x: Tensor) -> Pair:
+    return real(x), imag(x)
 
 
 def fft(x: Any) -> Pair:
@@ -96,54 +52,28 @@ def fft(x: Any) -> Pair:
 
     Raises ValueError for anything but two tensors of one shape.
     """
-    return _transformed(_pair(x), -1)
+    return _parts(fourier.fft(_complex(x)))
 
 
 def fft2(x: Any) -> Pair:
     """The Fourier transform over the last two axes."""
-    return _along(_along(_pair(x), -1, -1), -2, -1)
+    return _parts(fourier.fft2d(_complex(x)))
 
 
 def ifft2(x: Any) -> Pair:
     """The inverse of ``fft2``."""
-    real, imag = _along(_along(_pair(x), -1, 1), -2, 1)
-    count = real._data.shape[-1] * real._data.shape[-2]
-    return real / count, imag / count
-
-
-def _fitted(x: Tensor, length: int) -> Tensor:
-    """The last axis cut, or filled up with zeros."""
-    more = length - x._data.shape[-1]
-    if more <= 0:
-        return x[..., :length]
-    return shaping.pad(x, [(0, 0)] * (x._data.ndim - 1) + [(0, more)])
+    return _parts(fourier.ifft2d(_complex(x)))
 
 
 def rfft(x: Any, fft_length: int | None = None) -> Pair:
     """The first half of the Fourier transform of real numbers: ``fft_length // 2 + 1`` of it."""
     (tensor,) = tensors(x, also=float)
-    n = tensor._data.shape[-1] if fft_length is None else fft_length
-    tensor = _fitted(tensor, n)
-    if _divisor(n) == n or n <= 1024:  # one product, of half the size
-        cos, sin = (_constant(tensor, w) for w in _waves(n, n // 2 + 1, n, -1))
-        return matmul(tensor, cos), matmul(tensor, sin)
-    real, imag = _transformed((tensor, tensor * 0), -1)
-    return real[..., : n // 2 + 1], imag[..., : n // 2 + 1]
+    return _parts(fourier.rfft(tensor, None if fft_length is None else [fft_length]))
 
 
 def irfft(x: Any, fft_length: int | None = None) -> Tensor:
     """The real numbers whose ``rfft`` is this pair; an even number of them by default."""
-    real, imag = _pair(x)
-    n = 2 * (real._data.shape[-1] - 1) if fft_length is None else fft_length
-    half = n // 2 + 1
-    real, imag = _fitted(real, half), _fitted(imag, half)
-    weights = np.full(half, 2.0)
-    weights[0] = 1.0
-    if n % 2 == 0:
-        weights[-1] = 1.0
-    cos, sin = _waves(half, n, n, 1)
-    cos, sin = cos * weights[:, None] / n, sin * weights[:, None] / n
-    return matmul(real, _constant(real, cos)) - matmul(imag, _constant(imag, sin))
+    return fourier.irfft(_complex(x), None if fft_length is None else [fft_length])
 
 
 # Frames of a signal
