@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distgrad.compile.capture import Capture
+from distgrad.compile.passes import drop_dead
 from distgrad.compile.program import Apply, Call, Instruction, Program, Read, Slot, Value, Write
 from distgrad.compile.traced import Fallback
 from distgrad.core import dispatch, tree
@@ -78,7 +79,8 @@ def record(
     """
     fixed = all(None not in each.shape for each in inputs)
     batches = (1, 2) if fixed else BATCHES
-    one, other = (_program(call, nest, inputs, batch) for batch in batches)
+    # Without what only losses are made of, which may depend on more.
+    one, other = (drop_dead(_program(call, nest, inputs, batch)) for batch in batches)
     program, names = _with_constants(merge(one, other, batches), paths)
     made = itertools.chain.from_iterable(i.outputs for i in one.instructions)
     half = any(wide(value.dtype) != value.dtype for value in made)

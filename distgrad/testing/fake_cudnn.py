@@ -20,7 +20,7 @@ from distgrad.core.primitive import registry
 from distgrad.ops.windows import Geometry
 from distgrad.testing import standin
 from distgrad.testing.fake_graphs import capture
-from distgrad.testing.fake_streams import get_current_stream, stream_at
+from distgrad.testing.fake_streams import get_current_stream, held, stream_at
 from distgrad.testing.standin import Address
 
 
@@ -357,12 +357,14 @@ class pygraph:
         arrays = [tensor.at(tensor_dict[tensor]) for tensor in used]
         given, made = arrays[: len(self._inputs)], arrays[len(self._inputs) :]
         run, factor = self._run, self.plan.factor
+        kept = [held(pointer) for pointer in tensor_dict.values()]
 
         def work() -> None:
             room[:] = 0xA5  # nothing that is needed may lie there
             for place, result in zip(made, run(*map(factor, given)), strict=False):
                 place[...] = result
             room[:] = 0x5A
+            kept.clear()  # not before: what nobody has is given to others
 
         standin.order.later(work)
 

@@ -340,6 +340,12 @@ def memory(pointer: Any, size: int, dtype: np.dtype) -> np.ndarray:
     return array.reshape(-1)[:size]
 
 
+def held(pointer: int) -> np.ndarray | None:
+    """What lies at an address, if it was asked for: work that waits on a stream must keep it."""
+    lent = Pointer.lent.get(pointer)
+    return None if lent is None else lent.array()
+
+
 class MemoryPool:
     """As ``cupy.cuda.MemoryPool``; what its memory holds is anything."""
 

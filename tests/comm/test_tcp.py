@@ -197,7 +197,7 @@ def test_who_leaves_in_peace_disturbs_nobody() -> None:
             return "sent"
         transport.recv(1, array, deadline)
         assert (array == 1).all()
-        with pytest.raises(PeerLostError, match="rank 2 lost rank 0 in talk: it closed"):
+        with pytest.raises(PeerLostError, match="rank 2 lost rank 0 in talk: it has ended"):
             transport.recv(0, array, deadline)
         return "received"
 

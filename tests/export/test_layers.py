@@ -118,6 +118,20 @@ OTHERS = {
     "Discretization": (keras.layers.Discretization([0.0, 0.5]), (4,)),
     "Discretization-count": (keras.layers.Discretization([0.0], output_mode="count"), (4,)),
     "CategoryEncoding": (keras.layers.CategoryEncoding(5), (4,)),
+    "ActivityRegularization": (keras.layers.ActivityRegularization(l2=0.1), (4,)),
+    "AlphaDropout": (keras.layers.AlphaDropout(0.5), (4,)),
+    "ConvLSTM1D": (keras.layers.ConvLSTM1D(3, 2), (3, 5, 2)),
+    "ConvLSTM2D": (keras.layers.ConvLSTM2D(2, 2, padding="same"), (3, 4, 5, 2)),
+    "ConvLSTM3D": (keras.layers.ConvLSTM3D(2, 2), (2, 3, 4, 3, 2)),
+    "EinsumDense": (keras.layers.EinsumDense("abc,cd->abd", (None, 5), bias_axes="d"), (3, 4)),
+    "SpectralNormalization": (keras.layers.SpectralNormalization(keras.layers.Dense(3)), (4,)),
+    "StackedRNNCells": (
+        keras.layers.RNN(
+            keras.layers.StackedRNNCells([keras.layers.GRUCell(3), keras.layers.LSTMCell(2)])
+        ),
+        (4, 5),
+    ),
+    "UnitNormalization": (keras.layers.UnitNormalization(), (4,)),
     "CategoryEncoding-one_hot": (keras.layers.CategoryEncoding(5, "one_hot"), (1,)),
 }
 # What stands before a model, or looks things up on the host.
@@ -128,6 +142,13 @@ NOT_IN_ONNX = {"Hashing", "IntegerLookup", "StringLookup", "TextVectorization"}
 def test_other(name: str) -> None:
     layer, shape = OTHERS[name]
     assert to_onnx(keras.Sequential([keras.Input(shape), layer])).difference <= CLOSE
+
+
+def test_attention_of_groups() -> None:
+    query, value = keras.Input((4, 6)), keras.Input((5, 6))
+    layer = keras.layers.GroupQueryAttention(head_dim=3, num_query_heads=4, num_key_value_heads=2)
+    made = to_onnx(keras.Model([query, value], layer(query, value)))
+    assert made.difference <= CLOSE
 
 
 def test_token_and_position_embedding_and_a_mask_of_the_tokens() -> None:
@@ -159,7 +180,8 @@ def test_all_layers_are_among_these() -> None:
     met = {json.loads(str(case))["class"] for case in PLAIN["cases"]}
     met |= {c["layer"]["class"] for c in json.loads(str(SEQUENCES["cases"]))["cases"]}
     met |= {name.partition("-")[0] for name in OTHERS}
-    met |= {"TokenAndPositionEmbedding", "InputLayer", "Layer", *NOT_IN_ONNX}
+    met |= {"TokenAndPositionEmbedding", "GroupQueryAttention", "InputLayer", *NOT_IN_ONNX}
+    met |= {"InputSpec", "Layer", "Wrapper"}  # which give nothing by themselves
     layers = {
         name
         for name in keras.layers.__all__

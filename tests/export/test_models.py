@@ -192,7 +192,10 @@ STATE = tf.Variable(0.0)
         (lambda x: x / x.shape[0], r"divide_exact, of refused/what, depends on the batch size"),
         (lambda x: sum(tf.unstack(x)), r"refused/what, gives as many results as the batch"),
         (lambda x: sum([x] * x.shape[0]), r"add, of refused/what, is not there with every batch"),
-        (lambda x: [x * 2, x * 3][x.shape[0] % 2] + 1, r"add, of refused/what, depends on .* else"),
+        (
+            lambda x: [x * 2, x * 3][x.shape[0] % 2] + 1,
+            r"multiply, of refused/what, depends on .* 2.0 and 3.0",
+        ),
         (lambda x: x if float(x[0, 0]) > 1 else -x, r"the value of a tensor is read at"),
         (lambda x: x + tf.random.normal([2]), r"refused/what draws random numbers"),
         (lambda x: x + STATE.assign_add(1.0), r"refused/what keeps a state between calls"),

@@ -35,7 +35,7 @@ def test_flatten():
         (lambda: layers.Cropping1D(2)(x(1, 4, 1)), r"leaves nothing.*\(1, 4, 1\)"),
         (lambda: layers.Cropping2D((1, 2))(x(1, 5, 4, 1)), "leaves nothing"),
         (lambda: layers.UpSampling2D(0), "size.*0"),
-        (lambda: layers.UpSampling2D(interpolation="bicubic"), "interpolation.*bicubic"),
+        (lambda: layers.UpSampling2D(interpolation="cubic"), "interpolation.*cubic"),
         (lambda: layers.Flatten(data_format="last"), "data_format.*last"),
     ],
 )
