@@ -6,7 +6,6 @@ from typing import Any
 
 from distgrad.core.dtypes import as_dtype, is_floating
 from distgrad.keras import mixed_precision, settings
-from distgrad.keras.legacy import *  # noqa: F403
 
 _uids: dict[str, int] = {}
 
@@ -101,3 +100,17 @@ def is_keras_tensor(x: Any) -> bool:
     from distgrad.keras.layers.symbolic import KerasTensor
 
     return isinstance(x, KerasTensor)
+
+
+def __getattr__(name: str) -> Any:
+    from distgrad.keras import legacy  # at the first use of one of them
+
+    if name in legacy.__all__:
+        return getattr(legacy, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    from distgrad.keras import legacy
+
+    return sorted({*globals(), *legacy.__all__})

@@ -37,15 +37,16 @@ def module_of(kind: Kind) -> Any:
 def classes(kind: Kind) -> dict[str, type]:
     """The public classes of a kind by name, without those that are only there to derive from."""
     module, base = module_of(kind), getattr(module_of(kind), _HOMES[kind][1])
+    # A list holds what is to be used; without one that is what can be called, by its own name.
     listed = getattr(module, "__all__", None)
+    found = {name: getattr(module, name) for name in listed or list(vars(module))}
     return {
         name: value
-        for name, value in vars(module).items()
+        for name, value in found.items()
         if inspect.isclass(value)
         and issubclass(value, base)
         and value is not base
-        # A list holds what is to be used; without one that is what can be called, by its own name.
-        and (name in listed if listed else _is_complete(name, value, base))
+        and (listed or _is_complete(name, value, base))
     }
 
 

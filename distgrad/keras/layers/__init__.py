@@ -1,18 +1,11 @@
 """Layers: what models are made of."""
 
+import importlib
+from typing import Any
+
 from distgrad.keras.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from distgrad.keras.layers.attention import AdditiveAttention, Attention, MultiHeadAttention
-from distgrad.keras.layers.augmentation import (
-    RandomBrightness,
-    RandomContrast,
-    RandomCrop,
-    RandomFlip,
-    RandomRotation,
-    RandomTranslation,
-    RandomZoom,
-)
 from distgrad.keras.layers.base import Layer
-from distgrad.keras.layers.conv_lstm import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
 from distgrad.keras.layers.convolution import (
     Conv1D,
     Conv2D,
@@ -23,13 +16,9 @@ from distgrad.keras.layers.convolution import (
     SeparableConv2D,
 )
 from distgrad.keras.layers.core import Dense, Identity, Lambda, Masking
-from distgrad.keras.layers.einsum_dense import EinsumDense
 from distgrad.keras.layers.embedding import Embedding
-from distgrad.keras.layers.encoding import CategoryEncoding, Discretization
-from distgrad.keras.layers.grouped_attention import GroupedQueryAttention as GroupQueryAttention
 from distgrad.keras.layers.input import Input, InputLayer
 from distgrad.keras.layers.input_spec import InputSpec
-from distgrad.keras.layers.lookup import Hashing, IntegerLookup, StringLookup
 from distgrad.keras.layers.merging import (
     Add,
     Average,
@@ -115,15 +104,8 @@ from distgrad.keras.layers.reshaping import (
     ZeroPadding3D,
 )
 from distgrad.keras.layers.reviving import deserialize, serialize
-from distgrad.keras.layers.spectral import SpectralNormalization, Wrapper
-from distgrad.keras.layers.stacked_cells import StackedRNNCells
-from distgrad.keras.layers.text import TextVectorization
 from distgrad.keras.layers.transformer import TokenAndPositionEmbedding, TransformerBlock
-from distgrad.keras.layers.transposed import (
-    Conv1DTranspose,
-    Conv2DTranspose,
-    Conv3DTranspose,
-)
+from distgrad.keras.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 from distgrad.keras.layers.wrappers import Bidirectional, TimeDistributed
 
 # The longer names that Keras has, too.
@@ -131,6 +113,31 @@ Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
 Convolution1DTranspose, Convolution2DTranspose = Conv1DTranspose, Conv2DTranspose
 Convolution3DTranspose = Conv3DTranspose
 SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D
+
+# Loaded at their first use: most scripts do without them.
+_LATER = {
+    "CategoryEncoding": "encoding",
+    "ConvLSTM1D": "conv_lstm",
+    "ConvLSTM2D": "conv_lstm",
+    "ConvLSTM3D": "conv_lstm",
+    "Discretization": "encoding",
+    "EinsumDense": "einsum_dense",
+    "GroupQueryAttention": "grouped_attention",
+    "Hashing": "lookup",
+    "IntegerLookup": "lookup",
+    "RandomBrightness": "augmentation",
+    "RandomContrast": "augmentation",
+    "RandomCrop": "augmentation",
+    "RandomFlip": "augmentation",
+    "RandomRotation": "augmentation",
+    "RandomTranslation": "augmentation",
+    "RandomZoom": "augmentation",
+    "SpectralNormalization": "spectral",
+    "StackedRNNCells": "stacked_cells",
+    "StringLookup": "lookup",
+    "TextVectorization": "text",
+    "Wrapper": "spectral",
+}
 
 __all__ = [
     "Activation",
@@ -253,3 +260,13 @@ __all__ = [
     "serialize",
     "subtract",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

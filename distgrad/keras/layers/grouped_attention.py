@@ -163,3 +163,6 @@ class GroupedQueryAttention(Layer):
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return previous_mask  # that of the query
+
+
+GroupQueryAttention = GroupedQueryAttention  # the name under which Keras has it
