@@ -27,7 +27,6 @@ _TAG = 25703  # "dg": keeps our messages apart from those that a user's script s
 _CHUNK_BYTES = 1 << 30  # counts in MPI are 32-bit integers in older libraries
 _SPINS = 1000
 _SHORT_SLEEP, _LONG_SLEEP = 20e-6, 1e-3
-_LAST_WORDS = 0.05  # seconds: mpirun ends itself at an abort, with what it has not passed on yet
 
 # Transfers that an error left unfinished: MPI may still use their buffers, so these stay alive.
 _abandoned: list[_MPIRequest] = []
@@ -105,8 +104,7 @@ class MPITransport(Transport):
         self._posted.difference_update(posted)
 
     def abort(self, code: int, reason: str) -> None:
-        time.sleep(_LAST_WORDS)
-        self._mpi.COMM_WORLD.Abort(code)
+        mpi_life.abort(self._mpi, code)
 
     def close(self, reason: str = "") -> None:
         # Nothing to release: the communicator is MPI's own, and MPI is finalized at exit.

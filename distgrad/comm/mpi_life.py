@@ -25,6 +25,7 @@ _IN_PEACE, _LOST = 0, 1
 _PAUSE = 1e-3
 _PUSH = 1.0  # seconds for a word to go out
 _LAST_WORDS = 10.0  # seconds that a program has from the end of its script to its exit
+_PASSED_ON = 0.05  # seconds: mpirun ends itself at an abort, with what it has not passed on yet
 
 _life: MPILife | None = None
 
@@ -50,6 +51,12 @@ def tell_loss() -> None:
     if _life is not None:
         _life.tell(_LOST)
         _life.push(_PUSH)
+
+
+def abort(mpi: Any, code: int) -> None:
+    """Ends all ranks with an exit code, once what they have printed has come through."""
+    time.sleep(_PASSED_ON)
+    mpi.COMM_WORLD.Abort(code)
 
 
 class MPILife:
@@ -125,7 +132,7 @@ class MPILife:
             file=sys.stderr,
             flush=True,
         )
-        self._world.Abort(code or PeerLostError.exit_code)
+        abort(self._mpi, code or PeerLostError.exit_code)
 
 
 def _exit_code(child: int) -> int:
