@@ -1,8 +1,6 @@
 """The names that Keras users know, on distgrad's tape and training loop."""
 
-import importlib as _importlib
-from typing import Any as _Any
-
+from distgrad.core.later import later as _later
 from distgrad.core.variable import Variable
 from distgrad.keras import (
     activations,
@@ -85,7 +83,7 @@ FloatDTypePolicy = DTypePolicy
 __version__ = "3.15.1"  # the Keras whose names, formats and behaviour these are
 
 # Loaded at their first use.
-_LATER = ("config", "dtype_policies", "tree")
+_LATER = {name: f".{name}" for name in ("config", "dtype_policies", "tree")}
 
 
 def version() -> str:
@@ -93,11 +91,4 @@ def version() -> str:
     return __version__
 
 
-def __getattr__(name: str) -> _Any:
-    if name in _LATER:
-        return _importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+__getattr__, __dir__ = _later(__name__, globals(), _LATER)

@@ -103,10 +103,11 @@ def is_keras_tensor(x: Any) -> bool:
 
 
 def __getattr__(name: str) -> Any:
-    from distgrad.keras import legacy  # at the first use of one of them
+    if not name.startswith("__"):  # an import asks for some of those
+        from distgrad.keras import legacy  # at the first use of one of them
 
-    if name in legacy.__all__:
-        return getattr(legacy, name)
+        if name in legacy.__all__:
+            return getattr(legacy, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

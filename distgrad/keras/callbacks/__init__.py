@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
+from distgrad.core.later import later
 from distgrad.keras.callbacks.base import Callback, History, LambdaCallback
 from distgrad.keras.callbacks.monitor import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 from distgrad.keras.callbacks.others import (
@@ -18,10 +16,10 @@ from distgrad.keras.callbacks.tensorboard import TensorBoard
 
 # Loaded at their first use.
 _LATER = {
-    "BackupAndRestore": "backup",
-    "CallbackList": "listing",
-    "ProgbarLogger": "listing",
-    "SwapEMAWeights": "averages",
+    "BackupAndRestore": ".backup",
+    "CallbackList": ".listing",
+    "ProgbarLogger": ".listing",
+    "SwapEMAWeights": ".averages",
 }
 
 __all__ = [
@@ -41,12 +39,4 @@ __all__ = [
     "progress_line",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+__getattr__, __dir__ = later(__name__, globals(), _LATER)

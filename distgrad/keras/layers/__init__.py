@@ -1,8 +1,6 @@
 """Layers: what models are made of."""
 
-import importlib
-from typing import Any
-
+from distgrad.core.later import later
 from distgrad.keras.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from distgrad.keras.layers.attention import AdditiveAttention, Attention, MultiHeadAttention
 from distgrad.keras.layers.base import Layer
@@ -116,27 +114,27 @@ SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2
 
 # Loaded at their first use: most scripts do without them.
 _LATER = {
-    "CategoryEncoding": "encoding",
-    "ConvLSTM1D": "conv_lstm",
-    "ConvLSTM2D": "conv_lstm",
-    "ConvLSTM3D": "conv_lstm",
-    "Discretization": "encoding",
-    "EinsumDense": "einsum_dense",
-    "GroupQueryAttention": "grouped_attention",
-    "Hashing": "lookup",
-    "IntegerLookup": "lookup",
-    "RandomBrightness": "augmentation",
-    "RandomContrast": "augmentation",
-    "RandomCrop": "augmentation",
-    "RandomFlip": "augmentation",
-    "RandomRotation": "augmentation",
-    "RandomTranslation": "augmentation",
-    "RandomZoom": "augmentation",
-    "SpectralNormalization": "spectral",
-    "StackedRNNCells": "stacked_cells",
-    "StringLookup": "lookup",
-    "TextVectorization": "text",
-    "Wrapper": "spectral",
+    "CategoryEncoding": ".encoding",
+    "ConvLSTM1D": ".conv_lstm",
+    "ConvLSTM2D": ".conv_lstm",
+    "ConvLSTM3D": ".conv_lstm",
+    "Discretization": ".encoding",
+    "EinsumDense": ".einsum_dense",
+    "GroupQueryAttention": ".grouped_attention",
+    "Hashing": ".lookup",
+    "IntegerLookup": ".lookup",
+    "RandomBrightness": ".augmentation",
+    "RandomContrast": ".augmentation",
+    "RandomCrop": ".augmentation",
+    "RandomFlip": ".augmentation",
+    "RandomRotation": ".augmentation",
+    "RandomTranslation": ".augmentation",
+    "RandomZoom": ".augmentation",
+    "SpectralNormalization": ".spectral",
+    "StackedRNNCells": ".stacked_cells",
+    "StringLookup": ".lookup",
+    "TextVectorization": ".text",
+    "Wrapper": ".spectral",
 }
 
 __all__ = [
@@ -261,12 +259,4 @@ __all__ = [
     "subtract",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+__getattr__, __dir__ = later(__name__, globals(), _LATER)

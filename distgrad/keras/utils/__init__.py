@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import random as python_random
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from distgrad.core.later import later
 from distgrad.keras.backend import clear_session, is_keras_tensor, standardize_dtype
 from distgrad.keras.registry import (
     CustomObjectScope,
@@ -23,22 +23,22 @@ from distgrad.ops import random
 
 # Where what is loaded at its first use lies.
 _LATER = {
-    "Progbar": "utils.progbar",
-    "array_to_img": "utils.images",
-    "deserialize_keras_object": "saving",
-    "disable_interactive_logging": "config",
-    "enable_interactive_logging": "config",
-    "get_file": "utils.files",
-    "image_dataset_from_directory": "utils.folders",
-    "img_to_array": "utils.images",
-    "is_interactive_logging_enabled": "config",
-    "load_img": "utils.images",
-    "model_to_dot": "utils.drawing",
-    "plot_model": "utils.drawing",
-    "save_img": "utils.images",
-    "split_dataset": "utils.datasets",
-    "timeseries_dataset_from_array": "utils.datasets",
-    "unpack_x_y_sample_weight": "models.feed",
+    "Progbar": ".progbar",
+    "array_to_img": ".images",
+    "deserialize_keras_object": "..saving",
+    "disable_interactive_logging": "..config",
+    "enable_interactive_logging": "..config",
+    "get_file": ".files",
+    "image_dataset_from_directory": ".folders",
+    "img_to_array": ".images",
+    "is_interactive_logging_enabled": "..config",
+    "load_img": ".images",
+    "model_to_dot": ".drawing",
+    "plot_model": ".drawing",
+    "save_img": ".images",
+    "split_dataset": ".datasets",
+    "timeseries_dataset_from_array": ".datasets",
+    "unpack_x_y_sample_weight": "..models.feed",
 }
 
 __all__ = [
@@ -63,14 +63,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(importlib.import_module(f"distgrad.keras.{_LATER[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+__getattr__, __dir__ = later(__name__, globals(), _LATER)
 
 
 def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:

@@ -1,0 +1,25 @@
+"""Names of a package that are loaded at their first use."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+
+def later(
+    package: str, names: Iterable[str], homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a package that has these ``names`` (its ``globals()``).
+
+    ``homes`` has the module of each other name, ".module" within the package: one that is called
+    like the name is meant itself.
+    """
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        home = importlib.import_module(homes[name], package)
+        return home if home.__name__.rpartition(".")[2] == name else getattr(home, name)
+
+    return get, lambda: sorted({*names, *homes})
