@@ -24,7 +24,7 @@ from distgrad.distribute.world import rank
 from distgrad.training import turns
 from distgrad.training import world as _world
 from distgrad.training.replicas import PerReplica, Replicas
-from distgrad.training.turns import ordered_sum
+from distgrad.training.turns import in_order, ordered_sum
 
 
 class Strategy:
@@ -78,7 +78,7 @@ class Strategy:
                     f"a value that is no replica's cannot be summed over them: {leaf!r}; reduce "
                     "what strategy.run returned"
                 )
-            leaf = PerReplica({0: leaf}, self._replicas._batch_of(()))
+            leaf = PerReplica({0: leaf}, self._replicas.batch_of(()))
         own = {index: _with_count(value, axis) for index, value in leaf.own.items()}
         total, count = ordered_sum(self._replicas.communicator.allgather_object(own))
         return as_tensor(total if op is ReduceOp.SUM else (total / count).astype(total.dtype))
@@ -90,10 +90,8 @@ class Strategy:
             if not isinstance(leaf, PerReplica):
                 return as_tensor(leaf)
             own = {index: as_tensor(each)._host() for index, each in leaf.own.items()}
-            found: dict[int, np.ndarray] = {}
-            for part in self._replicas.communicator.allgather_object(own):
-                found.update(part)
-            return as_tensor(np.concatenate([found[index] for index in sorted(found)], axis))
+            arrays = in_order(self._replicas.communicator.allgather_object(own))
+            return as_tensor(np.concatenate(arrays, axis))
 
         return tree.map_structure(gathered, value)
 
@@ -119,7 +117,7 @@ class Strategy:
         """A value for each replica."""
         number = self.num_replicas_in_sync
         own = {index: value_fn(ValueContext(index, number)) for index in self._replicas.own}
-        return PerReplica(own, self._replicas._batch_of(()), next(iter(own.values())))
+        return PerReplica(own, self._replicas.batch_of(()), next(iter(own.values())))
 
 
 class CrossDeviceOps:

@@ -99,7 +99,7 @@ class Replicas(Turns):
         """
         recording.refuse("strategy.run")
         given = (fn, args, kwargs)
-        batch = self._batch_of(given)
+        batch = self.batch_of(given)
         if not self._known:  # not before: to make a strategy draws no random number
             drawn = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
             self.seed = self.communicator.broadcast_object(drawn)
@@ -117,7 +117,7 @@ class Replicas(Turns):
         self._alarm.after(self.steps)
         return self._returned(turns, batch)
 
-    def _batch_of(self, given: Any) -> Batch:
+    def batch_of(self, given: Any) -> Batch:
         """What the arguments say of the replicas' shares; all run alike where they say nothing."""
         found = [leaf for leaf in tree.flatten(given) if isinstance(leaf, PerReplica)]
         if found:

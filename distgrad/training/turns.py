@@ -380,13 +380,18 @@ class _Dismissed(BaseException):
 
 def ordered_sum(everyone: Sequence[dict[int, list[np.ndarray]]]) -> list[np.ndarray]:
     """Arrays by shard, of all ranks, added in the order of the shards."""
-    shards = {index: arrays for part in everyone for index, arrays in part.items()}
-    first, *rest = [shards[index] for index in sorted(shards)]
+    first, *rest = in_order(everyone)
     total = [np.array(array) for array in first]
     for arrays in rest:
         for place, array in zip(total, arrays, strict=True):
             place += array
     return total
+
+
+def in_order(everyone: Sequence[dict[int, Any]]) -> list[Any]:
+    """What the shards of all ranks have, in their order."""
+    shards = {index: each for part in everyone for index, each in part.items()}
+    return [shards[index] for index in sorted(shards)]
 
 
 def _weighed(gradient: Any, share: float) -> Any:

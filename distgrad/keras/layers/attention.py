@@ -104,13 +104,8 @@ class MultiHeadAttention(Layer):
         training: bool = False,
         use_causal_mask: bool = False,
     ) -> Any:
-        mask = _combined(
-            None if query_mask is None else expand_dims(cast(query_mask, "bool"), -1),
-            None if value_mask is None else expand_dims(cast(value_mask, "bool"), -2),
-            None if key_mask is None else expand_dims(cast(key_mask, "bool"), -2),
-            causal_mask(query.shape[1], value.shape[1]) if use_causal_mask else None,
-            None if attention_mask is None else cast(attention_mask, "bool"),
-        )
+        causal = causal_mask(query.shape[1], value.shape[1]) if use_causal_mask else None
+        mask = joint_mask(query_mask, value_mask, key_mask, attention_mask, causal)
         key = value if key is None else key
         heads = self.query_dense(query) * (1 / math.sqrt(self.key_dim))
         rank = len(heads.shape)
@@ -188,6 +183,17 @@ def masked_softmax(scores: Tensor, mask: Any, axes: int = 1) -> Tensor:
 def causal_mask(queries: int, keys: int) -> Tensor:
     """True where a key is not after the query, of shape (1, queries, keys)."""
     return cast(triangle(ones((1, queries, keys)), lower=True), "bool")
+
+
+def joint_mask(query: Any, value: Any, key: Any, given: Any, *more: Any) -> Any:
+    """What the masks of the three inputs, one that was given and ``more`` let pass, or None."""
+    return _combined(
+        None if query is None else expand_dims(cast(query, "bool"), -1),
+        None if value is None else expand_dims(cast(value, "bool"), -2),
+        None if key is None else expand_dims(cast(key, "bool"), -2),
+        None if given is None else cast(given, "bool"),
+        *more,
+    )
 
 
 def _combined(*masks: Any) -> Any:

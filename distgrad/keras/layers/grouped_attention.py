@@ -8,7 +8,13 @@ from typing import Any
 
 from distgrad.core.tensor import Tensor
 from distgrad.keras import constraints, initializers, regularizers
-from distgrad.keras.layers.attention import _combined, _positive, _rate, causal_mask, masked_softmax
+from distgrad.keras.layers.attention import (
+    _positive,
+    _rate,
+    causal_mask,
+    joint_mask,
+    masked_softmax,
+)
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.einsum_dense import EinsumDense
 from distgrad.ops import nn
@@ -136,14 +142,9 @@ class GroupedQueryAttention(Layer):
         use_causal_mask: bool = False,
     ) -> Any:
         sizes = query.shape[1], value.shape[1]
-        mask = _combined(
-            None if query_mask is None else expand_dims(cast(query_mask, "bool"), -1),
-            None if value_mask is None else expand_dims(cast(value_mask, "bool"), -2),
-            None if key_mask is None else expand_dims(cast(key_mask, "bool"), -2),
-            causal_mask(*sizes) if use_causal_mask else None,
-            self._window(*sizes) if self.sliding_window else None,
-            None if attention_mask is None else cast(attention_mask, "bool"),
-        )
+        causal = causal_mask(*sizes) if use_causal_mask else None
+        window = self._window(*sizes) if self.sliding_window else None
+        mask = joint_mask(query_mask, value_mask, key_mask, attention_mask, causal, window)
         times = self.num_query_heads // self.num_key_value_heads
         heads = self._query_dense(query) * (1 / math.sqrt(self.head_dim))
         keys = repeat(self._key_dense(value if key is None else key), times, axis=2)

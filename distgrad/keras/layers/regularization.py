@@ -76,28 +76,31 @@ class SpatialDropout1D(BaseDropout):
     noise_shape = (None, 1, None)
 
 
-class SpatialDropout2D(BaseDropout):
+class _SpatialDropout(BaseDropout):
+    """Dropout of whole channels, over ``rank`` axes."""
+
+    rank: int
+
+    def __init__(
+        self, rate: float, data_format: str | None = None, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(rate, seed, **kwargs)
+        self.data_format = data_format_of(data_format)
+        space = (1,) * self.rank
+        first = self.data_format == "channels_first"
+        self.noise_shape = (None, None, *space) if first else (None, *space, None)
+
+
+class SpatialDropout2D(_SpatialDropout):
     """Dropout of whole channels of images. Source: Tompson et al. 2014."""
 
-    def __init__(
-        self, rate: float, data_format: str | None = None, seed: int | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(rate, seed, **kwargs)
-        self.data_format = data_format_of(data_format)
-        first = self.data_format == "channels_first"
-        self.noise_shape = (None, None, 1, 1) if first else (None, 1, 1, None)
+    rank = 2
 
 
-class SpatialDropout3D(BaseDropout):
+class SpatialDropout3D(_SpatialDropout):
     """Dropout of whole channels of volumes. Source: Tompson et al. 2014."""
 
-    def __init__(
-        self, rate: float, data_format: str | None = None, seed: int | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(rate, seed, **kwargs)
-        self.data_format = data_format_of(data_format)
-        first = self.data_format == "channels_first"
-        self.noise_shape = (None, None, 1, 1, 1) if first else (None, 1, 1, 1, None)
+    rank = 3
 
 
 class AlphaDropout(Layer):

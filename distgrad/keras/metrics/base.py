@@ -7,7 +7,7 @@ fixed order, and a metric is the same whoever computed its parts.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,12 +99,9 @@ class Metric(Configured):
         """The metric for summed statistics."""
         if not self.variables:
             return float(sums[0] / sums[1]) if sums[1] else 0.0
-        kept, start = self.state(), 0
-        for variable in self.variables:
-            stop = start + variable.shape.num_elements()
-            part = sums[start:stop].reshape(variable.shape)
-            variable.assign(part.astype(variable.dtype.numpy_dtype))
-            start = stop
+        kept = self.state()
+        for variable, part in self._parts(sums):
+            variable.assign(part)
         found = np.asarray(as_tensor(self.result())._host()).tolist()
         self.set_state(kept)
         return found
@@ -144,14 +141,19 @@ class Metric(Configured):
 
     def absorb(self, sums: np.ndarray) -> None:
         """Adds ``statistics`` of batches that were given to it elsewhere."""
+        for variable, part in self._parts(sums):
+            variable.assign_add(part)
+        if not self.variables:
+            self._total = self._total + sums
+
+    def _parts(self, sums: np.ndarray) -> Iterator[tuple[Variable, np.ndarray]]:
+        """Each variable with its part of ``sums``."""
         start = 0
         for variable in self.variables:
             stop = start + variable.shape.num_elements()
             part = sums[start:stop].reshape(variable.shape)
-            variable.assign_add(part.astype(variable.dtype.numpy_dtype))
+            yield variable, part.astype(variable.dtype.numpy_dtype)
             start = stop
-        if not self.variables:
-            self._total = self._total + sums
 
     def _result(self) -> Tensor:
         value = self.value(self.statistics())
