@@ -236,12 +236,10 @@ class RandomCrop(Augmentation):
         return x
 
 
-class RandomContrast(Augmentation):
-    """The distance of each pixel to the mean of its channel times 1 - ``factor`` to 1 + it.
+class _Values(Augmentation):
+    """Changes values by a factor from ``lowest`` to 1, within their range."""
 
-    As in Keras 3 one number f is (0, f), that is contrast from 1 to 1 + f. The result is clipped
-    to ``value_range``. Raises ValueError for a factor outside [0, 1].
-    """
+    lowest: float
 
     def __init__(
         self,
@@ -251,8 +249,18 @@ class RandomContrast(Augmentation):
         **kwargs: Any,
     ) -> None:
         super().__init__(seed, **kwargs)
-        self.factor = _range("factor", factor, 0.0, 1.0)
+        self.factor = _range("factor", factor, self.lowest, 1.0)
         self.value_range = _bounds(value_range)
+
+
+class RandomContrast(_Values):
+    """The distance of each pixel to the mean of its channel times 1 - ``factor`` to 1 + it.
+
+    As in Keras 3 one number f is (0, f), that is contrast from 1 to 1 + f. The result is clipped
+    to ``value_range``. Raises ValueError for a factor outside [0, 1].
+    """
+
+    lowest = 0.0
 
     def augment(self, x: Tensor, training: bool) -> Tensor:
         times = self._each(x, 1.0 - self.factor[0], 1.0 + self.factor[1])
@@ -260,22 +268,13 @@ class RandomContrast(Augmentation):
         return clip((x - mean) * times + mean, *self.value_range)
 
 
-class RandomBrightness(Augmentation):
+class RandomBrightness(_Values):
     """A share from ``factor`` of ``value_range`` added to each image, clipped to that range.
 
     Raises ValueError for a factor outside [-1, 1].
     """
 
-    def __init__(
-        self,
-        factor: Factor,
-        value_range: Sequence[float] = (0, 255),
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(seed, **kwargs)
-        self.factor = _range("factor", factor, -1.0, 1.0)
-        self.value_range = _bounds(value_range)
+    lowest = -1.0
 
     def augment(self, x: Tensor, training: bool) -> Tensor:
         low, high = self.value_range

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 import warnings
@@ -143,7 +142,7 @@ class Optimizer(Stepwise, Configured):
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         if callable(value) and not isinstance(value, (Variable, Tensor)):
-            self._learning_rate = _Scheduled(value)
+            self._learning_rate = schedules.Scheduled(value)
             return
         if getattr(self._learning_rate, "is_schedule", False):
             raise TypeError(
@@ -513,29 +512,3 @@ class _Views:
             if target._buffer is not array:
                 return True
         return False
-
-
-class _Scheduled:
-    """A schedule, or a function of the step or of nothing, asked once for each step."""
-
-    def __init__(self, schedule: Callable[..., Any]) -> None:
-        self.schedule = schedule
-        self.is_schedule = isinstance(schedule, schedules.LearningRateSchedule)
-        ours = type(schedule).__call__ is schedules.LearningRateSchedule.__call__
-        self.exact: Any = getattr(schedule, "rate", None) if ours else None
-        kinds = [p.kind for p in inspect.signature(schedule).parameters.values()]
-        self.takes_step = any(
-            kind in (kind.POSITIONAL_ONLY, kind.POSITIONAL_OR_KEYWORD, kind.VAR_POSITIONAL)
-            for kind in kinds
-        )
-        self._latest = (-1, math.nan)
-
-    def __call__(self, step: int) -> float:
-        if self.exact is not None:
-            return self.exact(step)
-        if self._latest[0] != step:
-            # A schedule gets a tensor, as those written for TensorFlow expect it.
-            given: Any = Tensor(np.asarray(step, np.int64)) if self.is_schedule else step
-            value = self.schedule(given) if self.takes_step else self.schedule()
-            self._latest = (step, float(value))
-        return self._latest[1]

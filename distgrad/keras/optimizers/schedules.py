@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -227,6 +228,32 @@ class CosineDecayRestarts(LearningRateSchedule):
                 restarts += 1
         height = self.m_mul**restarts
         return self.initial_learning_rate * _cosine(left / length, self.alpha, height)
+
+
+class Scheduled:
+    """A schedule, or a function of the step or of nothing, asked once for each step."""
+
+    def __init__(self, schedule: Callable[..., Any]) -> None:
+        self.schedule = schedule
+        self.is_schedule = isinstance(schedule, LearningRateSchedule)
+        ours = type(schedule).__call__ is LearningRateSchedule.__call__
+        self.exact: Any = getattr(schedule, "rate", None) if ours else None
+        kinds = [p.kind for p in inspect.signature(schedule).parameters.values()]
+        self.takes_step = any(
+            kind in (kind.POSITIONAL_ONLY, kind.POSITIONAL_OR_KEYWORD, kind.VAR_POSITIONAL)
+            for kind in kinds
+        )
+        self._latest = (-1, math.nan)
+
+    def __call__(self, step: int) -> float:
+        if self.exact is not None:
+            return self.exact(step)
+        if self._latest[0] != step:
+            # A schedule gets a tensor, as those written for TensorFlow expect it.
+            given: Any = Tensor(np.asarray(step, np.int64)) if self.is_schedule else step
+            value = self.schedule(given) if self.takes_step else self.schedule()
+            self._latest = (step, float(value))
+        return self._latest[1]
 
 
 _KNOWN = registry.by_name(
