@@ -12,6 +12,8 @@ import contextlib
 import ctypes
 import os
 import signal
+import stat
+import struct
 import sys
 import threading
 import time
@@ -26,6 +28,8 @@ _PAUSE = 1e-3
 _PUSH = 1.0  # seconds for a word to go out
 _LAST_WORDS = 10.0  # seconds that a program has from the end of its script to its exit
 _PASSED_ON = 0.05  # seconds: mpirun ends itself at an abort, with what it has not passed on yet
+_AFTER_A_CODE = 0.5  # seconds for which a rank that came to its end in peace lets others speak
+_PER_RANK, _RANKS = 0.2, 10
 
 _life: MPILife | None = None
 
@@ -53,8 +57,18 @@ def tell_loss() -> None:
         _life.push(_PUSH)
 
 
+def turn(rank: int) -> float:
+    """Seconds for which a rank keeps silent, so that of several that have to end all, one does."""
+    return _PER_RANK * min(rank, _RANKS)
+
+
 def abort(mpi: Any, code: int) -> None:
-    """Ends all ranks with an exit code, once what they have printed has come through."""
+    """Ends all ranks with an exit code, once what this one has printed has come through."""
+    end = time.monotonic() + _PUSH
+    while _unread(1) or _unread(2):  # mpirun looks at an abort before it looks at these
+        if time.monotonic() > end:
+            break
+        time.sleep(_PAUSE)
     time.sleep(_PASSED_ON)
     mpi.COMM_WORLD.Abort(code)
 
@@ -125,6 +139,7 @@ class MPILife:
         if child == 0:
             return
         code = _exit_code(child)
+        time.sleep(turn(self._rank) + (0 if code else _AFTER_A_CODE))
         how = f"ended with exit code {code}" if code else "come to the end of its program"
         print(
             f"[rank {self._rank}] error: rank {self._rank} has {how}, while rank {peer} still "
@@ -133,6 +148,21 @@ class MPILife:
             flush=True,
         )
         abort(self._mpi, code or PeerLostError.exit_code)
+
+
+def _unread(fd: int) -> bool:
+    """Whether something that was written to a pipe still lies in it, where the system says so."""
+    count = bytearray(struct.calcsize("i"))
+    try:
+        import fcntl
+        import termios
+
+        if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+            return False
+        fcntl.ioctl(fd, termios.FIONREAD, count)
+    except (ImportError, OSError):
+        return False
+    return any(count)
 
 
 def _exit_code(child: int) -> int:

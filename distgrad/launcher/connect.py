@@ -40,7 +40,6 @@ from distgrad.launcher.process import die_with_parent
 _TOGETHER = 2.0
 _AFTER_CULPRIT = 3.0
 _AFTER_RANK_0 = 0.5
-_PER_RANK, _RANKS = 0.2, 10
 
 
 def connect() -> Communicator:
@@ -91,7 +90,7 @@ def end_world(communicator: Communicator, error: BaseException) -> int:
     aborted, so that no rank goes on waiting for this one.
     """
     rank = communicator.rank
-    turn = _PER_RANK * min(rank, _RANKS)
+    turn = mpi_life.turn(rank)
     code, text = _verdict(error)
     if isinstance(error, SystemExit) and code == 0:
         communicator.close()
