@@ -96,10 +96,12 @@ class Process:
         words = ["--socket", str(theirs.fileno()), "--start", repr(time.time()), peer, form]
         if hasattr(os, "sched_getaffinity"):
             words += ["--core", str(max(os.sched_getaffinity(0)))]
+        # Peers' byte code came with their installation; ours is not to be compiled at each start.
+        own = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  what it prints, for errors
         self.process = subprocess.Popen(
             [str(program), str(HERE / "serve.py"), *words],
-            env={**os.environ, **threads, **quiet, "PYTHONPATH": str(ROOT), **(env or {})},
+            env={**own, **threads, **quiet, "PYTHONPATH": str(ROOT), **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=self._said,
             stderr=subprocess.STDOUT,
