@@ -24,6 +24,7 @@ from distgrad.launcher.starters import Starter, flavour
 from distgrad.testing import process, ranks
 
 LIMIT_S = 240.0  # for one command, on a machine that is busy with something else
+GRACE_S = 20.0  # for its children to follow it, of Ray those of a cluster of its own
 SCREEN_LINES = 24
 
 
@@ -116,7 +117,7 @@ class Distgrad:
     def run(self, *words: object, limit: float = LIMIT_S, **how: Any) -> process.Result:
         """The result of a command that has left no process behind."""
         with self.start(*words, **how) as command:
-            result = command.wait(limit)
+            result = command.wait(limit, grace=GRACE_S)
         assert not result.orphans, described(result)
         return result
 
