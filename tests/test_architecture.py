@@ -26,7 +26,7 @@ ORDER = ("backend", "core", "ops", "compile", "training", "keras", "distribute",
 # What a room may import of ours. A room that is missing here is bound by ORDER alone.
 ALLOWED = {
     "comm": {"comm", "core.errors"},
-    "data": {"data", "core.errors"},
+    "data": {"data", "core.errors", "absent"},
     # What a user's own loop gets are tensors, and what it asks for their kinds.
     "data.calling": {"data", "core.dispatch"},
     "data.dataset": {"data", "core.spec"},

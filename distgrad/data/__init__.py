@@ -2,12 +2,8 @@
 
 from types import SimpleNamespace
 
-from distgrad.data.dataset import (
-    AUTOTUNE,
-    INFINITE_CARDINALITY,
-    UNKNOWN_CARDINALITY,
-    Dataset,
-)
+from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
+from distgrad.data.dataset import AUTOTUNE, Dataset
 from distgrad.data.grouping import Options
 
 # Where scripts for older versions of TensorFlow look for them.
@@ -28,14 +24,8 @@ __all__ = [
     "experimental",
 ]
 
-_ELSEWHERE = {
-    "TFRecordDataset": "read records into arrays, or give Dataset.from_generator a reader",
-    "TextLineDataset": "Dataset.from_generator(lambda: open(path)) gives the lines of a file",
-    "FixedLengthRecordDataset": "numpy.fromfile or numpy.memmap gives the records as an array",
-}
-
 
 def __getattr__(name: str) -> object:
-    if name in _ELSEWHERE:
-        raise AttributeError(f"data.{name} does not exist here: {_ELSEWHERE[name]}")
-    raise AttributeError(f"module 'distgrad.data' has no attribute {name!r}")
+    from distgrad.absent import message
+
+    raise AttributeError(message(f"data.{name}"))

@@ -123,6 +123,7 @@ def _hint(names: Sequence[str]) -> str:
 
 
 def listing(names: Sequence[str], most: int = 40) -> str:
+    """The first names of many, for a message."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

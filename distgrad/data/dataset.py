@@ -8,57 +8,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from distgrad.data import nest, shard
+from distgrad.data import cardinality, nest
 from distgrad.data.calling import as_tensors, call
+from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 from distgrad.data.generated import as_specified, cast, checked, like
 from distgrad.data.grouping import Grouping, at_least_one
 from distgrad.data.prefetch import Prefetcher
+from distgrad.data.rows import Pass, Rows, drawn, each_row, permuted
 
 AUTOTUNE = -1
-INFINITE_CARDINALITY = -1
-UNKNOWN_CARDINALITY = -2
 
 _unseeded = itertools.count(1)
-
-
-class Pass(NamedTuple):
-    """One run over the data: which, and the seed of the shuffles that were given none."""
-
-    epoch: int
-    seed: int = 0
-
-
-class _Rows(NamedTuple):
-    """Elements that are rows of arrays, in an order (None: as they lie): fast to batch."""
-
-    arrays: Any
-    order: np.ndarray | None
-
-    def __len__(self) -> int:
-        return nest.length(self.arrays) if self.order is None else len(self.order)
-
-    def cut(self, where: slice) -> _Rows:
-        if self.order is not None:
-            return _Rows(self.arrays, self.order[where])
-        return _Rows(nest.map_leaves(lambda array: array[where], self.arrays), None)
-
-    def gathered(self) -> Any:
-        """All rows as arrays: views where they lie in order."""
-        order = self.order
-        if order is None:
-            return self.arrays
-        return nest.map_leaves(lambda array: np.take(array, order, axis=0), self.arrays)
 
 
 class Dataset(Grouping):
     """Elements, each an array or a nest of tuples and dicts of arrays; methods as in ``tf.data``.
 
-    Iterating gives tensors, ``as_numpy_iterator`` arrays; functions given to ``map`` and its like
-    get NumPy arrays, read-only where they are views of the data. Every iteration starts anew, with
+    Iterating gives tensors, ``as_numpy_iterator`` arrays, read-only where they are views of the
+    data; functions given to ``map`` and its like get tensors. Every iteration starts anew, with
     another order where a ``shuffle`` reshuffles. Orders depend on seeds alone, so that all ranks
     see the same; a shuffle without a seed takes the training's.
 
@@ -69,7 +40,7 @@ class Dataset(Grouping):
         self,
         elements: Callable[[Pass], Iterator[Any]],
         size: int = UNKNOWN_CARDINALITY,
-        rows: Callable[[Pass], _Rows] | None = None,
+        rows: Callable[[Pass], Rows] | None = None,
         open_axes: frozenset[int] = frozenset(),
         spec: Any = None,
     ) -> None:
@@ -89,7 +60,7 @@ class Dataset(Grouping):
         The arrays are not copied: a change to one changes the elements.
         """
         arrays = nest.map_leaves(_read_only, nest.to_arrays(tensors))
-        return _of_rows(lambda _: _Rows(arrays, None), nest.length(arrays))
+        return _of_rows(lambda _: Rows(arrays, None), nest.length(arrays))
 
     @staticmethod
     def from_tensors(tensors: Any) -> Dataset:
@@ -150,7 +121,8 @@ class Dataset(Grouping):
                 yield nest.map_leaves(values.__getitem__, places)
 
         open_axes = frozenset(axis for part in parts for axis in part._open)
-        return Dataset(elements, _shortest([part._size for part in parts]), open_axes=open_axes)
+        size = cardinality.shortest([part._size for part in parts])
+        return Dataset(elements, size, open_axes=open_axes)
 
     # Steps
 
@@ -238,9 +210,9 @@ class Dataset(Grouping):
             return own, number, this.epoch if again else 0
 
         if self._rows is not None and 0 <= self._size <= buffer_size:
-            return _of_rows(lambda this: _permuted(self._rows(this), key(this)), self._size)  # type: ignore[misc]
+            return _of_rows(lambda this: permuted(self._rows(this), key(this)), self._size)  # type: ignore[misc]
         return Dataset(
-            lambda this: _drawn(self._elements(this), buffer_size, key(this)),
+            lambda this: drawn(self._elements(this), buffer_size, key(this)),
             self._size,
             open_axes=self._open,
         )
@@ -258,9 +230,6 @@ class Dataset(Grouping):
         Raises ValueError, when it comes to them, for elements of different shapes.
         """
         at_least_one("batch_size", batch_size)
-        size = self._size
-        if size >= 0:
-            size = size // batch_size if drop_remainder else -(-size // batch_size)
 
         def from_rows(this: Pass) -> Iterator[Any]:
             rows = self._rows(this)  # type: ignore[misc]
@@ -277,6 +246,7 @@ class Dataset(Grouping):
         outer = frozenset() if drop_remainder else frozenset({0})
         inner = {axis + 1 for axis in self._open}
         make = from_elements if self._rows is None else from_rows
+        size = cardinality.batched(self._size, batch_size, drop_remainder)
         return Dataset(make, size, open_axes=outer | inner)
 
     def unbatch(self, name: str | None = None) -> Dataset:
@@ -284,7 +254,7 @@ class Dataset(Grouping):
 
         def elements(this: Pass) -> Iterator[Any]:
             for element in self._elements(this):
-                yield from _each_row(_Rows(element, None))
+                yield from each_row(Rows(element, None))
 
         size = self._size if self._size in (0, INFINITE_CARDINALITY) else UNKNOWN_CARDINALITY
         inner = frozenset(axis - 1 for axis in self._open if axis)
@@ -304,12 +274,7 @@ class Dataset(Grouping):
                 if empty:
                     return  # or an endless repetition of nothing would never come back
 
-        size = self._size * times if times is not None and self._size > 0 else UNKNOWN_CARDINALITY
-        if self._size == 0 or times == 0:
-            size = 0
-        elif times is None or self._size == INFINITE_CARDINALITY:
-            size = INFINITE_CARDINALITY
-        return Dataset(elements, size, open_axes=self._open)
+        return Dataset(elements, cardinality.repeated(self._size, times), open_axes=self._open)
 
     def take(self, count: int, name: str | None = None) -> Dataset:
         """The first ``count`` elements; all of them for -1."""
@@ -329,11 +294,7 @@ class Dataset(Grouping):
         return self._cut(slice(index, None, num_shards))
 
     def _cut(self, where: slice) -> Dataset:
-        size = self._size
-        if size >= 0:
-            size = len(range(size)[where])
-        elif size == INFINITE_CARDINALITY and where.stop is not None:
-            size = where.stop
+        size = cardinality.cut(self._size, where)
         if self._rows is not None:
             return _of_rows(lambda this: self._rows(this).cut(where), size)  # type: ignore[misc]
         bounds = (where.start, where.stop, where.step)
@@ -345,11 +306,9 @@ class Dataset(Grouping):
 
     def concatenate(self, dataset: Dataset, name: str | None = None) -> Dataset:
         """The elements of this dataset, then those of another."""
-        sizes = [self._size, dataset._size]
-        size = INFINITE_CARDINALITY if INFINITE_CARDINALITY in sizes else UNKNOWN_CARDINALITY
         return Dataset(
             lambda this: itertools.chain(self._elements(this), dataset._elements(this)),
-            sum(sizes) if min(sizes) >= 0 else size,
+            cardinality.joined([self._size, dataset._size]),
             open_axes=self._open | dataset._open,
         )
 
@@ -467,44 +426,11 @@ def _plain(leaf: Any) -> Any:
     return leaf if isinstance(leaf, Dataset) else leaf[()]
 
 
-def _of_rows(rows: Callable[[Pass], _Rows], size: int) -> Dataset:
-    return Dataset(lambda this: _each_row(rows(this)), size, rows)
-
-
-def _each_row(rows: _Rows) -> Iterator[Any]:
-    arrays, order = rows
-    for row in range(len(rows)) if order is None else order:
-        # The ellipsis keeps numbers in arrays.
-        yield nest.map_leaves(lambda array: array[row, ...], arrays)  # noqa: B023
-
-
-def _permuted(rows: _Rows, key: tuple[int, int, int]) -> _Rows:
-    order = shard.random_order(len(rows), *key)
-    return _Rows(rows.arrays, order if rows.order is None else rows.order[order])
-
-
-def _drawn(elements: Iterator[Any], buffer_size: int, key: tuple[int, int, int]) -> Iterator[Any]:
-    """Elements drawn at random from a buffer that the next ones fill up again."""
-    buffer = list(itertools.islice(elements, buffer_size))
-    if len(buffer) == buffer_size:
-        random = shard.random_numbers(*key)
-        for element in elements:
-            place = next(random) * buffer_size >> 64
-            buffer[place], element = element, buffer[place]
-            yield element
-    # What is left, and all of a dataset that fits: the same order as that of rows.
-    for place in shard.random_order(len(buffer), *key):
-        yield buffer[place]
+def _of_rows(rows: Callable[[Pass], Rows], size: int) -> Dataset:
+    return Dataset(lambda this: each_row(rows(this)), size, rows)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _shortest(sizes: list[int]) -> int:
-    if UNKNOWN_CARDINALITY in sizes:
-        return UNKNOWN_CARDINALITY
-    finite = [size for size in sizes if size != INFINITE_CARDINALITY]
-    return min(finite) if finite else INFINITE_CARDINALITY

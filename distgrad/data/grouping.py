@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.data import nest
+from distgrad.data import cardinality, nest
 from distgrad.data.calling import as_tensors, call
+from distgrad.data.cardinality import UNKNOWN_CARDINALITY
+from distgrad.data.rows import Rows, each_row
 
 # What TensorFlow has and this does not: what to do in its place.
 ELSEWHERE = {
@@ -47,6 +49,9 @@ class Grouping:
 
     _elements: Callable[[Any], Iterator[Any]]
     _size: int
+    _open: frozenset[int]
+    _next_pass: Callable[[], Iterator[Any]]
+    __iter__: Callable[[], Iterator[Any]]
 
     def options(self) -> Options:
         """Settings that nobody has set."""
@@ -56,14 +61,10 @@ class Grouping:
         """The same data, whatever the settings."""
         return self
 
-    _open: frozenset[int]
-    _next_pass: Callable[[], Iterator[Any]]
-    __iter__: Callable[[], Iterator[Any]]
-
     def _made(
         self,
         make: Callable[[Iterator[Any]], Iterator[Any]],
-        size: int = -2,
+        size: int = UNKNOWN_CARDINALITY,
         open_axes: frozenset[int] = frozenset(),
     ) -> Any:
         """A dataset of what ``make`` gives of the elements of a pass."""
@@ -91,9 +92,7 @@ class Grouping:
                 if len(group) == batch_size or not drop_remainder:
                     yield padded(group, padded_shapes, padding_values)
 
-        size = self._size
-        if size >= 0:
-            size = size // batch_size if drop_remainder else -(-size // batch_size)
+        size = cardinality.batched(self._size, batch_size, drop_remainder)
         outer = frozenset() if drop_remainder else frozenset({0})
         return self._made(batches, size, outer | {axis + 1 for axis in range(32)})
 
@@ -224,12 +223,10 @@ class Grouping:
                 kept = [*kept[shift:], *(following if skipped <= 0 else following[skipped:])]
                 kept += list(itertools.islice(elements, reach - len(kept)))
 
-        count = self._size
-        if count >= 0:
-            count = (
-                max(-(-(count - reach + 1) // shift), 0) if drop_remainder else -(-count // shift)
-            )
-        return self._made(windows, count)
+        begun = self._size
+        if begun >= 0 and drop_remainder:
+            begun = max(begun - reach + 1, 0)
+        return self._made(windows, cardinality.batched(begun, shift, False))
 
     def rebatch(self, batch_size: Any, drop_remainder: bool = False, name: Any = None) -> Any:
         """The rows of the batches in batches of another size, or of several sizes in turns."""
@@ -238,11 +235,7 @@ class Grouping:
             at_least_one("batch_size", size)
 
         def batches(elements: Iterator[Any]) -> Iterator[Any]:
-            rows = (
-                nest.map_leaves(lambda array: array[i, ...], element)  # noqa: B023
-                for element in elements
-                for i in range(nest.length(element))
-            )
+            rows = itertools.chain.from_iterable(each_row(Rows(e, None)) for e in elements)
             for size in itertools.cycle(sizes):
                 group = list(itertools.islice(rows, size))
                 if group and (len(group) == size or not drop_remainder):

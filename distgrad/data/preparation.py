@@ -58,8 +58,8 @@ class Preparation:
         """What `to_json` gave. Raises DataError that names the file where it is something else."""
         try:
             values = json.loads(text)
-            if values.pop("format") != _FORMAT:
-                raise ValueError("it is of another version of distgrad")
+            if (found := values.pop("format")) != _FORMAT:
+                raise ValueError(f"it has format {found!r}, of another version than {_FORMAT!r}")
             known = {field.name: values.pop(field.name) for field in dataclasses.fields(cls)}
             if values:
                 raise ValueError(f"unknown key {next(iter(values))}")
