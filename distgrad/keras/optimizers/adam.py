@@ -77,7 +77,7 @@ class AdamW(Adam):
         **kwargs: Any,
     ) -> None:
         if weight_decay is None:
-            raise ValueError("weight_decay must be a number for AdamW; Adam goes without")
+            raise ValueError("AdamW needs a number for weight_decay, not None: Adam goes without")
         super().__init__(
             learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **kwargs
         )

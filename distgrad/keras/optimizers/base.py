@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,10 +11,11 @@ import numpy as np
 
 from distgrad.core import devices, dispatch, recording
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.optimizers import schedules
+from distgrad.keras.optimizers.checks import check_gradients, check_settings
+from distgrad.keras.optimizers.clipping import clip
 from distgrad.keras.optimizers.stepwise import Stepwise, built_once, check_trained
 from distgrad.keras.registry import Configured, serialize, snake_case
 from distgrad.ops import optim
@@ -26,8 +26,6 @@ _LARGE = 1 << 22  # bytes: from there on an array gets large pages, which an upd
 
 Rate = float | Callable[..., Any]
 Piece = tuple[Any, Any, list[Any]]  # a value, its gradient, and its slots
-
-
 # A kernel of values, slots, gradients and numbers, the numbers, which are rounded to the values'
 # dtype, and the kernel's constants.
 Rule = tuple[Any, tuple[float, ...], dict[str, Any]]
@@ -81,21 +79,8 @@ class Optimizer(Stepwise, Configured):
             "clipvalue": clipvalue,
             "global_clipnorm": global_clipnorm,
         }
-        given = [f"{key}={value}" for key, value in clips.items() if value is not None]
-        if len(given) > 1:
-            raise ValueError(f"only one way of clipping can be set, not {' and '.join(given)}")
-        for key, value in {**clips, "weight_decay": weight_decay}.items():
-            if value is not None and not value >= 0:
-                raise ValueError(f"{key} must not be negative, got {value!r}")
-        if not 0 <= ema_momentum <= 1:
-            raise ValueError(f"ema_momentum must lie in [0, 1], not {ema_momentum!r}")
-        if ema_overwrite_frequency is not None and ema_overwrite_frequency < 1:
-            raise ValueError(
-                f"ema_overwrite_frequency must be 1 or more, not {ema_overwrite_frequency!r}"
-            )
         every = gradient_accumulation_steps
-        if every is not None and (not isinstance(every, int) or every < 2):
-            raise ValueError(f"gradient_accumulation_steps must be an int from 2 on, not {every!r}")
+        check_settings(clips, weight_decay, ema_momentum, ema_overwrite_frequency, every)
         self.name = name or snake_case(type(self).__name__)
         self.gradient_accumulation_steps = every
         self.weight_decay = weight_decay
@@ -289,7 +274,8 @@ class Optimizer(Stepwise, Configured):
 
         ``gradients`` are arrays (or None) for the variables given to ``build``, in that order.
         """
-        self._clip([g for g in gradients if g is not None])
+        there = [g for g in gradients if g is not None]
+        clip(there, self.clipvalue, self.clipnorm, self.global_clipnorm)
         if self.by_variable:
             self._gradients = gradients
         if self.weight_decay:
@@ -369,7 +355,7 @@ class Optimizer(Stepwise, Configured):
         InvalidArgumentError for a gradient of another shape. Returns ``iterations``.
         """
         pairs = list(grads_and_vars)
-        self._check(pairs)
+        check_gradients(pairs, self._positions)
         meet = turns.meeting()
         if meet is not None:
             recording.refuse("apply_gradients of a data-parallel script")
@@ -418,40 +404,7 @@ class Optimizer(Stepwise, Configured):
             raise ValueError(f"{len(grads)} gradients for {len(variables)} variables")
         self.apply_gradients(zip(grads, variables, strict=True))
 
-    def _check(self, pairs: Sequence[tuple[Any, Variable]]) -> None:
-        if not pairs:
-            raise ValueError("apply_gradients got an empty list")
-        missing = [v.name for g, v in pairs if g is None]
-        if len(missing) == len(pairs):
-            raise ValueError(f"none of the variables has a gradient: {', '.join(missing)}")
-        if missing:
-            warnings.warn(f"no gradient for {', '.join(missing)}", stacklevel=3)
-        if len({id(v) for _, v in pairs}) < len(pairs):
-            raise ValueError("a variable is there twice; add up its gradients first")
-        for gradient, variable in pairs:
-            if self._known and id(variable) not in self._positions:
-                raise ValueError(f"Unknown variable {variable.name}: this optimizer has others")
-            if type(gradient) is Tensor and gradient._data.shape == variable._buffer.shape:
-                continue
-            if gradient is not None and tuple(gradient.shape) != tuple(variable.shape):
-                raise InvalidArgumentError(
-                    f"a gradient of shape {gradient.shape} for {variable.name} of shape "
-                    f"{variable.shape}"
-                )
-
-    # Clipping and decay
-
-    def _clip(self, gradients: Sequence[Any]) -> None:
-        if self.clipvalue:
-            for g in gradients:
-                optim.clip_update.into((g,), g, g.dtype.type(self.clipvalue))
-        elif self.clipnorm:
-            for g in gradients:
-                _scale(g, _factor(math.sqrt(_square_sum(g)), self.clipnorm))
-        elif self.global_clipnorm:
-            norm = math.sqrt(sum(map(_square_sum, gradients)))
-            for g in gradients:  # one that is infinite spoils all, as in Keras
-                _scale(g, _factor(norm, self.global_clipnorm) if norm < math.inf else math.nan)
+    # Weight decay
 
     def exclude_from_weight_decay(
         self, var_list: Sequence[Variable] | None = None, var_names: Sequence[str] | None = None
@@ -482,19 +435,6 @@ class Optimizer(Stepwise, Configured):
         if isinstance(settings.get("learning_rate"), Mapping):
             settings["learning_rate"] = schedules.deserialize(settings["learning_rate"])
         return cls(**settings)
-
-
-def _square_sum(g: Any) -> float:
-    return float(optim.square_sum(Tensor(g), dtype="float64"))
-
-
-def _factor(norm: float, bound: float) -> float:
-    return bound / max(norm, bound)  # nan for a norm that is no number
-
-
-def _scale(g: Any, factor: float) -> None:
-    if factor != 1:
-        optim.scale_update.into((g,), g, g.dtype.type(factor))
 
 
 class _Views:

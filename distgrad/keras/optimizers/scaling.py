@@ -13,7 +13,6 @@ from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.optimizers.base import Optimizer, Piece, Rule
 from distgrad.ops.arithmetic import multiply
-from distgrad.training import turns
 
 
 class LossScaleOptimizer(Optimizer):
@@ -68,28 +67,12 @@ class LossScaleOptimizer(Optimizer):
             self.step_counter.assign_add(1)
         return finite
 
-    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
-        """Applies gradients of a scaled loss, unless one of them is not finite."""
-        pairs = list(grads_and_vars)
-        self.inner_optimizer._check(pairs)
-        meet = turns.meeting()
-        if meet is not None:
-            recording.refuse("apply_gradients of a data-parallel script")
-            meet(self, pairs)
-            return self.iterations
-        dense = [(None if g is None else as_tensor(g, like=v._buffer.dtype), v) for g, v in pairs]
-        recording.call(self._unscale_and_apply, dense)
-        return self.iterations
-
-    def _unscale_and_apply(self, dense: Sequence[tuple[Any, Variable]]) -> None:
+    def _apply(self, tensors: Sequence[Any], variables: Sequence[Variable]) -> None:
         inverse = 1.0 / self.loss_scale
-        finite = all(
-            bool(backend_of(g._data).xp.isfinite(g._data).all()) for g, _ in dense if g is not None
-        )
-        if self.unscaled(finite):
-            self.inner_optimizer.apply_gradients(
-                (None if g is None else multiply(g, inverse), v) for g, v in dense
-            )
+        there = [tensor._data for tensor in tensors if tensor is not None]
+        if self.unscaled(all(bool(backend_of(g).xp.isfinite(g).all()) for g in there)):
+            plain = [None if tensor is None else multiply(tensor, inverse) for tensor in tensors]
+            self.inner_optimizer.apply_gradients(zip(plain, variables, strict=True))
 
     # All else is the inner optimizer's
 
@@ -120,6 +103,10 @@ class LossScaleOptimizer(Optimizer):
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         self.inner_optimizer.learning_rate = value
+
+    @property
+    def _positions(self) -> dict[int, int]:  # type: ignore[override]
+        return self.inner_optimizer._positions
 
     @property
     def built(self) -> bool:

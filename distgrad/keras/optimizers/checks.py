@@ -1,0 +1,65 @@
+"""Whether an optimizer's settings make sense, and it can use the gradients that it is given."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
+
+
+def check_settings(
+    clips: Mapping[str, float | None],
+    weight_decay: float | None,
+    ema_momentum: float,
+    ema_overwrite_frequency: int | None,
+    gradient_accumulation_steps: int | None,
+) -> None:
+    """Raises ValueError for a setting out of range, and for two ways of clipping at once."""
+    given = [f"{key}={value}" for key, value in clips.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"only one way of clipping can be set, not {' and '.join(given)}")
+    for key, value in {**clips, "weight_decay": weight_decay}.items():
+        if value is not None and not value >= 0:
+            raise ValueError(f"{key} must not be negative, got {value!r}")
+    if not 0 <= ema_momentum <= 1:
+        raise ValueError(f"ema_momentum must lie in [0, 1], not {ema_momentum!r}")
+    if ema_overwrite_frequency is not None and ema_overwrite_frequency < 1:
+        raise ValueError(
+            f"ema_overwrite_frequency must be 1 or more, not {ema_overwrite_frequency!r}"
+        )
+    every = gradient_accumulation_steps
+    if every is not None and (not isinstance(every, int) or every < 2):
+        raise ValueError(f"gradient_accumulation_steps must be an int from 2 on, not {every!r}")
+
+
+def check_gradients(pairs: Sequence[tuple[Any, Variable]], positions: Mapping[int, int]) -> None:
+    """Warns the caller's caller of variables without a gradient, and raises where none can be used.
+
+    ``positions`` are those of the variables that an optimizer was built for, by their ids: none
+    yet before its first update. Raises ValueError for no gradients at all, a variable that comes
+    twice or that it was not built for, InvalidArgumentError for a gradient of another shape.
+    """
+    if not pairs:
+        raise ValueError("apply_gradients got an empty list")
+    missing = [v.name for g, v in pairs if g is None]
+    if len(missing) == len(pairs):
+        raise ValueError(f"none of the variables has a gradient: {', '.join(missing)}")
+    if missing:
+        warnings.warn(f"no gradient for {', '.join(missing)}", stacklevel=3)
+    if len({id(v) for _, v in pairs}) < len(pairs):
+        names = ", ".join(v.name for _, v in pairs)
+        raise ValueError(f"a variable is there twice among {names}; add up its gradients first")
+    for gradient, variable in pairs:
+        if positions and id(variable) not in positions:
+            raise ValueError(f"Unknown variable {variable.name}: this optimizer has others")
+        if type(gradient) is Tensor and gradient._data.shape == variable._buffer.shape:
+            continue
+        if gradient is not None and tuple(gradient.shape) != tuple(variable.shape):
+            raise InvalidArgumentError(
+                f"a gradient of shape {gradient.shape} for {variable.name} of shape "
+                f"{variable.shape}"
+            )
