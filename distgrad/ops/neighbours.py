@@ -17,11 +17,11 @@ from distgrad.ops.indexing import getitem, take
 from distgrad.ops.layout import beside, reverse
 from distgrad.ops.linalg import tensors
 from distgrad.ops.padding import pad_constant
-from distgrad.ops.pooling import _lowest, max_windows, mean_windows
+from distgrad.ops.pooling import _lowest, max_windows, mean_windows, pool_windows
 from distgrad.ops.powers import pow
 from distgrad.ops.reduce import argmax
 from distgrad.ops.shape import part, stack
-from distgrad.ops.windows import channels_first, channels_last, spatial, window_geometry
+from distgrad.ops.windows import spatial, window_geometry
 
 
 def bias_add(
@@ -62,13 +62,10 @@ def pool(
     kinds = {"MAX": max_windows, "AVG": mean_windows}
     if pooling_type not in kinds:
         raise ValueError(f"pool: pooling_type is 'MAX' or 'AVG', not {pooling_type!r}")
-    x = as_tensor(input)
-    count = x._data.ndim - 2
-    first = channels_first("pool", data_format, count)
-    space = x._data.shape[2:] if first else x._data.shape[1:-1]
-    size = spatial("pool", "window_shape", window_shape, count, first)
-    moves = window_geometry("pool", space, size, strides, padding, dilations, first)
-    return channels_last(lambda x: kinds[pooling_type](x, geometry=moves), x, count, first)
+    return pool_windows(
+        "pool", kinds[pooling_type], None, input, window_shape, strides, padding, data_format,
+        dilations, "window_shape",
+    )  # fmt: skip
 
 
 def max_pool_with_argmax(

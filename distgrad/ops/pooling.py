@@ -223,7 +223,7 @@ def _(rng):
 # Under TensorFlow's names.
 
 
-def _pool(
+def pool_windows(
     name: str,
     primitive: Any,
     count: int | None,
@@ -232,7 +232,10 @@ def _pool(
     strides: Any,
     padding: Any,
     data_format: str | None,
+    dilations: Any = None,
+    size_name: str = "ksize",
 ) -> Tensor:
+    """A primitive of windows over ``count`` spatial axes (None: as many as there are)."""
     x = as_tensor(input)
     if count is None:
         count = x._data.ndim - 2
@@ -244,8 +247,8 @@ def _pool(
     first = channels_first(name, data_format, count)
     shape = x._data.shape
     space = shape[-count:] if first else shape[-count - 1 : -1]
-    size = spatial(name, "ksize", ksize, count, first)
-    moves = window_geometry(name, space, size, strides, padding, None, first)
+    size = spatial(name, size_name, ksize, count, first)
+    moves = window_geometry(name, space, size, strides, padding, dilations, first)
     return channels_last(lambda x: primitive(x, geometry=moves), x, count, first)
 
 
@@ -263,7 +266,7 @@ def max_pool(
     window that does not fit, and for a bad ksize, stride, padding or data format; so do the others
     here.
     """
-    return _pool("max_pool", max_windows, None, input, ksize, strides, padding, data_format)
+    return pool_windows("max_pool", max_windows, None, input, ksize, strides, padding, data_format)
 
 
 def max_pool1d(
@@ -275,7 +278,7 @@ def max_pool1d(
     name: str | None = None,
 ) -> Tensor:
     """Largest element of each window of ``[batch, width, channels]``."""
-    return _pool("max_pool1d", max_windows, 1, input, ksize, strides, padding, data_format)
+    return pool_windows("max_pool1d", max_windows, 1, input, ksize, strides, padding, data_format)
 
 
 def max_pool2d(
@@ -287,7 +290,7 @@ def max_pool2d(
     name: str | None = None,
 ) -> Tensor:
     """Largest element of each window of ``[batch, height, width, channels]``."""
-    return _pool("max_pool2d", max_windows, 2, input, ksize, strides, padding, data_format)
+    return pool_windows("max_pool2d", max_windows, 2, input, ksize, strides, padding, data_format)
 
 
 def max_pool3d(
@@ -299,7 +302,7 @@ def max_pool3d(
     name: str | None = None,
 ) -> Tensor:
     """Largest element of each window of ``[batch, depth, height, width, channels]``."""
-    return _pool("max_pool3d", max_windows, 3, input, ksize, strides, padding, data_format)
+    return pool_windows("max_pool3d", max_windows, 3, input, ksize, strides, padding, data_format)
 
 
 def avg_pool(
@@ -311,7 +314,7 @@ def avg_pool(
     name: str | None = None,
 ) -> Tensor:
     """Mean of each window over 1 to 3 spatial axes; padding does not count."""
-    return _pool("avg_pool", mean_windows, None, input, ksize, strides, padding, data_format)
+    return pool_windows("avg_pool", mean_windows, None, input, ksize, strides, padding, data_format)
 
 
 def avg_pool1d(
@@ -323,7 +326,7 @@ def avg_pool1d(
     name: str | None = None,
 ) -> Tensor:
     """Mean of each window of ``[batch, width, channels]``; padding does not count."""
-    return _pool("avg_pool1d", mean_windows, 1, input, ksize, strides, padding, data_format)
+    return pool_windows("avg_pool1d", mean_windows, 1, input, ksize, strides, padding, data_format)
 
 
 def avg_pool2d(
@@ -335,7 +338,7 @@ def avg_pool2d(
     name: str | None = None,
 ) -> Tensor:
     """Mean of each window of ``[batch, height, width, channels]``; padding does not count."""
-    return _pool("avg_pool2d", mean_windows, 2, input, ksize, strides, padding, data_format)
+    return pool_windows("avg_pool2d", mean_windows, 2, input, ksize, strides, padding, data_format)
 
 
 def avg_pool3d(
@@ -347,4 +350,4 @@ def avg_pool3d(
     name: str | None = None,
 ) -> Tensor:
     """Mean of each window of ``[batch, depth, height, width, channels]``."""
-    return _pool("avg_pool3d", mean_windows, 3, input, ksize, strides, padding, data_format)
+    return pool_windows("avg_pool3d", mean_windows, 3, input, ksize, strides, padding, data_format)

@@ -6,8 +6,8 @@ model, in a loop or in ``Dataset.map``, and give tensors.
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -199,7 +199,7 @@ class _Lookup(OnTexts):
         words = words[len(special) :] if has_special else words
         if not words:
             raise ValueError(f"{self.name!r}: the vocabulary is empty")
-        counts = collections.Counter(words)
+        counts = Counter(words)
         repeated = [word for word, count in counts.items() if count > 1]
         if repeated:
             raise ValueError(f"{self.name!r}: the vocabulary repeats {repeated[:5]}")
@@ -236,21 +236,21 @@ class _Lookup(OnTexts):
         """
         if self._was_given:
             raise ValueError(f"{self.name!r} was given its vocabulary: it does not adapt")
-        counts: dict[Any, int] = {}
-        documents: dict[Any, int] = {}
-        many = 0
-        for batch in batches(data, steps):
-            rows = batch if batch.ndim > 1 else batch[:, None]
-            for row in rows:
-                many += 1
-                words = self._as_words(row)
-                for word in words:
-                    counts[word] = counts.get(word, 0) + 1
-                for word in set(words):
-                    documents[word] = documents.get(word, 0) + 1
-        self._learn(counts, documents, many)
+        self.learn(
+            self._as_words(row)
+            for batch in batches(data, steps)
+            for row in (batch if batch.ndim > 1 else batch[:, None])
+        )
 
-    def _learn(self, counts: dict[Any, int], documents: dict[Any, int], many: int) -> None:
+    def learn(self, documents: Iterable[Sequence[Any]]) -> None:
+        """Takes the commonest words of documents as the vocabulary. ValueError for no words."""
+        counts: Counter[Any] = Counter()
+        holding: Counter[Any] = Counter()  # in how many documents each word stands
+        many = 0
+        for words in documents:
+            many += 1
+            counts.update(words)
+            holding.update(set(words))
         for word in (self.mask_token, self.oov_token):
             counts.pop(word, None)
         if not counts:
@@ -259,7 +259,7 @@ class _Lookup(OnTexts):
         if self.max_tokens is not None:
             words = words[: self.max_tokens - len(self._special)]
         if self.output_mode == "tf_idf":
-            seen = np.array([documents[word] for word in words])
+            seen = np.array([holding[word] for word in words])
             self._take_idf(np.log(1 + many / (1 + seen)))
         self._take(words)
 

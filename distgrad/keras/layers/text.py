@@ -97,17 +97,9 @@ class TextVectorization(Layer):
         """
         if self._lookup._was_given:
             raise ValueError(f"{self.name!r} was given its vocabulary: it does not adapt")
-        counts: dict[str, int] = {}
-        documents: dict[str, int] = {}
-        many = 0
-        for batch in batches(data, steps):
-            for words in self.words_of(np.atleast_1d(batch)):
-                many += 1
-                for word in words:
-                    counts[word] = counts.get(word, 0) + 1
-                for word in set(words):
-                    documents[word] = documents.get(word, 0) + 1
-        self._lookup._learn(counts, documents, many)
+        self._lookup.learn(
+            words for batch in batches(data, steps) for words in self.words_of(np.atleast_1d(batch))
+        )
 
     def words_of(self, texts: Any) -> list[list[str]]:
         """The words of each text. Raises ValueError for texts of more than one axis."""
