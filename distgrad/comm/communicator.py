@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from distgrad.comm import calls, pickles
+from distgrad.comm import pickles
 from distgrad.comm.additions import Addition, run_additions
 from distgrad.comm.calls import Call
+from distgrad.comm.flat import flat_of, in_rounds, parts
 from distgrad.comm.transport import Arrays, Deadline, Rounds, Transport
 from distgrad.comm.tree import Node, ShardTree, TreeSum, worker_shards
 from distgrad.comm.whole_sums import OwnSum, WholeSums
@@ -48,6 +48,7 @@ class Communicator:
     # two, nearly twice as fast. The order of the additions, and so every bit, is the same.
     _whole_bytes = 512 * 1024
 
+    on_devices = False  # whether the arrays lie on GPUs
     _xp: Any = np  # the library of the arrays
     _array_type: type = np.ndarray
 
@@ -415,27 +416,13 @@ class Communicator:
         return nbytes * (self.world_size - 1) <= self._whole_bytes
 
     def _rounds(self, flat: Array) -> list[list[slice]]:
-        """The slice of each rank, for each of the exchanges in which an array is reduced.
-
-        All slices of a rank together are its ``part``, so that where it is cut changes no bit.
-        """
-        parts = self._parts(flat.size)
-        rounds = self._rounds_of_transport()
-        if rounds is None or flat.nbytes > (rounds.most or flat.nbytes):
-            return [parts]
-        step = max(1, rounds.nbytes // (flat.itemsize * self.world_size))
-        starts = range(0, max(1, *(p.stop - p.start for p in parts)), step)
-        return [
-            [slice(min(p.start + at, p.stop), min(p.start + at + step, p.stop)) for p in parts]
-            for at in starts
-        ]
+        return in_rounds(self._parts(flat.size), flat.itemsize, self._rounds_of_transport())
 
     def _rounds_of_transport(self) -> Rounds | None:
         return None if self._transport is None else self._transport.rounds
 
     def _parts(self, size: int) -> list[slice]:
-        bounds = [size * rank // self.world_size for rank in range(self.world_size + 1)]
-        return [slice(a, b) for a, b in pairwise(bounds)]
+        return parts(size, self.world_size)
 
     def _inbox(self, count: int, size: int, dtype: np.dtype[Any]) -> Array:
         """``count`` receive buffers out of memory that is kept from call to call."""
@@ -451,22 +438,7 @@ class Communicator:
             raise InvalidArgumentError(f"root {root} is not a rank of 0..{self.world_size - 1}.")
 
     def _flat(self, operation: str, array: Array) -> Array:
-        if not isinstance(array, self._array_type):
-            library = "NumPy" if self._xp is np else "CuPy"
-            raise InvalidArgumentError(
-                f"{operation} takes a {library} array, got {type(array).__name__}; "
-                "allgather_object and broadcast_object take any object."
-            )
-        if not calls.takes(array.dtype):
-            names = ", ".join(calls.DTYPES)
-            raise InvalidArgumentError(f"{operation} takes {names}, got {array.dtype}.")
-        writeable = getattr(array.flags, "writeable", True)  # CuPy's always are
-        if not array.flags.c_contiguous or not writeable:
-            raise InvalidArgumentError(
-                f"{operation} works in place on a C-contiguous, writeable array; "
-                f"got shape {array.shape} with strides {array.strides}."
-            )
-        return array if array.ndim == 1 else array.reshape(-1)
+        return flat_of(operation, array, self._array_type)
 
 
 class _Operation:

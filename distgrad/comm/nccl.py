@@ -47,6 +47,8 @@ class DeviceCommunicator(Communicator):
         PeerLostError: NCCL cannot start, or a rank does not come.
     """
 
+    on_devices = True
+
     def __init__(self, host: Communicator, cupy: Any, nccl: Any, *, plain: bool = False) -> None:
         self._xp, self._array_type = cupy, cupy.ndarray
         super().__init__(host._transport, timeout=host.timeout)

@@ -15,6 +15,7 @@ NOTHING = np.empty(0, np.uint8)
 
 
 def pickled(obj: Any) -> np.ndarray:
+    """The bytes of an object."""
     return np.frombuffer(pickle.dumps(obj, pickle.HIGHEST_PROTOCOL), np.uint8)
 
 

@@ -301,11 +301,13 @@ def meet(connection: socket.socket, rank: int, world_size: int, address: str, en
 
 
 def send_json(connection: socket.socket, value: Any) -> None:
+    """Sends a value as its length and JSON."""
     data = json.dumps(value).encode()
     connection.sendall(struct.pack("<I", len(data)) + data)
 
 
 def receive_json(connection: socket.socket) -> Any:
+    """The value that `send_json` has sent. Raises ValueError for one too long, or no JSON."""
     (length,) = struct.unpack("<I", _receive(connection, 4))
     if length > 1 << 24:
         raise ValueError(f"a message of {length} bytes")
@@ -313,6 +315,7 @@ def receive_json(connection: socket.socket) -> Any:
 
 
 def join_address(host: str, port: int) -> str:
+    """``host:port``, an IPv6 host in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -23,7 +23,8 @@ import numpy as np
 
 from distgrad.comm import native
 from distgrad.comm.additions import Addition
-from distgrad.comm.channel import SharedChannel, data_word
+from distgrad.comm.channel import data_word
+from distgrad.comm.shared_channel import SharedChannel
 from distgrad.comm.transport import Arrays
 
 HEAD, ROW = 8, 16  # words before the rows, and in a row

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
-from distgrad.comm.nccl import DeviceCommunicator
 from distgrad.comm.tree import Node, TreeSum
 from distgrad.core.dispatch import as_tensor, backend_of, beside
 from distgrad.core.indexed_slices import IndexedSlices
@@ -109,8 +108,7 @@ class GradientBuckets:
     @property
     def on_devices(self) -> bool:
         """Whether the sums stay on devices."""
-        carriers = (self._carrier(bucket) for bucket in self.buckets)
-        return all(isinstance(each, DeviceCommunicator) for each in carriers)
+        return all(self._carrier(bucket).on_devices for bucket in self.buckets)
 
     def start(self, present: Sequence[int]) -> None:
         for bucket in self.buckets:

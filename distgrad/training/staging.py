@@ -8,18 +8,19 @@ from weakref import WeakKeyDictionary
 
 from distgrad.backend.base import Backend
 from distgrad.comm.communicator import Communicator
-from distgrad.comm.nccl import DeviceCommunicator
 from distgrad.comm.tree import TreeSum
 from distgrad.core import dispatch
 from distgrad.launcher import environ
 
 # By the communicator of the hosts, once its ranks have looked at each other's GPUs; None where NCCL
 # cannot link them.
-_linked: WeakKeyDictionary[Communicator, DeviceCommunicator | None] = WeakKeyDictionary()
+_linked: WeakKeyDictionary[Communicator, Communicator | None] = WeakKeyDictionary()
 
 
 class Staged:
     """The collectives of a step for arrays of a device, through copies on the host."""
+
+    on_devices = False
 
     def __init__(self, communicator: Communicator, backend: Backend) -> None:
         self._communicator, self._backend = communicator, backend
@@ -81,6 +82,8 @@ def link(communicator: Communicator, *, deterministic: bool = True) -> None:
     known = [number for number in numbers if number]
     if len(set(places)) < len(places) or len(set(known)) < len(known):
         return  # NCCL refuses two ranks on a GPU
+    from distgrad.comm.nccl import DeviceCommunicator
+
     _linked[communicator] = DeviceCommunicator(
         communicator, backend.xp, backend.nccl(), plain=not deterministic
     )

@@ -171,8 +171,8 @@ def test_a_gpu_that_hangs_is_named_by_the_deadline_and_nccl_is_aborted() -> None
         out = gpu.xp.zeros(100, dtype=np.float32)
         c.allreduce(out)
         text = (
-            r"rank \d waited 0.5 s for its GPU in allreduce\(sum\), which ranks?|lost rank \d in "
-            r"allreduce\(sum\): rank \d waited 0.5 s for its GPU"
+            r"rank \d waited 0.[5-9] s for its GPU in allreduce\(sum\), which ranks?|lost rank \d "
+            r"in allreduce\(sum\): rank \d waited 0.[5-9] s for its GPU"
         )
         lost(lambda: c.settle(timeout=0.5), text, within=3)
         assert not c._comm._alive
@@ -187,7 +187,7 @@ def test_a_rank_that_never_comes_is_named_before_a_gpu_waits_for_it() -> None:
             time.sleep(1.5)
             return
         out = gpu.xp.zeros(100, dtype=np.float32)
-        text = r"rank 0 waited 0.3 s for rank 1 in allreduce\(sum\)"
+        text = r"rank 0 waited 0.[3-9] s for rank 1 in allreduce\(sum\)"
         lost(lambda: c.allreduce(out, timeout=0.3), text, within=1)
         assert not c._comm._alive
 
@@ -203,7 +203,7 @@ def test_a_rank_that_freezes_between_its_call_and_its_gpu_is_named() -> None:
             time.sleep(1.5)  # and calls NCCL no more
             return
         c.broadcast(out)
-        text = "rank 0 waited 0.3 s for rank 1 in broadcast"
+        text = "rank 0 waited 0.[3-9] s for rank 1 in broadcast"
         lost(lambda: c.settle(timeout=0.3), text, within=1)
 
     run(2, work, timeout=20)
@@ -270,7 +270,7 @@ def test_a_start_that_blocks_ends_at_its_deadline(monkeypatch, new_threads) -> N
                 c.barrier()
                 time.sleep(1.0)
                 return
-            text = "rank 0 waited 0.5 s for rank 1 in the start of NCCL"
+            text = "rank 0 waited 0.[5-9] s for rank 1 in the start of NCCL"
             start = lambda: DeviceCommunicator(c, gpu.xp, gpu.nccl())  # noqa: E731
             lost(start, text, within=2)
 

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from distgrad.comm import channel, rendezvous, shared_memory, tcp
+from distgrad.comm import rendezvous, shared_channel, shared_memory, tcp
 from distgrad.comm.rendezvous import Rendezvous
 from distgrad.comm.transport import Arrays, Deadline
 
@@ -127,7 +127,9 @@ def test_wake_ups_are_never_lost(monkeypatch: pytest.MonkeyPatch) -> None:
         transport.close()
 
 
-@pytest.mark.parametrize("nbytes", [1, channel._LEND_BYTES - 1, 3 * channel._LEND_BYTES])
+@pytest.mark.parametrize(
+    "nbytes", [1, shared_channel._LEND_BYTES - 1, 3 * shared_channel._LEND_BYTES]
+)
 def test_a_late_receiver_gets_all(nbytes: int) -> None:
     first, second = pair()
     sent, found = np.arange(nbytes).astype(np.uint8), np.zeros(nbytes, np.uint8)
