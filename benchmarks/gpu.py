@@ -72,6 +72,7 @@ CONTENDERS = {
 # Tests that are the same on every device, in the order in which a failure is worth knowing.
 TESTS = (
     "tests/backend/test_cupy_exec.py",
+    "tests/backend/test_cupy_graphs.py",
     "tests/compile/cuda",
     "tests/training",
     "tests/core",

@@ -1,4 +1,4 @@
-"""Captured programs on a GPU: beside eager ones, replayed, and cut where they cannot be captured.
+"""Captured programs on a GPU, beside eager ones and replayed.
 
 They run on the module that stands for CuPy, or on a GPU with ``--device cuda``. A captured program
 sums rows in another order than the eager kernels, so that float32 is compared to 1e-5; its graphs
@@ -7,65 +7,18 @@ are compared with its own launches one by one bit by bit.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-
 import numpy as np
 import pytest
 
 import distgrad as tf
-from distgrad.compile import cupy_exec
-from distgrad.compile.capture import trace
-from distgrad.compile.captured import CaptureError
-from distgrad.compile.cuda.source import OPTIONS
-from distgrad.compile.cupy_exec import CudaExecutor, cuda_executor
 from distgrad.core import dispatch
-from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind
-from distgrad.testing import process
 from distgrad.testing.primitives import built_in, samples_of
 
-RNG = np.random.default_rng(0)
+from .programs import RNG, check, executor_of, floats, on_host, pieces
+
 BFLOAT16 = tf.bfloat16.numpy_dtype  # NumPy knows its name from here on
 pytestmark = pytest.mark.usefixtures("on_gpu")
-
-
-def floats(*shape):
-    return RNG.normal(size=shape).astype(np.float32)
-
-
-def executor_of(fn, *arrays):
-    return cuda_executor(trace(fn, arrays).program, arrays)
-
-
-def on_host(arrays):
-    return [array.get() for array in arrays]
-
-
-def pieces(executor: CudaExecutor):
-    """What the frame of an executor does for a run, by kind."""
-    ((script, _),) = executor._idle[0]._scripts.values()
-    kinds = [getattr(piece, "__qualname__", type(piece).__name__) for piece in script]
-    return [
-        "graph" if "launch" in kind else "alone"
-        for kind in kinds
-        if "launch" in kind or "by_itself" in kind or kind == "partial"
-    ]
-
-
-def check(fn, *arrays, rtol=1e-5, equal=False):
-    """The program of ``fn``, run twice, beside its eager run."""
-    eager = [t.numpy() for t in tf.nest.flatten(fn(*map(tf.constant, arrays)))]
-    executor = executor_of(fn, *arrays)
-    for _ in range(2):
-        found = on_host(executor(arrays))
-        for a, b in zip(found, eager, strict=True):
-            assert (a.shape, a.dtype) == (b.shape, b.dtype)
-            if equal:
-                np.testing.assert_array_equal(a, b)
-            else:
-                np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
-    return executor
 
 
 # Every primitive
@@ -375,192 +328,3 @@ def test_outputs_are_arrays_of_their_own():
     np.testing.assert_array_equal(on_host(first)[0], x)
     np.testing.assert_array_equal(on_host(first)[1], x * 2)
     np.testing.assert_array_equal(on_host(second)[2], x[1:] + 1)
-
-
-# Where a graph ends
-
-
-def test_python_code_splits_a_graph():
-    seen = []
-
-    def f(x):
-        y = tf.nn.relu(x) * 2.0
-        z = bind(PRIMITIVES["host_values"], y, fn=lambda a: seen.append(1) or a + 1)
-        return tf.reshape(z, (3,)) * y
-
-    x = floats(3)
-    executor = executor_of(f, x)
-    seen.clear()
-    for _ in range(2):
-        y = np.maximum(x, 0) * 2
-        np.testing.assert_allclose(on_host(executor([x]))[0], (y + 1) * y, rtol=1e-6)
-    assert len(seen) == 2 and pieces(executor) == ["graph", "alone", "graph"]
-
-
-def test_a_kernel_that_waits_for_the_device_runs_by_itself():
-    def f(x):
-        y = x * 2.0
-        order = tf.argsort(y)
-        return tf.gather(y, order) + 1.0, order
-
-    x = floats(7)
-    executor = check(f, x, equal=True)
-    found = pieces(executor)
-    assert found.count("alone") >= 1 and found[0] == found[-1] == "graph"
-
-
-def test_graphs_have_the_bits_of_their_launches_one_by_one(monkeypatch):
-    def f(x, w):
-        h = tf.nn.dropout(tf.nn.gelu(x @ w), 0.3)
-        sort = tf.sort(tf.nn.softmax(h))
-        return sort, tf.reduce_sum(tf.linalg.cholesky(tf.eye(8) * 2.0) @ tf.transpose(h), 0)
-
-    x, w, found = floats(5, 6), floats(6, 8), []
-    for on in (True, False):
-        monkeypatch.setattr(cupy_exec, "graphs", on)
-        tf.random.set_seed(1)
-        executor = executor_of(f, x, w)
-        found.append([on_host(executor([x, w])) for _ in range(3)])
-    for one, other in zip(*found, strict=True):
-        for a, b in zip(one, other, strict=True):
-            assert a.tobytes() == b.tobytes()
-
-
-def test_checks_of_inputs_are_made_on_the_host_before_the_launch():
-    table = tf.Variable(floats(5, 3))
-
-    def f(rows, labels):
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(
-            tf.cast(labels, tf.int64), tf.gather(table, rows)
-        )
-
-    rows, labels = np.array([0, 4, 2]), np.array([0, 1, 2], np.int32)
-    executor = check(f, rows, labels)
-    assert pieces(executor) == ["graph"]
-    with pytest.raises(InvalidArgumentError, match=r"outside \[0, 5\)"):
-        executor([np.array([0, 5, 2]), labels])
-    with pytest.raises(InvalidArgumentError, match=r"outside \[0, 3\)"):
-        executor([rows, labels + 1])
-
-
-def test_a_look_at_a_value_cannot_be_captured():
-    @tf.function(jit_compile="strict")
-    def f(x):
-        return x if tf.reduce_sum(x) > 0.0 else -x
-
-    with pytest.raises(CaptureError, match="the value of a tensor is read at .*reduce_sum"):
-        f(tf.constant([1.0, 2.0]))
-
-
-# Groups of outputs
-
-
-def test_groups_are_told_in_order_and_lie_in_the_places_given():
-    x, told, early = floats(4, 3), [], []
-
-    def f(x):
-        return tf.reduce_sum(x), x * 2.0, x[1:], tf.nn.softmax(x @ tf.transpose(x))
-
-    program = trace(f, [x]).program
-    executor = cuda_executor(program, [x], [[3], [1, 2]])
-    xp = dispatch.current().xp
-    flat = xp.zeros(16 + 12 + 9, dtype=np.float32)
-    places = {3: flat[:16].reshape(4, 4), 1: flat[16:28].reshape(4, 3), 2: flat[28:].reshape(3, 3)}
-    frame = executor.frame(places)
-    for run in range(3):
-        given = x + run
-        expected = [t.numpy() for t in f(tf.constant(given))]
-
-        def tell(number, expected=expected):
-            told.append(number)
-            for position in [[3], [1, 2]][number]:
-                found = places[position].get()
-                np.testing.assert_allclose(found, expected[position], rtol=1e-5)
-
-        frame([given], tell, lambda outputs: early.append(outputs[0].get()))
-        np.testing.assert_allclose(early[-1], expected[0], rtol=1e-5)
-    assert told == [0, 1] * 3
-    frame([x])  # without anybody to tell, from another set of graphs
-    np.testing.assert_allclose(places[1].get(), x * 2)
-
-
-def test_a_loss_is_there_before_its_gradients():
-    """Also where its last sum was fused behind them, and random keys keep their order."""
-    x, w = floats(4, 3), tf.Variable(floats(3, 5))
-
-    def f(x):
-        with tf.GradientTape() as tape:
-            h = tf.nn.dropout(tf.nn.tanh(x @ w), 0.4)
-            loss = tf.reduce_mean(tf.nn.dropout(h * h, 0.2))
-        return loss, tape.gradient(loss, w)
-
-    executor = cuda_executor(trace(f, [x]).program, [x], [[1]])
-    assert executor.plan.ready < len(executor.plan.nodes)
-    place = dispatch.current().xp.zeros((3, 5), dtype=np.float32)
-    tf.random.set_seed(2)
-    early: list = []
-    executor.frame({1: place})([x], None, early.extend)
-    tf.random.set_seed(2)
-    loss, gradient = f(tf.constant(x))
-    np.testing.assert_allclose(early[0].get(), loss.numpy(), rtol=1e-5)
-    np.testing.assert_allclose(place.get(), gradient.numpy(), rtol=1e-5, atol=1e-6)
-
-
-# The compiler of CUDA
-
-COMPILE = """
-import sys
-from cupy_backends.cuda.libs import nvrtc
-program = nvrtc.createProgram(open(sys.argv[1]).read(), "program.cu", (), ())
-try:
-    nvrtc.compileProgram(program, [*sys.argv[2:], "-arch=compute_80"])
-except Exception:
-    sys.exit(nvrtc.getProgramLog(program))
-print(nvrtc.getPTX(program).decode())
-"""
-
-
-@pytest.mark.skipif(importlib.util.find_spec("cupy_backends") is None, reason="no NVRTC")
-def test_nvrtc_compiles_what_is_generated(tmp_path):
-    """In a process of its own, where CuPy's bindings of it do not meet the stand-in."""
-
-    def f(x, y, labels):
-        z = tf.nn.softmax(tf.nn.gelu(x) + y * 0.5)
-        half = tf.cast(x, tf.float16) * 2.0
-        brain = tf.nn.softmax(tf.cast(x, tf.bfloat16)) * 0.1
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, z)
-        return (
-            z,
-            half,
-            brain,
-            loss,
-            tf.reduce_max(half, -1),
-            tf.transpose(x) + 1.0,
-            tf.cast(y, tf.int64),
-        )
-
-    executor = executor_of(f, floats(4, 5), floats(4, 5), np.array([0, 1, 2, 3]))
-    path = tmp_path / "program.cu"
-    path.write_text(executor.plan.source)
-    done = process.run([sys.executable, "-c", COMPILE, str(path), *OPTIONS], timeout=60)
-    assert done.returncode == 0, done.stderr
-    names = [kernel.name for kernel in executor.plan.kernels]
-    assert names and all(f".entry {name}(" in done.stdout for name in names)
-
-
-NAMES_OF_CUPY = """
-import cupy
-cuda = cupy.cuda
-print([cuda.Stream.begin_capture, cuda.Stream.end_capture, cuda.Stream.record, cuda.Graph.launch])
-print([cuda.Stream.wait_event, cuda.Event.synchronize, cuda.MemoryPool.malloc, cuda.alloc])
-print([cuda.using_allocator, cuda.alloc_pinned_memory, cuda.get_current_stream, cupy.RawModule])
-print([cuda.runtime.memcpyAsync, cuda.runtime.memcpyHostToDevice, cuda.runtime.memcpyDeviceToHost])
-print([cuda.runtime.getDevice, cuda.device.get_cublas_handle, cuda.runtime.runtimeGetVersion])
-print([cuda.runtime.memcpyDeviceToDevice, cupy.zeros_like, cupy.add, cupy.ndarray.view])
-"""
-
-
-@pytest.mark.skipif(importlib.util.find_spec("cupy_backends") is None, reason="no CuPy")
-def test_cupy_has_the_names(tmp_path):
-    done = process.run([sys.executable, "-c", NAMES_OF_CUPY], timeout=60)
-    assert done.returncode == 0, done.stderr

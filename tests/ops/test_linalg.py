@@ -9,6 +9,8 @@ import scipy.linalg
 import distgrad as tf
 from distgrad.testing.gradients import check_gradients
 
+from .tapes import gradients
+
 
 def normal(*shape):
     return np.random.default_rng(sum(shape) + len(shape)).normal(size=shape)
@@ -24,20 +26,12 @@ def positive(*shape):
     return x @ x.swapaxes(-1, -2) + shape[-1] * np.eye(shape[-1])
 
 
-def gradient(fn, *arrays):
-    tensors = [tf.constant(a) for a in arrays]
-    with tf.GradientTape() as tape:
-        tape.watch(tensors)
-        value = fn(*tensors)
-    return [None if g is None else g.numpy() for g in tape.gradient(value, tensors)]
-
-
 # Products
 
 
 def test_matmul_of_a_batch_with_one_matrix_sums_its_gradient_over_the_batch():
     a, b, w = normal(2, 5, 3, 4), normal(4, 2), normal(2, 5, 3, 2)
-    found = gradient(lambda a, b: tf.reduce_sum(tf.matmul(a, b) * w), a, b)
+    found = gradients(lambda a, b: tf.reduce_sum(tf.matmul(a, b) * w), a, b)
     np.testing.assert_allclose(found[0], np.einsum("xyik,jk->xyij", w, b), rtol=1e-12)
     np.testing.assert_allclose(found[1], np.einsum("xyij,xyik->jk", a, w), rtol=1e-12)
 
@@ -48,7 +42,7 @@ def test_matmul_of_complex_matrices_and_its_adjoint():
     np.testing.assert_allclose(found.numpy(), a @ b.conj().T, rtol=1e-12)
     assert np.array_equal(tf.linalg.adjoint(a).numpy(), a.conj().T)
     # d |a @ b|^2 / d(real, imag of a) is 2 (a @ b) b^H.
-    (g,) = gradient(lambda a: tf.reduce_sum(tf.abs(tf.matmul(a, b.T)) ** 2), a)
+    (g,) = gradients(lambda a: tf.reduce_sum(tf.abs(tf.matmul(a, b.T)) ** 2), a)
     np.testing.assert_allclose(g, 2 * (a @ b.T) @ b.T.conj().T, rtol=1e-10)
 
 
@@ -72,7 +66,7 @@ def test_matmul_refuses_other_dtypes_bools_and_double_flags():
         tf.matmul(tf.ones((2, 2)), tf.ones((2, 2), dtype=tf.float64))
     with pytest.raises(tf.errors.InvalidArgumentError, match="bool"):
         tf.matmul(tf.constant([[True]]), tf.constant([[True]]))
-    with pytest.raises(ValueError, match="flag"):
+    with pytest.raises(ValueError, match="transpose_a and adjoint_a are both"):
         tf.matmul(tf.ones((2, 2)), tf.ones((2, 2)), transpose_a=True, adjoint_a=True)
 
 
@@ -183,7 +177,7 @@ def test_cholesky_and_its_solve():
 
 
 def test_gradient_of_cholesky_is_that_of_a_symmetric_matrix():
-    (g,) = gradient(lambda x: tf.reduce_sum(tf.linalg.cholesky(x)), positive(3, 3))
+    (g,) = gradients(lambda x: tf.reduce_sum(tf.linalg.cholesky(x)), positive(3, 3))
     assert np.array_equal(g, g.T)
 
 
@@ -245,14 +239,14 @@ def test_qr_and_svd_give_the_matrix_back(shape, full):
 def test_gradient_through_columns_that_are_not_determined_is_refused():
     x = normal(4, 2)
     with pytest.raises(tf.errors.InvalidArgumentError, match="full_matrices=False"):
-        gradient(lambda x: tf.linalg.qr(x, full_matrices=True)[0], x)
+        gradients(lambda x: tf.linalg.qr(x, full_matrices=True)[0], x)
     with pytest.raises(tf.errors.InvalidArgumentError, match="full_matrices=False"):
-        gradient(lambda x: tf.linalg.svd(x, full_matrices=True)[1], x)
+        gradients(lambda x: tf.linalg.svd(x, full_matrices=True)[1], x)
 
 
 def test_equal_singular_and_eigenvalues_have_finite_gradients():
     for fn in (tf.linalg.eigh, tf.linalg.svd):
-        (g,) = gradient(lambda x, fn=fn: fn(x)[0], np.eye(3))
+        (g,) = gradients(lambda x, fn=fn: fn(x)[0], np.eye(3))
         np.testing.assert_allclose(g, np.eye(3), atol=1e-12)
 
 
@@ -262,7 +256,7 @@ def test_eigh_reads_the_lower_triangle_and_gives_it_the_gradient():
     e, v = tf.linalg.eigh(x)
     np.testing.assert_allclose(tf.matmul(symmetric, v), e * v, atol=1e-12)
     np.testing.assert_allclose(tf.linalg.eigvalsh(x), e, rtol=1e-12)
-    (g,) = gradient(lambda x: tf.linalg.eigh(x)[1], x)
+    (g,) = gradients(lambda x: tf.linalg.eigh(x)[1], x)
     assert np.array_equal(g, np.tril(g))
 
 
@@ -279,7 +273,7 @@ def test_expm_pinv_and_rank_have_the_right_gradients():
     check_gradients(tf.linalg.expm, [normal(3, 3)])
     check_gradients(tf.linalg.expm, [8 * normal(3, 3)], order=1)
     check_gradients(tf.linalg.pinv, [normal(4, 3)])
-    assert gradient(tf.linalg.matrix_rank, normal(3, 3)) == [None]
+    assert gradients(tf.linalg.matrix_rank, normal(3, 3)) == [None]
 
 
 def test_pinv_and_rank_of_a_matrix_without_full_rank():
