@@ -14,7 +14,8 @@ import numpy as np
 
 from distgrad.compile.llvm import engine
 from distgrad.compile.llvm.loops import Native
-from distgrad.compile.llvm.row_kernel import Access, Kernel
+from distgrad.compile.llvm.row_kernel import Kernel
+from distgrad.compile.llvm.row_walks import Access
 from distgrad.compile.passes.fusion import Fused, reduction
 from distgrad.compile.program import Value
 from distgrad.compile.steps import Step, View

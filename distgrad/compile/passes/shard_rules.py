@@ -11,10 +11,10 @@ from distgrad.compile.passes.trials import row_by_row
 from distgrad.compile.program import Apply, Value
 
 if TYPE_CHECKING:
-    from distgrad.compile.passes.shards import Work
+    from distgrad.compile.passes.shards import Widening
 
 
-def rule_for(apply: Apply) -> Callable[[Work, Apply], Value | None] | None:
+def rule_for(apply: Apply) -> Callable[[Widening, Apply], Value | None] | None:
     """What gives the stacked result, or None where it is to be done shard by shard."""
     if apply.primitive.multiple or apply.effect:
         return None
@@ -36,19 +36,19 @@ _ELEMENTWISE = {
 }
 
 
-def _again(work: Work, apply: Apply, inputs: Sequence[Any], **changed: Any) -> Value:
+def _again(work: Widening, apply: Apply, inputs: Sequence[Any], **changed: Any) -> Value:
     """The primitive on stacked inputs, with some parameters changed."""
     (out,) = apply.outputs
     params = {**apply.params, **changed}
     return work.apply(apply.name, inputs, (work.count, *out.shape), out.dtype, params)
 
 
-def _elementwise(work: Work, apply: Apply) -> Value:
+def _elementwise(work: Widening, apply: Apply) -> Value:
     rank = len(apply.outputs[0].shape)
     return _again(work, apply, [work.aligned(v, rank) for v in apply.inputs])
 
 
-def _along_axis(work: Work, apply: Apply) -> Value | None:
+def _along_axis(work: Widening, apply: Apply) -> Value | None:
     """Whatever works along given axes, which are one further on now."""
     axis = apply.params["axis"]
     if any(type(v) is Value and not work.is_wide(v) for v in apply.inputs):
@@ -63,14 +63,14 @@ def _further(axis: int) -> int:
     return axis + 1 if axis >= 0 else axis
 
 
-def _samples(work: Work, apply: Apply) -> Value | None:
+def _samples(work: Widening, apply: Apply) -> Value | None:
     """Whatever works on any number of leading axes, where all its arrays have them."""
     if any(type(v) is Value and not work.is_wide(v) for v in apply.inputs):
         return None
     return _again(work, apply, [work.stacked(v) for v in apply.inputs])
 
 
-def _merged(work: Work, apply: Apply) -> Value | None:
+def _merged(work: Widening, apply: Apply) -> Value | None:
     """Whatever takes each sample by itself: the samples of all shards along one axis."""
     (out,) = apply.outputs
     inputs, changed = [], {}
@@ -91,18 +91,18 @@ def _merged(work: Work, apply: Apply) -> Value | None:
     return work.reshape(made, (work.count, *out.shape))
 
 
-def _keeps_rows(work: Work, apply: Apply) -> bool:
+def _keeps_rows(work: Widening, apply: Apply) -> bool:
     if not work.rows_kept or apply.name != "dot":
         return False
     sizes = [n for v in (*apply.inputs, *apply.outputs) for n in v.shape]
     return apply.outputs[0].dtype == np.float32 and min(sizes) > 1
 
 
-def _rows(work: Work, value: Value) -> Value:
+def _rows(work: Widening, value: Value) -> Value:
     return work.reshape(work.stacked(value), (work.count * value.shape[0], *value.shape[1:]))
 
 
-def _dot(work: Work, apply: Apply) -> Value | None:
+def _dot(work: Widening, apply: Apply) -> Value | None:
     a, b = apply.inputs
     wide = work.is_wide(a), work.is_wide(b)
     if wide == (True, True):
@@ -112,7 +112,7 @@ def _dot(work: Work, apply: Apply) -> Value | None:
     return None
 
 
-def _one_by_one(work: Work, apply: Apply) -> Value:
+def _one_by_one(work: Widening, apply: Apply) -> Value:
     """A product with a weight as one call that multiplies shard by shard."""
     (a, b), (out,) = apply.inputs, apply.outputs
     rows = int(np.prod(a.shape[:-1], dtype=np.int64))
@@ -123,12 +123,12 @@ def _one_by_one(work: Work, apply: Apply) -> Value:
     return work.reshape(made, (work.count, *out.shape))
 
 
-def _permute(work: Work, apply: Apply) -> Value:
+def _permute(work: Widening, apply: Apply) -> Value:
     perm = (0, *(p + 1 for p in apply.params["perm"]))
     return _again(work, apply, [work.stacked(apply.inputs[0])], perm=perm)
 
 
-def _to_shape(work: Work, apply: Apply) -> Value:
+def _to_shape(work: Widening, apply: Apply) -> Value:
     (out,) = apply.outputs
     shape = (work.count, *out.shape)
     if apply.name == "reshape_to":
@@ -136,7 +136,7 @@ def _to_shape(work: Work, apply: Apply) -> Value:
     return _again(work, apply, [work.aligned(apply.inputs[0], len(out.shape))], shape=shape)
 
 
-def _sum_to(work: Work, apply: Apply) -> Value:
+def _sum_to(work: Widening, apply: Apply) -> Value:
     (x,), (out,) = apply.inputs, apply.outputs
     gap = (1,) * (len(x.shape) - len(out.shape))
     shape = (work.count, *gap, *out.shape)
@@ -144,7 +144,7 @@ def _sum_to(work: Work, apply: Apply) -> Value:
     return work.reshape(made, (work.count, *out.shape))
 
 
-def _join(work: Work, apply: Apply) -> Value:
+def _join(work: Widening, apply: Apply) -> Value:
     inputs = []
     for value in apply.inputs:
         shape = (work.count, *value.shape)
@@ -156,21 +156,21 @@ def _join(work: Work, apply: Apply) -> Value:
     return _again(work, apply, inputs, axis=_further(apply.params["axis"]))
 
 
-def _gather_rows(work: Work, apply: Apply) -> Value | None:
+def _gather_rows(work: Widening, apply: Apply) -> Value | None:
     table, indices = apply.inputs
     if work.is_wide(table) or not work.is_wide(indices):
         return None
     return _again(work, apply, [table, work.stacked(indices)])
 
 
-def _random(work: Work, apply: Apply) -> Value:
+def _random(work: Widening, apply: Apply) -> Value:
     (key,), (out,) = apply.inputs, apply.outputs
     params = {"kernel": apply.primitive.kernel, "params": apply.params}
     shape = (work.count, *out.shape)
     return work.apply("random_rows", [work.stacked(key)], shape, out.dtype, params)
 
 
-_RULES: dict[str, Callable[[Work, Apply], Value | None]] = {
+_RULES: dict[str, Callable[[Widening, Apply], Value | None]] = {
     **dict.fromkeys(
         [
             *("sum", "mean", "max", "min", "prod", "any_true", "all_true"),

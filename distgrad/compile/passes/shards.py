@@ -78,7 +78,7 @@ def over_shards(
     of that shard. ``rows_kept`` says that a row of a product has its bits whatever other rows there
     are. Raises NotWide where Python code writes variables.
     """
-    work = Work(trees, chosen, _final(program, program.outputs[:stacked]), rows_kept)
+    work = Widening(trees, chosen, _final(program, program.outputs[:stacked]), rows_kept)
     inputs = []
     for value in program.inputs:
         wide = Value((work.count, *value.shape), value.dtype)
@@ -132,7 +132,9 @@ def _sums(apply: Apply) -> bool:
     return apply.name in _SUMS
 
 
-class Work:
+class Widening:
+    """The rewriting of one program, instruction by instruction, into one of all shards."""
+
     def __init__(
         self,
         trees: Sequence[Merges],
@@ -308,7 +310,7 @@ class Work:
 class _Addend:
     """A value that is added to others by an instruction."""
 
-    def __init__(self, work: Work, value: Value) -> None:
+    def __init__(self, work: Widening, value: Value) -> None:
         self.work, self.value = work, value
 
     def __add__(self, other: _Addend) -> _Addend:
