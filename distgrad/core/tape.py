@@ -8,7 +8,6 @@ ask for; dropped intermediates are freed.
 from __future__ import annotations
 
 import enum
-import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,7 +37,6 @@ from distgrad.core.primitive import Primitive, bind, registry
 from distgrad.core.tensor import Tensor, next_uid
 from distgrad.core.variable import Variable
 
-_log = logging.getLogger("distgrad")
 _numbering = threading.Lock()
 
 
@@ -171,7 +169,10 @@ class GradientTape:
                 raise ValueError(f"only tensors and variables can be watched, not {item!r}")
         for item in items:
             if item.dtype.numpy_dtype.kind not in INEXACT:
-                _log.warning("a watched %s tensor has no gradient: it is None", item.dtype.name)
+                import logging  # at its first use: it would double what this module takes to load
+
+                log = logging.getLogger("distgrad")
+                log.warning("a watched %s tensor has no gradient: it is None", item.dtype.name)
             if isinstance(item, Variable):
                 self._variables.setdefault(id(item), (item, []))
             elif item._data.dtype.kind in INEXACT:

@@ -1,5 +1,7 @@
 """The names that Keras users know, on distgrad's tape and training loop."""
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from distgrad.core.later import later as _later
 from distgrad.core.variable import Variable
 from distgrad.keras import (
@@ -14,12 +16,10 @@ from distgrad.keras import (
     metrics,
     mixed_precision,
     models,
-    ops,
     optimizers,
     preprocessing,
     random,
     regularizers,
-    saving,
     utils,
 )
 from distgrad.keras.initializers import Initializer
@@ -82,8 +82,11 @@ __all__ = [
 FloatDTypePolicy = DTypePolicy
 __version__ = "3.15.1"  # the Keras whose names, formats and behaviour these are
 
+if _TYPE_CHECKING:
+    from distgrad.keras import config, dtype_policies, ops, saving, tree
+
 # Loaded at their first use.
-_LATER = {name: f".{name}" for name in ("config", "dtype_policies", "tree")}
+_LATER = {name: f".{name}" for name in ("config", "dtype_policies", "ops", "saving", "tree")}
 
 
 def version() -> str:

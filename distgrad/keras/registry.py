@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -29,6 +28,8 @@ def lookup(kind: str, identifier: Any, known: Mapping[str, Callable[..., Any]]) 
         found = known.get(identifier) or known.get(snake_case(identifier))
         found = found or custom_objects().get(identifier)
     if found is None:
+        import difflib  # for this alone
+
         names = sorted({name for name in known if name == name.lower()} or known)
         near = difflib.get_close_matches(str(identifier), names, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}"

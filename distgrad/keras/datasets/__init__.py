@@ -1,12 +1,25 @@
-"""The data sets that Keras users load by name."""
+"""The data sets that Keras users load by name, each loaded at its first use."""
 
 from __future__ import annotations
 
-from distgrad.core.later import later
-from distgrad.keras.datasets import cifar10 as cifar10
-from distgrad.keras.datasets import cifar100 as cifar100
-from distgrad.keras.datasets import fashion_mnist as fashion_mnist
-from distgrad.keras.datasets import mnist as mnist
+from typing import TYPE_CHECKING
 
-_LATER = ("boston_housing", "california_housing", "imdb", "reuters")
-__getattr__, __dir__ = later(__name__, globals(), {name: f".{name}" for name in _LATER})
+from distgrad.core.later import later
+
+if TYPE_CHECKING:
+    from distgrad.keras.datasets import (
+        boston_housing,
+        california_housing,
+        cifar10,
+        cifar100,
+        fashion_mnist,
+        imdb,
+        mnist,
+        reuters,
+    )
+
+_NAMES = (
+    *("boston_housing", "california_housing", "cifar10", "cifar100", "fashion_mnist", "imdb"),
+    *("mnist", "reuters"),
+)
+__getattr__, __dir__ = later(__name__, globals(), {name: f".{name}" for name in _NAMES})

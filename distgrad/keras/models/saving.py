@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.keras import registry
+from distgrad.keras import __version__, registry
 from distgrad.keras.layers.reviving import deserialize
 from distgrad.keras.models import weights_h5
 from distgrad.keras.models.model import Model
 from distgrad.training import tensors
 
 _H5, _SAFETENSORS = "model.weights.h5", "model.safetensors"
-_KERAS_VERSION = "3.15.1"  # whose format the archive has
 
 Pairs = list[tuple[Any, Any]]
 
@@ -43,7 +42,7 @@ def save_model(model: Model, filepath: Any, overwrite: bool = True) -> None:
     if model.optimizer is not None:
         config["compile_config"] = model.get_compile_config()
     metadata = {
-        "keras_version": _KERAS_VERSION,
+        "keras_version": __version__,
         "date_saved": datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
     }
     content = io.BytesIO()
