@@ -82,7 +82,10 @@ def clip(xp, x, low, high):
     """
     clipped = xp.maximum(xp.minimum(x, high), low)
     if clipped.shape != x.shape:
-        raise ValueError("the bounds do not broadcast to the shape of the values")
+        raise ValueError(
+            f"bounds of the shapes {xp.shape(low)} and {xp.shape(high)} do not broadcast to values "
+            f"of the shape {x.shape}"
+        )
     return clipped
 
 

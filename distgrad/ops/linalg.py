@@ -102,7 +102,10 @@ def matmul(
     ValueError where one argument is to be both transposed and conjugate-transposed.
     """
     if (transpose_a and adjoint_a) or (transpose_b and adjoint_b):
-        raise ValueError("matmul: an argument takes the transpose flag or the adjoint flag")
+        which = "a" if transpose_a and adjoint_a else "b"
+        raise ValueError(
+            f"matmul: transpose_{which} and adjoint_{which} are both set: choose one of them"
+        )
     if not (type(a) is type(b) is Tensor and a._data.dtype is b._data.dtype):
         a, b = tensors("matmul", a, b)
     if a._data.ndim < 2 or b._data.ndim < 2:

@@ -113,7 +113,10 @@ def of_text(
         raise UsageError("the prompt is empty: a text needs a character to go on from")
     outputs = Outputs.of(model, how)
     if len(outputs.classes) < len(how.alphabet):
-        raise UsageError("this model does not predict the next character of a text")
+        raise UsageError(
+            f"this model does not predict the next character of a text: it gives "
+            f"{len(outputs.classes)} numbers, and the alphabet has {len(how.alphabet)} characters"
+        )
     return _going_on(model, outputs, how, codes, length, temperature, seed)
 
 

@@ -59,7 +59,11 @@ class Returned:
         first = shards[min(shards)]
         self._parts = [_part(name, value) for name, value in first.items()]
         if any([_part(*each) for each in v.items()] != self._parts for v in shards.values()):
-            raise ValueError("a step returned different names for different parts of a batch")
+            shown = sorted({", ".join(values) or "nothing" for values in shards.values()})
+            raise ValueError(
+                "a step must return the same names, with values of one kind, for every part of a "
+                f"batch; it returned {' or '.join(shown)}"
+            )
         total = np.zeros(sum(size for _, _, size in self._parts) + 1)
         for index in sorted(shards):
             size = batch.sizes[index]

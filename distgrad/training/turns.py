@@ -157,7 +157,10 @@ class Turns:
     def together(self, turns: list[Turn], batch: Batch) -> None:
         """Does what all shards have met for."""
         if len({turn.purpose for turn in turns}) > 1:
-            raise RuntimeError("shards of a batch applied gradients of different variables")
+            raise RuntimeError(
+                "shards of a batch applied gradients of different variables, or met for something "
+                "else: a step must do the same for all samples"
+            )
         self._reduce_state(turns, batch)
         if turns[0].optimizer is None:
             self._add_up(turns)

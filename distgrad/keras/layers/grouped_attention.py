@@ -64,7 +64,10 @@ class GroupedQueryAttention(Layer):
         self.num_query_heads = _positive("num_query_heads", num_query_heads)
         self.num_key_value_heads = _positive("num_key_value_heads", num_key_value_heads)
         if num_query_heads % num_key_value_heads:
-            raise ValueError("`num_query_heads` must be divisible by `num_key_value_heads`.")
+            raise ValueError(
+                "`num_query_heads` must be divisible by `num_key_value_heads`. "
+                f"Received: {num_query_heads} and {num_key_value_heads}"
+            )
         if sliding_window is not None:
             _positive("sliding_window", sliding_window)
         self.dropout = _rate(dropout)

@@ -170,7 +170,7 @@ class CategoricalGeneralizedCrossEntropy(Loss):
         name: str | None = "categorical_generalized_cross_entropy",
     ) -> None:
         if not 0 < q < 1:
-            raise ValueError("q must be in the interval (0, 1)")
+            raise ValueError(f"q must be in the interval (0, 1), not {q!r}")
         super().__init__(name, reduction)
         self.q = q
 

@@ -34,9 +34,10 @@ class Graph:
                 raise ValueError(
                     f"a model is made of KerasTensors, from keras.Input on; {leaf!r} is none"
                 )
-        if len({id(source) for source in self.sources}) < len(self.sources):
-            raise ValueError("an input of a model is there twice")
         self._given = {id(source) for source in self.sources}
+        if len(self._given) < len(self.sources):
+            names = ", ".join(source.name for source in self.sources)
+            raise ValueError(f"an input of a model is there twice: the inputs are {names}")
         found, self._seen_at = self._walk(tree.flatten(outputs))
         self.nodes = sorted(
             (node for node in found if not isinstance(node.layer, InputLayer)),

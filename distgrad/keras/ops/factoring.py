@@ -39,7 +39,9 @@ def lstsq(a: Any, b: Any, rcond: float | None = None) -> Tensor:
     if left._data.ndim != 2 or right._data.ndim not in (1, 2):
         raise TypeError(f"lstsq takes a matrix and a vector or matrix: {left.shape}, {right.shape}")
     if left._data.shape[0] != right._data.shape[0]:
-        raise ValueError("Leading dimensions of input arrays must match")
+        raise ValueError(
+            f"Leading dimensions of input arrays must match: {left.shape}, {right.shape}"
+        )
     vector = right._data.ndim == 1
     found = matmul(pinv(left, rcond), expand_dims(right, 1) if vector else right)
     return squeeze(found, 1) if vector else found
