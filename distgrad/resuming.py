@@ -37,6 +37,7 @@ _DECIDES_BITS = {
 
 
 def warn(text: str) -> None:
+    """Prints a warning to the standard error."""
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 

@@ -29,6 +29,8 @@ _philox = _Philox()
 
 
 class NumpyBackend(Backend):
+    """Arrays of NumPy, on the host."""
+
     name = "numpy"
     xp = np
     array_type = np.ndarray

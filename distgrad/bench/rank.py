@@ -94,6 +94,7 @@ def peak_memory() -> int:
 
 
 def main(path: str) -> int:
+    """One rank of a timed job, or what starts all of them: the process's exit code."""
     spec: Spec = pickle.loads(Path(path).read_bytes())
     job, world = spec.job, environ.detect()
     if not world.is_rank and (job.workers > 1 or spec.launcher != "local"):

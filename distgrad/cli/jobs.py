@@ -66,6 +66,7 @@ def split(words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def read(path: str, overrides: Sequence[str | Override]) -> Config:
+    """The job of a file, with changes from the command line."""
     from distgrad.config import load
 
     return load(path, overrides)

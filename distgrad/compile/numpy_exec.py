@@ -202,6 +202,7 @@ def _give_away(schedule: Schedule, positions: Sequence[int]) -> None:
 
 
 def c_strides(view: View) -> tuple[int, ...]:
+    """A view's strides in bytes, if it lay in C order."""
     strides, size = [], view.dtype.itemsize
     for n in reversed(view.shape):
         strides.append(size)

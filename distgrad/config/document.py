@@ -36,6 +36,8 @@ class Mark(NamedTuple):
 
 
 class Problem(NamedTuple):
+    """What is wrong, and where."""
+
     mark: Mark
     path: Path
     message: str

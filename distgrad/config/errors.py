@@ -63,4 +63,5 @@ def show(value: Any) -> str:
 
 
 def listing(names: Iterable[str]) -> str:
+    """Names for a message, one after the other."""
     return ", ".join(names) or "(none)"

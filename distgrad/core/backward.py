@@ -21,6 +21,7 @@ from distgrad.core.variable import Variable
 
 
 def array_of(source: Any) -> Any:
+    """The array of a tensor or a variable."""
     return source._buffer if isinstance(source, Variable) else source._data
 
 
@@ -31,10 +32,12 @@ def zeros(shape: tuple[int, ...], like: Any) -> Tensor:
 
 
 def zeros_like(source: Any) -> Tensor:
+    """Zeros of the shape, the dtype and the device of ``source``."""
     return zeros(tuple(source.shape), source)
 
 
 def accumulate(cotangents: dict[int, Any], uid: int, value: Any) -> None:
+    """Adds ``value`` to the cotangent of number ``uid``."""
     known = cotangents.get(uid)
     cotangents[uid] = value if known is None else add(as_cotangent(known), value)
 
@@ -45,6 +48,7 @@ def as_cotangent(value: Any) -> Any:
 
 
 def collect(cotangents: dict[int, Any], uids: list[int]) -> Any:
+    """The sum of the cotangents of these numbers, a tensor; None where there is none."""
     total = None
     for uid in uids:
         value = joined(as_cotangent(cotangents.get(uid)))

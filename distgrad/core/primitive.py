@@ -51,6 +51,7 @@ class Sample(NamedTuple):
 
 
 def sample(*args: Any, **params: Any) -> Sample:
+    """A call of a primitive, for the tests of all primitives."""
     return Sample(args, params)
 
 

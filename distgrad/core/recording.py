@@ -41,6 +41,7 @@ def stack() -> list[Recorder]:
 
 
 def push(recorder: Recorder) -> None:
+    """Makes a recorder the innermost of this thread."""
     global active
     per_thread.stack.append(recorder)
     with _lock:

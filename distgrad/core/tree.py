@@ -50,6 +50,7 @@ def _collect(nest: Any, leaves: list[Any]) -> None:
 
 
 def keys(nest: Mapping) -> list[Any]:
+    """The keys of a mapping, sorted where they can be."""
     try:
         return sorted(nest)
     except TypeError:

@@ -21,6 +21,7 @@ _REPEATS = {_SMALL: 50, _LARGE: 5}
 
 
 def main(result: Path, ranks: int) -> int:
+    """One rank of the check: tries the sums, and rank 0 writes what came out. The exit code."""
     world = environ.detect()
     if not world.is_rank or world.world_size != ranks:
         print(

@@ -76,11 +76,11 @@ def ctc_loss(
         one, two = _moved(total, 1), select(skips, _moved(total, 2), _NEVER)
         reached = reduce_logsumexp(stack([total, one, two], 0), 0) + emitted(step)
         total = select(greater(until, step), reached, total)
-    ends = _ends(total, number, count)
+    ends = _ends(number, count)
     return -reduce_logsumexp(select(ends, total, _NEVER), 1)
 
 
-def _ends(total: Tensor, number: Tensor, count: Tensor) -> Tensor:
+def _ends(number: Tensor, count: Tensor) -> Tensor:
     """Where a sequence may end: at its last label or the blank after it."""
     last, final = equal(number, 2 * count), equal(number, 2 * count - 1)
     return last | final

@@ -38,6 +38,7 @@ class Cuts(NamedTuple):
 
 
 def cuts(fused: Fused) -> Cuts:
+    """How the rows and columns of a group are dealt out to blocks and threads."""
     assert fused.trailing is not None
     cut = len(fused.shape) - fused.trailing
     rows, columns = math.prod(fused.shape[:cut]), math.prod(fused.shape[cut:])
@@ -50,6 +51,7 @@ def cuts(fused: Fused) -> Cuts:
 
 
 def reductions(fused: Fused) -> list[Apply]:
+    """The reductions of a group, in order."""
     return [i for i in fused.body if reduction(i) is not None]
 
 

@@ -68,10 +68,12 @@ class Kernel(NamedTuple):
 
 
 def memory(dtype: np.dtype) -> str:
+    """The type in CUDA of an element in memory, which 16 bits are not computed in."""
     return _IN_MEMORY.get(dtype.name) or TYPES[dtype.name]
 
 
 def flat(size: int) -> tuple[int, int]:
+    """Blocks, and threads of each, for so many elements one after the other."""
     return min(-(-size // FLAT), _BLOCKS), FLAT
 
 
@@ -105,6 +107,7 @@ def apart(view: View, shape: Sequence[int], count: int) -> Literal["word", "one"
 
 
 def index(size: int) -> str:
+    """The type of an index into so many elements."""
     return "unsigned int" if size < 1 << 31 else "u64"
 
 

@@ -40,6 +40,7 @@ _FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "erf")
 
 @functools.cache
 def parse(expr: str) -> ast.expr:
+    """The expression as Python's syntax tree."""
     return ast.parse(expr, mode="eval").body
 
 

@@ -13,10 +13,12 @@ def square(code: Code, base: str, size: int, row: int, column: int) -> Grid:
 
 
 def loaded(code: Code, pointers: Grid, start: Int, lanes: int) -> Grid:
+    """The vectors that lie at pointers of a square, from element ``start`` of each on."""
     return [[code.load(code.at(p, start), lanes) for p in line] for line in pointers]
 
 
 def stored(code: Code, values: Grid, pointers: Grid, start: Int, lanes: int) -> None:
+    """Writes the vectors of a square where `loaded` would read them."""
     for line, ends in zip(values, pointers, strict=True):
         for value, pointer in zip(line, ends, strict=True):
             code.store(value, code.at(pointer, start), lanes)

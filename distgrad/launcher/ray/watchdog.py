@@ -37,6 +37,7 @@ def start(session: str) -> subprocess.Popen[bytes] | None:
 
 
 def close(watchdog: subprocess.Popen[bytes] | None) -> None:
+    """Ends the watchdog: there is nothing left to watch."""
     if watchdog is not None:
         watchdog.kill()
         watchdog.wait()
