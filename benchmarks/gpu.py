@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import faulthandler
+import gc
 import importlib
-import importlib.util
 import os
 import platform
 import signal
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -35,12 +35,16 @@ from typing import Any
 
 import gpu_all
 import gpu_kernels
+import gpu_tests
 import numpy as np
+from gpu_record import Record
 from workloads import Trainer, Workload, cnn, mlp, transformer
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESULTS = HERE / "gpu.md"
+PATIENCE = 60.0  # seconds for some steps that are timed
+GRACE = 10.0  # seconds until what does not come back to Python is ended
 BEGIN, BUCKETS, END = "<!-- measured -->", "<!-- buckets -->", "<!-- end -->"
 CHECKED, KERNELS = "<!-- tests -->", "<!-- kernels -->"
 
@@ -69,17 +73,6 @@ CONTENDERS = {
     "torch max-autotune": ("torch", "max-autotune"),
     "JAX jit": ("jax", "jit"),
 }
-# Tests that are the same on every device, in the order in which a failure is worth knowing.
-TESTS = (
-    "tests/backend/test_cupy_exec.py",
-    "tests/backend/test_cupy_graphs.py",
-    "tests/compile/cuda",
-    "tests/training",
-    "tests/core",
-    "tests/ops",
-    "tests/keras",
-    "tests/e2e/test_configs.py",
-)
 
 
 def devices_of(device: str) -> list[str]:
@@ -135,70 +128,127 @@ def choose(name: str, device: str) -> None:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Context that raises TimeoutError when it takes longer: peers compile for minutes."""
+    """Context that raises TimeoutError when it takes longer: peers compile for minutes.
+
+    What does not come back to Python ends this process, a little later: it says where that was.
+    """
 
     def late(*_: Any) -> None:
         raise TimeoutError(f"not ready within {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, late)
     timer = signal.setitimer(signal.ITIMER_REAL, seconds)
+    faulthandler.dump_traceback_later(seconds + GRACE, exit=True)
     try:
         yield
     finally:
+        faulthandler.cancel_dump_traceback_later()
         signal.setitimer(signal.ITIMER_REAL, *timer)
         signal.signal(signal.SIGALRM, before)
+
+
+def tidy(device: str, name: str) -> None:
+    """Gives back the memory that nobody uses: frameworks keep it, each for itself.
+
+    Ends this process where the GPU is of no use to it any more, after an error of ``name``.
+    """
+    gc.collect()
+    if device != "cuda":
+        return
+    import cupy
+
+    torch = sys.modules.get("torch")
+    try:
+        cupy.cuda.Device().synchronize()
+        cupy.get_default_memory_pool().free_all_blocks()
+        if torch is not None:
+            torch.cuda.empty_cache()
+    except RuntimeError as error:
+        sys.exit(f"this process cannot use the GPU any more, after {name}: {error}")
 
 
 def prepared(
     workload: Workload,
     names: list[str],
     device: str,
+    record: Record,
     say: Callable[[str], None],
     patience: float = 600.0,
 ) -> dict[str, Callable[[int], float]]:
-    """``run(count)`` of every contender whose losses agree with ours, of peers that are in time."""
+    """``run(count)`` of every contender that is in time, and whose losses are the first one's."""
     runs: dict[str, Callable[[int], float]] = {}
     first: list[float] | None = None
     rtol = 2e-3 if workload.dtype == "float32" else 5e-3
     for name in names:
         if workload.dtype != "float32" and name.endswith("TF32"):
             continue  # there is no product of float32
+        record.begin(workload.name, name)
         try:
             choose(name, device)
             x, y = workload.samples() if workload.kind != "adam" else (np.zeros(0), np.zeros(0))
             began = time.perf_counter()
-            with within(patience if not name.startswith("distgrad") else 600.0):
+            with within(patience):
                 trainer = made(name, workload, device)
                 batch = trainer.ready(x, y)
                 losses = [trainer.run(batch, 1) for _ in range(3)]
             say(f"{name}: losses {losses}, {time.perf_counter() - began:.1f} s for 3 steps")
         except Exception as error:
-            say(f"{name}: left out ({type(error).__name__}: {str(error).splitlines()[:1]})")
+            said = (str(error).splitlines() or [""])[0]
+            record.leave_out(workload.name, name, f"{type(error).__name__}: {said}")
+            say(f"{name}: left out ({type(error).__name__}: {error})")
+            trainer = batch = None  # type: ignore[assignment]
+            tidy(device, name)
             continue
+        tidy(device, name)
         first = first or losses
         if not np.allclose(losses, first, rtol=rtol):
+            record.leave_out(workload.name, name, f"its losses are {losses}, not {first}")
             say(f"{name}: left out, its losses are not {first}")
             continue
         runs[name] = lambda count, t=trainer, b=batch: t.run(b, count)
     return runs
 
 
-def timed(runs: dict[str, Callable[[int], float]], rounds: int, seconds: float) -> dict[str, Any]:
-    """Milliseconds per step in each round, by contender."""
-    counts = {}
-    for name, run in runs.items():
-        run(3)
-        began = time.perf_counter()
-        run(3)
-        counts[name] = max(3, min(1000, int(seconds / ((time.perf_counter() - began) / 3))))
+def timed(
+    workload: Workload,
+    runs: dict[str, Callable[[int], float]],
+    device: str,
+    record: Record,
+    rounds: int,
+    seconds: float,
+    note: Callable[[], None] = lambda: None,
+) -> None:
+    """Records milliseconds per step by contender, and notes after each round."""
+    counts: dict[str, int] = {}
     found: dict[str, list[float]] = {name: [] for name in runs}
-    names = list(runs)
+
+    def once(name: str, count: int) -> float:
+        """Seconds; a contender that fails now is left out from here on."""
+        record.begin(workload.name, name)
+        try:
+            with within(PATIENCE):
+                began = time.perf_counter()
+                runs[name](count)
+                return time.perf_counter() - began
+        except Exception as error:
+            record.leave_out(workload.name, name, f"{type(error).__name__}: {error}")
+            del found[name]
+            tidy(device, name)
+            return 0.0
+
+    for name in list(found):
+        once(name, 3)
+        if name in found:
+            counts[name] = max(3, min(1000, int(seconds / max(once(name, 3) / 3, 1e-7))))
     for number in range(rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            began = time.perf_counter()
-            runs[name](counts[name])
-            found[name].append((time.perf_counter() - began) / counts[name] * 1e3)
-    return found
+        names = list(found)
+        turn = number % max(len(names), 1)
+        for name in [*names[turn:], *names[:turn]]:
+            spent = once(name, counts[name])
+            if name in found:
+                found[name].append(spent / counts[name] * 1e3)
+        record.put(workload.name, found)
+        note()
 
 
 def table(results: dict[str, dict[str, list[float]]], names: list[str]) -> list[str]:
@@ -221,8 +271,14 @@ def table(results: dict[str, dict[str, list[float]]], names: list[str]) -> list[
     return lines
 
 
-def report(results: dict[str, dict[str, list[float]]]) -> list[str]:
-    return [*table(results, list(CONTENDERS)), "", *shards_cost(results)]
+def report(record: Record) -> list[str]:
+    return [
+        *table(record.results, list(CONTENDERS)),
+        "",
+        *shards_cost(record.results),
+        "",
+        *record.reasons(),
+    ]
 
 
 def shards_cost(results: dict[str, dict[str, list[float]]]) -> list[str]:
@@ -243,40 +299,15 @@ def shards_cost(results: dict[str, dict[str, list[float]]]) -> list[str]:
     return lines
 
 
-def check(device: str, limit: float, note: Callable[[list[str]], None]) -> None:
-    """The last lines of the tests on the device, folder by folder, noted after each of them."""
-    lines: list[str] = []
-    ends = time.monotonic() + limit
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
-    for tests in TESTS:
-        command = [sys.executable, "-m", "pytest", "-q", "--maxfail=20", "--tb=line"]
-        command += ["-p", "no:cacheprovider", "--device", device, tests]
-        if importlib.util.find_spec("xdist") is not None:  # kernels are compiled at their first use
-            command += ["-n", str(min(8, os.cpu_count() or 1))]
-        left = max(1.0, ends - time.monotonic())
-        try:
-            done = subprocess.run(
-                command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=left
-            )
-        except subprocess.TimeoutExpired as late:
-            said = (late.stdout or b"").decode(errors="replace").strip().splitlines()[-1:]
-            lines.append(f"{tests}: not finished in time {said}")
-            print(lines[-1], flush=True)
-            note(lines)
-            continue
-        wrong = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-        last = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no output"]
-        lines += [f"{tests}: {last[0]}", *wrong]
-        print(*lines[-1 - len(wrong) :], sep="\n", flush=True)
-        note(lines)
-
-
 def write(text: str, begin: str = BEGIN) -> None:
     """Puts the results between the marks of ``gpu.md``, in place of those before."""
-    old = RESULTS.read_text(encoding="utf-8")
+    page = RESULTS.resolve()
+    old = page.read_text(encoding="utf-8")
     head, _, rest = old.partition(begin)
     _, _, tail = rest.partition(END)
-    RESULTS.write_text(f"{head}{begin}\n{text}\n{END}{tail}", encoding="utf-8")
+    new = page.with_name(f"{page.name}.new")
+    new.write_text(f"{head}{begin}\n{text}\n{END}{tail}", encoding="utf-8")
+    new.replace(page)  # whole, also if this process is ended now
 
 
 def measure_buckets(options: argparse.Namespace, lines: list[str]) -> None:
@@ -300,7 +331,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9.0, help="for --all")
     parser.add_argument("--check", action="store_true", help="run the tests on the GPU first")
     parser.add_argument("--check-limit", type=float, default=360.0, help="seconds for the tests")
-    parser.add_argument("--patience", type=float, default=600.0, help="seconds to prepare a peer")
+    parser.add_argument("--patience", type=float, default=600.0, help="seconds to prepare one")
+    parser.add_argument("--record", type=Path, help="where results of several runs are collected")
+    parser.add_argument("--without", nargs="*", default=[], help="contenders that are left out")
     parser.add_argument("--write", action="store_true", help="put the results into gpu.md")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="of one contender in a round")
@@ -323,29 +356,41 @@ def main() -> None:
         options.buckets = options.buckets or [1, 4, 16, 64, 1024]
         options.workload = options.workload or ["transformer_12_layers_d_768"]
     options.workload = list(WORKLOADS) if options.workload is None else options.workload
-    lines = [f"Measured {datetime.date.today()}: `{' '.join(['python', *sys.argv])}`", ""]
+    words = ["gpu.py", "--all"] if options.record else sys.argv
+    lines = [f"Measured {datetime.date.today()}: `{' '.join(['python', *words])}`", ""]
 
     def note(found: list[str], begin: str = BEGIN) -> None:
         if options.write:
             write("\n".join([*lines, *found]), begin)
 
     if options.check:  # by other processes: it comes before this one touches the GPU
-        check(options.device, options.check_limit, lambda found: note(found, CHECKED))
+        gpu_tests.check(options.device, options.check_limit, lambda found: note(found, CHECKED))
     lines += [*devices_of(options.device), ""]
     if options.buckets is not None:
         measure_buckets(options, lines)
         return
     say("\n".join(lines))
-    results: dict[str, dict[str, list[float]]] = {}
+    record = Record(options.record)
+    names = [name for name in CONTENDERS if name not in options.without]
     for slug in options.workload:
         workload = WORKLOADS[slug]
         say(f"\n{workload.name}, batch {workload.batch}")
-        runs = prepared(workload, list(CONTENDERS), options.device, say, options.patience)
-        if runs:
-            results[workload.name] = timed(runs, options.rounds, options.seconds)
-        note(report(results))  # after each workload: the time on a GPU may end at any moment
-    if results:
-        say("\n" + "\n".join(report(results)))
+        runs = prepared(workload, names, options.device, record, say, options.patience)
+        # After each round: the time on a GPU may end at any moment.
+        timed(
+            workload,
+            runs,
+            options.device,
+            record,
+            options.rounds,
+            options.seconds,
+            lambda: note(report(record)),
+        )
+        record.end()
+        runs.clear()
+        note(report(record))
+    if options.workload:
+        say("\n" + "\n".join(report(record)))
     if options.kernels and options.device == "cuda":
         choose("", "cuda")
         seconds = options.seconds / 3

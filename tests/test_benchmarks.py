@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import subprocess
 import sys
@@ -157,10 +158,17 @@ def test_the_program_for_gpus_on_a_cpu(monkeypatch, tmp_path: Path) -> None:
     said: list[str] = []
     workload = gpu.WORKLOADS["mnist_mlp"]
     names = ["distgrad eager", "distgrad captured", "distgrad 8 shards"]
-    runs = gpu.prepared(workload, names, "cpu", said.append)
+    record = gpu.Record()
+    runs = gpu.prepared(workload, names, "cpu", record, said.append)
     assert list(runs) == names, said
-    results = {workload.name: gpu.timed(runs, 2, 0.001)}
-    gpu.write("\n".join(gpu.report(results)))
+    noted: list[int] = []
+
+    def note() -> None:
+        noted.append(len(record.results[workload.name]["distgrad eager"]))
+
+    gpu.timed(workload, runs, "cpu", record, 2, 0.001, note)
+    assert noted == [1, 2]  # after each round
+    gpu.write("\n".join(gpu.report(record)))
     text = gpu.RESULTS.read_text()
     assert text.startswith("head\n") and text.endswith("tail\n") and "old" not in text
     assert "| MNIST MLP | " in text and "MNIST MLP, over one shard: 8 shards: " in text
@@ -212,6 +220,87 @@ def test_all_of_a_gpu_in_stages_that_end_in_time(monkeypatch, tmp_path) -> None:
     assert "== short: done ==" in lines
 
 
+def test_who_ends_a_process_is_left_out_of_the_next(monkeypatch, tmp_path) -> None:
+    """The others' table is there, and what ends two processes is not tried again."""
+    monkeypatch.syspath_prepend(str(HERE))
+    stages = importlib.import_module("gpu_all")
+    program = f"""
+import os, sys
+sys.path.insert(0, {str(HERE)!r})
+from pathlib import Path
+from gpu_record import Record
+words = sys.argv[1:]
+record = Record(Path(words[words.index("--record") + 1]))
+print(words, file=open({str(tmp_path / "calls")!r}, "a"))
+for name in ("ours", "bad", "theirs"):
+    if name not in words:
+        record.begin(words[0], name)
+        if name == "bad":
+            os._exit(3)
+record.put(words[0], {{"ours": [1.0], "theirs": [2.0]}})
+record.end()
+Path({str(tmp_path / "last")!r}).write_text(repr((record.results, record.left_out)))
+"""
+    monkeypatch.setattr(stages, "__file__", str(tmp_path / "gpu_all.py"))
+    (tmp_path / "gpu.py").write_text(program)
+    shares = {name: ([name, "--patience", "1"], 0.3) for name in ("one", "two", "three")}
+    monkeypatch.setattr(stages, "STAGES", shares)
+    ends = stages.run(2.0, [], lambda line: None)
+    assert ends == dict.fromkeys(shares, "done")
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert ["bad" in call for call in calls] == [False, True, False, True, True]
+    results, left_out = ast.literal_eval((tmp_path / "last").read_text())
+    assert results == {name: {"ours": [1.0], "theirs": [2.0]} for name in shares}
+    reasons = {"bad": "failed with exit code 3 there"}
+    assert left_out == {"one": reasons, "two": reasons}
+
+
+def test_one_that_fails_while_it_is_timed_leaves_the_times_of_the_others(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    gpu = importlib.import_module("gpu")
+    calls = []
+
+    def fails(count: int) -> float:
+        calls.append(count)
+        if len(calls) > 3:
+            raise MemoryError("no more of it")
+        return 0.0
+
+    record = gpu.Record()
+    workload = gpu.WORKLOADS["mnist_mlp"]
+    gpu.timed(workload, {"good": lambda count: 0.0, "bad": fails}, "cpu", record, 3, 1e-6)
+    assert list(record.results[workload.name]) == ["good"]
+    assert len(record.results[workload.name]["good"]) == 3
+    assert record.reasons() == ["- MNIST MLP, without bad: MemoryError: no more of it"]
+
+
+def test_tests_of_a_gpu_are_noted_folder_by_folder(monkeypatch, tmp_path, capsys) -> None:
+    """Also those of a folder that hangs, which does not take the time of the others."""
+    monkeypatch.syspath_prepend(str(HERE))
+    tests = importlib.import_module("gpu_tests")
+    root = tmp_path / "tests"
+    root.mkdir()
+    option = "def pytest_addoption(parser):\n    parser.addoption('--device')\n"
+    (tmp_path / "conftest.py").write_text(option)
+    (root / "test_hangs.py").write_text(
+        "import time\ndef test_a(): pass\ndef test_b(): assert 0\ndef test_c(): time.sleep(60)\n"
+    )
+    (root / "test_wrong.py").write_text("def test_d(): assert 1 == 2\ndef test_e(): pass\n")
+    monkeypatch.setattr(tests, "ROOT", tmp_path)
+    monkeypatch.setattr(tests, "TESTS", ("tests/test_hangs.py", "tests/test_wrong.py"))
+    monkeypatch.setattr(tests, "_PROCESSES", 1)
+    monkeypatch.setattr(tests, "_PART", 0.5)
+    noted: list[list[str]] = []
+    tests.check("cpu", 30.0, lambda lines: noted.append(list(lines)))
+    assert len(noted) == 2
+    late, wrong_1, done, wrong_2 = noted[-1]
+    assert late.startswith("tests/test_hangs.py, 15 s: not finished in time, 1 passed")
+    assert wrong_1 == "- tests/test_hangs.py::test_b"
+    assert ": 1 failed, 1 passed in " in done
+    assert wrong_2 == "- tests/test_wrong.py::test_d"
+    assert "assert 1 == 2" in capsys.readouterr().out  # the traceback
+
+
 def test_what_is_written_leaves_the_other_tables(monkeypatch, tmp_path) -> None:
     monkeypatch.syspath_prepend(str(HERE))
     gpu = importlib.import_module("gpu")
@@ -232,3 +321,15 @@ def test_a_contender_that_takes_too_long_is_left_out(monkeypatch) -> None:
         time.sleep(5)
     with gpu.within(60):
         pass
+
+
+def test_what_hangs_outside_of_python_ends_the_process() -> None:
+    program = (
+        f"import sys; sys.path.insert(0, {str(HERE)!r})\nimport gpu, signal\n"
+        "gpu.GRACE = 0.1\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])\n"
+        "with gpu.within(0.2):\n    import time; time.sleep(60)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50
+    )
+    assert done.returncode == 1 and "Timeout" in done.stderr and "line 6" in done.stderr
