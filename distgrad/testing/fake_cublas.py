@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,12 @@ class Library:
             return _INVALID_VALUE
         self._has_workspace = True
         return 0 if handle.value in self._handles else _NOT_INITIALIZED
+
+    def cublasGemmEx(self, *given: Any) -> int:
+        head, (a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc, *how) = given[:7], given[7:]
+        one = ctypes.c_longlong(0)
+        arrays = a, a_type, lda, one, b, b_type, ldb, one, beta, c, c_type, ldc, one
+        return self.cublasGemmStridedBatchedEx(*head, *arrays, 1, *how)
 
     def cublasGemmStridedBatchedEx(
         self,
