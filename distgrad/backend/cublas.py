@@ -129,19 +129,26 @@ class Blas:
         number = ctypes.c_double if a.dtype.name == "float64" else ctypes.c_float
         one, zero = number(1.0), number(0.0)
         # cuBLAS goes column by column: it computes the transposed product, of b and a.
-        handle, library = self._handle(), self._library
-        one_of = [ctypes.c_void_p(array.data.ptr) for array in (b, a, out)]
-        steps = [ctypes.c_longlong(step) for step in (as_b.step, as_a.step, rows * columns)]
-        arrays = zip(one_of, (kind, kind, made), (as_b.leading, as_a.leading, columns), strict=True)
-        head = handle, int(as_b.turned), int(as_a.turned), columns, rows, inner, ctypes.byref(one)
-        if count == 1:  # for which cuBLAS has more ways
-            first, second, result = arrays
-            more = *first, *second, ctypes.byref(zero), *result, compute, _DEFAULT
-            self._check(library.cublasGemmEx(*head, *more))
-            return
-        first, second, result = ((*array, step) for array, step in zip(arrays, steps, strict=True))
-        more = *first, *second, ctypes.byref(zero), *result, count, compute, _DEFAULT
-        self._check(library.cublasGemmStridedBatchedEx(*head, *more))
+        arrays = [
+            (b, kind, as_b.leading, as_b.step),
+            (a, kind, as_a.leading, as_a.step),
+            (out, made, columns, rows * columns),
+        ]
+        single = count == 1  # for which cuBLAS has more ways
+        first, second, result = (
+            (ctypes.c_void_p(array.data.ptr), type_, leading)
+            + (() if single else (ctypes.c_longlong(step),))
+            for array, type_, leading, step in arrays
+        )
+        handle = self._handle()
+        call = "cublasGemmEx" if single else "cublasGemmStridedBatchedEx"
+        status = getattr(self._library, call)(
+            *(handle, int(as_b.turned), int(as_a.turned), columns, rows, inner, ctypes.byref(one)),
+            *(*first, *second, ctypes.byref(zero), *result),
+            *(() if single else (count,)),
+            *(compute, _DEFAULT),
+        )
+        self._check(status)
 
     def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
         """As ``cupy.matmul`` for matrices of float; everything else goes to CuPy."""

@@ -32,8 +32,7 @@ class Rows:
 
     def add(self, out: Any, g: Any, indices: Any) -> None:
         """Rows of ``g`` added up by their ``indices``, int64; all of them contiguous."""
-        given = (out, g, indices, indices.size, out.size // out.shape[0])
-        self._launch("add_rows", out.dtype, out.shape[0], FLAT, *given)
+        self._whole_rows("add_rows", out, g, indices)
 
     def add_at(self, array: Any, positions: tuple[Any, ...], values: Any) -> None:
         """As ``numpy.add.at(array, positions, values)`` for positions that lie in the array."""
@@ -65,9 +64,15 @@ class Rows:
         values = self._numbers(updates, x.dtype)
         out = self._cupy.empty(start.shape, start.dtype)
         if out.size:
-            given = (start, values, numbers(self._cupy, rows), rows.size, x.size // len(x))
-            self._launch(name, out.dtype, len(x), FLAT, out, *given)
+            self._whole_rows(name, out, start, values, numbers(self._cupy, rows))
         return out.astype(x.dtype, copy=False)
+
+    def _whole_rows(self, name: str, out: Any, *given: Any) -> None:
+        """``given``: arrays, the last of which has the indices."""
+        rows = out.shape[0]
+        width = out.size // rows
+        sizes = given[-1].size, width, rows
+        self._launch(name, out.dtype, rows * -(-width // FLAT), FLAT, out, *given, *sizes)
 
     def _numbers(self, array: Any, dtype: np.dtype) -> Any:
         """The array, contiguous, in a type of the kernels that holds the numbers of ``dtype``."""

@@ -25,6 +25,8 @@ __device__ inline float from_half(unsigned short bits) {
 }
 __device__ inline unsigned int float_bits(float x) { return __float_as_uint(x); }
 __device__ inline float from_bits(unsigned int bits) { return __uint_as_float(bits); }
+// What other blocks have written: what this multiprocessor keeps may be older.
+template <class A> __device__ inline A fresh(const A *from) { return __ldcg(from); }
 #else
 static inline unsigned short half_bits(float x) {
     const _Float16 half = (_Float16)x;
@@ -47,6 +49,7 @@ static inline float from_bits(unsigned int bits) {
     __builtin_memcpy(&x, &bits, 4);
     return x;
 }
+template <class A> static inline A fresh(const A *from) { return *from; }
 #endif
 
 // To the nearest, the even one of two; a nan stays one.

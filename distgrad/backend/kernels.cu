@@ -23,22 +23,32 @@ __device__ inline void philox(u64 *c, u64 k0, u64 k1) {
     }
 }
 
+// Four numbers that a thread reads and writes at once.
+struct alignas(4 * sizeof(T)) Four {
+    T at[4];
+};
+
+__device__ inline bool aligned(const T *x) { return (u64)x % sizeof(Four) == 0; }
+
 // Uniform numbers in [0, 1), as numpy.random.Generator.random draws them from that key. A thread
 // makes one block of four words: 8 floats, or 4 doubles.
 __device__ inline void draw(T *out, i64 n, u64 k0, u64 k1, u64 c2, u64 c3) {
     const int each = sizeof(T) == 4 ? 8 : 4;
-    const i64 block = (i64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (block * each >= n) return;
+    const i64 block = (i64)blockIdx.x * blockDim.x + threadIdx.x, start = block * each;
+    if (start >= n) return;
     u64 c[4] = {(u64)block + 1, 0, c2, c3};  // NumPy counts up before it draws
     philox(c, k0, k1);
-    for (int i = 0; i < each && block * each + i < n; i++) {
-        if (sizeof(T) == 4) {
-            const unsigned int word = (unsigned int)(c[i / 2] >> (i % 2 ? 32 : 0));
-            out[block * each + i] = (T)(word >> 8) * (T)(1.0 / 16777216.0);
-        } else {
-            out[block * each + i] = (T)(c[i] >> 11) * (T)(1.0 / 9007199254740992.0);
-        }
+    Four made[each / 4];
+    for (int i = 0; i < each; i++) {
+        const unsigned int word = (unsigned int)(c[i * 4 / each] >> (i % 2 ? 32 : 0));
+        made[i / 4].at[i % 4] = sizeof(T) == 4 ? (T)(word >> 8) * (T)(1.0 / 16777216.0)
+                                               : (T)(c[i % 4] >> 11) * (T)(1.0 / 9007199254740992.0);
     }
+    if (start + each <= n && aligned(out)) {
+        for (int i = 0; i < each / 4; i++) ((Four *)(out + start))[i] = made[i];
+        return;
+    }
+    for (int i = 0; i < each && start + i < n; i++) out[start + i] = made[i / 4].at[i % 4];
 }
 
 extern "C" __global__ void uniform(T *out, i64 n, u64 k0, u64 k1, u64 c2, u64 c3) {
@@ -58,13 +68,6 @@ __device__ inline void adam_one(T &p, T &m, T &s, T g, T alpha, T rest_1, T rest
     s = second;
     p = p - first / (sqrt(second) + epsilon) * alpha;
 }
-
-// Four numbers that a thread reads and writes at once.
-struct alignas(4 * sizeof(T)) Four {
-    T at[4];
-};
-
-__device__ inline bool aligned(const T *x) { return (u64)x % sizeof(Four) == 0; }
 
 extern "C" __global__ void adam(T *__restrict__ p, T *__restrict__ m, T *__restrict__ s,
                                 const T *__restrict__ g, i64 n, T alpha, T rest_1, T rest_2,

@@ -15,41 +15,50 @@ struct Smallest {
     }
 };
 
-// A block makes one row of the result, from that of x or from zeros, and goes through all indices.
+// A block makes up to blockDim.x columns of one of the `rows` of the result, from those of x or from
+// zeros. It goes through all indices: a blockful at a time, of which it keeps those of its row, in
+// their order.
 template <class Taken>
 __device__ inline void whole_rows(T *out, const T *x, const T *g, const i64 *indices, i64 count,
-                                  i64 width) {
-    __shared__ bool mine[256];
-    __shared__ bool any;
-    const i64 self = blockIdx.x;
-    for (i64 column = threadIdx.x; column - threadIdx.x < width; column += blockDim.x) {
-        T total = x && column < width ? x[self * width + column] : T(0);
-        for (i64 first = 0; first < count; first += blockDim.x) {
-            const i64 at = first + threadIdx.x;
-            const i64 index = at < count ? indices[at] : -1;
-            mine[threadIdx.x] = at < count && (index < 0 ? index + gridDim.x : index) == self;
-            if (threadIdx.x == 0) any = false;
-            __syncthreads();
-            if (mine[threadIdx.x]) any = true;
-            __syncthreads();
-            for (int i = 0; any && column < width && i < (int)blockDim.x; i++)
-                if (mine[i]) total = Taken::of(total, g[(first + i) * width + column]);
-            __syncthreads();
+                                  i64 width, i64 rows) {
+    __shared__ int mine[256], found[8];
+    const i64 self = blockIdx.x % rows, column = blockIdx.x / rows * blockDim.x + threadIdx.x;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const bool here = column < width;
+    T total = x && here ? x[self * width + column] : T(0);
+    for (i64 first = 0; first < count; first += blockDim.x) {
+        const i64 at = first + threadIdx.x;
+        const i64 index = at < count ? indices[at] : -1;
+        const bool hit = at < count && (index < 0 ? index + rows : index) == self;
+        const unsigned int hits = __ballot_sync(~0u, hit);
+        if (lane == 0) found[warp] = __popc(hits);
+        __syncthreads();
+        int before = 0, all = 0;
+        for (int i = 0; i < 8; i++) {
+            before += i < warp ? found[i] : 0;
+            all += found[i];
         }
-        if (column < width) out[self * width + column] = total;
+        if (hit) mine[before + __popc(hits & ((1u << lane) - 1))] = threadIdx.x;
+        __syncthreads();
+#pragma unroll 4
+        for (int i = 0; i < all; i++)
+            if (here) total = Taken::of(total, g[(first + mine[i]) * width + column]);
+        __syncthreads();
     }
+    if (here) out[self * width + column] = total;
 }
 
-extern "C" __global__ void add_rows(T *out, const T *g, const i64 *indices, i64 count, i64 width) {
-    whole_rows<Sum>(out, (const T *)0, g, indices, count, width);
+extern "C" __global__ void add_rows(T *out, const T *g, const i64 *indices, i64 count, i64 width,
+                                    i64 rows) {
+    whole_rows<Sum>(out, (const T *)0, g, indices, count, width, rows);
 }
 
 extern "C" __global__ void largest_rows(T *out, const T *x, const T *g, const i64 *indices, i64 count,
-                                        i64 width) {
-    whole_rows<Largest>(out, x, g, indices, count, width);
+                                        i64 width, i64 rows) {
+    whole_rows<Largest>(out, x, g, indices, count, width, rows);
 }
 
 extern "C" __global__ void smallest_rows(T *out, const T *x, const T *g, const i64 *indices,
-                                         i64 count, i64 width) {
-    whole_rows<Smallest>(out, x, g, indices, count, width);
+                                         i64 count, i64 width, i64 rows) {
+    whole_rows<Smallest>(out, x, g, indices, count, width, rows);
 }

@@ -55,6 +55,17 @@ template <class A> static inline A __shfl_xor_sync(unsigned mask, A value, int l
     return __shfl_sync(mask, value, threadIdx.x % 32 ^ lanes);
 }
 
+static inline unsigned __ballot_sync(unsigned, bool vote) {
+    static bool given[1024];
+    given[threadIdx.x] = vote;
+    __syncthreads();
+    unsigned votes = 0;
+    for (unsigned i = 0; i < 32; i++) votes |= (unsigned)given[threadIdx.x / 32 * 32 + i] << i;
+    __syncthreads();
+    return votes;
+}
+static inline int __popc(unsigned x) { return __builtin_popcount(x); }
+
 // Blocks follow each other here.
 static inline void __threadfence() {}
 static inline unsigned atomicInc(unsigned *to, unsigned most) {

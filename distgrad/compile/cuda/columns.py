@@ -22,8 +22,8 @@ from distgrad.compile.steps import Buffer, View
 
 _WARPS = 16
 _BLOCKS = 512  # four on each multiprocessor of a large GPU
-_FEW = 256  # rows that one block adds up sooner than a second launch starts
-_SEGMENT = 128  # rows of a segment, at least
+_FEW = 256  # rows that one block adds up sooner than others meet
+_SEGMENT = 64  # rows of a segment, at least
 
 
 class Cuts(NamedTuple):
@@ -44,8 +44,7 @@ def cuts(fused: Fused) -> Cuts:
     rows, columns = math.prod(fused.shape[:cut]), math.prod(fused.shape[cut:])
     each = 4 if columns % 128 == 0 and rows * columns >= MANY else 1
     chunks = -(-columns // (32 * each))
-    # Whatever a lane takes at a time, the order is that of the numbers of rows and columns.
-    wanted = max(1, min(_BLOCKS // -(-columns // 32), -(-rows // _SEGMENT)))
+    wanted = max(1, min(_BLOCKS // chunks, -(-rows // _SEGMENT)))
     segment = -(-rows // wanted) if rows > _FEW else rows
     return Cuts(rows, columns, each, chunks, -(-rows // segment), segment)
 
@@ -87,6 +86,7 @@ class Columns(Writer):
                 )
 
         self.loop(
+            f"#pragma unroll 4\n"
             f"for ({kind} row = first + warp; here && row < end; row += {_WARPS})",
             add_up,
             f"const {kind} at = row * {columns} + column;",
@@ -98,7 +98,7 @@ class Columns(Writer):
         else:
             sums = [self._scratch(types[i], segments * columns) for i in found]
             for i, place in zip(found, sums, strict=True):
-                self._store_sum(i, types[i], cut, place)
+                self._store_sum(i, types[i], cut, f"{place} + segment * {columns}", whole=False)
             self._last_one(found, sums, cut, kind)
         return chunks * segments, 32 * _WARPS
 
@@ -109,10 +109,7 @@ class Columns(Writer):
         return self.further(f"{type_} *", view)
 
     def _last_one(self, found: Sequence[Apply], sums: Sequence[str], cut: Cuts, kind: str) -> None:
-        """The last block of some columns adds up what all of them have; then nobody has counted.
-
-        It reads memory itself, since what its multiprocessor keeps may be older.
-        """
+        """The last block of some columns adds up what all of them have; then nobody has counted."""
         dtype = np.dtype(np.uint32)
         counts = View(Buffer(4 * cut.chunks, "counter"), 0, (cut.chunks,), (4,), dtype)
         name = self.further("unsigned int *", counts)
@@ -125,29 +122,31 @@ class Columns(Writer):
             "__syncthreads();",
             "if (!last) return;",
             "__threadfence();",
-            f"const {kind} to = start + threadIdx.x;",
-            f"if (threadIdx.x >= {32 * cut.each} || to >= {cut.columns}) return;",
         ]
         for i, place in zip(found, sums, strict=True):
-            (out,), reduced = i.outputs, reduction(i)
-            assert reduced is not None
-            type_, total = FLOATS[i.inputs[0].dtype.name], f"total_{self.variables[out]}"
-            over = f" / ({type_}){cut.rows}" if reduced.operation == "mean" else ""
+            (out,) = i.outputs
+            part = f"part_{self.variables[out]}"
             self.lines += [
-                f"{type_} {total} = 0;",
-                f"for ({kind} i = 0; i < {cut.segments}; i++) "
-                f"{total} += ((const volatile {type_} *){place})[i * {cut.columns} + to];",
-                f"put({self.arrays[out]}[to], {total}{over});",
+                "#pragma unroll",
+                f"for (int j = 0; j < {cut.each}; j++) {{",
+                f"{part}[j] = 0;",
+                "#pragma unroll 4",
+                f"for ({kind} i = warp; here && i < {cut.segments}; i += {_WARPS})",
+                f"{part}[j] += fresh({place} + i * {cut.columns} + column + j);",
+                "}",
             ]
+            self._store_sum(i, FLOATS[i.inputs[0].dtype.name], cut, self.arrays[out])
 
-    def _store_sum(self, instruction: Apply, type_: str, cut: Cuts, array: str) -> None:
-        """What all warps have of a column, added up by as many lanes."""
+    def _store_sum(
+        self, instruction: Apply, type_: str, cut: Cuts, array: str, whole: bool = True
+    ) -> None:
+        """What all warps have of a column, added up by as many lanes; ``whole``: of all rows."""
         (out,), reduced = instruction.outputs, reduction(instruction)
         assert reduced is not None
-        mean = reduced.operation == "mean" and cut.segments == 1
-        over = f" / ({type_}){cut.rows}" if mean else ""
+        over = f" / ({type_}){cut.rows}" if reduced.operation == "mean" and whole else ""
         shared = f"shared_{type_}"
         self.lines += [
+            "#pragma unroll",
             f"for (int j = 0; j < {cut.each}; j++) {{",
             f"const int mine = threadIdx.x / {_WARPS};",
             f"{shared}[warp][lane] = part_{self.variables[out]}[j];",
@@ -156,7 +155,6 @@ class Columns(Writer):
             f"const {type_} total = whole<Sum, {_WARPS}>(one, {shared}[0]){over};",
             "__syncthreads();",
             f"const {source.index(cut.rows * cut.columns)} to = start + mine * {cut.each} + j;",
-            f"if (threadIdx.x % {_WARPS} == 0 && to < {cut.columns}) "
-            f"put({array}[segment * {cut.columns} + to], total);",
+            f"if (threadIdx.x % {_WARPS} == 0 && to < {cut.columns}) put(({array})[to], total);",
             "}",
         ]

@@ -8,7 +8,6 @@ depends on the length of the row alone.
 
 from __future__ import annotations
 
-import math
 from importlib import resources
 
 from distgrad.backend.cuda_source import Unsupported
@@ -16,7 +15,7 @@ from distgrad.compile.cuda import source
 from distgrad.compile.cuda.columns import Columns
 from distgrad.compile.cuda.rows import Rows
 from distgrad.compile.cuda.source import Kernel
-from distgrad.compile.cuda.writer import Writer
+from distgrad.compile.cuda.writer import Copying, Writer
 from distgrad.compile.passes.fusion import Fused, reduction
 from distgrad.compile.program import Apply, Value
 from distgrad.compile.steps import View
@@ -56,10 +55,6 @@ def compiled(name: str, fused: Fused, places: dict[Value, View]) -> Kernel:
 
 def copying(name: str, target: View, origin: View) -> Kernel:
     """A kernel that copies one array into another of its shape, which broadcasts."""
-    out, x = (source.memory(view.dtype) for view in (target, origin))
-    number = source.TYPES[target.dtype.name]
-    size = math.prod(target.shape)
-    to, where = (source.place(view, target.shape, "at") for view in (target, origin))
-    text = f"{source.over(size)} put(p0[{to}], ({number})get(p1[{where}]));"
-    arguments = f"{out} *p0", f"const {x} *p1"
-    return Kernel(name, arguments, text, *source.flat(size), (target, origin))
+    out, x = (Value(view.shape, view.dtype) for view in (target, origin))
+    copied = Fused((x,), (out,), body=(), shape=target.shape)
+    return Copying(copied, {out: target, x: origin}).finish(name)

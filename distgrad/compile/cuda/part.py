@@ -10,7 +10,7 @@ import numpy as np
 
 from distgrad.compile.cuda.memory import Memory, Row
 from distgrad.compile.cuda.nodes import Node
-from distgrad.compile.cuda.source import Kernel
+from distgrad.compile.cuda.source import WORD, Kernel
 from distgrad.compile.steps import Buffer, View
 from distgrad.core.variable import Variable
 
@@ -67,11 +67,11 @@ class Part:
         if buffer.kind in ("input", "slot"):
             return self._placed(self.row.place(buffer), view)
         if buffer.kind == "output":
-            return self._at(self._place(buffer.owner), view)
+            return self._at(_aligned(self._place(buffer.owner)), view)
         if buffer.kind == "constant":
             return self._at(self._executor.constant(buffer.owner), view)
         self._bound.append((buffer.owner, buffer.owner._buffer))
-        return self._at(buffer.owner._buffer, view)
+        return self._at(_aligned(buffer.owner._buffer), view)
 
     def _place(self, position: int) -> Any:
         if position not in self._places:
@@ -105,9 +105,15 @@ class Part:
 
     def launch(self, kernel: Kernel) -> None:
         arrays = tuple([self.array(view) for view in kernel.places])
-        if self.warming and kernel.places[0].buffer.kind == "variable":  # it must stay as it is
-            arrays = (self.backend.xp.empty(arrays[0].shape, arrays[0].dtype), *arrays[1:])
+        if self.warming:
+            arrays = tuple(map(self._spared, kernel.places, kernel.arguments, arrays))
         self._executor.function(kernel.name)((kernel.blocks,), (kernel.threads,), arrays)
+
+    def _spared(self, view: View, argument: str, array: Any) -> Any:
+        """Another array in the place of a variable that is written, which must stay as it is."""
+        if view.buffer.kind != "variable" or argument.startswith("const "):
+            return array
+        return self.backend.xp.empty(array.shape, array.dtype)
 
     # What becomes of results
 
@@ -144,3 +150,10 @@ class Part:
                 with self.allocating():
                     self._fixed[view.buffer] = self.held[view.buffer].copy()
                 self.held[view.buffer] = self._fixed[view.buffer]
+
+
+def _aligned(array: Any) -> Any:
+    """The array; its kernels read words, which only start at a multiple of their size."""
+    if array.data.ptr % WORD:
+        raise ValueError(f"an array of a captured program lies at {array.data.ptr:#x}")
+    return array

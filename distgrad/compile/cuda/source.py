@@ -16,8 +16,9 @@ OPTIONS = ("-std=c++17", "--fmad=false")
 FLAT = 256  # threads of a block over elements
 _BLOCKS = 1 << 16
 WORD = 16  # bytes that a thread reads or writes at once, at most
-# Memory that starts at a multiple of a word, whoever uses the kernel.
-_ALIGNED = ("temporary", "input", "slot", "constant")
+# Memory that starts at a multiple of a word, whoever uses the kernel; `Part` looks at what comes
+# from outside: arenas keep to it.
+_ALIGNED = ("temporary", "input", "slot", "constant", "variable", "output")
 FLOATS = {"float16": "float", "bfloat16": "float", "float32": "float", "float64": "double"}
 _IN_MEMORY = {"float16": "Half", "bfloat16": "Brain"}  # of those that are computed in float
 ROUNDED = {"float16": "as_half({})", "bfloat16": "as_brain({})"}

@@ -196,3 +196,14 @@ class Writer:
             self._inside.append(
                 f"*({pack} *)({array} + {source.place(view, shape, at)}) = w{array};"
             )
+
+
+class Copying(Writer):
+    """Writes the kernel that gives its one input the place and the type of its one output."""
+
+    def elements(self, stored: Sequence[Value], others: Sequence[Value] = ()) -> dict[Value, str]:
+        (x,), (out,) = self.fused.inputs, self.fused.outputs
+        name = self.load(x, self.fused.shape, "at")
+        type_ = source.TYPES[out.dtype.name]
+        self.store(out, self.fused.shape, "at", f"({type_}){name}")
+        return {}
