@@ -10,7 +10,7 @@ import numpy as np
 
 from distgrad.backend import cudnn
 from distgrad.backend.cublas import matrices
-from distgrad.compile.cuda import attention, dnn, fused, source
+from distgrad.compile.cuda import attention, dnn, fused, pooling, source
 from distgrad.compile.cuda.joins import Joins
 from distgrad.compile.cuda.nodes import Arrays, Draw, Node, Opaque, Python, launch
 from distgrad.compile.cuda.source import Kernel
@@ -352,6 +352,8 @@ _HANDLERS: dict[str, Callable[[Build, Apply], bool]] = {
     **dict.fromkeys(cudnn.CONVOLUTIONS, dnn.convolution),
     "attention": attention.attention,
     "attention_grad": attention.attention_grad,
+    "max_windows": pooling.max_windows,
+    "max_windows_grad": pooling.max_windows_grad,
 }
 
 
