@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import faulthandler
+import functools
 import gc
 import importlib
 import os
@@ -38,7 +39,7 @@ import gpu_kernels
 import gpu_tests
 import numpy as np
 from gpu_record import Record
-from workloads import Trainer, Workload, cnn, mlp, transformer
+from workloads import Parameter, Trainer, Workload, cnn, mlp, transformer
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -95,12 +96,18 @@ def devices_of(device: str) -> list[str]:
     return lines
 
 
+@functools.lru_cache(1)
+def parameters_of(slug: str) -> list[Parameter]:
+    """Those that all contenders begin with, and copy: they are seconds of random numbers."""
+    return WORKLOADS[slug].parameters()
+
+
 def made(name: str, workload: Workload, device: str) -> Trainer:
     module, form = CONTENDERS[name]
     peer = importlib.import_module(f"peers.{module}_peer")
     if module == "torch":
         peer.DEVICE = device
-    trainer: Trainer | None = peer.make(workload, workload.parameters(), form)
+    trainer: Trainer | None = peer.make(workload, parameters_of(workload.slug), form)
     if trainer is None:
         raise ValueError("it has no such form")
     return trainer
@@ -174,8 +181,12 @@ def prepared(
     record: Record,
     say: Callable[[str], None],
     patience: float = 600.0,
+    note: Callable[[], None] = lambda: None,
 ) -> dict[str, Callable[[int], float]]:
-    """``run(count)`` of every contender that is in time, and whose losses are the first one's."""
+    """``run(count)`` of every contender that is in time, and whose losses are the first one's.
+
+    Three steps of each are timed at once, and noted: that is better than nothing.
+    """
     runs: dict[str, Callable[[int], float]] = {}
     first: list[float] | None = None
     rtol = 2e-3 if workload.dtype == "float32" else 5e-3
@@ -191,7 +202,12 @@ def prepared(
                 trainer = made(name, workload, device)
                 batch = trainer.ready(x, y)
                 losses = [trainer.run(batch, 1) for _ in range(3)]
-            say(f"{name}: losses {losses}, {time.perf_counter() - began:.1f} s for 3 steps")
+                ready = time.perf_counter()
+                trainer.run(batch, 3)
+                step = (time.perf_counter() - ready) / 3
+            say(
+                f"{name}: losses {losses}, {ready - began:.1f} s for 3 steps, then {step:.2g} s each"
+            )
         except Exception as error:
             said = (str(error).splitlines() or [""])[0]
             record.leave_out(workload.name, name, f"{type(error).__name__}: {said}")
@@ -206,6 +222,8 @@ def prepared(
             say(f"{name}: left out, its losses are not {first}")
             continue
         runs[name] = lambda count, t=trainer, b=batch: t.run(b, count)
+        record.put(workload.name, {**record.results.get(workload.name, {}), name: [step * 1e3]})
+        note()
     return runs
 
 
@@ -356,8 +374,9 @@ def main() -> None:
         options.buckets = options.buckets or [1, 4, 16, 64, 1024]
         options.workload = options.workload or ["transformer_12_layers_d_768"]
     options.workload = list(WORKLOADS) if options.workload is None else options.workload
-    words = ["gpu.py", "--all"] if options.record else sys.argv
-    lines = [f"Measured {datetime.date.today()}: `{' '.join(['python', *words])}`", ""]
+    words = ["--all"] if options.record else sys.argv[1:]
+    command = " ".join(["python benchmarks/gpu.py", *words])
+    lines = [f"Measured {datetime.date.today()}: `{command}`", ""]
 
     def note(found: list[str], begin: str = BEGIN) -> None:
         if options.write:
@@ -372,23 +391,19 @@ def main() -> None:
     say("\n".join(lines))
     record = Record(options.record)
     names = [name for name in CONTENDERS if name not in options.without]
+
+    def note_steps() -> None:  # often: the time on a GPU may end at any moment
+        note(report(record))
+
+    device = options.device
     for slug in options.workload:
         workload = WORKLOADS[slug]
         say(f"\n{workload.name}, batch {workload.batch}")
-        runs = prepared(workload, names, options.device, record, say, options.patience)
-        # After each round: the time on a GPU may end at any moment.
-        timed(
-            workload,
-            runs,
-            options.device,
-            record,
-            options.rounds,
-            options.seconds,
-            lambda: note(report(record)),
-        )
+        runs = prepared(workload, names, device, record, say, options.patience, note_steps)
+        timed(workload, runs, device, record, options.rounds, options.seconds, note_steps)
         record.end()
         runs.clear()
-        note(report(record))
+        note_steps()
     if options.workload:
         say("\n" + "\n".join(report(record)))
     if options.kernels and options.device == "cuda":

@@ -74,10 +74,12 @@ def run(minutes: float, more: list[str], say: Callable[[str], None]) -> dict[str
 
 
 def _more(words: list[str], seconds: float, path: Path, without: set[str]) -> list[str]:
+    more = ["--record", str(path)]
     if "--check" in words:
-        return ["--check-limit", f"{max(seconds - 5, 1):.0f}"]
-    more = ["--record", str(path)] if "--patience" in words else []
-    return [*more, "--without", *sorted(without)] if more and without else more
+        more += ["--check-limit", f"{max(seconds - 5, 1):.0f}"]
+    if "--patience" in words and without:
+        more += ["--without", *sorted(without)]
+    return more
 
 
 def _ended(words: list[str], seconds: float) -> str:

@@ -145,6 +145,7 @@ def table(
                 said = gpu.dnn.declined.get(case.job, "not installed").splitlines()[0]
                 lines.append(f"| {case.name} | no plan: {said} |")
                 say(lines[-1])
+                note(lines)
                 continue
             a, b = (gpu.to_numpy(way()).astype("float64") for way in (case.with_it, case.without))
             off = np.abs(a - b).max() / np.abs(b).max()

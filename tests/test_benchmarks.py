@@ -159,9 +159,18 @@ def test_the_program_for_gpus_on_a_cpu(monkeypatch, tmp_path: Path) -> None:
     workload = gpu.WORKLOADS["mnist_mlp"]
     names = ["distgrad eager", "distgrad captured", "distgrad 8 shards"]
     record = gpu.Record()
-    runs = gpu.prepared(workload, names, "cpu", record, said.append)
-    assert list(runs) == names, said
     noted: list[int] = []
+    runs = gpu.prepared(
+        workload,
+        names,
+        "cpu",
+        record,
+        said.append,
+        note=lambda: noted.append(len(record.results[workload.name])),
+    )
+    assert list(runs) == names, said
+    assert noted == [1, 2, 3]  # after each of them
+    noted.clear()
 
     def note() -> None:
         noted.append(len(record.results[workload.name]["distgrad eager"]))
@@ -211,6 +220,7 @@ def test_all_of_a_gpu_in_stages_that_end_in_time(monkeypatch, tmp_path) -> None:
     (tmp_path / "gpu.py").write_text(program)
     shares = {"short": (["0"], 0.4), "wrong": (["0", "x", "y"], 0.1), "long": (["60"], 0.5)}
     monkeypatch.setattr(stages, "STAGES", shares)
+    monkeypatch.setattr(stages, "_more", lambda *_: [])
     ends = stages.run(0.05, ["more"], lines.append)
     assert ends == {
         "short": "done",
