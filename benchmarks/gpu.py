@@ -205,9 +205,8 @@ def prepared(
                 ready = time.perf_counter()
                 trainer.run(batch, 3)
                 step = (time.perf_counter() - ready) / 3
-            say(
-                f"{name}: losses {losses}, {ready - began:.1f} s for 3 steps, then {step:.2g} s each"
-            )
+            took = f"{ready - began:.1f} s for 3 steps, then {step:.2g} each"
+            say(f"{name}: losses {losses}, {took}")
         except Exception as error:
             said = (str(error).splitlines() or [""])[0]
             record.leave_out(workload.name, name, f"{type(error).__name__}: {said}")
