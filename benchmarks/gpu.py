@@ -212,6 +212,7 @@ def prepared(
             record.leave_out(workload.name, name, f"{type(error).__name__}: {said}")
             say(f"{name}: left out ({type(error).__name__}: {error})")
             trainer = batch = None  # type: ignore[assignment]
+            note()
             tidy(device, name)
             continue
         tidy(device, name)
@@ -219,6 +220,7 @@ def prepared(
         if not np.allclose(losses, first, rtol=rtol):
             record.leave_out(workload.name, name, f"its losses are {losses}, not {first}")
             say(f"{name}: left out, its losses are not {first}")
+            note()
             continue
         runs[name] = lambda count, t=trainer, b=batch: t.run(b, count)
         record.put(workload.name, {**record.results.get(workload.name, {}), name: [step * 1e3]})
@@ -334,11 +336,15 @@ def measure_buckets(options: argparse.Namespace, lines: list[str]) -> None:
     from distgrad.training import world
 
     workload = WORKLOADS[options.workload[0]]
-    lines += measured(workload, options.buckets, options.rounds, steps=10)
-    if world.communicator().rank == 0:
-        print("\n".join(lines), flush=True)
-        if options.write:
-            write("\n".join(lines), BUCKETS)
+    chief = world.communicator().rank == 0
+
+    def note(found: list[str]) -> None:
+        if chief and options.write:
+            write("\n".join([*lines, *found]), BUCKETS)
+
+    found = measured(workload, options.buckets, options.rounds, steps=10, note=note)
+    if chief:
+        print("\n".join([*lines, *found]), flush=True)
 
 
 def main() -> None:

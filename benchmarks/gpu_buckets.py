@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -63,9 +63,17 @@ def stepper(workload: Workload, mib: float, shards: int) -> tuple[Any, int]:
 
 
 def measured(
-    workload: Workload, sizes: Sequence[float], rounds: int, steps: int, shards: int = 1
+    workload: Workload,
+    sizes: Sequence[float],
+    rounds: int,
+    steps: int,
+    shards: int = 1,
+    note: Callable[[list[str]], None] = lambda lines: None,
 ) -> list[str]:
-    """A table over the sizes, in MiB: milliseconds of a step on the slowest rank, medians."""
+    """A table over the sizes, in MiB: milliseconds of a step on the slowest rank, medians.
+
+    It is noted after each round.
+    """
     from distgrad.training import world
     from distgrad.training.staging import link
 
@@ -83,8 +91,13 @@ def measured(
             runs[mib][0](steps)
             spent = (time.perf_counter() - began) / steps * 1e3
             found[mib].append(max(communicator.allgather_object(spent)))
+        note(_table(workload, communicator.world_size, runs, found))
+    return _table(workload, communicator.world_size, runs, found)
+
+
+def _table(workload: Workload, ranks: int, runs: Any, found: dict[float, list[float]]) -> list[str]:
     lines = [
-        f"{workload.name}, batch {workload.batch}, {communicator.world_size} ranks:",
+        f"{workload.name}, batch {workload.batch}, {ranks} ranks:",
         "",
         "| bucket, MiB | buckets | ms a step |",
         "|---|---|---|",

@@ -80,12 +80,16 @@ class Blas:
         """Whether it multiplies matrices of this dtype."""
         return dtype.name in _TYPES
 
-    def open(self) -> None:
-        """Loads the library, and makes what this thread needs. Raises OSError or RuntimeError."""
-        self._handle()
+    def open(self) -> Any:
+        """Loads the library, and makes what this thread needs. Raises OSError or RuntimeError.
 
-    def _handle(self) -> ctypes.c_void_p:
-        """This thread's handle for its device, put on its current stream."""
+        What it gives is the workspace of this thread: who captures products keeps it, since their
+        graph may outlive the thread.
+        """
+        return self._opened()[1]
+
+    def _opened(self) -> tuple[ctypes.c_void_p, Any]:
+        """This thread's handle for its device, put on its current stream, and the workspace."""
         device = self._cupy.cuda.runtime.getDevice()
         known: dict[int, tuple[ctypes.c_void_p, Any]] = self._per_thread.__dict__.setdefault(
             "handles", {}
@@ -101,7 +105,7 @@ class Blas:
         self._check(self._library.cublasSetStream_v2(handle, stream))
         place, size = ctypes.c_void_p(workspace.ptr), ctypes.c_size_t(WORKSPACE)
         self._check(self._library.cublasSetWorkspace_v2(handle, place, size))
-        return handle
+        return handle, workspace
 
     def _check(self, status: int) -> None:
         if status:
@@ -140,7 +144,7 @@ class Blas:
             + (() if single else (ctypes.c_longlong(step),))
             for array, type_, leading, step in arrays
         )
-        handle = self._handle()
+        handle, _ = self._opened()
         call = "cublasGemmEx" if single else "cublasGemmStridedBatchedEx"
         status = getattr(self._library, call)(
             *(handle, int(as_b.turned), int(as_a.turned), columns, rows, inner, ctypes.byref(one)),

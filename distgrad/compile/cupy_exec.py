@@ -138,6 +138,7 @@ class Frame:
 
     def _begin(self) -> None:
         self._scripts: dict[Any, tuple[list[Callable[[], None]], list[Any]]] = {}
+        self._workspaces: list[Any] = []  # that the products of the scripts use
         self._told: Told = lambda number: None
         self._ready: Callable[[list[Any]], None] = lambda outputs: None
 
@@ -200,6 +201,7 @@ class Frame:
 
     def _record(self, tells: bool, looks: bool) -> list[Callable[[], None]]:
         """Makes the pieces of a run, and runs each as soon as it is there."""
+        self._workspaces.append(self.backend.blas.open())
         if self._kind not in self._memory.warm:
             self._warm_up()
         script: list[Callable[[], None]] = []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import threading
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +13,8 @@ import pytest
 
 import distgrad as tf
 from distgrad.backend.cublas import Matrices, matrices, one_step
+from distgrad.compile.capture import trace
+from distgrad.compile.cupy_exec import cuda_executor
 from distgrad.core import devices, dispatch
 from distgrad.testing import fake_cublas, fake_cupy
 from distgrad.testing.standin import asarray
@@ -129,3 +134,22 @@ def test_eager_products_of_bfloat16_are_given_to_cublas_as_they_are(blas, monkey
         assert ours.dtype == tf.bfloat16
         np.testing.assert_allclose(ours.numpy().astype(np.float32), theirs, rtol=2**-8, atol=1e-6)
     assert tf.matmul(x[:, :0], w, transpose_b=True).shape == (2, 0, 4)
+
+
+def test_the_workspace_of_a_graph_outlives_the_thread_that_made_it(blas):
+    x = np.ones((3, 3), np.float32)
+    executor = cuda_executor(trace(lambda x: x @ x, (x,)).program, (x,))
+    frames, made = [executor.frame()], []
+
+    def run():
+        frames[0]([x])
+        made.append(weakref.ref(blas.open()))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert made[0]() is not None
+    frames.clear()
+    gc.collect()
+    assert made[0]() is None

@@ -146,3 +146,19 @@ def test_a_loss_is_there_before_its_gradients():
     loss, gradient = f(tf.constant(x))
     np.testing.assert_allclose(early[0].get(), loss.numpy(), rtol=1e-5)
     np.testing.assert_allclose(place.get(), gradient.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_variables_that_one_launch_writes_are_written_once():
+    a, b = tf.Variable(np.ones(3, np.float32)), tf.Variable(np.ones(5, np.float32))
+
+    @tf.function(jit_compile="strict")
+    def step(x):
+        one, two = tf.reduce_sum(a) * x[:3], tf.reduce_sum(b) * x  # not by small kernels
+        a.assign(one)
+        b.assign(two)
+
+    x = tf.constant(np.ones(5, np.float32))
+    for number in (1, 2):
+        step(x)
+        np.testing.assert_array_equal(a.numpy(), np.full(3, 3.0**number))
+        np.testing.assert_array_equal(b.numpy(), np.full(5, 5.0**number))

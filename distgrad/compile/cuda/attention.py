@@ -173,6 +173,7 @@ class _Writer:
         count = -(-results // 32)
         return (
             f"float {name}[{count}] = {{}};\n"
+            "#pragma unroll\n"  # else numbers that are found by i would lie in memory
             f"for (int i = 0; i < {-(-terms // 32)}; i++)\n"
             f"for (int c = 0, all = 32 * i; c < 32 && all < {terms}; c++, all++) {{\n"
             f"const float x = __shfl_sync(~0u, {given}[i], c);\n"

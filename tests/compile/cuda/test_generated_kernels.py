@@ -65,6 +65,36 @@ def test_several_elements_at_a_time_have_the_bits_of_one(dtype, monkeypatch):
         assert a.tobytes() == b.tobytes()
 
 
+def test_weights_are_rounded_and_gradients_written_by_words(monkeypatch):
+    """What lies in variables and places of the caller starts at a word, too."""
+    monkeypatch.setattr(writer, "MANY", 1)
+    w = tf.Variable(floats(8, 16))
+    one = floats(1)
+    traced = trace(lambda x: tf.cast(tf.cast(w, tf.float16), tf.float32) * x, (one,))
+    executor = cuda_executor(traced.program, (one,), [[0]])
+    assert "Pack<" in text(executor) and not any(node.opaque for node in executor.plan.nodes)
+    assert {view.buffer.kind for view in executor.plan.kernels[0].places} >= {"variable", "output"}
+    between = executor.backend.xp.zeros(8 * 16 + 1, "float32")[1:].reshape(8, 16)
+    with pytest.raises(ValueError, match="lies at 0x"):
+        executor.frame({0: between})([one])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "bool"])
+def test_copies_are_words_where_they_can_be(dtype, monkeypatch):
+    x = floats(4, 6, 16)
+    x = x > 0 if dtype == "bool" else x.astype(tf.as_dtype(dtype).numpy_dtype)
+
+    def f(x):
+        return tf.concat([x[:, :2], x[:, 3:]], 1), tf.reshape(tf.transpose(x, (1, 0, 2)), (24, 16))
+
+    expected = np.concatenate([x[:, :2], x[:, 3:]], 1), x.transpose(1, 0, 2).reshape(24, 16)
+    monkeypatch.setattr(writer, "MANY", 1)
+    executor = executor_of(f, x)
+    assert "Pack<" in text(executor)
+    for found, value in zip(run(executor, x), expected, strict=True):
+        assert found.tobytes() == value.tobytes()
+
+
 @pytest.mark.parametrize("size", [1, 3, 7, 129])
 def test_what_is_no_whole_number_of_words_is_taken_one_by_one(size, monkeypatch):
     monkeypatch.setattr(writer, "MANY", 1)
