@@ -171,6 +171,9 @@ def test_the_program_for_gpus_on_a_cpu(monkeypatch, tmp_path: Path) -> None:
     assert list(runs) == names, said
     assert noted == [1, 2, 3]  # after each of them
     noted.clear()
+    late = gpu.Record()
+    assert not gpu.prepared(workload, names, "cpu", late, said.append, limit=1.0)
+    assert [*late.left_out[workload.name].values()] == ["no time was left"] * 3
 
     def note() -> None:
         noted.append(len(record.results[workload.name]["distgrad eager"]))
