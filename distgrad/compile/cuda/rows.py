@@ -13,6 +13,7 @@ from distgrad.compile.program import Apply, Value
 
 _IN_ROW = 4  # neighbours in a row that a lane takes at a time
 _UNROLLED = 8  # times that it does: so many words stay in registers from one loop to the next
+_NUMBERS = 128  # of them; threads of the largest blocks have a quarter of others' registers
 
 
 class Rows(Writer):
@@ -46,7 +47,9 @@ class Rows(Writer):
         step = self._wide * self.count
         times = -(-self._length // step)
         self._first = f"const {kind} at = row * {self._length} + i;"
-        if times <= _UNROLLED:
+        whole_rows = sum(self.places[v].shape == shape for v in self.fused.inputs)
+        room = _NUMBERS if self._wide < 1024 else _NUMBERS // 8
+        if times <= _UNROLLED and times * self.count * whole_rows <= room:
             inside = "" if self._length % step == 0 else f" && i < {self._length}"
             self._head = (
                 f"#pragma unroll\nfor ({kind} t = 0; t < {times}; t++) "
