@@ -49,7 +49,8 @@ class Library:
         head, (a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc, *how) = given[:7], given[7:]
         one = ctypes.c_longlong(0)
         arrays = a, a_type, lda, one, b, b_type, ldb, one, beta, c, c_type, ldc, one
-        return self.cublasGemmStridedBatchedEx(*head, *arrays, 1, *how)
+        whole: tuple[Any, ...] = (*head, *arrays, 1, *how)
+        return self.cublasGemmStridedBatchedEx(*whole)
 
     def cublasGemmStridedBatchedEx(
         self,
