@@ -38,6 +38,8 @@ from distgrad.ops import (  # noqa: F401 (which register the primitives below)
 
 Name = Literal["generated", "numpy"]
 
+_MULTIPLYING = ("lstm_steps", "lstm_steps_grad")  # they have products in them
+
 # Elements from which on a kernel is faster than NumPy's. Passing pointers takes two microseconds.
 _SMALLEST = {
     **dict.fromkeys(("gelu_exact", "gelu_exact_grad", "gelu_tanh", "erf"), 1 << 10),
@@ -52,7 +54,7 @@ _SMALLEST = {
     **dict.fromkeys(("sum_to", "mean", "observed_moments"), 1 << 12),
     "scaled_where": 1 << 12,
     **dict.fromkeys(("biased", "biased_grad", "rescaled", "rescaled_grad"), 1 << 12),
-    **dict.fromkeys(("lstm_cell", "lstm_cell_grad"), 1 << 8),
+    **dict.fromkeys(("lstm_cell", "lstm_cell_grad", *_MULTIPLYING), 1 << 8),
     **dict.fromkeys(("convolve", "convolve_grad_x", "convolve_grad_w"), 1 << 10),
     **dict.fromkeys(("max_windows", "max_windows_grad"), 1 << 10),
     **dict.fromkeys(("mean_windows", "mean_windows_grad"), 1 << 10),
@@ -178,6 +180,8 @@ def _hook(primitive: Primitive, plain: Kernel, smallest: int) -> Kernel:
 
 def _generated(primitive: Primitive, args: tuple, params: dict, out: Any) -> Any:
     if (_used or used()) != "generated":
+        return None
+    if primitive.name in _MULTIPLYING and not _one_thread():
         return None
     return _kernels().run(primitive, args, params, out)
 

@@ -1,4 +1,7 @@
-"""The cell of long short-term memory as one operation, for eager steps: a kernel each way."""
+"""Long short-term memory for eager steps: a cell, or all steps of a sequence, as one operation.
+
+What takes a step microseconds of Python and a kernel each way takes a sequence once.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ from typing import Any
 
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
+from distgrad.ops.arithmetic import add_n
 from distgrad.ops.biased import pulled_back
+from distgrad.ops.casting import zeros_like
 from distgrad.ops.exponential import sigmoid, sigmoid_grad
-from distgrad.ops.shape import concat, split
+from distgrad.ops.linalg import dot
+from distgrad.ops.shape import concat, split, stack, unstack
 from distgrad.ops.trigonometric import tanh, tanh_grad
 
 
@@ -71,6 +77,77 @@ def _grad_in_parts(dh: Tensor, dc: Tensor, z: Tensor, c: Tensor) -> tuple[Tensor
     return concat(parts, 1), dc * f
 
 
+@primitive(kinds="f", multiple=True)
+def lstm_steps(xp, x, kernel, h, c):
+    """All outputs, carries and gates, before their activations: ``[time, batch, ...]`` each.
+
+    ``x [time, batch, 4 * units]`` are the inputs times their kernel, with the bias; ``kernel`` is
+    the recurrent one, and ``h`` and ``c`` are the states before the first step.
+    """
+    made = []
+    for given in x:
+        z = xp.add(given, _product(xp, h, kernel))
+        h, c = lstm_cell.kernel_for(xp)(z, c)
+        made.append((h, c, z))
+    return tuple([xp.stack(parts) for parts in zip(*made, strict=True)])
+
+
+def _product(xp: Any, a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
+    return dot.kernel_for(xp)(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+
+
+@lstm_steps.vjp("x", "kernel", "h", "c")
+def _(g, kernel, h, c, out):
+    return bind(lstm_steps_grad, *g, kernel, h, c, *out)
+
+
+@primitive(kinds="f", multiple=True)
+def lstm_steps_grad(xp, dhs, dcs, dzs, kernel, h, c, hs, cs, zs):
+    """The cotangents of what `lstm_steps` takes, for those of what it gives."""
+    dx, dh, dc, dkernel = xp.empty_like(zs), dhs[-1], dcs[-1], None
+    for t in reversed(range(len(zs))):
+        before, carry = (hs[t - 1], cs[t - 1]) if t else (h, c)
+        dz, dc = lstm_cell_grad.kernel_for(xp)(dh, dc, zs[t], carry)
+        dz = dx[t] = xp.add(dz, dzs[t])
+        dh = _product(xp, dz, kernel, transpose_b=True)
+        term = _product(xp, before, dz, transpose_a=True)
+        dkernel = term if dkernel is None else xp.add(dkernel, term)
+        if t:
+            dh, dc = xp.add(dhs[t - 1], dh), xp.add(dcs[t - 1], dc)
+    return dx, dkernel, dh, dc
+
+
+@lstm_steps_grad.vjp("dhs", "dcs", "dzs", "kernel", "h", "c", "hs", "cs", "zs")
+def _(cotangents, args):
+    return pulled_back(_steps_grad_in_parts, args, cotangents)
+
+
+def _steps_grad_in_parts(
+    dhs: Tensor,
+    dcs: Tensor,
+    dzs: Tensor,
+    kernel: Tensor,
+    h: Tensor,
+    c: Tensor,
+    hs: Tensor,
+    cs: Tensor,
+    zs: Tensor,
+) -> tuple[Tensor, ...]:
+    given = [unstack(each) for each in (dhs, dcs, dzs, zs)]
+    outputs, carries = ([first, *unstack(each)] for first, each in ((h, hs), (c, cs)))
+    steps = list(zip(*given, outputs[:-1], carries[:-1], strict=True))
+    dx, dkernel = [], []
+    dh, dc = zeros_like(h), zeros_like(c)
+    for of_h, of_c, of_z, z, before, carry in reversed(steps):
+        dh, dc = of_h + dh, of_c + dc
+        dz, dc = bind(lstm_cell_grad, dh, dc, z, carry)
+        dz = dz + of_z
+        dh = bind(dot, dz, kernel, transpose_a=False, transpose_b=True)
+        dx.append(dz)
+        dkernel.append(bind(dot, before, dz, transpose_a=True, transpose_b=False))
+    return stack(dx[::-1]), add_n(dkernel), dh, dc
+
+
 @lstm_cell.samples
 def _(rng):
     yield sample(rng.normal(size=(3, 8)), rng.normal(size=(3, 2)))
@@ -80,3 +157,15 @@ def _(rng):
 def _(rng):
     given = [rng.normal(size=(3, n)) for n in (2, 2, 8, 2)]
     yield sample(*given)
+
+
+@lstm_steps.samples
+def _(rng):
+    yield sample(*[rng.normal(size=size) for size in ((3, 2, 8), (2, 8), (2, 2), (2, 2))])
+
+
+@lstm_steps_grad.samples
+def _(rng):
+    states, gates = (3, 2, 2), (3, 2, 8)
+    sizes = states, states, gates, (2, 8), (2, 2), (2, 2), states, states, gates
+    yield sample(*[rng.normal(size=size) for size in sizes])

@@ -11,7 +11,7 @@ import pytest
 import distgrad as tf
 from distgrad.compile import eager
 from distgrad.compile.capture import trace
-from distgrad.compile.llvm import composites, engine, windows
+from distgrad.compile.llvm import composites, engine, lstm, windows
 from distgrad.compile.llvm import eager as llvm_eager
 from distgrad.core.errors import MissingExtraError
 from distgrad.core.primitive import registry
@@ -27,7 +27,7 @@ ELEMENTWISE = {
     name: registry[name]
     for name in eager._SMALLEST
     if name not in llvm_eager._FORMS
-    and name not in (*windows.NAMES, *composites.NAMES, *COLUMNS, "take_grad")
+    and name not in (*windows.NAMES, *composites.NAMES, *lstm.NAMES, *COLUMNS, "take_grad")
 }
 
 
@@ -114,7 +114,7 @@ def test_rows(name):
 
 
 def test_every_kernel_is_tested():
-    known = {*ELEMENTWISE, *ROWS, *COLUMNS, *windows.NAMES, *composites.NAMES}
+    known = {*ELEMENTWISE, *ROWS, *COLUMNS, *windows.NAMES, *composites.NAMES, *lstm.NAMES}
     assert set(eager._SMALLEST) == known
 
 
@@ -152,6 +152,30 @@ def test_cells_of_long_short_term_memory(shape):
     for name, args in [("lstm_cell", (z, c)), ("lstm_cell_grad", (dh, dc, z, c))]:
         for found, wanted in zip(generated(name, *args), own(name, *args), strict=True):
             close(found, wanted)
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 1), (3, 13, 37), (4, 32, 128)])
+def test_sequences_of_long_short_term_memory(shape):
+    (steps, rows, units), four = shape, 4 * shape[2]
+    x, kernel = normal(steps, rows, four), normal(units, four) / np.float32(units**0.5)
+    h, c = normal(rows, units), normal(rows, units)
+    made = own("lstm_steps", x, kernel, h, c)
+    cotangents = normal(*shape), normal(*shape), normal(steps, rows, four)
+    for name, args in [
+        ("lstm_steps", (x, kernel, h, c)),
+        ("lstm_steps_grad", (*cotangents, kernel, h, c, *made)),
+    ]:
+        wanted = own(name, *args)
+        out = tuple([np.full_like(each, np.nan) for each in wanted])
+        assert llvm_eager.run(registry[name], args, {}, out) is out
+        for found, again, expected in zip(generated(name, *args), out, wanted, strict=True):
+            close(found, expected, ulps=32)
+            assert found.tobytes() == again.tobytes()
+
+
+def test_sequences_of_few_samples_are_left_to_blas():
+    args = normal(3, 11, 32), normal(8, 32), normal(11, 8), normal(11, 8)
+    assert llvm_eager.run(registry["lstm_steps"], args, {}) is None
 
 
 @pytest.mark.parametrize("shape", [(128, 40), (9, 11, 13, 7), (4096, 1)])
@@ -449,7 +473,9 @@ def test_a_capture_that_fuses_sees_parts():
         {i.name for i in trace(lambda x: trained(model, x), [x], in_parts=p).program.instructions}
         for p in (False, True)
     )
-    ours = {"biased", "biased_grad", "lstm_cell", "lstm_cell_grad", "rescaled", "rescaled_grad"}
+    ours = {
+        f"{each}{grad}" for each in ("biased", "lstm_steps", "rescaled") for grad in ("", "_grad")
+    }
     assert ours <= whole and not ours & parts and {"relu", "sigmoid", "tanh"} <= parts
 
 

@@ -97,7 +97,7 @@ def test_few_that_inference_needs_are_missing() -> None:
         *("matrix_root", "matrix_logarithm", "left_shift", "right_shift", "reread"),
         *("bessel_i0", "bessel_i0e", "bessel_i1", "bessel_i1e", "igamma", "igammac", "betainc"),
         # Several operations as one, which a record holds in parts, and programs after passes.
-        *("biased", "rescaled", "lstm_cell", "attention", "rectified_windows"),
+        *("biased", "rescaled", "lstm_cell", "lstm_steps", "attention", "rectified_windows"),
         "observed_moments",  # of training
     }
     assert {

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.compile.llvm import engine, gemm
-from distgrad.compile.llvm.loops import Native
+from distgrad.compile.llvm.loops import Native, address_of
 from distgrad.compile.steps import Buffer, Step, View
 from distgrad.launcher import environ
 
@@ -90,6 +90,24 @@ class Sequential:
         for function, table in zip(self.functions, tables, strict=True):
             entries += [function.address, ctypes.addressof(table)]
         return _driver().keeping(entries, (tables, arrays))[0]
+
+
+Entry = tuple[int, int]  # an address or a number, and how much is added to it for each step
+
+
+def in_turn(steps: Sequence[int], *calls: tuple[Native, Sequence[Entry]]) -> None:
+    """Calls all the functions, on the entries of the first of ``steps``, then of the next, ..."""
+    taken = np.array(steps, np.int64)[:, None]
+    listed = np.empty((len(steps), len(calls), 2), np.int64)
+    tables = []
+    for i, (function, entries) in enumerate(calls):
+        first, apart = np.array(entries, np.int64).T
+        table = first + taken * apart
+        tables.append(table)
+        listed[:, i, 0] = function.address
+        listed[:, i, 1] = address_of(table) + table.strides[0] * np.arange(len(steps))
+    whole = np.concatenate([[len(steps) * len(calls)], listed.reshape(-1)])
+    _driver().on(address_of(whole))
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Eager operations of several parts as one loop over rows: bias and activation, the LSTM's cell.
+"""Eager operations of several parts as one loop over rows: bias and activation, scale and offset.
 
 As in ``eager`` a kernel is made for each number of columns, and takes any number of rows.
 """
@@ -182,78 +182,10 @@ def _rescaled_grad(
     return made
 
 
-# Long short-term memory
-
-
-class _Cell:
-    """The parts of a cell up to its new carry."""
-
-    def __init__(self, units: int) -> None:
-        self.body = body = Body()
-        i, f, g, o = (body.given(ROWS, units, row=4 * units) for _ in range(4))
-        self.c = body.given(ROWS, units)
-        self.i, self.f, self.o = (body("sigmoid", gate) for gate in (i, f, o))
-        self.candidate = body("tanh", g)
-        kept, added = body("multiply", self.f, self.c), body("multiply", self.i, self.candidate)
-        self.carry = body("add", kept, added)
-        self.t = body("tanh", self.carry)
-
-
-@functools.lru_cache(maxsize=64)
-def _step(units: int) -> Made:
-    cell = _Cell(units)
-    return cell.body.made(cell.body("multiply", cell.o, cell.t), cell.carry)
-
-
-@functools.lru_cache(maxsize=64)
-def _step_back(units: int) -> Made:
-    cell = _Cell(units)
-    body = cell.body
-    dh, dc = body.given(ROWS, units), body.given(ROWS, units)
-    dc = body("add", dc, body("tanh_grad", body("multiply", dh, cell.o), cell.t))
-    parts = [
-        body("sigmoid_grad", body("multiply", dc, cell.candidate), cell.i),
-        body("sigmoid_grad", body("multiply", dc, cell.c), cell.f),
-        body("tanh_grad", body("multiply", dc, cell.i), cell.candidate),
-        body("sigmoid_grad", body("multiply", dh, cell.t), cell.o),
-    ]
-    return body.made(*parts, body("multiply", dc, cell.f), rows=[4 * units] * 4 + [0])
-
-
-def _gates(z: np.ndarray, units: int) -> list[int]:
-    """Where the columns of each gate begin."""
-    start = address_of(z)
-    return [start + 4 * units * n for n in range(4)]
-
-
-def _lstm_cell(z: np.ndarray, c: np.ndarray, *, out: Any) -> tuple[np.ndarray, ...] | None:
-    rows, units = c.shape
-    if z.shape != (rows, 4 * units) or not c.size:
-        return None
-    h, carry = out or (np.empty(c.shape, _FLOAT32), np.empty(c.shape, _FLOAT32))
-    given = [*_gates(z, units), address_of(c)]
-    _step(units)(given, (address_of(h), address_of(carry)), rows)
-    return h, carry
-
-
-def _lstm_cell_grad(
-    dh: np.ndarray, dc: np.ndarray, z: np.ndarray, c: np.ndarray, *, out: Any
-) -> tuple[np.ndarray, ...] | None:
-    rows, units = c.shape
-    if z.shape != (rows, 4 * units) or not c.size or dh.shape != c.shape or dc.shape != c.shape:
-        return None
-    dz, dold = out or (np.empty(z.shape, _FLOAT32), np.empty(c.shape, _FLOAT32))
-    given = [*_gates(z, units), *map(address_of, (c, dh, dc))]
-    _step_back(units)(given, [*_gates(dz, units), address_of(dold)], rows)
-    return dz, dold
-
-
 _RUN: dict[str, Callable[..., Any]] = {
     "biased": _biased,
     "biased_grad": _biased_grad,
     "rescaled": _rescaled,
     "rescaled_grad": _rescaled_grad,
-    "lstm_cell": _lstm_cell,
-    "lstm_cell_grad": _lstm_cell_grad,
 }
 NAMES = tuple(_RUN)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distgrad.compile.llvm import columns as llvm_columns
-from distgrad.compile.llvm import composites, gemm, windows
+from distgrad.compile.llvm import composites, gemm, lstm, windows
 from distgrad.compile.llvm.blocks import Code, each_vector, scratch
 from distgrad.compile.llvm.composites import ROWS, view_of
 from distgrad.compile.llvm.loops import Native, address_of, supported
@@ -58,6 +58,8 @@ def run(primitive: Primitive, args: tuple, params: dict[str, Any], out: Any = No
     """
     if primitive.name in composites.NAMES:
         return composites.run(primitive.name, args, params, out)
+    if primitive.name in lstm.NAMES:
+        return lstm.run(primitive.name, args, out)
     if primitive.name == "observed_moments":
         return llvm_columns.moments(args[0], **params, out=out)
     if out is not None and not out.flags.c_contiguous:

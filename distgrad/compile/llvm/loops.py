@@ -110,6 +110,10 @@ class Native:
         """The same for addresses, with whole numbers behind them."""
         self._function(_packer(len(entries))(*entries))
 
+    def on(self, table: int) -> None:
+        """The same for a table that lies at this address."""
+        self._function(table)
+
     def table(self, arrays: Sequence[np.ndarray]) -> Any:
         """The table for these arrays."""
         entries = (*map(address_of, arrays), *self._numbers)

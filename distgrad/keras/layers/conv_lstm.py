@@ -21,7 +21,7 @@ from distgrad.keras.layers.core import (
 from distgrad.keras.layers.recurrent import RNN
 from distgrad.ops import convolution, nn
 from distgrad.ops.constants import ones, zeros
-from distgrad.ops.shape import concat, split, unstack
+from distgrad.ops.shape import concat, split, transpose, unstack
 from distgrad.ops.windows import channels_last
 
 _GATES = 4  # input, forget, candidate, output
@@ -277,11 +277,11 @@ class _ConvLSTM(RNN):
             return getattr(self.cell, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def _prepared(self, sequences: Tensor, training: bool) -> tuple[list[Tensor], Any]:
-        images = unstack(sequences, axis=1)
+    def _prepared(self, sequences: Tensor, training: bool) -> tuple[Tensor, Any, None]:
         state = self.cell.get_initial_state(sequences.shape[0])[0]
-        masks = self.cell.masks(images[0], state, training)
-        return images, lambda x, states: self.cell.step(x, states, masks)
+        masks = self.cell.masks(sequences[:, 0], state, training)
+        by_time = transpose(sequences, [1, 0, *range(2, len(sequences.shape))])
+        return by_time, lambda x, states: self.cell.step(x, states, masks), None
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

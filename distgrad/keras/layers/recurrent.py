@@ -22,7 +22,7 @@ from distgrad.keras.layers.stacked_cells import StackedRNNCells
 from distgrad.ops.casting import cast, stop_gradient, zeros_like
 from distgrad.ops.constants import zeros
 from distgrad.ops.logic import where
-from distgrad.ops.shape import expand_dims, stack, transpose, unstack
+from distgrad.ops.shape import expand_dims, reshape, stack, transpose, unstack
 from distgrad.training.state import share
 
 
@@ -104,21 +104,29 @@ class RNN(Layer):
         if not length:
             raise ValueError(f"{self.name!r} got sequences of no steps: {tuple(sequences.shape)}")
         states = self._first_states(initial_state, batch)
-        inputs, step = self._prepared(sequences, training)
-        kept = None if mask is None else self._steps_of_mask(mask, sequences)
-        if self.go_backwards:
-            inputs, kept = inputs[::-1], kept and kept[::-1]
-        outputs, states = self._loop(step, inputs, states, kept)
+        by_time, step, whole = self._prepared(sequences, training)
+        if whole is not None and mask is None:
+            by_time = by_time[::-1] if self.go_backwards else by_time
+            outputs, states = whole(by_time, states)
+            output = _by_sample(outputs) if self.return_sequences else states[0]
+        else:
+            inputs = unstack(by_time)
+            kept = None if mask is None else self._steps_of_mask(mask, sequences)
+            if self.go_backwards:
+                inputs, kept = inputs[::-1], kept and kept[::-1]
+            each, states = self._loop(step, inputs, states, kept)
+            output = stack(each, axis=1) if self.return_sequences else each[-1]
         if self.stateful and not trying_out():
             self._memory.keep(states)
-        output = stack(outputs, axis=1) if self.return_sequences else outputs[-1]
         return (output, *self._of_cell(states)) if self.return_state else output
 
-    def _prepared(self, sequences: Tensor, training: bool) -> tuple[list[Tensor], Any]:
-        """What goes into each step, and the function of (it, states) to (output, states)."""
+    def _prepared(self, sequences: Tensor, training: bool) -> tuple[Tensor, Any, Any]:
+        """What goes into the steps, by time, the function of (that of one, states) to (output,
+        states), and that of all steps at once where there is one.
+        """
         by_time = transpose(sequences, [1, 0, *range(2, len(sequences.shape))])
         if not isinstance(self.cell, RecurrentCell):
-            return unstack(by_time), self._call_cell
+            return by_time, self._call_cell, None
         input_masks, state_masks = self.cell.masks(sequences.shape[0], training)
         step: Step = self.cell.recurrence(state_masks)
 
@@ -126,7 +134,8 @@ class RNN(Layer):
             new = step(x, states)
             return new[0], new
 
-        return unstack(self.cell.project(by_time, input_masks)), output_and_states
+        whole = None if state_masks is not None else self.cell.at_once()
+        return self.cell.project(by_time, input_masks), output_and_states, whole
 
     def _call_cell(self, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         output, new = self.cell(x, self._of_cell(states))
@@ -208,6 +217,12 @@ class _Memory:
             self.values = [Variable(s, trainable=False, name="rnn_state") for s in states]
         for variable, state in zip(self.values, states, strict=True):
             variable.assign(cast(state, variable.dtype))
+
+
+def _by_sample(x: Tensor) -> Tensor:
+    """``[batch, time, units]`` of ``[time, batch, units]``, laid out in memory as if stacked."""
+    by_sample = transpose(x, [1, 0, 2])
+    return reshape(reshape(by_sample, (-1,)), by_sample.shape)
 
 
 def _as_rank(mask: Tensor, value: Tensor) -> Tensor:

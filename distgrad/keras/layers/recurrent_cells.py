@@ -18,11 +18,12 @@ from distgrad.keras.layers.base import Layer
 from distgrad.ops import nn
 from distgrad.ops.constants import ones, zeros
 from distgrad.ops.linalg import matmul
-from distgrad.ops.lstm import lstm_cell
+from distgrad.ops.lstm import lstm_cell, lstm_steps
 from distgrad.ops.shape import concat, reshape, split, unstack
 
 States = list[Tensor]
 Step = Callable[[Tensor, States], States]
+Whole = Callable[[Tensor, States], tuple[Tensor, States]]
 # What a sample's inputs, or states, are multiplied with: one mask for all gates, or one per gate.
 Masks = list[Tensor] | None
 
@@ -154,6 +155,12 @@ class RecurrentCell(Layer):
         """From projected inputs and states to the new states, of which the first is the output."""
         raise NotImplementedError
 
+    def at_once(self) -> Whole | None:
+        """From projected inputs ``[time, batch, ...]`` and states to all outputs, and the last
+        states; None where the steps are to be taken one by one.
+        """
+        return None
+
     def call(
         self, inputs: Tensor, states: Any, training: bool = False
     ) -> tuple[Tensor, list[Tensor] | Tensor]:
@@ -233,13 +240,30 @@ class LSTMCell(RecurrentCell):
         last = self.bias_initializer((2 * self.units,), dtype=dtype)
         return concat([first, ones((self.units,), dtype), last], 0)
 
+    def _in_one(self, kernel: Tensor) -> bool:
+        """Whether there is an operation for all that a step does, and it is to be used."""
+        gate, activation = self.recurrent_activation, self.activation
+        usual = gate is activations.sigmoid and activation is activations.tanh
+        return usual and kernel._data.dtype.kind == "f" and not recording.in_parts()
+
+    def at_once(self) -> Whole | None:
+        kernel = as_tensor(self.recurrent_kernel)
+        if not self._in_one(kernel):
+            return None
+
+        def run(x: Tensor, states: States) -> tuple[Tensor, States]:
+            outputs, carries, _ = lstm_steps(x, kernel, *states)
+            return outputs, [outputs[-1], carries[-1]]
+
+        return run
+
     def recurrence(self, masks: Masks = None) -> Step:
         kernel, gate = as_tensor(self.recurrent_kernel), self.recurrent_activation
-        usual = gate is activations.sigmoid and self.activation is activations.tanh
+        in_one = self._in_one(kernel)
 
         def step(x: Tensor, states: States) -> States:
             h, c = states
-            if usual and x._data.dtype.kind == "f" and not recording.in_parts():
+            if in_one:
                 return list(lstm_cell(x + gated_product(h, kernel, masks), c))
             i, f, candidate, o = split(x + gated_product(h, kernel, masks), 4, axis=1)
             c = gate(f) * c + gate(i) * self.activation(candidate)

@@ -369,6 +369,28 @@ def lstm_cell_grad(dh, dc, z, c):
     return dz, dold
 
 
+def lstm_steps(x, kernel, h, c):
+    made = []
+    for given in x:
+        z = given + h @ kernel
+        h, c = lstm_cell(z, c)
+        made.append((h, c, z))
+    return tuple(np.array(parts) for parts in zip(*made, strict=True))
+
+
+def lstm_steps_grad(dhs, dcs, dzs, kernel, h, c, hs, cs, zs):
+    """By the chain rule over whole steps: each is a function of its gates and the carry before."""
+    dx, dkernel = np.zeros(zs.shape), np.zeros(kernel.shape)
+    dh, dc = np.zeros(h.shape), np.zeros(c.shape)
+    for t in range(len(zs) - 1, -1, -1):
+        before, carry = (hs[t - 1], cs[t - 1]) if t else (h, c)
+        dz, dc = lstm_cell_grad(dhs[t] + dh, dcs[t] + dc, zs[t], carry)
+        dx[t] = dz + dzs[t]
+        dkernel += np.einsum("bi,bj->ij", before, dx[t])
+        dh = np.einsum("bj,ij->bi", dx[t], kernel)
+    return dx, dkernel, dh, dc
+
+
 REFERENCES = {
     "biased": biased,
     "biased_grad": biased_grad,
@@ -380,6 +402,8 @@ REFERENCES = {
     "rescaled_grad": rescaled_grad,
     "lstm_cell": lstm_cell,
     "lstm_cell_grad": lstm_cell_grad,
+    "lstm_steps": lstm_steps,
+    "lstm_steps_grad": lstm_steps_grad,
     "scaled_where": lambda x, condition, *, scale: x * np.where(condition, scale, 0),
     "softmax_grad": softmax_grad,
     "among_largest": among_largest,
