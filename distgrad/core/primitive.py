@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -122,6 +122,8 @@ class Primitive:
         self._writing: dict[Any, Any] = {}  # by namespace, kernels that are given an ``out``
         # A faster ``into`` with the same bits; it says whether it took the arrays.
         self.native: Callable[[tuple, tuple, dict], bool] | None = None
+        # The same for several calls, as ``into_each`` is given; it takes all of them, or none.
+        self.native_each: Callable[[Sequence[tuple[tuple, tuple]], dict], bool] | None = None
         if _with_bfloat16:
             self.take_bfloat16()
         optional = inspect.Parameter("name", inspect.Parameter.KEYWORD_ONLY, default=None)
@@ -170,8 +172,10 @@ class Primitive:
         """
         self.into_each([(out, args)], params)
 
-    def into_each(self, calls: Iterable[tuple[tuple, tuple]], params: dict[str, Any]) -> None:
-        """``into`` for several: each its ``out`` and arguments, all with the same parameters."""
+    def into_each(self, calls: Sequence[tuple[tuple, tuple]], params: dict[str, Any]) -> None:
+        """``into`` for several: each its ``out`` and arguments, all with the same numbers among
+        these and the same parameters.
+        """
         global fill_native
         if fill_native is not None:
             fill, fill_native = fill_native, None
@@ -181,7 +185,9 @@ class Primitive:
                 f"{self.name} writes over arrays with numbers that may change per step"
             )
         params = {**self.defaults, **params}
-        native = self.native
+        native, at_once = self.native, self.native_each
+        if at_once is not None and at_once(calls, params):
+            return
         for out, args in calls:
             if native is None or not native(out, args, params):
                 self._kernel_into(dispatch.namespace(out))(*args, out=out, **params)

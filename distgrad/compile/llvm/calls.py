@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -108,6 +109,13 @@ def in_turn(steps: Sequence[int], *calls: tuple[Native, Sequence[Entry]]) -> Non
         listed[:, i, 1] = address_of(table) + table.strides[0] * np.arange(len(steps))
     whole = np.concatenate([[len(steps) * len(calls)], listed.reshape(-1)])
     _driver().on(address_of(whole))
+
+
+def repeated(function: Native, table: np.ndarray) -> Callable[[], Any]:
+    """Calls the function on each row of a table of entries, which is kept, and may change."""
+    rows = address_of(table) + table.strides[0] * np.arange(len(table))
+    pairs = [(function.address, row) for row in rows.tolist()]
+    return _driver().keeping([len(pairs), *itertools.chain(*pairs)], table)[0]
 
 
 @functools.cache

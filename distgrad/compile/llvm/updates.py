@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.compile.llvm import engine
+from distgrad.compile.llvm.calls import repeated
 from distgrad.compile.llvm.ir import FLOATS, TYPES, Emitter, Scalar, module
 from distgrad.compile.llvm.loops import Native, address_of
 from distgrad.ops import optim
@@ -30,37 +31,32 @@ def install() -> None:
     for formula in _FORMULAS:
         primitive = getattr(optim, f"{formula.__name__[1:]}_update")
         primitive.native = functools.partial(_update, formula)
+        primitive.native_each = functools.partial(_update_each, formula)
 
 
-class _Prepared:
-    """An update bound to the arrays that it writes; those that it only reads may change.
+Call = tuple[tuple, tuple]  # what is written over, and the arguments of the kernel
 
-    It keeps none of them alive.
-    """
 
-    def __init__(
-        self, native: Native, arrays: tuple, written: int, rates: tuple, params: dict[str, Any]
-    ) -> None:
+class _Bound:
+    """The arrays of one call: those that it writes, kept by none here; others may change."""
+
+    __slots__ = ("like", "places", "read", "row", "written")
+
+    def __init__(self, arrays: tuple, written: int, row: np.ndarray) -> None:
         addresses = list(map(address_of, arrays))
-        self.rates = rates
-        self.params = dict(params)
-        self._written = list(map(weakref.ref, arrays[:written]))
-        self._places = addresses[:written]
-        self._like = arrays[0].dtype, arrays[0].size, arrays[0].nbytes
-        self._count = len(arrays)
-        self._types = [(int, float, rate.dtype.type) for rate in rates]
-        entries = [*addresses, *map(address_of, rates), arrays[0].size]
-        self.run, self._table = native.keeping(entries, rates)
+        self.written = list(map(weakref.ref, arrays[:written]))
+        self.places, self.read = addresses[:written], addresses[written:]
+        self.like = arrays[0].dtype, arrays[0].size, arrays[0].nbytes
+        self.row = row  # of the table that the kernel is given
+        row[: len(addresses)] = addresses
 
-    def takes(self, out: tuple, args: tuple, params: dict[str, Any]) -> bool:
-        """Whether it is for these arrays and numbers; others to read are taken over."""
-        if self.params != params or len(args) != self._count + len(self.rates):
-            return False
-        for ref, array, same in zip(self._written, out, args, strict=False):
+    def takes(self, out: tuple, args: tuple) -> bool:
+        """Whether it is for these arrays; others to read are taken over."""
+        for ref, array, same in zip(self.written, out, args, strict=False):
             if ref() is not array or same is not array:
                 return False
-        table, (dtype, size, nbytes) = self._table, self._like
-        for i in range(len(self._written), self._count):
+        (dtype, size, nbytes), first = self.like, len(self.written)
+        for i, known in enumerate(self.read, first):
             array = args[i]
             if not (
                 type(array) is np.ndarray
@@ -70,12 +66,38 @@ class _Prepared:
             ):
                 return False
             address = address_of(array)
-            if table[i] != address:
-                for place in self._places:
+            if known != address:
+                for place in self.places:
                     if abs(place - address) < nbytes:
                         return False
-                table[i] = address
-        for rate, types, number in zip(self.rates, self._types, args[self._count :], strict=True):
+                self.row[i] = self.read[i - first] = address
+        return True
+
+
+class _Prepared:
+    """Updates of arrays of one dtype by the same numbers, one after the other in one call."""
+
+    def __init__(
+        self, native: Native, calls: Sequence[tuple], written: int, rates: tuple, params: dict
+    ) -> None:
+        self.rates, self.params = rates, dict(params)
+        self._count = len(calls[0])
+        self._types = [(int, float, rate.dtype.type) for rate in rates]
+        table = np.empty((len(calls), self._count + len(rates) + 1), np.int64)
+        table[:, self._count : -1] = list(map(address_of, rates))
+        table[:, -1] = [arrays[0].size for arrays in calls]
+        self._bound = [_Bound(a, written, row) for a, row in zip(calls, table, strict=True)]
+        self.run = repeated(native, table)
+
+    def takes(self, calls: Sequence[Call], params: dict[str, Any]) -> bool:
+        """Whether it is for these arrays and numbers."""
+        numbers = calls[0][1][self._count :]
+        if self.params != params or len(numbers) != len(self.rates):
+            return False
+        for bound, (out, args) in zip(self._bound, calls, strict=True):
+            if not bound.takes(out, args):
+                return False
+        for rate, types, number in zip(self.rates, self._types, numbers, strict=True):
             if type(number) not in types and not _is_scalar(number, rate.dtype):
                 return False
             rate[()] = number  # as NumPy would round it
@@ -87,12 +109,15 @@ _prepared: dict[tuple[Any, ...], _Prepared] = {}
 
 def _update(formula: Formula, out: tuple, args: tuple, params: dict[str, Any]) -> bool:
     """Runs an update over ``out``; False where the arrays are not of the usual form."""
-    if type(out[0]) is not np.ndarray:
-        return False
-    key = (formula, *map(id, out))
+    return _update_each(formula, [(out, args)], params)
+
+
+def _update_each(formula: Formula, calls: Sequence[Call], params: dict[str, Any]) -> bool:
+    """The same for several at once, all by the same numbers."""
+    key = (formula, *[id(array) for out, _ in calls for array in out])
     known = _prepared.get(key)
-    if known is None or not known.takes(out, args, params):
-        known = _prepare(formula, out, args, params)
+    if known is None or not known.takes(calls, params):
+        known = _prepare(formula, calls, params)
         if known is None:
             return False
         if len(_prepared) >= _MOST:
@@ -102,25 +127,30 @@ def _update(formula: Formula, out: tuple, args: tuple, params: dict[str, Any]) -
     return True
 
 
-def _prepare(formula: Formula, out: tuple, args: tuple, params: dict) -> _Prepared | None:
+def _prepare(formula: Formula, calls: Sequence[Call], params: dict) -> _Prepared | None:
+    out, args = calls[0]
     count = len(out)
     while count < len(args) and type(args[count]) is np.ndarray and args[count].ndim:
         count += 1
-    arrays, numbers = args[:count], args[count:]
-    first = arrays[0]
-    if type(first) is not np.ndarray or first.dtype not in _DTYPES or not first.size:
+    first, numbers = args[0], args[count:]
+    if type(first) is not np.ndarray or first.dtype not in _DTYPES:
         return None
-    if not all(_alike(array, first) for array in arrays):
-        return None
-    if _overlap(list(map(address_of, arrays)), first.nbytes):
-        return None
+    each = [args[:count] for _, args in calls]
+    for arrays in each:
+        own = arrays[0]
+        if type(own) is not np.ndarray or own.dtype != first.dtype or not own.size:
+            return None
+        if not all(_alike(array, own) for array in arrays):
+            return None
+        if _overlap(list(map(address_of, arrays)), own.nbytes):
+            return None
     name, constants = _DTYPES[first.dtype], tuple(sorted(params.items()))
-    native = _loop(formula, name, len(out), len(arrays), len(numbers), constants)
+    native = _loop(formula, name, len(out), count, len(numbers), constants)
     if native is None:
         return None
     rates = tuple(np.zeros((), first.dtype) for _ in numbers)
-    made = _Prepared(native, arrays, len(out), rates, params)
-    return made if made.takes(out, args, params) else None
+    made = _Prepared(native, each, len(out), rates, params)
+    return made if made.takes(calls, params) else None
 
 
 def _is_scalar(number: Any, dtype: np.dtype) -> bool:

@@ -303,14 +303,19 @@ class Optimizer(Stepwise, Configured):
             self._each_step(step, self.rate(step), self._known)
             return
         kernel, numbers, constants = self.rule(step)
-        calls, dtype, given = [], None, numbers
+        calls: list[tuple[tuple, tuple]] = []
+        dtype, given = None, numbers
         for value, gradient, slots in pieces:
             if value.dtype is not dtype:
+                if calls:  # those of another dtype have other numbers
+                    kernel.into_each(calls, constants)
+                    calls = []
                 dtype = value.dtype
                 given = tuple([dtype.type(number) for number in numbers])
             out = (value, *slots)
             calls.append((out, (*out, gradient, *given)))
-        kernel.into_each(calls, constants)
+        if calls:
+            kernel.into_each(calls, constants)
 
     def _run_kernel(self, gradient: Any, variable: Variable, rate: float) -> None:
         gradients: list[Any] = [None] * len(self._known)

@@ -310,6 +310,28 @@ def test_a_prepared_update_takes_other_gradients_and_rates(size):
     assert optim.adam_update.native(tuple(state), (*state, apart, 0.1), params)
 
 
+def test_updates_of_several_arrays_are_those_of_each():
+    install()
+    rng, params = np.random.default_rng(0), {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
+    states = [[rng.random(size, dtype=np.float32) for _ in range(3)] for size in (1, 40, 1000)]
+    expected = [[a.copy() for a in state] for state in states]
+    for rate in (0.1, 0.01):
+        gradients = [rng.normal(size=len(s[0])).astype(np.float32) for s in states]
+        calls = [
+            (tuple(s), (*s, g, np.float32(rate))) for s, g in zip(states, gradients, strict=True)
+        ]
+        assert optim.adam_update.native_each(calls, params)
+        for state, gradient in zip(expected, gradients, strict=True):
+            out = tuple(state)
+            optim.adam_update.kernel(np, *out, gradient, np.float32(rate), **params, out=out)
+        for state, wanted in zip(states, expected, strict=True):
+            assert [a.tobytes() for a in state] == [a.tobytes() for a in wanted]
+    first, (out, args) = calls[0], calls[2]
+    for gradient in (args[0], args[3].astype(np.float64), args[3][:-1]):  # the last cannot be taken
+        assert not optim.adam_update.native_each([first, (out, (*out, gradient, 0.1))], params)
+    assert [a.tobytes() for a in states[0]] == [a.tobytes() for a in expected[0]]
+
+
 def test_the_predicate_splits_groups():
     program = trace(lambda x: tf.exp(tf.sin(x)) + 1.0, [np.ones(4, np.float32)]).program
     names = [i.name for i in fuse(simplify(program), supported, smallest=1).instructions]
