@@ -162,7 +162,9 @@ def _hook(primitive: Primitive, plain: Kernel, smallest: int) -> Kernel:
                 return made
         elif type(x) is Noted:
             return x.call(kernel, args)
-        if out is not None and takes_out:
+        if out is None:
+            return plain(*args, **params)
+        if takes_out:
             return plain(*args, out=out, **params)
         return _placed(plain(*args, **params), out)
 

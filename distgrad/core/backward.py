@@ -49,6 +49,8 @@ def as_cotangent(value: Any) -> Any:
 
 def collect(cotangents: dict[int, Any], uids: list[int]) -> Any:
     """The sum of the cotangents of these numbers, a tensor; None where there is none."""
+    if len(uids) == 1 and type(found := cotangents.get(uids[0])) is Tensor:
+        return found  # most of the time
     total = None
     for uid in uids:
         value = joined(as_cotangent(cotangents.get(uid)))
@@ -169,7 +171,14 @@ def backward(
                         value = rule(g, *kept, place=_place(g, uid, cotangents, places))
                     else:
                         value = rule(g, *kept)
-                    _deliver(cotangents, uid, shape, value, places)
+                    if (
+                        type(value) is Tensor
+                        and value._data.shape == shape
+                        and uid not in cotangents
+                    ):
+                        cotangents[uid] = value
+                    else:
+                        _deliver(cotangents, uid, shape, value, places)
             elif any(i >= 0 and inputs[i][0] in reached for i in slots):
                 for i, value in zip(slots, rule(g, *kept), strict=True):
                     if i >= 0 and inputs[i][0] in reached:

@@ -149,10 +149,11 @@ class GradientTape:
             if not (self._watch_accessed and variable.trainable):
                 return
             known = self._variables[id(variable)] = (variable, [])
-        if value._uid not in self._tracked and value._data.dtype.kind in INEXACT:
-            self._tracked.add(_number(value))
-            self._roots.add(value._uid)
-            known[1].append(value._uid)
+        uid = value._uid  # which what a variable lends has from the start
+        if uid not in self._tracked and value._data.dtype.kind in INEXACT:
+            self._tracked.add(uid)
+            self._roots.add(uid)
+            known[1].append(uid)
 
     def watch(self, tensor: Any) -> None:
         """Watches a tensor or variable, or each one in a nest of them.

@@ -43,7 +43,10 @@ def _collect(nest: Any, leaves: list[Any]) -> None:
         leaves.append(nest)
     elif found == "sequence":
         for item in nest:
-            _collect(item, leaves)
+            if sort(item):
+                _collect(item, leaves)
+            else:
+                leaves.append(item)
     else:
         for key in keys(nest):
             _collect(nest[key], leaves)
@@ -105,7 +108,7 @@ def _pack(nest: Any, leaves: Any) -> Any:
     if not found:
         return next(leaves)
     if found == "sequence":
-        return like(nest, [_pack(item, leaves) for item in nest])
+        return like(nest, [_pack(item, leaves) if sort(item) else next(leaves) for item in nest])
     made = {key: _pack(nest[key], leaves) for key in keys(nest)}
     return like(nest, [(key, made[key]) for key in nest])
 

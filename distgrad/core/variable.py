@@ -78,7 +78,7 @@ class Variable(Operand):
         if value is None:
             value = self._lend_value()
         if recording.active:
-            for recorder in recording.stack():
+            for recorder in recording.per_thread.stack:
                 recorder.read_variable(self, value)
         return value
 

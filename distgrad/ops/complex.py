@@ -37,7 +37,7 @@ def _(rng):
 
 def conj(x: Any, name: str | None = None) -> Tensor:
     """Elementwise complex conjugate; a real tensor is returned as it is."""
-    tensor = as_tensor(x)
+    tensor = x if type(x) is Tensor else as_tensor(x)
     return bind(conjugate, tensor) if tensor._data.dtype.kind == "c" else tensor
 
 

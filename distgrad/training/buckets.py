@@ -15,6 +15,7 @@ from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import Node, TreeSum
 from distgrad.core.dispatch import as_tensor, backend_of, beside
 from distgrad.core.indexed_slices import IndexedSlices
+from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.training.arena import Layout, layouts
 from distgrad.training.staging import Carrier, carrier
@@ -224,12 +225,11 @@ class Filling:
 
 
 def _write(gradient: Any, view: Any) -> None:
+    if type(gradient) is Tensor and gradient._data is view:
+        return  # it was computed there
     if type(gradient) is IndexedSlices and gradient._write(view):
         return
-    if gradient is None:
-        view[...] = 0
-    elif getattr(gradient, "_data", None) is not view:  # else it was computed there
-        view[...] = beside(view, as_tensor(gradient)._data)
+    view[...] = 0 if gradient is None else beside(view, as_tensor(gradient)._data)
 
 
 def _fitting(flat: Any) -> int:

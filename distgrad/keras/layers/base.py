@@ -164,7 +164,9 @@ class Layer(Tracked, Masked, Described, Kept):
             )
         if self.input_spec is not None and not _calls.trial:
             check_inputs(self.input_spec, args[0] if args else None, self.name)
-        if symbolic.any_symbolic(args, kwargs):
+        # Most layers are given a tensor, and nothing else.
+        alone = len(args) == 1 and not kwargs and type(args[0]) is Tensor
+        if not alone and symbolic.any_symbolic(args, kwargs):
             if training is not None and self._takes_training:
                 kwargs["training"] = training
             return symbolic.record(self, args, kwargs)
@@ -181,7 +183,10 @@ class Layer(Tracked, Masked, Described, Kept):
             kwargs["training"] = bool(training)
         elif self._takes_training:
             training = bool(args[at])
-        first_mask = mask_of(args[0]) if args else None
+        if alone:
+            first_mask = getattr(args[0], "_keras_mask", None)
+        else:
+            first_mask = mask_of(args[0]) if args else None
         if self._mask_for:
             self._fill_in_masks(args, kwargs)
         if _losses_used and _calls.depth == 0:
