@@ -43,8 +43,8 @@ def plan(lifetimes: Sequence[Lifetime]) -> Layout:
     return Layout(offsets, max((high for _, high, _ in placed), default=0))
 
 
-def block(nbytes: int) -> np.ndarray:
-    """Bytes that start at a multiple of ``ALIGN``."""
-    raw = np.zeros(nbytes + ALIGN, np.uint8)
-    start = -raw.ctypes.data % ALIGN
+def block(nbytes: int, align: int = ALIGN) -> np.ndarray:
+    """Zero bytes that start at a multiple of ``align``."""
+    raw = np.zeros(nbytes + align, np.uint8)
+    start = -raw.ctypes.data % align
     return raw[start : start + nbytes]
