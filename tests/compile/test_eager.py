@@ -180,15 +180,16 @@ def test_sequences_of_few_samples_are_left_to_blas():
 
 @pytest.mark.parametrize("shape", [(128, 40), (9, 11, 13, 7), (4096, 1)])
 def test_columns(shape):
-    """Standardised over all rows, with the bits of NumPy's sums."""
+    """Standardised over all rows, with the bits of NumPy's sums but for one column."""
+    ulps = 8 if shape[-1] > 1 else 64  # NumPy adds up a single column in pairs
     dy, x = normal(*shape), 3 * normal(*shape) + 2
     params = {"axis": tuple(range(len(shape) - 1)), "epsilon": 1e-3}
     for name, args in [("standardize", (x,)), ("standardize_grad", (dy, x))]:
         wanted = own(name, *args, **params)
-        close(generated(name, *args, **params), wanted)
+        close(generated(name, *args, **params), wanted, ulps)
         out = np.full_like(wanted, np.nan)
         assert llvm_eager.run(registry[name], args, params, out) is out
-        close(out, wanted)
+        close(out, wanted, ulps)
 
 
 @pytest.mark.parametrize("shape", [(128, 40), (3, 2), (9, 11, 13, 7), (5000, 10), (2, 3, 1030)])
