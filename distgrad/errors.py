@@ -10,6 +10,7 @@ from distgrad.core.errors import (
     MissingExtraError,
     NotFoundError,
     OpError,
+    OutOfStepError,
     PeerLostError,
     PreemptedError,
     UsageError,

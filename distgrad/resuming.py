@@ -14,6 +14,7 @@ from distgrad.core.errors import UsageError
 from distgrad.core.variable import Variable
 from distgrad.job import Job
 from distgrad.training import checkpoint
+from distgrad.training.handshake import differences, short
 from distgrad.training.programs import ExecutorName, executor_for
 
 # What of a job decides the weights after a given step, by its place in the YAML: a resumed run
@@ -119,20 +120,21 @@ def restore(model: keras.Sequential, commit: checkpoint.Commit) -> None:
 
 def warn_of_changes(commit: checkpoint.Commit, environment: dict[str, Any]) -> None:
     """Says what of a machine and its libraries is not as it was when a commit was written."""
-    changed = "; ".join(_changes("", commit.state.get("environment", environment), environment))
+    changed = "; ".join(_changes(commit.state.get("environment", environment), environment))
     if changed:
         warn(f"the run goes on elsewhere than it began, and may get other bits: {changed}.")
 
 
 def decides_bits(job: Job) -> dict[str, Any]:
     """What of a job decides the weights, by its place in the YAML."""
-    return {place: getattr(job, name) for place, name in _DECIDES_BITS.items()}
+    found = {place: getattr(job, name) for place, name in _DECIDES_BITS.items()}
+    plain: dict[str, Any] = json.loads(json.dumps(found))  # as a commit has it: lists, no tuples
+    return plain
 
 
 def changes_of(job: Job, old: dict[str, Any]) -> list[str]:
     """What decides the weights and is not as in the job of a commit, each by its place."""
-    new = json.loads(json.dumps(decides_bits(job)))  # tuples are lists there, too
-    return list(_changes("", old, new))
+    return list(_changes(old, decides_bits(job)))
 
 
 def _differences(job: Job, old: dict[str, Any]) -> str:
@@ -141,17 +143,6 @@ def _differences(job: Job, old: dict[str, Any]) -> str:
     return "; ".join([*found[:6], *more]) or "its settings differ"
 
 
-def _changes(name: str, old: Any, new: Any) -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(key for key in new if key not in old)]:
-            yield from _changes(f"{name}.{key}" if name else key, old.get(key), new.get(key))
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for position, pair in enumerate(zip(old, new, strict=True)):
-            yield from _changes(f"{name}.{position}", *pair)
-    elif old != new:
-        yield f"{name} was {_short(old)} and is {_short(new)}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _changes(old: Any, new: Any) -> Iterator[str]:
+    for name, before, after in differences("", old, new):
+        yield f"{name} was {short(before)} and is {short(after)}"

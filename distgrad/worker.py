@@ -68,7 +68,7 @@ def main(job: Job, communicator: Communicator, observe: Observe | None = None) -
     """
     world = environ.detect()
     devices.use(job.device, world.local_rank)
-    check_environment(communicator, config=job.config_hash)
+    check_environment(communicator, **resuming.decides_bits(job), config=job.config_hash)
     folder, resumed = _agree(
         communicator,
         lambda: tracking.open_run_folder(job.run_dir, job.name, job.resume == "auto"),

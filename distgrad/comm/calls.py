@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.comm.transport import Deadline
-from distgrad.core.errors import PeerLostError
+from distgrad.core.errors import OutOfStepError, PeerLostError
 
 DTYPES = ("float32", "float64", "int32", "int64", "bfloat16", "float16")
 
@@ -49,6 +49,7 @@ def takes(dtype: np.dtype[Any]) -> bool:
 # sequence number, operation, dtype (0: none), tag, bytes
 _HEADER = struct.Struct("<IBBHQ")
 HEADER_BYTES = _HEADER.size
+_OPERATION_AT, _LEAVE = 4, _OPERATION_CODES["leave"]
 
 
 class Call:
@@ -82,10 +83,11 @@ class Call:
     def check(self, peer: int, header: bytes) -> int:
         """Checks a peer's header against ours; returns the bytes that it announces.
 
-        Raises PeerLostError where the peer is in another call.
+        Raises OutOfStepError where the peer is in another call, PeerLostError where it stops.
         """
         if header[: self._checked] != self.header[: self._checked]:
-            raise PeerLostError(
+            stops = _LEAVE in (header[_OPERATION_AT], self.header[_OPERATION_AT])
+            raise (PeerLostError if stops else OutOfStepError)(
                 f"ranks {self.rank} and {peer} are not in the same call: rank {self.rank} is "
                 f"in {_describe(self.header)}, rank {peer} in {_describe(header)}. Every rank "
                 "must make the same collective calls in the same order."

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from distgrad.core.errors import PeerLostError
+from distgrad.core.errors import OutOfStepError, PeerLostError
 
 _TAG = 25704  # beside that of the transport
 _IN_PEACE, _LOST = 0, 1
@@ -147,7 +147,7 @@ class MPILife:
             file=sys.stderr,
             flush=True,
         )
-        abort(self._mpi, code or PeerLostError.exit_code)
+        abort(self._mpi, code or OutOfStepError.exit_code)
 
 
 def _unread(fd: int) -> bool:

@@ -270,7 +270,7 @@ class Rendezvous:
             elif rank in came:
                 error = f"two processes say that they are rank {rank}."
             if error is not None:
-                send_json(connection, {"error": error})
+                send_json(connection, {"mistake": error})
                 connection.close()
                 return
         except (OSError, ValueError, KeyError, TypeError):
@@ -284,6 +284,7 @@ def meet(connection: socket.socket, rank: int, world_size: int, address: str, en
 
     Raises:
         PeerLostError: some ranks did not come in time; the message names them.
+        UsageError: this one is not among them.
     """
     try:
         send_json(connection, {"world_size": world_size, "address": address})
@@ -294,6 +295,8 @@ def meet(connection: socket.socket, rank: int, world_size: int, address: str, en
         raise PeerLostError(
             f"rank {rank} lost the process that brings the ranks together ({error})."
         ) from None
+    if "mistake" in news:
+        raise UsageError(news["mistake"])
     if "error" in news:
         raise PeerLostError(news["error"])
     addresses: list[str] = news["addresses"]

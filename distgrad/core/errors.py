@@ -91,9 +91,15 @@ class DivergedError(JobError):
 
 
 class PeerLostError(JobError):
-    """A peer died, froze or left the common order of collectives; the message names its rank."""
+    """A peer died or froze; the message names its rank."""
 
     exit_code = 6
+
+
+class OutOfStepError(PeerLostError):
+    """The program makes other calls on one rank than on another, which a restart cannot mend."""
+
+    exit_code = 1
 
 
 class DesyncError(JobError):

@@ -26,6 +26,7 @@ from distgrad.comm.transport import Transport
 from distgrad.core.errors import (
     JobError,
     MissingExtraError,
+    OutOfStepError,
     PeerLostError,
     PreemptedError,
     UsageError,
@@ -97,6 +98,9 @@ def end_world(communicator: Communicator, error: BaseException) -> int:
         return 0
     if isinstance(error, PeerLostError):
         mpi_life.tell_loss()
+    if isinstance(error, OutOfStepError):  # known at first hand: to others it is a loss
+        time.sleep(_AFTER_RANK_0 + turn if rank > 0 else 0)
+    elif isinstance(error, PeerLostError):
         time.sleep(_AFTER_CULPRIT + turn)
     elif isinstance(error, JobError | SystemExit):
         # A preempted rank 0 is still saving; of other errors everyone knows at the same time.

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal, Protocol
 
-from distgrad.core.errors import PeerLostError
+from distgrad.core.errors import OutOfStepError, PeerLostError
 from distgrad.launcher import environ, process
 from distgrad.launcher.output import Lines, Overheard
 
@@ -191,6 +191,8 @@ def outcome(
             if len(children) > 1 and code not in _TOLD:
                 _say(f"error: {team.members[number].name} has ended with exit code {code}.")
             return code
+    if any(child.poll() == 0 for child in children):  # it was not lost, it has no more calls
+        return OutOfStepError.exit_code
     return LOST
 
 

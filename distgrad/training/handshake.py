@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from distgrad.comm.communicator import Communicator
 from distgrad.compile import eager
 from distgrad.compile.llvm import engine
 from distgrad.core import dispatch
-from distgrad.core.errors import DesyncError, PeerLostError, UsageError
+from distgrad.core.errors import UsageError
 from distgrad.core.variable import Variable
 from distgrad.launcher import environ
 
@@ -32,25 +33,24 @@ def environment() -> dict[str, Any]:
 def check_environment(communicator: Communicator, **more: Any) -> None:
     """Compares libraries, CPU type and threads, and ``more``, with all ranks.
 
-    Raises PeerLostError that names the first difference.
+    Raises UsageError that names the first difference.
     """
     if communicator.world_size == 1:
         return
     own = {**more, **environment()}
     for rank, other in enumerate(communicator.allgather_object(own)):
-        for key in [*own, *(key for key in other if key not in own)]:
-            value = own.get(key)
-            if other.get(key) != value:
-                raise PeerLostError(
-                    f"rank {rank} has {key} {other.get(key)}, rank {communicator.rank} has {value}:"
-                    " all workers need the same job, CPU and GPU type and library versions."
-                )
+        for key, *values in differences("", other, own):
+            there, here = (each if isinstance(each, str) else short(each) for each in values)
+            raise UsageError(
+                f"rank {rank} has {key} {there}, rank {communicator.rank} has {here}: all workers "
+                "need the same job, CPU and GPU type and library versions."
+            )
 
 
 def check_executor(communicator: Communicator, name: str) -> None:
     """Compares what runs the steps, and the kernels of eager operations, with all ranks.
 
-    Raises PeerLostError that names the first difference, MissingExtraError where this machine
+    Raises UsageError that names the first difference, MissingExtraError where this machine
     lacks what the executor needs.
     """
     version = engine.version() if name == "generated" else ""
@@ -60,7 +60,7 @@ def check_executor(communicator: Communicator, name: str) -> None:
 def check_kernels(communicator: Communicator) -> None:
     """Compares the kernels of eager operations, and the environment, with all ranks.
 
-    Raises PeerLostError that names the first difference.
+    Raises UsageError that names the first difference.
     """
     check_environment(communicator, kernels=_kernels(communicator))
 
@@ -88,7 +88,7 @@ def check_shards(shards: int | None, communicator: Communicator) -> None:
 def check_variables(variables: Mapping[str, Variable], communicator: Communicator) -> None:
     """Compares names, shapes and dtypes of all ranks; the names are paths.
 
-    Raises DesyncError on every rank, naming the first difference.
+    Raises UsageError on every rank, naming the first difference.
     """
     own = [(name, tuple(v.shape), v.dtype.name) for name, v in variables.items()]
     everyone = communicator.allgather_object(own)
@@ -96,10 +96,28 @@ def check_variables(variables: Mapping[str, Variable], communicator: Communicato
         for position in range(max(len(other), len(everyone[0]))):
             here, there = (_at(each, position) for each in (everyone[0], other))
             if here != there:
-                raise DesyncError(
+                raise UsageError(
                     f"variable {position} is {there} on rank {rank} and {here} on rank 0: every "
                     "rank must build the same model."
                 )
+
+
+def differences(name: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Where two nests of dicts and lists differ, and the values there."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in [*one, *(key for key in other if key not in one)]:
+            yield from differences(f"{name}.{key}" if name else key, one.get(key), other.get(key))
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for position, pair in enumerate(zip(one, other, strict=True)):
+            yield from differences(f"{name}.{position}", *pair)
+    elif one != other:
+        yield name, one, other
+
+
+def short(value: Any) -> str:
+    """A value as JSON, cut where it is long."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _at(listed: Sequence[Any], position: int) -> str:

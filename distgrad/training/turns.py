@@ -19,7 +19,7 @@ import numpy as np
 from distgrad.comm.communicator import Communicator
 from distgrad.core import dispatch, recording
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.errors import PeerLostError
+from distgrad.core.errors import OutOfStepError
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.ops import random
@@ -181,7 +181,7 @@ class Turns:
         flags = [any(t.pairs[i][0] is not None for t in turns) for i in range(len(variables))]
         everyone = self.communicator.allgather_object(flags)
         if any(len(other) != len(flags) for other in everyone):
-            raise PeerLostError("the ranks applied gradients of different variables")
+            raise OutOfStepError("the ranks applied gradients of different variables")
         buckets.reduce()
         gradients = buckets.gradients([any(each) for each in zip(*everyone, strict=True)])
         found = [None if g is None else as_tensor(g.copy()) for g in gradients]

@@ -274,6 +274,47 @@ def test_a_run_dir_that_cannot_be_written_to(dg, short, copy, tmp_path: Path) ->
     assert copy.contents() == before
 
 
+# Ranks that do not belong together.
+
+
+@pytest.mark.parametrize("launcher", ["local", pytest.param("mpi", marks=mpi)])
+def test_ranks_with_different_jobs_are_refused_once(
+    dg, tmp_path: Path, run_dir: Path, launcher: str
+) -> None:
+    """As where a host has an old copy of the file: a restart would not mend it."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from distgrad.cli import main\n"
+        "from distgrad.launcher import environ\n"
+        "rate = ['0.003', '0.25'][environ.detect().rank]\n"
+        f"words = ['train', {str(dg.digits)!r}, '--run-dir', {str(run_dir)!r}]\n"
+        "sys.exit(main([*words, f'optimizer.learning_rate={rate}']))\n"
+    )
+    options = ("-n", 2, "--launcher", launcher, "--max-restarts", 2)
+    said = dg.refuses("launch", *options, script, code=2, says=["learning_rate 0.25", "0.003"])
+    assert "starting all workers again" not in said
+    assert not run_dir.exists()
+
+
+@pytest.mark.parametrize("launcher", ["local", pytest.param("mpi", marks=mpi)])
+@pytest.mark.parametrize("call", ["pass", "c.barrier()"])
+def test_ranks_that_make_other_calls_are_not_started_again(
+    dg, tmp_path: Path, launcher: str, call: str
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np\n"
+        "from distgrad.launcher.connect import connect\n"
+        "c = connect()\n"
+        f"if c.rank == 1:\n    {call}\n"
+        "else:\n    c.allreduce(np.ones(3))\n"
+    )
+    options = ("-n", 3, "--launcher", launcher, "--max-restarts", 2)
+    said = dg.refuses("launch", *options, script, code=1)
+    assert "starting all workers again" not in said
+
+
 # Data.
 
 

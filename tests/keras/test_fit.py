@@ -432,7 +432,7 @@ def test_a_batch_size_beside_a_dataset_is_not_used_and_said():
 
 def test_ranks_that_were_given_other_data_or_models_are_named():
     """In a world of threads: what `fit` compares before it starts."""
-    from distgrad.core.errors import DesyncError, UsageError
+    from distgrad.core.errors import UsageError
     from distgrad.keras.models.trainer import _agree
 
     models = [linear() for _ in range(3)]
@@ -446,7 +446,7 @@ def test_ranks_that_were_given_other_data_or_models_are_named():
     assert run_world(3, work, time_limit=30) == [5, 5, 5]
     models[1] = linear()
     models[1].build((None, 5))
-    with pytest.raises(DesyncError, match="the same model"):
+    with pytest.raises(UsageError, match="the same model"):
         run_world(3, work, time_limit=30)
     odd = 1
     with pytest.raises(UsageError, match="the whole data"):

@@ -7,7 +7,7 @@ import pytest
 
 import distgrad as tf
 from distgrad.comm.communicator import Communicator
-from distgrad.core.errors import DesyncError, JobError
+from distgrad.core.errors import DesyncError, JobError, UsageError
 from distgrad.data.loader import Loader
 from distgrad.data.source import ArraySource
 from distgrad.testing.thread_world import run_world
@@ -32,7 +32,7 @@ def run_ranks(world_size: int, work) -> list:
     def caught(c: Communicator) -> str | None:
         try:
             work(c)
-        except DesyncError as error:
+        except (DesyncError, UsageError) as error:
             return str(error)
         return None
 

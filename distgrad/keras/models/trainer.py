@@ -247,8 +247,7 @@ class Trainer(Evaluator):
 def _agree(communicator: Communicator, said: Sequence[Any], seed: int, model: Trainer) -> int:
     """Gives every rank the seed and the values of rank 0, once all say that they do the same.
 
-    Raises UsageError where a rank was given something else, PeerLostError where it has other
-    libraries, and DesyncError where it has another model.
+    Raises UsageError where a rank was given something else, another model or other libraries.
     """
     if communicator.world_size == 1:
         return seed
