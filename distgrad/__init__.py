@@ -6,6 +6,9 @@
 import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
+from distgrad import interrupting as _interrupting  # before the imports that take time
+
+# isort: split
 from distgrad import autodiff, debugging, nest
 from distgrad import settings as config
 from distgrad.compile import eager as _eager

@@ -425,6 +425,7 @@ class _Saver(Observer):
 class _stop_on_signal:
     """Context in which SIGTERM and SIGUSR1 ask for a stop at the next step boundary.
 
+    So does a terminal that has gone, unless ``nohup`` is there for that.
     Behind the last step the run comes to its end instead, which is near.
     """
 
@@ -435,7 +436,8 @@ class _stop_on_signal:
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGUSR1):
+            hang_up = (signal.SIGHUP,) if environ.hangs_up() else ()
+            for number in (signal.SIGTERM, signal.SIGUSR1, *hang_up):
                 self._before[number] = signal.signal(number, self._ask)
 
     def __exit__(self, *exc: object) -> None:
@@ -445,7 +447,9 @@ class _stop_on_signal:
     def _ask(self, number: int, frame: Any) -> None:
         if not self._step.stop_requested:
             self._step.stop_requested, self._asked = True, time.monotonic()
-        elif time.monotonic() > self._asked + _ECHO:  # the second time: at once
+        elif (
+            number != signal.SIGHUP and time.monotonic() > self._asked + _ECHO
+        ):  # the second time: at once
             sys.exit(128 + number)
 
 

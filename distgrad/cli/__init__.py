@@ -7,8 +7,6 @@ unreadable checkpoint; 5 diverged; 6 lost peer; 75 saved on preemption; 130 inte
 from __future__ import annotations
 
 import dataclasses
-import io
-import os
 import sys
 import time
 import traceback
@@ -19,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distgrad.cli import examining, exporting, jobs, runs, shipped, timing, using
+from distgrad import interrupting
+from distgrad.cli import examining, exporting, jobs, runs, shipped, streams, timing, using
 
 if TYPE_CHECKING:
     from distgrad.config import Override
@@ -219,7 +218,7 @@ def launch(
     """Start a Python script as several workers, which distgrad.distribute brings together."""
     from distgrad.comm.tree import worker_shards
     from distgrad.core.errors import UsageError
-    from distgrad.launcher import base, environ
+    from distgrad.launcher import base, environ, patient
 
     world = environ.detect()
     if world.started_by_mpi or world.source == "distgrad":
@@ -246,7 +245,8 @@ def launch(
         return 0
     if interface is not None:
         environ.set_network_interface(interface)
-    return chosen.start(program, max_restarts=max_restarts)
+    with patient.streams():
+        return chosen.start(program, max_restarts=max_restarts)
 
 
 @app.command()
@@ -295,30 +295,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     from distgrad.core.errors import DataError
 
     words = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what an old locale cannot show ends nothing
-            stream.reconfigure(errors="backslashreplace")
+    streams.prepare()
     try:
+        interrupting.end()
         code = app(words or ["--help"], prog_name="distgrad", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except Exception as error:
-        if isinstance(error, OSError) and _stdout_is_lost():
-            return _report(DataError(f"stdout cannot be written ({error.strerror})"))
+    except (Exception, SystemExit) as error:
+        # Of a reader that has gone, as in `distgrad runs ls | head`, typer makes an exit.
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        if isinstance(cause, OSError) and streams.stdout_is_lost():
+            if isinstance(cause, BrokenPipeError):
+                return streams.BROKEN_PIPE
+            return _report(DataError(f"stdout cannot be written ({cause.strerror})"))
+        if isinstance(error, SystemExit):
+            raise
         return _report(error)
     return code if isinstance(code, int) else 0
-
-
-def _stdout_is_lost() -> bool:
-    """Whether stdout takes nothing more, a full disk say; what it has not taken is dropped then."""
-    try:
-        sys.stdout.write("\n")  # a stream forgets what it could not write
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at exit
-        return True
-    return False
 
 
 def _report(error: Exception) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -305,6 +306,11 @@ def stdout_is_terminal(env: Mapping[str, str] | None = None) -> bool:
             return os.readlink(f"/proc/{os.getppid()}/fd/1").startswith(("/dev/pts/", "/dev/tty"))
         return False
     return sys.stdout.isatty()
+
+
+def hangs_up() -> bool:
+    """Whether the end of its terminal ends this process: not under ``nohup``."""
+    return signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
 
 def device(env: Mapping[str, str] | None = None) -> str | None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Literal
 
+from distgrad.launcher import environ
+
 _PR_SET_PDEATHSIG = 1
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
@@ -62,11 +64,23 @@ def start(
 
 @contextlib.contextmanager
 def handled_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handles SIGTERM, SIGINT and SIGUSR1 with ``handler`` meanwhile."""
+    """Handles SIGTERM, SIGINT and SIGUSR1 with ``handler`` meanwhile.
+
+    A terminal that has gone is a SIGTERM, unless ``nohup`` has the process ignore it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
-    before = {signum: signal.signal(signum, handler) for signum in FORWARDED}
+    came: list[int] = []
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        hung_up = signum == signal.SIGHUP  # by the shell, and by the system once more
+        if not (hung_up and came):
+            came.append(signum)
+            handler(signal.SIGTERM if hung_up else signum, frame)
+
+    handled = (*FORWARDED, signal.SIGHUP) if environ.hangs_up() else FORWARDED
+    before = {signum: signal.signal(signum, handle) for signum in handled}
     try:
         yield
     finally:

@@ -214,6 +214,32 @@ def test_a_run_that_is_stopped_behind_its_last_step_comes_to_its_end(dg, tmp_pat
     assert json.loads((folder / "status.json").read_text())["state"] == "finished"
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_terminal_that_has_gone_is_a_stop_that_is_saved(
+    dg, undisturbed, tmp_path: Path, workers: int
+) -> None:
+    run = undisturbed.anew(tmp_path / "run")
+    step = _random.randint(1, LAST_KILL)
+    stop_at(dg, run, step, signal.SIGHUP, "-n", workers)
+    check_preempted(run, step)
+    dg.resume(run)
+    check(run, undisturbed)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_under_nohup_a_job_goes_on_without_its_terminal(dg, tmp_path: Path, workers: int) -> None:
+    folder = tmp_path / "run"
+    words = ("train", dg.digits, "train.epochs=3", "--run-dir", folder, "-n", workers)
+    program = [sys.executable, "-m", "distgrad", *map(str, words)]
+    with process.Command(["nohup", *program], cwd=dg.root) as command:
+        process.wait_until((folder / "metrics.jsonl").exists, dg.limit, "the first step")
+        for pid in command.family():
+            os.kill(pid, signal.SIGHUP)
+        result = command.wait(dg.limit)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+
+
 def stop_at(dg, run, step: int, number: int, *options: object, **how: object) -> None:
     """Starts a run and sends the command a signal once it has done ``step`` steps."""
     with dg.start("train", *run.job, "--run-dir", run.folder, *options, **how) as command:
