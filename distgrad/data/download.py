@@ -5,6 +5,8 @@ One process downloads and the others wait for the file: it appears by a rename, 
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import os
 import shutil
@@ -18,6 +20,7 @@ from distgrad.core.errors import DataError
 
 _SOCKET_TIMEOUT = 30.0  # seconds without a byte before the connection counts as dead
 _POLL = 0.05
+_ABANDONED = 86400.0  # seconds after which nobody writes a partial file any more
 
 
 def fetch(
@@ -34,13 +37,14 @@ def fetch(
 
     ``digest`` is its SHA-256 (or MD5) in hexadecimal; None where that is not known. A file that is
     already there is used, unless it is to come ``again``; another hash is warned of. With several
-    ranks, rank 0 calls this with ``allow_download=True`` and the others with ``False``: they wait,
-    until the download has stood still for ``patience`` seconds. Raises DataError that names the
-    file, the address and the folder if there is no file in the end.
+    ranks, rank 0 calls this with ``allow_download=True`` and the others with ``False``: they wait
+    for the file, or ``again`` for one with this hash, until the download has stood still for
+    ``patience`` seconds. Raises DataError that names the file, the address and the folder if there
+    is no file in the end.
     """
     destination = Path(folder) / filename
     if not allow_download:
-        _wait_for(destination, url, patience)
+        _wait_for(destination, url, patience, digest if again else None)
     elif destination.exists() and not again:
         _warn_of_other_hash(destination, digest)
     else:
@@ -56,6 +60,7 @@ def _download(destination: Path, url: str, digest: str | None) -> None:
     partial = None
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
+        sweep(destination)
         descriptor, name = tempfile.mkstemp(
             prefix=f"{destination.name}.", suffix=".part", dir=destination.parent
         )
@@ -87,11 +92,13 @@ def _download(destination: Path, url: str, digest: str | None) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _wait_for(destination: Path, url: str, patience: float) -> None:
-    """Return once the file is there; every change of the partial files starts the patience anew."""
+def _wait_for(destination: Path, url: str, patience: float, digest: str | None) -> None:
+    """Return once the file, with this hash, is there; every change of the partial files starts the
+    patience anew.
+    """
     seen: object = None
     deadline = time.monotonic() + patience
-    while not destination.exists():
+    while not destination.exists() or (digest and digest_of(destination, digest) != digest):
         progress = _partial_sizes(destination)
         if progress != seen:
             seen = progress
@@ -105,9 +112,18 @@ def _wait_for(destination: Path, url: str, patience: float) -> None:
         time.sleep(_POLL)
 
 
+def sweep(destination: Path) -> None:
+    """Removes what processes that were killed have left of a file or folder that was to come."""
+    for partial in destination.parent.glob(f"{glob.escape(destination.name)}.*.part"):
+        with contextlib.suppress(OSError):  # another process was faster
+            if partial.stat().st_mtime > time.time() - _ABANDONED:
+                continue
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+
+
 def _partial_sizes(destination: Path) -> dict[str, int]:
     sizes = {}
-    for partial in destination.parent.glob(f"{destination.name}.*.part"):
+    for partial in destination.parent.glob(f"{glob.escape(destination.name)}.*.part"):
         try:
             sizes[partial.name] = partial.stat().st_size
         except FileNotFoundError:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from distgrad.core.errors import DataError
-from distgrad.data.download import digest_of, fetch
+from distgrad.data.download import digest_of, fetch, sweep
 from distgrad.launcher.environ import detect
+from distgrad.training.world import communicator
 
 _PATIENCE = 600.0  # seconds that the other ranks wait for rank 0 to unpack
 
@@ -36,8 +37,8 @@ def get_file(
 
     ``file_hash`` is its SHA-256 or MD5: a file with another one is downloaded again. With
     ``extract`` it is a tar or zip archive, and the path that of the folder with its content. Rank 0
-    downloads and unpacks, the others wait. Raises ValueError without an ``origin``, DataError where
-    the file cannot be had, or not be unpacked.
+    downloads and unpacks, the others wait; with ``force_download`` all ranks must call it. Raises
+    ValueError without an ``origin``, DataError where the file cannot be had, or not be unpacked.
     """
     if origin is None:
         raise ValueError('Please specify the "origin" argument (URL of the file to download).')
@@ -60,25 +61,31 @@ def get_file(
         within = f"{name[: name.find('.')]}_extracted"
     elif unpacks:
         target = f"{name}_archive"
-    first, there = detect().rank == 0, (folder / target).exists()
-    other = there and digest is not None and digest_of(folder / target, digest) != digest
-    again = force_download or other
+    world = detect()
+    first, meet = world.rank == 0, force_download and world.is_rank
+    if meet and not first:  # nothing on the disk tells whether it is the new file
+        communicator().barrier(timeout=_PATIENCE)
+    there = (folder / target).exists()
+    again = there and digest is not None and digest_of(folder / target, digest) != digest
+    if first and force_download:
+        again = True
+    if first and again and unpacks:  # before the others can see another archive
+        shutil.rmtree(folder / within, ignore_errors=True)
     path = fetch(target, origin, digest, folder, allow_download=first, again=again)
-    if not unpacks:
-        return str(path)
-    if first:
-        _unpack(path, folder / within, "tar" if untar else archive_format, again)
-    else:
+    if unpacks and first:
+        _unpack(path, folder / within, "tar" if untar else archive_format)
+    elif unpacks:
         _wait_for(folder / within)
+    if meet and first:
+        communicator().barrier(timeout=_PATIENCE)
     return str(folder / within)
 
 
-def _unpack(archive: Path, folder: Path, kind: Any, again: bool) -> None:
+def _unpack(archive: Path, folder: Path, kind: Any) -> None:
     """Unpacks an archive into a folder, which appears whole or not at all."""
     if folder.exists():
-        if not again:
-            return
-        shutil.rmtree(folder)
+        return
+    sweep(folder)
     kinds = ("tar", "zip") if kind == "auto" else (kind,) if isinstance(kind, str) else kind or ()
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
     try:
@@ -91,7 +98,11 @@ def _unpack(archive: Path, folder: Path, kind: Any, again: bool) -> None:
         else:
             raise DataError(f"{archive} is not an archive of the kind {' or '.join(kinds) or kind}")
         partial.chmod(0o755)
-        partial.rename(folder)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another job was faster
+                raise
     except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise DataError(f"{archive} cannot be unpacked into {folder}: {error}") from error
     finally:
