@@ -26,6 +26,7 @@ INSTALL = "pip install 'distgrad[mpich]'"
 _TAG = 25703  # "dg": keeps our messages apart from those that a user's script sends itself
 _CHUNK_BYTES = 1 << 30  # counts in MPI are 32-bit integers in older libraries
 _SPINS = 1000
+_ABANDONED = 3600.0  # seconds
 _SHORT_SLEEP, _LONG_SLEEP = 20e-6, 1e-3
 
 # Transfers that an error left unfinished: MPI may still use their buffers, so these stay alive.
@@ -194,3 +195,9 @@ def _unlink_shared_memory() -> None:
     for path in set(re.findall(r"/dev/shm/mpich_\S+", maps)):
         with contextlib.suppress(OSError):  # another rank was faster
             os.unlink(path)
+    # And those of ranks that were killed within MPI_Init, which takes no such time.
+    for old in Path("/dev/shm").glob("mpich_shm_*"):
+        with contextlib.suppress(OSError):
+            found = old.stat()
+            if found.st_uid == os.geteuid() and found.st_mtime < time.time() - _ABANDONED:
+                old.unlink()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +70,23 @@ def test_nothing_of_a_rank_that_is_killed_could_stay_in_dev_shm(run_mpi, tmp_pat
     result = run_mpi(2, str(tmp_path / "names.py"))
     assert result.returncode == 0, result.stderr
     assert sorted(re.findall(r"\d left \[.*?\]", result.stdout)) == ["0 left []", "1 left []"]
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="there is no /dev/shm")
+def test_what_ranks_that_were_killed_while_they_started_have_left_is_removed(
+    run_mpi, tmp_path
+) -> None:
+    old, new = (Path(f"/dev/shm/mpich_shm_{age}_{os.getpid()}") for age in ("old", "new"))
+    try:
+        for path in (old, new):
+            path.touch()
+        os.utime(old, (time.time() - 5000,) * 2)
+        (tmp_path / "says.py").write_text(SAYS)
+        assert run_mpi(2, str(tmp_path / "says.py")).returncode == 0
+        assert not old.exists() and new.exists()
+    finally:
+        old.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("sharing", ["auto", "off"])

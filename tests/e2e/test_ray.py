@@ -336,7 +336,10 @@ def test_the_driver_is_told_to_end(dg, long, tmp_path: Path, number: int) -> Non
     check(run, long)
 
 
-def test_a_killed_driver_takes_all_with_it(dg, long, tmp_path: Path) -> None:
+def test_a_killed_driver_takes_all_with_it(dg, long, tmp_path: Path, monkeypatch) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     run = long.anew(tmp_path / "run")
     options = ("-n", 2, "--launcher", "ray")
     with (
@@ -344,9 +347,11 @@ def test_a_killed_driver_takes_all_with_it(dg, long, tmp_path: Path) -> None:
         dg.start("train", *run.job, "--run-dir", run.folder, *options) as command,
     ):
         wait_for_step(run, command, _random.randint(1, STEPS // 2))
+        assert list(temporary.glob("distgrad-ray-*"))
         command.send_signal(signal.SIGKILL)
         process.wait_until(lambda: not command_lines(command), 10, "the end of Ray")
         no_ray_is_left(folder)
+    assert not list(temporary.glob("distgrad-ray-*"))
     assert run.status["state"] == "running"
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import shutil
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ray
 from ray._private import worker
@@ -37,11 +39,13 @@ class Cluster:
     """A Ray cluster that this process is connected to.
 
     ``host`` is the address of ours that its workers reach; ``can_grow`` is false for our own.
+    ``storage`` is a folder for as long as we are connected.
     """
 
     name: str
     host: str
     can_grow: bool
+    storage: str = ""
 
     def shortage(self, workers: int, each: dict[str, float]) -> str | None:
         """What the cluster lacks for ``workers`` times ``each``, or None."""
@@ -79,18 +83,20 @@ def joined(workers: int, each: dict[str, float]) -> Iterator[Cluster]:
     """
     environ.set_defaults(_QUIET)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    dog = None
+    dog, storage = None, ""
     try:
         cluster = _connect(math.ceil(workers * each["CPU"]))
-        if not cluster.can_grow:
-            dog = watchdog.start(worker._global_node.get_session_dir_path())
-        yield cluster
+        session = "" if cluster.can_grow else worker._global_node.get_session_dir_path()
+        storage = tempfile.mkdtemp(prefix="distgrad-ray-")
+        dog = watchdog.start(storage, session)
+        yield replace(cluster, storage=storage)
     except SystemExit as end:
         # Ray's way to take a SIGTERM, until our own handler is in place.
         raise SystemExit(128 + end.code if end.code == signal.SIGTERM else end.code) from None
     finally:
         ray.shutdown()
         watchdog.close(dog)
+        shutil.rmtree(storage, ignore_errors=True)
 
 
 def _connect(cpus: int) -> Cluster:

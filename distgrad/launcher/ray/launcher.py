@@ -9,7 +9,6 @@ import shlex
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -76,10 +75,9 @@ class RayLauncher(Launcher):
         with (
             cluster.joined(program.workers, each) as place,
             process.handled_signals(forward),
-            tempfile.TemporaryDirectory(prefix="distgrad-ray-") as storage,
         ):
             for restart in range(max_restarts + 1):
-                start = _Start(program, restart, place, each, storage)
+                start = _Start(program, restart, place, each)
                 code = start.run(crews, received)
                 if code != LOST or received or restart == max_restarts:
                     break
@@ -112,10 +110,8 @@ class _Start:
         restart: int,
         place: Cluster,
         each: dict[str, float],
-        storage: str,
     ) -> None:
         self.program = program
-        self.storage = storage
         self.place = place
         self.each = each
         token = new_token()
@@ -166,7 +162,7 @@ class _Start:
             # Ray has started for it ends with it.
             if text:
                 _say(text)
-            shutil.rmtree(self.storage, ignore_errors=True)
+            shutil.rmtree(self.place.storage, ignore_errors=True)
             os._exit(code)
 
     def _gather(self, received: list[int]) -> bool:
@@ -216,7 +212,7 @@ class _Start:
             timeout=environ.start_timeout(),
         )
         try:
-            trainer.run(self.errand, self.program.workers, self.each, config, self.storage)
+            trainer.run(self.errand, self.program.workers, self.each, config, self.place.storage)
         except Exception as error:  # of a worker that was lost, the crew knows already
             self.trouble = error
 

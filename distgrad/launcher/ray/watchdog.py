@@ -2,7 +2,8 @@
 
 Ray's main processes die with their driver, but its agents and idle workers try for a minute or two
 to find them again. This program waits for the end of its stdin, which the driver holds open, and
-then kills every process that has a file of the session open. It imports nothing of ours and next
+then kills every process that has a file of the session open, and removes the driver's folder. It
+imports nothing of ours and next
 to nothing else, so that it costs little while it waits.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,15 +22,15 @@ _QUIET = 1.0
 _LOOK = 0.1
 
 
-def start(session: str) -> subprocess.Popen[bytes] | None:
-    """A watchdog over the Ray session in this folder; None where there is no /proc.
+def start(folder: str, session: str = "") -> subprocess.Popen[bytes] | None:
+    """A watchdog over a folder of ours, and over the Ray session in another; None without a /proc.
 
     It barks when this process has died; ``close`` sends it home before.
     """
     if sys.platform != "linux":
         return None
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, session],
+        [sys.executable, "-I", "-S", __file__, folder, session],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -64,8 +66,14 @@ def _leads_to(link: str, folder: str) -> bool:
     return False
 
 
-def _main(session: str) -> None:
+def _main(folder: str, session: str) -> None:
     sys.stdin.buffer.read()
+    if session:
+        _end_session(session)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_session(session: str) -> None:
     end = time.monotonic() + _PATIENCE
     quiet = time.monotonic() + _QUIET
     while time.monotonic() < min(end, quiet):
@@ -77,4 +85,4 @@ def _main(session: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(*sys.argv[1:])
