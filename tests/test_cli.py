@@ -244,6 +244,16 @@ def test_a_stdout_that_is_full_is_one_line(words: str) -> None:
     assert result.stderr == "error: stdout cannot be written (No space left on device)\n"
 
 
+def test_a_change_may_be_longer_than_the_name_of_a_file(run_cli: Callable) -> None:
+    layers = ", ".join(["{type: Dense, units: 100, activation: relu}"] * 9)
+    change = f"model.layers=[{{type: Flatten}}, {layers}, {{type: Dense, units: 10}}]"
+    result = run_cli("config", "show", DIGITS, change)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.count("units: 100") == 9
+    result = run_cli("config", "validate", DIGITS, f"name={'x' * 300}")
+    assert result.returncode == 2 and "at most 100 of them" in result.stderr
+
+
 def test_an_old_locale_shows_what_it_can(run_cli: Callable, tmp_path: Path) -> None:
     (tmp_path / "jöb.yaml").write_text("näme: 1\n", encoding="utf-8")
     env = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}

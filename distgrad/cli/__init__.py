@@ -7,6 +7,7 @@ unreadable checkpoint; 5 diverged; 6 lost peer; 75 saved on preemption; 130 inte
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 import traceback
@@ -226,7 +227,7 @@ def launch(
             f"{world.source} has started this process as rank {world.rank} of {world.world_size}: "
             f"start the script itself there, as in mpirun -n {world.world_size} python {words[0]}"
         )
-    if not Path(words[0]).is_file():
+    if not os.path.isfile(words[0]):
         raise UsageError(f"{words[0]}: no such script")
     if virtual_shards is not None:
         worker_shards(virtual_shards, 0, workers)  # refuses too many workers

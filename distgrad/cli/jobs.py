@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,7 +61,7 @@ def split(words: Sequence[str]) -> tuple[str, list[str]]:
     from distgrad.config import shipped
 
     (named,), changes = split_words(words, "one job file is needed")
-    path = named if Path(named).is_file() else str(shipped.jobs().get(named, named))
+    path = named if os.path.isfile(named) else str(shipped.jobs().get(named, named))
     return path, changes
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 
 def split(words: Sequence[str], needed: str, most: int = 1) -> tuple[list[str], list[str]]:
@@ -14,7 +14,7 @@ def split(words: Sequence[str], needed: str, most: int = 1) -> tuple[list[str], 
     """
     from distgrad.core.errors import UsageError
 
-    named = [word for word in words if "=" not in word or Path(word).exists()]
+    named = [word for word in words if "=" not in word or os.path.exists(word)]
     if not 1 <= len(named) <= most:
         found = f"these are {len(named)}: {', '.join(named)}" if named else "there is none"
         raise UsageError(f"{needed}, {found}; changes to its job read key.sub=value")

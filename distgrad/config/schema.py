@@ -159,7 +159,7 @@ class Tracking(Section):
 class Config(Section):
     """A training job, as a YAML file holds it."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     """Names the run: letters, digits, '-', '_' and '.'."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides the split, the weights, the order of samples and the dropout."""
@@ -301,7 +301,7 @@ _WORDS = {
     "model_type": "must be a section of `key: value` lines",
     "dict_type": "must be a section of `key: value` lines",
     "string_pattern_mismatch": "must hold only letters, digits, '-', '_' and '.', "
-    "and begin with a letter or a digit",
+    "at most 100 of them, and begin with a letter or a digit",
 }
 
 

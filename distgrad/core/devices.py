@@ -32,8 +32,11 @@ def use_default() -> Backend:
 
 
 def ask_environment() -> None:
-    """Takes note of DISTGRAD_DEVICE; the device is opened when the first array is made."""
-    if environ.device() == "cuda":
+    """Takes note of DISTGRAD_DEVICE; the device is opened when the first array is made.
+
+    Then, too, a wrong one is refused: not by the import, which has nobody to print an error.
+    """
+    if environ.names_device():
         dispatch.default = dispatch.only_namespace = None
 
 

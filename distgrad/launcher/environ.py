@@ -313,6 +313,11 @@ def hangs_up() -> bool:
     return signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
 
+def names_device(env: Mapping[str, str] | None = None) -> bool:
+    """Whether DISTGRAD_DEVICE names something else than the CPU."""
+    return (os.environ if env is None else env).get("DISTGRAD_DEVICE", "") not in ("", "cpu")
+
+
 def device(env: Mapping[str, str] | None = None) -> str | None:
     """DISTGRAD_DEVICE, ``"cpu"`` or ``"cuda"``: where scripts compute; None when it is not set.
 
