@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -252,6 +253,25 @@ def test_a_change_may_be_longer_than_the_name_of_a_file(run_cli: Callable) -> No
     assert result.stdout.count("units: 100") == 9
     result = run_cli("config", "validate", DIGITS, f"name={'x' * 300}")
     assert result.returncode == 2 and "at most 100 of them" in result.stderr
+
+
+def test_a_job_from_a_pipe_is_for_one_worker(tmp_path: Path) -> None:
+    train = f'"{sys.executable}" -m distgrad train <(cat "{DIGITS}") train.epochs=1'
+    options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 100}
+    path = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", f"{train} -n 2"], env=path, **options)
+    assert done.returncode == 2 and "write the job to a file" in done.stderr
+    done = subprocess.run(["bash", "-c", f"{train} --run-dir run"], env=path, **options)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "resolved.yaml").exists()
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "2")])
+def test_where_no_run_folder_can_be_made(run_cli: Callable, tmp_path: Path, options) -> None:
+    (tmp_path / "runs").write_text("in the way")
+    done = run_cli("train", DIGITS, *options)
+    assert done.returncode == 2
+    assert "error: the run folder runs/" in done.stderr and "--run-dir" in done.stderr
 
 
 def test_an_old_locale_shows_what_it_can(run_cli: Callable, tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ def train(
     Started by mpirun or srun, each rank is a worker, whatever the file and the options say.
     """
     from distgrad.config import Override
+    from distgrad.core.errors import UsageError
     from distgrad.job import Job
     from distgrad.launcher import base, environ, patient
     from distgrad.training import tracking
@@ -139,7 +140,7 @@ def train(
         config,
         run_dir=None if run_dir is None else str(run_dir),
         resume="auto" if resume is Resume.auto else False,
-        source_yaml=Path(path).read_text(encoding="utf-8"),
+        source_yaml="" if jobs.is_stream(path) else Path(path).read_text(encoding="utf-8"),
         overrides=tuple(changes),
     )
     chosen = base.choose(launcher, config.parallel.launcher, world)
@@ -156,6 +157,10 @@ def train(
     starts_others = not chosen_elsewhere and (
         job.workers > 1 or max_restarts > 0 or config.parallel.launcher != "local"
     )
+    if starts_others and jobs.is_stream(path):
+        raise UsageError(
+            f"{path} can be read once, and every worker has to read it: write the job to a file."
+        )
     named = run_dir is not None
     if starts_others and run_dir is None:
         # Here, so that a restart finds it again.

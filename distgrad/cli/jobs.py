@@ -70,3 +70,8 @@ def read(path: str, overrides: Sequence[str | Override]) -> Config:
     from distgrad.config import load
 
     return load(path, overrides)
+
+
+def is_stream(path: str) -> bool:
+    """Whether a job comes from a pipe, as of ``<(...)``, or from stdin: it can be read once."""
+    return path.startswith("/dev/") or (os.path.exists(path) and not os.path.isfile(path))

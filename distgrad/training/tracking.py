@@ -36,10 +36,16 @@ except ImportError:  # Windows
 
 
 def new_run_folder(name: str, base: Path = Path("runs")) -> Path:
-    """A fresh ``runs/YYYYmmdd-HHMMSS-<name>-<4 hex>``."""
+    """A fresh ``runs/YYYYmmdd-HHMMSS-<name>-<4 hex>``. Raises UsageError where it cannot be made."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = base / f"{stamp}-{name}-{secrets.token_hex(2)}"
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(
+            f"the run folder {folder} cannot be made ({error.strerror}): go where you may write, "
+            "or name a folder with --run-dir."
+        ) from None
     return folder
 
 
