@@ -57,6 +57,8 @@ def connect() -> Communicator:
         PeerLostError: not all ranks came in time; the message names those that did not.
     """
     world = environ.detect()
+    if world.is_rank:
+        _hook(lambda error: _end_alone(world, error))
     communicator = Communicator(_join(world), timeout=environ.operation_timeout())
     if world.is_rank:
         install_excepthook(communicator)
@@ -72,9 +74,7 @@ def run_rank(world: World, main: Callable[[Communicator], int]) -> int:
     try:
         communicator = Communicator(_join(world), timeout=environ.operation_timeout())
     except JobError as error:
-        if world.local_rank == 0:  # once per machine: an installation is a machine's affair
-            _say(f"error: {error}", world.rank)
-        return error.exit_code
+        return _end_alone(world, error)
     try:
         code = main(communicator)
     except BaseException as error:
@@ -122,10 +122,30 @@ def end_world(communicator: Communicator, error: BaseException) -> int:
 def install_excepthook(communicator: Communicator) -> None:
     """Makes an uncaught exception of this script end every rank."""
 
+    _hook(lambda error: end_world(communicator, error))
+
+
+def _hook(end: Callable[[BaseException], int]) -> None:
+    """Makes an uncaught exception end this process with the exit code that ``end`` gives."""
+
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        raise SystemExit(end_world(communicator, error.with_traceback(trace)))
+        raise SystemExit(end(error.with_traceback(trace)))
 
     sys.excepthook = hook
+
+
+def _end_alone(world: World, error: BaseException) -> int:
+    """Prints an error of a rank that has not joined its world, and gives its exit code."""
+    code, text = _verdict(error)
+    lost = isinstance(error, PeerLostError)  # which may be rank 0
+    if lost and world.rank > 0:
+        time.sleep(_AFTER_RANK_0 + mpi_life.turn(world.rank))
+    elif isinstance(error, JobError) and world.local_rank > 0:
+        return code  # once per machine: an installation is a machine's affair
+    _say(text, world.rank)
+    if lost:
+        os._exit(code)  # at once, as above
+    return code
 
 
 def _join(world: World) -> Transport | None:

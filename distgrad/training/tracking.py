@@ -36,7 +36,7 @@ except ImportError:  # Windows
 
 
 def new_run_folder(name: str, base: Path = Path("runs")) -> Path:
-    """A fresh ``runs/YYYYmmdd-HHMMSS-<name>-<4 hex>``. Raises UsageError where it cannot be made."""
+    """A fresh ``runs/YYYYmmdd-HHMMSS-<name>-<4 hex>``. UsageError where it cannot be made."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = base / f"{stamp}-{name}-{secrets.token_hex(2)}"
     try:

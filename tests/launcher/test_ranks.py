@@ -177,6 +177,12 @@ def exits_before_it_connects() -> int:
     return fine(connect())
 
 
+def rank_0_never_connects() -> int:
+    if environ.detect().rank == 0:
+        time.sleep(60)
+    return fine(connect())
+
+
 def uncaught_in_a_script() -> int:
     c = connect()
     if c.rank == 1:
@@ -313,6 +319,15 @@ def test_a_rank_that_exits_before_it_connects_leaves_nobody_waiting(ranks) -> No
     result = ranks(exits_before_it_connects, DISTGRAD_START_TIMEOUT="4")
     assert result.returncode != 0
     assert result.seconds < 15
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_a_rank_that_never_connects_is_named_once(run_cli, workers: int) -> None:
+    words = ("launch", "-n", workers, __file__, "rank_0_never_connects")
+    result = run_cli(*words, env={"DISTGRAD_START_TIMEOUT": "3"})
+    assert result.returncode == 6, result.stderr
+    assert re.fullmatch(r"\[rank 1\] error: rank 0 of \d did not come .*\n", result.stderr)
+    assert not result.orphans
 
 
 def python(*args: str, **env: str) -> process.Result:
