@@ -23,6 +23,7 @@ Check = Callable[[int, bytes], object]  # of a peer's header
 
 _NOTICES = 6  # a warning comes after a sixth of the time that a wait may take,
 _SHORTEST_NOTICE = 2.0  # and never before these seconds
+_STOPPED = 2.0  # seconds between two looks of a process that runs are less
 
 
 class Deadline:
@@ -36,7 +37,7 @@ class Deadline:
     def __init__(self, operation: str, seconds: float) -> None:
         self.operation = operation
         self.seconds = seconds
-        self._start = time.monotonic()
+        self._start = self._looked = time.monotonic()
         self._said = False
 
     def left(self) -> float:
@@ -46,9 +47,14 @@ class Deadline:
     def look(self, rank: int, peers: Callable[[], set[int]]) -> None:
         """For a wait that takes long: warns of it once, and raises when the time is over.
 
-        Ranks that wait for the same peers leave the word to the lowest of them.
+        Ranks that wait for the same peers leave the word to the lowest of them. Time in which this
+        process was stopped itself, with ctrl-Z say, is not waiting: its peers may have been, too.
         """
-        waited = time.monotonic() - self._start
+        now = time.monotonic()
+        if now - self._looked > _STOPPED:
+            self._start += now - self._looked
+        self._looked = now
+        waited = now - self._start
         notice = self.seconds if self._said else max(_SHORTEST_NOTICE, self.seconds / _NOTICES)
         if waited < min(notice, self.seconds) or not (missing := peers()):
             return
