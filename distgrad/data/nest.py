@@ -27,6 +27,8 @@ def to_arrays(value: Any) -> Any:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"an element is a list of unequal parts: {error}") from error
+    if array.dtype == object and array.size and all(isinstance(x, str) for x in array.flat):
+        return array.astype(str)  # a column of pandas
     if array.dtype == object:
         raise ValueError(f"an element of type {type(value).__name__} is not an array: {value!r}")
     if _of_python(value):

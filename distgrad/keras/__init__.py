@@ -86,7 +86,8 @@ if _TYPE_CHECKING:
     from distgrad.keras import config, dtype_policies, ops, saving, tree
 
 # Loaded at their first use.
-_LATER = {name: f".{name}" for name in ("config", "dtype_policies", "ops", "saving", "tree")}
+_NAMES = ("applications", "config", "dtype_policies", "ops", "saving", "tree")
+_LATER = {name: f".{name}" for name in _NAMES}
 
 
 def version() -> str:

@@ -220,11 +220,14 @@ hard_swish = hard_silu
 _IN_ONE = ((relu, "relu"), (tanh, "tanh"), (gelu, "gelu_exact"))
 
 
-def biased(x: Tensor, bias: Any, activation: Callable[..., Any]) -> Tensor:
+def biased(x: Tensor, bias: Any, activation: Callable[..., Any] | None) -> Tensor:
     """``activation(x + bias)``, in an eager step as one operation where there is one.
 
-    ``bias`` has the shape of the last axis; None is no bias.
+    ``bias`` has the shape of the last axis; None is no bias, and no activation either: scripts take
+    the softmax off a trained model by ``layer.activation = None``.
     """
+    if activation is None:
+        activation = linear
     if bias is None:
         return activation(x)
     b = as_tensor(bias)

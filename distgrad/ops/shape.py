@@ -78,10 +78,12 @@ def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
         if rest > 0:
             wanted[wanted.index(-1)] = size // rest
     if min([*wanted, 0]) < 0 or math.prod(wanted) != size:
-        raise InvalidArgumentError(
+        error = InvalidArgumentError(
             f"reshape: a tensor of shape {x.shape} ({size} elements) does not fit in shape "
             f"{static(shape)}, where at most one size may be -1"
         )
+        error.sizes = size, math.prod(wanted)  # type: ignore[attr-defined]  # for KerasTensors
+        raise error
     return bind(reshape_to, x, shape=tuple(wanted))
 
 

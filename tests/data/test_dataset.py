@@ -382,3 +382,13 @@ def test_a_shape_may_be_unknown():
     spec = SimpleNamespace(dtype=np.float32, shape=None)
     dataset = Dataset.from_generator(lambda: [np.zeros(2), np.zeros((3, 3))], output_signature=spec)
     assert [element.shape for element in dataset] == [(2,), (3, 3)]
+
+
+def test_a_column_of_strings_is_an_array_of_strings():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"work": ["a", "bc", "a"], "age": [1.0, 2.0, 3.0]})
+    given = Dataset.from_tensor_slices((dict(frame), frame["age"])).batch(3)
+    ((features, _),) = given.as_numpy_iterator()
+    assert features["work"].tolist() in (["a", "bc", "a"], [b"a", b"bc", b"a"])
+    with pytest.raises(ValueError, match="is not an array"):
+        Dataset.from_tensor_slices({"work": pandas.Series(["a", None], dtype=object)})

@@ -100,10 +100,10 @@ class Convolution(Layer):
             )
         if self._channel_axis == 1:
             y = channels_last(lambda x: self._biased(x, activations.linear), x, self.rank, True)
-            return self.activation(y)
+            return activations.biased(y, None, self.activation)
         return self._biased(x, self.activation)
 
-    def _biased(self, x: Tensor, activation: Callable[..., Any]) -> Tensor:
+    def _biased(self, x: Tensor, activation: Callable[..., Any] | None) -> Tensor:
         y = self.convolve(x)
         if 0 in y._data.shape[1:-1]:
             raise ValueError(

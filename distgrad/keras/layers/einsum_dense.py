@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from distgrad.core.tensor import Tensor
+from distgrad.keras import activations
 from distgrad.keras.initializers import VarianceScaling
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import own_weight, set_options
@@ -84,7 +85,7 @@ class EinsumDense(Layer):
 
     def call(self, x: Tensor) -> Tensor:
         y = einsum(self.equation, x, self.kernel)
-        return self.activation(y if self.bias is None else y + self.bias)
+        return activations.biased(y if self.bias is None else y + self.bias, None, self.activation)
 
 
 def _shapes(

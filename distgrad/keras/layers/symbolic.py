@@ -16,7 +16,7 @@ import numpy as np
 
 from distgrad.core import recording, tree
 from distgrad.core.dtypes import DType, as_dtype
-from distgrad.core.errors import NoValueError
+from distgrad.core.errors import InvalidArgumentError, NoValueError
 from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
 
@@ -225,11 +225,18 @@ def infer(
         with recording.paused(), quiet(layer), np.errstate(all="ignore"):
             return layer(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
 
-    first = run(trials[0])  # draws the initial weights; whatever else is drawn is drawn again
+    only: int | None = None  # the one size of batch for which the layer works
+    try:
+        first = run(trials[0])  # draws the initial weights; whatever else is drawn is drawn again
+    except InvalidArgumentError as error:
+        only = _batch_for(error, trials[0][0])
+        if only is None:
+            raise
+        first = run((only, trials[0][1]))
     second = first
     if any(None in tensor.shape for tensor in symbols((args, kwargs))):
         with random.replayed():
-            second = run(trials[1])
+            second = run(trials[1] if only is None else (only, trials[1][1]))
 
     if len(tree.flatten(first)) != len(tree.flatten(second)):
         raise ValueError("how many outputs there are depends on the size of an axis that is None")
@@ -238,12 +245,26 @@ def infer(
         if not isinstance(one, Tensor):
             return one
         sizes = zip(one._data.shape, other._data.shape, strict=True)
-        made = KerasTensor([a if a == b else None for a, b in sizes], one.dtype)
+        shape = [a if a == b else None for a, b in sizes]
+        if only is not None and shape[:1] == [only]:
+            shape[0] = None
+        made = KerasTensor(shape, one.dtype)
         masks = (getattr(each, "_keras_mask", None) for each in (one, other))
         made._keras_mask = spec(*masks)
         return made
 
     return tree.map_structure(spec, first, second)
+
+
+def _batch_for(error: Exception, batch: int) -> int | None:
+    """The size of batch that fits where one of ``batch`` did not; None if that cannot be told.
+
+    Layers reshape to the number of all tokens of a batch, which fixes the size of the batch.
+    """
+    found, wanted = getattr(error, "sizes", (0, 0))
+    if found <= 0 or wanted <= 0 or batch * wanted % found:
+        return None
+    return batch * wanted // found
 
 
 def only_node(layer: Any) -> Node:

@@ -53,6 +53,9 @@ class Loss(Configured):
 
     def counted(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Tensor, Any]:
         """The loss, and what its mean is over: by that the losses of parts of a batch weigh."""
+        if type(self).__call__ is not Loss.__call__:  # a user's, which reduces by itself
+            value = as_tensor(self(y_true, y_pred, sample_weight=sample_weight))
+            return value, float(value._data.size)
         parts = self._values(y_true, y_pred, sample_weight)
         return reduced(*parts, self.reduction), _count(*parts, self.reduction)
 

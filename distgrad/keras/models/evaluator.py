@@ -213,6 +213,20 @@ class Evaluator(Layer):
         masked = any(getattr(each, "_keras_mask", None) is not None for each in outputs)
         self._counted = self._goal.counted(masked, weight is not None)
 
+    def look_at(self, feed: Feed) -> None:
+        """``prepare`` by one sample of a feed of arrays, else by its first batch.
+
+        A batch is tried, too, where one sample does not do: shapes in a model may name its size.
+        """
+        if feed.parts is None:
+            return self.prepare(feed.first, of_arrays=False)
+        for rows in (feed.first, feed.first_batch):
+            try:
+                return self.prepare(rows)
+            except Exception as error:
+                failed = error
+        raise failed
+
     def _build_by(self, step: Callable[[Any], dict[str, Any]], first: tuple[Any, ...]) -> None:
         """Makes the weights by a rehearsal of a user's step.
 
@@ -299,7 +313,7 @@ class Evaluator(Layer):
         """Loss and metrics on one batch, over all batches since ``reset_metrics``."""
         feed = Feed(x, y, sample_weight, None)
         feed.batch_size = feed.size
-        self.prepare(feed.first, of_arrays=feed.parts is not None)
+        self.look_at(feed)
         if self._overrides("test_step"):
             logs, _ = self._evaluate(feed, None, ())
             return as_dict(logs) if return_dict else as_list(logs)
@@ -336,7 +350,7 @@ class Evaluator(Layer):
         steps = arguments.whole_or_none("steps", steps, "steps")
         callbacks = arguments.callbacks_of(callbacks)
         feed = Feed(x, y, sample_weight, batch_size)
-        self.prepare(feed.first, of_arrays=feed.parts is not None)
+        self.look_at(feed)
         began = time.monotonic()
         communicator = world.communicator()
         for callback in callbacks:

@@ -76,6 +76,12 @@ class Feed:
             first = first.shards[0][1]
         self.first = tuple(first) if isinstance(first, (tuple, list)) else (first,)
 
+    @property
+    def first_batch(self) -> tuple[Any, ...]:
+        """The rows of the first batch, where it is cut from arrays."""
+        assert self.parts is not None
+        return _rows(self.parts, slice(0, self.batch_size))
+
     def loader(
         self,
         virtual_shards: int,

@@ -128,7 +128,7 @@ class Trainer(Evaluator):
         elif validation_data is not None:
             held = _held_out(validation_data, held_size or batch_size)
         self._class_weight = class_weight
-        self.prepare(feed.first, of_arrays=feed.parts is not None)
+        self.look_at(feed)
         if class_weight is not None:
             self._counted = self._goal.counted(False, True)
         communicator, shards, own = world.share()
@@ -224,7 +224,7 @@ class Trainer(Evaluator):
         feed = Feed(x, y, sample_weight)
         feed.batch_size = feed.size
         self._class_weight = class_weight
-        self.prepare(feed.first, of_arrays=feed.parts is not None)
+        self.look_at(feed)
         communicator, shards, own = world.share()
         step = self._batch_step(communicator, shards, class_weight)
         (batch,) = feed.loader(shards, own).epoch(0)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.later import later
+from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
 from distgrad.keras.backend import clear_session, is_keras_tensor, standardize_dtype
 from distgrad.keras.registry import (
     CustomObjectScope,
@@ -88,8 +90,15 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
     return np.eye(num_classes or int(classes.max()) + 1)[classes]
 
 
-def normalize(x: Any, axis: int = -1, order: int = 2) -> np.ndarray:
-    """``x`` divided by its norm of that order along ``axis``; zeros stay zeros."""
+def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
+    """``x`` divided by its norm of that order along ``axis``; zeros stay zeros.
+
+    A tensor, or one that a model is described by, gives one: losses use it.
+    """
+    if isinstance(x, (Tensor, Variable)) or is_keras_tensor(x):
+        from distgrad.keras import ops
+
+        return ops.normalize(x, axis=axis, order=order)
     array = np.asarray(x)
     norm = np.linalg.norm(array, order, axis, keepdims=True)
     return array / np.where(norm == 0, 1, norm)

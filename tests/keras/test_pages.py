@@ -1,0 +1,120 @@
+"""What listings of keras.io do that is in no reference: each was found by running one of them."""
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad import keras
+from distgrad.keras import applications, layers, ops
+
+RNG = np.random.default_rng(0)
+
+
+class TestSupervisedContrastive:
+    """A loss that defines ``__call__``, and normalises what it is given."""
+
+    class Pairs(keras.losses.Loss):
+        def __call__(self, labels, features, sample_weight=None):
+            features = keras.utils.normalize(features, axis=1, order=2)
+            logits = ops.matmul(features, ops.transpose(features)) / 0.05
+            same = ops.cast(ops.equal(labels, ops.transpose(labels)), "float32")
+            same /= ops.sum(same, 1, keepdims=True)
+            return ops.mean(keras.losses.categorical_crossentropy(same, logits, from_logits=True))
+
+    x = RNG.normal(size=(32, 6)).astype("float32")
+    y = RNG.integers(0, 3, (32, 1)).astype("float32")
+
+    @pytest.fixture
+    def model(self):
+        model = keras.Sequential([keras.Input((6,)), layers.Dense(4)])
+        model.set_weights([np.linspace(-1, 1, 24).reshape(6, 4), np.zeros(4)])
+        model.compile(keras.optimizers.SGD(0.1), self.Pairs())
+        return model
+
+    def test_fit_takes_its_value_and_its_gradient(self, model):
+        with tf.GradientTape() as tape:
+            loss = self.Pairs()(self.y, model(self.x))
+        weights = [
+            w.numpy() - 0.1 * g.numpy()
+            for w, g in zip(model.weights, tape.gradient(loss, model.weights), strict=True)
+        ]
+        history = model.fit(self.x, self.y, batch_size=32, shuffle=False, verbose=0).history
+        np.testing.assert_allclose(history["loss"], float(loss), rtol=1e-6)
+        for weight, expected in zip(model.weights, weights, strict=True):
+            np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-5, atol=1e-6)
+
+    def test_evaluate_weighs_batches_by_their_samples(self, model):
+        losses = [
+            float(self.Pairs()(self.y[a:b], model(self.x[a:b]))) for a, b in ((0, 24), (24, 32))
+        ]
+        found = model.evaluate(self.x, self.y, batch_size=24, verbose=0)
+        np.testing.assert_allclose(found, (24 * losses[0] + 8 * losses[1]) / 32, rtol=1e-6)
+
+
+def test_normalize_of_a_tensor_is_a_tensor_and_that_of_an_array_an_array():
+    x = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
+    assert isinstance(keras.utils.normalize(x), np.ndarray)
+    made = keras.utils.normalize(tf.constant(x), order=1)
+    np.testing.assert_allclose(made.numpy(), [[3 / 7, 4 / 7], [0, 0]], rtol=1e-6)
+    model = keras.Model(inputs := keras.Input((2,)), keras.utils.normalize(inputs))
+    np.testing.assert_allclose(model(x), [[0.6, 0.8], [0, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Dense(2, activation="softmax"),
+        layers.EinsumDense("ab,bc->ac", 2, activation="softmax"),
+    ],
+)
+def test_an_activation_can_be_taken_off(layer):  # before class activations are drawn
+    x = RNG.normal(size=(3, 2)).astype("float32")
+    before = layer(x).numpy()
+    layer.activation = None
+    after = layer(x).numpy()
+    np.testing.assert_allclose(ops.softmax(after), before, rtol=1e-5)
+    assert not np.allclose(after, before)
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_an_activation_can_be_taken_off_a_convolution(data_format):
+    layer = layers.Conv2D(2, 1, activation="relu", data_format=data_format)
+    x = RNG.normal(size=(1, 4, 4, 4)).astype("float32")
+    before = layer(x).numpy()
+    layer.activation = None
+    after = layer(x).numpy()
+    np.testing.assert_array_equal(np.maximum(after, 0), before)
+    assert after.min() < 0
+
+
+class TestSizeOfBatchInTheModel:
+    """As in the switch transformer, whose experts share out the tokens of a batch."""
+
+    class Tokens(layers.Layer):
+        def call(self, x):
+            tokens = ops.reshape(x, (4 * 3, 2))
+            return ops.reshape(tokens * 2.0, (4, 3, 2))
+
+    x = RNG.normal(size=(8, 3, 2)).astype("float32")
+
+    def test_a_batch_fits_where_one_sample_does_not(self):
+        model = keras.Sequential([self.Tokens(), layers.Flatten(), layers.Dense(1)])
+        model.compile("sgd", "mse")
+        model.fit(self.x, np.zeros(8), batch_size=4, verbose=0)
+        loss = model.evaluate(self.x, np.zeros(8), batch_size=4, verbose=0)
+        np.testing.assert_allclose(
+            loss, np.mean(model.predict(self.x, 4, verbose=0) ** 2), rtol=1e-5
+        )
+
+    def test_an_error_is_that_of_the_batch(self):
+        model = keras.Sequential([self.Tokens(), layers.Flatten(), layers.Dense(1)])
+        model.compile("sgd", "mse")
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"shape \(2, 3, 2\)") as caught:
+            model.fit(self.x, np.zeros(8), batch_size=2, verbose=0)
+        assert caught.value.__context__ is None
+
+
+def test_pretrained_models_are_named_as_missing_where_they_are_used():
+    with pytest.raises(AttributeError, match="no pretrained models.*load_weights"):
+        applications.resnet  # noqa: B018
+    assert not hasattr(applications, "__wrapped__")
