@@ -210,6 +210,7 @@ _MODULES = [
     "nn",
     "random",
     "signal",
+    "strings",
     "test",
     "train",
 ]
@@ -253,6 +254,7 @@ if _TYPE_CHECKING:
         nn,
         random,
         signal,
+        strings,
         test,
         train,
     )

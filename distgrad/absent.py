@@ -25,8 +25,7 @@ _INSTEAD = {
     "saved_model": "use model.save('x.keras'), model.export('x.onnx'), or tf.train.Checkpoint",
     "Session": "there are no graphs: call functions",
     "sparse": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
-    "string": f"{_DENSE}: keep strings in NumPy arrays, and give models their numbers",
-    "strings": f"{_DENSE}: keep strings in NumPy arrays, and give models their numbers",
+    "string": f"{_DENSE}: keep strings in NumPy arrays (tf.strings takes them)",
     "summary": "use tf.keras.callbacks.TensorBoard, or a job, which writes its own events",
     "tpu": "distgrad runs on CPUs and CUDA GPUs",
 }

@@ -1,0 +1,227 @@
+"""``tf.strings``, on NumPy arrays of str: no tensor holds texts, and datasets give these.
+
+Every function takes strings, bytes (UTF-8), lists and arrays of them. What it makes of rows of
+unequal lengths, a RaggedTensor in TensorFlow, is a list of arrays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import as_dtype
+from distgrad.core.tensor import Tensor
+
+__all__ = [
+    "as_string",
+    "bytes_split",
+    "join",
+    "length",
+    "lower",
+    "reduce_join",
+    "regex_full_match",
+    "regex_replace",
+    "split",
+    "strip",
+    "substr",
+    "to_hash_bucket_fast",
+    "to_hash_bucket_strong",
+    "to_number",
+    "unicode_split",
+    "upper",
+]
+
+
+class Texts(np.ndarray):
+    """An array of str that also has TensorFlow's ``numpy()``, which gives bytes."""
+
+    def numpy(self) -> Any:
+        """The texts in UTF-8: bytes, or an array of objects."""
+        return np.char.encode(np.asarray(self), "utf-8").astype(object)[()]
+
+
+def _texts(value: Any) -> np.ndarray:
+    from distgrad.keras.layers.lookup import as_texts
+
+    return as_texts(value)
+
+
+def _each(function: Callable[[str], Any], value: Any, dtype: Any = str) -> np.ndarray:
+    """``function`` of every text, in an array of the same shape."""
+    array = _texts(value)
+    made = np.array([function(str(text)) for text in array.flat], dtype=dtype)
+    return made.reshape(array.shape)
+
+
+def _mapped(function: Callable[[str], str], value: Any) -> Texts:
+    return _each(function, value).view(Texts)
+
+
+def _pieces(cut: Callable[[str], list[str]], value: Any) -> Any:
+    """The pieces of one text as an array; of an axis of texts as a list of them."""
+    array = _texts(value)
+    if not array.ndim:
+        return np.array(cut(str(array)), dtype=str).view(Texts)
+    return [_pieces(cut, row) for row in array]
+
+
+def lower(input: Any, encoding: str = "", name: str | None = None) -> Texts:
+    """Small letters: of ASCII alone unless ``encoding`` is "utf-8"."""
+    return _mapped(str.lower if encoding else lambda text: _ascii(text, str.lower), input)
+
+
+def upper(input: Any, encoding: str = "", name: str | None = None) -> Texts:
+    """Capitals: of ASCII alone unless ``encoding`` is "utf-8"."""
+    return _mapped(str.upper if encoding else lambda text: _ascii(text, str.upper), input)
+
+
+def _ascii(text: str, change: Callable[[str], str]) -> str:
+    return "".join(change(c) if c.isascii() else c for c in text)
+
+
+def strip(input: Any, name: str | None = None) -> Texts:
+    """Without white space at the ends."""
+    return _mapped(str.strip, input)
+
+
+def regex_replace(
+    input: Any, pattern: str, rewrite: str, replace_global: bool = True, name: str | None = None
+) -> Texts:
+    """Matches of ``pattern`` replaced by ``rewrite``, in which ``\\1`` is the first group.
+
+    Raises re.error for a pattern that is none.
+    """
+    found = re.compile(str(_texts(pattern)))
+    made = re.sub(r"(\\\\)|\\0", lambda m: m[1] or r"\g<0>", str(_texts(rewrite)))
+    return _mapped(lambda text: found.sub(made, text, count=0 if replace_global else 1), input)
+
+
+def regex_full_match(input: Any, pattern: str, name: str | None = None) -> Tensor:
+    """Whether the pattern matches the whole of each text: bools."""
+    found = re.compile(str(_texts(pattern)))
+    return as_tensor(_each(lambda text: found.fullmatch(text) is not None, input, bool))
+
+
+def length(input: Any, unit: str = "BYTE", name: str | None = None) -> Tensor:
+    """How many bytes each text has, or characters (``unit="UTF8_CHAR"``): int32."""
+    return as_tensor(_each(lambda text: len(_units(text, unit)), input, np.int32))
+
+
+def substr(input: Any, pos: Any, len: Any, unit: str = "BYTE", name: str | None = None) -> Texts:
+    """``len`` bytes of each text from ``pos`` on, or characters (``unit="UTF8_CHAR"``)."""
+    array, starts, sizes = np.broadcast_arrays(_texts(input), np.asarray(pos), np.asarray(len))
+    made = []
+    for text, start, size in zip(array.flat, starts.flat, sizes.flat, strict=True):
+        units = _units(str(text), unit)
+        first = int(start) if start >= 0 else max(int(start) + _size(units), 0)
+        part = units[first : first + int(size)]
+        made.append(part if isinstance(part, str) else part.decode("utf-8", "replace"))
+    return np.array(made, dtype=str).reshape(array.shape).view(Texts)
+
+
+def _size(units: Any) -> int:  # (`len` is an argument's name in TensorFlow)
+    return len(units)
+
+
+def _units(text: str, unit: str) -> Any:
+    if unit not in ("BYTE", "UTF8_CHAR"):
+        raise ValueError(f"unit must be 'BYTE' or 'UTF8_CHAR', not {unit!r}")
+    return text.encode("utf-8") if unit == "BYTE" else text
+
+
+def split(input: Any, sep: str | None = None, maxsplit: int = -1, name: str | None = None) -> Any:
+    """The words of a text, an array; of an axis of texts a list of such arrays.
+
+    Cut at white space, or at ``sep``, at most ``maxsplit`` times.
+    """
+    return _pieces(lambda text: text.split(sep or None, maxsplit), input)
+
+
+def unicode_split(
+    input: Any,
+    input_encoding: str = "UTF-8",
+    errors: str = "replace",
+    replacement_char: int = 65533,
+    name: str | None = None,
+) -> Any:
+    """The characters of a text, an array; of an axis of texts a list of such arrays."""
+    return _pieces(list, input)
+
+
+def bytes_split(input: Any, name: str | None = None) -> Any:
+    """As ``unicode_split``. Raises ValueError for texts whose characters are of several bytes."""
+    if any(not str(text).isascii() for text in _texts(input).flat):
+        raise ValueError("bytes_split takes ASCII here, whose bytes are texts: use unicode_split")
+    return _pieces(list, input)
+
+
+def join(inputs: Sequence[Any], separator: str = "", name: str | None = None) -> Texts:
+    """The texts in the same place of every array, joined."""
+    arrays = np.broadcast_arrays(*map(_texts, inputs))
+    made = [separator.join(map(str, row)) for row in zip(*(a.flat for a in arrays), strict=True)]
+    return np.array(made, dtype=str).reshape(arrays[0].shape).view(Texts)
+
+
+def reduce_join(
+    inputs: Any, axis: Any = None, keepdims: bool = False, separator: str = "", name: Any = None
+) -> Texts:
+    """The texts along ``axis``, or along several in this order (all by default), joined to one."""
+    array = _texts(inputs)
+    given = reversed(range(array.ndim)) if axis is None else np.atleast_1d(axis)
+    axes = tuple(int(a) % max(array.ndim, 1) for a in given)
+    for one in axes:
+        rows = np.moveaxis(array, one, -1)
+        joined = [separator.join(row) for row in rows.reshape(-1, rows.shape[-1]).tolist()]
+        array = np.expand_dims(np.array(joined, dtype=str).reshape(rows.shape[:-1]), one)
+    return (array if keepdims else np.squeeze(array, axes)).view(Texts)
+
+
+def as_string(
+    input: Any,
+    precision: int = -1,
+    scientific: bool = False,
+    shortest: bool = False,
+    width: int = -1,
+    fill: str = "",
+    name: str | None = None,
+) -> Texts:
+    """Numbers as texts: integers whole, floats with six digits or ``precision`` of them."""
+    array = as_tensor(input).numpy()
+    kind = "e" if scientific else "g" if shortest else "f"
+    digits = "" if precision < 0 else f".{precision}"
+
+    def text(number: Any) -> str:
+        if array.dtype.kind == "b":
+            made = str(bool(number)).lower()
+        else:
+            made = f"%{digits}{kind}" % number if array.dtype.kind == "f" else str(int(number))
+        return made.rjust(width, fill or " ") if fill != "0" else made.zfill(width)
+
+    made = np.array([text(number) for number in np.asarray(array).flat], dtype=str)
+    return made.reshape(np.shape(array)).view(Texts)
+
+
+def to_number(input: Any, out_type: Any = "float32", name: str | None = None) -> Tensor:
+    """The numbers that the texts spell. Raises ValueError for one that spells none."""
+    dtype = as_dtype(out_type).numpy_dtype
+    return as_tensor(_each(float if dtype.kind == "f" else int, input, dtype))
+
+
+def to_hash_bucket_fast(input: Any, num_buckets: int, name: str | None = None) -> Tensor:
+    """A number below ``num_buckets`` for each text, always the same one: int64."""
+    from distgrad.keras.layers.fingerprint import farmhash
+
+    return as_tensor(_each(lambda text: farmhash(text.encode()) % num_buckets, input, np.int64))
+
+
+def to_hash_bucket_strong(
+    input: Any, num_buckets: int, key: Sequence[int], name: str | None = None
+) -> Tensor:
+    """As ``to_hash_bucket_fast``, by a secret ``key`` of two numbers."""
+    from distgrad.keras.layers.fingerprint import siphash
+
+    return as_tensor(_each(lambda text: siphash(text.encode(), key) % num_buckets, input, np.int64))

@@ -1,0 +1,91 @@
+"""``tf.strings``: what TensorFlow 2.21 gives for these."""
+
+import re
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad import keras
+
+TEXTS = ["Hello World", "  ÄbC d ", ""]
+GRID = [["a", "b"], ["c", "d"]]
+S = tf.strings
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (S.lower(TEXTS), ["hello world", "  Äbc d ", ""]),
+        (S.lower(TEXTS, encoding="utf-8"), ["hello world", "  äbc d ", ""]),
+        (S.upper(TEXTS), ["HELLO WORLD", "  ÄBC D ", ""]),
+        (S.strip(TEXTS), ["Hello World", "ÄbC d", ""]),
+        (S.regex_replace(TEXTS, "[A-Z]", r"<\0>"), ["<H>ello <W>orld", "  Äb<C> d ", ""]),
+        (S.regex_replace("hello, lol", "(l+)(o)", r"\2\1", replace_global=False), "heoll, lol"),
+        (S.regex_replace(np.bytes_(b"a<br />b!"), "<br />", " "), "a b!"),
+        (S.regex_full_match(TEXTS, "H.*d"), [True, False, False]),
+        (S.length(TEXTS), [11, 9, 0]),
+        (S.length(TEXTS, unit="UTF8_CHAR"), [11, 8, 0]),
+        (S.substr(["abcdef", "xyz"], 1, 2), ["bc", "yz"]),
+        (S.substr(["abcdef", "xyzw"], [-3, 0], [2, 1]), ["de", "x"]),
+        (S.split("a b  c"), ["a", "b", "c"]),
+        (S.split("a,b,,c", sep=","), ["a", "b", "", "c"]),
+        (S.split("a b c d", maxsplit=1), ["a", "b c d"]),
+        (S.unicode_split("aäb", "UTF-8"), ["a", "ä", "b"]),
+        (S.bytes_split("abc"), ["a", "b", "c"]),
+        (S.join(GRID, separator="-"), ["a-c", "b-d"]),
+        (S.join(["p/", ["c", "d"]]), ["p/c", "p/d"]),
+        (S.reduce_join(GRID), "abcd"),
+        (S.reduce_join(GRID, 0), ["ac", "bd"]),
+        (S.reduce_join(GRID, [0, 1], separator="."), "a.c.b.d"),
+        (S.reduce_join(GRID, axis=-1, separator=" ", keepdims=True), [["a b"], ["c d"]]),
+        (S.as_string([1, -20]), ["1", "-20"]),
+        (S.as_string([1.5, 2e-7]), ["1.500000", "0.000000"]),
+        (S.as_string([1.2345], precision=2), ["1.23"]),
+        (S.as_string([1.5, 1e8], shortest=True), ["1.5", "1e+08"]),
+        (S.as_string([True, False]), ["true", "false"]),
+        (S.as_string([3], width=5, fill="0"), ["00003"]),
+        (S.to_number(["3.5", "-2"]), [3.5, -2.0]),
+        (S.to_number(["3", " 4"], tf.int32), [3, 4]),
+        (S.to_hash_bucket_fast(["a", "hello"], 1000), [939, 296]),
+        (S.to_hash_bucket_strong(["a", "hello"], 1000, [3, 5]), [511, 161]),
+    ],
+)
+def test_values_are_those_of_tensorflow(made, expected):
+    assert np.asarray(made).tolist() == expected
+
+
+def test_texts_of_several_rows_are_split_into_a_list_of_arrays():
+    assert [row.tolist() for row in S.split(["a b", "c"])] == [["a", "b"], ["c"]]
+
+
+def test_numpy_gives_bytes():
+    assert S.lower("Ä").numpy().decode() == "Ä"
+    assert S.join([["a"], ["ö"]]).numpy().tolist() == ["aö".encode()]
+    assert S.length("ab").numpy() == 2
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match="unit must be 'BYTE' or 'UTF8_CHAR', not 'char'"):
+        S.length("a", unit="char")
+    with pytest.raises(ValueError, match="use unicode_split"):
+        S.bytes_split("ä")
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        S.to_number("a")
+    with pytest.raises(ValueError, match="an array of texts is needed"):
+        S.lower([1, 2])
+    with pytest.raises(re.error):
+        S.regex_replace("a", "(", "")
+
+
+def test_a_standardization_of_one_s_own():  # as listings of keras.io write it
+    def standardize(text):
+        text = tf.strings.regex_replace(tf.strings.lower(text), "<br />", " ")
+        return tf.strings.regex_replace(text, r"([!.])", r" \1")
+
+    layer = keras.layers.TextVectorization(
+        standardize=standardize, split=tf.strings.split, vocabulary=["good", "film", "!"]
+    )
+    texts = tf.data.Dataset.from_tensor_slices(["Good<br />film!", "film"]).batch(2)
+    (numbers,) = texts.map(lambda t: layer(tf.expand_dims(t, -1)))
+    assert numbers.numpy().tolist() == [[2, 3, 4], [3, 0, 0]]
