@@ -196,11 +196,15 @@ class BatchLoader:
                 f"a batch has {len(parts)} parts; it needs inputs, targets and weights at most"
             )
         parts = tuple(nest.to_arrays(_nested(part)) for part in parts)
-        size = nest.length(parts)
+        # Batches of two datasets, zipped for a step of one's own, may differ in size: kept whole.
+        whole = self.virtual_shards == 1 and all(isinstance(part, tuple) for part in parts)
+        size = nest.length(next(nest.leaves(parts)) if whole else parts)
         if size == 0:
             raise ValueError(f"batch {step} has no samples")
 
         def rows(first: int, last: int) -> tuple[Any, ...]:
+            if whole:
+                return parts
             return nest.map_leaves(lambda array: array[first:last], parts)
 
         return cut(step, size, self.virtual_shards, self.shards, rows)

@@ -118,3 +118,60 @@ def test_pretrained_models_are_named_as_missing_where_they_are_used():
     with pytest.raises(AttributeError, match="no pretrained models.*load_weights"):
         applications.resnet  # noqa: B018
     assert not hasattr(applications, "__wrapped__")
+
+
+class Own(keras.Model):
+    """A model that is never called: its step calls the network that it holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+
+    def train_step(self, data):
+        (unlabelled, _), (labelled, y) = data
+        with tf.GradientTape() as tape:
+            both = ops.concatenate([unlabelled, labelled], 0)
+            loss = ops.mean(self.network(both) ** 2) + ops.mean((self.network(labelled) - y) ** 2)
+        weights = self.network.trainable_weights
+        gradients = tape.gradient(loss, weights)
+        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        return {"loss": loss, "rows": ops.cast(ops.shape(both)[0], "float32")}
+
+
+class TestOwnSteps:
+    def data(self):
+        x = RNG.normal(size=(16, 2)).astype("float32")
+        parts = [tf.data.Dataset.from_tensor_slices((x, x[:, :1])) for _ in range(2)]
+        return tf.data.Dataset.zip((parts[0].batch(8), parts[1].batch(4)))
+
+    def test_zipped_batches_may_differ_in_size(self):  # semi-supervised learning
+        model = Own()
+        model.compile("sgd")
+        logs = model.fit(self.data(), epochs=2, verbose=0).history
+        assert logs["rows"] == [12, 12] and logs["loss"][1] < logs["loss"][0]
+
+    def test_not_where_a_batch_is_cut_into_shards(self, monkeypatch):
+        monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", "2")
+        model = Own()
+        model.compile("sgd")
+        with pytest.raises(ValueError, match="differ in their number of samples"):
+            model.fit(self.data(), verbose=0)
+
+    def test_weights_of_a_model_that_is_never_called_are_saved_and_loaded(self, tmp_path):
+        one, other = Own(), Own()
+        one.save_weights(tmp_path / "own.weights.h5")
+        other.load_weights(tmp_path / "own.weights.h5")
+        for a, b in zip(one.network.weights, other.network.weights, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("classes", [(0.0, 1.0), (-1.0, 1.0)])
+def test_hinge_is_captured(classes):  # a quasi-SVM
+    x = RNG.normal(size=(8, 3)).astype("float32")
+    y = np.array(classes, np.float32)[np.arange(8) % 2][:, None]
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1, kernel_initializer="ones")])
+    model.compile("sgd", keras.losses.hinge, jit_compile=True)  # an error where it cannot be
+    signs = np.where(np.arange(8) % 2, 1, -1)
+    expected = np.maximum(1 - signs * x.sum(1), 0).mean()
+    loss = model.fit(x, y, batch_size=8, verbose=0).history["loss"][0]
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)

@@ -13,7 +13,7 @@ from distgrad.ops.clipping import maximum, minimum
 from distgrad.ops.exponential import log, softplus
 from distgrad.ops.logic import equal, less_equal, logical_or, select
 from distgrad.ops.powers import rsqrt
-from distgrad.ops.reduce import reduce_max, reduce_mean, reduce_sum
+from distgrad.ops.reduce import reduce_all, reduce_max, reduce_mean, reduce_sum
 
 
 def _mean(values: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Tensor:
 def _signs(target: Tensor) -> Tensor:
     """Targets that are all 0 or 1 as -1 or 1."""
     binary = logical_or(equal(target, 0.0), equal(target, 1.0))
-    return target * 2.0 - 1.0 if bool(binary._host().all()) else target
+    return select(reduce_all(binary), target * 2.0 - 1.0, target)
 
 
 def hinge(y_true: Any, y_pred: Any) -> Tensor:

@@ -94,8 +94,7 @@ def load_model(
 def save_weights(model: Model, filepath: Any, overwrite: bool = True) -> None:
     """Writes the weights alone; see ``Model.save_weights``."""
     path = _target(filepath, overwrite, (".weights.h5", ".safetensors"))
-    if not model.built:
-        raise ValueError(f"{model.name!r} has no weights yet: call it or build it first")
+    _check_weights(model)
     if path.name.endswith(".h5"):
         tensors.replace(path, weights_h5.dump(model))
     else:
@@ -106,8 +105,7 @@ def load_weights(model: Model, filepath: Any) -> None:
     """Reads weights into a built model; see ``Model.load_weights``."""
     path = _checked(filepath, (".weights.h5", ".safetensors", ".keras"))
     content = path.read_bytes()
-    if not model.built:
-        raise ValueError(f"{model.name!r} has no weights yet: call it or build it first")
+    _check_weights(model)
     try:
         if path.suffix == ".keras":
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -120,6 +118,12 @@ def load_weights(model: Model, filepath: Any) -> None:
     except (ValueError, zipfile.BadZipFile, KeyError) as error:
         raise ValueError(f"{str(path)!r}: {error}") from None
     _assign(pairs)
+
+
+def _check_weights(model: Model) -> None:
+    """Raises ValueError before there are any; a model with a step of its own is never called."""
+    if not model.built and not model.weights:
+        raise ValueError(f"{model.name!r} has no weights yet: call it or build it first")
 
 
 def _checked(filepath: Any, endings: tuple[str, ...]) -> Path:
