@@ -1,5 +1,6 @@
 """``tf.math``."""
 
+from distgrad.ops import special_names as special
 from distgrad.ops.activations import softsign
 from distgrad.ops.arithmetic import (
     abs,

@@ -317,7 +317,9 @@ BEYOND = {
         cumulative_logsumexp_along diagonal_of nonzero rint singular_values solve_system svd_factors
         unique_parts""",
     "special functions": """
-        bessel_i0 bessel_i0e bessel_i1 bessel_i1e betainc biased digamma erf erfc erfcinv erfinv
+        bessel_i0 bessel_i0e bessel_i1 bessel_i1e bessel_j0 bessel_j1 bessel_k0 bessel_k0e bessel_k1
+        bessel_k1e bessel_y0 bessel_y1 dawsn expint fresnel_cos fresnel_sin spence
+        betainc biased digamma erf erfc erfcinv erfinv
         gelu_exact gelu_exact_grad igamma igammac lgamma ndtri polygamma zeta""",
     "index arrays, None or slices past the end as an index": """
         convolve_grad_w depthwise_convolve diagonal_embed gather_rows getitem_grad mean_windows

@@ -58,7 +58,58 @@ def reread(x, *, dtype):
     return whole.reshape(x.shape if size == x.itemsize else x.shape[:-1])
 
 
+def first_kind(order):
+    def at(x):
+        return integral(lambda t: math.cos(order * t - x * math.sin(t)), 0, math.pi) / math.pi
+
+    return np.vectorize(at, otypes=[float])
+
+
+def second_kind(order):
+    def at(x):
+        wave = integral(lambda t: math.sin(x * math.sin(t) - order * t), 0, math.pi)
+        growth = (lambda t: 2.0) if order == 0 else (lambda t: 2 * math.sinh(t))
+        tail = integral(lambda t: growth(t) * math.exp(-x * math.sinh(t)), 0, 8)
+        return (wave - tail) / math.pi
+
+    return np.vectorize(at, otypes=[float])
+
+
+def modified(order, scaled):
+    def at(x):
+        value = integral(lambda t: math.exp(-x * math.cosh(t)) * math.cosh(order * t), 0, 8)
+        return value * (math.exp(x) if scaled else 1)
+
+    return np.vectorize(at, otypes=[float])
+
+
+def exponential_integral(x):
+    rest = integral(lambda t: math.expm1(t) / t if t else 1.0, 0, x)
+    return np.euler_gamma + math.log(x) + rest
+
+
+def from_zero(f):
+    return np.vectorize(lambda x: integral(f, 0, x), otypes=[float])
+
+
+def dilogarithm(x):
+    return -integral(lambda t: math.log(t) / (t - 1), 1, x)
+
+
 REFERENCES = {
+    "bessel_j0": first_kind(0),
+    "bessel_j1": first_kind(1),
+    "bessel_y0": second_kind(0),
+    "bessel_y1": second_kind(1),
+    "bessel_k0": modified(0, False),
+    "bessel_k0e": modified(0, True),
+    "bessel_k1": modified(1, False),
+    "bessel_k1e": modified(1, True),
+    "dawsn": lambda x: np.exp(-x * x) * from_zero(lambda t: math.exp(t * t))(x),
+    "expint": np.vectorize(exponential_integral, otypes=[float]),
+    "fresnel_cos": from_zero(lambda t: math.cos(math.pi / 2 * t * t)),
+    "fresnel_sin": from_zero(lambda t: math.sin(math.pi / 2 * t * t)),
+    "spence": np.vectorize(dilogarithm, otypes=[float]),
     "fourier": fourier,
     "real_fourier": real_fourier,
     "bessel_i0": bessel(0, False),
