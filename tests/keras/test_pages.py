@@ -175,3 +175,47 @@ def test_hinge_is_captured(classes):  # a quasi-SVM
     expected = np.maximum(1 - signs * x.sum(1), 0).mean()
     loss = model.fit(x, y, batch_size=8, verbose=0).history["loss"][0]
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+class TestFolderOfTexts:
+    """Text classification from scratch, whose reviews lie in a file each."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for name in ("neg", "pos"):
+            (tmp_path / name).mkdir()
+            for i in range(6):
+                (tmp_path / name / f"{i}.txt").write_text(f"{name} ä {i}", encoding="utf-8")
+            (tmp_path / name / "notes.md").write_text("none")
+        return tmp_path
+
+    def test_it_is_a_dataset(self, folder, capsys):
+        data = keras.utils.text_dataset_from_directory(folder, batch_size=5, seed=1)
+        assert capsys.readouterr().out == "Found 12 files belonging to 2 classes.\n"
+        assert data.class_names == ["neg", "pos"]
+        pairs = [
+            (str(text), int(label))
+            for texts, labels in data
+            for text, label in zip(texts, labels.numpy(), strict=True)
+        ]
+        assert sorted(pairs) == [
+            (f"{n} ä {i}", k) for k, n in enumerate(data.class_names) for i in range(6)
+        ]
+        layer = layers.TextVectorization(output_sequence_length=3)
+        layer.adapt(data.map(lambda text, label: text))
+        assert next(iter(data.map(lambda text, label: layer(text)))).shape == (5, 3)
+
+    def test_subsets_share_no_file(self, folder):
+        options = {"validation_split": 0.25, "seed": 3, "label_mode": None, "verbose": False}
+        parts = [
+            keras.utils.text_dataset_from_directory(folder, subset=subset, max_length=3, **options)
+            for subset in ("training", "validation")
+        ]
+        files = [set(part.file_paths) for part in parts]
+        assert [len(each) for each in files] == [9, 3] and not files[0] & files[1]
+        assert set(np.concatenate([*parts[0]]).tolist()) <= {"neg", "pos"}
+
+    def test_one_without_texts_is_refused(self, tmp_path):
+        (tmp_path / "a").mkdir()
+        with pytest.raises(ValueError, match="No text files found.*txt"):
+            keras.utils.text_dataset_from_directory(tmp_path, verbose=False)

@@ -39,6 +39,7 @@ _LATER = {
     "plot_model": ".drawing",
     "save_img": ".images",
     "split_dataset": ".datasets",
+    "text_dataset_from_directory": ".folders",
     "timeseries_dataset_from_array": ".datasets",
     "unpack_x_y_sample_weight": "..models.feed",
 }

@@ -1,9 +1,9 @@
-"""A folder of images as a dataset: one folder within it for each class."""
+"""A folder of images or of texts as a dataset: one folder within it for each class."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from distgrad.keras.utils.images import img_to_array, load_img
 from distgrad.launcher.environ import detect
 from distgrad.ops import image as images
 
-_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+_IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+_TEXTS = (".txt",)
 _CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
 
 
@@ -50,30 +51,10 @@ def image_dataset_from_directory(
     """
     one_of("color_mode", color_mode, *_CHANNELS)
     one_of("format", format, "tf")
-    if label_mode not in ("int", "categorical", "binary", None):
-        raise ValueError(
-            '`label_mode` argument must be one of "int", "categorical", "binary", or None. '
-            f"Received: label_mode={label_mode}"
-        )
     if crop_to_aspect_ratio and pad_to_aspect_ratio:
         raise ValueError(
             "Only one of `pad_to_aspect_ratio`, `crop_to_aspect_ratio` can be set to `True`."
         )
-    if labels is None or label_mode is None:
-        labels = label_mode = None
-    _check_split(validation_split, subset, shuffle, seed)
-    chosen = int(np.random.randint(10**6)) if seed is None else seed
-    say = verbose and detect().rank == 0
-    paths, numbers, names = _index(directory, labels, class_names, follow_links, say)
-    if label_mode == "binary" and len(names or ()) != 2:
-        raise ValueError(
-            'When passing `label_mode="binary"`, there must be exactly 2 class_names. Received: '
-            f"class_names={names}"
-        )
-    if shuffle:
-        order = np.random.RandomState(chosen).permutation(len(paths))
-        paths = [paths[i] for i in order]
-        numbers = None if numbers is None else numbers[order]
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     channels_first = data_format_of(data_format) == "channels_first"
 
@@ -87,11 +68,88 @@ def image_dataset_from_directory(
             image = np.asarray(images.resize(image, size, interpolation), np.float32)
         return image.transpose(2, 0, 1) if channels_first else image
 
+    return _datasets(
+        *(directory, labels, label_mode, class_names, batch_size, shuffle, seed),
+        *(validation_split, subset, follow_links, verbose),
+        *(read, _IMAGES, "images"),
+    )
+
+
+def text_dataset_from_directory(
+    directory: Any,
+    labels: Any = "inferred",
+    label_mode: str | None = "int",
+    class_names: Sequence[str] | None = None,
+    batch_size: int | None = 32,
+    max_length: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    validation_split: float | None = None,
+    subset: str | None = None,
+    follow_links: bool = False,
+    format: str = "tf",
+    verbose: bool = True,
+) -> Any:
+    """Batches ``(texts, labels)`` of the .txt files in a folder, with a folder for each class.
+
+    Texts are arrays of str, of ``max_length`` characters at most. All else is as in
+    ``image_dataset_from_directory``. Raises ValueError for other words and a folder without texts.
+    """
+    one_of("format", format, "tf")
+
+    def read(path: str) -> np.ndarray:
+        return np.array(Path(path).read_text(encoding="utf-8")[:max_length])
+
+    return _datasets(
+        *(directory, labels, label_mode, class_names, batch_size, shuffle, seed),
+        *(validation_split, subset, follow_links, verbose),
+        *(read, _TEXTS, "text files"),
+    )
+
+
+def _datasets(
+    directory: Any,
+    labels: Any,
+    label_mode: str | None,
+    class_names: Sequence[str] | None,
+    batch_size: int | None,
+    shuffle: bool,
+    seed: int | None,
+    validation_split: float | None,
+    subset: str | None,
+    follow_links: bool,
+    verbose: bool,
+    read: Callable[[str], np.ndarray],
+    endings: tuple[str, ...],
+    what: str,
+) -> Any:
+    """The dataset of what ``read`` makes of the files, or those of both subsets."""
+    if label_mode not in ("int", "categorical", "binary", None):
+        raise ValueError(
+            '`label_mode` argument must be one of "int", "categorical", "binary", or None. '
+            f"Received: label_mode={label_mode}"
+        )
+    if labels is None or label_mode is None:
+        labels = label_mode = None
+    _check_split(validation_split, subset, shuffle, seed)
+    chosen = int(np.random.randint(10**6)) if seed is None else seed
+    say = verbose and detect().rank == 0
+    paths, numbers, names = _index(directory, labels, class_names, follow_links, say, endings)
+    if label_mode == "binary" and len(names or ()) != 2:
+        raise ValueError(
+            'When passing `label_mode="binary"`, there must be exactly 2 class_names. Received: '
+            f"class_names={names}"
+        )
+    if shuffle:
+        order = np.random.RandomState(chosen).permutation(len(paths))
+        paths = [paths[i] for i in order]
+        numbers = None if numbers is None else numbers[order]
+
     def dataset(part: slice, shuffled: bool) -> Dataset:
         own = paths[part]
         if not own:
             raise ValueError(
-                f"No images found in directory {directory}. Allowed formats: {_ENDINGS}"
+                f"No {what} found in directory {directory}. Allowed formats: {endings}"
             )
         given = None if numbers is None else _encoded(numbers[part], label_mode, len(names or ()))
         found = Dataset.from_tensor_slices(np.arange(len(own)))
@@ -140,9 +198,14 @@ def _check_split(split: float | None, subset: str | None, shuffle: bool, seed: i
 
 
 def _index(
-    directory: Any, labels: Any, class_names: Sequence[str] | None, follow_links: bool, say: bool
+    directory: Any,
+    labels: Any,
+    class_names: Sequence[str] | None,
+    follow_links: bool,
+    say: bool,
+    endings: tuple[str, ...],
 ) -> tuple[list[str], np.ndarray | None, list[str] | None]:
-    """The paths of all images, in order, their class numbers, and the names of the classes."""
+    """The paths of all files, in order, their class numbers, and the names of the classes."""
     root = Path(directory)
     if labels == "inferred":
         there = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] != ".")
@@ -153,7 +216,7 @@ def _index(
                 f"class_names={class_names}"
             )
         names = list(class_names or there)
-        folders = [_files(root / name, follow_links) for name in names]
+        folders = [_files(root / name, follow_links, endings) for name in names]
         paths = [path for folder in folders for path in folder]
         numbers = np.repeat(np.arange(len(names), dtype=np.int32), list(map(len, folders)))
         if say:
@@ -164,7 +227,7 @@ def _index(
             'You can only pass `class_names` if `labels="inferred"`. Received: '
             f"labels={labels}, and class_names={class_names}"
         )
-    paths = _files(root, follow_links)
+    paths = _files(root, follow_links, endings)
     if labels is None:
         if say:
             print(f"Found {len(paths)} files.", flush=True)
@@ -178,12 +241,12 @@ def _index(
     return paths, np.asarray(labels, np.int32), [str(label) for label in sorted(set(labels))]
 
 
-def _files(folder: Path, follow_links: bool) -> list[str]:
+def _files(folder: Path, follow_links: bool, endings: tuple[str, ...]) -> list[str]:
     return [
         os.path.join(root, name)
         for root, _, names in sorted(os.walk(folder, followlinks=follow_links))
         for name in sorted(names)
-        if name.lower().endswith(_ENDINGS)
+        if name.lower().endswith(endings)
     ]
 
 
