@@ -145,7 +145,7 @@ def expand_dims(input: Any, axis: int, name: str | None = None) -> Tensor:
     Raises InvalidArgumentError for an axis outside the new rank.
     """
     if isinstance(input, np.ndarray) and input.dtype.kind in "US":
-        return np.expand_dims(input, axis)  # texts of a dataset, before layers that take them
+        return np.expand_dims(input, axis)  # type: ignore[return-value]  # texts of a dataset
     tensor = as_tensor(input)
     shape = list(tensor._data.shape)
     shape.insert(one_axis("expand_dims", axis, len(shape) + 1), 1)

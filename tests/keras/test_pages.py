@@ -219,3 +219,39 @@ class TestFolderOfTexts:
         (tmp_path / "a").mkdir()
         with pytest.raises(ValueError, match="No text files found.*txt"):
             keras.utils.text_dataset_from_directory(tmp_path, verbose=False)
+
+
+class TestHashedCrossing:
+    """Numbers of TensorFlow 2.21."""
+
+    def test_numbers_are_those_of_tensorflow(self):
+        crossing = layers.HashedCrossing(num_bins=5)
+        letters, numbers = np.array([*"ABABA"]), np.array([101, 101, 101, 102, 102])
+        assert crossing((letters, numbers)).numpy().tolist() == [1, 4, 1, 1, 3]
+        assert crossing([letters.tolist(), numbers]).dtype == tf.int64
+        many = layers.HashedCrossing(num_bins=1000)
+        three = np.array(["A", "hello", "ö"]), np.array([101, -7, 0]), np.array(["x", "", "yy"])
+        assert many(three).numpy().tolist() == [95, 288, 761]
+        columns = tf.constant([[1], [2]]), tf.constant([[3], [4]])
+        assert many(columns).numpy().tolist() == [[651], [547]]
+
+    def test_it_is_a_layer_of_a_model(self):
+        inputs = [keras.Input((1,), dtype="int32"), keras.Input((1,), dtype="int32")]
+        crossing = layers.HashedCrossing(1000, output_mode="one_hot")
+        model = keras.Model(inputs, crossing(inputs))
+        found = model([np.array([[1], [2]]), np.array([[3], [4]])])
+        assert found.shape == (2, 1000) and np.argmax(found, 1).tolist() == [651, 547]
+        again = layers.HashedCrossing.from_config(crossing.get_config())
+        assert (again.num_bins, again.output_mode) == (1000, "one_hot")
+
+    @pytest.mark.parametrize(
+        ("inputs", "words"),
+        [
+            (np.array(["a"]), "a list of two inputs or more"),
+            ([np.array(["a"]), np.array(["a", "b"])], r"inputs of one shape.*\(1,\), \(2,\)"),
+            ([np.array(["a"]), np.array([0.5])], "texts and whole numbers, not .*float64"),
+        ],
+    )
+    def test_other_inputs_are_refused(self, inputs, words):
+        with pytest.raises(ValueError, match=words):
+            layers.HashedCrossing(3)(inputs)
