@@ -255,3 +255,48 @@ class TestHashedCrossing:
     def test_other_inputs_are_refused(self, inputs, words):
         with pytest.raises(ValueError, match=words):
             layers.HashedCrossing(3)(inputs)
+
+
+class TestLabelSequences:
+    """Reading of words in images: values of Keras 3.15."""
+
+    x = np.random.default_rng(0).normal(size=(3, 7, 5)).astype("float32")
+    y = np.array([[1, 2, 2], [3, 0, 0], [4, 1, 0]], "int32")
+
+    def test_loss(self):
+        found = ops.ctc_loss(self.y, self.x, [3, 1, 2], [7, 6, 5])
+        np.testing.assert_allclose(found, [8.541772, 8.007933, 3.013582], rtol=1e-5)
+        np.testing.assert_allclose(keras.losses.CTC()(self.y, self.x), 7.784838, rtol=1e-5)
+        with pytest.raises(ValueError, match="targets .batch, longest.*not of shapes"):
+            keras.losses.CTC()(self.y[0], self.x)
+
+    def test_decode(self):
+        labels, scores = ops.ctc_decode(self.x, [7, 5, 0])
+        expected = [[2, 1, 4, 1, 4, 3, -1], [4, 1, 2, 3, 2, -1, -1], [-1] * 7]
+        assert labels.numpy().tolist() == [expected] and scores.shape == (3, 1)
+        np.testing.assert_allclose(scores.numpy()[:, 0], [-5.155766, -6.320131, 0], rtol=1e-5)
+        with pytest.raises(ValueError, match="no beams are searched"):
+            ops.ctc_decode(self.x, [7, 5, 0], strategy="beam_search")
+
+    def test_a_model_is_trained_by_it(self):
+        model = keras.Sequential([keras.Input((7, 5)), layers.Dense(5)])
+        model.compile(keras.optimizers.Adam(0.05), "ctc")
+        losses = model.fit(self.x, self.y, batch_size=3, epochs=20, verbose=0).history["loss"]
+        assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_model_whose_call_takes_no_training_is_trained_all_the_same():
+    """As in TensorFlow up to 2.15: Keras 3 leaves its dropout and its moving averages off."""
+
+    class Plain(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.normalize, self.dense = layers.BatchNormalization(), layers.Dense(1)
+
+        def call(self, x):
+            return self.dense(self.normalize(x))
+
+    model = Plain()
+    model.compile("sgd", "mse")
+    model.fit(np.full((8, 2), 5.0), np.zeros(8), verbose=0)
+    np.testing.assert_allclose(model.normalize.moving_mean, [0.05, 0.05], rtol=1e-5)

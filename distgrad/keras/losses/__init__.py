@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distgrad.keras import registry
+from distgrad.keras.losses.alignment import CTC, ctc
 from distgrad.keras.losses.base import FunctionLoss, Loss
 from distgrad.keras.losses.entropy import (
     BinaryCrossentropy,
@@ -65,6 +66,7 @@ kld = KLD = kullback_leibler_divergence = kl_divergence
 logcosh = log_cosh
 
 _CLASSES = (
+    CTC,
     BinaryCrossentropy,
     BinaryFocalCrossentropy,
     CategoricalCrossentropy,

@@ -257,6 +257,7 @@ _MORE = {
         logaddexp2 nextafter polar psnr rad2deg right_shift select signbit sinc trunc view
         view_as_complex view_as_real
     """,
+    "alignment": "ctc_decode ctc_loss",
     "missing": """
         nanargmax nanargmin nancumprod nancumsum nanmax nanmean nanmedian nanmin nanpercentile
         nanprod nanquantile nanstd nansum nanvar percentile ptp
