@@ -5,6 +5,7 @@ _STRATEGY = "workers on CPUs and CUDA GPUs share each batch: use MirroredStrateg
 _INSTEAD = {
     "RaggedTensor": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",
     "SparseTensor": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
+    "audio": "read a WAV file with scipy.io.wavfile.read",
     "compat": "there is no TensorFlow 1 here: use the names of TensorFlow 2",
     "data.FixedLengthRecordDataset": "numpy.fromfile or numpy.memmap gives the records as an array",
     "data.TextLineDataset": "Dataset.from_generator(lambda: open(path)) gives the lines of a file",
@@ -12,10 +13,14 @@ _INSTEAD = {
     "distribute.ParameterServerStrategy": _STRATEGY,
     "distribute.Server": "start the script with mpirun, or with distgrad launch",
     "distribute.TPUStrategy": _STRATEGY,
+    "experimental": "tf.keras.ops has NumPy's functions, for tensors",
     "estimator": "train a Keras model, or write a job (distgrad config init)",
     "feature_column": "use Keras's preprocessing layers",
     "gradients": "there are no graphs: use tf.GradientTape",
+    "hessians": "take tape.jacobian of the gradient of an inner tape",
     "io": "read files with Python or NumPy, or with a job's `data`",
+    "linalg.LinearOperator": "use its matrix, or a function that multiplies by it",
+    "linalg.experimental": "scipy.sparse.linalg.cg takes a function that multiplies by a matrix",
     "lite": "write an ONNX file with model.export, which phones run as well",
     "lookup": "use a Python dict, or a Keras lookup layer",
     "placeholder": "there are no graphs: give values to functions",
@@ -34,5 +39,6 @@ _INSTEAD = {
 def message(name: str) -> str:
     """What an AttributeError for a name of ``distgrad``, or of a module in it, says."""
     module, _, own = f"distgrad.{name}".rpartition(".")
-    instead = _INSTEAD.get(name)
+    family = "linalg.LinearOperator"  # with its many kinds
+    instead = _INSTEAD.get(family if name.startswith(family) else name)
     return f"module {module!r} has no attribute {own!r}" + (f": {instead}" if instead else "")

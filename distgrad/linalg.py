@@ -46,3 +46,9 @@ from distgrad.ops.statistics import global_norm, norm, normalize
 from distgrad.ops.tridiagonal import tridiagonal_matmul, tridiagonal_solve
 
 __all__ = [name for name in dir() if not name.startswith("_")]
+
+
+def __getattr__(name: str) -> object:
+    from distgrad.absent import message
+
+    raise AttributeError(message(f"linalg.{name}"))

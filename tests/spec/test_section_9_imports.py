@@ -109,3 +109,12 @@ def test_a_name_that_does_not_exist_says_what_to_use():
     with pytest.raises(AttributeError, match="^module 'distgrad' has no attribute 'reluu'$"):
         tf.reluu  # noqa: B018
     assert not hasattr(tf, "ragged")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("LinearOperatorDiag", "use its matrix"), ("experimental", "cg takes"), ("eigs", "'eigs'$")],
+)
+def test_so_does_one_of_linalg(name, words):
+    with pytest.raises(AttributeError, match=words):
+        getattr(tf.linalg, name)
