@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from distgrad.core.later import later as _later
-from distgrad.core.variable import Variable
 from distgrad.keras import (
     activations,
     backend,
@@ -35,6 +34,7 @@ from distgrad.keras.mixed_precision import DTypePolicy
 from distgrad.keras.models import Model, Sequential
 from distgrad.keras.optimizers.base import Optimizer
 from distgrad.keras.regularizers import Regularizer
+from distgrad.keras.variable import Variable
 from distgrad.ops.recompute import recompute_grad as remat
 from distgrad.ops.scopes import device, name_scope
 

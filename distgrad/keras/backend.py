@@ -68,8 +68,10 @@ def standardize_dtype(dtype: Any) -> str:
     """
     if dtype is None:
         return floatx()
-    if dtype is int or dtype is str:
-        return "int64" if dtype is int else "string"
+    if dtype in (int, "int"):
+        return "int64"
+    if dtype is str:
+        return "string"
     if dtype is float:
         return floatx()
     try:

@@ -123,7 +123,8 @@ def test_names_at_the_top():
     assert issubclass(keras.regularizers.L2, keras.Regularizer)
     assert keras.version().startswith("3.")
     with keras.name_scope("a"), keras.device("cpu:0"):
-        assert keras.Variable(1.0, name="b").name == "a/b:0"
+        made = keras.Variable(1.0, name="b")
+    assert (made.name, made.path) == ("b", "a/b")
     assert {"config", "tree", "dtype_policies"} <= set(dir(keras))
 
 

@@ -300,3 +300,43 @@ def test_a_model_whose_call_takes_no_training_is_trained_all_the_same():
     model.compile("sgd", "mse")
     model.fit(np.full((8, 2), 5.0), np.zeros(8), verbose=0)
     np.testing.assert_allclose(model.normalize.moving_mean, [0.05, 0.05], rtol=1e-5)
+
+
+class TestVariable:
+    """As the Swin transformer makes its own."""
+
+    def test_of_an_array(self):
+        index = np.arange(6).reshape(2, 3)
+        made = keras.Variable(initializer=index, shape=index.shape, dtype="int", trainable=False)
+        assert (made.dtype, made.trainable) == (tf.int64, False)
+        np.testing.assert_array_equal(made, index)
+        assert keras.Variable(np.ones(2)).dtype == tf.float64
+        assert keras.Variable(1.0).dtype == tf.float32 and keras.Variable([1.0, 2.0]).shape == (2,)
+
+    def test_of_an_initializer(self):
+        for initializer in (
+            "ones",
+            keras.initializers.Ones(),
+            lambda shape, dtype: tf.ones(shape, dtype),
+        ):
+            made = keras.Variable(initializer, (2, 3), "float16", name="w")
+            assert (made.dtype, made.name) == (tf.float16, "w")
+            np.testing.assert_array_equal(made, np.ones((2, 3)))
+        with pytest.raises(ValueError, match="`shape` argument should be specified"):
+            keras.Variable("zeros")
+
+    def test_weights_are_variables_and_variables_of_a_layer_are_found(self):
+        class Scaled(layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.scale = keras.Variable("ones", shape=(3,), name="scale")
+
+            def call(self, x):
+                return x * self.scale
+
+        model = keras.Sequential([keras.Input((3,)), Scaled(), layers.Dense(1)])
+        assert len(model.trainable_weights) == 3
+        assert all(isinstance(weight, keras.Variable) for weight in model.weights)
+        model.compile("sgd", "mse")
+        model.fit(np.ones((4, 3)), np.full(4, 9.0), verbose=0)
+        assert not np.array_equal(model.layers[0].scale, np.ones(3))

@@ -40,6 +40,8 @@ _CLASSES = {
     "batch_normalization": "BatchNorm",
     "cdist": "CDist",
     "conj": "Conjugate",
+    "ctc_decode": "CTCDecode",
+    "ctc_loss": "CTCLoss",
     "fft": "FFT",
     "fft2": "FFT2",
     "hard_swish": "HardSilu",
@@ -66,7 +68,14 @@ _IN_NUMPY = {"Dot", "Einsum", "GetItem", "Inner", "Matmul", "Outer", "Slogdet", 
 _IN_ACTIVATIONS = {"Mish", "ReLU"}
 _IN_NN = {"Polar", "PSNR"}
 _MODULES = {
-    **{"core": "core", "factoring": "linalg", "linalg": "linalg", "nn": "nn", "regions": "nn"},
+    **{
+        "alignment": "nn",
+        "core": "core",
+        "factoring": "linalg",
+        "linalg": "linalg",
+        "nn": "nn",
+        "regions": "nn",
+    },
     **{"spectral": "math", "windows": "nn", "image": "image", "coordinates": "image"},
 }
 
@@ -82,6 +91,8 @@ _TENSORS = frozenset(_NAMES.split())
 _MORE_TENSORS = {
     "Average": {"weights"},
     "BatchNorm": {"offset"},
+    "CTCDecode": {"sequence_lengths"},
+    "CTCLoss": {"target_length", "output_length"},
     "ScaleAndTranslate": {"output_shape"},
     "Select": {"condlist", "choicelist", "default"},
 }

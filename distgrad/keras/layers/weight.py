@@ -6,8 +6,8 @@ from typing import Any
 
 from distgrad.core.dtypes import is_floating
 from distgrad.core.tensor import Tensor
-from distgrad.core.variable import Variable
 from distgrad.keras import mixed_precision
+from distgrad.keras.variable import Variable
 from distgrad.ops.casting import cast
 
 
@@ -36,10 +36,6 @@ class Weight(Variable):
         self.constraint = constraint
         self.made_trainable = self.trainable
         self._autocast = autocast and is_floating(self._buffer.dtype)
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     def _read(self) -> Tensor:
         value = super()._read() if self.stand_in is None else self.stand_in

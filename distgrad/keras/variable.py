@@ -1,0 +1,52 @@
+"""``keras.Variable``: a variable made by Keras's arguments. The weights of layers are some."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distgrad.core import variable
+from distgrad.core.tensor import Tensor
+from distgrad.keras.backend import standardize_dtype
+
+
+class Variable(variable.Variable):
+    """A mutable tensor, of an array or of what ``initializer(shape, dtype=...)`` makes.
+
+    The initializer may be named. ``name`` is short, ``path`` has the name scopes before it.
+    ``autocast``, ``aggregation`` and ``synchronization`` change nothing. Raises ValueError for an
+    initializer without a ``shape``.
+    """
+
+    def __init__(
+        self,
+        initializer: Any,
+        shape: Any = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        aggregation: str | None = "none",
+        synchronization: str | None = "auto",
+        name: str | None = None,
+    ) -> None:
+        if isinstance(initializer, str):
+            from distgrad.keras import initializers
+
+            initializer = initializers.get(initializer)
+        made = callable(initializer) and not isinstance(initializer, (Tensor, variable.Variable))
+        if dtype is not None or made:
+            dtype = standardize_dtype(dtype)
+        if made:
+            if shape is None:
+                raise ValueError(
+                    "When creating a Variable from an initializer, the `shape` argument should be "
+                    f"specified. Received: initializer={initializer} and shape={shape}"
+                )
+            initializer = initializer(tuple(shape), dtype=dtype)
+        super().__init__(
+            initializer, trainable=trainable, name=name or "variable", dtype=dtype, shape=shape
+        )
+        self.path = self._scope + self._name
+
+    @property
+    def name(self) -> str:
+        return self._name
