@@ -340,3 +340,59 @@ class TestVariable:
         model.compile("sgd", "mse")
         model.fit(np.ones((4, 3)), np.full(4, 9.0), verbose=0)
         assert not np.array_equal(model.layers[0].scale, np.ones(3))
+
+
+def test_a_table_of_few_positions_takes_texts_of_unknown_length():  # translation, with 20 words
+    class Positions(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.tokens, self.positions = layers.Embedding(9, 4), layers.Embedding(6, 4)
+
+        def call(self, x):
+            return self.tokens(x) + self.positions(ops.arange(0, ops.shape(x)[-1], 1))
+
+    inputs = keras.Input((None,), dtype="int64")
+    outputs = Positions()(inputs)
+    assert outputs.shape == (None, None, 4)
+    model = keras.Model(inputs, layers.Dense(2)(outputs))
+    assert model(np.ones((3, 6), np.int64)).shape == (3, 6, 2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"outside \[0, 6\)"):
+        model(np.ones((3, 7), np.int64))
+
+
+def test_a_mask_that_is_an_argument_alone_is_not_missed_later(recwarn):  # shifted windows
+    class Windows(layers.Layer):
+        def call(self, x, mask=None):
+            return x if mask is None else x + mask
+
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(Windows()(x, mask=tf.constant([[1.0, 0, 0]])), [[2, 1, 1]] * 2)
+    assert not recwarn.list
+
+
+def test_stacked_cells_of_one_s_own_have_their_states_in_lists():
+    class Cell(layers.Layer):
+        def __init__(self, units):
+            super().__init__()
+            self.units = self.state_size = units
+
+        def build(self, shape):
+            self.kernel = self.add_weight((shape[-1], self.units))
+            self.recurrent = self.add_weight((self.units, self.units))
+
+        def call(self, x, states):
+            y = ops.matmul(x, self.kernel) + ops.matmul(states[0], self.recurrent)
+            return y, [y]
+
+    x = RNG.normal(size=(3, 4, 2)).astype("float32")
+    layer = layers.RNN([Cell(4), layers.GRUCell(2), Cell(3)], return_state=True)
+    found, *states = layer(x)
+    assert [tuple(state.shape) for state in states] == [(3, 4), (3, 2), (3, 3)]
+    first, gru, last = layer.cell.cells
+    a, b, c = np.zeros((3, 4)), tf.zeros((3, 2)), np.zeros((3, 3))
+    for t in range(4):
+        a = x[:, t] @ first.kernel.numpy() + a @ first.recurrent.numpy()
+        b = gru(tf.constant(a, tf.float32), [b])[0]
+        c = b.numpy() @ last.kernel.numpy() + c @ last.recurrent.numpy()
+    for made, expected in zip((found, *states), (c, a, b, c), strict=True):
+        np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-5)

@@ -209,8 +209,7 @@ class Layer(Tracked, Masked, Described, Kept):
             objects.built(self)
         if self.activity_regularizer is not None:
             self._regularize(outputs)
-        mask = kwargs.get("mask")
-        self._pass_on_mask(inputs, outputs, first_mask if mask is None else mask)
+        self._pass_on_mask(inputs, outputs, kwargs.get("mask"), first_mask)
         return outputs
 
     def _run(self, inputs: tuple, kwargs: dict[str, Any]) -> Any:

@@ -33,9 +33,11 @@ class Masked:
                 value = (args[0] if args else None) if not source else given.get(source)
                 kwargs[name] = mask_of(kwargs.get(source) if value is None else value)
 
-    def _pass_on_mask(self, inputs: tuple, outputs: Any, mask: Any) -> None:
+    def _pass_on_mask(self, inputs: tuple, outputs: Any, given: Any, carried: Any) -> None:
+        mask = carried if given is None else given
         if not self.supports_masking and type(self).compute_mask is Masked.compute_mask:
-            if mask is not None and any(m is not None for m in tree.flatten(mask)):
+            # One that was given as an argument alone is this layer's own affair.
+            if carried is not None and any(m is not None for m in tree.flatten(carried)):
                 self._warn_of_lost_mask(outputs)
             return
         if not inputs:

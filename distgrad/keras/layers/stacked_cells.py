@@ -59,10 +59,13 @@ class StackedRNNCells(Layer):
         for cell, given in zip(self.cells, states, strict=True):
             takes = isinstance(cell, Layer) and cell._takes_training
             options = {"training": training} if takes else {}
-            inputs, state = cell(inputs, given, **options)
             several = isinstance(given, (list, tuple))
+            # A cell is given a list of its states also where there is one: users' cells index it.
+            inputs, state = cell(inputs, given if several else [given], **options)
             if several and not isinstance(state, (list, tuple)):
                 state = [state]
+            elif not several and isinstance(state, (list, tuple)):
+                (state,) = state
             new.append(state)
         return inputs, new
 

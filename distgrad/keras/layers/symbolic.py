@@ -24,6 +24,7 @@ _count = itertools.count().__next__
 # Of the first axis, and of the others that are None.
 SIZES = ((2, 32), (3, 48))
 DIVISIBLE_SIZES = ((60, 120), (120, 240))
+SHORT_SIZES = ((2, 3), (3, 4))  # for tables of positions that have fewer rows than that
 
 
 class Node:
@@ -230,6 +231,11 @@ def infer(
         first = run(trials[0])  # draws the initial weights; whatever else is drawn is drawn again
     except InvalidArgumentError as error:
         only = _batch_for(error, trials[0][0])
+        if only is None and trials is SIZES:
+            try:
+                return infer(layer, args, kwargs, make, SHORT_SIZES)
+            except InvalidArgumentError:
+                raise error from None
         if only is None:
             raise
         first = run((only, trials[0][1]))
