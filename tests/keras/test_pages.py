@@ -396,3 +396,22 @@ def test_stacked_cells_of_one_s_own_have_their_states_in_lists():
         c = b.numpy() @ last.kernel.numpy() + c @ last.recurrent.numpy()
     for made, expected in zip((found, *states), (c, a, b, c), strict=True):
         np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("more", [[], [keras.metrics.SparseTopKCategoricalAccuracy(2)]])
+def test_metrics_count_what_is_not_masked(more):  # translation of sentences of unequal lengths
+    inputs = keras.Input((None,), dtype="int64")
+    hidden = layers.Embedding(5, 4, mask_zero=True)(inputs)
+    model = keras.Model(inputs, layers.Dense(5, activation="softmax")(hidden))
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy", *more])
+    x = np.array([[1, 2, 0, 0], [3, 4, 1, 0]])
+    right = np.asarray(model(x)).argmax(-1)
+    y = np.where([[1, 0, 1, 1], [1, 1, 0, 1]], right, (right + 1) % 5)
+    logs = model.evaluate(x, y, verbose=0, return_dict=True)
+    np.testing.assert_allclose(logs["accuracy"], 3 / 5, rtol=1e-6)
+    history = model.fit(x, y, batch_size=2, verbose=0).history
+    np.testing.assert_allclose(history["accuracy"], 3 / 5, rtol=1e-6)
+    metric = keras.metrics.SparseCategoricalAccuracy()
+    np.testing.assert_allclose(metric(y, model(x)), 3 / 5, rtol=1e-6)
+    metric.reset_state()
+    np.testing.assert_allclose(metric(y, model(x), [1.0, 2.0]), 5 / 8, rtol=1e-6)

@@ -239,8 +239,9 @@ class MeanMetric(Metric):
         raise NotImplementedError
 
     def sums(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> np.ndarray:
+        mask = getattr(y_pred, "_keras_mask", None)
         given = map(in_float32, map(as_tensor, (y_true, y_pred)))
-        return mean_sums(host(self.per_sample(*given)), sample_weight)
+        return mean_sums(host(self.per_sample(*given)), masked_weight(sample_weight, mask))
 
 
 class MeanMetricWrapper(MeanMetric):
@@ -315,6 +316,19 @@ def mean_sums(values: np.ndarray, weight: Any) -> np.ndarray:
         values = values.mean(axis=tuple(range(weight.ndim, values.ndim)))
     weight = np.broadcast_to(weight, values.shape)
     return np.array([_per_sample(values * weight).sum(), _per_sample(weight).sum()])
+
+
+def masked_weight(weight: Any, mask: Any) -> Any:
+    """What values weigh that count only where the mask of the predictions is True."""
+    if mask is None:
+        return weight
+    counted = host(mask).astype(np.float64)
+    if weight is None:
+        return counted
+    counted, given = _same_rank(counted, host(weight).astype(np.float64))
+    if given.ndim < counted.ndim:
+        given = given.reshape(given.shape + (1,) * (counted.ndim - given.ndim))
+    return counted * given
 
 
 def _per_sample(values: np.ndarray) -> np.ndarray:

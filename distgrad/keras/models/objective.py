@@ -11,6 +11,7 @@ from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.keras import losses, metrics
+from distgrad.keras.metrics.base import MeanMetric, masked_weight
 from distgrad.ops.casting import cast
 from distgrad.ops.host import on_host
 from distgrad.ops.reduce import reduce_sum
@@ -158,23 +159,30 @@ class Objective:
             return Tensor(np.zeros(0))
         outputs = self.outputs(prediction)
         targets, weights = self._targets(y), self._sample_weights(weight)
-        if len(self._metric_objects) == 1 and not self._own_losses and weights[0] is None:
+        masks = [getattr(each, "_keras_mask", None) for each in outputs]
+        plain = weights[0] is None and masks[0] is None
+        if len(self._metric_objects) == 1 and not self._own_losses and plain:
             (metric,) = self._metric_objects
             capturing = recording.per_thread.capture is not None
             if capturing and all(isinstance(each, Operand) for each in (targets[0], outputs[0])):
                 found = metric.operations(as_tensor(targets[0]), outputs[0])
                 if found is not None:
                     return found
-        return on_host(self._sums, targets, outputs, weights, list(values))
+        return on_host(self._sums, targets, outputs, weights, list(values), masks)
 
-    def _sums(self, targets: Any, outputs: Any, weights: Any, values: Any) -> np.ndarray:
+    def _sums(
+        self, targets: Any, outputs: Any, weights: Any, values: Any, masks: Any
+    ) -> np.ndarray:
         parts = []
         for i in self._own_losses:
             size = float(outputs[i]._data.shape[0])
             value = values[i]
             parts.append(np.array([0.0 if value is None else float(value) * size, size]))
         for metric, (i, weighted) in zip(self._metric_objects, self._places, strict=True):
-            given = (weights[i],) if weighted and weights[i] is not None else ()
+            weight = weights[i] if weighted else None
+            if isinstance(metric, MeanMetric):
+                weight = masked_weight(weight, masks[i])
+            given = () if weight is None else (weight,)
             parts.append(metric.sums(targets[i], outputs[i], *given))
         return np.concatenate(parts) if parts else np.zeros(0)
 
