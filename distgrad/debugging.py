@@ -43,6 +43,7 @@ __all__ = [
     "disable_check_numerics",
     "enable_check_numerics",
     "is_numeric_tensor",
+    "set_log_device_placement",
 ]
 
 
@@ -317,3 +318,7 @@ def is_numeric_tensor(tensor: Any) -> bool:
 
 def _lead(message: str | None) -> str:
     return f"{message} " if message else ""
+
+
+def set_log_device_placement(enabled: bool) -> None:
+    """Does nothing: an operation runs where its tensors lie."""

@@ -1,7 +1,6 @@
 """``tf.nn``."""
 
-from typing import Any as _Any
-
+from distgrad.core.later import later as _later
 from distgrad.ops.activations import (
     crelu,
     elu,
@@ -67,13 +66,17 @@ from distgrad.ops.statistics import moments, zero_fraction
 from distgrad.ops.summaries import normalize_moments, sufficient_statistics, weighted_moments
 from distgrad.ops.trigonometric import tanh
 
-_LATER = ("compute_average_loss", "scale_regularization_loss")  # which know the processes
+# What few scripts use, or knows the processes.
+_LATER = {
+    **dict.fromkeys(
+        ["compute_average_loss", "scale_regularization_loss"], "distgrad.distribute.losses"
+    ),
+    **dict.fromkeys(["nce_loss", "sampled_softmax_loss"], "distgrad.ops.sampled_losses"),
+    **dict.fromkeys(
+        ["all_candidate_sampler", "compute_accidental_hits", "fixed_unigram_candidate_sampler"],
+        "distgrad.ops.candidates",
+    ),
+}
 __all__ = [*(name for name in dir() if not name.startswith("_")), *_LATER]
 
-
-def __getattr__(name: str) -> _Any:
-    if name in _LATER:
-        from distgrad.distribute import losses
-
-        return getattr(losses, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = _later(__name__, globals(), _LATER)

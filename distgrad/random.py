@@ -1,5 +1,13 @@
 """``tf.random``."""
 
+from types import SimpleNamespace as _SimpleNamespace
+
+from distgrad.ops.candidates import (
+    all_candidate_sampler,
+    fixed_unigram_candidate_sampler,
+    log_uniform_candidate_sampler,
+    uniform_candidate_sampler,
+)
 from distgrad.ops.distributions import (
     gamma,
     poisson,
@@ -10,6 +18,7 @@ from distgrad.ops.distributions import (
 from distgrad.ops.random import (
     Generator,
     categorical,
+    create_rng_state,
     fold_in,
     get_global_generator,
     normal,
@@ -19,10 +28,22 @@ from distgrad.ops.random import (
     split,
     stateless_categorical,
     stateless_normal,
+    stateless_shuffle,
     stateless_truncated_normal,
     stateless_uniform,
     truncated_normal,
     uniform,
+)
+
+# Where scripts for older versions of TensorFlow look for them.
+experimental = _SimpleNamespace(
+    Generator=Generator,
+    create_rng_state=create_rng_state,
+    get_global_generator=get_global_generator,
+    set_global_generator=set_global_generator,
+    stateless_fold_in=fold_in,
+    stateless_shuffle=stateless_shuffle,
+    stateless_split=split,
 )
 
 __all__ = [name for name in dir() if not name.startswith("_")]

@@ -2,6 +2,8 @@
 
 from types import SimpleNamespace
 
+import numpy as np
+
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 from distgrad.data.dataset import AUTOTUNE, Dataset
 from distgrad.data.grouping import Options
@@ -10,6 +12,7 @@ from distgrad.data.grouping import Options
 experimental = SimpleNamespace(
     AUTOTUNE=AUTOTUNE,
     AutoShardPolicy=SimpleNamespace(AUTO=0, FILE=1, DATA=2, HINT=3, OFF=-1),
+    Counter=lambda start=0, step=1, dtype=np.int64: Dataset.counter(start, step, dtype),
     INFINITE_CARDINALITY=INFINITE_CARDINALITY,
     UNKNOWN_CARDINALITY=UNKNOWN_CARDINALITY,
     cardinality=lambda dataset: dataset.cardinality(),

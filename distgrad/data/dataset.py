@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from distgrad.data import cardinality, nest
-from distgrad.data.calling import as_tensors, call
+from distgrad.data.calling import call
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 from distgrad.data.generated import as_specified, cast, checked, like
 from distgrad.data.grouping import Grouping, at_least_one
+from distgrad.data.iterating import DatasetIterator
 from distgrad.data.prefetch import Prefetcher
 from distgrad.data.rows import Pass, Rows, drawn, each_row, permuted
 
@@ -73,6 +74,15 @@ class Dataset(Grouping):
         """The int64 numbers of Python's ``range``."""
         numbers = range(*args)
         return Dataset(lambda _: (np.asarray(i, np.int64) for i in numbers), len(numbers))
+
+    @staticmethod
+    def counter(start: int = 0, step: int = 1, dtype: Any = np.int64, name: Any = None) -> Dataset:
+        """``start``, ``start + step`` and so on, without end."""
+        kind = np.dtype(getattr(dtype, "numpy_dtype", dtype))
+        return Dataset(
+            lambda _: (np.asarray(number, kind) for number in itertools.count(start, step)),
+            INFINITE_CARDINALITY,
+        )
 
     @staticmethod
     def from_generator(
@@ -365,13 +375,18 @@ class Dataset(Grouping):
 
     # Use
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> DatasetIterator:
         """The elements of the next pass, as tensors, which is what a user's loop gets."""
-        return (as_tensors(element) for element in self._next_pass())
+        return DatasetIterator(self, self._passes)
 
     def _next_pass(self) -> Iterator[Any]:
-        self._passes += 1
-        return self._elements(Pass(self._passes - 1))
+        elements = self.iterate(self._passes)
+        self.begun(self._passes)
+        return elements
+
+    def begun(self, epoch: int) -> None:
+        """Says that the next pass comes after this one."""
+        self._passes = max(self._passes, epoch + 1)
 
     def iterate(self, epoch: int, seed: int = 0) -> Iterator[Any]:
         """The elements of pass number ``epoch``; ``seed`` is for shuffles that were given none."""

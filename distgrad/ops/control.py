@@ -6,6 +6,7 @@ the same under TensorFlow's names, over nests of tensors.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -239,17 +240,21 @@ def foldr(
 
 
 def py_function(
-    func: Callable[..., Any], inp: Any = None, Tout: Any = None, name: str | None = None
+    func: Callable[..., Any] | None = None, inp: Any = None, Tout: Any = None, name: Any = None
 ) -> Any:
     """``func(*inp)`` on tensors, its results as tensors of the dtypes ``Tout``; differentiable.
 
+    ``@py_function(Tout=...)`` makes a function that does so with its arguments.
+
     Raises ValueError for results of another number, InvalidArgumentError for another dtype.
     """
+    if func is None:
+        return _decorator(py_function, Tout)
     return _typed("py_function", func(*[as_tensor(value) for value in inp or ()]), Tout)
 
 
 def numpy_function(
-    func: Callable[..., Any],
+    func: Callable[..., Any] | None = None,
     inp: Any = None,
     Tout: Any = None,
     stateful: bool = True,
@@ -257,9 +262,24 @@ def numpy_function(
 ) -> Any:
     """``func(*inp)`` on arrays, its results as tensors of the dtypes ``Tout``; no gradient.
 
+    ``@numpy_function(Tout=...)`` makes a function that does so with its arguments.
+
     Raises ValueError for results of another number. Arrays are cast to ``Tout``.
     """
+    if func is None:
+        return _decorator(numpy_function, Tout)
     return _typed("numpy_function", func(*[as_tensor(value).numpy() for value in inp or ()]), Tout)
+
+
+def _decorator(called: Callable[..., Any], dtypes: Any) -> Callable[..., Any]:
+    def decorator(func: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(func)
+        def outer(*args: Any, **kwargs: Any) -> Any:
+            return called(functools.partial(func, **kwargs), args, dtypes)
+
+        return outer
+
+    return decorator
 
 
 def _typed(name: str, results: Any, dtypes: Any) -> Any:

@@ -140,6 +140,11 @@ def stateless_binomial(
     name: str | None = None,
 ) -> Tensor:
     """Successes among ``counts`` trials of chance ``probs``; they depend on ``seed`` alone."""
-    wanted = as_dtype(output_dtype).numpy_dtype
+    return binomial(_pair_key(seed), shape, counts, probs, output_dtype)
+
+
+def binomial(key: Tensor, shape: Any, counts: Any, probs: Any, dtype: Any) -> Tensor:
+    """Successes among ``counts`` trials of chance ``probs``, of ``shape``, drawn from ``key``."""
+    wanted = as_dtype(dtype).numpy_dtype
     parameters = cast(counts, np.int64), as_tensor(probs)
-    return bind(random_binomial, _pair_key(seed), *parameters, shape=static(shape), dtype=wanted)
+    return bind(random_binomial, key, *parameters, shape=static(shape), dtype=wanted)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating, limits
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.place import Place
 from distgrad.core.primitive import Primitive, bind
 from distgrad.core.tensor import Tensor
 from distgrad.ops.arithmetic import negative
@@ -204,11 +206,18 @@ def truncated_normal(
 
 def shuffle(value: Any, seed: int | None = None, name: str | None = None) -> Tensor:
     """``value`` with its first axis in random order. Raises InvalidArgumentError for a scalar."""
-    tensor = as_tensor(value)
+    return _shuffled(as_tensor(value), next_key(seed))
+
+
+def stateless_shuffle(value: Any, seed: Any, alg: Any = "auto_select", name: Any = None) -> Tensor:
+    """``value`` with its first axis in an order that depends on the two ints of ``seed`` alone."""
+    return _shuffled(as_tensor(value), _pair_key(seed))
+
+
+def _shuffled(tensor: Tensor, key: Tensor) -> Tensor:
     if not tensor._data.ndim:
         raise InvalidArgumentError("shuffle needs a first axis; this is a scalar")
-    order = bind(random_permutation, next_key(seed), n=tensor._data.shape[0])
-    return take(tensor, order, axis=0)
+    return take(tensor, bind(random_permutation, key, n=tensor._data.shape[0]), axis=0)
 
 
 def categorical(
@@ -312,14 +321,35 @@ def _pair_key(seed: Any) -> Tensor:
     return Tensor(np.array([first, second, _WORD, 0], dtype=np.uint64))
 
 
+def create_rng_state(seed: int, alg: Any = None) -> np.ndarray:
+    """The state of a generator of this seed, before its first draw: int64 of shape (3,)."""
+    return Generator(seed)._place.numpy()
+
+
 class Generator:
     """A stream of random numbers of its own (``tf.random.Generator``).
 
     Make one with ``from_seed`` or ``from_non_deterministic_state``.
     """
 
+    algorithm = 1  # Philox, as TensorFlow numbers it
+
     def __init__(self, seed: int) -> None:
         self._stream = Stream(int(seed), shard=_WORD)  # apart from the global and the shard streams
+        self._place = Place(self._standing, self._jump)
+
+    def _standing(self) -> list[int]:
+        seed, _, step = self._stream.words
+        return [self._stream.draws.get(None, 0), step, seed]
+
+    def _jump(self, place: list[int]) -> None:
+        draws, step, seed = place
+        self._stream = Stream(seed, step, _WORD)
+        self._stream.draws[None] = draws
+
+    def checkpointed(self) -> Iterator[tuple[str, Place]]:
+        """What is saved, by name."""
+        yield "state", self._place
 
     def _next_key(self) -> Tensor:
         return recording.slot(lambda: self._stream.next_key(), self._stream.draws)
@@ -333,6 +363,37 @@ class Generator:
     def from_non_deterministic_state(cls, alg: Any = None) -> Generator:
         """A generator seeded by the operating system."""
         return cls(int.from_bytes(os.urandom(7), "little"))
+
+    @classmethod
+    def from_state(cls, state: Any, alg: Any = None) -> Generator:
+        """A generator that goes on where one had the ``state``: three whole numbers."""
+        made = cls(0)
+        made.reset(state)
+        return made
+
+    @property
+    def state(self) -> Tensor:
+        """Where it stands, int64 of shape (3,): two words that count, and the seed."""
+        recording.refuse("Generator.state inside the function")
+        return as_tensor(self._place.numpy())
+
+    @property
+    def key(self) -> Tensor:
+        """The seed, an int64 scalar."""
+        return as_tensor(self._place.numpy()[2])
+
+    def reset(self, state: Any) -> None:
+        """Goes on from a ``state``. Raises InvalidArgumentError unless it is three whole numbers."""
+        recording.refuse("Generator.reset inside the function")
+        numbers = np.asarray(state)
+        if numbers.shape != (3,) or numbers.dtype.kind not in "iu":
+            raise InvalidArgumentError(f"the state is three whole numbers, not {state!r}")
+        self._place.assign(numbers)
+
+    def skip(self, delta: int) -> None:
+        """Leaves out ``delta`` draws."""
+        recording.refuse("Generator.skip inside the function")
+        self._stream.draws[None] = self._stream.draws.get(None, 0) + int(delta)
 
     def reset_from_seed(self, seed: int) -> None:
         """Starts again, from ``seed``."""
@@ -368,6 +429,20 @@ class Generator:
     ) -> Tensor:
         """Uniform numbers in [minval, maxval)."""
         return _uniform(self._next_key(), shape, minval, maxval, dtype)
+
+    def uniform_full_int(
+        self, shape: Any, dtype: Any = np.uint64, name: str | None = None
+    ) -> Tensor:
+        """Whole numbers drawn from all that ``dtype`` has."""
+        return _uniform(self._next_key(), shape, None, None, dtype)
+
+    def binomial(
+        self, shape: Any, counts: Any, probs: Any, dtype: Any = np.int32, name: str | None = None
+    ) -> Tensor:
+        """Successes among ``counts`` trials of chance ``probs``, which broadcast to ``shape``."""
+        from distgrad.ops.distributions import binomial
+
+        return binomial(self._next_key(), shape, counts, probs, dtype)
 
 
 _own: list[Generator] = []

@@ -12,6 +12,17 @@ from distgrad.core.errors import NotFoundError
 from distgrad.training import checkpoint
 from distgrad.training.object_checkpoint import latest_checkpoint
 
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # which TensorFlow's names have, and ours go without
+
+
+class _ByName(dict[str, Any]):
+    """What variables have, by their names, which may be TensorFlow's."""
+
+    def __missing__(self, name: str) -> Any:
+        if not name.endswith(_SUFFIX):
+            raise KeyError(name)
+        return self[name.removesuffix(_SUFFIX)]
+
 
 class CheckpointReader:
     """The arrays of one checkpoint, by the names of their variables."""
@@ -25,22 +36,23 @@ class CheckpointReader:
 
     def get_variable_to_shape_map(self) -> dict[str, list[int]]:
         """The shape of each variable."""
-        return {name: list(array.shape) for name, array in self._arrays.items()}
+        return _ByName((name, list(array.shape)) for name, array in self._arrays.items())
 
     def get_variable_to_dtype_map(self) -> dict[str, DType]:
         """The dtype of each variable."""
-        return {name: as_dtype(array.dtype) for name, array in self._arrays.items()}
+        return _ByName((name, as_dtype(array.dtype)) for name, array in self._arrays.items())
 
     def has_tensor(self, tensor_str: str) -> bool:
         """Whether there is a variable of this name."""
-        return tensor_str in self._arrays
+        return tensor_str.removesuffix(_SUFFIX) in self._arrays
 
     def get_tensor(self, tensor_str: str) -> np.ndarray:
         """The value of a variable. Raises NotFoundError, with the names that there are."""
-        if tensor_str not in self._arrays:
+        name = tensor_str.removesuffix(_SUFFIX)
+        if name not in self._arrays:
             names = ", ".join(sorted(self._arrays))
             raise NotFoundError(f"the checkpoint has no {tensor_str!r}; it has {names}")
-        return self._arrays[tensor_str]
+        return self._arrays[name]
 
 
 def load_checkpoint(ckpt_dir_or_file: Any) -> CheckpointReader:

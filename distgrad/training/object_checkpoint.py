@@ -15,6 +15,7 @@ import numpy as np
 
 from distgrad.core import recording
 from distgrad.core.errors import NotFoundError
+from distgrad.core.place import Place
 from distgrad.core.variable import Variable
 from distgrad.training import checkpoint, objects, tensors, world
 
@@ -24,8 +25,8 @@ _COUNTER = "save_counter"
 class Checkpoint:
     """Saves and restores the variables of ``root`` and of the objects given by name.
 
-    Objects are variables, modules, layers, models, optimizers, metrics, other checkpoints, and
-    lists, tuples and dicts of them. Those given by name are attributes; ``save_counter`` counts the
+    Objects are variables, modules, layers, models, optimizers, metrics, random generators,
+    iterators of datasets, other checkpoints, and lists, tuples and dicts of them. Those given by name are attributes; ``save_counter`` counts the
     calls of ``save``. Raises ValueError for anything else.
     """
 
@@ -37,7 +38,8 @@ class Checkpoint:
             if not empty and not objects.is_tracked(value):
                 raise ValueError(
                     f"{name}={value!r} cannot be checkpointed: it holds no variables. Give a "
-                    "variable, module, layer, model or optimizer, or a list or dict of them."
+                    "variable, module, layer, model, optimizer, generator or iterator of a "
+                    "dataset, or a list or dict of them."
                 )
         self._root = root
         for name, value in kwargs.items():
@@ -108,7 +110,7 @@ class Status:
     def __init__(self, root: Checkpoint, path: Path | None) -> None:
         self._root, self._path = root, path
         self._waiting: set[int] = set()
-        self._assigned: dict[int, Variable] = {}
+        self._assigned: dict[int, Variable | Place] = {}
         self._used: set[str] = set()  # keys of the arrays
         self._keys: dict[str, str] = {}
         if path is None:

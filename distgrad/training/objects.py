@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from distgrad.core.module import Module
+from distgrad.core.place import Place
 from distgrad.core.variable import Variable
 
 
-def variables(root: Any) -> dict[str, Variable]:
+def variables(root: Any) -> dict[str, Variable | Place]:
     """Every variable below ``root`` under each of its paths: names of attributes and keys.
 
     Layers that a functional or sequential model is made of have their own names, and the state of
     an optimizer its name and numbers.
     """
-    found: dict[str, Variable] = {}
+    found: dict[str, Variable | Place] = {}
     _collect(root, "", found, ())
     return found
 
@@ -38,7 +39,7 @@ def is_tracked(value: Any) -> bool:
         return any(map(is_tracked, value.values()))
     if isinstance(value, (list, tuple)):
         return any(map(is_tracked, value))
-    return isinstance(value, (Variable, Module)) or any(
+    return isinstance(value, (Variable, Place, Module)) or any(
         hasattr(type(value), name) for name in ("scalars", "checkpointed", "add_weight")
     )
 
@@ -55,8 +56,10 @@ def built(item: Any) -> None:
         callback()
 
 
-def _collect(item: Any, path: str, found: dict[str, Variable], above: tuple[int, ...]) -> None:
-    if isinstance(item, Variable):
+def _collect(
+    item: Any, path: str, found: dict[str, Variable | Place], above: tuple[int, ...]
+) -> None:
+    if isinstance(item, (Variable, Place)):
         found[path] = item
     elif id(item) not in above:  # objects may know those that hold them
         for name, child in _children(item):
@@ -99,7 +102,7 @@ def _of_layer(layer: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _seek(item: Any, found: dict[int, Any], seen: set[int]) -> None:
-    if isinstance(item, Variable) or id(item) in seen:
+    if isinstance(item, (Variable, Place)) or id(item) in seen:
         return
     seen.add(id(item))
     maker = getattr(item, "inner_optimizer", item)

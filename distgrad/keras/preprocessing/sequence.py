@@ -1,5 +1,64 @@
-"""``keras.preprocessing.sequence``."""
+"""``keras.preprocessing.sequence``: words as numbers, padded, and in pairs for word2vec."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from distgrad.keras.utils import pad_sequences
 
-__all__ = ["pad_sequences"]
+__all__ = ["make_sampling_table", "pad_sequences", "skipgrams"]
+
+
+def make_sampling_table(size: int, sampling_factor: float = 1e-5) -> np.ndarray:
+    """The chance to keep the word of each rank, the commonest first: float64 of shape (size,).
+
+    It is word2vec's, for words whose frequencies follow Zipf's law.
+    """
+    rank = np.arange(size)
+    rank[0] = 1
+    inverse_frequency = rank * (np.log(rank) + 0.577) + 0.5 - 1.0 / (12.0 * rank)
+    kept = sampling_factor * inverse_frequency
+    return np.minimum(1.0, kept / np.sqrt(kept))
+
+
+def skipgrams(
+    sequence: Sequence[int],
+    vocabulary_size: int,
+    window_size: int = 4,
+    negative_samples: float = 1.0,
+    shuffle: bool = True,
+    categorical: bool = False,
+    sampling_table: Any = None,
+    seed: int | None = None,
+) -> tuple[list[list[int]], list[Any]]:
+    """Pairs of a word and one near it, labelled 1, and random pairs, labelled 0: two lists.
+
+    Words are numbers below ``vocabulary_size``, of which 0 is none. ``negative_samples`` is the
+    number of random pairs for each true one. The random numbers are Python's, as in Keras.
+    """
+    yes, no = ([0, 1], [1, 0]) if categorical else (1, 0)
+    couples: list[list[int]] = []
+    for i, word in enumerate(sequence):
+        if not word or (sampling_table is not None and sampling_table[word] < random.random()):
+            continue
+        near = range(max(0, i - window_size), min(len(sequence), i + window_size + 1))
+        couples += [[word, sequence[j]] for j in near if j != i and sequence[j]]
+    labels: list[Any] = [yes] * len(couples)
+    if negative_samples > 0:
+        words = [couple[0] for couple in couples]
+        random.shuffle(words)
+        count = int(len(labels) * negative_samples)
+        couples += [
+            [words[i % len(words)], random.randint(1, vocabulary_size - 1)] for i in range(count)
+        ]
+        labels += [no] * count
+    if shuffle:
+        seed = random.randint(0, 10**7) if seed is None else seed
+        for shuffled in (couples, labels):  # in the same order
+            random.seed(seed)
+            random.shuffle(shuffled)
+    return couples, labels

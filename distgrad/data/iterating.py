@@ -1,0 +1,52 @@
+"""One iteration over a dataset, which checkpoints can keep."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from distgrad.core.op_errors import OutOfRangeError
+from distgrad.core.place import Place
+from distgrad.data.calling import as_tensors
+
+
+class DatasetIterator:
+    """The elements of one pass over a dataset, as tensors; checkpoints keep where it stands.
+
+    One that is restored makes the elements before its place again, and throws them away.
+    """
+
+    def __init__(self, dataset: Any, epoch: int) -> None:
+        self._dataset = dataset
+        self._place = Place(lambda: (self._epoch, self._taken), self._jump)
+        self._jump([epoch, 0])
+
+    def _jump(self, place: list[int]) -> None:
+        self._epoch, self._taken = place
+        self._rest = itertools.islice(self._dataset.iterate(self._epoch), self._taken, None)
+        self._dataset.begun(self._epoch)
+
+    def checkpointed(self) -> Iterator[tuple[str, Place]]:
+        """What is saved, by name."""
+        yield "place", self._place
+
+    def __iter__(self) -> DatasetIterator:
+        return self
+
+    def __next__(self) -> Any:
+        element = as_tensors(next(self._rest))
+        self._taken += 1
+        return element
+
+    def get_next(self) -> Any:
+        """The next element. Raises OutOfRangeError after the last."""
+        try:
+            return next(self)
+        except StopIteration:
+            raise OutOfRangeError("the dataset has no further element") from None
+
+    @property
+    def element_spec(self) -> Any:
+        """That of the dataset."""
+        return self._dataset.element_spec
