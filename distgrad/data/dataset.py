@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from distgrad.data import cardinality, nest
-from distgrad.data.calling import call
+from distgrad.data.calling import as_tensors, call
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 from distgrad.data.generated import as_specified, cast, checked, like
 from distgrad.data.grouping import Grouping, at_least_one
 from distgrad.data.iterating import DatasetIterator
+from distgrad.data.mixing import Mixing
 from distgrad.data.prefetch import Prefetcher
 from distgrad.data.rows import Pass, Rows, drawn, each_row, permuted
 
@@ -26,7 +27,7 @@ AUTOTUNE = -1
 _unseeded = itertools.count(1)
 
 
-class Dataset(Grouping):
+class Dataset(Grouping, Mixing):
     """Elements, each an array or a nest of tuples and dicts of arrays; methods as in ``tf.data``.
 
     Iterating gives tensors, ``as_numpy_iterator`` arrays, read-only where they are views of the
@@ -272,7 +273,7 @@ class Dataset(Grouping):
 
     def repeat(self, count: int | None = None, name: str | None = None) -> Dataset:
         """The elements ``count`` times over, each time as another pass; None or -1: without end."""
-        times = None if count is None or count < 0 else count
+        times = None if count is None or count < 0 else int(count)
 
         def elements(this: Pass) -> Iterator[Any]:
             first = this.epoch * (2**32 if times is None else times)
@@ -288,11 +289,11 @@ class Dataset(Grouping):
 
     def take(self, count: int, name: str | None = None) -> Dataset:
         """The first ``count`` elements; all of them for -1."""
-        return self if count < 0 else self._cut(slice(0, count))
+        return self if count < 0 else self._cut(slice(0, int(count)))
 
     def skip(self, count: int, name: str | None = None) -> Dataset:
         """What comes after the first ``count`` elements; nothing for -1."""
-        return self.take(0) if count < 0 else self._cut(slice(count, None))
+        return self.take(0) if count < 0 else self._cut(slice(int(count), None))
 
     def shard(self, num_shards: int, index: int, name: str | None = None) -> Dataset:
         """Every ``num_shards``-th element, from number ``index`` on. Raises ValueError.
@@ -301,7 +302,7 @@ class Dataset(Grouping):
         """
         if not 0 <= index < num_shards:
             raise ValueError(f"index {index} is not in range(0, {num_shards})")
-        return self._cut(slice(index, None, num_shards))
+        return self._cut(slice(int(index), None, int(num_shards)))
 
     def _cut(self, where: slice) -> Dataset:
         size = cardinality.cut(self._size, where)
@@ -418,9 +419,26 @@ class Dataset(Grouping):
 
         return nest.map_leaves(spec, first)
 
-    def cardinality(self) -> int:
-        """The number of elements, INFINITE_CARDINALITY or UNKNOWN_CARDINALITY."""
-        return self._size
+    def cardinality(self) -> Any:
+        """The number of elements, INFINITE_CARDINALITY or UNKNOWN_CARDINALITY: an int64 tensor."""
+        return as_tensors(np.asarray(self._size, np.int64))
+
+    def of_size(self, size: int) -> Dataset:
+        """The same elements, said to be so many. Raises ValueError at the end if they are not."""
+        at_least_one("size", size + 1)
+
+        def elements(this: Pass) -> Iterator[Any]:
+            count = 0
+            for element in self._elements(this):
+                count += 1
+                if count > size:
+                    break
+                yield element
+            if count != size:
+                found = f"only {count}" if count < size else "more"
+                raise ValueError(f"{size} elements were announced, there are {found}")
+
+        return Dataset(elements, size, open_axes=self._open, spec=self._spec)
 
     def __len__(self) -> int:
         """The number of elements. Raises TypeError where it is infinite or unknown."""

@@ -8,8 +8,11 @@ import numpy as np
 
 
 def like(announced: Any, value: Any) -> Any:
-    """What a generator gave: a list will do where a tuple was announced."""
-    return tuple(value) if isinstance(announced, tuple) and isinstance(value, list) else value
+    """What a generator gave: a list will do where a tuple was announced, and a tuple for an array."""
+    if isinstance(announced, tuple):
+        return tuple(value) if isinstance(value, list) else value
+    one = not isinstance(announced, dict)
+    return np.asarray(value) if one and isinstance(value, tuple) else value
 
 
 def cast(dtype: Any, value: Any) -> np.ndarray:

@@ -24,7 +24,8 @@ class DatasetIterator:
 
     def _jump(self, place: list[int]) -> None:
         self._epoch, self._taken = place
-        self._rest = itertools.islice(self._dataset.iterate(self._epoch), self._taken, None)
+        elements = self._dataset.iterate(self._epoch)
+        self._rest: Iterator[Any] = itertools.islice(elements, self._taken, None)
         self._dataset.begun(self._epoch)
 
     def checkpointed(self) -> Iterator[tuple[str, Place]]:
@@ -38,6 +39,10 @@ class DatasetIterator:
         element = as_tensors(next(self._rest))
         self._taken += 1
         return element
+
+    def close(self) -> None:
+        """Ends it: threads that make elements in advance stop."""
+        self._rest = iter(())
 
     def get_next(self) -> Any:
         """The next element. Raises OutOfRangeError after the last."""

@@ -264,11 +264,11 @@ _KNOWN: dict[str, Any] = registry.by_name(
 
 
 def get(identifier: Any) -> Any:
-    """The initializer for a name, a config, an array, an object or a callable.
+    """The initializer for a name, a config, an array, an object or a callable; None for None.
 
     Raises ValueError for a wrong name, and where an array is asked for another shape than its own.
     """
-    if isinstance(identifier, Initializer):
+    if identifier is None or isinstance(identifier, Initializer):
         return identifier
     if isinstance(identifier, Mapping):
         return deserialize(identifier)

@@ -12,6 +12,7 @@ from distgrad.keras.layers.base import Layer, quiet
 from distgrad.keras.layers.input import Input, InputLayer
 from distgrad.keras.layers.masking import carry_mask
 from distgrad.keras.layers.symbolic import KerasTensor, revive
+from distgrad.keras.models.graph import of_rank
 from distgrad.keras.models.model import Model, name_layers
 from distgrad.keras.models.wired import Wired
 from distgrad.ops.casting import cast
@@ -118,10 +119,12 @@ class Sequential(Model):
     def call(self, x: Any) -> Any:
         if self._tensors:
             x = _alone(x)
-        if self._tensors and isinstance(x, Tensor) and not x.dtype.is_floating:
-            wanted = self._tensors[0].dtype
-            if wanted.is_floating:  # truth values and whole numbers, as in a functional model
-                x = carry_mask(x, cast(x, wanted))
+        if self._tensors and isinstance(x, Tensor):  # as in a functional model
+            source = self._tensors[0]
+            if len(x._data.shape) != len(source.shape):
+                x = of_rank(source, x)
+            if source.dtype.is_floating and not x.dtype.is_floating:
+                x = carry_mask(x, cast(x, source.dtype))
         for layer in self._stack:
             x = layer(x)
         return x

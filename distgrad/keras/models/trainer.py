@@ -137,7 +137,6 @@ class Trainer(Evaluator):
         seed = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
         if not self._overrides("train_step"):
             optimizer.build(self.trainable_variables)
-        given = list(getattr(callbacks, "callbacks", callbacks) or ())
         backup = next((each for each in given if getattr(each, "resumes_fit", False)), None)
         cursor = Cursor(epoch=initial_epoch, step=int(optimizer.calls._buffer))
         if backup is not None:

@@ -1,0 +1,111 @@
+"""``tf.data.experimental``: where scripts for older versions of TensorFlow look for steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
+from distgrad.data.dataset import AUTOTUNE, Dataset
+
+__all__ = [
+    "AUTOTUNE",
+    "INFINITE_CARDINALITY",
+    "UNKNOWN_CARDINALITY",
+    "AutoShardPolicy",
+    "Counter",
+    "assert_cardinality",
+    "bucket_by_sequence_length",
+    "cardinality",
+    "choose_from_datasets",
+    "enumerate_dataset",
+    "get_single_element",
+    "group_by_window",
+    "rejection_resample",
+    "sample_from_datasets",
+    "scan",
+    "shuffle_and_repeat",
+    "take_while",
+    "unbatch",
+    "unique",
+]
+
+_TABLE = "read the file with pandas or Python's csv, and give from_tensor_slices a dict of columns"
+_ELSEWHERE = {
+    "CsvDataset": _TABLE,
+    "SqlDataset": _TABLE.replace("csv", "sqlite3"),
+    "TFRecordWriter": "numpy.savez keeps arrays in files",
+    "ignore_errors": "catch the error in the function that you give to map",
+    "load": "give from_tensor_slices what numpy.load(..., mmap_mode='r') gives",
+    "make_batched_features_dataset": "read records into arrays",
+    "make_csv_dataset": _TABLE,
+    "parallel_interleave": "use Dataset.interleave",
+    "save": "numpy.save keeps arrays in files",
+    "snapshot": "Dataset.cache keeps elements in memory",
+}
+
+
+class AutoShardPolicy(IntEnum):
+    """How TensorFlow shares out a dataset; here all processes read all of it, whatever it says."""
+
+    OFF = -1
+    AUTO = 0
+    FILE = 1
+    DATA = 2
+    HINT = 3
+
+
+def Counter(start: int = 0, step: int = 1, dtype: Any = np.int64) -> Dataset:
+    """``start``, ``start + step`` and so on, without end."""
+    return Dataset.counter(start, step, dtype)
+
+
+def cardinality(dataset: Dataset) -> Any:
+    """The number of elements of a dataset, as ``dataset.cardinality()`` says it."""
+    return dataset.cardinality()
+
+
+def assert_cardinality(expected_cardinality: int) -> Callable[[Dataset], Dataset]:
+    """For ``apply``: the dataset, said to have so many elements."""
+    return lambda dataset: dataset.of_size(int(expected_cardinality))
+
+
+def shuffle_and_repeat(
+    buffer_size: int, count: int | None = None, seed: int | None = None
+) -> Callable[[Dataset], Dataset]:
+    """For ``apply``: ``shuffle``, then ``repeat``."""
+    return lambda dataset: dataset.shuffle(buffer_size, seed).repeat(count)
+
+
+def get_single_element(dataset: Dataset) -> Any:
+    """The only element of a dataset, as tensors."""
+    return dataset.get_single_element()
+
+
+def _step(name: str) -> Callable[..., Callable[[Dataset], Dataset]]:
+    def step(*args: Any, **kwargs: Any) -> Callable[[Dataset], Dataset]:
+        return lambda dataset: getattr(dataset, name)(*args, **kwargs)
+
+    step.__name__ = step.__qualname__ = name
+    step.__doc__ = f"For ``apply``: what ``Dataset.{name}`` makes with the same arguments."
+    return step
+
+
+bucket_by_sequence_length = _step("bucket_by_sequence_length")
+enumerate_dataset = _step("enumerate")
+group_by_window = _step("group_by_window")
+rejection_resample = _step("rejection_resample")
+scan = _step("scan")
+take_while = _step("take_while")
+unbatch = _step("unbatch")
+unique = _step("unique")
+choose_from_datasets = Dataset.choose_from_datasets
+sample_from_datasets = Dataset.sample_from_datasets
+
+
+def __getattr__(name: str) -> object:
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message + (f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""))

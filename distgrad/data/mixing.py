@@ -1,0 +1,138 @@
+"""Steps of a `Dataset` that mix datasets, or thin one out, by chance or by choice."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.data import nest, shard
+from distgrad.data.calling import call
+
+_unseeded = itertools.count(1)
+# Streams of these numbers, and those of unseeded shuffles, which count from 1, lie apart.
+_APART = 2**31
+
+
+def _fractions(key: tuple[int, int, int]) -> Iterator[float]:
+    """Numbers in [0, 1), without end."""
+    return (number / 2**64 for number in shard.random_numbers(*key))
+
+
+class Mixing:
+    """What `Dataset` inherits these steps from."""
+
+    _elements: Callable[[Any], Iterator[Any]]
+    _open: frozenset[int]
+
+    @staticmethod
+    def sample_from_datasets(
+        datasets: Sequence[Any],
+        weights: Any = None,
+        seed: int | None = None,
+        stop_on_empty_dataset: bool = False,
+        rerandomize_each_iteration: bool | None = None,
+    ) -> Any:
+        """Elements of the datasets, each of one that is drawn by its weight (all the same for None).
+
+        It ends with the last dataset, or with the first where ``stop_on_empty_dataset``. Raises
+        ValueError for no dataset, or for weights that are not one number each.
+        """
+        parts = list(datasets)
+        shares = np.full(len(parts), 1.0) if weights is None else np.asarray(weights, np.float64)
+        if not parts or shares.shape != (len(parts),) or (shares < 0).any() or not shares.any():
+            raise ValueError(f"{len(parts)} datasets cannot have the weights {weights!r}")
+        number = _APART + (0 if seed is not None else next(_unseeded))
+
+        def elements(this: Any) -> Iterator[Any]:
+            own = this.seed if seed is None else int(seed)
+            again = rerandomize_each_iteration is not False
+            alive = (shares > 0).astype(float)
+
+            def chosen() -> Iterator[int]:
+                for fraction in _fractions((own, number, this.epoch if again else 0)):
+                    bounds = np.cumsum(alive * shares)
+                    yield int(np.searchsorted(bounds, fraction * bounds[-1], side="right"))
+
+            yield from _in_turns(parts, this, chosen(), alive, stop_on_empty_dataset)
+
+        return _mixed(parts, elements)
+
+    @staticmethod
+    def choose_from_datasets(
+        datasets: Sequence[Any], choice_dataset: Any, stop_on_empty_dataset: bool = True
+    ) -> Any:
+        """Elements of the datasets, each of that whose number ``choice_dataset`` gives.
+
+        It ends with the choices, or with the first dataset where ``stop_on_empty_dataset``. Raises
+        ValueError for no dataset.
+        """
+        parts = list(datasets)
+        if not parts:
+            raise ValueError("choose_from_datasets needs a dataset")
+
+        def elements(this: Any) -> Iterator[Any]:
+            choices = (int(choice) for choice in choice_dataset._elements(this))
+            alive = np.ones(len(parts))
+            yield from _in_turns(parts, this, choices, alive, stop_on_empty_dataset)
+
+        return _mixed(parts, elements)
+
+    def rejection_resample(
+        self,
+        class_func: Callable[..., Any],
+        target_dist: Any,
+        initial_dist: Any = None,
+        seed: int | None = None,
+        name: str | None = None,
+    ) -> Any:
+        """Pairs of a class, which ``class_func`` gives, and an element; so many are left out that
+        classes come as often as ``target_dist`` says.
+
+        ``initial_dist`` is how often they come before (counted on the way for None). Raises
+        ValueError for distributions of different lengths.
+        """
+        wanted = np.asarray(target_dist, np.float64)
+        before = None if initial_dist is None else np.asarray(initial_dist, np.float64)
+        if before is not None and before.shape != wanted.shape:
+            raise ValueError(f"target_dist {target_dist!r} and initial_dist {initial_dist!r} differ")
+        number = _APART + (0 if seed is not None else next(_unseeded))
+
+        def elements(this: Any) -> Iterator[Any]:
+            fractions = _fractions((this.seed if seed is None else int(seed), number, this.epoch))
+            seen = np.zeros(len(wanted))
+            for element, fraction in zip(self._elements(this), fractions, strict=False):
+                kind = nest.to_arrays(call(class_func, element))
+                seen[int(kind)] += 1
+                frequency = seen if before is None else before
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    ratio = np.where(frequency > 0, wanted / frequency, 0)
+                if fraction * ratio.max() < ratio[int(kind)]:
+                    yield kind, element
+
+        made: Any = type(self)
+        return made(elements, open_axes=self._open)
+
+
+def _in_turns(
+    parts: Sequence[Any], this: Any, choices: Iterator[int], alive: np.ndarray, stop: bool
+) -> Iterator[Any]:
+    """Elements of the parts that ``choices`` name; those at their end are left out."""
+    readers = [part._elements(this) for part in parts]
+    for choice in choices:
+        found = next(readers[choice], readers) if alive[choice] else readers
+        if found is not readers:
+            yield found
+        elif stop:
+            return
+        else:
+            alive[choice] = 0
+            if not alive.any():
+                return
+
+
+def _mixed(parts: Sequence[Any], elements: Callable[[Any], Iterator[Any]]) -> Any:
+    made: Any = type(parts[0])
+    return made(elements, open_axes=frozenset(axis for part in parts for axis in part._open))
