@@ -198,12 +198,14 @@ _ask_environment()
 newaxis = None
 # What is loaded at its first use, since a tape alone starts in half the time: whole modules,
 _MODULES = [
+    "autograph",
     "bitwise",
     "data",
     "distribute",
     "dtypes",
     "errors",
     "image",
+    "io",
     "keras",
     "linalg",
     "math",
@@ -211,6 +213,7 @@ _MODULES = [
     "random",
     "signal",
     "strings",
+    "summary",
     "test",
     "train",
 ]
@@ -242,12 +245,14 @@ __version__ = "0.1.0"
 
 if _TYPE_CHECKING:
     from distgrad import (
+        autograph,
         bitwise,
         data,
         distribute,
         dtypes,
         errors,
         image,
+        io,
         keras,
         linalg,
         math,
@@ -255,6 +260,7 @@ if _TYPE_CHECKING:
         random,
         signal,
         strings,
+        summary,
         test,
         train,
     )

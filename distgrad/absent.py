@@ -5,6 +5,8 @@ _STRATEGY = "workers on CPUs and CUDA GPUs share each batch: use MirroredStrateg
 _INSTEAD = {
     "RaggedTensor": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",
     "SparseTensor": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
+    "Graph": "there are no graphs: call functions",
+    "as_string": "use str, or an f-string",
     "audio": "read a WAV file with scipy.io.wavfile.read",
     "compat": "there is no TensorFlow 1 here: use the names of TensorFlow 2",
     "data.FixedLengthRecordDataset": "numpy.fromfile or numpy.memmap gives the records as an array",
@@ -13,12 +15,17 @@ _INSTEAD = {
     "distribute.ParameterServerStrategy": _STRATEGY,
     "distribute.Server": "start the script with mpirun, or with distgrad launch",
     "distribute.TPUStrategy": _STRATEGY,
-    "experimental": "tf.keras.ops has NumPy's functions, for tensors",
+    "distribute.cluster_resolver": "ranks find each other by mpirun, Ray or distgrad launch",
+    "dtypes.string": f"{_DENSE}: keep strings in NumPy arrays (tf.strings takes them)",
     "estimator": "train a Keras model, or write a job (distgrad config init)",
     "feature_column": "use Keras's preprocessing layers",
+    "experimental": "use tf.math, NumPy, or keras.ops, which has NumPy's names on tensors",
     "gradients": "there are no graphs: use tf.GradientTape",
     "hessians": "take tape.jacobian of the gradient of an inner tape",
-    "io": "read files with Python or NumPy, or with a job's `data`",
+    **{
+        f"image.{name}": "use tf.keras.utils.load_img and img_to_array, or save_img"
+        for name in ("decode_image", "decode_jpeg", "decode_png", "encode_jpeg", "encode_png")
+    },
     "linalg.LinearOperator": "use its matrix, or a function that multiplies by it",
     "linalg.experimental": "scipy.sparse.linalg.cg takes a function that multiplies by a matrix",
     "lite": "write an ONNX file with model.export, which phones run as well",
@@ -26,12 +33,16 @@ _INSTEAD = {
     "placeholder": "there are no graphs: give values to functions",
     "profiler": "see timing.jsonl of a run, or distgrad bench",
     "ragged": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",
+    "quantization": "model.export(..., int8=True) writes an ONNX file of 8 bits",
     "raw_ops": "use the operation's public name",
     "saved_model": "use model.save('x.keras'), model.export('x.onnx'), or tf.train.Checkpoint",
     "Session": "there are no graphs: call functions",
     "sparse": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
     "string": f"{_DENSE}: keep strings in NumPy arrays (tf.strings takes them)",
-    "summary": "use tf.keras.callbacks.TensorBoard, or a job, which writes its own events",
+    **{
+        f"train.{name}": "keep arrays by numpy.savez, and read them by numpy.load"
+        for name in ("BytesList", "Example", "Feature", "Features", "FloatList", "Int64List")
+    },
     "tpu": "distgrad runs on CPUs and CUDA GPUs",
 }
 

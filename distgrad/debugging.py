@@ -41,8 +41,11 @@ __all__ = [
     "assert_type",
     "check_numerics",
     "disable_check_numerics",
+    "disable_traceback_filtering",
     "enable_check_numerics",
+    "enable_traceback_filtering",
     "is_numeric_tensor",
+    "is_traceback_filtering_enabled",
     "set_log_device_placement",
 ]
 
@@ -318,6 +321,19 @@ def is_numeric_tensor(tensor: Any) -> bool:
 
 def _lead(message: str | None) -> str:
     return f"{message} " if message else ""
+
+
+def disable_traceback_filtering() -> None:
+    """Does nothing: tracebacks are whole."""
+
+
+def enable_traceback_filtering() -> None:
+    """Does nothing: tracebacks are whole."""
+
+
+def is_traceback_filtering_enabled() -> bool:
+    """No."""
+    return False
 
 
 def set_log_device_placement(enabled: bool) -> None:

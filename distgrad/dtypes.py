@@ -36,4 +36,6 @@ if _TYPE_CHECKING:
 def __getattr__(name: str) -> _Any:
     if name == "bfloat16":  # and ml_dtypes with it
         return as_dtype(name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from distgrad.absent import message
+
+    raise AttributeError(message(f"dtypes.{name}"))

@@ -61,3 +61,9 @@ from distgrad.ops.images.random import (
 )
 
 __all__ = [name for name in dir() if not name.startswith("_")]
+
+
+def __getattr__(name: str) -> object:
+    from distgrad.absent import message
+
+    raise AttributeError(message(f"image.{name}"))

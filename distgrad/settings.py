@@ -13,11 +13,15 @@ from distgrad.core import devices
 
 __all__ = [
     "experimental",
+    "LogicalDeviceConfiguration",
     "functions_run_eagerly",
+    "get_logical_device_configuration",
     "get_visible_devices",
     "list_logical_devices",
     "list_physical_devices",
+    "optimizer",
     "run_functions_eagerly",
+    "set_logical_device_configuration",
     "set_soft_device_placement",
     "set_visible_devices",
     "threading",
@@ -63,6 +67,22 @@ def set_visible_devices(devices: Any, device_type: str | None = None) -> None:
     """Does nothing: the CPU is used unless a script, a job or DISTGRAD_DEVICE asks for a GPU."""
 
 
+class LogicalDeviceConfiguration(NamedTuple):
+    """A part of a device, which TensorFlow makes a device of its own."""
+
+    memory_limit: int | None = None
+    experimental_priority: int | None = None
+    experimental_device_ordinal: int | None = None
+
+
+def set_logical_device_configuration(device: Any, logical_devices: Any) -> None:
+    """Does nothing: a device is never cut into parts; start more processes in their place."""
+
+
+def get_logical_device_configuration(device: Any) -> None:
+    """None: a device is never cut into parts."""
+
+
 def set_soft_device_placement(enabled: bool) -> None:
     """Does nothing: an operation runs where its tensors lie."""
 
@@ -91,12 +111,20 @@ threading = SimpleNamespace(
     set_inter_op_parallelism_threads=_ignored,
     set_intra_op_parallelism_threads=_ignored,
 )
+optimizer = SimpleNamespace(  # of graphs, which there are none of
+    get_experimental_options=dict,
+    get_jit=lambda: "",
+    set_experimental_options=_ignored,
+    set_jit=_ignored,
+)
 experimental = SimpleNamespace(
+    VirtualDeviceConfiguration=LogicalDeviceConfiguration,
     enable_op_determinism=_ignored,  # the same bits are the rule here
     enable_tensor_float_32_execution=_ignored,
     get_memory_growth=lambda device: True,
     list_logical_devices=list_logical_devices,
     list_physical_devices=list_physical_devices,
     set_memory_growth=_ignored,
+    set_virtual_device_configuration=set_logical_device_configuration,
     set_visible_devices=set_visible_devices,
 )

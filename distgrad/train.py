@@ -19,3 +19,9 @@ __all__ = [
     "load_checkpoint",
     "load_variable",
 ]
+
+
+def __getattr__(name: str) -> object:
+    from distgrad.absent import message
+
+    raise AttributeError(message(f"train.{name}"))

@@ -217,7 +217,12 @@ def _default(array: np.ndarray, value: Any) -> np.ndarray:
     while isinstance(first, (list, tuple)) and first:
         first = first[0]
     if kind not in "biufc":
-        raise ValueError(f"{value!r} cannot be converted to a tensor")
+        texts = (
+            " of numbers: keep texts in NumPy arrays, or give a lookup layer"
+            if kind in "SU"
+            else ""
+        )
+        raise ValueError(f"{value!r} cannot be converted to a tensor{texts}")
     if kind == "f":
         wanted = getattr(first, "dtype", np.dtype(np.float32))
         return _checked(array, wanted if kind_of(wanted) == "f" else np.dtype(np.float32), value)

@@ -8,11 +8,15 @@ import numpy as np
 
 
 def like(announced: Any, value: Any) -> Any:
-    """What a generator gave: a list will do where a tuple was announced, and a tuple for an array."""
+    """What a generator gave: a list will do for a tuple, and a tuple for an array."""
     if isinstance(announced, tuple):
         return tuple(value) if isinstance(value, list) else value
-    one = not isinstance(announced, dict)
-    return np.asarray(value) if one and isinstance(value, tuple) else value
+    if isinstance(value, tuple) and not isinstance(announced, dict):
+        try:
+            return np.asarray(value)
+        except ValueError:  # of unequal parts
+            return value
+    return value
 
 
 def cast(dtype: Any, value: Any) -> np.ndarray:

@@ -35,7 +35,7 @@ class Mixing:
         stop_on_empty_dataset: bool = False,
         rerandomize_each_iteration: bool | None = None,
     ) -> Any:
-        """Elements of the datasets, each of one that is drawn by its weight (all the same for None).
+        """Elements of the datasets, each of one that is drawn by its weight (None: all the same).
 
         It ends with the last dataset, or with the first where ``stop_on_empty_dataset``. Raises
         ValueError for no dataset, or for weights that are not one number each.
@@ -97,7 +97,9 @@ class Mixing:
         wanted = np.asarray(target_dist, np.float64)
         before = None if initial_dist is None else np.asarray(initial_dist, np.float64)
         if before is not None and before.shape != wanted.shape:
-            raise ValueError(f"target_dist {target_dist!r} and initial_dist {initial_dist!r} differ")
+            raise ValueError(
+                f"target_dist {target_dist!r} and initial_dist {initial_dist!r} differ"
+            )
         number = _APART + (0 if seed is not None else next(_unseeded))
 
         def elements(this: Any) -> Iterator[Any]:

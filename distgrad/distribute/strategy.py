@@ -20,7 +20,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.distribute.inputs import DatasetOfEach, DistributedDataset, InputContext, ValueContext
 from distgrad.distribute.replica import ReduceOp
-from distgrad.distribute.world import rank
+from distgrad.distribute.world import rank, world_size
 from distgrad.training import turns
 from distgrad.training import world as _world
 from distgrad.training.replicas import PerReplica, Replicas
@@ -154,8 +154,12 @@ class MultiWorkerMirroredStrategy(Strategy):
 
     @property
     def cluster_resolver(self) -> Any:
-        """Has ``task_type``, always "worker", and ``task_id``, this process's rank."""
-        return SimpleNamespace(task_type="worker", task_id=rank())
+        """Has ``task_type``, always "worker", ``task_id``, this process's rank, and
+        ``cluster_spec()``, whose ``as_dict()`` has a name for each process."""
+        spec = SimpleNamespace(
+            as_dict=lambda: {"worker": [f"rank {i}" for i in range(world_size())]}
+        )
+        return SimpleNamespace(task_type="worker", task_id=rank(), cluster_spec=lambda: spec)
 
 
 class OneDeviceStrategy(Strategy):

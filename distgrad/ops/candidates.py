@@ -43,19 +43,23 @@ def random_candidates(xp, key, cumulative, *, count, unique):
     """
     bounds = on_host(cumulative)
     generator = numpy_backend.generator(on_host(key))
+
+    def drawn(number: int) -> np.ndarray:
+        found = np.searchsorted(bounds, generator.random(number), side="right")
+        return np.minimum(found, len(bounds) - 1)
+
+    if not unique:
+        return library(xp).asarray(np.append(drawn(count), count))
+    if np.count_nonzero(np.diff(bounds, prepend=0)) < count:  # where a capture tries it on zeros
+        return library(xp).asarray(np.zeros(count + 1, np.int64))
     found: dict[int, None] = {}
     draws = 0
-    while unique and len(found) < count:
-        drawn = np.searchsorted(bounds, generator.random(2 * count), side="right")
-        for candidate in drawn.tolist():
+    while len(found) < count:
+        for candidate in drawn(2 * count).tolist():
             draws += 1
-            found[min(candidate, len(bounds) - 1)] = None
+            found[candidate] = None
             if len(found) == count:
                 break
-    if not unique:
-        draws = count
-        drawn = np.searchsorted(bounds, generator.random(count), side="right")
-        return library(xp).asarray(np.append(np.minimum(drawn, len(bounds) - 1), draws))
     return library(xp).asarray(np.array([*found, draws], dtype=np.int64))
 
 
@@ -130,9 +134,7 @@ def fixed_unigram_candidate_sampler(
             f"{counts.size}"
         )
     powers = np.append(np.zeros(num_reserved_ids), counts**distortion)
-    return _candidates(
-        true_classes, num_true, num_sampled, unique, powers / powers.sum(), seed
-    )
+    return _candidates(true_classes, num_true, num_sampled, unique, powers / powers.sum(), seed)
 
 
 def all_candidate_sampler(
@@ -159,7 +161,7 @@ def compute_accidental_hits(
     """Where a sampled candidate is a true class: rows (int32), places in the sample (int64), and
     for each the most negative float32, to be added to its logit."""
     pairs = where(hits(_true(true_classes, num_true), as_tensor(sampled_candidates)))
-    lowest = -float(limits(np.float32).max)
+    lowest = -float(limits(np.dtype(np.float32)).max)
     return cast(pairs[:, 0], np.int32), pairs[:, 1], fill(pairs.shape[:1], lowest)
 
 

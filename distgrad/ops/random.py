@@ -383,7 +383,7 @@ class Generator:
         return as_tensor(self._place.numpy()[2])
 
     def reset(self, state: Any) -> None:
-        """Goes on from a ``state``. Raises InvalidArgumentError unless it is three whole numbers."""
+        """Goes on from a ``state``. Raises InvalidArgumentError unless it is three integers."""
         recording.refuse("Generator.reset inside the function")
         numbers = np.asarray(state)
         if numbers.shape != (3,) or numbers.dtype.kind not in "iu":

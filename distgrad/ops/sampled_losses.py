@@ -1,4 +1,4 @@
-"""Losses over many classes that look at a sample of them: ``nce_loss``, ``sampled_softmax_loss``."""
+"""Losses over many classes that look at a sample of them (``tf.nn.nce_loss`` and its like)."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def nce_loss(
 ) -> Tensor:
     """Noise-contrastive loss of each row of ``inputs`` (batch, dim): shape (batch,).
 
-    ``weights`` (num_classes, dim) and ``biases`` (num_classes,) are those of all classes, ``labels``
-    are classes (batch, num_true). Gradients of variables are IndexedSlices of the classes used.
+    ``weights`` (num_classes, dim) and ``biases`` (num_classes,) are those of all classes,
+    ``labels`` are classes (batch, num_true). Gradients of variables are IndexedSlices.
     """
     logits, targets = _sampled(
         weights, biases, labels, inputs, num_sampled, num_classes, num_true, sampled_values,

@@ -26,8 +26,9 @@ class Checkpoint:
     """Saves and restores the variables of ``root`` and of the objects given by name.
 
     Objects are variables, modules, layers, models, optimizers, metrics, random generators,
-    iterators of datasets, other checkpoints, and lists, tuples and dicts of them. Those given by name are attributes; ``save_counter`` counts the
-    calls of ``save``. Raises ValueError for anything else.
+    iterators of datasets, other checkpoints, and lists, tuples and dicts of them. Those given by
+    name are attributes; ``save_counter`` counts the calls of ``save``. Raises ValueError for
+    anything else.
     """
 
     _save_counter: Variable | None = None

@@ -146,3 +146,49 @@ def test_streams_do_not_meet():
     drawn = [R.normal((4,)), R.normal((4,), seed=5), R.stateless_normal((4,), [5, 0])]
     drawn += [R.Generator.from_seed(5).normal((4,)), R.stateless_normal((4,), [5, -1])]
     assert len({tuple(x.numpy()) for x in drawn}) == len(drawn)
+
+
+def test_generators_go_on_from_their_state(tmp_path):
+    generator = R.Generator.from_seed(5)
+    generator.normal([3])
+    state = generator.state
+    assert state.dtype == tf.int64 and state.shape == (3,) and generator.key == 5
+    expected = generator.uniform([4]).numpy()
+    np.testing.assert_array_equal(R.Generator.from_state(state).uniform([4]), expected)
+    generator.reset(state)
+    np.testing.assert_array_equal(generator.uniform([4]), expected)
+    generator.reset(state)
+    generator.skip(1)
+    assert (generator.uniform([4]).numpy() != expected).all()
+    np.testing.assert_array_equal(R.create_rng_state(5), R.Generator.from_seed(5).state)
+    with pytest.raises(IAE, match="three whole numbers"):
+        generator.reset([1, 2])
+
+
+@pytest.mark.parametrize("seed", [7, 2**63 + 5])
+def test_checkpoints_keep_generators(tmp_path, seed):
+    generator = R.Generator.from_seed(seed)
+    saver = tf.train.Checkpoint(model=[generator])
+    generator.normal([2])
+    path = saver.write(tmp_path / "state")
+    expected = generator.normal([2]).numpy()
+    saver.read(path).assert_consumed()
+    np.testing.assert_array_equal(generator.normal([2]), expected)
+    other = R.Generator.from_seed(0)
+    tf.train.Checkpoint(model=[other]).read(path)
+    np.testing.assert_array_equal(other.normal([2]), expected)
+
+
+def test_generators_draw_whole_numbers_and_successes():
+    generator = R.Generator.from_seed(1)
+    whole = generator.uniform_full_int([N], dtype=tf.int16).numpy()
+    assert whole.min() < -32_000 and whole.max() > 32_000
+    found = generator.binomial([N], counts=[10.0], probs=[0.3])
+    assert found.dtype == tf.int32 and found.numpy().mean() == pytest.approx(3, abs=0.1)
+
+
+def test_stateless_shuffles_depend_on_the_seed_alone():
+    orders = [R.experimental.stateless_shuffle(tf.range(30), seed=s) for s in ([1, 2], [1, 3])]
+    again = R.experimental.stateless_shuffle(tf.range(30), seed=[1, 2])
+    np.testing.assert_array_equal(orders[0], again)
+    assert sorted(orders[1].numpy()) == list(range(30)) and (orders[0] != orders[1]).numpy().any()

@@ -124,6 +124,21 @@ def binomial(value, key, counts, probs, *, shape, dtype):
     depends_on_the_key_alone("random_binomial", drawn("random_binomial", key, **wide), key, wide)
 
 
+def candidates(value, key, cumulative, *, count, unique):
+    *found, draws = value.tolist()
+    assert value.dtype == np.int64 and len(found) == count and draws >= count
+    assert len(set(found)) == count if unique else draws == count
+    params = {"cumulative": cumulative, "unique": False}
+    many = drawn("random_candidates", key, count=20_000, **params)[:-1]
+    chances = np.diff(cumulative, prepend=0)
+    counts = np.bincount(many, minlength=len(chances))
+    assert scipy.stats.chisquare(counts, 20_000 * chances).pvalue > 1e-3
+    wide = {**params, "count": 9}
+    depends_on_the_key_alone(
+        "random_candidates", drawn("random_candidates", key, **wide), key, wide
+    )
+
+
 def rows(keys, *, kernel, params):
     return np.stack([kernel(np, key, **params) for key in keys])
 
@@ -135,6 +150,7 @@ PROPERTIES = {
     "random_truncated_normal": truncated_normal,
     "random_integers": integers,
     "random_permutation": permutation,
+    "random_candidates": candidates,
     "random_gamma": gamma,
     "random_poisson": poisson,
     "random_binomial": binomial,
