@@ -5,17 +5,17 @@ Nothing is written without a writer in force, and only by the first of several p
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from distgrad.training import world
-from distgrad.training.tensorboard import summary_writer
+from distgrad.training.tensorboard import EventFile, summaries
 
 __all__ = [
     "SummaryWriter",
@@ -49,13 +49,13 @@ _now = _InForce()
 class SummaryWriter:
     """Writes events into the folder ``logdir``; one for None writes nothing."""
 
-    def __init__(self, logdir: str | None) -> None:
+    def __init__(self, logdir: Path | None) -> None:
         self._logdir = logdir
-        self._file: Any = None
+        self._file: EventFile | None = None
 
-    def _open(self) -> Any:
+    def _open(self) -> EventFile | None:
         if self._file is None and self._logdir is not None:
-            self._file = summary_writer()(self._logdir)
+            self._file = EventFile(self._logdir)
         return self._file
 
     @contextmanager
@@ -66,7 +66,6 @@ class SummaryWriter:
         try:
             yield self
         finally:
-            self.flush()
             _now.writer, _now.step = before
 
     def set_as_default(self, step: Any = None) -> None:
@@ -79,12 +78,10 @@ class SummaryWriter:
         """Nothing: the file is made with the first summary."""
 
     def flush(self) -> None:
-        """Writes out what is there."""
-        if self._file is not None:
-            self._file.flush()
+        """Nothing: each summary is on disk as soon as it is told."""
 
     def close(self) -> None:
-        """Writes out what is there, and closes the file."""
+        """Closes the file; nothing is written after that."""
         if self._file is not None:
             self._file.close()
             self._file = self._logdir = None
@@ -101,8 +98,8 @@ def create_file_writer(
 
     Raises MissingExtraError where tensorboardX is not installed.
     """
-    summary_writer()
-    return SummaryWriter(os.fspath(logdir) if world.communicator().rank == 0 else None)
+    summaries()
+    return SummaryWriter(Path(logdir) if world.communicator().rank == 0 else None)
 
 
 def create_noop_writer() -> SummaryWriter:
@@ -112,14 +109,15 @@ def create_noop_writer() -> SummaryWriter:
 
 def scalar(name: str, data: Any, step: Any = None, description: str | None = None) -> bool:
     """Writes one number; whether it did. Raises ValueError where no step is known."""
-    return _write(step, lambda file, at: file.add_scalar(name, float(data), at))
+    return _write(step, lambda: [summaries().scalar(name, float(data))])
 
 
 def histogram(
     name: str, data: Any, step: Any = None, buckets: int | None = None, description: Any = None
 ) -> bool:
     """Writes how values are distributed; whether it did. Raises ValueError without a step."""
-    return _write(step, lambda file, at: file.add_histogram(name, np.asarray(data), at))
+    bins = 30 if buckets is None else buckets
+    return _write(step, lambda: [summaries().histogram(name, np.asarray(data).ravel(), bins)])
 
 
 def image(
@@ -128,23 +126,23 @@ def image(
     """Writes the first images of a batch (k, height, width, channels), uint8 or floats in [0, 1];
     whether it did. Raises ValueError without a step, or for another shape."""
 
-    def write(file: Any, at: int) -> None:
+    def images() -> Iterator[Any]:
         batch = np.asarray(data)
         if batch.ndim != 4:
             raise ValueError(f"images have shape (k, height, width, channels), not {batch.shape}")
         for i, each in enumerate(batch[:max_outputs]):
             tag = f"{name}/image/{i}" if min(len(batch), max_outputs) > 1 else f"{name}/image"
-            file.add_image(tag, each, at, dataformats="HWC")
+            yield summaries().image(tag, each, dataformats="HWC")
 
-    return _write(step, write)
+    return _write(step, images)
 
 
 def text(name: str, data: Any, step: Any = None, description: str | None = None) -> bool:
     """Writes a text; whether it did. Raises ValueError without a step."""
-    return _write(step, lambda file, at: file.add_text(name, str(data), at))
+    return _write(step, lambda: [summaries().text(name, str(data))])
 
 
-def _write(step: Any, write: Callable[[Any, int], Any]) -> bool:
+def _write(step: Any, make: Callable[[], Iterable[Any]]) -> bool:
     writer = _now.writer
     if writer is None or not should_record_summaries():
         return False
@@ -152,16 +150,13 @@ def _write(step: Any, write: Callable[[Any, int], Any]) -> bool:
     if at is None:
         raise ValueError("no step: give step=, or say tf.summary.experimental.set_step(step)")
     file = writer._open()
-    if file is not None:
-        write(file, int(at))
+    for made in make() if file is not None else ():
+        file.add(int(at), made)  # type: ignore[union-attr]
     return file is not None
 
 
 def flush(writer: SummaryWriter | None = None, name: str | None = None) -> None:
-    """Writes out what is there: that of the writer in force, by default."""
-    chosen = writer or _now.writer
-    if chosen is not None:
-        chosen.flush()
+    """Nothing: each summary is on disk as soon as it is told."""
 
 
 @contextmanager

@@ -22,10 +22,10 @@ writers: list[Callable[[Any], None]] = []  # told of each variable before it is 
 
 
 class Variable(Operand):
-    """A mutable tensor of fixed shape and dtype (``tf.Variable``).
+    """A mutable tensor of fixed dtype and shape (``tf.Variable``).
 
     ``initial_value`` is a tensor, an array, a nest of numbers, or a callable that returns one; it
-    is copied. ``constraint`` is what optimizers apply after an update; synchronization and
+    is copied. Where ``shape`` leaves sizes open, assigned values may have any. ``constraint`` is what optimizers apply after an update; synchronization and
     aggregation are kept and change nothing. Raises ValueError without an initial value, or for one
     that does not have ``shape``.
     """
@@ -33,6 +33,7 @@ class Variable(Operand):
     trainable: bool
     constraint: Any = None
     _kinds: tuple[Any, Any] = (None, None)
+    _open_shape: TensorShape | None = None  # where not all of its sizes are fixed
 
     def __init__(
         self,
@@ -55,6 +56,8 @@ class Variable(Operand):
             value = as_tensor(initial_value, dtype)._data
         if shape is not None and not _fits(value.shape, shape):
             raise ValueError(f"an initial_value of shape {value.shape} for a variable of {shape}")
+        if shape is not None and not TensorShape(shape).is_fully_defined():
+            self._open_shape = TensorShape(shape)
         self._buffer = dispatch.moved(value, dispatch.current())
         self._scope, self._name = naming.prefix(), name or "Variable"
         self.trainable = bool(trainable)
@@ -149,7 +152,7 @@ class Variable(Operand):
 
     @property
     def shape(self) -> TensorShape:
-        return TensorShape(self._buffer.shape)
+        return self._open_shape or TensorShape(self._buffer.shape)
 
     @property
     def dtype(self) -> DType:
@@ -193,7 +196,7 @@ class Variable(Operand):
         """A copy of the value: an ndarray, or a NumPy scalar for rank 0."""
         return Tensor(self._buffer).numpy()
 
-    def _new_value(self, value: Any) -> Any:
+    def _new_value(self, value: Any, any_size: bool = False) -> Any:
         if isinstance(value, (Tensor, Variable)):
             if value.dtype != self.dtype:
                 raise ValueError(
@@ -203,7 +206,8 @@ class Variable(Operand):
             tensor = Tensor(value._buffer) if isinstance(value, Variable) else value
         else:
             tensor = as_tensor(value, like=self._buffer.dtype)
-        if tensor._data.shape != self._buffer.shape:
+        fits = any_size and _fits(tensor._data.shape, self._open_shape)
+        if tensor._data.shape != self._buffer.shape and not fits:
             raise ValueError(
                 f"cannot assign a value of shape {tensor.shape} to {self.name} of shape "
                 f"{self.shape}"
@@ -217,7 +221,12 @@ class Variable(Operand):
         self, value: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
     ) -> Variable:
         """Sets the value. Raises ValueError where shape or tensor dtype differ."""
-        self._store(self._new_value(value))
+        array = self._new_value(value, self._open_shape is not None)
+        if array.shape != self._buffer.shape:
+            recording.refuse(f"{self.name} takes another shape inside the function")
+            self._buffer = dispatch.moved(array.copy(), backend_of(self._buffer))
+        else:
+            self._store(array)
         return self
 
     def assign_add(

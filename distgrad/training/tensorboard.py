@@ -31,7 +31,7 @@ class TensorBoard:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files: dict[str, _EventFile] = {}
+        self._files: dict[str, EventFile] = {}
 
     @staticmethod
     def installed() -> bool:
@@ -55,7 +55,7 @@ class TensorBoard:
             parts.setdefault(part, {})[tag] = value
         for part, scalars in parts.items():
             if part not in self._files:
-                self._files[part] = _EventFile(self.folder / part)
+                self._files[part] = EventFile(self.folder / part)
             self._files[part].write(step, scalars)
 
     def finish(self, state: str) -> None:
@@ -64,10 +64,11 @@ class TensorBoard:
             file.close()
 
 
-class _EventFile:
-    """A new file of events in a folder, each written as it comes."""
+class EventFile:
+    """A new file of events in a folder, each written as it comes. Raises MissingExtraError."""
 
     def __init__(self, folder: Path) -> None:
+        _module()
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
         from tensorboardX.record_writer import masked_crc32c
@@ -81,7 +82,10 @@ class _EventFile:
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         values = [self._summary.Value(tag=tag, simple_value=v) for tag, v in scalars.items()]
-        summary = self._summary(value=values)
+        self.add(step, self._summary(value=values))
+
+    def add(self, step: int, summary: Any) -> None:
+        """Writes a Summary, such as the functions of ``tensorboardX.summary`` make."""
         self._write(self._event(wall_time=time.time(), step=step, summary=summary))
 
     def close(self) -> None:
@@ -92,6 +96,14 @@ class _EventFile:
         length = struct.pack("<Q", len(data))
         checksums = [struct.pack("<I", self._checksum(each)) for each in (length, data)]
         self._file.write(length + checksums[0] + data + checksums[1])
+
+
+def summaries() -> Any:
+    """The module ``tensorboardX.summary``. Raises MissingExtraError."""
+    _module()
+    from tensorboardX import summary
+
+    return summary
 
 
 def summary_writer() -> Any:

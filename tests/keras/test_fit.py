@@ -533,3 +533,16 @@ def test_fewer_steps_than_batches_go_on_in_the_next_epoch():
     x = np.arange(9, dtype=np.float32)[:, None]
     model.fit(x, x, batch_size=2, epochs=4, steps_per_epoch=2, shuffle=False, verbose=0)
     assert seen == [0, 2, 4, 6, 8, 0, 2]
+
+
+def test_one_callback_needs_no_list():
+    seen = []
+
+    class Note(tf.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(epoch)
+
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model.compile(loss="mse", optimizer="sgd")
+    model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=2, verbose=0, callbacks=Note())
+    assert seen == [0, 1]

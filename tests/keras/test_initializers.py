@@ -147,3 +147,11 @@ def test_a_shape_may_be_a_tensor(name):
     initializer = initializers.get(name)
     assert initializer(tf.constant([3, 2])).shape == (3, 2)
     assert initializer([tf.constant(3), 2]).shape == (3, 2)
+
+
+def test_none_stands_for_the_default_of_weights():
+    assert tf.keras.initializers.get(None) is None
+    layer = tf.keras.layers.Dense(64, bias_initializer=None)
+    layer.build((None, 3))
+    assert np.ptp(layer.bias.numpy()) > 0.1  # Glorot's, as Keras's add_weight has it
+    assert tf.keras.layers.Dense.from_config(layer.get_config()).bias_initializer is None

@@ -315,3 +315,28 @@ def test_numpy_function_has_no_gradient():
         y = tf.numpy_function(lambda v: np.sort(v)[::-1], [x], tf.float32)
     np.testing.assert_array_equal(y, [2.0, 1.0])
     assert tape.gradient(y, x) is None
+
+
+def test_host_functions_as_decorators():
+    """`@tf.numpy_function(Tout=...)`: arguments become arrays, results tensors."""
+
+    @tf.numpy_function(Tout=[tf.float32, tf.int32])
+    def halves(x, divisor=2):
+        assert isinstance(x, np.ndarray)
+        return x / divisor, np.int64(len(x))
+
+    half, count = halves(tf.constant([2.0, 4.0]))
+    np.testing.assert_array_equal(half, [1, 2])
+    assert count == 2 and count.dtype == tf.int32 and half.dtype == tf.float32
+    np.testing.assert_array_equal(halves(tf.constant([2.0]), divisor=4)[0], [0.5])
+
+    @tf.py_function(Tout=tf.float32)
+    def square(x):
+        assert isinstance(x, tf.Tensor)
+        return x * x
+
+    x = tf.constant(3.0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = square(x)
+    assert tape.gradient(y, x) == 6

@@ -179,7 +179,7 @@ def test_dtype_and_shape_of_the_initial_value():
     assert tf.Variable(np.ones(2), dtype=tf.float32).dtype == tf.float32
     with pytest.raises(ValueError):
         tf.Variable(tf.constant(1.0), dtype=tf.int32)
-    assert tf.Variable(tf.ones((2, 3)), shape=(None, 3)).shape == (2, 3)
+    assert tf.Variable(tf.ones((2, 3)), shape=(None, 3)).shape == (None, 3)
     with pytest.raises(ValueError):
         tf.Variable(tf.ones((2, 3)), shape=(2, 2))
 
@@ -231,3 +231,24 @@ def test_a_variable_that_is_only_read_keeps_no_list_of_readers():
     for _ in range(1000):
         tf.reshape(v, (2, 1))
     assert len(v._loans) < 200
+
+
+def test_open_shapes_take_values_of_any_size():
+    """`shape=[None, 2]`: `assign` takes other sizes where it leaves them open, and reads follow."""
+    v = tf.Variable(np.zeros((1, 2)), shape=tf.TensorShape([None, 2]), dtype=tf.float32)
+    assert v.shape == [None, 2] and v.numpy().shape == (1, 2)
+    before = v.value()
+    given = np.arange(6, dtype=np.float32).reshape(3, 2)
+    v.assign(given)
+    given[:] = 9
+    np.testing.assert_array_equal(v, [[0, 1], [2, 3], [4, 5]])
+    np.testing.assert_array_equal(before, [[0, 0]])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(v * v)
+    np.testing.assert_array_equal(tape.gradient(loss, v), 2 * v.numpy())
+    v.assign_add(tf.ones((3, 2)))
+    for wrong in (np.zeros((3, 3)), np.zeros(2)):
+        with pytest.raises(ValueError, match="cannot assign"):
+            v.assign(wrong)
+    with pytest.raises(ValueError, match="cannot assign"):
+        tf.Variable([1.0]).assign([1.0, 2.0])

@@ -113,3 +113,13 @@ def test_truth_values_and_whole_numbers_where_floats_are_asked_for(dtype):
     x = np.arange(24).reshape(2, 3, 4) % 2
     model = keras.Sequential([keras.Input((3, 4)), layers.LSTM(2)])
     np.testing.assert_array_equal(model(x.astype(dtype)), model(x.astype(np.float32)))
+
+
+def test_a_last_axis_of_one_is_added_or_taken_away():
+    """As in a functional model: columns may be given as vectors."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, kernel_initializer="ones")])
+    assert model.predict(np.arange(4.0), verbose=0).tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
+    model.compile(loss="mse", optimizer="sgd")
+    model.fit(np.arange(4.0), np.zeros((4, 2)), verbose=0)
+    vectors = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    assert vectors(np.ones((4, 3, 1), np.float32)).shape == (4, 2)

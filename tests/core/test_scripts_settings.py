@@ -1,0 +1,145 @@
+"""tf.summary, tf.io, tf.autograph and tf.config as scripts use them, and names that are not there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.training.tensorboard import _records
+
+
+def events(folder):
+    """The values of all event files of a folder: (step, tag, number or None)."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in sorted(folder.glob("events.*")):
+        for data, _ in _records(path.read_bytes()):
+            event = Event.FromString(data)
+            for value in event.summary.value:
+                plain = value.simple_value if value.WhichOneof("value") == "simple_value" else None
+                found.append((event.step, value.tag, plain))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_in_force():
+    yield
+    tf.summary.create_noop_writer().set_as_default()
+    tf.summary.experimental.set_step(None)
+
+
+def test_summaries_are_written_while_a_writer_is_in_force(tmp_path):
+    pytest.importorskip("tensorboardX")
+    assert not tf.summary.scalar("loss", 1.0, step=0)
+    writer = tf.summary.create_file_writer(tmp_path / "train")
+    with writer.as_default():
+        for step in range(2):
+            assert tf.summary.scalar("loss", tf.constant(0.5 + step), step=step)
+        assert tf.summary.histogram("weights", tf.range(9.0), step=2)
+        assert tf.summary.text("words", "hello", step=2)
+    assert not tf.summary.scalar("loss", 1.0, step=3)
+    writer.close()
+    found = events(tmp_path / "train")
+    assert found[:2] == [(0, "loss", 0.5), (1, "loss", 1.5)]
+    assert [(step, tag.split("/")[0]) for step, tag, _ in found[2:]] == [
+        (2, "weights"),
+        (2, "words"),
+    ]
+
+
+def test_images_are_written_up_to_a_number(tmp_path):
+    pytest.importorskip("tensorboardX")
+    pytest.importorskip("PIL")
+    with tf.summary.create_file_writer(tmp_path).as_default(step=1):
+        assert tf.summary.image("digits", np.zeros((5, 4, 4, 1), np.uint8), max_outputs=2)
+        with pytest.raises(ValueError, match=r"\(k, height, width, channels\)"):
+            tf.summary.image("digits", np.zeros((4, 4)))
+    assert [tag for _, tag, _ in events(tmp_path)] == ["digits/image/0", "digits/image/1"]
+
+
+def test_steps_and_conditions(tmp_path):
+    pytest.importorskip("tensorboardX")
+    with tf.summary.create_file_writer(tmp_path).as_default():
+        with pytest.raises(ValueError, match="no step"):
+            tf.summary.scalar("a", 1.0)
+        tf.summary.experimental.set_step(tf.Variable(7))
+        assert tf.summary.scalar("a", 1.0) and tf.summary.should_record_summaries()
+        with tf.summary.record_if(lambda: False):
+            assert not tf.summary.scalar("a", 2.0)
+        assert tf.summary.scalar("a", 3.0, step=8)
+    assert events(tmp_path) == [(7, "a", 1.0), (8, "a", 3.0)]
+
+
+def test_files_and_folders(tmp_path):
+    gfile = tf.io.gfile
+    gfile.makedirs(tmp_path / "a" / "b")
+    gfile.makedirs(tmp_path / "a" / "b")
+    name = str(tmp_path / "a" / "b" / "x.txt")
+    with gfile.GFile(name, "w") as file:
+        file.write("text")
+    gfile.copy(name, name + ".copy")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        gfile.copy(name, name + ".copy")
+    assert gfile.glob(str(tmp_path / "a" / "*" / "x.*")) == [name, name + ".copy"]
+    gfile.rename(name + ".copy", name, overwrite=True)
+    assert gfile.listdir(tmp_path / "a" / "b") == ["x.txt"] and gfile.isdir(tmp_path / "a")
+    gfile.rmtree(tmp_path / "a")
+    assert not gfile.exists(name)
+
+
+def test_python_runs_as_it_is():
+    @tf.autograph.experimental.do_not_convert
+    def double(x):
+        return 2 * x
+
+    @tf.autograph.experimental.do_not_convert()
+    def triple(x):
+        return 3 * x
+
+    assert (double(2), triple(2)) == (4, 6)
+    assert tf.autograph.to_code(tf.function(double)).startswith("@tf.autograph")
+    assert tf.autograph.to_graph(double) is double
+
+
+def test_settings_of_devices_are_taken():
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    parts = [tf.config.LogicalDeviceConfiguration(memory_limit=1024)] * 2
+    tf.config.set_logical_device_configuration(cpu, parts)
+    assert len(tf.config.list_logical_devices("CPU")) == 1  # none is cut into parts
+    tf.config.optimizer.set_jit(True)
+    tf.debugging.set_log_device_placement(True)
+    tf.debugging.disable_traceback_filtering()
+
+
+@pytest.mark.parametrize(
+    "name, instead",
+    [
+        ("ragged.constant", "pad_sequences"),
+        ("sparse.SparseTensor", "dense array"),
+        ("strings.split", "NumPy arrays"),
+        ("saved_model.save", "x.keras"),
+        ("lite.TFLiteConverter", "ONNX"),
+        ("io.read_file", "load_img"),
+        ("io.TFRecordWriter", "numpy"),
+        ("image.decode_jpeg", "load_img"),
+        ("train.Example", "numpy.savez"),
+        ("dtypes.string", "NumPy arrays"),
+        ("experimental.numpy", "keras.ops"),
+        ("audio.decode_wav", "wave"),
+        ("hessians", "jacobian"),
+        ("distribute.cluster_resolver", "mpirun"),
+    ],
+)
+def test_what_is_left_out_says_what_to_use(name, instead):
+    found = tf
+    with pytest.raises(AttributeError, match=instead):
+        for part in name.split("."):
+            found = getattr(found, part)
+
+
+@pytest.mark.parametrize("value", ["abc", ["a", "b"]])
+def test_texts_are_no_tensors(value):
+    with pytest.raises(ValueError, match="keep texts in NumPy arrays"):
+        tf.constant(value)
