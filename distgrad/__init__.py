@@ -223,7 +223,7 @@ _RARE = {
     "ops.blocks": "batch_to_space required_space_to_batch_paddings space_to_batch "
     "space_to_batch_nd",
     "ops.factors": "eig eigvals",
-    "ops.modes": "get_logger get_static_value is_symbolic_tensor timestamp",
+    "ops.modes": "get_logger get_static_value inside_function is_symbolic_tensor timestamp",
     "ops.sequences": "broadcast_dynamic_shape broadcast_static_shape reverse_sequence "
     "unravel_index",
     "ops.shifts": "bitcast",
@@ -273,7 +273,13 @@ if _TYPE_CHECKING:
         space_to_batch_nd,
     )
     from distgrad.ops.factors import eig, eigvals
-    from distgrad.ops.modes import get_logger, get_static_value, is_symbolic_tensor, timestamp
+    from distgrad.ops.modes import (
+        get_logger,
+        get_static_value,
+        inside_function,
+        is_symbolic_tensor,
+        timestamp,
+    )
     from distgrad.ops.sequences import (
         broadcast_dynamic_shape,
         broadcast_static_shape,

@@ -25,9 +25,9 @@ class Variable(Operand):
     """A mutable tensor of fixed dtype and shape (``tf.Variable``).
 
     ``initial_value`` is a tensor, an array, a nest of numbers, or a callable that returns one; it
-    is copied. Where ``shape`` leaves sizes open, assigned values may have any. ``constraint`` is what optimizers apply after an update; synchronization and
-    aggregation are kept and change nothing. Raises ValueError without an initial value, or for one
-    that does not have ``shape``.
+    is copied. Where ``shape`` leaves sizes open, assigned values may have any. ``constraint`` is
+    what optimizers apply after an update; synchronization and aggregation are kept and change
+    nothing. Raises ValueError without an initial value, or for one that does not have ``shape``.
     """
 
     trainable: bool

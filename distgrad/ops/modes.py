@@ -28,6 +28,11 @@ def get_static_value(tensor: Any, partial: bool = False) -> Any:
     return None if _traced() else tensor.numpy()
 
 
+def inside_function() -> bool:
+    """Whether a function is being captured; one that is not runs as plain Python."""
+    return _traced()
+
+
 def timestamp(name: str | None = None) -> Tensor:
     """The seconds since 1970, float64."""
     return as_tensor(time.time(), "float64")

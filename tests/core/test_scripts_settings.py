@@ -1,4 +1,4 @@
-"""tf.summary, tf.io, tf.autograph and tf.config as scripts use them, and names that are not there."""
+"""tf.summary, tf.io, tf.autograph, tf.config, and what is said of names that are not there."""
 
 from __future__ import annotations
 
@@ -99,6 +99,10 @@ def test_python_runs_as_it_is():
         return 3 * x
 
     assert (double(2), triple(2)) == (4, 6)
+    traced = []
+    captured = tf.function(lambda x: traced.append(tf.inside_function()) or x + 1, jit_compile=True)
+    captured(tf.constant(1.0))
+    assert any(traced) and not tf.inside_function()
     assert tf.autograph.to_code(tf.function(double)).startswith("@tf.autograph")
     assert tf.autograph.to_graph(double) is double
 
