@@ -2,6 +2,10 @@
 
 _DENSE = "tensors here are dense arrays of numbers"
 _STRATEGY = "workers on CPUs and CUDA GPUs share each batch: use MirroredStrategy"
+_TABLE = "read the file with pandas, or Python's csv, and give from_tensor_slices a dict of columns"
+_RECORDS = "keep arrays by numpy.savez, and read them by numpy.load"
+_IMAGES = "use tf.keras.utils.load_img and img_to_array, save_img, or image_dataset_from_directory"
+_IMAGE_FILES = ("decode_image", "decode_jpeg", "decode_png", "encode_jpeg", "encode_png")
 _INSTEAD = {
     "RaggedTensor": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",
     "SparseTensor": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
@@ -12,6 +16,15 @@ _INSTEAD = {
     "data.FixedLengthRecordDataset": "numpy.fromfile or numpy.memmap gives the records as an array",
     "data.TextLineDataset": "Dataset.from_generator(lambda: open(path)) gives the lines of a file",
     "data.TFRecordDataset": "read records into arrays, or give Dataset.from_generator a reader",
+    "data.experimental.CsvDataset": _TABLE,
+    "data.experimental.TFRecordWriter": _RECORDS,
+    "data.experimental.ignore_errors": "catch the error in the function that you give to map",
+    "data.experimental.load": "give from_tensor_slices numpy.load(..., mmap_mode='r')",
+    "data.experimental.make_batched_features_dataset": "read records into arrays",
+    "data.experimental.make_csv_dataset": _TABLE,
+    "data.experimental.parallel_interleave": "use Dataset.interleave",
+    "data.experimental.save": "numpy.save keeps arrays in files",
+    "data.experimental.snapshot": "Dataset.cache keeps elements in memory",
     "distribute.ParameterServerStrategy": _STRATEGY,
     "distribute.Server": "start the script with mpirun, or with distgrad launch",
     "distribute.TPUStrategy": _STRATEGY,
@@ -22,10 +35,17 @@ _INSTEAD = {
     "experimental": "use tf.math, NumPy, or keras.ops, which has NumPy's names on tensors",
     "gradients": "there are no graphs: use tf.GradientTape",
     "hessians": "take tape.jacobian of the gradient of an inner tape",
-    **{
-        f"image.{name}": "use tf.keras.utils.load_img and img_to_array, or save_img"
-        for name in ("decode_image", "decode_jpeg", "decode_png", "encode_jpeg", "encode_png")
-    },
+    **{f"{module}.{name}": _IMAGES for module in ("image", "io") for name in _IMAGE_FILES},
+    "io.FixedLenFeature": _RECORDS,
+    "io.TFRecordWriter": _RECORDS,
+    "io.decode_csv": _TABLE,
+    "io.decode_raw": "use numpy.frombuffer",
+    "io.parse_example": _RECORDS,
+    "io.parse_single_example": _RECORDS,
+    "io.parse_tensor": _RECORDS,
+    "io.read_file": "use pathlib.Path(name).read_bytes(); of an image, tf.keras.utils.load_img",
+    "io.serialize_tensor": _RECORDS,
+    "io.write_file": "use pathlib.Path(name).write_bytes(...)",
     "linalg.LinearOperator": "use its matrix, or a function that multiplies by it",
     "linalg.experimental": "scipy.sparse.linalg.cg takes a function that multiplies by a matrix",
     "lite": "write an ONNX file with model.export, which phones run as well",
@@ -40,7 +60,7 @@ _INSTEAD = {
     "sparse": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
     "string": f"{_DENSE}: keep strings in NumPy arrays (tf.strings takes them)",
     **{
-        f"train.{name}": "keep arrays by numpy.savez, and read them by numpy.load"
+        f"train.{name}": _RECORDS
         for name in ("BytesList", "Example", "Feature", "Features", "FloatList", "Int64List")
     },
     "tpu": "distgrad runs on CPUs and CUDA GPUs",

@@ -10,26 +10,6 @@ from typing import Any as _Any
 
 __all__ = ["gfile"]
 
-_IMAGES = "use tf.keras.utils.load_img and img_to_array, or image_dataset_from_directory"
-_RECORDS = "keep arrays by numpy.savez, and read them by numpy.load"
-_INSTEAD = {
-    "FixedLenFeature": _RECORDS,
-    "TFRecordWriter": _RECORDS,
-    "decode_csv": "use pandas, or Python's csv",
-    "decode_image": _IMAGES,
-    "decode_jpeg": _IMAGES,
-    "decode_png": _IMAGES,
-    "decode_raw": "use numpy.frombuffer",
-    "encode_jpeg": "use tf.keras.utils.save_img",
-    "encode_png": "use tf.keras.utils.save_img",
-    "parse_example": _RECORDS,
-    "parse_single_example": _RECORDS,
-    "parse_tensor": _RECORDS,
-    "read_file": "use pathlib.Path(name).read_bytes(); of an image, tf.keras.utils.load_img",
-    "serialize_tensor": _RECORDS,
-    "write_file": "use pathlib.Path(name).write_bytes(...)",
-}
-
 
 def _copy(src: _Any, dst: _Any, overwrite: bool = False) -> None:
     if _os.path.exists(dst) and not overwrite:
@@ -55,6 +35,7 @@ gfile = _SimpleNamespace(
 )
 
 
-def __getattr__(name: str) -> _Any:
-    message = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(message + (f": {_INSTEAD[name]}" if name in _INSTEAD else ""))
+def __getattr__(name: str) -> object:
+    from distgrad.absent import message
+
+    raise AttributeError(message(f"io.{name}"))

@@ -33,20 +33,6 @@ __all__ = [
     "unique",
 ]
 
-_TABLE = "read the file with pandas or Python's csv, and give from_tensor_slices a dict of columns"
-_ELSEWHERE = {
-    "CsvDataset": _TABLE,
-    "SqlDataset": _TABLE.replace("csv", "sqlite3"),
-    "TFRecordWriter": "numpy.savez keeps arrays in files",
-    "ignore_errors": "catch the error in the function that you give to map",
-    "load": "give from_tensor_slices what numpy.load(..., mmap_mode='r') gives",
-    "make_batched_features_dataset": "read records into arrays",
-    "make_csv_dataset": _TABLE,
-    "parallel_interleave": "use Dataset.interleave",
-    "save": "numpy.save keeps arrays in files",
-    "snapshot": "Dataset.cache keeps elements in memory",
-}
-
 
 class AutoShardPolicy(IntEnum):
     """How TensorFlow shares out a dataset; here all processes read all of it, whatever it says."""
@@ -107,5 +93,6 @@ sample_from_datasets = Dataset.sample_from_datasets
 
 
 def __getattr__(name: str) -> object:
-    message = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(message + (f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""))
+    from distgrad.absent import message
+
+    raise AttributeError(message(f"data.experimental.{name}"))
