@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import count, islice
+from itertools import chain, count, islice
 from typing import Any
 
 import numpy as np
@@ -113,9 +113,9 @@ class BatchLoader:
     all of them, in the same order, and keeps the rows of its own shards, views of the batch.
 
     ``steps_per_epoch`` is the number of batches in an epoch, None where only reading can tell.
-    Where it was given, epochs follow each other in one stream, and data that has ended begins
-    again; otherwise an epoch is all that there is. A generator, which nobody can put back, goes on
-    from where it stands.
+    Where it was given, an epoch goes on where the one before it ended; that which reaches the end
+    of the data is as short as what was left, and the next one begins again. Otherwise an epoch is
+    all that there is. A generator, which nobody can put back, goes on from where it stands.
 
     Raises TypeError for something that is none of these, ValueError for an endless dataset without
     ``steps_per_epoch``, for a batch of unequal lengths, and for an epoch without any.
@@ -139,53 +139,47 @@ class BatchLoader:
         self._read = _reader(batches, seed)
         self._given_steps = steps_per_epoch
         self.steps_per_epoch = steps_per_epoch or _length(batches)
-        # Of the stream, where the number of steps was given.
-        self._stream: Iterator[Any] = iter(())
-        self._next_step = -1
+        # Of given steps: the epochs to come, and the number of the next one.
+        self._pieces: Iterator[Iterator[Any]] = iter(())
+        self._next_epoch = -1
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from ``start_step`` on: those before are read and dropped."""
         step, last = start_step, self._given_steps
         if last is not None and step >= last:
             return
-        if last is not None:
-            batches = self._stream_at(epoch, start_step)
-        else:
-            batches = islice(self._read(epoch), 0 if self.once else start_step, None)
-        for batch in batches:
-            self._next_step += 1
+        batches = self._read(epoch) if last is None else self._piece(epoch, last)
+        for batch in islice(batches, 0 if self.once else start_step, None):
             yield self._batch(step, batch)
             step += 1
-            if step == last:
-                return
+        self._next_epoch = epoch + 1
         if step == 0 or (step == start_step and last is not None):
             raise ValueError(
                 f"the data gave no batch in epoch {epoch + 1}: give a Dataset or a sequence, which "
                 "can be read again, or a generator that goes on"
             )
-        if last is not None:
+        if last is not None and step < last:
             warnings.warn(
                 f"the data ended after {step} of {last} steps of epoch {epoch + 1}", stacklevel=2
             )
 
-    def _stream_at(self, epoch: int, step: int) -> Iterator[Any]:
-        """The stream of batches, standing at a step of an epoch."""
-        assert self._given_steps is not None
-        wanted = epoch * self._given_steps + step
-        if self._next_step != wanted:
-            if self.once:
-                self._stream = self._read(0)
-            else:
-                self._stream = islice(self._endlessly(), wanted, None)
-            self._next_step = wanted
-        return self._stream
+    def _piece(self, epoch: int, steps: int) -> Iterator[Any]:
+        """The batches of an epoch of given steps, of those that follow each other."""
+        if self._next_epoch != epoch:
+            self._pieces = self._cut_up(steps)
+            for _ in range(0 if self.once else epoch):
+                for _ in next(self._pieces, ()):
+                    pass
+        self._next_epoch = -1  # until this one has ended
+        return next(self._pieces, iter(()))
 
-    def _endlessly(self) -> Iterator[Any]:
+    def _cut_up(self, steps: int) -> Iterator[Iterator[Any]]:
+        """Each reading of the data in epochs of given steps; the last of one may be shorter."""
         for again in count():
-            empty = True
-            for batch in self._read(again):
+            batches, empty = iter(self._read(again)), True
+            for first in batches:
                 empty = False
-                yield batch
+                yield chain([first], islice(batches, steps - 1))
             if empty:
                 return
 

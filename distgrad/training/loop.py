@@ -104,7 +104,7 @@ class TrainingLoop:
             logs = self.logs()
             if self.validate is not None:
                 logs = dict(sorted((logs | self.validate(epoch)).items()))
-            self._tell("on_epoch_end", epoch, logs)
+            self._tell("on_epoch_end", epoch, dict(logs))  # to which observers may add
             if self.should_stop():
                 break
         self._tell("on_train_end", logs)

@@ -77,9 +77,11 @@ class Returned:
         metrics, start, found = self._metrics(), 0, {}
         for name, metric, size in self._parts:
             part = sums[start : start + size]
-            found[name] = (
-                float(part[0] / sums[-1]) if metric is None else metrics[metric].value(part)
-            )
+            if metric is None:
+                found[name] = float(part[0] / sums[-1])
+            else:
+                found[name] = metrics[metric].value(part)
+                metrics[metric].keep(part)  # so that users who ask it get the same
             start += size
         return found
 

@@ -127,19 +127,24 @@ class TrainStep:
         cls, model: Any, communicator: Communicator, virtual_shards: int, seed: int, **options: Any
     ) -> TrainStep:
         """The step of a Keras model that is compiled and built; ``options`` as for the class."""
-        return cls(
+        trainable = model.trainable_variables
+        model.optimizer.build(trainable)
+        frozen = {id(v) for v in model.optimizer.trained} - {id(v) for v in trainable}
+        step = cls(
             model.compute,
             model.sums_size,
-            model.trainable_variables,
+            model.optimizer.trained,
             model.optimizer,
             communicator,
             virtual_shards,
             seed,
-            state=model.non_trainable_variables,
+            state=[v for v in model.non_trainable_variables if id(v) not in frozen],
             mean_loss=model.mean_loss,
             counted=model.counted,
             **options,
         )
+        step._unconnected |= frozen  # after the optimizer was built; no news to the user
+        return step
 
     @property
     def variables(self) -> list[Variable]:

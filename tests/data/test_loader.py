@@ -204,20 +204,24 @@ def test_what_only_reading_can_tell():
         BatchLoader(as_dataset().repeat(), 2, range(2))
 
 
-@pytest.mark.parametrize("make", [lambda: as_dataset().repeat(), as_dataset, pairs])
-def test_given_steps_make_one_stream_of_all_epochs(make):
+STREAM = [[0, 4, 8, 12, 16, 20], [24, 28, 32, 36, 0, 4], [8, 12, 16, 20, 24, 28]]
+READINGS = [[0, 4, 8, 12, 16, 20], [24, 28, 32, 36], [0, 4, 8, 12, 16, 20]]  # as in Keras 3.15
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [(lambda: as_dataset().repeat(), STREAM), (as_dataset, READINGS), (pairs, READINGS)],
+)
+@pytest.mark.filterwarnings("ignore:the data ended after 4 of 6 steps of epoch 2")
+def test_epochs_of_given_steps_follow_each_other(make, expected):
     firsts = [
         [rows[0] for _, rows in rows_of(loader.epoch(epoch))]
         for loader in [BatchLoader(make(), 2, range(2), steps_per_epoch=6)]
         for epoch in range(3)
     ]
-    assert firsts == [
-        [0, 4, 8, 12, 16, 20],
-        [24, 28, 32, 36, 0, 4],
-        [8, 12, 16, 20, 24, 28],
-    ]
+    assert firsts == expected
     resumed = BatchLoader(make(), 2, range(2), steps_per_epoch=6)
-    assert [rows[0] for _, rows in rows_of(resumed.epoch(1, 4))] == [0, 4]
+    assert [rows[0] for _, rows in rows_of(resumed.epoch(1, 3))] == expected[1][3:]
     assert rows_of(resumed.epoch(1, 6)) == []
     assert [rows[0] for _, rows in rows_of(resumed.epoch(2))] == firsts[2]
 

@@ -56,7 +56,9 @@ def test_steps_by_hand():
     for g in gradients:
         optimizer.apply_gradients([(tf.constant(g), variable)])
     np.testing.assert_allclose(variable.numpy(), by_hand(np.ones(3), gradients), rtol=1e-12)
-    assert int(optimizer.iterations) == 4 and len(optimizer.variables) == 2
+    names = ["iterations", "learning_rate", "momentum"]  # as in Keras 3.15
+    assert int(optimizer.iterations) == 4
+    assert [v.name.removesuffix(":0") for v in optimizer.variables] == names
 
 
 def test_gradients_are_gathered_clipped_and_weights_decay():
@@ -135,7 +137,7 @@ def test_state_in_the_hands_of_the_caller():
     other = Heavy()
     other.build([variable])
     other.load_own_variables(store)
-    np.testing.assert_allclose(other.variables[1].numpy(), g.numpy())
+    np.testing.assert_allclose(other.variables[2].numpy(), g.numpy())
     with pytest.raises(ValueError, match="variables"):
         other.set_weights([1])
 

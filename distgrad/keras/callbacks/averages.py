@@ -20,7 +20,7 @@ class SwapEMAWeights(Callback):
     def __init__(self, swap_on_epoch: bool = False) -> None:
         super().__init__()
         self.swap_on_epoch = swap_on_epoch
-        self._swapped = False
+        self.holds_averages = False
 
     def _pairs(self) -> list[tuple[Any, Any]]:
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
@@ -32,13 +32,13 @@ class SwapEMAWeights(Callback):
         return list(zip(optimizer.trained, optimizer.slots.get("average", []), strict=True))
 
     def _swap(self, swapped: bool) -> None:
-        if self._swapped == swapped:
+        if self.holds_averages == swapped:
             return
         for variable, average in self._pairs():
             value = np.array(variable.numpy())
             variable.assign(average)
             average.assign(value)
-        self._swapped = swapped
+        self.holds_averages = swapped
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._swap(False)
@@ -47,10 +47,10 @@ class SwapEMAWeights(Callback):
         self._swap(self.swap_on_epoch)
 
     def on_train_end(self, logs: Any = None) -> None:
-        if self._swapped:  # fit ends by taking the averages: these are in the model
+        if self.holds_averages:  # fit ends by taking the averages: these are in the model
             for variable, average in self._pairs():
                 average.assign(variable)
-            self._swapped = False
+            self.holds_averages = False
 
     def on_test_begin(self, logs: Any = None) -> None:
         self._swap(True)

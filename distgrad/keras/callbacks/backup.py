@@ -96,12 +96,10 @@ class BackupAndRestore(Callback):
             self._save(following)
 
     def _save(self, cursor: Cursor) -> None:
-        from distgrad.keras.models import weights_h5
-
         self._batches = 0
         if not self._writes:
             return
-        slots = weights_h5.optimizer_variables(self.model.optimizer)
+        slots = self.model.optimizer.variables
         arrays = {
             "model": {p: np.asarray(v.numpy()) for p, v in self.model.variable_paths().items()},
             "optimizer": {str(i): np.asarray(v.numpy()) for i, v in enumerate(slots)},

@@ -16,6 +16,7 @@ class Callback(Observer):
     """
 
     resumes_fit = False  # whether fit asks it where to begin
+    holds_averages = False  # whether it has put averages in the place of weights, for a while
     shows_progress = False  # whether it takes the place of fit's own line
     model: Any = None
     params: dict[str, Any]

@@ -48,9 +48,11 @@ class MonitorCallback(Callback):
         name = self.monitor.removeprefix("val_")
         if name == "loss":
             return -1
-        for metric in one_by_one(getattr(self.model, "metrics", ())):
-            if metric.name == name and metric.direction is not None:
-                return 1 if metric.direction == "up" else -1
+        named = {metric.name: metric for metric in one_by_one(getattr(self.model, "metrics", ()))}
+        objective = getattr(self.model, "objective", None)
+        named |= objective.named() if objective is not None else {}
+        if name in named and named[name].direction is not None:
+            return 1 if named[name].direction == "up" else -1
         raise ValueError(
             f"{type(self).__name__}: whether {self.monitor!r} should rise or fall is not known; "
             "give mode='max' or mode='min'"

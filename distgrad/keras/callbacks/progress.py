@@ -23,7 +23,8 @@ class ProgressPrinter(Observer):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._began = time.monotonic()
-        print(f"Epoch {epoch + 1}/{self.epochs}", flush=True)
+        if self.epochs > 1:
+            print(f"Epoch {epoch + 1}/{self.epochs}", flush=True)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self.live and time.monotonic() - self._shown > 0.1:

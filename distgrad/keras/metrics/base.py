@@ -146,6 +146,13 @@ class Metric(Configured):
         if not self.variables:
             self._total = self._total + sums
 
+    def keep(self, sums: np.ndarray) -> None:
+        """Has these ``statistics`` in the place of its own."""
+        for variable, part in self._parts(sums):
+            variable.assign(part)
+        if not self.variables:
+            self._total = np.array(sums, np.float64)
+
     def _parts(self, sums: np.ndarray) -> Iterator[tuple[Variable, np.ndarray]]:
         """Each variable with its part of ``sums``."""
         start = 0

@@ -14,7 +14,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_floating, is_number
 from distgrad.core.tensor import Tensor
 from distgrad.data import nest
-from distgrad.keras import losses, metrics, optimizers
+from distgrad.keras import optimizers
 from distgrad.keras.backend import floatx
 from distgrad.keras.callbacks import Callback, progress_line
 from distgrad.keras.layers.base import Layer, quiet
@@ -49,7 +49,6 @@ class Evaluator(Layer):
         self.run_eagerly = False
         self._of_arrays = True
         self.jit_compile: Any = "auto"
-        self._running: list[Any] = []  # of train_on_batch: samples, loss, metric sums
 
     def compile(
         self,
@@ -85,10 +84,9 @@ class Evaluator(Layer):
         self.optimizer = optimizers.get(optimizer)
         if auto_scale_loss and getattr(self, "dtype_policy", None) is not None:
             self.optimizer = optimizers.scaled_for(self.dtype_policy, self.optimizer)
-        self.loss = losses.get(loss) if not isinstance(loss, (dict, list, tuple)) else loss
+        self.loss, self.steps_per_execution = loss, steps_per_execution
         self.objective = Objective(loss, loss_weights, metrics, weighted_metrics)
         # Not `reset_metrics`: metrics of one's own may be made after this, and asked for there.
-        self._running = [0, 0.0, None]
         for metric in (self.objective.loss_tracker, *self.objective.metrics):
             metric.reset_state()
 
@@ -105,16 +103,20 @@ class Evaluator(Layer):
 
     @property
     def metrics(self) -> list[Any]:
-        """The mean of the loss, metrics that are attributes, and as one all those of ``compile``.
+        """The mean of the loss, as one all those of ``compile``, and metrics that are attributes of
+        the model or of layers below it.
 
         Steps of one's own give them the loss of a batch, and targets and predictions.
         """
-        own = [m for value in vars(self).values() for m in _metrics_in(value)]
         if self.objective is None:
-            return own
-        compiled = self.objective.metrics
-        own = [self.objective.loss_tracker, *(m for m in own if m not in compiled)]
-        return [*own, CompiledMetrics(self.objective)] if compiled else own
+            return super().metrics
+        compiled = [CompiledMetrics(self.objective)] if self.objective.metrics else []
+        return [self.objective.loss_tracker, *compiled, *self._own_metrics()]
+
+    def _own_metrics(self) -> list[Any]:
+        """Those that are attributes of the model or of layers below it."""
+        compiled = [] if self.objective is None else self.objective.metrics
+        return [m for m in super().metrics if not any(m is each for each in compiled)]
 
     def _each_metric(self) -> list[Any]:
         return one_by_one(self.metrics)
@@ -122,11 +124,19 @@ class Evaluator(Layer):
     @property
     def metrics_names(self) -> list[str]:
         """The names of what ``evaluate`` returns, once the model has seen data."""
-        return [] if self.objective is None else self.objective.shown
+        if self.objective is None:
+            return []
+        return self._in_order([*self.objective.shown, *(m.name for m in self._own_metrics())])
+
+    def _in_order(self, shown: Iterable[str]) -> list[str]:
+        """Names as ``evaluate`` lists them: the loss, metrics by names of their own, the rest."""
+        goal = self._goal
+        first = ["loss", *goal.own_names, *(m.name for m in self._each_metric())]
+        known = [name for name in dict.fromkeys(first) if name in shown]
+        return known + sorted(set(shown).difference(known))
 
     def reset_metrics(self) -> None:
-        """Forgets the batches given to ``train_on_batch`` and ``test_on_batch``."""
-        self._running = [0, 0.0, None]
+        """Lets all metrics forget what they were given."""
         for metric in self.metrics:
             metric.reset_state()
 
@@ -153,7 +163,9 @@ class Evaluator(Layer):
 
     def get_metrics_result(self) -> dict[str, Any]:
         """What all metrics say of the batches that they were given, by name."""
-        return {metric.name: metric.result() for metric in self._each_metric()}
+        compiled = {} if self.objective is None else self.objective.named()
+        shown = {id(metric): name for name, metric in compiled.items()}
+        return {shown.get(id(m), m.name): m.result() for m in self._each_metric()}
 
     @property
     def mean_loss(self) -> bool:
@@ -179,7 +191,8 @@ class Evaluator(Layer):
         return ShardResult(loss, sums, self._count)
 
     def results(self, loss: float, sums: np.ndarray) -> Logs:
-        """The loss and the metrics by name, for their summed statistics."""
+        """The loss and the metrics by name, for their summed statistics, which they then have."""
+        self._goal.keep(loss, sums)
         return self._goal.results(loss, sums)
 
     @property
@@ -279,6 +292,11 @@ class Evaluator(Layer):
         made = getattr(self, f"make_{what}_function")() or getattr(self, f"{what}_function")
         return lambda data: made(iter([data]))
 
+    def _runs_steps(self, name: str) -> bool:
+        """Whether ``train_step`` or its like runs as it stands: where a model defines its own, or
+        layers give batches to metrics when they are called."""
+        return self._overrides(name) or bool(self._own_metrics())
+
     def _overrides(self, name: str) -> bool:
         made = f"make_{name.removesuffix('_step')}_function"
         return self._defines(name) or (name.endswith("_step") and self._defines(made))
@@ -310,24 +328,22 @@ class Evaluator(Layer):
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
-        """Loss and metrics on one batch, over all batches since ``reset_metrics``."""
+        """Loss and metrics on one batch."""
         feed = Feed(x, y, sample_weight, None)
         feed.batch_size = feed.size
         self.look_at(feed)
-        if self._overrides("test_step"):
+        if self._runs_steps("test_step"):
             logs, _ = self._evaluate(feed, None, ())
-            return as_dict(logs) if return_dict else as_list(logs)
-        loss, sums, size = self._sums_over(feed, None, ())
-        return self._batch_logs(loss, sums, size, self.results, return_dict)
+            return self._returned(logs, return_dict)
+        loss, sums = self._sums_over(feed, None, ())
+        return self._returned(self.results(loss, sums), return_dict)
 
-    def _batch_logs(
-        self, loss: float, sums: np.ndarray, size: int, results: Any, return_dict: bool
-    ) -> Any:
-        seen, total, known = self._running
-        sums = sums if known is None else known + sums
-        self._running = [seen + size, total + loss * size, sums]
-        logs = results(self._running[1] / self._running[0], sums)
-        return as_dict(logs) if return_dict else as_list(logs)
+    def _returned(self, logs: Logs, as_dict: bool) -> Any:
+        """Sorted by name as a dict, else a list in order, or its only value."""
+        if as_dict:
+            return dict(sorted(logs.items()))
+        values = [logs[name] for name in self._in_order(logs)]
+        return values if len(values) > 1 else values[0]
 
     # Evaluating
 
@@ -353,29 +369,25 @@ class Evaluator(Layer):
         self.look_at(feed)
         began = time.monotonic()
         communicator = world.communicator()
-        for callback in callbacks:
-            callback.set_model(self)
-            callback.set_params({"verbose": verbose, "rank": communicator.rank, "steps": steps})
+        _set_up(self, callbacks, verbose, feed, steps)
         logs, steps = self._evaluate(feed, steps, callbacks)
         if verbose not in (0, False) and communicator.rank == 0:
             print(progress_line(steps, steps, time.monotonic() - began, logs), flush=True)
-        return as_dict(logs) if return_dict else as_list(logs)
+        return self._returned(logs, return_dict)
 
     def _evaluate(
         self, feed: Feed, steps: int | None, callbacks: Iterable[Callback]
     ) -> tuple[Logs, int]:
         """Named values over a feed, and the number of its batches."""
-        if self._overrides("test_step"):
+        if self._runs_steps("test_step"):
             return self._run_test_steps(feed, steps, callbacks)
         count = _Counter(callbacks)
-        loss, sums, _ = self._sums_over(feed, steps, count)
+        loss, sums = self._sums_over(feed, steps, count)
         logs = self.results(loss, sums)
         count.end(logs)
         return logs, count.batches
 
-    def _sums_over(
-        self, feed: Feed, steps: int | None, watch: Any
-    ) -> tuple[float, np.ndarray, int]:
+    def _sums_over(self, feed: Feed, steps: int | None, watch: Any) -> tuple[float, np.ndarray]:
         communicator, shards, own = world.share()
         watch = watch if isinstance(watch, _Counter) else _Counter(watch)
         with settled(self):
@@ -389,7 +401,7 @@ class Evaluator(Layer):
                 counted=self.counted,
                 after=lambda loss, sums: watch.tell(self.results, loss, sums),
             )
-        return loss, sums, watch.samples
+        return loss, sums
 
     def _run_test_steps(
         self, feed: Feed, steps: int | None, callbacks: Iterable[Callback]
@@ -428,8 +440,8 @@ class Evaluator(Layer):
         callbacks = arguments.callbacks_of(callbacks)
         feed = Feed(x, batch_size=batch_size)
         parts: list[Any] = []
+        _set_up(self, callbacks, verbose, feed, steps)
         for callback in callbacks:
-            callback.set_model(self)
             callback.on_predict_begin({})
         for number, batch in enumerate(feed.loader(1, range(1), steps=steps).epoch(0)):
             for callback in callbacks:
@@ -454,7 +466,7 @@ class _Counter:
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self.callbacks = list(callbacks)
-        self.batches = self.samples = 0
+        self.batches = 0
         self.logs: Logs = {}  # of the batches so far
 
     def tell(self, values: Callable[..., Logs], *sums: Any) -> None:
@@ -472,21 +484,21 @@ class _Counter:
             for callback in self.callbacks:
                 callback.on_test_batch_end(self.batches, self.logs)
             self.batches += 1
-            self.samples += batch.size
 
     def end(self, logs: Logs) -> None:
         for callback in self.callbacks:
-            callback.on_test_end(logs)
+            callback.on_test_end(dict(sorted(logs.items())))
 
 
-def as_dict(logs: Logs) -> Logs:
-    """By name, as Keras sorts them."""
-    return dict(sorted(logs.items()))
-
-
-def as_list(logs: Logs) -> Any:
-    """As Keras orders them: the loss, those of the outputs, the metrics."""
-    return list(logs.values()) if len(logs) > 1 else next(iter(logs.values()))
+def _set_up(
+    model: Any, callbacks: Iterable[Callback], verbose: Any, feed: Feed, steps: int | None
+) -> None:
+    """Tells callbacks of the model, and of what they will see."""
+    steps = steps or feed.loader(1, range(1)).steps_per_epoch
+    rank = world.communicator().rank
+    for callback in callbacks:
+        callback.set_model(model)
+        callback.set_params({"verbose": verbose, "epochs": 1, "steps": steps, "rank": rank})
 
 
 def by_class(y: Any, weights: dict[int, float]) -> np.ndarray:
@@ -496,14 +508,6 @@ def by_class(y: Any, weights: dict[int, float]) -> np.ndarray:
         labels = labels.argmax(axis=-1)
     labels = labels.reshape(len(labels), -1)[:, 0]
     return np.array([weights.get(int(label), 1.0) for label in labels], np.float32)
-
-
-def _metrics_in(value: Any) -> Iterable[metrics.Metric]:
-    if isinstance(value, metrics.Metric):
-        return [value]
-    if isinstance(value, (list, tuple)):
-        return [each for each in value if isinstance(each, metrics.Metric)]
-    return []
 
 
 def _host(outputs: Any) -> Any:

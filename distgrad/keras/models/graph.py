@@ -109,7 +109,7 @@ class Graph:
         """The outputs for these inputs: a nest like that of the inputs, or a dict by name."""
         values: dict[int, Any] = {}
         for source, value in zip(self.sources, self._arranged(inputs), strict=True):
-            values[id(source)] = _fitted(source, value)
+            values[id(source)] = fitted(source, value)
         for step in self._steps:
             step(values)
         if isinstance(self.outputs, KerasTensor):
@@ -172,21 +172,14 @@ def _filler(values: Mapping[int, Any]) -> Callable[[Any], Any]:
     return lambda leaf: values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
 
 
-def of_rank(source: KerasTensor, tensor: Tensor) -> Tensor:
-    """``tensor`` with a last axis of 1 added or taken away, where it then has the input's rank."""
-    found, wanted = tensor._data.shape, source.shape
-    if len(found) == len(wanted) - 1 and wanted[-1] == 1:
-        return expand_dims(tensor, -1)
-    if len(found) == len(wanted) + 1 and found[-1] == 1:
-        return squeeze(tensor, -1)
-    return tensor
-
-
-def _fitted(source: KerasTensor, value: Any) -> Tensor:
+def fitted(source: KerasTensor, value: Any) -> Tensor:
     """A value in the dtype of the input, a last axis of 1 added or taken away where that fits."""
     tensor = as_tensor(value)
     found, wanted = tensor._data.shape, source.shape
-    tensor = of_rank(source, tensor)
+    if len(found) == len(wanted) - 1 and wanted[-1] == 1:
+        tensor = expand_dims(tensor, -1)
+    elif len(found) == len(wanted) + 1 and found[-1] == 1:
+        tensor = squeeze(tensor, -1)
     shape = tensor._data.shape
     if len(shape) != len(wanted) or any(
         b is not None and a != b for a, b in zip(shape, wanted, strict=True)

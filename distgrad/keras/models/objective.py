@@ -11,7 +11,7 @@ from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.keras import losses, metrics
-from distgrad.keras.metrics.base import MeanMetric, masked_weight
+from distgrad.keras.metrics.base import MeanMetric, Metric, masked_weight
 from distgrad.ops.casting import cast
 from distgrad.ops.host import on_host
 from distgrad.ops.reduce import reduce_sum
@@ -30,11 +30,18 @@ class Objective:
         self, loss: Any, loss_weights: Any, plain_metrics: Any, weighted_metrics: Any
     ) -> None:
         self._loss = _map(losses.get, loss)
+        for weight in _flat(loss_weights):
+            if isinstance(weight, str):
+                raise ValueError(
+                    f"loss_weights are numbers, not {weight!r}: as in Keras 3 they are the third "
+                    "argument of compile; say metrics=[...]"
+                )
         self._weights = loss_weights
         self._metrics = plain_metrics, weighted_metrics
         self.loss_tracker = metrics.Mean("loss")
         self._names: list[str] | None = None
-        self._metric_objects: list[metrics.Metric] = []
+        self._metric_objects: list[Metric] = []
+        self._shown: list[str] = []  # the names of metrics among those of all outputs
         self._places: list[tuple[int, bool]] = []  # of each metric: its output, whether weighted
         self.losses: list[Any] = []
         if not _nested(loss):  # names are checked at once
@@ -46,11 +53,17 @@ class Objective:
         return any(each is not None for each in _flat(self._loss))
 
     @property
-    def metrics(self) -> list[metrics.Metric]:
+    def metrics(self) -> list[Metric]:
         """Those of all outputs; none before it is known which outputs there are."""
-        if self._names is None and not _nested(self._loss):
+        if self._names is None and not self._tells_outputs_apart():
             self.bind([""])
         return self._metric_objects
+
+    def _tells_outputs_apart(self) -> bool:
+        given = [*self._metrics, *(each for m in self._metrics if _nested(m) for each in m)]
+        names = any(isinstance(each, dict) and "class_name" not in each for each in given)
+        places = any(isinstance(each, (list, tuple)) for each in given[2:])
+        return names or places or _nested(self._loss) or _nested(self._weights)
 
     @property
     def names(self) -> list[str]:
@@ -67,22 +80,14 @@ class Objective:
             return
         self.losses = _align(self._loss, names, "loss")
         weights = _align(self._weights, names, "loss_weights")
-        for weight in weights:
-            if isinstance(weight, str):
-                raise ValueError(
-                    f"loss_weights are numbers, not {weight!r}: as in Keras 3 they are the third "
-                    "argument of compile; say metrics=[...]"
-                )
         self._factors = [1.0 if weight is None else float(weight) for weight in weights]
-        self._metric_objects, self._places = [], []
+        self._metric_objects, self._shown, self._places = [], [], []
         for given, weighted in zip(self._metrics, (False, True), strict=True):
             for place, chosen in enumerate(_per_output(given, names)):
                 for each in chosen:
                     metric = metrics.get(each, self.losses[place])
                     prefix = f"{names[place]}_" if len(names) > 1 else ""
-                    name = metric.name.removeprefix(prefix)  # it was compiled before, perhaps
-                    taken = [other.name for other in self._metric_objects]
-                    metric.name = _unused(prefix, name, weighted, taken)
+                    self._shown.append(_unused(prefix, metric.name, weighted, self._shown))
                     self._metric_objects.append(metric)
                     self._places.append((place, weighted))
         self._names = names
@@ -201,8 +206,16 @@ class Objective:
     @property
     def shown(self) -> list[str]:
         """The names of all ``results``."""
-        own = [f"{self.names[i]}_loss" for i in self._own_losses]
-        return ["loss", *own, *(metric.name for metric in self.metrics)]
+        return ["loss", *self.own_names, *self.named()]
+
+    @property
+    def own_names(self) -> list[str]:
+        """The names of the losses of several outputs."""
+        return [f"{self.names[i]}_loss" for i in self._own_losses]
+
+    def named(self) -> dict[str, Metric]:
+        """The metrics under the names by which they are shown."""
+        return dict(zip(self._shown, self.metrics, strict=True)) if self.metrics else {}
 
     def results(self, loss: float, sums: np.ndarray) -> dict[str, Any]:
         """The loss and all metrics by name."""
@@ -211,10 +224,18 @@ class Objective:
         for i in self._own_losses:
             logs[f"{self.names[i]}_loss"] = float(sums[start] / sums[start + 1])
             start += 2
-        for metric in self._metric_objects:
-            logs[metric.name] = metric.value(sums[start : start + metric.size])
+        for name, metric in zip(self._shown, self._metric_objects, strict=True):
+            logs[name] = metric.value(sums[start : start + metric.size])
             start += metric.size
         return logs
+
+    def keep(self, loss: float, sums: np.ndarray) -> None:
+        """Lets the metrics have these statistics, for users who ask them."""
+        self.loss_tracker.keep(np.array([loss, 1.0]))
+        start = 2 * len(self._own_losses)
+        for metric in self._metric_objects:
+            metric.keep(sums[start : start + metric.size])
+            start += metric.size
 
     def outputs(self, prediction: Any) -> list[Tensor]:
         """The outputs of a prediction, in the order of their names."""
@@ -243,7 +264,7 @@ class CompiledMetrics:
         self._objective = objective
 
     @property
-    def metrics(self) -> list[metrics.Metric]:
+    def metrics(self) -> list[Metric]:
         return self._objective.metrics
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
@@ -251,7 +272,7 @@ class CompiledMetrics:
 
     def result(self) -> dict[str, Tensor]:
         """What each says, by its name."""
-        return {metric.name: metric.result() for metric in self.metrics}
+        return {name: metric.result() for name, metric in self._objective.named().items()}
 
     def reset_state(self) -> None:
         for metric in self.metrics:

@@ -179,7 +179,7 @@ def _arrays(model: Model) -> dict[str, np.ndarray]:
 def _all_arrays(model: Model) -> dict[str, np.ndarray]:
     arrays = {f"model/{path}": array for path, array in _arrays(model).items()}
     if model.optimizer is not None:
-        state = weights_h5.optimizer_variables(model.optimizer)
+        state = model.optimizer.variables
         arrays |= {f"optimizer/{i}": np.asarray(v.numpy()) for i, v in enumerate(state)}
     return arrays
 

@@ -12,7 +12,7 @@ from distgrad.keras.layers.base import Layer, quiet
 from distgrad.keras.layers.input import Input, InputLayer
 from distgrad.keras.layers.masking import carry_mask
 from distgrad.keras.layers.symbolic import KerasTensor, revive
-from distgrad.keras.models.graph import of_rank
+from distgrad.keras.models.graph import fitted
 from distgrad.keras.models.model import Model, name_layers
 from distgrad.keras.models.wired import Wired
 from distgrad.ops.casting import cast
@@ -117,12 +117,16 @@ class Sequential(Model):
         return self._tensors[0], self._tensors[-1]
 
     def call(self, x: Any) -> Any:
+        if not self._stack:
+            raise ValueError(f"{self.name!r} has no layers: add some before it is called")
         if self._tensors:
             x = _alone(x)
+            if isinstance(x, (list, tuple)):
+                raise ValueError(f"{self.name!r} takes one input, {len(x)} were given")
         if self._tensors and isinstance(x, Tensor):  # as in a functional model
             source = self._tensors[0]
             if len(x._data.shape) != len(source.shape):
-                x = of_rank(source, x)
+                x = fitted(source, x)
             if source.dtype.is_floating and not x.dtype.is_floating:
                 x = carry_mask(x, cast(x, source.dtype))
         for layer in self._stack:

@@ -11,7 +11,6 @@ from distgrad.core import tree
 from distgrad.core.variable import Variable
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.operation import Operation
-from distgrad.keras.models.weights_h5 import optimizer_variables
 
 
 def summary(
@@ -150,7 +149,7 @@ def _totals(model: Any) -> Iterator[str]:
         ("Non-trainable", model.non_trainable_variables),
     ]
     if model.optimizer is not None and model.optimizer.built:
-        kinds.append(("Optimizer", optimizer_variables(model.optimizer)))
+        kinds.append(("Optimizer", model.optimizer.variables))
     everything = [variable for _, variables in kinds for variable in variables]
     for name, variables in (("Total", everything), *kinds):
         count, size = _count(variables)
@@ -159,7 +158,9 @@ def _totals(model: Any) -> Iterator[str]:
 
 def _count(variables: list[Variable]) -> tuple[int, int]:
     counts = [math.prod(variable.shape) for variable in variables]
-    sizes = [n * v.dtype.size for n, v in zip(counts, variables, strict=True)]
+    rates = [v._name == "learning_rate" for v in variables]  # of more digits than Keras's
+    each = [4 if rate else v.dtype.size for rate, v in zip(rates, variables, strict=True)]
+    sizes = [n * size for n, size in zip(counts, each, strict=True)]
     return sum(counts), sum(sizes)
 
 

@@ -19,7 +19,7 @@ from distgrad.keras.models.feed import Feed, unpack_x_y_sample_weight
 from distgrad.ops import random
 from distgrad.training import world
 from distgrad.training.handshake import check_environment, check_executor, check_variables
-from distgrad.training.loop import Cursor, Logs, TrainingLoop
+from distgrad.training.loop import Cursor, Logs, Observer, TrainingLoop
 from distgrad.training.programs import executor_for
 from distgrad.training.staging import link
 from distgrad.training.step import TrainStep
@@ -59,7 +59,7 @@ class Trainer(Evaluator):
             and not self.adds_losses
         ):
             raise ValueError("there is no loss to train with: give one to compile")
-        if self._overrides("train_step"):
+        if self._runs_steps("train_step"):
             return CustomStep(
                 self._on_arrays(self._step("train"), self._of_arrays),
                 communicator,
@@ -125,6 +125,7 @@ class Trainer(Evaluator):
         held: Feed | None = None
         if validation_split and validation_data is None:
             held = feed.split(validation_split)
+            held.batch_size = held_size or held.batch_size
         elif validation_data is not None:
             held = _held_out(validation_data, held_size or batch_size)
         self._class_weight = class_weight
@@ -135,7 +136,7 @@ class Trainer(Evaluator):
         optimizer = self.optimizer
         assert optimizer is not None
         seed = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
-        if not self._overrides("train_step"):
+        if not self._runs_steps("train_step"):
             optimizer.build(self.trainable_variables)
         backup = next((each for each in given if getattr(each, "resumes_fit", False)), None)
         cursor = Cursor(epoch=initial_epoch, step=int(optimizer.calls._buffer))
@@ -176,11 +177,13 @@ class Trainer(Evaluator):
         )
         if backup is not None:
             backup.watch(loop, seed)
+        # Before callbacks that may restore weights:
+        loop.observers.append(_Finalizer(optimizer, given))
         history = History()
         params = {
-            "epochs": epochs,
-            "steps": loader.steps_per_epoch,
             "verbose": verbose,
+            "epochs": epochs,
+            "steps": steps_per_epoch or loader.steps_per_epoch,
             "rank": communicator.rank,
         }
         for callback in (*given, history):  # in this order: callbacks may add to logs
@@ -196,8 +199,6 @@ class Trainer(Evaluator):
                 loop.run(epochs)
         finally:
             self._class_weight = None
-        if optimizer.built:
-            optimizer.finalize_variable_values(optimizer.trained)
         self.history = history
         return history
 
@@ -216,7 +217,7 @@ class Trainer(Evaluator):
         class_weight: dict[int, float] | None = None,
         return_dict: bool = False,
     ) -> Any:
-        """One step on one batch; loss and metrics over all batches since ``reset_metrics``."""
+        """One step on one batch; its loss and metrics, by the weights before it."""
         if class_weight is not None and sample_weight is not None:
             raise ValueError("class_weight and sample_weight cannot be given together")
         class_weight = arguments.class_weight_of(class_weight)
@@ -231,7 +232,7 @@ class Trainer(Evaluator):
         result = step(int(self.optimizer.calls._buffer), batch)
         self._class_weight = None
         results = step.results if isinstance(step, CustomStep) else self.results
-        return self._batch_logs(result.loss, result.sums, batch.size, results, return_dict)
+        return self._returned(results(result.loss, result.sums), return_dict)
 
     def _batch_step(self, communicator: Communicator, shards: int, class_weight: Any) -> Any:
         variables = tuple(map(id, self.trainable_variables))
@@ -241,6 +242,18 @@ class Trainer(Evaluator):
             seed = _agree(communicator, key[1:2], seed, self)
             self._kept_step = key, self._make_step(communicator, shards, seed)
         return self._kept_step[1]
+
+
+class _Finalizer(Observer):
+    """Puts the averages that an optimizer keeps in the place of weights at the end."""
+
+    def __init__(self, optimizer: Any, callbacks: Sequence[Any]) -> None:
+        self._optimizer, self._callbacks = optimizer, callbacks
+
+    def on_train_end(self, logs: Any = None) -> None:
+        done = any(getattr(each, "holds_averages", False) for each in self._callbacks)
+        if self._optimizer.built and not done:
+            self._optimizer.finalize_variable_values(self._optimizer.trained)
 
 
 def _agree(communicator: Communicator, said: Sequence[Any], seed: int, model: Trainer) -> int:

@@ -20,7 +20,6 @@ from distgrad.core.variable import Variable
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.operation import Operation
 from distgrad.keras.models.model import Model
-from distgrad.keras.optimizers import Nadam
 from distgrad.keras.registry import snake_case
 
 INSTALL = 'pip install "distgrad[h5]"'
@@ -124,26 +123,6 @@ def _join(path: str, name: str) -> str:
     return f"{path}/{name}" if path else name
 
 
-def optimizer_variables(optimizer: Any) -> list[Variable]:
-    """The optimizer's state in the order of Keras: slots that it makes together are interleaved."""
-    inner = getattr(optimizer, "inner_optimizer", None)
-    if inner is not None:
-        return [optimizer.step_counter, optimizer.dynamic_scale, *optimizer_variables(inner)]
-    made = optimizer.made
-    found = [v for v in optimizer.scalars.values() if not any(v is each for each in made)]
-    slots = dict(optimizer.slots)
-    found += slots.pop("average", [])
-    found += slots.pop("gradient_accumulator", [])
-    apart = type(optimizer).__name__ == "RMSprop"  # makes its slots one after the other
-    pair = [] if apart or len(slots) < 2 else [slots.pop(name) for name in list(slots)[:2]]
-    found += [variable for both in zip(*pair, strict=True) for variable in both]
-    found += [variable for slot in slots.values() for variable in slot] + made
-    if isinstance(optimizer, Nadam) and optimizer.built:  # Keras keeps what follows from the steps
-        product = optimizer._product(int(optimizer.iterations.numpy()))
-        found.append(Variable(np.float32(product), trainable=False, name="u_product"))
-    return found
-
-
 def dump(model: Model) -> bytes:
     """The weights, and the state of a compiled optimizer, as the bytes of such a file.
 
@@ -154,7 +133,7 @@ def dump(model: Model) -> bytes:
     with h5py.File(content, "w") as file:
         found = groups(model)
         if model.optimizer is not None:
-            state = optimizer_variables(model.optimizer)
+            state = model.optimizer.variables
             found.append(Group("optimizer", model.optimizer.name, state))
         for group in found:
             place = file.create_group(_join(group.path, "vars"))
@@ -242,7 +221,7 @@ def optimizer_assignments(
         return []
     if not optimizer.built and len(given) > len(optimizer.scalars):
         optimizer.build(model.trainable_variables)
-    variables = optimizer_variables(optimizer)
+    variables = optimizer.variables
     values = [given[i] for i in sorted(given)]
     if [np.shape(v) for v in values] != [tuple(v.shape) for v in variables]:
         warnings.warn(

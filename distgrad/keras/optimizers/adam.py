@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
+from distgrad.core.variable import Variable
 from distgrad.keras.optimizers.base import Optimizer, Rate, Rule
 from distgrad.ops import optim
 
@@ -108,6 +111,14 @@ class Nadam(_Moments):
             product *= self._momentum(each)
         self._latest = (step, product)
         return product
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The state, and the product of the momenta, which Keras keeps and we work out."""
+        if not self.built:
+            return super().variables
+        product = np.float32(self._product(int(self.iterations.numpy())))
+        return [*super().variables, Variable(product, trainable=False, name="u_product")]
 
     def rule(self, step: int) -> Rule:
         rate, product = self.rate(step), self._product(step)

@@ -14,6 +14,8 @@ class RMSprop(Optimizer):
     ``centered`` takes their variance in place of their square.
     """
 
+    slots_apart = True
+
     def __init__(
         self,
         learning_rate: Rate = 0.001,

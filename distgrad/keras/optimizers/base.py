@@ -39,8 +39,10 @@ class Optimizer(Stepwise, Configured):
     ``clipvalue`` (of each element) at most one may be set. ``weight_decay`` takes that part of a
     variable away before its update, times the learning rate. ``use_ema`` keeps a moving average of
     the variables; it takes their place every ``ema_overwrite_frequency`` steps, and at the end of
-    ``fit``. With ``gradient_accumulation_steps`` an update comes at every so many calls, by the
-    mean of their gradients. Raises ValueError for settings out of range and for unknown keywords.
+    ``fit``. The loss is multiplied by ``loss_scale_factor``, and gradients are divided by it, which
+    keeps those of half precision from vanishing. With ``gradient_accumulation_steps`` an update
+    comes at every so many calls, by the mean of their gradients. Raises ValueError for settings out
+    of range and for unknown keywords.
 
     ``slots`` maps each kind of state to one variable per trained variable; ``iterations`` counts
     the updates, ``calls`` how often gradients came. A kind of optimizer defines ``slot_names``,
@@ -62,6 +64,7 @@ class Optimizer(Stepwise, Configured):
         use_ema: bool = False,
         ema_momentum: float = 0.99,
         ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
         gradient_accumulation_steps: int | None = None,
         name: str | None = None,
         **unknown: Any,
@@ -83,6 +86,7 @@ class Optimizer(Stepwise, Configured):
         check_settings(clips, weight_decay, ema_momentum, ema_overwrite_frequency, every)
         self.name = name or snake_case(type(self).__name__)
         self.gradient_accumulation_steps = every
+        self.loss_scale_factor = loss_scale_factor
         self.weight_decay = weight_decay
         self.clipnorm = clipnorm
         self.clipvalue = clipvalue
@@ -205,11 +209,11 @@ class Optimizer(Stepwise, Configured):
 
     @property
     def loss_scale(self) -> float:
-        return 1.0
+        return self.loss_scale_factor or 1.0
 
     def scale_loss(self, loss: Any) -> Any:
         """The loss whose gradient is to be applied."""
-        return loss
+        return loss * self.loss_scale_factor if self.loss_scale_factor else loss
 
     @property
     def needs_whole_gradients(self) -> bool:
@@ -219,12 +223,7 @@ class Optimizer(Stepwise, Configured):
 
     def unscaled(self, finite: bool) -> bool:
         """Told whether gradients of a scaled loss are finite; whether to apply them."""
-        return finite
-
-    @property
-    def variables(self) -> list[Variable]:
-        """The state: the count of updates, the slots, and what a subclass has made."""
-        return [self.calls, *(v for slot in self.slots.values() for v in slot), *self.made]
+        return True
 
     @property
     def scalars(self) -> dict[str, Variable]:
@@ -374,6 +373,8 @@ class Optimizer(Stepwise, Configured):
     def _apply(self, tensors: Sequence[Any], variables: Sequence[Variable]) -> None:
         if not self._known:
             self.build(variables)
+        if self.loss_scale_factor:
+            tensors = [None if t is None else t / self.loss_scale_factor for t in tensors]
         writes = bool(self.clipvalue or self.needs_whole_gradients)
         gradients: list[Any] = [None] * len(self._known)
         for tensor, variable in zip(tensors, variables, strict=True):

@@ -83,15 +83,17 @@ class Adafactor(Optimizer):
 
     def build(self, variables: Sequence[Variable]) -> None:
         super().build(variables)
-        self._factors: list[tuple[Variable, Variable] | None] = []
+        self._factors: list[tuple[Variable, Variable]] = []
         self._squares: list[Variable] = []
         for variable in variables:
-            shape, factors = tuple(variable.shape), None
-            if len(shape) > 1:
-                rows = self.add_variable(shape[:-1], dtype=variable.dtype, name="rows")
-                columns = (*shape[:-2], shape[-1])
-                factors = rows, self.add_variable(columns, dtype=variable.dtype, name="columns")
-            self._factors.append(factors)
+            shape = tuple(variable.shape)
+            whole = len(shape) < 2  # Keras keeps numbers there, which nobody uses
+            rows, columns = ((), ()) if whole else (shape[:-1], (*shape[:-2], shape[-1]))
+            factors = [
+                self.add_variable(size, dtype=variable.dtype, name=name)
+                for size, name in ((rows, "rows"), (columns, "columns"))
+            ]
+            self._factors.append((factors[0], factors[1]))
             self._squares.append(self.add_variable_from_reference(variable, "velocity"))
 
     def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
@@ -103,7 +105,7 @@ class Adafactor(Optimizer):
             self._squares[position],
             self._factors[position],
         )
-        if factors is None:
+        if len(variable.shape) < 2:
             _moved(v, squares, beta)
         else:
             rows = _moved(factors[0], reduce_mean(squares, -1), beta)

@@ -118,7 +118,7 @@ class LossScaleOptimizer(Optimizer):
 
     @property
     def variables(self) -> list[Variable]:
-        return [*self.inner_optimizer.variables, self.dynamic_scale, self.step_counter]
+        return [self.step_counter, self.dynamic_scale, *self.inner_optimizer.variables]
 
     @property
     def scalars(self) -> dict[str, Variable]:

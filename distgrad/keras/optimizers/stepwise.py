@@ -24,6 +24,9 @@ class Stepwise:
 
     calls: Variable
     made: list[Variable]  # the state that ``add_variable`` has made, in that order
+    slots: dict[str, list[Variable]]
+    scalars: Any  # a property
+    slots_apart = False  # whether Keras makes one slot of all variables after the other
     _positions: dict[int, int]
     _gradients: Sequence[Any] = ()
     _rate_now: float | None = None  # inside of a step
@@ -94,11 +97,6 @@ class Stepwise:
         """
         self._run_kernel(gradient, variable, float(learning_rate))
 
-    @property
-    def variables(self) -> list[Variable]:
-        """The state."""
-        raise NotImplementedError
-
     def _run_kernel(self, gradient: Any, variable: Variable, rate: float) -> None:
         raise NotImplementedError(f"{type(self).__name__} defines no update_step")
 
@@ -123,6 +121,21 @@ class Stepwise:
             self._gradients = ()
 
     # The state as a whole
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The state in the order of Keras: the count of updates, the learning rate, the slots.
+
+        Of two slots those of one variable follow each other.
+        """
+        found = [v for v in self.scalars.values() if not any(v is each for each in self.made)]
+        slots = dict(self.slots)
+        found += slots.pop("average", [])
+        found += slots.pop("gradient_accumulator", [])
+        alone = self.slots_apart or len(slots) < 2
+        pair = [] if alone else [slots.pop(name) for name in list(slots)[:2]]
+        found += [variable for both in zip(*pair, strict=True) for variable in both]
+        return found + [variable for slot in slots.values() for variable in slot] + self.made
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Assigns all of ``variables``. Raises ValueError where their number differs."""
@@ -170,8 +183,11 @@ class Stepwise:
 
 
 def check_trained(optimizer: Any, variables: Sequence[Variable]) -> None:
-    """Raises ValueError where a built optimizer belongs to others than these variables."""
-    if [id(v) for v in variables] != [id(v) for v in optimizer.trained]:
+    """Raises ValueError where a built optimizer does not know one of these variables.
+
+    It may know more, where some were frozen since.
+    """
+    if not {id(v) for v in variables} <= {id(v) for v in optimizer.trained}:
         raise ValueError(
             "this optimizer already belongs to other variables; make a new one for these"
         )
