@@ -7,7 +7,7 @@ model, in a loop or in ``Dataset.map``, and give tensors.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,14 @@ class _Vocabulary:
         self.numbers = {word: number for number, word in enumerate(self.words, first)}
 
 
+# Settings of Keras that have one value here.
+_KERAS_DEFAULTS = [
+    ("oov_method", "floormod"),
+    ("encoding", "utf-8"),
+    ("vocabulary_dtype", "int64"),
+]
+
+
 class _Lookup(OnTexts):
     """Base of lookups: the vocabulary, what is outside it, and what ``adapt`` finds.
 
@@ -151,6 +159,24 @@ class _Lookup(OnTexts):
         self._was_given = vocabulary is not None
         if vocabulary is not None:
             self.set_vocabulary(vocabulary, idf_weights)
+
+    # What Keras has in configs and files.
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """A layer of such a config; one of Keras may have its vocabulary in a file beside it."""
+        known = {name: v for name, v in config.items() if (name, v) not in _KERAS_DEFAULTS}
+        size = known.pop("vocabulary_size", None)
+        made = super().from_config(known)
+        if size and made.vocabulary is None:  # until that is read, it is known how much there is
+            count = size - len(made._special)
+            made._known = _Vocabulary([None] * count, len(made._special))
+        return made
+
+    def load_vocabulary(self, lines: Sequence[str]) -> None:
+        """Takes the words of such a file, where none were given."""
+        if not self._was_given:
+            self.set_vocabulary(lines)
 
     # What the base needs to know of words and numbers.
 
@@ -278,7 +304,8 @@ class _Lookup(OnTexts):
 
     def numbers_of(self, values: np.ndarray) -> np.ndarray:
         """The numbers of an array of words."""
-        if not self._known.words:
+        unread = self._known.words[:1] == [None] and values.any()  # zeros stand for inputs to come
+        if not self._known.words or unread:
             raise ValueError(f"{self.name!r} has no vocabulary yet: call adapt(data) first")
         found = [self.number_of(word) for word in self._as_words(values.ravel())]
         return np.array(found, np.int64).reshape(values.shape)

@@ -239,7 +239,7 @@ class Sum(Metric):
 
 
 class MeanMetric(Metric):
-    """A metric that is the weighted mean of one value per sample."""
+    """A metric that is the weighted mean of one value per sample; masked steps do not count."""
 
     def per_sample(self, y_true: Any, y_pred: Any) -> Any:
         """One value per sample; the mean is taken over further axes."""

@@ -11,6 +11,7 @@ from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.keras import losses, metrics
+from distgrad.keras.layers.masking import mask_of
 from distgrad.keras.metrics.base import MeanMetric, Metric, masked_weight
 from distgrad.ops.casting import cast
 from distgrad.ops.host import on_host
@@ -164,7 +165,7 @@ class Objective:
             return Tensor(np.zeros(0))
         outputs = self.outputs(prediction)
         targets, weights = self._targets(y), self._sample_weights(weight)
-        masks = [getattr(each, "_keras_mask", None) for each in outputs]
+        masks = [mask_of(each) for each in outputs]
         plain = weights[0] is None and masks[0] is None
         if len(self._metric_objects) == 1 and not self._own_losses and plain:
             (metric,) = self._metric_objects

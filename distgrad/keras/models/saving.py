@@ -22,6 +22,7 @@ from distgrad.keras.models import weights_h5
 from distgrad.keras.models.model import Model
 from distgrad.training import tensors
 
+_VOCABULARY = "vocabulary.txt"  # of a layer that looks words up, where Keras keeps it
 _H5, _SAFETENSORS = "model.weights.h5", "model.safetensors"
 
 Pairs = list[tuple[Any, Any]]
@@ -76,6 +77,7 @@ def load_model(
             config = json.loads(archive.read("config.json"))
             kind = _H5 if _H5 in names else _SAFETENSORS
             weights = archive.read(kind)
+            texts = {name: archive.read(name) for name in names if name.endswith(_VOCABULARY)}
     except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{str(path)!r} is not a whole .keras file: {error}") from None
     with registry.custom_object_scope(custom_objects or {}):
@@ -83,6 +85,11 @@ def load_model(
         _build(model, config.get("build_config") or {})
         if compile and config.get("compile_config"):
             model.compile_from_config(config["compile_config"])
+    for group in weights_h5.groups(model) if texts else ():
+        text = texts.get(f"assets/{group.path}/{_VOCABULARY}")
+        load = getattr(group.layer, "load_vocabulary", None)
+        if text is not None and load is not None:
+            load(text.decode().split("\n"))
     try:
         pairs = _pairs(model, kind, weights)
     except ValueError as error:

@@ -354,3 +354,35 @@ def test_any_object_of_keras_is_read_from_its_config(make):
     twin = keras.saving.deserialize_keras_object(config)
     assert type(twin) is type(made)
     assert keras.saving.serialize_keras_object(twin) == keras.saving.serialize_keras_object(made)
+
+
+def test_a_vocabulary_beside_the_config_is_read(tmp_path):
+    """Keras 3.15 writes adapted words into a text file, and how many into the config."""
+    lookup = keras.layers.IntegerLookup(name="look", output_mode="multi_hot")
+    lookup.adapt(np.array([3, 4, 3]))
+    model = keras.Sequential([keras.Input((2,), dtype="int64"), lookup])
+    numbers = np.array([[3, 4], [9, 9]])
+    expected = model.predict(numbers, verbose=0)
+    model.save(tmp_path / "ours.keras")
+    with zipfile.ZipFile(tmp_path / "ours.keras") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(files["config.json"])
+    config["config"]["layers"][1]["config"] |= {
+        "vocabulary": None,
+        "vocabulary_size": 3,
+        "vocabulary_dtype": "int64",
+        "oov_method": "floormod",
+        "salt": None,
+        "sparse": False,
+    }
+    files["config.json"] = json.dumps(config).encode()
+    files["assets/layers/integer_lookup/vocabulary.txt"] = b"-1\n3\n4"
+    with zipfile.ZipFile(tmp_path / "theirs.keras", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    twin = keras.models.load_model(tmp_path / "theirs.keras")
+    assert twin.layers[0].get_vocabulary() == [-1, 3, 4]
+    np.testing.assert_array_equal(twin.predict(numbers, verbose=0), expected)
+    bare = keras.Sequential.from_config(config["config"])
+    with pytest.raises(ValueError, match="no vocabulary yet"):
+        bare.predict(numbers, verbose=0)
