@@ -45,6 +45,7 @@ from distgrad.core.tape import GradientTape, UnconnectedGradients
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.debugging import Assert, assert_equal, assert_greater, assert_less, assert_rank
+from distgrad.launcher.environ import settle_threads as _settle_threads
 from distgrad.ops.arithmetic import (
     abs,
     add,
@@ -194,6 +195,7 @@ from distgrad.ops.trigonometric import (
 
 _eager.install()
 _ask_environment()
+_settle_threads()
 
 newaxis = None
 # What is loaded at its first use, since a tape alone starts in half the time: whole modules,

@@ -205,6 +205,22 @@ def limit_threads(count: int) -> None:
     _threadpoolctl().threadpool_limits(count)
 
 
+def settle_threads() -> None:
+    """Gives this process the one thread of a worker if it is a rank, or runs virtual shards.
+
+    So it has the bits of the ranks that ``distgrad launch`` starts. Where a variable of the user
+    says how many threads (``OMP_NUM_THREADS=4``), it is left alone.
+    """
+    if any(os.environ.get(name) for name in _THREAD_VARIABLES):
+        return
+    try:
+        worker = detect().is_rank or script_virtual_shards()
+    except UsageError:
+        return  # whoever joins the world says so
+    if worker:
+        limit_threads(1)
+
+
 def thread_variables(count: int) -> dict[str, str]:
     """The environment variables that give a child process ``count`` threads per library."""
     if count < 1:

@@ -109,7 +109,7 @@ class Distgrad:
         start: list[str] = []
         if ranks is not None:  # with what Open MPI needs for root, and for more ranks than cores
             found = self.mpirun()
-            start = Starter(found, flavour(found)).command(Program([], ranks, threads=1))
+            start = Starter(found, flavour(found)).command(Program([], ranks))
         command = [*start, sys.executable, *program, *map(str, words)]
         path = str(Path(distgrad.__path__[0]).parent)
         return process.Command(command, cwd=cwd, env={"PYTHONPATH": path})

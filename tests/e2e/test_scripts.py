@@ -43,6 +43,18 @@ model.fit(data, epochs=1, verbose=0)
 tell(model, history=history.history, tested=model.evaluate(x, y, verbose=0))
 """
 
+WIDE = """\
+x = rng.normal(size=(300, 500)).astype("float32")  # products that BLAS's threads would share
+y = rng.integers(0, 3, 300)
+model = tf.keras.Sequential([layers.Dense(400, activation="relu"), layers.Dense(3)])
+tf.keras.utils.set_random_seed(SEED)
+for captured in (False, True):
+    model.compile("adam", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                  jit_compile=captured)
+    model.fit(x, y, batch_size=300, epochs=2, verbose=0)
+tell(model)
+"""
+
 OWN_STEP = """\
 class Own(tf.keras.Model):
     def __init__(self):
@@ -159,8 +171,8 @@ def told(result) -> dict:
 
 @pytest.mark.parametrize(
     "body",
-    [FIT, OWN_STEP, LOOP, STRATEGY],
-    ids=["fit", "train_step", "gradients", "strategy"],
+    [FIT, WIDE, OWN_STEP, LOOP, STRATEGY],
+    ids=["fit", "wide", "train_step", "gradients", "strategy"],
 )
 def test_a_script_ends_with_the_same_bits_on_any_number_of_workers(dg, tmp_path, monkeypatch, body):
     monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", "6")
