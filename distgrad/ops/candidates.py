@@ -41,26 +41,30 @@ def random_candidates(xp, key, cumulative, *, count, unique):
     Class k has the chance ``cumulative[k] - cumulative[k - 1]``. Classes that came before are drawn
     anew where they are to be ``unique``.
     """
-    bounds = on_host(cumulative)
-    generator = numpy_backend.generator(on_host(key))
+    drawn = _drawn(on_host(cumulative), numpy_backend.generator(on_host(key)), count, unique)
+    return library(xp).asarray(drawn)
 
-    def drawn(number: int) -> np.ndarray:
+
+def _drawn(
+    bounds: np.ndarray, generator: np.random.Generator, count: int, unique: bool
+) -> np.ndarray:
+    def draw(number: int) -> np.ndarray:
         found = np.searchsorted(bounds, generator.random(number), side="right")
         return np.minimum(found, len(bounds) - 1)
 
     if not unique:
-        return library(xp).asarray(np.append(drawn(count), count))
+        return np.append(draw(count), count)
     if np.count_nonzero(np.diff(bounds, prepend=0)) < count:  # where a capture tries it on zeros
-        return library(xp).asarray(np.zeros(count + 1, np.int64))
+        return np.zeros(count + 1, np.int64)
     found: dict[int, None] = {}
     draws = 0
     while len(found) < count:
-        for candidate in drawn(2 * count).tolist():
+        for candidate in draw(2 * count).tolist():
             draws += 1
             found[candidate] = None
             if len(found) == count:
                 break
-    return library(xp).asarray(np.array([*found, draws], dtype=np.int64))
+    return np.array([*found, draws], dtype=np.int64)
 
 
 @random_candidates.samples

@@ -82,9 +82,9 @@ def clip(xp, x, low, high):
     """
     clipped = xp.maximum(xp.minimum(x, high), low)
     if clipped.shape != x.shape:
+        bounds = " and ".join(str(getattr(bound, "shape", ())) for bound in (low, high))
         raise ValueError(
-            f"bounds of the shapes {xp.shape(low)} and {xp.shape(high)} do not broadcast to values "
-            f"of the shape {x.shape}"
+            f"bounds of the shapes {bounds} do not broadcast to values of the shape {x.shape}"
         )
     return clipped
 

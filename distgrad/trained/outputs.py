@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.data.preparation import Preparation
+from distgrad.keras import losses
 
 _OVER_CLASSES = (
     "sparse_categorical_crossentropy",
@@ -33,6 +34,8 @@ class Outputs:
     def of(cls, model: Any, how: Preparation) -> Outputs:
         """Those of a compiled model, as its loss takes them."""
         loss, units = model.loss, int(model.output_shape[-1])
+        if isinstance(loss, str):
+            loss = losses.get(loss)
         name = getattr(loss, "name", "")
         two = name in _OVER_TWO and units == 1
         if not two and name not in _OVER_CLASSES:

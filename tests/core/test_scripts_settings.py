@@ -122,7 +122,7 @@ def test_settings_of_devices_are_taken():
     [
         ("ragged.constant", "pad_sequences"),
         ("sparse.SparseTensor", "dense array"),
-        ("strings.split", "NumPy arrays"),
+        ("string", "NumPy arrays"),
         ("saved_model.save", "x.keras"),
         ("lite.TFLiteConverter", "ONNX"),
         ("io.read_file", "load_img"),
@@ -131,7 +131,7 @@ def test_settings_of_devices_are_taken():
         ("train.Example", "numpy.savez"),
         ("dtypes.string", "NumPy arrays"),
         ("experimental.numpy", "keras.ops"),
-        ("audio.decode_wav", "wave"),
+        ("audio.decode_wav", "wavfile"),
         ("hessians", "jacobian"),
         ("distribute.cluster_resolver", "mpirun"),
     ],

@@ -113,7 +113,7 @@ def test_ranks_that_somebody_else_has_started(script: Path, style: str) -> None:
 
     command = [sys.executable, str(script)]
     refused = process.run(command, env=variables(0), timeout=30)
-    assert refused.returncode == 1 and "set DISTGRAD_TOKEN to the same secret" in refused.stderr
+    assert refused.returncode == 2 and "set DISTGRAD_TOKEN to the same secret" in refused.stderr
     secret = {"DISTGRAD_TOKEN": "secret"}
     one = process.Command(command, env=variables(1) | secret)
     zero = process.Command(command, env=variables(0) | secret)

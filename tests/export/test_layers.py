@@ -135,7 +135,7 @@ OTHERS = {
     "CategoryEncoding-one_hot": (keras.layers.CategoryEncoding(5, "one_hot"), (1,)),
 }
 # What stands before a model, or looks things up on the host.
-NOT_IN_ONNX = {"Hashing", "IntegerLookup", "StringLookup", "TextVectorization"}
+NOT_IN_ONNX = {"HashedCrossing", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization"}
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -304,14 +304,14 @@ BEYOND = {
         all_true any_true argmax_along argmin_along at_maximum average_update biased_grad
         cast_discrete cast_float complex convolve convolve_grad_x custom_call
         depthwise_convolve_grad_w depthwise_convolve_grad_x dot floordiv floormod fourier
-        imag_part linear_scan max max_windows max_windows_grad mean min observed_moments
+        imag_part linear_scan lstm_steps max max_windows max_windows_grad mean min observed_moments
         prod real_fourier real_part rectified_windows rectified_windows_grad reread
         rescaled_grad reshape_to row_positions solve_triangle split_at square_sum sum sum_to
         take_grad truncatediv truncatemod""",
     "out=, or writes to copies of its own": """
         adadelta_update adagrad_update adam_update adamax_update amsgrad_update clip_update
-        cross_entropy_grad decay_update ftrl_update lion_update momentum_update nadam_update
-        rmsprop_update scale_update sgd_update softmax_along sparse_cross_entropy_grad""",
+        cross_entropy_grad decay_update ftrl_update lion_update lstm_steps_grad momentum_update
+        nadam_update rmsprop_update scale_update sgd_update softmax_along sparse_cross_entropy_grad""",
     "functions that the standard lacks or writes otherwise": """
         argsort_last cholesky_factor cross_product cumprod_along cumsum_along
         cumulative_logsumexp_along diagonal_of nonzero rint singular_values solve_system svd_factors
