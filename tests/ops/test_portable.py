@@ -311,7 +311,8 @@ BEYOND = {
     "out=, or writes to copies of its own": """
         adadelta_update adagrad_update adam_update adamax_update amsgrad_update clip_update
         cross_entropy_grad decay_update ftrl_update lion_update lstm_steps_grad momentum_update
-        nadam_update rmsprop_update scale_update sgd_update softmax_along sparse_cross_entropy_grad""",
+        nadam_update rmsprop_update scale_update sgd_update softmax_along
+        sparse_cross_entropy_grad""",
     "functions that the standard lacks or writes otherwise": """
         argsort_last cholesky_factor cross_product cumprod_along cumsum_along
         cumulative_logsumexp_along diagonal_of nonzero rint singular_values solve_system svd_factors
