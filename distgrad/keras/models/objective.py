@@ -12,7 +12,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.keras import losses, metrics
 from distgrad.keras.layers.masking import mask_of
-from distgrad.keras.metrics.base import MeanMetric, Metric, masked_weight
+from distgrad.keras.metrics.base import Metric
 from distgrad.ops.casting import cast
 from distgrad.ops.host import on_host
 from distgrad.ops.reduce import reduce_sum
@@ -180,15 +180,15 @@ class Objective:
         self, targets: Any, outputs: Any, weights: Any, values: Any, masks: Any
     ) -> np.ndarray:
         parts = []
+        for output, mask in zip(outputs, masks, strict=True):
+            if mask is not None:  # a replay comes with new tensors
+                output._keras_mask = mask
         for i in self._own_losses:
             size = float(outputs[i]._data.shape[0])
             value = values[i]
             parts.append(np.array([0.0 if value is None else float(value) * size, size]))
         for metric, (i, weighted) in zip(self._metric_objects, self._places, strict=True):
-            weight = weights[i] if weighted else None
-            if isinstance(metric, MeanMetric):
-                weight = masked_weight(weight, masks[i])
-            given = () if weight is None else (weight,)
+            given = (weights[i],) if weighted and weights[i] is not None else ()
             parts.append(metric.sums(targets[i], outputs[i], *given))
         return np.concatenate(parts) if parts else np.zeros(0)
 
