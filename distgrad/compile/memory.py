@@ -28,19 +28,22 @@ class Layout(NamedTuple):
 def plan(lifetimes: Sequence[Lifetime]) -> Layout:
     """Places the largest first, each in the lowest gap among those that live when it does."""
     offsets = [0] * len(lifetimes)
-    placed: list[tuple[int, int, Lifetime]] = []  # start, end, of bytes
-    for index in sorted(range(len(lifetimes)), key=lambda i: (-lifetimes[i].nbytes, i)):
+    # Of those that have a place, by its first byte: that, the end, the first step, the last.
+    rows = np.zeros((4, len(lifetimes)), np.int64)
+    order = sorted(range(len(lifetimes)), key=lambda i: (-lifetimes[i].nbytes, i))
+    for count, index in enumerate(order):
         life = lifetimes[index]
         size = -(-max(life.nbytes, 1) // ALIGN) * ALIGN
-        start = 0
-        for low, high, other in sorted(placed, key=lambda p: p[0]):
-            if other.start <= life.stop and life.start <= other.stop:
-                if low - start >= size:
-                    break
-                start = max(start, high)
+        low, high, first, last = rows[:, :count]
+        beside = (first <= life.stop) & (last >= life.start)
+        ends = np.maximum.accumulate(np.append(0, high[beside]))
+        wide = np.flatnonzero(low[beside] - ends[:-1] >= size)
+        start = int(ends[wide[0] if len(wide) else -1])
         offsets[index] = start
-        placed.append((start, start + size, life))
-    return Layout(offsets, max((high for _, high, _ in placed), default=0))
+        place = np.searchsorted(low, start, "right")
+        rows[:, place + 1 : count + 1] = rows[:, place:count]
+        rows[:, place] = start, start + size, life.start, life.stop
+    return Layout(offsets, int(rows[1].max(initial=0)))
 
 
 def block(nbytes: int, align: int = ALIGN) -> np.ndarray:

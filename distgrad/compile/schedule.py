@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distgrad.compile import eager
-from distgrad.compile.lower import lower
+from distgrad.compile.lower import Lowered, lower
 from distgrad.compile.passes.fusion import Fused
 from distgrad.compile.program import Apply, Call, Instruction, Program, Read, Slot, Value, Write
 from distgrad.compile.steps import Buffer, Step, View, bound
@@ -51,8 +51,9 @@ class Schedule:
     ) -> None:
         self.program = program
         copied: set[Read] = set()
+        lowered: dict[Any, Lowered | None] = {}
         while True:  # a second time where a read must outlive a write to its variable
-            build = _Build(program, arrays, compiler, copied, as_eager)
+            build = _Build(program, arrays, compiler, copied, as_eager, lowered)
             late = build.late_reads()
             if not late:
                 break
@@ -71,8 +72,10 @@ class _Build:
         compiler: Compiler | None,
         copied: set[Read],
         as_eager: bool,
+        lowered: dict[Any, Lowered | None],
     ) -> None:
         self.program = program
+        self._lowered = lowered
         self._as_eager = as_eager
         self.steps: list[Step] = []
         self.places: dict[Value, View] = {}
@@ -194,21 +197,21 @@ class _Build:
             return
         if self._as_eager and self._add_eager(instruction):
             return
-        lowered = lower(instruction, inputs)
+        lowered = self._lower(instruction, inputs)
         results = self._results(instruction)
         if lowered is not None:
-            arguments = {
-                view.buffer: place
-                for view in _arguments(lowered.steps, lowered.outputs)
-                for place in [self.places[instruction.inputs[view.buffer.owner]]]
+            places = {
+                buffer: self.places[instruction.inputs[buffer.owner]]
+                if buffer.kind == "argument"
+                else View(Buffer(buffer.nbytes), 0, (), (), np.dtype("V"))
+                for buffer in _buffers(lowered)
             }
-            self.steps += [bound(step, arguments) for step in lowered.steps]
+            self.steps += [bound(step, places) for step in lowered.steps]
             for value, view, array in zip(
                 instruction.outputs, lowered.outputs, results, strict=True
             ):
-                place = arguments.get(view.buffer)
-                if place is not None:
-                    view = view._replace(buffer=place.buffer, offset=place.offset + view.offset)
+                place = places[view.buffer]
+                view = view._replace(buffer=place.buffer, offset=place.offset + view.offset)
                 self.places[value], self._arrays[value] = view, array
             return
         self.whole.append(instruction.name)
@@ -222,6 +225,16 @@ class _Build:
             for value, array in zip(instruction.outputs, results, strict=True)
         ]
         self._step(kernel.many, (outs, *views))
+
+    def _lower(self, instruction: Apply, inputs: tuple[Any, ...]) -> Lowered | None:
+        """``lower``, once for all instructions alike: loops and layers repeat them."""
+        try:
+            key = instruction.name, *map(_kind, inputs), *map(_kind, instruction.params.items())
+            if key not in self._lowered:
+                self._lowered[key] = lower(instruction, inputs)
+            return self._lowered[key]
+        except TypeError:  # a parameter is an array, or another thing without a hash
+            return lower(instruction, inputs)
 
     def _add_eager(self, instruction: Apply) -> bool:
         """A primitive that the eager path has another kernel for."""
@@ -291,9 +304,16 @@ class _Build:
         return late - self._copied
 
 
-def _arguments(steps: Iterable[Step], outputs: Iterable[View]) -> set[View]:
-    views = {view for step in steps for view in step.mentions} | set(outputs)
-    return {view for view in views if view.buffer.kind == "argument"}
+def _buffers(lowered: Lowered) -> set[Buffer]:
+    views = [view for step in lowered.steps for view in step.mentions]
+    return {view.buffer for view in (*views, *lowered.outputs)}
+
+
+def _kind(item: Any) -> Any:
+    """What the steps of a kernel depend on, of an input or a parameter."""
+    if isinstance(item, np.ndarray):
+        return item.shape, item.strides, item.dtype
+    return type(item), item if type(item) is not tuple else tuple(map(_kind, item))
 
 
 # What a step calls, where that is no function of NumPy
