@@ -77,6 +77,15 @@ def offered(python: Path | None, names: Iterable[str]) -> tuple[list[str], list[
     return runs, [name for name in names if name not in runs]
 
 
+def environment() -> dict[str, str]:
+    """What the process of a contender inherits: one thread, no GPU, no chatter."""
+    threads = {f"{each}_NUM_THREADS": "1" for each in ("OMP", "OPENBLAS", "MKL")}
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    # Peers' byte code came with their installation; ours is not to be compiled at each start.
+    own = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return {**own, **threads, **quiet, "PYTHONPATH": str(ROOT)}
+
+
 class PeerError(RuntimeError):
     """A contender that ended, took too long, or said that it cannot."""
 
@@ -90,18 +99,14 @@ class Process:
         peer, form = CONTENDERS[name]
         self.name = name
         program = sys.executable if peer == "distgrad" else python
-        threads = {f"{each}_NUM_THREADS": "1" for each in ("OMP", "OPENBLAS", "MKL")}
-        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
         ours, theirs = socket.socketpair()
         words = ["--socket", str(theirs.fileno()), "--start", repr(time.time()), peer, form]
         if hasattr(os, "sched_getaffinity"):
             words += ["--core", str(max(os.sched_getaffinity(0)))]
-        # Peers' byte code came with their installation; ours is not to be compiled at each start.
-        own = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  what it prints, for errors
         self.process = subprocess.Popen(
             [str(program), str(HERE / "serve.py"), *words],
-            env={**own, **threads, **quiet, "PYTHONPATH": str(ROOT), **(env or {})},
+            env={**environment(), **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=self._said,
             stderr=subprocess.STDOUT,
