@@ -9,6 +9,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from distgrad.compile import function as compiled
 from distgrad.core import devices
 
 __all__ = [
@@ -87,18 +88,14 @@ def set_soft_device_placement(enabled: bool) -> None:
     """Does nothing: an operation runs where its tensors lie."""
 
 
-_eagerly = False
-
-
 def run_functions_eagerly(run_eagerly: bool) -> None:
-    """Does nothing but be remembered: ``tf.function`` is eager unless it has ``jit_compile``."""
-    global _eagerly
-    _eagerly = bool(run_eagerly)
+    """From now on functions of ``tf.function`` run as they are, if true, or are captured."""
+    compiled.run_eagerly = bool(run_eagerly)
 
 
 def functions_run_eagerly() -> bool:
     """What ``run_functions_eagerly`` was last told."""
-    return _eagerly
+    return compiled.run_eagerly
 
 
 def _ignored(*args: Any, **kwargs: Any) -> None:

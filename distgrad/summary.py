@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core import recording
 from distgrad.training import world
 from distgrad.training.tensorboard import EventFile, summaries
 
@@ -109,7 +110,7 @@ def create_noop_writer() -> SummaryWriter:
 
 def scalar(name: str, data: Any, step: Any = None, description: str | None = None) -> bool:
     """Writes one number; whether it did. Raises ValueError where no step is known."""
-    return _write(step, lambda: [summaries().scalar(name, float(data))])
+    return _write(step, data, lambda value: [summaries().scalar(name, float(value))])
 
 
 def histogram(
@@ -117,7 +118,9 @@ def histogram(
 ) -> bool:
     """Writes how values are distributed; whether it did. Raises ValueError without a step."""
     bins = 30 if buckets is None else buckets
-    return _write(step, lambda: [summaries().histogram(name, np.asarray(data).ravel(), bins)])
+    return _write(
+        step, data, lambda values: [summaries().histogram(name, np.asarray(values).ravel(), bins)]
+    )
 
 
 def image(
@@ -126,33 +129,41 @@ def image(
     """Writes the first images of a batch (k, height, width, channels), uint8 or floats in [0, 1];
     whether it did. Raises ValueError without a step, or for another shape."""
 
-    def images() -> Iterator[Any]:
-        batch = np.asarray(data)
+    def images(values: Any) -> Iterator[Any]:
+        batch = np.asarray(values)
         if batch.ndim != 4:
             raise ValueError(f"images have shape (k, height, width, channels), not {batch.shape}")
         for i, each in enumerate(batch[:max_outputs]):
             tag = f"{name}/image/{i}" if min(len(batch), max_outputs) > 1 else f"{name}/image"
             yield summaries().image(tag, each, dataformats="HWC")
 
-    return _write(step, images)
+    return _write(step, data, images)
 
 
 def text(name: str, data: Any, step: Any = None, description: str | None = None) -> bool:
     """Writes a text; whether it did. Raises ValueError without a step."""
-    return _write(step, lambda: [summaries().text(name, str(data))])
+    return _write(step, data, lambda value: [summaries().text(name, str(value))])
 
 
-def _write(step: Any, make: Callable[[], Iterable[Any]]) -> bool:
-    writer = _now.writer
-    if writer is None or not should_record_summaries():
+def _write(step: Any, data: Any, make: Callable[[Any], Iterable[Any]]) -> bool:
+    writer, condition = _now.writer, _now.condition
+    if writer is None:
         return False
     at = _now.step if step is None else step
     if at is None:
         raise ValueError("no step: give step=, or say tf.summary.experimental.set_step(step)")
-    file = writer._open()
-    for made in make() if file is not None else ():
-        file.add(int(at), made)  # type: ignore[union-attr]
-    return file is not None
+
+    def write(values: Any, at: Any) -> bool:
+        if not _holds(condition):
+            return False
+        if step is None and isinstance(at, int) and _now.step is not None:
+            at = _now.step  # this is a captured function, run again: it may have been set anew
+        file = writer._open()
+        for made in make(values) if file is not None else ():
+            file.add(int(at), made)  # type: ignore[union-attr]
+        return file is not None
+
+    return recording.tell(write, data, at) is not False
 
 
 def flush(writer: SummaryWriter | None = None, name: str | None = None) -> None:
@@ -171,8 +182,11 @@ def record_if(condition: Any) -> Iterator[None]:
 
 def should_record_summaries() -> bool:
     """Whether a writer is in force and no ``record_if`` says otherwise."""
-    condition = _now.condition
-    return _now.writer is not None and bool(condition() if callable(condition) else condition)
+    return _now.writer is not None and _holds(_now.condition)
+
+
+def _holds(condition: Any) -> bool:
+    return bool(condition() if callable(condition) else condition)
 
 
 def _set_step(step: Any) -> None:

@@ -30,7 +30,7 @@ ALLOWED = {
     # What a user's own loop gets are tensors, and what it asks for their kinds.
     "data.calling": {"data", "core.dispatch"},
     "data.dataset": {"data", "core.spec"},
-    "data.iterating": {"data", "core.op_errors", "core.place"},  # checkpoints keep where it stands
+    "data.iterating": {"data", "core.op_errors", "core.place", "core.recording"},
     "config": {"config", "settings"},
     "job": set(),
     "launcher": {"launcher", "job", "comm", "core.errors", "worker"},

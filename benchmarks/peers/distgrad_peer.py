@@ -93,11 +93,6 @@ def _fit(model: Any, batch: tuple, steps: int) -> float:
 def _function(step: Any, form: str) -> Any:
     if form == "eager":
         return step
-    from distgrad.compile import function
-    from distgrad.compile.llvm import engine
-
-    if engine.available():
-        function.default_executor = "generated"
     return tf.function(step, jit_compile=True)
 
 

@@ -156,11 +156,21 @@ class Capture:
                 )
             self.abandoned = True
 
-    def call(self, fn: Callable[..., None], args: tuple, kwargs: dict, *, writes: bool) -> None:
+    def call(
+        self,
+        fn: Callable[..., None],
+        args: tuple,
+        kwargs: dict,
+        *,
+        writes: bool,
+        traced: bool = True,
+    ) -> None:
         if self.abandoned:
             fn(*args, **kwargs)
             return
         leaves = tree.flatten((args, kwargs))
+        if not writes:  # by the time of the call a variable may have its next value
+            leaves = [leaf._read() if isinstance(leaf, Variable) else leaf for leaf in leaves]
         places = [i for i, leaf in enumerate(leaves) if type(leaf) is Tensor]
         for leaf in leaves:
             if isinstance(leaf, Operand) and not isinstance(leaf, (Tensor, Variable)):
@@ -183,7 +193,7 @@ class Capture:
         )
         if writes:
             self._forget_reads()
-        else:  # what it finds wrong must be said before others stumble over it
+        elif traced:  # what it finds wrong must be said before others stumble over it
             with recording.suspended():
                 run(*[Tensor(plain(leaves[i]._data)) for i in places])
 
@@ -215,13 +225,15 @@ class Capture:
             self._learn(tensor, value)
         return tensor
 
-    def look(self, tensor: Tensor) -> None:
-        """Refuses a look at a value; on a CPU, traced arrays do so themselves."""
-        if not self._on_device or self.abandoned or inside_kernel():
+    def look(self, operand: Tensor | Variable) -> None:
+        """Refuses a look at a value; on a CPU, traced arrays of tensors do so themselves."""
+        if self.abandoned or inside_kernel():
             return
-        value = self._known.get(id(tensor)) or self._known.get(id(tensor._data))
-        if value is not None and not value.constant:
-            raise Fallback(f"the value of a tensor is read at {user_line()}")
+        if not isinstance(operand, Variable):
+            value = self._known.get(id(operand)) or self._known.get(id(operand._data))
+            if not self._on_device or value is None or value.constant:
+                return
+        raise Fallback(f"the value of a tensor is read at {user_line()}")
 
     def refuse(self, reason: str) -> None:
         if not self.abandoned:

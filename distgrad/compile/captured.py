@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from distgrad.compile.capture import trace
-from distgrad.compile.numpy_exec import Executor, numpy_executor
+from distgrad.compile.numpy_exec import numpy_executor
 from distgrad.compile.program import Program
 from distgrad.compile.traced import Fallback, warn
 from distgrad.core import dispatch, recording, tree
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.variable import Variable
+
+Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]  # a program, on the arrays of a call
 
 BUDGET = 8  # signatures of one function, before new ones run eagerly
 
@@ -27,7 +29,8 @@ class Captured:
     """Runs ``fn`` by its programs; a call that cannot be captured runs eagerly.
 
     ``fn`` gives nests of tensors, None and text. A fall back to eager warns once with the user's
-    line, or raises CaptureError where ``strict``. ``make_executor`` is given a program and the
+    line, raises CaptureError where ``strict``, and is no matter where ``quiet``, unless programs
+    were made in vain. ``make_executor`` is given a program and the
     arrays of a call, the program ``in_parts`` or with the operations of an eager run.
     """
 
@@ -36,20 +39,24 @@ class Captured:
         fn: Callable[..., Any],
         *,
         strict: bool = False,
+        quiet: bool = False,
         budget: int = BUDGET,
-        make_executor: Callable[[Program, Sequence[np.ndarray]], Executor] = numpy_executor,
+        make_executor: Callable[[Program, Sequence[np.ndarray]], Run] = numpy_executor,
         in_parts: Callable[[], bool] = lambda: True,
     ) -> None:
         self._fn = fn
         self._name = getattr(fn, "__name__", "function")
         self._strict = strict
+        self._quiet = quiet
         self._budget = budget
         self._make_executor = make_executor
         self._in_parts = in_parts
         self._known: dict[Any, _Replay | None] = {}  # None: this signature runs eagerly
         self._kept: list[Any] = []  # objects among arguments: a signature holds their identity
+        self.traced = 0  # how often
         self._warned = False
         self._creating = 0
+        self._reason = "it makes variables at each call"  # of the latest signature without program
         self._latest: dict[str, str] = {}  # arguments of the latest new signature, as shown
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -71,11 +78,14 @@ class Captured:
     def _first(self, key: Any, arrays: list, args: tuple, kwargs: dict) -> Any:
         before, self._latest = self._latest, self._arguments(args, kwargs)
         if len(self._known) >= self._budget:
+            if not self.executors:
+                return self._eagerly(self._reason, args, kwargs)
             return self._eagerly(
                 f"it was captured for {self._budget} signatures already: {self._changed(before)} "
                 "changes; give arguments of few shapes, and numbers that change as tensors",
                 args,
                 kwargs,
+                in_vain=True,
             )
         leaves = tree.flatten((args, kwargs))
         places = [i for i, leaf in enumerate(leaves) if type(leaf) is Tensor]
@@ -87,6 +97,7 @@ class Captured:
             given, named = tree.unflatten((args, kwargs), filled)
             return self._fn(*given, **named)
 
+        self.traced += 1
         try:
             with recording.rehearsal(bool(self._creating or self._known)):
                 program, result = trace(run, arrays, self._name, self._in_parts())
@@ -98,26 +109,27 @@ class Captured:
                     )
                 self._creating += 1
                 if self._creating > 1:
-                    self._say("it makes variables at each call")
+                    self._say(self._reason, self._quiet)
                     self._known[key] = None
                 return result
             with recording.rehearsal():
                 replay = _Replay(program, result, arrays, self._make_executor)
         except Fallback as fallback:
             self._known[key] = None
+            self._reason = fallback.reason
             return self._eagerly(fallback.reason, args, kwargs)
         self._known[key] = replay
         self._kept += [leaf for leaf in leaves if type(leaf) is not Tensor]
         return replay(arrays)
 
-    def _eagerly(self, reason: str, args: tuple, kwargs: dict) -> Any:
-        self._say(reason)
+    def _eagerly(self, reason: str, args: tuple, kwargs: dict, in_vain: bool = False) -> Any:
+        self._say(reason, self._quiet and not in_vain)
         return self._fn(*args, **kwargs)
 
-    def _say(self, reason: str) -> None:
+    def _say(self, reason: str, quiet: bool) -> None:
         if self._strict:
             raise CaptureError(f"{self._name} cannot be captured: {reason}")
-        if not self._warned:
+        if not self._warned and not quiet:
             self._warned = True
             warn(f"{self._name} runs eagerly: {reason}")
 
@@ -137,7 +149,7 @@ class Captured:
         return {name: _shown(value) for name, value in given.items()}
 
     @property
-    def executors(self) -> list[Executor]:
+    def executors(self) -> list[Any]:
         """Those of the signatures captured so far, in order."""
         return [replay.executor for replay in self._known.values() if replay is not None]
 
@@ -161,7 +173,7 @@ class _Replay:
         plain = kind in (list, tuple) and all(type(part) is Tensor for part in result)
         self._plain = kind if plain else None
         try:
-            self.executor: Executor = make_executor(program, arrays)
+            self.executor: Run = make_executor(program, arrays)
         except Exception as error:
             raise Fallback(f"its program cannot be laid out ({error})") from error
 
@@ -215,6 +227,8 @@ def _describe(item: Any, arrays: list[np.ndarray]) -> Any:
     if isinstance(item, (list, tuple)):
         return (kind, *[_describe(part, arrays) for part in item])
     if isinstance(item, Operand) and not isinstance(item, Variable):
+        raise TypeError(kind.__name__)
+    if kind is np.ndarray or getattr(kind, "of_one_call", False):  # text, what replicas have
         raise TypeError(kind.__name__)
     if item is None or kind in (bool, int, float, complex, str, bytes):
         return kind, repr(item)

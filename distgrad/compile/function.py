@@ -1,10 +1,11 @@
 """``distgrad.function``: a Python function under TensorFlow's decorator.
 
-A function runs as it is: Python's ``if``, ``for`` and ``while`` over tensors work in it, tapes see
-its operations, and nothing is traced. With ``jit_compile=True`` it is captured as a program at the
-first call with arguments of a kind, and replayed from then on: what Python alone does (a print, an
-append to a list) happens at that first call only, as in TensorFlow. What cannot be captured runs
-as it is, after one warning that shows the line. Under a tape it runs as it is, too.
+A function is captured as a program at the first call with arguments of a kind, and replayed from
+then on: what Python alone does (a print, an append to a list) happens at that first call only, as
+in TensorFlow. The program has the kernels of an eager run, and its bits; with ``jit_compile=True``
+it is compiled, where llvmlite is installed, and rounds otherwise. What cannot be captured (Python's
+``if``, ``for`` and ``while`` over values of tensors among it) runs as it is; with ``jit_compile``
+after one warning that shows the line. Under a tape it runs as it is, too.
 
 As in TensorFlow, arrays among its arguments come in as tensors, Python numbers as they are, and
 arrays and numbers among its results go out as tensors.
@@ -23,33 +24,32 @@ import numpy as np
 from distgrad.core import devices, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_number
+from distgrad.core.errors import SignatureError
 from distgrad.core.spec import TensorSpec
 from distgrad.core.tensor import Operand, Tensor
 
 if TYPE_CHECKING:  # loaded by the first function that is captured: most scripts capture none
-    from distgrad.compile.captured import Captured
-    from distgrad.compile.numpy_exec import Executor
+    from distgrad.compile.captured import Captured, Run
     from distgrad.compile.program import Program
 
 Jit = bool | Literal["strict"]
 
-# For functions that do not say ``jit_compile``; "strict" raises where it would fall back.
-default_jit: Jit = False
-# What captured functions run on, on a CPU: "generated" needs llvmlite, and rounds exp otherwise.
-default_executor: Literal["numpy", "generated"] = "numpy"
-
+run_eagerly = False  # what ``tf.config.run_functions_eagerly`` was last told
 
 _RELAXED = 8  # times as many signatures, where it is said that shapes vary
 
 
-class _ByStrictness(dict[Any, Any]):
-    """The captured forms of one function. Copies start empty: programs belong to one object."""
+class _Programs:
+    """The captured form of one function. A copy starts empty: programs belong to one object."""
 
-    def __deepcopy__(self, memo: dict) -> _ByStrictness:
-        return _ByStrictness()
+    def __init__(self) -> None:
+        self.by_device: dict[str, Captured] = {}
+
+    def __deepcopy__(self, memo: dict) -> _Programs:
+        return _Programs()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _ByStrictness, ()
+        return _Programs, ()
 
 
 class Function:
@@ -68,7 +68,7 @@ class Function:
         self.python_function = python_function
         self._jit = jit_compile
         self._many_shapes = many_shapes or input_signature is not None
-        self._captured = _ByStrictness()
+        self._programs: _Programs | None = _Programs()  # None: nowhere to keep them
         self.input_signature = None if input_signature is None else tuple(input_signature)
         for spec in tree.flatten(self.input_signature or ()):
             if not isinstance(spec, TensorSpec):
@@ -85,53 +85,62 @@ class Function:
                 break
         if kwargs:
             kwargs = tree.map_structure(_argument, kwargs)
-        jit = default_jit if self._jit is None else self._jit
-        if jit:
-            return self._captured_for(jit == "strict")(*args, **kwargs)
-        return self._run(*args, **kwargs)
+        if run_eagerly or self._programs is None:
+            return self._run(*args, **kwargs)
+        return self._captured(self._programs)(*args, **kwargs)
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         return tree.map_structure(_result, self.python_function(*args, **kwargs))
 
-    def _captured_for(self, strict: bool) -> Captured:
-        # Programs are for one device.
-        key = (strict, "GPU") if devices.on_gpu() else strict
+    def _captured(self, programs: _Programs) -> Captured:
+        device = "GPU" if devices.on_gpu() else "CPU"
         try:
-            return self._captured[key]
+            return programs.by_device[device]
         except KeyError:
             from distgrad.compile.captured import BUDGET, Captured
 
             run = functools.update_wrapper(functools.partial(Function._run, self), self)
-            budget = BUDGET * (_RELAXED if self._many_shapes else 1)
-            self._captured[key] = Captured(
+            made = programs.by_device[device] = Captured(
                 run,
-                strict=strict,
-                budget=budget,
-                make_executor=_executor,
-                in_parts=lambda: devices.on_gpu() or default_executor != "numpy",
+                strict=self._jit == "strict",
+                quiet=not self._jit,
+                budget=BUDGET * (_RELAXED if self._many_shapes else 1),
+                make_executor=_compiled if self._jit or device == "GPU" else _replayed,
+                in_parts=lambda: device == "GPU" or (bool(self._jit) and _best() != "numpy"),
             )
-            return self._captured[key]
+            return made
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
         method = self.python_function.__get__(instance, owner)
         bound = Function(method, self.input_signature, self._jit, self._many_shapes)
+        # Each access makes a method anew; its programs stay with the object.
         kept = getattr(instance, "__dict__", None)
-        if kept is not None and (default_jit if self._jit is None else self._jit):
-            # Each access makes a method anew; its programs stay with the object.
-            key = f"_captured_{id(self)}"
-            bound._captured = kept.setdefault(key, bound._captured)
+        key = f"_programs_{id(self)}"
+        bound._programs = None if kept is None else kept.setdefault(key, bound._programs)
         return bound
+
+    def experimental_get_tracing_count(self) -> int:
+        """How often the function was traced, to be captured."""
+        return sum(captured.traced for captured in self._devices())
+
+    @property
+    def executors(self) -> list[Any]:
+        """Those of the programs that there are, of all devices."""
+        return [executor for captured in self._devices() for executor in captured.executors]
+
+    def _devices(self) -> list[Captured]:
+        return [] if self._programs is None else list(self._programs.by_device.values())
 
     def get_concrete_function(self, *args: Any, **kwargs: Any) -> Function:
         """The function for arguments like these: tensors, specs, or Python values, which stay.
 
-        It takes the tensors among them, and raises TypeError for another dtype or shape. Raises
-        TypeError for arguments that the function does not take.
+        It takes the tensors among them, and raises a TypeError (and InvalidArgumentError) for
+        another dtype or shape. Raises TypeError for arguments that the function does not take.
         """
         if self.input_signature is not None and not (args or kwargs):
-            return Function(self.python_function, self.input_signature, self._jit)
+            return self
         signature = inspect.signature(self.python_function)
         given = signature.bind(*args, **kwargs).arguments
         specs = {k: tree.map_structure(_spec, v) for k, v in given.items()}
@@ -145,7 +154,9 @@ class Function:
             call = inspect.BoundArguments(signature, OrderedDict(specs | matched))
             return self(*call.args, **call.kwargs)
 
-        return Function(functools.update_wrapper(concrete, self.python_function), None, False)
+        made = Function(functools.update_wrapper(concrete, self.python_function))
+        made._programs = None  # they are this function's
+        return made
 
     def _matched(self, args: tuple, kwargs: dict) -> tuple:
         """The arguments as tensors of the signature; TypeError where one does not fit."""
@@ -165,14 +176,25 @@ class Function:
         return f"<distgrad.function {getattr(self.python_function, '__name__', '')}>"
 
 
-def _executor(program: Program, arrays: Sequence[Any]) -> Executor:
+def _best() -> str:
+    from distgrad.compile import executors
+
+    return executors.best()
+
+
+def _compiled(program: Program, arrays: Sequence[Any]) -> Run:
     from distgrad.compile import executors, numpy_exec
 
-    if devices.on_gpu():
-        return executors.make("cuda", program, arrays)
-    if default_executor == "numpy":
+    best = executors.best()
+    if best == "numpy":
         return numpy_exec.replaying_executor(program, arrays)
-    return executors.make(default_executor, program, arrays)
+    return executors.make(best, program, arrays)
+
+
+def _replayed(program: Program, arrays: Sequence[Any]) -> Run:
+    from distgrad.compile.interpreter import Interpreter
+
+    return Interpreter(program, arrays)
 
 
 def _argument(value: Any) -> Any:
@@ -206,7 +228,9 @@ def _match(spec: Any, value: Any) -> Any:
         except (TypeError, ValueError) as error:
             raise TypeError(f"{value!r} does not fit {spec}: {error}") from None
     if not spec.is_compatible_with(found):
-        raise TypeError(f"a {found.dtype.name} tensor of shape {found.shape} does not fit {spec}")
+        raise SignatureError(
+            f"a {found.dtype.name} tensor of shape {found.shape} does not fit {spec}"
+        )
     return found
 
 
@@ -226,11 +250,12 @@ def function(
     """Decorator for a function of tensors, with or without arguments (``tf.function``).
 
     With ``input_signature``, a sequence of TensorSpec or nests of them, arguments are converted to
-    tensors and checked. With ``jit_compile=True`` (or ``experimental_compile``) calls are captured
-    and replayed; ``"strict"`` raises CaptureError for what would run eagerly. A program is made
-    for each shape and dtype, for 8 of them, or for 64 with ``reduce_retracing`` or an
-    ``input_signature``; further ones run eagerly. The other options are hints to a compiler, and
-    change nothing here. Raises TypeError where an argument does not fit the signature.
+    tensors and checked. With ``jit_compile=True`` (or ``experimental_compile``) the program of a
+    call is compiled, and there is a warning where it runs eagerly; ``"strict"`` raises CaptureError
+    in its place. A program is made for each shape and dtype, and each value of what is no tensor,
+    for 8 of them, or for 64 with ``reduce_retracing`` or an ``input_signature``; further ones run
+    eagerly. The other options are hints to a compiler, and change nothing here. Raises TypeError
+    where an argument does not fit the signature.
     """
     jit = experimental_compile if jit_compile is None else jit_compile
     many = bool(reduce_retracing or experimental_relax_shapes)

@@ -27,6 +27,10 @@ class InvalidArgumentError(OpError, ValueError):
     """An operation was given shapes, dtypes or values it cannot take (``tf.errors``)."""
 
 
+class SignatureError(InvalidArgumentError, TypeError):
+    """An argument does not fit a function's signature: TensorFlow raises one or the other."""
+
+
 class NotFoundError(OpError, FileNotFoundError):
     """A file or folder that was named is not there (``tf.errors``)."""
 

@@ -83,6 +83,17 @@ def check(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         fn(*args, **kwargs)
 
 
+def tell(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """As ``check``, for code that shows values to somebody: a capture makes it at replays alone.
+
+    Gives what ``fn`` gives, None from a capture.
+    """
+    if active and per_thread.capture is not None:
+        per_thread.capture.call(fn, args, kwargs, writes=False, traced=False)
+        return None
+    return fn(*args, **kwargs)
+
+
 def slot(fn: Callable[[], Any], state: dict | None = None) -> Any:
     """``fn()``, a tensor that Python makes anew each time; a capture asks again at each replay.
 
@@ -98,10 +109,10 @@ def in_parts() -> bool:
     return bool(active) and per_thread.capture is not None and per_thread.capture.in_parts
 
 
-def look(tensor: Any) -> None:
-    """Says that the host looks at the value of a tensor."""
+def look(operand: Any) -> None:
+    """Says that the host looks at the value of a tensor or variable."""
     if per_thread.capture is not None:
-        per_thread.capture.look(tensor)
+        per_thread.capture.look(operand)
 
 
 def refuse(reason: str) -> None:

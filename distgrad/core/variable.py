@@ -194,6 +194,7 @@ class Variable(Operand):
 
     def numpy(self) -> Any:
         """A copy of the value: an ndarray, or a NumPy scalar for rank 0."""
+        recording.look(self)
         return Tensor(self._buffer).numpy()
 
     def _new_value(self, value: Any, any_size: bool = False) -> Any:
@@ -323,6 +324,7 @@ class Variable(Operand):
         return format(self.numpy(), spec) if spec else str(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        recording.look(self)
         return np.array(backend_of(self._buffer).to_numpy(self._buffer), dtype=dtype, copy=True)
 
     def _inplace(self, other: Any) -> Any:
@@ -358,7 +360,7 @@ class Variable(Operand):
         self.__dict__.update(state)
 
     def __repr__(self) -> str:
-        shown = text(np.asarray(self.numpy()), repr)
+        shown = text(Tensor(self._buffer)._host(), repr)
         return (
             f"<tf.Variable {self.name!r} shape={self.shape} dtype={self.dtype.name}, numpy={shown}>"
         )

@@ -6,9 +6,12 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+from distgrad.core import recording
 from distgrad.core.op_errors import OutOfRangeError
 from distgrad.core.place import Place
 from distgrad.data.calling import as_tensors
+
+_BAKED = "an element of a dataset would be a constant of the program"
 
 
 class DatasetIterator:
@@ -23,6 +26,7 @@ class DatasetIterator:
         self._jump([epoch, 0])
 
     def _jump(self, place: list[int]) -> None:
+        recording.refuse(_BAKED)
         self._epoch, self._taken = place
         elements = self._dataset.iterate(self._epoch)
         self._rest: Iterator[Any] = itertools.islice(elements, self._taken, None)
@@ -36,6 +40,7 @@ class DatasetIterator:
         return self
 
     def __next__(self) -> Any:
+        recording.refuse(_BAKED)
         element = as_tensors(next(self._rest))
         self._taken += 1
         return element

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import tree
+from distgrad.core import recording, tree
+from distgrad.core.op_errors import OutOfRangeError
 from distgrad.data import loader
 from distgrad.data.loader import Batch
 from distgrad.training.replicas import PerReplica, Replicas
@@ -41,6 +42,27 @@ class ValueContext:
     num_replicas_in_sync: int = 1
 
 
+class ReplicaIterator:
+    """The elements of one pass over a dataset of replicas."""
+
+    def __init__(self, elements: Iterator[Any]) -> None:
+        self._elements = elements
+
+    def __iter__(self) -> ReplicaIterator:
+        return self
+
+    def __next__(self) -> Any:
+        recording.refuse("an element of a dataset would be a constant of the program")
+        return next(self._elements)
+
+    def get_next(self) -> Any:
+        """The next element. Raises OutOfRangeError after the last."""
+        try:
+            return next(self)
+        except StopIteration:
+            raise OutOfRangeError("the dataset has no further element") from None
+
+
 class DistributedDataset:
     """A dataset of whole batches, the same on every worker, cut into the rows of each replica."""
 
@@ -60,8 +82,11 @@ class DistributedDataset:
         """Shapes and dtypes of whole batches."""
         return self._dataset.element_spec  # type: ignore[attr-defined]
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> ReplicaIterator:
         """Nests of `PerReplica`. Raises ValueError for a batch of unequal lengths."""
+        return ReplicaIterator(self._elements())
+
+    def _elements(self) -> Iterator[Any]:
         read = getattr(self._dataset, "as_numpy_iterator", None)
         for element in read() if read is not None else self._dataset:
             yield self._cut(element)
@@ -88,8 +113,11 @@ class DatasetOfEach:
         self._replicas = replicas
         self._datasets = {i: make(InputContext(number, i, number)) for i in replicas.own}
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> ReplicaIterator:
         """Nests of `PerReplica`."""
+        return ReplicaIterator(self._elements())
+
+    def _elements(self) -> Iterator[Any]:
         readers = {index: iter(dataset) for index, dataset in self._datasets.items()}
         latest: Any = None
         while True:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distgrad.comm.tree import worker_shards
-from distgrad.core import tree
+from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
@@ -85,6 +85,7 @@ def gradients(
     Raises ValueError where the arrays differ in length, or ``loss_fn`` reads no variable;
     DesyncError where a process has other values, naming it and the variable.
     """
+    recording.refuse("distribute.gradients")
     communicator, shards = _world.communicator(), virtual_shards()
     own = worker_shards(shards, communicator.rank, communicator.world_size)
     nest = tree.map_structure(np.asarray, batch)

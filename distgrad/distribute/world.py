@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.core import tree
+from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.variable import Variable
 from distgrad.ops.collective import collective
@@ -49,11 +49,13 @@ def virtual_shards() -> int:
 
 def barrier() -> None:
     """Returns once every process has called it."""
+    recording.refuse("distribute.barrier")
     _world.communicator().barrier()
 
 
 def broadcast(variables: Iterable[Variable], root: int = 0) -> None:
     """Gives every process the values that ``variables`` have on rank ``root``."""
+    recording.refuse("distribute.broadcast")
     for variable in variables:
         value = np.array(variable.numpy())
         _world.communicator().broadcast(value, root)
@@ -62,11 +64,13 @@ def broadcast(variables: Iterable[Variable], root: int = 0) -> None:
 
 def broadcast_object(obj: Any, root: int = 0) -> Any:
     """The object of rank ``root``, on every process."""
+    recording.refuse("distribute.broadcast_object")
     return _world.communicator().broadcast_object(obj, root)
 
 
 def allgather_object(obj: Any) -> list[Any]:
     """The objects of all processes, by rank."""
+    recording.refuse("distribute.allgather_object")
     return _world.communicator().allgather_object(obj)
 
 
@@ -96,6 +100,7 @@ def mean_by_count(values: Any, count: int) -> Any:
 
     ``values`` is a nest of numbers, alike on every process; the result has floats.
     """
+    recording.refuse("distribute.mean_by_count")
     leaves = tree.flatten(values)
     total = np.array([*(float(leaf) * count for leaf in leaves), count], np.float64)
     _world.communicator().allreduce(total)

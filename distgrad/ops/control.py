@@ -250,6 +250,7 @@ def py_function(
     """
     if func is None:
         return _decorator(py_function, Tout)
+    recording.refuse("py_function")
     return _typed("py_function", func(*[as_tensor(value) for value in inp or ()]), Tout)
 
 
@@ -268,6 +269,7 @@ def numpy_function(
     """
     if func is None:
         return _decorator(numpy_function, Tout)
+    recording.refuse("numpy_function")
     return _typed("numpy_function", func(*[as_tensor(value).numpy() for value in inp or ()]), Tout)
 
 

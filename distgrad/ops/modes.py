@@ -35,7 +35,7 @@ def inside_function() -> bool:
 
 def timestamp(name: str | None = None) -> Tensor:
     """The seconds since 1970, float64."""
-    return as_tensor(time.time(), "float64")
+    return recording.slot(lambda: as_tensor(time.time(), "float64"))
 
 
 def get_logger() -> logging.Logger:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core import recording
 from distgrad.core.tensor import Operand
 
 
@@ -19,20 +20,24 @@ def print(*inputs: Any, **options: Any) -> None:
     ``summarize`` (the elements shown at each end of an axis: 3, or -1 for all) and ``name``. Raises
     TypeError for any other one.
     """
-    stream = options.pop("output_stream", sys.stderr)
+    stream = options.pop("output_stream", None)
     sep, end = options.pop("sep", " "), options.pop("end", "\n")
     edge = options.pop("summarize", 3)
     options.pop("name", None)
     if options:
         raise TypeError(f"print() got unexpected options: {', '.join(options)}")
-    line = sep.join(_show(value, -1 if edge is None else int(edge)) for value in inputs)
-    if isinstance(stream, str):
-        if not stream.startswith("file://"):
-            raise ValueError(f"output_stream is a stream or 'file://PATH', not {stream!r}")
-        with open(stream.removeprefix("file://"), "a", encoding="utf-8") as file:
-            file.write(line + end)
-        return
-    builtins.print(line, end=end, file=stream, flush=True)
+    if isinstance(stream, str) and not stream.startswith("file://"):
+        raise ValueError(f"output_stream is a stream or 'file://PATH', not {stream!r}")
+
+    def write(*values: Any) -> None:
+        line = sep.join(_show(value, -1 if edge is None else int(edge)) for value in values)
+        if isinstance(stream, str):
+            with open(stream.removeprefix("file://"), "a", encoding="utf-8") as file:
+                file.write(line + end)
+        else:
+            builtins.print(line, end=end, file=stream or sys.stderr, flush=True)
+
+    recording.tell(write, *inputs)
 
 
 def _show(value: Any, edge: int) -> str:

@@ -37,6 +37,8 @@ class PerReplica:
     ``spare`` is what a worker without a replica uses to run along.
     """
 
+    of_one_call = True  # as an argument, it says nothing of the next one
+
     def __init__(self, own: dict[int, Any], batch: Batch, spare: Any = None) -> None:
         self.own = own
         self.batch = batch

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import distgrad as tf
-from distgrad.compile import function as function_module
+from distgrad.compile import executors
 from distgrad.compile.llvm import engine
 from distgrad.data.loader import cut
 from distgrad.training import world
@@ -127,7 +127,7 @@ def test_an_eager_step_computes_gradients_in_their_places(shards):
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_function(executor, monkeypatch):
     """A whole step under the decorator: what it returns is all that it allocates."""
-    monkeypatch.setattr(function_module, "default_executor", executor)
+    monkeypatch.setattr(executors, "best", lambda: executor)
     stack, x = image()
     model, optimizer = tf.keras.Sequential(stack), tf.keras.optimizers.Adam(0.001)
     loss_fn = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)

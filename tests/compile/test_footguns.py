@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import distgrad as tf
-from distgrad.compile import function as function_module
+from distgrad.compile import executors
 from distgrad.compile.captured import CaptureError
 from distgrad.compile.llvm import engine
 
@@ -21,7 +21,7 @@ EXECUTORS = ["numpy", *(["generated"] if engine.available() else [])]
 @pytest.fixture(autouse=True, params=EXECUTORS)
 def executor(request, monkeypatch):
     """On every executor; a fall back to eager is a warning, and none may go unseen."""
-    monkeypatch.setattr(function_module, "default_executor", request.param)
+    monkeypatch.setattr(executors, "best", lambda: request.param)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         yield
@@ -264,7 +264,7 @@ def test_shapes_that_are_said_to_vary_have_programs_of_their_own():
     for f in (signed, relaxed):
         for n in range(20):
             np.testing.assert_array_equal(f(np.ones(n, np.float32)), np.full(n, 2))
-        assert len(f._captured[True].executors) == 20
+        assert len(f.executors) == 20
 
 
 def test_a_concrete_function_runs_the_same_programs():
@@ -272,7 +272,7 @@ def test_a_concrete_function_runs_the_same_programs():
     concrete = f.get_concrete_function(tf.TensorSpec([2, 3]), 3.0)
     for _ in range(2):
         np.testing.assert_array_equal(concrete(X), X * 3)
-    assert len(f._captured[True].executors) == 1
+    assert len(f.executors) == 1
     with pytest.raises(TypeError):
         concrete(X[:1])
 

@@ -1,0 +1,231 @@
+"""Functions under ``tf.function`` alone: traced as in TensorFlow, with the bits of eager."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.compile import interpreter
+
+X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
+S = tf.TensorSpec
+RUNS = interpreter.TRIED + 3  # by then there is a plan
+
+
+@pytest.fixture(autouse=True)
+def no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        yield
+
+
+def test_python_runs_once_for_each_kind_of_arguments():
+    seen = []
+
+    @tf.function
+    def double(x):
+        seen.append(x.dtype.name if isinstance(x, tf.Tensor) else x)
+        return x + x
+
+    for _ in range(RUNS):
+        assert float(double(tf.constant(1))) == 2
+        assert float(double(tf.constant(1.5))) == 3
+        assert float(double(3)) == 6
+    assert seen == ["int32", "float32", 3] and double.experimental_get_tracing_count() == 3
+
+
+def test_the_first_calls_are_not_planned_and_all_have_the_same_bits():
+    w, optimizer = tf.Variable(X.T), tf.keras.optimizers.Adam(0.1)
+    v, other = tf.Variable(X.T), tf.keras.optimizers.Adam(0.1)
+
+    def step(x, w, optimizer):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.exp(tf.nn.dropout(tf.matmul(x, w), 0.3)))
+        optimizer.apply_gradients([(tape.gradient(loss, w), w)])
+        return loss, w
+
+    f, x = tf.function(step), tf.constant(X)
+    for run in range(RUNS):
+        tf.random.set_seed(run)
+        found = f(x, w, optimizer)
+        tf.random.set_seed(run)
+        for a, b in zip(found, step(x, v, other), strict=True):
+            assert a.numpy().tobytes() == b.numpy().tobytes()
+        (executor,) = f.executors
+        assert (executor.planned is not None) == (run >= interpreter.TRIED)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x, v: v.numpy(),
+        lambda x, v: np.asarray(v),
+        lambda x, v: float(v),
+        lambda x, v: x.numpy().sum(),
+        lambda x, v: float(f"{v:.1f}"),
+        lambda x, v: 1.0 if v > 2 else 0.0,
+    ],
+)
+def test_what_looks_at_values_runs_as_it_is(read):
+    v = tf.Variable(1.0)
+    f = tf.function(lambda x: x * read(x, v))
+    for value in (1.0, 2.0, 3.0):
+        v.assign(value)
+        np.testing.assert_array_equal(f(X), X * np.float32(read(tf.constant(X), v)))
+
+
+def test_elements_of_datasets_are_no_constants():
+    dataset = tf.data.Dataset.range(2 * RUNS)
+    one, other = iter(dataset), iter(dataset)
+    following = tf.function(lambda: next(one))
+    given = tf.function(lambda iterator: iterator.get_next())
+    for n in range(RUNS):
+        assert int(following()) == n and int(given(other)) == n
+    drawn = tf.data.Dataset.range(100).shuffle(100).take(5)
+    f = tf.function(lambda: [element for element in drawn])
+    assert len({tuple(int(t) for t in f()) for _ in range(4)}) == 4
+
+
+def test_python_code_that_is_asked_for_runs_at_each_call(capsys, tmp_path):
+    seen, v = [], tf.Variable(0)
+
+    @tf.function
+    def told(x):
+        tf.print("x is", x, v)
+        v.assign_add(1)
+        tf.print("hello", output_stream=f"file://{tmp_path}/log")
+        return x * 2
+
+    @tf.function
+    def counted(x):
+        tf.py_function(lambda t: seen.append(int(t)), [x], [])
+        return x + tf.numpy_function(lambda: np.int32(len(seen)), [], tf.int32)
+
+    for n in range(RUNS):
+        assert int(told(tf.constant(n))) == 2 * n and int(counted(tf.constant(0))) == n + 1
+    assert told.experimental_get_tracing_count() == 1
+    assert capsys.readouterr().err.splitlines() == [f"x is {n} {n}" for n in range(RUNS)]
+    assert (tmp_path / "log").read_text() == "hello\n" * RUNS
+
+
+def test_summaries_are_written_at_each_call(tmp_path):
+    pytest.importorskip("tensorboardX")
+    reader = pytest.importorskip("distgrad.training.tensorboard")
+    written = []
+    add, reader.EventFile.add = (
+        reader.EventFile.add,
+        lambda self, step, made: written.append((step, made.value[0].simple_value)),
+    )
+    try:
+        writer, step = tf.summary.create_file_writer(tmp_path), tf.Variable(0)
+
+        @tf.function
+        def f(x):
+            with writer.as_default(), tf.summary.record_if(lambda: step < RUNS - 1):
+                assert tf.summary.scalar("loss", tf.reduce_sum(x), step=step)
+            step.assign_add(1)
+
+        for n in range(RUNS):
+            f(tf.constant([float(n)]))
+    finally:
+        reader.EventFile.add = add
+    assert written == [(n, n) for n in range(RUNS - 1)] and f.experimental_get_tracing_count() == 1
+
+
+def test_the_time_is_no_constant():
+    now = tf.function(lambda: tf.timestamp())
+    first = float(now())
+    time.sleep(0.01)
+    assert first < float(now()) < time.time() + 1
+
+
+def test_arguments_of_one_call_make_no_programs():
+    f = tf.function(lambda words: tf.constant([len(word) for word in words]))
+    for n in range(20):
+        words = np.array(["a" * n, "bc"])
+        np.testing.assert_array_equal(f(words), [n, 2])
+    iterators = tf.function(lambda iterator: next(iterator) + 1)
+    for _ in range(20):  # a new iterator each time, and no warning
+        assert int(iterators(iter(tf.data.Dataset.range(3)))) == 1
+    assert iterators.experimental_get_tracing_count() <= 8
+
+
+def test_programs_that_were_made_in_vain_are_told():
+    f = tf.function(lambda x, n: x * n)
+    for n in range(8):
+        f(X, float(n))
+    with pytest.warns(UserWarning, match=r"8 signatures already: argument 'n' \(7.0, now 9.5\)"):
+        np.testing.assert_array_equal(f(X, 9.5), X * np.float32(9.5))
+
+
+def test_methods_keep_their_programs_where_their_object_can():
+    traced = []
+
+    class Open:
+        @tf.function
+        def f(self, x):
+            traced.append(1)
+            return x * 2.0
+
+    class Closed(Open):
+        __slots__ = ()
+
+    class Slotted:
+        __slots__ = ("scale",)
+
+        @tf.function
+        def f(self, x):
+            return x * self.scale
+
+    first, second, slotted = Open(), Open(), Slotted()
+    for _ in range(3):
+        for each in (first, second):
+            np.testing.assert_array_equal(each.f(X), X * 2)
+    assert len(traced) == 2
+    for slotted.scale in (2.0, 3.0):
+        np.testing.assert_array_equal(slotted.f(X), X * np.float32(slotted.scale))
+
+    class Layer(tf.keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.dense = tf.keras.layers.Dense(2)
+
+        @tf.function
+        def call(self, x):
+            return self.dense(x)
+
+    layer = Layer()
+    for _ in range(3):
+        np.testing.assert_array_equal(layer(X), layer.dense(X))
+    assert len(layer.weights) == 2
+
+
+def test_threads_share_a_function():
+    v = tf.Variable(X)
+    f, wrong = tf.function(lambda x: tf.reduce_sum(tf.exp(x) * v)), []
+    wanted = {n: tf.reduce_sum(tf.exp(tf.constant(X * n)) * v).numpy() for n in range(4)}
+
+    def work(n):
+        for _ in range(2 * RUNS):
+            if f(tf.constant(X * n)).numpy() != wanted[n]:
+                wrong.append(n)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong and not any(thread.is_alive() for thread in threads)
+
+
+def test_a_concrete_function_refuses_other_kinds():
+    concrete = tf.function(lambda x: x * 2).get_concrete_function(S([None], tf.int32))
+    np.testing.assert_array_equal(concrete([1, 2]), [2, 4])
+    for error in (TypeError, tf.errors.InvalidArgumentError):
+        with pytest.raises(error, match="a float32 tensor of shape"):
+            concrete(tf.constant([1.0]))
