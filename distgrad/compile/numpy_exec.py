@@ -294,6 +294,26 @@ def ends_of(schedule: Schedule, groups: Sequence[Sequence[int]]) -> list[int]:
     return ends
 
 
+def _quicker(step: Step) -> Step:
+    """A call of NumPy's as one that gives the same bits and takes half the time for small arrays.
+
+    A number beside arrays of its dtype is an array, too, and ``dot`` multiplies two matrices.
+    """
+    if not isinstance(step.fn, np.ufunc) or step.kwargs or step.out is None:
+        return step
+    views = [a for a in step.args if isinstance(a, View)]
+    dtype = views[0].dtype
+    if dtype.kind != "f" or any(view.dtype != dtype for view in views):
+        return step
+    if step.fn is np.matmul:
+        matrices = dtype.char in "fd" and all(len(view.shape) == 2 for view in views)
+        if not matrices or not step.out.contiguous:
+            return step
+        return step._replace(fn=np.dot, args=(*step.args, step.out), passes_out=False)
+    args = [np.asarray(a, dtype) if type(a) in (int, float) else a for a in step.args]
+    return step._replace(args=tuple(args))
+
+
 class _Writer:
     def __init__(self, schedule: Schedule, groups: Sequence[Sequence[int]]) -> None:
         self._names: dict[Any, str] = {}
@@ -317,6 +337,7 @@ class _Writer:
     def _step(self, step: Step) -> str:
         if hasattr(step.fn, "bound") and all(v.buffer.kind != "input" for v in step.mentions):
             return f"{self._name(_Bound(step.fn, step.args), 'n')}()"
+        step = _quicker(step)
         args = [self._argument(a) for a in step.args]
         if step.fn is np.copyto and not step.kwargs and len(args) == 2:
             return f"{args[0]}[...] = {args[1]}"  # the same, in half the time

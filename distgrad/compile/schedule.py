@@ -313,7 +313,9 @@ def _kind(item: Any) -> Any:
     """What the steps of a kernel depend on, of an input or a parameter."""
     if isinstance(item, np.ndarray):
         return item.shape, item.strides, item.dtype
-    return type(item), item if type(item) is not tuple else tuple(map(_kind, item))
+    if type(item) is tuple:
+        return tuple(map(_kind, item))
+    return type(item), repr(item) if type(item) in (float, complex) else item  # 0.0 is not -0.0
 
 
 # What a step calls, where that is no function of NumPy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import tracemalloc
 
@@ -125,7 +126,7 @@ def test_memory_is_used_again():
 def test_the_code_is_readable():
     executor = executor_of(lambda x: tf.nn.relu(x * 2.0), np.ones((2, 2), np.float32))
     assert executor.source == "\n    ".join(
-        ["def run(x0):", "multiply(x0, 2.0, out=a0)", "maximum(a0, 0, out=a1)", "return\n"]
+        ["def run(x0):", "multiply(x0, k0, out=a0)", "maximum(a0, k1, out=a1)", "return\n"]
     )
 
 
@@ -192,3 +193,22 @@ def test_threads_do_not_share_memory():
     for thread in threads:
         thread.join(30)
     assert not failed
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("transposed", [*itertools.product((False, True), repeat=2)])
+def test_products_of_matrices_have_the_bits_of_matmul(dtype, transposed):
+    """The code calls ``dot``: column, row, small and large, and a matrix times itself."""
+    rng = np.random.default_rng(0)
+    for m, k, n in itertools.product((1, 2, 17, 64), repeat=3):
+        x = rng.normal(size=(k, m) if transposed[0] else (m, k)).astype(dtype)
+        y = rng.normal(size=(n, k) if transposed[1] else (k, n)).astype(dtype)
+
+        def f(x, y):
+            a, b = (tf.transpose(v) if t else v for v, t in zip((x, y), transposed, strict=True))
+            return tf.matmul(a, b), tf.matmul(a, a, transpose_b=True)
+
+        executor = executor_of(f, x, y)
+        assert "dot(" in executor.source
+        for found, wanted in zip(executor([x, y]), f(tf.constant(x), tf.constant(y)), strict=True):
+            assert found.tobytes() == wanted.numpy().tobytes()
