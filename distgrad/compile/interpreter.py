@@ -7,6 +7,7 @@ the same bits.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from distgrad.compile.numpy_exec import Executor, replaying_executor
 from distgrad.compile.passes import drop_dead
 from distgrad.compile.program import Apply, Call, Program, Read, Slot, Value, Write
+from distgrad.core import recording
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 
@@ -39,8 +41,11 @@ class Interpreter:
             self._last.append(ended)
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        if self.planned is None and self._runs == TRIED:
-            self.planned = replaying_executor(self._program, arrays)
+        if self._runs == TRIED:
+            self._runs += 1
+            # What cannot be laid out goes on like this; a plan is made without other processes.
+            with contextlib.suppress(Exception), recording.rehearsal():
+                self.planned = replaying_executor(self._program, arrays)
         if self.planned is not None:
             return self.planned(arrays)
         self._runs += 1
