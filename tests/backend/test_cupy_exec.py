@@ -313,6 +313,16 @@ def test_keys_are_no_constants_of_a_graph():
     assert pieces(executor) == ["graph"] and not np.array_equal(a, b)
 
 
+def test_what_has_more_arrays_than_a_launch_of_many_is_one_of_its_own():
+    x = floats(300)
+    executor = executor_of(lambda x: tf.scan(lambda total, each: 0.5 * total + each, x), x)
+    found = on_host(executor([x]))[0]
+    wanted = [x[0]]
+    for each in x[1:]:
+        wanted.append(np.float32(0.5) * wanted[-1] + each)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
 def test_inputs_may_lie_on_either_side():
     executor = executor_of(lambda x, y: x - y, floats(3), floats(3))
     x, y = floats(3), floats(3)

@@ -16,6 +16,7 @@ from distgrad.compile.passes import (
     share_common,
     simplify,
 )
+from distgrad.compile.passes.fusion import LARGEST
 from distgrad.compile.program import Apply, Program
 
 X = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
@@ -152,6 +153,19 @@ def test_elementwise_operations_fuse():
     (group,) = (i for i in after.instructions if isinstance(i, Fused))
     assert [i.name for i in group.body] == ["add", "relu", "tanh", "multiply"]
     assert len(group.outputs) == 2 and len(group.inputs) == 1
+
+
+def test_groups_have_an_end():
+    """Unrolled loops are long: two chains that meet, each of them too large to take the other."""
+
+    def fn(x):
+        a, b = x, tf.exp(x)
+        for _ in range(100):
+            a, b = a * 1.01 + 0.5, b - 0.25
+        return a * b
+
+    groups = [i for i in check(fn, fuse, X).instructions if isinstance(i, Fused)]
+    assert len(groups) > 2 and max(len(group.body) for group in groups) == LARGEST
 
 
 def test_groups_of_one_and_of_different_shapes_do_not_fuse():

@@ -27,7 +27,7 @@ def gathered(nodes: Sequence[Node], patient: bool = True) -> list[Node]:
     def launch_all() -> None:
         group: list[Node] = []
         for node in waiting:
-            if sum(len(other.mentions) for other in (*group, node)) > _ARRAYS:
+            if group and sum(len(other.mentions) for other in (*group, node)) > _ARRAYS:
                 found.append(_as_one(group))
                 group = []
             group.append(node)

@@ -23,6 +23,8 @@ from distgrad.compile.program import (
 from distgrad.core.dtypes import is_floating
 from distgrad.core.variable import Variable
 
+LARGEST = 128  # operations of a group: a kernel has 4 KB for its arguments, and takes registers
+
 
 class Reduction(NamedTuple):
     """How a primitive reduces: each row to one value, or all rows to one row.
@@ -123,9 +125,9 @@ class _Group:
     def agrees(self, other: _Group) -> bool:
         """Whether the two may be one."""
         same = self.trailing is None or other.trailing in (None, self.trailing)
-        return (
-            self.shape == other.shape and same and (self.mixed or len(self.kinds | other.kinds) < 2)
-        )
+        alike = self.shape == other.shape and same
+        few = len(self.body) + len(other.body) < LARGEST
+        return alike and few and (self.mixed or len(self.kinds | other.kinds) < 2)
 
     def reads(self, variable: Variable, origin: dict[Value, Variable]) -> bool:
         """Whether a value that looks into the variable is among its inputs."""
@@ -159,8 +161,8 @@ def fuse(
 ) -> Program:
     """The program with operations grouped; fewer than ``smallest`` stay what they were.
 
-    A group waits until somebody outside needs one of its values, or a write may change what it
-    reads. Operations keep their order within it. Only primitives that are ``wanted`` take part:
+    A group waits until somebody outside needs one of its values, a write may change what it reads,
+    or it is as large as may be. Operations keep their order within it. Only primitives that are ``wanted`` take part:
     those that are elementwise, and reductions: those of rows and of columns in one group if it may
     be ``mixed``.
     """
@@ -203,6 +205,8 @@ def fuse(
                 group = _meeting(instruction, near, waiting, emit, join, mixed)
                 group.add(instruction)
                 home.update((v, group) for v in instruction.outputs)
+                if len(group.body) == LARGEST:
+                    emit(group)
                 continue
             if instruction.primitive.view:
                 looked_into = [origin[v] for v in instruction.values if v in origin]
