@@ -11,7 +11,7 @@ from distgrad.ops.arithmetic import negative, sign
 from distgrad.ops.exponential import exp, log1p, xlogy
 from distgrad.ops.logic import equal, select
 from distgrad.ops.reduce import reduce_sum
-from distgrad.ops.special import _of, _special, lgamma
+from distgrad.ops.special import _by_scipy, _of, _special, lgamma
 
 # Modified Bessel functions
 
@@ -25,7 +25,7 @@ def bessel_i0(xp, x):
 @primitive(kinds="f")
 def bessel_i0e(xp, x):
     """``bessel_i0(x) * exp(-abs(x))``."""
-    return _of(x, "i0e")
+    return _by_scipy(x, "i0e")
 
 
 @primitive(kinds="f")
@@ -37,7 +37,7 @@ def bessel_i1(xp, x):
 @primitive(kinds="f")
 def bessel_i1e(xp, x):
     """``bessel_i1(x) * exp(-abs(x))``."""
-    return _of(x, "i1e")
+    return _by_scipy(x, "i1e")
 
 
 @bessel_i0.vjp("x")

@@ -1,24 +1,17 @@
 """What ``tf.math.special`` has besides ``tf.math``: Bessel functions of the first and second kind,
-and integrals that physics has names for. SciPy's, on the host.
+and integrals that physics has names for.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.ops.arithmetic import negative
 from distgrad.ops.exponential import exp, log
-from distgrad.ops.factors import beside_it, numpy_backend, on_host
 from distgrad.ops.logic import equal, select
+from distgrad.ops.special import _by_scipy, _of
 from distgrad.ops.trigonometric import cos, sin
-
-
-def _there(x: Any, name: str, part: int | None = None) -> Any:
-    found = getattr(numpy_backend.special, name)(on_host(x))
-    return beside_it(x, (found if part is None else found[part]).astype(x.dtype, copy=False))
-
 
 # Of the first kind
 
@@ -26,13 +19,13 @@ def _there(x: Any, name: str, part: int | None = None) -> Any:
 @primitive(kinds="f")
 def bessel_j0(xp, x):
     """Bessel function of the first kind of order 0."""
-    return _there(x, "j0")
+    return _of(x, "j0")
 
 
 @primitive(kinds="f")
 def bessel_j1(xp, x):
     """Bessel function of the first kind of order 1."""
-    return _there(x, "j1")
+    return _of(x, "j1")
 
 
 @bessel_j0.vjp("x")
@@ -52,37 +45,37 @@ def _(g, out, x):
 @primitive(kinds="f")
 def bessel_y0(xp, x):
     """Bessel function of the second kind of order 0."""
-    return _there(x, "y0")
+    return _of(x, "y0")
 
 
 @primitive(kinds="f")
 def bessel_y1(xp, x):
     """Bessel function of the second kind of order 1."""
-    return _there(x, "y1")
+    return _of(x, "y1")
 
 
 @primitive(kinds="f")
 def bessel_k0(xp, x):
     """Modified Bessel function of the second kind of order 0."""
-    return _there(x, "k0")
+    return _of(x, "k0")
 
 
 @primitive(kinds="f")
 def bessel_k0e(xp, x):
     """``bessel_k0(x) * exp(x)``."""
-    return _there(x, "k0e")
+    return _by_scipy(x, "k0e")
 
 
 @primitive(kinds="f")
 def bessel_k1(xp, x):
     """Modified Bessel function of the second kind of order 1."""
-    return _there(x, "k1")
+    return _of(x, "k1")
 
 
 @primitive(kinds="f")
 def bessel_k1e(xp, x):
     """``bessel_k1(x) * exp(x)``."""
-    return _there(x, "k1e")
+    return _by_scipy(x, "k1e")
 
 
 @bessel_y0.vjp("x")
@@ -119,20 +112,9 @@ def _(g, out, x):
 
 
 @primitive(kinds="f")
-def dawsn(xp, x):
-    """Dawson's integral: ``exp(-x**2)`` times the integral of ``exp(t**2)`` from 0 to ``x``."""
-    return _there(x, "dawsn")
-
-
-@dawsn.vjp("x")
-def _(g, out, x):
-    return g * (1.0 - 2.0 * x * out)
-
-
-@primitive(kinds="f")
 def expint(xp, x):
     """The exponential integral Ei: that of ``exp(t) / t`` up to ``x``, for positive ``x``."""
-    return _there(x, "expi")
+    return _of(x, "expi")
 
 
 @expint.vjp("x")
@@ -141,15 +123,26 @@ def _(g, x):
 
 
 @primitive(kinds="f")
+def dawsn(xp, x):
+    """Dawson's integral: ``exp(-x**2)`` times the integral of ``exp(t**2)`` from 0 to ``x``."""
+    return _by_scipy(x, "dawsn")
+
+
+@dawsn.vjp("x")
+def _(g, out, x):
+    return g * (1.0 - 2.0 * x * out)
+
+
+@primitive(kinds="f")
 def fresnel_cos(xp, x):
     """Fresnel's integral of ``cos(pi * t**2 / 2)`` from 0 to ``x``."""
-    return _there(x, "fresnel", 1)
+    return _by_scipy(x, "fresnel", 1)
 
 
 @primitive(kinds="f")
 def fresnel_sin(xp, x):
     """Fresnel's integral of ``sin(pi * t**2 / 2)`` from 0 to ``x``."""
-    return _there(x, "fresnel", 0)
+    return _by_scipy(x, "fresnel", 0)
 
 
 @fresnel_cos.vjp("x")
@@ -165,7 +158,7 @@ def _(g, x):
 @primitive(kinds="f")
 def spence(xp, x):
     """Spence's integral: minus that of ``log(t) / (t - 1)`` from 1 to ``x``."""
-    return _there(x, "spence")
+    return _by_scipy(x, "spence")
 
 
 @spence.vjp("x")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from distgrad.backend.numpy import backend as numpy_backend
 from distgrad.core import dispatch
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.ops.arithmetic import negative
@@ -22,6 +23,13 @@ def _special(*operands: Any) -> Any:
 
 def _of(x: Any, name: str) -> Any:
     return getattr(_special(x), name)(x).astype(x.dtype, copy=False)  # float16 as well
+
+
+def _by_scipy(x: Any, name: str, part: int | None = None) -> Any:
+    """On the host: what CuPy lacks, or makes as the product of a number that overflows."""
+    library = dispatch.backend_of(x)
+    found = getattr(numpy_backend.special, name)(library.to_numpy(x))
+    return library.asarray((found if part is None else found[part]).astype(x.dtype, copy=False))
 
 
 @primitive(expr="erf(x)", kinds="f")

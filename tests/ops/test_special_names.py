@@ -48,3 +48,12 @@ def test_the_slope_of_spence_at_one_is_its_limit():
         tape.watch(x)
         y = tf.math.special.spence(x)
     assert (float(y), float(tape.gradient(y, x))) == (0, -1)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("kind", ["i", "k"])
+def test_scaled_functions_of_large_numbers_are_their_limits(kind, order):
+    x = np.array([100.0, 1000.0], np.float32)
+    y = getattr(tf.math.special, f"bessel_{kind}{order}e")(x)
+    limit = 1 / np.sqrt(2 * np.pi * x) if kind == "i" else np.sqrt(np.pi / (2 * x))
+    np.testing.assert_allclose(y, limit, rtol=0.01)
