@@ -16,6 +16,14 @@ import numpy as np
 from distgrad.backend.cuda_launch import FLAT, TYPES, Launcher, numbers
 
 SOURCE = "rows.cu"
+# Indices that are read, all of them for each row. Where they would be more, rows have lists, which
+# takes four launches more. A guess: a GPU reads so many in about the time of these.
+LISTED = 1 << 22
+
+
+def listed(rows: int, count: int) -> int:
+    """How many numbers the lists of ``count`` indices of ``rows`` rows take; 0 without lists."""
+    return 2 * rows + 1 + count if rows * count > LISTED and max(rows, count) < 1 << 30 else 0
 
 
 class Rows:
@@ -30,9 +38,12 @@ class Rows:
             "put_min": functools.partial(self._extreme, "smallest_rows"),
         }
 
-    def add(self, out: Any, g: Any, indices: Any) -> None:
-        """Rows of ``g`` added up by their ``indices``, int64; all of them contiguous."""
-        self._whole_rows("add_rows", out, g, indices)
+    def add(self, out: Any, g: Any, indices: Any, lists: Any = None) -> None:
+        """Rows of ``g`` added up by their ``indices``, int64; all of them contiguous.
+
+        ``lists`` is memory of ``listed`` numbers, int32; without it some is asked for.
+        """
+        self._whole_rows("add_rows", out, g, indices, lists=lists)
 
     def add_at(self, array: Any, positions: tuple[Any, ...], values: Any) -> None:
         """As ``numpy.add.at(array, positions, values)`` for positions that lie in the array."""
@@ -67,12 +78,22 @@ class Rows:
             self._whole_rows(name, out, start, values, numbers(self._cupy, rows))
         return out.astype(x.dtype, copy=False)
 
-    def _whole_rows(self, name: str, out: Any, *given: Any) -> None:
+    def _whole_rows(self, name: str, out: Any, *given: Any, lists: Any = None) -> None:
         """``given``: arrays, the last of which has the indices."""
-        rows = out.shape[0]
-        width = out.size // rows
-        sizes = given[-1].size, width, rows
-        self._launch(name, out.dtype, rows * -(-width // FLAT), FLAT, out, *given, *sizes)
+        rows, indices = out.shape[0], given[-1]
+        width, count = out.size // rows, indices.size
+        room = listed(rows, count)
+        if not room:
+            lists = 0  # a null pointer
+        else:
+            lists = self._cupy.empty(room, np.int32) if lists is None else lists
+            by_row, by_index = (-(-n // FLAT) for n in (rows + 1, count))
+            self._launch("clear_lists", out.dtype, by_row, FLAT, lists, rows)
+            self._launch("measure_lists", out.dtype, by_index, FLAT, lists, indices, count, rows)
+            self._launch("begin_lists", out.dtype, by_row, FLAT, lists, rows)
+            self._launch("fill_lists", out.dtype, by_index, FLAT, lists, indices, count, rows)
+        blocks = rows * -(-width // FLAT)
+        self._launch(name, out.dtype, blocks, FLAT, out, *given, lists, count, width, rows)
 
     def _numbers(self, array: Any, dtype: np.dtype) -> Any:
         """The array, contiguous, in a type of the kernels that holds the numbers of ``dtype``."""

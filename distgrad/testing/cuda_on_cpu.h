@@ -68,6 +68,11 @@ static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 
 // Blocks follow each other here.
 static inline void __threadfence() {}
+static inline int atomicAdd(int *to, int more) {
+    const int before = *to;
+    *to += more;
+    return before;
+}
 static inline unsigned atomicInc(unsigned *to, unsigned most) {
     const unsigned before = *to;
     *to = before >= most ? 0 : before + 1;
@@ -128,7 +133,7 @@ static void launch(void (*kernel)(A...), void **given, unsigned blocks, unsigned
     body = Launch<A...>::once;
     blockDim.x = threads;
     gridDim.x = blocks;
-    for (unsigned i = 0; i < blocks; i++) {
+    for (unsigned i = blocks; i--;) {  // no kernel may count on an order
         blockIdx.x = i;
         if (meet) {
             run_block(threads);

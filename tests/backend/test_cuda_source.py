@@ -172,8 +172,10 @@ def test_adam_has_the_bits_of_the_cpu(kernels, dtype, start):
     np.testing.assert_array_equal(copies[0].get(), expected[0])
 
 
-@pytest.fixture
-def rows() -> Rows:
+@pytest.fixture(params=["all indices", "lists"])
+def rows(request, monkeypatch) -> Rows:
+    if request.param == "lists":
+        monkeypatch.setattr(cuda_rows, "LISTED", -1)
     return Rows(fake_cupy.modules()["cupy"])
 
 
@@ -207,6 +209,16 @@ def test_rows_are_added_in_order(rows, dtype):
     g = rng.normal(size=(4, 9, 3)).astype(dtype)
     expected = PRIMITIVES["take_grad"].kernel(np, g, indices, shape=(7, 3), axis=0)
     found = rows.by_primitive["take_grad"](None, *on_device(g, indices), shape=(7, 3), axis=0)
+    np.testing.assert_array_equal(found.get(), expected)
+
+
+def test_rows_that_many_or_none_belong_to_are_added_in_order(rows, dtype):
+    rng = np.random.default_rng(5)
+    indices = np.where(rng.random(1500) < 0.8, 3, rng.integers(-300, 300, 1500))  # 3: about 1,200
+    g = rng.normal(size=(1500, 2)).astype(dtype)
+    expected = PRIMITIVES["take_grad"].kernel(np, g, indices, shape=(300, 2), axis=0)
+    assert not expected.any(axis=1).all()
+    found = rows.by_primitive["take_grad"](None, *on_device(g, indices), shape=(300, 2), axis=0)
     np.testing.assert_array_equal(found.get(), expected)
 
 
@@ -261,7 +273,7 @@ def test_nvcc_compiles_the_kernels(tmp_path, dtype):
     """CUDA's own compiler takes the texts: that needs no GPU."""
     entries = {
         cuda_kernels.SOURCE: ["uniform", "adam", "softmax", "cross_entropy_grad", "standardize"],
-        cuda_rows.SOURCE: ["add_rows", "largest_rows", "smallest_rows"],
+        cuda_rows.SOURCE: ["fill_lists", "add_rows", "largest_rows", "smallest_rows"],
     }
     for file, names in entries.items():
         path = tmp_path / file

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import distgrad as tf
+from distgrad.backend import cuda_rows
 from distgrad.core import dispatch
 from distgrad.core.primitive import bind
 from distgrad.testing.primitives import built_in, samples_of
@@ -269,6 +270,20 @@ def test_attention_in_half_precision(causal):
 
 
 # What changes from run to run
+
+
+@pytest.mark.parametrize("most", [0, 1 << 22])
+def test_rows_are_added_by_their_index_in_a_graph(monkeypatch, most):
+    """With lists of who belongs to a row, and without; they lie in planned memory."""
+    monkeypatch.setattr(cuda_rows, "LISTED", most)
+
+    def f(x, indices):
+        added = bind(PRIMITIVES["take_grad"], x + 1.0, indices, shape=(40, 3), axis=0)
+        return added * 2.0, tf.reduce_sum(added)
+
+    executor = check(f, floats(300, 3), RNG.integers(-40, 40, 300), rtol=1e-4)
+    assert pieces(executor) == ["graph"]
+    assert not any(node.opaque for node in executor.plan.nodes)
 
 
 def test_variables_are_read_and_written_at_each_run():

@@ -10,6 +10,7 @@ import numpy as np
 
 from distgrad.backend import cudnn
 from distgrad.backend.cublas import matrices
+from distgrad.backend.cuda_rows import listed
 from distgrad.compile.cuda import attention, dnn, fused, pooling, source
 from distgrad.compile.cuda.joins import Joins
 from distgrad.compile.cuda.nodes import Arrays, Draw, Node, Opaque, Python, launch
@@ -265,11 +266,13 @@ class Build:
         given, target, finish = self._added_up(g, out)
         whole = place.contiguous and place.dtype == np.int64
         rows = place if whole else self._copy_of(place, place.shape, np.dtype(np.int64))
+        room = listed(out.shape[0], math.prod(place.shape))
+        lists = [self._new((room,), np.dtype(np.int32))] if room else []
 
         def run(arrays: Arrays) -> None:
-            arrays.backend.rows.add(*map(arrays.array, (target, given, rows)))
+            arrays.backend.rows.add(*map(arrays.array, (target, given, rows, *lists)))
 
-        self._node(run, given, rows, target, writes=(target,))
+        self._node(run, given, rows, target, *lists, writes=(target, *lists))
         finish()
         return True
 
