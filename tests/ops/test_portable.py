@@ -208,6 +208,7 @@ def derivatives(p, args, params):
     return value + [tf.convert_to_tensor(g) for g in first + second]
 
 
+@pytest.mark.cpu  # it has a library of its own beside NumPy
 @pytest.mark.parametrize("p, s", CASES)
 def test_values_and_derivatives_on_a_strict_stand_in(p, s):
     """The same numbers, every one of them made by the other library's own functions."""
