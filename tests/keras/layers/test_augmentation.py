@@ -10,6 +10,7 @@ import pytest
 import distgrad as tf
 from distgrad.comm.tree import worker_shards
 from distgrad.compile.llvm import engine
+from distgrad.core import devices
 from distgrad.data.loader import cut
 from distgrad.ops.warp import FILL_MODES, INTERPOLATIONS, warp
 from distgrad.testing.gradients import check_gradients
@@ -141,7 +142,8 @@ def after_steps(world_size: int, executor: str) -> list[np.ndarray]:
     return run_world(world_size, work, time_limit=120)[-1]
 
 
-EXECUTORS = ["off", "numpy", *(["generated"] if engine.available() else [])]
+ON_CPU = ["numpy", *(["generated"] if engine.available() else [])]
+EXECUTORS = ["eager", *(["cuda"] if devices.on_gpu() else ON_CPU)]
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
@@ -151,7 +153,7 @@ def test_the_same_bits_for_any_number_of_workers(executor):
     for world_size in (2, 3):
         for found, expected in zip(after_steps(world_size, executor), alone, strict=True):
             np.testing.assert_array_equal(found, expected)
-    for found, expected in zip(alone, after_steps(1, "off"), strict=True):
+    for found, expected in zip(alone, after_steps(1, "eager"), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
