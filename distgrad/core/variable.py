@@ -357,7 +357,8 @@ class Variable(Operand):
 
     def __setstate__(self, state: dict) -> None:
         as_dtype(state["_buffer"].dtype)  # which this process may not know yet
-        self.__dict__.update(state)
+        here = dispatch.moved(state["_buffer"], dispatch.current())
+        self.__dict__.update({**state, "_buffer": here})
 
     def __repr__(self) -> str:
         shown = text(Tensor(self._buffer)._host(), repr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -49,6 +50,14 @@ def test_device_contexts(gpu):
     v.assign(x)
     assert v.device == "/GPU:0" and v.numpy().tolist() == [1.0, 2.0]
     assert type(v._buffer) is standin.Array
+
+
+def test_a_variable_from_a_file_lies_where_new_ones_do(gpu):
+    with tf.device("GPU"):
+        text = pickle.dumps(tf.Variable([5.0, 6.0]))
+        there = pickle.loads(text)
+    assert (there.device, pickle.loads(text).device) == ("/GPU:0", "/CPU:0")
+    assert there.numpy().tolist() == [5.0, 6.0]
 
 
 def test_a_gradient_lies_where_its_variable_lies(gpu):
