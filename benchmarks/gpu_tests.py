@@ -22,6 +22,7 @@ TESTS = (
     "tests/compile/cuda",
     "tests/training",
     "tests/core",
+    "tests/distribute",
     "tests/ops",
     "tests/keras",
     "tests/e2e/test_configs.py",
