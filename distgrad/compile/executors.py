@@ -46,6 +46,7 @@ def make(
         from distgrad.compile.cupy_exec import cuda_executor
 
         return cuda_executor(program, arrays, groups)
+    assert name == "generated", f"there is no executor {name!r}"
     from distgrad.compile.cpu_exec import cpu_executor
 
     return cpu_executor(program, arrays, groups)
