@@ -15,6 +15,7 @@ from distgrad.comm.communicator import Communicator
 from distgrad.compile import executors
 from distgrad.compile.function import Function
 from distgrad.compile.llvm import engine
+from distgrad.core import devices
 from distgrad.core.errors import UsageError
 from distgrad.distribute import loop
 from distgrad.testing.thread_world import run_world
@@ -162,7 +163,7 @@ def test_equal_bits_for_1_2_3_and_4_processes(shards, monkeypatch):
     assert train(1, 3, monkeypatch) != alone
 
 
-@pytest.mark.parametrize("executor", ["numpy", "generated"])
+@pytest.mark.parametrize("executor", ["cuda"] if devices.on_gpu() else ["numpy", "generated"])
 def test_mean_in_a_captured_step(executor, monkeypatch):
     """Also where one process alone meets a new shape, or plans one: it must not wait for others."""
     if executor == "generated" and not engine.available():
