@@ -29,6 +29,7 @@ from distgrad.ops import (  # noqa: F401 (which register the primitives below)
     biased,
     convolve,
     cross_entropy,
+    dense,
     draws,
     lstm,
     nn,
@@ -83,6 +84,13 @@ def _kernels() -> Any:
     return eager
 
 
+@functools.cache
+def _layers() -> Any:
+    from distgrad.compile.llvm import dense
+
+    return dense
+
+
 _hooks: dict[Primitive, tuple[Kernel, Kernel]] = {}  # the plain kernel, and what stands before it
 _used: Name | None = None  # None: nobody has asked yet
 _choosing = threading.Lock()  # several threads may ask for the first time
@@ -123,12 +131,11 @@ def identity() -> str:
 
 def install() -> None:
     """Puts the choice between the kernels before those of the primitives; nothing is made yet."""
-    special = {"random_uniform": _uniform_hook, "dot": _dot_hook}
-    for name in (*_SMALLEST, *special):
+    for name in (*_SMALLEST, *_SPECIAL):
         primitive = registry[name]
         plain = functools.partial(primitive.kernel, np)
-        if name in special:
-            hook = special[name](plain)
+        if name in _SPECIAL:
+            hook = _SPECIAL[name](plain)
         else:
             hook = _hook(primitive, plain, _SMALLEST[name])
         _hooks[primitive] = plain, hook
@@ -142,7 +149,7 @@ def chosen(primitive: Primitive, args: tuple, params: dict[str, Any]) -> Kernel 
     if primitive not in _hooks or used() != "generated":
         return None
     hook = primitive.kernel_for(np)
-    if primitive.name == "random_uniform":
+    if primitive.name in ("random_uniform", "dense", "dense_grad"):
         return hook
     if primitive.name == "dot":
         return hook if _product(*args, **params) is not None else None
@@ -218,6 +225,36 @@ def _product(a: Any, b: Any, transpose_a: bool, transpose_b: bool, out: Any = No
     if (_used or used()) != "generated" or not _one_thread():
         return None
     return _kernels().product(a, b, transpose_a, transpose_b, out)
+
+
+def _dense_hook(plain: Kernel) -> Kernel:
+    def dense(x: Any, w: Any, b: Any, *, activation: str, out: Any = None) -> Any:
+        made = None
+        if (_used or used()) == "generated" and _one_thread():
+            made = _layers().forward(x, w, b, activation, out)
+        return _placed(plain(x, w, b, activation=activation), out) if made is None else made
+
+    return dense
+
+
+def _dense_grad_hook(plain: Kernel) -> Kernel:
+    def dense_grad(*args: Any, activation: str, all_three: bool, out: Any = None) -> Any:
+        made = None
+        if (_used or used()) == "generated" and _one_thread():
+            made = _layers().backward(args, activation, all_three, out)
+        if made is None:
+            return plain(*args, activation=activation, all_three=all_three, out=out)
+        return made
+
+    return dense_grad
+
+
+_SPECIAL: dict[str, Callable[[Kernel], Kernel]] = {
+    "random_uniform": _uniform_hook,
+    "dot": _dot_hook,
+    "dense": _dense_hook,
+    "dense_grad": _dense_grad_hook,
+}
 
 
 @functools.cache

@@ -180,7 +180,12 @@ def backward(
                     else:
                         _deliver(cotangents, uid, shape, value, places)
             elif any(i >= 0 and inputs[i][0] in reached for i in slots):
-                for i, value in zip(slots, rule(g, *kept), strict=True):
+                if places and rule in plan.placing:
+                    ends = [inputs[i][0] if i >= 0 else 0 for i in slots]
+                    made = rule(g, *kept, place=_ends(g, ends, cotangents, places))
+                else:
+                    made = rule(g, *kept)
+                for i, value in zip(slots, made, strict=True):
                     if i >= 0 and inputs[i][0] in reached:
                         uid, shape = inputs[i]
                         _deliver(cotangents, uid, shape, value, places)
@@ -200,6 +205,14 @@ def _place(
     if place is None or uid in cotangents or g._data.dtype != place.dtype:
         return None
     return place
+
+
+def _ends(
+    g: Any, uids: list[int], cotangents: dict[int, Any], places: Mapping[int, Any]
+) -> list[np.ndarray | None] | None:
+    """The same for a rule for several arguments; None where there is no place at all."""
+    found = [_place(g, uid, cotangents, places) for uid in uids]
+    return found if any(place is not None for place in found) else None
 
 
 def _put(

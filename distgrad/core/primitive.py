@@ -19,7 +19,8 @@ tests::
 A rule's parameter names say what it needs, and nothing else is kept for it: ``out``, an argument
 by its name, ``x_shape`` and ``x_dtype`` for those of argument x, ``args`` and ``shapes`` for all
 arguments, ``needs`` for which of them want a gradient, or a static parameter by its name. A
-keyword ``place`` says that the rule can write its result to an array, with `bind_at`.
+keyword ``place`` says that the rule can write its result to an array, with `bind_at`; a rule for
+several arguments is given a list, with None where there is no array.
 """
 
 from __future__ import annotations
@@ -370,12 +371,13 @@ def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:
 def bind_at(place: Any, primitive: Primitive, *args: Tensor, **params: Any) -> Any:
     """``bind``, its result written to ``place``, an array of its shape and dtype; None is no place.
 
-    Places come from the backward walk, where nobody records, and the kernel must know ``out``.
+    Places come from the backward walk, where nobody records, and the kernel must know ``out``. For
+    several results there is a list of them, in which some may be None.
     """
     if place is None:
         return bind(primitive, *args, **params)
-    primitive.kernel_for(np)(*[a._data for a in args], out=place, **params)
-    return Tensor(place)
+    made = primitive.kernel_for(np)(*[a._data for a in args], out=place, **params)
+    return tuple(map(Tensor, made)) if primitive.multiple else Tensor(place)
 
 
 def _raise_explained(primitive: Primitive, error: Exception) -> NoReturn:

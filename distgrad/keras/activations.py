@@ -27,9 +27,11 @@ from distgrad.ops.activations import softsign as softsign
 from distgrad.ops.biased import biased as in_one
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import clip, maximum, minimum
+from distgrad.ops.dense import dense as layer_in_one
 from distgrad.ops.exponential import log_sigmoid as log_sigmoid
 from distgrad.ops.exponential import softplus as softplus
 from distgrad.ops.layout import beside
+from distgrad.ops.linalg import matmul
 from distgrad.ops.logic import greater, less, select
 from distgrad.ops.powers import sqrt
 from distgrad.ops.reduce import reduce_sum
@@ -218,6 +220,20 @@ swish = silu
 hard_swish = hard_silu
 
 _IN_ONE = ((relu, "relu"), (tanh, "tanh"), (gelu, "gelu_exact"))
+_LAYER_IN_ONE = ((linear, ""), (None, ""), (relu, "relu"), (tanh, "tanh"))
+
+
+def dense(
+    x: Tensor, kernel: Tensor, bias: Any, activation: Callable[..., Any] | None
+) -> Tensor:
+    """``biased(x @ kernel, bias, activation)`` of matrices, in an eager step as one operation."""
+    if bias is not None and not recording.in_parts():
+        b, dtype = as_tensor(bias), x._data.dtype
+        if dtype.kind == "f" and kernel._data.dtype == dtype == b._data.dtype:
+            for known, name in _LAYER_IN_ONE:
+                if activation is known:
+                    return bind(layer_in_one, x, kernel, b, activation=name)
+    return biased(matmul(x, kernel), bias, activation)
 
 
 def biased(x: Tensor, bias: Any, activation: Callable[..., Any] | None) -> Tensor:

@@ -111,6 +111,45 @@ def in_turn(steps: Sequence[int], *calls: tuple[Native, Sequence[Entry]]) -> Non
     _driver().on(address_of(whole))
 
 
+Place = tuple[int, int]  # an argument of a plan by its number, and how much is added to it
+
+
+class Planned:
+    """Functions, one after the other, on entries that are made of a few arguments.
+
+    ``number(value)`` is an entry that is the same at each call. What is planned never changes, so
+    that threads can share it.
+    """
+
+    def __init__(self, *calls: tuple[Native, Sequence[Place]]) -> None:
+        self._plan = np.array(
+            [
+                len(calls),
+                *itertools.chain.from_iterable(
+                    (function.address, len(entries), *itertools.chain(*entries))
+                    for function, entries in calls
+                ),
+            ],
+            np.int64,
+        )
+        self._function = _planner(max(len(entries) for _, entries in calls)).at
+        self._address = address_of(self._plan)
+
+    def __call__(self, *arguments: int) -> None:
+        """Runs them, given as many addresses as there are arguments."""
+        self._function(self._address, 0, *arguments)
+
+
+def argument(number: int, added: int = 0) -> Place:
+    """The entry that is an argument of the call, with something added to it."""
+    return number + 2, added
+
+
+def number(value: int) -> Place:
+    """The entry that is this number."""
+    return 1, value
+
+
 def repeated(function: Native, table: np.ndarray) -> Callable[[], Any]:
     """Calls the function on each row of a table of entries, which is kept, and may change."""
     rows = address_of(table) + table.strides[0] * np.arange(len(table))
@@ -142,6 +181,57 @@ loop:
 done:
   ret void
 }
+"""
+    return Native(engine.address(text, "entry"))
+
+
+@functools.cache
+def _planner(most: int) -> Native:
+    """Calls each function of a plan, on up to ``most`` entries: sums of an argument and a number.
+
+    The table is the plan, a zero, and the arguments.
+    """
+    text = f"""
+define void @entry(ptr %table) {{
+start:
+  %entries = alloca [{most} x i64]
+  %plan = load ptr, ptr %table
+  %count = load i64, ptr %plan
+  %first = getelementptr i64, ptr %plan, i64 1
+  br label %function
+function:
+  %i = phi i64 [ 0, %start ], [ %i.next, %call ]
+  %at = phi ptr [ %first, %start ], [ %after, %call ]
+  %function.at = load ptr, ptr %at
+  %size.at = getelementptr i64, ptr %at, i64 1
+  %size = load i64, ptr %size.at
+  %pairs = getelementptr i64, ptr %at, i64 2
+  br label %entry
+entry:
+  %k = phi i64 [ 0, %function ], [ %k.next, %entry ]
+  %twice = shl i64 %k, 1
+  %place.at = getelementptr i64, ptr %pairs, i64 %twice
+  %place = load i64, ptr %place.at
+  %added.at = getelementptr i64, ptr %place.at, i64 1
+  %added = load i64, ptr %added.at
+  %value.at = getelementptr i64, ptr %table, i64 %place
+  %value = load i64, ptr %value.at
+  %sum = add i64 %value, %added
+  %target = getelementptr i64, ptr %entries, i64 %k
+  store i64 %sum, ptr %target
+  %k.next = add i64 %k, 1
+  %more = icmp ult i64 %k.next, %size
+  br i1 %more, label %entry, label %call
+call:
+  call void %function.at(ptr %entries)
+  %i.next = add i64 %i, 1
+  %all = shl i64 %size, 1
+  %after = getelementptr i64, ptr %pairs, i64 %all
+  %left = icmp ult i64 %i.next, %count
+  br i1 %left, label %function, label %done
+done:
+  ret void
+}}
 """
     return Native(engine.address(text, "entry"))
 

@@ -152,12 +152,12 @@ class Dense(Layer):
                 f"{self.name!r} expects {size} features in the last axis, got an input of shape "
                 f"{shape}"
             )
-        if len(shape) > 2:  # one matrix product over all leading axes
-            rows = matmul(reshape(x, (-1, shape[-1])), kernel)
-            y = reshape(rows, (*shape[:-1], self.units))
-        else:
-            y = matmul(x, kernel)
-        return activations.biased(y, self.bias, self.activation)
+        if len(shape) == 2:
+            return activations.dense(x, kernel, self.bias, self.activation)
+        rows = matmul(reshape(x, (-1, shape[-1])), kernel)  # one product over all leading axes
+        return activations.biased(
+            reshape(rows, (*shape[:-1], self.units)), self.bias, self.activation
+        )
 
 
 def _check_matrix(layer: Layer, shape: tuple[int | None, ...]) -> None:

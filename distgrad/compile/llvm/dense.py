@@ -1,0 +1,166 @@
+"""Dense layers of float32 for eager steps: products, bias and activation in one call each way.
+
+What is called on which memory is planned once for each size.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from distgrad.compile.llvm import gemm
+from distgrad.compile.llvm.blocks import scratch
+from distgrad.compile.llvm.calls import Place, Planned, argument, number
+from distgrad.compile.llvm.composites import ROWS, Body, Made
+from distgrad.compile.llvm.loops import Native, address_of
+from distgrad.ops.biased import ACTIVATIONS
+
+_FLOAT32 = np.dtype(np.float32)
+_FEWEST_ROWS = 12  # of a product: with fewer BLAS is faster
+_FEWEST_COLUMNS = 32  # the same, where a call takes longer than its preparation
+_FEW = 1 << 18  # terms of a product for which it does not
+_WAITING = 1 << 17  # elements of a product that wait in the caches for their bias
+_LARGEST = 1 << 20  # elements between two parts of a gradient that lie in memory that is kept
+
+
+def forward(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray, activation: str, out: np.ndarray | None
+) -> np.ndarray | None:
+    """An activation of ``x @ w + b``; None where there is no kernel for it, or BLAS is faster."""
+    if not _plain(x, w, b):
+        return None
+    planned = _forward_plan(x.shape, w.shape, b.shape, activation)
+    if planned is None:
+        return None
+    out = np.empty((x.shape[0], b.size), _FLOAT32) if out is None else out
+    plan, nbytes = planned
+    plan(
+        address_of(x), address_of(w), address_of(b), address_of(out), address_of(scratch(nbytes))
+    )
+    return out
+
+
+def backward(
+    args: tuple[np.ndarray, ...], activation: str, all_three: bool, out: tuple | None
+) -> tuple[np.ndarray, ...] | None:
+    """The cotangents of ``x`` (with ``all_three``), ``w`` and ``b``, for that of the output.
+
+    ``args`` are that one, the output, x, w and b; results that have an array in ``out`` are
+    written to it. None as for ``forward``.
+    """
+    g, y, x, w, b = args
+    if not (_plain(g, y, x) and _plain(w, b, b)) or g.shape != y.shape:
+        return None
+    planned = _backward_plan(x.shape, w.shape, b.shape, activation, all_three)
+    if planned is None:
+        return None
+    likes = args[3 - all_three :]
+    if out is None:
+        out = tuple([np.empty(a.shape, _FLOAT32) for a in likes])
+    else:
+        out = tuple([np.empty_like(a) if p is None else p for a, p in zip(likes, out, strict=True)])
+    plan, nbytes = planned
+    places = [address_of(a) for a in (g, y, x, w, *out)]
+    plan(*places, address_of(scratch(nbytes)))
+    return out
+
+
+def _plain(*arrays: np.ndarray) -> bool:
+    for a in arrays:
+        if type(a) is not np.ndarray or a.dtype is not _FLOAT32 or not a.flags.c_contiguous:
+            return False
+    return True
+
+
+class _Plan(NamedTuple):
+    call: Planned
+    nbytes: int  # that it works in
+
+
+def _sizes(x: tuple, w: tuple, b: tuple) -> tuple[int, int, int] | None:
+    """Rows, terms and columns of a product that is worth a plan."""
+    if len(x) != 2 or len(w) != 2 or x[1] != w[0] or b != w[1:]:
+        return None
+    m, k, n = *x, w[1]
+    small = m * k * n <= _FEW
+    return (m, k, n) if m >= _FEWEST_ROWS and min(k, n) >= (2 if small else _FEWEST_COLUMNS) else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _forward_plan(x: tuple, w: tuple, b: tuple, activation: str) -> _Plan | None:
+    sizes = _sizes(x, w, b)
+    if sizes is None:
+        return None
+    m, k, n = sizes
+    given, weights, bias, made, work = map(argument, range(5))
+    most = max(_WAITING // n, _FEWEST_ROWS)
+    held = _whole(gemm.work(n, k))
+    finish, calls = _finish(activation, n), []
+    for start in range(0, m, most):
+        rows, product = min(most, m - start), _after(work, held)
+        places = _after(given, 4 * start * k), weights, product
+        calls.append(_multiplied(False, False, places, work, (rows, n, k)))
+        calls.append(_looped(finish, (product, bias), (_after(made, 4 * start * n),), rows))
+    return _Plan(Planned(*calls), held + 4 * min(m, most) * n)
+
+
+@functools.lru_cache(maxsize=1024)
+def _backward_plan(x: tuple, w: tuple, b: tuple, activation: str, all_three: bool) -> _Plan | None:
+    sizes = _sizes(x, w, b)
+    if sizes is None or sizes[0] * sizes[2] > _LARGEST:
+        return None
+    m, k, n = sizes
+    g, y, given, weights, *made, work = map(argument, range(7 + all_three))
+    *of_x, of_w, of_b = made
+    held = _whole(max(gemm.work(n, m), gemm.work(k, n) if all_three else 0))
+    dz = _after(work, held) if activation else g
+    calls = [
+        _looped(_start(activation, n), (g, y), (dz, of_b) if activation else (of_b,), m),
+        _multiplied(True, False, (given, dz, of_w), work, (k, n, m)),
+    ]
+    if all_three:
+        calls.append(_multiplied(False, True, (dz, weights, *of_x), work, (m, k, n)))
+    return _Plan(Planned(*calls), held + 4 * m * n)
+
+
+def _whole(nbytes: int) -> int:
+    return -(-nbytes // 64) * 64
+
+
+def _after(place: Place, nbytes: int) -> Place:
+    return place[0], place[1] + nbytes
+
+
+def _multiplied(
+    ta: bool, tb: bool, places: tuple[Place, ...], work: Place, sizes: tuple[int, int, int]
+) -> tuple[Native, list[Place]]:
+    """The product of two matrices that lie at ``places``, with the result behind them."""
+    m, n, k = sizes
+    numbers = m, n, k, gemm.depth(k), m if ta else k, k if tb else n, n
+    return gemm.gemm(ta, tb), [*places, work, *map(number, numbers)]
+
+
+def _looped(
+    made: Made, given: tuple[Place, ...], results: tuple[Place, ...], rows: int
+) -> tuple[Native, list[Place]]:
+    places = [given[i] for i in made.inputs] + [results[i] for i in made.outputs]
+    return made.native, [*places, number(rows)]
+
+
+def _finish(activation: str, columns: int) -> Made:
+    """Bias and activation of a product."""
+    body = Body()
+    y = body("add", body.given(ROWS, columns), body.given(columns))
+    return body.made(body(ACTIVATIONS[activation][0].name, y) if activation else y)
+
+
+def _start(activation: str, columns: int) -> Made:
+    """The cotangent of the product, and its sum over rows."""
+    body = Body()
+    dz = body.given(ROWS, columns)
+    if not activation:
+        return body.made(body("sum_to", dz, shape=(columns,)))
+    dz = body(ACTIVATIONS[activation][1].name, dz, body.given(ROWS, columns))
+    return body.made(dz, body("sum_to", dz, shape=(columns,)))
