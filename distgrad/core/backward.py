@@ -181,14 +181,23 @@ def backward(
                         _deliver(cotangents, uid, shape, value, places)
             elif any(i >= 0 and inputs[i][0] in reached for i in slots):
                 if places and rule in plan.placing:
-                    ends = [inputs[i][0] if i >= 0 else 0 for i in slots]
-                    made = rule(g, *kept, place=_ends(g, ends, cotangents, places))
+                    uids = [inputs[i][0] if i >= 0 else 0 for i in slots]
+                    made = rule(g, *kept, place=_places(g, uids, cotangents, places))
                 else:
                     made = rule(g, *kept)
                 for i, value in zip(slots, made, strict=True):
-                    if i >= 0 and inputs[i][0] in reached:
-                        uid, shape = inputs[i]
-                        _deliver(cotangents, uid, shape, value, places)
+                    if i < 0 or value is None:
+                        continue
+                    uid, shape = inputs[i]
+                    if uid in reached:
+                        if (
+                            type(value) is Tensor
+                            and value._data.shape == shape
+                            and uid not in cotangents
+                        ):
+                            cotangents[uid] = value
+                        else:
+                            _deliver(cotangents, uid, shape, value, places)
 
 
 def _array(cotangent: Any) -> Any:
@@ -207,12 +216,12 @@ def _place(
     return place
 
 
-def _ends(
+def _places(
     g: Any, uids: list[int], cotangents: dict[int, Any], places: Mapping[int, Any]
 ) -> list[np.ndarray | None] | None:
     """The same for a rule for several arguments; None where there is no place at all."""
-    found = [_place(g, uid, cotangents, places) for uid in uids]
-    return found if any(place is not None for place in found) else None
+    found = [_place(g, uid, cotangents, places) if uid in places else None for uid in uids]
+    return found if any([place is not None for place in found]) else None
 
 
 def _put(

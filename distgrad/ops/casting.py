@@ -42,7 +42,9 @@ def _(rng):
 @primitive(vjp=None, match=())
 def fill_like(xp, x, *, value):
     """An array of ``value`` with the shape and dtype of ``x``."""
-    return xp.full_like(x, value)
+    out = xp.empty_like(x)  # (``full_like`` is several times as slow for a scalar)
+    out[...] = value
+    return out
 
 
 @fill_like.samples

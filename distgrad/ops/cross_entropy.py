@@ -13,12 +13,13 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
 from distgrad.ops.arithmetic import square
+from distgrad.ops.biased import pulled_back
 from distgrad.ops.casting import ones_like, zeros_like
 from distgrad.ops.exponential import exp, log, sigmoid, softplus
 from distgrad.ops.linalg import tensors
 from distgrad.ops.logic import logical_and, select
 from distgrad.ops.nn import log_softmax_along, one_axis_of, softmax_along
-from distgrad.ops.reduce import reduce_sum
+from distgrad.ops.reduce import mean, reduce_sum
 from distgrad.ops.reduce import sum as sum_over
 from distgrad.ops.shape import broadcast_to, expand_dims, permute
 
@@ -93,6 +94,46 @@ def _(g, dy, logits):
 def _(rng):
     yield sample(rng.normal(size=3), rng.normal(size=(3, 4)), rng.integers(0, 4, 3))
     yield sample(rng.normal(size=()), rng.normal(size=4), np.array(1))
+
+
+@primitive(kinds="f", match=("logits",), constant=("labels",))
+def mean_sparse_cross_entropy(xp, logits, labels):
+    """The mean of `sparse_cross_entropy`: for eager steps, of which it is often the loss."""
+    values = sparse_cross_entropy.kernel_for(xp)(logits, labels)
+    return mean.kernel_for(xp)(values, axis=tuple(range(values.ndim)), keepdims=False)
+
+
+@mean_sparse_cross_entropy.vjp("logits")
+def _(g, logits, labels):
+    return bind(mean_sparse_cross_entropy_grad, g, logits, labels)
+
+
+@primitive(kinds="f", match=("dy", "logits"), constant=("labels",))
+def mean_sparse_cross_entropy_grad(xp, dy, logits, labels):
+    """`sparse_cross_entropy_grad` for a scalar ``dy`` that is shared by all labels."""
+    each = xp.empty(labels.shape, logits.dtype)
+    each[...] = dy / labels.size
+    return sparse_cross_entropy_grad.kernel_for(xp)(each, logits, labels)
+
+
+@mean_sparse_cross_entropy_grad.vjp("dy", "logits")
+def _(g, dy, logits, labels):
+    def parts(dy, logits):
+        each = broadcast_to(dy / labels._data.size, labels._data.shape)
+        return (bind(sparse_cross_entropy_grad, each, logits, labels),)
+
+    return pulled_back(parts, (dy, logits), (g,))
+
+
+@mean_sparse_cross_entropy.samples
+def _(rng):
+    yield sample(rng.normal(size=(3, 4)), rng.integers(0, 4, 3))
+    yield sample(rng.normal(size=(2, 3, 4)), rng.integers(0, 4, (2, 3)))
+
+
+@mean_sparse_cross_entropy_grad.samples
+def _(rng):
+    yield sample(rng.normal(size=()), rng.normal(size=(2, 3, 4)), rng.integers(0, 4, (2, 3)))
 
 
 def sparse_softmax_cross_entropy_with_logits(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.compile.llvm import engine, gemm
-from distgrad.compile.llvm.loops import Native, address_of
+from distgrad.compile.llvm.loops import Native, address_of, found_at
 from distgrad.compile.steps import Buffer, Step, View
 from distgrad.launcher import environ
 
@@ -111,43 +111,39 @@ def in_turn(steps: Sequence[int], *calls: tuple[Native, Sequence[Entry]]) -> Non
     _driver().on(address_of(whole))
 
 
-Place = tuple[int, int]  # an argument of a plan by its number, and how much is added to it
+Place = tuple[int, int]  # an array of a plan's calls by its number, and what is added to its address
 
 
 class Planned:
-    """Functions, one after the other, on entries that are made of a few arguments.
+    """Functions, one after the other, on entries that are made of a few arrays.
 
     ``number(value)`` is an entry that is the same at each call. What is planned never changes, so
     that threads can share it.
     """
 
     def __init__(self, *calls: tuple[Native, Sequence[Place]]) -> None:
-        self._plan = np.array(
-            [
-                len(calls),
-                *itertools.chain.from_iterable(
-                    (function.address, len(entries), *itertools.chain(*entries))
-                    for function, entries in calls
-                ),
-            ],
-            np.int64,
-        )
-        self._function = _planner(max(len(entries) for _, entries in calls)).at
-        self._address = address_of(self._plan)
+        table = [len(calls)]
+        for function, entries in calls:
+            table += (function.address, len(entries), *itertools.chain(*entries))
+        self._table = np.array(table, np.int64)
+        most = max(len(entries) for _, entries in calls)
+        count = max(place for _, entries in calls for place, _ in entries)
+        self._function = _planner(most, count).at
+        self._address = address_of(self._table)
 
-    def __call__(self, *arguments: int) -> None:
-        """Runs them, given as many addresses as there are arguments."""
-        self._function(self._address, 0, *arguments)
+    def __call__(self, *arrays: np.ndarray) -> None:
+        """Runs them on the memory of these arrays."""
+        self._function(self._address, *map(found_at, arrays))
 
 
 def argument(number: int, added: int = 0) -> Place:
-    """The entry that is an argument of the call, with something added to it."""
-    return number + 2, added
+    """The entry that is the address of an array of the call, with something added to it."""
+    return number + 1, added
 
 
 def number(value: int) -> Place:
     """The entry that is this number."""
-    return 1, value
+    return 0, value
 
 
 def repeated(function: Native, table: np.ndarray) -> Callable[[], Any]:
@@ -186,22 +182,39 @@ done:
 
 
 @functools.cache
-def _planner(most: int) -> Native:
-    """Calls each function of a plan, on up to ``most`` entries: sums of an argument and a number.
+def _planner(most: int, arrays: int) -> Native:
+    """Calls each function of a plan, on up to ``most`` entries: sums of an address and a number.
 
-    The table is the plan, a zero, and the arguments.
+    The table is the plan, and where each array is found.
     """
+    address = "%address = add i64 %found, 0"
+    if found_at is id:  # an object, and where its memory is stands behind its head
+        address = f"""%object = inttoptr i64 %found to ptr
+  %field = getelementptr i8, ptr %object, i64 {object.__basicsize__}
+  %address = load i64, ptr %field"""
     text = f"""
 define void @entry(ptr %table) {{
 start:
   %entries = alloca [{most} x i64]
+  %known = alloca [{arrays + 1} x i64]
+  store i64 0, ptr %known
   %plan = load ptr, ptr %table
   %count = load i64, ptr %plan
   %first = getelementptr i64, ptr %plan, i64 1
-  br label %function
+  br label %array
+array:
+  %j = phi i64 [ 1, %start ], [ %j.next, %array ]
+  %given = getelementptr i64, ptr %table, i64 %j
+  %found = load i64, ptr %given
+  {address}
+  %known.at = getelementptr i64, ptr %known, i64 %j
+  store i64 %address, ptr %known.at
+  %j.next = add i64 %j, 1
+  %others = icmp ule i64 %j.next, {arrays}
+  br i1 %others, label %array, label %function
 function:
-  %i = phi i64 [ 0, %start ], [ %i.next, %call ]
-  %at = phi ptr [ %first, %start ], [ %after, %call ]
+  %i = phi i64 [ 0, %array ], [ %i.next, %call ]
+  %at = phi ptr [ %first, %array ], [ %after, %call ]
   %function.at = load ptr, ptr %at
   %size.at = getelementptr i64, ptr %at, i64 1
   %size = load i64, ptr %size.at
@@ -214,7 +227,7 @@ entry:
   %place = load i64, ptr %place.at
   %added.at = getelementptr i64, ptr %place.at, i64 1
   %added = load i64, ptr %added.at
-  %value.at = getelementptr i64, ptr %table, i64 %place
+  %value.at = getelementptr i64, ptr %known, i64 %place
   %value = load i64, ptr %value.at
   %sum = add i64 %value, %added
   %target = getelementptr i64, ptr %entries, i64 %k

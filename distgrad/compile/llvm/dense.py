@@ -14,7 +14,7 @@ from distgrad.compile.llvm import gemm
 from distgrad.compile.llvm.blocks import scratch
 from distgrad.compile.llvm.calls import Place, Planned, argument, number
 from distgrad.compile.llvm.composites import ROWS, Body, Made
-from distgrad.compile.llvm.loops import Native, address_of
+from distgrad.compile.llvm.loops import Native
 from distgrad.ops.biased import ACTIVATIONS
 
 _FLOAT32 = np.dtype(np.float32)
@@ -36,9 +36,7 @@ def forward(
         return None
     out = np.empty((x.shape[0], b.size), _FLOAT32) if out is None else out
     plan, nbytes = planned
-    plan(
-        address_of(x), address_of(w), address_of(b), address_of(out), address_of(scratch(nbytes))
-    )
+    plan(x, w, b, out, scratch(nbytes))
     return out
 
 
@@ -62,8 +60,7 @@ def backward(
     else:
         out = tuple([np.empty_like(a) if p is None else p for a, p in zip(likes, out, strict=True)])
     plan, nbytes = planned
-    places = [address_of(a) for a in (g, y, x, w, *out)]
-    plan(*places, address_of(scratch(nbytes)))
+    plan(g, y, x, w, *out, scratch(nbytes))
     return out
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from distgrad.compile.llvm import columns as llvm_columns
 from distgrad.compile.llvm import composites, gemm, lstm, windows
 from distgrad.compile.llvm.blocks import Code, each_vector, scratch
+from distgrad.compile.llvm.calls import Planned, argument, number
 from distgrad.compile.llvm.composites import ROWS, view_of
 from distgrad.compile.llvm.loops import Native, address_of, supported
 from distgrad.compile.llvm.random import uniform_native
@@ -160,8 +161,7 @@ def _key(params: dict[str, Any]) -> tuple:
 class _Call(NamedTuple):
     """How a kernel is called for arguments of given shapes."""
 
-    made: _Made
-    rows: int
+    planned: Planned  # of the arguments and the result
     shape: tuple[int, ...]  # of the result
 
 
@@ -177,7 +177,7 @@ def _along_rows(
     call = _call(name, tuple(shapes), kinds, _key(params))
     if call is None:
         return None
-    made, rows, shape = call
+    planned, shape = call
     given = []
     for i, x in enumerate(args):
         if not x.flags.c_contiguous:
@@ -186,7 +186,7 @@ def _along_rows(
             x = np.ascontiguousarray(x)
         given.append(x)
     out = np.empty(shape, np.float32) if out is None else out
-    made.native.at(*[address_of(given[i]) for i in made.order], address_of(out), rows)
+    planned(*given, out)
     return out
 
 
@@ -217,7 +217,12 @@ def _call(
     given.append((ROWS,) if form.reduces else (ROWS, columns))
     dtypes = (*map(np.dtype, kinds), _FLOAT32)
     made = _made(name, tuple(given), dtypes, _key(values))
-    return None if made is None else _Call(made, rows, lead if form.reduces else shape)
+    if made is None:
+        return None
+    places = [argument(i) for i in (*made.order, len(shapes))]
+    return _Call(
+        Planned((made.native, [*places, number(rows)])), lead if form.reduces else shape
+    )
 
 
 # Products of matrices

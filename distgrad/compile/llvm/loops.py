@@ -165,3 +165,5 @@ def _is_first_field() -> bool:
 # Where the array's first element lies, which does not keep the array alive. The attribute makes a
 # dict of six entries at each look, and a kernel call takes several.
 address_of: Callable[[np.ndarray], int] = _field if _is_first_field() else _interface
+# What tells machine code where an array is: the object itself, where it can look into that.
+found_at: Callable[[np.ndarray], int] = id if address_of is _field else address_of

@@ -48,30 +48,42 @@ class Loss(Configured):
         """Which values count, as bools; None for all of them."""
         return None
 
+    def _in_one(self, y_true: Tensor, y_pred: Tensor) -> Tensor | None:
+        """The mean of what ``call`` gives as one operation, for eager steps, where there is one."""
+        return None
+
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
-        return reduced(*self._values(y_true, y_pred, sample_weight), self.reduction)
+        return self._counted(y_true, y_pred, sample_weight)[0]
 
     def counted(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Tensor, Any]:
         """The loss, and what its mean is over: by that the losses of parts of a batch weigh."""
         if type(self).__call__ is not Loss.__call__:  # a user's, which reduces by itself
             value = as_tensor(self(y_true, y_pred, sample_weight=sample_weight))
             return value, float(value._data.size)
-        parts = self._values(y_true, y_pred, sample_weight)
-        return reduced(*parts, self.reduction), _count(*parts, self.reduction)
+        return self._counted(y_true, y_pred, sample_weight)
 
-    def _values(
-        self, y_true: Any, y_pred: Any, sample_weight: Any
-    ) -> tuple[Tensor, Any, Tensor | None]:
+    def _counted(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Any]:
         prediction, target = in_float32(floating(y_pred)), as_tensor(y_true)
         if self.casts_targets:
             target = cast(target, prediction._data.dtype)
+        if sample_weight is None and self.reduction in _MEANS and not recording.in_parts():
+            whole = None if hasattr(y_pred, "_keras_mask") else self._in_one(target, prediction)
+            if whole is not None:
+                return whole, float(target._data.size)
+        values, mask = self._values(target, prediction, y_pred)
+        value = reduced(values, sample_weight, mask, self.reduction)
+        return value, _count(values, sample_weight, mask, self.reduction)
+
+    def _values(
+        self, target: Tensor, prediction: Tensor, y_pred: Any
+    ) -> tuple[Tensor, Tensor | None]:
         values = as_tensor(self.call(target, prediction))
         mask = self.mask(target)
         for other in (getattr(x, "_keras_mask", None) for x in (y_pred, values)):
             if mask is not None and other is not None:
                 mask = logical_and(*same_rank(mask, other))
             mask = other if mask is None else mask
-        return values, sample_weight, mask
+        return values, mask
 
 
 class PlainLoss(Loss):

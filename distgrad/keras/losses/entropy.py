@@ -19,6 +19,7 @@ from distgrad.ops.casting import cast
 from distgrad.ops.clipping import clip
 from distgrad.ops.cross_entropy import (
     check_labels,
+    mean_sparse_cross_entropy,
     sigmoid_cross_entropy,
     softmax_cross_entropy_with_logits,
     sparse_cross_entropy,
@@ -75,6 +76,15 @@ def sparse_categorical_crossentropy(
     Raises InvalidArgumentError for labels outside the classes or of another shape, ValueError for
     another axis than the last.
     """
+    logits, labels, counts = _of_classes(y_true, y_pred, from_logits, ignore_class, axis)
+    values = bind(sparse_cross_entropy, logits, labels)
+    return values if counts is None else select(counts, values, 0.0)
+
+
+def _of_classes(
+    y_true: Any, y_pred: Any, from_logits: bool, ignore_class: int | None, axis: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Logits, class numbers, and which of these count; None for all of them."""
     scores = floating(y_pred)
     if axis not in (-1, scores._data.ndim - 1):
         raise ValueError(f"sparse labels number the classes of the last axis, not of axis {axis}")
@@ -88,8 +98,7 @@ def sparse_categorical_crossentropy(
     logits = _logits(scores, from_logits, "softmax")
     if logits is None:
         logits = log(_clipped(scores))  # whose softmax is the row again, renormalised
-    values = bind(sparse_cross_entropy, logits, labels)
-    return values if counts is None else select(counts, values, 0.0)
+    return logits, labels, counts
 
 
 def _smoothed(target: Tensor, smoothing: float, floor: float) -> Tensor:
@@ -231,6 +240,13 @@ class SparseCategoricalCrossentropy(Loss):
         return sparse_categorical_crossentropy(
             y_true, y_pred, self.from_logits, self.ignore_class, self.axis
         )
+
+    def _in_one(self, y_true: Tensor, y_pred: Tensor) -> Tensor | None:
+        own = type(self).call is SparseCategoricalCrossentropy.call
+        if not own or self.ignore_class is not None or not y_true._data.size:
+            return None
+        logits, labels, _ = _of_classes(y_true, y_pred, self.from_logits, None, self.axis)
+        return bind(mean_sparse_cross_entropy, logits, labels)
 
     def mask(self, y_true: Tensor) -> Tensor | None:
         if self.ignore_class is None:
