@@ -220,8 +220,9 @@ def _places(
     g: Any, uids: list[int], cotangents: dict[int, Any], places: Mapping[int, Any]
 ) -> list[np.ndarray | None] | None:
     """The same for a rule for several arguments; None where there is no place at all."""
-    found = [_place(g, uid, cotangents, places) if uid in places else None for uid in uids]
-    return found if any([place is not None for place in found]) else None
+    if places.keys().isdisjoint(uids):
+        return None
+    return [_place(g, uid, cotangents, places) if uid in places else None for uid in uids]
 
 
 def _put(

@@ -228,16 +228,17 @@ class GradientTape:
         seeds = _seeds(target, len(targets), output_gradients)
         entries = self._take_entries()
         cotangents: dict[int, Any] = {}
-        itself = {id(source): 0 for source in wanted}  # a number for each that is a target, too
+        itself: dict[int, int] = {}  # a number for each source that is a target, too
         for tensor, seed in zip(targets, seeds, strict=True):
             if type(tensor) is IndexedSlices:
                 seed, tensor = tensor._at(seed), tensor.values
             uid = self._target_uid(tensor)
-            if not uid and id(tensor) in itself and tensor.dtype.numpy_dtype.kind in INEXACT:
-                uid = itself[id(tensor)] = itself[id(tensor)] or next_uid()
+            if not uid and tensor.dtype.numpy_dtype.kind in INEXACT:
+                if any([source is tensor for source in wanted]):
+                    uid = itself[id(tensor)] = itself.get(id(tensor)) or next_uid()
             if uid:
                 accumulate(cotangents, uid, _seed(tensor, seed))
-        groups = [self._source_uids(source, itself[id(source)]) for source in wanted]
+        groups = [self._source_uids(source, itself.get(id(source), 0)) for source in wanted]
         kept = {uid for group in groups for uid in group}
         path, reached = self._path(entries, kept)
         if path is not entries:

@@ -219,8 +219,10 @@ for _name in _FOR_MODELS.split():
 swish = silu
 hard_swish = hard_silu
 
-_IN_ONE = ((relu, "relu"), (tanh, "tanh"), (gelu, "gelu_exact"))
-_LAYER_IN_ONE = ((linear, ""), (None, ""), (relu, "relu"), (tanh, "tanh"))
+# Those that are one operation with a bias, and with a product as well; "" is none. By their ids,
+# since a user's own function may have no hash.
+_IN_ONE = {id(relu): "relu", id(tanh): "tanh", id(gelu): "gelu_exact"}
+_LAYER_IN_ONE = {id(linear): "", id(None): "", id(relu): "relu", id(tanh): "tanh"}
 
 
 def dense(
@@ -230,9 +232,11 @@ def dense(
     if bias is not None and not recording.in_parts():
         b, dtype = as_tensor(bias), x._data.dtype
         if dtype.kind == "f" and kernel._data.dtype == dtype == b._data.dtype:
-            for known, name in _LAYER_IN_ONE:
-                if activation is known:
-                    return bind(layer_in_one, x, kernel, b, activation=name)
+            name = _LAYER_IN_ONE.get(id(activation))
+            if name is not None:
+                return bind(layer_in_one, x, kernel, b, activation=name)
+            if id(activation) not in _IN_ONE:
+                return activation(bind(layer_in_one, x, kernel, b, activation=""))  # type: ignore[misc]
     return biased(matmul(x, kernel), bias, activation)
 
 
@@ -249,9 +253,9 @@ def biased(x: Tensor, bias: Any, activation: Callable[..., Any] | None) -> Tenso
     b = as_tensor(bias)
     # (Not of bfloat16, whose sum is rounded before the activation; so it is in a captured step.)
     if not recording.in_parts() and b._data.dtype == x._data.dtype and b._data.dtype.kind == "f":
-        for known, name in _IN_ONE:
-            if activation is known:
-                return bind(in_one, x, b, activation=name)
+        name = _IN_ONE.get(id(activation))
+        if name is not None:
+            return bind(in_one, x, b, activation=name)
     return activation(x + b)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -128,12 +129,13 @@ class Planned:
         self._table = np.array(table, np.int64)
         most = max(len(entries) for _, entries in calls)
         count = max(place for _, entries in calls for place, _ in entries)
-        self._function = _planner(most, count).at
+        self._function = _planner(most, count).on
         self._address = address_of(self._table)
+        self._pack = struct.Struct(f"{1 + count}Q").pack
 
     def __call__(self, *arrays: np.ndarray) -> None:
         """Runs them on the memory of these arrays."""
-        self._function(self._address, *map(found_at, arrays))
+        self._function(self._pack(self._address, *map(found_at, arrays)))
 
 
 def argument(number: int, added: int = 0) -> Place:

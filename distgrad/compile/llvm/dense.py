@@ -6,21 +6,33 @@ What is called on which memory is planned once for each size.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from distgrad.compile.llvm import gemm
-from distgrad.compile.llvm.blocks import scratch
+from distgrad.compile.llvm.blocks import (
+    Code,
+    Int,
+    Walk,
+    in_groups,
+    panels,
+    product,
+    put,
+    rows_at_once,
+    scratch,
+)
 from distgrad.compile.llvm.calls import Place, Planned, argument, number
 from distgrad.compile.llvm.composites import ROWS, Body, Made
 from distgrad.compile.llvm.loops import Native
 from distgrad.ops.biased import ACTIVATIONS
 
 _FLOAT32 = np.dtype(np.float32)
-_FEWEST_ROWS = 12  # of a product: with fewer BLAS is faster
-_FEWEST_COLUMNS = 32  # the same, where a call takes longer than its preparation
-_FEW = 1 << 18  # terms of a product for which it does not
+_FEWEST_ROWS = 12  # of a product whose matrices are packed
+_FEWEST_COLUMNS = 32  # of one that is faster than BLAS
+_FEW = 1 << 18  # terms of a product that takes less than its preparation
+_PACKED = 1 << 14  # elements of a matrix that is packed for few rows
 _WAITING = 1 << 17  # elements of a product that wait in the caches for their bias
 _LARGEST = 1 << 20  # elements between two parts of a gradient that lie in memory that is kept
 
@@ -58,7 +70,8 @@ def backward(
     if out is None:
         out = tuple([np.empty(a.shape, _FLOAT32) for a in likes])
     else:
-        out = tuple([np.empty_like(a) if p is None else p for a, p in zip(likes, out, strict=True)])
+        pairs = zip(likes, out, strict=True)
+        out = tuple([np.empty(a.shape, _FLOAT32) if p is None else p for a, p in pairs])
     plan, nbytes = planned
     plan(g, y, x, w, *out, scratch(nbytes))
     return out
@@ -82,7 +95,7 @@ def _sizes(x: tuple, w: tuple, b: tuple) -> tuple[int, int, int] | None:
         return None
     m, k, n = *x, w[1]
     small = m * k * n <= _FEW
-    return (m, k, n) if m >= _FEWEST_ROWS and min(k, n) >= (2 if small else _FEWEST_COLUMNS) else None
+    return (m, k, n) if m and min(k, n) >= (2 if small else _FEWEST_COLUMNS) else None
 
 
 @functools.lru_cache(maxsize=1024)
@@ -94,12 +107,16 @@ def _forward_plan(x: tuple, w: tuple, b: tuple, activation: str) -> _Plan | None
     given, weights, bias, made, work = map(argument, range(5))
     most = max(_WAITING // n, _FEWEST_ROWS)
     held = _whole(gemm.work(n, k))
-    finish, calls = _finish(activation, n), []
+    waiting, finish = _after(work, held), _finish(activation, n)
+    calls: list[tuple[Native, Sequence[Place]]] = []
     for start in range(0, m, most):
-        rows, product = min(most, m - start), _after(work, held)
-        places = _after(given, 4 * start * k), weights, product
-        calls.append(_multiplied(False, False, places, work, (rows, n, k)))
-        calls.append(_looped(finish, (product, bias), (_after(made, 4 * start * n),), rows))
+        rows = min(most, m - start)
+        places = _after(given, 4 * start * k), weights, waiting
+        if m < _FEWEST_ROWS:
+            calls.append((_few_rows(m, k, n), places))
+        else:
+            calls.append(_multiplied(False, False, places, work, (rows, n, k)))
+        calls.append(_looped(finish, (waiting, bias), (_after(made, 4 * start * n),), rows))
     return _Plan(Planned(*calls), held + 4 * min(m, most) * n)
 
 
@@ -109,6 +126,8 @@ def _backward_plan(x: tuple, w: tuple, b: tuple, activation: str, all_three: boo
     if sizes is None or sizes[0] * sizes[2] > _LARGEST:
         return None
     m, k, n = sizes
+    if m < _FEWEST_ROWS and all_three and k * n > _PACKED:
+        return None
     g, y, given, weights, *made, work = map(argument, range(7 + all_three))
     *of_x, of_w, of_b = made
     held = _whole(max(gemm.work(n, m), gemm.work(k, n) if all_three else 0))
@@ -132,16 +151,32 @@ def _after(place: Place, nbytes: int) -> Place:
 
 def _multiplied(
     ta: bool, tb: bool, places: tuple[Place, ...], work: Place, sizes: tuple[int, int, int]
-) -> tuple[Native, list[Place]]:
+) -> tuple[Native, Sequence[Place]]:
     """The product of two matrices that lie at ``places``, with the result behind them."""
     m, n, k = sizes
     numbers = m, n, k, gemm.depth(k), m if ta else k, k if tb else n, n
     return gemm.gemm(ta, tb), [*places, work, *map(number, numbers)]
 
 
+@functools.lru_cache(maxsize=256)
+def _few_rows(m: int, k: int, n: int) -> Native:
+    """The product of few rows with a matrix, which is read once, from where it lies."""
+    code = Code(["x", "w", "y"], [])
+    for column, width in panels(n):
+
+        def write(row: Int, rows: int, column: int = column, width: int = width) -> None:
+            first = code.at("%x", code.mul(row, k))
+            right, walk = code.at("%w", column), Walk(k, 1, n)
+            sums = product(code, [r * k for r in range(rows)], width, first, right, [walk])
+            put(code, code.at("%y", code.add(code.mul(row, n), column)), n, width, sums)
+
+        in_groups(code, m, rows_at_once(width), write)
+    return code.native()
+
+
 def _looped(
     made: Made, given: tuple[Place, ...], results: tuple[Place, ...], rows: int
-) -> tuple[Native, list[Place]]:
+) -> tuple[Native, Sequence[Place]]:
     places = [given[i] for i in made.inputs] + [results[i] for i in made.outputs]
     return made.native, [*places, number(rows)]
 

@@ -110,8 +110,8 @@ class Native:
         """The same for addresses, with whole numbers behind them."""
         self._function(_packer(len(entries))(*entries))
 
-    def on(self, table: int) -> None:
-        """The same for a table that lies at this address."""
+    def on(self, table: int | bytes) -> None:
+        """The same for a table that lies at this address, or is in these bytes."""
         self._function(table)
 
     def table(self, arrays: Sequence[np.ndarray]) -> Any:

@@ -64,6 +64,7 @@ class Layer(Tracked, Masked, Described, Kept):
     _parameters: tuple[str, ...] | None = None  # of call, once __init__ has run
     _remat: remat.RematMode | None = None  # of the scope in which it was made
     _output_size: int | None = None
+    _makes_masks = False  # whether its outputs may have masks that its inputs have not
 
     def __init__(
         self,
@@ -107,6 +108,7 @@ class Layer(Tracked, Masked, Described, Kept):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls._makes_masks = cls.compute_mask is not Masked.compute_mask
         if "build" in cls.__dict__:
             cls.build = _marked_built(cls.build)  # type: ignore[method-assign]
 
@@ -209,7 +211,9 @@ class Layer(Tracked, Masked, Described, Kept):
             objects.built(self)
         if self.activity_regularizer is not None:
             self._regularize(outputs)
-        self._pass_on_mask(inputs, outputs, kwargs.get("mask"), first_mask)
+        given = kwargs.get("mask")
+        if first_mask is not None or given is not None or self._makes_masks:
+            self._pass_on_mask(inputs, outputs, given, first_mask)
         return outputs
 
     def _run(self, inputs: tuple, kwargs: dict[str, Any]) -> Any:

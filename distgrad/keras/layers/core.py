@@ -146,7 +146,8 @@ class Dense(Layer):
     def call(self, x: Tensor) -> Tensor:
         kernel = as_tensor(self.kernel)
         shape, size = x._data.shape, kernel._data.shape[0]
-        _check_matrix(self, shape)
+        if len(shape) != 2:
+            _check_matrix(self, shape)
         if shape[-1] != size:
             raise ValueError(
                 f"{self.name!r} expects {size} features in the last axis, got an input of shape "

@@ -11,6 +11,9 @@ from distgrad.keras.variable import Variable
 from distgrad.ops.casting import cast
 
 
+_read = Variable._read  # (a call of super costs as much as it does)
+
+
 class Weight(Variable):
     """A layer's variable: ``name`` is short, ``path`` says where in the model it lies.
 
@@ -38,7 +41,7 @@ class Weight(Variable):
         self._autocast = autocast and is_floating(self._buffer.dtype)
 
     def _read(self) -> Tensor:
-        value = super()._read() if self.stand_in is None else self.stand_in
+        value = _read(self) if self.stand_in is None else self.stand_in
         if mixed_precision.scopes and self._autocast:
             wanted = mixed_precision.autocast_dtype()
             if wanted is not None and wanted != value._data.dtype:
