@@ -225,9 +225,7 @@ _IN_ONE = {id(relu): "relu", id(tanh): "tanh", id(gelu): "gelu_exact"}
 _LAYER_IN_ONE = {id(linear): "", id(None): "", id(relu): "relu", id(tanh): "tanh"}
 
 
-def dense(
-    x: Tensor, kernel: Tensor, bias: Any, activation: Callable[..., Any] | None
-) -> Tensor:
+def dense(x: Tensor, kernel: Tensor, bias: Any, activation: Callable[..., Any] | None) -> Tensor:
     """``biased(x @ kernel, bias, activation)`` of matrices, in an eager step as one operation."""
     if bias is not None and not recording.in_parts():
         b, dtype = as_tensor(bias), x._data.dtype

@@ -119,7 +119,7 @@ def mean_sparse_cross_entropy_grad(xp, dy, logits, labels):
 @mean_sparse_cross_entropy_grad.vjp("dy", "logits")
 def _(g, dy, logits, labels):
     def parts(dy, logits):
-        each = broadcast_to(dy / labels._data.size, labels._data.shape)
+        each = bind(broadcast_to, dy / labels._data.size, shape=labels._data.shape)
         return (bind(sparse_cross_entropy_grad, each, logits, labels),)
 
     return pulled_back(parts, (dy, logits), (g,))

@@ -81,7 +81,9 @@ def _(rng):
         x, w = rng.normal(size=(3, 4)), rng.normal(size=(4, 2))
         signs = rng.choice([-1.0, 1.0], 2)  # so that no output is near the edge of relu
         yield sample(x, w, 30 * signs if activation == "relu" else signs, activation=activation)
-    yield sample(rng.normal(size=(0, 4)), rng.normal(size=(4, 2)), rng.normal(size=2), activation="")
+    yield sample(
+        rng.normal(size=(0, 4)), rng.normal(size=(4, 2)), rng.normal(size=2), activation=""
+    )
 
 
 @dense_grad.samples

@@ -99,7 +99,8 @@ def test_few_that_inference_needs_are_missing() -> None:
         *("bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1", "bessel_k0", "bessel_k0e"),
         *("bessel_k1", "bessel_k1e", "dawsn", "expint", "fresnel_cos", "fresnel_sin", "spence"),
         # Several operations as one, which a record holds in parts, and programs after passes.
-        *("biased", "rescaled", "lstm_cell", "lstm_steps", "attention", "rectified_windows"),
+        *("biased", "dense", "rescaled", "lstm_cell", "lstm_steps", "attention"),
+        *("rectified_windows", "mean_sparse_cross_entropy"),
         "observed_moments",  # of training
     }
     assert {

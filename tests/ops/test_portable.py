@@ -303,9 +303,10 @@ class Strict:
 BEYOND = {
     "methods of arrays (copy, astype, reshape, sum, ...)": """
         all_true any_true argmax_along argmin_along at_maximum average_update biased_grad
-        cast_discrete cast_float complex convolve convolve_grad_x custom_call
+        cast_discrete cast_float complex convolve convolve_grad_x custom_call dense dense_grad
         depthwise_convolve_grad_w depthwise_convolve_grad_x dot floordiv floormod fourier
-        imag_part linear_scan lstm_steps max max_windows max_windows_grad mean min observed_moments
+        imag_part linear_scan lstm_steps max max_windows max_windows_grad mean
+        mean_sparse_cross_entropy mean_sparse_cross_entropy_grad min observed_moments
         prod real_fourier real_part rectified_windows rectified_windows_grad reread
         rescaled_grad reshape_to row_positions solve_triangle split_at square_sum sum sum_to
         take_grad truncatediv truncatemod""",

@@ -220,9 +220,7 @@ def _call(
     if made is None:
         return None
     places = [argument(i) for i in (*made.order, len(shapes))]
-    return _Call(
-        Planned((made.native, [*places, number(rows)])), lead if form.reduces else shape
-    )
+    return _Call(Planned((made.native, [*places, number(rows)])), lead if form.reduces else shape)
 
 
 # Products of matrices

@@ -343,6 +343,22 @@ def softmax_grad(g, y, *, axis):
     return np.moveaxis(out, -1, axis)
 
 
+def dense(x, w, b, *, activation):
+    z = np.einsum("ij,jk->ik", x, w) + b
+    return {"": z, "relu": z * (z > 0), "tanh": np.tanh(z)}[activation]
+
+
+def dense_grad(g, y, x, w, b, *, activation, all_three):
+    """By loops over samples: each gives a share of every cotangent."""
+    slope = {"": np.ones(y.shape), "relu": 1.0 * (y > 0), "tanh": 1 - y**2}[activation]
+    dx, dw, db = np.zeros(x.shape), np.zeros(w.shape), np.zeros(b.shape)
+    for i, dz in enumerate(g * slope):
+        dx[i] = w @ dz
+        dw += np.outer(x[i], dz)
+        db += dz
+    return (dx, dw, db) if all_three else (dw, db)
+
+
 def lstm_cell(z, c):
     h, carry = np.empty(c.shape), np.empty(c.shape)
     for at in np.ndindex(*c.shape):
@@ -392,6 +408,12 @@ def lstm_steps_grad(dhs, dcs, dzs, kernel, h, c, hs, cs, zs):
 
 
 REFERENCES = {
+    "dense": dense,
+    "dense_grad": dense_grad,
+    "mean_sparse_cross_entropy": lambda x, labels: np.mean(sparse_cross_entropy(x, labels)),
+    "mean_sparse_cross_entropy_grad": lambda dy, x, labels: sparse_cross_entropy_grad(
+        np.full(labels.shape, dy / labels.size), x, labels
+    ),
     "biased": biased,
     "biased_grad": biased_grad,
     "observed_moments": lambda x, *, axis: (
