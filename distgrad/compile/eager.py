@@ -86,9 +86,9 @@ def _kernels() -> Any:
 
 @functools.cache
 def _layers() -> Any:
-    from distgrad.compile.llvm import dense
+    from distgrad.compile.llvm import dense as layers
 
-    return dense
+    return layers
 
 
 _hooks: dict[Primitive, tuple[Kernel, Kernel]] = {}  # the plain kernel, and what stands before it
@@ -228,17 +228,17 @@ def _product(a: Any, b: Any, transpose_a: bool, transpose_b: bool, out: Any = No
 
 
 def _dense_hook(plain: Kernel) -> Kernel:
-    def dense(x: Any, w: Any, b: Any, *, activation: str, out: Any = None) -> Any:
+    def kernel(x: Any, w: Any, b: Any, *, activation: str, out: Any = None) -> Any:
         made = None
         if (_used or used()) == "generated" and _one_thread():
             made = _layers().forward(x, w, b, activation, out)
         return _placed(plain(x, w, b, activation=activation), out) if made is None else made
 
-    return dense
+    return kernel
 
 
 def _dense_grad_hook(plain: Kernel) -> Kernel:
-    def dense_grad(*args: Any, activation: str, all_three: bool, out: Any = None) -> Any:
+    def kernel(*args: Any, activation: str, all_three: bool, out: Any = None) -> Any:
         made = None
         if (_used or used()) == "generated" and _one_thread():
             made = _layers().backward(args, activation, all_three, out)
@@ -246,7 +246,7 @@ def _dense_grad_hook(plain: Kernel) -> Kernel:
             return plain(*args, activation=activation, all_three=all_three, out=out)
         return made
 
-    return dense_grad
+    return kernel
 
 
 _SPECIAL: dict[str, Callable[[Kernel], Kernel]] = {

@@ -233,9 +233,9 @@ class GradientTape:
             if type(tensor) is IndexedSlices:
                 seed, tensor = tensor._at(seed), tensor.values
             uid = self._target_uid(tensor)
-            if not uid and tensor.dtype.numpy_dtype.kind in INEXACT:
-                if any([source is tensor for source in wanted]):
-                    uid = itself[id(tensor)] = itself.get(id(tensor)) or next_uid()
+            alone = not uid and any([source is tensor for source in wanted])
+            if alone and tensor.dtype.numpy_dtype.kind in INEXACT:
+                uid = itself[id(tensor)] = itself.get(id(tensor)) or next_uid()
             if uid:
                 accumulate(cotangents, uid, _seed(tensor, seed))
         groups = [self._source_uids(source, itself.get(id(source), 0)) for source in wanted]

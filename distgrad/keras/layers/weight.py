@@ -10,7 +10,6 @@ from distgrad.keras import mixed_precision
 from distgrad.keras.variable import Variable
 from distgrad.ops.casting import cast
 
-
 _read = Variable._read  # (a call of super costs as much as it does)
 
 
