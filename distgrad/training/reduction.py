@@ -66,6 +66,7 @@ class GradientSum:
 
     ``overlap`` sends each bucket while the backward pass of the worker's last shard goes on.
     Neither that, nor ``bucket_bytes``, nor ``scatter`` (of `GradientBuckets`) changes any bit.
+    With ``lends`` ``compute`` is given large arrays as tensors, which are not copied.
     ``executor`` says what runs a shard: a tape ("eager"), or its program on one of
     `distgrad.compile.executors`; with ``strict`` what cannot be captured raises CaptureError.
     """
@@ -85,10 +86,12 @@ class GradientSum:
         overlap: Overlap = "auto",
         bucket_bytes: int | None = None,
         scatter: bool = False,
+        lends: bool = False,
         executor: ExecutorName = "eager",
         strict: bool = False,
     ) -> None:
         self.compute = compute
+        self.lends = lends
         self.variables = list(variables)
         self.communicator = communicator
         self.seed = seed

@@ -16,6 +16,7 @@ from distgrad.core.tape import GradientTape
 from distgrad.ops import random
 from distgrad.training.buckets import Bucket
 from distgrad.training.frames import Outcome, flat
+from distgrad.training.lending import Lender
 from distgrad.training.overlap import Job
 from distgrad.training.shard_program import ShardProgram
 from distgrad.training.state import shard
@@ -32,6 +33,9 @@ class EagerShard:
     ) -> None:
         self._sum, self.indices, self.part = total, [index], part
         self._stream = random.stream(total.seed, step, index)
+        self._lender = Lender()
+        if total.lends:
+            arrays = self._lender.tensors(arrays)
         with self._stream, shard(part, total.state) as own, GradientTape() as self._tape:
             self._result = total.compute(arrays, True)
         self._written = own.written
@@ -67,6 +71,7 @@ class EagerShard:
         sums = np.asarray(self._result.sums)[None]
         trees = [((0, index), (0,))]
         self._sum.note(self, trees, [share * float(loss)], sums, present, [self._written])
+        self._lender.recall()
 
 
 class CapturedShards:

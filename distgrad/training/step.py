@@ -89,6 +89,7 @@ class TrainStep:
         check_every: int = 100,
         paths: Mapping[str, Variable] | None = None,
         bucket_bytes: int | None = None,
+        lends: bool = False,
         executor: ExecutorName = "eager",
         strict: bool = False,
     ) -> None:
@@ -107,6 +108,7 @@ class TrainStep:
             counted=counted,
             overlap=overlap,
             bucket_bytes=bucket_bytes,
+            lends=lends,
             executor=executor,
             strict=strict,
             scatter=shard_optimizer and not optimizer.needs_whole_gradients,
@@ -141,6 +143,7 @@ class TrainStep:
             state=[v for v in model.non_trainable_variables if id(v) not in frozen],
             mean_loss=model.mean_loss,
             counted=model.counted,
+            lends=True,  # as in a captured step, the model gets tensors
             **options,
         )
         step._unconnected |= frozen  # after the optimizer was built; no news to the user

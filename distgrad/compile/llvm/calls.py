@@ -112,9 +112,7 @@ def in_turn(steps: Sequence[int], *calls: tuple[Native, Sequence[Entry]]) -> Non
     _driver().on(address_of(whole))
 
 
-Place = tuple[
-    int, int
-]  # an array of a plan's calls by its number, and what is added to its address
+Place = tuple[int, int]  # an array that a plan is given, and what is added to its address
 
 
 class Planned:
