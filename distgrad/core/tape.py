@@ -424,9 +424,10 @@ def _seeds(target: Any, count: int, output_gradients: Any) -> list[Any]:
 
 
 def _seed(target: Any, seed: Any) -> Tensor:
-    shape, dtype = tuple(target.shape), target.dtype.numpy_dtype
+    array = array_of(target)
     if seed is None:
-        return bind(registry["fill_like"], Tensor(array_of(target)), value=1)
+        return bind(registry["fill_like"], Tensor(array), value=1)
+    shape, dtype = array.shape, array.dtype
     tensor = as_tensor(seed)
     if tensor._data.dtype != dtype:
         raise InvalidArgumentError(

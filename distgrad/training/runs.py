@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distgrad.core.tape import GradientTape
+from distgrad.core.tensor import Tensor
 from distgrad.ops import random
 from distgrad.training.buckets import Bucket
 from distgrad.training.frames import Outcome, flat
@@ -68,7 +69,8 @@ class EagerShard:
         if send is None:
             buckets.push(index, gradients, buffers)
         present = np.array([g is not None for g in gradients], np.float64)
-        sums = np.asarray(self._result.sums)[None]
+        sums = self._result.sums
+        sums = (sums._host() if type(sums) is Tensor else np.asarray(sums))[None]
         trees = [((0, index), (0,))]
         self._sum.note(self, trees, [share * float(loss)], sums, present, [self._written])
         self._lender.recall()

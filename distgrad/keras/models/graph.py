@@ -117,7 +117,7 @@ class Graph:
         return tree.map_structure(lambda tensor: values[id(tensor)], self.outputs)
 
     def _arranged(self, inputs: Any) -> list[Any]:
-        if isinstance(inputs, Mapping):
+        if tree.sort(inputs) == "mapping":
             struct = self.inputs
             names = list(struct) if isinstance(struct, Mapping) else [s.name for s in self.sources]
             missing = [name for name in names if name not in inputs]
@@ -182,7 +182,7 @@ def fitted(source: KerasTensor, value: Any) -> Tensor:
         tensor = squeeze(tensor, -1)
     shape = tensor._data.shape
     if len(shape) != len(wanted) or any(
-        b is not None and a != b for a, b in zip(shape, wanted, strict=True)
+        [b is not None and a != b for a, b in zip(shape, wanted, strict=True)]
     ):
         raise ValueError(
             f"the input {source.name!r} of the model has shape {wanted}, a value of shape {found} "
