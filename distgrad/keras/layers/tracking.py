@@ -28,7 +28,7 @@ class Tracked:
         """(attribute, layer) of the layers right below, each once."""
         seen: set[int] = set()
         for attribute, value in self.__dict__.items():
-            if not _sort(value):
+            if not _sorts.get(type(value), _UNKNOWN):
                 continue
             for layer in _found(value, Tracked):
                 if id(layer) not in seen:
@@ -183,6 +183,7 @@ def _found(value: Any, kind: type) -> Iterator[Any]:
 
 
 _sorts: dict[type, str] = {}
+_UNKNOWN = "?"  # of a type that nobody has looked at yet: ``_found`` does
 
 
 def _sort(value: Any) -> str:
@@ -202,7 +203,8 @@ def _sort_of(cls: type) -> str:
 
 
 def _holders(values: Iterable[Any]) -> list[Any]:
-    return [value for value in values if _sort(value)]
+    # (A look at the table in place of a call: layers have dozens of attributes.)
+    return [value for value in values if _sorts.get(type(value), _UNKNOWN)]
 
 
 def _unique(name: str, taken: dict[str, int]) -> str:
