@@ -219,8 +219,10 @@ def _place(
 def _places(
     g: Any, uids: list[int], cotangents: dict[int, Any], places: Mapping[int, Any]
 ) -> list[np.ndarray | None] | None:
-    """The same for a rule for several arguments; None where there is no place at all."""
-    if places.keys().isdisjoint(uids):
+    """The same for a rule for several arguments; None where there is no place at all, or two of
+    them are one tensor, whose cotangents are to be added.
+    """
+    if places.keys().isdisjoint(uids) or len(set(uids)) < len(uids):
         return None
     return [_place(g, uid, cotangents, places) if uid in places else None for uid in uids]
 

@@ -180,6 +180,19 @@ def test_frozen_weights_get_no_gradient(frozen):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6)
 
 
+def test_a_layer_of_its_own_kernel_adds_two_gradients():
+    w, b = tf.Variable(normal(14, 14)), tf.Variable(normal(14))
+    arena = Arena([w, b])
+    found = []
+    for buffers in ({}, dict(enumerate(arena.views(arena.empty())))):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(registry["dense"](w, w, b, activation="tanh"))
+        tape._buffers = buffers
+        found.append(tape.gradient(loss, [w, b]))
+    for a, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(a.numpy(), expected.numpy(), rtol=1e-6)
+
+
 def test_gradients_of_a_kernel_that_is_read_twice_are_added_in_its_place():
     """The second layer with the same weights adds to what lies in the place of the first."""
     made = tf.keras.layers.Dense(6, activation="tanh")
