@@ -73,9 +73,9 @@ class Tensor(Operand):
     """
 
     # _uid is 0 until a recorder needs to tell this tensor apart from others; ids are never reused.
-    # Unset on most tensors: _lender, the variable whose buffer this one looks into, _logits, the
-    # input of the softmax or sigmoid activation that made it, and _keras_mask, which of its time
-    # steps count.
+    # Unset on most tensors: _lender, whose memory this one looks into (a variable's, or a batch's),
+    # _logits, the input of the softmax or sigmoid activation that made it, and _keras_mask, which
+    # of its time steps count.
     __slots__ = ("__weakref__", "_data", "_keras_mask", "_lender", "_logits", "_uid")
 
     _keras_mask: Any
