@@ -35,7 +35,7 @@ from distgrad.job import Job
 from distgrad.keras.layers.tracking import settled
 from distgrad.launcher import environ
 from distgrad.trained.evaluating import results_on
-from distgrad.training import checkpoint, logs, tracking
+from distgrad.training import checkpoint, logs, run_folder
 from distgrad.training.handshake import (
     check_environment,
     check_executor,
@@ -71,13 +71,13 @@ def main(job: Job, communicator: Communicator, observe: Observe | None = None) -
     check_environment(communicator, **resuming.decides_bits(job), config=job.config_hash)
     folder, resumed = _agree(
         communicator,
-        lambda: tracking.open_run_folder(job.run_dir, job.name, job.resume == "auto"),
+        lambda: run_folder.open_run_folder(job.run_dir, job.name, job.resume == "auto"),
     )
     try:
         return _prepared(job, communicator, folder, resumed, observe)
     except BaseException:
         if job.run_dir is None and communicator.rank == 0:
-            tracking.drop_start(folder)
+            run_folder.drop_start(folder)
         raise
 
 
@@ -295,7 +295,7 @@ class _Run:
             **self._described(),
         }
         with _usable(folder):
-            tracking.write_folder(folder, files)
+            run_folder.describe(folder, files)
         world = self.communicator.world_size
         workers = "1 worker" if world == 1 else f"{world} workers"
         shards = "1 virtual shard" if self.shards == 1 else f"{self.shards} virtual shards"

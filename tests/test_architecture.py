@@ -26,7 +26,7 @@ ORDER = ("backend", "core", "ops", "compile", "training", "keras", "distribute",
 # What a room may import of ours. A room that is missing here is bound by ORDER alone.
 ALLOWED = {
     "comm": {"comm", "core.errors"},
-    "data": {"data", "core.errors", "absent"},
+    "data": {"data", "core.errors", "core.files", "absent"},
     # What a user's own loop gets are tensors, and what it asks for their kinds.
     "data.calling": {"data", "core.dispatch"},
     "data.dataset": {"data", "core.spec"},
@@ -35,7 +35,14 @@ ALLOWED = {
     "job": set(),
     "launcher": {"launcher", "job", "comm", "core.errors", "worker"},
     "launcher.environ": {"core.errors"},
-    "report": {"report", "core.errors", "training.checkpoint", "training.tracking", "config"},
+    "report": {
+        "report",
+        "core.errors",
+        "core.files",
+        "training.checkpoint",
+        "training.run_folder",
+        "config",
+    },
     "export": {"", "export", "keras", "training.tensors", "compile", "ops", "core"},
     "export.run": {"", "export", "trained", "keras", "data", "training", "core"},
     "export.deployed": {"export", "trained", "keras.layers", "ops", "core"},

@@ -117,7 +117,7 @@ def train(
     from distgrad.core.errors import UsageError
     from distgrad.job import Job
     from distgrad.launcher import base, environ, patient
-    from distgrad.training import tracking
+    from distgrad.training import run_folder
 
     path, changes = jobs.split(words)
     world = environ.detect()
@@ -164,7 +164,7 @@ def train(
     named = run_dir is not None
     if starts_others and run_dir is None:
         # Here, so that a restart finds it again.
-        run_dir = tracking.choose_run_folder(job.name, resume is Resume.auto)
+        run_dir = run_folder.choose_run_folder(job.name, resume is Resume.auto)
         job = dataclasses.replace(job, run_dir=str(run_dir))
     if run_dir is not None:
         argv += ["--run-dir", str(run_dir)]
@@ -178,7 +178,7 @@ def train(
         return 130
     finally:
         if run_dir is not None and not named:
-            tracking.drop_start(run_dir)
+            run_folder.drop_start(run_dir)
 
 
 app.command()(using.evaluate)

@@ -6,16 +6,15 @@ One process downloads and the others wait for the file: it appears by a rename, 
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from distgrad.core import files
 from distgrad.core.errors import DataError
 
 _SOCKET_TIMEOUT = 30.0  # seconds without a byte before the connection counts as dead
@@ -57,39 +56,28 @@ def _download(destination: Path, url: str, digest: str | None) -> None:
     import http.client  # here, since they would double the time of `import distgrad`
     import urllib.request
 
-    partial = None
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         sweep(destination)
-        descriptor, name = tempfile.mkstemp(
-            prefix=f"{destination.name}.", suffix=".part", dir=destination.parent
-        )
-        partial = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
-            with urllib.request.urlopen(url, timeout=_SOCKET_TIMEOUT) as response:
+        with files.replacing(destination) as partial:
+            with (
+                partial.open("wb") as file,
+                urllib.request.urlopen(url, timeout=_SOCKET_TIMEOUT) as response,
+            ):
                 shutil.copyfileobj(response, file)
-            file.flush()
-            os.fsync(file.fileno())
-        received = digest and digest_of(partial, digest)
-        if received != digest:
-            raise DataError(
-                f"{destination.name} from {url} arrived with {_kind(digest)} {received} "
-                f"({partial.stat().st_size} bytes), not {digest}; nothing was kept. "
-                f"{_by_hand(destination)}"
-            )
-        # mkstemp makes a file for its owner alone; a data file is for whoever may read the folder.
-        partial.chmod(0o644)
-        partial.replace(destination)
-        _fsync_folder(destination.parent)
+            received = digest and digest_of(partial, digest)
+            if received != digest:
+                raise DataError(
+                    f"{destination.name} from {url} arrived with {_kind(digest)} {received} "
+                    f"({partial.stat().st_size} bytes), not {digest}; nothing was kept. "
+                    f"{_by_hand(destination)}"
+                )
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(
             f"{destination.name} is not in {destination.parent} and could not be downloaded from "
             f"{url} ({reason}). {_by_hand(destination)}"
         ) from error
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
 
 
 def _wait_for(destination: Path, url: str, patience: float, digest: str | None) -> None:
@@ -114,7 +102,7 @@ def _wait_for(destination: Path, url: str, patience: float, digest: str | None) 
 
 def sweep(destination: Path) -> None:
     """Removes what processes that were killed have left of a file or folder that was to come."""
-    for partial in destination.parent.glob(f"{glob.escape(destination.name)}.*.part"):
+    for partial in files.leftovers(destination.parent, destination.name):
         with contextlib.suppress(OSError):  # another process was faster
             if partial.stat().st_mtime > time.time() - _ABANDONED:
                 continue
@@ -123,7 +111,7 @@ def sweep(destination: Path) -> None:
 
 def _partial_sizes(destination: Path) -> dict[str, int]:
     sizes = {}
-    for partial in destination.parent.glob(f"{glob.escape(destination.name)}.*.part"):
+    for partial in files.leftovers(destination.parent, destination.name):
         try:
             sizes[partial.name] = partial.stat().st_size
         except FileNotFoundError:
@@ -153,13 +141,3 @@ def digest_of(path: Path, like: str) -> str:
     """The hash of a file, in hexadecimal, of the kind that ``like`` is."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, _kind(like).replace("-", "").lower()).hexdigest()
-
-
-def _fsync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return  # elsewhere a folder cannot be opened, and the rename is durable by itself
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from distgrad.core import files
 from distgrad.core.errors import JobError
 from distgrad.doctor import gpus, machine, transports
 from distgrad.doctor.finding import Finding, failed
@@ -55,6 +56,4 @@ def make(name: str, folder: Path, run_dir: Path, longer: float) -> None:
         found = failed(str(error))
     except Exception as error:
         found = failed(f"{type(error).__name__}: {error}", _REPORT)
-    part = folder / "finding.part"
-    part.write_text(json.dumps(dataclasses.asdict(found)))
-    part.replace(folder / "finding.json")
+    files.replace(folder / "finding.json", json.dumps(dataclasses.asdict(found)), sync=False)

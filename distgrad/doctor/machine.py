@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from distgrad.comm import rendezvous
+from distgrad.core import files
 from distgrad.core.errors import UsageError
 from distgrad.doctor.finding import Finding, failed, ok, skipped, warning
 from distgrad.launcher import environ
@@ -140,28 +141,17 @@ def disk(run_dir: Path) -> Finding:
     folder = run_dir.absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    name = f"distgrad-doctor-{uuid.uuid4().hex}"
-    part, whole = folder / f"{name}.part", folder / name
+    probe = folder / f"distgrad-doctor-{uuid.uuid4().hex}"
     text = os.urandom(1 << 16)
     began = time.monotonic()
     try:
         try:
-            with part.open("wb") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(whole)
-            entry = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(entry)
-            finally:
-                os.close(entry)
+            files.replace(probe, text)
             seconds = time.monotonic() - began
-            same = whole.read_bytes() == text
+            same = probe.read_bytes() == text
         finally:
-            for path in (part, whole):
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
     except OSError as error:
         return failed(
             f"{folder} cannot take a run: {error.strerror}",

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import devices, recording, tree
+from distgrad.core import devices, files, recording, tree
 from distgrad.core.errors import ExportError
 from distgrad.export import onnx_file, verify
 from distgrad.export.convert import convert
 from distgrad.export.record import Input, as_input, record
 from distgrad.keras.layers.base import quiet
 from distgrad.keras.layers.symbolic import KerasTensor
-from distgrad.training import tensors
 
 FORMATS = ("onnx",)
 
@@ -67,7 +66,7 @@ def export(
         )
     made = to_onnx(model, input_signature)
     path = Path(filepath)
-    tensors.replace(path, made.content)
+    files.replace(path, made.content)
     if verbose is None or verbose:
         print(f"{path}: {made}")
 

@@ -13,7 +13,7 @@ import numpy as np
 
 import distgrad
 from distgrad import keras, trained
-from distgrad.core import devices
+from distgrad.core import devices, files
 from distgrad.core.errors import DataError, ExportError, MissingExtraError, UsageError
 from distgrad.data import source
 from distgrad.export import onnx_file, verify, web
@@ -21,7 +21,7 @@ from distgrad.export.deployed import Deployed
 from distgrad.export.model import Exported, to_onnx
 from distgrad.trained import Trained
 from distgrad.training import checkpoint, tensors
-from distgrad.training.tracking import find_run_folder
+from distgrad.training.run_folder import find_run_folder
 
 ENDINGS = {"onnx": ".onnx", "keras": ".keras", "safetensors": ".safetensors", "npz": ".npz"}
 REPORT = "export_report.json"
@@ -88,7 +88,7 @@ def _add_to_report(path: Path, report: dict[str, Any]) -> None:
     except (OSError, ValueError, TypeError):
         known = {}
     text = json.dumps({**known, path.name: report}, indent=1, ensure_ascii=False) + "\n"
-    tensors.replace(file, text.encode())
+    files.replace(file, text)
 
 
 def _kind_of(output: Path | None) -> str:
@@ -120,7 +120,7 @@ def _write_weights(run: Trained, path: Path, kind: str) -> None:
                 found = {key: file[key] for key in file.files}
         if checkpoint.weights_sha256(found) != checkpoint.weights_sha256(weights):
             raise ExportError(f"{path}: what was read back differs from the weights of the run")
-        tensors.replace(path, work.read_bytes())
+        files.replace(path, work.read_bytes())
 
 
 def _write_onnx(
@@ -145,7 +145,7 @@ def _write_onnx(
     if samples is not None:
         report["test"] = _scores(deployed, made, contents, *samples)
     for each, content in contents.items():
-        tensors.replace(each, content)
+        files.replace(each, content)
     say(f"{path}: {made}")
     for each in list(contents)[1:]:
         report["int8"] = {"file": each.name, "bytes": len(contents[each])}

@@ -8,10 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from distgrad.core import files
 from distgrad.core.errors import UsageError
 from distgrad.export.deployed import Deployed
 from distgrad.export.model import Exported
-from distgrad.training import tensors
 
 RUNTIME = "1.30.0"  # of onnxruntime-web
 FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -27,9 +27,9 @@ def write(folder: Path, deployed: Deployed, made: Exported) -> None:
     title = html.escape(f"{deployed.run.job.name}")
     folder.mkdir(parents=True, exist_ok=True)
     page = template.replace("@TITLE@", title).replace("@ABOUT@", text)
-    tensors.replace(folder / "index.html", page.encode())
-    tensors.replace(folder / "model.onnx", made.content)
-    tensors.replace(folder / NOTE, note().encode())
+    files.replace(folder / "index.html", page)
+    files.replace(folder / "model.onnx", made.content)
+    files.replace(folder / NOTE, note())
 
 
 def describe(deployed: Deployed, made: Exported) -> dict[str, Any]:

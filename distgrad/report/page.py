@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from distgrad.core import files
 from distgrad.core.errors import UsageError
 from distgrad.report.facts import differences, facts, number, results
 from distgrad.report.plots import COLOURS, charts
 from distgrad.report.run import Run, date
-from distgrad.training.tracking import write_atomically
 
 _MARK = '<meta name="generator" content="distgrad report">'
 REFRESH = 5  # seconds after which the page of a run that goes on loads itself again
@@ -84,7 +84,7 @@ def write(runs: Sequence[Run], path: Path) -> None:
     if path.exists() and _MARK not in path.read_text(errors="replace")[:1000]:
         raise UsageError(f"{path} is not a page of ours: name another file with -o.")
     try:
-        write_atomically(path, page(runs))
+        files.replace(path, page(runs))
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error}") from None
 

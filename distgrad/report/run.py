@@ -15,7 +15,7 @@ from typing import Any
 
 from distgrad.core.errors import DataError, UsageError
 from distgrad.training import checkpoint
-from distgrad.training.tracking import find_run_folder, is_run_folder
+from distgrad.training.run_folder import find_run_folder, is_run_folder
 
 # Seconds without a heartbeat after which a run is taken for dead; the second where its process,
 # on this host, is gone.

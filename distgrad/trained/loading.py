@@ -17,7 +17,7 @@ from distgrad.data.preparation import Preparation
 from distgrad.job import Job
 from distgrad.keras import mixed_precision
 from distgrad.launcher import environ
-from distgrad.training import checkpoint, tracking
+from distgrad.training import checkpoint, run_folder
 
 PREPARATION = "preparation.json"
 
@@ -62,10 +62,10 @@ def load(folder: str | Path, step: int | None = None, overrides: Sequence[str] =
 def open_run(name: str, step: int | None = None, overrides: Sequence[str] = ()) -> Trained:
     """The run that ``name`` means, in a process that computes as its training did.
 
-    It is found by `tracking.find_run_folder`, and takes the job's device, BLAS threads and kernels;
-    what is not here is named on stderr, and done without. Raises as `find_run_folder` and `load`.
+    It is found by `find_run_folder`, and takes the job's device, BLAS threads and kernels; what is
+    not here is named on stderr, and done without. Raises as `find_run_folder` and `load`.
     """
-    folder = tracking.find_run_folder(name)
+    folder = run_folder.find_run_folder(name)
     job = job_of(folder, overrides)
     environ.limit_threads(job.threads_per_worker)
     mixed_precision.enable_tensor_float_32_execution(job.tensor_float_32)

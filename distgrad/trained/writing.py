@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from distgrad.core import files
 from distgrad.core.errors import DataError, UsageError
 from distgrad.trained import arrays
 from distgrad.trained.outputs import Outputs
@@ -135,14 +136,9 @@ def _opened(target: str, mode: str) -> Iterator[Any]:
             raise DataError(f"stdout cannot be written ({error})") from error
         return
     path = Path(target)
-    work = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
-        try:
-            with work.open(mode, **text) as file:
-                yield file
-            os.replace(work, path)
-        finally:
-            work.unlink(missing_ok=True)
+        with files.replacing(path) as work, work.open(mode, **text) as file:
+            yield file
     except OSError as error:
         raise DataError(f"{target} cannot be written ({error})") from error

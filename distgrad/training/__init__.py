@@ -1,1 +1,1 @@
-"""The one training loop: arenas, the data-parallel step, checkpoints, tracking."""
+"""The one training loop: arenas, the data-parallel step, checkpoints, run folders."""

@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.core import files
 from distgrad.core.errors import DataError
 from distgrad.training import tensors
 
 MANIFEST = "manifest.json"
-_TEMPORARY = ".tmp-"
 
 Arrays = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -94,7 +94,7 @@ def save(folder: Path, step: int, arrays: Arrays, state: Mapping[str, Any], keep
     disk does not take it; the commits before it are untouched then.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(f"{_TEMPORARY}*"):  # of a save that was cut off
+    for leftover in files.leftovers(folder):  # of a save that was cut off
         shutil.rmtree(leftover, ignore_errors=True)
     final = folder / f"step_{step:08d}"
     commit(final, step, arrays, state)
@@ -107,7 +107,7 @@ def save(folder: Path, step: int, arrays: Arrays, state: Mapping[str, Any], keep
 
 def remove(folder: Path) -> None:
     """Removes all commits in a folder, and the folder if nothing else lies in it."""
-    for path in (*commits(folder), *folder.glob(f"{_TEMPORARY}*")):
+    for path in (*commits(folder), *files.leftovers(folder)):
         shutil.rmtree(path, ignore_errors=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
@@ -116,21 +116,20 @@ def remove(folder: Path) -> None:
 def commit(final: Path, step: int, arrays: Arrays, state: Mapping[str, Any]) -> None:
     """Writes the commit ``final``, in place of one of that name. Raises OSError as `save` does."""
     folder = final.parent
-    for leftover in folder.iterdir():  # of one that was cut off, by a process of this number, too
-        if leftover.name.startswith(f"{_TEMPORARY}{final.name}-"):
-            shutil.rmtree(leftover, ignore_errors=True)
-    work = folder / f"{_TEMPORARY}{final.name}-{os.getpid()}"
+    for leftover in files.leftovers(folder, final.name):  # of one that was cut off
+        shutil.rmtree(leftover, ignore_errors=True)
+    work = files.temporary(final)
     work.mkdir()
     try:
-        files = {}
+        written = {}
         for name, group in arrays.items():
             path = work / f"{name}.safetensors"
-            tensors.write(path, tensors.to_bytes(group))
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-        manifest = {"step": step, "files": files, "state": dict(state)}
+            files.write(path, tensors.to_bytes(group))
+            written[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        manifest = {"step": step, "files": written, "state": dict(state)}
         sealed = {**manifest, "sha256": _seal(manifest)}
-        tensors.write(work / MANIFEST, json.dumps(sealed, indent=1).encode())
-        _sync(work)
+        files.write(work / MANIFEST, json.dumps(sealed, indent=1).encode())
+        files.sync_folder(work)
         if not final.exists():
             os.rename(work, final)
         elif not _exchange(work, final):
@@ -138,7 +137,7 @@ def commit(final: Path, step: int, arrays: Arrays, state: Mapping[str, Any]) -> 
             os.rename(final, old)
             os.rename(work, final)
             shutil.rmtree(old, ignore_errors=True)
-        _sync(folder)
+        files.sync_folder(folder)
     finally:  # the old one of that name, or what could not be finished
         shutil.rmtree(work, ignore_errors=True)
 
@@ -175,13 +174,13 @@ def load(path: Path) -> Commit:
     manifest_path = path / MANIFEST
     try:
         manifest = json.loads(manifest_path.read_bytes())
-        seal, files, state = manifest.pop("sha256"), manifest["files"], manifest["state"]
+        seal, listed, state = manifest.pop("sha256"), manifest["files"], manifest["state"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{manifest_path}: not a readable manifest ({error}).") from None
     if seal != _seal(manifest):
         raise DataError(f"{manifest_path}: its checksum is not the one committed.")
     arrays = {}
-    for name, expected in files.items():
+    for name, expected in listed.items():
         try:
             content = (path / name).read_bytes()
         except OSError as error:
@@ -212,14 +211,6 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     return not _renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _seal(manifest: Mapping[str, Any]) -> str:

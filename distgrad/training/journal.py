@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from distgrad.training.loop import Observer, TrainingLoop
+from distgrad.training.run_files import Lines, Status, rewind
+from distgrad.training.run_folder import point_latest
 from distgrad.training.timing import Timing
 from distgrad.training.trackers import Trackers
-from distgrad.training.tracking import Lines, Status, point_latest, rewind
 
 
 class Journal(Observer):

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.core import recording
+from distgrad.core import files, recording
 from distgrad.core.errors import NotFoundError
 from distgrad.core.place import Place
 from distgrad.core.variable import Variable
-from distgrad.training import checkpoint, objects, tensors, world
+from distgrad.training import checkpoint, objects, world
 
 _COUNTER = "save_counter"
 
@@ -219,7 +219,7 @@ def write_state(folder: Path, state: State) -> None:
     lines += [f"all_model_checkpoint_timestamps: {time!r}" for time in state.times]
     if state.times:
         lines.append(f"last_preserved_timestamp: {state.last_preserved!r}")
-    tensors.replace(folder / "checkpoint", "\n".join([*lines, ""]).encode())
+    files.replace(folder / "checkpoint", "\n".join([*lines, ""]))
 
 
 def get_checkpoint_state(checkpoint_dir: Any, latest_filename: str | None = None) -> State | None:

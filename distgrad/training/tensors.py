@@ -1,11 +1,8 @@
-"""Arrays by name in safetensors bytes, and bytes in files that are whole or not there."""
+"""Arrays by name in safetensors bytes."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -45,19 +42,3 @@ def _dtype(code: str) -> np.dtype:
         return as_dtype(_KINDS[letters] + code[len(letters) :]).numpy_dtype
     except (KeyError, TypeError):
         raise ValueError(f"NumPy has no numbers of type {code}") from None
-
-
-def write(path: Path, content: bytes) -> None:
-    """Writes a file and waits until it lies on the disk."""
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Writes a file whole: a reader, or a crash, sees the old one or the new one."""
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        work = Path(folder) / path.name
-        write(work, content)
-        os.replace(work, path)

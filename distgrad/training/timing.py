@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from distgrad.training.loop import Observer, TrainingLoop
+from distgrad.training.run_files import Lines
 from distgrad.training.trackers import Trackers
-from distgrad.training.tracking import Lines
 
 # Between two lines: seconds, or that part of the time since the start, whichever is more. A line
 # and its point in TensorBoard take some 50 µs together; a week of training gives 10,000 of them.

@@ -135,7 +135,7 @@ def test_others_wait_for_the_whole_file(server, tmp_path):
 
 
 def test_others_stop_where_nothing_comes(tmp_path):
-    (tmp_path / "data.bin.left.part").write_bytes(b"of a process that was killed")
+    (tmp_path / ".tmp-data.bin-0000left").write_bytes(b"of a process that was killed")
     start = time.monotonic()
     with pytest.raises(DataError, match=r"no progress for 0\.2 s") as caught:
         fetch("data.bin", "http://x/y", SHA256, tmp_path, allow_download=False, patience=0.2)
@@ -145,7 +145,7 @@ def test_others_stop_where_nothing_comes(tmp_path):
 
 
 def test_others_stay_as_long_as_there_is_progress(tmp_path):
-    partial, final = tmp_path / "data.bin.1.part", tmp_path / "data.bin"
+    partial, final = tmp_path / ".tmp-data.bin-00000001", tmp_path / "data.bin"
 
     def write_slowly():
         for size in range(1, 8):

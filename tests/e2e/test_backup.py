@@ -206,4 +206,4 @@ def test_a_file_comes_once_and_all_workers_see_the_same(
     result = dg.run("launch", "-n", 3, "--launcher", launcher, *words)
     assert result.returncode == 0, result.stderr
     assert set(server.count.values()) == {1} and len(server.count) == 5, server.count
-    assert not list(cache.glob("*.part"))
+    assert not list(cache.glob(".tmp-*"))

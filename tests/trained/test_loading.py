@@ -14,7 +14,7 @@ import distgrad
 from distgrad.core.errors import DataError, UsageError
 from distgrad.trained import load
 from distgrad.training import checkpoint
-from distgrad.training.tracking import find_run_folder
+from distgrad.training.run_folder import find_run_folder
 
 
 @pytest.fixture

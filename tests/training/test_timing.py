@@ -12,9 +12,9 @@ import pytest
 from distgrad.training import timing
 from distgrad.training.journal import Journal
 from distgrad.training.loop import Cursor
+from distgrad.training.run_files import rewind
 from distgrad.training.timing import Timing
 from distgrad.training.trackers import Trackers
-from distgrad.training.tracking import rewind
 
 
 class Kept:

@@ -10,11 +10,11 @@ import ctypes
 import functools
 import hashlib
 import importlib.util
-import os
 import threading
 from pathlib import Path
 from typing import Any
 
+from distgrad.core import files
 from distgrad.core.errors import MissingExtraError
 
 _lock = threading.Lock()  # LLVM's contexts are not for several threads at a time
@@ -134,9 +134,8 @@ def _kept_code(path: Path) -> bytes | None:
 def _save(path: Path, code: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-        part.write_bytes(hashlib.sha256(code).digest() + code)
-        part.replace(path)  # whole, whoever else writes it
+        # Not synced: what a loss of power leaves is found out by its digest.
+        files.replace(path, hashlib.sha256(code).digest() + code, sync=False)
     except OSError:
         pass
 

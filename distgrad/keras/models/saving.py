@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core import files
 from distgrad.keras import __version__, registry
 from distgrad.keras.layers.reviving import deserialize
 from distgrad.keras.models import weights_h5
@@ -54,7 +55,7 @@ def save_model(model: Model, filepath: Any, overwrite: bool = True) -> None:
             archive.writestr(_H5, weights_h5.dump(model))
         else:
             archive.writestr(_SAFETENSORS, tensors.to_bytes(_all_arrays(model)))
-    tensors.replace(path, content.getvalue())
+    files.replace(path, content.getvalue())
 
 
 def load_model(
@@ -103,9 +104,9 @@ def save_weights(model: Model, filepath: Any, overwrite: bool = True) -> None:
     path = _target(filepath, overwrite, (".weights.h5", ".safetensors"))
     _check_weights(model)
     if path.name.endswith(".h5"):
-        tensors.replace(path, weights_h5.dump(model))
+        files.replace(path, weights_h5.dump(model))
     else:
-        tensors.replace(path, tensors.to_bytes(_arrays(model)))
+        files.replace(path, tensors.to_bytes(_arrays(model)))
 
 
 def load_weights(model: Model, filepath: Any) -> None:

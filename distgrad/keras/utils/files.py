@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
-import tempfile
 import time
 import urllib.parse
 import zipfile
 from pathlib import Path
 from typing import Any
 
+from distgrad.core import files
 from distgrad.core.errors import DataError
 from distgrad.data.download import digest_of, fetch, sweep
 from distgrad.launcher.environ import detect
@@ -87,7 +87,8 @@ def _unpack(archive: Path, folder: Path, kind: Any) -> None:
         return
     sweep(folder)
     kinds = ("tar", "zip") if kind == "auto" else (kind,) if isinstance(kind, str) else kind or ()
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
+    partial = files.temporary(folder)
+    partial.mkdir()
     try:
         if "tar" in kinds and tarfile.is_tarfile(archive):
             with tarfile.open(archive) as tar:
@@ -97,7 +98,6 @@ def _unpack(archive: Path, folder: Path, kind: Any) -> None:
                 packed.extractall(partial)
         else:
             raise DataError(f"{archive} is not an archive of the kind {' or '.join(kinds) or kind}")
-        partial.chmod(0o755)
         try:
             partial.rename(folder)
         except OSError:

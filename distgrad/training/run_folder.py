@@ -1,8 +1,8 @@
-"""The run folder: what a run leaves behind for people and programs to read.
+"""Run folders: made, found by a word, and held by the one process that writes to them.
 
-``resolved.yaml``, ``source.yaml``, ``env.json``, ``status.json`` (current while the run goes on),
-``metrics.jsonl``, ``timing.jsonl``, ``checkpoints/``, ``tb/``. Only rank 0 writes; in ``logs/`` is
-what each rank has printed.
+In one lie ``resolved.yaml``, ``source.yaml``, ``env.json``, ``status.json`` (current while the run
+goes on), ``metrics.jsonl``, ``timing.jsonl``, ``checkpoints/``, ``tb/``. Only rank 0 writes; in
+``logs/`` is what each rank has printed.
 """
 
 from __future__ import annotations
@@ -11,18 +11,14 @@ import contextlib
 import datetime
 import json
 import os
-import platform
 import secrets
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from distgrad.core import files
 from distgrad.core.errors import UsageError
 
-HEARTBEAT = 0.5  # seconds between two writes of status.json
-_TEMPORARY = ".tmp-"
 _DYING = 2.0  # seconds in which a killed process has let go of its run folder
 _locks: dict[Path, int] = {}  # run folders that this process holds
 
@@ -66,7 +62,7 @@ def drop_start(folder: Path) -> None:
     if is_run_folder(folder):
         return
     with contextlib.suppress(OSError):  # whatever else is in it stays, and so does the folder
-        for leftover in [*folder.glob("logs/*.log"), *folder.glob(f"{_TEMPORARY}*")]:
+        for leftover in [*folder.glob("logs/*.log"), *files.leftovers(folder)]:
             leftover.unlink(missing_ok=True)
         for empty in [*folder.glob("logs"), folder]:
             empty.rmdir()
@@ -179,7 +175,7 @@ def _open_run_folder(run_dir: str | None, name: str, resume: bool) -> tuple[Path
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"--run-dir {folder} cannot be written to: see its owner and permissions.")
-    if all(p.name.startswith(_TEMPORARY) or p.name == "logs" for p in folder.iterdir()):
+    if all(p.name.startswith(files.TEMPORARY) or p.name == "logs" for p in folder.iterdir()):
         return folder, False  # empty, or a run was killed before it had written anything
     if not resume:
         raise UsageError(
@@ -191,117 +187,9 @@ def _open_run_folder(run_dir: str | None, name: str, resume: bool) -> tuple[Path
     return folder, True
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file in one step, so that a reader sees the old text or the new."""
-    work = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}")
-    work.write_text(text, encoding="utf-8")
-    os.replace(work, path)
-
-
-class Status:
-    """``status.json``, rewritten twice a second by a thread of its own.
-
-    A disk that does not take it never stops the training: it is told once.
-    """
-
-    def __init__(self, folder: Path, **fields: Any) -> None:
-        self.path = folder / "status.json"
-        self._fields: dict[str, Any] = {
-            **fields,
-            "pid": os.getpid(),
-            "host": platform.node(),
-        }
-        self._lock = threading.Lock()
-        self._end = threading.Event()
-        self._failed = False
-        self._thread = threading.Thread(target=self._beat, name="status", daemon=True)
-        self.write()
-        self._thread.start()
-
-    def update(self, **fields: Any) -> None:
-        """Changes fields; they reach the file with the next beat."""
-        with self._lock:
-            self._fields.update(fields)
-
-    def write(self) -> None:
-        with self._lock:
-            fields = {**self._fields, "heartbeat": time.time()}
-            try:
-                write_atomically(self.path, json.dumps(fields, indent=1) + "\n")
-            except OSError as error:
-                if not self._failed:
-                    print(f"warning: {self.path} cannot be written: {error}", flush=True)
-                self._failed = True
-
-    def close(self, **fields: Any) -> None:
-        """Writes the last state and ends the thread."""
-        self._end.set()
-        self._thread.join()
-        self.update(**fields)
-        for name in ("pid", "host"):  # nobody holds the folder any more
-            self._fields.pop(name, None)
-        self.write()
-
-    def _beat(self) -> None:
-        while not self._end.wait(HEARTBEAT):
-            self.write()
-
-
-class Lines:
-    """A file of JSON lines (``metrics.jsonl``), each on disk as soon as it is written.
-
-    A disk that does not take them never stops the training: they wait until it does.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
-        self._waiting = bytearray()
-        self._failed = False
-
-    def log(self, kind: str, **fields: Any) -> None:
-        """A line with these fields."""
-        self.write(json.dumps({"kind": kind, **fields}))
-
-    def write(self, line: str) -> None:
-        """A line as it is: JSON, with a ``kind``."""
-        self._waiting += line.encode() + b"\n"
-        self._try()
-
-    def close(self) -> None:
-        self._try()
-        self._file.close()
-
-    def _try(self) -> None:
-        try:
-            while self._waiting:
-                del self._waiting[: self._file.write(self._waiting)]
-        except OSError as error:
-            if not self._failed:
-                print(f"warning: {self.path} cannot be written: {error}", flush=True)
-            self._failed = True
-
-
-def rewind(path: Path, step: int, epoch: int) -> None:
-    """Drops the lines of what a killed run did beyond its last commit: it is done again."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            entry = json.loads(line)
-            done = entry["kind"] in ("step", "steps") and entry["step"] <= step
-            keep = entry["epoch"] < epoch or done or entry["kind"] == "start"
-        except (ValueError, TypeError, KeyError):  # cut off by the kill, or damaged
-            continue
-        if keep:
-            kept.append(line + "\n")
-    write_atomically(path, "".join(kept))
-
-
-def write_folder(folder: Path, files: Mapping[str, str]) -> None:
+def describe(folder: Path, texts: Mapping[str, str]) -> None:
     """Writes the files that describe a run, and clears away what a killed one left half-written."""
-    for leftover in folder.glob(f"{_TEMPORARY}*"):
+    for leftover in files.leftovers(folder):
         leftover.unlink(missing_ok=True)
-    for name, text in files.items():
-        write_atomically(folder / name, text)
+    for name, text in texts.items():
+        files.replace(folder / name, text)
