@@ -14,7 +14,7 @@ from distgrad.data.source import ArraySource, Splits
 from distgrad.job import Job
 from distgrad.keras import losses, mixed_precision, specs
 from distgrad.keras.layers.base import Layer
-from distgrad.ops import random
+from distgrad.ops import streams
 
 _SIZES = {"Embedding": "input_dim", "TokenAndPositionEmbedding": "vocabulary_size"}
 
@@ -25,7 +25,7 @@ def build_model(job: Job, splits: Splits) -> keras.Sequential:
     Raises UsageError for layers that cannot take the samples, or one another's outputs, or give
     something else than the targets are, and DataError for labels that are no class of the model.
     """
-    random.set_seed(job.seed)
+    streams.set_seed(job.seed)
     mixed_precision.enable_tensor_float_32_execution(job.tensor_float_32)
     layers = _layers(job)
     _check_tokens(job, layers[0], splits)
@@ -55,7 +55,7 @@ def model_for(job: Job, preparation: Preparation) -> keras.Sequential:
     """
     model = _compiled(job, _layers(job))
     x = np.zeros((1, *preparation.shape), preparation.dtype)
-    with random.stream(job.seed):
+    with streams.stream(job.seed):
         model.prepare((x, np.zeros((1, *preparation.target_shape), preparation.target_dtype)))
     assert model.optimizer is not None
     model.optimizer.build(model.trainable_variables)

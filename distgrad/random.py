@@ -15,15 +15,16 @@ from distgrad.ops.distributions import (
     stateless_gamma,
     stateless_poisson,
 )
-from distgrad.ops.random import (
+from distgrad.ops.generator import (
     Generator,
-    categorical,
     create_rng_state,
-    fold_in,
     get_global_generator,
-    normal,
     set_global_generator,
-    set_seed,
+)
+from distgrad.ops.random import (
+    categorical,
+    fold_in,
+    normal,
     shuffle,
     split,
     stateless_categorical,
@@ -34,6 +35,7 @@ from distgrad.ops.random import (
     truncated_normal,
     uniform,
 )
+from distgrad.ops.streams import set_seed
 
 # Where scripts for older versions of TensorFlow look for them.
 experimental = _SimpleNamespace(

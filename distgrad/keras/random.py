@@ -12,8 +12,9 @@ from distgrad.core.dtypes import as_dtype, limits
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.keras.backend import floatx
-from distgrad.ops import nn, random
+from distgrad.ops import nn, random, streams
 from distgrad.ops.exponential import log
+from distgrad.ops.generator import Generator
 from distgrad.ops.host import on_host
 from distgrad.ops.indexing import gather
 from distgrad.ops.reduce import argmax
@@ -43,7 +44,7 @@ class SeedGenerator:
     def __init__(self, seed: int | None = None, name: str | None = None, **kwargs: Any) -> None:
         self.name = name
         self.seed = seed
-        self._own = None if seed is None else random.Generator.from_seed(seed)
+        self._own = None if seed is None else Generator.from_seed(seed)
 
     def get_config(self) -> dict[str, Any]:
         return {"seed": self.seed, "name": self.name}
@@ -139,10 +140,10 @@ def binomial(
 def _drawn_by(draw: Callable[..., np.ndarray], seed: Any, *parameters: Any) -> Tensor:
     """``draw(generator, *parameters)``, where the generator's numbers are those of the seed."""
     if isinstance(seed, SeedGenerator):
-        own = None if random.in_a_step() else seed._own
-        key = random.next_key(seed.seed) if own is None else own._next_key()
+        own = None if streams.in_a_step() else seed._own
+        key = streams.next_key(seed.seed) if own is None else own._next_key()
     else:
-        key = random.next_key() if seed is None else Tensor(np.array([int(seed)], np.uint64))
+        key = streams.next_key() if seed is None else Tensor(np.array([int(seed)], np.uint64))
 
     def run(words: Any, *values: Any) -> np.ndarray:
         generator = np.random.default_rng(as_tensor(words)._host().tolist())
@@ -152,7 +153,7 @@ def _drawn_by(draw: Callable[..., np.ndarray], seed: Any, *parameters: Any) -> T
 
 
 def _drawn(kind: str, seed: Any, shape: Any, *args: Any) -> Tensor:
-    if isinstance(seed, SeedGenerator) and (seed._own is None or random.in_a_step()):
+    if isinstance(seed, SeedGenerator) and (seed._own is None or streams.in_a_step()):
         return getattr(random, kind)(shape, *args, seed=seed.seed)
     if seed is None:
         return getattr(random, kind)(shape, *args)

@@ -27,9 +27,9 @@ from distgrad.ops.exponential import expm1, log1p
 from distgrad.ops.factors import on_host
 from distgrad.ops.indexing import gather
 from distgrad.ops.logic import equal, where
-from distgrad.ops.random import next_key
 from distgrad.ops.reduce import reduce_any
 from distgrad.ops.shape import expand_dims, reshape
+from distgrad.ops.streams import next_key
 
 Sampled = tuple[Tensor, Tensor, Tensor]
 

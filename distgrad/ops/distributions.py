@@ -1,6 +1,6 @@
 """Random numbers with parameters: gamma, Poisson and binomial, drawn by NumPy on the host.
 
-They come from the counters of ``ops.random``: the same key gives the same numbers, whoever draws.
+They come from the counters of ``ops.streams``: the same key gives the same numbers, whoever draws.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from distgrad.ops.clipping import maximum
 from distgrad.ops.draws import _KEY
 from distgrad.ops.factors import on_host
 from distgrad.ops.layout import broadcast_to
-from distgrad.ops.random import _pair_key, next_key
 from distgrad.ops.shape import static
+from distgrad.ops.streams import next_key, pair_key
 
 
 def _draw(key: Any, kind: str, shape: Any, dtype: Any, *parameters: Any) -> np.ndarray:
@@ -106,7 +106,7 @@ def stateless_gamma(
 ) -> Tensor:
     """Gamma floats of ``shape``, to which parameters broadcast; they depend on ``seed`` alone."""
     a, _ = _parameters(alpha, beta, dtype)
-    return _gamma(_pair_key(seed), static(shape), a, beta, dtype)
+    return _gamma(pair_key(seed), static(shape), a, beta, dtype)
 
 
 def poisson(
@@ -128,7 +128,7 @@ def stateless_poisson(
 ) -> Tensor:
     """Poisson numbers of ``shape``, to which ``lam`` broadcasts; they depend on ``seed`` alone."""
     wanted = as_dtype(dtype).numpy_dtype
-    return bind(random_poisson, _pair_key(seed), as_tensor(lam), shape=static(shape), dtype=wanted)
+    return bind(random_poisson, pair_key(seed), as_tensor(lam), shape=static(shape), dtype=wanted)
 
 
 def stateless_binomial(
@@ -140,7 +140,7 @@ def stateless_binomial(
     name: str | None = None,
 ) -> Tensor:
     """Successes among ``counts`` trials of chance ``probs``; they depend on ``seed`` alone."""
-    return binomial(_pair_key(seed), shape, counts, probs, output_dtype)
+    return binomial(pair_key(seed), shape, counts, probs, output_dtype)
 
 
 def binomial(key: Tensor, shape: Any, counts: Any, probs: Any, dtype: Any) -> Tensor:

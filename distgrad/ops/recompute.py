@@ -11,7 +11,7 @@ from distgrad.core.custom import custom_gradient
 from distgrad.core.primitive import bind, registry
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Operand
-from distgrad.ops import random
+from distgrad.ops import streams
 
 
 def recompute_grad(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,7 +27,7 @@ def recompute_grad(f: Callable[..., Any]) -> Callable[..., Any]:
 
     @custom_gradient
     def recomputed(*args: Any, **kwargs: Any) -> Any:
-        draws = random.replayed()
+        draws = streams.replayed()
         with recording.paused(GradientTape):
             result = f(*args, **kwargs)
 

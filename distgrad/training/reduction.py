@@ -21,7 +21,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.launcher import environ
-from distgrad.ops import random
+from distgrad.ops import streams
 from distgrad.ops.tree_sums import in_tree
 from distgrad.training.buckets import GradientBuckets
 from distgrad.training.frames import on_host
@@ -256,7 +256,7 @@ class GradientSum:
         last: CapturedShards | None = None
         for index, arrays in batch.shards:
             part = batch.sizes[index] / batch.size
-            stream = partial(random.stream, self.seed, step, index)
+            stream = partial(streams.stream, self.seed, step, index)
             program = programs.find(arrays, part, stream)
             if program is None:
                 last = None

@@ -14,7 +14,7 @@ import numpy as np
 
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
-from distgrad.ops import random
+from distgrad.ops.streams import stream
 from distgrad.training.buckets import Bucket
 from distgrad.training.frames import Outcome, flat
 from distgrad.training.lending import Lender
@@ -33,7 +33,7 @@ class EagerShard:
         self, total: GradientSum, step: int, index: int, part: float, arrays: tuple
     ) -> None:
         self._sum, self.indices, self.part = total, [index], part
-        self._stream = random.stream(total.seed, step, index)
+        self._stream = stream(total.seed, step, index)
         self._lender = Lender()
         if total.lends:
             arrays = self._lender.tensors(arrays)
@@ -93,14 +93,14 @@ class CapturedShards:
         self._step = step
         self._shards = [flat(arrays) for arrays in shards]
 
-    def streams(self) -> list[random.stream]:
+    def streams(self) -> list[stream]:
         """The contexts that the shards draw in."""
-        return [random.stream(self._sum.seed, self._step, index) for index in self.indices]
+        return [stream(self._sum.seed, self._step, index) for index in self.indices]
 
     def over(self) -> list[float]:
         found = []
-        for stream, arrays in zip(self.streams(), self._shards, strict=True):
-            with stream:
+        for drawn, arrays in zip(self.streams(), self._shards, strict=True):
+            with drawn:
                 found.append(self.program.over(arrays))
         return found
 

@@ -22,7 +22,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import OutOfStepError
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
-from distgrad.ops import random
+from distgrad.ops import streams
 from distgrad.training.buckets import GradientBuckets
 from distgrad.training.digest import DesyncAlarm
 from distgrad.training.reduction import Reduced
@@ -277,7 +277,7 @@ class Turn:
         self.index = index
         self.arrays = arrays
         self.part = batch.sizes.get(index, 0) / batch.size
-        self.stream = random.stream(step.seed, number, max(index, 0))
+        self.stream = streams.stream(step.seed, number, max(index, 0))
         self.alone = False
         self.rehearses = False  # meets nobody, and applies nothing
         self.metrics: list[Any] = []  # that it has given batches, where each shard keeps its own

@@ -12,7 +12,7 @@ import distgrad as tf
 from distgrad.compile import executors
 from distgrad.compile.captured import BUDGET, CaptureError
 from distgrad.keras.optimizers.scaling import LossScaleOptimizer
-from distgrad.ops import random
+from distgrad.ops import streams
 
 X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
 
@@ -459,7 +459,7 @@ def test_what_no_program_can_give():
 
         @strict
         def f(x):
-            with random.stream(0, 1):
+            with streams.stream(0, 1):
                 return x + tf.random.normal([3])
 
         f(X)

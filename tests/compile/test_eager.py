@@ -15,7 +15,7 @@ from distgrad.compile.llvm import composites, engine, lstm, windows
 from distgrad.compile.llvm import eager as llvm_eager
 from distgrad.core.errors import MissingExtraError
 from distgrad.core.primitive import registry
-from distgrad.ops import random
+from distgrad.ops import random, streams
 from distgrad.ops.biased import ACTIVATIONS
 from distgrad.ops.normalization import layer_norm
 from distgrad.training.handshake import check_kernels
@@ -280,7 +280,7 @@ def test_random_numbers_are_those_of_numpy(kernels):
     drawn = {}
     for name in ("numpy", "generated"):
         kernels(name)
-        with random.stream(1, 2, 3):
+        with streams.stream(1, 2, 3):
             drawn[name] = [
                 random.uniform((67, 33), dtype=d).numpy() for d in ("float32", "float64")
             ]
@@ -492,11 +492,11 @@ def test_dropout_draws_what_it_drew(kernels):
     found = []
     for name in ("numpy", "generated"):
         kernels(name)
-        with random.stream(1, 2, 3), tf.GradientTape() as tape:
+        with streams.stream(1, 2, 3), tf.GradientTape() as tape:
             tape.watch(x)
             y = tf.nn.dropout(x, 0.3)
         found.append((y.numpy(), tape.gradient(y, x).numpy()))
-    with random.stream(1, 2, 3):
+    with streams.stream(1, 2, 3):
         kept = random.uniform((64, 100)).numpy() >= np.float32(0.3)
     scale = np.float32(1 / 0.7)
     for y, dx in found:

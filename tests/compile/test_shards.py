@@ -12,7 +12,7 @@ from distgrad.compile.llvm import engine
 from distgrad.compile.passes import simplify
 from distgrad.compile.passes.shards import NotWide, draws_from, over_shards
 from distgrad.core import recording
-from distgrad.ops import random
+from distgrad.ops import random, streams
 
 RNG = np.random.default_rng(0)
 EXECUTORS = ["numpy", *(["generated"] if engine.available() else [])]
@@ -106,7 +106,7 @@ def test_the_bits_of_one_shard_at_a_time(executor, name, count):
     one = executors.make(executor, program, shards[0])
     wanted = []
     for number, arrays in enumerate(shards):
-        with random.stream(1, 2, number):
+        with streams.stream(1, 2, number):
             wanted.append(one(arrays))
 
     chosen, leaf = draws_from(), (0,)
@@ -114,7 +114,7 @@ def test_the_bits_of_one_shard_at_a_time(executor, name, count):
     outputs = [*first, *(row[v] for v in range(count) for row in rest)]
     inputs = [np.stack(arrays) for arrays in zip(*shards, strict=True)]
     several = executors.make(executor, wide.with_(wide.instructions, outputs).verify(), inputs)
-    chosen.streams = [random.stream(1, 2, number) for number in range(count)]
+    chosen.streams = [streams.stream(1, 2, number) for number in range(count)]
     losses, *found = several(inputs)
     assert losses.tobytes() == np.array([own[0] for own in wanted]).tobytes()
     size = len(rest)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import distgrad as tf
-from distgrad.ops.random import stream
+from distgrad.ops.streams import stream
 
 
 def pictures(*shape):

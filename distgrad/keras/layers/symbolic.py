@@ -207,7 +207,7 @@ def infer(
     ``make`` makes the values on which the layer is tried out.
     """
     from distgrad.keras.layers.base import quiet
-    from distgrad.ops import random
+    from distgrad.ops import streams
 
     def run(sizes: tuple[int, int]) -> Any:
         def zeros(leaf: Any) -> Any:
@@ -241,7 +241,7 @@ def infer(
         first = run((only, trials[0][1]))
     second = first
     if any(None in tensor.shape for tensor in symbols((args, kwargs))):
-        with random.replayed():
+        with streams.replayed():
             second = run(trials[1] if only is None else (only, trials[1][1]))
 
     if len(tree.flatten(first)) != len(tree.flatten(second)):

@@ -21,7 +21,7 @@ from distgrad.keras.registry import (
     register_keras_serializable,
 )
 from distgrad.keras.registry import serialize as serialize_keras_object
-from distgrad.ops import random
+from distgrad.ops import streams
 
 # Where what is loaded at its first use lies.
 _LATER = {
@@ -80,7 +80,7 @@ def set_random_seed(seed: int) -> None:
     """Seeds Python's, NumPy's and distgrad's random numbers."""
     python_random.seed(seed)
     np.random.seed(seed)
-    random.set_seed(seed)
+    streams.set_seed(seed)
 
 
 def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
