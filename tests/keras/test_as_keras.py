@@ -25,7 +25,7 @@ def network(**settings):
 
 
 def close(found, expected):
-    assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)  # steps amplify roundings
+    assert found == pytest.approx(expected, rel=3e-6)  # a few steps in float32 differ by 2e-6
 
 
 def history_is(history, expected):
@@ -56,17 +56,23 @@ def test_metrics_keep_what_was_found_last():
 
 
 def test_layers_frozen_after_compile_stay_and_the_others_train_on():
-    model = network(optimizer=keras.optimizers.Adam(0.1), loss="mse")
-    history_is(model.fit(X, Y, epochs=2, **IN_ORDER), {"loss": [0.3490934669971466, 0.823893129]})
+    """As in Keras's eager steps: a graph of a step trains on what it was made with.
+
+    Keras rounds Adam's betas to float32: those here are such numbers.
+    """
+    adam = keras.optimizers.Adam(0.125, beta_1=0.5, beta_2=0.75)
+    model = network(optimizer=adam, loss="mse")
+    expected = {"loss": [0.37670583942263114, 0.46633239559371686]}
+    history_is(model.fit(X, Y, epochs=2, **IN_ORDER), expected)
     kept = [np.array(w) for w in model.layers[0].get_weights()]
     model.layers[0].trainable = False
     found = model.fit(X, Y, epochs=2, **IN_ORDER)
-    history_is(found, {"loss": [0.32265400886535645, 0.2767975330352783]})
+    history_is(found, {"loss": [0.2877182864783417, 0.301228902318489]})
     for before, after in zip(kept, model.layers[0].get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
-    np.testing.assert_allclose(model.layers[1].get_weights()[0], [[0.410474]] * 2, rtol=1e-4)
+    np.testing.assert_allclose(model.layers[1].get_weights()[0], [[0.436588898]] * 2, rtol=3e-6)
     model.layers[0].trainable = True
-    history_is(model.fit(X, Y, **IN_ORDER), {"loss": [0.2723315954208374]})
+    history_is(model.fit(X, Y, **IN_ORDER), {"loss": [0.2802800185405911]})
 
 
 class Meaning(layers.Layer):
