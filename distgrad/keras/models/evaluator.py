@@ -1,9 +1,9 @@
-"""What every model can do with data: compile, evaluate, predict."""
+"""What every model can do with data: evaluate, predict, and run steps of its own."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,192 +14,25 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_floating, is_number
 from distgrad.core.tensor import Tensor
 from distgrad.data import nest
-from distgrad.keras import optimizers
 from distgrad.keras.backend import floatx
 from distgrad.keras.callbacks import Callback, progress_line
-from distgrad.keras.layers.base import Layer, quiet
+from distgrad.keras.layers.base import quiet
 from distgrad.keras.layers.tracking import settled
-from distgrad.keras.metrics.base import one_by_one
 from distgrad.keras.models import arguments
+from distgrad.keras.models.compiled import Compiled, by_class
 from distgrad.keras.models.feed import Feed, as_arrays, unpack_x_y_sample_weight
-from distgrad.keras.models.objective import CompiledMetrics, Objective, output_names
+from distgrad.keras.models.objective import output_names
+from distgrad.keras.models.watching import Watched
 from distgrad.ops.casting import cast
-from distgrad.ops.host import on_host
 from distgrad.training import state, world
 from distgrad.training.evaluation import evaluate
 from distgrad.training.loop import Logs
-from distgrad.training.programs import Jit
-from distgrad.training.reduction import ShardResult
 from distgrad.training.returned import Returned
 from distgrad.training.turns import CustomStep
 
 
-class Evaluator(Layer):
-    """A layer that is compiled with losses and metrics, evaluated, and asked to predict."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.optimizer: optimizers.Optimizer | None = None
-        self.loss: Any = None
-        self.stop_training = False
-        self.objective: Objective | None = None
-        self.adds_losses = False  # whether its layers do, in a call
-        self._class_weight: dict[int, float] | None = None
-        self._counted = False
-        self.run_eagerly = False
-        self._of_arrays = True
-        self.jit_compile: Any = "auto"
-
-    def compile(
-        self,
-        optimizer: Any = "rmsprop",
-        loss: Any = None,
-        loss_weights: Any = None,
-        metrics: Any = None,
-        weighted_metrics: Any = None,
-        run_eagerly: bool = False,
-        steps_per_execution: int = 1,
-        jit_compile: Any = "auto",
-        auto_scale_loss: bool = True,
-    ) -> None:
-        """Chooses optimizer, losses and metrics, by name or object, for one output or several.
-
-        ``metrics`` count all samples alike, ``weighted_metrics`` by their weights.
-        ``jit_compile``: "auto" captures training steps and runs them eagerly where that cannot be
-        done, True raises CaptureError there, False runs them eagerly, as ``run_eagerly`` does.
-        ``steps_per_execution`` is taken for the sake of Keras's signature. Raises ValueError for
-        an unknown name, and for a step that is to be eager and compiled.
-        """
-        if jit_compile not in ("auto", True, False, None):
-            raise ValueError(f"jit_compile must be True, False or 'auto', not {jit_compile!r}")
-        if run_eagerly and jit_compile is True:
-            raise ValueError("a step cannot run both eagerly and compiled: choose one")
-        self.run_eagerly, self.jit_compile = bool(run_eagerly), jit_compile
-        self._compiled_with = {
-            "loss": loss,
-            "loss_weights": loss_weights,
-            "metrics": metrics,
-            "weighted_metrics": weighted_metrics,
-        }
-        self.optimizer = optimizers.get(optimizer)
-        if auto_scale_loss and getattr(self, "dtype_policy", None) is not None:
-            self.optimizer = optimizers.scaled_for(self.dtype_policy, self.optimizer)
-        self.loss, self.steps_per_execution = loss, steps_per_execution
-        self.objective = Objective(loss, loss_weights, metrics, weighted_metrics)
-        # Not `reset_metrics`: metrics of one's own may be made after this, and asked for there.
-        for metric in (self.objective.loss_tracker, *self.objective.metrics):
-            metric.reset_state()
-
-    @property
-    def compiled(self) -> bool:
-        """Whether ``compile`` was called."""
-        return self.objective is not None
-
-    @property
-    def _jit(self) -> Jit:
-        if self.run_eagerly or not self.jit_compile:
-            return "off"
-        return "strict" if self.jit_compile is True else "auto"
-
-    @property
-    def metrics(self) -> list[Any]:
-        """The mean of the loss, as one all those of ``compile``, and metrics that are attributes of
-        the model or of layers below it.
-
-        Steps of one's own give them the loss of a batch, and targets and predictions.
-        """
-        if self.objective is None:
-            return super().metrics
-        compiled = [CompiledMetrics(self.objective)] if self.objective.metrics else []
-        return [self.objective.loss_tracker, *compiled, *self._own_metrics()]
-
-    def _own_metrics(self) -> list[Any]:
-        """Those that are attributes of the model or of layers below it."""
-        compiled = [] if self.objective is None else self.objective.metrics
-        return [m for m in super().metrics if not any(m is each for each in compiled)]
-
-    def _each_metric(self) -> list[Any]:
-        return one_by_one(self.metrics)
-
-    @property
-    def metrics_names(self) -> list[str]:
-        """The names of what ``evaluate`` returns, once the model has seen data."""
-        if self.objective is None:
-            return []
-        return self._in_order([*self.objective.shown, *(m.name for m in self._own_metrics())])
-
-    def _in_order(self, shown: Iterable[str]) -> list[str]:
-        """Names as ``evaluate`` lists them: the loss, metrics by names of their own, the rest."""
-        goal = self._goal
-        first = ["loss", *goal.own_names, *(m.name for m in self._each_metric())]
-        known = [name for name in dict.fromkeys(first) if name in shown]
-        return known + sorted(set(shown).difference(known))
-
-    def reset_metrics(self) -> None:
-        """Lets all metrics forget what they were given."""
-        for metric in self.metrics:
-            metric.reset_state()
-
-    # What the training loop asks for.
-
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Tensor:
-        """The loss of a batch, with those that layers have added; models may define their own."""
-        total, self._values, self._count = self._goal.total(y, y_pred, sample_weight, self.losses)
-        return total
-
-    def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> dict[str, Any]:
-        """Gives a batch to the metrics of ``compile``; the results of all metrics, by name."""
-        self._goal.update_metrics(y, y_pred, sample_weight)
-        return self.get_metrics_result()
-
-    def get_metrics_result(self) -> dict[str, Any]:
-        """What all metrics say of the batches that they were given, by name."""
-        compiled = {} if self.objective is None else self.objective.named()
-        shown = {id(metric): name for name, metric in compiled.items()}
-        return {shown.get(id(m), m.name): m.result() for m in self._each_metric()}
-
-    @property
-    def mean_loss(self) -> bool:
-        return self._goal.is_mean
-
-    @property
-    def counted(self) -> bool:
-        return self._counted
-
-    @property
-    def sums_size(self) -> int:
-        return self._goal.sums_size
-
-    def compute(self, arrays: tuple, training: bool) -> ShardResult:
-        """Loss and metric sums of one shard: ``(x, y)`` or ``(x, y, sample_weight)``."""
-        x, y, weight = unpack_x_y_sample_weight(arrays)
-        if training and self._class_weight is not None:
-            weight = on_host(by_class, y, self._class_weight)
-        self._values, self._count = [None] * len(self._goal.losses), 0.0
-        prediction = self(x, training=training)
-        loss = self.compute_loss(x, y, prediction, weight, training)
-        sums = self._goal.sums(y, prediction, weight, self._values)
-        return ShardResult(loss, sums, self._count)
-
-    def results(self, loss: float, sums: np.ndarray) -> Logs:
-        """The loss and the metrics by name, for their summed statistics, which they then have."""
-        self._goal.keep(loss, sums)
-        return self._goal.results(loss, sums)
-
-    @property
-    def _goal(self) -> Objective:
-        if self.objective is None:
-            raise ValueError("call compile(optimizer=..., loss=...) before training or evaluating")
-        return self.objective
+class Evaluator(Compiled):
+    """A compiled layer that looks at data, is evaluated on it, and asked to predict."""
 
     def prepare(self, first: tuple[Any, ...], *, of_arrays: bool = True) -> None:
         """Makes the weights by a look at one ``(x, ...)``, and learns what outputs there are.
@@ -333,9 +166,9 @@ class Evaluator(Layer):
         feed.batch_size = feed.size
         self.look_at(feed)
         if self._runs_steps("test_step"):
-            logs, _ = self._evaluate(feed, None, ())
+            logs = self._evaluate(feed, None, Watched("test", ()))
             return self._returned(logs, return_dict)
-        loss, sums = self._sums_over(feed, None, ())
+        loss, sums = self._sums_over(feed, None, Watched("test", ()))
         return self._returned(self.results(loss, sums), return_dict)
 
     def _returned(self, logs: Logs, as_dict: bool) -> Any:
@@ -369,50 +202,47 @@ class Evaluator(Layer):
         self.look_at(feed)
         began = time.monotonic()
         communicator = world.communicator()
-        _set_up(self, callbacks, verbose, feed, steps)
-        logs, steps = self._evaluate(feed, steps, callbacks)
+        watched = Watched("test", callbacks)
+        watched.set_up(self, verbose, feed, steps)
+        logs = self._evaluate(feed, steps, watched)
         if verbose not in (0, False) and communicator.rank == 0:
-            print(progress_line(steps, steps, time.monotonic() - began, logs), flush=True)
+            count, seconds = watched.batches, time.monotonic() - began
+            print(progress_line(count, count, seconds, logs), flush=True)
         return self._returned(logs, return_dict)
 
-    def _evaluate(
-        self, feed: Feed, steps: int | None, callbacks: Iterable[Callback]
-    ) -> tuple[Logs, int]:
-        """Named values over a feed, and the number of its batches."""
+    def _evaluate(self, feed: Feed, steps: int | None, watched: Watched) -> Logs:
+        """Named values over a feed."""
         if self._runs_steps("test_step"):
-            return self._run_test_steps(feed, steps, callbacks)
-        count = _Counter(callbacks)
-        loss, sums = self._sums_over(feed, steps, count)
+            return self._run_test_steps(feed, steps, watched)
+        loss, sums = self._sums_over(feed, steps, watched)
         logs = self.results(loss, sums)
-        count.end(logs)
-        return logs, count.batches
+        watched.end(logs)
+        return logs
 
-    def _sums_over(self, feed: Feed, steps: int | None, watch: Any) -> tuple[float, np.ndarray]:
+    def _sums_over(
+        self, feed: Feed, steps: int | None, watched: Watched
+    ) -> tuple[float, np.ndarray]:
         communicator, shards, own = world.share()
-        watch = watch if isinstance(watch, _Counter) else _Counter(watch)
         with settled(self):
             loss, sums = evaluate(
                 self.compute,
                 self.sums_size,
-                watch(feed.loader(shards, own, steps=steps).epoch(0)),
+                watched(feed.loader(shards, own, steps=steps).epoch(0)),
                 communicator,
                 shards,
                 mean_loss=self.mean_loss,
                 counted=self.counted,
-                after=lambda loss, sums: watch.tell(self.results, loss, sums),
+                after=lambda loss, sums: watched.note(self.results, loss, sums),
             )
         return loss, sums
 
-    def _run_test_steps(
-        self, feed: Feed, steps: int | None, callbacks: Iterable[Callback]
-    ) -> tuple[Logs, int]:
+    def _run_test_steps(self, feed: Feed, steps: int | None, watched: Watched) -> Logs:
         """A user's own ``test_step`` on every shard: what it returns over all samples, by name."""
         communicator, shards, own = world.share()
         run = self._on_arrays(self._step("test"), feed.parts is not None)
-        watch = _Counter(callbacks)
         returned = Returned(self._each_metric)
         total: Any = 0.0
-        for batch in watch(feed.loader(shards, own, steps=steps).epoch(0)):
+        for batch in watched(feed.loader(shards, own, steps=steps).epoch(0)):
             found = {}
             for index, arrays in batch.shards:
                 for metric in self.metrics:
@@ -420,10 +250,10 @@ class Evaluator(Layer):
                 with state.shard(batch.sizes[index] / batch.size):
                     found[index] = returned.of_shard(run(arrays))
             total = total + returned.together(communicator.allgather_object(found), batch)
-            watch.tell(returned.values, total)
+            watched.note(returned.values, total)
         logs = returned.values(total)
-        watch.end(logs)
-        return logs, watch.batches
+        watched.end(logs)
+        return logs
 
     # Predicting
 
@@ -440,18 +270,13 @@ class Evaluator(Layer):
         callbacks = arguments.callbacks_of(callbacks)
         feed = Feed(x, batch_size=batch_size)
         parts: list[Any] = []
-        _set_up(self, callbacks, verbose, feed, steps)
-        for callback in callbacks:
-            callback.on_predict_begin({})
-        for number, batch in enumerate(feed.loader(1, range(1), steps=steps).epoch(0)):
-            for callback in callbacks:
-                callback.on_predict_batch_begin(number, {})
+        watched = Watched("predict", callbacks)
+        watched.set_up(self, verbose, feed, steps)
+        for batch in watched(feed.loader(1, range(1), steps=steps).epoch(0)):
             ((_, arrays),) = batch.shards
             parts.append(_host(self.predict_step(arrays)))
-            for callback in callbacks:
-                callback.on_predict_batch_end(number, {"outputs": parts[-1]})
-        for callback in callbacks:
-            callback.on_predict_end({})
+            watched.logs = {"outputs": parts[-1]}
+        watched.end({})
         found = nest.map_leaves(lambda *arrays: np.concatenate(arrays), *parts)
         return list(found) if type(found) is tuple else found
 
@@ -459,55 +284,6 @@ class Evaluator(Layer):
         """Outputs for one batch of inputs, as arrays."""
         found = _host(self.predict_step((as_arrays(x),)))
         return list(found) if type(found) is tuple else found
-
-
-class _Counter:
-    """Batches as they pass, told to callbacks."""
-
-    def __init__(self, callbacks: Iterable[Callback]) -> None:
-        self.callbacks = list(callbacks)
-        self.batches = 0
-        self.logs: Logs = {}  # of the batches so far
-
-    def tell(self, values: Callable[..., Logs], *sums: Any) -> None:
-        """Takes the sums so far, for the callbacks that come after a batch."""
-        if self.callbacks:
-            self.logs = dict(sorted(values(*sums).items()))
-
-    def __call__(self, batches: Iterable[Any]) -> Iterable[Any]:
-        for callback in self.callbacks:
-            callback.on_test_begin({})
-        for batch in batches:
-            for callback in self.callbacks:
-                callback.on_test_batch_begin(self.batches, {})
-            yield batch
-            for callback in self.callbacks:
-                callback.on_test_batch_end(self.batches, self.logs)
-            self.batches += 1
-
-    def end(self, logs: Logs) -> None:
-        for callback in self.callbacks:
-            callback.on_test_end(dict(sorted(logs.items())))
-
-
-def _set_up(
-    model: Any, callbacks: Iterable[Callback], verbose: Any, feed: Feed, steps: int | None
-) -> None:
-    """Tells callbacks of the model, and of what they will see."""
-    steps = steps or feed.loader(1, range(1)).steps_per_epoch
-    rank = world.communicator().rank
-    for callback in callbacks:
-        callback.set_model(model)
-        callback.set_params({"verbose": verbose, "epochs": 1, "steps": steps, "rank": rank})
-
-
-def by_class(y: Any, weights: dict[int, float]) -> np.ndarray:
-    """The weight of each sample: 1 for classes that have none."""
-    labels = np.asarray(y)
-    if labels.ndim > 1 and labels.shape[-1] > 1:
-        labels = labels.argmax(axis=-1)
-    labels = labels.reshape(len(labels), -1)[:, 0]
-    return np.array([weights.get(int(label), 1.0) for label in labels], np.float32)
 
 
 def _host(outputs: Any) -> Any:

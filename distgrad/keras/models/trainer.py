@@ -16,6 +16,7 @@ from distgrad.keras.layers.tracking import settled
 from distgrad.keras.models import arguments
 from distgrad.keras.models.evaluator import Evaluator
 from distgrad.keras.models.feed import Feed, unpack_x_y_sample_weight
+from distgrad.keras.models.watching import Watched
 from distgrad.ops import random
 from distgrad.training import world
 from distgrad.training.handshake import check_environment, check_executor, check_variables
@@ -162,7 +163,7 @@ class Trainer(Evaluator):
                 )
                 if not due:
                     return {}
-                logs, _ = self._evaluate(chosen, validation_steps, given)
+                logs = self._evaluate(chosen, validation_steps, Watched("test", given))
                 return {f"val_{name}": value for name, value in logs.items()}
 
         self.stop_training = False
