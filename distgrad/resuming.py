@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distgrad import keras
 from distgrad.compile import eager
 from distgrad.core.errors import UsageError
-from distgrad.core.variable import Variable
 from distgrad.job import Job
 from distgrad.training import checkpoint
 from distgrad.training.handshake import differences, short
@@ -94,28 +92,6 @@ def kernels(executor: ExecutorName, commit: checkpoint.Commit | None) -> eager.N
     if commit is not None:
         return commit.state.get("kernels", "numpy")
     return "numpy" if executor == "numpy" else eager.best()
-
-
-def state_variables(model: keras.Sequential) -> dict[str, dict[str, Variable]]:
-    """What a commit holds of a model and its optimizer, under names that no worker count changes.
-
-    Slots that the optimizer has given up, to be kept in parts, are not there.
-    """
-    paths, optimizer = model.variable_paths(), model.optimizer
-    assert optimizer is not None
-    names = {id(variable): path for path, variable in paths.items()}
-    state = dict(optimizer.scalars)
-    for name, slot in optimizer.slots.items():
-        for trained, variable in zip(optimizer.trained, slot, strict=True):
-            state[f"{names[id(trained)]}/{name}"] = variable
-    return {"model": paths, "optimizer": state}
-
-
-def restore(model: keras.Sequential, commit: checkpoint.Commit) -> None:
-    """Gives a model and its optimizer, which is built, the values of a commit."""
-    for file, variables in state_variables(model).items():
-        for path, variable in variables.items():
-            variable.assign(commit.arrays[file][path])
 
 
 def warn_of_changes(commit: checkpoint.Commit, environment: dict[str, Any]) -> None:

@@ -6,15 +6,10 @@ import contextlib
 import json
 import math
 import shlex
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from distgrad import __version__, keras, resuming, trained
 from distgrad.assembly import build_model
@@ -34,6 +29,8 @@ from distgrad.data.loader import Loader
 from distgrad.job import Job
 from distgrad.keras.layers.tracking import settled
 from distgrad.launcher import environ
+from distgrad.run_state import DISK, RunState
+from distgrad.stopping import stop_on_signal
 from distgrad.trained.evaluating import results_on
 from distgrad.training import checkpoint, logs, run_folder
 from distgrad.training.handshake import (
@@ -43,10 +40,9 @@ from distgrad.training.handshake import (
     environment,
 )
 from distgrad.training.journal import Journal
-from distgrad.training.loop import Cursor, Observer, TrainingLoop
+from distgrad.training.loop import Observer, TrainingLoop
 from distgrad.training.programs import ExecutorName
 from distgrad.training.progress import progress, shown
-from distgrad.training.sharded import SlotParts
 from distgrad.training.staging import link
 from distgrad.training.step import TrainStep
 from distgrad.training.trackers import chosen, trackers_of
@@ -54,11 +50,6 @@ from distgrad.training.trackers import chosen, trackers_of
 # Makes one more observer of a loop, which is told last; it gets what tells the seconds that went by
 # in communication so far, or None where they are not spent alone.
 Observe = Callable[[TrainingLoop, Callable[[], float] | None], Observer]
-
-_DISK = 10  # times the limit of a collective: for how long rank 0 may read or write meanwhile
-# Seconds in which a second signal is the first, once more: who stops all processes of a job, as
-# Slurm does, reaches a rank directly and through whatever has started it.
-_ECHO = 2.0
 
 
 def main(job: Job, communicator: Communicator, observe: Observe | None = None) -> int:
@@ -121,7 +112,7 @@ def _work(
     splits = source.load(job.data, job.seed, allow_download=rank0, announce=say)
     model = build_model(job, splits)
     run = _Run(job, communicator, folder, model, splits, commit, executor, trackers)
-    with settled(model), _stop_on_signal(run.step):
+    with settled(model), stop_on_signal(run.step):
         return run.train(observe) if rank0 else run.follow(observe)
 
 
@@ -162,18 +153,13 @@ class _Run:
             strict=job.jit == "strict",
         )
         check_variables(model.variable_paths(), communicator)
-        cursor = self._restore(commit)
-        self.saved_step = self.gathered_step = cursor.step if commit is not None else -1
-        self.gathered: dict[str, np.ndarray] = {}
-        self.commits = checkpoint.Commits(folder / "checkpoints", job.keep_last, self._missed)
-        self.journal: Journal | None = None
-        self._broadcast()
+        self.state = RunState(job, communicator, model, self.step, executor, folder, commit)
         loader = self._loader(splits.train, job.shuffle)
         self.loop = TrainingLoop(
             self.step,
             loader,
             model.results,
-            cursor=cursor,
+            cursor=self.state.cursor,
             validate=None if splits.validation is None else self._validate,
         )
 
@@ -181,101 +167,22 @@ class _Run:
         size = self.job.global_batch_size
         return Loader(data, size, self.shards, self.own, self.job.seed, shuffle)
 
-    # State: everything under variable names, so that any number of workers can take it up.
-
-    def _slot_paths(self, name: str) -> list[str]:
-        paths = {id(variable): path for path, variable in self.model.variable_paths().items()}
-        return [f"{paths[id(trained)]}/{name}" for trained in self.step.variables]
-
-    def _gathered(self) -> dict[str, np.ndarray]:
-        """On rank 0 the optimizer's state that is kept in parts; all ranks must call it."""
-        found: dict[str, np.ndarray] = {}
-        if isinstance(self.step.slots, SlotParts):
-            for name in self.step.slots.names:
-                whole = self.step.slots.gather(name)
-                if whole is not None:
-                    found.update(zip(self._slot_paths(name), whole, strict=True))
-        return found
-
-    def _restore(self, commit: checkpoint.Commit | None) -> Cursor:
-        if commit is None:
-            return Cursor()
-        resuming.restore(self.model, commit)
-        if isinstance(self.step.slots, SlotParts):
-            for name in self.step.slots.names:
-                paths = self._slot_paths(name)
-                self.step.slots.load(name, [commit.arrays["optimizer"][path] for path in paths])
-        return Cursor(**commit.state["cursor"])
-
-    def _broadcast(self) -> None:
-        """Everyone begins with the bits of rank 0."""
-        for variables in resuming.state_variables(self.model).values():
-            for path in sorted(variables):
-                value = np.array(variables[path].numpy())
-                self.communicator.broadcast(value)
-                variables[path].assign(value)
-
-    def save(self, *, last: bool = False) -> None:
-        """Commits the state after the current step; all ranks call it, and wait until rank 0 has
-        written it.
-
-        A disk that does not take it is a warning, unless it is the last commit or one of several
-        such in a row.
-        """
-        step = self.loop.cursor.step
-        if step != self.gathered_step:  # the same on all ranks, whatever has been saved
-            self.gathered, self.gathered_step = self._gathered(), step
-        if self.communicator.rank == 0 and step != self.saved_step:
-            self._write(step, last)
-        self.communicator.barrier(timeout=_DISK * self.communicator.timeout)
-
-    def _write(self, step: int, last: bool) -> None:
-        arrays = {
-            file: {path: np.asarray(variable.numpy()) for path, variable in variables.items()}
-            for file, variables in resuming.state_variables(self.model).items()
-        }
-        arrays["optimizer"] |= self.gathered
-        state = {
-            "cursor": vars(self.loop.cursor),
-            "seed": self.job.seed,
-            "virtual_shards": self.shards,
-            "config_hash": self.job.config_hash,
-            "executor": self.executor,
-            "kernels": eager.used(),
-            "job": resuming.decides_bits(self.job),
-            "environment": environment(),
-        }
-        if last:
-            self.commits.save_last(step, arrays, state)
-        elif not self.commits.save(step, arrays, state):
-            return
-        self.saved_step, self.gathered = step, {}
-
     def _described(self) -> dict[str, str]:
         """What a trained model needs beside its weights."""
         how = self.splits.preparation
         return {} if how is None else {trained.PREPARATION: how.to_json()}
 
-    def _missed(self, text: str) -> None:
-        print(f"warning: {text}", file=sys.stderr, flush=True)
-        if self.journal is not None:
-            self.journal.missed_save(text)
-
-    def weights_sha256(self) -> str:
-        paths = self.model.variable_paths()
-        return checkpoint.weights_sha256({path: v.numpy() for path, v in paths.items()})
-
     # The two kinds of rank.
 
     def follow(self, observe: Observe | None) -> int:
         """Any rank but 0: trains, and leaves all words and files to rank 0."""
-        self.loop.observers.append(_Saver(self))
+        self.loop.observers.append(_Saver(self.state))
         if observe is not None:
             self.loop.observers.append(observe(self.loop, self._communication()))
         try:
             self.loop.run(self.job.epochs)
         except PreemptedError:
-            self.save(last=True)
+            self.state.save(last=True)
             raise
         self._end()
         self._evaluate()
@@ -306,14 +213,14 @@ class _Run:
             f"{threads} BLAS {'thread' if threads == 1 else 'threads'} a worker, "
             f"{resuming.RUNS[self.executor]}"
         )
-        if self.saved_step >= 0:
+        if self.state.saved_step >= 0:
             print(
                 f"resuming {folder} at step {cursor.step} (epoch {cursor.epoch + 1}, "
                 f"step {cursor.step_in_epoch} of {loop.loader.steps_per_epoch})"
             )
         print(f"run folder {folder}", flush=True)
         with _usable(folder):
-            self.journal = journal = Journal(
+            journal = Journal(
                 folder,
                 loop,
                 trackers_of(folder, self.trackers),
@@ -327,9 +234,10 @@ class _Run:
                 virtual_shards=self.shards,
                 config_hash=job.config_hash,
             )
+        self.state.at_miss = journal.missed_save
         loop.observers += [
             journal,
-            _Saver(self),
+            _Saver(self.state),
             progress(loop, job.epochs, mode, environ.stdout_is_terminal()),
         ]
         if observe is not None:
@@ -343,7 +251,7 @@ class _Run:
         except BaseException as error:
             self._failed(error, journal)
             raise
-        digest = self.weights_sha256()
+        digest = self.state.weights_sha256()
         journal.close("finished", exit_code=0, weights_sha256=digest)
         print(f"weights sha256 {digest}")
         for name in self.model.metrics_names:
@@ -369,7 +277,7 @@ class _Run:
     def _end(self) -> None:
         """After the last step: all ranks must still agree before it is saved."""
         self.step.alarm.compare(self.loop.cursor.step)
-        self.save(last=True)
+        self.state.save(last=True)
 
     def _evaluate(self) -> dict[str, float]:
         # After the last commit, which keeps the weights that training goes on from.
@@ -393,7 +301,7 @@ class _Run:
             code = error.code
         if code == 75:
             try:
-                self.save(last=True)
+                self.state.save(last=True)
             except DataError as unsaved:
                 journal.close("failed", exit_code=unsaved.exit_code, error=str(unsaved))
                 raise
@@ -401,10 +309,10 @@ class _Run:
                 f"stopped and saved after step {self.loop.cursor.step}; go on with the same "
                 f"command and --run-dir {self.folder} --resume auto.",
             )
-        if code == 130 and self.saved_step > 0:
+        if code == 130 and self.state.saved_step > 0:
             error.args = (
-                f"interrupted; the last checkpoint is of step {self.saved_step}: go on with the "
-                f"same command and --run-dir {self.folder} --resume auto",
+                f"interrupted; the last checkpoint is of step {self.state.saved_step}: go on with "
+                f"the same command and --run-dir {self.folder} --resume auto",
             )
         state = {75: "preempted", 5: "diverged"}.get(code, "failed")
         journal.close(state, exit_code=code, error=str(error))
@@ -413,44 +321,13 @@ class _Run:
 class _Saver(Observer):
     """Commits every so many steps; the ranks go on together."""
 
-    def __init__(self, run: _Run) -> None:
-        self.run = run
+    def __init__(self, state: RunState) -> None:
+        self.state = state
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        every = self.run.job.every_steps
-        if every and self.run.loop.cursor.step % every == 0:
-            self.run.save()
-
-
-class _stop_on_signal:
-    """Context in which SIGTERM and SIGUSR1 ask for a stop at the next step boundary.
-
-    So does a terminal that has gone, unless ``nohup`` is there for that.
-    Behind the last step the run comes to its end instead, which is near.
-    """
-
-    def __init__(self, step: TrainStep) -> None:
-        self._step = step
-        self._before: dict[int, Any] = {}
-        self._asked = 0.0
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            hang_up = (signal.SIGHUP,) if environ.hangs_up() else ()
-            for number in (signal.SIGTERM, signal.SIGUSR1, *hang_up):
-                self._before[number] = signal.signal(number, self._ask)
-
-    def __exit__(self, *exc: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: Any) -> None:
-        if not self._step.stop_requested:
-            self._step.stop_requested, self._asked = True, time.monotonic()
-        elif (
-            number != signal.SIGHUP and time.monotonic() > self._asked + _ECHO
-        ):  # the second time: at once
-            sys.exit(128 + number)
+        every = self.state.job.every_steps
+        if every and self.state.cursor.step % every == 0:
+            self.state.save()
 
 
 def _agree(communicator: Communicator, fn: Callable[[], Any]) -> Any:
@@ -462,7 +339,7 @@ def _agree(communicator: Communicator, fn: Callable[[], Any]) -> Any:
                 outcome = fn()
         except JobError as error:
             outcome = error
-    outcome = communicator.broadcast_object(outcome, timeout=_DISK * communicator.timeout)
+    outcome = communicator.broadcast_object(outcome, timeout=DISK * communicator.timeout)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome

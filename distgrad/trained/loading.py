@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distgrad import keras, resuming
+from distgrad import keras, resuming, run_state
 from distgrad.assembly import model_for
 from distgrad.compile import eager
 from distgrad.core import devices
@@ -53,7 +53,7 @@ def load(folder: str | Path, step: int | None = None, overrides: Sequence[str] =
     preparation = preparation_of(folder, job)
     _check_changes(folder, job, commit)
     model = model_for(job, preparation)
-    resuming.restore(model, commit)
+    run_state.restore(model, commit)
     assert model.optimizer is not None
     model.optimizer.finalize_variable_values(model.optimizer.trained)
     return Trained(folder, commit.state["cursor"]["step"], job, preparation, model, commit.state)

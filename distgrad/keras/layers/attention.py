@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from distgrad.core.tensor import Tensor
-from distgrad.keras import constraints, initializers, regularizers
 from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.core import fraction, own_weight, set_options, whole_number
 from distgrad.ops import nn
 from distgrad.ops.casting import cast
 from distgrad.ops.constants import ones
@@ -55,19 +55,22 @@ class MultiHeadAttention(Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
-        self.num_heads = _positive("num_heads", num_heads)
-        self.key_dim = _positive("key_dim", key_dim)
-        self.value_dim = key_dim if value_dim is None else _positive("value_dim", value_dim)
-        self.dropout = _rate(dropout)
+        self.num_heads = whole_number("num_heads", num_heads)
+        self.key_dim = whole_number("key_dim", key_dim)
+        self.value_dim = key_dim if value_dim is None else whole_number("value_dim", value_dim)
+        self.dropout = fraction("dropout", dropout, below_one=True)
         self.use_bias = use_bias
         self.output_shape = _sizes("output_shape", output_shape)
         self.attention_axes = _sizes("attention_axes", attention_axes)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+        set_options(
+            self,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+        )
         self.seed = seed
 
     def build(  # type: ignore[override]
@@ -132,27 +135,24 @@ class _Projection(Layer):
     def __init__(self, owner: MultiHeadAttention, given: tuple[int, ...], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._given = given
-        self._settings = {
-            kind: {
-                "initializer": getattr(owner, f"{kind}_initializer"),
-                "regularizer": getattr(owner, f"{kind}_regularizer"),
-                "constraint": getattr(owner, f"{kind}_constraint"),
-            }
-            for kind in ("kernel", "bias")
-        }
+        set_options(self, **options_of(owner))
         self._use_bias = owner.use_bias
 
     def build(self, taken: tuple[int, ...]) -> None:
-        shape = (*taken, *self._given)
         self._taken = len(taken)
-        self.kernel = self.add_weight(shape, name="kernel", **self._settings["kernel"])
-        self.bias = None
-        if self._use_bias:
-            self.bias = self.add_weight(self._given, name="bias", **self._settings["bias"])
+        self.kernel = own_weight(self, "kernel", (*taken, *self._given))
+        self.bias = own_weight(self, "bias", self._given) if self._use_bias else None
 
     def call(self, x: Tensor) -> Tensor:
         y = tensordot(x, self.kernel, self._taken)
         return y if self.bias is None else y + self.bias
+
+
+def options_of(layer: Layer) -> dict[str, Any]:
+    """The options of kernels and biases of a layer, by name, for layers that it is made of."""
+    kinds = "initializer", "regularizer", "constraint"
+    names = [f"{weight}_{kind}" for weight in ("kernel", "bias") for kind in kinds]
+    return {name: getattr(layer, name) for name in names}
 
 
 def _equations(rank: int, axes: tuple[int, ...]) -> tuple[str, str]:
@@ -205,18 +205,6 @@ def _combined(*masks: Any) -> Any:
     return result
 
 
-def _positive(name: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise ValueError(f"{name} must be a positive int, not {value!r}")
-    return value
-
-
-def _rate(dropout: float) -> float:
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must lie in [0, 1), not {dropout!r}")
-    return dropout
-
-
 def _sizes(name: str, value: Any) -> tuple[int, ...] | None:
     if value is None:
         return None
@@ -251,7 +239,7 @@ class Attention(Layer):
         self.supports_masking = True
         self.use_scale = use_scale
         self.score_mode = score_mode
-        self.dropout = _rate(dropout)
+        self.dropout = fraction("dropout", dropout, below_one=True)
         self.seed = seed
         self.scale: Any = None
 

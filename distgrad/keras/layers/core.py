@@ -63,6 +63,14 @@ def whole_numbers(name: str, value: Any, count: int, least: int = 1) -> tuple[in
     return tuple(whole_number(name, each, least) for each in value)
 
 
+def fraction(name: str, value: Any, below_one: bool = False) -> float:
+    """``value`` if it is a number from 0 to 1. Raises ValueError otherwise."""
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1 or (below_one and value == 1):
+        limits = "0 and 1, 1 not included" if below_one else "0 and 1"
+        raise ValueError(f"{name} must lie between {limits}, not {value!r}")
+    return value
+
+
 def one_of(name: str, value: Any, *known: str) -> str:
     """``value`` if it is one of the texts that are known. Raises ValueError otherwise."""
     if value not in known:

@@ -7,15 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from distgrad.core.tensor import Tensor
-from distgrad.keras import constraints, initializers, regularizers
-from distgrad.keras.layers.attention import (
-    _positive,
-    _rate,
-    causal_mask,
-    joint_mask,
-    masked_softmax,
-)
+from distgrad.keras.layers.attention import causal_mask, joint_mask, masked_softmax, options_of
 from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.core import fraction, set_options, whole_number
 from distgrad.keras.layers.einsum_dense import EinsumDense
 from distgrad.ops import nn
 from distgrad.ops.casting import cast
@@ -60,27 +54,30 @@ class GroupedQueryAttention(Layer):
     ) -> None:
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.supports_masking = True
-        self.head_dim = _positive("head_dim", head_dim)
-        self.num_query_heads = _positive("num_query_heads", num_query_heads)
-        self.num_key_value_heads = _positive("num_key_value_heads", num_key_value_heads)
+        self.head_dim = whole_number("head_dim", head_dim)
+        self.num_query_heads = whole_number("num_query_heads", num_query_heads)
+        self.num_key_value_heads = whole_number("num_key_value_heads", num_key_value_heads)
         if num_query_heads % num_key_value_heads:
             raise ValueError(
                 "`num_query_heads` must be divisible by `num_key_value_heads`. "
                 f"Received: {num_query_heads} and {num_key_value_heads}"
             )
         if sliding_window is not None:
-            _positive("sliding_window", sliding_window)
-        self.dropout = _rate(dropout)
+            whole_number("sliding_window", sliding_window)
+        self.dropout = fraction("dropout", dropout, below_one=True)
         self.use_bias = use_bias
         self.use_gate = use_gate
         self.sliding_window = sliding_window
         self.flash_attention = flash_attention
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+        set_options(
+            self,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+        )
         self.seed = seed
 
     _not_in_config = (*Layer._not_in_config, "flash_attention")  # as in Keras
@@ -119,12 +116,7 @@ class GroupedQueryAttention(Layer):
             output,
             activation=activation,
             bias_axes=bias if self.use_bias else None,
-            kernel_initializer=self.kernel_initializer,
-            bias_initializer=self.bias_initializer,
-            kernel_regularizer=self.kernel_regularizer,
-            bias_regularizer=self.bias_regularizer,
-            kernel_constraint=self.kernel_constraint,
-            bias_constraint=self.bias_constraint,
+            **options_of(self),
             name=name,
             dtype=self.dtype_policy,
         )

@@ -13,8 +13,15 @@ from typing import Any
 from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
-from distgrad.keras import activations, constraints, initializers, regularizers
+from distgrad.keras import activations
 from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.core import (
+    fraction,
+    known_size,
+    own_weight,
+    set_options,
+    whole_number,
+)
 from distgrad.ops import nn
 from distgrad.ops.constants import ones, zeros
 from distgrad.ops.linalg import matmul
@@ -35,6 +42,10 @@ class RecurrentCell(Layer):
     """
 
     gates = 1
+    activation: Any
+    bias_initializer: Any
+    bias_regularizer: Any
+    bias_constraint: Any
 
     def __init__(
         self,
@@ -56,25 +67,23 @@ class RecurrentCell(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not isinstance(units, int) or isinstance(units, bool) or units <= 0:
-            raise ValueError(f"units must be a positive int, not {units!r}")
-        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-            if not 0 <= rate < 1:
-                raise ValueError(f"{name} must lie in [0, 1), not {rate!r}")
-        self.units = units
-        self.activation = activations.get(activation)
+        self.units = whole_number("units", units)
+        self.dropout = fraction("dropout", dropout, below_one=True)
+        self.recurrent_dropout = fraction("recurrent_dropout", recurrent_dropout, below_one=True)
         self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.recurrent_initializer = initializers.get(recurrent_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.recurrent_regularizer = regularizers.get(recurrent_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.recurrent_constraint = constraints.get(recurrent_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
+        set_options(
+            self,
+            activation=activation,
+            kernel_initializer=kernel_initializer,
+            recurrent_initializer=recurrent_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            recurrent_regularizer=recurrent_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            recurrent_constraint=recurrent_constraint,
+            bias_constraint=bias_constraint,
+        )
         self.seed = seed
         self.bias: Any = None
 
@@ -87,23 +96,11 @@ class RecurrentCell(Layer):
         return self.units
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        features = input_shape[-1]
-        if features is None:
-            raise ValueError(f"{self.name!r}: the last axis of {input_shape} must be known")
+        features = known_size(self, input_shape, -1)
         columns = self.gates * self.units
-        self.kernel = self.add_weight(
-            (features, columns),
-            self.kernel_initializer,
-            name="kernel",
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-        )
-        self.recurrent_kernel = self.add_weight(
-            (self.units, columns),
-            self.recurrent_initializer,
-            name="recurrent_kernel",
-            regularizer=self.recurrent_regularizer,
-            constraint=self.recurrent_constraint,
+        self.kernel = own_weight(self, "kernel", (features, columns))
+        self.recurrent_kernel = own_weight(
+            self, "recurrent_kernel", (self.units, columns), "recurrent"
         )
         if self.use_bias:
             self.bias = self.add_weight(

@@ -12,19 +12,12 @@ from typing import Any
 from distgrad.core.tensor import Tensor
 from distgrad.keras import regularizers
 from distgrad.keras.layers.base import Layer
-from distgrad.keras.layers.core import data_format_of, whole_number
+from distgrad.keras.layers.core import data_format_of, fraction, whole_number
 from distgrad.ops import nn, random
 from distgrad.ops.casting import cast
 from distgrad.ops.logic import greater_equal
 
 _LOWEST = -1.6732632423543772 * 1.0507009873554805  # of SELU
-
-
-def _between(name: str, value: Any, below_one: bool = False) -> float:
-    if not isinstance(value, (int, float)) or not 0 <= value <= 1 or (below_one and value == 1):
-        limits = "0 and 1, 1 not included" if below_one else "0 and 1"
-        raise ValueError(f"{name} must lie between {limits}, not {value!r}")
-    return value
 
 
 class BaseDropout(Layer):
@@ -35,7 +28,7 @@ class BaseDropout(Layer):
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.rate = _between("rate", rate)
+        self.rate = fraction("rate", rate)
         self.seed = seed
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
@@ -120,7 +113,7 @@ class AlphaDropout(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.rate = _between("rate", rate)
+        self.rate = fraction("rate", rate)
         self.noise_shape = noise_shape
         self.seed = seed
 
@@ -158,7 +151,7 @@ class GaussianNoise(Layer):
 
     def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.stddev = _between("stddev", stddev)
+        self.stddev = fraction("stddev", stddev)
         self.seed = seed
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
@@ -177,7 +170,7 @@ class GaussianDropout(Layer):
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.rate = _between("rate", rate, below_one=True)
+        self.rate = fraction("rate", rate, below_one=True)
         self.seed = seed
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:

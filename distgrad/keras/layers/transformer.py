@@ -8,7 +8,7 @@ from typing import Any
 from distgrad.core.tensor import Tensor
 from distgrad.keras.layers.attention import MultiHeadAttention
 from distgrad.keras.layers.base import Layer
-from distgrad.keras.layers.core import Dense, known_size, set_options, whole_number
+from distgrad.keras.layers.core import Dense, fraction, known_size, set_options, whole_number
 from distgrad.keras.layers.embedding import Embedding
 from distgrad.keras.layers.normalization import LayerNormalization
 from distgrad.keras.layers.regularization import Dropout
@@ -105,9 +105,7 @@ class TransformerBlock(Layer):
         super().__init__(**kwargs)
         self.intermediate_dim = whole_number("intermediate_dim", intermediate_dim)
         self.num_heads = whole_number("num_heads", num_heads)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), not {dropout!r}")
-        self.dropout = dropout
+        self.dropout = fraction("dropout", dropout, below_one=True)
         self.layer_norm_epsilon = layer_norm_epsilon
         self.normalize_first = normalize_first
         set_options(

@@ -147,7 +147,7 @@ def test_in_a_model_that_is_described() -> None:
         (lambda: layers.MultiHeadAttention(0, 2), "num_heads must be a positive int, not 0"),
         (lambda: layers.MultiHeadAttention(2, 2.0), "key_dim .* 2.0"),
         (lambda: layers.MultiHeadAttention(2, 2, value_dim=-1), "value_dim .* -1"),
-        (lambda: layers.MultiHeadAttention(2, 2, dropout=1.0), "dropout must lie in"),
+        (lambda: layers.MultiHeadAttention(2, 2, dropout=1.0), "dropout must lie between"),
         (lambda: layers.MultiHeadAttention(2, 2, output_shape="x"), "output_shape .* 'x'"),
         (
             lambda: layers.MultiHeadAttention(2, 2)(

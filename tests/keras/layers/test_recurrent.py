@@ -274,8 +274,8 @@ def test_arguments_reach_the_cell_and_the_config() -> None:
     [
         (lambda: layers.LSTM(0), "units must be a positive int, not 0"),
         (lambda: layers.GRUCell("3"), "units .* '3'"),
-        (lambda: layers.GRU(2, dropout=1.5), "dropout must lie in .*1.5"),
-        (lambda: layers.GRU(2, recurrent_dropout=-1), "recurrent_dropout must lie in"),
+        (lambda: layers.GRU(2, dropout=1.5), "dropout must lie between .*1.5"),
+        (lambda: layers.GRU(2, recurrent_dropout=-1), "recurrent_dropout must lie between"),
         (lambda: layers.RNN(layers.Dense(2)), "a state_size"),
         (lambda: layers.LSTM(2, returns=True), "no argument 'returns'"),
         (lambda: layers.LSTM(2)(normal(3, 4)), "batch, time, features"),

@@ -160,7 +160,7 @@ def test_mask_zero_goes_on_to_the_block() -> None:
     [
         (lambda: layers.TransformerBlock(0, 2), (2, 3, 4), "intermediate_dim must be a positive"),
         (lambda: layers.TransformerBlock(8, 3), (2, 3, 4), "3 heads cannot share 4 features"),
-        (lambda: layers.TransformerBlock(8, 2, dropout=1), (2, 3, 4), "dropout must lie in"),
+        (lambda: layers.TransformerBlock(8, 2, dropout=1), (2, 3, 4), "dropout must lie between"),
         (lambda: layers.TransformerBlock(8, 2), (2, 4), r"takes inputs of shape \(batch, steps"),
         (lambda: layers.TokenAndPositionEmbedding(5, 2, 4), (2, 3), "places for 2 steps, and got"),
         (lambda: layers.TokenAndPositionEmbedding(5, 0, 4), (2, 3), "sequence_length must be a"),

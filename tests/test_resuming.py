@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from distgrad import worker
 from distgrad.compile import eager
 from distgrad.config import load
 from distgrad.core.errors import UsageError
@@ -110,16 +108,3 @@ def test_a_run_that_goes_on_elsewhere_says_so(capsys) -> None:
     for same in ({"environment": here}, {}):
         warn_of_changes(SimpleNamespace(state=same), here)
     assert capsys.readouterr().err == ""
-
-
-def test_a_signal_that_comes_by_two_ways_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = 100.0
-    monkeypatch.setattr(worker.time, "monotonic", lambda: clock)
-    step = SimpleNamespace(stop_requested=False)
-    with worker._stop_on_signal(step):
-        for _ in range(2):
-            signal.raise_signal(signal.SIGTERM)
-            assert step.stop_requested
-        clock += 3
-        with pytest.raises(SystemExit, match="143"):
-            signal.raise_signal(signal.SIGTERM)
