@@ -25,9 +25,6 @@ _HARMLESS = {
 }
 
 
-_BROKEN = (zipfile.BadZipFile, pickle.PickleError)
-
-
 class _Arrays(pickle.Unpickler):
     """An unpickler of arrays alone."""
 

@@ -378,10 +378,7 @@ def share_memory(env: Mapping[str, str] | None = None) -> bool:
     Raises:
         UsageError: it is something else.
     """
-    value = (os.environ if env is None else env).get("DISTGRAD_SHARED_MEMORY") or "auto"
-    if value not in ("auto", "off"):
-        raise UsageError(f"DISTGRAD_SHARED_MEMORY must be auto or off, got {value!r}.")
-    return value == "auto"
+    return _auto(os.environ if env is None else env, "DISTGRAD_SHARED_MEMORY")
 
 
 def keep_memory_apart() -> None:

@@ -105,8 +105,8 @@ def test_training_has_the_bits_of_eager(name, decorator, monkeypatch):
 @pytest.mark.skipif(not engine.available(), reason="needs llvmlite and FMA")
 @pytest.mark.parametrize("name", MODELS)
 def test_generated_kernels_stay_close(name):
-    """Losses to 1e-4 after three steps: rounding, carried through the updates."""
+    """Losses to 5e-6 after three steps: rounding, carried through the updates."""
     make, batches = MODELS[name]
     eager = trained(make, batches)
     captured = trained(make, batches, strict)
-    np.testing.assert_allclose(captured[0], eager[0], rtol=1e-4)
+    np.testing.assert_allclose(captured[0], eager[0], rtol=5e-6)

@@ -80,7 +80,7 @@ def test_metrics_are_those_of_all_samples(kind, weighted, shards, monkeypatch):
     for expected, found in (histories, tested):
         assert expected.keys() == found.keys() == {"loss", "mae", "auc", "precision"}
         for name in found:
-            assert found[name] == pytest.approx(expected[name], rel=1e-4), name
+            assert found[name] == pytest.approx(expected[name], rel=1e-6), name
 
 
 @pytest.mark.parametrize("shards", ["1", "3"])

@@ -395,7 +395,7 @@ def test_stacked_cells_of_one_s_own_have_their_states_in_lists():
         b = gru(tf.constant(a, tf.float32), [b])[0]
         c = b.numpy() @ last.kernel.numpy() + c @ last.recurrent.numpy()
     for made, expected in zip((found, *states), (c, a, b, c), strict=True):
-        np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("more", [[], [keras.metrics.SparseTopKCategoricalAccuracy(2)]])

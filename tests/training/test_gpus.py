@@ -63,7 +63,7 @@ def test_plain_sums_agree_on_all_ranks(shard_optimizer: bool) -> None:
     plain, logs = train(3, 3, deterministic=False, **options)
     fixed, expected = train(3, 3, **options)
     assert plain != fixed  # the stand-in adds from the last rank to the first
-    assert logs["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    assert logs["loss"] == pytest.approx(expected["loss"], rel=1e-6)
 
 
 def test_a_job_beside_waits_for_its_sender_and_the_sender_for_the_job() -> None:

@@ -84,6 +84,12 @@ def test_functions_are_within_their_bounds_at_all_magnitudes(name):
     assert ulps(generated([x])[0], exact(x.astype(np.float64))) <= bound
 
 
+# Functions of the C library, or with rules for special values, that have no generated form.
+LEFT_TO_NUMPY = {
+    *("cos", "sin", "tan", "cosh", "sinh"),
+    *("acos", "asin", "atan", "acosh", "asinh", "atanh", "atan2"),
+    *("erfc", "lgamma", "power", "sign"),
+}
 ELEMENTWISE = [n for n, p in built_in().items() if p.expr is not None and not p.effect]
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 0.5, -2.5, 7.0], np.float32)
 
@@ -104,14 +110,10 @@ def test_expressions_are_the_kernels(name):
     def fn(*tensors):
         return bind(primitive, *tensors, **params)
 
-    try:
-        program = simplify(trace(fn, arrays).program)
-    except tf.errors.InvalidArgumentError:
-        pytest.skip("takes no floats")
-    if not supported(program.instructions[0]):
-        pytest.skip("has no generated form")
+    program = simplify(trace(fn, arrays).program)
+    assert supported(program.instructions[0]) == (name not in LEFT_TO_NUMPY)
     generated, oracle = executors(fn, *arrays)
-    assert natives(generated) == 1
+    assert natives(generated) == (name not in LEFT_TO_NUMPY)
     (found,), (wanted,) = generated(arrays), oracle(arrays)
     assert found.dtype == wanted.dtype
     # Not only relative: 1 + tanh(x) cancels near -1, where both are off by a rounding of 1.

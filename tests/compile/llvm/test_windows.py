@@ -112,7 +112,7 @@ def test_one_axis_is_like_two():
     ):
         params["geometry"] = geometry
         found = generated(name, *arrays, **params)
-        np.testing.assert_allclose(found, exact(name, *arrays, **params), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found, exact(name, *arrays, **params), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS[1:8:2])
@@ -212,7 +212,7 @@ def test_relu_and_pooling_become_one_that_keeps_places(shape):
     assert not {"relu", "max_windows", "max_windows_grad"} & set(made)
     wanted = pooled(tf.constant(x), tf.constant(bias))
     for found, eager in zip(executor([x, bias]), wanted, strict=True):
-        np.testing.assert_allclose(found, eager, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found, eager, rtol=1e-6, atol=1e-6)
 
 
 def test_relu_stays_where_somebody_else_looks_at_it():
@@ -247,7 +247,7 @@ def test_arrays_with_gaps_and_other_dtypes_work_as_well():
         given = x.astype(dtype), w.astype(dtype)
         captured = tf.function(run)(*map(tf.constant, given))
         eager = run(*map(tf.constant, given))
-        np.testing.assert_allclose(captured, eager, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(captured, eager, rtol=1e-5, atol=1e-6)
 
 
 def test_kernels_can_be_called_on_arrays():

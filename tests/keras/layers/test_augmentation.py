@@ -154,7 +154,7 @@ def test_the_same_bits_for_any_number_of_workers(executor):
         for found, expected in zip(after_steps(world_size, executor), alone, strict=True):
             np.testing.assert_array_equal(found, expected)
     for found, expected in zip(alone, after_steps(1, "eager"), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_wrong_arguments():

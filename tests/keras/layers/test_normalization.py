@@ -103,9 +103,9 @@ def test_fit_moves_the_averages_and_evaluate_uses_them() -> None:
     model.compile(tf.keras.optimizers.SGD(0.01), "mse")
     model.fit(x, y, batch_size=64, epochs=3, verbose=0)
     norm = model.layers[0]
-    np.testing.assert_allclose(norm.moving_mean.numpy(), x.mean(0) * (1 - 0.5**3), rtol=1e-4)
+    np.testing.assert_allclose(norm.moving_mean.numpy(), x.mean(0) * (1 - 0.5**3), rtol=1e-6)
     expected = 0.5**3 + x.var(0) * (1 - 0.5**3)
-    np.testing.assert_allclose(norm.moving_variance.numpy(), expected, rtol=1e-4)
+    np.testing.assert_allclose(norm.moving_variance.numpy(), expected, rtol=1e-6)
     before = norm.get_weights()
     model.evaluate(x, y, verbose=0)
     model.predict(x, verbose=0)

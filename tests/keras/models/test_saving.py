@@ -50,7 +50,7 @@ def assert_goes_on_like_keras(model, name: str) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
     models.steps(model, name, 2)
     for found, expected in zip(models.predictions(model, name), stored(name, "later"), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5)
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", models.MODELS)
