@@ -15,10 +15,10 @@ import numpy as np
 from distgrad.data import cardinality, nest
 from distgrad.data.calling import as_tensors, call
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
-from distgrad.data.generated import as_specified, cast, checked, like
 from distgrad.data.grouping import Grouping, at_least_one
 from distgrad.data.iterating import DatasetIterator
 from distgrad.data.mixing import Mixing
+from distgrad.data.origins import Origins
 from distgrad.data.prefetch import Prefetcher
 from distgrad.data.rows import Pass, Rows, drawn, each_row, permuted
 
@@ -27,7 +27,7 @@ AUTOTUNE = -1
 _unseeded = itertools.count(1)
 
 
-class Dataset(Grouping, Mixing):
+class Dataset(Origins, Grouping, Mixing):
     """Elements, each an array or a nest of tuples and dicts of arrays; methods as in ``tf.data``.
 
     Iterating gives tensors, ``as_numpy_iterator`` arrays, read-only where they are views of the
@@ -52,88 +52,6 @@ class Dataset(Grouping, Mixing):
         self._open = open_axes  # whose sizes are not the same in all elements
         self._spec = spec  # where it was announced
         self._passes = 0
-
-    # Sources
-
-    @staticmethod
-    def from_tensor_slices(tensors: Any) -> Dataset:
-        """The rows of an array, or of each array of a nest. Raises ValueError for unequal lengths.
-
-        The arrays are not copied: a change to one changes the elements.
-        """
-        arrays = nest.map_leaves(_read_only, nest.to_arrays(tensors))
-        return _of_rows(lambda _: Rows(arrays, None), nest.length(arrays))
-
-    @staticmethod
-    def from_tensors(tensors: Any) -> Dataset:
-        """One element."""
-        element = nest.map_leaves(_read_only, nest.to_arrays(tensors))
-        return Dataset(lambda _: iter([element]), 1)
-
-    @staticmethod
-    def range(*args: int) -> Dataset:
-        """The int64 numbers of Python's ``range``."""
-        numbers = range(*args)
-        return Dataset(lambda _: (np.asarray(i, np.int64) for i in numbers), len(numbers))
-
-    @staticmethod
-    def counter(start: int = 0, step: int = 1, dtype: Any = np.int64, name: Any = None) -> Dataset:
-        """``start``, ``start + step`` and so on, without end."""
-        kind = np.dtype(getattr(dtype, "numpy_dtype", dtype))
-        return Dataset(
-            lambda _: (np.asarray(number, kind) for number in itertools.count(start, step)),
-            INFINITE_CARDINALITY,
-        )
-
-    @staticmethod
-    def from_generator(
-        generator: Callable[..., Any],
-        output_types: Any = None,
-        output_shapes: Any = None,
-        args: tuple = (),
-        output_signature: Any = None,
-    ) -> Dataset:
-        """What ``generator(*args)``, called anew for every iteration, gives.
-
-        ``output_signature`` is a nest of things with a dtype and a shape; ``output_types`` and
-        ``output_shapes`` are the older way to say it. Elements are cast to the dtypes. Raises
-        TypeError for something that cannot be called, ValueError for an element of another shape.
-        """
-        if not callable(generator):
-            raise TypeError("from_generator needs a function that makes the generator")
-
-        def elements(_: Pass) -> Iterator[Any]:
-            for value in generator(*args):
-                if output_signature is not None:
-                    value = like(output_signature, value)
-                    yield nest.map_leaves(as_specified, output_signature, value)
-                elif output_types is not None:
-                    element = nest.map_leaves(cast, output_types, like(output_types, value))
-                    yield checked(element, output_shapes)
-                else:
-                    yield nest.to_arrays(value)
-
-        return Dataset(elements, spec=output_signature)
-
-    @staticmethod
-    def zip(*datasets: Any) -> Dataset:
-        """Elements of several datasets side by side, up to the end of the shortest.
-
-        Takes the datasets one by one, or in a tuple or a dict.
-        """
-        together = datasets[0] if len(datasets) == 1 else datasets
-        parts = list(nest.leaves(together))
-        if not parts or not all(isinstance(part, Dataset) for part in parts):
-            raise TypeError(f"zip takes datasets, not {together!r}")
-        places = nest.map_leaves(parts.index, together)
-
-        def elements(this: Pass) -> Iterator[Any]:
-            for values in zip(*(part._elements(this) for part in parts), strict=False):
-                yield nest.map_leaves(values.__getitem__, places)
-
-        open_axes = frozenset(axis for part in parts for axis in part._open)
-        size = cardinality.shortest([part._size for part in parts])
-        return Dataset(elements, size, open_axes=open_axes)
 
     # Steps
 
@@ -461,9 +379,3 @@ def _plain(leaf: Any) -> Any:
 
 def _of_rows(rows: Callable[[Pass], Rows], size: int) -> Dataset:
     return Dataset(lambda this: each_row(rows(this)), size, rows)
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    view = array.view()
-    view.flags.writeable = False
-    return view

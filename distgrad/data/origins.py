@@ -1,0 +1,111 @@
+"""Where a `Dataset` begins: at arrays, numbers, a generator, or other datasets side by side."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distgrad.data import cardinality, nest
+from distgrad.data.cardinality import INFINITE_CARDINALITY
+from distgrad.data.generated import as_specified, cast, checked, like
+from distgrad.data.rows import Pass, Rows, each_row
+
+if TYPE_CHECKING:
+    from distgrad.data.dataset import Dataset
+
+
+class Origins:
+    """What `Dataset` inherits the ways to make one from."""
+
+    @classmethod
+    def from_tensor_slices(cls: Any, tensors: Any) -> Dataset:
+        """The rows of an array, or of each array of a nest. Raises ValueError for unequal lengths.
+
+        The arrays are not copied: a change to one changes the elements.
+        """
+        arrays = nest.map_leaves(_read_only, nest.to_arrays(tensors))
+        rows = Rows(arrays, None)
+        return cls(lambda _: each_row(rows), nest.length(arrays), lambda _: rows)
+
+    @classmethod
+    def from_tensors(cls: Any, tensors: Any) -> Dataset:
+        """One element."""
+        element = nest.map_leaves(_read_only, nest.to_arrays(tensors))
+        return cls(lambda _: iter([element]), 1)
+
+    @classmethod
+    def range(cls: Any, *args: int) -> Dataset:
+        """The int64 numbers of Python's ``range``."""
+        numbers = range(*args)
+        return cls(lambda _: (np.asarray(i, np.int64) for i in numbers), len(numbers))
+
+    @classmethod
+    def counter(
+        cls: Any, start: int = 0, step: int = 1, dtype: Any = np.int64, name: Any = None
+    ) -> Dataset:
+        """``start``, ``start + step`` and so on, without end."""
+        kind = np.dtype(getattr(dtype, "numpy_dtype", dtype))
+        return cls(
+            lambda _: (np.asarray(number, kind) for number in itertools.count(start, step)),
+            INFINITE_CARDINALITY,
+        )
+
+    @classmethod
+    def from_generator(
+        cls: Any,
+        generator: Callable[..., Any],
+        output_types: Any = None,
+        output_shapes: Any = None,
+        args: tuple = (),
+        output_signature: Any = None,
+    ) -> Dataset:
+        """What ``generator(*args)``, called anew for every iteration, gives.
+
+        ``output_signature`` is a nest of things with a dtype and a shape; ``output_types`` and
+        ``output_shapes`` are the older way to say it. Elements are cast to the dtypes. Raises
+        TypeError for something that cannot be called, ValueError for an element of another shape.
+        """
+        if not callable(generator):
+            raise TypeError("from_generator needs a function that makes the generator")
+
+        def elements(_: Pass) -> Iterator[Any]:
+            for value in generator(*args):
+                if output_signature is not None:
+                    value = like(output_signature, value)
+                    yield nest.map_leaves(as_specified, output_signature, value)
+                elif output_types is not None:
+                    element = nest.map_leaves(cast, output_types, like(output_types, value))
+                    yield checked(element, output_shapes)
+                else:
+                    yield nest.to_arrays(value)
+
+        return cls(elements, spec=output_signature)
+
+    @classmethod
+    def zip(cls: Any, *datasets: Any) -> Dataset:
+        """Elements of several datasets side by side, up to the end of the shortest.
+
+        Takes the datasets one by one, or in a tuple or a dict.
+        """
+        together = datasets[0] if len(datasets) == 1 else datasets
+        parts = list(nest.leaves(together))
+        if not parts or not all(isinstance(part, Origins) for part in parts):
+            raise TypeError(f"zip takes datasets, not {together!r}")
+        places = nest.map_leaves(parts.index, together)
+
+        def elements(this: Pass) -> Iterator[Any]:
+            for values in zip(*(part._elements(this) for part in parts), strict=False):
+                yield nest.map_leaves(values.__getitem__, places)
+
+        open_axes = frozenset(axis for part in parts for axis in part._open)
+        size = cardinality.shortest([part._size for part in parts])
+        return cls(elements, size, open_axes=open_axes)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
