@@ -108,7 +108,7 @@ def gradients(
     key = (shards, id(communicator), *map(id, variables), *map(id, state))
     found = _loop.sums.get(key)
     if found is None:
-        drawn = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
+        drawn = random.drawn_seed()
         if not _loop.sums:
             _loop.seed = communicator.broadcast_object(drawn)
         check_kernels(communicator)

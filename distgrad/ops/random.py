@@ -76,6 +76,11 @@ def drawn_uniform(key: Tensor, shape: Any, minval: Any, maxval: Any, dtype: Any)
     return minimum(scaled, _below(maxval, wanted)) if minval < maxval else scaled
 
 
+def drawn_seed() -> int:
+    """A seed for streams of its own, by the next draw of the stream in force."""
+    return int(uniform((), 0, 2**31 - 1, dtype=np.int64))
+
+
 def _below(value: float, dtype: np.dtype) -> float:
     """The largest number of ``dtype`` below ``value``."""
     return float(np.nextafter(dtype.type(value), dtype.type(-np.inf)))

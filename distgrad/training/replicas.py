@@ -103,7 +103,7 @@ class Replicas(Turns):
         given = (fn, args, kwargs)
         batch = self.batch_of(given)
         if not self._known:  # not before: to make a strategy draws no random number
-            drawn = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
+            drawn = random.drawn_seed()
             self.seed = self.communicator.broadcast_object(drawn)
         with self.watching():
             if fn not in self._known:  # a method equals itself, though it is another object

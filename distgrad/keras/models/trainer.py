@@ -136,7 +136,7 @@ class Trainer(Evaluator):
         communicator, shards, own = world.share()
         optimizer = self.optimizer
         assert optimizer is not None
-        seed = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
+        seed = random.drawn_seed()
         if not self._runs_steps("train_step"):
             optimizer.build(self.trainable_variables)
         backup = next((each for each in given if getattr(each, "resumes_fit", False)), None)
@@ -239,7 +239,7 @@ class Trainer(Evaluator):
         variables = tuple(map(id, self.trainable_variables))
         key = (id(self.optimizer), shards, variables, self._jit, repr(class_weight))
         if getattr(self, "_kept_step", (None,))[0] != key:
-            seed = int(random.uniform((), 0, 2**31 - 1, dtype="int64"))
+            seed = random.drawn_seed()
             seed = _agree(communicator, key[1:2], seed, self)
             self._kept_step = key, self._make_step(communicator, shards, seed)
         return self._kept_step[1]
