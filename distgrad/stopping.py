@@ -41,7 +41,5 @@ class stop_on_signal:
     def _ask(self, number: int, frame: Any) -> None:
         if not self._step.stop_requested:
             self._step.stop_requested, self._asked = True, time.monotonic()
-        elif (
-            number != signal.SIGHUP and time.monotonic() > self._asked + _ECHO
-        ):  # the second time: at once
-            sys.exit(128 + number)
+        elif number != signal.SIGHUP and time.monotonic() > self._asked + _ECHO:
+            sys.exit(128 + number)  # the second time: at once
