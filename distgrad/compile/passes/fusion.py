@@ -162,9 +162,9 @@ def fuse(
     """The program with operations grouped; fewer than ``smallest`` stay what they were.
 
     A group waits until somebody outside needs one of its values, a write may change what it reads,
-    or it is as large as may be. Operations keep their order within it. Only primitives that are ``wanted`` take part:
-    those that are elementwise, and reductions: those of rows and of columns in one group if it may
-    be ``mixed``.
+    or it is as large as may be. Operations keep their order within it. Only primitives that are
+    ``wanted`` take part: those that are elementwise, and reductions: those of rows and of columns
+    in one group if it may be ``mixed``.
     """
     uses = program.uses()
     kept: list[Instruction] = []
