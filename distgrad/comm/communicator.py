@@ -248,9 +248,10 @@ class Communicator:
         return _Operation(self, Deadline(operation, self.timeout if timeout is None else timeout))
 
     def _fail(self, error: BaseException) -> None:
+        if self._transport is None:
+            return  # nobody is out of step: a notebook goes on after Ctrl-C
         self._ended = str(error) or type(error).__name__
-        if self._transport is not None:
-            self._transport.close(self._ended)
+        self._transport.close(self._ended)
         self._tell_the_end(in_peace=False)
 
     def _tell_the_end(self, in_peace: bool) -> None:

@@ -31,7 +31,9 @@ class _PerThread(threading.local):
 
 per_thread = _PerThread()
 _lock = threading.Lock()
-# Recorders on the stacks of all threads together: a cheap first test for bind.
+# Recorders on the stacks of all threads together: a cheap first test for bind. Ctrl-C may come
+# between any two lines, and may leave it too high, which costs time; were it too low, a tape would
+# see nothing. So it rises before a stack does, and falls after.
 active = 0
 
 
@@ -43,9 +45,9 @@ def stack() -> list[Recorder]:
 def push(recorder: Recorder) -> None:
     """Makes a recorder the innermost of this thread."""
     global active
-    per_thread.stack.append(recorder)
     with _lock:
         active += 1
+    per_thread.stack.append(recorder)
 
 
 def remove(recorder: Recorder) -> None:
@@ -146,9 +148,14 @@ class paused:
     @staticmethod
     def _replace(recorders: list[Recorder]) -> None:
         global active
-        with _lock:
-            active += len(recorders) - len(per_thread.stack)
+        more = len(recorders) - len(per_thread.stack)
+        if more > 0:
+            with _lock:
+                active += more
         per_thread.stack = recorders
+        if more < 0:
+            with _lock:
+                active += more
 
 
 class rehearsal:
