@@ -6,6 +6,17 @@ _TABLE = "read the file with pandas, or Python's csv, and give from_tensor_slice
 _RECORDS = "keep arrays by numpy.savez, and read them by numpy.load"
 _IMAGES = "use tf.keras.utils.load_img and img_to_array, save_img, or image_dataset_from_directory"
 _IMAGE_FILES = ("decode_image", "decode_jpeg", "decode_png", "encode_jpeg", "encode_png")
+_JOINS = "nothing is needed: the first call that needs the other processes joins them"
+_AVERAGES = (
+    "average a tape's gradients with distribute.mean(gradients), or give the whole batch to "
+    "distribute.gradients(loss_fn, batch)"
+)
+
+
+def _of_peers(names: str) -> list[str]:
+    return [f"distribute.{name}" for name in names.split()]
+
+
 _INSTEAD = {
     "RaggedTensor": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",
     "SparseTensor": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
@@ -29,6 +40,26 @@ _INSTEAD = {
     "distribute.Server": "start the script with mpirun, or with distgrad launch",
     "distribute.TPUStrategy": _STRATEGY,
     "distribute.cluster_resolver": "ranks find each other by mpirun, Ray or distgrad launch",
+    # Habits of Horovod and of torch.distributed.
+    **dict.fromkeys(_of_peers("DistributedGradientTape DistributedOptimizer"), _AVERAGES),
+    **dict.fromkeys(_of_peers("allreduce all_reduce reduce"), _AVERAGES),
+    **dict.fromkeys(_of_peers("init init_process_group shutdown destroy_process_group"), _JOINS),
+    **dict.fromkeys(_of_peers("size get_world_size"), "use distribute.world_size()"),
+    **dict.fromkeys(_of_peers("get_rank"), "use distribute.rank()"),
+    **dict.fromkeys(_of_peers("is_initialized"), "use distribute.world_size() > 1"),
+    **dict.fromkeys(
+        _of_peers("allgather all_gather gather all_gather_object gather_object"),
+        "use distribute.allgather_object(value)",
+    ),
+    **dict.fromkeys(
+        _of_peers("broadcast_variables broadcast_global_variables broadcast_parameters"),
+        "use distribute.broadcast(model.variables)",
+    ),
+    **dict.fromkeys(_of_peers("broadcast_object_list"), "use distribute.broadcast_object(value)"),
+    **dict.fromkeys(
+        _of_peers("DistributedSampler"),
+        "model.fit and distribute.gradients cut whole batches themselves; else take x[rank::size]",
+    ),
     "dtypes.string": f"{_DENSE}: keep strings in NumPy arrays (tf.strings takes them)",
     "estimator": "train a Keras model, or write a job (distgrad config init)",
     "feature_column": "use Keras's preprocessing layers",

@@ -66,6 +66,7 @@ def gradients(
     variables: Sequence[Variable] | None = None,
     state: Sequence[Variable] | None = None,
     *,
+    step: int | None = None,
     check_every: int = 100,
 ) -> Gradients:
     """Gradients of a mean loss over a batch: the same bits at any number of processes.
@@ -78,6 +79,10 @@ def gradients(
     are given, one more call finds them out for each new function. All processes begin with the
     values of rank 0. Use the result as ``optimizer.apply_gradients(result)``; ``result.loss`` is
     the loss of the batch.
+
+    Random numbers (dropout) are drawn by the seed and ``step``, the number of the call. A loop
+    that goes on from a checkpoint gives its own number, for the bits of an undisturbed one, and
+    calls ``tf.random.set_seed`` first, as that did.
 
     After every ``check_every`` calls (0: never) the bits of the variables are compared over all
     processes, before anything else.
@@ -127,6 +132,8 @@ def gradients(
     found.calls += 1
     total = found.gradients
     total.compute = lambda inputs, training: ShardResult(as_tensor(loss_fn(inputs[0])), _NOTHING)
+    if step is not None:
+        _loop.steps = int(step)
     reduced = total(_loop.steps, part)
     _loop.steps += 1
     arrays = [None if g is None else Tensor(g.copy()) for g in total.gradients]

@@ -91,7 +91,8 @@ def detect(env: Mapping[str, str] | None = None) -> World:
 
     Whoever sets DISTGRAD_ADDRESS (``host:port`` where the ranks meet) and DISTGRAD_TOKEN (their
     secret) beside a launcher's variables gets TCP instead of MPI: ``srun`` without an MPI, say.
-    Ranks in the style of torchrun meet at MASTER_ADDR:MASTER_PORT unless told otherwise.
+    Ranks with torchrun's variables meet at MASTER_ADDR:MASTER_PORT unless told otherwise, or where
+    torchrun itself listens at it.
 
     Raises:
         UsageError: a launcher's variable is not a number.
@@ -413,6 +414,8 @@ def script_virtual_shards(env: Mapping[str, str] | None = None) -> int | None:
 def _master(env: Mapping[str, str], source: str) -> str | None:
     if source != "torchrun" or "MASTER_ADDR" not in env or "MASTER_PORT" not in env:
         return None
+    if env.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return None  # torchrun itself listens there; variables set by hand leave the port free
     host = env["MASTER_ADDR"]
     return f"[{host}]:{env['MASTER_PORT']}" if ":" in host else f"{host}:{env['MASTER_PORT']}"
 

@@ -220,6 +220,41 @@ def test_mean_averages_over_processes(monkeypatch):
     assert run_world(3, play, time_limit=30) == [expected] * 3
 
 
+def test_a_loop_that_goes_on_at_its_step_draws_what_an_undisturbed_one_draws(monkeypatch):
+    def played(steps: range, number: bool) -> list[float]:
+        monkeypatch.setattr(loop, "_loop", loop._Loop())  # a process of its own
+        tf.random.set_seed(3)
+        w = tf.Variable(tf.ones((4, 3)))
+
+        def loss_fn(batch):
+            return tf.reduce_mean(tf.nn.dropout(batch, 0.5) @ w)
+
+        return [distribute.gradients(loss_fn, X, step=i if number else None).loss for i in steps]
+
+    undisturbed = played(range(4), number=False)
+    assert len(set(undisturbed)) == 4
+    assert played(range(4), number=True) == undisturbed
+    assert played(range(2, 4), number=True) == undisturbed[2:]
+    assert played(range(2, 4), number=False) == undisturbed[:2]
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("DistributedGradientTape", "distribute.mean"),
+        ("all_reduce", "distribute.mean"),
+        ("init", "nothing is needed"),
+        ("get_world_size", "distribute.world_size"),
+        ("broadcast_variables", "distribute.broadcast"),
+        ("all_gather_object", "distribute.allgather_object"),
+        ("DistributedSampler", "distribute.gradients"),
+    ],
+)
+def test_names_of_peers_say_what_to_use(name: str, instead: str):
+    with pytest.raises(AttributeError, match=f"{name}.*{instead}"):
+        getattr(distribute, name)
+
+
 def test_wrong_batches_and_functions():
     w = tf.Variable(1.0)
     with pytest.raises(ValueError, match=r"\[3, 37\]"):

@@ -115,6 +115,9 @@ def test_ranks_that_meet_over_tcp() -> None:
         world = detect(env)
         assert (world.rank, world.world_size, world.address) == (3, 4, address)
         assert world.is_rank and not world.started_by_mpi
+    taken = {**TORCHRUN, "MASTER_ADDR": "h", "MASTER_PORT": "1"}
+    assert detect(taken).address == "h:1"
+    assert detect({**taken, "TORCHELASTIC_USE_AGENT_STORE": "True"}).address is None
     for env in (TORCHRUN, DISTGRAD):  # who refuses them says what is missing
         assert detect(env).is_rank and detect(env).address is None
 
