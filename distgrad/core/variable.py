@@ -357,7 +357,10 @@ class Variable(Operand):
 
     def __setstate__(self, state: dict) -> None:
         as_dtype(state["_buffer"].dtype)  # which this process may not know yet
-        here = dispatch.moved(state["_buffer"], dispatch.current())
+        buffer = state["_buffer"]
+        if not buffer.flags.writeable:  # Ray's store, or joblib, lends memory to read
+            buffer = buffer.copy()
+        here = dispatch.moved(buffer, dispatch.current())
         self.__dict__.update({**state, "_buffer": here})
 
     def __repr__(self) -> str:

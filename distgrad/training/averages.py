@@ -30,6 +30,10 @@ class ExponentialMovingAverage:
         self._decay, self._num_updates, self._name = decay, num_updates, name
         self._averages: dict[int, tuple[Variable, Variable]] = {}  # by the id of the variable
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._averages = {id(v): (v, average) for v, average in self._averages.values()}
+
     @property
     def name(self) -> str:
         return self._name

@@ -103,7 +103,14 @@ class Optimizer(Stepwise, Configured):
         self._views: dict[int, _Views] = {}
         self._positions: dict[int, int] = {}
         self._known: list[Variable] = []
-        self._undecayed: tuple[set[int], str | None] = (set(), None)
+        self._undecayed: tuple[list[Variable], str | None] = ([], None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_views": {}, "_positions": {}}  # of this process's memory
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._positions = _positions(self._known)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -172,7 +179,7 @@ class Optimizer(Stepwise, Configured):
             return
         self._known = list(variables)
         self._constrained: list[Any] = [v for v in variables if getattr(v, "constraint", None)]
-        self._positions = {id(v): i for i, v in enumerate(self._known)}
+        self._positions = _positions(self._known)
         names = [*self.slot_names, *["average"] * self.use_ema]
         if self.gradient_accumulation_steps:
             names.append("gradient_accumulator")
@@ -422,11 +429,12 @@ class Optimizer(Stepwise, Configured):
         if self._known:
             raise ValueError("exclude_from_weight_decay must come before the first update")
         pattern = "|".join(var_names) if var_names else None
-        self._undecayed = ({id(v) for v in var_list or ()}, pattern)
+        self._undecayed = list(var_list or ()), pattern
 
     def _decays(self, variable: Variable) -> bool:
-        ids, pattern = self._undecayed
-        return id(variable) not in ids and not (pattern and re.search(pattern, variable.name))
+        spared, pattern = self._undecayed
+        named = pattern is not None and re.search(pattern, variable.name) is not None
+        return not named and all(variable is not other for other in spared)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments; a schedule as a config, a set learning rate as it is now."""
@@ -441,6 +449,11 @@ class Optimizer(Stepwise, Configured):
         if isinstance(settings.get("learning_rate"), Mapping):
             settings["learning_rate"] = schedules.deserialize(settings["learning_rate"])
         return cls(**settings)
+
+
+def _positions(variables: Sequence[Variable]) -> dict[int, int]:
+    """The places of variables, which have no hash, by their ids."""
+    return {id(variable): place for place, variable in enumerate(variables)}
 
 
 class _Views:
