@@ -221,6 +221,7 @@ _MODULES = [
 ]
 # names of modules that few scripts need,
 _RARE = {
+    "launcher.calling": "launch",
     "core.aggregation": "VariableAggregation VariableSynchronization",
     "ops.blocks": "batch_to_space required_space_to_batch_paddings space_to_batch "
     "space_to_batch_nd",
@@ -268,6 +269,7 @@ if _TYPE_CHECKING:
     )
     from distgrad.core.aggregation import VariableAggregation, VariableSynchronization
     from distgrad.core.dtypes import bfloat16
+    from distgrad.launcher.calling import launch
     from distgrad.ops.blocks import (
         batch_to_space,
         required_space_to_batch_paddings,

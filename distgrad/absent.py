@@ -60,6 +60,7 @@ _INSTEAD = {
         _of_peers("DistributedSampler"),
         "model.fit and distribute.gradients cut whole batches themselves; else take x[rank::size]",
     ),
+    **dict.fromkeys(_of_peers("launch run spawn"), "use distgrad.launch(fn, args, workers=4)"),
     "dtypes.string": f"{_DENSE}: keep strings in NumPy arrays (tf.strings takes them)",
     "estimator": "train a Keras model, or write a job (distgrad config init)",
     "feature_column": "use Keras's preprocessing layers",

@@ -71,6 +71,7 @@ HOMES = {
     "cudnn": "backend.cudnn",
     "ray": "launcher.ray",
     "llvmlite": "compile",
+    "cloudpickle": "launcher.calling",
     "scipy": "backend.numpy",
     "matplotlib": "report",
     "PIL": "keras.utils.images",

@@ -1,8 +1,8 @@
 """What a script sees of the world it runs in, and how it trains data-parallel.
 
 The same script runs alone, as ``mpirun -n 4 python script.py``, or as
-``distgrad launch -n 4 script.py``. A custom loop calls ``gradients``; scripts written for
-TensorFlow's strategies run as they are.
+``distgrad launch -n 4 script.py``; a notebook calls ``distgrad.launch``. A custom loop calls
+``gradients``; scripts written for TensorFlow's strategies run as they are.
 """
 
 from distgrad.distribute.inputs import DistributedDataset, InputContext, ValueContext

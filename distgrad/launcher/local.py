@@ -56,7 +56,7 @@ class LocalLauncher(Launcher):
         return worker.main(job, Communicator(None))
 
     def start(self, program: Program, *, max_restarts: int = 0) -> int:
-        return supervise(lambda restart: self._team(program, restart), max_restarts=max_restarts)
+        return supervise(lambda restart: self.team(program, restart), max_restarts=max_restarts)
 
     def commands(self, program: Program) -> list[str]:
         worlds = _worlds(program.workers, "HOST:PORT")
@@ -68,7 +68,7 @@ class LocalLauncher(Launcher):
         ]
 
     @staticmethod
-    def _team(program: Program, restart: int) -> Team:
+    def team(program: Program, restart: int) -> Team:
         """A start of the job: a place to meet and a secret of its own, and the ranks."""
         token = new_token()
         meeting = Rendezvous(program.workers, token, timeout=environ.start_timeout())
