@@ -203,6 +203,11 @@ def as_dtype(value: Any) -> DType:
     except (TypeError, KeyError):
         if getattr(value, "name", getattr(value, "__name__", value)) == "bfloat16":
             return _bfloat16()
+        if value == "string":
+            raise TypeError(
+                "no tensor holds texts: keep them in NumPy arrays, and make numbers of them before "
+                "the model, with StringLookup or TextVectorization"
+            ) from None
         names = ", ".join(dict.fromkeys([*(d.name for d in _ALL), "bfloat16"]))
         raise TypeError(f"{value!r} is not an element type; use one of {names}") from None
 

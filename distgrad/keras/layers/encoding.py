@@ -159,7 +159,7 @@ def batches(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
     """The arrays in what ``adapt`` is given: one array, or a Dataset or other batches of them."""
     if isinstance(data, (Tensor, Variable)):
         data = data.numpy()
-    if isinstance(data, (np.ndarray, list, tuple)):
+    if isinstance(data, (list, tuple)) or hasattr(data, "__array__"):  # pandas has it, too
         yield np.asarray(data)
         return
     if isinstance(data, str) or not isinstance(data, Iterable):

@@ -33,6 +33,9 @@ def as_texts(value: Any) -> np.ndarray:
         flat = [v.decode() if isinstance(v, bytes) else v for v in array.ravel()]
         if all(isinstance(v, str) for v in flat):
             return np.array(flat, dtype=str).reshape(array.shape)
+        missing = sum(v is None or v != v for v in flat)
+        if missing and all(isinstance(v, str) or v is None or v != v for v in flat):
+            raise ValueError(f"{missing} of {len(flat)} texts are missing: fill them, with '' say")
     if array.dtype.kind == "S":
         return np.char.decode(array, "utf-8")
     raise ValueError(f"an array of texts is needed, not one of {array.dtype}: {value!r}")

@@ -10,6 +10,8 @@ import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
+from distgrad.keras.layers import symbolic
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import one_of
 from distgrad.keras.layers.encoding import MODES, batches, older_mode
@@ -139,7 +141,9 @@ class TextVectorization(Layer):
 
     def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Tensor:
         (inputs,) = args or kwargs.values()
-        if not isinstance(inputs, (str, bytes, np.ndarray, np.generic, list, tuple)):
+        given = (str, bytes, list, tuple)
+        symbol = isinstance(inputs, (Tensor, Variable)) or symbolic.symbols(inputs)
+        if symbol or not (isinstance(inputs, given) or hasattr(inputs, "__array__")):
             raise ValueError(
                 f"{self.name!r} takes texts, and no tensor of a model holds them: call it on "
                 f"arrays before the model, for instance in Dataset.map; not on {inputs!r}"

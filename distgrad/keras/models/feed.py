@@ -139,9 +139,24 @@ def as_arrays(value: Any) -> Any:
     if isinstance(value, (list, tuple)) and value and all(hasattr(v, "shape") for v in value):
         return tuple(map(as_arrays, value))
     array = value._host() if isinstance(value, Tensor) else np.asarray(value)
-    if array.dtype == object:
-        raise ValueError(f"no array can hold {type(value).__name__} data of unequal parts")
-    return array
+    return _of_objects(value, array) if array.dtype == object else array
+
+
+def _of_objects(value: Any, array: np.ndarray) -> np.ndarray:
+    """Numbers that pandas hands over as objects: those of its nullable types. ValueError others."""
+    kinds = getattr(value, "dtypes", None)
+    if kinds is None:
+        what = "texts" if any(isinstance(v, str) for v in array.flat) else "data of unequal parts"
+        raise ValueError(f"no array of numbers can hold {type(value).__name__} {what}{_NUMBERED}")
+    columns = kinds.items() if hasattr(kinds, "items") else [(value.name, kinds)]
+    wrong = [f"{name!r} ({kind})" for name, kind in columns if kind.kind not in "biuf"]
+    if wrong:
+        raise ValueError(f"these columns hold no numbers: {', '.join(wrong)}{_NUMBERED}")
+    found: np.ndarray = value.to_numpy(dtype=np.float64, na_value=np.nan)
+    return found
+
+
+_NUMBERED = "; make numbers of texts first, with StringLookup or pandas.factorize"
 
 
 def len_or_1(x: Any) -> int:
