@@ -261,7 +261,7 @@ def _batches(data: Any) -> Iterator[np.ndarray]:
     """Float64 arrays with a batch axis, from one array or from batches."""
     if isinstance(data, (Tensor, Variable)):
         data = data.numpy()
-    if isinstance(data, np.ndarray):
+    if hasattr(data, "__array__"):  # pandas has it, too
         yield _wide(data)
         return
     if not isinstance(data, Iterable):
