@@ -29,6 +29,15 @@ def _go_together(section: _Section, first: str, second: str) -> _Section:
     return section
 
 
+def _label_apart(section: _Section) -> _Section:
+    label, columns, categories = (getattr(section, n) for n in ("label", "columns", "categories"))
+    if columns is not None and not set(categories) <= set(columns):
+        raise PydanticCustomError("together", "categories must be among the columns")
+    if label in (*categories, *(columns or ())):
+        raise PydanticCustomError("together", "the label cannot be one of columns or categories")
+    return section
+
+
 class DataSection(Section):
     """Where samples come from."""
 
@@ -130,27 +139,39 @@ class Idx(DataSection):
 
 
 class Parquet(DataSection):
-    """Your own table in a Parquet file (needs pyarrow): numeric columns and a label."""
+    """Your own table in a Parquet file (needs pyarrow): numbers, categories, and a label."""
 
     source: Literal["parquet"]
     path: str
     """The file, from the folder where the command is given."""
     label: str
     """The column to predict: text and whole numbers are classes, other numbers are values."""
+    columns: tuple[str, ...] | None = None
+    """The columns to predict from; null: all but the label."""
+    categories: tuple[str, ...] = ()
+    """Columns of texts: each text of the rows to train on is a column of ones and zeros."""
     test_fraction: Fraction = 0.2
     """The part of the rows, drawn by the seed, that is held out for the test."""
     standardize: bool = True
     """Whether columns are brought to mean 0 and deviation 1, by the rows that are trained on."""
 
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        return _label_apart(self)
+
 
 class Csv(DataSection):
-    """Your own table in a CSV file: numeric columns and a label."""
+    """Your own table in a CSV file: columns of numbers, of categories, and a label."""
 
     source: Literal["csv"]
     path: str
     """The file, from the folder where the command is given; `.gz` is read, too."""
     label: str
     """The column to predict: text and whole numbers are classes, other numbers are values."""
+    columns: tuple[str, ...] | None = None
+    """The columns to predict from; null: all but the label."""
+    categories: tuple[str, ...] = ()
+    """Columns of texts: each text of the rows to train on is a column of ones and zeros."""
     test_fraction: Fraction = 0.2
     """The part of the rows, drawn by the seed, that is held out for the test."""
     standardize: bool = True
@@ -158,6 +179,10 @@ class Csv(DataSection):
     delimiter: Delimiter = ","
     header: bool = True
     """Whether the first line names the columns; else they are called "0", "1", "2", ..."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        return _label_apart(self)
 
 
 class Text(DataSection):

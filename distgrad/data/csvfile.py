@@ -8,9 +8,10 @@ import math
 import os
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 import numpy as np
@@ -24,25 +25,27 @@ def read_csv(
     delimiter: str = ",",
     header: bool = True,
     columns: Sequence[str] | None = None,
+    kinds: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The other columns' names and values (n, columns) as float64, and the label column as text.
 
-    ``columns`` are those to read, in that order; None: all. Without a header the columns are called
-    0, 1, 2, ... Raises DataError that names the columns where one of those is missing, and line and
-    column of the first value that is wrong.
+    ``columns`` are those to read, in that order (`Cells`); None: all. Those in ``kinds`` have a
+    column for each of their texts. Without a header the columns are called 0, 1, 2, ... Raises
+    DataError that names the columns where one of those is missing, and line and column of the
+    first value that is wrong.
     """
     path = Path(path).expanduser()
     values, labels = array("d"), []
     with _records(path, delimiter, header) as (names, records):
         position = position_of(path, label, names)
-        chosen = [name for name in names if name != label] if columns is None else list(columns)
-        positions = positions_of(path, chosen, names)
+        chosen = spread([n for n in names if n != label] if columns is None else columns, kinds)
+        cells = Cells(path, chosen, names)
         for line, record in records:
             text = record[position].strip()
             if not text:
                 raise DataError(_empty(path, line, label))
             labels.append(text)
-            values.extend(_numbers(path, line, chosen, [record[i] for i in positions]))
+            values.extend(_numbers(path, line, chosen, cells.of(record)))
     if not chosen:
         raise DataError(f"{path} has no column but the label {label!r}")
     if not labels:
@@ -64,11 +67,13 @@ def read_rows(
     path = Path(path).expanduser()
     values, width, found = array("d"), len(columns), False
     with _records(path, delimiter, header) as (names, records):
-        bare = not header and len(names) == width
-        positions = range(width) if bare else positions_of(path, columns, names)
+        if not header:
+            own = list(dict.fromkeys(column.partition("=")[0] for column in columns))
+            names = own if len(own) == len(names) else names
+        cells = Cells(path, columns, names)
         for line, record in records:
             found = True
-            values.extend(_numbers(path, line, columns, [record[i] for i in positions]))
+            values.extend(_numbers(path, line, columns, cells.of(record)))
             if len(values) == size * width:
                 yield np.frombuffer(values).reshape(-1, width)
                 values = array("d")
@@ -93,6 +98,59 @@ def read_column(
     return np.frombuffer(values)
 
 
+def read_categories(
+    path: str | os.PathLike, columns: Sequence[str], delimiter: str = ",", header: bool = True
+) -> dict[str, list[str]]:
+    """The different texts of each of those columns, in order. Raises DataError as `read_csv`."""
+    path = Path(path).expanduser()
+    with _records(path, delimiter, header) as (names, records):
+        positions = positions_of(path, columns, names)
+        found: list[set[str]] = [set() for _ in columns]
+        for _, record in records:
+            for texts, position in zip(found, positions, strict=True):
+                texts.add(record[position].strip())
+    return {name: sorted(texts - {""}) for name, texts in zip(columns, found, strict=True)}
+
+
+def spread(columns: Sequence[str], kinds: Mapping[str, Sequence[str]]) -> list[str]:
+    """Columns, where one of ``kinds`` is a column for each of its texts: ``city=Rome``, ..."""
+    return [
+        name
+        for column in columns
+        for name in ([f"{column}={t}" for t in kinds[column]] if column in kinds else [column])
+    ]
+
+
+def category_of(column: str, names: Sequence[str]) -> tuple[str, str] | None:
+    """The column of ``names`` and the text that a column such as ``city=Rome`` stands for."""
+    if column in names:
+        return None
+    ends = [place for place, letter in enumerate(column) if letter == "="]
+    return next(((column[:i], column[i + 1 :]) for i in ends if column[:i] in names), None)
+
+
+class Cells:
+    """The values of columns in the records of a table.
+
+    A column called ``city=Rome`` that the table does not have is 1 where its column ``city`` says
+    Rome, else 0. Raises DataError that names the columns where one is missing.
+    """
+
+    def __init__(self, path: object, columns: Sequence[str], names: Sequence[str]) -> None:
+        meant = [category_of(column, names) for column in columns]
+        sources = [c if kind is None else kind[0] for c, kind in zip(columns, meant, strict=True)]
+        positions = positions_of(path, sources, names)
+        texts = [None if kind is None else kind[1] for kind in meant]
+        self._found = list(zip(positions, texts, strict=True))
+
+    def of(self, record: Sequence[str]) -> list[str]:
+        """The texts of a record, one for each column."""
+        return [
+            record[i] if text is None else str(int(record[i].strip() == text))
+            for i, text in self._found
+        ]
+
+
 def position_of(path: object, column: str, names: Sequence[str]) -> int:
     """Where a column stands. Raises DataError that lists the columns."""
     return positions_of(path, [column], names)[0]
@@ -103,7 +161,7 @@ def positions_of(path: object, columns: Sequence[str], names: Sequence[str]) -> 
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise DataError(f"{path} has two columns called {listing(doubled)}; names must differ")
-    missing = [column for column in columns if column not in names]
+    missing = list(dict.fromkeys(column for column in columns if column not in names))
     if missing:
         raise DataError(
             f"{path} has no column {listing(list(map(repr, missing)), 10)}; "
@@ -145,7 +203,9 @@ def _records(
             yield names, _complete(path, len(names), reader, [] if header else [first])
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the path") from None
-    except (OSError, EOFError, UnicodeError, csv.Error, zlib.error) as error:
+    except UnicodeError as error:
+        raise DataError(f"{path} cannot be read as CSV ({error}); save it as UTF-8") from error
+    except (OSError, EOFError, csv.Error, zlib.error) as error:
         raise DataError(f"{path} cannot be read as CSV ({error})") from error
 
 
@@ -177,7 +237,7 @@ def _numbers(path: Path, line: int, names: Sequence[str], texts: Sequence[str]) 
         if not _is_finite(text):
             raise DataError(
                 f"{path}:{line}: column {name!r} holds {text.strip()!r}, no finite number; "
-                "all columns but the label must be numeric"
+                "name a column of texts in data.categories, or leave it out of data.columns"
             )
     return numbers  # finite ones whose sum is not
 

@@ -6,19 +6,31 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from distgrad.core.errors import DataError, MissingExtraError
-from distgrad.data.csvfile import listing, position_of, positions_of, read_csv
+from distgrad.data.csvfile import (
+    category_of,
+    listing,
+    position_of,
+    positions_of,
+    read_categories,
+    read_csv,
+    spread,
+)
 from distgrad.data.packaged import read_packaged
 from distgrad.data.source import ArraySource, Splits
 from distgrad.data.splits import TEST_FRACTION, Standard, as_inputs, as_targets, drawn_rows, splits
 
+_MOST_TEXTS = 1000  # each of them is a column
+
 
 def load(spec: Mapping[str, Any], seed: int) -> Splits:
     """The table that a job's data section names; see `source.load`."""
+    kinds: dict[str, list[str]] = {}
     match spec["source"]:
         case "breast_cancer":
             name, label = "breast_cancer", "diagnosis"
@@ -27,12 +39,23 @@ def load(spec: Mapping[str, Any], seed: int) -> Splits:
         case "csv":
             name, label = spec["path"], spec["label"]
             options = spec.get("delimiter", ","), spec.get("header", True)
-            names, features, labels = read_csv(name, label, *options)
+            kinds = read_categories(name, spec.get("categories", ()), *options)
+            names, features, labels = read_csv(name, label, *options, spec.get("columns"), kinds)
         case _:
             name, label = spec["path"], spec["label"]
-            names, features, labels = read_parquet(name, label)
+            kinds = parquet_categories(name, spec.get("categories", ()))
+            names, features, labels = read_parquet(name, label, spec.get("columns"), kinds)
     y, classes = encode_labels(f"{name}: {label}", labels)
+    for column, texts in kinds.items():
+        if len(texts) > _MOST_TEXTS:
+            raise DataError(
+                f"{name}: column {column!r} has {len(texts)} different texts; {_MOST_TEXTS} is the "
+                "most for categories: group them, or leave the column out of data.columns"
+            )
     train, test = drawn_rows(name, y, spec.get("test_fraction", TEST_FRACTION), seed)
+    if kinds:  # of a category that only the test part has, nothing is learnt
+        known = features[train].any(axis=0) | ~np.isin(names, spread(list(kinds), kinds))
+        names, features = np.array(names)[known].tolist(), features[:, known]
     how: dict[str, Any] = {}
     if spec.get("standardize", True):
         # By the training part alone: the test part must not have a say in how it is seen.
@@ -64,11 +87,14 @@ def encode_labels(where: str, labels: np.ndarray) -> tuple[np.ndarray, list[str]
 
 
 def read_parquet(
-    path: str | os.PathLike, label: str, columns: Sequence[str] | None = None
+    path: str | os.PathLike,
+    label: str,
+    columns: Sequence[str] | None = None,
+    kinds: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The other columns' names and values (n, columns) as float64, and the label column (n,).
 
-    ``path`` is a file or a folder; ``columns`` are those to read, in that order, None: all.
+    ``path`` is a file or a folder; ``columns`` and ``kinds`` are those of `csvfile.read_csv`.
     Raises DataError that names the file and the columns, and MissingExtraError without pyarrow.
     """
     path = Path(path).expanduser()
@@ -76,11 +102,11 @@ def read_parquet(
         table = parquet.read_table(path)
     names = table.column_names
     position_of(path, label, names)
-    chosen = [name for name in names if name != label] if columns is None else list(columns)
-    positions_of(path, chosen, names)
+    chosen = spread([n for n in names if n != label] if columns is None else columns, kinds)
+    _sources(path, chosen, names)
     if not chosen or table.num_rows == 0:
         raise DataError(f"{path} has no {'rows' if chosen else f'column but the label {label!r}'}")
-    labels = _column(path, table, label)
+    labels = _column(path, table, label, names)
     values = _numeric(path, table, chosen)
     if labels.dtype.kind not in "fiub":
         labels = labels.astype(str)  # pyarrow gives text as Python objects
@@ -97,10 +123,10 @@ def read_parquet_rows(
     path = Path(path).expanduser()
     with _parquet(path) as parquet:
         found = parquet.ParquetDataset(path)
-        positions_of(path, columns, found.schema.names)
+        sources = _sources(path, columns, found.schema.names)
         some = False
         for fragment in found.fragments:
-            for batch in fragment.to_batches(columns=list(columns), batch_size=size):
+            for batch in fragment.to_batches(columns=sources, batch_size=size):
                 if batch.num_rows:
                     some = True
                     yield _numeric(path, batch, columns)
@@ -127,17 +153,48 @@ def _parquet(path: Path) -> Iterator[Any]:
 
 
 def _numeric(path: Path, table: Any, names: Sequence[str]) -> np.ndarray:
-    columns = [_column(path, table, name) for name in names]
+    columns = [_column(path, table, name, table.schema.names) for name in names]
     text = [n for n, values in zip(names, columns, strict=True) if values.dtype.kind not in "fiub"]
     if text:
         raise DataError(
-            f"{path}: these columns are not numeric: {listing(text)}; all but the label must be"
+            f"{path}: these columns are not numeric: {listing(text)}; name those of texts in "
+            "data.categories, or leave them out of data.columns"
         )
     return np.stack([values.astype(np.float64) for values in columns], axis=1)
 
 
-def _column(path: Path, table: Any, name: str) -> np.ndarray:
+def parquet_categories(path: str | os.PathLike, columns: Sequence[str]) -> dict[str, list[str]]:
+    """The different texts of each of those columns, in order. Raises as `read_parquet`."""
+    path = Path(path).expanduser()
+    found = {}
+    if columns:
+        with _parquet(path) as parquet:
+            positions_of(path, columns, parquet.ParquetDataset(path).schema.names)
+            table = parquet.read_table(path, columns=list(columns))
+            for name in columns:
+                texts = _texts(table.column(name))
+                found[name] = sorted({text for text in texts if text is not None})
+    return found
+
+
+def _sources(path: Path, columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The columns of a table that those, ``city=Rome`` among them, are made of, each once."""
+    meant = [category_of(column, names) or (column,) for column in columns]
+    found = list(dict.fromkeys(source for source, *_ in meant))
+    positions_of(path, found, names)
+    return found
+
+
+def _column(path: Path, table: Any, name: str, names: Sequence[str]) -> np.ndarray:
+    kind = category_of(name, names)
+    if kind is not None:
+        return np.array([text == kind[1] for text in _texts(table.column(kind[0]))])
     column = table.column(name)
     if column.null_count:
         raise DataError(f"{path}: column {name!r} has {column.null_count} missing values")
     return column.to_numpy(zero_copy_only=False)
+
+
+def _texts(column: Any) -> list[str | None]:
+    """The values of a column as text; missing ones are None."""
+    return [None if value is None else str(value) for value in column.to_pylist()]
