@@ -8,6 +8,7 @@ from distgrad.core.dispatch import backend_of
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
+from distgrad.ops.complex import conj
 from distgrad.ops.exponential import log
 from distgrad.ops.linalg import (
     as_matrices,
@@ -43,7 +44,7 @@ def _positive(rng: Any, *shape: int) -> Any:
 # Determinants and inverses
 
 
-@primitive(kinds="f")
+@primitive(kinds="fc")
 def det_of(xp, x):
     """Determinant of the matrices in the last two axes."""
     return xp.linalg.det(x)
@@ -51,7 +52,7 @@ def det_of(xp, x):
 
 @det_of.vjp("x")
 def _(g, out, x):
-    return _as_matrix(g * out) * swap(bind(inverse, x))
+    return _as_matrix(g * conj(out)) * swap(conj(bind(inverse, x)))
 
 
 @det_of.samples
@@ -109,7 +110,7 @@ def logdet(matrix: Any, name: str | None = None) -> Tensor:
     return 2 * sum_over(log(diagonal), axis=(diagonal._data.ndim - 1,), keepdims=False)
 
 
-@primitive(kinds="f")
+@primitive(kinds="fc")
 def inverse(xp, x):
     """Inverse of the matrices in the last two axes."""
     return xp.linalg.inv(x)
@@ -117,6 +118,7 @@ def inverse(xp, x):
 
 @inverse.vjp("x")
 def _(g, out):
+    out = conj(out)
     return -matmul(matmul(out, g, transpose_a=True), out, transpose_b=True)
 
 
@@ -128,21 +130,24 @@ def _(rng):
 
 
 def inv(input: Any, adjoint: bool = False, name: str | None = None) -> Tensor:
-    """Inverse of square matrices ``[..., n, n]``, transposed where ``adjoint``.
+    """Inverse of square matrices ``[..., n, n]``; its conjugate transpose where ``adjoint``.
 
     Raises InvalidArgumentError for other shapes or a singular matrix.
     """
     found = inverse(as_matrices("inv", input, square=True))
-    return swap(found) if adjoint else found
+    return swap(conj(found)) if adjoint else found
 
 
 # Linear systems
 
 
-@primitive(kinds="f")
+@primitive(kinds="fc")
 def solve_system(xp, matrix, rhs, *, adjoint):
-    """``x`` with ``matrix @ x = rhs``, or with the transposed matrix."""
-    return xp.linalg.solve(xp.swapaxes(matrix, -1, -2) if adjoint else matrix, rhs)
+    """``x`` with ``matrix @ x = rhs``, or with the conjugate transpose of the matrix."""
+    if adjoint:
+        matrix = xp.swapaxes(matrix, -1, -2)
+        matrix = xp.conj(matrix) if matrix.dtype.kind == "c" else matrix
+    return xp.linalg.solve(matrix, rhs)
 
 
 @solve_system.vjp("matrix", "rhs")
@@ -150,8 +155,8 @@ def _(g, out, matrix, adjoint, needs):
     to_rhs = bind(solve_system, matrix, g, adjoint=not adjoint)
     if not needs[0]:
         return None, to_rhs
-    pair = (out, to_rhs) if adjoint else (to_rhs, out)
-    return -matmul(*pair, transpose_b=True), to_rhs
+    left, right = (out, to_rhs) if adjoint else (to_rhs, out)
+    return -matmul(left, conj(right), transpose_b=True), to_rhs
 
 
 @solve_system.samples
@@ -164,8 +169,8 @@ def _(rng):
 def solve(matrix: Any, rhs: Any, adjoint: bool = False, name: str | None = None) -> Tensor:
     """``x`` with ``matrix @ x = rhs`` for square ``[..., n, n]`` and ``[..., n, k]``.
 
-    ``adjoint`` takes the transposed matrix. Raises InvalidArgumentError for shapes that do not
-    fit or a singular matrix.
+    ``adjoint`` takes the conjugate transpose of the matrix. Raises InvalidArgumentError for shapes
+    that do not fit or a singular matrix.
     """
     matrix, rhs = _system("solve", matrix, rhs)
     return solve_system(matrix, rhs, adjoint=bool(adjoint))

@@ -36,6 +36,9 @@ class Trained:
     model: keras.Sequential
     state: dict[str, Any]
 
+    def __repr__(self) -> str:  # job and state are pages long
+        return f"<Trained {self.job.name!r}, step {self.step}, of {str(self.folder)!r}>"
+
 
 def load(folder: str | Path, step: int | None = None, overrides: Sequence[str] = ()) -> Trained:
     """The model of a run folder, with the weights of its newest whole checkpoint, or of ``step``.

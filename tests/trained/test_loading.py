@@ -59,6 +59,11 @@ def test_what_has_been_learnt_cannot_be_changed(run: Path, change: str, says: st
     assert says in str(caught.value)
 
 
+def test_it_is_shown_in_one_line(run: Path) -> None:
+    found = load(run)
+    assert repr(found) == f"<Trained {found.job.name!r}, step {found.step}, of {str(run)!r}>"
+
+
 def test_what_is_computed_of_it_can(run: Path) -> None:
     changes = ["data.path=moved.csv", "metrics=[]", "train.global_batch_size=7"]
     found = load(run, overrides=changes)
