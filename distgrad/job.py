@@ -113,6 +113,10 @@ def config_hash(values: dict[str, Any]) -> str:
     """
     sections = ("seed", "device", "data", "model", "loss", "metrics", "optimizer")
     mathematics = {key: values[key] for key in sections}
+    since = ("columns", "categories")  # runs from before there were these go on
+    mathematics["data"] = {
+        key: value for key, value in values["data"].items() if key not in since or value is not None
+    }
     free = ("epochs", "jit", "recompute")
     mathematics["train"] = {k: v for k, v in values["train"].items() if k not in free}
     if not values["train"]["tensor_float_32"]:  # runs from before there was a choice go on

@@ -34,6 +34,16 @@ _DECIDES_BITS = {
     "parallel.threads_per_worker": "threads_per_worker",
 }
 
+# What else all ranks of one start must have alike: which calls they make, and when.
+_DECIDES_CALLS = {
+    "train.epochs": "epochs",
+    "parallel.overlap": "overlap",
+    "parallel.bucket_mib": "bucket_bytes",
+    "parallel.shard_optimizer": "shard_optimizer",
+    "parallel.check_every_steps": "check_every_steps",
+    "checkpoint.every_steps": "every_steps",
+}
+
 
 def warn(text: str) -> None:
     """Prints a warning to the standard error."""
@@ -106,6 +116,11 @@ def decides_bits(job: Job) -> dict[str, Any]:
     found = {place: getattr(job, name) for place, name in _DECIDES_BITS.items()}
     plain: dict[str, Any] = json.loads(json.dumps(found))  # as a commit has it: lists, no tuples
     return plain
+
+
+def decides_calls(job: Job) -> dict[str, Any]:
+    """What decides the calls that the ranks of one start make together, beside `decides_bits`."""
+    return {place: getattr(job, name) for place, name in _DECIDES_CALLS.items()}
 
 
 def changes_of(job: Job, old: dict[str, Any]) -> list[str]:

@@ -59,7 +59,8 @@ def main(job: Job, communicator: Communicator, observe: Observe | None = None) -
     """
     world = environ.detect()
     devices.use(job.device, world.local_rank)
-    check_environment(communicator, **resuming.decides_bits(job), config=job.config_hash)
+    alike = {**resuming.decides_bits(job), **resuming.decides_calls(job)}
+    check_environment(communicator, **alike, config=job.config_hash)
     folder, resumed = _agree(
         communicator,
         lambda: run_folder.open_run_folder(job.run_dir, job.name, job.resume == "auto"),

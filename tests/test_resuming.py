@@ -8,11 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from distgrad import worker
+from distgrad.comm.communicator import Communicator
 from distgrad.compile import eager
 from distgrad.config import load
 from distgrad.core.errors import UsageError
-from distgrad.job import Job
+from distgrad.job import Job, config_hash
 from distgrad.resuming import _differences, decides_bits, executor, kernels, warn_of_changes
+from distgrad.testing.thread_world import run_world
 
 DIGITS = Path(__file__).parents[1] / "configs" / "digits.yaml"
 
@@ -108,3 +111,34 @@ def test_a_run_that_goes_on_elsewhere_says_so(capsys) -> None:
     for same in ({"environment": here}, {}):
         warn_of_changes(SimpleNamespace(state=same), here)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("train.epochs=2", "train.epochs 2, rank 0 has 40"),
+        ("checkpoint.every_steps=9", "checkpoint.every_steps 9, rank 0 has 50"),
+        ("seed=1", "seed 1, rank 0 has 0"),
+    ],
+)
+def test_ranks_with_different_jobs_are_refused_before_the_first_step(
+    change: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def rank(communicator: Communicator) -> str:
+        with pytest.raises(UsageError) as caught:
+            worker.main(job(*[change] * communicator.rank), communicator)
+        return str(caught.value)
+
+    assert f"rank 1 has {said}" in run_world(2, rank)[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_from_before_tables_had_categories_go_on() -> None:
+    values = load(DIGITS, []).to_dict()
+    begun = config_hash(values)
+    values["data"] = {**values["data"], "columns": None, "categories": None}
+    assert config_hash(values) == begun
+    values["data"]["categories"] = ["city"]
+    assert config_hash(values) != begun

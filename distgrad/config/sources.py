@@ -31,9 +31,9 @@ def _go_together(section: _Section, first: str, second: str) -> _Section:
 
 def _label_apart(section: _Section) -> _Section:
     label, columns, categories = (getattr(section, n) for n in ("label", "columns", "categories"))
-    if columns is not None and not set(categories) <= set(columns):
+    if columns is not None and not set(categories or ()) <= set(columns):
         raise PydanticCustomError("together", "categories must be among the columns")
-    if label in (*categories, *(columns or ())):
+    if label in (*(categories or ()), *(columns or ())):
         raise PydanticCustomError("together", "the label cannot be one of columns or categories")
     return section
 
@@ -148,8 +148,9 @@ class Parquet(DataSection):
     """The column to predict: text and whole numbers are classes, other numbers are values."""
     columns: tuple[str, ...] | None = None
     """The columns to predict from; null: all but the label."""
-    categories: tuple[str, ...] = ()
-    """Columns of texts: each text of the rows to train on is a column of ones and zeros."""
+    categories: tuple[str, ...] | None = None
+    """Columns of texts: each text of the rows to train on is a column of ones and zeros; null:
+    none."""
     test_fraction: Fraction = 0.2
     """The part of the rows, drawn by the seed, that is held out for the test."""
     standardize: bool = True
@@ -170,8 +171,9 @@ class Csv(DataSection):
     """The column to predict: text and whole numbers are classes, other numbers are values."""
     columns: tuple[str, ...] | None = None
     """The columns to predict from; null: all but the label."""
-    categories: tuple[str, ...] = ()
-    """Columns of texts: each text of the rows to train on is a column of ones and zeros."""
+    categories: tuple[str, ...] | None = None
+    """Columns of texts: each text of the rows to train on is a column of ones and zeros; null:
+    none."""
     test_fraction: Fraction = 0.2
     """The part of the rows, drawn by the seed, that is held out for the test."""
     standardize: bool = True

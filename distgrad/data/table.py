@@ -39,11 +39,11 @@ def load(spec: Mapping[str, Any], seed: int) -> Splits:
         case "csv":
             name, label = spec["path"], spec["label"]
             options = spec.get("delimiter", ","), spec.get("header", True)
-            kinds = read_categories(name, spec.get("categories", ()), *options)
+            kinds = read_categories(name, spec.get("categories") or (), *options)
             names, features, labels = read_csv(name, label, *options, spec.get("columns"), kinds)
         case _:
             name, label = spec["path"], spec["label"]
-            kinds = parquet_categories(name, spec.get("categories", ()))
+            kinds = parquet_categories(name, spec.get("categories") or ())
             names, features, labels = read_parquet(name, label, spec.get("columns"), kinds)
     y, classes = encode_labels(f"{name}: {label}", labels)
     for column, texts in kinds.items():
