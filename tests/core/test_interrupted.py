@@ -13,6 +13,7 @@ import pytest
 import distgrad as tf
 from distgrad.comm import communicator as communicator_module
 from distgrad.core import recording
+from distgrad.keras.optimizers import base
 
 
 def interrupted_at(line: int, file: str | None, work: Callable[[], object]) -> bool:
@@ -81,3 +82,14 @@ def test_a_model_goes_on_after_an_interrupted_collective(jit_compile: str | bool
     before = model.weights[0].numpy()
     model.fit(x, y, verbose=0)
     assert not np.array_equal(before, model.weights[0].numpy())
+
+
+def test_an_optimizer_that_was_interrupted_while_it_was_built_is_built_anew() -> None:
+    for line in range(1, 300):
+        variable, optimizer = tf.Variable([1.0, 2.0]), tf.keras.optimizers.Adam(0.5)
+        came = interrupted_at(line, base.__file__, lambda: optimizer.build([variable]))  # noqa: B023
+        optimizer.apply_gradients([(tf.ones(2), variable)])
+        np.testing.assert_allclose(variable, [0.5, 1.5], rtol=1e-5)
+        if not came:
+            break
+    assert 10 < line < 299

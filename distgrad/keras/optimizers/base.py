@@ -177,9 +177,9 @@ class Optimizer(Stepwise, Configured):
         if self._known:
             check_trained(self, variables)
             return
-        self._known = list(variables)
-        self._constrained: list[Any] = [v for v in variables if getattr(v, "constraint", None)]
-        self._positions = _positions(self._known)
+        known = list(variables)
+        self._constrained: list[Any] = [v for v in known if getattr(v, "constraint", None)]
+        self._positions = _positions(known)
         names = [*self.slot_names, *["average"] * self.use_ema]
         if self.gradient_accumulation_steps:
             names.append("gradient_accumulator")
@@ -190,7 +190,7 @@ class Optimizer(Stepwise, Configured):
                     trainable=False,
                     name=name,
                 )
-                for v in self._known
+                for v in known
             ]
             for name in names
         }
@@ -201,6 +201,7 @@ class Optimizer(Stepwise, Configured):
         for together in by_dtype.values():
             if sum(v._buffer.nbytes for v in together) >= _LARGE:
                 Arena(together)
+        self._known = known  # the last: where Ctrl-C comes before, the next call makes all of it
         objects.built(self)
 
     @property
