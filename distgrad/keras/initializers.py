@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,7 @@ class VarianceScaling(RandomInitializer):
     Raises ValueError for a scale that is not positive, or an unknown mode or distribution.
     """
 
-    axes: tuple[list[int], list[int]] | None = None  # of the fans, where a layer knows better
+    axes: tuple[Sequence[int], Sequence[int]] | None = None  # of the fans, from a layer
 
     def __init__(
         self,
@@ -183,6 +184,15 @@ class VarianceScaling(RandomInitializer):
             return self._normal(shape, 0.0, math.sqrt(variance), dtype)
         # A normal cut at two deviations keeps .8796 of its deviation.
         return self._truncated(shape, 0.0, math.sqrt(variance) / 0.87962566103423978, dtype)
+
+
+def over_axes(initializer: Any, taken: Sequence[int], given: Sequence[int]) -> Any:
+    """The initializer for a kernel whose axes stand for inputs and outputs like this."""
+    if not isinstance(initializer, VarianceScaling):
+        return initializer
+    made = copy.copy(initializer)
+    made.axes = taken, given
+    return made
 
 
 def _fans(shape: tuple[int, ...]) -> tuple[float, float]:

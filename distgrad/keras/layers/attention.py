@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from distgrad.core.tensor import Tensor
+from distgrad.keras.initializers import over_axes
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import fraction, own_weight, set_options, whole_number
 from distgrad.ops import nn
@@ -131,6 +132,7 @@ class _Projection(Layer):
     """``tensordot(x, kernel) + bias`` over the last axes, with the settings of its owner."""
 
     supports_masking = True  # what the mask says is for its owner
+    kernel_initializer: Any
 
     def __init__(self, owner: MultiHeadAttention, given: tuple[int, ...], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -140,6 +142,10 @@ class _Projection(Layer):
 
     def build(self, taken: tuple[int, ...]) -> None:
         self._taken = len(taken)
+        axes = range(len(taken) + len(self._given))
+        self.kernel_initializer = over_axes(
+            self.kernel_initializer, axes[: len(taken)], axes[len(taken) :]
+        )
         self.kernel = own_weight(self, "kernel", (*taken, *self._given))
         self.bias = own_weight(self, "bias", self._given) if self._use_bias else None
 

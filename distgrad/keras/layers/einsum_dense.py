@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations
-from distgrad.keras.initializers import VarianceScaling
+from distgrad.keras.initializers import over_axes
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import own_weight, set_options
 from distgrad.keras.layers.input_spec import InputSpec
@@ -76,9 +75,7 @@ class EinsumDense(Layer):
         shapes = _shapes(self.equation, self.bias_axes, tuple(input_shape), self.output_shape)
         self.input_spec = InputSpec(ndim=len(input_shape))
         given = self.kernel_initializer
-        if isinstance(given, VarianceScaling):
-            self.kernel_initializer = copy.copy(given)
-            self.kernel_initializer.axes = shapes.summed, shapes.made
+        self.kernel_initializer = over_axes(given, shapes.summed, shapes.made)
         self.kernel = own_weight(self, "kernel", shapes.kernel)
         self.kernel_initializer = given
         self.bias = None if shapes.bias is None else own_weight(self, "bias", shapes.bias)

@@ -131,6 +131,19 @@ def test_shapes_of_weights_as_in_keras() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [tf.keras.layers.MultiHeadAttention(4, 32), tf.keras.layers.GroupQueryAttention(32, 4, 2)],
+)
+def test_kernels_begin_as_those_of_their_inputs_and_outputs(layer: Any) -> None:
+    """The fans of Glorot are features, and heads times their size, as in Keras 3."""
+    x = tf.random.normal((2, 5, 64))
+    layer(x, x)
+    for kernel in (w.numpy() for w in layer.weights if w.ndim == 3):
+        limit = np.sqrt(6 / (64 + kernel.size // 64))
+        assert 0.99 * limit < np.abs(kernel).max() <= limit
+
+
 def test_in_a_model_that_is_described() -> None:
     inputs = tf.keras.Input((None, 4))
     x = layers.MultiHeadAttention(2, 2)(inputs, inputs)
