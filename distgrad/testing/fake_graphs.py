@@ -50,6 +50,9 @@ class Capture(threading.local):
         assert self.notes is not None
         with np.errstate(all="ignore"):
             found = fn(*args, **kwargs)
+        if found is None:  # it has written to an argument, and must do so at the launch
+            self.notes.append(lambda: fn(*args, **kwargs))
+            return None
         given = (*args, *kwargs.values(), getattr(fn, "__self__", None))
         arrays = [a for a in given if isinstance(a, np.ndarray)]
         several = isinstance(found, (tuple, list))
