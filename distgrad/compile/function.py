@@ -40,9 +40,10 @@ _RELAXED = 8  # times as many signatures, where it is said that shapes vary
 
 
 class _Programs:
-    """The captured form of one function. A copy starts empty: programs belong to one object."""
+    """The captured form of one function, or of a method of ``owner``: copies have their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Any = None) -> None:
+        self.owner = owner
         self.by_device: dict[str, Captured] = {}
 
     def __deepcopy__(self, memo: dict) -> _Programs:
@@ -116,9 +117,14 @@ class Function:
         method = self.python_function.__get__(instance, owner)
         bound = Function(method, self.input_signature, self._jit, self._many_shapes)
         # Each access makes a method anew; its programs stay with the object.
-        kept = getattr(instance, "__dict__", None)
-        key = f"_programs_{id(self)}"
-        bound._programs = None if kept is None else kept.setdefault(key, bound._programs)
+        kept, key = getattr(instance, "__dict__", None), f"_programs_{id(self)}"
+        if kept is None:
+            bound._programs = None
+            return bound
+        found = kept.get(key)
+        if found is None or found.owner is not instance:  # the object is a copy
+            found = kept[key] = _Programs(instance)
+        bound._programs = found
         return bound
 
     def experimental_get_tracing_count(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 import time
 import warnings
@@ -163,6 +165,15 @@ def test_programs_that_were_made_in_vain_are_told():
         np.testing.assert_array_equal(f(X, 9.5), X * np.float32(9.5))
 
 
+class Scaled(tf.Module):
+    def __init__(self, scale):
+        self.scale = tf.Variable(scale)
+
+    @tf.function
+    def f(self, x):
+        return x * self.scale
+
+
 def test_methods_keep_their_programs_where_their_object_can():
     traced = []
 
@@ -189,6 +200,13 @@ def test_methods_keep_their_programs_where_their_object_can():
     assert len(traced) == 2
     for slotted.scale in (2.0, 3.0):
         np.testing.assert_array_equal(slotted.f(X), X * np.float32(slotted.scale))
+
+    one = Scaled(2.0)
+    np.testing.assert_array_equal(one.f(X), X * 2)
+    for other in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        other.scale = tf.Variable(3.0)
+        np.testing.assert_array_equal(other.f(X), X * 3)
+        np.testing.assert_array_equal(one.f(X), X * 2)
 
     class Layer(tf.keras.layers.Layer):
         def __init__(self):
