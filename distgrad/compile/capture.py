@@ -39,8 +39,11 @@ class Capture:
     It holds on to all it sees, so that an array or tensor is known by its identity.
     """
 
-    def __init__(self, name: str, in_parts: bool = True) -> None:
+    def __init__(
+        self, name: str, in_parts: bool = True, counts: Callable[[], None] | None = None
+    ) -> None:
         self.name = name
+        self._counts = counts
         self.in_parts = in_parts
         self._backend = dispatch.current()
         self._on_device = self._backend is not numpy_backend
@@ -154,6 +157,14 @@ class Capture:
                 raise Fallback(
                     f"a variable is made after an update, at {user_line()}; make it before"
                 )
+            if self._counts is not None:
+                if recording.per_thread.left_out:
+                    raise Fallback(
+                        "a variable is made after an operation over all processes, at "
+                        f"{user_line()}; make it before",
+                        once=True,
+                    )
+                self._counts()
             self.abandoned = True
 
     def call(
@@ -290,16 +301,20 @@ def _call(fn: Any, given: Any, leaves: list[Any], places: list[int], *tensors: T
 
 
 def trace(
-    fn: Callable[..., Any], arrays: Sequence[Any], name: str = "program", in_parts: bool = True
+    fn: Callable[..., Any],
+    arrays: Sequence[Any],
+    name: str = "program",
+    in_parts: bool = True,
+    counts: Callable[[], None] | None = None,
 ) -> Trace:
     """Runs ``fn`` on tensors of these arrays, and gives the program of what it did.
 
     ``fn`` returns a nest of tensors, variables and plain Python values. Raises Fallback where that
     cannot be a program. The run has no effect on variables and random streams, unless it made
-    variables: then it counts as a call, its result is given, and there is no program. With
-    ``in_parts`` there are small operations to fuse, else the same ones as in an eager run.
+    variables: then it counts as a call (``counts`` is told), its result is given, and there is no
+    program. With ``in_parts`` there are small operations to fuse, else those of an eager run.
     """
-    capture = Capture(name, in_parts)
+    capture = Capture(name, in_parts, counts)
     backend = dispatch.current()
     if backend is not numpy_backend:
         arrays = [a if type(a) is backend.array_type else backend.asarray(a) for a in arrays]

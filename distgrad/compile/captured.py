@@ -99,14 +99,10 @@ class Captured:
 
         self.traced += 1
         try:
-            with recording.rehearsal(bool(self._creating or self._known)):
-                program, result = trace(run, arrays, self._name, self._in_parts())
+            # Other processes may be given another shape, or fall back: they are not waited for.
+            with recording.rehearsal() as alone:
+                program, result = trace(run, arrays, self._name, self._in_parts(), alone.end)
             if program is None:  # variables were made: this was a call like any other
-                if recording.per_thread.left_out:
-                    raise CaptureError(
-                        f"{self._name} makes variables in a later call, beside an operation over "
-                        "all processes: make them before, or at its first call"
-                    )
                 self._creating += 1
                 if self._creating > 1:
                     self._say(self._reason, self._quiet)
@@ -115,6 +111,9 @@ class Captured:
             with recording.rehearsal():
                 replay = _Replay(program, result, arrays, self._make_executor)
         except Fallback as fallback:
+            if fallback.once and not self._creating:
+                self._creating += 1
+                return self._fn(*args, **kwargs)
             self._known[key] = None
             self._reason = fallback.reason
             return self._eagerly(fallback.reason, args, kwargs)

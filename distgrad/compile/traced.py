@@ -29,12 +29,14 @@ _KERNELS = (bind.__code__, Primitive._only_call.__code__)
 class Fallback(BaseException):
     """What is being captured cannot be a program; ``reason`` names the user's line.
 
+    ``once``: it can be at another time.
+
     No Exception: a user's ``except Exception`` around a tensor's value must not catch it.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, once: bool = False) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.once = reason, once
 
 
 def _user_frame() -> FrameType | None:

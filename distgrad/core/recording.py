@@ -159,16 +159,18 @@ class paused:
 
 
 class rehearsal:
-    """Context in which collectives give back what they are given, if ``on``."""
+    """Context in which collectives give back what they are given."""
 
-    def __init__(self, on: bool = True) -> None:
-        self._on = on
-
-    def __enter__(self) -> None:
+    def __enter__(self) -> rehearsal:
         self._before = per_thread.rehearsing
-        per_thread.rehearsing, per_thread.left_out = self._on, False
+        per_thread.rehearsing, per_thread.left_out = True, False
+        return self
 
     def __exit__(self, *exc: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """From here on it is none, unless it is within another one."""
         per_thread.rehearsing = self._before
 
 

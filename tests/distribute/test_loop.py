@@ -200,6 +200,42 @@ def test_mean_in_a_captured_step(executor, monkeypatch):
     np.testing.assert_allclose(strict[0], eager[0], rtol=1e-4)
 
 
+@pytest.mark.parametrize("makes", [False, True])
+def test_processes_that_fall_back_alone_stay_in_step(makes, monkeypatch):
+    """One looks at a value before the mean, and runs eagerly; one operation of each is one of all.
+
+    With variables that are made after the mean, at the first call.
+    """
+    here = threading.local()
+    monkeypatch.setattr(world, "communicator", lambda: here.c)
+
+    def play(c: Communicator, captured: bool) -> list[list[float]]:
+        here.c = c
+        w, made = tf.Variable([1.0, -1.0]), []
+
+        def step(x):
+            if c.rank == 0 and float(x[0]) > 100:
+                raise AssertionError
+            (total,) = distribute.mean([w * x])
+            if makes and not made:
+                made.append(tf.Variable(0.5))
+            w.assign_sub(total * (made[0] if makes else 0.5))
+            return total
+
+        fn, seen = tf.function(step) if captured else step, []
+        for i in range(14):
+            fn(tf.constant([0.1 * c.rank, 0.2 * i], tf.float32))
+            seen.append(w.numpy().tolist())
+        if captured:
+            assert len(fn.executors) == (c.rank != 0)
+        return seen
+
+    eager, plain = (
+        run_world(2, functools.partial(play, captured=f), time_limit=30) for f in (0, 1)
+    )
+    assert plain == eager and plain[0] == plain[1]
+
+
 def test_mean_averages_over_processes(monkeypatch):
     def work(c: Communicator) -> list:
         with_world = {"g": tf.constant([1.0, 2.0]) * float(c.rank + 1), "none": None}
