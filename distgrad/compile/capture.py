@@ -238,11 +238,12 @@ class Capture:
 
     def look(self, operand: Tensor | Variable) -> None:
         """Refuses a look at a value; on a CPU, traced arrays of tensors do so themselves."""
-        if self.abandoned or inside_kernel():
+        hides = isinstance(operand, Variable) or self._on_device
+        if not hides or self.abandoned or inside_kernel():
             return
         if not isinstance(operand, Variable):
             value = self._known.get(id(operand)) or self._known.get(id(operand._data))
-            if not self._on_device or value is None or value.constant:
+            if value is None or value.constant:
                 return
         raise Fallback(f"the value of a tensor is read at {user_line()}")
 

@@ -30,8 +30,8 @@ class Captured:
 
     ``fn`` gives nests of tensors, None and text. A fall back to eager warns once with the user's
     line, raises CaptureError where ``strict``, and is no matter where ``quiet``, unless programs
-    were made in vain. ``make_executor`` is given a program and the
-    arrays of a call, the program ``in_parts`` or with the operations of an eager run.
+    were made in vain. ``make_executor`` is given a program and the arrays of a call, the program
+    ``in_parts`` or with the operations of an eager run.
     """
 
     def __init__(

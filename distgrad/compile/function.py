@@ -30,6 +30,7 @@ from distgrad.core.tensor import Operand, Tensor
 
 if TYPE_CHECKING:  # loaded by the first function that is captured: most scripts capture none
     from distgrad.compile.captured import Captured, Run
+    from distgrad.compile.executors import Name
     from distgrad.compile.program import Program
 
 Jit = bool | Literal["strict"]
@@ -100,14 +101,15 @@ class Function:
         except KeyError:
             from distgrad.compile.captured import BUDGET, Captured
 
+            compiled = bool(self._jit) or device == "GPU"
             run = functools.update_wrapper(functools.partial(Function._run, self), self)
             made = programs.by_device[device] = Captured(
                 run,
                 strict=self._jit == "strict",
                 quiet=not self._jit,
                 budget=BUDGET * (_RELAXED if self._many_shapes else 1),
-                make_executor=_compiled if self._jit or device == "GPU" else _replayed,
-                in_parts=lambda: device == "GPU" or (bool(self._jit) and _best() != "numpy"),
+                make_executor=_compiled if compiled else _replayed,
+                in_parts=lambda: compiled and _best() != "numpy",
             )
             return made
 
@@ -182,7 +184,7 @@ class Function:
         return f"<distgrad.function {getattr(self.python_function, '__name__', '')}>"
 
 
-def _best() -> str:
+def _best() -> Name:
     from distgrad.compile import executors
 
     return executors.best()
@@ -191,7 +193,7 @@ def _best() -> str:
 def _compiled(program: Program, arrays: Sequence[Any]) -> Run:
     from distgrad.compile import executors, numpy_exec
 
-    best = executors.best()
+    best = _best()
     if best == "numpy":
         return numpy_exec.replaying_executor(program, arrays)
     return executors.make(best, program, arrays)

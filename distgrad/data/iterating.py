@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from distgrad.core import recording
 from distgrad.core.op_errors import OutOfRangeError
@@ -14,7 +14,29 @@ from distgrad.data.calling import as_tensors
 _BAKED = "an element of a dataset would be a constant of the program"
 
 
-class DatasetIterator:
+class Elements:
+    """An iterator over a dataset, of which a captured function may take no element."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        recording.refuse(_BAKED)
+        return self._following()
+
+    def _following(self) -> Any:
+        """The next element. Raises StopIteration after the last."""
+        raise NotImplementedError
+
+    def get_next(self) -> Any:
+        """The next element. Raises OutOfRangeError after the last."""
+        try:
+            return next(self)
+        except StopIteration:
+            raise OutOfRangeError("the dataset has no further element") from None
+
+
+class DatasetIterator(Elements):
     """The elements of one pass over a dataset, as tensors; checkpoints keep where it stands.
 
     One that is restored makes the elements before its place again, and throws them away.
@@ -36,11 +58,7 @@ class DatasetIterator:
         """What is saved, by name."""
         yield "place", self._place
 
-    def __iter__(self) -> DatasetIterator:
-        return self
-
-    def __next__(self) -> Any:
-        recording.refuse(_BAKED)
+    def _following(self) -> Any:
         element = as_tensors(next(self._rest))
         self._taken += 1
         return element
@@ -48,13 +66,6 @@ class DatasetIterator:
     def close(self) -> None:
         """Ends it: threads that make elements in advance stop."""
         self._rest = iter(())
-
-    def get_next(self) -> Any:
-        """The next element. Raises OutOfRangeError after the last."""
-        try:
-            return next(self)
-        except StopIteration:
-            raise OutOfRangeError("the dataset has no further element") from None
 
     @property
     def element_spec(self) -> Any:

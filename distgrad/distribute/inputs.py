@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import recording, tree
-from distgrad.core.op_errors import OutOfRangeError
+from distgrad.core import tree
 from distgrad.data import loader
+from distgrad.data.iterating import Elements
 from distgrad.data.loader import Batch
 from distgrad.training.replicas import PerReplica, Replicas
 
@@ -42,25 +42,14 @@ class ValueContext:
     num_replicas_in_sync: int = 1
 
 
-class ReplicaIterator:
+class ReplicaIterator(Elements):
     """The elements of one pass over a dataset of replicas."""
 
     def __init__(self, elements: Iterator[Any]) -> None:
         self._elements = elements
 
-    def __iter__(self) -> ReplicaIterator:
-        return self
-
-    def __next__(self) -> Any:
-        recording.refuse("an element of a dataset would be a constant of the program")
+    def _following(self) -> Any:
         return next(self._elements)
-
-    def get_next(self) -> Any:
-        """The next element. Raises OutOfRangeError after the last."""
-        try:
-            return next(self)
-        except StopIteration:
-            raise OutOfRangeError("the dataset has no further element") from None
 
 
 class DistributedDataset:
