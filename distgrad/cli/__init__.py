@@ -302,6 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     words = list(sys.argv[1:] if argv is None else argv)
     streams.prepare()
+    stdout = sys.stdout  # typer puts one that hides errors in its place, after one
     try:
         interrupting.end()
         code = app(words or ["--help"], prog_name="distgrad", standalone_mode=False)
@@ -311,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, SystemExit) as error:
         # Of a reader that has gone, as in `distgrad runs ls | head`, typer makes an exit.
         cause = error.__context__ if isinstance(error, SystemExit) else error
-        if isinstance(cause, OSError) and streams.stdout_is_lost():
+        if isinstance(cause, OSError) and streams.is_lost(stdout):
             if isinstance(cause, BrokenPipeError):
                 return streams.BROKEN_PIPE
             return _report(DataError(f"stdout cannot be written ({cause.strerror})"))

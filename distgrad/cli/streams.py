@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+from typing import TextIO
 
 BROKEN_PIPE = 141  # 128 and SIGPIPE, as a shell shows it of other programs
 
@@ -29,14 +30,14 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def stdout_is_lost() -> bool:
-    """Whether stdout takes nothing more, a full disk say; what it has not taken is dropped then."""
+def is_lost(stream: TextIO) -> bool:
+    """Whether it takes nothing more, for a full disk say; what it has not taken is dropped then."""
     try:
-        sys.stdout.write("\n")  # a stream forgets what it could not write
-        sys.stdout.flush()
+        stream.write("\n")  # a stream forgets what it could not write
+        stream.flush()
     except OSError:
         with contextlib.suppress(OSError):
-            _silence(sys.stdout.fileno())  # Python flushes at exit
+            _silence(stream.fileno())  # Python flushes at exit
         return True
     return False
 

@@ -179,7 +179,10 @@ def test_files_come_once_and_are_checked(tmp_path):
             utils.get_file(cache_dir=cache, **options)
 
 
-def test_archives_are_unpacked(tmp_path):
+@pytest.mark.parametrize("filtered", [True, False])
+def test_archives_are_unpacked(filtered, tmp_path, monkeypatch):
+    if not filtered:  # as before Python 3.11.4
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
     with tarfile.open(tmp_path / "a.tgz", "w:gz") as tar:
         info = tarfile.TarInfo("inside/x.txt")
         info.size = 2
@@ -195,6 +198,21 @@ def test_archives_are_unpacked(tmp_path):
     (tmp_path / "c.zip").write_text("none")
     with pytest.raises(DataError, match="not an archive"):
         utils.get_file(origin=(tmp_path / "c.zip").as_uri(), extract=True, cache_dir=tmp_path / "c")
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+@pytest.mark.parametrize("name", ["../outside.txt", "link"])
+def test_archives_that_reach_outside_are_refused(name, filtered, tmp_path, monkeypatch):
+    if not filtered:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    with tarfile.open(tmp_path / "a.tgz", "w:gz") as tar:
+        info = tarfile.TarInfo(name)
+        if name == "link":
+            info.type, info.linkname = tarfile.SYMTYPE, "/etc"
+        tar.addfile(info, io.BytesIO())
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        utils.get_file(origin=(tmp_path / "a.tgz").as_uri(), extract=True, cache_dir=tmp_path / "c")
+    assert not list(tmp_path.rglob("outside.txt")) and not list(tmp_path.rglob("link"))
 
 
 def test_progress_of_ones_own_loop(capsys):

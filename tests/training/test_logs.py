@@ -107,6 +107,7 @@ def test_streams_are_what_they_were_and_warnings_are_kept(tmp_path: Path) -> Non
         f"with logs.kept(Path({str(tmp_path / 'log')!r})):\n"
         "    print(sys.stdout.isatty(), sys.stdout.fileno(), sys.stdout.encoding)\n"
         "    warnings.warn('three')\n"
+        "    sys.stdout.flush()\n"
         "    sys.stdout.buffer.write(b'bytes')\n"
     )
     done = subprocess.run(

@@ -92,7 +92,7 @@ def _unpack(archive: Path, folder: Path, kind: Any) -> None:
     try:
         if "tar" in kinds and tarfile.is_tarfile(archive):
             with tarfile.open(archive) as tar:
-                tar.extractall(partial, filter="data")
+                _extract(tar, partial)
         elif "zip" in kinds and zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as packed:
                 packed.extractall(partial)
@@ -107,6 +107,20 @@ def _unpack(archive: Path, folder: Path, kind: Any) -> None:
         raise DataError(f"{archive} cannot be unpacked into {folder}: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _extract(tar: tarfile.TarFile, folder: Path) -> None:
+    """Unpacks what stays within the folder; Python before 3.11.4 has no filter that sees to it."""
+    if hasattr(tarfile, "data_filter"):
+        tar.extractall(folder, filter="data")
+        return
+    for member in tar:
+        inside = (folder / member.name).resolve().is_relative_to(folder.resolve())
+        if not inside or not (member.isfile() or member.isdir()):
+            raise tarfile.TarError(
+                f"{member.name!r} is a link or lies outside; Python 3.11.4 or newer may unpack it"
+            )
+        tar.extract(member, folder)
 
 
 def _wait_for(folder: Path) -> None:
