@@ -65,7 +65,12 @@ class CupyBackend(Backend):
         self.enter_thread()
 
     def enter_thread(self) -> None:
+        import cupyx
+
         self.xp.cuda.Device(self.selected).use()
+        cupyx.seterr(
+            linalg="raise"
+        )  # of this thread; nan would come of a matrix that has no inverse
 
     @functools.cached_property
     def special(self) -> Any:

@@ -59,7 +59,9 @@ def power(xp, x, y):
 @power.vjp("x")
 def _(g, x, y):
     if not isinstance(y, Tensor):
-        return g * adjoint(power(x, y - 1) * y) if y else zeros_like(g)
+        if not y:
+            return zeros_like(g)
+        return g * adjoint((x if y == 2 else power(x, y - 1)) * y)
     # 0 ** 0 has derivative 0, where the formula would say 0 * inf.
     base = bind(select, bind(logical_and, equal(x, 0), equal(y, 0)), 1.0, x)
     return g * adjoint(y * power(base, y - 1))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
@@ -102,8 +103,41 @@ def _dirty(name: str) -> Any:
     return make
 
 
+class _Errors(threading.local):
+    """What ``cupyx.seterr`` sets, for each thread: CuPy ignores errors until it is told."""
+
+    linalg = "ignore"
+
+
+_errors = _Errors()
+
+
+def _seterr(*, linalg: str) -> None:
+    _errors.linalg = linalg
+
+
+class _Linalg:
+    """``cupy.linalg``: what has no result is nan, unless errors are to be raised."""
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(standin.backend.xp.linalg, name)
+
+        def called(x: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(x, *args, **kwargs)
+            except np.linalg.LinAlgError:
+                if _errors.linalg == "raise":
+                    raise
+                shape = args[0].shape if args else x.shape
+                return Array(np.full(shape, np.nan, x.dtype))
+
+        return called
+
+
 class _Cupy(ModuleType):
     """The functions of the stand-in, and what CuPy has beside them."""
+
+    linalg = _Linalg()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -163,6 +197,7 @@ def modules(count: int = 2, driver: int = 12090) -> dict[str, ModuleType]:
     linalg.solve_triangular = _solve_triangular  # type: ignore[attr-defined]
     scipy.special, scipy.linalg = special, linalg  # type: ignore[attr-defined]
     cupyx = ModuleType("cupyx")
+    cupyx.seterr = _seterr  # type: ignore[attr-defined]
     cupyx.scipy, cupyx.empty_pinned = scipy, fake_streams.empty_pinned  # type: ignore[attr-defined]
     found = {"cupyx": cupyx, "cupyx.scipy": scipy, "cupy": cupy, "cupy.cuda": cuda}
     found["cupy.cuda.nccl"] = fake_nccl.module()

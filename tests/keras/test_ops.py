@@ -37,7 +37,10 @@ def test_numbers_and_dtype_are_those_of_keras(case):
             continue
         assert (ours.dtype.name, tuple(ours.shape)) == (stored["dtype"], wanted.shape)
         tolerance = 2e-3 if half else 2e-5
-        np.testing.assert_allclose(ours.numpy(), wanted, rtol=tolerance, atol=tolerance / 10)
+        near = tolerance / 10
+        if "fft" in name:  # a sum of all numbers: its rounding is that of the largest result
+            near = max(near, 4e-7 * np.abs(wanted).max(initial=0))
+        np.testing.assert_allclose(ours.numpy(), wanted, rtol=tolerance, atol=near)
 
 
 RNG = np.random.default_rng(3)
