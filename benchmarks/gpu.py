@@ -70,8 +70,10 @@ CONTENDERS = {
     "distgrad 8 shards": ("distgrad", "shards8"),
     "distgrad 8 shards, a launch each": ("distgrad", "shards8"),
     "torch eager": ("torch", "eager"),
-    "JAX jit": ("jax", "jit"),
-    "torch reduce-overhead": ("torch", "reduce-overhead"),  # these compile for long: they come last
+    "torch reduce-overhead": ("torch", "reduce-overhead"),
+    "JAX jit": ("jax", "jit"),  # from here on they compile for long
+    "JAX jit TF32": ("jax", "jit TF32"),
+    "torch reduce-overhead TF32": ("torch", "reduce-overhead TF32"),
     "torch max-autotune": ("torch", "max-autotune"),
 }
 
@@ -278,16 +280,21 @@ def timed(
 
 
 def table(results: dict[str, dict[str, list[float]]], names: list[str]) -> list[str]:
-    """Milliseconds per step, and in brackets the ratio to the best peer of each round."""
+    """Milliseconds per step, and in brackets the ratio to the best peer of each round.
+
+    Peers are those that may round as much: to TF32, or not.
+    """
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for workload, found in results.items():
         cells = []
-        peers = [times for name, times in found.items() if not name.startswith("distgrad")]
+        others = {name: t for name, t in found.items() if not name.startswith("distgrad")}
         for name in names:
             if name not in found:
                 cells.append("-")
                 continue
             cell = f"{statistics.median(found[name]):.3g}"
+            rough = name.endswith("TF32")
+            peers = [times for peer, times in others.items() if peer.endswith("TF32") == rough]
             if peers:
                 best = [min(times) for times in zip(*peers, strict=True)]
                 ratios = [a / b for a, b in zip(found[name], best, strict=True)]

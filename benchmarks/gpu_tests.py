@@ -1,4 +1,4 @@
-"""The tests that are the same on every device, on a GPU, folder by folder: ``gpu.py --check``."""
+"""The tests that are the same on every device, on a GPU, counted by folder: ``gpu.py --check``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# In the order in which a failure is worth knowing.
 TESTS = (
     "tests/backend/test_cupy_exec.py",
     "tests/backend/test_cupy_graphs.py",
@@ -27,44 +27,53 @@ TESTS = (
     "tests/keras",
     "tests/e2e/test_configs.py",
 )
-_PART = 0.6  # of the time that is left, for a folder before the last: one that hangs ends there
 _PROCESSES = 12  # each has a context of its own on the GPU
-_WRONG = re.compile(r"(?:FAILED|ERROR) (?:\[.*?\] )?(tests/\S+)|(tests/\S+) (?:FAILED|ERROR)")
+_LAST_WORDS = 10.0  # seconds for the tracebacks of tests that are ended
+_OUTCOMES = ("passed", "failed", "error", "skipped")
+_DONE = re.compile(r"\b(PASSED|FAILED|ERROR|SKIPPED)\b (?:\[.*?\] )?(tests/\S.*)")
+_DONE_ALONE = re.compile(r"^(tests/\S.*?) (PASSED|FAILED|ERROR|SKIPPED)\b")
 
 
 def check(device: str, limit: float, note: Callable[[list[str]], None]) -> None:
-    """What the tests say on the device, noted after each folder; tracebacks are printed alone."""
-    lines: list[str] = []
-    ends = time.monotonic() + limit
-    for number, tests in enumerate(TESTS):
-        left = ends - time.monotonic()
-        seconds = left if number == len(TESTS) - 1 else left * _PART
-        began = time.monotonic()
-        text = _ran(device, tests, max(1.0, seconds))
-        spent = time.monotonic() - began
-        wrong = sorted({one or other for one, other in _WRONG.findall(text)})
-        if wrong:
-            print(text.partition("= FAILURES =")[2] or text[-4000:])
-        lines += [f"{tests}, {spent:.0f} s: {_said(text)}", *(f"- {name}" for name in wrong)]
-        print(*lines[-1 - len(wrong) :], sep="\n", flush=True)
-        note(lines)
+    """What the tests say on the device within some seconds; tracebacks are printed alone."""
+    began = time.monotonic()
+    text, in_time = _ran(device, limit)
+    print(text.partition("= FAILURES =")[2] or text[-4000:])
+    lines = [f"{_said(text, in_time)} ({time.monotonic() - began:.0f} s)", ""]
+    found = dict(_outcomes(text))
+    for tests in TESTS:
+        counts = Counter(how for name, how in found.items() if name.startswith(tests))
+        said = ", ".join(f"{counts[how]} {how}" for how in _OUTCOMES if counts[how])
+        lines.append(f"- {tests}: {said or 'nothing was run'}")
+    wrong = sorted(name for name, how in found.items() if how in ("failed", "error"))
+    lines += ["", *(f"- wrong: {name}" for name in wrong)]
+    print(*lines, sep="\n", flush=True)
+    note(lines)
 
 
-def _said(text: str) -> str:
-    """Its last line; the tests that are done, where there is no such line yet."""
+def _outcomes(text: str) -> list[tuple[str, str]]:
+    found = []
+    for line in text.partition("= FAILURES =")[0].splitlines():
+        if match := _DONE.search(line):
+            found.append((match[2].strip(), match[1].lower()))
+        elif match := _DONE_ALONE.search(line):
+            found.append((match[1], match[2].lower()))
+    return found
+
+
+def _said(text: str, in_time: bool) -> str:
     last = (text.strip().splitlines() or ["no output"])[-1].strip("= ")
-    if re.search(r"\d (passed|failed|skipped|error)", last):
-        return last
-    return f"not finished in time, {len(re.findall('PASSED', text))} passed"
+    return last if in_time else "not finished in time"
 
 
-def _ran(device: str, tests: str, seconds: float) -> str:
-    """The output of pytest, of so long at most; then it is ended, with all that it has started."""
-    command = [sys.executable, "-m", "pytest", "-v", "--maxfail=20", "--tb=short", "-rfE"]
-    command += ["-p", "no:cacheprovider", "--device", device, tests]
+def _ran(device: str, seconds: float) -> tuple[str, bool]:
+    """The output of pytest, and whether it took no longer; it is ended then, with all its tests."""
+    command = [sys.executable, "-m", "pytest", "-v", "--maxfail=50", "--tb=short", "-rfE"]
+    command += ["-p", "no:cacheprovider", "--device", device, *TESTS]
     if importlib.util.find_spec("xdist") is not None:  # kernels are compiled at their first use
         command += ["-n", str(min(_PROCESSES, os.cpu_count() or 1))]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
+    in_time = True
     with tempfile.TemporaryFile("w+", errors="replace") as output:  # a pipe may stay open
         process = subprocess.Popen(
             command,
@@ -75,12 +84,15 @@ def _ran(device: str, tests: str, seconds: float) -> str:
             start_new_session=True,
         )
         try:
-            process.wait(seconds)
+            process.wait(max(1.0, seconds - _LAST_WORDS))
         except subprocess.TimeoutExpired:
-            pass
+            in_time = False
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_LAST_WORDS)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         output.seek(0)
-        return output.read()
+        return output.read(), in_time

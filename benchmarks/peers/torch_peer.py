@@ -2,7 +2,8 @@
 
 Convolutions run in channels_last, bfloat16 under autocast. Where Adam is all there is, "compile"
 compiles its foreach form.
-Further forms are modes of ``torch.compile``; ``gpu.py`` sets DEVICE.
+Further forms are modes of ``torch.compile``; ``gpu.py`` sets DEVICE. Forms that end in TF32 let a
+GPU round the factors of products and convolutions to it; the others do not.
 """
 
 from __future__ import annotations
@@ -72,6 +73,19 @@ def laid_out(parameter: Parameter) -> torch.Tensor:
 
 
 def make(workload: Workload, parameters: Sequence[Parameter], form: str) -> Trainer:
+    """The trainer of that form, which rounds as it should in every run: that is global here."""
+    trainer = _made(workload, parameters, form.removesuffix(" TF32"))
+    rough = form.endswith("TF32")
+
+    def run(batch: Any, steps: int) -> float:
+        torch.set_float32_matmul_precision("high" if rough else "highest")
+        torch.backends.cudnn.allow_tf32 = rough
+        return trainer.run(batch, steps)
+
+    return Trainer(trainer.ready, run)
+
+
+def _made(workload: Workload, parameters: Sequence[Parameter], form: str) -> Trainer:
     compiled: Any = lambda f: f  # noqa: E731
     if form != "eager":
         compiled = partial(torch.compile, mode=None if form == "compile" else form)
