@@ -1,6 +1,6 @@
 """Training steps on one GPU, beside torch and JAX in the same run; and whether they are right.
 
-    python benchmarks/gpu.py --all [--minutes N] [--write]
+    python benchmarks/gpu.py --all [STAGE ...] [--minutes N] [--write]
     python benchmarks/gpu.py [--check] [--kernels] [--write] [--rounds N] [--workload [NAME ...]]
     python benchmarks/gpu.py --buckets [MIB ...] [--write] [--rounds N] [--workload NAME]
 
@@ -12,7 +12,7 @@ the GPU first, ``--kernels`` adds the table of `gpu_kernels.py`, ``--write`` put
 ``gpu.md``; ``--workload`` without a name leaves the training steps out. ``--device cpu`` tries the
 program. ``--buckets`` measures sizes of buckets of gradients instead (``gpu_buckets.py``), on as
 many GPUs as ranks: ``distgrad launch -n 4 benchmarks/gpu.py --buckets``. ``--all`` does all of it,
-one after the other, within some minutes (``gpu_all.py``).
+one after the other, within some minutes (``gpu_all.py``), or some of its stages.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ CONTENDERS = {
     "distgrad captured": ("distgrad", "captured"),
     "distgrad captured TF32": ("distgrad", "captured"),
     "distgrad captured without cuDNN": ("distgrad", "captured"),
-    "distgrad 8 shards": ("distgrad", "shards8"),
-    "distgrad 8 shards, a launch each": ("distgrad", "shards8"),
     "torch eager": ("torch", "eager"),
     "torch reduce-overhead": ("torch", "reduce-overhead"),
     "JAX jit": ("jax", "jit"),  # from here on they compile for long
     "JAX jit TF32": ("jax", "jit TF32"),
     "torch reduce-overhead TF32": ("torch", "reduce-overhead TF32"),
     "torch max-autotune": ("torch", "max-autotune"),
+    "distgrad 8 shards": ("distgrad", "shards8"),
+    "distgrad 8 shards, a launch each": ("distgrad", "shards8"),
 }
 
 
@@ -364,7 +364,9 @@ def measure_buckets(options: argparse.Namespace, lines: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--all", action="store_true", help="everything, each with its own time")
+    parser.add_argument(
+        "--all", nargs="*", choices=gpu_all.STAGES, help="everything, each with its own time"
+    )
     parser.add_argument("--minutes", type=float, default=9.0, help="for --all")
     parser.add_argument("--check", action="store_true", help="run the tests on the GPU first")
     parser.add_argument("--check-limit", type=float, default=360.0, help="seconds for the tests")
@@ -387,9 +389,9 @@ def main() -> None:
     def say(text: str) -> None:
         print(text, flush=True)
 
-    if options.all:
+    if options.all is not None:
         more = ["--device", options.device, *(["--write"] if options.write else [])]
-        ends = gpu_all.run(options.minutes, more, say)
+        ends = gpu_all.run(options.minutes, more, say, options.all or list(gpu_all.STAGES))
         say("\n" + "\n".join(f"{name}: {end}" for name, end in ends.items()))
         return
     if options.buckets is not None:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = (
     "tests/backend/test_cupy_exec.py",
     "tests/backend/test_cupy_graphs.py",
+    "tests/backend/test_convolution_plans.py",
     "tests/compile/cuda",
     "tests/training",
     "tests/core",

@@ -24,6 +24,7 @@ CONVOLUTIONS = tuple(
     f"{kind}convolve{which}" for kind in ("", "depthwise_") for which in ("", "_grad_x", "_grad_w")
 )
 ROOM = 1 << 30  # bytes of workspace of a convolution, for which there are plans with next to none
+CHANNELS = 8  # of images, for which cuDNN's gradients of filters are fast
 ALIGNED = 16  # bytes: where an array of a plan may start
 
 
@@ -79,7 +80,9 @@ def convolution(
 ) -> Convolution | None:
     """A primitive on arguments of these shapes; None where windows and a product do better.
 
-    Those are filters of one element that leave nothing out: the product alone is all of it.
+    Those are filters of one element that leave nothing out, where the product alone is all of it;
+    gradients of filters with more padding on one side, of which some plans of cuDNN 9.19 give
+    wrong numbers; and those for few channels, whose plans with equal bits are ten times slower.
     """
     geometry, depthwise = params["geometry"], name.startswith("depthwise_")
     count = len(geometry.size)
@@ -98,6 +101,10 @@ def convolution(
         return None
     still = set(geometry.strides) == {1} and not any(map(sum, geometry.padding))
     if math.prod(geometry.size) == 1 and still and not depthwise:
+        return None
+    uneven = any(before != after for before, after in geometry.padding)
+    few = w[-2] < CHANNELS and not depthwise
+    if what == "convolve_grad_w" and (uneven or few):
         return None
     order = (count, count + 1, *range(count)) if depthwise else (count + 1, *range(count + 1))
     filters = (w[-2] * w[-1], *w[:-2], 1) if depthwise else (w[-1], *w[:-1])

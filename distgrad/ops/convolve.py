@@ -151,6 +151,8 @@ def depthwise_convolve_grad_w(xp, x, dy, *, geometry, out=None):
     dy = dy.reshape(*dy.shape[:-1], channels, multiplier)
     shape = (*geometry.size, channels, multiplier)
     w = xp.empty(shape, dtype=dy.dtype) if out is None else out
+    if dy.dtype.itemsize == 2:  # products are added up, and rounded once
+        x, dy = x.astype("float32"), dy.astype("float32")
     for at, index in geometry.offsets(counts):
         w[at] = xp.sum(x[index][..., None] * dy, axis=tuple(range(dy.ndim - 2)))
     return w

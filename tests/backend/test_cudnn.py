@@ -62,7 +62,7 @@ GEOMETRIES = [
 ]
 
 
-def arguments(name, geometry, dtype="float32", channels=3):
+def arguments(name, geometry, dtype="float32", channels=8):
     """Arrays for a primitive, and its parameters."""
     depthwise = name.startswith("depthwise")
     space = (9, 8, 7)[: len(geometry.size)]
@@ -88,7 +88,9 @@ def test_primitives_one_by_one(plans, name, geometry, dtype, rtol):
     wide = [a.astype("float64") for a in arrays]
     expected = registry[name].kernel(np, *wide, **params)
     found = bind(registry[name], *map(tf.constant, arrays), **params)
-    assert plans == [operation(name)] and found.dtype == dtype
+    uneven = any(before != after for before, after in geometry.padding)
+    left = name.endswith("grad_w") and uneven  # wrong numbers come of some plans
+    assert plans == ([] if left else [operation(name)]) and found.dtype == dtype
     np.testing.assert_allclose(found.numpy(), expected, rtol, 10 * rtol)
 
 
@@ -98,7 +100,7 @@ def test_arrays_of_any_strides(plans, gpu):
     expected = registry["convolve"].kernel(np, x, w, **params)
     for seen in (
         asarray(np.moveaxis(x, 3, 1).copy()).transpose((0, 2, 3, 1)),
-        asarray(np.concatenate([x, x], -1))[..., :3],
+        asarray(np.concatenate([x, x], -1))[..., :8],
         asarray(np.concatenate([x[:, :1], x], 1))[:, 1:],  # it does not start at 16 bytes
     ):
         found = kernel(None, seen, asarray(w), **params)
@@ -108,7 +110,7 @@ def test_arrays_of_any_strides(plans, gpu):
 
 def test_gradients_of_filters_go_where_they_are_told(plans, gpu):
     for name in ("convolve_grad_w", "depthwise_convolve_grad_w"):
-        (x, y), params = arguments(name, GEOMETRIES[1])
+        (x, y), params = arguments(name, GEOMETRIES[2])
         expected = registry[name].kernel(np, x, y, **params)
         place = asarray(np.zeros(expected.shape, np.float32))
         out = gpu.kernels[name](None, asarray(x), asarray(y), out=place, **params)
@@ -126,6 +128,13 @@ def test_what_is_left_to_windows_and_products(plans):
     assert not plans
     run(floats(2, 5, 5, 3), floats(1, 1, 3, 4), 2, "VALID")
     assert plans == ["conv_fprop"]
+    for channels in (7, 8):  # fewer are slow
+        plans.clear()
+        (x, y), params = arguments("convolve_grad_w", GEOMETRIES[2], channels=channels)
+        found = bind(registry["convolve_grad_w"], tf.constant(x), tf.constant(y), **params)
+        expected = registry["convolve_grad_w"].kernel(np, x, y, **params)
+        np.testing.assert_allclose(found.numpy(), expected, 1e-5, 1e-5)
+        assert plans == ["conv_wgrad"] * (channels == 8)
 
 
 @pytest.mark.parametrize("on, least, most", [(False, 0, 2e-7), (True, 1e-6, 2e-3)])
@@ -159,7 +168,7 @@ def losses(x, w, v):
 @needs_compiler
 @pytest.mark.parametrize("dtype, rtol", [("float32", 1e-5), ("float16", 1e-2), ("bfloat16", 8e-2)])
 def test_captured_convolutions_are_one_graph(plans, monkeypatch, dtype, rtol):
-    arrays = [floats(*s, dtype=dtype) / 4 for s in [(2, 9, 8, 3), (3, 3, 3, 5), (2, 3, 5, 2)]]
+    arrays = [floats(*s, dtype=dtype) / 4 for s in [(2, 9, 9, 8), (3, 3, 8, 5), (2, 3, 5, 2)]]
     with tf.device("/CPU:0"):
         expected = [t.numpy() for t in losses(*[tf.constant(a.astype("float64")) for a in arrays])]
     bits = []
@@ -201,7 +210,7 @@ def test_without_a_plan_windows_are_captured_too(plans, monkeypatch, gpu):
         raise fake_cudnn.cudnnGraphNotSupportedError("nothing for these shapes")
 
     monkeypatch.setattr(fake_cudnn.pygraph, "check_support", none)
-    arrays = [floats(*s) / 4 for s in [(2, 9, 8, 3), (3, 3, 3, 5), (2, 3, 5, 2)]]
+    arrays = [floats(*s) / 4 for s in [(2, 9, 9, 8), (3, 3, 8, 5), (2, 3, 5, 2)]]
     with tf.device("/CPU:0"):
         expected = [t.numpy() for t in losses(*map(tf.constant, arrays))]
     eager = [t.numpy() for t in losses(*map(tf.constant, arrays))]
