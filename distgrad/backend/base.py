@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Set
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -82,11 +82,6 @@ class Backend(ABC):
         It is ``kernel(plain, *arrays)``, as those of ``kernels`` are.
         """
         return None
-
-    def fetch(self, arrays: Sequence[Any]) -> Callable[[], list[Any]]:
-        """Starts copying arrays to the host; the function given waits for the copies."""
-        found = [self.to_numpy(array) for array in arrays]
-        return lambda: found
 
     def device_of(self, array: Any) -> str:
         """TensorFlow's name of the device that an array lies on."""

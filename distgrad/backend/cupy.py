@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -52,7 +52,7 @@ class CupyBackend(Backend):
             **self.rows.by_primitive,
             **self.dnn.by_primitive,
         }
-        self.take_bfloat16 = {"dot", *self.dnn.by_primitive}
+        self.take_bfloat16 = {"adam_update", "dot", *self.dnn.by_primitive}
         self._fused: dict[str, Any] = {}
         self._streams: dict[tuple[int, str], Any] = {}
 
@@ -141,25 +141,6 @@ class CupyBackend(Backend):
         from cupy.cuda import nccl
 
         return nccl if nccl.available else None
-
-    def fetch(self, arrays: Sequence[Any]) -> Callable[[], list[np.ndarray]]:
-        cuda = self.xp.cuda
-        runtime, stream = cuda.runtime, cuda.get_current_stream()
-        held = [self.xp.ascontiguousarray(array) for array in arrays]
-        places = [cuda.alloc_pinned_memory(max(array.nbytes, 1)) for array in held]
-        for array, place in zip(held, places, strict=True):
-            size, kind = array.nbytes, runtime.memcpyDeviceToHost
-            runtime.memcpyAsync(place.ptr, array.data.ptr, size, kind, stream.ptr)
-        done = self.mark()
-
-        def read() -> list[np.ndarray]:
-            done.synchronize()
-            return [
-                np.frombuffer(place, array.dtype, array.size).reshape(array.shape).copy()
-                for array, place in zip(arrays, places, strict=True)
-            ]
-
-        return read
 
     @functools.cached_property
     def capturable(self) -> Any:

@@ -17,18 +17,11 @@ def padded(nbytes: int) -> int:
 class Sent:
     """An array of the host, and its copy ``there``, which is good for one step alone."""
 
-    __slots__ = ("host", "there")
+    __slots__ = ("dtype", "host", "shape", "there")
 
     def __init__(self, host: np.ndarray, there: Any) -> None:
         self.host, self.there = host, there
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.host.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.host.dtype
+        self.shape, self.dtype = host.shape, host.dtype
 
     def get(self) -> np.ndarray:
         """The array of the host: nobody waits for a device."""

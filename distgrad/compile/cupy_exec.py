@@ -104,8 +104,8 @@ class Frame:
 
     ``told(number)`` is called as soon as the work that fills a group of outputs of the last run,
     and what is done beside it, has been put on the current stream: an event recorded there is the
-    moment when it is full. ``ready(outputs)``, if given, is called in the same way with the outputs
-    of the last run that stand before those of groups. ``contexts`` are what each run draws in.
+    moment when it is full. ``ready()``, if given, is called in the same way for the outputs of the
+    last run that stand before those of groups. ``contexts`` are what each run draws in.
 
     Of a single run, ``frame(arrays)`` gives the outputs, good until the next one.
     """
@@ -136,17 +136,23 @@ class Frame:
                 self._steps.append(_Step(part, _aside(do), number - 1))
             self._ends.append(len(self._steps))
 
+    def _bind(self) -> None:
+        """Looks for all arrays anew."""
+        for part in self.parts:
+            part.bind()
+        self._begin()
+
     def _begin(self) -> None:
         self._scripts: dict[Any, tuple[list[Callable[[], None]], list[Any]]] = {}
         self._workspaces: list[Any] = []  # that the products of the scripts use
         self._told: Told = lambda number: None
-        self._ready: Callable[[list[Any]], None] = lambda outputs: None
+        self._ready: Callable[[], None] = lambda: None
 
     def __call__(
         self,
         arrays: Sequence[Any],
         told: Told | None = None,
-        ready: Callable[[list[Any]], None] | None = None,
+        ready: Callable[[], None] | None = None,
     ) -> list[Any]:
         self.run([arrays], told, ready)
         return self.parts[0].outputs()
@@ -155,14 +161,14 @@ class Frame:
         self,
         rows: Sequence[Sequence[Any]],
         told: Told | None = None,
-        ready: Callable[[list[Any]], None] | None = None,
+        ready: Callable[[], None] | None = None,
         contexts: Sequence[Any] = (),
     ) -> None:
         """Puts all runs on the current stream."""
-        if any(part.moved for part in self.parts):
-            for part in self.parts:
-                part.bind()
-            self._begin()
+        for part in self.parts:
+            if part.moved:
+                self._bind()
+                break
         for call, values in self._plan.checks:
             for arrays in rows:
                 call.run(*map(Tensor, values(arrays)))
@@ -222,10 +228,7 @@ class Frame:
         """Numbers of steps after which somebody is told something; the last is that of all."""
         stops: dict[int, list[Callable[[], None]]] = {}
         if looks:
-            count = min((p for group in self._executor.groups for p in group), default=None)
-            stops[self._ends[self._plan.ready or -1]] = [
-                lambda: self._ready(self.parts[-1].outputs(count))
-            ]
+            stops[self._ends[self._plan.ready or -1]] = [lambda: self._ready()]
         for number, end in enumerate(self._plan.ends if tells else ()):
             tell = stops.setdefault(self._ends[min(end + 1, len(self._plan.nodes))], [])
             tell.append(lambda number=number: self._told(number))  # type: ignore[misc]
@@ -236,7 +239,7 @@ class Frame:
         while start < stop:
             step = self._steps[start]
             if step.alone:
-                add(self._before(start, start))
+                self._before(start, start, add)
                 add(step.by_itself)
                 if graphs:
                     step.part.keep(step.node)
@@ -245,23 +248,25 @@ class Frame:
             end = next((i for i in range(start, stop) if self._steps[i].alone), stop)
             launch, end = self._launches(start, end)
             if launch is not None:
-                add(self._before(start, end))
+                self._before(start, end, add)
                 add(launch)
             start = end
 
-    def _before(self, start: int, stop: int) -> Callable[[], None]:
-        """Draws the slots of some steps, and sends them with what waits to be sent."""
+    def _before(self, start: int, stop: int, add: Callable[[Callable[[], None]], None]) -> None:
+        """Adds what draws the slots of some steps, and sends them with what waits to be sent."""
         first = [step for step in self._steps[start:stop] if step.node.where == "before"]
 
-        def prepare() -> None:
+        def draw() -> None:
             for part, node, _ in first:
                 with part.context:
                     node.run(part)
                 for view in node.writes:
                     part.row.drawn(view)
-            self._mail.send()
 
-        return prepare
+        if first:
+            add(draw)
+        if first or not start:  # inputs wait before the first of all steps
+            add(self._mail.send)
 
     def _launches(self, start: int, stop: int) -> tuple[Callable[[], None] | None, int]:
         """What launches these steps, and where that ends: before one that cannot be captured."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.backend.fetching import Fetcher
 from distgrad.compile.cupy_exec import Link
 from distgrad.compile.numpy_exec import c_strides
 from distgrad.compile.passes.shards import Merges
@@ -43,7 +44,6 @@ class Chains:
         statistics: int,
         assigned: Sequence[int],
         weight: np.dtype,
-        draws: bool,
         scratch: Scratch,
     ) -> None:
         self.bound, self.assigned = bound, assigned
@@ -51,7 +51,10 @@ class Chains:
         self.statistics = range(statistics)
         self.states = range(len(plan.outputs) - len(assigned), len(plan.outputs))
         self.at_once = max(1, most_launches // max(len(plan.nodes), 1))
-        self._weight, self._draws, self._scratch = weight, draws, scratch
+        self._dtype, self._scratch = weight, scratch
+        self._draws = any(node.where != "device" for node in plan.nodes)  # or might
+        self._given: list[float] = []
+        self._weights: list[np.ndarray] = []  # the same, as inputs
         self._known: dict[Any, _Chain] = {}
 
     def run(
@@ -69,8 +72,10 @@ class Chains:
         They are on their way before the backward pass of the last shard is launched.
         """
         chain = self._at(trees, buffers, cut)
-        shares = np.asarray(weights, self._weight)
-        rows = [[*arrays, shares[v, ...]] for v, arrays in enumerate(shards)]
+        if weights != self._given:
+            self._given = list(weights)
+            self._weights = [np.asarray(weight, self._dtype) for weight in weights]
+        rows = [[*arrays, w] for arrays, w in zip(shards, self._weights, strict=True)]
         return chain.run(rows, streams() if self._draws else (), told)
 
     def _at(self, trees: tuple[Merges, ...], buffers: Sequence[Sequence[Any]], cut: Cut) -> _Chain:
@@ -140,25 +145,22 @@ class _Chain:
         contexts: Sequence[Any],
         told: Callable[[int], None] | None,
     ) -> Callable[[], Outcome]:
-        fetched: list[Callable[[], list[np.ndarray]]] = []
-
-        def ready(outputs: list[Any]) -> None:
-            fetched.append(self._backend.fetch([self._statistics.memory]))
-
-        self._frame.run(rows, told, ready, contexts)
-        ids = self._chains.assigned
-        if ids:
-            fetched.append(self._backend.fetch([self._states.memory]))
+        self._frame.run(rows, told, self._look, contexts)
+        ids, statistics = self._chains.assigned, self._looked
+        states = self._states.fetch() if ids else None
 
         def outcome() -> Outcome:
-            losses, sums = self._statistics.read(fetched[0]()[0])
+            losses, sums = statistics()
             written: list[dict[int, np.ndarray]] = [{} for _ in rows]
-            if ids:
-                states = self._states.read(fetched[1]()[0])
-                written = [dict(zip(ids, own, strict=True)) for own in zip(*states, strict=True)]
+            if states is not None:
+                found = zip(*states(), strict=True)
+                written = [dict(zip(ids, own, strict=True)) for own in found]
             return Outcome(losses.tolist(), sums, written)
 
         return outcome
+
+    def _look(self) -> None:
+        self._looked = self._statistics.fetch()
 
 
 class _Results:
@@ -174,7 +176,9 @@ class _Results:
             step = -(-math.prod(view.shape) * view.dtype.itemsize // _ALIGN) * _ALIGN
             self._views.append((view, size, (step, *c_strides(view))))
             size += count * step
-        self.memory = executor.backend.xp.zeros(size, dtype=np.uint8)
+        xp = executor.backend.xp
+        self.memory = xp.zeros(size, dtype=np.uint8)
+        self.fetch = Fetcher(xp, self.memory, self._read)  # to be read as ``_read`` gives it
 
     def places(self, v: int) -> Mapping[int, Any]:
         """Where the outputs of run ``v`` go, by position."""
@@ -186,7 +190,7 @@ class _Results:
             found[position] = own.view(view.dtype).reshape(view.shape)
         return found
 
-    def read(self, memory: np.ndarray) -> list[np.ndarray]:
+    def _read(self, memory: np.ndarray) -> list[np.ndarray]:
         """For each output what all runs gave, a row for each, of a copy on the host."""
         return [
             np.ndarray((self._count, *view.shape), view.dtype, memory, start, strides)

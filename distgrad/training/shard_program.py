@@ -113,7 +113,6 @@ class ShardProgram:
                 _STATISTICS,
                 [id(variable) for variable in self._assigned],
                 weight.dtype,
-                self._in_stream,
                 made_by.scratch,
             )
             self.at_once = self._chains.at_once

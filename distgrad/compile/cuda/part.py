@@ -43,10 +43,10 @@ class Part:
     @property
     def moved(self) -> bool:
         """Whether a variable lies elsewhere: in an arena."""
-        return any(variable._buffer is not buffer for variable, buffer in self._bound)
+        return bool([v for v, buffer in self._bound if v._buffer is not buffer])
 
-    def outputs(self, count: int | None = None) -> list[Any]:
-        return [self.array(view) for view in self.plan.outputs[:count]]
+    def outputs(self) -> list[Any]:
+        return [self.array(view) for view in self.plan.outputs]
 
     # What nodes ask for
 
