@@ -83,9 +83,8 @@ class Kernels:
     def _alike(self, first: Any, *others: Any) -> bool:
         """Whether arrays of float lie in memory alike, element after element."""
         dtype = first.dtype
-        return dtype.char in "fd" and all(
-            a.dtype == dtype and a.flags.c_contiguous for a in (first, *others)
-        )
+        alike = [a.dtype == dtype and a.flags.c_contiguous for a in (first, *others)]
+        return dtype.char in "fd" and all(alike)
 
     def _rows(self, *arrays: Any) -> list[Any] | None:
         """Contiguous arrays, where all have one type of float, and elements."""

@@ -39,5 +39,5 @@ class Launcher:
                 self._modules[dtype] = self._cupy.RawModule(code=text, options=OPTIONS)
             kernel = self._found[name, dtype] = self._modules[dtype].get_function(name)
         # A Python int would do as well, but its width is not documented.
-        given = tuple(np.int64(a) if type(a) is int else a for a in args)
+        given = tuple([np.int64(a) if type(a) is int else a for a in args])
         kernel((blocks,), (threads,), given)

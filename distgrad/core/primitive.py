@@ -187,6 +187,8 @@ class Primitive:
             )
         params = {**self.defaults, **params}
         native, at_once = self.native, self.native_each
+        if calls and type(calls[0][0][0]) is not np.ndarray:  # of a device
+            native = at_once = None
         if at_once is not None and at_once(calls, params):
             return
         for out, args in calls:
