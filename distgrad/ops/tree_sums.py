@@ -7,14 +7,18 @@ so many sums that wait are added to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from distgrad.core.primitive import primitive, sample
 
 
-def in_tree(parts: Iterable[Any], merges: Sequence[int]) -> Any:
+def in_tree(parts: Sequence[Any] | np.ndarray, merges: Sequence[int]) -> Any:
     """The sum of arrays in the order of a tree."""
+    if len(merges) == 1:
+        return parts[0]
     waiting: list[Any] = []
     for part, merged in zip(parts, merges, strict=True):
         for _ in range(merged):

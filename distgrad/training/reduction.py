@@ -6,7 +6,6 @@ order. That is why a sum does not depend on the number of workers.
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
-from distgrad.comm.tree import Node, TreeSum
+from distgrad.comm.tree import Node, ShardTree, TreeSum
 from distgrad.compile.passes.shards import Merges
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
@@ -234,14 +233,11 @@ class GradientSum:
         """What runs the shards of a batch, None for one that is eager; kept for the next ones."""
         if self.programs is None:
             return [None] * len(batch.shards)
-        shapes, shards = None, batch.shards
-        with contextlib.suppress(AttributeError):  # nests of arrays, or none
-            shapes = [a.shape for _, arrays in shards for a in arrays]
-            dtypes = [a.dtype for _, arrays in shards for a in arrays]
-        if shapes is None:
+        try:
+            kinds = [(i, [(a.shape, a.dtype) for a in arrays]) for i, arrays in batch.shards]
+        except AttributeError:  # nests of arrays, or none
             return self._plan(self.programs, step, batch)
-        indices = [index for index, _ in shards]
-        like = batch.size, indices, shapes, dtypes
+        like = batch.size, kinds
         for known, runs in self._plans:
             if known == like:
                 return runs
@@ -304,6 +300,7 @@ class GradientSum:
             self._stats_tree.push_tree(node, row)
             start = stop
 
-    def trees(self, indices: Sequence[int]) -> tuple[tuple[Node, Merges], ...]:
-        """The largest complete subtrees of some shards that follow each other."""
-        return self._stats_tree.tree.parts(range(indices[0], indices[-1] + 1))
+    @property
+    def tree(self) -> ShardTree:
+        """The one over the shards that are present."""
+        return self._stats_tree.tree

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distgrad.comm.tree import Node, ShardTree
+from distgrad.compile.passes.shards import Merges
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
 from distgrad.ops.streams import stream
@@ -84,6 +86,9 @@ class CapturedShards:
         self.indices = [index]
         self._step = 0
         self._shards: list[Sequence[np.ndarray]] = []  # the arrays of each, without their nest
+        # How they add up among the shards that are present, which mostly stay the same.
+        self._tree: ShardTree | None = None
+        self._parts: tuple[tuple[Node, Merges], ...] = ()
 
     def has_room(self) -> bool:
         return len(self.indices) < self.program.at_once
@@ -104,6 +109,14 @@ class CapturedShards:
                 found.append(self.program.over(arrays))
         return found
 
+    def _trees(self) -> tuple[tuple[Node, Merges], ...]:
+        """The largest complete subtrees of its shards."""
+        tree = self._sum.tree
+        if tree is not self._tree:
+            shards = range(self.indices[0], self.indices[-1] + 1)
+            self._tree, self._parts = tree, tree.parts(shards)
+        return self._parts
+
     def finish(
         self, shares: Sequence[float], scale: float, send: Callable[[Job], None] | None
     ) -> None:
@@ -111,7 +124,7 @@ class CapturedShards:
         total, program, shards = self._sum, self.program, self._shards
         buckets = total.buckets
         weights = [share * scale for share in shares]
-        parts = total.trees(self.indices)
+        parts = self._trees()
         nodes = [node for node, _ in parts]
         trees = tuple([merges for _, merges in parts])
         if len(shards) > 1 and not program.joins(shards, weights, trees, self.streams):

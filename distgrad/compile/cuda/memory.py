@@ -13,7 +13,7 @@ from distgrad.compile.steps import Buffer, View
 
 _KEPT = 64  # sets of copies
 
-Copy = tuple[int, int, int]  # where to on the device, the address it comes from, bytes
+Copy = tuple[int, int, int]  # the addresses it goes to and comes from, bytes
 
 
 class Memory:
@@ -58,13 +58,15 @@ class Mail:
                     row.homes[view.buffer] = size
                     size += padded(view.buffer.nbytes)
         self.device = cupy.cuda.alloc(max(size, 1))
+        self._home = self.device.ptr
         self._pinned = cupy.cuda.alloc_pinned_memory(max(size, 1))
         self.host = np.frombuffer(self._pinned, np.uint8, max(size, 1))
         self.host[:] = 0
         self._posted: list[Copy] = []  # from pinned memory
         self._moved: list[Copy] = []  # from elsewhere on the device
         self._joined: dict[tuple[Copy, ...], list[Copy]] = {}
-        self._sent: Any = None
+        self._sent: Any = None  # an event
+        self._under_way = False  # to that event
 
     def start(self) -> None:
         """Waits until what was sent by the run before has been read."""
@@ -73,32 +75,35 @@ class Mail:
             self._moved.clear()
             for row in self.rows:
                 row.forget()
-        if self._sent is not None:
+        if self._under_way:
             self._sent.synchronize()
+            self._under_way = False
 
     def post(self, start: int, nbytes: int) -> None:
         """Bytes of the host are to be sent to their place."""
-        self._posted.append((start, self._pinned.ptr + start, nbytes))
+        self._posted.append((self._home + start, self._pinned.ptr + start, nbytes))
 
     def move(self, start: int, source: int, nbytes: int) -> None:
         """Bytes of the device are to be copied to a place of ours."""
-        self._moved.append((start, source, nbytes))
+        self._moved.append((self._home + start, source, nbytes))
 
     def send(self) -> None:
         """Copies what waits, on the current stream; neighbours go together."""
         if not (self._posted or self._moved):
             return
         runtime, stream = self._cupy.cuda.runtime, self._cupy.cuda.get_current_stream()
-        for copies, kind in (
-            (self._moved, runtime.memcpyDeviceToDevice),
-            (self._posted, runtime.memcpyHostToDevice),
-        ):
-            for start, source, nbytes in self._together(copies):
-                runtime.memcpyAsync(self.device.ptr + start, source, nbytes, kind, stream.ptr)
+        if self._moved:
+            kind = runtime.memcpyDeviceToDevice
+            for start, source, nbytes in self._together(self._moved):
+                runtime.memcpyAsync(start, source, nbytes, kind, stream.ptr)
+            self._moved.clear()
         if self._posted:
+            kind = runtime.memcpyHostToDevice
+            for start, source, nbytes in self._together(self._posted):
+                runtime.memcpyAsync(start, source, nbytes, kind, stream.ptr)
+            self._posted.clear()
             self._sent = stream.record(self._sent)
-        self._posted.clear()
-        self._moved.clear()
+            self._under_way = True
 
     def _together(self, copies: list[Copy]) -> list[Copy]:
         """``_joined``, of copies that come again at every run."""
