@@ -238,7 +238,7 @@ class TreeSum:
         if shards & self._pushed:
             twice = (shards & self._pushed).bit_length() - 1
             raise InvalidArgumentError(f"shard {twice} was pushed twice.")
-        if array.shape != (self.size,) or array.dtype != self.dtype or not array.flags.c_contiguous:
+        if array is not self.out and not self._fits(array):
             raise InvalidArgumentError(
                 f"push takes a contiguous ({self.size},) array of {self.dtype}, "
                 f"got {array.shape} of {array.dtype}."
@@ -256,6 +256,10 @@ class TreeSum:
                 self._free.append(right)
             node = (level + 1, index // 2)
         self._held[node] = array
+
+    def _fits(self, array: Array) -> bool:
+        size, dtype = (self.size,), self.dtype
+        return array.shape == size and array.dtype == dtype and array.flags.c_contiguous
 
     def partials(self) -> dict[Node, Array]:
         """The maximal complete subtrees of the shards pushed so far."""

@@ -23,7 +23,6 @@ from distgrad.compile.cuda.part import Part
 from distgrad.compile.cuda.plan import Plan
 from distgrad.compile.program import Program
 from distgrad.core import dispatch
-from distgrad.core.tensor import Tensor
 
 graphs = True  # False: the same launches one by one, for a look at each of them
 
@@ -169,9 +168,9 @@ class Frame:
             if part.moved:
                 self._bind()
                 break
-        for call, values in self._plan.checks:
+        for check in self._plan.checks:
             for arrays in rows:
-                call.run(*map(Tensor, values(arrays)))
+                check(arrays)
         if told is not None:
             self._told = told
         if ready is not None:
