@@ -157,6 +157,13 @@ def within(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def stop_compilers() -> None:
+    """Ends the processes in which torch may still compile what was not ready in time."""
+    module = sys.modules.get("torch._inductor.async_compile")
+    if module is not None:
+        module.shutdown_compile_workers()
+
+
 def tidy(device: str, name: str) -> None:
     """Gives back the memory that nobody uses: frameworks keep it, each for itself.
 
@@ -228,12 +235,12 @@ def prepared(
         tidy(device, name)
         first = first or losses
         if not np.allclose(losses, first, rtol=rtol):
-            record.leave_out(workload.name, name, f"its losses are {losses}, not {first}")
+            record.drop(workload.name, name, f"its losses are {losses}, not {first}")
             say(f"{name}: left out, its losses are not {first}")
             note()
             continue
         runs[name] = lambda count, t=trainer, b=batch: t.run(b, count)
-        record.put(workload.name, {**record.results.get(workload.name, {}), name: [step * 1e3]})
+        record.put(workload.name, {name: [step * 1e3]})
         note()
     return runs
 
@@ -260,11 +267,12 @@ def timed(
                 runs[name](count)
                 return time.perf_counter() - began
         except Exception as error:
-            record.leave_out(workload.name, name, f"{type(error).__name__}: {error}")
+            record.drop(workload.name, name, f"{type(error).__name__}: {error}")
             del found[name]
             tidy(device, name)
             return 0.0
 
+    stop_compilers()
     for name in list(found):
         once(name, 3)
         if name in found:
@@ -297,12 +305,18 @@ def table(results: dict[str, dict[str, list[float]]], names: list[str]) -> list[
             rough = name.endswith("TF32")
             peers = [times for peer, times in others.items() if peer.endswith("TF32") == rough]
             if peers:
-                best = [min(times) for times in zip(*peers, strict=True)]
-                ratios = [a / b for a, b in zip(found[name], best, strict=True)]
-                cell += f" ({statistics.median(ratios):.2f})"
+                cell += f" ({ratio(found[name], peers):.2f})"
             cells.append(cell)
         lines.append(f"| {workload} | " + " | ".join(cells) + " |")
     return lines
+
+
+def ratio(times: list[float], peers: list[list[float]]) -> float:
+    """The median over rounds of the time over that of the best peer; of some rounds, of medians."""
+    if len({len(times), *map(len, peers)}) > 1:
+        return statistics.median(times) / min(map(statistics.median, peers))
+    best = [min(each) for each in zip(*peers, strict=True)]
+    return statistics.median(a / b for a, b in zip(times, best, strict=True))
 
 
 def report(record: Record) -> list[str]:
@@ -321,9 +335,7 @@ def shards_cost(results: dict[str, dict[str, list[float]]]) -> list[str]:
     for workload, found in results.items():
         one = found.get("distgrad captured")
         ratios = {
-            name.removeprefix("distgrad "): statistics.median(
-                a / b for a, b in zip(times, one, strict=True)
-            )
+            name.removeprefix("distgrad "): ratio(times, [one])
             for name, times in found.items()
             if one is not None and name.startswith("distgrad 8 shards")
         }

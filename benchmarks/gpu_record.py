@@ -33,12 +33,23 @@ class Record:
         self._keep()
 
     def put(self, workload: str, found: dict[str, list[float]]) -> None:
-        self.results[workload] = {name: list(times) for name, times in found.items()}
+        """Adds what was found, in place of what was known of the same contenders."""
+        known = self.results.setdefault(workload, {})
+        known.update({name: list(times) for name, times in found.items() if times})
+        for name in known:
+            self.left_out.get(workload, {}).pop(name, None)
         self._keep()
 
     def leave_out(self, workload: str, contender: str, reason: str) -> None:
-        self.left_out.setdefault(workload, {})[contender] = reason
+        """Notes why it was not timed; times that a process before has found stay."""
+        if contender not in self.results.get(workload, {}):
+            self.left_out.setdefault(workload, {})[contender] = reason
         self._keep()
+
+    def drop(self, workload: str, contender: str, reason: str) -> None:
+        """Forgets its times, which are wrong, or nobody can tell."""
+        self.results.get(workload, {}).pop(contender, None)
+        self.leave_out(workload, contender, reason)
 
     def reasons(self) -> list[str]:
         """A line of Markdown for each contender that was left out."""

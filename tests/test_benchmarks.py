@@ -267,6 +267,34 @@ Path({str(tmp_path / "last")!r}).write_text(repr((record.results, record.left_ou
     assert left_out == {"one": reasons, "two": reasons}
 
 
+def test_a_process_that_is_done_once_more_keeps_what_was_found(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    gpu = importlib.import_module("gpu")
+    record = gpu.Record()
+    record.put("M", {"distgrad captured": [1.0, 3.0], "JAX jit": [2.0, 2.0]})
+    record.put("M", {"distgrad captured": [1.0]})  # the other one was not ready in time
+    record.leave_out("M", "JAX jit", "no time was left")
+    (row,) = gpu.table(record.results, ["distgrad captured", "JAX jit"])[2:]
+    assert row == "| M | 1 (0.50) | 2 (1.00) |" and not record.reasons()
+    record.drop("M", "JAX jit", "its losses are others")
+    (row,) = gpu.table(record.results, ["distgrad captured", "JAX jit"])[2:]
+    assert row == "| M | 1 | - |" and len(record.reasons()) == 1
+
+
+def test_kernels_of_a_step_are_summed_up(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    profile = importlib.import_module("gpu_profile")
+    events = [
+        {"name": name, "ts": start, "dur": spent, "cat": "kernel"}
+        for name, start, spent in [("a", 0, 1.0), ("b", 2, 3.0), ("a", 6, 1.0), ("b", 8, 4.0)]
+    ]
+    assert profile.summary(events, 2) == [
+        "2.0 launches and copies, busy 4.5 us of 6.0 us",
+        "      3.5 us     1.0 x  b",
+        "      1.0 us     1.0 x  a",
+    ]
+
+
 def test_one_that_fails_while_it_is_timed_leaves_the_times_of_the_others(monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(HERE))
     gpu = importlib.import_module("gpu")
