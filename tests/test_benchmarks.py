@@ -190,7 +190,7 @@ def test_the_program_for_gpus_on_a_cpu(monkeypatch, tmp_path: Path) -> None:
 def test_kernels_with_and_without_cudnn(monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(HERE))
     kernels = importlib.import_module("gpu_kernels")
-    monkeypatch.setattr(kernels, "CONVOLUTIONS", [(2, 8, 8, 3, 5, 3, 2), (2, 8, 8, 3, 5, 1, 1)])
+    monkeypatch.setattr(kernels, "CONVOLUTIONS", [(2, 9, 9, 8, 5, 3, 2), (2, 8, 8, 3, 5, 1, 1)])
     monkeypatch.setattr(kernels, "DEPTHWISE", [(2, 8, 8, 4, 4, 3, 1)])
     monkeypatch.setattr(kernels, "ATTENTION", [(1, 2, 260, 8), (2, 2, 6, 12)])  # not a small one
     with fake_cupy.installed():
