@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -33,6 +33,8 @@ class Backend(ABC):
     # Kernels of primitives, by name, that take the place of those written over ``xp``; each is
     # ``kernel(plain, *arrays, **params)``, where ``plain`` is the one over ``xp``.
     kernels: Mapping[str, Callable[..., Any]] = {}
+    # Those that do several calls at once, by name, as ``Primitive.native_each`` does.
+    each: Mapping[str, Callable[[Sequence[tuple[tuple, tuple]], dict[str, Any]], bool]] = {}
     take_bfloat16: Set[str] = frozenset()  # those that are given it as it is, and round once
     copies_ahead = False  # whether batches can be copied to it while it computes
 

@@ -7,12 +7,13 @@ are there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from distgrad.backend.cuda_launch import FLAT, Launcher, numbers
+from distgrad.backend.tables import CHUNK, Tables
 
 SOURCE = "kernels.cu"
 _FLOATS = ("float32", "float64")
@@ -29,7 +30,7 @@ class Kernels:
 
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
-        self._launch = Launcher(cupy, SOURCE)
+        self._launch, self._tables = Launcher(cupy, SOURCE), Tables(cupy)
         self.by_primitive: dict[str, Callable[..., Any]] = {
             "adam_update": self._adam,
             "softmax_along": self._softmax,
@@ -38,6 +39,7 @@ class Kernels:
             "standardize": self._standardize,
             "standardize_grad": self._standardize_grad,
         }
+        self.each = {"adam_update": self._adam_each}
 
     def uniform(self, key: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> Any:
         """Uniform floats in [0, 1): the bits that NumPy draws from the key."""
@@ -73,12 +75,26 @@ class Kernels:
             words = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon}
             return plain(p, m, s, g, alpha, **words, **({} if out is None else {"out": out}))
         p, m, s = out if out is not None else (p.copy(), m.copy(), s.copy())
-        number = p.dtype.type
-        numbers = number(alpha), number(1 - beta_1), number(1 - beta_2), number(epsilon)
         if p.size:
             blocks = min(-(-p.size // (_EACH * FLAT)), 1 << 16)
+            numbers = _of_adam(p.dtype, alpha, beta_1, beta_2, epsilon)
             self._launch("adam", p.dtype, blocks, FLAT, p, m, s, g, p.size, *numbers)
         return p, m, s
+
+    def _adam_each(self, calls: Sequence[tuple[tuple, tuple]], params: dict[str, Any]) -> bool:
+        """Adam on several sets of arrays in one launch; False where they are not for that."""
+        alpha = calls[0][1][4]
+        if len(calls) < 2 or isinstance(alpha, self._cupy.ndarray):
+            return False
+        found = self._tables.of([(*out, args[3]) for out, args in calls])
+        if found is None:
+            return False
+        table, blocks = found
+        if blocks:
+            dtype = calls[0][0][0].dtype
+            numbers = _of_adam(dtype, alpha, **params)
+            self._launch("adam_each", dtype, blocks, FLAT, table, len(calls), CHUNK, *numbers)
+        return True
 
     def _alike(self, first: Any, *others: Any) -> bool:
         """Whether arrays of float lie in memory alike, element after element."""
@@ -134,6 +150,13 @@ class Kernels:
             return plain(dy, x, axis=axis, epsilon=epsilon)
         out = self._cupy.empty(x.shape, x.dtype)
         return self._on_rows("standardize_grad", out, rows, n, n, x.dtype.type(epsilon))
+
+
+def _of_adam(
+    dtype: np.dtype, alpha: Any, beta_1: float, beta_2: float, epsilon: float
+) -> list[Any]:
+    """The numbers that the kernels of Adam take."""
+    return [dtype.type(number) for number in (alpha, 1 - beta_1, 1 - beta_2, epsilon)]
 
 
 def _trailing(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:

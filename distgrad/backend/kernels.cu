@@ -69,10 +69,10 @@ __device__ inline void adam_one(T &p, T &m, T &s, T g, T alpha, T rest_1, T rest
     p = p - first / (sqrt(second) + epsilon) * alpha;
 }
 
-extern "C" __global__ void adam(T *__restrict__ p, T *__restrict__ m, T *__restrict__ s,
-                                const T *__restrict__ g, i64 n, T alpha, T rest_1, T rest_2,
-                                T epsilon) {
-    const i64 first = (i64)blockIdx.x * blockDim.x + threadIdx.x, all = (i64)gridDim.x * blockDim.x;
+// The same on n elements, by those of ``all`` threads that this is number ``first`` of.
+__device__ inline void adam_flat(T *__restrict__ p, T *__restrict__ m, T *__restrict__ s,
+                                 const T *__restrict__ g, i64 n, i64 first, i64 all, T alpha,
+                                 T rest_1, T rest_2, T epsilon) {
     i64 done = 0;
     if (aligned(p) && aligned(m) && aligned(s) && aligned(g)) {
         done = n / 4 * 4;
@@ -89,6 +89,30 @@ extern "C" __global__ void adam(T *__restrict__ p, T *__restrict__ m, T *__restr
     }
     for (i64 i = done + first; i < n; i += all)
         adam_one(p[i], m[i], s[i], g[i], alpha, rest_1, rest_2, epsilon);
+}
+
+extern "C" __global__ void adam(T *__restrict__ p, T *__restrict__ m, T *__restrict__ s,
+                                const T *__restrict__ g, i64 n, T alpha, T rest_1, T rest_2,
+                                T epsilon) {
+    adam_flat(p, m, s, g, n, (i64)blockIdx.x * blockDim.x + threadIdx.x,
+              (i64)gridDim.x * blockDim.x, alpha, rest_1, rest_2, epsilon);
+}
+
+// An array of a table, from an element on. Compilers do not know that addresses in it are global.
+__device__ inline T *listed(i64 address, i64 start) {
+    T *found = (T *)address + start;
+    __builtin_assume(__isGlobal(found));
+    return found;
+}
+
+// Adam on many arrays: a block does the chunk that the table (see tables.py) has for it.
+extern "C" __global__ void adam_each(const i64 *__restrict__ table, i64 arrays, i64 chunk, T alpha,
+                                     T rest_1, T rest_2, T epsilon) {
+    const i64 *mine = table + 5 * arrays + 2 * (i64)blockIdx.x, *row = table + 5 * mine[0];
+    const i64 start = mine[1], left = row[4] - start;
+    adam_flat(listed(row[0], start), listed(row[1], start), listed(row[2], start),
+              listed(row[3], start), left < chunk ? left : chunk, threadIdx.x, blockDim.x, alpha,
+              rest_1, rest_2, epsilon);
 }
 
 // Every thread of a block gives a number; every thread gets the sum (or the largest) of them all:

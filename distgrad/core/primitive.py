@@ -188,7 +188,7 @@ class Primitive:
         params = {**self.defaults, **params}
         native, at_once = self.native, self.native_each
         if calls and type(calls[0][0][0]) is not np.ndarray:  # of a device
-            native = at_once = None
+            native, at_once = None, dispatch.backend_of(calls[0][0][0]).each.get(self.name)
         if at_once is not None and at_once(calls, params):
             return
         for out, args in calls:

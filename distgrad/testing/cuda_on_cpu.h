@@ -20,6 +20,9 @@ using namespace std;
 struct Place { unsigned x = 0, y = 0, z = 0; };
 static Place threadIdx, blockIdx, blockDim, gridDim;
 
+// What compilers for GPUs are told of pointers.
+#define __builtin_assume(fact)
+
 static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
     return (unsigned long long)(((unsigned __int128)a * b) >> 64);
 }

@@ -47,7 +47,15 @@ class RawModule:
             if not 0 < block <= 1024 or not 0 < grid < 2**31:
                 raise CUDARuntimeError("cudaErrorInvalidConfiguration: invalid configuration")
             given = [_plain(a) for a in args]
-            standin.order.later(lambda: cuda_on_cpu.launch(self._code, name, grid, block, given))
+            # Memory that is named by its address alone is not used for anything else before.
+            tables = [a for a in given if isinstance(a, np.ndarray) and a.dtype == np.int64]
+            kept = [fake_streams.held(at) for table in tables for at in table.flat]
+
+            def run() -> None:
+                cuda_on_cpu.launch(self._code, name, grid, block, given)
+                kept.clear()
+
+            standin.order.later(run)
 
         return kernel
 
