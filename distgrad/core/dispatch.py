@@ -98,10 +98,10 @@ def moved(array: Any, backend: Backend) -> Any:
 
 def beside(array: Any, value: Any) -> Any:
     """``value``, an array or a number, in the library of ``array``."""
-    if only_namespace is not None or type(value) not in backends:
+    kind = type(value)
+    if only_namespace is not None or kind is type(array) or kind not in backends:
         return value
-    backend = backends[type(array)]
-    return value if backend_of(value) is backend else moved(value, backend)
+    return moved(value, backends[type(array)])
 
 
 def together(creates: bool, data: Sequence[Any]) -> tuple[Any, Sequence[Any]]:

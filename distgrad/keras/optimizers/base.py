@@ -402,12 +402,11 @@ class Optimizer(Stepwise, Configured):
             if gradient is None:
                 continue
             known = self._views.get(position)
-            if known is None or known.has_moved():
+            if known is None or not known.recall_loans():
                 known = self._views[position] = _Views(
                     [self._known[position], *(self.slots[n][position] for n in self.slot_names)]
                 )
-            for target in known.targets:
-                target._recall_loans()
+                known.recall_loans()
             pieces.append((known.value, gradient.reshape(-1), known.slots))
         return pieces
 
@@ -460,15 +459,16 @@ def _positions(variables: Sequence[Variable]) -> dict[int, int]:
 class _Views:
     """A variable and its slots, and where they lie, as flat views."""
 
-    __slots__ = ("arrays", "slots", "targets", "value")
+    __slots__ = ("slots", "targets", "value")
 
     def __init__(self, targets: list[Variable]) -> None:
-        self.targets = targets
-        self.arrays = [target._buffer for target in targets]
-        self.value, *self.slots = [array.reshape(-1) for array in self.arrays]
+        self.targets = [(target, target._buffer) for target in targets]
+        self.value, *self.slots = [array.reshape(-1) for _, array in self.targets]
 
-    def has_moved(self) -> bool:
-        for target, array in zip(self.targets, self.arrays, strict=True):
+    def recall_loans(self) -> bool:
+        """Says that they will be written; False where they lie elsewhere by now."""
+        for target, array in self.targets:
+            target._recall_loans()
             if target._buffer is not array:
-                return True
-        return False
+                return False
+        return True
