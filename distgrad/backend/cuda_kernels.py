@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.backend.cuda_launch import FLAT, Launcher, numbers
-from distgrad.backend.tables import CHUNK, Tables
+from distgrad.backend.tables import Tables
 
 SOURCE = "kernels.cu"
 _FLOATS = ("float32", "float64")
@@ -86,14 +86,18 @@ class Kernels:
         alpha = calls[0][1][4]
         if len(calls) < 2 or isinstance(alpha, self._cupy.ndarray):
             return False
-        found = self._tables.of([(*out, args[3]) for out, args in calls])
+        arrays: list[Any] = []
+        for out, args in calls:
+            arrays += out
+            arrays.append(args[3])
+        found = self._tables.of(arrays, 4)
         if found is None:
             return False
-        table, blocks = found
+        table, blocks, chunk = found
         if blocks:
             dtype = calls[0][0][0].dtype
             numbers = _of_adam(dtype, alpha, **params)
-            self._launch("adam_each", dtype, blocks, FLAT, table, len(calls), CHUNK, *numbers)
+            self._launch("adam_each", dtype, blocks, FLAT, table, len(calls), chunk, *numbers)
         return True
 
     def _alike(self, first: Any, *others: Any) -> bool:

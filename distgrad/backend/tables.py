@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
-CHUNK = 1 << 14  # elements that a block works on: the blocks of 100 M parameters end together
-_MOST = 16  # tables that are kept
+# Elements that a block works on: so few that all blocks end together, and as many as make it worth
+# a look at the table, but few arrays are divided among as many blocks as a large GPU has room for.
+LEAST, MOST = 1 << 10, 1 << 14
+BLOCKS = 2048
+_KEPT = 16  # tables that are kept, before all are forgotten
 
 
 class Tables:
@@ -20,45 +23,51 @@ class Tables:
 
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
-        self._known: dict[tuple, tuple[Any, int] | None] = {}
+        self._known: dict[tuple, tuple[Any, int, int]] = {}
 
-    def of(self, rows: Sequence[tuple]) -> tuple[Any, int] | None:
-        """The table of rows of arrays, the last of which is only read, and its number of chunks.
+    def of(self, arrays: Sequence[Any], width: int) -> tuple[Any, int, int] | None:
+        """The table of rows of ``width`` arrays, one after the other; its chunks and their size.
 
-        None where they are not flat arrays of one type of float, of one size in each row, or where
-        one is written that lies where another one does: the order would matter.
+        The last array of a row is only read. None where they are not flat arrays of one type of
+        float, of one size in each row, or where one is written that lies where another one does:
+        the order would matter.
         """
-        dtype = rows[0][0].dtype
-        steps = (dtype.itemsize,)  # to compare with them takes less time than to ask for flags
-        places: list[int] = []
-        for row in rows:
-            size = row[0].size
-            for array in row:
-                if array.dtype != dtype or array.size != size:
-                    return None
-                if array.strides != steps and size:
-                    return None
-                places.append(array.data.ptr)
-            places.append(size)
+        # By lists, which take less time than a loop over arrays; strides take less than flags.
+        dtype, sizes = arrays[0].dtype, [a.size for a in arrays]
+        step, strides = (dtype.itemsize,), [a.strides for a in arrays]
+        if dtype.char not in "fd" or [a.dtype for a in arrays].count(dtype) < len(arrays):
+            return None
+        if any(sizes[::width] != sizes[i::width] for i in range(1, width)):
+            return None
+        if strides.count(step) < len(arrays):  # which is well for empty ones
+            steps = {s for s, size in zip(strides, sizes, strict=True) if size}
+            if not steps <= {step}:
+                return None
         # A table belongs to the stream that it is copied on and read on: there nothing overtakes
         # the copy, and its memory is used again only after the kernels that read it.
-        cuda = self._cupy.cuda
-        key = cuda.runtime.getDevice(), cuda.get_current_stream().ptr, dtype, *places
-        if key not in self._known:
-            while len(self._known) >= _MOST:
-                del self._known[next(iter(self._known))]
-            self._known[key] = self._made(places, len(rows), dtype)
-        return self._known[key]
+        cuda, places = self._cupy.cuda, [a.data.ptr for a in arrays]
+        here = cuda.runtime.getDevice(), cuda.get_current_stream().ptr
+        key = *here, dtype, *sizes[::width], *places
+        found = self._known.get(key)
+        if found is None:
+            rows = np.array(places, np.int64).reshape(-1, width)
+            found = self._made(np.column_stack([rows, sizes[::width]]), dtype.itemsize)
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            if found is not None:
+                self._known[key] = found
+        return found
 
-    def _made(self, places: list[int], count: int, dtype: np.dtype) -> tuple[Any, int] | None:
-        rows = np.array(places, np.int64).reshape(count, -1)
-        if dtype.char not in "fd" or _meet(rows[rows[:, -1] > 0], dtype.itemsize):
+    def _made(self, rows: np.ndarray, itemsize: int) -> tuple[Any, int, int] | None:
+        if _meet(rows[rows[:, -1] > 0], itemsize):
             return None
-        chunks = -(-rows[:, -1] // CHUNK)
-        number = np.repeat(np.arange(count), chunks)
-        start = (np.arange(len(number)) - (np.cumsum(chunks) - chunks)[number]) * CHUNK
-        table = np.concatenate([rows.ravel(), np.stack([number, start], 1).ravel()])
-        return self._cupy.asarray(table), len(number)
+        wanted = int(rows[:, -1].sum()) // (BLOCKS * LEAST) * LEAST
+        chunk = min(max(wanted, LEAST), MOST)
+        chunks = -(-rows[:, -1] // chunk)
+        number = np.repeat(np.arange(len(rows)), chunks)
+        start = (np.arange(len(number)) - (np.cumsum(chunks) - chunks)[number]) * chunk
+        table = np.concatenate([rows.ravel(), np.column_stack([number, start]).ravel()])
+        return self._cupy.asarray(table), len(number), chunk
 
 
 def _meet(rows: np.ndarray, itemsize: int) -> bool:

@@ -272,7 +272,9 @@ def test_what_the_kernels_do_not_take_goes_to_the_plain_ones(kernels):
 def test_nvcc_compiles_the_kernels(tmp_path, dtype):
     """CUDA's own compiler takes the texts: that needs no GPU."""
     entries = {
-        cuda_kernels.SOURCE: ["uniform", "adam", "softmax", "cross_entropy_grad", "standardize"],
+        cuda_kernels.SOURCE: [
+            *("uniform", "adam", "adam_each", "softmax", "cross_entropy_grad", "standardize"),
+        ],
         cuda_rows.SOURCE: ["fill_lists", "add_rows", "largest_rows", "smallest_rows"],
     }
     for file, names in entries.items():
@@ -284,4 +286,5 @@ def test_nvcc_compiles_the_kernels(tmp_path, dtype):
         text = path.with_suffix(".ptx").read_text()
         for name in names:
             assert f".entry {name}(" in text
-        assert "fma.rn" not in text.partition(".entry adam(")[2].partition(".entry")[0]
+        for name in ("adam", "adam_each"):
+            assert "fma.rn" not in text.partition(f".entry {name}(")[2].partition(".entry")[0]

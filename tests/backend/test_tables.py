@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import distgrad as tf
-from distgrad.backend.tables import CHUNK
+from distgrad.backend import tables
 from distgrad.core import dispatch
 from distgrad.ops import optim
 
 pytestmark = pytest.mark.usefixtures("on_gpu")
 
 WORDS = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
-SIZES = (0, 1, 3, 4, 1003, CHUNK, CHUNK + 1, 2 * CHUNK + 4 * 1024 + 2)
+SIZES = (0, 1, 3, 4, 1003, 1024, tables.MOST, tables.MOST + 1, 2 * tables.MOST + 4098)
 
 
 class Launches(list):
@@ -66,8 +66,10 @@ def assert_same(rows, host):
         assert [a.get().tobytes() for a in arrays] == [a.tobytes() for a in wanted]
 
 
+@pytest.mark.parametrize("blocks", [1, 8, tables.BLOCKS])  # for the largest chunks to the least
 @pytest.mark.parametrize("starts", [(0, 0, 0, 0), (1, 1, 1, 1), (0, 0, 0, 1), (0, 4, 1, 0)])
-def test_arrays_of_all_sizes_in_one_launch(launches, dtype, starts):
+def test_arrays_of_all_sizes_in_one_launch(monkeypatch, launches, dtype, starts, blocks):
+    monkeypatch.setattr(tables, "BLOCKS", blocks)
     host, rows = states(dtype, SIZES, starts)
     one_by_one = [[a.copy() for a in row] for row in rows]
     for alpha in (1e-3, 1e-2):
@@ -92,13 +94,13 @@ def test_a_single_array_and_empty_ones(launches, dtype):
 
 
 def test_a_table_is_made_where_arrays_lie_elsewhere(monkeypatch, launches, dtype):
-    tables = dispatch.current().own._tables
-    monkeypatch.setattr(tables, "_known", {})
+    own = dispatch.current().own._tables
+    monkeypatch.setattr(own, "_known", {})
     host, rows = states(dtype, (7, 40))
     for _ in range(2):
         optim.adam_update.into_each(calls_of(rows, dtype), WORDS)
         update(host, dtype)
-    assert len(tables._known) == 1
+    assert len(own._known) == 1
     held = []  # or another gradient would lie where one was
     for count in range(2, 30):
         held.append(rows[1][3])
@@ -106,7 +108,7 @@ def test_a_table_is_made_where_arrays_lie_elsewhere(monkeypatch, launches, dtype
         rows[1][3] = there(host[1][3])
         optim.adam_update.into_each(calls_of(rows, dtype), WORDS)
         update(host, dtype)
-        assert len(tables._known) == min(count, 16)
+        assert len(own._known) == (count - 1) % 16 + 1
     assert_same(rows, host)
     assert launches == ["adam_each"] * 30
 
@@ -153,9 +155,9 @@ def test_half_precision_goes_one_by_one(launches, name):
 def test_a_table_belongs_to_a_stream(monkeypatch, launches, dtype):
     """On a stream that works late, gradients that nobody holds any more are read all the same."""
     backend = dispatch.current()
-    tables = backend.own._tables
-    monkeypatch.setattr(tables, "_known", {})
-    host, rows = states(dtype, (7, CHUNK + 5))
+    own = backend.own._tables
+    monkeypatch.setattr(own, "_known", {})
+    host, rows = states(dtype, (7, 5000))
     optim.adam_update.into_each(calls_of(rows, dtype), WORDS)
     update(host, dtype)
     mark = backend.mark()
@@ -163,14 +165,14 @@ def test_a_table_belongs_to_a_stream(monkeypatch, launches, dtype):
         backend.after(mark)
         optim.adam_update.into_each(calls_of(rows, dtype), WORDS)
         update(host, dtype)
-        assert len(tables._known) == 2
+        assert len(own._known) == 2
         for factor in (0.5, 0.25):
             for wanted, row in zip(host, rows, strict=True):
                 wanted[3] *= dtype.type(factor)
                 row[3] = there(wanted[3])
             optim.adam_update.into_each(calls_of(rows, dtype), WORDS)
             update(host, dtype)
-        tables._known.clear()
+        own._known.clear()
         mark = backend.mark()
     backend.after(mark)
     assert_same(rows, host)
