@@ -67,7 +67,7 @@ class Tables:
         number = np.repeat(np.arange(len(rows)), chunks)
         start = (np.arange(len(number)) - (np.cumsum(chunks) - chunks)[number]) * chunk
         table = np.concatenate([rows.ravel(), np.column_stack([number, start]).ravel()])
-        return self._cupy.asarray(table), len(number), chunk
+        return self._cupy.array(table), len(number), chunk
 
 
 def _meet(rows: np.ndarray, itemsize: int) -> bool:
