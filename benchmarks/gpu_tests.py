@@ -20,6 +20,7 @@ TESTS = (
     "tests/backend/test_cupy_exec.py",
     "tests/backend/test_cupy_graphs.py",
     "tests/backend/test_convolution_plans.py",
+    "tests/backend/test_tables.py",
     "tests/compile/cuda",
     "tests/training",
     "tests/core",
