@@ -327,6 +327,7 @@ def test_tests_of_a_gpu_are_counted_by_folder(monkeypatch, tmp_path, capsys) -> 
     monkeypatch.setattr(tests, "ROOT", tmp_path)
     monkeypatch.setattr(tests, "TESTS", ("tests/test_wrong.py", "tests/test_right.py"))
     monkeypatch.setattr(tests, "_PROCESSES", 1)
+    monkeypatch.setattr(tests, "_LAST_WORDS", 5.0)
     noted: list[list[str]] = []
     tests.check("cpu", 60.0, lambda lines: noted.append(list(lines)))
     (lines,) = noted
@@ -341,7 +342,7 @@ def test_tests_of_a_gpu_are_counted_by_folder(monkeypatch, tmp_path, capsys) -> 
     (root / "test_right.py").write_text(
         "import time\ndef test_f(): pass\ndef test_g(): time.sleep(60)\n"
     )
-    tests.check("cpu", 20.0, lambda lines: noted.append(list(lines)))
+    tests.check("cpu", 12.0, lambda lines: noted.append(list(lines)))
     assert noted[1][0].startswith("not finished in time (")
     assert noted[1][2:] == [*lines[2:4], "", "- wrong: tests/test_wrong.py::test_d"]
     assert "assert 1 == 2" in capsys.readouterr().out
