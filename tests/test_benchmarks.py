@@ -327,7 +327,6 @@ def test_tests_of_a_gpu_are_counted_by_folder(monkeypatch, tmp_path, capsys) -> 
     monkeypatch.setattr(tests, "ROOT", tmp_path)
     monkeypatch.setattr(tests, "TESTS", ("tests/test_wrong.py", "tests/test_right.py"))
     monkeypatch.setattr(tests, "_PROCESSES", 1)
-    monkeypatch.setattr(tests, "_LAST_WORDS", 5.0)
     noted: list[list[str]] = []
     tests.check("cpu", 60.0, lambda lines: noted.append(list(lines)))
     (lines,) = noted
@@ -342,6 +341,8 @@ def test_tests_of_a_gpu_are_counted_by_folder(monkeypatch, tmp_path, capsys) -> 
     (root / "test_right.py").write_text(
         "import time\ndef test_f(): pass\ndef test_g(): time.sleep(60)\n"
     )
+    monkeypatch.setattr(tests, "_PROCESSES", 0)  # in pytest's own process
+    monkeypatch.setattr(tests, "_LAST_WORDS", 5.0)
     tests.check("cpu", 12.0, lambda lines: noted.append(list(lines)))
     assert noted[1][0].startswith("not finished in time (")
     assert noted[1][2:] == [*lines[2:4], "", "- wrong: tests/test_wrong.py::test_d"]
