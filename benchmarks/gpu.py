@@ -380,7 +380,7 @@ def main() -> None:
     parser.add_argument(
         "--all", nargs="*", choices=gpu_all.STAGES, help="everything, each with its own time"
     )
-    parser.add_argument("--minutes", type=float, default=9.0, help="for --all")
+    parser.add_argument("--minutes", type=float, default=12.0, help="for --all")
     parser.add_argument("--check", action="store_true", help="run the tests on the GPU first")
     parser.add_argument("--check-limit", type=float, default=360.0, help="seconds for the tests")
     parser.add_argument("--patience", type=float, default=600.0, help="seconds to prepare one")
