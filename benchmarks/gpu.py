@@ -116,6 +116,15 @@ def made(name: str, workload: Workload, device: str) -> Trainer:
     return trainer
 
 
+def started(name: str, workload: Workload, device: str) -> tuple[Trainer, Any]:
+    """A contender and its batch, with what it is to compute by."""
+    choose(name, device)
+    empty = np.zeros(0)
+    x, y = workload.samples() if workload.kind != "adam" else (empty, empty)
+    trainer = made(name, workload, device)
+    return trainer, trainer.ready(x, y)
+
+
 def gpu() -> Any:
     """The GPU that arrays are made on."""
     from distgrad.core import dispatch
@@ -212,12 +221,9 @@ def prepared(
             continue
         record.begin(workload.name, name)
         try:
-            choose(name, device)
-            x, y = workload.samples() if workload.kind != "adam" else (np.zeros(0), np.zeros(0))
             began = time.perf_counter()
             with within(min(patience, left)):
-                trainer = made(name, workload, device)
-                batch = trainer.ready(x, y)
+                trainer, batch = started(name, workload, device)
                 losses = [trainer.run(batch, 1) for _ in range(3)]
                 ready = time.perf_counter()
                 trainer.run(batch, 3)
@@ -404,7 +410,7 @@ def main() -> None:
 
     if options.all is not None:
         more = ["--device", options.device, *(["--write"] if options.write else [])]
-        ends = gpu_all.run(options.minutes, more, say, options.all or list(gpu_all.STAGES))
+        ends = gpu_all.run(options.minutes, more, say, options.all)
         say("\n" + "\n".join(f"{name}: {end}" for name, end in ends.items()))
         return
     if options.buckets is not None:

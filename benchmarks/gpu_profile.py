@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import gpu
-import numpy as np
 from workloads import Trainer, Workload
 
 STEPS = 3  # that are recorded
@@ -76,11 +75,7 @@ def summary(events: Sequence[dict[str, Any]], steps: int = STEPS) -> list[str]:
 
 
 def profiled(workload: Workload, name: str) -> list[str]:
-    gpu.choose(name, "cuda")
-    empty = np.zeros(0)
-    x, y = workload.samples() if workload.kind != "adam" else (empty, empty)
-    trainer = gpu.made(name, workload, "cuda")
-    batch = trainer.ready(x, y)
+    trainer, batch = gpu.started(name, workload, "cuda")
     trainer.run(batch, 3)
     step = measured(trainer, batch)
     return [f"{workload.name}, {name}: {step:.3g} ms", *summary(recorded(trainer, batch))]

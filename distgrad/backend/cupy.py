@@ -69,9 +69,8 @@ class CupyBackend(Backend):
         import cupyx
 
         self.xp.cuda.Device(self.selected).use()
-        cupyx.seterr(
-            linalg="raise"
-        )  # of this thread; nan would come of a matrix that has no inverse
+        # For this thread alone; nan would come of a matrix that has no inverse.
+        cupyx.seterr(linalg="raise")
 
     @functools.cached_property
     def special(self) -> Any:

@@ -81,7 +81,7 @@ class Capture(threading.local):
         if self.notes is not None:
             raise RuntimeError(f"the current stream is capturing, so {what} are disallowed")
 
-    def library(self, name: str) -> None:
+    def by_name(self, name: str) -> None:
         if self.notes is not None and (name in _CUBLAS or name.startswith("linalg.")):
             raise NotImplementedError("calling cuBLAS API during stream capture is unsupported")
         if name in _WAITING:

@@ -274,8 +274,8 @@ class Streams(standin.Order):
     def copies(self) -> None:
         fake_graphs.capture.refuse("H2D transfers")
 
-    def library(self, name: str) -> None:
-        fake_graphs.capture.library(name)
+    def by_name(self, name: str) -> None:
+        fake_graphs.capture.by_name(name)
 
     def allocates(self) -> None:
         fake_graphs.capture.allocates()

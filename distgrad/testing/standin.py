@@ -126,7 +126,7 @@ class Order:
     def copies(self) -> None:
         """Comes before a copy from the host."""
 
-    def library(self, name: str) -> None:
+    def by_name(self, name: str) -> None:
         """Comes before a function by name, which another library may do."""
 
     def allocates(self) -> None:
@@ -255,7 +255,7 @@ class Array:
 
 def _define(name: str, in_place: bool) -> None:
     def operator(self: Array, *others: Any) -> Any:
-        order.library(name)
+        order.by_name(name)
         given = [_plain(other) for other in others]
         if in_place:
             order.later(lambda: getattr(self._data, name)(*given))
@@ -316,7 +316,7 @@ class _Function:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         for word in REFUSED & set(kwargs):
             raise TypeError(f"CuPy's {self.name} takes no {word!r}")
-        order.library(self.name)
+        order.by_name(self.name)
         out = kwargs.get("out")
         given = [_plain(value) for value in args]
         plain = {key: _plain(value) for key, value in kwargs.items()}

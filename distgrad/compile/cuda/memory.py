@@ -92,18 +92,18 @@ class Mail:
         if not (self._posted or self._moved):
             return
         runtime, stream = self._cupy.cuda.runtime, self._cupy.cuda.get_current_stream()
-        if self._moved:
-            kind = runtime.memcpyDeviceToDevice
-            for start, source, nbytes in self._together(self._moved):
-                runtime.memcpyAsync(start, source, nbytes, kind, stream.ptr)
-            self._moved.clear()
+        for copies, kind in (
+            (self._moved, runtime.memcpyDeviceToDevice),
+            (self._posted, runtime.memcpyHostToDevice),
+        ):
+            if copies:
+                for place, source, nbytes in self._together(copies):
+                    runtime.memcpyAsync(place, source, nbytes, kind, stream.ptr)
         if self._posted:
-            kind = runtime.memcpyHostToDevice
-            for start, source, nbytes in self._together(self._posted):
-                runtime.memcpyAsync(start, source, nbytes, kind, stream.ptr)
-            self._posted.clear()
             self._sent = stream.record(self._sent)
             self._under_way = True
+        self._moved.clear()
+        self._posted.clear()
 
     def _together(self, copies: list[Copy]) -> list[Copy]:
         """``_joined``, of copies that come again at every run."""
