@@ -11,5 +11,5 @@ cd "$root"
 # The tests start mpirun and distgrad by name.
 PATH=$(dirname -- "$PYTHON"):$PATH
 export PATH
-# Two processes, each with whole files; "pytest" alone runs the same tests in one.
-exec "$PYTHON" -m pytest -n 2 --dist loadfile "$@"
+# Some processes, each with whole files, in this order; "pytest" alone runs the same tests in one.
+exec "$PYTHON" -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@"

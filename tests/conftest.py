@@ -19,6 +19,7 @@ import pytest
 
 import distgrad
 from distgrad.core import devices
+from distgrad.launcher import environ
 from distgrad.launcher.base import Program
 from distgrad.launcher.starters import Starter, flavour
 from distgrad.testing import process
@@ -47,13 +48,25 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: installed.__exit__(None, None, None))
     if device != "cpu":
         devices.use("cuda")
+    # A shell lets what it starts in the background ignore Ctrl-C, and children inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # The real standard error, for the last words of a process that is stuck in C code.
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         config.stash[_terminal_fd] = os.dup(2)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """For ``-n auto``: one more than cores, since a third of the time is spent in waiting."""
+    return min(environ.usable_cores() + 1, 8)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Files that start Ray take longest and wait most: they begin, beside what computes.
+    with_ray = {item.path for item in items if item.get_closest_marker("ray")}
+    items.sort(key=lambda item: item.path not in with_ray)
     if config.getoption("--device") == "cpu":
         return
     skip = pytest.mark.skip(reason="looks at NumPy's memory, or at what only CPUs have so far")

@@ -1,6 +1,6 @@
 """Workers on Ray: the same bits, words and exit codes, and nobody left behind.
 
-One cluster serves the tests that only run there; those that kill start one of their own.
+One cluster serves most tests; those that look at how a job's own cluster ends have one each.
 """
 
 from __future__ import annotations
@@ -234,6 +234,76 @@ def test_a_submitted_job(dg, head, short, tmp_path: Path) -> None:
     assert f"weights sha256 {short.sha256}" in result.stdout
 
 
+def wait_for_step(run, command: process.Command, step: int) -> None:
+    process.wait_until(
+        lambda: run.steps_logged >= step or not command.is_running(), 200, f"step {step}"
+    )
+    assert command.is_running(), f"it ended before step {step}\n{command.stderr}"
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def no_rank_is_left(dg, head: Head) -> None:
+    process.wait_until(lambda: not dg.rank_pids(head.command), 10, "the ranks to end")
+
+
+def test_killed_workers_and_the_job_goes_on(dg, long, joined, tmp_path: Path, capsys) -> None:
+    """First the rank, then the Ray worker that has started it: both times all start again."""
+    run = long.anew(tmp_path / "run")
+    options = ("-n", 2, "--launcher", "ray", "--max-restarts", 2)
+    seconds = []
+    with dg.start("train", *run.job, "--run-dir", run.folder, *options) as command:
+        for number in range(2):
+            wait_for_step(run, command, _random.randint(1, STEPS // 3) + number * STEPS // 3)
+            pid = dg.rank_pids(joined.command)[_random.randrange(2)]
+            os.kill(parent(pid) if number else pid, signal.SIGKILL)
+            killed = time.monotonic()
+            said = f"(restart {number + 1} of 2)"
+            process.wait_until(lambda said=said: said in command.stderr, 20, said)
+            seconds.append(time.monotonic() - killed)
+        result = command.wait(250, grace=10)
+    assert result.returncode == 0, result.stderr
+    assert not result.orphans
+    no_rank_is_left(dg, joined)
+    check(run, long)
+    assert result.stderr.count("was killed by SIGKILL") == 2
+    with capsys.disabled():
+        print(f" [ray: {max(seconds):.2f} s at most to the restart] ", end="")
+
+
+def test_a_killed_worker_ends_the_job_with_6(dg, long, joined, tmp_path: Path) -> None:
+    run = long.anew(tmp_path / "run")
+    options = ("-n", 2, "--launcher", "ray")
+    with dg.start("train", *run.job, "--run-dir", run.folder, *options) as command:
+        wait_for_step(run, command, _random.randint(1, STEPS // 2))
+        os.kill(dg.rank_pids(joined.command)[1], signal.SIGKILL)
+        killed = time.monotonic()
+        result = command.wait(60, grace=10)
+    assert time.monotonic() - killed < 20
+    assert result.returncode == 6, result.stderr
+    assert result.stderr.startswith("error: rank 1 (process "), result.stderr
+    assert not result.orphans
+    no_rank_is_left(dg, joined)
+
+
+def test_the_driver_is_told_to_end(dg, long, joined, tmp_path: Path) -> None:
+    run = long.anew(tmp_path / "run")
+    options = ("-n", 2, "--launcher", "ray", "--max-restarts", 1)
+    with dg.start("train", *run.job, "--run-dir", run.folder, *options) as command:
+        wait_for_step(run, command, _random.randint(1, STEPS // 2))
+        command.send_signal(signal.SIGTERM)
+        result = command.wait(60, grace=15)
+    assert not result.orphans
+    no_rank_is_left(dg, joined)
+    assert "restart" not in result.stderr
+    assert result.returncode == 75, result.stderr
+    assert run.status["state"] == "preempted"
+    dg.resume(run)
+    check(run, long)
+
+
 # On a cluster of their own.
 
 
@@ -258,63 +328,7 @@ def own_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_for_step(run, command: process.Command, step: int) -> None:
-    process.wait_until(
-        lambda: run.steps_logged >= step or not command.is_running(), 200, f"step {step}"
-    )
-    assert command.is_running(), f"it ended before step {step}\n{command.stderr}"
-
-
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def test_killed_workers_and_the_job_goes_on(dg, long, tmp_path: Path, capsys) -> None:
-    """First the rank, then the Ray worker that has started it: both times all start again."""
-    run = long.anew(tmp_path / "run")
-    options = ("-n", 2, "--launcher", "ray", "--max-restarts", 2)
-    seconds = []
-    with (
-        own_folder() as folder,
-        dg.start("train", *run.job, "--run-dir", run.folder, *options) as command,
-    ):
-        for number in range(2):
-            wait_for_step(run, command, _random.randint(1, STEPS // 3) + number * STEPS // 3)
-            pid = dg.rank_pids(command)[_random.randrange(2)]
-            os.kill(parent(pid) if number else pid, signal.SIGKILL)
-            killed = time.monotonic()
-            said = f"(restart {number + 1} of 2)"
-            process.wait_until(lambda said=said: said in command.stderr, 20, said)
-            seconds.append(time.monotonic() - killed)
-        result = command.wait(250, grace=10)
-        assert result.returncode == 0, result.stderr
-        assert not result.orphans
-        no_ray_is_left(folder)
-    check(run, long)
-    assert result.stderr.count("was killed by SIGKILL") == 2
-    with capsys.disabled():
-        print(f" [ray: {max(seconds):.2f} s at most to the restart] ", end="")
-
-
-def test_a_killed_worker_ends_the_job_with_6(dg, long, tmp_path: Path) -> None:
-    run = long.anew(tmp_path / "run")
-    options = ("-n", 2, "--launcher", "ray")
-    with (
-        own_folder(),
-        dg.start("train", *run.job, "--run-dir", run.folder, *options) as command,
-    ):
-        wait_for_step(run, command, _random.randint(1, STEPS // 2))
-        os.kill(dg.rank_pids(command)[1], signal.SIGKILL)
-        killed = time.monotonic()
-        result = command.wait(60, grace=10)
-    assert time.monotonic() - killed < 20
-    assert result.returncode == 6, result.stderr
-    assert result.stderr.startswith("error: rank 1 (process "), result.stderr
-    assert not result.orphans
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_driver_is_told_to_end(dg, long, tmp_path: Path, number: int) -> None:
+def test_ctrl_c_ends_the_driver_and_its_cluster(dg, long, tmp_path: Path) -> None:
     run = long.anew(tmp_path / "run")
     options = ("-n", 2, "--launcher", "ray", "--max-restarts", 1)
     with (
@@ -322,18 +336,12 @@ def test_the_driver_is_told_to_end(dg, long, tmp_path: Path, number: int) -> Non
         dg.start("train", *run.job, "--run-dir", run.folder, *options) as command,
     ):
         wait_for_step(run, command, _random.randint(1, STEPS // 2))
-        command.send_signal(number)
+        command.send_signal(signal.SIGINT)
         result = command.wait(60, grace=15)
         assert not result.orphans
         no_ray_is_left(folder)
     assert "restart" not in result.stderr
-    if number == signal.SIGINT:
-        assert result.returncode == 130, result.stderr
-        return
-    assert result.returncode == 75, result.stderr
-    assert run.status["state"] == "preempted"
-    dg.resume(run)
-    check(run, long)
+    assert result.returncode == 130, result.stderr
 
 
 def test_a_killed_driver_takes_all_with_it(dg, long, tmp_path: Path, monkeypatch) -> None:
