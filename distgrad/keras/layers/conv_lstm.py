@@ -11,6 +11,7 @@ from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.convolution import Sizes
 from distgrad.keras.layers.core import (
     data_format_of,
+    fraction,
     known_size,
     one_of,
     own_weight,
@@ -80,7 +81,9 @@ class ConvLSTMCell(Layer):
                 "may be above 1"
             )
         self.use_bias, self.unit_forget_bias = use_bias, unit_forget_bias
-        self.dropout, self.recurrent_dropout, self.seed = dropout, recurrent_dropout, seed
+        self.dropout = fraction("dropout", dropout, below_one=True)
+        self.recurrent_dropout = fraction("recurrent_dropout", recurrent_dropout, below_one=True)
+        self.seed = seed
         set_options(
             self,
             activation=activation,

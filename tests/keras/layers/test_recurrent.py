@@ -276,6 +276,7 @@ def test_arguments_reach_the_cell_and_the_config() -> None:
         (lambda: layers.GRUCell("3"), "units .* '3'"),
         (lambda: layers.GRU(2, dropout=1.5), "dropout must lie between .*1.5"),
         (lambda: layers.GRU(2, recurrent_dropout=-1), "recurrent_dropout must lie between"),
+        (lambda: layers.ConvLSTM2D(2, 3, dropout=1.0), "dropout must lie between .*1.0"),
         (lambda: layers.RNN(layers.Dense(2)), "a state_size"),
         (lambda: layers.LSTM(2, returns=True), "no argument 'returns'"),
         (lambda: layers.LSTM(2)(normal(3, 4)), "batch, time, features"),
