@@ -64,9 +64,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # Files that start Ray take longest and wait most: they begin, beside what computes.
-    with_ray = {item.path for item in items if item.get_closest_marker("ray")}
-    items.sort(key=lambda item: item.path not in with_ray)
+    # It takes longest and waits most: it begins, beside what computes.
+    items.sort(key=lambda item: item.path.name != "test_ray.py")
     if config.getoption("--device") == "cpu":
         return
     skip = pytest.mark.skip(reason="looks at NumPy's memory, or at what only CPUs have so far")
