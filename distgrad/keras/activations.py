@@ -225,6 +225,11 @@ _IN_ONE = {id(relu): "relu", id(tanh): "tanh", id(gelu): "gelu_exact"}
 _LAYER_IN_ONE = {id(linear): "", id(None): "", id(relu): "relu", id(tanh): "tanh"}
 
 
+def goes_with_bias(activation: Any) -> bool:
+    """Whether it is one operation with a bias: such a one keeps nothing but what others keep."""
+    return id(activation) in _IN_ONE or id(activation) in _LAYER_IN_ONE
+
+
 def dense(x: Tensor, kernel: Tensor, bias: Any, activation: Callable[..., Any] | None) -> Tensor:
     """``biased(x @ kernel, bias, activation)`` of matrices, in an eager step as one operation."""
     if bias is not None and not recording.in_parts():

@@ -16,6 +16,7 @@ from distgrad.core import recording, tree
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
+from distgrad.keras.activations import goes_with_bias
 from distgrad.keras.layers.masking import carry_mask
 from distgrad.ops.casting import identity
 from distgrad.ops.recompute import recompute_grad
@@ -189,7 +190,7 @@ def _with_activation(
     layer: Any, run: Callable[..., Any], inputs: tuple, kwargs: dict[str, Any]
 ) -> Any:
     kept = layer.__dict__.get("activation")
-    if not callable(kept):
+    if not callable(kept) or goes_with_bias(kept):
         return run(inputs, kwargs)
 
     def activation(x: Any) -> Any:
