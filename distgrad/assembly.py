@@ -9,6 +9,7 @@ import numpy as np
 
 from distgrad import keras
 from distgrad.core.errors import DataError, JobError, UsageError
+from distgrad.data.csvfile import listing
 from distgrad.data.preparation import Preparation
 from distgrad.data.source import ArraySource, Splits
 from distgrad.job import Job
@@ -60,6 +61,37 @@ def model_for(job: Job, preparation: Preparation) -> keras.Sequential:
     assert model.optimizer is not None
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def class_weights(job: Job, splits: Splits) -> dict[int, float] | None:
+    """What the loss of a sample counts in training, by the number of its class; None: 1.
+
+    Balanced ones are n / (classes * n of the class), by the samples to train on, as in scikit-learn
+    (`compute_class_weight`). Raises UsageError for targets that are no classes, and for a class
+    that there is not.
+    """
+    if job.class_weight is None:
+        return None
+    labels = splits.train.take(slice(0, len(splits.train)))[1]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise UsageError(
+            f"train.class_weight is for classes, but the targets of {_origin(job)} are "
+            f"{labels.dtype} of shape {labels.shape[1:]}"
+        )
+    numbers, counts = np.unique(labels, return_counts=True)
+    if isinstance(job.class_weight, str):
+        weights = len(labels) / (len(numbers) * counts)
+        return dict(zip(numbers.tolist(), weights.tolist(), strict=True))
+    named = splits.preparation.classes if splits.preparation is not None else ()
+    known = {name: number for number, name in enumerate(named)}
+    known = known or {str(number): number for number in numbers.tolist()}
+    for name in job.class_weight:
+        if name not in known:
+            raise UsageError(
+                f"train.class_weight.{name}: {_origin(job)} has no such class, but "
+                f"{listing(list(known), 10)}"
+            )
+    return {known[name]: weight for name, weight in job.class_weight.items()}
 
 
 def _compiled(job: Job, layers: list[Layer]) -> keras.Sequential:

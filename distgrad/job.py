@@ -31,6 +31,7 @@ class Job:
     epochs: int
     global_batch_size: int
     shuffle: bool
+    class_weight: str | dict[str, float] | None
     jit: Literal["auto", "strict", "numpy", "off"]
     mixed_precision: str | None
     tensor_float_32: bool
@@ -79,6 +80,7 @@ class Job:
             epochs=train["epochs"],
             global_batch_size=train["global_batch_size"],
             shuffle=train["shuffle"],
+            class_weight=train["class_weight"],
             jit=train["jit"],
             mixed_precision=train["mixed_precision"],
             tensor_float_32=train["tensor_float_32"],
@@ -113,14 +115,15 @@ def config_hash(values: dict[str, Any]) -> str:
     """
     sections = ("seed", "device", "data", "model", "loss", "metrics", "optimizer")
     mathematics = {key: values[key] for key in sections}
-    since = ("columns", "categories")  # runs from before there were these go on
+    since = ("columns", "categories", "missing")  # runs from before there were these go on
     mathematics["data"] = {
         key: value for key, value in values["data"].items() if key not in since or value is not None
     }
     free = ("epochs", "jit", "recompute")
     mathematics["train"] = {k: v for k, v in values["train"].items() if k not in free}
-    if not values["train"]["tensor_float_32"]:  # runs from before there was a choice go on
-        del mathematics["train"]["tensor_float_32"]
+    for key in ("tensor_float_32", "class_weight"):  # runs from before there was a choice go on
+        if not values["train"].get(key):
+            mathematics["train"].pop(key, None)
     kept = ("virtual_shards", "threads_per_worker")
     mathematics["parallel"] = {key: values["parallel"][key] for key in kept}
     if values["device"] == "cuda":  # on a CPU every sum is

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distgrad import __version__, keras, resuming, trained
-from distgrad.assembly import build_model
+from distgrad.assembly import build_model, class_weights
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import worker_shards
 from distgrad.compile import eager
@@ -112,6 +112,7 @@ def _work(
 
     splits = source.load(job.data, job.seed, allow_download=rank0, announce=say)
     model = build_model(job, splits)
+    model.weigh_classes(class_weights(job, splits))
     run = _Run(job, communicator, folder, model, splits, commit, executor, trackers)
     with settled(model), stop_on_signal(run.step):
         return run.train(observe) if rank0 else run.follow(observe)

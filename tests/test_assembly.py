@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distgrad.assembly import build_model
+from distgrad.assembly import build_model, class_weights
 from distgrad.config import load
 from distgrad.core.errors import DataError, UsageError
 from distgrad.data import source
+from distgrad.data.preparation import Preparation
 from distgrad.data.source import ArraySource, Splits
 from distgrad.job import Job
 from distgrad.keras.metrics.base import one_by_one
@@ -214,3 +215,22 @@ def test_layers_that_are_far_too_large() -> None:
     huge = "model.layers=[{type: Dense, units: 1000000000}, {type: Dense, units: 1000000000}]"
     with pytest.raises(UsageError, match=r"more memory than there is \(Unable to allocate"):
         build_model(job(huge), splits(np.zeros((6, 1000000), np.float32), Y))
+
+
+def test_what_classes_weigh() -> None:
+    y = np.array([0, 0, 0, 4, 0, 4], np.int32)
+    whole = splits(X, y)
+    assert class_weights(job(), whole) is None
+    found = class_weights(job("train.class_weight=balanced"), whole)
+    assert found == {0: 6 / (2 * 4), 4: 6 / (2 * 2)}
+    assert class_weights(job("train.class_weight={'4': 2.5}"), whole) == {4: 2.5}
+    how = Preparation.of("table", whole.train, classes=("cat", "dog"))
+    named = Splits(whole.train, whole.test, "own", preparation=how)
+    assert class_weights(job("train.class_weight={dog: 3}"), named) == {1: 3}
+    with pytest.raises(UsageError, match=r"class_weight\.1: own.npz has no such class, but 0, 4"):
+        class_weights(job("train.class_weight={'1': 2}"), whole)
+    with pytest.raises(UsageError, match="no such class, but cat, dog"):
+        class_weights(job("train.class_weight={bird: 2}"), named)
+    for other in (y.astype(np.float32), np.eye(5, dtype=np.int32)[y]):
+        with pytest.raises(UsageError, match=r"class_weight is for classes, but the targets of"):
+            class_weights(job("train.class_weight=balanced"), splits(X, other))

@@ -135,10 +135,14 @@ def test_ranks_with_different_jobs_are_refused_before_the_first_step(
     assert not list(tmp_path.iterdir())
 
 
-def test_runs_from_before_tables_had_categories_go_on() -> None:
+def test_runs_from_before_there_was_a_key_go_on() -> None:
     values = load(DIGITS, []).to_dict()
     begun = config_hash(values)
-    values["data"] = {**values["data"], "columns": None, "categories": None}
+    before = {**values, "train": {k: v for k, v in values["train"].items() if k != "class_weight"}}
+    assert config_hash(before) == begun
+    weighed = {**values, "train": {**values["train"], "class_weight": "balanced"}}
+    assert config_hash(weighed) != begun
+    values["data"] = {**values["data"], "columns": None, "categories": None, "missing": None}
     assert config_hash(values) == begun
     values["data"]["categories"] = ["city"]
     assert config_hash(values) != begun

@@ -76,6 +76,9 @@ class Train(Section):
     """Samples per step, over all workers together."""
     shuffle: bool = True
     """Whether each epoch visits the samples in an order of its own."""
+    class_weight: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """What the loss of a sample of each class counts in training: a number for each class that
+    does not count 1, by its name; balanced: all classes weigh the same together; null: all 1."""
     jit: Literal["auto", "strict", "numpy", "off"] = "auto"
     """Whether steps are captured and replayed. auto: on generated kernels where llvmlite is
     installed, else on NumPy, and eagerly where a step cannot be captured; strict: that is an
@@ -198,7 +201,7 @@ def validate(document: Document) -> Config:
     except ValidationError as error:
         found += filter(None, (_translated(detail, document.value) for detail in error.errors()))
     found += _check_constructors(document.value)
-    for path, message in _without_echoes(found):
+    for path, message in _as_one(_without_echoes(found)):
         document.complain(path, message)
     document.raise_problems()
     assert config is not None  # it is missing only where there were problems
@@ -235,6 +238,27 @@ def _without_echoes(found: list[tuple[Path, str]]) -> list[tuple[Path, str]]:
         for path, message in found
         if not (path and message.startswith(missing) and (path[:-1], f"{path[-1]}?") in meant)
     ]
+
+
+def _as_one(found: list[tuple[Path, str]]) -> list[tuple[Path, str]]:
+    """The problems, those of one value that may have several forms as one.
+
+    Where a value has one of the forms but for something in it, that alone is the problem.
+    """
+    joined: dict[Path, str] = {}
+    others = []
+    for path, message in found:
+        words, got, value = message.rpartition(", got ")
+        if not (got and words.startswith("must be ")):
+            others.append((path, message))
+        elif path in joined:
+            before = joined[path].rpartition(got)[0]
+            joined[path] = f"{before} or {words.removeprefix('must be ')}{got}{value}"
+        else:
+            joined[path] = message
+    places = [*joined, *(path for path, _ in others)]
+    form = {path for path in joined if any(p[: len(path)] == path != p for p in places)}
+    return [*((path, text) for path, text in joined.items() if path not in form), *others]
 
 
 def _resolved(config: Config) -> Config:
@@ -307,11 +331,8 @@ _WORDS = {
 
 def _translated(detail: ErrorDetails, job: Mapping[str, Any]) -> tuple[Path, str] | None:
     """A pydantic error as a path in the job and a message in the words of the job."""
-    path, kind, context = detail["loc"], detail["type"], detail.get("ctx", {})
-    if path[:1] == ("data",) and len(path) > 1:
-        path = ("data", *path[2:])  # pydantic puts the chosen source in between
-    tag = {"loss": 1, "metrics": 2}.get(str(path[0]) if path else "", len(path))
-    path = (*path[:tag], *path[tag + 1 :])  # as it does with the form of a loss or a metric
+    kind, context = detail["type"], detail.get("ctx", {})
+    path, value = _place(detail["loc"], job, missing=kind == "missing")
     if kind == "missing":
         return path, "required key is missing"
     if kind == "extra_forbidden":
@@ -326,14 +347,28 @@ def _translated(detail: ErrorDetails, job: Mapping[str, Any]) -> tuple[Path, str
         tag = context["tag"]
         hint = did_you_mean(tag, _SOURCES) or f"; there are {listing(_SOURCES)}"
         return (*path, "source"), f"unknown data source {tag}{hint}"
-    value: Any = job
-    for key in path:
-        value = value[key]
     if kind == "too_short":
         # pydantic says so, too, where every item is wrong for another reason.
         return None if value else (path, "must have at least one entry")
     words = _WORDS.get(kind, detail["msg"].replace("Input should be", "must be"))
     return path, f"{words}, got {show(value)}"
+
+
+def _place(loc: Path, job: Mapping[str, Any], missing: bool) -> tuple[Path, Any]:
+    """The keys of a location that the job has, and the value there; of a missing key, its own, too.
+
+    pydantic puts the chosen source of data, and the form of a value that may have several, between.
+    """
+    path: list[Any] = []
+    value: Any = job
+    key: Any
+    for key in loc:
+        if (isinstance(value, dict) and key in value) or (
+            isinstance(value, list) and isinstance(key, int)
+        ):
+            path.append(key)
+            value = value[key]
+    return (*path, *loc[len(loc) - missing :]), value
 
 
 def _hint(key: str, section: Path, job: Mapping[str, Any]) -> str:

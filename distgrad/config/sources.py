@@ -151,6 +151,9 @@ class Parquet(DataSection):
     categories: tuple[str, ...] | None = None
     """Columns of texts: each text of the rows to train on is a column of ones and zeros; null:
     none."""
+    missing: Literal["mean", "median"] | None = None
+    """What stands in for a missing number: that of its column's others in the rows to train on;
+    null: it is an error."""
     test_fraction: Fraction = 0.2
     """The part of the rows, drawn by the seed, that is held out for the test."""
     standardize: bool = True
@@ -174,6 +177,9 @@ class Csv(DataSection):
     categories: tuple[str, ...] | None = None
     """Columns of texts: each text of the rows to train on is a column of ones and zeros; null:
     none."""
+    missing: Literal["mean", "median"] | None = None
+    """What stands in for a missing number: that of its column's others in the rows to train on;
+    null: it is an error."""
     test_fraction: Fraction = 0.2
     """The part of the rows, drawn by the seed, that is held out for the test."""
     standardize: bool = True

@@ -18,6 +18,9 @@ import numpy as np
 
 from distgrad.core.errors import DataError
 
+# What stands for a missing number, as pandas.read_csv has it, and the mark of older data sets.
+_MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "?"))
+
 
 def read_csv(
     path: str | os.PathLike,
@@ -26,13 +29,14 @@ def read_csv(
     header: bool = True,
     columns: Sequence[str] | None = None,
     kinds: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    gaps: bool = False,
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The other columns' names and values (n, columns) as float64, and the label column as text.
 
     ``columns`` are those to read, in that order (`Cells`); None: all. Those in ``kinds`` have a
-    column for each of their texts. Without a header the columns are called 0, 1, 2, ... Raises
-    DataError that names the columns where one of those is missing, and line and column of the
-    first value that is wrong.
+    column for each of their texts. Without a header the columns are called 0, 1, 2, ... With
+    ``gaps`` a missing number is nan. Raises DataError that names the columns where one of those is
+    missing, and line and column of the first value that is wrong.
     """
     path = Path(path).expanduser()
     values, labels = array("d"), []
@@ -45,7 +49,7 @@ def read_csv(
             if not text:
                 raise DataError(_empty(path, line, label))
             labels.append(text)
-            values.extend(_numbers(path, line, chosen, cells.of(record)))
+            values.extend(_numbers(path, line, chosen, cells.of(record), gaps))
     if not chosen:
         raise DataError(f"{path} has no column but the label {label!r}")
     if not labels:
@@ -59,10 +63,12 @@ def read_rows(
     size: int,
     delimiter: str = ",",
     header: bool = True,
+    gaps: bool = False,
 ) -> Iterator[np.ndarray]:
     """Those columns, in that order, as float64 (rows, columns): ``size`` rows at a time.
 
-    A file without a header that has as many columns has just these. Raises DataError as `read_csv`.
+    A file without a header that has as many columns has just these; ``gaps`` is that of `read_csv`.
+    Raises DataError as that does.
     """
     path = Path(path).expanduser()
     values, width, found = array("d"), len(columns), False
@@ -73,7 +79,7 @@ def read_rows(
         cells = Cells(path, columns, names)
         for line, record in records:
             found = True
-            values.extend(_numbers(path, line, columns, cells.of(record)))
+            values.extend(_numbers(path, line, columns, cells.of(record), gaps))
             if len(values) == size * width:
                 yield np.frombuffer(values).reshape(-1, width)
                 values = array("d")
@@ -224,22 +230,33 @@ def _complete(
             yield reader.line_num, record
 
 
-def _numbers(path: Path, line: int, names: Sequence[str], texts: Sequence[str]) -> list[float]:
+def _numbers(
+    path: Path, line: int, names: Sequence[str], texts: Sequence[str], gaps: bool = False
+) -> list[float]:
     try:
         numbers = [float(text) for text in texts]
         if math.isfinite(sum(numbers)):
             return numbers
     except ValueError:
         pass
+    numbers = []
     for name, text in zip(names, texts, strict=True):
+        if gaps and text.strip() in _MISSING:
+            numbers.append(math.nan)
+            continue
         if not text.strip():
-            raise DataError(_empty(path, line, name))
+            raise DataError(f"{_empty(path, line, name)}; data.missing: mean fills those of tables")
         if not _is_finite(text):
-            raise DataError(
-                f"{path}:{line}: column {name!r} holds {text.strip()!r}, no finite number; "
-                "name a column of texts in data.categories, or leave it out of data.columns"
+            what = (
+                "data.missing: mean fills such holes of tables"
+                if text.strip() in _MISSING
+                else "name a column of texts in data.categories, or leave it out of data.columns"
             )
-    return numbers  # finite ones whose sum is not
+            raise DataError(
+                f"{path}:{line}: column {name!r} holds {text.strip()!r}, no finite number; {what}"
+            )
+        numbers.append(float(text))
+    return numbers  # with gaps, or finite ones whose sum is not
 
 
 def _empty(path: Path, line: int, name: str) -> str:

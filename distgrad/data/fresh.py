@@ -15,6 +15,7 @@ from distgrad.core.errors import DataError, UsageError
 from distgrad.data import idx, series, text
 from distgrad.data.arrays import MappedSource, map_npy
 from distgrad.data.csvfile import listing, read_column, read_csv, read_rows
+from distgrad.data.filling import filled
 from distgrad.data.npz import check_pairs, read_npz
 from distgrad.data.preparation import Preparation
 from distgrad.data.source import ArraySource
@@ -36,6 +37,7 @@ class Fresh:
         self.how = how
         spec = spec or {}
         self._csv = {"delimiter": spec.get("delimiter", ","), "header": spec.get("header", True)}
+        self._gaps = bool(how.fill)
 
     def labelled(self, path: str, labels: str | None = None) -> ArraySource:
         """The samples ``(x, y)`` of a file; ``labels`` is the one of y, where that is another.
@@ -75,9 +77,9 @@ class Fresh:
         """
         if self.how.kind == "table" and _ending(path) not in (".npy", ".npz"):
             if _is_parquet(path):
-                found = read_parquet_rows(path, self.how.features, size)
+                found = read_parquet_rows(path, self.how.features, size, self._gaps)
             else:
-                found = read_rows(path, self.how.features, size, **self._csv)
+                found = read_rows(path, self.how.features, size, gaps=self._gaps, **self._csv)
             for rows in found:
                 yield self._standardized(path, rows)
             return
@@ -125,13 +127,16 @@ class Fresh:
 
     def _table(self, path: str) -> ArraySource:
         assert self.how.label is not None
+        label, columns, gaps = self.how.label, self.how.features, self._gaps
         if _is_parquet(path):
-            _, rows, labels = read_parquet(path, self.how.label, self.how.features)
+            _, rows, labels = read_parquet(path, label, columns, gaps=gaps)
         else:
-            _, rows, labels = read_csv(path, self.how.label, columns=self.how.features, **self._csv)
+            _, rows, labels = read_csv(path, label, columns=columns, gaps=gaps, **self._csv)
         return ArraySource(self._standardized(path, rows), self._targets(path, labels))
 
     def _standardized(self, path: str, rows: np.ndarray) -> np.ndarray:
+        if self.how.fill and rows.dtype.kind == "f":
+            rows = filled(rows, self.how.fill)
         return as_inputs(path, self.standard(rows) if self.how.mean else rows)
 
     def _targets(self, path: str, labels: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ class Preparation:
     - ``scale``: what the inputs were divided by; ``raw_dtype``: what they were before.
     - ``features``: the columns of a table, in order; ``label``: the one that is predicted.
     - ``classes``: the names of the classes, in order, where they have any.
+    - ``fill``: what stands in for a missing value of each column of a table, where something does.
     - ``mean`` and ``deviation``: of each column of a table, or of a series, if standardized.
     - ``alphabet``: the characters of a text in the order of their codes; an empty one stands for
       all others.
@@ -38,6 +39,7 @@ class Preparation:
     features: tuple[str, ...] = ()
     label: str | None = None
     classes: tuple[str, ...] = ()
+    fill: tuple[float, ...] = ()
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
     alphabet: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ class Preparation:
             values = json.loads(text)
             if (found := values.pop("format")) != _FORMAT:
                 raise ValueError(f"it has format {found!r}, of another version than {_FORMAT!r}")
+            values.setdefault("fill", ())  # models from before there was any
             known = {field.name: values.pop(field.name) for field in dataclasses.fields(cls)}
             if values:
                 raise ValueError(f"unknown key {next(iter(values))}")

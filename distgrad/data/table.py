@@ -21,6 +21,7 @@ from distgrad.data.csvfile import (
     read_csv,
     spread,
 )
+from distgrad.data.filling import filled, values_for
 from distgrad.data.packaged import read_packaged
 from distgrad.data.source import ArraySource, Splits
 from distgrad.data.splits import TEST_FRACTION, Standard, as_inputs, as_targets, drawn_rows, splits
@@ -31,6 +32,8 @@ _MOST_TEXTS = 1000  # each of them is a column
 def load(spec: Mapping[str, Any], seed: int) -> Splits:
     """The table that a job's data section names; see `source.load`."""
     kinds: dict[str, list[str]] = {}
+    missing = spec.get("missing")
+    gaps = missing is not None
     match spec["source"]:
         case "breast_cancer":
             name, label = "breast_cancer", "diagnosis"
@@ -40,11 +43,13 @@ def load(spec: Mapping[str, Any], seed: int) -> Splits:
             name, label = spec["path"], spec["label"]
             options = spec.get("delimiter", ","), spec.get("header", True)
             kinds = read_categories(name, spec.get("categories") or (), *options)
-            names, features, labels = read_csv(name, label, *options, spec.get("columns"), kinds)
+            names, features, labels = read_csv(
+                name, label, *options, spec.get("columns"), kinds, gaps
+            )
         case _:
             name, label = spec["path"], spec["label"]
             kinds = parquet_categories(name, spec.get("categories") or ())
-            names, features, labels = read_parquet(name, label, spec.get("columns"), kinds)
+            names, features, labels = read_parquet(name, label, spec.get("columns"), kinds, gaps)
     y, classes = encode_labels(f"{name}: {label}", labels)
     for column, texts in kinds.items():
         if len(texts) > _MOST_TEXTS:
@@ -56,13 +61,19 @@ def load(spec: Mapping[str, Any], seed: int) -> Splits:
     if kinds:  # of a category that only the test part has, nothing is learnt
         known = features[train].any(axis=0) | ~np.isin(names, spread(list(kinds), kinds))
         names, features = np.array(names)[known].tolist(), features[:, known]
+    # By the training part alone: the test part must not have a say in how it is seen.
     how: dict[str, Any] = {}
+    note = ""
+    if missing is not None:
+        values, count = values_for(name, names, features[train], missing), np.isnan(features).sum()
+        features, how["fill"] = filled(features, values), tuple(values.tolist())
+        note = f", {count} missing values have the {missing} of their column"
     if spec.get("standardize", True):
-        # By the training part alone: the test part must not have a say in how it is seen.
         standard = Standard.of(features[train])
-        features, how = standard(features), standard.described()
+        features, how = standard(features), how | standard.described()
     x = as_inputs(name, features)
     more = f", classes {listing(classes, 10)}" if classes else ""
+    more += note
     sources = ArraySource(x[train], y[train]), ArraySource(x[test], y[test])
     how |= {"features": tuple(names), "label": label, "classes": tuple(classes)}
     return splits(name, *sources, more=f" features{more}", kind="table", **how)
@@ -91,11 +102,13 @@ def read_parquet(
     label: str,
     columns: Sequence[str] | None = None,
     kinds: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    gaps: bool = False,
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The other columns' names and values (n, columns) as float64, and the label column (n,).
 
-    ``path`` is a file or a folder; ``columns`` and ``kinds`` are those of `csvfile.read_csv`.
-    Raises DataError that names the file and the columns, and MissingExtraError without pyarrow.
+    ``path`` is a file or a folder; ``columns``, ``kinds`` and ``gaps`` are those of
+    `csvfile.read_csv`. Raises DataError that names the file and the columns, and MissingExtraError
+    without pyarrow.
     """
     path = Path(path).expanduser()
     with _parquet(path) as parquet:
@@ -107,14 +120,14 @@ def read_parquet(
     if not chosen or table.num_rows == 0:
         raise DataError(f"{path} has no {'rows' if chosen else f'column but the label {label!r}'}")
     labels = _column(path, table, label, names)
-    values = _numeric(path, table, chosen)
+    values = _numeric(path, table, chosen, gaps)
     if labels.dtype.kind not in "fiub":
         labels = labels.astype(str)  # pyarrow gives text as Python objects
     return chosen, values, labels
 
 
 def read_parquet_rows(
-    path: str | os.PathLike, columns: Sequence[str], size: int
+    path: str | os.PathLike, columns: Sequence[str], size: int, gaps: bool = False
 ) -> Iterator[np.ndarray]:
     """Those columns, in that order, as float64 (rows, columns): at most ``size`` rows at a time.
 
@@ -129,7 +142,7 @@ def read_parquet_rows(
             for batch in fragment.to_batches(columns=sources, batch_size=size):
                 if batch.num_rows:
                     some = True
-                    yield _numeric(path, batch, columns)
+                    yield _numeric(path, batch, columns, gaps)
         if not some:
             raise DataError(f"{path} has no rows")
 
@@ -152,8 +165,8 @@ def _parquet(path: Path) -> Iterator[Any]:
         raise DataError(f"{path} cannot be read as Parquet ({error})") from error
 
 
-def _numeric(path: Path, table: Any, names: Sequence[str]) -> np.ndarray:
-    columns = [_column(path, table, name, table.schema.names) for name in names]
+def _numeric(path: Path, table: Any, names: Sequence[str], gaps: bool) -> np.ndarray:
+    columns = [_column(path, table, name, table.schema.names, gaps) for name in names]
     text = [n for n, values in zip(names, columns, strict=True) if values.dtype.kind not in "fiub"]
     if text:
         raise DataError(
@@ -185,13 +198,21 @@ def _sources(path: Path, columns: Sequence[str], names: Sequence[str]) -> list[s
     return found
 
 
-def _column(path: Path, table: Any, name: str, names: Sequence[str]) -> np.ndarray:
+def _column(
+    path: Path, table: Any, name: str, names: Sequence[str], gaps: bool = False
+) -> np.ndarray:
     kind = category_of(name, names)
     if kind is not None:
         return np.array([text == kind[1] for text in _texts(table.column(kind[0]))])
     column = table.column(name)
-    if column.null_count:
-        raise DataError(f"{path}: column {name!r} has {column.null_count} missing values")
+    if column.null_count and not gaps:
+        raise DataError(
+            f"{path}: column {name!r} has {column.null_count} missing values; data.missing: mean "
+            "fills those of numbers"
+        )
+    if column.null_count:  # to types of which NumPy can have numbers with nan among them
+        plain = {"bool": "uint8", "null": "float64"}.get(str(column.type))
+        column = column if plain is None else column.cast(plain)
     return column.to_numpy(zero_copy_only=False)
 
 

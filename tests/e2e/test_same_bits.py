@@ -126,3 +126,15 @@ def plain(run) -> list[str]:
     text = run.result.stdout.replace(str(run.folder), "FOLDER")
     text = re.sub(r"[\d,]+ samples/s|\d+ workers?", "...", text)
     return text.splitlines()
+
+
+def test_weights_of_classes(dg, tmp_path: Path) -> None:
+    """Where every class counts twice, steps are those of twice the learning rate."""
+    job = (dg.digits, "train.epochs=2", "optimizer={type: SGD, learning_rate: 0.02}")
+    twice = dg.train(tmp_path / "twice", *job, "optimizer.learning_rate=0.04")
+    weights = "train.class_weight={" + ", ".join(f"'{digit}': 2" for digit in range(10)) + "}"
+    weighed = dg.train(tmp_path / "weighed", *job, weights, options=["-n", 2])
+    assert weighed.sha256 == twice.sha256
+    one = (*job, "train.class_weight={'3': 9.5}")
+    alone = dg.train(tmp_path / "alone", *one)
+    assert dg.train(tmp_path / "three", *one, options=["-n", 3]).sha256 == alone.sha256

@@ -129,10 +129,9 @@ class Trainer(Evaluator):
             held.batch_size = held_size or held.batch_size
         elif validation_data is not None:
             held = _held_out(validation_data, held_size or batch_size)
-        self._class_weight = class_weight
+        self._class_weight = class_weight  # before a step of the user's own is tried
         self.look_at(feed)
-        if class_weight is not None:
-            self._counted = self._goal.counted(False, True)
+        self.weigh_classes(class_weight)
         communicator, shards, own = world.share()
         optimizer = self.optimizer
         assert optimizer is not None
@@ -210,6 +209,12 @@ class Trainer(Evaluator):
         self.stop_training = bool(asked[0])
         return self.stop_training
 
+    def weigh_classes(self, weights: dict[int, float] | None) -> None:
+        """What the loss of a sample counts from now on in training, by its class; None: 1."""
+        self._class_weight = weights
+        if weights is not None:
+            self._counted = self._goal.counted(False, True)
+
     def train_on_batch(
         self,
         x: Any,
@@ -226,6 +231,7 @@ class Trainer(Evaluator):
         feed.batch_size = feed.size
         self._class_weight = class_weight
         self.look_at(feed)
+        self.weigh_classes(class_weight)
         communicator, shards, own = world.share()
         step = self._batch_step(communicator, shards, class_weight)
         (batch,) = feed.loader(shards, own).epoch(0)
