@@ -33,6 +33,16 @@ def is_number(dtype: Any) -> bool:
     return kind_of(dtype) in "biufc"
 
 
+def with_own_dtype(array: np.ndarray) -> np.ndarray:
+    """The array with the one object that NumPy has for its dtype.
+
+    An array from a pickle has an equal one, and so has what is computed of it; much is asked by
+    ``is`` here, since that is the fastest.
+    """
+    own = np.dtype(array.dtype.type)
+    return array.view(own) if array.dtype is not own and array.dtype == own else array
+
+
 class DType:
     """An element type: equals its name, its NumPy dtype and itself."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distgrad.core import recording
-from distgrad.core.dtypes import DType, TensorShape, as_dtype
+from distgrad.core.dtypes import DType, TensorShape, as_dtype, with_own_dtype
 
 next_uid = itertools.count(1).__next__
 
@@ -216,7 +216,7 @@ class Tensor(Operand):
 
 def _restored(array: np.ndarray, dtype: DType) -> Tensor:
     """A tensor from another process; its dtype comes along, since this one may not know it yet."""
-    return Tensor(array)
+    return Tensor(with_own_dtype(array))
 
 
 def text(array: np.ndarray, form: Callable[[Any], str]) -> str:

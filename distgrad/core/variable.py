@@ -11,7 +11,7 @@ import numpy as np
 
 from distgrad.core import dispatch, naming, recording
 from distgrad.core.dispatch import as_tensor, backend_of
-from distgrad.core.dtypes import DType, TensorShape, as_dtype
+from distgrad.core.dtypes import DType, TensorShape, as_dtype, with_own_dtype
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, registry
 from distgrad.core.tensor import Operand, Tensor, TensorRef, next_uid, text
@@ -360,7 +360,7 @@ class Variable(Operand):
         buffer = state["_buffer"]
         if not buffer.flags.writeable:  # Ray's store, or joblib, lends memory to read
             buffer = buffer.copy()
-        here = dispatch.moved(buffer, dispatch.current())
+        here = dispatch.moved(with_own_dtype(buffer), dispatch.current())
         self.__dict__.update({**state, "_buffer": here})
 
     def __repr__(self) -> str:

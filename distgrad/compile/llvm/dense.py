@@ -79,7 +79,10 @@ def backward(
 
 def _plain(*arrays: np.ndarray) -> bool:
     for a in arrays:
-        if type(a) is not np.ndarray or a.dtype is not _FLOAT32 or not a.flags.c_contiguous:
+        if type(a) is not np.ndarray or not a.flags.c_contiguous:
+            return False
+        # An array that was pickled has a dtype that is equal, not the same.
+        if a.dtype is not _FLOAT32 and a.dtype != _FLOAT32:
             return False
     return True
 

@@ -60,7 +60,7 @@ class _Bound:
             array = args[i]
             if not (
                 type(array) is np.ndarray
-                and array.dtype is dtype
+                and (array.dtype is dtype or array.dtype == dtype)
                 and array.size == size
                 and array.flags.c_contiguous
             ):

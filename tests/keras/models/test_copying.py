@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import distgrad as tf
+from distgrad.compile import eager as kernels
 
 keras = tf.keras
 layers = keras.layers
@@ -64,6 +65,13 @@ def trained(model):
     return model
 
 
+@pytest.fixture
+def _one_thread(monkeypatch):
+    """As workers run, with one BLAS thread: there dense layers are kernels of our own."""
+    monkeypatch.setattr(kernels, "_one_thread", lambda: True)
+
+
+@pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("way", [copy.deepcopy, pickled])
 @pytest.mark.parametrize("make", [unbuilt, sequential, functional, masked, Own])
 def test_a_copy_goes_on_as_the_model_would_and_leaves_it_alone(make, way):
@@ -170,3 +178,16 @@ def test_clones_that_cannot_be_made():
         keras.models.clone_model(sequential(), X)
     with pytest.raises(ValueError, match="nested as"):
         keras.models.clone_model(functional(), [keras.Input((4,)), keras.Input((4,))])
+
+
+@pytest.mark.usefixtures("_one_thread")
+def test_pickled_data_trains_with_the_same_bits():
+    """The dtype of an unpickled array equals NumPy's own, and is another object."""
+    found = []
+    for x, y in ((X, Y), pickle.loads(pickle.dumps((X, Y)))):
+        keras.utils.set_random_seed(3)
+        model = unbuilt()
+        model.compile("adam", "mse", run_eagerly=True)
+        model.fit(x, y, epochs=3, verbose=0)
+        found.append([w.tobytes() for w in (*model.get_weights(), model.predict(x, verbose=0))])
+    assert found[0] == found[1]
