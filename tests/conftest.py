@@ -16,8 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import threadpoolctl
 
 import distgrad
+from distgrad.compile import eager
 from distgrad.core import devices
 from distgrad.launcher import environ
 from distgrad.launcher.base import Program
@@ -48,6 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: installed.__exit__(None, None, None))
     if device != "cpu":
         devices.use("cuda")
+    if hasattr(config, "workerinput"):  # several share the cores: a BLAS thread each, as workers
+        threadpoolctl.threadpool_limits(1)
     # A shell lets what it starts in the background ignore Ctrl-C, and children inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -102,6 +106,15 @@ def new_threads() -> Callable[[], set[threading.Thread]]:
         return found
 
     return left
+
+
+@pytest.fixture(scope="module")
+def plain_kernels() -> Iterator[None]:
+    """Eager operations on the primitives' own kernels, for tests that compare with them."""
+    before = eager.used()
+    eager.use("numpy")
+    yield
+    eager.use(before)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.testing.primitives import built_in, samples_of
 
+pytestmark = pytest.mark.usefixtures("plain_kernels")
+
 PRIMITIVES = {n: p for n, p in built_in().items() if not p.effect}
 CASES = [(n, i) for n, p in PRIMITIVES.items() for i in range(len(samples_of(p)))]
 

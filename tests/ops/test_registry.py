@@ -14,6 +14,8 @@ from distgrad.core.tensor import Tensor
 from distgrad.testing.gradients import check_gradients
 from distgrad.testing.primitives import built_in, samples_of
 
+pytestmark = pytest.mark.usefixtures("plain_kernels")
+
 BUILT_IN = built_in()
 CASES = [
     pytest.param(p, s, id=f"{name}-{i}")
