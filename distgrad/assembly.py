@@ -11,7 +11,7 @@ from distgrad import keras
 from distgrad.core.errors import DataError, JobError, UsageError
 from distgrad.data.csvfile import listing
 from distgrad.data.preparation import Preparation
-from distgrad.data.source import ArraySource, Splits
+from distgrad.data.source import ArraySource, Splits, Subset
 from distgrad.job import Job
 from distgrad.keras import losses, mixed_precision, specs
 from distgrad.keras.layers.base import Layer
@@ -72,7 +72,8 @@ def class_weights(job: Job, splits: Splits) -> dict[int, float] | None:
     """
     if job.class_weight is None:
         return None
-    labels = splits.train.take(slice(0, len(splits.train)))[1]
+    train = splits.train  # whose inputs, perhaps on a disk, are not needed
+    labels = train.arrays[1][train.rows] if isinstance(train, Subset) else train.arrays[1]
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise UsageError(
             f"train.class_weight is for classes, but the targets of {_origin(job)} are "

@@ -73,7 +73,7 @@ def backend_of(array: Any) -> Backend:
     return backends.get(type(array), numpy_backend)
 
 
-def library_of(namespace: Any) -> Backend:
+def backend_over(namespace: Any) -> Backend:
     """The backend with this array namespace; NumPy's for one that nobody has registered."""
     return next((b for b in backends.values() if b.xp is namespace), numpy_backend)
 

@@ -200,7 +200,7 @@ class Primitive:
         if dispatch.only_namespace is not None:
             return functools.partial(self.kernel, xp)
         if xp not in self._writing:
-            own = self._own(dispatch.library_of(xp))
+            own = self._own(dispatch.backend_over(xp))
             kernel = self._guarded(own) if own else functools.partial(self.kernel, xp)
             self._writing[xp] = kernel
         return self._writing[xp]
@@ -210,7 +210,7 @@ class Primitive:
         try:
             return self._direct[xp]
         except KeyError:
-            made = self._own(dispatch.library_of(xp)) if dispatch.only_namespace is None else None
+            made = self._own(dispatch.backend_over(xp)) if dispatch.only_namespace is None else None
             made = made or self._only_call(xp)
             made = self._guarded(made) if made else functools.partial(self.kernel, xp)
             self._direct[xp] = made
@@ -218,7 +218,7 @@ class Primitive:
 
     def within(self, xp: Any) -> Callable[..., Any]:
         """The kernel over ``xp`` for use in another one: that of a device, or the plain one."""
-        on_device = xp is not np and dispatch.library_of(xp).xp is xp
+        on_device = xp is not np and dispatch.backend_over(xp).xp is xp
         return self.kernel_for(xp) if on_device else functools.partial(self.kernel, xp)
 
     def replace_kernel(self, xp: Any, kernel: Callable[..., Any]) -> None:

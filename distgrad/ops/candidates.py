@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.backend.numpy import backend as numpy_backend
-from distgrad.core.dispatch import as_tensor, library_of
+from distgrad.core.dispatch import as_tensor, backend_over
 from distgrad.core.dtypes import limits
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
@@ -42,7 +42,7 @@ def random_candidates(xp, key, cumulative, *, count, unique):
     anew where they are to be ``unique``.
     """
     drawn = _drawn(on_host(cumulative), numpy_backend.generator(on_host(key)), count, unique)
-    return library_of(xp).asarray(drawn)
+    return backend_over(xp).asarray(drawn)
 
 
 def _drawn(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.backend.numpy import backend as numpy_backend
-from distgrad.core.dispatch import as_tensor, library_of
+from distgrad.core.dispatch import as_tensor, backend_over
 from distgrad.core.dtypes import as_dtype, limits
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
@@ -32,19 +32,19 @@ def _draw(key: Any, kind: str, shape: Any, dtype: Any, *parameters: Any) -> np.n
 @primitive(vjp=None, match=(), creates=True)
 def random_gamma(xp, key, alpha, *, shape, dtype):
     """Gamma distributed floats of shape parameter ``alpha``, and scale 1, drawn from ``key``."""
-    return library_of(xp).asarray(_draw(key, "standard_gamma", shape, dtype, alpha))
+    return backend_over(xp).asarray(_draw(key, "standard_gamma", shape, dtype, alpha))
 
 
 @primitive(vjp=None, match=(), creates=True)
 def random_poisson(xp, key, lam, *, shape, dtype):
     """Poisson distributed numbers of mean ``lam`` drawn from ``key``."""
-    return library_of(xp).asarray(_draw(key, "poisson", shape, dtype, lam))
+    return backend_over(xp).asarray(_draw(key, "poisson", shape, dtype, lam))
 
 
 @primitive(vjp=None, match=(), creates=True)
 def random_binomial(xp, key, counts, probs, *, shape, dtype):
     """How many of ``counts`` (integers) trials of chance ``probs`` succeed, drawn from ``key``."""
-    return library_of(xp).asarray(_draw(key, "binomial", shape, dtype, counts, probs))
+    return backend_over(xp).asarray(_draw(key, "binomial", shape, dtype, counts, probs))
 
 
 @random_gamma.samples

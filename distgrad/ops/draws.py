@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.backend.numpy import backend as numpy_backend
-from distgrad.core.dispatch import library_of
+from distgrad.core.dispatch import backend_over
 from distgrad.core.primitive import primitive, registry, sample
 
 _KEY = np.array([1, 2, 3, 4], dtype=np.uint64)
@@ -17,7 +17,7 @@ _KEY = np.array([1, 2, 3, 4], dtype=np.uint64)
 @primitive(vjp=None, match=(), creates=True)
 def random_uniform(xp, key, *, shape, dtype):
     """Floats in [0, 1) drawn from ``key``; those of 16 bits are rounded, up to 1 at the end."""
-    return library_of(xp).random_uniform(key, shape, dtype)
+    return backend_over(xp).random_uniform(key, shape, dtype)
 
 
 def _fills(kind: str) -> Any:
@@ -46,7 +46,7 @@ def _(rng):
 @primitive(vjp=None, match=(), creates=True)
 def random_normal(xp, key, *, shape, dtype):
     """Standard normal floats drawn from ``key``."""
-    return library_of(xp).random_normal(key, shape, dtype)
+    return backend_over(xp).random_normal(key, shape, dtype)
 
 
 random_normal.native = _fills("standard_normal")
@@ -60,7 +60,7 @@ def _(rng):
 @primitive(vjp=None, match=(), creates=True)
 def random_truncated_normal(xp, key, *, shape, dtype):
     """Standard normal floats within [-2, 2] drawn from ``key``: those outside are drawn again."""
-    backend = library_of(xp)
+    backend = backend_over(xp)
     draw = backend.random_normal(key, shape, dtype)
     for again in itertools.count(1):
         outside = xp.abs(draw) > 2
@@ -80,7 +80,7 @@ def _(rng):
 @primitive(vjp=None, match=(), creates=True)
 def random_integers(xp, key, *, low, high, shape, dtype):
     """Integers in [low, high) drawn from ``key``."""
-    return library_of(xp).random_integers(key, low, high, shape, dtype)
+    return backend_over(xp).random_integers(key, low, high, shape, dtype)
 
 
 @random_integers.samples
@@ -91,7 +91,7 @@ def _(rng):
 @primitive(vjp=None, match=(), creates=True)
 def random_permutation(xp, key, *, n):
     """A permutation of ``range(n)``, int64, drawn from ``key``."""
-    return library_of(xp).random_permutation(key, n)
+    return backend_over(xp).random_permutation(key, n)
 
 
 @random_permutation.samples

@@ -138,7 +138,7 @@ def test_a_frozen_worker_is_named_and_replaced(
         result = command.wait(200)
     assert result.returncode == 0, result.stderr
     assert re.search(r"warning: rank 0 has waited \d\.\d s for rank 2 in", result.stderr)
-    assert re.search(r"error: .* waited \d+\.\d s for rank 2 in", result.stderr), result.stderr
+    assert re.search(r"error: .* waited (3|30)\.0 s for rank 2 in", result.stderr)  # in a commit
     assert result.stderr.count("error:") == 1
     assert not result.orphans
     check(run, undisturbed)

@@ -288,22 +288,6 @@ def test_a_killed_worker_ends_the_job_with_6(dg, long, joined, tmp_path: Path) -
     no_rank_is_left(dg, joined)
 
 
-def test_the_driver_is_told_to_end(dg, long, joined, tmp_path: Path) -> None:
-    run = long.anew(tmp_path / "run")
-    options = ("-n", 2, "--launcher", "ray", "--max-restarts", 1)
-    with dg.start("train", *run.job, "--run-dir", run.folder, *options) as command:
-        wait_for_step(run, command, _random.randint(1, STEPS // 2))
-        command.send_signal(signal.SIGTERM)
-        result = command.wait(60, grace=15)
-    assert not result.orphans
-    no_rank_is_left(dg, joined)
-    assert "restart" not in result.stderr
-    assert result.returncode == 75, result.stderr
-    assert run.status["state"] == "preempted"
-    dg.resume(run)
-    check(run, long)
-
-
 # On a cluster of their own.
 
 
@@ -328,7 +312,8 @@ def own_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_ctrl_c_ends_the_driver_and_its_cluster(dg, long, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_driver_is_told_to_end(dg, long, tmp_path: Path, number: int) -> None:
     run = long.anew(tmp_path / "run")
     options = ("-n", 2, "--launcher", "ray", "--max-restarts", 1)
     with (
@@ -336,12 +321,18 @@ def test_ctrl_c_ends_the_driver_and_its_cluster(dg, long, tmp_path: Path) -> Non
         dg.start("train", *run.job, "--run-dir", run.folder, *options) as command,
     ):
         wait_for_step(run, command, _random.randint(1, STEPS // 2))
-        command.send_signal(signal.SIGINT)
+        command.send_signal(number)
         result = command.wait(60, grace=15)
         assert not result.orphans
         no_ray_is_left(folder)
     assert "restart" not in result.stderr
-    assert result.returncode == 130, result.stderr
+    if number == signal.SIGINT:
+        assert result.returncode == 130, result.stderr
+        return
+    assert result.returncode == 75, result.stderr
+    assert run.status["state"] == "preempted"
+    dg.resume(run)
+    check(run, long)
 
 
 def test_a_killed_driver_takes_all_with_it(dg, long, tmp_path: Path, monkeypatch) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import distgrad
+from distgrad.comm.mpi import library_version
 from distgrad.core.errors import MissingExtraError, UsageError
 from distgrad.launcher import environ, starters
 from distgrad.launcher.base import Program
@@ -131,9 +132,8 @@ def test_an_mpirun_of_another_family_is_refused(tmp_path: Path, plugin: str, mon
     monkeypatch.setenv("DISTGRAD_MPIRUN", str(path))
     with pytest.raises(MissingExtraError) as caught:
         words()
-    assert f"{path} is that of {other}, but mpi4py loads {starters.library_version()}" in str(
-        caught.value
-    )
+    loaded = library_version()
+    assert f"{path} is that of {other}, but mpi4py loads {loaded}" in str(caught.value)
 
 
 def test_a_shell_of_salloc_is_no_rank() -> None:
