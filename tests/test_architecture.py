@@ -10,6 +10,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,11 +103,13 @@ def module_name(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
-MODULES = {module_name(path): ast.parse(path.read_text()) for path in ROOT.rglob("*.py")}
+@cache
+def modules() -> dict[str, ast.Module]:
+    return {module_name(path): ast.parse(path.read_text()) for path in ROOT.rglob("*.py")}
 
 
 def imports(name: str) -> Iterator[Import]:
-    yield from _imports(name, MODULES[name], lazy=False)
+    yield from _imports(name, modules()[name], lazy=False)
 
 
 def _imports(source: str, node: ast.AST, lazy: bool) -> Iterator[Import]:
@@ -123,7 +126,9 @@ def _imports(source: str, node: ast.AST, lazy: bool) -> Iterator[Import]:
                 # `from distgrad.ops import random` names a module, `from x import name` may not.
                 full = f"{child.module}.{alias.name}"
                 inner = full.removeprefix("distgrad.")
-                yield _named(source, full if inner in MODULES else child.module, lazy, child.lineno)
+                yield _named(
+                    source, full if inner in modules() else child.module, lazy, child.lineno
+                )
         else:
             inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             yield from _imports(source, child, lazy or inside)
@@ -139,8 +144,14 @@ def room(module: str) -> str:
     return module.partition(".")[0]
 
 
-ALL = [found for name in MODULES for found in imports(name)]
-OURS = [found for found in ALL if found.ours]
+@cache
+def all_imports() -> list[Import]:
+    return [found for name in modules() for found in imports(name)]
+
+
+@cache
+def our_imports() -> list[Import]:
+    return [found for found in all_imports() if found.ours]
 
 
 def within(module: str, place: str) -> bool:
@@ -149,20 +160,20 @@ def within(module: str, place: str) -> bool:
 
 def test_the_walk_sees_the_imports() -> None:
     """Were it blind, every other test here would pass."""
-    found = {(i.source, i.target, i.lazy) for i in ALL}
+    found = {(i.source, i.target, i.lazy) for i in all_imports()}
     assert ("training.step", "comm.communicator", False) in found
     assert ("worker", "training.checkpoint", False) in found  # from distgrad.training import ...
     assert ("launcher.local", "worker", True) in found
     assert ("comm.mpi", "mpi4py", True) in found
     assert ("job", "config", False) not in found  # for type checkers alone
-    assert len(MODULES) > 50 and len(OURS) > 150
+    assert len(modules()) > 50 and len(our_imports()) > 150
 
 
 def test_rooms_import_downwards_only() -> None:
     rank = {name: number for number, name in enumerate(ORDER)}
     wrong = [
         str(i)
-        for i in OURS
+        for i in our_imports()
         if rank.get(room(i.source), -1) < rank.get(room(i.target), -1) and room(i.source) in rank
     ]
     assert wrong == []
@@ -171,7 +182,7 @@ def test_rooms_import_downwards_only() -> None:
 def test_the_side_rooms_know_what_they_may_know() -> None:
     """comm and data know arrays, config and job nothing, launchers the job but no layers."""
     wrong = []
-    for i in OURS:
+    for i in our_imports():
         bound = [place for place in ALLOWED if within(i.source, place)]
         if not bound:
             continue
@@ -184,7 +195,7 @@ def test_the_rooms_in_order_leave_launchers_and_the_command_line_alone() -> None
     """Below the worker nobody knows who has started the process: a script joins in one place."""
     wrong = [
         str(i)
-        for i in OURS
+        for i in our_imports()
         if room(i.source) in ORDER
         and room(i.target) in ("launcher", "cli", "config", "job", "testing")
         and i.target not in LEAVES
@@ -195,14 +206,14 @@ def test_the_rooms_in_order_leave_launchers_and_the_command_line_alone() -> None
 
 
 def test_only_the_command_line_and_launchers_import_the_worker() -> None:
-    found = [i for i in OURS if within(i.target, "worker")]
+    found = [i for i in our_imports() if within(i.target, "worker")]
     assert found
     assert {room(i.source) for i in found} <= WORKER_MAY_BE_IMPORTED_BY
     assert all(i.lazy for i in found), "a launcher that only starts mpirun needs no layers"
 
 
 def test_nothing_that_is_shipped_needs_the_test_helpers() -> None:
-    assert [str(i) for i in OURS if room(i.target) == "testing" != room(i.source)] == []
+    assert [str(i) for i in our_imports() if room(i.target) == "testing" != room(i.source)] == []
 
 
 def test_layers_are_read_by_the_config_only_when_needed() -> None:
@@ -211,7 +222,7 @@ def test_layers_are_read_by_the_config_only_when_needed() -> None:
     assert run(program).strip() == "True"
     strings = [
         node.value
-        for name, tree in MODULES.items()
+        for name, tree in modules().items()
         if room(name) in ("config", "job")
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and str(node.value).startswith("distgrad.")
@@ -221,7 +232,7 @@ def test_layers_are_read_by_the_config_only_when_needed() -> None:
 
 def test_every_outside_package_has_one_home() -> None:
     homes = defaultdict(set)
-    for i in ALL:
+    for i in all_imports():
         package = i.target.partition(".")[0]
         if not i.ours and package not in sys.stdlib_module_names | EVERYWHERE | {"__future__"}:
             homes[package].add(i.source)
@@ -239,18 +250,18 @@ def test_optional_packages_are_imported_when_needed() -> None:
     """
     at_the_top = {
         i.target.partition(".")[0]
-        for i in ALL
+        for i in all_imports()
         if not i.ours and not i.lazy and i.target.partition(".")[0] in HOMES
     }
     assert at_the_top <= {"typer", "pydantic", "pydantic_core", "ruamel", "ray"}
-    with_ray = {i.source for i in ALL if room(i.target) == "ray"}
-    assert all(i.lazy for i in OURS if i.target in with_ray)
+    with_ray = {i.source for i in all_imports() if room(i.target) == "ray"}
+    assert all(i.lazy for i in our_imports() if i.target in with_ray)
 
 
 def test_one_module_reads_the_environment() -> None:
     readers = {
         name
-        for name, tree in MODULES.items()
+        for name, tree in modules().items()
         for node in ast.walk(tree)
         if (isinstance(node, ast.Attribute) and node.attr in ENVIRONMENT and is_os(node.value))
         or (isinstance(node, ast.ImportFrom) and node.module == "os" and names(node) & ENVIRONMENT)

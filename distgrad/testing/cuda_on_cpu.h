@@ -1,12 +1,12 @@
 // Runs CUDA kernels on the CPU, for tests: the threads of a block are fibers that take turns at
 // __syncthreads(), or run one after the other where they never meet there. So do blocks.
+// It is read once for each library: of C++'s headers, which are long, there are only short ones.
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <tuple>
+#include <cstdlib>
+#include <type_traits>
 #include <utility>
-#include <vector>
 #include <setjmp.h>
 #include <ucontext.h>
 
@@ -30,9 +30,9 @@ static inline unsigned long long __umul64hi(unsigned long long a, unsigned long 
 // A fiber is entered by its context once; from then on jumps do, which ask nothing of the system.
 // Its stack stays unwritten where it is not used: a library for each program of a test session would
 // hold 64 MB otherwise.
-struct Fiber { ucontext_t context; jmp_buf place; unique_ptr<char[]> stack; bool begun, done; };
+struct Fiber { ucontext_t context; jmp_buf place; void *stack; bool begun, done; };
 static const size_t STACK = 1 << 16;
-static vector<Fiber> fibers;
+static Fiber fibers[1024];
 static ucontext_t scheduler;
 static jmp_buf scheduler_place;
 static unsigned running;
@@ -91,13 +91,12 @@ static void begin() {
 }
 
 static void run_block(unsigned threads) {
-    if (fibers.size() < threads) fibers.resize(threads);
     for (unsigned i = 0; i < threads; i++) {
         Fiber &fiber = fibers[i];
-        if (!fiber.stack) fiber.stack.reset(new char[STACK]);
+        if (!fiber.stack) fiber.stack = malloc(STACK);
         fiber.begun = fiber.done = false;
         getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = fiber.stack.get();
+        fiber.context.uc_stack.ss_sp = fiber.stack;
         fiber.context.uc_stack.ss_size = STACK;
         fiber.context.uc_link = &scheduler;
         makecontext(&fiber.context, begin, 0);

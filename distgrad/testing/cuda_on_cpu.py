@@ -38,7 +38,7 @@ def compiled(source: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         path, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
         path.write_text(f"{header}\n{source}\n{calls}", encoding="utf-8")
-        flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-shared", "-fPIC"]
+        flags = ["-std=c++14", "-O1", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-shared", "-fPIC"]
         done = subprocess.run(
             ["g++", *flags, str(path), "-o", str(library)], capture_output=True, text=True
         )

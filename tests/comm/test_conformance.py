@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import ClassVar
 
 import numpy as np
@@ -49,6 +49,11 @@ def broken(case: Callable) -> Callable:
 
 
 def values_of(rank: int, size: int, dtype: str) -> np.ndarray:
+    return _drawn(rank, size, dtype).copy()
+
+
+@cache  # each rank asks for those of all
+def _drawn(rank: int, size: int, dtype: str) -> np.ndarray:
     rng = np.random.default_rng([rank, size])
     if np.issubdtype(dtype, np.integer):
         return rng.integers(-(10**6), 10**6, size).astype(dtype)

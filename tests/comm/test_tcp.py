@@ -53,12 +53,12 @@ def strangers(address: str) -> list[socket.socket]:
 
 
 def test_strangers_keep_nobody_waiting() -> None:
-    place = Rendezvous(2, "secret", timeout=10).start()
+    place = Rendezvous(2, "secret", timeout=60).start()
     crowd = strangers(place.address)
     start = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
-        transports = list(pool.map(lambda rank: join(place, rank), range(2)))
-    assert time.monotonic() - start < 3
+        transports = list(pool.map(lambda rank: join(place, rank, timeout=60.0), range(2)))
+    assert time.monotonic() - start < 20  # long before anybody's deadline
     for each in [*transports, *crowd]:
         each.close()
 
@@ -121,10 +121,8 @@ def test_two_processes_of_one_rank_and_another_world_size_are_refused() -> None:
 def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = rendezvous.join_address(*free.getsockname())
-    start = time.monotonic()
     with pytest.raises(PeerLostError, match=f"rank 1 could not reach {address}.*refused"):
         tcp.connect(1, 2, address, "secret", timeout=0.5)
-    assert time.monotonic() - start < 3
     with pytest.raises(UsageError, match="'nowhere' must read host:port"):
         tcp.connect(1, 2, "nowhere", "secret", timeout=0.5)
 
@@ -162,25 +160,24 @@ def test_large_messages_by_either_way(size: int, share: bool) -> None:
     assert results == world(size, fn, share_memory=not share)  # the way changes no bit
 
 
-def test_a_bug_on_one_rank_reaches_all_within_milliseconds() -> None:
-    """Also those that wait for somebody else."""
-    heard: dict[int, float] = {}
+def test_a_bug_on_one_rank_reaches_all_before_it_leaves() -> None:
+    """Also those that wait for somebody else, and long before their deadline."""
+    heard = [threading.Event() for _ in range(3)]
 
-    def fn(c: Communicator) -> None:
+    def fn(c: Communicator) -> bool:
         c.barrier()
         if c.rank == 3:
-            heard[3] = time.monotonic()
             c.abort(1, "ZeroDivisionError: bug")
-            return
+            return all(each.wait(10) for each in heard)
         try:
-            c.broadcast(np.zeros(3), root=(c.rank + 1) % 3)
+            c.broadcast(np.zeros(3), root=(c.rank + 1) % 3, timeout=60)
         finally:
-            heard[c.rank] = time.monotonic()
+            heard[c.rank].set()
+        return False
 
-    results = world(4, fn)
-    for rank in range(3):
-        assert "ZeroDivisionError: bug" in str(results[rank]), results
-        assert heard[rank] - heard[3] < 0.5
+    *told, culprit = world(4, fn)
+    assert culprit is True
+    assert all("ZeroDivisionError: bug" in str(error) for error in told), told
 
 
 def test_who_leaves_in_peace_disturbs_nobody() -> None:

@@ -24,8 +24,8 @@ def test_the_first_error_is_raised_not_what_it_caused() -> None:
 
     start = time.monotonic()
     with pytest.raises(ZeroDivisionError, match="culprit"):
-        run_world(4, fn)
-    assert time.monotonic() - start < 2
+        run_world(4, fn, time_limit=60, timeout=60)
+    assert time.monotonic() - start < 20  # long before any deadline
 
 
 def test_an_abort_wakes_everyone_and_gives_its_reason() -> None:
@@ -52,8 +52,8 @@ def test_a_rank_that_ends_early_is_lost_at_once() -> None:
 
     start = time.monotonic()
     with pytest.raises(PeerLostError, match=r"rank 1 lost rank 0 in allreduce\(sum\)"):
-        run_world(2, fn)
-    assert time.monotonic() - start < 2
+        run_world(2, fn, time_limit=60, timeout=60)
+    assert time.monotonic() - start < 20  # long before any deadline
 
 
 def test_the_time_limit_names_the_stuck_ranks() -> None:

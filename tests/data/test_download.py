@@ -139,7 +139,7 @@ def test_others_stop_where_nothing_comes(tmp_path):
     start = time.monotonic()
     with pytest.raises(DataError, match=r"no progress for 0\.2 s") as caught:
         fetch("data.bin", "http://x/y", SHA256, tmp_path, allow_download=False, patience=0.2)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 20  # not the minute that is usual
     for part in (str(tmp_path / "data.bin"), "http://x/y", "rank 0"):
         assert part in str(caught.value)
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from sklearn.model_selection import train_test_split
 
 from distgrad.data.shard import (
     batch_bounds,
@@ -77,6 +76,8 @@ def test_shards_are_contiguous_and_even(batch_size, virtual_shards):
 def test_split_of_the_digits_size_matches_scikit_learn():
     labels = np.random.default_rng(0).integers(0, 10, 1797)
     train, test = stratified_split(labels, 0.2, seed=0)
+    from sklearn.model_selection import train_test_split  # takes long to load
+
     _, theirs = train_test_split(np.arange(1797), test_size=0.2, stratify=labels, random_state=0)
     assert len(test) == len(theirs) == 360
     np.testing.assert_array_equal(np.sort(np.concatenate([train, test])), np.arange(1797))

@@ -74,7 +74,9 @@ def head(_private_ray: Path) -> Iterator[Head]:
     words += [f"--port={port}", f"--num-cpus={CPUS}", "--object-store-memory=200000000"]
     words += ["--include-dashboard=true", f"--dashboard-port={dashboard}"]
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # jobs that are submitted run python
-    with process.Command(words, env={"PYTHONPATH": ROOT, "PATH": path}) as command:
+    # As a cluster of our own: no process in advance, which would serve no job of these tests.
+    spared = {"RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}
+    with process.Command(words, env={"PYTHONPATH": ROOT, "PATH": path, **spared}) as command:
         process.wait_until(
             lambda: "Ray runtime started" in command.stdout or not command.is_running(), 120, "Ray"
         )

@@ -113,12 +113,17 @@ def test_status_is_there_at_once_and_at_the_end(tmp_path: Path) -> None:
 
 
 def test_status_is_current_every_second_and_always_whole(tmp_path: Path) -> None:
-    """A reader that never rests sees whole files, beats at most a second apart, and every step."""
+    """A reader that never rests sees whole files, beats at most a second apart, and every step.
+
+    For as long as the machine has kept the reader from reading, the writer may be late as well.
+    """
     status = run_files.Status(tmp_path, state="running", step=0)
     beats, behind, end = set(), 0.0, time.monotonic() + 2.5
     changed, step = time.monotonic(), 0
+    kept, before = 0.0, changed
     while time.monotonic() < end:
         found = read(tmp_path)  # raises for half a file
+        before, kept = time.monotonic(), max(kept, time.monotonic() - before)
         beats.add(found["heartbeat"])
         if found["step"] == step:
             behind = max(behind, time.monotonic() - changed)
@@ -128,8 +133,8 @@ def test_status_is_current_every_second_and_always_whole(tmp_path: Path) -> None
     status.close()
     times = sorted(beats)
     assert len(times) >= 3
-    assert max(b - a for a, b in itertools.pairwise(times)) <= 1.0
-    assert behind <= 1.0
+    assert max(b - a for a, b in itertools.pairwise(times)) <= 1.0 + kept
+    assert behind <= 1.0 + kept
 
 
 def test_a_disk_that_does_not_take_the_status_stops_nothing(

@@ -31,6 +31,10 @@ _QUIET = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a lost node is a lost worker to us
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # Of a cluster of our own: each of a job's processes has settings of its own, so that those
+    # which Ray starts in advance would serve nobody.
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
 }
 
 

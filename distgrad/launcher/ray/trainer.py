@@ -55,6 +55,14 @@ class MeetingPlace(Backend):
         self._meeting.close()
 
 
+class _Trainer(DataParallelTrainer):
+    """Ray's, without its actor for datasets of Ray: data are read by the ranks themselves."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        found = super()._create_default_callbacks()
+        return [each for each in found if type(each).__name__ != "DatasetsCallback"]
+
+
 _known: list[str] = []  # in a worker: the address and the token of the place
 
 
@@ -101,7 +109,7 @@ def run(
 
     # Restarts are the driver's: Ray would try a bug again, and goes by its own checkpoints.
     once = FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
-    DataParallelTrainer(
+    _Trainer(
         rank,
         backend_config=config,
         scaling_config=ScalingConfig(
