@@ -10,6 +10,7 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.keras.layers.symbolic import KerasTensor
 from distgrad.ops.exponential import sigmoid
+from distgrad.ops.logic import is_nan, select
 from distgrad.ops.nn import softmax
 from distgrad.trained import Trained
 from distgrad.trained.outputs import Outputs
@@ -18,8 +19,9 @@ from distgrad.trained.outputs import Outputs
 class Deployed:
     """The computation of an exported run, between arrays as files have them and final outputs.
 
-    Unless ``raw`` it begins with what the training did to its samples (division, mean and
-    deviation), makes scores into probabilities, and brings forecasts back to their own units.
+    Unless ``raw`` it begins with what the training did to its samples (division, what stands in
+    for nan, mean and deviation), makes scores into probabilities, and brings forecasts back to
+    their own units.
     """
 
     def __init__(self, run: Trained, raw: bool = False) -> None:
@@ -46,6 +48,8 @@ class Deployed:
     def _prepared(self, x: Any) -> Any:
         if self.how.scale != 1:
             x = x / self.how.scale
+        if self.how.fill:
+            x = select(is_nan(x), np.array(self.how.fill, np.float32), x)
         if self.how.mean:
             mean, deviation = (np.array(v, np.float32) for v in (self.how.mean, self.how.deviation))
             x = (x - mean) / deviation
@@ -106,6 +110,7 @@ class Deployed:
             "classes": list(self.outputs.classes),
             "output": self.output,
             "inputs_prepared": "by the caller" if self.raw else "in the graph",
+            "missing": "nan" if self.fills else None,
             "highest": self.highest,
             "features": list(self.how.features),
             "label": self.how.label,
@@ -113,6 +118,11 @@ class Deployed:
         }
         kept = {key: value for key, value in values.items() if value not in ([], None)}
         return {k: v if isinstance(v, str) else json.dumps(v) for k, v in kept.items()}
+
+    @property
+    def fills(self) -> bool:
+        """Whether a nan among the inputs stands for a value that is missing."""
+        return bool(self.how.fill) and not self.raw
 
     @property
     def output(self) -> str:

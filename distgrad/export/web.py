@@ -45,6 +45,7 @@ def describe(deployed: Deployed, made: Exported) -> dict[str, Any]:
         "highest": deployed.highest,
         "features": list(how.features),
         "label": how.label,
+        "fills": deployed.fills,
         "example": _example(deployed),
         "note": note(),
     }

@@ -35,6 +35,15 @@ optimizer: {type: Adam, learning_rate: 0.01}
 train: {epochs: 3, global_batch_size: 32}
 """
 
+GAPS = """
+name: gaps
+data: {source: csv, path: gaps.csv, label: kind, missing: median}
+model: {layers: [{type: Dense, units: 4, activation: relu}, {type: Dense, units: 2}]}
+loss: {type: SparseCategoricalCrossentropy, from_logits: true}
+optimizer: {type: Adam, learning_rate: 0.05}
+train: {epochs: 10, global_batch_size: 16}
+"""
+
 SERIES = """
 name: series
 data: {source: series, builtin: el-nino, window: 6, horizon: 2}
@@ -53,7 +62,7 @@ optimizer: {type: Adam, learning_rate: 0.01}
 train: {epochs: 1, global_batch_size: 8}
 """
 
-JOBS = {"images": IMAGES, "tumours": TABLE, "series": SERIES, "writer": TEXT}
+JOBS = {"images": IMAGES, "tumours": TABLE, "gaps": GAPS, "series": SERIES, "writer": TEXT}
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +70,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run of each kind."""
     folder = tmp_path_factory.mktemp("export")
     (folder / "text.txt").write_text("abcdefgh" * 40)
+    rows = [f"{i % 7 or ''},{i * i % 11 if i % 5 else 'NA'},{'ab'[-i % 7 < 4]}" for i in range(100)]
+    (folder / "gaps.csv").write_text("\n".join(["first,second,kind", *rows]))
     root = str(Path(distgrad.__path__[0]).parent)
     for name, text in JOBS.items():
         (folder / f"{name}.yaml").write_text(text)

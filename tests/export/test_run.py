@@ -96,6 +96,20 @@ def test_a_table_model_takes_its_columns_in_their_own_units(runs: Path) -> None:
     assert test["distgrad"] == test["onnxruntime"] > 0.8
 
 
+def test_a_missing_number_of_a_table_is_nan(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs)  # where the job finds its table
+    path = export_run(str(runs / "gaps"), say=lambda text: None)
+    fill = distgrad.load_run(runs / "gaps").preparation.fill
+    given = np.array([[np.nan, 4], [2, np.nan], [3, 4], [np.nan, np.nan]], np.float32)
+    complete = np.where(np.isnan(given), np.array(fill, np.float32), given)
+    np.testing.assert_array_equal(outputs(path, given), outputs(path, complete))
+    assert metadata(path)["missing"] == "nan"
+    test = report_of(path)["test"]
+    assert test["distgrad"] == test["onnxruntime"] > 0.6
+    raw = export_run(str(runs / "gaps"), runs / "raw.onnx", raw=True, say=lambda text: None)
+    assert "missing" not in metadata(raw) and np.isnan(outputs(raw, given)[:2]).all()
+
+
 def test_a_forecast_comes_in_the_units_of_the_series(runs: Path) -> None:
     path = export_run(str(runs / "series"), say=lambda text: None)
     (forecast,) = outputs(path, np.full((1, 6, 1), 23.0, np.float32))

@@ -40,7 +40,7 @@ class Scripts(HTMLParser):
 @pytest.fixture(scope="module")
 def pages(runs: Path) -> dict[str, Path]:
     found = {}
-    for name in ("images", "tumours", "series"):
+    for name in ("images", "tumours", "gaps", "series"):
         found[name] = runs / f"web_{name}"
         export_run(str(runs / name), runs / f"{name}.onnx", page=found[name], say=lambda text: None)
     return found
@@ -50,7 +50,7 @@ def scripts(page: Path) -> dict[str, str]:
     return Scripts((page / "index.html").read_text()).texts
 
 
-@pytest.mark.parametrize("name", ["images", "tumours", "series"])
+@pytest.mark.parametrize("name", ["images", "tumours", "gaps", "series"])
 def test_the_page_and_its_model_belong_together(pages: dict[str, Path], name: str) -> None:
     page = pages[name]
     assert {p.name for p in page.iterdir()} == {"index.html", "model.onnx", "README.txt"}
@@ -63,7 +63,8 @@ def test_the_page_and_its_model_belong_together(pages: dict[str, Path], name: st
     assert about["output_name"] == graph.output[0].name
     sizes = [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim][1:]
     assert about["shape"] == sizes
-    assert about["kind"] == {"images": "image", "tumours": "table", "series": "series"}[name]
+    kinds = {"images": "image", "tumours": "table", "gaps": "table", "series": "series"}
+    assert about["kind"] == kinds[name] and about["fills"] == (name == "gaps")
     if name == "tumours":
         assert len(about["features"]) == len(about["example"]) == 30
         assert len(about["classes"]) == 2
@@ -183,6 +184,19 @@ def test_a_page_for_a_table_predicts_what_stands_in_its_fields(
     assert (given["type"], given["dims"]) == ("float32", [1, 30])
     np.testing.assert_allclose(given["data"], about["example"], rtol=1e-6)
     assert [[row[0], row[2]] for row in rows] == [["0", "75.0 %"], ["1", "25.0 %"]]
+
+
+@needs_node
+def test_an_empty_field_is_a_missing_number(pages: dict[str, Path], tmp_path: Path) -> None:
+    """The fields stand in lines, before the button."""
+    emptied = """const [line, , button] = page.inputs.children;
+    line.children[1].value = ""; button.onclick();"""
+    _, feeds, _, problem = opened(pages["gaps"], tmp_path, [0.5, 0.5], emptied)
+    (given,) = feeds.values()
+    assert problem == "" and given["data"][0] is None  # JSON's nan
+    assert given["data"][1] is not None
+    feeds = opened(pages["tumours"], tmp_path, [0.25], emptied.replace(", , b", f"{', ' * 30}b"))[1]
+    assert next(iter(feeds.values()))["data"][0] == 0
 
 
 @needs_node
