@@ -27,7 +27,8 @@ static inline unsigned long long __umul64hi(unsigned long long a, unsigned long 
     return (unsigned long long)(((unsigned __int128)a * b) >> 64);
 }
 
-// A fiber is entered by its context once; from then on jumps do, which ask nothing of the system.
+// A fiber is entered by its context once, and lives on for the blocks that follow: jumps, which ask
+// nothing of the system, do the rest.
 // Its stack stays unwritten where it is not used: a library for each program of a test session would
 // hold 64 MB otherwise.
 struct Fiber { ucontext_t context; jmp_buf place; void *stack; bool begun, done; };
@@ -84,17 +85,20 @@ static inline unsigned atomicInc(unsigned *to, unsigned most) {
 
 static void begin() {
     const unsigned self = running;
-    threadIdx.x = self;
-    body();
-    fibers[self].done = true;
-    _longjmp(scheduler_place, 1);
+    for (;;) {
+        threadIdx.x = self;
+        body();
+        fibers[self].done = true;
+        if (!_setjmp(fibers[self].place)) _longjmp(scheduler_place, 1);
+    }
 }
 
 static void run_block(unsigned threads) {
     for (unsigned i = 0; i < threads; i++) {
         Fiber &fiber = fibers[i];
-        if (!fiber.stack) fiber.stack = malloc(STACK);
-        fiber.begun = fiber.done = false;
+        fiber.done = false;
+        if (fiber.stack) continue;
+        fiber.stack = malloc(STACK);
         getcontext(&fiber.context);
         fiber.context.uc_stack.ss_sp = fiber.stack;
         fiber.context.uc_stack.ss_size = STACK;
