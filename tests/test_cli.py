@@ -15,7 +15,8 @@ import pytest
 
 import distgrad
 from distgrad import cli
-from distgrad.config import json_schema, load
+from distgrad.config import load
+from distgrad.config.editors import json_schema
 from distgrad.core.errors import DivergedError, MissingExtraError, PreemptedError
 from distgrad.job import Job
 

@@ -48,7 +48,7 @@ def schema() -> None:
     """Print the JSON Schema of job files, as editors read it (configs/schema.json)."""
     import json
 
-    from distgrad.config import json_schema
+    from distgrad.config.editors import json_schema
 
     print(json.dumps(json_schema(), indent=2))
 

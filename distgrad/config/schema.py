@@ -208,27 +208,6 @@ def validate(document: Document) -> Config:
     return _resolved(config)
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a job file, for editors: layer keys come from the constructors."""
-    schema = Config.model_json_schema()
-    definitions = schema["$defs"]
-    for kind in ("layer", "loss", "metric", "optimizer", *constructors.INNER):
-        definitions[kind.capitalize()] = constructors.schema(kind)
-    loss, metrics = schema["properties"]["loss"], schema["properties"]["metrics"]
-    # Other spellings, such as the name of the class, are right, too.
-    names = {kind: {"enum": constructors.names(kind)} for kind in ("loss", "metric")}
-    text = {"type": "string"}
-    loss["anyOf"] = [names["loss"], text, {"$ref": "#/$defs/Loss"}, {"type": "null"}]
-    metrics["items"] = {"anyOf": [names["metric"], text, {"$ref": "#/$defs/Metric"}]}
-    schema["properties"]["base"] = {
-        "type": "string",
-        "description": "Another job file, from this file's folder, that this one changes.",
-    }
-    # A job with a base may leave out what the base has.
-    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["base"]}]
-    return {"$schema": "http://json-schema.org/draft-07/schema#", **schema}
-
-
 def _without_echoes(found: list[tuple[Path, str]]) -> list[tuple[Path, str]]:
     """The problems, less the required keys that are missing because they are misspelt."""
     meant = {(path[:-1], message.rpartition("did you mean ")[2]) for path, message in found}

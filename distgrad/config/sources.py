@@ -15,9 +15,7 @@ Delimiter = Annotated[str, Field(min_length=1, max_length=1)]
 class Section(BaseModel):
     """A part of a job: unknown keys are errors, and text is never taken for a number."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 _Section = TypeVar("_Section", bound=Section)

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from distgrad.config import json_schema, load
+from distgrad.config import load
+from distgrad.config.editors import json_schema
 
 from .jobs import CONFIGS, changed, problems, write
 
