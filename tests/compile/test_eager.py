@@ -394,9 +394,8 @@ def test_convolutions_and_poolings(kernels):
 @pytest.mark.parametrize("lead", [(96,), (3, 32)])
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize("transpose_b", [False, True])
-def test_products_of_matrices(lead, transpose_a, transpose_b, kernels, monkeypatch):
+def test_products_of_matrices(lead, transpose_a, transpose_b, kernels, one_blas_thread):
     """In any layout, into a given array or a new one, and in rows of a larger array."""
-    monkeypatch.setattr(eager, "_one_thread", lambda: True)
     if transpose_a and len(lead) > 1:
         lead = (96,)
     dot, flags = registry["dot"], {"transpose_a": transpose_a, "transpose_b": transpose_b}
@@ -417,12 +416,11 @@ def test_products_of_matrices(lead, transpose_a, transpose_b, kernels, monkeypat
         np.testing.assert_allclose(dot.kernel_for(np)(x, y, **flags), wanted, rtol=0, atol=1e-4)
 
 
-def test_a_column_times_a_row_is_generated_with_the_bits_of_numpy(kernels, monkeypatch):
+def test_a_column_times_a_row_is_generated_with_the_bits_of_numpy(kernels, one_blas_thread):
     """As in the step of a batch of one sample: NumPy would multiply without BLAS, 30 times slower.
 
     Zeros keep their sign.
     """
-    monkeypatch.setattr(eager, "_one_thread", lambda: True)
     rng, dot = np.random.default_rng(3), registry["dot"]
     x, g = (rng.normal(size=(1, n)).astype(np.float32) for n in (200, 40))
     x[0, :3], g[0, :2] = (0, -0.0, 1e-30), (-1, 1e-30)

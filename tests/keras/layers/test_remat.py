@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import distgrad as tf
-from distgrad.compile import eager as kernels
 from distgrad.compile.llvm import engine
 from distgrad.core import devices
 from distgrad.data.loader import cut
@@ -95,11 +94,10 @@ def train(build, mode, executor):
     return losses, [v.numpy().tobytes() for v in model.variables]
 
 
+@pytest.mark.usefixtures("one_blas_thread")
 @pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("build", MODELS)
-def test_training_has_the_same_bits(build, executor, monkeypatch):
-    # As jobs run, with one BLAS thread: there an eager layer is one kernel each way.
-    monkeypatch.setattr(kernels, "_one_thread", lambda: True)
+def test_training_has_the_same_bits(build, executor):
     plain = train(MODELS[build], None, executor)
     for mode in ("full", "activations", "larger_than", "list_of_layers"):
         assert train(MODELS[build], mode, executor) == plain, mode

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import distgrad as tf
-from distgrad.compile import eager as kernels
 
 keras = tf.keras
 layers = keras.layers
@@ -65,13 +64,7 @@ def trained(model):
     return model
 
 
-@pytest.fixture
-def _one_thread(monkeypatch):
-    """As workers run, with one BLAS thread: there dense layers are kernels of our own."""
-    monkeypatch.setattr(kernels, "_one_thread", lambda: True)
-
-
-@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.usefixtures("one_blas_thread")
 @pytest.mark.parametrize("way", [copy.deepcopy, pickled])
 @pytest.mark.parametrize("make", [unbuilt, sequential, functional, masked, Own])
 def test_a_copy_goes_on_as_the_model_would_and_leaves_it_alone(make, way):
@@ -180,7 +173,7 @@ def test_clones_that_cannot_be_made():
         keras.models.clone_model(functional(), [keras.Input((4,)), keras.Input((4,))])
 
 
-@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.usefixtures("one_blas_thread")
 def test_pickled_data_trains_with_the_same_bits():
     """The dtype of an unpickled array equals NumPy's own, and is another object."""
     found = []
