@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile.cuda import source
+from distgrad.backend.cuda_launch import OPTIONS
 from distgrad.compile.cuda.memory import Memory
 from distgrad.compile.cuda.nodes import Node
 from distgrad.compile.cuda.part import Part
@@ -85,7 +85,7 @@ class CudaExecutor:
     def function(self, name: str) -> Any:
         """A kernel of the program."""
         if self._functions is None:
-            module = self.backend.xp.RawModule(code=self.plan.source, options=source.OPTIONS)
+            module = self.backend.xp.RawModule(code=self.plan.source, options=OPTIONS)
             self._functions = {
                 name: module.get_function(kernel.name)
                 for name, kernel in self.plan.compiled.items()

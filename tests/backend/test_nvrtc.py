@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import distgrad as tf
+from distgrad.backend.cuda_launch import OPTIONS
 from distgrad.compile.capture import trace
-from distgrad.compile.cuda.source import OPTIONS
 from distgrad.compile.cupy_exec import cuda_executor
 from distgrad.testing import process
 

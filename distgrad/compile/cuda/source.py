@@ -12,7 +12,6 @@ from distgrad.backend.cuda_source import Unsupported
 from distgrad.compile.program import Apply, Value
 from distgrad.compile.steps import View
 
-OPTIONS = ("-std=c++17", "--fmad=false")
 FLAT = 256  # threads of a block over elements
 _BLOCKS = 1 << 16
 WORD = 16  # bytes that a thread reads or writes at once, at most
