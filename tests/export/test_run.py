@@ -106,7 +106,7 @@ def test_a_missing_number_of_a_table_is_nan(runs: Path, monkeypatch: pytest.Monk
     assert metadata(path)["missing"] == "nan"
     test = report_of(path)["test"]
     assert test["distgrad"] == test["onnxruntime"] > 0.6
-    raw = export_run(str(runs / "gaps"), runs / "raw.onnx", raw=True, say=lambda text: None)
+    raw = export_run(str(runs / "gaps"), runs / "raw_gaps.onnx", raw=True, say=lambda text: None)
     assert "missing" not in metadata(raw) and np.isnan(outputs(raw, given)[:2]).all()
 
 
