@@ -99,3 +99,22 @@ def test_who_started_a_rank() -> None:
     assert environ.launcher_name({}) == "local"
     assert environ.launcher_name({"PMI_RANK": "0", "PMI_SIZE": "2"}) == "mpi"
     assert environ.launcher_name({"DISTGRAD_LAUNCHER": "ray"}) == "ray"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data")  # Ray's own
+def test_a_job_has_all_of_ray_train_but_its_datasets() -> None:
+    """By a name that is not public: with another one, each start would wait for them."""
+    pytest.importorskip("pyarrow")
+    train = pytest.importorskip("ray.train")
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    from distgrad.launcher.ray import trainer
+
+    def callbacks(kind: type) -> list[str]:
+        workers = train.ScalingConfig(num_workers=1)
+        made = kind(lambda: None, backend_config=trainer.DistgradConfig(), scaling_config=workers)
+        return [type(each).__name__ for each in made._create_default_callbacks()]
+
+    theirs = callbacks(DataParallelTrainer)
+    theirs.remove("DatasetsCallback")
+    assert callbacks(trainer._Trainer) == theirs
