@@ -17,7 +17,6 @@ from distgrad.core.custom import custom_gradient, grad_pass_through
 from distgrad.core.devices import ask_environment as _ask_environment
 from distgrad.core.dtypes import (
     DType,
-    TensorShape,
     as_dtype,
     complex64,
     complex128,
@@ -40,6 +39,7 @@ from distgrad.core.dtypes import (
 )
 from distgrad.core.indexed_slices import IndexedSlices
 from distgrad.core.module import Module
+from distgrad.core.shapes import TensorShape
 from distgrad.core.spec import TensorSpec
 from distgrad.core.tape import GradientTape, UnconnectedGradients
 from distgrad.core.tensor import Tensor

@@ -1,9 +1,9 @@
-"""Element types and shapes, as a TensorFlow user knows them."""
+"""Element types, as a TensorFlow user knows them."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -220,118 +220,3 @@ def as_dtype(value: Any) -> DType:
             ) from None
         names = ", ".join(dict.fromkeys([*(d.name for d in _ALL), "bfloat16"]))
         raise TypeError(f"{value!r} is not an element type; use one of {names}") from None
-
-
-class TensorShape(tuple):
-    """A shape: a tuple of ints with TensorFlow's names for its rank and list form."""
-
-    __slots__ = ()
-
-    @property
-    def rank(self) -> int:
-        return len(self)
-
-    ndims = rank
-
-    @property
-    def dims(self) -> list[int]:
-        return list(self)
-
-    def as_list(self) -> list[int]:
-        return list(self)
-
-    def num_elements(self) -> int:
-        return int(np.prod(self, dtype=np.int64))
-
-    def is_fully_defined(self) -> bool:
-        return None not in self
-
-    def is_compatible_with(self, other: Iterable[Any]) -> bool:
-        """Whether some shape is both; None stands for any size."""
-        dims = tuple(other)
-        return len(self) == len(dims) and all(
-            None in (a, b) or a == b for a, b in zip(self, dims, strict=True)
-        )
-
-    def is_subtype_of(self, other: Iterable[Any]) -> bool:
-        """Whether every shape that this one stands for is one that ``other`` stands for."""
-        dims = tuple(other)
-        return len(self) == len(dims) and all(
-            b is None or a == b for a, b in zip(self, dims, strict=True)
-        )
-
-    def merge_with(self, other: Iterable[Any]) -> TensorShape:
-        """The shape with the sizes that either knows; ValueError where they differ."""
-        dims = tuple(other)
-        self.assert_is_compatible_with(dims)
-        return TensorShape(b if a is None else a for a, b in zip(self, dims, strict=True))
-
-    def most_specific_compatible_shape(self, other: Iterable[Any]) -> TensorShape:
-        """The shape with None where the two differ; ValueError for different ranks."""
-        dims = tuple(other)
-        self.assert_same_rank(dims)
-        differ: Any = None
-        return TensorShape(a if a == b else differ for a, b in zip(self, dims, strict=True))
-
-    def concatenate(self, other: Iterable[Any]) -> TensorShape:
-        return TensorShape((*self, *other))
-
-    def __add__(self, other: Iterable[Any]) -> TensorShape:
-        return self.concatenate(other)
-
-    def __radd__(self, other: Iterable[Any]) -> TensorShape:
-        return TensorShape(other).concatenate(self)
-
-    def with_rank(self, rank: int) -> TensorShape:
-        """Itself; ValueError for another rank."""
-        self.assert_has_rank(rank)
-        return self
-
-    def with_rank_at_least(self, rank: int) -> TensorShape:
-        """Itself; ValueError for a lower rank."""
-        return self._if(len(self) >= rank, f"rank {rank} or more")
-
-    def with_rank_at_most(self, rank: int) -> TensorShape:
-        """Itself; ValueError for a higher rank."""
-        return self._if(len(self) <= rank, f"rank {rank} or less")
-
-    def assert_has_rank(self, rank: int) -> None:
-        """Raises ValueError for another rank."""
-        self._if(len(self) == rank, f"rank {rank}")
-
-    def assert_same_rank(self, other: Iterable[Any]) -> None:
-        """Raises ValueError unless ``other`` has the same rank."""
-        dims = tuple(other)
-        self._if(len(self) == len(dims), f"the rank of {dims}")
-
-    def assert_is_compatible_with(self, other: Iterable[Any]) -> None:
-        """Raises ValueError unless some shape is both."""
-        dims = tuple(other)
-        self._if(self.is_compatible_with(dims), f"the sizes of {dims}")
-
-    def assert_is_fully_defined(self) -> None:
-        """Raises ValueError where a size is None."""
-        self._if(self.is_fully_defined(), "a number for every size")
-
-    def _if(self, holds: bool, wanted: str) -> TensorShape:
-        if not holds:
-            raise ValueError(f"a shape with {wanted} is needed, not {tuple(self)}")
-        return self
-
-    def __getitem__(self, key: Any) -> Any:
-        item = super().__getitem__(key)
-        return TensorShape(item) if isinstance(key, slice) else item
-
-    def __eq__(self, other: object) -> bool:
-        return tuple(self) == tuple(other) if isinstance(other, (tuple, list)) else False
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    __hash__ = tuple.__hash__
-
-    def __repr__(self) -> str:
-        return f"TensorShape({list(self)})"
-
-    def __str__(self) -> str:
-        return tuple.__repr__(self)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import DType, TensorShape
+from distgrad.core.dtypes import DType
 from distgrad.core.primitive import bind, bind_at, bind_pair, registry
+from distgrad.core.shapes import TensorShape, shape_of
 from distgrad.core.tensor import Operand, Tensor
 
 
@@ -61,9 +62,8 @@ class IndexedSlices(Operand):
     @property
     def shape(self) -> TensorShape:
         if self._dense_shape is not None:
-            return TensorShape(self._dense_shape)
-        unknown: Any = None
-        return TensorShape((unknown, *self.values.shape[1:]))
+            return shape_of(self._dense_shape)
+        return shape_of((None, *self.values.shape[1:]))
 
     @property
     def dense_shape(self) -> Tensor | None:

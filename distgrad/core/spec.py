@@ -6,7 +6,8 @@ import operator
 from typing import Any
 
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import DType, TensorShape, as_dtype
+from distgrad.core.dtypes import DType, as_dtype
+from distgrad.core.shapes import TensorShape, shape_of
 from distgrad.core.tensor import Operand
 
 
@@ -14,7 +15,8 @@ class TensorSpec:
     """Shape and dtype of a tensor; None in the shape stands for any size, as a shape for any."""
 
     def __init__(self, shape: Any, dtype: Any = "float32", name: str | None = None) -> None:
-        self.shape = None if shape is None else TensorShape(map(_size, shape))
+        shape = TensorShape(shape)
+        self.shape = shape if shape.rank is None else shape_of(map(_size, shape))
         self.dtype: DType = as_dtype(dtype)
         self.name = name
 
@@ -29,26 +31,19 @@ class TensorSpec:
             value = as_tensor(value)
         if value.dtype != self.dtype:
             return False
-        if self.shape is None or value.shape is None:
-            return True
-        pairs = zip(self.shape, value.shape, strict=False)
-        same_rank = len(self.shape) == len(value.shape)
-        return same_rank and all(a is None or b is None or a == b for a, b in pairs)
+        return self.shape.is_compatible_with(value.shape)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TensorSpec):
             return NotImplemented
-        mine, others = (
-            (s.shape if s.shape is None else tuple(s.shape), s.dtype, s.name) for s in (self, other)
-        )
+        mine, others = ((s.shape, s.dtype, s.name) for s in (self, other))
         return mine == others
 
     def __hash__(self) -> int:
-        return hash((self.shape if self.shape is None else tuple(self.shape), self.dtype))
+        return hash((self.shape, self.dtype))
 
     def __repr__(self) -> str:
-        shape = "<unknown>" if self.shape is None else self.shape
-        return f"TensorSpec(shape={shape}, dtype=tf.{self.dtype.name}, name={self.name!r})"
+        return f"TensorSpec(shape={self.shape}, dtype=tf.{self.dtype.name}, name={self.name!r})"
 
 
 def _size(dim: Any) -> Any:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distgrad.core import recording
-from distgrad.core.dtypes import DType, TensorShape, as_dtype, with_own_dtype
+from distgrad.core.dtypes import DType, as_dtype, with_own_dtype
+from distgrad.core.shapes import TensorShape, shape_of
 
 next_uid = itertools.count(1).__next__
 
@@ -88,7 +89,7 @@ class Tensor(Operand):
 
     @property
     def shape(self) -> TensorShape:
-        return TensorShape(self._data.shape)
+        return shape_of(self._data.shape)
 
     @property
     def dtype(self) -> DType:
@@ -111,12 +112,8 @@ class Tensor(Operand):
 
     def set_shape(self, shape: Any) -> None:
         """Raises ValueError unless the shape, None in it for any size, is the tensor's own."""
-        sizes = self._data.shape
-        if shape is not None and (
-            len(shape) != len(sizes)
-            or any(n is not None and n != size for n, size in zip(shape, sizes, strict=True))
-        ):
-            raise ValueError(f"a tensor of shape {sizes} has not shape {tuple(shape)}")
+        if not TensorShape(shape).is_compatible_with(self._data.shape):
+            raise ValueError(f"a tensor of shape {self._data.shape} has not shape {tuple(shape)}")
 
     def numpy(self) -> Any:
         """A copy of the value: an ndarray, or a NumPy scalar for rank 0."""

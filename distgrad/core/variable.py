@@ -11,9 +11,10 @@ import numpy as np
 
 from distgrad.core import dispatch, naming, recording
 from distgrad.core.dispatch import as_tensor, backend_of
-from distgrad.core.dtypes import DType, TensorShape, as_dtype, with_own_dtype
+from distgrad.core.dtypes import DType, as_dtype, with_own_dtype
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, registry
+from distgrad.core.shapes import TensorShape, shape_of
 from distgrad.core.tensor import Operand, Tensor, TensorRef, next_uid, text
 
 _lending = threading.Lock()
@@ -54,7 +55,7 @@ class Variable(Operand):
             initial_value = initial_value()
         with recording.paused():
             value = as_tensor(initial_value, dtype)._data
-        if shape is not None and not _fits(value.shape, shape):
+        if shape is not None and not TensorShape(shape).is_compatible_with(value.shape):
             raise ValueError(f"an initial_value of shape {value.shape} for a variable of {shape}")
         if shape is not None and not TensorShape(shape).is_fully_defined():
             self._open_shape = TensorShape(shape)
@@ -152,7 +153,7 @@ class Variable(Operand):
 
     @property
     def shape(self) -> TensorShape:
-        return self._open_shape or TensorShape(self._buffer.shape)
+        return shape_of(self._buffer.shape) if self._open_shape is None else self._open_shape
 
     @property
     def dtype(self) -> DType:
@@ -207,7 +208,7 @@ class Variable(Operand):
             tensor = Tensor(value._buffer) if isinstance(value, Variable) else value
         else:
             tensor = as_tensor(value, like=self._buffer.dtype)
-        fits = any_size and _fits(tensor._data.shape, self._open_shape)
+        fits = any_size and self.shape.is_compatible_with(tensor._data.shape)
         if tensor._data.shape != self._buffer.shape and not fits:
             raise ValueError(
                 f"cannot assign a value of shape {tensor.shape} to {self.name} of shape "
@@ -368,9 +369,3 @@ class Variable(Operand):
         return (
             f"<tf.Variable {self.name!r} shape={self.shape} dtype={self.dtype.name}, numpy={shown}>"
         )
-
-
-def _fits(shape: tuple[int, ...], wanted: Any) -> bool:
-    """Whether ``shape`` is ``wanted``, in which None stands for any size."""
-    dims = (wanted,) if isinstance(wanted, int) else tuple(wanted)
-    return len(shape) == len(dims) and all(d in (None, n) for n, d in zip(shape, dims, strict=True))

@@ -199,7 +199,7 @@ def as_input(name: str, spec: Any) -> Input:
     Raises ExportError where another size than that of the batch, the first, is unknown.
     """
     shape, dtype = getattr(spec, "shape", None), getattr(spec, "dtype", None)
-    if shape is None:
+    if shape is None or getattr(shape, "rank", 0) is None:
         raise ExportError(f"the input {name!r} has no shape: give an input_signature with one")
     sizes = tuple(None if n is None else int(n) for n in shape)
     if None in sizes[1:]:

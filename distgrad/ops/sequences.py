@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import TensorShape
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind
+from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Tensor
 from distgrad.ops.casting import cast
 from distgrad.ops.indexing import check_indices, gather

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import TensorShape, as_dtype
+from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Tensor
 from distgrad.ops.constants import zeros
 from distgrad.ops.shape import concat, split, stack, unstack
@@ -36,7 +37,7 @@ class TensorArray:
     ) -> None:
         self.dtype = as_dtype(dtype)
         self.dynamic_size = bool(dynamic_size)
-        self.element_shape = None if element_shape is None else TensorShape(element_shape)
+        self.element_shape = TensorShape(element_shape)
         self._items: list[Tensor | None] = [None] * (0 if size is None else int(size))
 
     def size(self, name: str | None = None) -> Tensor:
@@ -104,7 +105,7 @@ class TensorArray:
     def _filled(self) -> list[Tensor]:
         shape: Any = next((t.shape for t in self._items if t is not None), self.element_shape)
         if any(t is None for t in self._items):
-            if shape is None:
+            if not shape.is_fully_defined():
                 raise InvalidArgumentError("TensorArray: nothing was written, so no shape is known")
             return [zeros(shape, self.dtype) if t is None else t for t in self._items]
         return list(self._items)  # type: ignore[arg-type]

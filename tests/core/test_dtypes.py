@@ -49,6 +49,35 @@ def test_assertions_of_shapes():
             wrong()
 
 
+def test_a_shape_of_unknown_rank():
+    any_rank, two = tf.TensorShape(None), tf.TensorShape([2, None])
+    assert any_rank.rank is any_rank.ndims is any_rank.dims is any_rank.num_elements() is None
+    assert any_rank == tf.TensorShape(any_rank) == None and any_rank != [] and any_rank != []  # noqa: E711
+    assert (repr(any_rank), str(any_rank)) == ("TensorShape(None)", "<unknown>")
+    assert not any_rank and not any_rank.is_fully_defined() and any_rank[1] is None
+    assert isinstance(any_rank, tf.TensorShape) and pickle.loads(pickle.dumps(any_rank)) is any_rank
+    assert any_rank.is_compatible_with([3]) and two.is_compatible_with(None)
+    assert two.is_subtype_of(any_rank) and not any_rank.is_subtype_of(two)
+    assert any_rank.merge_with(two) == two == two.merge_with(any_rank)
+    assert two.most_specific_compatible_shape([2]) == any_rank
+    five = [5]
+    assert any_rank + five == any_rank == five + any_rank == any_rank[1:] == two + any_rank
+    assert any_rank.with_rank(2) == [None, None] and any_rank.with_rank_at_least(1) == any_rank
+    any_rank.assert_same_rank(two)
+    two.assert_same_rank(any_rank)
+    for wrong in (any_rank.as_list, any_rank.assert_is_fully_defined):
+        with pytest.raises(ValueError, match="unknown"):
+            wrong()
+    for wrong in (len, list):
+        with pytest.raises(ValueError, match="unknown"):
+            wrong(any_rank)
+
+
+def test_shapes_of_one_size_and_of_open_ones():
+    assert tf.TensorShape(3) == [3] and tf.TensorShape([]).rank == 0
+    assert SHAPE.num_elements() is None and tf.TensorShape([2, 3]).num_elements() == 6
+
+
 def test_properties_of_dtypes():
     assert tf.uint8.is_unsigned and not tf.int8.is_unsigned and not tf.float32.is_unsigned
     assert tf.complex64.real_dtype is tf.float32 and tf.float64.real_dtype is tf.float64

@@ -252,3 +252,16 @@ def test_open_shapes_take_values_of_any_size():
             v.assign(wrong)
     with pytest.raises(ValueError, match="cannot assign"):
         tf.Variable([1.0]).assign([1.0, 2.0])
+
+
+def test_a_variable_of_any_rank():
+    """`shape=tf.TensorShape(None)`: `assign` takes values of any shape, as the guide has it."""
+    v = tf.Variable(1.0, shape=tf.TensorShape(None))
+    assert v.shape.rank is None and v.numpy() == 1
+    for value in ([1.0, 2.0], [[3.0]], 4.0):
+        v.assign(value)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(v**2)
+        np.testing.assert_array_equal(tape.gradient(loss, v), 2 * np.array(value))
+    assert tf.TensorSpec(None).shape == tf.TensorShape(None)
+    assert tf.TensorSpec(None).is_compatible_with(tf.zeros((2, 3)))

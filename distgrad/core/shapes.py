@@ -1,0 +1,215 @@
+"""Shapes, as a TensorFlow user knows them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+
+
+class TensorShape(tuple):
+    """A shape: a tuple of ints with TensorFlow's names for its rank and list form.
+
+    None among them is a size that is not known; of ``TensorShape(None)`` not even the rank is.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, dims: Any = ()) -> TensorShape:
+        if dims is None or dims is UNKNOWN:
+            return UNKNOWN
+        return shape_of((dims,) if isinstance(dims, int) else dims)
+
+    @property
+    def rank(self) -> Any:
+        return len(self)
+
+    ndims = rank
+
+    @property
+    def dims(self) -> Any:
+        return list(self)
+
+    def as_list(self) -> list[int]:
+        return list(self)
+
+    def num_elements(self) -> Any:
+        return int(np.prod(self, dtype=np.int64)) if self.is_fully_defined() else None
+
+    def is_fully_defined(self) -> bool:
+        return None not in self
+
+    def is_compatible_with(self, other: Any) -> bool:
+        """Whether some shape is both; None stands for any size."""
+        other = TensorShape(other)
+        return other is UNKNOWN or (
+            len(self) == len(other)
+            and all(None in (a, b) or a == b for a, b in zip(self, other, strict=True))
+        )
+
+    def is_subtype_of(self, other: Any) -> bool:
+        """Whether every shape that this one stands for is one that ``other`` stands for."""
+        other = TensorShape(other)
+        return other is UNKNOWN or (
+            len(self) == len(other)
+            and all(b is None or a == b for a, b in zip(self, other, strict=True))
+        )
+
+    def merge_with(self, other: Any) -> TensorShape:
+        """The shape with the sizes that either knows; ValueError where they differ."""
+        other = TensorShape(other)
+        self.assert_is_compatible_with(other)
+        if other is UNKNOWN:
+            return self
+        return shape_of(b if a is None else a for a, b in zip(self, other, strict=True))
+
+    def most_specific_compatible_shape(self, other: Any) -> TensorShape:
+        """The shape with None where the two differ, and unknown where their ranks do."""
+        other = TensorShape(other)
+        if other is UNKNOWN or len(self) != len(other):
+            return UNKNOWN
+        return shape_of(a if a == b else None for a, b in zip(self, other, strict=True))
+
+    def concatenate(self, other: Any) -> TensorShape:
+        other = TensorShape(other)
+        return UNKNOWN if other is UNKNOWN else shape_of((*self, *other))
+
+    def __add__(self, other: Any) -> TensorShape:
+        return self.concatenate(other)
+
+    def __radd__(self, other: Any) -> TensorShape:
+        return TensorShape(other).concatenate(self)
+
+    def with_rank(self, rank: int) -> TensorShape:
+        """Itself; ValueError for another rank."""
+        self.assert_has_rank(rank)
+        return self
+
+    def with_rank_at_least(self, rank: int) -> TensorShape:
+        """Itself; ValueError for a lower rank."""
+        return self._if(len(self) >= rank, f"rank {rank} or more")
+
+    def with_rank_at_most(self, rank: int) -> TensorShape:
+        """Itself; ValueError for a higher rank."""
+        return self._if(len(self) <= rank, f"rank {rank} or less")
+
+    def assert_has_rank(self, rank: int) -> None:
+        """Raises ValueError for another rank."""
+        self._if(len(self) == rank, f"rank {rank}")
+
+    def assert_same_rank(self, other: Any) -> None:
+        """Raises ValueError unless ``other`` has the same rank."""
+        other = TensorShape(other)
+        self._if(other is UNKNOWN or len(self) == len(other), f"the rank of {other}")
+
+    def assert_is_compatible_with(self, other: Any) -> None:
+        """Raises ValueError unless some shape is both."""
+        other = TensorShape(other)
+        self._if(self.is_compatible_with(other), f"the sizes of {other}")
+
+    def assert_is_fully_defined(self) -> None:
+        """Raises ValueError where a size is None."""
+        self._if(self.is_fully_defined(), "a number for every size")
+
+    def _if(self, holds: bool, wanted: str) -> TensorShape:
+        if not holds:
+            raise ValueError(f"a shape with {wanted} is needed, not {self}")
+        return self
+
+    def __getitem__(self, key: Any) -> Any:
+        item = super().__getitem__(key)
+        return shape_of(item) if isinstance(key, slice) else item
+
+    def __eq__(self, other: object) -> bool:
+        same_kind = isinstance(other, (tuple, list)) and other is not UNKNOWN
+        return same_kind and tuple(self) == tuple(other)  # type: ignore[arg-type]
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
+    def __repr__(self) -> str:
+        return f"TensorShape({list(self)})"
+
+    def __str__(self) -> str:
+        return tuple.__repr__(self)
+
+
+class _OfAnyRank(TensorShape):
+    """``TensorShape(None)``."""
+
+    __slots__ = ()
+    rank = ndims = dims = None
+
+    def as_list(self) -> NoReturn:
+        raise ValueError("of a shape of unknown rank no sizes are known")
+
+    def __iter__(self) -> Iterator[Any]:
+        self.as_list()
+
+    def __len__(self) -> int:
+        self.as_list()
+
+    def __bool__(self) -> bool:
+        return False
+
+    def num_elements(self) -> None:
+        return None
+
+    def is_fully_defined(self) -> bool:
+        return False
+
+    def is_compatible_with(self, other: Any) -> bool:
+        return True
+
+    def is_subtype_of(self, other: Any) -> bool:
+        return TensorShape(other) is self
+
+    def merge_with(self, other: Any) -> TensorShape:
+        return TensorShape(other)
+
+    def most_specific_compatible_shape(self, other: Any) -> TensorShape:
+        return self
+
+    def concatenate(self, other: Any) -> TensorShape:
+        return self
+
+    def with_rank(self, rank: int) -> TensorShape:
+        return shape_of([None] * rank)
+
+    def with_rank_at_least(self, rank: int) -> TensorShape:
+        return self
+
+    with_rank_at_most = with_rank_at_least
+
+    def assert_has_rank(self, rank: int) -> None:
+        return
+
+    def assert_same_rank(self, other: Any) -> None:
+        return
+
+    def __getitem__(self, key: Any) -> Any:
+        return self if isinstance(key, slice) else None
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is None
+
+    def __hash__(self) -> int:
+        return hash(None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TensorShape, (None,)
+
+    def __repr__(self) -> str:
+        return "TensorShape(None)"
+
+    def __str__(self) -> str:
+        return "<unknown>"
+
+
+# A TensorShape of known sizes, without a look at what they are: every ``tensor.shape`` is one.
+shape_of: Callable[[Iterable[Any]], TensorShape] = functools.partial(tuple.__new__, TensorShape)
+UNKNOWN: TensorShape = tuple.__new__(_OfAnyRank)
