@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator
+from types import MethodType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -211,5 +211,5 @@ class _OfAnyRank(TensorShape):
 
 
 # A TensorShape of known sizes, without a look at what they are: every ``tensor.shape`` is one.
-shape_of: Callable[[Iterable[Any]], TensorShape] = functools.partial(tuple.__new__, TensorShape)
+shape_of: Callable[[Iterable[Any]], TensorShape] = MethodType(tuple.__new__, TensorShape)
 UNKNOWN: TensorShape = tuple.__new__(_OfAnyRank)
