@@ -112,8 +112,9 @@ class Tensor(Operand):
 
     def set_shape(self, shape: Any) -> None:
         """Raises ValueError unless the shape, None in it for any size, is the tensor's own."""
-        if not TensorShape(shape).is_compatible_with(self._data.shape):
-            raise ValueError(f"a tensor of shape {self._data.shape} has not shape {tuple(shape)}")
+        wanted = TensorShape(shape)
+        if not wanted.is_compatible_with(self._data.shape):
+            raise ValueError(f"a tensor of shape {self._data.shape} has not shape {wanted}")
 
     def numpy(self) -> Any:
         """A copy of the value: an ndarray, or a NumPy scalar for rank 0."""

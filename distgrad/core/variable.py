@@ -55,10 +55,14 @@ class Variable(Operand):
             initial_value = initial_value()
         with recording.paused():
             value = as_tensor(initial_value, dtype)._data
-        if shape is not None and not TensorShape(shape).is_compatible_with(value.shape):
-            raise ValueError(f"an initial_value of shape {value.shape} for a variable of {shape}")
-        if shape is not None and not TensorShape(shape).is_fully_defined():
-            self._open_shape = TensorShape(shape)
+        if shape is not None:
+            wanted = TensorShape(shape)
+            if not wanted.is_compatible_with(value.shape):
+                raise ValueError(
+                    f"an initial_value of shape {value.shape} for a variable of {shape}"
+                )
+            if not wanted.is_fully_defined():
+                self._open_shape = wanted
         self._buffer = dispatch.moved(value, dispatch.current())
         self._scope, self._name = naming.prefix(), name or "Variable"
         self.trainable = bool(trainable)

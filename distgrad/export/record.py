@@ -22,6 +22,7 @@ from distgrad.compile.traced import Fallback
 from distgrad.core import dispatch, tree
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import ExportError
+from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.export.sizes import Size, merge, name_of, wide
@@ -198,8 +199,8 @@ def as_input(name: str, spec: Any) -> Input:
 
     Raises ExportError where another size than that of the batch, the first, is unknown.
     """
-    shape, dtype = getattr(spec, "shape", None), getattr(spec, "dtype", None)
-    if shape is None or getattr(shape, "rank", 0) is None:
+    shape, dtype = TensorShape(getattr(spec, "shape", None)), getattr(spec, "dtype", None)
+    if shape.rank is None:
         raise ExportError(f"the input {name!r} has no shape: give an input_signature with one")
     sizes = tuple(None if n is None else int(n) for n in shape)
     if None in sizes[1:]:
