@@ -17,18 +17,20 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 from distgrad.core.errors import OutOfStepError, PeerLostError
 
-_TAG = 25704  # beside that of the transport
+_TAG, _FLOOR_TAG = 25704, 25705  # beside that of the transport
 _IN_PEACE, _LOST = 0, 1
 _PAUSE = 1e-3
 _PUSH = 1.0  # seconds for a word to go out
 _LAST_WORDS = 10.0  # seconds that a program has from the end of its script to its exit
 _PASSED_ON = 0.05  # seconds: mpirun ends itself at an abort, with what it has not passed on yet
 _AFTER_A_CODE = 0.5  # seconds for which a rank that came to its end in peace lets others speak
+_CROSSING = 0.02  # seconds for a message between ranks that look for it
+_SPOKEN_FOR = 10.0  # seconds that a rank which ends all has for it, before another one does
 _PER_RANK, _RANKS = 0.2, 10
 
 _life: MPILife | None = None
@@ -60,6 +62,15 @@ def tell_loss() -> None:
 def turn(rank: int) -> float:
     """Seconds for which a rank keeps silent, so that of several that have to end all, one does."""
     return _PER_RANK * min(rank, _RANKS)
+
+
+def take_floor() -> None:
+    """Returns when it is for this rank to say why all end: no other one under MPI is at it.
+
+    mpirun may take longer to end the others than they keep silent (``turn``).
+    """
+    if _life is not None:
+        _life.take_floor()
 
 
 def abort(mpi: Any, code: int) -> None:
@@ -109,6 +120,25 @@ class MPILife:
         while not self._mpi.Request.Testall(self._sending) and time.monotonic() < end:
             time.sleep(_PAUSE)
 
+    def take_floor(self) -> None:
+        """What the function says: the first rank has the floor, of several at once the lowest."""
+        if not self._floor_taken(self._heard):
+            send = self._world.Isend
+            self._sending += [send([b"", self._mpi.BYTE], p, _FLOOR_TAG) for p in self._heard]
+            if not self._floor_taken([peer for peer in self._heard if peer < self._rank]):
+                return
+        time.sleep(_SPOKEN_FOR)
+
+    def _floor_taken(self, peers: Iterable[int]) -> bool:
+        """Whether one of these ranks has the floor."""
+        end = time.monotonic() + _CROSSING
+        while True:  # more than one look: MPI takes in messages while it is called
+            if any(self._world.Iprobe(peer, _FLOOR_TAG) for peer in peers):
+                return True
+            if time.monotonic() > end:
+                return False
+            time.sleep(_PAUSE)
+
     def end(self) -> None:
         """Ends MPI once all ranks have come to their end; at exit."""
         if self._mpi.Is_finalized():
@@ -140,6 +170,7 @@ class MPILife:
             return
         code = _exit_code(child)
         time.sleep(turn(self._rank) + (0 if code else _AFTER_A_CODE))
+        self.take_floor()
         how = f"ended with exit code {code}" if code else "come to the end of its program"
         print(
             f"[rank {self._rank}] error: rank {self._rank} has {how}, while rank {peer} still "

@@ -112,6 +112,7 @@ def end_world(communicator: Communicator, error: BaseException) -> int:
             return code
     elif rank > 0:
         time.sleep(_AFTER_RANK_0 + turn)
+    mpi_life.take_floor()
     _say(text, rank)
     communicator.abort(code, text.strip().rpartition("\n")[2])
     if communicator.world_size > 1:

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 import distgrad
+from distgrad.comm import mpi_life
 from distgrad.comm.communicator import Communicator
 from distgrad.core.errors import DataError, DivergedError, PreemptedError
 from distgrad.launcher import environ
@@ -171,6 +172,16 @@ def ends_early_in_a_script() -> int:
     return 0
 
 
+def ends_early_under_a_slow_mpirun() -> int:
+    mpi_life._PASSED_ON = 2.0
+    return ends_early_in_a_script()
+
+
+def bugs_under_a_slow_mpirun(c: Communicator) -> int:
+    mpi_life._PASSED_ON = 2.0
+    raise ZeroDivisionError("bug in user code")
+
+
 def exits_before_it_connects() -> int:
     if environ.detect().rank == 1:
         sys.exit(9)
@@ -313,6 +324,16 @@ def test_ranks_that_come_to_their_end_too_early_are_named(ranks) -> None:
     assert result.stderr.count("error:") == 1
     named = "rank [12]( has come to the end of its program| in barrier: it has ended)"
     assert re.search(named, result.stderr), result.stderr
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("case", [ends_early_under_a_slow_mpirun, bugs_under_a_slow_mpirun])
+def test_one_rank_speaks_though_mpirun_is_slow_to_end_the_others(run_mpi, case) -> None:
+    """Between what a rank says and the end of the others more time passes than they are silent."""
+    result = run_mpi(3, __file__, case.__name__, timeout=60)
+    assert result.returncode == 1
+    said = re.findall(r"^\[rank \d\] (?:error:|ZeroDivisionError:)", result.stderr, re.MULTILINE)
+    assert len(said) == 1, result.stderr
 
 
 def test_a_rank_that_exits_before_it_connects_leaves_nobody_waiting(ranks) -> None:
