@@ -130,24 +130,31 @@ class Turns:
         """Runs all shards, from one meeting to the next."""
         for turn in turns:
             turn.start()
-        while not all(turn.done for turn in turns):
-            for turn in turns:
-                turn.go.release()
-                turn.back.acquire()
-            error = next((turn.error for turn in turns if turn.error is not None), None)
-            waiting = [turn for turn in turns if not turn.done]
-            if error is None and waiting and len(waiting) < len(turns):
-                error = RuntimeError(
-                    "some shards of a batch applied gradients where others had come to their end: "
-                    "train_step must apply gradients equally often for all samples"
-                )
-            if error is not None:
-                self._dismiss(turns)
-                raise error
-            if waiting:
-                self.together(turns, batch)
+        try:
+            while not all(turn.done for turn in turns):
+                for turn in turns:
+                    turn.go.release()
+                    turn.back.acquire()
+                self._look_for_errors(turns)
+                if not turns[0].done:
+                    self.together(turns, batch)
+        except BaseException:
+            self._dismiss(turns)
+            raise
+
+    def _look_for_errors(self, turns: list[Turn]) -> None:
+        """Raises the error of a shard, or RuntimeError where some alone have ended."""
+        error = next((turn.error for turn in turns if turn.error is not None), None)
+        if error is not None:
+            raise error
+        if len({turn.done for turn in turns}) > 1:
+            raise RuntimeError(
+                "some shards of a batch applied gradients where others had come to their end: "
+                "train_step must apply gradients equally often for all samples"
+            )
 
     def _dismiss(self, turns: list[Turn]) -> None:
+        """Ends the threads of shards that have met, or are on their way to it."""
         for turn in turns:
             if not turn.done:
                 turn.dismissed = True

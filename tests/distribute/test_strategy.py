@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 
 import numpy as np
 import pytest
@@ -248,6 +249,19 @@ def test_a_variable_from_outside_of_the_scope_is_named():
     sgd = tf.keras.optimizers.SGD(1.0)
     with pytest.raises(ValueError, match=r"stray:0 was not made within strategy.scope\(\)"):
         strategy.run(lambda: sgd.apply_gradients([(tf.constant(1.0), stray)]))
+
+
+def test_an_error_where_replicas_meet_leaves_none_of_them_waiting():
+    strategy = tf.distribute.MirroredStrategy()
+    stray = tf.Variable(1.0)
+    sgd = tf.keras.optimizers.SGD(1.0)
+    before = set(threading.enumerate())
+    with pytest.raises(ValueError, match="was not made within"):
+        strategy.run(lambda: sgd.apply_gradients([(tf.constant(1.0), stray)]))
+    replicas = set(threading.enumerate()) - before
+    for thread in replicas:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in replicas)
 
 
 def test_an_error_of_one_replica_ends_the_run():
