@@ -414,7 +414,7 @@ def set_array(self: standin.Array, value: np.ndarray, stream: Stream | None = No
     if value.dtype != self.dtype or value.shape != self.shape or not value.flags.c_contiguous:
         raise ValueError(f"{value.shape} {value.dtype} do not fit {self.shape} {self.dtype}")
     at = value.__array_interface__["data"][0]
-    pinned = any(start <= at < stop for start, stop in _pinned.items())
+    pinned = any(start <= at < stop for start, stop in list(_pinned.items()))
     source = value if pinned else value.copy()
 
     def copy() -> bool:

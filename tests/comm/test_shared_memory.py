@@ -87,10 +87,11 @@ def test_an_offer_of_another_host_or_with_a_wrong_secret_is_refused() -> None:
 
 
 def test_a_card_with_a_wrong_secret_or_of_nobody_is_refused() -> None:
-    card = shared_memory.Card().show()
-    assert card is not None
-    assert shared_memory.reader({**card, "secret": "00" * 16}) is None
-    assert shared_memory.reader({**card, "pids": "another"}) is None
+    card = shared_memory.Card()  # whose memory others must find
+    shown = card.show()
+    assert shown is not None
+    assert shared_memory.reader({**shown, "secret": "00" * 16}) is None
+    assert shared_memory.reader({**shown, "pids": "another"}) is None
     assert shared_memory.reader(None) is None
 
 
