@@ -12,11 +12,11 @@ from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
+from distgrad.core.undone import undone
 from distgrad.core.variable import Variable
 from distgrad.data import loader
 from distgrad.distribute.world import broadcast, virtual_shards
 from distgrad.ops import random
-from distgrad.training import state as layer_state
 from distgrad.training import world as _world
 from distgrad.training.digest import DesyncAlarm
 from distgrad.training.handshake import check_kernels, check_variables
@@ -152,7 +152,7 @@ def _no_loss(arrays: tuple, training: bool) -> ShardResult:
 def _used_by(loss_fn: Callable[..., Any], sample: Any) -> _Used:
     """The variables of a function, by a call of it that changes none of them."""
     if loss_fn not in _loop.used:
-        with layer_state.undone() as written, GradientTape() as tape:
+        with undone() as written, GradientTape() as tape:
             loss_fn(sample)
         _keep(_loop.used, loss_fn, _Used(list(tape.watched_variables()), written.written))
     return _loop.used[loss_fn]

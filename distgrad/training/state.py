@@ -16,7 +16,7 @@ import numpy as np
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import TreeSum
 from distgrad.core.dispatch import backend_of
-from distgrad.core.variable import Variable, writers
+from distgrad.core.variable import Variable
 
 
 class _Running(threading.local):
@@ -67,34 +67,6 @@ class shard:
         self._before = [before for _, before in kept]
 
 
-class undone:
-    """Context after which variables have the values from before again.
-
-    ``written`` are those that this thread has assigned meanwhile, in the order of the first time.
-    """
-
-    def __init__(self) -> None:
-        self._before: dict[int, tuple[Variable, Any]] = {}
-
-    @property
-    def written(self) -> list[Variable]:
-        return [variable for variable, _ in self._before.values()]
-
-    def __enter__(self) -> undone:
-        self._thread = threading.get_ident()
-        writers.append(self._note)
-        return self
-
-    def _note(self, variable: Variable) -> None:
-        if id(variable) not in self._before and threading.get_ident() == self._thread:
-            self._before[id(variable)] = variable, variable._buffer.copy()
-
-    def __exit__(self, *exc: object) -> None:
-        writers.remove(self._note)
-        for variable, before in self._before.values():
-            variable._store(before)
-
-
 class StateMean:
     """Variables that layers assign themselves: each shard's proposal, and the mean over them.
 
@@ -125,7 +97,8 @@ class StateMean:
         chosen = [self.variables[i] for i in positions]
         if positions not in self._trees:
             size = sum(variable._buffer.size for variable in chosen)
-            self._trees[positions] = TreeSum(self._virtual_shards, size, np.float64)
+            dtype = np.complex128 if any(_is_complex(each) for each in chosen) else np.float64
+            self._trees[positions] = TreeSum(self._virtual_shards, size, dtype)
         tree = self._trees[positions]
         tree.start(present)
         for index, share, values in self._proposals:
@@ -134,12 +107,17 @@ class StateMean:
                 value = values.get(id(variable), variable._buffer)
                 view[...] = share * backend_of(value).to_numpy(value)
             tree.push(index, flat)
-        total = np.empty(tree.size)
+        total = np.empty(tree.size, tree.dtype)
         communicator.reduce_tree(tree, total)
         for variable, view in zip(chosen, _cut(total, chosen), strict=True):
             old = variable._buffer
-            mean = np.rint(view) if old.dtype.kind in "iub" else view
+            mean = view if _is_complex(variable) else view.real
+            mean = np.rint(mean) if old.dtype.kind in "iub" else mean
             variable._store(backend_of(old).asarray(mean, old.dtype))
+
+
+def _is_complex(variable: Variable) -> bool:
+    return variable._buffer.dtype.kind == "c"
 
 
 def _cut(flat: np.ndarray, variables: Sequence[Variable]) -> Iterable[np.ndarray]:

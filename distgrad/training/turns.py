@@ -20,6 +20,7 @@ from distgrad.comm.communicator import Communicator
 from distgrad.core import dispatch, recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import OutOfStepError
+from distgrad.core.undone import undone
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.ops import streams
@@ -27,7 +28,7 @@ from distgrad.training.buckets import GradientBuckets
 from distgrad.training.digest import DesyncAlarm
 from distgrad.training.reduction import Reduced
 from distgrad.training.returned import Returned
-from distgrad.training.state import StateMean, shard, undone
+from distgrad.training.state import StateMean, shard
 
 SPARE = -1  # the index of a shard that somebody else runs
 

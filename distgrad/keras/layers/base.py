@@ -14,6 +14,7 @@ from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating, kind_of
 from distgrad.core.tensor import Tensor
+from distgrad.core.undone import kept, undone
 from distgrad.core.variable import Variable
 from distgrad.keras import constraints, initializers, mixed_precision, regularizers
 from distgrad.keras.layers import remat, symbolic
@@ -388,17 +389,23 @@ class _within:
 
 
 class quiet:
-    """Context in which a layer is tried out: not in training, and no loss of it is kept."""
+    """Context in which a layer is tried out: not in training, and nothing of it is kept.
+
+    Weights are: what ``build`` assigns stays.
+    """
 
     def __init__(self, layer: Layer) -> None:
         self._layer = layer
+        self._undone = undone()
 
     def __enter__(self) -> None:
         self._saved = _calls.training, _calls.depth, _losses_used, _calls.trial
         _calls.training, _calls.trial = False, True
+        self._undone.__enter__()
 
     def __exit__(self, *exc: object) -> None:
         global _losses_used
+        self._undone.__exit__()
         _calls.training, _calls.depth, _losses_used, _calls.trial = self._saved
         for layer in self._layer._below():
             layer._losses.clear()
@@ -437,7 +444,8 @@ def _marked_built(build: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(build)
     def marked(self: Layer, *args: Any, **kwargs: Any) -> None:
-        build(self, *args, **kwargs)
+        with kept():
+            build(self, *args, **kwargs)
         self._build_shapes = kwargs or (args[0] if args else None)
         self.built = True
         self._name_weights()
