@@ -10,7 +10,11 @@ import numpy as np
 from distgrad.comm.transport import Deadline
 from distgrad.core.errors import OutOfStepError, PeerLostError
 
-DTYPES = ("float32", "float64", "int32", "int64", "bfloat16", "float16")
+# In the order of their numbers in a header.
+DTYPES = (
+    *("float32", "float64", "int32", "int64", "bfloat16", "float16", "bool", "complex64"),
+    *("complex128", "int8", "int16", "uint8", "uint16", "uint32", "uint64"),
+)
 
 # One place in the header tells operations apart, so the reduction is part of the name.
 _OPERATIONS = (

@@ -121,13 +121,16 @@ class Communicator:
 
         Args:
             array: this rank's values; holds the result afterwards.
-            op: ``"sum"``, ``"max"`` or ``"min"``.
+            op: ``"sum"``, ``"max"`` or ``"min"``; the sum of booleans is whether any is true, and
+                complex numbers have a sum alone.
             bucket: number below 65536 that must agree on all ranks, to tell equal sizes apart.
             timeout: seconds, instead of the communicator's.
         """
         if op not in REDUCTIONS:
             raise InvalidArgumentError(f"allreduce op must be sum, max or min, got {op!r}.")
         flat = self._flat("allreduce", array)
+        if flat.dtype.kind == "c" and op != "sum":
+            raise InvalidArgumentError(f"complex numbers have no {op}: got {flat.dtype}.")
         operation = f"allreduce({op})"
         with self._operation(operation, timeout) as deadline:
             if self.world_size == 1:

@@ -25,6 +25,7 @@ from distgrad.core.errors import PeerLostError
 
 _SPINS = 200  # looks at an event before the core is given up
 _SHORT_NAP, _LONG_NAP = 20e-6, 1e-3
+_PARTS = {"complex64": "float32", "complex128": "float64"}
 _LOOK = 0.05  # seconds between two looks at a call that blocks
 _GOODBYE = 2.0  # seconds for NCCL to end in peace
 
@@ -54,7 +55,8 @@ class DeviceCommunicator(Communicator):
         super().__init__(host._transport, timeout=host.timeout)
         self._host, self._nccl, self._plain = host, nccl, plain
         self._device = cupy.cuda.Device().id
-        self._codes = {dtype: getattr(nccl, f"NCCL_{dtype.upper()}") for dtype in DTYPES}
+        codes = {dtype: getattr(nccl, f"NCCL_{dtype.upper()}", None) for dtype in DTYPES}
+        self._codes = {dtype: code for dtype, code in codes.items() if code is not None}
         self._meeting: Prepared | None = None
         if self._transport is not None:
             self._meeting = self._transport.prepare(HEADER_BYTES, self._nothing())
@@ -81,8 +83,8 @@ class DeviceCommunicator(Communicator):
             self._meet(self._call("broadcast", deadline, flat.dtype, root, flat.nbytes))
             if flat.size:
                 with self._launch(deadline) as (comm, stream):
-                    at, code = _at(flat), self._codes[flat.dtype.name]
-                    comm.broadcast(at, at, flat.size, code, root, stream)
+                    at, *kind = self._seen(flat)
+                    comm.broadcast(at, at, *kind, root, stream)
 
     def allgather(self, array: Array, *, bucket: int = 0, timeout: float | None = None) -> None:
         flat = self._flat("allgather", array)
@@ -163,16 +165,17 @@ class DeviceCommunicator(Communicator):
             self._nccl.groupStart()
             try:
                 for peer, a in sends:
-                    comm.send(_at(a), a.size, self._codes[a.dtype.name], peer, stream)
+                    comm.send(*self._seen(a), peer, stream)
                 for peer, a in receives:
-                    comm.recv(_at(a), a.size, self._codes[a.dtype.name], peer, stream)
+                    comm.recv(*self._seen(a), peer, stream)
             finally:
                 self._nccl.groupEnd()
 
     def _reduce_partials(
         self, tree: ShardTree, own_sum: OwnSum, operation: str, tag: int, deadline: Deadline
     ) -> None:
-        if not self._plain or tree.virtual_shards > self.world_size:
+        plain = self._plain and own_sum[0].dtype.name in (*self._codes, *_PARTS)
+        if not plain or tree.virtual_shards > self.world_size:
             super()._reduce_partials(tree, own_sum, operation, tag, deadline)
             return
         flat, own = own_sum
@@ -205,8 +208,8 @@ class DeviceCommunicator(Communicator):
         elif flat.size:
             mine = flat[slices[self.rank]]
             with self._launch(call.deadline) as (comm, stream):
-                code = self._codes[flat.dtype.name]
-                comm.allGather(_at(mine), _at(flat), mine.size, code, stream)
+                at, *kind = self._seen(mine)
+                comm.allGather(at, self._seen(flat)[0], *kind, stream)
 
     def _inbox(self, count: int, size: int, dtype: Any) -> Array:
         before = self._scratch
@@ -217,23 +220,35 @@ class DeviceCommunicator(Communicator):
 
     def _reduce_plainly(self, deadline: Deadline, mine: Array, out: Array, scatter: bool) -> None:
         """The sum of all ranks' ``mine`` by NCCL's own reductions; ``mine`` may be ``out``."""
-        code, total = self._codes[out.dtype.name], self._nccl.NCCL_SUM
+        total = self._nccl.NCCL_SUM
         with self._launch(deadline) as (comm, stream):
             if not scatter:
-                comm.allReduce(_at(mine), _at(out), out.size, code, total, stream)
+                at, *kind = self._seen(out)
+                comm.allReduce(self._seen(mine)[0], at, *kind, total, stream)
             elif out.size % self.world_size == 0:
                 part = out[self.part(out.size)]
-                comm.reduceScatter(_at(mine), _at(part), part.size, code, total, stream)
+                at, *kind = self._seen(part)
+                comm.reduceScatter(self._seen(mine)[0], at, *kind, total, stream)
             else:
                 self._nccl.groupStart()
                 try:
                     for root, where in enumerate(self._parts(out.size)):
                         given, taken = mine[where], out[where]
                         if given.size:
-                            at = _at(given), _at(taken)
-                            comm.reduce(*at, given.size, code, total, root, stream)
+                            at, *kind = self._seen(given)
+                            comm.reduce(at, self._seen(taken)[0], *kind, total, root, stream)
                 finally:
                     self._nccl.groupEnd()
+
+    def _seen(self, array: Array) -> tuple[int, int, int]:
+        """An array as NCCL takes it: its address, how many elements it has, and of which type.
+
+        Complex numbers are their parts; what NCCL has no type for, which it may copy, is bytes.
+        """
+        if array.dtype.name not in self._codes:
+            array = array.view(_PARTS.get(array.dtype.name, "uint8"))
+        address: int = array.data.ptr  # type: ignore[attr-defined]
+        return address, array.size, self._codes[array.dtype.name]
 
     # Calls that may block, and waits.
 
@@ -346,9 +361,3 @@ class DeviceCommunicator(Communicator):
         goodbye = threading.Thread(target=last, name="nccl", daemon=True)
         goodbye.start()
         goodbye.join(_GOODBYE)
-
-
-def _at(array: Any) -> int:
-    """The address of an array's first element on its device."""
-    address: int = array.data.ptr
-    return address

@@ -22,6 +22,10 @@ from distgrad.core.dtypes import as_dtype
 from distgrad.testing import fake_streams as streams
 
 _TYPES: dict[str, tuple[int, np.dtype]] = {
+    "NCCL_INT8": (0, np.dtype(np.int8)),
+    "NCCL_UINT8": (1, np.dtype(np.uint8)),
+    "NCCL_UINT32": (3, np.dtype(np.uint32)),
+    "NCCL_UINT64": (5, np.dtype(np.uint64)),
     "NCCL_INT32": (2, np.dtype(np.int32)),
     "NCCL_INT64": (4, np.dtype(np.int64)),
     "NCCL_FLOAT32": (7, np.dtype(np.float32)),

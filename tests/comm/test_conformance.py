@@ -21,6 +21,7 @@ import pytest
 
 from distgrad.backend.cupy import CupyBackend
 from distgrad.comm import rendezvous, shared_memory, tcp
+from distgrad.comm.calls import DTYPES
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.nccl import DeviceCommunicator
 from distgrad.comm.transport import Rounds
@@ -34,6 +35,7 @@ from distgrad.testing.thread_world import run_world
 
 HEALTHY: dict[str, Callable[[Communicator], None]] = {}
 BROKEN: dict[str, Callable[[Communicator], None]] = {}
+RARE_INTEGERS = ("bool", "int8", "int16", "uint8", "uint16", "uint32", "uint64")
 SIZES = (0, 1, 2, 3, 7, 64, 1001, 50_003)
 
 
@@ -55,8 +57,10 @@ def values_of(rank: int, size: int, dtype: str) -> np.ndarray:
 @cache  # each rank asks for those of all
 def _drawn(rank: int, size: int, dtype: str) -> np.ndarray:
     rng = np.random.default_rng([rank, size])
-    if np.issubdtype(dtype, np.integer):
+    if dtype == "bool" or np.issubdtype(dtype, np.integer):
         return rng.integers(-(10**6), 10**6, size).astype(dtype)
+    if np.issubdtype(dtype, np.complexfloating):
+        return (rng.normal(size=size) + 1j * rng.normal(size=size)).astype(dtype)
     return (10.0 ** rng.uniform(-4, 4, size) * rng.choice([-1, 1], size)).astype(dtype)
 
 
@@ -64,11 +68,13 @@ def _drawn(rank: int, size: int, dtype: str) -> np.ndarray:
 def allreduce_sums_integers_exactly(c: Communicator) -> None:
     for whole_bytes in (c._whole_bytes, -1):  # -1: slices, however small the array
         c._whole_bytes = whole_bytes
-        for dtype in ("int32", "int64"):
-            for size in SIZES:
+        for dtype in ("int32", "int64", *RARE_INTEGERS):
+            for size in (7, 1001) if dtype in RARE_INTEGERS else SIZES:
                 array = values_of(c.rank, size, dtype)
                 c.allreduce(array)
-                expected = sum(values_of(r, size, dtype) for r in range(c.world_size))
+                expected = values_of(0, size, dtype)
+                for rank in range(1, c.world_size):
+                    expected += values_of(rank, size, dtype)
                 np.testing.assert_array_equal(array, expected)
                 assert array.dtype == dtype
 
@@ -77,8 +83,8 @@ def allreduce_sums_integers_exactly(c: Communicator) -> None:
 def allreduce_adds_floats_in_rank_order(c: Communicator) -> None:
     for whole_bytes in (c._whole_bytes, -1):
         c._whole_bytes = whole_bytes
-        for dtype in ("float32", "float64", "bfloat16", "float16"):
-            for size in SIZES:
+        for dtype in ("float32", "float64", "bfloat16", "float16", "complex64", "complex128"):
+            for size in (7, 1001) if "complex" in dtype else SIZES:
                 array = values_of(c.rank, size, dtype)
                 c.allreduce(array)
                 expected = values_of(0, size, dtype)
@@ -124,7 +130,7 @@ def large_buffers(c: Communicator) -> None:
 @healthy
 def broadcast_copies_the_root(c: Communicator) -> None:
     for root in range(c.world_size):
-        for dtype in ("float32", "float64", "int32", "int64"):
+        for dtype in DTYPES:
             for size in (0, 1, 1001):
                 array = values_of(c.rank, size, dtype)
                 c.broadcast(array, root)
@@ -238,8 +244,10 @@ def reduce_tree_wants_exactly_its_shards(c: Communicator) -> None:
 def wrong_arguments_leave_the_world_alive(c: Communicator) -> None:
     with pytest.raises(InvalidArgumentError, match="got list"):
         c.allreduce([1.0])
-    with pytest.raises(InvalidArgumentError, match="got int8"):
-        c.allreduce(np.zeros(3, np.int8))
+    with pytest.raises(InvalidArgumentError, match="got object"):
+        c.allreduce(np.zeros(3, object))
+    with pytest.raises(InvalidArgumentError, match="no max: got complex64"):
+        c.allreduce(np.zeros(3, np.complex64), op="max")
     with pytest.raises(InvalidArgumentError, match="got >f4"):
         c.allreduce(np.zeros(3, ">f4"))
     with pytest.raises(InvalidArgumentError, match="C-contiguous"):

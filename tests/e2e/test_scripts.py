@@ -139,6 +139,31 @@ losses = [float(distributed_step(b)) for b in strategy.experimental_distribute_d
 tell(model, losses=losses, accuracy=float(accuracy.result()))
 """
 
+KINDS = """\
+tf.keras.utils.set_random_seed(SEED)
+
+class Model(tf.keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.kernel = tf.Variable(np.linspace(-1, 1, 36).reshape(6, 6).view(complex))
+        self.mean = tf.Variable(np.zeros(3, complex), trainable=False)
+        self.seen = tf.Variable(np.zeros(2, np.uint8), trainable=False)
+        self.called = tf.Variable(False, trainable=False)
+
+    def call(self, x):
+        z = tf.cast(x, tf.complex128) @ self.kernel
+        self.mean.assign(0.9 * self.mean + 0.1 * tf.reduce_mean(z, 0))
+        self.seen.assign_add([1, 2])
+        self.called.assign(True)
+        return tf.cast(tf.abs(z), tf.float32)
+
+model = Model()
+model.compile("adam", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+model.fit(x, y, epochs=2, batch_size=24, verbose=VERBOSE)
+tell(model, mean=str(model.mean.numpy()), seen=model.seen.numpy().tolist(),
+     called=bool(model.called), dtype=model.kernel.dtype.name)
+"""
+
 HOROVOD = """\
 tf.keras.utils.set_random_seed(SEED)
 model = tf.keras.Sequential([layers.Dense(3)])
@@ -185,6 +210,14 @@ def test_a_script_ends_with_the_same_bits_on_any_number_of_workers(dg, tmp_path,
     launch = ("launch", "-n", "2", "--virtual-shards", "6", program[0])
     assert told(dg.run(*launch)) == alone, "distgrad launch"
     assert told(dg.run(program=program))["sha"] != alone["sha"], "one shard"
+
+
+def test_variables_of_every_kind_of_number_are_trained_alike(dg, tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", "2")
+    program = [str(script(tmp_path, KINDS))]
+    alone = told(dg.run(program=program))
+    assert (alone["seen"], alone["called"], alone["dtype"]) == ([14, 28], True, "complex128")
+    assert told(dg.run(program=program, ranks=2)) == alone
 
 
 def test_ranks_begin_alike_even_where_nobody_set_a_seed(dg, tmp_path):
