@@ -140,7 +140,7 @@ class TrainStep:
             communicator,
             virtual_shards,
             seed,
-            state=[v for v in model.non_trainable_variables if id(v) not in frozen],
+            state=[v for v in model.state_variables if id(v) not in frozen],
             mean_loss=model.mean_loss,
             counted=model.counted,
             lends=True,  # as in a captured step, the model gets tensors

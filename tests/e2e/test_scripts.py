@@ -32,7 +32,8 @@ def tell(model, **more):
 
 FIT = """\
 model = tf.keras.Sequential([
-    layers.Dense(9, activation="relu"), layers.BatchNormalization(), layers.Dropout(0.3),
+    layers.SpectralNormalization(layers.Dense(9, activation="relu")),
+    layers.BatchNormalization(), layers.Dropout(0.3),
     layers.Dense(3, activation="softmax", kernel_regularizer="l2"),
 ])
 tf.keras.utils.set_random_seed(SEED)

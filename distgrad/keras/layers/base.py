@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,11 @@ class Layer(Tracked, Masked, Described, Kept):
         return self.dtype_policy.compute_dtype
 
     input_dtype = compute_dtype
+
+    @property
+    def assigns(self) -> Sequence[Variable]:
+        """Variables that ``call`` assigns though they may be trained."""
+        return ()
 
     @property
     def path(self) -> str:
