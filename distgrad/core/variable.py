@@ -14,6 +14,7 @@ from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.dtypes import DType, as_dtype, with_own_dtype
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, registry
+from distgrad.core.reading import Reading
 from distgrad.core.shapes import TensorShape, shape_of
 from distgrad.core.tensor import Operand, Tensor, TensorRef, next_uid, text
 
@@ -188,10 +189,10 @@ class Variable(Operand):
     def get_shape(self) -> TensorShape:
         return self.shape
 
-    def value(self) -> Tensor:
-        """The current value as a tensor; later assignments do not change it."""
-        # A tensor of its own: one taken outside a tape must not stand for a read inside it.
-        return bind(registry["identity"], self._read())
+    @property
+    def value(self) -> Reading:
+        """``value()`` is the current value as a tensor, ``value`` what operations take for it."""
+        return Reading(self)
 
     def read_value(self) -> Tensor:
         """The current value as a tensor; later assignments do not change it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distgrad.core import variable
-from distgrad.core.tensor import Tensor
+from distgrad.core.tensor import Operand
 from distgrad.keras.backend import standardize_dtype
 
 
@@ -32,7 +32,7 @@ class Variable(variable.Variable):
             from distgrad.keras import initializers
 
             initializer = initializers.get(initializer)
-        made = callable(initializer) and not isinstance(initializer, (Tensor, variable.Variable))
+        made = callable(initializer) and not isinstance(initializer, Operand)
         if dtype is not None or made:
             dtype = standardize_dtype(dtype)
         if made:

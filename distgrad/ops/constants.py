@@ -13,6 +13,7 @@ from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.indexed_slices import IndexedSlices
 from distgrad.core.primitive import bind
+from distgrad.core.reading import Reading
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.ops.casting import cast, identity
@@ -49,7 +50,7 @@ def convert_to_tensor(value: Any, dtype: Any = None, name: str | None = None) ->
 
 def is_tensor(x: Any) -> bool:
     """Whether ``x`` is a tensor, a variable or IndexedSlices."""
-    return isinstance(x, (Tensor, Variable, IndexedSlices))
+    return isinstance(x, (Tensor, Variable, Reading, IndexedSlices))
 
 
 def fill(dims: Any, value: Any, name: str | None = None) -> Tensor:
