@@ -315,3 +315,42 @@ def test_steps_and_metrics_of_ones_own_get_tensors_as_in_keras(given, dtype):
     plain = keras.Sequential([layers.Dense(1, kernel_initializer="zeros")])
     plain.compile("sgd", "mse", metrics=[Seen()])
     assert plain.evaluate(x, y, verbose=0)[1] == 4.0
+
+
+class Counting(layers.Layer):
+    """Its loss is all there is to train by, and it keeps a metric."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = keras.metrics.Mean(name="seen")
+
+    def call(self, targets, outputs):
+        self.seen.update_state(targets)
+        self.add_loss(tf.reduce_mean(tf.square(targets - outputs)))
+        return outputs
+
+
+def test_several_inputs_without_targets():
+    inputs, targets = keras.Input((4,), name="inputs"), keras.Input((1,), name="targets")
+    model = keras.Model([inputs, targets], Counting()(targets, layers.Dense(1)(inputs)))
+    model.compile("sgd")
+    start = model.get_weights()
+    histories = []
+    for data in ([X, Y], {"inputs": X, "targets": Y}):
+        model.set_weights(start)
+        histories.append(model.fit(data, batch_size=40, shuffle=False, verbose=0).history)
+        np.testing.assert_allclose(histories[-1]["seen"], Y.mean(), rtol=1e-6)
+    assert histories[0] == histories[1]
+    assert model.evaluate([X, Y], verbose=0) == model.evaluate(data, verbose=0)
+
+
+def test_a_step_gets_several_inputs_alone_in_a_tuple():
+    class Told(keras.Model):
+        def train_step(self, data):
+            (x,) = data
+            return {"inputs": tf.cast(len(x), "float32")}
+
+    inputs = [keras.Input((4,)), keras.Input((1,))]
+    model = Told(inputs, layers.Concatenate()(inputs))
+    model.compile("sgd")
+    assert model.fit([X, Y], verbose=0).history == {"inputs": [2.0]}

@@ -154,7 +154,9 @@ class Evaluator(Compiled):
             if self._class_weight is not None:
                 arrays = (*arrays[:2], by_class(arrays[1], self._class_weight))
             tensors = tuple(None if a is None else nest.map_leaves(given, a) for a in arrays)
-            return step(tensors if len(tensors) > 1 else tensors[0])
+            # Of several inputs alone a step gets (x,), since (a, b) would be inputs and targets.
+            alone = len(tensors) == 1 and not isinstance(tensors[0], (tuple, list))
+            return step(tensors[0] if alone else tensors)
 
         return run
 
