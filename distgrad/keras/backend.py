@@ -57,8 +57,8 @@ def get_uid(prefix: str = "") -> int:
 
 
 def backend() -> str:
-    """What stands below: always ``"distgrad"``."""
-    return "distgrad"
+    """Whose tapes, tensors and variables a step of one's own has: always ``"tensorflow"``."""
+    return "tensorflow"
 
 
 def standardize_dtype(dtype: Any) -> str:

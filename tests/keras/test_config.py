@@ -152,3 +152,7 @@ def test_draws():
         return random.gamma((3,), 1.0) + random.shuffle([1.0, 2.0, 3.0]) * 0
 
     assert not np.array_equal(step().numpy(), step().numpy())
+
+
+def test_steps_that_ask_for_the_backend_take_the_way_of_tensorflow():
+    assert keras.backend.backend() == keras.config.backend() == "tensorflow"

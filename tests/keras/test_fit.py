@@ -220,7 +220,8 @@ def test_a_step_of_ones_own_trains_like_the_built_in_one(kind, shards, monkeypat
         assert logs["four"] == 4.0 and logs["loss"] == pytest.approx(expected)
 
 
-def test_a_loss_of_ones_own_and_one_that_a_layer_adds():
+@pytest.mark.parametrize("older", [False, True])
+def test_a_loss_of_ones_own_and_one_that_a_layer_adds(older):
     class Penalty(layers.Layer):
         def call(self, x):
             self.add_loss(0.25 * tf.reduce_mean(x**2))
@@ -230,8 +231,12 @@ def test_a_loss_of_ones_own_and_one_that_a_layer_adds():
         def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
             return tf.reduce_mean(tf.abs(y - y_pred)) + sum(self.losses)
 
+    class Older(keras.Sequential):  # Keras 3.0 to 3.2 had no ``training``
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+            return tf.reduce_mean(tf.abs(y - y_pred)) + sum(self.losses)
+
     keras.utils.set_random_seed(1)
-    model = Own([layers.Dense(1), Penalty()])
+    model = (Older if older else Own)([layers.Dense(1), Penalty()])
     model.compile(keras.optimizers.SGD(0.1))
     prediction = model(X).numpy()
     expected = np.abs(Y - prediction).mean() + 0.25 * (prediction**2).mean()

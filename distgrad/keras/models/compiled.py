@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -139,6 +141,12 @@ class Compiled(Layer):
         total, self._values, self._count = self._goal.total(y, y_pred, sample_weight, self.losses)
         return total
 
+    def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
+        """``compute_loss``, of which a model's own may have no ``training``."""
+        own = self.compute_loss
+        told = {"training": training} if _takes_training(getattr(own, "__func__", own)) else {}
+        return own(x, y, y_pred, sample_weight, **told)
+
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
@@ -171,7 +179,7 @@ class Compiled(Layer):
             weight = on_host(by_class, y, self._class_weight)
         self._values, self._count = [None] * len(self._goal.losses), 0.0
         prediction = self(x, training=training)
-        loss = self.compute_loss(x, y, prediction, weight, training)
+        loss = self._loss_of(x, y, prediction, weight, training)
         sums = self._goal.sums(y, prediction, weight, self._values)
         return ShardResult(loss, sums, self._count)
 
@@ -185,6 +193,11 @@ class Compiled(Layer):
         if self.objective is None:
             raise ValueError("call compile(optimizer=..., loss=...) before training or evaluating")
         return self.objective
+
+
+@functools.cache
+def _takes_training(compute_loss: Any) -> bool:
+    return "training" in inspect.signature(compute_loss).parameters
 
 
 def by_class(y: Any, weights: dict[int, float]) -> np.ndarray:

@@ -93,7 +93,7 @@ class Evaluator(Compiled):
         """Named values of one shard in ``evaluate``; a model may define its own."""
         x, y, weight = unpack_x_y_sample_weight(data)
         prediction = self(x, training=False)
-        loss = self.compute_loss(x, y, prediction, weight, False)
+        loss = self._loss_of(x, y, prediction, weight, False)
         return self._shard_values(loss, y, prediction, weight)
 
     def predict_step(self, data: Any) -> Any:

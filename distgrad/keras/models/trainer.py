@@ -40,7 +40,7 @@ class Trainer(Evaluator):
         x, y, weight = unpack_x_y_sample_weight(data)
         with GradientTape() as tape:
             prediction = self(x, training=True)
-            loss = self.compute_loss(x, y, prediction, weight, True)
+            loss = self._loss_of(x, y, prediction, weight, True)
         optimizer = self.optimizer
         assert optimizer is not None
         gradients = tape.gradient(optimizer.scale_loss(loss), self.trainable_variables)
