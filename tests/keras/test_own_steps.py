@@ -354,3 +354,27 @@ def test_a_step_gets_several_inputs_alone_in_a_tuple():
     model = Told(inputs, layers.Concatenate()(inputs))
     model.compile("sgd")
     assert model.fit([X, Y], verbose=0).history == {"inputs": [2.0]}
+
+
+def test_a_loss_of_ones_own_keeps_a_metric():
+    class Own(keras.Model):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.tracker = keras.metrics.Mean(name="tracked")
+
+        def compute_loss(self, x, y, y_pred, sample_weight, training=True):
+            loss = tf.reduce_mean((y_pred - y) ** 2)
+            self.tracker.update_state(loss)
+            return loss
+
+    model, known = made(Own), made(keras.Model)
+    model.compile(keras.optimizers.SGD(0.1))
+    known.compile(keras.optimizers.SGD(0.1), "mse")
+    histories = [
+        each.fit(X, Y, batch_size=20, epochs=2, shuffle=False, verbose=0).history
+        for each in (model, known)
+    ]
+    np.testing.assert_allclose(histories[0]["tracked"], histories[1]["loss"], rtol=1e-6)
+    np.testing.assert_allclose(histories[0]["loss"], histories[1]["loss"], rtol=1e-6)
+    for one, other in zip(model.get_weights(), known.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)

@@ -143,6 +143,7 @@ class Compiled(Layer):
 
     def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
         """``compute_loss``, of which a model's own may have no ``training``."""
+        self._values, self._count = [None] * len(self._goal.losses), 0.0
         own = self.compute_loss
         told = {"training": training} if _takes_training(getattr(own, "__func__", own)) else {}
         return own(x, y, y_pred, sample_weight, **told)
@@ -177,7 +178,6 @@ class Compiled(Layer):
         x, y, weight = unpack_x_y_sample_weight(arrays)
         if training and self._class_weight is not None:
             weight = on_host(by_class, y, self._class_weight)
-        self._values, self._count = [None] * len(self._goal.losses), 0.0
         prediction = self(x, training=training)
         loss = self._loss_of(x, y, prediction, weight, training)
         sums = self._goal.sums(y, prediction, weight, self._values)

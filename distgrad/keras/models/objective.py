@@ -202,7 +202,8 @@ class Objective:
 
     def own(self, values: Sequence[Tensor | None]) -> dict[str, Any]:
         """The losses of several outputs by name."""
-        return {f"{self.names[i]}_loss": values[i] for i in self._own_losses}
+        known = [i for i in self._own_losses if values[i] is not None]
+        return {f"{self.names[i]}_loss": values[i] for i in known}
 
     @property
     def shown(self) -> list[str]:
