@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ class Tracked:
     """
 
     name: str
+    _given_name: str | None
     built: bool
     _own_weights: list[Weight]
     _trainable: bool = True
@@ -94,7 +95,9 @@ class Tracked:
             if isinstance(weight, Weight) and id(weight) not in seen:
                 seen.add(id(weight))
                 weight.path = f"{self._path}/{name}"
-        for _, layer in self._children():
+        layers = [layer for _, layer in self._children()]
+        count_up(layers)
+        for layer in layers:
             if id(layer) not in seen:
                 seen.add(id(layer))
                 layer._name_weights(f"{self._path}/", seen)
@@ -173,6 +176,24 @@ class settled:
 
     def __exit__(self, *exc: object) -> None:
         self._layer._settled = self._before
+
+
+def count_up(layers: Sequence[Any]) -> None:
+    """Gives layers without a name of their own one that counts up among them.
+
+    A layer keeps the name that its first model gave it, so that its weights keep their paths.
+    """
+    taken = {layer._given_name for layer in layers if layer._given_name is not None}
+    for layer in layers:
+        if layer._given_name is None:
+            base = layer.__dict__.setdefault("_base_name", layer.name)
+            named = layer.__dict__.get("_named", False) and layer.name not in taken
+            name, count = layer.name if named else base, 0
+            while name in taken:
+                count += 1
+                name = f"{base}_{count}"
+            layer.name, layer._named = name, True
+            taken.add(name)
 
 
 def _found(value: Any, kind: type) -> Iterator[Any]:

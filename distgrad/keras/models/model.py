@@ -15,6 +15,7 @@ from distgrad.keras import losses, registry
 from distgrad.keras.layers.base import Layer, quiet, shapes_of
 from distgrad.keras.layers.operation import Operation
 from distgrad.keras.layers.symbolic import KerasTensor
+from distgrad.keras.layers.tracking import count_up
 from distgrad.keras.models.graph import Graph
 from distgrad.keras.models.trainer import Trainer
 
@@ -303,26 +304,15 @@ def _losses(spec: Any) -> Any:
 
 
 def name_layers(layers: Sequence[Layer]) -> None:
-    """Gives layers without a name of their own one that counts up within their model.
+    """``count_up`` for the layers of a model.
 
-    A layer keeps the name that its first model gave it, so that its weights keep their paths.
-    Raises ValueError where two layers were given the same name.
+    Raises ValueError where two of them were given the same name.
     """
     given = [layer._given_name for layer in layers if layer._given_name is not None]
     for name in given:
         if given.count(name) > 1:
             raise ValueError(f"two layers are named {name!r}; names must differ in a model")
-    taken = set(given)
-    automatic = [layer for layer in layers if layer._given_name is None]
-    for layer in automatic:
-        base = layer.__dict__.setdefault("_base_name", layer.name)
-        named = layer.__dict__.get("_named", False) and layer.name not in taken
-        name, count = layer.name if named else base, 0
-        while name in taken:
-            count += 1
-            name = f"{base}_{count}"
-        layer.name, layer._named = name, True  # type: ignore[attr-defined]
-        taken.add(name)
+    count_up(layers)
 
 
 def _as_given(nest: Any) -> Any:

@@ -49,7 +49,7 @@ def test_everything_below_is_tracked_and_named():
     assert len(set(paths)) == 12
     assert net.weights[0].path == "net/block/dense/kernel" and net.weights[0].name == "kernel"
     assert net.head.path == "net/dense"
-    assert [layer.name for layer in net.layers] == ["block", "block", "dropout", "dense"]
+    assert [layer.name for layer in net.layers] == ["block", "block_1", "dropout", "dense"]
 
 
 def test_build_makes_the_same_model_as_a_call():
@@ -202,3 +202,17 @@ def test_a_build_of_ones_own_is_called_at_the_first_use(begins_with_super, tmp_p
 
     inputs = keras.Input((3,))
     assert keras.Model(inputs, Scaled()(inputs)).output_shape == (None, 2)
+
+
+def test_layers_without_a_name_count_up_in_theirs():
+    net = Net()
+    net(x(2, 3))
+    dense = ["net/block/dense/kernel", "net/block/dense_1/kernel", "net/block/dense_2/kernel"]
+    paths = [weight.path for weight in net.weights]
+    assert [path for path in paths if path.startswith("net/block/") and "kernel" in path] == dense
+    assert len(set(paths)) == len(paths)
+    assert net.get_layer("block_1") is net.blocks[1]
+    net.late = [Block(), layers.Dense(1, name="dense_1")]
+    net.built = False
+    net.build((None, 3))
+    assert [layer.name for layer in net.layers[-2:]] == ["block_2", "dense_1"]
