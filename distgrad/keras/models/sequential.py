@@ -40,7 +40,7 @@ class Sequential(Model):
         super().__setstate__({**state, "_tensors": list(state["_tensors"].ends)})
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
-        """Puts a layer at the end."""
+        """Puts a layer at the end. Raises ValueError where its name is taken or it is none."""
         if isinstance(layer, KerasTensor) and isinstance(
             layer.node and layer.node.layer, InputLayer
         ):
@@ -49,8 +49,8 @@ class Sequential(Model):
             raise ValueError(f"{layer!r} is not a layer")
         if isinstance(layer, InputLayer) and self._stack:
             raise ValueError(f"{self.name!r} has layers already: an input can only come first")
+        name_layers(_once([*self._stack, layer]))
         self._stack.append(layer)
-        name_layers(_once(self._stack))
         if self._tensors:
             self._extend([layer])
         else:

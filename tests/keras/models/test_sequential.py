@@ -60,8 +60,10 @@ def test_what_is_not_a_layer_or_comes_too_late():
         keras.Sequential([3])
     with pytest.raises(ValueError, match="first"):
         keras.Sequential([layers.Dense(2), keras.Input((3,))])
+    model = keras.Sequential([layers.Dense(2, name="a")])
     with pytest.raises(ValueError, match="two layers"):
-        keras.Sequential([layers.Dense(2, name="a"), layers.Dense(2, name="a")])
+        model.add(layers.Dense(2, name="a"))
+    assert len(model.layers) == 1
 
 
 def test_a_layer_keeps_its_name_in_a_second_model():
