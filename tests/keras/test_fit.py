@@ -353,6 +353,9 @@ def test_events_of_a_validated_fit_come_in_the_order_of_keras():
     ]
 
 
+WEIGHTED = tf.data.Dataset.from_tensor_slices((X, Y, np.ones(len(X)))).batch(4)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -364,6 +367,9 @@ def test_events_of_a_validated_fit_come_in_the_order_of_keras():
         (lambda m: m.fit(None), "no data"),
         (lambda m: m.fit(X[:0], Y[:0]), "no samples"),
         (lambda m: m.fit(X, Y, class_weight={0: 1.0}, sample_weight=np.ones(40)), "together"),
+        (lambda m: m.fit(WEIGHTED, class_weight={0: 1.0}), "together"),
+        (lambda m: m.fit(X, [Y, Y], class_weight={0: 1.0}), "y has 2"),
+        (lambda m: m.train_on_batch(X, class_weight={0: 1.0}), "y has none"),
         (lambda m: m.fit(iter([])), "no batch"),
     ],
 )

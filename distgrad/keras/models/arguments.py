@@ -51,10 +51,19 @@ def frequency_of(name: str, value: Any) -> int | list[int]:
     return whole(name, value, 1, "epochs")
 
 
-def class_weight_of(value: Any) -> dict[int, float] | None:
-    """The weight of each class, by its number. Raises TypeError, ValueError."""
+def class_weight_of(value: Any, batch: Sequence[Any]) -> dict[int, float] | None:
+    """The weight of each class, by its number, for batches like this one of (x, y, sample_weight).
+
+    Raises TypeError, and ValueError also where there are weights already or no single target.
+    """
     if value is None:
         return None
+    _, y, weight = (*batch, None, None)[:3]
+    if weight is not None:
+        raise ValueError("class_weight and sample_weight cannot be given together")
+    if y is None or isinstance(y, (list, tuple, Mapping)):
+        found = "none" if y is None else f"{len(y)} of them"
+        raise ValueError(f"class_weight is for a model with one array of targets: y has {found}")
     if not isinstance(value, Mapping):
         raise TypeError(f"class_weight is {value!r}: give a dict, such as {{0: 1.0, 1: 2.5}}")
     try:

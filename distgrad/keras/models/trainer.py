@@ -109,8 +109,6 @@ class Trainer(Evaluator):
         argument has a value that means nothing, TypeError for an argument of another type.
         """
         self._goal  # noqa: B018  raises where the model is not compiled
-        if class_weight is not None and sample_weight is not None:
-            raise ValueError("class_weight and sample_weight cannot be given together")
         epochs = arguments.whole("epochs", epochs, 0, "epochs")
         initial_epoch = arguments.whole("initial_epoch", initial_epoch, 0, "epochs")
         steps_per_epoch = arguments.whole_or_none("steps_per_epoch", steps_per_epoch, "steps")
@@ -118,11 +116,11 @@ class Trainer(Evaluator):
         frequency = arguments.frequency_of("validation_freq", validation_freq)
         validation_split = arguments.fraction_of("validation_split", validation_split)
         held_size = arguments.batch_size_of("validation_batch_size", validation_batch_size)
-        class_weight = arguments.class_weight_of(class_weight)
         given = arguments.callbacks_of(callbacks)
         epochs = min(epochs, settings.max_epochs or epochs)
         steps_per_epoch = _at_most(settings.max_steps_per_epoch, steps_per_epoch)
         feed = Feed(x, y, sample_weight, batch_size)
+        class_weight = arguments.class_weight_of(class_weight, feed.first)
         held: Feed | None = None
         if validation_split and validation_data is None:
             held = feed.split(validation_split)
@@ -224,10 +222,8 @@ class Trainer(Evaluator):
         return_dict: bool = False,
     ) -> Any:
         """One step on one batch; its loss and metrics, by the weights before it."""
-        if class_weight is not None and sample_weight is not None:
-            raise ValueError("class_weight and sample_weight cannot be given together")
-        class_weight = arguments.class_weight_of(class_weight)
         feed = Feed(x, y, sample_weight)
+        class_weight = arguments.class_weight_of(class_weight, feed.first)
         feed.batch_size = feed.size
         self._class_weight = class_weight
         self.look_at(feed)
