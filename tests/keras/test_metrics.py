@@ -66,6 +66,18 @@ def test_mean_and_sum_of_values(case):
     assert float(metric.result()) == 0
 
 
+def test_reset_states_does_what_reset_state_does():
+    class Own(metrics.Mean):
+        def reset_state(self):
+            super().reset_state()
+            self.was_reset = True
+
+    metric = Own()
+    metric.update_state([3.0])
+    metric.reset_states()
+    assert metric.was_reset and float(metric.result()) == 0
+
+
 def test_a_result_is_a_tensor_that_prints_and_compares_like_a_number():
     metric = metrics.Mean(name="loss", dtype="float64")
     metric.update_state([1.0, 2.0])

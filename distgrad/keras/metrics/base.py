@@ -170,6 +170,10 @@ class Metric(Configured):
         """Forgets all batches."""
         recording.call(self._reset)
 
+    def reset_states(self) -> None:
+        """``reset_state`` by its older name, which loops of one's own are full of."""
+        self.reset_state()
+
     def _reset(self) -> None:
         self._total = 0.0
         for variable in self.variables:
