@@ -34,6 +34,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.indexed_slices import IndexedSlices, dense
 from distgrad.core.plan import Plan
 from distgrad.core.primitive import Primitive, bind, registry
+from distgrad.core.reading import Reading
 from distgrad.core.tensor import Tensor, next_uid
 from distgrad.core.variable import Variable
 
@@ -396,8 +397,10 @@ class GradientTape:
 
 def _differentiable(nest: Any, what: str, allowed: tuple[type, ...]) -> list[Any]:
     leaves = tree.flatten(nest)
-    for leaf in leaves:
-        if not isinstance(leaf, allowed):
+    for i, leaf in enumerate(leaves):
+        if type(leaf) is Reading:
+            leaves[i] = leaf._variable
+        elif not isinstance(leaf, allowed):
             raise TypeError(f"a {what} must be a tensor or a variable, not {leaf!r}")
     return leaves
 

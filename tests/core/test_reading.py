@@ -39,9 +39,10 @@ def test_of_a_number():
 
 def test_a_tape_follows_it():
     v = tf.Variable(3.0)
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(persistent=True) as tape:
         y = v.value * v.value()
     assert tape.gradient(y, v) == 6.0
+    assert tape.gradient({"y": y}, [v.value])[0] == 6.0
 
 
 def test_a_captured_function_reads_it_at_every_call():
