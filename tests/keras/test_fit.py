@@ -558,3 +558,18 @@ def test_one_callback_needs_no_list():
     model.compile(loss="mse", optimizer="sgd")
     model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=2, verbose=0, callbacks=Note())
     assert seen == [0, 1]
+
+
+def test_weights_without_a_gradient_are_named_by_their_paths():
+    inputs = keras.Input((X.shape[1],))
+    model = keras.Model(
+        inputs, [layers.Dense(1, name="a")(inputs), layers.Dense(1, name="b")(inputs)]
+    )
+    model.compile("sgd", ["mse", None])
+    with pytest.warns(UserWarning, match="no gradient for b/kernel, b/bias:"):
+        model.fit(X, [Y, Y], verbose=0)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(X)[0])
+    gradients = tape.gradient(loss, model.trainable_variables)
+    with pytest.warns(UserWarning, match="no gradient for b/kernel, b/bias$"):
+        model.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))

@@ -78,6 +78,7 @@ class Trainer(Evaluator):
             stop_on_nan=False,
             executor=executor_for(self._jit),
             strict=self._jit == "strict",
+            paths={path: weight for path, weight, _ in self._weights()},
         )
 
     # Training

@@ -45,21 +45,26 @@ def check_gradients(pairs: Sequence[tuple[Any, Variable]], positions: Mapping[in
     """
     if not pairs:
         raise ValueError("apply_gradients got an empty list")
-    missing = [v.name for g, v in pairs if g is None]
+    missing = [_name(v) for g, v in pairs if g is None]
     if len(missing) == len(pairs):
         raise ValueError(f"none of the variables has a gradient: {', '.join(missing)}")
     if missing:
         warnings.warn(f"no gradient for {', '.join(missing)}", stacklevel=3)
     if len({id(v) for _, v in pairs}) < len(pairs):
-        names = ", ".join(v.name for _, v in pairs)
+        names = ", ".join(_name(v) for _, v in pairs)
         raise ValueError(f"a variable is there twice among {names}; add up its gradients first")
     for gradient, variable in pairs:
         if positions and id(variable) not in positions:
-            raise ValueError(f"Unknown variable {variable.name}: this optimizer has others")
+            raise ValueError(f"Unknown variable {_name(variable)}: this optimizer has others")
         if type(gradient) is Tensor and gradient._data.shape == variable._buffer.shape:
             continue
         if gradient is not None and tuple(gradient.shape) != tuple(variable.shape):
             raise InvalidArgumentError(
-                f"a gradient of shape {gradient.shape} for {variable.name} of shape "
+                f"a gradient of shape {gradient.shape} for {_name(variable)} of shape "
                 f"{variable.shape}"
             )
+
+
+def _name(variable: Variable) -> str:
+    """Where a weight lies in its model: its own name is short, and that of others, too."""
+    return getattr(variable, "path", variable.name)
