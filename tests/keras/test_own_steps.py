@@ -47,6 +47,28 @@ class Short(Guide):
         return {"loss": loss, **self.compute_metrics(None, y, y_pred, weight)} | {"loss": loss}
 
 
+class Old(Guide):
+    """The same by the names of Keras 2."""
+
+    def train_step(self, data):
+        x, y, weight = data if len(data) == 3 else (*data, None)
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compiled_loss(y, y_pred, weight, regularization_losses=self.losses)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return self._tell(loss, y, y_pred, weight)
+
+    def test_step(self, data):
+        x, y = data
+        y_pred = self(x, training=False)
+        return self._tell(self.compiled_loss(y, y_pred), y, y_pred, None)
+
+    def _tell(self, loss, y, y_pred, weight):
+        self.compiled_metrics.update_state(y, y_pred, weight)
+        return {m.name: m.result() for m in self.metrics}
+
+
 def made(kind):
     inputs = keras.Input((4,))
     hidden = layers.Dense(3, activation="tanh")(inputs)
@@ -56,7 +78,7 @@ def made(kind):
     return model
 
 
-@pytest.mark.parametrize("kind", [Guide, Short])
+@pytest.mark.parametrize("kind", [Guide, Short, Old])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shards", ["1", "4"])
 def test_metrics_are_those_of_all_samples(kind, weighted, shards, monkeypatch):
@@ -81,6 +103,25 @@ def test_metrics_are_those_of_all_samples(kind, weighted, shards, monkeypatch):
         assert expected.keys() == found.keys() == {"loss", "mae", "auc", "precision"}
         for name in found:
             assert found[name] == pytest.approx(expected[name], rel=1e-6), name
+
+
+def test_the_old_names_of_loss_and_metrics():
+    """They say which are the new ones, and take losses in place of those of the layers."""
+    model = keras.Sequential([layers.Dense(1, kernel_regularizer="l2")])
+    model.compile(loss="mse", metrics=["mae"])
+    y_pred = model(X)
+    with pytest.warns(UserWarning, match="use `model.compute_loss"):
+        loss = model.compiled_loss(Y, y_pred, regularization_losses=[])
+        whole = model.compiled_loss(Y, y_pred)
+    assert float(loss) == pytest.approx(np.mean((Y - y_pred.numpy()) ** 2), rel=1e-5)
+    assert float(whole) == pytest.approx(float(loss + model.losses[0]), rel=1e-5)
+    assert float(model.metrics[0].result()) == pytest.approx(float(loss + whole) / 2, rel=1e-5)
+    with pytest.warns(UserWarning, match="use `model.compute_metrics"):
+        model.compiled_metrics.update_state(Y, y_pred)
+    assert float(model.get_metrics_result()["mae"]) == pytest.approx(
+        np.mean(np.abs(Y - y_pred.numpy())), rel=1e-5
+    )
+    model.reset_metrics()
 
 
 @pytest.mark.parametrize("shards", ["1", "3"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -161,6 +162,30 @@ class Compiled(Layer):
         shown = {id(metric): name for name, metric in compiled.items()}
         return {shown.get(id(m), m.name): m.result() for m in self._each_metric()}
 
+    # Their names in Keras 2, of which older steps of one's own are full.
+
+    def compiled_loss(
+        self, y: Any, y_pred: Any, sample_weight: Any = None, regularization_losses: Any = None
+    ) -> Tensor:
+        """``compute_loss`` under its old name, which also gives the loss to its own metric.
+
+        ``regularization_losses`` are added in place of those of the layers.
+        """
+        _warn_of_old("compiled_loss", "compute_loss(x, y, y_pred, sample_weight)")
+        if regularization_losses is None:
+            loss = self.compute_loss(None, y, y_pred, sample_weight)
+        else:
+            losses = list(regularization_losses)
+            loss, self._values, self._count = self._goal.total(y, y_pred, sample_weight, losses)
+        self._goal.loss_tracker.update_state(loss, len(self._goal.outputs(y_pred)[0]))
+        return loss
+
+    @property
+    def compiled_metrics(self) -> CompiledMetrics:
+        """The metrics of ``compile`` as one, under its old name."""
+        _warn_of_old("compiled_metrics", "compute_metrics(x, y, y_pred, sample_weight)")
+        return CompiledMetrics(self._goal)
+
     @property
     def mean_loss(self) -> bool:
         return self._goal.is_mean
@@ -198,6 +223,10 @@ class Compiled(Layer):
 @functools.cache
 def _takes_training(compute_loss: Any) -> bool:
     return "training" in inspect.signature(compute_loss).parameters
+
+
+def _warn_of_old(name: str, instead: str) -> None:
+    warnings.warn(f"`model.{name}` is deprecated: use `model.{instead}`", stacklevel=3)
 
 
 def by_class(y: Any, weights: dict[int, float]) -> np.ndarray:
