@@ -78,6 +78,7 @@ def made(kind):
     return model
 
 
+@pytest.mark.filterwarnings("ignore:.model.compiled_")
 @pytest.mark.parametrize("kind", [Guide, Short, Old])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shards", ["1", "4"])
@@ -419,3 +420,50 @@ def test_a_loss_of_ones_own_keeps_a_metric():
     np.testing.assert_allclose(histories[0]["loss"], histories[1]["loss"], rtol=1e-6)
     for one, other in zip(model.get_weights(), known.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_weights_of_classes_are_for_training_alone():
+    class Own(keras.Model):
+        def test_step(self, data):
+            return super().test_step(data)
+
+    model = made(Own)
+    model.compile(keras.optimizers.SGD(0.1), "binary_crossentropy")
+    history = model.fit(
+        X, Y, class_weight={0: 1.0, 1: 9.0}, validation_data=(X, Y), verbose=0
+    ).history
+    assert history["val_loss"][0] == pytest.approx(model.evaluate(X, Y, verbose=0), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "given, form",
+    [
+        (X, "a tensor"),
+        ([X, X], "a tuple of inputs"),
+        (tf.data.Dataset.from_tensor_slices((X, Y)).batch(8), "inputs and targets"),
+    ],
+)
+def test_an_own_step_predicts_of_what_keras_gives_it(given, form):
+    class Own(keras.Model):
+        def predict_step(self, data):
+            x = {
+                "a tensor": lambda: data,
+                "a tuple of inputs": lambda: data[0][1],
+                "inputs and targets": lambda: data[0],
+            }[form]()
+            return 2 * super().predict_step(tf.identity(x))
+
+    model = made(Own)
+    expected = 2 * model(X)
+    np.testing.assert_allclose(model.predict(given, verbose=0), expected, rtol=1e-5)
+    if not isinstance(given, tf.data.Dataset):
+        np.testing.assert_allclose(model.predict_on_batch(given), expected, rtol=1e-5)
+
+
+def test_a_function_of_ones_own_predicts():
+    class Own(keras.Model):
+        def make_predict_function(self, force=False):
+            return lambda iterator: -self.predict_step(next(iterator))
+
+    model = made(Own)
+    np.testing.assert_allclose(model.predict(X, verbose=0), -model(X), rtol=1e-5)

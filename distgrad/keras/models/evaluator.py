@@ -79,7 +79,7 @@ class Evaluator(Compiled):
         One that asks for batches of another size makes them when it comes to it; with several
         workers, whose weights would differ then, it raises.
         """
-        run = self._on_arrays(step, self._of_arrays)
+        run = self._on_arrays(step, self._of_arrays, trains=True)
         rehearsal = CustomStep(run, Communicator(), 1, 0, metrics=self._each_metric)
         try:
             rehearsal.build(tuple(first))
@@ -139,9 +139,12 @@ class Evaluator(Compiled):
         return getattr(type(self), name) is not built_in
 
     def _on_arrays(
-        self, step: Callable[[Any], dict[str, Any]], of_arrays: bool
-    ) -> Callable[[tuple], dict[str, Any]]:
-        """A user's step on the arrays of one shard, in the form in which Keras gives them."""
+        self, step: Callable[[Any], Any], of_arrays: bool, trains: bool = False
+    ) -> Callable[[tuple], Any]:
+        """A user's step on the arrays of one shard, in the form in which Keras gives them.
+
+        A step that ``trains`` is given the weights of the classes as well.
+        """
         floats = floatx() if of_arrays else None
 
         def given(array: Any) -> Any:
@@ -150,8 +153,8 @@ class Evaluator(Compiled):
             tensor = as_tensor(array)
             return cast(tensor, floats) if floats and is_floating(tensor._data.dtype) else tensor
 
-        def run(arrays: tuple) -> dict[str, Any]:
-            if self._class_weight is not None:
+        def run(arrays: tuple) -> Any:
+            if trains and self._class_weight is not None:
                 arrays = (*arrays[:2], by_class(arrays[1], self._class_weight))
             tensors = tuple(None if a is None else nest.map_leaves(given, a) for a in arrays)
             # Of several inputs alone a step gets (x,), since (a, b) would be inputs and targets.
@@ -271,12 +274,13 @@ class Evaluator(Compiled):
         steps = arguments.whole_or_none("steps", steps, "steps")
         callbacks = arguments.callbacks_of(callbacks)
         feed = Feed(x, batch_size=batch_size)
+        step = self._prediction(feed.parts is not None)
         parts: list[Any] = []
         watched = Watched("predict", callbacks)
         watched.set_up(self, verbose, feed, steps)
         for batch in watched(feed.loader(1, range(1), steps=steps).epoch(0)):
             ((_, arrays),) = batch.shards
-            parts.append(_host(self.predict_step(arrays)))
+            parts.append(_host(step(arrays)))
             watched.logs = {"outputs": parts[-1]}
         watched.end({})
         found = nest.map_leaves(lambda *arrays: np.concatenate(arrays), *parts)
@@ -284,8 +288,14 @@ class Evaluator(Compiled):
 
     def predict_on_batch(self, x: Any) -> Any:
         """Outputs for one batch of inputs, as arrays."""
-        found = _host(self.predict_step((as_arrays(x),)))
+        found = _host(self._prediction(True)((as_arrays(x),)))
         return list(found) if type(found) is tuple else found
+
+    def _prediction(self, of_arrays: bool) -> Callable[[tuple], Any]:
+        """``predict_step`` on the arrays of a batch, a user's in the form in which Keras does."""
+        if not self._overrides("predict_step"):
+            return self.predict_step
+        return self._on_arrays(self._step("predict"), of_arrays)
 
 
 def _host(outputs: Any) -> Any:

@@ -62,7 +62,7 @@ class Trainer(Evaluator):
             raise ValueError("there is no loss to train with: give one to compile")
         if self._runs_steps("train_step"):
             return CustomStep(
-                self._on_arrays(self._step("train"), self._of_arrays),
+                self._on_arrays(self._step("train"), self._of_arrays, trains=True),
                 communicator,
                 shards,
                 seed,
