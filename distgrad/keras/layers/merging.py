@@ -26,13 +26,15 @@ from distgrad.ops.shape import concat, expand_dims, reshape, transpose
 
 
 def _shapes(layer: Layer, inputs: Any) -> list[tuple[int, ...]]:
-    """The shapes of a list of tensors. Raises ValueError for anything else, or unequal batches."""
+    """The shapes of a list of tensors. Raises ValueError for anything else."""
     if not isinstance(inputs, (list, tuple)) or not inputs:
         raise ValueError(f"{layer.name!r} takes a list of tensors, not {inputs!r}")
-    shapes = [tuple(x._data.shape) for x in inputs]
-    if len({shape[:1] for shape in shapes}) > 1:
+    return [tuple(x._data.shape) for x in inputs]
+
+
+def _of_one_batch(layer: Layer, shapes: Sequence[Sequence[int | None]]) -> None:
+    if len({tuple(shape[:1]) for shape in shapes}) > 1:
         raise ValueError(f"{layer.name!r}: inputs of shapes {shapes} have other batch sizes")
-    return shapes
 
 
 def _two(layer: Layer, inputs: Any) -> tuple[Tensor, Tensor]:
@@ -44,10 +46,15 @@ def _two(layer: Layer, inputs: Any) -> tuple[Tensor, Tensor]:
 class Merge(Layer):
     """Base of the element-wise ones: a subclass defines ``merge(inputs, masks)``.
 
-    Raises ValueError for inputs that are not a list, or whose shapes do not broadcast.
+    Raises ValueError for inputs that are not a list, or whose shapes do not broadcast; and where
+    the first inputs are of unequal batches. Later ones, as a model may give its layers, broadcast.
     """
 
     supports_masking = True
+
+    def build(self, input_shape: Any) -> None:
+        if isinstance(input_shape, list):
+            _of_one_batch(self, input_shape)
 
     def merge(self, inputs: list[Tensor], masks: list[Tensor | None]) -> Tensor:
         raise NotImplementedError
@@ -190,6 +197,7 @@ class Dot(Layer):
 
     def call(self, inputs: Any) -> Tensor:
         shapes = _shapes(self, inputs)
+        _of_one_batch(self, shapes)
         pair = _two(self, inputs)
         chosen = (self.axes, self.axes) if isinstance(self.axes, int) else self.axes
         places = [axis % len(shape) for axis, shape in zip(chosen, shapes, strict=True)]

@@ -166,6 +166,7 @@ class Model(Trainer):
         if self._builds_itself():
             super()._build_for(args, kwargs)
         if len(args) == 1 and not kwargs:
+            self._refuse_numbers(args[0])
             self._build_shapes = shapes_of(args[0])
             self._build_dtypes = tree.map_structure(lambda x: as_dtype(x.dtype).name, args[0])
 

@@ -54,3 +54,11 @@ def test_wrong_use_is_a_value_error(call, words):
 def test_a_batch_of_none():
     assert tuple(layers.Add()([x(0, 3), x(0, 3)]).shape) == (0, 3)
     assert tuple(layers.Dot(1)([x(0, 3), x(0, 3)]).shape) == (0, 1)
+
+
+def test_layers_of_a_model_broadcast_one_sample_over_a_batch():
+    """As in Keras, which looks at the batches when it makes the layers."""
+    pair = [tf.keras.Input((3,)), tf.keras.Input((3,))]
+    model = tf.keras.Model(pair, layers.Add()(pair))
+    one, several = x(1, 3), x(4, 3)
+    np.testing.assert_array_equal(model([one, several]), one + several)

@@ -216,3 +216,13 @@ def test_layers_without_a_name_count_up_in_theirs():
     net.built = False
     net.build((None, 3))
     assert [layer.name for layer in net.layers[-2:]] == ["block_2", "dense_1"]
+
+
+def test_a_list_of_numbers_is_no_input():
+    class Own(keras.Model):
+        def call(self, places):
+            return tf.gather(x(4, 2), places)
+
+    with pytest.raises(ValueError, match="list of numbers"):
+        Own()([1, 3])
+    assert tuple(Own()(tf.constant([1, 3])).shape) == (2, 2)
