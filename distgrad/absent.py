@@ -4,8 +4,6 @@ _DENSE = "tensors here are dense arrays of numbers"
 _STRATEGY = "workers on CPUs and CUDA GPUs share each batch: use MirroredStrategy"
 _TABLE = "read the file with pandas, or Python's csv, and give from_tensor_slices a dict of columns"
 _RECORDS = "keep arrays by numpy.savez, and read them by numpy.load"
-_IMAGES = "use tf.keras.utils.load_img and img_to_array, save_img, or image_dataset_from_directory"
-_IMAGE_FILES = ("decode_image", "decode_jpeg", "decode_png", "encode_jpeg", "encode_png")
 _JOINS = "nothing is needed: the first call that needs the other processes joins them"
 _AVERAGES = (
     "average a tape's gradients with distribute.mean(gradients), or give the whole batch to "
@@ -67,7 +65,6 @@ _INSTEAD = {
     "experimental": "use tf.math, NumPy, or keras.ops, which has NumPy's names on tensors",
     "gradients": "there are no graphs: use tf.GradientTape",
     "hessians": "take tape.jacobian of the gradient of an inner tape",
-    **{f"{module}.{name}": _IMAGES for module in ("image", "io") for name in _IMAGE_FILES},
     "io.FixedLenFeature": _RECORDS,
     "io.TFRecordWriter": _RECORDS,
     "io.decode_csv": _TABLE,
@@ -75,9 +72,7 @@ _INSTEAD = {
     "io.parse_example": _RECORDS,
     "io.parse_single_example": _RECORDS,
     "io.parse_tensor": _RECORDS,
-    "io.read_file": "use pathlib.Path(name).read_bytes(); of an image, tf.keras.utils.load_img",
     "io.serialize_tensor": _RECORDS,
-    "io.write_file": "use pathlib.Path(name).write_bytes(...)",
     "linalg.LinearOperator": "use its matrix, or a function that multiplies by it",
     "linalg.experimental": "scipy.sparse.linalg.cg takes a function that multiplies by a matrix",
     "lite": "write an ONNX file with model.export, which phones run as well",

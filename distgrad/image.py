@@ -1,5 +1,14 @@
 """``tf.image``."""
 
+from distgrad.image_files import (
+    decode_bmp,
+    decode_gif,
+    decode_image,
+    decode_jpeg,
+    decode_png,
+    encode_jpeg,
+    encode_png,
+)
 from distgrad.ops.image import (
     ResizeMethod,
     adjust_brightness,

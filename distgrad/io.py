@@ -1,4 +1,4 @@
-"""``tf.io``: files and folders under ``gfile``; what reads them is Python's or NumPy's."""
+"""``tf.io``: files, the images in them, and folders under ``gfile``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,30 @@ import shutil as _shutil
 from types import SimpleNamespace as _SimpleNamespace
 from typing import Any as _Any
 
-__all__ = ["gfile"]
+from distgrad.image_files import (
+    decode_bmp,
+    decode_gif,
+    decode_image,
+    decode_jpeg,
+    decode_png,
+    encode_jpeg,
+    encode_png,
+    read_file,
+    write_file,
+)
+
+__all__ = [
+    "decode_bmp",
+    "decode_gif",
+    "decode_image",
+    "decode_jpeg",
+    "decode_png",
+    "encode_jpeg",
+    "encode_png",
+    "gfile",
+    "read_file",
+    "write_file",
+]
 
 
 def _copy(src: _Any, dst: _Any, overwrite: bool = False) -> None:

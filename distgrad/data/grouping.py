@@ -18,7 +18,6 @@ ELSEWHERE = {
     "snapshot": "cache() keeps elements in memory; numpy.save keeps arrays in files",
     "save": "numpy.save keeps arrays in files; numpy.load(..., mmap_mode='r') reads them lazily",
     "load": "give from_tensor_slices what numpy.load(..., mmap_mode='r') gives",
-    "list_files": "give from_tensor_slices or from_generator what sorted(glob.glob(...)) gives",
     "ragged_batch": "there are no ragged tensors: use padded_batch",
     "sparse_batch": "there are no sparse tensors: use padded_batch",
     "random": "use range(n).map(...) with NumPy's random numbers, or from_generator",

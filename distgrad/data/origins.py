@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distgrad.core.errors import InvalidArgumentError
 from distgrad.data import cardinality, nest
 from distgrad.data.cardinality import INFINITE_CARDINALITY
 from distgrad.data.generated import as_specified, cast, checked, like
@@ -83,6 +86,23 @@ class Origins:
                     yield nest.to_arrays(value)
 
         return cls(elements, spec=output_signature)
+
+    @classmethod
+    def list_files(
+        cls: Any, file_pattern: Any, shuffle: bool | None = None, seed: int | None = None
+    ) -> Dataset:
+        """The names of the files that match a pattern of ``glob``, or one of several.
+
+        In a random order, another at every iteration, but for ``shuffle=False``: sorted then.
+        Raises InvalidArgumentError (a ValueError) where there is none.
+        """
+        one = isinstance(file_pattern, (str, os.PathLike))
+        patterns = [os.fspath(each) for each in ([file_pattern] if one else file_pattern)]
+        names = sorted({name for pattern in patterns for name in glob.glob(pattern)})
+        if not names:
+            raise InvalidArgumentError(f"No files matched pattern: {', '.join(patterns)}")
+        files = cls.from_tensor_slices(names)
+        return files if shuffle is False else files.shuffle(len(names), seed)
 
     @classmethod
     def zip(cls: Any, *datasets: Any) -> Dataset:

@@ -18,7 +18,8 @@ from distgrad.keras.layers.core import data_format_of, one_of
 _MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
 
 
-def _pillow(what: str) -> Any:
+def pillow(what: str) -> Any:
+    """``PIL.Image``. Raises MissingExtraError (an ImportError) that says ``what`` needs it."""
     try:
         from PIL import Image
     except ImportError:
@@ -34,7 +35,7 @@ def array_to_img(
     Raises ValueError for another rank or number of channels, MissingExtraError (an ImportError)
     without Pillow.
     """
-    image, array = _pillow("array_to_img"), np.asarray(x, as_dtype(dtype or floatx()).numpy_dtype)
+    image, array = pillow("array_to_img"), np.asarray(x, as_dtype(dtype or floatx()).numpy_dtype)
     if array.ndim != 3:
         raise ValueError(
             "Expected image array to have rank 3 (single image). Got array with shape: "
@@ -104,13 +105,13 @@ def load_img(
     out in the proportions of the target first. Raises ValueError for another color mode or
     interpolation, MissingExtraError (an ImportError) without Pillow.
     """
-    pillow = _pillow("load_img")
+    images = pillow("load_img")
     one_of("color_mode", color_mode, *_MODES)
     if isinstance(path, io.BytesIO):
-        image = pillow.open(path)
+        image = images.open(path)
     elif isinstance(path, (str, bytes, os.PathLike)):
         with open(path, "rb") as file:
-            image = pillow.open(io.BytesIO(file.read()))
+            image = images.open(io.BytesIO(file.read()))
     else:
         raise TypeError(f"path should be path-like or io.BytesIO, not {type(path)}")
     deep = color_mode == "grayscale" and image.mode in ("I;16", "I")  # gray of more than 8 bits
@@ -118,7 +119,7 @@ def load_img(
         image = image.convert(_MODES[color_mode])
     if target_size is None or image.size == (target_size[1], target_size[0]):
         return image
-    ways = {name.lower(): value for name, value in pillow.Resampling.__members__.items()}
+    ways = {name.lower(): value for name, value in images.Resampling.__members__.items()}
     if interpolation not in ways:
         raise ValueError(
             f"Invalid interpolation method {interpolation} specified. Supported methods are "

@@ -1,0 +1,209 @@
+"""Files as TensorFlow reads and writes them, and images as the bytes in them, by way of Pillow.
+
+``tf.io`` and ``tf.image`` have these names. A file's name, or its content, may be given as str or
+bytes, or as an array of no axes, as a dataset gives it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import as_dtype
+from distgrad.core.errors import InvalidArgumentError, NotFoundError
+from distgrad.core.tensor import Tensor
+from distgrad.ops.image import convert_image_dtype
+
+__all__ = [
+    "decode_bmp",
+    "decode_gif",
+    "decode_image",
+    "decode_jpeg",
+    "decode_png",
+    "encode_jpeg",
+    "encode_png",
+    "read_file",
+    "write_file",
+]
+
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+_PLAIN = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}  # what modes are without a choice
+
+
+class Contents(np.ndarray):
+    """The bytes of a file, an array without axes; ``numpy()`` gives them."""
+
+    def numpy(self) -> bytes:
+        return _value(self)
+
+
+def _contents(data: bytes) -> Contents:
+    return np.array(data, dtype=object).view(Contents)
+
+
+def _value(scalar: Any) -> Any:
+    return np.asarray(scalar, dtype=object).item()
+
+
+def _bytes(contents: Any) -> bytes:
+    value = _value(contents)
+    if not isinstance(value, bytes):
+        raise InvalidArgumentError(
+            f"contents are the bytes of one file, as tf.io.read_file gives them, not {contents!r}"
+        )
+    return value
+
+
+def _path(filename: Any) -> Path:
+    return Path(os.fsdecode(_value(filename)))
+
+
+def read_file(filename: Any, name: str | None = None) -> Contents:
+    """The bytes of a file. Raises NotFoundError (a FileNotFoundError) where there is none."""
+    path = _path(filename)
+    try:
+        return _contents(path.read_bytes())
+    except FileNotFoundError:
+        raise NotFoundError(f"{path}; No such file or directory") from None
+
+
+def write_file(filename: Any, contents: Any, name: str | None = None) -> None:
+    """Writes bytes, or a str in UTF-8, to a file, and makes the folders above it."""
+    path, value = _path(filename), _value(contents)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(value.encode() if isinstance(value, str) else value)
+
+
+def _opened(contents: Any) -> Any:
+    from distgrad.keras.utils.images import pillow
+
+    image = pillow("tf.io.decode_image")
+    try:
+        return image.open(io.BytesIO(_bytes(contents)), formats=_FORMATS)
+    except OSError:
+        raise InvalidArgumentError(
+            "Unknown image file format. One of JPEG, PNG, GIF, BMP required."
+        ) from None
+
+
+def _pixels(image: Any, channels: int | None, dtype: Any = np.uint8) -> Tensor:
+    """One image as (height, width, channels); of the channels in the file for None and 0.
+
+    Raises ValueError for other channels than 0, 1, 3 and 4, and for another dtype than uint8 and
+    uint16.
+    """
+    if channels not in (None, 0, 1, 3, 4):
+        raise ValueError(f"channels are 0 (as in the file), 1, 3 or 4, not {channels!r}")
+    wanted = as_dtype(dtype).numpy_dtype
+    if wanted not in (np.uint8, np.uint16):
+        raise ValueError(f"dtype is uint8 or uint16, not {as_dtype(dtype).name}")
+    deep = image.mode in ("I", "I;16", "I;16B")  # gray of 16 bits
+    if deep and wanted == np.uint16 and channels in (None, 0, 1):
+        return as_tensor(np.asarray(image, np.uint16)[..., None])
+    if deep:
+        image = image.point(lambda value: value / 256).convert("L")
+    if image.mode == "P" and not channels and "transparency" in image.info:
+        channels = 4
+    image = image.convert(_MODES[channels] if channels else _PLAIN.get(image.mode, image.mode))
+    array = np.array(image)
+    array = array[..., None] if array.ndim == 2 else array
+    return as_tensor(array if wanted == np.uint8 else array.astype(np.uint16) * 257)
+
+
+def decode_image(
+    contents: Any,
+    channels: int | None = None,
+    dtype: Any = np.uint8,
+    name: str | None = None,
+    expand_animations: bool = True,
+) -> Tensor:
+    """The image in the bytes of a JPEG, PNG, GIF or BMP file: (height, width, channels).
+
+    A GIF has an axis of its images before these, but for ``expand_animations=False``, which takes
+    the first. A dtype of floats has values from 0 to 1. Raises InvalidArgumentError (a ValueError)
+    for bytes of another kind, ValueError for other channels than 0, 1, 3 and 4.
+    """
+    image = _opened(contents)
+    if image.format == "GIF" and expand_animations:
+        pixels = _frames(image)
+    else:
+        deep = as_dtype(dtype).numpy_dtype == np.uint16
+        pixels = _pixels(image, channels, np.uint16 if deep else np.uint8)
+    return convert_image_dtype(pixels, dtype)
+
+
+def decode_jpeg(contents: Any, channels: int = 0, **settings: Any) -> Tensor:
+    """``decode_image`` of one image as uint8; settings of how a JPEG is decoded change nothing."""
+    known = {"ratio", "fancy_upscaling", "try_recover_truncated", "acceptable_fraction"}
+    unknown = settings.keys() - known - {"dct_method", "name"}
+    if unknown:
+        raise TypeError(f"decode_jpeg has no argument {', '.join(sorted(unknown))}")
+    if settings.get("ratio", 1) != 1:
+        raise ValueError("ratio is 1: make the image smaller by tf.image.resize")
+    return _pixels(_opened(contents), channels)
+
+
+def decode_png(
+    contents: Any, channels: int = 0, dtype: Any = np.uint8, name: str | None = None
+) -> Tensor:
+    """``decode_image`` of one image, as uint8 or uint16."""
+    return _pixels(_opened(contents), channels, dtype)
+
+
+def decode_bmp(contents: Any, channels: int = 0, name: str | None = None) -> Tensor:
+    """``decode_image`` of one image, as uint8."""
+    return _pixels(_opened(contents), channels)
+
+
+def decode_gif(contents: Any, name: str | None = None) -> Tensor:
+    """All images of a GIF: (images, height, width, 3)."""
+    return _frames(_opened(contents))
+
+
+def _frames(image: Any) -> Tensor:
+    frames = []
+    for index in range(getattr(image, "n_frames", 1)):
+        image.seek(index)
+        frames.append(np.array(image.convert("RGB")))
+    return as_tensor(np.stack(frames))
+
+
+def _encoded(kind: str, image: Any, channels: tuple[int, ...], **settings: Any) -> Contents:
+    """Raises InvalidArgumentError for other images than uint8 of so many channels."""
+    from distgrad.keras.utils.images import pillow
+
+    maker, array = pillow(f"tf.io.encode_{kind}"), np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in channels:
+        raise InvalidArgumentError(
+            f"a {kind} is made of uint8 of shape (height, width, channels), channels one of "
+            f"{channels}, not of {array.dtype} of shape {array.shape}"
+        )
+    file = io.BytesIO()
+    picture = maker.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+    picture.save(file, format=kind, **settings)
+    return _contents(file.getvalue())
+
+
+def encode_jpeg(
+    image: Any, format: str = "", quality: int = 95, name: str | None = None
+) -> Contents:
+    """The bytes of a JPEG file of an image of uint8: (height, width, 1 or 3).
+
+    Raises InvalidArgumentError (a ValueError) for another image.
+    """
+    return _encoded("jpeg", image, (1, 3), quality=quality)
+
+
+def encode_png(image: Any, compression: int = -1, name: str | None = None) -> Contents:
+    """The bytes of a PNG file of an image of uint8: (height, width, 1, 2, 3 or 4).
+
+    Raises InvalidArgumentError (a ValueError) for another image.
+    """
+    level = {} if compression < 0 else {"compress_level": compression}
+    return _encoded("png", image, (1, 2, 3, 4), **level)
