@@ -106,14 +106,15 @@ def is_keras_tensor(x: Any) -> bool:
 
 def __getattr__(name: str) -> Any:
     if not name.startswith("__"):  # an import asks for some of those
-        from distgrad.keras import legacy  # at the first use of one of them
+        from distgrad.keras import legacy, legacy_layers  # at the first use of one of them
 
-        if name in legacy.__all__:
-            return getattr(legacy, name)
+        for module in (legacy, legacy_layers):
+            if name in module.__all__:
+                return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    from distgrad.keras import legacy
+    from distgrad.keras import legacy, legacy_layers
 
-    return sorted({*globals(), *legacy.__all__})
+    return sorted({*globals(), *legacy.__all__, *legacy_layers.__all__})

@@ -1,5 +1,6 @@
 """The functions of the old ``keras.backend`` (K), of which custom losses and metrics are full.
 
+Those of which layers were made are in `legacy_layers`.
 TensorFlow still has them beside Keras 3. New code says ``tf.reduce_sum``, or ``keras.ops.sum``.
 """
 
@@ -15,7 +16,7 @@ from distgrad.core.dtypes import as_dtype
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras import mixed_precision
-from distgrad.ops import constants, cross_entropy, indexing, nn, random, reduce, statistics
+from distgrad.ops import constants, cross_entropy, indexing, nn, random, reduce, scan, statistics
 from distgrad.ops import shape as shapes
 from distgrad.ops.activations import softsign
 from distgrad.ops.arithmetic import abs, sign, square
@@ -47,6 +48,8 @@ __all__ = [
     "argmax",
     "argmin",
     "batch_flatten",
+    "batch_get_value",
+    "batch_set_value",
     "binary_crossentropy",
     "cast",
     "cast_to_floatx",
@@ -56,6 +59,8 @@ __all__ = [
     "constant",
     "cos",
     "count_params",
+    "cumprod",
+    "cumsum",
     "dot",
     "dtype",
     "equal",
@@ -158,6 +163,16 @@ def std(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
 def var(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The variance over ``axis``."""
     return statistics.reduce_variance(_numbers(x), axis, keepdims)
+
+
+def cumsum(x: Any, axis: int = 0) -> Tensor:
+    """Sums up to each element along ``axis``."""
+    return scan.cumsum(x, axis)
+
+
+def cumprod(x: Any, axis: int = 0) -> Tensor:
+    """Products up to each element along ``axis``."""
+    return scan.cumprod(x, axis)
 
 
 # Elementwise
@@ -300,6 +315,17 @@ def get_value(x: Any) -> Any:
 
 
 eval = get_value
+
+
+def batch_get_value(tensors: Sequence[Any]) -> list[Any]:
+    """The values as arrays."""
+    return [get_value(x) for x in tensors]
+
+
+def batch_set_value(tuples: Sequence[tuple[Variable, Any]]) -> None:
+    """Gives each variable the value beside it."""
+    for x, value in tuples:
+        set_value(x, value)
 
 
 def set_value(x: Variable, value: Any) -> None:
