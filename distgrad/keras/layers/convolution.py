@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations
 from distgrad.keras.layers.base import Layer
@@ -87,6 +88,12 @@ class Convolution(Layer):
         self.bias = own_weight(self, "bias", (outputs,)) if self.use_bias else None
 
     @property
+    def _windows(self) -> tuple[int, int]:
+        """How far the longest window reaches, and the longest step from one to the next."""
+        sizes = zip(self.kernel_size, self.dilation_rate, strict=True)
+        return max((size - 1) * rate + 1 for size, rate in sizes), max(self.strides)
+
+    @property
     def _channel_axis(self) -> int:
         return 1 if self.data_format == "channels_first" else self.rank + 1
 
@@ -106,7 +113,7 @@ class Convolution(Layer):
     def _biased(self, x: Tensor, activation: Callable[..., Any] | None) -> Tensor:
         y = self.convolve(x)
         if 0 in y._data.shape[1:-1]:
-            raise ValueError(
+            raise InvalidArgumentError(
                 f"{self.name!r}: windows of {self.kernel_size} do not fit into spatial axes of "
                 f"{x._data.shape[1:-1]}"
             )

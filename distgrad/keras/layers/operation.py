@@ -143,7 +143,7 @@ class Operation(Layer):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return symbolic.infer(self, args, kwargs, _trial, symbolic.SIZES)
+            return symbolic.infer(self, args, kwargs, _trial)
         except (ValueError, TypeError, IndexError, ArithmeticError) as error:
             try:  # where parts of an axis of unknown size are asked for, it must have some
                 return symbolic.infer(self, args, kwargs, _trial, symbolic.DIVISIBLE_SIZES)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import check_rank, data_format_of, one_of, whole_numbers
@@ -42,13 +43,18 @@ class Pooling(Layer):
         self.padding = one_of("padding", str(padding).lower(), "valid", "same")
         self.data_format = data_format_of(data_format)
 
+    @property
+    def _windows(self) -> tuple[int, int]:
+        """The longest window, and the longest step from one to the next."""
+        return max(self.pool_size), max(self.strides)
+
     def call(self, x: Tensor) -> Tensor:
         check_rank(self, x._data.shape, self.rank + 2)
         axes = "DHW"[3 - self.rank :]
         layout = f"NC{axes}" if self.data_format == "channels_first" else f"N{axes}C"
         y = type(self).pool(x, self.pool_size, self.strides, self.padding, layout)
         if 0 in y._data.shape[1:]:
-            raise ValueError(
+            raise InvalidArgumentError(
                 f"{self.name!r}: windows of {self.pool_size} do not fit into an input of shape "
                 f"{x._data.shape}"
             )

@@ -7,6 +7,7 @@ given two different sizes, and an output's axis that differs between the runs is
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ _count = itertools.count().__next__
 SIZES = ((2, 32), (3, 48))
 DIVISIBLE_SIZES = ((60, 120), (120, 240))
 SHORT_SIZES = ((2, 3), (3, 4))  # for tables of positions that have fewer rows than that
+LONG_SIZES = ((2, 256), (3, 320))  # for windows after windows, which need more elements than that
 
 
 class Node:
@@ -195,12 +197,21 @@ def of_shapes(shapes: Any) -> Any:
     return KerasTensor(shapes)
 
 
+def _trials(layer: Any) -> Sequence[tuple[int, int]]:
+    """Two sizes of axes that are None: room for the windows of a layer, and one place more."""
+    reach, step = getattr(layer, "_windows", (1, 1))
+    if reach <= SIZES[0][1] and step <= SIZES[1][1] - SIZES[0][1]:
+        return SIZES
+    longest = max(reach, SIZES[0][1])
+    return (2, longest), (3, longest + max(step, SIZES[1][1] - SIZES[0][1]))
+
+
 def infer(
     layer: Any,
     args: tuple,
     kwargs: Mapping[str, Any],
     make: Callable[[list[int], np.dtype], np.ndarray] = np.zeros,
-    trials: Sequence[tuple[int, int]] = SIZES,
+    trials: Sequence[tuple[int, int]] | None = None,
 ) -> Any:
     """KerasTensors like the outputs of the layer, which is built by this.
 
@@ -226,16 +237,15 @@ def infer(
         with recording.paused(), quiet(layer), np.errstate(all="ignore"):
             return layer(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
 
+    given, trials = trials, trials or _trials(layer)
     only: int | None = None  # the one size of batch for which the layer works
     try:
         first = run(trials[0])  # draws the initial weights; whatever else is drawn is drawn again
     except InvalidArgumentError as error:
         only = _batch_for(error, trials[0][0])
-        if only is None and trials is SIZES:
-            try:
-                return infer(layer, args, kwargs, make, SHORT_SIZES)
-            except InvalidArgumentError:
-                raise error from None
+        for others in (SHORT_SIZES, LONG_SIZES) if only is None and given is None else ():
+            with contextlib.suppress(InvalidArgumentError):
+                return infer(layer, args, kwargs, make, others)
         if only is None:
             raise
         first = run((only, trials[0][1]))

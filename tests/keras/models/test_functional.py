@@ -197,3 +197,34 @@ def test_a_config_is_read_by_model_itself_and_with_custom_objects():
     stack = keras.Sequential([keras.Input((3,)), Twice()])
     twin = keras.Sequential.from_config(stack.get_config(), custom_objects={"Twice": Twice})
     assert type(twin.layers[0]) is Twice
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: layers.Conv1D(4, 64),
+        lambda: layers.Conv1D(4, 33, dilation_rate=3),
+        lambda: layers.Conv1D(4, 32, strides=32),
+        lambda: layers.Conv1D(4, 3, strides=64, padding="same"),
+        lambda: layers.MaxPooling1D(40),
+    ],
+)
+def test_long_windows_move_along_axes_of_any_size(layer):
+    """Even those that no trial of a few elements has room for, or has more than one place for."""
+    made = layer()
+    inputs = keras.Input((None, 4))
+    model = keras.Model(inputs, made(inputs))
+    assert model.output_shape == (None, None, 4)
+    assert tuple(model(np.zeros((2, 500, 4), np.float32)).shape) == tuple(
+        made(np.zeros((2, 500, 4), np.float32)).shape
+    )
+
+
+def test_a_deep_model_of_images_of_any_size_is_a_layer():
+    inputs = keras.Input((None, None, 3))
+    x = inputs
+    for _ in range(5):
+        x = layers.MaxPooling2D(2)(layers.Conv2D(2, 3)(x))
+    inner = keras.Model(inputs, x)
+    again = keras.Input((None, None, 3))
+    assert tuple(inner(again).shape) == (None, None, None, 2)
