@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -245,6 +245,66 @@ class LecunNormal(VarianceScaling):
         super().__init__(1.0, "fan_in", "truncated_normal", seed)
 
 
+class STFTInitializer(Initializer):
+    """Waves of rising frequency times a window: kernels (length, 1, frequencies) of a convolution.
+
+    ``side`` is "real" (cosines) or "imag" (sines). ``window`` is "hann", "hamming", "blackman",
+    "bartlett" or "boxcar", its values, or None; by ``scaling`` "density" or "spectrum" its squares
+    or its values add up to 1. Raises ValueError for another word, or a window of another length.
+    """
+
+    def __init__(
+        self,
+        side: str,
+        window: Any = "hann",
+        scaling: str | None = "density",
+        periodic: bool = False,
+    ) -> None:
+        if side not in ("real", "imag"):
+            raise ValueError(f"side should be 'real' or 'imag', not {side}")
+        if isinstance(window, str) and window not in _WINDOWS:
+            raise ValueError(
+                f"window must be one of {', '.join(map(repr, _WINDOWS))}, or an array of its "
+                f"values, not {window!r}"
+            )
+        if scaling not in (None, "density", "spectrum"):
+            raise ValueError(f"scaling must be None, 'density' or 'spectrum', not {scaling!r}")
+        self.side, self.window, self.scaling, self.periodic = side, window, scaling, periodic
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
+        length, _, frequencies = shape
+        turns = np.outer(np.arange(length), np.arange(frequencies) / (2 * (frequencies - 1)))
+        waves = (np.cos if self.side == "real" else np.sin)(-2 * np.pi * turns)
+        if self.window is not None:
+            window = self._values(length)
+            scale = {
+                "density": np.sqrt(np.square(window).sum()),
+                "spectrum": np.abs(window).sum(),
+            }.get(self.scaling or "", 1.0)
+            waves = waves * window[:, None] / scale
+        return cast(as_tensor(waves[:, None, :]), dtype)
+
+    def _values(self, length: int) -> np.ndarray:
+        if isinstance(self.window, str):
+            more = bool(self.periodic) and length > 1
+            return _WINDOWS[self.window](length + more)[:length]
+        window = np.asarray(self.window, np.float64)
+        if window.shape != (length,):
+            raise ValueError(
+                "The shape of `window` must be equal to [frame_length]. Received: window "
+                f"shape={window.shape}"
+            )
+        return window
+
+
+_WINDOWS: dict[str, Callable[[int], np.ndarray]] = {
+    "hann": np.hanning,
+    "hamming": np.hamming,
+    "blackman": np.blackman,
+    "bartlett": np.bartlett,
+    "boxcar": np.ones,
+}
+
 constant, zeros, ones, identity, orthogonal = Constant, Zeros, Ones, Identity, Orthogonal
 random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
 glorot_normal, glorot_uniform, variance_scaling = GlorotNormal, GlorotUniform, VarianceScaling
@@ -263,6 +323,7 @@ _KNOWN: dict[str, Any] = registry.by_name(
     Orthogonal,
     RandomNormal,
     RandomUniform,
+    STFTInitializer,
     TruncatedNormal,
     VarianceScaling,
     Zeros,

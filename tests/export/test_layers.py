@@ -124,6 +124,7 @@ OTHERS = {
     "ConvLSTM2D": (keras.layers.ConvLSTM2D(2, 2, padding="same"), (3, 4, 5, 2)),
     "ConvLSTM3D": (keras.layers.ConvLSTM3D(2, 2), (2, 3, 4, 3, 2)),
     "EinsumDense": (keras.layers.EinsumDense("abc,cd->abd", (None, 5), bias_axes="d"), (3, 4)),
+    "STFTSpectrogram": (keras.layers.STFTSpectrogram(frame_length=8), (20, 2)),
     "SpectralNormalization": (keras.layers.SpectralNormalization(keras.layers.Dense(3)), (4,)),
     "StackedRNNCells": (
         keras.layers.RNN(
