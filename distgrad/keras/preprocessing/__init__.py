@@ -8,6 +8,7 @@ from distgrad.keras.preprocessing import sequence
 _LATER = {
     "image": ".image",
     "image_dataset_from_directory": "distgrad.keras.utils",
+    "text": ".text",
     "text_dataset_from_directory": "distgrad.keras.utils",
     "timeseries_dataset_from_array": "distgrad.keras.utils",
 }

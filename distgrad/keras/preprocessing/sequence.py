@@ -8,9 +8,64 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.keras.utils import pad_sequences
+from distgrad.keras.utils import PyDataset, pad_sequences
 
-__all__ = ["make_sampling_table", "pad_sequences", "skipgrams"]
+__all__ = ["TimeseriesGenerator", "make_sampling_table", "pad_sequences", "skipgrams"]
+
+
+class TimeseriesGenerator(PyDataset):
+    """Batches of stretches of a series, each with the target of the row after it.
+
+    New code has ``keras.utils.timeseries_dataset_from_array``. A stretch is ``length`` rows long,
+    of which every ``sampling_rate``-th is taken, and begins ``stride`` rows after the last one, or
+    with ``shuffle`` anywhere. ``end_index`` is the last row that is used. Raises ValueError for
+    other numbers of targets, and where no row has so many before it.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        targets: Any,
+        length: int,
+        sampling_rate: int = 1,
+        stride: int = 1,
+        start_index: int = 0,
+        end_index: int | None = None,
+        shuffle: bool = False,
+        reverse: bool = False,
+        batch_size: int = 128,
+    ) -> None:
+        super().__init__()
+        if len(data) != len(targets):
+            raise ValueError(
+                "Data and targets have to be of same length. "
+                f"Data length is {len(data)} while target length is {len(targets)}"
+            )
+        self.data, self.targets, self.length = data, targets, length
+        self.sampling_rate, self.stride, self.batch_size = sampling_rate, stride, batch_size
+        self.start_index = start_index + length
+        self.end_index = len(data) - 1 if end_index is None else end_index
+        self.shuffle, self.reverse = shuffle, reverse
+        if self.start_index > self.end_index:
+            raise ValueError(
+                f"`start_index+length={self.start_index} > end_index={self.end_index}` is "
+                "disallowed, as no part of the sequence would be left to be used as current step."
+            )
+
+    def __len__(self) -> int:
+        moved = self.batch_size * self.stride
+        return (self.end_index - self.start_index + moved) // moved
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        end = self.end_index + 1
+        if self.shuffle:
+            rows = np.random.randint(self.start_index, end, size=self.batch_size)
+        else:
+            first = self.start_index + self.batch_size * self.stride * index
+            rows = np.arange(first, min(first + self.batch_size * self.stride, end), self.stride)
+        samples = [self.data[row - self.length : row : self.sampling_rate] for row in rows]
+        pieces = np.array(samples)[:, :: -1 if self.reverse else 1]
+        return pieces, np.array([self.targets[row] for row in rows])
 
 
 def make_sampling_table(size: int, sampling_factor: float = 1e-5) -> np.ndarray:
