@@ -200,6 +200,7 @@ _settle_threads()
 newaxis = None
 # What is loaded at its first use, since a tape alone starts in half the time: whole modules,
 _MODULES = [
+    "audio",
     "autograph",
     "bitwise",
     "data",
@@ -248,6 +249,7 @@ __version__ = "0.1.0"
 
 if _TYPE_CHECKING:
     from distgrad import (
+        audio,
         autograph,
         bitwise,
         data,

@@ -20,7 +20,6 @@ _INSTEAD = {
     "SparseTensor": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
     "Graph": "there are no graphs: call functions",
     "as_string": "use str, or an f-string",
-    "audio": "read a WAV file with scipy.io.wavfile.read",
     "compat": "there is no TensorFlow 1 here: use the names of TensorFlow 2",
     "data.FixedLengthRecordDataset": "numpy.fromfile or numpy.memmap gives the records as an array",
     "data.TextLineDataset": "Dataset.from_generator(lambda: open(path)) gives the lines of a file",

@@ -43,7 +43,8 @@ class Contents(np.ndarray):
         return _value(self)
 
 
-def _contents(data: bytes) -> Contents:
+def contents_of(data: bytes) -> Contents:
+    """These bytes as TensorFlow's functions give them."""
     return np.array(data, dtype=object).view(Contents)
 
 
@@ -51,7 +52,8 @@ def _value(scalar: Any) -> Any:
     return np.asarray(scalar, dtype=object).item()
 
 
-def _bytes(contents: Any) -> bytes:
+def bytes_of(contents: Any) -> bytes:
+    """The bytes of one file. Raises InvalidArgumentError for anything else."""
     value = _value(contents)
     if not isinstance(value, bytes):
         raise InvalidArgumentError(
@@ -68,7 +70,7 @@ def read_file(filename: Any, name: str | None = None) -> Contents:
     """The bytes of a file. Raises NotFoundError (a FileNotFoundError) where there is none."""
     path = _path(filename)
     try:
-        return _contents(path.read_bytes())
+        return contents_of(path.read_bytes())
     except FileNotFoundError:
         raise NotFoundError(f"{path}; No such file or directory") from None
 
@@ -85,7 +87,7 @@ def _opened(contents: Any) -> Any:
 
     image = pillow("tf.io.decode_image")
     try:
-        return image.open(io.BytesIO(_bytes(contents)), formats=_FORMATS)
+        return image.open(io.BytesIO(bytes_of(contents)), formats=_FORMATS)
     except OSError:
         raise InvalidArgumentError(
             "Unknown image file format. One of JPEG, PNG, GIF, BMP required."
@@ -187,7 +189,7 @@ def _encoded(kind: str, image: Any, channels: tuple[int, ...], **settings: Any) 
     file = io.BytesIO()
     picture = maker.fromarray(array[..., 0] if array.shape[2] == 1 else array)
     picture.save(file, format=kind, **settings)
-    return _contents(file.getvalue())
+    return contents_of(file.getvalue())
 
 
 def encode_jpeg(

@@ -130,7 +130,6 @@ def test_settings_of_devices_are_taken():
         ("train.Example", "numpy.savez"),
         ("dtypes.string", "NumPy arrays"),
         ("experimental.numpy", "keras.ops"),
-        ("audio.decode_wav", "wavfile"),
         ("hessians", "jacobian"),
         ("distribute.cluster_resolver", "mpirun"),
     ],
