@@ -197,8 +197,8 @@ class Lambda(Layer):
     """A function as a layer: ``function(inputs, **arguments)``.
 
     It is given ``mask`` and ``training`` if it takes them. ``mask`` is the mask of the output or
-    ``fn(inputs, mask)``. A config holds the name of the function alone: a layer is made of it only
-    for the activations, and ValueError is raised for others; a class of your own has no such limit.
+    ``fn(inputs, mask)``. A config holds the name of the function alone: a layer is made of it for
+    the activations and for functions that are registered; a class of your own has no such limit.
     """
 
     def __init__(
@@ -224,10 +224,19 @@ class Lambda(Layer):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Lambda:
-        """The layer of a config. Raises ValueError unless it names an activation."""
+        """The layer of a config. Raises ValueError unless it names an activation, or what
+        ``custom_objects`` or ``keras.saving.register_keras_serializable`` know."""
         function = config["function"]
         if isinstance(function, str):
-            function = activations.get(function)
+            try:
+                function = activations.get(function)
+            except ValueError:
+                raise ValueError(
+                    f"Could not locate function {function!r} of the Lambda {config.get('name')!r}, "
+                    "of which a config holds the name alone: decorate it with "
+                    "keras.saving.register_keras_serializable(), name it in custom_objects, or "
+                    "write a class with call() in place of the Lambda"
+                ) from None
         return super().from_config({**config, "function": function})
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from distgrad.core import tree
 from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.core import Lambda
 from distgrad.keras.layers.input import Input, InputLayer
 from distgrad.keras.layers.operation import Operation
 from distgrad.keras.layers.reviving import deserialize
@@ -54,6 +55,8 @@ def clone_model(
             if recursive and inner:
                 call = None if isinstance(layer, Sequential) else call_function
                 made[id(layer)] = clone_model(layer, None, clone_function, call, True)
+            elif clone_function is None and type(layer) in _PLAIN:
+                made[id(layer)] = clone_model(layer)
             elif isinstance(layer, Operation):
                 made[id(layer)] = Operation.from_entry(layer.entry())
             else:
@@ -65,8 +68,15 @@ def clone_model(
     return _compiled(_functional(model, _inputs(input_tensors), make, call_function), model)
 
 
+_PLAIN = (Functional, Sequential)
+
+
 def _of_its_config(layer: Layer) -> Layer:
-    return type(layer).from_config(layer.get_config())
+    config = layer.get_config()
+    if isinstance(layer, Lambda):  # of whose functions a config holds the names alone
+        functions = {"function": layer.function, "mask": layer.mask}
+        config.update({name: each for name, each in functions.items() if callable(each)})
+    return type(layer).from_config(config)
 
 
 def _inputs(tensors: Any) -> Any:

@@ -160,6 +160,21 @@ def test_clones_of_other_layers_inputs_and_calls():
     assert "Dropout" in [type(layer).__name__ for layer in inside.get_layer("inner").layers]
 
 
+@pytest.mark.parametrize("outer", [False, True])
+def test_clones_keep_the_functions_of_lambdas(outer):
+    inputs = keras.Input((4,))
+    tripled = keras.layers.Lambda(lambda x: 3 * x, mask=lambda x, mask: x[:, 0] > 0)
+    model = keras.Model(inputs, tripled(inputs))
+    if outer:
+        again = keras.Input((4,))
+        model = keras.Sequential([again, model, keras.layers.Lambda(lambda x: x - 1)])
+    clone = keras.models.clone_model(model)
+    np.testing.assert_array_equal(clone(X), model(X))
+    np.testing.assert_array_equal(clone(X), 3 * X - outer)
+    with pytest.raises(ValueError, match="Could not locate function '<lambda>'.*custom_objects"):
+        keras.models.model_from_json(model.to_json())
+
+
 def test_clones_that_cannot_be_made():
     with pytest.raises(ValueError, match="Own calls its layers itself"):
         keras.models.clone_model(Own(), clone_function=lambda layer: layer)
