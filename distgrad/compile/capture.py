@@ -238,14 +238,19 @@ class Capture:
 
     def look(self, operand: Tensor | Variable) -> None:
         """Refuses a look at a value; on a CPU, traced arrays of tensors do so themselves."""
-        hides = isinstance(operand, Variable) or self._on_device
-        if not hides or self.abandoned or inside_kernel():
-            return
-        if not isinstance(operand, Variable):
-            value = self._known.get(id(operand)) or self._known.get(id(operand._data))
-            if value is None or value.constant:
-                return
-        raise Fallback(f"the value of a tensor is read at {user_line()}")
+        if (isinstance(operand, Variable) or self._on_device) and self.hides(operand):
+            raise Fallback(f"the value of a tensor is read at {user_line()}")
+
+    def hides(self, operand: Tensor | Variable) -> bool:
+        """Whether the value of ``operand`` is another one at each replay."""
+        if self.abandoned or inside_kernel():
+            return False
+        if isinstance(operand, Variable):
+            return True
+        if not self._on_device:
+            return isinstance(operand._data, Traced)
+        value = self._known.get(id(operand)) or self._known.get(id(operand._data))
+        return value is not None and not value.constant
 
     def refuse(self, reason: str) -> None:
         if not self.abandoned:

@@ -117,6 +117,11 @@ def look(operand: Any) -> None:
         per_thread.capture.look(operand)
 
 
+def hides(operand: Any) -> bool:
+    """Whether a tensor or variable has no value to show: a capture makes it anew at each replay."""
+    return per_thread.capture is not None and per_thread.capture.hides(operand)
+
+
 def refuse(reason: str) -> None:
     """Says that what follows cannot be captured, and why."""
     if active and per_thread.capture is not None:

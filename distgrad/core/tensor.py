@@ -142,15 +142,22 @@ class Tensor(Operand):
         """A hashable handle that equals another handle of the same object."""
         return TensorRef(self)
 
+    # While a function is captured, text shows what is known of a tensor then, as in a tf.function.
     def __repr__(self) -> str:
+        if recording.active and recording.hides(self):
+            return f"<tf.Tensor 'traced:0' shape={self.shape} dtype={self.dtype.name}>"
         value = text(self._host(), repr)
         return f"<tf.Tensor: shape={self.shape}, dtype={self.dtype.name}, numpy={value}>"
 
     def __str__(self) -> str:
+        if recording.active and recording.hides(self):
+            return f'Tensor("traced:0", shape={self.shape}, dtype={self.dtype.name})'
         value = text(self._host(), str)
         return f"tf.Tensor({value}, shape={self.shape}, dtype={self.dtype.name})"
 
     def __format__(self, spec: str) -> str:
+        if not spec and recording.active and recording.hides(self):
+            return str(self)
         return format(self.numpy(), spec)
 
     def _scalar(self, wanted: str) -> Any:

@@ -370,6 +370,8 @@ class Variable(Operand):
         self.__dict__.update({**state, "_buffer": here})
 
     def __repr__(self) -> str:
+        if recording.active and recording.hides(self):
+            return f"<tf.Variable {self.name!r} shape={self.shape} dtype={self.dtype.name}>"
         shown = text(Tensor(self._buffer)._host(), repr)
         return (
             f"<tf.Variable {self.name!r} shape={self.shape} dtype={self.dtype.name}, numpy={shown}>"

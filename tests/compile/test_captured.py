@@ -211,7 +211,7 @@ READS = {
     "float": lambda x: x * float(tf.reduce_max(x)),
     "numpy": lambda x: x + x.numpy(),
     "item": lambda x: x * int(tf.argmax(x[0])),
-    "format": lambda x: (f"{x}", x)[1] * 2.0,
+    "format": lambda x: (f"{x[0, 0]:.1f}", x)[1] * 2.0,
     "iterate": lambda x: x * tf.cast(tf.range(tf.reduce_sum(tf.cast(x > 0, tf.int32)))[0], x.dtype),
     "np function": lambda x: x + np.sin(x),
     "segments": lambda x: tf.math.segment_sum(x, tf.cast(x[:, 0] > 5.0, tf.int32)),
@@ -316,6 +316,27 @@ def test_side_effects_happen_at_the_first_call_only(capsys):
     for _ in range(3):
         f(X)
     assert capsys.readouterr().out == "traced\n" and seen == [1]
+
+
+def test_text_of_a_tensor_says_what_is_known_at_the_first_call(capsys):
+    v = tf.Variable(1.0, name="v")
+
+    @strict
+    def f(x):
+        y = x * v
+        print(x, [y], v)
+        print(f"{x} {tf.constant(2.0)}")
+        return y
+
+    for scale in (1.0, 2.0):
+        np.testing.assert_array_equal(f(X * scale), X * scale)
+    shape = f"shape={X.shape}"
+    assert capsys.readouterr().out.splitlines() == [
+        f'Tensor("traced:0", {shape}, dtype=float32) '
+        f"[<tf.Tensor 'traced:0' {shape} dtype=float32>] "
+        "<tf.Variable 'v:0' shape=() dtype=float32>",
+        f'Tensor("traced:0", {shape}, dtype=float32) 2.0',
+    ]
 
 
 def test_a_value_that_is_returned_does_not_change_later():
