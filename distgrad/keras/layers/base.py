@@ -333,7 +333,7 @@ class Layer(Tracked, Masked, Described, Kept):
         if initializer is None:
             initializer = "glorot_uniform" if is_floating(wanted) else "zeros"
         make = initializers.get(initializer)
-        dims = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
+        dims = () if shape is None else _as_shape(shape)
         weight = Weight(
             make(dims, dtype=wanted),
             trainable=trainable,
@@ -441,7 +441,11 @@ def _first_shape(layer: Layer, shape: Any, legacy: dict[str, Any]) -> tuple | No
         shape = (size,)
     if shape is None and with_batch is not None:
         shape = tuple(with_batch)[1:]
-    return None if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
+    return None if shape is None else _as_shape(shape)
+
+
+def _as_shape(shape: Any) -> tuple[Any, ...]:
+    return (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
 
 
 def _marked_built(build: Callable[..., None]) -> Callable[..., None]:

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations, constraints, initializers, regularizers, settings
@@ -47,16 +49,16 @@ def own_weight(layer: Layer, name: str, shape: tuple[int, ...], options: str = "
 
 
 def whole_number(name: str, value: Any, least: int = 1) -> int:
-    """``value`` if it is an int of ``least`` or more. Raises ValueError otherwise."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    """``value``, an int of ``least`` or more, NumPy's too. Raises ValueError otherwise."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
         what = "a positive int" if least == 1 else f"an int of {least} or more"
         raise ValueError(f"{name} must be {what}, not {value!r}")
-    return value
+    return int(value)
 
 
 def whole_numbers(name: str, value: Any, count: int, least: int = 1) -> tuple[int, ...]:
     """One int for each of ``count`` axes, from one for all or a list. Raises ValueError."""
-    if isinstance(value, int):
+    if isinstance(value, (int, np.integer)):
         return (whole_number(name, value, least),) * count
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != count:
         raise ValueError(f"{name} must be an int or {count} of them, not {value!r}")
@@ -65,10 +67,14 @@ def whole_numbers(name: str, value: Any, count: int, least: int = 1) -> tuple[in
 
 def fraction(name: str, value: Any, below_one: bool = False) -> float:
     """``value`` if it is a number from 0 to 1. Raises ValueError otherwise."""
-    if not isinstance(value, (int, float)) or not 0 <= value <= 1 or (below_one and value == 1):
+    if (
+        not isinstance(value, (int, float, np.floating))
+        or not 0 <= value <= 1
+        or (below_one and value == 1)
+    ):
         limits = "0 and 1, 1 not included" if below_one else "0 and 1"
         raise ValueError(f"{name} must lie between {limits}, not {value!r}")
-    return value
+    return value if isinstance(value, int) else float(value)
 
 
 def one_of(name: str, value: Any, *known: str) -> str:

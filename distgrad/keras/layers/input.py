@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from distgrad.core.dtypes import as_dtype
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.symbolic import KerasTensor, Node
@@ -40,13 +42,14 @@ class InputLayer(Layer):
         if sparse or ragged:
             raise ValueError("sparse and ragged inputs do not exist here: use dense arrays")
         if batch_shape is None:
-            sample = (shape,) if isinstance(shape, int) else tuple(shape or ())
+            sample = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape or ())
             batch_shape = (batch_size, *sample)
         for size in batch_shape:
-            if size is not None and (not isinstance(size, int) or size < 0):
+            if size is not None and (not isinstance(size, (int, np.integer)) or size < 0):
                 raise ValueError(f"a shape holds whole numbers or None, not {tuple(batch_shape)}")
-        super().__init__(name=name, input_shape=tuple(batch_shape)[1:])
-        self.batch_shape = tuple(batch_shape)
+        batch_shape = tuple(None if size is None else int(size) for size in batch_shape)
+        super().__init__(name=name, input_shape=batch_shape[1:])
+        self.batch_shape = batch_shape
         self._given_dtype = as_dtype(self.variable_dtype if dtype is None else dtype).name
         self.optional = optional
         self.built = True

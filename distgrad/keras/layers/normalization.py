@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from distgrad.core import recording
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
@@ -321,7 +323,7 @@ class GroupNormalization(_Scaled):
         gamma_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(groups, int) or (groups <= 0 and groups != -1):
+        if not isinstance(groups, (int, np.integer)) or (groups <= 0 and groups != -1):
             raise ValueError(f"groups must be a positive int or -1, not {groups!r}")
         super().__init__(
             epsilon,
@@ -335,7 +337,7 @@ class GroupNormalization(_Scaled):
             gamma_constraint,
             **kwargs,
         )
-        self.groups = groups
+        self.groups = int(groups)
         self.axis = int(axis)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.keras.layers.base import Layer
@@ -50,11 +52,14 @@ class Reshape(Layer):
     def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         target = tuple(target_shape)
-        if not all(isinstance(n, int) and n >= -1 for n in target) or target.count(-1) > 1:
+        if (
+            not all(isinstance(n, (int, np.integer)) and n >= -1 for n in target)
+            or target.count(-1) > 1
+        ):
             raise ValueError(
                 f"target_shape must hold ints of 0 or more, and -1 at most once, not {target}"
             )
-        self.target_shape = target
+        self.target_shape = tuple(map(int, target))
 
     def call(self, x: Tensor) -> Tensor:
         samples, *shape = x._data.shape
@@ -107,7 +112,7 @@ class RepeatVector(Layer):
 
 def _pairs(name: str, value: Any, count: int) -> tuple[Pair, ...]:
     """From one int, one for each axis, or one pair for each axis. Raises ValueError otherwise."""
-    if isinstance(value, int):
+    if isinstance(value, (int, np.integer)):
         value = (value,) * count
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != count:
         raise ValueError(

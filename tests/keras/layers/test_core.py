@@ -25,6 +25,27 @@ def test_dense_is_a_matrix_product_plus_bias():
     assert tuple(layer.kernel.shape) == (4, 3)
 
 
+def test_sizes_may_be_numbers_of_numpy():
+    size, shape = np.int32(4), np.array([4, 4, 3])
+    layer_input = tf.keras.Input(np.prod(shape))
+    out = layers.Reshape(shape)(layer_input)
+    for layer in (
+        layers.Conv2D(size, np.int64(3), padding="same"),
+        layers.GroupNormalization(np.int32(2)),
+        layers.ZeroPadding2D(np.int64(1)),
+        layers.MaxPooling2D(np.int64(2)),
+        layers.Flatten(),
+        layers.Dropout(np.float32(0.5)),
+        layers.Dense(size),
+    ):
+        out = layer(out)
+    model = tf.keras.Model(layer_input, out)
+    assert model(x(2, 48)).shape == (2, 4)
+    assert json.loads(json.dumps(model.get_config())) and model.count_params() == 112 + 8 + 148
+    with pytest.raises(ValueError, match="units must be a positive int"):
+        layers.Dense(np.float32(4))
+
+
 def test_dense_acts_on_the_last_axis():
     layer = layers.Dense(3)
     y = layer(x(2, 5, 4))
