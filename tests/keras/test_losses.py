@@ -81,6 +81,14 @@ def test_functions_give_one_value_per_sample():
     assert losses.huber(y_true, y_pred, delta=2.0).shape == (2,)
 
 
+def test_keras_2_s_names_of_reductions():
+    y_true, y_pred = np.ones((4, 2), np.float32), np.zeros((4, 2), np.float32)
+    R = losses.Reduction
+    shapes = {r: losses.MeanSquaredError(reduction=r)(y_true, y_pred).shape for r in R.all()}
+    assert shapes == {R.SUM_OVER_BATCH_SIZE: (), R.SUM: (), R.NONE: (4,)}
+    assert R.AUTO == R.SUM_OVER_BATCH_SIZE
+
+
 def test_integer_and_float64_targets_are_cast_to_the_predictions():
     class Difference(losses.Loss):
         def call(self, y_true, y_pred):

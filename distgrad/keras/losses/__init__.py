@@ -8,6 +8,7 @@ from typing import Any
 from distgrad.keras import registry
 from distgrad.keras.losses.alignment import CTC, ctc
 from distgrad.keras.losses.base import FunctionLoss, Loss
+from distgrad.keras.losses.base import Reduction as Reduction
 from distgrad.keras.losses.entropy import (
     BinaryCrossentropy,
     BinaryFocalCrossentropy,

@@ -21,6 +21,19 @@ REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "
 _MEANS = ("sum_over_batch_size", "mean")
 
 
+class Reduction:
+    """Keras 2's names of reductions, which TensorFlow still has: each is the text of Keras 3."""
+
+    AUTO = SUM_OVER_BATCH_SIZE = "sum_over_batch_size"
+    SUM = "sum"
+    NONE = "none"
+
+    @classmethod
+    def all(cls) -> tuple[str, ...]:
+        """Every one of them."""
+        return cls.SUM_OVER_BATCH_SIZE, cls.SUM, cls.NONE
+
+
 class Loss(Configured):
     """Base of all losses: ``call(y_true, y_pred)`` gives one value per sample.
 
