@@ -139,8 +139,8 @@ class ModelCheckpoint(MonitorCallback):
     """Saves the model, or its weights, after every epoch or every ``save_freq`` batches.
 
     ``filepath`` may hold ``{epoch}``, ``{batch}`` and the names of the logs. It must end in
-    ``.keras``, or in ``.weights.h5`` with ``save_weights_only``. Raises ValueError otherwise, and
-    KeyError for a name that the logs do not have.
+    ``.keras`` or ``.h5``, with ``save_weights_only`` in ``.weights.h5``. Raises ValueError
+    otherwise, and KeyError for a name that the logs do not have.
     """
 
     def __init__(
@@ -162,9 +162,9 @@ class ModelCheckpoint(MonitorCallback):
         self.save_freq = save_freq
         if save_freq != "epoch" and not isinstance(save_freq, int):
             raise ValueError(f"save_freq is 'epoch' or a number of batches, not {save_freq!r}")
-        ending = ".weights.h5" if save_weights_only else ".keras"
-        if not self.filepath.endswith(ending):
-            raise ValueError(f"filepath must end in {ending}, not {self.filepath!r}")
+        endings = (".weights.h5",) if save_weights_only else (".keras", ".h5")
+        if not self.filepath.endswith(endings):
+            raise ValueError(f"filepath must end in {endings[0]}, not {self.filepath!r}")
         self._epoch = 0
         self._batches = 0  # since the last save
 

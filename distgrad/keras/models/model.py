@@ -190,15 +190,16 @@ class Model(Trainer):
 
     # Saving
 
-    def save(self, filepath: Any, overwrite: bool = True) -> None:
-        """Writes architecture, weights and the optimizer's state into a ``.keras`` file.
+    def save(self, filepath: Any, overwrite: bool = True, include_optimizer: bool = True) -> None:
+        """Writes architecture, weights and the optimizer's state into a ``.keras`` or ``.h5`` file.
 
-        Raises ValueError for another ending, FileExistsError where it may not be overwritten, and
-        NotImplementedError where a layer cannot be described by its config.
+        ``include_optimizer`` is for ``.h5``. Raises ValueError for another ending, FileExistsError
+        where it may not be overwritten, NotImplementedError where a layer cannot be described by
+        its config, MissingExtraError for ``.h5`` without h5py.
         """
         from distgrad.keras.models import saving
 
-        saving.save_model(self, filepath, overwrite)
+        saving.save_model(self, filepath, overwrite, include_optimizer)
 
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
         """Writes the weights into a ``.weights.h5`` file (as Keras 3 does) or ``.safetensors``.

@@ -1,4 +1,4 @@
-"""Models and weights in files: whole ``.keras`` archives, ``.weights.h5`` and ``.safetensors``.
+"""Models and weights in files: ``.keras`` archives, ``.h5``, ``.weights.h5`` and ``.safetensors``.
 
 A ``.keras`` archive is Keras 3's: a zip of ``metadata.json``, ``config.json`` and
 ``model.weights.h5``; without h5py, the weights lie in ``model.safetensors``.
@@ -19,25 +19,32 @@ import numpy as np
 from distgrad.core import files
 from distgrad.keras import __version__, registry
 from distgrad.keras.layers.reviving import deserialize
-from distgrad.keras.models import weights_h5
+from distgrad.keras.models import weights_h5, whole_h5
 from distgrad.keras.models.model import Model
 from distgrad.training import tensors
 
 _VOCABULARY = "vocabulary.txt"  # of a layer that looks words up, where Keras keeps it
 _H5, _SAFETENSORS = "model.weights.h5", "model.safetensors"
+_WHOLE_H5 = (".h5", ".hdf5")
 
 Pairs = list[tuple[Any, Any]]
 
 
-def save_model(model: Model, filepath: Any, overwrite: bool = True) -> None:
+def save_model(
+    model: Model, filepath: Any, overwrite: bool = True, include_optimizer: bool = True
+) -> None:
     """Writes architecture, weights and optimizer state, so that training can go on.
 
-    Raises ValueError for an ending other than ``.keras`` or a model without weights,
+    ``include_optimizer=False`` leaves out what the model was compiled with from an ``.h5`` file,
+    as in Keras. Raises ValueError for an ending other than ``.keras``, ``.h5`` and ``.hdf5``,
     FileExistsError where the file is not to be overwritten, NotImplementedError where a layer
-    cannot be described by its config.
+    cannot be described by its config, MissingExtraError for ``.h5`` without h5py.
     """
-    path = _target(filepath, overwrite, (".keras",))
+    path = _target(filepath, overwrite, (".keras", *_WHOLE_H5))
     config = registry.serialize(model)
+    if path.name.endswith(_WHOLE_H5):
+        files.replace(path, whole_h5.dump(model, config, include_optimizer))
+        return
     if model._build_shapes is not None:
         config["build_config"] = {"input_shape": registry.plain(model._build_shapes)}
         config["build_config"].update(input_dtype=model._build_dtypes)
@@ -64,14 +71,16 @@ def load_model(
     compile: bool = True,
     safe_mode: bool = True,
 ) -> Any:
-    """The model of a ``.keras`` file, of distgrad or of Keras 3, compiled if it was.
+    """The model of a ``.keras`` or ``.h5`` file, of distgrad or of Keras, compiled if it was.
 
     ``custom_objects`` maps the names of a user's classes and functions to them. Raises ValueError
     for a file that is none, FileNotFoundError, and ValueError for a class that is not known.
     """
     path = Path(filepath)
+    if path.name.endswith(_WHOLE_H5):
+        return _load_h5(path, custom_objects or {}, compile)
     if not path.name.endswith(".keras"):
-        raise ValueError(f"{str(path)!r}: a model lies in a file whose name ends in .keras")
+        raise ValueError(f"{str(path)!r}: a model lies in a file whose name ends in .keras or .h5")
     try:
         with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
             names = set(archive.namelist())
@@ -99,6 +108,26 @@ def load_model(
     return model
 
 
+def _load_h5(path: Path, custom_objects: Mapping[str, Any], compile: bool) -> Any:
+    content = path.read_bytes()
+    try:
+        config, training = whole_h5.configs(content)
+        if config is None:
+            raise ValueError("it holds weights alone: build the model, and use load_weights")
+        with registry.custom_object_scope(custom_objects):
+            model: Any = deserialize(config)
+            _build(model, config.get("build_config") or {})
+            if compile and training is not None:
+                model.compile_from_config(training)
+        pairs = whole_h5.assignments(model, content)
+        state = whole_h5.optimizer_state(content)
+        pairs += weights_h5.optimizer_assignments(model, {"optimizer": state})
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r}: {error}") from None
+    _assign(pairs)
+    return model
+
+
 def save_weights(model: Model, filepath: Any, overwrite: bool = True) -> None:
     """Writes the weights alone; see ``Model.save_weights``."""
     path = _target(filepath, overwrite, (".weights.h5", ".safetensors"))
@@ -111,7 +140,7 @@ def save_weights(model: Model, filepath: Any, overwrite: bool = True) -> None:
 
 def load_weights(model: Model, filepath: Any) -> None:
     """Reads weights into a built model; see ``Model.load_weights``."""
-    path = _checked(filepath, (".weights.h5", ".safetensors", ".keras"))
+    path = _checked(filepath, (".weights.h5", ".safetensors", ".keras", *_WHOLE_H5))
     content = path.read_bytes()
     _check_weights(model)
     try:
@@ -119,8 +148,11 @@ def load_weights(model: Model, filepath: Any) -> None:
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 kind = _H5 if _H5 in archive.namelist() else _SAFETENSORS
                 pairs = _pairs(model, kind, archive.read(kind))
-        elif path.suffix == ".h5":
-            pairs = _pairs(model, _H5, content)
+        elif path.suffix in _WHOLE_H5:
+            if whole_h5.holds_this(content):
+                pairs = list(whole_h5.assignments(model, content))
+            else:
+                pairs = _pairs(model, _H5, content)
         else:
             pairs = by_path(model, tensors.from_bytes(content))
     except (ValueError, zipfile.BadZipFile, KeyError) as error:

@@ -128,7 +128,7 @@ def dump(model: Model) -> bytes:
 
     Raises MissingExtraError without h5py.
     """
-    h5py = _h5py()
+    h5py = library()
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         found = groups(model)
@@ -144,12 +144,23 @@ def dump(model: Model) -> bytes:
                 if group.path == "optimizer" and variable._name == "learning_rate"
             }
             for key, array in group.arrays().items():
-                made = place.create_dataset(
-                    key, data=array.astype(np.float32) if key in rates else array
-                )
-                if array.dtype.name == "bfloat16":  # two bytes of no meaning to HDF5
-                    made.attrs["dtype"] = "bfloat16"
+                write(place, key, array.astype(np.float32) if key in rates else array)
     return content.getvalue()
+
+
+def write(group: Any, key: str, array: np.ndarray) -> None:
+    """Puts an array into a group of a file."""
+    made = group.create_dataset(key, data=array)
+    if array.dtype.name == "bfloat16":  # two bytes of no meaning to HDF5
+        made.attrs["dtype"] = "bfloat16"
+
+
+def read(item: Any) -> np.ndarray:
+    """The array that ``write`` has put there."""
+    array = np.asarray(item[()])
+    if item.attrs.get("dtype") == "bfloat16":
+        array = array.view(as_dtype("bfloat16").numpy_dtype)
+    return array
 
 
 def parse(content: bytes) -> dict[str, dict[Any, np.ndarray]]:
@@ -159,22 +170,18 @@ def parse(content: bytes) -> dict[str, dict[Any, np.ndarray]]:
 
     Raises MissingExtraError without h5py, ValueError for other bytes.
     """
-    h5py = _h5py()
+    h5py = library()
     found: dict[str, dict[Any, np.ndarray]] = {}
 
     def visit(name: str, item: Any) -> None:
         path, _, key = f"/{name}".rpartition("/")
         if isinstance(item, h5py.Dataset) and path.endswith("/vars"):
-            array = item[()]
-            if item.attrs.get("dtype") == "bfloat16":
-                array = np.asarray(array).view(as_dtype("bfloat16").numpy_dtype)
+            array = read(item)
             place = path[1:].removesuffix("vars").rstrip("/")
             found.setdefault(place, {})[int(key) if key.isdigit() else key] = array
 
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
-            if "layer_names" in file.attrs or "model_weights" in file:
-                raise ValueError("it was written before Keras 3; save it with Keras 3 again")
             file.visititems(visit)
     except OSError as error:
         raise ValueError(f"it is no HDF5 file: {error}") from None
@@ -238,12 +245,13 @@ def optimizer_assignments(
     ]
 
 
-def _h5py() -> Any:
+def library() -> Any:
+    """h5py. Raises MissingExtraError where it is not installed."""
     try:
         import h5py
     except ImportError:
         raise MissingExtraError(
-            f"a .weights.h5 file needs h5py: {INSTALL}. Without it, use .safetensors."
+            f"an .h5 file needs h5py: {INSTALL}. Without it, use .safetensors."
         ) from None
     return h5py
 
@@ -251,7 +259,7 @@ def _h5py() -> Any:
 def available() -> bool:
     """Whether h5py is installed."""
     try:
-        _h5py()
+        library()
     except MissingExtraError:
         return False
     return True

@@ -185,14 +185,16 @@ def test_another_architecture_is_refused_and_nothing_loaded(ending, sizes, tmp_p
 
 def test_wrong_endings_missing_and_broken_files(tmp_path):
     model = dense(2)
-    for path in ("x.h5", "x.weights", "x.npz"):
+    with pytest.raises(ValueError, match="x[.]h5"):
+        model.save_weights(tmp_path / "x.h5")
+    for path in ("x.weights", "x.npz"):
         with pytest.raises(ValueError, match=path.replace(".", "[.]")):
             model.save_weights(tmp_path / path)
         with pytest.raises(ValueError, match=path.replace(".", "[.]")):
             model.load_weights(tmp_path / path)
     with pytest.raises(ValueError, match="[.]keras"):
-        model.save(tmp_path / "x.h5")
-    for path in ("no.weights.h5", "no.safetensors"):
+        model.save(tmp_path / "x.npz")
+    for path in ("no.weights.h5", "no.safetensors", "no.h5"):
         with pytest.raises(FileNotFoundError, match="no[.]"):
             model.load_weights(tmp_path / path)
     with pytest.raises(FileNotFoundError):
