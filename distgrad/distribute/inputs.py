@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import tree
+from distgrad.core.dispatch import as_tensor
 from distgrad.data import loader
 from distgrad.data.iterating import Elements
 from distgrad.data.loader import Batch
@@ -72,7 +73,10 @@ class DistributedDataset:
         return self._dataset.element_spec  # type: ignore[attr-defined]
 
     def __iter__(self) -> ReplicaIterator:
-        """Nests of `PerReplica`. Raises ValueError for a batch of unequal lengths."""
+        """Nests of `PerReplica`, or of the tensors of one replica alone.
+
+        Raises ValueError for a batch of unequal lengths.
+        """
         return ReplicaIterator(self._elements())
 
     def _elements(self) -> Iterator[Any]:
@@ -91,7 +95,7 @@ class DistributedDataset:
 
         replicas = self._replicas
         batch = loader.cut(0, sizes[0], replicas.virtual_shards, replicas.own, rows)
-        return _together(element, batch)
+        return _together(element, batch, replicas)
 
 
 class DatasetOfEach:
@@ -103,7 +107,7 @@ class DatasetOfEach:
         self._datasets = {i: make(InputContext(number, i, number)) for i in replicas.own}
 
     def __iter__(self) -> ReplicaIterator:
-        """Nests of `PerReplica`."""
+        """Nests of `PerReplica`, or of the tensors of one replica alone."""
         return ReplicaIterator(self._elements())
 
     def _elements(self) -> Iterator[Any]:
@@ -124,11 +128,22 @@ class DatasetOfEach:
             shards = [(index, tuple(leaves)) for index, leaves in flat.items()]
             spare = () if shards else tuple(tree.flatten(latest))
             present = sorted(sizes)
-            yield _together(latest, Batch(0, sum(sizes.values()), present, shards, sizes, spare))
+            batch = Batch(0, sum(sizes.values()), present, shards, sizes, spare)
+            yield _together(latest, batch, self._replicas)
+
+    @property
+    def element_spec(self) -> Any:
+        """Shapes and dtypes of what a replica reads."""
+        return next(iter(self._datasets.values())).element_spec  # type: ignore[attr-defined]
 
 
-def _together(element: Any, batch: Batch) -> Any:
-    """A nest like ``element``, of what each replica of this worker has of its leaves."""
+def _together(element: Any, batch: Batch, replicas: Replicas) -> Any:
+    """A nest like ``element``, of what each replica of this worker has of its leaves.
+
+    Where there is one replica alone, these are tensors, as what its ``run`` returns.
+    """
+    if replicas.virtual_shards == 1:
+        return tree.pack_sequence_as(element, list(map(as_tensor, batch.shards[0][1])))
     places = []
     for position in range(len(tree.flatten(element))):
         own = {index: arrays[position] for index, arrays in batch.shards}

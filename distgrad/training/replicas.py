@@ -46,15 +46,16 @@ class PerReplica:
 
     @property
     def values(self) -> tuple[Any, ...]:
-        """Of this worker's replicas, in their order."""
-        return tuple(self.own.values())
+        """Of this worker's replicas, in their order: tensors, where these are arrays."""
+        return tuple(map(_as_given, self.own.values()))
 
     def of(self, index: int) -> Any:
         """What one replica has."""
         return self.own.get(index, self.spare)
 
     def __repr__(self) -> str:
-        rows = ",\n".join(f"  {index}: {value!r}" for index, value in self.own.items())
+        each = zip(self.own, self.values, strict=True)
+        rows = ",\n".join(f"  {index}: {value!r}" for index, value in each)
         return f"PerReplica:{{\n{rows}\n}}"
 
 
@@ -222,7 +223,11 @@ def _part(given: Any, index: int) -> Any:
     def part(leaf: Any) -> Any:
         if not isinstance(leaf, PerReplica):
             return leaf
-        value = leaf.of(index)
-        return as_tensor(value) if isinstance(value, np.ndarray) else value
+        return _as_given(leaf.of(index))
 
     return tree.map_structure(part, given)
+
+
+def _as_given(value: Any) -> Any:
+    """What a replica has, as the function that it runs is given it."""
+    return as_tensor(value) if isinstance(value, np.ndarray) else value

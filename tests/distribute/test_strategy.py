@@ -276,6 +276,26 @@ def test_an_error_of_one_replica_ends_the_run():
         strategy.run(step, args=(batch,))
 
 
+def test_one_replica_alone_is_given_tensors(monkeypatch):
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", "1")
+    strategy = tf.distribute.MirroredStrategy()
+    whole = strategy.experimental_distribute_dataset([(X, {"y": Y})])
+    ((x, labels),) = whole
+    assert type(x) is tf.Tensor and x.shape == X.shape and labels["y"].dtype == tf.int64
+    np.testing.assert_array_equal(strategy.run(lambda x: 2 * x, args=(x,)), 2 * X)
+    each = strategy.distribute_datasets_from_function(lambda context: data())
+    assert type(next(iter(each))[0]) is tf.Tensor
+    assert each.element_spec[0].shape == (None, 4)
+
+
+def test_values_of_replicas_are_tensors():
+    strategy = tf.distribute.MirroredStrategy()
+    (rows,) = strategy.experimental_distribute_dataset([X[:8]])
+    found = strategy.experimental_local_results(rows)
+    assert [type(each) for each in found] == [tf.Tensor] * 4 and "tf.Tensor" in repr(rows)
+    np.testing.assert_array_equal(np.concatenate([each.numpy() for each in found]), X[:8])
+
+
 def test_a_compiled_function_that_runs_replicas_runs_eagerly_and_says_so():
     strategy = tf.distribute.MirroredStrategy()
 
