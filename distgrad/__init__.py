@@ -219,6 +219,7 @@ _MODULES = [
     "summary",
     "test",
     "train",
+    "version",
 ]
 # names of modules that few scripts need,
 _RARE = {
@@ -268,6 +269,7 @@ if _TYPE_CHECKING:
         summary,
         test,
         train,
+        version,
     )
     from distgrad.core.aggregation import VariableAggregation, VariableSynchronization
     from distgrad.core.dtypes import bfloat16

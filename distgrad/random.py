@@ -16,6 +16,7 @@ from distgrad.ops.distributions import (
     stateless_poisson,
 )
 from distgrad.ops.generator import (
+    Algorithm,
     Generator,
     create_rng_state,
     get_global_generator,
@@ -39,6 +40,7 @@ from distgrad.ops.streams import set_seed
 
 # Where scripts for older versions of TensorFlow look for them.
 experimental = _SimpleNamespace(
+    Algorithm=Algorithm,
     Generator=Generator,
     create_rng_state=create_rng_state,
     get_global_generator=get_global_generator,

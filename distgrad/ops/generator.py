@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,14 @@ from distgrad.ops.random import drawn_uniform, scaled_normal
 from distgrad.ops.streams import WORD, Stream
 
 
+class Algorithm(enum.Enum):
+    """TensorFlow's names of its algorithms; there is one here, whichever is named."""
+
+    PHILOX = 1
+    THREEFRY = 2
+    AUTO_SELECT = 3
+
+
 def create_rng_state(seed: int, alg: Any = None) -> np.ndarray:
     """The state of a generator of this seed, before its first draw: int64 of shape (3,)."""
     return Generator(seed)._place.numpy()
@@ -29,7 +38,7 @@ class Generator:
     Make one with ``from_seed`` or ``from_non_deterministic_state``.
     """
 
-    algorithm = 1  # Philox, as TensorFlow numbers it
+    algorithm = Algorithm.PHILOX.value
 
     def __init__(self, seed: int) -> None:
         self._stream = Stream(int(seed), shard=WORD)  # apart from the global and the shard streams

@@ -145,3 +145,7 @@ def test_what_is_left_out_says_what_to_use(name, instead):
 def test_texts_are_no_tensors(value):
     with pytest.raises(ValueError, match="keep texts in NumPy arrays"):
         tf.constant(value)
+
+
+def test_the_version_that_scripts_print():
+    assert tf.__version__ == tf.version.VERSION

@@ -192,3 +192,9 @@ def test_stateless_shuffles_depend_on_the_seed_alone():
     again = R.experimental.stateless_shuffle(tf.range(30), seed=[1, 2])
     np.testing.assert_array_equal(orders[0], again)
     assert sorted(orders[1].numpy()) == list(range(30)) and (orders[0] != orders[1]).numpy().any()
+
+
+def test_algorithms_have_tensorflow_s_names():
+    one = R.Generator.from_seed(3, alg=R.Algorithm.PHILOX)
+    np.testing.assert_array_equal(one.normal([4]), R.Generator.from_seed(3, "philox").normal([4]))
+    assert R.Algorithm(one.algorithm) is R.experimental.Algorithm.PHILOX

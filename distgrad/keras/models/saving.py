@@ -43,6 +43,7 @@ def save_model(
     path = _target(filepath, overwrite, (".keras", *_WHOLE_H5))
     config = registry.serialize(model)
     if path.name.endswith(_WHOLE_H5):
+        path.parent.mkdir(parents=True, exist_ok=True)  # for these alone, as in Keras
         files.replace(path, whole_h5.dump(model, config, include_optimizer))
         return
     if model._build_shapes is not None:
