@@ -87,8 +87,13 @@ class RNN(Layer):
         if isinstance(self.cell, Layer) and not self.cell.built:
             self.cell.build((sequences_shape[0], *sequences_shape[2:]))
 
-    def get_initial_state(self, batch_size: int) -> list[Tensor]:
-        """The states before the first step."""
+    def get_initial_state(self, batch_size: Any) -> list[Tensor]:
+        """The states before the first step, for a batch of a size, or of the inputs in its place.
+
+        Keras 2 was given the inputs.
+        """
+        if sizes := getattr(batch_size, "shape", ()):
+            batch_size = sizes[0]
         if hasattr(self.cell, "get_initial_state"):
             return tree.flatten(self.cell.get_initial_state(batch_size))
         return [zeros((batch_size, n), self.compute_dtype) for n in self.state_size]

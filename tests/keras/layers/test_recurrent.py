@@ -116,6 +116,14 @@ def test_dropout_is_drawn_in_training_once_for_all_steps(kind: type, options: di
     np.testing.assert_array_equal(drawn, [0, 2])
 
 
+def test_initial_states_are_made_for_a_size_or_for_inputs() -> None:
+    layer, x = layers.LSTM(4), tf.ones((2, 6, 3))
+    for given in (2, np.int64(2), tf.shape(x)[0], x):
+        states = layer.get_initial_state(given)
+        assert [state.shape for state in states] == [(2, 4), (2, 4)]
+    np.testing.assert_array_equal(layer(x, initial_state=layer.get_initial_state(x)), layer(x))
+
+
 def test_each_gate_has_its_own_mask_under_recurrent_dropout() -> None:
     cell = layers.LSTMCell(4, dropout=0.5, recurrent_dropout=0.5)
     cell.build((None, 3))
