@@ -19,6 +19,7 @@ from distgrad.ops.activations import (
 )
 from distgrad.ops.blocks import depth_to_space, space_to_batch, space_to_depth
 from distgrad.ops.convolution import (
+    atrous_conv2d,
     conv1d,
     conv1d_transpose,
     conv2d,

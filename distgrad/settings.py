@@ -15,6 +15,8 @@ from distgrad.core import devices
 __all__ = [
     "experimental",
     "LogicalDeviceConfiguration",
+    "experimental_functions_run_eagerly",
+    "experimental_run_functions_eagerly",
     "functions_run_eagerly",
     "get_logical_device_configuration",
     "get_visible_devices",
@@ -96,6 +98,11 @@ def run_functions_eagerly(run_eagerly: bool) -> None:
 def functions_run_eagerly() -> bool:
     """What ``run_functions_eagerly`` was last told."""
     return compiled.run_eagerly
+
+
+# Their names before TensorFlow 2.3.
+experimental_run_functions_eagerly = run_functions_eagerly
+experimental_functions_run_eagerly = functions_run_eagerly
 
 
 def _ignored(*args: Any, **kwargs: Any) -> None:

@@ -104,6 +104,13 @@ def conv2d(
     return _convolution("conv2d", 2, input, filters, strides, padding, data_format, dilations)
 
 
+def atrous_conv2d(
+    value: Any, filters: Any, rate: int, padding: str, name: str | None = None
+) -> Tensor:
+    """``conv2d`` with ``rate - 1`` zeros between the entries of the filters, one stride a step."""
+    return conv2d(value, filters, 1, padding, dilations=rate)
+
+
 def conv3d(
     input: Any,
     filters: Any,

@@ -499,6 +499,12 @@ def test_functions_run_as_they_are_on_demand():
         tf.config.run_functions_eagerly(False)
     f(X)
     assert len(calls) == 3
+    tf.config.experimental_run_functions_eagerly(True)  # the older name
+    try:
+        f(X)
+    finally:
+        tf.config.experimental_run_functions_eagerly(False)
+    assert len(calls) == 4
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0**60])

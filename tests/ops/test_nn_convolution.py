@@ -233,3 +233,11 @@ def test_more_errors():
     ):
         with pytest.raises(tf.errors.InvalidArgumentError):
             call()
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_atrous_convolution_is_a_dilated_one(padding):
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(2, 7, 8, 3)), rng.normal(size=(3, 2, 3, 4))
+    expected = tf.nn.conv2d(x, w, 1, padding, dilations=2)
+    np.testing.assert_array_equal(tf.nn.atrous_conv2d(x, w, 2, padding), expected)
