@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations
@@ -197,6 +198,23 @@ class Conv(Convolution):
 
     def convolve(self, x: Tensor) -> Tensor:
         return self._slide(x, self.kernel)
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Tensor:
+        """``inputs``, in the layer's data format, convolved with ``kernel``; no bias is added.
+
+        A subclass may define another, or call this one with other kernels.
+        """
+        first = self._channel_axis == 1
+        return channels_last(lambda x: self._slide(x, kernel), as_tensor(inputs), self.rank, first)
+
+    def call(self, x: Tensor) -> Tensor:
+        if type(self).convolution_op is Conv.convolution_op:
+            return super().call(x)
+        y = self.convolution_op(x, self.kernel)
+        if self.bias is not None:
+            along = (-1, *(1,) * self.rank) if self._channel_axis == 1 else (-1,)
+            y = y + reshape(self.bias, along)
+        return activations.biased(y, None, self.activation)
 
 
 class Conv1D(Conv):

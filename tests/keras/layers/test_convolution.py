@@ -145,3 +145,28 @@ def test_a_small_network_learns():
     model.optimizer.learning_rate = 0.01
     history = model.fit(images, labels, epochs=15, verbose=0).history
     assert history["accuracy"][-1] > 0.95
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_a_subclass_may_define_the_convolution_or_call_it_with_other_kernels(data_format):
+    class Doubled(layers.Conv2D):
+        def convolution_op(self, inputs, kernel):
+            return super().convolution_op(inputs, 2 * kernel)
+
+    class Called(layers.Conv2D):
+        def call(self, inputs):
+            return self.convolution_op(inputs, self.kernel + self.kernel)
+
+    options = {"data_format": data_format, "padding": "same", "strides": 2}
+    images = x(2, 3, 5, 4) if data_format == "channels_first" else x(2, 5, 4, 3)
+    plain = layers.Conv2D(2, 3, activation="relu", bias_initializer="ones", **options)
+    doubled = Doubled(2, 3, activation="relu", bias_initializer="ones", **options)
+    called = Called(2, 3, use_bias=False, **options)
+    for layer in (plain, doubled, called):
+        layer(images)
+    kernel, bias = doubled.get_weights()
+    plain.set_weights([2 * kernel, bias])
+    called.set_weights([kernel])
+    np.testing.assert_array_equal(doubled(images), plain(images))
+    shift = bias.reshape((-1, 1, 1) if data_format == "channels_first" else -1)
+    np.testing.assert_allclose(tf.nn.relu(called(images) + shift), plain(images), rtol=1e-6)
