@@ -132,6 +132,14 @@ def test_a_loss_or_a_function_as_a_metric():
     assert float(wrapped(y_true, y_pred)) == pytest.approx((0.375 + 1.375) / 2)
 
 
+def test_a_function_gets_targets_in_the_floats_of_the_predictions():
+    """As fit hands arrays of float64 on in Keras."""
+    model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=[lambda y_true, y_pred: (y_true - y_pred) ** 2])
+    found = model.evaluate(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
 @pytest.mark.parametrize("name", sorted(set(metrics.__all__) - {"Metric"}))
 def test_config_round_trip(name):
     needed = {

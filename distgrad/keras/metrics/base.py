@@ -267,7 +267,8 @@ class MeanMetricWrapper(MeanMetric):
         self._options = kwargs
 
     def per_sample(self, y_true: Any, y_pred: Any) -> Any:
-        return self.fn(as_tensor(y_true), as_tensor(y_pred), **self._options)
+        prediction = as_tensor(y_pred)
+        return self.fn(_like(prediction, y_true), prediction, **self._options)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._options}
