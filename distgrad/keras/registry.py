@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from distgrad.core.dtypes import DType
+
 
 def snake_case(name: str) -> str:
     """``SparseCategoricalCrossentropy`` as ``sparse_categorical_crossentropy``."""
@@ -24,7 +26,10 @@ def by_name(*objects: Any, **aliases: Any) -> dict[str, Any]:
 def lookup(kind: str, identifier: Any, known: Mapping[str, Callable[..., Any]]) -> Any:
     """The entry of ``known`` that a text names. Raises ValueError with the nearest names."""
     found = None
-    if isinstance(identifier, str):
+    if isinstance(identifier, Mapping) and identifier.get("class_name") == "function":
+        found = custom_objects().get(str(identifier.get("registered_name")))
+        identifier = identifier["config"]
+    if isinstance(identifier, str) and found is None:
         found = known.get(identifier) or known.get(snake_case(identifier))
         found = found or custom_objects().get(identifier)
     if found is None:
@@ -54,12 +59,26 @@ class Configured:
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain values."""
-        return {name: plain(getattr(self, name)) for name in arguments(type(self))}
+        return {name: plain(getattr(self, name)) for name in arguments(described(type(self)))}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:
         """An object made with these arguments."""
         return cls(**settings(cls, config))
+
+
+def described(cls: type) -> type:
+    """The class whose arguments ``get_config`` gives: ``cls``, unless it has one of a user.
+
+    That asks for the arguments of our class above it, ``super().get_config()``, and adds its own.
+    """
+    if _ours(next(base for base in cls.__mro__ if "get_config" in vars(base))):
+        return cls
+    return next(base for base in cls.__mro__ if _ours(base))
+
+
+def _ours(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def arguments(cls: type) -> list[str]:
@@ -95,6 +114,21 @@ def plain(value: Any) -> Any:
     if callable(value) and hasattr(value, "__name__"):
         return registered_name(value) or value.__name__
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def entry(value: Any) -> Any:
+    """What a user's config holds, as Keras has it in JSON: functions as dicts with their names."""
+    if isinstance(value, (list, tuple)):
+        return [entry(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: entry(item) for key, item in value.items()}
+    if inspect.isfunction(value) or inspect.isclass(value):
+        name = value.__name__
+        known = {"config": name, "registered_name": registered_name(value) or name}
+        return {"module": "builtins", "class_name": "function", **known}
+    if isinstance(value, DType):
+        return value.name
+    return plain(value.numpy() if hasattr(value, "numpy") else value)
 
 
 # Classes and functions of users, by the names under which a config holds them.
@@ -179,12 +213,13 @@ def serialize(obj: Any) -> Any:
         return registered_name(obj) or getattr(obj, "__name__", obj)
     cls = type(obj)
     ours = cls.__module__.startswith("distgrad.keras.")
+    config = obj.get_config()
     name = registered_name(cls)
     module = ".".join(cls.__module__.split(".")[1:3]) if ours else cls.__module__
     return {
         "module": getattr(cls, "_keras_module", module) if ours else module,
         "class_name": cls.__name__,
-        "config": obj.get_config(),
+        "config": config if ours else entry(config),
         "registered_name": None if ours else name or f"Custom>{cls.__name__}",
         **getattr(obj, "more_in_entry", dict)(),
     }
@@ -196,6 +231,8 @@ def deserialize(
     """The object of what ``serialize`` gave. Raises ValueError for an unknown name."""
     known = {**known, **custom_objects(), **(given or {})}
     if not isinstance(config, Mapping):
+        return lookup(kind, config, known)
+    if config.get("class_name") == "function":
         return lookup(kind, config, known)
     if "class_name" not in config:
         raise ValueError(f"a {kind} is a dict with class_name and config, not {config!r}")

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from distgrad.keras import (
+    activations,
     constraints,
     initializers,
     layers,
     losses,
     metrics,
     optimizers,
+    registry,
     regularizers,
 )
 from distgrad.keras.models.saving import load_model, load_weights, save_model, save_weights
@@ -23,7 +25,6 @@ from distgrad.keras.registry import (
     get_registered_object,
     register_keras_serializable,
 )
-from distgrad.keras.registry import serialize as serialize_keras_object
 
 __all__ = [
     "CustomObjectScope",
@@ -49,14 +50,32 @@ _ROOMS: dict[str, Any] = {
     "keras.optimizers.schedules": optimizers.schedules,
     "keras.regularizers": regularizers,
 }
+_OF_FUNCTIONS = (metrics, losses, activations)
 
 
-def deserialize_keras_object(
-    config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
-) -> Any:
-    """The object of what ``serialize_keras_object`` gave, here or in Keras 3.
+def serialize_keras_object(obj: Any) -> Any:
+    """What JSON can hold of an object or function, of numbers, texts and arrays, and of nests.
 
-    Raises ValueError for a class that is neither known nor among the custom objects.
+    Objects and functions are dicts with ``class_name``, ``config`` and ``registered_name``.
     """
+    return registry.entry(obj)
+
+
+def deserialize_keras_object(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """What ``serialize_keras_object`` was given, here or in Keras 3; arrays as lists.
+
+    Raises ValueError for a class or function that is neither known nor among the custom objects.
+    """
+    if isinstance(config, str):
+        return (custom_objects or {}).get(config, config)
+    if isinstance(config, (list, tuple)):
+        return [deserialize_keras_object(item, custom_objects) for item in config]
+    if not isinstance(config, Mapping):
+        return config
+    if "class_name" not in config:
+        return {n: deserialize_keras_object(item, custom_objects) for n, item in config.items()}
+    if config["class_name"] == "function":
+        known = {n: f for room in _OF_FUNCTIONS for n, f in vars(room).items() if callable(f)}
+        return registry.deserialize("function", config, known, custom_objects)
     room = _ROOMS.get(str(config.get("module")), layers)
     return room.deserialize(config, custom_objects)

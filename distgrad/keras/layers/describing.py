@@ -22,12 +22,13 @@ class Described(Configured):
     _not_in_config: tuple[str, ...] = ("input_shape",)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain values.
+        """The constructor's arguments, as plain values; those of its base, for a layer that adds
+        its own to them.
 
         Raises NotImplementedError where one is not an attribute of the layer.
         """
         config = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype_policy.name}
-        for name in registry.arguments(type(self)):
+        for name in registry.arguments(registry.described(type(self))):
             if name in config or name in self._not_in_config:
                 continue
             if not hasattr(self, name):

@@ -210,15 +210,16 @@ class Model(Trainer):
 
         saving.save_weights(self, filepath, overwrite)
 
-    def load_weights(self, filepath: Any) -> None:
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False) -> None:
         """Reads what ``save_weights`` has written, here or in Keras 3.
 
         Raises FileNotFoundError, and ValueError where the weights are those of another
-        architecture; nothing is changed then.
+        architecture; nothing is changed then. ``skip_mismatch`` leaves the layers that have no
+        weights of their shapes in the file as they are, each with a warning.
         """
         from distgrad.keras.models import saving
 
-        saving.load_weights(self, filepath)
+        saving.load_weights(self, filepath, skip_mismatch)
 
     def export(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 from collections.abc import Mapping
 from datetime import datetime
@@ -19,11 +20,10 @@ import numpy as np
 from distgrad.core import files
 from distgrad.keras import __version__, registry
 from distgrad.keras.layers.reviving import deserialize
-from distgrad.keras.models import weights_h5, whole_h5
+from distgrad.keras.models import assets, weights_h5, whole_h5
 from distgrad.keras.models.model import Model
 from distgrad.training import tensors
 
-_VOCABULARY = "vocabulary.txt"  # of a layer that looks words up, where Keras keeps it
 _H5, _SAFETENSORS = "model.weights.h5", "model.safetensors"
 _WHOLE_H5 = (".h5", ".hdf5")
 
@@ -50,7 +50,7 @@ def save_model(
         config["build_config"] = {"input_shape": registry.plain(model._build_shapes)}
         config["build_config"].update(input_dtype=model._build_dtypes)
     if model.optimizer is not None:
-        config["compile_config"] = model.get_compile_config()
+        config["compile_config"] = registry.entry(model.get_compile_config())
     metadata = {
         "keras_version": __version__,
         "date_saved": datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
@@ -63,6 +63,8 @@ def save_model(
             archive.writestr(_H5, weights_h5.dump(model))
         else:
             archive.writestr(_SAFETENSORS, tensors.to_bytes(_all_arrays(model)))
+        for name, text in assets.dump(model).items():
+            archive.writestr(name, text)
     files.replace(path, content.getvalue())
 
 
@@ -88,7 +90,7 @@ def load_model(
             config = json.loads(archive.read("config.json"))
             kind = _H5 if _H5 in names else _SAFETENSORS
             weights = archive.read(kind)
-            texts = {name: archive.read(name) for name in names if name.endswith(_VOCABULARY)}
+            files_of_layers = {n: archive.read(n) for n in names if n.startswith(assets.ROOM)}
     except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{str(path)!r} is not a whole .keras file: {error}") from None
     with registry.custom_object_scope(custom_objects or {}):
@@ -96,16 +98,13 @@ def load_model(
         _build(model, config.get("build_config") or {})
         if compile and config.get("compile_config"):
             model.compile_from_config(config["compile_config"])
-    for group in weights_h5.groups(model) if texts else ():
-        text = texts.get(f"assets/{group.path}/{_VOCABULARY}")
-        load = getattr(group.layer, "load_vocabulary", None)
-        if text is not None and load is not None:
-            load(text.decode().split("\n"))
+    assets.load_vocabularies(model, files_of_layers)
     try:
         pairs = _pairs(model, kind, weights)
     except ValueError as error:
         raise ValueError(f"{str(path)!r}: {error}") from None
     _assign(pairs)
+    assets.load(model, files_of_layers)
     return model
 
 
@@ -139,7 +138,7 @@ def save_weights(model: Model, filepath: Any, overwrite: bool = True) -> None:
         files.replace(path, tensors.to_bytes(_arrays(model)))
 
 
-def load_weights(model: Model, filepath: Any) -> None:
+def load_weights(model: Model, filepath: Any, skip_mismatch: bool = False) -> None:
     """Reads weights into a built model; see ``Model.load_weights``."""
     path = _checked(filepath, (".weights.h5", ".safetensors", ".keras", *_WHOLE_H5))
     content = path.read_bytes()
@@ -148,14 +147,14 @@ def load_weights(model: Model, filepath: Any) -> None:
         if path.suffix == ".keras":
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 kind = _H5 if _H5 in archive.namelist() else _SAFETENSORS
-                pairs = _pairs(model, kind, archive.read(kind))
+                pairs = _pairs(model, kind, archive.read(kind), skip_mismatch)
         elif path.suffix in _WHOLE_H5:
             if whole_h5.holds_this(content):
-                pairs = list(whole_h5.assignments(model, content))
+                pairs = whole_h5.assignments(model, content, skip_mismatch)
             else:
-                pairs = _pairs(model, _H5, content)
+                pairs = _pairs(model, _H5, content, skip_mismatch)
         else:
-            pairs = by_path(model, tensors.from_bytes(content))
+            pairs = by_path(model, tensors.from_bytes(content), skip_mismatch)
     except (ValueError, zipfile.BadZipFile, KeyError) as error:
         raise ValueError(f"{str(path)!r}: {error}") from None
     _assign(pairs)
@@ -187,30 +186,39 @@ def _build(model: Any, build_config: Mapping[str, Any]) -> None:
         model.build_like(shape, build_config.get("input_dtype"))
 
 
-def _pairs(model: Model, kind: str, content: bytes) -> Pairs:
+def _pairs(model: Model, kind: str, content: bytes, skip: bool = False) -> Pairs:
     if kind == _H5:
         arrays = weights_h5.parse(content)
-        found = weights_h5.assignments(model, arrays)
+        found = weights_h5.assignments(model, arrays, skip)
         return found + weights_h5.optimizer_assignments(model, arrays)
     stored = tensors.from_bytes(content)
     state = {int(k.split("/")[1]): v for k, v in stored.items() if k.startswith("optimizer/")}
     own = {k.removeprefix("model/"): v for k, v in stored.items() if k.startswith("model/")}
-    found = by_path(model, own)
+    found = by_path(model, own, skip)
     return found + weights_h5.optimizer_assignments(model, {"optimizer": state})
 
 
-def by_path(model: Model, arrays: Mapping[str, np.ndarray]) -> Pairs:
-    """What to assign to which variable. Raises ValueError for arrays of another architecture."""
+def by_path(model: Model, arrays: Mapping[str, np.ndarray], skip: bool = False) -> Pairs:
+    """What to assign to which variable.
+
+    Raises ValueError for arrays of another architecture, or leaves those out, with a warning.
+    """
     variables = model.variable_paths()
+    found: Pairs = []
     for path in sorted({*variables, *arrays}):
         wanted = tuple(variables[path].shape) if path in variables else None
         given = arrays[path].shape if path in arrays else None
-        if wanted != given:
-            raise ValueError(
-                f"{path!r} has shape {wanted} in the model and {given} in the file (None: it has "
-                "none): the file is of another architecture"
-            )
-    return [(variable, arrays[path]) for path, variable in variables.items()]
+        if wanted == given:
+            found.append((variables[path], arrays[path]))
+            continue
+        message = (
+            f"{path!r} has shape {wanted} in the model and {given} in the file (None: it has "
+            "none): the file is of another architecture"
+        )
+        if not skip:
+            raise ValueError(message)
+        warnings.warn(f"{message}. It is left as it is", stacklevel=5)
+    return found
 
 
 def _arrays(model: Model) -> dict[str, np.ndarray]:

@@ -189,11 +189,12 @@ def parse(content: bytes) -> dict[str, dict[Any, np.ndarray]]:
 
 
 def assignments(
-    model: Model, arrays: Mapping[str, Mapping[Any, np.ndarray]]
+    model: Model, arrays: Mapping[str, Mapping[Any, np.ndarray]], skip: bool = False
 ) -> list[tuple[Any, Any]]:
     """What to assign to which variable.
 
-    Raises ValueError naming the layer and the shapes where the file is of another architecture.
+    Raises ValueError naming the layer and the shapes where the file is of another architecture, or
+    leaves the layer out, with a warning.
     """
     found: list[tuple[Any, Any]] = []
     left = {path for path in arrays if path != "optimizer" and not path.startswith("optimizer/")}
@@ -206,12 +207,16 @@ def assignments(
         wanted = [tuple(variable.shape) for variable in group.variables]
         shapes = [tuple(given[i].shape) for i in sorted(given)]
         if shapes != wanted or sorted(given) != list(range(len(wanted))):
-            raise ValueError(
+            message = (
                 f"layer {group.name!r} has weights of shapes {wanted}, the file has {shapes} "
                 f"under {group.path or '/'!r}: it is of another architecture"
             )
+            if not skip:
+                raise ValueError(message)
+            warnings.warn(f"{message}. The layer is left as it is", stacklevel=6)
+            continue
         found += [(variable, given[i]) for i, variable in enumerate(group.variables)]
-    if left:
+    if left and not skip:
         raise ValueError(
             f"the file has weights under {', '.join(sorted(left))}, for which the model has no "
             "layer: it is of another architecture"

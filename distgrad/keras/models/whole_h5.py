@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -75,10 +76,11 @@ def holds_this(content: bytes) -> bool:
         return "model_weights" in file or _listed(file, "layer_names") is not None
 
 
-def assignments(model: Model, content: bytes) -> Pairs:
+def assignments(model: Model, content: bytes, skip: bool = False) -> Pairs:
     """What to assign to which variable of the model.
 
-    Raises ValueError naming the layer and the shapes where the file is of another architecture.
+    Raises ValueError naming the layer and the shapes where the file is of another architecture, or
+    leaves the layer out, with a warning.
     """
     with _opened(content) as file:
         group = file.get("model_weights", file)
@@ -96,7 +98,12 @@ def assignments(model: Model, content: bytes) -> Pairs:
         )
     found: Pairs = []
     for layer, (name, arrays) in zip(wanted, given, strict=True):
-        found += _matched(f"layer {layer.name!r}", name, _in_order(layer), arrays)
+        try:
+            found += _matched(f"layer {layer.name!r}", name, _in_order(layer), arrays)
+        except ValueError as error:
+            if not skip:
+                raise
+            warnings.warn(f"{error}. The layer is left as it is", stacklevel=5)
     own = model._tracked_weights()
     return found + (_matched("the model itself", _TOP, own, top) if top or own else [])
 

@@ -20,7 +20,6 @@ from distgrad.keras.registry import (
     get_registered_object,
     register_keras_serializable,
 )
-from distgrad.keras.registry import serialize as serialize_keras_object
 from distgrad.ops import streams
 
 # Where what is loaded at its first use lies.
@@ -38,6 +37,7 @@ _LATER = {
     "model_to_dot": ".drawing",
     "plot_model": ".drawing",
     "save_img": ".images",
+    "serialize_keras_object": "..saving",
     "split_dataset": ".datasets",
     "text_dataset_from_directory": ".folders",
     "timeseries_dataset_from_array": ".datasets",
@@ -59,7 +59,6 @@ __all__ = [
     "pack_x_y_sample_weight",
     "pad_sequences",
     "register_keras_serializable",
-    "serialize_keras_object",
     "set_random_seed",
     "standardize_dtype",
     "to_categorical",

@@ -1,0 +1,197 @@
+"""What users' own layers, models and functions say of how they are saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+keras, layers = tf.keras, tf.keras.layers
+
+
+@pytest.fixture
+def registered():
+    """What a test registers is forgotten after it."""
+    known = dict(keras.saving.get_custom_objects())
+    yield keras.saving.register_keras_serializable("mine")
+    keras.saving.get_custom_objects().clear()
+    keras.saving.get_custom_objects().update(known)
+
+
+class Scale(layers.Layer):
+    """Keeps its argument under another name."""
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.by = factor
+
+    def call(self, inputs):
+        return inputs * self.by
+
+    def get_config(self):
+        return dict(factor=self.by, **super().get_config())
+
+
+def test_a_config_of_ones_own_begins_with_that_of_the_base():
+    config = Scale(3.0, name="s").get_config()
+    assert config == {"factor": 3.0, "name": "s", "trainable": True, "dtype": "float32"}
+
+    class Named(layers.Dense):
+        def __init__(self, units, title, **kwargs):
+            super().__init__(units, **kwargs)
+            self._title = title
+
+        def get_config(self):
+            return {**super().get_config(), "title": self._title}
+
+    config = Named(3, "a", activation="relu", name="n").get_config()
+    assert config == {**layers.Dense(3, activation="relu", name="n").get_config(), "title": "a"}
+    assert Named.from_config(config).get_config() == config
+
+    class Weighed(keras.losses.Loss):
+        def __init__(self, factor, **kwargs):
+            super().__init__(**kwargs)
+            self.by = factor
+
+        def get_config(self):
+            return dict(factor=self.by, **super().get_config())
+
+    config = Weighed(2.0, name="w").get_config()
+    assert config == {"factor": 2.0, "name": "w", "reduction": "sum_over_batch_size"}
+
+
+def test_a_config_may_hold_functions_objects_and_numbers_of_numpy(tmp_path, registered):
+    @registered
+    def square(x):
+        return x * x
+
+    @registered
+    class Project(layers.Layer):
+        def __init__(self, activation, initializer, factor, **kwargs):
+            super().__init__(**kwargs)
+            self.activation = keras.activations.get(activation)
+            self.initializer = keras.initializers.get(initializer)
+            self.factor = factor
+
+        def build(self, input_shape):
+            self.w = self.add_weight((input_shape[-1], 2), self.initializer)
+
+        def call(self, inputs):
+            return self.activation(tf.matmul(inputs, self.w) * self.factor)
+
+        def get_config(self):
+            own = {"activation": self.activation, "initializer": self.initializer}
+            return {**super().get_config(), **own, "factor": np.float32(self.factor)}
+
+    first = Project(square, keras.initializers.HeNormal(3), 0.5)
+    model = keras.Sequential([keras.Input((3,)), first, Project("tanh", "ones", 1)])
+    model.save(tmp_path / "x.keras")
+    twin = keras.models.load_model(tmp_path / "x.keras")
+    assert [layer.activation for layer in twin.layers] == [square, keras.activations.tanh]
+    assert twin.layers[0].initializer.get_config() == {"seed": 3}
+    np.testing.assert_array_equal(model(np.ones((2, 3))), twin(np.ones((2, 3))))
+
+
+def test_functions_and_nests_are_read_from_their_configs(registered):
+    @registered
+    def half(x):
+        return x / 2
+
+    given = {
+        "functions": [half, keras.activations.relu, keras.losses.mean_squared_error],
+        "plain": ["accuracy", 3, None, True],
+    }
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(given)))
+    assert config["functions"][0] == {
+        "module": "builtins",
+        "class_name": "function",
+        "config": "half",
+        "registered_name": "mine>half",
+    }
+    assert keras.saving.deserialize_keras_object(config) == given
+    held = keras.saving.serialize_keras_object([np.arange(2), tf.constant(2.0), tf.float16])
+    assert held == [[0, 1], 2.0, "float16"]
+    with pytest.raises(ValueError, match="unknown function 'other'"):
+        keras.saving.deserialize_keras_object({"class_name": "function", "config": "other"})
+
+
+def test_a_model_may_say_itself_how_it_was_compiled(tmp_path, registered):
+    @registered
+    def squares(y_true, y_pred):
+        return tf.reduce_sum((y_true - y_pred) ** 2, axis=1)
+
+    @registered
+    class Own(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = layers.Dense(1)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+        def compile(self, rule, loss_fn, scores):
+            super().compile(rule, loss_fn, metrics=scores)
+            self.rule, self.loss_fn, self.scores = rule, loss_fn, scores
+
+        def get_compile_config(self):
+            return {"rule": self.rule, "loss_fn": self.loss_fn, "scores": self.scores}
+
+        def compile_from_config(self, config):
+            self.compile(*map(keras.saving.deserialize_keras_object, config.values()))
+
+    model = Own()
+    model.compile(keras.optimizers.SGD(0.5), squares, ["mae", squares])
+    data = np.ones((4, 3)), np.ones((4, 1))
+    model.fit(*data, verbose=0)
+    model.save(tmp_path / "x.keras")
+    twin = keras.models.load_model(tmp_path / "x.keras")
+    assert twin.loss_fn is squares and twin.scores == ["mae", squares]
+    assert float(twin.rule.learning_rate) == 0.5
+    assert model.evaluate(*data, verbose=0) == twin.evaluate(*data, verbose=0)
+
+
+def test_layers_keep_files_of_their_own(tmp_path, registered):
+    @registered
+    class Worded(layers.Dense):
+        def __init__(self, words=None, **kwargs):
+            super().__init__(**kwargs)
+            self.words = words
+
+        def save_assets(self, inner_path):
+            Path(inner_path, "deep").mkdir()
+            Path(inner_path, "deep", "words.txt").write_text(self.words)
+
+        def load_assets(self, inner_path):
+            text = Path(inner_path, "deep", "words.txt").read_text()
+            self.words = f"{text} with {len(self.weights)} weights"
+
+    model = keras.Sequential([keras.Input((3,)), Worded("one", units=2), Worded("two", units=2)])
+    model.save(tmp_path / "x.keras")
+    twin = keras.models.load_model(tmp_path / "x.keras")
+    assert [layer.words for layer in twin.layers] == ["one with 2 weights", "two with 2 weights"]
+
+
+@pytest.mark.parametrize("ending", [".weights.h5", ".safetensors"])
+def test_layers_whose_weights_do_not_fit_may_be_skipped(ending, tmp_path):
+    if ending == ".weights.h5":
+        pytest.importorskip("h5py")
+
+    def made(classes):
+        return keras.Sequential(
+            [keras.Input((3,)), layers.Dense(4, name="body"), layers.Dense(classes, name="head")]
+        )
+
+    source, model = made(2), made(5)
+    source.save_weights(tmp_path / f"x{ending}")
+    kept = model.get_weights()
+    with pytest.raises(ValueError, match=r"head.*architecture"):
+        model.load_weights(tmp_path / f"x{ending}")
+    with pytest.warns(UserWarning, match=r"head.*left as it is"):
+        model.load_weights(tmp_path / f"x{ending}", skip_mismatch=True)
+    expected = source.get_weights()[:2] + kept[2:]
+    for found, wanted in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
