@@ -32,12 +32,15 @@ class Metric(Configured):
 
     ``direction`` is "up" where more is better, "down" where less is, None where nobody knows;
     ``dtype`` is that of ``result()``, float32 by default. A metric written for Keras works, too:
-    variables made with ``add_weight``, to which ``update_state`` adds what ``result`` needs; they
-    must be sums over samples.
+    ``update_state`` adds what ``result`` needs to variables made with ``add_weight``, which must be
+    sums over samples, gives it to other metrics in attributes, or changes what
+    ``super().update_state`` is given.
     """
 
     size = 2
     direction: str | None = None
+    updates_itself = False  # by an ``update_state`` of a user
+    _answers_itself = False  # by a ``result`` of a user
 
     def __init__(self, name: str | None = None, dtype: Any = None) -> None:
         self.name = name or snake_case(type(self).__name__)
@@ -50,14 +53,29 @@ class Metric(Configured):
         super().__init_subclass__(**kwargs)
         if "result" in cls.__dict__:
             cls.result = _remembered(cls.result)  # type: ignore[method-assign]
+            cls._answers_itself = True
         if "update_state" in cls.__dict__:
             cls.update_state = _joining(cls.update_state)  # type: ignore[method-assign]
+            cls.updates_itself = True
 
     def expect(self, shape: tuple[int, ...]) -> None:
         """Told the shape of predictions before the first of them, where ``size`` follows from it.
 
         Several workers must agree on it before a batch, also one that has no samples of it.
         """
+        for metric in self._below():
+            metric.expect(shape)
+
+    def _below(self) -> list[Metric]:
+        """The metrics in attributes of one that gives them its batches."""
+        if not self.updates_itself:
+            return []
+        return [metric for value in vars(self).values() for metric in _metrics_in(value)]
+
+    @property
+    def length(self) -> int:
+        """How many numbers ``of_batch`` gives: its own, then those of the metrics below."""
+        return self.size + sum(metric.length for metric in self._below())
 
     def add_weight(
         self,
@@ -79,6 +97,15 @@ class Metric(Configured):
         """Additive statistics of one batch: a float64 vector of ``size``."""
         if not self.variables:
             raise NotImplementedError(f"{type(self).__name__} defines no sums()")
+        return self._by_updates(y_true, y_pred, sample_weight)
+
+    def of_batch(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> np.ndarray:
+        """The ``sums`` of one batch, by way of an ``update_state`` of a user's own."""
+        given = () if sample_weight is None else (sample_weight,)
+        run = self._by_updates if self.updates_itself else self.sums
+        return run(y_true, y_pred, *given)
+
+    def _by_updates(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> np.ndarray:
         kept = self.state()
         self.reset_state()
         y_pred = as_tensor(y_pred)
@@ -106,24 +133,40 @@ class Metric(Configured):
         self.set_state(kept)
         return found
 
-    def state(self) -> tuple[Any, list[Any]]:
+    def shown(self, sums: np.ndarray) -> Value:
+        """The ``value``, by way of a ``result`` of a user's own."""
+        if not self._answers_itself:
+            return self.value(sums)
+        kept = self.state()
+        self.keep(sums)
+        found = np.asarray(as_tensor(self.result())._host()).tolist()
+        self.set_state(kept)
+        return found
+
+    def state(self) -> tuple[Any, list[Any], list[Any]]:
         """What ``update_state`` has added up so far."""
-        return self._total, [v.numpy() for v in self.variables]
+        below = [metric.state() for metric in self._below()]
+        return self._total, [v.numpy() for v in self.variables], below
 
     def statistics(self) -> np.ndarray:
-        """What ``update_state`` has added up so far, as ``sums`` gives it of one batch."""
+        """What ``update_state`` has added up so far, as ``of_batch`` gives it of one batch."""
         if self.variables:
-            return np.concatenate([np.ravel(v.numpy()).astype(np.float64) for v in self.variables])
-        return self._total if isinstance(self._total, np.ndarray) else np.zeros(self.size)
+            own = np.concatenate([np.ravel(v.numpy()).astype(np.float64) for v in self.variables])
+        else:
+            own = self._total if isinstance(self._total, np.ndarray) else np.zeros(self.size)
+        below = self._below()
+        return np.concatenate([own, *(m.statistics() for m in below)]) if below else own
 
     def gave(self, value: Any) -> bool:
         """Whether ``value`` is what ``result`` has returned last."""
         return value is self._given and value is not None
 
-    def set_state(self, state: tuple[Any, list[Any]]) -> None:
+    def set_state(self, state: tuple[Any, list[Any], list[Any]]) -> None:
         self._total = state[0]
         for variable, value in zip(self.variables, state[1], strict=True):
             variable.assign(value)
+        for metric, kept in zip(self._below(), state[2], strict=True):
+            metric.set_state(kept)
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Adds a batch: ``(y_true, y_pred, sample_weight=None)``."""
@@ -144,14 +187,26 @@ class Metric(Configured):
         for variable, part in self._parts(sums):
             variable.assign_add(part)
         if not self.variables:
-            self._total = self._total + sums
+            self._total = self._total + sums[: self.size]
+        for metric, part in self._parts_below(sums):
+            metric.absorb(part)
 
     def keep(self, sums: np.ndarray) -> None:
         """Has these ``statistics`` in the place of its own."""
         for variable, part in self._parts(sums):
             variable.assign(part)
         if not self.variables:
-            self._total = np.array(sums, np.float64)
+            self._total = np.array(sums[: self.size], np.float64)
+        for metric, part in self._parts_below(sums):
+            metric.keep(part)
+
+    def _parts_below(self, sums: np.ndarray) -> Iterator[tuple[Metric, np.ndarray]]:
+        """Each metric below with its part of ``sums``."""
+        start = self.size
+        for metric in self._below():
+            stop = start + metric.length
+            yield metric, sums[start:stop]
+            start = stop
 
     def _parts(self, sums: np.ndarray) -> Iterator[tuple[Variable, np.ndarray]]:
         """Each variable with its part of ``sums``."""
@@ -178,6 +233,8 @@ class Metric(Configured):
         self._total = 0.0
         for variable in self.variables:
             variable.assign(np.zeros(variable.shape, variable.dtype.numpy_dtype))
+        for metric in self._below():
+            metric.reset_state()
 
     # The same with the state in the caller's hands: a list of arrays, empty at the start.
 
@@ -203,7 +260,7 @@ class Metric(Configured):
                 for variable, value in zip(self.variables, values, strict=True):
                     variable.assign(value)
             elif values:
-                self._total = np.asarray(as_tensor(values[0])._host(), np.float64)
+                self.keep(np.asarray(as_tensor(values[0])._host(), np.float64))
             found = run()
             state = self.state()[1] if self.variables else [self.statistics()]
             return found, [Tensor(np.array(value)) for value in state]
@@ -277,6 +334,14 @@ class MeanMetricWrapper(MeanMetric):
 def one_by_one(metrics: Iterable[Any]) -> list[Any]:
     """Metrics, with those that a model keeps as one in their places."""
     return [each for metric in metrics for each in getattr(metric, "metrics", (metric,))]
+
+
+def _metrics_in(value: Any) -> Iterator[Metric]:
+    if isinstance(value, Metric):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _metrics_in(item)
 
 
 def _remembered(result: Callable[..., Any]) -> Callable[..., Any]:

@@ -106,7 +106,7 @@ class Objective:
 
     @property
     def sums_size(self) -> int:
-        return 2 * len(self._own_losses) + sum(metric.size for metric in self._metric_objects)
+        return 2 * len(self._own_losses) + sum(metric.length for metric in self._metric_objects)
 
     @property
     def is_mean(self) -> bool:
@@ -170,7 +170,12 @@ class Objective:
         if len(self._metric_objects) == 1 and not self._own_losses and plain:
             (metric,) = self._metric_objects
             capturing = recording.per_thread.capture is not None
-            if capturing and all(isinstance(each, Operand) for each in (targets[0], outputs[0])):
+            own = metric.updates_itself
+            if (
+                capturing
+                and not own
+                and all(isinstance(each, Operand) for each in (targets[0], outputs[0]))
+            ):
                 found = metric.operations(as_tensor(targets[0]), outputs[0])
                 if found is not None:
                     return found
@@ -189,7 +194,7 @@ class Objective:
             parts.append(np.array([0.0 if value is None else float(value) * size, size]))
         for metric, (i, weighted) in zip(self._metric_objects, self._places, strict=True):
             given = (weights[i],) if weighted and weights[i] is not None else ()
-            parts.append(metric.sums(targets[i], outputs[i], *given))
+            parts.append(metric.of_batch(targets[i], outputs[i], *given))
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def update_metrics(self, y: Any, prediction: Any, weight: Any) -> None:
@@ -227,8 +232,8 @@ class Objective:
             logs[f"{self.names[i]}_loss"] = float(sums[start] / sums[start + 1])
             start += 2
         for name, metric in zip(self._shown, self._metric_objects, strict=True):
-            logs[name] = metric.value(sums[start : start + metric.size])
-            start += metric.size
+            logs[name] = metric.shown(sums[start : start + metric.length])
+            start += metric.length
         return logs
 
     def keep(self, loss: float, sums: np.ndarray) -> None:
@@ -236,8 +241,8 @@ class Objective:
         self.loss_tracker.keep(np.array([loss, 1.0]))
         start = 2 * len(self._own_losses)
         for metric in self._metric_objects:
-            metric.keep(sums[start : start + metric.size])
-            start += metric.size
+            metric.keep(sums[start : start + metric.length])
+            start += metric.length
 
     def outputs(self, prediction: Any) -> list[Tensor]:
         """The outputs of a prediction, in the order of their names."""
