@@ -161,11 +161,11 @@ class Tensor(Operand):
         return format(self.numpy(), spec)
 
     def _scalar(self, wanted: str) -> Any:
-        if self.ndim:
+        if self._data.size != 1:
             raise TypeError(
-                f"only a scalar tensor can become {wanted}; this one has shape {self.shape}"
+                f"only a tensor of one element can become {wanted}; this one has shape {self.shape}"
             )
-        return self._host()[()]
+        return self._host().reshape(())[()]
 
     def __float__(self) -> float:
         return float(self._scalar("a float"))
@@ -179,6 +179,8 @@ class Tensor(Operand):
     def __index__(self) -> int:
         if not self.dtype.is_integer:
             raise TypeError(f"a {self.dtype.name} tensor cannot be used as an index")
+        if self.ndim:
+            raise TypeError(f"only a scalar is an index; this tensor has shape {self.shape}")
         return int(self._scalar("an index"))
 
     def __bool__(self) -> bool:

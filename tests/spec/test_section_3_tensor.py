@@ -107,6 +107,8 @@ def test_index():
         assert np.arange(5)[n] == 3 and [0, 1, 2, 3][n] == 3
     with pytest.raises(TypeError):
         range(tf.constant(3.0))
+    with pytest.raises(TypeError, match="scalar"):
+        range(tf.constant([3]))
     with pytest.raises(TypeError):
         range(tf.constant([3, 4]))
 
@@ -121,8 +123,9 @@ def test_bool():
 
 
 def test_float_and_int():
-    """`float`/`int` of a vector TypeError."""
+    """`float`/`int` of a vector TypeError, but not of one element, as a model's output may be."""
     assert float(tf.constant(2)) == 2.0 and int(tf.constant(2.9)) == 2
+    assert float(tf.constant([[2.5]])) == 2.5 and int(tf.Variable([7])) == 7
     assert complex(tf.constant(2.0)) == 2 + 0j
     for convert in (float, int, complex):
         for x in (tf.constant([1.0, 2.0]), tf.Variable([1.0, 2.0])):
