@@ -20,11 +20,11 @@ from distgrad.data.iterating import DatasetIterator
 from distgrad.data.mixing import Mixing
 from distgrad.data.origins import Origins
 from distgrad.data.prefetch import Prefetcher
-from distgrad.data.rows import Pass, Rows, drawn, each_row, permuted
+from distgrad.data.rows import Numbers, Pass, Rows, drawn, each_row, permuted
 
 AUTOTUNE = -1
 
-_unseeded = itertools.count(1)
+_unseeded = Numbers()
 
 
 class Dataset(Origins, Grouping, Mixing):

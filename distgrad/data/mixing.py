@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,8 +9,9 @@ import numpy as np
 
 from distgrad.data import nest, shard
 from distgrad.data.calling import call
+from distgrad.data.rows import Numbers
 
-_unseeded = itertools.count(1)
+_unseeded = Numbers()
 # Streams of these numbers, and those of unseeded shuffles, which count from 1, lie apart.
 _APART = 2**31
 

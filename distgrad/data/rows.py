@@ -8,7 +8,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.core.seeding import when_seeded
 from distgrad.data import nest, shard
+
+
+class Numbers:
+    """Numbers for what was given no seed, from 1, and from 1 again where a program sets a seed."""
+
+    def __init__(self) -> None:
+        self._restart()
+        when_seeded(self._restart)
+
+    def _restart(self) -> None:
+        self._next = itertools.count(1)
+
+    def __next__(self) -> int:
+        return next(self._next)
 
 
 class Pass(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import recording
+from distgrad.core import recording, seeding
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
@@ -57,10 +57,14 @@ _in_force = _InForce()
 
 
 def set_seed(seed: int) -> None:
-    """Restarts the global stream: the same calls then give the same numbers."""
+    """Restarts the global stream: the same calls then give the same numbers.
+
+    Datasets made after it are shuffled alike, too.
+    """
     global _global, _global_for_seeded
     recording.refuse("random.set_seed inside the function")
     _global = _global_for_seeded = Stream(int(seed))
+    seeding.seeded()
 
 
 class stream:

@@ -242,6 +242,17 @@ def test_shuffle_is_uniform():
             np.testing.assert_allclose(counts[0, :5], 400, atol=80)
 
 
+def test_shuffles_made_after_a_seed_was_set_are_those_after_it_was_set_before():
+    def orders():
+        tf.random.set_seed(1)
+        twice = [tf.data.Dataset.range(20).shuffle(20) for _ in range(2)]
+        mixed = tf.data.Dataset.sample_from_datasets(twice)
+        return [[int(x) for x in each] for each in (*twice, mixed)]
+
+    first, second, mixed = orders()
+    assert [first, second, mixed] == orders() and first != second
+
+
 def test_shuffles_without_a_seed_take_that_of_the_run():
     dataset = numbers(30).shuffle(30)
     runs = [[int(x) for x in dataset.iterate(epoch, seed)] for epoch, seed in [(0, 1), (0, 2)]]
