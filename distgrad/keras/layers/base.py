@@ -175,7 +175,7 @@ class Layer(Tracked, Masked, Described, Kept):
         # Most layers are given a tensor, and nothing else.
         alone = len(args) == 1 and not kwargs and type(args[0]) is Tensor
         if not alone and symbolic.any_symbolic(args, kwargs):
-            if training is not None and self._takes_training:
+            if training is not None:  # also for the layers below one that does not take it
                 kwargs["training"] = training
             return symbolic.record(self, args, kwargs)
         new = not self.built

@@ -174,7 +174,10 @@ def any_symbolic(args: tuple, kwargs: Mapping[str, Any]) -> bool:
 
 def record(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Calls a layer on KerasTensors: gives KerasTensors, and remembers the call."""
-    outputs = layer.compute_output_spec(*args, **kwargs)
+    taken = (
+        kwargs if layer._takes_training else {n: v for n, v in kwargs.items() if n != "training"}
+    )
+    outputs = layer.compute_output_spec(*args, **taken)
 
     def own(tensor: Any) -> Any:
         if not isinstance(tensor, KerasTensor):

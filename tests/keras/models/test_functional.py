@@ -228,3 +228,47 @@ def test_a_deep_model_of_images_of_any_size_is_a_layer():
     inner = keras.Model(inputs, x)
     again = keras.Input((None, None, 3))
     assert tuple(inner(again).shape) == (None, None, None, 2)
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential", "own"])
+def test_a_model_that_is_called_with_training_false_stays_at_inference(kind, tmp_path):
+    """As fine-tuning has it: its weights learn, its statistics do not, and nothing is dropped."""
+    inner = [layers.Dense(3), layers.BatchNormalization(), layers.Dropout(0.9)]
+    if kind == "own":
+
+        class Block(layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.inner = inner
+
+            def call(self, inputs):
+                for layer in self.inner:
+                    inputs = layer(inputs)
+                return inputs
+
+            def compute_output_spec(self, inputs):
+                return keras.KerasTensor((*inputs.shape[:-1], 3))
+
+        base = Block()
+    else:
+        base = keras.Sequential([keras.Input((4,)), *inner])
+        if kind == "functional":
+            base = keras.Model(base.input, base.output)
+    data = x(8, 4)
+    if kind == "own":
+        base(data)
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, base(inputs, training=False))
+    statistics = [v.numpy() for v in base.non_trainable_weights]
+    kernel = base.trainable_weights[0].numpy()
+    model.compile("sgd", "mse")
+    np.testing.assert_allclose(model(data, training=True), model(data, training=False), rtol=1e-6)
+    model.fit(data, np.ones((8, 3), np.float32), verbose=0)
+    assert (kernel != base.trainable_weights[0].numpy()).any()
+    for before, after in zip(statistics, base.non_trainable_weights, strict=True):
+        np.testing.assert_array_equal(before, after.numpy())
+    if kind != "own":
+        twin = keras.Model.from_config(model.get_config())
+        np.testing.assert_array_equal(twin(data, training=True), twin(data, training=False))
+        other = keras.Model(inputs, base(inputs))
+        assert (other(data, training=True).numpy() != other(data, training=False).numpy()).any()
