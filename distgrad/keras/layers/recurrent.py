@@ -130,7 +130,7 @@ class RNN(Layer):
         states), and that of all steps at once where there is one.
         """
         by_time = transpose(sequences, [1, 0, *range(2, len(sequences.shape))])
-        if not isinstance(self.cell, RecurrentCell):
+        if not isinstance(self.cell, RecurrentCell) or self.cell.calls_itself:
             return by_time, self._call_cell, None
         input_masks, state_masks = self.cell.masks(sequences.shape[0], training)
         step: Step = self.cell.recurrence(state_masks)

@@ -158,6 +158,11 @@ class RecurrentCell(Layer):
         """
         return None
 
+    @property
+    def calls_itself(self) -> bool:
+        """Whether a class of a user's own defines ``call``: a step is then what that says."""
+        return type(self).call is not RecurrentCell.call
+
     def call(
         self, inputs: Tensor, states: Any, training: bool = False
     ) -> tuple[Tensor, list[Tensor] | Tensor]:

@@ -310,3 +310,18 @@ def test_arguments_reach_the_cell_and_the_config() -> None:
 def test_errors(make: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("kind", [layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell])
+def test_a_cell_of_ours_whose_call_a_subclass_changes(kind: type) -> None:
+    class Twice(kind):  # type: ignore[misc]
+        def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
+            output, states = super().call(inputs, states, training=training)
+            return 2 * output, states
+
+    plain, twice = (layers.RNN(cell(4), return_sequences=True) for cell in (kind, Twice))
+    x = normal(2, 5, 3)
+    plain.build(x.shape)
+    twice.build(x.shape)
+    twice.set_weights(plain.get_weights())
+    close(twice(x), 2 * plain(x))
