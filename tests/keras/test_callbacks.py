@@ -115,6 +115,14 @@ def test_stop_training_in_a_batch_ends_the_epoch_there():
     assert told.events[-1] == ("train_end",)
 
 
+def test_a_subclass_may_watch_another_value():
+    class Still(callbacks.EarlyStopping):
+        def get_monitor_value(self, logs):
+            return 1.0
+
+    assert len(fit(model(), Still("loss", patience=2), epochs=6).history["loss"]) == 3
+
+
 # EarlyStopping. A schedule of losses is played by setting the weight.
 
 

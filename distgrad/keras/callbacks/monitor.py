@@ -96,6 +96,10 @@ class EarlyStopping(MonitorCallback):
         self.start_from_epoch = start_from_epoch
         self.on_train_begin()
 
+    def get_monitor_value(self, logs: Any) -> float | None:
+        """The value to watch, None where there is none; a subclass may take another one."""
+        return self._current(logs)
+
     def on_train_begin(self, logs: Any = None) -> None:
         self.wait = 0
         self.stopped_epoch = 0
@@ -104,7 +108,7 @@ class EarlyStopping(MonitorCallback):
         self.best_epoch = 0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        current = self._current(logs)
+        current = self.get_monitor_value(logs)
         if current is None or epoch < self.start_from_epoch:
             return
         if self.restore_best_weights and self.best_weights is None:
