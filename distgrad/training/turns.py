@@ -193,7 +193,7 @@ class Turns:
         buckets.reduce()
         gradients = buckets.gradients([any(each) for each in zip(*everyone, strict=True)])
         found = [None if g is None else as_tensor(g.copy()) for g in gradients]
-        turns[0].optimizer.apply_gradients(list(zip(found, variables, strict=True)))
+        turns[0].optimizer.apply_pairs(list(zip(found, variables, strict=True)))
 
     def _add_up(self, turns: list[Turn]) -> None:
         """Adds up the arrays that all shards have brought, in their order, whoever had them."""

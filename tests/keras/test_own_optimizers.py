@@ -146,3 +146,49 @@ def test_a_class_that_says_nothing():
     optimizer = keras.optimizers.Optimizer(0.1)
     with pytest.raises(NotImplementedError, match="update_step"):
         optimizer.apply_gradients([(tf.constant([1.0]), tf.Variable([1.0]))])
+
+
+class ByPairs(keras.optimizers.SGD):
+    def apply_gradients(self, grads_and_vars):
+        return super().apply_gradients([(2 * g, v) for g, v in grads_and_vars])
+
+
+class ByLists(keras.optimizers.SGD):
+    def apply(self, grads, trainable_variables=None):
+        return super().apply([2 * g for g in grads], trainable_variables)
+
+
+@pytest.mark.parametrize("own", [ByPairs, ByLists])
+@pytest.mark.parametrize("shards", ["1", "4"])
+@pytest.mark.parametrize("way", ["fit", "step", "loop", "scaled"])
+def test_gradients_that_a_class_changes_before_it_applies_them(own, shards, way, monkeypatch):
+    """Once, in fit and in steps and loops of one's own."""
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", shards)
+
+    class Stepping(keras.Sequential):
+        def train_step(self, data):
+            with tf.GradientTape() as tape:
+                loss = self.compute_loss(data[0], data[1], self(data[0], training=True))
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+            return {"loss": loss}
+
+    def trained(optimizer):
+        kind = Stepping if way == "step" else keras.Sequential
+        model = kind([keras.Input((3,)), keras.layers.Dense(1, kernel_initializer="ones")])
+        if way == "loop":
+            for at in range(0, 32, 8):
+                with tf.GradientTape() as tape:
+                    loss = tf.reduce_mean((model(X[at : at + 8]) - Y[at : at + 8]) ** 2)
+                gradients = tape.gradient(loss, model.trainable_variables)
+                optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        else:
+            if way == "scaled":
+                optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            model.compile(optimizer, "mse")
+            model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
+        return model.get_weights()
+
+    expected = trained(keras.optimizers.SGD(0.02))
+    for found, wanted in zip(trained(own(0.01)), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)

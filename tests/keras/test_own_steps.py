@@ -145,6 +145,32 @@ def test_a_loss_given_to_a_mean_counts_once_a_batch(shards, monkeypatch):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("shards", ["1", "4"])
+@pytest.mark.parametrize("by", ["compute_metrics", "get_metrics_result"])
+def test_a_model_may_show_more_than_its_metrics(by, shards, monkeypatch):
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", shards)
+
+    class Shows(keras.Model):
+        if by == "compute_metrics":
+
+            def compute_metrics(self, x, y, y_pred, sample_weight=None):
+                found = super().compute_metrics(x, y, y_pred, sample_weight)
+                return {**found, "more": tf.reduce_mean(x[:, 0])}
+
+        else:
+
+            def get_metrics_result(self):
+                return {**super().get_metrics_result(), "more": X[:, 0].mean()}
+
+    model = made(Shows)
+    model.compile("sgd", "mse", metrics=["mae"])
+    fitted = model.fit(X, Y, batch_size=8, verbose=0).history
+    tested = model.evaluate(X, Y, batch_size=8, verbose=0, return_dict=True)
+    assert fitted.keys() == tested.keys() == {"loss", "mae", "more"}
+    assert fitted["more"][0] == pytest.approx(X[:, 0].mean(), rel=1e-4)
+    assert tested["mae"] == pytest.approx(np.abs(model.predict(X, verbose=0) - Y).mean(), rel=1e-4)
+
+
 def test_a_metric_with_a_result_of_its_own_and_another_name():
     class Positives(keras.metrics.Metric):
         def __init__(self):

@@ -94,17 +94,17 @@ class Evaluator(Compiled):
         x, y, weight = unpack_x_y_sample_weight(data)
         prediction = self(x, training=False)
         loss = self._loss_of(x, y, prediction, weight, False)
-        return self._shard_values(loss, y, prediction, weight)
+        return self._shard_values(loss, x, y, prediction, weight)
 
     def predict_step(self, data: Any) -> Any:
         """The outputs for a batch of inputs; a model may define its own."""
         x, _, _ = unpack_x_y_sample_weight(data)
         return self(x, training=False)
 
-    def _shard_values(self, loss: Tensor, y: Any, prediction: Any, weight: Any) -> Logs:
+    def _shard_values(self, loss: Tensor, x: Any, y: Any, prediction: Any, weight: Any) -> Logs:
         goal = self._goal
         goal.loss_tracker.update_state(loss, len(goal.outputs(prediction)[0]))
-        return {**self.compute_metrics(None, y, prediction, weight), **goal.own(self._values)}
+        return {**self.compute_metrics(x, y, prediction, weight), **goal.own(self._values)}
 
     # The functions that Keras makes of the steps. A model that makes its own trains by them.
 
@@ -127,8 +127,9 @@ class Evaluator(Compiled):
 
     def _runs_steps(self, name: str) -> bool:
         """Whether ``train_step`` or its like runs as it stands: where a model defines its own, or
-        layers give batches to metrics when they are called."""
-        return self._overrides(name) or bool(self._own_metrics())
+        what it shows, or layers give batches to metrics when they are called."""
+        shows = self._defines("compute_metrics") or self._defines("get_metrics_result")
+        return self._overrides(name) or shows or bool(self._own_metrics())
 
     def _overrides(self, name: str) -> bool:
         made = f"make_{name.removesuffix('_step')}_function"

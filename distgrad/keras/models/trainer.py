@@ -38,14 +38,15 @@ class Trainer(Evaluator):
         all workers meet there.
         """
         x, y, weight = unpack_x_y_sample_weight(data)
+        optimizer = self.optimizer
+        assert optimizer is not None
         with GradientTape() as tape:
             prediction = self(x, training=True)
             loss = self._loss_of(x, y, prediction, weight, True)
-        optimizer = self.optimizer
-        assert optimizer is not None
-        gradients = tape.gradient(optimizer.scale_loss(loss), self.trainable_variables)
+            scaled = optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, self.trainable_variables)
         optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        return self._shard_values(loss, y, prediction, weight)
+        return self._shard_values(loss, x, y, prediction, weight)
 
     def make_train_function(self, force: bool = False) -> Any:
         """Sets ``train_function``, which runs ``train_step`` on the next batch of an iterator."""
@@ -60,7 +61,7 @@ class Trainer(Evaluator):
             and not self.adds_losses
         ):
             raise ValueError("there is no loss to train with: give one to compile")
-        if self._runs_steps("train_step"):
+        if self._runs_steps("train_step") or self.optimizer.applies_itself:
             return CustomStep(
                 self._on_arrays(self._step("train"), self._of_arrays, trains=True),
                 communicator,

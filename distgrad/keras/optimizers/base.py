@@ -367,16 +367,29 @@ class Optimizer(Stepwise, Configured):
         InvalidArgumentError for a gradient of another shape. Returns ``iterations``.
         """
         pairs = list(grads_and_vars)
+        if type(self).apply is Optimizer.apply:
+            self.apply_pairs(pairs)
+        else:
+            self.apply([g for g, _ in pairs], [v for _, v in pairs])
+        return self.iterations
+
+    @property
+    def applies_itself(self) -> bool:
+        """Whether a class of a user's own changes the gradients that it is given to apply."""
+        own, base = type(self), Optimizer
+        return own.apply is not base.apply or own.apply_gradients is not base.apply_gradients
+
+    def apply_pairs(self, pairs: list[tuple[Any, Variable]]) -> None:
+        """What ``apply_gradients`` and ``apply`` do, whatever a subclass does before."""
         check_gradients(pairs, self._positions)
         meet = turns.meeting()
         if meet is not None:
             recording.refuse("apply_gradients of a data-parallel script")
             meet(self, pairs)
-            return self.iterations
+            return
         variables = [v for _, v in pairs]
         tensors = [None if g is None else as_tensor(g, like=v._buffer.dtype) for g, v in pairs]
         recording.call(self._apply, tensors, variables)
-        return self.iterations
 
     def _apply(self, tensors: Sequence[Any], variables: Sequence[Variable]) -> None:
         if not self._known:
@@ -415,7 +428,7 @@ class Optimizer(Stepwise, Configured):
         variables = self._known if trainable_variables is None else list(trainable_variables)
         if len(grads) != len(variables):
             raise ValueError(f"{len(grads)} gradients for {len(variables)} variables")
-        self.apply_gradients(zip(grads, variables, strict=True))
+        self.apply_pairs(list(zip(grads, variables, strict=True)))
 
     # Weight decay
 

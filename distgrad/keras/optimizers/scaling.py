@@ -77,6 +77,10 @@ class LossScaleOptimizer(Optimizer):
     # All else is the inner optimizer's
 
     @property
+    def applies_itself(self) -> bool:
+        return self.inner_optimizer.applies_itself
+
+    @property
     def iterations(self) -> Any:
         return self.inner_optimizer.iterations
 
