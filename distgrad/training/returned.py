@@ -80,7 +80,7 @@ class Returned:
             if metric is None:
                 found[name] = float(part[0] / sums[-1])
             else:
-                found[name] = metrics[metric].shown(part)
+                found[name] = metrics[metric].value_of_sums(part)
                 metrics[metric].keep(part)  # so that users who ask it get the same
             start += size
         return found

@@ -72,10 +72,9 @@ class Metric(Configured):
             return []
         return [metric for value in vars(self).values() for metric in _metrics_in(value)]
 
-    @property
-    def length(self) -> int:
+    def numbers_in_all(self) -> int:
         """How many numbers ``of_batch`` gives: its own, then those of the metrics below."""
-        return self.size + sum(metric.length for metric in self._below())
+        return self.size + sum(metric.numbers_in_all() for metric in self._below())
 
     def add_weight(
         self,
@@ -133,7 +132,7 @@ class Metric(Configured):
         self.set_state(kept)
         return found
 
-    def shown(self, sums: np.ndarray) -> Value:
+    def value_of_sums(self, sums: np.ndarray) -> Value:
         """The ``value``, by way of a ``result`` of a user's own."""
         if not self._answers_itself:
             return self.value(sums)
@@ -204,7 +203,7 @@ class Metric(Configured):
         """Each metric below with its part of ``sums``."""
         start = self.size
         for metric in self._below():
-            stop = start + metric.length
+            stop = start + metric.numbers_in_all()
             yield metric, sums[start:stop]
             start = stop
 

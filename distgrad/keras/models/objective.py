@@ -106,7 +106,9 @@ class Objective:
 
     @property
     def sums_size(self) -> int:
-        return 2 * len(self._own_losses) + sum(metric.length for metric in self._metric_objects)
+        return 2 * len(self._own_losses) + sum(
+            metric.numbers_in_all() for metric in self._metric_objects
+        )
 
     @property
     def is_mean(self) -> bool:
@@ -232,8 +234,8 @@ class Objective:
             logs[f"{self.names[i]}_loss"] = float(sums[start] / sums[start + 1])
             start += 2
         for name, metric in zip(self._shown, self._metric_objects, strict=True):
-            logs[name] = metric.shown(sums[start : start + metric.length])
-            start += metric.length
+            logs[name] = metric.value_of_sums(sums[start : start + metric.numbers_in_all()])
+            start += metric.numbers_in_all()
         return logs
 
     def keep(self, loss: float, sums: np.ndarray) -> None:
@@ -241,8 +243,8 @@ class Objective:
         self.loss_tracker.keep(np.array([loss, 1.0]))
         start = 2 * len(self._own_losses)
         for metric in self._metric_objects:
-            metric.keep(sums[start : start + metric.length])
-            start += metric.length
+            metric.keep(sums[start : start + metric.numbers_in_all()])
+            start += metric.numbers_in_all()
 
     def outputs(self, prediction: Any) -> list[Tensor]:
         """The outputs of a prediction, in the order of their names."""
