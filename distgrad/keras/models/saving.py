@@ -42,13 +42,13 @@ def save_model(
     """
     path = _target(filepath, overwrite, (".keras", *_WHOLE_H5))
     config = registry.serialize(model)
+    if model._build_shapes is not None:
+        config["build_config"] = {"input_shape": registry.plain(model._build_shapes)}
+        config["build_config"].update(input_dtype=model._build_dtypes)
     if path.name.endswith(_WHOLE_H5):
         path.parent.mkdir(parents=True, exist_ok=True)  # for these alone, as in Keras
         files.replace(path, whole_h5.dump(model, config, include_optimizer))
         return
-    if model._build_shapes is not None:
-        config["build_config"] = {"input_shape": registry.plain(model._build_shapes)}
-        config["build_config"].update(input_dtype=model._build_dtypes)
     if model.optimizer is not None:
         config["compile_config"] = registry.entry(model.get_compile_config())
     metadata = {

@@ -137,6 +137,22 @@ def test_files_of_keras_2_are_read(tmp_path):
         keras.models.load_model(tmp_path / "y.h5")
 
 
+def test_a_model_that_is_built_by_its_first_call_comes_back(tmp_path):
+    class Own(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.first, self.second = layers.Dense(5), layers.Dense(3)
+
+        def call(self, x):
+            return self.second(self.first(x))
+
+    for model in (Own(), keras.Sequential([layers.Dense(5), layers.Dense(3)])):
+        expected = model(X)
+        model.save(tmp_path / "x.h5")
+        twin = keras.models.load_model(tmp_path / "x.h5", custom_objects={"Own": Own})
+        np.testing.assert_array_equal(twin(X), expected)
+
+
 def test_another_architecture_and_other_files_are_refused(tmp_path):
     compiled(sequential).save(tmp_path / "x.h5")
     for make, words in (
