@@ -573,3 +573,25 @@ def test_weights_without_a_gradient_are_named_by_their_paths():
     gradients = tape.gradient(loss, model.trainable_variables)
     with pytest.warns(UserWarning, match="no gradient for b/kernel, b/bias$"):
         model.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+
+
+@pytest.mark.parametrize("shards", ["1", "4"])
+@pytest.mark.parametrize("loss", ["mse", None])
+def test_losses_of_single_samples_that_layers_add_count_by_their_sum(loss, shards, monkeypatch):
+    """As in Keras, however the batch is cut."""
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", shards)
+
+    class Adds(keras.layers.Layer):
+        def call(self, x):
+            self.add_loss(tf.reduce_mean(x**2, axis=1, keepdims=True))
+            return x
+
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, Adds()(keras.layers.Dense(3)(inputs)))
+    model.compile(keras.optimizers.SGD(0.0), loss)
+    added = np.mean(model(x).numpy() ** 2, axis=1).sum()
+    expected = added + (0 if loss is None else np.mean((model(x).numpy() - x) ** 2))
+    history = model.fit(x, x, batch_size=8, verbose=0).history
+    assert history["loss"][0] == pytest.approx(expected, rel=1e-5)
+    assert model.evaluate(x, x, batch_size=8, verbose=0) == pytest.approx(expected, rel=1e-5)

@@ -132,7 +132,8 @@ class Objective:
     ) -> tuple[Tensor, list[Tensor | None], Any]:
         """The loss to differentiate, that of each output, and the count of a counted one.
 
-        ``extra`` are losses that layers have added: means, as it were, of all the samples.
+        ``extra`` are losses that layers have added: means, as it were, of all the samples, but
+        for tensors with axes, which have a loss for each sample and count by their sum.
         """
         outputs, is_mean = self.outputs(prediction), self.is_mean
         targets, weights = self._targets(y), self._sample_weights(weight)
@@ -150,10 +151,15 @@ class Objective:
                 value = reduce_sum(value)
             values.append(value)
             if is_mean and loss.reduction in ("sum", None):
-                value = value * (1.0 / state.share())  # it is about to be weighed by that
+                value = _unshared(value)
             terms.append(value if factor == 1.0 else value * factor)
         share = 1.0 if is_mean else state.share()
-        terms += [value if share == 1.0 else value * share for value in map(as_tensor, extra)]
+        for value in map(as_tensor, extra):
+            if value._data.ndim:
+                value = reduce_sum(value)
+                terms.append(_unshared(value) if is_mean else value)
+            else:
+                terms.append(value if share == 1.0 else value * share)
         if not terms:
             raise ValueError("there is no loss: give one to compile, or use add_loss in a layer")
         total = terms[0]
@@ -259,6 +265,11 @@ class Objective:
 
     def _sample_weights(self, weight: Any) -> list[Any]:
         return _align(weight, self.names, "sample_weight")
+
+
+def _unshared(value: Tensor) -> Tensor:
+    """A sum over the samples of a shard that is about to be weighed by its share of them."""
+    return value * (1.0 / state.share())
 
 
 class CompiledMetrics:
