@@ -72,13 +72,14 @@ def described(cls: type) -> type:
 
     That asks for the arguments of our class above it, ``super().get_config()``, and adds its own.
     """
-    if _ours(next(base for base in cls.__mro__ if "get_config" in vars(base))):
+    if is_ours(next(base for base in cls.__mro__ if "get_config" in vars(base))):
         return cls
-    return next(base for base in cls.__mro__ if _ours(base))
+    return next(base for base in cls.__mro__ if is_ours(base))
 
 
-def _ours(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+def is_ours(what: Any) -> bool:
+    """Whether a class or function is written here, not by a user."""
+    return what.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def arguments(cls: type) -> list[str]:

@@ -393,6 +393,21 @@ class _within:
         _calls.depth -= 1
 
 
+class in_mode:
+    """Context in which layers train or do not, as ``training`` says; None leaves that alone."""
+
+    def __init__(self, training: Any) -> None:
+        self._training = training
+
+    def __enter__(self) -> None:
+        self._saved = _calls.training
+        if self._training is not None:
+            _calls.training = bool(self._training)
+
+    def __exit__(self, *exc: object) -> None:
+        _calls.training = self._saved
+
+
 class quiet:
     """Context in which a layer is tried out: not in training, and nothing of it is kept.
 

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from distgrad.core import tree
+from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 
 
@@ -69,6 +70,19 @@ def mask_of(value: Any) -> Any:
         masks = tree.map_structure(mask_of, value)
         return masks if any(mask is not None for mask in tree.flatten(masks)) else None
     return getattr(value, "_keras_mask", None)
+
+
+def masked(value: Any, mask: Any) -> Any:
+    """A nest of tensors that carry these masks, a nest like it; those with one keep theirs."""
+    if mask is None:
+        return value
+    if tree.is_nested(value):
+        masks = mask if tree.is_nested(mask) else tree.map_structure(lambda _: mask, value)
+        return tree.map_structure(masked, value, masks)
+    tensor = as_tensor(value)
+    if mask_of(tensor) is None:
+        tensor._keras_mask = as_tensor(mask)
+    return tensor
 
 
 def carry_mask(source: Any, target: Tensor) -> Tensor:

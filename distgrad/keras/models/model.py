@@ -12,7 +12,8 @@ from distgrad.core import recording, tree
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.variable import Variable
 from distgrad.keras import losses, registry
-from distgrad.keras.layers.base import Layer, quiet, shapes_of
+from distgrad.keras.layers.base import Layer, in_mode, quiet, shapes_of
+from distgrad.keras.layers.masking import masked
 from distgrad.keras.layers.operation import Operation
 from distgrad.keras.layers.symbolic import KerasTensor
 from distgrad.keras.layers.tracking import count_up
@@ -40,6 +41,8 @@ class Model(Trainer):
     def __init__(self, inputs: Any = None, outputs: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._remat = None  # its layers see to it themselves
+        if registry.is_ours(type(self).call):  # its layers are told, and carry masks, anyway
+            self._takes_training, self._mask_for = False, {}
         self._graph: Graph | None = None
         self._build_dtypes: Any = None
         self._compiled_with: dict[str, Any] = {}
@@ -61,11 +64,17 @@ class Model(Trainer):
         state.pop("_kept_step", None)  # of train_on_batch: a copy makes its own
         return state
 
-    def call(self, inputs: Any) -> Any:
-        """Runs the layers between inputs and outputs; a subclass has its own."""
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Runs the layers between inputs and outputs; a subclass has its own.
+
+        ``mask`` is for inputs that carry none.
+        """
         if self._graph is None:
             return super().call(inputs)
-        return self._graph.run(inputs)
+        if training is None and mask is None:
+            return self._graph.run(inputs)
+        with in_mode(training):
+            return self._graph.run(masked(inputs, mask))
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """None: the layers of a model have given its outputs their masks."""

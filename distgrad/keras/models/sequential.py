@@ -8,9 +8,9 @@ from typing import Any
 from distgrad.core.dtypes import kind_of
 from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
-from distgrad.keras.layers.base import Layer, quiet
+from distgrad.keras.layers.base import Layer, in_mode, quiet
 from distgrad.keras.layers.input import Input, InputLayer
-from distgrad.keras.layers.masking import carry_mask
+from distgrad.keras.layers.masking import carry_mask, masked
 from distgrad.keras.layers.symbolic import KerasTensor, revive
 from distgrad.keras.models.graph import fitted
 from distgrad.keras.models.model import Model, name_layers
@@ -116,7 +116,9 @@ class Sequential(Model):
             raise AttributeError(f"{self.name!r} has no inputs before it is built or called")
         return self._tensors[0], self._tensors[-1]
 
-    def call(self, x: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Runs the layers one after the other; ``mask`` is for an input that carries none."""
+        x = inputs if mask is None else masked(inputs, mask)
         if not self._stack:
             raise ValueError(f"{self.name!r} has no layers: add some before it is called")
         if self._tensors:
@@ -129,6 +131,12 @@ class Sequential(Model):
                 x = fitted(source, x)
             if source.dtype.is_floating and not x.dtype.is_floating:
                 x = carry_mask(x, cast(x, source.dtype))
+        if training is None:
+            return self._run_stack(x)
+        with in_mode(training):
+            return self._run_stack(x)
+
+    def _run_stack(self, x: Any) -> Any:
         for layer in self._stack:
             x = layer(x)
         return x

@@ -272,3 +272,29 @@ def test_a_model_that_is_called_with_training_false_stays_at_inference(kind, tmp
         np.testing.assert_array_equal(twin(data, training=True), twin(data, training=False))
         other = keras.Model(inputs, base(inputs))
         assert (other(data, training=True).numpy() != other(data, training=False).numpy()).any()
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+def test_call_takes_training_and_mask_as_in_keras(kind):
+    stack = [keras.Input((3, 2)), layers.Dropout(0.5), layers.LSTM(4)]
+    model = keras.Sequential(stack)
+    if kind == "functional":
+        model = keras.Model(model.input, model.output)
+    data, mask = x(2, 3, 2), np.array([[True, True, False], [True, False, False]])
+    shorter = [model(data[:1, :2]), model(data[1:, :1])] if kind == "sequential" else None
+    plain = model(data, mask=mask).numpy()
+    for found in (model(data, False, mask), model.call(data, training=False, mask=mask)):
+        np.testing.assert_array_equal(found, plain)
+    assert (plain != model(data).numpy()).any()
+    if shorter is not None:
+        np.testing.assert_allclose(plain, np.concatenate(shorter), rtol=1e-5, atol=1e-6)
+    for call in (lambda: model(data, True), lambda: model.call(data, training=True)):
+        assert (call().numpy() != call().numpy()).any()
+
+    class Doubled(keras.Sequential):
+        def call(self, inputs, training=None, mask=None):
+            return 2 * super().call(inputs, training=training, mask=mask)
+
+    own = Doubled([layers.Dropout(0.5), layers.Dense(3)])
+    assert (own(data, training=True).numpy() != own(data, training=True).numpy()).any()
+    np.testing.assert_allclose(own(data), 2 * own.layers[1](data), rtol=1e-6)
