@@ -263,7 +263,7 @@ class _Run:
 
     def _rate(self) -> float:
         optimizer: Any = self.model.optimizer
-        return optimizer.rate(max(1, int(optimizer.iterations._buffer)))
+        return optimizer.rate(max(1, int(optimizer.iterations)))
 
     def _communication(self) -> Callable[[], float] | None:
         """What tells the seconds of communication; None where they are not spent alone."""

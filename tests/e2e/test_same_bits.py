@@ -138,3 +138,10 @@ def test_weights_of_classes(dg, tmp_path: Path) -> None:
     one = (*job, "train.class_weight={'3': 9.5}")
     alone = dg.train(tmp_path / "alone", *one)
     assert dg.train(tmp_path / "three", *one, options=["-n", 3]).sha256 == alone.sha256
+
+
+def test_gradients_are_accumulated_over_steps(dg, tmp_path: Path) -> None:
+    optimizer = "optimizer={type: Adam, learning_rate: 0.003, gradient_accumulation_steps: 2}"
+    job = (dg.digits, "train.epochs=2", optimizer)
+    alone = dg.train(tmp_path / "alone", *job)
+    assert dg.train(tmp_path / "three", *job, options=["-n", 3]).sha256 == alone.sha256

@@ -363,6 +363,14 @@ def test_a_borrowed_weight_does_not_decay():
     assert held.numpy() == 1 and variable.numpy() == 0.5
 
 
+def test_adafactor_where_neither_a_row_nor_a_column_has_a_gradient():
+    variable, optimizer = tf.Variable(np.ones((2, 3), "f")), optimizers.Adafactor(0.1)
+    optimizer.apply_gradients([(tf.constant([[0.0, 0.0, 0.0], [0.0, 0.5, 2.0]]), variable)])
+    assert np.isfinite(variable.numpy()).all()
+    changed = variable.numpy() != 1
+    assert changed.tolist() == [[False, False, False], [False, True, True]]
+
+
 # From a job.
 
 

@@ -106,13 +106,14 @@ class Adafactor(Optimizer):
             self._factors[position],
         )
         if len(variable.shape) < 2:
-            _moved(v, squares, beta)
+            update = gradient / sqrt(_moved(v, squares, beta))
         else:
             rows = _moved(factors[0], reduce_mean(squares, -1), beta)
             columns = _moved(factors[1], reduce_mean(squares, -2), beta)
             share = rows / reduce_mean(rows, -1, True)
             v.assign(expand_dims(share, -1) * expand_dims(columns, -2))
-        update = gradient / sqrt(v)
+            # Not by the root of v: that is 0 where a row and a column without a gradient meet.
+            update = gradient / expand_dims(sqrt(share), -1) / expand_dims(sqrt(columns), -2)
         update = update / maximum(_root_mean_square(update) / self.clip_threshold, 1.0)
         scale = maximum(_root_mean_square(variable), self.epsilon_2) * rate
         variable.assign_sub(scale * update)
