@@ -1,10 +1,4 @@
-"""Images changed at random in training: flipped, moved, cropped, made brighter.
-
-All of these take [(batch,) height, width, channels], cast to floats, and are the identity where
-``training=False`` (cropping apart). Each image of a batch is changed by numbers of its own. These
-come from the stream in force, as those of `Dropout` do: with virtual shards they do not depend on
-the number of workers.
-"""
+"""Images changed at random in training: flipped, moved, cropped, made brighter."""
 
 from __future__ import annotations
 
@@ -15,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.tensor import Tensor
-from distgrad.keras.layers.base import Layer
-from distgrad.keras.layers.core import data_format_of, one_of, whole_number
+from distgrad.keras.layers.core import one_of, whole_number
+from distgrad.keras.layers.image_layer import Augmentation, Factor, factor_range, value_bounds
 from distgrad.keras.layers.preprocessing import fitted
-from distgrad.ops import random
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import clip
 from distgrad.ops.indexing import gather
@@ -26,70 +19,9 @@ from distgrad.ops.layout import beside, reverse
 from distgrad.ops.logic import less_equal, select
 from distgrad.ops.reduce import reduce_mean
 from distgrad.ops.rounding import floor
-from distgrad.ops.shape import expand_dims, squeeze, stack, transpose
+from distgrad.ops.shape import stack
 from distgrad.ops.trigonometric import cos, sin
 from distgrad.ops.warp import FILL_MODES, INTERPOLATIONS, warp
-
-Factor = float | Sequence[float]
-
-
-def _range(name: str, value: Any, least: float, most: float) -> tuple[float, float]:
-    """Two bounds, from one number f: (-f, f) as far as that goes. Raises ValueError."""
-    if isinstance(value, (int, float)):
-        low, high = max(-abs(value), least), abs(value)
-        given = [value]
-    elif isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
-        given = list(value)
-        low, high = sorted(given)
-    else:
-        raise ValueError(f"{name} must be a number or two of them, not {value!r}")
-    if any(not isinstance(n, (int, float)) or not least <= n <= most for n in given):
-        raise ValueError(f"{name} must lie between {least} and {most}, not be {value!r}")
-    return low, high
-
-
-class Augmentation(Layer):
-    """Base of these layers: ``augment`` gets images [batch, height, width, channels].
-
-    Raises ValueError for a rank other than 3 and 4, and for an unknown data format.
-    """
-
-    casts_inputs = True
-
-    def __init__(
-        self, seed: int | None = None, data_format: str | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.seed = seed
-        self.data_format = data_format_of(data_format)
-
-    def call(self, x: Tensor, training: bool = True) -> Tensor:
-        rank = x._data.ndim
-        if rank not in (3, 4):
-            raise ValueError(
-                f"{self.name!r} takes an image of rank 3 or a batch of rank 4, not an input of "
-                f"shape {x._data.shape}"
-            )
-        if not training and not self.acts_always:
-            return x
-        x = expand_dims(x, 0) if rank == 3 else x
-        first = self.data_format == "channels_first"
-        x = transpose(x, (0, 2, 3, 1)) if first else x
-        y = self.augment(x, training)
-        y = transpose(y, (0, 3, 1, 2)) if first else y
-        return squeeze(y, 0) if rank == 3 else y
-
-    acts_always = False
-
-    def augment(self, x: Tensor, training: bool) -> Tensor:
-        raise NotImplementedError
-
-    def _draw(self, shape: Sequence[int], low: float, high: float) -> Tensor:
-        return random.uniform(tuple(shape), low, high, seed=self.seed)
-
-    def _each(self, x: Tensor, low: float, high: float) -> Tensor:
-        """A number for each image, in a shape that broadcasts with the images."""
-        return cast(self._draw((x._data.shape[0], 1, 1, 1), low, high), x._data.dtype)
 
 
 class RandomFlip(Augmentation):
@@ -109,7 +41,7 @@ class RandomFlip(Augmentation):
         return select(flips, reverse(x, axes), x)
 
 
-class _Warping(Augmentation):
+class Warping(Augmentation):
     """Base of what moves pixels: ``maps`` gives the six numbers of each image's map.
 
     Raises ValueError for an unknown fill mode or interpolation.
@@ -138,7 +70,7 @@ class _Warping(Augmentation):
         raise NotImplementedError
 
 
-class RandomRotation(_Warping):
+class RandomRotation(Warping):
     """Images turned by an angle from ``factor``, in full turns: 0.1 is from -36 to 36 degrees.
 
     Raises ValueError for a factor outside [-1, 1].
@@ -146,7 +78,7 @@ class RandomRotation(_Warping):
 
     def __init__(self, factor: Factor, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.factor = _range("factor", factor, -1.0, 1.0)
+        self.factor = factor_range("factor", factor, -1.0, 1.0)
 
     def maps(self, samples: int, height: int, width: int) -> list[Tensor]:
         angle = self._draw((samples,), *self.factor) * (2 * math.pi)
@@ -155,7 +87,7 @@ class RandomRotation(_Warping):
         return [c, -s, x - c * x + s * y, s, c, y - s * x - c * y]
 
 
-class RandomTranslation(_Warping):
+class RandomTranslation(Warping):
     """Images moved down and to the right by fractions of their height and width.
 
     Raises ValueError for a factor outside [-1, 1].
@@ -166,8 +98,8 @@ class RandomTranslation(_Warping):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.height_factor, self.width_factor = height_factor, width_factor
-        self._down = _range("height_factor", height_factor, -1.0, 1.0)
-        self._right = _range("width_factor", width_factor, -1.0, 1.0)
+        self._down = factor_range("height_factor", height_factor, -1.0, 1.0)
+        self._right = factor_range("width_factor", width_factor, -1.0, 1.0)
 
     def maps(self, samples: int, height: int, width: int) -> list[Tensor]:
         down = self._draw((samples,), *self._down) * height
@@ -177,7 +109,7 @@ class RandomTranslation(_Warping):
         return [one, none, -right, none, one, -down]
 
 
-class RandomZoom(_Warping):
+class RandomZoom(Warping):
     """Images seen from further away by ``height_factor`` (0.2: 20 % more), or from nearer (-0.2).
 
     Without ``width_factor`` the width goes with the height. Raises ValueError for a factor outside
@@ -190,10 +122,10 @@ class RandomZoom(_Warping):
         super().__init__(*args, **kwargs)
         self.height_factor, self.width_factor = height_factor, width_factor
         least = math.nextafter(-1.0, 0.0)
-        self._height = _range("height_factor", height_factor, least, 1.0)
+        self._height = factor_range("height_factor", height_factor, least, 1.0)
         self._width = None
         if width_factor is not None:
-            self._width = _range("width_factor", width_factor, least, 1.0)
+            self._width = factor_range("width_factor", width_factor, least, 1.0)
 
     def maps(self, samples: int, height: int, width: int) -> list[Tensor]:
         down = 1.0 + self._draw((samples,), *self._height)
@@ -236,7 +168,7 @@ class RandomCrop(Augmentation):
         return x
 
 
-class _Values(Augmentation):
+class Valued(Augmentation):
     """Changes values by a factor from ``lowest`` to 1, within their range."""
 
     lowest: float
@@ -249,11 +181,11 @@ class _Values(Augmentation):
         **kwargs: Any,
     ) -> None:
         super().__init__(seed, **kwargs)
-        self.factor = _range("factor", factor, self.lowest, 1.0)
-        self.value_range = _bounds(value_range)
+        self.factor = factor_range("factor", factor, self.lowest, 1.0)
+        self.value_range = value_bounds(value_range)
 
 
-class RandomContrast(_Values):
+class RandomContrast(Valued):
     """The distance of each pixel to the mean of its channel times 1 - ``factor`` to 1 + it.
 
     As in Keras 3 one number f is (0, f), that is contrast from 1 to 1 + f. The result is clipped
@@ -268,7 +200,7 @@ class RandomContrast(_Values):
         return clip((x - mean) * times + mean, *self.value_range)
 
 
-class RandomBrightness(_Values):
+class RandomBrightness(Valued):
     """A share from ``factor`` of ``value_range`` added to each image, clipped to that range.
 
     Raises ValueError for a factor outside [-1, 1].
@@ -279,10 +211,3 @@ class RandomBrightness(_Values):
     def augment(self, x: Tensor, training: bool) -> Tensor:
         low, high = self.value_range
         return clip(x + self._each(x, *self.factor) * (high - low), low, high)
-
-
-def _bounds(value_range: Any) -> tuple[float, float]:
-    if not isinstance(value_range, Sequence) or len(value_range) != 2:
-        raise ValueError(f"value_range must be the least and the largest value, not {value_range}")
-    low, high = sorted(map(float, value_range))
-    return low, high

@@ -61,6 +61,27 @@ def test_one_image_channels_first_and_seeds(make):
 
 
 @every_layer
+def test_a_dict_of_images_and_labels(make):
+    def drawn(data, training=True):
+        tf.random.set_seed(1)
+        return make()(data, training=training)
+
+    labels = np.arange(6)
+    for training in (True, False):
+        made = drawn({"images": IMAGES, "labels": labels}, training)
+        np.testing.assert_array_equal(made["images"], drawn(IMAGES, training))
+        np.testing.assert_array_equal(made["labels"], labels)
+        assert made["labels"].dtype == tf.int64 and list(drawn({"images": IMAGES})) == ["images"]
+    for wrong, words in (
+        ({"images": IMAGES, "bounding_boxes": labels}, "no bounding_boxes"),
+        ({"images": IMAGES, "segmentation_masks": labels}, "no segmentation_masks"),
+        ({"labels": labels}, "a dict with 'images'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            make()(wrong)
+
+
+@every_layer
 def test_config(make):
     layer = make(seed=3, name="here")
     config = json.loads(json.dumps(layer.get_config()))
