@@ -27,6 +27,11 @@ MAKE = {
     "crop": lambda **k: layers.RandomCrop(3, 5, **k),
     "contrast": lambda **k: layers.RandomContrast(0.5, **k),
     "brightness": lambda **k: layers.RandomBrightness(0.5, **k),
+    "hue": lambda **k: layers.RandomHue(0.5, **k),
+    "saturation": lambda **k: layers.RandomSaturation(0.9, **k),
+    "gray": lambda **k: layers.RandomGrayscale(0.5, **k),
+    "degeneration": lambda **k: layers.RandomColorDegeneration(0.5, **k),
+    "jitter": lambda **k: layers.RandomColorJitter((0, 255), 0.2, 0.2, 0.7, 0.1, **k),
 }
 every_layer = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 
