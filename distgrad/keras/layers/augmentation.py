@@ -16,7 +16,7 @@ from distgrad.ops.casting import cast
 from distgrad.ops.clipping import clip
 from distgrad.ops.indexing import gather
 from distgrad.ops.layout import beside, reverse
-from distgrad.ops.logic import less_equal, select
+from distgrad.ops.logic import greater, less_equal, select
 from distgrad.ops.reduce import reduce_mean
 from distgrad.ops.rounding import floor
 from distgrad.ops.shape import stack
@@ -133,6 +133,37 @@ class RandomZoom(Warping):
         none = down * 0.0
         x, y = (1.0 - across) * (0.5 * (width - 1)), (1.0 - down) * (0.5 * (height - 1))
         return [across, none, x, none, down, y]
+
+
+class RandomShear(Warping):
+    """Images slanted: each row moved by a share from ``x_factor`` of its number, columns likewise.
+
+    One number f is (0, f); half of the images go the other way. Raises ValueError for a factor
+    outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        x_factor: Factor = 0.0,
+        y_factor: Factor = 0.0,
+        interpolation: str = "bilinear",
+        fill_mode: str = "reflect",
+        fill_value: float = 0.0,
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(fill_mode, interpolation, seed, fill_value, data_format, **kwargs)
+        self.x_factor = factor_range("x_factor", x_factor, 0.0, 1.0)
+        self.y_factor = factor_range("y_factor", y_factor, 0.0, 1.0)
+
+    def maps(self, samples: int, height: int, width: int) -> list[Tensor]:
+        way = select(greater(self._draw((samples,), 0.0, 1.0), 0.5), -1.0, 1.0)
+        across = self._draw((samples,), *self.x_factor) * way
+        down = self._draw((samples,), *self.y_factor) * way
+        none = down * 0.0
+        one = none + 1.0
+        return [one, across, none, down, one, none]
 
 
 class RandomCrop(Augmentation):

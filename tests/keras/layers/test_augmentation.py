@@ -32,6 +32,10 @@ MAKE = {
     "gray": lambda **k: layers.RandomGrayscale(0.5, **k),
     "degeneration": lambda **k: layers.RandomColorDegeneration(0.5, **k),
     "jitter": lambda **k: layers.RandomColorJitter((0, 255), 0.2, 0.2, 0.7, 0.1, **k),
+    "shear": lambda **k: layers.RandomShear(0.3, (0.1, 0.2), **k),
+    "erasing": lambda **k: layers.RandomErasing((1, 1), (0.2, 0.5), **k),
+    "sharpness": lambda **k: layers.RandomSharpness(0.9, **k),
+    "blur": lambda **k: layers.RandomGaussianBlur((1, 1), 3, (0.3, 1), **k),
 }
 every_layer = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 

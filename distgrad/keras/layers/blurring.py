@@ -1,0 +1,95 @@
+"""Images made sharper or softer at random in training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.tensor import Tensor
+from distgrad.keras.layers.augmentation import Valued
+from distgrad.keras.layers.image_layer import Augmentation, Factor, factor_range, value_bounds
+from distgrad.ops.casting import cast
+from distgrad.ops.clipping import clip
+from distgrad.ops.convolution import depthwise_conv2d
+from distgrad.ops.exponential import exp
+from distgrad.ops.layout import beside
+from distgrad.ops.logic import select
+from distgrad.ops.padding import pad
+from distgrad.ops.reduce import reduce_sum
+
+
+class RandomSharpness(Valued):
+    """Images blurred (a factor below 0.5) or made sharper (above), clipped to ``value_range``.
+
+    The blur is a mean of 3 by 3 pixels in which the middle counts five times; at 0 nothing else is
+    left. One number f is (0, f). Raises ValueError for a factor outside [0, 1].
+    """
+
+    lowest = 0.0
+
+    def __init__(
+        self,
+        factor: Factor,
+        value_range: Sequence[float] = (0, 255),
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
+
+    def augment(self, x: Tensor, training: bool) -> Tensor:
+        sharpness = self._each(x, *self.factor) * 2.0
+        kernel = np.full((3, 3, x._data.shape[-1], 1), 1 / 13, x._data.dtype)
+        kernel[1, 1] = 5 / 13
+        smooth = depthwise_conv2d(x, beside(x, kernel), [1, 1, 1, 1], "SAME")
+        return clip(x + (1.0 - sharpness) * (smooth - x), *self.value_range)
+
+
+class RandomGaussianBlur(Augmentation):
+    """Images blurred with a Gaussian of a deviation from ``sigma``, of its own along each side.
+
+    An image is changed with a chance from ``factor``; all are clipped to ``value_range``. One
+    number f is (0, f), for ``sigma`` as well. ``kernel_size`` is an odd int, or two of them. Raises
+    ValueError for another, and for a factor or sigma outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        factor: Factor = 1.0,
+        kernel_size: int | Sequence[int] = 3,
+        sigma: Factor = 1.0,
+        value_range: Sequence[float] = (0, 255),
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(seed, data_format, **kwargs)
+        self.factor = factor_range("factor", factor, 0.0, 1.0)
+        sizes = (kernel_size,) * 2 if isinstance(kernel_size, int) else tuple(kernel_size)
+        if len(sizes) != 2 or any(not isinstance(n, int) or n < 1 or n % 2 == 0 for n in sizes):
+            raise ValueError(f"kernel_size must be an odd int or two of them, not {kernel_size!r}")
+        self.kernel_size = sizes
+        self.sigma = factor_range("sigma", sigma, 0.0, 1.0)
+        self.value_range = value_bounds(value_range)
+
+    def augment(self, x: Tensor, training: bool) -> Tensor:
+        chosen = self._chosen(x, self.factor)
+        y = self._smooth(self._smooth(x, 1), 2)
+        return clip(select(chosen, y, x), *self.value_range)
+
+    def _smooth(self, x: Tensor, axis: int) -> Tensor:
+        """Images blurred along one axis, with zeros around them."""
+        size, length = self.kernel_size[axis - 1], x._data.shape[axis]
+        deviation = self._draw((x._data.shape[0], 1, 1, 1), *self.sigma) + 1e-6
+        apart = np.arange(size, dtype=np.float32) - (size - 1) / 2
+        bell = exp(-0.5 * (beside(x, apart.astype(np.float32)) / deviation) ** 2.0)
+        weights = cast(bell / reduce_sum(bell, [3], keepdims=True), x._data.dtype)
+        around = [(size // 2,) * 2 if i == axis else (0, 0) for i in range(4)]
+        wide = pad(x, around)
+        total: Any = 0.0
+        for k in range(size):
+            part = wide[:, k : k + length] if axis == 1 else wide[:, :, k : k + length]
+            total = total + weights[..., k : k + 1] * part
+        return total
