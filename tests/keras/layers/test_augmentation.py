@@ -39,6 +39,7 @@ MAKE = {
     "invert": lambda **k: layers.RandomInvert(**k),
     "posterization": lambda **k: layers.RandomPosterization(6, **k),
     "solarization": lambda **k: layers.Solarization(0.3, 0.9, **k),
+    "rand_augment": lambda **k: layers.RandAugment(**k),
 }
 every_layer = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 

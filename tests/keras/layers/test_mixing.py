@@ -1,4 +1,4 @@
-"""MixUp and CutMix: what is mixed with what, and how much of it."""
+"""MixUp, CutMix and RandAugment: what is mixed with what, and how much of it."""
 
 from __future__ import annotations
 
@@ -93,10 +93,25 @@ def test_in_a_dataset():
         assert element["images"].shape == (20, 8, 9, 3) and element["labels"].shape == (20, N)
 
 
+def test_rand_augment_applies_one_of_its_layers_to_each_image():
+    tf.random.set_seed(1)
+    layer = layers.RandAugment(num_ops=1, factor=(0.4, 0.4))
+    images = np.broadcast_to(IMAGES[:1], (N, 8, 9, 3))
+    made = layer(images).numpy()
+    stretched = layers.AutoContrast()(IMAGES[:1]).numpy()
+    share = layers.RandomColorDegeneration((0.4, 0.4))(IMAGES[:1]).numpy()
+    for expected in (stretched, share):
+        assert np.isclose(made, expected).all(axis=(1, 2, 3)).any()
+    assert len(np.unique(made.reshape(N, -1), axis=0)) > 8
+
+
 def test_wrong_arguments():
     for call, words in (
         (lambda: layers.MixUp(0), "alpha must be a positive number"),
         (lambda: layers.CutMix(1.5), "between 0.0 and 1.0"),
+        (lambda: layers.RandAugment(num_ops=0), "num_ops must be a positive int"),
+        (lambda: layers.RandAugment(factor=2), "between 0.0 and 1.0"),
+        (lambda: layers.RandAugment(interpolation="cubic"), "interpolation must be"),
     ):
         with pytest.raises(ValueError, match=words):
             call()
