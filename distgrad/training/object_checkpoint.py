@@ -16,6 +16,7 @@ import numpy as np
 from distgrad.core import files, recording
 from distgrad.core.errors import NotFoundError
 from distgrad.core.place import Place
+from distgrad.core.undone import kept
 from distgrad.core.variable import Variable
 from distgrad.training import checkpoint, objects, world
 
@@ -146,7 +147,8 @@ class Status:
                 )
         with recording.paused():
             for _, variable, value in pairs:
-                variable.assign(value)
+                with kept():  # also where its layer is made in a trial of a model
+                    variable.assign(value)
                 self._assigned[id(variable)] = variable
         if self._unused():
             for item in objects.unbuilt(self._root):
