@@ -72,3 +72,12 @@ def test_maps_have_exact_gradients():
 def test_what_does_not_fit_is_a_value_error(wrong):
     with pytest.raises(ValueError, match=r".{20}"):
         wrong(tf.keras.ops.image)
+
+
+@pytest.mark.parametrize(("size", "period"), [(1, [0]), (2, [0, 1]), (4, [0, 1, 2, 3, 2, 1])])
+def test_mirrored_coordinates_go_back_from_the_last_element(size, period):
+    places = np.arange(-9, 10)
+    expected = np.array(period)[places % len(period)]
+    line = np.arange(size).astype(np.float32)
+    found = keras.ops.image.map_coordinates(line, places[None].astype(np.float32), 1, "mirror")
+    np.testing.assert_array_equal(found, expected)

@@ -87,7 +87,7 @@ def map_coordinates(
             part = row - low
             index = cast(low, np.int32)
             nodes = [(index, 1.0 - part), (index + 1, part)]
-        axes.append([(*_inside(index, size, fill_mode), weight) for index, weight in nodes])
+        axes.append([(*inside(index, size, fill_mode), weight) for index, weight in nodes])
     kind = np.dtype(np.float32) if integers else places._data.dtype
     total: Any = None
     for corner in itertools.product(*axes):
@@ -103,16 +103,18 @@ def map_coordinates(
     return cast(total, x.dtype)
 
 
-def _inside(index: Tensor, size: int, fill_mode: str) -> tuple[Tensor, Tensor]:
+def inside(index: Tensor, size: int, fill_mode: str) -> tuple[Tensor, Tensor]:
     """Positions within [0, size), and where they are so without being moved."""
-    inside = logical_and(greater_equal(index, 0), less(index, size))
+    within = logical_and(greater_equal(index, 0), less(index, size))
     if fill_mode == "wrap":
-        return floormod(index, size), inside
-    if fill_mode in ("mirror", "reflect"):
+        return floormod(index, size), within
+    if fill_mode == "mirror":  # dcb|abcd|cba
+        last = size - 1
+        return last - abs(last - floormod(index, max(2 * last, 1))), within
+    if fill_mode == "reflect":  # dcba|abcd|dcba
         at = floormod(abs(index), 2 * size)
-        back = 2 * size - at - (1 if fill_mode == "reflect" else 0)
-        return select(less(at, size), at, back), inside
-    return clip_by_value(index, 0, size - 1), inside
+        return select(less(at, size), at, 2 * size - at - 1), within
+    return clip_by_value(index, 0, size - 1), within
 
 
 # Maps
