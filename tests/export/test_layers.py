@@ -115,6 +115,7 @@ OTHERS = {
     "SpatialDropout3D": (keras.layers.SpatialDropout3D(0.5), (3, 3, 2, 4)),
     "RandomFlip": (keras.layers.RandomFlip(), (3, 3, 4)),
     "RandomCrop": (keras.layers.RandomCrop(2, 4), (3, 3, 4)),
+    "RandomElasticTransform": (keras.layers.RandomElasticTransform(), (3, 3, 3)),
     "RandomPerspective": (keras.layers.RandomPerspective(), (3, 3, 3)),
     "RandAugment": (keras.layers.RandAugment(), (3, 3, 3)),
     "CutMix": (keras.layers.CutMix(), (3, 3, 3)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +16,30 @@ from distgrad.ops.clipping import clip
 from distgrad.ops.convolution import depthwise_conv2d
 from distgrad.ops.exponential import exp
 from distgrad.ops.layout import beside
-from distgrad.ops.logic import select
+from distgrad.ops.logic import less_equal, select
 from distgrad.ops.padding import pad
 from distgrad.ops.reduce import reduce_sum
+
+
+def bell(deviation: Tensor, size: int, reach: float = math.inf) -> Tensor:
+    """Weights of a Gaussian for each image, [batch, 1, 1, size], up to ``reach`` deviations."""
+    apart = beside(deviation, np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2))
+    weights = exp(-0.5 * (apart / deviation) ** 2.0)
+    if reach < math.inf:
+        weights = select(less_equal(abs(apart), deviation * reach), weights, 0.0)
+    return weights / reduce_sum(weights, [3], keepdims=True)
+
+
+def weighted(x: Tensor, axis: int, weights: Tensor) -> Tensor:
+    """Sums of neighbours along an axis (1 or 2) by the weights of each image, among zeros."""
+    size, length = weights._data.shape[3], x._data.shape[axis]
+    weights = cast(weights, x._data.dtype)
+    wide = pad(x, [(size // 2,) * 2 if i == axis else (0, 0) for i in range(4)])
+    total: Any = 0.0
+    for k in range(size):
+        part = wide[:, k : k + length] if axis == 1 else wide[:, :, k : k + length]
+        total = total + weights[..., k : k + 1] * part
+    return total
 
 
 class RandomSharpness(Valued):
@@ -76,20 +98,8 @@ class RandomGaussianBlur(Augmentation):
 
     def augment(self, x: Tensor, training: bool) -> Tensor:
         chosen = self._chosen(x, self.factor)
-        y = self._smooth(self._smooth(x, 1), 2)
+        y = x
+        for axis, size in zip((1, 2), self.kernel_size, strict=True):
+            deviation = self._draw((x._data.shape[0], 1, 1, 1), *self.sigma) + 1e-6
+            y = weighted(y, axis, bell(deviation, size))
         return clip(select(chosen, y, x), *self.value_range)
-
-    def _smooth(self, x: Tensor, axis: int) -> Tensor:
-        """Images blurred along one axis, with zeros around them."""
-        size, length = self.kernel_size[axis - 1], x._data.shape[axis]
-        deviation = self._draw((x._data.shape[0], 1, 1, 1), *self.sigma) + 1e-6
-        apart = np.arange(size, dtype=np.float32) - (size - 1) / 2
-        bell = exp(-0.5 * (beside(x, apart.astype(np.float32)) / deviation) ** 2.0)
-        weights = cast(bell / reduce_sum(bell, [3], keepdims=True), x._data.dtype)
-        around = [(size // 2,) * 2 if i == axis else (0, 0) for i in range(4)]
-        wide = pad(x, around)
-        total: Any = 0.0
-        for k in range(size):
-            part = wide[:, k : k + length] if axis == 1 else wide[:, :, k : k + length]
-            total = total + weights[..., k : k + 1] * part
-        return total

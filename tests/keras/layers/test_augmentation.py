@@ -36,6 +36,7 @@ MAKE = {
     "erasing": lambda **k: layers.RandomErasing((1, 1), (0.2, 0.5), **k),
     "sharpness": lambda **k: layers.RandomSharpness(0.9, **k),
     "blur": lambda **k: layers.RandomGaussianBlur((1, 1), 3, (0.3, 1), **k),
+    "elastic": lambda **k: layers.RandomElasticTransform((1, 1), (0.5, 1), **k),
     "perspective": lambda **k: layers.RandomPerspective((1, 1), 0.5, **k),
     "invert": lambda **k: layers.RandomInvert(**k),
     "posterization": lambda **k: layers.RandomPosterization(6, **k),
