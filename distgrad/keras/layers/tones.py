@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.keras.layers.augmentation import Valued
 from distgrad.keras.layers.core import whole_number
@@ -21,13 +22,12 @@ from distgrad.keras.layers.image_layer import (
 from distgrad.ops import random
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import clip, maximum
-from distgrad.ops.indexing import gather
+from distgrad.ops.indexing import gather, take_grad
 from distgrad.ops.layout import beside
 from distgrad.ops.logic import equal, greater, less, select
 from distgrad.ops.reduce import reduce_max, reduce_min, reduce_sum
 from distgrad.ops.rounding import floor, round
 from distgrad.ops.scan import cumsum
-from distgrad.ops.segment import unsorted_segment_sum
 from distgrad.ops.shape import reshape
 
 _BYTES = (0.0, 255.0)
@@ -159,8 +159,9 @@ class Equalization(ImageLayer):
         first = beside(x, np.arange(channels) * self.bins)  # the bins of one channel, then the next
         at = cast(clip(values / 255.0 * (self.bins - 1.0), 0.0, self.bins - 1.0), np.int64) + first
         at = reshape(at, (-1,))
-        ones = beside(x, np.ones(at._data.shape, np.float32))
-        counts = reshape(unsorted_segment_sum(ones, at, channels * self.bins), (channels, -1))
+        ones = beside(x, np.ones(at._data.shape))
+        counts = bind(take_grad, ones, at, shape=(channels * self.bins,), axis=0)
+        counts = reshape(counts, (channels, self.bins))
         below = cumsum(counts, axis=1)
         total = reduce_max(below, [1], keepdims=True)
         least = reduce_min(select(greater(below, 0.0), below, total), [1], keepdims=True)

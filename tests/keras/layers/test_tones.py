@@ -85,6 +85,14 @@ def test_equalization(data_format, bins):
     assert layer(BYTES[0]).shape == BYTES[0].shape
 
 
+def test_equalization_in_a_captured_step():
+    """Nothing in it is read on the host: that would be an error."""
+    layer = layers.Equalization()
+    step = tf.function(lambda x: layer(x, training=True), jit_compile="strict")
+    for images in (IMAGES, IMAGES / 2):
+        np.testing.assert_array_equal(step(tf.constant(images)), layer(images))
+
+
 def test_configs_and_wrong_arguments():
     for layer in (layers.AutoContrast((0, 1)), layers.Equalization((0, 1), 12)):
         config = layer.get_config()
