@@ -104,6 +104,19 @@ class Loader:
         return self.shuffle and own * sample >= _WORTH_A_THREAD
 
 
+class Repeatable:
+    """Base of sequences of batches that follow from a seed and the number of the epoch alone."""
+
+    def iterate(self, epoch: int, seed: int = 0) -> Iterator[Any]:
+        """The batches of an epoch; ``seed`` is for what was given none of its own."""
+        raise NotImplementedError(f"{type(self).__name__} does not define iterate")
+
+
+def is_stream(batches: Any) -> bool:
+    """Whether nobody can put these back: a generator, but no sequence that ``next`` takes, too."""
+    return isinstance(batches, Iterator) and not hasattr(batches, "__getitem__")
+
+
 class BatchLoader:
     """The same for batches that come ready-made: each is the whole step's, of all workers together.
 
@@ -135,7 +148,7 @@ class BatchLoader:
         self.virtual_shards = virtual_shards
         self.shards = shards
         self.seed = seed
-        self.once = isinstance(batches, Iterator)
+        self.once = is_stream(batches)
         self._read = _reader(batches, seed)
         self._given_steps = steps_per_epoch
         self.steps_per_epoch = steps_per_epoch or _length(batches)
@@ -250,9 +263,9 @@ def _check_shards(shards: range, virtual_shards: int) -> None:
 
 def _reader(batches: Any, seed: int) -> Callable[[int], Iterator[Any]]:
     """A function from the number of a pass to its batches."""
-    if isinstance(batches, Dataset):
+    if isinstance(batches, (Dataset, Repeatable)):
         return lambda epoch: batches.iterate(epoch, seed)
-    if isinstance(batches, Iterator):
+    if is_stream(batches):
         return lambda _epoch: batches
     if hasattr(batches, "__getitem__") and hasattr(batches, "__len__"):
         return lambda _epoch: _items(batches)
@@ -273,7 +286,7 @@ def _items(batches: Any) -> Iterator[Any]:
 
 
 def _length(batches: Any) -> int | None:
-    if isinstance(batches, Iterator) or not hasattr(batches, "__len__"):
+    if is_stream(batches) or not hasattr(batches, "__len__"):
         return None
     try:
         return len(batches)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from distgrad.data.dataset import Dataset
-from distgrad.data.loader import BatchLoader, Loader
+from distgrad.data.loader import BatchLoader, Loader, Repeatable, is_stream
 from distgrad.data.source import ArraySource
 
 N = 101
@@ -305,3 +305,27 @@ def test_what_a_batch_loader_refuses():
         BatchLoader(pairs(), 2, range(2), steps_per_epoch=0)
     with pytest.raises(ValueError, match="not a contiguous part"):
         BatchLoader(pairs(), 2, range(3))
+
+
+def test_a_sequence_that_next_takes_too_is_read_again():
+    class Both(Repeatable):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return np.full(3, index)
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return self[0]
+
+        def iterate(self, epoch, seed=0):
+            return (self[index] + 10 * epoch + seed for index in range(2))
+
+    assert not is_stream(Both()) and is_stream(iter([1]))
+    loader = BatchLoader(Both(), 1, range(1), seed=5)
+    assert loader.steps_per_epoch == 2 and not loader.once
+    found = [[int(b.shards[0][1][0][0]) for b in loader.epoch(epoch)] for epoch in (1, 0)]
+    assert found == [[15, 16], [5, 6]]

@@ -12,7 +12,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.data import nest
 from distgrad.data.dataset import Dataset
-from distgrad.data.loader import BatchLoader, Loader
+from distgrad.data.loader import BatchLoader, Loader, is_stream
 from distgrad.data.source import NestSource
 from distgrad.keras.models.arguments import batch_size_of, fraction_of, warn_of_batch_size
 
@@ -63,7 +63,7 @@ class Feed:
             )
         warn_of_batch_size(batch_size, type(x).__name__)
         self.batches = x
-        if isinstance(x, Iterator):
+        if is_stream(x):
             first = next(x, None)
             if first is None:
                 raise ValueError("the generator gave no batch")
