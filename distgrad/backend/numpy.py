@@ -47,6 +47,12 @@ class NumpyBackend(Backend):
 
         return scipy.linalg
 
+    @functools.cached_property
+    def ndimage(self) -> Any:
+        import scipy.ndimage
+
+        return scipy.ndimage
+
     def asarray(self, value: Any, dtype: Any = None) -> np.ndarray:
         return np.array(value, dtype=dtype)
 
