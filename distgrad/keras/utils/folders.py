@@ -216,7 +216,7 @@ def _index(
                 f"class_names={class_names}"
             )
         names = list(class_names or there)
-        folders = [_files(root / name, follow_links, endings) for name in names]
+        folders = [files_in(root / name, follow_links, endings) for name in names]
         paths = [path for folder in folders for path in folder]
         numbers = np.repeat(np.arange(len(names), dtype=np.int32), list(map(len, folders)))
         if say:
@@ -227,7 +227,7 @@ def _index(
             'You can only pass `class_names` if `labels="inferred"`. Received: '
             f"labels={labels}, and class_names={class_names}"
         )
-    paths = _files(root, follow_links, endings)
+    paths = files_in(root, follow_links, endings)
     if labels is None:
         if say:
             print(f"Found {len(paths)} files.", flush=True)
@@ -241,7 +241,8 @@ def _index(
     return paths, np.asarray(labels, np.int32), [str(label) for label in sorted(set(labels))]
 
 
-def _files(folder: Path, follow_links: bool, endings: tuple[str, ...]) -> list[str]:
+def files_in(folder: Path, follow_links: bool, endings: tuple[str, ...]) -> list[str]:
+    """The paths of the files with these endings in a folder and those within it, in order."""
     return [
         os.path.join(root, name)
         for root, _, names in sorted(os.walk(folder, followlinks=follow_links))

@@ -7,6 +7,10 @@ from distgrad.core.later import later
 from distgrad.keras.utils.images import array_to_img, img_to_array, load_img, save_img
 
 _LATER = {
+    "DirectoryIterator": ".files",
+    "ImageDataGenerator": ".generator",
+    "Iterator": ".iterator",
+    "NumpyArrayIterator": ".iterator",
     "apply_affine_transform": ".transforms",
     "apply_brightness_shift": ".transforms",
     "apply_channel_shift": ".transforms",
