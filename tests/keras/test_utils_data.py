@@ -59,6 +59,21 @@ def test_images_and_arrays(tmp_path):
     assert keras.preprocessing.image.load_img is utils.load_img
 
 
+def test_smart_resize_cuts_the_middle_out():
+    resize = keras.preprocessing.image.smart_resize
+    x = RNG.uniform(size=(2, 4, 9, 3)).astype("float32")
+    np.testing.assert_array_equal(resize(x, (4, 4)), x[:, :, 2:6])
+    np.testing.assert_array_equal(resize(x[0], (2, 9)), x[0, 1:3])
+    first = resize(tf.constant(x.transpose(0, 3, 1, 2)), (4, 4), data_format="channels_first")
+    np.testing.assert_array_equal(first.numpy(), x[:, :, 2:6].transpose(0, 3, 1, 2))
+    halved = resize(x[..., :8, :], (2, 4), "nearest")
+    np.testing.assert_array_equal(halved, tf.image.resize(x[..., :8, :], (2, 4), "nearest"))
+    assert isinstance(halved, np.ndarray)
+    for wrong, size, words in ((x, (2, 2, 2), "tuple of 2 integers"), (x[0, 0], (2, 2), "rank")):
+        with pytest.raises(ValueError, match=words):
+            resize(wrong, size)
+
+
 def test_a_folder_is_a_dataset(folder, capsys):
     data = utils.image_dataset_from_directory(folder, image_size=(4, 4), batch_size=4, seed=1)
     assert "Found 6 files belonging to 2 classes" in capsys.readouterr().out

@@ -141,3 +141,27 @@ def load_img(
         left, top = (width - wide) // 2, (height - high) // 2
         box = (left, top, left + wide, top + high)
     return image.resize((columns, rows), ways[interpolation], box=box)
+
+
+def smart_resize(
+    x: Any,
+    size: tuple[int, int],
+    interpolation: str = "bilinear",
+    data_format: str = "channels_last",
+) -> Any:
+    """One image or a batch of them of another ``size`` (height, width), cropped to its form before.
+
+    An array gives an array, all else a tensor. Raises ValueError for another size, rank or
+    interpolation.
+    """
+    from distgrad.keras.ops import image
+
+    if len(size) != 2:
+        raise ValueError(f"Expected `size` to be a tuple of 2 integers, but got: {size}.")
+    if len(np.shape(x)) not in (3, 4):
+        raise ValueError(
+            "Expected an image array with shape `(height, width, channels)`, or `(batch_size, "
+            f"height, width, channels)`, but got input with incorrect rank, of shape {np.shape(x)}."
+        )
+    found = image.resize(x, size, interpolation, crop_to_aspect_ratio=True, data_format=data_format)
+    return found.numpy() if isinstance(x, np.ndarray) else found

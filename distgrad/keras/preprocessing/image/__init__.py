@@ -4,7 +4,7 @@ New code has ``keras.utils.image_dataset_from_directory`` and layers such as ``R
 """
 
 from distgrad.core.later import later
-from distgrad.keras.utils.images import array_to_img, img_to_array, load_img, save_img
+from distgrad.keras.utils.images import array_to_img, img_to_array, load_img, save_img, smart_resize
 
 _LATER = {
     "DirectoryIterator": ".files",
@@ -22,6 +22,6 @@ _LATER = {
     "random_zoom": ".transforms",
 }
 
-__all__ = ["array_to_img", "img_to_array", "load_img", "save_img", *_LATER]
+__all__ = ["array_to_img", "img_to_array", "load_img", "save_img", "smart_resize", *_LATER]
 
 __getattr__, __dir__ = later(__name__, globals(), _LATER)
