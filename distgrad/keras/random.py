@@ -38,16 +38,26 @@ __all__ = [
 class SeedGenerator:
     """Stands in place of a seed where every draw is to give other numbers.
 
-    In a training step they depend on the shard, and so not on which worker runs it.
+    In a training step they depend on the shard, and so not on which worker runs it. Raises
+    ValueError for a ``seed`` that is no whole number, and for other arguments than Keras's.
     """
 
     def __init__(self, seed: int | None = None, name: str | None = None, **kwargs: Any) -> None:
+        kwargs.pop("backend", None)  # Keras's own layers name theirs
+        if kwargs:
+            raise ValueError(f"Unrecognized keyword arguments: {kwargs}")
+        if seed is not None and not isinstance(seed, (int, np.integer)):
+            raise ValueError(f"Argument `seed` must be an integer. Received: seed={seed!r}")
         self.name = name
         self.seed = seed
         self._own = None if seed is None else Generator.from_seed(seed)
 
     def get_config(self) -> dict[str, Any]:
         return {"seed": self.seed, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> SeedGenerator:
+        return cls(**config)
 
 
 def normal(

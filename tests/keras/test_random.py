@@ -33,6 +33,18 @@ def test_a_seed_repeats_and_a_generator_goes_on(draw):
         np.testing.assert_array_equal(draw(free), before)
 
 
+def test_a_generator_is_made_again_from_its_config():
+    made = keras.random.SeedGenerator(np.int64(7), name="seeds")
+    again = keras.random.SeedGenerator.from_config(made.get_config())
+    assert again.name == "seeds"
+    for draw in DRAWS:
+        np.testing.assert_array_equal(draw(made), draw(again))
+    with pytest.raises(ValueError, match="must be an integer. Received: seed=0.5"):
+        keras.random.SeedGenerator(0.5)
+    with pytest.raises(ValueError, match="Unrecognized keyword arguments: {'some': 2}"):
+        keras.random.SeedGenerator(1, some=2)
+
+
 def test_ranges_and_dtypes():
     numbers = keras.random.randint((500,), 2, 5, seed=1).numpy()
     assert numbers.dtype == np.int32 and set(numbers) == {2, 3, 4}
