@@ -26,6 +26,14 @@ class Numbers:
         return next(self._next)
 
 
+_unseeded = Numbers()
+
+
+def seed_of(seed: int | None) -> int:
+    """``seed``; without one another at each call, which is the same on every worker."""
+    return next(_unseeded) if seed is None else seed
+
+
 class Pass(NamedTuple):
     """One run over the data: which, and the seed of the shuffles that were given none."""
 

@@ -109,7 +109,12 @@ def test_stretches_of_a_series():
     assert len(some) == 1
     x, y = some[0]
     assert y[:, 0].tolist() == [7, 9, 11] and x[0, :, 0].tolist() == [6, 5, 4]
-    x, y = TimeseriesGenerator(data, data, 3, shuffle=True, batch_size=5)[0]
+    mixed = TimeseriesGenerator(data, data, 3, shuffle=True, batch_size=5)
+    np.testing.assert_array_equal(mixed[0][0], mixed[0][0])  # whatever else a worker draws
+    before = mixed[0][0]
+    mixed.on_epoch_end()
+    assert (mixed[0][0] != before).any() and (mixed[1][0] != mixed[0][0]).any()
+    x, y = mixed[0]
     np.testing.assert_array_equal(x[:, -1] + 1, y)
 
 

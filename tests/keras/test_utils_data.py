@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 import tarfile
 import zipfile
 from pathlib import Path
@@ -148,6 +149,25 @@ def test_series_without_targets_shuffled_and_wrong():
     for options in ({"sequence_length": 0}, {"sequence_length": 2, "start_index": 10}):
         with pytest.raises(ValueError):
             utils.timeseries_dataset_from_array(series, None, **options)
+
+
+def test_what_is_mixed_without_a_seed_is_mixed_alike_on_every_worker(folder):
+    """Each is a process with random numbers of its own; together they share out each batch."""
+
+    def mixed(worker):
+        np.random.seed(worker)
+        random.seed(worker)
+        tf.random.set_seed(0)
+        files = utils.image_dataset_from_directory(folder, image_size=4, verbose=False)
+        series = utils.timeseries_dataset_from_array(np.arange(9), None, 2, shuffle=True)
+        cut = utils.split_dataset(np.arange(9), left_size=5, shuffle=True)
+        parts = [
+            np.concatenate(list(series.as_numpy_iterator())),
+            *(np.stack(list(part.as_numpy_iterator())) for part in cut),
+        ]
+        return files.file_paths, [part.tolist() for part in parts]
+
+    assert mixed(1) == mixed(2)
 
 
 def test_datasets_are_cut_in_two():

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.data.rows import seed_of
 from distgrad.keras.utils import PyDataset, pad_sequences
 
 __all__ = ["TimeseriesGenerator", "make_sampling_table", "pad_sequences", "skipgrams"]
@@ -18,8 +19,8 @@ class TimeseriesGenerator(PyDataset):
 
     New code has ``keras.utils.timeseries_dataset_from_array``. A stretch is ``length`` rows long,
     of which every ``sampling_rate``-th is taken, and begins ``stride`` rows after the last one, or
-    with ``shuffle`` anywhere. ``end_index`` is the last row that is used. Raises ValueError for
-    other numbers of targets, and where no row has so many before it.
+    with ``shuffle`` anywhere, the same on every worker. ``end_index`` is the last row that is used.
+    Raises ValueError for other numbers of targets, and where no row has so many before it.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class TimeseriesGenerator(PyDataset):
         self.start_index = start_index + length
         self.end_index = len(data) - 1 if end_index is None else end_index
         self.shuffle, self.reverse = shuffle, reverse
+        self._seed, self._epoch = seed_of(None), 0
         if self.start_index > self.end_index:
             raise ValueError(
                 f"`start_index+length={self.start_index} > end_index={self.end_index}` is "
@@ -56,10 +58,14 @@ class TimeseriesGenerator(PyDataset):
         moved = self.batch_size * self.stride
         return (self.end_index - self.start_index + moved) // moved
 
+    def on_epoch_end(self) -> None:
+        self._epoch += 1
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         end = self.end_index + 1
         if self.shuffle:
-            rows = np.random.randint(self.start_index, end, size=self.batch_size)
+            rng = np.random.default_rng((self._seed, self._epoch, index))
+            rows = rng.integers(self.start_index, end, size=self.batch_size)
         else:
             first = self.start_index + self.batch_size * self.stride * index
             rows = np.arange(first, min(first + self.batch_size * self.stride, end), self.stride)

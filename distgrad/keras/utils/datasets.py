@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.data.dataset import AUTOTUNE, Dataset
+from distgrad.data.rows import seed_of
 from distgrad.keras.layers.core import one_of
 
 
@@ -56,7 +57,7 @@ def timeseries_dataset_from_array(
         count = min(count, len(np.asarray(targets)))
     starts = np.arange(0, count, sequence_stride)
     if shuffle:
-        chosen = int(np.random.randint(10**6)) if seed is None else seed
+        chosen = seed_of(seed)
         np.random.RandomState(chosen).shuffle(starts)
     steps = np.arange(sequence_length) * sampling_rate
 
@@ -102,7 +103,7 @@ def split_dataset(
     left, right = _sizes(left_size, right_size, total)
     order = list(range(total))
     if shuffle:
-        python_random.Random(seed).shuffle(order)
+        python_random.Random(seed_of(seed)).shuffle(order)
     parts = order[:left], order[-right:]
     if isinstance(dataset, Dataset):
         if elements is None:

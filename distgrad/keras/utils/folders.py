@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.data.dataset import AUTOTUNE, Dataset
+from distgrad.data.rows import seed_of
 from distgrad.keras.layers.core import data_format_of, one_of
 from distgrad.keras.utils.images import img_to_array, load_img
 from distgrad.launcher.environ import detect
@@ -45,9 +46,10 @@ def image_dataset_from_directory(
     Images are float32, 0 to 255, resized to ``image_size``. Labels are class numbers ("int"), 0 or
     1 ("binary"), rows with a single 1 ("categorical") or left out (None); they may also be given as
     a list, in the order of the sorted paths. ``subset`` is "training", "validation" or "both", of
-    which ``validation_split`` is the latter part. Files and their order depend on ``seed`` alone.
-    Datasets have the attributes ``class_names`` and ``file_paths``. Raises ValueError for other
-    words and for a folder without images, MissingExtraError (an ImportError) without Pillow.
+    which ``validation_split`` is the latter part. Files and their order follow from ``seed``;
+    without one they are the same on every worker. Datasets have the attributes ``class_names`` and
+    ``file_paths``. Raises ValueError for other words and for a folder without images,
+    MissingExtraError (an ImportError) without Pillow.
     """
     one_of("color_mode", color_mode, *_CHANNELS)
     one_of("format", format, "tf")
@@ -132,7 +134,7 @@ def _datasets(
     if labels is None or label_mode is None:
         labels = label_mode = None
     _check_split(validation_split, subset, shuffle, seed)
-    chosen = int(np.random.randint(10**6)) if seed is None else seed
+    chosen = seed_of(seed)
     say = verbose and detect().rank == 0
     paths, numbers, names = _index(directory, labels, class_names, follow_links, say, endings)
     if label_mode == "binary" and len(names or ()) != 2:
