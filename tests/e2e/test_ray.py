@@ -353,7 +353,9 @@ def test_a_killed_driver_takes_all_with_it(dg, long, tmp_path: Path, monkeypatch
         process.wait_until(lambda: not command_lines(command), 10, "the end of Ray")
         no_ray_is_left(folder)
     assert not list(temporary.glob("distgrad-ray-*"))
-    assert run.status["state"] == "running"
+    # Ray ends its workers one by one: rank 0 may have had the time to say that it lost the other.
+    status = run.status
+    assert status["state"] == "running" or (status["state"], status["exit_code"]) == ("failed", 6)
 
 
 def command_lines(command: process.Command) -> list[str]:
