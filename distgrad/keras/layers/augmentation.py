@@ -216,6 +216,22 @@ class Valued(Augmentation):
         self.value_range = value_bounds(value_range)
 
 
+class Shared(Valued):
+    """What has a share as its factor, from 0 to 1; one number f is (0, f)."""
+
+    lowest = 0.0
+
+    def __init__(
+        self,
+        factor: Factor,
+        value_range: Sequence[float] = (0, 255),
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
+
+
 class RandomContrast(Valued):
     """The distance of each pixel to the mean of its channel times 1 - ``factor`` to 1 + it.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.tensor import Tensor
-from distgrad.keras.layers.augmentation import Valued
+from distgrad.keras.layers.augmentation import Shared
 from distgrad.keras.layers.image_layer import Augmentation, Factor, factor_range, value_bounds
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import clip
@@ -42,24 +42,12 @@ def weighted(x: Tensor, axis: int, weights: Tensor) -> Tensor:
     return total
 
 
-class RandomSharpness(Valued):
+class RandomSharpness(Shared):
     """Images blurred (a factor below 0.5) or made sharper (above), clipped to ``value_range``.
 
     The blur is a mean of 3 by 3 pixels in which the middle counts five times; at 0 nothing else is
     left. One number f is (0, f). Raises ValueError for a factor outside [0, 1].
     """
-
-    lowest = 0.0
-
-    def __init__(
-        self,
-        factor: Factor,
-        value_range: Sequence[float] = (0, 255),
-        data_format: str | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
 
     def augment(self, x: Tensor, training: bool) -> Tensor:
         sharpness = self._each(x, *self.factor) * 2.0

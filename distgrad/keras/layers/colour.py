@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from distgrad.core.tensor import Tensor
-from distgrad.keras.layers.augmentation import RandomBrightness, RandomContrast, Valued
+from distgrad.keras.layers.augmentation import RandomBrightness, RandomContrast, Shared
 from distgrad.keras.layers.core import fraction
 from distgrad.keras.layers.image_layer import Augmentation, Factor, rescaled, value_bounds
 from distgrad.ops.clipping import clip
@@ -22,23 +22,7 @@ def _gray(x: Tensor) -> Tensor:
     return x if x._data.shape[-1] == 1 else rgb_to_grayscale(x)
 
 
-class _Coloured(Valued):
-    """What has a factor from 0 to 1, with the arguments in Keras's order."""
-
-    lowest = 0.0
-
-    def __init__(
-        self,
-        factor: Factor,
-        value_range: Sequence[float] = (0, 255),
-        data_format: str | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
-
-
-class RandomHue(_Coloured):
+class RandomHue(Shared):
     """The hue of RGB images turned, either way, by a share from ``factor`` of half the circle.
 
     One number f is (0, f). Raises ValueError for a factor outside [0, 1], and for images of
@@ -56,7 +40,7 @@ class RandomHue(_Coloured):
         return rescaled(clip(rgb, 0.0, 1.0), (0, 1), self.value_range)
 
 
-class RandomSaturation(_Coloured):
+class RandomSaturation(Shared):
     """The saturation of RGB images times ``f / (1 - f)``: 0 is gray, 0.5 is as it was, 1 all of it.
 
     As the documentation of Keras says, one number f is (0, f) and 1 is full saturation; its code
@@ -73,7 +57,7 @@ class RandomSaturation(_Coloured):
         return rescaled(rgb, (0, 1), self.value_range)
 
 
-class RandomColorDegeneration(_Coloured):
+class RandomColorDegeneration(Shared):
     """A share from ``factor`` of the way from each image to what it is without colours.
 
     As the documentation of Keras says, one number f is (0, f). Raises ValueError for a factor
