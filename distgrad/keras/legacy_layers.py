@@ -181,10 +181,6 @@ def bias_add(x: Any, bias: Any, data_format: str | None = None) -> Tensor:
     return biased(x, bias, "NC..." if layout == "channels_first" else "N...C")
 
 
-def _convolved(x: Any, kernel: Any, strides: Any, padding: str, layout: Any, rate: Any) -> Tensor:
-    return windows.conv(x, kernel, strides, padding, layout, rate)
-
-
 def conv1d(
     x: Any,
     kernel: Any,
@@ -194,7 +190,7 @@ def conv1d(
     dilation_rate: int = 1,
 ) -> Tensor:
     """Convolution with a kernel ``[size, in, out]``."""
-    return _convolved(x, kernel, strides, padding, data_format, dilation_rate)
+    return windows.conv(x, kernel, strides, padding, data_format, dilation_rate)
 
 
 def conv2d(
@@ -206,7 +202,7 @@ def conv2d(
     dilation_rate: Any = (1, 1),
 ) -> Tensor:
     """Convolution with a kernel ``[rows, columns, in, out]``."""
-    return _convolved(x, kernel, strides, padding, data_format, dilation_rate)
+    return windows.conv(x, kernel, strides, padding, data_format, dilation_rate)
 
 
 def conv3d(
@@ -218,7 +214,7 @@ def conv3d(
     dilation_rate: Any = (1, 1, 1),
 ) -> Tensor:
     """Convolution with a kernel ``[depth, rows, columns, in, out]``."""
-    return _convolved(x, kernel, strides, padding, data_format, dilation_rate)
+    return windows.conv(x, kernel, strides, padding, data_format, dilation_rate)
 
 
 def pool2d(

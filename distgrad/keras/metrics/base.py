@@ -187,7 +187,7 @@ class Metric(Configured):
             variable.assign_add(part)
         if not self.variables:
             self._total = self._total + sums[: self.size]
-        for metric, part in self._parts_below(sums):
+        for metric, part in parts_of(self._below(), sums, self.size):
             metric.absorb(part)
 
     def keep(self, sums: np.ndarray) -> None:
@@ -196,16 +196,8 @@ class Metric(Configured):
             variable.assign(part)
         if not self.variables:
             self._total = np.array(sums[: self.size], np.float64)
-        for metric, part in self._parts_below(sums):
+        for metric, part in parts_of(self._below(), sums, self.size):
             metric.keep(part)
-
-    def _parts_below(self, sums: np.ndarray) -> Iterator[tuple[Metric, np.ndarray]]:
-        """Each metric below with its part of ``sums``."""
-        start = self.size
-        for metric in self._below():
-            stop = start + metric.numbers_in_all()
-            yield metric, sums[start:stop]
-            start = stop
 
     def _parts(self, sums: np.ndarray) -> Iterator[tuple[Variable, np.ndarray]]:
         """Each variable with its part of ``sums``."""
@@ -333,6 +325,16 @@ class MeanMetricWrapper(MeanMetric):
 def one_by_one(metrics: Iterable[Any]) -> list[Any]:
     """Metrics, with those that a model keeps as one in their places."""
     return [each for metric in metrics for each in getattr(metric, "metrics", (metric,))]
+
+
+def parts_of(
+    metrics: Iterable[Metric], sums: np.ndarray, start: int
+) -> Iterator[tuple[Metric, np.ndarray]]:
+    """Each metric with its part of ``sums``, one after the other from ``start`` on."""
+    for metric in metrics:
+        stop = start + metric.numbers_in_all()
+        yield metric, sums[start:stop]
+        start = stop
 
 
 def _metrics_in(value: Any) -> Iterator[Metric]:

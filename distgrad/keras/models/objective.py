@@ -12,7 +12,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.keras import losses, metrics
 from distgrad.keras.layers.masking import mask_of
-from distgrad.keras.metrics.base import Metric
+from distgrad.keras.metrics.base import Metric, parts_of
 from distgrad.ops.casting import cast
 from distgrad.ops.host import on_host
 from distgrad.ops.reduce import reduce_sum
@@ -239,18 +239,17 @@ class Objective:
         for i in self._own_losses:
             logs[f"{self.names[i]}_loss"] = float(sums[start] / sums[start + 1])
             start += 2
-        for name, metric in zip(self._shown, self._metric_objects, strict=True):
-            logs[name] = metric.value_of_sums(sums[start : start + metric.numbers_in_all()])
-            start += metric.numbers_in_all()
+        parts = parts_of(self._metric_objects, sums, start)
+        for name, (metric, part) in zip(self._shown, parts, strict=True):
+            logs[name] = metric.value_of_sums(part)
         return logs
 
     def keep(self, loss: float, sums: np.ndarray) -> None:
         """Lets the metrics have these statistics, for users who ask them."""
         self.loss_tracker.keep(np.array([loss, 1.0]))
         start = 2 * len(self._own_losses)
-        for metric in self._metric_objects:
-            metric.keep(sums[start : start + metric.numbers_in_all()])
-            start += metric.numbers_in_all()
+        for metric, part in parts_of(self._metric_objects, sums, start):
+            metric.keep(part)
 
     def outputs(self, prediction: Any) -> list[Tensor]:
         """The outputs of a prediction, in the order of their names."""

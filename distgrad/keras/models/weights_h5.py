@@ -128,7 +128,7 @@ def dump(model: Model) -> bytes:
 
     Raises MissingExtraError without h5py.
     """
-    h5py = library()
+    h5py = package()
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         found = groups(model)
@@ -170,7 +170,7 @@ def parse(content: bytes) -> dict[str, dict[Any, np.ndarray]]:
 
     Raises MissingExtraError without h5py, ValueError for other bytes.
     """
-    h5py = library()
+    h5py = package()
     found: dict[str, dict[Any, np.ndarray]] = {}
 
     def visit(name: str, item: Any) -> None:
@@ -250,7 +250,7 @@ def optimizer_assignments(
     ]
 
 
-def library() -> Any:
+def package() -> Any:
     """h5py. Raises MissingExtraError where it is not installed."""
     try:
         import h5py
@@ -264,7 +264,7 @@ def library() -> Any:
 def available() -> bool:
     """Whether h5py is installed."""
     try:
-        library()
+        package()
     except MissingExtraError:
         return False
     return True

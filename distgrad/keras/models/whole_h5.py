@@ -34,7 +34,7 @@ def dump(model: Model, config: Mapping[str, Any], include_optimizer: bool) -> by
 
     Raises MissingExtraError without h5py.
     """
-    h5py = weights_h5.library()
+    h5py = weights_h5.package()
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         file.attrs["keras_version"], file.attrs["backend"] = __version__, "tensorflow"
@@ -130,7 +130,7 @@ def _of_keras_3(config: Any) -> Any:
 
 def _opened(content: bytes) -> Any:
     try:
-        return weights_h5.library().File(io.BytesIO(content), "r")
+        return weights_h5.package().File(io.BytesIO(content), "r")
     except OSError as error:
         raise ValueError(f"it is no HDF5 file: {error}") from None
 
