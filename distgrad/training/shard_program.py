@@ -75,18 +75,17 @@ class ShardProgram:
         self.there = np.array(self.present, np.float64)
         self._over = over if isinstance(over, float) else None
         self._counter: Any = None
+        try:  # before the counter is made, which must not write
+            program, self._assigned = take_writes(program, made_by.state)
+        except ValueError as error:
+            raise Fallback(str(error)) from None
         outputs = list(program.outputs)
         if self._over is None:
             self._counter = executors.make(
                 made_by.executor, _only(program, outputs.pop(2)), [*leaves, weight]
             )
-        program = program.with_(program.instructions, outputs)
-        try:
-            program, self._assigned = take_writes(program, made_by.state)
-        except ValueError as error:
-            raise Fallback(str(error)) from None
-        self._program = simplify(program)
-        places = iter(range(_STATISTICS, len(outputs)))
+        self._program = simplify(program.with_(program.instructions, outputs))
+        places = iter(range(_STATISTICS, len(outputs) - len(self._assigned)))
         self._place = {i: next(places) for i, there in enumerate(self.present) if there}
         self._gradients = len(self._place)
         if made_by.executor == "generated":
