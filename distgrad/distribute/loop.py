@@ -20,6 +20,7 @@ from distgrad.ops import random
 from distgrad.training import world as _world
 from distgrad.training.digest import DesyncAlarm
 from distgrad.training.handshake import check_kernels, check_variables
+from distgrad.training.meeting import asked
 from distgrad.training.reduction import GradientSum, ShardResult
 from distgrad.training.staging import link
 
@@ -40,10 +41,12 @@ class _Sum:
 
 
 class _Used(NamedTuple):
-    """Variables of a function: the trainable ones that it reads, and those that it assigns."""
+    """What a function does: the trainable variables that it reads, those that it assigns, and
+    whether its shards add up numbers among each other."""
 
     read: list[Variable]
     assigned: list[Variable]
+    meets: bool
 
 
 class _Loop:
@@ -103,14 +106,16 @@ def gradients(
         return (tree.map_structure(lambda array: array[first:last], nest),)
 
     part = loader.cut(0, sizes[0], shards, own, rows)
+    meets = False
     if variables is None or state is None:
         sample = part.shards[0][1] if part.shards else part.spare
         used = _used_by(loss_fn, sample[0])
         variables = used.read if variables is None else variables
         state = used.assigned if state is None else state
+        meets = used.meets
     if not variables:
         raise ValueError("loss_fn reads no trainable variable: give variables=[...]")
-    key = (shards, id(communicator), *map(id, variables), *map(id, state))
+    key = (shards, meets, id(communicator), *map(id, variables), *map(id, state))
     found = _loop.sums.get(key)
     if found is None:
         drawn = random.drawn_seed()
@@ -122,7 +127,16 @@ def gradients(
         check_variables(named, communicator)
         broadcast(named.values())
         found = _Sum(
-            GradientSum(_no_loss, 0, variables, communicator, shards, _loop.seed, state=state),
+            GradientSum(
+                _no_loss,
+                0,
+                variables,
+                communicator,
+                shards,
+                _loop.seed,
+                state=state,
+                meets=meets,
+            ),
             DesyncAlarm([*variables, *state], communicator, paths=named),
         )
         _keep(_loop.sums, key, found)
@@ -152,9 +166,10 @@ def _no_loss(arrays: tuple, training: bool) -> ShardResult:
 def _used_by(loss_fn: Callable[..., Any], sample: Any) -> _Used:
     """The variables of a function, by a call of it that changes none of them."""
     if loss_fn not in _loop.used:
-        with undone() as written, GradientTape() as tape:
+        with undone() as written, asked() as others, GradientTape() as tape:
             loss_fn(sample)
-        _keep(_loop.used, loss_fn, _Used(list(tape.watched_variables()), written.written))
+        read = list(tape.watched_variables())
+        _keep(_loop.used, loss_fn, _Used(read, written.written, others.found))
     return _loop.used[loss_fn]
 
 

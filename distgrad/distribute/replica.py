@@ -5,11 +5,10 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from distgrad.core import recording, tree
-from distgrad.core.custom import custom_gradient
+from distgrad.core import tree
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.tensor import Tensor
 from distgrad.training import turns
+from distgrad.training.meeting import over_shards
 
 
 class ReduceOp(enum.Enum):
@@ -41,22 +40,9 @@ class ReplicaContext:
         Its gradient is that of the sum: what comes back from all replicas is added up, too. Each
         replica must call it equally often.
         """
-        op, turn = ReduceOp.of(reduce_op), self._turn
-        leaves = [as_tensor(leaf) for leaf in tree.flatten(value)]
-        if turn is None:
-            return tree.pack_sequence_as(value, leaves)
-
-        def summed(tensors: list[Tensor]) -> list[Tensor]:
-            return [as_tensor(total) for total in turn.add_up([t._host() for t in tensors])]
-
-        @custom_gradient
-        def reduced(*tensors: Tensor) -> Any:
-            return summed(list(tensors)), lambda *upstream: summed(list(upstream))
-
-        recording.refuse("all_reduce of replicas")
-        totals = reduced(*leaves)
-        totals = list(totals) if isinstance(totals, (list, tuple)) else [totals]
-        if op is ReduceOp.MEAN:
+        op = ReduceOp.of(reduce_op)
+        totals = over_shards([as_tensor(leaf) for leaf in tree.flatten(value)])
+        if op is ReduceOp.MEAN and self._turn is not None:
             totals = [total / self.num_replicas_in_sync for total in totals]
         return tree.pack_sequence_as(value, totals)
 

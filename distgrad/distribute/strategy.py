@@ -23,8 +23,8 @@ from distgrad.distribute.replica import ReduceOp
 from distgrad.distribute.world import rank, world_size
 from distgrad.training import turns
 from distgrad.training import world as _world
+from distgrad.training.meeting import in_order, ordered_sum
 from distgrad.training.replicas import PerReplica, Replicas
-from distgrad.training.turns import in_order, ordered_sum
 
 
 class Strategy:

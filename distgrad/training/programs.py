@@ -32,6 +32,14 @@ def executor_for(jit: Jit) -> ExecutorName:
     return "numpy" if jit == "numpy" else executors.best()
 
 
+def fall_back(reason: str, strict: bool, say: bool) -> None:
+    """Says why a step runs eagerly, where ``say``; with ``strict`` it raises CaptureError."""
+    if strict:
+        raise CaptureError(f"the training step cannot be captured: {reason}") from None
+    if say:
+        warn(f"the training step runs eagerly: {reason}")
+
+
 class ShardPrograms:
     """The programs of ``compute(arrays, training=True)`` and its gradients.
 
@@ -92,12 +100,8 @@ class ShardPrograms:
                 raise Fallback("a recorder (a tape, a profiler, a check) wants to see every step")
             return ShardProgram(self, arrays, part)
         except Fallback as fallback:
-            if self._strict:
-                reason = f"the training step cannot be captured: {fallback.reason}"
-                raise CaptureError(reason) from None
-            if self._say:
-                self._say = False
-                warn(f"the training step runs eagerly: {fallback.reason}")
+            fall_back(fallback.reason, self._strict, self._say)
+            self._say = False
             return None
 
     def _count_kind(self, arrays: tuple) -> None:

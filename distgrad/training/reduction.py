@@ -24,9 +24,10 @@ from distgrad.ops import streams
 from distgrad.ops.tree_sums import in_tree
 from distgrad.training.buckets import GradientBuckets
 from distgrad.training.frames import on_host
+from distgrad.training.meeting import SPARE, Meeting
 from distgrad.training.overlap import Courier, Job
-from distgrad.training.programs import ExecutorName, ShardPrograms
-from distgrad.training.runs import CapturedShards, EagerShard
+from distgrad.training.programs import ExecutorName, ShardPrograms, fall_back
+from distgrad.training.runs import CapturedShards, EagerShard, MeetingShard
 from distgrad.training.state import StateMean
 
 
@@ -67,7 +68,9 @@ class GradientSum:
     Neither that, nor ``bucket_bytes``, nor ``scatter`` (of `GradientBuckets`) changes any bit.
     With ``lends`` ``compute`` is given large arrays as tensors, which are not copied.
     ``executor`` says what runs a shard: a tape ("eager"), or its program on one of
-    `distgrad.compile.executors`; with ``strict`` what cannot be captured raises CaptureError.
+    `distgrad.compile.executors`; with ``strict`` what cannot be captured raises CaptureError. With
+    ``meets`` the shards add up numbers as they run (`meeting.over_shards`): eagerly, each in a
+    thread of its own.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class GradientSum:
         bucket_bytes: int | None = None,
         scatter: bool = False,
         lends: bool = False,
+        meets: bool = False,
         executor: ExecutorName = "eager",
         strict: bool = False,
     ) -> None:
@@ -113,7 +117,10 @@ class GradientSum:
         self.state = list(state)
         self._state = StateMean(state, virtual_shards)
         self.programs: ShardPrograms | None = None
-        if executor != "eager":
+        self._meeting = Meeting(communicator) if meets and virtual_shards > 1 else None
+        if executor != "eager" and self._meeting is not None:
+            fall_back("its shards add up numbers as they run", strict, communicator.rank == 0)
+        elif executor != "eager":
             self.programs = ShardPrograms(
                 lambda arrays, training: self.compute(arrays, training),
                 self.variables,
@@ -131,6 +138,7 @@ class GradientSum:
         self._stats = np.zeros(self._flags_end + len(self._state.variables))
         self._presence = self._stats[self._sums_end : self._flags_end]
         self._present: tuple[bytes, list[bool]] = b"", []
+        self._nothing_written = bytes(self._stats[self._flags_end :].nbytes)
         self._stats_tree = TreeSum(virtual_shards, self._stats.size, np.float64)
         self._count_tree = TreeSum(virtual_shards, 1, np.float64)
 
@@ -159,7 +167,10 @@ class GradientSum:
         self.buckets.start(batch.present)
         self._stats_tree.start(batch.present)
         self._state.start()
-        if self.overlap and batch.shards:
+        if self._meeting is not None:
+            self._hold(self._meeting, step, batch, scale)
+            self.buckets.reduce(beside=(self._stats_tree, self._stats))
+        elif self.overlap and batch.shards:
             with Courier() as courier:
                 self._run(step, batch, scale, courier.send)
             self.communicator.reduce_tree(self._stats_tree, self._stats)
@@ -169,9 +180,9 @@ class GradientSum:
             self.buckets.reduce(beside=(self._stats_tree, self._stats))
         loss = float(self._stats[0])
         accept(loss)
-        if self.state:
-            written = self._stats[self._flags_end :] > 0
-            self._state.reduce(written, self.communicator, batch.present)
+        written = self._stats[self._flags_end :]
+        if written.tobytes() != self._nothing_written:
+            self._state.reduce(written > 0, self.communicator, batch.present)
         return Reduced(loss, self._stats[2 : self._sums_end].copy(), bool(self._stats[1] > 0))
 
     @property
@@ -208,6 +219,12 @@ class GradientSum:
         while self.later:
             self.later.popleft()()
 
+    def _hold(self, meeting: Meeting, step: int, batch: Batch, scale: float) -> None:
+        """Runs all shards from one meeting to the next; a worker without one runs along."""
+        shards = batch.shards or [(SPARE, batch.spare)]
+        seats = [MeetingShard(self, step, batch, i, arrays, scale) for i, arrays in shards]
+        meeting.hold(seats)
+
     def _count(self, batch: Batch, runs: Iterable[EagerShard | CapturedShards]) -> float:
         self._count_tree.start(batch.present)
         for run in runs:
@@ -224,7 +241,8 @@ class GradientSum:
             if captured is None:
                 index, arrays = next(shards)
                 arrays = arrays if self.programs is None else on_host(arrays)
-                yield EagerShard(self, step, index, batch.sizes[index] / batch.size, arrays)
+                part = batch.sizes[index] / batch.size
+                yield EagerShard(self, step, index, part, arrays).forward()
             else:
                 captured.start(step, [next(shards)[1] for _ in captured.indices])
                 yield captured
@@ -276,13 +294,10 @@ class GradientSum:
         """The statistics of some shards: of each a weighed loss, and a row of sums."""
         proposed = None
         if self.state:
-            proposed = np.array(
-                [
-                    self._state.propose(index, run.part, own)
-                    for index, own in zip(run.indices, written, strict=True)
-                ],
-                np.float64,
-            )
+            for index, own in zip(run.indices, written, strict=True):
+                self._state.propose(index, run.part, own)
+            if any(written):
+                proposed = np.array([self._state.among(own) for own in written], np.float64)
         start = 0
         for node, merges in trees:
             stop = start + len(merges)

@@ -24,9 +24,10 @@ from distgrad.data.loader import Batch
 from distgrad.ops import random
 from distgrad.training.digest import DesyncAlarm
 from distgrad.training.handshake import check_kernels, check_variables
+from distgrad.training.meeting import SPARE, ordered_sum
 from distgrad.training.staging import link
 from distgrad.training.state import StateMean
-from distgrad.training.turns import SPARE, Turn, Turns, ordered_sum
+from distgrad.training.turns import Turn, Turns
 
 _KEPT = 32  # functions
 
@@ -150,7 +151,7 @@ class Replicas(Turns):
         metric.reset_state()
         turn.metrics.append(metric)
 
-    def _apply(self, turns: list[Turn], batch: Batch) -> None:
+    def _apply(self, turns: Sequence[Turn], batch: Batch) -> None:
         for _, variable in turns[0].pairs:
             if id(variable) not in self._placed:
                 raise ValueError(

@@ -16,10 +16,12 @@ from distgrad.comm.tree import Node, ShardTree
 from distgrad.compile.passes.shards import Merges
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
+from distgrad.data.loader import Batch
 from distgrad.ops.streams import stream
 from distgrad.training.buckets import Bucket
 from distgrad.training.frames import Outcome, flat
 from distgrad.training.lending import Lender
+from distgrad.training.meeting import Seat
 from distgrad.training.overlap import Job
 from distgrad.training.shard_program import ShardProgram
 from distgrad.training.state import shard
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class EagerShard:
-    """A shard that runs under a tape; its forward pass is done when it is made."""
+    """A shard that runs under a tape."""
 
     def __init__(
         self, total: GradientSum, step: int, index: int, part: float, arrays: tuple
@@ -37,22 +39,32 @@ class EagerShard:
         self._sum, self.indices, self.part = total, [index], part
         self._stream = stream(total.seed, step, index)
         self._lender = Lender()
-        if total.lends:
-            arrays = self._lender.tensors(arrays)
-        with self._stream, shard(part, total.state) as own, GradientTape() as self._tape:
-            self._result = total.compute(arrays, True)
-        self._written = own.written
+        self._arrays = self._lender.tensors(arrays) if total.lends else arrays
+        self.state = shard(part, total.state)
+
+    def forward(self) -> EagerShard:
+        """The forward pass; the shard itself."""
+        arrays, self._arrays = self._arrays, ()  # whatever keeps them, it is not the shard
+        with self._stream, self.state, GradientTape() as self._tape:
+            self._result = self._sum.compute(arrays, True)
+        return self
 
     def over(self) -> list[float]:
         return [float(self._result.over)]
+
+    def backward(self, factor: float) -> list[Any]:
+        """The gradients of ``factor`` times the loss."""
+        loss = self._result.loss
+        weight = None if factor == 1.0 else np.asarray(factor, loss._data.dtype)
+        with self._stream:
+            return self._tape.gradient(loss, self._sum.variables, output_gradients=weight)
 
     def finish(
         self, shares: Sequence[float], scale: float, send: Callable[[Job], None] | None
     ) -> None:
         """The backward pass, of its share times ``scale`` times the loss."""
         ((share,), (index,)) = shares, self.indices
-        buckets, loss, factor = self._sum.buckets, self._result.loss, share * scale
-        weight = None if factor == 1.0 else np.asarray(factor, loss._data.dtype)
+        buckets, loss = self._sum.buckets, self._result.loss
         buffers = buckets.buffers((0, index))
         self._tape._buffers = buckets.places(buffers)
         if send is not None:
@@ -65,17 +77,51 @@ class EagerShard:
                 send(partial(job, bucket, buffer))
 
             self._tape._told = buckets.fill(buffers, full).put
-        variables = self._sum.variables
-        with self._stream:
-            gradients = self._tape.gradient(loss, variables, output_gradients=weight)
+        gradients = self.backward(share * scale)
         if send is None:
             buckets.push(index, gradients, buffers)
         present = np.array([g is not None for g in gradients], np.float64)
         sums = self._result.sums
         sums = (sums._host() if type(sums) is Tensor else np.asarray(sums))[None]
         trees = [((0, index), (0,))]
-        self._sum.note(self, trees, [share * float(loss)], sums, present, [self._written])
+        self._sum.note(self, trees, [share * float(loss)], sums, present, [self.state.written])
         self._lender.recall()
+
+
+class MeetingShard(Seat):
+    """An eager shard that meets those of all workers as it runs, forwards and backwards."""
+
+    def __init__(
+        self, total: GradientSum, step: int, batch: Batch, index: int, arrays: tuple, scale: float
+    ) -> None:
+        super().__init__(index)  # its gradients are weighed where they begin
+        self._sum, self._scale = total, scale
+        part = batch.sizes.get(index, 1) / batch.size
+        self._shard = EagerShard(total, step, max(index, 0), part, arrays)
+        self._forward = False
+
+    def work(self) -> None:
+        total, run = self._sum, self._shard
+        self._forward = True
+        run.forward()
+        self._forward = False
+        share = run.part if total.mean_loss else 1.0
+        if total.counted:
+            own = run.over()
+            (over,) = self.add_up([np.array(own)])
+            share = own[0] / float(over[0]) if over[0] else 0.0
+        if self.is_spare:
+            run.backward(share * self._scale)
+        else:
+            run.finish([share], self._scale, None)
+
+    def pause(self) -> None:
+        if self._forward:
+            self._shard.state.pause()
+
+    def resume(self) -> None:
+        if self._forward:
+            self._shard.state.resume()
 
 
 class CapturedShards:

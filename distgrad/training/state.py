@@ -58,6 +58,19 @@ class shard:
             if before._lender is None:
                 self.written[id(variable)] = variable._buffer.copy()
                 variable._store(before._data)
+        self._before = []  # no loans any more
+
+    def pause(self) -> None:
+        """Lets the variables have their values from before, while others run."""
+        self.__exit__()
+
+    def resume(self) -> None:
+        """Gives the variables again what was assigned before ``pause``."""
+        written, self.written = self.written, {}
+        self.__enter__()
+        for variable in self.variables:
+            if id(variable) in written:
+                variable._store(written[id(variable)])
 
     def leave_out(self, others: Container[int]) -> None:
         """Lets variables of these ids keep what they are assigned."""
@@ -82,9 +95,12 @@ class StateMean:
     def start(self) -> None:
         self._proposals.clear()
 
-    def propose(self, index: int, share: float, written: dict[int, Any]) -> list[bool]:
-        """Keeps what one shard has assigned; says which of the variables that are."""
+    def propose(self, index: int, share: float, written: dict[int, Any]) -> None:
+        """Keeps what one shard has assigned."""
         self._proposals.append((index, share, written))
+
+    def among(self, written: Container[int]) -> list[bool]:
+        """Which of the variables are among those of these ids."""
         return [id(variable) in written for variable in self.variables]
 
     def reduce(

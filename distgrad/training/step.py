@@ -90,6 +90,7 @@ class TrainStep:
         paths: Mapping[str, Variable] | None = None,
         bucket_bytes: int | None = None,
         lends: bool = False,
+        meets: bool = False,
         executor: ExecutorName = "eager",
         strict: bool = False,
     ) -> None:
@@ -109,6 +110,7 @@ class TrainStep:
             overlap=overlap,
             bucket_bytes=bucket_bytes,
             lends=lends,
+            meets=meets,
             executor=executor,
             strict=strict,
             scatter=shard_optimizer and not optimizer.needs_whole_gradients,
@@ -120,7 +122,8 @@ class TrainStep:
             self.slots = SlotParts(buckets, optimizer.slots, names, communicator)
         else:
             self.slots = WholeSlots(buckets, optimizer.slots, names)
-        self.alarm = DesyncAlarm([*variables, *state], communicator, check_every, paths)
+        known = {id(v): v for v in (*variables, *state)}
+        self.alarm = DesyncAlarm(list(known.values()), communicator, check_every, paths)
         self._unconnected: set[int] = set()  # variables that a warning has named
         self._plan: _Plan | None = None
 
@@ -140,10 +143,11 @@ class TrainStep:
             communicator,
             virtual_shards,
             seed,
-            state=[v for v in model.state_variables if id(v) not in frozen],
+            state=model.variables,  # layers may assign those that are trained, too
             mean_loss=model.mean_loss,
             counted=model.counted,
             lends=True,  # as in a captured step, the model gets tensors
+            meets=any(layer.meets for layer in model._below()),
             **options,
         )
         step._unconnected |= frozen  # after the optimizer was built; no news to the user

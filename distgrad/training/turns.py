@@ -8,57 +8,49 @@ which runs at a time; so a step that applies several optimizers needs nothing sp
 
 from __future__ import annotations
 
-import contextvars
 import math
-import threading
 from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
-from distgrad.core import dispatch, recording
+from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import OutOfStepError
 from distgrad.core.undone import undone
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.ops import streams
+from distgrad.training import meeting
 from distgrad.training.buckets import GradientBuckets
 from distgrad.training.digest import DesyncAlarm
+from distgrad.training.meeting import SPARE, Meeting, Seat
 from distgrad.training.reduction import Reduced
 from distgrad.training.returned import Returned
 from distgrad.training.state import StateMean, shard
 
-SPARE = -1  # the index of a shard that somebody else runs
-
-
-class _Here(threading.local):
-    """The turn that this thread takes."""
-
-    turn: Turn | None = None
-
-
-_here = _Here()
-
 
 def current() -> Turn | None:
     """The turn that this thread takes, while a shard runs."""
-    return _here.turn
+    seat = meeting.current()
+    return seat if isinstance(seat, Turn) else None
 
 
-def meeting() -> Callable[[Any, Sequence[tuple[Any, Variable]]], None] | None:
+def brings_gradients() -> Callable[[Any, Sequence[tuple[Any, Variable]]], None] | None:
     """Where an optimizer brings its gradients while a shard runs a user's step; else None."""
-    return None if _here.turn is None else _here.turn.meet
+    turn = current()
+    return None if turn is None else turn.bring
 
 
 def joins(metric: Any) -> None:
     """Says that a metric is about to be given a batch."""
-    if _here.turn is not None:
-        _here.turn.step.joined(_here.turn, metric)
+    turn = current()
+    if turn is not None:
+        turn.step.joined(turn, metric)
 
 
-class Turns:
+class Turns(Meeting):
     """Runs a function for every virtual shard of this worker, and lets the shards meet.
 
     ``state`` are the variables that the function may assign itself. The gradients of a shard weigh
@@ -76,7 +68,7 @@ class Turns:
         state: Sequence[Variable] = (),
         mean_loss: bool = True,
     ) -> None:
-        self.communicator = communicator
+        super().__init__(communicator)
         self.virtual_shards = virtual_shards
         self.seed = seed
         self.mean_loss = mean_loss
@@ -104,13 +96,7 @@ class Turns:
         # A worker without a shard runs along, so that it meets the others; what it brings is left.
         turns = turns or [Turn(self, step, batch, SPARE, batch.spare)]
         self._state.start()
-        if len(turns) == 1:
-            turns[0].alone = True
-            turns[0].run()
-            if turns[0].error is not None:
-                raise turns[0].error
-        else:
-            self._take_turns(turns, batch)
+        self.hold(turns)
         self._reduce_state(turns, batch)
         return turns
 
@@ -127,55 +113,17 @@ class Turns:
         if turn.error is not None:
             raise turn.error
 
-    def _take_turns(self, turns: list[Turn], batch: Batch) -> None:
-        """Runs all shards, from one meeting to the next."""
-        for turn in turns:
-            turn.start()
-        try:
-            while not all(turn.done for turn in turns):
-                for turn in turns:
-                    turn.go.release()
-                    turn.back.acquire()
-                self._look_for_errors(turns)
-                if not turns[0].done:
-                    self.together(turns, batch)
-        except BaseException:
-            self._dismiss(turns)
-            raise
+    def together(self, seats: Sequence[Turn]) -> None:
+        self._reduce_state(seats, seats[0].batch)
+        super().together(seats)
 
-    def _look_for_errors(self, turns: list[Turn]) -> None:
-        """Raises the error of a shard, or RuntimeError where some alone have ended."""
-        error = next((turn.error for turn in turns if turn.error is not None), None)
-        if error is not None:
-            raise error
-        if len({turn.done for turn in turns}) > 1:
-            raise RuntimeError(
-                "some shards of a batch applied gradients where others had come to their end: "
-                "train_step must apply gradients equally often for all samples"
-            )
-
-    def _dismiss(self, turns: list[Turn]) -> None:
-        """Ends the threads of shards that have met, or are on their way to it."""
-        for turn in turns:
-            if not turn.done:
-                turn.dismissed = True
-                turn.go.release()
-                turn.back.acquire()
-
-    def together(self, turns: list[Turn], batch: Batch) -> None:
-        """Does what all shards have met for."""
-        if len({turn.purpose for turn in turns}) > 1:
-            raise RuntimeError(
-                "shards of a batch applied gradients of different variables, or met for something "
-                "else: a step must do the same for all samples"
-            )
-        self._reduce_state(turns, batch)
-        if turns[0].optimizer is None:
-            self._add_up(turns)
+    def add_up(self, seats: Sequence[Turn]) -> None:
+        if seats[0].optimizer is None:
+            super().add_up(seats)
         else:
-            self._apply(turns, batch)
+            self._apply(seats, seats[0].batch)
 
-    def _apply(self, turns: list[Turn], batch: Batch) -> None:
+    def _apply(self, turns: Sequence[Turn], batch: Batch) -> None:
         """Adds up the gradients that all shards have brought, and applies them once."""
         variables = [variable for _, variable in turns[0].pairs]
         key = tuple(map(id, variables))
@@ -184,7 +132,7 @@ class Turns:
         buckets = self._buckets[key]
         buckets.start(batch.present)
         for turn in turns:
-            if turn.index != SPARE:
+            if not turn.is_spare:
                 buckets.push(turn.index, [_weighed(g, self._share(turn)) for g, _ in turn.pairs])
         flags = [any(t.pairs[i][0] is not None for t in turns) for i in range(len(variables))]
         everyone = self.communicator.allgather_object(flags)
@@ -195,19 +143,14 @@ class Turns:
         found = [None if g is None else as_tensor(g.copy()) for g in gradients]
         turns[0].optimizer.apply_pairs(list(zip(found, variables, strict=True)))
 
-    def _add_up(self, turns: list[Turn]) -> None:
-        """Adds up the arrays that all shards have brought, in their order, whoever had them."""
-        own = {turn.index: turn.brought for turn in turns if turn.index != SPARE}
-        total = ordered_sum(self.communicator.allgather_object(own))
-        for turn in turns:
-            turn.brought = total
-
     def _share(self, turn: Turn) -> float:
         return turn.part if self.mean_loss else 1.0
 
-    def _reduce_state(self, turns: list[Turn], batch: Batch) -> None:
-        own_turns = [turn for turn in turns if turn.index != SPARE]
-        flags = [self._state.propose(t.index, t.part, t.written) for t in own_turns]
+    def _reduce_state(self, turns: Sequence[Turn], batch: Batch) -> None:
+        own_turns = [turn for turn in turns if not turn.is_spare]
+        for turn in own_turns:
+            self._state.propose(turn.index, turn.part, turn.written)
+        flags = [self._state.among(turn.written) for turn in own_turns]
         own = [any(each) for each in zip(*flags, strict=True)] if flags else []
         everyone = [each for each in self.communicator.allgather_object(own) if each]
         written = [any(each) for each in zip(*everyone, strict=True)]
@@ -242,7 +185,7 @@ class CustomStep(Turns):
     def __call__(self, step: int, batch: Batch) -> Reduced:
         """Step number ``step`` (from 0) on this worker's shards of ``batch``."""
         turns = self.take(step, batch)
-        values = {turn.index: turn.values for turn in turns if turn.index != SPARE}
+        values = {turn.index: turn.values for turn in turns if not turn.is_spare}
         everyone = self.communicator.allgather_object((values, self.stop_requested))
         self._alarm.after(step + 1)
         sums = self.returned.together([found for found, _ in everyone], batch)
@@ -276,94 +219,51 @@ class CustomStep(Turns):
         return self.returned.values(sums)
 
 
-class Turn:
+class Turn(Seat):
     """One shard's run of a step; the context in which its layers' state is its own."""
 
     def __init__(self, step: Turns, number: int, batch: Batch, index: int, arrays: tuple) -> None:
+        size = batch.sizes.get(index, 0)
+        weighs = step.mean_loss and index != SPARE
+        super().__init__(index, size * len(batch.sizes) / batch.size if weighs else 1.0)
         self.step = step
         self.batch = batch
-        self.index = index
         self.arrays = arrays
-        self.part = batch.sizes.get(index, 0) / batch.size
+        self.part = size / batch.size
         self.stream = streams.stream(step.seed, number, max(index, 0))
-        self.alone = False
-        self.rehearses = False  # meets nobody, and applies nothing
         self.metrics: list[Any] = []  # that it has given batches, where each shard keeps its own
-        self.dismissed = self.done = False
-        self.go, self.back = threading.Semaphore(0), threading.Semaphore(0)
-        self.error: BaseException | None = None
+        self._kept: list[tuple[Any, Any]] = []  # metrics and their states, while others run
         self.values: Any = {}  # what is kept of the end
         self.written: dict[int, Any] = {}
-        # What it has brought to a meeting: gradients for an optimizer, or arrays.
+        # Gradients that it has brought for an optimizer.
         self.optimizer: Any = None
         self.pairs: list[tuple[Any, Variable]] = []
-        self.brought: list[np.ndarray] = []
-
-    @property
-    def is_spare(self) -> bool:
-        """Whether somebody else runs this shard as well, and what it brings is left."""
-        return self.index == SPARE
 
     @property
     def purpose(self) -> tuple[Any, ...]:
-        """What it has come to a meeting for: the same for all shards."""
         if self.optimizer is None:
-            return tuple((array.shape, array.dtype) for array in self.brought)
+            return super().purpose
         return (id(self.optimizer), *(id(variable) for _, variable in self.pairs))
 
-    def start(self) -> None:
-        context, backend = contextvars.copy_context(), dispatch.current()
+    def work(self) -> None:
+        with self.stream:
+            self.step.run(self)
 
-        def work() -> None:
-            backend.enter_thread()
-            self.go.acquire()
-            context.run(self.run)
-            self.back.release()
-
-        threading.Thread(target=work, daemon=True, name=f"shard {self.index}").start()
-
-    def run(self) -> None:
-        before, _here.turn = _here.turn, self
-        try:
-            if not self.dismissed:
-                with self.stream:
-                    self.step.run(self)
-        except _Dismissed:
-            pass
-        except BaseException as error:
-            self.error = error
-        finally:
-            _here.turn = before
-            self.done = True
-
-    def meet(self, optimizer: Any, pairs: Sequence[tuple[Any, Variable]]) -> None:
+    def bring(self, optimizer: Any, pairs: Sequence[tuple[Any, Variable]]) -> None:
         """Brings gradients; returns when those of all shards have been applied."""
         self.optimizer, self.pairs = optimizer, list(pairs)
-        self._meet()
+        self.meet()
 
     def add_up(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The sums of what all shards bring, in one fixed order."""
-        self.optimizer, self.brought = None, list(arrays)
-        self._meet()
-        return self.brought
+        self.optimizer = None
+        return super().add_up(arrays)
 
-    def _meet(self) -> None:
-        if self.rehearses:
-            return
+    def pause(self) -> None:
         self._leave()
-        kept = [(metric, metric.state()) for metric in self.step.metrics_of(self)]
-        if self.alone:
-            _here.turn = None
-            try:
-                self.step.together([self], self.batch)
-            finally:
-                _here.turn = self
-        else:
-            self.back.release()
-            self.go.acquire()
-            if self.dismissed:
-                raise _Dismissed
-        for metric, state in kept:
+        self._kept = [(metric, metric.state()) for metric in self.step.metrics_of(self)]
+
+    def resume(self) -> None:
+        for metric, state in self._kept:
             metric.set_state(state)
         self.__enter__()
 
@@ -383,26 +283,6 @@ class Turn:
         if self._shard is not None:
             self._shard.__exit__()
             self.written, self._shard = self._shard.written, None
-
-
-class _Dismissed(BaseException):
-    """Ends the turns of shards beside one that has failed."""
-
-
-def ordered_sum(everyone: Sequence[dict[int, list[np.ndarray]]]) -> list[np.ndarray]:
-    """Arrays by shard, of all ranks, added in the order of the shards."""
-    first, *rest = in_order(everyone)
-    total = [np.array(array) for array in first]
-    for arrays in rest:
-        for place, array in zip(total, arrays, strict=True):
-            place += array
-    return total
-
-
-def in_order(everyone: Sequence[dict[int, Any]]) -> list[Any]:
-    """What the shards of all ranks have, in their order."""
-    shards = {index: each for part in everyone for index, each in part.items()}
-    return [shards[index] for index in sorted(shards)]
 
 
 def _weighed(gradient: Any, share: float) -> Any:

@@ -19,7 +19,7 @@ from distgrad.testing.thread_world import run_world
 from distgrad.training import world
 from distgrad.training.step import TrainStep
 
-from .models import LABELS, MODELS
+from .models import LABELS, MODELS, TOKENS
 
 pytestmark = pytest.mark.cpu
 
@@ -155,3 +155,60 @@ def test_the_same_bits_for_any_number_of_workers(model, executor, policy, option
     alone = rank()
     for size in (2, 3, 4):
         assert all(found == alone for found in run_world(size, rank))
+
+
+class Shrinking(L.Layer):
+    """Assigns a weight that is trained, as the layer of a user may."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape[-1:], "ones", name="scale")
+
+    def call(self, x, training=False):
+        if training:
+            self.scale.assign(self.scale * 0.75 + 0.01 * tf.reduce_mean(x, [0, 1]))
+        return x * self.scale
+
+
+def tag(executor, communicator=None):
+    """The weights after two steps whose loss counts the places that are there."""
+    communicator = communicator or world.communicator()
+    optimizer = O.SGD(0.1)
+    net = tf.keras.Sequential(
+        [
+            L.Embedding(9, 5, mask_zero=True),
+            L.BatchNormalization(momentum=0.5),
+            Shrinking(),
+            L.Dense(9),
+        ]
+    )
+    net.compile(optimizer, tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    net.prepare((TOKENS, TOKENS))
+    rng = np.random.default_rng(1)
+    for variable in net.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape).astype(np.float32) * 0.3)
+    strict = executor != "eager"
+    step = TrainStep.of(net, communicator, 4, 5, executor=executor, strict=strict)
+    own = worker_shards(4, communicator.rank, communicator.world_size)
+    for number in range(2):
+        step(number, cut(0, 40, 4, own, lambda a, b: (TOKENS[a:b], TOKENS[a:b])))
+    return [v.numpy() for v in net.variables]
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_what_layers_assign_is_assigned_once(executor):
+    """Also where the loss is a mean over what a mask keeps, which is counted beforehand."""
+    for mine, plain in zip(tag(executor), tag("eager"), strict=True):
+        np.testing.assert_allclose(mine, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("executor", ["eager", *EXECUTORS])
+def test_a_trained_weight_that_a_layer_assigns(executor):
+    """It becomes the mean over the shards, whoever runs them."""
+
+    def rank(communicator=None):
+        return [weight.tobytes() for weight in tag(executor, communicator)]
+
+    alone = rank()
+    for size in (2, 4):
+        assert all(found == alone for found in run_world(size, rank))
+    assert np.frombuffer(alone[3], np.float32).max() < 0.4  # twice three quarters of it

@@ -11,7 +11,7 @@ from distgrad.comm.tree import worker_shards
 from distgrad.data.loader import Loader
 from distgrad.data.source import ArraySource
 from distgrad.testing.thread_world import run_world
-from distgrad.training.turns import CustomStep, meeting
+from distgrad.training.turns import CustomStep, brings_gradients
 
 SGD = tf.keras.optimizers.SGD
 X = np.arange(1.0, 14.0)
@@ -123,7 +123,7 @@ def test_an_error_in_one_shard_ends_the_others_and_comes_through():
         for i, batch in enumerate(batches(Communicator(), 5)):
             step(i, batch)
     assert float(v) == 1.0 and len(ended) == 5
-    assert meeting() is None
+    assert brings_gradients() is None
 
 
 def test_shards_that_take_different_turns_are_refused():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -41,6 +42,10 @@ class _Calls(threading.local):
     training: bool | None = None
     trial = False
 
+    def __init__(self) -> None:
+        # What layers have added in the last call: shards in threads of their own have each theirs.
+        self.losses: WeakKeyDictionary[Layer, list[Tensor]] = WeakKeyDictionary()
+
 
 _calls = _Calls()
 _losses_used = False  # once some layer has added a loss, calls must clear those of the last one
@@ -60,6 +65,7 @@ class Layer(Tracked, Masked, Described, Kept):
     """
 
     casts_inputs: bool | None = None
+    meets = False  # whether its calls in training add up numbers with other shards
     input_spec: Any = None  # InputSpecs that the first argument of a call is checked against
     stateful: bool = False
     _parameters: tuple[str, ...] | None = None  # of call, once __init__ has run
@@ -85,7 +91,6 @@ class Layer(Tracked, Masked, Described, Kept):
         self._own_weights: list[Weight] = []
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self._input_shape = _first_shape(self, input_shape, legacy)
-        self._losses: list[Tensor] = []
         self._loss_functions: list[Callable[[], Any]] = []
         self._nodes: list[symbolic.Node] = []
         self._build_shapes: Any = None
@@ -128,11 +133,6 @@ class Layer(Tracked, Masked, Described, Kept):
         return self.dtype_policy.compute_dtype
 
     input_dtype = compute_dtype
-
-    @property
-    def assigns(self) -> Sequence[Variable]:
-        """Variables that ``call`` assigns though they may be trained."""
-        return ()
 
     @property
     def path(self) -> str:
@@ -198,8 +198,7 @@ class Layer(Tracked, Masked, Described, Kept):
         if self._mask_for:
             self._fill_in_masks(args, kwargs)
         if _losses_used and _calls.depth == 0:
-            for layer in self._below():
-                layer._losses.clear()
+            self._forget_losses()
         _calls.training = bool(training)
         _calls.depth += 1
         try:
@@ -280,6 +279,14 @@ class Layer(Tracked, Masked, Described, Kept):
 
     # Losses
 
+    @property
+    def _losses(self) -> list[Tensor]:
+        return _calls.losses.setdefault(self, [])
+
+    def _forget_losses(self) -> None:
+        for layer in self._below():
+            _calls.losses.pop(layer, None)
+
     def add_loss(self, loss: Any) -> None:
         """Adds to ``losses`` a scalar tensor (until the next call), a list of them or a function.
 
@@ -306,7 +313,7 @@ class Layer(Tracked, Masked, Described, Kept):
     def losses(self) -> list[Tensor]:
         """What all layers below added in the last call, then penalties on trainable weights."""
         layers = list(self._below())
-        added = [loss for layer in layers for loss in layer._losses]
+        added = [loss for layer in layers for loss in _calls.losses.get(layer, ())]
         added += [as_tensor(fn()) for layer in layers for fn in layer._loss_functions]
         for weight in self.trainable_variables:
             regularizer = getattr(weight, "regularizer", None)
@@ -427,8 +434,7 @@ class quiet:
         global _losses_used
         self._undone.__exit__()
         _calls.training, _calls.depth, _losses_used, _calls.trial = self._saved
-        for layer in self._layer._below():
-            layer._losses.clear()
+        self._layer._forget_losses()
 
 
 def trying_out() -> bool:

@@ -21,6 +21,8 @@ from distgrad.ops.powers import rsqrt
 from distgrad.ops.reduce import reduce_mean, reduce_sum
 from distgrad.ops.shape import expand_dims, reshape
 from distgrad.ops.statistics import moments
+from distgrad.training import meeting
+from distgrad.training.meeting import over_shards
 from distgrad.training.state import share
 
 
@@ -87,11 +89,11 @@ class BatchNormalization(_Scaled):
     """``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, per entry of ``axis``.
 
     In training, mean and variance are those of the batch (of a virtual shard of it, in a training
-    step of several) without what ``mask`` leaves out, and the moving averages go by
-    ``1 - momentum`` towards them; otherwise, and in a layer that is not ``trainable``, they are
-    the moving averages. The variance is the biased one. Raises ValueError for an axis out of
-    range, a mask that does not fit, and ``synchronized=True`` in a step of several shards. Ioffe
-    and Szegedy, 2015.
+    step of several, unless ``synchronized``) without what ``mask`` leaves out, and the moving
+    averages go by ``1 - momentum`` towards them; otherwise, and in a layer that is not
+    ``trainable``, they are the moving averages. The variance is the biased one. A step of several
+    shards with a ``synchronized`` layer is eager. Raises ValueError for an axis out of range, and a
+    mask that does not fit. Ioffe and Szegedy, 2015.
     """
 
     def __init__(
@@ -162,22 +164,34 @@ class BatchNormalization(_Scaled):
             )
             y = batch_normalization(wide, mean, variance, beta, gamma, self.epsilon)
             return cast(y, x.dtype)
-        if self.synchronized and share() < 1:
-            raise ValueError(
-                f"{self.name!r}: synchronized=True needs the whole batch in one shard, and this "
-                "step has several: there are no statistics across shards. Train with one virtual "
-                "shard on one worker, leave synchronized out to normalise each shard by its own "
-                "statistics, or use GroupNormalization or LayerNormalization."
-            )
-        if mask is None:
+        if self.synchronized and self._has_others():
+            mean, variance = _moments_of_all(self, wide, mask, others)
+            y = batch_normalization(wide, mean, variance, beta, gamma, self.epsilon)
+        elif mask is None:
             y = layer_norm(wide, gamma, beta, others, self.epsilon)
             mean, variance = _observed(stop_gradient(wide), others)
         else:
-            mean, variance = _masked_moments(self, wide, mask, others)
+            mean, variance = _masked_moments(wide, _kept(self, wide, mask), others)
             y = batch_normalization(wide, mean, variance, beta, gamma, self.epsilon)
         self._move(self.moving_mean, mean)
         self._move(self.moving_variance, variance)
         return cast(y, x.dtype)
+
+    @property
+    def meets(self) -> bool:  # type: ignore[override]
+        return self.synchronized
+
+    def _has_others(self) -> bool:
+        """Whether there are other shards. Raises RuntimeError for some that cannot be asked."""
+        if meeting.has_others():
+            return True
+        if share() < 1:
+            raise RuntimeError(
+                f"{self.name!r} is synchronized, but this step runs its shards one after the "
+                "other: call distribute.gradients without state= or variables=, so that it looks "
+                "at the function first, and train with the layer in a model or a strategy's scope"
+            )
+        return False
 
     def _move(self, average: Weight, value: Tensor) -> None:
         if trying_out():
@@ -195,19 +209,38 @@ def _observed(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor]:
     return bind(observed_moments, x, axis=tuple(axes))
 
 
-def _masked_moments(layer: Layer, x: Tensor, mask: Any, axes: list[int]) -> tuple[Tensor, Tensor]:
-    """Mean and variance over ``axes``, kept, of the positions where ``mask`` is true."""
+def _kept(layer: Layer, x: Tensor, mask: Any) -> Tensor:
+    """Where ``mask`` is true, with an axis more."""
     if len(mask.shape) != len(x.shape) - 1:
         raise ValueError(
             f"{layer.name!r}: the mask has one axis less than the inputs, got shapes "
             f"{tuple(mask.shape)} and {tuple(x.shape)}"
         )
-    kept = expand_dims(cast(mask, "bool"), -1)
+    return expand_dims(cast(mask, "bool"), -1)
+
+
+def _masked_moments(x: Tensor, kept: Tensor, axes: list[int]) -> tuple[Tensor, Tensor]:
+    """Mean and variance over ``axes``, kept, of the positions where ``kept`` is true."""
     # As in Keras: of no position at all, both moments are 0.
     count = reduce_sum(where(kept, ones_like(x), 0), axes, keepdims=True) + 1e-7
     mean = reduce_sum(where(kept, x, 0), axes, keepdims=True) / count
     variance = reduce_sum(where(kept, square(x - mean), 0), axes, keepdims=True) / count
     return mean, variance
+
+
+def _moments_of_all(layer: Layer, x: Tensor, mask: Any, axes: list[int]) -> tuple[Tensor, Tensor]:
+    """Mean and variance over ``axes``, kept, of the inputs of all shards."""
+    kept = None if mask is None else _kept(layer, x, mask)
+
+    def sum_of(values: Tensor) -> Tensor:
+        chosen = values if kept is None else where(kept, values, 0)
+        return reduce_sum(chosen, axes, keepdims=True)
+
+    total, count = over_shards([sum_of(x), stop_gradient(sum_of(ones_like(x)))])
+    count = count if kept is None else count + 1e-7
+    mean = total / count
+    (squares,) = over_shards([sum_of(square(x - mean))])
+    return mean, squares / count
 
 
 class LayerNormalization(_Scaled):

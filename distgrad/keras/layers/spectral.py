@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from distgrad.core import recording
 from distgrad.core.tensor import Tensor
-from distgrad.core.variable import Variable
 from distgrad.keras.initializers import TruncatedNormal
 from distgrad.keras.layers.base import Layer, trying_out
 from distgrad.keras.layers.core import whole_number
@@ -66,10 +64,6 @@ class SpectralNormalization(Wrapper):
             trainable=False,
             name="vector_u",
         )
-
-    @property
-    def assigns(self) -> Sequence[Variable]:
-        return [self.kernel] if self.built else []
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         if training and not trying_out():

@@ -36,12 +36,6 @@ class Tracked:
                     seen.add(id(layer))
                     yield attribute, layer
 
-    @property
-    def state_variables(self) -> list[Any]:
-        """The variables that calls may assign: those that are not trained, and ``assigns``."""
-        more = [variable for layer in self._below() for variable in layer.assigns]
-        return list({id(v): v for v in (*self.non_trainable_variables, *more)}.values())
-
     def _below(self) -> Iterable[Any]:
         """This layer and all layers below it, each once."""
         return self._settled.layers if self._settled is not None else self._find_below()

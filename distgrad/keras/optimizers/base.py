@@ -382,7 +382,7 @@ class Optimizer(Stepwise, Configured):
     def apply_pairs(self, pairs: list[tuple[Any, Variable]]) -> None:
         """What ``apply_gradients`` and ``apply`` do, whatever a subclass does before."""
         check_gradients(pairs, self._positions)
-        meet = turns.meeting()
+        meet = turns.brings_gradients()
         if meet is not None:
             recording.refuse("apply_gradients of a data-parallel script")
             meet(self, pairs)

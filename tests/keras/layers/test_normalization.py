@@ -88,15 +88,6 @@ def test_the_same_bits_at_any_number_of_workers() -> None:
     assert others[2].tobytes() != alone[2].tobytes() or others[3].tobytes() != alone[3].tobytes()
 
 
-def test_synchronized_needs_the_whole_batch_in_one_shard() -> None:
-    x = normal(8, 3)
-    one, _ = after_steps(1, x, 1, 2, synchronized=True)
-    for mine, expected in zip(one, after_steps(1, x, 1, 2)[0], strict=True):
-        assert mine.tobytes() == expected.tobytes()
-    with pytest.raises(ValueError, match="synchronized=True needs .* one virtual shard"):
-        after_steps(1, x, 2, 1, synchronized=True)
-
-
 def test_fit_moves_the_averages_and_evaluate_uses_them() -> None:
     x, y = 3 * normal(64, 4) + 5, normal(64, 1)
     model = tf.keras.Sequential([layers.BatchNormalization(momentum=0.5), layers.Dense(1)])
