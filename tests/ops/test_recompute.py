@@ -170,3 +170,18 @@ def test_assignment_between_the_passes_does_not_change_the_arguments():
 def test_not_a_function():
     with pytest.raises(TypeError, match="not 3"):
         tf.recompute_grad(3)
+
+
+def test_what_the_function_assigns_is_assigned_once():
+    count, scale = tf.Variable(1.0, trainable=False), tf.Variable(3.0)
+
+    @tf.recompute_grad
+    def f(x):
+        count.assign(2.0 * count)
+        return scale * x * x
+
+    x = tf.Variable(2.0)
+    with tf.GradientTape() as tape:
+        y = f(x)
+    assert [float(g) for g in tape.gradient(y, [x, scale])] == [12.0, 4.0]
+    assert float(count) == 2.0
