@@ -11,7 +11,7 @@ from distgrad.core.custom import custom_gradient
 from distgrad.core.primitive import bind, registry
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Operand
-from distgrad.core.undone import undone
+from distgrad.core.undone import as_before, assigned
 from distgrad.ops import streams
 
 
@@ -20,8 +20,8 @@ def recompute_grad(f: Callable[..., Any]) -> Callable[..., Any]:
 
     Tapes keep only the arguments; the backward pass runs ``f`` again, with the random numbers it
     drew the first time (TensorFlow draws new ones, and so differentiates another function where
-    ``f`` drops out), and takes back what that assigns: state moves once. Derivatives of any order work. Raises TypeError for an ``f`` that cannot be
-    called.
+    ``f`` drops out), and the values from then of the variables that it assigns, which it assigns
+    once. Derivatives of any order work. Raises TypeError for an ``f`` that cannot be called.
     """
     if not callable(f):
         raise TypeError(f"recompute_grad needs a function, not {f!r}")
@@ -29,14 +29,14 @@ def recompute_grad(f: Callable[..., Any]) -> Callable[..., Any]:
     @custom_gradient
     def recomputed(*args: Any, **kwargs: Any) -> Any:
         draws = streams.replayed()
-        with recording.paused(GradientTape):
+        with recording.paused(GradientTape), assigned() as state:
             result = f(*args, **kwargs)
 
         def grad(*upstream: Any, variables: Any = None) -> Any:
             variables = list(variables or ())
             # Tensors of its own, so that this tape finds the arguments and nothing before them.
             leaves = [_copied(a) for a in tree.flatten(args)]
-            with undone(), draws, GradientTape(watch_accessed_variables=False) as tape:
+            with as_before(state), draws, GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch([a for a in leaves if isinstance(a, Operand) and a.dtype.is_floating])
                 tape.watch(variables)
                 again = f(*tree.unflatten(args, leaves), **kwargs)

@@ -9,16 +9,14 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from distgrad.core import recording, tree
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
-from distgrad.core.variable import Variable
 from distgrad.keras.activations import goes_with_bias
 from distgrad.keras.layers.masking import carry_mask
-from distgrad.ops.casting import identity
 from distgrad.ops.recompute import recompute_grad
 
 _MODES = ("full", "activations", "larger_than", "list_of_layers")
@@ -104,8 +102,6 @@ class _Call:
     def __init__(self, layer: Any, run: Callable[..., Any], again: Callable) -> None:
         self._layer, self._run, self._again = layer, run, again
         self._below = list(layer._below())
-        self._state: list[Variable] = layer.non_trainable_variables
-        self._values: list[Tensor] = []  # of the state before the first call
         self._first: list[Any] = []  # the outputs of the first call, until they are wrapped
 
     def made(self, inputs: tuple, kwargs: dict[str, Any]) -> Any:
@@ -141,10 +137,9 @@ class _Call:
         _now.inside, outer = True, _now.inside
         try:
             if once_more:
-                with self._again(), _AsItWas(self._state, self._values):
+                with self._again():
                     outputs = self._run(args, dict(kwargs))
             else:
-                self._values = [variable._read() for variable in self._state]
                 outputs = self._run(args, dict(kwargs))
         finally:
             _now.inside = outer
@@ -164,26 +159,6 @@ class _Call:
         return found
 
     _first_is_over = False
-
-
-class _AsItWas:
-    """Context in which state has the values of an earlier time; afterwards it has its own again."""
-
-    def __init__(self, variables: Sequence[Variable], values: Sequence[Tensor]) -> None:
-        self._variables, self._values = variables, values
-
-    def __enter__(self) -> None:
-        self._present = [variable._read() for variable in self._variables]
-        self._assign(self._values)
-
-    def __exit__(self, *exc: object) -> None:
-        self._assign(self._present)
-
-    def _assign(self, values: Sequence[Tensor]) -> None:
-        for variable, value in zip(self._variables, values, strict=True):
-            # A write gives every borrower a copy of what was there: that is how it shows.
-            if getattr(value, "_lender", None) is None:
-                variable.assign(identity(value))
 
 
 def _with_activation(

@@ -11,7 +11,9 @@ import pytest
 import distgrad as tf
 from distgrad import distribute
 from distgrad.comm.communicator import Communicator
+from distgrad.comm.tree import worker_shards
 from distgrad.compile.captured import CaptureError
+from distgrad.data.loader import cut
 from distgrad.distribute import loop
 from distgrad.keras import layers
 from distgrad.testing.thread_world import run_world
@@ -38,57 +40,61 @@ def network(**options: Any) -> tf.keras.Sequential:
     return model
 
 
-def fitted(model: Any) -> list[np.ndarray]:
+def trained(model: Any, communicator: Communicator, shards: int) -> list[np.ndarray]:
     """The weights after three steps, the last one of 6 samples."""
     model.compile(tf.keras.optimizers.SGD(0.05), "mse")
-    model.fit(X, Y, batch_size=10, epochs=1, shuffle=False, verbose=0)
+    model.prepare((X, Y), of_arrays=False)
+    step = model._make_step(communicator, shards, 0)
+    own = worker_shards(shards, communicator.rank, communicator.world_size)
+    for number, (first, last) in enumerate([(0, 10), (10, 20), (20, 26)]):
+
+        def rows(start: int, stop: int, first: int = first) -> tuple[np.ndarray, np.ndarray]:
+            return X[first + start : first + stop], Y[first + start : first + stop]
+
+        step(number, cut(0, last - first, shards, own, rows))
     return model.get_weights()
 
 
-def on(
-    workers: int, shards: int, train: Callable[[Any], list[np.ndarray]], make: Any = network
-) -> list[np.ndarray]:
-    """What ``train`` makes of a model on one of the workers, who agree on all bits."""
-    models = [make(synchronized=True) for _ in range(workers)]
+class OwnStep(tf.keras.Model):
+    """The same as ``fit`` does, spelled out."""
 
-    def work(c: Communicator) -> list[np.ndarray]:
-        with world.use(c):
-            return train(models[c.rank])
+    def __init__(self, model: Any) -> None:
+        super().__init__(dtype="float64")
+        self.model = model
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DISTGRAD_VIRTUAL_SHARDS", str(shards))
-        ranks = run_world(workers, work, time_limit=60)
+    def call(self, x, training=False):
+        return self.model(x, training=training)
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self(x, training=True) - y) ** 2)
+        variables = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return {"loss": loss}
+
+
+def workers(number: int, shards: int, wrap: Any, **options: Any) -> list[np.ndarray]:
+    """What several workers, who agree on all bits, make of a model."""
+    models = [wrap(network(**options)) for _ in range(number)]
+    for model in models:
+        model.build((None, 5))
+    ranks = run_world(number, lambda c: trained(models[c.rank], c, shards), time_limit=60)
     for found in ranks:
         assert [w.tobytes() for w in found] == [w.tobytes() for w in ranks[0]]
     return ranks[0]
 
 
+def alone(shards: int, train: Callable[[Any], list[np.ndarray]], make: Any = network) -> Any:
+    """What ``train`` makes of a model in a script of one process."""
+    with pytest.MonkeyPatch.context() as patch, world.use(Communicator()):
+        patch.setenv("DISTGRAD_VIRTUAL_SHARDS", str(shards))
+        return train(make(synchronized=True))
+
+
 def close(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
     for mine, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-11, atol=1e-12)
-
-
-def own_step(model: Any) -> list[np.ndarray]:
-    class Model(tf.keras.Model):
-        def call(self, x, training=False):
-            return model(x, training=training)
-
-        def train_step(self, data):
-            x, y = data
-            with tf.GradientTape() as tape:
-                loss = tf.reduce_mean((self(x, training=True) - tf.cast(y, tf.float64)) ** 2)
-            trained = self.trainable_variables
-            self.optimizer.apply_gradients(zip(tape.gradient(loss, trained), trained, strict=True))
-            return {"loss": loss}
-
-    whole = Model(dtype="float64")
-    whole.model = model
-    tf.keras.backend.set_floatx("float64")
-    try:
-        fitted(whole)
-    finally:
-        tf.keras.backend.set_floatx("float32")
-    return model.get_weights()
 
 
 def by_gradients(model: Any) -> list[np.ndarray]:
@@ -110,28 +116,35 @@ def fresh_loop(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:the training step runs eagerly")
-@pytest.mark.parametrize("train", [fitted, own_step])
-def test_shards_of_any_number_give_the_numbers_of_one(train):
+@pytest.mark.parametrize("wrap", [lambda model: model, OwnStep], ids=["fit", "own step"])
+def test_shards_of_any_number_give_the_numbers_of_one(wrap):
     """Of 10 samples four shards have 3, 3, 2 and 2; 6 leave the last of seven shards empty."""
-    expected = fitted(network())
+    expected = workers(1, 1, lambda model: model)
     for shards in (2, 4, 7):
-        close(on(1, shards, train), expected)
-    for mine, other in zip(on(1, 1, fitted), expected, strict=True):
+        close(workers(1, shards, wrap, synchronized=True), expected)
+    assert abs(workers(1, 4, wrap)[0] - expected[0]).max() > 1e-4
+
+
+def test_one_shard_has_the_bits_of_a_layer_that_is_not_synchronized():
+    for mine, other in zip(
+        workers(1, 1, lambda model: model, synchronized=True),
+        workers(1, 1, lambda model: model),
+        strict=True,
+    ):
         assert mine.tobytes() == other.tobytes()
-    assert abs(on(1, 4, train, lambda **_: network())[0] - expected[0]).max() > 1e-4
 
 
 @pytest.mark.filterwarnings("ignore:the training step runs eagerly")
-@pytest.mark.parametrize("train", [fitted, own_step])
-def test_any_number_of_workers_gives_the_same_bits(train):
-    alone = on(1, 7, train)
-    for workers in (2, 3, 7):
-        for mine, other in zip(on(workers, 7, train), alone, strict=True):
-            assert mine.tobytes() == other.tobytes(), f"{workers} workers"
+@pytest.mark.parametrize("wrap", [lambda model: model, OwnStep], ids=["fit", "own step"])
+def test_any_number_of_workers_gives_the_same_bits(wrap):
+    one = workers(1, 7, wrap, synchronized=True)
+    for number in (2, 3, 7):
+        for mine, other in zip(workers(number, 7, wrap, synchronized=True), one, strict=True):
+            assert mine.tobytes() == other.tobytes(), f"{number} workers"
 
 
 def test_gradients_of_a_custom_loop():
-    close(on(1, 4, by_gradients), on(1, 1, by_gradients))
+    close(alone(4, by_gradients), alone(1, by_gradients))
 
     def pairs(model: Any) -> list[np.ndarray]:
         def loss_fn(batch):
@@ -141,7 +154,7 @@ def test_gradients_of_a_custom_loop():
             distribute.gradients(loss_fn, (X,), model.trainable_variables, [])
         return []
 
-    on(1, 4, pairs)
+    alone(4, pairs)
 
 
 def test_a_strategy():
@@ -162,7 +175,7 @@ def test_a_strategy():
             strategy.run(step, args=(x, y))
         return inside.get_weights()
 
-    close(on(1, 4, train), on(1, 1, train))
+    close(alone(4, train), alone(1, train))
 
 
 @pytest.mark.filterwarnings("ignore:the training step runs eagerly")
@@ -193,14 +206,14 @@ def test_masks_and_losses_of_layers_stay_with_their_shard(what):
         history = model.fit(x, y, batch_size=12, epochs=2, shuffle=False, verbose=0).history
         return [*model.get_weights(), np.array(history["loss"])]
 
-    expected = on(1, 1, train, make)
-    close(on(1, 4, train, make), expected)
-    close(on(2, 3, train, make), expected)
+    expected = alone(1, train, make)
+    close(alone(4, train, make), expected)
+    close(alone(3, train, make), expected)
 
 
 def test_a_captured_step_is_told_why_it_is_eager():
     with pytest.warns(UserWarning, match="runs eagerly: its shards add up numbers"):
-        on(1, 2, fitted)
+        workers(1, 2, lambda model: model, synchronized=True)
     model = network(synchronized=True)
     model.compile("sgd", "mse")
     with pytest.raises(CaptureError, match="its shards add up numbers"):
@@ -232,4 +245,4 @@ def test_second_derivatives_go_through_the_sums():
 
     total = 0.5 * x.sum()
     expected = 0.5 - 8 * 4**2 * total * x.sum() * (x**2).sum()
-    close(on(1, 4, train), [np.array(expected)])
+    close(alone(4, train), [np.array(expected)])
