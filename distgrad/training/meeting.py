@@ -18,6 +18,7 @@ from distgrad.core import dispatch, recording
 from distgrad.core.custom import custom_gradient
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
+from distgrad.training.state import share
 
 SPARE = -1  # the index of a shard that somebody else runs
 
@@ -36,8 +37,17 @@ def current() -> Seat | None:
 
 
 def has_others() -> bool:
-    """Whether the running shard meets others: whoever asks would add up something with theirs."""
+    """Whether the running shard meets others: whoever asks would add up something with theirs.
+
+    Raises RuntimeError where there are others that cannot be met.
+    """
     _here.asked = True
+    if _here.seat is None and share() < 1:
+        raise RuntimeError(
+            "numbers are to be added up over shards that run one after the other. A layer that "
+            "does so needs meets = True; distribute.gradients must be called without state= or "
+            "variables=, so that it looks at the function first"
+        )
     return _here.seat is not None
 
 
@@ -58,11 +68,12 @@ def over_shards(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The sums of tensors over all shards of the step, alike in each; themselves without others.
 
     The gradient is that of the loss of the whole batch: what comes back from all shards is added
-    up as well. Every shard must call it equally often.
+    up as well. Every shard must call it equally often. Raises RuntimeError as `has_others` does.
     """
-    seat = _here.seat
-    if seat is None:
+    if not has_others():
         return list(tensors)
+    seat = _here.seat
+    assert seat is not None
 
     recording.refuse("a sum over shards")
 
@@ -83,14 +94,14 @@ def over_shards(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 class Seat:
-    """One shard's run of a step, ``work``, as a subclass has it.
+    """One shard's run of a step that has ``shards`` in all, ``work``, as a subclass has it.
 
     ``weight`` is what its gradients are still to be multiplied by, in units of their mean.
     ``pause`` and ``resume`` are called before and after others run.
     """
 
-    def __init__(self, index: int, weight: float = 1.0) -> None:
-        self.index = index
+    def __init__(self, index: int, shards: int, weight: float = 1.0) -> None:
+        self.index, self.shards = index, shards
         self.weight = weight
         self.rehearses = False  # meets nobody
         self.dismissed = self.done = False

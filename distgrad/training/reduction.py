@@ -97,6 +97,7 @@ class GradientSum:
         self.lends = lends
         self.variables = list(variables)
         self.communicator = communicator
+        self.virtual_shards = virtual_shards
         self.seed = seed
         self.mean_loss = mean_loss
         self.counted = counted and mean_loss

@@ -94,7 +94,7 @@ class MeetingShard(Seat):
     def __init__(
         self, total: GradientSum, step: int, batch: Batch, index: int, arrays: tuple, scale: float
     ) -> None:
-        super().__init__(index)  # its gradients are weighed where they begin
+        super().__init__(index, total.virtual_shards)  # its gradients are weighed at their begin
         self._sum, self._scale = total, scale
         part = batch.sizes.get(index, 1) / batch.size
         self._shard = EagerShard(total, step, max(index, 0), part, arrays)

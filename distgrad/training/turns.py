@@ -225,7 +225,8 @@ class Turn(Seat):
     def __init__(self, step: Turns, number: int, batch: Batch, index: int, arrays: tuple) -> None:
         size = batch.sizes.get(index, 0)
         weighs = step.mean_loss and index != SPARE
-        super().__init__(index, size * len(batch.sizes) / batch.size if weighs else 1.0)
+        weight = size * len(batch.sizes) / batch.size if weighs else 1.0
+        super().__init__(index, step.virtual_shards, weight)
         self.step = step
         self.batch = batch
         self.arrays = arrays

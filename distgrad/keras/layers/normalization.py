@@ -23,7 +23,6 @@ from distgrad.ops.shape import expand_dims, reshape
 from distgrad.ops.statistics import moments
 from distgrad.training import meeting
 from distgrad.training.meeting import over_shards
-from distgrad.training.state import share
 
 
 class _Scaled(Layer):
@@ -164,7 +163,7 @@ class BatchNormalization(_Scaled):
             )
             y = batch_normalization(wide, mean, variance, beta, gamma, self.epsilon)
             return cast(y, x.dtype)
-        if self.synchronized and self._has_others():
+        if self.synchronized and meeting.has_others():
             mean, variance = _moments_of_all(self, wide, mask, others)
             y = batch_normalization(wide, mean, variance, beta, gamma, self.epsilon)
         elif mask is None:
@@ -180,18 +179,6 @@ class BatchNormalization(_Scaled):
     @property
     def meets(self) -> bool:  # type: ignore[override]
         return self.synchronized
-
-    def _has_others(self) -> bool:
-        """Whether there are other shards. Raises RuntimeError for some that cannot be asked."""
-        if meeting.has_others():
-            return True
-        if share() < 1:
-            raise RuntimeError(
-                f"{self.name!r} is synchronized, but this step runs its shards one after the "
-                "other: call distribute.gradients without state= or variables=, so that it looks "
-                "at the function first, and train with the layer in a model or a strategy's scope"
-            )
-        return False
 
     def _move(self, average: Weight, value: Tensor) -> None:
         if trying_out():

@@ -246,3 +246,36 @@ def test_second_derivatives_go_through_the_sums():
     total = 0.5 * x.sum()
     expected = 0.5 - 8 * 4**2 * total * x.sum() * (x**2).sum()
     close(alone(4, train), [np.array(expected)])
+
+
+class Centred(layers.Layer):
+    """A user's own layer, as written for TensorFlow: it subtracts the mean over all replicas."""
+
+    meets = True
+
+    def call(self, x, training=False):
+        if not training:
+            return x
+        replica = tf.distribute.get_replica_context()
+        mean = replica.all_reduce("MEAN", tf.reduce_mean(x, 0))
+        return x - mean
+
+
+@pytest.mark.filterwarnings("ignore:the training step runs eagerly")
+@pytest.mark.parametrize("meets", [True, False])
+def test_a_layer_of_a_users_own(meets, monkeypatch):
+    def make(synchronized: bool) -> tf.keras.Sequential:
+        model = network()
+        return tf.keras.Sequential([model.layers[0], Centred(dtype="float64"), model.layers[2]])
+
+    def train(model: Any) -> list[np.ndarray]:
+        model.compile(tf.keras.optimizers.SGD(0.05), "mse")
+        model.fit(X[:24], Y[:24], batch_size=12, shuffle=False, verbose=0)
+        return model.get_weights()
+
+    monkeypatch.setattr(Centred, "meets", meets)
+    if meets:
+        close(alone(4, train, make), alone(1, train, make))
+    else:
+        with pytest.raises(RuntimeError, match="needs meets = True"):
+            alone(4, train, make)
