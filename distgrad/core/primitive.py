@@ -125,6 +125,8 @@ class Primitive:
         self.native: Callable[[tuple, tuple, dict], bool] | None = None
         # The same for several calls, as ``into_each`` is given; it takes all of them, or none.
         self.native_each: Callable[[Sequence[tuple[tuple, tuple]], dict], bool] | None = None
+        # The same, bound to these arrays: it takes other numbers in place of those in the calls.
+        self.native_bound: Callable[[Sequence[tuple[tuple, tuple]], dict], Any] | None = None
         if _with_bfloat16:
             self.take_bfloat16()
         optional = inspect.Parameter("name", inspect.Parameter.KEYWORD_ONLY, default=None)
@@ -181,10 +183,7 @@ class Primitive:
         if fill_native is not None:
             fill, fill_native = fill_native, None
             fill()
-        if recording.active:
-            recording.refuse(
-                f"{self.name} writes over arrays with numbers that may change per step"
-            )
+        self._refuse_recorders()
         params = {**self.defaults, **params}
         native, at_once = self.native, self.native_each
         if calls and type(calls[0][0][0]) is not np.ndarray:  # of a device
@@ -194,6 +193,28 @@ class Primitive:
         for out, args in calls:
             if native is None or not native(out, args, params):
                 self._kernel_into(dispatch.namespace(out))(*args, out=out, **params)
+
+    def bound(
+        self, calls: Sequence[tuple[tuple, tuple]], params: dict[str, Any]
+    ) -> Callable[[Sequence[Any]], None] | None:
+        """``into_each`` for arrays that stay: a function of the numbers; None without one."""
+        if self.native_bound is None:
+            return None
+        run = self.native_bound(calls, {**self.defaults, **params})
+        if run is None:
+            return None
+
+        def again(numbers: Sequence[Any]) -> None:
+            self._refuse_recorders()
+            run(numbers)
+
+        return again
+
+    def _refuse_recorders(self) -> None:
+        if recording.active:
+            recording.refuse(
+                f"{self.name} writes over arrays with numbers that may change per step"
+            )
 
     def _kernel_into(self, xp: Any) -> Callable[..., Any]:
         """The kernel that writes over arrays of ``xp``."""

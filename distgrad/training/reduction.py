@@ -23,7 +23,7 @@ from distgrad.launcher import environ
 from distgrad.ops import streams
 from distgrad.ops.tree_sums import in_tree
 from distgrad.training.buckets import GradientBuckets
-from distgrad.training.frames import on_host
+from distgrad.training.frames import Outcome, on_host
 from distgrad.training.meeting import SPARE, Meeting
 from distgrad.training.overlap import Courier, Job
 from distgrad.training.programs import ExecutorName, ShardPrograms, fall_back
@@ -45,6 +45,7 @@ Compute = Callable[[tuple, bool], ShardResult]
 
 Overlap = bool | Literal["auto"]
 
+_ALONE: Merges = (0,)  # the sum of one shard
 _PLANS = 8  # shapes of batches whose plans are kept
 
 
@@ -132,6 +133,8 @@ class GradientSum:
                 strict=strict,
                 say=communicator.rank == 0,
             )
+        alone = virtual_shards == 1 and communicator.world_size == 1 and not self.counted
+        self._one_shard = alone and executor in ("generated", "numpy")
         # Loss, stop request, metric sums, per variable the number of shards with a gradient, and
         # per state variable the number of shards that wrote it.
         self._sums_end = 2 + sums_size
@@ -164,6 +167,11 @@ class GradientSum:
 
         ``accept`` is told the loss before anything has been changed, and may raise.
         """
+        if self._one_shard:
+            found = self._alone(step, batch, scale)
+            if found is not None:
+                accept(found.losses[0])
+                return Reduced(found.losses[0], found.sums[0].astype(float), self.stop_requested)
         self.later.clear()  # of a step that has failed
         self.buckets.start(batch.present)
         self._stats_tree.start(batch.present)
@@ -198,6 +206,16 @@ class GradientSum:
     def gradients(self) -> list[Any]:
         """One array for each variable; None for those without a gradient."""
         return self.buckets.gradients(self.present)
+
+    def _alone(self, step: int, batch: Batch, scale: float) -> Outcome | None:
+        """What the only shard there is gives, where a program runs it; nothing is added up then."""
+        (run,) = self._planned(step, batch)
+        if run is None or not run.program.only_computes:
+            return None
+        self._presence[:] = run.program.there
+        run.start(step, [batch.shards[0][1]])
+        totals = [bucket.total for bucket in self.buckets.buckets]
+        return run.outcome([scale], (_ALONE,), [totals])
 
     def _run(
         self, step: int, batch: Batch, scale: float, send: Callable[[Job], None] | None = None

@@ -163,6 +163,17 @@ class CapturedShards:
             self._tree, self._parts = tree, tree.parts(shards)
         return self._parts
 
+    def outcome(
+        self,
+        weights: Sequence[float],
+        trees: tuple[Merges, ...],
+        buffers: Sequence[Sequence[Any]],
+        told: Callable[[int], None] | None = None,
+    ) -> Any:
+        """What the program gives of them, as ``ShardProgram.run`` says."""
+        cut = self._sum.buckets.cut
+        return self.program.run(self._shards, weights, trees, self.streams, buffers, cut, told)
+
     def finish(
         self, shares: Sequence[float], scale: float, send: Callable[[Job], None] | None
     ) -> None:
@@ -192,15 +203,7 @@ class CapturedShards:
         def told(number: int) -> None:
             send(partial(job, number))  # type: ignore[misc]
 
-        done = program.run(
-            shards,
-            weights,
-            trees,
-            self.streams,
-            buffers,
-            buckets.cut,
-            None if send is None else told,
-        )
+        done = self.outcome(weights, trees, buffers, None if send is None else told)
         if send is None:
             for number in range(len(buckets.buckets)):
                 push(number)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from distgrad.backend.base import Backend
@@ -47,7 +47,7 @@ class Optimizer(Protocol):
 
     def before_update(self, gradients: Sequence[Any], step: int) -> None: ...
 
-    def update(self, pieces: Sequence[tuple[Any, Any, list[Any]]], step: int) -> None: ...
+    def planned(self, pieces: Sequence[tuple[Any, Any, list[Any]]]) -> Callable[[int], None]: ...
 
     def after_update(self, step: int) -> None: ...
 
@@ -57,7 +57,7 @@ class _Plan(NamedTuple):
 
     present: list[bool]
     gradients: list[Any]  # one for each variable, None without one
-    pieces: list[tuple[Any, Any, list[Any]]]  # value, gradient and state of what this rank updates
+    update: Callable[[int], None]  # of the values and the state that this rank updates
 
 
 class TrainStep:
@@ -222,14 +222,15 @@ class TrainStep:
         count, due = optimizer.begin(plan.gradients)
         if due:
             optimizer.before_update(plan.gradients, count)
-            optimizer.update(plan.pieces, count)
+            plan.update(count)
             self.slots.finish(self._arenas)
         optimizer.after_update(count)
 
     def _planned(self, present: list[bool]) -> _Plan:
         if not all(present):
             self._warn(present)
-        return _Plan(present, self.sum.buckets.gradients(present), self._cut(present))
+        update = self.optimizer.planned(self._cut(present))
+        return _Plan(present, self.sum.buckets.gradients(present), update)
 
     def _cut(self, present: Sequence[bool]) -> list[tuple[Any, Any, list[Any]]]:
         """What this rank updates: the same arrays at every step, so that kernels stay bound."""

@@ -32,6 +32,7 @@ def install() -> None:
         primitive = getattr(optim, f"{formula.__name__[1:]}_update")
         primitive.native = functools.partial(_update, formula)
         primitive.native_each = functools.partial(_update_each, formula)
+        primitive.native_bound = functools.partial(_bind, formula)
 
 
 Call = tuple[tuple, tuple]  # what is written over, and the arguments of the kernel
@@ -103,6 +104,12 @@ class _Prepared:
             rate[()] = number  # as NumPy would round it
         return True
 
+    def again(self, numbers: Sequence[Any]) -> None:
+        """Runs it by other numbers, over the arrays that it was made for."""
+        for rate, number in zip(self.rates, numbers, strict=True):
+            rate[()] = number  # as NumPy would round it
+        self.run()
+
 
 _prepared: dict[tuple[Any, ...], _Prepared] = {}
 
@@ -125,6 +132,14 @@ def _update_each(formula: Formula, calls: Sequence[Call], params: dict[str, Any]
         _prepared[key] = known
     known.run()
     return True
+
+
+def _bind(
+    formula: Formula, calls: Sequence[Call], params: dict[str, Any]
+) -> Callable[[Sequence[Any]], None] | None:
+    """The same for arrays that stay where they are: a function of the numbers; None without one."""
+    made = _prepare(formula, calls, params)
+    return None if made is None else made.again
 
 
 def _prepare(formula: Formula, calls: Sequence[Call], params: dict) -> _Prepared | None:

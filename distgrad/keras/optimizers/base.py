@@ -324,6 +324,10 @@ class Optimizer(Stepwise, Configured):
         if calls:
             kernel.into_each(calls, constants)
 
+    def planned(self, pieces: Sequence[Piece]) -> Callable[[int], None]:
+        """``update`` of arrays that stay where they are, as a function of the step."""
+        return _Planned(self, pieces)
+
     def _run_kernel(self, gradient: Any, variable: Variable, rate: float) -> None:
         gradients: list[Any] = [None] * len(self._known)
         gradients[self._positions[id(variable)]] = as_tensor(gradient)._data
@@ -485,3 +489,29 @@ class _Views:
             if target._buffer is not array:
                 return False
         return True
+
+
+class _Planned:
+    """Updates of the same arrays, bound to machine code where one call does all of them."""
+
+    def __init__(self, optimizer: Optimizer, pieces: Sequence[Piece]) -> None:
+        self._optimizer, self._pieces = optimizer, pieces
+        dtypes = {value.dtype for value, _, _ in pieces}
+        self._binds = len(dtypes) == 1 and not optimizer.by_variable
+        self._kind: Any = None  # the kernel, and its constants
+        self._run: Callable[[Sequence[Any]], None] | None = None
+
+    def __call__(self, step: int) -> None:
+        if self._binds:
+            kernel, numbers, constants = self._optimizer.rule(step)
+            if self._run is not None and self._kind == (kernel, constants):
+                self._run(numbers)
+                return
+        self._optimizer.update(self._pieces, step)
+        if self._binds:  # the kernel is there now
+            outs = [(value, *slots) for value, _, slots in self._pieces]
+            gradients = [gradient for _, gradient, _ in self._pieces]
+            both = zip(outs, gradients, strict=True)
+            calls = [(out, (*out, gradient, *numbers)) for out, gradient in both]
+            self._kind, self._run = (kernel, constants), kernel.bound(calls, constants)
+            self._binds = self._run is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,6 +146,9 @@ class LossScaleOptimizer(Optimizer):
 
     def update(self, pieces: Iterable[Piece], step: int) -> None:
         self.inner_optimizer.update(pieces, step)
+
+    def planned(self, pieces: Sequence[Piece]) -> Callable[[int], None]:
+        return self.inner_optimizer.planned(pieces)
 
     def after_update(self, step: int) -> None:
         self.inner_optimizer.after_update(step)
