@@ -170,8 +170,13 @@ class GradientSum:
         if self._one_shard:
             found = self._alone(step, batch, scale)
             if found is not None:
-                accept(found.losses[0])
-                return Reduced(found.losses[0], found.sums[0].astype(float), self.stop_requested)
+                ((loss,), sums, (written,)) = found
+                accept(loss)
+                if written:
+                    self._state.start()
+                    self._state.propose(0, 1.0, written)
+                    self._state.reduce(self._state.among(written), self.communicator, batch.present)
+                return Reduced(loss, sums[0].astype(float), self.stop_requested)
         self.later.clear()  # of a step that has failed
         self.buckets.start(batch.present)
         self._stats_tree.start(batch.present)
@@ -210,7 +215,7 @@ class GradientSum:
     def _alone(self, step: int, batch: Batch, scale: float) -> Outcome | None:
         """What the only shard there is gives, where a program runs it; nothing is added up then."""
         (run,) = self._planned(step, batch)
-        if run is None or not run.program.only_computes:
+        if run is None:
             return None
         self._presence[:] = run.program.there
         run.start(step, [batch.shards[0][1]])

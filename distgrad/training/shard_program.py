@@ -152,11 +152,6 @@ class ShardProgram:
         executor = executors.make(self._made_by.executor, program, arrays, groups or [[]])
         return Bound(executor, self.present, self._place, self._gradients)
 
-    @property
-    def only_computes(self) -> bool:
-        """Whether it assigns nothing."""
-        return not self._assigned
-
     def over(self, arrays: Leaves) -> float:
         """What the mean of the loss is over."""
         if self._counter is None:
