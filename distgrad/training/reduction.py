@@ -23,7 +23,7 @@ from distgrad.launcher import environ
 from distgrad.ops import streams
 from distgrad.ops.tree_sums import in_tree
 from distgrad.training.buckets import GradientBuckets
-from distgrad.training.frames import Outcome, on_host
+from distgrad.training.frames import on_host
 from distgrad.training.meeting import SPARE, Meeting
 from distgrad.training.overlap import Courier, Job
 from distgrad.training.programs import ExecutorName, ShardPrograms, fall_back
@@ -168,15 +168,9 @@ class GradientSum:
         ``accept`` is told the loss before anything has been changed, and may raise.
         """
         if self._one_shard:
-            found = self._alone(step, batch, scale)
-            if found is not None:
-                ((loss,), sums, (written,)) = found
-                accept(loss)
-                if written:
-                    self._state.start()
-                    self._state.propose(0, 1.0, written)
-                    self._state.reduce(self._state.among(written), self.communicator, batch.present)
-                return Reduced(loss, sums[0].astype(float), self.stop_requested)
+            (run,) = self._planned(step, batch)
+            if run is not None:
+                return self._alone(run, step, batch, scale, accept)
         self.later.clear()  # of a step that has failed
         self.buckets.start(batch.present)
         self._stats_tree.start(batch.present)
@@ -212,15 +206,25 @@ class GradientSum:
         """One array for each variable; None for those without a gradient."""
         return self.buckets.gradients(self.present)
 
-    def _alone(self, step: int, batch: Batch, scale: float) -> Outcome | None:
-        """What the only shard there is gives, where a program runs it; nothing is added up then."""
-        (run,) = self._planned(step, batch)
-        if run is None:
-            return None
+    def _alone(
+        self,
+        run: CapturedShards,
+        step: int,
+        batch: Batch,
+        scale: float,
+        accept: Callable[[float], None],
+    ) -> Reduced:
+        """The only shard there is, by its program: what it gives is the sum."""
         self._presence[:] = run.program.there
         run.start(step, [batch.shards[0][1]])
         totals = [bucket.total for bucket in self.buckets.buckets]
-        return run.outcome([scale], (_ALONE,), [totals])
+        ((loss,), sums, (assigned,)) = run.outcome([scale], (_ALONE,), [totals])
+        accept(loss)
+        if assigned:
+            self._state.start()
+            self._state.propose(0, 1.0, assigned)
+            self._state.reduce(self._state.among(assigned), self.communicator, batch.present)
+        return Reduced(loss, sums[0].astype(float), self.stop_requested)
 
     def _run(
         self, step: int, batch: Batch, scale: float, send: Callable[[Job], None] | None = None
