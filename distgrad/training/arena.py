@@ -79,13 +79,27 @@ class Arena(Layout):
     def __init__(self, variables: Sequence[Variable], positions: Sequence[int] = ()) -> None:
         super().__init__(variables, positions)
         self.values = self.empty()
-        for variable, view in zip(self.variables, self.views(self.values), strict=True):
-            variable._relocate(view)
+        self._places = list(zip(self.variables, self.views(self.values), strict=True))
+        self.adopt()
 
-    def recall_loans(self) -> None:
-        """Gives whoever still looks at a variable a copy, before the arena is written to."""
-        for variable in self.variables:
+    def adopt(self) -> None:
+        """Moves variables in, and those back that somebody has moved elsewhere."""
+        for variable, place in self._places:
+            if variable._buffer is not place:
+                variable._relocate(place)
+
+    def recall_loans(self) -> bool:
+        """Gives whoever still looks at a variable a copy, before the arena is written to.
+
+        Adopts as well; says whether there was anything to move back.
+        """
+        moved = False
+        for variable, place in self._places:
             variable._recall_loans()
+            if variable._buffer is not place:  # another step has been here, or an optimizer alone
+                moved = True
+                variable._relocate(place)
+        return moved
 
 
 def by_dtype(variables: Sequence[Variable]) -> list[list[int]]:

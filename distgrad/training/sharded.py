@@ -45,6 +45,12 @@ class WholeSlots:
         arenas = self._arenas[layout]
         yield where, [arenas[name].values[where] for name in self._names]
 
+    def adopt(self) -> None:
+        """Moves slots back that somebody has moved elsewhere."""
+        for each in self._arenas:
+            for arena in each.values():
+                arena.adopt()
+
     def finish(self, arenas: Sequence[Arena]) -> None:
         """Called after the update."""
 
@@ -88,6 +94,11 @@ class SlotParts:
             for of in slots.values()
             for layout in buckets.layouts
         ]
+
+    def adopt(self) -> None:
+        """As in `WholeSlots`; the parts are nobody else's."""
+        for arena in self._others:
+            arena.adopt()
 
     @property
     def names(self) -> list[str]:

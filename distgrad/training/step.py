@@ -217,8 +217,8 @@ class TrainStep:
         if plan is None or plan.present is not self.sum.present:
             plan = self._plan = self._planned(self.sum.present)
         optimizer = self.optimizer
-        for arena in self._arenas:
-            arena.recall_loans()
+        if any([arena.recall_loans() for arena in self._arenas]):
+            self.slots.adopt()
         count, due = optimizer.begin(plan.gradients)
         if due:
             optimizer.before_update(plan.gradients, count)

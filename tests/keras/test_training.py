@@ -224,3 +224,69 @@ def test_a_dataset_without_batches_is_said():
     samples = tf.data.Dataset.from_tensor_slices((np.ones((4, 2), np.float32), np.ones(4)))
     with pytest.raises(ValueError, match=r"single samples lacks \.batch"):
         model.fit(samples, verbose=0)
+
+
+@pytest.mark.parametrize("jit", ["auto", False])
+@pytest.mark.parametrize("turns", ["ftftft", "tetfet", "etftef"])
+def test_fit_train_on_batch_and_an_own_loop_take_turns(turns, jit):
+    """Each goes on from what the others have made of weights and moments."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32, 4)).astype(np.float32)
+    y = x.sum(1, keepdims=True)
+
+    def losses(order: str) -> list[float]:
+        tf.keras.utils.set_random_seed(0)
+        model = tf.keras.Sequential(
+            [tf.keras.layers.Dense(3, activation="tanh"), tf.keras.layers.Dense(1)]
+        )
+        model.compile(tf.keras.optimizers.Adam(0.1), "mse", jit_compile=jit)
+        found = []
+        for turn in order:
+            if turn == "t":
+                found.append(float(model.train_on_batch(x, y)))
+            elif turn == "f":
+                found += model.fit(x, y, batch_size=32, shuffle=False, verbose=0).history["loss"]
+            else:
+                with tf.GradientTape() as tape:
+                    loss = tf.reduce_mean((model(x) - y) ** 2)
+                weights = model.trainable_variables
+                pairs = zip(tape.gradient(loss, weights), weights, strict=True)
+                model.optimizer.apply_gradients(pairs)
+                found.append(float(loss))
+        return found
+
+    np.testing.assert_allclose(losses(turns), losses("f" * len(turns)), rtol=1e-4)
+
+
+def test_two_models_that_share_weights_train_in_turns():
+    x = np.random.default_rng(1).normal(size=(8, 4)).astype(np.float32)
+
+    def trained(apart: bool) -> list[np.ndarray]:
+        tf.keras.utils.set_random_seed(0)
+        trunk = tf.keras.layers.Dense(3, use_bias=False)
+        models = []
+        for _ in range(2):
+            model = tf.keras.Sequential([trunk, tf.keras.layers.Dense(1)])
+            model.compile(tf.keras.optimizers.SGD(0.1), "mse", jit_compile=not apart)
+            models.append(model)
+        for _ in range(3):
+            for model in models:
+                if apart:
+                    model.fit(x, x[:, :1], batch_size=8, shuffle=False, verbose=0)
+                else:
+                    model.train_on_batch(x, x[:, :1])
+        return [w for model in models for w in model.get_weights()]
+
+    for mine, expected in zip(trained(False), trained(True), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_compile_forgets_the_step_of_train_on_batch():
+    x = np.ones((4, 2), np.float32)
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1, kernel_initializer="zeros")])
+    optimizer = tf.keras.optimizers.SGD(0.0)
+    found = []
+    for loss in ("mse", "mae"):
+        model.compile(optimizer, loss)
+        found.append(float(model.train_on_batch(x, 3 * x[:, :1])))
+    assert found == [9.0, 3.0]

@@ -61,7 +61,8 @@ class Model(Trainer):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        state.pop("_kept_step", None)  # of train_on_batch: a copy makes its own
+        if "_kept_step" in state:
+            state["_kept_step"] = None, None  # a copy makes its own
         return state
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:

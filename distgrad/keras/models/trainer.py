@@ -240,13 +240,17 @@ class Trainer(Evaluator):
         return self._returned(results(result.loss, result.sums), return_dict)
 
     def _batch_step(self, communicator: Communicator, shards: int, class_weight: Any) -> Any:
+        """The step of the last call, where it still does what is asked for; else a new one."""
         variables = tuple(map(id, self.trainable_variables))
-        key = (id(self.optimizer), shards, variables, self._jit, repr(class_weight))
-        if getattr(self, "_kept_step", (None,))[0] != key:
+        loss = self.mean_loss, self._counted, repr(class_weight)
+        key = (shards, id(self.optimizer), variables, self._jit, *loss)
+        known, step = self._kept_step
+        if known != key:
             seed = random.drawn_seed()
-            seed = _agree(communicator, key[1:2], seed, self)
-            self._kept_step = key, self._make_step(communicator, shards, seed)
-        return self._kept_step[1]
+            seed = _agree(communicator, key[:1], seed, self)
+            step = self._make_step(communicator, shards, seed)
+            self._kept_step = key, step
+        return step
 
 
 class _Finalizer(Observer):
