@@ -290,3 +290,14 @@ def test_compile_forgets_the_step_of_train_on_batch():
         model.compile(optimizer, loss)
         found.append(float(model.train_on_batch(x, 3 * x[:, :1])))
     assert found == [9.0, 3.0]
+
+
+def test_a_metric_that_is_also_weighted_is_returned_twice():
+    """As in Keras: once for each metric of that name, then the rest by name."""
+    x = np.ones((4, 2), np.float32)
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1, kernel_initializer="zeros")])
+    model.compile("sgd", "mae", metrics=["mae", "mse"], weighted_metrics=["mse"])
+    weight = np.array([0.0, 1.0, 1.0, 2.0])
+    found = model.evaluate(x, np.arange(4.0)[:, None], sample_weight=weight, verbose=0)
+    assert found == [2.25, 1.5, 3.5, 3.5, 5.75]
+    assert model.metrics_names == ["loss", "mae", "mse", "mse", "weighted_mse"]

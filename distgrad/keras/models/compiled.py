@@ -120,8 +120,9 @@ class Compiled(Layer):
     def _in_order(self, shown: Iterable[str]) -> list[str]:
         """Names as ``evaluate`` lists them: the loss, metrics by names of their own, the rest."""
         goal = self._goal
-        first = ["loss", *goal.own_names, *(m.name for m in self._each_metric())]
-        known = [name for name in dict.fromkeys(first) if name in shown]
+        others = [m.name for m in self._each_metric() if m is not goal.loss_tracker]
+        first = ["loss", *goal.own_names, *others]
+        known = [name for name in first if name in shown]  # as often as there are such metrics
         return known + sorted(set(shown).difference(known))
 
     def reset_metrics(self) -> None:
