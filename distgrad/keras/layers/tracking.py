@@ -29,9 +29,9 @@ class Tracked:
         """(attribute, layer) of the layers right below, each once."""
         seen: set[int] = set()
         for attribute, value in self.__dict__.items():
-            if not _sorts.get(type(value), _UNKNOWN):
-                continue
-            for layer in _found(value, Tracked):
+            layers: list[Any] = []
+            _sift(value, [], layers)
+            for layer in layers:
                 if id(layer) not in seen:
                     seen.add(id(layer))
                     yield attribute, layer
@@ -48,15 +48,35 @@ class Tracked:
             if id(layer) not in seen:
                 seen.add(id(layer))
                 yield layer
-                waiting[:0] = [child for _, child in layer._children()]
+                waiting[:0] = layer._holds()[1]
 
     def _tracked_weights(self) -> list[Variable]:
         """Own weights: those made trainable first, as in Keras's files."""
-        found: dict[int, Variable] = {}
-        for value in (self._own_weights, *_holders(self.__dict__.values())):
-            for item in _found(value, Variable):
-                found.setdefault(id(item), item)
-        return sorted(found.values(), key=lambda w: not getattr(w, "made_trainable", w.trainable))
+        return self._holds()[0]
+
+    def _holds(self) -> tuple[list[Variable], list[Any]]:
+        """``_tracked_weights`` and the layers right below, each once."""
+        weights: list[Any] = [*self._own_weights]
+        layers: list[Any] = []
+        for attribute, value in self.__dict__.items():
+            # (A look at the table in place of a call: layers have dozens of attributes.)
+            if _sorts.get(type(value), _UNKNOWN) and attribute not in _HOLD_NONE:
+                _sift(value, weights, layers)
+        if weights:
+            weights = list({id(weight): weight for weight in weights}.values())
+            if not all(map(_made_trainable, weights)):
+                weights.sort(key=_made_trainable, reverse=True)
+        return weights, layers if len(layers) < 2 else list({id(v): v for v in layers}.values())
+
+    def _gather(self, trains: bool, found: dict[int, tuple[Variable, bool]]) -> None:
+        """Adds every weight below, and whether it is trained, by its id."""
+        trains = trains and self._trainable
+        weights, layers = self._holds()
+        for weight in weights:
+            if id(weight) not in found:
+                found[id(weight)] = weight, weight.trainable and trains
+        for layer in layers:
+            layer._gather(trains, found)
 
     def _paths(self, prefix: str = "") -> Iterator[tuple[str, Variable, bool]]:
         """(path, variable, trainable) of every weight below, names made unique level by level."""
@@ -89,27 +109,35 @@ class Tracked:
             if isinstance(weight, Weight) and id(weight) not in seen:
                 seen.add(id(weight))
                 weight.path = f"{self._path}/{name}"
-        layers = [layer for _, layer in self._children()]
+        layers = self._holds()[1]
         count_up(layers)
         for layer in layers:
             if id(layer) not in seen:
                 seen.add(id(layer))
                 layer._name_weights(f"{self._path}/", seen)
 
+    def _each_weight(self) -> Iterable[tuple[Variable, bool]]:
+        """The weights of ``_weights``, without the work of naming them."""
+        if self._settled is not None:
+            return self._settled.each
+        found: dict[int, tuple[Variable, bool]] = {}
+        self._gather(True, found)
+        return found.values()
+
     @property
     def weights(self) -> list[Variable]:
         """All weights, layer by layer, in each the trainable ones first."""
-        return [weight for _, weight, _ in self._weights()]
+        return [weight for weight, _ in self._each_weight()]
 
     variables = weights
 
     @property
     def trainable_variables(self) -> list[Variable]:
-        return [weight for _, weight, trainable in self._weights() if trainable]
+        return [weight for weight, trainable in self._each_weight() if trainable]
 
     @property
     def non_trainable_variables(self) -> list[Variable]:
-        return [weight for _, weight, trainable in self._weights() if not trainable]
+        return [weight for weight, trainable in self._each_weight() if not trainable]
 
     trainable_weights = trainable_variables
     non_trainable_weights = non_trainable_variables
@@ -125,7 +153,7 @@ class Tracked:
         for weight in self.__dict__.get("_own_weights", ()):
             if weight.made_trainable:
                 weight.trainable = self._trainable
-        for _, layer in self._children():
+        for layer in self._holds()[1]:
             layer.trainable = value
 
     def get_weights(self) -> list[np.ndarray]:
@@ -166,6 +194,7 @@ class settled:
         self._before = self._layer._settled
         if self._before is None:
             self.layers, self.weights = list(self._layer._below()), list(self._layer._weights())
+            self.each = [(weight, trainable) for _, weight, trainable in self.weights]
             self._layer._settled = self
 
     def __exit__(self, *exc: object) -> None:
@@ -190,21 +219,29 @@ def count_up(layers: Sequence[Any]) -> None:
             taken.add(name)
 
 
-def _found(value: Any, kind: type) -> Iterator[Any]:
+def _sift(value: Any, weights: list[Any], layers: list[Any]) -> None:
+    """Adds the weights and layers in a value to the lists, in their order."""
     sort = _sort(value)
-    if sort == "item":
-        if isinstance(value, kind):
-            yield value
-    elif sort == "sequence":
-        for item in value:
-            yield from _found(item, kind)
-    elif sort == "mapping":
-        for item in value.values():
-            yield from _found(item, kind)
+    if sort == "weight":
+        weights.append(value)
+    elif sort == "layer":
+        layers.append(value)
+    elif sort:
+        for item in value if sort == "sequence" else value.values():
+            if _sorts.get(type(item), _UNKNOWN):
+                _sift(item, weights, layers)
 
 
+def _made_trainable(weight: Any) -> bool:
+    return getattr(weight, "made_trainable", weight.trainable)
+
+
+# Attributes of every layer whose sequences hold neither layers nor, but for the first, weights.
+_HOLD_NONE = frozenset(
+    ("_own_weights", "_nodes", "_parameters", "_mask_for", "_loss_functions", "_build_shapes")
+)
 _sorts: dict[type, str] = {}
-_UNKNOWN = "?"  # of a type that nobody has looked at yet: ``_found`` does
+_UNKNOWN = "?"  # of a type that nobody has looked at yet: ``_sift`` does
 
 
 def _sort(value: Any) -> str:
@@ -216,16 +253,13 @@ def _sort(value: Any) -> str:
 
 
 def _sort_of(cls: type) -> str:
-    if issubclass(cls, (Tracked, Variable)):
-        return "item"
+    if issubclass(cls, Tracked):
+        return "layer"
+    if issubclass(cls, Variable):
+        return "weight"
     if issubclass(cls, (list, tuple)):
         return "sequence"
     return "mapping" if issubclass(cls, Mapping) else ""
-
-
-def _holders(values: Iterable[Any]) -> list[Any]:
-    # (A look at the table in place of a call: layers have dozens of attributes.)
-    return [value for value in values if _sorts.get(type(value), _UNKNOWN)]
 
 
 def _unique(name: str, taken: dict[str, int]) -> str:
