@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.tensor import Tensor
-from distgrad.keras import optimizers, registry
+from distgrad.keras import optimizers
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.metrics.base import one_by_one
 from distgrad.keras.models.feed import unpack_x_y_sample_weight
@@ -132,12 +132,6 @@ class Compiled(Layer):
 
     # What the training loop asks for.
 
-    def _outputs_of(self, x: Any, training: bool) -> Any:
-        """As in Keras 3, a model with a ``call`` of its own that takes no ``training`` is not told:
-        its layers do as in inference."""
-        told = training and (self._takes_training or registry.is_ours(type(self).call))
-        return self(x, training=told)
-
     def compute_loss(
         self,
         x: Any = None,
@@ -211,7 +205,7 @@ class Compiled(Layer):
         x, y, weight = unpack_x_y_sample_weight(arrays)
         if training and self._class_weight is not None:
             weight = on_host(by_class, y, self._class_weight)
-        prediction = self._outputs_of(x, training)
+        prediction = self(x, training=training)
         loss = self._loss_of(x, y, prediction, weight, training)
         sums = self._goal.sums(y, prediction, weight, self._values)
         return ShardResult(loss, sums, self._count)

@@ -41,7 +41,7 @@ class Trainer(Evaluator):
         optimizer = self.optimizer
         assert optimizer is not None
         with GradientTape() as tape:
-            prediction = self._outputs_of(x, True)
+            prediction = self(x, training=True)
             loss = self._loss_of(x, y, prediction, weight, True)
             scaled = optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_variables)

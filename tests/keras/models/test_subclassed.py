@@ -226,27 +226,3 @@ def test_a_list_of_numbers_is_no_input():
     with pytest.raises(ValueError, match="list of numbers"):
         Own()([1, 3])
     assert tuple(Own()(tf.constant([1, 3])).shape) == (2, 2)
-
-
-def test_a_call_without_training_is_not_told_that_it_trains():
-    """As in Keras 3: fit then trains without dropout, but within a model that is told, with it."""
-
-    class Dropping(tf.keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.drop = tf.keras.layers.Dropout(0.5)
-
-        def call(self, x):
-            return self.drop(x) + 0.0 * tf.reduce_sum(x)
-
-    class Told(Dropping):
-        def call(self, x, training=False):
-            return self.drop(x, training=training)
-
-    x = np.ones((64, 8), np.float32)
-    losses = []
-    for model in (Dropping(), Told(), tf.keras.Sequential([Dropping()])):
-        model.compile("sgd", "mse")
-        model.fit(x, x, verbose=0)
-        losses.append(model.train_on_batch(x, x))
-    assert losses[0] == 0 and losses[1] > 0.5 and losses[2] > 0.5
