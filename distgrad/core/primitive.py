@@ -65,7 +65,8 @@ class Primitive:
     without a gradient. ``multiple`` says that the kernel returns a tuple, ``view`` that its result
     may share memory with its first argument, ``effect`` that it must run even if nobody uses its
     result, ``host`` that it is any Python code, ``creates`` that its result is a new array, which
-    lies where such arrays are made even if its argument (a key) lies elsewhere.
+    lies where such arrays are made even if its argument (a key) lies elsewhere, ``also`` another
+    keyword for its first argument, where TensorFlow and Keras name it differently.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Primitive:
         host: bool = False,
         creates: bool = False,
         rounds: bool = False,
+        also: str | None = None,
         differentiable: bool = True,
     ) -> None:
         parameters = list(inspect.signature(kernel).parameters.values())[1:]
@@ -95,6 +97,7 @@ class Primitive:
         self.effect = effect
         self.host = host
         self.creates = creates
+        self.also = also
         # What only looks at its argument, or is any Python code, takes bfloat16 as it comes.
         self._takes_16_bits = rounds or view or host
         self.differentiable = differentiable
@@ -162,8 +165,13 @@ class Primitive:
                     if b._data.dtype is dtype and dtype.kind in quick:
                         return bind_pair(self, a, b) if self._operands else bind(self, a, b)
         if len(args) < len(self.arg_names):  # array arguments given by keyword
+            if not args and self.also in params:
+                args = (params.pop(self.also),)
             rest = self.arg_names[len(args) :]
             args += tuple(params.pop(n) for n in rest if n in params)
+        for given in params:
+            if given not in self.param_names:
+                raise TypeError(f"{self.name}() got an unexpected keyword argument {given!r}")
         if not self.variadic and len(args) != len(self.arg_names):
             raise TypeError(f"{self.name}() takes {self.arg_names}, got {len(args)} arguments")
         return bind(self, *dispatch.convert(self, args), **{**self.defaults, **params})

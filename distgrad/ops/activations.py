@@ -21,7 +21,7 @@ from distgrad.ops.trigonometric import tanh
 # Rectifiers
 
 
-@primitive(expr="where(x <= 0, 0, x)", kinds="iuf")
+@primitive(expr="where(x <= 0, 0, x)", kinds="iuf", also="features")
 def relu(xp, x):
     """``max(x, 0)`` elementwise; its gradient at 0 is 0, and nan stays nan."""
     return xp.maximum(x, 0)
@@ -58,7 +58,7 @@ def _(rng):
     yield sample(rng.normal(size=(3, 4)), away_from_zero(rng, (3, 4)))
 
 
-@primitive(expr="where(x <= 0, 0, where(x >= 6, 6, x))", kinds="iuf")
+@primitive(expr="where(x <= 0, 0, where(x >= 6, 6, x))", kinds="iuf", also="features")
 def relu6(xp, x):
     """``min(max(x, 0), 6)`` elementwise; its gradient at 0 and 6 is 0."""
     return xp.minimum(xp.maximum(x, 0), 6)
@@ -169,7 +169,7 @@ def silu(features: Any, beta: Any = 1.0, name: str | None = None) -> Tensor:
 swish = silu
 
 
-@primitive(expr="x / (1.0 + abs(x))", kinds="f")
+@primitive(expr="x / (1.0 + abs(x))", kinds="f", also="features")
 def softsign(xp, x):
     """``x / (1 + abs(x))``, with a second derivative, which TensorFlow's lacks."""
     return xp.divide(x, xp.add(xp.abs(x), 1))

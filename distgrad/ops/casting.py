@@ -12,7 +12,7 @@ from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
 
 
-@primitive(view=True)
+@primitive(view=True, also="input")
 def identity(xp, x):
     """The same value as a tensor of its own."""
     return x
@@ -28,7 +28,7 @@ def _(rng):
     yield sample(rng.normal(size=(3, 4)))
 
 
-@primitive(vjp=None, view=True)
+@primitive(vjp=None, view=True, also="input")
 def stop_gradient(xp, x):
     """The same value, through which no gradient passes; hidden from outer tapes as well."""
     return x

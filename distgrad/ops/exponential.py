@@ -112,7 +112,7 @@ def _(rng):
     yield sample(np.array(0.7), np.array(0.4))
 
 
-@primitive(expr="where(x > 0, x, 0.0) + log1p(exp(-abs(x)))", kinds="f")
+@primitive(expr="where(x > 0, x, 0.0) + log1p(exp(-abs(x)))", kinds="f", also="features")
 def softplus(xp, x):
     """``log(1 + exp(x))`` elementwise, without overflow."""
     return xp.add(xp.maximum(x, 0), xp.log1p(xp.exp(xp.negative(xp.abs(x)))))
