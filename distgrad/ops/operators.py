@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import FLOATS
 from distgrad.core.errors import InvalidArgumentError, NoValueError
 from distgrad.core.primitive import Primitive, bind_pair
@@ -81,7 +82,7 @@ def _equality(primitive: Primitive, differ: bool) -> Callable[[Any, Any], Any]:
             return primitive(self, other)
         except InvalidArgumentError:
             if np.shape(self) != np.shape(other):  # shapes that do not broadcast are just unequal
-                return differ
+                return as_tensor(differ)
             raise
 
     return compare

@@ -78,14 +78,14 @@ def test_repr():
 
 
 def test_equality_is_elementwise():
-    """`==` elementwise (shapes that cannot broadcast: False)."""
+    """`==` elementwise (shapes that cannot broadcast: a tensor False)."""
     x = tf.constant([1.0, 2.0])
     np.testing.assert_array_equal(x == tf.constant([1.0, 3.0]), [True, False])
     np.testing.assert_array_equal(x != [1.0, 3.0], [False, True])
     np.testing.assert_array_equal(x == 1, [True, False])
-    assert (x == tf.constant([1.0, 2.0, 3.0])) is False
-    assert (x != tf.constant([1.0, 2.0, 3.0])) is True
-    assert (x == [1.0, 2.0, 3.0]) is False
+    assert (x == tf.constant([1.0, 2.0, 3.0])).numpy() == np.False_
+    assert (x != tf.constant([1.0, 2.0, 3.0])).numpy() == np.True_
+    assert (x == [1.0, 2.0, 3.0]).numpy() == np.False_
     assert (x == None) is False and (x != None) is True  # noqa: E711
 
 

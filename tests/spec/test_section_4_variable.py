@@ -200,7 +200,7 @@ def test_comparison_compares_values():
     v, w = tf.Variable([1.0, 2.0]), tf.Variable([1.0, 3.0])
     np.testing.assert_array_equal(v == w, [True, False])
     np.testing.assert_array_equal(v != w, [False, True])
-    assert (v == tf.Variable([1.0, 2.0, 3.0])) is False
+    assert (v == tf.Variable([1.0, 2.0, 3.0])).numpy() == np.False_
 
 
 def test_copies_are_independent():
