@@ -135,7 +135,7 @@ class DType:
         return f"<dtype: '{self.name}'>"
 
     def __repr__(self) -> str:
-        return f"distgrad.{self.name}"
+        return f"tf.{self.name}"  # as TensorFlow's
 
     def __reduce__(self) -> tuple[Any, ...]:
         return as_dtype, (self.name,)
