@@ -249,9 +249,16 @@ def _checked(array: np.ndarray, wanted: np.dtype, value: Any) -> np.ndarray:
 _NUMBERS = (bool, int, float, complex)
 
 
+def truths(value: Any) -> Any:
+    """What is not 0 in an array of NumPy, where bools are wanted; anything else as it is."""
+    return value != 0 if isinstance(value, (np.ndarray, np.generic)) else value
+
+
 def convert(primitive: Any, args: tuple) -> list:
     """The arguments of a primitive as tensors of one dtype and weak Python numbers."""
     match = primitive.match
+    if primitive.kinds == "b":
+        args = tuple([truths(a) for a in args])
     if match is None:
         args = match_dtypes(primitive.name, args)  # type: ignore[assignment]
     else:
@@ -307,11 +314,22 @@ def match_dtypes(name: str, args: Sequence[Any]) -> list:
 _WEAK_ORDER = {"bool": 0, "int32": 1, "int64": 2, "float32": 3}
 
 
+def _wider(kind: str, dtype: np.dtype) -> bool:
+    return "biufc".index(kind) > "biufc".index(kind_of(dtype))
+
+
 def _match_untyped(args: list) -> list:
-    """No tensor among them: the first array sets the dtype, else Python's own rules do."""
+    """No tensor among them: the first array sets the dtype, else Python's own rules do.
+
+    A Python number of a wider kind than that array's sets it in its place.
+    """
     for value in args:
         if isinstance(value, (np.ndarray, np.generic)):
-            return [as_tensor(v, like=np.asarray(value).dtype) for v in args]
+            like = np.asarray(value).dtype
+            for other in args:
+                if type(other) in _NUMBERS and _wider(kind_of(np.asarray(other).dtype), like):
+                    like = as_tensor(other)._data.dtype
+            return [as_tensor(v, like=like) for v in args]
     tensors = [as_tensor(v) for v in args]
     widest = max((t._data.dtype for t in tensors), key=lambda d: _WEAK_ORDER.get(d.name, 9))
     return [t if t._data.dtype == widest else Tensor(t._data.astype(widest)) for t in tensors]

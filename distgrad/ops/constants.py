@@ -39,11 +39,19 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str | None 
     return Tensor(tensor._data.reshape(wanted))
 
 
-def convert_to_tensor(value: Any, dtype: Any = None, name: str | None = None) -> Tensor:
+def convert_to_tensor(
+    value: Any, dtype: Any = None, dtype_hint: Any = None, name: str | None = None
+) -> Tensor:
     """``value`` as a tensor; a tensor of that dtype is returned as it is.
 
-    Raises ValueError for a tensor of another dtype.
+    ``dtype_hint`` is the dtype of what is no tensor yet, where no ``dtype`` is demanded and its
+    values go into it. Raises ValueError for a tensor of another dtype.
     """
+    if dtype is None and dtype_hint is not None and not is_tensor(value):
+        try:
+            return as_tensor(value, dtype_hint)
+        except (TypeError, ValueError):  # it stays what it is
+            pass
     tensor = as_tensor(value, dtype)
     return identity(tensor) if isinstance(value, Variable) else tensor
 
@@ -123,11 +131,11 @@ def linspace(start: Any, stop: Any, num: int, name: str | None = None, axis: int
     """``num`` values in equal steps from ``start`` to ``stop``, both with them, along a new axis.
 
     ``start`` and ``stop`` are broadcast to each other and have a gradient; integers give float64.
-    Raises InvalidArgumentError for shapes that do not broadcast or no values.
+    Raises InvalidArgumentError for shapes that do not broadcast or a negative number.
     """
     count = operator.index(num)
-    if count < 1:
-        raise InvalidArgumentError(f"linspace: num must be at least 1, not {count}")
+    if count < 0:
+        raise InvalidArgumentError(f"linspace: num must be at least 0, not {count}")
     first, last = as_peers("linspace", [start, stop])
     if first.dtype.is_integer:
         first, last = cast(first, np.float64), cast(last, np.float64)
@@ -152,14 +160,16 @@ def identity_n(input: Any, name: str | None = None) -> list[Tensor]:
     return [identity(x) for x in input]
 
 
-def shape(input: Any, out_type: Any = np.int32, name: str | None = None) -> Tensor:
+def shape(input: Any, out_type: Any = None, name: str | None = None) -> Tensor:
     """The shape as an int32 tensor."""
+    out_type = np.int32 if out_type is None else out_type
     dims = builtins.list(as_tensor(input)._data.shape)
     return Tensor(np.array(dims, dtype=as_dtype(out_type).numpy_dtype))
 
 
-def size(input: Any, out_type: Any = np.int32, name: str | None = None) -> Tensor:
+def size(input: Any, out_type: Any = None, name: str | None = None) -> Tensor:
     """The number of elements as an int32 tensor."""
+    out_type = np.int32 if out_type is None else out_type
     return Tensor(np.array(as_tensor(input)._data.size, dtype=as_dtype(out_type).numpy_dtype))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core.dispatch import as_tensor
+from distgrad.core.dispatch import as_tensor, match_dtypes
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
@@ -59,7 +59,7 @@ def floating(x: Any, y: Any) -> tuple[Any, Any]:
     if not tensors:
         if all(type(v) in (int, bool) for v in (x, y)):
             return np.float64(x), np.float64(y)
-        return x, y
+        x, y = tensors = match_dtypes("divide", (x, y))
     if not all(t.dtype.is_integer for t in tensors):
         return x, y
     if len(tensors) == 2 and x.dtype != y.dtype:

@@ -18,7 +18,7 @@ from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.ops.casting import cast
-from distgrad.ops.logic import equal, select
+from distgrad.ops.logic import equal, not_equal, select
 from distgrad.ops.shape import one_axis, permute, reshape_to
 
 # Strided indexing
@@ -137,16 +137,17 @@ def _bound(value: Any) -> Any:
 def boolean_mask(tensor: Any, mask: Any, axis: int | None = None, name: Any = None) -> Tensor:
     """The slices of ``tensor`` where ``mask`` over its axes from ``axis`` (0) on holds.
 
-    Raises InvalidArgumentError for a scalar mask, one that is not bool, or one of another shape
-    than those axes.
+    Numbers in a mask hold where they are not 0. Raises InvalidArgumentError for a scalar mask, or
+    one of another shape than those axes.
     """
     x, where = as_tensor(tensor), as_tensor(mask)
+    if where._data.dtype.kind != "b":
+        where = not_equal(where, 0)
     start = 0 if axis is None else one_axis("boolean_mask", axis, x._data.ndim)
     shape, size = x._data.shape, where._data.shape
-    if where._data.dtype.kind != "b" or not size or shape[start : start + len(size)] != size:
+    if not size or shape[start : start + len(size)] != size:
         raise InvalidArgumentError(
-            f"boolean_mask: a {where.dtype.name} mask of shape {where.shape} for axes {start} on "
-            f"of shape {x.shape}"
+            f"boolean_mask: a mask of shape {where.shape} for axes {start} on of shape {x.shape}"
         )
     if not start:
         return bind(mask_select, x, where)
@@ -316,7 +317,7 @@ def one_hot(
     depth: int,
     on_value: Any = None,
     off_value: Any = None,
-    axis: int = -1,
+    axis: int | None = None,
     dtype: Any = None,
     name: str | None = None,
 ) -> Tensor:
@@ -340,7 +341,7 @@ def one_hot(
     if not on._data.dtype == off._data.dtype == wanted:
         raise TypeError(f"one_hot: values of {on.dtype.name} and {off.dtype.name} for {wanted}")
     size = where._data.shape
-    at = len(size) if axis == -1 else one_axis("one_hot", axis, len(size) + 1)
+    at = len(size) if axis in (None, -1) else one_axis("one_hot", axis, len(size) + 1)
     if where._data.dtype.itemsize < 4:  # too small, perhaps, for the last column's number
         where = cast(where, np.int32)
     columns = np.arange(operator.index(depth), dtype=where._data.dtype)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor, backend_of
-from distgrad.core.dtypes import as_dtype
+from distgrad.core.dtypes import as_dtype, kind_of
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
@@ -186,12 +186,12 @@ def sequence_mask(
 ) -> Tensor:
     """For each length, ``maxlen`` values of which the first so many are True.
 
-    ``maxlen`` is the largest length by default. Raises InvalidArgumentError unless the lengths are
-    integers.
+    ``maxlen`` is the largest length by default. Raises InvalidArgumentError for lengths that are
+    no real numbers.
     """
     x = as_tensor(lengths)
-    if x._data.dtype.kind not in "iu":
-        raise InvalidArgumentError(f"sequence_mask: lengths are integers, not {x.dtype.name}")
+    if kind_of(x._data.dtype) not in "iuf":
+        raise InvalidArgumentError(f"sequence_mask: lengths are numbers, not {x.dtype.name}")
     width = int(x._data.max()) if maxlen is None and x._data.size else int(maxlen or 0)
     columns = beside(x, np.arange(builtins.max(width, 0), dtype=x._data.dtype))
     return cast(less(columns, expand_dims(x, -1)), as_dtype(dtype))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core.dispatch import as_tensor
+from distgrad.core.dispatch import as_tensor, truths
 from distgrad.core.dtypes import is_floating
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
@@ -268,14 +268,14 @@ def reduce_any(
     input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
 ) -> Tensor:
     """Whether any of the bools over ``axis`` (all by default) is true; False for none."""
-    return _reduced(any_true, input_tensor, axis, keepdims)
+    return _reduced(any_true, truths(input_tensor), axis, keepdims)
 
 
 def reduce_all(
     input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
 ) -> Tensor:
     """Whether all of the bools over ``axis`` (all by default) are true; True for none."""
-    return _reduced(all_true, input_tensor, axis, keepdims)
+    return _reduced(all_true, truths(input_tensor), axis, keepdims)
 
 
 # Positions of extrema

@@ -139,7 +139,7 @@ def _(rng):
     yield sample(rng.normal(size=(1, 2)), shape=(0, 2))
 
 
-def expand_dims(input: Any, axis: int, name: str | None = None) -> Tensor:
+def expand_dims(input: Any, axis: Any, name: str | None = None) -> Tensor:
     """``input`` with an axis of size 1 before position ``axis``.
 
     Raises InvalidArgumentError for an axis outside the new rank.
@@ -148,6 +148,8 @@ def expand_dims(input: Any, axis: int, name: str | None = None) -> Tensor:
         return np.expand_dims(input, axis)  # type: ignore[return-value]  # texts of a dataset
     tensor = as_tensor(input)
     shape = list(tensor._data.shape)
+    if isinstance(axis, (list, tuple)) and len(axis) == 1:
+        axis = axis[0]
     shape.insert(one_axis("expand_dims", axis, len(shape) + 1), 1)
     return bind(reshape_to, tensor, shape=tuple(shape))
 

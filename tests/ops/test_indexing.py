@@ -77,7 +77,7 @@ def test_boolean_mask():
     np.testing.assert_array_equal(tf.boolean_mask(X, keep, axis=1), X[:, keep])
     np.testing.assert_array_equal(tf.boolean_mask(X, keep, axis=-2), X[:, keep])
     check_gradients(lambda x: tf.boolean_mask(x, keep, axis=1), [X], order=2)
-    for mask, axis in [(MASK, 0), (True, None), ([0, 1], None), (keep, 3)]:
+    for mask, axis in [(MASK, 0), (True, None), ([0, 1, 1], None), (keep, 3)]:
         with pytest.raises(IAE):
             tf.boolean_mask(X, mask, axis=axis)
 

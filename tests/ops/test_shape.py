@@ -103,8 +103,9 @@ def test_linspace_is_differentiable_and_meets_its_ends():
     a, b = np.array([1.0, 2.0]), np.array([3.0, 8.0])
     np.testing.assert_allclose(tf.linspace(a, b, 3, axis=-1), np.linspace(a, b, 3, axis=-1))
     check_gradients(lambda x, y: tf.linspace(x, y, 4), [a, b], order=1)
+    assert tf.linspace(0.0, 1.0, 0).shape == (0,)
     with pytest.raises(IAE):
-        tf.linspace(0.0, 1.0, 0)
+        tf.linspace(0.0, 1.0, -1)
 
 
 @pytest.mark.parametrize(
@@ -141,8 +142,10 @@ def test_shapes_of_tensors():
 def test_sequence_mask():
     np.testing.assert_array_equal(tf.sequence_mask([1, 3, 0]), [[1, 0, 0], [1, 1, 1], [0, 0, 0]])
     assert tf.sequence_mask([[1], [2]], maxlen=4, dtype=tf.float32).shape == (2, 1, 4)
+    np.testing.assert_array_equal(tf.sequence_mask([1.5, 0.0]), [[1], [0]])  # the first below 1.5
+    assert tf.sequence_mask([]).shape == (0, 0)
     with pytest.raises(IAE):
-        tf.sequence_mask([1.0])
+        tf.sequence_mask([True])
 
 
 def test_pad_with_a_constant():

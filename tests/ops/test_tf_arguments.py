@@ -1,0 +1,75 @@
+"""What TensorFlow's functions take besides tensors: their keywords, arrays, lists and numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad import keras
+
+
+@pytest.mark.parametrize("name", ["relu", "relu6", "softplus", "softsign"])
+def test_activations_have_the_keywords_of_tensorflow_and_of_keras(name):
+    x = tf.constant([-2.0, 3.0])
+    expected = getattr(tf.nn, name)(x).numpy()
+    np.testing.assert_array_equal(getattr(tf.nn, name)(features=x), expected)
+    np.testing.assert_array_equal(getattr(keras.activations, name)(x=x), expected)
+    for wrong in ({"feature": x}, {"features": x, "alpha": 1}):
+        with pytest.raises(TypeError):
+            getattr(tf.nn, name)(**wrong)
+    with pytest.raises(TypeError, match="features"):
+        getattr(tf.nn, name)(x, features=x)
+
+
+def test_copies_are_asked_for_by_input():
+    assert float(tf.identity(input=2.0)) == float(tf.stop_gradient(input=2.0)) == 2
+
+
+def test_a_dtype_hint_is_for_what_is_no_tensor_and_fits():
+    assert tf.convert_to_tensor(np.array([1.5]), dtype_hint=tf.float32).dtype == tf.float32
+    assert tf.convert_to_tensor([1, 2], dtype_hint=tf.float64).dtype == tf.float64
+    assert tf.convert_to_tensor([1.5, 2], dtype_hint=tf.int32).dtype == tf.float32
+    assert tf.convert_to_tensor(tf.constant([1.5]), dtype_hint=tf.int32).dtype == tf.float32
+    assert tf.convert_to_tensor([1], tf.float32, tf.int32, "name").dtype == tf.float32
+
+
+def test_a_python_number_of_a_wider_kind_sets_the_dtype_beside_an_array():
+    found = tf.multiply(2.5, np.array([1, 2]))
+    assert found.dtype == tf.float32
+    np.testing.assert_array_equal(found, [2.5, 5.0])
+    assert tf.add(1, np.array([True, False])).dtype == tf.int32
+    assert tf.multiply(2, np.array([1.5])).dtype == tf.float64
+
+
+def test_quotients_of_integers_that_are_no_tensors_are_floats():
+    for quotient in (tf.truediv, tf.divide, tf.math.divide_no_nan):
+        for found in (quotient(1, [1, 2]), quotient(np.array([1, 1]), np.array([1, 2]))):
+            assert found.dtype == tf.float64
+            np.testing.assert_array_equal(found, [1.0, 0.5])
+    assert tf.truediv(np.array([1], np.uint8), 2).dtype == tf.float32
+
+
+def test_arrays_of_numbers_hold_where_they_are_not_zero():
+    numbers, bools = np.array([2.0, 0.0]), tf.constant([True, True])
+    np.testing.assert_array_equal(tf.logical_and(numbers, bools), [True, False])
+    np.testing.assert_array_equal(tf.logical_not(numbers), [False, True])
+    assert tf.reduce_any(numbers) and not tf.reduce_all(numbers)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        tf.logical_and(tf.constant(numbers), bools)  # a tensor is to be compared first
+    np.testing.assert_array_equal(tf.boolean_mask([1, 2, 3], [1, 0, 2]), [1, 3])
+
+
+def test_shapes_that_do_not_broadcast_are_unequal_as_tensors():
+    a, b = tf.constant([1, 2]), tf.constant([1, 2, 3])
+    assert (a == b).dtype == tf.bool and not (a == b).numpy() and (a != b).numpy()
+
+
+def test_an_axis_or_a_dtype_may_be_none():
+    assert tf.one_hot([1], 3, axis=None).shape == (1, 3)
+    assert tf.shape([1], None).dtype == tf.size([1], out_type=None).dtype == tf.int32
+    assert tf.expand_dims([1, 2], [-1]).shape == (2, 1)
+
+
+def test_a_dtype_is_shown_as_in_tensorflow():
+    assert repr([tf.float32, tf.bool]) == "[tf.float32, tf.bool]"
