@@ -112,10 +112,23 @@ def _pixels(image: Any, channels: int | None, dtype: Any = np.uint8) -> Tensor:
         image = image.point(lambda value: value / 256).convert("L")
     if image.mode == "P" and not channels and "transparency" in image.info:
         channels = 4
-    image = image.convert(_MODES[channels] if channels else _PLAIN.get(image.mode, image.mode))
-    array = np.array(image)
+    if channels == 1:
+        array = _gray(image)
+    else:
+        mode = _MODES[channels] if channels else _PLAIN.get(image.mode, image.mode)
+        array = np.array(image.convert(mode))
     array = array[..., None] if array.ndim == 2 else array
     return as_tensor(array if wanted == np.uint8 else array.astype(np.uint16) * 257)
+
+
+def _gray(image: Any) -> np.ndarray:
+    """One channel as TensorFlow's decoders make it: a JPEG's own luma, weights rounded down."""
+    if image.format == "JPEG":
+        image.draft("L", image.size)
+    elif image.mode not in ("1", "L", "LA"):
+        red, green, blue = np.moveaxis(np.asarray(image.convert("RGB"), np.uint32), -1, 0)
+        return ((9797 * red + 19234 * green + 3737 * blue) >> 15).astype(np.uint8)
+    return np.array(image.convert("L"))
 
 
 def decode_image(
