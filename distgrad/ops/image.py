@@ -191,8 +191,8 @@ def convert_image_dtype(
 ) -> Tensor:
     """Between floats in [0, 1] and integers from 0 to their largest.
 
-    ``saturate`` clips a float outside that range to it. Raises InvalidArgumentError for two
-    different integer dtypes.
+    Between integers the largest becomes about the largest, by a shift of bits. ``saturate`` clips
+    what lies outside the range of ``dtype`` to it. Raises InvalidArgumentError for other dtypes.
     """
     x, wanted = as_tensor(image), as_dtype(dtype).numpy_dtype
     known = x._data.dtype
@@ -205,7 +205,15 @@ def convert_image_dtype(
     if is_floating(known) and wanted.kind in "iu":
         scaled = x * (np.iinfo(wanted).max + 0.5)
         return saturate_cast(scaled, wanted) if saturate else cast(scaled, wanted)
+    if known.kind in "iu" and wanted.kind in "iu":
+        return _between_integers(x, wanted, saturate)
     raise InvalidArgumentError(f"convert_image_dtype does not turn {known} into {wanted}")
+
+
+def _between_integers(x: Tensor, wanted: np.dtype, saturate: bool) -> Tensor:
+    to = saturate_cast if saturate else cast
+    have, want = int(np.iinfo(x._data.dtype).max) + 1, int(np.iinfo(wanted).max) + 1
+    return to(x // (have // want), wanted) if have > want else to(x, wanted) * (want // have)
 
 
 def _as_floats(x: Tensor) -> Tensor:

@@ -102,6 +102,13 @@ def test_integers_stand_for_0_to_1_and_are_clipped():
     np.testing.assert_allclose(floats, x / 255, rtol=1e-6)
     back = tf.image.convert_image_dtype(floats, tf.uint8)
     assert np.array_equal(back.numpy(), x)
+    deep = tf.image.convert_image_dtype(x, tf.uint16)
+    assert np.array_equal(deep.numpy(), x.astype(np.uint16) * 256)
+    assert np.array_equal(tf.image.convert_image_dtype(deep, tf.uint8).numpy(), x)
+    signed = tf.image.convert_image_dtype(tf.constant([200, 300], tf.int32), tf.uint8)
+    assert signed.numpy().tolist() == [0, 0]
+    many = tf.image.convert_image_dtype(tf.constant([-1, 7], tf.int8), tf.uint8, saturate=True)
+    assert many.numpy().tolist() == [0, 14]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +121,7 @@ def test_integers_stand_for_0_to_1_and_are_clipped():
         lambda: tf.image.resize(tf.ones((0, 2, 1)), (3, 3)),
         lambda: tf.image.flip_up_down(tf.ones(3)),
         lambda: tf.image.rgb_to_grayscale(tf.ones((2, 2, 2))),
-        lambda: tf.image.convert_image_dtype(tf.constant([1]), tf.uint8),
+        lambda: tf.image.convert_image_dtype(tf.constant([1]), tf.bool),
     ],
 )
 def test_what_makes_no_sense_is_an_invalid_argument(fn):
