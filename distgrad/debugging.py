@@ -118,8 +118,13 @@ def assert_near(
     summarize: int | None = None,
     name: str | None = None,
 ) -> None:
-    """Raises InvalidArgumentError unless ``|x - y| <= atol + rtol * |y|``; both are 10 eps."""
+    """Raises InvalidArgumentError unless ``|x - y| <= atol + rtol * |y|``; both are 10 eps.
+
+    Raises ValueError for integers, which are to be compared by ``assert_equal``.
+    """
     a, b = (np.asarray(v) for v in match_dtypes("assert_near", (x, y)))
+    if kind_of(a.dtype) not in "fc":
+        raise ValueError(f"assert_near takes floats, not {a.dtype}; use assert_equal")
     eps = 10 * float(limits(np.result_type(a, b)).eps)
     limit = (eps if atol is None else float(atol)) + (
         eps if rtol is None else float(rtol)

@@ -40,7 +40,7 @@ class Variable(Operand):
     def __init__(
         self,
         initial_value: Any = None,
-        trainable: bool = True,
+        trainable: bool | None = True,
         validate_shape: bool = True,
         caching_device: Any = None,
         name: str | None = None,
@@ -66,7 +66,7 @@ class Variable(Operand):
                 self._open_shape = wanted
         self._buffer = dispatch.moved(value, dispatch.current())
         self._scope, self._name = naming.prefix(), name or "Variable"
-        self.trainable = bool(trainable)
+        self.trainable = trainable is None or bool(trainable)
         if constraint is not None:
             self.constraint = constraint
         if synchronization is not None or aggregation is not None:

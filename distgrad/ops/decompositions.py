@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -73,14 +73,21 @@ def _(rng):
     yield sample(rng.normal(size=(3, 3)), full_matrices=True)
 
 
-def qr(input: Any, full_matrices: bool = False, name: str | None = None) -> tuple[Tensor, Tensor]:
+class Qr(NamedTuple):
+    """What ``qr`` gives."""
+
+    q: Tensor
+    r: Tensor
+
+
+def qr(input: Any, full_matrices: bool = False, name: str | None = None) -> Qr:
     """Orthonormal ``q`` and upper triangular ``r`` with ``q @ r`` equal to ``[..., m, n]`` input.
 
     Raises InvalidArgumentError for rank below 2, and where the gradient of the full form of a
     tall matrix is asked for.
     """
     x = as_matrices("qr", input)
-    return qr_factors(x, full_matrices=bool(full_matrices))
+    return Qr(*qr_factors(x, full_matrices=bool(full_matrices)))
 
 
 # Singular values

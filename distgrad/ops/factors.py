@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,7 +87,14 @@ def _(rng):
     yield sample(_well_conditioned(rng, 2, 3, 3))
 
 
-def lu(input: Any, output_idx_type: Any = np.int32, name: str | None = None) -> Any:
+class Lu(NamedTuple):
+    """What ``lu`` gives."""
+
+    lu: Tensor
+    p: Tensor
+
+
+def lu(input: Any, output_idx_type: Any = np.int32, name: str | None = None) -> Lu:
     """L and U in one matrix, without the ones of L, and p, with ``input[p] == L @ U``.
 
     Raises InvalidArgumentError for matrices that are not square.
@@ -95,7 +102,7 @@ def lu(input: Any, output_idx_type: Any = np.int32, name: str | None = None) -> 
     factors, order = lu_factors(as_matrices("lu", input, square=True))
     if np.dtype(np.int32) != np.dtype(getattr(output_idx_type, "numpy_dtype", output_idx_type)):
         order = Tensor(order._data.astype(np.int64))
-    return factors, order
+    return Lu(factors, order)
 
 
 def _factored(lower_upper: Any, perm: Any) -> tuple[Tensor, Tensor, Tensor]:

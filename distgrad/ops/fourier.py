@@ -9,10 +9,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
+from distgrad.ops.casting import cast
 from distgrad.ops.complex import conj, real_part
 from distgrad.ops.indexing import getitem
 from distgrad.ops.layout import roll
@@ -74,9 +78,19 @@ def _after(x: Tensor, count: int) -> tuple:
 # Under TensorFlow's names
 
 
+def _numbers(value: Any, like: type) -> Tensor:
+    """``value`` as a tensor; what is none, reals in lists and arrays, as ``like``."""
+    tensor = as_tensor(value)
+    if isinstance(value, (Tensor, Variable)):
+        return tensor
+    real = tensor._data.dtype.kind != "c"
+    fits = real or (isinstance(value, np.ndarray) and like is np.complex64)
+    return cast(tensor, like) if fits else tensor
+
+
 def _complex(name: str, count: int, inverse: bool) -> Callable[..., Tensor]:
     def transform(input: Any, name: str | None = None) -> Tensor:
-        x = as_tensor(input)
+        x = _numbers(input, np.complex64)
         if x._data.ndim < count:
             raise InvalidArgumentError(f"{transform.__name__} of a tensor of shape {x.shape}")
         return fourier(x, count=count, inverse=inverse)
@@ -108,7 +122,7 @@ def _fitted(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
 
 def _real(name: str, count: int) -> Callable[..., Tensor]:
     def transform(input_tensor: Any, fft_length: Any = None, name: str | None = None) -> Tensor:
-        x = as_tensor(input_tensor)
+        x = _numbers(input_tensor, np.float32)
         if x._data.ndim < count:
             raise InvalidArgumentError(f"{transform.__name__} of a tensor of shape {x.shape}")
         if fft_length is not None:
@@ -132,7 +146,7 @@ def _real(name: str, count: int) -> Callable[..., Tensor]:
 
 def _inverse_real(name: str, count: int) -> Callable[..., Tensor]:
     def transform(input_tensor: Any, fft_length: Any = None, name: str | None = None) -> Tensor:
-        x = as_tensor(input_tensor)
+        x = _numbers(input_tensor, np.complex64)
         if x._data.ndim < count:
             raise InvalidArgumentError(f"{transform.__name__} of a tensor of shape {x.shape}")
         if fft_length is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,6 +68,13 @@ def pool(
     )  # fmt: skip
 
 
+class MaxPoolWithArgmax(NamedTuple):
+    """What ``max_pool_with_argmax`` gives."""
+
+    output: Tensor
+    argmax: Tensor
+
+
 def max_pool_with_argmax(
     input: Any,
     ksize: Any,
@@ -77,7 +84,7 @@ def max_pool_with_argmax(
     output_dtype: Any = np.int64,
     include_batch_in_index: bool = False,
     name: str | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> MaxPoolWithArgmax:
     """The largest element of each window, and where it stands in the flat image.
 
     The place is ``(row * width + column) * channels + channel``, after those of the images before
@@ -110,7 +117,7 @@ def max_pool_with_argmax(
     if include_batch_in_index:
         images = np.arange(batch).reshape(batch, 1, 1, 1)
         place = place + beside(x, images * (height * width * channels))
-    return largest, cast(place, as_dtype(output_dtype))
+    return MaxPoolWithArgmax(largest, cast(place, as_dtype(output_dtype)))
 
 
 # Morphology

@@ -9,10 +9,12 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
 from distgrad.ops.arithmetic import square
+from distgrad.ops.casting import cast
 from distgrad.ops.clipping import maximum
 from distgrad.ops.powers import rsqrt
 from distgrad.ops.reduce import axes, mean, reduce_sum
 from distgrad.ops.rescaled import are_rows, rescaled
+from distgrad.ops.statistics import squared
 
 
 def _centred(xp: Any, x: Any, axis: tuple[int, ...], epsilon: float) -> tuple[Any, Any]:
@@ -145,10 +147,10 @@ def batch_normalization(
 def l2_normalize(
     x: Any, axis: Any = None, epsilon: float = 1e-12, name: str | None = None
 ) -> Tensor:
-    """``x / sqrt(max(sum(x**2), epsilon))``, with the sum over ``axis`` (all by default).
+    """``x / sqrt(max(sum(abs(x)**2), epsilon))``, with the sum over ``axis`` (all by default).
 
     Raises InvalidArgumentError for an axis out of range.
     """
     tensor = as_tensor(x)
-    total = reduce_sum(square(tensor), axis, keepdims=True)
-    return tensor * rsqrt(maximum(total, epsilon))
+    total = reduce_sum(squared(tensor), axis, keepdims=True)
+    return tensor * cast(rsqrt(maximum(total, epsilon)), tensor.dtype)

@@ -67,6 +67,9 @@ def drawn_uniform(key: Tensor, shape: Any, minval: Any, maxval: Any, dtype: Any)
     if wanted.itemsize == 2:
         draw = minimum(draw, _below(1, wanted))
     maxval = 1.0 if maxval is None else maxval
+    minval, maxval = (
+        as_tensor(v, wanted) if isinstance(v, (list, tuple)) else v for v in (minval, maxval)
+    )
     if type(minval) not in (int, float) or type(maxval) not in (int, float):
         return draw * (maxval - minval) + minval
     if (minval, maxval) == (0, 1):
@@ -108,7 +111,7 @@ def truncated_normal(
 
 
 def shuffle(value: Any, seed: int | None = None, name: str | None = None) -> Tensor:
-    """``value`` with its first axis in random order. Raises InvalidArgumentError for a scalar."""
+    """``value`` with its first axis in random order; a scalar as it is."""
     return _shuffled(as_tensor(value), next_key(seed))
 
 
@@ -119,7 +122,7 @@ def stateless_shuffle(value: Any, seed: Any, alg: Any = "auto_select", name: Any
 
 def _shuffled(tensor: Tensor, key: Tensor) -> Tensor:
     if not tensor._data.ndim:
-        raise InvalidArgumentError("shuffle needs a first axis; this is a scalar")
+        return tensor
     return take(tensor, bind(random_permutation, key, n=tensor._data.shape[0]), axis=0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from distgrad.core.dispatch import backend_of
 from distgrad.core.errors import InvalidArgumentError
@@ -93,12 +93,19 @@ def _(rng):
     yield sample(_well_conditioned(rng, 2, 3, 3))
 
 
-def slogdet(input: Any, name: str | None = None) -> tuple[Tensor, Tensor]:
+class LogMatrixDeterminant(NamedTuple):
+    """What ``slogdet`` gives."""
+
+    sign: Tensor
+    log_abs_determinant: Tensor
+
+
+def slogdet(input: Any, name: str | None = None) -> LogMatrixDeterminant:
     """Sign and ``log(abs(det))`` of square matrices, without overflow.
 
     Raises InvalidArgumentError for other shapes.
     """
-    return sign_and_log_det(as_matrices("slogdet", input, square=True))
+    return LogMatrixDeterminant(*sign_and_log_det(as_matrices("slogdet", input, square=True)))
 
 
 def logdet(matrix: Any, name: str | None = None) -> Tensor:

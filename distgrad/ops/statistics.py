@@ -30,7 +30,7 @@ def _of_kind(name: str, x: Any, kinds: str) -> Tensor:
     return tensor
 
 
-def _squared(x: Tensor) -> Tensor:
+def squared(x: Tensor) -> Tensor:
     """The square of the modulus."""
     return square(abs(x)) if x._data.dtype.kind == "c" else square(x)
 
@@ -43,7 +43,7 @@ def reduce_variance(
     Raises InvalidArgumentError for integers.
     """
     x = _of_kind("reduce_variance", input_tensor, "fc")
-    return reduce_mean(_squared(x - reduce_mean(x, axis, True)), axis, keepdims)
+    return reduce_mean(squared(x - reduce_mean(x, axis, True)), axis, keepdims)
 
 
 def reduce_std(
@@ -66,7 +66,7 @@ def moments(
     """
     x = _of_kind("moments", x, "fc")
     mean = reduce_mean(x, axes, True)
-    variance = reduce_mean(_squared(x - mean), axes, keepdims)
+    variance = reduce_mean(squared(x - mean), axes, keepdims)
     return (mean if keepdims else squeeze(mean, axes)), variance
 
 
@@ -88,7 +88,7 @@ def reduce_euclidean_norm(
 ) -> Tensor:
     """Root of the sum of squares over ``axis`` (all by default); its gradient at zero is nan."""
     x = _of_kind("reduce_euclidean_norm", input_tensor, "fc")
-    return sqrt(reduce_sum(_squared(x), axis, keepdims))
+    return sqrt(reduce_sum(squared(x), axis, keepdims))
 
 
 def count_nonzero(
@@ -118,6 +118,8 @@ def norm(
 ) -> Tensor:
     """The norm of vectors along ``axis``, of matrices over a pair of axes, or of everything.
 
+    The Euclidean norm of complex numbers is a complex number as well.
+
     ``ord`` is "euclidean", 1, 2, inf or another positive power; for matrices "euclidean", "fro",
     1 (columns), 2 (largest singular value) or inf (rows). The gradient of the Euclidean norm at
     zero is nan. Raises ValueError for another order.
@@ -131,7 +133,7 @@ def norm(
             raise ValueError(f"norm: axis is None, an int or a pair, not {axis!r}")
         axis = axis[0]
     if ord in ("euclidean", 2):
-        return sqrt(reduce_sum(_squared(x), axis, keepdims))
+        return cast(sqrt(reduce_sum(squared(x), axis, keepdims)), x.dtype)
     if isinstance(ord, str) or not np.isreal(ord) or not ord > 0:
         raise ValueError(f"norm: {ord!r} is not an order of vectors; use 'euclidean', 1, 2 or inf")
     if ord == 1:
@@ -153,7 +155,7 @@ def normalize(
 def _matrix_norm(x: Tensor, ord: Any, first: int, second: int, keepdims: bool) -> Tensor:
     pair = (first, second)
     if ord in ("euclidean", "fro"):
-        return sqrt(reduce_sum(_squared(x), pair, keepdims))
+        return cast(sqrt(reduce_sum(squared(x), pair, keepdims)), x.dtype)
     if ord == 1:
         result = reduce_max(reduce_sum(abs(x), first, True), second, True)
     elif ord == np.inf:

@@ -1,4 +1,4 @@
-"""Determinants, inverses, linear systems and exponentials of complex matrices."""
+"""Determinants, inverses, linear systems, exponentials and norms of complex matrices."""
 
 from __future__ import annotations
 
@@ -47,3 +47,16 @@ def test_values(found: Callable[[], Any], expected: np.ndarray) -> None:
 )
 def test_gradients_to_second_order(function: Callable[..., Any], args: list[np.ndarray]) -> None:
     check_gradients(function, args)
+
+
+def test_a_euclidean_norm_of_complex_numbers_is_complex_as_in_tensorflow() -> None:
+    for axis, keepdims in ((None, False), (-1, True), ((0, 1), False)):
+        found = tf.norm(A, axis=axis, keepdims=keepdims)
+        expected = np.sqrt((np.abs(A) ** 2).sum(axis=axis, keepdims=keepdims))
+        assert found.dtype == tf.complex128
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert tf.norm(A, ord=1, axis=0).dtype == tf.float64
+    unit, length = tf.linalg.normalize(A, axis=-1)
+    np.testing.assert_allclose(unit * length, A, rtol=1e-12)
+    np.testing.assert_allclose(tf.norm(tf.nn.l2_normalize(A, axis=-1), axis=-1), 1, rtol=1e-12)
+    check_gradients(lambda a: tf.nn.l2_normalize(a, axis=-1), [A])

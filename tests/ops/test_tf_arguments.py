@@ -73,3 +73,45 @@ def test_an_axis_or_a_dtype_may_be_none():
 
 def test_a_dtype_is_shown_as_in_tensorflow():
     assert repr([tf.float32, tf.bool]) == "[tf.float32, tf.bool]"
+
+
+def test_results_of_several_parts_have_their_names():
+    x = tf.constant([[2.0, 1.0], [0.0, 3.0]])
+    assert tf.linalg.slogdet(x)._fields == ("sign", "log_abs_determinant")
+    assert tf.linalg.lu(x)._fields == ("lu", "p")
+    assert tf.linalg.qr(x)._fields == ("q", "r")
+    pooled = tf.nn.max_pool_with_argmax(tf.reshape(x, (1, 2, 2, 1)), 2, 2, "SAME")
+    assert pooled.output.numpy().item() == 3 and pooled.argmax.numpy().item() == 3
+
+
+def test_fourier_transforms_take_reals_and_arrays_of_any_precision():
+    for signal in ([1.0, 2.0], [1, 2], np.array([1.0, 2.0])):
+        found = tf.signal.fft(signal), tf.signal.rfft(signal)
+        assert {t.dtype for t in found} == {tf.complex64}
+        np.testing.assert_array_equal(found, [[3, -1], [3, -1]])
+    assert tf.signal.rfft(tf.constant([1.0], tf.float64)).dtype == tf.complex128
+    for transform, wrong in ((tf.signal.fft, tf.constant([1.0])), (tf.signal.rfft, [1j])):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            transform(wrong)
+
+
+def test_bounds_of_uniform_numbers_may_be_lists():
+    drawn = tf.random.uniform([100, 2], [0.0, 5.0], [1.0, 6.0], seed=1).numpy()
+    assert (drawn >= [0, 5]).all() and (drawn < [1, 6]).all()
+    assert int(tf.random.shuffle(3)) == 3
+
+
+def test_images_are_standardized_to_float32():
+    image = np.random.default_rng(0).uniform(size=(4, 4, 3))
+    found = tf.image.per_image_standardization(image)
+    assert found.dtype == tf.float32
+    np.testing.assert_allclose(found, (image - image.mean()) / image.std(), rtol=1e-5)
+
+
+def test_a_variable_of_no_say_is_trainable():
+    assert tf.Variable(1.0, trainable=None).trainable
+
+
+def test_integers_are_not_near_each_other():
+    with pytest.raises(ValueError, match="assert_equal"):
+        tf.debugging.assert_near(1, 1)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import is_floating
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.ops.casting import cast
@@ -123,7 +122,7 @@ def per_image_standardization(image: Any) -> Tensor:
     x = as_tensor(image)
     if x._data.ndim < 3:
         raise InvalidArgumentError(f"per_image_standardization: a shape of {x.shape}")
-    y = cast(x, np.float32) if not is_floating(x._data.dtype) else x
+    y = cast(x, np.float32)
     axes = [-1, -2, -3]
     smallest = 1.0 / float(max(np.prod(x._data.shape[-3:]), 1)) ** 0.5
     deviation = maximum(reduce_std(y, axes, keepdims=True), smallest)
