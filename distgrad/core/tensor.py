@@ -228,7 +228,9 @@ def _restored(array: np.ndarray, dtype: DType) -> Tensor:
 
 def text(array: np.ndarray, form: Callable[[Any], str]) -> str:
     """An array as TensorFlow prints it: several lines start on a line of their own."""
-    shown = form(array) if array.ndim else str(array[()])
+    if not array.ndim:
+        return repr(array.item()) if form is repr else str(array[()])
+    shown = form(array)
     return "\n" + shown if "\n" in shown else shown
 
 

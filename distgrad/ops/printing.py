@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import recording
+from distgrad.core.dtypes import kind_of
+from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Operand
 
 
@@ -30,7 +32,8 @@ def print(*inputs: Any, **options: Any) -> None:
         raise ValueError(f"output_stream is a stream or 'file://PATH', not {stream!r}")
 
     def write(*values: Any) -> None:
-        line = sep.join(_show(value, -1 if edge is None else int(edge)) for value in values)
+        shown = -1 if edge is None else int(edge)
+        line = sep.join(v if isinstance(v, str) else _show(v, shown) for v in values)
         if isinstance(stream, str):
             with open(stream.removeprefix("file://"), "a", encoding="utf-8") as file:
                 file.write(line + end)
@@ -41,19 +44,17 @@ def print(*inputs: Any, **options: Any) -> None:
 
 
 def _show(value: Any, edge: int) -> str:
-    if isinstance(value, str):
-        return value
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k!r}: {_show(v, edge)}" for k, v in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)) and not isinstance(value, TensorShape):
         shown = ", ".join(_show(v, edge) for v in value)
         if isinstance(value, list):
             return f"[{shown}]"
         return f"({shown},)" if len(value) == 1 else f"({shown})"
-    if isinstance(value, (Operand, np.ndarray, np.generic)):
+    if isinstance(value, Operand):
         array = np.asarray(value)
         return _axis(array, edge if edge >= 0 else array.size, array.ndim)
-    return str(value)
+    return repr(value)
 
 
 def _axis(array: np.ndarray, edge: int, ndim: int) -> str:
@@ -74,7 +75,8 @@ def _axis(array: np.ndarray, edge: int, ndim: int) -> str:
 def _element(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "1" if value else "0"
-    if isinstance(value, np.floating):
+    if kind_of(np.asarray(value).dtype) == "f":
+        value = value if isinstance(value, np.float64) else np.float32(value)
         short, exact = (15, 17) if value.dtype == np.float64 else (6, 9)
         text = f"{value:.{short}g}"
         return text if type(value)(text) == value or value != value else f"{value:.{exact}g}"
