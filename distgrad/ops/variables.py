@@ -14,7 +14,14 @@ from distgrad.core.primitive import Primitive, bind
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.ops.indexing import check_indices, gather, take_grad
-from distgrad.ops.scatter import gather_nd, put_max, put_min, put_rows
+from distgrad.ops.scatter import (
+    gather_nd,
+    put_max,
+    put_min,
+    put_rows,
+    tensor_scatter_nd_max,
+    tensor_scatter_nd_min,
+)
 
 
 def _slices(variable: Variable, delta: Any, name: str) -> tuple[Tensor, Tensor]:
@@ -109,6 +116,8 @@ def batch_scatter_update(
 
     Raises InvalidArgumentError for an index outside the variable.
     """
+    if not isinstance(sparse_delta, IndexedSlices):
+        raise TypeError(f"batch_scatter_update takes IndexedSlices, not {sparse_delta!r}")
     rows = as_tensor(sparse_delta.indices)._host()
     grid = np.meshgrid(*(np.arange(n) for n in rows.shape), indexing="ij")[:-1]
     positions = np.stack([*grid, rows], -1)
@@ -125,9 +134,29 @@ def read_nd(self: Variable, indices: Any, name: str | None = None) -> Tensor:
     return gather_nd(self, indices)
 
 
+def scatter_nd_max(self: Variable, indices: Any, updates: Any, name: str | None = None) -> Variable:
+    """The larger of ``updates`` and what lies at the positions in the last axis of ``indices``.
+
+    Raises InvalidArgumentError for a position outside the variable.
+    """
+    with recording.paused():
+        made = tensor_scatter_nd_max(self, indices, updates)
+    return self.assign(made)
+
+
+def scatter_nd_min(self: Variable, indices: Any, updates: Any, name: str | None = None) -> Variable:
+    """The smaller of ``updates`` and what lies at the positions in the last axis of ``indices``.
+
+    Raises InvalidArgumentError for a position outside the variable.
+    """
+    with recording.paused():
+        made = tensor_scatter_nd_min(self, indices, updates)
+    return self.assign(made)
+
+
 for _method in (
     *(scatter_add, scatter_sub, scatter_mul, scatter_div, scatter_min, scatter_max),
-    *(scatter_update, batch_scatter_update, sparse_read),
+    *(scatter_update, batch_scatter_update, sparse_read, scatter_nd_max, scatter_nd_min),
 ):
     setattr(Variable, _method.__name__, _method)
 setattr(Variable, "gather_nd", read_nd)  # noqa: B010 (as the others are)

@@ -96,3 +96,13 @@ def test_optimizers_apply_the_constraint():
     v = tf.Variable([1.0, -1.0], constraint=tf.nn.relu)
     tf.keras.optimizers.SGD(0.5).apply_gradients([(tf.constant([1.0, 1.0]), v)])
     assert v.numpy().tolist() == [0.5, 0.0]
+
+
+def test_the_larger_and_the_smaller_at_positions_stay():
+    for name, expected in (("max", [5, 2, 7]), ("min", [1, 2, 3])):
+        v = tf.Variable([1.0, 2.0, 3.0])
+        assert getattr(v, f"scatter_nd_{name}")([[0], [2]], [5.0, 7.0]) is v
+        np.testing.assert_array_equal(v, expected)
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            getattr(v, f"scatter_nd_{name}")([[3]], [5.0])
+        np.testing.assert_array_equal(v, expected)
