@@ -123,8 +123,10 @@ class DType:
     def __eq__(self, other: object) -> bool:
         if isinstance(other, DType):
             return self.name == other.name
+        if other is None or other is int:
+            return False
         try:
-            return other is not None and self.numpy_dtype == np.dtype(other)  # type: ignore[call-overload]
+            return self.numpy_dtype == as_dtype(other).numpy_dtype
         except TypeError:
             return False
 

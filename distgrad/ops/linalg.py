@@ -13,6 +13,7 @@ from distgrad.core.dtypes import FLOATS
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, bind_at, primitive, registry, sample
 from distgrad.core.tensor import Tensor
+from distgrad.ops.casting import cast
 from distgrad.ops.complex import conj
 from distgrad.ops.diagonal import band, diagonal_embed, diagonal_of
 from distgrad.ops.reduce import sum as sum_over
@@ -94,9 +95,15 @@ def matmul(
     transpose_b: bool = False,
     adjoint_a: bool = False,
     adjoint_b: bool = False,
+    a_is_sparse: bool = False,
+    b_is_sparse: bool = False,
+    output_type: Any = None,
     name: str | None = None,
 ) -> Tensor:
     """Matrix product of ``a`` and ``b`` over their last two axes; leading axes are batches.
+
+    ``output_type`` is the dtype in which integers are multiplied and added. That a matrix has many
+    zeros changes nothing.
 
     Raises InvalidArgumentError for rank below 2, inner sizes, batches or dtypes that do not fit,
     ValueError where one argument is to be both transposed and conjugate-transposed.
@@ -108,6 +115,8 @@ def matmul(
         )
     if not (type(a) is type(b) is Tensor and a._data.dtype is b._data.dtype):
         a, b = tensors("matmul", a, b)
+    if output_type is not None:
+        a, b = cast(a, output_type), cast(b, output_type)
     if a._data.ndim < 2 or b._data.ndim < 2:
         raise InvalidArgumentError(
             f"matmul takes tensors of rank 2 or more, not shapes {a.shape} and {b.shape}"
@@ -124,11 +133,14 @@ def matvec(
     b: Any,
     transpose_a: bool = False,
     adjoint_a: bool = False,
+    a_is_sparse: bool = False,
+    b_is_sparse: bool = False,
     name: str | None = None,
 ) -> Tensor:
     """Matrix times vector: ``a`` of shape ``[..., m, n]``, ``b`` of shape ``[..., n]``.
 
-    Raises InvalidArgumentError where the ranks or sizes do not fit.
+    That one has many zeros changes nothing. Raises InvalidArgumentError where the ranks or sizes
+    do not fit.
     """
     a, b = tensors("matvec", a, b)
     if a._data.ndim < 2 or b._data.ndim < 1:

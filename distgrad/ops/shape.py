@@ -13,6 +13,7 @@ from distgrad.core import dispatch
 from distgrad.core.dispatch import as_tensor, match_dtypes
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, registry, sample
+from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.ops.casting import cast
 
@@ -201,11 +202,9 @@ def ensure_shape(x: Any, shape: Any, name: str | None = None) -> Tensor:
     Raises InvalidArgumentError unless its shape is ``shape``, in which None is any size.
     """
     tensor = as_tensor(x)
-    known = tensor._data.shape
-    if len(shape) != len(known) or any(
-        wanted is not None and wanted != n for wanted, n in zip(shape, known, strict=True)
-    ):
-        raise InvalidArgumentError(f"ensure_shape: {tensor.shape} is not {tuple(shape)}")
+    wanted = TensorShape(shape)
+    if not wanted.is_compatible_with(tensor._data.shape):
+        raise InvalidArgumentError(f"ensure_shape: {tensor.shape} is not {wanted}")
     return bind(registry["identity"], tensor)
 
 

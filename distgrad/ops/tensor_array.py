@@ -44,6 +44,10 @@ class TensorArray:
         """How many there are, an int32 scalar."""
         return as_tensor(len(self._items), "int32")
 
+    def identity(self) -> TensorArray:
+        """The array itself."""
+        return self
+
     def write(self, index: Any, value: Any, name: str | None = None) -> TensorArray:
         """Puts a tensor at a number."""
         place, value = int(index), as_tensor(value, self.dtype)

@@ -115,3 +115,35 @@ def test_a_variable_of_no_say_is_trainable():
 def test_integers_are_not_near_each_other():
     with pytest.raises(ValueError, match="assert_equal"):
         tf.debugging.assert_near(1, 1)
+
+
+def test_a_product_of_small_integers_may_be_wider():
+    a = tf.constant([[100, 1]], tf.int8)
+    found = tf.matmul(a, a, transpose_b=True, output_type=tf.int32, b_is_sparse=True)
+    assert found.dtype == tf.int32 and int(found[0, 0]) == 10001
+    assert float(tf.linalg.matvec([[1.0, 2.0]], [3.0, 4.0], a_is_sparse=True)[0]) == 11
+
+
+def test_dtypes_are_compared_with_types_of_python():
+    assert [tf.float32, tf.bool] == [float, bool] and [tf.float64, tf.int32] != [float, int]
+    assert tf.float64 == "double" and tf.float32 != "foo" and tf.float32 != None  # noqa: E711
+
+
+def test_ensure_shape_takes_shapes_that_are_not_known():
+    for shape in (None, [None, 2], tf.TensorShape([3, None])):
+        assert tf.ensure_shape(tf.ones((3, 2)), shape).shape == (3, 2)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        tf.ensure_shape(tf.ones((3, 2)), [3])
+
+
+def test_print_shows_what_is_no_tensor_as_python_does(capsys):
+    tf.print("a", {"b": "c", "d": tf.constant(1.5)}, np.array([1.5]), tf.TensorShape([2]), sep="|")
+    tf.print(tf.constant(1.1, tf.float16), [np.float64(0.5)])
+    shown = "a|{'b': 'c', 'd': 1.5}|array([1.5])|TensorShape([2])\n1.09960938 [np.float64(0.5)]\n"
+    assert capsys.readouterr().err == shown
+
+
+def test_a_number_is_shown_in_full():
+    assert repr(tf.constant(0.1)).endswith("numpy=0.10000000149011612>")
+    assert repr(tf.Variable(0.1)).endswith("numpy=0.10000000149011612>")
+    assert str(tf.constant(0.1)) == "tf.Tensor(0.1, shape=(), dtype=float32)"
