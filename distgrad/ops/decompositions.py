@@ -1,4 +1,4 @@
-"""QR, singular values, eigenvalues, and what is built on them, over batches of real matrices."""
+"""QR, singular values, eigenvalues, and what is built on them, over batches of matrices."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
 from distgrad.ops.casting import cast, ones_like, zeros_like
+from distgrad.ops.complex import conj, real
 from distgrad.ops.linalg import (
     as_matrices,
     diagonal_matrix,
@@ -93,17 +94,21 @@ def qr(input: Any, full_matrices: bool = False, name: str | None = None) -> Qr:
 # Singular values
 
 
-@primitive(kinds="f", multiple=True)
+@primitive(kinds="fc", multiple=True)
 def svd_factors(xp, x, *, full_matrices):
-    """Singular values s (descending), and u, v with ``u @ diag(s) @ v.T = x``."""
+    """Singular values s (descending, real), and u, v with ``u @ diag(s) @ v.T = x``.
+
+    T is the conjugate transpose.
+    """
     u, s, vh = xp.linalg.svd(x, full_matrices=full_matrices)
-    return s, u, xp.swapaxes(vh, -1, -2)
+    return s, u, xp.swapaxes(xp.conj(vh) if x.dtype.kind == "c" else vh, -1, -2)
 
 
 @svd_factors.vjp("x")
 def _(g, out):
-    s, u, v = out
-    g_s, g_u, g_v = g
+    _, u, v = out
+    _, g_u, g_v = g
+    s, g_s = (cast(t[0], u.dtype) for t in (out, g))
     count = s._data.shape[-1]
     extra = abs(u._data.shape[-1] - v._data.shape[-1])
     if extra > 1:
@@ -115,17 +120,20 @@ def _(g, out):
     # factor belongs to a singular value of 0.
     in_u = _rotation(u, g_u, s)[..., :, :count] * expand_dims(s, -2)
     in_v = _rotation(v, g_v, s)[..., :, :count] * expand_dims(s, -2)
-    total = matmul(matmul(u, in_u), v[..., :count], transpose_b=True)
-    total = total + matmul(u[..., :count], matmul(v, in_v), transpose_b=True)
-    total = total + matmul(u[..., :count] * expand_dims(g_s, -2), v[..., :count], transpose_b=True)
+    total = matmul(matmul(u, in_u), v[..., :count], adjoint_b=True)
+    total = total + matmul(u[..., :count], matmul(v, in_v), adjoint_b=True)
+    if u._data.dtype.kind == "c":  # a pair of vectors turns by one phase: here u turns alone
+        turned = main_diagonal(matmul(u, g_u, adjoint_a=True))[..., :count]
+        g_s = g_s + 0.5 * (turned - conj(turned)) * _reciprocal(s)
+    total = total + matmul(u[..., :count] * expand_dims(g_s, -2), v[..., :count], adjoint_b=True)
     # What moves the columns of a thin factor out of the space that they span.
     small = expand_dims(_reciprocal(s), -2)
     if u._data.shape[-2] > u._data.shape[-1]:
-        rest = g_u - matmul(u, matmul(u, g_u, transpose_a=True))
-        total = total + matmul(rest * small, v, transpose_b=True)
+        rest = g_u - matmul(u, matmul(u, g_u, adjoint_a=True))
+        total = total + matmul(rest * small, v, adjoint_b=True)
     if v._data.shape[-2] > v._data.shape[-1]:
-        rest = g_v - matmul(v, matmul(v, g_v, transpose_a=True))
-        total = total + matmul(u * small, rest, transpose_b=True)
+        rest = g_v - matmul(v, matmul(v, g_v, adjoint_a=True))
+        total = total + matmul(u * small, rest, adjoint_b=True)
     return total
 
 
@@ -136,12 +144,18 @@ def _rotation(vectors: Tensor, g: Tensor, s: Tensor) -> Tensor:
     if more:
         squares = concat([squares, zeros_like(vectors[..., 0, :more])], -1)
     gaps = expand_dims(squares, -2) - expand_dims(squares, -1)
-    return _skew(matmul(vectors, g, transpose_a=True)) * _reciprocal(gaps)
+    return _skew(matmul(vectors, g, adjoint_a=True)) * _reciprocal(gaps)
 
 
 def _skew(x: Tensor) -> Tensor:
-    """``x - x.T``: the change of the vectors among themselves is antisymmetric."""
-    return x - swap(x)
+    """``x - x.T``: the change of the vectors among themselves is antisymmetric.
+
+    Complex vectors turn by phases as well, in the diagonal, which is left out.
+    """
+    whole = x - swap(conj(x))
+    if x._data.dtype.kind == "c":
+        return whole - diagonal_matrix(main_diagonal(whole))
+    return whole
 
 
 def _reciprocal(x: Tensor) -> Tensor:
@@ -156,22 +170,23 @@ def _(rng):
         yield sample(rng.normal(size=shape), full_matrices=True)
 
 
-@primitive(kinds="f")
+@primitive(kinds="fc")
 def singular_values(xp, x):
-    """Singular values in descending order."""
+    """Singular values, real, in descending order."""
     return xp.linalg.svd(x, compute_uv=False)
 
 
 @singular_values.vjp("x")
 def _(g, x):
     _, u, v = bind(svd_factors, x, full_matrices=False)
-    return matmul(u * expand_dims(g, -2), v, transpose_b=True)
+    return matmul(u * expand_dims(cast(g, u.dtype), -2), v, adjoint_b=True)
 
 
 @singular_values.samples
 def _(rng):
     yield sample(rng.normal(size=(3, 3)))
     yield sample(rng.normal(size=(2, 2, 3)))
+    yield sample(rng.normal(size=(3, 2)) + 1j * rng.normal(size=(3, 2)))
 
 
 def svd(
@@ -179,8 +194,9 @@ def svd(
 ) -> Any:
     """Singular values ``s`` (descending), ``u``, ``v``: ``[..., m, n]`` is ``u @ diag(s) @ v.T``.
 
-    ``s`` alone where ``compute_uv`` is False. Raises InvalidArgumentError for rank below 2, and
-    where the gradient of the full form is asked for and m and n differ by more than 1.
+    Of complex matrices T is the conjugate transpose, and ``s`` is real. ``s`` comes alone where
+    ``compute_uv`` is False. Raises InvalidArgumentError for rank below 2, and where the gradient of
+    the full form is asked for and m and n differ by more than 1.
     """
     x = as_matrices("svd", tensor)
     if not compute_uv:
@@ -191,11 +207,11 @@ def svd(
 # Eigenvalues
 
 
-@primitive(kinds="f", multiple=True)
+@primitive(kinds="fc", multiple=True)
 def eigen_pairs(xp, x):
     """Eigenvalues (ascending) and eigenvectors (columns), from the lower triangle."""
     e, v = xp.linalg.eigh(x)
-    return e, v
+    return xp.asarray(e, dtype=x.dtype), v
 
 
 @eigen_pairs.vjp("x")
@@ -203,13 +219,18 @@ def _(g, out):
     e, v = out
     g_e, g_v = g
     gaps = _reciprocal(expand_dims(e, -2) - expand_dims(e, -1))
-    core = diagonal_matrix(g_e) + 0.5 * gaps * _skew(matmul(v, g_v, transpose_a=True))
-    return _lower_only(matmul(matmul(v, core), v, transpose_b=True))
+    core = diagonal_matrix(_real(g_e)) + 0.5 * gaps * _skew(matmul(v, g_v, adjoint_a=True))
+    return _lower_only(matmul(matmul(v, core), v, adjoint_b=True))
+
+
+def _real(x: Tensor) -> Tensor:
+    """The real part in the same dtype: eigenvalues have no other."""
+    return cast(real(x), x.dtype)
 
 
 def _lower_only(full: Tensor) -> Tensor:
     """The cotangent of a matrix of which the lower triangle alone was read."""
-    lower = triangle(full + swap(full), lower=True)
+    lower = triangle(full + swap(conj(full)), lower=True)
     return lower - diagonal_matrix(main_diagonal(full))
 
 
@@ -219,29 +240,30 @@ def _(rng):
     yield sample(rng.normal(size=(2, 2, 2)))
 
 
-@primitive(kinds="f")
+@primitive(kinds="fc")
 def eigen_values(xp, x):
-    """Eigenvalues in ascending order, from the lower triangle."""
-    return xp.linalg.eigvalsh(x)
+    """Eigenvalues in ascending order, from the lower triangle, as ``x``."""
+    return xp.asarray(xp.linalg.eigvalsh(x), dtype=x.dtype)
 
 
 @eigen_values.vjp("x")
 def _(g, x):
     _, v = bind(eigen_pairs, x)
-    return _lower_only(matmul(v * expand_dims(g, -2), v, transpose_b=True))
+    return _lower_only(matmul(v * expand_dims(_real(g), -2), v, adjoint_b=True))
 
 
 @eigen_values.samples
 def _(rng):
     yield sample(rng.normal(size=(3, 3)))
     yield sample(rng.normal(size=(2, 2, 2)))
+    yield sample(rng.normal(size=(3, 3)) + 1j * rng.normal(size=(3, 3)))
 
 
 def eigh(tensor: Any, name: str | None = None) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (ascending) and eigenvectors (columns) of symmetric matrices.
+    """Eigenvalues (ascending) and eigenvectors (columns) of symmetric matrices, in their dtype.
 
-    Only the lower triangle is read, and has the gradient. Raises InvalidArgumentError for
-    matrices that are not square.
+    Complex matrices are Hermitian. Only the lower triangle is read, and has the gradient. Raises
+    InvalidArgumentError for matrices that are not square.
     """
     return eigen_pairs(as_matrices("eigh", tensor, square=True))
 
@@ -271,7 +293,7 @@ def pinv(a: Any, rcond: Any = None, validate_args: bool = False, name: str | Non
     s, u, v = svd(x)
     large = s > _cutoff(x, rcond, 10.0) * reduce_max(s, -1, keepdims=True)
     inverted = select(large, 1 / select(large, s, 1), 0)
-    return matmul(v * expand_dims(inverted, -2), u, transpose_b=True)
+    return matmul(v * expand_dims(cast(inverted, x.dtype), -2), u, adjoint_b=True)
 
 
 def lstsq(
@@ -297,14 +319,14 @@ def lstsq(
     if not fast:
         return matmul(pinv(a), b)
     wide = columns > rows
-    gram = matmul(a, a, transpose_a=not wide, transpose_b=wide)
+    gram = matmul(a, a, adjoint_a=not wide, adjoint_b=wide)
     if l2_regularizer:
         ridge = l2_regularizer * diagonal_matrix(ones_like(main_diagonal(gram)))
         gram = gram + ridge
     factor = cholesky(gram)
     if wide:
-        return matmul(a, cholesky_solve(factor, b), transpose_a=True)
-    return cholesky_solve(factor, matmul(a, b, transpose_a=True))
+        return matmul(a, cholesky_solve(factor, b), adjoint_a=True)
+    return cholesky_solve(factor, matmul(a, b, adjoint_a=True))
 
 
 def matrix_rank(

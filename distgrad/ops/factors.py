@@ -11,9 +11,20 @@ from distgrad.backend.numpy import backend as numpy_backend
 from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
+from distgrad.ops.casting import cast
+from distgrad.ops.complex import conj, real
 from distgrad.ops.constants import eye
+from distgrad.ops.division import quotient_or_zero
 from distgrad.ops.indexing import gather
-from distgrad.ops.linalg import as_matrices, matmul, swap, tensors, triangle
+from distgrad.ops.linalg import (
+    as_matrices,
+    diagonal_matrix,
+    main_diagonal,
+    matmul,
+    swap,
+    tensors,
+    triangle,
+)
 from distgrad.ops.shape import expand_dims, reshape_to
 from distgrad.ops.solvers import _well_conditioned, solve_system, solve_triangle
 from distgrad.ops.sorting import argsort
@@ -148,22 +159,36 @@ def _eigen(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return e.astype(kind), v.astype(kind)
 
 
-@primitive(vjp=None, kinds="fc", multiple=True)
+@primitive(kinds="fc", multiple=True)
 def any_eigen_pairs(xp, x):
     """Complex eigenvalues, in no order, and eigenvectors (columns) of length 1."""
     return beside_it(x, *_eigen(on_host(x)))
 
 
+@any_eigen_pairs.vjp("x")
+def _(g, out, x_dtype):
+    # Boeddeker and others, On the computation of complex-valued gradients (2017).
+    (e, v), (g_e, g_v) = out, g
+    gaps = conj(expand_dims(e, -2) - expand_dims(e, -1))
+    inner = matmul(v, g_v, adjoint_a=True)
+    length = diagonal_matrix(cast(real(main_diagonal(inner)), e.dtype))  # which stays 1
+    moved = inner - matmul(matmul(v, v, adjoint_a=True), length)
+    core = diagonal_matrix(g_e) + bind(quotient_or_zero, moved, gaps)
+    back = solve_system(v, matmul(core, v, adjoint_b=True), adjoint=True)
+    return cast(back, x_dtype)
+
+
 @any_eigen_pairs.samples
-def _(rng):
-    yield sample(rng.normal(size=(3, 3)))
-    yield sample(rng.normal(size=(2, 2, 2)))
+def _(rng):  # with eigenvalues of their own, so that the vectors are real and determined
+    for shape in ((3, 3), (2, 2, 2)):
+        yield sample(np.diag(np.arange(shape[-1])) + 0.1 * rng.normal(size=shape))
 
 
 def eig(tensor: Any, name: str | None = None) -> tuple[Tensor, Tensor]:
     """Eigenvalues, in no order, and eigenvectors (columns) of square matrices, complex.
 
-    They have no gradient; those of ``eigh`` do. Raises InvalidArgumentError for other shapes.
+    Equal eigenvalues leave their vectors undetermined, and without a gradient. Raises
+    InvalidArgumentError for other shapes.
     """
     return any_eigen_pairs(as_matrices("eig", tensor, square=True))
 
@@ -178,6 +203,8 @@ def eigvals(tensor: Any, name: str | None = None) -> Tensor:
 
 def _root(x: np.ndarray) -> np.ndarray:
     made = _each(numpy_backend.linalg.sqrtm, x, complex)
+    if x.dtype.kind == "c":
+        return made.astype(x.dtype)
     real = np.abs(made.imag) < 1e-6 * (1 + np.abs(made.real))
     return np.where(real, made.real, np.nan).astype(x.dtype)
 
@@ -186,7 +213,7 @@ def _logarithm(x: np.ndarray) -> np.ndarray:
     return _each(lambda matrix: numpy_backend.linalg.logm(matrix.astype(complex)), x, x.dtype)
 
 
-@primitive(kinds="f")
+@primitive(kinds="fc")
 def matrix_root(xp, x):
     """Principal square root of the matrices in the last two axes."""
     return beside_it(x, _root(on_host(x)))
@@ -198,6 +225,7 @@ def _(g, out):
     size = out._data.shape[-1]
     one = eye(size, dtype=out.dtype)
     batch = out._data.shape[:-2]
+    out = conj(out)
     system = _kronecker(swap(out), one) + _kronecker(one, out)
     column = bind(reshape_to, g, shape=(*batch, size * size, 1))
     return bind(reshape_to, solve_system(system, column, adjoint=False), shape=out._data.shape)
@@ -217,10 +245,11 @@ def _(rng):
     for shape in [(3, 3), (2, 2, 2)]:
         x = rng.normal(size=shape)
         yield sample(x @ x.swapaxes(-1, -2) + 2 * np.eye(shape[-1]) + 0.3 * x)
+    yield sample(_well_conditioned(rng, 2, 2) + 0.5j * rng.normal(size=(2, 2)))
 
 
 def sqrtm(input: Any, name: str | None = None) -> Tensor:
-    """The principal square root of square matrices; nan where it is not real.
+    """The principal square root of square matrices; nan where that of reals is not real.
 
     Raises InvalidArgumentError for other shapes.
     """

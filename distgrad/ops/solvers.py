@@ -8,7 +8,8 @@ from distgrad.core.dispatch import backend_of
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
-from distgrad.ops.complex import conj
+from distgrad.ops.complex import complex as complex_of
+from distgrad.ops.complex import conj, imag_part, real, real_part
 from distgrad.ops.exponential import log
 from distgrad.ops.linalg import (
     as_matrices,
@@ -75,22 +76,28 @@ def det(input: Any, name: str | None = None) -> Tensor:
     return det_of(as_matrices("det", input, square=True))
 
 
-@primitive(kinds="f", multiple=True)
+@primitive(kinds="fc", multiple=True)
 def sign_and_log_det(xp, x):
-    """Sign and logarithm of the absolute value of the determinant."""
+    """The determinant divided by its absolute value, and the logarithm of that; both as ``x``."""
     sign, log_abs = xp.linalg.slogdet(x)
     return xp.asarray(sign, dtype=x.dtype), xp.asarray(log_abs, dtype=x.dtype)
 
 
 @sign_and_log_det.vjp("x")
-def _(g, x):
-    return _as_matrix(g[1]) * swap(bind(inverse, x))  # the sign is constant almost everywhere
+def _(g, out, x):
+    g_sign, g_log = g
+    if x._data.dtype.kind == "c":  # where the sign turns, as the imaginary part of log(det)
+        turned = imag_part(conj(g_sign) * out[0])
+        g_log = bind(complex_of, bind(real_part, g_log), -turned)
+    # The sign of a real determinant is constant almost everywhere.
+    return _as_matrix(g_log) * swap(conj(bind(inverse, x)))
 
 
 @sign_and_log_det.samples
 def _(rng):
     yield sample(_well_conditioned(rng, 3, 3))
     yield sample(_well_conditioned(rng, 2, 3, 3))
+    yield sample(_well_conditioned(rng, 3, 3) + 1j * rng.normal(size=(3, 3)))
 
 
 class LogMatrixDeterminant(NamedTuple):
@@ -101,7 +108,7 @@ class LogMatrixDeterminant(NamedTuple):
 
 
 def slogdet(input: Any, name: str | None = None) -> LogMatrixDeterminant:
-    """Sign and ``log(abs(det))`` of square matrices, without overflow.
+    """Sign and ``log(abs(det))`` of square matrices, without overflow; both in their dtype.
 
     Raises InvalidArgumentError for other shapes.
     """
@@ -113,7 +120,7 @@ def logdet(matrix: Any, name: str | None = None) -> Tensor:
 
     Raises InvalidArgumentError for a matrix that is not positive definite or not square.
     """
-    diagonal = main_diagonal(cholesky(matrix))
+    diagonal = real(main_diagonal(cholesky(matrix)))
     return 2 * sum_over(log(diagonal), axis=(diagonal._data.ndim - 1,), keepdims=False)
 
 
@@ -195,9 +202,14 @@ def _system(name: str, matrix: Any, rhs: Any) -> tuple[Tensor, Tensor]:
     return a, b
 
 
-@primitive(kinds="f")
+@primitive(kinds="fc")
 def solve_triangle(xp, matrix, rhs, *, lower, adjoint):
-    """``x`` with ``triangle @ x = rhs``; only the named triangle of ``matrix`` is read."""
+    """``x`` with ``triangle @ x = rhs``; only the named triangle of ``matrix`` is read.
+
+    ``adjoint`` takes its conjugate transpose.
+    """
+    if adjoint and matrix.dtype.kind == "c":
+        matrix = xp.conj(matrix)
     return backend_of(matrix).solve_triangular(matrix, rhs, lower=lower, transpose=adjoint)
 
 
@@ -207,7 +219,7 @@ def _(g, out, matrix, lower, adjoint, needs):
     if not needs[0]:
         return None, to_rhs
     pair = (out, to_rhs) if adjoint else (to_rhs, out)
-    full = -matmul(*pair, transpose_b=True)
+    full = -matmul(*pair, adjoint_b=True)
     return triangle(full, lower=lower), to_rhs
 
 
@@ -218,6 +230,8 @@ def _(rng):
             flags = {"lower": lower, "adjoint": adjoint}
             yield sample(_well_conditioned(rng, 3, 3), rng.normal(size=(3, 2)), **flags)
             yield sample(_well_conditioned(rng, 2, 2, 2), rng.normal(size=(2, 2, 1)), **flags)
+            turned = _well_conditioned(rng, 2, 2) + 1j * rng.normal(size=(2, 2))
+            yield sample(turned, rng.normal(size=(2, 1)) + 1j, **flags)
 
 
 def triangular_solve(
@@ -225,41 +239,44 @@ def triangular_solve(
 ) -> Tensor:
     """``x`` with ``T @ x = rhs``, where T is the lower or upper triangle of ``matrix``.
 
-    ``adjoint`` takes the transposed T; batches broadcast. Raises InvalidArgumentError for shapes
-    that do not fit or a zero on the diagonal.
+    ``adjoint`` takes the conjugate transpose of T; batches broadcast. Raises InvalidArgumentError
+    for shapes that do not fit or a zero on the diagonal.
     """
     matrix, rhs = _system("triangular_solve", matrix, rhs)
     return solve_triangle(matrix, rhs, lower=bool(lower), adjoint=bool(adjoint))
 
 
-@primitive(kinds="f")
+@primitive(kinds="fc")
 def cholesky_factor(xp, x):
-    """Lower triangular L with ``L @ L.T = (x + x.T) / 2``."""
+    """Lower triangular L with ``L @ L.T = (x + x.T) / 2``, T the conjugate transpose."""
     # The symmetric part, since the gradient is that of a symmetric matrix, as TensorFlow's is.
-    return xp.linalg.cholesky(0.5 * (x + xp.swapaxes(x, -1, -2)))
+    turned = xp.swapaxes(x, -1, -2)
+    return xp.linalg.cholesky(0.5 * (x + (xp.conj(turned) if x.dtype.kind == "c" else turned)))
 
 
 @cholesky_factor.vjp("x")
 def _(g, out):
     # Murray, Differentiation of the Cholesky decomposition (2016), in blocked form.
-    middle = triangle(matmul(out, g, transpose_a=True), lower=True)
+    middle = triangle(matmul(out, g, adjoint_a=True), lower=True)
     middle = middle - 0.5 * diagonal_matrix(main_diagonal(middle))
     flags = {"lower": True, "adjoint": True}
     left = bind(solve_triangle, out, middle, **flags)
-    full = swap(bind(solve_triangle, out, swap(left), **flags))
-    return 0.5 * (full + swap(full))
+    full = swap(conj(bind(solve_triangle, out, swap(conj(left)), **flags)))
+    return 0.5 * (full + swap(conj(full)))
 
 
 @cholesky_factor.samples
 def _(rng):
     yield sample(_positive(rng, 3, 3))
     yield sample(_positive(rng, 2, 2, 2))
+    yield sample(_positive(rng, 3, 3) + 0.5j * rng.normal(size=(3, 3)))
 
 
 def cholesky(input: Any, name: str | None = None) -> Tensor:
     """Lower triangular ``L`` with ``L @ L.T`` equal to a symmetric positive definite matrix.
 
-    A matrix that is not symmetric counts as its symmetric part (TensorFlow reads its lower
+    For complex numbers T is the conjugate transpose, and a symmetric matrix a Hermitian one. A
+    matrix that is not symmetric counts as its symmetric part (TensorFlow reads its lower
     triangle alone). Raises InvalidArgumentError for a matrix that is not positive definite or
     not square.
     """

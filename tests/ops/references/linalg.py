@@ -68,21 +68,21 @@ def cramer(matrix, rhs, *, adjoint):
 
 def substitution(matrix, rhs, *, lower, adjoint):
     t = np.tril(matrix) if lower else np.triu(matrix)
-    t = t.T if adjoint else t
+    t = t.T.conj() if adjoint else t
     n = len(t)
-    out = np.zeros(rhs.shape)
+    out = np.zeros_like(rhs)
     for i in range(n) if lower != adjoint else reversed(range(n)):
         out[i] = (rhs[i] - t[i] @ out) / t[i, i]
     return out
 
 
 def cholesky_factor(x):
-    n = len(x)
-    out = np.zeros((n, n))
+    n, x = len(x), (x + x.T.conj()) / 2
+    out = np.zeros_like(x)
     for i in range(n):
         for j in range(i + 1):
-            rest = x[i, j] - sum(out[i, k] * out[j, k] for k in range(j))
-            out[i, j] = math.sqrt(rest) if i == j else rest / out[j, j]
+            rest = x[i, j] - sum(out[i, k] * out[j, k].conj() for k in range(j))
+            out[i, j] = math.sqrt(rest.real) if i == j else rest / out[j, j]
     return out
 
 
@@ -96,7 +96,8 @@ def svd_factors(x, *, full_matrices):
 
 
 def singular_values(x):
-    small = x.T @ x if x.shape[0] >= x.shape[1] else x @ x.T
+    turned = x.T.conj()
+    small = turned @ x if x.shape[0] >= x.shape[1] else x @ turned
     return np.sqrt(scipy.linalg.eigvalsh(small)[::-1])
 
 
@@ -105,8 +106,14 @@ def eigen_pairs(x):
 
 
 def eigen_values(x):
-    symmetric = np.tril(x) + np.tril(x, -1).T
-    return np.sort(scipy.linalg.eigvals(symmetric).real)  # as a general matrix
+    symmetric = np.tril(x, -1) + np.diag(np.diag(x).real) + np.tril(x, -1).T.conj()
+    found = np.sort(scipy.linalg.eigvals(symmetric).real)  # as a general matrix
+    return found.astype(x.dtype)
+
+
+def sign_and_log_det(x):
+    det = leibniz(x)
+    return det / abs(det), np.asarray(math.log(abs(det)), x.dtype)
 
 
 def product_over_shards(x, g, *, merges):
@@ -130,7 +137,7 @@ REFERENCES = {
     "inverse": per_matrix(adjugate),
     "product_over_shards": product_over_shards,
     "qr_factors": per_matrix(qr_factors),
-    "sign_and_log_det": per_matrix(lambda x: (np.sign(leibniz(x)), math.log(abs(leibniz(x))))),
+    "sign_and_log_det": per_matrix(sign_and_log_det),
     "singular_values": per_matrix(singular_values),
     "solve_system": per_matrix(cramer),
     "solve_triangle": per_matrix(substitution),
