@@ -1,6 +1,7 @@
 """``tf.image``."""
 
 from distgrad.image_files import (
+    decode_and_crop_jpeg,
     decode_bmp,
     decode_gif,
     decode_image,
@@ -8,6 +9,13 @@ from distgrad.image_files import (
     decode_png,
     encode_jpeg,
     encode_png,
+    extract_jpeg_shape,
+    is_jpeg,
+)
+from distgrad.jpeg_quality import (
+    adjust_jpeg_quality,
+    random_jpeg_quality,
+    stateless_random_jpeg_quality,
 )
 from distgrad.ops.image import (
     ResizeMethod,
@@ -20,7 +28,13 @@ from distgrad.ops.image import (
     rgb_to_grayscale,
     total_variation,
 )
-from distgrad.ops.images.boxes import non_max_suppression, non_max_suppression_with_scores
+from distgrad.ops.images.boxes import (
+    combined_non_max_suppression,
+    draw_bounding_boxes,
+    non_max_suppression,
+    non_max_suppression_padded,
+    non_max_suppression_with_scores,
+)
 from distgrad.ops.images.colour import (
     adjust_gamma,
     adjust_hue,

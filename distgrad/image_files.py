@@ -20,6 +20,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.ops.image import convert_image_dtype
 
 __all__ = [
+    "decode_and_crop_jpeg",
     "decode_bmp",
     "decode_gif",
     "decode_image",
@@ -27,6 +28,8 @@ __all__ = [
     "decode_png",
     "encode_jpeg",
     "encode_png",
+    "extract_jpeg_shape",
+    "is_jpeg",
     "read_file",
     "write_file",
 ]
@@ -162,6 +165,43 @@ def decode_jpeg(contents: Any, channels: int = 0, **settings: Any) -> Tensor:
     if settings.get("ratio", 1) != 1:
         raise ValueError("ratio is 1: make the image smaller by tf.image.resize")
     return _pixels(_opened(contents), channels)
+
+
+def is_jpeg(contents: Any, name: str | None = None) -> Tensor:
+    """Whether the bytes of a file are those of a JPEG, a bool tensor."""
+    return as_tensor(bytes_of(contents)[:3] == b"\xff\xd8\xff")
+
+
+def extract_jpeg_shape(
+    contents: Any, output_type: Any = np.int32, name: str | None = None
+) -> Tensor:
+    """Height, width and channels of a JPEG, of which no pixel is decoded.
+
+    Raises InvalidArgumentError for bytes of another kind.
+    """
+    image = _opened(contents)
+    if image.format != "JPEG":
+        raise InvalidArgumentError(f"the contents are those of a {image.format}, not of a JPEG")
+    shape = (image.height, image.width, len(image.getbands()))
+    return as_tensor(np.array(shape, as_dtype(output_type).numpy_dtype))
+
+
+def decode_and_crop_jpeg(
+    contents: Any, crop_window: Any, channels: int = 0, **settings: Any
+) -> Tensor:
+    """``decode_jpeg``, of which the block ``crop_window`` (y, x, height, width) is kept.
+
+    Raises InvalidArgumentError where the block does not lie in the image.
+    """
+    top, left, height, width = (int(v) for v in np.asarray(crop_window))
+    whole = decode_jpeg(contents, channels, **settings)
+    rows, columns, _ = whole._data.shape
+    inside = top >= 0 and left >= 0 and top + height <= rows and left + width <= columns
+    if not inside or height <= 0 or width <= 0:
+        raise InvalidArgumentError(
+            f"a crop_window of {[top, left, height, width]} in an image of {rows} x {columns}"
+        )
+    return whole[top : top + height, left : left + width]
 
 
 def decode_png(

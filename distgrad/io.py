@@ -9,6 +9,7 @@ from types import SimpleNamespace as _SimpleNamespace
 from typing import Any as _Any
 
 from distgrad.image_files import (
+    decode_and_crop_jpeg,
     decode_bmp,
     decode_gif,
     decode_image,
@@ -16,11 +17,14 @@ from distgrad.image_files import (
     decode_png,
     encode_jpeg,
     encode_png,
+    extract_jpeg_shape,
+    is_jpeg,
     read_file,
     write_file,
 )
 
 __all__ = [
+    "decode_and_crop_jpeg",
     "decode_bmp",
     "decode_gif",
     "decode_image",
@@ -28,7 +32,9 @@ __all__ = [
     "decode_png",
     "encode_jpeg",
     "encode_png",
+    "extract_jpeg_shape",
     "gfile",
+    "is_jpeg",
     "read_file",
     "write_file",
 ]

@@ -118,3 +118,37 @@ def test_a_dataset_of_the_images_in_files(tmp_path):
     assert len(orders) > 1 and {tuple(sorted(o)) for o in orders} == {tuple(map(str, names))}
     with pytest.raises(ValueError, match="No files matched pattern: .*none"):
         tf.data.Dataset.list_files(str(tmp_path / "none"))
+
+
+JPEG = saved(Image.fromarray(PIXELS), "jpeg", quality=95)
+
+
+def test_jpegs_are_known_measured_and_cropped():
+    assert tf.io.is_jpeg(JPEG) and not tf.image.is_jpeg(PNG)
+    assert tf.image.extract_jpeg_shape(JPEG).numpy().tolist() == [5, 6, 3]
+    part = tf.io.decode_and_crop_jpeg(JPEG, [1, 2, 3, 4])
+    np.testing.assert_array_equal(part, tf.io.decode_jpeg(JPEG)[1:4, 2:6])
+    for wrong in (
+        lambda: tf.image.extract_jpeg_shape(PNG),
+        lambda: tf.image.decode_and_crop_jpeg(JPEG, [1, 2, 5, 4]),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            wrong()
+
+
+def test_quality_is_lost_as_in_a_jpeg():
+    expected = np.asarray(
+        Image.open(io.BytesIO(saved(Image.fromarray(PIXELS), "jpeg", quality=30)))
+    )
+    np.testing.assert_array_equal(tf.image.adjust_jpeg_quality(PIXELS, 30), expected)
+    floats = tf.image.adjust_jpeg_quality((PIXELS / 255).astype(np.float32), 30)
+    np.testing.assert_allclose(floats, expected / 255, rtol=1e-6)
+    drawn = tf.image.stateless_random_jpeg_quality(PIXELS, 20, 90, seed=(1, 2))
+    again = tf.image.stateless_random_jpeg_quality(PIXELS, 20, 90, seed=(1, 2))
+    np.testing.assert_array_equal(drawn, again)
+    assert tf.image.random_jpeg_quality(PIXELS[..., :1], 20, 90).shape == (5, 6, 1)
+    for low, high in ((90, 20), (-1, 50), (50, 101)):
+        with pytest.raises(ValueError, match="quality"):
+            tf.image.random_jpeg_quality(PIXELS, low, high)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="101"):
+        tf.image.adjust_jpeg_quality(PIXELS, 101)
