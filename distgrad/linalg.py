@@ -43,7 +43,11 @@ from distgrad.ops.solvers import (
     triangular_solve,
 )
 from distgrad.ops.statistics import global_norm, norm, normalize
-from distgrad.ops.tridiagonal import tridiagonal_matmul, tridiagonal_solve
+from distgrad.ops.tridiagonal import (
+    eigh_tridiagonal,
+    tridiagonal_matmul,
+    tridiagonal_solve,
+)
 
 __all__ = [name for name in dir() if not name.startswith("_")]
 

@@ -16,6 +16,7 @@ from distgrad.ops.fourier import (
     rfft2d,
     rfft3d,
 )
+from distgrad.ops.mdct import inverse_mdct, mdct
 from distgrad.ops.signals import (
     dct,
     frame,

@@ -176,8 +176,6 @@ def dct(
     if axis not in (-1, x._data.ndim - 1):
         raise ValueError(f"dct works on the last axis, not on {axis}")
     if n is not None:
-        if type == 1:
-            raise ValueError("dct: n is not for type 1")
         x = _fitted(x, (int(n),))
     length = x._data.shape[-1]
     if type == 1 and length < 2:

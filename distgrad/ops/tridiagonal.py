@@ -1,4 +1,4 @@
-"""Tridiagonal matrices: products and systems, in linear time.
+"""Tridiagonal matrices: products and systems, in linear time, and eigenvalues.
 
 They are kept as ``[..., 3, n]``: what stands above the main diagonal (the last is not used), the
 diagonal, and what stands below it (the first is not used).
@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 
 from distgrad.backend.numpy import backend as numpy_backend
+from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
 from distgrad.ops.arithmetic import negative
-from distgrad.ops.diagonal import diagonal_of
+from distgrad.ops.complex import real
+from distgrad.ops.decompositions import eigh, eigvalsh
+from distgrad.ops.diagonal import diag, diagonal_of
 from distgrad.ops.factors import beside_it, on_host
 from distgrad.ops.indexing import getitem
-from distgrad.ops.linalg import as_matrices, swap, tensors
+from distgrad.ops.linalg import as_matrices, diagonal_matrix, swap, tensors
 from distgrad.ops.padding import pad_constant
 from distgrad.ops.reduce import reduce_sum
 from distgrad.ops.shape import expand_dims, squeeze, stack
@@ -134,3 +137,43 @@ def tridiagonal_matmul(
     bands, x = tensors("tridiagonal_matmul", first, rhs)
     above, middle, below = (expand_dims(bands[..., i, :], -1) for i in range(3))
     return above * _moved(x, -1) + middle * x + below * _moved(x, 1)
+
+
+def eigh_tridiagonal(
+    alpha: Any,
+    beta: Any,
+    eigvals_only: bool = True,
+    select: str = "a",
+    select_range: Any = None,
+    tol: Any = None,
+    name: str | None = None,
+) -> Any:
+    """Eigenvalues, real and ascending, of a Hermitian matrix: diagonal ``alpha``, ``beta`` below.
+
+    With eigenvectors (columns) unless ``eigvals_only``. ``select`` takes all of them ("a"), those
+    numbered ``select_range`` (both with, "i"), or those in it (the first without, "v"). They are as
+    exact as can be, whatever ``tol``. Raises ValueError for another selection, and
+    InvalidArgumentError for other lengths.
+    """
+    middle, below = tensors("eigh_tridiagonal", alpha, beta)
+    length = middle._data.shape[-1] if middle._data.ndim else 0
+    if middle._data.ndim != 1 or below._data.shape != (length - 1,):
+        raise InvalidArgumentError(
+            f"eigh_tridiagonal: a diagonal of shape {middle.shape}, one beside it of {below.shape}"
+        )
+    if select not in ("a", "i", "v"):
+        raise ValueError(f"select is 'a', 'i' or 'v', not {select!r}")
+    matrix = diagonal_matrix(middle)
+    if length > 1:
+        matrix = matrix + diag(below, k=-1)
+    values, vectors = eigh(matrix) if not eigvals_only else (eigvalsh(matrix), None)
+    values, first, last = real(values), 0, length
+    if select != "a":
+        low, high = np.asarray(as_tensor(select_range)._host())
+        first, last = int(low), int(high) + 1
+        if select == "v":
+            found = values._host()
+            first, last = (int(np.searchsorted(found, v, "right")) for v in (low, high))
+    if vectors is None:
+        return values[first:last]
+    return values[first:last], vectors[:, first:last]

@@ -69,3 +69,23 @@ def test_sizes_that_are_left_out():
 def test_what_makes_no_sense(call, words):
     with pytest.raises(tf.errors.InvalidArgumentError, match=words):
         call()
+
+
+def test_eigenvalues_of_a_tridiagonal_matrix():
+    alpha, beta = np.array([2.0, -1.0, 0.5]), np.array([1.0, 0.3])
+    matrix = np.diag(alpha) + np.diag(beta, -1) + np.diag(beta, 1)
+    expected = np.linalg.eigvalsh(matrix)
+    np.testing.assert_allclose(tf.linalg.eigh_tridiagonal(alpha, beta), expected)
+    values, vectors = tf.linalg.eigh_tridiagonal(
+        alpha, beta, eigvals_only=False, select="i", select_range=(1, 2)
+    )
+    np.testing.assert_allclose(values, expected[1:])
+    np.testing.assert_allclose(matrix @ vectors.numpy(), vectors * values, atol=1e-12)
+    some = tf.linalg.eigh_tridiagonal(alpha, beta, select="v", select_range=(0.0, 2.0))
+    np.testing.assert_allclose(some, expected[1:2])
+    turned = tf.linalg.eigh_tridiagonal(alpha + 0j, beta * 1j)
+    np.testing.assert_allclose(turned, expected)
+    with pytest.raises(ValueError, match="select"):
+        tf.linalg.eigh_tridiagonal(alpha, beta, select="all")
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        tf.linalg.eigh_tridiagonal(alpha, alpha)
