@@ -18,7 +18,8 @@ class TensorArray:
 
     ``write`` and its like give the array itself, as in TensorFlow's eager mode. What was never
     written is zeros of the shape of the others. Raises InvalidArgumentError for a number out of
-    range, TypeError or ValueError for a value of another dtype.
+    range, TypeError or ValueError for a value of another dtype, ValueError for one of another shape
+    than ``element_shape``, or than the first unless ``infer_shape`` is false.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class TensorArray:
         self.dtype = as_dtype(dtype)
         self.dynamic_size = bool(dynamic_size)
         self.element_shape = TensorShape(element_shape)
+        self._alike = infer_shape
         self._items: list[Tensor | None] = [None] * (0 if size is None else int(size))
 
     def size(self, name: str | None = None) -> Tensor:
@@ -51,6 +53,12 @@ class TensorArray:
     def write(self, index: Any, value: Any, name: str | None = None) -> TensorArray:
         """Puts a tensor at a number."""
         place, value = int(index), as_tensor(value, self.dtype)
+        if not self.element_shape.is_compatible_with(value.shape):
+            raise ValueError(
+                f"TensorArray: a tensor of shape {value.shape} among those of {self.element_shape}"
+            )
+        if self._alike:
+            self.element_shape = self.element_shape.merge_with(value.shape)
         if place >= len(self._items) and self.dynamic_size:
             self._items += [None] * (place + 1 - len(self._items))
         self._items[self._checked(place)] = value

@@ -70,3 +70,14 @@ def test_set_shape_checks():
     with pytest.raises(ValueError, match=r"\(3,\)"):
         tf.zeros(2).set_shape([3])
     tf.zeros((2, 3)).set_shape([None, 3])
+
+
+def test_tensors_of_one_shape_unless_said_otherwise():
+    array = tf.TensorArray(tf.float32, size=2).write(0, [1.0])
+    assert array.element_shape == (1,) and array.identity() is array
+    with pytest.raises(ValueError, match=r"\(2,\)"):
+        array.write(1, [1.0, 2.0])
+    with pytest.raises(ValueError, match=r"\(2,\)"):
+        tf.TensorArray(tf.float32, size=1, element_shape=[3]).write(0, [1.0, 2.0])
+    parts = tf.TensorArray(tf.float32, size=2, infer_shape=False).write(0, [1.0])
+    assert parts.write(1, [2.0, 3.0]).concat().shape == (3,)
