@@ -211,6 +211,8 @@ def as_dtype(value: Any) -> DType:
     if value is int:
         return int32
     try:
+        if value is None:  # which is float64 to NumPy
+            raise TypeError
         return _BY_NUMPY[np.dtype(value)]
     except (TypeError, KeyError):
         if getattr(value, "name", getattr(value, "__name__", value)) == "bfloat16":

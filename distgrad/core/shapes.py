@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from types import MethodType
 from typing import Any, NoReturn
@@ -13,14 +14,17 @@ class TensorShape(tuple):
     """A shape: a tuple of ints with TensorFlow's names for its rank and list form.
 
     None among them is a size that is not known; of ``TensorShape(None)`` not even the rank is.
+    Raises TypeError for a size that is no whole number, ValueError for a negative one.
     """
 
     __slots__ = ()
 
     def __new__(cls, dims: Any = ()) -> TensorShape:
-        if dims is None or dims is UNKNOWN:
+        if dims is None:
             return UNKNOWN
-        return shape_of((dims,) if isinstance(dims, int) else dims)
+        if isinstance(dims, TensorShape):
+            return dims
+        return shape_of([_size(n) for n in ((dims,) if isinstance(dims, int) else dims)])
 
     @property
     def rank(self) -> Any:
@@ -136,6 +140,18 @@ class TensorShape(tuple):
 
     def __str__(self) -> str:
         return tuple.__repr__(self)
+
+
+def _size(given: Any) -> int | None:
+    if given is None:
+        return None
+    try:
+        size = operator.index(given)
+    except TypeError:
+        raise TypeError(f"a size is a whole number or None, not {given!r}") from None
+    if size < 0:
+        raise ValueError(f"a size is 0 or more, not {size}; None is one that is not known")
+    return size
 
 
 class _OfAnyRank(TensorShape):

@@ -113,3 +113,19 @@ def test_our_own_errors_are_those_of_the_tree():
         tf.reshape([1.0, 2.0], [3])
     assert isinstance(caught.value, ValueError) and caught.value.error_code == 3
     assert issubclass(tf.errors.NotFoundError, FileNotFoundError)
+
+
+def test_nothing_is_no_element_type():
+    with pytest.raises(TypeError, match="None"):
+        tf.as_dtype(None)
+    with pytest.raises(TypeError, match="None"):
+        tf.cast([1.0], None)
+
+
+def test_sizes_of_shapes_are_whole_numbers():
+    assert tf.TensorShape([tf.constant(2), 3, None]).as_list() == [2, 3, None]
+    for wrong in ([1.5], ["a"], "ab"):
+        with pytest.raises(TypeError, match="whole number"):
+            tf.TensorShape(wrong)
+    with pytest.raises(ValueError, match="-1"):
+        tf.TensorShape([-1, 2])
