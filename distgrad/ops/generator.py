@@ -29,20 +29,26 @@ class Algorithm(enum.Enum):
 
 def create_rng_state(seed: int, alg: Any = None) -> np.ndarray:
     """The state of a generator of this seed, before its first draw: int64 of shape (3,)."""
-    return Generator(seed)._place.numpy()
+    return Generator.from_seed(seed)._place.numpy()
 
 
 class Generator:
     """A stream of random numbers of its own (``tf.random.Generator``).
 
-    Make one with ``from_seed`` or ``from_non_deterministic_state``.
+    It goes on where ``copy_from``, another one, stands, or from a ``state``; most are made with
+    ``from_seed`` or ``from_non_deterministic_state``. Raises ValueError unless one is given.
     """
 
     algorithm = Algorithm.PHILOX.value
 
-    def __init__(self, seed: int) -> None:
-        self._stream = Stream(int(seed), shard=WORD)  # apart from the global and the shard streams
+    def __init__(
+        self, copy_from: Generator | None = None, state: Any = None, alg: Any = None
+    ) -> None:
+        if (copy_from is None) == (state is None):
+            raise ValueError("give either copy_from, a Generator, or state, three whole numbers")
+        self._stream = Stream(0, shard=WORD)
         self._place = Place(self._standing, self._jump)
+        self.reset(state if copy_from is None else copy_from.state)
 
     def _standing(self) -> list[int]:
         seed, _, step = self._stream.words
@@ -63,19 +69,25 @@ class Generator:
     @classmethod
     def from_seed(cls, seed: int, alg: Any = None) -> Generator:
         """A generator whose numbers depend on ``seed`` and the order of its draws alone."""
-        return cls(seed)
+        made = cls.__new__(cls)
+        made._stream = Stream(int(seed), shard=WORD)  # apart from the global and the shard streams
+        made._place = Place(made._standing, made._jump)
+        return made
 
     @classmethod
     def from_non_deterministic_state(cls, alg: Any = None) -> Generator:
         """A generator seeded by the operating system."""
-        return cls(int.from_bytes(os.urandom(7), "little"))
+        return cls.from_seed(int.from_bytes(os.urandom(7), "little"))
 
     @classmethod
     def from_state(cls, state: Any, alg: Any = None) -> Generator:
         """A generator that goes on where one had the ``state``: three whole numbers."""
-        made = cls(0)
-        made.reset(state)
-        return made
+        return cls(state=state)
+
+    @classmethod
+    def from_key_counter(cls, key: int, counter: Any, alg: Any = None) -> Generator:
+        """A generator whose state is the two numbers of ``counter``, then ``key``."""
+        return cls(state=[*np.asarray(counter).tolist(), int(key)])
 
     @property
     def state(self) -> Tensor:
@@ -116,7 +128,7 @@ class Generator:
     def split(self, count: int = 1) -> list[Generator]:
         """``count`` generators with streams of their own, that draw other numbers than this one."""
         seeds = self.make_seeds(count)._host()
-        return [Generator(int(first) & WORD) for first in seeds[0]]
+        return [Generator.from_seed(int(first) & WORD) for first in seeds[0]]
 
     def normal(
         self, shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = np.float32

@@ -198,3 +198,18 @@ def test_algorithms_have_tensorflow_s_names():
     one = R.Generator.from_seed(3, alg=R.Algorithm.PHILOX)
     np.testing.assert_array_equal(one.normal([4]), R.Generator.from_seed(3, "philox").normal([4]))
     assert R.Algorithm(one.algorithm) is R.experimental.Algorithm.PHILOX
+
+
+def test_a_generator_goes_on_where_another_one_stands():
+    first = tf.random.Generator.from_seed(3)
+    first.normal([2])
+    twin = tf.random.Generator(copy_from=first)
+    again = tf.random.Generator(state=first.state, alg="philox")
+    expected = first.normal([3]).numpy()
+    np.testing.assert_array_equal(twin.normal([3]), expected)
+    np.testing.assert_array_equal(again.normal([3]), expected)
+    made = tf.random.Generator.from_key_counter(7, [1, 2], "philox")
+    assert made.state.numpy().tolist() == [1, 2, 7]
+    for arguments in ({}, {"copy_from": first, "state": [0, 0, 1]}):
+        with pytest.raises(ValueError, match="copy_from"):
+            tf.random.Generator(**arguments)
