@@ -59,6 +59,10 @@ from distgrad.ops.images.crops import (
     rot90,
     transpose,
 )
+from distgrad.ops.images.distorted import (
+    sample_distorted_bounding_box,
+    stateless_sample_distorted_bounding_box,
+)
 from distgrad.ops.images.quality import (
     image_gradients,
     psnr,
