@@ -14,7 +14,9 @@ from distgrad.keras.layers.core import fraction, own_weight, set_options, whole_
 from distgrad.ops import nn
 from distgrad.ops.casting import cast
 from distgrad.ops.constants import ones
+from distgrad.ops.diagonal import band_part
 from distgrad.ops.einsum import einsum
+from distgrad.ops.exponential import sigmoid
 from distgrad.ops.linalg import matmul, tensordot, triangle
 from distgrad.ops.logic import logical_and, where
 from distgrad.ops.reduce import reduce_sum
@@ -29,11 +31,14 @@ class MultiHeadAttention(Layer):
     ``value`` by default. A query attends to the positions along ``attention_axes`` (all but the
     first and the last by default) that no mask leaves out: ``attention_mask`` of shape (batch,
     queries, keys), the masks of the three inputs, and with ``use_causal_mask`` none after its own
-    position. A query that may attend to nothing gets weights of zero. The output is projected to
-    the features of ``query``, or to ``output_shape``; with ``return_attention_scores`` the weights
-    of shape (batch, heads, queries, keys) come with it. Raises ValueError for a number of heads
-    or a size that is not a positive int, a rate of dropout outside [0, 1), and shapes that do not
-    go together. Vaswani et al., 2017.
+    position, with a ``sliding_window`` none that far away. A query that may attend to nothing
+    gets the mean of all values, as in Keras, and zero with dropout, with axes of one's own or where
+    the weights are returned. ``use_gate`` multiplies the heads with a projection of the query. The
+    output is projected to the features of ``query``, or to ``output_shape``; with
+    ``return_attention_scores`` the weights of shape (batch, heads, queries, keys) come with it.
+    ``flash_attention`` changes nothing. Raises ValueError for a number of heads, a window or a size
+    that is not a positive int, a rate of dropout outside [0, 1), and shapes that do not go
+    together. Vaswani et al., 2017.
     """
 
     def __init__(
@@ -45,16 +50,20 @@ class MultiHeadAttention(Layer):
         use_bias: bool = True,
         output_shape: int | Sequence[int] | None = None,
         attention_axes: int | Sequence[int] | None = None,
+        sliding_window: int | None = None,
+        flash_attention: bool | None = None,
         kernel_initializer: Any = "glorot_uniform",
         bias_initializer: Any = "zeros",
         kernel_regularizer: Any = None,
         bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
+        use_gate: bool = False,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.supports_masking = True
         self.num_heads = whole_number("num_heads", num_heads)
         self.key_dim = whole_number("key_dim", key_dim)
@@ -63,6 +72,11 @@ class MultiHeadAttention(Layer):
         self.use_bias = use_bias
         self.output_shape = _sizes("output_shape", output_shape)
         self.attention_axes = _sizes("attention_axes", attention_axes)
+        if sliding_window is not None:
+            whole_number("sliding_window", sliding_window)
+        self.sliding_window = sliding_window
+        self.flash_attention = flash_attention
+        self.use_gate = use_gate
         set_options(
             self,
             kernel_initializer=kernel_initializer,
@@ -73,6 +87,8 @@ class MultiHeadAttention(Layer):
             bias_constraint=bias_constraint,
         )
         self.seed = seed
+
+    _not_in_config = (*Layer._not_in_config, "flash_attention")  # as in Keras
 
     def build(  # type: ignore[override]
         self, query_shape: Any, value_shape: Any, key_shape: Any = None
@@ -87,6 +103,9 @@ class MultiHeadAttention(Layer):
         output = self.output_shape or (query_shape[-1],)
         self.query_dense = self._projection("query", query_shape[-1:], (heads, self.key_dim))
         self.key_dense = self._projection("key", key_shape[-1:], (heads, self.key_dim))
+        self.gate_dense = None
+        if self.use_gate:
+            self.gate_dense = self._projection("gate", query_shape[-1:], (heads, size))
         self.value_dense = self._projection("value", value_shape[-1:], (heads, size))
         self.output_dense = self._projection("attention_output", (heads, size), output)
 
@@ -108,8 +127,10 @@ class MultiHeadAttention(Layer):
         training: bool = False,
         use_causal_mask: bool = False,
     ) -> Any:
-        causal = causal_mask(query.shape[1], value.shape[1]) if use_causal_mask else None
-        mask = joint_mask(query_mask, value_mask, key_mask, attention_mask, causal)
+        sizes = query.shape[1], value.shape[1]
+        causal = causal_mask(*sizes) if use_causal_mask else None
+        window = window_mask(*sizes, self.sliding_window) if self.sliding_window else None
+        mask = joint_mask(query_mask, value_mask, key_mask, attention_mask, causal, window)
         key = value if key is None else key
         heads = self.query_dense(query) * (1 / math.sqrt(self.key_dim))
         rank = len(heads.shape)
@@ -119,9 +140,13 @@ class MultiHeadAttention(Layer):
         scores = einsum(dots, self.key_dense(key), heads)
         while mask is not None and len(mask.shape) < len(scores.shape):
             mask = expand_dims(mask, -2 * len(axes) - 1)  # the heads, then further batch axes
-        weights = masked_softmax(scores, mask, len(axes))
+        zeroed = bool(self.dropout or return_attention_scores or rank != 4)
+        weights = masked_softmax(scores, mask, len(axes), zeroed)
         used = nn.dropout(weights, self.dropout, seed=self.seed) if training else weights
-        output = self.output_dense(einsum(averages, used, self.value_dense(value)))
+        found = einsum(averages, used, self.value_dense(value))
+        if self.gate_dense is not None:
+            found = found * sigmoid(self.gate_dense(query))
+        output = self.output_dense(found)
         return (output, weights) if return_attention_scores else output
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
@@ -175,20 +200,28 @@ def _equations(rank: int, axes: tuple[int, ...]) -> tuple[str, str]:
     return f"{key},{query}->{scores}", f"{scores},{key}->{query}"
 
 
-def masked_softmax(scores: Tensor, mask: Any, axes: int = 1) -> Tensor:
-    """Softmax over the last ``axes`` axes together, with 0 where ``mask`` (bool) is false."""
+def masked_softmax(scores: Tensor, mask: Any, axes: int = 1, zeroed: bool = True) -> Tensor:
+    """Softmax over the last ``axes`` axes together, with 0 where ``mask`` (bool) is false.
+
+    Where the mask leaves nothing, all are 0, or the same if not ``zeroed``.
+    """
     if mask is not None:
         scores = where(mask, scores, -3e4 if scores.dtype.size < 4 else -1e9)
     shape = scores.shape
     if axes > 1:
         scores = reshape(scores, (*shape[:-axes], -1))
     weights = reshape(nn.softmax(scores), shape) if axes > 1 else nn.softmax(scores)
-    return weights if mask is None else where(mask, weights, 0)
+    return where(mask, weights, 0) if zeroed and mask is not None else weights
 
 
 def causal_mask(queries: int, keys: int) -> Tensor:
     """True where a key is not after the query, of shape (1, queries, keys)."""
     return cast(triangle(ones((1, queries, keys)), lower=True), "bool")
+
+
+def window_mask(queries: int, keys: int, size: int) -> Tensor:
+    """True where a key is less than ``size`` away from the query, of shape (1, queries, keys)."""
+    return cast(band_part(ones((1, queries, keys)), size - 1, size - 1), "bool")
 
 
 def joint_mask(query: Any, value: Any, key: Any, given: Any, *more: Any) -> Any:
@@ -227,8 +260,8 @@ class Attention(Layer):
     features), (batch, keys, ...), (batch, keys, features). ``use_scale`` multiplies the scores
     with a weight; ``score_mode="concat"`` makes them a weight times
     ``sum(tanh(scale * (query + key)))``. ``mask`` is a list of a mask per tensor or None: that of
-    the query zeroes outputs, that of the value leaves positions out. Raises ValueError for a
-    wrong mode or rate, and anything but such lists.
+    the query zeroes outputs, that of the value leaves positions out; where nothing is left, all
+    count the same. Raises ValueError for a wrong mode or rate, and anything but such lists.
     """
 
     def __init__(
@@ -295,7 +328,10 @@ class Attention(Layer):
             None if value_mask is None else expand_dims(cast(value_mask, "bool"), -2),
             causal_mask(scores.shape[-2], scores.shape[-1]) if use_causal_mask else None,
         )
-        weights = masked_softmax(scores, seen)
+        if seen is not None:  # what a query that sees nothing has got depends on the scores
+            low = 65504.0 if scores.dtype == "float16" else 1e9
+            scores = where(seen, scores, scores - low)
+        weights = nn.softmax(scores)
         used = nn.dropout(weights, self.dropout, seed=self.seed) if training else weights
         output = matmul(used, value)
         if query_mask is not None:

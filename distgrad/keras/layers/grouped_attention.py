@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from distgrad.core.tensor import Tensor
-from distgrad.keras.layers.attention import causal_mask, joint_mask, masked_softmax, options_of
+from distgrad.keras.layers.attention import (
+    causal_mask,
+    joint_mask,
+    masked_softmax,
+    options_of,
+    window_mask,
+)
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import fraction, set_options, whole_number
 from distgrad.keras.layers.einsum_dense import EinsumDense
 from distgrad.ops import nn
-from distgrad.ops.casting import cast
-from distgrad.ops.constants import ones
-from distgrad.ops.diagonal import band_part
 from distgrad.ops.einsum import einsum
 from distgrad.ops.layout import repeat
 from distgrad.ops.shape import expand_dims
@@ -26,7 +29,8 @@ class GroupedQueryAttention(Layer):
     ``call(query, value, key=None)`` takes tensors of shape (batch, time, features). A query attends
     to what no mask leaves out: ``attention_mask`` of shape (batch, queries, keys), the masks of the
     inputs, with ``use_causal_mask`` none after its own position, and with a ``sliding_window`` none
-    that far away. ``use_gate`` multiplies the heads with a projection of the query. With
+    that far away. A query that may attend to nothing gets what it gets in `MultiHeadAttention`.
+    ``use_gate`` multiplies the heads with a projection of the query. With
     ``return_attention_scores`` the weights come with the output. ``flash_attention`` changes
     nothing. Raises ValueError for numbers that are not positive ints or do not divide. Source:
     Ainslie et al., 2023.
@@ -138,24 +142,22 @@ class GroupedQueryAttention(Layer):
     ) -> Any:
         sizes = query.shape[1], value.shape[1]
         causal = causal_mask(*sizes) if use_causal_mask else None
-        window = self._window(*sizes) if self.sliding_window else None
+        window = window_mask(*sizes, self.sliding_window) if self.sliding_window else None
         mask = joint_mask(query_mask, value_mask, key_mask, attention_mask, causal, window)
         times = self.num_query_heads // self.num_key_value_heads
         heads = self._query_dense(query) * (1 / math.sqrt(self.head_dim))
         keys = repeat(self._key_dense(value if key is None else key), times, axis=2)
         values = repeat(self._value_dense(value), times, axis=2)
         scores = einsum("bquh,bkuh->buqk", heads, keys)
-        weights = masked_softmax(scores, None if mask is None else expand_dims(mask, -3))
+        mask = None if mask is None else expand_dims(mask, -3)
+        zeroed = bool(self.dropout or return_attention_scores)
+        weights = masked_softmax(scores, mask, zeroed=zeroed)
         used = nn.dropout(weights, self.dropout, seed=self.seed) if training else weights
         found = einsum("buqk,bkuh->bquh", used, values)
         if self._gate_dense is not None:
             found = found * self._gate_dense(query)
         output = self._output_dense(found)
         return (output, weights) if return_attention_scores else output
-
-    def _window(self, queries: int, keys: int) -> Tensor:
-        near = (self.sliding_window or 1) - 1
-        return cast(band_part(ones((1, queries, keys)), near, near), "bool")
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return previous_mask  # that of the query

@@ -79,6 +79,47 @@ def test_a_query_that_sees_nothing_gets_zeros() -> None:
     np.testing.assert_array_equal(y[0, 1], np.zeros(3))  # the bias of the output is 0 yet
 
 
+def test_a_query_that_sees_nothing_gets_the_mean_of_all_values_without_weights() -> None:
+    mask = np.array([[[True, False], [False, False]]])
+    x = normal(1, 2, 4)
+    for layer in (layers.MultiHeadAttention(1, 2), layers.GroupQueryAttention(2, 2, 1)):
+        y = layer(x, x, attention_mask=mask)
+        alone = layer(x, x[:, :1]), layer(x, x[:, 1:])
+        np.testing.assert_allclose(y[0, 0], alone[0][0, 0], rtol=1e-5)
+        np.testing.assert_allclose(y[0, 1], (alone[0] + alone[1])[0, 1] / 2, rtol=1e-5, atol=1e-6)
+    both = layers.Attention()([x, x], mask=[None, np.array([[False, False]])])
+    np.testing.assert_allclose(both[0, 0], x.mean(1)[0], rtol=1e-6)
+
+
+def test_a_window_leaves_out_what_is_far_away() -> None:
+    x = normal(1, 5, 4)
+    layer = layers.MultiHeadAttention(1, 3, sliding_window=2)
+    _, weights = layer(x, x, return_attention_scores=True)
+    rows, columns = np.indices((5, 5))
+    np.testing.assert_array_equal(weights[0, 0] > 0, abs(rows - columns) < 2)
+    with pytest.raises(ValueError, match="sliding_window"):
+        layers.MultiHeadAttention(1, 3, sliding_window=0)
+
+
+def test_a_gate_multiplies_the_heads() -> None:
+    x = normal(1, 3, 4)
+    layer = layers.MultiHeadAttention(2, 3, use_gate=True)
+    gated = layer(x, x).numpy()
+    assert [w.path.split("/")[-2] for w in layer.weights[::2]] == [
+        "query", "key", "gate", "value", "attention_output"
+    ]  # fmt: skip
+    plain = layers.MultiHeadAttention(2, 3)
+    plain.build(x.shape, x.shape)
+    plain.set_weights([w for i, w in enumerate(layer.get_weights()) if i not in (4, 5)])
+    kernel = layer.get_weights()[4]
+    kernel[:] = 0  # a gate of one half
+    layer.set_weights([kernel if i == 4 else w for i, w in enumerate(layer.get_weights())])
+    np.testing.assert_allclose(layer(x, x), plain(x, x) / 2, rtol=1e-5, atol=1e-7)
+    assert not np.allclose(gated, plain(x, x))
+    again = layers.MultiHeadAttention.from_config(layer.get_config())
+    assert again.use_gate and again.sliding_window is None
+
+
 @pytest.mark.parametrize(
     "layer",
     [layers.MultiHeadAttention(2, 3, dropout=0.5), layers.Attention(dropout=0.5)],
