@@ -12,7 +12,7 @@ from distgrad.core.dtypes import DType
 
 def snake_case(name: str) -> str:
     """``SparseCategoricalCrossentropy`` as ``sparse_categorical_crossentropy``."""
-    name = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
@@ -219,7 +219,7 @@ def serialize(obj: Any) -> Any:
     module = ".".join(cls.__module__.split(".")[1:3]) if ours else cls.__module__
     return {
         "module": getattr(cls, "_keras_module", module) if ours else module,
-        "class_name": cls.__name__,
+        "class_name": vars(cls).get("_keras_name", cls.__name__),
         "config": config if ours else entry(config),
         "registered_name": None if ours else name or f"Custom>{cls.__name__}",
         **getattr(obj, "more_in_entry", dict)(),

@@ -87,3 +87,41 @@ def test_initial_values_follow_the_seed():
     assert (kernel(1) != kernel(2)).any()
     limit = np.sqrt(6 / 80)
     assert abs(kernel(3)).max() <= limit and abs(kernel(3)).max() > 0.95 * limit
+
+
+@pytest.mark.parametrize(
+    "make, option, other",
+    [
+        (lambda **k: layers.Dense(2, **k), {"lora_rank": None, "quantization_config": None}, 4),
+        (lambda **k: layers.BatchNormalization(**k), {"renorm": False}, True),
+        (lambda **k: layers.CategoryEncoding(3, **k), {"sparse": False}, True),
+        (lambda **k: layers.IntegerLookup(vocabulary=[1], **k), {"oov_method": "floormod"}, "x"),
+        (lambda **k: layers.TextVectorization(**k), {"ragged": False, "sparse": False}, True),
+    ],
+)
+def test_options_with_one_value_here_are_taken_with_it(make, option, other):
+    layer = make(**option)
+    assert not set(option) & set(layer.get_config())
+    type(layer).from_config({**layer.get_config(), **option})
+    name = next(iter(option))
+    with pytest.raises(ValueError, match=f"{name} can only be .* not {other!r}"):
+        make(**{name: other})
+
+
+def test_cudnn_is_taken_and_changes_nothing():
+    for kind in (layers.LSTM, layers.GRU):
+        layer = kind(2, use_cudnn=False)
+        assert "use_cudnn" not in layer.get_config()
+        assert layer(x(1, 3, 2)).shape == (1, 2)
+
+
+def test_names_and_configs_are_those_of_keras():
+    layer = layers.ConvLSTM2D(2, 2)
+    layer(x(1, 2, 3, 3, 1))
+    assert layer.name == "conv_lstm2d"
+    assert layer.weights[0].path == "conv_lstm2d/conv_lstm_cell/kernel"
+    entry = layers.serialize(layers.GroupQueryAttention(2, 2, 1))
+    assert entry["class_name"] == "GroupQueryAttention"
+    assert isinstance(layers.deserialize(entry), layers.GroupQueryAttention)
+    for layer in (layers.Discretization([1.0]), layers.SpatialDropout2D(0.1)):
+        assert "trainable" not in layer.get_config(), "Keras's constructors do not take it"

@@ -455,6 +455,11 @@ def _first_shape(layer: Layer, shape: Any, legacy: dict[str, Any]) -> tuple | No
     """The shape of one sample in one of the spellings that Keras takes."""
     size = legacy.pop("input_dim", None)
     with_batch = legacy.pop("batch_input_shape", legacy.pop("batch_shape", None))
+    for name, value in layer._fixed.items():
+        if name in legacy and (given := legacy.pop(name)) != value:
+            raise ValueError(
+                f"{type(layer).__name__}: {name} can only be {value!r} here, not {given!r}"
+            )
     if legacy:
         words = ", ".join(map(repr, legacy))
         raise ValueError(f"{type(layer).__name__} has no argument {words}")

@@ -261,7 +261,7 @@ class _ConvLSTM(RNN):
             dropout,
             recurrent_dropout,
             seed,
-            name=f"conv_lstm{self.rank}d_cell",
+            name="conv_lstm_cell",
             dtype=kwargs.get("dtype"),
         )
         super().__init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -122,6 +122,7 @@ class Dense(Layer):
 
     supports_masking = True
     activation: Callable[..., Any]
+    _fixed: ClassVar = {"lora_rank": None, "lora_alpha": None, "quantization_config": None}
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ class HashedCrossing(Layer):
     """
 
     casts_inputs = False
+    _fixed: ClassVar = {"sparse": False}
+    _not_in_config = (*Layer._not_in_config, "trainable")  # Keras takes none
 
     def __init__(self, num_bins: int, output_mode: str = "int", **kwargs: Any) -> None:
         super().__init__(**{"dtype": default_dtype(output_mode), **kwargs})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from distgrad.keras import mixed_precision, registry
 from distgrad.keras.layers import symbolic
@@ -20,6 +20,7 @@ class Described(Configured):
     dtype_policy: mixed_precision.Policy
     _given_name: str | None
     _not_in_config: tuple[str, ...] = ("input_shape",)
+    _fixed: ClassVar[Mapping[str, Any]] = {}  # options that Keras has, by the one value that they have here
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain values; those of its base, for a layer that adds
@@ -39,7 +40,7 @@ class Described(Configured):
             config[name] = registry.plain(getattr(self, name))
         if config.get("activity_regularizer", 0) is None:
             del config["activity_regularizer"]
-        return config
+        return {name: v for name, v in config.items() if name not in self._not_in_config}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:
@@ -49,7 +50,6 @@ class Described(Configured):
         late = {
             name: settings.pop(name) for name in _COMMON if name in settings and name not in names
         }
-        settings = {n: v for n, v in settings.items() if n != "renorm_momentum" or n in names}
         layer = cls(**settings)
         if "name" in late:
             layer.name = layer._given_name = late["name"]

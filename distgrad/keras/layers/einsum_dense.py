@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations
@@ -39,6 +39,7 @@ class EinsumDense(Layer):
 
     kernel_initializer: Any
     activation: Callable[..., Any]
+    _fixed: ClassVar = {"lora_rank": None, "lora_alpha": None, "quantization_config": None}
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from distgrad.core.tensor import Tensor
 from distgrad.keras.layers.base import Layer
@@ -22,6 +22,7 @@ class Embedding(Layer):
     or a table of another shape, InvalidArgumentError for an input outside the table.
     """
 
+    _fixed: ClassVar = {"lora_rank": None, "lora_alpha": None, "quantization_config": None}
     casts_inputs = False  # an integer is exact, whatever the dtype of the vectors
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -60,6 +60,7 @@ class CategoryEncoding(OnLists):
     """
 
     casts_inputs = False
+    _fixed: ClassVar = {"sparse": False}
 
     def __init__(
         self, num_tokens: int | None = None, output_mode: str = "multi_hot", **kwargs: Any
@@ -86,6 +87,8 @@ class Discretization(OnLists):
     """
 
     casts_inputs = True
+    _fixed: ClassVar = {"sparse": False}
+    _not_in_config = (*Layer._not_in_config, "trainable")  # Keras takes none
 
     def __init__(
         self,

@@ -84,6 +84,7 @@ class GroupedQueryAttention(Layer):
         )
         self.seed = seed
 
+    _keras_name = "GroupQueryAttention"  # in configs
     _not_in_config = (*Layer._not_in_config, "flash_attention")  # as in Keras
 
     def build(  # type: ignore[override]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -68,6 +68,8 @@ class Hashing(OnTexts):
     are not a positive int, and for another salt or mode.
     """
 
+    _fixed: ClassVar = {"sparse": False}
+
     def __init__(
         self,
         num_bins: int,
@@ -114,14 +116,6 @@ class _Vocabulary:
         self.numbers = {word: number for number, word in enumerate(self.words, first)}
 
 
-# Settings of Keras that have one value here.
-_KERAS_DEFAULTS = [
-    ("oov_method", "floormod"),
-    ("encoding", "utf-8"),
-    ("vocabulary_dtype", "int64"),
-]
-
-
 class _Lookup(OnTexts):
     """Base of lookups: the vocabulary, what is outside it, and what ``adapt`` finds.
 
@@ -129,6 +123,8 @@ class _Lookup(OnTexts):
     in the vocabulary, then its words. Raises ValueError for arguments that do not go together, and
     at a call for words outside the vocabulary where there is no number for them.
     """
+
+    _fixed: ClassVar = {"sparse": False, "salt": None, "oov_method": "floormod"}
 
     def __init__(
         self,
@@ -168,7 +164,7 @@ class _Lookup(OnTexts):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:
         """A layer of such a config; one of Keras may have its vocabulary in a file beside it."""
-        known = {name: v for name, v in config.items() if (name, v) not in _KERAS_DEFAULTS}
+        known = dict(config)
         size = known.pop("vocabulary_size", None)
         made = super().from_config(known)
         if size and made.vocabulary is None:  # until that is read, it is known how much there is
@@ -341,6 +337,8 @@ class StringLookup(_Lookup):
     Several numbers for words outside the vocabulary go by the words' hash, as in TensorFlow.
     """
 
+    _fixed: ClassVar = {**_Lookup._fixed, "encoding": "utf-8"}
+
     def __init__(
         self,
         max_tokens: int | None = None,
@@ -382,6 +380,8 @@ class IntegerLookup(_Lookup):
     ``output_mode`` is "int", "one_hot", "multi_hot", "count" or "tf_idf" (with ``idf_weights``).
     Several numbers for what is outside the vocabulary go by the remainder.
     """
+
+    _fixed: ClassVar = {**_Lookup._fixed, "vocabulary_dtype": "int64"}
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -94,6 +94,8 @@ class BatchNormalization(_Scaled):
     shards with a ``synchronized`` layer is eager. Raises ValueError for an axis out of range, and a
     mask that does not fit. Ioffe and Szegedy, 2015.
     """
+
+    _fixed: ClassVar = {"renorm": False, "renorm_clipping": None, "renorm_momentum": 0.99}
 
     def __init__(
         self,
@@ -236,6 +238,8 @@ class LayerNormalization(_Scaled):
     ``axis`` is one axis or several; ``gamma`` and ``beta`` have their sizes. Raises TypeError for
     an axis that is neither, ValueError for one out of range. Ba et al., 2016.
     """
+
+    _fixed: ClassVar = {"rms_scaling": False}
 
     def __init__(
         self,

@@ -305,9 +305,13 @@ class SimpleRNN(_OfUnits):
 
 
 class LSTM(_OfUnits):
-    """Long short-term memory: `LSTMCell` over time. Arguments as of `RNN`."""
+    """Long short-term memory: `LSTMCell` over time. Arguments as of `RNN`.
+
+    ``use_cudnn`` changes nothing.
+    """
 
     cell_class = LSTMCell
+    _not_in_config = (*RNN._not_in_config, "use_cudnn")  # as in Keras
     cell_only = ("recurrent_activation", "unit_forget_bias")
 
     def __init__(
@@ -318,6 +322,7 @@ class LSTM(_OfUnits):
         use_bias: bool = True,
         *,
         unit_forget_bias: bool = True,
+        use_cudnn: bool | str = "auto",
         **kwargs: Any,
     ) -> None:
         kwargs |= {
@@ -328,9 +333,13 @@ class LSTM(_OfUnits):
 
 
 class GRU(_OfUnits):
-    """Gated recurrent unit: `GRUCell` over time. Arguments as of `RNN`."""
+    """Gated recurrent unit: `GRUCell` over time. Arguments as of `RNN`.
+
+    ``use_cudnn`` changes nothing.
+    """
 
     cell_class = GRUCell
+    _not_in_config = (*RNN._not_in_config, "use_cudnn")  # as in Keras
     cell_only = ("recurrent_activation", "reset_after")
 
     def __init__(
@@ -341,6 +350,7 @@ class GRU(_OfUnits):
         use_bias: bool = True,
         *,
         reset_after: bool = True,
+        use_cudnn: bool | str = "auto",
         **kwargs: Any,
     ) -> None:
         kwargs |= {"recurrent_activation": recurrent_activation, "reset_after": reset_after}

@@ -67,12 +67,14 @@ class SpatialDropout1D(BaseDropout):
     """Dropout of whole channels of ``[batch, time, channels]``. Source: Tompson et al. 2014."""
 
     noise_shape = (None, 1, None)
+    _not_in_config = (*Layer._not_in_config, "trainable")  # Keras takes none
 
 
 class _SpatialDropout(BaseDropout):
     """Dropout of whole channels, over ``rank`` axes."""
 
     rank: int
+    _not_in_config = (*Layer._not_in_config, "trainable")  # Keras takes none
 
     def __init__(
         self, rate: float, data_format: str | None = None, seed: int | None = None, **kwargs: Any

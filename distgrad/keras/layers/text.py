@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class TextVectorization(Layer):
     a model (``Dataset.map``), since no tensor holds them. Raises ValueError for arguments that it
     does not know or that do not go together.
     """
+
+    _fixed: ClassVar = {"sparse": False, "ragged": False, "encoding": "utf-8"}
 
     def __init__(
         self,
