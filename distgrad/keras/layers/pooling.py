@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import is_floating
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
+from distgrad.keras.backend import floatx
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import check_rank, data_format_of, one_of, whole_numbers
 from distgrad.ops import pooling as ops
@@ -124,6 +126,11 @@ class GlobalPooling(Layer):
         return list(range(first, first + self.rank))
 
 
+def _as_floats(x: Tensor) -> Tensor:
+    """Numbers whose mean is one of them: whole ones as floats."""
+    return x if is_floating(x._data.dtype) else cast(x, floatx())
+
+
 class GlobalMaxPooling1D(GlobalPooling):
     """The largest element over time."""
 
@@ -155,6 +162,7 @@ class GlobalAveragePooling1D(GlobalPooling):
         return None  # no time is left
 
     def call(self, x: Tensor, mask: Any = None) -> Tensor:
+        x = _as_floats(x)
         space = self._space(x)
         if mask is None:
             return reduce_mean(x, space, keepdims=self.keepdims)
@@ -170,7 +178,7 @@ class GlobalAveragePooling2D(GlobalPooling):
     rank = 2
 
     def call(self, x: Tensor) -> Tensor:
-        return reduce_mean(x, self._space(x), keepdims=self.keepdims)
+        return reduce_mean(_as_floats(x), self._space(x), keepdims=self.keepdims)
 
 
 class GlobalAveragePooling3D(GlobalAveragePooling2D):

@@ -46,3 +46,13 @@ def test_the_gradient_of_a_maximum_goes_to_the_first():
         tape.watch(inputs)
         y = layers.MaxPooling1D()(inputs)
     assert tape.gradient(y, inputs).numpy().ravel().tolist() == [1, 0, 1, 0]
+
+
+def test_the_mean_of_whole_numbers_is_a_float():
+    whole = np.array([[[1, 2], [2, 5]]], np.int32)
+    y = layers.GlobalAveragePooling1D()(whole)
+    assert y.dtype == tf.float32 and y.numpy().tolist() == [[1.5, 3.5]]
+    y = layers.GlobalAveragePooling1D()(whole, mask=np.array([[True, False]]))
+    assert y.dtype == tf.float32 and y.numpy().tolist() == [[1, 2]]
+    y = layers.GlobalAveragePooling2D()(whole[..., None])
+    assert y.numpy().tolist() == [[2.5]]
