@@ -20,7 +20,9 @@ class Described(Configured):
     dtype_policy: mixed_precision.Policy
     _given_name: str | None
     _not_in_config: tuple[str, ...] = ("input_shape",)
-    _fixed: ClassVar[Mapping[str, Any]] = {}  # options that Keras has, by the one value that they have here
+    _fixed: ClassVar[
+        Mapping[str, Any]
+    ] = {}  # options that Keras has, by the one value that they have here
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain values; those of its base, for a layer that adds

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import is_floating
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.layers.base import Layer
-from distgrad.keras.layers.core import data_format_of, known_size, whole_number
+from distgrad.keras.layers.core import data_format_of, known_size, one_of, whole_number
 from distgrad.ops.casting import cast
-from distgrad.ops.clipping import maximum
+from distgrad.ops.clipping import maximum, saturate_cast
 from distgrad.ops.image import resize
+from distgrad.ops.padding import pad
 from distgrad.ops.powers import sqrt
+from distgrad.ops.rounding import round
 from distgrad.ops.shape import reshape, transpose
 
 _EPSILON = 1e-7  # of Keras: the least deviation that is divided by
@@ -62,6 +65,15 @@ def _middle(images: Tensor, height: int, width: int) -> Tensor:
     return images[..., top : top + height, left : left + width, :]
 
 
+def _framed(images: Tensor, size: tuple[int, int], value: float) -> Tensor:
+    """``images`` in the middle of ones that have the form of ``size``, with ``value`` beside."""
+    *batch, height, width, _ = images._data.shape
+    high = (max(height, int(width * size[0] / size[1])) - height) // 2
+    wide = (max(width, int(height * size[1] / size[0])) - width) // 2
+    widths = [(0, 0)] * len(batch) + [(high, high), (wide, wide), (0, 0)]
+    return pad(images, widths, constant_values=value)
+
+
 def _resized(images: Tensor, size: tuple[int, int], method: str, antialias: bool) -> Tensor:
     return cast(resize(images, size, method, antialias=antialias), images._data.dtype)
 
@@ -72,7 +84,7 @@ class _Sized(Layer):
     Raises ValueError for a size that is not two positive ints.
     """
 
-    casts_inputs = True
+    casts_inputs: bool | None = True
 
     def __init__(
         self, height: int, width: int, *, data_format: str | None = None, **kwargs: Any
@@ -97,8 +109,12 @@ class _Sized(Layer):
 class Resizing(_Sized):
     """Images of another ``height`` and ``width``, as ``tf.image.resize`` makes them.
 
-    ``crop_to_aspect_ratio`` first takes away what does not fit the new form.
+    ``crop_to_aspect_ratio`` first takes away what does not fit the new form, and
+    ``pad_to_aspect_ratio`` adds to it, with ``fill_value``. Whole numbers are rounded to those of
+    the images' dtype. Raises ValueError for both at once, and a ``fill_mode`` but "constant".
     """
+
+    casts_inputs = None
 
     def __init__(
         self,
@@ -106,18 +122,32 @@ class Resizing(_Sized):
         width: int,
         interpolation: str = "bilinear",
         crop_to_aspect_ratio: bool = False,
+        pad_to_aspect_ratio: bool = False,
+        fill_mode: str = "constant",
+        fill_value: float = 0.0,
         antialias: bool = False,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(height, width, data_format=data_format, **kwargs)
+        if crop_to_aspect_ratio and pad_to_aspect_ratio:
+            raise ValueError("crop_to_aspect_ratio or pad_to_aspect_ratio, not both")
         self.interpolation = interpolation
         self.crop_to_aspect_ratio = crop_to_aspect_ratio
+        self.pad_to_aspect_ratio = pad_to_aspect_ratio
+        self.fill_mode = one_of("fill_mode", fill_mode, "constant")
+        self.fill_value = fill_value
         self.antialias = antialias
 
     def resize(self, x: Tensor) -> Tensor:
+        size, dtype = (self.height, self.width), x._data.dtype
+        whole = not is_floating(dtype)
+        x = cast(x, np.float32) if whole else x
+        if self.pad_to_aspect_ratio:
+            x = _framed(x, size, int(self.fill_value) if whole else self.fill_value)
         make = fitted if self.crop_to_aspect_ratio else _resized
-        return make(x, (self.height, self.width), self.interpolation, self.antialias)
+        y = make(x, size, self.interpolation, self.antialias)
+        return saturate_cast(round(y), dtype) if whole else y
 
 
 class CenterCrop(_Sized):

@@ -98,11 +98,12 @@ def test_resizing(interpolation):
     images = np.random.default_rng(0).integers(0, 255, (2, 6, 8, 3)).astype(np.uint8)
     layer = layers.Resizing(3, 4, interpolation=interpolation)
     resized = tf.image.resize(images.astype(np.float32), (3, 4), interpolation)
-    np.testing.assert_array_equal(layer(images), resized)
-    assert layer(images).dtype == "float32"
+    np.testing.assert_array_equal(layer(images.astype(np.float32)), resized)
+    np.testing.assert_array_equal(layer(images), np.round(resized))
+    assert layer(images).dtype == "uint8"
     assert layers.Resizing(3, 4)(tf.keras.Input((None, None, 1))).shape == (None, 3, 4, 1)
     twin = layers.Resizing.from_config(layer.get_config())
-    np.testing.assert_array_equal(twin(images), resized)
+    np.testing.assert_array_equal(twin(images), layer(images))
 
 
 def test_sizes_of_one_image_alone():
@@ -110,3 +111,21 @@ def test_sizes_of_one_image_alone():
     for layer in (layers.CenterCrop(3, 4), layers.CenterCrop(6, 2), layers.Resizing(4, 3)):
         np.testing.assert_array_equal(layer(x), layer(x[None])[0])
     np.testing.assert_array_equal(layers.CenterCrop(3, 4)(x), x[1:4, 2:6])
+
+
+def test_resizing_pads_to_the_new_form():
+    wide = np.arange(8, dtype=np.float32).reshape(2, 4, 1)
+    layer = layers.Resizing(4, 4, "nearest", pad_to_aspect_ratio=True, fill_value=9)
+    expected = np.concatenate([np.full((1, 4), 9), wide[..., 0], np.full((1, 4), 9)])
+    np.testing.assert_array_equal(layer(wide)[..., 0], expected)
+    np.testing.assert_array_equal(layer(wide[None])[0, ..., 0], expected)
+    for options in ({"crop_to_aspect_ratio": True}, {"fill_mode": "reflect"}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            layers.Resizing(4, 4, pad_to_aspect_ratio=True, **options)
+
+
+def test_resizing_of_whole_numbers_rounds():
+    row = np.array([0, 255, 1], np.uint8).reshape(1, 3, 1)
+    y = layers.Resizing(1, 6)(row)  # a quarter of the neighbour, or three
+    assert y.dtype == tf.uint8
+    np.testing.assert_array_equal(y[0, :, 0], [0, 64, 191, 192, 64, 1])
