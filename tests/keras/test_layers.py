@@ -125,3 +125,11 @@ def test_names_and_configs_are_those_of_keras():
     assert isinstance(layers.deserialize(entry), layers.GroupQueryAttention)
     for layer in (layers.Discretization([1.0]), layers.SpatialDropout2D(0.1)):
         assert "trainable" not in layer.get_config(), "Keras's constructors do not take it"
+
+
+def test_weights_of_a_layer_made_frozen_are_frozen_until_it_is_not():
+    layer = layers.Dense(2, trainable=False)
+    layer(x(1, 3))
+    assert [w.trainable for w in layer.weights] == [False, False]
+    layer.trainable = True
+    assert [w.trainable for w in layer.weights] == [True, True]

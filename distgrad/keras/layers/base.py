@@ -350,6 +350,8 @@ class Layer(Tracked, Masked, Described, Kept):
             regularizer=regularizers.get(regularizer),
             constraint=constraints.get(constraint),
         )
+        if not self._trainable:
+            weight.trainable = False  # until the layer's setting changes
         self._own_weights.append(weight)
         return weight
 
