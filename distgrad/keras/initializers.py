@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor, beside
+from distgrad.core.dtypes import as_dtype
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras import registry
@@ -133,6 +134,8 @@ class Orthogonal(RandomInitializer):
         shape = static(shape)
         if len(shape) < 2:
             raise ValueError(f"an orthogonal matrix has rank 2 or more, not shape {tuple(shape)}")
+        if as_dtype(dtype).size < 4:  # LAPACK takes no halves
+            return cast(self(shape), dtype)
         rows, columns = math.prod(shape[:-1]), shape[-1]
         draw = self._normal((max(rows, columns), min(rows, columns)), 0.0, 1.0, dtype)
         on_device = type(draw._data) is not np.ndarray

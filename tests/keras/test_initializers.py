@@ -155,3 +155,12 @@ def test_none_stands_for_the_default_of_weights():
     layer.build((None, 3))
     assert np.ptp(layer.bias.numpy()) > 0.1  # Glorot's, as Keras's add_weight has it
     assert tf.keras.layers.Dense.from_config(layer.get_config()).bias_initializer is None
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_an_orthogonal_matrix_of_halves(dtype):
+    made = tf.keras.initializers.Orthogonal(seed=1)((3, 3), dtype)
+    assert made.dtype == dtype
+    wide = tf.cast(made, tf.float32)
+    np.testing.assert_allclose(wide @ tf.transpose(wide), np.eye(3), atol=0.02)
+    assert tf.keras.layers.LSTM(2, dtype=dtype)(np.ones((1, 2, 3), np.float32)).dtype == dtype
