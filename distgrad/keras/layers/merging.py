@@ -80,8 +80,11 @@ class Merge(Layer):
 
 
 def _beside(mask: Tensor | None, x: Tensor) -> Tensor | None:
-    """A mask of steps as one of the elements of ``x``."""
-    return None if mask is None else broadcast_to(expand_dims(mask, -1), x._data.shape)
+    """A mask of steps, or of elements, as one of the elements of ``x``."""
+    if mask is None:
+        return None
+    steps = mask._data.ndim < x._data.ndim
+    return broadcast_to(expand_dims(mask, -1) if steps else mask, x._data.shape)
 
 
 class Add(Merge):

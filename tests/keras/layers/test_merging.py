@@ -62,3 +62,10 @@ def test_layers_of_a_model_broadcast_one_sample_over_a_batch():
     model = tf.keras.Model(pair, layers.Add()(pair))
     one, several = x(1, 3), x(4, 3)
     np.testing.assert_array_equal(model([one, several]), one + several)
+
+
+def test_masks_of_elements_go_with_inputs_of_their_shape():
+    a, b = tf.constant([[1.0, 2.0]]), tf.constant([[3.0, 4.0]])
+    a._keras_mask = b._keras_mask = tf.constant([[True, False]])
+    y = layers.Add()([a, b])
+    assert y.numpy().tolist() == [[4, 6]] and y._keras_mask.numpy().tolist() == [[True, False]]
