@@ -133,3 +133,15 @@ def test_weights_of_a_layer_made_frozen_are_frozen_until_it_is_not():
     assert [w.trainable for w in layer.weights] == [False, False]
     layer.trainable = True
     assert [w.trainable for w in layer.weights] == [True, True]
+
+
+def test_inputs_may_be_given_by_the_name_that_they_have_in_keras():
+    layer = layers.Dense(2)
+    np.testing.assert_array_equal(layer(inputs=x(1, 3)), layer(x(1, 3)))
+    assert layers.Dense(2)(inputs=tf.keras.Input((3,))).shape == (None, 2)
+    assert layers.Rescaling(2.0)(data=x(1, 3)).shape == (1, 3)
+    assert layers.LSTM(2)(sequences=x(1, 3, 4), training=True).shape == (1, 2)
+    with pytest.raises(TypeError, match="foo"):
+        layers.Dense(2)(foo=x(1, 3))
+    with pytest.raises(ValueError, match="None"):
+        layers.Dense(2)(None)

@@ -25,7 +25,7 @@ from distgrad.keras.layers.keeping import Kept
 from distgrad.keras.layers.masking import Masked, carry_mask, mask_of
 from distgrad.keras.layers.tracking import Tracked
 from distgrad.keras.layers.weight import Weight
-from distgrad.keras.registry import snake_case
+from distgrad.keras.registry import is_ours, snake_case
 from distgrad.ops.casting import cast
 from distgrad.training import objects
 
@@ -33,6 +33,7 @@ __all__ = ["Layer", "Weight"]
 
 _ARRAYS = (Tensor, Variable, np.ndarray, np.generic)
 _FLOAT32 = np.dtype(np.float32)
+_NAMES_OF_FIRST = ("inputs", "data", "sequences", "sequence")
 
 
 class _Calls(threading.local):
@@ -170,6 +171,8 @@ class Layer(Tracked, Masked, Described, Kept):
             raise RuntimeError(
                 f"{type(self).__name__}.__init__ does not call super().__init__(): begin with it"
             )
+        if not args:
+            args, kwargs = self._first_by_name(kwargs)
         if self.input_spec is not None and not _calls.trial:
             check_inputs(self.input_spec, args[0] if args else None, self.name)
         # Most layers are given a tensor, and nothing else.
@@ -221,6 +224,13 @@ class Layer(Tracked, Masked, Described, Kept):
             self._pass_on_mask(inputs, outputs, given, first_mask)
         return outputs
 
+    def _first_by_name(self, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Arguments by position and by name: the first under the name that it has in Keras."""
+        for name in _NAMES_OF_FIRST:
+            if name in kwargs and name not in (self._parameters or ()):
+                return (kwargs[name],), {n: v for n, v in kwargs.items() if n != name}
+        return (), kwargs
+
     def _run(self, inputs: tuple, kwargs: dict[str, Any]) -> Any:
         policy = self.dtype_policy
         if policy.compute_dtype == policy.variable_dtype and not mixed_precision.scopes:
@@ -233,6 +243,8 @@ class Layer(Tracked, Masked, Described, Kept):
         """Makes the weights, at the first call."""
         if not args and not kwargs:
             return
+        if args and args[0] is None and is_ours(type(self)):
+            raise ValueError(f"layer {self.name!r} takes tensors or arrays, not None")
         for value in args:
             if isinstance(value, (list, tuple)) and not symbolic.symbols(value):
                 self._refuse_numbers(value)
