@@ -255,7 +255,11 @@ class Layer(Tracked, Masked, Described, Kept):
                 shapes = {name: shapes_of(given[name.removesuffix("_shape")]) for name in names}
                 self.build(**{name: shape for name, shape in shapes.items() if shape is not None})
             else:
-                self.build(shapes_of(args[0] if args else next(iter(kwargs.values()))))
+                shape = shapes_of(args[0] if args else next(iter(kwargs.values())))
+                self.build(shape)
+                self._build_shapes = shape  # also of those that have nothing to build
+        if _calls.trial:  # made for inputs of any batch
+            self._build_shapes = symbolic.of_any_batch(self._build_shapes)
 
     def _build_names(self) -> list[str]:
         return [name for name in inspect.signature(self.build).parameters if name != "self"]

@@ -191,6 +191,17 @@ def record(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     return outputs
 
 
+def of_any_batch(shapes: Any) -> Any:
+    """Shapes in a nest, each with None for its first axis."""
+    if isinstance(shapes, Mapping):
+        return {key: of_any_batch(item) for key, item in shapes.items()}
+    if isinstance(shapes, (list, tuple)):
+        if any(isinstance(item, (list, tuple, Mapping)) for item in shapes):
+            return type(shapes)(map(of_any_batch, shapes))
+        return (None, *shapes[1:]) if shapes else shapes
+    return shapes
+
+
 def of_shapes(shapes: Any) -> Any:
     """KerasTensors of these shapes: of one, or of a list or dict of them."""
     if isinstance(shapes, Mapping):

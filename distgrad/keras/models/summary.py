@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from distgrad.core import tree
 from distgrad.core.variable import Variable
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.operation import Operation
+from distgrad.keras.registry import is_ours
 
 
 def summary(
@@ -83,10 +84,28 @@ def _kind(layer: Layer) -> str:
 
 
 def _shape(layer: Layer) -> str:
-    if not layer._nodes:
-        return "?"
-    shapes = [str(tensor.shape) for tensor in tree.flatten(layer._nodes[-1].outputs)]
-    return shapes[0] if len(shapes) == 1 else f"[{', '.join(shapes)}]"
+    """Of the outputs in a model's graph, else for the inputs that the layer was built for."""
+    if layer._nodes:
+        shapes = [str(tensor.shape) for tensor in tree.flatten(layer._nodes[-1].outputs)]
+        return shapes[0] if len(shapes) == 1 else f"[{', '.join(shapes)}]"
+    if getattr(layer, "_tensors", None) or getattr(layer, "_graph", None) is not None:
+        made = tree.map_structure(lambda tensor: tensor.shape, layer.output)
+    else:
+        made = _shape_as_built(layer)
+    return "?" if made is None else str(made)
+
+
+def _shape_as_built(layer: Layer) -> Any:
+    """None where it is not known without a call: for users' classes that do not tell."""
+    built_for, cls = layer._build_shapes, type(layer)
+    telling = cls.compute_output_shape is not Layer.compute_output_shape
+    if built_for is None or not (telling or is_ours(cls)):
+        return None
+    given = built_for.values() if isinstance(built_for, Mapping) else [built_for]
+    try:
+        return layer.compute_output_shape(*given)
+    except (NotImplementedError, TypeError, ValueError):
+        return None
 
 
 def _size(layer: Layer) -> str:

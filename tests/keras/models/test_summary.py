@@ -84,3 +84,30 @@ def test_what_is_trainable_stands_in_the_middle_of_its_column():
     assert not model.compiled
     model.compile("sgd", "mse")
     assert model.compiled
+
+
+def test_a_subclassed_model_shows_the_shapes_that_its_layers_were_built_for():
+    class Own(layers.Layer):  # tells nothing of its outputs
+        def call(self, x):
+            return x
+
+    class Net(tf.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.memory = layers.LSTM(2, return_sequences=True, return_state=True)
+            self.inner = tf.keras.Sequential([layers.Dense(3)])
+            self.own, self.unused = Own(), layers.Dense(1)
+
+        def call(self, x):
+            return self.own(self.inner(self.memory(x)[0]))
+
+    net = Net()
+    net(np.ones((4, 5, 1), np.float32))
+    shapes = [
+        line.split("│")[2].strip() for line in lines(net, line_length=110) if line.startswith("│")
+    ]
+    assert shapes == ["((4, 5, 2), (4, 2), (4, 2))", "(None, 5, 3)", "?", "?"]
+    net = Net()
+    net.compile("sgd", "mse")
+    net.fit(np.ones((4, 5, 1)), np.ones((4, 5, 3)), verbose=0)
+    assert "((None, 5, 2), (None, 2), (None, 2))" in "\n".join(lines(net, line_length=140))
