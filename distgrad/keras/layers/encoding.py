@@ -17,7 +17,7 @@ from distgrad.keras.layers.core import one_of, whole_number
 from distgrad.ops.casting import cast
 from distgrad.ops.indexing import one_hot
 from distgrad.ops.layout import beside
-from distgrad.ops.logic import greater_equal
+from distgrad.ops.logic import less, logical_not
 from distgrad.ops.reduce import reduce_max, reduce_sum
 from distgrad.ops.shape import expand_dims, squeeze
 
@@ -32,11 +32,11 @@ def encoded(numbers: Tensor, mode: str, depth: int, dtype: Any, weights: Any = N
     """
     if mode == "int":
         return cast(numbers, dtype)
+    numbers = numbers if numbers._data.ndim else expand_dims(numbers, 0)
     if mode == "one_hot":
         if numbers._data.ndim > 1 and numbers._data.shape[-1] == 1:
             numbers = squeeze(numbers, -1)
         return one_hot(numbers, depth, dtype=dtype)
-    numbers = numbers if numbers._data.ndim else expand_dims(numbers, 0)
     hot = one_hot(numbers, depth, dtype=dtype)
     if weights is not None:
         hot = hot * expand_dims(cast(as_tensor(weights), dtype), -1)
@@ -141,7 +141,7 @@ class Discretization(OnLists):
         if self.bin_boundaries is None:
             raise ValueError(f"{self.name!r} has no boundaries yet: call adapt(data) first")
         bounds = beside(x, np.asarray(self.bin_boundaries, x._data.dtype))
-        above = cast(greater_equal(expand_dims(x, -1), bounds), np.int32)
+        above = cast(logical_not(less(expand_dims(x, -1), bounds)), np.int32)  # nan: the last bin
         dtype = np.int32 if self.output_mode == "int" else self.compute_dtype
         depth = len(self.bin_boundaries) + 1
         return encoded(reduce_sum(above, -1), self.output_mode, depth, dtype)

@@ -119,9 +119,10 @@ class _Vocabulary:
 class _Lookup(OnTexts):
     """Base of lookups: the vocabulary, what is outside it, and what ``adapt`` finds.
 
-    The numbers are: 0 for the mask (with one, and "int"), then ``num_oov_indices`` for what is not
-    in the vocabulary, then its words. Raises ValueError for arguments that do not go together, and
-    at a call for words outside the vocabulary where there is no number for them.
+    The numbers are: 0 for the mask (with one, and "int"; in vectors it counts as nothing), then
+    ``num_oov_indices`` for what is not in the vocabulary, then its words. Raises ValueError for
+    arguments that do not go together, and at a call for words outside the vocabulary where there is
+    no number for them.
     """
 
     _fixed: ClassVar = {"sparse": False, "salt": None, "oov_method": "floormod"}
@@ -175,7 +176,16 @@ class _Lookup(OnTexts):
     def load_vocabulary(self, lines: Sequence[str]) -> None:
         """Takes the words of such a file, where none were given."""
         if not self._was_given:
-            self.set_vocabulary(lines)
+            words = self._as_words(lines)
+            self._take(words[len(self._special) :] if self._starts_special(words) else words)
+
+    def save_own_variables(self, store: Any) -> None:
+        if self._idf is not None:
+            store["idf_weights"] = self._idf
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        if "idf_weights" in store:
+            self._idf = np.asarray(store["idf_weights"], np.float32)
 
     # What the base needs to know of words and numbers.
 
@@ -220,7 +230,7 @@ class _Lookup(OnTexts):
                 vocabulary = [line.rstrip("\n") for line in file]
         words = self._as_words(vocabulary)
         special = self._special
-        has_special = bool(special) and words[: len(special)] == special
+        has_special = self._starts_special(words)
         words = words[len(special) :] if has_special else words
         if not words:
             raise ValueError(f"{self.name!r}: the vocabulary is empty")
@@ -244,6 +254,10 @@ class _Lookup(OnTexts):
             self._take_idf(weights[len(special) :] if has_special else weights)
         self._take(words)
 
+    def _starts_special(self, words: list[Any]) -> bool:
+        special = self._special
+        return bool(special) and words[: len(special)] == special
+
     def _take_idf(self, weights: np.ndarray) -> None:
         front = np.full(len(self._special), weights.mean())
         self._idf = np.concatenate([front, weights]).astype(np.float32)
@@ -251,7 +265,8 @@ class _Lookup(OnTexts):
     def _take(self, words: list[Any]) -> None:
         self._known = _Vocabulary(words, len(self._special))
         if self.mask_token is not None:
-            self._known.numbers[self.mask_token] = 0
+            # In vectors it counts as nothing: one_hot has no place for it.
+            self._known.numbers[self.mask_token] = 0 if self.output_mode == "int" else -1
 
     def adapt(self, data: Any, steps: int | None = None) -> None:
         """Takes the commonest words of an array, a Dataset or batches as the vocabulary.

@@ -6,6 +6,7 @@ The file with them is made by tests/reference/make_text_reference.py, which says
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,38 @@ def test_output_modes_have_their_older_names():
     found = tf.keras.layers.IntegerLookup(vocabulary=[4, 7], output_mode="binary")
     assert found.output_mode == "multi_hot"
     assert found(np.array([7])).numpy().tolist() == [0, 0, 1]
+
+
+def test_a_mask_counts_as_nothing_in_vectors():
+    make = partial(layers.IntegerLookup, vocabulary=[3, 5], mask_token=0)
+    assert np.asarray(make()([[0, 3, 9]])).tolist() == [[0, 2, 1]]
+    x = np.array([[0, 3, 3], [0, 9, 0]])
+    assert make(output_mode="count")(x).numpy().tolist() == [[0, 2, 0], [1, 0, 0]]
+    assert make(output_mode="multi_hot")(x).numpy().tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert make(output_mode="one_hot")(x[0]).numpy().tolist() == [[0, 0, 0], [0, 1, 0], [0, 1, 0]]
+
+
+def test_a_single_category_is_a_batch_of_one():
+    assert layers.CategoryEncoding(3, "one_hot")(np.array(1)).numpy().tolist() == [[0, 1, 0]]
+
+
+def test_what_is_no_number_lies_in_the_last_bin():
+    bins = layers.Discretization([1.0, 4.0])(np.array([np.nan, np.inf, 4.0, 1.0, -1.0], "float32"))
+    assert bins.numpy().tolist() == [2, 2, 2, 1, 0]
+
+
+def test_idf_weights_lie_in_a_file_under_the_name_that_they_have_in_keras(tmp_path):
+    def model():
+        layer = layers.IntegerLookup(output_mode="tf_idf")
+        layer.adapt(np.array([[3, 5], [3, 9]]))
+        return tf.keras.Sequential([tf.keras.Input((2,), dtype="int64"), layer])
+
+    made, store = model(), {}
+    made.layers[0].save_own_variables(store)
+    np.testing.assert_allclose(store["idf_weights"][1:], np.log([5 / 3, 2, 2]), rtol=1e-6)
+    other = model()
+    other.layers[0].load_own_variables({"idf_weights": 2 * store["idf_weights"]})
+    other.save(tmp_path / "m.keras")
+    again = tf.keras.models.load_model(tmp_path / "m.keras")
+    x = np.array([[3, 5]])
+    np.testing.assert_allclose(again(x), 2 * made(x).numpy(), rtol=1e-6)
