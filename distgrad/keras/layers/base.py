@@ -321,7 +321,8 @@ class Layer(Tracked, Masked, Described, Kept):
     def _regularize(self, outputs: Any) -> None:
         for output in tree.flatten(outputs):
             if isinstance(output, Tensor):
-                penalty = self.activity_regularizer(output)
+                whole = not output.dtype.is_floating
+                penalty = self.activity_regularizer(cast(output, "float32") if whole else output)
                 size = output._data.shape[0] if output._data.ndim else 1
                 self.add_loss(penalty / float(max(size, 1)))
 

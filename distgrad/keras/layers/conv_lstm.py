@@ -21,6 +21,7 @@ from distgrad.keras.layers.core import (
 )
 from distgrad.keras.layers.recurrent import RNN
 from distgrad.ops import convolution, nn
+from distgrad.ops.casting import cast
 from distgrad.ops.constants import ones, zeros
 from distgrad.ops.shape import concat, split, transpose, unstack
 from distgrad.ops.windows import channels_last
@@ -281,6 +282,8 @@ class _ConvLSTM(RNN):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _prepared(self, sequences: Tensor, training: bool) -> tuple[Tensor, Any, None]:
+        if not sequences.dtype.is_floating:
+            sequences = cast(sequences, self.compute_dtype)
         state = self.cell.get_initial_state(sequences.shape[0])[0]
         masks = self.cell.masks(sequences[:, 0], state, training)
         by_time = transpose(sequences, [1, 0, *range(2, len(sequences.shape))])

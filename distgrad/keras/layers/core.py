@@ -12,6 +12,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations, constraints, initializers, regularizers, settings
 from distgrad.keras.layers.base import Layer, Weight
+from distgrad.ops.casting import cast
 from distgrad.ops.linalg import matmul
 from distgrad.ops.logic import not_equal, select
 from distgrad.ops.reduce import reduce_any
@@ -194,10 +195,13 @@ class Masking(Layer):
         self.mask_value = mask_value
 
     def compute_mask(self, inputs: Tensor, mask: Any = None) -> Tensor:
-        return reduce_any(not_equal(inputs, self.mask_value), axis=-1)
+        return reduce_any(self._differs(inputs), axis=-1)
 
     def call(self, x: Tensor) -> Tensor:
-        return select(reduce_any(not_equal(x, self.mask_value), axis=-1, keepdims=True), x, 0)
+        return select(reduce_any(self._differs(x), axis=-1, keepdims=True), x, 0)
+
+    def _differs(self, x: Tensor) -> Tensor:
+        return not_equal(x if x.dtype.is_floating else cast(x, np.float32), self.mask_value)
 
 
 class Lambda(Layer):

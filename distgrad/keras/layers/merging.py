@@ -37,6 +37,15 @@ def _of_one_batch(layer: Layer, shapes: Sequence[Sequence[int | None]]) -> None:
         raise ValueError(f"{layer.name!r}: inputs of shapes {shapes} have other batch sizes")
 
 
+def _alike(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Inputs in one dtype, that in which Keras has theirs meet."""
+    if len({x._data.dtype for x in inputs}) == 1:
+        return list(inputs)
+    from distgrad.keras.ops.promotion import result_type  # integers beside floats are rare
+
+    return [cast(x, result_type(*(x.dtype for x in inputs))) for x in inputs]
+
+
 def _two(layer: Layer, inputs: Any) -> tuple[Tensor, Tensor]:
     if len(inputs) != 2:
         raise ValueError(f"{layer.name!r} takes exactly 2 inputs, not {len(inputs)}")
@@ -63,7 +72,7 @@ class Merge(Layer):
         shapes = _shapes(self, inputs)
         rank = max(map(len, shapes))
         aligned = []
-        for x, shape in zip(inputs, shapes, strict=True):
+        for x, shape in zip(_alike(inputs), shapes, strict=True):
             wide = (*shape[:1], *(1,) * (rank - len(shape)), *shape[1:])
             aligned.append(x if len(shape) == rank else reshape(x, wide))
         try:
@@ -164,7 +173,7 @@ class Concatenate(Layer):
         if len(ranks) == 1 and -len(shapes[0]) <= self.axis < len(shapes[0]):
             at = self.axis % len(shapes[0])
             if len({(*shape[:at], *shape[at + 1 :]) for shape in shapes}) == 1:
-                return concat(list(inputs), self.axis)
+                return concat(_alike(inputs), self.axis)
         raise ValueError(f"{self.name!r}: shapes {shapes} do not match but for axis {self.axis}")
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
@@ -201,7 +210,7 @@ class Dot(Layer):
     def call(self, inputs: Any) -> Tensor:
         shapes = _shapes(self, inputs)
         _of_one_batch(self, shapes)
-        pair = _two(self, inputs)
+        pair = _two(self, _alike(inputs))
         chosen = (self.axes, self.axes) if isinstance(self.axes, int) else self.axes
         places = [axis % len(shape) for axis, shape in zip(chosen, shapes, strict=True)]
         sizes = [shape[axis] for axis, shape in zip(places, shapes, strict=True)]

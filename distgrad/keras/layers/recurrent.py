@@ -132,6 +132,8 @@ class RNN(Layer):
         by_time = transpose(sequences, [1, 0, *range(2, len(sequences.shape))])
         if not isinstance(self.cell, RecurrentCell) or self.cell.calls_itself:
             return by_time, self._call_cell, None
+        if not by_time.dtype.is_floating:
+            by_time = cast(by_time, self.compute_dtype)
         input_masks, state_masks = self.cell.masks(sequences.shape[0], training)
         step: Step = self.cell.recurrence(state_masks)
 

@@ -69,3 +69,13 @@ def test_masks_of_elements_go_with_inputs_of_their_shape():
     a._keras_mask = b._keras_mask = tf.constant([[True, False]])
     y = layers.Add()([a, b])
     assert y.numpy().tolist() == [[4, 6]] and y._keras_mask.numpy().tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_whole_numbers_beside_floats_become_floats(name):
+    settings = {"axes": 1} if name == "Dot" else {}
+    a, b = x(2, 3), np.array([[1, 2, 3], [4, 5, 6]])
+    layer = getattr(layers, name)(**settings)
+    np.testing.assert_array_equal(layer([a, b]), layer([a, b.astype(np.float32)]))
+    half = getattr(layers, name)(**settings, dtype="float16")
+    assert half([a, b]).dtype == tf.float16

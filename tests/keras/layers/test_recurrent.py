@@ -325,3 +325,16 @@ def test_a_cell_of_ours_whose_call_a_subclass_changes(kind: type) -> None:
     twice.build(x.shape)
     twice.set_weights(plain.get_weights())
     close(twice(x), 2 * plain(x))
+
+
+def test_sequences_of_whole_numbers():
+    whole = np.array([[[1, 2], [0, 3]]])
+    for layer in (
+        layers.LSTM(2),
+        layers.GRU(2),
+        layers.SimpleRNN(2),
+        layers.Bidirectional(layers.LSTM(2)),
+    ):
+        np.testing.assert_array_equal(layer(whole), layer(whole.astype(np.float32)))
+    masked = layers.Masking()(np.array([[[0, 0], [0, 3]]]))
+    assert masked._keras_mask.numpy().tolist() == [[False, True]]
