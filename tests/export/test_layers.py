@@ -153,6 +153,15 @@ OTHERS = {
     ),
     "UnitNormalization": (keras.layers.UnitNormalization(), (4,)),
     "CategoryEncoding-one_hot": (keras.layers.CategoryEncoding(5, "one_hot"), (1,)),
+    **{
+        f"Adaptive{kind}Pooling{rank}D": (
+            getattr(keras.layers, f"Adaptive{kind}Pooling{rank}D")(2),
+            (*(5, 4, 3)[:rank], 2),
+        )
+        for kind in ("Average", "Max")
+        for rank in (1, 2, 3)
+    },
+    "Pipeline": (keras.layers.Pipeline([keras.layers.Rescaling(2.0)]), (4,)),
 }
 # What stands before a model, or looks things up on the host.
 NOT_IN_ONNX = {"HashedCrossing", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization"}
@@ -180,6 +189,13 @@ def test_token_and_position_embedding_and_a_mask_of_the_tokens() -> None:
     assert made.difference <= CLOSE
 
 
+def test_an_embedding_there_and_back() -> None:
+    tokens = keras.Input((6,), dtype="int32")
+    layer = keras.layers.ReversibleEmbedding(20, 6, logit_soft_cap=2.0)
+    made = to_onnx(keras.Model(tokens, layer(layer(tokens) * 2.0, reverse=True)))
+    assert made.difference <= CLOSE
+
+
 def test_what_looks_things_up_on_the_host_is_named() -> None:
     looked = keras.layers.IntegerLookup(vocabulary=[3, 5], name="looked")
     with pytest.raises(ExportError, match="host_values, of .*looked, has no converter"):
@@ -201,6 +217,7 @@ def test_all_layers_are_among_these() -> None:
     met |= {c["layer"]["class"] for c in json.loads(str(SEQUENCES["cases"]))["cases"]}
     met |= {name.partition("-")[0] for name in OTHERS}
     met |= {"TokenAndPositionEmbedding", "GroupQueryAttention", "InputLayer", *NOT_IN_ONNX}
+    met |= {"ReversibleEmbedding"}
     met |= {"InputSpec", "Layer", "Wrapper"}  # which give nothing by themselves
     layers = {
         name

@@ -56,3 +56,22 @@ def test_the_mean_of_whole_numbers_is_a_float():
     assert y.dtype == tf.float32 and y.numpy().tolist() == [[1, 2]]
     y = layers.GlobalAveragePooling2D()(whole[..., None])
     assert y.numpy().tolist() == [[2.5]]
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_adaptive_pooling_gives_so_many_windows(rank, data_format):
+    space = (5, 4, 6)[:rank]
+    x = np.random.default_rng(0).normal(size=(2, *space, 3)).astype(np.float32)
+    given = x if data_format == "channels_last" else np.moveaxis(x, -1, 1)
+    for name, reduce in (("Average", np.mean), ("Max", np.max)):
+        layer = getattr(layers, f"Adaptive{name}Pooling{rank}D")(2, data_format=data_format)
+        y = layer(given).numpy()
+        y = y if data_format == "channels_last" else np.moveaxis(y, 1, -1)
+        assert y.shape == (2, *(2,) * rank, 3)
+        first = x[(slice(None), *(slice((n + 1) // 2) for n in space))]
+        corner = reduce(first, axis=tuple(range(1, rank + 1)))
+        np.testing.assert_allclose(y[(slice(None), *(0,) * rank)], corner, rtol=1e-5)
+        assert type(layer).from_config(layer.get_config()).output_size == (2,) * rank
+    with pytest.raises(ValueError, match="output_size"):
+        layers.AdaptiveMaxPooling2D(0)
