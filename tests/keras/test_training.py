@@ -301,3 +301,11 @@ def test_a_metric_that_is_also_weighted_is_returned_twice():
     found = model.evaluate(x, np.arange(4.0)[:, None], sample_weight=weight, verbose=0)
     assert found == [2.25, 1.5, 3.5, 3.5, 5.75]
     assert model.metrics_names == ["loss", "mae", "mse", "mse", "weighted_mse"]
+
+
+@pytest.mark.parametrize("verbose", [0, 1, 2, "auto"])
+def test_predict_says_how_many_batches_it_did(capsys, verbose):
+    made = tf.keras.Sequential([tf.keras.Input((2,)), layers.Dense(1)])
+    made.predict(np.ones((5, 2), np.float32), batch_size=2, verbose=verbose)
+    said = capsys.readouterr().out
+    assert said.startswith("3/3 - ") and said.count("\n") == 1 if verbose else not said

@@ -207,13 +207,10 @@ class Evaluator(Compiled):
         feed = Feed(x, y, sample_weight, batch_size)
         self.look_at(feed)
         began = time.monotonic()
-        communicator = world.communicator()
         watched = Watched("test", callbacks)
         watched.set_up(self, verbose, feed, steps)
         logs = self._evaluate(feed, steps, watched)
-        if verbose not in (0, False) and communicator.rank == 0:
-            count, seconds = watched.batches, time.monotonic() - began
-            print(progress_line(count, count, seconds, logs), flush=True)
+        _say(verbose, watched.batches, began, logs)
         return self._returned(logs, return_dict)
 
     def _evaluate(self, feed: Feed, steps: int | None, watched: Watched) -> Logs:
@@ -277,6 +274,7 @@ class Evaluator(Compiled):
         feed = Feed(x, batch_size=batch_size)
         step = self._prediction(feed.parts is not None)
         parts: list[Any] = []
+        began = time.monotonic()
         watched = Watched("predict", callbacks)
         watched.set_up(self, verbose, feed, steps)
         for batch in watched(feed.loader(1, range(1), steps=steps).epoch(0)):
@@ -284,6 +282,7 @@ class Evaluator(Compiled):
             parts.append(_host(step(arrays)))
             watched.logs = {"outputs": parts[-1]}
         watched.end({})
+        _say(verbose, watched.batches, began, {})
         found = nest.map_leaves(lambda *arrays: np.concatenate(arrays), *parts)
         return list(found) if type(found) is tuple else found
 
@@ -305,3 +304,9 @@ def _host(outputs: Any) -> Any:
     if isinstance(outputs, (list, tuple)):
         return tuple(map(_host, outputs))
     return as_tensor(outputs)._host()
+
+
+def _say(verbose: Any, batches: int, began: float, logs: Logs) -> None:
+    """Prints, on rank 0, how many batches were done since a time, and what they gave."""
+    if verbose not in (0, False) and world.communicator().rank == 0:
+        print(progress_line(batches, batches, time.monotonic() - began, logs), flush=True)
