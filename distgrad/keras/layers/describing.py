@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from distgrad.core import tree
 from distgrad.keras import mixed_precision, registry
 from distgrad.keras.layers import symbolic
 from distgrad.keras.registry import Configured
@@ -24,16 +26,31 @@ class Described(Configured):
         Mapping[str, Any]
     ] = {}  # options that Keras has, by the one value that they have here
 
+    _made_with: Mapping[str, Any] | None = None  # what a user's class was made with, if it is plain
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__new__(cls)
+        if not registry.is_ours(cls):
+            made.__dict__["_made_with"] = _plain_arguments(cls, args, kwargs)
+        return made
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain values; those of its base, for a layer that adds
         its own to them.
 
-        Raises NotImplementedError where one is not an attribute of the layer.
+        A user's class needs to keep those that are numbers, texts or nests of them nowhere: they
+        are what it was made with. Raises NotImplementedError where another is no attribute.
         """
+        given = self._made_with or {}
         config = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype_policy.name}
         for name in registry.arguments(registry.described(type(self))):
             if name in config or name in self._not_in_config:
                 continue
+            if name in given:
+                config[name] = given[name]
+                continue
+            if not hasattr(self, name) and self._made_with is not None:
+                continue  # it has its default
             if not hasattr(self, name):
                 raise NotImplementedError(
                     f"{type(self).__name__} keeps no attribute {name!r} for its argument of that "
@@ -60,3 +77,14 @@ class Described(Configured):
         if late.get("trainable") is False:
             layer.trainable = False
         return layer
+
+
+def _plain_arguments(cls: type, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """By their names, where all are numbers, texts, None or nests of these; else None."""
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    names = [p.name for p in parameters if p.kind in positional][1:]
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    given = {name: value for name, value in given.items() if name not in _COMMON}
+    plain = (str, int, float, type(None))
+    return given if all(isinstance(v, plain) for v in tree.flatten(given)) else None

@@ -36,7 +36,7 @@ class Model(Trainer):
             from distgrad.keras.models.functional import Functional
 
             return object.__new__(Functional)
-        return object.__new__(cls)
+        return super().__new__(cls, *args, **kwargs)
 
     def __init__(self, inputs: Any = None, outputs: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

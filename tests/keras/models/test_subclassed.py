@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -142,10 +144,34 @@ def test_forgetting_init_or_call_or_config_is_said():
         def call(self, inputs):
             return inputs
 
-    layer = NoConfig(3)
+    layer = NoConfig(layers.Dense(3))
     layer(x(2, 3))
     with pytest.raises(NotImplementedError, match="units"):
         layer.get_config()
+
+
+def test_plain_arguments_of_a_layer_need_to_be_kept_nowhere(tmp_path):
+    @keras.saving.register_keras_serializable("plain")
+    class Plain(layers.Layer):
+        def __init__(self, units, rates=(0.1, 0.2), *, act="relu", **kwargs):
+            super().__init__(**kwargs)
+            self.units = layers.Dense(units, act)  # not what was given under this name
+            self.drops = [layers.Dropout(rate) for rate in rates]
+
+        def call(self, inputs):
+            return self.units(inputs)
+
+    layer = Plain(3, act="tanh", name="p", dtype=tf.float32)
+    config = layer.get_config()
+    assert config == {"name": "p", "trainable": True, "dtype": "float32", "units": 3, "act": "tanh"}
+    twin = Plain.from_config(config)
+    assert twin.units.units == 3 and len(twin.drops) == 2
+    model = keras.Sequential([keras.Input((2,)), layer])
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(again(x(2, 2)), model(x(2, 2)))
+    copied = pickle.loads(pickle.dumps(Plain.from_config(config).get_config()))
+    assert copied == config
 
 
 def test_unknown_keywords_are_named():
