@@ -50,6 +50,17 @@ def test_maps_have_exact_gradients():
         )
 
 
+def test_resized_images_keep_their_dtype():
+    whole = (X * 255).astype("uint8")
+    for method in ("bilinear", "bicubic"):
+        found = keras.ops.image.resize(whole, (5, 9), method)
+        wanted = tf.image.resize(whole, (5, 9), method).numpy()
+        assert found.dtype == tf.uint8
+        np.testing.assert_array_equal(found.numpy(), np.clip(np.rint(wanted), 0, 255))
+    assert keras.ops.image.resize(X.astype("float16"), (2, 2)).dtype == tf.float16
+    assert keras.preprocessing.image.smart_resize(whole, (2, 2)).dtype == np.float32
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -26,11 +26,13 @@ from distgrad.keras.ops.coordinates import (
 from distgrad.keras.ops.promotion import result_type
 from distgrad.ops import image as images_ops
 from distgrad.ops.casting import cast, identity
+from distgrad.ops.clipping import saturate_cast
 from distgrad.ops.convolution import depthwise_conv2d
 from distgrad.ops.images import colour, crops, quality
 from distgrad.ops.layout import beside
 from distgrad.ops.linalg import tensordot
 from distgrad.ops.padding import pad_constant
+from distgrad.ops.rounding import rint
 from distgrad.ops.shape import permute, static
 from distgrad.ops.windows import Geometry, window_geometry
 
@@ -85,7 +87,8 @@ def resize(
 ) -> Tensor:
     """Images of another height and width; cropped or padded before, so that nothing is distorted.
 
-    Raises ValueError for another interpolation or fill mode, or where both are asked for.
+    Their dtype stays: integers are rounded, and kept within their range. Raises ValueError for
+    another interpolation or fill mode, or where both are asked for.
     """
     if crop_to_aspect_ratio and pad_to_aspect_ratio:
         raise ValueError("resize: crop_to_aspect_ratio or pad_to_aspect_ratio, not both")
@@ -106,7 +109,10 @@ def resize(
             beside_it = (max(width, by_height) - width) // 2
             frame = ((0, 0), (above, above), (beside_it, beside_it), (0, 0))
             x = bind(pad_constant, x, paddings=frame, value=_number(fill_value, x))
-        return images_ops.resize(x, (tall, wide), method=interpolation, antialias=antialias)
+        found = images_ops.resize(x, (tall, wide), method=interpolation, antialias=antialias)
+        if found.dtype == x.dtype:
+            return found
+        return saturate_cast(found if is_floating(x._data.dtype) else rint(found), x.dtype)
 
     return batched(resized, images, data_format)
 

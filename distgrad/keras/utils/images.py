@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import MissingExtraError
 from distgrad.keras.backend import floatx
 from distgrad.keras.layers.core import data_format_of, one_of
+from distgrad.ops.casting import cast
 
 _MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
 
@@ -151,7 +153,8 @@ def smart_resize(
 ) -> Any:
     """One image or a batch of them of another ``size`` (height, width), cropped to its form before.
 
-    An array gives an array, all else a tensor. Raises ValueError for another size, rank or
+    An array gives an array, all else a tensor; integers become floats, but by "nearest". Raises
+    ValueError for another size, rank or
     interpolation.
     """
     from distgrad.keras.ops import image
@@ -163,5 +166,10 @@ def smart_resize(
             "Expected an image array with shape `(height, width, channels)`, or `(batch_size, "
             f"height, width, channels)`, but got input with incorrect rank, of shape {np.shape(x)}."
         )
-    found = image.resize(x, size, interpolation, crop_to_aspect_ratio=True, data_format=data_format)
+    images = as_tensor(x)
+    if images.dtype.is_integer and interpolation != "nearest":
+        images = cast(images, "float32")
+    found = image.resize(
+        images, size, interpolation, crop_to_aspect_ratio=True, data_format=data_format
+    )
     return found.numpy() if isinstance(x, np.ndarray) else found
