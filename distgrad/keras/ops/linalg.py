@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from distgrad.core.tensor import Tensor
@@ -9,7 +10,11 @@ from distgrad.keras.ops.promotion import floated, tensors
 from distgrad.ops import decompositions, solvers, statistics
 from distgrad.ops import einsum as sums
 from distgrad.ops import linalg as products
-from distgrad.ops.shape import expand_dims, reshape, squeeze
+from distgrad.ops.arithmetic import abs
+from distgrad.ops.casting import cast
+from distgrad.ops.logic import not_equal
+from distgrad.ops.reduce import reduce_min, reduce_sum
+from distgrad.ops.shape import expand_dims, one_axis, permute, reshape, squeeze
 
 # Products
 
@@ -70,14 +75,39 @@ def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Tensor:
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The norm of vectors along ``axis``, of matrices over a pair of axes, or of everything.
 
-    Without ``ord`` the root of the sum of squares. Raises ValueError for an unknown order.
+    Without ``ord`` the root of the sum of squares. The orders are those of ``numpy.linalg.norm``.
+    Raises ValueError for another one.
     """
     tensor = floated(x)
     if ord is None:
         return statistics.reduce_euclidean_norm(tensor, axis, keepdims)
     if axis is None and tensor._data.ndim == 2:
         axis = (0, 1)
+    if ord in ("nuc", -1, -2, -math.inf) and isinstance(axis, (tuple, list)) and len(axis) == 2:
+        rows, columns = (one_axis("norm", a, tensor._data.ndim) for a in axis)
+        return _least_of_matrices(tensor, ord, rows, columns, keepdims)
+    if isinstance(ord, (int, float)) and ord <= 0:
+        size = abs(tensor)
+        if ord == -math.inf:
+            return reduce_min(size, axis, keepdims)
+        counted = cast(not_equal(size, 0.0), size.dtype) if ord == 0 else size ** float(ord)
+        total = reduce_sum(counted, axis, keepdims)
+        return total ** (1 / ord) if ord else total
     return statistics.norm(tensor, ord, axis, keepdims)
+
+
+def _least_of_matrices(x: Tensor, ord: Any, rows: int, columns: int, keepdims: bool) -> Tensor:
+    """The smallest sum of columns (-1) or rows (-inf) or singular value (-2), or these' sum."""
+    if ord in (-1, -math.inf):
+        over, along = (rows, columns) if ord == -1 else (columns, rows)
+        found = reduce_min(reduce_sum(abs(x), over, True), along, True)
+    else:
+        shape = x._data.shape
+        rest = [i for i in range(len(shape)) if i not in (rows, columns)]
+        values = decompositions.svd(permute(x, perm=(*rest, rows, columns)), compute_uv=False)
+        found = (reduce_sum if ord == "nuc" else reduce_min)(values, -1)
+        found = reshape(found, [n if i in rest else 1 for i, n in enumerate(shape)])
+    return found if keepdims else squeeze(found, [rows, columns])
 
 
 def det(x: Any) -> Tensor:
