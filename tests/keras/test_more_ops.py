@@ -162,6 +162,39 @@ def test_numbers_within_sizes():
     np.testing.assert_allclose(ops.angle(z).numpy(), [0, np.pi / 2], atol=1e-6)
 
 
+def test_nan_is_in_medians_and_hypotenuses():
+    for function in (ops.median, lambda x, axis: ops.quantile(x, [0.2, 0.7], axis)[1]):
+        found = np.isnan(function(HOLES, axis=1).numpy())
+        assert found.tolist() == np.isnan(HOLES).any(1).tolist() and found.any()
+    nan = np.nan
+    assert np.isnan(ops.hypot([0.0, nan, nan], [nan, 0.0, nan]).numpy()).all()
+    assert ops.median(np.zeros((0, 3)), axis=1).shape == (0,)
+
+
+def test_integers_stay_integers():
+    found = ops.round(np.array([21, 14, 16, -7]), -1)
+    assert found.dtype == "int64" and found.numpy().tolist() == [20, 10, 20, -10]
+    assert ops.round(np.array([21, 14]), 1).numpy().tolist() == [21, 14]
+    assert ops.relu6(np.array([-1, 3, 9], "int32")).dtype == "int32"
+    trace = ops.trace(np.full((2, 2), 200, "uint8"))
+    assert trace.dtype == "uint32" and int(trace) == 400
+
+
+@pytest.mark.parametrize("ord", [0, -1, -2, -3, -np.inf, "nuc"])
+def test_norms_of_every_order(ord):
+    if ord != "nuc":
+        found = ops.norm(A, ord, axis=1, keepdims=True).numpy()
+        np.testing.assert_allclose(found, np.linalg.norm(A, ord, 1, True), rtol=1e-6)
+    if ord not in (0, -3):
+        for axis in (None, (1, 0)):
+            found, wanted = ops.norm(A, ord, axis).numpy(), np.linalg.norm(A, ord, axis)
+            np.testing.assert_allclose(found, wanted, rtol=1e-6)
+        both = np.stack([A, B])
+        found = ops.norm(both, ord, (0, 2), keepdims=True).numpy()
+        np.testing.assert_allclose(found, np.linalg.norm(both, ord, (0, 2), True), rtol=1e-6)
+        check_gradients(lambda x: ops.norm(x, ord), (A[:, :3],), order=1)
+
+
 def test_rooms():
     assert ops.nn.relu is ops.relu and ops.linalg.pinv is ops.pinv and ops.numpy.diff is ops.diff
     assert "relu" in dir(ops.nn) and "relu" not in dir(ops.numpy)

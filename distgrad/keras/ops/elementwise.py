@@ -102,9 +102,12 @@ def sign(x: Any) -> Tensor:
 def round(x: Any, decimals: int = 0) -> Tensor:
     """The nearest number of so many decimals, the even one of two; no gradient."""
     tensor = counted(x)
-    if not decimals or tensor._data.dtype.kind in "iu":
+    whole = tensor._data.dtype.kind in "iu"
+    if not decimals or (whole and decimals > 0):
         return rounding.round(tensor)
     factor = 10.0**decimals
+    if whole:
+        return cast(rounding.rint(cast(tensor, "float64") * factor) / factor, tensor.dtype)
     return rounding.rint(tensor * factor) / factor
 
 

@@ -45,7 +45,6 @@ def _activation(name: str, function: Callable[..., Tensor]) -> Callable[[Any], T
     return apply
 
 
-relu6 = _activation("relu6", units.relu6)
 sigmoid = _activation("sigmoid", exponential.sigmoid)
 silu = swish = _activation("silu", units.silu)
 softplus = _activation("softplus", exponential.softplus)
@@ -65,6 +64,11 @@ def relu(x: Any) -> Tensor:
     if type(x) is Tensor and x._data.dtype.kind == "f":
         return bind_one(units.relu, x)
     return units.relu(x)
+
+
+def relu6(x: Any) -> Tensor:
+    """``min(max(x, 0), 6)``."""
+    return units.relu6(x)
 
 
 def elu(x: Any, alpha: float = 1.0) -> Tensor:

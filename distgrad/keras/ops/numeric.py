@@ -141,9 +141,9 @@ def hypot(x1: Any, x2: Any) -> Tensor:
     """``sqrt(x1**2 + x2**2)`` without overflow."""
     a, b = (arithmetic.abs(x) for x in tensors(x1, x2, also=float))
     large, small = clipping.maximum(a, b), clipping.minimum(a, b)
-    there = logic.greater(large, 0.0)
-    ratio = small / logic.select(there, large, 1.0)
-    return logic.select(there, large * powers.sqrt(1.0 + ratio * ratio), 0.0)
+    none = logic.equal(large, 0.0)
+    ratio = small / logic.select(none, 1.0, large)
+    return logic.select(none, 0.0, large * powers.sqrt(1.0 + ratio * ratio))
 
 
 def ldexp(x1: Any, x2: Any) -> Tensor:

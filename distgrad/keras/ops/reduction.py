@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from distgrad.ops import clipping, reduce, scan, sorting, statistics
 from distgrad.ops.casting import cast
 from distgrad.ops.indexing import gather
 from distgrad.ops.layout import broadcast_to
+from distgrad.ops.logic import is_nan, select
 from distgrad.ops.shape import axes, permute, reshape
 
 _SUMS = {
@@ -178,16 +180,18 @@ def quantile(
     """The value below which the fraction ``q`` (numbers) of the elements over ``axis`` lies.
 
     Several fractions come along a new first axis. ``method`` says what lies between two elements:
-    "linear", "lower", "higher", "nearest" or "midpoint". Raises ValueError for another one.
+    "linear", "lower", "higher", "nearest" or "midpoint". It is nan where an element is. Raises
+    ValueError for another method.
     """
     tensor = floated(x)
     fractions = np.asarray(as_tensor(q).numpy(), np.float64)
     shape, ndim = tensor._data.shape, tensor._data.ndim
     over = axes(axis, ndim)
     rest = [i for i in range(ndim) if i not in over]
-    rows = reshape(permute(tensor, perm=(*rest, *over)), [*(shape[i] for i in rest), -1])
+    count = math.prod(shape[i] for i in over)
+    rows = reshape(permute(tensor, perm=(*rest, *over)), [*(shape[i] for i in rest), count])
     rows = sorting.sort(rows, -1)
-    place = fractions * (rows._data.shape[-1] - 1)
+    place = fractions * (count - 1)
     low, high = np.floor(place).astype(np.int32), np.ceil(place).astype(np.int32)
     weights = {
         "linear": place - low,
@@ -200,7 +204,8 @@ def quantile(
         raise ValueError(f"quantile: method is one of {', '.join(weights)}, not {method!r}")
     weight = as_tensor(weights[method], like=tensor.dtype.numpy_dtype)
     below, above = gather(rows, low, axis=-1), gather(rows, high, axis=-1)
-    result = below + (above - below) * weight
+    last = gather(rows, np.full_like(low, count - 1), axis=-1)  # where nan is sorted to
+    result = select(is_nan(last), last, below + (above - below) * weight)
     if fractions.ndim:
         last = result._data.ndim - 1
         result = permute(result, perm=(last, *range(last)))

@@ -13,9 +13,10 @@ from distgrad.core.errors import NoValueError
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.keras.backend import floatx
+from distgrad.keras.ops import reduction
 from distgrad.keras.ops.core import convert_to_tensor
 from distgrad.keras.ops.promotion import promoted, result_type, tensors
-from distgrad.ops import casting, constants, layout, logic, padding, reduce, shape
+from distgrad.ops import casting, constants, layout, logic, padding, shape
 from distgrad.ops.casting import cast
 from distgrad.ops.constants import identity
 from distgrad.ops.diagonal import diagonal_embed
@@ -346,5 +347,5 @@ def diag(x: Any, k: int = 0) -> Tensor:
 
 
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-    """The sum of the diagonal number ``offset`` of two axes."""
-    return reduce.reduce_sum(diagonal(x, offset, axis1, axis2), -1)
+    """The sum of the diagonal number ``offset`` of two axes; of small integers in 32 bits."""
+    return reduction.sum(diagonal(x, offset, axis1, axis2), -1)
