@@ -152,7 +152,7 @@ def check_targets(job: Job, shape: tuple[int, ...], parts: Mapping[str, ArraySou
     """Raises JobError where targets cannot be compared with outputs of this shape a sample."""
     if job.loss is None:
         return
-    loss = losses.get(_named("loss", job.loss))
+    loss = losses.as_loss(_named("loss", job.loss))
     name = getattr(loss, "name", "")
     sparse = name == "sparse_categorical_crossentropy"
     expected = shape[:-1] if sparse else shape

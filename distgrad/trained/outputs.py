@@ -35,7 +35,7 @@ class Outputs:
         """Those of a compiled model, as its loss takes them."""
         loss, units = model.loss, int(model.output_shape[-1])
         if isinstance(loss, str):
-            loss = losses.get(loss)
+            loss = losses.as_loss(loss)
         name = getattr(loss, "name", "")
         two = name in _OVER_TWO and units == 1
         if not two and name not in _OVER_CLASSES:

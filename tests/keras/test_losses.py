@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import distgrad as tf
+from distgrad import keras
 
 losses = tf.keras.losses
 STORED = json.loads((Path(__file__).parents[1] / "reference" / "keras_losses.json").read_text())
@@ -99,9 +100,29 @@ def test_integer_and_float64_targets_are_cast_to_the_predictions():
     assert float(Difference(reduction="sum")(np.ones((2, 2)), np.zeros((2, 2), np.float32))) == 4
 
 
-def test_float64_predictions_stay_so():
-    value = losses.MeanSquaredError()(np.zeros((1, 1)), tf.constant([[1e-9]], tf.float64))
-    assert value.dtype == tf.float64 and float(value) == pytest.approx(1e-18, rel=1e-12)
+def test_losses_are_in_their_own_dtype():
+    y, p = np.zeros((1, 1)), tf.constant([[1 + 1e-9]], tf.float64)
+    assert losses.MeanSquaredError()(y, p).dtype == tf.float32  # floatx
+    for dtype in ("float64", tf.float64, keras.DTypePolicy("float64")):
+        loss = losses.MeanSquaredError(dtype=dtype)
+        assert loss.dtype == "float64" and "dtype" not in loss.get_config()
+        value = loss(y, p)
+        assert value.dtype == tf.float64 and float(value) == pytest.approx(1 + 2e-9, rel=1e-12)
+    assert losses.Huber(dtype="mixed_float16").dtype == "float16"
+    assert losses.mean_squared_error(y, p).dtype == tf.float64  # a function keeps what it is given
+
+
+@pytest.mark.parametrize("name", losses.__all__[1:])
+def test_every_loss_takes_a_dtype(name):
+    assert getattr(losses, name)(dtype="float64").dtype == "float64"
+
+
+def test_a_wider_loss_still_knows_the_logits():
+    x = tf.constant([[200.0, -200.0]], tf.float16)
+    p = keras.activations.sigmoid(x)
+    for cls in (losses.BinaryCrossentropy, losses.BinaryFocalCrossentropy):
+        value = cls(dtype="float64")(np.array([[0, 1]]), p)
+        assert value.dtype == tf.float64 and float(value) == pytest.approx(200.0)
 
 
 def test_ignored_labels_may_be_any_number_also_beside_small_integers():
@@ -159,12 +180,21 @@ def test_get_and_config_round_trip(name):
     assert again.get_config() == loss.get_config()
 
 
+def test_a_name_in_small_letters_is_a_function():
+    y, p = np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32)
+    for name in ("mse", "MAE", "mean_squared_error", "log_cosh", "sparse_categorical_crossentropy"):
+        assert losses.get(name).__name__.islower() and losses.deserialize(name) is losses.get(name)
+    assert losses.get("mse")(y, p).shape == (2,)  # one value a sample
+    assert losses.get(losses.mae) is losses.mae
+
+
 def test_get_takes_what_compile_may_be_given():
     assert losses.get(None) is None
-    assert isinstance(losses.get("mse"), losses.MeanSquaredError)
-    assert isinstance(losses.get("KLD"), losses.KLDivergence)
+    assert isinstance(losses.as_loss("mse"), losses.MeanSquaredError)
+    assert isinstance(losses.as_loss("KLD"), losses.KLDivergence)
+    assert isinstance(losses.get("MeanSquaredError"), losses.MeanSquaredError)
     assert isinstance(losses.get(losses.Huber), losses.Huber)
     assert losses.get({"class_name": "Huber", "config": {"delta": 0.5}}).delta == 0.5
-    of_a_function = losses.get(losses.mae)
+    of_a_function = losses.as_loss(losses.mae)
     assert of_a_function.name == "mean_absolute_error"
     assert float(of_a_function(np.zeros((2, 2)), np.ones((2, 2), np.float32))) == 1

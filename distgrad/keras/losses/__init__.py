@@ -57,6 +57,7 @@ from distgrad.keras.losses.regression import (
     mean_squared_logarithmic_error,
     squared_hinge,
 )
+from distgrad.keras.registry import snake_case
 
 mse = MSE = mean_squared_error
 mae = MAE = mean_absolute_error
@@ -90,35 +91,50 @@ _CLASSES = (
     SquaredHinge,
     Tversky,
 )
-_KNOWN: dict[str, Any] = registry.by_name(
-    *_CLASSES,
-    mse=MeanSquaredError,
-    mae=MeanAbsoluteError,
-    mape=MeanAbsolutePercentageError,
-    msle=MeanSquaredLogarithmicError,
-    bce=BinaryCrossentropy,
-    kld=KLDivergence,
-    kullback_leibler_divergence=KLDivergence,
-    logcosh=LogCosh,
-)
+_ALIASES: dict[str, Any] = {
+    "mse": MeanSquaredError,
+    "mae": MeanAbsoluteError,
+    "mape": MeanAbsolutePercentageError,
+    "msle": MeanSquaredLogarithmicError,
+    "bce": BinaryCrossentropy,
+    "kld": KLDivergence,
+    "kullback_leibler_divergence": KLDivergence,
+    "logcosh": LogCosh,
+}
+_KNOWN: dict[str, Any] = registry.by_name(*_CLASSES, **_ALIASES)
 
 __all__ = ["Loss", *(cls.__name__ for cls in _CLASSES)]
 
 
-def get(identifier: Any) -> Any:
-    """The loss for a name, a config, an object or a function; None for None.
+_FUNCTIONS: dict[str, Any] = {
+    snake_case(cls.__name__): globals()[snake_case(cls.__name__)] for cls in _CLASSES
+}
+_FUNCTIONS.update({name: globals()[name] for name in _ALIASES})
 
-    Raises ValueError for an unknown name.
+
+def get(identifier: Any) -> Any:
+    """The function of a name ("mse"), the loss of a class's name or a config; None for None.
+
+    A loss or a function is what it gives back. Raises ValueError for an unknown name.
     """
     if identifier is None or isinstance(identifier, Loss):
         return identifier
-    if isinstance(identifier, Mapping):
-        return deserialize(identifier)
     if isinstance(identifier, type) and issubclass(identifier, Loss):
         return identifier()
-    if callable(identifier):
-        return FunctionLoss(identifier)
-    return registry.lookup("loss", identifier, _KNOWN)()
+    return identifier if callable(identifier) else deserialize(identifier)
+
+
+def as_loss(identifier: Any) -> Loss | None:
+    """The loss that ``compile`` makes of a name, a config or a function; None for None.
+
+    Raises ValueError for an unknown name.
+    """
+    if isinstance(identifier, str):
+        found = registry.lookup("loss", identifier, _KNOWN)
+        found = found() if isinstance(found, type) else found
+    else:
+        found = get(identifier)
+    return found if found is None or isinstance(found, Loss) else FunctionLoss(found)
 
 
 def serialize(loss: Any) -> Any:
@@ -127,6 +143,6 @@ def serialize(loss: Any) -> Any:
 
 
 def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The loss of a config. Raises ValueError for an unknown name."""
-    found = registry.deserialize("loss", name, _KNOWN, custom_objects)
+    """The loss of a config or the function of a name. Raises ValueError for an unknown one."""
+    found = registry.deserialize("loss", name, {**_KNOWN, **_FUNCTIONS}, custom_objects)
     return found() if isinstance(found, type) else found

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import is_floating
+from distgrad.core.dtypes import as_dtype, is_floating
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
+from distgrad.keras import mixed_precision
+from distgrad.keras.backend import floatx
 from distgrad.keras.registry import Configured, snake_case
 from distgrad.ops.casting import cast
 from distgrad.ops.division import divide_no_nan
@@ -18,6 +22,7 @@ from distgrad.ops.reduce import reduce_mean, reduce_sum
 from distgrad.ops.shape import expand_dims, squeeze
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
+_FLOAT32 = np.dtype(np.float32)
 _MEANS = ("sum_over_batch_size", "mean")
 
 
@@ -38,24 +43,33 @@ class Loss(Configured):
     """Base of all losses: ``call(y_true, y_pred)`` gives one value per sample.
 
     ``reduction``: ``sum_over_batch_size`` or ``mean`` (weighted sum over number of values),
-    ``mean_with_sample_weight`` (weighted sum over sum of weights), ``sum``, or None. Predictions of
-    16 bits are cast to float32, targets to the dtype of the predictions. Raises ValueError for
-    another reduction.
+    ``mean_with_sample_weight`` (weighted sum over sum of weights), ``sum``, or None. Predictions
+    and targets are cast to ``dtype``, a dtype or policy, by default ``floatx``. Raises ValueError
+    for another reduction.
     """
 
     casts_targets = True
     masks_values = False  # whether ``call`` masks what it gives
 
     def __init__(
-        self, name: str | None = None, reduction: str | None = "sum_over_batch_size"
+        self,
+        name: str | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        dtype: Any = None,
     ) -> None:
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {REDUCTIONS}, not {reduction!r}")
         self.name = name or snake_case(type(self).__name__)
         self.reduction = None if reduction == "none" else reduction
+        self.dtype: str = mixed_precision.get(dtype or floatx()).compute_dtype
+        self._numpy_dtype = as_dtype(self.dtype).numpy_dtype
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments but for ``dtype``, as Keras has it."""
+        return {name: value for name, value in super().get_config().items() if name != "dtype"}
 
     def mask(self, y_true: Tensor) -> Tensor | None:
         """Which values count, as bools; None for all of them."""
@@ -76,7 +90,7 @@ class Loss(Configured):
         return self._counted(y_true, y_pred, sample_weight)
 
     def _counted(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Any]:
-        prediction, target = in_float32(floating(y_pred)), as_tensor(y_true)
+        prediction, target = _cast_with_logits(y_pred, self._numpy_dtype), as_tensor(y_true)
         if self.casts_targets:
             target = cast(target, prediction._data.dtype)
         if sample_weight is None and self.reduction in _MEANS and not recording.in_parts():
@@ -105,9 +119,12 @@ class PlainLoss(Loss):
     fn: Callable[[Any, Any], Tensor]
 
     def __init__(
-        self, reduction: str | None = "sum_over_batch_size", name: str | None = None
+        self,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
     ) -> None:
-        super().__init__(name, reduction)
+        super().__init__(name, reduction, dtype)
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
         return type(self).fn(y_true, y_pred)
@@ -173,12 +190,20 @@ def in_float32(tensor: Tensor) -> Tensor:
     """Floats of 16 bits as float32, and the logits that they come from; anything else as it is."""
     if not is_floating(tensor._data.dtype) or tensor._data.dtype.itemsize > 2:
         return tensor
-    wide = cast(tensor, "float32")
+    return _cast_with_logits(tensor, _FLOAT32)
+
+
+def _cast_with_logits(value: Any, dtype: Any) -> Tensor:
+    """``value`` as a tensor of ``dtype``, and so the logits that it comes from."""
+    tensor = as_tensor(value)
+    if tensor._data.dtype == dtype:
+        return tensor
+    found = cast(tensor, dtype)
     logits = getattr(tensor, "_logits", None)
     if logits is not None:
         activation, x = logits
-        wide._logits = activation, cast(x, "float32")
-    return wide
+        found._logits = activation, cast(x, dtype)
+    return found
 
 
 def same_rank(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

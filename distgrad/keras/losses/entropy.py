@@ -168,7 +168,7 @@ def binary_focal_crossentropy(
     target = _smoothed(target, label_smoothing, 0.5)
     p = sigmoid(scores) if from_logits else scores
     hit = target * p + (1.0 - target) * (1.0 - p)
-    values = power(1.0 - hit, gamma) * binary_entropy(target, p, False)
+    values = power(1.0 - hit, gamma) * binary_entropy(target, scores, from_logits)
     if apply_class_balancing:
         values = (target * alpha + (1.0 - target) * (1.0 - alpha)) * values
     return reduce_mean(values, axis=axis)
@@ -230,8 +230,9 @@ class SparseCategoricalCrossentropy(Loss):
         reduction: str | None = "sum_over_batch_size",
         axis: int = -1,
         name: str | None = None,
+        dtype: Any = None,
     ) -> None:
-        super().__init__(name, reduction)
+        super().__init__(name, reduction, dtype)
         self.from_logits = from_logits
         self.ignore_class = ignore_class
         self.axis = axis
@@ -264,8 +265,9 @@ class _Smoothing(Loss):
         axis: int = -1,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
+        dtype: Any = None,
     ) -> None:
-        super().__init__(name, reduction)
+        super().__init__(name, reduction, dtype)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing must lie in [0, 1], not {label_smoothing!r}")
         self.from_logits = from_logits
@@ -304,8 +306,9 @@ class BinaryFocalCrossentropy(_Smoothing):
         axis: int = -1,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
+        dtype: Any = None,
     ) -> None:
-        super().__init__(from_logits, label_smoothing, axis, reduction, name)
+        super().__init__(from_logits, label_smoothing, axis, reduction, name, dtype)
         self.apply_class_balancing = apply_class_balancing
         self.alpha = alpha
         self.gamma = gamma
@@ -335,8 +338,9 @@ class CategoricalFocalCrossentropy(_Smoothing):
         axis: int = -1,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
+        dtype: Any = None,
     ) -> None:
-        super().__init__(from_logits, label_smoothing, axis, reduction, name)
+        super().__init__(from_logits, label_smoothing, axis, reduction, name, dtype)
         self.alpha = alpha
         self.gamma = gamma
 

@@ -105,8 +105,9 @@ class Dice(Loss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "dice",
         axis: Axis = None,
+        dtype: Any = None,
     ) -> None:
-        super().__init__(name, reduction)
+        super().__init__(name, reduction, dtype)
         self.axis = axis
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
@@ -123,8 +124,9 @@ class Tversky(Loss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "tversky",
         axis: Axis = None,
+        dtype: Any = None,
     ) -> None:
-        super().__init__(name, reduction)
+        super().__init__(name, reduction, dtype)
         self.alpha, self.beta, self.axis = alpha, beta, axis
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
@@ -144,8 +146,9 @@ class Circle(Loss):
         remove_diagonal: bool = True,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "circle",
+        dtype: Any = None,
     ) -> None:
-        super().__init__(name, reduction)
+        super().__init__(name, reduction, dtype)
         self.gamma, self.margin, self.remove_diagonal = gamma, margin, remove_diagonal
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
@@ -168,10 +171,11 @@ class CategoricalGeneralizedCrossEntropy(Loss):
         q: float = 0.5,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "categorical_generalized_cross_entropy",
+        dtype: Any = None,
     ) -> None:
         if not 0 < q < 1:
             raise ValueError(f"q must be in the interval (0, 1), not {q!r}")
-        super().__init__(name, reduction)
+        super().__init__(name, reduction, dtype)
         self.q = q
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class Objective:
     def __init__(
         self, loss: Any, loss_weights: Any, plain_metrics: Any, weighted_metrics: Any
     ) -> None:
-        self._loss = _map(losses.get, loss)
+        self._loss = _map(losses.as_loss, loss)
         for weight in _flat(loss_weights):
             if isinstance(weight, str):
                 raise ValueError(
