@@ -174,7 +174,7 @@ def test_config_round_trip(name):
         (lambda: metrics.AUC(curve="ROCK"), "ROCK"),
         (lambda: metrics.AUC(summation_method="all"), "all"),
         (lambda: metrics.AUC(num_thresholds=1), "num_thresholds"),
-        (lambda: metrics.AUC(multi_label=True), "num_labels"),
+        (lambda: metrics.AUC(num_labels=3), "multi_label"),
         (lambda: metrics.Precision(thresholds=[0.5, 1.5]), "1.5"),
         (lambda: metrics.Recall(class_id=1).sums([1.0], [0.4]), "class_id"),
         (lambda: metrics.R2Score("mean"), "mean"),
@@ -214,3 +214,33 @@ def test_fit_tells_a_score_how_many_classes_there_are():
     assert 0 <= history["f1_score"][0] <= 1
     found = model.evaluate(x, y, verbose=0)[1]
     assert found == pytest.approx(float(metrics.F1Score("macro")(y, model.predict(x, verbose=0))))
+
+
+def test_areas_of_as_many_labels_as_there_are():
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 2, (20, 3)), rng.uniform(size=(20, 3))
+    for options in ({}, {"curve": "PR"}, {"label_weights": [0.2, 0.3, 0.5]}):
+        plain = metrics.AUC(multi_label=True, **options)
+        told = metrics.AUC(multi_label=True, num_labels=3, **options)
+        for half in (slice(0, 10), slice(10, 20)):
+            assert float(plain(y[half], p[half])) == float(told(y[half], p[half]))
+    model = tf.keras.Sequential([tf.keras.Input((3,)), tf.keras.layers.Dense(3, "sigmoid")])
+    model.compile(loss="binary_crossentropy", metrics=[metrics.AUC(multi_label=True, name="auc")])
+    history = model.fit(p, y, verbose=0, validation_data=(p, y)).history
+    assert 0 < history["val_auc"][0] < 1
+
+
+def test_dtypes_and_policies():
+    assert metrics.Mean(dtype=tf.keras.DTypePolicy("mixed_float16")).dtype == "float16"
+    assert metrics.MeanSquaredError(dtype="float64")([1.0], [0.0]).dtype == tf.float64
+    tf.keras.config.set_floatx("float64")
+    try:
+        assert metrics.Mean().dtype == "float64"
+    finally:
+        tf.keras.config.set_floatx("float32")
+
+
+def test_the_table_behind_a_mean_iou():
+    metric = metrics.MeanIoU(2)
+    metric.update_state([0, 0, 1, 1], [0, 1, 1, 1])
+    assert metric.total_cm.numpy().tolist() == [[1, 1], [0, 2]]

@@ -21,8 +21,9 @@ class AUC(Thresholded):
 
     ``summation_method`` takes the mean height of a strip (for PR: the interpolation of Davis and
     Goadrich, 2006), its smaller or its larger one. With ``multi_label`` the areas of ``num_labels``
-    columns are averaged, by ``label_weights``; without, these weigh the columns of a sample. Raises
-    ValueError for other names, fewer than 2 thresholds, or ``multi_label`` without ``num_labels``.
+    columns, or all that the first predictions have, are averaged, by ``label_weights``; without,
+    these weigh the columns of a sample. Raises ValueError for other names, fewer than 2 thresholds,
+    or ``num_labels`` without ``multi_label``.
     """
 
     direction = "up"
@@ -47,7 +48,7 @@ class AUC(Thresholded):
             raise ValueError(f"summation_method must be one of {_METHODS}: {summation_method!r}")
         if thresholds is None and num_thresholds < 2:
             raise ValueError(f"num_thresholds must be 2 or more, not {num_thresholds!r}")
-        if bool(num_labels) != bool(multi_label):
+        if num_labels and not multi_label:
             raise ValueError("num_labels goes with multi_label=True, and with nothing else")
         self.curve = str(curve).upper()
         self.summation_method = str(summation_method).lower()
@@ -61,8 +62,13 @@ class AUC(Thresholded):
         else:
             inner = sorted(float(t) for t in thresholds)
         self.num_thresholds = len(inner) + 2
-        self._set_thresholds([0.0 - _EPSILON, *inner, 1.0 + _EPSILON], num_labels)
+        self._set_thresholds([0.0 - _EPSILON, *inner, 1.0 + _EPSILON])
+        self._set_labels(num_labels or None)
         self._even = self._even or thresholds is None
+
+    def expect(self, shape: tuple[int, ...]) -> None:
+        if self.multi_label and self._labels is None:
+            self._set_labels(shape[-1])
 
     def _scores(self, y_pred: Any) -> np.ndarray:
         return host(sigmoid(y_pred) if self.from_logits else y_pred)

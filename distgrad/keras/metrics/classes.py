@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.dtypes import as_dtype
+from distgrad.core.tensor import Tensor
 from distgrad.keras.metrics.base import Metric, Value, arrays, host
 
 _EPSILON = 1e-7
@@ -140,6 +142,12 @@ class IoU(Metric):
             counts &= target != self.ignore_class
         cells = target[counts] * self.num_classes + found[counts]
         return np.bincount(cells, weight[counts], self.size)
+
+    @property
+    def total_cm(self) -> Tensor:
+        """How much of each class (rows) was predicted to be of each (columns) so far."""
+        table = self.statistics().reshape(self.num_classes, self.num_classes)
+        return Tensor(table.astype(as_dtype(self.dtype).numpy_dtype))
 
     def value(self, sums: np.ndarray) -> Value:
         table = sums.reshape(self.num_classes, self.num_classes)

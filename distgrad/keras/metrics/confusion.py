@@ -35,15 +35,19 @@ class Thresholded(Metric):
     top_k: int | None = None
     class_id: int | None = None
 
-    def _set_thresholds(self, thresholds: Sequence[float], labels: int | None = None) -> None:
+    def _set_thresholds(self, thresholds: Sequence[float]) -> None:
         given = np.asarray(thresholds, np.float32)
         self._order = np.argsort(given, kind="stable")
         self._sorted = given[self._order]
-        self._labels = labels
-        self._shape = (2, len(given) + 1, *(() if labels is None else (labels,)))
-        self.size = int(np.prod(self._shape))
+        self._set_labels(None)
         even = np.arange(len(given), dtype=np.float32) / np.float32(max(len(given) - 1, 1))
         self._even = len(given) > 2 and np.allclose(given, even, atol=1e-7)
+
+    def _set_labels(self, labels: int | None) -> None:
+        """Says how many columns are counted apart; None for all of them together."""
+        self._labels = labels
+        self._shape = (2, len(self._sorted) + 1, *(() if labels is None else (labels,)))
+        self.size = int(np.prod(self._shape))
 
     def _bins(self, scores: np.ndarray) -> np.ndarray:
         """How many thresholds each score exceeds."""
@@ -60,6 +64,7 @@ class Thresholded(Metric):
     def sums(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> np.ndarray:
         scores, target = arrays(self._scores(y_pred), y_true)
         scores = scores.astype(np.float32)
+        self.expect(scores.shape)
         if self.top_k is not None:
             rank = np.argsort(np.argsort(-scores, axis=-1, kind="stable"), axis=-1)
             scores = np.where(rank < self.top_k, scores, np.float32(_LOWEST))
