@@ -83,15 +83,15 @@ class OrthogonalRegularizer(Regularizer):
         return self.factor * 0.5 * reduce_sum(abs(apart)) / (size * (size - 1) / 2)
 
 
-l1, l2, orthogonal_regularizer = L1, L2, OrthogonalRegularizer
+l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer
 
 
-def l1_l2(l1: float = 0.01, l2: float = 0.01) -> L1L2:
-    """L1L2 with the defaults of Keras's function of that name."""
-    return L1L2(l1, l2)
+def _both() -> L1L2:
+    """What the text "l1_l2" names, as in Keras 2; one of 0 and 0 would do nothing."""
+    return L1L2(0.01, 0.01)
 
 
-_KNOWN = registry.by_name(L1, L2, L1L2, OrthogonalRegularizer, l1_l2=l1_l2)
+_KNOWN = registry.by_name(L1, L2, L1L2, OrthogonalRegularizer, l1_l2=_both)
 
 
 def get(identifier: Any) -> Any:

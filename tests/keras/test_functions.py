@@ -75,6 +75,7 @@ def test_get():
     assert regularizers.get(None) is None and constraints.get(None) is None
     assert float(regularizers.get("l2")(tf.constant([1.0, 2.0]))) == pytest.approx(0.05)
     assert regularizers.get("l1_l2").l1 == 0.01 and regularizers.get("L1L2").l1 == 0.0
+    assert regularizers.l1_l2 is regularizers.L1L2  # with its defaults, as in Keras 3
     assert regularizers.get(regularizers.l1).l1 == 0.01
     assert isinstance(constraints.get("max_norm"), constraints.MaxNorm)
     for room, kind in ((regularizers, "regularizer"), (constraints, "constraint")):
