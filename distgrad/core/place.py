@@ -33,5 +33,8 @@ class Place:
         # Words of 64 bits are unsigned where they are drawn from, and kept with a sign.
         return np.array([int(n) & 2**64 - 1 for n in self._read()], np.uint64).view(np.int64)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.numpy(), dtype)
+
     def assign(self, value: Any) -> None:
         self._write([int(number) for number in np.asarray(value)])

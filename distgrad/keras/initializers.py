@@ -30,6 +30,10 @@ class Initializer(Configured):
     def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
         raise NotImplementedError
 
+    def clone(self) -> Any:
+        """Another one with the same settings."""
+        return type(self).from_config(self.get_config())
+
 
 class Constant(Initializer):
     """``value`` everywhere."""
@@ -69,24 +73,40 @@ class Identity(Initializer):
 
 
 class RandomInitializer(Initializer):
-    """Base of random initializers: with an own ``seed`` every call gives the same numbers."""
+    """Base of random initializers: with an own ``seed`` every call gives the same numbers.
 
-    seed: int | None = None
+    With a ``keras.random.SeedGenerator`` for a seed it gives the next ones.
+    """
+
+    seed: Any = None
 
     def _normal(self, shape: Any, mean: float, deviation: float, dtype: Any) -> Tensor:
         if self.seed is None:
             return random.normal(shape, mean, deviation, dtype)
-        return random.stateless_normal(shape, (self.seed, 0), mean, deviation, dtype)
+        return random.stateless_normal(shape, self._pair(), mean, deviation, dtype)
 
     def _truncated(self, shape: Any, mean: float, deviation: float, dtype: Any) -> Tensor:
         if self.seed is None:
             return random.truncated_normal(shape, mean, deviation, dtype)
-        return random.stateless_truncated_normal(shape, (self.seed, 0), mean, deviation, dtype)
+        return random.stateless_truncated_normal(shape, self._pair(), mean, deviation, dtype)
 
     def _uniform(self, shape: Any, low: float, high: float, dtype: Any) -> Tensor:
         if self.seed is None:
             return random.uniform(shape, low, high, dtype)
-        return random.stateless_uniform(shape, (self.seed, 0), low, high, dtype)
+        return random.stateless_uniform(shape, self._pair(), low, high, dtype)
+
+    def _pair(self) -> Any:
+        return self.seed.next() if hasattr(self.seed, "next") else (self.seed, 0)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """An object made with these arguments."""
+        made = super().from_config(config)
+        if isinstance(made.seed, Mapping):
+            from distgrad.keras.random import SeedGenerator
+
+            made.seed = SeedGenerator.from_config(made.seed["config"])
+        return made
 
 
 class RandomNormal(RandomInitializer):
@@ -258,7 +278,7 @@ class STFTInitializer(Initializer):
 
     def __init__(
         self,
-        side: str,
+        side: str = "real",
         window: Any = "hann",
         scaling: str | None = "density",
         periodic: bool = False,
@@ -312,6 +332,8 @@ constant, zeros, ones, identity, orthogonal = Constant, Zeros, Ones, Identity, O
 random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
 glorot_normal, glorot_uniform, variance_scaling = GlorotNormal, GlorotUniform, VarianceScaling
 he_normal, he_uniform, lecun_normal, lecun_uniform = HeNormal, HeUniform, LecunNormal, LecunUniform
+IdentityInitializer, OrthogonalInitializer, STFT = Identity, Orthogonal, STFTInitializer
+stft = STFTInitializer
 
 _KNOWN: dict[str, Any] = registry.by_name(
     Constant,
@@ -330,8 +352,12 @@ _KNOWN: dict[str, Any] = registry.by_name(
     TruncatedNormal,
     VarianceScaling,
     Zeros,
+    IdentityInitializer=Identity,
+    OrthogonalInitializer=Orthogonal,
+    STFT=STFTInitializer,
     normal=RandomNormal,
     one=Ones,
+    stft=STFTInitializer,
     uniform=RandomUniform,
     zero=Zeros,
 )

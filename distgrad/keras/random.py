@@ -10,13 +10,16 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, limits
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.place import Place
 from distgrad.core.tensor import Tensor
 from distgrad.keras.backend import floatx
+from distgrad.keras.registry import Configured
 from distgrad.ops import nn, random, streams
 from distgrad.ops.exponential import log
 from distgrad.ops.generator import Generator
 from distgrad.ops.host import on_host
 from distgrad.ops.indexing import gather
+from distgrad.ops.random import drawn_uniform
 from distgrad.ops.reduce import argmax
 from distgrad.ops.shape import expand_dims, one_axis
 
@@ -35,11 +38,12 @@ __all__ = [
 ]
 
 
-class SeedGenerator:
+class SeedGenerator(Configured):
     """Stands in place of a seed where every draw is to give other numbers.
 
-    In a training step they depend on the shard, and so not on which worker runs it. Raises
-    ValueError for a ``seed`` that is no whole number, and for other arguments than Keras's.
+    In a training step they depend on the shard, and so not on which worker runs it; without a
+    ``seed`` they are those of the global stream. Raises ValueError for a ``seed`` that is no whole
+    number, and for other arguments than Keras's.
     """
 
     def __init__(self, seed: int | None = None, name: str | None = None, **kwargs: Any) -> None:
@@ -52,12 +56,29 @@ class SeedGenerator:
         self.seed = seed
         self._own = None if seed is None else Generator.from_seed(seed)
 
-    def get_config(self) -> dict[str, Any]:
-        return {"seed": self.seed, "name": self.name}
+    @property
+    def state(self) -> Place:
+        """The seed, and how many draws it has given outside of training steps: assign to go back.
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> SeedGenerator:
-        return cls(**config)
+        Raises AttributeError where there is no seed.
+        """
+        if self._own is None:
+            raise AttributeError(
+                "a SeedGenerator without a seed draws from the global stream and has no state: "
+                "give it a seed"
+            )
+        stream = self._own._stream
+
+        def jump(place: list[int]) -> None:
+            seed, draws = place
+            self._own = Generator.from_seed(seed)
+            self._own.skip(draws)
+
+        return Place(lambda: [stream.words[0], stream.draws.get(None, 0)], jump)
+
+    def next(self, ordered: bool = True) -> Tensor:
+        """A seed for stateless functions, int64 of shape (2,): another one at each call."""
+        return drawn_uniform(_key(self), (2,), None, None, np.int64)
 
 
 def normal(
@@ -150,8 +171,7 @@ def binomial(
 def _drawn_by(draw: Callable[..., np.ndarray], seed: Any, *parameters: Any) -> Tensor:
     """``draw(generator, *parameters)``, where the generator's numbers are those of the seed."""
     if isinstance(seed, SeedGenerator):
-        own = None if streams.in_a_step() else seed._own
-        key = streams.next_key(seed.seed) if own is None else own._next_key()
+        key = _key(seed)
     else:
         key = streams.next_key() if seed is None else Tensor(np.array([int(seed)], np.uint64))
 
@@ -160,6 +180,11 @@ def _drawn_by(draw: Callable[..., np.ndarray], seed: Any, *parameters: Any) -> T
         return draw(generator, *(as_tensor(value)._host() for value in values))
 
     return on_host(run, key, *map(as_tensor, parameters))
+
+
+def _key(generator: SeedGenerator) -> Tensor:
+    own = None if streams.in_a_step() else generator._own
+    return streams.next_key(generator.seed) if own is None else own._next_key()
 
 
 def _drawn(kind: str, seed: Any, shape: Any, *args: Any) -> Tensor:

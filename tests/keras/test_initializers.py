@@ -164,3 +164,20 @@ def test_an_orthogonal_matrix_of_halves(dtype):
     wide = tf.cast(made, tf.float32)
     np.testing.assert_allclose(wide @ tf.transpose(wide), np.eye(3), atol=0.02)
     assert tf.keras.layers.LSTM(2, dtype=dtype)(np.ones((1, 2, 3), np.float32)).dtype == dtype
+
+
+def test_a_seed_generator_gives_other_weights_at_every_call():
+    for cls in (initializers.HeNormal, initializers.RandomUniform, initializers.Orthogonal):
+        made = cls(seed=tf.keras.random.SeedGenerator(3))
+        first, second = made((3, 4)).numpy(), made((3, 4)).numpy()
+        assert (first != second).any()
+        config = json.loads(json.dumps(initializers.serialize(made)))
+        again = initializers.get(config)
+        np.testing.assert_array_equal(again((3, 4)), first)
+        np.testing.assert_array_equal(made.clone()((3, 4)), first)
+
+
+def test_the_other_names_of_keras():
+    assert initializers.get("OrthogonalInitializer").gain == 1.0
+    assert type(initializers.get("IdentityInitializer")) is initializers.Identity
+    assert initializers.stft().side == initializers.get({"class_name": "STFT"}).side == "real"

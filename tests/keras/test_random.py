@@ -45,6 +45,31 @@ def test_a_generator_is_made_again_from_its_config():
         keras.random.SeedGenerator(1, some=2)
 
 
+def test_the_state_of_a_generator_says_where_it_stands():
+    seeds = keras.random.SeedGenerator(7)
+    assert seeds.state.numpy().tolist() == [7, 0]
+    first, second = keras.random.normal((3,), seed=seeds), keras.random.normal((3,), seed=seeds)
+    assert np.asarray(seeds.state).tolist() == [7, 2]
+    seeds.state.assign([7, 1])
+    np.testing.assert_array_equal(keras.random.normal((3,), seed=seeds), second)
+    seeds.state.assign([7, 0])
+    np.testing.assert_array_equal(keras.random.normal((3,), seed=seeds), first)
+    assert not hasattr(keras.random.SeedGenerator(), "state")
+
+
+def test_a_generator_gives_seeds_for_stateless_functions():
+    one, two = keras.random.SeedGenerator(7), keras.random.SeedGenerator(7)
+    pairs = [one.next() for _ in range(3)]
+    assert all(pair.shape == (2,) and pair.dtype == tf.int64 for pair in pairs)
+    assert len({tuple(pair.numpy()) for pair in pairs}) == 3
+    drawn = tf.random.stateless_normal((3,), two.next())
+    np.testing.assert_array_equal(tf.random.stateless_normal((3,), pairs[0]), drawn)
+    tf.random.set_seed(1)
+    free = keras.random.SeedGenerator().next()
+    tf.random.set_seed(1)
+    np.testing.assert_array_equal(keras.random.SeedGenerator().next(), free)
+
+
 def test_ranges_and_dtypes():
     numbers = keras.random.randint((500,), 2, 5, seed=1).numpy()
     assert numbers.dtype == np.int32 and set(numbers) == {2, 3, 4}
