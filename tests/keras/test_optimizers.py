@@ -220,7 +220,36 @@ def test_scaled_losses_accumulate_too():
     assert float(optimizer.dynamic_scale) == 4.0 and int(optimizer.iterations) == 1
 
 
+def test_a_scale_around_a_fixed_one_takes_its_place():
+    variable, inner = tf.Variable([1.0]), optimizers.SGD(0.5, loss_scale_factor=4.0)
+    optimizer = optimizers.LossScaleOptimizer(inner, initial_scale=8.0, clipnorm=None, dynamic=True)
+    optimizer.apply_gradients([(tf.constant([8.0]), variable)])
+    assert float(variable[0]) == 0.5
+    for wrong in ({"clipnorm": 1.0}, {"dynamic": False}, {"beta_1": 0.9}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            optimizers.LossScaleOptimizer(inner, **wrong)
+
+
 # State and settings.
+
+
+def test_variables_are_named_as_in_keras():
+    layer = tf.keras.layers.Dense(2, name="d")
+    layer.build((None, 3))
+    optimizer = optimizers.Adam(use_ema=True)
+    optimizer.build(layer.trainable_variables)
+    moments = [f"d_{w}_{kind}" for w in ("kernel", "bias") for kind in ("momentum", "velocity")]
+    names = ["iteration", "learning_rate", "d_kernel_average", "d_bias_average", *moments]
+    assert [v.name for v in optimizer.variables] == names
+    assert [v.path for v in optimizer.variables] == [f"adam/{name}" for name in names]
+    assert all(isinstance(v, tf.keras.Variable) for v in optimizer.variables)
+    around = optimizers.LossScaleOptimizer(optimizer)
+    own = ["iteration", "learning_rate", "step_counter", "dynamic_scale"]
+    assert [v.name for v in around.variables] == own + names
+    assert around.variables[3].path == "loss_scale_optimizer/dynamic_scale"
+    rows = [v.path for v in optimizers.Adafactor(name="mine").variables]
+    assert rows == ["mine/iteration", "mine/learning_rate"]
+    assert optimizers.get(None) is None
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,12 @@ __all__ = [
 ]
 
 
-def get(identifier: Any) -> Optimizer:
-    """The optimizer for a name, a config or an object. Raises ValueError for an unknown name."""
-    if isinstance(identifier, Optimizer):
+def get(identifier: Any) -> Any:
+    """The optimizer for a name, a config or an object; None for None.
+
+    Raises ValueError for an unknown name.
+    """
+    if identifier is None or isinstance(identifier, Optimizer):
         return identifier
     if isinstance(identifier, Mapping):
         return deserialize(identifier)

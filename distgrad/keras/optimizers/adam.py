@@ -13,6 +13,7 @@ import numpy as np
 
 from distgrad.core.variable import Variable
 from distgrad.keras.optimizers.base import Optimizer, Rate, Rule
+from distgrad.keras.optimizers.state import State
 from distgrad.ops import optim
 
 
@@ -118,7 +119,7 @@ class Nadam(_Moments):
         if not self.built:
             return super().variables
         product = np.float32(self._product(int(self.iterations.numpy())))
-        return [*super().variables, Variable(product, trainable=False, name="u_product")]
+        return [*super().variables, State(product, "u_product", self.name)]
 
     def rule(self, step: int) -> Rule:
         rate, product = self.rate(step), self._product(step)

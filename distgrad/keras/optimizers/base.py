@@ -16,6 +16,7 @@ from distgrad.core.variable import Variable
 from distgrad.keras.optimizers import schedules
 from distgrad.keras.optimizers.checks import check_gradients, check_settings
 from distgrad.keras.optimizers.clipping import clip
+from distgrad.keras.optimizers.state import State
 from distgrad.keras.optimizers.stepwise import Stepwise, built_once, check_trained
 from distgrad.keras.registry import Configured, serialize, snake_case
 from distgrad.ops import optim
@@ -95,7 +96,7 @@ class Optimizer(Stepwise, Configured):
         self.ema_momentum = ema_momentum
         self.ema_overwrite_frequency = ema_overwrite_frequency
         with devices.host():  # Python asks for it at every step
-            self.calls = Variable(0, dtype="int64", trainable=False, name="iterations")
+            self.calls: Variable = State(0, "iteration", self.name, dtype="int64")
         self.slots: dict[str, list[Variable]] = {}
         self.made: list[Variable] = []
         self._learning_rate: Any = None
@@ -157,9 +158,7 @@ class Optimizer(Stepwise, Configured):
             self._learning_rate.assign(number)
         else:
             with devices.host():
-                self._learning_rate = Variable(
-                    np.float64(number), trainable=False, name="learning_rate"
-                )
+                self._learning_rate = State(np.float64(number), "learning_rate", self.name)
 
     def rate(self, step: int) -> float:
         """The learning rate of update number ``step``, from 1; schedules go by calls."""
@@ -185,10 +184,11 @@ class Optimizer(Stepwise, Configured):
             names.append("gradient_accumulator")
         self.slots = {
             name: [
-                Variable(
+                State(
                     np.full(v.shape, self.slot_start.get(name, 0), v.dtype.numpy_dtype),
-                    trainable=False,
-                    name=name,
+                    name,
+                    self.name,
+                    of=v,
                 )
                 for v in known
             ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,14 @@ from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.optimizers.base import Optimizer, Piece, Rule
+from distgrad.keras.optimizers.state import State
 from distgrad.ops.arithmetic import multiply
+
+_NONE = ("clipnorm", "clipvalue", "global_clipnorm", "weight_decay", "ema_overwrite_frequency")
+_OFF: dict[str, Any] = {
+    **{"dynamic": True, "use_ema": False, "ema_momentum": 0.99},
+    **dict.fromkeys((*_NONE, "loss_scale_factor", "gradient_accumulation_steps")),
+}
 
 
 class LossScaleOptimizer(Optimizer):
@@ -20,7 +27,8 @@ class LossScaleOptimizer(Optimizer):
 
     A step whose gradients are not finite is left out, and halves the scale;
     ``dynamic_growth_steps`` good ones in a row double it. ``compile`` puts it around the optimizer
-    of a model whose policy is ``mixed_float16``. Source: Micikevicius et al., 2018.
+    of a model whose policy is ``mixed_float16``. Raises ValueError for a setting of other
+    optimizers that is not off. Source: Micikevicius et al., 2018.
     """
 
     def __init__(
@@ -29,16 +37,24 @@ class LossScaleOptimizer(Optimizer):
         initial_scale: float = 2.0**15,
         dynamic_growth_steps: int = 2000,
         name: str | None = None,
+        **kwargs: Any,
     ) -> None:
         if not isinstance(inner_optimizer, Optimizer):
             raise TypeError(f"inner_optimizer must be an optimizer, not {inner_optimizer!r}")
+        _check_options(kwargs)
         self.inner_optimizer = inner_optimizer
+        inner_optimizer.loss_scale_factor = None  # else gradients would be divided twice
         self.initial_scale = initial_scale
         self.dynamic_growth_steps = dynamic_growth_steps
         self.name = name or "loss_scale_optimizer"
         with devices.host():  # Python asks for them at every step
-            self.dynamic_scale = Variable(np.float32(initial_scale), trainable=False, name="scale")
-            self.step_counter = Variable(0, dtype="int32", trainable=False, name="good_steps")
+            self.dynamic_scale = State(np.float32(initial_scale), "dynamic_scale", self.name)
+            self.step_counter = State(0, "step_counter", self.name, dtype="int32")
+            # Keras's has these two as well, and uses neither: files hold them.
+            self._unused = [
+                State(0, "iteration", self.name, dtype="int64"),
+                State(np.float32(0), "learning_rate", self.name),
+            ]
 
     # What the scale means for one step
 
@@ -122,7 +138,8 @@ class LossScaleOptimizer(Optimizer):
 
     @property
     def variables(self) -> list[Variable]:
-        return [self.step_counter, self.dynamic_scale, *self.inner_optimizer.variables]
+        own = [*self._unused, self.step_counter, self.dynamic_scale]
+        return [*own, *self.inner_optimizer.variables]
 
     @property
     def scalars(self) -> dict[str, Variable]:
@@ -172,3 +189,15 @@ class LossScaleOptimizer(Optimizer):
         from distgrad.keras.optimizers import deserialize
 
         return cls(**{**config, "inner_optimizer": deserialize(config["inner_optimizer"])})
+
+
+def _check_options(given: Mapping[str, Any]) -> None:
+    """Raises ValueError for what is no option; older files hold those of other optimizers, off."""
+    for name, value in given.items():
+        if name not in _OFF:
+            raise ValueError(f"LossScaleOptimizer has no argument {name}")
+        if value != _OFF[name]:
+            raise ValueError(
+                f"LossScaleOptimizer does not support {name}={value!r}: set it on the inner "
+                "optimizer, whose loss_scale_factor is a scale that stays"
+            )

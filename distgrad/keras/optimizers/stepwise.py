@@ -17,11 +17,13 @@ from distgrad.core.dtypes import as_dtype
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras import initializers
+from distgrad.keras.optimizers.state import State
 
 
 class Stepwise:
     """What an optimizer that defines ``update_step`` is written with."""
 
+    name: str
     calls: Variable
     made: list[Variable]  # the state that ``add_variable`` has made, in that order
     slots: dict[str, list[Variable]]
@@ -46,9 +48,14 @@ class Stepwise:
         name: str | None = None,
     ) -> Variable:
         """A variable of the optimizer's state, saved with it; float32 by default."""
+        return self._made(shape, initializer, dtype, name)
+
+    def _made(
+        self, shape: Any, initializer: Any, dtype: Any, name: str | None, of: Any = None
+    ) -> Variable:
         wanted = as_dtype(dtype or "float32").numpy_dtype
         value = initializers.get(initializer)(tuple(shape), dtype=wanted)
-        variable = Variable(value, trainable=False, name=name or "variable", dtype=wanted)
+        variable = State(value, name or "variable", self.name, of, dtype=wanted)
         self.made.append(variable)
         return variable
 
@@ -57,7 +64,7 @@ class Stepwise:
     ) -> Variable:
         """A variable of the state, of the shape and dtype of another one."""
         shape, dtype = tuple(reference_variable.shape), reference_variable.dtype
-        return self.add_variable(shape, initializer, dtype, name=name)
+        return self._made(shape, initializer, dtype, name or "var", reference_variable)
 
     def add_optimizer_variables(
         self,
