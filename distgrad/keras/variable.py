@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from distgrad.core import variable
-from distgrad.core.tensor import Operand
+from distgrad.core import recording, variable
+from distgrad.core.tensor import Operand, Tensor
 from distgrad.keras.backend import standardize_dtype
 
 
@@ -50,3 +50,9 @@ class Variable(variable.Variable):
     @property
     def name(self) -> str:
         return self._name
+
+    def __repr__(self) -> str:
+        hidden = recording.active and recording.hides(self)
+        value = "" if hidden else f", value={Tensor(self._buffer).numpy()}"
+        shape, dtype = tuple(self.shape), self.dtype.name
+        return f"<Variable path={self.path}, shape={shape}, dtype={dtype}{value}>"

@@ -37,3 +37,15 @@ def test_names_that_tensorflow_has_twice():
     np.testing.assert_array_equal(tf.zeros_initializer()(shape=(2,)), [0, 0])
     assert float(tf.random_uniform_initializer(1.0, 1.5)(())) >= 1.0
     assert issubclass(tf.keras.Variable, tf.Variable)
+
+
+def test_what_variables_and_symbols_look_like():
+    """The texts of Keras, which scripts print."""
+    v = tf.keras.Variable([1.0, 2.0], name="v")
+    assert repr(v) == str(v) == "<Variable path=v, shape=(2,), dtype=float32, value=[1. 2.]>"
+    layer = tf.keras.layers.Dense(1, kernel_initializer="ones", name="d")
+    layer.build((None, 2))
+    kernel = "<Variable path=d/kernel, shape=(2, 1), dtype=float32, value=[[1.]\n [1.]]>"
+    assert repr(layer.kernel) == kernel
+    text = "<KerasTensor shape=(None, 3), dtype=int32, sparse=False, ragged=False, name=x>"
+    assert repr(tf.keras.Input((3,), dtype="int32", name="x")) == text

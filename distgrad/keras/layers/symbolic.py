@@ -83,7 +83,8 @@ class KerasTensor:
         return len(self.shape)
 
     def __repr__(self) -> str:
-        return f"<KerasTensor shape={self.shape}, dtype={self.dtype.name}, name={self.name}>"
+        what = f"shape={self.shape}, dtype={self.dtype.name}, sparse=False, ragged=False"
+        return f"<KerasTensor {what}, name={self.name}>"
 
     def _refuse(self, what: str) -> NoValueError:
         return NoValueError(
