@@ -122,6 +122,13 @@ OTHERS = {
     "MixUp": (keras.layers.MixUp(), (3, 3, 3)),
     "Equalization": (keras.layers.Equalization(), (3, 3, 3)),
     "AutoContrast": (keras.layers.AutoContrast((0, 1)), (3, 3, 3)),
+    "AugMix": (keras.layers.AugMix(num_chains=1, chain_depth=1), (3, 3, 3)),
+    "AdaptiveAveragePooling1D": (keras.layers.AdaptiveAveragePooling1D(2), (5, 3)),
+    "AdaptiveAveragePooling2D": (keras.layers.AdaptiveAveragePooling2D(2), (5, 4, 2)),
+    "AdaptiveAveragePooling3D": (keras.layers.AdaptiveAveragePooling3D(2), (5, 4, 3, 2)),
+    "AdaptiveMaxPooling1D": (keras.layers.AdaptiveMaxPooling1D(2), (5, 3)),
+    "AdaptiveMaxPooling2D": (keras.layers.AdaptiveMaxPooling2D((2, 3)), (5, 4, 2)),
+    "AdaptiveMaxPooling3D": (keras.layers.AdaptiveMaxPooling3D(2), (5, 4, 3, 2)),
     "Solarization": (keras.layers.Solarization(), (3, 3, 3)),
     "RandomPosterization": (keras.layers.RandomPosterization(3), (3, 3, 3)),
     "RandomInvert": (keras.layers.RandomInvert(), (3, 3, 3)),
@@ -165,6 +172,7 @@ OTHERS = {
 }
 # What stands before a model, or looks things up on the host.
 NOT_IN_ONNX = {"HashedCrossing", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization"}
+NOT_IN_ONNX.add("ContrastLimitedAdaptiveHistogramEqualization")  # a histogram has no converter
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -42,6 +42,7 @@ MAKE = {
     "posterization": lambda **k: layers.RandomPosterization(6, **k),
     "solarization": lambda **k: layers.Solarization(0.3, 0.9, **k),
     "rand_augment": lambda **k: layers.RandAugment(**k),
+    "aug_mix": lambda **k: layers.AugMix(num_chains=2, chain_depth=2, **k),
 }
 every_layer = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 

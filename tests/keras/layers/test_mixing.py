@@ -105,11 +105,27 @@ def test_rand_augment_applies_one_of_its_layers_to_each_image():
     assert len(np.unique(made.reshape(N, -1), axis=0)) > 8
 
 
+def test_aug_mix_lies_between_an_image_and_its_changes():
+    tf.random.set_seed(1)
+    images = np.broadcast_to(IMAGES[:1], (N, 8, 9, 3))
+    same = layers.AugMix(factor=0.0, all_ops=False, num_chains=2, chain_depth=1)
+    kinds = [type(part).__name__ for part in same._parts]
+    assert len(kinds) == 7 and "RandomContrast" not in kinds and "AutoContrast" in kinds
+    made = layers.AugMix(factor=0.5, num_chains=2, chain_depth=1)(images).numpy()
+    assert made.min() >= 0 and made.max() <= 255
+    assert len(np.unique(made.reshape(N, -1), axis=0)) > 8
+    # Of a small alpha one chain has nearly all of the share, or the image itself has.
+    sharp = layers.AugMix(factor=0.0, num_chains=3, chain_depth=1, alpha=0.01)(images).numpy()
+    assert np.isclose(sharp, images, atol=1).all(axis=(1, 2, 3)).any()
+
+
 def test_wrong_arguments():
     for call, words in (
         (lambda: layers.MixUp(0), "alpha must be a positive number"),
         (lambda: layers.CutMix(1.5), "between 0.0 and 1.0"),
         (lambda: layers.RandAugment(num_ops=0), "num_ops must be a positive int"),
+        (lambda: layers.AugMix(num_chains=0), "num_chains must be a positive int"),
+        (lambda: layers.AugMix(alpha=0.0), "alpha must be positive"),
         (lambda: layers.RandAugment(factor=2), "between 0.0 and 1.0"),
         (lambda: layers.RandAugment(interpolation="cubic"), "interpolation must be"),
     ):
