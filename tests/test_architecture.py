@@ -32,6 +32,7 @@ ALLOWED = {
     "data.calling": {"data", "core.dispatch"},
     "data.dataset": {"data", "core.spec"},
     "data.iterating": {"data", "core.op_errors", "core.place", "core.recording"},
+    "data.kept": {"data", "core.dtypes", "core.errors"},
     "data.rows": {"data", "core.seeding"},
     "config": {"config", "settings"},
     "job": set(),

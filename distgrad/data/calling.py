@@ -21,6 +21,16 @@ def as_tensors(element: Any) -> Any:
     return nest.map_leaves(tensor, element)
 
 
+def holds(predicate: Callable[..., Any], element: Any) -> bool:
+    """What a user's predicate says of an element. Raises ValueError where that is no bool."""
+    answer = call(predicate, element)
+    if type(answer) is not bool and (
+        getattr(answer, "dtype", None) != np.bool_ or getattr(answer, "ndim", 0)
+    ):
+        raise ValueError(f"a predicate must return one bool, not {answer!r}: compare, or use cast")
+    return bool(answer)
+
+
 def call(function: Callable[..., Any], element: Any) -> Any:
     """A user's function on an element: the parts of a tuple are its arguments."""
     given = as_tensors(element)

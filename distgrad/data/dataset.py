@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distgrad.data import cardinality, nest
-from distgrad.data.calling import as_tensors, call
+from distgrad.data import cardinality, kept, nest
+from distgrad.data.calling import as_tensors, call, holds
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
-from distgrad.data.grouping import Grouping, at_least_one
+from distgrad.data.grouping import Grouping, at_least_one, one_of
 from distgrad.data.iterating import DatasetIterator
 from distgrad.data.mixing import Mixing
 from distgrad.data.origins import Origins
@@ -64,22 +65,23 @@ class Dataset(Origins, Grouping, Mixing):
     ) -> Dataset:
         """Each element through a function; the parts of a tuple are its arguments.
 
-        Calls are made in order, one at a time: the arguments on parallel calls change nothing.
+        A list that the function returns is a tuple. Calls are made in order, one at a time: the
+        arguments on parallel calls change nothing.
         """
+
+        def mapped(element: Any) -> Any:
+            made = call(map_func, element)
+            return nest.to_arrays(tuple(made) if isinstance(made, list) else made)
+
+        # Python's own map goes on after an error, as ignore_errors needs it to.
         return Dataset(
-            lambda this: (
-                nest.to_arrays(call(map_func, element)) for element in self._elements(this)
-            ),
-            self._size,
-            open_axes=self._open,
+            lambda this: map(mapped, self._elements(this)), self._size, open_axes=self._open
         )
 
     def filter(self, predicate: Callable[..., Any], name: str | None = None) -> Dataset:
-        """The elements for which the predicate is true."""
+        """The elements for which the predicate is true; ValueError where it gives no bool."""
         return Dataset(
-            lambda this: (
-                element for element in self._elements(this) if bool(call(predicate, element))
-            ),
+            lambda this: filter(lambda element: holds(predicate, element), self._elements(this)),
             open_axes=self._open,
         )
 
@@ -87,16 +89,19 @@ class Dataset(Origins, Grouping, Mixing):
         self,
         map_func: Callable[..., Dataset],
         cycle_length: int | None = None,
-        block_length: int = 1,
+        block_length: int | None = None,
         num_parallel_calls: int | None = None,
         deterministic: bool | None = None,
         name: str | None = None,
     ) -> Dataset:
         """The datasets that a function makes of the elements, ``cycle_length`` of them in turns.
 
-        Without a cycle length, or with AUTOTUNE for it, one after the other.
+        Without a cycle length, or with AUTOTUNE for it, one after the other; each gives
+        ``block_length`` elements in its turn, 1 by default. Raises InvalidArgumentError below 1.
         """
-        cycle = max(cycle_length or 1, 1)
+        alone = cycle_length is None or cycle_length == AUTOTUNE
+        cycle = 1 if alone else at_least_one("cycle_length", cycle_length)  # type: ignore[arg-type]
+        block = at_least_one("block_length", 1 if block_length is None else block_length)
 
         def elements(this: Pass) -> Iterator[Any]:
             waiting = (call(map_func, element)._elements(this) for element in self._elements(this))
@@ -104,9 +109,9 @@ class Dataset(Origins, Grouping, Mixing):
             turn = 0
             while open_now:
                 turn %= len(open_now)
-                block = list(itertools.islice(open_now[turn], block_length))
-                yield from block
-                if len(block) == block_length:
+                taken = list(itertools.islice(open_now[turn], block))
+                yield from taken
+                if len(taken) == block:
                     turn += 1
                     continue
                 following = list(itertools.islice(waiting, 1))
@@ -128,7 +133,7 @@ class Dataset(Origins, Grouping, Mixing):
     ) -> Dataset:
         """A random order: of all elements where the buffer holds them, else drawn from the buffer.
 
-        Raises ValueError for an empty buffer.
+        Raises InvalidArgumentError (a ValueError) for an empty buffer.
         """
         at_least_one("buffer_size", buffer_size)
         number = 0 if seed is not None else next(_unseeded)
@@ -156,7 +161,8 @@ class Dataset(Origins, Grouping, Mixing):
     ) -> Dataset:
         """``batch_size`` elements stacked into one; the last batch may be short.
 
-        Raises ValueError, when it comes to them, for elements of different shapes.
+        Raises InvalidArgumentError (a ValueError), when it comes to them, for elements of
+        different shapes.
         """
         at_least_one("batch_size", batch_size)
 
@@ -214,12 +220,11 @@ class Dataset(Origins, Grouping, Mixing):
         return self.take(0) if count < 0 else self._cut(slice(int(count), None))
 
     def shard(self, num_shards: int, index: int, name: str | None = None) -> Dataset:
-        """Every ``num_shards``-th element, from number ``index`` on. Raises ValueError.
+        """Every ``num_shards``-th element, from number ``index`` on. Raises InvalidArgumentError.
 
         Training does not need it: the batches of a dataset are those of all ranks together.
         """
-        if not 0 <= index < num_shards:
-            raise ValueError(f"index {index} is not in range(0, {num_shards})")
+        one_of("index", index, num_shards)
         return self._cut(slice(int(index), None, int(num_shards)))
 
     def _cut(self, where: slice) -> Dataset:
@@ -255,29 +260,63 @@ class Dataset(Origins, Grouping, Mixing):
     def cache(self, filename: str = "", name: str | None = None) -> Dataset:
         """The elements of the first iteration that comes to its end, kept in memory.
 
-        Raises ValueError for a file name: arrays in files are read as they are needed anyway.
+        With a ``filename`` they are kept in that file, and read from it, by later runs as well:
+        delete it where the data, or the steps before, have changed.
         """
         if filename:
-            raise ValueError(
-                f"cache keeps elements in memory, not in the file {filename!r}: leave the name "
-                "out, or keep arrays by numpy.save and read them by numpy.load(mmap_mode='r')"
-            )
-        kept: list[list[Any]] = []
+            return self._kept(Path(filename))
+        whole: list[list[Any]] = []
 
         def elements(this: Pass) -> Iterator[Any]:
-            if kept:
-                yield from kept[0]
+            if whole:
+                yield from whole[0]
                 return
             seen = []
             for element in self._elements(this):
                 seen.append(element)
                 yield element
-            kept[:] = [seen]
+            whole[:] = [seen]
 
         return Dataset(elements, self._size, open_axes=self._open)
 
+    def snapshot(
+        self,
+        path: Any,
+        compression: str | None = "AUTO",
+        reader_func: Any = None,
+        shard_func: Any = None,
+        name: str | None = None,
+    ) -> Dataset:
+        """``cache`` in a folder. The last three settings of its files change nothing."""
+        return self._kept(kept.path_in(path))
+
+    def _kept(self, path: Path) -> Dataset:
+        def elements(this: Pass) -> Iterator[Any]:
+            yield from kept.read(path) if path.exists() else kept.keep(self._elements(this), path)
+
+        return Dataset(elements, self._size, open_axes=self._open)
+
+    def save(
+        self,
+        path: Any,
+        compression: str | None = None,
+        shard_func: Any = None,
+        checkpoint_args: Any = None,
+    ) -> None:
+        """Writes the elements to a folder, from which ``load`` reads them; replaces those in it.
+
+        The last three settings of its files change nothing. Raises ValueError for elements of
+        different forms.
+        """
+        for _ in kept.keep(self._next_pass(), kept.path_in(path)):
+            pass
+
     def prefetch(self, buffer_size: int = AUTOTUNE, name: str | None = None) -> Dataset:
-        """The same elements, made in advance by a thread: two for AUTOTUNE, none for 0."""
+        """The same elements, made in advance by a thread: two for AUTOTUNE, none for 0.
+
+        Raises InvalidArgumentError for other numbers below 0.
+        """
+        at_least_one("buffer_size", 1 if buffer_size in (0, AUTOTUNE) else buffer_size)
         depth = 2 if buffer_size < 0 else int(buffer_size)
         if depth == 0:
             return self
@@ -289,8 +328,13 @@ class Dataset(Origins, Grouping, Mixing):
         return Dataset(elements, self._size, open_axes=self._open)
 
     def apply(self, transformation_func: Callable[[Dataset], Dataset]) -> Dataset:
-        """What a function makes of this dataset."""
-        return transformation_func(self)
+        """What a function makes of this dataset. Raises TypeError if that is no dataset."""
+        made = transformation_func(self)
+        if not isinstance(made, Dataset):
+            raise TypeError(
+                f"the function given to apply must return a Dataset, not a {type(made).__name__}"
+            )
+        return made
 
     # Use
 
@@ -325,16 +369,20 @@ class Dataset(Origins, Grouping, Mixing):
 
         if self._spec is not None:
             return self._spec
-        first = next(self._elements(Pass(self._passes)), None)
-        if first is None:
+        this = Pass(self._passes)
+        first = next(self._elements(this), None)
+        if first is None and self._rows is None:
             raise ValueError("the dataset is empty: it has no element to look at")
 
-        def spec(leaf: Any) -> Any:
+        def spec(leaf: Any, shape: tuple[int, ...] | None = None) -> Any:
             if isinstance(leaf, Dataset):
                 return leaf.element_spec
-            sizes = [None if axis in self._open else n for axis, n in enumerate(leaf.shape)]
+            shape = leaf.shape if shape is None else shape
+            sizes = [None if axis in self._open else n for axis, n in enumerate(shape)]
             return TensorSpec(sizes, leaf.dtype)
 
+        if first is None:  # of arrays without rows
+            return nest.map_leaves(lambda rows: spec(rows, rows.shape[1:]), self._rows(this).arrays)  # type: ignore[misc]
         return nest.map_leaves(spec, first)
 
     def cardinality(self) -> Any:

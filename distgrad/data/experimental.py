@@ -23,11 +23,18 @@ __all__ = [
     "choose_from_datasets",
     "enumerate_dataset",
     "get_single_element",
+    "get_structure",
     "group_by_window",
+    "ignore_errors",
+    "load",
+    "map_and_batch",
+    "prefetch_to_device",
     "rejection_resample",
     "sample_from_datasets",
+    "save",
     "scan",
     "shuffle_and_repeat",
+    "snapshot",
     "take_while",
     "unbatch",
     "unique",
@@ -66,6 +73,32 @@ def shuffle_and_repeat(
     return lambda dataset: dataset.shuffle(buffer_size, seed).repeat(count)
 
 
+def map_and_batch(
+    map_func: Callable[..., Any],
+    batch_size: int,
+    num_parallel_batches: int | None = None,
+    drop_remainder: bool = False,
+    num_parallel_calls: int | None = None,
+) -> Callable[[Dataset], Dataset]:
+    """For ``apply``: ``map``, then ``batch``."""
+    return lambda dataset: dataset.map(map_func).batch(batch_size, drop_remainder)
+
+
+def prefetch_to_device(device: str, buffer_size: int | None = None) -> Callable[[Dataset], Dataset]:
+    """For ``apply``: ``prefetch``; elements become tensors where the loop over them runs."""
+    return lambda dataset: dataset.prefetch(AUTOTUNE if buffer_size is None else buffer_size)
+
+
+def get_structure(dataset_or_iterator: Any) -> Any:
+    """What ``element_spec`` of a dataset, or of an iterator over one, says."""
+    return dataset_or_iterator.element_spec
+
+
+def save(dataset: Dataset, path: Any, compression: Any = None, shard_func: Any = None) -> None:
+    """Writes the elements to a folder, as ``dataset.save`` does."""
+    dataset.save(path, compression, shard_func)
+
+
 def get_single_element(dataset: Dataset) -> Any:
     """The only element of a dataset, as tensors."""
     return dataset.get_single_element()
@@ -83,11 +116,14 @@ def _step(name: str) -> Callable[..., Callable[[Dataset], Dataset]]:
 bucket_by_sequence_length = _step("bucket_by_sequence_length")
 enumerate_dataset = _step("enumerate")
 group_by_window = _step("group_by_window")
+ignore_errors = _step("ignore_errors")
 rejection_resample = _step("rejection_resample")
 scan = _step("scan")
+snapshot = _step("snapshot")
 take_while = _step("take_while")
 unbatch = _step("unbatch")
 unique = _step("unique")
+load = Dataset.load
 choose_from_datasets = Dataset.choose_from_datasets
 sample_from_datasets = Dataset.sample_from_datasets
 

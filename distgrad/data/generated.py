@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.errors import InvalidArgumentError
+
 
 def like(announced: Any, value: Any) -> Any:
     """What a generator gave: a list will do for a tuple, and a tuple for an array."""
@@ -25,12 +27,15 @@ def cast(dtype: Any, value: Any) -> np.ndarray:
 
 
 def as_specified(spec: Any, value: Any) -> np.ndarray:
-    """The value as an array of that dtype and shape. Raises ValueError for another shape."""
+    """The value as an array of that dtype and shape.
+
+    Raises InvalidArgumentError (a ValueError) for another shape.
+    """
     return _fits(cast(spec.dtype, value), spec.shape)
 
 
 def checked(element: Any, shapes: Any) -> Any:
-    """The element, if its arrays have these shapes. Raises ValueError otherwise."""
+    """The element, if its arrays have these shapes. Raises InvalidArgumentError otherwise."""
     if shapes is None:
         return element
     if isinstance(element, dict):
@@ -49,5 +54,7 @@ def _fits(array: np.ndarray, shape: Any) -> np.ndarray:
         size in (None, length) for size, length in zip(wanted, array.shape, strict=True)
     )
     if not same:
-        raise ValueError(f"the generator gave an array {array.shape} where {shape} was announced")
+        raise InvalidArgumentError(
+            f"the generator gave an array {array.shape} where {shape} was announced"
+        )
     return array

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from distgrad.core.errors import InvalidArgumentError, OpError
 from distgrad.data import cardinality, nest
-from distgrad.data.calling import as_tensors, call
+from distgrad.data.calling import as_tensors, call, holds
 from distgrad.data.cardinality import UNKNOWN_CARDINALITY
 from distgrad.data.rows import Rows, each_row
 
 # What TensorFlow has and this does not: what to do in its place.
 ELSEWHERE = {
-    "snapshot": "cache() keeps elements in memory; numpy.save keeps arrays in files",
-    "save": "numpy.save keeps arrays in files; numpy.load(..., mmap_mode='r') reads them lazily",
-    "load": "give from_tensor_slices what numpy.load(..., mmap_mode='r') gives",
     "ragged_batch": "there are no ragged tensors: use padded_batch",
     "sparse_batch": "there are no sparse tensors: use padded_batch",
     "random": "use range(n).map(...) with NumPy's random numbers, or from_generator",
@@ -196,7 +195,8 @@ class Grouping:
         """Datasets of ``size`` elements, one of ``stride`` taken, begun ``shift`` after each other.
 
         A window is a dataset in place of each array of an element: use
-        ``flat_map(lambda window: window.batch(size))``. Raises ValueError for sizes below 1.
+        ``flat_map(lambda window: window.batch(size))``. Raises InvalidArgumentError for sizes
+        below 1.
         """
         shift = size if shift is None else shift
         for word, value in (("size", size), ("shift", shift), ("stride", stride)):
@@ -242,9 +242,12 @@ class Grouping:
         return self._made(batches, open_axes=self._open | {0})
 
     def take_while(self, predicate: Callable[..., Any], name: str | None = None) -> Any:
-        """The elements up to the first one for which the predicate is false."""
+        """The elements up to the first one for which the predicate is false.
+
+        Raises ValueError where it gives no bool.
+        """
         return self._made(
-            lambda elements: itertools.takewhile(lambda e: bool(call(predicate, e)), elements),
+            lambda elements: itertools.takewhile(lambda e: holds(predicate, e), elements),
             open_axes=self._open,
         )
 
@@ -286,18 +289,37 @@ class Grouping:
         return self._made(once, open_axes=self._open)
 
     def get_single_element(self, name: str | None = None) -> Any:
-        """The only element, as tensors. Raises ValueError where there is none, or another."""
+        """The only element, as tensors. Raises InvalidArgumentError for none, or for another."""
         found = list(itertools.islice(iter(self), 2))
         if len(found) != 1:
-            raise ValueError(f"the dataset has {'more than one' if found else 'no'} element")
+            raise InvalidArgumentError(
+                f"the dataset has {'more than one' if found else 'no'} element"
+            )
         return found[0]
 
     def ignore_errors(self, log_warning: bool = False, name: str | None = None) -> Any:
-        """Raises NotImplementedError: an iterator that has raised cannot go on."""
-        raise NotImplementedError(
-            "Dataset.ignore_errors does not exist here, since a Python iterator that has raised is "
-            "at its end: catch the error in the function that you give to map"
-        )
+        """The elements without those at which the functions before raise an error of data.
+
+        That is one of ``tf.errors``, an OSError or a ValueError. It comes right after ``map`` or
+        ``filter``: other steps cannot go on, and raise the error.
+        """
+
+        def spared(elements: Iterator[Any]) -> Iterator[Any]:
+            resumes = isinstance(elements, (map, filter))
+            while True:
+                try:
+                    element = next(elements)
+                except StopIteration:
+                    return
+                except (OpError, OSError, ValueError) as error:
+                    if not resumes:
+                        raise
+                    if log_warning:
+                        warnings.warn(f"an element is left out: {error}", stacklevel=2)
+                else:
+                    yield element
+
+        return self._made(spared, open_axes=self._open)
 
 
 class _Elsewhere:
@@ -358,7 +380,14 @@ def _shapes(element: Any, shapes: Any) -> list[Any]:
 
 
 def at_least_one(name: str, value: int) -> int:
-    """``value``. Raises ValueError below 1."""
+    """``value``. Raises InvalidArgumentError (a ValueError) below 1."""
     if value < 1:
-        raise ValueError(f"{name} is {value}; it must be at least 1")
+        raise InvalidArgumentError(f"{name} is {value}; it must be at least 1")
+    return value
+
+
+def one_of(name: str, value: int, count: int) -> int:
+    """``value``. Raises InvalidArgumentError (a ValueError) outside ``range(count)``."""
+    if not 0 <= value < count:
+        raise InvalidArgumentError(f"{name} {value} is not in range(0, {count})")
     return value

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.errors import InvalidArgumentError
+
 
 def to_arrays(value: Any) -> Any:
     """The same nest with every leaf an array, Python's numbers as TensorFlow takes them.
@@ -76,12 +78,15 @@ def map_leaves(function: Callable[..., Any], first: Any, *others: Any) -> Any:
 
 
 def stack(elements: Sequence[Any]) -> Any:
-    """One nest with a first dimension over the elements. Raises ValueError for unequal shapes."""
+    """One nest with a first dimension over the elements.
+
+    Raises InvalidArgumentError (a ValueError) for unequal shapes.
+    """
 
     def joined(*arrays: np.ndarray) -> np.ndarray:
         shapes = {array.shape for array in map(np.asarray, arrays)}
         if len(shapes) > 1:
-            raise ValueError(
+            raise InvalidArgumentError(
                 f"elements of the shapes {', '.join(map(str, sorted(shapes)))} do not make a "
                 "batch; map them to one shape first"
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.data import cardinality, nest
+from distgrad.data import cardinality, kept, nest
 from distgrad.data.cardinality import INFINITE_CARDINALITY
 from distgrad.data.generated import as_specified, cast, checked, like
 from distgrad.data.rows import Pass, Rows, each_row
@@ -24,7 +24,7 @@ class Origins:
     """What `Dataset` inherits the ways to make one from."""
 
     @classmethod
-    def from_tensor_slices(cls: Any, tensors: Any) -> Dataset:
+    def from_tensor_slices(cls: Any, tensors: Any, name: str | None = None) -> Dataset:
         """The rows of an array, or of each array of a nest. Raises ValueError for unequal lengths.
 
         The arrays are not copied: a change to one changes the elements.
@@ -34,23 +34,25 @@ class Origins:
         return cls(lambda _: each_row(rows), nest.length(arrays), lambda _: rows)
 
     @classmethod
-    def from_tensors(cls: Any, tensors: Any) -> Dataset:
+    def from_tensors(cls: Any, tensors: Any, name: str | None = None) -> Dataset:
         """One element."""
         element = nest.map_leaves(_read_only, nest.to_arrays(tensors))
         return cls(lambda _: iter([element]), 1)
 
     @classmethod
-    def range(cls: Any, *args: int) -> Dataset:
-        """The int64 numbers of Python's ``range``."""
-        numbers = range(*args)
-        return cls(lambda _: (np.asarray(i, np.int64) for i in numbers), len(numbers))
+    def range(
+        cls: Any, *args: int, output_type: Any = np.int64, name: str | None = None
+    ) -> Dataset:
+        """The numbers of Python's ``range``, of dtype ``output_type``."""
+        numbers, kind = range(*args), _dtype(output_type)
+        return cls(lambda _: (np.asarray(i, kind) for i in numbers), len(numbers))
 
     @classmethod
     def counter(
-        cls: Any, start: int = 0, step: int = 1, dtype: Any = np.int64, name: Any = None
+        cls: Any, start: int = 0, step: int = 1, dtype: Any = np.int64, name: str | None = None
     ) -> Dataset:
         """``start``, ``start + step`` and so on, without end."""
-        kind = np.dtype(getattr(dtype, "numpy_dtype", dtype))
+        kind = _dtype(dtype)
         return cls(
             lambda _: (np.asarray(number, kind) for number in itertools.count(start, step)),
             INFINITE_CARDINALITY,
@@ -62,8 +64,9 @@ class Origins:
         generator: Callable[..., Any],
         output_types: Any = None,
         output_shapes: Any = None,
-        args: tuple = (),
+        args: tuple | None = None,
         output_signature: Any = None,
+        name: str | None = None,
     ) -> Dataset:
         """What ``generator(*args)``, called anew for every iteration, gives.
 
@@ -73,9 +76,10 @@ class Origins:
         """
         if not callable(generator):
             raise TypeError("from_generator needs a function that makes the generator")
+        given = tuple(args or ())
 
         def elements(_: Pass) -> Iterator[Any]:
-            for value in generator(*args):
+            for value in generator(*given):
                 if output_signature is not None:
                     value = like(output_signature, value)
                     yield nest.map_leaves(as_specified, output_signature, value)
@@ -88,8 +92,31 @@ class Origins:
         return cls(elements, spec=output_signature)
 
     @classmethod
+    def load(
+        cls: Any,
+        path: Any,
+        element_spec: Any = None,
+        compression: str | None = None,
+        reader_func: Any = None,
+        wait: bool = False,
+    ) -> Dataset:
+        """What ``save`` wrote to a folder, read as it is iterated over.
+
+        ``element_spec`` is what the dataset says of its elements; the other settings change
+        nothing. Raises NotFoundError where nothing was saved.
+        """
+        file = kept.path_in(path)
+        if not file.exists():
+            next(kept.read(file))
+        return cls(lambda _: kept.read(file), spec=element_spec)
+
+    @classmethod
     def list_files(
-        cls: Any, file_pattern: Any, shuffle: bool | None = None, seed: int | None = None
+        cls: Any,
+        file_pattern: Any,
+        shuffle: bool | None = None,
+        seed: int | None = None,
+        name: str | None = None,
     ) -> Dataset:
         """The names of the files that match a pattern of ``glob``, or one of several.
 
@@ -105,12 +132,12 @@ class Origins:
         return files if shuffle is False else files.shuffle(len(names), seed)
 
     @classmethod
-    def zip(cls: Any, *datasets: Any) -> Dataset:
+    def zip(cls: Any, *args: Any, datasets: Any = None, name: str | None = None) -> Dataset:
         """Elements of several datasets side by side, up to the end of the shortest.
 
         Takes the datasets one by one, or in a tuple or a dict.
         """
-        together = datasets[0] if len(datasets) == 1 else datasets
+        together = datasets if datasets is not None else args[0] if len(args) == 1 else args
         parts = list(nest.leaves(together))
         if not parts or not all(isinstance(part, Origins) for part in parts):
             raise TypeError(f"zip takes datasets, not {together!r}")
@@ -123,6 +150,10 @@ class Origins:
         open_axes = frozenset(axis for part in parts for axis in part._open)
         size = cardinality.shortest([part._size for part in parts])
         return cls(elements, size, open_axes=open_axes)
+
+
+def _dtype(dtype: Any) -> np.dtype:
+    return np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

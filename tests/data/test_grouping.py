@@ -149,14 +149,14 @@ def test_element_spec():
     assert spec(data.shuffle(5).repeat().batch(2).cache()) == [(None, 3), (None,)]
     announced = tf.TensorSpec([None], tf.int64)
     assert ragged().element_spec == announced and spec(ragged().padded_batch(2)) == [(None, None)]
+    assert spec(data.take(0)) == [(3,), ()]
     with pytest.raises(ValueError, match="is empty"):
-        data.take(0).element_spec  # noqa: B018
+        data.take(0).batch(2).element_spec  # noqa: B018
 
 
 @pytest.mark.parametrize(
     ("use", "words"),
     [
-        (lambda d: d.snapshot("x"), r"Dataset.snapshot does not exist here: cache\(\)"),
         (lambda d: d.ragged_batch(2), "Dataset.ragged_batch .*padded_batch"),
         (lambda d: tf.data.TFRecordDataset("x"), "'TFRecordDataset': read records into"),
         (lambda d: d.nonsense(), "no attribute 'nonsense'"),
@@ -165,14 +165,27 @@ def test_element_spec():
 def test_what_does_not_exist_says_what_to_do(use, words):
     with pytest.raises(AttributeError, match=words):
         use(Dataset.range(3))
-    assert not hasattr(Dataset.range(3), "snapshot")
+    assert not hasattr(Dataset.range(3), "ragged_batch")
 
 
 def test_what_cannot_be_done_as_asked():
-    with pytest.raises(NotImplementedError, match="ignore_errors .*catch the error"):
-        Dataset.range(3).ignore_errors()
-    with pytest.raises(ValueError, match="not in the file 'x'"):
-        Dataset.range(3).cache("x")
+    for wrong in (
+        lambda data: data.batch(0),
+        lambda data: data.shard(3, 3),
+        lambda data: data.shuffle(0),
+        lambda data: data.prefetch(-5),
+        lambda data: data.window(3, 0),
+        lambda data: data.interleave(Dataset.from_tensors, 0),
+        lambda data: data.get_single_element(),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            wrong(Dataset.range(3))
+    with pytest.raises(TypeError, match="must return a Dataset, not a int"):
+        Dataset.range(3).apply(len)
+    with pytest.raises(ValueError, match="must return one bool"):
+        list(Dataset.range(3).filter(lambda n: n))
+    with pytest.raises(ValueError, match="must return one bool"):
+        list(Dataset.range(3).take_while(lambda n: n))
     with pytest.raises(ValueError, match="one of window_size"):
         Dataset.range(3).group_by_window(lambda n: n, lambda k, d: d)
     with pytest.raises(ValueError, match="stride is 0"):
@@ -187,3 +200,34 @@ def test_settings_are_taken_and_change_nothing():
     data = tf.data.Dataset.range(3).with_options(options)
     assert [int(x) for x in data] == [0, 1, 2]
     assert options.experimental_distribute.auto_shard_policy == -1
+
+
+def test_a_list_that_map_returns_is_a_tuple():
+    pairs = Dataset.range(3).map(lambda n: [n, n + 1])
+    assert [tuple(map(int, pair)) for pair in pairs] == [(0, 1), (1, 2), (2, 3)]
+    assert len(pairs.batch(3).element_spec) == 2
+    inner = Dataset.range(1).map(lambda n: (n, [n, n]))  # but one further in is an array
+    assert inner.element_spec[1].shape == (2,)
+
+
+def test_ignore_errors_goes_on_after_map_and_filter():
+    def inverse(n):
+        return tf.debugging.check_numerics(1 / tf.cast(n, tf.float32), "of zero")
+
+    data = Dataset.range(-1, 3).map(inverse)
+    assert lists(data.ignore_errors()) == [-1.0, 1.0, 0.5]
+    with pytest.warns(UserWarning, match="left out.*of zero"):
+        list(data.ignore_errors(log_warning=True))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        list(data.batch(2).ignore_errors())
+
+
+def test_range_of_another_dtype():
+    assert Dataset.range(3, output_type=tf.float32).element_spec == tf.TensorSpec((), tf.float32)
+
+
+def test_steps_of_data_experimental():
+    old = tf.data.experimental
+    assert lists(Dataset.range(4).apply(old.map_and_batch(lambda n: n * 2, 3))) == [[0, 2, 4], [6]]
+    assert old.get_structure(Dataset.range(4)) == tf.TensorSpec((), tf.int64)
+    assert lists(Dataset.range(2).apply(old.prefetch_to_device("/cpu:0"))) == [0, 1]
