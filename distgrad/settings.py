@@ -19,6 +19,7 @@ __all__ = [
     "experimental_run_functions_eagerly",
     "functions_run_eagerly",
     "get_logical_device_configuration",
+    "get_soft_device_placement",
     "get_visible_devices",
     "list_logical_devices",
     "list_physical_devices",
@@ -87,7 +88,13 @@ def get_logical_device_configuration(device: Any) -> None:
 
 
 def set_soft_device_placement(enabled: bool) -> None:
-    """Does nothing: an operation runs where its tensors lie."""
+    """Whether ``tf.device`` takes another device for one that is not here, as it does at first."""
+    devices.soft_placement = bool(enabled)
+
+
+def get_soft_device_placement() -> bool:
+    """What ``set_soft_device_placement`` was last told."""
+    return devices.soft_placement
 
 
 def run_functions_eagerly(run_eagerly: bool) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from distgrad.backend.base import Backend, NotHere, NotInstalled
@@ -11,6 +12,9 @@ from distgrad.backend.numpy import backend as numpy_backend
 from distgrad.core import dispatch
 from distgrad.core.errors import MissingExtraError, NoDeviceError
 from distgrad.launcher import environ
+
+soft_placement = True  # what ``tf.config.set_soft_device_placement`` was last told
+_warned: set[str] = set()  # devices that are not here
 
 
 def use(kind: str, rank: int = 0) -> Backend:
@@ -72,6 +76,33 @@ def scope(kind: str, index: int = 0) -> Iterator[None]:
         dispatch.in_force.backend = before
         if kind != "cpu":
             backend.select(selected)
+
+
+def placement(name: str, kind: str, index: int) -> AbstractContextManager[None]:
+    """``scope`` for a device as TensorFlow names it; another where it is not here, if that may be.
+
+    Raises as ``scope`` does where ``soft_placement`` is off.
+    """
+    backend = numpy_backend
+    try:
+        if kind == "gpu":
+            backend, before = _cuda(lambda _: index)
+            backend.select(before)
+        elif kind != "cpu" or index:
+            raise NoDeviceError(f"there is no device {name!r} here; use '/CPU:0'")
+    except (MissingExtraError, NoDeviceError) as error:
+        if not soft_placement:
+            raise
+        gpu = kind == "gpu" and count_gpus() > 0
+        if kind != "cpu" and name not in _warned:
+            _warned.add(name)
+            warnings.warn(
+                f"{error} What was meant for {name!r} lies on the {'first GPU' if gpu else 'CPU'}; "
+                "tf.config.set_soft_device_placement(False) makes an error of it.",
+                stacklevel=4,
+            )
+        return scope("gpu" if gpu else "cpu")
+    return scope(kind, index)
 
 
 @contextmanager

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from distgrad.core.devices import scope
-from distgrad.core.errors import NoDeviceError
+from distgrad.core import devices
+from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.naming import name_scope
 
 __all__ = [
@@ -21,27 +21,33 @@ __all__ = [
     "no_op",
 ]
 
-_DEVICE = re.compile(r"(/job:\w+)?(/replica:\d+)?(/task:\d+)?/?(device:)?(cpu|gpu|tpu)(:(\d+|\*))?")
+_DEVICE = re.compile(
+    r"(/job:(?P<job>\w+))?(/replica:\d+)?(/task:\d+)?"
+    r"(/?(device:)?(?P<kind>cpu|gpu|tpu|xla_cpu|xla_gpu)(:(?P<number>\d+|\*))?)?"
+)
 
 
 @contextmanager
 def device(device_name: Any) -> Iterator[None]:
     """Context in which new arrays lie on ``device_name``: "/CPU:0", "/GPU:0", None for as before.
 
-    An operation runs where its tensors lie, on the GPU where some of them lie there. Raises
-    ValueError for a name that is no device's, NoDeviceError (a RuntimeError) for a device that is
-    not here.
+    An operation runs where its tensors lie, on the GPU where some of them lie there. In place of a
+    device that is not here it is the first GPU for another GPU, else the CPU, after one warning;
+    after ``tf.config.set_soft_device_placement(False)``, NoDeviceError (a RuntimeError) is raised,
+    or MissingExtraError without CuPy. Raises ValueError for a name that is no device's,
+    InvalidArgumentError for one of another job.
     """
-    if not device_name:
+    name = getattr(device_name, "name", device_name)
+    if not name:
         yield
         return
-    found = _DEVICE.fullmatch(str(device_name).lower())
+    found = _DEVICE.fullmatch(str(name).lower())
     if found is None:
         raise ValueError(f"{device_name!r} is not the name of a device; '/CPU:0' is one")
-    kind, number = found[5], found[7]
-    if kind == "tpu":
-        raise NoDeviceError(f"there is no device {device_name!r} here; use '/CPU:0'")
-    with scope(kind, 0 if number in (None, "*") else int(number)):
+    if found["job"] not in (None, "localhost"):
+        raise InvalidArgumentError(f"{name!r} is a device of another job: there is localhost alone")
+    number = 0 if found["number"] in (None, "*") else int(found["number"])
+    with devices.placement(name, found["kind"], number) if found["kind"] else nullcontext():
         yield
 
 

@@ -68,9 +68,15 @@ def test_a_gradient_lies_where_its_variable_lies(gpu):
     assert tape.gradient(loss, w).device == "/GPU:0"
 
 
-def test_each_rank_takes_a_gpu_of_its_own(gpu):
+def test_each_rank_takes_a_gpu_of_its_own(gpu, monkeypatch):
     for rank, expected in [(0, 0), (1, 1), (2, 0), (3, 1)]:
         assert devices.use("cuda", rank).selected == expected
+    with (
+        pytest.warns(UserWarning, match=r"sees 2 GPUs.*'/GPU:2' lies on the first GPU"),
+        tf.device("/GPU:2"),
+    ):
+        assert tf.zeros(2).device == "/GPU:0"
+    monkeypatch.setattr(devices, "soft_placement", False)
     with pytest.raises(NoDeviceError, match=r"no device '/GPU:2' here: this process sees 2 GPUs"):
         tf.device("/GPU:2").__enter__()
     before = dispatch.current().selected

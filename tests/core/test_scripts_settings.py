@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 import distgrad as tf
+from distgrad.backend import cupy
+from distgrad.core import devices
 from distgrad.training.tensorboard import _records
 
 
@@ -149,3 +153,27 @@ def test_texts_are_no_tensors(value):
 
 def test_the_version_that_scripts_print():
     assert tf.__version__ == tf.version.VERSION
+
+
+def test_a_device_that_is_not_here(monkeypatch):
+    monkeypatch.setattr(devices, "_warned", set())
+    monkeypatch.setattr(cupy, "distributions", dict)  # CuPy is not installed
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    missing = pytest.warns(UserWarning, match="GPUs need CuPy.*'/GPU:0' lies on the CPU")
+    with missing, tf.device("/GPU:0"):
+        assert tf.zeros(2).device == "/CPU:0"
+    for name in ("/CPU:5", "/job:localhost", tf.config.list_logical_devices("CPU")[0]):
+        with tf.device(name):
+            assert tf.zeros(2).device == "/CPU:0"
+    with pytest.raises(tf.errors.InvalidArgumentError, match="another job"):
+        tf.device("/job:worker/task:1").__enter__()
+    assert tf.config.get_soft_device_placement()
+    tf.config.set_soft_device_placement(False)
+    try:
+        with pytest.raises(ImportError, match="GPUs need CuPy"):
+            tf.device("/GPU:0").__enter__()
+        for name in ("/TPU:0", "/CPU:5"):
+            with pytest.raises(RuntimeError, match="no device"):
+                tf.device(name).__enter__()
+    finally:
+        tf.config.set_soft_device_placement(True)
