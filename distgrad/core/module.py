@@ -10,19 +10,21 @@ from typing import Any
 from distgrad.core import naming, tree
 from distgrad.core.variable import Variable
 
+_WORDS = re.compile(r"((?<=[a-z0-9])[A-Z]|(?!^)(?<!_)[A-Z](?=[a-z]))")
+
 
 class Module:
     """Base class for objects that hold variables (``tf.Module``).
 
     Variables in attributes, in lists, tuples and dicts among them, in other modules and in layers
-    are found, attributes in the order of their names. The variables of Keras layers are found as
-    well (TensorFlow does not look into those of Keras 3). Raises ValueError for a ``name`` that is
-    not an identifier.
+    are found, attributes in the order of their names, those of modules within after its own. The
+    variables of Keras layers are found as well (TensorFlow does not look into those of Keras 3).
+    Raises ValueError for a ``name`` that is not an identifier.
     """
 
     def __init__(self, name: str | None = None) -> None:
         if name is None:
-            name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+            name = _WORDS.sub(r"_\1", type(self).__name__).lower()
         elif not name.isidentifier():
             raise ValueError(f"{name!r} is not a valid module name: use a Python identifier")
         self._name = name
@@ -91,14 +93,16 @@ def _variables(module: Module, which: str) -> Iterator[Variable]:
 
 
 def _walk(module: Module, seen: set[int]) -> Iterator[Any]:
-    """Variables, modules and layers below, in the order of their attributes' names."""
+    """Variables, modules and layers below: its own by their attributes' names, then of modules."""
+    within: list[Module] = []
     for name in sorted(vars(module)):
         for item in tree.flatten(vars(module)[name]):
             if id(item) in seen or item is module:
                 continue
             seen.add(id(item))
             if isinstance(item, Module):
+                within.append(item)
+            if isinstance(item, (Variable, Module)) or hasattr(item, "trainable_variables"):
                 yield item
-                yield from _walk(item, seen)
-            elif isinstance(item, Variable) or hasattr(item, "trainable_variables"):
-                yield item
+    for each in within:
+        yield from _walk(each, seen)

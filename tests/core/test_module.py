@@ -29,12 +29,12 @@ def ids(items):
 
 
 def test_variables_in_the_order_of_attribute_names():
-    """Attributes by name, a dict's values by key, each once."""
+    """Attributes by name, a dict's values by key, each once; then those of modules within."""
     net = Net()
     one, two = net.parts[0], net.parts[1]["z"]
     a, h = net.parts[1]["a"][0], net._hidden
-    assert ids(net.variables) == ids([h, one.b, one.w, a, two.b, two.w])
-    assert ids(net.trainable_variables) == ids([h, one.w, a, two.w])
+    assert ids(net.variables) == ids([h, a, one.b, one.w, two.b, two.w])
+    assert ids(net.trainable_variables) == ids([h, a, one.w, two.w])
     assert ids(net.non_trainable_variables) == ids([one.b, two.b])
     assert ids(net.submodules) == ids([one, two])
     assert all(isinstance(v, tuple) for v in (net.variables, net.submodules))
@@ -58,7 +58,11 @@ def test_names():
     class MyNet2(tf.Module):
         pass
 
+    class MyHTTPServer2(tf.Module):
+        pass
+
     assert MyNet2().name == "my_net2" and Dense("foo").name == "foo"
+    assert MyHTTPServer2().name == "my_http_server2"
     for bad in ("a b", "1a", ""):
         with pytest.raises(ValueError):
             tf.Module(name=bad)
