@@ -176,7 +176,9 @@ def _to_array(value: Any, dtype: Any) -> np.ndarray:
         array = np.asarray(value)
         if not is_number(array.dtype):
             raise ValueError(f"an array of dtype {array.dtype} cannot be converted to a tensor")
-        return array if wanted is None else array.astype(wanted)
+        if wanted is None and array.dtype.isnative:
+            return array
+        return array.astype(array.dtype.newbyteorder("=") if wanted is None else wanted)
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -171,6 +171,7 @@ _ALL = [
     float16, float32, float64, int8, int16, int32, int64,
     uint8, uint16, uint32, uint64, bool_, complex64, complex128,
 ]  # fmt: skip
+_OF_PYTHON: dict[Any, DType] = {float: float32, int: int32, "float": float32}
 _BY_NUMPY = {dtype.numpy_dtype: dtype for dtype in _ALL}
 
 if TYPE_CHECKING:
@@ -201,15 +202,13 @@ def __getattr__(name: str) -> Any:
 def as_dtype(value: Any) -> DType:
     """The DType for a name, a NumPy dtype, a Python type or a DType.
 
-    Raises TypeError for anything that is not an element type distgrad knows. A Python ``float``
-    is float32 and a Python ``int`` is int32, as in TensorFlow.
+    Raises TypeError for anything that is not an element type distgrad knows. A Python ``float``,
+    or its name, is float32 and a Python ``int`` is int32, as in TensorFlow.
     """
     if isinstance(value, DType):
         return value
-    if value is float:
-        return float32
-    if value is int:
-        return int32
+    if value is float or value is int or (isinstance(value, str) and value == "float"):
+        return _OF_PYTHON[value]
     try:
         if value is None:  # which is float64 to NumPy
             raise TypeError

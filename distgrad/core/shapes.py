@@ -208,7 +208,12 @@ class _OfAnyRank(TensorShape):
         return
 
     def __getitem__(self, key: Any) -> Any:
-        return self if isinstance(key, slice) else None
+        if not isinstance(key, slice):
+            return None
+        start, stop = key.start or 0, key.stop
+        if stop is None or start < 0 or stop < 0 or key.step not in (None, 1):
+            return self
+        return shape_of([None] * max(stop - start, 0))
 
     def __eq__(self, other: object) -> bool:
         return other is self or other is None

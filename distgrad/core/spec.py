@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType, as_dtype
-from distgrad.core.shapes import TensorShape, shape_of
+from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Operand
 
 
@@ -15,8 +14,7 @@ class TensorSpec:
     """Shape and dtype of a tensor; None in the shape stands for any size, as a shape for any."""
 
     def __init__(self, shape: Any, dtype: Any = "float32", name: str | None = None) -> None:
-        shape = TensorShape(shape)
-        self.shape = shape if shape.rank is None else shape_of(map(_size, shape))
+        self.shape = TensorShape(shape)
         self.dtype: DType = as_dtype(dtype)
         self.name = name
 
@@ -24,6 +22,11 @@ class TensorSpec:
     def from_tensor(cls, tensor: Any, name: str | None = None) -> TensorSpec:
         """The spec of a tensor: its own shape and dtype."""
         return cls(tensor.shape, tensor.dtype, name)
+
+    @classmethod
+    def from_spec(cls, spec: TensorSpec, name: str | None = None) -> TensorSpec:
+        """A spec like another one, by another name where one is given."""
+        return cls(spec.shape, spec.dtype, name or spec.name)
 
     def is_compatible_with(self, value: Any) -> bool:
         """Whether a tensor (or another spec) has this dtype and fits this shape."""
@@ -44,7 +47,3 @@ class TensorSpec:
 
     def __repr__(self) -> str:
         return f"TensorSpec(shape={self.shape}, dtype=tf.{self.dtype.name}, name={self.name!r})"
-
-
-def _size(dim: Any) -> Any:
-    return None if dim is None else operator.index(dim)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import numpy as np
 import pytest
 
 import distgrad as tf
@@ -129,3 +130,46 @@ def test_sizes_of_shapes_are_whole_numbers():
             tf.TensorShape(wrong)
     with pytest.raises(ValueError, match="-1"):
         tf.TensorShape([-1, 2])
+
+
+def test_names_of_python_are_those_of_tensorflow():
+    assert tf.as_dtype("float") is tf.float32 and tf.constant(1, "float").dtype is tf.float32
+    assert [tf.float32, tf.float64] == [float, tf.float64] and tf.int32 not in (int,)
+    assert repr(tf.float32) == "tf.float32"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "error"), [([-1], ValueError), ([1.5], TypeError), ("a", TypeError)]
+)
+def test_sizes_that_are_none(sizes, error):
+    with pytest.raises(error):
+        tf.TensorShape(sizes)
+
+
+def test_part_of_a_shape_of_any_rank():
+    assert tf.TensorShape(None)[1:3].as_list() == [None, None]
+    assert tf.TensorShape(None)[1:].rank is None
+
+
+def test_a_spec_from_another():
+    spec = tf.TensorSpec([None], tf.int32, "a")
+    assert tf.TensorSpec.from_spec(spec) == spec
+    assert tf.TensorSpec.from_spec(spec, "b").name == "b"
+
+
+def test_arrays_of_the_other_byte_order():
+    values = np.array([1.5, -2.0], ">f4")
+    assert tf.constant(values).dtype is tf.float32
+    assert tf.convert_to_tensor(values).numpy().tolist() == [1.5, -2.0]
+
+
+def test_a_hint_of_a_dtype():
+    assert tf.convert_to_tensor(1, dtype_hint=tf.float64).dtype is tf.float64
+    assert tf.convert_to_tensor(1.5, dtype_hint=tf.int32).dtype is tf.float32
+    assert tf.convert_to_tensor(tf.constant(1), dtype_hint=tf.float32).dtype is tf.int32
+
+
+def test_digits_of_a_number():
+    shown = "<tf.Tensor: shape=(), dtype=float32, numpy=0.3333333432674408>"
+    assert repr(tf.constant(1 / 3)) == shown
+    assert str(tf.constant(1 / 3)) == "tf.Tensor(0.33333334, shape=(), dtype=float32)"
