@@ -63,7 +63,6 @@ _INSTEAD = {
     "io.FixedLenFeature": _RECORDS,
     "io.TFRecordWriter": _RECORDS,
     "io.decode_csv": _TABLE,
-    "io.decode_raw": "use numpy.frombuffer",
     "io.parse_example": _RECORDS,
     "io.parse_single_example": _RECORDS,
     "io.parse_tensor": _RECORDS,

@@ -85,16 +85,23 @@ def write_file(filename: Any, contents: Any, name: str | None = None) -> None:
     path.write_bytes(value.encode() if isinstance(value, str) else value)
 
 
-def _opened(contents: Any) -> Any:
+def _opened(contents: Any, ratio: int = 1) -> Any:
+    """The image, a JPEG made smaller by ``ratio``; InvalidArgumentError for a damaged one."""
     from distgrad.keras.utils.images import pillow
 
-    image = pillow("tf.io.decode_image")
+    library = pillow("tf.io.decode_image")
     try:
-        return image.open(io.BytesIO(bytes_of(contents)), formats=_FORMATS)
-    except OSError:
+        image = library.open(io.BytesIO(bytes_of(contents)), formats=_FORMATS)
+        if ratio != 1:
+            image.draft(image.mode, tuple(max(size // ratio, 1) for size in image.size))
+        image.load()
+        return image
+    except library.UnidentifiedImageError:
         raise InvalidArgumentError(
             "Unknown image file format. One of JPEG, PNG, GIF, BMP required."
         ) from None
+    except (OSError, SyntaxError) as error:  # the latter of a PNG with a wrong check sum
+        raise InvalidArgumentError(f"the image is damaged, or cut off: {error}") from None
 
 
 def _pixels(image: Any, channels: int | None, dtype: Any = np.uint8) -> Tensor:
@@ -156,15 +163,24 @@ def decode_image(
     return convert_image_dtype(pixels, dtype)
 
 
-def decode_jpeg(contents: Any, channels: int = 0, **settings: Any) -> Tensor:
-    """``decode_image`` of one image as uint8; settings of how a JPEG is decoded change nothing."""
-    known = {"ratio", "fancy_upscaling", "try_recover_truncated", "acceptable_fraction"}
-    unknown = settings.keys() - known - {"dct_method", "name"}
-    if unknown:
-        raise TypeError(f"decode_jpeg has no argument {', '.join(sorted(unknown))}")
-    if settings.get("ratio", 1) != 1:
-        raise ValueError("ratio is 1: make the image smaller by tf.image.resize")
-    return _pixels(_opened(contents), channels)
+def decode_jpeg(
+    contents: Any,
+    channels: int = 0,
+    ratio: int = 1,
+    fancy_upscaling: bool = True,
+    try_recover_truncated: bool = False,
+    acceptable_fraction: float = 1,
+    dct_method: str = "",
+    name: str | None = None,
+) -> Tensor:
+    """``decode_image`` of one image as uint8, made smaller by a ``ratio`` of 2, 4 or 8.
+
+    The other settings of how a JPEG is decoded change nothing. Raises ValueError for another
+    ratio.
+    """
+    if ratio not in (1, 2, 4, 8):
+        raise ValueError(f"ratio is 1, 2, 4 or 8, not {ratio!r}")
+    return _pixels(_opened(contents, ratio), channels)
 
 
 def is_jpeg(contents: Any, name: str | None = None) -> Tensor:
@@ -225,7 +241,7 @@ def _frames(image: Any) -> Tensor:
     frames = []
     for index in range(getattr(image, "n_frames", 1)):
         image.seek(index)
-        frames.append(np.array(image.convert("RGB")))
+        frames.append(_pixels(image, 3).numpy())
     return as_tensor(np.stack(frames))
 
 
@@ -246,13 +262,42 @@ def _encoded(kind: str, image: Any, channels: tuple[int, ...], **settings: Any) 
 
 
 def encode_jpeg(
-    image: Any, format: str = "", quality: int = 95, name: str | None = None
+    image: Any,
+    format: str = "",
+    quality: int = 95,
+    progressive: bool = False,
+    optimize_size: bool = False,
+    chroma_downsampling: bool = True,
+    density_unit: str = "in",
+    x_density: int = 300,
+    y_density: int = 300,
+    xmp_metadata: Any = "",
+    name: str | None = None,
 ) -> Contents:
     """The bytes of a JPEG file of an image of uint8: (height, width, 1 or 3).
 
-    Raises InvalidArgumentError (a ValueError) for another image.
+    ``format`` is "grayscale", "rgb" or "" for what the image is; densities are dots per "in" or
+    "cm". Raises InvalidArgumentError (a ValueError) for another image.
     """
-    return _encoded("jpeg", image, (1, 3), quality=quality)
+    channels = {"": (1, 3), "grayscale": (1,), "rgb": (3,)}.get(format)
+    if channels is None or density_unit not in ("in", "cm"):
+        raise InvalidArgumentError(
+            f'format is "", "grayscale" or "rgb", density_unit "in" or "cm"; not {format!r}, '
+            f"{density_unit!r}"
+        )
+    inch = 2.54 if density_unit == "cm" else 1
+    settings = {"xmp": xmp_metadata} if xmp_metadata else {}
+    return _encoded(
+        "jpeg",
+        image,
+        channels,
+        quality=quality,
+        progressive=progressive,
+        optimize=optimize_size,
+        subsampling=2 if chroma_downsampling else 0,
+        dpi=(x_density * inch, y_density * inch),
+        **settings,
+    )
 
 
 def encode_png(image: Any, compression: int = -1, name: str | None = None) -> Contents:

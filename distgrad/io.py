@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import glob as _glob
-import os as _os
-import shutil as _shutil
-from types import SimpleNamespace as _SimpleNamespace
 from typing import Any as _Any
 
+import numpy as _np
+
+from distgrad import gfile as _gfile
+from distgrad.core.dispatch import as_tensor as _as_tensor
+from distgrad.core.dtypes import as_dtype as _as_dtype
+from distgrad.core.errors import InvalidArgumentError as _InvalidArgumentError
+from distgrad.core.tensor import Tensor as _Tensor
+from distgrad.image_files import bytes_of as _bytes_of
 from distgrad.image_files import (
     decode_and_crop_jpeg,
     decode_bmp,
@@ -30,6 +34,7 @@ __all__ = [
     "decode_image",
     "decode_jpeg",
     "decode_png",
+    "decode_raw",
     "encode_jpeg",
     "encode_png",
     "extract_jpeg_shape",
@@ -40,28 +45,28 @@ __all__ = [
 ]
 
 
-def _copy(src: _Any, dst: _Any, overwrite: bool = False) -> None:
-    if _os.path.exists(dst) and not overwrite:
-        raise FileExistsError(f"{dst!r} exists: say overwrite=True")
-    _shutil.copyfile(src, dst)
+gfile = _gfile
 
 
-gfile = _SimpleNamespace(
-    GFile=open,
-    copy=_copy,
-    exists=_os.path.exists,
-    glob=lambda pattern: sorted(_glob.glob(_os.fspath(pattern))),
-    isdir=_os.path.isdir,
-    join=_os.path.join,
-    listdir=_os.listdir,
-    makedirs=lambda path: _os.makedirs(path, exist_ok=True),
-    mkdir=_os.mkdir,
-    remove=_os.remove,
-    rename=lambda src, dst, overwrite=False: (_os.replace if overwrite else _os.rename)(src, dst),
-    rmtree=_shutil.rmtree,
-    stat=_os.stat,
-    walk=_os.walk,
-)
+def decode_raw(
+    input_bytes: _Any,
+    out_type: _Any,
+    little_endian: bool = True,
+    fixed_length: int | None = None,
+    name: str | None = None,
+) -> _Tensor:
+    """The numbers that bytes hold: a vector of ``out_type``.
+
+    ``fixed_length`` is how many bytes count: more are cut off, fewer filled up by zeros. Raises
+    InvalidArgumentError where the bytes are no whole numbers.
+    """
+    data = _bytes_of(input_bytes)
+    if fixed_length is not None:
+        data = data[:fixed_length].ljust(fixed_length, b"\0")
+    dtype = _as_dtype(out_type).numpy_dtype
+    if len(data) % dtype.itemsize:
+        raise _InvalidArgumentError(f"{len(data)} bytes are not a whole number of {dtype} numbers")
+    return _as_tensor(_np.frombuffer(data, dtype.newbyteorder("<" if little_endian else ">")))
 
 
 def __getattr__(name: str) -> object:

@@ -86,10 +86,15 @@ def test_files_and_folders(tmp_path):
     gfile.copy(name, name + ".copy")
     with pytest.raises(FileExistsError, match="overwrite=True"):
         gfile.copy(name, name + ".copy")
+    with gfile.GFile(name) as file:
+        assert (file.read(2), file.size(), gfile.stat(name).length) == ("te", 4, 4)
     assert gfile.glob(str(tmp_path / "a" / "*" / "x.*")) == [name, name + ".copy"]
     gfile.rename(name + ".copy", name, overwrite=True)
     assert gfile.listdir(tmp_path / "a" / "b") == ["x.txt"] and gfile.isdir(tmp_path / "a")
     gfile.rmtree(tmp_path / "a")
+    for use in (gfile.listdir, gfile.remove, gfile.stat, lambda path: gfile.GFile(path).read()):
+        with pytest.raises(tf.errors.NotFoundError, match="No such file"):
+            use(str(tmp_path / "a"))
     assert not gfile.exists(name)
 
 
