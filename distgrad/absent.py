@@ -57,7 +57,6 @@ _INSTEAD = {
     "dtypes.string": f"{_DENSE}: keep strings in NumPy arrays (tf.strings takes them)",
     "estimator": "train a Keras model, or write a job (distgrad config init)",
     "feature_column": "use Keras's preprocessing layers",
-    "experimental": "use tf.math, NumPy, or keras.ops, which has NumPy's names on tensors",
     "gradients": "there are no graphs: use tf.GradientTape",
     "hessians": "take tape.jacobian of the gradient of an inner tape",
     "io.FixedLenFeature": _RECORDS,

@@ -138,7 +138,7 @@ def test_settings_of_devices_are_taken():
         ("io.decode_csv", "pandas"),
         ("train.Example", "numpy.savez"),
         ("dtypes.string", "NumPy arrays"),
-        ("experimental.numpy", "keras.ops"),
+        ("experimental.numpy.interp", "keras.ops"),
         ("hessians", "jacobian"),
         ("distribute.cluster_resolver", "mpirun"),
     ],
