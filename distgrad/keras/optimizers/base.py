@@ -134,7 +134,7 @@ class Optimizer(Stepwise, Configured):
         rate = self._learning_rate
         if isinstance(rate, Variable):
             return rate
-        return recording.slot(lambda: Tensor(np.asarray(rate(int(self.calls._buffer)))))
+        return recording.slot(lambda: Tensor(np.asarray(rate(int(self.calls._buffer)), np.float32)))
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
