@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dis
+from collections.abc import Callable, Iterator
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -35,3 +37,57 @@ def call(function: Callable[..., Any], element: Any) -> Any:
     """A user's function on an element: the parts of a tuple are its arguments."""
     given = as_tensors(element)
     return function(*given) if isinstance(given, tuple) else function(given)
+
+
+class _Names(dict):
+    """The names around a function as they were; what was not there yet is looked up later."""
+
+    def __init__(self, names: dict[str, Any], used: set[str]) -> None:
+        super().__init__({name: names[name] for name in used if name in names})
+        self._later = names
+
+    def __missing__(self, name: str) -> Any:
+        return self._later[name]
+
+
+def as_of_now(function: Any) -> Any:
+    """The function with the values that the variables around it have now.
+
+    TensorFlow traces a function when a step is made of it: ``for i in range(3): data =
+    data.map(lambda x: x + i)`` adds 0, 1 and 2. A function that sets such variables, and whatever
+    is no plain function, is left as it is.
+    """
+    if type(function) is not FunctionType:
+        return function
+    codes = list(_codes(function.__code__))
+    if any(
+        step.opname in ("STORE_DEREF", "STORE_GLOBAL") and step.argval not in code.co_cellvars
+        for code in codes
+        for step in dis.get_instructions(code)
+    ):
+        return function
+    used = {"__builtins__", "__name__"}.union(*(code.co_names for code in codes))
+    made = FunctionType(
+        function.__code__,
+        _Names(function.__globals__, used),
+        function.__name__,
+        function.__defaults__,
+        tuple(map(_copied, function.__closure__ or ())),
+    )
+    made.__kwdefaults__ = function.__kwdefaults__
+    return made
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """The code of a function, and of those that are made in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _copied(cell: CellType) -> CellType:
+    try:
+        return CellType(cell.cell_contents)
+    except ValueError:  # it is empty yet
+        return cell

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.data import cardinality, kept, nest
-from distgrad.data.calling import as_tensors, call, holds
+from distgrad.data.calling import as_of_now, as_tensors, call, holds
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 from distgrad.data.grouping import Grouping, at_least_one, one_of
 from distgrad.data.iterating import DatasetIterator
@@ -68,6 +68,7 @@ class Dataset(Origins, Grouping, Mixing):
         A list that the function returns is a tuple. Calls are made in order, one at a time: the
         arguments on parallel calls change nothing.
         """
+        map_func = as_of_now(map_func)
 
         def mapped(element: Any) -> Any:
             made = call(map_func, element)
@@ -80,6 +81,7 @@ class Dataset(Origins, Grouping, Mixing):
 
     def filter(self, predicate: Callable[..., Any], name: str | None = None) -> Dataset:
         """The elements for which the predicate is true; ValueError where it gives no bool."""
+        predicate = as_of_now(predicate)
         return Dataset(
             lambda this: filter(lambda element: holds(predicate, element), self._elements(this)),
             open_axes=self._open,
@@ -101,6 +103,7 @@ class Dataset(Origins, Grouping, Mixing):
         """
         alone = cycle_length is None or cycle_length == AUTOTUNE
         cycle = 1 if alone else at_least_one("cycle_length", cycle_length)  # type: ignore[arg-type]
+        map_func = as_of_now(map_func)
         block = at_least_one("block_length", 1 if block_length is None else block_length)
 
         def elements(this: Pass) -> Iterator[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError, OpError
 from distgrad.data import cardinality, nest
-from distgrad.data.calling import as_tensors, call, holds
+from distgrad.data.calling import as_of_now, as_tensors, call, holds
 from distgrad.data.cardinality import UNKNOWN_CARDINALITY
 from distgrad.data.rows import Rows, each_row
 
@@ -110,6 +110,7 @@ class Grouping:
         ValueError unless there is one batch size more than boundaries, for boundaries that do not
         grow, and for an element too long to be filled up.
         """
+        element_length_func = as_of_now(element_length_func)
         bounds, sizes = list(bucket_boundaries), list(bucket_batch_sizes)
         if len(sizes) != len(bounds) + 1 or sorted(set(bounds)) != bounds:
             raise ValueError(
@@ -161,6 +162,7 @@ class Grouping:
         """
         if (window_size is None) == (window_size_func is None):
             raise ValueError("give one of window_size and window_size_func")
+        key_func, reduce_func = as_of_now(key_func), as_of_now(reduce_func)
 
         def size_of(key: int) -> int:
             size = window_size if window_size_func is None else window_size_func(np.int64(key))
@@ -246,6 +248,7 @@ class Grouping:
 
         Raises ValueError where it gives no bool.
         """
+        predicate = as_of_now(predicate)
         return self._made(
             lambda elements: itertools.takewhile(lambda e: holds(predicate, e), elements),
             open_axes=self._open,
@@ -255,6 +258,7 @@ class Grouping:
         self, initial_state: Any, scan_func: Callable[[Any, Any], Any], name: str | None = None
     ) -> Any:
         """``scan_func(state, element)`` gives the next state and an element of the new dataset."""
+        scan_func = as_of_now(scan_func)
 
         def scanned(elements: Iterator[Any]) -> Iterator[Any]:
             state = nest.to_arrays(initial_state)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.data import nest, shard
-from distgrad.data.calling import call
+from distgrad.data.calling import as_of_now, call
 from distgrad.data.rows import Numbers
 
 _unseeded = Numbers()
@@ -94,6 +94,7 @@ class Mixing:
         ``initial_dist`` is how often they come before (counted on the way for None). Raises
         ValueError for distributions of different lengths.
         """
+        class_func = as_of_now(class_func)
         wanted = np.asarray(target_dist, np.float64)
         before = None if initial_dist is None else np.asarray(initial_dist, np.float64)
         if before is not None and before.shape != wanted.shape:

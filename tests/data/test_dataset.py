@@ -403,3 +403,31 @@ def test_a_column_of_strings_is_an_array_of_strings():
     assert features["work"].tolist() in (["a", "bc", "a"], [b"a", b"bc", b"a"])
     with pytest.raises(ValueError, match="is not an array"):
         Dataset.from_tensor_slices({"work": pandas.Series(["a", None], dtype=object)})
+
+
+def test_functions_have_the_values_of_the_names_around_them_when_they_are_given():
+    """As in TensorFlow, which traces them then."""
+    data, parts = Dataset.range(3), []
+    for i in range(3):
+        data = data.map(lambda n: n + i)  # noqa: B023
+        parts.append(Dataset.range(6).filter(lambda n: n % 3 == i))  # noqa: B023
+    assert values(data) == [3, 4, 5]
+    assert [values(part) for part in parts] == [[0, 3], [1, 4], [2, 5]]
+    names = {"Dataset": Dataset}
+    exec("for k in (1, 2): d = Dataset.range(2).map(lambda n: n * k + later(n) * 0)", names)
+    names |= {"k": 9, "later": lambda n: n}  # what was not there yet is looked up later
+    assert values(names["d"]) == [0, 2]
+
+
+def test_a_function_that_sets_a_variable_around_it():
+    count = 0
+
+    def counted(n):
+        nonlocal count
+        count += 1
+        return n
+
+    data = Dataset.range(3).map(counted)
+    count = 10
+    list(data)
+    assert count == 13
