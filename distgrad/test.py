@@ -38,6 +38,16 @@ def is_built_with_gpu_support() -> bool:
     return is_built_with_cuda()
 
 
+def is_built_with_rocm() -> bool:
+    """False: GPUs are NVIDIA's."""
+    return False
+
+
+def is_built_with_xla() -> bool:
+    """False: programs are compiled by llvmlite, or by CUDA."""
+    return False
+
+
 def main(argv: list[str] | None = None) -> None:
     """Runs the tests of the script, and ends it."""
     import unittest
@@ -85,6 +95,8 @@ __all__ = [
     "gpu_device_name",
     "is_built_with_cuda",
     "is_built_with_gpu_support",
+    "is_built_with_rocm",
+    "is_built_with_xla",
     "is_gpu_available",
     "main",
 ]
