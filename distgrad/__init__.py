@@ -229,7 +229,8 @@ _RARE = {
     "ops.blocks": "batch_to_space required_space_to_batch_paddings space_to_batch "
     "space_to_batch_nd",
     "ops.factors": "eig eigvals",
-    "ops.modes": "get_logger get_static_value inside_function is_symbolic_tensor timestamp",
+    "ops.modes": "get_current_name_scope get_logger get_static_value inside_function "
+    "is_symbolic_tensor timestamp type_spec_from_value",
     "ops.sequences": "broadcast_dynamic_shape broadcast_static_shape reverse_sequence "
     "unravel_index",
     "ops.shifts": "bitcast",
@@ -283,12 +284,15 @@ if _TYPE_CHECKING:
         space_to_batch_nd,
     )
     from distgrad.ops.factors import eig, eigvals
+    from distgrad.ops.modes import as_tuple as tuple
     from distgrad.ops.modes import (
+        get_current_name_scope,
         get_logger,
         get_static_value,
         inside_function,
         is_symbolic_tensor,
         timestamp,
+        type_spec_from_value,
     )
     from distgrad.ops.sequences import (
         broadcast_dynamic_shape,
@@ -312,6 +316,10 @@ def __getattr__(name: str):
         for part in _OF_KERAS[name].split("."):
             found = getattr(found, part)
         return found
+    if name == "tuple":  # a name of Python's in this module, were it not looked up
+        from distgrad.ops.modes import as_tuple
+
+        return as_tuple
     if name == "bfloat16":  # and ml_dtypes with it
         return as_dtype(name)
     if name == "load_run":
@@ -324,4 +332,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_MODULES, *_PLACES, *_OF_KERAS, "bfloat16", "load_run"]
+    return [*globals(), *_MODULES, *_PLACES, *_OF_KERAS, "bfloat16", "load_run", "tuple"]

@@ -226,29 +226,32 @@ class Variable(Operand):
 
     def assign(
         self, value: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
-    ) -> Variable:
-        """Sets the value. Raises ValueError where shape or tensor dtype differ."""
+    ) -> Any:
+        """Sets the value, and gives the variable, or None where ``read_value`` is false.
+
+        Raises ValueError where shape or tensor dtype differ.
+        """
         array = self._new_value(value, self._open_shape is not None)
         if array.shape != self._buffer.shape:
             recording.refuse(f"{self.name} takes another shape inside the function")
             self._buffer = dispatch.moved(array.copy(), backend_of(self._buffer))
         else:
             self._store(array)
-        return self
+        return self if read_value else None
 
     def assign_add(
         self, delta: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
-    ) -> Variable:
-        """Adds ``delta`` to the value."""
+    ) -> Any:
+        """Adds ``delta`` to the value; gives what ``assign`` does."""
         self._store(self._combined("add", delta))
-        return self
+        return self if read_value else None
 
     def assign_sub(
         self, delta: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
-    ) -> Variable:
-        """Subtracts ``delta`` from the value."""
+    ) -> Any:
+        """Subtracts ``delta`` from the value; gives what ``assign`` does."""
         self._store(self._combined("subtract", delta))
-        return self
+        return self if read_value else None
 
     def _combined(self, name: str, delta: Any) -> Any:
         other = Tensor(self._new_value(delta))

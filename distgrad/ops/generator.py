@@ -108,6 +108,10 @@ class Generator:
             raise InvalidArgumentError(f"the state is three whole numbers, not {state!r}")
         self._place.assign(numbers)
 
+    def reset_from_key_counter(self, key: int, counter: Any) -> None:
+        """Goes on from a seed, ``key``, and two words that count."""
+        self.reset((*np.asarray(counter).tolist(), int(key)))
+
     def skip(self, delta: int) -> None:
         """Leaves out ``delta`` draws."""
         recording.refuse("Generator.skip inside the function")

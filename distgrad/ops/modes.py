@@ -6,9 +6,11 @@ import logging
 import time
 from typing import Any
 
-from distgrad.core import recording
+from distgrad.core import naming, recording
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.spec import TensorSpec
 from distgrad.core.tensor import Tensor
+from distgrad.ops.casting import identity
 
 
 def _traced() -> bool:
@@ -31,6 +33,28 @@ def get_static_value(tensor: Any, partial: bool = False) -> Any:
 def inside_function() -> bool:
     """Whether a function is being captured; one that is not runs as plain Python."""
     return _traced()
+
+
+def get_current_name_scope() -> str:
+    """The name scope that is open, without its last slash: "" for none."""
+    return naming.prefix().rstrip("/")
+
+
+def as_tuple(tensors: Any, name: str | None = None, control_inputs: Any = None) -> list[Any]:
+    """The tensors as a list, None as it is: ``tf.tuple``, which waits for all of them in a graph.
+
+    Raises TypeError for what is no list or tuple, ValueError where there is no tensor.
+    """
+    if not isinstance(tensors, (list, tuple)):
+        raise TypeError(f"tuple takes a list of tensors, not {tensors!r}")
+    if all(each is None for each in tensors):
+        raise ValueError("tuple must have a tensor")
+    return [None if each is None else identity(each) for each in tensors]
+
+
+def type_spec_from_value(value: Any) -> TensorSpec:
+    """The TensorSpec of a tensor, a variable, an array or a list of numbers."""
+    return TensorSpec.from_tensor(as_tensor(value))
 
 
 def timestamp(name: str | None = None) -> Tensor:

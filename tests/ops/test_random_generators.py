@@ -213,3 +213,19 @@ def test_a_generator_goes_on_where_another_one_stands():
     for arguments in ({}, {"copy_from": first, "state": [0, 0, 1]}):
         with pytest.raises(ValueError, match="copy_from"):
             tf.random.Generator(**arguments)
+
+
+def test_a_generator_from_another_or_a_state():
+    first = tf.random.Generator.from_seed(-3)
+    first.normal([2])
+    again = tf.random.Generator(copy_from=first)
+    third = tf.random.Generator(state=first.state, alg="philox")
+    place = first.state.numpy()
+    fourth = tf.random.Generator.from_key_counter(int(place[2]), place[:2])
+    fifth = tf.random.Generator.from_seed(1)
+    fifth.reset_from_key_counter(int(place[2]), place[:2])
+    numbers = first.normal([3]).numpy()
+    for other in (again, third, fourth, fifth):
+        assert np.array_equal(other.normal([3]), numbers)
+    with pytest.raises(ValueError, match="copy_from"):
+        tf.random.Generator()

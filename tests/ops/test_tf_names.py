@@ -164,3 +164,16 @@ def test_a_captured_function_draws_anew():
     step = tf.function(lambda rate: tf.random.poisson([20], rate), jit_compile="strict")
     found = [step(tf.constant(5.0)).numpy() for _ in range(4)]
     assert len({each.tobytes() for each in found}) == 4
+
+
+def test_names_that_few_scripts_need():
+    with tf.name_scope("a"), tf.name_scope("b"):
+        assert tf.get_current_name_scope() == "a/b"
+    assert tf.get_current_name_scope() == ""
+    assert tf.type_spec_from_value([1.0]) == tf.TensorSpec([1], tf.float32)
+    one, nothing = tf.tuple((tf.constant(1), None))
+    assert int(one) == 1 and nothing is None
+    with pytest.raises(ValueError, match="must have a tensor"):
+        tf.tuple([None])
+    with pytest.raises(TypeError, match="list of tensors"):
+        tf.tuple(3)

@@ -106,3 +106,9 @@ def test_the_larger_and_the_smaller_at_positions_stay():
         with pytest.raises(tf.errors.InvalidArgumentError):
             getattr(v, f"scatter_nd_{name}")([[3]], [5.0])
         np.testing.assert_array_equal(v, expected)
+
+
+def test_assignments_that_give_nothing_back():
+    v = tf.Variable(1.0)
+    for assign in (v.assign, v.assign_add, v.assign_sub):
+        assert assign(2.0, read_value=False) is None and assign(2.0) is v
