@@ -1,7 +1,7 @@
 """``tf.train``: checkpoints of objects, and moving averages of variables."""
 
 from distgrad.training.averages import ExponentialMovingAverage
-from distgrad.training.checkpoint_manager import CheckpointManager
+from distgrad.training.checkpoint_manager import CheckpointManager, checkpoints_iterator
 from distgrad.training.checkpoint_reading import list_variables, load_checkpoint, load_variable
 from distgrad.training.object_checkpoint import (
     Checkpoint,
@@ -13,6 +13,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointManager",
     "ExponentialMovingAverage",
+    "checkpoints_iterator",
     "get_checkpoint_state",
     "latest_checkpoint",
     "list_variables",

@@ -322,3 +322,32 @@ print("value", int(checkpoint.v), int(checkpoint.save_counter))
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("value 10 3") == 2
     assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["checkpoint", "ckpt-3"]
+
+
+def test_checkpoints_as_they_come(tmp_path):
+    folder = tmp_path / "c"
+    assert list(tf.train.checkpoints_iterator(folder, timeout=0)) == []
+    manager = tf.train.CheckpointManager(tf.train.Checkpoint(v=tf.Variable(1.0)), folder, 2)
+    first = manager.save()
+    answers = [False, True]
+    found = []
+    for path in tf.train.checkpoints_iterator(folder, timeout=0, timeout_fn=lambda: answers.pop(0)):
+        found.append(path)
+        if len(found) == 1:
+            second = manager.save()
+    assert found == [first, second] and answers == []
+
+
+def test_a_manager_that_knows_the_last_step(tmp_path):
+    step = tf.Variable(3)
+    manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(step=step),
+        tmp_path,
+        max_to_keep=1,
+        step_counter=step,
+        checkpoint_interval=5,
+        last_checkpoint_step=1,
+    )
+    assert manager.save(check_interval=True) is None
+    step.assign(6)
+    assert manager.save(check_interval=True) is not None

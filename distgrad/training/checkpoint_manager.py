@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,41 @@ from distgrad.training.checkpoint import MANIFEST
 from distgrad.training.object_checkpoint import Checkpoint, State
 
 
+def checkpoints_iterator(
+    checkpoint_dir: Any,
+    min_interval_secs: float = 0,
+    timeout: float | None = None,
+    timeout_fn: Callable[[], bool] | None = None,
+) -> Iterator[str]:
+    """The paths of the checkpoints of a folder, each as another process makes it the latest.
+
+    There are ``min_interval_secs`` between them at least. It ends after ``timeout`` seconds without
+    a new one (never for None), unless ``timeout_fn`` is given and says False.
+    """
+    last = None
+    while True:
+        since = time.monotonic()
+        while (path := object_checkpoint.latest_checkpoint(checkpoint_dir)) in (None, last):
+            left = 1.0 if timeout is None else since + timeout - time.monotonic()
+            if left <= 0:
+                break
+            time.sleep(min(left, 1.0))
+        if path is not None and path != last:
+            last = path
+            yield path
+            time.sleep(max(since + min_interval_secs - time.monotonic(), 0))
+        elif timeout_fn is None or timeout_fn():
+            return
+
+
 class CheckpointManager:
     """Saves ``checkpoint`` into ``directory`` as ``ckpt-1``, ..., of which so many are kept.
 
     ``max_to_keep`` None keeps all. ``keep_checkpoint_every_n_hours`` spares one in so many hours.
     With ``checkpoint_interval``, ``save`` does nothing until ``step_counter`` (a variable) has come
-    that much further. ``init_fn`` is for ``restore_or_initialize``. A manager goes on where another
-    one of that folder has stopped. Raises ValueError for settings out of range.
+    that much further than at the last one, or than ``last_checkpoint_step``. ``init_fn`` is for
+    ``restore_or_initialize``. A manager goes on where another one of that folder has stopped.
+    Raises ValueError for settings out of range.
     """
 
     def __init__(
@@ -34,6 +62,7 @@ class CheckpointManager:
         step_counter: Any = None,
         checkpoint_interval: int | None = None,
         init_fn: Callable[[], Any] | None = None,
+        last_checkpoint_step: int | None = None,
     ) -> None:
         if max_to_keep is not None and max_to_keep <= 0:
             raise ValueError(f"max_to_keep must be 1 or more, or None for all, not {max_to_keep}")
@@ -47,7 +76,7 @@ class CheckpointManager:
         self._name = checkpoint_name
         self._step_counter = step_counter
         self._init_fn = init_fn
-        self._last_step: int | None = None
+        self._last_step = last_checkpoint_step
         self._preserved = time.time()
         self._times: dict[str, float] = {}
         state = object_checkpoint.get_checkpoint_state(directory)
