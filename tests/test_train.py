@@ -351,3 +351,33 @@ def test_a_manager_that_knows_the_last_step(tmp_path):
     assert manager.save(check_interval=True) is None
     step.assign(6)
     assert manager.save(check_interval=True) is not None
+
+
+def test_variables_of_every_dtype(tmp_path):
+    names = ("bool", "uint8", "int64", "float16", "bfloat16", "float64", "complex64", "complex128")
+    values = {name: tf.Variable(tf.cast([[1, 2]], name)) for name in names}
+    values["complex128"].assign([[1 + 2j, 3 - 4j]])
+    path = tf.train.Checkpoint(scalar=tf.Variable(1j, dtype="complex128"), **values).save(
+        tmp_path / "c"
+    )
+    into = {name: tf.Variable(tf.zeros((1, 2), name)) for name in names}
+    scalar = tf.Variable(0j, dtype="complex128")
+    tf.train.Checkpoint(scalar=scalar, **into).restore(path).assert_consumed()
+    assert complex(scalar) == 1j
+    for name in names:
+        assert np.array_equal(into[name].numpy(), values[name].numpy())
+
+
+def test_a_variable_of_an_open_shape_takes_what_was_saved(tmp_path):
+    path = tf.train.Checkpoint(v=tf.Variable([1.0, 2.0])).write(tmp_path / "c")
+    open_one = tf.Variable([0.0], shape=[None])
+    tf.train.Checkpoint(v=open_one).read(path).assert_consumed()
+    assert open_one.numpy().tolist() == [1.0, 2.0]
+    for other in (tf.Variable(0.0, shape=[]), tf.Variable([1, 2])):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"has 'v' as float32\[2\]"):
+            tf.train.Checkpoint(v=other).read(path)
+
+
+def test_a_metric_is_nothing_to_be_saved():
+    with pytest.raises(ValueError, match="metric"):
+        tf.train.Checkpoint(metric=tf.keras.metrics.Mean())

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distgrad.core import files, recording
-from distgrad.core.errors import NotFoundError
+from distgrad.core.errors import InvalidArgumentError, NotFoundError
 from distgrad.core.place import Place
+from distgrad.core.shapes import TensorShape
 from distgrad.core.undone import kept
 from distgrad.core.variable import Variable
 from distgrad.training import checkpoint, objects, world
@@ -97,8 +98,9 @@ class Checkpoint:
         """Reads a checkpoint; what has yet to be made (a layer's weights, an optimizer's state)
         gets its value then. None restores nothing.
 
-        Raises NotFoundError where there is none, DataError for one that is damaged, and ValueError
-        where a variable has another shape or dtype; nothing is changed then.
+        Raises NotFoundError where there is none, DataError for one that is damaged, and
+        InvalidArgumentError (a ValueError) where a variable has another shape or dtype; nothing is
+        changed then.
         """
         self._counted()
         return Status(self, None if save_path is None else Path(save_path))
@@ -140,8 +142,9 @@ class Status:
             if id(variable) not in self._assigned:
                 pairs.append((name, variable, self._arrays[key]))
         for name, variable, value in pairs:
-            if (value.shape, value.dtype) != (tuple(variable.shape), variable.dtype.numpy_dtype):
-                raise ValueError(
+            fits = TensorShape(variable.shape).is_compatible_with(value.shape)
+            if not fits or value.dtype != variable.dtype.numpy_dtype:
+                raise InvalidArgumentError(
                     f"{str(self._path)!r} has {name!r} as {value.dtype}{list(value.shape)}, the "
                     f"variable is {variable.dtype.name}{list(variable.shape)}"
                 )

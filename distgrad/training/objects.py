@@ -40,7 +40,7 @@ def is_tracked(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(map(is_tracked, value))
     return isinstance(value, (Variable, Place, Module)) or any(
-        hasattr(type(value), name) for name in ("scalars", "checkpointed", "add_weight")
+        hasattr(type(value), name) for name in ("scalars", "checkpointed", "_tracked_weights")
     )
 
 
