@@ -31,7 +31,7 @@ ALLOWED = {
     # What a user's own loop gets are tensors, and what it asks for their kinds.
     "data.calling": {"data", "core.dispatch"},
     "data.dataset": {"data", "core.spec"},
-    "data.iterating": {"data", "core.op_errors", "core.place", "core.recording"},
+    "data.iterating": {"data", "core.errors", "core.op_errors", "core.place", "core.recording"},
     "data.kept": {"data", "core.dtypes", "core.errors"},
     "data.rows": {"data", "core.seeding"},
     "config": {"config", "settings"},

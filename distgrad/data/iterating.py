@@ -6,7 +6,10 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, Self
 
+import numpy as np
+
 from distgrad.core import recording
+from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.op_errors import OutOfRangeError
 from distgrad.core.place import Place
 from distgrad.data.calling import as_tensors
@@ -34,6 +37,29 @@ class Elements:
             return next(self)
         except StopIteration:
             raise OutOfRangeError("the dataset has no further element") from None
+
+    def get_next_as_optional(self) -> Optional:
+        """The next element, or that there is none."""
+        for element in self:
+            return Optional(element)
+        return Optional()
+
+
+class Optional:
+    """An element that may not be there (``tf.experimental.Optional``)."""
+
+    def __init__(self, *elements: Any) -> None:
+        self._elements = elements
+
+    def has_value(self, name: str | None = None) -> Any:
+        """Whether it is there, a bool tensor."""
+        return as_tensors(np.asarray(bool(self._elements)))
+
+    def get_value(self, name: str | None = None) -> Any:
+        """The element. Raises InvalidArgumentError where it is not there."""
+        if not self._elements:
+            raise InvalidArgumentError("the dataset has no further element: ask has_value first")
+        return self._elements[0]
 
 
 class DatasetIterator(Elements):

@@ -431,3 +431,12 @@ def test_a_function_that_sets_a_variable_around_it():
     count = 10
     list(data)
     assert count == 13
+
+
+def test_an_element_that_may_not_be_there():
+    iterator = iter(Dataset.range(1))
+    there, nothing = iterator.get_next_as_optional(), iterator.get_next_as_optional()
+    assert bool(there.has_value()) and int(there.get_value()) == 0
+    assert not nothing.has_value()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="has_value"):
+        nothing.get_value()
