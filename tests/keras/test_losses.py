@@ -102,7 +102,9 @@ def test_integer_and_float64_targets_are_cast_to_the_predictions():
 
 def test_losses_are_in_their_own_dtype():
     y, p = np.zeros((1, 1)), tf.constant([[1 + 1e-9]], tf.float64)
-    assert losses.MeanSquaredError()(y, p).dtype == tf.float32  # floatx
+    assert losses.MeanSquaredError(dtype="float32")(y, p).dtype == tf.float32
+    assert losses.MeanSquaredError()(y, p).dtype == tf.float64  # none loses digits by default
+    assert losses.MeanSquaredError()(y, tf.cast(p, "float16")).dtype == tf.float32
     for dtype in ("float64", tf.float64, keras.DTypePolicy("float64")):
         loss = losses.MeanSquaredError(dtype=dtype)
         assert loss.dtype == "float64" and "dtype" not in loss.get_config()

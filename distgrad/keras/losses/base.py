@@ -44,8 +44,9 @@ class Loss(Configured):
 
     ``reduction``: ``sum_over_batch_size`` or ``mean`` (weighted sum over number of values),
     ``mean_with_sample_weight`` (weighted sum over sum of weights), ``sum``, or None. Predictions
-    and targets are cast to ``dtype``, a dtype or policy, by default ``floatx``. Raises ValueError
-    for another reduction.
+    and targets are cast to ``dtype``, a dtype or policy; by default to ``floatx``, but for wider
+    predictions, which keep their digits (Keras casts them, too). Raises ValueError for another
+    reduction.
     """
 
     casts_targets = True
@@ -63,6 +64,7 @@ class Loss(Configured):
         self.reduction = None if reduction == "none" else reduction
         self.dtype: str = mixed_precision.get(dtype or floatx()).compute_dtype
         self._numpy_dtype = as_dtype(self.dtype).numpy_dtype
+        self._keeps_wider = dtype is None
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
         raise NotImplementedError
@@ -89,8 +91,14 @@ class Loss(Configured):
             return value, float(value._data.size)
         return self._counted(y_true, y_pred, sample_weight)
 
+    def _prediction(self, y_pred: Tensor) -> Tensor:
+        own = y_pred._data.dtype
+        if self._keeps_wider and is_floating(own) and own.itemsize > self._numpy_dtype.itemsize:
+            return y_pred
+        return _cast_with_logits(y_pred, self._numpy_dtype)
+
     def _counted(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Any]:
-        prediction, target = _cast_with_logits(y_pred, self._numpy_dtype), as_tensor(y_true)
+        prediction, target = self._prediction(as_tensor(y_pred)), as_tensor(y_true)
         if self.casts_targets:
             target = cast(target, prediction._data.dtype)
         if sample_weight is None and self.reduction in _MEANS and not recording.in_parts():
@@ -193,9 +201,8 @@ def in_float32(tensor: Tensor) -> Tensor:
     return _cast_with_logits(tensor, _FLOAT32)
 
 
-def _cast_with_logits(value: Any, dtype: Any) -> Tensor:
-    """``value`` as a tensor of ``dtype``, and so the logits that it comes from."""
-    tensor = as_tensor(value)
+def _cast_with_logits(tensor: Tensor, dtype: Any) -> Tensor:
+    """A tensor of ``dtype``, and so the logits that it comes from."""
     if tensor._data.dtype == dtype:
         return tensor
     found = cast(tensor, dtype)
