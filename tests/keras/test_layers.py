@@ -145,3 +145,11 @@ def test_inputs_may_be_given_by_the_name_that_they_have_in_keras():
         layers.Dense(2)(foo=x(1, 3))
     with pytest.raises(ValueError, match="None"):
         layers.Dense(2)(None)
+
+
+def test_a_call_of_a_users_own_names_its_arguments_itself():
+    class Named(layers.Layer):
+        def call(self, **given):
+            return given["data"] * 2
+
+    assert Named()(data=tf.constant([1.0])).numpy().tolist() == [2]

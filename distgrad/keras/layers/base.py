@@ -226,7 +226,7 @@ class Layer(Tracked, Masked, Described, Kept):
 
     def _first_by_name(self, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """Arguments by position and by name: the first under the name that it has in Keras."""
-        for name in _NAMES_OF_FIRST:
+        for name in _NAMES_OF_FIRST if is_ours(type(self).call) else ():
             if name in kwargs and name not in (self._parameters or ()):
                 return (kwargs[name],), {n: v for n, v in kwargs.items() if n != name}
         return (), kwargs
