@@ -191,11 +191,16 @@ class Model(Trainer):
         print_fn: Callable[[str], Any] | None = None,
         expand_nested: bool = False,
         show_trainable: bool = False,
+        layer_range: Sequence[str] | None = None,
     ) -> None:
-        """Prints a table of the layers, their output shapes and sizes, or hands it to print_fn."""
+        """Prints a table of the layers, their output shapes and sizes, or hands it to print_fn.
+
+        ``layer_range`` has the names of the first and the last layer to show.
+        """
         from distgrad.keras.models.summary import summary
 
-        text = summary(self, line_length, positions, expand_nested, show_trainable)
+        options = (expand_nested, show_trainable, layer_range)
+        text = summary(self, line_length, positions, *options)
         (print_fn or print)(text)
 
     # Saving

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,11 +21,13 @@ def summary(
     positions: Sequence[float] | None = None,
     expand_nested: bool = False,
     show_trainable: bool = False,
+    layer_range: Sequence[str] | None = None,
 ) -> str:
     """Layers, output shapes and numbers of parameters, as Keras 3 lays them out.
 
-    ``positions`` are the right ends of the columns, in parts of the line. Raises ValueError where
-    a column is too narrow.
+    ``positions`` are the right ends of the columns, in parts of the line. ``layer_range`` has the
+    names of the first and of the last layer to show, as regular expressions. Raises ValueError
+    where a column is too narrow, and for names that no layer has.
     """
     graph = model._graph
     connected = graph is not None and not _is_chain(graph)
@@ -45,7 +48,7 @@ def summary(
     if min(widths) < 4:
         raise ValueError(f"line_length={length} is too short for a summary")
     rows = []
-    layers = model._operations if graph is not None else model.layers
+    layers = _between(model._operations if graph is not None else model.layers, layer_range)
     for layer in layers:
         for nested, level in _nested(layer, expand_nested):
             prefix = "   " * level + "└ " if level else ""
@@ -60,6 +63,20 @@ def summary(
                 row.append("-" if not nested.weights else "Y" if nested.trainable else "N")
             rows.append(row)
     return "\n".join([f'Model: "{model.name}"', *_table(header, rows, widths), *_totals(model)])
+
+
+def _between(layers: Sequence[Layer], names: Sequence[str] | None) -> Sequence[Layer]:
+    """The layers from the one whose name is the first of these to that of the last."""
+    if names is None:
+        return layers
+    if len(names) != 2:
+        raise ValueError(f"layer_range has the names of two layers, not {names!r}")
+    first, last = ([i for i, x in enumerate(layers) if re.match(n, x.name)] for n in names)
+    if not first or not last:
+        known = ", ".join(layer.name for layer in layers)
+        raise ValueError(f"layer_range {list(names)!r} names no layers of the model: {known}")
+    start, end = min(first), max(last)
+    return layers[start : end + 1] if start <= end else layers[min(last) : max(first) + 1]
 
 
 def _is_chain(graph: Any) -> bool:

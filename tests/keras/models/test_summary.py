@@ -111,3 +111,20 @@ def test_a_subclassed_model_shows_the_shapes_that_its_layers_were_built_for():
     net.compile("sgd", "mse")
     net.fit(np.ones((4, 5, 1)), np.ones((4, 5, 3)), verbose=0)
     assert "((None, 5, 2), (None, 2), (None, 2))" in "\n".join(lines(net, line_length=140))
+
+
+def test_a_part_of_the_layers():
+    names = ["first", "second", "third", "fourth"]
+    model = keras.Sequential([keras.Input((2,)), *(layers.Dense(2, name=n) for n in names)])
+
+    def shown(*bounds: str) -> list[str]:
+        table = lines(model, layer_range=bounds)
+        return [line.split()[1] for line in table if line.startswith("│")]
+
+    assert shown("second", "third") == names[1:3]
+    assert shown("third", "second") == names[1:3]
+    assert shown("f", "f") == names  # the first of that form, and the last
+    with pytest.raises(ValueError, match="fifth"):
+        shown("first", "fifth")
+    with pytest.raises(ValueError, match="two"):
+        shown("first")
