@@ -31,8 +31,14 @@ class RandomFlip(Augmentation):
     Raises ValueError for another mode.
     """
 
-    def __init__(self, mode: str = "horizontal_and_vertical", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        mode: str = "horizontal_and_vertical",
+        seed: int | None = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(seed, data_format, **kwargs)
         self.mode = one_of("mode", mode, "horizontal", "vertical", "horizontal_and_vertical")
 
     def augment(self, x: Tensor, training: bool) -> Tensor:

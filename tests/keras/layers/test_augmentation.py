@@ -209,3 +209,11 @@ def test_wrong_arguments():
     ):
         with pytest.raises(ValueError, match=words):
             call()
+
+
+def test_flips_take_a_seed_by_position():
+    layer = layers.RandomFlip("vertical", 7, "channels_first")
+    assert layer.seed == 7 and layer.data_format == "channels_first"
+    images = np.moveaxis(IMAGES, -1, 1)
+    for image, flipped in zip(images, layer(images, training=True).numpy(), strict=True):
+        assert np.array_equal(flipped, image) or np.array_equal(flipped, image[:, ::-1])
