@@ -91,6 +91,13 @@ class Variable(Operand):
                 recorder.read_variable(self, value)
         return value
 
+    def _untaped(self) -> Tensor:
+        """The value as a tensor; of recorders a capture alone is told."""
+        if not recording.active:
+            return Tensor(self._buffer)
+        with recording.paused():
+            return self._read()
+
     def _lend_value(self) -> Tensor:
         """The one tensor that is the whole value, made anew after nobody held it any more."""
         with _lending:  # two threads that made one each would leave one that is never recalled
@@ -131,6 +138,7 @@ class Variable(Operand):
         """Writes to ``part``, a view into the buffer: ``v[1].assign(value)``."""
         if isinstance(value, Operand) and value.dtype != self.dtype:
             raise ValueError(f"cannot assign a {value.dtype.name} tensor to a slice of {self.name}")
+        recording.refuse(f"{self.name} is written to in part")
         new = as_tensor(value, like=part.dtype)
         self._recall_loans()  # first, since ``new`` may look into the buffer
         try:
@@ -210,7 +218,7 @@ class Variable(Operand):
                     f"cannot assign a {value.dtype.name} tensor to {self.name} of dtype "
                     f"{self.dtype.name}; use cast"
                 )
-            tensor = Tensor(value._buffer) if isinstance(value, Variable) else value
+            tensor = value._untaped() if isinstance(value, Variable) else value
         else:
             tensor = as_tensor(value, like=self._buffer.dtype)
         fits = any_size and self.shape.is_compatible_with(tensor._data.shape)

@@ -328,3 +328,55 @@ def test_variables_that_come_and_go():
         v = tf.Variable(float(i))
         assert float(f(tf.constant(1.0), v)) == i
         del v
+
+
+def shifted(a, b):
+    old = a.read_value()
+    a.assign(b)
+    b.assign(old + 1.0)
+
+
+def swapped(a, b):
+    old = tf.identity(a)
+    a.assign(b)
+    b.assign(old)
+
+
+def summed(a, b):
+    a.assign_add(b)
+    b.assign(a)
+
+
+def softly(a, b):
+    a.assign(0.9 * a + 0.1 * b)
+    b.assign_sub(a)
+
+
+@pytest.mark.parametrize("update", [shifted, swapped, summed, softly])
+def test_a_variable_that_is_assigned_to_another(update):
+    """As a target network takes the weights of the one that is trained."""
+    captured, plain = ([tf.Variable(X), tf.Variable(X[::-1] + 2)] for _ in range(2))
+    step = strict(lambda: update(*captured))
+    for call in range(4):
+        step()
+        update(*plain)
+        if call == 1:
+            for pair in (captured, plain):
+                pair[1].assign(X * 7)
+        for one, other in zip(captured, plain, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_a_part_of_a_variable_that_is_written_to_before_the_whole():
+    v = tf.Variable([1.0, 2.0])
+
+    @tf.function
+    def step():
+        v[0].assign(v[1])
+        v.assign(v * 2.0)
+        return v + 0.0
+
+    assert step().numpy().tolist() == [4.0, 4.0]
+    assert step().numpy().tolist() == [8.0, 8.0]
+    with pytest.raises(CaptureError, match="written to in part"):
+        strict(step.python_function)()
