@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.data import cardinality, kept, nest
+from distgrad.data import cardinality, nest
 from distgrad.data.calling import as_of_now, as_tensors, call, holds
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 from distgrad.data.grouping import Grouping, at_least_one, one_of
@@ -291,9 +291,13 @@ class Dataset(Origins, Grouping, Mixing):
         name: str | None = None,
     ) -> Dataset:
         """``cache`` in a folder. The last three settings of its files change nothing."""
+        from distgrad.data import kept
+
         return self._kept(kept.path_in(path))
 
     def _kept(self, path: Path) -> Dataset:
+        from distgrad.data import kept  # which few scripts need
+
         def elements(this: Pass) -> Iterator[Any]:
             yield from kept.read(path) if path.exists() else kept.keep(self._elements(this), path)
 
@@ -311,6 +315,8 @@ class Dataset(Origins, Grouping, Mixing):
         The last three settings of its files change nothing. Raises ValueError for elements of
         different forms.
         """
+        from distgrad.data import kept
+
         for _ in kept.keep(self._next_pass(), kept.path_in(path)):
             pass
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.data import cardinality, kept, nest
+from distgrad.data import cardinality, nest
 from distgrad.data.cardinality import INFINITE_CARDINALITY
 from distgrad.data.generated import as_specified, cast, checked, like
 from distgrad.data.rows import Pass, Rows, each_row
@@ -105,6 +105,8 @@ class Origins:
         ``element_spec`` is what the dataset says of its elements; the other settings change
         nothing. Raises NotFoundError where nothing was saved.
         """
+        from distgrad.data import kept
+
         file = kept.path_in(path)
         if not file.exists():
             next(kept.read(file))
