@@ -223,7 +223,7 @@ class Variable(Operand):
             tensor = as_tensor(value, like=self._buffer.dtype)
         fits = any_size and self.shape.is_compatible_with(tensor._data.shape)
         if tensor._data.shape != self._buffer.shape and not fits:
-            raise ValueError(
+            raise InvalidArgumentError(  # (a ValueError, as ``assign`` raises in TensorFlow)
                 f"cannot assign a value of shape {tensor.shape} to {self.name} of shape "
                 f"{self.shape}"
             )

@@ -112,3 +112,11 @@ def test_assignments_that_give_nothing_back():
     v = tf.Variable(1.0)
     for assign in (v.assign, v.assign_add, v.assign_sub):
         assert assign(2.0, read_value=False) is None and assign(2.0) is v
+
+
+def test_another_shape_is_an_invalid_argument_and_a_value_error():
+    v = tf.Variable([1.0, 2.0])
+    for write in (v.assign, v.assign_add, v.assign_sub):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"\(3,\)") as caught:
+            write([1.0, 2.0, 3.0])
+        assert isinstance(caught.value, ValueError)
