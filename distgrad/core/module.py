@@ -93,16 +93,26 @@ def _variables(module: Module, which: str) -> Iterator[Variable]:
 
 
 def _walk(module: Module, seen: set[int]) -> Iterator[Any]:
-    """Variables, modules and layers below: its own by their attributes' names, then of modules."""
-    within: list[Module] = []
+    """Variables, modules and layers below, in the order of their attributes' names.
+
+    A module's own come first, then those of the modules and layers in it, one after the other.
+    """
+    seen.add(id(module))
+    below: list[Any] = []
     for name in sorted(vars(module)):
         for item in tree.flatten(vars(module)[name]):
-            if id(item) in seen or item is module:
+            if id(item) in seen:
                 continue
             seen.add(id(item))
-            if isinstance(item, Module):
-                within.append(item)
-            if isinstance(item, (Variable, Module)) or hasattr(item, "trainable_variables"):
+            if isinstance(item, (Module, Variable)):
                 yield item
-    for each in within:
-        yield from _walk(each, seen)
+            # (Of a module no property is asked, which would walk it.)
+            if isinstance(item, Module) or (
+                not isinstance(item, Variable) and hasattr(item, "trainable_variables")
+            ):
+                below.append(item)
+    for item in below:
+        if isinstance(item, Module):
+            yield from _walk(item, seen)
+        else:
+            yield item

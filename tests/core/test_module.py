@@ -40,6 +40,16 @@ def test_variables_in_the_order_of_attribute_names():
     assert all(isinstance(v, tuple) for v in (net.variables, net.submodules))
 
 
+def test_a_module_comes_before_what_lies_deeper_and_is_not_below_itself():
+    top, middle = tf.Module(), tf.Module()
+    top.a, top.b, top.z = middle, Dense(), tf.Variable(0.0)
+    middle.deep, middle.x, middle.top = Dense(), tf.Variable(1.0), top
+    deep = middle.deep
+    expected = [top.z, middle.x, deep.b, deep.w, top.b.b, top.b.w]
+    assert ids(top.variables) == ids(expected)
+    assert ids(top.submodules) == ids([middle, top.b, deep])
+
+
 def test_variables_of_layers():
     module = tf.Module()
     module.layer = tf.keras.layers.Dense(2)
