@@ -27,7 +27,7 @@ CASES = [
     if name != "custom_call" and floats(p, s)
 ]
 # (The results of some are complex64, which bfloat16 has no counterpart of.)
-COMPLEX = {"complex", "real_fourier"}
+COMPLEX = {"any_eigen_pairs", "complex", "real_fourier"}
 DIFFERENTIABLE = [
     c for c in CASES if c.values[0].differentiable and c.values[0].name not in COMPLEX
 ]
