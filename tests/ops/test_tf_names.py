@@ -47,6 +47,13 @@ def test_what_few_scripts_need_is_loaded_when_they_use_it():
         assert command.wait().stdout.split() == ["[]", "[]"]
 
 
+def test_the_scopes_around_have_a_name():
+    assert tf.get_current_name_scope() == ""
+    with tf.name_scope("a"), tf.name_scope("b"):
+        assert tf.get_current_name_scope() == "a/b"
+    assert tf.get_current_name_scope() == ""
+
+
 def test_operations_run_at_once_but_while_a_function_is_traced():
     seen = []
 
