@@ -235,7 +235,9 @@ def test_dtypes_and_policies():
     assert metrics.MeanSquaredError(dtype="float64")([1.0], [0.0]).dtype == tf.float64
     tf.keras.config.set_floatx("float64")
     try:
-        assert metrics.Mean().dtype == "float64"
+        assert metrics.Mean().dtype == tf.keras.losses.Huber().dtype == "float64"
+        tf.keras.config.set_dtype_policy("bfloat16")  # of layers: too coarse for sums
+        assert metrics.Mean().dtype == tf.keras.losses.Huber().dtype == "float32"
     finally:
         tf.keras.config.set_floatx("float32")
 

@@ -44,9 +44,9 @@ class Loss(Configured):
 
     ``reduction``: ``sum_over_batch_size`` or ``mean`` (weighted sum over number of values),
     ``mean_with_sample_weight`` (weighted sum over sum of weights), ``sum``, or None. Predictions
-    and targets are cast to ``dtype``, a dtype or policy; by default to ``floatx``, but for wider
-    predictions, which keep their digits (Keras casts them, too). Raises ValueError for another
-    reduction.
+    and targets are cast to ``dtype``, a dtype or policy, of which float32 is the least; by default
+    to ``floatx``, but for wider predictions, which keep their digits (Keras casts them, too).
+    Raises ValueError for another reduction.
     """
 
     casts_targets = True
@@ -62,7 +62,7 @@ class Loss(Configured):
             raise ValueError(f"reduction must be one of {REDUCTIONS}, not {reduction!r}")
         self.name = name or snake_case(type(self).__name__)
         self.reduction = None if reduction == "none" else reduction
-        self.dtype: str = mixed_precision.get(dtype or floatx()).compute_dtype
+        self.dtype = own_dtype(dtype)
         self._numpy_dtype = as_dtype(self.dtype).numpy_dtype
         self._keeps_wider = dtype is None
 
@@ -192,6 +192,13 @@ def floating(value: Any) -> Tensor:
     """Predictions as a floating-point tensor: integers and bools become float32."""
     tensor = as_tensor(value)
     return tensor if is_floating(tensor._data.dtype) else cast(tensor, "float32")
+
+
+def own_dtype(dtype: Any) -> str:
+    """The name of the dtype of a loss or metric: of a dtype, a policy, or None."""
+    if dtype is None:  # 16 bits, which a policy may be of, are too few for sums
+        return "float64" if floatx() == "float64" else "float32"
+    return mixed_precision.get(dtype).compute_dtype
 
 
 def in_float32(tensor: Tensor) -> Tensor:

@@ -17,9 +17,8 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
-from distgrad.keras import initializers, mixed_precision
-from distgrad.keras.backend import floatx
-from distgrad.keras.losses.base import in_float32
+from distgrad.keras import initializers
+from distgrad.keras.losses.base import in_float32, own_dtype
 from distgrad.keras.registry import Configured, snake_case
 from distgrad.ops.casting import cast
 from distgrad.training import turns
@@ -32,10 +31,10 @@ class Metric(Configured):
     """Base of all metrics: ``sums`` of a batch (``size`` numbers), ``value`` of their total.
 
     ``direction`` is "up" where more is better, "down" where less is, None where nobody knows;
-    ``dtype``, a dtype or policy, is that of ``result()``, ``floatx`` by default. A metric written
-    for Keras works, too: ``update_state`` adds what ``result`` needs to variables made with
-    ``add_weight``, which must be sums over samples, gives it to other metrics in attributes, or
-    changes what ``super().update_state`` is given.
+    ``dtype``, a dtype or policy, is that of ``result()``; by default float32, or float64 where
+    ``floatx`` is. A metric written for Keras works, too: ``update_state`` adds what ``result``
+    needs to variables made with ``add_weight``, which must be sums over samples, gives it to other
+    metrics in attributes, or changes what ``super().update_state`` is given.
     """
 
     size = 2
@@ -45,7 +44,7 @@ class Metric(Configured):
 
     def __init__(self, name: str | None = None, dtype: Any = None) -> None:
         self.name = name or snake_case(type(self).__name__)
-        self.dtype = mixed_precision.get(dtype or floatx()).compute_dtype
+        self.dtype = own_dtype(dtype)
         self._total: Any = 0.0
         self._given: Any = None  # what result() gave last
         self.variables: list[Variable] = []
