@@ -49,3 +49,13 @@ def test_what_variables_and_symbols_look_like():
     assert repr(layer.kernel) == kernel
     text = "<KerasTensor shape=(None, 3), dtype=int32, sparse=False, ragged=False, name=x>"
     assert repr(tf.keras.Input((3,), dtype="int32", name="x")) == text
+
+
+def test_categories_of_tensors_are_tensors():
+    found = tf.keras.utils.to_categorical(tf.constant([[1], [0]]), 3)
+    assert found.dtype == tf.float32 and found.numpy().tolist() == [[0, 1, 0], [1, 0, 0]]
+    data = tf.data.Dataset.from_tensor_slices([2, 0]).map(
+        lambda y: tf.keras.utils.to_categorical(y, 3)
+    )
+    assert [row.numpy().tolist() for row in data] == [[0, 0, 1], [1, 0, 0]]
+    assert tf.keras.utils.to_categorical([1, 0]).dtype == np.float64

@@ -82,8 +82,16 @@ def set_random_seed(seed: int) -> None:
     streams.set_seed(seed)
 
 
-def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
-    """Class numbers as rows with a single 1, float64 of shape ``x.shape + (num_classes,)``."""
+def to_categorical(x: Any, num_classes: int | None = None) -> Any:
+    """Class numbers as rows with a single 1, float64 of shape ``x.shape + (num_classes,)``.
+
+    A tensor, or one that a model is described by, gives one with ``num_classes``, of ``floatx``.
+    """
+    if num_classes is not None and (isinstance(x, (Tensor, Variable)) or is_keras_tensor(x)):
+        from distgrad.keras import ops
+
+        shape = tuple(x.shape)
+        return ops.one_hot(ops.squeeze(x, -1) if shape[1:] and shape[-1] == 1 else x, num_classes)
     classes = np.asarray(x, dtype=np.int64)
     if classes.ndim > 1 and classes.shape[-1] == 1:
         classes = classes[..., 0]
