@@ -194,3 +194,18 @@ def test_own_gradient():
     with tf.GradientTape() as tape:
         y = ops.sum(clipped(x)) + ops.sum(ops.stop_gradient(x) * 3)
     np.testing.assert_allclose(tape.gradient(y, x).numpy(), [1, 1, np.exp(-1)], rtol=1e-6)
+
+
+def test_models_that_divide_integers_by_an_input():
+    a, b = (tf.keras.Input((3,), dtype="int32") for _ in range(2))
+    x, y = np.array([[7, 8, -9]], "int32"), np.array([[2, 3, 4]], "int32")
+    layer = tf.keras.layers.Lambda(lambda pair: pair[0] // pair[1])
+    for made, expected in (
+        (a // b, x // y),
+        (a % b, x % y),
+        (ops.fmod(a, b), np.fmod(x, y)),
+        (layer([a, b]), x // y),
+    ):
+        assert made.shape == (None, 3)
+        found = tf.keras.Model([a, b], made)([x, y])
+        np.testing.assert_array_equal(found, expected)
