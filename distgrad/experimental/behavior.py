@@ -61,8 +61,7 @@ def _methods() -> dict[str, Any]:
     made["reshape"] = _reshape
     for name in ("ravel", "transpose"):
         made[name] = getattr(arrays, name)
-    for name in ("clip",):
-        made[name] = getattr(elementwise, name)
+    made["clip"] = elementwise.clip
     for name in ("max", "mean", "min"):
         made[name] = getattr(reductions, name)
     return made

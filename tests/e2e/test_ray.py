@@ -69,10 +69,12 @@ class Head:
 
 @pytest.fixture(scope="module")
 def head(_private_ray: Path) -> Iterator[Head]:
-    port, dashboard = free_ports(2)
+    port, dashboard, agent = free_ports(3)
     words = [BIN / "ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1"]
     words += [f"--port={port}", f"--num-cpus={CPUS}", "--object-store-memory=200000000"]
     words += ["--include-dashboard=true", f"--dashboard-port={dashboard}"]
+    # Where another cluster of this machine has the usual port, nobody would take a job.
+    words += [f"--dashboard-agent-listen-port={agent}"]
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # jobs that are submitted run python
     # As a cluster of our own: no process in advance, which would serve no job of these tests.
     spared = {"RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}

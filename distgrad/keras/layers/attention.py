@@ -324,14 +324,13 @@ class Attention(Layer):
             self._check("mask", mask)
         query_mask, value_mask = mask[:2] if mask else (None, None)
         scores = self._scores(query, inputs[2] if len(inputs) > 2 else value)
-        seen = _combined(
-            None if value_mask is None else expand_dims(cast(value_mask, "bool"), -2),
-            causal_mask(scores.shape[-2], scores.shape[-1]) if use_causal_mask else None,
-        )
-        if seen is not None:  # what a query that sees nothing has got depends on the scores
+        before = causal_mask(scores.shape[-2], scores.shape[-1]) if use_causal_mask else None
+        if value_mask is None:
+            weights = masked_softmax(scores, before)
+        else:  # what a query that sees nothing has got depends on the scores
+            seen = _combined(expand_dims(cast(value_mask, "bool"), -2), before)
             low = 65504.0 if scores.dtype == "float16" else 1e9
-            scores = where(seen, scores, scores - low)
-        weights = nn.softmax(scores)
+            weights = nn.softmax(where(seen, scores, scores - low))
         used = nn.dropout(weights, self.dropout, seed=self.seed) if training else weights
         output = matmul(used, value)
         if query_mask is not None:
