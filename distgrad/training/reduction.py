@@ -45,7 +45,6 @@ Compute = Callable[[tuple, bool], ShardResult]
 
 Overlap = bool | Literal["auto"]
 
-_ALONE: Merges = (0,)  # the sum of one shard
 _PLANS = 8  # shapes of batches whose plans are kept
 
 
@@ -133,8 +132,10 @@ class GradientSum:
                 strict=strict,
                 say=communicator.rank == 0,
             )
-        alone = virtual_shards == 1 and communicator.world_size == 1 and not self.counted
-        self._one_shard = alone and executor in ("generated", "numpy")
+        # Where one program may run all shards there are, so that its sums are the whole ones.
+        captured = self.programs is not None and executor != "cuda"
+        self._alone = communicator.world_size == 1 and captured and not self.counted
+        self._latest: CapturedShards | None = None
         # Loss, stop request, metric sums, per variable the number of shards with a gradient, and
         # per state variable the number of shards that wrote it.
         self._sums_end = 2 + sums_size
@@ -167,10 +168,11 @@ class GradientSum:
 
         ``accept`` is told the loss before anything has been changed, and may raise.
         """
-        if self._one_shard:
-            (run,) = self._planned(step, batch)
-            if run is not None:
-                return self._alone(run, step, batch, scale, accept)
+        if self._alone:
+            found = self._all_at_once(step, batch, scale, accept)
+            if found is not None:
+                return found
+        self._latest = None
         self.later.clear()  # of a step that has failed
         self.buckets.start(batch.present)
         self._stats_tree.start(batch.present)
@@ -206,25 +208,35 @@ class GradientSum:
         """One array for each variable; None for those without a gradient."""
         return self.buckets.gradients(self.present)
 
-    def _alone(
-        self,
-        run: CapturedShards,
-        step: int,
-        batch: Batch,
-        scale: float,
-        accept: Callable[[float], None],
-    ) -> Reduced:
-        """The only shard there is, by its program: what it gives is the sum."""
-        self._presence[:] = run.program.there
-        run.start(step, [batch.shards[0][1]])
+    def _all_at_once(
+        self, step: int, batch: Batch, scale: float, accept: Callable[[float], None]
+    ) -> Reduced | None:
+        """All shards in one run of one program, which adds them up; None where there is none."""
+        runs = self._planned(step, batch)
+        run = runs[0] if len(runs) == 1 else None
+        if run is None:
+            return None
+        self._stats_tree.start(batch.present)
+        share, count = run.part if self.mean_loss else 1.0, len(run.indices)
+        run.start(step, [arrays for _, arrays in batch.shards])
         totals = [bucket.total for bucket in self.buckets.buckets]
-        ((loss,), sums, (assigned,)) = run.outcome([scale], (_ALONE,), [totals])
+        found = run.whole([share * scale] * count, totals)
+        if found is None:
+            return None
+        done, merges = found
+        sums = done.sums.astype(float)
+        loss = in_tree([loss * share for loss in done.losses], merges)
         accept(loss)
-        if assigned:
+        if run is not self._latest:  # else it had the same gradients
+            self._latest = run
+            np.multiply(run.program.there, count, out=self._presence)
+        if any(done.written):
             self._state.start()
-            self._state.propose(0, 1.0, assigned)
-            self._state.reduce(self._state.among(assigned), self.communicator, batch.present)
-        return Reduced(loss, sums[0].astype(float), self.stop_requested)
+            for index, written in zip(run.indices, done.written, strict=True):
+                self._state.propose(index, run.part, written)
+            self._state.reduce(self._state.among(done.written[0]), self.communicator, batch.present)
+        total = in_tree(sums, merges) if sums.size else sums[0]
+        return Reduced(loss, total, self.stop_requested)
 
     def _run(
         self, step: int, batch: Batch, scale: float, send: Callable[[Job], None] | None = None

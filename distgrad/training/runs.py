@@ -174,6 +174,20 @@ class CapturedShards:
         cut = self._sum.buckets.cut
         return self.program.run(self._shards, weights, trees, self.streams, buffers, cut, told)
 
+    def whole(
+        self, weights: Sequence[float], totals: Sequence[Any]
+    ) -> tuple[Outcome, Merges] | None:
+        """Runs them where they are all shards there are, and how they are added up.
+
+        The sums of gradients are in ``totals``, one for each bucket. None where the program cannot
+        run them at once.
+        """
+        ((_, merges),) = self._trees()
+        trees = (merges,)
+        if len(weights) > 1 and not self.program.joins(self._shards, weights, trees, self.streams):
+            return None
+        return self.outcome(weights, trees, [totals]), merges
+
     def finish(
         self, shares: Sequence[float], scale: float, send: Callable[[Job], None] | None
     ) -> None:
