@@ -11,17 +11,10 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.experimental import arrays, elementwise, promotion, reductions
 from distgrad.keras import ops
+from distgrad.keras.layers.symbolic import OPERATORS
 from distgrad.ops.indexing import index
 
-_OPERATORS = {
-    "add": "add",
-    "sub": "subtract",
-    "mul": "multiply",
-    "truediv": "true_divide",
-    "floordiv": "floor_divide",
-    "mod": "mod",
-    "pow": "power",
-}
+_ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")
 _COMPARISONS = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
 
 
@@ -42,8 +35,8 @@ def experimental_enable_numpy_behavior(
 
 def _methods() -> dict[str, Any]:
     made: dict[str, Any] = {}
-    for short, name in _OPERATORS.items():
-        function = getattr(elementwise, name)
+    for short in _ARITHMETIC:
+        function = getattr(elementwise, OPERATORS[short])
         made[f"__{short}__"] = _operator(function)
         made[f"__r{short}__"] = _reflected(function)
     for short, name in _COMPARISONS.items():

@@ -117,7 +117,7 @@ class KerasTensor:
 
 
 # Python's operators, as functions of keras.ops.
-_OPERATORS = {
+OPERATORS = {
     "add": "add",
     "sub": "subtract",
     "mul": "multiply",
@@ -152,9 +152,9 @@ def _operator(operation: str, reflected: bool = False) -> Callable[..., Any]:
     return operate
 
 
-for _name, _operation in (*_OPERATORS.items(), *_ONE_SIDED.items()):
+for _name, _operation in (*OPERATORS.items(), *_ONE_SIDED.items()):
     setattr(KerasTensor, f"__{_name}__", _operator(_operation))
-    if _name in _OPERATORS:
+    if _name in OPERATORS:
         setattr(KerasTensor, f"__r{_name}__", _operator(_operation, reflected=True))
 
 

@@ -14,6 +14,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.optimizers import schedules
+from distgrad.keras.optimizers.bound import Planned, Views
 from distgrad.keras.optimizers.checks import check_gradients, check_settings
 from distgrad.keras.optimizers.clipping import clip
 from distgrad.keras.optimizers.state import State
@@ -101,7 +102,7 @@ class Optimizer(Stepwise, Configured):
         self.made: list[Variable] = []
         self._learning_rate: Any = None
         self.learning_rate = learning_rate
-        self._views: dict[int, _Views] = {}
+        self._views: dict[int, Views] = {}
         self._positions: dict[int, int] = {}
         self._known: list[Variable] = []
         self._undecayed: tuple[list[Variable], str | None] = ([], None)
@@ -326,7 +327,7 @@ class Optimizer(Stepwise, Configured):
 
     def planned(self, pieces: Sequence[Piece]) -> Callable[[int], None]:
         """``update`` of arrays that stay where they are, as a function of the step."""
-        return _Planned(self, pieces)
+        return Planned(self, pieces)
 
     def _run_kernel(self, gradient: Any, variable: Variable, rate: float) -> None:
         gradients: list[Any] = [None] * len(self._known)
@@ -420,7 +421,7 @@ class Optimizer(Stepwise, Configured):
                 continue
             known = self._views.get(position)
             if known is None or not known.recall_loans():
-                known = self._views[position] = _Views(
+                known = self._views[position] = Views(
                     [self._known[position], *(self.slots[n][position] for n in self.slot_names)]
                 )
                 known.recall_loans()
@@ -471,47 +472,3 @@ class Optimizer(Stepwise, Configured):
 def _positions(variables: Sequence[Variable]) -> dict[int, int]:
     """The places of variables, which have no hash, by their ids."""
     return {id(variable): place for place, variable in enumerate(variables)}
-
-
-class _Views:
-    """A variable and its slots, and where they lie, as flat views."""
-
-    __slots__ = ("slots", "targets", "value")
-
-    def __init__(self, targets: list[Variable]) -> None:
-        self.targets = [(target, target._buffer) for target in targets]
-        self.value, *self.slots = [array.reshape(-1) for _, array in self.targets]
-
-    def recall_loans(self) -> bool:
-        """Says that they will be written; False where they lie elsewhere by now."""
-        for target, array in self.targets:
-            target._recall_loans()
-            if target._buffer is not array:
-                return False
-        return True
-
-
-class _Planned:
-    """Updates of the same arrays, bound to machine code where one call does all of them."""
-
-    def __init__(self, optimizer: Optimizer, pieces: Sequence[Piece]) -> None:
-        self._optimizer, self._pieces = optimizer, pieces
-        dtypes = {value.dtype for value, _, _ in pieces}
-        self._binds = len(dtypes) == 1 and not optimizer.by_variable
-        self._kind: Any = None  # the kernel, and its constants
-        self._run: Callable[[Sequence[Any]], None] | None = None
-
-    def __call__(self, step: int) -> None:
-        if self._binds:
-            kernel, numbers, constants = self._optimizer.rule(step)
-            if self._run is not None and self._kind == (kernel, constants):
-                self._run(numbers)
-                return
-        self._optimizer.update(self._pieces, step)
-        if self._binds:  # the kernel is there now
-            outs = [(value, *slots) for value, _, slots in self._pieces]
-            gradients = [gradient for _, gradient, _ in self._pieces]
-            both = zip(outs, gradients, strict=True)
-            calls = [(out, (*out, gradient, *numbers)) for out, gradient in both]
-            self._kind, self._run = (kernel, constants), kernel.bound(calls, constants)
-            self._binds = self._run is not None
