@@ -31,6 +31,7 @@ from distgrad.ops import (  # noqa: F401 (which register the primitives below)
     cross_entropy,
     dense,
     draws,
+    image,
     lstm,
     nn,
     normalization,
@@ -45,6 +46,7 @@ _MULTIPLYING = ("lstm_steps", "lstm_steps_grad")  # they have products in them
 _SMALLEST = {
     **dict.fromkeys(("gelu_exact", "gelu_exact_grad", "gelu_tanh", "erf"), 1 << 10),
     **dict.fromkeys(("softplus", "sigmoid_unit", "sigmoid_cross_entropy"), 1 << 12),
+    **dict.fromkeys(("mish", "mish_grad"), 1 << 12),
     **dict.fromkeys(("exponential_unit", "sigmoid"), 1 << 12),
     **dict.fromkeys(("relu_grad", "sigmoid_grad", "tanh_grad"), 1 << 14),
     **dict.fromkeys(("softmax_along", "softmax_grad", "log_softmax_along"), 1 << 8),
@@ -59,6 +61,7 @@ _SMALLEST = {
     **dict.fromkeys(("convolve", "convolve_grad_x", "convolve_grad_w"), 1 << 10),
     **dict.fromkeys(("max_windows", "max_windows_grad"), 1 << 10),
     **dict.fromkeys(("mean_windows", "mean_windows_grad"), 1 << 10),
+    "interpolate": 1 << 10,
     "depthwise_convolve": 1 << 10,
     "depthwise_convolve_grad_x": 1 << 10,
     "depthwise_convolve_grad_w": 1 << 10,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -185,10 +186,63 @@ def _(rng):
     yield sample(away_from_zero(rng, (3, 4)))
 
 
-def mish(features: Any, name: str | None = None) -> Tensor:
+# Mish: Misra, "Mish: A Self Regularized Non-Monotonic Activation Function", 2019. The hyperbolic
+# tangent of softplus is a fraction of polynomials in a = exp(-abs(x)), which never overflows.
+_MISH_ABOVE = "where(x < 0.0, a * (a + 2.0), a + a + 1.0)"
+_MISH_BELOW = "where(x < 0.0, a * (a + 2.0) + 2.0, 2.0 * a * (a + 1.0) + 1.0)"
+
+
+def _mish_parts(xp: Any, x: Any) -> tuple[Any, Any, Any]:
+    """``a``, and the upper and the lower part of the fraction."""
+    a = xp.exp(xp.negative(xp.abs(x)))
+    above = xp.where(x < 0, a * (a + 2), a + a + 1)
+    return a, above, xp.where(x < 0, above + 2, a * (a + 1) * 2 + 1)
+
+
+def _of_x(expr: str) -> str:
+    return re.sub(r"\ba\b", "exp(-abs(x))", expr)
+
+
+@primitive(expr=_of_x(f"x * ({_MISH_ABOVE} / {_MISH_BELOW})"), kinds="f", also="features")
+def mish(xp, x):
     """``x * tanh(softplus(x))`` (a name of Keras's activations, not of ``tf.nn``)."""
-    tensor = as_tensor(features)
-    return tensor * tanh(softplus(tensor))
+    _, above, below = _mish_parts(xp, x)
+    return xp.multiply(x, above / below)
+
+
+@mish.vjp("x")
+def _(g, x):
+    return bind(mish_grad, g, x)
+
+
+@primitive(
+    expr=_of_x(
+        f"g * ({_MISH_ABOVE} / {_MISH_BELOW} + 4.0 * x * a * (a + 1.0) * where(x < 0.0, 1.0, a)"
+        f" / ({_MISH_BELOW} * {_MISH_BELOW}))"
+    ),
+    kinds="f",
+)
+def mish_grad(xp, g, x):
+    """``g`` times the derivative of ``mish`` at ``x``."""
+    a, above, below = _mish_parts(xp, x)
+    rise = 4 * x * a * (a + 1) * xp.where(x < 0, xp.ones_like(a), a) / (below * below)
+    return xp.multiply(g, above / below + rise)
+
+
+@mish_grad.vjp("g")
+def _(g, x):
+    return bind(mish_grad, g, x)
+
+
+@mish_grad.vjp("x")
+def _(g, args, x):
+    t, s = tanh(softplus(x)), sigmoid(x)
+    return g * args[0] * ((1.0 - t * t) * s * (2.0 + x * (1.0 - s - 2.0 * t * s)))
+
+
+@mish_grad.samples
+def _(rng):
+    yield sample(rng.normal(size=(3, 4)), rng.uniform(-2, 2, (3, 4)))
 
 
 def hard_sigmoid(features: Any, name: str | None = None) -> Tensor:
@@ -268,7 +322,7 @@ def _(g, x):
     return g * ((t + 1.0) * 0.5 + x * 0.5 * (1.0 - t * t) * slope)
 
 
-for _smooth in (sigmoid_unit, gelu_exact, gelu_tanh):
+for _smooth in (sigmoid_unit, mish, gelu_exact, gelu_tanh):
 
     @_smooth.samples
     def _(rng):

@@ -15,6 +15,7 @@ import numpy as np
 
 from distgrad.core.dispatch import launches
 from distgrad.core.primitive import Primitive, bind, bind_at, primitive, sample
+from distgrad.ops.products import product
 from distgrad.ops.windows import Geometry
 
 # Elements of the matrix of windows that is made at a time: enough for a fast product, and little
@@ -77,7 +78,7 @@ def convolve(xp, x, w, *, geometry):
     y = xp.empty((x.shape[0], math.prod(counts), w.shape[-1]), dtype=x.dtype)
     for block in _blocks(xp, x.shape[0], math.prod(counts) * matrix.shape[0]):
         rows = _rows(xp, x[block], counts, geometry)
-        xp.matmul(rows, matrix, out=y[block].reshape(rows.shape[0], w.shape[-1]))
+        product(xp, rows, matrix, y[block].reshape(rows.shape[0], w.shape[-1]))
     return y.reshape(x.shape[0], *counts, w.shape[-1])
 
 
@@ -89,7 +90,7 @@ def convolve_grad_x(xp, dy, w, *, shape, geometry):
     x = xp.zeros(geometry.padded_shape(shape), dtype=dy.dtype)
     for block in _blocks(xp, dy.shape[0], math.prod(counts) * matrix.shape[1]):
         part = dy[block]
-        rows = xp.matmul(part.reshape(part.shape[0] * math.prod(counts), w.shape[-1]), matrix)
+        rows = product(xp, part.reshape(part.shape[0] * math.prod(counts), w.shape[-1]), matrix)
         windows = rows.reshape(part.shape[0], *counts, *w.shape[:-1])
         target = x[block]
         for at, index in geometry.offsets(counts):
@@ -108,7 +109,7 @@ def convolve_grad_w(xp, x, dy, *, geometry, out=None):
     w[...] = 0
     for block in _blocks(xp, x.shape[0], math.prod(counts) * w.shape[0]):
         rows = _rows(xp, x[block], counts, geometry)
-        w += xp.matmul(rows.T, dy[block].reshape(rows.shape[0], dy.shape[-1]))
+        w += product(xp, rows.T, dy[block].reshape(rows.shape[0], dy.shape[-1]))
     return out
 
 

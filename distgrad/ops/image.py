@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from distgrad.ops.casting import cast, identity
 from distgrad.ops.clipping import saturate_cast
 from distgrad.ops.indexing import gather
 from distgrad.ops.layout import beside, reverse
+from distgrad.ops.products import product
 from distgrad.ops.reduce import reduce_mean, reduce_sum
 from distgrad.ops.shape import static
 
@@ -91,7 +93,9 @@ def interpolate(xp, x, *, axis, before, after, transpose, method, antialias):
     """Interpolation along ``axis`` from ``before`` to ``after`` pixels, or its transpose."""
     weights = interpolation_matrix(before, after, method, antialias)
     matrix = xp.asarray(weights.T if transpose else weights, dtype=x.dtype)
-    return xp.moveaxis(xp.tensordot(x, matrix, axes=((axis,), (1,))), -1, axis)
+    outer, inner = x.shape[:axis], x.shape[axis + 1 :]
+    rows = x.reshape(math.prod(outer), x.shape[axis], math.prod(inner))
+    return product(xp, matrix, rows).reshape(*outer, len(matrix), *inner)
 
 
 @interpolate.vjp("x")

@@ -16,6 +16,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.ops.casting import cast
 from distgrad.ops.complex import conj
 from distgrad.ops.diagonal import band, diagonal_embed, diagonal_of
+from distgrad.ops.products import product
 from distgrad.ops.reduce import sum as sum_over
 from distgrad.ops.shape import expand_dims, permute, reshape_to
 
@@ -39,10 +40,10 @@ def dot(xp, a, b, *, transpose_a, transpose_b, out=None):
         # One matrix for the whole batch: one large product is faster than many small ones.
         rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
         if out is not None:
-            xp.matmul(rows, b, out=out.reshape(rows.shape[0], b.shape[-1]))
+            product(xp, rows, b, out.reshape(rows.shape[0], b.shape[-1]))
             return out
-        return xp.matmul(rows, b).reshape(*a.shape[:-1], b.shape[-1])
-    return xp.matmul(a, b, out=out)
+        return product(xp, rows, b).reshape(*a.shape[:-1], b.shape[-1])
+    return product(xp, a, b, out)
 
 
 @dot.vjp("a")

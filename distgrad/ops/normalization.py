@@ -12,15 +12,25 @@ from distgrad.ops.arithmetic import square
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import maximum
 from distgrad.ops.powers import rsqrt
-from distgrad.ops.reduce import axes, mean, reduce_sum
+from distgrad.ops.reduce import axes, mean, reduce_sum, runs_of
 from distgrad.ops.rescaled import are_rows, rescaled
 from distgrad.ops.statistics import squared
 
 
+def _average(xp: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    """The mean over ``axis``, kept; over each run of axes by itself, the last one last.
+
+    Rows are added to each other then, of which the groups of channels leave short ones.
+    """
+    for run in runs_of(axis):
+        x = xp.mean(x, axis=run, keepdims=True)
+    return x
+
+
 def _centred(xp: Any, x: Any, axis: tuple[int, ...], epsilon: float) -> tuple[Any, Any]:
     """``x`` minus its mean, and the reciprocal of its standard deviation."""
-    centred = x - xp.mean(x, axis=axis, keepdims=True)
-    variance = xp.mean(centred * centred, axis=axis, keepdims=True)
+    centred = x - _average(xp, x, axis)
+    variance = _average(xp, centred * centred, axis)
     return centred, 1 / xp.sqrt(variance + epsilon)
 
 
@@ -41,8 +51,8 @@ def standardize_grad(xp, dy, x, *, axis, epsilon):
     """The cotangent of ``standardize``: it is symmetric, so its derivative by dy is itself."""
     centred, scale = _centred(xp, x, axis, epsilon)
     y = centred * scale
-    d = dy - xp.mean(dy, axis=axis, keepdims=True)
-    d = d - y * xp.mean(dy * y, axis=axis, keepdims=True)
+    d = dy - _average(xp, dy, axis)
+    d = d - y * _average(xp, dy * y, axis)
     return d * scale
 
 
@@ -78,7 +88,7 @@ def observed_moments(xp, x, *, axis):
     return average, over(xp.square(x - average), axis=axis, keepdims=True)
 
 
-_CASES = [((3, 4), (1,)), ((3, 4), (0, 1)), ((2, 3, 4), (0, 1)), ((5,), (0,))]
+_CASES = [((3, 4), (1,)), ((3, 4), (0, 1)), ((2, 3, 4), (0, 1)), ((5,), (0,)), ((2, 3, 4), (0, 2))]
 
 
 @observed_moments.samples

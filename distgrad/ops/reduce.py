@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,12 @@ def kept(shape: Sequence[int], axis: tuple[int, ...]) -> tuple[int, ...]:
 def reduced_size(shape: Sequence[int], axis: tuple[int, ...]) -> int:
     """How many elements are reduced to one."""
     return math.prod([shape[i] for i in axis])
+
+
+def runs_of(axis: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Axes, which ascend, as runs of neighbours."""
+    starts = [i for i, a in enumerate(axis) if not i or a != axis[i - 1] + 1]
+    return [axis[i:j] for i, j in pairwise([*starts, len(axis)])]
 
 
 def _spread(g: Tensor, shape: tuple, axis: tuple[int, ...]) -> Tensor:

@@ -10,6 +10,7 @@ from distgrad.compile.numpy_exec import Executor
 from distgrad.compile.passes import (
     Fused,
     drop_dead,
+    expand,
     fold_constants,
     fold_transposes,
     fuse,
@@ -18,6 +19,7 @@ from distgrad.compile.passes import (
 )
 from distgrad.compile.passes.fusion import LARGEST
 from distgrad.compile.program import Apply, Program
+from distgrad.ops.normalization import standardize
 
 X = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
 W = np.random.default_rng(1).normal(size=(7, 3)).astype(np.float32)
@@ -228,3 +230,13 @@ def test_all_of_them_on_a_training_step():
 
     after = check(fn, lambda p: fuse(simplify(p)), X, labels)
     assert len(after.instructions) < len(traced(fn, X, labels).instructions)
+
+
+def test_moments_over_several_runs_of_axes_are_reduced_run_by_run():
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 2, 5)).astype(np.float32)
+    program = expand(traced(lambda x: standardize(x, axis=(1, 2, 4), epsilon=1e-3), x))
+    over = [i.params["axis"] for i in program.instructions if i.name == "mean"]
+    assert over == [(1, 2), (4,), (1, 2), (4,)]
+    (found,) = Executor(program, [x])([x])
+    wanted = standardize(tf.constant(x, tf.float64), axis=(1, 2, 4), epsilon=1e-3)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)

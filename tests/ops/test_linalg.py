@@ -36,6 +36,17 @@ def test_matmul_of_a_batch_with_one_matrix_sums_its_gradient_over_the_batch():
     np.testing.assert_allclose(found[1], np.einsum("xyij,xyik->jk", a, w), rtol=1e-12)
 
 
+def test_halves_are_added_up_in_float32_and_rounded_once():
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=shape).astype(np.float16) for shape in ((5, 300), (300, 7)))
+    wanted = (a.astype(np.float32) @ b.astype(np.float32)).astype(np.float16)
+    found = tf.matmul(a, b)
+    assert found.dtype == tf.float16
+    np.testing.assert_array_equal(found, wanted)
+    stacked = tf.matmul(np.stack([a, a]), b)
+    np.testing.assert_array_equal(stacked, [wanted, wanted])
+
+
 def test_matmul_of_complex_matrices_and_its_adjoint():
     a, b = normal(3, 4) + 1j * normal(4, 3).T, normal(2, 4) + 1j * normal(4, 2).T
     found = tf.matmul(a, b, adjoint_b=True)

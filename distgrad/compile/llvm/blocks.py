@@ -188,7 +188,10 @@ class Code:
 
     def spread(self, pointer: str) -> str:
         """One float in all lanes."""
-        one = self.op(f"load float, ptr {pointer}, align 4")
+        return self.all_lanes(self.op(f"load float, ptr {pointer}, align 4"))
+
+    def all_lanes(self, one: str) -> str:
+        """A float in all lanes."""
         first = self.op(f"insertelement {VECTOR} poison, float {one}, i64 0")
         return self.op(
             f"shufflevector {VECTOR} {first}, {VECTOR} poison, <{LANES} x i32> zeroinitializer"

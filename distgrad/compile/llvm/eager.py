@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.compile.llvm import bands, composites, gemm, lstm, volumes, windows
 from distgrad.compile.llvm import columns as llvm_columns
-from distgrad.compile.llvm import composites, gemm, lstm, windows
 from distgrad.compile.llvm.blocks import Code, each_vector, scratch
 from distgrad.compile.llvm.calls import Planned, argument, number
 from distgrad.compile.llvm.composites import ROWS, view_of
@@ -77,6 +77,10 @@ def run(primitive: Primitive, args: tuple, params: dict[str, Any], out: Any = No
         return llvm_columns.total(args[0], params["shape"], out)
     if primitive.name == "take_grad":
         return _take_grad(*args, **params, out=out)
+    if primitive.name in bands.NAMES:
+        return bands.run(*args, **params, out=out)
+    if primitive.name in volumes.NAMES and len(params["geometry"].size) == 3:
+        return volumes.run(primitive.name, *args, **params, out=out)
     if primitive.name in windows.NAMES:
         return windows.run(primitive.name, *args, **params, out=out)
     return _elementwise(primitive.name, args, params, out)

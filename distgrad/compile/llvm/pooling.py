@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import prod
+from typing import NamedTuple
 
 from distgrad.compile.llvm.blocks import Code, Int, each_vector
 from distgrad.compile.llvm.ir import Emitter
@@ -32,8 +32,8 @@ def largest(layer: Layer) -> int:
         values = [code.load(code.at(p, at), lanes) for p in x]
         code.store(functools.reduce(code.fmax, values), code.at(y, at), lanes)
 
-    with _windows(code, layer, _LOWEST, "%x", "%y") as ((x, _), y, _):
-        each_vector(code, layer.channels, lambda at, lanes: write(at, lanes, x, y))
+    with _windows(code, layer, _LOWEST, "%x", "%y") as window:
+        each_vector(code, layer.channels, lambda at, lanes: write(at, lanes, window.x, window.y))
     return code.native().address
 
 
@@ -54,7 +54,7 @@ def largest_grad(layer: Layer) -> int:
             add(code.where(first, given, _ZERO), code.at(target, at), lanes)
 
     add = _adding(code, layer)
-    with _windows(code, layer, _LOWEST, "%x", "%dy", "%dx") as ((x, dx), dy, _):
+    with _windows(code, layer, _LOWEST, "%x", "%dy", "%dx") as (x, dx, dy, _, _):
         each_vector(code, layer.channels, lambda at, lanes: write(at, lanes, x, dx, dy))
     return code.native().address
 
@@ -75,7 +75,7 @@ def rectified(layer: Layer) -> int:
         code.store(code.fmax(most, _ZERO), code.at(y, at), lanes)
         code.store_bytes(place, code.byte_at("%place", code.add(output, at)), lanes)
 
-    with _windows(code, layer, _LOWEST, "%x", "%y") as ((x, _), y, output):
+    with _windows(code, layer, _LOWEST, "%x", "%y") as (x, _, y, output, _):
         each_vector(code, layer.channels, lambda at, lanes: write(at, lanes, x, y, output))
     return code.native().address
 
@@ -92,24 +92,24 @@ def rectified_grad(layer: Layer) -> int:
             add(code.where(code.is_byte(place, number), given, _ZERO), code.at(target, at), lanes)
 
     add = _adding(code, layer)
-    with _windows(code, layer, _ZERO, "", "%dy", "%dx") as ((_, dx), dy, output):
+    with _windows(code, layer, _ZERO, "", "%dy", "%dx") as (_, dx, dy, output, _):
         each_vector(code, layer.channels, lambda at, lanes: write(at, lanes, dx, dy, output))
     return code.native().address
 
 
 @functools.cache
 def mean(layer: Layer) -> int:
-    """A function of x ``[n, h, w, c]``, a place for y, work, and n."""
+    """A function of x ``[n, h, w, c]``, a place for y, work, and n; padding does not count."""
     code = Code(["x", "y", "work"], ["samples"])
-    number = _number(prod(layer.size))
 
-    def write(at: Int, lanes: int, x: list[str], y: str) -> None:
-        values = [code.load(code.at(p, at), lanes) for p in x]
+    def write(at: Int, lanes: int, window: _Window, members: str) -> None:
+        values = [code.load(code.at(p, at), lanes) for p in window.x]
         total = functools.reduce(code.fadd, values)
-        code.store(code.fdiv(total, number), code.at(y, at), lanes)
+        code.store(code.fdiv(total, members), code.at(window.y, at), lanes)
 
-    with _windows(code, layer, _ZERO, "%x", "%y") as ((x, _), y, _):
-        each_vector(code, layer.channels, lambda at, lanes: write(at, lanes, x, y))
+    with _windows(code, layer, _ZERO, "%x", "%y") as window:
+        members = window.members(code)
+        each_vector(code, layer.channels, lambda at, lanes: write(at, lanes, window, members))
     return code.native().address
 
 
@@ -117,21 +117,17 @@ def mean(layer: Layer) -> int:
 def mean_grad(layer: Layer) -> int:
     """A function of dy ``[n, *counts, c]``, a place for dx, work, and n."""
     code = Code(["dy", "dx", "work"], ["samples"])
-    number = _number(prod(layer.size))
 
-    def write(at: Int, lanes: int, dx: list[str], dy: str) -> None:
-        share = code.fdiv(code.load(code.at(dy, at), lanes), number)
-        for target in dx:
+    def write(at: Int, lanes: int, window: _Window, members: str) -> None:
+        share = code.fdiv(code.load(code.at(window.y, at), lanes), members)
+        for target in window.dx:
             add(share, code.at(target, at), lanes)
 
     add = _adding(code, layer)
-    with _windows(code, layer, _ZERO, "", "%dy", "%dx") as ((_, dx), dy, _):
-        each_vector(code, layer.channels, lambda at, lanes: write(at, lanes, dx, dy))
+    with _windows(code, layer, _ZERO, "", "%dy", "%dx") as window:
+        members = window.members(code)
+        each_vector(code, layer.channels, lambda at, lanes: write(at, lanes, window, members))
     return code.native().address
-
-
-def _number(value: float) -> str:
-    return Emitter(1).number(value, "float").text
 
 
 def _adding(code: Code, layer: Layer) -> Callable[[str, str, int], None]:
@@ -156,11 +152,31 @@ def _whole(layer: Layer) -> bool:
     return not layer.padded and all(k == s and c * k == n for c, k, s, n in counts)
 
 
+class _Window(NamedTuple):
+    """One window: its elements in ``x`` and in ``dx``; where it is in ``y``, and how far in.
+
+    ``inside`` are bits, of the elements that may lie in the padding.
+    """
+
+    x: list[str]
+    dx: list[str]
+    y: str
+    output: Int
+    inside: list[str]
+
+    def members(self, code: Code) -> str:
+        """How many of its elements lie in the image, in all lanes."""
+        if not self.inside:
+            return Emitter(1).number(max(len(self.x), len(self.dx)), "float").text
+        ones = [code.op(f"zext i1 {bit} to i64") for bit in self.inside]
+        return code.all_lanes(code.op(f"sitofp i64 {functools.reduce(code.add, ones)} to float"))
+
+
 @contextmanager
 def _windows(
     code: Code, layer: Layer, outside: str, x: str, y: str, dx: str = ""
-) -> Iterator[tuple[tuple[list[str], list[str]], str, Int]]:
-    """For each window: its elements in ``x`` and in ``dx``; where it is in ``y``, and how far in.
+) -> Iterator[_Window]:
+    """All windows, one after the other.
 
     ``dx`` is made zero where no window writes it; what is in no image has the value ``outside``.
     """
@@ -176,6 +192,7 @@ def _windows(
         with code.loop(counts[0]) as i, code.loop(counts[1]) as j:
             read: list[str] = []
             written: list[str] = []
+            bits: list[str] = []
             top = code.add(code.mul(i, layer.strides[0]), -layer.padding[0][0])
             left = code.add(code.mul(j, layer.strides[1]), -layer.padding[1][0])
             corner = code.mul(code.add(code.mul(top, across), left), c)
@@ -188,6 +205,7 @@ def _windows(
                             code.within(code.add(top, k), high),
                             code.within(code.add(left, m), across),
                         )
+                        bits.append(inside)
                     for base, other, found in zip(
                         bases, ("%work", trash), (read, written), strict=True
                     ):
@@ -196,4 +214,4 @@ def _windows(
                             found.append(code.pick(inside, pointer, other) if inside else pointer)
             output = code.add(code.mul(n, counts[0]), i)
             output = code.mul(code.add(code.mul(output, counts[1]), j), c)
-            yield (read, written), code.at(y, output), output
+            yield _Window(read, written, code.at(y, output), output, bits)

@@ -67,8 +67,6 @@ def kernel(
     if convolves:
         kernels = _kernels(which, layer)
         function, work = getattr(kernels, _CONVOLUTIONS[which])(layer), kernels.work(layer)
-    elif layer.padded and which.startswith("mean"):
-        return None  # windows with padding have fewer elements, which the mean is over
     else:
         function, work = _POOLINGS[which](layer), pooling.work(layer)
     return Kernel(Native(function, (x[0],)), made, work)
@@ -125,9 +123,22 @@ def run(
         return None
     if any(type(a) is not np.ndarray or a.dtype != _FLOAT or not a.size for a in arrays):
         return None
+    if max(a.size for a in arrays) < _SMALLEST:
+        return None
+    return made(name, *arrays, geometry=geometry, shape=shape, out=out)
+
+
+def made(
+    name: str,
+    *arrays: np.ndarray,
+    geometry: Geometry,
+    shape: Shape = (),
+    out: np.ndarray | None = None,
+) -> np.ndarray | None:
+    """As ``run``, for arrays of float32 of any size but none."""
     first, *others = (a.shape for a in arrays)
     found = kernel(name, first, others[0] if others else (), geometry, tuple(shape))
-    if found is None or max(a.size for a in arrays) < _SMALLEST:
+    if found is None:
         return None
     if out is None:
         out = np.empty(found.shape, _FLOAT)
@@ -142,7 +153,7 @@ def run(
 # In a schedule
 
 
-def _compiled(apply: Apply, places: dict[Value, View]) -> list[Step] | None:
+def compiled(apply: Apply, places: dict[Value, View]) -> list[Step] | None:
     (result,) = apply.outputs
     values = (*apply.inputs, result)
     if not all(type(v) is Value and v.dtype == _FLOAT and v.nbytes for v in values):
@@ -194,7 +205,7 @@ def rectifies(shape: Shape, dtype: np.dtype, geometry: Geometry) -> bool:
 
 
 PRIMITIVES = {
-    **dict.fromkeys(NAMES, _compiled),
+    **dict.fromkeys(NAMES, compiled),
     "rectified_windows": _rectified,
     "rectified_windows_grad": _rectified,
 }

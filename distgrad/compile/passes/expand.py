@@ -14,7 +14,7 @@ import numpy as np
 
 from distgrad.compile.program import Apply, Instruction, Program, Value
 from distgrad.core.primitive import registry
-from distgrad.ops.reduce import kept
+from distgrad.ops.reduce import kept, runs_of
 
 
 def expand(program: Program, floats: Collection[str] = ("float32",)) -> Program:
@@ -93,8 +93,10 @@ class _Parts:
         return self._add(name, inputs, np.broadcast_shapes(*shapes), {})
 
     def over(self, name: str, x: Value, axis: tuple[int, ...]) -> Value:
-        """A reduction, with 1 at the reduced axes."""
-        return self._add(name, (x,), kept(x.shape, axis), {"axis": axis, "keepdims": True})
+        """A reduction, with 1 at the reduced axes; over each run of axes by itself."""
+        for run in runs_of(axis):
+            x = self._add(name, (x,), kept(x.shape, run), {"axis": run, "keepdims": True})
+        return x
 
     def reshape(self, x: Value, shape: tuple[int, ...]) -> Value:
         return self._add("reshape_to", (x,), shape, {"shape": shape}, x.dtype)

@@ -172,15 +172,16 @@ def test_max_pooling_keeps_nans():
     np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.parametrize("case", [c for c in POOLINGS if not any(map(any, c[-1].padding))])
-def test_mean_pooling(case):
+@pytest.mark.parametrize("case", POOLINGS)
+def test_mean_pooling_does_not_count_padding(case):
     *shape, geometry = case
     x, dy = normal(*shape), normal(shape[0], *geometry.counts(shape[1:3]), shape[-1])
     found = generated("mean_windows", x, geometry=geometry)
     np.testing.assert_allclose(found, exact("mean_windows", x, geometry=geometry), 1e-5, 1e-6)
     params = {"shape": x.shape, "geometry": geometry}
     found = generated("mean_windows_grad", dy, **params)
-    np.testing.assert_allclose(found, exact("mean_windows_grad", dy, **params), rtol=1e-6)
+    wanted = exact("mean_windows_grad", dy, **params)
+    np.testing.assert_allclose(found, wanted, 1e-6, atol=1e-7)  # of up to nine terms
 
 
 def names(program):

@@ -84,6 +84,11 @@ def normal_cdf(x):
     return 0.5 * math.erfc(-x / math.sqrt(2))
 
 
+def mish_slope(g, x):
+    t, s = math.tanh(math.log1p(math.exp(x))), 1 / (1 + math.exp(-x))
+    return g * (t + x * (1 - t * t) * s)
+
+
 def gelu_slope(g, x):
     return g * (normal_cdf(x) + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi))
 
@@ -195,6 +200,8 @@ REFERENCES = {
         lambda v: v if v > 0 else alpha * (math.exp(v) - 1)
     )(x),
     "sigmoid_unit": real(lambda x: x / (1 + math.exp(-x))),
+    "mish": real(lambda x: x * math.tanh(math.log1p(math.exp(x)))),
+    "mish_grad": real(mish_slope),
     "softsign": real(lambda x: x / (1 + abs(x))),
     "gelu_exact": real(lambda x: x * normal_cdf(x)),
     "gelu_exact_grad": real(gelu_slope),
