@@ -17,7 +17,6 @@ from distgrad.ops.casting import cast, identity
 from distgrad.ops.clipping import saturate_cast
 from distgrad.ops.indexing import gather
 from distgrad.ops.layout import beside, reverse
-from distgrad.ops.products import product
 from distgrad.ops.reduce import reduce_mean, reduce_sum
 from distgrad.ops.shape import static
 
@@ -94,8 +93,8 @@ def interpolate(xp, x, *, axis, before, after, transpose, method, antialias):
     weights = interpolation_matrix(before, after, method, antialias)
     matrix = xp.asarray(weights.T if transpose else weights, dtype=x.dtype)
     outer, inner = x.shape[:axis], x.shape[axis + 1 :]
-    rows = x.reshape(math.prod(outer), x.shape[axis], math.prod(inner))
-    return product(xp, matrix, rows).reshape(*outer, len(matrix), *inner)
+    rows = xp.reshape(x, (math.prod(outer), x.shape[axis], math.prod(inner)))
+    return xp.reshape(xp.matmul(matrix, rows), (*outer, matrix.shape[0], *inner))
 
 
 @interpolate.vjp("x")

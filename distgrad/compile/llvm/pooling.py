@@ -168,7 +168,7 @@ class _Window(NamedTuple):
         """How many of its elements lie in the image, in all lanes."""
         if not self.inside:
             return Emitter(1).number(max(len(self.x), len(self.dx)), "float").text
-        ones = [code.op(f"zext i1 {bit} to i64") for bit in self.inside]
+        ones: list[Int] = [code.op(f"zext i1 {bit} to i64") for bit in self.inside]
         return code.all_lanes(code.op(f"sitofp i64 {functools.reduce(code.add, ones)} to float"))
 
 

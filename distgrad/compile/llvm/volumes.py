@@ -30,7 +30,7 @@ class _Tap(NamedTuple):
 
 def _taps(frames: int, count: int, geometry: Geometry) -> Iterator[_Tap]:
     """All that have frames, for ``frames`` of the input and ``count`` of the output."""
-    stride, (before, _), dilation = (part[0] for part in geometry[1:])
+    stride, (before, _), dilation = geometry.strides[0], geometry.padding[0], geometry.dilations[0]
     for number in range(geometry.size[0]):
         first = number * dilation - before  # the frame that meets the first of the output
         low = max(0, -(first // stride))
@@ -74,9 +74,10 @@ def _fits(geometry: Geometry) -> bool:
 
 
 def _sum(
-    name: str, a: np.ndarray, b: np.ndarray, geometry: Geometry, shape: tuple[int, ...]
+    name: str, a: np.ndarray, b: np.ndarray, geometry: Geometry, shape: tuple[int, ...] = ()
 ) -> np.ndarray:
-    flat = Geometry(*(part[1:] for part in geometry))
+    size, strides, padding, dilations = geometry
+    flat = Geometry(size[1:], strides[1:], padding[1:], dilations[1:])
     if name == "convolve":
         made = (a.shape[0], *geometry.counts(a.shape[1:-1]), b.shape[-1])
         ends = a.shape[1], made[1]
@@ -111,8 +112,8 @@ class _Whole:
         self._name, self._params = name, params
         self.__name__ = name
 
-    def __call__(self, *arrays: np.ndarray, out: np.ndarray) -> None:
-        out[...] = _sum(self._name, *arrays, **{"shape": (), **self._params})
+    def __call__(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+        out[...] = _sum(self._name, a, b, **self._params)
 
 
 def _compiled(apply: Apply, places: dict[Value, View]) -> list[Step] | None:
