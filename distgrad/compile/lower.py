@@ -100,7 +100,9 @@ def _plain(item: Any) -> Any:
 
 
 def _usual(key: str, value: Any) -> bool:
-    """Whether a ufunc's keyword has its default; reductions through methods spell them out."""
+    """Whether a ufunc's keyword has its default, or says how a result lies, which ``out`` does."""
+    if key == "order":
+        return True
     return (key == "where" and value is True) or (key in ("dtype", "initial") and value is None)
 
 

@@ -46,7 +46,7 @@ def einsum(equation: str, *inputs: Any, **kwargs: Any) -> Tensor:
         if len(chosen) == 1:
             labelled.append(_reduced(*chosen[0], wanted))
         else:
-            labelled.append(_contract(*chosen[0], *chosen[1], wanted))
+            labelled.append(_contract(*chosen[0], *chosen[1], wanted, output))
     result, labels = labelled[0]
     perm = tuple(labels.index(label) for label in output)
     return result if perm == tuple(range(len(perm))) else bind(permute, result, perm=perm)
@@ -161,16 +161,23 @@ def _reduced(x: Tensor, labels: str, wanted: set[str]) -> tuple[Tensor, str]:
 
 
 def _contract(
-    a: Tensor, a_labels: str, b: Tensor, b_labels: str, wanted: set[str]
+    a: Tensor, a_labels: str, b: Tensor, b_labels: str, wanted: set[str], output: str
 ) -> tuple[Tensor, str]:
-    """The product of two operands, summed over the labels that nobody else wants."""
+    """The product of two operands, summed over the labels that nobody else wants.
+
+    It is made in the order of the output where one product can be: what follows then works on
+    memory in that order.
+    """
     a, a_labels = _reduced(a, a_labels, wanted | set(b_labels))
     b, b_labels = _reduced(b, b_labels, wanted | set(a_labels))
     both = [c for c in a_labels if c in b_labels]
-    batch = "".join(c for c in both if c in wanted)
+    batch = "".join(sorted((c for c in both if c in wanted), key=output.find))
     inner = "".join(c for c in both if c not in wanted)
     rows = "".join(c for c in a_labels if c not in b_labels)
     columns = "".join(c for c in b_labels if c not in a_labels)
+    if batch + columns + rows == output:
+        a, a_labels, b, b_labels = b, b_labels, a, a_labels
+        rows, columns = columns, rows
     left, a_sizes = _arranged(a, a_labels, batch, rows, inner)
     right, b_sizes = _arranged(b, b_labels, batch, inner, columns)
     if inner:

@@ -67,8 +67,10 @@ def _(rng):
 
 def _put_extreme(name: str, which: str) -> Any:
     def kernel(xp, x, updates, rows):
-        x = x.copy()
-        getattr(xp, which).at(x, rows, updates)
+        # Element by element at flat positions, as in ``take_grad``.
+        x, each = x.copy(), math.prod(x.shape[1:])
+        flat = rows.astype(np.int64).reshape(-1, 1) * each + xp.arange(each)
+        getattr(xp, which).at(x.reshape(-1), flat.reshape(-1), updates.reshape(-1))
         return x
 
     kernel.__name__ = name

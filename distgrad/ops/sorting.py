@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.core.dispatch import as_tensor
+from distgrad.core.dispatch import as_tensor, launches
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import maximum, minimum
-from distgrad.ops.indexing import getitem, mask_select, row_positions, take_along_last, take_grad
+from distgrad.ops.indexing import mask_select, row_positions, take_along_last, take_grad
 from distgrad.ops.logic import less
 from distgrad.ops.shape import fill, one_axis, permute, reshape_to
 
@@ -35,6 +35,34 @@ def _(rng):
     x = rng.integers(0, 3, (3, 5)) / 2.0
     yield sample(x, descending=False)
     yield sample(x, descending=True)
+
+
+_FEW = 16  # largest elements that are looked for one by one: a sort costs as much as about fifty
+
+
+@primitive(vjp=None, kinds="iuf")
+def places_of_largest(xp, x, *, count):
+    """Positions of the ``count`` largest of the last axis, int64; of equal ones the first first."""
+    if launches(xp) or not 0 < count <= min(_FEW, x.shape[-1] // 4):
+        return argsort_last.kernel(xp, x, descending=True)[..., :count]
+    left, found = x.copy(), []
+    lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    for _ in range(count):
+        place = xp.argmax(left, axis=-1, keepdims=True)
+        found.append(place)
+        xp.put_along_axis(left, place, lowest, axis=-1)
+    places = xp.concatenate(found, axis=-1)
+    if xp.any(xp.take_along_axis(x, places[..., -1:], axis=-1) == lowest):
+        return argsort_last.kernel(xp, x, descending=True)[..., :count]  # one was taken twice
+    return places
+
+
+@places_of_largest.samples
+def _(rng):
+    yield sample(rng.integers(0, 9, (3, 40)) / 2.0, count=4)
+    yield sample(np.where(rng.random((3, 40)) < 0.9, -np.inf, 1.0), count=8)
+    yield sample(rng.integers(0, 9, (2, 5)), count=3)
+    yield sample(rng.normal(size=(2, 5)), count=0)
 
 
 def _last(x: Tensor, axis: int) -> Tensor:
@@ -108,8 +136,7 @@ def top_k(
     count = operator.index(k)
     if not x._data.ndim or not 0 <= count <= x._data.shape[-1]:
         raise InvalidArgumentError(f"top_k: there are no {count} elements along {x.shape}")
-    order = bind(argsort_last, x, descending=True)
-    first = bind(getitem, order, key=(..., slice(count)))
+    first = bind(places_of_largest, x, count=count)
     return TopKV2(take_along_last(x, first), cast(first, index_type))
 
 

@@ -129,7 +129,8 @@ class Own(keras.Model):
         y = tf.reshape(y, [x.shape[0] * 2, 3])  # of a size that the batch decides
         y = tf.concat([y, tf.zeros([y.shape[0], 1])], axis=1)
         top = tf.argsort(y, axis=-1, direction="DESCENDING")
-        return tf.gather(tf.constant([0.5, 1.5, 2.5, 3.5]), top), tf.reduce_max(y, axis=0)
+        largest = tf.math.top_k(y, k=2).values
+        return tf.gather(tf.constant([0.5, 1.5, 2.5, 3.5]), top), tf.reduce_max(y, axis=0), largest
 
 
 def test_a_subclassed_model_that_was_called(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_a_model_that_was_never_called_needs_a_signature() -> None:
     with pytest.raises(ExportError, match="'own' was never called"):
         to_onnx(Own())
     made = to_onnx(Own(), [keras.Input((4,), name="x")])
-    assert made.inputs[0].name == "x" and made.outputs == ("output", "output_1")
+    assert made.inputs[0].name == "x" and made.outputs == ("output", "output_1", "output_2")
 
 
 def test_custom_gradients_and_rematerialized_layers() -> None:

@@ -317,8 +317,8 @@ BEYOND = {
         sparse_cross_entropy_grad""",
     "functions that the standard lacks or writes otherwise": """
         argsort_last cholesky_factor cross_product cumprod_along cumsum_along
-        cumulative_logsumexp_along diagonal_of nonzero rint singular_values solve_system svd_factors
-        unique_parts""",
+        cumulative_logsumexp_along diagonal_of nonzero places_of_largest rint singular_values
+        solve_system svd_factors unique_parts""",
     "special functions": """
         bessel_i0 bessel_i0e bessel_i1 bessel_i1e bessel_j0 bessel_j1 bessel_k0 bessel_k0e bessel_k1
         bessel_k1e bessel_y0 bessel_y1 dawsn expint fresnel_cos fresnel_sin spence

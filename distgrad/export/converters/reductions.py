@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from distgrad.export.converters import converter
@@ -54,10 +56,17 @@ def _(to: Graph, x: Edge, *, axis: int) -> Edge:
 
 @converter("argsort_last")
 def _(to: Graph, x: Edge, *, descending: bool) -> Edge:
-    every = to.vector([x.shape[-1]])
-    return to.several("TopK", 2, x, every, largest=int(descending))[1]._replace(
-        dtype=np.dtype(np.int64)
-    )
+    return _top(to, x, x.shape[-1], descending)
+
+
+@converter("places_of_largest")
+def _(to: Graph, x: Edge, *, count: int) -> Edge:
+    return _top(to, x, count, True)
+
+
+def _top(to: Graph, x: Edge, count: Any, largest: bool) -> Edge:
+    places = to.several("TopK", 2, x, to.vector([count]), largest=int(largest))[1]
+    return places._replace(dtype=np.dtype(np.int64))
 
 
 @converter("cumsum_along")

@@ -112,6 +112,10 @@ def argsort_last(x, *, descending):
     return out
 
 
+def places_of_largest(x, *, count):
+    return argsort_last(x, descending=True)[..., :count]
+
+
 def search_rows(sequence, values, *, side):
     out = np.empty(values.shape, dtype=np.int64)
     for row, column in np.ndindex(*values.shape):
@@ -139,6 +143,7 @@ REFERENCES = {
     "argmax_along": position_of(lambda new, best: new > best),
     "argmin_along": position_of(lambda new, best: new < best),
     "argsort_last": argsort_last,
+    "places_of_largest": places_of_largest,
     "cumprod_along": running(lambda total, value: total * value, 1.0),
     "cumsum_along": running(lambda total, value: total + value, 0.0),
     "cumulative_logsumexp_along": cumulative_logsumexp,
