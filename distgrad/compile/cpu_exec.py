@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distgrad.compile.llvm import bands, engine, updates, volumes, windows
+from distgrad.compile.llvm import bands, composed, engine, updates, windows
 from distgrad.compile.llvm.calls import in_sequence
 from distgrad.compile.llvm.loops import supported
 from distgrad.compile.llvm.middle import compile_middle
@@ -24,7 +24,7 @@ _PRIMITIVES = {
     "product_over_shards": compile_product,
     "sum_over_shards": compile_rows_sum,
     **windows.PRIMITIVES,
-    **volumes.PRIMITIVES,
+    **composed.PRIMITIVES,
     **bands.PRIMITIVES,
     **dict.fromkeys(("sum", "mean", "sum_to"), compile_middle),
 }

@@ -47,6 +47,7 @@ _SMALLEST = {
     **dict.fromkeys(("gelu_exact", "gelu_exact_grad", "gelu_tanh", "erf"), 1 << 10),
     **dict.fromkeys(("softplus", "sigmoid_unit", "sigmoid_cross_entropy"), 1 << 12),
     **dict.fromkeys(("mish", "mish_grad"), 1 << 12),
+    **dict.fromkeys(("divide_cotangent", "quotient_or_zero", "multiply_no_nan"), 1 << 12),
     **dict.fromkeys(("exponential_unit", "sigmoid"), 1 << 12),
     **dict.fromkeys(("relu_grad", "sigmoid_grad", "tanh_grad"), 1 << 14),
     **dict.fromkeys(("softmax_along", "softmax_grad", "log_softmax_along"), 1 << 8),
@@ -67,6 +68,7 @@ _SMALLEST = {
     "depthwise_convolve_grad_w": 1 << 10,
 }
 _DRAWN = 1 << 10  # random numbers
+_CHOSEN = 1 << 12  # elements of one array or another
 _MULTIPLIED = 1 << 20  # terms of a product of matrices
 _OUTER = 1 << 12  # the same of a column and a row, for which NumPy does not ask BLAS
 
@@ -152,7 +154,7 @@ def chosen(primitive: Primitive, args: tuple, params: dict[str, Any]) -> Kernel 
     if primitive not in _hooks or used() != "generated":
         return None
     hook = primitive.kernel_for(np)
-    if primitive.name in ("random_uniform", "dense", "dense_grad"):
+    if primitive.name in ("random_uniform", "select", "dense", "dense_grad"):
         return hook
     if primitive.name == "dot":
         return hook if _product(*args, **params) is not None else None
@@ -209,6 +211,21 @@ def _uniform_hook(plain: Kernel) -> Kernel:
     return random_uniform
 
 
+def _select_hook(plain: Kernel) -> Kernel:
+    """NumPy's own looks at one element after the other."""
+
+    def select(condition: Any, x: Any, y: Any, *, out: Any = None) -> Any:
+        if type(condition) is np.ndarray and condition.size >= _CHOSEN and used() == "generated":
+            made = None
+            if out is None or (out.flags.c_contiguous and out.dtype == np.float32):
+                made = _kernels().select(condition, x, y, out)
+            if made is not None:
+                return made
+        return _placed(plain(condition, x, y), out)
+
+    return select
+
+
 def _dot_hook(plain: Kernel) -> Kernel:
     def dot(a: Any, b: Any, *, transpose_a: bool, transpose_b: bool, out: Any = None) -> Any:
         made = _product(a, b, transpose_a, transpose_b, out)
@@ -254,6 +271,7 @@ def _dense_grad_hook(plain: Kernel) -> Kernel:
 
 _SPECIAL: dict[str, Callable[[Kernel], Kernel]] = {
     "random_uniform": _uniform_hook,
+    "select": _select_hook,
     "dot": _dot_hook,
     "dense": _dense_hook,
     "dense_grad": _dense_grad_hook,

@@ -14,8 +14,8 @@ from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.ops.convolve import convolve, convolve_grad_x, depthwise_convolve
 from distgrad.ops.linalg import tensors
-from distgrad.ops.shape import broadcast_to, concat, reshape_to, static
-from distgrad.ops.windows import Geometry, channels_first, channels_last, window_geometry
+from distgrad.ops.shape import concat, reshape_to, static
+from distgrad.ops.windows import channels_first, channels_last, window_geometry
 
 
 def _convolution(
@@ -46,7 +46,7 @@ def _convolution(
             return convolve(x, w, geometry=moves)
         if depth == 1:
             shape = (*w._data.shape[:-2], channels, outputs // channels)
-            return _depthwise(x, bind(reshape_to, w, shape=shape), moves)
+            return depthwise_convolve(x, bind(reshape_to, w, shape=shape), geometry=moves)
         each = outputs // groups
         parts = [
             convolve(
@@ -289,19 +289,7 @@ def depthwise_conv2d(
             f"takes {w._data.shape[-2]}"
         )
     moves = window_geometry(what, space, w._data.shape[:-2], strides, padding, dilations, first)
-    return channels_last(lambda x: _depthwise(x, w, moves), x, 2, first)
-
-
-def _depthwise(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
-    """The convolution; channels that make several are repeated, so that each makes one."""
-    *size, channels, multiplier = w._data.shape
-    if multiplier > 1:
-        shape = x._data.shape
-        x = bind(reshape_to, x, shape=(*shape, 1))
-        x = bind(broadcast_to, x, shape=(*shape, multiplier))
-        x = bind(reshape_to, x, shape=(*shape[:-1], channels * multiplier))
-        w = bind(reshape_to, w, shape=(*size, channels * multiplier, 1))
-    return depthwise_convolve(x, w, geometry=geometry)
+    return channels_last(lambda x: depthwise_convolve(x, w, geometry=moves), x, 2, first)
 
 
 def separable_conv2d(

@@ -501,3 +501,16 @@ def test_dropout_draws_what_it_drew(kernels):
     for y, dx in found:
         np.testing.assert_array_equal(y, np.where(kept, x.numpy() * scale, np.float32(0)))
         np.testing.assert_array_equal(dx, np.where(kept, scale, np.float32(0)))
+
+
+@pytest.mark.parametrize("size", [1, 16, 1023, 4100])
+def test_a_choice_of_arrays_numbers_and_one_repeated(size):
+    condition = RNG.integers(0, 2, size).astype(bool)
+    arrays = normal(size), normal(size), np.broadcast_to(np.float32(1.5), size), 0.0, 1
+    for x in arrays:
+        for y in arrays:
+            found = llvm_eager.select(condition, x, y, None)
+            assert found.dtype == np.float32
+            np.testing.assert_array_equal(found, np.where(condition, x, y))
+    assert llvm_eager.select(condition, normal(size), 2.5, None) is None
+    assert llvm_eager.select(condition, normal(size).astype(np.float64), 0.0, None) is None

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile.llvm import bands, composites, gemm, lstm, volumes, windows
+from distgrad.compile.llvm import bands, composed, composites, gemm, lstm, windows
 from distgrad.compile.llvm import columns as llvm_columns
-from distgrad.compile.llvm.blocks import Code, each_vector, scratch
+from distgrad.compile.llvm.blocks import LANES, Code, Int, each_vector, scratch
 from distgrad.compile.llvm.calls import Planned, argument, number
 from distgrad.compile.llvm.composites import ROWS, view_of
 from distgrad.compile.llvm.loops import Native, address_of, supported
@@ -79,8 +79,8 @@ def run(primitive: Primitive, args: tuple, params: dict[str, Any], out: Any = No
         return _take_grad(*args, **params, out=out)
     if primitive.name in bands.NAMES:
         return bands.run(*args, **params, out=out)
-    if primitive.name in volumes.NAMES and len(params["geometry"].size) == 3:
-        return volumes.run(primitive.name, *args, **params, out=out)
+    if primitive.name in composed.NAMES:
+        return composed.run(primitive.name, *args, **params, out=out)
     if primitive.name in windows.NAMES:
         return windows.run(primitive.name, *args, **params, out=out)
     return _elementwise(primitive.name, args, params, out)
@@ -157,6 +157,55 @@ def _finish(made: _Made, args: tuple, out: np.ndarray, rest: int) -> None:
 
 def _key(params: dict[str, Any]) -> tuple:
     return tuple(params.items())
+
+
+def select(condition: np.ndarray, x: Any, y: Any, out: np.ndarray | None) -> np.ndarray | None:
+    """Elements of one or the other, either of which may be the number 0 or 1, or one repeated."""
+    shape, given = condition.shape, [condition]
+    if not condition.flags.c_contiguous:
+        return None
+    kinds = []
+    for value in (x, y):
+        if type(value) is np.ndarray:
+            if value.shape != shape or value.dtype != _FLOAT32:
+                return None
+            if not value.flags.c_contiguous and any(value.strides):
+                return None
+            kinds.append("array" if value.flags.c_contiguous else "repeated")
+            given.append(value)
+        elif type(value) in (int, float) and value in (0, 1):
+            kinds.append(f"splat (float {float(value)})")
+        else:
+            return None
+    out = np.empty(shape, np.float32) if out is None else out
+    _selecting(*kinds).at(*map(address_of, given), address_of(out), out.size)
+    return out
+
+
+@functools.cache
+def _selecting(x: str, y: str) -> Native:
+    """A function of a condition, the arrays that there are, a place for the result, and a size."""
+    kinds = {"x": x, "y": y}
+    names = [name for name, kind in kinds.items() if not kind.startswith("splat")]
+    code = Code(["condition", *names, "out"], ["size"])
+    for name, kind in kinds.items():
+        if kind == "repeated":
+            kinds[name] = code.spread(f"%{name}")
+
+    def write(at: Int, lanes: int) -> None:
+        a, b = (
+            code.load(code.at(f"%{name}", at), lanes) if kind == "array" else kind
+            for name, kind in kinds.items()
+        )
+        no = code.is_byte(code.load_bytes(code.byte_at("%condition", at), lanes), 0)
+        code.store(code.where(no, b, a), code.at("%out", at), lanes)
+
+    whole = code.op(f"and i64 %size, {-LANES}")
+    with code.loop(whole, LANES) as at:
+        write(at, LANES)
+    with code.loop(code.op(f"sub i64 %size, {whole}")) as rest:
+        write(code.add(whole, rest), 1)
+    return code.native()
 
 
 # Along rows

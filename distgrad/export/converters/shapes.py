@@ -117,6 +117,17 @@ def _(to: Graph, x: Edge, indices: Edge) -> Edge:
     return to.node("Gather", x, indices, axis=0)
 
 
+@converter("row_positions")
+def _(to: Graph, indices: Edge, *, length: int) -> Edge:
+    count, *others = indices.shape
+    end = to.node("Squeeze", to.vector([count]))
+    number = to.node("Range", to.constant(np.int64(0)), end, to.constant(np.int64(1)))
+    starts = to.node("Mul", number, to.vector([length]))
+    axes = to.vector(range(1, 1 + len(others)))
+    indices = indices if indices.dtype == np.int64 else cast(to, indices, np.int64)
+    return to.node("Add", indices, to.node("Unsqueeze", starts, axes))
+
+
 @converter("band")
 def _(to: Graph, x: Edge, *, lower: int, upper: int) -> Edge:
     if lower >= 0:
