@@ -55,7 +55,7 @@ _SMALLEST = {
     **dict.fromkeys(("sparse_cross_entropy", "sparse_cross_entropy_grad"), 1 << 8),
     **dict.fromkeys(("cross_entropy", "cross_entropy_grad"), 1 << 8),
     "take_grad": 1 << 8,
-    **dict.fromkeys(("sum_to", "mean", "observed_moments"), 1 << 12),
+    **dict.fromkeys(("sum", "sum_to", "mean", "observed_moments"), 1 << 12),
     "scaled_where": 1 << 12,
     **dict.fromkeys(("biased", "biased_grad", "rescaled", "rescaled_grad"), 1 << 12),
     **dict.fromkeys(("lstm_cell", "lstm_cell_grad", *_MULTIPLYING), 1 << 8),

@@ -22,7 +22,7 @@ from distgrad.training.handshake import check_kernels
 
 pytestmark = pytest.mark.skipif(not engine.available(), reason="needs llvmlite and FMA")
 RNG = np.random.default_rng(0)
-COLUMNS = ("sum_to", "mean", "observed_moments")
+COLUMNS = ("sum", "sum_to", "mean", "observed_moments")
 ELEMENTWISE = {
     name: registry[name]
     for name in eager._SMALLEST

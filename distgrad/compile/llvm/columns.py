@@ -31,14 +31,6 @@ def total(x: np.ndarray, shape: tuple[int, ...], out: Any) -> np.ndarray | None:
     return out
 
 
-def average(x: np.ndarray, axis: tuple[int, ...], keepdims: bool, out: Any) -> np.ndarray | None:
-    """The mean of all rows, as ``total``; None where it is over other axes."""
-    if axis != tuple(range(x.ndim - 1)):
-        return None
-    made = total(x, (1,) * (x.ndim - 1) * keepdims + x.shape[-1:], out)
-    return None if made is None else np.divide(made, x.size // x.shape[-1], out=made)
-
-
 def standardized(name: str, args: tuple, params: dict[str, Any], out: Any) -> np.ndarray | None:
     """What a primitive makes of arrays of float32; None where it is not over all axes but the last.
 

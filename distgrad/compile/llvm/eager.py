@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile.llvm import bands, composed, composites, gemm, lstm, windows
+from distgrad.compile.llvm import bands, composed, composites, gemm, lstm, middle, windows
 from distgrad.compile.llvm import columns as llvm_columns
 from distgrad.compile.llvm.blocks import LANES, Code, Int, each_vector, scratch
 from distgrad.compile.llvm.calls import Planned, argument, number
@@ -71,10 +71,11 @@ def run(primitive: Primitive, args: tuple, params: dict[str, Any], out: Any = No
         if made is None and primitive.name.startswith("standardize"):
             made = llvm_columns.standardized(primitive.name, args, params, out)
         return made
-    if primitive.name == "mean":
-        return llvm_columns.average(args[0], **params, out=out)
+    if primitive.name in ("sum", "mean"):
+        return middle.run(primitive.name, args[0], out, **params)
     if primitive.name == "sum_to":
-        return llvm_columns.total(args[0], params["shape"], out)
+        made = llvm_columns.total(args[0], params["shape"], out)
+        return middle.run(primitive.name, args[0], out, **params) if made is None else made
     if primitive.name == "take_grad":
         return _take_grad(*args, **params, out=out)
     if primitive.name in bands.NAMES:

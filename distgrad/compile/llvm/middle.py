@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +16,9 @@ from distgrad.compile.llvm.ir import Emitter
 from distgrad.compile.llvm.loops import Native
 from distgrad.compile.program import Apply, Value
 from distgrad.compile.steps import Step, View
+from distgrad.ops.reduce import kept
 
-_NARROW = 8  # columns: below that, most lanes of a vector are idle
+_NARROW = 2  # columns: a single one is summed in pairs
 
 
 def compile_middle(apply: Apply, places: dict[Value, View]) -> list[Step] | None:
@@ -24,27 +26,49 @@ def compile_middle(apply: Apply, places: dict[Value, View]) -> list[Step] | None
     (x,), (out,) = apply.inputs, apply.outputs
     if type(x) is not Value or x.dtype != np.float32 or out.dtype != np.float32 or not x.nbytes:
         return None
-    axes = _axes(apply, x)
-    if not axes or axes != list(range(axes[0], axes[-1] + 1)) or axes[-1] + 1 == len(x.shape):
-        return None
-    parts = x.shape[: axes[0]], x.shape[axes[0] : axes[-1] + 1], x.shape[axes[-1] + 1 :]
-    outer, middle, inner = map(prod, parts)
     views = places[x], places[out]
-    if inner < _NARROW or not all(view.contiguous for view in views):
+    if not all(view.contiguous for view in views):
         return None
-    function = _sums(middle, inner, apply.name == "mean")
-    return [Step(Native(function, (outer,)), views, {}, views[1], False, False)]
+    function = _function(apply.name, x.shape, _axes(apply.params, x.shape))
+    return None if function is None else [Step(function, views, {}, views[1], False, False)]
 
 
-def _axes(apply: Apply, x: Value) -> list[int]:
-    ndim = len(x.shape)
-    if apply.name != "sum_to":
-        axis = apply.params["axis"]
-        return list(range(ndim)) if axis is None else sorted(a % ndim for a in axis)
-    shape = apply.params["shape"]
-    if len(shape) != ndim:
-        return []
-    return [i for i, (a, b) in enumerate(zip(shape, x.shape, strict=True)) if a != b]
+def run(name: str, x: np.ndarray, out: np.ndarray | None, **params: Any) -> np.ndarray | None:
+    """What a primitive makes of an array of float32; None where the axes are others."""
+    axes = _axes(params, x.shape)
+    function = _function(name, x.shape, axes) if x.flags.c_contiguous else None
+    if function is None:
+        return None
+    if out is None:
+        shape = kept(x.shape, axes)
+        if not params.get("keepdims", True):
+            shape = tuple([n for i, n in enumerate(x.shape) if i not in axes])
+        out = np.empty(shape, np.float32)
+    function(x, out)
+    return out
+
+
+def _axes(params: dict[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+    ndim = len(shape)
+    if "axis" in params:
+        axis = params["axis"]
+        return tuple(range(ndim)) if axis is None else tuple(sorted(a % ndim for a in axis))
+    left = params["shape"]
+    if len(left) != ndim:
+        return ()
+    return tuple([i for i, (a, b) in enumerate(zip(left, shape, strict=True)) if a != b])
+
+
+@functools.lru_cache(maxsize=1024)
+def _function(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> Native | None:
+    if not axes or axes != tuple(range(axes[0], axes[-1] + 1)) or axes[-1] + 1 == len(shape):
+        return None
+    outer, middle, inner = map(
+        prod, (shape[: axes[0]], shape[axes[0] : axes[-1] + 1], shape[axes[-1] + 1 :])
+    )
+    if inner < _NARROW:
+        return None
+    return Native(_sums(middle, inner, name == "mean"), (outer,))
 
 
 @functools.cache
