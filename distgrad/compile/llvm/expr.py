@@ -72,6 +72,8 @@ class Expression:
             return self._emitter.negative(operand)
         if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
             return self._binary(_BINARY[type(node.op)], node.left, node.right)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+            return self._power(self._visit(node.left), self._visit(node.right))
         if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.BitOr, ast.BitAnd)):
             op = "or" if isinstance(node.op, ast.BitOr) else "and"
             return self._emitter.binary(op, self._bool(node.left), self._bool(node.right))
@@ -94,6 +96,22 @@ class Expression:
                 raise Unsupported("division of whole numbers")
             op = _WHOLE[op]
         return self._emitter.binary(op, a, b)
+
+    def _power(self, x: Any, exponent: Any) -> Scalar:
+        """A small whole power, or a square root; others are left to NumPy."""
+        e = self._emitter
+        if not isinstance(x, Scalar) or x.type not in FLOATS or isinstance(exponent, Scalar):
+            raise Unsupported("powers of numbers, and to tensors")
+        if exponent == 0.5:
+            return e.intrinsic("sqrt", x)
+        if abs(exponent) not in (1, 2, 3, 4):
+            raise Unsupported(f"power {exponent}")
+        if exponent < 0:
+            x = e.binary("fdiv", e.number(1.0, x.type), x)
+        square = x if abs(exponent) == 1 else e.binary("fmul", x, x)
+        if abs(exponent) == 4:
+            return e.binary("fmul", square, square)
+        return e.binary("fmul", square, x) if abs(exponent) == 3 else square
 
     def _pair(self, a: Any, b: Any) -> tuple[Scalar, Scalar]:
         for one, other in ((a, b), (b, a)):

@@ -120,6 +120,15 @@ def test_expressions_are_the_kernels(name):
     np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=2e-7)
 
 
+@pytest.mark.parametrize("exponent", [1.0, 2.0, 3.0, 4.0, 0.5, -1.0, -2.0, -3.0, 1.5, 0.0])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_small_powers_are_products(exponent):
+    x = np.concatenate([SPECIAL, RNG.normal(size=500).astype(np.float32)])
+    generated, oracle = executors(lambda x: bind(built_in()["power"], x, exponent), x)
+    assert natives(generated) == (exponent not in (1.5, 0.0))
+    np.testing.assert_allclose(generated([x])[0], oracle([x])[0], rtol=5e-7)
+
+
 def test_which_primitives_have_a_generated_form():
     """The list shrinks only by intent."""
     x = RNG.normal(size=(2, 3)).astype(np.float32)
