@@ -52,7 +52,7 @@ def _sums(columns: int, rows: int, terms: int, inner: int) -> int:
         given = code.at("%x", code.mul(start, inner))
         made = code.at("%y", code.mul(code.add(code.mul(n, rows), row), inner))
         weights = code.at("%weights", code.mul(row, terms))
-        for column, width in panels(inner):
+        for column, width in panels(code, inner):
             slots = [(code.slot(), at, lanes) for at, lanes in vectors(width)]
             for slot, _, _ in slots:
                 code.store("zeroinitializer", slot)

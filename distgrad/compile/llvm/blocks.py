@@ -312,16 +312,27 @@ def each_vector(code: Code, size: int, write: Callable[[Int, int], None]) -> Non
         write(whole, size - whole)
 
 
-def panels(size: int, most: int = 4) -> Iterator[tuple[int, int]]:
-    """Where each panel of up to ``most`` vectors starts, and its floats.
+def panel(size: int, most: int = 4) -> int:
+    """The floats of the panels in which ``size`` floats are made: up to ``most`` vectors.
 
     There are fewer where the CPU has fewer registers: that decides what is made at a time, and not
     in which order anything is added.
     """
-    if not engine.has("avx512f"):
-        most = 1
-    for start in range(0, size, most * LANES):
-        yield start, min(most * LANES, size - start)
+    return min(size, (most if engine.has("avx512f") else 1) * LANES)
+
+
+def panels(code: Code, size: int, most: int = 4) -> Iterator[tuple[Int, int]]:
+    """Where each panel starts, and its floats: many of them in a loop, few one after the other."""
+    width = panel(size, most)
+    whole = size // width * width
+    if whole > 2 * width:  # LLVM takes a second for what a thousand channels would be without
+        with code.loop(whole, width) as start:
+            yield start, width
+    else:
+        for first in range(0, whole, width):
+            yield first, width
+    if size > whole:
+        yield whole, size - whole
 
 
 class Walk:

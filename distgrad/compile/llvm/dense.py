@@ -165,9 +165,9 @@ def _multiplied(
 def _few_rows(m: int, k: int, n: int) -> Native:
     """The product of few rows with a matrix, which is read once, from where it lies."""
     code = Code(["x", "w", "y"], [])
-    for column, width in panels(n):
+    for column, width in panels(code, n):
 
-        def write(row: Int, rows: int, column: int = column, width: int = width) -> None:
+        def write(row: Int, rows: int, column: Int = column, width: int = width) -> None:
             first = code.at("%x", code.mul(row, k))
             right, walk = code.at("%w", column), Walk(k, 1, n)
             sums = product(code, [r * k for r in range(rows)], width, first, right, [walk])

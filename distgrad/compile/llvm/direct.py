@@ -82,7 +82,7 @@ def _outputs(code: Code, layer: Layer, image: str, row: int, result: str) -> Non
     walks = [Walk(k, row, m * c * o), Walk(m * c, 1, o)]
     if layer.depthwise:
         walks = [Walk(k, row, m * c), Walk(m, c, c)]
-    for column, width in panels(o):
+    for column, width in panels(code, o):
         with code.loop(high) as y:
             given = code.at(image, code.mul(y, down * row))
             made = code.at(result, code.add(code.mul(y, across * o), column))
@@ -91,7 +91,7 @@ def _outputs(code: Code, layer: Layer, image: str, row: int, result: str) -> Non
                 code,
                 across,
                 width,
-                (code.at(given, column * layer.depthwise), right * c),
+                (code.at(given, column if layer.depthwise else 0), right * c),
                 code.at("%w", column),
                 (made, o),
                 walks,
@@ -190,7 +190,7 @@ def _inputs(code: Code, layer: Layer, first: Pair, image: str, filters: str, res
         Walk(len(taps[1]), -o, right * each),
         Walk(1 if layer.depthwise else o, 1, c),
     ]
-    for column, width in panels(c):
+    for column, width in panels(code, c):
         with code.loop(len(ys)) as y:
             given = code.at(image, code.add(code.mul(y, row), start))
             made = code.add(code.mul(y, down * across * c), (first[0] * across + first[1]) * c)
@@ -200,7 +200,7 @@ def _inputs(code: Code, layer: Layer, first: Pair, image: str, filters: str, res
                 code,
                 len(xs),
                 width,
-                (code.at(given, column * layer.depthwise), o),
+                (code.at(given, column if layer.depthwise else 0), o),
                 code.at(filters, column),
                 (made, right * c),
                 walks,
@@ -259,10 +259,10 @@ def _filters(
     code: Code, layer: Layer, images: str, row: int, outputs: str, walks: list[Walk]
 ) -> None:
     (k, m), c, o = layer.size, layer.channels, layer.outputs
-    for column, width in panels(o):
+    for column, width in panels(code, o):
 
         def add(
-            offsets: list[int], image: str, at: Int, column: int = column, width: int = width
+            offsets: list[int], image: str, at: Int, column: Int = column, width: int = width
         ) -> None:
             right = code.at(outputs, column)
             sums = product(code, offsets, width, image, right, walks)
@@ -291,9 +291,9 @@ def _elements(
     """As ``_filters``, for one filter of each channel: its elements are the rows."""
     (k, m), c = layer.size, layer.channels
     offsets = [y * row + x * c for y in range(k) for x in range(m)]
-    for column, width in panels(c, 1):
+    for column, width in panels(code, c, 1):
         for start in range(0, len(offsets), rows_at_once(width)):
             part = offsets[start : start + rows_at_once(width)]
             a, b = code.at(images, column), code.at(outputs, column)
             sums = product(code, part, width, a, b, walks, True)
-            add_to(code, code.at("%dw", start * c + column), c, width, sums)
+            add_to(code, code.at("%dw", code.add(column, start * c)), c, width, sums)

@@ -77,7 +77,7 @@ def _sums(middle: int, inner: int, mean: bool) -> int:
     code = Code(["x", "out"], ["outer"])
     number = Emitter(1).number(middle, "float").text
     with code.loop("%outer") as n:
-        for column, width in panels(inner):
+        for column, width in panels(code, inner):
             block = code.at(code.at("%x", code.mul(n, middle * inner)), column)
             slots = [(code.slot(), at, lanes) for at, lanes in vectors(width)]
             for slot, at, lanes in slots:

@@ -16,6 +16,7 @@ from distgrad.compile.llvm.blocks import (
     Walk,
     each_vector,
     in_groups,
+    panel,
     panels,
     product,
     rows_at_once,
@@ -72,8 +73,8 @@ def grad_x(layer: Layer) -> int:
                 first = code.at(target, code.mul(x, layer.strides[1] * c))
                 _spread(code, layer, rows, windows, first)
 
-            width = max(width for _, width in panels(_window(layer)))
-            in_groups(code, layer.counts[1], min(rows_at_once(width), _ROWS), write)
+            most = min(rows_at_once(panel(_window(layer))), _ROWS)
+            in_groups(code, layer.counts[1], most, write)
         if layer.padded:
             copy_inner(code, image, result, layer.space, layer.padding, c)
     return code.native().address
@@ -82,13 +83,13 @@ def grad_x(layer: Layer) -> int:
 def _multiply(code: Code, layer: Layer, outputs: str, rows: int, windows: str) -> None:
     """The windows of some outputs, one after the other."""
     size, o = _window(layer), layer.outputs
-    for column, width in panels(size):
+    for column, width in panels(code, size):
         offsets = [r * o for r in range(rows)]
         filters = code.at("%work", column)
         sums = product(code, offsets, width, outputs, filters, [Walk(o, 1, size)])
         for r, line in enumerate(sums):
             for value, (at, _) in zip(line, vectors(width), strict=True):
-                code.store(value, code.at(windows, r * wide(size) + column + at))
+                code.store(value, code.at(windows, code.add(column, r * wide(size) + at)))
 
 
 def _spread(code: Code, layer: Layer, rows: int, windows: str, target: str) -> None:

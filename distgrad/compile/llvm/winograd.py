@@ -274,7 +274,7 @@ def _products(
         left = code.at(a, code.mul(k, _plane(block, depth)))
         right = code.at(b, code.mul(k, depth * width))
         made = code.at(out, code.mul(k, _plane(block, width)))
-        for column, part in panels(width):
+        for column, part in panels(code, width):
             rows = rows_at_once(part)
             with code.loop(count, rows) as t:
                 sums = product(
@@ -316,9 +316,9 @@ def _add_filters(code: Code, block: int, count: Int, c: int, o: int, places: _Pl
         left = code.at(places.v, code.mul(k, _plane(block, c)))
         right = code.at(places.m, code.mul(k, _plane(block, o)))
         made = code.at(places.u, code.mul(k, c * o))
-        for column, width in panels(o):
+        for column, width in panels(code, o):
 
-            def add(row: Int, rows: int, column: int = column, width: int = width) -> None:
+            def add(row: Int, rows: int, column: Int = column, width: int = width) -> None:
                 sums = product(
                     code,
                     range(rows),
