@@ -48,7 +48,7 @@ _SMALLEST = {
     **dict.fromkeys(("softplus", "sigmoid_unit", "sigmoid_cross_entropy"), 1 << 12),
     **dict.fromkeys(("mish", "mish_grad"), 1 << 12),
     **dict.fromkeys(("divide_cotangent", "quotient_or_zero", "multiply_no_nan"), 1 << 12),
-    **dict.fromkeys(("exponential_unit", "sigmoid"), 1 << 12),
+    **dict.fromkeys(("exponential_unit", "leaky_rectifier", "relu6", "sigmoid"), 1 << 12),
     **dict.fromkeys(("relu_grad", "sigmoid_grad", "tanh_grad"), 1 << 14),
     **dict.fromkeys(("softmax_along", "softmax_grad", "log_softmax_along"), 1 << 8),
     **dict.fromkeys(("standardize", "standardize_grad"), 1 << 8),
