@@ -105,7 +105,9 @@ def keras_model(workload: Workload, tf: Any, keras: Any) -> tuple[Any, list[Any]
     inputs = keras.Input(shape=x.shape[1:], dtype=str(x.dtype))
     outputs = KERAS[workload.kind](tf, keras, layer, inputs, workload.sizes)
     model = keras.Model(inputs, outputs)
-    return model, [variable for each in made for variable in each.trainable_variables]
+    # Kinds of layers are made in calls that nest; theirs have the model's own order.
+    layers = made or [model]
+    return model, [variable for each in layers for variable in each.trainable_variables]
 
 
 def _keras_mlp(tf, keras, layer, x, sizes):

@@ -45,8 +45,10 @@ class Server:
 
     def _make(self, name: str, path: str) -> dict[str, Any]:
         import numpy as np
+        from kinds_models import register
         from workloads import WORKLOADS, Parameter
 
+        register()
         self.trainer = self.batch = None  # what the last workload held goes first
         with np.load(path) as file:
             arrays = dict(file)

@@ -134,6 +134,22 @@ def test_the_table_of_distgrad_alone(tmp_path: Path) -> None:
     assert "(1.3)" in sharded[3]
 
 
+@pytest.mark.timeout_s(120)
+def test_the_table_of_kinds_of_layers_of_distgrad_alone(tmp_path: Path) -> None:
+    words = ["--only", "distgrad eager,distgrad captured", "--python", str(tmp_path / "python")]
+    words += ["--kinds", "mean pooling,mish,gru", "--rounds", "1", "--seconds", "0.01"]
+    done = subprocess.run(
+        [sys.executable, str(HERE / "kinds.py"), *words],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:5]]
+    assert [row[0] for row in rows] == ["mean pooling", "mish", "gru"]
+    assert all(float(row[1]) > 0 and float(row[2]) > 0 and row[3] == "-" for row in rows)
+
+
 @pytest.mark.timeout_s(60)
 def test_a_contender_that_fails_says_why(bench) -> None:
     process = bench.crew.Process("distgrad eager")
