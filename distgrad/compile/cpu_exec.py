@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distgrad.compile.llvm import bands, composed, engine, updates, windows
+from distgrad.compile.llvm import added_rows, bands, composed, engine, updates, windows
 from distgrad.compile.llvm.calls import in_sequence
 from distgrad.compile.llvm.loops import supported
 from distgrad.compile.llvm.middle import compile_middle
@@ -26,6 +26,7 @@ _PRIMITIVES = {
     **windows.PRIMITIVES,
     **composed.PRIMITIVES,
     **bands.PRIMITIVES,
+    **added_rows.PRIMITIVES,
     **dict.fromkeys(("sum", "mean", "sum_to"), compile_middle),
 }
 _COMPILER = Compiler(compile_rows, _PRIMITIVES, in_sequence)

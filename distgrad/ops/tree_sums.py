@@ -1,4 +1,4 @@
-"""Sums over the samples of shards, and of those over the shards in their tree: two gradients.
+"""Sums over the samples of shards, and of those over the shards in their tree: three gradients.
 
 No user calls them: a program for several shards has them where each shard's gradient would be
 added to its neighbours'. ``merges`` is the tree: the shards come in order, and after each the last
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.primitive import primitive, sample
+from distgrad.ops.indexing import take_grad
 
 
 def in_tree(parts: Sequence[Any] | np.ndarray, merges: Sequence[int]) -> Any:
@@ -60,3 +61,24 @@ def sum_over_shards(xp, x, *, merges):
 @sum_over_shards.samples
 def _(rng):
     yield sample(rng.normal(size=(3, 4, 2)), merges=(0, 1, 1))
+
+
+@primitive(vjp=None, match=("g",), constant=("indices",))
+def rows_over_shards(xp, g, indices, *, shape, merges):
+    """Zeros of ``shape`` with the rows ``g`` (shards, samples, width) added at ``indices``.
+
+    Shard by shard, and then over the shards. The rows are those of the first axis, flat.
+    """
+    parts = [
+        take_grad.kernel(
+            xp, g[v, ...].reshape(-1, *shape[1:]), indices[v, ...], shape=shape, axis=0
+        )
+        for v in range(len(merges))
+    ]
+    return in_tree(parts, merges)
+
+
+@rows_over_shards.samples
+def _(rng):
+    where = rng.integers(0, 5, (3, 4))
+    yield sample(rng.normal(size=(3, 4, 6)), where, shape=(5, 2, 3), merges=(0, 1, 1))

@@ -40,6 +40,11 @@ def penalised(x):
     return layer(x) + tf.reduce_sum(W * W)
 
 
+def looked_up(x):
+    rows = tf.gather(W, tf.cast(tf.abs(x[:, 0]) * 2.0, "int32") % 6)
+    return tf.reduce_sum(tf.tanh(rows * B))
+
+
 def gradients(loss_of, *arrays):
     def run(*args):
         with tf.GradientTape() as tape:
@@ -59,6 +64,7 @@ def sums_in(program):
         (layer, ["product_over_shards", "sum_over_shards"]),
         (again, ["product_over_shards"]),
         (penalised, ["sum_over_shards"]),
+        (looked_up, ["rows_over_shards", "sum_over_shards"]),
     ],
 )
 def test_sums_over_samples_are_found(loss, wanted):
@@ -70,7 +76,7 @@ def test_sums_over_samples_are_found(loss, wanted):
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-@pytest.mark.parametrize("loss", [layer, again, penalised])
+@pytest.mark.parametrize("loss", [layer, again, penalised, looked_up])
 def test_they_are_the_gradients(executor, loss):
     x = normal(5, 6)
     program = gradients(loss, x)
@@ -83,7 +89,7 @@ def test_they_are_the_gradients(executor, loss):
 @pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("samples", [5, 600])  # more than are multiplied at once
 @pytest.mark.parametrize("trees", [[(0, 1, 0, 2)], [(0,), (0, 1)], [(0, 1, 1), (0,), (0,)]])
-@pytest.mark.parametrize("loss", [layer, again, penalised])
+@pytest.mark.parametrize("loss", [layer, again, penalised, looked_up])
 def test_shards_are_added_up_in_their_trees(executor, samples, trees, loss):
     count = sum(map(len, trees))
     shards = [normal(samples, 6) for _ in range(count)]

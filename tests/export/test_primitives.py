@@ -93,6 +93,7 @@ def test_few_that_inference_needs_are_missing() -> None:
         *("det_of", "sign_and_log_det", "inverse", "solve_system", "solve_triangle"),
         *("cholesky_factor", "qr_factors", "svd_factors", "singular_values"),
         *("eigen_pairs", "eigen_values", "product_over_shards", "sum_over_shards"),
+        "rows_over_shards",
         *("fourier", "real_fourier", "lu_factors", "any_eigen_pairs", "solve_tridiagonal"),
         *("matrix_root", "matrix_logarithm", "left_shift", "right_shift", "reread"),
         *("bessel_i0", "bessel_i0e", "bessel_i1", "bessel_i1e", "igamma", "igammac", "betainc"),

@@ -308,8 +308,8 @@ BEYOND = {
         imag_part linear_scan lstm_steps max max_windows max_windows_grad mean
         mean_sparse_cross_entropy mean_sparse_cross_entropy_grad min observed_moments
         prod real_fourier real_part rectified_windows rectified_windows_grad reread
-        rescaled_grad reshape_to row_positions solve_triangle split_at square_sum sum sum_to
-        take_grad truncatediv truncatemod""",
+        rescaled_grad reshape_to row_positions rows_over_shards solve_triangle split_at square_sum
+        sum sum_to take_grad truncatediv truncatemod""",
     "out=, or writes to copies of its own": """
         adadelta_update adagrad_update adam_update adamax_update amsgrad_update clip_update
         cross_entropy_grad decay_update ftrl_update lion_update lstm_steps_grad momentum_update

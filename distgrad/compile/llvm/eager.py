@@ -12,9 +12,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile.llvm import bands, composed, composites, gemm, lstm, middle, windows
+from distgrad.compile.llvm import (
+    added_rows,
+    bands,
+    composed,
+    composites,
+    gemm,
+    lstm,
+    middle,
+    windows,
+)
 from distgrad.compile.llvm import columns as llvm_columns
-from distgrad.compile.llvm.blocks import LANES, Code, Int, each_vector, scratch
+from distgrad.compile.llvm.blocks import LANES, Code, Int, scratch
 from distgrad.compile.llvm.calls import Planned, argument, number
 from distgrad.compile.llvm.composites import ROWS, view_of
 from distgrad.compile.llvm.loops import Native, address_of, supported
@@ -77,7 +86,7 @@ def run(primitive: Primitive, args: tuple, params: dict[str, Any], out: Any = No
         made = llvm_columns.total(args[0], params["shape"], out)
         return middle.run(primitive.name, args[0], out, **params) if made is None else made
     if primitive.name == "take_grad":
-        return _take_grad(*args, **params, out=out)
+        return added_rows.take_grad(*args, **params, out=out)
     if primitive.name in bands.NAMES:
         return bands.run(*args, **params, out=out)
     if primitive.name in composed.NAMES:
@@ -325,43 +334,3 @@ def uniform(
     key = np.ascontiguousarray(key)
     uniform_native(dtype.name).at(address_of(key), address_of(out), out.size)
     return out
-
-
-def _take_grad(
-    g: np.ndarray,
-    indices: np.ndarray,
-    *,
-    shape: tuple[int, ...],
-    axis: int,
-    out: np.ndarray | None,
-) -> np.ndarray | None:
-    """Rows added up at their places, one after the other as NumPy does."""
-    width = math.prod(shape[1:])
-    if axis or not g.flags.c_contiguous or not width or not indices.size:
-        return None
-    if indices.min() < 0 or indices.max() >= shape[0]:
-        return None
-    places = np.ascontiguousarray(indices, np.int64)
-    if out is None:
-        out = np.zeros(shape, np.float32)
-    else:
-        out[...] = 0
-    _add_rows(width).at(address_of(g), address_of(places), address_of(out), places.size)
-    return out
-
-
-@functools.lru_cache(maxsize=128)
-def _add_rows(width: int) -> Native:
-    code = Code(("g", "places", "out"), ("count",))
-    with code.loop("%count") as i:
-        place = code.op(f"getelementptr i64, ptr %places, i64 {i}")
-        row = code.op(f"load i64, ptr {place}")
-        source, target = code.at("%g", code.mul(i, width)), code.at("%out", code.mul(row, width))
-
-        def add(start: Any, lanes: int) -> None:
-            to = code.at(target, start)
-            total = code.fadd(code.load(to, lanes), code.load(code.at(source, start), lanes))
-            code.store(total, to, lanes)
-
-        each_vector(code, width, add)
-    return code.native()

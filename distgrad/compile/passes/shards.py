@@ -287,7 +287,8 @@ class Widening:
             own = [
                 self.apply("getitem", [v], (len(tree), *v.shape[1:]), v.dtype, key) for v in whole
             ]
-        return self.apply(apply.name, own, out.shape, out.dtype, {"merges": tree})
+        params = {**apply.params, "merges": tree}
+        return self.apply(apply.name, own, out.shape, out.dtype, params)
 
     def _map(self, apply: Apply) -> None:
         """Shard by shard, as it is."""

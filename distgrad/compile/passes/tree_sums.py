@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from distgrad.compile.passes.fusion import reduction
 from distgrad.compile.program import Apply, Instruction, Program, Value
 from distgrad.core.primitive import registry
 
-SUMS = ("product_over_shards", "sum_over_shards")
+SUMS = ("product_over_shards", "sum_over_shards", "rows_over_shards")
 
 
 def sum_over_one_shard(program: Program, positions: Sequence[int], least: int = 1) -> Program:
-    """The program with products over samples, and sums of rows, as those over a single shard.
+    """The program with products over samples, sums of rows, and rows added to zeros at their
+    places, as those over a single shard.
 
     Only float32 outputs at ``positions`` that nothing else uses are made so: then the kernel that
     adds up several shards gives the bits of one. A sum of products, one for each time step, is one
@@ -67,6 +69,10 @@ def _shape(apply: Apply) -> tuple[int, ...]:
 
 def _plain(apply: Apply) -> bool:
     """Whether it is such a sum."""
+    if apply.name == "take_grad":
+        g, indices = apply.inputs
+        there = type(g) is Value and type(indices) is Value and g.nbytes and indices.nbytes
+        return bool(there) and g.dtype == np.float32 and not apply.params["axis"]
     values = (*apply.inputs, *apply.outputs)
     if any(type(v) is not Value or v.dtype != np.float32 or not v.nbytes for v in values):
         return False
@@ -89,6 +95,17 @@ def _over_samples(terms: Sequence[Apply], last: Apply) -> list[Apply]:
         made.append(Apply(tuple(inputs), (out,), primitive=primitive, params=params, line=line))
         return out
 
+    if terms[0].name == "take_grad":
+        g, indices = last.inputs
+        count = prod(indices.shape)
+        rows = (1, count, prod(g.shape) // count)
+        given = [
+            apply("reshape_to", [g], rows, shape=rows),
+            apply("reshape_to", [indices], (1, count), shape=(1, count)),
+        ]
+        params = {"shape": last.params["shape"], "merges": (0,)}
+        whole = replace(last, inputs=tuple(given), primitive=registry[SUMS[2]], params=params)
+        return [*made, whole]
     given = []
     for values in zip(*(term.inputs for term in terms), strict=True):
         value = values[0]

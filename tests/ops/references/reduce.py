@@ -116,6 +116,13 @@ def places_of_largest(x, *, count):
     return argsort_last(x, descending=True)[..., :count]
 
 
+def rows_over_shards(g, indices, *, shape, merges):
+    table = np.zeros((shape[0], math.prod(shape[1:])))
+    for row, place in zip(g.reshape(-1, g.shape[-1]), indices.ravel(), strict=True):
+        table[place] += row
+    return table.reshape(shape)
+
+
 def search_rows(sequence, values, *, side):
     out = np.empty(values.shape, dtype=np.int64)
     for row, column in np.ndindex(*values.shape):
@@ -153,6 +160,7 @@ REFERENCES = {
     "min": over_axes(lambda values: min(values, default=math.inf)),
     "prod": over_axes(lambda values: math.prod(values) * 1.0),
     "search_rows": search_rows,
+    "rows_over_shards": rows_over_shards,
     "sum_over_shards": lambda x, *, merges: np.array(
         [math.fsum(x[:, :, i].flat) for i in range(x.shape[2])]
     ),
