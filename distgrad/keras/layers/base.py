@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,6 +34,7 @@ __all__ = ["Layer", "Weight"]
 
 _ARRAYS = (Tensor, Variable, np.ndarray, np.generic)
 _FLOAT32 = np.dtype(np.float32)
+_number = itertools.count().__next__
 _NAMES_OF_FIRST = ("inputs", "data", "sequences", "sequence")
 
 
@@ -85,6 +87,7 @@ class Layer(Tracked, Masked, Described, Kept):
         **legacy: Any,
     ) -> None:
         self._given_name = name
+        self._number = _number()  # names count up in the order in which layers were made
         self.name = name or snake_case(type(self).__name__)
         self.dtype_policy = mixed_precision.get(dtype)
         self.built = False

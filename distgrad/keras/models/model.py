@@ -52,7 +52,7 @@ class Model(Trainer):
             raise ValueError("a functional model needs both inputs and outputs")
         self._graph = Graph(_as_given(inputs), _as_given(outputs))
         self._operations = self._graph.operations
-        name_layers(self._operations)
+        name_layers(sorted(self._operations, key=lambda layer: layer._number))
         self.casts_inputs = False  # its inputs have dtypes of their own
         self.built = True
         self._name_weights()

@@ -90,6 +90,16 @@ def test_feature_extraction_and_inputs_in_the_middle():
     np.testing.assert_array_equal(part(x(2, 4)), first.layers[0](x(2, 4)))
 
 
+def test_names_count_up_in_the_order_in_which_layers_were_made():
+    inputs = keras.Input((4,))
+    left = layers.Dense(2)(inputs)
+    left = layers.Dense(3)(left)
+    right = layers.Dense(3)(inputs)  # nearer to the input than the one before
+    model = keras.Model(inputs, layers.add([left, right]))
+    named = {layer.name: layer.weights[0].shape for layer in model.layers if layer.weights}
+    assert named == {"dense": (4, 2), "dense_1": (2, 3), "dense_2": (4, 3)}
+
+
 def test_errors_name_the_tensor_and_say_what_to_do():
     a, b = keras.Input((3,), name="first"), keras.Input((3,), name="second")
     with pytest.raises(ValueError, match="disconnected.*'second'"):
