@@ -11,6 +11,7 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations
+from distgrad.keras.layers import shaping
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import known_size, own_weight, set_options
 from distgrad.ops.casting import cast
@@ -28,6 +29,9 @@ class Activation(Layer):
     def __init__(self, activation: str | Callable[..., Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         set_options(self, activation=activation)
+
+    def _told_shape(self, shape: Any) -> Any:
+        return shape if len(shape) > 1 and shaping.keeps_shape(self.activation) else None
 
     def call(self, x: Tensor) -> Tensor:
         return self.activation(x)
@@ -59,6 +63,9 @@ class ReLU(Layer):
         self.negative_slope = _not_negative("negative_slope", negative_slope)
         self.threshold = _not_negative("threshold", threshold)
 
+    def _told_shape(self, shape: Any) -> Any:
+        return shape
+
     def call(self, x: Tensor) -> Tensor:
         return activations.relu(x, self.negative_slope, self.max_value, self.threshold)
 
@@ -74,6 +81,9 @@ class LeakyReLU(Layer):
             negative_slope = kwargs.pop("alpha")
         super().__init__(**kwargs)
         self.negative_slope = _not_negative("negative_slope", negative_slope)
+
+    def _told_shape(self, shape: Any) -> Any:
+        return shape
 
     def call(self, x: Tensor) -> Tensor:
         return activations.leaky_relu(x, self.negative_slope)
@@ -123,6 +133,9 @@ class ELU(Layer):
     def __init__(self, alpha: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.alpha = alpha
+
+    def _told_shape(self, shape: Any) -> Any:
+        return shape
 
     def call(self, x: Tensor) -> Tensor:
         return activations.elu(x, self.alpha)

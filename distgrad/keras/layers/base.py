@@ -19,7 +19,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.core.undone import kept, undone
 from distgrad.core.variable import Variable
 from distgrad.keras import constraints, initializers, mixed_precision, regularizers
-from distgrad.keras.layers import remat, symbolic
+from distgrad.keras.layers import remat, shaping, symbolic
 from distgrad.keras.layers.describing import Described
 from distgrad.keras.layers.input_spec import check_inputs
 from distgrad.keras.layers.keeping import Kept
@@ -154,10 +154,9 @@ class Layer(Tracked, Masked, Described, Kept):
 
     def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
         """The shape of the outputs, None for axes that may vary, for inputs of this shape."""
-        return tree.map_structure(
-            lambda tensor: tensor.shape,
-            symbolic.infer(self, tuple(map(symbolic.of_shapes, args)), kwargs),
-        )
+        tensors = tuple(map(symbolic.of_shapes, args))
+        outputs = Layer.compute_output_spec(self, *tensors, **kwargs)
+        return tree.map_structure(lambda tensor: tensor.shape, outputs)
 
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
         """``compute_output_spec``, under the name that Keras calls it by."""
@@ -165,7 +164,12 @@ class Layer(Tracked, Masked, Described, Kept):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The KerasTensors that the layer makes of these KerasTensors."""
-        return symbolic.infer(self, args, kwargs)
+        found = shaping.told(self, args, kwargs)
+        return symbolic.infer(self, args, kwargs) if found is None else found
+
+    def _told_shape(self, shape: Any) -> Any:
+        """The shape of the output for floats of this shape, or of these; None: try it out."""
+        return None
 
     # The call
 
@@ -217,9 +221,7 @@ class Layer(Tracked, Masked, Described, Kept):
             _calls.depth -= 1
             _calls.training = outer_training
         if new:  # layers below may have made theirs just now
-            self.built = True
-            self._name_weights()
-            objects.built(self)
+            self._finish_building()
         if self.activity_regularizer is not None:
             self._regularize(outputs)
         given = kwargs.get("mask")
@@ -263,6 +265,17 @@ class Layer(Tracked, Masked, Described, Kept):
                 self._build_shapes = shape  # also of those that have nothing to build
         if _calls.trial:  # made for inputs of any batch
             self._build_shapes = symbolic.of_any_batch(self._build_shapes)
+
+    def _build_once(self, args: tuple, kwargs: Mapping[str, Any]) -> None:
+        """Makes the weights for KerasTensors, without a call."""
+        with quiet(self):
+            self._build_for(args, kwargs)
+        self._finish_building()
+
+    def _finish_building(self) -> None:
+        self.built = True
+        self._name_weights()
+        objects.built(self)
 
     def _build_names(self) -> list[str]:
         return [name for name in inspect.signature(self.build).parameters if name != "self"]

@@ -13,6 +13,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations
+from distgrad.keras.layers import shaping
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import (
     check_rank,
@@ -110,6 +111,21 @@ class Convolution(Layer):
             y = channels_last(lambda x: self._biased(x, activations.linear), x, self.rank, True)
             return activations.biased(y, None, self.activation)
         return self._biased(x, self.activation)
+
+    def _told_shape(self, shape: Any) -> Any:
+        if len(shape) != self.rank + 2 or not shaping.keeps_shape(self.activation):
+            return None
+        channels = shape[self._channel_axis]
+        if channels is None or (self.built and channels != self._channels):
+            return None
+        batch, first = shape[:1], 2 if self._channel_axis == 1 else 1
+        if (space := self._told_space(shape[first : first + self.rank])) is None:
+            return None
+        outputs = (self.output_channels(channels),)
+        return (*batch, *outputs, *space) if first == 2 else (*batch, *space, *outputs)
+
+    def _told_space(self, space: Any) -> Any:
+        return shaping.slid(space, self.kernel_size, self.strides, self.dilation_rate, self.padding)
 
     def _biased(self, x: Tensor, activation: Callable[..., Any] | None) -> Tensor:
         y = self.convolve(x)

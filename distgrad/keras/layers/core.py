@@ -11,6 +11,7 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations, constraints, initializers, regularizers, settings
+from distgrad.keras.layers import shaping
 from distgrad.keras.layers.base import Layer, Weight
 from distgrad.ops.casting import cast
 from distgrad.ops.linalg import matmul
@@ -158,6 +159,12 @@ class Dense(Layer):
         size = known_size(self, input_shape, -1)
         self.kernel = own_weight(self, "kernel", (size, self.units))
         self.bias = own_weight(self, "bias", (self.units,)) if self.use_bias else None
+
+    def _told_shape(self, shape: Any) -> Any:
+        if len(shape) < 2 or shape[-1] is None or not shaping.keeps_shape(self.activation):
+            return None
+        known = not self.built or shape[-1] == self.kernel.shape[0]
+        return (*shape[:-1], self.units) if known else None
 
     def call(self, x: Tensor) -> Tensor:
         kernel = as_tensor(self.kernel)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.tensor import Tensor
+from distgrad.keras.layers import shaping
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.losses.regression import normalized
 from distgrad.ops.casting import cast, ones_like
@@ -67,6 +68,9 @@ class Merge(Layer):
 
     def merge(self, inputs: list[Tensor], masks: list[Tensor | None]) -> Tensor:
         raise NotImplementedError
+
+    def _told_shape(self, shape: Any) -> Any:
+        return shaping.broadcast(shape) if isinstance(shape, list) and len(shape) == 2 else None
 
     def call(self, inputs: Any, mask: Any = None) -> Tensor:
         shapes = _shapes(self, inputs)
@@ -164,6 +168,19 @@ class Concatenate(Layer):
     def __init__(self, axis: int = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.axis = axis
+
+    def _told_shape(self, shape: Any) -> Any:
+        if not isinstance(shape, list) or len({len(each) for each in shape}) != 1:
+            return None
+        rank = len(shape[0])
+        if not -rank <= self.axis < rank:
+            return None
+        at = self.axis % rank
+        others = {(*each[:at], *each[at + 1 :]) for each in shape}
+        sizes = [each[at] for each in shape]
+        if len(others) != 1 or None in sizes:
+            return None
+        return (*shape[0][:at], sum(sizes), *shape[0][at + 1 :])
 
     def call(self, inputs: Any) -> Tensor:
         if not isinstance(inputs, (list, tuple)) or not inputs:

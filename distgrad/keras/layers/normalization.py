@@ -75,6 +75,14 @@ class _Scaled(Layer):
                 constraint=self.beta_constraint,
             )
 
+    def _told_same(self, shape: Any, axes: Sequence[int]) -> Any:
+        """The shape, if the weights are of its sizes along these axes."""
+        rank = len(shape)
+        if any(not -rank <= axis < rank or shape[axis] is None for axis in axes):
+            return None
+        sizes = tuple(shape[axis] for axis in sorted(axis % rank for axis in axes))
+        return shape if all(tuple(w.shape) == sizes for w in self._own_weights) else None
+
     def _scale_and_offset(self, x: Tensor, shape: Sequence[int]) -> tuple[Any, Any]:
         """``gamma`` and ``beta`` in the dtype of ``x`` and in a shape that broadcasts with it."""
 
@@ -150,6 +158,9 @@ class BatchNormalization(_Scaled):
             name="moving_variance",
             autocast=False,
         )
+
+    def _told_shape(self, shape: Any) -> Any:
+        return self._told_same(shape, [self.axis])
 
     def call(self, x: Tensor, training: bool = False, mask: Any = None) -> Tensor:
         wide = _wide(x)
@@ -271,6 +282,9 @@ class LayerNormalization(_Scaled):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self._add_scale(_sizes(self, input_shape, _listed(self.axis)))
+
+    def _told_shape(self, shape: Any) -> Any:
+        return self._told_same(shape, _listed(self.axis))
 
     def call(self, x: Tensor) -> Tensor:
         wide = _wide(x)

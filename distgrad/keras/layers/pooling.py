@@ -10,6 +10,7 @@ from distgrad.core.dtypes import is_floating
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.keras.backend import floatx
+from distgrad.keras.layers import shaping
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import check_rank, data_format_of, one_of, whole_numbers
 from distgrad.ops import pooling as ops
@@ -49,6 +50,14 @@ class Pooling(Layer):
     def _windows(self) -> tuple[int, int]:
         """The longest window, and the longest step from one to the next."""
         return max(self.pool_size), max(self.strides)
+
+    def _told_shape(self, shape: Any) -> Any:
+        if len(shape) != self.rank + 2:
+            return None
+        first = 2 if self.data_format == "channels_first" else 1
+        space, ones = shape[first : first + self.rank], (1,) * self.rank
+        windows = shaping.slid(space, self.pool_size, self.strides, ones, self.padding)
+        return (*shape[:first], *windows, *shape[first + self.rank :])
 
     def call(self, x: Tensor) -> Tensor:
         check_rank(self, x._data.shape, self.rank + 2)
@@ -119,6 +128,13 @@ class GlobalPooling(Layer):
         super().__init__(**kwargs)
         self.data_format = data_format_of(data_format)
         self.keepdims = keepdims
+
+    def _told_shape(self, shape: Any) -> Any:
+        if len(shape) != self.rank + 2:
+            return None
+        first, ones = 2 if self.data_format == "channels_first" else 1, (1,) * self.rank
+        space = ones if self.keepdims else ()
+        return (*shape[:first], *space, *shape[first + self.rank :])
 
     def _space(self, x: Tensor) -> list[int]:
         check_rank(self, x._data.shape, self.rank + 2)

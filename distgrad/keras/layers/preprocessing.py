@@ -41,6 +41,9 @@ class Rescaling(Layer):
         self.scale = scale
         self.offset = offset
 
+    def _told_shape(self, shape: Any) -> Any:
+        return shape if np.ndim(self.scale) == np.ndim(self.offset) == 0 else None
+
     def call(self, x: Tensor) -> Tensor:
         scale, offset = (
             value if isinstance(value, (int, float)) else np.asarray(value, x._data.dtype)
@@ -280,6 +283,14 @@ class Normalization(Layer):
         for axis, size in zip(self._kept[len(self._kept) - value.ndim :], value.shape, strict=True):
             shape[axis] = size
         return as_tensor(value.reshape(shape))
+
+    def _told_shape(self, shape: Any) -> Any:
+        rank = len(shape)
+        known = all(-rank <= axis < rank and shape[axis] is not None for axis in self.axis)
+        if self.built:
+            known = known and rank == len(self._beside)
+            known = known and all(shape[axis] == self._beside[axis] for axis in self._kept)
+        return shape if known else None
 
     def call(self, x: Tensor) -> Tensor:
         mean, variance = self.mean, self.variance

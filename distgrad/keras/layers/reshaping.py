@@ -36,6 +36,9 @@ class Flatten(Layer):
         super().__init__(**kwargs)
         self.data_format = data_format_of(data_format)
 
+    def _told_shape(self, shape: Any) -> Any:
+        return None if None in shape[1:] else (*shape[:1], math.prod(shape[1:]))
+
     def call(self, x: Tensor) -> Tensor:
         shape = x._data.shape
         if self.data_format == "channels_first" and len(shape) > 2:
@@ -139,6 +142,16 @@ def _padded(x: Tensor, axes: range, pairs: Sequence[Pair]) -> Tensor:
     return pad(x, widths)
 
 
+def _wider(shape: Sequence[int | None], data_format: str, more: Sequence[int]) -> Any:
+    """The shape with so much more along the spatial axes; None where it is of another rank."""
+    if len(shape) != len(more) + 2:
+        return None
+    first = 2 if data_format == "channels_first" else 1
+    space = shape[first : first + len(more)]
+    sizes = [None if n is None else n + m for n, m in zip(space, more, strict=True)]
+    return (*shape[:first], *sizes, *shape[first + len(more) :])
+
+
 def _cropped(layer: Layer, x: Tensor, axes: range, pairs: Sequence[Pair]) -> Tensor:
     key = [slice(None)] * x._data.ndim
     for axis, (before, after) in zip(axes, pairs, strict=True):
@@ -182,6 +195,9 @@ class ZeroPadding2D(Layer):
 
     def call(self, x: Tensor) -> Tensor:
         return _padded(x, _space(self, x, 2, self.data_format), self.padding)
+
+    def _told_shape(self, shape: Any) -> Any:
+        return _wider(shape, self.data_format, [a + b for a, b in self.padding])
 
 
 class ZeroPadding3D(Layer):
@@ -231,6 +247,9 @@ class Cropping2D(Layer):
 
     def call(self, x: Tensor) -> Tensor:
         return _cropped(self, x, _space(self, x, 2, self.data_format), self.cropping)
+
+    def _told_shape(self, shape: Any) -> Any:
+        return _wider(shape, self.data_format, [-a - b for a, b in self.cropping])
 
 
 class Cropping3D(Layer):

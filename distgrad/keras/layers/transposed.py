@@ -64,6 +64,12 @@ class ConvTranspose(Convolution):
         each = zip(space, self.kernel_size, self.strides, self.dilation_rate, added, strict=True)
         return [transposed_length(self.padding, *one) for one in each]
 
+    def _told_space(self, space: Any) -> Any:
+        if self.output_padding is not None:
+            return None  # it may be too large
+        lengths = self._lengths([n or 1 for n in space])
+        return [n and length for n, length in zip(space, lengths, strict=True)]
+
     def convolve(self, x: Tensor) -> Tensor:
         samples, *space, _ = x._data.shape
         shape = (samples, *self._lengths(space), self.filters)

@@ -107,6 +107,24 @@ class Sequential(Model):
         kind = kind_of(getattr(dtype, "numpy_dtype", dtype))
         self._start(Input(batch_shape=(None, *shape[1:]), dtype=None if kind == "f" else dtype))
 
+    def _told_by_layers(self) -> bool:
+        return bool(self._stack) and type(self).call is Sequential.call
+
+    def _told(self, inputs: Any) -> Any:
+        if not isinstance(inputs, KerasTensor):
+            return None
+        if not self._tensors:
+            self._build_once((inputs,), {})
+        source = self._tensors[0]
+        if len(inputs.shape) != len(source.shape):
+            return None
+        cast = source.dtype.is_floating and not inputs.dtype.is_floating
+        x = KerasTensor(inputs.shape, source.dtype if cast else inputs.dtype)
+        x._keras_mask = inputs._keras_mask
+        for layer in self.layers:
+            x = layer.compute_output_spec(x)
+        return x
+
     @property
     def layers(self) -> list[Layer]:
         return [layer for layer in self._stack if not isinstance(layer, InputLayer)]
