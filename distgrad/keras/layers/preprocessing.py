@@ -12,6 +12,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_floating
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
+from distgrad.keras import settings
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import data_format_of, known_size, one_of, whole_number
 from distgrad.ops.casting import cast
@@ -26,7 +27,10 @@ _EPSILON = 1e-7  # of Keras: the least deviation that is divided by
 
 
 class Rescaling(Layer):
-    """``x * scale + offset``; both are numbers, or arrays that broadcast with the input."""
+    """``x * scale + offset``; both are numbers, or arrays that broadcast with the input.
+
+    With images whose channels come first, an array of one axis has a number for each channel.
+    """
 
     supports_masking = True
     casts_inputs = True  # of images in uint8, too
@@ -45,11 +49,15 @@ class Rescaling(Layer):
         return shape if np.ndim(self.scale) == np.ndim(self.offset) == 0 else None
 
     def call(self, x: Tensor) -> Tensor:
-        scale, offset = (
-            value if isinstance(value, (int, float)) else np.asarray(value, x._data.dtype)
-            for value in (self.scale, self.offset)
-        )
-        return x * scale + offset
+        return x * self._along(self.scale, x) + self._along(self.offset, x)
+
+    def _along(self, value: Any, x: Tensor) -> Any:
+        if isinstance(value, (int, float)):
+            return value
+        array = np.asarray(value, x._data.dtype)
+        if array.ndim and settings.image_data_format == "channels_first":
+            array = array.reshape(array.shape + (1,) * (3 - array.ndim))  # one for each channel
+        return array
 
 
 def fitted(

@@ -93,6 +93,16 @@ def test_images_in_bytes_become_floats():
     np.testing.assert_allclose(layers.Rescaling(1 / 255)(images).numpy(), [[0, 0.2, 1]], rtol=1e-6)
 
 
+def test_a_scale_for_each_channel_where_channels_come_first():
+    images = np.ones((1, 3, 2, 2), np.float32)
+    tf.keras.config.set_image_data_format("channels_first")
+    try:
+        scaled = layers.Rescaling([1.0, 2.0, 3.0], offset=1.0)(images).numpy()
+    finally:
+        tf.keras.config.set_image_data_format("channels_last")
+    np.testing.assert_array_equal(scaled[0, :, 0, 0], [2, 3, 4])
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
 def test_resizing(interpolation):
     images = np.random.default_rng(0).integers(0, 255, (2, 6, 8, 3)).astype(np.uint8)
