@@ -240,16 +240,19 @@ class Model(Trainer):
 
         saving.save_weights(self, filepath, overwrite)
 
-    def load_weights(self, filepath: Any, skip_mismatch: bool = False) -> None:
-        """Reads what ``save_weights`` has written, here or in Keras 3.
+    def load_weights(
+        self, filepath: Any, skip_mismatch: bool = False, by_name: bool | None = None
+    ) -> None:
+        """Reads what ``save_weights`` has written, here or in Keras 3, or Keras's older ``.h5``.
 
         Raises FileNotFoundError, and ValueError where the weights are those of another
         architecture; nothing is changed then. ``skip_mismatch`` leaves the layers that have no
-        weights of their shapes in the file as they are, each with a warning.
+        weights of their shapes in the file as they are, each with a warning. ``by_name``, for
+        older ``.h5`` alone, fills the layers whose names are in the file, and leaves the others.
         """
         from distgrad.keras.models import saving
 
-        saving.load_weights(self, filepath, skip_mismatch)
+        saving.load_weights(self, filepath, skip_mismatch, by_name)
 
     def export(
         self,

@@ -138,19 +138,24 @@ def save_weights(model: Model, filepath: Any, overwrite: bool = True) -> None:
         files.replace(path, tensors.to_bytes(_arrays(model)))
 
 
-def load_weights(model: Model, filepath: Any, skip_mismatch: bool = False) -> None:
+def load_weights(
+    model: Model, filepath: Any, skip_mismatch: bool = False, by_name: bool | None = None
+) -> None:
     """Reads weights into a built model; see ``Model.load_weights``."""
     path = _checked(filepath, (".weights.h5", ".safetensors", ".keras", *_WHOLE_H5))
     content = path.read_bytes()
     _check_weights(model)
     try:
+        older = path.suffix in _WHOLE_H5 and whole_h5.holds_this(content)
+        if by_name is not None and not older:
+            raise ValueError("by_name is for Keras's older .h5 and .hdf5 files, not for this one")
         if path.suffix == ".keras":
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 kind = _H5 if _H5 in archive.namelist() else _SAFETENSORS
                 pairs = _pairs(model, kind, archive.read(kind), skip_mismatch)
         elif path.suffix in _WHOLE_H5:
-            if whole_h5.holds_this(content):
-                pairs = whole_h5.assignments(model, content, skip_mismatch)
+            if older:
+                pairs = whole_h5.assignments(model, content, skip_mismatch, bool(by_name))
             else:
                 pairs = _pairs(model, _H5, content, skip_mismatch)
         else:

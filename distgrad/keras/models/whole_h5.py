@@ -76,11 +76,11 @@ def holds_this(content: bytes) -> bool:
         return "model_weights" in file or _listed(file, "layer_names") is not None
 
 
-def assignments(model: Model, content: bytes, skip: bool = False) -> Pairs:
+def assignments(model: Model, content: bytes, skip: bool = False, by_name: bool = False) -> Pairs:
     """What to assign to which variable of the model.
 
-    Raises ValueError naming the layer and the shapes where the file is of another architecture, or
-    leaves the layer out, with a warning.
+    Layers are those of the same place, or of the same name. Raises ValueError naming the layer and
+    the shapes where the file is of another architecture, or leaves weights out, with a warning.
     """
     with _opened(content) as file:
         group = file.get("model_weights", file)
@@ -89,23 +89,26 @@ def assignments(model: Model, content: bytes, skip: bool = False) -> Pairs:
             raise ValueError("it holds no weights of layers")
         stored = [(name, _read(group[name])) for name in names]
         top = _read(group[_TOP]) if _TOP in group else None
-    given = [(name, arrays) for name, arrays in stored if arrays]
-    wanted = [layer for layer in model.layers if layer.weights]
-    if len(given) != len(wanted):
-        raise ValueError(
-            f"the model has {len(wanted)} layers with weights, the file has {len(given)}: it is of "
-            "another architecture"
-        )
+    if by_name:
+        pairs = [
+            (layer, each) for each in stored for layer in model.layers if layer.name == each[0]
+        ]
+    else:
+        given = [(name, arrays) for name, arrays in stored if arrays]
+        wanted = [layer for layer in model.layers if layer.weights]
+        if len(given) != len(wanted):
+            raise ValueError(
+                f"the model has {len(wanted)} layers with weights, the file has {len(given)}: it "
+                "is of another architecture (by_name=True takes layers of the same name alone)"
+            )
+        pairs = list(zip(wanted, given, strict=True))
     found: Pairs = []
-    for layer, (name, arrays) in zip(wanted, given, strict=True):
-        try:
-            found += _matched(f"layer {layer.name!r}", name, _in_order(layer), arrays)
-        except ValueError as error:
-            if not skip:
-                raise
-            warnings.warn(f"{error}. The layer is left as it is", stacklevel=5)
+    for layer, (name, arrays) in pairs:
+        found += _matched(f"layer {layer.name!r}", name, _in_order(layer), arrays, skip)
     own = model._tracked_weights()
-    return found + (_matched("the model itself", _TOP, own, top) if top or own else [])
+    if top or (own and not by_name):
+        found += _matched("the model itself", _TOP, own, top, skip)
+    return found
 
 
 def optimizer_state(content: bytes) -> dict[Any, np.ndarray]:
@@ -139,15 +142,21 @@ def _in_order(layer: Layer) -> list[Variable]:
     return [*layer.trainable_weights, *layer.non_trainable_weights]
 
 
-def _matched(who: str, name: str, variables: Sequence[Variable], arrays: Any) -> Pairs:
+def _matched(who: str, name: str, variables: Sequence[Variable], arrays: Any, skip: bool) -> Pairs:
     wanted = [tuple(variable.shape) for variable in variables]
     shapes = [array.shape for array in arrays or ()]
     if wanted != shapes:
-        raise ValueError(
+        message = (
             f"{who} has weights of shapes {wanted}, the file has {shapes} under {name!r}: it is of "
             "another architecture"
         )
-    return list(zip(variables, arrays or (), strict=True))
+        if not skip:
+            raise ValueError(message)
+        warnings.warn(f"{message}. Those of another shape are left as they are", stacklevel=6)
+    if len(wanted) != len(shapes):
+        return []
+    pairs = zip(variables, arrays or (), strict=True)
+    return [(v, array) for v, array in pairs if tuple(v.shape) == array.shape]
 
 
 def _write(group: Any, variables: Iterable[Variable]) -> None:

@@ -170,6 +170,42 @@ def test_another_architecture_and_other_files_are_refused(tmp_path):
         keras.models.load_model(tmp_path / "bad.h5")
 
 
+def test_layers_are_filled_by_name(tmp_path):
+    model = functional()
+    model.save(tmp_path / "x.h5")
+    other = functional()
+    head = layers.Dense(7, name="other")(other.get_layer("add").output)
+    other = keras.Model(other.input, [other.output[1], head])
+    kept = head.node.layer.get_weights()
+    other.load_weights(tmp_path / "x.h5", by_name=True)
+    for name in ("inner", "b"):
+        for a, b in zip(model.get_layer(name).weights, other.get_layer(name).weights, strict=True):
+            np.testing.assert_array_equal(a, b)
+    for a, b in zip(kept, head.node.layer.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="by_name=True takes layers of the same name"):
+        keras.Sequential([keras.Input((4,)), layers.Dense(4)]).load_weights(tmp_path / "x.h5")
+    model.save_weights(tmp_path / "x.weights.h5")
+    with pytest.raises(ValueError, match="by_name is for Keras's older"):
+        other.load_weights(tmp_path / "x.weights.h5", by_name=True)
+
+
+def test_weights_of_another_shape_are_skipped_one_by_one(tmp_path):
+    model = sequential()
+    model.layers[-1].bias.assign([1.0, 2.0, 3.0])
+    model.save(tmp_path / "x.h5")
+    other = keras.Sequential([keras.Input((4,)), layers.Dense(6), layers.Dense(3)])
+    with pytest.raises(ValueError, match="2 layers with weights, the file has 3"):
+        other.load_weights(tmp_path / "x.h5", skip_mismatch=True)
+    for by_name in (None, True):
+        wide = keras.Sequential(
+            [keras.Input((4,)), layers.Dense(6), layers.BatchNormalization(), layers.Dense(3)]
+        )
+        with pytest.warns(UserWarning, match="Those of another shape are left"):
+            wide.load_weights(tmp_path / "x.h5", skip_mismatch=True, by_name=by_name)
+        np.testing.assert_array_equal(wide.layers[-1].bias, [1, 2, 3])
+
+
 def test_more_names_than_one_attribute_has_room_for(monkeypatch):
     monkeypatch.setattr(whole_h5, "_LIMIT", 20)
     names = [f"layer_{i}" for i in range(9)]
