@@ -5,7 +5,7 @@ import pytest
 
 import distgrad as tf
 from distgrad import keras
-from distgrad.keras import applications, layers, ops
+from distgrad.keras import layers, ops
 
 RNG = np.random.default_rng(0)
 
@@ -112,12 +112,6 @@ class TestSizeOfBatchInTheModel:
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"shape \(2, 3, 2\)") as caught:
             model.fit(self.x, np.zeros(8), batch_size=2, verbose=0)
         assert caught.value.__context__ is None
-
-
-def test_pretrained_models_are_named_as_missing_where_they_are_used():
-    with pytest.raises(AttributeError, match="no pretrained models.*load_weights"):
-        applications.resnet  # noqa: B018
-    assert not hasattr(applications, "__wrapped__")
 
 
 class Own(keras.Model):

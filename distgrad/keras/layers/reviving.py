@@ -10,6 +10,7 @@ from distgrad.keras import registry
 from distgrad.keras.layers.base import Layer
 
 _OF_OPERATIONS = ("keras.src.ops.", "keras.src.activations.")
+_OF_APPLICATIONS = "keras.src.applications."  # whose layers are no names of keras.layers
 
 
 def serialize(layer: Layer) -> dict[str, Any]:
@@ -30,8 +31,12 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     known.update({getattr(each, "__name__", ""): each for each in list(known.values())})
     known.update({name: getattr(models, name) for name in ("Functional", "Model", "Sequential")})
     name = config.get("class_name") if isinstance(config, Mapping) else None
-    if name and str(config.get("module")).startswith(_OF_OPERATIONS):
+    module = str(config.get("module")) if name else ""
+    if module.startswith(_OF_OPERATIONS):
         return Operation.from_entry(config)
+    if module.startswith(_OF_APPLICATIONS):
+        home = importlib.import_module(module.replace("keras.src", "distgrad.keras", 1))
+        known[str(name)] = getattr(home, str(name))
     users = {**registry.custom_objects(), **(custom_objects or {})}
     if name and name not in known and not {name, config.get("registered_name")} & set(users):
         raise ValueError(

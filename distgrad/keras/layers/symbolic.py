@@ -163,6 +163,23 @@ def symbols(nest: Any) -> list[KerasTensor]:
     return [leaf for leaf in tree.flatten(nest) if isinstance(leaf, KerasTensor)]
 
 
+def sources(tensor: Any) -> list[KerasTensor]:
+    """The inputs of models that a KerasTensor comes from, each once; one that is none as it is."""
+    if not isinstance(tensor, KerasTensor):
+        return tensor
+    found: dict[int, KerasTensor] = {}
+    visited: set[int] = set()
+    waiting = [tensor]
+    while waiting:
+        tensor = waiting.pop()
+        if tensor.node is None or not tensor.node.needed:
+            found.setdefault(id(tensor), tensor)
+        elif tensor.node.number not in visited:
+            visited.add(tensor.node.number)
+            waiting += reversed(tensor.node.needed)
+    return list(found.values())
+
+
 def any_symbolic(args: tuple, kwargs: Mapping[str, Any]) -> bool:
     """Whether a layer is called on KerasTensors, in nests or by name."""
     for value in args:

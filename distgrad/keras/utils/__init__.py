@@ -30,6 +30,7 @@ _LATER = {
     "disable_interactive_logging": "..config",
     "enable_interactive_logging": "..config",
     "get_file": ".files",
+    "get_source_inputs": "..layers.symbolic",
     "image_dataset_from_directory": ".folders",
     "img_to_array": ".images",
     "is_interactive_logging_enabled": "..config",
