@@ -24,6 +24,7 @@ def normal(*shape):
 
 W = tf.Variable(normal(6, 5))
 B = tf.Variable(normal(5))
+LEFT, RIGHT = tf.Variable(normal(6, 2)), tf.Variable(normal(2, 3))
 KERNEL = tf.Variable(normal(3, 3, 2, 4))
 TABLE = tf.Variable(normal(7, 6))
 FILTERS = [tf.Variable(0.3 * normal(*s)) for s in ((3, 3, 3, 16), (3, 3, 16, 18), (2, 2, 18, 20))]
@@ -42,6 +43,11 @@ def gradients(loss_of, *variables):
 def dense(x, y):
     logits = tf.nn.relu(tf.matmul(x, W) + B)
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+
+
+def factors(x, y):
+    """A kernel that is a product of weights: the gradient of one has no samples on one side."""
+    return tf.reduce_mean(tf.matmul(x, tf.matmul(LEFT, RIGHT)) ** 2)
 
 
 def dropout(x, y):
@@ -79,6 +85,7 @@ def attention(x, y):
 
 CASES = {
     "dense": (gradients(dense, W, B), lambda: normal(4, 6), lambda: RNG.integers(0, 5, 4)),
+    "factors": (gradients(factors, LEFT, RIGHT), lambda: normal(4, 6), lambda: normal(1)),
     "dropout": (gradients(dropout, W, B), lambda: normal(4, 6), lambda: RNG.integers(0, 5, 4)),
     "convolution": (gradients(convolution, KERNEL), lambda: normal(4, 6, 6, 2), lambda: normal(1)),
     "residual": (

@@ -264,7 +264,7 @@ class Widening:
     def _in_trees(self, apply: Apply) -> list[Value]:
         """A sum over the samples of one shard, as those over all shards of each tree."""
         whole = [
-            self.reshape(self.stacked(value), (self.count, *value.shape[1:]))
+            self.reshape(self.whole(value), (self.count, *value.shape[1:]))
             for value in apply.inputs
         ]
         made, start = [], 0
