@@ -14,6 +14,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations
 from distgrad.keras.layers import shaping
+from distgrad.keras.layers.adapting import Adapted, Table
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import (
     check_rank,
@@ -162,11 +163,14 @@ class Convolution(Layer):
 # Every output channel from every input channel
 
 
-class Conv(Convolution):
+class Conv(Adapted, Convolution):
     """Kernels ``[*size, channels / groups, filters]``; each group makes its share of the filters.
 
     Raises ValueError too where groups do not divide the filters and the channels.
     """
+
+    adapted = "kernel"
+    kernel = Table()
 
     def __init__(
         self,
@@ -199,6 +203,10 @@ class Conv(Convolution):
             kernel_regularizer=kernel_regularizer,
             kernel_constraint=kernel_constraint,
         )
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        super().build(input_shape)
+        self._adapt()
 
     def make_kernels(self, channels: int) -> None:
         if channels % self.groups:

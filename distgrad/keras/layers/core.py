@@ -12,6 +12,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations, constraints, initializers, regularizers, settings
 from distgrad.keras.layers import shaping
+from distgrad.keras.layers.adapting import Adapted, Table
 from distgrad.keras.layers.base import Layer, Weight
 from distgrad.ops.casting import cast
 from distgrad.ops.linalg import matmul
@@ -115,7 +116,7 @@ class Identity(Layer):
         return x
 
 
-class Dense(Layer):
+class Dense(Adapted):
     """``activation(x @ kernel + bias)`` over the last axis.
 
     Raises ValueError for units that are not a positive int, an unknown activation or initializer,
@@ -124,7 +125,9 @@ class Dense(Layer):
 
     supports_masking = True
     activation: Callable[..., Any]
-    _fixed: ClassVar = {"lora_rank": None, "lora_alpha": None, "quantization_config": None}
+    adapted = "kernel"
+    kernel = Table()
+    _fixed: ClassVar = {"quantization_config": None}
 
     def __init__(
         self,
@@ -159,6 +162,7 @@ class Dense(Layer):
         size = known_size(self, input_shape, -1)
         self.kernel = own_weight(self, "kernel", (size, self.units))
         self.bias = own_weight(self, "bias", (self.units,)) if self.use_bias else None
+        self._adapt()
 
     def _told_shape(self, shape: Any) -> Any:
         if len(shape) < 2 or shape[-1] is None or not shaping.keeps_shape(self.activation):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations
 from distgrad.keras.initializers import over_axes
-from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.adapting import Adapted, Table
 from distgrad.keras.layers.core import own_weight, set_options
 from distgrad.keras.layers.input_spec import InputSpec
 from distgrad.ops.einsum import einsum
@@ -27,7 +27,7 @@ class _Shapes(NamedTuple):
     made: list[int]  # axes of the kernel that the output has
 
 
-class EinsumDense(Layer):
+class EinsumDense(Adapted):
     """``activation(einsum(equation, x, kernel) + bias)``.
 
     ``equation`` is such as "ab,bc->ac", with an ellipsis on the left or the right of input and
@@ -39,7 +39,9 @@ class EinsumDense(Layer):
 
     kernel_initializer: Any
     activation: Callable[..., Any]
-    _fixed: ClassVar = {"lora_rank": None, "lora_alpha": None, "quantization_config": None}
+    adapted = "kernel"
+    kernel = Table()
+    _fixed: ClassVar = {"quantization_config": None}
 
     def __init__(
         self,
@@ -80,6 +82,7 @@ class EinsumDense(Layer):
         self.kernel = own_weight(self, "kernel", shapes.kernel)
         self.kernel_initializer = given
         self.bias = None if shapes.bias is None else own_weight(self, "bias", shapes.bias)
+        self._adapt()
 
     def call(self, x: Tensor) -> Tensor:
         y = einsum(self.equation, x, self.kernel)

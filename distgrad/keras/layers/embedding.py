@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from distgrad.core.tensor import Tensor
-from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.adapting import Adapted, Table
 from distgrad.keras.layers.core import own_weight, set_options, whole_number
 from distgrad.ops import nn
 from distgrad.ops.casting import cast
 from distgrad.ops.logic import not_equal
 
 
-class Embedding(Layer):
+class Embedding(Adapted):
     """Rows of a learned table ``[input_dim, output_dim]`` at integer inputs of any shape.
 
     ``mask_zero`` masks the steps that are 0. ``weights`` holds the table to start from. The
@@ -22,7 +22,9 @@ class Embedding(Layer):
     or a table of another shape, InvalidArgumentError for an input outside the table.
     """
 
-    _fixed: ClassVar = {"lora_rank": None, "lora_alpha": None, "quantization_config": None}
+    adapted = "embeddings"
+    embeddings = Table()
+    _fixed: ClassVar = {"quantization_config": None}
     casts_inputs = False  # an integer is exact, whatever the dtype of the vectors
 
     def __init__(
@@ -56,6 +58,7 @@ class Embedding(Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.embeddings = own_weight(self, "embeddings", (self.input_dim, self.output_dim))
+        self._adapt()
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments without the table: that is the layer's weight."""

@@ -24,6 +24,10 @@ class Kept:
 
     # Saved and loaded
 
+    def says_itself(self, method: str) -> bool:
+        """Whether the layer defines ``save_own_variables``, or ``load_own_variables``, itself."""
+        return getattr(type(self), method) is not getattr(Kept, method)
+
     def save_own_variables(self, store: Any) -> None:
         """Writes the layer's own weights into a mapping of arrays, under "0", "1", ...
 

@@ -35,8 +35,7 @@ class Group(NamedTuple):
 
     def defines(self, method: str) -> bool:
         """Whether the layer says itself what it keeps, or how it reads that."""
-        own = None if self.layer is None else getattr(type(self.layer), method)
-        return own is not None and own is not getattr(Layer, method)
+        return self.layer is not None and self.layer.says_itself(method)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What is to be kept of it."""
