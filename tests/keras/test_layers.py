@@ -92,8 +92,7 @@ def test_initial_values_follow_the_seed():
 @pytest.mark.parametrize(
     "make, option, other",
     [
-        (lambda **k: layers.Dense(2, **k), {"lora_rank": None, "quantization_config": None}, 4),
-        (lambda **k: layers.BatchNormalization(**k), {"renorm": False}, True),
+        (lambda **k: layers.Dense(2, **k), {"quantization_config": None}, "int8"),
         (lambda **k: layers.CategoryEncoding(3, **k), {"sparse": False}, True),
         (lambda **k: layers.IntegerLookup(vocabulary=[1], **k), {"oov_method": "floormod"}, "x"),
         (lambda **k: layers.TextVectorization(**k), {"ragged": False, "sparse": False}, True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,13 +11,14 @@ from distgrad.core import recording
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.keras import constraints, initializers, regularizers
+from distgrad.keras.layers import renormalization
 from distgrad.keras.layers.base import Layer, Weight, trying_out
 from distgrad.ops.arithmetic import square
 from distgrad.ops.casting import cast, ones_like, stop_gradient
 from distgrad.ops.clipping import maximum
 from distgrad.ops.logic import where
 from distgrad.ops.normalization import batch_normalization, layer_norm, observed_moments
-from distgrad.ops.powers import rsqrt
+from distgrad.ops.powers import rsqrt, sqrt
 from distgrad.ops.reduce import reduce_mean, reduce_sum
 from distgrad.ops.shape import expand_dims, reshape
 from distgrad.ops.statistics import moments
@@ -99,11 +100,11 @@ class BatchNormalization(_Scaled):
     step of several, unless ``synchronized``) without what ``mask`` leaves out, and the moving
     averages go by ``1 - momentum`` towards them; otherwise, and in a layer that is not
     ``trainable``, they are the moving averages. The variance is the biased one. A step of several
-    shards with a ``synchronized`` layer is eager. Raises ValueError for an axis out of range, and a
-    mask that does not fit. Ioffe and Szegedy, 2015.
+    shards with a ``synchronized`` layer is eager. With ``renorm``, training normalises by running
+    statistics of ``renorm_momentum``: by ``(y * r + d)``, with ``r`` and ``d`` kept within
+    ``renorm_clipping``. Raises ValueError for an axis out of range, bounds that are none, and a
+    mask that does not fit. Ioffe and Szegedy, 2015; Ioffe, 2017.
     """
-
-    _fixed: ClassVar = {"renorm": False, "renorm_clipping": None, "renorm_momentum": 0.99}
 
     def __init__(
         self,
@@ -120,6 +121,9 @@ class BatchNormalization(_Scaled):
         gamma_regularizer: Any = None,
         beta_constraint: Any = None,
         gamma_constraint: Any = None,
+        renorm: bool = False,
+        renorm_clipping: Mapping[str, float] | None = None,
+        renorm_momentum: float = 0.99,
         synchronized: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -139,6 +143,11 @@ class BatchNormalization(_Scaled):
         self.momentum = float(momentum)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)
+        self.renorm = renorm
+        self.renorm_clipping = (
+            renormalization.bounds(renorm_clipping) if renorm else renorm_clipping
+        )
+        self.renorm_momentum = renorm_momentum
         self.synchronized = synchronized
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -158,6 +167,9 @@ class BatchNormalization(_Scaled):
             name="moving_variance",
             autocast=False,
         )
+        if self.renorm:
+            made = renormalization.add_weights(self, shape)
+            self.moving_stddev, self.renorm_mean, self.renorm_stddev = made
 
     def _told_shape(self, shape: Any) -> Any:
         return self._told_same(shape, [self.axis])
@@ -178,28 +190,48 @@ class BatchNormalization(_Scaled):
             return cast(y, x.dtype)
         if self.synchronized and meeting.has_others():
             mean, variance = _moments_of_all(self, wide, mask, others)
-            y = batch_normalization(wide, mean, variance, beta, gamma, self.epsilon)
-        elif mask is None:
-            y = layer_norm(wide, gamma, beta, others, self.epsilon)
-            mean, variance = _observed(stop_gradient(wide), others)
-        else:
+        elif mask is not None:
             mean, variance = _masked_moments(wide, _kept(self, wide, mask), others)
-            y = batch_normalization(wide, mean, variance, beta, gamma, self.epsilon)
-        self._move(self.moving_mean, mean)
-        self._move(self.moving_variance, variance)
+        elif self.renorm:
+            mean, variance = moments(wide, others, keepdims=True)
+        else:
+            y = layer_norm(wide, gamma, beta, others, self.epsilon)
+            self._move(*_observed(stop_gradient(wide), others))
+            return cast(y, x.dtype)
+        if self.renorm:
+            gamma, beta = renormalization.corrected(self, mean, variance, gamma, beta)
+        y = batch_normalization(wide, mean, variance, beta, gamma, self.epsilon)
+        self._move(mean, variance)
         return cast(y, x.dtype)
 
     @property
     def meets(self) -> bool:  # type: ignore[override]
         return self.synchronized
 
-    def _move(self, average: Weight, value: Tensor) -> None:
+    def _move(self, mean: Tensor, variance: Tensor) -> None:
+        """Moves the running statistics towards those of the batch."""
         if trying_out():
             return
-        value = reshape(stop_gradient(value), average.shape)
-        old = cast(average, value.dtype)
-        new = old * self.momentum + value * (1 - self.momentum)
-        average.assign(cast(new, average.dtype))
+        if not self.renorm:
+            _move(self.moving_mean, mean, self.momentum)
+            _move(self.moving_variance, variance, self.momentum)
+            return
+        deviation = sqrt(variance + self.epsilon)
+        _move(self.renorm_mean, mean, self.renorm_momentum)
+        _move(self.renorm_stddev, deviation, self.renorm_momentum)
+        _move(self.moving_mean, mean, self.momentum)
+        new = _move(self.moving_stddev, deviation, self.momentum)
+        self.moving_variance.assign(
+            cast(maximum(square(new) - self.epsilon, 0.0), self.moving_variance.dtype)
+        )
+
+
+def _move(average: Weight, value: Tensor, momentum: float) -> Tensor:
+    value = reshape(stop_gradient(value), average.shape)
+    old = cast(average, value.dtype)
+    new = old * momentum + value * (1 - momentum)
+    average.assign(cast(new, average.dtype))
+    return new
 
 
 def _observed(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor]:

@@ -88,6 +88,60 @@ def test_the_same_bits_at_any_number_of_workers() -> None:
     assert others[2].tobytes() != alone[2].tobytes() or others[3].tobytes() != alone[3].tobytes()
 
 
+def test_renormalised_steps_have_the_same_bits_at_any_number_of_workers() -> None:
+    x, options = normal(10, 3), {"renorm": True, "renorm_clipping": {"rmax": 1.5, "dmax": 0.1}}
+    alone, _ = after_steps(1, x, 4, 3, **options)
+    for mine, expected in zip(after_steps(2, x, 4, 3, **options)[0], alone, strict=True):
+        assert mine.tobytes() == expected.tobytes()
+
+
+def renormalised(x: np.ndarray, state: list[np.ndarray], **clipping: float) -> np.ndarray:
+    """What the paper gives, for running statistics (mean, deviation) and no scale."""
+    mean, deviation = x.mean(0), np.sqrt(x.var(0) + 1e-3)
+    r = np.clip(deviation / state[1], clipping.get("rmin", 0), clipping.get("rmax", np.inf))
+    d = (mean - state[0]) / state[1]
+    d = np.clip(d, -clipping.get("dmax", np.inf), clipping.get("dmax", np.inf))
+    return (x - mean) / deviation * r + d
+
+
+@pytest.mark.parametrize("clipping", [{}, {"rmax": 0.9, "dmax": 0.2}, {"rmin": 2.0}])
+def test_renormalisation_goes_by_running_statistics(clipping: dict) -> None:
+    layer = layers.BatchNormalization(
+        renorm=True, renorm_clipping=clipping, renorm_momentum=0.5, center=False, scale=False
+    )
+    layer.build((None, 3))
+    names = [w._name for w in layer.weights]
+    assert names[2:] == ["moving_stddev", "renorm_mean", "renorm_stddev"]
+    x, running = 2 * normal(6, 3) + 1, [normal(3), np.abs(normal(3)) + 0.5]
+    layer.renorm_mean.assign(running[0])
+    layer.renorm_stddev.assign(running[1])
+    y = layer(x, training=True)
+    np.testing.assert_allclose(y, renormalised(x, running, **clipping), rtol=1e-4, atol=1e-4)
+    deviation = np.sqrt(x.var(0) + 1e-3)
+    np.testing.assert_allclose(layer.renorm_mean, (running[0] + x.mean(0)) / 2, rtol=1e-5)
+    np.testing.assert_allclose(layer.renorm_stddev, (running[1] + deviation) / 2, rtol=1e-5)
+    moving = 0.99 + 0.01 * deviation
+    np.testing.assert_allclose(layer.moving_stddev, moving, rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, moving**2 - 1e-3, rtol=1e-5)
+
+
+def test_corrections_have_no_gradient() -> None:
+    """Without bounds the output is ``(x - running mean) / running deviation``; its gradient isn't
+    that of it."""
+    layer = layers.BatchNormalization(renorm=True, scale=False, center=False)
+    x = tf.constant(normal(5, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = tf.reduce_sum(layer(x, training=True))
+    np.testing.assert_allclose(tape.gradient(y, x), np.zeros((5, 2)), atol=1e-5)
+
+
+@pytest.mark.parametrize("clipping", [{"max": 1}, {"rmax": 1, "rmin": 2}, {"dmax": -1}])
+def test_bounds_that_are_none(clipping: dict) -> None:
+    with pytest.raises(ValueError, match="renorm_clipping"):
+        layers.BatchNormalization(renorm=True, renorm_clipping=clipping)
+
+
 def test_fit_moves_the_averages_and_evaluate_uses_them() -> None:
     x, y = 3 * normal(64, 4) + 5, normal(64, 1)
     model = tf.keras.Sequential([layers.BatchNormalization(momentum=0.5), layers.Dense(1)])
