@@ -135,6 +135,8 @@ _LATER = {
     "HashedCrossing": ".crossing",
     "Hashing": ".lookup",
     "IntegerLookup": ".lookup",
+    "MaxNumBoundingBoxes": ".boxes",
+    "MelSpectrogram": ".mel",
     "MixUp": ".mixing",
     "Pipeline": ".pipeline",
     "RandAugment": ".rand_augment",

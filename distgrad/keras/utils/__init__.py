@@ -26,6 +26,7 @@ from distgrad.ops import streams
 _LATER = {
     "Progbar": ".progbar",
     "array_to_img": ".images",
+    "bounding_boxes": ".bounding_boxes",
     "deserialize_keras_object": "..saving",
     "disable_interactive_logging": "..config",
     "enable_interactive_logging": "..config",
