@@ -72,6 +72,7 @@ _LATER = {
     **dict.fromkeys(
         ["compute_average_loss", "scale_regularization_loss"], "distgrad.distribute.losses"
     ),
+    **dict.fromkeys(["ctc_beam_search_decoder", "ctc_greedy_decoder"], "distgrad.ops.ctc_decoding"),
     **dict.fromkeys(["nce_loss", "sampled_softmax_loss"], "distgrad.ops.sampled_losses"),
     **dict.fromkeys(
         ["all_candidate_sampler", "compute_accidental_hits", "fixed_unigram_candidate_sampler"],

@@ -281,10 +281,10 @@ def ctc_batch_cost(y_true: Any, y_pred: Any, input_length: Any, label_length: An
 def ctc_decode(
     y_pred: Any, input_length: Any, greedy: bool = True, beam_width: int = 100, top_paths: int = 1
 ) -> tuple[list[Tensor], Tensor]:
-    """The likeliest class of each step, without repetitions and "nothing", in a list of one.
+    """The likeliest label sequences of probabilities [batch, time, classes], as a list.
 
-    It is int64 [batch, time], filled up with -1; beside it stands minus the sum of the logarithms
-    [batch, 1]. Raises ValueError for a search over beams.
+    Each is int64 [batch, time], filled up with -1; beside them stand the scores of
+    ``keras.ops.ctc_decode``. The last class is that of "nothing".
     """
     logits = log(as_tensor(y_pred) + settings.epsilon)
     found, scores = alignment.ctc_decode(
@@ -295,4 +295,4 @@ def ctc_decode(
         top_paths,
         mask_index=-1,
     )
-    return [cast(found[0], np.int64)], scores
+    return [cast(labels, np.int64) for labels in found], scores

@@ -115,8 +115,9 @@ def test_ctc():
     (found,), score = K.ctc_decode(np.concatenate([p, p[:, ::-1]]), [2, 2])
     assert found.dtype == tf.int64 and found.numpy().tolist() == [[0, 1], [1, 0]]
     np.testing.assert_allclose(score[:, 0], -np.log(0.6 * 0.5), rtol=1e-4)
-    with pytest.raises(ValueError, match="beam"):
-        K.ctc_decode(p, [2], greedy=False)
+    likely, chances = K.ctc_decode(p, [2], greedy=False, beam_width=5, top_paths=2)
+    assert [labels.numpy().tolist() for labels in likely] == [[[0, -1]], [[0, 1]]]
+    np.testing.assert_allclose(chances[0], np.log([paths, 0.6 * 0.5]), rtol=1e-4)
 
 
 def test_gradients_pass():

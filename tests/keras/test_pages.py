@@ -269,8 +269,10 @@ class TestLabelSequences:
         expected = [[2, 1, 4, 1, 4, 3, -1], [4, 1, 2, 3, 2, -1, -1], [-1] * 7]
         assert labels.numpy().tolist() == [expected] and scores.shape == (3, 1)
         np.testing.assert_allclose(scores.numpy()[:, 0], [-5.155766, -6.320131, 0], rtol=1e-5)
-        with pytest.raises(ValueError, match="no beams are searched"):
-            ops.ctc_decode(self.x, [7, 5, 0], strategy="beam_search")
+        paths, chances = ops.ctc_decode(self.x, [7, 5, 0], "beam_search", 20, mask_index=None)
+        assert paths.shape == (1, 3, 7) and chances.shape == (3, 1) and chances.numpy()[2] == 0
+        with pytest.raises(ValueError, match="Invalid strategy"):
+            ops.ctc_decode(self.x, [7, 5, 0], strategy="best")
 
     def test_a_model_is_trained_by_it(self):
         model = keras.Sequential([keras.Input((7, 5)), layers.Dense(5)])

@@ -9,9 +9,9 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras.ops.promotion import floated
-from distgrad.ops import ctc
+from distgrad.ops import ctc, ctc_decoding
 from distgrad.ops.casting import cast
-from distgrad.ops.host import on_host
+from distgrad.ops.shape import expand_dims, transpose
 
 
 def ctc_loss(
@@ -33,32 +33,29 @@ def ctc_decode(
     beam_width: int = 100,
     top_paths: int = 1,
     merge_repeated: bool = True,
-    mask_index: int = 0,
+    mask_index: int | None = 0,
 ) -> tuple[Tensor, Tensor]:
-    """The likeliest class of each step, without repetitions and the class of "nothing".
+    """The likeliest label sequences of logits [batch, time, classes].
 
-    Gives int32 [1, batch, time], filled up with -1, and minus the sum of the logits that were taken
-    [batch, 1]. Raises ValueError for another strategy, a search over beams included.
+    "greedy" takes the likeliest class of each step, without repetitions (unless
+    ``merge_repeated=False``) and the class of "nothing": int32 [1, batch, time], filled up with -1,
+    and minus the sum of the logits that were taken [batch, 1]. "beam_search" follows ``beam_width``
+    sequences: [``top_paths``, batch, time], and logarithms of chances [batch, ``top_paths``].
+    ``mask_index`` is the class of "nothing", None the last one. Raises ValueError for another
+    strategy, InvalidArgumentError where there are fewer paths.
     """
-    if strategy != "greedy":
-        raise ValueError(f"strategy must be 'greedy', not {strategy!r}: no beams are searched here")
-    logits = floated(inputs)
-    steps = logits._data.shape[1]
-    blank = int(mask_index) % logits._data.shape[-1]
-
-    def labels(x: Any, lengths: Any) -> np.ndarray:
-        best = np.asarray(x).argmax(-1)
-        found = np.full((1, *best.shape), -1, np.int32)
-        for row, classes, length in zip(found[0], best, np.asarray(lengths), strict=True):
-            taken = classes[: int(length)]
-            changes = np.append(True, taken[1:] != taken[:-1])[: len(taken)]
-            kept = taken[(taken != blank) & (changes | (not merge_repeated))]
-            row[: len(kept)] = kept
-        return found
-
-    def scores(x: Any, lengths: Any) -> np.ndarray:
-        counted = np.arange(steps) < np.asarray(lengths)[:, None]
-        return -np.where(counted, np.asarray(x).max(-1), 0).sum(-1, keepdims=True)
-
-    lengths = cast(as_tensor(sequence_lengths), np.int32)
-    return on_host(labels, logits, lengths), on_host(scores, logits, lengths)
+    if strategy not in ("greedy", "beam_search"):
+        raise ValueError(
+            f"Invalid strategy {strategy}. Supported values are 'greedy' and 'beam_search'."
+        )
+    logits, lengths = floated(inputs), cast(as_tensor(sequence_lengths), np.int32)
+    blank = -1 if mask_index is None else int(mask_index)
+    steps = transpose(logits, (1, 0, 2))
+    if strategy == "greedy":
+        found = expand_dims(ctc_decoding.greedy(steps, lengths, merge_repeated, blank), 1)
+        scores = -found[:, :, 0]
+    else:
+        found = ctc_decoding.beam_search(steps, lengths, beam_width, top_paths, blank)
+        scores = found[:, :, 0]
+    labels = transpose(found[:, :, 1:], (1, 0, 2))
+    return cast(labels, np.int32), cast(scores, logits.dtype)
