@@ -61,6 +61,7 @@ __all__ = [
     "constraints",
     "datasets",
     "device",
+    "distillation",
     "initializers",
     "layers",
     "losses",
@@ -83,10 +84,12 @@ FloatDTypePolicy = DTypePolicy
 __version__ = "3.15.1"  # the Keras whose names, formats and behaviour these are
 
 if _TYPE_CHECKING:
-    from distgrad.keras import config, dtype_policies, ops, saving, tree
+    from distgrad.keras import config, distillation, dtype_policies, ops, saving, tree
 
 # Loaded at their first use.
-_NAMES = ("applications", "config", "dtype_policies", "ops", "saving", "tree")
+_NAMES = (
+    "applications", "config", "distillation", "dtype_policies", "ops", "saving", "tree",
+)  # fmt: skip
 _LATER = {name: f".{name}" for name in _NAMES}
 
 

@@ -32,6 +32,8 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     known.update({name: getattr(models, name) for name in ("Functional", "Model", "Sequential")})
     name = config.get("class_name") if isinstance(config, Mapping) else None
     module = str(config.get("module")) if name else ""
+    if name == "Distiller":
+        known[name] = importlib.import_module("distgrad.keras.distillation").Distiller
     if module.startswith(_OF_OPERATIONS):
         return Operation.from_entry(config)
     if module.startswith(_OF_APPLICATIONS):
