@@ -79,6 +79,7 @@ HOMES = {
     "matplotlib": "report",
     "PIL": "keras.utils.images",
     "pydot": "keras.utils.drawing",
+    "sklearn": "keras.wrappers.estimators",
     "onnx": "export.onnx_file",
     "onnxruntime": "export.verify",
 }
@@ -248,16 +249,17 @@ def test_every_outside_package_has_one_home() -> None:
 def test_optional_packages_are_imported_when_needed() -> None:
     """At the top of a file stand NumPy, and what the command line and the schema are made of.
 
-    Ray, too: its base classes must be there, and no file imports those of ours at its top.
+    Ray and scikit-learn, too: their base classes must be there, and no file imports those of ours
+    at its top.
     """
     at_the_top = {
         i.target.partition(".")[0]
         for i in all_imports()
         if not i.ours and not i.lazy and i.target.partition(".")[0] in HOMES
     }
-    assert at_the_top <= {"typer", "pydantic", "pydantic_core", "ruamel", "ray"}
-    with_ray = {i.source for i in all_imports() if room(i.target) == "ray"}
-    assert all(i.lazy for i in our_imports() if i.target in with_ray)
+    assert at_the_top <= {"typer", "pydantic", "pydantic_core", "ruamel", "ray", "sklearn"}
+    with_bases = {i.source for i in all_imports() if room(i.target) in ("ray", "sklearn")}
+    assert all(i.lazy for i in our_imports() if i.target in with_bases)
 
 
 def test_one_module_reads_the_environment() -> None:

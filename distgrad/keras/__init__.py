@@ -78,17 +78,19 @@ __all__ = [
     "saving",
     "utils",
     "version",
+    "wrappers",
 ]
 
 FloatDTypePolicy = DTypePolicy
 __version__ = "3.15.1"  # the Keras whose names, formats and behaviour these are
 
 if _TYPE_CHECKING:
-    from distgrad.keras import config, distillation, dtype_policies, ops, saving, tree
+    from distgrad.keras import config, distillation, dtype_policies, ops, saving, tree, wrappers
 
 # Loaded at their first use.
 _NAMES = (
     "applications", "config", "distillation", "dtype_policies", "ops", "saving", "tree",
+    "wrappers",
 )  # fmt: skip
 _LATER = {name: f".{name}" for name in _NAMES}
 
