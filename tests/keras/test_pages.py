@@ -215,6 +215,39 @@ class TestFolderOfTexts:
             keras.utils.text_dataset_from_directory(tmp_path, verbose=False)
 
 
+class TestFolderOfSounds:
+    """Keyword spotting, whose sounds lie in a file each."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for name, lengths in (("no", (3, 5)), ("yes", (4,))):
+            (tmp_path / name).mkdir()
+            for length in lengths:
+                sound = np.full((length, 1), length / 8)
+                file = tmp_path / name / f"{length}.wav"
+                file.write_bytes(tf.audio.encode_wav(sound, 8000))
+        return tmp_path
+
+    def test_batches_are_filled_up(self, folder):
+        data = keras.utils.audio_dataset_from_directory(folder, shuffle=False, verbose=False)
+        assert data.class_names == ["no", "yes"]
+        ((sounds, labels),) = data
+        assert sounds.shape == (3, 5, 1) and labels.numpy().tolist() == [0, 0, 1]
+        np.testing.assert_allclose(sounds[0, :, 0], [0.375] * 3 + [0] * 2)
+
+    def test_sounds_of_one_length(self, folder):
+        options = {"label_mode": None, "output_sequence_length": 4, "batch_size": None}
+        data = keras.utils.audio_dataset_from_directory(
+            folder, shuffle=False, verbose=False, **options
+        )
+        assert [each.shape for each in data] == [(4, 1)] * 3
+
+    @pytest.mark.parametrize("option", [{"sampling_rate": 16000}, {"ragged": True}])
+    def test_what_it_cannot_do_is_refused(self, folder, option):
+        with pytest.raises(ValueError, match="can only be"):
+            keras.utils.audio_dataset_from_directory(folder, **option)
+
+
 class TestHashedCrossing:
     """Numbers of TensorFlow 2.21."""
 

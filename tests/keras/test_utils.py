@@ -59,3 +59,12 @@ def test_categories_of_tensors_are_tensors():
     )
     assert [row.numpy().tolist() for row in data] == [[0, 0, 1], [1, 0, 0]]
     assert tf.keras.utils.to_categorical([1, 0]).dtype == np.float64
+
+
+def test_the_inputs_of_which_a_tensor_is_made():
+    first, second, other = (keras.Input((3,)) for _ in range(3))
+    inner = keras.layers.Dense(3)(first)
+    found = keras.utils.get_source_inputs(keras.layers.Concatenate()([inner + second, first]))
+    assert len(found) == 2 and found[0] is first and found[1] is second
+    assert keras.utils.get_source_inputs(other)[0] is other
+    assert keras.utils.get_source_inputs(3) == 3

@@ -12,6 +12,7 @@ from distgrad.core.later import later
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.backend import clear_session, is_keras_tensor, standardize_dtype
+from distgrad.keras.layers import symbolic
 from distgrad.keras.registry import (
     CustomObjectScope,
     custom_object_scope,
@@ -26,6 +27,7 @@ from distgrad.ops import streams
 _LATER = {
     "Progbar": ".progbar",
     "array_to_img": ".images",
+    "audio_dataset_from_directory": ".folders",
     "bounding_boxes": ".bounding_boxes",
     "deserialize_keras_object": "..saving",
     "disable_interactive_logging": "..config",
@@ -56,6 +58,7 @@ __all__ = [
     "get_custom_objects",
     "get_registered_name",
     "get_registered_object",
+    "get_source_inputs",
     "is_keras_tensor",
     "normalize",
     "pack_x_y_sample_weight",
@@ -68,6 +71,11 @@ __all__ = [
 
 
 __getattr__, __dir__ = later(__name__, globals(), _LATER)
+
+
+def get_source_inputs(tensor: Any) -> Any:
+    """The inputs of which a KerasTensor is made, as a list; anything else is given back."""
+    return symbolic.sources(tensor) if isinstance(tensor, symbolic.KerasTensor) else tensor
 
 
 def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""A folder of images or of texts as a dataset: one folder within it for each class."""
+"""A folder of images, texts or sounds as a dataset: one folder within it for each class."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.audio import decode_wav
 from distgrad.data.dataset import AUTOTUNE, Dataset
 from distgrad.data.rows import seed_of
 from distgrad.keras.layers.core import data_format_of, one_of
@@ -18,6 +19,7 @@ from distgrad.ops import image as images
 
 _IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 _TEXTS = (".txt",)
+_SOUNDS = (".wav",)
 _CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
 
 
@@ -109,6 +111,48 @@ def text_dataset_from_directory(
     )
 
 
+def audio_dataset_from_directory(
+    directory: Any,
+    labels: Any = "inferred",
+    label_mode: str | None = "int",
+    class_names: Sequence[str] | None = None,
+    batch_size: int | None = 32,
+    sampling_rate: int | None = None,
+    output_sequence_length: int | None = None,
+    ragged: bool = False,
+    shuffle: bool = True,
+    seed: int | None = None,
+    validation_split: float | None = None,
+    subset: str | None = None,
+    follow_links: bool = False,
+    verbose: bool = True,
+) -> Any:
+    """Batches ``(sounds, labels)`` of the .wav files in a folder, with a folder for each class.
+
+    Sounds are float32 [samples, channels], -1 to 1, as long as ``output_sequence_length``, or as
+    the longest of their batch. They keep the rate of their files. All else is as in
+    ``image_dataset_from_directory``. Raises ValueError for other words, a ``sampling_rate``,
+    ``ragged=True``, and a folder without sounds.
+    """
+    if sampling_rate is not None:
+        raise ValueError(
+            f"sampling_rate can only be None here, not {sampling_rate}: change the rate of the "
+            "files first (scipy.signal.resample_poly does it)"
+        )
+    if ragged:
+        raise ValueError("ragged can only be False here: batches are filled up with zeros")
+    length = -1 if output_sequence_length is None else int(output_sequence_length)
+
+    def read(path: str) -> np.ndarray:
+        return decode_wav(Path(path).read_bytes(), desired_samples=length).audio._host()
+
+    return _datasets(
+        *(directory, labels, label_mode, class_names, batch_size, shuffle, seed),
+        *(validation_split, subset, follow_links, verbose),
+        *(read, _SOUNDS, "audio files", length < 0),
+    )
+
+
 def _datasets(
     directory: Any,
     labels: Any,
@@ -124,8 +168,12 @@ def _datasets(
     read: Callable[[str], np.ndarray],
     endings: tuple[str, ...],
     what: str,
+    padded: bool = False,
 ) -> Any:
-    """The dataset of what ``read`` makes of the files, or those of both subsets."""
+    """The dataset of what ``read`` makes of the files, or those of both subsets.
+
+    ``padded`` batches are filled up with zeros.
+    """
     if label_mode not in ("int", "categorical", "binary", None):
         raise ValueError(
             '`label_mode` argument must be one of "int", "categorical", "binary", or None. '
@@ -161,7 +209,8 @@ def _datasets(
             found = found.map(lambda i: read(own[int(i)]))
         else:
             found = found.map(lambda i: (read(own[int(i)]), given[int(i)]))
-        found = found if batch_size is None else found.batch(batch_size)
+        if batch_size is not None:
+            found = found.padded_batch(batch_size) if padded else found.batch(batch_size)
         found = found.prefetch(AUTOTUNE)
         found.class_names, found.file_paths = names, own  # type: ignore[attr-defined]
         return found
