@@ -201,3 +201,34 @@ def test_rooms():
     assert "pinv" in dir(ops.linalg) and "diff" in dir(ops.numpy)
     with pytest.raises(AttributeError, match="relu"):
         ops.linalg.relu  # noqa: B018
+
+
+@pytest.mark.parametrize("method", ["linear", "lower", "higher", "nearest", "midpoint"])
+def test_quantiles_of_what_is_there_pass_gradients(method):
+    """The weights of the elements are what finite differences say."""
+    x = np.random.default_rng(0).normal(size=(3, 4, 2))
+    x[0, 1], x[1, :, 0], x[2, 3, 1] = np.nan, np.nan, np.nan
+    holes = tf.constant(x)
+
+    def total(values):
+        found = ops.nanquantile(values, [0.3125, 0.8125], axis=(0, 1), method=method)
+        expected = np.nanquantile(values.numpy(), [0.3125, 0.8125], (0, 1), method=method)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        return tf.reduce_sum(found * tf.constant([[1.0, 2.0], [3.0, 4.0]], tf.float64))
+
+    with tf.GradientTape() as tape:
+        tape.watch(holes)
+        y = total(holes)
+    gradient = tape.gradient(y, holes).numpy()
+    step = 1e-5 * np.random.default_rng(1).normal(size=x.shape)
+    slope = (total(tf.constant(x + step)) - total(tf.constant(x - step))) / 2
+    np.testing.assert_allclose(np.sum(gradient * step), slope, rtol=1e-6)
+    assert not gradient[np.isnan(x)].any()
+
+
+def test_the_median_of_nothing_and_of_infinities():
+    x = np.array([[np.nan, np.nan], [np.inf, 1.0], [np.inf, np.inf]], np.float32)
+    np.testing.assert_array_equal(ops.nanmedian(x, axis=1), [np.nan, np.inf, np.inf])
+    assert ops.nanmedian(x, axis=1, keepdims=True).shape == (3, 1)
+    with pytest.raises(ValueError, match="method is one of"):
+        ops.nanquantile(x, 0.5, method="best")

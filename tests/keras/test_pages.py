@@ -225,7 +225,7 @@ class TestFolderOfSounds:
             for length in lengths:
                 sound = np.full((length, 1), length / 8)
                 file = tmp_path / name / f"{length}.wav"
-                file.write_bytes(tf.audio.encode_wav(sound, 8000))
+                tf.io.write_file(str(file), tf.audio.encode_wav(sound, 8000))
         return tmp_path
 
     def test_batches_are_filled_up(self, folder):

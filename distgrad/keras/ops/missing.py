@@ -11,10 +11,12 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras.ops import reduction
 from distgrad.keras.ops.promotion import floated
-from distgrad.ops import logic
+from distgrad.ops import logic, sorting
 from distgrad.ops.casting import cast
-from distgrad.ops.host import on_host
+from distgrad.ops.indexing import take_along_last
 from distgrad.ops.powers import sqrt
+from distgrad.ops.rounding import ceil, floor, rint
+from distgrad.ops.shape import axes, permute, reshape
 
 
 def _filled(x: Any, value: float) -> Tensor:
@@ -105,29 +107,49 @@ def nancumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
 def nanquantile(
     x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False
 ) -> Tensor:
-    """`quantile` of what is not nan; no gradient."""
-    tensor = floated(x)
-    over = tuple(axis) if isinstance(axis, (list, tuple)) else axis
-    dtype = tensor._data.dtype
+    """`quantile` of what is not nan; nan where all is. Raises ValueError for another method."""
+    if method not in _METHODS:
+        raise ValueError(f"nanquantile: method is one of {', '.join(_METHODS)}, not {method!r}")
+    tensor, fractions = floated(x), cast(as_tensor(q), np.float64)
+    shape, ndim, several = tensor._data.shape, tensor._data.ndim, fractions._data.shape
+    over = axes(axis, ndim)
+    rest = [i for i in range(ndim) if i not in over]
+    flat = [*(shape[i] for i in rest), math.prod(shape[i] for i in over)]
+    rows = reshape(permute(tensor, perm=(*rest, *over)), flat)
+    count = reduction.sum(cast(_there(rows), np.float64), -1, True)
+    rows = sorting.sort(_filled(rows, math.inf), -1)
+    place = logic.select(count > 0, reshape(fractions, (-1,)) * (count - 1.0), 0.0)
+    low, high = floor(place), ceil(place)
+    weight = cast(_METHODS[method](place, low, high), tensor._data.dtype)
+    below, above = (take_along_last(rows, cast(n, np.int32)) for n in (low, high))
+    # (Of two that are inf, or of one that counts for nothing, the difference would make a nan.)
+    apart = logic.select(logic.equal(above, below), 0.0, above - below)
+    more = logic.select(weight > 0, apart * weight, 0.0)
+    found = logic.select(count > 0, below + more, math.nan)
+    found = permute(found, perm=(len(rest), *range(len(rest))))
+    kept = [1 if i in over else n for i, n in enumerate(shape) if keepdims or i in rest]
+    return reshape(found, (*several, *kept))
 
-    options: Any = {"method": method, "keepdims": keepdims}
 
-    def run(x: Tensor, q: Tensor) -> np.ndarray:
-        found = np.nanquantile(x._host(), q._host().astype(np.float64), over, **options)
-        return np.asarray(found).astype(dtype)
-
-    return on_host(run, tensor, as_tensor(q))
+# How much of the way from the element below a place to the one above it, by the method.
+_METHODS: dict[str, Any] = {
+    "linear": lambda place, low, high: place - low,
+    "lower": lambda place, low, high: 0.0 * place,
+    "higher": lambda place, low, high: high - low,
+    "nearest": lambda place, low, high: rint(place) - low,
+    "midpoint": lambda place, low, high: 0.5 * (high - low),
+}
 
 
 def nanpercentile(
     x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False
 ) -> Tensor:
-    """`percentile` of what is not nan; no gradient."""
+    """`percentile` of what is not nan."""
     return nanquantile(x, floated(q) / 100.0, axis, method, keepdims)
 
 
 def nanmedian(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The middle of what is not nan over ``axis``; no gradient."""
+    """The middle of what is not nan over ``axis``."""
     return nanquantile(x, 0.5, axis, keepdims=keepdims)
 
 
