@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import as_dtype, is_floating
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.layers import symbolic
@@ -334,7 +335,10 @@ class _Lookup(OnTexts):
         depth = self.max_tokens if self.pad_to_max_tokens else self.vocabulary_size()
         assert depth is not None
         mode = "count" if self.output_mode == "tf_idf" else self.output_mode
-        found = encoded(numbers, mode, depth, self.compute_dtype)
+        dtype = self.compute_dtype
+        if mode == "int" and is_floating(as_dtype(dtype).numpy_dtype):
+            dtype = "int64"  # (Keras's configs name float32, and mean it of vectors alone)
+        found = encoded(numbers, mode, depth, dtype)
         if self._idf is None:
             return found
         weights = np.pad(self._idf, (0, depth - len(self._idf)))

@@ -202,3 +202,11 @@ def test_idf_weights_lie_in_a_file_under_the_name_that_they_have_in_keras(tmp_pa
     again = tf.keras.models.load_model(tmp_path / "m.keras")
     x = np.array([[3, 5]])
     np.testing.assert_allclose(again(x), 2 * made(x).numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_numbers_of_words_are_whole_whatever_the_policy(dtype):
+    """Keras writes the policy of vectors into the config of a layer that gives numbers."""
+    made = layers.StringLookup(vocabulary=["a", "b"], dtype=dtype)
+    assert made(["b", "x"]).dtype == tf.int64
+    assert layers.IntegerLookup(vocabulary=[7], dtype=dtype)(np.array([7])).dtype == tf.int64
