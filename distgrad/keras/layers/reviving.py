@@ -9,6 +9,12 @@ from typing import Any
 from distgrad.keras import registry
 from distgrad.keras.layers.base import Layer
 
+# Layers that are no layers of models.
+_ELSEWHERE = {
+    "Distiller": "distgrad.keras.distillation",
+    "FeatureSpace": "distgrad.keras.utils.feature_space",
+    "TFDIdentity": "distgrad.keras.utils.features",
+}
 _OF_OPERATIONS = ("keras.src.ops.", "keras.src.activations.")
 _OF_APPLICATIONS = "keras.src.applications."  # whose layers are no names of keras.layers
 
@@ -32,8 +38,8 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     known.update({name: getattr(models, name) for name in ("Functional", "Model", "Sequential")})
     name = config.get("class_name") if isinstance(config, Mapping) else None
     module = str(config.get("module")) if name else ""
-    if name == "Distiller":
-        known[name] = importlib.import_module("distgrad.keras.distillation").Distiller
+    if name in _ELSEWHERE:
+        known[name] = getattr(importlib.import_module(_ELSEWHERE[name]), name)
     if module.startswith(_OF_OPERATIONS):
         return Operation.from_entry(config)
     if module.startswith(_OF_APPLICATIONS):
