@@ -13,12 +13,15 @@ from distgrad.keras.optimizers.base import Optimizer
 from distgrad.keras.optimizers.descent import SGD, Lion
 from distgrad.keras.optimizers.layerwise import Adafactor, Lamb, Muon, ScheduleFreeAdamW
 from distgrad.keras.optimizers.scaling import LossScaleOptimizer as LossScaleOptimizer
+from distgrad.keras.optimizers.several import MultiOptimizer as MultiOptimizer
+from distgrad.keras.optimizers.several import OptimizerMap as OptimizerMap
 
 _BY_VARIABLE = (Lamb, Adafactor, Muon, ScheduleFreeAdamW)
 _CLASSES = (SGD, Adam, AdamW, Adamax, Nadam, RMSprop, Adagrad, Adadelta, Ftrl, Lion, *_BY_VARIABLE)
-_KNOWN: dict[str, Any] = {cls.__name__.lower(): cls for cls in (*_CLASSES, LossScaleOptimizer)}
+_AROUND = (LossScaleOptimizer, MultiOptimizer)
+_KNOWN: dict[str, Any] = {cls.__name__.lower(): cls for cls in (*_CLASSES, *_AROUND)}
 
-# A job names one of these; LossScaleOptimizer goes around one, which mixed precision asks for.
+# A job names one of these; the others go around them: LossScaleOptimizer for mixed precision.
 __all__ = [
     "SGD",
     "Adadelta",
