@@ -73,7 +73,10 @@ _INSTEAD = {
     "placeholder": "there are no graphs: give values to functions",
     "profiler": "see timing.jsonl of a run, or distgrad bench",
     "ragged": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",
-    "quantization": "model.export(..., int8=True) writes an ONNX file of 8 bits",
+    **dict.fromkeys(
+        ["quantization.dequantize", "quantization.experimental", "quantization.quantize"],
+        "model.export(..., int8=True) writes an ONNX file of 8 bits",
+    ),
     "raw_ops": "use the operation's public name",
     "saved_model": "use model.save('x.keras'), model.export('x.onnx'), or tf.train.Checkpoint",
     "Session": "there are no graphs: call functions",

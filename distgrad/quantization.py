@@ -1,0 +1,19 @@
+"""``tf.quantization``: numbers rounded to few bits, for training that allows for that."""
+
+from distgrad.ops.fake_quant import (
+    fake_quant_with_min_max_args,
+    fake_quant_with_min_max_vars,
+    fake_quant_with_min_max_vars_per_channel,
+)
+
+__all__ = [
+    "fake_quant_with_min_max_args",
+    "fake_quant_with_min_max_vars",
+    "fake_quant_with_min_max_vars_per_channel",
+]
+
+
+def __getattr__(name: str) -> object:
+    from distgrad.absent import message
+
+    raise AttributeError(message(f"quantization.{name}"))
