@@ -24,8 +24,6 @@ from distgrad.ops.bessel import (
     bessel_i1,
     bessel_i1e,
     betainc,
-    igamma,
-    igammac,
     lbeta,
 )
 from distgrad.ops.clipping import maximum, minimum
@@ -43,6 +41,7 @@ from distgrad.ops.exponential import (
     xlog1py,
     xlogy,
 )
+from distgrad.ops.gamma_slopes import igamma, igammac
 from distgrad.ops.logic import (
     equal,
     greater,

@@ -18,6 +18,7 @@ from distgrad.ops.casting import cast, stop_gradient
 from distgrad.ops.clipping import maximum
 from distgrad.ops.draws import _KEY
 from distgrad.ops.factors import on_host
+from distgrad.ops.gamma_slopes import follows
 from distgrad.ops.layout import broadcast_to
 from distgrad.ops.shape import static
 from distgrad.ops.streams import next_key, pair_key
@@ -70,6 +71,7 @@ def _of_shape(inner: tuple[int, ...], shape: Any) -> tuple[int, ...]:
 def _gamma(key: Tensor, shape: tuple[int, ...], alpha: Any, beta: Any, dtype: Any) -> Tensor:
     wanted = as_dtype(dtype).numpy_dtype
     drawn = bind(random_gamma, key, stop_gradient(alpha), shape=shape, dtype=wanted)
+    drawn = follows(drawn, alpha)
     scaled = drawn if beta is None else drawn / cast(beta, wanted)
     return maximum(scaled, float(limits(wanted).tiny))
 
@@ -90,7 +92,7 @@ def gamma(
 ) -> Tensor:
     """``shape`` gamma distributed floats for each ``alpha`` (shape) and ``beta`` (rate).
 
-    There is a gradient with respect to ``beta``, and none with respect to ``alpha``.
+    There are gradients with respect to both; that to ``alpha`` is not differentiable.
     """
     a, inner = _parameters(alpha, beta, dtype)
     return _gamma(next_key(seed), _of_shape(inner, shape), broadcast_to(a, inner), beta, dtype)

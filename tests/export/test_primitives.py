@@ -97,6 +97,7 @@ def test_few_that_inference_needs_are_missing() -> None:
         *("fourier", "real_fourier", "lu_factors", "any_eigen_pairs", "solve_tridiagonal"),
         *("matrix_root", "matrix_logarithm", "left_shift", "right_shift", "reread"),
         *("bessel_i0", "bessel_i0e", "bessel_i1", "bessel_i1e", "igamma", "igammac", "betainc"),
+        "gamma_slope",
         *("bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1", "bessel_k0", "bessel_k0e"),
         *("bessel_k1", "bessel_k1e", "dawsn", "expint", "fresnel_cos", "fresnel_sin", "spence"),
         # Several operations as one, which a record holds in parts, and programs after passes.

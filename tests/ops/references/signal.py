@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import scipy.integrate
+import scipy.special
 
 
 def waves(length, sign):
@@ -41,6 +42,19 @@ def lower_gamma(a, x):
     # t = s ** 2 takes away the singularity at 0 for a of 1 / 2 and more
     value = integral(lambda s: 2 * s ** (2 * a - 1) * math.exp(-s * s), 0, math.sqrt(x))
     return value / math.gamma(a)
+
+
+def quantile_slope(a, x):
+    """How far a number moves that keeps its place in the distribution, by the slope of the place.
+
+    With t = x * s ** 2 the slope with respect to ``a`` is the mean of ``2 * log(s)``, as it were.
+    """
+
+    def at(s):
+        return 4 * s ** (2 * a - 1) * math.exp(x - x * s * s) * math.log(s) if s else 0.0
+
+    whole = integral(lambda s: 2 * s ** (2 * a - 1) * math.exp(x - x * s * s), 0, 1)
+    return -x * (integral(at, 0, 1) + whole * (math.log(x) - scipy.special.digamma(a)))
 
 
 def incomplete_beta(a, b, x):
@@ -118,6 +132,7 @@ REFERENCES = {
     "bessel_i1e": bessel(1, True),
     "igamma": np.vectorize(lower_gamma, otypes=[float]),
     "igammac": np.vectorize(lambda a, x: 1 - lower_gamma(a, x), otypes=[float]),
+    "gamma_slope": np.vectorize(quantile_slope, otypes=[float]),
     "betainc": np.vectorize(incomplete_beta, otypes=[float]),
     "left_shift": np.vectorize(lambda x, y: x * 2**y, otypes=[int]),
     "right_shift": np.vectorize(lambda x, y: x // 2**y, otypes=[int]),
