@@ -76,7 +76,7 @@ HOMES = {
     "llvmlite": "compile",
     "cloudpickle": "launcher.calling",
     "scipy": "backend.numpy",
-    "matplotlib": "report",
+    "matplotlib": "report keras.visualization.gallery",
     "PIL": "keras.utils.images",
     "pydot": "keras.utils.drawing",
     "sklearn": "keras.wrappers.estimators",

@@ -78,6 +78,7 @@ __all__ = [
     "saving",
     "utils",
     "version",
+    "visualization",
     "wrappers",
 ]
 
@@ -85,12 +86,21 @@ FloatDTypePolicy = DTypePolicy
 __version__ = "3.15.1"  # the Keras whose names, formats and behaviour these are
 
 if _TYPE_CHECKING:
-    from distgrad.keras import config, distillation, dtype_policies, ops, saving, tree, wrappers
+    from distgrad.keras import (
+        config,
+        distillation,
+        dtype_policies,
+        ops,
+        saving,
+        tree,
+        visualization,
+        wrappers,
+    )
 
 # Loaded at their first use.
 _NAMES = (
     "applications", "config", "distillation", "dtype_policies", "ops", "saving", "tree",
-    "wrappers",
+    "visualization", "wrappers",
 )  # fmt: skip
 _LATER = {name: f".{name}" for name in _NAMES}
 

@@ -37,6 +37,28 @@ def brightened(image: Any, factor: float) -> Any:
     return ImageEnhance.Brightness(image).enhance(factor)
 
 
+def with_text(
+    image: np.ndarray,
+    text: str,
+    at: tuple[int, int],
+    size: int,
+    color: tuple[int, ...],
+    thickness: int,
+) -> np.ndarray:
+    """A uint8 image of 1 or 3 channels with a text of ``size`` pixels from (x, y) on it.
+
+    Raises MissingExtraError without Pillow.
+    """
+    made = pillow("a text on an image").fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    from PIL import ImageDraw, ImageFont
+
+    options: dict[str, Any] = {"font": ImageFont.load_default(size)}
+    options["stroke_width"] = max(thickness - 1, 0)
+    fill = color if made.mode == "RGB" else int(np.mean(color))
+    ImageDraw.Draw(made).text(at, text, fill=fill, **options)
+    return np.asarray(made).reshape(image.shape)
+
+
 def array_to_img(
     x: Any, data_format: str | None = None, scale: bool = True, dtype: Any = None
 ) -> Any:
