@@ -432,6 +432,18 @@ def test_whole_numbers_of_numpy_are_whole_numbers():
     assert history.epoch == [0, 1]
 
 
+def test_without_a_batch_size_so_many_steps_take_all_samples():
+    same(
+        weights_after(lambda m: m.fit(X, Y, steps_per_epoch=3, shuffle=False, verbose=0)),
+        weights_after(lambda m: m.fit(X, Y, batch_size=14, shuffle=False, verbose=0)),
+    )
+    model = linear()
+    whole = model.evaluate(X, Y, batch_size=40, verbose=0)
+    np.testing.assert_allclose(model.evaluate(X, Y, steps=1, verbose=0), whole, rtol=1e-6)
+    assert model.predict(X, steps=1, verbose=0).shape == (40, 1)
+    assert model.predict(X, batch_size=7, steps=1, verbose=0).shape == (7, 1)
+
+
 def test_a_batch_size_beside_a_dataset_is_not_used_and_said():
     """Keras takes it without a word."""
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)

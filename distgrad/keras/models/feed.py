@@ -45,8 +45,7 @@ class Feed:
             raise ValueError("no data: x is None")
         if isinstance(x, (str, bytes)):
             raise ValueError(f"x is {x!r}: give arrays, or a dataset of batches")
-        batch_size = batch_size_of("batch_size", batch_size)
-        self.batch_size = batch_size or DEFAULT_BATCH_SIZE
+        self.batch_size = batch_size = batch_size_of("batch_size", batch_size)
         self.parts: tuple[Any, ...] | None = None  # of arrays; None where batches come ready-made
         if is_arrays(x):
             given = [x, y, sample_weight]
@@ -80,7 +79,7 @@ class Feed:
     def first_batch(self) -> tuple[Any, ...]:
         """The rows of the first batch, where it is cut from arrays."""
         assert self.parts is not None
-        return _rows(self.parts, slice(0, self.batch_size))
+        return _rows(self.parts, slice(0, self.batch_size or DEFAULT_BATCH_SIZE))
 
     def loader(
         self,
@@ -90,11 +89,16 @@ class Feed:
         shuffle: bool = False,
         steps: int | None = None,
     ) -> Any:
-        """One worker's batches, in ``steps`` per epoch where that is given."""
+        """One worker's batches, in ``steps`` per epoch where that is given.
+
+        Without a batch size, those of arrays have as many samples as so many steps take for all.
+        """
         if self.parts is None:
             return BatchLoader(self.batches, virtual_shards, shards, seed, steps)
         source = NestSource(self.parts)
-        loader = Loader(source, self.batch_size, virtual_shards, shards, seed, shuffle)
+        in_steps = DEFAULT_BATCH_SIZE if steps is None else -(-self.size // steps)
+        size = self.batch_size or in_steps
+        loader = Loader(source, size, virtual_shards, shards, seed, shuffle)
         if steps is not None:
             loader.steps_per_epoch = min(steps, loader.steps_per_epoch)
         return loader
