@@ -363,6 +363,7 @@ def test_get_config_and_copies(name):
         (lambda: optimizers.Adam(gradient_accumulation_steps=1), "gradient_accumulation_steps"),
         (lambda: optimizers.Adam(gradient_accumulation_steps=2.5), "an int from 2 on, not 2.5"),
         (lambda: optimizers.SGD(momentum=-0.1), "momentum"),
+        (lambda: optimizers.SGD(use_ema=True, ema_overwrite_frequency=2.5), "an int, .*not 2.5"),
         (lambda: optimizers.Lion(beta_1=0.0), "beta_1"),
         (lambda: optimizers.Ftrl(learning_rate_power=0.5), "learning_rate_power"),
         (lambda: optimizers.Ftrl(initial_accumulator_value=-1.0), "initial_accumulator_value"),
@@ -381,8 +382,37 @@ def test_weight_decay_cannot_be_restricted_after_the_first_update():
     optimizer.apply_gradients([(tf.constant(1.0), variable)])
     with pytest.raises(ValueError, match="before the first update"):
         optimizer.exclude_from_weight_decay(var_list=[variable])
-    with pytest.raises(ValueError, match="twice"):
-        optimizer.apply_gradients([(tf.constant(1.0), variable)] * 2)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "Lamb"])
+def test_a_variable_that_comes_twice_is_updated_twice(name):
+    make_one = getattr(optimizers, name)
+    once, twice = (tf.Variable([3.0, -2.0]) for _ in range(2))
+    alone, optimizer = make_one(0.5, weight_decay=0.1), make_one(0.5, weight_decay=0.1)
+    first, second = tf.constant([1.0, 4.0]), tf.constant([-2.0, 0.5])
+    optimizer.apply_gradients([(first, twice), (second, twice)])
+    assert int(optimizer.iterations) == 1 and len(optimizer.trained) == 2
+    once.assign(once * (1 - 0.05) ** 2)  # all decay comes before
+    alone.weight_decay = None
+    alone.apply_gradients([(first, once)])
+    alone.iterations.assign(0)
+    alone.apply_gradients([(second, once)])
+    np.testing.assert_allclose(twice.numpy(), once.numpy(), rtol=1e-6)
+
+
+def test_gradients_that_come_twice_are_clipped_together_and_not_accumulated():
+    variable, optimizer = tf.Variable([0.0, 0.0]), optimizers.SGD(1.0, global_clipnorm=1.0)
+    optimizer.apply([tf.constant([3.0, 0.0]), [0.0, 4.0]], [variable, variable])
+    np.testing.assert_allclose(variable.numpy(), [-0.6, -0.8], rtol=1e-6)
+    optimizer = optimizers.SGD(gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match="several gradients.*gradient_accumulation_steps=2"):
+        optimizer.apply([tf.ones(2), tf.ones(2)], [variable, variable])
+
+
+def test_no_gradients_at_all_are_nothing_to_apply():
+    optimizer = optimizers.SGD()
+    optimizer.apply([], [])
+    assert int(optimizer.iterations) == 0 and not optimizer.built
 
 
 def test_a_borrowed_weight_does_not_decay():

@@ -15,7 +15,11 @@ from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.optimizers import schedules
 from distgrad.keras.optimizers.bound import Planned, Views
-from distgrad.keras.optimizers.checks import check_gradients, check_settings
+from distgrad.keras.optimizers.checks import (
+    check_gradients,
+    check_not_accumulated,
+    check_settings,
+)
 from distgrad.keras.optimizers.clipping import clip
 from distgrad.keras.optimizers.state import State
 from distgrad.keras.optimizers.stepwise import Stepwise, built_once, check_trained
@@ -277,18 +281,19 @@ class Optimizer(Stepwise, Configured):
                 total[...] = 0
         return -(-calls // every), due
 
-    def before_update(self, gradients: Sequence[Any], step: int) -> None:
+    def before_update(self, gradients: Sequence[Any], step: int, *again: Sequence[Any]) -> None:
         """Clips the gradients in place, and lets the weights decay that have one.
 
-        ``gradients`` are arrays (or None) for the variables given to ``build``, in that order.
+        ``gradients`` are arrays (or None) for the variables given to ``build``, in that order;
+        ``again`` further ones, of variables that are there several times.
         """
-        there = [g for g in gradients if g is not None]
+        there = [g for each in (gradients, *again) for g in each if g is not None]
         clip(there, self.clipvalue, self.clipnorm, self.global_clipnorm)
         if self.by_variable:
             self._gradients = gradients
-        if self.weight_decay:
+        for each in (gradients, *again) if self.weight_decay else ():
             rate = self.rate(step)
-            for variable, gradient in zip(self._known, gradients, strict=True):
+            for variable, gradient in zip(self._known, each, strict=True):
                 decay = self.decay_of(variable)
                 if gradient is not None and decay and self._decays(variable):
                     variable._recall_loans()
@@ -368,6 +373,7 @@ class Optimizer(Stepwise, Configured):
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
         """Updates each variable by its gradient; None gradients are skipped with a warning.
 
+        A variable that comes several times is updated so often, by one gradient after the other.
         Raises ValueError for no gradients at all or a variable unknown since the first call,
         InvalidArgumentError for a gradient of another shape. Returns ``iterations``.
         """
@@ -386,8 +392,8 @@ class Optimizer(Stepwise, Configured):
 
     def apply_pairs(self, pairs: list[tuple[Any, Variable]]) -> None:
         """What ``apply_gradients`` and ``apply`` do, whatever a subclass does before."""
-        check_gradients(pairs, self._positions)
         meet = turns.brings_gradients()
+        check_gradients(pairs, self._positions, once=meet is not None)
         if meet is not None:
             recording.refuse("apply_gradients of a data-parallel script")
             meet(self, pairs)
@@ -402,15 +408,23 @@ class Optimizer(Stepwise, Configured):
         if self.loss_scale_factor:
             tensors = [None if t is None else t / self.loss_scale_factor for t in tensors]
         writes = bool(self.clipvalue or self.needs_whole_gradients)
-        gradients: list[Any] = [None] * len(self._known)
+        rounds: list[list[Any]] = [[None] * len(self._known)]  # several, where one comes again
         for tensor, variable in zip(tensors, variables, strict=True):
             if tensor is not None:
                 data = dispatch.beside(variable._buffer, tensor._data)
-                gradients[self._positions[id(variable)]] = data.copy() if writes else data
-        step, due = self.begin(gradients)
+                place, free = self._positions[id(variable)], rounds[0]
+                if free[place] is not None:
+                    check_not_accumulated(variable, self.gradient_accumulation_steps)
+                    rounds += [[None] * len(self._known)]
+                    free = next(each for each in rounds if each[place] is None)
+                free[place] = data.copy() if writes else data
+        step, due = self.begin(rounds[0])
         if due:
-            self.before_update(gradients, step)
-            self.update(self._pieces(gradients), step)
+            self.before_update(rounds[0], step, *rounds[1:])
+            for gradients in rounds:
+                if self.by_variable:
+                    self._gradients = gradients
+                self.update(self._pieces(gradients), step)
         self.after_update(step)
 
     def _pieces(self, gradients: Sequence[Any]) -> list[Piece]:
@@ -429,7 +443,12 @@ class Optimizer(Stepwise, Configured):
         return pieces
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
-        """``apply_gradients`` on two lists; without variables, for those of the first call."""
+        """``apply_gradients`` on two lists; without variables, for those of the first call.
+
+        Nothing happens for no gradients.
+        """
+        if not len(grads):
+            return
         variables = self._known if trainable_variables is None else list(trainable_variables)
         if len(grads) != len(variables):
             raise ValueError(f"{len(grads)} gradients for {len(variables)} variables")

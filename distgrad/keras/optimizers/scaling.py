@@ -49,7 +49,7 @@ class LossScaleOptimizer(Optimizer):
         self.name = name or "loss_scale_optimizer"
         with devices.host():  # Python asks for them at every step
             self.dynamic_scale = State(np.float32(initial_scale), "dynamic_scale", self.name)
-            self.step_counter = State(0, "step_counter", self.name, dtype="int32")
+            self.step_counter = State(0, "step_counter", self.name, dtype="int64")
             # Keras's has these two as well, and uses neither: files hold them.
             self._unused = [
                 State(0, "iteration", self.name, dtype="int64"),
@@ -155,8 +155,8 @@ class LossScaleOptimizer(Optimizer):
     def begin(self, gradients: Sequence[Any]) -> tuple[int, bool]:
         return self.inner_optimizer.begin(gradients)
 
-    def before_update(self, gradients: Sequence[Any], step: int) -> None:
-        self.inner_optimizer.before_update(gradients, step)
+    def before_update(self, gradients: Sequence[Any], step: int, *again: Sequence[Any]) -> None:
+        self.inner_optimizer.before_update(gradients, step, *again)
 
     def rule(self, step: int) -> Rule:
         return self.inner_optimizer.rule(step)
