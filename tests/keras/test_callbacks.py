@@ -166,7 +166,7 @@ def test_auto_mode_knows_losses_and_metrics_and_asks_about_others():
     assert stop.stopped_epoch == 2
     with pytest.raises(ValueError, match="mode='max'"):
         stopped([1, 2, 3], "speed")
-    with pytest.raises(ValueError, match="mode"):
+    with pytest.warns(UserWarning, match="not 'best': auto is taken"):
         callbacks.EarlyStopping(mode="best")
     with pytest.warns(UserWarning, match="'val_loss'.*loss"):
         fit(model(), callbacks.EarlyStopping(), epochs=1)
@@ -343,6 +343,11 @@ def test_model_checkpoint(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "Epoch 1: val_loss did not improve from 2.20000" in said
     assert "Epoch 2: val_loss improved from 2.20000 to 2.00000, saving model to" in said
+    assert said.count(": finished saving model to") == 2
+    several = [{"val_loss": np.ones(2)}] * 2
+    with pytest.warns(UserWarning, match="several values"):
+        saved, _ = checkpointed(tmp_path / "{epoch}.keras", several, save_best_only=True)
+    assert [s.rpartition("/")[2] for s in saved] == ["1.keras", "2.keras"]
     saved, _ = checkpointed(tmp_path / "{epoch}-{batch}.keras", logs[:2], batches=3, save_freq=2)
     assert [s.rpartition("/")[2] for s in saved] == ["1-2.keras", "2-1.keras", "2-3.keras"]
 
@@ -386,6 +391,15 @@ def test_csv_logger(tmp_path):
     assert rows[3][0] == "0" and rows[3][3:] == ["NA", "NA"]
     fit(model(), callbacks.CSVLogger(path, separator=";"), epochs=1)
     assert path.read_text().splitlines()[0] == "epoch;loss;mae;val_loss;val_mae"
+
+
+def test_csv_logger_of_several_values(tmp_path):
+    logger = callbacks.CSVLogger(tmp_path / "log.csv")
+    logger.on_train_begin()
+    for epoch, value in enumerate([np.array([0.5, 1.0]), "x", np.float32(2.0)]):
+        logger.on_epoch_end(epoch, {"f1": value})
+    rows = list(csv.reader((tmp_path / "log.csv").open()))
+    assert [row[1] for row in rows] == ["f1", '"[0.5, 1.0]"', "x", "2.0"]
 
 
 def test_terminate_on_nan(capsys):

@@ -6,6 +6,8 @@ import os
 import warnings
 from typing import Any
 
+import numpy as np
+
 from distgrad.keras.callbacks.base import Callback
 from distgrad.keras.metrics.base import one_by_one
 
@@ -14,7 +16,7 @@ class MonitorCallback(Callback):
     """Base of callbacks that watch one value of the logs: ``monitor``.
 
     ``mode`` is "min", "max", or "auto": the loss is to fall, a metric to go where its
-    ``direction`` says. Raises ValueError for another mode.
+    ``direction`` says. Another mode is taken for "auto", with a warning.
     """
 
     def __init__(
@@ -26,7 +28,8 @@ class MonitorCallback(Callback):
     ) -> None:
         super().__init__()
         if mode not in ("auto", "min", "max"):
-            raise ValueError(f"mode must be auto, min or max, not {mode!r}")
+            warnings.warn(f"mode is auto, min or max, not {mode!r}: auto is taken", stacklevel=3)
+            mode = "auto"
         self.monitor = monitor
         self.mode = mode
         self.best = baseline
@@ -203,13 +206,24 @@ class ModelCheckpoint(MonitorCallback):
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             save = self.model.save_weights if self.save_weights_only else self.model.save
             save(path, overwrite=True)
+            if self.verbose:
+                self._say(f"Epoch {self._epoch + 1}: finished saving model to {path}")
 
     def _is_due(self, logs: Any, path: str) -> bool:
         start = f"Epoch {self._epoch + 1}:"
-        current = self._current(logs) if self.save_best_only else None
-        if current is None:
+        if not self.save_best_only:
             if self.verbose:
                 self._say(f"{start} saving model to {path}")
+            return True
+        current = self._current(logs)
+        if current is None:
+            return True
+        if np.ndim(current):
+            warnings.warn(
+                f"ModelCheckpoint: {self.monitor!r} has several values, of which none is best: the "
+                "model is saved",
+                stacklevel=4,
+            )
             return True
         before = "None" if self.best is None else f"{self.best:.5f}"
         better = self._is_improvement(current, self.best)

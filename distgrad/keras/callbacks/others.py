@@ -102,6 +102,12 @@ class RemoteMonitor(Callback):
             )
 
 
+def _cell(value: Any) -> Any:
+    """A value as Keras has it in a CSV file: of several, a list in quotation marks."""
+    several = not isinstance(value, str) and np.ndim(value)
+    return f'"[{", ".join(map(str, value))}]"' if several else value
+
+
 class CSVLogger(Callback):
     """Writes the logs of each epoch as a line of a CSV file, the epoch first.
 
@@ -136,4 +142,4 @@ class CSVLogger(Callback):
             writer = csv.writer(file, delimiter=self.separator)
             if not begun:
                 writer.writerow(["epoch", *self._keys])
-            writer.writerow([epoch, *(logs.get(key, "NA") for key in self._keys)])
+            writer.writerow([epoch, *(_cell(logs.get(key, "NA")) for key in self._keys)])
