@@ -1,8 +1,8 @@
 """What a user's own steps return, by name, added up over shards and batches.
 
 The result of a metric stands for the statistics that the metric has added up, so that over several
-shards and batches it is what the metric says of all their samples; any other number is averaged
-over the samples.
+shards and batches it is what the metric says of all their samples. Any other number is averaged
+over the shards of a batch, and that of the last batch counts, as in Keras.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Returned:
     def __init__(self, metrics: Callable[[], Sequence[Any]]) -> None:
         self._metrics = metrics
         self._parts: list[tuple[str, int | None, int]] = []  # of each name: its metric, its size
+        self._last: np.ndarray = np.zeros(0)  # the sums of the last batch
 
     def of_shard(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Numbers and `Statistics` for what a step returned; dicts in it are opened.
@@ -70,15 +71,16 @@ class Returned:
             given = shards[index].values()
             rows = [v.sums if isinstance(v, Statistics) else [v * size] for v in given]
             total += np.concatenate([*rows, [size]])
+        self._last = total
         return total
 
     def values(self, sums: np.ndarray) -> dict[str, Any]:
-        """Means over all samples, and what the metrics say of all of them, by name."""
+        """What the metrics say of all samples, and the numbers of the last batch, by name."""
         metrics, start, found = self._metrics(), 0, {}
         for name, metric, size in self._parts:
             part = sums[start : start + size]
             if metric is None:
-                found[name] = float(part[0] / sums[-1])
+                found[name] = float(self._last[start] / self._last[-1])
             else:
                 found[name] = metrics[metric].value_of_sums(part)
                 metrics[metric].keep(part)  # so that users who ask it get the same

@@ -215,7 +215,7 @@ class CustomStep(Turns):
                 metric.set_state(state)
 
     def results(self, loss: float, sums: np.ndarray) -> dict[str, Any]:
-        """What the steps have returned, over all samples."""
+        """What the steps have returned, of all batches as `Returned` adds them up."""
         return self.returned.values(sums)
 
 
