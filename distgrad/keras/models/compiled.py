@@ -207,7 +207,7 @@ class Compiled(Layer):
             weight = on_host(by_class, y, self._class_weight)
         prediction = self(x, training=training)
         loss = self._loss_of(x, y, prediction, weight, training)
-        sums = self._goal.sums(y, prediction, weight, self._values)
+        sums = self._goal.sums(y, prediction, weight, self._values, (loss, self._count))
         return ShardResult(loss, sums, self._count)
 
     def results(self, loss: float, sums: np.ndarray) -> Logs:

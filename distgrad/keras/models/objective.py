@@ -105,10 +105,19 @@ class Objective:
         return found if len(found) > 1 else []
 
     @property
+    def _unreduced(self) -> bool:
+        """Whether there is a loss for each sample: the gradient is that of their sum, and what is
+        shown is their mean."""
+        self.names  # noqa: B018  binds
+        return {loss.reduction for loss in self.losses if loss is not None} == {None}
+
+    @property
+    def _losses_size(self) -> int:
+        return 2 * (self._unreduced + len(self._own_losses))
+
+    @property
     def sums_size(self) -> int:
-        return 2 * len(self._own_losses) + sum(
-            metric.numbers_in_all() for metric in self._metric_objects
-        )
+        return self._losses_size + sum(metric.numbers_in_all() for metric in self._metric_objects)
 
     @property
     def is_mean(self) -> bool:
@@ -153,7 +162,7 @@ class Objective:
             if is_mean and loss.reduction in ("sum", None):
                 value = _unshared(value)
             terms.append(value if factor == 1.0 else value * factor)
-        share = 1.0 if is_mean else state.share()
+        share = 1.0 if is_mean else count if self._unreduced else state.share()
         for value in map(as_tensor, extra):
             if value._data.ndim:
                 value = reduce_sum(value)
@@ -167,15 +176,25 @@ class Objective:
             total = total + cast(term, total._data.dtype)
         return total, values, count
 
-    def sums(self, y: Any, prediction: Any, weight: Any, values: Sequence[Tensor | None]) -> Tensor:
-        """The statistics of all metrics, one after the other: a float64 vector."""
+    def sums(
+        self,
+        y: Any,
+        prediction: Any,
+        weight: Any,
+        values: Sequence[Tensor | None],
+        whole: tuple[Any, Any],
+    ) -> Tensor:
+        """The statistics of losses and metrics, one after the other: a float64 vector.
+
+        ``values`` are the losses of the outputs, ``whole`` that of all together and its count.
+        """
         if not self.sums_size:
             return Tensor(np.zeros(0))
         outputs = self.outputs(prediction)
         targets, weights = self._targets(y), self._sample_weights(weight)
         masks = [mask_of(each) for each in outputs]
         plain = weights[0] is None and masks[0] is None
-        if len(self._metric_objects) == 1 and not self._own_losses and plain:
+        if len(self._metric_objects) == 1 and not self._losses_size and plain:
             (metric,) = self._metric_objects
             capturing = recording.per_thread.capture is not None
             own = metric.updates_itself
@@ -187,19 +206,28 @@ class Objective:
                 found = metric.operations(as_tensor(targets[0]), outputs[0])
                 if found is not None:
                     return found
-        return on_host(self._sums, targets, outputs, weights, list(values), masks)
+        return on_host(self._sums, targets, outputs, weights, list(values), masks, *whole)
 
     def _sums(
-        self, targets: Any, outputs: Any, weights: Any, values: Any, masks: Any
+        self,
+        targets: Any,
+        outputs: Any,
+        weights: Any,
+        values: Any,
+        masks: Any,
+        total: Any,
+        count: Any,
     ) -> np.ndarray:
         parts = []
+        if self._unreduced:
+            parts.append(np.array([float(total), float(count)]))
         for output, mask in zip(outputs, masks, strict=True):
             if mask is not None:  # a replay comes with new tensors
                 output._keras_mask = mask
         for i in self._own_losses:
             size = float(outputs[i]._data.shape[0])
-            value = values[i]
-            parts.append(np.array([0.0 if value is None else float(value) * size, size]))
+            value = 0.0 if values[i] is None else float(values[i])
+            parts.append(np.array([value, count] if self._unreduced else [value * size, size]))
         for metric, (i, weighted) in zip(self._metric_objects, self._places, strict=True):
             given = (weights[i],) if weighted and weights[i] is not None else ()
             parts.append(metric.of_batch(targets[i], outputs[i], *given))
@@ -234,8 +262,8 @@ class Objective:
 
     def results(self, loss: float, sums: np.ndarray) -> dict[str, Any]:
         """The loss and all metrics by name."""
-        logs: dict[str, Any] = {"loss": loss}
-        start = 0
+        start = 2 * self._unreduced
+        logs: dict[str, Any] = {"loss": float(sums[0] / sums[1]) if start else loss}
         for i in self._own_losses:
             logs[f"{self.names[i]}_loss"] = float(sums[start] / sums[start + 1])
             start += 2
@@ -246,9 +274,9 @@ class Objective:
 
     def keep(self, loss: float, sums: np.ndarray) -> None:
         """Lets the metrics have these statistics, for users who ask them."""
-        self.loss_tracker.keep(np.array([loss, 1.0]))
-        start = 2 * len(self._own_losses)
-        for metric, part in parts_of(self._metric_objects, sums, start):
+        shown = sums[:2] if self._unreduced else np.array([loss, 1.0])
+        self.loss_tracker.keep(shown)
+        for metric, part in parts_of(self._metric_objects, sums, self._losses_size):
             metric.keep(part)
 
     def outputs(self, prediction: Any) -> list[Tensor]:
