@@ -24,7 +24,12 @@ class TensorShape(tuple):
             return UNKNOWN
         if isinstance(dims, TensorShape):
             return dims
-        return shape_of([_size(n) for n in ((dims,) if isinstance(dims, int) else dims)])
+        sizes = (dims,) if isinstance(dims, (int, np.integer)) else dims
+        return shape_of([_size(n) for n in sizes])
+
+    def __bool__(self) -> bool:
+        """Whether the rank is known: a scalar's is."""
+        return True
 
     @property
     def rank(self) -> Any:

@@ -220,7 +220,7 @@ def over_axes(initializer: Any, taken: Sequence[int], given: Sequence[int]) -> A
 
 def _fans(shape: tuple[int, ...]) -> tuple[float, float]:
     if len(shape) < 2:
-        size = shape[0] if shape else 1
+        size = shape[0] if len(shape) else 1
         return size, size
     receptive = math.prod(shape[:-2])
     return shape[-2] * receptive, shape[-1] * receptive

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -65,10 +66,19 @@ def unravel_index(indices: Any, dims: Any, name: str | None = None) -> Tensor:
 
 
 def broadcast_static_shape(shape_x: Any, shape_y: Any) -> TensorShape:
-    """The shape that two shapes broadcast to; ValueError where they do not."""
-    return TensorShape(np.broadcast_shapes(static(shape_x), static(shape_y)))
+    """The shape that two shapes broadcast to; ValueError where they do not.
+
+    A size of None beside one above 1 is that one.
+    """
+    x, y = TensorShape(shape_x), TensorShape(shape_y)
+    if None in (x.rank, y.rank):
+        return TensorShape(None)
+    pairs = list(zip_longest(reversed(x), reversed(y), fillvalue=1))
+    if any(a != b and None not in (a, b) and 1 not in (a, b) for a, b in pairs):
+        raise ValueError(f"shapes {x} and {y} do not broadcast")
+    return TensorShape([b if a == 1 or (a is None and b != 1) else a for a, b in pairs][::-1])
 
 
 def broadcast_dynamic_shape(shape_x: Any, shape_y: Any) -> Tensor:
     """``broadcast_static_shape`` as a tensor of int32."""
-    return as_tensor(np.array(broadcast_static_shape(shape_x, shape_y), np.int32))
+    return as_tensor(np.array(np.broadcast_shapes(static(shape_x), static(shape_y)), np.int32))

@@ -77,6 +77,14 @@ def test_the_logger_is_that_of_the_library():
 
 def test_shapes_broadcast():
     static = tf.broadcast_static_shape(tf.TensorShape([1, 3]), tf.TensorShape([2, 1]))
+    for one, other, both in (
+        ([None, 3], [2, 1], [2, 3]),
+        ([None, 1], [5], [None, 5]),
+        ([None], [1], [None]),
+        ([None, 2], None, None),
+    ):
+        found = tf.broadcast_static_shape(tf.TensorShape(one), tf.TensorShape(other))
+        assert found.rank is None if both is None else found.as_list() == both
     assert type(static) is tf.TensorShape and static == [2, 3]
     with pytest.raises(ValueError, match="broadcast"):
         tf.broadcast_static_shape([2], [3])

@@ -257,3 +257,9 @@ def test_operators_with_what_is_no_tensor(other):
     """Text and objects beside a tensor are refused."""
     with pytest.raises((TypeError, ValueError)):
         tf.constant(1.0) + other
+
+
+def test_a_shape_is_true_where_its_rank_is_known():
+    assert tf.constant(1.0).shape and tf.TensorShape([]) and tf.TensorShape([0, 2])
+    assert not tf.TensorShape(None)
+    assert tf.TensorShape(np.int64(3)) == (3,)
