@@ -30,10 +30,10 @@ ALLOWED = {
     "data": {"data", "core.errors", "core.files", "absent"},
     # What a user's own loop gets are tensors, and what it asks for their kinds.
     "data.calling": {"data", "core.dispatch"},
-    "data.dataset": {"data", "core.spec"},
     "data.iterating": {"data", "core.errors", "core.op_errors", "core.place", "core.recording"},
     "data.kept": {"data", "core.dtypes", "core.errors"},
     "data.rows": {"data", "core.seeding"},
+    "data.specs": {"data", "core.spec"},
     "config": {"config", "settings"},
     "job": set(),
     "launcher": {"launcher", "job", "comm", "core.errors", "worker"},

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.data import cardinality, nest
+from distgrad.data import cardinality, nest, specs
 from distgrad.data.calling import as_of_now, as_tensors, call, holds
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 from distgrad.data.grouping import Grouping, at_least_one, one_of
@@ -22,13 +22,14 @@ from distgrad.data.mixing import Mixing
 from distgrad.data.origins import Origins
 from distgrad.data.prefetch import Prefetcher
 from distgrad.data.rows import Numbers, Pass, Rows, drawn, each_row, permuted
+from distgrad.data.specs import Specified
 
 AUTOTUNE = -1
 
 _unseeded = Numbers()
 
 
-class Dataset(Origins, Grouping, Mixing):
+class Dataset(Specified, Origins, Grouping, Mixing):
     """Elements, each an array or a nest of tuples and dicts of arrays; methods as in ``tf.data``.
 
     Iterating gives tensors, ``as_numpy_iterator`` arrays, read-only where they are views of the
@@ -36,7 +37,8 @@ class Dataset(Origins, Grouping, Mixing):
     another order where a ``shuffle`` reshuffles. Orders depend on seeds alone, so that all ranks
     see the same; a shuffle without a seed takes the training's.
 
-    ``size`` counts the elements, or is one of the two constants for infinite and unknown.
+    ``size`` counts the elements, or is one of the two constants for infinite and unknown; ``spec``
+    is what ``element_spec`` says of them, or a function that gives it.
     """
 
     def __init__(
@@ -44,14 +46,12 @@ class Dataset(Origins, Grouping, Mixing):
         elements: Callable[[Pass], Iterator[Any]],
         size: int = UNKNOWN_CARDINALITY,
         rows: Callable[[Pass], Rows] | None = None,
-        open_axes: frozenset[int] = frozenset(),
         spec: Any = None,
     ) -> None:
         self._elements = elements
         self._size = size
         self._rows = rows
-        self._open = open_axes  # whose sizes are not the same in all elements
-        self._spec = spec  # where it was announced
+        self._spec = spec
         self._passes = 0
 
     # Steps
@@ -76,7 +76,9 @@ class Dataset(Origins, Grouping, Mixing):
 
         # Python's own map goes on after an error, as ignore_errors needs it to.
         return Dataset(
-            lambda this: map(mapped, self._elements(this)), self._size, open_axes=self._open
+            lambda this: map(mapped, self._elements(this)),
+            self._size,
+            spec=lambda: specs.through(mapped, self.element_spec),
         )
 
     def filter(self, predicate: Callable[..., Any], name: str | None = None) -> Dataset:
@@ -84,7 +86,7 @@ class Dataset(Origins, Grouping, Mixing):
         predicate = as_of_now(predicate)
         return Dataset(
             lambda this: filter(lambda element: holds(predicate, element), self._elements(this)),
-            open_axes=self._open,
+            spec=self._same,
         )
 
     def interleave(
@@ -121,7 +123,10 @@ class Dataset(Origins, Grouping, Mixing):
                 open_now[turn : turn + 1] = following
                 turn += len(following)
 
-        return Dataset(elements)
+        return Dataset(
+            elements,
+            spec=lambda: specs.through(lambda element: call(map_func, element), self.element_spec),
+        )
 
     def flat_map(self, map_func: Callable[..., Dataset], name: str | None = None) -> Dataset:
         """The datasets that a function makes of the elements, one after the other."""
@@ -147,11 +152,12 @@ class Dataset(Origins, Grouping, Mixing):
             return own, number, this.epoch if again else 0
 
         if self._rows is not None and 0 <= self._size <= buffer_size:
-            return _of_rows(lambda this: permuted(self._rows(this), key(this)), self._size)  # type: ignore[misc]
+            order = lambda this: permuted(self._rows(this), key(this))  # noqa: E731
+            return _of_rows(order, self._size, self._same)
         return Dataset(
             lambda this: drawn(self._elements(this), buffer_size, key(this)),
             self._size,
-            open_axes=self._open,
+            spec=self._same,
         )
 
     def batch(
@@ -181,11 +187,10 @@ class Dataset(Origins, Grouping, Mixing):
                 if len(group) == batch_size or not drop_remainder:
                     yield nest.stack(group)
 
-        outer = frozenset() if drop_remainder else frozenset({0})
-        inner = {axis + 1 for axis in self._open}
+        length = batch_size if drop_remainder else None
         make = from_elements if self._rows is None else from_rows
         size = cardinality.batched(self._size, batch_size, drop_remainder)
-        return Dataset(make, size, open_axes=outer | inner)
+        return Dataset(make, size, spec=lambda: specs.stacked(self.element_spec, length))
 
     def unbatch(self, name: str | None = None) -> Dataset:
         """The rows of the elements, one by one."""
@@ -195,8 +200,7 @@ class Dataset(Origins, Grouping, Mixing):
                 yield from each_row(Rows(element, None))
 
         size = self._size if self._size in (0, INFINITE_CARDINALITY) else UNKNOWN_CARDINALITY
-        inner = frozenset(axis - 1 for axis in self._open if axis)
-        return Dataset(elements, size, open_axes=inner)
+        return Dataset(elements, size, spec=lambda: specs.unstacked(self.element_spec))
 
     def repeat(self, count: int | None = None, name: str | None = None) -> Dataset:
         """The elements ``count`` times over, each time as another pass; None or -1: without end."""
@@ -212,7 +216,7 @@ class Dataset(Origins, Grouping, Mixing):
                 if empty:
                     return  # or an endless repetition of nothing would never come back
 
-        return Dataset(elements, cardinality.repeated(self._size, times), open_axes=self._open)
+        return Dataset(elements, cardinality.repeated(self._size, times), spec=self._same)
 
     def take(self, count: int, name: str | None = None) -> Dataset:
         """The first ``count`` elements; all of them for -1."""
@@ -233,12 +237,13 @@ class Dataset(Origins, Grouping, Mixing):
     def _cut(self, where: slice) -> Dataset:
         size = cardinality.cut(self._size, where)
         if self._rows is not None:
-            return _of_rows(lambda this: self._rows(this).cut(where), size)  # type: ignore[misc]
+            cut = lambda this: self._rows(this).cut(where)  # noqa: E731
+            return _of_rows(cut, size, self._same)
         bounds = (where.start, where.stop, where.step)
         return Dataset(
             lambda this: itertools.islice(self._elements(this), *bounds),
             size,
-            open_axes=self._open,
+            spec=self._same,
         )
 
     def concatenate(self, dataset: Dataset, name: str | None = None) -> Dataset:
@@ -246,7 +251,7 @@ class Dataset(Origins, Grouping, Mixing):
         return Dataset(
             lambda this: itertools.chain(self._elements(this), dataset._elements(this)),
             cardinality.joined([self._size, dataset._size]),
-            open_axes=self._open | dataset._open,
+            spec=lambda: specs.joined([self.element_spec, dataset.element_spec]),
         )
 
     def enumerate(self, start: int = 0, name: str | None = None) -> Dataset:
@@ -257,7 +262,7 @@ class Dataset(Origins, Grouping, Mixing):
                 for number, element in enumerate(self._elements(this), start)
             ),
             self._size,
-            open_axes=self._open,
+            spec=lambda: (specs.of_array(np.asarray(start, np.int64)), self.element_spec),
         )
 
     def cache(self, filename: str = "", name: str | None = None) -> Dataset:
@@ -280,7 +285,7 @@ class Dataset(Origins, Grouping, Mixing):
                 yield element
             whole[:] = [seen]
 
-        return Dataset(elements, self._size, open_axes=self._open)
+        return Dataset(elements, self._size, spec=self._same)
 
     def snapshot(
         self,
@@ -301,7 +306,7 @@ class Dataset(Origins, Grouping, Mixing):
         def elements(this: Pass) -> Iterator[Any]:
             yield from kept.read(path) if path.exists() else kept.keep(self._elements(this), path)
 
-        return Dataset(elements, self._size, open_axes=self._open)
+        return Dataset(elements, self._size, spec=self._same)
 
     def save(
         self,
@@ -334,7 +339,7 @@ class Dataset(Origins, Grouping, Mixing):
             with Prefetcher(self._elements(this), depth) as items:
                 yield from items
 
-        return Dataset(elements, self._size, open_axes=self._open)
+        return Dataset(elements, self._size, spec=self._same)
 
     def apply(self, transformation_func: Callable[[Dataset], Dataset]) -> Dataset:
         """What a function makes of this dataset. Raises TypeError if that is no dataset."""
@@ -368,32 +373,6 @@ class Dataset(Origins, Grouping, Mixing):
         """The elements, with NumPy numbers in place of arrays without a dimension."""
         return (nest.map_leaves(_plain, each) for each in self._next_pass())
 
-    @property
-    def element_spec(self) -> Any:
-        """A TensorSpec for each array of an element, as the first one is; None for open sizes.
-
-        Raises ValueError where there is no element.
-        """
-        from distgrad.core.spec import TensorSpec
-
-        if self._spec is not None:
-            return self._spec
-        this = Pass(self._passes)
-        first = next(self._elements(this), None)
-        if first is None and self._rows is None:
-            raise ValueError("the dataset is empty: it has no element to look at")
-
-        def spec(leaf: Any, shape: tuple[int, ...] | None = None) -> Any:
-            if isinstance(leaf, Dataset):
-                return leaf.element_spec
-            shape = leaf.shape if shape is None else shape
-            sizes = [None if axis in self._open else n for axis, n in enumerate(shape)]
-            return TensorSpec(sizes, leaf.dtype)
-
-        if first is None:  # of arrays without rows
-            return nest.map_leaves(lambda rows: spec(rows, rows.shape[1:]), self._rows(this).arrays)  # type: ignore[misc]
-        return nest.map_leaves(spec, first)
-
     def cardinality(self) -> Any:
         """The number of elements, INFINITE_CARDINALITY or UNKNOWN_CARDINALITY: an int64 tensor."""
         return as_tensors(np.asarray(self._size, np.int64))
@@ -413,7 +392,7 @@ class Dataset(Origins, Grouping, Mixing):
                 found = f"only {count}" if count < size else "more"
                 raise ValueError(f"{size} elements were announced, there are {found}")
 
-        return Dataset(elements, size, open_axes=self._open, spec=self._spec)
+        return Dataset(elements, size, spec=self._same)
 
     def __len__(self) -> int:
         """The number of elements. Raises TypeError where it is infinite or unknown."""
@@ -434,5 +413,5 @@ def _plain(leaf: Any) -> Any:
     return leaf if isinstance(leaf, Dataset) else leaf[()]
 
 
-def _of_rows(rows: Callable[[Pass], Rows], size: int) -> Dataset:
-    return Dataset(lambda this: each_row(rows(this)), size, rows)
+def _of_rows(rows: Callable[[Pass], Rows], size: int, spec: Any) -> Dataset:
+    return Dataset(lambda this: each_row(rows(this)), size, rows, spec)

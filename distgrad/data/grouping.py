@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError, OpError
-from distgrad.data import cardinality, nest
+from distgrad.data import cardinality, nest, specs
 from distgrad.data.calling import as_of_now, as_tensors, call, holds
 from distgrad.data.cardinality import UNKNOWN_CARDINALITY
 from distgrad.data.rows import Rows, each_row
@@ -44,7 +44,8 @@ class Grouping:
 
     _elements: Callable[[Any], Iterator[Any]]
     _size: int
-    _open: frozenset[int]
+    element_spec: Any
+    _same: Callable[[], Any]
     _next_pass: Callable[[], Iterator[Any]]
     __iter__: Callable[[], Iterator[Any]]
 
@@ -60,11 +61,11 @@ class Grouping:
         self,
         make: Callable[[Iterator[Any]], Iterator[Any]],
         size: int = UNKNOWN_CARDINALITY,
-        open_axes: frozenset[int] = frozenset(),
+        spec: Any = None,
     ) -> Any:
         """A dataset of what ``make`` gives of the elements of a pass."""
         made: Any = type(self)
-        return made(lambda this: make(self._elements(this)), size, open_axes=open_axes)
+        return made(lambda this: make(self._elements(this)), size, spec=spec)
 
     def padded_batch(
         self,
@@ -88,8 +89,14 @@ class Grouping:
                     yield padded(group, padded_shapes, padding_values)
 
         size = cardinality.batched(self._size, batch_size, drop_remainder)
-        outer = frozenset() if drop_remainder else frozenset({0})
-        return self._made(batches, size, outer | {axis + 1 for axis in range(32)})
+        length = batch_size if drop_remainder else None
+        return self._made(batches, size, lambda: self._padded_spec(padded_shapes, length))
+
+    def _padded_spec(self, shapes: Any, size: int | None) -> Any:
+        spec = self.element_spec
+        if shapes is not None:
+            spec = specs.reshaped(spec, _shapes(spec, shapes))
+        return specs.stacked(spec, size)
 
     def bucket_by_sequence_length(
         self,
@@ -146,7 +153,9 @@ class Grouping:
             for bucket in sorted(waiting) if not drop_remainder else ():
                 yield together(waiting[bucket], bucket)
 
-        return self._made(batches, open_axes=frozenset(range(32)))
+        return self._made(
+            batches, spec=lambda: self._padded_spec(None if no_padding else padded_shapes, None)
+        )
 
     def group_by_window(
         self,
@@ -184,7 +193,11 @@ class Grouping:
             for key in sorted(waiting):
                 yield from reduced(key)
 
-        return self._made(groups)
+        def spec() -> Any:
+            group = type(self)(lambda _: iter(()), spec=self._same)  # type: ignore[call-arg]
+            return reduce_func(np.int64(0), group).element_spec
+
+        return self._made(groups, spec=spec)
 
     def window(
         self,
@@ -241,7 +254,10 @@ class Grouping:
                 if len(group) < size:
                     return
 
-        return self._made(batches, open_axes=self._open | {0})
+        length = sizes[0] if drop_remainder and len(sizes) == 1 else None
+        return self._made(
+            batches, spec=lambda: specs.stacked(specs.unstacked(self.element_spec), length)
+        )
 
     def take_while(self, predicate: Callable[..., Any], name: str | None = None) -> Any:
         """The elements up to the first one for which the predicate is false.
@@ -251,7 +267,7 @@ class Grouping:
         predicate = as_of_now(predicate)
         return self._made(
             lambda elements: itertools.takewhile(lambda e: holds(predicate, e), elements),
-            open_axes=self._open,
+            spec=self._same,
         )
 
     def scan(
@@ -268,7 +284,11 @@ class Grouping:
                 )
                 yield made
 
-        return self._made(scanned, self._size, self._open)
+        def one(element: Any) -> Any:
+            state = as_tensors(nest.to_arrays(initial_state))
+            return nest.to_arrays(tuple(scan_func(state, as_tensors(element))))[1]
+
+        return self._made(scanned, self._size, lambda: specs.through(one, self.element_spec))
 
     def reduce(
         self, initial_state: Any, reduce_func: Callable[[Any, Any], Any], name: str | None = None
@@ -290,7 +310,7 @@ class Grouping:
                     seen.add(key)
                     yield element
 
-        return self._made(once, open_axes=self._open)
+        return self._made(once, spec=self._same)
 
     def get_single_element(self, name: str | None = None) -> Any:
         """The only element, as tensors. Raises InvalidArgumentError for none, or for another."""
@@ -323,7 +343,7 @@ class Grouping:
                 else:
                     yield element
 
-        return self._made(spared, open_axes=self._open)
+        return self._made(spared, spec=self._same)
 
 
 class _Elsewhere:

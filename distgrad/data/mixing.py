@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.data import nest, shard
+from distgrad.data import nest, shard, specs
 from distgrad.data.calling import as_of_now, call
 from distgrad.data.rows import Numbers
 
@@ -25,7 +25,7 @@ class Mixing:
     """What `Dataset` inherits these steps from."""
 
     _elements: Callable[[Any], Iterator[Any]]
-    _open: frozenset[int]
+    element_spec: Any
 
     @staticmethod
     def sample_from_datasets(
@@ -116,7 +116,11 @@ class Mixing:
                     yield kind, element
 
         made: Any = type(self)
-        return made(elements, open_axes=self._open)
+        kind_of = lambda element: nest.to_arrays(call(class_func, element))  # noqa: E731
+        return made(
+            elements,
+            spec=lambda: (specs.through(kind_of, self.element_spec), self.element_spec),
+        )
 
 
 def _in_turns(
@@ -138,4 +142,4 @@ def _in_turns(
 
 def _mixed(parts: Sequence[Any], elements: Callable[[Any], Iterator[Any]]) -> Any:
     made: Any = type(parts[0])
-    return made(elements, open_axes=frozenset(axis for part in parts for axis in part._open))
+    return made(elements, spec=lambda: specs.joined([part.element_spec for part in parts]))

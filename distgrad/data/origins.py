@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.data import cardinality, nest
+from distgrad.data import cardinality, nest, specs
 from distgrad.data.cardinality import INFINITE_CARDINALITY
 from distgrad.data.generated import as_specified, cast, checked, like
 from distgrad.data.rows import Pass, Rows, each_row
@@ -31,13 +31,15 @@ class Origins:
         """
         arrays = nest.map_leaves(_read_only, nest.to_arrays(tensors))
         rows = Rows(arrays, None)
-        return cls(lambda _: each_row(rows), nest.length(arrays), lambda _: rows)
+        spec = lambda: specs.of_rows(arrays)  # noqa: E731
+        return cls(lambda _: each_row(rows), nest.length(arrays), lambda _: rows, spec)
 
     @classmethod
     def from_tensors(cls: Any, tensors: Any, name: str | None = None) -> Dataset:
         """One element."""
         element = nest.map_leaves(_read_only, nest.to_arrays(tensors))
-        return cls(lambda _: iter([element]), 1)
+        spec = lambda: nest.map_leaves(specs.of_array, element)  # noqa: E731
+        return cls(lambda _: iter([element]), 1, spec=spec)
 
     @classmethod
     def range(
@@ -45,7 +47,8 @@ class Origins:
     ) -> Dataset:
         """The numbers of Python's ``range``, of dtype ``output_type``."""
         numbers, kind = range(*args), _dtype(output_type)
-        return cls(lambda _: (np.asarray(i, kind) for i in numbers), len(numbers))
+        spec = lambda: specs.of_array(np.zeros((), kind))  # noqa: E731
+        return cls(lambda _: (np.asarray(i, kind) for i in numbers), len(numbers), spec=spec)
 
     @classmethod
     def counter(
@@ -56,6 +59,7 @@ class Origins:
         return cls(
             lambda _: (np.asarray(number, kind) for number in itertools.count(start, step)),
             INFINITE_CARDINALITY,
+            spec=lambda: specs.of_array(np.zeros((), kind)),
         )
 
     @classmethod
@@ -89,7 +93,10 @@ class Origins:
                 else:
                     yield nest.to_arrays(value)
 
-        return cls(elements, spec=output_signature)
+        spec = output_signature
+        if spec is None and output_types is not None:
+            spec = lambda: specs.of_types(output_types, output_shapes)  # noqa: E731
+        return cls(elements, spec=spec)
 
     @classmethod
     def load(
@@ -149,9 +156,9 @@ class Origins:
             for values in zip(*(part._elements(this) for part in parts), strict=False):
                 yield nest.map_leaves(values.__getitem__, places)
 
-        open_axes = frozenset(axis for part in parts for axis in part._open)
         size = cardinality.shortest([part._size for part in parts])
-        return cls(elements, size, open_axes=open_axes)
+        spec = lambda: nest.map_leaves(lambda part: part.element_spec, together)  # noqa: E731
+        return cls(elements, size, spec=spec)
 
 
 def _dtype(dtype: Any) -> np.dtype:

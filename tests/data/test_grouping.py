@@ -150,8 +150,43 @@ def test_element_spec():
     announced = tf.TensorSpec([None], tf.int64)
     assert ragged().element_spec == announced and spec(ragged().padded_batch(2)) == [(None, None)]
     assert spec(data.take(0)) == [(3,), ()]
+    assert spec(data.take(0).batch(2)) == [(None, 3), (None,)]
     with pytest.raises(ValueError, match="is empty"):
-        data.take(0).batch(2).element_spec  # noqa: B018
+        Dataset.from_generator(lambda: iter(())).element_spec  # noqa: B018
+
+
+def test_an_announced_spec_goes_through_steps_and_no_generator_runs_for_it():
+    def generator():
+        raise AssertionError("it ran")
+
+    announced = (tf.TensorSpec([None, 2], tf.float32), tf.TensorSpec([], tf.int32))
+    data = Dataset.from_generator(generator, output_signature=announced)
+    for each in (data.shuffle(3), data.filter(lambda x, y: True).take(2), data.repeat().skip(1)):
+        assert each.element_spec == announced
+    assert spec(data.batch(4)) == [(None, None, 2), (None,)]
+    assert spec(data.padded_batch(4, ([5, -1], []), drop_remainder=True)) == [(4, 5, None), (4,)]
+    assert spec(data.map(lambda x, y: tf.concat([x, x], 1))) == [(None, 4)]
+    assert spec(data.map(lambda x, y: (tf.reduce_sum(x, 0), tf.shape(x)))) == [(2,), (2,)]
+    assert spec(data.enumerate()) == [(), (None, 2), ()]
+    assert spec(Dataset.zip({"a": data, "b": Dataset.range(3)})) == [(None, 2), (), ()]
+    assert spec(data.concatenate(Dataset.from_tensors((np.zeros((3, 5)), 1)))) == [(None, None), ()]
+    assert spec(data.flat_map(lambda x, y: Dataset.from_tensors(x))) == [(None, 2)]
+    assert spec(data.group_by_window(lambda x, y: y, lambda k, d: d.batch(2), 2))[1] == (None,)
+    assert spec(data.batch(4).rebatch(3)) == [(None, None, 2), (None,)]
+    assert spec(data.scan(tf.constant(0), lambda s, e: (s, e[0]))) == [(None, 2)]
+    older = Dataset.from_generator(generator, (tf.float32, tf.int32), ([None], None))
+    assert older.batch(2).element_spec[0] == tf.TensorSpec([None, None], tf.float32)
+    assert older.batch(2).element_spec[1].shape.rank is None
+
+
+def test_where_zeros_do_not_tell_the_first_element_does():
+    data = Dataset.range(1, 5).batch(2)
+
+    def checked(x):
+        assert int(x[0]) > 0
+        return x * 2
+
+    assert spec(data.map(checked)) == [(None,)]
 
 
 @pytest.mark.parametrize(

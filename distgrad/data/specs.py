@@ -1,0 +1,166 @@
+"""What a dataset says of its elements before there is one: its ``element_spec``.
+
+A step that keeps the form of elements passes on what the dataset before it says, and others say how
+they change it. So no generator runs for it, and of users' functions only those that make elements,
+on zeros. Where that does not tell, the first element does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from distgrad.data import nest
+from distgrad.data.rows import Pass
+
+_SIZES = 2, 3  # of zeros for an axis of any size: what differs between the two is of any size, too
+
+
+class NotKnown(Exception):
+    """Only an element can tell; ``axes`` are those whose sizes are not the same in all of them."""
+
+    def __init__(self, axes: Iterable[int] = ()) -> None:
+        super().__init__()
+        self.axes = frozenset(axes)
+
+
+class Specified:
+    """What `Dataset` inherits its ``element_spec`` from."""
+
+    _elements: Callable[[Pass], Iterator[Any]]
+    _spec: Any  # a nest of TensorSpecs, or a function that gives it; None where nobody knows
+    _passes: int
+
+    @property
+    def element_spec(self) -> Any:
+        """A TensorSpec for each array of an element; None for sizes that are not known.
+
+        It is that of the first element where nothing was said. Raises ValueError where there is
+        none then.
+        """
+        if self._spec is None or callable(self._spec):
+            try:
+                self._spec = _unknown() if self._spec is None else self._spec()
+            except NotKnown as reason:
+                self._spec = self._of_first(reason.axes)
+        return self._spec
+
+    def _same(self) -> Any:
+        """``element_spec``, to be given to a dataset of the same elements."""
+        return self.element_spec
+
+    def _of_first(self, axes: frozenset[int]) -> Any:
+        first = next(self._elements(Pass(self._passes)), None)
+        if first is None:
+            raise ValueError("the dataset is empty: it has no element to look at")
+
+        def opened(leaf: Any) -> Any:
+            spec = of_array(leaf)
+            return spec if isinstance(leaf, Specified) else _with(spec, axes)
+
+        return nest.map_leaves(opened, first)
+
+
+def _unknown() -> Any:
+    raise NotKnown
+
+
+def _with(spec: Any, axes: frozenset[int]) -> Any:
+    shape = [None if axis in axes else size for axis, size in enumerate(spec.shape)]
+    return type(spec)(shape, spec.dtype)
+
+
+def of_array(leaf: Any) -> Any:
+    """The spec of an array, or of the elements of a dataset that is in its place."""
+    from distgrad.core.spec import TensorSpec
+
+    return leaf.element_spec if isinstance(leaf, Specified) else TensorSpec(leaf.shape, leaf.dtype)
+
+
+def of_rows(arrays: Any) -> Any:
+    """The spec of the rows of arrays."""
+    return unstacked(nest.map_leaves(of_array, arrays))
+
+
+def of_types(types: Any, shapes: Any) -> Any:
+    """The spec for a nest of dtypes and one of shapes; None for shapes that were not said."""
+    from distgrad.core.spec import TensorSpec
+
+    if isinstance(types, dict):
+        return {key: of_types(types[key], shapes and shapes[key]) for key in types}
+    if isinstance(types, tuple):
+        parts = [None] * len(types) if shapes is None else shapes
+        return tuple(map(of_types, types, parts))
+    return TensorSpec(shapes, types)
+
+
+def stacked(spec: Any, size: int | None) -> Any:
+    """The spec of so many elements in one."""
+
+    def leaf_of(leaf: Any) -> Any:
+        shape = type(leaf.shape)([size]).concatenate(leaf.shape)  # the rank may be unknown
+        return type(leaf)(shape, leaf.dtype)
+
+    return nest.map_leaves(leaf_of, spec)
+
+
+def unstacked(spec: Any) -> Any:
+    """The spec of the rows of an element."""
+    return nest.map_leaves(lambda leaf: type(leaf)(leaf.shape[1:], leaf.dtype), spec)
+
+
+def reshaped(spec: Any, shapes: Iterable[Any]) -> Any:
+    """The spec of the same dtypes with other shapes, leaf by leaf; None keeps one."""
+    each = iter(shapes)
+
+    def leaf_of(leaf: Any) -> Any:
+        shape = next(each)
+        sizes = leaf.shape if shape is None else [None if n == -1 else n for n in shape]
+        return type(leaf)(sizes, leaf.dtype)
+
+    return nest.map_leaves(leaf_of, spec)
+
+
+def joined(specs: Iterable[Any]) -> Any:
+    """The spec that elements of all these fit; None for sizes in which they differ."""
+
+    def both(one: Any, other: Any) -> Any:
+        shape = one.shape.most_specific_compatible_shape(other.shape)
+        return type(one)(shape, one.dtype)
+
+    first, *others = specs
+    for other in others:
+        try:
+            first = nest.map_leaves(both, first, other)
+        except (TypeError, ValueError, KeyError):  # of another form
+            raise NotKnown from None
+    return first
+
+
+def through(function: Callable[[Any], Any], spec: Any) -> Any:
+    """The spec of what a function makes of elements. Raises NotKnown where zeros do not tell."""
+    axes = {
+        axis
+        for leaf in nest.leaves(spec)
+        for axis, size in enumerate(leaf.shape if leaf.shape.rank is not None else ())
+        if size is None
+    }
+    found = []
+    try:
+        with np.errstate(all="ignore"):
+            for size in _SIZES if axes else _SIZES[:1]:
+                made = nest.to_arrays(function(_zeros(spec, size)))
+                found.append(nest.map_leaves(of_array, made))
+    except Exception:  # of any code of users
+        raise NotKnown(axes) from None
+    return joined(found)
+
+
+def _zeros(spec: Any, size: int) -> Any:
+    def zeros(leaf: Any) -> np.ndarray:
+        shape = [size if n is None else n for n in leaf.shape]
+        return np.zeros(shape, leaf.dtype.numpy_dtype)
+
+    return nest.map_leaves(zeros, spec)
