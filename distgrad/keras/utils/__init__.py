@@ -34,7 +34,6 @@ _LATER = {
     "disable_interactive_logging": "..config",
     "enable_interactive_logging": "..config",
     "get_file": ".files",
-    "get_source_inputs": "..layers.symbolic",
     "image_dataset_from_directory": ".folders",
     "img_to_array": ".images",
     "is_interactive_logging_enabled": "..config",
@@ -76,7 +75,7 @@ __getattr__, __dir__ = later(__name__, globals(), _LATER)
 
 def get_source_inputs(tensor: Any) -> Any:
     """The inputs of which a KerasTensor is made, as a list; anything else is given back."""
-    return symbolic.sources(tensor) if isinstance(tensor, symbolic.KerasTensor) else tensor
+    return symbolic.sources(tensor)
 
 
 def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
