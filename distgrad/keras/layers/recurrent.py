@@ -92,7 +92,8 @@ class RNN(Layer):
 
         Keras 2 was given the inputs.
         """
-        if len(sizes := getattr(batch_size, "shape", ())):
+        sizes = tuple(getattr(batch_size, "shape", ()))
+        if sizes:
             batch_size = sizes[0]
         if hasattr(self.cell, "get_initial_state"):
             return tree.flatten(self.cell.get_initial_state(batch_size))
