@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distgrad.compile.llvm import engine
+from distgrad.compile.llvm.blocks import LANES
 from distgrad.compile.llvm.loops import Native
 from distgrad.compile.llvm.row_kernel import Kernel
 from distgrad.compile.llvm.row_walks import Access
@@ -35,8 +36,7 @@ def compile_rows(group: Fused, places: dict[Value, View]) -> list[Step] | None:
         return None
     rows = int(np.prod(group.shape[:split], dtype=np.int64))
     columns = int(np.prod(group.shape[split:], dtype=np.int64))
-    text = Kernel(group, rows, columns, accesses).text()
-    native = Native(engine.address(text, "entry"))
+    native = _native(Kernel(group, rows, columns, accesses), columns)
     return [Step(native, tuple(views), {}, views[-1], False, False)]
 
 
@@ -51,7 +51,14 @@ def any_rows(group: Fused, places: dict[Value, View]) -> Native | None:
     if accesses is None or any(k is not None and k[:2] == ("column", "mean") for k in kinds):
         return None
     columns = int(np.prod(group.shape[1:], dtype=np.int64))
-    return Native(engine.address(Kernel(group, None, columns, accesses).text(), "entry"))
+    return _native(Kernel(group, None, columns, accesses), columns)
+
+
+def _native(kernel: Kernel, columns: int) -> Native:
+    # LLVM unrolls short walks, which keeps an exponential's units busy; that of long ones takes it
+    # five times as long, and is no faster.
+    text, few = kernel.text(), columns <= 8 * LANES
+    return Native(engine.address(text, "entry", vectorize=few))
 
 
 def _splits(group: Fused) -> Sequence[int]:
