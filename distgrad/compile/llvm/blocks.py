@@ -325,7 +325,7 @@ def panels(code: Code, size: int, most: int = 4) -> Iterator[tuple[Int, int]]:
     """Where each panel starts, and its floats: many of them in a loop, few one after the other."""
     width = panel(size, most)
     whole = size // width * width
-    if whole > 2 * width:  # LLVM takes a second for what a thousand channels would be without
+    if whole > width:  # LLVM takes a second for what a thousand channels would be without
         with code.loop(whole, width) as start:
             yield start, width
     else:
