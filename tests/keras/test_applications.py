@@ -346,6 +346,17 @@ def test_pixels(mode, expected):
     assert np.shares_memory(found, given)
 
 
+def test_other_channels_than_three():
+    scale = imagenet_utils.preprocess_input
+    found = scale(tf.constant([[[1.0, 2.0, 3.0, 4.0]]]))  # opacity goes
+    np.testing.assert_allclose(found, [[[-100.939, -114.779, -122.68]]], rtol=1e-6)
+    film = images(1, 3, 2, 4, 5)
+    expected = np.moveaxis(scale(np.moveaxis(film, 1, -1).copy(), mode="torch"), -1, 1)
+    np.testing.assert_allclose(scale(film, "channels_first", "torch"), expected, rtol=1e-5)
+    with pytest.raises(IndexError):
+        scale(np.zeros((2, 2, 1)))
+
+
 def test_every_network_has_its_own_mode():
     modes = {"resnet50": "caffe", "vgg19": "caffe", "densenet": "torch", "nasnet": "tf"}
     for module, mode in modes.items():

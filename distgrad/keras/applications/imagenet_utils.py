@@ -44,17 +44,17 @@ def preprocess_input(x: Any, data_format: str | None = None, mode: str = "caffe"
         return x
     if mode == "torch":
         x /= 255.0
-    axis = -1 if chosen == "channels_last" else len(x.shape) - 3
+    axis = -1 if chosen == "channels_last" else int(len(x.shape) > 3)
     return (_scale_array if given else _scale_tensor)(x, axis, mode == "torch")
 
 
 def _scale_array(x: np.ndarray, axis: int, torch: bool) -> np.ndarray:
     x = x if torch else np.flip(x, axis)  # a view: what it is given is overwritten
-    for channel, mean in zip(np.moveaxis(x, axis, 0), MEANS if torch else _MEANS_BGR, strict=False):
-        channel -= mean
-    for channel, deviation in zip(np.moveaxis(x, axis, 0), DEVIATIONS, strict=False):
+    channels = np.moveaxis(x, axis, 0)
+    for i in range(3):
+        channels[i] -= (MEANS if torch else _MEANS_BGR)[i]
         if torch:
-            channel /= deviation
+            channels[i] /= DEVIATIONS[i]
     return x
 
 
@@ -68,7 +68,7 @@ def _scale_tensor(x: Any, axis: int, torch: bool) -> Any:
 
     if torch:
         return (x - along(MEANS)) / along(DEVIATIONS)
-    return ops.flip(x, axis=axis) - along(_MEANS_BGR)
+    return ops.take(x, [2, 1, 0], axis=axis) - along(_MEANS_BGR)
 
 
 def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, Any]]]:
