@@ -26,11 +26,12 @@ class Trace(NamedTuple):
     """What one eager run gave: a program, or the run's own results where it had to count.
 
     ``result`` is the function's result; where there is a program, its tensors are the outputs, in
-    ``tree.flatten`` order.
+    ``tree.flatten`` order. ``reason``: why there cannot be one, where the run went on eagerly.
     """
 
     program: Program | None
     result: Any
+    reason: str | None = None
 
 
 class Capture:
@@ -40,14 +41,21 @@ class Capture:
     """
 
     def __init__(
-        self, name: str, in_parts: bool = True, counts: Callable[[], None] | None = None
+        self,
+        name: str,
+        in_parts: bool = True,
+        counts: Callable[[], None] | None = None,
+        goes_on: bool = False,
     ) -> None:
         self.name = name
         self._counts = counts
+        self._goes_on = goes_on
+        self._put_off = False  # whether Python code was left to replays: the run cannot count then
+        self.reason: str | None = None
         self.in_parts = in_parts
         self._backend = dispatch.current()
         self._on_device = self._backend is not numpy_backend
-        self.abandoned = False  # variables were made: this run counts, and nothing is recorded
+        self.abandoned = False  # this run counts, and nothing is recorded: variables were made
         self.instructions: list[Instruction] = []
         self.inputs: list[Value] = []
         self._known: dict[int, Value] = {}  # by the identity of tensors and of arrays
@@ -79,7 +87,7 @@ class Capture:
         """The value that a tensor stands for; Python numbers stay as they are.
 
         A tensor that was there before is a constant. One that was computed from traced values, but
-        by no primitive, cannot be known: that raises Fallback.
+        by no primitive, cannot be known: the capture gives up.
         """
         if type(item) is not Tensor:
             return item
@@ -91,7 +99,8 @@ class Capture:
             return None
         array = item._data
         if isinstance(array, Traced):
-            raise Fallback(f"a tensor is made outside of any operation at {user_line()}")
+            self.give_up(f"a tensor is made outside of any operation at {user_line()}")
+            return None
         if type(array) in dispatch.backends and dispatch.backend_of(array) is not numpy_backend:
             array = dispatch.backend_of(array).to_numpy(array)  # passes compute with constants
         elif getattr(item, "_lender", None) is not None or array.nbytes <= _CONSTANT_COPIED:
@@ -113,6 +122,8 @@ class Capture:
         if self.abandoned:
             return
         inputs = tuple(self.value_of(arg) for arg in args)
+        if self.abandoned:
+            return
         if all(type(v) is not Value or v.constant for v in inputs) and not primitive.effect:
             return  # a constant as well
         tensors = (out,) if type(out) is Tensor else out
@@ -142,11 +153,13 @@ class Capture:
         if self.abandoned:
             return
         if not self._has(variable):
-            raise Fallback(f"{variable.name}, on another device, is written to at {user_line()}")
+            self.give_up(f"{variable.name}, on another device, is written to at {user_line()}")
+            return
         value = self._known.get(id(array))
         buffer = variable._buffer
         if value is None or (value.shape, value.dtype) != (buffer.shape, buffer.dtype):
-            raise Fallback(f"{variable.name} is written to in part at {user_line()}")
+            self.give_up(f"{variable.name} is written to in part at {user_line()}")
+            return
         self._append(Write((value,), variable=variable, line=user_line()))
         self._unstored.pop(id(variable), None)
 
@@ -156,6 +169,10 @@ class Capture:
             if any(isinstance(i, Call) and i.writes for i in self.instructions):
                 raise Fallback(
                     f"a variable is made after an update, at {user_line()}; make it before"
+                )
+            if self._put_off:
+                raise Fallback(
+                    f"a variable is made after something was printed, at {user_line()}", once=True
                 )
             if self._counts is not None:
                 if recording.per_thread.left_out:
@@ -185,13 +202,17 @@ class Capture:
         places = [i for i, leaf in enumerate(leaves) if type(leaf) is Tensor]
         for leaf in leaves:
             if isinstance(leaf, Operand) and not isinstance(leaf, (Tensor, Variable)):
-                raise Fallback(f"{type(leaf).__name__} is used by Python code, at {user_line()}")
+                self.give_up(f"{type(leaf).__name__} is used by Python code, at {user_line()}")
         inputs = tuple(self.value_of(leaves[i]) for i in places)
+        if self.abandoned:
+            fn(*args, **kwargs)
+            return
         kept = [None if type(leaf) is Tensor else leaf for leaf in leaves]  # not their arrays
         flat = not kwargs and not any(map(tree.is_nested, args))
         given = None if flat else tree.unflatten((args, kwargs), kept)
         run = functools.partial(_call, fn, given, kept, places)
         label = getattr(fn, "__qualname__", type(fn).__name__)
+        self._put_off |= writes or not traced
         self._append(
             Call(
                 inputs,
@@ -239,7 +260,7 @@ class Capture:
     def look(self, operand: Tensor | Variable) -> None:
         """Refuses a look at a value; on a CPU, traced arrays of tensors do so themselves."""
         if (isinstance(operand, Variable) or self._on_device) and self.hides(operand):
-            raise Fallback(f"the value of a tensor is read at {user_line()}")
+            self.give_up(f"the value of a tensor is read at {user_line()}")
 
     def hides(self, operand: Tensor | Variable) -> bool:
         """Whether the value of ``operand`` is another one at each replay."""
@@ -254,7 +275,16 @@ class Capture:
 
     def refuse(self, reason: str) -> None:
         if not self.abandoned:
-            raise Fallback(f"{reason}, at {user_line()}")
+            self.give_up(f"{reason}, at {user_line()}")
+
+    def give_up(self, reason: str) -> None:
+        """There can be no program. The run goes on eagerly and counts, so that what Python does in
+        it happens once; Fallback where nobody wants that, or something was left out so far."""
+        if not self._goes_on or self._put_off or recording.per_thread.left_out:
+            raise Fallback(reason)
+        if self._counts is not None:
+            self._counts()
+        self.abandoned, self.reason = True, reason
 
     def _append(self, instruction: Instruction) -> None:
         self.instructions.append(instruction)
@@ -312,20 +342,30 @@ def trace(
     name: str = "program",
     in_parts: bool = True,
     counts: Callable[[], None] | None = None,
+    goes_on: bool = False,
+    check: Callable[[Any], None] = lambda result: None,
 ) -> Trace:
     """Runs ``fn`` on tensors of these arrays, and gives the program of what it did.
 
     ``fn`` returns a nest of tensors, variables and plain Python values. Raises Fallback where that
     cannot be a program. The run has no effect on variables and random streams, unless it made
     variables: then it counts as a call (``counts`` is told), its result is given, and there is no
-    program. With ``in_parts`` there are small operations to fuse, else those of an eager run.
+    program. So does, where ``goes_on``, one that turns out to be no program, or whose result
+    ``check`` refuses with Fallback. With ``in_parts`` there are small operations to fuse, else
+    those of an eager run.
     """
-    capture = Capture(name, in_parts, counts)
+    capture = Capture(name, in_parts, counts, goes_on)
     backend = dispatch.current()
     if backend is not numpy_backend:
         arrays = [a if type(a) is backend.array_type else backend.asarray(a) for a in arrays]
     with capture:
         result = fn(*[capture.input(array) for array in arrays])
         result = tree.map_structure(lambda v: as_tensor(v) if isinstance(v, Operand) else v, result)
-        program = None if capture.abandoned else capture.finish(result)
-    return Trace(program, result)
+        program = None
+        if not capture.abandoned:
+            try:
+                check(result)
+                program = capture.finish(result)
+            except Fallback as fallback:
+                capture.give_up(fallback.reason)
+    return Trace(program, result, capture.reason)

@@ -101,7 +101,20 @@ class Captured:
         try:
             # Other processes may be given another shape, or fall back: they are not waited for.
             with recording.rehearsal() as alone:
-                program, result = trace(run, arrays, self._name, self._in_parts(), alone.end)
+                in_parts = self._in_parts()
+                program, result, reason = trace(
+                    run,
+                    arrays,
+                    self._name,
+                    in_parts,
+                    alone.end,
+                    goes_on=not in_parts and not self._strict,  # an eager run has the same bits
+                    check=_check_result,
+                )
+            if reason is not None:  # a call like any other, too, and so will the next ones be
+                self._known[key], self._reason = None, reason
+                self._say(reason, self._quiet)
+                return result
             if program is None:  # variables were made: this was a call like any other
                 self._creating += 1
                 if self._creating > 1:
@@ -165,8 +178,6 @@ class _Replay:
         for i, leaf in enumerate(self._leaves):
             if type(leaf) is Tensor:
                 self._leaves[i] = None  # what the trace computed is of no use
-            elif leaf is not None and not isinstance(leaf, (str, bytes)):
-                raise Fallback(f"it returns a {type(leaf).__name__}, which is no nest of tensors")
         self._result = tree.map_structure(lambda leaf: None, result)
         kind = type(result)  # of a plain sequence of tensors, the most usual nest
         plain = kind in (list, tuple) and all(type(part) is Tensor for part in result)
@@ -186,6 +197,13 @@ class _Replay:
         for place, array in zip(self._places, made, strict=True):
             leaves[place] = Tensor(array)
         return tree.unflatten(self._result, leaves)
+
+
+def _check_result(result: Any) -> None:
+    """Raises Fallback for a result that a program cannot give."""
+    for leaf in tree.flatten(result):
+        if not (leaf is None or isinstance(leaf, (Tensor, str, bytes))):
+            raise Fallback(f"it returns a {type(leaf).__name__}, which is no nest of tensors")
 
 
 def _described(args: tuple, arrays: list[np.ndarray]) -> Any:

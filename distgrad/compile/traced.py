@@ -87,7 +87,7 @@ def inside_kernel() -> bool:
 def _guard() -> None:
     capture = recording.per_thread.capture
     if capture is not None and not capture.abandoned and not inside_kernel():
-        raise Fallback(f"the value of a tensor is read at {user_line()}")
+        capture.give_up(f"the value of a tensor is read at {user_line()}")
 
 
 class Traced(np.ndarray):

@@ -65,10 +65,10 @@ class ShardProgram:
             return result.loss, sums, over, dense
 
         weight = np.ones((), np.float32)
-        program, result = self._trace(run, [*leaves, weight], part)
+        program, result, _ = self._trace(run, [*leaves, weight], part)
         if dtype[-1] != weight.dtype:
             weight = np.ones((), dtype[-1])
-            program, result = self._trace(run, [*leaves, weight], part)
+            program, result, _ = self._trace(run, [*leaves, weight], part)
         self._weight = weight
         _, _, over, gradients = result
         self.present = [g is not None for g in gradients]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 import threading
 import time
 import warnings
@@ -79,6 +80,50 @@ def test_what_looks_at_values_runs_as_it_is(read):
     for value in (1.0, 2.0, 3.0):
         v.assign(value)
         np.testing.assert_array_equal(f(X), X * np.float32(read(tf.constant(X), v)))
+
+
+@pytest.mark.parametrize("last", [lambda y: y, lambda y: {"y": y, "kind": object}])
+def test_what_runs_as_it_is_runs_once_in_the_first_call(last):
+    """Its effects on lists, variables and random streams are those of one call."""
+    seen, total = [], tf.Variable(1.0)
+    tf.random.set_seed(3)
+    expected = tf.random.uniform([2]).numpy()
+    tf.random.set_seed(3)
+
+    @tf.function
+    def branching(x):
+        seen.append("before")
+        total.assign_add(1.0)
+        y = x + tf.random.uniform([2])
+        if last is not None and tf.reduce_sum(x) > 0:
+            y = y * total
+        seen.append("after")
+        return last(y)
+
+    found = branching(tf.ones(2))
+    found = found["y"] if isinstance(found, dict) else found
+    assert seen == ["before", "after"] and total.numpy() == 2
+    np.testing.assert_array_equal(found, (1 + expected) * 2)
+    assert type(found._data) is np.ndarray
+    branching(tf.ones(2))
+    assert len(seen) == 4 and total.numpy() == 3
+
+
+def test_what_was_left_to_replays_is_not_lost(capsys):
+    """Where a variable is made, or a value read, after a print: that happens once all the same."""
+    made = []
+
+    @tf.function
+    def printing(x, reads):
+        tf.print("told", output_stream=sys.stdout)
+        if reads and x > 0:
+            return x
+        made.append(tf.Variable(2.0)) if not made else None
+        return x * made[0]
+
+    for reads in (False, False, True, True):
+        printing(tf.constant(1.0), reads)
+    assert capsys.readouterr().out == "told\n" * 4
 
 
 def test_elements_of_datasets_are_no_constants():
