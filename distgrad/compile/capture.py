@@ -122,7 +122,7 @@ class Capture:
         if self.abandoned:
             return
         inputs = tuple(self.value_of(arg) for arg in args)
-        if self.abandoned:
+        if self.reason is not None:
             return
         if all(type(v) is not Value or v.constant for v in inputs) and not primitive.effect:
             return  # a constant as well
@@ -204,7 +204,7 @@ class Capture:
             if isinstance(leaf, Operand) and not isinstance(leaf, (Tensor, Variable)):
                 self.give_up(f"{type(leaf).__name__} is used by Python code, at {user_line()}")
         inputs = tuple(self.value_of(leaves[i]) for i in places)
-        if self.abandoned:
+        if self.reason is not None:
             fn(*args, **kwargs)
             return
         kept = [None if type(leaf) is Tensor else leaf for leaf in leaves]  # not their arrays
