@@ -89,12 +89,17 @@ transform start_points end_points y array abs_ angle
 """
 _TENSORS = frozenset(_NAMES.split())
 _MORE_TENSORS = {
+    "AssociativeScan": {"f", "elems"},
     "Average": {"weights"},
     "BatchNorm": {"offset"},
     "CTCDecode": {"sequence_lengths"},
     "CTCLoss": {"target_length", "output_length"},
+    "Map": {"f"},
     "ScaleAndTranslate": {"output_shape"},
+    "Scan": {"f", "init"},
     "Select": {"condlist", "choicelist", "default"},
+    "VectorizedMap": {"elements"},
+    "WhileLoop": {"loop_vars"},
 }
 _NO_TENSORS = {
     **{"AffineTransform": {"fill_value"}, "PerspectiveTransform": {"fill_value"}},
@@ -142,6 +147,11 @@ class Operation(Layer):
         return function(*bound.args, **bound.kwargs)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        if self.operation == "WhileLoop":  # whose end zeros might never come to
+            given = tree.map_structure(
+                lambda x: x if hasattr(x, "shape") else as_tensor(x), args[0]
+            )
+            return tree.map_structure(lambda x: symbolic.KerasTensor(x.shape, x.dtype), given)
         try:
             return symbolic.infer(self, args, kwargs, _trial)
         except (ValueError, TypeError, IndexError, ArithmeticError) as error:
@@ -167,6 +177,7 @@ class Operation(Layer):
         module = "math" if self.operation in _IN_MATH else module
         module = "nn" if self.operation in _IN_NN else module
         module = "numpy" if self.operation in _IN_NUMPY else module
+        module = "core" if self.operation == "AssociativeScan" else module
         module = f"ops.{module}"
         if self.operation in _IN_ACTIVATIONS:
             module = "activations.activations"

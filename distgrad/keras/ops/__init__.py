@@ -284,11 +284,10 @@ _HOMES = {name: home for home, names in _MORE.items() for name in names.split()}
 _LOADED = [name for name, value in list(globals().items()) if callable(value) and name[0] != "_"]
 __all__ = sorted([*_LOADED, *_HOMES])
 
-# Without tensors among their arguments, with functions among them, or fit for KerasTensors as is.
+# Without tensors among their arguments, or fit for KerasTensors as they are.
 _PLAIN = """
-associative_scan bartlett blackman cond convert_to_numpy custom_gradient dtype empty eye fori_loop
-hamming hanning identity is_tensor jvp kaiser map ndim ones rearrange scan shape size switch tri
-unique vectorize vectorized_map while_loop zeros
+bartlett blackman cond convert_to_numpy custom_gradient dtype empty eye fori_loop hamming hanning
+identity is_tensor jvp kaiser ndim ones rearrange shape switch tri unique vectorize zeros
 """
 
 for _name in set(_LOADED).difference(_PLAIN.split()):

@@ -118,9 +118,9 @@ def meshgrid(*x: Any, indexing: str = "xy") -> list[Tensor]:
 # Shapes
 
 
-def size(x: Any) -> int:
-    """The number of elements."""
-    return as_tensor(x)._data.size
+def size(x: Any) -> Tensor:
+    """The number of elements, an int32 scalar."""
+    return as_tensor(np.int32(as_tensor(x)._data.size))
 
 
 def ndim(x: Any) -> int:

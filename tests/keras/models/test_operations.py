@@ -152,6 +152,24 @@ def test_only_the_outermost_function_becomes_a_node():
     assert [each.operation for each in model._operations[1:]] == ["Hstack", "Moments"]
 
 
+@pytest.mark.parametrize(
+    "call, shape",
+    [
+        (lambda x: ops.map(lambda row: ops.sum(row, axis=0), x), (None, 3)),
+        (lambda x: ops.vectorized_map(lambda row: row * 2.0, x), (None, 2, 3)),
+        (lambda x: ops.associative_scan(lambda a, b: a + b, x, axis=1), (None, 2, 3)),
+        (lambda x: ops.scan(lambda c, row: (c + row, c), ops.zeros((2, 3)), x)[1], (None, 2, 3)),
+        (lambda x: ops.while_loop(lambda y: ops.all(y < 99.0), lambda y: y + 9.0, x), (None, 2, 3)),
+        (ops.size, ()),
+    ],
+)
+def test_functions_of_functions_and_sizes_become_nodes(call, shape):
+    given, values = keras.Input((2, 3)), x(4, 2, 3)
+    made = call(given)
+    assert made.shape == shape
+    np.testing.assert_allclose(keras.Model(given, made)(values), call(ops.array(values)), rtol=1e-6)
+
+
 def test_a_tensor_that_is_no_setting_of_keras_is_an_argument_here():
     given = keras.Input((4,))
     model = keras.Model(given, ops.clip(given, -1.0, ops.max(given, axis=-1, keepdims=True) / 2))
