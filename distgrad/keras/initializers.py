@@ -173,10 +173,9 @@ _DISTRIBUTIONS = ("truncated_normal", "untruncated_normal", "uniform")
 class VarianceScaling(RandomInitializer):
     """Random numbers whose variance is ``scale`` over the fan (Glorot 2010, He 2015).
 
-    Raises ValueError for a scale that is not positive, or an unknown mode or distribution.
+    The fans are the sizes of ``input_axes`` and ``output_axes``, where both are given. Raises
+    ValueError for a scale that is not positive, or an unknown mode or distribution.
     """
-
-    axes: tuple[Sequence[int], Sequence[int]] | None = None  # of the fans, from a layer
 
     def __init__(
         self,
@@ -184,6 +183,8 @@ class VarianceScaling(RandomInitializer):
         mode: str = "fan_in",
         distribution: str = "truncated_normal",
         seed: int | None = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
     ) -> None:
         distribution = "truncated_normal" if distribution == "normal" else distribution.lower()
         if not scale > 0:
@@ -193,11 +194,18 @@ class VarianceScaling(RandomInitializer):
         if distribution not in _DISTRIBUTIONS:
             raise ValueError(f"distribution must be one of {_DISTRIBUTIONS}, not {distribution!r}")
         self.scale, self.mode, self.distribution, self.seed = scale, mode, distribution, seed
+        self.input_axes, self.output_axes = input_axes, output_axes
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments; the axes only where they are set, as older Keras knows."""
+        config = super().get_config()
+        return {n: v for n, v in config.items() if not (n.endswith("_axes") and v is None)}
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
         fan_in, fan_out = _fans(static(shape))
-        if self.axes is not None:
-            fan_in, fan_out = (math.prod(static(shape)[i] for i in own) for own in self.axes)
+        if self.input_axes is not None and self.output_axes is not None:
+            axes = self.input_axes, self.output_axes
+            fan_in, fan_out = (math.prod(static(shape)[i] for i in own) for own in axes)
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         variance = self.scale / max(1.0, fan)
         if self.distribution == "uniform":
@@ -214,7 +222,7 @@ def over_axes(initializer: Any, taken: Sequence[int], given: Sequence[int]) -> A
     if not isinstance(initializer, VarianceScaling):
         return initializer
     made = copy.copy(initializer)
-    made.axes = taken, given
+    made.input_axes, made.output_axes = taken, given
     return made
 
 
@@ -229,43 +237,73 @@ def _fans(shape: tuple[int, ...]) -> tuple[float, float]:
 class GlorotUniform(VarianceScaling):
     """Uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(1.0, "fan_avg", "uniform", seed)
+    def __init__(
+        self,
+        seed: int | None = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(1.0, "fan_avg", "uniform", seed, input_axes, output_axes)
 
 
 class GlorotNormal(VarianceScaling):
     """Truncated normal with variance 2 / (fan_in + fan_out)."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(1.0, "fan_avg", "truncated_normal", seed)
+    def __init__(
+        self,
+        seed: int | None = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(1.0, "fan_avg", "truncated_normal", seed, input_axes, output_axes)
 
 
 class HeUniform(VarianceScaling):
     """Uniform in +-sqrt(6 / fan_in) (He et al., 2015)."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(2.0, "fan_in", "uniform", seed)
+    def __init__(
+        self,
+        seed: int | None = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(2.0, "fan_in", "uniform", seed, input_axes, output_axes)
 
 
 class HeNormal(VarianceScaling):
     """Truncated normal with variance 2 / fan_in."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(2.0, "fan_in", "truncated_normal", seed)
+    def __init__(
+        self,
+        seed: int | None = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(2.0, "fan_in", "truncated_normal", seed, input_axes, output_axes)
 
 
 class LecunUniform(VarianceScaling):
     """Uniform in +-sqrt(3 / fan_in) (LeCun et al., 1998)."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(1.0, "fan_in", "uniform", seed)
+    def __init__(
+        self,
+        seed: int | None = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(1.0, "fan_in", "uniform", seed, input_axes, output_axes)
 
 
 class LecunNormal(VarianceScaling):
     """Truncated normal with variance 1 / fan_in."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(1.0, "fan_in", "truncated_normal", seed)
+    def __init__(
+        self,
+        seed: int | None = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(1.0, "fan_in", "truncated_normal", seed, input_axes, output_axes)
 
 
 class STFTInitializer(Initializer):

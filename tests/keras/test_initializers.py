@@ -181,3 +181,15 @@ def test_the_other_names_of_keras():
     assert initializers.get("OrthogonalInitializer").gain == 1.0
     assert type(initializers.get("IdentityInitializer")) is initializers.Identity
     assert initializers.stft().side == initializers.get({"class_name": "STFT"}).side == "real"
+
+
+def test_fans_of_given_axes():
+    make = tf.keras.initializers.GlorotUniform
+    wide = make(seed=1, input_axes=[0], output_axes=[1, 2])
+    expected = np.sqrt(6 / (2 + 12))
+    values = wide((2, 3, 4)).numpy()
+    assert np.abs(values).max() <= expected and np.abs(values).max() > 0.8 * expected
+    config = {"seed": None, "input_axes": None, "output_axes": None}  # of Keras 3.15
+    assert make.from_config(config).get_config() == {"seed": None}
+    assert make.from_config(wide.get_config()).get_config() == wide.get_config()
+    assert wide.get_config()["output_axes"] == [1, 2]
