@@ -93,3 +93,16 @@ def test_a_schedule_of_one_s_own():
     assert float(optimizer.learning_rate) == pytest.approx(0.25 * 2 * 4**-1.5)
     with pytest.raises(TypeError, match="schedule"):
         optimizer.learning_rate = 0.1
+
+
+def test_a_schedule_of_ones_own_is_read_with_its_optimizer():
+    class Half(tf.keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.5
+
+        def get_config(self):
+            return {}
+
+    config = tf.keras.optimizers.SGD(Half()).get_config()
+    again = tf.keras.optimizers.SGD.from_config(config, custom_objects={"Half": Half})
+    assert float(again.learning_rate) == 0.5

@@ -363,10 +363,10 @@ class Optimizer(Stepwise, Configured):
         if self.ema_overwrite_frequency and step % self.ema_overwrite_frequency == 0:
             self.finalize_variable_values(self._known)
 
-    def finalize_variable_values(self, variables: Sequence[Variable]) -> None:
+    def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
         """Puts the moving averages in the place of the variables, where ``use_ema`` is set."""
         if self.use_ema and self.slots:
-            for variable in variables:
+            for variable in var_list:
                 average = self.slots["average"][self._positions[id(variable)]]
                 variable._store(average._buffer)
 
@@ -480,11 +480,14 @@ class Optimizer(Stepwise, Configured):
         return {**super().get_config(), "learning_rate": now}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Optimizer:
-        """An optimizer with these settings, and no state."""
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> Optimizer:
+        """An optimizer with these settings, and no state; ``custom_objects`` has own schedules."""
         settings = dict(config)
-        if isinstance(settings.get("learning_rate"), Mapping):
-            settings["learning_rate"] = schedules.deserialize(settings["learning_rate"])
+        rate = settings.get("learning_rate")
+        if isinstance(rate, Mapping):
+            settings["learning_rate"] = schedules.deserialize(rate, custom_objects)
         return cls(**settings)
 
 

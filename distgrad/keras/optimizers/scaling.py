@@ -170,8 +170,8 @@ class LossScaleOptimizer(Optimizer):
     def after_update(self, step: int) -> None:
         self.inner_optimizer.after_update(step)
 
-    def finalize_variable_values(self, variables: Sequence[Variable]) -> None:
-        self.inner_optimizer.finalize_variable_values(variables)
+    def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
+        self.inner_optimizer.finalize_variable_values(var_list)
 
     def get_config(self) -> dict[str, Any]:
         from distgrad.keras.registry import serialize
@@ -184,11 +184,12 @@ class LossScaleOptimizer(Optimizer):
         }
 
     @classmethod
-    def from_config(cls, config: Any) -> LossScaleOptimizer:
+    def from_config(cls, config: Any, custom_objects: Any = None) -> LossScaleOptimizer:
         """An optimizer with these settings, and no state."""
         from distgrad.keras.optimizers import deserialize
 
-        return cls(**{**config, "inner_optimizer": deserialize(config["inner_optimizer"])})
+        inner = deserialize(config["inner_optimizer"], custom_objects)
+        return cls(**{**config, "inner_optimizer": inner})
 
 
 def _check_options(given: Mapping[str, Any]) -> None:
