@@ -199,27 +199,31 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def as_dtype(value: Any) -> DType:
+def as_dtype(type_value: Any) -> DType:
     """The DType for a name, a NumPy dtype, a Python type or a DType.
 
     Raises TypeError for anything that is not an element type distgrad knows. A Python ``float``,
     or its name, is float32 and a Python ``int`` is int32, as in TensorFlow.
     """
-    if isinstance(value, DType):
-        return value
-    if value is float or value is int or (isinstance(value, str) and value == "float"):
-        return _OF_PYTHON[value]
+    if isinstance(type_value, DType):
+        return type_value
+    if (
+        type_value is float
+        or type_value is int
+        or (isinstance(type_value, str) and type_value == "float")
+    ):
+        return _OF_PYTHON[type_value]
     try:
-        if value is None:  # which is float64 to NumPy
+        if type_value is None:  # which is float64 to NumPy
             raise TypeError
-        return _BY_NUMPY[np.dtype(value)]
+        return _BY_NUMPY[np.dtype(type_value)]
     except (TypeError, KeyError):
-        if getattr(value, "name", getattr(value, "__name__", value)) == "bfloat16":
+        if getattr(type_value, "name", getattr(type_value, "__name__", type_value)) == "bfloat16":
             return _bfloat16()
-        if value == "string":
+        if type_value == "string":
             raise TypeError(
                 "no tensor holds texts: keep them in NumPy arrays, and make numbers of them before "
                 "the model, with StringLookup or TextVectorization"
             ) from None
         names = ", ".join(dict.fromkeys([*(d.name for d in _ALL), "bfloat16"]))
-        raise TypeError(f"{value!r} is not an element type; use one of {names}") from None
+        raise TypeError(f"{type_value!r} is not an element type; use one of {names}") from None

@@ -169,6 +169,8 @@ class Primitive:
                 args = (params.pop(self.also),)
             rest = self.arg_names[len(args) :]
             args += tuple(params.pop(n) for n in rest if n in params)
+        elif len(args) == len(self.arg_names) + 1 and _is_name(args[-1]) and not self.variadic:
+            args = args[:-1]
         for given in params:
             if given not in self.param_names:
                 raise TypeError(f"{self.name}() got an unexpected keyword argument {given!r}")
@@ -360,6 +362,11 @@ class _Probe:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return lambda *args: (name, args)
+
+
+def _is_name(value: Any) -> bool:
+    """Whether it can be the name of an operation, which TensorFlow takes by position, too."""
+    return value is None or type(value) is str
 
 
 def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:

@@ -28,8 +28,9 @@ class TensorSpec:
         """A spec like another one, by another name where one is given."""
         return cls(spec.shape, spec.dtype, name or spec.name)
 
-    def is_compatible_with(self, value: Any) -> bool:
+    def is_compatible_with(self, spec_or_tensor: Any) -> bool:
         """Whether a tensor (or another spec) has this dtype and fits this shape."""
+        value = spec_or_tensor
         if not isinstance(value, (Operand, TensorSpec)):
             value = as_tensor(value)
         if value.dtype != self.dtype:

@@ -61,12 +61,14 @@ class Dataset(Specified, Origins, Grouping, Mixing):
         map_func: Callable[..., Any],
         num_parallel_calls: int | None = None,
         deterministic: bool | None = None,
+        synchronous: bool | None = None,
+        use_unbounded_threadpool: bool = False,
         name: str | None = None,
     ) -> Dataset:
         """Each element through a function; the parts of a tuple are its arguments.
 
         A list that the function returns is a tuple. Calls are made in order, one at a time: the
-        arguments on parallel calls change nothing.
+        arguments on parallel calls and threads change nothing.
         """
         map_func = as_of_now(map_func)
 

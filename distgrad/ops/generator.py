@@ -135,19 +135,34 @@ class Generator:
         return [Generator.from_seed(int(first) & WORD) for first in seeds[0]]
 
     def normal(
-        self, shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = np.float32
+        self,
+        shape: Any,
+        mean: Any = 0.0,
+        stddev: Any = 1.0,
+        dtype: Any = np.float32,
+        name: str | None = None,
     ) -> Tensor:
         """Normally distributed floats."""
         return scaled_normal(random_normal, self._next_key(), shape, mean, stddev, dtype)
 
     def truncated_normal(
-        self, shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = np.float32
+        self,
+        shape: Any,
+        mean: Any = 0.0,
+        stddev: Any = 1.0,
+        dtype: Any = np.float32,
+        name: str | None = None,
     ) -> Tensor:
         """Normal floats within two standard deviations."""
         return scaled_normal(random_truncated_normal, self._next_key(), shape, mean, stddev, dtype)
 
     def uniform(
-        self, shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = np.float32
+        self,
+        shape: Any,
+        minval: Any = 0,
+        maxval: Any = None,
+        dtype: Any = np.float32,
+        name: str | None = None,
     ) -> Tensor:
         """Uniform numbers in [minval, maxval)."""
         return drawn_uniform(self._next_key(), shape, minval, maxval, dtype)

@@ -155,12 +155,19 @@ def batch_normalization(
 
 
 def l2_normalize(
-    x: Any, axis: Any = None, epsilon: float = 1e-12, name: str | None = None
+    x: Any,
+    axis: Any = None,
+    epsilon: float = 1e-12,
+    name: str | None = None,
+    dim: Any = None,
 ) -> Tensor:
     """``x / sqrt(max(sum(abs(x)**2), epsilon))``, with the sum over ``axis`` (all by default).
 
-    Raises InvalidArgumentError for an axis out of range.
+    ``dim`` is an older name of ``axis``. Raises InvalidArgumentError for an axis out of range,
+    ValueError for both names.
     """
-    tensor = as_tensor(x)
+    if axis is not None and dim is not None:
+        raise ValueError(f"axis={axis!r} and dim={dim!r} are the same argument: give one of them")
+    tensor, axis = as_tensor(x), dim if axis is None else axis
     total = reduce_sum(squared(tensor), axis, keepdims=True)
     return tensor * cast(rsqrt(maximum(total, epsilon)), tensor.dtype)

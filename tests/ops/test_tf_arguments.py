@@ -147,3 +147,18 @@ def test_a_number_is_shown_in_full():
     assert repr(tf.constant(0.1)).endswith("numpy=0.10000000149011612>")
     assert repr(tf.Variable(0.1)).endswith("numpy=0.10000000149011612>")
     assert str(tf.constant(0.1)) == "tf.Tensor(0.1, shape=(), dtype=float32)"
+
+
+def test_names_by_position_and_older_and_newer_arguments():
+    x = tf.constant([3.0, 4.0])
+    np.testing.assert_array_equal(tf.add(x, x, "sum"), [6, 8])
+    np.testing.assert_array_equal(tf.abs(x, None), [3, 4])
+    with pytest.raises(TypeError, match="takes"):
+        tf.add(x, x, 1.0)
+    np.testing.assert_allclose(tf.nn.l2_normalize(x, dim=0), [0.6, 0.8], rtol=1e-6)
+    with pytest.raises(ValueError, match="same argument"):
+        tf.nn.l2_normalize(x, 0, dim=0)
+    assert tf.as_dtype(type_value="float32") == tf.float32
+    assert tf.TensorSpec([2]).is_compatible_with(spec_or_tensor=x)
+    assert tf.random.Generator.from_seed(1).normal([2], name="n").shape == (2,)
+    assert len(tf.data.Dataset.range(3).map(lambda n: n, synchronous=True)) == 3
