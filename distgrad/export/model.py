@@ -15,7 +15,7 @@ from distgrad.core.errors import ExportError
 from distgrad.export import onnx_file, verify
 from distgrad.export.convert import convert
 from distgrad.export.record import Input, as_input, record
-from distgrad.keras.layers.base import quiet
+from distgrad.keras.layers.calling import quiet
 from distgrad.keras.layers.symbolic import KerasTensor
 
 FORMATS = ("onnx",)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -16,10 +14,11 @@ from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating, kind_of
 from distgrad.core.tensor import Tensor
-from distgrad.core.undone import kept, undone
+from distgrad.core.undone import kept
 from distgrad.core.variable import Variable
 from distgrad.keras import constraints, initializers, mixed_precision, regularizers
 from distgrad.keras.layers import remat, shaping, symbolic
+from distgrad.keras.layers.calling import Losses, calls, quiet, within
 from distgrad.keras.layers.describing import Described
 from distgrad.keras.layers.input_spec import check_inputs
 from distgrad.keras.layers.keeping import Kept
@@ -36,22 +35,6 @@ _ARRAYS = (Tensor, Variable, np.ndarray, np.generic)
 _FLOAT32 = np.dtype(np.float32)
 _number = itertools.count().__next__
 _NAMES_OF_FIRST = ("inputs", "data", "sequences", "sequence")
-
-
-class _Calls(threading.local):
-    """The calls that this thread is in: how deep, and whether they train."""
-
-    depth = 0
-    training: bool | None = None
-    trial = False
-
-    def __init__(self) -> None:
-        # What layers have added in the last call: shards in threads of their own have each theirs.
-        self.losses: WeakKeyDictionary[Layer, list[Tensor]] = WeakKeyDictionary()
-
-
-_calls = _Calls()
-_losses_used = False  # once some layer has added a loss, calls must clear those of the last one
 
 
 class Layer(Tracked, Masked, Described, Kept):
@@ -180,7 +163,7 @@ class Layer(Tracked, Masked, Described, Kept):
             )
         if not args:
             args, kwargs = self._first_by_name(kwargs)
-        if self.input_spec is not None and not _calls.trial:
+        if self.input_spec is not None and not calls.trial:
             check_inputs(self.input_spec, args[0] if args else None, self.name)
         # Most layers are given a tensor, and nothing else.
         alone = len(args) == 1 and not kwargs and type(args[0]) is Tensor
@@ -194,7 +177,7 @@ class Layer(Tracked, Masked, Described, Kept):
         inputs = tuple([self._convert(value) for value in args])
         for name, value in kwargs.items():
             kwargs[name] = self._convert(value, named=True)
-        outer_training = _calls.training
+        outer_training = calls.training
         if training is None:
             training = self._trains_by_default if outer_training is None else outer_training
         if self._takes_training and not (len(args) > (at := self._parameters.index("training"))):
@@ -207,19 +190,19 @@ class Layer(Tracked, Masked, Described, Kept):
             first_mask = mask_of(args[0]) if args else None
         if self._mask_for:
             self._fill_in_masks(args, kwargs)
-        if _losses_used and _calls.depth == 0:
+        if Losses.used and calls.depth == 0:
             self._forget_losses()
-        _calls.training = bool(training)
-        _calls.depth += 1
+        calls.training = bool(training)
+        calls.depth += 1
         try:
             if self._remat is None:
                 outputs = self._run(inputs, kwargs)
             else:
-                again = functools.partial(_within, bool(training))
+                again = functools.partial(within, bool(training))
                 outputs = remat.call(self, self._run, inputs, kwargs, again)
         finally:
-            _calls.depth -= 1
-            _calls.training = outer_training
+            calls.depth -= 1
+            calls.training = outer_training
         if new:  # layers below may have made theirs just now
             self._finish_building()
         if self.activity_regularizer is not None:
@@ -263,7 +246,7 @@ class Layer(Tracked, Masked, Described, Kept):
                 shape = shapes_of(args[0] if args else next(iter(kwargs.values())))
                 self.build(shape)
                 self._build_shapes = shape  # also of those that have nothing to build
-        if _calls.trial:  # made for inputs of any batch
+        if calls.trial:  # made for inputs of any batch
             self._build_shapes = symbolic.of_any_batch(self._build_shapes)
 
     def _build_once(self, args: tuple, kwargs: Mapping[str, Any]) -> None:
@@ -313,21 +296,20 @@ class Layer(Tracked, Masked, Described, Kept):
 
     @property
     def _losses(self) -> list[Tensor]:
-        return _calls.losses.setdefault(self, [])
+        return calls.losses.setdefault(self, [])
 
     def _forget_losses(self) -> None:
         for layer in self._below():
-            _calls.losses.pop(layer, None)
+            calls.losses.pop(layer, None)
 
     def add_loss(self, loss: Any) -> None:
         """Adds to ``losses`` a scalar tensor (until the next call), a list of them or a function.
 
         A function of no arguments is asked at every read of ``losses``.
         """
-        global _losses_used
         for each in tree.flatten(loss):
             if isinstance(each, _ARRAYS):
-                _losses_used = True
+                Losses.used = True
                 self._losses.append(as_tensor(each))
             elif callable(each):
                 self._loss_functions.append(each)
@@ -346,7 +328,7 @@ class Layer(Tracked, Masked, Described, Kept):
     def losses(self) -> list[Tensor]:
         """What all layers below added in the last call, then penalties on trainable weights."""
         layers = list(self._below())
-        added = [loss for layer in layers for loss in _calls.losses.get(layer, ())]
+        added = [loss for layer in layers for loss in calls.losses.get(layer, ())]
         added += [as_tensor(fn()) for layer in layers for fn in layer._loss_functions]
         for weight in self.trainable_variables:
             regularizer = getattr(weight, "regularizer", None)
@@ -417,64 +399,6 @@ class Layer(Tracked, Masked, Described, Kept):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
-
-
-class _within:
-    """Context that stands for the call of a layer that is made once more: no state is kept."""
-
-    def __init__(self, training: bool) -> None:
-        self._training = training
-
-    def __enter__(self) -> None:
-        self._saved = _calls.training, _calls.trial
-        _calls.training, _calls.trial = self._training, True
-        _calls.depth += 1
-
-    def __exit__(self, *exc: object) -> None:
-        _calls.training, _calls.trial = self._saved
-        _calls.depth -= 1
-
-
-class in_mode:
-    """Context in which layers train or do not, as ``training`` says; None leaves that alone."""
-
-    def __init__(self, training: Any) -> None:
-        self._training = training
-
-    def __enter__(self) -> None:
-        self._saved = _calls.training
-        if self._training is not None:
-            _calls.training = bool(self._training)
-
-    def __exit__(self, *exc: object) -> None:
-        _calls.training = self._saved
-
-
-class quiet:
-    """Context in which a layer is tried out: not in training, and nothing of it is kept.
-
-    Weights are: what ``build`` assigns stays.
-    """
-
-    def __init__(self, layer: Layer) -> None:
-        self._layer = layer
-        self._undone = undone()
-
-    def __enter__(self) -> None:
-        self._saved = _calls.training, _calls.depth, _losses_used, _calls.trial
-        _calls.training, _calls.trial = False, True
-        self._undone.__enter__()
-
-    def __exit__(self, *exc: object) -> None:
-        global _losses_used
-        self._undone.__exit__()
-        _calls.training, _calls.depth, _losses_used, _calls.trial = self._saved
-        self._layer._forget_losses()
-
-
-def trying_out() -> bool:
-    """Whether the running call is a trial, or one made again, whose state is not to be kept."""
-    return _calls.trial
 
 
 def shapes_of(value: Any) -> Any:

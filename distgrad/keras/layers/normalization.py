@@ -12,7 +12,8 @@ from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.keras import constraints, initializers, regularizers
 from distgrad.keras.layers import renormalization
-from distgrad.keras.layers.base import Layer, Weight, trying_out
+from distgrad.keras.layers.base import Layer, Weight
+from distgrad.keras.layers.calling import trying_out
 from distgrad.ops.arithmetic import square
 from distgrad.ops.casting import cast, ones_like, stop_gradient
 from distgrad.ops.clipping import maximum

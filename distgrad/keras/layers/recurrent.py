@@ -9,7 +9,8 @@ from distgrad.core import tree
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras import registry
-from distgrad.keras.layers.base import Layer, trying_out
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.calling import trying_out
 from distgrad.keras.layers.recurrent_cells import (
     GRUCell,
     LSTMCell,

@@ -7,7 +7,8 @@ from typing import Any
 from distgrad.core import recording
 from distgrad.core.tensor import Tensor
 from distgrad.keras.initializers import TruncatedNormal
-from distgrad.keras.layers.base import Layer, trying_out
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.calling import trying_out
 from distgrad.keras.layers.core import whole_number
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import maximum

@@ -249,7 +249,7 @@ def infer(
 
     ``make`` makes the values on which the layer is tried out: ones where it divides by zeros.
     """
-    from distgrad.keras.layers.base import quiet
+    from distgrad.keras.layers.calling import quiet
     from distgrad.ops import streams
 
     def run(sizes: tuple[int, int]) -> Any:

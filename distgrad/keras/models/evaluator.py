@@ -16,7 +16,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.data import nest
 from distgrad.keras.backend import floatx
 from distgrad.keras.callbacks import Callback, progress_line
-from distgrad.keras.layers.base import quiet
+from distgrad.keras.layers.calling import quiet
 from distgrad.keras.layers.tracking import settled
 from distgrad.keras.models import arguments
 from distgrad.keras.models.compiled import Compiled, by_class

@@ -13,7 +13,8 @@ from distgrad.core import recording, tree
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.variable import Variable
 from distgrad.keras import losses, registry
-from distgrad.keras.layers.base import Layer, in_mode, quiet, shapes_of
+from distgrad.keras.layers.base import Layer, shapes_of
+from distgrad.keras.layers.calling import in_mode, quiet
 from distgrad.keras.layers.masking import masked
 from distgrad.keras.layers.operation import Operation
 from distgrad.keras.layers.symbolic import KerasTensor

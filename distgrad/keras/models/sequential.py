@@ -8,7 +8,8 @@ from typing import Any
 from distgrad.core.dtypes import kind_of
 from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
-from distgrad.keras.layers.base import Layer, in_mode, quiet
+from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.calling import in_mode, quiet
 from distgrad.keras.layers.input import Input, InputLayer
 from distgrad.keras.layers.masking import carry_mask, masked
 from distgrad.keras.layers.symbolic import KerasTensor, revive
