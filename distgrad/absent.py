@@ -2,7 +2,7 @@
 
 _DENSE = "tensors here are dense arrays of numbers"
 _STRATEGY = "workers on CPUs and CUDA GPUs share each batch: use MirroredStrategy"
-_TABLE = "read the file with pandas, or Python's csv, and give from_tensor_slices a dict of columns"
+_TABLE = "read the file with tf.data.experimental.make_csv_dataset, or pandas"
 _RECORDS = "keep arrays by numpy.savez, and read them by numpy.load"
 _JOINS = "nothing is needed: the first call that needs the other processes joins them"
 _AVERAGES = (
@@ -22,12 +22,9 @@ _INSTEAD = {
     "as_string": "use str, or an f-string",
     "compat": "there is no TensorFlow 1 here: use the names of TensorFlow 2",
     "data.FixedLengthRecordDataset": "numpy.fromfile or numpy.memmap gives the records as an array",
-    "data.TextLineDataset": "Dataset.from_generator(lambda: open(path)) gives the lines of a file",
     "data.TFRecordDataset": "read records into arrays, or give Dataset.from_generator a reader",
-    "data.experimental.CsvDataset": _TABLE,
     "data.experimental.TFRecordWriter": _RECORDS,
     "data.experimental.make_batched_features_dataset": "read records into arrays",
-    "data.experimental.make_csv_dataset": _TABLE,
     "data.experimental.parallel_interleave": "use Dataset.interleave",
     "distribute.ParameterServerStrategy": _STRATEGY,
     "distribute.Server": "start the script with mpirun, or with distgrad launch",

@@ -5,6 +5,7 @@ from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 from distgrad.data.dataset import AUTOTUNE, Dataset
 from distgrad.data.grouping import Options
 from distgrad.data.iterating import DatasetIterator as Iterator
+from distgrad.data.lines import TextLineDataset
 
 __all__ = [
     "AUTOTUNE",
@@ -13,6 +14,7 @@ __all__ = [
     "Dataset",
     "Iterator",
     "Options",
+    "TextLineDataset",
     "experimental",
 ]
 

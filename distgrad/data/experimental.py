@@ -10,6 +10,8 @@ import numpy as np
 
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 from distgrad.data.dataset import AUTOTUNE, Dataset
+from distgrad.data.lines import CsvDataset
+from distgrad.data.tables import make_csv_dataset
 
 __all__ = [
     "AUTOTUNE",
@@ -17,6 +19,7 @@ __all__ = [
     "UNKNOWN_CARDINALITY",
     "AutoShardPolicy",
     "Counter",
+    "CsvDataset",
     "assert_cardinality",
     "bucket_by_sequence_length",
     "cardinality",
@@ -27,6 +30,7 @@ __all__ = [
     "group_by_window",
     "ignore_errors",
     "load",
+    "make_csv_dataset",
     "map_and_batch",
     "prefetch_to_device",
     "rejection_resample",

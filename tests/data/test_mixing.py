@@ -87,8 +87,8 @@ def test_counters_and_older_steps():
             values(odd.apply(tf.data.experimental.assert_cardinality(wrong)))
     unbatched = Dataset.range(4).batch(2).apply(tf.data.experimental.unbatch())
     assert values(unbatched) == [0, 1, 2, 3]
-    with pytest.raises(AttributeError, match="make_csv_dataset.*pandas"):
-        tf.data.experimental.make_csv_dataset("a.csv", 4)
+    with pytest.raises(AttributeError, match="make_batched_features_dataset.*arrays"):
+        tf.data.experimental.make_batched_features_dataset("a", 4, {})
 
 
 def test_a_tuple_stands_for_an_array():

@@ -1,0 +1,175 @@
+"""Datasets of the lines of text files, and of the records of CSV files, read as they are asked for.
+
+Texts are arrays of str, which no tensor holds.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.errors import InvalidArgumentError, NotFoundError
+from distgrad.data.dataset import Dataset
+
+_KINDS = {"i": ("int", int), "u": ("int", int), "f": ("float", float)}
+
+
+def names_of(filenames: Any) -> list[str]:
+    """Paths as texts: of one, of a list or array, or of a dataset of them."""
+    if isinstance(filenames, Dataset):
+        return [str(name) for name in filenames.as_numpy_iterator()]
+    if isinstance(filenames, (str, Path)):
+        return [str(filenames)]
+    return [str(name) for name in np.asarray(filenames).ravel()]
+
+
+def opened(path: str, compression_type: str | None = None, encoding: str = "utf-8") -> Any:
+    """A text file, as it is, or unpacked of "GZIP" or "ZLIB".
+
+    Raises NotFoundError where there is none, InvalidArgumentError for another kind of compression.
+    """
+    if compression_type not in (None, "", "GZIP", "ZLIB"):
+        raise InvalidArgumentError(
+            f"compression_type is '', 'GZIP' or 'ZLIB', not {compression_type!r}"
+        )
+    if not Path(path).is_file():
+        raise NotFoundError(f"{path}; No such file or directory")
+    if compression_type == "GZIP":
+        import gzip
+
+        return gzip.open(path, "rt", encoding=encoding, newline="")
+    if compression_type == "ZLIB":
+        import zlib
+
+        return io.StringIO(zlib.decompress(Path(path).read_bytes()).decode(encoding), newline="")
+    return open(path, encoding=encoding, newline="")
+
+
+def TextLineDataset(
+    filenames: Any,
+    compression_type: str | None = None,
+    buffer_size: int | None = None,
+    num_parallel_reads: int | None = None,
+    name: str | None = None,
+) -> Dataset:
+    """The lines of text files (UTF-8), one file after the other, without what ends them.
+
+    ``filenames`` is one, a list or a dataset of them; ``compression_type`` is None, "GZIP" or
+    "ZLIB"; the other settings change nothing. Raises NotFoundError, as it is read, for a file that
+    is not there, InvalidArgumentError for another kind of compression.
+    """
+    paths = names_of(filenames)
+
+    def elements(_: Any) -> Iterator[Any]:
+        for path in paths:
+            with opened(path, compression_type) as file:
+                for line in file:
+                    yield np.array(line.removesuffix("\n").removesuffix("\r"))
+
+    return Dataset(elements)
+
+
+def CsvDataset(
+    filenames: Any,
+    record_defaults: Sequence[Any],
+    compression_type: str | None = None,
+    buffer_size: int | None = None,
+    header: bool = False,
+    field_delim: str = ",",
+    use_quote_delim: bool = True,
+    na_value: str = "",
+    select_cols: Sequence[int] | None = None,
+    exclude_cols: Sequence[int] | None = None,
+) -> Dataset:
+    """The records of CSV files as tuples, with an entry for each of ``record_defaults``.
+
+    That is the default of a column, whose dtype is that of the column, or a dtype alone for one
+    that may not be missing; a field is missing where it is empty or ``na_value``. ``select_cols``
+    are the numbers of the columns that are read, ``exclude_cols`` those that are not. Raises
+    InvalidArgumentError, as it is read, for a record of another number of fields, a field that is
+    missing, and one that is no number; and for both kinds of selection.
+    """
+    if select_cols is not None and exclude_cols is not None:
+        raise InvalidArgumentError("give select_cols or exclude_cols, not both")
+    paths, columns = names_of(filenames), [_column(each) for each in record_defaults]
+    options = (field_delim, use_quote_delim, header, compression_type)
+
+    def entries(row: list[str]) -> tuple[np.ndarray, ...]:
+        return tuple(_entries(row, columns, select_cols, exclude_cols, na_value))
+
+    # (Python's own map goes on after an error, as ignore_errors needs it to.)
+    return Dataset(
+        lambda _: map(
+            entries, itertools.chain.from_iterable(rows(path, *options) for path in paths)
+        )
+    )
+
+
+def rows(
+    path: str,
+    field_delim: str = ",",
+    use_quote_delim: bool = True,
+    header: bool = False,
+    compression_type: str | None = None,
+    encoding: str = "utf-8",
+) -> Iterator[list[str]]:
+    """The records of a CSV file, as texts, without its header."""
+    quoting: Any = csv.QUOTE_MINIMAL if use_quote_delim else csv.QUOTE_NONE
+    with opened(path, compression_type, encoding) as file:
+        reader = csv.reader(file, delimiter=field_delim, quoting=quoting)
+        if header:
+            next(reader, None)
+        yield from reader
+
+
+def _column(given: Any) -> tuple[np.dtype, Any]:
+    """Dtype and default (None without one) of a column."""
+    wanted = getattr(given, "numpy_dtype", given)
+    if isinstance(wanted, (type, np.dtype)):
+        return np.dtype(wanted), None
+    array = np.asarray(given)
+    weak = not hasattr(given, "dtype")
+    small = {"f": np.dtype(np.float32), "i": np.dtype(np.int32)}
+    dtype = small.get(array.dtype.kind, array.dtype) if weak and array.size else array.dtype
+    return dtype, array.ravel()[0] if array.size else None
+
+
+def _entries(
+    row: list[str],
+    columns: list[tuple[np.dtype, Any]],
+    selected: Sequence[int] | None,
+    excluded: Sequence[int] | None,
+    na_value: str,
+) -> Iterator[np.ndarray]:
+    if selected is not None and max(selected, default=-1) < len(row):
+        row = [row[i] for i in selected]
+    elif excluded is not None:
+        row = [field for i, field in enumerate(row) if i not in excluded]
+    if len(row) != len(columns):
+        raise InvalidArgumentError(
+            f"Expect {len(columns)} fields but have {len(row)} in record: {row}"
+        )
+    for number, (field, (dtype, default)) in enumerate(zip(row, columns, strict=True)):
+        if field in ("", na_value):
+            if default is None:
+                raise InvalidArgumentError(f"Field {number} is required but missing in record!")
+            yield np.asarray(default, dtype if dtype.kind != "U" else None)
+        else:
+            yield _read(field, number, dtype)
+
+
+def _read(field: str, number: int, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind not in _KINDS:
+        return np.array(field)
+    word, of = _KINDS[dtype.kind]
+    read: Callable[[str], Any] = of
+    try:
+        return np.array(read(field), dtype)
+    except (ValueError, OverflowError):
+        raise InvalidArgumentError(f"Field {number} is not a valid {word}: {field}") from None
