@@ -68,3 +68,20 @@ def test_the_inputs_of_which_a_tensor_is_made():
     assert len(found) == 2 and found[0] is first and found[1] is second
     assert keras.utils.get_source_inputs(other)[0] is other
     assert keras.utils.get_source_inputs(3) == 3
+
+
+def test_named_values_are_attributes_and_entries():
+    config = keras.utils.Config(rate=0.1, depth=3)
+    config.seed, config["name"] = 5, "a"
+    assert config.rate == config["rate"] == 0.1 and config.as_dict()["seed"] == 5
+    assert list(config) == sorted(config.keys()) and len(config) == 4 and "name" in config
+    assert config.to_json() == '{"rate": 0.1, "depth": 3, "seed": 5, "name": "a"}'
+    with pytest.raises(AttributeError, match="Did you mean 'depth'"):
+        config.dephts  # noqa: B018
+    config.freeze()
+    for change in (lambda: setattr(config, "rate", 1), lambda: config.update(rate=1)):
+        with pytest.raises(ValueError, match="frozen"):
+            change()
+    config.unfreeze()
+    assert config.pop("depth") == 3 and config.get("depth", 7) == 7
+    assert repr(keras.utils.Config(a=1)) == "<Config {'a': 1}>"

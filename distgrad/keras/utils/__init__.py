@@ -25,6 +25,7 @@ from distgrad.ops import streams
 
 # Where what is loaded at its first use lies.
 _LATER = {
+    "Config": ".config",
     "FeatureSpace": ".feature_space",
     "Progbar": ".progbar",
     "array_to_img": ".images",
