@@ -73,6 +73,21 @@ _LATER = {
         ["compute_average_loss", "scale_regularization_loss"], "distgrad.distribute.losses"
     ),
     **dict.fromkeys(["ctc_beam_search_decoder", "ctc_greedy_decoder"], "distgrad.ops.ctc_decoding"),
+    **dict.fromkeys(
+        [
+            "approx_max_k",
+            "approx_min_k",
+            "atrous_conv2d_transpose",
+            "batch_norm_with_global_normalization",
+            "collapse_repeated",
+            "ctc_unique_labels",
+            "depthwise_conv2d_backprop_filter",
+            "depthwise_conv2d_backprop_input",
+            "experimental",
+            "isotonic_regression",
+        ],
+        "distgrad.ops.rare_nn",
+    ),
     **dict.fromkeys(["nce_loss", "sampled_softmax_loss"], "distgrad.ops.sampled_losses"),
     **dict.fromkeys(
         ["all_candidate_sampler", "compute_accidental_hits", "fixed_unigram_candidate_sampler"],

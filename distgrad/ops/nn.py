@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from distgrad.core.dispatch import as_tensor
@@ -122,6 +123,21 @@ def dropout(
     ``noise_shape`` is a shape that broadcasts to that of ``x``: an axis of 1 is kept or dropped
     whole. Raises ValueError for a rate outside [0, 1) or for integers.
     """
+
+    def sampler(shape: Any, dtype: Any) -> Tensor:
+        return random.uniform(shape, dtype=dtype, seed=seed)
+
+    return general_dropout(x, rate, sampler, noise_shape)
+
+
+def general_dropout(
+    x: Any,
+    rate: float,
+    uniform_sampler: Callable[..., Any],
+    noise_shape: Any = None,
+    name: str | None = None,
+) -> Tensor:
+    """``dropout`` by the uniform numbers that ``uniform_sampler(shape, dtype)`` gives."""
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate must lie in [0, 1), not {rate}")
     tensor = as_tensor(x)
@@ -136,8 +152,23 @@ def dropout(
         if len(wanted) != len(shape):
             raise ValueError(f"dropout: noise_shape {wanted} for a tensor of shape {shape}")
         shape = static([s if n is None else n for s, n in zip(shape, wanted, strict=True)])
-    noise = random.uniform(shape, dtype=tensor._data.dtype, seed=seed)
-    return dropped(tensor, noise, rate)
+    return dropped(tensor, as_tensor(uniform_sampler(shape, tensor.dtype)), rate)
+
+
+def stateless_dropout(
+    x: Any,
+    rate: float,
+    seed: Any,
+    rng_alg: Any = None,
+    noise_shape: Any = None,
+    name: str | None = None,
+) -> Tensor:
+    """``dropout`` that depends on the two ints of ``seed`` alone; ``rng_alg`` changes nothing."""
+
+    def sampler(shape: Any, dtype: Any) -> Tensor:
+        return random.stateless_uniform(shape, seed, dtype=dtype)
+
+    return general_dropout(x, rate, sampler, noise_shape)
 
 
 def dropped(tensor: Tensor, noise: Tensor, rate: float) -> Tensor:
