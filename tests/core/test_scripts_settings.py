@@ -158,6 +158,7 @@ def test_texts_are_no_tensors(value):
 
 def test_the_version_that_scripts_print():
     assert tf.__version__ == tf.version.VERSION
+    assert tf.version.GIT_VERSION and tf.version.COMPILER_VERSION
 
 
 def test_a_device_that_is_not_here(monkeypatch):
