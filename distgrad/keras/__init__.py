@@ -54,6 +54,7 @@ __all__ = [
     "Regularizer",
     "RematScope",
     "Sequential",
+    "StatelessScope",
     "Variable",
     "activations",
     "backend",
@@ -102,7 +103,7 @@ _NAMES = (
     "applications", "config", "distillation", "dtype_policies", "ops", "saving", "tree",
     "visualization", "wrappers",
 )  # fmt: skip
-_LATER = {name: f".{name}" for name in _NAMES}
+_LATER = {**{name: f".{name}" for name in _NAMES}, "StatelessScope": ".stateless"}
 
 
 def version() -> str:

@@ -311,6 +311,8 @@ class Layer(Tracked, Masked, Described, Kept):
             if isinstance(each, _ARRAYS):
                 Losses.used = True
                 self._losses.append(as_tensor(each))
+                for told in Losses.listeners:
+                    told(each)
             elif callable(each):
                 self._loss_functions.append(each)
             else:

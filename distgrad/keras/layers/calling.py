@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from distgrad.core.tensor import Tensor
@@ -23,9 +24,13 @@ class _Calls(threading.local):
 
 
 class Losses:
-    """Whether some layer has added a loss: calls must clear those of the last one then."""
+    """Whether some layer has added a loss, and who is told of each that one adds.
+
+    Where one has, calls must clear those of the last call.
+    """
 
     used = False
+    listeners: ClassVar[list[Callable[[Any], None]]] = []
 
 
 calls = _Calls()
