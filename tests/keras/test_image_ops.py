@@ -92,3 +92,29 @@ def test_mirrored_coordinates_go_back_from_the_last_element(size, period):
     line = np.arange(size).astype(np.float32)
     found = keras.ops.image.map_coordinates(line, places[None].astype(np.float32), 1, "mirror")
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_images_are_bent_by_smooth_noise(interpolation):
+    x = np.random.default_rng(0).uniform(size=(2, 12, 10, 3)).astype(np.float32)
+    still = keras.ops.image.elastic_transform(x, alpha=0.0, interpolation=interpolation)
+    np.testing.assert_allclose(still, x, rtol=1e-5, atol=1e-6)
+    bent = keras.ops.image.elastic_transform(x, 2.0, 2.0, interpolation, seed=3).numpy()
+    again = keras.ops.image.elastic_transform(x, 2.0, 2.0, interpolation, seed=3)
+    np.testing.assert_array_equal(bent, again)
+    assert np.abs(bent - x).max() > 0.1 and bent.min() >= x.min() and bent.max() <= x.max()
+    # Rows of one value stay what they are where the columns alone differ.
+    rows = np.broadcast_to(np.float32(0.5), (6, 6, 1))
+    np.testing.assert_allclose(keras.ops.image.elastic_transform(rows, seed=1), rows, rtol=1e-5)
+    options = {"seed": 3, "data_format": "channels_first"}
+    first = keras.ops.image.elastic_transform(
+        x.transpose(0, 3, 1, 2), 2.0, 2.0, interpolation, **options
+    )
+    np.testing.assert_allclose(first.numpy().transpose(0, 2, 3, 1), bent, rtol=1e-5)
+
+
+def test_what_bending_refuses():
+    with pytest.raises(ValueError, match="interpolation"):
+        keras.ops.image.elastic_transform(np.zeros((4, 4, 1), np.float32), interpolation="cubic")
+    with pytest.raises(ValueError, match="fill_mode"):
+        keras.ops.image.elastic_transform(np.zeros((4, 4, 1), np.float32), fill_mode="none")

@@ -24,6 +24,7 @@ from distgrad.keras.ops.coordinates import (
     scale_and_translate,
 )
 from distgrad.keras.ops.promotion import result_type
+from distgrad.keras.random import normal
 from distgrad.ops import image as images_ops
 from distgrad.ops.casting import cast, identity
 from distgrad.ops.clipping import saturate_cast
@@ -33,7 +34,7 @@ from distgrad.ops.layout import beside
 from distgrad.ops.linalg import tensordot
 from distgrad.ops.padding import pad_constant
 from distgrad.ops.rounding import rint
-from distgrad.ops.shape import permute, static
+from distgrad.ops.shape import permute, stack, static, unstack
 from distgrad.ops.windows import Geometry, window_geometry
 
 # Colours
@@ -257,6 +258,47 @@ def gaussian_blur(
     return batched(blurred, images, data_format)
 
 
+def elastic_transform(
+    images: Any,
+    alpha: float = 20.0,
+    sigma: float = 5.0,
+    interpolation: str = "bilinear",
+    fill_mode: str = "reflect",
+    fill_value: float = 0.0,
+    seed: Any = None,
+    data_format: str | None = None,
+) -> Tensor:
+    """Images whose pixels are moved at random, by noise of deviation ``sigma`` that is smoothed as
+    far, times ``alpha``.
+
+    ``fill_mode`` says what lies outside, as in `map_coordinates`. Raises ValueError for another
+    interpolation than "nearest" and "bilinear", another fill mode, and images of another rank.
+    """
+    if interpolation not in ("nearest", "bilinear"):
+        raise ValueError(
+            "Invalid value for argument `interpolation`. Expected of one ('nearest', 'bilinear'). "
+            f"Received: interpolation={interpolation}"
+        )
+    size = 6 * int(sigma) | 1
+
+    def moved(x: Tensor) -> Tensor:
+        samples, height, width, channels = x._data.shape
+        dtype = x.dtype if x.dtype.is_floating else "float32"
+        noise = normal((samples, height, width, 2), stddev=sigma, dtype=dtype, seed=seed)
+        noise = gaussian_blur(noise, (size, size), (sigma, sigma), "channels_last") * alpha
+        rest = np.indices((height, width, channels)).astype(noise._data.dtype)
+        found = []
+        for image, way in zip(unstack(x), unstack(noise), strict=True):
+            down, across = (way[..., i : i + 1] for i in (0, 1))
+            row, column, channel = (beside(x, each) for each in rest)
+            places = stack([row + down, column + across, channel], 0)
+            order = int(interpolation == "bilinear")
+            found.append(map_coordinates(image, places, order, fill_mode, fill_value))
+        return stack(found, 0)
+
+    return batched(moved, images, data_format)
+
+
 def sobel_edges(images: Any, data_format: str | None = None) -> Tensor:
     """Sobel's slopes down and to the right, in a last axis of two."""
     return batched(quality.sobel_edges, images, data_format)
@@ -287,6 +329,7 @@ def ssim(
 __all__ = [
     "affine_transform",
     "crop_images",
+    "elastic_transform",
     "extract_patches",
     "extract_patches_3d",
     "gaussian_blur",
