@@ -275,6 +275,9 @@ def _plain(annotation: Any) -> Any:
     if origin in (list, tuple, Sequence):
         item = _plain(arguments[0])
         return Any if item is Any else list[item]  # type: ignore[valid-type]
+    if origin is Mapping:
+        item = _plain(arguments[1])
+        return Any if item is Any else dict[str, item]  # type: ignore[valid-type]
     return Any
 
 
@@ -288,6 +291,8 @@ def _words(annotation: Any) -> str:
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is list:
         return f"a list, each {_words(arguments[0])}"
+    if typing.get_origin(annotation) is dict:
+        return f"keys, each {_words(arguments[1])}"
     if typing.get_origin(annotation) is Literal:
         return " or ".join(map(show, arguments))
     return " or ".join(map(_words, arguments))

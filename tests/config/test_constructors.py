@@ -29,6 +29,14 @@ class Last(Middle):
     pass
 
 
+def test_a_key_may_hold_keys_of_its_own() -> None:
+    """`BatchNormalization` takes such a mapping of numbers, or null."""
+    spec = {"type": "BatchNormalization", "renorm": True}
+    assert not list(constructors.check("layer", {**spec, "renorm_clipping": {"rmax": 2}}))
+    ((key, words),) = constructors.check("layer", {**spec, "renorm_clipping": {"rmax": "x"}})
+    assert key == ("renorm_clipping",) and "must be keys, each a number or null" in words
+
+
 @pytest.fixture
 def _local_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(specs, "classes", lambda kind: {"Last": Last, "Middle": Middle})
