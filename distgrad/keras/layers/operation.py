@@ -104,6 +104,7 @@ _MORE_TENSORS = {
 _NO_TENSORS = {
     **{"AffineTransform": {"fill_value"}, "PerspectiveTransform": {"fill_value"}},
     **{"MapCoordinates": {"fill_value"}, "Resize": {"fill_value"}},
+    "ElasticTransform": {"fill_value"},
     "AllClose": {"rtol", "atol"},
     "Histogram": {"bins"},
     "Squareplus": {"b"},
