@@ -180,11 +180,13 @@ class MultiOptimizer(Optimizer):
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> MultiOptimizer:
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> MultiOptimizer:
         known = {"OptimizerMap": OptimizerMap}
         given = config["optimizer_map"]
         if not callable(given):
-            given = registry.deserialize("optimizer map", given, known, None)
+            given = registry.deserialize("optimizer map", given, known, custom_objects)
         return cls(**{**config, "optimizer_map": given})
 
 
