@@ -147,7 +147,7 @@ def test_numpys_bits_are_those_of_the_parts(kernels):
     """A capture that fuses records parts: on NumPy's kernels they give what the whole does."""
     kernels("numpy")
     made = model()
-    program, _ = trace(lambda x: trained(made, x, LABELS), [X])
+    program = trace(lambda x: trained(made, x, LABELS), [X]).program
     names = {i.name for i in program.instructions}
     assert {"dot", "relu", "sparse_cross_entropy"} <= names
     assert not {"dense", "dense_grad", "mean_sparse_cross_entropy"} & names
@@ -158,7 +158,7 @@ def test_numpys_bits_are_those_of_the_parts(kernels):
 
 def test_a_step_is_few_operations():
     made = model()
-    program, _ = trace(lambda x: trained(made, x, LABELS), [X], in_parts=False)
+    program = trace(lambda x: trained(made, x, LABELS), [X], in_parts=False).program
     names = [i.name for i in program.instructions]
     assert names.count("dense") == names.count("dense_grad") == 4  # all but that of gelu
     assert names.count("dot") == 3 and "add" not in names
