@@ -181,6 +181,11 @@ class TrainStep:
     def stop_requested(self, value: bool) -> None:
         self.sum.stop_requested = value
 
+    def start_anew(self, seed: int) -> None:
+        """From now on the step of another run, whose shards draw from ``seed``."""
+        self.sum.seed = seed
+        self.sum.stop_requested = False
+
     def __call__(self, step: int, batch: Batch) -> Reduced:
         """Step number ``step`` (from 0) on this worker's shards of ``batch``."""
         with flushed():

@@ -73,7 +73,7 @@ class Compiled(Layer):
         if auto_scale_loss and getattr(self, "dtype_policy", None) is not None:
             self.optimizer = optimizers.scaled_for(self.dtype_policy, self.optimizer)
         self.loss, self.steps_per_execution = loss, steps_per_execution
-        self._kept_step: tuple[Any, Any] = None, None  # of train_on_batch
+        self._kept_step: tuple[Any, Any] = None, None  # of the last call
         self.objective = Objective(loss, loss_weights, metrics, weighted_metrics)
         # Not `reset_metrics`: metrics of one's own may be made after this, and asked for there.
         for metric in (self.objective.loss_tracker, *self.objective.metrics):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
+from distgrad.core import recording, tree
 from distgrad.core.errors import UsageError
 from distgrad.core.tape import GradientTape
 from distgrad.keras import settings
@@ -53,6 +54,11 @@ class Trainer(Evaluator):
         self.train_function = lambda iterator: self.train_step(next(iterator))
         return self.train_function
 
+    @property
+    def _steps_itself(self) -> bool:
+        """Whether a user's code takes the whole step, or updates the weights."""
+        return self._runs_steps("train_step") or bool(getattr(self.optimizer, "applies_itself", 0))
+
     def _make_step(self, communicator: Communicator, shards: int, seed: int) -> Any:
         if self.optimizer is None or (
             not self._overrides("train_step")
@@ -61,7 +67,7 @@ class Trainer(Evaluator):
             and not self.adds_losses
         ):
             raise ValueError("there is no loss to train with: give one to compile")
-        if self._runs_steps("train_step") or self.optimizer.applies_itself:
+        if self._steps_itself:
             return CustomStep(
                 self._on_arrays(self._step("train"), self._of_arrays, trains=True),
                 communicator,
@@ -149,7 +155,7 @@ class Trainer(Evaluator):
         said = (*feed.describe(), epochs, steps_per_epoch, shards)
         seed = _agree(communicator, said, seed, self)
         loader = feed.loader(shards, own, seed, shuffle, steps_per_epoch)
-        step = self._make_step(communicator, shards, seed)
+        step = self._step_of_fit(feed, communicator, shards, class_weight, seed)
         validate = None
         if held is not None:
             chosen = held
@@ -194,11 +200,15 @@ class Trainer(Evaluator):
         if verbose not in (0, False) and communicator.rank == 0 and not shows:
             live = False if verbose == 2 else None
             loop.observers.append(ProgressPrinter(epochs, loop, live))
+        done = False
         try:
             with settled(self):
                 loop.run(epochs)
+            done = True
         finally:
             self._class_weight = None
+            if not done:  # in the middle of what it does
+                self._kept_step = None, None
         self.history = history
         return history
 
@@ -241,16 +251,40 @@ class Trainer(Evaluator):
 
     def _batch_step(self, communicator: Communicator, shards: int, class_weight: Any) -> Any:
         """The step of the last call, where it still does what is asked for; else a new one."""
-        variables = tuple(map(id, self.trainable_variables))
-        loss = self.mean_loss, self._counted, repr(class_weight)
-        key = (shards, id(self.optimizer), variables, self._jit, *loss)
+        key = self._kind_of_step(communicator, shards, class_weight)
         known, step = self._kept_step
         if known != key:
             seed = random.drawn_seed()
-            seed = _agree(communicator, key[:1], seed, self)
+            seed = _agree(communicator, (shards,), seed, self)
             step = self._make_step(communicator, shards, seed)
             self._kept_step = key, step
         return step
+
+    def _step_of_fit(
+        self, feed: Feed, communicator: Communicator, shards: int, class_weight: Any, seed: int
+    ) -> Any:
+        """As ``_batch_step``; a step of the user's own, which nothing is captured of, is new.
+
+        It is new, too, for samples or batches of other sizes: programs of the old ones go.
+        """
+        if self._steps_itself:
+            return self._make_step(communicator, shards, seed)
+        sizes = [tuple(getattr(leaf, "shape", ())[1:]) for leaf in tree.flatten(feed.first)]
+        kind = self._kind_of_step(communicator, shards, class_weight)
+        key = (*kind, "fit", feed.batch_size, *sizes)
+        known, step = self._kept_step
+        if known != key:
+            step = self._make_step(communicator, shards, seed)
+            self._kept_step = key, step
+        step.start_anew(seed)
+        return step
+
+    def _kind_of_step(self, communicator: Communicator, shards: int, class_weight: Any) -> tuple:
+        """What a step depends on: while this is equal, what was captured can be run again."""
+        parts = *map(id, self.trainable_variables), *map(id, self._below())
+        loss = self.mean_loss, self._counted, repr(class_weight)
+        recorded = bool(recording.stack())
+        return (shards, id(communicator), id(self.optimizer), self._jit, recorded, parts, *loss)
 
 
 class _Finalizer(Observer):
