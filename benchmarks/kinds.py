@@ -1,4 +1,4 @@
-"""Layers of all kinds beside Keras on TensorFlow: is one of them much slower than the others?
+"""Layers of all kinds beside Keras on TensorFlow: is one of them slower than its neighbours?
 
     python benchmarks/kinds.py --folder FOLDER --write    # FOLDER: the peers' environment of run.py
     python benchmarks/kinds.py --kinds "conv 3d,gru"
