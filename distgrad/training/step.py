@@ -126,6 +126,7 @@ class TrainStep:
         self.alarm = DesyncAlarm(list(known.values()), communicator, check_every, paths)
         self._unconnected: set[int] = set()  # variables that a warning has named
         self._plan: _Plan | None = None
+        self.layers: Sequence[Any] = ()  # what has to live as long as it
 
     @classmethod
     def of(

@@ -179,6 +179,7 @@ class CustomStep(Turns):
         self.fn = fn
         self.metrics = metrics
         self.stop_requested = False
+        self.layers: Sequence[Any] = ()  # what has to live as long as it
         self.returned = Returned(metrics)
         self._alarm = DesyncAlarm(state, communicator)
 

@@ -104,3 +104,12 @@ def test_a_fit_that_was_stopped_goes_on_in_the_next(made):
     fit(net, callbacks=[Stopping()], epochs=3)
     assert len(fit(net, epochs=2)) == 2
     assert len(made) == 1
+
+
+def test_a_layer_in_the_place_of_another_makes_a_new_one(made):
+    net = model()
+    for rate in (0.1, 0.2, 0.3):
+        net.add(keras.layers.Dropout(rate))  # which may lie where the last one was
+        fit(net)
+        net.pop()
+    assert len(made) == 3

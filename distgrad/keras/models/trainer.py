@@ -256,8 +256,7 @@ class Trainer(Evaluator):
         if known != key:
             seed = random.drawn_seed()
             seed = _agree(communicator, (shards,), seed, self)
-            step = self._make_step(communicator, shards, seed)
-            self._kept_step = key, step
+            step = self._keep(key, self._make_step(communicator, shards, seed))
         return step
 
     def _step_of_fit(
@@ -274,9 +273,13 @@ class Trainer(Evaluator):
         key = (*kind, "fit", feed.batch_size, *sizes)
         known, step = self._kept_step
         if known != key:
-            step = self._make_step(communicator, shards, seed)
-            self._kept_step = key, step
+            step = self._keep(key, self._make_step(communicator, shards, seed))
         step.start_anew(seed)
+        return step
+
+    def _keep(self, key: tuple, step: Any) -> Any:
+        step.layers = list(self._below())  # no other is to have the identity of one of them
+        self._kept_step = key, step
         return step
 
     def _kind_of_step(self, communicator: Communicator, shards: int, class_weight: Any) -> tuple:
