@@ -302,8 +302,18 @@ def vectors(size: int) -> Iterator[tuple[int, int]]:
         yield start, min(LANES, size - start)
 
 
-def each_vector(code: Code, size: int, write: Callable[[Int, int], None]) -> None:
-    """``write(start, lanes)`` for each vector of ``size`` floats, as a loop and a rest."""
+def each_vector(code: Code, size: Int, write: Callable[[Int, int], None]) -> None:
+    """``write(start, lanes)`` for each vector of ``size`` floats, as a loop and a rest.
+
+    The rest of a size that only the call knows is written one by one.
+    """
+    if isinstance(size, str):
+        full = code.op(f"and i64 {size}, {-LANES}")
+        with code.loop(full, LANES) as start:
+            write(start, LANES)
+        with code.loop(code.op(f"sub i64 {size}, {full}")) as rest:
+            write(code.add(full, rest), 1)
+        return
     whole = size // LANES * LANES
     if whole:
         with code.loop(whole, LANES) as start:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile.llvm import engine, windows
+from distgrad.compile.llvm import windows
 from distgrad.compile.program import Apply, Value
 from distgrad.compile.steps import Step, View
 from distgrad.ops.windows import Geometry
@@ -23,7 +23,6 @@ Shape = tuple[int, ...]
 _PLAIN = ("convolve", "convolve_grad_x", "convolve_grad_w")
 NAMES = (*_PLAIN, *(f"depthwise_{name}" for name in _PLAIN))
 _FLOAT = np.dtype(np.float32)
-_SMALLEST = 1 << 12  # elements: below that NumPy is as fast
 
 
 def run(
@@ -41,9 +40,7 @@ def run(
     """
     if not _composed(name, a.shape, b.shape, geometry):
         return windows.run(name, a, b, geometry=geometry, shape=shape, out=out)
-    if any(type(x) is not np.ndarray or x.dtype != _FLOAT or not x.size for x in (a, b)):
-        return None
-    if max(a.size, b.size) < _SMALLEST or not engine.available():
+    if not windows.takes((a, b)):
         return None
     result = _made(name, a, b, geometry, shape)
     if out is None:

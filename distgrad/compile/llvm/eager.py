@@ -23,7 +23,7 @@ from distgrad.compile.llvm import (
     windows,
 )
 from distgrad.compile.llvm import columns as llvm_columns
-from distgrad.compile.llvm.blocks import LANES, Code, Int, scratch
+from distgrad.compile.llvm.blocks import Code, Int, each_vector, scratch
 from distgrad.compile.llvm.calls import Planned, argument, number
 from distgrad.compile.llvm.composites import ROWS, view_of
 from distgrad.compile.llvm.loops import Native, address_of, supported
@@ -210,11 +210,7 @@ def _selecting(x: str, y: str) -> Native:
         no = code.is_byte(code.load_bytes(code.byte_at("%condition", at), lanes), 0)
         code.store(code.where(no, b, a), code.at("%out", at), lanes)
 
-    whole = code.op(f"and i64 %size, {-LANES}")
-    with code.loop(whole, LANES) as at:
-        write(at, LANES)
-    with code.loop(code.op(f"sub i64 %size, {whole}")) as rest:
-        write(code.add(whole, rest), 1)
+    each_vector(code, "%size", write)
     return code.native()
 
 

@@ -52,14 +52,7 @@ def zeros(code: Code, target: str, size: Int) -> None:
 
 def fill(code: Code, target: str, size: Int, value: str) -> None:
     """Gives ``size`` floats the value of a vector's lanes."""
-    if isinstance(size, int):
-        each_vector(code, size, lambda at, lanes: code.store(value, code.at(target, at), lanes))
-        return
-    whole = code.op(f"and i64 {size}, {-LANES}")
-    with code.loop(whole, LANES) as at:
-        code.store(value, code.at(target, at))
-    with code.loop(code.op(f"sub i64 {size}, {whole}")) as at:
-        code.store(value, code.at(target, code.add(whole, at)), 1)
+    each_vector(code, size, lambda at, lanes: code.store(value, code.at(target, at), lanes))
 
 
 def swapped(code: Code, source: str, target: str, count: int, rows: int, columns: int) -> None:

@@ -119,13 +119,18 @@ def run(
 
     It is written to ``out``, where that is given.
     """
-    if name not in NAMES or not engine.available():
-        return None
-    if any(type(a) is not np.ndarray or a.dtype != _FLOAT or not a.size for a in arrays):
-        return None
-    if max(a.size for a in arrays) < _SMALLEST:
+    if name not in NAMES or not takes(arrays):
         return None
     return made(name, *arrays, geometry=geometry, shape=shape, out=out)
+
+
+def takes(arrays: Sequence[Any]) -> bool:
+    """Whether there are kernels for such arrays, and they are large enough to pay for a call."""
+    if not engine.available():
+        return False
+    if any(type(a) is not np.ndarray or a.dtype != _FLOAT or not a.size for a in arrays):
+        return False
+    return max(a.size for a in arrays) >= _SMALLEST
 
 
 def made(

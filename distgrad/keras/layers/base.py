@@ -443,8 +443,6 @@ def _marked_built(build: Callable[..., None]) -> Callable[..., None]:
         with kept():
             build(self, *args, **kwargs)
         self._build_shapes = kwargs or (args[0] if args else None)
-        self.built = True
-        self._name_weights()
-        objects.built(self)
+        self._finish_building()
 
     return marked

@@ -200,15 +200,14 @@ class Trainer(Evaluator):
         if verbose not in (0, False) and communicator.rank == 0 and not shows:
             live = False if verbose == 2 else None
             loop.observers.append(ProgressPrinter(epochs, loop, live))
-        done = False
         try:
             with settled(self):
                 loop.run(epochs)
-            done = True
+        except BaseException:
+            self._kept_step = None, None  # it is in the middle of what it does
+            raise
         finally:
             self._class_weight = None
-            if not done:  # in the middle of what it does
-                self._kept_step = None, None
         self.history = history
         return history
 
