@@ -68,15 +68,16 @@ CONTENDERS = {
     "distgrad captured": ("distgrad", "captured"),
     "torch eager": ("torch", "eager"),
     "torch reduce-overhead": ("torch", "reduce-overhead"),
-    "JAX jit": ("jax", "jit"),  # it compiles for long, and so do those after it
-    "distgrad captured without cuDNN": ("distgrad", "captured"),
-    "distgrad captured TF32": ("distgrad", "captured"),
-    "torch reduce-overhead TF32": ("torch", "reduce-overhead TF32"),
-    "JAX jit TF32": ("jax", "jit TF32"),
+    "JAX jit": ("jax", "jit"),  # it compiles for long, and so do torch's after it
     "torch max-autotune": ("torch", "max-autotune"),
+    "distgrad captured TF32": ("distgrad", "captured"),
+    "distgrad captured without cuDNN": ("distgrad", "captured"),
     "distgrad 8 shards": ("distgrad", "shards8"),
     "distgrad 8 shards, a launch each": ("distgrad", "shards8"),
+    "JAX jit TF32": ("jax", "jit TF32"),
+    "torch reduce-overhead TF32": ("torch", "reduce-overhead TF32"),
 }
+COPY = "a copy of as many bytes"  # as Adam must read and write
 
 
 def devices_of(device: str) -> list[str]:
@@ -302,7 +303,11 @@ def table(results: dict[str, dict[str, list[float]]], names: list[str]) -> list[
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for workload, found in results.items():
         cells = []
-        others = {name: t for name, t in found.items() if not name.startswith("distgrad")}
+        others = {
+            name: times
+            for name, times in found.items()
+            if name in CONTENDERS and not name.startswith("distgrad")
+        }
         for name in names:
             if name not in found:
                 cells.append("-")
@@ -330,6 +335,7 @@ def report(record: Record) -> list[str]:
         *table(record.results, list(CONTENDERS)),
         "",
         *shards_cost(record.results),
+        *bandwidth(record.results),
         "",
         *record.reasons(),
     ]
@@ -348,6 +354,31 @@ def shards_cost(results: dict[str, dict[str, list[float]]]) -> list[str]:
         if ratios:
             said = "; ".join(f"{name}: {ratio:.2f}" for name, ratio in ratios.items())
             lines.append(f"{workload}, over one shard: {said}.")
+    return lines
+
+
+def bytes_of_adam(workload: Workload) -> int:
+    """Weights and two moments are read and written, gradients are read."""
+    return 7 * sum(p.value.nbytes for p in parameters_of(workload.slug)) // 2
+
+
+def bandwidth(results: dict[str, dict[str, list[float]]]) -> list[str]:
+    """The bandwidth that Adam reaches, as a share of what a copy reaches."""
+    lines = []
+    for workload in WORKLOADS.values():
+        found = results.get(workload.name, {})
+        if COPY not in found:
+            continue
+        moved, copied = bytes_of_adam(workload), statistics.median(found[COPY])
+        said = [
+            f"{name} {copied / statistics.median(times):.0%}"
+            for name, times in found.items()
+            if name != COPY
+        ]
+        lines.append(
+            f"{workload.name}: {COPY} ({moved / 1e9:.1f} GB) takes {copied:.3g} ms, "
+            f"{moved / copied / 1e9:.2f} TB/s; of that bandwidth {', '.join(said)}."
+        )
     return lines
 
 
@@ -393,7 +424,7 @@ def main() -> None:
     parser.add_argument("--record", type=Path, help="where results of several runs are collected")
     parser.add_argument("--limit", type=float, default=7200.0, help="seconds for a workload")
     parser.add_argument(
-        "--without", action="append", default=[], help="a contender: it is left out"
+        "--without", action="append", default=[], choices=CONTENDERS, help="it is left out"
     )
     parser.add_argument("--write", action="store_true", help="put the results into gpu.md")
     parser.add_argument("--rounds", type=int, default=5)
@@ -410,7 +441,8 @@ def main() -> None:
 
     if options.all is not None:
         more = ["--device", options.device, *(["--write"] if options.write else [])]
-        ends = gpu_all.run(options.minutes, more, say, options.all)
+        without = set(options.without)
+        ends = gpu_all.run(options.minutes, more, say, options.all, without, options.record)
         say("\n" + "\n".join(f"{name}: {end}" for name, end in ends.items()))
         return
     if options.buckets is not None:
@@ -445,6 +477,9 @@ def main() -> None:
         times = options.patience, options.limit
         runs = prepared(workload, names, device, record, say, *times, note_steps)
         timed(workload, runs, device, record, options.rounds, options.seconds, note_steps)
+        if runs and workload.kind == "adam" and device == "cuda":
+            size = bytes_of_adam(workload) // 2  # it is read, and written
+            record.put(workload.name, {COPY: gpu_kernels.copies(gpu(), size, options.rounds)})
         record.end()
         runs.clear()
         note_steps()

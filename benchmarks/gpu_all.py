@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
 from gpu_record import Record
@@ -40,19 +40,27 @@ LATE = "not finished in time"
 
 
 def run(
-    minutes: float, more: list[str], say: Callable[[str], None], names: Sequence[str] = ()
+    minutes: float,
+    more: list[str],
+    say: Callable[[str], None],
+    names: Sequence[str] = (),
+    unwanted: Set[str] = frozenset(),
+    kept: Path | None = None,
 ) -> dict[str, str]:
-    """Runs these stages (or all), with ``more`` arguments for each; how each of them ended."""
+    """Runs these stages (or all), with ``more`` arguments for each; how each of them ended.
+
+    Without the ``unwanted`` contenders. What was found is ``kept`` in a file for further runs.
+    """
     began, shares, ends = time.monotonic(), 0.0, {}
     chosen = {name: STAGES[name] for name in names or STAGES}
     total = sum(share for _, share in chosen.values())
     whole = began + minutes * 60
     suspects: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "record.json"
+        path = kept or Path(folder) / "record.json"
         for name, (words, share) in chosen.items():
             shares += share / total
-            without = {suspect for suspect, times in suspects.items() if times > 1}
+            without = {*unwanted, *(suspect for suspect, times in suspects.items() if times > 1)}
             seconds = began + shares * minutes * 60 - time.monotonic()
             for _ in range(_TIMES):
                 say(f"\n== {name}: {max(seconds, 0):.0f} s ==")
