@@ -35,6 +35,8 @@ class Backend(ABC):
     kernels: Mapping[str, Callable[..., Any]] = {}
     # Those that do several calls at once, by name, as ``Primitive.native_each`` does.
     each: Mapping[str, Callable[[Sequence[tuple[tuple, tuple]], dict[str, Any]], bool]] = {}
+    # Those that are bound to arrays which stay, by name, as ``Primitive.native_bound`` is.
+    bound: Mapping[str, Callable[[Sequence[tuple[tuple, tuple]], dict[str, Any]], Any]] = {}
     take_bfloat16: Set[str] = frozenset()  # those that are given it as it is, and round once
     copies_ahead = False  # whether batches can be copied to it while it computes
 

@@ -40,6 +40,7 @@ class Kernels:
             "standardize_grad": self._standardize_grad,
         }
         self.each = {"adam_update": self._adam_each}
+        self.bound = {"adam_update": self._adam_bound}
 
     def uniform(self, key: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> Any:
         """Uniform floats in [0, 1): the bits that NumPy draws from the key."""
@@ -76,10 +77,20 @@ class Kernels:
             return plain(p, m, s, g, alpha, **words, **({} if out is None else {"out": out}))
         p, m, s = out if out is not None else (p.copy(), m.copy(), s.copy())
         if p.size:
-            blocks = min(-(-p.size // (_EACH * FLAT)), 1 << 16)
             numbers = _of_adam(p.dtype, alpha, beta_1, beta_2, epsilon)
-            self._launch("adam", p.dtype, blocks, FLAT, p, m, s, g, p.size, *numbers)
+            self._launch("adam", p.dtype, _blocks(p), FLAT, p, m, s, g, p.size, *numbers)
         return p, m, s
+
+    def _adam_bound(
+        self, calls: Sequence[tuple[tuple, tuple]], params: dict[str, Any]
+    ) -> Callable[[Sequence[Any]], None] | None:
+        """Adam on arrays that stay, as a function of its numbers; None where they are not one."""
+        ((p, m, s), args), *others = calls
+        if others or not (p.size and self._alike(p, m, s, args[3])):
+            return None
+        dtype, (_, *rest) = p.dtype, _of_adam(p.dtype, 0.0, **params)
+        start = self._launch.bound("adam", dtype, _blocks(p), FLAT, p, m, s, args[3], p.size)
+        return lambda numbers: start(dtype.type(numbers[0]), *rest)
 
     def _adam_each(self, calls: Sequence[tuple[tuple, tuple]], params: dict[str, Any]) -> bool:
         """Adam on several sets of arrays in one launch; False where they are not for that."""
@@ -154,6 +165,11 @@ class Kernels:
             return plain(dy, x, axis=axis, epsilon=epsilon)
         out = self._cupy.empty(x.shape, x.dtype)
         return self._on_rows("standardize_grad", out, rows, n, n, x.dtype.type(epsilon))
+
+
+def _blocks(flat: Any) -> int:
+    """Blocks of threads for the kernel of Adam."""
+    return min(-(-flat.size // (_EACH * FLAT)), 1 << 16)
 
 
 def _of_adam(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
@@ -32,12 +33,30 @@ class Launcher:
         self._modules: dict[np.dtype, Any] = {}
 
     def __call__(self, name: str, dtype: np.dtype, blocks: int, threads: int, *args: Any) -> None:
+        self.kernel(name, dtype)((blocks,), (threads,), _given(args))
+
+    def bound(
+        self, name: str, dtype: np.dtype, blocks: int, threads: int, *first: Any
+    ) -> Callable[..., None]:
+        """What starts a kernel with these arguments, and those that it is called with."""
+        kernel, given, where = self.kernel(name, dtype), _given(first), ((blocks,), (threads,))
+
+        def start(*more: Any) -> None:
+            kernel(*where, given + more)
+
+        return start
+
+    def kernel(self, name: str, dtype: np.dtype) -> Any:
+        """A kernel, compiled for a type of number when it is first asked for."""
         kernel = self._found.get((name, dtype))
         if kernel is None:
             if dtype not in self._modules:
                 text = source(self._file, dtype)
                 self._modules[dtype] = self._cupy.RawModule(code=text, options=OPTIONS)
             kernel = self._found[name, dtype] = self._modules[dtype].get_function(name)
-        # A Python int would do as well, but its width is not documented.
-        given = tuple([np.int64(a) if type(a) is int else a for a in args])
-        kernel((blocks,), (threads,), given)
+        return kernel
+
+
+def _given(args: Sequence[Any]) -> tuple:
+    """Arguments as CuPy takes them: a Python int would do, but its width is not documented."""
+    return tuple([np.int64(a) if type(a) is int else a for a in args])

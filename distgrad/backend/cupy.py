@@ -52,7 +52,7 @@ class CupyBackend(Backend):
             **self.rows.by_primitive,
             **self.dnn.by_primitive,
         }
-        self.each = self.own.each
+        self.each, self.bound = self.own.each, self.own.bound
         self.take_bfloat16 = {"adam_update", "dot", *self.dnn.by_primitive}
         self._fused: dict[str, Any] = {}
         self._streams: dict[tuple[int, str], Any] = {}

@@ -208,9 +208,10 @@ class Primitive:
         self, calls: Sequence[tuple[tuple, tuple]], params: dict[str, Any]
     ) -> Callable[[Sequence[Any]], None] | None:
         """``into_each`` for arrays that stay: a function of the numbers; None without one."""
-        if self.native_bound is None:
-            return None
-        run = self.native_bound(calls, {**self.defaults, **params})
+        bind = self.native_bound
+        if calls and type(calls[0][0][0]) is not np.ndarray:  # of a device
+            bind = dispatch.backend_of(calls[0][0][0]).bound.get(self.name)
+        run = None if bind is None else bind(calls, {**self.defaults, **params})
         if run is None:
             return None
 

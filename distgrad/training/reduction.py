@@ -23,7 +23,7 @@ from distgrad.launcher import environ
 from distgrad.ops import streams
 from distgrad.ops.tree_sums import in_tree
 from distgrad.training.buckets import GradientBuckets
-from distgrad.training.frames import on_host
+from distgrad.training.frames import Outcome, on_host
 from distgrad.training.meeting import SPARE, Meeting
 from distgrad.training.overlap import Courier, Job
 from distgrad.training.programs import ExecutorName, ShardPrograms, fall_back
@@ -133,7 +133,7 @@ class GradientSum:
                 say=communicator.rank == 0,
             )
         # Where one program may run all shards there are, so that its sums are the whole ones.
-        captured = self.programs is not None and executor != "cuda"
+        captured = self.programs is not None
         self._alone = communicator.world_size == 1 and captured and not self.counted
         self._latest: CapturedShards | None = None
         # Loss, stop request, metric sums, per variable the number of shards with a gradient, and
@@ -224,6 +224,8 @@ class GradientSum:
         if found is None:
             return None
         done, merges = found
+        if not isinstance(done, Outcome):
+            done = done()  # it waits for a GPU, which goes on meanwhile
         sums = done.sums.astype(float)
         loss = in_tree([loss * share for loss in done.losses], merges)
         accept(loss)

@@ -169,15 +169,15 @@ class CapturedShards:
         trees: tuple[Merges, ...],
         buffers: Sequence[Sequence[Any]],
         told: Callable[[int], None] | None = None,
-    ) -> Any:
+    ) -> Outcome | Callable[[], Outcome]:
         """What the program gives of them, as ``ShardProgram.run`` says."""
         cut = self._sum.buckets.cut
         return self.program.run(self._shards, weights, trees, self.streams, buffers, cut, told)
 
     def whole(
         self, weights: Sequence[float], totals: Sequence[Any]
-    ) -> tuple[Outcome, Merges] | None:
-        """Runs them where they are all shards there are, and how they are added up.
+    ) -> tuple[Outcome | Callable[[], Outcome], Merges] | None:
+        """What they give where they are all shards there are, and how they are added up.
 
         The sums of gradients are in ``totals``, one for each bucket. None where the program cannot
         run them at once.
