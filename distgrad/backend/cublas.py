@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,19 +89,27 @@ class Blas:
         """
         return self._opened()[1]
 
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Context for products that may run beside others of this thread: no shared workspace."""
+        self._per_thread.beside = True
+        try:
+            yield
+        finally:
+            self._per_thread.beside = False
+
     def _opened(self) -> tuple[ctypes.c_void_p, Any]:
         """This thread's handle for its device, put on its current stream, and the workspace."""
-        device = self._cupy.cuda.runtime.getDevice()
-        known: dict[int, tuple[ctypes.c_void_p, Any]] = self._per_thread.__dict__.setdefault(
-            "handles", {}
-        )
+        own = self._per_thread
+        known: dict[Any, tuple[ctypes.c_void_p, Any]] = own.__dict__.setdefault("handles", {})
+        which = self._cupy.cuda.runtime.getDevice(), getattr(own, "beside", False)
         if self._library is None:
             self._library = load(self._cupy)
-        if device not in known:
+        if which not in known:
             handle = ctypes.c_void_p()
             self._check(self._library.cublasCreate_v2(ctypes.byref(handle)))
-            known[device] = handle, self._cupy.cuda.alloc(WORKSPACE)
-        handle, workspace = known[device]
+            known[which] = handle, self._cupy.cuda.alloc(WORKSPACE)
+        handle, workspace = known[which]
         stream = ctypes.c_void_p(self._cupy.cuda.get_current_stream().ptr)
         self._check(self._library.cublasSetStream_v2(handle, stream))
         place, size = ctypes.c_void_p(workspace.ptr), ctypes.c_size_t(WORKSPACE)

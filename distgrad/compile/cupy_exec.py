@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distgrad.backend.cuda_launch import OPTIONS
+from distgrad.compile.cuda.branch import Branch
 from distgrad.compile.cuda.memory import Memory
 from distgrad.compile.cuda.nodes import Node
 from distgrad.compile.cuda.part import Part
@@ -112,6 +113,7 @@ class Frame:
     def __init__(self, executor: CudaExecutor, links: Sequence[Link], memory: Memory) -> None:
         self.backend = executor.backend
         self._executor, self._plan, self._memory = executor, executor.plan, memory
+        self._leaves = any(node.leaf for node in self._plan.nodes)
         self._mail = memory.mail(len(links))
         self.parts = [
             Part(executor, link.places, memory, row)
@@ -131,6 +133,8 @@ class Frame:
         for number, node in enumerate((None, *self._plan.nodes)):
             if node is not None:
                 self._steps.append(_Step(part, node, number - 1))
+            if self._leaves and number in self._plan.joins:
+                self._steps.append(_Step(part, _JOIN, number - 1))
             for do in link.beside.get(number, ()):
                 self._steps.append(_Step(part, _aside(do), number - 1))
             self._ends.append(len(self._steps))
@@ -207,6 +211,9 @@ class Frame:
     def _record(self, tells: bool, looks: bool) -> list[Callable[[], None]]:
         """Makes the pieces of a run, and runs each as soon as it is there."""
         self._workspaces.append(self.backend.blas.open())
+        if self._leaves:
+            with self.backend.blas.beside():
+                self._workspaces.append(self.backend.blas.open())
         if self._kind not in self._memory.warm:
             self._warm_up()
         script: list[Callable[[], None]] = []
@@ -281,14 +288,22 @@ class Frame:
     def _capture(self, steps: Sequence[_Step]) -> Any:
         """A graph of the steps; or the number of the one that cannot be captured, None for all."""
         stream, held = self._memory.stream, [dict(part.held) for part in self.parts]
+        branch = Branch(stream, self._memory.beside, self.backend.blas)
         done = 0
         try:
             with stream, self.parts[0].allocating():
                 stream.begin_capture()
                 try:
                     for step in steps:
-                        step.do()
+                        if step.node is _JOIN:
+                            branch.join()
+                        elif step.node.leaf:
+                            branch.run(step.do)
+                        else:
+                            step.do()
+                            branch.goes_on()
                         done += 1
+                    branch.join()
                 except Exception:
                     with contextlib.suppress(RuntimeError):
                         stream.end_capture()
@@ -353,6 +368,9 @@ class _Step(NamedTuple):
     def by_itself(self) -> None:
         with self.part.context:
             self.node.run(self.part)
+
+
+_JOIN = Node(lambda arrays: None, (), where="join")
 
 
 def _aside(do: Callable[[], Any]) -> Node:

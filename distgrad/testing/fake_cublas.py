@@ -42,7 +42,7 @@ class Library:
     def cublasSetWorkspace_v2(self, handle: Any, place: Any, size: Any) -> int:
         if place.value is None or place.value % 256:
             return _INVALID_VALUE
-        self._has_workspace = True
+        self._has_workspace, self._place = True, place.value
         return 0 if handle.value in self._handles else _NOT_INITIALIZED
 
     def cublasGemmEx(self, *given: Any) -> int:
@@ -80,6 +80,7 @@ class Library:
     ) -> int:
         if not self._has_workspace:
             raise AssertionError("cuBLAS would allocate a workspace")
+        capture.uses(self._place)
         rows = (k if turn_a else m), (n if turn_b else k), m
         for leading, least in zip((lda, ldb, ldc), rows, strict=True):
             if leading < max(1, least):

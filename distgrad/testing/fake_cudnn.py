@@ -49,7 +49,7 @@ class numerical_note(enum.Enum):
 
 def _outside_of_captures(what: str) -> None:
     # No error of CUDA, which might be taken for a graph that is not supported.
-    assert capture.notes is None, f"{what} is made while a stream is captured"
+    assert capture.lanes is None, f"{what} is made while a stream is captured"
 
 
 class Handle:

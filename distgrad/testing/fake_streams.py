@@ -119,7 +119,10 @@ class Stream:
 
     def wait_event(self, event: Event) -> None:
         ticket = event.ticket
-        self.add(lambda: ticket is None or ticket.done())
+        if isinstance(ticket, fake_graphs.Mark):
+            fake_graphs.capture.waits(self, ticket)
+        else:
+            self.add(lambda: ticket is None or ticket.done())
 
     @property
     def done(self) -> bool:
@@ -174,17 +177,23 @@ class Event:
     def __init__(
         self, block: bool = False, disable_timing: bool = False, interprocess: bool = False
     ) -> None:
-        self.ticket: _Ticket | None = None
+        self.ticket: _Ticket | fake_graphs.Mark | None = None
 
     def record(self, stream: Stream | None = None) -> None:
         if stream is None:
             raise TypeError("CuPy would record on the null stream: name the stream")
+        mark = fake_graphs.capture.marked(stream)
+        if mark is not None:
+            self.ticket = mark
+            return
         fake_graphs.capture.refuse("events that others wait for")
-        self.ticket = _Ticket(stream)
-        stream.add(self.ticket.reach)
+        ticket = self.ticket = _Ticket(stream)
+        stream.add(ticket.reach)
 
     @property
     def done(self) -> bool:
+        if isinstance(self.ticket, fake_graphs.Mark):
+            raise CUDARuntimeError("cudaErrorCapturedEvent: nobody can wait for it")
         with world:
             return self.ticket is None or self.ticket.done()
 
@@ -207,6 +216,9 @@ def get_current_stream(device_id: int = -1) -> Stream:
                 made.device_id = device
         here.streams[device] = _null[device]
     return here.streams[device]
+
+
+fake_graphs.Capture.here = staticmethod(get_current_stream)
 
 
 def stream_at(pointer: Any) -> Stream:
@@ -249,7 +261,7 @@ class Streams(standin.Order):
 
     @property
     def noting(self) -> bool:  # type: ignore[override]
-        return fake_graphs.capture.notes is not None
+        return fake_graphs.capture.lanes is not None
 
     def wait(self) -> None:
         get_current_stream().synchronize()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ import distgrad as tf
 from distgrad.compile import cupy_exec
 from distgrad.compile.capture import trace
 from distgrad.compile.captured import CaptureError
+from distgrad.compile.cuda import plan
 from distgrad.compile.cupy_exec import cuda_executor
 from distgrad.core import dispatch
 from distgrad.core.errors import InvalidArgumentError
@@ -163,3 +166,67 @@ def test_variables_that_one_launch_writes_are_written_once():
         step(x)
         np.testing.assert_array_equal(a.numpy(), np.full(3, 3.0**number))
         np.testing.assert_array_equal(b.numpy(), np.full(5, 5.0**number))
+
+
+# Products that nothing waits for
+
+
+def of_layers(*sizes):
+    """A loss, and its gradients by some layers, as a program for a GPU; with its arguments."""
+    x, weights = floats(5, sizes[0]), [floats(*pair) for pair in pairwise(sizes)]
+
+    def f(x, *weights):
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            h = x
+            for w in weights:
+                h = tf.nn.tanh(h @ w)
+            loss = tf.reduce_sum(h * h)
+        return loss, *tape.gradient(loss, weights)
+
+    given = [x, *weights]
+    groups = [list(range(1, len(sizes)))]
+    return f, given, cuda_executor(trace(f, given).program, given, groups)
+
+
+def test_gradients_of_weights_run_beside_what_follows(monkeypatch):
+    f, given, executor = of_layers(6, 7, 8, 9, 4)
+    leaves = [node for node in executor.plan.nodes if node.leaf]
+    assert len(leaves) == 4
+    eager = [t.numpy() for t in f(*map(tf.constant, given))]
+    frame = executor.frame()
+    for _ in range(5):  # what lies beside is done late, and early
+        for found, expected in zip(frame(given), eager, strict=True):
+            np.testing.assert_allclose(found.get(), expected, rtol=1e-5, atol=1e-6)
+    ((script, _),) = frame._scripts.values()
+    assert sum("launch" in getattr(piece, "__qualname__", "") for piece in script) == 1
+    graph = [a.get().tobytes() for a in frame(given)]
+    monkeypatch.setattr(cupy_exec, "graphs", False)
+    assert [a.get().tobytes() for a in executor.frame()(given)] == graph
+
+
+def test_nothing_lies_where_a_leaf_still_looks():
+    _, _, executor = of_layers(*range(3, 20))
+    own = executor.plan
+
+    def places(node):
+        for view in node.mentions:
+            if view.buffer.kind == "temporary":
+                start = own.homes[view.buffer]
+                yield view.buffer, range(start, start + view.buffer.nbytes)
+
+    for index, node in enumerate(own.nodes):
+        if not node.leaf:
+            continue
+        end = min(join for join in own.joins if join > index)
+        for other in own.nodes[index + 1 : end]:
+            for held, mine in places(node):
+                for buffer, theirs in places(other):
+                    apart = mine.stop <= theirs.start or theirs.stop <= mine.start
+                    assert apart or buffer is held
+
+
+def test_large_products_and_those_that_are_needed_are_no_leaves(monkeypatch):
+    monkeypatch.setattr(plan, "_LEAF", 5 * 7 * 8)
+    _, _, executor = of_layers(6, 7, 8, 9)
+    assert [node.products for node in executor.plan.nodes if node.leaf] == [5 * 7 * 8, 5 * 6 * 7]

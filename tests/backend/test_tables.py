@@ -26,6 +26,10 @@ class Launches(list):
         self.append(name)
         self._launch(name, *args)
 
+    def bound(self, name, *args):
+        start = self._launch.bound(name, *args)
+        return lambda *more: (self.append(name), start(*more))
+
 
 @pytest.fixture
 def launches(monkeypatch):
@@ -194,3 +198,17 @@ def test_an_optimizer_launches_once(launches):
             optimizer.apply_gradients(zip(map(tf.constant, gradients), on_cpu, strict=True))
     for found, wanted in zip(variables, on_cpu, strict=True):
         np.testing.assert_array_equal(found.numpy(), wanted.numpy())
+
+
+def test_arrays_that_stay_are_bound_once(launches, dtype):
+    host, rows = states(dtype, (37,))
+    run = optim.adam_update.bound(calls_of(rows, dtype), WORDS)
+    for alpha in (1e-3, 1e-2):
+        del launches[:]
+        run([alpha])
+        update(host, dtype, alpha)
+        assert_same(rows, host)
+        assert launches == ["adam"]
+    for sizes in ((5, 6), (0,)):
+        _, rows = states(dtype, sizes)
+        assert optim.adam_update.bound(calls_of(rows, dtype), WORDS) is None

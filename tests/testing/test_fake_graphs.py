@@ -65,7 +65,7 @@ def test_what_asks_for_the_host_is_refused(cupy, stream):
         lambda: x[flags],
         lambda: cupy.cuda.alloc_pinned_memory(8),
         stream.synchronize,
-        stream.record,
+        lambda: stream.record().synchronize(),
     ):
         with pytest.raises(RuntimeError, match="capturing"):
             call()
@@ -107,3 +107,56 @@ def test_arrays_are_made_at_addresses(cupy):
     assert part.get().tolist() == [3.0, 5.0]
     part[...] = 9.0
     assert whole[1, 1].item() == 9.0
+
+
+def test_a_capture_forks_and_joins(cupy, stream):
+    stream.end_capture()
+    x, y = cupy.array([1.0]), cupy.array([0.0])
+    other = cupy.cuda.Stream(non_blocking=True)
+    stream.begin_capture()
+    x += 1.0
+    other.wait_event(stream.record())
+    with other:
+        y[...] = x
+    stream.wait_event(other.record())
+    x *= 10.0
+    graph = stream.end_capture()
+    for _ in range(3):
+        before = x.get()
+        graph.launch()
+        assert y.get() == before + 1 and x.get() == 10 * (before + 1)
+
+
+def test_what_is_not_waited_for_has_no_order(cupy, stream):
+    stream.end_capture()
+    x, y, found = cupy.array([1.0]), cupy.array([0.0]), set()
+    other = cupy.cuda.Stream(non_blocking=True)
+    stream.begin_capture()
+    other.wait_event(stream.record())
+    x += 1.0  # after the event
+    with other:
+        y[...] = x
+    x *= 10.0  # before it is waited for
+    stream.wait_event(other.record())
+    graph = stream.end_capture()
+    for _ in range(2):
+        x[...] = cupy.array([1.0])
+        graph.launch()
+        found.add(float(y.get()[0]))
+    assert found == {1.0, 20.0}
+
+
+def test_a_fork_that_is_left_open_or_not_captured_is_refused(cupy, stream):
+    stream.end_capture()
+    x, other = cupy.array([1.0]), cupy.cuda.Stream(non_blocking=True)
+    stream.begin_capture()
+    with other, pytest.raises(RuntimeError, match="this stream is not captured"):
+        x += 1.0
+    event = stream.record()
+    other.wait_event(event)
+    with other:
+        x += 1.0
+    with pytest.raises(RuntimeError, match="Unjoined"):
+        stream.end_capture()
+    with pytest.raises(RuntimeError, match="a capture that has ended"):
+        other.wait_event(event)

@@ -312,7 +312,7 @@ class Build:
             given = map(arrays.array, (target, at_a, at_b))
             arrays.backend.blas.multiply(*given, sizes, as_a, as_b)
 
-        self._node(run, at_a, at_b, target, writes=(target,))
+        self._node(run, at_a, at_b, target, writes=(target,), products=math.prod(sizes))
         return True
 
     def _flat_rows(self, place: View) -> View:

@@ -26,6 +26,7 @@ class Memory:
         # lie there when the graph is launched.
         self.pool = cupy.cuda.MemoryPool()
         self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.beside = cupy.cuda.Stream(non_blocking=True)  # for leaves
         # Kinds of frames whose kernels are loaded, and for which the pool has what they need.
         self.warm: set[Hashable] = set()
         self._cupy, self._plan = cupy, plan

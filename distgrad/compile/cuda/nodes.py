@@ -37,7 +37,8 @@ class Node(NamedTuple):
 
     ``where`` it is done: on the "device", in Python on the "host", or "before" the launch of what
     stands around it: a slot, or the last look at a variable that is written to. ``made`` are the
-    results that it holds.
+    results that it holds. A ``leaf`` may run beside all that follows it, up to the next of the
+    plan's joins.
     """
 
     run: Callable[[Arrays], None]
@@ -47,6 +48,8 @@ class Node(NamedTuple):
     made: tuple[View, ...] = ()
     opaque: bool = False  # it is a kernel over CuPy, which may do what cannot be captured
     kernel: Kernel | None = None  # that it starts, and nothing else
+    products: int = 0  # multiplications of numbers, where it is a product of matrices
+    leaf: bool = False
 
 
 def launch(kernel: Kernel, writes: tuple[View, ...]) -> Node:

@@ -7,6 +7,7 @@ CuPy puts it.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ from distgrad.compile.passes import (
 from distgrad.compile.passes.fusion import reduction
 from distgrad.compile.program import Apply, Program, Read
 from distgrad.compile.steps import Buffer, View
+
+_LEAF = 1 << 29  # multiplications; a guess: some 20 us, and GPUs are full of larger ones anyway
+_LASTING = {"temporary", "output", "input", "slot", "constant"}  # nobody writes there meanwhile
 
 
 class Plan:
@@ -78,6 +82,10 @@ class Plan:
             self._first(early)
         self.ready = self._end(early)
         self.ends = ends_of(self, groups)  # type: ignore[arg-type]
+        # After so many nodes all leaves before them must be done.
+        count = len(self.nodes)
+        self.joins = sorted({self.ready, count, *(min(end + 1, count) for end in self.ends)})
+        self._mark_leaves()
         self.homes, self.nbytes = self._layout()
         self.counted = 0  # bytes of counters
         for buffer in self._of_kind("counter"):
@@ -117,6 +125,20 @@ class Plan:
         order = sorted(range(len(self.nodes)), key=lambda i: (i not in chosen, i))
         self.nodes = [self.nodes[i] for i in order]
 
+    def _mark_leaves(self) -> None:
+        """Lets small products run beside what follows: those that no node needs any more.
+
+        Gradients of weights mostly are: so few rows and columns leave most of a GPU idle.
+        """
+        later: set[Buffer] = set()
+        for index in reversed(range(len(self.nodes))):
+            node = self.nodes[index]
+            kinds = {view.buffer.kind for view in node.mentions}
+            needed = any(view.buffer in later for view in node.writes)
+            if 0 < node.products <= _LEAF and kinds <= _LASTING and not needed:
+                self.nodes[index] = node._replace(leaf=True)
+            later |= {view.buffer for view in node.mentions}
+
     def _end(self, positions: Sequence[int]) -> int:
         """The number of nodes after which these outputs are there."""
         buffers = {self.outputs[p].buffer for p in positions}
@@ -151,8 +173,10 @@ class Plan:
         """Where each temporary buffer starts in the block, and the size of the block."""
         lives: dict[Buffer, list[int]] = {}
         for index, node in enumerate(self.nodes):
+            done = self.joins[bisect.bisect(self.joins, index)] - 1 if node.leaf else index
             for view in node.mentions:
-                lives.setdefault(view.buffer, [index, index])[1] = index
+                life = lives.setdefault(view.buffer, [index, index])
+                life[1] = max(life[1], done)
         for view in self.outputs:
             lives.setdefault(view.buffer, [len(self.nodes)] * 2)[1] = len(self.nodes)
         own = [b for b in lives if b.kind == "temporary"]
