@@ -4,6 +4,9 @@ Convolutions run in channels_last, bfloat16 under autocast. Where Adam is all th
 compiles its foreach form.
 Further forms are modes of ``torch.compile``; ``gpu.py`` sets DEVICE. Forms that end in TF32 let a
 GPU round the factors of products and convolutions to it; the others do not.
+
+"max-autotune" leaves out what takes minutes: descent by coordinates, whose candidates are compiled
+one after the other, and, for transformers in float32, products by Triton beside those of cuBLAS.
 """
 
 from __future__ import annotations
@@ -72,9 +75,11 @@ def laid_out(parameter: Parameter) -> torch.Tensor:
     return value
 
 
-def make(workload: Workload, parameters: Sequence[Parameter], form: str) -> Trainer:
+def make(workload: Workload, parameters: Sequence[Parameter], form: str) -> Trainer | None:
     """The trainer of that form, which rounds as it should in every run: that is global here."""
     trainer = _made(workload, parameters, form.removesuffix(" TF32"))
+    if trainer is None:
+        return None
     rough = form.endswith("TF32")
 
     def run(batch: Any, steps: int) -> float:
@@ -85,14 +90,16 @@ def make(workload: Workload, parameters: Sequence[Parameter], form: str) -> Trai
     return Trainer(trainer.ready, run)
 
 
-def _made(workload: Workload, parameters: Sequence[Parameter], form: str) -> Trainer:
+def _made(workload: Workload, parameters: Sequence[Parameter], form: str) -> Trainer | None:
     compiled: Any = lambda f: f  # noqa: E731
     if form != "eager":
         compiled = partial(torch.compile, mode=None if form == "compile" else form)
+        if form == "max-autotune":
+            compiled = partial(torch.compile, options=_tuned(workload))
         torch._dynamo.reset()
     values = [laid_out(p) for p in parameters]
     if workload.kind == "adam":
-        return _adam(workload, values, form != "eager")
+        return _adam(workload, values, form != "eager") if form != "max-autotune" else None
     if workload.kind == "chain":
         return _chain(workload, values, compiled)
     weights = [value.requires_grad_() for value in values]
@@ -124,6 +131,16 @@ def _made(workload: Workload, parameters: Sequence[Parameter], form: str) -> Tra
         return torch.from_numpy(x).to(DEVICE), torch.from_numpy(y).to(DEVICE)
 
     return Trainer(ready, run)
+
+
+def _tuned(workload: Workload) -> dict[str, Any]:
+    """What torch's mode max-autotune stands for, but for descent by coordinates."""
+    many = workload.kind == "transformer" and workload.dtype == "float32"
+    return {
+        "max_autotune": True,
+        "triton.cudagraphs": True,
+        "max_autotune_gemm_backends": "ATEN" if many else "ATEN,TRITON",
+    }
 
 
 def _adam(workload: Workload, values: list[torch.Tensor], foreach: bool) -> Trainer:

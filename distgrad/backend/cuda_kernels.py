@@ -83,14 +83,27 @@ class Kernels:
 
     def _adam_bound(
         self, calls: Sequence[tuple[tuple, tuple]], params: dict[str, Any]
-    ) -> Callable[[Sequence[Any]], None] | None:
-        """Adam on arrays that stay, as a function of its numbers; None where they are not one."""
+    ) -> Callable[..., None] | None:
+        """Adam on arrays that stay, as a function of its numbers; None where they are not one.
+
+        It is left out where ``losses`` are given, and one of them is not finite.
+        """
         ((p, m, s), args), *others = calls
         if others or not (p.size and self._alike(p, m, s, args[3])):
             return None
         dtype, (_, *rest) = p.dtype, _of_adam(p.dtype, 0.0, **params)
-        start = self._launch.bound("adam", dtype, _blocks(p), FLAT, p, m, s, args[3], p.size)
-        return lambda numbers: start(dtype.type(numbers[0]), *rest)
+        flat = dtype, _blocks(p), FLAT, p, m, s, args[3], p.size
+        start = self._launch.bound("adam", *flat)
+        where_finite = self._launch.bound("adam_where_finite", *flat)
+
+        def run(numbers: Sequence[Any], losses: Any = None) -> None:
+            given = dtype.type(numbers[0]), *rest
+            if losses is None:
+                start(*given)
+            else:
+                where_finite(*given, losses.losses, losses.count, losses.step)
+
+        return run
 
     def _adam_each(self, calls: Sequence[tuple[tuple, tuple]], params: dict[str, Any]) -> bool:
         """Adam on several sets of arrays in one launch; False where they are not for that."""

@@ -98,6 +98,17 @@ extern "C" __global__ void adam(T *__restrict__ p, T *__restrict__ m, T *__restr
               (i64)gridDim.x * blockDim.x, alpha, rest_1, rest_2, epsilon);
 }
 
+// The same, left out where one of ``count`` losses, ``step`` elements apart, is not finite.
+extern "C" __global__ void adam_where_finite(T *__restrict__ p, T *__restrict__ m,
+                                             T *__restrict__ s, const T *__restrict__ g, i64 n,
+                                             T alpha, T rest_1, T rest_2, T epsilon,
+                                             const T *__restrict__ losses, i64 count, i64 step) {
+    for (i64 i = 0; i < count; i++)
+        if (!(losses[i * step] - losses[i * step] == 0)) return;
+    adam_flat(p, m, s, g, n, (i64)blockIdx.x * blockDim.x + threadIdx.x,
+              (i64)gridDim.x * blockDim.x, alpha, rest_1, rest_2, epsilon);
+}
+
 // An array of a table, from an element on. Compilers do not know that addresses in it are global.
 __device__ inline T *listed(i64 address, i64 start) {
     T *found = (T *)address + start;

@@ -9,7 +9,9 @@ import numpy as np
 
 # Elements that a block works on: so few that all blocks end together, and as many as make it worth
 # a look at the table, but few arrays are divided among as many blocks as a large GPU has room for.
-LEAST, MOST = 1 << 10, 1 << 14
+# With more of them Adam on 100 arrays of a million took longer on an H200: 0.672 ms with 1 << 10,
+# 0.673, 0.681, 0.689 and 0.702 with 1 << 14; a copy of as many bytes takes 0.661.
+LEAST, MOST = 1 << 10, 1 << 11
 BLOCKS = 2048
 _KEPT = 16  # tables that are kept, before all are forgotten
 

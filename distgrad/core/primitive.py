@@ -206,8 +206,11 @@ class Primitive:
 
     def bound(
         self, calls: Sequence[tuple[tuple, tuple]], params: dict[str, Any]
-    ) -> Callable[[Sequence[Any]], None] | None:
-        """``into_each`` for arrays that stay: a function of the numbers; None without one."""
+    ) -> Callable[..., None] | None:
+        """``into_each`` for arrays that stay: a function of the numbers; None without one.
+
+        On a device it takes losses, too, without which it is to be left out; see `Pending`.
+        """
         bind = self.native_bound
         if calls and type(calls[0][0][0]) is not np.ndarray:  # of a device
             bind = dispatch.backend_of(calls[0][0][0]).bound.get(self.name)
@@ -215,9 +218,9 @@ class Primitive:
         if run is None:
             return None
 
-        def again(numbers: Sequence[Any]) -> None:
+        def again(numbers: Sequence[Any], *losses: Any) -> None:
             self._refuse_recorders()
-            run(numbers)
+            run(numbers, *losses)
 
         return again
 

@@ -20,7 +20,7 @@ from distgrad.compile.cupy_exec import Link
 from distgrad.compile.numpy_exec import c_strides
 from distgrad.compile.passes.shards import Merges
 from distgrad.compile.steps import View
-from distgrad.training.frames import Bound, Cut, Leaves, Outcome, Streams
+from distgrad.training.frames import Bound, Cut, Leaves, Outcome, Pending, Streams
 
 _CHAINS = 64  # of one program, for other trees and other buffers
 LAUNCHES = 1 << 14  # in a graph; a guess: what it costs to make grows with them
@@ -66,10 +66,9 @@ class Chains:
         buffers: Sequence[Sequence[Any]],
         cut: Cut,
         told: Callable[[int], None] | None,
-    ) -> Callable[[], Outcome]:
-        """As `ShardProgram.run`; the function given waits for losses and sums.
-
-        They are on their way before the backward pass of the last shard is launched.
+    ) -> Pending:
+        """As `ShardProgram.run`: losses and sums are on their way before the backward pass of
+        the last shard is launched.
         """
         chain = self._at(trees, buffers, cut)
         if weights != self._given:
@@ -112,6 +111,7 @@ class _Chain:
         self._backend = executor.backend
         self._statistics = _Results(executor, chains.statistics, count)
         self._states = _Results(executor, chains.states, count)
+        self._losses = self._statistics.spread(0)
         links: list[Link] = []
         for merges, own in zip(trees, buffers, strict=True):
             waiting: list[Sequence[Any]] = []
@@ -144,7 +144,7 @@ class _Chain:
         rows: Sequence[Sequence[Any]],
         contexts: Sequence[Any],
         told: Callable[[int], None] | None,
-    ) -> Callable[[], Outcome]:
+    ) -> Pending:
         self._frame.run(rows, told, self._look, contexts)
         ids, statistics = self._chains.assigned, self._looked
         states = self._states.fetch() if ids else None
@@ -157,7 +157,7 @@ class _Chain:
                 written = [dict(zip(ids, own, strict=True)) for own in found]
             return Outcome(losses.tolist(), sums, written)
 
-        return outcome
+        return Pending(outcome, *self._losses, assigns=bool(ids))
 
     def _look(self) -> None:
         self._looked = self._statistics.fetch()
@@ -189,6 +189,12 @@ class _Results:
             own = self.memory[first : first + nbytes]
             found[position] = own.view(view.dtype).reshape(view.shape)
         return found
+
+    def spread(self, number: int) -> tuple[Any, np.int64, np.int64]:
+        """Where an output that is one number lies for all runs: an array, and how it is read."""
+        view, start, (nbytes, *_) = self._views[number]
+        own = self.memory[start : start + self._count * nbytes].view(view.dtype)
+        return own, np.int64(self._count), np.int64(nbytes // view.dtype.itemsize)
 
     def _read(self, memory: np.ndarray) -> list[np.ndarray]:
         """For each output what all runs gave, a row for each, of a copy on the host."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,24 @@ class Outcome(NamedTuple):
     losses: list[float]  # one for each shard
     sums: np.ndarray  # a row for each shard, good until the next run
     written: list[dict[int, np.ndarray]]  # for each shard, by the id of a state variable
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What some shards give on a GPU; a call waits for their losses and sums.
+
+    The ``count`` losses lie in an array of the device, ``step`` elements apart. ``assigns`` says
+    that state variables are assigned, too.
+    """
+
+    outcome: Callable[[], Outcome]
+    losses: Any
+    count: np.int64
+    step: np.int64
+    assigns: bool
+
+    def __call__(self) -> Outcome:
+        return self.outcome()
 
 
 class Bound:

@@ -23,7 +23,7 @@ from distgrad.launcher import environ
 from distgrad.ops import streams
 from distgrad.ops.tree_sums import in_tree
 from distgrad.training.buckets import GradientBuckets
-from distgrad.training.frames import Outcome, on_host
+from distgrad.training.frames import Pending, on_host
 from distgrad.training.meeting import SPARE, Meeting
 from distgrad.training.overlap import Courier, Job
 from distgrad.training.programs import ExecutorName, ShardPrograms, fall_back
@@ -163,13 +163,15 @@ class GradientSum:
         batch: Batch,
         scale: float = 1.0,
         accept: Callable[[float], None] = lambda loss: None,
+        ahead: Callable[[Pending], None] | None = None,
     ) -> Reduced:
         """The sums of step number ``step``; gradients are those of ``scale`` times the loss.
 
-        ``accept`` is told the loss before anything has been changed, and may raise.
+        ``accept`` is told the loss before anything has been changed, and may raise. Where all else
+        has been asked of a GPU, ``ahead`` is told before that.
         """
         if self._alone:
-            found = self._all_at_once(step, batch, scale, accept)
+            found = self._all_at_once(step, batch, scale, accept, ahead)
             if found is not None:
                 return found
         self._latest = None
@@ -209,7 +211,12 @@ class GradientSum:
         return self.buckets.gradients(self.present)
 
     def _all_at_once(
-        self, step: int, batch: Batch, scale: float, accept: Callable[[float], None]
+        self,
+        step: int,
+        batch: Batch,
+        scale: float,
+        accept: Callable[[float], None],
+        ahead: Callable[[Pending], None] | None,
     ) -> Reduced | None:
         """All shards in one run of one program, which adds them up; None where there is none."""
         runs = self._planned(step, batch)
@@ -224,14 +231,16 @@ class GradientSum:
         if found is None:
             return None
         done, merges = found
-        if not isinstance(done, Outcome):
-            done = done()  # it waits for a GPU, which goes on meanwhile
-        sums = done.sums.astype(float)
-        loss = in_tree([loss * share for loss in done.losses], merges)
-        accept(loss)
         if run is not self._latest:  # else it had the same gradients
             self._latest = run
             np.multiply(run.program.there, count, out=self._presence)
+        if isinstance(done, Pending):  # a GPU goes on while its losses are on their way
+            if ahead is not None and not done.assigns:
+                ahead(done)
+            done = done()
+        sums = done.sums.astype(float)
+        loss = in_tree([loss * share for loss in done.losses], merges)
+        accept(loss)
         if any(done.written):
             self._state.start()
             for index, written in zip(run.indices, done.written, strict=True):

@@ -19,7 +19,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.data.loader import Batch
 from distgrad.ops.streams import stream
 from distgrad.training.buckets import Bucket
-from distgrad.training.frames import Outcome, flat
+from distgrad.training.frames import Outcome, Pending, flat
 from distgrad.training.lending import Lender
 from distgrad.training.meeting import Seat
 from distgrad.training.overlap import Job
@@ -169,14 +169,14 @@ class CapturedShards:
         trees: tuple[Merges, ...],
         buffers: Sequence[Sequence[Any]],
         told: Callable[[int], None] | None = None,
-    ) -> Outcome | Callable[[], Outcome]:
+    ) -> Outcome | Pending:
         """What the program gives of them, as ``ShardProgram.run`` says."""
         cut = self._sum.buckets.cut
         return self.program.run(self._shards, weights, trees, self.streams, buffers, cut, told)
 
     def whole(
         self, weights: Sequence[float], totals: Sequence[Any]
-    ) -> tuple[Outcome | Callable[[], Outcome], Merges] | None:
+    ) -> tuple[Outcome | Pending, Merges] | None:
         """What they give where they are all shards there are, and how they are added up.
 
         The sums of gradients are in ``totals``, one for each bucket. None where the program cannot

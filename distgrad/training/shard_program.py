@@ -27,7 +27,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
 from distgrad.ops.tree_sums import in_tree
-from distgrad.training.frames import Bound, Cut, Inputs, Leaves, Outcome, Streams, flat
+from distgrad.training.frames import Bound, Cut, Inputs, Leaves, Outcome, Pending, Streams, flat
 from distgrad.training.state import shard
 
 if TYPE_CHECKING:
@@ -188,10 +188,8 @@ class ShardProgram:
         buffers: Sequence[Sequence[Any]],
         cut: Cut,
         told: Callable[[int], None] | None = None,
-    ) -> Outcome | Callable[[], Outcome]:
+    ) -> Outcome | Pending:
         """Runs it on the arrays of one shard, or on those of several that it ``joins``.
-
-        On a GPU what it gives is a function that waits for the loss, and gives the outcome.
 
         ``trees`` says how the shards are added up. The gradients of a tree, of which each shard's
         are times its weight, are written into the tree's ``buffers``, one for each bucket;

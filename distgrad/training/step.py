@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from distgrad.backend.base import Backend
@@ -20,11 +20,20 @@ from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.training.arena import Arena
 from distgrad.training.digest import DesyncAlarm
+from distgrad.training.frames import Pending
 from distgrad.training.programs import ExecutorName
 from distgrad.training.reduction import Compute, GradientSum, Overlap, Reduced
 from distgrad.training.sharded import SlotParts, WholeSlots
 
 _BLOCK = 1 << 16  # elements that are looked at a time: it bounds the memory of the answers
+
+
+class Planned(Protocol):
+    """The update of arrays that stay where they are, by its number."""
+
+    def __call__(self, step: int) -> None: ...
+
+    def where_finite(self, step: int, losses: Any) -> bool: ...
 
 
 class Optimizer(Protocol):
@@ -43,11 +52,16 @@ class Optimizer(Protocol):
 
     def build(self, variables: Sequence[Variable]) -> None: ...
 
+    @property
+    def only_updates(self) -> bool: ...
+
     def begin(self, gradients: Sequence[Any]) -> tuple[int, bool]: ...
+
+    def take_back(self) -> None: ...
 
     def before_update(self, gradients: Sequence[Any], step: int) -> None: ...
 
-    def planned(self, pieces: Sequence[tuple[Any, Any, list[Any]]]) -> Callable[[int], None]: ...
+    def planned(self, pieces: Sequence[tuple[Any, Any, list[Any]]]) -> Planned: ...
 
     def after_update(self, step: int) -> None: ...
 
@@ -57,7 +71,7 @@ class _Plan(NamedTuple):
 
     present: list[bool]
     gradients: list[Any]  # one for each variable, None without one
-    update: Callable[[int], None]  # of the values and the state that this rank updates
+    update: Planned  # of the values and the state that this rank updates
 
 
 class TrainStep:
@@ -193,16 +207,25 @@ class TrainStep:
             return self._run(step, batch)
 
     def _run(self, step: int, batch: Batch) -> Reduced:
+        begun = False  # the update, which a device leaves out where a loss is not finite
+
+        def ahead(losses: Pending) -> None:
+            nonlocal begun
+            begun = self._update(losses if self.stop_on_nan else None)
+
         def accept(loss: float) -> None:
             if self.stop_on_nan and not math.isfinite(loss):
+                if begun:
+                    self.optimizer.take_back()
                 raise DivergedError(
                     f"the loss is {loss} at step {step}, which was not taken. Lower "
                     "optimizer.learning_rate, or look for bad values in the data."
                 )
 
         scale = self.optimizer.loss_scale
-        result = self.sum(step, batch, scale, accept)
-        if scale == 1.0 or self.optimizer.unscaled(self._unscale(scale)):
+        early = ahead if scale == 1.0 and self.optimizer.only_updates else None
+        result = self.sum(step, batch, scale, accept, early)
+        if not begun and (scale == 1.0 or self.optimizer.unscaled(self._unscale(scale))):
             self._update()
         self.alarm.after(step + 1)
         return result
@@ -218,7 +241,11 @@ class TrainStep:
             flat *= flat.dtype.type(1.0 / scale)
         return finite
 
-    def _update(self) -> None:
+    def _update(self, losses: Pending | None = None) -> bool:
+        """Updates the variables, where ``losses`` that are on their way turn out to be finite.
+
+        False where that cannot be left to the device: nothing has been done then.
+        """
         plan = self._plan
         if plan is None or plan.present is not self.sum.present:
             plan = self._plan = self._planned(self.sum.present)
@@ -226,11 +253,17 @@ class TrainStep:
         if any([arena.recall_loans() for arena in self._arenas]):
             self.slots.adopt()
         count, due = optimizer.begin(plan.gradients)
+        if losses is not None:
+            done = plan.update.where_finite(count, losses)
+            if not done:
+                optimizer.take_back()
+            return done
         if due:
             optimizer.before_update(plan.gradients, count)
             plan.update(count)
             self.slots.finish(self._arenas)
         optimizer.after_update(count)
+        return True
 
     def _planned(self, present: list[bool]) -> _Plan:
         if not all(present):

@@ -234,6 +234,12 @@ class Optimizer(Stepwise, Configured):
         accumulates = bool(self.gradient_accumulation_steps)
         return bool(self.clipnorm or self.global_clipnorm or accumulates or self.by_variable)
 
+    @property
+    def only_updates(self) -> bool:
+        """Whether a step is its rule alone: no clipping, decay, averages or constraints."""
+        more = self.needs_whole_gradients or self.clipvalue or self.weight_decay or self.use_ema
+        return not (more or self._constrained)
+
     def unscaled(self, finite: bool) -> bool:
         """Told whether gradients of a scaled loss are finite; whether to apply them."""
         return True
@@ -280,6 +286,10 @@ class Optimizer(Stepwise, Configured):
             if due:
                 total[...] = 0
         return -(-calls // every), due
+
+    def take_back(self) -> None:
+        """Forgets the last call: its update was not made."""
+        self.calls._store(int(self.calls._buffer) - 1)
 
     def before_update(self, gradients: Sequence[Any], step: int, *again: Sequence[Any]) -> None:
         """Clips the gradients in place, and lets the weights decay that have one.
@@ -330,7 +340,7 @@ class Optimizer(Stepwise, Configured):
         if calls:
             kernel.into_each(calls, constants)
 
-    def planned(self, pieces: Sequence[Piece]) -> Callable[[int], None]:
+    def planned(self, pieces: Sequence[Piece]) -> Planned:
         """``update`` of arrays that stay where they are, as a function of the step."""
         return Planned(self, pieces)
 

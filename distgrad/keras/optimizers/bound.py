@@ -37,7 +37,7 @@ class Planned:
         dtypes = {value.dtype for value, _, _ in pieces}
         self._binds = len(dtypes) == 1 and not optimizer.by_variable
         self._kind: Any = None  # the kernel, and its constants
-        self._run: Callable[[Sequence[Any]], None] | None = None
+        self._run: Callable[..., None] | None = None
 
     def __call__(self, step: int) -> None:
         if self._binds:
@@ -53,3 +53,16 @@ class Planned:
             calls = [(out, (*out, gradient, *numbers)) for out, gradient in both]
             self._kind, self._run = (kernel, constants), kernel.bound(calls, constants)
             self._binds = self._run is not None
+
+    def where_finite(self, step: int, losses: Any) -> bool:
+        """The same, left out by a device where a loss of its is not finite; see `Pending`.
+
+        False where it cannot be, and has not been done.
+        """
+        if self._run is None or losses.losses.dtype != self._pieces[0][0].dtype:
+            return False
+        kernel, numbers, constants = self._optimizer.rule(step)
+        if self._kind != (kernel, constants):
+            return False
+        self._run(numbers, losses)
+        return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.optimizers.base import Optimizer, Piece, Rule
+from distgrad.keras.optimizers.bound import Planned
 from distgrad.keras.optimizers.state import State
 from distgrad.ops.arithmetic import multiply
 
@@ -152,6 +153,10 @@ class LossScaleOptimizer(Optimizer):
     def build(self, variables: Sequence[Variable]) -> None:
         self.inner_optimizer.build(variables)
 
+    @property
+    def only_updates(self) -> bool:
+        return False  # it looks at the gradients first
+
     def begin(self, gradients: Sequence[Any]) -> tuple[int, bool]:
         return self.inner_optimizer.begin(gradients)
 
@@ -164,7 +169,7 @@ class LossScaleOptimizer(Optimizer):
     def update(self, pieces: Iterable[Piece], step: int) -> None:
         self.inner_optimizer.update(pieces, step)
 
-    def planned(self, pieces: Sequence[Piece]) -> Callable[[int], None]:
+    def planned(self, pieces: Sequence[Piece]) -> Planned:
         return self.inner_optimizer.planned(pieces)
 
     def after_update(self, step: int) -> None:
