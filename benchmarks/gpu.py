@@ -331,8 +331,9 @@ def ratio(times: list[float], peers: list[list[float]]) -> float:
 
 
 def report(record: Record) -> list[str]:
+    timed = {name for found in record.results.values() for name in found}
     return [
-        *table(record.results, list(CONTENDERS)),
+        *table(record.results, [name for name in CONTENDERS if name in timed]),
         "",
         *shards_cost(record.results),
         *bandwidth(record.results),
