@@ -419,6 +419,7 @@ def main() -> None:
         "--all", nargs="*", choices=gpu_all.STAGES, help="everything, each with its own time"
     )
     parser.add_argument("--minutes", type=float, default=12.0, help="for --all")
+    parser.add_argument("--compile", choices=CONTENDERS, help="take two steps, and say nothing")
     parser.add_argument("--check", action="store_true", help="run the tests on the GPU first")
     parser.add_argument("--check-limit", type=float, default=360.0, help="seconds for the tests")
     parser.add_argument("--patience", type=float, default=600.0, help="seconds to prepare one")
@@ -465,6 +466,10 @@ def main() -> None:
         measure_buckets(options, lines)
         return
     say("\n".join(lines))
+    if options.compile:
+        trainer, batch = started(options.compile, WORKLOADS[options.workload[0]], options.device)
+        trainer.run(batch, 2)
+        return
     record = Record(options.record)
     names = [name for name in CONTENDERS if name not in options.without]
 

@@ -4,6 +4,10 @@ Stages follow each other in the order of what is lost without them, each a proce
 is ended when its time is over; what one leaves of it is the next one's. Each writes its table into
 ``gpu.md`` as it goes, so that there is one whatever happens later. A contender at whose work a
 process ends is left out, and the stage done once more; after the second time it stays out.
+
+What torch and JAX compile for a stage takes longer than what is timed. The first stage lets them do
+that side by side, into caches that the others find. torch measures what it chooses among once
+more; what XLA has chosen, while others were at work, stays.
 """
 
 from __future__ import annotations
@@ -15,9 +19,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 
+import gpu_compile
 from gpu_record import Record
 
 _STEPS = ["--patience", "60", "--rounds", "3", "--workload"]
@@ -34,6 +39,7 @@ STAGES = {
     "convolutions and attention": (["--kernels", "--workload", "--rounds", "3"], 0.04),
     "sizes of buckets": (["--buckets", "1", "1024", "--rounds", "3"], 0.02),
 }
+_COMPILING = 0.2  # of the time, where steps are measured
 _AGAIN = 15.0  # seconds for a stage that is done once more, at least
 _TIMES = 3
 LATE = "not finished in time"
@@ -58,6 +64,13 @@ def run(
     suspects: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         path = kept or Path(folder) / "record.json"
+        env = gpu_compile.environment(Path(folder))
+        steps = [words[-1] for words, _ in chosen.values() if words[:-1] == _STEPS]
+        if steps:
+            program, seconds = Path(__file__).with_name("gpu.py"), _COMPILING * minutes * 60
+            say(f"== compiling: {seconds:.0f} s ==")
+            gpu_compile.compiled(program, steps, seconds, env, more, say)
+            began, minutes = time.monotonic(), (whole - time.monotonic()) / 60
         for name, (words, share) in chosen.items():
             shares += share / total
             without = {*unwanted, *(suspect for suspect, times in suspects.items() if times > 1)}
@@ -65,7 +78,7 @@ def run(
             for _ in range(_TIMES):
                 say(f"\n== {name}: {max(seconds, 0):.0f} s ==")
                 given = [*words, *_more(words, seconds, path, without), *more]
-                ends[name] = _ended(given, max(seconds, 1.0))
+                ends[name] = _ended(given, max(seconds, 1.0), env)
                 say(f"== {name}: {ends[name]} ==")
                 record = Record(path)
                 if ends[name] == "done" or record.at_work is None:
@@ -96,10 +109,10 @@ def _more(words: list[str], seconds: float, path: Path, without: set[str]) -> li
     return more
 
 
-def _ended(words: list[str], seconds: float) -> str:
+def _ended(words: list[str], seconds: float, env: Mapping[str, str]) -> str:
     """What became of gpu.py with these arguments, and of all that it started."""
     command = [sys.executable, str(Path(__file__).with_name("gpu.py")), *words]
-    process = subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen(command, env=env, start_new_session=True)
     try:
         code = process.wait(seconds)
         return "done" if code == 0 else f"failed with exit code {code}"

@@ -248,6 +248,35 @@ def test_all_of_a_gpu_in_stages_that_end_in_time(monkeypatch, tmp_path) -> None:
     assert "== short: done ==" in lines
 
 
+def test_contenders_compile_side_by_side_for_stages(monkeypatch, tmp_path) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    compiling = importlib.import_module("gpu_compile")
+    program = """
+import os, pathlib, sys, time
+name, slug, cache = sys.argv[2], sys.argv[4], pathlib.Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+cache.mkdir(parents=True, exist_ok=True)
+(cache / f"{name} {slug}").write_text(" ".join(sys.argv[5:]))
+(cache / f"{slug}.best_config").touch()
+if name == "JAX jit":
+    time.sleep(60)
+"""
+    (tmp_path / "gpu.py").write_text(program)
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setattr(compiling.os, "cpu_count", lambda: 3)
+    env, lines = compiling.environment(tmp_path), []
+    compiling.compiled(
+        tmp_path / "gpu.py", ["one", "two"], 5, env, ["--device", "cpu"], lines.append
+    )
+    names = {path.name for path in (tmp_path / "inductor").iterdir()}
+    assert names == {
+        f"{n} {w}" for n in ("JAX jit", "torch reduce-overhead") for w in ("one", "two")
+    }
+    assert (tmp_path / "inductor" / "JAX jit two").read_text() == "--device cpu"
+    thrown = {path.name for path in (tmp_path / "inductor-thrown").glob("torch*")}
+    assert thrown == {"torch max-autotune one", "torch max-autotune two"}
+    assert lines[-1] == "not compiled in time: [('JAX jit', 'two'), ('JAX jit', 'one')]"
+
+
 def test_who_ends_a_process_is_left_out_of_the_next(monkeypatch, tmp_path) -> None:
     """The others' table is there, and what ends two processes is not tried again."""
     monkeypatch.syspath_prepend(str(HERE))

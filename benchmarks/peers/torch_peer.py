@@ -6,7 +6,7 @@ Further forms are modes of ``torch.compile``; ``gpu.py`` sets DEVICE. Forms that
 GPU round the factors of products and convolutions to it; the others do not.
 
 "max-autotune" leaves out what takes minutes: descent by coordinates, whose candidates are compiled
-one after the other, and, for transformers in float32, products by Triton beside those of cuBLAS.
+one after the other, and, in float32, products and convolutions by Triton.
 """
 
 from __future__ import annotations
@@ -135,11 +135,12 @@ def _made(workload: Workload, parameters: Sequence[Parameter], form: str) -> Tra
 
 def _tuned(workload: Workload) -> dict[str, Any]:
     """What torch's mode max-autotune stands for, but for descent by coordinates."""
-    many = workload.kind == "transformer" and workload.dtype == "float32"
+    kernels = "ATEN" if workload.dtype == "float32" else "ATEN,TRITON"
     return {
         "max_autotune": True,
         "triton.cudagraphs": True,
-        "max_autotune_gemm_backends": "ATEN" if many else "ATEN,TRITON",
+        "max_autotune_gemm_backends": kernels,
+        "max_autotune_conv_backends": kernels,
     }
 
 

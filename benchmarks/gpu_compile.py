@@ -1,0 +1,76 @@
+"""What torch and JAX compile for the stages of ``gpu.py --all``, side by side before them.
+
+It lies in caches that the stages' processes find. Of torch's choices by measuring, made while
+others were at work, nothing is kept; XLA's are kept with what it has compiled.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+# In the order in which they are begun: those that take longest first.
+CONTENDERS = ("JAX jit", "torch reduce-overhead", "torch max-autotune")
+_CACHES = {
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TRITON_CACHE_DIR": "triton",
+    "JAX_COMPILATION_CACHE_DIR": "jax",
+}
+_TUNED = "torch max-autotune"
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """That of processes with caches in a folder; a cache that is named in ours stays there."""
+    caches = {name: str(folder / part) for name, part in _CACHES.items()}
+    return {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", **caches, **os.environ}
+
+
+def compiled(
+    program: Path,
+    workloads: Sequence[str],
+    seconds: float,
+    env: Mapping[str, str],
+    more: Sequence[str],
+    say: Callable[[str], None],
+) -> None:
+    """Lets ``program`` compile all contenders for some workloads, as many at a time as cores.
+
+    The last workloads, which are the largest, come first. What is not done in time is ended.
+    """
+    ends, began = time.monotonic() + seconds, time.time()
+    waiting = [(name, slug) for name in CONTENDERS for slug in reversed(workloads)]
+    cores = os.cpu_count() or 1
+    threads = str(max(1, 2 * cores // max(min(len(waiting), cores), 1)))
+    running: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
+    try:
+        while time.monotonic() < ends and (waiting or running):
+            while waiting and len(running) < cores:
+                job = name, slug = waiting.pop(0)
+                own = {**env, "TORCHINDUCTOR_COMPILE_THREADS": threads}
+                if name == _TUNED:  # its kernels are kept, not what it chose
+                    own["TORCHINDUCTOR_CACHE_DIR"] += "-thrown"
+                command = [sys.executable, str(program), "--compile", name, "--workload", slug]
+                running[job] = subprocess.Popen(
+                    [*command, *more], env=own, start_new_session=True, **_SILENT
+                )
+            for job, process in list(running.items()):
+                if process.poll() is not None:
+                    say(f"{job[1]}, {job[0]}: ended with {process.returncode}")
+                    del running[job]
+            time.sleep(0.05)
+    finally:
+        for process in running.values():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    say(f"not compiled in time: {[*running, *waiting]}")
+    for choice in Path(env["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.best_config"):
+        if choice.stat().st_mtime > began:
+            choice.unlink()
+
+
+_SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
