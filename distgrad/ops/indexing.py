@@ -250,8 +250,12 @@ def check_indices(name: str, indices: Tensor, size: int) -> None:
 
 def _check_range(name: str, indices: Tensor, size: int) -> None:
     data = indices._data
-    if data.min() < 0 or data.max() >= size:
-        raise InvalidArgumentError(f"{name}: an index lies outside [0, {size}): {indices}")
+    least, largest = data.min(), data.max()
+    if least < 0 or largest >= size:
+        error = InvalidArgumentError(f"{name}: an index lies outside [0, {size}): {indices}")
+        if least >= 0:
+            error.largest = int(largest)  # type: ignore[attr-defined]  # for KerasTensors
+        raise error
 
 
 _check_range.any_shape = True  # type: ignore[attr-defined]

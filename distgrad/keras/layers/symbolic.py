@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ _count = itertools.count().__next__
 # Of the first axis, and of the others that are None.
 SIZES = ((2, 32), (3, 48))
 DIVISIBLE_SIZES = ((60, 120), (120, 240))
+_MOST_ROOM = 1 << 16  # places that are tried for a layer that looks for one of them
+_TRIES = 8  # sizes of batch
 SHORT_SIZES = ((2, 3), (3, 4))  # for tables of positions that have fewer rows than that
 LONG_SIZES = ((2, 256), (3, 320))  # for windows after windows, which need more elements than that
 
@@ -276,13 +279,14 @@ def infer(
     except InvalidArgumentError as error:
         if make is not np.ones and str(error).endswith("integer division by zero"):
             return infer(layer, args, kwargs, np.ones, given)
-        only = _batch_for(error, trials[0][0])
-        for others in (SHORT_SIZES, LONG_SIZES) if only is None and given is None else ():
+        found = _only_batch(run, error, trials[0]) if hasattr(error, "sizes") else None
+        for others in _other_sizes(error, given) if found is None else ():
             with contextlib.suppress(InvalidArgumentError):
                 return infer(layer, args, kwargs, make, others)
-        if only is None:
+        found = found or _only_batch(run, error, trials[0])
+        if found is None:
             raise
-        first = run((only, trials[0][1]))
+        only, first = found
     second = first
     if any(None in tensor.shape for tensor in symbols((args, kwargs))):
         with streams.replayed():
@@ -306,15 +310,48 @@ def infer(
     return tree.map_structure(spec, first, second)
 
 
-def _batch_for(error: Exception, batch: int) -> int | None:
-    """The size of batch that fits where one of ``batch`` did not; None if that cannot be told.
+def _other_sizes(error: Exception, given: Any) -> Sequence[Any]:
+    """What is tried where a layer did not take the sizes that it was given, or the usual ones."""
+    found = [SHORT_SIZES, LONG_SIZES] if given is None else []
+    room = getattr(error, "largest", -1) + 1  # for the index that it looks for
+    wide = (2, room), (3, room + 1)
+    if SIZES[1][1] < room < _MOST_ROOM and given != wide:
+        found.append(wide)
+    return found
 
-    Layers reshape to the number of all tokens of a batch, which fixes the size of the batch.
+
+def _only_batch(
+    run: Callable[[tuple[int, int]], Any], error: Exception, sizes: tuple[int, int]
+) -> tuple[int, Any] | None:
+    """The one size of batch for which a layer works, and what it gives there; None without one."""
+    waiting, tried = [(error, sizes[0])], {sizes[0]}
+    while waiting and len(tried) < _TRIES:
+        error, batch = waiting.pop(0)
+        for other in _batches_for(error, batch):
+            if other in tried or not 0 < other < _MOST_ROOM:
+                continue
+            tried.add(other)
+            try:
+                return other, run((other, sizes[1]))
+            except InvalidArgumentError as found:
+                waiting.append((found, other))
+    return None
+
+
+def _batches_for(error: Exception, batch: int) -> list[int]:
+    """Sizes of batch that may fit where one of ``batch`` did not.
+
+    Layers reshape to the number of all tokens of a batch, which fixes the size of the batch. So do
+    constants beside it: the edges of a graph, of which each batch has all nodes. Their sizes are
+    in the message.
     """
-    found, wanted = getattr(error, "sizes", (0, 0))
-    if found <= 0 or wanted <= 0 or batch * wanted % found:
-        return None
-    return batch * wanted // found
+    if hasattr(error, "largest"):
+        return [error.largest + 1]
+    if hasattr(error, "sizes"):
+        found, wanted = error.sizes
+        fits = found > 0 and wanted > 0 and batch * wanted % found == 0
+        return [batch * wanted // found] if fits else []
+    return [int(number) for number in re.findall(r"\d+", str(error))]
 
 
 def only_node(layer: Any) -> Node:

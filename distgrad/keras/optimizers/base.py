@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from distgrad.keras.optimizers.checks import (
     check_settings,
 )
 from distgrad.keras.optimizers.clipping import clip
+from distgrad.keras.optimizers.decaying import Decaying
 from distgrad.keras.optimizers.state import State
 from distgrad.keras.optimizers.stepwise import Stepwise, built_once, check_trained
 from distgrad.keras.registry import Configured, serialize, snake_case
@@ -37,7 +37,7 @@ Piece = tuple[Any, Any, list[Any]]  # a value, its gradient, and its slots
 Rule = tuple[Any, tuple[float, ...], dict[str, Any]]
 
 
-class Optimizer(Stepwise, Configured):
+class Optimizer(Stepwise, Decaying, Configured):
     """Base of all optimizers: names its state, and updates arrays in place.
 
     ``learning_rate`` is a number, a LearningRateSchedule, or a function of the step, from 0 (or of
@@ -109,7 +109,6 @@ class Optimizer(Stepwise, Configured):
         self._views: dict[int, Views] = {}
         self._positions: dict[int, int] = {}
         self._known: list[Variable] = []
-        self._undecayed: tuple[list[Variable], str | None] = ([], None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_views": {}, "_positions": {}}  # of this process's memory
@@ -310,10 +309,6 @@ class Optimizer(Stepwise, Configured):
                     value = variable._buffer
                     optim.decay_update.into((value,), value, value.dtype.type(decay * rate))
 
-    def decay_of(self, variable: Variable) -> float | None:
-        """The weight decay of a variable that has one."""
-        return self.weight_decay
-
     def rule(self, step: int) -> Rule:
         """How arrays are updated by update number ``step``."""
         raise NotImplementedError(
@@ -463,25 +458,6 @@ class Optimizer(Stepwise, Configured):
         if len(grads) != len(variables):
             raise ValueError(f"{len(grads)} gradients for {len(variables)} variables")
         self.apply_pairs(list(zip(grads, variables, strict=True)))
-
-    # Weight decay
-
-    def exclude_from_weight_decay(
-        self, var_list: Sequence[Variable] | None = None, var_names: Sequence[str] | None = None
-    ) -> None:
-        """Spares variables from weight decay: these, and those whose names match one of these.
-
-        Names are regular expressions. Raises ValueError after the first update.
-        """
-        if self._known:
-            raise ValueError("exclude_from_weight_decay must come before the first update")
-        pattern = "|".join(var_names) if var_names else None
-        self._undecayed = list(var_list or ()), pattern
-
-    def _decays(self, variable: Variable) -> bool:
-        spared, pattern = self._undecayed
-        named = pattern is not None and re.search(pattern, variable.name) is not None
-        return not named and all(variable is not other for other in spared)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments; a schedule as a config, a set learning rate as it is now."""

@@ -308,3 +308,49 @@ def test_call_takes_training_and_mask_as_in_keras(kind):
     own = Doubled([layers.Dropout(0.5), layers.Dense(3)])
     assert (own(data, training=True).numpy() != own(data, training=True).numpy()).any()
     np.testing.assert_allclose(own(data), 2 * own.layers[1](data), rtol=1e-6)
+
+
+# Graphs: a batch is all nodes, and constants say what belongs together
+
+
+class Neighbours(tf.keras.layers.Layer):
+    """The mean over the nodes from which an edge comes, beside the node's own features."""
+
+    def __init__(self, edges, count):
+        super().__init__()
+        self.edges, self.count = tf.constant(edges), count
+
+    def call(self, x):
+        sent = tf.gather(x, self.edges[:, 0])
+        mean = tf.math.unsorted_segment_mean(sent, self.edges[:, 1], num_segments=self.count)
+        return tf.concat([x, mean], 1)
+
+
+def test_a_layer_with_the_edges_of_a_graph_takes_its_nodes_as_a_batch():
+    rng = np.random.default_rng(0)
+    edges = rng.integers(0, 69, (200, 2))  # not of the last node
+    x = tf.keras.Input((5,))
+    y = tf.keras.layers.Dense(3)(Neighbours(edges, 70)(x))
+    model = tf.keras.Model(x, y)
+    assert model.output_shape == (None, 3)
+    model.compile("sgd", "mse")
+    given = rng.normal(size=(70, 5)).astype(np.float32)
+    losses = model.fit(given, given[:, :3], batch_size=70, epochs=3, shuffle=False, verbose=0)
+    assert np.all(np.diff(losses.history["loss"]) < 0)
+    with pytest.raises(ValueError, match=r"outside \[0, 3\)"):
+        model.predict(given[:3], verbose=0)
+
+
+def test_an_adjacency_matrix_fixes_the_batch():
+    adjacency = tf.constant(np.eye(90, k=1, dtype=np.float32))
+    x = tf.keras.Input((4,))
+    model = tf.keras.Model(x, tf.keras.layers.Lambda(lambda h: adjacency @ h)(x))
+    assert model.output_shape == (None, 4)
+    given = np.arange(360, dtype=np.float32).reshape(90, 4)
+    np.testing.assert_array_equal(model(given)[:-1], given[1:])
+
+
+def test_constant_indices_have_room_in_axes_of_any_size():
+    x = tf.keras.Input((None, 3))
+    assert tf.keras.ops.take(x, [0, 700], axis=1).shape == (None, 2, 3)
+    assert tf.keras.ops.take(tf.keras.Input((3,)), [0, 700], axis=0).shape == (2, 3)
