@@ -283,7 +283,8 @@ def infer(
         for others in _other_sizes(error, given) if found is None else ():
             with contextlib.suppress(InvalidArgumentError):
                 return infer(layer, args, kwargs, make, others)
-        found = found or _only_batch(run, error, trials[0])
+        if found is None and given is None:
+            found = _only_batch(run, error, trials[0])
         if found is None:
             raise
         only, first = found
@@ -312,7 +313,7 @@ def infer(
 
 def _other_sizes(error: Exception, given: Any) -> Sequence[Any]:
     """What is tried where a layer did not take the sizes that it was given, or the usual ones."""
-    found = [SHORT_SIZES, LONG_SIZES] if given is None else []
+    found = [SHORT_SIZES, LONG_SIZES, DIVISIBLE_SIZES] if given is None else []
     room = getattr(error, "largest", -1) + 1  # for the index that it looks for
     wide = (2, room), (3, room + 1)
     if SIZES[1][1] < room < _MOST_ROOM and given != wide:
