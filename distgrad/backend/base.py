@@ -53,6 +53,11 @@ class Backend(ABC):
     def to_numpy(self, array: Any) -> Any:
         """The array on the host, as an ndarray; may share memory."""
 
+    def copy_each(self, pairs: Sequence[tuple[Any, Any]]) -> None:
+        """Copies arrays, the second of each pair into the first, which is like it."""
+        for target, source in pairs:
+            target[...] = source
+
     @abstractmethod
     def random_uniform(self, key: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         """Uniform floats in [0, 1) that depend on ``key`` (4 uint64) and ``shape`` alone."""

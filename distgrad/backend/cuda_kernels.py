@@ -124,6 +124,18 @@ class Kernels:
             self._launch("adam_each", dtype, blocks, FLAT, table, len(calls), chunk, *numbers)
         return True
 
+    def copy_each(self, pairs: Sequence[tuple[Any, Any]]) -> bool:
+        """Copies arrays into others in one launch; False where they are not for that."""
+        if len(pairs) < 2:
+            return False
+        found = self._tables.of([array.reshape(-1) for pair in pairs for array in pair], 2)
+        if found is None:
+            return False
+        table, blocks, chunk = found
+        if blocks:
+            self._launch("copy_each", pairs[0][0].dtype, blocks, FLAT, table, len(pairs), chunk)
+        return True
+
     def _alike(self, first: Any, *others: Any) -> bool:
         """Whether arrays of float lie in memory alike, element after element."""
         dtype = first.dtype

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -92,6 +92,16 @@ class CupyBackend(Backend):
 
     def to_numpy(self, array: Any) -> np.ndarray:
         return array.get()
+
+    def copy_each(self, pairs: Sequence[tuple[Any, Any]]) -> None:
+        """Those of each type of float by one launch, where they lie flat."""
+        left = list(pairs)
+        while left:
+            dtype = left[0][0].dtype
+            alike = [pair for pair in left if pair[0].dtype == dtype]
+            if not self.own.copy_each(alike):
+                super().copy_each(alike)
+            left = [pair for pair in left if pair[0].dtype != dtype]
 
     # Streams
 

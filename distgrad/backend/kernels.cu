@@ -126,6 +126,15 @@ extern "C" __global__ void adam_each(const i64 *__restrict__ table, i64 arrays, 
               rest_1, rest_2, epsilon);
 }
 
+// Copies of many arrays into others, likewise.
+extern "C" __global__ void copy_each(const i64 *__restrict__ table, i64 arrays, i64 chunk) {
+    const i64 *mine = table + 3 * arrays + 2 * (i64)blockIdx.x, *row = table + 3 * mine[0];
+    const i64 start = mine[1], left = row[2] - start, n = left < chunk ? left : chunk;
+    T *target = listed(row[0], start);
+    const T *source = listed(row[1], start);
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x) target[i] = source[i];
+}
+
 // Every thread of a block gives a number; every thread gets the sum (or the largest) of them all:
 // warp by warp, then over the warps.
 __device__ inline T whole_sum(T value, T *shared) {

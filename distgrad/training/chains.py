@@ -112,6 +112,11 @@ class _Chain:
         self._statistics = _Results(executor, chains.statistics, count)
         self._states = _Results(executor, chains.states, count)
         self._losses = self._statistics.spread(0)
+        self._assigned: dict[int, Any] | None = None if chains.assigned else {}
+        if count == 1 and chains.assigned:
+            places = self._states.places(0)
+            both = zip(chains.assigned, chains.states, strict=True)
+            self._assigned = {variable: places[position] for variable, position in both}
         links: list[Link] = []
         for merges, own in zip(trees, buffers, strict=True):
             waiting: list[Sequence[Any]] = []
@@ -147,7 +152,11 @@ class _Chain:
     ) -> Pending:
         self._frame.run(rows, told, self._look, contexts)
         ids, statistics = self._chains.assigned, self._looked
-        states = self._states.fetch() if ids else None
+        states: Any = None
+
+        def bring() -> None:
+            nonlocal states
+            states = self._states.fetch() if ids else None
 
         def outcome() -> Outcome:
             losses, sums = statistics()
@@ -157,7 +166,7 @@ class _Chain:
                 written = [dict(zip(ids, own, strict=True)) for own in found]
             return Outcome(losses.tolist(), sums, written)
 
-        return Pending(outcome, *self._losses, assigns=bool(ids))
+        return Pending(outcome, bring, *self._losses, self._assigned)
 
     def _look(self) -> None:
         self._looked = self._statistics.fetch()

@@ -34,15 +34,17 @@ class Outcome(NamedTuple):
 class Pending:
     """What some shards give on a GPU; a call waits for their losses and sums.
 
-    The ``count`` losses lie in an array of the device, ``step`` elements apart. ``assigns`` says
-    that state variables are assigned, too.
+    The ``count`` losses lie in an array of the device, ``step`` elements apart. There, too, lies
+    what a single shard has ``assigned`` to state variables, by their ids: None where there are
+    several. The outcome has it only after ``bring``, which sends it off.
     """
 
     outcome: Callable[[], Outcome]
+    bring: Callable[[], None]
     losses: Any
     count: np.int64
     step: np.int64
-    assigns: bool
+    assigned: dict[int, Any] | None
 
     def __call__(self) -> Outcome:
         return self.outcome()

@@ -115,6 +115,7 @@ class GradientSum:
         # One bucket is full when the backward pass has ended: nothing to run beside.
         several = communicator.world_size > 1 and len(self.buckets.buckets) > 1
         self.overlap = several and (self._pays() if overlap == "auto" else overlap)
+        self._trained = {id(variable) for variable in self.variables}
         self.state = list(state)
         self._state = StateMean(state, virtual_shards)
         self.programs: ShardPrograms | None = None
@@ -234,14 +235,22 @@ class GradientSum:
         if run is not self._latest:  # else it had the same gradients
             self._latest = run
             np.multiply(run.program.there, count, out=self._presence)
+        assigned: dict[int, Any] | None = None  # by the only shard
         if isinstance(done, Pending):  # a GPU goes on while its losses are on their way
-            if ahead is not None and not done.assigns:
+            assigned = done.assigned
+            if assigned is None:
+                done.bring()
+            elif ahead is not None and self._trained.isdisjoint(assigned):
                 ahead(done)
             done = done()
+        elif count == 1:
+            (assigned,) = done.written
         sums = done.sums.astype(float)
         loss = in_tree([loss * share for loss in done.losses], merges)
         accept(loss)
-        if any(done.written):
+        if assigned is not None:
+            self._state.take(assigned)
+        elif any(done.written):
             self._state.start()
             for index, written in zip(run.indices, done.written, strict=True):
                 self._state.propose(index, run.part, written)

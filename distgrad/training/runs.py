@@ -230,4 +230,5 @@ class CapturedShards:
             note(done)
         else:  # on its way from a GPU, which goes on meanwhile
             outcome = done
+            outcome.bring()
             total.later.append(lambda: note(outcome()))

@@ -103,6 +103,15 @@ class StateMean:
         """Which of the variables are among those of these ids."""
         return [id(variable) in written for variable in self.variables]
 
+    def take(self, written: dict[int, Any]) -> None:
+        """Assigns what the only shard there is has assigned."""
+        chosen = [variable for variable in self.variables if id(variable) in written]
+        for variable in chosen:
+            variable._recall_loans()
+        pairs = [(variable._buffer, written[id(variable)]) for variable in chosen]
+        if pairs:
+            backend_of(pairs[0][0]).copy_each(pairs)
+
     def reduce(
         self, written: Iterable[Any], communicator: Communicator, present: Iterable[int]
     ) -> None:

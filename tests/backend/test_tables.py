@@ -212,3 +212,17 @@ def test_arrays_that_stay_are_bound_once(launches, dtype):
     for sizes in ((5, 6), (0,)):
         _, rows = states(dtype, sizes)
         assert optim.adam_update.bound(calls_of(rows, dtype), WORDS) is None
+
+
+def test_copies_of_many_arrays_are_one_launch_for_each_dtype(launches):
+    gpu, rng = dispatch.current(), np.random.default_rng(0)
+    shapes = [(5,), (2, 3), (0,), (tables.MOST + 7,), ()]
+    dtypes = ["float32", "float64", "int32"]
+    sources = [rng.normal(size=s).astype(d) * 9 for s in shapes for d in dtypes]
+    pairs = [(gpu.xp.zeros(a.shape, a.dtype), gpu.asarray(a)) for a in sources]
+    gpu.copy_each(pairs)
+    assert launches == ["copy_each"] * 2  # whole numbers go one by one
+    for (target, _), source in zip(pairs, sources, strict=True):
+        np.testing.assert_array_equal(target.get(), source)
+    gpu.copy_each(pairs[:1])  # nothing to gather
+    assert launches == ["copy_each"] * 2

@@ -14,6 +14,7 @@ from distgrad.comm.communicator import Communicator
 from distgrad.core.errors import DivergedError
 from distgrad.data.loader import Batch, cut
 from distgrad.keras.optimizers.base import Optimizer
+from distgrad.training.state import StateMean
 
 from .gpus import MARKS, step_of
 from .models import bits, samples
@@ -108,6 +109,48 @@ def test_what_does_more_than_its_rule_waits(how, updates) -> None:
     assert "adam_where_finite" not in updates
 
 
-def test_layers_that_assign_wait_for_the_host(updates) -> None:
+def test_the_mean_of_what_several_shards_assign_waits_for_the_host(updates) -> None:
     trained(model_of(L.BatchNormalization()), 2)
     assert updates == ["adam"] * 4
+
+
+def test_what_one_shard_assigns_stays_on_the_device(updates, monkeypatch) -> None:
+    """Nothing of it is brought to the host; with an update that waits the bits are the same."""
+
+    def model() -> tf.keras.Sequential:
+        return model_of(*(L.BatchNormalization() for _ in range(4)))
+
+    early = trained(model(), 1)
+    assert updates == ["adam_where_finite"] * 4
+    monkeypatch.setattr(Optimizer, "only_updates", False)
+    assert trained(model(), 1) == early
+    fetched = []
+    monkeypatch.setattr(StateMean, "take", lambda self, own: fetched.extend(own))
+    other = trained(model(), 1)
+    assert len(fetched) == 5 * 8 and other[1] != early[1]
+
+
+def test_a_loss_that_is_not_finite_leaves_what_layers_assign(updates) -> None:
+    model = model_of(L.BatchNormalization(), L.BatchNormalization())
+    step = step_of(model, Communicator(), 1, **CAPTURED)
+    step(0, batch_of(1, 0))
+    before = bits(model.variables)
+    with pytest.raises(DivergedError):
+        step(1, batch_of(1, 1, np.nan))
+    assert bits(model.variables) == before
+
+
+def test_layers_that_assign_what_is_trained_wait_for_the_host(updates) -> None:
+    class Drifts(L.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=(shape[-1],), initializer="ones")
+
+        def call(self, x, training=None):
+            if training:
+                self.scale.assign(self.scale * 0.5)
+            return x * self.scale
+
+    model = model_of(Drifts())
+    trained(model, 1)
+    assert updates == ["adam"] * 4
+    assert np.all(np.abs(model.layers[2].scale.numpy()) < 0.1)
