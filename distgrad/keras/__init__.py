@@ -32,6 +32,7 @@ from distgrad.keras.losses.base import Loss
 from distgrad.keras.metrics.base import Metric
 from distgrad.keras.mixed_precision import DTypePolicy
 from distgrad.keras.models import Model, Sequential
+from distgrad.keras.models.function import Function
 from distgrad.keras.optimizers.base import Optimizer
 from distgrad.keras.regularizers import Regularizer
 from distgrad.keras.variable import Variable
@@ -41,6 +42,7 @@ from distgrad.ops.scopes import device, name_scope
 __all__ = [
     "DTypePolicy",
     "FloatDTypePolicy",
+    "Function",
     "Initializer",
     "Input",
     "InputSpec",

@@ -138,6 +138,19 @@ class Graph:
             values.update(zip(map(id, tree.flatten(node.outputs)), outputs, strict=True))
         return tree.map_structure(lambda tensor: values[id(tensor)], self.outputs)
 
+    def again(self, inputs: Any) -> Any:
+        """The outputs where the layers are called once more, on other KerasTensors."""
+        values: dict[int, Any] = dict(
+            zip(map(id, self.sources), self._arranged(inputs), strict=True)
+        )
+        fill = _filler(values)
+        for node in self.nodes:
+            args = tree.map_structure(fill, list(node.args))
+            outputs = node.layer(*args, **tree.map_structure(fill, node.kwargs))
+            made = zip(map(id, tree.flatten(node.outputs)), tree.flatten(outputs), strict=True)
+            values.update(made)
+        return tree.map_structure(lambda tensor: values[id(tensor)], self.outputs)
+
     def _arranged(self, inputs: Any) -> list[Any]:
         if tree.sort(inputs) == "mapping":
             struct = self.inputs
