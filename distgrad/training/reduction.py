@@ -248,9 +248,9 @@ class GradientSum:
         sums = done.sums.astype(float)
         loss = in_tree([loss * share for loss in done.losses], merges)
         accept(loss)
-        if assigned is not None:
+        if assigned:
             self._state.take(assigned)
-        elif any(done.written):
+        elif assigned is None and any(done.written):
             self._state.start()
             for index, written in zip(run.indices, done.written, strict=True):
                 self._state.propose(index, run.part, written)

@@ -95,8 +95,9 @@ class ShardProgram:
             self._program = sum_over_one_shard(self._program, positions, least)
         instructions = self._program.instructions
         self._draws = any(isinstance(i, Slot) for i in instructions)
-        self._in_stream = self._draws or any(
-            isinstance(i, Call) or (isinstance(i, Apply) and i.primitive.host) for i in instructions
+        self._in_stream = self._draws or any(  # Python code may draw, but for checks of ours
+            (isinstance(i, Call) and not i.any_shape) or (isinstance(i, Apply) and i.primitive.host)
+            for i in instructions
         )
         self.at_once = max(1, _AT_ONCE // max(self._bytes_of_a_shard(), 1))
         try:

@@ -211,7 +211,8 @@ class TrainStep:
 
         def ahead(losses: Pending) -> None:
             nonlocal begun
-            begun = self._update(losses if self.stop_on_nan else None)
+            if self.optimizer.only_updates:
+                begun = self._update(losses if self.stop_on_nan else None)
 
         def accept(loss: float) -> None:
             if self.stop_on_nan and not math.isfinite(loss):
@@ -223,8 +224,7 @@ class TrainStep:
                 )
 
         scale = self.optimizer.loss_scale
-        early = ahead if scale == 1.0 and self.optimizer.only_updates else None
-        result = self.sum(step, batch, scale, accept, early)
+        result = self.sum(step, batch, scale, accept, ahead if scale == 1.0 else None)
         if not begun and (scale == 1.0 or self.optimizer.unscaled(self._unscale(scale))):
             self._update()
         self.alarm.after(step + 1)

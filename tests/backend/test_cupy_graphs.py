@@ -12,6 +12,7 @@ from distgrad.compile import cupy_exec
 from distgrad.compile.capture import trace
 from distgrad.compile.captured import CaptureError
 from distgrad.compile.cuda import plan
+from distgrad.compile.cuda.branch import AT_ONCE
 from distgrad.compile.cupy_exec import cuda_executor
 from distgrad.core import dispatch
 from distgrad.core.errors import InvalidArgumentError
@@ -218,7 +219,8 @@ def test_nothing_lies_where_a_leaf_still_looks():
     for index, node in enumerate(own.nodes):
         if not node.leaf:
             continue
-        end = min(join for join in own.joins if join > index)
+        later = [i for i, other in enumerate(own.nodes) if other.leaf and i > index]
+        end = min(join for join in [*own.joins, *later[AT_ONCE - 1 :]] if join > index)
         for other in own.nodes[index + 1 : end]:
             for held, mine in places(node):
                 for buffer, theirs in places(other):
@@ -230,3 +232,14 @@ def test_large_products_and_those_that_are_needed_are_no_leaves(monkeypatch):
     monkeypatch.setattr(plan, "_LEAF", 5 * 7 * 8)
     _, _, executor = of_layers(6, 7, 8, 9)
     assert [node.products for node in executor.plan.nodes if node.leaf] == [5 * 7 * 8, 5 * 6 * 7]
+
+
+def test_leaves_take_the_memory_of_few(monkeypatch):
+    """Two of them wait at a time, however many there are."""
+    sizes = [40] * 20
+    _, _, executor = of_layers(*sizes)
+    assert sum(node.leaf for node in executor.plan.nodes) == 19
+    monkeypatch.setattr(plan, "_LEAF", 0)
+    _, _, other = of_layers(*sizes)
+    array = 5 * 40 * 4  # bytes of the features of a layer
+    assert other.nbytes < executor.nbytes <= other.nbytes + 2 * (AT_ONCE + 1) * array

@@ -15,6 +15,7 @@ from typing import Any
 
 from distgrad.compile import memory
 from distgrad.compile.cuda import attention, fused, source
+from distgrad.compile.cuda.branch import AT_ONCE
 from distgrad.compile.cuda.build import Build, multiplied
 from distgrad.compile.cuda.gathering import gathered
 from distgrad.compile.cuda.nodes import Node, launch
@@ -172,8 +173,9 @@ class Plan:
     def _layout(self) -> tuple[dict[Buffer, int], int]:
         """Where each temporary buffer starts in the block, and the size of the block."""
         lives: dict[Buffer, list[int]] = {}
+        leaves = [index for index, node in enumerate(self.nodes) if node.leaf]
         for index, node in enumerate(self.nodes):
-            done = self.joins[bisect.bisect(self.joins, index)] - 1 if node.leaf else index
+            done = self._done(index, leaves) if node.leaf else index
             for view in node.mentions:
                 life = lives.setdefault(view.buffer, [index, index])
                 life[1] = max(life[1], done)
@@ -182,6 +184,12 @@ class Plan:
         own = [b for b in lives if b.kind == "temporary"]
         layout = memory.plan([memory.Lifetime(b.nbytes, *lives[b]) for b in own])
         return dict(zip(own, layout.offsets, strict=True)), layout.nbytes
+
+    def _done(self, index: int, leaves: Sequence[int]) -> int:
+        """The last node beside which a leaf may run: before a join, or some leaves later."""
+        join = self.joins[bisect.bisect(self.joins, index)]
+        later = leaves.index(index) + AT_ONCE
+        return min([join, *leaves[later : later + 1]]) - 1
 
 
 def _wide(blas: Any, apply: Apply) -> bool:
