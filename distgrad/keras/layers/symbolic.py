@@ -343,8 +343,8 @@ def _batches_for(error: Exception, batch: int) -> list[int]:
     """Sizes of batch that may fit where one of ``batch`` did not.
 
     Layers reshape to the number of all tokens of a batch, which fixes the size of the batch. So do
-    constants beside it: the edges of a graph, of which each batch has all nodes. Their sizes are
-    in the message.
+    constants beside it: the edges of a graph, of which each batch has all nodes. The message has
+    their shapes, of which the first sizes are looked at: others may be large beside a batch.
     """
     if hasattr(error, "largest"):
         return [error.largest + 1]
@@ -352,7 +352,7 @@ def _batches_for(error: Exception, batch: int) -> list[int]:
         found, wanted = error.sizes
         fits = found > 0 and wanted > 0 and batch * wanted % found == 0
         return [batch * wanted // found] if fits else []
-    return [int(number) for number in re.findall(r"\d+", str(error))]
+    return [int(number) for number in re.findall(r"[\[(](\d+)[,\])]", str(error))]
 
 
 def only_node(layer: Any) -> Node:
