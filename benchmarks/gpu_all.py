@@ -30,10 +30,10 @@ _STEPS = ["--patience", "60", "--rounds", "3", "--workload"]
 STAGES = {
     "tests": (["--check", "--workload"], 0.15),
     "MNIST MLP": ([*_STEPS, "mnist_mlp"], 0.09),
-    "Adam": ([*_STEPS, "adam_100m"], 0.06),
+    "Adam": ([*_STEPS, "adam_100m"], 0.08),
     "wide MLP": ([*_STEPS, "wide_mlp"], 0.08),
     "CNN": ([*_STEPS, "cnn"], 0.10),
-    "char transformer": ([*_STEPS, "char_transformer"], 0.14),
+    "char transformer": ([*_STEPS, "char_transformer"], 0.12),
     "transformer d 768 in bfloat16": ([*_STEPS, "transformer_d_768_in_bfloat16"], 0.16),
     "transformer d 768": ([*_STEPS, "transformer_12_layers_d_768"], 0.16),
     "convolutions and attention": (["--kernels", "--workload", "--rounds", "3"], 0.04),
