@@ -274,6 +274,10 @@ class TCPTransport(Transport):
         self, channels: Sequence[Channel], pending: Sequence[Request], deadline: Deadline
     ) -> None:
         """Waits until a socket can go on, or a peer has gone; until the deadline at most."""
+        for request in pending:
+            channel = self._channels[request.peer]
+            if channel.farewell is not None:  # all that it has sent is here: it went unwanted then
+                self._lost(channel, channel.farewell or _CLOSED, deadline)
         for channel in channels:
             if channel.farewell is None and channel.events != channel.wanted_events:
                 channel.events = channel.wanted_events

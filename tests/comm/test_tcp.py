@@ -235,6 +235,35 @@ def test_a_look_sees_who_has_failed_and_keeps_what_was_sent(share: bool) -> None
     assert world(3, fn, share_memory=share) == ["left", "failed", "seen"]
 
 
+@pytest.mark.parametrize("looks", [False, True])
+@pytest.mark.parametrize("share", [False, True])
+def test_who_waits_later_for_one_that_left_hears_of_it(share: bool, looks: bool) -> None:
+    """Also where its leave was seen while nobody needed it."""
+    left = threading.Event()
+
+    def fn(c: Communicator) -> str:
+        array, transport = np.full(3, c.rank), c._transport
+        assert transport is not None
+        if c.rank == 0:
+            transport.send(1, array, tcp.Deadline("talk", 5))
+            transport.close()
+            left.set()
+            return "left"
+        left.wait(5)
+        for _ in range(5 * looks):
+            transport.look(tcp.Deadline("a look", 5))
+        transport.recv(0, array, tcp.Deadline("talk", 5))
+        assert (array == 0).all()
+        for _ in range(2):
+            with pytest.raises(PeerLostError, match="rank 1 lost rank 0 in talk: it has ended"):
+                transport.recv(0, array, tcp.Deadline("talk", 20))
+        with pytest.raises(PeerLostError, match="in talk: it has ended"):
+            transport.wait([transport.irecv(0, array)], tcp.Deadline("talk", 20))
+        return "heard"
+
+    assert world(2, fn, share_memory=share) == ["left", "heard"]
+
+
 def test_a_message_of_another_size_is_refused() -> None:
     def fn(c: Communicator) -> None:
         assert c._transport is not None
