@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import gpu_all
+import gpu_copy
 import gpu_kernels
 import gpu_tests
 import numpy as np
@@ -77,7 +78,6 @@ CONTENDERS = {
     "JAX jit TF32": ("jax", "jit TF32"),
     "torch reduce-overhead TF32": ("torch", "reduce-overhead TF32"),
 }
-COPY = "a copy of as many bytes"  # as Adam must read and write
 
 
 def devices_of(device: str) -> list[str]:
@@ -336,7 +336,7 @@ def report(record: Record) -> list[str]:
         *table(record.results, [name for name in CONTENDERS if name in timed]),
         "",
         *shards_cost(record.results),
-        *bandwidth(record.results),
+        *gpu_copy.bandwidth(WORKLOADS.values(), record.results),
         "",
         *record.reasons(),
     ]
@@ -355,31 +355,6 @@ def shards_cost(results: dict[str, dict[str, list[float]]]) -> list[str]:
         if ratios:
             said = "; ".join(f"{name}: {ratio:.2f}" for name, ratio in ratios.items())
             lines.append(f"{workload}, over one shard: {said}.")
-    return lines
-
-
-def bytes_of_adam(workload: Workload) -> int:
-    """Weights and two moments are read and written, gradients are read."""
-    return 7 * sum(p.value.nbytes for p in parameters_of(workload.slug)) // 2
-
-
-def bandwidth(results: dict[str, dict[str, list[float]]]) -> list[str]:
-    """The bandwidth that Adam reaches, as a share of what a copy reaches."""
-    lines = []
-    for workload in WORKLOADS.values():
-        found = results.get(workload.name, {})
-        if COPY not in found:
-            continue
-        moved, copied = bytes_of_adam(workload), statistics.median(found[COPY])
-        said = [
-            f"{name} {copied / statistics.median(times):.0%}"
-            for name, times in found.items()
-            if name != COPY
-        ]
-        lines.append(
-            f"{workload.name}: {COPY} ({moved / 1e9:.1f} GB) takes {copied:.3g} ms, "
-            f"{moved / copied / 1e9:.2f} TB/s; of that bandwidth {', '.join(said)}."
-        )
     return lines
 
 
@@ -484,8 +459,7 @@ def main() -> None:
         runs = prepared(workload, names, device, record, say, *times, note_steps)
         timed(workload, runs, device, record, options.rounds, options.seconds, note_steps)
         if runs and workload.kind == "adam" and device == "cuda":
-            size = bytes_of_adam(workload) // 2  # it is read, and written
-            record.put(workload.name, {COPY: gpu_kernels.copies(gpu(), size, options.rounds)})
+            record.put(workload.name, gpu_copy.copies(gpu(), workload, options.rounds))
         record.end()
         runs.clear()
         note_steps()

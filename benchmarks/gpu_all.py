@@ -12,8 +12,6 @@ more; what XLA has chosen, while others were at work, stays.
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -119,8 +117,4 @@ def _ended(words: list[str], seconds: float, env: Mapping[str, str]) -> str:
     except subprocess.TimeoutExpired:
         return LATE
     finally:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)  # tests that it started, too
-        except ProcessLookupError:
-            pass
-        process.wait()
+        gpu_compile.end(process)

@@ -6,6 +6,7 @@ others were at work, nothing is kept; XLA's are kept with what it has compiled.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -22,12 +23,20 @@ _CACHES = {
     "JAX_COMPILATION_CACHE_DIR": "jax",
 }
 _TUNED = "torch max-autotune"
+_SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 def environment(folder: Path) -> dict[str, str]:
     """That of processes with caches in a folder; a cache that is named in ours stays there."""
     caches = {name: str(folder / part) for name, part in _CACHES.items()}
     return {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", **caches, **os.environ}
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process that leads a session, and all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def compiled(
@@ -61,16 +70,12 @@ def compiled(
             for job, process in list(running.items()):
                 if process.poll() is not None:
                     say(f"{job[1]}, {job[0]}: ended with {process.returncode}")
-                    del running[job]
+                    end(running.pop(job))
             time.sleep(0.05)
     finally:
         for process in running.values():
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            end(process)
     say(f"not compiled in time: {[*running, *waiting]}")
     for choice in Path(env["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.best_config"):
         if choice.stat().st_mtime > began:
             choice.unlink()
-
-
-_SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

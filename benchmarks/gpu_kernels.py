@@ -38,21 +38,6 @@ DEPTHWISE = [(64, 56, 56, 128, 128, 3, 1)]
 ATTENTION = [(16, 4, 64, 32), (8, 12, 512, 64), (8, 12, 2048, 64), (2, 16, 4096, 128)]
 
 
-def copies(gpu: Any, size: int, rounds: int) -> list[float]:
-    """Milliseconds in which so many bytes are copied within the memory of the GPU."""
-    wait = gpu.xp.cuda.Device().synchronize
-    source = gpu.xp.arange(size // 4, dtype=np.int32)
-    target, found = gpu.xp.empty_like(source), []
-    for _ in range(rounds + 1):  # the first one is not counted
-        wait()
-        began = time.perf_counter()
-        for _ in range(20):
-            gpu.xp.copyto(target, source)
-        wait()
-        found.append((time.perf_counter() - began) / 20 * 1e3)
-    return found[1:]
-
-
 class Case(NamedTuple):
     """Something that is done in two ways; ``job`` is what cuDNN is asked for."""
 

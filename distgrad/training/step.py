@@ -31,6 +31,9 @@ _BLOCK = 1 << 16  # elements that are looked at a time: it bounds the memory of 
 class Planned(Protocol):
     """The update of arrays that stay where they are, by its number."""
 
+    @property
+    def bound(self) -> bool: ...
+
     def __call__(self, step: int) -> None: ...
 
     def where_finite(self, step: int, losses: Any) -> bool: ...
@@ -249,6 +252,8 @@ class TrainStep:
         plan = self._plan
         if plan is None or plan.present is not self.sum.present:
             plan = self._plan = self._planned(self.sum.present)
+        if losses is not None and not plan.update.bound:
+            return False
         optimizer = self.optimizer
         if any([arena.recall_loans() for arena in self._arenas]):
             self.slots.adopt()

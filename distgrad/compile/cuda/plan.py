@@ -173,9 +173,9 @@ class Plan:
     def _layout(self) -> tuple[dict[Buffer, int], int]:
         """Where each temporary buffer starts in the block, and the size of the block."""
         lives: dict[Buffer, list[int]] = {}
-        leaves = [index for index, node in enumerate(self.nodes) if node.leaf]
+        ends = self._ends_of_leaves()
         for index, node in enumerate(self.nodes):
-            done = self._done(index, leaves) if node.leaf else index
+            done = ends.get(index, index)
             for view in node.mentions:
                 life = lives.setdefault(view.buffer, [index, index])
                 life[1] = max(life[1], done)
@@ -185,11 +185,13 @@ class Plan:
         layout = memory.plan([memory.Lifetime(b.nbytes, *lives[b]) for b in own])
         return dict(zip(own, layout.offsets, strict=True)), layout.nbytes
 
-    def _done(self, index: int, leaves: Sequence[int]) -> int:
-        """The last node beside which a leaf may run: before a join, or some leaves later."""
-        join = self.joins[bisect.bisect(self.joins, index)]
-        later = leaves.index(index) + AT_ONCE
-        return min([join, *leaves[later : later + 1]]) - 1
+    def _ends_of_leaves(self) -> dict[int, int]:
+        """The last node beside which each leaf may run: before a join, or some leaves later."""
+        leaves, ends = [index for index, node in enumerate(self.nodes) if node.leaf], {}
+        for number, index in enumerate(leaves):
+            join = self.joins[bisect.bisect(self.joins, index)]
+            ends[index] = min([join, *leaves[number + AT_ONCE :][:1]]) - 1
+        return ends
 
 
 def _wide(blas: Any, apply: Apply) -> bool:

@@ -54,6 +54,11 @@ class Planned:
             self._kind, self._run = (kernel, constants), kernel.bound(calls, constants)
             self._binds = self._run is not None
 
+    @property
+    def bound(self) -> bool:
+        """Whether one call does all of it by now."""
+        return self._run is not None
+
     def where_finite(self, step: int, losses: Any) -> bool:
         """The same, left out by a device where a loss of its is not finite; see `Pending`.
 
