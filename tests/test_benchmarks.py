@@ -445,7 +445,7 @@ def test_a_listing_of_tensorflow_learns_under_the_decorator(path: Path) -> None:
 def test_the_bandwidth_of_adam_beside_that_of_a_copy(monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(HERE))
     copy, gpu = importlib.import_module("gpu_copy"), importlib.import_module("gpu")
-    results = {"Adam 100M": {"torch eager": [0.8], copy.COPY: [0.7]}, "CNN": {"JAX jit": [1.0]}}
+    results = {"Adam 100M": {"torch eager": [0.8], copy.COPY: [0.6]}, "CNN": {"JAX jit": [1.0]}}
     (line,) = copy.bandwidth(gpu.WORKLOADS.values(), results)
-    assert line.startswith("Adam 100M: a copy of as many bytes (2.8 GB) takes 0.7 ms, 4.00 TB/s;")
-    assert line.endswith("of that bandwidth torch eager 88%.")
+    assert line.startswith("Adam 100M: a copy of as many bytes (2.8 GB) takes 0.6 ms, 4.67 TB/s;")
+    assert line.endswith("of that bandwidth torch eager 75%.")
