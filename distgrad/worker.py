@@ -294,7 +294,8 @@ class _Run:
         return results
 
     def _results_on(self, data: source.ArraySource, part: str) -> dict[str, float]:
-        logs = results_on(self.model, self._loader(data, shuffle=False), self.communicator)
+        loader = self._loader(data, shuffle=False)
+        logs = results_on(self.model, loader, self.communicator, self.job.jit)
         return {f"{part}_{name}": value for name, value in logs.items()}
 
     def _failed(self, error: BaseException, journal: Journal) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # loaded by the first function that is captured: most scripts
     from distgrad.compile.executors import Name
     from distgrad.compile.program import Program
 
-Jit = bool | Literal["strict"]
+Jit = bool | Literal["auto", "strict"]
 
 run_eagerly = False  # what ``tf.config.run_functions_eagerly`` was last told
 
@@ -106,7 +106,7 @@ class Function:
             made = programs.by_device[device] = Captured(
                 run,
                 strict=self._jit == "strict",
-                quiet=not self._jit,
+                quiet=not self._jit or self._jit == "auto",
                 budget=BUDGET * (_RELAXED if self._many_shapes else 1),
                 make_executor=_compiled if compiled else _replayed,
                 in_parts=lambda: compiled and _best() != "numpy",
@@ -260,10 +260,10 @@ def function(
     With ``input_signature``, a sequence of TensorSpec or nests of them, arguments are converted to
     tensors and checked. With ``jit_compile=True`` (or ``experimental_compile``) the program of a
     call is compiled, and there is a warning where it runs eagerly; ``"strict"`` raises CaptureError
-    in its place. A program is made for each shape and dtype, and each value of what is no tensor,
-    for 8 of them, or for 64 with ``reduce_retracing`` or an ``input_signature``; further ones run
-    eagerly. The other options are hints to a compiler, and change nothing here. Raises TypeError
-    where an argument does not fit the signature.
+    in its place, ``"auto"`` says nothing. A program is made for each shape and dtype, and each
+    value of what is no tensor, for 8 of them, or for 64 with ``reduce_retracing`` or an
+    ``input_signature``; further ones run eagerly. The other options are hints to a compiler, and
+    change nothing here. Raises TypeError where an argument does not fit the signature.
     """
     jit = experimental_compile if jit_compile is None else jit_compile
     many = bool(reduce_retracing or experimental_relax_shapes)

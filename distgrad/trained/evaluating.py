@@ -23,6 +23,7 @@ from distgrad.trained.loading import Trained, keras_file
 from distgrad.trained.outputs import Outputs
 from distgrad.training.evaluation import evaluate
 from distgrad.training.handshake import check_environment, check_kernels
+from distgrad.training.programs import Jit
 from distgrad.training.progress import shown
 from distgrad.training.staging import link
 
@@ -45,10 +46,12 @@ class Evaluation:
     confusion: np.ndarray | None = None
 
 
-def results_on(model: keras.Model, loader: Loader, communicator: Communicator) -> dict[str, float]:
+def results_on(
+    model: keras.Model, loader: Loader, communicator: Communicator, jit: Jit
+) -> dict[str, float]:
     """Loss and metrics over the samples of a loader; all ranks call it."""
     loss, sums = evaluate(
-        model.compute,
+        model.passes(jit).compute,
         model.sums_size,
         loader.epoch(0),
         communicator,
@@ -92,7 +95,7 @@ def evaluate_run(
     own = worker_shards(shards, communicator.rank, communicator.world_size)
     loader = Loader(samples, run.job.global_batch_size, shards, own, run.job.seed, shuffle=False)
     with settled(run.model):
-        results = results_on(run.model, loader, communicator)
+        results = results_on(run.model, loader, communicator, run.job.jit)
         counts = None
         if confusion and communicator.rank == 0:
             counts = confusion_of(run.model, outputs, samples, run.job.global_batch_size)
@@ -116,7 +119,7 @@ def evaluate_keras(
     loader = Loader(samples, batch, 1, range(1), 0, shuffle=False)
     try:
         model.prepare(samples.take(slice(0, 1)))
-        results = results_on(model, loader, Communicator(None))
+        results = results_on(model, loader, Communicator(None), "auto")
     except ValueError as error:  # its layers and its loss say best what they take
         raise DataError(f"{data} does not fit {path}: {error}") from error
     counts = confusion_of(model, outputs, samples, batch) if confusion else None

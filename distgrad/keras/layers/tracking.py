@@ -68,6 +68,21 @@ class Tracked:
                 weights.sort(key=_made_trainable, reverse=True)
         return weights, layers if len(layers) < 2 else list({id(v): v for v in layers}.values())
 
+    def _layers_and_weights(self) -> list[Any]:
+        """This layer, those below it, and the weights of all: what a program of it depends on."""
+        seen: set[int] = set()
+        found: list[Any] = []
+        waiting: list[Any] = [self]
+        while waiting:
+            layer = waiting.pop()
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                weights, layers = layer._holds()
+                found.append(layer)
+                found += weights
+                waiting += layers
+        return found
+
     def _gather(self, trains: bool, found: dict[int, tuple[Variable, bool]]) -> None:
         """Adds every weight below, and whether it is trained, by its id."""
         trains = trains and self._trainable
@@ -238,7 +253,10 @@ def _made_trainable(weight: Any) -> bool:
 
 # Attributes of every layer whose sequences hold neither layers nor, but for the first, weights.
 _HOLD_NONE = frozenset(
-    ("_own_weights", "_nodes", "_parameters", "_mask_for", "_loss_functions", "_build_shapes")
+    (
+        *("_own_weights", "_nodes", "_parameters", "_mask_for", "_loss_functions"),
+        *("_build_shapes", "_kept_step", "_kept_passes"),
+    )
 )
 _sorts: dict[type, str] = {}
 _UNKNOWN = "?"  # of a type that nobody has looked at yet: ``_sift`` does

@@ -37,6 +37,7 @@ class Compiled(Layer):
         self.run_eagerly = False
         self._of_arrays = True
         self.jit_compile: Any = "auto"
+        self._kept_passes: tuple[Any, Any] = None, None  # without gradients
 
     def compile(
         self,
@@ -54,7 +55,8 @@ class Compiled(Layer):
 
         ``metrics`` count all samples alike, ``weighted_metrics`` by their weights.
         ``jit_compile``: "auto" captures training steps and runs them eagerly where that cannot be
-        done, True raises CaptureError there, False runs them eagerly, as ``run_eagerly`` does.
+        done, True raises CaptureError there, False runs them eagerly, as ``run_eagerly`` does. What
+        evaluates the model, and what it predicts by, is captured likewise, and never raises.
         ``steps_per_execution`` is taken for the sake of Keras's signature. Raises ValueError for
         an unknown name, and for a step that is to be eager and compiled.
         """
@@ -74,6 +76,7 @@ class Compiled(Layer):
             self.optimizer = optimizers.scaled_for(self.dtype_policy, self.optimizer)
         self.loss, self.steps_per_execution = loss, steps_per_execution
         self._kept_step: tuple[Any, Any] = None, None  # of the last call
+        self._kept_passes = None, None
         self.objective = Objective(loss, loss_weights, metrics, weighted_metrics)
         # Not `reset_metrics`: metrics of one's own may be made after this, and asked for there.
         for metric in (self.objective.loss_tracker, *self.objective.metrics):

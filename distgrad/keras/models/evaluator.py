@@ -26,7 +26,9 @@ from distgrad.keras.models.watching import Watched
 from distgrad.ops.casting import cast
 from distgrad.training import state, world
 from distgrad.training.evaluation import evaluate
+from distgrad.training.forward import Forward, captured
 from distgrad.training.loop import Logs
+from distgrad.training.programs import Jit
 from distgrad.training.returned import Returned
 from distgrad.training.turns import CustomStep
 
@@ -186,6 +188,22 @@ class Evaluator(Compiled):
 
     # Evaluating
 
+    def passes(self, jit: Jit | None = None) -> Passes:
+        """What evaluates the model and predicts by it: captured, as ``jit`` says of its steps.
+
+        They are kept while the model has the same layers and weights.
+        """
+        jit = self._jit if jit is None else jit
+        if not self.built:
+            jit = "off"
+        parts = self._layers_and_weights()
+        key = jit, *map(id, parts)
+        known, passes = self._kept_passes
+        if known != key:
+            passes = Passes(self, parts, jit)
+            self._kept_passes = key, passes
+        return passes
+
     def evaluate(
         self,
         x: Any = None,
@@ -228,7 +246,7 @@ class Evaluator(Compiled):
         communicator, shards, own = world.share()
         with settled(self):
             loss, sums = evaluate(
-                self.compute,
+                self.passes().compute,
                 self.sums_size,
                 watched(feed.loader(shards, own, steps=steps).epoch(0)),
                 communicator,
@@ -280,6 +298,8 @@ class Evaluator(Compiled):
         for batch in watched(feed.loader(1, range(1), steps=steps).epoch(0)):
             ((_, arrays),) = batch.shards
             parts.append(_host(step(arrays)))
+            if len(parts) == 1:  # which may have made the weights
+                step = self._prediction(feed.parts is not None)
             watched.logs = {"outputs": parts[-1]}
         watched.end({})
         _say(verbose, watched.batches, began, {})
@@ -294,8 +314,22 @@ class Evaluator(Compiled):
     def _prediction(self, of_arrays: bool) -> Callable[[tuple], Any]:
         """``predict_step`` on the arrays of a batch, a user's in the form in which Keras does."""
         if not self._overrides("predict_step"):
-            return self.predict_step
+            return self.passes().predict
         return self._on_arrays(self._step("predict"), of_arrays)
+
+
+class Passes:
+    """The passes of a model without gradients.
+
+    It keeps the layers and weights: no others are to have their identity.
+    """
+
+    def __init__(self, model: Evaluator, parts: list[Any], jit: Jit) -> None:
+        self._parts = parts
+        if any(getattr(part, "meets", False) for part in parts):
+            jit = "off"
+        self.compute = Forward(model.compute, jit)
+        self.predict = captured(model.predict_step, jit)
 
 
 def _host(outputs: Any) -> Any:

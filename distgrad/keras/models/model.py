@@ -65,6 +65,8 @@ class Model(Trainer):
         state = super().__getstate__()
         if "_kept_step" in state:
             state["_kept_step"] = None, None  # a copy makes its own
+        if "_kept_passes" in state:
+            state["_kept_passes"] = None, None
         return state
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
