@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
+from distgrad.keras.layers.tracking import HOLD_NONE
 from distgrad.keras.layers.weight import Weight
 from distgrad.ops.casting import cast
 
@@ -85,8 +87,9 @@ class Kept:
         """The metrics in attributes of this layer and of those below."""
         found: dict[int, Any] = {}
         for layer in self._below():  # type: ignore[attr-defined]
-            for value in vars(layer).values():
-                found.update((id(metric), metric) for metric in _metrics_in(value))
+            for attribute, value in vars(layer).items():
+                if _sort(type(value)) and attribute not in HOLD_NONE:
+                    found.update((id(metric), metric) for metric in _metrics_in(value))
         return list(found.values())
 
     @property
@@ -151,8 +154,17 @@ class Kept:
 
 
 def _metrics_in(value: Any) -> Iterator[Any]:
-    if hasattr(value, "update_state") and hasattr(value, "result"):
+    sort = _sort(type(value))
+    if sort == "metric":
         yield value
-    elif isinstance(value, (list, tuple)):
+    elif sort:
         for item in value:
             yield from _metrics_in(item)
+
+
+@functools.cache
+def _sort(cls: type) -> str:
+    """What a value of a class may hold: that is looked at once, since layers have many values."""
+    if hasattr(cls, "update_state") and hasattr(cls, "result"):
+        return "metric"
+    return "sequence" if issubclass(cls, (list, tuple)) else ""

@@ -60,7 +60,7 @@ class Tracked:
         layers: list[Any] = []
         for attribute, value in self.__dict__.items():
             # (A look at the table in place of a call: layers have dozens of attributes.)
-            if _sorts.get(type(value), _UNKNOWN) and attribute not in _HOLD_NONE:
+            if _sorts.get(type(value), _UNKNOWN) and attribute not in HOLD_NONE:
                 _sift(value, weights, layers)
         if weights:
             weights = list({id(weight): weight for weight in weights}.values())
@@ -252,7 +252,7 @@ def _made_trainable(weight: Any) -> bool:
 
 
 # Attributes of every layer whose sequences hold neither layers nor, but for the first, weights.
-_HOLD_NONE = frozenset(
+HOLD_NONE = frozenset(
     (
         *("_own_weights", "_nodes", "_parameters", "_mask_for", "_loss_functions"),
         *("_build_shapes", "_kept_step", "_kept_passes"),
