@@ -1,7 +1,11 @@
-"""Passes without gradients, captured: what evaluates a model, and what it is asked by."""
+"""Functions of a model that are captured by themselves: what evaluates it, and what it is asked by.
+
+A training step is not: it is one program with its gradients (`training.programs`).
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,35 +16,52 @@ from distgrad.training.reduction import Compute, ShardResult
 from distgrad.training.state import shard, share
 
 
-def captured(
-    step: Callable[..., Any], jit: Jit, *, many_shapes: bool = False
-) -> Callable[..., Any]:
+class Captured:
     """``step``, of nests of arrays, by a program for each of their shapes; eager where it has none.
 
-    ``jit`` is that of training steps: "off" leaves it eager. Programs are made for 8 shapes, or
+    Other ``settings()``, plain values by name that the step looks at, have programs of their own.
+    ``jit`` is that of training steps: "off" leaves all eager. Programs are made for 8 shapes, or
     for ``many_shapes`` (64).
     """
-    if jit == "off":
-        return step
-    if jit == "numpy":
-        return function(step, reduce_retracing=many_shapes)
-    return function(step, jit_compile="auto", reduce_retracing=many_shapes)
 
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        jit: Jit,
+        settings: Callable[[], dict[str, Any]] = dict,
+        *,
+        many_shapes: bool = False,
+    ) -> None:
+        @functools.wraps(step)
+        def run(*args: Any, **settings: Any) -> Any:
+            return step(*args)
 
-class Forward:
-    """A `Compute` for evaluation: that of a model, captured."""
-
-    def __init__(self, compute: Compute, jit: Jit) -> None:
-        self._compute = compute
-        self._run = captured(self._numbers, jit, many_shapes=True)
+        self._settings = settings
+        self._run: Any = run
+        if jit != "off":
+            compiled: Any = None if jit == "numpy" else "auto"
+            self._run = function(run, jit_compile=compiled, reduce_retracing=many_shapes)
 
     @property
     def executors(self) -> list[Any]:
         """Those of the programs that there are."""
         return getattr(self._run, "executors", [])
 
+    def __call__(self, *args: Any) -> Any:
+        return self._run(*args, **self._settings())
+
+
+class Forward:
+    """A `Compute` for evaluation: that of a model, captured."""
+
+    def __init__(
+        self, compute: Compute, jit: Jit, settings: Callable[[], dict[str, Any]] = dict
+    ) -> None:
+        self._compute = compute
+        self.run = Captured(self._numbers, jit, settings, many_shapes=True)
+
     def __call__(self, arrays: tuple, training: bool = False) -> ShardResult:
-        return ShardResult(*self._run(arrays, share()))
+        return ShardResult(*self.run(arrays, share()))
 
     def _numbers(self, arrays: tuple, part: float) -> tuple[Any, Any, Any]:
         with shard(part):  # a program is made for it

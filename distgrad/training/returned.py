@@ -22,6 +22,21 @@ class Statistics(NamedTuple):
     sums: np.ndarray
 
 
+def marked(values: Mapping[str, Any], metrics: Sequence[Any]) -> dict[str, Any]:
+    """What a step returned, with the number of the metric, as text, in the place of its result.
+
+    Dicts in it are opened. A captured step gives that: of its results nobody knows whose they are.
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found.update(marked(value, metrics))
+        else:
+            index = next((i for i, metric in enumerate(metrics) if metric.gave(value)), None)
+            found[name] = value if index is None else str(index)
+    return found
+
+
 class Returned:
     """Turns what a step returns on each shard into one vector of sums, and that into named values.
 
@@ -34,21 +49,17 @@ class Returned:
         self._last: np.ndarray = np.zeros(0)  # the sums of the last batch
 
     def of_shard(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Numbers and `Statistics` for what a step returned; dicts in it are opened.
+        """Numbers and `Statistics` for what a step returned, `marked` or not.
 
         Raises ValueError for what is neither one number nor the result of a metric.
         """
         metrics = self._metrics()
         found: dict[str, Any] = {}
-        for name, value in values.items():
-            if isinstance(value, Mapping):
-                found.update(self.of_shard(value))
-                continue
-            index = next((i for i, metric in enumerate(metrics) if metric.gave(value)), None)
-            if index is None:
-                found[name] = _as_number(name, value)
+        for name, value in marked(values, metrics).items():
+            if isinstance(value, str):
+                found[name] = Statistics(int(value), metrics[int(value)].statistics())
             else:
-                found[name] = Statistics(index, metrics[index].statistics())
+                found[name] = _as_number(name, value)
         return found
 
     def together(self, everyone: Sequence[Mapping[int, dict[str, Any]]], batch: Batch) -> Any:

@@ -40,7 +40,11 @@ def current() -> Turn | None:
 def brings_gradients() -> Callable[[Any, Sequence[tuple[Any, Variable]]], None] | None:
     """Where an optimizer brings its gradients while a shard runs a user's step; else None."""
     turn = current()
-    return None if turn is None else turn.bring
+    if turn is None:
+        return None
+    if not turn.step.captures:
+        recording.refuse("apply_gradients of a data-parallel script")
+    return turn.bring
 
 
 def joins(metric: Any) -> None:
@@ -76,6 +80,8 @@ class Turns(Meeting):
         self._buckets: dict[tuple[int, ...], GradientBuckets] = {}
 
     # What a subclass says
+
+    captures = False  # whether what a shard runs may be captured
 
     def run(self, turn: Turn) -> None:
         """One shard, from beginning to end."""
@@ -159,24 +165,29 @@ class Turns(Meeting):
 
 
 class CustomStep(Turns):
-    """``fn(arrays)`` for each shard; what it returns, by name, is added up as `Returned` says.
+    """``fn`` for each shard, on what ``given`` makes of its arrays.
 
-    Each shard starts ``metrics`` anew.
+    What it returns, by name, is added up as `Returned` says; it may be captured, and has `marked`
+    what it returns then. Each shard starts ``metrics`` anew.
     """
+
+    captures = True
 
     def __init__(
         self,
-        fn: Callable[[tuple], dict[str, Any]],
+        fn: Callable[[Any], dict[str, Any]],
         communicator: Communicator,
         virtual_shards: int,
         seed: int,
         *,
         state: Sequence[Variable] = (),
+        given: Callable[[tuple], Any] = lambda arrays: arrays,
         metrics: Callable[[], Sequence[Any]] = tuple,
         mean_loss: bool = True,
     ) -> None:
         super().__init__(communicator, virtual_shards, seed, state=state, mean_loss=mean_loss)
         self.fn = fn
+        self.given = given
         self.metrics = metrics
         self.stop_requested = False
         self.layers: Sequence[Any] = ()  # what has to live as long as it
@@ -197,7 +208,7 @@ class CustomStep(Turns):
         for metric in self.metrics():
             metric.reset_state()
         with turn:
-            returned = self.fn(turn.arrays)
+            returned = self.fn(self.given(turn.arrays))
         turn.values = self.returned.of_shard(returned)
 
     def metrics_of(self, turn: Turn) -> Sequence[Any]:

@@ -117,12 +117,14 @@ def test_the_replicas_train_as_one_tape_over_the_batch():
     assert float(seen.result()) > 0
 
 
-def test_metrics_count_every_sample_once_and_keep_what_they_had():
+@pytest.mark.parametrize("wrap", [lambda step: step, tf.function], ids=["plain", "function"])
+def test_metrics_count_every_sample_once_and_keep_what_they_had(wrap):
     strategy = tf.distribute.MirroredStrategy()
     mean, own = tf.keras.metrics.Mean(), Largest()
     mean.update_state([10.0, 20.0])
     own.update_state(None, tf.constant([1.0]))
 
+    @wrap
     def step(batch):
         mean.update_state(batch)
         own.update_state(None, batch)

@@ -33,14 +33,14 @@ def test_predictions_are_captured_for_each_size_and_equal_eager_ones():
             _predict(model, batch_size=8), _predict(eager, batch_size=8), rtol=1e-5, atol=1e-6
         )
     assert len(model.passes().predict.executors) == 2  # of 8 rows, and of the 4 that are left
-    assert eager.passes().predict == eager.predict_step
+    assert eager.passes().predict.executors == []
 
 
 def test_evaluation_is_captured_and_equals_eager():
     model, eager = _model(), _model(run_eagerly=True)
     found = [each.evaluate(_X, _Y, batch_size=8, verbose=0) for each in (model, eager)]
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
-    assert len(model.passes().compute.executors) == 2
+    assert len(model.passes().compute.run.executors) == 2
 
 
 def test_training_and_assignments_show():
@@ -142,3 +142,91 @@ def test_a_copy_and_a_new_compile_have_passes_of_their_own():
     np.testing.assert_allclose(
         model.evaluate(_X, np.zeros((20, 3)), verbose=0), np.mean(_predict(model) ** 2), rtol=1e-5
     )
+
+
+class Own(keras.Model):
+    """Two optimizers, dropout and a metric, as a GAN has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = layers.Dense(5, activation="relu"), layers.Dense(1)
+        self.dropout = layers.Dropout(0.3, seed=2)
+        self.beside = keras.optimizers.SGD(0.1)
+        self.mean = keras.metrics.Mean("mean")
+        self.factor, self.calls, self.seen = 1.0, 0, []
+
+    def call(self, x, training=False):
+        return self.last(self.dropout(self.first(x), training=training))
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape(persistent=True) as tape:
+            loss = self.factor * tf.reduce_mean((self(x, training=True) - y) ** 2)
+            other = tf.reduce_mean(self(x, training=True) ** 2)
+        for optimizer, value, layer in (
+            (self.optimizer, loss, self.first),
+            (self.beside, other, self.last),
+        ):
+            gradients = tape.gradient(value, layer.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, layer.trainable_variables, strict=True))
+        self.mean.update_state(loss, sample_weight=len(x))
+        return {"mean": self.mean.result(), "other": other}
+
+
+def _own(kind=Own, epochs=2, **compiled):
+    keras.utils.set_random_seed(4)
+    model = kind()
+    model.compile(keras.optimizers.Adam(0.01), **compiled)
+    targets = _X.sum(1, keepdims=True)
+    fitted = model.fit(_X, targets, batch_size=5, epochs=epochs, verbose=0)
+    return model, fitted.history
+
+
+def _equal(found, expected):
+    for ours, theirs in zip(found, expected, strict=True):
+        rtol = 1e-5 if tf.test.is_gpu_available() else 0  # generated kernels round otherwise
+        np.testing.assert_allclose(ours, theirs, rtol=rtol)
+
+
+@pytest.mark.parametrize("shards", ["1", "3"])
+def test_own_steps_are_captured_with_the_bits_of_eager_ones(shards, monkeypatch):
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", shards)
+    (model, history), (eager, expected) = _own(epochs=6), _own(epochs=6, run_eagerly=True)
+    assert model.passes().train.executors
+    assert not eager.passes().train.executors
+    _equal([*history.values()], [*expected.values()])
+    _equal(model.get_weights(), eager.get_weights())
+
+
+def test_numbers_among_the_attributes_of_a_model_are_seen_when_they_change():
+    class Counting(Own):
+        def train_step(self, data):
+            self.calls += 1
+            self.factor = 2.0 if self.calls > 4 else 1.0
+            return super().train_step(data)
+
+    with pytest.warns(UserWarning, match="argument 'calls' "):  # a number that always changes
+        (model, history), (_, expected) = _own(Counting, 3), _own(Counting, 3, run_eagerly=True)
+    _equal([*history.values()], [*expected.values()])
+    assert model.calls == 12
+
+
+def test_an_own_step_trains_what_may_be_trained_now():
+    model, _ = _own()
+    before = model.get_weights()
+    model.first.kernel.trainable = False
+    model.fit(_X, _X[:, :1], batch_size=5, verbose=0)
+    changed = [np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True)]
+    assert changed == [False, True, True, True]
+
+
+def test_a_step_that_looks_at_values_runs_as_it_is():
+    class Looks(Own):
+        def train_step(self, data):
+            logs = super().train_step(data)
+            self.seen.append(float(logs["other"]))
+            return logs
+
+    (model, history), (eager, expected) = _own(Looks), _own(Looks, run_eagerly=True)
+    _equal([*history.values(), model.seen], [*expected.values(), eager.seen])
+    assert len(model.seen) == 8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -88,7 +87,7 @@ class Kept:
         found: dict[int, Any] = {}
         for layer in self._below():  # type: ignore[attr-defined]
             for attribute, value in vars(layer).items():
-                if _sort(type(value)) and attribute not in HOLD_NONE:
+                if _sort(value) and attribute not in HOLD_NONE:
                     found.update((id(metric), metric) for metric in _metrics_in(value))
         return list(found.values())
 
@@ -154,7 +153,7 @@ class Kept:
 
 
 def _metrics_in(value: Any) -> Iterator[Any]:
-    sort = _sort(type(value))
+    sort = _sort(value)
     if sort == "metric":
         yield value
     elif sort:
@@ -162,9 +161,15 @@ def _metrics_in(value: Any) -> Iterator[Any]:
             yield from _metrics_in(item)
 
 
-@functools.cache
-def _sort(cls: type) -> str:
-    """What a value of a class may hold: that is looked at once, since layers have many values."""
-    if hasattr(cls, "update_state") and hasattr(cls, "result"):
-        return "metric"
-    return "sequence" if issubclass(cls, (list, tuple)) else ""
+_sorts: dict[type, str] = {}
+
+
+def _sort(value: Any) -> str:
+    """What a value may hold, by its type: that is looked at once, since layers have many values."""
+    cls = type(value)
+    known = _sorts.get(cls)
+    if known is None:
+        metric = hasattr(cls, "update_state") and hasattr(cls, "result")
+        sequence = "sequence" if issubclass(cls, (list, tuple)) else ""
+        known = _sorts[cls] = "metric" if metric else sequence
+    return known

@@ -169,10 +169,10 @@ class Metric(Configured):
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Adds a batch: ``(y_true, y_pred, sample_weight=None)``."""
-        turns.joins(self)
         recording.call(self._add, *args, **kwargs)
 
     def _add(self, *args: Any, **kwargs: Any) -> None:
+        turns.joins(self)
         with recording.paused():
             self._total = self._total + self.sums(*args, **kwargs)
 
@@ -368,7 +368,7 @@ def _joining(update_state: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(update_state)
     def joining(self: Metric, *args: Any, **kwargs: Any) -> Any:
-        turns.joins(self)
+        recording.tell(turns.joins, self)
         return update_state(self, *args, **kwargs)
 
     return joining

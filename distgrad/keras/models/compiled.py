@@ -56,7 +56,8 @@ class Compiled(Layer):
         ``metrics`` count all samples alike, ``weighted_metrics`` by their weights.
         ``jit_compile``: "auto" captures training steps and runs them eagerly where that cannot be
         done, True raises CaptureError there, False runs them eagerly, as ``run_eagerly`` does. What
-        evaluates the model, and what it predicts by, is captured likewise, and never raises.
+        evaluates the model, what it predicts by, and steps of its own are captured likewise, and
+        run eagerly where that cannot be done, which is no error.
         ``steps_per_execution`` is taken for the sake of Keras's signature. Raises ValueError for
         an unknown name, and for a step that is to be eager and compiled.
         """

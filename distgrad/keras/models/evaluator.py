@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,10 +27,10 @@ from distgrad.keras.models.watching import Watched
 from distgrad.ops.casting import cast
 from distgrad.training import state, world
 from distgrad.training.evaluation import evaluate
-from distgrad.training.forward import Forward, captured
+from distgrad.training.forward import Captured, Forward
 from distgrad.training.loop import Logs
 from distgrad.training.programs import Jit
-from distgrad.training.returned import Returned
+from distgrad.training.returned import Returned, marked
 from distgrad.training.turns import CustomStep
 
 
@@ -81,8 +82,8 @@ class Evaluator(Compiled):
         One that asks for batches of another size makes them when it comes to it; with several
         workers, whose weights would differ then, it raises.
         """
-        run = self._on_arrays(step, self._of_arrays, trains=True)
-        rehearsal = CustomStep(run, Communicator(), 1, 0, metrics=self._each_metric)
+        given = self._given(self._of_arrays, trains=True)
+        rehearsal = CustomStep(step, Communicator(), 1, 0, given=given, metrics=self._each_metric)
         try:
             rehearsal.build(tuple(first))
         except Exception:
@@ -141,30 +142,41 @@ class Evaluator(Compiled):
         built_in = next(vars(c)[name] for c in reversed(type(self).__mro__) if name in vars(c))
         return getattr(type(self), name) is not built_in
 
-    def _on_arrays(
-        self, step: Callable[[Any], Any], of_arrays: bool, trains: bool = False
-    ) -> Callable[[tuple], Any]:
-        """A user's step on the arrays of one shard, in the form in which Keras gives them.
+    def _settings(self) -> dict[str, Any]:
+        """The numbers and texts among the attributes of a user's own class.
+
+        What is captured looks at them: where one has changed it is captured anew.
+        """
+        if type(self).__module__.startswith("distgrad.keras.models."):
+            return {}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if type(value) in _PLAIN and name[0] != "_" and name != "stop_training"
+        }
+
+    def _given(self, of_arrays: bool, trains: bool = False) -> Callable[[tuple], Any]:
+        """Makes what a user's step is given of the arrays of a shard: that which Keras gives it.
 
         A step that ``trains`` is given the weights of the classes as well.
         """
         floats = floatx() if of_arrays else None
 
-        def given(array: Any) -> Any:
+        def one(array: Any) -> Any:
             if not is_number(array.dtype):
                 return array
             tensor = as_tensor(array)
             return cast(tensor, floats) if floats and is_floating(tensor._data.dtype) else tensor
 
-        def run(arrays: tuple) -> Any:
+        def given(arrays: tuple) -> Any:
             if trains and self._class_weight is not None:
                 arrays = (*arrays[:2], by_class(arrays[1], self._class_weight))
-            tensors = tuple(None if a is None else nest.map_leaves(given, a) for a in arrays)
+            tensors = tuple(None if a is None else nest.map_leaves(one, a) for a in arrays)
             # Of several inputs alone a step gets (x,), since (a, b) would be inputs and targets.
             alone = len(tensors) == 1 and not isinstance(tensors[0], (tuple, list))
-            return step(tensors[0] if alone else tensors)
+            return tensors[0] if alone else tensors
 
-        return run
+        return given
 
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
@@ -191,13 +203,13 @@ class Evaluator(Compiled):
     def passes(self, jit: Jit | None = None) -> Passes:
         """What evaluates the model and predicts by it: captured, as ``jit`` says of its steps.
 
-        They are kept while the model has the same layers and weights.
+        They are kept while the model has the same layers and weights, and trains the same of them.
         """
         jit = self._jit if jit is None else jit
         if not self.built:
             jit = "off"
         parts = self._layers_and_weights()
-        key = jit, *map(id, parts)
+        key = jit, *map(id, parts), *[part.trainable for part in parts]
         known, passes = self._kept_passes
         if known != key:
             passes = Passes(self, parts, jit)
@@ -260,7 +272,8 @@ class Evaluator(Compiled):
     def _run_test_steps(self, feed: Feed, steps: int | None, watched: Watched) -> Logs:
         """A user's own ``test_step`` on every shard: what it returns over all samples, by name."""
         communicator, shards, own = world.share()
-        run = self._on_arrays(self._step("test"), feed.parts is not None)
+        given = self._given(feed.parts is not None)
+        run = self.passes().test
         returned = Returned(self._each_metric)
         total: Any = 0.0
         for batch in watched(feed.loader(shards, own, steps=steps).epoch(0)):
@@ -269,7 +282,7 @@ class Evaluator(Compiled):
                 for metric in self.metrics:
                     metric.reset_state()
                 with state.shard(batch.sizes[index] / batch.size):
-                    found[index] = returned.of_shard(run(arrays))
+                    found[index] = returned.of_shard(run(given(arrays)))
             total = total + returned.together(communicator.allgather_object(found), batch)
             watched.note(returned.values, total)
         logs = returned.values(total)
@@ -315,11 +328,15 @@ class Evaluator(Compiled):
         """``predict_step`` on the arrays of a batch, a user's in the form in which Keras does."""
         if not self._overrides("predict_step"):
             return self.passes().predict
-        return self._on_arrays(self._step("predict"), of_arrays)
+        given, step = self._given(of_arrays), self.passes().predict
+        return lambda arrays: step(given(arrays))
+
+
+_PLAIN = frozenset((bool, int, float, str, type(None)))
 
 
 class Passes:
-    """The passes of a model without gradients.
+    """The passes of a model without gradients, and steps of a user's own.
 
     It keeps the layers and weights: no others are to have their identity.
     """
@@ -328,8 +345,30 @@ class Passes:
         self._parts = parts
         if any(getattr(part, "meets", False) for part in parts):
             jit = "off"
-        self.compute = Forward(model.compute, jit)
-        self.predict = captured(model.predict_step, jit)
+        settings = model._settings
+
+        def own(what: str, step: Callable[[Any], Any]) -> Captured:
+            """A user's step has an eager run's bits: some of its shards may be eager."""
+            as_it_is = jit == "off" or model._defines(f"make_{what}_function")
+            return Captured(step, "off" if as_it_is else "numpy", settings)
+
+        self.compute = Forward(model.compute, jit, settings)
+        if model._overrides("predict_step"):
+            self.predict = own("predict", model._step("predict"))
+        else:
+            self.predict = Captured(model.predict_step, jit, settings)
+        self.train = own("train", _marking(model._step("train"), model._each_metric))
+        self.test = own("test", _marking(model._step("test"), model._each_metric))
+
+
+def _marking(
+    step: Callable[[Any], Any], metrics: Callable[[], Sequence[Any]]
+) -> Callable[[Any], Any]:
+    @functools.wraps(step)
+    def marking(data: Any) -> Any:
+        return marked(step(data), metrics())
+
+    return marking
 
 
 def _host(outputs: Any) -> Any:

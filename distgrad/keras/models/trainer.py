@@ -69,11 +69,12 @@ class Trainer(Evaluator):
             raise ValueError("there is no loss to train with: give one to compile")
         if self._steps_itself:
             return CustomStep(
-                self._on_arrays(self._step("train"), self._of_arrays, trains=True),
+                self.passes().train,
                 communicator,
                 shards,
                 seed,
                 state=self.variables,
+                given=self._given(self._of_arrays, trains=True),
                 metrics=self._each_metric,
                 mean_loss=self.mean_loss,
             )

@@ -399,13 +399,17 @@ class Optimizer(Stepwise, Decaying, Configured):
         """What ``apply_gradients`` and ``apply`` do, whatever a subclass does before."""
         meet = turns.brings_gradients()
         check_gradients(pairs, self._positions, once=meet is not None)
-        if meet is not None:
-            recording.refuse("apply_gradients of a data-parallel script")
+        if meet is not None and recording.per_thread.capture is None:
             meet(self, pairs)
             return
         variables = [v for _, v in pairs]
         tensors = [None if g is None else as_tensor(g, like=v._buffer.dtype) for g, v in pairs]
-        recording.call(self._apply, tensors, variables)
+        recording.call(self._apply if meet is None else self._bring, tensors, variables)
+
+    def _bring(self, tensors: Sequence[Any], variables: Sequence[Variable]) -> None:
+        meet = turns.brings_gradients()
+        assert meet is not None, "a step that was captured in a turn runs in one"
+        meet(self, list(zip(tensors, variables, strict=True)))
 
     def _apply(self, tensors: Sequence[Any], variables: Sequence[Variable]) -> None:
         if not self._known:
