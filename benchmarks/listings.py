@@ -4,9 +4,9 @@
     python benchmarks/listings.py [--rounds N] [--only NAME,...] [--write]
 
 Each file in ``listings`` is a TensorFlow script; for distgrad nothing but its import is changed. It
-runs as it is written, under ``tf.function``, and with ``jit_compile=True`` put into that. CPU time
-of the process for one call of ``step`` (the median of several), and for the first one, which traces
-and compiles; one thread, a process for each measurement, in turns.
+runs as it is written, and where it has a ``tf.function``, with ``jit_compile=True`` in it, too. CPU
+time of the process for one call of ``step`` (the median of several), and for the first one, which
+traces and compiles; one thread, a process for each measurement, in turns.
 """
 
 from __future__ import annotations
@@ -68,18 +68,21 @@ def measured(path: Path, form: str, python: Path) -> dict[str, float]:
 
 
 def row(name: str, found: dict[str, list[dict[str, float]]]) -> str:
-    steps = {form: [each["step"] for each in found[form]] for form in FORMS}
+    steps = {form: [each["step"] for each in found[form]] for form in found}
     cells = [
         f"{statistics.median(steps[form]):.3g} "
         f"[{statistics.median(each['first'] for each in found[form]) / 1e3:.1f}]"
+        if form in found
+        else "-"
         for form in FORMS
     ]
-    plain, jit = (
-        sorted(ours / theirs for ours, theirs in zip(steps[b], steps[a], strict=True))
-        for a, b in (FORMS[::2], FORMS[1::2])
-    )
-    ratios = [f"{statistics.median(r):.2f} ({r[0]:.2f} - {r[-1]:.2f})" for r in (plain, jit)]
-    return f"| {name} | {' | '.join([*cells, *ratios])} |"
+    for theirs, ours in (FORMS[::2], FORMS[1::2]):
+        if ours not in found:
+            cells.append("-")
+            continue
+        ratios = sorted(b / a for a, b in zip(steps[theirs], steps[ours], strict=True))
+        cells.append(f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} - {ratios[-1]:.2f})")
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,9 +107,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path in paths:
         if options.only and path.stem not in options.only:
             continue
-        found: dict[str, list[dict[str, float]]] = {form: [] for form in FORMS}
+        forms = FORMS if "@tf.function" in path.read_text() else FORMS[::2]
+        found: dict[str, list[dict[str, float]]] = {form: [] for form in forms}
         for turn in range(options.rounds):
-            for form in FORMS[turn % 4 :] + FORMS[: turn % 4]:
+            first = turn % len(forms)
+            for form in forms[first:] + forms[:first]:
                 found[form].append(measured(path, form, options.python))
         table.append(row(path.stem, found))
         print(table[-1], flush=True)

@@ -427,7 +427,24 @@ def test_what_hangs_outside_of_python_ends_the_process() -> None:
     assert done.returncode == 1 and "Timeout" in done.stderr and "line 6" in done.stderr
 
 
-@pytest.mark.parametrize("path", sorted((HERE / "listings").glob("*.py")), ids=lambda p: p.stem)
+LISTINGS = sorted((HERE / "listings").glob("*.py"))
+KERAS = [path for path in LISTINGS if "@tf.function" not in path.read_text()]
+
+
+@pytest.mark.parametrize("path", KERAS, ids=lambda path: path.stem)
+def test_a_listing_of_keras_is_captured_with_the_numbers_of_eager_steps(path: Path) -> None:
+    text = path.read_text().replace("import tensorflow as tf", "import distgrad as tf")
+    found = []
+    for eager in (False, True):
+        tf.keras.utils.set_random_seed(1)
+        space: dict = {"__name__": "listing"}
+        exec(compile(text, path, "exec"), space)
+        space["model"].run_eagerly = eager
+        found.append([float(space["step"]()) for _ in range(3)])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("path", sorted({*LISTINGS} - {*KERAS}), ids=lambda path: path.stem)
 def test_a_listing_of_tensorflow_learns_under_the_decorator(path: Path) -> None:
     """As it is written, and compiled: the same losses within rounding, and less at the end."""
     text = path.read_text().replace("import tensorflow as tf", "import distgrad as tf")
