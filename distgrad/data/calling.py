@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.errors import InvalidArgumentError
 from distgrad.data import nest
 
 
@@ -34,9 +35,18 @@ def holds(predicate: Callable[..., Any], element: Any) -> bool:
 
 
 def call(function: Callable[..., Any], element: Any) -> Any:
-    """A user's function on an element: the parts of a tuple are its arguments."""
+    """A user's function on an element: the parts of a tuple that has no names are its arguments.
+
+    Raises InvalidArgumentError where it raises StopIteration, which would end the dataset.
+    """
     given = as_tensors(element)
-    return function(*given) if isinstance(given, tuple) else function(given)
+    try:
+        return function(*given) if type(given) is tuple else function(given)
+    except StopIteration as end:
+        raise InvalidArgumentError(
+            "a function given to a dataset raised StopIteration, perhaps by next(): what it reads "
+            "has no further element"
+        ) from end
 
 
 class _Names(dict):

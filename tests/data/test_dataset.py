@@ -61,6 +61,19 @@ def test_named_tuples_stay_named():
     assert first.image.shape == (3, 2) and first.label.numpy().tolist() == [0, 1, 2]
 
 
+def test_a_named_tuple_is_one_argument():
+    pair = namedtuple("pair", "image label")
+    dataset = numbers(3).map(lambda i: pair(i, 2 * i)).filter(lambda each: each.label > 0)
+    assert values(dataset.map(lambda each: each.image + each.label)) == [3, 6]
+
+
+def test_a_function_that_runs_out_does_not_end_the_dataset():
+    few = iter([5, 6])
+    dataset = numbers(4).map(lambda i: i + next(few))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="StopIteration"):
+        values(dataset)
+
+
 def test_pythons_numbers_are_taken_as_tensorflow_takes_them():
     def dtype(value):
         return next(iter(Dataset.from_tensor_slices(value))).dtype
