@@ -6,12 +6,14 @@ from distgrad.data.dataset import AUTOTUNE, Dataset
 from distgrad.data.grouping import Options
 from distgrad.data.iterating import DatasetIterator as Iterator
 from distgrad.data.lines import TextLineDataset
+from distgrad.data.specs import DatasetSpec
 
 __all__ = [
     "AUTOTUNE",
     "INFINITE_CARDINALITY",
     "UNKNOWN_CARDINALITY",
     "Dataset",
+    "DatasetSpec",
     "Iterator",
     "Options",
     "TextLineDataset",

@@ -18,8 +18,11 @@ def as_tensors(element: Any) -> Any:
     from distgrad.core.dispatch import as_tensor
 
     def tensor(leaf: Any) -> Any:
-        array = isinstance(leaf, (np.ndarray, np.generic))
-        return as_tensor(leaf) if array and leaf.dtype.kind not in "OSU" else leaf
+        if not isinstance(leaf, (np.ndarray, np.generic)) or leaf.dtype.kind in "SU":
+            return leaf
+        if leaf.dtype.kind == "O":  # of datasets
+            return leaf if leaf.ndim else leaf[()]
+        return as_tensor(leaf)
 
     return nest.map_leaves(tensor, element)
 

@@ -110,8 +110,16 @@ class Dataset(Specified, Origins, Grouping, Mixing):
         map_func = as_of_now(map_func)
         block = at_least_one("block_length", 1 if block_length is None else block_length)
 
+        def opened(element: Any) -> Dataset:
+            made = call(map_func, element)
+            if not isinstance(made, Dataset):
+                raise TypeError(
+                    f"a function given to interleave or flat_map must return a Dataset, not {made!r}"
+                )
+            return made
+
         def elements(this: Pass) -> Iterator[Any]:
-            waiting = (call(map_func, element)._elements(this) for element in self._elements(this))
+            waiting = (opened(element)._elements(this) for element in self._elements(this))
             open_now = list(itertools.islice(waiting, cycle))
             turn = 0
             while open_now:
@@ -127,7 +135,7 @@ class Dataset(Specified, Origins, Grouping, Mixing):
 
         return Dataset(
             elements,
-            spec=lambda: specs.through(lambda element: call(map_func, element), self.element_spec),
+            spec=lambda: specs.through(opened, self.element_spec).element_spec,
         )
 
     def flat_map(self, map_func: Callable[..., Dataset], name: str | None = None) -> Dataset:

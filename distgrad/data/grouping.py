@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -79,7 +80,8 @@ class Grouping:
 
         ``padded_shapes`` is a shape for each array of an element, None or -1 where the largest of
         the batch counts, as on all axes by default; ``padding_values`` is one value, or one for
-        each array (0 by default). Raises ValueError for an element that is larger than its shape.
+        each array (0 by default). Raises ValueError for shapes or values that are no nest like the
+        elements, InvalidArgumentError for an element that is larger than its shape.
         """
         at_least_one("batch_size", batch_size)
 
@@ -94,9 +96,7 @@ class Grouping:
 
     def _padded_spec(self, shapes: Any, size: int | None) -> Any:
         spec = self.element_spec
-        if shapes is not None:
-            spec = specs.reshaped(spec, _shapes(spec, shapes))
-        return specs.stacked(spec, size)
+        return specs.stacked(specs.reshaped(spec, _shapes(spec, shapes)), size)
 
     def bucket_by_sequence_length(
         self,
@@ -237,7 +237,8 @@ class Grouping:
         begun = self._size
         if begun >= 0 and drop_remainder:
             begun = max(begun - reach + 1, 0)
-        return self._made(windows, cardinality.batched(begun, shift, False))
+        spec = lambda: nest.map_leaves(specs.DatasetSpec, self.element_spec)  # noqa: E731
+        return self._made(windows, cardinality.batched(begun, shift, False), spec)
 
     def rebatch(self, batch_size: Any, drop_remainder: bool = False, name: Any = None) -> Any:
         """The rows of the batches in batches of another size, or of several sizes in turns."""
@@ -363,14 +364,9 @@ for _name in ELSEWHERE:
 def padded(group: list[Any], shapes: Any, values: Any) -> Any:
     """One nest of the elements, filled up: see ``Dataset.padded_batch``. Raises ValueError."""
     first = group[0]
-    count = len(list(nest.leaves(first)))
-    wanted = [None] * count if shapes is None else _shapes(first, shapes)
+    wanted = _shapes(first, shapes)
     single = not isinstance(values, (tuple, dict))
-    fills = [values] * count if single else list(nest.leaves(values))
-    if len(wanted) != count or len(fills) != count:
-        raise ValueError(
-            f"elements have {count} arrays; padded_shapes are {shapes!r}, padding_values {values!r}"
-        )
+    fills = [values] * len(wanted) if single else _beside(first, values, "padding_values")
     settings = zip(wanted, fills, strict=True)
 
     def joined(*arrays: np.ndarray) -> np.ndarray:
@@ -379,9 +375,9 @@ def padded(group: list[Any], shapes: Any, values: Any) -> Any:
         if shape is not None:
             if len(shape) != len(largest):
                 raise ValueError(f"an array of shape {arrays[0].shape}, and padded_shapes {shape}")
-            full = [n if s in (None, -1) else int(s) for s, n in zip(shape, largest, strict=True)]
+            full = [n if s is None else s for s, n in zip(shape, largest, strict=True)]
             if any(n > s for s, n in zip(full, largest, strict=True)):
-                raise ValueError(
+                raise InvalidArgumentError(
                     f"an element of shape {largest} does not fit padded_shapes {shape}"
                 )
             largest = full
@@ -394,13 +390,29 @@ def padded(group: list[Any], shapes: Any, values: Any) -> Any:
 
 
 def _shapes(element: Any, shapes: Any) -> list[Any]:
-    """A shape for each array of an element, in order."""
-    if isinstance(element, dict):
-        return [s for key, part in element.items() for s in _shapes(part, shapes[key])]
-    if isinstance(element, tuple):
-        pairs = zip(element, shapes, strict=True)
-        return [s for part, shape in pairs for s in _shapes(part, shape)]
-    return [tuple(shapes)]
+    """A shape for each array of an element, in order; None as a size, or for all of them, where
+    the largest counts. Raises TypeError for a size that is no whole number."""
+
+    def sizes(shape: Any) -> tuple[int | None, ...] | None:
+        if shape is None or getattr(shape, "rank", 0) is None:
+            return None
+        known = [None if size is None else operator.index(size) for size in shape]
+        return tuple(None if size == -1 else size for size in known)
+
+    return [sizes(shape) for shape in _beside(element, shapes, "padded_shapes")]
+
+
+def _beside(element: Any, given: Any, name: str) -> list[Any]:
+    """What ``given``, a nest like an element, has for each of its arrays; None stands for all."""
+    if given is None:
+        return [None for _ in nest.leaves(element)]
+    if isinstance(element, (dict, tuple)):
+        named = isinstance(element, dict)
+        if named != isinstance(given, dict) or len(given) != len(element):
+            raise ValueError(f"{name} are {given!r}, which is no nest like the elements")
+        keys = element if named else range(len(element))
+        return [each for key in keys for each in _beside(element[key], given[key], name)]
+    return [] if element is None else [given]
 
 
 def at_least_one(name: str, value: int) -> int:

@@ -70,11 +70,13 @@ def read(path: Path) -> Iterator[Any]:
 
 
 def _form(element: Any) -> Any:
-    """What JSON keeps of an element: ["tuple", ...], ["dict", keys, ...] or a dtype's name."""
+    """What JSON keeps of an element: ["tuple", ...], ["dict", keys, ...], None, a dtype's name."""
     if isinstance(element, dict):
         return ["dict", list(element), *map(_form, element.values())]
     if isinstance(element, tuple):
         return ["tuple", *map(_form, element)]
+    if element is None:
+        return None
     array = np.asarray(element)
     if array.dtype.kind == "O":
         raise ValueError("an element holds a dataset or an object, which cannot be saved")
@@ -82,6 +84,8 @@ def _form(element: Any) -> Any:
 
 
 def _element(form: Any, array: Callable[[], np.ndarray]) -> Any:
+    if form is None:
+        return None
     if form[0] == "dict":
         return {key: _element(part, array) for key, part in zip(form[1], form[2:], strict=True)}
     if form[0] == "tuple":

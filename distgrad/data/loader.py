@@ -202,7 +202,7 @@ class BatchLoader:
             raise ValueError(
                 f"a batch has {len(parts)} parts; it needs inputs, targets and weights at most"
             )
-        parts = tuple(nest.to_arrays(_nested(part)) for part in parts)
+        parts = nest.to_arrays(tuple(map(_nested, parts)))
         # Batches of two datasets, zipped for a step of one's own, may differ in size: kept whole.
         whole = self.virtual_shards == 1 and all(isinstance(part, tuple) for part in parts)
         size = nest.length(next(nest.leaves(parts)) if whole else parts)

@@ -1,4 +1,7 @@
-"""Nested tuples, dicts and arrays: what one element of a dataset may be."""
+"""Nested tuples, dicts and arrays: what one element of a dataset may be.
+
+None in a tuple or a dict stays there, as a nest without leaves.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,20 @@ def to_arrays(value: Any) -> Any:
 
     A tuple or a dict is a nest, a list is an array: Python's integers become int32 (int64 where
     they do not fit), its floats float32; arrays, and whatever else knows its dtype, keep it.
-    Raises ValueError for a leaf that no array can hold.
+    Raises ValueError for a leaf that no array can hold, and for None alone.
     """
-    if isinstance(value, dict):
-        return {key: to_arrays(part) for key, part in value.items()}
-    if isinstance(value, tuple):
-        return _rebuilt(value, [to_arrays(part) for part in value])
-    if isinstance(value, np.ndarray) or hasattr(value, "as_numpy_iterator"):  # of a window
-        return value
     if value is None:
         raise ValueError("an element is None; a function given to map must return what it made")
+    return _to_arrays(value)
+
+
+def _to_arrays(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _to_arrays(part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return _rebuilt(value, [_to_arrays(part) for part in value])
+    if value is None or isinstance(value, np.ndarray) or hasattr(value, "as_numpy_iterator"):
+        return value  # the last is a window
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -55,7 +62,7 @@ def leaves(nest: Any) -> Iterator[Any]:
     if isinstance(nest, (tuple, dict)):
         for part in nest.values() if isinstance(nest, dict) else nest:
             yield from leaves(part)
-    else:
+    elif nest is not None:
         yield nest
 
 
@@ -74,7 +81,7 @@ def map_leaves(function: Callable[..., Any], first: Any, *others: Any) -> Any:
         }
     if isinstance(first, tuple):
         return _rebuilt(first, [map_leaves(function, *parts) for parts in zip(first, *others)])  # noqa: B905
-    return function(first, *others)
+    return None if first is None else function(first, *others)
 
 
 def stack(elements: Sequence[Any]) -> Any:
@@ -115,6 +122,8 @@ def length(nest: Any) -> int:
 def _form(nest: Any) -> Any:
     if isinstance(nest, dict):
         return sorted(map(str, nest))
+    if nest is None:
+        return "None"
     return f"a tuple of {len(nest)}" if isinstance(nest, tuple) else "an array"
 
 

@@ -27,8 +27,12 @@ class Origins:
     def from_tensor_slices(cls: Any, tensors: Any, name: str | None = None) -> Dataset:
         """The rows of an array, or of each array of a nest. Raises ValueError for unequal lengths.
 
-        The arrays are not copied: a change to one changes the elements.
+        The arrays are not copied: a change to one changes the elements. Of a list of datasets each
+        is an element, for ``interleave`` and ``flat_map``.
         """
+        if isinstance(tensors, list) and tensors and all(isinstance(d, Origins) for d in tensors):
+            joined = lambda: specs.joined(map(specs.of_array, tensors))  # noqa: E731
+            return cls(lambda _: iter(tensors), len(tensors), spec=joined)
         arrays = nest.map_leaves(_read_only, nest.to_arrays(tensors))
         rows = Rows(arrays, None)
         spec = lambda: specs.of_rows(arrays)  # noqa: E731
@@ -165,7 +169,9 @@ def _dtype(dtype: Any) -> np.dtype:
     return np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
+def _read_only(array: Any) -> Any:
+    if isinstance(array, Origins):
+        return array
     view = array.view()
     view.flags.writeable = False
     return view

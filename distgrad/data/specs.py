@@ -58,9 +58,25 @@ class Specified:
 
         def opened(leaf: Any) -> Any:
             spec = of_array(leaf)
-            return spec if isinstance(leaf, Specified) else _with(spec, axes)
+            return spec if isinstance(spec, DatasetSpec) else _with(spec, axes)
 
         return nest.map_leaves(opened, first)
+
+
+class DatasetSpec:
+    """What is known of a dataset that is in the place of an array: the spec of its elements."""
+
+    def __init__(self, element_spec: Any, dataset_shape: Any = ()) -> None:
+        self.element_spec = element_spec
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DatasetSpec) and self.element_spec == other.element_spec
+
+    def __hash__(self) -> int:
+        return hash((DatasetSpec, tuple(nest.leaves(self.element_spec))))
+
+    def __repr__(self) -> str:
+        return f"DatasetSpec({self.element_spec!r})"
 
 
 def _unknown() -> Any:
@@ -73,10 +89,12 @@ def _with(spec: Any, axes: frozenset[int]) -> Any:
 
 
 def of_array(leaf: Any) -> Any:
-    """The spec of an array, or of the elements of a dataset that is in its place."""
+    """The spec of an array, or of a dataset that is in its place."""
     from distgrad.core.spec import TensorSpec
 
-    return leaf.element_spec if isinstance(leaf, Specified) else TensorSpec(leaf.shape, leaf.dtype)
+    if isinstance(leaf, Specified):
+        return DatasetSpec(leaf.element_spec)
+    return TensorSpec(leaf.shape, leaf.dtype)
 
 
 def of_rows(arrays: Any) -> Any:
@@ -100,6 +118,8 @@ def stacked(spec: Any, size: int | None) -> Any:
     """The spec of so many elements in one."""
 
     def leaf_of(leaf: Any) -> Any:
+        if isinstance(leaf, DatasetSpec):
+            raise NotKnown
         shape = type(leaf.shape)([size]).concatenate(leaf.shape)  # the rank may be unknown
         return type(leaf)(shape, leaf.dtype)
 
@@ -108,7 +128,13 @@ def stacked(spec: Any, size: int | None) -> Any:
 
 def unstacked(spec: Any) -> Any:
     """The spec of the rows of an element."""
-    return nest.map_leaves(lambda leaf: type(leaf)(leaf.shape[1:], leaf.dtype), spec)
+
+    def leaf_of(leaf: Any) -> Any:
+        if isinstance(leaf, DatasetSpec):
+            raise NotKnown
+        return type(leaf)(leaf.shape[1:], leaf.dtype)
+
+    return nest.map_leaves(leaf_of, spec)
 
 
 def reshaped(spec: Any, shapes: Iterable[Any]) -> Any:
@@ -117,8 +143,7 @@ def reshaped(spec: Any, shapes: Iterable[Any]) -> Any:
 
     def leaf_of(leaf: Any) -> Any:
         shape = next(each)
-        sizes = leaf.shape if shape is None else [None if n == -1 else n for n in shape]
-        return type(leaf)(sizes, leaf.dtype)
+        return type(leaf)(leaf.shape if shape is None else shape, leaf.dtype)
 
     return nest.map_leaves(leaf_of, spec)
 
@@ -127,6 +152,8 @@ def joined(specs: Iterable[Any]) -> Any:
     """The spec that elements of all these fit; None for sizes in which they differ."""
 
     def both(one: Any, other: Any) -> Any:
+        if isinstance(one, DatasetSpec):
+            return DatasetSpec(joined([one.element_spec, other.element_spec]))
         shape = one.shape.most_specific_compatible_shape(other.shape)
         return type(one)(shape, one.dtype)
 
@@ -134,7 +161,7 @@ def joined(specs: Iterable[Any]) -> Any:
     for other in others:
         try:
             first = nest.map_leaves(both, first, other)
-        except (TypeError, ValueError, KeyError):  # of another form
+        except (AttributeError, TypeError, ValueError, KeyError):  # of another form
             raise NotKnown from None
     return first
 
@@ -143,7 +170,7 @@ def through(function: Callable[[Any], Any], spec: Any) -> Any:
     """The spec of what a function makes of elements. Raises NotKnown where zeros do not tell."""
     axes = {
         axis
-        for leaf in nest.leaves(spec)
+        for leaf in _flat(spec)
         for axis, size in enumerate(leaf.shape if leaf.shape.rank is not None else ())
         if size is None
     }
@@ -158,8 +185,19 @@ def through(function: Callable[[Any], Any], spec: Any) -> Any:
     return joined(found)
 
 
+def _flat(spec: Any) -> Iterator[Any]:
+    """The TensorSpecs of a nest, those of the datasets in it as well."""
+    for leaf in nest.leaves(spec):
+        yield from _flat(leaf.element_spec) if isinstance(leaf, DatasetSpec) else (leaf,)
+
+
 def _zeros(spec: Any, size: int) -> Any:
-    def zeros(leaf: Any) -> np.ndarray:
+    def zeros(leaf: Any) -> Any:
+        if isinstance(leaf, DatasetSpec):
+            from distgrad.data.dataset import Dataset
+
+            elements = [_zeros(leaf.element_spec, size)]
+            return Dataset(lambda _: iter(elements), len(elements), spec=leaf.element_spec)
         shape = [size if n is None else n for n in leaf.shape]
         return np.zeros(shape, leaf.dtype.numpy_dtype)
 

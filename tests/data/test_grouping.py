@@ -40,6 +40,14 @@ def test_padded_batch():
         1,
         2,
     ]
+    other_order = nested.padded_batch(3, None, (-1.0, {"a": 9, "n": 0}))
+    assert next(iter(other_order))[1]["a"].numpy().tolist() == [[9, 9], [0, 9], [0, 1]]
+    some = next(iter(nested.padded_batch(3, (None, {"n": [], "a": [4]}), (-1.0, None))))
+    assert some[0].shape == (3, 2, 2) and some[1]["a"].numpy()[0].tolist() == [0, 0, 0, 0]
+    with pytest.raises(ValueError, match="padding_values are"):
+        next(iter(nested.padded_batch(3, None, (-1.0, 0))))
+    with pytest.raises(TypeError):
+        next(iter(rows.padded_batch(3, [2.5])))
     shaped = nested.padded_batch(3, padded_shapes=([None, 3], {"n": [], "a": [4]}))
     assert [a.shape for a in tf.nest.flatten(next(iter(shaped)))] == [(3, 2, 3), (3, 4), (3,)]
 
@@ -177,6 +185,43 @@ def test_an_announced_spec_goes_through_steps_and_no_generator_runs_for_it():
     older = Dataset.from_generator(generator, (tf.float32, tf.int32), ([None], None))
     assert older.batch(2).element_spec[0] == tf.TensorSpec([None, None], tf.float32)
     assert older.batch(2).element_spec[1].shape.rank is None
+
+
+def test_the_last_batch_of_a_window_may_be_short_and_its_spec_says_so():
+    pairs = Dataset.zip((Dataset.range(7), Dataset.from_tensors([1.0, 2.0]).repeat()))
+    windows = pairs.window(3)
+    number = tf.TensorSpec([], tf.int64)
+    assert windows.element_spec[0] == tf.data.DatasetSpec(number)
+    assert windows.repeat(0).element_spec == windows.element_spec
+    rows = windows.flat_map(lambda x, y: Dataset.zip((x.batch(3), y.batch(3, True))))
+    assert spec(rows) == [(None,), (3, 2)]
+    assert spec(pairs.window(3).flat_map(lambda x, y: x)) == [()]
+
+
+def test_datasets_of_a_list_are_elements():
+    both = Dataset.from_tensor_slices([Dataset.range(3), Dataset.range(5, 8)])
+    assert len(both) == 2 and both.element_spec == tf.data.DatasetSpec(tf.TensorSpec([], tf.int64))
+    turns = both.interleave(lambda each: each, cycle_length=2)
+    assert lists(turns) == [0, 5, 1, 6, 2, 7] and spec(turns) == [()]
+    one = Dataset.from_tensors((Dataset.range(2), np.int64(3)))
+    assert lists(one.flat_map(lambda d, n: d.map(lambda i: i + n))) == [3, 4]
+    batches = Dataset.range(4).map(Dataset.from_tensors).batch(3)
+    assert lists(batches.unbatch().flat_map(lambda x: x)) == [0, 1, 2, 3]
+    with pytest.raises(TypeError, match="must return a Dataset"):
+        list(Dataset.range(3).flat_map(lambda x: x))
+
+
+def test_none_stays_in_its_place():
+    data = Dataset.range(4).map(lambda x: {"a": (x, None), "b": x})
+    batches = data.batch(2), data.padded_batch(2), data.batch(4).rebatch(2), data.cache().batch(2)
+    for each in batches:
+        first = next(each.as_numpy_iterator())
+        assert first["a"][0].tolist() == first["b"].tolist() == [0, 1] and first["a"][1] is None
+        assert each.element_spec["a"][1] is None
+    x = Dataset.from_tensor_slices((np.arange(4), None)).shuffle(4, 1).batch(4)
+    assert [(sorted(a.numpy().tolist()), b) for a, b in x] == [([0, 1, 2, 3], None)]
+    with pytest.raises(ValueError, match="is None"):
+        list(Dataset.range(3).map(lambda x: None))
 
 
 def test_where_zeros_do_not_tell_the_first_element_does():
