@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.data import nest, specs
+from distgrad.data.calling import as_tensors, call
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 from distgrad.data.dataset import AUTOTUNE, Dataset
 from distgrad.data.lines import CsvDataset
@@ -20,18 +23,23 @@ __all__ = [
     "AutoShardPolicy",
     "Counter",
     "CsvDataset",
+    "Reducer",
     "assert_cardinality",
+    "at",
     "bucket_by_sequence_length",
     "cardinality",
     "choose_from_datasets",
     "enumerate_dataset",
+    "from_list",
     "get_single_element",
     "get_structure",
+    "group_by_reducer",
     "group_by_window",
     "ignore_errors",
     "load",
     "make_csv_dataset",
     "map_and_batch",
+    "pad_to_cardinality",
     "prefetch_to_device",
     "rejection_resample",
     "sample_from_datasets",
@@ -106,6 +114,81 @@ def save(dataset: Dataset, path: Any, compression: Any = None, shard_func: Any =
 def get_single_element(dataset: Dataset) -> Any:
     """The only element of a dataset, as tensors."""
     return dataset.get_single_element()
+
+
+def at(dataset: Dataset, index: int) -> Any:
+    """Element number ``index`` of a dataset, as tensors; those before it are made on the way.
+
+    Raises OutOfRangeError where there is none.
+    """
+    elements = iter(dataset if index >= 0 else dataset.take(0))
+    for _ in range(int(index)):
+        elements.get_next()
+    return elements.get_next()
+
+
+def from_list(elements: list[Any], name: str | None = None) -> Dataset:
+    """The elements of a list, each an array or a nest of arrays.
+
+    Raises ValueError for an empty list, and for elements that differ in form.
+    """
+    arrays = [nest.to_arrays(element) for element in elements]
+    if not arrays:
+        raise ValueError("from_list needs an element")
+    for array in arrays[1:]:
+        nest.map_leaves(lambda one, other: None, arrays[0], array)
+    spec = lambda: specs.joined(nest.map_leaves(specs.of_array, each) for each in arrays)  # noqa: E731
+    return Dataset(lambda _: iter(arrays), len(arrays), spec=spec)
+
+
+def pad_to_cardinality(cardinality: int, mask_key: str = "valid") -> Callable[[Dataset], Dataset]:
+    """For ``apply``: dicts of arrays up to so many, with zeros after the last.
+
+    Under ``mask_key`` each says whether it is one of the dataset's own. Raises ValueError for other
+    elements, for none, and for more.
+    """
+
+    def elements(own: Iterator[Any]) -> Iterator[Any]:
+        count, last = 0, None
+        for count, last in enumerate(own, 1):
+            if not isinstance(last, dict) or count > cardinality:
+                raise ValueError(f"at most {cardinality} dicts can be padded; there is {last!r}")
+            yield {**last, mask_key: np.asarray(True)}
+        if last is None:
+            raise ValueError("a dataset without elements cannot be padded")
+        zeros = nest.map_leaves(np.zeros_like, last)
+        for _ in range(count, cardinality):
+            yield {**zeros, mask_key: np.asarray(False)}
+
+    return lambda dataset: dataset._made(elements, int(cardinality))
+
+
+class Reducer(NamedTuple):
+    """How ``group_by_reducer`` makes an element of a group: from ``init_func(key)``, by
+    ``reduce_func(state, element)``, and with ``finalize_func(state)`` at the end."""
+
+    init_func: Callable[[Any], Any]
+    reduce_func: Callable[[Any, Any], Any]
+    finalize_func: Callable[..., Any]
+
+
+def group_by_reducer(
+    key_func: Callable[..., Any], reducer: Reducer
+) -> Callable[[Dataset], Dataset]:
+    """For ``apply``: one element for each key, which ``reducer`` makes; keys in order."""
+
+    def reduced(elements: Iterator[Any]) -> Iterator[Any]:
+        states: dict[int, Any] = {}
+        for element in elements:
+            key = operator.index(np.asarray(call(key_func, element)))
+            if key not in states:
+                states[key] = nest.to_arrays(call(reducer.init_func, np.asarray(key, np.int64)))
+            state = reducer.reduce_func(as_tensors(states[key]), as_tensors(element))
+            states[key] = nest.to_arrays(state)
+        for key in sorted(states):
+            yield nest.to_arrays(call(reducer.finalize_func, states[key]))
+
+    return lambda dataset: dataset._made(reduced)
 
 
 def _step(name: str) -> Callable[..., Callable[[Dataset], Dataset]]:

@@ -1,7 +1,8 @@
-"""Steps of a `Dataset` that mix datasets, or thin one out, by chance or by choice."""
+"""Steps of a `Dataset` that draw numbers, mix datasets, or thin one out, by chance or choice."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from distgrad.data import nest, shard, specs
 from distgrad.data.calling import as_of_now, call
+from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
+from distgrad.data.grouping import one_of
 from distgrad.data.rows import Numbers
 
 _unseeded = Numbers()
@@ -37,8 +40,9 @@ class Mixing:
     ) -> Any:
         """Elements of the datasets, each of one that is drawn by its weight (None: all the same).
 
-        It ends with the last dataset, or with the first where ``stop_on_empty_dataset``. Raises
-        ValueError for no dataset, or for weights that are not one number each.
+        It ends with the last dataset, or with the first where ``stop_on_empty_dataset``. Every
+        iteration draws the same, but where ``rerandomize_each_iteration``. Raises ValueError for no
+        dataset, or for weights that are not one number each.
         """
         parts = list(datasets)
         shares = np.full(len(parts), 1.0) if weights is None else np.asarray(weights, np.float64)
@@ -48,17 +52,19 @@ class Mixing:
 
         def elements(this: Any) -> Iterator[Any]:
             own = this.seed if seed is None else int(seed)
-            again = rerandomize_each_iteration is not False
+            epoch = this.epoch if rerandomize_each_iteration else 0
             alive = (shares > 0).astype(float)
 
             def chosen() -> Iterator[int]:
-                for fraction in _fractions((own, number, this.epoch if again else 0)):
+                for fraction in _fractions((own, number, epoch)):
                     bounds = np.cumsum(alive * shares)
                     yield int(np.searchsorted(bounds, fraction * bounds[-1], side="right"))
 
             yield from _in_turns(parts, this, chosen(), alive, stop_on_empty_dataset)
 
-        return _mixed(parts, elements)
+        endless = [part._size == INFINITE_CARDINALITY for part in parts]
+        infinite = all(endless) if stop_on_empty_dataset else any(endless)
+        return _mixed(parts, elements, INFINITE_CARDINALITY if infinite else UNKNOWN_CARDINALITY)
 
     @staticmethod
     def choose_from_datasets(
@@ -67,18 +73,42 @@ class Mixing:
         """Elements of the datasets, each of that whose number ``choice_dataset`` gives.
 
         It ends with the choices, or with the first dataset where ``stop_on_empty_dataset``. Raises
-        ValueError for no dataset.
+        ValueError for no dataset, TypeError for choices that are no integers, and
+        InvalidArgumentError for one that is no number of a dataset.
         """
         parts = list(datasets)
         if not parts:
             raise ValueError("choose_from_datasets needs a dataset")
 
         def elements(this: Any) -> Iterator[Any]:
-            choices = (int(choice) for choice in choice_dataset._elements(this))
+            choices = (
+                one_of("a choice", operator.index(choice), len(parts))
+                for choice in choice_dataset._elements(this)
+            )
             alive = np.ones(len(parts))
             yield from _in_turns(parts, this, choices, alive, stop_on_empty_dataset)
 
-        return _mixed(parts, elements)
+        return _mixed(parts, elements, UNKNOWN_CARDINALITY)
+
+    @classmethod
+    def random(
+        cls: Any,
+        seed: int | None = None,
+        rerandomize_each_iteration: bool | None = None,
+        name: str | None = None,
+    ) -> Any:
+        """Random int64 numbers from 0 to 2**32 - 1, without end: the same at every iteration, but
+        where ``rerandomize_each_iteration``."""
+        number = _APART + (0 if seed is not None else next(_unseeded))
+
+        def elements(this: Any) -> Iterator[Any]:
+            own = this.seed if seed is None else int(seed)
+            epoch = this.epoch if rerandomize_each_iteration else 0
+            for drawn in shard.random_numbers(own, number, epoch):
+                yield np.asarray(drawn >> 32, np.int64)
+
+        spec = lambda: specs.of_array(np.zeros((), np.int64))  # noqa: E731
+        return cls(elements, INFINITE_CARDINALITY, spec=spec)
 
     def rejection_resample(
         self,
@@ -140,6 +170,6 @@ def _in_turns(
                 return
 
 
-def _mixed(parts: Sequence[Any], elements: Callable[[Any], Iterator[Any]]) -> Any:
+def _mixed(parts: Sequence[Any], elements: Callable[[Any], Iterator[Any]], size: int) -> Any:
     made: Any = type(parts[0])
-    return made(elements, spec=lambda: specs.joined([part.element_spec for part in parts]))
+    return made(elements, size, spec=lambda: specs.joined([part.element_spec for part in parts]))

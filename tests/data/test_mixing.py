@@ -37,6 +37,8 @@ def test_a_seed_makes_the_order_and_each_iteration_another():
 
     assert values(make(seed=1)) == values(make(seed=1)) != values(make(seed=2))
     again = make(seed=1)
+    assert values(again) == values(again)
+    again = make(seed=1, rerandomize_each_iteration=True)
     assert values(again) != values(again)
     fixed = make(seed=1, rerandomize_each_iteration=False)
     assert values(fixed) == values(fixed)
@@ -48,6 +50,33 @@ def test_choices_say_whose_turn_it_is():
     assert values(Dataset.choose_from_datasets(parts, choices)) == [10, 0, 11, 12]
     going_on = Dataset.choose_from_datasets(parts, choices, stop_on_empty_dataset=False)
     assert values(going_on) == [10, 0, 11, 12, 1]
+
+
+def test_a_choice_is_the_number_of_a_dataset():
+    parts = [Dataset.range(3), Dataset.range(10, 13)]
+    for wrong in (2, -1):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"choice {wrong}"):
+            values(Dataset.choose_from_datasets(parts, Dataset.from_tensors(wrong)))
+    with pytest.raises(TypeError):
+        values(Dataset.choose_from_datasets(parts, Dataset.from_tensors(1.5)))
+
+
+def test_samples_of_endless_datasets_are_endless():
+    one, endless = Dataset.range(3), Dataset.range(3).repeat()
+    make = Dataset.sample_from_datasets
+    assert make([one, endless]).cardinality() == tf.data.INFINITE_CARDINALITY
+    unknown = make([one, endless], stop_on_empty_dataset=True)
+    assert unknown.cardinality() == make([one, one]).cardinality() == tf.data.UNKNOWN_CARDINALITY
+
+
+def test_random_numbers():
+    numbers = Dataset.random(seed=4).take(50)
+    assert values(numbers) == values(numbers) != values(Dataset.random(seed=5).take(50))
+    assert max(values(numbers)) > 2**31 and min(values(numbers)) >= 0
+    assert numbers.element_spec == tf.TensorSpec([], tf.int64)
+    others = Dataset.random(4, rerandomize_each_iteration=True).take(50)
+    assert values(others) != values(others)
+    assert values(Dataset.random().take(9)) != values(Dataset.random().take(9))
 
 
 def test_weights_are_one_for_each_dataset():
@@ -89,6 +118,38 @@ def test_counters_and_older_steps():
     assert values(unbatched) == [0, 1, 2, 3]
     with pytest.raises(AttributeError, match="make_batched_features_dataset.*arrays"):
         tf.data.experimental.make_batched_features_dataset("a", 4, {})
+
+
+def test_groups_become_one_element_each():
+    mean = tf.data.experimental.Reducer(
+        init_func=lambda key: (0.0, 0.0),
+        reduce_func=lambda state, x: (state[0] + tf.cast(x, tf.float32), state[1] + 1),
+        finalize_func=lambda total, count: total / count,
+    )
+    group = tf.data.experimental.group_by_reducer(lambda x: x % 2, mean)
+    assert values(Dataset.range(1, 6).apply(group)) == [3.0, 3.0]
+    assert values(Dataset.range(1, 7).apply(group)) == [4.0, 3.0]
+
+
+def test_elements_by_number_from_a_list_and_up_to_a_number():
+    experimental = tf.data.experimental
+    assert int(experimental.at(Dataset.range(4).map(lambda x: x * 2), 2)) == 4
+    for index in (4, -1):
+        with pytest.raises(tf.errors.OutOfRangeError):
+            experimental.at(Dataset.range(4), index)
+    pairs = experimental.from_list([(1, [2.0]), (3, [4.0, 5.0])])
+    assert len(pairs) == 2 and pairs.element_spec[1].shape.as_list() == [None]
+    assert [int(n) for n, _ in pairs] == [1, 3]
+    for wrong in ([], [1, (2, 3)]):
+        with pytest.raises(ValueError):
+            experimental.from_list(wrong)
+    two = Dataset.from_tensor_slices({"a": [1, 2]})
+    padded = two.apply(experimental.pad_to_cardinality(3))
+    found = [(int(each["a"]), bool(each["valid"])) for each in padded]
+    assert found == [(1, True), (2, True), (0, False)] and len(padded) == 3
+    for wrong in (two, Dataset.range(2), two.take(0)):
+        with pytest.raises(ValueError):
+            list(wrong.apply(experimental.pad_to_cardinality(1)))
 
 
 def test_a_tuple_stands_for_an_array():
