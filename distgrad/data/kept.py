@@ -1,7 +1,8 @@
 """Elements of a dataset in a file: what ``save``, ``snapshot`` and ``cache(filename)`` write.
 
-A file begins with a line of JSON, the form of an element, and has the arrays of each element after
-that, as ``numpy.save`` writes them. It is there as soon as it is whole, and not before.
+A file begins with a line of JSON: the form of an element, the number of elements, and the shapes of
+their arrays, None for sizes in which elements differ. After that it has the arrays of each element,
+as ``numpy.save`` writes them. It is there as soon as it is whole, and not before.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy as np
 
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import DataError, NotFoundError
-from distgrad.data import nest
+from distgrad.data import nest, specs
+from distgrad.data.cardinality import UNKNOWN_CARDINALITY
 
 _FORMAT = "distgrad elements 1"
 
@@ -33,40 +35,79 @@ def keep(elements: Iterator[Any], path: Path) -> Iterator[Any]:
     handle, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            form = None
+            form, count, room = None, 0, 0
+            shapes: list[Any] = []
             for element in elements:
-                if form is None:
-                    form = _form(element)
-                    file.write(json.dumps([_FORMAT, form]).encode() + b"\n")
+                arrays = list(nest.leaves(element))
+                if not count:
+                    form, shapes = _form(element), [list(np.shape(array)) for array in arrays]
+                    room = len(_header(form, 0, shapes)) + 8 * sum(map(len, shapes)) + 32
+                    file.write(b" " * room + b"\n")
                 if _form(element) != form:
                     raise ValueError(f"elements differ: {_form(element)} comes after {form}")
-                for array in nest.leaves(element):
+                shapes = [*map(_common, shapes, map(np.shape, arrays))]
+                count += 1
+                for array in arrays:
                     np.lib.format.write_array(file, _plain(array), allow_pickle=False)
                 yield element
-            if form is None:
-                file.write(json.dumps([_FORMAT, None]).encode() + b"\n")
+            file.seek(0)
+            file.write(_header(form, count, shapes).ljust(room) + b"\n")
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
 
 
+def announced(path: Path) -> tuple[int, Any]:
+    """The number of elements in a file, and their spec where it is known; raises as ``read``."""
+    with _opened(path) as file:
+        form, *rest = _first_line(path, file)
+    if not rest:
+        return UNKNOWN_CARDINALITY, None
+    count, shapes = rest
+    each = iter(shapes)
+    try:
+        spec = None if not count else _element(form, lambda kind: specs.of_types(kind, next(each)))
+    except TypeError:  # of text
+        spec = None
+    return count, spec
+
+
 def read(path: Path) -> Iterator[Any]:
     """The elements that lie in a file. Raises NotFoundError without it, DataError for another."""
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        raise NotFoundError(f"{path} does not exist: Dataset.save writes it") from None
-    with file:
-        try:
-            name, form = json.loads(file.readline())
-        except ValueError:
-            name = None
-        if name != _FORMAT:
-            raise DataError(f"{path} is no file of a dataset's elements: delete it, and save again")
+    with _opened(path) as file:
+        form, *_ = _first_line(path, file)
         size = os.fstat(file.fileno()).st_size
         while file.tell() < size:
-            yield _element(form, lambda: np.lib.format.read_array(file, allow_pickle=False))
+            yield _element(form, lambda kind: _array(kind, file))
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise NotFoundError(f"{path} does not exist: Dataset.save writes it") from None
+
+
+def _header(form: Any, count: int, shapes: Any) -> bytes:
+    return json.dumps([_FORMAT, form, count, shapes]).encode()
+
+
+def _first_line(path: Path, file: Any) -> list[Any]:
+    try:
+        name, *rest = json.loads(file.readline())
+    except ValueError:
+        name = None
+    if name != _FORMAT:
+        raise DataError(f"{path} is no file of a dataset's elements: delete it, and save again")
+    return rest
+
+
+def _common(one: Any, other: Any) -> list[int | None] | None:
+    """The sizes in which two shapes are alike, None for others; None for different ranks."""
+    if one is None or len(one) != len(other):
+        return None
+    return [a if a == b else None for a, b in zip(one, other, strict=True)]
 
 
 def _form(element: Any) -> Any:
@@ -83,14 +124,19 @@ def _form(element: Any) -> Any:
     return array.dtype.name if array.dtype.kind != "U" else "text"
 
 
-def _element(form: Any, array: Callable[[], np.ndarray]) -> Any:
+def _element(form: Any, leaf: Callable[[str], Any]) -> Any:
     if form is None:
         return None
     if form[0] == "dict":
-        return {key: _element(part, array) for key, part in zip(form[1], form[2:], strict=True)}
+        return {key: _element(part, leaf) for key, part in zip(form[1], form[2:], strict=True)}
     if form[0] == "tuple":
-        return tuple(_element(part, array) for part in form[1:])
-    return array() if form == "text" else array().view(as_dtype(form).numpy_dtype)
+        return tuple(_element(part, leaf) for part in form[1:])
+    return leaf(form)
+
+
+def _array(kind: str, file: Any) -> np.ndarray:
+    array = np.lib.format.read_array(file, allow_pickle=False)
+    return array if kind == "text" else array.view(as_dtype(kind).numpy_dtype)
 
 
 def _plain(array: Any) -> np.ndarray:

@@ -35,6 +35,22 @@ def test_save_and_load(tmp_path):
     assert list(Dataset.load(tmp_path / "e")) == []
 
 
+def test_what_a_file_says_of_its_elements(tmp_path):
+    data = Dataset.range(5).map(lambda n: {"n": n, "rows": (tf.fill([n, 2], 0.5), None)})
+    data.save(tmp_path)
+    loaded = Dataset.load(tmp_path)
+    assert len(loaded) == 5 and loaded.element_spec == {
+        "n": tf.TensorSpec([], tf.int64),
+        "rows": (tf.TensorSpec([None, 2], tf.float32), None),
+    }
+    last = list(loaded)[4]
+    assert int(last["n"]) == 4 and last["rows"][0].shape == (4, 2) and last["rows"][1] is None
+    Dataset.range(5).batch(2).save(tmp_path)
+    twice = Dataset.load(tmp_path, reader_func=lambda files: files.repeat(2).flat_map(lambda d: d))
+    assert [each.shape[0] for each in twice] == [2, 2, 1] * 2
+    assert Dataset.load(tmp_path).element_spec == tf.TensorSpec([None], tf.int64)
+
+
 def test_what_cannot_be_read(tmp_path):
     with pytest.raises(tf.errors.NotFoundError, match="Dataset.save writes it"):
         Dataset.load(tmp_path / "none")
