@@ -114,7 +114,7 @@ class Dataset(Specified, Origins, Grouping, Mixing):
             made = call(map_func, element)
             if not isinstance(made, Dataset):
                 raise TypeError(
-                    f"a function given to interleave or flat_map must return a Dataset, not {made!r}"
+                    f"functions given to interleave and flat_map return a Dataset, not {made!r}"
                 )
             return made
 
@@ -276,7 +276,7 @@ class Dataset(Specified, Origins, Grouping, Mixing):
         )
 
     def cache(self, filename: str = "", name: str | None = None) -> Dataset:
-        """The elements of the first iteration that comes to its end, kept in memory.
+        """The elements of the first iteration that takes them all, kept in memory.
 
         With a ``filename`` they are kept in that file, and read from it, by later runs as well:
         delete it where the data, or the steps before, have changed.
@@ -292,6 +292,8 @@ class Dataset(Specified, Origins, Grouping, Mixing):
             seen = []
             for element in self._elements(this):
                 seen.append(element)
+                if len(seen) == self._size:  # who takes no more than there are, never sees the end
+                    whole[:] = [seen]
                 yield element
             whole[:] = [seen]
 

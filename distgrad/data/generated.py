@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.data import nest
 
 
-def like(announced: Any, value: Any) -> Any:
+def fitted(value: Any, announced: Any, convert: Callable[[Any, Any], Any]) -> Any:
+    """What a generator gave, with ``convert`` of each part of ``announced`` and of it.
+
+    Raises InvalidArgumentError (a ValueError) for another form, or what cannot be converted.
+    """
+    try:
+        return nest.map_leaves(convert, announced, _like(announced, value))
+    except InvalidArgumentError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidArgumentError(f"the generator gave what was not announced: {error}") from error
+
+
+def _like(announced: Any, value: Any) -> Any:
     """What a generator gave: a list will do for a tuple, and a tuple for an array."""
     if isinstance(announced, tuple):
         return tuple(value) if isinstance(value, list) else value

@@ -20,7 +20,6 @@ from distgrad.data.rows import Rows, each_row
 ELSEWHERE = {
     "ragged_batch": "there are no ragged tensors: use padded_batch",
     "sparse_batch": "there are no sparse tensors: use padded_batch",
-    "random": "use range(n).map(...) with NumPy's random numbers, or from_generator",
     "fingerprint": "give your files a checksum",
     "make_one_shot_iterator": "use iter(dataset)",
     "make_initializable_iterator": "use iter(dataset)",
@@ -132,7 +131,7 @@ class Grouping:
             shapes = padded_shapes
             if pad_to_bucket_boundary:
                 if bucket == len(bounds):
-                    raise ValueError(
+                    raise InvalidArgumentError(
                         f"an element is as long as the last boundary, {bounds[-1]}, or longer, and "
                         "pad_to_bucket_boundary knows no length for it"
                     )
@@ -241,24 +240,34 @@ class Grouping:
         return self._made(windows, cardinality.batched(begun, shift, False), spec)
 
     def rebatch(self, batch_size: Any, drop_remainder: bool = False, name: Any = None) -> Any:
-        """The rows of the batches in batches of another size, or of several sizes in turns."""
-        sizes = [batch_size] if isinstance(batch_size, int) else [int(n) for n in batch_size]
-        for size in sizes:
-            at_least_one("batch_size", size)
+        """The rows of the batches in batches of another size, or of several sizes in turns, of
+        which some may be 0. Raises InvalidArgumentError for sizes below."""
+        sizes = [operator.index(size) for size in np.atleast_1d(np.asarray(batch_size))]
+        at_least_one("the largest batch_size", max(sizes))
+        at_least_one("batch_size + 1", min(sizes) + 1)
 
         def batches(elements: Iterator[Any]) -> Iterator[Any]:
             rows = itertools.chain.from_iterable(each_row(Rows(e, None)) for e in elements)
-            for size in itertools.cycle(sizes):
+            first = list(itertools.islice(rows, 1))
+            rows = itertools.chain(first, rows)
+            for size in itertools.cycle(sizes if first else ()):
                 group = list(itertools.islice(rows, size))
                 if group and (len(group) == size or not drop_remainder):
                     yield nest.stack(group)
                 if len(group) < size:
                     return
+                if not size:
+                    yield nest.map_leaves(lambda array: array[:0], nest.stack(first))
 
-        length = sizes[0] if drop_remainder and len(sizes) == 1 else None
-        return self._made(
-            batches, spec=lambda: specs.stacked(specs.unstacked(self.element_spec), length)
-        )
+        def spec() -> Any:
+            before = self.element_spec
+            length = sizes[0] if len(set(sizes)) == 1 else None
+            if length and not drop_remainder:
+                known = [leaf.shape[0] for leaf in nest.leaves(before)]
+                length = length if None not in known and known[0] % length == 0 else None
+            return specs.stacked(specs.unstacked(before), length)
+
+        return self._made(batches, spec=spec)
 
     def take_while(self, predicate: Callable[..., Any], name: str | None = None) -> Any:
         """The elements up to the first one for which the predicate is false.
@@ -274,30 +283,41 @@ class Grouping:
     def scan(
         self, initial_state: Any, scan_func: Callable[[Any, Any], Any], name: str | None = None
     ) -> Any:
-        """``scan_func(state, element)`` gives the next state and an element of the new dataset."""
+        """``scan_func(state, element)`` gives the next state and an element of the new dataset.
+
+        Raises TypeError where it gives no pair, or a state of another form or dtype.
+        """
         scan_func = as_of_now(scan_func)
 
         def scanned(elements: Iterator[Any]) -> Iterator[Any]:
             state = nest.to_arrays(initial_state)
             for element in elements:
-                state, made = nest.to_arrays(
-                    tuple(scan_func(as_tensors(state), as_tensors(element)))
-                )
+                state, made = following(state, element)
                 yield made
 
+        def following(state: Any, element: Any) -> tuple[Any, Any]:
+            pair = scan_func(as_tensors(state), as_tensors(element))
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise TypeError(f"scan_func gives a state and an element, not {pair!r}")
+            following, made = nest.to_arrays(tuple(pair))
+            return _state_like(state, following), made
+
         def one(element: Any) -> Any:
-            state = as_tensors(nest.to_arrays(initial_state))
-            return nest.to_arrays(tuple(scan_func(state, as_tensors(element))))[1]
+            return following(nest.to_arrays(initial_state), element)[1]
 
         return self._made(scanned, self._size, lambda: specs.through(one, self.element_spec))
 
     def reduce(
         self, initial_state: Any, reduce_func: Callable[[Any, Any], Any], name: str | None = None
     ) -> Any:
-        """The last state, where ``reduce_func(state, element)`` gives the next one: as tensors."""
+        """The last state, where ``reduce_func(state, element)`` gives the next one: as tensors.
+
+        Raises TypeError for a state of another form or dtype than the one before.
+        """
         state = nest.to_arrays(initial_state)
         for element in self._next_pass():
-            state = nest.to_arrays(reduce_func(as_tensors(state), as_tensors(element)))
+            following = nest.to_arrays(reduce_func(as_tensors(state), as_tensors(element)))
+            state = _state_like(state, following)
         return as_tensors(state)
 
     def unique(self, name: str | None = None) -> Any:
@@ -359,6 +379,17 @@ class _Elsewhere:
 
 for _name in ELSEWHERE:
     setattr(Grouping, _name, _Elsewhere(_name))
+
+
+def _state_like(state: Any, following: Any) -> Any:
+    """``following``. Raises TypeError where it has not the form and dtypes of ``state``."""
+    try:
+        same = all(nest.leaves(nest.map_leaves(lambda a, b: a.dtype == b.dtype, state, following)))
+    except ValueError:
+        same = False
+    if not same:
+        raise TypeError(f"the state {following!r} has not the form and dtypes of {state!r}")
+    return following
 
 
 def padded(group: list[Any], shapes: Any, values: Any) -> Any:

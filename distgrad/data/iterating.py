@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +11,9 @@ from distgrad.core import recording
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.op_errors import OutOfRangeError
 from distgrad.core.place import Place
+from distgrad.data import nest
 from distgrad.data.calling import as_tensors
+from distgrad.data.specs import of_array
 
 _BAKED = "an element of a dataset would be a constant of the program"
 
@@ -41,15 +42,32 @@ class Elements:
     def get_next_as_optional(self) -> Optional:
         """The next element, or that there is none."""
         for element in self:
-            return Optional(element)
-        return Optional()
+            return Optional([element], self.element_spec)
+        return Optional([], self.element_spec)
+
+    @property
+    def element_spec(self) -> Any:
+        """What is known of the elements."""
+        raise NotImplementedError
 
 
 class Optional:
-    """An element that may not be there (``tf.experimental.Optional``)."""
+    """An element that may not be there (``tf.experimental.Optional``), and what is known of it."""
 
-    def __init__(self, *elements: Any) -> None:
+    def __init__(self, elements: Sequence[Any], element_spec: Any) -> None:
         self._elements = elements
+        self.element_spec = element_spec
+
+    @staticmethod
+    def from_value(value: Any) -> Optional:
+        """One that is there: a nest of tensors, or of what can become one."""
+        arrays = nest.to_arrays(value)
+        return Optional([as_tensors(arrays)], nest.map_leaves(of_array, arrays))
+
+    @staticmethod
+    def empty(element_spec: Any) -> Optional:
+        """One that is not there."""
+        return Optional([], element_spec)
 
     def has_value(self, name: str | None = None) -> Any:
         """Whether it is there, a bool tensor."""
@@ -76,8 +94,8 @@ class DatasetIterator(Elements):
     def _jump(self, place: list[int]) -> None:
         recording.refuse(_BAKED)
         self._epoch, self._taken = place
-        elements = self._dataset.iterate(self._epoch)
-        self._rest: Iterator[Any] = itertools.islice(elements, self._taken, None)
+        self._behind = self._taken  # elements that are to be made again
+        self._rest: Iterator[Any] = self._dataset.iterate(self._epoch)
         self._dataset.begun(self._epoch)
 
     def checkpointed(self) -> Iterator[tuple[str, Place]]:
@@ -85,6 +103,9 @@ class DatasetIterator(Elements):
         yield "place", self._place
 
     def _following(self) -> Any:
+        while self._behind:
+            self._behind -= 1
+            next(self._rest)
         element = as_tensors(next(self._rest))
         self._taken += 1
         return element

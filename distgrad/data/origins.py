@@ -13,7 +13,7 @@ import numpy as np
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.data import cardinality, nest, specs
 from distgrad.data.cardinality import INFINITE_CARDINALITY
-from distgrad.data.generated import as_specified, cast, checked, like
+from distgrad.data.generated import as_specified, cast, checked, fitted
 from distgrad.data.rows import Pass, Rows, each_row
 
 if TYPE_CHECKING:
@@ -49,7 +49,12 @@ class Origins:
     def range(
         cls: Any, *args: int, output_type: Any = np.int64, name: str | None = None
     ) -> Dataset:
-        """The numbers of Python's ``range``, of dtype ``output_type``."""
+        """The numbers of Python's ``range``, of dtype ``output_type``.
+
+        Raises InvalidArgumentError (a ValueError) for a step of 0.
+        """
+        if len(args) == 3 and args[2] == 0:
+            raise InvalidArgumentError("the step of a range is not 0")
         numbers, kind = range(*args), _dtype(output_type)
         spec = lambda: specs.of_array(np.zeros((), kind))  # noqa: E731
         return cls(lambda _: (np.asarray(i, kind) for i in numbers), len(numbers), spec=spec)
@@ -80,22 +85,25 @@ class Origins:
 
         ``output_signature`` is a nest of things with a dtype and a shape; ``output_types`` and
         ``output_shapes`` are the older way to say it. Elements are cast to the dtypes. Raises
-        TypeError for something that cannot be called, ValueError for an element of another shape.
+        TypeError for something that cannot be called and where both are given, and
+        InvalidArgumentError (a ValueError) for an element of another form, dtype or shape, after
+        which the iteration may go on.
         """
         if not callable(generator):
             raise TypeError("from_generator needs a function that makes the generator")
+        if output_signature is not None and (output_types or output_shapes) is not None:
+            raise TypeError("give output_signature, or output_types and output_shapes, not both")
         given = tuple(args or ())
 
+        def announced(value: Any) -> Any:
+            if output_signature is not None:
+                return fitted(value, output_signature, as_specified)
+            if output_types is not None:
+                return checked(fitted(value, output_types, cast), output_shapes)
+            return nest.to_arrays(value)
+
         def elements(_: Pass) -> Iterator[Any]:
-            for value in generator(*given):
-                if output_signature is not None:
-                    value = like(output_signature, value)
-                    yield nest.map_leaves(as_specified, output_signature, value)
-                elif output_types is not None:
-                    element = nest.map_leaves(cast, output_types, like(output_types, value))
-                    yield checked(element, output_shapes)
-                else:
-                    yield nest.to_arrays(value)
+            return map(announced, generator(*given))
 
         spec = output_signature
         if spec is None and output_types is not None:
@@ -113,15 +121,16 @@ class Origins:
     ) -> Dataset:
         """What ``save`` wrote to a folder, read as it is iterated over.
 
-        ``element_spec`` is what the dataset says of its elements; the other settings change
-        nothing. Raises NotFoundError where nothing was saved.
+        ``element_spec`` is what the dataset says of its elements, that of the file for None.
+        ``reader_func`` makes the dataset of one of datasets, of which there is one. The other
+        settings change nothing. Raises NotFoundError where nothing was saved.
         """
         from distgrad.data import kept
 
         file = kept.path_in(path)
-        if not file.exists():
-            next(kept.read(file))
-        return cls(lambda _: kept.read(file), spec=element_spec)
+        size, spec = kept.announced(file)
+        whole = cls(lambda _: kept.read(file), size, spec=element_spec or spec)
+        return whole if reader_func is None else reader_func(cls.from_tensor_slices([whole]))
 
     @classmethod
     def list_files(

@@ -314,6 +314,13 @@ def test_cache_keeps_the_first_whole_iteration():
     assert values(dataset) == first and len(calls) == made
 
 
+def test_cache_keeps_what_was_taken_to_the_last_element_without_a_look_at_the_end():
+    data = Dataset.range(10).shuffle(10).cache()
+    first, second = iter(data), iter(data)
+    taken = [int(next(first)) for _ in range(10)]
+    assert [int(next(second)) for _ in range(10)] == taken == values(data)
+
+
 def test_prefetch_runs_in_a_thread_and_changes_nothing():
     names = set()
 
@@ -453,3 +460,10 @@ def test_an_element_that_may_not_be_there():
     assert not nothing.has_value()
     with pytest.raises(tf.errors.InvalidArgumentError, match="has_value"):
         nothing.get_value()
+    spec = tf.TensorSpec([], tf.int64)
+    assert there.element_spec == nothing.element_spec == spec
+    optional = tf.experimental.Optional
+    made = optional.from_value({"a": tf.constant([1.0]), "b": 2})
+    assert made.has_value() and int(made.get_value()["b"]) == 2
+    assert made.element_spec["a"] == tf.TensorSpec([1], tf.float32)
+    assert not optional.empty(spec).has_value() and optional.empty(spec).element_spec == spec

@@ -207,7 +207,7 @@ def test_datasets_of_a_list_are_elements():
     assert lists(one.flat_map(lambda d, n: d.map(lambda i: i + n))) == [3, 4]
     batches = Dataset.range(4).map(Dataset.from_tensors).batch(3)
     assert lists(batches.unbatch().flat_map(lambda x: x)) == [0, 1, 2, 3]
-    with pytest.raises(TypeError, match="must return a Dataset"):
+    with pytest.raises(TypeError, match="return a Dataset, not"):
         list(Dataset.range(3).flat_map(lambda x: x))
 
 
@@ -300,6 +300,57 @@ def test_ignore_errors_goes_on_after_map_and_filter():
         list(data.ignore_errors(log_warning=True))
     with pytest.raises(tf.errors.InvalidArgumentError):
         list(data.batch(2).ignore_errors())
+
+
+def test_an_iteration_goes_on_after_an_error_of_map_and_of_what_a_generator_gave():
+    def checked(x):
+        return tf.debugging.check_numerics(x, "bad")
+
+    rows = iter(Dataset.from_tensor_slices(np.float32([1, np.nan, 3])).map(checked))
+    assert float(next(rows)) == 1
+    with pytest.raises(tf.errors.InvalidArgumentError, match="NaN"):
+        next(rows)
+    assert float(next(rows)) == 3 and next(rows, None) is None
+
+    def gives(types, shapes, *values):
+        return iter(Dataset.from_generator(lambda: iter(values), types, shapes))
+
+    for rows in (
+        gives(tf.int64, [2], [1, 2], "no number", [3, 4]),
+        gives(tf.int64, [2], [1, 2], [1, 2, 3], [3, 4]),
+        gives((tf.int64, tf.int64), None, (1, 2), 5, (3, 4)),
+    ):
+        next(rows)
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            next(rows)
+        assert [int(each) for each in next(rows)] == [3, 4] and next(rows, None) is None
+    with pytest.raises(TypeError, match="not both"):
+        Dataset.from_generator(list, tf.int32, output_signature=tf.TensorSpec([], tf.int32))
+
+
+def test_rebatch_in_turns():
+    four = Dataset.range(8).batch(4, drop_remainder=True)
+    assert lists(four.rebatch([1, 3, 0])) == [[0], [1, 2, 3], [], [4], [5, 6, 7], []]
+    assert lists(Dataset.range(2).batch(2).rebatch([0, 1])) == [[], [0], [], [1], []]
+    assert lists(four.rebatch(tf.constant(3))) == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert spec(four.rebatch([2, 2])) == spec(four.rebatch(2)) == [(2,)]
+    assert spec(four.rebatch(3)) == spec(four.rebatch([1, 3])) == [(None,)]
+    assert spec(four.rebatch(3, drop_remainder=True)) == [(3,)]
+    for sizes in (0, [0, 0], [1, -1]):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            four.rebatch(sizes)
+
+
+def test_a_state_keeps_its_form_and_dtype():
+    data = Dataset.range(3)
+    assert data.reduce(0, lambda s, x: s + 1).dtype == tf.int32
+    for bad in (lambda s, x: x, lambda s, x: (s, s)):
+        with pytest.raises(TypeError, match="form and dtypes"):
+            data.reduce(0, bad)
+        with pytest.raises(TypeError, match="form and dtypes"):
+            list(data.scan(0, lambda s, x, bad=bad: (bad(s, x), x)))
+    with pytest.raises(TypeError, match="a state and an element"):
+        list(data.scan(0, lambda s, x: s))
 
 
 def test_range_of_another_dtype():
