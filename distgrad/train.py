@@ -5,6 +5,7 @@ from distgrad.training.checkpoint_manager import CheckpointManager, checkpoints_
 from distgrad.training.checkpoint_reading import list_variables, load_checkpoint, load_variable
 from distgrad.training.object_checkpoint import (
     Checkpoint,
+    CheckpointOptions,
     get_checkpoint_state,
     latest_checkpoint,
 )
@@ -12,6 +13,7 @@ from distgrad.training.object_checkpoint import (
 __all__ = [
     "Checkpoint",
     "CheckpointManager",
+    "CheckpointOptions",
     "ExponentialMovingAverage",
     "checkpoints_iterator",
     "get_checkpoint_state",

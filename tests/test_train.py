@@ -231,6 +231,36 @@ def test_the_manager_keeps_so_many_and_goes_on_in_its_folder(tmp_path):
         train.CheckpointManager(again, tmp_path, 1, checkpoint_interval=5)
 
 
+def test_the_manager_deletes_nothing_that_others_saved(tmp_path):
+    checkpoint = train.Checkpoint(v=tf.Variable(5))
+    options = train.CheckpointOptions(experimental_io_device="/job:localhost")
+    others = [checkpoint.save(tmp_path / "other", options) for _ in range(2)]
+    again = train.Checkpoint(v=tf.Variable(0))
+    manager = train.CheckpointManager(again, tmp_path, max_to_keep=1)
+    assert manager.checkpoints == [] and manager.latest_checkpoint == others[1]
+    assert manager.restore_or_initialize() == others[1] and int(again.v) == 5
+    last = [manager.save() for _ in range(3)][-1]
+    assert manager.checkpoints == [last] and manager.latest_checkpoint == last
+    assert all(Path(path).exists() for path in others)
+
+
+def test_a_state_that_was_written_with_indents(tmp_path):
+    (tmp_path / "checkpoint").write_text("""
+      model_checkpoint_path: "./m-2"
+      all_model_checkpoint_paths: "./m-1"
+      all_model_checkpoint_paths: "./m-2"
+    """)
+    state = train.get_checkpoint_state(tmp_path)
+    assert Path(state.model_checkpoint_path) == tmp_path / "m-2"
+    assert len(state.all_model_checkpoint_paths) == 2
+
+
+def test_a_checkpoint_without_variables_is_no_trivial_match(tmp_path):
+    status = train.Checkpoint(a=[]).save(tmp_path / "c")
+    status = train.Checkpoint(b=[]).restore(status).assert_consumed()
+    status.assert_existing_objects_matched().assert_nontrivial_match().run_restore_ops()
+
+
 def test_intervals_hours_and_first_starts(tmp_path, monkeypatch):
     clock = [1e6]
     monkeypatch.setattr(checkpoint_manager.time, "time", lambda: clock[0])

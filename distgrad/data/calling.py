@@ -21,7 +21,7 @@ def as_tensors(element: Any) -> Any:
         if not isinstance(leaf, (np.ndarray, np.generic)) or leaf.dtype.kind in "SU":
             return leaf
         if leaf.dtype.kind == "O":  # of datasets
-            return leaf if leaf.ndim else leaf[()]
+            return leaf if leaf.ndim else leaf.item()
         return as_tensor(leaf)
 
     return nest.map_leaves(tensor, element)

@@ -48,7 +48,8 @@ class CheckpointManager:
     ``max_to_keep`` None keeps all. ``keep_checkpoint_every_n_hours`` spares one in so many hours.
     With ``checkpoint_interval``, ``save`` does nothing until ``step_counter`` (a variable) has come
     that much further than at the last one, or than ``last_checkpoint_step``. ``init_fn`` is for
-    ``restore_or_initialize``. A manager goes on where another one of that folder has stopped.
+    ``restore_or_initialize``. A manager goes on where another one of that folder has stopped; what
+    ``Checkpoint.save`` has written there it may restore, and does not delete.
     Raises ValueError for settings out of range.
     """
 
@@ -79,24 +80,22 @@ class CheckpointManager:
         self._last_step = last_checkpoint_step
         self._preserved = time.time()
         self._times: dict[str, float] = {}
+        self._latest = object_checkpoint.latest_checkpoint(directory)
         state = object_checkpoint.get_checkpoint_state(directory)
-        if state is not None:
+        if state is not None and state.times:  # without, Checkpoint.save wrote it: none is ours
             self._preserved = state.last_preserved or self._preserved
-            paths, times = state.all_model_checkpoint_paths, state.times
-            if len(times) != len(paths):  # of a folder that Checkpoint.save has written
-                times = [self._preserved] * len(paths)
-            there = [(Path(path) / MANIFEST).exists() for path in paths]
-            self._times = {p: t for p, t, ok in zip(paths, times, there, strict=True) if ok}
+            pairs = zip(state.all_model_checkpoint_paths, state.times, strict=True)
+            self._times = {path: at for path, at in pairs if (Path(path) / MANIFEST).exists()}
 
     @property
     def checkpoints(self) -> list[str]:
-        """The paths of those that are kept, the oldest first."""
+        """The paths of those that are kept, the oldest first, and deleted in time."""
         return list(self._times)
 
     @property
     def latest_checkpoint(self) -> str | None:
         """The path of the newest one; None where there is none."""
-        return next(reversed(self._times), None)
+        return self._latest
 
     def save(
         self, checkpoint_number: Any = None, check_interval: bool = True, options: Any = None
@@ -111,7 +110,7 @@ class CheckpointManager:
         self.checkpoint.save_counter.assign_add(1)
         number = self.checkpoint.save_counter if checkpoint_number is None else checkpoint_number
         path = self.checkpoint.write(str(Path(self.directory) / f"{self._name}-{int(number)}"))
-        self._last_step = step
+        self._last_step, self._latest = step, path
         self._times.pop(path, None)
         self._times[path] = time.time()
         gone = self._outdated()
@@ -145,11 +144,13 @@ class CheckpointManager:
         Those that are damaged are named in a warning. Without any, calls ``init_fn`` and returns
         None. Raises DataError where all are damaged.
         """
-        for path in reversed(self.checkpoints):
+        latest = [] if self._latest is None else [self._latest]
+        paths = [*(path for path in self.checkpoints if path not in latest), *latest]
+        for path in reversed(paths):
             try:
                 self.checkpoint.restore(path)
             except DataError as error:
-                if path == self.checkpoints[0]:
+                if path == paths[0]:
                     raise
                 warnings.warn(f"{error} Going back to the one before it.", stacklevel=2)
                 continue

@@ -187,7 +187,7 @@ class Status:
 
     def assert_nontrivial_match(self) -> Status:
         """Raises AssertionError where no variable has found a value."""
-        nothing = [] if self._used - {_COUNTER} else sorted(self._keys)
+        nothing = [] if self._used - {_COUNTER} else sorted({*self._keys} - {_COUNTER})
         return self._assert(("no variable for any of these values", nothing))
 
     def expect_partial(self) -> Status:
@@ -196,6 +196,15 @@ class Status:
 
     def initialize_or_restore(self, session: Any = None) -> None:
         """Nothing: it has been restored."""
+
+    run_restore_ops = initialize_or_restore
+
+
+class CheckpointOptions:
+    """TensorFlow's settings of how files are written, which scripts may give: none is asked for."""
+
+    def __init__(self, **settings: Any) -> None:
+        vars(self).update(settings)
 
 
 # The file that says which checkpoint is the latest of a folder, in TensorFlow's words.
@@ -235,7 +244,7 @@ def get_checkpoint_state(checkpoint_dir: Any, latest_filename: str | None = None
     except OSError:
         return None
     found: dict[str, list[str]] = {}
-    for name, quoted, number in re.findall(r'^(\w+): (?:"(.*)"|(\S+))$', text, re.MULTILINE):
+    for name, quoted, number in re.findall(r'^\s*(\w+): (?:"(.*)"|(\S+))$', text, re.MULTILINE):
         found.setdefault(name, []).append(number or str(folder / quoted))
     if "model_checkpoint_path" not in found:
         return None
