@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -272,12 +273,16 @@ def concat(values: Sequence[Any], axis: int, name: str | None = None) -> Tensor:
 def stack(values: Sequence[Any], axis: int = 0, name: str | None = None) -> Tensor:
     """Tensors of one shape joined along a new axis.
 
-    Raises InvalidArgumentError for no tensors or other shapes.
+    Of arrays and numbers alone, along axis 0, it is ``constant(values)``, with its dtype. Raises
+    InvalidArgumentError for no tensors or other shapes.
     """
     if not isinstance(values, (list, tuple)):
         values = list(as_tensor(values))
     if not values:
         raise InvalidArgumentError("stack needs at least one tensor")
+    if axis == 0 and all(isinstance(v, (np.ndarray, np.generic)) for v in values):
+        with suppress(ValueError):  # of other shapes
+            return as_tensor(list(values))
     tensors = as_peers("stack", values)
     shape = tensors[0]._data.shape
     for tensor in tensors:

@@ -319,3 +319,12 @@ def test_empty_and_scalar_tensors():
     assert tf.repeat(2.0, 3).shape == (3,)
     assert tf.pad(tf.zeros([0]), [[0, 0]], "REFLECT").shape == (0,)
     assert tf.linalg.diag(tf.zeros([0])).shape == (0, 0)
+
+
+def test_a_stack_of_arrays_has_the_dtype_of_a_constant():
+    """TensorFlow 2.21: integers that fit are int32, and join tensors that are."""
+    rows = np.array([1, 2])
+    assert tf.stack([rows, rows]).dtype == tf.constant([rows, rows]).dtype == tf.int32
+    assert tf.stack([np.uint8(3), np.uint8(4)]).dtype == tf.int32
+    assert tf.stack([rows, rows], axis=1).dtype == tf.stack([rows + 2**40]).dtype == tf.int64
+    assert tf.stack([rows * 0.5, rows * 0.5]).dtype == tf.float64
