@@ -1,7 +1,8 @@
 """Nests of lists, tuples, named tuples and dicts: take their leaves out and put others back.
 
 The leaves of a dict come in the order of its sorted keys (of their insertion, where keys cannot
-be sorted), as in TensorFlow, so that two dicts with the same keys always match.
+be sorted), as in TensorFlow, so that two dicts with the same keys always match. A TensorShape is
+a leaf.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_sorts: dict[type, str] = {}
+from distgrad.core.shapes import UNKNOWN, TensorShape
+
+_sorts: dict[type, str] = {TensorShape: "", type(UNKNOWN): ""}  # tuples, and yet leaves
 
 
 def sort(nest: Any) -> str:
@@ -84,8 +87,10 @@ def map_structure(
 def pack_sequence_as(structure: Any, flat_sequence: Any, expand_composites: bool = False) -> Any:
     """The structure of a nest with the items of ``flat_sequence``, in order, as its leaves.
 
-    Raises ValueError where there are more or fewer items than leaves.
+    Raises ValueError where there are more or fewer items than leaves, TypeError for text.
     """
+    if isinstance(flat_sequence, (str, bytes)):
+        raise TypeError(f"a list of leaves is needed, not {flat_sequence!r}")
     leaves = list(flat_sequence)
     remaining = iter(leaves)
     try:

@@ -97,3 +97,12 @@ def test_wrong_arguments():
     for flat in ([1], [1, 2, 3]):
         with pytest.raises(ValueError, match=f"{len(flat)} items"):
             nest.pack_sequence_as([0, 0], flat)
+
+
+def test_a_shape_is_a_leaf_and_text_no_list_of_leaves():
+    shapes = {"a": tf.TensorShape([2, 3]), "b": (tf.TensorShape(None),)}
+    assert nest.flatten(shapes) == [tf.TensorShape([2, 3]), tf.TensorShape(None)]
+    assert nest.map_structure(lambda s: s.rank, shapes) == {"a": 2, "b": (None,)}
+    assert not nest.is_nested(tf.TensorShape([1]))
+    with pytest.raises(TypeError, match="'ab'"):
+        nest.pack_sequence_as([1, 2], "ab")
