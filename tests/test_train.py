@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +243,20 @@ def test_the_manager_deletes_nothing_that_others_saved(tmp_path):
     last = [manager.save() for _ in range(3)][-1]
     assert manager.checkpoints == [last] and manager.latest_checkpoint == last
     assert all(Path(path).exists() for path in others)
+
+
+def test_the_root_keeps_its_names_and_may_be_lent(tmp_path):
+    module = tf.Module()
+    module.v = tf.Variable(3)
+    with pytest.raises(ValueError, match="the root has another 'v'"):
+        train.Checkpoint(module, v=tf.Variable(5))
+    train.Checkpoint(module, v=module.v)
+    path = train.Checkpoint(weakref.ref(module), w=tf.Variable(5)).save(tmp_path / "c")
+    other = tf.Module()
+    other.w = tf.Variable(0)
+    swapped = train.Checkpoint(other, v=tf.Variable(0))
+    swapped.restore(path).assert_consumed()
+    assert (int(swapped.v), int(other.w)) == (3, 5)
 
 
 def test_a_state_that_was_written_with_indents(tmp_path):

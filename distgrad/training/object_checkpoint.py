@@ -7,6 +7,7 @@ whole or not there. Every rank calls the same methods; rank 0 writes.
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,14 +29,16 @@ class Checkpoint:
     """Saves and restores the variables of ``root`` and of the objects given by name.
 
     Objects are variables, modules, layers, models, optimizers, metrics, random generators,
-    iterators of datasets, other checkpoints, and lists, tuples and dicts of them. Those given by
-    name are attributes; ``save_counter`` counts the calls of ``save``. Raises ValueError for
-    anything else.
+    iterators of datasets, other checkpoints, and lists, tuples and dicts of them. ``root`` may be
+    a weak reference. Those given by name are attributes; ``save_counter`` counts the calls of
+    ``save``. Raises ValueError for anything else, and for a name that ``root`` has for another.
     """
 
     _save_counter: Variable | None = None
 
     def __init__(self, root: Any = None, **kwargs: Any) -> None:
+        self._root = root
+        root = self._held()
         for name, value in (*([] if root is None else [("root", root)]), *kwargs.items()):
             empty = isinstance(value, (list, tuple, dict)) and not value
             if not empty and not objects.is_tracked(value):
@@ -44,9 +47,17 @@ class Checkpoint:
                     "variable, module, layer, model, optimizer, generator or iterator of a "
                     "dataset, or a list or dict of them."
                 )
-        self._root = root
+        taken = {} if root is None else dict(objects.children(root))
         for name, value in kwargs.items():
+            if taken.get(name, value) is not value:
+                raise ValueError(
+                    f"{name}={value!r}: the root has another {name!r}, {taken[name]!r}"
+                )
             setattr(self, name, value)
+
+    def _held(self) -> Any:
+        """The root, which is None where it was but lent, and is gone."""
+        return self._root() if isinstance(self._root, weakref.ref) else self._root
 
     @property
     def save_counter(self) -> Variable:
@@ -65,8 +76,8 @@ class Checkpoint:
 
     def checkpointed(self) -> Iterator[tuple[str, Any]]:
         """What is saved, by name."""
-        if self._root is not None:
-            yield "", self._root
+        if (root := self._held()) is not None:
+            yield "", root
         for name, value in vars(self).items():
             if name[0] != "_" and objects.is_tracked(value):
                 yield name, value

@@ -62,11 +62,11 @@ def _collect(
     if isinstance(item, (Variable, Place)):
         found[path] = item
     elif id(item) not in above:  # objects may know those that hold them
-        for name, child in _children(item):
+        for name, child in children(item):
             _collect(child, "/".join(filter(None, (path, name))), found, (*above, id(item)))
 
 
-def _children(item: Any) -> Iterator[tuple[str, Any]]:
+def children(item: Any) -> Iterator[tuple[str, Any]]:
     if hasattr(item, "_tracked_weights"):  # a layer or model
         yield from _of_layer(item)
     elif hasattr(item, "scalars"):  # an optimizer
@@ -108,5 +108,5 @@ def _seek(item: Any, found: dict[int, Any], seen: set[int]) -> None:
     maker = getattr(item, "inner_optimizer", item)
     if isinstance(item, Module) or hasattr(item, "checkpointed") or not getattr(maker, "built", 1):
         found[id(maker)] = maker
-    for _, child in _children(item):
+    for _, child in children(item):
         _seek(child, found, seen)
