@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -42,8 +42,8 @@ class Elements:
     def get_next_as_optional(self) -> Optional:
         """The next element, or that there is none."""
         for element in self:
-            return Optional([element], self.element_spec)
-        return Optional([], self.element_spec)
+            return Optional([element], lambda: self.element_spec)
+        return Optional([], lambda: self.element_spec)
 
     @property
     def element_spec(self) -> Any:
@@ -54,20 +54,25 @@ class Elements:
 class Optional:
     """An element that may not be there (``tf.experimental.Optional``), and what is known of it."""
 
-    def __init__(self, elements: Sequence[Any], element_spec: Any) -> None:
+    def __init__(self, elements: Sequence[Any], spec: Callable[[], Any]) -> None:
         self._elements = elements
-        self.element_spec = element_spec
+        self._spec = spec
+
+    @property
+    def element_spec(self) -> Any:
+        """What is known of the element."""
+        return self._spec()
 
     @staticmethod
     def from_value(value: Any) -> Optional:
         """One that is there: a nest of tensors, or of what can become one."""
         arrays = nest.to_arrays(value)
-        return Optional([as_tensors(arrays)], nest.map_leaves(of_array, arrays))
+        return Optional([as_tensors(arrays)], lambda: nest.map_leaves(of_array, arrays))
 
     @staticmethod
     def empty(element_spec: Any) -> Optional:
         """One that is not there."""
-        return Optional([], element_spec)
+        return Optional([], lambda: element_spec)
 
     def has_value(self, name: str | None = None) -> Any:
         """Whether it is there, a bool tensor."""

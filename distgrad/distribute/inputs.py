@@ -46,8 +46,14 @@ class ValueContext:
 class ReplicaIterator(Elements):
     """The elements of one pass over a dataset of replicas."""
 
-    def __init__(self, elements: Iterator[Any]) -> None:
-        self._elements = elements
+    def __init__(self, dataset: DistributedDataset | DatasetOfEach) -> None:
+        self._dataset = dataset
+        self._elements = dataset._elements()
+
+    @property
+    def element_spec(self) -> Any:
+        """That of the dataset."""
+        return self._dataset.element_spec
 
     def _following(self) -> Any:
         return next(self._elements)
@@ -77,7 +83,7 @@ class DistributedDataset:
 
         Raises ValueError for a batch of unequal lengths.
         """
-        return ReplicaIterator(self._elements())
+        return ReplicaIterator(self)
 
     def _elements(self) -> Iterator[Any]:
         read = getattr(self._dataset, "as_numpy_iterator", None)
@@ -108,7 +114,7 @@ class DatasetOfEach:
 
     def __iter__(self) -> ReplicaIterator:
         """Nests of `PerReplica`, or of the tensors of one replica alone."""
-        return ReplicaIterator(self._elements())
+        return ReplicaIterator(self)
 
     def _elements(self) -> Iterator[Any]:
         readers = {index: iter(dataset) for index, dataset in self._datasets.items()}

@@ -8,8 +8,9 @@ workers. Where ``DISTGRAD_VIRTUAL_SHARDS`` is not set, each process is one repli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ from distgrad.core import tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.distribute.inputs import DatasetOfEach, DistributedDataset, InputContext, ValueContext
-from distgrad.distribute.replica import ReduceOp
+from distgrad.distribute.replica import ReduceOp, merges
 from distgrad.distribute.world import rank, world_size
 from distgrad.training import turns
 from distgrad.training import world as _world
@@ -48,14 +49,30 @@ class Strategy:
     def scope(self) -> Iterator[Strategy]:
         """Context in which to make variables, models, optimizers and metrics.
 
-        Before the first ``run`` all workers are given the values of rank 0.
+        Before the first ``run`` all workers are given the values of rank 0. Raises RuntimeError
+        within the scope of another strategy.
         """
-        with self._replicas.watching():
-            _scopes.append(self)
-            try:
-                yield self
-            finally:
-                _scopes.remove(self)
+        with self._replicas.watching(), self._in_force():
+            yield self
+
+    @contextmanager
+    def _in_force(self) -> Iterator[None]:
+        """Context in which this is the strategy; that which stands for none leaves all as it is."""
+        if self in _default:
+            yield
+            return
+        if _scopes and _scopes[-1] is not self:
+            raise RuntimeError(
+                f"this is within the scope of another strategy, {_scopes[-1]!r}: make one strategy "
+                "and use it throughout"
+            )
+        _scopes.append(self)
+        try:
+            yield
+        finally:
+            _scopes.remove(self)
+
+    cluster_resolver: Any = None  # there are no clusters of TensorFlow's
 
     def run(self, fn: Callable[..., Any], args: Any = (), kwargs: Any = None, options: Any = None):
         """What ``fn`` returns for each replica's part of the arguments, a nest of values of each.
@@ -64,14 +81,15 @@ class Strategy:
         function runs it once more beforehand, for the variables that it makes. Raises ValueError
         for variables that were not made within ``scope``.
         """
-        return self._replicas.call(fn, tuple(args), dict(kwargs or {}))
+        with self._in_force():
+            return self._replicas.call(fn, tuple(args), dict(kwargs or {}))
 
-    def reduce(self, reduce_op: Any, value: Any, axis: int | None = None) -> Any:
-        """The sum or mean of a nest over all replicas and, where one is given, over an axis."""
+    def reduce(self, reduce_op: Any, value: Any, axis: int | tuple[int, ...] | None = None) -> Any:
+        """The sum or mean of a nest over all replicas and, where they are given, over axes."""
         op = ReduceOp.of(reduce_op)
         return tree.map_structure(lambda leaf: self._reduced(op, leaf, axis), value)
 
-    def _reduced(self, op: ReduceOp, leaf: Any, axis: int | None) -> Tensor:
+    def _reduced(self, op: ReduceOp, leaf: Any, axis: int | tuple[int, ...] | None) -> Tensor:
         if not isinstance(leaf, PerReplica):
             if op is ReduceOp.SUM and self.num_replicas_in_sync > 1:
                 raise ValueError(
@@ -139,6 +157,18 @@ class ReductionToOneDevice(CrossDeviceOps):
     """A name of TensorFlow's: see `CrossDeviceOps`."""
 
 
+class InputOptions:
+    """TensorFlow's settings of how batches come to devices, which scripts may give: none is asked
+    for here."""
+
+    def __init__(self, **settings: Any) -> None:
+        vars(self).update(settings)
+
+
+class RunOptions(InputOptions):
+    """TensorFlow's settings of ``run``: see `InputOptions`."""
+
+
 class MirroredStrategy(Strategy):
     """TensorFlow's name for the replicas of one machine; they are all there are here."""
 
@@ -153,7 +183,7 @@ class MultiWorkerMirroredStrategy(Strategy):
         super().__init__()
 
     @property
-    def cluster_resolver(self) -> Any:
+    def cluster_resolver(self) -> Any:  # type: ignore[override]
         """Has ``task_type``, always "worker", ``task_id``, this process's rank, and
         ``cluster_spec()``, whose ``as_dict()`` has a name for each process."""
         spec = SimpleNamespace(
@@ -170,6 +200,7 @@ class OneDeviceStrategy(Strategy):
 
 
 _scopes: list[Strategy] = []
+_standing: list[AbstractContextManager] = []  # the scope that is in force for the whole script
 _default: list[Strategy] = []
 experimental = SimpleNamespace(
     CommunicationImplementation=SimpleNamespace(AUTO="AUTO", NCCL="NCCL", RING="RING"),
@@ -193,12 +224,29 @@ def has_strategy() -> bool:
 
 
 def in_cross_replica_context() -> bool:
-    """Whether this is within a strategy's scope, and outside of its ``run``."""
-    return has_strategy() and turns.current() is None
+    """Whether this is within a strategy's scope, or ``merge_call``, and outside of its ``run``."""
+    return merges() or (has_strategy() and turns.current() is None)
 
 
-def _with_count(value: Any, axis: int | None) -> list[np.ndarray]:
+def experimental_set_strategy(strategy: Strategy | None) -> None:
+    """Puts a strategy in force from here on, as its scope would; None: none.
+
+    Raises RuntimeError within a scope.
+    """
+    if len(_scopes) > len(_standing):
+        raise RuntimeError("experimental_set_strategy is not for use within a strategy's scope")
+    while _standing:
+        _standing.pop().__exit__(None, None, None)
+    if strategy is not None:
+        scope = strategy.scope()
+        scope.__enter__()
+        _standing.append(scope)
+
+
+def _with_count(value: Any, axis: int | tuple[int, ...] | None) -> list[np.ndarray]:
     array = as_tensor(value)._host()
     if axis is None:
         return [array, np.asarray(1)]
-    return [array.sum(axis, dtype=array.dtype), np.asarray(array.shape[axis])]
+    axes = (axis,) if np.ndim(axis) == 0 else tuple(axis)  # type: ignore[arg-type]
+    total = array.sum(axes, dtype=array.dtype)  # or a ValueError for axes that there are not
+    return [total, np.asarray(math.prod(array.shape[each] for each in axes))]

@@ -245,6 +245,80 @@ def test_all_reduce_and_its_gradient():
     assert w.numpy() == 2.0 - 2 * 42 * 21
 
 
+def test_all_gather_and_its_gradient():
+    """Of parts of sizes 2, 2, 1, 1: the whole, whose weighted sum each replica has a share of."""
+    strategy = tf.distribute.MirroredStrategy()
+    weights = np.arange(6.0, dtype="f")
+
+    def step(x):
+        context = distribute.get_replica_context()
+        assert context.strategy is strategy is tf.distribute.get_strategy()
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            whole = context.all_gather(x, axis=0)
+            loss = tf.reduce_sum(whole * weights) / context.num_replicas_in_sync
+        rows = context.all_gather({"r": tf.reshape(x, [1, -1])}, axis=-1)["r"]
+        return whole, tape.gradient(loss, x), rows
+
+    batches = strategy.experimental_distribute_dataset([weights + 1])
+    whole, gradient, rows = strategy.run(step, args=(next(iter(batches)),))
+    assert [part.numpy().tolist() for part in whole.values] == [[1, 2, 3, 4, 5, 6]] * 4
+    assert np.concatenate([part.numpy() for part in gradient.values]).tolist() == weights.tolist()
+    assert [part.numpy().tolist() for part in rows.values] == [[[1, 2, 3, 4, 5, 6]]] * 4
+    alone = distribute.get_replica_context()
+    assert alone.all_gather(tf.constant([1, 2]), axis=0).numpy().tolist() == [1, 2]
+
+
+def test_one_strategy_at_a_time():
+    one, other = tf.distribute.MirroredStrategy(), tf.distribute.OneDeviceStrategy("/cpu:0")
+    assert one.cluster_resolver is None
+    with one.scope(), one.scope():
+        with pytest.raises(RuntimeError, match="scope of another strategy"), other.scope():
+            pass
+        with pytest.raises(RuntimeError, match="within a strategy's scope"):
+            distribute.experimental_set_strategy(other)
+    for strategy in (one, other):
+        distribute.experimental_set_strategy(strategy)
+        assert distribute.get_strategy() is strategy and distribute.in_cross_replica_context()
+    distribute.experimental_set_strategy(None)
+    with distribute.get_strategy().scope():  # which stands for none
+        assert not distribute.has_strategy() and distribute.get_replica_context() is not None
+
+
+def test_merge_call(monkeypatch):
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", "1")
+    strategy = tf.distribute.MirroredStrategy()
+
+    def outside(given, x, y=0):
+        assert given is strategy and distribute.in_cross_replica_context()
+        assert distribute.get_replica_context() is None
+        return given.reduce("SUM", x, axis=None) + y
+
+    def step():
+        return distribute.get_replica_context().merge_call(outside, (tf.constant(2),), {"y": 1})
+
+    assert int(strategy.run(step)) == 3
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", "4")
+    several = tf.distribute.MirroredStrategy()
+    with pytest.raises(RuntimeError, match="for one replica, not 4"):
+        several.run(step)
+
+
+def test_batches_may_not_be_there_and_sums_go_over_several_axes():
+    strategy = tf.distribute.MirroredStrategy()
+    options = tf.distribute.InputOptions(experimental_fetch_to_device=False)
+    rows = tf.data.Dataset.from_tensor_slices(np.arange(8.0).reshape(4, 2)).batch(4)
+    batches = iter(strategy.experimental_distribute_dataset(rows, options))
+    there, nothing = batches.get_next_as_optional(), batches.get_next_as_optional()
+    assert there.has_value() and not nothing.has_value()
+    assert nothing.element_spec == batches.element_spec == rows.element_spec
+    value = strategy.run(lambda x: x, args=(there.get_value(),))
+    assert float(strategy.reduce("MEAN", value, axis=(0, 1))) == 3.5
+    assert float(strategy.reduce("SUM", value, axis=(0, -1))) == 28
+    with pytest.raises(ValueError):
+        strategy.reduce("MEAN", value, axis=2)
+
+
 def test_a_variable_from_outside_of_the_scope_is_named():
     strategy = tf.distribute.MirroredStrategy()
     stray = tf.Variable(1.0, name="stray")
