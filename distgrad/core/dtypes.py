@@ -114,11 +114,18 @@ class DType:
 
     @property
     def min(self) -> Any:
-        return limits(self.numpy_dtype).min
+        """The smallest number; TypeError where there is no order."""
+        return False if self.is_bool else self._ordered().min
 
     @property
     def max(self) -> Any:
-        return limits(self.numpy_dtype).max
+        """The largest number; TypeError where there is no order."""
+        return True if self.is_bool else self._ordered().max
+
+    def _ordered(self) -> Any:
+        if self.is_complex:
+            raise TypeError(f"{self.name} has no smallest and no largest number")
+        return limits(self.numpy_dtype)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, DType):

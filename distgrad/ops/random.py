@@ -12,6 +12,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import Primitive, bind
 from distgrad.core.tensor import Tensor
 from distgrad.ops.arithmetic import negative
+from distgrad.ops.casting import cast
 from distgrad.ops.clipping import minimum
 from distgrad.ops.draws import (
     random_integers,
@@ -59,6 +60,8 @@ def drawn_uniform(key: Tensor, shape: Any, minval: Any, maxval: Any, dtype: Any)
             minval, maxval = np.iinfo(wanted).min, int(np.iinfo(wanted).max) + 1
         elif maxval is None:
             raise ValueError("uniform needs maxval for an integer dtype")
+        if np.ndim(minval) or np.ndim(maxval):
+            raise InvalidArgumentError("uniform: minval and maxval of integers are scalars")
         low, high = int(minval), int(maxval)
         if low >= high:
             raise InvalidArgumentError(f"uniform: minval {low} must be below maxval {high}")
@@ -197,19 +200,23 @@ def stateless_categorical(
 
 
 def split(seed: Any, num: int = 2, alg: Any = "auto_select") -> Tensor:
-    """``num`` stateless seeds made from one, an int32 tensor of shape (num, 2).
+    """``num`` stateless seeds made from one, a tensor of shape (num, 2) and of its dtype.
 
     Raises InvalidArgumentError unless ``seed`` is two ints.
     """
-    return drawn_uniform(_derived(seed, 0), (int(num), 2), None, None, np.int32)
+    seed = as_tensor(seed)
+    seeds = drawn_uniform(_derived(seed, 0), (int(num), 2), None, None, np.int32)
+    return cast(seeds, seed.dtype)
 
 
 def fold_in(seed: Any, data: Any, alg: Any = "auto_select") -> Tensor:
-    """A stateless seed made from one and the integer ``data``, an int32 tensor of shape (2,).
+    """A stateless seed made from one and the integer ``data``, of its dtype: shape (2,).
 
     Raises InvalidArgumentError unless ``seed`` is two ints.
     """
-    return drawn_uniform(_derived(seed, 1 + 2 * int(data)), (2,), None, None, np.int32)
+    data = as_tensor(data)
+    seed = drawn_uniform(_derived(seed, 1 + 2 * int(data)), (2,), None, None, np.int32)
+    return cast(seed, data.dtype)
 
 
 def _derived(seed: Any, which: int) -> Tensor:

@@ -85,6 +85,9 @@ def test_properties_of_dtypes():
     assert tf.uint8.limits == (0, 255) and tf.int16.limits == (0, 32767)
     assert tf.float32.limits == (0, 1) and tf.float32.base_dtype is tf.float32
     assert tf.float32.is_compatible_with("float32") and not tf.float32.is_compatible_with(tf.int32)
+    assert tf.bool.min is False and tf.bool.max is True
+    with pytest.raises(TypeError, match="complex64"):
+        tf.complex64.max  # noqa: B018
     assert tf.bool.is_numeric is False and tf.int32.is_numeric is True
     assert tf.dtypes.as_dtype("half") is tf.float16 and tf.dtypes.cast(1.7, tf.int32) == 1
 

@@ -117,6 +117,11 @@ def test_split_and_fold_in():
     np.testing.assert_array_equal(three, R.split(tf.constant(seed), num=3))
     folded = [R.fold_in(seed, i) for i in (0, 1, -1, 2**33)]
     assert folded[0].shape == (2,) and folded[0].dtype == tf.int32
+    wide = tf.constant(seed, tf.int64)
+    assert R.split(wide).dtype == R.fold_in(seed, wide[0]).dtype == tf.int64
+    np.testing.assert_array_equal(tf.cast(R.split(wide, 3), tf.int32), three)
+    with pytest.raises(IAE, match="are scalars"):
+        R.stateless_uniform([2], seed, 0, [3, 4], tf.int32)
     seeds = [seed, *three.numpy().tolist(), *(f.numpy().tolist() for f in folded)]
     assert len({tuple(s) for s in seeds}) == 8
     assert len({tuple(R.stateless_normal((3,), s).numpy()) for s in seeds}) == 8
