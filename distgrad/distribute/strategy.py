@@ -183,7 +183,7 @@ class MultiWorkerMirroredStrategy(Strategy):
         super().__init__()
 
     @property
-    def cluster_resolver(self) -> Any:  # type: ignore[override]
+    def cluster_resolver(self) -> Any:
         """Has ``task_type``, always "worker", ``task_id``, this process's rank, and
         ``cluster_spec()``, whose ``as_dict()`` has a name for each process."""
         spec = SimpleNamespace(
@@ -247,6 +247,6 @@ def _with_count(value: Any, axis: int | tuple[int, ...] | None) -> list[np.ndarr
     array = as_tensor(value)._host()
     if axis is None:
         return [array, np.asarray(1)]
-    axes = (axis,) if np.ndim(axis) == 0 else tuple(axis)  # type: ignore[arg-type]
+    axes = axis if isinstance(axis, tuple) else (axis,)
     total = array.sum(axes, dtype=array.dtype)  # or a ValueError for axes that there are not
     return [total, np.asarray(math.prod(array.shape[each] for each in axes))]
