@@ -5,6 +5,7 @@ Nothing is written without a writer in force, and only by the first of several p
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import recording
+from distgrad.core import naming, recording
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import as_dtype
 from distgrad.training import world
-from distgrad.training.tensorboard import EventFile, summaries
+from distgrad.training.tensorboard import EventFile, summaries, tensor_summary
 
 __all__ = [
     "SummaryWriter",
@@ -33,6 +36,7 @@ __all__ = [
     "trace_export",
     "trace_off",
     "trace_on",
+    "write",
 ]
 
 
@@ -45,18 +49,20 @@ class _InForce(threading.local):
 
 
 _now = _InForce()
+_NO_SCOPE = re.compile(r"[^-_/.A-Za-z0-9]")  # what no name of a scope has
 
 
 class SummaryWriter:
     """Writes events into the folder ``logdir``; one for None writes nothing."""
 
-    def __init__(self, logdir: Path | None) -> None:
-        self._logdir = logdir
+    def __init__(self, logdir: Path | None, suffix: str = "") -> None:
+        self._logdir, self._suffix = logdir, suffix
         self._file: EventFile | None = None
+        self._closed = False
 
     def _open(self) -> EventFile | None:
         if self._file is None and self._logdir is not None:
-            self._file = EventFile(self._logdir)
+            self._file = EventFile(self._logdir, self._suffix)
         return self._file
 
     @contextmanager
@@ -70,19 +76,23 @@ class SummaryWriter:
             _now.writer, _now.step = before
 
     def set_as_default(self, step: Any = None) -> None:
-        """All summaries from here on are written here."""
+        """All summaries from here on are written here. Raises RuntimeError once it is closed."""
+        self.init()
         _now.writer = self
         if step is not None:
             _now.step = step
 
     def init(self) -> None:
-        """Nothing: the file is made with the first summary."""
+        """Raises RuntimeError once it is closed; the file is made with the first summary."""
+        if self._closed:
+            raise RuntimeError(f"the writer of {self._logdir} is closed: make another one")
 
     def flush(self) -> None:
         """Nothing: each summary is on disk as soon as it is told."""
 
     def close(self) -> None:
         """Closes the file; nothing is written after that."""
+        self._closed = True
         if self._file is not None:
             self._file.close()
             self._file = self._logdir = None
@@ -97,10 +107,12 @@ def create_file_writer(
 ) -> SummaryWriter:
     """A writer of events in the folder ``logdir``, which ``as_default`` puts in force.
 
-    Raises MissingExtraError where tensorboardX is not installed.
+    The name of its file ends in ``filename_suffix``. Raises MissingExtraError where tensorboardX is
+    not installed.
     """
     summaries()
-    return SummaryWriter(Path(logdir) if world.communicator().rank == 0 else None)
+    folder = Path(logdir) if world.communicator().rank == 0 else None
+    return SummaryWriter(folder, filename_suffix or "")
 
 
 def create_noop_writer() -> SummaryWriter:
@@ -109,7 +121,11 @@ def create_noop_writer() -> SummaryWriter:
 
 
 def scalar(name: str, data: Any, step: Any = None, description: str | None = None) -> bool:
-    """Writes one number; whether it did. Raises ValueError where no step is known."""
+    """Writes one number under its name in the name scope in force; whether it did.
+
+    Raises ValueError where no step is known.
+    """
+    name = naming.prefix() + name
     return _write(step, data, lambda value: [summaries().scalar(name, float(value))])
 
 
@@ -117,6 +133,7 @@ def histogram(
     name: str, data: Any, step: Any = None, buckets: int | None = None, description: Any = None
 ) -> bool:
     """Writes how values are distributed; whether it did. Raises ValueError without a step."""
+    name = naming.prefix() + name
     bins = 30 if buckets is None else buckets
     return _write(
         step, data, lambda values: [summaries().histogram(name, np.asarray(values).ravel(), bins)]
@@ -128,6 +145,7 @@ def image(
 ) -> bool:
     """Writes the first images of a batch (k, height, width, channels), uint8 or floats in [0, 1];
     whether it did. Raises ValueError without a step, or for another shape."""
+    name = naming.prefix() + name
 
     def images(values: Any) -> Iterator[Any]:
         batch = np.asarray(values)
@@ -142,7 +160,23 @@ def image(
 
 def text(name: str, data: Any, step: Any = None, description: str | None = None) -> bool:
     """Writes a text; whether it did. Raises ValueError without a step."""
+    name = naming.prefix() + name
     return _write(step, data, lambda value: [summaries().text(name, str(value))])
+
+
+def write(
+    tag: str, tensor: Any, step: Any = None, metadata: Any = None, name: str | None = None
+) -> bool:
+    """Writes a tensor of numbers under ``tag`` as it is; whether it did.
+
+    ``metadata`` is a SummaryMetadata, or its bytes. Raises ValueError without a step.
+    """
+
+    def made(value: Any) -> list[Any]:
+        array = np.asarray(value)
+        return [tensor_summary(tag, array, as_dtype(array.dtype).name, metadata)]
+
+    return _write(step, as_tensor(tensor), made)
 
 
 def _write(step: Any, data: Any, make: Callable[[Any], Iterable[Any]]) -> bool:
@@ -193,7 +227,19 @@ def _set_step(step: Any) -> None:
     _now.step = step
 
 
-experimental = SimpleNamespace(get_step=lambda: _now.step, set_step=_set_step)
+@contextmanager
+def _summary_scope(
+    name: str | None, default_name: str = "summary", values: Any = None
+) -> Iterator[tuple[str, str]]:
+    """Context of a summary's name scope: gives its tag in the scope in force, and that scope."""
+    tag = naming.prefix() + (name or default_name)
+    with naming.name_scope(_NO_SCOPE.sub("", name or "") or default_name) as scope:
+        yield tag, scope
+
+
+experimental = SimpleNamespace(
+    get_step=lambda: _now.step, set_step=_set_step, summary_scope=_summary_scope
+)
 
 
 def trace_on(graph: bool = True, profiler: bool = False, profiler_outdir: Any = None) -> None:

@@ -11,10 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distgrad.core.errors import MissingExtraError
 
 _LENGTH = struct.Struct("<Q4x")  # of a record: its bytes, and the checksum of that number
 _EPOCH = "epoch_"
+_OTHER_NAMES = {"float16": "HALF", "float32": "FLOAT", "float64": "DOUBLE"}  # of dtypes
 _PARTS = {"val_": "validation", "test_": "test"}
 
 
@@ -65,9 +68,12 @@ class TensorBoard:
 
 
 class EventFile:
-    """A new file of events in a folder, each written as it comes. Raises MissingExtraError."""
+    """A new file of events in a folder, each written as it comes. Its name ends in ``suffix``.
 
-    def __init__(self, folder: Path) -> None:
+    Raises MissingExtraError.
+    """
+
+    def __init__(self, folder: Path, suffix: str = "") -> None:
         _module()
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
@@ -76,7 +82,7 @@ class EventFile:
         self._event, self._summary, self._checksum = Event, Summary, masked_crc32c
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files of a folder in the order of their names.
-        name = f"events.out.tfevents.{time.time():017.6f}.{platform.node()}"
+        name = f"events.out.tfevents.{time.time():017.6f}.{platform.node()}{suffix}"
         self._file = open(folder / name, "xb", buffering=0)  # noqa: SIM115 (closed by close)
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
@@ -104,6 +110,23 @@ def summaries() -> Any:
     from tensorboardX import summary
 
     return summary
+
+
+def tensor_summary(tag: str, array: np.ndarray, dtype: str, metadata: Any) -> Any:
+    """A Summary of one array of numbers; ``metadata`` is a SummaryMetadata, its bytes, or None."""
+    from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
+    from tensorboardX.proto.tensor_pb2 import TensorProto
+    from tensorboardX.proto.tensor_shape_pb2 import TensorShapeProto
+    from tensorboardX.proto.types_pb2 import DataType
+
+    kind = DataType.Value(f"DT_{_OTHER_NAMES.get(dtype, dtype.upper())}")
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in array.shape])
+    tensor = TensorProto(
+        dtype=kind, tensor_shape=shape, tensor_content=np.ascontiguousarray(array).tobytes()
+    )
+    told = getattr(metadata, "SerializeToString", lambda: metadata or b"")()
+    value = Summary.Value(tag=tag, tensor=tensor, metadata=SummaryMetadata.FromString(told))
+    return Summary(value=[value])
 
 
 def summary_writer() -> Any:

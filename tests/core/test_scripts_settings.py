@@ -76,6 +76,57 @@ def test_steps_and_conditions(tmp_path):
     assert events(tmp_path) == [(7, "a", 1.0), (8, "a", 3.0)]
 
 
+def test_names_have_the_scope_in_force_and_files_their_suffix(tmp_path):
+    pytest.importorskip("tensorboardX")
+    scope = tf.summary.experimental.summary_scope
+    with tf.summary.create_file_writer(tmp_path, filename_suffix=".x").as_default(step=1):
+        with tf.name_scope("outer"):
+            tf.summary.scalar("a", 1.0)
+            tf.summary.text("b", "c")
+            with scope("my loss") as (tag, inner):
+                assert (tag, inner) == ("outer/my loss", "outer/myloss/")
+                tf.summary.write(tag, 2)
+        with scope(None, "other") as (tag, _):
+            assert tag == "other"
+    assert [tag.split("/t")[0] for _, tag, _ in events(tmp_path)] == [
+        "outer/a",
+        "outer/b",
+        "outer/my loss",
+    ]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".x"]
+
+
+def test_any_tensor_is_written_with_what_is_said_of_it(tmp_path):
+    module = pytest.importorskip("tensorboardX.proto.event_pb2")
+    from tensorboardX.proto.summary_pb2 import SummaryMetadata
+
+    assert not tf.summary.write("none", 1, step=1)
+    told = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="mine"))
+    values = tf.constant([[1, 2], [3, 4]]), 0.5, tf.constant([True]), tf.zeros([2], tf.bfloat16)
+    with tf.summary.create_file_writer(tmp_path).as_default(step=3):
+        for value in values:
+            assert tf.summary.write("t", value, metadata=told)
+        tf.summary.write("t", 1, metadata=told.SerializeToString())
+    (path,) = tmp_path.iterdir()
+    found = [module.Event.FromString(data) for data, _ in _records(path.read_bytes())][1:]
+    assert all(each.summary.value[0].metadata == told and each.step == 3 for each in found)
+    tensors = [each.summary.value[0].tensor for each in found]
+    assert [each.dtype for each in tensors] == [3, 1, 10, 14, 3]  # TensorFlow's numbers of dtypes
+    assert [size.size for size in tensors[0].tensor_shape.dim] == [2, 2]
+    assert np.frombuffer(tensors[0].tensor_content, np.int32).tolist() == [1, 2, 3, 4]
+
+
+def test_a_closed_writer_is_not_used_again(tmp_path):
+    pytest.importorskip("tensorboardX")
+    writer = tf.summary.create_file_writer(tmp_path)
+    writer.close()
+    writer.close()
+    with pytest.raises(RuntimeError, match="is closed"), writer.as_default():
+        pass
+    with pytest.raises(RuntimeError, match="is closed"):
+        writer.set_as_default()
+
+
 def test_files_and_folders(tmp_path):
     gfile = tf.io.gfile
     gfile.makedirs(tmp_path / "a" / "b")
