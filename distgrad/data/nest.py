@@ -16,8 +16,9 @@ from distgrad.core.errors import InvalidArgumentError
 def to_arrays(value: Any) -> Any:
     """The same nest with every leaf an array, Python's numbers as TensorFlow takes them.
 
-    A tuple or a dict is a nest, a list is an array: Python's integers become int32 (int64 where
-    they do not fit), its floats float32; arrays, and whatever else knows its dtype, keep it.
+    A tuple or a dict is a nest, a list is an array: Python's integers, and all in lists, become
+    int32 (int64 where they do not fit), its floats float32; arrays, and whatever else knows its
+    dtype, keep it.
     Raises ValueError for a leaf that no array can hold, and for None alone.
     """
     if value is None:
@@ -43,18 +44,24 @@ def _to_arrays(value: Any) -> Any:
     if _of_python(value):
         if array.dtype == np.float64:
             return array.astype(np.float32)
-        if array.dtype == np.int64 and np.array_equal(array, array.astype(np.int32)):
+        if array.dtype.kind in "iu" and np.array_equal(array, array.astype(np.int32)):
             return array.astype(np.int32)
     return array
 
 
 def _of_python(value: Any) -> bool:
-    """Whether the dtype is Python's, not that of an array or a NumPy number within."""
-    while isinstance(value, list):
+    """Whether the dtype is Python's, not that of an array or a NumPy number.
+
+    Integers in a list are taken as Python's, whose ever they are.
+    """
+    listed = isinstance(value, (list, range))
+    while isinstance(value, (list, range)):
         if not value:
             return True
         value = value[0]
-    return isinstance(value, (int, float)) and not isinstance(value, np.generic)
+    if isinstance(value, np.generic):
+        return listed and isinstance(value, np.integer)
+    return isinstance(value, (int, float))
 
 
 def leaves(nest: Any) -> Iterator[Any]:

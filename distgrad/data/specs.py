@@ -2,12 +2,13 @@
 
 A step that keeps the form of elements passes on what the dataset before it says, and others say how
 they change it. So no generator runs for it, and of users' functions only those that make elements,
-on zeros. Where that does not tell, the first element does.
+on zeros and ones. Where that does not tell, the first element does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -174,14 +175,18 @@ def through(function: Callable[[Any], Any], spec: Any) -> Any:
         for axis, size in enumerate(leaf.shape if leaf.shape.rank is not None else ())
         if size is None
     }
-    found = []
-    try:
-        with np.errstate(all="ignore"):
-            for size in _SIZES if axes else _SIZES[:1]:
-                made = nest.to_arrays(function(_zeros(spec, size)))
-                found.append(nest.map_leaves(of_array, made))
-    except Exception:  # of any code of users
-        raise NotKnown(axes) from None
+
+    def made_of(size: int, fill: Callable[..., np.ndarray]) -> Any:
+        made = nest.to_arrays(function(_filled(spec, size, fill)))
+        return nest.map_leaves(of_array, made)
+
+    with np.errstate(all="ignore"):
+        try:
+            found = [made_of(size, np.zeros) for size in (_SIZES if axes else _SIZES[:1])]
+        except Exception:  # of any code of users
+            raise NotKnown(axes) from None
+        with suppress(Exception):  # a size may depend on a number
+            found.append(made_of(_SIZES[0], np.ones))
     return joined(found)
 
 
@@ -191,14 +196,14 @@ def _flat(spec: Any) -> Iterator[Any]:
         yield from _flat(leaf.element_spec) if isinstance(leaf, DatasetSpec) else (leaf,)
 
 
-def _zeros(spec: Any, size: int) -> Any:
-    def zeros(leaf: Any) -> Any:
+def _filled(spec: Any, size: int, fill: Callable[..., np.ndarray]) -> Any:
+    def filled(leaf: Any) -> Any:
         if isinstance(leaf, DatasetSpec):
             from distgrad.data.dataset import Dataset
 
-            elements = [_zeros(leaf.element_spec, size)]
+            elements = [_filled(leaf.element_spec, size, fill)]
             return Dataset(lambda _: iter(elements), len(elements), spec=leaf.element_spec)
         shape = [size if n is None else n for n in leaf.shape]
-        return np.zeros(shape, leaf.dtype.numpy_dtype)
+        return fill(shape, leaf.dtype.numpy_dtype)
 
-    return nest.map_leaves(zeros, spec)
+    return nest.map_leaves(filled, spec)

@@ -81,6 +81,8 @@ def test_pythons_numbers_are_taken_as_tensorflow_takes_them():
     assert dtype([1, 2]) == np.int32 and dtype([1.5, 2.5]) == np.float32
     assert dtype([2**40, 1]) == np.int64 and dtype([True]) == np.bool_
     assert dtype(np.array([1, 2])) == np.int64 and dtype([np.float64(1)]) == np.float64
+    assert dtype(range(3)) == dtype([np.int64(1), 2]) == dtype([np.uint8(1)]) == np.int32
+    assert next(iter(numbers(1).map(lambda _: np.int64(1)))).dtype == np.int64
 
 
 @pytest.mark.parametrize("value", [[[1], [1, 2]], [None, 1], np.float32(1), (np.zeros(2), [1])])

@@ -232,6 +232,7 @@ def test_where_zeros_do_not_tell_the_first_element_does():
         return x * 2
 
     assert spec(data.map(checked)) == [(None,)]
+    assert spec(Dataset.range(3).map(lambda n: tf.ones([n + 1, 2]))) == [(None, 2)]
 
 
 @pytest.mark.parametrize(
