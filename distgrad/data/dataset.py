@@ -250,11 +250,11 @@ class Dataset(Specified, Origins, Grouping, Mixing):
             cut = lambda this: self._rows(this).cut(where)  # noqa: E731
             return _of_rows(cut, size, self._same)
         bounds = (where.start, where.stop, where.step)
-        return Dataset(
-            lambda this: itertools.islice(self._elements(this), *bounds),
-            size,
-            spec=self._same,
-        )
+
+        def elements(this: Pass) -> Iterator[Any]:  # a generator, as ignore_errors expects it
+            yield from itertools.islice(self._elements(this), *bounds)
+
+        return Dataset(elements, size, spec=self._same)
 
     def concatenate(self, dataset: Dataset, name: str | None = None) -> Dataset:
         """The elements of this dataset, then those of another."""

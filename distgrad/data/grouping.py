@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import operator
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -346,18 +348,17 @@ class Grouping:
         """The elements without those at which the functions before raise an error of data.
 
         That is one of ``tf.errors``, an OSError or a ValueError. It comes right after ``map`` or
-        ``filter``: other steps cannot go on, and raise the error.
+        ``filter``, or after ``concatenate`` of such: other steps cannot go on, and raise the error.
         """
 
         def spared(elements: Iterator[Any]) -> Iterator[Any]:
-            resumes = isinstance(elements, (map, filter))
             while True:
                 try:
                     element = next(elements)
                 except StopIteration:
                     return
                 except (OpError, OSError, ValueError) as error:
-                    if not resumes:
+                    if _has_ended_a_step(error):
                         raise
                     if log_warning:
                         warnings.warn(f"an element is left out: {error}", stacklevel=2)
@@ -365,6 +366,18 @@ class Grouping:
                     yield element
 
         return self._made(spared, spec=self._same)
+
+
+def _has_ended_a_step(error: Exception) -> bool:
+    """Whether an error has come through a generator, which can give no more elements then."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    next(frames)  # that which asks
+    for frame in frames:
+        if frame.f_code is call.__code__:  # what comes now is a user's
+            return False
+        if frame.f_code.co_flags & inspect.CO_GENERATOR:
+            return True
+    return False
 
 
 class _Elsewhere:

@@ -299,8 +299,34 @@ def test_ignore_errors_goes_on_after_map_and_filter():
     assert lists(data.ignore_errors()) == [-1.0, 1.0, 0.5]
     with pytest.warns(UserWarning, match="left out.*of zero"):
         list(data.ignore_errors(log_warning=True))
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        list(data.batch(2).ignore_errors())
+    both = data.concatenate(data)
+    assert lists(both.ignore_errors()) == [-1.0, 1.0, 0.5] * 2
+    later = Dataset.range(-1, 3).shuffle(1).take(9).map(inverse).filter(lambda x: x < 1)
+    assert lists(later.ignore_errors()) == [-1.0, 0.5]
+    given = Dataset.from_generator(lambda: iter([1, "two", 3]), tf.int32)
+    assert lists(given.ignore_errors()) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda d: d.batch(2),
+        lambda d: d.shuffle(2),
+        lambda d: d.take(3),
+        lambda d: d.repeat(2),
+        lambda d: d.prefetch(1),
+        lambda d: d.scan(0, lambda s, x: (s, x)),
+        lambda d: Dataset.zip((d, d)).map(lambda x, y: x),
+    ],
+)
+def test_ignore_errors_raises_where_a_step_between_cannot_go_on(step):
+    def checked(n):
+        return tf.debugging.check_numerics(1 / tf.cast(n, tf.float32), "of zero")
+
+    broken = step(Dataset.range(-1, 3).map(checked))
+    for each in (broken, broken.map(lambda x: x), broken.filter(lambda x: True)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="of zero"):
+            list(each.ignore_errors())
 
 
 def test_an_iteration_goes_on_after_an_error_of_map_and_of_what_a_generator_gave():
