@@ -37,6 +37,23 @@ class TensorSpec:
             return False
         return self.shape.is_compatible_with(value.shape)
 
+    def is_subtype_of(self, other: Any) -> bool:
+        """Whether every tensor of this spec is one of ``other``, which has its name, if it has one."""
+        same = isinstance(other, TensorSpec) and other.dtype == self.dtype
+        named = same and self.name in (None, other.name)
+        return named and self.shape.is_subtype_of(other.shape)
+
+    def most_specific_common_supertype(self, others: Any) -> TensorSpec | None:
+        """The spec with None for sizes in which these differ; None for other dtypes or names."""
+        shape = self.shape
+        for other in others:
+            if not isinstance(other, TensorSpec):
+                return None
+            if (other.dtype, other.name) != (self.dtype, self.name):
+                return None
+            shape = shape.most_specific_compatible_shape(other.shape)
+        return TensorSpec(shape, self.dtype, self.name)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TensorSpec):
             return NotImplemented

@@ -176,3 +176,17 @@ def test_digits_of_a_number():
     shown = "<tf.Tensor: shape=(), dtype=float32, numpy=0.3333333432674408>"
     assert repr(tf.constant(1 / 3)) == shown
     assert str(tf.constant(1 / 3)) == "tf.Tensor(0.33333334, shape=(), dtype=float32)"
+
+
+def test_specs_within_others():
+    """TensorFlow 2.21's answers."""
+    spec = tf.TensorSpec
+    one, named = spec([1, 2]), spec([1, 2], name="a")
+    assert one.is_subtype_of(spec([None, 2])) and one.is_subtype_of(spec(None))
+    assert not spec(None).is_subtype_of(one) and not one.is_subtype_of(spec([1, 2], tf.int32))
+    assert one.is_subtype_of(named) and not named.is_subtype_of(one)
+    assert one.most_specific_common_supertype([spec([1, 3])]) == spec([1, None])
+    assert one.most_specific_common_supertype([spec([1])]) == spec(None)
+    assert named.most_specific_common_supertype([]) == named
+    for other in (named, spec([1, 2], tf.int32)):
+        assert one.most_specific_common_supertype([other]) is None
