@@ -38,7 +38,7 @@ class TensorSpec:
         return self.shape.is_compatible_with(value.shape)
 
     def is_subtype_of(self, other: Any) -> bool:
-        """Whether every tensor of this spec is one of ``other``, which has its name, if it has one."""
+        """Whether every tensor of this spec is one of ``other``, which has its name if any."""
         same = isinstance(other, TensorSpec) and other.dtype == self.dtype
         named = same and self.name in (None, other.name)
         return named and self.shape.is_subtype_of(other.shape)
