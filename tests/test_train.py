@@ -241,6 +241,8 @@ def test_the_manager_deletes_nothing_that_others_saved(tmp_path):
     assert manager.checkpoints == [] and manager.latest_checkpoint == others[1]
     assert manager.restore_or_initialize() == others[1] and int(again.v) == 5
     last = [manager.save() for _ in range(3)][-1]
+    manager.sync()
+    again.sync()
     assert manager.checkpoints == [last] and manager.latest_checkpoint == last
     assert all(Path(path).exists() for path in others)
 

@@ -17,8 +17,11 @@ __all__ = [
     "Iterator",
     "Options",
     "TextLineDataset",
+    "ThreadingOptions",
     "experimental",
 ]
+
+ThreadingOptions = Options
 
 
 def __getattr__(name: str) -> object:

@@ -13,6 +13,8 @@ from distgrad.data import nest, specs
 from distgrad.data.calling import as_tensors, call
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 from distgrad.data.dataset import AUTOTUNE, Dataset
+from distgrad.data.grouping import Options
+from distgrad.data.iterating import Optional
 from distgrad.data.lines import CsvDataset
 from distgrad.data.tables import make_csv_dataset
 
@@ -21,9 +23,15 @@ __all__ = [
     "INFINITE_CARDINALITY",
     "UNKNOWN_CARDINALITY",
     "AutoShardPolicy",
+    "AutotuneOptions",
     "Counter",
     "CsvDataset",
+    "DistributeOptions",
+    "OptimizationOptions",
+    "Optional",
+    "RandomDataset",
     "Reducer",
+    "ThreadingOptions",
     "assert_cardinality",
     "at",
     "bucket_by_sequence_length",
@@ -31,6 +39,7 @@ __all__ = [
     "choose_from_datasets",
     "enumerate_dataset",
     "from_list",
+    "get_next_as_optional",
     "get_single_element",
     "get_structure",
     "group_by_reducer",
@@ -66,6 +75,18 @@ class AutoShardPolicy(IntEnum):
 def Counter(start: int = 0, step: int = 1, dtype: Any = np.int64) -> Dataset:
     """``start``, ``start + step`` and so on, without end."""
     return Dataset.counter(start, step, dtype)
+
+
+def RandomDataset(
+    seed: int | None = None, rerandomize_each_iteration: bool | None = None, name: Any = None
+) -> Dataset:
+    """Random numbers, as ``Dataset.random`` gives them."""
+    return Dataset.random(seed, rerandomize_each_iteration)
+
+
+def get_next_as_optional(iterator: Any) -> Optional:
+    """The next element of an iterator, or that there is none."""
+    return iterator.get_next_as_optional()
 
 
 def cardinality(dataset: Dataset) -> Any:
@@ -212,6 +233,7 @@ unbatch = _step("unbatch")
 unique = _step("unique")
 load = Dataset.load
 choose_from_datasets = Dataset.choose_from_datasets
+AutotuneOptions = DistributeOptions = OptimizationOptions = ThreadingOptions = Options
 sample_from_datasets = Dataset.sample_from_datasets
 
 

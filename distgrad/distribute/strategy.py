@@ -129,6 +129,8 @@ class Strategy:
         """A dataset for each replica, whose batches are the replica's alone."""
         return DatasetOfEach(dataset_fn, self._replicas)
 
+    experimental_distribute_datasets_from_function = distribute_datasets_from_function
+
     def experimental_distribute_values_from_function(
         self, value_fn: Callable[[ValueContext], Any]
     ) -> PerReplica:

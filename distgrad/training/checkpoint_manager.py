@@ -122,6 +122,9 @@ class CheckpointManager:
                 shutil.rmtree(each, ignore_errors=True)
         return path
 
+    def sync(self) -> None:
+        """Nothing: what was saved is on disk."""
+
     def _is_early(self, step: int | None) -> bool:
         if self.checkpoint_interval is None or step is None or self._last_step is None:
             return False

@@ -118,6 +118,9 @@ class Checkpoint:
 
     read = restore
 
+    def sync(self) -> None:
+        """Nothing: what was saved is on disk."""
+
 
 class Status:
     """What has become of the values of a checkpoint, and of the variables."""

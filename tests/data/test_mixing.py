@@ -152,6 +152,19 @@ def test_elements_by_number_from_a_list_and_up_to_a_number():
             list(wrong.apply(experimental.pad_to_cardinality(1)))
 
 
+def test_older_names_of_random_numbers_optionals_and_settings():
+    experimental = tf.data.experimental
+    again = Dataset.random(seed=4).take(5)
+    assert values(experimental.RandomDataset(seed=4).take(5)) == values(again)
+    found = experimental.get_next_as_optional(iter(Dataset.range(1)))
+    assert isinstance(found, experimental.Optional) and found.has_value()
+    options = tf.data.Options()
+    options.threading = tf.data.ThreadingOptions()
+    options.threading.private_threadpool_size = 2
+    options.experimental_optimization = experimental.OptimizationOptions()
+    assert values(Dataset.range(2).with_options(options)) == [0, 1]
+
+
 def test_a_tuple_stands_for_an_array():
     dataset = Dataset.from_generator(
         lambda: iter([(1,), (2,)]), output_signature=tf.TensorSpec((1,), tf.int64)

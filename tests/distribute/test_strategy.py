@@ -198,6 +198,7 @@ def test_each_replica_reads_a_dataset_of_its_own():
         total = strategy.reduce("SUM", strategy.run(tf.reduce_sum, args=(batch,)), axis=None)
         found.append(int(total))
     assert found == [sum(range(8)), 8 + 9 + 10]  # the fourth has but two rows
+    assert len(list(strategy.experimental_distribute_datasets_from_function(make))) == 2
     with pytest.raises(ValueError, match="9 cannot be divided by 4"):
         distribute.InputContext(4, 0, 4).get_per_replica_batch_size(9)
 
