@@ -32,19 +32,20 @@ class ProgressPrinter(Observer):
             self._line(batch + 1, self.loop.logs(), end="\r")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._line(self.loop.loader.steps_per_epoch, logs or {}, end="\n")
+        done = self.loop.cursor.step_in_epoch
+        self._line(done, logs or {}, end="\n", total=self.loop.loader.steps_per_epoch or done)
 
-    def _line(self, done: int, logs: Logs, end: str) -> None:
-        total = self.loop.loader.steps_per_epoch
+    def _line(self, done: int, logs: Logs, end: str, total: int | None = None) -> None:
+        total = total or self.loop.loader.steps_per_epoch
         print(progress_line(done, total, time.monotonic() - self._began, logs), end=end, flush=True)
 
 
-def progress_line(done: int, total: int, seconds: float, logs: Logs) -> str:
-    """``100/100 - 2s - 20ms/step - accuracy: 0.9 - loss: 0.1``."""
+def progress_line(done: int, total: int | None, seconds: float, logs: Logs) -> str:
+    """``100/100 - 2s - 20ms/step - accuracy: 0.9 - loss: 0.1``; Unknown for a total of None."""
     each = seconds / max(done, 1)
     pace = f"{each * 1e3:.0f}ms" if each >= 1e-3 else f"{each * 1e6:.0f}us"
     values = "".join(f" - {name}: {_shown(logs[name])}" for name in sorted(logs))
-    return f"{done}/{total} - {seconds:.0f}s - {pace}/step{values}"
+    return f"{done}/{total or 'Unknown'} - {seconds:.0f}s - {pace}/step{values}"
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,28 @@
+"""Passes over data that end by themselves: streams, endless sequences, and what callbacks stop."""
+
+from __future__ import annotations
+
+import numpy as np
+import distgrad as tf
+from distgrad.keras.callbacks import progress_line
+
+keras = tf.keras
+X, Y = np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)
+
+
+def model():
+    made = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    made.compile("sgd", "mse")
+    return made
+
+
+def stream(batches: int | None = None):
+    while batches is None or batches > 0:
+        yield X, Y
+        batches = batches and batches - 1
+
+
+def test_the_line_of_an_epoch_tells_the_batches_that_a_stream_gave(capsys):
+    model().fit(stream(3))
+    assert capsys.readouterr().out.startswith("3/3 - ")
+    assert progress_line(1, None, 0.5, {}).startswith("1/Unknown - ")
