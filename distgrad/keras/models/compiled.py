@@ -29,7 +29,7 @@ class Compiled(Layer):
         super().__init__(**kwargs)
         self.optimizer: optimizers.Optimizer | None = None
         self.loss: Any = None
-        self.stop_training = False
+        self.stop_training = self.stop_evaluating = self.stop_predicting = False
         self.objective: Objective | None = None
         self.adds_losses = False  # whether its layers do, in a call
         self._class_weight: dict[int, float] | None = None

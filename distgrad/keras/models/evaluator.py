@@ -186,9 +186,9 @@ class Evaluator(Compiled):
         feed.batch_size = feed.size
         self.look_at(feed)
         if self._runs_steps("test_step"):
-            logs = self._evaluate(feed, None, Watched("test", ()))
+            logs = self._evaluate(feed, None, Watched(self, "test", ()))
             return self._returned(logs, return_dict)
-        loss, sums = self._sums_over(feed, None, Watched("test", ()))
+        loss, sums = self._sums_over(feed, None, Watched(self, "test", ()))
         return self._returned(self.results(loss, sums), return_dict)
 
     def _returned(self, logs: Logs, as_dict: bool) -> Any:
@@ -237,8 +237,8 @@ class Evaluator(Compiled):
         feed = Feed(x, y, sample_weight, batch_size)
         self.look_at(feed)
         began = time.monotonic()
-        watched = Watched("test", callbacks)
-        watched.set_up(self, verbose, feed, steps)
+        watched = Watched(self, "test", callbacks)
+        watched.set_up(verbose, feed, steps)
         logs = self._evaluate(feed, steps, watched)
         _say(verbose, watched.batches, began, logs)
         return self._returned(logs, return_dict)
@@ -306,8 +306,8 @@ class Evaluator(Compiled):
         step = self._prediction(feed.parts is not None)
         parts: list[Any] = []
         began = time.monotonic()
-        watched = Watched("predict", callbacks)
-        watched.set_up(self, verbose, feed, steps)
+        watched = Watched(self, "predict", callbacks)
+        watched.set_up(verbose, feed, steps)
         for batch in watched(feed.loader(1, range(1), steps=steps).epoch(0)):
             ((_, arrays),) = batch.shards
             parts.append(_host(step(arrays)))

@@ -169,7 +169,7 @@ class Trainer(Evaluator):
                 )
                 if not due:
                     return {}
-                logs = self._evaluate(chosen, validation_steps, Watched("test", given))
+                logs = self._evaluate(chosen, validation_steps, Watched(self, "test", given))
                 return {f"val_{name}": value for name, value in logs.items()}
 
         self.stop_training = False
