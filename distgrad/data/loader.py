@@ -120,10 +120,11 @@ def is_stream(batches: Any) -> bool:
 class BatchLoader:
     """The same for batches that come ready-made: each is the whole step's, of all workers together.
 
-    ``batches`` is a `Dataset` that was batched, an iterable, a sequence with ``__len__`` and
-    ``__getitem__`` (and, as in Keras, ``on_epoch_end``), or a generator. A batch is an array, a
-    dict, or a tuple or list of up to three of them (inputs, targets, weights); every worker reads
-    all of them, in the same order, and keeps the rows of its own shards, views of the batch.
+    ``batches`` is a `Dataset` that was batched, an iterable, a sequence with ``__getitem__`` and
+    ``__len__`` or, as in Keras, ``num_batches`` (None: without end), ``on_epoch_begin`` and
+    ``on_epoch_end``, or a generator. A batch is an array, a dict, or a tuple or list of up to three
+    of them (inputs, targets, weights); every worker reads all of them, in the same order, and keeps
+    the rows of its own shards, views of the batch.
 
     ``steps_per_epoch`` is the number of batches in an epoch, None where only reading can tell.
     Where it was given, an epoch goes on where the one before it ended; that which reaches the end
@@ -149,6 +150,8 @@ class BatchLoader:
         self.shards = shards
         self.seed = seed
         self.once = is_stream(batches)
+        told = hasattr(batches, "__getitem__") and not isinstance(batches, (Dataset, Repeatable))
+        self._events = batches if told else None
         self._read = _reader(batches, seed)
         self._given_steps = steps_per_epoch
         self.steps_per_epoch = steps_per_epoch or _length(batches)
@@ -161,6 +164,7 @@ class BatchLoader:
         step, last = start_step, self._given_steps
         if last is not None and step >= last:
             return
+        self._tell("on_epoch_begin")
         batches = self._read(epoch) if last is None else self._piece(epoch, last)
         for batch in islice(batches, 0 if self.once else start_step, None):
             yield self._batch(step, batch)
@@ -175,6 +179,16 @@ class BatchLoader:
             warnings.warn(
                 f"the data ended after {step} of {last} steps of epoch {epoch + 1}", stacklevel=2
             )
+        self._tell("on_epoch_end")
+
+    def first(self) -> tuple[Any, ...] | None:
+        """The parts of the first batch, None where there is none; no epoch begins."""
+        for batch in self._read(0):
+            return self._batch(0, batch).shards[0][1]
+        return None
+
+    def _tell(self, event: str) -> None:
+        getattr(self._events, event, lambda: None)()
 
     def _piece(self, epoch: int, steps: int) -> Iterator[Any]:
         """The batches of an epoch of given steps, of those that follow each other."""
@@ -267,8 +281,8 @@ def _reader(batches: Any, seed: int) -> Callable[[int], Iterator[Any]]:
         return lambda epoch: batches.iterate(epoch, seed)
     if is_stream(batches):
         return lambda _epoch: batches
-    if hasattr(batches, "__getitem__") and hasattr(batches, "__len__"):
-        return lambda _epoch: _items(batches)
+    if hasattr(batches, "__getitem__") and (_counted(batches) or hasattr(batches, "__len__")):
+        return lambda _epoch: map(batches.__getitem__, _indices(batches))
     if isinstance(batches, Iterable):
         return lambda _epoch: iter(batches)
     raise TypeError(
@@ -277,15 +291,21 @@ def _reader(batches: Any, seed: int) -> Callable[[int], Iterator[Any]]:
     )
 
 
-def _items(batches: Any) -> Iterator[Any]:
-    for index in range(len(batches)):
-        yield batches[index]
-    ended = getattr(batches, "on_epoch_end", None)
-    if ended is not None:
-        ended()
+def _counted(batches: Any) -> bool:
+    """Whether ``num_batches`` says how many there are."""
+    return hasattr(type(batches), "num_batches") and not isinstance(batches, Dataset)
+
+
+def _indices(batches: Any) -> Iterable[int]:
+    number = batches.num_batches if _counted(batches) else len(batches)
+    return count() if number is None else range(number)
 
 
 def _length(batches: Any) -> int | None:
+    if _counted(batches):
+        if batches.num_batches is None:
+            raise ValueError("its num_batches is None, which is endless: give steps_per_epoch")
+        return batches.num_batches
     if is_stream(batches) or not hasattr(batches, "__len__"):
         return None
     try:

@@ -49,3 +49,39 @@ def test_a_callback_ends_an_endless_pass(run, event, flag):
     for _ in range(2):  # the flag of the pass before is forgotten
         getattr(made, run)(stream(), callbacks=[callback], verbose=0)
     assert seen == [0, 1, 2] * 2
+
+
+class Numbered(keras.utils.PyDataset):
+    """Batches that are told by ``num_batches`` in place of ``__len__``."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number, self.events = number, ""
+
+    @property
+    def num_batches(self):
+        return self.number
+
+    def __getitem__(self, index):
+        return X * index, Y
+
+    def on_epoch_begin(self):
+        self.events += "b"
+
+    def on_epoch_end(self):
+        self.events += "e"
+
+
+def test_a_sequence_may_say_num_batches_and_is_told_of_epochs():
+    data = Numbered(4)
+    assert len(model().predict(data, verbose=0)) == 8 and data.events == "be"
+    assert len(list(data)) == 4
+    model().fit(data, epochs=2, verbose=0)
+    assert data.events == "be" * 3
+    endless = Numbered(None)
+    model().fit(endless, epochs=2, steps_per_epoch=3, verbose=0)
+    assert endless.events == "be" * 2
+    with pytest.raises(ValueError, match="num_batches is None.*give steps_per_epoch"):
+        model().fit(endless, verbose=0)
+    with pytest.raises(NotImplementedError, match="PyDataset does not define __len__"):
+        keras.utils.PyDataset().num_batches  # noqa: B018

@@ -68,11 +68,9 @@ class Feed:
                 raise ValueError("the generator gave no batch")
             self.batches = chain([first], x)
         else:
-            loader = BatchLoader(x, 1, range(1), steps_per_epoch=1)  # 1: it may be endless
-            first = next(iter(loader.epoch(0)), None) if len_or_1(x) else None
+            first = BatchLoader(x, 1, range(1), steps_per_epoch=1).first()  # 1: it may be endless
             if first is None:
                 raise ValueError("the data holds no batch")
-            first = first.shards[0][1]
         self.first = tuple(first) if isinstance(first, (tuple, list)) else (first,)
 
     @property
@@ -161,13 +159,6 @@ def _of_objects(value: Any, array: np.ndarray) -> np.ndarray:
 
 
 _NUMBERED = "; make numbers of texts first, with StringLookup or pandas.factorize"
-
-
-def len_or_1(x: Any) -> int:
-    try:
-        return len(x)
-    except TypeError:
-        return 1
 
 
 def _iterable(x: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random as python_random
 from collections.abc import Iterator
 from typing import Any
@@ -157,6 +158,7 @@ def pad_sequences(
 class PyDataset:
     """Base of data sets that hand out batches by number: define ``__len__`` and ``__getitem__``.
 
+    In place of ``__len__`` there may be a property ``num_batches``, None for batches without end.
     A batch is ``(x, y)`` or ``(x, y, sample_weight)``. ``workers`` and its like are taken for the
     sake of Keras's scripts: batches are made one after the other.
     """
@@ -172,16 +174,16 @@ class PyDataset:
         """Batch number ``index``."""
         raise NotImplementedError(f"{type(self).__name__} does not define __getitem__")
 
-    def __len__(self) -> int:
-        """The number of batches."""
-        raise NotImplementedError(f"{type(self).__name__} does not define __len__")
-
     @property
-    def num_batches(self) -> int:
+    def num_batches(self) -> int | None:
+        """The number of batches."""
+        if not hasattr(self, "__len__"):
+            raise NotImplementedError(f"{type(self).__name__} does not define __len__")
         return len(self)
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[index] for index in range(len(self)))
+        number = self.num_batches
+        return map(self.__getitem__, itertools.count() if number is None else range(number))
 
     def on_epoch_begin(self) -> None:
         """Called before every epoch."""
