@@ -65,7 +65,7 @@ class NestSource(ArraySource):
 
     def __init__(self, parts: tuple[Any, ...]) -> None:
         self.parts = parts
-        super().__init__(*(leaf for part in parts if part is not None for leaf in leaves(part)))
+        super().__init__(*leaves(parts))
         self._flat = all(type(part) is np.ndarray for part in parts)
         self.slow = any(map(_on_disk, self.arrays))
 
@@ -73,9 +73,7 @@ class NestSource(ArraySource):
         if self._flat:
             return super().take(rows)
         found = iter(super().take(rows))
-        return tuple(
-            None if part is None else map_leaves(lambda _: next(found), part) for part in self.parts
-        )
+        return tuple(map_leaves(lambda _: next(found), part) for part in self.parts)
 
 
 def _on_disk(array: Any) -> bool:

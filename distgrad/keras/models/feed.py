@@ -51,7 +51,7 @@ class Feed:
             given = [x, y, sample_weight]
             while given[-1] is None:
                 given.pop()
-            self.parts = tuple(None if part is None else as_arrays(part) for part in given)
+            self.parts = tuple(map(as_arrays, given))
             self.size = _length(self.parts)
             self.first: tuple[Any, ...] = _rows(self.parts, slice(0, 1))
             return
@@ -119,7 +119,7 @@ class Feed:
         """What must be the same on every rank."""
         if self.parts is None:
             return (type(self.batches).__name__,)
-        leaves = [leaf for part in self.parts if part is not None for leaf in nest.leaves(part)]
+        leaves = nest.leaves(self.parts)
         return (self.batch_size, *((leaf.shape, str(leaf.dtype)) for leaf in leaves))
 
 
@@ -135,13 +135,22 @@ def is_arrays(x: Any) -> bool:
 
 
 def as_arrays(value: Any) -> Any:
-    """A nest whose leaves are arrays; a list of arrays is a nest, one of numbers an array."""
+    """A nest whose leaves are arrays; a list of arrays is a nest, one of numbers an array.
+
+    None stays, for an input that is left out.
+    """
+    if value is None:
+        return None
     if isinstance(value, dict):
         return {key: as_arrays(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)) and value and all(hasattr(v, "shape") for v in value):
+    if isinstance(value, (list, tuple)) and value and all(map(_is_input, value)):
         return tuple(map(as_arrays, value))
     array = value._host() if isinstance(value, Tensor) else np.asarray(value)
     return _of_objects(value, array) if array.dtype == object else array
+
+
+def _is_input(value: Any) -> bool:
+    return value is None or hasattr(value, "shape")
 
 
 def _of_objects(value: Any, array: np.ndarray) -> np.ndarray:
@@ -166,10 +175,7 @@ def _iterable(x: Any) -> bool:
 
 
 def _rows(parts: tuple[Any, ...], where: slice) -> tuple[Any, ...]:
-    return tuple(
-        None if part is None else nest.map_leaves(lambda array: array[where], part)
-        for part in parts
-    )
+    return tuple(nest.map_leaves(lambda array: array[where], part) for part in parts)
 
 
 def _length(parts: tuple[Any, ...]) -> int:

@@ -212,8 +212,15 @@ def _fits(shape: tuple, wanted: tuple) -> bool:
     return len(shape) == len(wanted) and all(b is None or a == b for a, b in pairs)
 
 
-def fitted(source: KerasTensor, value: Any) -> Tensor:
-    """A value in the dtype of the input, a last axis of 1 added or taken away where that fits."""
+def fitted(source: KerasTensor, value: Any) -> Tensor | None:
+    """A value in the dtype of the input, a last axis of 1 added or taken away where that fits.
+
+    None for an optional input that is left out. Raises ValueError where it does not fit.
+    """
+    if value is None:
+        if getattr(source.node and source.node.layer, "optional", False):
+            return None
+        raise ValueError(f"the input {source.name!r} is None, and not optional: give a tensor")
     tensor = as_tensor(value)
     found, wanted = tensor._data.shape, source.shape
     if len(found) == len(wanted) - 1 and wanted[-1] == 1:

@@ -1,0 +1,54 @@
+"""Nests of inputs and outputs: what may be left out, which order counts, what configs keep."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+keras = tf.keras
+layers = keras.layers
+A, B = np.full((4, 2), 3.0, np.float32), np.full((4, 2), 1.0, np.float32)
+
+
+class Beside(layers.Layer):
+    """``x``, or ``x + 2 other``."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(1)
+
+    def call(self, x, other=None):
+        return self.dense(x if other is None else x + 2 * other)
+
+
+def with_an_option():
+    a, b = keras.Input((2,), name="a"), keras.Input((2,), name="b", optional=True)
+    model = keras.Model({"a": a, "b": b}, Beside()(a, b))
+    model.compile("sgd", "mse")
+    return model
+
+
+def test_an_optional_input_may_be_none():
+    model = with_an_option()
+    dense = model.layers[-1].dense
+    for given, x in (({"a": A, "b": None}, A), ([A, None], A), ({"a": A, "b": B}, A + 2 * B)):
+        np.testing.assert_allclose(model(given), dense(x))
+        np.testing.assert_allclose(model.predict(given, verbose=0), dense(x))
+        by_batch = model.fit(given, B[:, :1], batch_size=2, verbose=0).history["loss"]
+        assert len(by_batch) == 1
+    with pytest.raises(ValueError, match="the input 'a' is None, and not optional"):
+        model({"a": None, "b": B})
+    with pytest.raises(ValueError, match="not optional"):
+        model.fit([None, B], B[:, :1], verbose=0)
+
+
+@pytest.mark.parametrize("other", [None, B])
+def test_an_optional_input_may_be_none_in_batches(other):
+    model = with_an_option()
+    batches = [({"a": A, "b": other}, B[:, :1], None)] * 2
+    model.fit(iter(batches), verbose=0)
+    loss = model.evaluate(iter(batches), verbose=0)
+    x = A if other is None else A + 2 * other
+    assert loss == pytest.approx(np.mean((model.layers[-1].dense(x) - B[:, :1]) ** 2), rel=1e-5)
