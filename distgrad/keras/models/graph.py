@@ -169,6 +169,11 @@ class Graph:
             raise ValueError(
                 f"the model takes {len(self.sources)} inputs, {len(leaves)} were given"
             )
+        if isinstance(self.inputs, Mapping) and list(self.inputs) != tree.keys(self.inputs):
+            raise ValueError(
+                f"the inputs of the model have names, in no order: give a dict with the keys "
+                f"{', '.join(map(str, self.inputs))}, not a {type(inputs).__name__}"
+            )
         return leaves
 
 

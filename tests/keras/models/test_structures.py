@@ -52,3 +52,13 @@ def test_an_optional_input_may_be_none_in_batches(other):
     loss = model.evaluate(iter(batches), verbose=0)
     x = A if other is None else A + 2 * other
     assert loss == pytest.approx(np.mean((model.layers[-1].dense(x) - B[:, :1]) ** 2), rel=1e-5)
+
+
+def test_a_list_is_no_order_for_inputs_by_name():
+    a, b = keras.Input((2,), name="first"), keras.Input((2,), name="another")
+    model = keras.Model({"first": a, "another": b}, a - b)
+    np.testing.assert_array_equal(model({"another": B, "first": A}), A - B)
+    with pytest.raises(ValueError, match="a dict with the keys first, another, not a list"):
+        model([A, B])
+    in_order = keras.Model({"another": b, "first": a}, a - b)
+    np.testing.assert_array_equal(in_order([B, A]), A - B)
