@@ -78,18 +78,27 @@ def graph_config(model: Model) -> dict[str, Any]:
 
 
 def graph_from_config(cls: type, config: Mapping[str, Any]) -> Any:
-    """A functional model from ``graph_config``, here or of Keras 3."""
+    """A functional model from ``graph_config``, here, of Keras 3 or of Keras 2.
+
+    Raises ValueError where a call needs a layer that is not there, or itself.
+    """
     layers: dict[str, Layer] = {}
     made: dict[str, list[list[KerasTensor]]] = {}  # of each layer: the outputs of its calls
-    waiting: list[tuple[str, Any]] = []
     for each in config["layers"]:
         layer = layers[each["name"]] = revive(each, surely=True)
         layer._given_name = layer.name = each["name"]
         made[each["name"]] = [[layer.output]] if isinstance(layer, InputLayer) else []
-        waiting += [(each["name"], node) for node in each["inbound_nodes"]]
+    models = {name: 1 for name, layer in layers.items() if isinstance(layer, Functional)}
+    waiting = [
+        (each["name"], _of_keras_3(node, models))
+        for each in config["layers"]
+        for node in each["inbound_nodes"]
+    ]
 
     def tensor(place: Sequence[Any]) -> KerasTensor:
         name, call, index = place
+        if name not in made:
+            raise ValueError(f"the config is not one of a model: there is no layer {name!r}")
         return made[name][call][index]
 
     while waiting:
@@ -100,7 +109,7 @@ def graph_from_config(cls: type, config: Mapping[str, Any]) -> Any:
             )  # the calls of a layer keep their order
             try:
                 args, kwargs = (_read(node[key], tensor) for key in ("args", "kwargs"))
-            except (KeyError, IndexError):
+            except IndexError:
                 blocked = True
             if blocked:
                 later.append((name, node))
@@ -119,10 +128,11 @@ def graph_from_config(cls: type, config: Mapping[str, Any]) -> Any:
         if len(places) == 3 and isinstance(places[0], str):
             name, call, index = places
             return tensor([name, call - first.get(name, 0), index])
-        return [nest(place, first) for place in places]
+        ends = [nest(place, first) for place in places]
+        return tuple(ends) if isinstance(places, tuple) else ends
 
     # Outputs count the calls of a model within this one from 1 on; once they did from 0 on, here.
-    first = {name: 1 for name, layer in layers.items() if isinstance(layer, Functional)}
+    first = dict(models)
     for name, call in _calls(config["output_layers"]):
         if call == 0:
             first.pop(name, None)
@@ -130,6 +140,24 @@ def graph_from_config(cls: type, config: Mapping[str, Any]) -> Any:
     settings = {n: v for n, v in config.items() if n in ("name", "trainable", "dtype")}
     inputs, outputs = config["input_layers"], config["output_layers"]
     return cls(nest(inputs, {}), nest(outputs, first), **settings)
+
+
+def _of_keras_3(node: Any, first: Mapping[str, int]) -> Any:
+    """The arguments of a call; Keras 2 lists ``[name, call, index, kwargs]`` of each tensor.
+
+    There the calls of the models in ``first`` are counted from 1 on.
+    """
+    if not isinstance(node, list):
+        return node
+    tensors = [
+        {
+            "class_name": "__keras_tensor__",
+            "config": {"keras_history": [name, call - first.get(name, 0), index]},
+        }
+        for name, call, index, *_ in node
+    ]
+    kwargs = node[-1][3] if node and len(node[-1]) > 3 else {}
+    return {"args": tensors if len(tensors) == 1 else [tensors], "kwargs": kwargs}
 
 
 def _calls(places: Any) -> Iterator[tuple[str, int]]:

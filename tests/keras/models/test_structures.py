@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -62,3 +64,53 @@ def test_a_list_is_no_order_for_inputs_by_name():
         model([A, B])
     in_order = keras.Model({"another": b, "first": a}, a - b)
     np.testing.assert_array_equal(in_order([B, A]), A - B)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, lambda ends: dict(enumerate(ends))])
+def test_a_config_keeps_the_kind_of_the_outputs(kind):
+    a = keras.Input((2,))
+    model = keras.Model(a, kind([layers.Dense(1)(a), layers.Dense(2)(a)]))
+    found = keras.Model.from_config(model.get_config())
+    assert type(found.output) is type(found(A)) is type(model.output)
+
+
+def old(kind, name, nodes, **config):
+    return {
+        "class_name": kind,
+        "name": name,
+        "config": {"name": name, "trainable": True, "dtype": "float32", **config},
+        "inbound_nodes": nodes,
+    }
+
+
+def old_input(name):
+    return old("InputLayer", name, [], batch_input_shape=[None, 2], sparse=False, ragged=False)
+
+
+def old_model(layers, outputs):
+    config = {"name": "old", "layers": layers, "input_layers": [["a", 0, 0]]}
+    return {"class_name": "Functional", "config": {**config, "output_layers": outputs}}
+
+
+def test_calls_in_a_config_of_keras_2_are_read():
+    inner = old_model([old_input("a"), old("Dense", "d", [[["a", 0, 0, {}]]], units=3)], None)
+    inner["config"]["output_layers"] = [["d", 0, 0]]
+    inner.update(name="inner", inbound_nodes=[[["a", 0, 0, {}]], [["t", 0, 0, {}]]])
+    stack = [
+        old_input("a"),
+        old("Dense", "t", [[["a", 0, 0, {}]]], units=2, activation="relu"),
+        inner,
+        old("Concatenate", "c", [[["inner", 1, 0, {}], ["inner", 2, 0, {}]]], axis=-1),
+        old("Dropout", "r", [[["c", 0, 0, {"training": False}]]], rate=0.5),
+    ]
+    config = json.dumps(old_model(stack, [["r", 0, 0], ["inner", 2, 0]]))
+    model = keras.models.model_from_json(config)
+    both, second = model(A)
+    dense = model.get_layer("inner").get_layer("d")
+    expected = [dense(A), dense(model.get_layer("t")(A))]
+    np.testing.assert_allclose(both, np.concatenate(expected, axis=-1), rtol=1e-6)
+    np.testing.assert_allclose(second, expected[1], rtol=1e-6)
+    for wrong, words in (("gone", "there is no layer 'gone'"), ("r", "'t' needs itself")):
+        stack[1]["inbound_nodes"] = [[[wrong, 0, 0, {}]]]
+        with pytest.raises(ValueError, match=words):
+            keras.models.model_from_json(json.dumps(old_model(stack, [["r", 0, 0]])))
