@@ -100,6 +100,28 @@ def test_integer_and_float64_targets_are_cast_to_the_predictions():
     assert float(Difference(reduction="sum")(np.ones((2, 2)), np.zeros((2, 2), np.float32))) == 4
 
 
+@pytest.mark.parametrize(
+    "shape, scores, same_as",
+    [
+        ((6, 1), 1, "binary_crossentropy"),
+        ((6,), 3, "sparse_categorical_crossentropy"),
+        ((6, 1), 3, "sparse_categorical_crossentropy"),
+        ((6, 3), 3, "categorical_crossentropy"),
+    ],
+)
+def test_crossentropy_is_the_one_that_fits(shape, scores, same_as):
+    x = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
+    y = np.arange(np.prod(shape)).reshape(shape) % (2 if scores == 1 else 3)
+    losses_seen = []
+    for loss in ("crossentropy", "CE", same_as):
+        keras.utils.set_random_seed(0)
+        activation = "sigmoid" if scores == 1 else "softmax"
+        model = keras.Sequential([keras.layers.Dense(scores, activation=activation)])
+        model.compile("sgd", loss)
+        losses_seen.append(model.fit(x, y, batch_size=3, epochs=2, verbose=0).history["loss"])
+    np.testing.assert_allclose(losses_seen, [losses_seen[-1]] * 3, rtol=1e-5)
+
+
 def test_losses_are_in_their_own_dtype():
     y, p = np.zeros((1, 1)), tf.constant([[1 + 1e-9]], tf.float64)
     assert losses.MeanSquaredError(dtype="float32")(y, p).dtype == tf.float32

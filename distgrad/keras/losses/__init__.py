@@ -14,6 +14,7 @@ from distgrad.keras.losses.entropy import (
     BinaryFocalCrossentropy,
     CategoricalCrossentropy,
     CategoricalFocalCrossentropy,
+    FittingCrossentropy,
     KLDivergence,
     Poisson,
     SparseCategoricalCrossentropy,
@@ -127,8 +128,11 @@ def get(identifier: Any) -> Any:
 def as_loss(identifier: Any) -> Loss | None:
     """The loss that ``compile`` makes of a name, a config or a function; None for None.
 
-    Raises ValueError for an unknown name.
+    ``crossentropy`` is the one that fits the shapes of targets and predictions. Raises ValueError
+    for an unknown name.
     """
+    if isinstance(identifier, str) and identifier.lower() in ("crossentropy", "ce"):
+        return FittingCrossentropy(identifier)
     if isinstance(identifier, str):
         found = registry.lookup("loss", identifier, _KNOWN)
         found = found() if isinstance(found, type) else found

@@ -255,6 +255,20 @@ class SparseCategoricalCrossentropy(Loss):
         return not_equal(cast(y_true, "int64"), self.ignore_class)
 
 
+class FittingCrossentropy(Loss):
+    """What "crossentropy" means in ``compile``: binary, sparse or categorical, by the shapes."""
+
+    casts_targets = False
+
+    def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
+        target, score = y_true._data.shape, y_pred._data.shape
+        if score[-1:] == (1,):
+            return binary_crossentropy(y_true, y_pred)
+        if len(target) < len(score) or target[-1:] == (1,):
+            return sparse_categorical_crossentropy(y_true, y_pred)
+        return categorical_crossentropy(y_true, y_pred)
+
+
 class _Smoothing(Loss):
     """What the cross entropies of probabilities have in common."""
 
