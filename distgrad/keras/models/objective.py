@@ -30,7 +30,7 @@ class Objective:
     def __init__(
         self, loss: Any, loss_weights: Any, plain_metrics: Any, weighted_metrics: Any
     ) -> None:
-        self._loss = _map(losses.as_loss, loss)
+        self._loss = _map(_one_loss, loss)
         for weight in _flat(loss_weights):
             if isinstance(weight, str):
                 raise ValueError(
@@ -288,6 +288,11 @@ class Objective:
     def _targets(self, y: Any) -> list[Any]:
         if len(self.names) == 1 and not isinstance(y, dict):
             return [y[0] if isinstance(y, (list, tuple)) and len(y) == 1 else y]
+        if isinstance(y, (list, tuple)) and len(y) != len(self.names):
+            compared = [loss is not None for loss in self.losses]
+            if len(y) == sum(compared):  # targets of the outputs that have a loss alone
+                rest = iter(y)
+                return [next(rest) if each else None for each in compared]
         return _align(y, self.names, "y")
 
     def _sample_weights(self, weight: Any) -> list[Any]:
@@ -360,6 +365,15 @@ def _map(fn: Any, spec: Any) -> Any:
     if isinstance(spec, (list, tuple)):
         return [fn(each) for each in spec]
     return fn(spec)
+
+
+def _one_loss(spec: Any) -> Any:
+    """The loss of an output, which may stand in a list of its own."""
+    if isinstance(spec, (list, tuple)):
+        if len(spec) != 1:
+            raise ValueError(f"an output has one loss, not {spec!r}: add several in a function")
+        (spec,) = spec
+    return losses.as_loss(spec)
 
 
 def _flat(spec: Any) -> list[Any]:

@@ -114,3 +114,31 @@ def test_calls_in_a_config_of_keras_2_are_read():
         stack[1]["inbound_nodes"] = [[[wrong, 0, 0, {}]]]
         with pytest.raises(ValueError, match=words):
             keras.models.model_from_json(json.dumps(old_model(stack, [["r", 0, 0]])))
+
+
+@pytest.mark.parametrize(
+    "loss, targets",
+    [
+        ({"p": ["mse"], "q": "mae"}, {"p": A, "q": B}),
+        (["mse", ["mae"]], [A, B]),
+        (["mse", None], A),
+        ([None, ["mae"]], [B]),
+    ],
+)
+def test_an_output_may_have_its_loss_in_a_list_and_no_target_without_one(loss, targets):
+    x = keras.Input((2,))
+    p, q = layers.Dense(2, name="p")(x), layers.Dense(2, name="q")(x)
+    model = keras.Model(x, {"p": p, "q": q} if isinstance(loss, dict) else [p, q])
+    model.compile("sgd", loss)
+    outputs = model.predict(A, verbose=0)
+    p, q = outputs.values() if isinstance(outputs, dict) else outputs
+    parts = [np.mean((p - A) ** 2), np.mean(abs(q - B))]
+    expected = sum(part for part, each in zip(parts, _values(loss), strict=True) if each)
+    shown = model.evaluate(A, targets, verbose=0, return_dict=True)
+    assert shown["loss"] == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match="an output has one loss"):
+        model.compile("sgd", [["mse", "mae"], "mse"])
+
+
+def _values(loss):
+    return loss.values() if isinstance(loss, dict) else loss
