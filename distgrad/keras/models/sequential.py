@@ -85,14 +85,26 @@ class Sequential(Model):
         tensors = list(self._tensors)
         self._tensors = []  # a layer that cannot be called on this input leaves nothing half-done
         for layer in layers:
-            tensors.append(layer(tensors[-1]))
+            try:
+                tensors.append(layer(tensors[-1]))
+            except NotImplementedError:  # of its output's shape: the first call builds the layers
+                return
         self._tensors = tensors
         self.built = any(not isinstance(layer, InputLayer) for layer in self._stack)
         self._name_weights()
 
     def build(self, input_shape: Any = None) -> None:
-        """Makes all weights for inputs of this shape (None for an unknown batch size)."""
+        """Makes all weights for inputs of this shape (None for an unknown batch size).
+
+        Raises ValueError without a shape, and for another one than that of the first layer.
+        """
         if self.built or self._tensors:
+            known = self._tensors[0].shape[1:] if self._tensors else None
+            if known is not None and input_shape is not None and known != tuple(input_shape)[1:]:
+                raise ValueError(
+                    f"{self.name!r} is built for samples of shape {known}, not of "
+                    f"{tuple(input_shape)[1:]}"
+                )
             return
         if input_shape is None:
             raise ValueError("build needs an input_shape, as no layer states one")

@@ -125,3 +125,24 @@ def test_a_last_axis_of_one_is_added_or_taken_away():
     model.fit(np.arange(4.0), np.zeros((4, 2)), verbose=0)
     vectors = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     assert vectors(np.ones((4, 3, 1), np.float32)).shape == (4, 2)
+
+
+def test_a_layer_that_tells_no_output_shape_is_built_by_the_first_call():
+    class Untold(layers.Layer):
+        def call(self, x):
+            return x + 1
+
+        def compute_output_spec(self, *args, **kwargs):
+            raise NotImplementedError
+
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(2), Untold(), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
+    assert len(model.weights) == 4
+
+
+def test_a_model_that_is_built_is_not_built_for_another_shape():
+    model = keras.Sequential([keras.Input((2,), batch_size=3), layers.Dense(1)])
+    model.build((None, 2))
+    with pytest.raises(ValueError, match=r"built for samples of shape \(2,\), not of \(4,\)"):
+        model.build((3, 4))
