@@ -220,7 +220,8 @@ def _fits(shape: tuple, wanted: tuple) -> bool:
 def fitted(source: KerasTensor, value: Any) -> Tensor | None:
     """A value in the dtype of the input, a last axis of 1 added or taken away where that fits.
 
-    None for an optional input that is left out. Raises ValueError where it does not fit.
+    None for an optional input that is left out. The batch may be of any size, also where the input
+    states one. Raises ValueError where it does not fit.
     """
     if value is None:
         if getattr(source.node and source.node.layer, "optional", False):
@@ -234,7 +235,7 @@ def fitted(source: KerasTensor, value: Any) -> Tensor | None:
         tensor = squeeze(tensor, -1)
     shape = tensor._data.shape
     if len(shape) != len(wanted) or any(
-        [b is not None and a != b for a, b in zip(shape, wanted, strict=True)]
+        [b is not None and a != b for a, b in zip(shape[1:], wanted[1:], strict=True)]
     ):
         raise ValueError(
             f"the input {source.name!r} of the model has shape {wanted}, a value of shape {found} "

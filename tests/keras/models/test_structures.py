@@ -142,3 +142,11 @@ def test_an_output_may_have_its_loss_in_a_list_and_no_target_without_one(loss, t
 
 def _values(loss):
     return loss.values() if isinstance(loss, dict) else loss
+
+
+def test_the_batch_may_be_of_any_size_where_the_input_states_one():
+    x = keras.Input((2,), batch_size=3)
+    model = keras.Model(x, layers.Dense(1)(x))
+    model.compile("sgd", "mse")
+    model.fit(A, A[:, :1], batch_size=3, verbose=0)  # of 3 and of 1
+    assert model.predict(A, verbose=0).shape == (4, 1)
