@@ -123,13 +123,25 @@ def entry(value: Any) -> Any:
         return [entry(item) for item in value]
     if isinstance(value, Mapping):
         return {key: entry(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        return {"class_name": "__bytes__", "config": {"value": value.decode()}}
+    if isinstance(value, slice):
+        ends = {"start": value.start, "stop": value.stop, "step": value.step}
+        return {"class_name": "__slice__", "config": entry(ends)}
+    if value is Ellipsis:
+        return {"class_name": "__ellipsis__", "config": {}}
     if inspect.isfunction(value) or inspect.isclass(value):
         name = value.__name__
         known = {"config": name, "registered_name": registered_name(value) or name}
         return {"module": "builtins", "class_name": "function", **known}
     if isinstance(value, DType):
         return value.name
-    return plain(value.numpy() if hasattr(value, "numpy") else value)
+    array = value.numpy() if hasattr(value, "numpy") else value
+    if getattr(array, "ndim", 0) or array is not value:
+        kind = "__numpy__" if array is value else "__tensor__"
+        content = {"value": array.tolist(), "dtype": array.dtype.name}
+        return {"class_name": kind, "config": content}
+    return plain(value)
 
 
 # Classes and functions of users, by the names under which a config holds them.
@@ -185,8 +197,8 @@ def get_custom_objects() -> dict[str, Any]:
 class custom_object_scope:
     """Context in which configs may name these classes and functions."""
 
-    def __init__(self, custom_objects: Mapping[str, Any]) -> None:
-        self._objects = dict(custom_objects)
+    def __init__(self, custom_objects: Mapping[str, Any] | None) -> None:
+        self._objects = dict(custom_objects or {})
 
     def __enter__(self) -> custom_object_scope:
         _scopes.append(self._objects)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor
 from distgrad.keras import (
     activations,
     constraints,
@@ -61,21 +64,42 @@ def serialize_keras_object(obj: Any) -> Any:
     return registry.entry(obj)
 
 
-def deserialize_keras_object(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """What ``serialize_keras_object`` was given, here or in Keras 3; arrays as lists.
+def deserialize_keras_object(
+    config: Any, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True
+) -> Any:
+    """What ``serialize_keras_object`` was given, here or in Keras 3.
 
-    Raises ValueError for a class or function that is neither known nor among the custom objects.
+    Raises ValueError for a class or function that is neither known nor among the custom objects,
+    TypeError for a config of another type than that of its class.
     """
     if isinstance(config, str):
         return (custom_objects or {}).get(config, config)
     if isinstance(config, (list, tuple)):
-        return [deserialize_keras_object(item, custom_objects) for item in config]
+        return [deserialize_keras_object(item, custom_objects, safe_mode) for item in config]
     if not isinstance(config, Mapping):
         return config
     if "class_name" not in config:
-        return {n: deserialize_keras_object(item, custom_objects) for n, item in config.items()}
-    if config["class_name"] == "function":
+        return {
+            name: deserialize_keras_object(item, custom_objects, safe_mode)
+            for name, item in config.items()
+        }
+    kind, inner = config["class_name"], config.get("config", {})
+    wanted = str if kind == "function" else Mapping
+    if not isinstance(inner, wanted):
+        raise TypeError(f"the config of a {kind} is a {wanted.__name__}, not {inner!r}")
+    if kind in _VALUES:
+        return _VALUES[kind](deserialize_keras_object(inner, custom_objects, safe_mode))
+    if kind == "function":
         known = {n: f for room in _OF_FUNCTIONS for n, f in vars(room).items() if callable(f)}
         return registry.deserialize("function", config, known, custom_objects)
     room = _ROOMS.get(str(config.get("module")), layers)
     return room.deserialize(config, custom_objects)
+
+
+_VALUES: dict[str, Any] = {
+    "__bytes__": lambda config: config["value"].encode(),
+    "__ellipsis__": lambda config: Ellipsis,
+    "__numpy__": lambda config: np.array(config["value"], config["dtype"]),
+    "__slice__": lambda config: slice(config["start"], config["stop"], config["step"]),
+    "__tensor__": lambda config: as_tensor(np.array(config["value"], config["dtype"])),
+}

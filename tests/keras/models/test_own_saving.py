@@ -113,10 +113,23 @@ def test_functions_and_nests_are_read_from_their_configs(registered):
         "registered_name": "mine>half",
     }
     assert keras.saving.deserialize_keras_object(config) == given
-    held = keras.saving.serialize_keras_object([np.arange(2), tf.constant(2.0), tf.float16])
-    assert held == [[0, 1], 2.0, "float16"]
+    assert keras.saving.serialize_keras_object([np.float32(2), tf.float16]) == [2.0, "float16"]
     with pytest.raises(ValueError, match="unknown function 'other'"):
         keras.saving.deserialize_keras_object({"class_name": "function", "config": "other"})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [b"text", ..., slice(None, 20, 1), np.arange(3), np.ones((2, 1), np.float16), tf.constant(2.0)],
+)
+def test_values_that_json_has_not_are_read_from_their_configs(given):
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object({"given": given})))
+    found = keras.saving.deserialize_keras_object(config, safe_mode=True)["given"]
+    assert type(found) is type(given)
+    assert np.array_equal(found, given) and getattr(found, "dtype", 0) == getattr(given, "dtype", 0)
+    for wrong in ({"class_name": "Dense", "config": [1]}, {"class_name": "function", "config": []}):
+        with pytest.raises(TypeError, match=f"the config of a {wrong['class_name']} is a"):
+            keras.saving.deserialize_keras_object(wrong)
 
 
 def test_a_model_may_say_itself_how_it_was_compiled(tmp_path, registered):
