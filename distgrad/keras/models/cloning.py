@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +15,7 @@ from distgrad.keras.layers.operation import Operation
 from distgrad.keras.layers.reviving import deserialize
 from distgrad.keras.layers.symbolic import KerasTensor
 from distgrad.keras.models.functional import Functional
-from distgrad.keras.models.model import Model
+from distgrad.keras.models.model import Model, takes_ends
 from distgrad.keras.models.sequential import Sequential
 
 Make = Callable[[Any], Any]
@@ -130,8 +129,7 @@ def _functional(model: Any, inputs: Any, make: Make, call: Callable[..., Any] | 
         old, new = tree.flatten(node.outputs), tree.flatten(outputs)
         values.update(zip(map(id, old), new, strict=True))
     ends = inputs, tree.map_structure(fill, graph.outputs)
-    takes = inspect.signature(type(model).__init__).parameters
-    cls = type(model) if {"inputs", "outputs"} <= set(takes) else Functional
+    cls = type(model) if takes_ends(type(model)) else Functional
     clone = cls(*ends, name=model.name)
     if not model.trainable:
         clone.trainable = False

@@ -137,7 +137,9 @@ def graph_from_config(cls: type, config: Mapping[str, Any]) -> Any:
         if call == 0:
             first.pop(name, None)
 
-    settings = {n: v for n, v in config.items() if n in ("name", "trainable", "dtype")}
+    own = set(config) - {"layers", "input_layers", "output_layers"}  # of a user's class
+    wanted = ("name", "trainable", "dtype") if registry.is_ours(cls) else own
+    settings = {n: v for n, v in config.items() if n in wanted}
     inputs, outputs = config["input_layers"], config["output_layers"]
     return cls(nest(inputs, {}), nest(outputs, first), **settings)
 

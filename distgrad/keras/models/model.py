@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter
 from typing import Any
 
 import numpy as np
@@ -290,8 +292,9 @@ class Model(Trainer):
         self.compile(**{**given, "loss": _losses(given["loss"])})
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments; of a functional model, its layers and their calls."""
-        if self._graph is not None and type(self).__init__ is Model.__init__:
+        """The constructor's arguments; of a functional model, its layers and their calls, where
+        the class takes inputs and outputs as ``Model`` does, or ``*args`` and ``**kwargs``."""
+        if self._graph is not None and takes_ends(type(self)):
             from distgrad.keras.models.functional import graph_config
 
             return graph_config(self)
@@ -302,16 +305,24 @@ class Model(Trainer):
         cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
     ) -> Any:
         """A model of this config; ``custom_objects`` are the user's own classes in it, by name."""
-        if cls is Model and "input_layers" in config:
-            from distgrad.keras.models.functional import Functional
+        if {"layers", "input_layers", "output_layers"} <= set(config) and takes_ends(cls):
+            from distgrad.keras.models.functional import Functional, graph_from_config
 
-            return Functional.from_config(config, custom_objects)
+            with registry.custom_object_scope(custom_objects):
+                return graph_from_config(Functional if cls is Model else cls, config)
         with registry.custom_object_scope(custom_objects or {}):
             return super().from_config(config)
 
     def to_json(self, **kwargs: Any) -> str:
         """Architecture and class as JSON text, for ``model_from_json``."""
         return json.dumps(registry.serialize(self), **kwargs)
+
+
+def takes_ends(cls: type) -> bool:
+    """Whether a class can be made of inputs and outputs, as Keras tells it."""
+    init = cls.__init__  # type: ignore[misc]
+    kinds = {parameter.kind for parameter in inspect.signature(init).parameters.values()}
+    return init is Model.__init__ or {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD} <= kinds
 
 
 def _without_options_off(config: Any) -> Any:

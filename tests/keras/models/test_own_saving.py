@@ -132,6 +132,32 @@ def test_values_that_json_has_not_are_read_from_their_configs(given):
             keras.saving.deserialize_keras_object(wrong)
 
 
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_a_functional_model_of_a_class_of_ones_own(tmp_path, registered, ending):
+    @registered
+    class Plain(keras.Model):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    @registered
+    class Scaled(keras.Model):
+        def __init__(self, *args, factor=1, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.factor = factor
+
+        def get_config(self):
+            return {**super().get_config(), "factor": self.factor}
+
+    x = keras.Input((3,))
+    for cls, options in ((Plain, {}), (Scaled, {"factor": 3})):
+        model = cls(x, keras.layers.Dense(2)(x), **options)
+        model.save(tmp_path / f"m.{ending}")
+        found = keras.models.load_model(tmp_path / f"m.{ending}")
+        assert type(found) is cls and vars(found).get("factor") == vars(model).get("factor")
+        np.testing.assert_array_equal(found(np.ones((1, 3))), model(np.ones((1, 3))))
+        assert type(keras.models.clone_model(model)) is cls
+
+
 def test_a_model_may_say_itself_how_it_was_compiled(tmp_path, registered):
     @registered
     def squares(y_true, y_pred):
