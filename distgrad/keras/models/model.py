@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Any
@@ -286,7 +287,18 @@ class Model(Trainer):
         return {"optimizer": registry.serialize(self.optimizer), **config}
 
     def compile_from_config(self, config: Mapping[str, Any]) -> None:
-        """``compile`` with what ``get_compile_config`` gave, here or in Keras 3."""
+        """``compile`` with what ``get_compile_config`` gave, here or in Keras 3.
+
+        A ``compile`` of the model's own, which may take anything, is not called; a warning says so.
+        """
+        if self._defines("compile"):
+            warnings.warn(
+                f"{type(self).__name__} defines its own compile(), which is not called as the "
+                "model is loaded: call it, or define get_compile_config() and "
+                "compile_from_config(config), too",
+                stacklevel=2,
+            )
+            return
         names = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics")
         given = {name: _without_options_off(config.get(name)) for name in names}
         self.compile(**{**given, "loss": _losses(given["loss"])})

@@ -158,6 +158,23 @@ def test_a_functional_model_of_a_class_of_ones_own(tmp_path, registered, ending)
         assert type(keras.models.clone_model(model)) is cls
 
 
+def test_a_compile_of_the_models_own_is_not_called_when_it_is_loaded(tmp_path, registered):
+    @registered
+    class Pair(keras.Model):
+        def compile(self, first, second):
+            super().compile()
+            self.first, self.second = keras.optimizers.get(first), keras.optimizers.get(second)
+
+    x = keras.Input((3,))
+    model = Pair(x, keras.layers.Dense(2)(x))
+    model.compile("sgd", "adam")
+    model.save(tmp_path / "m.keras")
+    with pytest.warns(UserWarning, match="Pair defines its own compile"):
+        found = keras.models.load_model(tmp_path / "m.keras")
+    assert not found.compiled
+    np.testing.assert_array_equal(found(np.ones((1, 3))), model(np.ones((1, 3))))
+
+
 def test_a_model_may_say_itself_how_it_was_compiled(tmp_path, registered):
     @registered
     def squares(y_true, y_pred):
