@@ -226,16 +226,23 @@ class Model(Trainer):
 
     # Saving
 
-    def save(self, filepath: Any, overwrite: bool = True, include_optimizer: bool = True) -> None:
+    def save(
+        self,
+        filepath: Any,
+        overwrite: bool = True,
+        include_optimizer: bool = True,
+        save_format: str | None = None,
+    ) -> None:
         """Writes architecture, weights and the optimizer's state into a ``.keras`` or ``.h5`` file.
 
-        ``include_optimizer`` is for ``.h5``. Raises ValueError for another ending, FileExistsError
-        where it may not be overwritten, NotImplementedError where a layer cannot be described by
-        its config, MissingExtraError for ``.h5`` without h5py.
+        ``include_optimizer`` is for ``.h5``. The format is what the ending says, whatever
+        ``save_format`` is, of which a warning tells. Raises ValueError for another ending,
+        FileExistsError where it may not be overwritten, NotImplementedError where a layer cannot be
+        described by its config, MissingExtraError for ``.h5`` without h5py.
         """
         from distgrad.keras.models import saving
 
-        saving.save_model(self, filepath, overwrite, include_optimizer)
+        saving.save_model(self, filepath, overwrite, include_optimizer, save_format)
 
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
         """Writes the weights into a ``.weights.h5`` file (as Keras 3 does) or ``.safetensors``.

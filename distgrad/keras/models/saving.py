@@ -31,16 +31,26 @@ Pairs = list[tuple[Any, Any]]
 
 
 def save_model(
-    model: Model, filepath: Any, overwrite: bool = True, include_optimizer: bool = True
+    model: Model,
+    filepath: Any,
+    overwrite: bool = True,
+    include_optimizer: bool = True,
+    save_format: str | None = None,
 ) -> None:
     """Writes architecture, weights and optimizer state, so that training can go on.
 
     ``include_optimizer=False`` leaves out what the model was compiled with from an ``.h5`` file,
-    as in Keras. Raises ValueError for an ending other than ``.keras``, ``.h5`` and ``.hdf5``,
-    FileExistsError where the file is not to be overwritten, NotImplementedError where a layer
-    cannot be described by its config, MissingExtraError for ``.h5`` without h5py.
+    as in Keras. A ``save_format``, which Keras 2 had, is warned of. Raises ValueError for an ending
+    other than ``.keras``, ``.h5`` and ``.hdf5``, FileExistsError where the file is not to be
+    overwritten, NotImplementedError where a layer cannot be described by its config,
+    MissingExtraError for ``.h5`` without h5py.
     """
     path = _target(filepath, overwrite, (".keras", *_WHOLE_H5))
+    if save_format:
+        warnings.warn(
+            f"save_format={save_format!r} is not used: {path.name!r} is a {path.suffix} file",
+            stacklevel=3,
+        )
     config = registry.serialize(model)
     if model._build_shapes is not None:
         config["build_config"] = {"input_shape": registry.plain(model._build_shapes)}

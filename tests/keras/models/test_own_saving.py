@@ -175,6 +175,16 @@ def test_a_compile_of_the_models_own_is_not_called_when_it_is_loaded(tmp_path, r
     np.testing.assert_array_equal(found(np.ones((1, 3))), model(np.ones((1, 3))))
 
 
+@pytest.mark.parametrize("name, kind", [("m.keras", "keras"), ("m.h5", "h5")])
+def test_a_save_format_is_what_the_name_says(tmp_path, name, kind):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    with pytest.warns(UserWarning, match=f"save_format='{kind}' is not used"):
+        model.save(tmp_path / name, save_format=kind)
+    assert keras.models.load_model(tmp_path / name).count_params() == 4
+    with pytest.raises(ValueError, match="the name must end in"):
+        model.save(tmp_path / "m", save_format="tf")
+
+
 def test_a_model_may_say_itself_how_it_was_compiled(tmp_path, registered):
     @registered
     def squares(y_true, y_pred):
