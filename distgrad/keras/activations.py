@@ -300,9 +300,14 @@ _KNOWN: dict[str, Callable[..., Any]] = {
 
 
 def get(identifier: Any) -> Callable[..., Any]:
-    """The activation for None, a name or a callable. Raises ValueError for an unknown name."""
+    """The activation for None, a name, a config or a callable.
+
+    Raises ValueError for an unknown name.
+    """
     if identifier is None:
         return linear
+    if isinstance(identifier, Mapping):
+        return deserialize(identifier)
     if callable(identifier):
         return identifier
     return registry.lookup("activation", identifier, _KNOWN)

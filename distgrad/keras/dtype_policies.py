@@ -15,8 +15,7 @@ __all__ = ["DTypePolicy", "FloatDTypePolicy", "deserialize", "get", "serialize"]
 
 def serialize(dtype_policy: DTypePolicy) -> dict[str, Any]:
     """``{"class_name": ..., "config": ...}`` of a policy."""
-    found = registry.serialize(dtype_policy)
-    return {**found, "module": "keras", "class_name": "DTypePolicy", "registered_name": None}
+    return registry.serialize(dtype_policy)
 
 
 def deserialize(

@@ -28,6 +28,8 @@ class Policy(Configured):
     Raises ValueError for a name that is neither.
     """
 
+    _keras_module, _keras_name = "keras", "DTypePolicy"
+
     def __init__(self, name: str | None = None) -> None:
         name = global_policy().variable_dtype if name is None else name
         if not isinstance(name, str):

@@ -104,9 +104,16 @@ def settings(cls: type, config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name in known or value not in off}
 
 
+def _has_config(value: Any) -> bool:
+    """Whether an object, ours or of a user's class, says what it was made with."""
+    return isinstance(value, Configured) or (
+        hasattr(value, "get_config") and not inspect.isclass(value)
+    )
+
+
 def plain(value: Any) -> Any:
     """A setting as JSON can hold it: objects as their configs, functions as their names."""
-    if isinstance(value, Configured):
+    if _has_config(value):
         return serialize(value)
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
@@ -222,7 +229,7 @@ def custom_objects() -> dict[str, Any]:
 
 def serialize(obj: Any) -> Any:
     """``{"class_name": ..., "config": ...}`` for an object, the name for a function."""
-    if not isinstance(obj, Configured):
+    if not _has_config(obj):
         return registered_name(obj) or getattr(obj, "__name__", obj)
     cls = type(obj)
     ours = cls.__module__.startswith("distgrad.keras.")
@@ -254,6 +261,8 @@ def deserialize(
     if found is None:
         found = lookup(kind, config["class_name"], known)
     make = getattr(found, "from_config", None)  # a function has none
+    if make is None and inspect.isclass(found):
+        raise TypeError(f"{found.__name__} has no from_config to make a {kind} of {config!r}")
     if make is None:
         return found
     made = make(config.get("config", {}))

@@ -11,6 +11,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.keras import (
     activations,
     constraints,
+    dtype_policies,
     initializers,
     layers,
     losses,
@@ -44,7 +45,7 @@ __all__ = [
     "serialize_keras_object",
 ]
 
-_ROOMS: dict[str, Any] = {
+_ROOMS: dict[Any, Any] = {
     "keras.constraints": constraints,
     "keras.initializers": initializers,
     "keras.losses": losses,
@@ -92,7 +93,7 @@ def deserialize_keras_object(
     if kind == "function":
         known = {n: f for room in _OF_FUNCTIONS for n, f in vars(room).items() if callable(f)}
         return registry.deserialize("function", config, known, custom_objects)
-    room = _ROOMS.get(str(config.get("module")), layers)
+    room = dtype_policies if kind == "DTypePolicy" else _ROOMS.get(config.get("module"), layers)
     return room.deserialize(config, custom_objects)
 
 

@@ -158,6 +158,35 @@ def test_a_functional_model_of_a_class_of_ones_own(tmp_path, registered, ending)
         assert type(keras.models.clone_model(model)) is cls
 
 
+def test_any_object_with_a_config_may_lie_in_another_one(tmp_path, registered):
+    @registered
+    class Grow:
+        def __init__(self, factor):
+            self.factor = factor
+
+        def __call__(self, x):
+            return x * self.factor
+
+        def get_config(self):
+            return {"factor": self.factor}
+
+        @classmethod
+        def from_config(cls, config):
+            return cls(**config)
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, activation=Grow(3.0))])
+    model.save(tmp_path / "m.keras")
+    found = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(found(np.ones((1, 3))), model(np.ones((1, 3))))
+    policy = keras.DTypePolicy("mixed_float16")
+    for given in (Grow(2.0), policy):
+        config = json.loads(json.dumps(keras.saving.serialize_keras_object(given)))
+        assert vars(keras.saving.deserialize_keras_object(config)) == vars(given)
+    del Grow.from_config
+    with pytest.raises(TypeError, match="Grow has no from_config"):
+        keras.models.load_model(tmp_path / "m.keras")
+
+
 def test_a_compile_of_the_models_own_is_not_called_when_it_is_loaded(tmp_path, registered):
     @registered
     class Pair(keras.Model):
