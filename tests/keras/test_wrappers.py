@@ -5,7 +5,7 @@ import pytest
 
 import distgrad as tf
 
-pytest.importorskip("sklearn")
+NotFittedError = pytest.importorskip("sklearn.exceptions").NotFittedError
 
 keras = tf.keras
 wrappers = keras.wrappers
@@ -75,6 +75,11 @@ def test_in_the_tools_of_scikit_learn():
 
 
 def test_errors():
+    unfitted = wrappers.SKLearnClassifier(made)
+    with pytest.raises(NotFittedError):
+        unfitted.predict(X)
+    with pytest.raises(ValueError, match="Unknown label type"):
+        unfitted.fit(X, np.array([object()] * 40))
     with pytest.raises(RuntimeError, match="compiled"):
         bare = lambda X, y: keras.Sequential([keras.layers.Dense(1)])  # noqa: E731
         wrappers.SKLearnRegressor(bare).fit(X, Y)

@@ -58,7 +58,8 @@ class _Estimator(BaseEstimator):
         Raises RuntimeError for a model that is not compiled with a loss, ValueError for arrays that
         scikit-learn does not take.
         """
-        many = np.ndim(y) == 2 and np.shape(y)[1] > 1
+        shape = np.asarray(y).shape
+        many = len(shape) == 2 and shape[1] > 1
         X, y = validate_data(self, X, y, multi_output=many)
         targets = self._targets(y)
         model = self._made(X, targets)
@@ -82,7 +83,7 @@ class _Estimator(BaseEstimator):
 
     def _targets(self, y: np.ndarray) -> np.ndarray:
         """Targets as the model is given them."""
-        type_of_target(y)
+        type_of_target(y, raise_unknown=True)
         self._flat = y.ndim == 1
         return y.reshape(-1, 1) if self._flat else y
 
@@ -108,7 +109,7 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
         return tags
 
     def _targets(self, y: np.ndarray) -> np.ndarray:
-        kind = type_of_target(y)
+        kind = type_of_target(y, raise_unknown=True)
         if kind not in ("binary", "multiclass"):
             raise ValueError(
                 f"Only binary and multiclass target types are supported. Target type: {kind}"
@@ -123,8 +124,9 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
         return self._outputs(X)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The label of the likeliest class of each sample."""
-        return self.classes_[self._outputs(X).argmax(-1)]
+        """The label of the likeliest class of each sample. Raises NotFittedError before ``fit``."""
+        likeliest = self._outputs(X).argmax(-1)
+        return self.classes_[likeliest]
 
 
 class SKLearnRegressor(RegressorMixin, _Estimator):
