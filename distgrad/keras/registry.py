@@ -7,6 +7,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType
 
 
@@ -149,6 +152,16 @@ def entry(value: Any) -> Any:
         content = {"value": array.tolist(), "dtype": array.dtype.name}
         return {"class_name": kind, "config": content}
     return plain(value)
+
+
+# What ``entry`` has as dicts without an object behind them, from their configs.
+VALUES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "__bytes__": lambda config: config["value"].encode(),
+    "__ellipsis__": lambda config: Ellipsis,
+    "__numpy__": lambda config: np.array(config["value"], config["dtype"]),
+    "__slice__": lambda config: slice(config["start"], config["stop"], config["step"]),
+    "__tensor__": lambda config: as_tensor(np.array(config["value"], config["dtype"])),
+}
 
 
 # Classes and functions of users, by the names under which a config holds them.

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from distgrad.core.dispatch import as_tensor
 from distgrad.keras import (
     activations,
     constraints,
@@ -88,19 +85,11 @@ def deserialize_keras_object(
     wanted = str if kind == "function" else Mapping
     if not isinstance(inner, wanted):
         raise TypeError(f"the config of a {kind} is a {wanted.__name__}, not {inner!r}")
-    if kind in _VALUES:
-        return _VALUES[kind](deserialize_keras_object(inner, custom_objects, safe_mode))
+    if kind in registry.VALUES:
+        inner = deserialize_keras_object(inner, custom_objects, safe_mode)
+        return registry.VALUES[kind](inner)
     if kind == "function":
         known = {n: f for room in _OF_FUNCTIONS for n, f in vars(room).items() if callable(f)}
         return registry.deserialize("function", config, known, custom_objects)
     room = dtype_policies if kind == "DTypePolicy" else _ROOMS.get(config.get("module"), layers)
     return room.deserialize(config, custom_objects)
-
-
-_VALUES: dict[str, Any] = {
-    "__bytes__": lambda config: config["value"].encode(),
-    "__ellipsis__": lambda config: Ellipsis,
-    "__numpy__": lambda config: np.array(config["value"], config["dtype"]),
-    "__slice__": lambda config: slice(config["start"], config["stop"], config["step"]),
-    "__tensor__": lambda config: as_tensor(np.array(config["value"], config["dtype"])),
-}

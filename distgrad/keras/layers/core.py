@@ -10,7 +10,14 @@ import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
-from distgrad.keras import activations, constraints, initializers, regularizers, settings
+from distgrad.keras import (
+    activations,
+    constraints,
+    initializers,
+    registry,
+    regularizers,
+    settings,
+)
 from distgrad.keras.layers import shaping
 from distgrad.keras.layers.adapting import Adapted, Table
 from distgrad.keras.layers.base import Layer, Weight
@@ -259,7 +266,17 @@ class Lambda(Layer):
                     "keras.saving.register_keras_serializable(), name it in custom_objects, or "
                     "write a class with call() in place of the Lambda"
                 ) from None
-        return super().from_config({**config, "function": function})
+        arguments = {
+            name: registry.VALUES[value["class_name"]](value["config"])
+            if isinstance(value, Mapping) and value.get("class_name") in registry.VALUES
+            else value
+            for name, value in (config.get("arguments") or {}).items()
+        }
+        return super().from_config({**config, "function": function, "arguments": arguments})
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, tensors and arrays among those of the function as Keras has them."""
+        return {**super().get_config(), "arguments": registry.entry(self.arguments)}
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return self.mask(inputs, mask) if callable(self.mask) else self.mask

@@ -187,6 +187,21 @@ def test_any_object_with_a_config_may_lie_in_another_one(tmp_path, registered):
         keras.models.load_model(tmp_path / "m.keras")
 
 
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_a_lambda_keeps_the_tensors_among_its_arguments(tmp_path, registered, ending):
+    @registered
+    def standard(x, mean, std):
+        return (x - mean) / std
+
+    arguments = {"mean": tf.constant([1.0, 2.0]), "std": np.array([2.0, 4.0], np.float32)}
+    layer = keras.layers.Lambda(standard, arguments=arguments)
+    model = keras.Sequential([keras.Input((2,)), layer])
+    model.save(tmp_path / f"m.{ending}")
+    found = keras.models.load_model(tmp_path / f"m.{ending}").layers[0].arguments
+    assert [type(each) for each in found.values()] == [type(each) for each in arguments.values()]
+    np.testing.assert_array_equal(found["mean"], [1, 2])
+
+
 def test_a_compile_of_the_models_own_is_not_called_when_it_is_loaded(tmp_path, registered):
     @registered
     class Pair(keras.Model):
