@@ -115,6 +115,24 @@ def test_stop_training_in_a_batch_ends_the_epoch_there():
     assert told.events[-1] == ("train_end",)
 
 
+@pytest.mark.parametrize(
+    "monitor, mode, rises",
+    [("loss", "auto", False), ("val_f1", "auto", True), ("mae", "max", True), ("f1", "min", False)],
+)
+def test_what_compares_values_and_a_list_of_one(monitor, mode, rises):
+    net = tf.keras.Sequential(
+        [tf.keras.Input((2,)), tf.keras.layers.Dense(1, activation="sigmoid")]
+    )
+    net.compile("sgd", "mse", metrics=["mae", tf.keras.metrics.F1Score(name="f1")])
+    x, y = np.ones((4, 2), np.float32), np.ones((4, 1), np.float32)
+    stop = callbacks.EarlyStopping(monitor, mode=mode, patience=3)
+    assert stop.monitor_op is None
+    net.fit(x, y, validation_data=(x, y), epochs=2, verbose=0, callbacks=[stop])
+    assert stop.monitor_op(1, 0) is rises and np.ndim(stop.best) == 0
+    with pytest.raises(ValueError, match="whether 'val_recall' should rise or fall"):
+        net.fit(x, y, verbose=0, callbacks=[callbacks.EarlyStopping("val_recall")])
+
+
 def test_a_subclass_may_watch_another_value():
     class Still(callbacks.EarlyStopping):
         def get_monitor_value(self, logs):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,8 @@ class MonitorCallback(Callback):
     """Base of callbacks that watch one value of the logs: ``monitor``.
 
     ``mode`` is "min", "max", or "auto": the loss is to fall, a metric to go where its
-    ``direction`` says. Another mode is taken for "auto", with a warning.
+    ``direction`` says. Another mode is taken for "auto", with a warning. ``monitor_op`` is what
+    compares two values, once the first one is there: ``operator.lt`` or ``operator.gt``.
     """
 
     def __init__(
@@ -34,34 +37,36 @@ class MonitorCallback(Callback):
         self.mode = mode
         self.best = baseline
         self.min_delta = abs(min_delta)
-        self._sign = 0  # 1 where more is better, -1 where less is
+        self.monitor_op: Any = None
 
     def _is_improvement(self, value: float, reference: float | None) -> bool:
-        if not self._sign:
-            self._sign = self._direction()
+        if self.monitor_op is None:
+            self.monitor_op = self._better()
         if reference is None:
             return True
-        if self._sign > 0:
-            return value - self.min_delta > reference
-        return value + self.min_delta < reference
+        least = -self.min_delta if self.monitor_op is operator.gt else self.min_delta
+        return self.monitor_op(value + least, reference)
 
-    def _direction(self) -> int:
+    def _better(self) -> Callable[[Any, Any], Any]:
+        """What is true of a better value and one before it."""
         if self.mode != "auto":
-            return 1 if self.mode == "max" else -1
+            return operator.gt if self.mode == "max" else operator.lt
         name = self.monitor.removeprefix("val_")
         if name == "loss":
-            return -1
+            return operator.lt
         named = {metric.name: metric for metric in one_by_one(getattr(self.model, "metrics", ()))}
         objective = getattr(self.model, "objective", None)
         named |= objective.named() if objective is not None else {}
         if name in named and named[name].direction is not None:
-            return 1 if named[name].direction == "up" else -1
+            return operator.gt if named[name].direction == "up" else operator.lt
         raise ValueError(
             f"{type(self).__name__}: whether {self.monitor!r} should rise or fall is not known; "
             "give mode='max' or mode='min'"
         )
 
     def _current(self, logs: Any) -> float | None:
+        if self.monitor_op is None:
+            self.monitor_op = self._better()
         value = (logs or {}).get(self.monitor)
         if value is None:
             known = ", ".join(logs or {})
@@ -69,7 +74,7 @@ class MonitorCallback(Callback):
                 f"{type(self).__name__}: there is no {self.monitor!r} in the logs, only {known}",
                 stacklevel=4,
             )
-        return value
+        return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 class EarlyStopping(MonitorCallback):
