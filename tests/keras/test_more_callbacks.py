@@ -182,4 +182,4 @@ def test_logs_are_posted():
     posted = json.loads(urllib.parse.parse_qs(first)["data"][0])
     assert posted == json.loads(second) and posted["epoch"] == 0 and posted["loss"] > 0
     with pytest.warns(UserWarning, match="Could not reach"):
-        plain.on_epoch_end(0, {"loss": 1.0})
+        plain.on_epoch_end(0, {"loss": 1.0, "f1": np.ones(1)})

@@ -86,7 +86,10 @@ class RemoteMonitor(Callback):
 
         if not self._writes:
             return
-        values = {name: np.asarray(value).tolist() for name, value in (logs or {}).items()}
+        arrays = {name: np.asarray(value) for name, value in (logs or {}).items()}
+        values = {
+            n: array.item() if array.size == 1 else array.tolist() for n, array in arrays.items()
+        }
         text = json.dumps({"epoch": epoch, **values})
         headers = dict(self.headers or {})
         if self.send_as_json:
