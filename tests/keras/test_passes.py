@@ -85,3 +85,18 @@ def test_a_sequence_may_say_num_batches_and_is_told_of_epochs():
         model().fit(endless, verbose=0)
     with pytest.raises(NotImplementedError, match="PyDataset does not define __len__"):
         keras.utils.PyDataset().num_batches  # noqa: B018
+
+    class Uncounted(keras.utils.PyDataset):
+        def __getitem__(self, index):
+            return index
+
+    assert [each for each, _ in zip(Uncounted(), range(3), strict=False)] == [0, 1, 2]
+
+
+def test_the_class_of_a_label_is_the_nearest_number():
+    made = model()
+    made.compile(keras.optimizers.SGD(0.0), "mse")
+    y = np.array([[0.999999], [1.0]], np.float32)
+    loss = made.evaluate(X, y, verbose=0)
+    weighted = made.fit(X, y, class_weight={1: 3.0}, verbose=0).history["loss"]
+    assert weighted == pytest.approx([3 * loss], rel=1e-5)

@@ -236,9 +236,9 @@ def _warn_of_old(name: str, instead: str) -> None:
 
 
 def by_class(y: Any, weights: dict[int, float]) -> np.ndarray:
-    """The weight of each sample: 1 for classes that have none."""
+    """The weight of each sample: 1 for classes that have none. Floats are rounded to a class."""
     labels = np.asarray(y)
     if labels.ndim > 1 and labels.shape[-1] > 1:
         labels = labels.argmax(axis=-1)
-    labels = labels.reshape(len(labels), -1)[:, 0]
+    labels = np.round(labels.reshape(len(labels), -1)[:, 0])
     return np.array([weights.get(int(label), 1.0) for label in labels], np.float32)

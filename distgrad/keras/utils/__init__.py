@@ -182,7 +182,8 @@ class PyDataset:
         return len(self)
 
     def __iter__(self) -> Iterator[Any]:
-        number = self.num_batches
+        counted = hasattr(self, "__len__") or type(self).num_batches is not PyDataset.num_batches
+        number = self.num_batches if counted else None
         return map(self.__getitem__, itertools.count() if number is None else range(number))
 
     def on_epoch_begin(self) -> None:
