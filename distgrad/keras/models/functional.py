@@ -12,7 +12,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras import registry
 from distgrad.keras.layers.base import Layer
-from distgrad.keras.layers.input import Input, InputLayer
+from distgrad.keras.layers.input import InputLayer
 from distgrad.keras.layers.operation import Operation
 from distgrad.keras.layers.symbolic import KerasTensor, revive
 from distgrad.keras.models.model import Model
@@ -36,19 +36,12 @@ def graph_config(model: Model) -> dict[str, Any]:
     """The layers of a functional model and how they are called."""
     graph = model._graph
     assert graph is not None
-    outside = [s for s in graph.sources if not isinstance(s.node.layer, InputLayer)]  # type: ignore[union-attr]
-    stand_ins = {id(s): Input(batch_shape=s.shape, dtype=s.dtype) for s in outside}
-    names: dict[int, str] = {}
-    for tensor in stand_ins.values():
-        layer = tensor.node.layer  # type: ignore[union-attr]
-        layer.name = f"{layer.name}_{len(names)}" if names else layer.name
-        names[id(layer)] = layer.name
     calls: dict[int, list[Any]] = {}
     for node in graph.nodes:
         calls.setdefault(id(node.layer), []).append(node)
 
     def place(tensor: KerasTensor) -> list[Any]:
-        tensor = stand_ins.get(id(tensor), tensor)
+        tensor = graph.stand_ins.get(id(tensor), tensor)
         node = tensor.node
         assert node is not None
         known = calls.get(id(node.layer), [node])
@@ -67,11 +60,10 @@ def graph_config(model: Model) -> dict[str, Any]:
         ]
         return {**config, "name": layer.name, "inbound_nodes": inbound}
 
-    inputs = [tensor.node.layer for tensor in stand_ins.values()]  # type: ignore[union-attr]
     return {
         "name": model.name,
         "trainable": model.trainable,
-        "layers": [entry(layer) for layer in (*inputs, *graph.operations)],
+        "layers": [entry(layer) for layer in graph.operations],
         "input_layers": tree.map_structure(place, graph.inputs),
         "output_layers": tree.map_structure(end, graph.outputs),
     }

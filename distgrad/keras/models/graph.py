@@ -11,7 +11,7 @@ from distgrad.core import tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras.layers.base import Layer, carry_mask
-from distgrad.keras.layers.input import InputLayer
+from distgrad.keras.layers.input import Input, InputLayer
 from distgrad.keras.layers.symbolic import KerasTensor, Node
 from distgrad.keras.models.wired import Wired
 from distgrad.ops.casting import cast
@@ -22,8 +22,9 @@ class Graph:
     """What computes ``outputs`` from ``inputs``, both nests of KerasTensors.
 
     ``nodes`` come in the order of their making, ``operations`` (layers and operators, each once)
-    from the earliest on, in the order of Keras 3. Raises ValueError where an output needs an input
-    that is not among ``inputs``, or something is not a KerasTensor.
+    from the earliest on, in the order of Keras 3. For an input that a layer has made there is an
+    InputLayer among them, whose output ``stand_ins`` has by the id of that input. Raises ValueError
+    where an output needs an input that is not among ``inputs``, or something is not a KerasTensor.
     """
 
     def __init__(self, inputs: Any, outputs: Any) -> None:
@@ -43,6 +44,7 @@ class Graph:
             (node for node in found if not isinstance(node.layer, InputLayer)),
             key=lambda node: node.number,
         )
+        self.stand_ins: dict[int, KerasTensor] = {}
         self.depths = self._depths(found)
         self.operations = self._in_order()
         self._steps = [_Step(node) for node in self.nodes]
@@ -51,7 +53,8 @@ class Graph:
         return _connected, (Wired((self.inputs, self.outputs), self.nodes),)
 
     def _walk(self, outputs: list[KerasTensor]) -> tuple[list[Node], dict[int, int]]:
-        """The nodes that the outputs need, inputs first, and when each layer was first met."""
+        """The nodes that the outputs need, inputs first, and when each layer was first met, or each
+        input that a layer has made."""
         found: list[Node] = []
         finished: set[int] = set()
         seen_at: dict[int, int] = {}
@@ -67,7 +70,10 @@ class Graph:
                     found.append(node)
                 continue
             is_source = id(tensor) in self._given
-            if node.number in finished or (is_source and not isinstance(node.layer, InputLayer)):
+            if is_source and not isinstance(node.layer, InputLayer):
+                seen_at.setdefault(id(tensor), len(seen_at))
+                continue
+            if node.number in finished:
                 continue
             if isinstance(node.layer, InputLayer) and not is_source:
                 raise ValueError(
@@ -96,9 +102,17 @@ class Graph:
         for source in self.sources:
             assert source.node is not None
             layer = source.node.layer
-            if isinstance(layer, InputLayer) and id(layer) not in self._layers:
+            depth = 0
+            if not isinstance(layer, InputLayer):
+                takers = [node for node in found if any(t is source for t in node.needed)]
+                depth = max((of_node[node.number] + 1 for node in takers), default=0)
+                stand_in = Input(batch_shape=source.shape, dtype=source.dtype)
+                self.stand_ins[id(source)] = stand_in
+                layer = stand_in.node.layer  # type: ignore[union-attr]
+            if id(layer) not in self._layers:
                 self._layers[id(layer)] = layer
-                of_layer[id(layer)], self._seen_at[id(layer)] = 0, -1
+                of_layer[id(layer)] = depth
+                self._seen_at[id(layer)] = self._seen_at.get(id(source), -1)
         return of_layer
 
     def _in_order(self) -> list[Layer]:

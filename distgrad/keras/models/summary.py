@@ -130,11 +130,10 @@ def _size(layer: Layer) -> str:
 
 
 def _connections(graph: Any, layer: Layer) -> str:
+    needed = [tensor for node in graph.nodes if node.layer is layer for tensor in node.needed]
     found = [
         f"{tensor.node.layer.name}[{tensor.node.index}][{tensor.index}]"
-        for node in graph.nodes
-        if node.layer is layer
-        for tensor in node.needed
+        for tensor in (graph.stand_ins.get(id(each), each) for each in needed)
     ]
     return ", ".join(found) or "-"
 

@@ -177,7 +177,9 @@ def _last(layer: Any, nested: bool) -> list[Layer]:
 def _edges(model: Any, nested: bool) -> Iterator[tuple[str, str]]:
     """From layer to layer, within the models that are opened as well."""
     if model._graph is not None:
-        pairs = [(t.node.layer, node.layer) for node in model._graph.nodes for t in node.needed]
+        ends = [(t, node.layer) for node in model._graph.nodes for t in node.needed]
+        inputs = model._graph.stand_ins
+        pairs = [(inputs.get(id(t), t).node.layer, layer) for t, layer in ends]
     else:
         inside = _inside(model)
         pairs = list(itertools.pairwise(inside))

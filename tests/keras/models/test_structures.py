@@ -140,6 +140,24 @@ def test_an_output_may_have_its_loss_in_a_list_and_no_target_without_one(loss, t
         model.compile("sgd", [["mse", "mae"], "mse"])
 
 
+def test_an_input_in_the_middle_is_an_input_layer_of_the_model(tmp_path):
+    x = keras.Input((2,))
+    inner = layers.Dense(3, name="inner")(x)
+    side = layers.Dense(3, name="side")(inner)
+    model = keras.Model([inner, side], layers.Add()([layers.Dense(3, name="last")(inner), side]))
+    kinds = ["InputLayer", "Dense", "InputLayer", "Add"]
+    assert [type(layer).__name__ for layer in model.layers] == kinds
+    lines: list[str] = []
+    model.summary(print_fn=lines.append, line_length=200)
+    first, second = (model.layers[i].name for i in (0, 2))
+    assert f"{first}[0][0]" in lines[0] and f"last[0][0], {second}[0][0]" in lines[0]
+    model.save(tmp_path / "m.keras")
+    found = keras.models.load_model(tmp_path / "m.keras")
+    given = [np.ones((1, 3), np.float32), np.full((1, 3), 2, np.float32)]
+    np.testing.assert_array_equal(found(given), model(given))
+    assert [type(layer).__name__ for layer in found.layers] == kinds
+
+
 def _values(loss):
     return loss.values() if isinstance(loss, dict) else loss
 
