@@ -88,7 +88,7 @@ def test_sample_and_class_weights_select_what_is_learned():
     [
         (lambda: tf.keras.Sequential([layers.Dense(1)]).fit(X, Y), "compile"),
         (lambda: model().fit(X, Y[:50]), "length"),
-        (lambda: model(loss="crossentropy"), "crossentropy"),
+        (lambda: model(loss="crossentropi"), "crossentropi"),
         (lambda: model(metrics=["acuracy"]), "acuracy"),
         (lambda: model(optimizer="adamm"), "adamm"),
         (lambda: tf.keras.optimizers.SGD(momentum=1.5), "momentum"),

@@ -298,7 +298,7 @@ class Model(Trainer):
 
         A ``compile`` of the model's own, which may take anything, is not called; a warning says so.
         """
-        if self._defines("compile"):
+        if not registry.is_ours(type(self).compile):
             warnings.warn(
                 f"{type(self).__name__} defines its own compile(), which is not called as the "
                 "model is loaded: call it, or define get_compile_config() and "
