@@ -56,7 +56,8 @@ class Evaluator(Compiled):
             if not all(layer.built for layer in self._below() if layer is not self):
                 self._build_by(getattr(self, own_steps[0]), first)
             return
-        self._goal.bind(output_names(prediction, getattr(self, "output_names", ())))
+        names = output_names(prediction, getattr(self, "output_names", ()))
+        self._goal.bind(names, by_name=isinstance(prediction, dict))
         outputs = self._goal.outputs(prediction)
         self._goal.expect(outputs)
         masked = any(getattr(each, "_keras_mask", None) is not None for each in outputs)

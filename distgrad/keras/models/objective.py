@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import recording
+from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.keras import losses, metrics
@@ -23,8 +23,9 @@ class Objective:
     """Losses, weights and metrics, as ``compile`` takes them.
 
     Each is for the only output, or a list by position, or a dict by name; a single loss serves all
-    outputs. Raises ValueError for unknown names, and, once the outputs are known, for lists and
-    dicts that do not fit them.
+    outputs. Outputs by name have the positions of their sorted names, as in Keras. Raises
+    ValueError for unknown names, and, once the outputs are known, for lists and dicts that do not
+    fit them.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Objective:
         self._metrics = plain_metrics, weighted_metrics
         self.loss_tracker = metrics.Mean("loss")
         self._names: list[str] | None = None
+        self._at: list[int] | None = None  # the positions of outputs by name
         self._metric_objects: list[Metric] = []
         self._shown: list[str] = []  # the names of metrics among those of all outputs
         self._places: list[tuple[int, bool]] = []  # of each metric: its output, whether weighted
@@ -74,17 +76,22 @@ class Objective:
         assert self._names is not None
         return self._names
 
-    def bind(self, names: Sequence[str]) -> None:
-        """Says which outputs there are; several are named in the names of their metrics."""
+    def bind(self, names: Sequence[str], by_name: bool = False) -> None:
+        """Says which outputs there are, and whether they come by name, as a dict.
+
+        Several are named in the names of their metrics.
+        """
         names = list(names)
-        if names == self._names:
+        at = [tree.keys(dict.fromkeys(names)).index(name) for name in names] if by_name else None
+        if names == self._names and at == self._at:
             return
-        self.losses = _align(self._loss, names, "loss")
-        weights = _align(self._weights, names, "loss_weights")
+        self._at = at
+        self.losses = _align(self._loss, names, "loss", at)
+        weights = _align(self._weights, names, "loss_weights", at)
         self._factors = [1.0 if weight is None else float(weight) for weight in weights]
         self._metric_objects, self._shown, self._places = [], [], []
         for given, weighted in zip(self._metrics, (False, True), strict=True):
-            for place, chosen in enumerate(_per_output(given, names)):
+            for place, chosen in enumerate(_per_output(given, names, at)):
                 for each in chosen:
                     metric = metrics.get(each, self.losses[place])
                     prefix = f"{names[place]}_" if len(names) > 1 else ""
@@ -102,6 +109,8 @@ class Objective:
     def _own_losses(self) -> list[int]:
         """The outputs whose losses are shown one by one: none where there is but one loss."""
         found = [i for i, _ in enumerate(self.names) if self.losses[i] is not None]
+        if self._at is not None and isinstance(self._loss, dict):  # in the order of the losses
+            found = [self.names.index(name) for name in self._loss if self._loss[name] is not None]
         return found if len(found) > 1 else []
 
     @property
@@ -289,14 +298,16 @@ class Objective:
         if len(self.names) == 1 and not isinstance(y, dict):
             return [y[0] if isinstance(y, (list, tuple)) and len(y) == 1 else y]
         if isinstance(y, (list, tuple)) and len(y) != len(self.names):
-            compared = [loss is not None for loss in self.losses]
-            if len(y) == sum(compared):  # targets of the outputs that have a loss alone
-                rest = iter(y)
-                return [next(rest) if each else None for each in compared]
-        return _align(y, self.names, "y")
+            at = self._at or range(len(self.names))
+            compared = sorted(
+                p for p, loss in zip(at, self.losses, strict=True) if loss is not None
+            )
+            if len(y) == len(compared):  # targets of the outputs that have a loss alone
+                return [y[compared.index(place)] if place in compared else None for place in at]
+        return _align(y, self.names, "y", self._at)
 
     def _sample_weights(self, weight: Any) -> list[Any]:
-        return _align(weight, self.names, "sample_weight")
+        return _align(weight, self.names, "sample_weight", self._at)
 
 
 def _unshared(value: Tensor) -> Tensor:
@@ -384,8 +395,11 @@ def _flat(spec: Any) -> list[Any]:
     return [] if spec is None else [spec]
 
 
-def _align(spec: Any, names: Sequence[str], what: str) -> list[Any]:
-    """One entry for each output; None where a dict has no entry for it."""
+def _align(spec: Any, names: Sequence[str], what: str, at: Sequence[int] | None) -> list[Any]:
+    """One entry for each output; None where a dict has no entry for it.
+
+    ``at`` has the place of each in a list, None where that is the order of the names.
+    """
     if isinstance(spec, dict) and "class_name" not in spec:
         unknown = [name for name in spec if name not in names]
         if unknown and names != [""]:
@@ -394,16 +408,16 @@ def _align(spec: Any, names: Sequence[str], what: str) -> list[Any]:
     if isinstance(spec, (list, tuple)):
         if len(spec) != len(names):
             raise ValueError(f"{what} has {len(spec)} entries for {len(names)} outputs")
-        return list(spec)
+        return list(spec) if at is None else [spec[place] for place in at]
     return [spec] * len(names)
 
 
-def _per_output(spec: Any, names: Sequence[str]) -> list[list[Any]]:
+def _per_output(spec: Any, names: Sequence[str], at: Sequence[int] | None) -> list[list[Any]]:
     """The metrics of each output."""
     if spec is None:
         return [[] for _ in names]
     if isinstance(spec, dict):
-        return [_flat(each) for each in _align(spec, names, "metrics")]
+        return [_flat(each) for each in _align(spec, names, "metrics", at)]
     if len(names) == 1:
         return [_flat(spec)]
-    return [_flat(each) for each in _align(spec, names, "metrics")]
+    return [_flat(each) for each in _align(spec, names, "metrics", at)]

@@ -140,6 +140,32 @@ def test_an_output_may_have_its_loss_in_a_list_and_no_target_without_one(loss, t
         model.compile("sgd", [["mse", "mae"], "mse"])
 
 
+@pytest.mark.parametrize(
+    "loss, targets, options, expected",
+    [
+        ({"b": "mse", "a": "mae"}, {"b": 5, "a": 10}, {}, [19, 9, 10]),
+        ({"a": "mae", "b": "mse"}, {"b": 5, "a": 10}, {}, [19, 10, 9]),
+        (["mse", "mae"], {"b": 5, "a": 10}, {}, [103, 3, 100]),
+        ("mse", [5, 10], {}, [89, 64, 25]),
+        ({"b": "mse", "a": "mae"}, {"b": 5, "a": 10}, {"loss_weights": [1, 100]}, [910, 9, 10]),
+        ("mse", {"b": 5, "a": 10}, {"metrics": [["mae"], ["mape"]]}, [109, 9, 100, 10, 60]),
+        ([None, "mse"], [5], {}, [9]),
+    ],
+)
+def test_lists_for_outputs_by_name_go_by_their_sorted_names(loss, targets, options, expected):
+    x = keras.Input((2,))
+    two, zero = (layers.Dense(1, kernel_initializer=kind)(x) for kind in ("ones", "zeros"))
+    model = keras.Model(x, {"b": two, "a": zero})  # of what they give
+    model.compile("sgd", loss, **options)
+
+    def full(value):
+        return np.full((4, 1), value, np.float32)
+
+    y = {n: full(v) for n, v in targets.items()} if isinstance(targets, dict) else None
+    shown = model.evaluate(np.ones((4, 2)), y or [full(v) for v in targets], verbose=0)
+    np.testing.assert_allclose(np.ravel(shown), expected, rtol=1e-5)
+
+
 def test_an_input_in_the_middle_is_an_input_layer_of_the_model(tmp_path):
     x = keras.Input((2,))
     inner = layers.Dense(3, name="inner")(x)
