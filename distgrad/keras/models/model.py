@@ -105,6 +105,16 @@ class Model(Trainer):
     @property
     def layers(self) -> list[Layer]:
         """The layers right below; without operations on KerasTensors."""
+        return self._listed()
+
+    @layers.setter
+    def layers(self, value: Any) -> None:
+        raise AttributeError(
+            f"`layers` of {self.name!r} tells which layers there are, and cannot be set: give the "
+            "attribute another name, such as `blocks`; a Sequential has `add()` and `pop()`"
+        )
+
+    def _listed(self) -> list[Layer]:
         if self._graph is not None:
             return [layer for layer in self._operations if not isinstance(layer, Operation)]
         return [layer for _, layer in self._children()]

@@ -138,8 +138,7 @@ class Sequential(Model):
             x = layer.compute_output_spec(x)
         return x
 
-    @property
-    def layers(self) -> list[Layer]:
+    def _listed(self) -> list[Layer]:
         return [layer for layer in self._stack if not isinstance(layer, InputLayer)]
 
     def _ends(self) -> tuple[Any, Any]:

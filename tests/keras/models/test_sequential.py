@@ -146,3 +146,10 @@ def test_a_model_that_is_built_is_not_built_for_another_shape():
     model.build((None, 2))
     with pytest.raises(ValueError, match=r"built for samples of shape \(2,\), not of \(4,\)"):
         model.build((3, 4))
+
+
+@pytest.mark.parametrize("kind", [keras.Model, keras.Sequential])
+def test_layers_is_no_name_for_an_attribute(kind):
+    with pytest.raises(AttributeError, match="cannot be set: give the attribute another name"):
+        kind().layers = [layers.Dense(1)]
+    assert kind().layers == []
