@@ -64,13 +64,13 @@ def ctc_loss(
     # A label may follow the one before it at once, without a blank, unless they are the same.
     before = bind(pad_constant, states, paddings=((0, 0), (2, 0)), value=blank)
     before = bind(getitem, before, key=(slice(None), slice(0, 2 * longest + 1)))
-    skips = logical_and(not_equal(states, blank), not_equal(states, before))
+    number = beside(x, np.arange(2 * longest + 1))
+    skips = logical_and(equal(number % 2, 1), not_equal(states, before))
     chances = log_softmax(x, -1)
 
     def emitted(step: int) -> Tensor:
         return take_along_last(bind(getitem, chances, key=(step,)), states)
 
-    number = beside(x, np.arange(2 * longest + 1))
     total = select(less(number, 2), emitted(0), _NEVER)
     for step in range(1, steps):
         one, two = _moved(total, 1), select(skips, _moved(total, 2), _NEVER)

@@ -60,6 +60,12 @@ def test_labels_without_repetitions():
     assert places.numpy().tolist() == [[0, 0, 1, 2], [0, 1, 2, 2]]
 
 
+def test_a_label_of_ctc_may_be_the_class_of_nothing():
+    """As any label it follows another at once: of 3 classes in 4 steps 7 paths give 3 labels."""
+    loss = tf.nn.ctc_loss([[1, 2, 0]], np.zeros((4, 1, 3), np.float32), [3], [4])
+    np.testing.assert_allclose(loss, [-np.log(7 / 81)], rtol=1e-6)
+
+
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_gradients_of_a_depthwise_convolution(padding):
     x, w = (RNG.normal(size=shape).astype(np.float32) for shape in ((2, 5, 5, 3), (3, 3, 3, 2)))
