@@ -37,6 +37,7 @@ from distgrad.ops.powers import sqrt
 from distgrad.ops.reduce import reduce_sum
 from distgrad.ops.scan import cumsum
 from distgrad.ops.sorting import sort
+from distgrad.ops.statistics import reduce_logsumexp
 from distgrad.ops.trigonometric import tanh as tanh
 
 
@@ -84,9 +85,12 @@ def hard_tanh(x: Any) -> Tensor:
     return clip(as_tensor(x), -1.0, 1.0)
 
 
-def log_softmax(x: Any, axis: int = -1) -> Tensor:
+def log_softmax(x: Any, axis: Any = -1) -> Tensor:
     """The logarithm of ``softmax``."""
-    return nn.log_softmax(as_tensor(x), axis)
+    tensor = as_tensor(x)
+    if isinstance(axis, int):
+        return nn.log_softmax(tensor, axis)
+    return tensor - reduce_logsumexp(tensor, axis, keepdims=True)
 
 
 def mish(x: Any) -> Tensor:
@@ -165,10 +169,15 @@ def sparsemax(x: Any, axis: int = -1) -> Tensor:
 # where the activation saturates.
 
 
-def softmax(x: Any, axis: int = -1) -> Tensor:
-    """Softmax over ``axis``; over the last one, it remembers its input for the losses."""
+def probabilities(x: Tensor, axis: Any = -1) -> Tensor:
+    """``exp(x)`` divided by its sum over ``axis``: an int, several, or None for all."""
+    return nn.softmax(x, axis) if isinstance(axis, int) else exponentials.exp(log_softmax(x, axis))
+
+
+def softmax(x: Any, axis: Any = -1) -> Tensor:
+    """``probabilities`` over ``axis``; over the last one, it remembers its input for the losses."""
     logits = as_tensor(x)
-    out = nn.softmax(logits, axis)
+    out = probabilities(logits, axis)
     if axis in (-1, logits._data.ndim - 1):
         out._logits = ("softmax", logits)
     return out

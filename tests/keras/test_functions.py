@@ -48,6 +48,16 @@ def test_sparsemax_gives_the_nearest_probabilities():
     np.testing.assert_allclose(tape.gradient(target, x), expected, atol=1e-6)
 
 
+def test_softmax_over_several_axes():
+    x = np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4)
+    for room in (tf.keras.activations, tf.keras.ops):
+        for axis in ((1, 2), [0, -1], None):
+            along = axis if axis is None else tuple(axis)
+            expected = np.exp(x) / np.exp(x).sum(along, keepdims=True)
+            np.testing.assert_allclose(room.softmax(x, axis), expected, rtol=1e-5)
+            np.testing.assert_allclose(room.log_softmax(x, axis), np.log(expected), rtol=1e-5)
+
+
 def test_functions_of_tensorflow_refuse_keras_tensors_as_in_keras():
     x = tf.keras.Input((4,))
     calls = [tf.nn.relu, tf.exp, tf.convert_to_tensor, tf.constant, tf.shape]

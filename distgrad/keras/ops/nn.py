@@ -26,11 +26,10 @@ from distgrad.ops import clipping, exponential, indexing, logic, nn, normalizati
 from distgrad.ops import shape as shapes
 from distgrad.ops.casting import cast
 from distgrad.ops.einsum import einsum
-from distgrad.ops.exponential import exp
 from distgrad.ops.layout import repeat
 from distgrad.ops.powers import rsqrt
 from distgrad.ops.reduce import reduce_max, reduce_mean, reduce_sum
-from distgrad.ops.statistics import norm, reduce_logsumexp
+from distgrad.ops.statistics import norm
 from distgrad.ops.trigonometric import tanh
 
 # Activations
@@ -123,16 +122,12 @@ def sparsemax(x: Any, axis: int = -1) -> Tensor:
 
 def softmax(x: Any, axis: Any = -1) -> Tensor:
     """``exp(x)`` divided by its sum over ``axis``: an int, several, or None for all."""
-    tensor = floated(x)
-    return nn.softmax(tensor, axis) if isinstance(axis, int) else exp(log_softmax(tensor, axis))
+    return activations.probabilities(floated(x), axis)
 
 
 def log_softmax(x: Any, axis: Any = -1) -> Tensor:
     """The logarithm of ``softmax``."""
-    tensor = floated(x)
-    if isinstance(axis, int):
-        return nn.log_softmax(tensor, axis)
-    return tensor - reduce_logsumexp(tensor, axis, keepdims=True)
+    return activations.log_softmax(floated(x), axis)
 
 
 # Classes
