@@ -406,21 +406,30 @@ def get(identifier: Any) -> Any:
 
     Raises ValueError for a wrong name, and where an array is asked for another shape than its own.
     """
-    if identifier is None or isinstance(identifier, Initializer):
+    if identifier is None or isinstance(identifier, (Initializer, _Casting)):
         return identifier
     if isinstance(identifier, Mapping):
-        return deserialize(identifier)
+        return get(deserialize(identifier))
     if isinstance(identifier, type) and issubclass(identifier, Initializer):
         return identifier()
     if isinstance(identifier, str):
-        return registry.lookup("initializer", identifier, _KNOWN)()
+        return get(registry.named("initializer", identifier, _KNOWN))
     if isinstance(identifier, (Tensor, Variable, np.ndarray, np.generic)):
         return _Given(identifier)
     if callable(identifier):
-        return lambda shape, dtype=np.float32: cast(
-            as_tensor(identifier(shape, dtype=dtype)), dtype
-        )
+        return _Casting(identifier)
     raise ValueError(f"unknown initializer {identifier!r}")
+
+
+class _Casting:
+    """A user's function as an initializer: what it gives has the dtype that was asked for."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.__wrapped__ = function
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
+        return cast(as_tensor(self.__wrapped__(shape, dtype=dtype)), dtype)
 
 
 class _Given(Initializer):

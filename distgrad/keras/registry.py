@@ -51,7 +51,13 @@ def find(kind: str, identifier: Any, known: Mapping[str, Callable[..., Any]]) ->
         return identifier
     if isinstance(identifier, Mapping):
         return deserialize(kind, identifier, known, None)
-    return identifier() if isinstance(identifier, type) else lookup(kind, identifier, known)()
+    return identifier() if isinstance(identifier, type) else named(kind, identifier, known)
+
+
+def named(kind: str, identifier: Any, known: Mapping[str, Callable[..., Any]]) -> Any:
+    """What a text names: an object of a class, or a function of a user. Raises ValueError."""
+    found = lookup(kind, identifier, known)
+    return found() if isinstance(found, type) or is_ours(found) else found
 
 
 class Configured:
@@ -189,7 +195,8 @@ def register_keras_serializable(
 
 def registered_name(obj: Any) -> str | None:
     """The name under which a class or function was registered; None where it was not."""
-    return next((name for name, known in _global_objects.items() if known is obj), None)
+    inner = getattr(obj, "__wrapped__", obj)
+    return next((n for n, known in _global_objects.items() if known is obj or known is inner), None)
 
 
 def get_registered_name(obj: Any) -> str:
@@ -215,7 +222,7 @@ def get_custom_objects() -> dict[str, Any]:
 
 
 class custom_object_scope:
-    """Context in which configs may name these classes and functions."""
+    """Context in which configs may name these classes and functions; None: no more than before."""
 
     def __init__(self, custom_objects: Mapping[str, Any] | None) -> None:
         self._objects = dict(custom_objects or {})

@@ -80,6 +80,30 @@ def test_regularizer_or_constraint_is_that_of_keras(case):
     assert type(again) is type(made) and again.get_config() == made.get_config()
 
 
+@tf.keras.saving.register_keras_serializable("tests")
+def halved(w):
+    return w * 0.5
+
+
+@tf.keras.saving.register_keras_serializable("tests")
+def threes(shape, dtype=None):
+    return np.full(shape, 3.0)
+
+
+def test_layers_keep_functions_of_a_user():
+    keras, own = tf.keras, {"kernel_constraint": halved, "kernel_regularizer": halved}
+    layer = keras.layers.Dense(2, kernel_initializer=threes, **own)
+    model = keras.Sequential([keras.Input((3,)), layer])
+    read = [keras.models.clone_model(model), keras.models.model_from_json(model.to_json())]
+    for each in (again.layers[-1] for again in read):
+        assert each.kernel_constraint is each.kernel_regularizer is halved
+        np.testing.assert_array_equal(each.kernel, np.full((3, 2), 3.0, np.float32))
+        assert each.get_config() == layer.get_config()
+    assert keras.constraints.get("tests>halved") is halved
+    with keras.saving.custom_object_scope(None):  # no more names than before
+        assert keras.regularizers.get("tests>halved") is halved
+
+
 def test_get():
     regularizers, constraints = tf.keras.regularizers, tf.keras.constraints
     assert regularizers.get(None) is None and constraints.get(None) is None
@@ -87,6 +111,7 @@ def test_get():
     assert regularizers.get("l1_l2").l1 == 0.01 and regularizers.get("L1L2").l1 == 0.0
     assert regularizers.l1_l2 is regularizers.L1L2  # with its defaults, as in Keras 3
     assert regularizers.get(regularizers.l1).l1 == 0.01
+    assert regularizers.L1(None).l1 == regularizers.L2(l2=None).l2 == 0.01
     assert isinstance(constraints.get("max_norm"), constraints.MaxNorm)
     for room, kind in ((regularizers, "regularizer"), (constraints, "constraint")):
         with pytest.raises(ValueError, match=f"unknown {kind} 'l3'"):
