@@ -23,6 +23,8 @@ class Operand:
 
     __slots__ = ()
 
+    promotes = False  # whether its operators take operands of other dtypes
+
     # ndarray <op> Tensor asks the Tensor. No __array_ufunc__ = None: np.sin(tensor) is an ndarray.
     __array_priority__ = 100
 

@@ -11,7 +11,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.experimental import arrays, elementwise, promotion, reductions
 from distgrad.keras import ops
-from distgrad.keras.layers.symbolic import OPERATORS
+from distgrad.keras.operators import TWO_SIDED
 from distgrad.ops.indexing import index
 
 _ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")
@@ -36,7 +36,7 @@ def experimental_enable_numpy_behavior(
 def _methods() -> dict[str, Any]:
     made: dict[str, Any] = {}
     for short in _ARITHMETIC:
-        function = getattr(elementwise, OPERATORS[short])
+        function = getattr(elementwise, TWO_SIDED[short])
         made[f"__{short}__"] = _operator(function)
         made[f"__r{short}__"] = _reflected(function)
     for short, name in _COMPARISONS.items():

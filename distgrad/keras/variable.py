@@ -5,17 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from distgrad.core import recording, variable
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import is_floating
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.keras.backend import standardize_dtype
+from distgrad.keras.operators import alike, promote
+from distgrad.ops.casting import cast
 
 
+@promote
 class Variable(variable.Variable):
     """A mutable tensor, of an array or of what ``initializer(shape, dtype=...)`` makes.
 
-    The initializer may be named. ``name`` is short, ``path`` has the name scopes before it.
+    The initializer may be named. ``name`` is short, ``path`` has the name scopes before it. Beside
+    tensors of other dtypes its operators promote as those of ``keras.ops``, and what is assigned
+    is cast to its own.
     ``autocast``, ``aggregation`` and ``synchronization`` change nothing. Raises ValueError for an
     initializer without a ``shape``.
     """
+
+    promotes = True
 
     def __init__(
         self,
@@ -46,6 +55,20 @@ class Variable(variable.Variable):
             initializer, trainable=trainable, name=name or "variable", dtype=dtype, shape=shape
         )
         self.path = self._scope + self._name
+
+    def _new_value(self, value: Any, any_size: bool = False) -> Any:
+        dtype, known = self._buffer.dtype, isinstance(value, Operand)
+        if (known and value.dtype != self.dtype) or not (known or is_floating(dtype)):
+            with recording.paused():
+                value = cast(as_tensor(value), dtype)
+        return super()._new_value(value, any_size)
+
+    def _combined(self, name: str, delta: Any) -> Any:
+        if type(delta) is int or alike(self._buffer.dtype, delta):
+            return super()._combined(name, delta)
+        with recording.paused():
+            total = self + delta if name == "add" else self - delta
+        return self._new_value(total)
 
     @property
     def name(self) -> str:

@@ -40,6 +40,10 @@ def _binary(primitive: Primitive, otherwise: Callable | None = None) -> tuple[Ca
             return general(self, other)
         except NoValueError:  # a KerasTensor knows what to do beside a tensor
             return NotImplemented
+        except InvalidArgumentError:
+            if getattr(other, "promotes", False) and other.dtype != self.dtype:
+                return NotImplemented  # so does a variable of Keras, beside one of another dtype
+            raise
 
     def reflected(self: Any, other: Any) -> Tensor:
         if type(self) is Tensor and self._data.dtype.kind in FLOATS and type(other) in _REAL:

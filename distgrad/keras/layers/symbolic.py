@@ -21,6 +21,7 @@ from distgrad.core.dtypes import DType, as_dtype
 from distgrad.core.errors import InvalidArgumentError, NoValueError
 from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
+from distgrad.keras.operators import ONE_SIDED, TWO_SIDED, operator
 
 _count = itertools.count().__next__
 # Of the first axis, and of the others that are None.
@@ -119,46 +120,10 @@ class KerasTensor:
         raise self._refuse("int()")
 
 
-# Python's operators, as functions of keras.ops.
-OPERATORS = {
-    "add": "add",
-    "sub": "subtract",
-    "mul": "multiply",
-    "truediv": "true_divide",
-    "floordiv": "floor_divide",
-    "mod": "mod",
-    "pow": "power",
-    "matmul": "matmul",
-    "and": "logical_and",
-    "or": "logical_or",
-    "xor": "logical_xor",
-}
-_ONE_SIDED = {
-    "neg": "negative",
-    "abs": "absolute",
-    "invert": "logical_not",
-    "lt": "less",
-    "le": "less_equal",
-    "gt": "greater",
-    "ge": "greater_equal",
-    "ne": "not_equal",
-    "getitem": "get_item",
-}
-
-
-def _operator(operation: str, reflected: bool = False) -> Callable[..., Any]:
-    def operate(self: KerasTensor, *others: Any) -> Any:
-        from distgrad.keras import ops
-
-        return getattr(ops, operation)(*((*others, self) if reflected else (self, *others)))
-
-    return operate
-
-
-for _name, _operation in (*OPERATORS.items(), *_ONE_SIDED.items()):
-    setattr(KerasTensor, f"__{_name}__", _operator(_operation))
-    if _name in OPERATORS:
-        setattr(KerasTensor, f"__r{_name}__", _operator(_operation, reflected=True))
+for _name, _operation in (*TWO_SIDED.items(), *ONE_SIDED.items()):
+    setattr(KerasTensor, f"__{_name}__", operator(_operation))
+    if _name in TWO_SIDED:
+        setattr(KerasTensor, f"__r{_name}__", operator(_operation, reflected=True))
 
 
 def symbols(nest: Any) -> list[KerasTensor]:

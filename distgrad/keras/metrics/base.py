@@ -16,10 +16,10 @@ from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating
 from distgrad.core.tensor import Tensor
-from distgrad.core.variable import Variable
 from distgrad.keras import initializers
 from distgrad.keras.losses.base import in_float32, own_dtype
 from distgrad.keras.registry import Configured, snake_case
+from distgrad.keras.variable import Variable
 from distgrad.ops.casting import cast
 from distgrad.training import turns
 from distgrad.training.state import share
