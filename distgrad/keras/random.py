@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import as_dtype, limits
+from distgrad.core.dtypes import as_dtype, is_floating, limits
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.place import Place
 from distgrad.core.tensor import Tensor
@@ -98,20 +98,32 @@ def truncated_normal(
 def uniform(
     shape: Any, minval: Any = 0.0, maxval: Any = 1.0, dtype: Any = None, seed: Any = None
 ) -> Tensor:
-    """Uniform floats in [minval, maxval)."""
-    return _drawn("uniform", seed, shape, minval, maxval, dtype or floatx())
+    """Uniform floats in [minval, maxval). Raises ValueError for another dtype: see ``randint``."""
+    wanted = as_dtype(dtype or floatx())
+    if not is_floating(wanted.numpy_dtype):
+        raise ValueError(f"uniform draws floats, not {wanted.name}: use randint for whole numbers")
+    return _drawn("uniform", seed, shape, minval, maxval, wanted)
 
 
 def randint(shape: Any, minval: Any, maxval: Any, dtype: Any = "int32", seed: Any = None) -> Tensor:
-    """Uniform whole numbers in [minval, maxval)."""
-    return _drawn("uniform", seed, shape, minval, maxval, dtype)
+    """Uniform whole numbers in [minval, maxval). Raises ValueError for a dtype of others."""
+    wanted = as_dtype(dtype)
+    if not wanted.is_integer:
+        raise ValueError(f"randint draws whole numbers, not {wanted.name}: use uniform for floats")
+    return _drawn("uniform", seed, shape, minval, maxval, wanted)
 
 
 def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Tensor:
-    """Zeroes a fraction ``rate`` of the elements and scales the rest by ``1 / (1 - rate)``."""
+    """Zeroes a fraction ``rate`` of the elements and scales the rest by ``1 / (1 - rate)``.
+
+    ``noise_shape`` broadcasts to the shape of ``inputs``; None in it stands for their size there.
+    """
     tensor = as_tensor(inputs)
-    noise = uniform(noise_shape or tensor.shape, dtype=tensor.dtype, seed=seed)
-    return nn.dropped(tensor, noise, rate)
+    if rate == 1:
+        return tensor * 0.0
+    wanted = tensor.shape if noise_shape is None else noise_shape
+    shape = [own if n is None else n for n, own in zip(wanted, tensor.shape, strict=True)]
+    return nn.dropped(tensor, uniform(shape, dtype=tensor.dtype, seed=seed), rate)
 
 
 def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any = None) -> Tensor:

@@ -79,6 +79,13 @@ def test_ranges_and_dtypes():
     kept = keras.random.dropout(tf.ones((400, 3)), 0.25, noise_shape=(400, 1), seed=1).numpy()
     assert set(np.unique(kept)) == {0.0, np.float32(4 / 3)}
     assert (kept == kept[:, :1]).all() and 0.7 < (kept > 0).mean() < 0.8
+    again = keras.random.dropout(tf.ones((400, 3)), 0.25, noise_shape=(None, 1), seed=1)
+    np.testing.assert_array_equal(again, kept)
+    assert not keras.random.dropout(tf.ones((2, 3)), 1.0, seed=1).numpy().any()
+    with pytest.raises(ValueError, match="randint.*float32.*uniform"):
+        keras.random.randint((2,), 0, 3, dtype="float32")
+    with pytest.raises(ValueError, match="uniform.*int32.*randint"):
+        keras.random.uniform((2,), 0, 3, dtype="int32")
 
 
 @pytest.mark.parametrize("jit", [False, True])
