@@ -212,6 +212,28 @@ def test_a_name_in_small_letters_is_a_function():
     assert losses.get(losses.mae) is losses.mae
 
 
+@pytest.mark.parametrize("name", ["crossentropy", "ce"])
+@pytest.mark.parametrize(
+    ("own", "units", "y"),
+    [
+        ("binary", 1, np.array([[0.0], [1.0], [1.0], [0.0]])),
+        ("sparse_categorical", 3, np.array([0, 2, 1, 0])),
+        ("sparse_categorical", 3, np.array([[0], [2], [1], [0]])),
+        ("categorical", 3, np.eye(3)[[0, 2, 1, 0]]),
+    ],
+)
+def test_crossentropy_fits_the_shapes(name, own, units, y):
+    def found(loss):
+        tf.keras.utils.set_random_seed(1)
+        model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(units, "sigmoid")])
+        model.compile("sgd", loss)
+        history = model.fit(np.eye(4, 2, dtype=np.float32), y, epochs=2, verbose=0)
+        assert model.get_compile_config()["loss"] == loss
+        return history.history["loss"]
+
+    assert found(name) == found(f"{own}_crossentropy")
+
+
 def test_get_takes_what_compile_may_be_given():
     assert losses.get(None) is None
     assert isinstance(losses.as_loss("mse"), losses.MeanSquaredError)
