@@ -45,7 +45,7 @@ class L1L2(Regularizer):
 class L1(Regularizer):
     """``l1 * sum(abs(x))``."""
 
-    def __init__(self, l1: float | None = 0.01) -> None:
+    def __init__(self, l1: float = 0.01) -> None:
         self.l1 = _factor("l1", 0.01 if l1 is None else l1)
 
     def __call__(self, x: Any) -> Tensor:
@@ -55,7 +55,7 @@ class L1(Regularizer):
 class L2(Regularizer):
     """``l2 * sum(x ** 2)``."""
 
-    def __init__(self, l2: float | None = 0.01) -> None:
+    def __init__(self, l2: float = 0.01) -> None:
         self.l2 = _factor("l2", 0.01 if l2 is None else l2)
 
     def __call__(self, x: Any) -> Tensor:
