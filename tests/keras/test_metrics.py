@@ -171,6 +171,9 @@ def test_config_round_trip(name):
         (lambda: metrics.get("mean"), "mean"),
         (lambda: metrics.F1Score(average="mean"), "mean"),
         (lambda: metrics.FBetaScore("micro", beta=0.0), "beta"),
+        (lambda: metrics.FBetaScore("micro", beta=None), "None"),
+        (lambda: metrics.F1Score(threshold="half"), "half"),
+        (lambda: metrics.TruePositives(thresholds=[None, 0.5]), "None"),
         (lambda: metrics.AUC(curve="ROCK"), "ROCK"),
         (lambda: metrics.AUC(summation_method="all"), "all"),
         (lambda: metrics.AUC(num_thresholds=1), "num_thresholds"),
@@ -242,7 +245,33 @@ def test_dtypes_and_policies():
         tf.keras.config.set_floatx("float32")
 
 
-def test_the_table_behind_a_mean_iou():
+def test_what_metrics_have_added_up():
     metric = metrics.MeanIoU(2)
     metric.update_state([0, 0, 1, 1], [0, 1, 1, 1])
     assert metric.total_cm.numpy().tolist() == [[1, 1], [0, 2]]
+    mean, right = metrics.Mean(), metrics.BinaryAccuracy(dtype="float64")
+    mean.update_state([1.0, 4.0], [1.0, 2.0])
+    right.update_state([[1.0], [0.0], [1.0]], [[0.9], [0.8], [0.7]])
+    assert (float(mean.total), float(mean.count)) == (9, 3)
+    assert (float(right.total), float(right.count)) == (2, 3) and right.count.dtype == "float64"
+    assert mean.reset_state() is None and float(mean.count) == 0
+
+    y, p = [0.0, 1.0, 1.0, 0.0], [0.1, 0.4, 0.8, 0.6]
+    area, precision = metrics.AUC(thresholds=[0.7, 0.5]), metrics.Precision([0.5, 0.3])
+    for each in (area, precision):
+        each.update_state(y, p)
+    assert precision.true_positives.numpy().tolist() == [1, 2]
+    assert area.thresholds == pytest.approx([0, 0.5, 0.7, 1], abs=1e-6)
+    assert area.get_config()["thresholds"] == [0.5, 0.7]
+    assert metrics.AUC().get_config()["thresholds"] is None and len(metrics.AUC().thresholds) == 200
+    assert area.false_positives.numpy().tolist() == [2, 1, 0, 0]
+    assert area.false_negatives.numpy().tolist() == [0, 1, 1, 2]
+    assert area.true_negatives.numpy().tolist() == [0, 1, 2, 2]
+    assert metrics.RecallAtPrecision(0.5, num_thresholds=3).thresholds == [0, 0.5, 1]
+
+    class Own(metrics.Mean):
+        def __init__(self):
+            super().__init__()
+            self.count = "mine"  # in the place of the attribute of Keras
+
+    assert Own().count == "mine"

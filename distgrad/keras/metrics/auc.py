@@ -22,7 +22,8 @@ class AUC(Thresholded):
     ``summation_method`` takes the mean height of a strip (for PR: the interpolation of Davis and
     Goadrich, 2006), its smaller or its larger one. With ``multi_label`` the areas of ``num_labels``
     columns, or all that the first predictions have, are averaged, by ``label_weights``; without,
-    these weigh the columns of a sample. Raises ValueError for other names, fewer than 2 thresholds,
+    these weigh the columns of a sample. ``thresholds`` are then all of them, with the two just
+    outside of [0, 1]. Raises ValueError for other names, fewer than 2 thresholds,
     or ``num_labels`` without ``multi_label``.
     """
 
@@ -52,7 +53,6 @@ class AUC(Thresholded):
             raise ValueError("num_labels goes with multi_label=True, and with nothing else")
         self.curve = str(curve).upper()
         self.summation_method = str(summation_method).lower()
-        self.thresholds = thresholds
         self.multi_label = multi_label
         self.num_labels = num_labels
         self.label_weights = label_weights
@@ -62,9 +62,18 @@ class AUC(Thresholded):
         else:
             inner = sorted(float(t) for t in thresholds)
         self.num_thresholds = len(inner) + 2
-        self._set_thresholds([0.0 - _EPSILON, *inner, 1.0 + _EPSILON])
+        self.thresholds = [0.0 - _EPSILON, *inner, 1.0 + _EPSILON]
+        self._chosen = thresholds is not None
+        self._set_thresholds(self.thresholds)
         self._set_labels(num_labels or None)
         self._even = self._even or thresholds is None
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments; of thresholds those alone that were given."""
+        return {
+            **super().get_config(),
+            "thresholds": self.thresholds[1:-1] if self._chosen else None,
+        }
 
     def expect(self, shape: tuple[int, ...]) -> None:
         if self.multi_label and self._labels is None:

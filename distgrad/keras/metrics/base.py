@@ -266,8 +266,27 @@ class Metric(Configured):
         return f"<{type(self).__name__} name={self.name}>"
 
 
+class SoFar:
+    """What a metric has added up so far, as a tensor: an attribute, which is a variable in Keras.
+
+    A subclass may set an attribute of that name to something else.
+    """
+
+    def __init__(self, read: Callable[[Any, np.ndarray], Any]) -> None:
+        self._read = read
+
+    def __get__(self, metric: Metric | None, owner: type) -> Any:
+        if metric is None:
+            return self
+        found = np.asarray(self._read(metric, metric.statistics()[: metric.size]))
+        return Tensor(found.astype(as_dtype(metric.dtype).numpy_dtype))
+
+
 class Mean(Metric):
     """The weighted mean of the values it is given: ``update_state(values, sample_weight=None)``."""
+
+    total = SoFar(lambda _, sums: sums[0])
+    count = SoFar(lambda _, sums: sums[1])
 
     def sums(self, values: Any, sample_weight: Any = None) -> np.ndarray:  # type: ignore[override]
         return mean_sums(host(values), sample_weight)
@@ -277,6 +296,7 @@ class Sum(Metric):
     """The weighted sum of the values it is given: ``update_state(values, sample_weight=None)``."""
 
     size = 1
+    total = SoFar(lambda _, sums: sums[0])
 
     def sums(self, values: Any, sample_weight: Any = None) -> np.ndarray:  # type: ignore[override]
         numbers = host(values).astype(np.float64)
@@ -292,6 +312,8 @@ class Sum(Metric):
 
 class MeanMetric(Metric):
     """A metric that is the weighted mean of one value per sample; masked steps do not count."""
+
+    total, count = Mean.total, Mean.count
 
     def per_sample(self, y_true: Any, y_pred: Any) -> Any:
         """One value per sample; the mean is taken over further axes."""

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core.dtypes import as_dtype
-from distgrad.core.tensor import Tensor
-from distgrad.keras.metrics.base import Metric, Value, arrays, host
+from distgrad.keras.metrics.base import Metric, SoFar, Value, arrays, host
 
 _EPSILON = 1e-7
 
@@ -37,10 +35,12 @@ class FBetaScore(Metric):
         super().__init__(name or "fbeta_score", dtype)
         if average not in (None, "micro", "macro", "weighted"):
             raise ValueError(f"average must be micro, macro, weighted or None, not {average!r}")
-        if not beta > 0:
-            raise ValueError(f"beta must be positive, not {beta!r}")
-        if threshold is not None and not 0 < threshold <= 1:
-            raise ValueError(f"threshold must lie in (0, 1], not {threshold!r}")
+        if not isinstance(beta, (int, float)) or not beta > 0:
+            raise ValueError(f"beta must be a positive number, not {beta!r}")
+        if threshold is not None and not (
+            isinstance(threshold, (int, float)) and 0 < threshold <= 1
+        ):
+            raise ValueError(f"threshold must be a number in (0, 1], not {threshold!r}")
         self.average = average
         self.beta = beta
         self.threshold = threshold
@@ -101,10 +101,12 @@ class IoU(Metric):
 
     Both are class numbers, or scores of which the largest along ``axis`` counts where
     ``sparse_y_true`` or ``sparse_y_pred`` is False. Numbers outside the classes and those of
-    ``ignore_class`` do not count. Raises ValueError for a target class that does not exist.
+    ``ignore_class`` do not count. ``total_cm`` has how much of each class (rows) was predicted to
+    be of each (columns). Raises ValueError for a target class that does not exist.
     """
 
     direction = "up"
+    total_cm = SoFar(lambda self, sums: sums.reshape(self.num_classes, self.num_classes))
 
     def __init__(
         self,
@@ -142,12 +144,6 @@ class IoU(Metric):
             counts &= target != self.ignore_class
         cells = target[counts] * self.num_classes + found[counts]
         return np.bincount(cells, weight[counts], self.size)
-
-    @property
-    def total_cm(self) -> Tensor:
-        """How much of each class (rows) was predicted to be of each (columns) so far."""
-        table = self.statistics().reshape(self.num_classes, self.num_classes)
-        return Tensor(table.astype(as_dtype(self.dtype).numpy_dtype))
 
     def value(self, sums: np.ndarray) -> Value:
         table = sums.reshape(self.num_classes, self.num_classes)

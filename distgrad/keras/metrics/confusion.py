@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.keras.metrics.base import Metric, Value, arrays, host
+from distgrad.keras.metrics.base import Metric, SoFar, Value, arrays, host
 
 _LOWEST = -1e10  # below any score
 
@@ -34,6 +34,10 @@ class Thresholded(Metric):
 
     top_k: int | None = None
     class_id: int | None = None
+    true_positives = SoFar(lambda self, sums: self.counts(sums).true_positives)
+    false_positives = SoFar(lambda self, sums: self.counts(sums).false_positives)
+    true_negatives = SoFar(lambda self, sums: self.counts(sums).true_negatives)
+    false_negatives = SoFar(lambda self, sums: self.counts(sums).false_negatives)
 
     def _set_thresholds(self, thresholds: Sequence[float]) -> None:
         given = np.asarray(thresholds, np.float32)
@@ -121,7 +125,7 @@ class _AtThresholds(Thresholded):
         self.thresholds = thresholds
         default = 0.5 if self.top_k is None else _LOWEST
         chosen = [default] if thresholds is None else np.ravel(thresholds).tolist()
-        if thresholds is not None and not all(0 <= t <= 1 for t in chosen):
+        if thresholds is not None and not all(t is not None and 0 <= t <= 1 for t in chosen):
             raise ValueError(f"thresholds must lie in [0, 1], not {thresholds!r}")
         self._set_thresholds(chosen)
 
@@ -224,7 +228,8 @@ class _Constrained(Thresholded):
         self.num_thresholds = num_thresholds
         self.class_id = class_id
         inner = [i / (num_thresholds - 1) for i in range(1, num_thresholds - 1)]
-        self._set_thresholds([0.5] if num_thresholds == 1 else [0.0, *inner, 1.0])
+        self.thresholds = [0.5] if num_thresholds == 1 else [0.0, *inner, 1.0]
+        self._set_thresholds(self.thresholds)
         self._even = num_thresholds > 1
 
     def _rates(self, counts: Counts) -> tuple[np.ndarray, np.ndarray]:
