@@ -62,6 +62,30 @@ def test_in_fit_as_if_there_were_one_model_each(eager):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_callbacks_see_to_the_rates_and_averages_of_each():
+    own = [optimizers.SGD(0.4), optimizers.SGD(0.2, use_ema=True, ema_momentum=0.5)]
+    model = network(optimizers.MultiOptimizer(lambda v: own[v.path.startswith("net/two")]))
+    kernel, seen = model.get_layer("two").kernel, []
+    each = [
+        keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2),
+        keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=100.0),
+        keras.callbacks.SwapEMAWeights(),
+        keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: seen.append(kernel.numpy()),
+            on_test_begin=lambda logs: seen.append(kernel.numpy()),
+        ),
+    ]
+    given = {"batch_size": 8, "epochs": 3, "validation_data": (X, Y), "callbacks": each}
+    history = model.fit(X, Y, verbose=0, **given).history
+    assert history["learning_rate_sgd"] == pytest.approx([0.2, 0.1, 0.025])
+    assert history["learning_rate_sgd_1"] == pytest.approx([0.1, 0.05, 0.0125])
+    assert [float(o.learning_rate) for o in own] == pytest.approx([0.0125, 0.00625])
+    assert [(seen[i] != seen[i + 1]).any() for i in (0, 2, 4)] == [True] * 3
+    plain = network(optimizers.MultiOptimizer(mapped()))
+    with pytest.raises(ValueError, match="use_ema"):
+        plain.evaluate(X, Y, verbose=0, callbacks=[keras.callbacks.SwapEMAWeights()])
+
+
 def test_a_saved_one_goes_on(tmp_path):
     pytest.importorskip("h5py")
     model = network(optimizers.MultiOptimizer(mapped()))

@@ -23,13 +23,17 @@ class SwapEMAWeights(Callback):
         self.holds_averages = False
 
     def _pairs(self) -> list[tuple[Any, Any]]:
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        if not optimizer.use_ema:
+        averaging = [each for each in self._by_rate().values() if each.use_ema]
+        if not averaging:
             raise ValueError(
                 "SwapEMAWeights must be used when `use_ema=True` is set on the optimizer. "
-                f"Received: use_ema={optimizer.use_ema}"
+                "Received: use_ema=False"
             )
-        return list(zip(optimizer.trained, optimizer.slots.get("average", []), strict=True))
+        return [
+            pair
+            for optimizer in averaging
+            for pair in zip(optimizer.trained, optimizer.slots.get("average", []), strict=True)
+        ]
 
     def _swap(self, swapped: bool) -> None:
         if self.holds_averages == swapped:

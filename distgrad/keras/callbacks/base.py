@@ -27,6 +27,21 @@ class Callback(Observer):
     def set_model(self, model: Any) -> None:
         self.model = model
 
+    def _by_rate(self) -> dict[str, Any]:
+        """The model's optimizers, by what their learning rates are called in logs."""
+        whole = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        if not hasattr(whole, "optimizers"):
+            return {"learning_rate": whole}
+        found: dict[str, Any] = {}
+        for optimizer in whole.optimizers:
+            name = f"learning_rate_{optimizer.name}"
+            again = sum(other.name == optimizer.name for other in found.values())
+            found[f"{name}_{again}" if again else name] = optimizer
+        return found
+
+    def _learning_rates(self) -> dict[str, float]:
+        return {name: float(each.learning_rate) for name, each in self._by_rate().items()}
+
     def set_params(self, params: dict[str, Any]) -> None:
         self.params = params
 

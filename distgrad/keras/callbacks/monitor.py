@@ -279,7 +279,7 @@ class ReduceLROnPlateau(MonitorCallback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = {} if logs is None else logs
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        logs.update(self._learning_rates())
         current = self._current(logs)
         if current is None:
             return
@@ -295,13 +295,13 @@ class ReduceLROnPlateau(MonitorCallback):
                 self._reduce(epoch)
 
     def _reduce(self, epoch: int) -> None:
-        optimizer = self.model.optimizer
-        rate = float(optimizer.learning_rate)
-        if rate <= self.min_lr:
-            return
-        optimizer.learning_rate = max(rate * self.factor, self.min_lr)
-        if self.verbose:
-            now = float(optimizer.learning_rate)
-            self._say(f"Epoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {now}.")
-        self.cooldown_counter = self.cooldown
-        self.wait = 0
+        for name, optimizer in self._by_rate().items():
+            rate = float(optimizer.learning_rate)
+            if rate <= self.min_lr:
+                continue
+            optimizer.learning_rate = max(rate * self.factor, self.min_lr)
+            if self.verbose:
+                what, now = name.replace("_", " ", 2), float(optimizer.learning_rate)
+                self._say(f"Epoch {epoch + 1}: ReduceLROnPlateau reducing {what} to {now}.")
+            self.cooldown_counter = self.cooldown
+            self.wait = 0

@@ -28,20 +28,21 @@ class LearningRateScheduler(Callback):
         self.verbose = verbose
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        optimizer = self.model.optimizer
-        try:
-            rate = self.schedule(epoch, float(optimizer.learning_rate))
-        except TypeError:  # it takes the epoch alone
-            rate = self.schedule(epoch)
-        if isinstance(rate, bool) or not hasattr(rate, "__float__"):
-            raise ValueError(f"the schedule must give a number, not {rate!r}")
-        optimizer.learning_rate = float(rate)
-        if self.verbose:
-            self._say(f"Epoch {epoch + 1}: LearningRateScheduler setting learning rate to {rate}.")
+        for name, optimizer in self._by_rate().items():
+            try:
+                rate = self.schedule(epoch, float(optimizer.learning_rate))
+            except TypeError:  # it takes the epoch alone
+                rate = self.schedule(epoch)
+            if isinstance(rate, bool) or not hasattr(rate, "__float__"):
+                raise ValueError(f"the schedule must give a number, not {rate!r}")
+            optimizer.learning_rate = float(rate)
+            if self.verbose:
+                what = name.replace("_", " ", 2)
+                self._say(f"Epoch {epoch + 1}: LearningRateScheduler setting {what} to {rate}.")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if logs is not None:
-            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+            logs.update(self._learning_rates())
 
 
 class TerminateOnNaN(Callback):

@@ -68,9 +68,9 @@ class TensorBoard(Callback):
         for name, value in (logs or {}).items():
             part = "validation" if name.startswith("val_") else "train"
             self._writer(part).add_scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
-        if "learning_rate" not in (logs or {}):
-            rate = float(self.model.optimizer.learning_rate)
-            self._writer("train").add_scalar("epoch_learning_rate", rate, epoch)
+        for name, rate in self._learning_rates().items():
+            if name not in (logs or {}):
+                self._writer("train").add_scalar(f"epoch_{name}", rate, epoch)
         if self.histogram_freq and epoch % self.histogram_freq == 0:
             for path, variable in self.model.variable_paths().items():
                 self._writer("train").add_histogram(path, variable.numpy(), epoch)
