@@ -225,6 +225,8 @@ def test_a_scale_around_a_fixed_one_takes_its_place():
     optimizer = optimizers.LossScaleOptimizer(inner, initial_scale=8.0, clipnorm=None, dynamic=True)
     optimizer.apply_gradients([(tf.constant([8.0]), variable)])
     assert float(variable[0]) == 0.5
+    optimizer.apply([tf.constant([4.0])])  # for the variables that it knows by now
+    assert float(variable[0]) == 0.25
     for wrong in ({"clipnorm": 1.0}, {"dynamic": False}, {"beta_1": 0.9}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             optimizers.LossScaleOptimizer(inner, **wrong)

@@ -458,7 +458,7 @@ class Optimizer(Stepwise, Decaying, Configured):
         """
         if not len(grads):
             return
-        variables = self._known if trainable_variables is None else list(trainable_variables)
+        variables = self.trained if trainable_variables is None else list(trainable_variables)
         if len(grads) != len(variables):
             raise ValueError(f"{len(grads)} gradients for {len(variables)} variables")
         self.apply_pairs(list(zip(grads, variables, strict=True)))
