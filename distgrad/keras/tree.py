@@ -1,16 +1,17 @@
 """``keras.tree``: nests of lists, tuples, named tuples and dicts, with Keras's rules.
 
-They are the nests of ``distgrad.nest``; types must always agree, as in Keras 3, and a path tells
-where in a nest a leaf lies.
+They are the nests of ``distgrad.nest``; types must always agree, as in Keras 3, a path tells where
+in a nest a leaf lies, and an OrderedDict has its own order, where other dicts are sorted.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from distgrad.core import tree
-from distgrad.core.tree import flatten, is_nested, pack_sequence_as
+from distgrad.core.tree import is_nested
 
 __all__ = [
     "MAP_TO_NONE",
@@ -30,6 +31,23 @@ __all__ = [
 
 class MAP_TO_NONE:
     """What a function given to `traverse` returns to put None in the place of a part."""
+
+
+def flatten(structure: Any) -> list[Any]:
+    """The leaves of a nest in order."""
+    return [leaf for _, leaf in flatten_with_path(structure)]
+
+
+def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:
+    """The nest with the items of ``flat_sequence``, in order, as its leaves.
+
+    Raises ValueError where there are more or fewer items than leaves.
+    """
+    items, places = list(flat_sequence), [path for path, _ in flatten_with_path(structure)]
+    if len(items) == len(places):
+        at = dict(zip(places, items, strict=True))
+        items = [at[path] for path, _ in _with_paths(structure, tree.keys)]
+    return tree.pack_sequence_as(structure, items)
 
 
 def assert_same_structure(a: Any, b: Any, check_types: Any = None) -> None:
@@ -55,13 +73,21 @@ def assert_same_paths(a: Any, b: Any) -> None:
 
 def flatten_with_path(structure: Any) -> list[tuple[tuple, Any]]:
     """``(path, leaf)`` of each leaf in order; a path is a tuple of indices and keys."""
+    return _with_paths(structure, _keys)
+
+
+def _keys(nest: Mapping) -> list[Any]:
+    return list(nest) if isinstance(nest, OrderedDict) else tree.keys(nest)
+
+
+def _with_paths(structure: Any, keys: Callable[[Mapping], list]) -> list[tuple[tuple, Any]]:
     if isinstance(structure, Mapping):
-        items = [(key, structure[key]) for key in tree.keys(structure)]
+        items = [(key, structure[key]) for key in keys(structure)]
     elif isinstance(structure, (list, tuple)):
         items = list(enumerate(structure))
     else:
         return [((), structure)]
-    return [((key, *path), leaf) for key, item in items for path, leaf in flatten_with_path(item)]
+    return [((key, *path), leaf) for key, item in items for path, leaf in _with_paths(item, keys)]
 
 
 def map_structure(func: Callable[..., Any], *structures: Any, none_is_leaf: bool = True) -> Any:
@@ -90,7 +116,7 @@ def map_structure_up_to(shallow_structure: Any, func: Callable[..., Any], *struc
     if not structures:
         raise TypeError("map_structure_up_to needs at least one structure")
     columns = zip(*(tree.flatten_up_to(shallow_structure, s) for s in structures), strict=True)
-    return pack_sequence_as(shallow_structure, [func(*column) for column in columns])
+    return tree.pack_sequence_as(shallow_structure, [func(*column) for column in columns])
 
 
 def traverse(func: Callable[[Any], Any], structure: Any, top_down: bool = True) -> Any:
@@ -105,10 +131,8 @@ def traverse(func: Callable[[Any], Any], structure: Any, top_down: bool = True) 
     found = func(structure) if top_down else None
     if found is None:
         if isinstance(structure, Mapping):
-            items: list[Any] = [
-                (key, traverse(func, structure[key], top_down)) for key in structure
-            ]
-            structure = tree.like(structure, items)
+            parts = {k: traverse(func, structure[k], top_down) for k in _keys(structure)}
+            structure = tree.like(structure, [(key, parts[key]) for key in structure])
         elif isinstance(structure, (list, tuple)):
             items = [traverse(func, item, top_down) for item in structure]
             structure = tree.like(structure, items)
@@ -125,8 +149,11 @@ def lists_to_tuples(structure: Any) -> Any:
     return traverse(lambda x: tuple(x) if type(x) is list else None, structure, top_down=False)
 
 
-def map_shape_structure(func: Callable[[tuple], Any], structure: Any) -> Any:
-    """The nest with ``func(shape)`` in place of each shape: a tuple or list of ints and None."""
+def map_shape_structure(func: Callable[[Any], Any], structure: Any) -> Any:
+    """The nest with ``func(shape)`` in place of each shape: a tuple or list of ints and None.
+
+    What is neither a shape nor a nest is given to ``func``, too.
+    """
 
     def is_shape(x: Any) -> bool:
         return isinstance(x, (list, tuple)) and all(n is None or isinstance(n, int) for n in x)
@@ -139,4 +166,4 @@ def map_shape_structure(func: Callable[[tuple], Any], structure: Any) -> Any:
         return {key: map_shape_structure(func, item) for key, item in structure.items()}
     if isinstance(structure, (list, tuple)):
         return tree.like(structure, [map_shape_structure(func, item) for item in structure])
-    raise ValueError(f"{structure!r} is neither a shape nor a nest of them")
+    return func(structure)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
+from collections import OrderedDict, namedtuple
 
 import numpy as np
 import pytest
@@ -102,6 +102,12 @@ def test_nests():
     seen.clear()
     tree.traverse(lambda x: seen.append(x), [1, [2]], top_down=False)
     assert seen == [1, 2, [2], [1, [2]]]
+    nest, seen = {"b": 1, "a": OrderedDict(d=2, c=3)}, []  # the latter as it is, others sorted
+    tree.traverse(seen.append, nest)
+    assert seen == [nest, nest["a"], 2, 3, 1] and tree.flatten(nest) == [2, 3, 1]
+    assert tree.pack_sequence_as(nest, [4, 5, 6]) == {"b": 6, "a": OrderedDict(d=4, c=5)}
+    assert list(tree.pack_sequence_as(nest, [4, 5, 6])) == ["b", "a"]
+    assert tree.map_shape_structure(str, {"a": (2,), "b": "hi"}) == {"a": "(2,)", "b": "hi"}
     gone = tree.traverse(lambda x: tree.MAP_TO_NONE if x == 1 else None, [1, 2])
     assert gone == [None, 2]
     tree.assert_same_structure([1, (2,)], [3, (4,)])
