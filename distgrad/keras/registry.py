@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ def lookup(kind: str, identifier: Any, known: Mapping[str, Callable[..., Any]]) 
     """The entry of ``known`` that a text names. Raises ValueError with the nearest names."""
     found = None
     if isinstance(identifier, Mapping) and identifier.get("class_name") == "function":
-        found = custom_objects().get(str(identifier.get("registered_name")))
+        found = custom_objects(known).get(str(identifier.get("registered_name")))
         identifier = identifier["config"]
     if isinstance(identifier, str) and found is None:
         found = known.get(identifier) or known.get(snake_case(identifier))
@@ -238,9 +238,13 @@ class custom_object_scope:
 CustomObjectScope = custom_object_scope
 
 
-def custom_objects() -> dict[str, Any]:
-    """What users have registered or put in scope, by full and by short names."""
-    found = {name.rpartition(">")[2]: obj for name, obj in _global_objects.items()}
+def custom_objects(known: Container[str] = ()) -> dict[str, Any]:
+    """What users have put in scope or registered: by full names, and short ones not in ``known``.
+
+    So a class of a user that has the name of one of ours does not take its place.
+    """
+    short = {name.rpartition(">")[2]: obj for name, obj in _global_objects.items()}
+    found = {name: obj for name, obj in short.items() if name not in known}
     found.update(_global_objects)
     for scope in _scopes:
         found.update(scope)
@@ -269,7 +273,7 @@ def deserialize(
     kind: str, config: Any, known: Mapping[str, Any], given: Mapping[str, Any] | None
 ) -> Any:
     """The object of what ``serialize`` gave. Raises ValueError for an unknown name."""
-    known = {**known, **custom_objects(), **(given or {})}
+    known = {**known, **custom_objects(known), **(given or {})}
     if not isinstance(config, Mapping):
         return lookup(kind, config, known)
     if config.get("class_name") == "function":

@@ -104,6 +104,36 @@ def test_layers_keep_functions_of_a_user():
         assert keras.regularizers.get("tests>halved") is halved
 
 
+def test_what_a_user_registers_takes_no_place_of_ours():
+    keras, x = tf.keras, np.ones((2, 3), np.float32)
+    everything = keras.utils.get_custom_objects()
+    before = dict(everything)
+    try:
+
+        @keras.saving.register_keras_serializable("tests")
+        class Dense(keras.layers.Layer):
+            def call(self, x):
+                return 2 * x
+
+        @keras.saving.register_keras_serializable("tests")
+        def mse(y_true, y_pred):
+            return 7.0
+
+        ours = keras.layers.Dense(3, kernel_initializer="ones")
+        model = keras.Sequential([keras.Input((3,)), ours, Dense()])
+        again = keras.models.clone_model(model)
+        assert type(again.layers[0]) is keras.layers.Dense and type(again.layers[1]) is Dense
+        np.testing.assert_array_equal(again(x), np.full((2, 3), 6.0))
+        assert keras.losses.get("mse") is keras.losses.mean_squared_error
+        model.compile("sgd", "mse", metrics=["mse"])
+        again.compile_from_config(model.get_compile_config())
+        assert again.evaluate(x, 6 * x, verbose=0) == [0, 0]
+        assert keras.losses.get("tests>mse") is mse
+    finally:
+        everything.clear()
+        everything.update(before)
+
+
 def test_get():
     regularizers, constraints = tf.keras.regularizers, tf.keras.constraints
     assert regularizers.get(None) is None and constraints.get(None) is None

@@ -15,7 +15,7 @@ import numpy as np
 from distgrad.core import recording, tree
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.variable import Variable
-from distgrad.keras import losses, registry
+from distgrad.keras import losses, metrics, registry
 from distgrad.keras.layers.base import Layer, shapes_of
 from distgrad.keras.layers.calling import in_mode, quiet
 from distgrad.keras.layers.masking import masked
@@ -357,7 +357,7 @@ def takes_ends(cls: type) -> bool:
 def _without_options_off(config: Any) -> Any:
     """A config of Keras without the options that are None, and functions as their names.
 
-    What a user has registered, or put in scope, stands for its name.
+    What a user has registered, or put in scope, stands for its name, unless one here has it.
     """
     if isinstance(config, Mapping):
         if config.get("class_name") == "function":
@@ -369,7 +369,8 @@ def _without_options_off(config: Any) -> Any:
             if v is not None
         }
     if isinstance(config, str):
-        return registry.custom_objects().get(config, config)
+        known = {"accuracy", *losses._FUNCTIONS, *losses._KNOWN, *metrics._KNOWN}
+        return registry.custom_objects(known).get(config, config)
     return [_without_options_off(v) for v in config] if isinstance(config, list) else config
 
 
