@@ -23,18 +23,18 @@ from distgrad.keras.registry import Configured
 
 class Policy(Configured):
     """``"float32"``-like: all in that dtype. ``"mixed_float16"``, ``"mixed_bfloat16"``: weights are
-    kept in float32. Without a name it is ``floatx``.
+    kept in float32. Without a name it is the global one.
 
-    Raises ValueError for a name that is neither.
+    Raises ValueError for a name that is neither, TypeError for what is no text.
     """
 
     _keras_module, _keras_name = "keras", "DTypePolicy"
 
     def __init__(self, name: str | None = None) -> None:
-        name = global_policy().variable_dtype if name is None else name
+        name = global_policy().name if name is None else name
         if not isinstance(name, str):
-            raise ValueError(f"a dtype policy is named by a text, not {name!r}")
-        self.name = name
+            raise TypeError(f"a dtype policy is named by a text, not {name!r}")
+        self.name: str = name
         compute = name.removeprefix("mixed_")
         if name.startswith("mixed_") and compute not in ("float16", "bfloat16"):
             raise ValueError(
@@ -62,7 +62,10 @@ _global = Policy("float32")
 
 
 def get(identifier: Any) -> Policy:
-    """The policy of a dtype, a name, a config or a policy; the global one for None."""
+    """The policy of a dtype, a name, a config or a policy; the global one for None.
+
+    Raises ValueError for anything else.
+    """
     if identifier is None:
         return _global
     if isinstance(identifier, Policy):
@@ -71,7 +74,10 @@ def get(identifier: Any) -> Policy:
         return Policy(identifier["config"]["name"])
     if isinstance(identifier, str):
         return Policy(identifier)
-    return Policy(as_dtype(identifier).name)
+    try:
+        return Policy(as_dtype(identifier).name)
+    except TypeError as error:
+        raise ValueError(f"no dtype and no dtype policy: {error}") from None
 
 
 def set_global_policy(policy: Any) -> None:

@@ -42,10 +42,11 @@ ONE_SIDED = {
 def operator(operation: str, reflected: bool = False) -> Callable[..., Any]:
     """The function of ``keras.ops`` of that name as a method."""
 
-    def operate(self: Any, *others: Any) -> Any:
+    def operate(self: Any, *others: Any, **options: Any) -> Any:
         from distgrad.keras import ops
 
-        return getattr(ops, operation)(*((*others, self) if reflected else (self, *others)))
+        operands = (*others, self) if reflected else (self, *others)
+        return getattr(ops, operation)(*operands, **options)
 
     return operate
 

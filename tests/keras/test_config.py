@@ -76,6 +76,13 @@ def test_policies():
     again = policies.deserialize(policies.serialize(mixed))
     assert again == mixed and again.compute_dtype == "bfloat16"
     assert keras.layers.Dense(1, dtype=again).variable_dtype == "float32"
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    assert keras.DTypePolicy().name == keras.config.dtype_policy().name == "mixed_bfloat16"
+    for call in (policies.get, keras.config.set_dtype_policy):
+        with pytest.raises(ValueError, match="5"):
+            call(5)
+    with pytest.raises(TypeError, match="5"):
+        keras.DTypePolicy(5)
 
 
 def test_nests():

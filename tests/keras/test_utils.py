@@ -26,6 +26,10 @@ def test_pad_sequences():
         keras.utils.pad_sequences(raw, padding="middle")
     with pytest.raises(ValueError, match="shapes"):
         keras.utils.pad_sequences([np.ones((1, 2)), np.ones((1, 3))])
+    with pytest.raises(ValueError, match=r"sequences, not \[1, 2\]"):
+        keras.utils.pad_sequences([1, 2])
+    with pytest.raises(ValueError, match="1.5"):
+        keras.utils.set_random_seed(1.5)
     assert tf.keras.preprocessing.sequence.pad_sequences is keras.utils.pad_sequences
 
 

@@ -63,8 +63,9 @@ class Node:
 class KerasTensor:
     """A tensor of a model that is being described; ``shape`` holds None for unknown sizes.
 
-    ``+ - * / // % ** @``, comparisons but ``==``, indexing and the functions of ``keras.ops`` give
-    further ones. Other functions of ``distgrad`` do not take it; they go into a layer.
+    ``+ - * / // % ** @``, comparisons but ``==``, indexing, ``reshape``, ``squeeze`` and the
+    functions of ``keras.ops`` give further ones. Other functions of ``distgrad`` do not take it;
+    they go into a layer.
     """
 
     __array_priority__ = 200
@@ -124,6 +125,10 @@ for _name, _operation in (*TWO_SIDED.items(), *ONE_SIDED.items()):
     setattr(KerasTensor, f"__{_name}__", operator(_operation))
     if _name in TWO_SIDED:
         setattr(KerasTensor, f"__r{_name}__", operator(_operation, reflected=True))
+
+
+for _name in ("reshape", "squeeze"):
+    setattr(KerasTensor, _name, operator(_name))
 
 
 def symbols(nest: Any) -> list[KerasTensor]:

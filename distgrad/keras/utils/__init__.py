@@ -88,7 +88,9 @@ def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> 
 
 
 def set_random_seed(seed: int) -> None:
-    """Seeds Python's, NumPy's and distgrad's random numbers."""
+    """Seeds Python's, NumPy's and distgrad's random numbers. Raises ValueError for no integer."""
+    if not isinstance(seed, (int, np.integer)):
+        raise ValueError(f"a seed is an integer, not {seed!r}")
     python_random.seed(seed)
     np.random.seed(seed)
     streams.set_seed(seed)
@@ -135,13 +137,15 @@ def pad_sequences(
     """Sequences as the rows of one array, filled up with ``value`` or cut to ``maxlen``.
 
     ``padding`` and ``truncating`` say where: "pre" or "post". Without ``maxlen`` rows are as long
-    as the longest sequence. Raises ValueError for another word, and for sequences of different
-    things.
+    as the longest sequence. Raises ValueError for another word, for what is no sequence, and for
+    sequences of different things.
     """
     for word in (padding, truncating):
         if word not in ("pre", "post"):
             raise ValueError(f"padding and truncating are 'pre' or 'post', not {word!r}")
     rows = [np.asarray(each) for each in sequences]
+    if not all(row.ndim for row in rows):
+        raise ValueError(f"pad_sequences takes a list of sequences, not {sequences!r}")
     length = max(map(len, rows), default=0) if maxlen is None else maxlen
     below = {row.shape[1:] for row in rows if len(row)} or {()}
     if len(below) > 1:

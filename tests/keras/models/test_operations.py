@@ -206,6 +206,8 @@ def test_unknown_sizes_stay_unknown():
     assert ops.transpose(image).shape == (3, None, None, None)
     assert ops.expand_dims(text, 1).shape == (None, 1, None)
     assert ops.reshape(image, (-1, 5)).shape == (None, 5)  # which needs sizes that 5 divides
+    column = keras.Input((6, 1))
+    assert column.squeeze(axis=-1).shape == (None, 6) and column.reshape((-1, 2)).shape == (None, 2)
     assert [part.shape for part in ops.split(keras.Input((6,)), 4)] == [(None, 6)] * 4
     assert ops.shape(image) == (None, None, None, 3) and ops.ndim(image) == 4
     assert ops.dtype(ops.argmax(text, axis=-1)) == "int32"
