@@ -70,7 +70,7 @@ def standardize_dtype(dtype: Any) -> str:
         return floatx()
     if dtype in (int, "int"):
         return "int64"
-    if dtype is str:
+    if dtype in (str, "string"):
         return "string"
     if dtype is float:
         return floatx()
@@ -91,10 +91,14 @@ def is_int_dtype(dtype: Any) -> bool:
 
 
 def result_type(*dtypes: Any) -> str:
-    """The name of the dtype in which these meet; Python's ``int`` and ``float`` are weak."""
+    """The name of the dtype in which these meet; Python's ``int`` and ``float`` are weak.
+
+    None, or nothing at all, is ``floatx``. Raises ValueError for what is no dtype.
+    """
     from distgrad.keras.ops import promotion
 
-    return promotion.result_type(*dtypes)
+    known = [each if each in (int, float) else standardize_dtype(each) for each in dtypes]
+    return promotion.result_type(*(known or [floatx()]))
 
 
 def is_keras_tensor(x: Any) -> bool:

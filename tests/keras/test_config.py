@@ -66,8 +66,11 @@ def test_helpers_about_dtypes():
     assert [backend.get_uid("a"), backend.get_uid("a"), backend.get_uid("b")] == [1, 2, 1]
     backend.clear_session()
     assert backend.get_uid("a") == 1
-    with pytest.raises(ValueError, match="florp"):
-        backend.standardize_dtype("florp")
+    assert backend.standardize_dtype("string") == backend.standardize_dtype(str) == "string"
+    assert backend.result_type() == backend.result_type(None, "int8") == "float32"
+    for call in (backend.standardize_dtype, backend.result_type):
+        with pytest.raises(ValueError, match="florp"):
+            call("florp")
 
 
 def test_policies():
