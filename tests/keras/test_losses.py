@@ -212,6 +212,19 @@ def test_a_name_in_small_letters_is_a_function():
     assert losses.get(losses.mae) is losses.mae
 
 
+def test_a_vector_of_targets_is_a_column_beside_one():
+    """Also for functions that would broadcast the two into a matrix."""
+    y, p = np.array([0.0, 1.0, 1.0], np.float32), np.array([[0.25], [0.5], [1.0]], np.float32)
+    assert float(losses.Dice()(y, p)) == pytest.approx(1 - 2 * 1.5 / 3.75)
+    assert float(losses.Tversky(0.3, 0.7)(y, p)) == pytest.approx(1 - 1.5 / (1.5 + 0.15 + 0.175))
+    model = tf.keras.Sequential([tf.keras.Input((1,)), tf.keras.layers.Identity()])
+    for function in (lambda a, b: tf.square(a - b), lambda a, b: tf.reduce_mean((a - b) ** 2)):
+        for eager in (True, False):
+            model.compile("sgd", function, run_eagerly=eager)
+            for targets in (y, y[:, None]):
+                assert model.evaluate(p, targets, verbose=0) == pytest.approx(0.3125 / 3)
+
+
 @pytest.mark.parametrize("name", ["crossentropy", "ce"])
 @pytest.mark.parametrize(
     ("own", "units", "y"),

@@ -139,7 +139,7 @@ class PlainLoss(Loss):
 
 
 class FunctionLoss(Loss):
-    """A user's function of (y_true, y_pred) as a loss."""
+    """A user's function of (y_true, y_pred) as a loss, which is given both in `same_rank`."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class FunctionLoss(Loss):
         self.fn = fn
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
-        return self.fn(y_true, y_pred)
+        return self.fn(*same_rank(y_true, y_pred))
 
 
 def reduced(values: Tensor, weight: Any, mask: Tensor | None, reduction: str | None) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras.backend import epsilon
-from distgrad.keras.losses.base import Loss, floating
+from distgrad.keras.losses.base import Loss, floating, same_rank
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import maximum
 from distgrad.ops.exponential import softplus
@@ -111,7 +111,7 @@ class Dice(Loss):
         self.axis = axis
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
-        return dice(y_true, y_pred, self.axis)
+        return dice(*same_rank(y_true, y_pred), self.axis)
 
 
 class Tversky(Loss):
@@ -130,7 +130,7 @@ class Tversky(Loss):
         self.alpha, self.beta, self.axis = alpha, beta, axis
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
-        return tversky(y_true, y_pred, self.alpha, self.beta, self.axis)
+        return tversky(*same_rank(y_true, y_pred), self.alpha, self.beta, self.axis)
 
 
 class Circle(Loss):
