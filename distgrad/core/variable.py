@@ -136,7 +136,7 @@ class Variable(Operand):
 
     def _write_part(self, part: Any, value: Any) -> Variable:
         """Writes to ``part``, a view into the buffer: ``v[1].assign(value)``."""
-        if isinstance(value, Operand) and value.dtype != self.dtype:
+        if isinstance(value, Operand) and value.dtype != as_dtype(self._buffer.dtype):
             raise ValueError(f"cannot assign a {value.dtype.name} tensor to a slice of {self.name}")
         recording.refuse(f"{self.name} is written to in part")
         new = as_tensor(value, like=part.dtype)
@@ -213,10 +213,11 @@ class Variable(Operand):
 
     def _new_value(self, value: Any, any_size: bool = False) -> Any:
         if isinstance(value, (Tensor, Variable)):
-            if value.dtype != self.dtype:
+            own = as_dtype(self._buffer.dtype)
+            if value.dtype != own:
                 raise ValueError(
                     f"cannot assign a {value.dtype.name} tensor to {self.name} of dtype "
-                    f"{self.dtype.name}; use cast"
+                    f"{own.name}; use cast"
                 )
             tensor = value._untaped() if isinstance(value, Variable) else value
         else:

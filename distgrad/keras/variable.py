@@ -6,7 +6,7 @@ from typing import Any
 
 from distgrad.core import recording, variable
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import is_floating
+from distgrad.core.dtypes import as_dtype, is_floating
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.keras.backend import standardize_dtype
 from distgrad.keras.operators import alike, promote
@@ -58,7 +58,7 @@ class Variable(variable.Variable):
 
     def _new_value(self, value: Any, any_size: bool = False) -> Any:
         dtype, known = self._buffer.dtype, isinstance(value, Operand)
-        if (known and value.dtype != self.dtype) or not (known or is_floating(dtype)):
+        if (known and value.dtype != as_dtype(dtype)) or not (known or is_floating(dtype)):
             with recording.paused():
                 value = cast(as_tensor(value), dtype)
         return super()._new_value(value, any_size)

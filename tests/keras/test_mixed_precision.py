@@ -166,3 +166,26 @@ def test_the_gradient_of_a_scalar_is_clipped_after_it_is_unscaled(clip):
     optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=8.0)
     optimizer.apply_gradients([(tf.constant(80.0), v)])
     assert float(v) == 0.5
+
+
+def test_the_dtype_of_a_weight_is_that_in_which_it_is_read():
+    class Counting(keras.layers.Layer):
+        def build(self, shape):
+            self.w = self.add_weight(shape=(2,), initializer="ones")
+            self.mean = self.add_weight(shape=(), initializer="zeros", trainable=False)
+            self.whole = self.add_weight(shape=(), dtype="int32", initializer="zeros")
+
+        def call(self, x):
+            seen.append((self.w.dtype, self.mean.dtype, self.whole.dtype))
+            self.mean.assign(0.5 * self.mean + tf.cast(tf.reduce_mean(x), self.mean.dtype))
+            self.whole.assign_add(1)
+            return tf.cast(x, self.w.dtype) * self.w
+
+    for policy in ("mixed_float16", "mixed_bfloat16", "float32"):
+        seen, layer = [], Counting(dtype=policy)
+        for _ in range(2):
+            y = layer(np.full((3, 2), 2.0, np.float32))
+        read = policy.removeprefix("mixed_")
+        assert y.dtype == read and seen == [(read, read, "int32")] * 2
+        assert layer.w.dtype == layer.mean.dtype == layer.mean.numpy().dtype == "float32"
+        assert float(layer.mean) == 3 and int(layer.whole) == 2

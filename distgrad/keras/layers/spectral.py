@@ -61,7 +61,7 @@ class SpectralNormalization(Wrapper):
         self.vector_u = self.add_weight(
             (1, kernel.shape[-1]),
             TruncatedNormal(stddev=0.02),
-            kernel.dtype,
+            self.layer.variable_dtype,
             trainable=False,
             name="vector_u",
         )

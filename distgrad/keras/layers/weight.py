@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distgrad.core.dtypes import is_floating
+from distgrad.core.dtypes import DType, as_dtype, is_floating
 from distgrad.core.tensor import Tensor
 from distgrad.keras import mixed_precision
 from distgrad.keras.variable import Variable
@@ -22,6 +22,7 @@ class Weight(Variable):
     """
 
     stand_in: Tensor | None = None  # what is read in its place, in a stateless call
+    _autocast = False
 
     def __init__(
         self,
@@ -38,6 +39,13 @@ class Weight(Variable):
         self.constraint = constraint
         self.made_trainable = self.trainable
         self._autocast = autocast and is_floating(self._buffer.dtype)
+
+    @property
+    def dtype(self) -> DType:
+        """What it is read in: inside such a call, the dtype that the policy computes in."""
+        if mixed_precision.scopes and self._autocast:
+            return as_dtype(mixed_precision.autocast_dtype() or self._buffer.dtype)
+        return as_dtype(self._buffer.dtype)
 
     def _read(self) -> Tensor:
         value = _read(self) if self.stand_in is None else self.stand_in
