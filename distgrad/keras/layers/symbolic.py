@@ -23,6 +23,9 @@ from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
 from distgrad.keras.operators import ONE_SIDED, TWO_SIDED, operator
 
+Sizes = tuple[int, int]
+Only = tuple[int | None, int | None]
+
 _count = itertools.count().__next__
 # Of the first axis, and of the others that are None.
 SIZES = ((2, 32), (3, 48))
@@ -202,7 +205,7 @@ def of_shapes(shapes: Any) -> Any:
     return KerasTensor(shapes)
 
 
-def _trials(layer: Any) -> Sequence[tuple[int, int]]:
+def _trials(layer: Any) -> Sequence[Sizes]:
     """Two sizes of axes that are None: room for the windows of a layer, and one place more."""
     reach, step = getattr(layer, "_windows", (1, 1))
     if reach <= SIZES[0][1] and step <= SIZES[1][1] - SIZES[0][1]:
@@ -216,7 +219,7 @@ def infer(
     args: tuple,
     kwargs: Mapping[str, Any],
     make: Callable[[list[int], np.dtype], np.ndarray] = np.zeros,
-    trials: Sequence[tuple[int, int]] | None = None,
+    trials: Sequence[Sizes] | None = None,
 ) -> Any:
     """KerasTensors like the outputs of the layer, which is built by this.
 
@@ -225,7 +228,7 @@ def infer(
     from distgrad.keras.layers.calling import quiet
     from distgrad.ops import streams
 
-    def run(sizes: tuple[int, int]) -> Any:
+    def run(sizes: Sizes) -> Any:
         def zeros(leaf: Any) -> Any:
             if not isinstance(leaf, KerasTensor):
                 return leaf
@@ -243,25 +246,28 @@ def infer(
             return layer(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
 
     given, trials = trials, trials or _trials(layer)
-    only: int | None = None  # the one size of batch for which the layer works
+    only: Only = None, None  # the sizes for which alone the layer works
     try:
         first = run(trials[0])  # draws the initial weights; whatever else is drawn is drawn again
     except InvalidArgumentError as error:
         if make is not np.ones and str(error).endswith("integer division by zero"):
             return infer(layer, args, kwargs, np.ones, given)
-        found = _only_batch(run, error, trials[0]) if hasattr(error, "sizes") else None
+        found = _only_sizes(run, error, trials[0]) if hasattr(error, "sizes") else None
         for others in _other_sizes(error, given) if found is None else ():
             with contextlib.suppress(InvalidArgumentError):
                 return infer(layer, args, kwargs, make, others)
         if found is None and given is None:
-            found = _only_batch(run, error, trials[0])
+            found = _only_sizes(run, error, trials[0])
         if found is None:
             raise
         only, first = found
-    second = first
-    if any(None in tensor.shape for tensor in symbols((args, kwargs))):
+    second, shapes = first, [tensor.shape for tensor in symbols((args, kwargs))]
+    if any(None in shape for shape in shapes) and None in only:
         with streams.replayed():
-            second = run(trials[1] if only is None else (only, trials[1][1]))
+            second, only = _again(run, first, trials, only)
+    batch = None if any(shape[:1] == only[:1] for shape in shapes) else only[0]
+    known = {n for shape in shapes for n in shape}
+    open_sizes = {n for n in only if n in trials[0] and n not in known}  # no known axis has it
 
     if len(tree.flatten(first)) != len(tree.flatten(second)):
         raise ValueError("how many outputs there are depends on the size of an axis that is None")
@@ -270,8 +276,8 @@ def infer(
         if not isinstance(one, Tensor):
             return one
         sizes = zip(one._data.shape, other._data.shape, strict=True)
-        shape = [a if a == b else None for a, b in sizes]
-        if only is not None and shape[:1] == [only]:
+        shape = [a if a == b and a not in open_sizes else None for a, b in sizes]
+        if batch is not None and shape[:1] == [batch]:
             shape[0] = None
         made = KerasTensor(shape, one.dtype)
         masks = (getattr(each, "_keras_mask", None) for each in (one, other))
@@ -279,6 +285,29 @@ def infer(
         return made
 
     return tree.map_structure(spec, first, second)
+
+
+def _again(
+    run: Callable[[Sizes], Any], first: Any, trials: Sequence[Sizes], only: Only
+) -> tuple[Any, Only]:
+    """What a layer gives for the second sizes, and for which sizes alone it works.
+
+    The size of an axis may have fitted a known one by chance in the first trial: it is the only one
+    then.
+    """
+    choices = [[n] if n else new for n, *new in zip(only, *trials[::-1], strict=True)]
+    for sizes in itertools.product(*choices):
+        kept = tuple(
+            None if n == choice[0] and choice[1:] else n
+            for n, choice in zip(sizes, choices, strict=True)
+        )
+        if sizes == trials[0]:
+            return first, (kept[0], kept[1])
+        try:
+            return run(sizes), (kept[0], kept[1])
+        except InvalidArgumentError as error:
+            failed = error
+    raise failed
 
 
 def _other_sizes(error: Exception, given: Any) -> Sequence[Any]:
@@ -291,22 +320,44 @@ def _other_sizes(error: Exception, given: Any) -> Sequence[Any]:
     return found
 
 
-def _only_batch(
-    run: Callable[[tuple[int, int]], Any], error: Exception, sizes: tuple[int, int]
-) -> tuple[int, Any] | None:
-    """The one size of batch for which a layer works, and what it gives there; None without one."""
-    waiting, tried = [(error, sizes[0])], {sizes[0]}
+def _only_sizes(
+    run: Callable[[Sizes], Any], error: Exception, sizes: Sizes
+) -> tuple[Only, Any] | None:
+    """The one size of batch, of the other axes or of both for which a layer works (None: any), and
+    what it gives there; None without one."""
+    waiting: list[tuple[Exception, Sizes]] = [(error, sizes)]
+    tried = {sizes}
     while waiting and len(tried) < _TRIES:
-        error, batch = waiting.pop(0)
-        for other in _batches_for(error, batch):
-            if other in tried or not 0 < other < _MOST_ROOM:
+        error, (batch, size) = waiting.pop(0)
+        batches, others = _batches_for(error, batch), _others_for(error, size)
+        found = [(other, size) for other in batches] + [(batch, other) for other in others]
+        for new in [*found, *itertools.product(batches, others)]:
+            if new in tried or not all(0 < n < _MOST_ROOM for n in new):
                 continue
-            tried.add(other)
+            tried.add(new)
             try:
-                return other, run((other, sizes[1]))
-            except InvalidArgumentError as found:
-                waiting.append((found, other))
+                outputs = run(new)
+            except InvalidArgumentError as again:
+                waiting.append((again, new))
+            else:
+                kept = tuple(n if n != usual else None for n, usual in zip(new, sizes, strict=True))
+                return (kept[0], kept[1]), outputs
     return None
+
+
+def _others_for(error: Exception, size: int) -> list[int]:
+    """Sizes of the axes after the first that may fit where one of ``size`` did not: those that it
+    met in the shapes of the message, in the same place from the end before others."""
+    if hasattr(error, "sizes"):  # which tell of the batch
+        return []
+    shapes = [
+        [int(n) for n in re.findall(r"\d+", text)][::-1]
+        for text in re.findall(r"[\[(]([\d, ]+)[\])]", str(error))
+    ]
+    at = {place for shape in shapes for place, n in enumerate(shape) if n == size}
+    beside = [shape[place] for shape in shapes for place in at if place < len(shape)]
+    rest = [n for shape in shapes for n in shape] if at else []
+    return [n for n in dict.fromkeys(beside + rest) if n not in (1, size)]
 
 
 def _batches_for(error: Exception, batch: int) -> list[int]:
