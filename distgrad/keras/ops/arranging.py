@@ -19,7 +19,7 @@ from distgrad.ops.casting import cast
 from distgrad.ops.diagonal import diagonal_embed
 from distgrad.ops.indexing import gather, one_hot
 from distgrad.ops.reduce import reduce_any, reduce_sum
-from distgrad.ops.sorting import argsort
+from distgrad.ops.shape import one_axis
 
 # New tensors
 
@@ -131,8 +131,14 @@ def flipud(x: Any) -> Tensor:
 
 
 def rot90(array: Any, k: int = 1, axes: Sequence[int] = (0, 1)) -> Tensor:
-    """``array`` turned ``k`` times by a right angle, from the first of ``axes`` to the second."""
-    tensor, (first, second) = as_tensor(array), axes
+    """``array`` turned ``k`` times by a right angle, from the first of ``axes`` to the second.
+
+    Raises ValueError for axes that are not there, or are one.
+    """
+    tensor = as_tensor(array)
+    first, second = (one_axis("rot90", axis, tensor._data.ndim) for axis in axes)
+    if first == second:
+        raise ValueError(f"rot90: axes are two different ones, not {tuple(axes)}")
     times = k % 4
     if times == 2:
         return shaping.flip(tensor, (first, second))
@@ -324,7 +330,8 @@ def unique(
     size: int | None = None,
     fill_value: Any = None,
 ) -> Any:
-    """The different elements (or slices along ``axis``) of ``x``, in order.
+    """The different elements (or slices along ``axis``) of ``x``, in order; without ``sorted`` in
+    that in which they come first.
 
     With where each comes first, which of them stands at each place, and how often each comes, all
     int32. ``size`` cuts them to so many, or fills up with ``fill_value`` (the first by default).
@@ -333,6 +340,10 @@ def unique(
         as_tensor(x)._host(), return_index=True, return_inverse=True, return_counts=True, axis=axis
     )
     values, index, inverse, counts = (np.asarray(part) for part in parts)
+    if not sorted:
+        order = np.argsort(index)
+        values = np.take(values, order, 0 if axis is None else axis)
+        index, inverse, counts = index[order], np.argsort(order)[inverse], counts[order]
     if size is not None:
         along = 0 if axis is None else axis
         more = size - values.shape[along]
@@ -377,12 +388,12 @@ def histogram(x: Any, bins: int = 10, range: tuple | None = None) -> tuple[Tenso
     return reduce_sum(hits * kept, 0), edges
 
 
-def argpartition(x: Any, kth: int, axis: int = -1) -> Tensor:
+def argpartition(x: Any, kth: int, axis: int | None = -1) -> Tensor:
     """int32 positions that bring the ``kth`` smallest element to its place, smaller ones before.
 
-    Here they sort ``x``.
+    Here they sort ``x``; without an ``axis`` they are those in the flat tensor.
     """
-    return argsort(as_tensor(x), axis)
+    return reduction.argsort(x, axis)
 
 
 def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Tensor, ...]:

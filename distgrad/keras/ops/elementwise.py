@@ -118,8 +118,8 @@ def clip(x: Any, x_min: Any, x_max: Any) -> Tensor:
 
 def nan_to_num(x: Any, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Tensor:
     """``x`` with other numbers for nan and infinities: by default 0 and the largest ones."""
-    tensor = counted(x)
-    if tensor.dtype.is_integer:
+    tensor = as_tensor(x)
+    if tensor._data.dtype.kind in "iub":
         return tensor
     ends = limits(tensor.dtype.numpy_dtype)
     high = float(ends.max) if posinf is None else posinf

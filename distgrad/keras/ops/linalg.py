@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from distgrad.core.tensor import Tensor
 from distgrad.keras.ops.promotion import floated, tensors
@@ -20,8 +23,15 @@ from distgrad.ops.shape import expand_dims, one_axis, permute, reshape, squeeze
 
 
 def matmul(x1: Any, x2: Any) -> Tensor:
-    """Product of matrices; batches broadcast, a vector is a row on the left, a column right."""
+    """Product of matrices; batches broadcast, a vector is a row on the left, a column right.
+
+    Of two of int8 it is int32, of bools whether any product is true.
+    """
     a, b = tensors(x1, x2)
+    if a._data.dtype == np.bool_:
+        return _of_bools(matmul, a, b)
+    if _int8(x1, x2) and a._data.ndim > 1 and b._data.ndim > 1:
+        a, b = cast(a, np.int32), cast(b, np.int32)
     row, column = a._data.ndim == 1, b._data.ndim == 1
     a, b = expand_dims(a, 0) if row else a, expand_dims(b, 1) if column else b
     result = products.matmul(a, b)
@@ -29,10 +39,21 @@ def matmul(x1: Any, x2: Any) -> Tensor:
     return squeeze(result, ones) if ones else result
 
 
+def _int8(*values: Any) -> bool:
+    """Whether all are of int8, whose products are not to overflow."""
+    return all(getattr(value, "dtype", None) == np.int8 for value in values)
+
+
+def _of_bools(product: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
+    return cast(product(cast(a, np.int32), cast(b, np.int32)), np.bool_)
+
+
 def dot(x1: Any, x2: Any) -> Tensor:
     """Sums over the last axis of ``x1`` and the one before the last of ``x2`` (the last, if that is
     a vector); the product with a scalar."""
     a, b = tensors(x1, x2)
+    if a._data.dtype == np.bool_:
+        return _of_bools(dot, a, b)
     if not (a._data.ndim and b._data.ndim):
         return a * b
     return products.tensordot(a, b, [[a._data.ndim - 1], [max(b._data.ndim - 2, 0)]])
@@ -41,12 +62,14 @@ def dot(x1: Any, x2: Any) -> Tensor:
 def vdot(x1: Any, x2: Any) -> Tensor:
     """The dot product of the flat tensors."""
     a, b = (reshape(x, (-1,)) for x in tensors(x1, x2))
-    return products.tensordot(a, b, 1)
+    return dot(a, b)
 
 
 def inner(x1: Any, x2: Any) -> Tensor:
     """Sums over the last axes of both; the product with a scalar."""
     a, b = tensors(x1, x2)
+    if a._data.dtype == np.bool_:
+        return _of_bools(inner, a, b)
     if not (a._data.ndim and b._data.ndim):
         return a * b
     return products.tensordot(a, b, [[a._data.ndim - 1], [b._data.ndim - 1]])
@@ -61,12 +84,17 @@ def outer(x1: Any, x2: Any) -> Tensor:
 def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Tensor:
     """Sums over so many last axes of ``x1`` and first ones of ``x2``, or over pairs of axes."""
     a, b = tensors(x1, x2)
+    if a._data.dtype == np.bool_:
+        return _of_bools(lambda *whole: products.tensordot(*whole, axes), a, b)
     return products.tensordot(a, b, axes)
 
 
 def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Tensor:
-    """Einstein's sum of the operands, in the dtype in which they meet."""
-    return sums.einsum(subscripts, *tensors(*operands))
+    """Einstein's sum of the operands, in the dtype in which they meet; of int8 int32."""
+    given = tensors(*operands)
+    if _int8(*operands):
+        given = [cast(x, np.int32) for x in given]
+    return sums.einsum(subscripts, *given)
 
 
 # Linear algebra, of floats
@@ -76,17 +104,18 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> T
     """The norm of vectors along ``axis``, of matrices over a pair of axes, or of everything.
 
     Without ``ord`` the root of the sum of squares. The orders are those of ``numpy.linalg.norm``.
-    Raises ValueError for another one.
+    Raises ValueError for another one, and for 0 and ints below -2, which vectors have, of matrices.
     """
     tensor = floated(x)
     if ord is None:
         return statistics.reduce_euclidean_norm(tensor, axis, keepdims)
     if axis is None and tensor._data.ndim == 2:
         axis = (0, 1)
-    if ord in ("nuc", -1, -2, -math.inf) and isinstance(axis, (tuple, list)) and len(axis) == 2:
+    matrices = isinstance(axis, (tuple, list)) and len(axis) == 2
+    if ord in ("nuc", -1, -2, -math.inf) and matrices:
         rows, columns = (one_axis("norm", a, tensor._data.ndim) for a in axis)
         return _least_of_matrices(tensor, ord, rows, columns, keepdims)
-    if isinstance(ord, (int, float)) and ord <= 0:
+    if isinstance(ord, (int, float)) and ord <= 0 and not matrices:
         size = abs(tensor)
         if ord == -math.inf:
             return reduce_min(size, axis, keepdims)

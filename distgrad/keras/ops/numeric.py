@@ -11,6 +11,7 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.tensor import Tensor
+from distgrad.keras.ops import shaping
 from distgrad.keras.ops.elementwise import isclose, logaddexp
 from distgrad.keras.ops.promotion import counted, floated, promoted, tensors
 from distgrad.ops import arithmetic, clipping, logic, powers, rounding, special, trigonometric
@@ -65,8 +66,8 @@ def sinc(x: Any) -> Tensor:
 
 def trunc(x: Any) -> Tensor:
     """``x`` without what follows the point."""
-    tensor = counted(x)
-    if tensor.dtype.is_integer:
+    tensor = as_tensor(x)
+    if tensor._data.dtype.kind in "iub":
         return tensor
     return logic.select(logic.less(tensor, 0.0), rounding.ceil(tensor), rounding.floor(tensor))
 
@@ -88,7 +89,10 @@ def isneginf(x: Any) -> Tensor:
 
 def isreal(x: Any) -> Tensor:
     """Whether x has no imaginary part."""
-    return logic.equal(complexes.imag(as_tensor(x)), 0)
+    tensor = as_tensor(x)
+    if tensor._data.dtype.kind != "c":
+        return shaping.ones_like(tensor, "bool")
+    return logic.equal(complexes.imag(tensor), 0)
 
 
 def angle(x: Any) -> Tensor:

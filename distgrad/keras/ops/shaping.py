@@ -168,17 +168,23 @@ def transpose(x: Any, axes: Any = None) -> Tensor:
 
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
-    """``x`` with two axes in each other's place."""
-    order = list(range(as_tensor(x)._data.ndim))
-    order[axis1], order[axis2] = order[axis2], order[axis1]
+    """``x`` with two axes in each other's place. Raises ValueError for axes that are not there."""
+    count = as_tensor(x)._data.ndim
+    first, second = (shape.one_axis("swapaxes", axis, count) for axis in (axis1, axis2))
+    order = list(range(count))
+    order[first], order[second] = second, first
     return shape.transpose(x, order)
 
 
 def moveaxis(x: Any, source: Any, destination: Any) -> Tensor:
-    """``x`` with the axes ``source`` moved to ``destination``; the others keep their order."""
+    """``x`` with the axes ``source`` moved to ``destination``; the others keep their order.
+
+    Raises ValueError for axes that are not there.
+    """
     count = as_tensor(x)._data.ndim
     sources, targets = (
-        [a % count for a in np.atleast_1d(v).tolist()] for v in (source, destination)
+        [shape.one_axis("moveaxis", a, count) for a in np.atleast_1d(v).tolist()]
+        for v in (source, destination)
     )
     order = [i for i in range(count) if i not in sources]
     for target, origin in sorted(zip(targets, sources, strict=True)):
@@ -245,8 +251,13 @@ def flip(x: Any, axis: Any = None) -> Tensor:
 
 
 def roll(x: Any, shift: Any, axis: Any = None) -> Tensor:
-    """``x`` moved along ``axis``, or flat; what leaves at one end comes in at the other."""
+    """``x`` moved along ``axis``, or flat; what leaves at one end comes in at the other.
+
+    One ``shift`` is that of all axes.
+    """
     tensor = as_tensor(x)
+    if isinstance(axis, (tuple, list)) and np.ndim(shift) == 0:
+        shift = [shift] * len(axis)
     if axis is None:
         return shape.reshape(layout.roll(ravel(tensor), shift, 0), tensor._data.shape)
     return layout.roll(tensor, shift, axis)
@@ -256,8 +267,13 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = N
     """``x`` with ``pad_width`` (before, after) elements around each axis, or around all alike.
 
     Modes: "constant", with ``constant_values`` (0); "reflect", mirrored without the border element;
-    "symmetric", mirrored with it.
+    "symmetric", mirrored with it. Raises ValueError for ``constant_values`` in another mode than
+    "constant".
     """
+    if constant_values is not None and mode != "constant":
+        raise ValueError(
+            f"pad: constant_values, {constant_values!r}, need mode 'constant', not {mode!r}"
+        )
     tensor = as_tensor(x)
     widths = np.broadcast_to(np.asarray(pad_width), (tensor._data.ndim, 2)).tolist()
     return padding.pad(tensor, widths, mode, 0 if constant_values is None else constant_values)
@@ -338,8 +354,13 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
 
 
 def diag(x: Any, k: int = 0) -> Tensor:
-    """The diagonal number ``k`` of a matrix; the matrix with that diagonal of a vector."""
+    """The diagonal number ``k`` of a matrix; the matrix with that diagonal of a vector.
+
+    Raises ValueError for another rank.
+    """
     tensor = as_tensor(x)
+    if tensor._data.ndim not in (1, 2):
+        raise ValueError(f"diag takes a vector or a matrix, not a tensor of shape {tensor.shape}")
     if tensor._data.ndim != 1:
         return diagonal(tensor, k)
     size = tensor._data.size + builtins.abs(k)
