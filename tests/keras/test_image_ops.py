@@ -118,3 +118,16 @@ def test_what_bending_refuses():
         keras.ops.image.elastic_transform(np.zeros((4, 4, 1), np.float32), interpolation="cubic")
     with pytest.raises(ValueError, match="fill_mode"):
         keras.ops.image.elastic_transform(np.zeros((4, 4, 1), np.float32), fill_mode="none")
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda x: tf.keras.ops.image.extract_patches(x, "5"), TypeError),
+        (lambda x: tf.keras.ops.image.extract_patches(x, (3, 3, 3, 3)), ValueError),
+        (lambda x: tf.keras.ops.image.extract_patches_3d(x, (3, 3)), TypeError),
+    ],
+)
+def test_sizes_of_windows_that_fit_no_image(call, error):
+    with pytest.raises(error, match="size is"):
+        call(np.ones((1, 8, 8, 3)))

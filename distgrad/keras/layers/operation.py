@@ -22,7 +22,7 @@ from distgrad.core.dtypes import DType
 from distgrad.core.errors import NoValueError
 from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
-from distgrad.keras.layers import symbolic
+from distgrad.keras.layers import operation_shapes, symbolic
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.registry import snake_case
 
@@ -31,7 +31,6 @@ _functions: dict[str, Callable[..., Any]] = {}  # of keras.ops, by the names of 
 # Classes whose names are not those of the functions, and modules other than keras.src.ops.numpy.
 _CLASSES = {
     "abs": "Absolute",
-    "extract_patches_3d": "ExtractPatches",
     "hsv_to_rgb": "HSVToRGB",
     "rgb_to_grayscale": "RGBToGrayscale",
     "rgb_to_hsv": "RGBToHSV",
@@ -148,11 +147,9 @@ class Operation(Layer):
         return function(*bound.args, **bound.kwargs)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        if self.operation == "WhileLoop":  # whose end zeros might never come to
-            given = tree.map_structure(
-                lambda x: x if hasattr(x, "shape") else as_tensor(x), args[0]
-            )
-            return tree.map_structure(lambda x: symbolic.KerasTensor(x.shape, x.dtype), given)
+        found = operation_shapes.told(self.operation, {**self.settings, **kwargs}, args)
+        if found is not None:
+            return found
         try:
             return symbolic.infer(self, args, kwargs, _trial)
         except (ValueError, TypeError, IndexError, ArithmeticError) as error:

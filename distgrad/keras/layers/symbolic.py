@@ -263,8 +263,17 @@ def infer(
         only, first = found
     second, shapes = first, [tensor.shape for tensor in symbols((args, kwargs))]
     if any(None in shape for shape in shapes) and None in only:
-        with streams.replayed():
-            second, only = _again(run, first, trials, only)
+        try:
+            with streams.replayed():
+                second = run((only[0] or trials[1][0], only[1] or trials[1][1]))
+        except InvalidArgumentError as error:
+            if given is not None:
+                raise
+            for others in _other_sizes(error, given):
+                with contextlib.suppress(InvalidArgumentError, LookupError):
+                    return infer(layer, args, kwargs, make, others)
+            with streams.replayed():
+                second, only = _again(run, first, trials, only)
     batch = None if any(shape[:1] == only[:1] for shape in shapes) else only[0]
     known = {n for shape in shapes for n in shape}
     open_sizes = {n for n in only if n in trials[0] and n not in known}  # no known axis has it
@@ -329,7 +338,10 @@ def _only_sizes(
     tried = {sizes}
     while waiting and len(tried) < _TRIES:
         error, (batch, size) = waiting.pop(0)
-        batches, others = _batches_for(error, batch), _others_for(error, size)
+        batches = list(
+            dict.fromkeys([*_batches_for(error, batch), *_met(error, batch, first=True)])
+        )
+        others = _met(error, size)
         found = [(other, size) for other in batches] + [(batch, other) for other in others]
         for new in [*found, *itertools.product(batches, others)]:
             if new in tried or not all(0 < n < _MOST_ROOM for n in new):
@@ -345,18 +357,23 @@ def _only_sizes(
     return None
 
 
-def _others_for(error: Exception, size: int) -> list[int]:
-    """Sizes of the axes after the first that may fit where one of ``size`` did not: those that it
-    met in the shapes of the message, in the same place from the end before others."""
+def _met(error: Exception, size: int, first: bool = False) -> list[int]:
+    """Sizes that may fit where one of ``size`` did not, of the ``first`` axis or of others:
+    those that it met in the shapes of the message, in the same place from the end before others."""
     if hasattr(error, "sizes"):  # which tell of the batch
         return []
     shapes = [
         [int(n) for n in re.findall(r"\d+", text)][::-1]
         for text in re.findall(r"[\[(]([\d, ]+)[\])]", str(error))
     ]
-    at = {place for shape in shapes for place, n in enumerate(shape) if n == size}
-    beside = [shape[place] for shape in shapes for place in at if place < len(shape)]
-    rest = [n for shape in shapes for n in shape] if at else []
+    places = {
+        place
+        for shape in shapes
+        for place, n in enumerate(shape)
+        if n == size and (not first or place == len(shape) - 1)
+    }
+    beside = [shape[place] for shape in shapes for place in places if place < len(shape)]
+    rest = [n for shape in shapes for n in shape] if places and not first else []
     return [n for n in dict.fromkeys(beside + rest) if n not in (1, size)]
 
 

@@ -202,9 +202,12 @@ def extract_patches(
 
     Strides are the size by default.
     """
-    if not isinstance(size, int) and len(size) == 3:
-        return extract_patches_3d(images, size, strides, dilation_rate, padding, data_format)
-    return _patches(2, images, size, strides, dilation_rate, padding, data_format)
+    if isinstance(size, str) or not isinstance(size, (int, Sequence, np.ndarray, Tensor)):
+        raise TypeError(f"extract_patches: size is an int or a tuple of them, not {size!r}")
+    count = 2 if isinstance(size, int) else len(size)
+    if count not in (2, 3):
+        raise ValueError(f"extract_patches: size is one of 2 or 3 axes, not {size!r}")
+    return _patches(count, images, size, strides, dilation_rate, padding, data_format)
 
 
 def extract_patches_3d(
@@ -216,7 +219,10 @@ def extract_patches_3d(
     data_format: str | None = None,
 ) -> Tensor:
     """Windows of volumes ``[(batch,) depth, height, width, channels]``: see ``extract_patches``."""
-    return _patches(3, volumes, size, strides, dilation_rate, padding, data_format)
+    sizes = (size,) * 3 if isinstance(size, int) else size
+    if not isinstance(sizes, (Sequence, np.ndarray, Tensor)) or len(sizes) != 3:
+        raise TypeError(f"extract_patches_3d: size is an int or a tuple of three, not {size!r}")
+    return extract_patches(volumes, sizes, strides, dilation_rate, padding, data_format)
 
 
 def _patches(
@@ -345,6 +351,6 @@ __all__ = [
     "ssim",
 ]
 
-for _name in __all__:
+for _name in set(__all__) - {"extract_patches_3d"}:  # which is an operation with three sizes
     globals()[_name] = operation(_name, globals()[_name])
     globals()[_name].__module__ = __name__  # where pickles are to look for it
