@@ -64,6 +64,11 @@ class Reshape(Layer):
             )
         self.target_shape = tuple(map(int, target))
 
+    def _told_shape(self, shape: Any) -> Any:
+        if None not in shape[1:]:
+            return None
+        return (*shape[:1], *(None if n == -1 else n for n in self.target_shape))
+
     def call(self, x: Tensor) -> Tensor:
         samples, *shape = x._data.shape
         # The free axis is found from one sample, so that a batch of none has a shape, too.

@@ -46,6 +46,12 @@ class ConvTranspose(Convolution):
             if output_padding is None
             else whole_numbers("output_padding", output_padding, self.rank, least=0)
         )
+        for added, stride in zip(self.output_padding or (), self.strides, strict=False):
+            if added >= stride:
+                raise ValueError(
+                    f"output_padding {self.output_padding} must be less than the strides, "
+                    f"{self.strides}"
+                )
         set_options(
             self,
             kernel_initializer=kernel_initializer,

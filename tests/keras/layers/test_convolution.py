@@ -68,10 +68,12 @@ def test_first_and_second_derivatives(make, shape):
         (lambda: layers.SeparableConv2D(-1, 3), "filters.*-1"),
         (lambda: layers.Conv2DTranspose(2, 3, output_padding=-1), "output_padding.*-1"),
         (
-            lambda: layers.Conv1DTranspose(2, 3, padding="same", strides=2, output_padding=4)(
-                x(1, 4, 2)
-            ),
-            "output_shape",
+            lambda: layers.Conv1DTranspose(2, 3, strides=2, output_padding=4),
+            "less than the strides",
+        ),
+        (
+            lambda: layers.Conv2DTranspose(2, 2, (2, 2), output_padding=(1, 2)),
+            r"\(1, 2\) must be less",
         ),
     ],
 )

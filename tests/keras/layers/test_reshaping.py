@@ -54,3 +54,16 @@ def test_integers_stay_integers():
     words = np.array([[1, 2], [3, 4]], np.int64)
     for layer in (layers.Flatten(), layers.Reshape((2, 1)), layers.RepeatVector(2)):
         assert layer(words).dtype == tf.int64
+
+
+@pytest.mark.parametrize(
+    ("target", "batch", "expected"),
+    [((3, 5), (None, None), (None, 3, 5)), ((3, -1), (2, None, 5), (2, 3, None))],
+)
+def test_samples_of_unknown_size_take_the_target_shape(target, batch, expected):
+    inputs = tf.keras.Input(batch_shape=batch)
+    outputs = tf.keras.layers.Reshape(target)(inputs)
+    assert outputs.shape == tf.keras.layers.Reshape(target).compute_output_shape(batch) == expected
+    given = np.arange(30, dtype="f").reshape((2, 15) if len(batch) == 2 else (2, 3, 5))
+    found = tf.keras.Model(inputs, outputs)(given)
+    np.testing.assert_array_equal(found, given.reshape(2, 3, 5))
