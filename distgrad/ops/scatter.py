@@ -163,7 +163,11 @@ def scatter_nd(indices: Any, updates: Any, shape: Any, name: str | None = None) 
     )
 
 
-def _scattered(name: str, made: Any, tensor: Any, indices: Any, updates: Any) -> Tensor:
+def scattered(name: str, made: Any, tensor: Any, indices: Any, updates: Any) -> Tensor:
+    """``tensor`` with ``updates`` at ``indices`` as ``made`` puts them there, which takes rows.
+
+    Raises InvalidArgumentError, in which ``name`` stands, for indices or updates that do not fit.
+    """
     x, values = as_peers(name, [as_tensor(tensor), updates])
     shape = tuple(x._data.shape)
     rows, count, rest = _rows(name, as_tensor(indices), shape)
@@ -184,21 +188,21 @@ def tensor_scatter_nd_update(
     Which of several updates of one position stays is not defined. Raises InvalidArgumentError as
     ``scatter_nd`` does.
     """
-    return _scattered("tensor_scatter_nd_update", put_rows, tensor, indices, updates)
+    return scattered("tensor_scatter_nd_update", put_rows, tensor, indices, updates)
 
 
 def tensor_scatter_nd_add(
     tensor: Any, indices: Any, updates: Any, name: str | None = None
 ) -> Tensor:
     """``tensor`` with ``updates`` added at the positions in ``indices``; repeated ones add up."""
-    return _scattered("tensor_scatter_nd_add", _add_rows, tensor, indices, updates)
+    return scattered("tensor_scatter_nd_add", _add_rows, tensor, indices, updates)
 
 
 def tensor_scatter_nd_sub(
     tensor: Any, indices: Any, updates: Any, name: str | None = None
 ) -> Tensor:
     """``tensor`` with ``updates`` subtracted at the positions in ``indices``."""
-    return _scattered(
+    return scattered(
         "tensor_scatter_nd_sub",
         lambda x, values, rows: _add_rows(x, negative(values), rows),
         tensor,
@@ -211,14 +215,14 @@ def tensor_scatter_nd_max(
     tensor: Any, indices: Any, updates: Any, name: str | None = None
 ) -> Tensor:
     """``tensor`` with the maximum of it and ``updates`` at the positions in ``indices``."""
-    return _scattered("tensor_scatter_nd_max", put_max, tensor, indices, updates)
+    return scattered("tensor_scatter_nd_max", put_max, tensor, indices, updates)
 
 
 def tensor_scatter_nd_min(
     tensor: Any, indices: Any, updates: Any, name: str | None = None
 ) -> Tensor:
     """``tensor`` with the minimum of it and ``updates`` at the positions in ``indices``."""
-    return _scattered("tensor_scatter_nd_min", put_min, tensor, indices, updates)
+    return scattered("tensor_scatter_nd_min", put_min, tensor, indices, updates)
 
 
 # Partition and stitch

@@ -18,7 +18,7 @@ from distgrad.ops.indexing import getitem, take_grad
 from distgrad.ops.logic import equal, less, select
 from distgrad.ops.powers import sqrt
 from distgrad.ops.reduce import bound, prod
-from distgrad.ops.scatter import put_max, put_min, put_rows
+from distgrad.ops.scatter import put_max, put_min, put_rows, scattered
 from distgrad.ops.shape import fill, part, reshape_to
 
 # What each reduction does: (data, one number per row, count) to a tensor of ``count`` rows.
@@ -208,3 +208,12 @@ def unsorted_segment_prod(
 ) -> Tensor:
     """Product of the rows with one number, 1 for none."""
     return _unsorted("unsorted_segment_prod", _prod, data, segment_ids, num_segments)
+
+
+def _times_rows(x: Tensor, updates: Tensor, rows: Tensor) -> Tensor:
+    return x * unsorted_segment_prod(updates, rows, x._data.shape[0])
+
+
+def scatter_mul(tensor: Any, indices: Any, updates: Any) -> Tensor:
+    """``tensor`` times ``updates`` at the positions in ``indices``; repeated ones multiply up."""
+    return scattered("scatter_mul", _times_rows, tensor, indices, updates)

@@ -100,6 +100,8 @@ _MORE_TENSORS = {
     "VectorizedMap": {"elements"},
     "WhileLoop": {"loop_vars"},
 }
+# Arguments that are functions; in configs they have the names under which they are registered.
+_FUNCTIONS = frozenset({"f", "function"})
 _NO_TENSORS = {
     **{"AffineTransform": {"fill_value"}, "PerspectiveTransform": {"fill_value"}},
     **{"MapCoordinates": {"fill_value"}, "Resize": {"fill_value"}},
@@ -131,7 +133,7 @@ class Operation(Layer):
         for unknown in [n for n in given if n not in signature.parameters]:
             if (value := given.pop(unknown)) not in (None, False):  # an option that is on
                 raise ValueError(f"keras.ops: {operation} takes no {unknown}={value!r} here")
-        self.settings = given
+        self.settings = {n: _callable(v) if n in _FUNCTIONS else v for n, v in given.items()}
         tensors = _tensors(operation, signature)
         self._names = tuple(p.name for p in tensors)
         self._variadic = _rest(tensors)
@@ -141,7 +143,10 @@ class Operation(Layer):
         function = _function(self.operation)
         given = {**self.settings, **kwargs}
         if not self._variadic:
-            return function(**dict(zip(self._names, args, strict=False)), **given)
+            named = dict(zip(self._names, args, strict=False))
+            for name in _FUNCTIONS.intersection(named):
+                named[name] = _callable(named[name])
+            return function(**named, **given)
         given[self._names[0]] = args
         bound = inspect.BoundArguments(inspect.signature(function), given)
         return function(*bound.args, **bound.kwargs)
@@ -199,6 +204,12 @@ class Operation(Layer):
             return value.name
         if isinstance(value, type) and issubclass(value, np.generic):
             return np.dtype(value).name
+        if inspect.isfunction(value):
+            known = {"config": registry.registered_name(value) or value.__name__}
+            return {
+                "module": "builtins", "class_name": "function", **known,
+                "registered_name": "function",
+            }  # fmt: skip
         return np.asarray(value).tolist() if isinstance(value, Tensor) else registry.plain(value)
 
 
@@ -298,6 +309,12 @@ def _function(known: str) -> Callable[..., Any]:
     if known not in _functions:
         raise ValueError(f"keras.ops has no operation {known!r} here")
     return _functions[known]
+
+
+def _callable(value: Any) -> Any:
+    """The registered function that a config names; a function as it is."""
+    name = value.get("config") if isinstance(value, Mapping) else value
+    return registry.get_registered_object(name) if isinstance(name, str) else value
 
 
 def _tensors(known: str, signature: inspect.Signature) -> list[inspect.Parameter]:

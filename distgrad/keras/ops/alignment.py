@@ -14,6 +14,12 @@ from distgrad.ops.casting import cast
 from distgrad.ops.shape import expand_dims, transpose
 
 
+def _wide(x: Any) -> Tensor:
+    """``x`` as a tensor of float32 or float64."""
+    tensor = floated(x)
+    return cast(tensor, np.float32) if tensor._data.dtype.itemsize == 2 else tensor
+
+
 def ctc_loss(
     target: Any, output: Any, target_length: Any, output_length: Any, mask_index: int = 0
 ) -> Tensor:
@@ -22,7 +28,7 @@ def ctc_loss(
     ``target`` [batch, longest] are integers, ``output`` [batch, time, classes] logits;
     ``mask_index`` is the class of "nothing". Raises InvalidArgumentError for other shapes.
     """
-    logits = floated(output)
+    logits = _wide(output)
     return ctc.ctc_loss(target, logits, target_length, output_length, False, blank_index=mask_index)
 
 
@@ -48,7 +54,7 @@ def ctc_decode(
         raise ValueError(
             f"Invalid strategy {strategy}. Supported values are 'greedy' and 'beam_search'."
         )
-    logits, lengths = floated(inputs), cast(as_tensor(sequence_lengths), np.int32)
+    logits, lengths = _wide(inputs), cast(as_tensor(sequence_lengths), np.int32)
     blank = -1 if mask_index is None else int(mask_index)
     steps = transpose(logits, (1, 0, 2))
     if strategy == "greedy":

@@ -14,10 +14,12 @@ from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import NoValueError
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
+from distgrad.keras.backend import floatx
 from distgrad.ops import casting, clipping, constants, control, layout
 from distgrad.ops import scatter as scatters
 from distgrad.ops.constants import is_tensor as is_tensor
 from distgrad.ops.indexing import index
+from distgrad.ops.segment import scatter_mul
 from distgrad.ops.shape import stack
 from distgrad.ops.shape import unstack as unstack_axis
 
@@ -25,13 +27,14 @@ from distgrad.ops.shape import unstack as unstack_axis
 
 
 def cast(x: Any, dtype: Any) -> Tensor:
-    """``x`` as ``dtype``."""
-    return casting.cast(x, dtype)
+    """``x`` as ``dtype``; None is the usual one of floats."""
+    return casting.cast(x, floatx() if dtype is None else dtype)
 
 
 def saturate_cast(x: Any, dtype: Any) -> Tensor:
-    """``x`` as ``dtype``; what lies outside its range becomes its nearest number."""
-    return clipping.saturate_cast(x, dtype)
+    """``x`` as ``dtype``, None the usual one of floats; what lies outside its range becomes its
+    nearest number."""
+    return clipping.saturate_cast(x, floatx() if dtype is None else dtype)
 
 
 def convert_to_tensor(x: Any, dtype: Any = None, sparse: Any = None, ragged: Any = None) -> Tensor:
@@ -131,12 +134,20 @@ def scan(
 ) -> tuple[Any, Any]:
     """The last carry of ``carry, y = f(carry, x)`` over the first axis of ``xs``, and all y.
 
-    Without ``xs``, x is None, ``length`` times. Raises ValueError for neither of them.
+    Without ``xs``, x is None, ``length`` times. ``unroll``, a bool or a positive int, changes
+    nothing. Raises ValueError for neither ``xs`` nor ``length``, a ``length`` that is not that of
+    ``xs`` and another ``unroll``; TypeError for an ``f`` that cannot be called.
     """
+    if not callable(f):
+        raise TypeError(f"scan: f must be callable, not {f!r}")
+    if not isinstance(unroll, bool) and not (isinstance(unroll, int) and unroll > 0):
+        raise ValueError(f"scan: unroll must be a bool or a positive int, not {unroll!r}")
     leaves = [unstack_axis(leaf) for leaf in tree.flatten(xs)] if xs is not None else []
     if not leaves and length is None:
         raise ValueError("scan needs xs or a length")
     count = len(leaves[0]) if leaves else int(length or 0)
+    if length is not None and int(length) != count:
+        raise ValueError(f"scan: a length of {length} for xs of {count}")
     carry, ys = init, []
     for i in reversed(range(count)) if reverse else range(count):
         x = tree.pack_sequence_as(xs, [leaf[i] for leaf in leaves]) if leaves else None
@@ -188,15 +199,17 @@ _REDUCTIONS = {
     "add": scatters.tensor_scatter_nd_add,
     "max": scatters.tensor_scatter_nd_max,
     "min": scatters.tensor_scatter_nd_min,
+    "mul": scatter_mul,
 }
 
 
 def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | None = None) -> Tensor:
-    """``inputs`` with ``updates`` put at ``indices``, or added, or the larger or smaller one.
+    """``inputs`` with ``updates`` put at ``indices``, or added, or the larger or smaller one, or
+    their product.
 
-    Raises ValueError for a reduction other than None, "add", "max" and "min".
+    Raises ValueError for a reduction other than None, "add", "max", "min" and "mul".
     """
     if reduction not in _REDUCTIONS:
-        raise ValueError(f"scatter_update: no reduction {reduction!r}; use add, max or min")
+        raise ValueError(f"scatter_update: no reduction {reduction!r}; use add, max, min or mul")
     x = as_tensor(inputs)
     return _REDUCTIONS[reduction](x, indices, casting.cast(updates, x.dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -85,7 +86,7 @@ def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Tensor:
     """Sums over so many last axes of ``x1`` and first ones of ``x2``, or over pairs of axes."""
     a, b = tensors(x1, x2)
     if a._data.dtype == np.bool_:
-        return _of_bools(lambda *whole: products.tensordot(*whole, axes), a, b)
+        return _of_bools(functools.partial(products.tensordot, axes=axes), a, b)
     return products.tensordot(a, b, axes)
 
 

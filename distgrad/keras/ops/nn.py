@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import limits
 from distgrad.core.primitive import bind_one
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations
@@ -28,8 +29,8 @@ from distgrad.ops.casting import cast
 from distgrad.ops.einsum import einsum
 from distgrad.ops.layout import repeat
 from distgrad.ops.powers import rsqrt
-from distgrad.ops.reduce import reduce_max, reduce_mean, reduce_sum
-from distgrad.ops.statistics import norm
+from distgrad.ops.reduce import reduce_any, reduce_max, reduce_mean, reduce_sum
+from distgrad.ops.statistics import norm, reduce_logsumexp
 from distgrad.ops.trigonometric import tanh
 
 # Activations
@@ -147,7 +148,8 @@ def multi_hot(
 ) -> Tensor:
     """1 at each of the class numbers of a sample, 0 elsewhere."""
     hot = one_hot(inputs, num_classes, axis, dtype)
-    return reduce_max(hot, 1 if as_tensor(inputs)._data.ndim > 1 else 0)
+    largest = reduce_any if hot.dtype.is_bool else reduce_max
+    return largest(hot, 1 if as_tensor(inputs)._data.ndim > 1 else 0)
 
 
 def in_top_k(targets: Any, predictions: Any, k: int) -> Tensor:
@@ -180,8 +182,14 @@ def segment_max(
 def moments(
     x: Any, axes: Any, keepdims: bool = False, synchronized: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Mean and variance over ``axes``; ``synchronized`` changes nothing."""
-    return _mean(x, axes, keepdims), _var(x, axes, keepdims)
+    """Mean and variance over ``axes``; ``synchronized`` changes nothing.
+
+    A variance beyond the range of float16 is the largest number there.
+    """
+    variance = _var(x, axes, keepdims)
+    if variance._data.dtype == np.float16:
+        variance = clipping.minimum(variance, float(np.finfo(np.float16).max))
+    return _mean(x, axes, keepdims), variance
 
 
 def batch_normalization(
@@ -225,7 +233,7 @@ def rms_normalization(
     tensor = floated(x)
     squares = reduce_mean(tensor * tensor, axis, True)
     y = tensor * rsqrt(squares + (small() if epsilon is None else epsilon))
-    return y if scale is None else y * scale
+    return y if scale is None else y * cast(scale, y.dtype)
 
 
 def normalize(x: Any, axis: Any = -1, order: Any = 2, epsilon: float | None = None) -> Tensor:
@@ -271,7 +279,7 @@ def dot_product_attention(
         scores = tanh(scores / attn_logits_soft_cap) * attn_logits_soft_cap
     if bias is not None:
         scores = scores + cast(bias, scores.dtype)
-    least = 0.7 * float(np.finfo(scores.dtype.numpy_dtype).min)
+    least = 0.7 * float(limits(scores._data.dtype).min)
     if is_causal:
         scores = logic.where(causal_mask(*scores._data.shape[-2:]), scores, least)
     if mask is not None:

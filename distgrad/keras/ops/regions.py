@@ -46,11 +46,20 @@ def _last(x: Tensor, data_format: str | None) -> tuple[Tensor, bool]:
     return (transpose(x, [0, 2, 3, 1]) if first else x), first
 
 
+def _block_size(value: int) -> int:
+    if value < 2:
+        raise ValueError(f"block_size must be at least 2, not {value!r}")
+    return int(value)
+
+
 def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") -> Tensor:
-    """The channels of each pixel as a block of ``block_size`` by ``block_size`` pixels."""
+    """The channels of each pixel as a block of ``block_size`` by ``block_size`` pixels.
+
+    Raises ValueError for a block of less than 2, or one that does not divide the channels.
+    """
     tensor, first = _last(as_tensor(x), data_format)
     n, h, w, c = tensor._data.shape
-    b = block_size
+    b = _block_size(block_size)
     if c % (b * b):
         raise ValueError(f"{c} channels are no multiple of {b} * {b}")
     cut = reshape(tensor, (n, h, w, b, b, c // (b * b)))
@@ -59,10 +68,13 @@ def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") 
 
 
 def space_to_depth(x: Any, block_size: int, data_format: str = "channels_last") -> Tensor:
-    """Each block of ``block_size`` by ``block_size`` pixels as the channels of one pixel."""
+    """Each block of ``block_size`` by ``block_size`` pixels as the channels of one pixel.
+
+    Raises ValueError for a block of less than 2, or one that does not divide the image.
+    """
     tensor, first = _last(as_tensor(x), data_format)
     n, h, w, c = tensor._data.shape
-    b = block_size
+    b = _block_size(block_size)
     if h % b or w % b:
         raise ValueError(f"an image of {h} by {w} has no whole blocks of {b} by {b}")
     cut = reshape(tensor, (n, h // b, b, w // b, b, c))

@@ -10,6 +10,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.keras.backend import floatx
+from distgrad.keras.layers.core import whole_number
 from distgrad.keras.ops import shaping
 from distgrad.keras.ops.promotion import tensors
 from distgrad.ops import fourier
@@ -80,8 +81,11 @@ def irfft(x: Any, fft_length: int | None = None) -> Tensor:
 
 
 def extract_sequences(x: Any, sequence_length: int, sequence_stride: int) -> Tensor:
-    """Pieces of the last axis, ``sequence_stride`` apart, along an axis before it."""
-    tensor = as_tensor(x)
+    """Pieces of the last axis, ``sequence_stride`` apart, along an axis before it.
+
+    Raises ValueError for a stride that is not a positive int.
+    """
+    tensor, sequence_stride = as_tensor(x), whole_number("sequence_stride", sequence_stride)
     return gather(
         tensor, _places(tensor._data.shape[-1], sequence_length, sequence_stride), axis=-1
     )
@@ -126,7 +130,7 @@ def stft(
     """``rfft`` of pieces of a signal, each times a window: "hann", "hamming", a vector or None.
 
     ``center`` mirrors the ends, so that piece t is about ``t * sequence_stride``. Raises ValueError
-    for a transform shorter than the pieces and for another window.
+    for a transform shorter than the pieces, a stride that is no positive int and another window.
     """
     (tensor,) = tensors(x, also=float)
     if fft_length < sequence_length:
@@ -153,6 +157,7 @@ def istft(
     center: bool = True,
 ) -> Tensor:
     """The signal whose ``stft`` is this pair, cut to ``length`` if that is given."""
+    sequence_stride = whole_number("sequence_stride", sequence_stride)
     frames = irfft(x, fft_length)
     shape = _window(window, sequence_length, fft_length)
     if shape is not None:  # what overlaps of its square adds up to one
