@@ -13,6 +13,7 @@ from distgrad.core.variable import Variable
 from distgrad.keras.backend import floatx
 from distgrad.keras.layers import symbolic
 from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.calling import calls
 from distgrad.keras.layers.core import one_of, whole_number
 from distgrad.ops.casting import cast
 from distgrad.ops.indexing import one_hot
@@ -138,12 +139,15 @@ class Discretization(OnLists):
         self.bin_boundaries = _compressed(summary, 1 / self.num_bins)[0, :-1].tolist()
 
     def call(self, x: Tensor) -> Tensor:
-        if self.bin_boundaries is None:
-            raise ValueError(f"{self.name!r} has no boundaries yet: call adapt(data) first")
-        bounds = beside(x, np.asarray(self.bin_boundaries, x._data.dtype))
+        boundaries = self.bin_boundaries
+        if boundaries is None:
+            if not calls.trial or self.num_bins is None:
+                raise ValueError(f"{self.name!r} has no boundaries yet: call adapt(data) first")
+            boundaries = [0.0] * (self.num_bins - 1)  # for the shape of what will come
+        bounds = beside(x, np.asarray(boundaries, x._data.dtype))
         above = cast(logical_not(less(expand_dims(x, -1), bounds)), np.int32)  # nan: the last bin
         dtype = np.int32 if self.output_mode == "int" else self.compute_dtype
-        depth = len(self.bin_boundaries) + 1
+        depth = len(boundaries) + 1
         return encoded(reduce_sum(above, -1), self.output_mode, depth, dtype)
 
 

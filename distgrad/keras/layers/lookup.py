@@ -87,6 +87,8 @@ class Hashing(OnTexts):
             raise ValueError(f"salt must be one int or two, not {salt!r}")
         self.salt = None if pair is None else list(pair)
         self.output_mode = one_of("output_mode", output_mode, *MODES)
+        if output_mode == "int" and "int" not in self.compute_dtype:
+            raise ValueError(f"output_mode 'int' needs a dtype of integers, not {self.dtype!r}")
 
     def call(self, inputs: Tensor) -> Tensor:
         return self._encoded(on_host(lambda x: self._bins(np.asarray(x)), inputs))

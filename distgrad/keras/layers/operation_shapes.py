@@ -91,7 +91,8 @@ def _scaled(settings: Settings, args: tuple) -> Any:
 
 def _padded(settings: Settings, args: tuple) -> Any:
     images, shape = args[0], list(args[0].shape)
-    if len(shape) not in (3, 4):
+    sides = [settings.get(f"{side}_padding") for side in ("top", "left", "bottom", "right")]
+    if len(shape) not in (3, 4) or any(n is not None and n < 0 for n in sides):
         return None
     first = (settings.get("data_format") or image_data_format()) == "channels_first"
     for axis, side in zip((-2, -1) if first else (-3, -2), ("height", "width"), strict=True):

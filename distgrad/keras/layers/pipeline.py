@@ -26,9 +26,10 @@ class Pipeline(Layer):
                 raise ValueError(f"a Pipeline is made of layers, not of {layer!r}")
         self.layers = list(layers)
 
-    def call(self, inputs: Any, training: bool = True) -> Any:
+    def call(self, inputs: Any, training: bool = True, mask: Any = None) -> Any:
         for layer in self.layers:
-            inputs = layer(inputs, training=training)
+            taken = {"mask": mask} if mask is not None and "mask" in layer._mask_for else {}
+            inputs = layer(inputs, training=training, **taken)
         return inputs
 
     def get_config(self) -> dict[str, Any]:
@@ -36,5 +37,7 @@ class Pipeline(Layer):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:
-        """A pipeline of the layers in such a config, made anew."""
+        """A pipeline of the layers in such a config, made anew. Raises ValueError without them."""
+        if "layers" not in config:
+            raise ValueError(f"a Pipeline's config has its layers, not {sorted(config)} alone")
         return cls([deserialize(each) for each in config["layers"]], config.get("name"))

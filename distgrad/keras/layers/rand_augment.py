@@ -44,7 +44,7 @@ class RandAugment(Augmentation):
 
     They are shear, translation, rotation, brightness, colour degeneration, contrast, sharpness,
     posterization, solarization, auto contrast and equalization. (Keras draws them once for a
-    batch.) Raises ValueError for a factor outside [0, 1] or ``num_ops`` that is not a positive int.
+    batch.) Raises ValueError for a factor outside [0, 1] or ``num_ops`` that is not 0 or more.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class RandAugment(Augmentation):
     ) -> None:
         super().__init__(seed, data_format, **kwargs)
         self.value_range = value_bounds(value_range)
-        self.num_ops = whole_number("num_ops", num_ops)
+        self.num_ops = whole_number("num_ops", num_ops, 0)
         self.factor = factor_range("factor", factor, 0.0, 1.0)
         self.interpolation = interpolation
         self._parts = _ways(self.factor, self.value_range, interpolation, seed)

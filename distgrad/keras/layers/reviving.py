@@ -9,9 +9,11 @@ from typing import Any
 from distgrad.keras import registry
 from distgrad.keras.layers.base import Layer
 
-# Layers that are no layers of models.
+# Layers that are no layers of models, or of jobs.
 _ELSEWHERE = {
     "Distiller": "distgrad.keras.distillation",
+    "MaxNumBoundingBoxes": "distgrad.keras.layers",
+    "Wrapper": "distgrad.keras.layers",
     "FeatureSpace": "distgrad.keras.utils.feature_space",
     "TFDIdentity": "distgrad.keras.utils.features",
 }

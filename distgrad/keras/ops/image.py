@@ -96,6 +96,8 @@ def resize(
     if fill_mode != "constant":
         raise ValueError(f"resize: fill_mode is 'constant', not {fill_mode!r}")
     tall, wide = static(size)
+    if tall < 1 or wide < 1:
+        raise ValueError(f"resize: size is a positive height and width, not {(tall, wide)}")
 
     def resized(x: Tensor) -> Tensor:
         height, width = x._data.shape[1:3]

@@ -1,5 +1,7 @@
 """Rescaling and Normalization."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -139,3 +141,50 @@ def test_resizing_of_whole_numbers_rounds():
     y = layers.Resizing(1, 6)(row)  # a quarter of the neighbour, or three
     assert y.dtype == tf.uint8
     np.testing.assert_array_equal(y[0, :, 0], [0, 64, 191, 192, 64, 1])
+
+
+def test_every_layer_that_takes_no_arguments_comes_back_from_its_config():
+    layers = tf.keras.layers
+    given = [getattr(layers, name) for name in dir(layers)]
+    classes = {c for c in given if isinstance(c, type) and issubclass(c, layers.Layer)}
+    made = []
+    for each in classes:
+        with contextlib.suppress(TypeError, ValueError, NotImplementedError):
+            made.append(each())
+    for layer in made:
+        again = layers.deserialize(layers.serialize(layer))
+        assert type(again) is type(layer)
+    assert {"MelSpectrogram", "BatchNormalization", "GlobalMaxPooling2D"} <= {
+        type(m).__name__ for m in made
+    }
+
+
+def test_bins_that_are_not_found_yet_have_a_shape():
+    inputs = tf.keras.Input((3,))
+    layer = tf.keras.layers.Discretization(num_bins=4, output_mode="one_hot")
+    model = tf.keras.Model(inputs, layer(inputs))
+    assert model.output_shape == (None, 3, 4)
+    with pytest.raises(ValueError, match="no boundaries yet"):
+        model(np.ones((2, 3), "f"))
+    layer.adapt(np.arange(12.0))
+    np.testing.assert_array_equal(np.argmax(model(np.array([[0.0, 4.5, 11.0]])), -1), [[0, 1, 3]])
+
+
+def test_a_pipeline_hands_on_a_mask_to_layers_that_take_one():
+    class Kept(tf.keras.layers.Layer):
+        def call(self, x, mask=None):
+            return x if mask is None else x * tf.cast(mask, x.dtype)
+
+    pipeline = tf.keras.layers.Pipeline([Kept(), tf.keras.layers.Rescaling(2.0)])
+    found = pipeline(np.ones((1, 2), "f"), mask=np.array([[True, False]]))
+    np.testing.assert_array_equal(found, [[2, 0]])
+    with pytest.raises(ValueError, match="layers"):
+        tf.keras.layers.Pipeline.from_config({"name": "p"})
+
+
+def test_no_operations_leave_an_image_as_it_is():
+    image = np.ones((4, 4, 3), "f")
+    found = tf.keras.layers.RandAugment(num_ops=0)(image, training=True)
+    np.testing.assert_array_equal(found, image)
+    with pytest.raises(ValueError, match="positive height"):
+        tf.keras.ops.image.resize(image, (0, 3))

@@ -150,6 +150,7 @@ def test_a_vocabulary_from_a_file(tmp_path):
         (lambda: layers.TextVectorization().adapt([""]), "no data"),
         (lambda: layers.Hashing(0), "num_bins must be"),
         (lambda: layers.Hashing(3, salt="x"), "salt must be"),
+        (lambda: layers.Hashing(3, dtype="float32"), "dtype of integers, not 'float32'"),
         (lambda: layers.CategoryEncoding(), "num_tokens must be"),
         (lambda: layers.CategoryEncoding(3)([1], count_weights=[1.0]), "count_weights need"),
         (lambda: layers.Discretization(), "give one of them"),
