@@ -279,7 +279,7 @@ def corrcoef(x: Any) -> Tensor:
 def correlate(x1: Any, x2: Any, mode: str = "valid") -> Tensor:
     """The sums of products of two vectors at each offset. Modes: "valid", "same", "full"."""
     a, b = tensors(x1, x2)
-    if a._data.dtype.kind != "f":
+    if not a.dtype.is_floating:
         a, b = (cast(v, "float64" if a._data.dtype == np.int64 else "float32") for v in (a, b))
     swapped = b._data.shape[0] > a._data.shape[0]
     long, short = (b, a) if swapped else (a, b)
@@ -331,14 +331,12 @@ def unique(
     fill_value: Any = None,
 ) -> Any:
     """The different elements (or slices along ``axis``) of ``x``, in order; without ``sorted`` in
-    that in which they come first.
+    that in which they come first. Each nan is another one.
 
     With where each comes first, which of them stands at each place, and how often each comes, all
     int32. ``size`` cuts them to so many, or fills up with ``fill_value`` (the first by default).
     """
-    parts = np.unique(
-        as_tensor(x)._host(), return_index=True, return_inverse=True, return_counts=True, axis=axis
-    )
+    parts = np.unique(as_tensor(x)._host(), True, True, True, axis, equal_nan=False)
     values, index, inverse, counts = (np.asarray(part) for part in parts)
     if not sorted:
         order = np.argsort(index)
@@ -375,6 +373,8 @@ def histogram(x: Any, bins: int = 10, range: tuple | None = None) -> tuple[Tenso
         raise ValueError(
             f"Input tensor must be 1-dimensional. Received: input.shape={tensor.shape}"
         )
+    if range is not None and len(range) != 2:
+        raise ValueError(f"`range` must be a tuple of two elements. Received: range={range}")
     if range is not None and range[1] < range[0]:
         raise ValueError(
             f"The second element of `range` must be greater than the first. Received: range={range}"
@@ -391,9 +391,14 @@ def histogram(x: Any, bins: int = 10, range: tuple | None = None) -> tuple[Tenso
 def argpartition(x: Any, kth: int, axis: int | None = -1) -> Tensor:
     """int32 positions that bring the ``kth`` smallest element to its place, smaller ones before.
 
-    Here they sort ``x``; without an ``axis`` they are those in the flat tensor.
+    Here they sort ``x``; without an ``axis`` they are those in the flat tensor. Raises ValueError
+    for a ``kth`` that is not there.
     """
-    return reduction.argsort(x, axis)
+    tensor = as_tensor(x)
+    size = tensor._data.size if axis is None else tensor._data.shape[axis]
+    if not -size <= kth < size:
+        raise ValueError(f"argpartition: kth {kth} is out of bounds for {size} elements")
+    return reduction.argsort(tensor, axis)
 
 
 def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Tensor, ...]:

@@ -237,7 +237,12 @@ def rms_normalization(
 
 
 def normalize(x: Any, axis: Any = -1, order: Any = 2, epsilon: float | None = None) -> Tensor:
-    """``x`` divided by its norm over ``axis``, at least ``epsilon``."""
+    """``x`` divided by its norm over ``axis``, at least ``epsilon``.
+
+    Raises ValueError for an ``order`` that is not a positive int.
+    """
+    if not isinstance(order, int) or order < 1:
+        raise ValueError(f"normalize: order must be an int of 1 or more, not {order!r}")
     tensor, least = floated(x), small() if epsilon is None else epsilon
     if order == 2:
         total = reduce_sum(tensor * tensor, axis, True)
@@ -291,8 +296,13 @@ def dot_product_attention(
 
 
 def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Tensor:
-    """``-target * log(output) - (1 - target) * log(1 - output)`` of each element."""
+    """``-target * log(output) - (1 - target) * log(1 - output)`` of each element.
+
+    Raises ValueError for tensors of different shapes.
+    """
     truth, p = tensors(target, output, also=float)
+    if truth._data.shape != p._data.shape:
+        raise ValueError(f"targets of shape {truth.shape}, predictions of {p.shape}")
     return binary_entropy(truth, p, from_logits)
 
 

@@ -242,7 +242,7 @@ def view(x: Any, dtype: Any = None) -> Tensor:
     """
     tensor = as_tensor(x)
     wanted = tensor._data.dtype if dtype is None else as_dtype(dtype).numpy_dtype
-    return on_host(lambda x: np.ascontiguousarray(x._host()).view(wanted), tensor)
+    return on_host(lambda x: np.asarray(x._host(), order="C").view(wanted), tensor)
 
 
 def psnr(x1: Any, x2: Any, max_val: Any) -> Tensor:

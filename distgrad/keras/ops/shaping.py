@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,6 +103,7 @@ def linspace(
 
     With ``retstep`` a pair of them and the step.
     """
+    num = operator.index(num)
     first, last = tensors(start, stop, also=float)
     step = (last - first) / builtins.max(num - 1 if endpoint else num, 1)
     end = last if endpoint else last - step
