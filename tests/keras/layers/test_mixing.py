@@ -123,7 +123,7 @@ def test_wrong_arguments():
     for call, words in (
         (lambda: layers.MixUp(0), "alpha must be a positive number"),
         (lambda: layers.CutMix(1.5), "between 0.0 and 1.0"),
-        (lambda: layers.RandAugment(num_ops=0), "num_ops must be a positive int"),
+        (lambda: layers.RandAugment(num_ops=-1), "num_ops must be an int of 0 or more"),
         (lambda: layers.AugMix(num_chains=0), "num_chains must be a positive int"),
         (lambda: layers.AugMix(alpha=0.0), "alpha must be positive"),
         (lambda: layers.RandAugment(factor=2), "between 0.0 and 1.0"),
