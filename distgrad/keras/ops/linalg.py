@@ -29,9 +29,9 @@ def matmul(x1: Any, x2: Any) -> Tensor:
     Of two of int8 it is int32, of bools whether any product is true.
     """
     a, b = tensors(x1, x2)
-    if a._data.dtype == np.bool_:
+    if a._data.dtype.kind == "b":
         return _of_bools(matmul, a, b)
-    if _int8(x1, x2) and a._data.ndim > 1 and b._data.ndim > 1:
+    if a._data.dtype.kind == "i" and _int8(x1, x2) and a._data.ndim > 1 and b._data.ndim > 1:
         a, b = cast(a, np.int32), cast(b, np.int32)
     row, column = a._data.ndim == 1, b._data.ndim == 1
     a, b = expand_dims(a, 0) if row else a, expand_dims(b, 1) if column else b
@@ -53,7 +53,7 @@ def dot(x1: Any, x2: Any) -> Tensor:
     """Sums over the last axis of ``x1`` and the one before the last of ``x2`` (the last, if that is
     a vector); the product with a scalar."""
     a, b = tensors(x1, x2)
-    if a._data.dtype == np.bool_:
+    if a._data.dtype.kind == "b":
         return _of_bools(dot, a, b)
     if not (a._data.ndim and b._data.ndim):
         return a * b
@@ -69,7 +69,7 @@ def vdot(x1: Any, x2: Any) -> Tensor:
 def inner(x1: Any, x2: Any) -> Tensor:
     """Sums over the last axes of both; the product with a scalar."""
     a, b = tensors(x1, x2)
-    if a._data.dtype == np.bool_:
+    if a._data.dtype.kind == "b":
         return _of_bools(inner, a, b)
     if not (a._data.ndim and b._data.ndim):
         return a * b
@@ -85,7 +85,7 @@ def outer(x1: Any, x2: Any) -> Tensor:
 def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Tensor:
     """Sums over so many last axes of ``x1`` and first ones of ``x2``, or over pairs of axes."""
     a, b = tensors(x1, x2)
-    if a._data.dtype == np.bool_:
+    if a._data.dtype.kind == "b":
         return _of_bools(functools.partial(products.tensordot, axes=axes), a, b)
     return products.tensordot(a, b, axes)
 
@@ -93,7 +93,7 @@ def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Tensor:
 def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Tensor:
     """Einstein's sum of the operands, in the dtype in which they meet; of int8 int32."""
     given = tensors(*operands)
-    if _int8(*operands):
+    if given[0]._data.dtype.kind == "i" and _int8(*operands):
         given = [cast(x, np.int32) for x in given]
     return sums.einsum(subscripts, *given)
 
