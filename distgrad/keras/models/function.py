@@ -6,7 +6,8 @@ from typing import Any
 
 from distgrad.core import tree
 from distgrad.keras.layers.base import Layer
-from distgrad.keras.layers.symbolic import KerasTensor, of_shapes
+from distgrad.keras.layers.input import Input
+from distgrad.keras.layers.symbolic import KerasTensor, of_shapes, symbols
 from distgrad.keras.models.graph import Graph
 
 
@@ -15,11 +16,17 @@ class Function:
 
     A call takes a nest like ``inputs``, of arrays, tensors or KerasTensors, and gives one like
     ``outputs``. It has no weights, state or training of its own; its layers have theirs. Raises
-    ValueError where an output needs an input that is not among the inputs.
+    ValueError where an output needs an input that is not among the inputs, or there is no output.
     """
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None) -> None:
+        if not symbols(outputs):
+            raise ValueError(f"a Function has outputs, KerasTensors, not {outputs!r}")
         self.name = name or "function"
+        for tensor in symbols(inputs):
+            if tensor.node is None:  # made by itself, not by keras.Input
+                made = Input(batch_shape=tensor.shape, dtype=tensor.dtype)
+                tensor.node, tensor.index = made.node, made.index
         self._graph = Graph(inputs, outputs)
 
     @property

@@ -59,3 +59,15 @@ def test_what_does_not_fit_is_an_error():
         f([np.ones((2, 3), np.float32)])
     with pytest.raises(ValueError, match="has shape"):
         f([np.ones((2, 4), np.float32)] * 2)
+
+
+def test_keras_tensors_that_are_no_inputs_of_models_are_inputs_of_functions():
+    x, y = tf.keras.KerasTensor((None, 3)), tf.keras.KerasTensor((2, 3))
+    fn = tf.keras.Function({"x": x, "y": y}, [x * y, x + 1.0])
+    assert fn.compute_output_shape({"x": (2, 3), "y": (2, 3)}) == [(2, 3), (2, 3)]
+    given = np.arange(6.0, dtype="f").reshape(2, 3)
+    product, more = fn({"x": given, "y": given})
+    np.testing.assert_array_equal(product, given**2)
+    np.testing.assert_array_equal(more, given + 1)
+    with pytest.raises(ValueError, match="has outputs"):
+        tf.keras.Function(x, [])
