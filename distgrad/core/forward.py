@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import tree
+from distgrad.core import recording, tree
 from distgrad.core.backward import array_of, zeros_like
 from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.dtypes import INEXACT
@@ -26,7 +26,8 @@ class ForwardAccumulator:
 
     ``primals`` is a tensor or variable, or a nest of them, and ``tangents`` the direction for each,
     of the same structure, shapes and dtypes. Operations inside the ``with`` block are followed;
-    accumulators and tapes nest in any order. A ``custom_gradient`` counts as the derivative in
+    accumulators and tapes nest in any order, and those around a block follow its products
+    wherever these are asked for. A ``custom_gradient`` counts as the derivative in
     forward mode too, where TensorFlow looks into the function. Raises ValueError where structures,
     shapes or dtypes differ or a primal is given twice.
     """
@@ -41,10 +42,12 @@ class ForwardAccumulator:
         self._tape.watch(self._primals)
         self._tangents = [_tangent(p, t) for p, t in zip(self._primals, directions, strict=True)]
         self._entered = False
+        self._around: list[GradientTape] = []  # who follows the products, also after their blocks
 
     def __enter__(self) -> ForwardAccumulator:
+        around = [r for r in recording.stack() if isinstance(r, GradientTape)]
         self._tape.__enter__()
-        self._entered = True
+        self._entered, self._around = True, around
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -73,8 +76,12 @@ class ForwardAccumulator:
             raise TypeError(f"jvp takes tensors and variables, not {target!r}")
         if target.dtype.numpy_dtype.kind not in INEXACT:
             return None
-        recording = self._tape._recording
-        with self._tape.stop_recording() if recording else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            if self._tape._recording:
+                stack.enter_context(self._tape.stop_recording())
+            for tape in self._around:
+                if not tape._recording and tape._entries is not None:
+                    stack.enter_context(tape)
             seed = _probe(target)
             with GradientTape(watch_accessed_variables=False) as linear:
                 linear.watch(seed)

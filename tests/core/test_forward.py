@@ -78,6 +78,21 @@ def test_forward_over_forward():
     assert float(outer.jvp(d)) == 24.0  # 2 x0 * 3 x1^2
 
 
+def test_products_asked_for_after_all_blocks():
+    """Accumulators and tapes around a block follow its products there as well, not the reverse."""
+    x = tf.constant(1.5, tf.float64)
+    with tf.GradientTape() as tape, Accumulator(x, tf.constant(2.0, tf.float64)) as outer:
+        tape.watch(x)
+        with Accumulator(x, tf.constant(1.0, tf.float64)) as inner:
+            y = x**4
+    slope = inner.jvp(y)
+    second = outer.jvp(slope)
+    assert float(slope) == 4 * 1.5**3 and float(second) == 2 * 12 * 1.5**2
+    assert inner.jvp(outer.jvp(y)) is None
+    assert float(tape.gradient(second, x)) == 2 * 24 * 1.5
+    assert not tape._recording and outer.jvp(inner.jvp(y)) is not None
+
+
 def quartic(x, a):
     return tf.reduce_sum(x**4) + 0.5 * tf.reduce_sum(x * tf.linalg.matvec(a, x))
 
