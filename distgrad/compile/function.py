@@ -144,8 +144,9 @@ class Function:
     def get_concrete_function(self, *args: Any, **kwargs: Any) -> Function:
         """The function for arguments like these: tensors, specs, or Python values, which stay.
 
-        It takes the tensors among them, and raises a TypeError (and InvalidArgumentError) for
-        another dtype or shape. Raises TypeError for arguments that the function does not take.
+        It takes the tensors among them, or all of them, and raises a TypeError (and
+        InvalidArgumentError) for another dtype or shape, or another Python value. Raises TypeError
+        for arguments that the function does not take.
         """
         if self.input_signature is not None and not (args or kwargs):
             return self
@@ -155,8 +156,9 @@ class Function:
 
         def concrete(*tensors: Any, **named: Any) -> Any:
             free = [k for k, v in specs.items() if any(map(_is_spec, tree.flatten(v)))]
-            given = dict(zip(free, tensors, strict=False)) | named
-            if len(tensors) > len(free) or sorted(given) != sorted(free):
+            order = free if len(tensors) <= len(free) else list(specs)
+            given = dict(zip(order, tensors, strict=False)) | named
+            if len(tensors) > len(order) or not set(free) <= set(given) <= set(specs):
                 raise TypeError(f"{self!r} takes {free}, got {len(tensors)} and {list(named)}")
             matched = {k: _match(specs[k], v) for k, v in given.items()}
             call = inspect.BoundArguments(signature, OrderedDict(specs | matched))
@@ -226,6 +228,10 @@ def _spec(value: Any) -> Any:
 
 def _match(spec: Any, value: Any) -> Any:
     if not isinstance(spec, TensorSpec):
+        if not tree.is_nested(spec):  # a Python value, which stays
+            if value is not spec and value != spec:
+                raise TypeError(f"a concrete function of {spec!r} was given {value!r} for it")
+            return spec
         parts = zip(tree.flatten(spec), tree.flatten_up_to(spec, value), strict=True)
         return tree.pack_sequence_as(spec, [_match(s, v) for s, v in parts])
     if isinstance(value, Operand):

@@ -190,6 +190,21 @@ def test_get_concrete_function():
     np.testing.assert_array_equal(signed.get_concrete_function()([1.0]), [2.0])
 
 
+def test_a_concrete_function_takes_its_python_values_again():
+    f = tf.function(lambda x, y, z: x["a"] * y[0] + y[1] + z)
+    concrete = f.get_concrete_function({"a": S([])}, (S([]), 4.0), 2.0)
+    three = {"a": tf.constant(3.0)}
+    for found in (
+        concrete(three, (tf.constant(5.0), 4.0)),
+        concrete(three, (5.0, 4.0), 2.0),
+        concrete(z=2.0, y=(5.0, 4.0), x=three),
+    ):
+        assert float(found) == 21
+    for args in ((three, (5.0, 7.0)), (three, (5.0, 4.0), 1.0), (three, (5.0, 4.0), 2.0, 1.0)):
+        with pytest.raises(TypeError):
+            concrete(*args)
+
+
 def test_errors_are_the_functions_own():
     @tf.function
     def f(x):
