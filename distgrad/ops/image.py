@@ -158,7 +158,7 @@ def resize(
         wanted = tuple(max(1, int(np.rint(np.float32(m) * scale))) for m in known)
     if method != "nearest":
         x = cast(x, np.float32)
-    if known == wanted:
+    if known == wanted and method not in ("gaussian", "mitchellcubic"):  # these blur all the same
         return x
     for at, before, after in zip((axis, axis + 1), known, wanted, strict=True):
         if method != "nearest":

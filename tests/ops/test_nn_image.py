@@ -57,6 +57,14 @@ def test_resize_of_two_pixels():
     assert nearest.dtype == tf.int64 and nearest.numpy().ravel().tolist() == [0, 0, 8, 8]
 
 
+@pytest.mark.parametrize("method, share", [("gaussian", np.exp(-2.0)), ("mitchellcubic", 1 / 16)])
+def test_what_blurs_does_so_at_the_same_size(method, share):
+    """The neighbour counts ``share`` of what the pixel itself does."""
+    found = tf.image.resize(np.array([[[0.0], [8.0]]]), [1, 2], method)
+    near = 8 * share / (1 + share)
+    np.testing.assert_allclose(found.numpy().ravel(), [near, 8 - near], rtol=1e-6)
+
+
 @pytest.mark.parametrize("size", [(3, 4), (6, 8), (2, 2), (1, 1), (5, 3)])
 def test_resize_of_a_plane_is_a_plane_inside(size):
     rows, columns = np.meshgrid(np.arange(3.0), np.arange(4.0), indexing="ij")
