@@ -16,7 +16,7 @@ from distgrad.ops.exponential import exp
 from distgrad.ops.indexing import gather
 from distgrad.ops.logic import select
 from distgrad.ops.reduce import sum as sum_over
-from distgrad.ops.shape import static
+from distgrad.ops.shape import concat, static
 
 
 @primitive(kinds="f")
@@ -202,11 +202,16 @@ def embedding_lookup(
 ) -> Tensor:
     """Rows of ``params`` at integer ``ids``; the gradient of a variable is IndexedSlices.
 
-    Rows whose Euclidean norm is above ``max_norm`` are scaled down to it. Raises
-    InvalidArgumentError for an id outside the rows.
+    A list or tuple holds parts of the table, one after another, of as many rows each. Rows whose
+    Euclidean norm is above ``max_norm`` are scaled down to it. Raises InvalidArgumentError for an
+    id outside the rows, ValueError for no parts.
     """
     from distgrad.ops.statistics import clip_by_norm
 
+    if isinstance(params, (list, tuple)):
+        if not params:
+            raise ValueError("embedding_lookup needs a table, or at least one part of it")
+        params = params[0] if len(params) == 1 else concat(params, 0)
     rows = gather(params, ids)
     if max_norm is None:
         return rows

@@ -246,3 +246,12 @@ def test_gradient_of_embedding_lookup_adds_up_repeats():
         loss = tf.reduce_sum(tf.nn.embedding_lookup(table, [0, 2, 0]))
     g = tf.convert_to_tensor(tape.gradient(loss, table))
     assert g.numpy().tolist() == [[2.0, 2.0], [0.0, 0.0], [1.0, 1.0]]
+
+
+@pytest.mark.parametrize("parts", [[[0, 1], [2, 3]], [[0, 1, 2, 3]]])
+def test_a_list_of_tables_is_one_table_in_parts(parts):
+    rows = np.arange(8.0).reshape(4, 2)
+    tables = tuple(tf.constant(rows[part]) for part in parts)
+    np.testing.assert_array_equal(tf.nn.embedding_lookup(tables, [[3], [1]]), rows[[[3], [1]]])
+    with pytest.raises(ValueError, match="part"):
+        tf.nn.embedding_lookup([], [0])
