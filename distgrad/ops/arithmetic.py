@@ -11,7 +11,6 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
-from distgrad.core.variable import Variable
 from distgrad.ops.casting import cast, ones_like, zeros_like
 from distgrad.ops.complex import adjoint
 from distgrad.ops.logic import equal, select
@@ -235,12 +234,10 @@ def _(rng):
 
 
 def add_n(inputs: Any, name: str | None = None) -> Tensor:
-    """The sum of a list of tensors of one shape.
+    """The sum of a list of tensors of one shape, or of those along a tensor's first axis.
 
     Raises ValueError for an empty list, InvalidArgumentError where shapes or dtypes differ.
     """
-    if isinstance(inputs, (Tensor, Variable)):
-        inputs = [inputs]
     tensors = [as_tensor(value) for value in inputs]
     if not tensors:
         raise ValueError("add_n needs at least one tensor")

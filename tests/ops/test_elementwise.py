@@ -166,6 +166,7 @@ def test_sums_and_products_of_several():
     a, b = np.array([1.0, 2.0]), np.array([10.0, 20.0])
     for f in (tf.add_n, tf.math.accumulate_n):
         np.testing.assert_array_equal(f([a, b, a]).numpy(), [12.0, 24.0])
+    np.testing.assert_array_equal(tf.add_n(tf.constant([a, b])).numpy(), [11.0, 22.0])  # its rows
     np.testing.assert_array_equal(tf.math.scalar_mul(3.0, a).numpy(), [3.0, 6.0])
     np.testing.assert_array_equal(tf.math.polyval([1.0, 2.0, 3.0], a).numpy(), [6.0, 11.0])
     np.testing.assert_array_equal(tf.math.polyval([], a).numpy(), [0.0, 0.0])
