@@ -252,8 +252,17 @@ _NUMBERS = (bool, int, float, complex)
 
 
 def truths(value: Any) -> Any:
-    """What is not 0 in an array of NumPy, where bools are wanted; anything else as it is."""
+    """What is not 0 in an array of NumPy, where bools are wanted; anything else as it is.
+
+    A list without a number in it, which would be one of floats, is one of bools.
+    """
+    if isinstance(value, (list, tuple)) and _bare(value):
+        return np.zeros(np.shape(value), bool)
     return value != 0 if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+def _bare(nest: list | tuple) -> bool:
+    return all([isinstance(part, (list, tuple)) and _bare(part) for part in nest])
 
 
 def convert(primitive: Any, args: tuple) -> list:

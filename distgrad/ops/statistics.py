@@ -80,15 +80,19 @@ def reduce_logsumexp(
     # A shift by a constant; an infinite peak would make nan of inf - inf.
     peak = bind(registry["stop_gradient"], select(equal(peak - peak, 0), peak, 0))
     total = log(bind(reduce.sum, exp(x - peak), axis=over, keepdims=True)) + peak
-    return total if keepdims else squeeze(total, over)
+    return squeeze(total, over) if over and not keepdims else total
 
 
 def reduce_euclidean_norm(
     input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
 ) -> Tensor:
-    """Root of the sum of squares over ``axis`` (all by default); its gradient at zero is nan."""
-    x = _of_kind("reduce_euclidean_norm", input_tensor, "fc")
-    return sqrt(reduce_sum(squared(x), axis, keepdims))
+    """Root of the sum of squares over ``axis`` (all by default), in the dtype of the input.
+
+    Integers' sums wrap, and their root is cut to an integer. The gradient at zero is nan.
+    """
+    x = _of_kind("reduce_euclidean_norm", input_tensor, "iufc")
+    total = reduce_sum(squared(x), axis, keepdims)
+    return cast(sqrt(total if x._data.dtype.kind in "fc" else cast(total, np.float64)), x.dtype)
 
 
 def count_nonzero(
@@ -176,10 +180,15 @@ def _matrix_norm(x: Tensor, ord: Any, first: int, second: int, keepdims: bool) -
 
 
 def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = None) -> Tensor:
-    """``t`` scaled down so that its Euclidean norm over ``axes`` is at most ``clip_norm``."""
+    """``t`` scaled down so that its Euclidean norm over ``axes`` is at most ``clip_norm``.
+
+    A ``clip_norm`` under 0 counts as 0.
+    """
     x = _of_kind("clip_by_norm", t, "f")
     if isinstance(clip_norm, Operand):
-        clip_norm = cast(clip_norm, x.dtype)
+        clip_norm = maximum(cast(clip_norm, x.dtype), 0)
+    elif np.ndim(clip_norm) == 0 and clip_norm < 0:
+        clip_norm = 0.0
     total = reduce_sum(square(x), axes, True)
     positive = greater(total, 0)
     # Safe inside and out: the root of 0 would put nan into the gradient.
@@ -187,11 +196,18 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = No
     return x * clip_norm / maximum(length, clip_norm)
 
 
+def _check_list(t_list: Any) -> None:
+    if not isinstance(t_list, Sequence):
+        raise TypeError(f"a global norm is that of a list of tensors, not of {t_list!r}")
+
+
 def global_norm(t_list: Sequence[Any], name: str | None = None) -> Tensor:
     """The Euclidean norm of all tensors of a list together; None among them is left out.
 
     Repeated rows of IndexedSlices are added first, unlike in TensorFlow. It is 0 for no tensors.
+    Raises TypeError for anything but a sequence.
     """
+    _check_list(t_list)
     squares = [reduce_sum(square(as_tensor(t))) for t in t_list if t is not None]
     total = squares[0] if squares else as_tensor(np.float32(0))
     for value in squares[1:]:
@@ -205,8 +221,9 @@ def clip_by_global_norm(
     """All tensors scaled by one factor, so that their global norm is at most ``clip_norm``.
 
     Returns the tensors (None stays None) and the norm, which is ``use_norm`` if that is given. A
-    norm that is not finite makes everything nan.
+    norm that is not finite makes everything nan. Raises TypeError for anything but a sequence.
     """
+    _check_list(t_list)
     length = global_norm(t_list) if use_norm is None else as_tensor(use_norm)
     scale = clip_norm * minimum(1 / length, 1 / as_tensor(clip_norm, like=length._data.dtype))
     scale = scale + (length - length)  # nan where the norm is infinite

@@ -155,6 +155,8 @@ def test_spec_5_reductions_of_nothing():
     assert not bool(tf.reduce_any(tf.zeros([0], tf.bool)))
     assert bool(tf.reduce_all(tf.zeros([0], tf.bool)))
     assert float(tf.reduce_logsumexp(empty)) == -np.inf
+    assert tf.reduce_logsumexp(np.ones((1, 1)), axis=[]).shape == (1, 1)
+    assert not tf.reduce_any([]) and tf.reduce_all([[], []], axis=1).numpy().tolist() == [True] * 2
     assert int(tf.reduce_max(tf.zeros([0], tf.int32))) == np.iinfo(np.int32).min
     np.testing.assert_array_equal(tf.reduce_max(tf.zeros([2, 0]), 1), [-np.inf, -np.inf])
     assert tf.reduce_sum(tf.zeros([0, 3]), 0).shape == (3,)
@@ -247,6 +249,16 @@ def test_clip_by_norm():
     rows = tf.clip_by_norm([[3.0, 4.0], [0.3, 0.4]], 1.0, axes=1)
     np.testing.assert_allclose(rows, [[0.6, 0.8], [0.3, 0.4]], rtol=1e-6)
     np.testing.assert_array_equal(gradient(lambda x: tf.clip_by_norm(x, 2.0), [0.0, 0.0]), [1, 1])
+    for negative in (-1.0, tf.constant(-1.0)):
+        np.testing.assert_array_equal(tf.clip_by_norm([3.0, 4.0], negative), [0, 0])
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "complex64"])
+def test_euclidean_norm_keeps_the_dtype(dtype):
+    found = tf.math.reduce_euclidean_norm(tf.cast([[3, 4], [3, 3]], dtype), axis=1)
+    assert found.dtype == dtype
+    expected = [5, 4] if dtype != "complex64" else [5, 18**0.5]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_clip_by_global_norm():
@@ -263,6 +275,11 @@ def test_clip_by_global_norm():
     assert float(tf.linalg.global_norm([[3.0], [4.0]])) == 5
     kept, norm = tf.clip_by_global_norm([None], 1.0)
     assert kept == [None] and float(norm) == 0  # as in TensorFlow
+    for single in (tf.constant([3.0, 4.0]), np.array([3.0]), {"a": 1.0}):
+        with pytest.raises(TypeError, match="list"):
+            tf.clip_by_global_norm(single, 1.0)
+        with pytest.raises(TypeError, match="list"):
+            tf.linalg.global_norm(single)
 
 
 # Scans
