@@ -216,7 +216,8 @@ def set_diag(
 
     Raises InvalidArgumentError where that does not have the shape that ``diag_part`` gives.
     """
-    x, line = _matrices("set_diag", input), as_tensor(diagonal)
+    x = _matrices("set_diag", input)
+    line = as_tensor(diagonal, like=x._data.dtype)
     low, high = _range("set_diag", k)
     for end in (low, high):
         _check_diagonal("set_diag", x, end)

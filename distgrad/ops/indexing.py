@@ -329,7 +329,7 @@ def one_hot(
 
     The axis is the last by default, the dtype that of the values, or float32. Indices outside
     [0, depth) give ``off_value`` everywhere. Raises InvalidArgumentError for indices that are not
-    integers or an axis outside the rank.
+    integers, a depth under 0 or an axis outside the rank.
     """
     where = as_tensor(indices)
     if isinstance(indices, np.ndarray) or not where._data.size:  # as labels are often kept
@@ -348,7 +348,9 @@ def one_hot(
     at = len(size) if axis in (None, -1) else one_axis("one_hot", axis, len(size) + 1)
     if where._data.dtype.itemsize < 4:  # too small, perhaps, for the last column's number
         where = cast(where, np.int32)
-    columns = np.arange(operator.index(depth), dtype=where._data.dtype)
+    if (count := operator.index(depth)) < 0:
+        raise InvalidArgumentError(f"one_hot: the depth must be at least 0, not {count}")
+    columns = np.arange(count, dtype=where._data.dtype)
     line = Tensor(columns.reshape(-1, *(1,) * (len(size) - at)))
     hot = equal(bind(reshape_to, where, shape=(*size[:at], 1, *size[at:])), line)
     return select(hot, on, off)

@@ -310,9 +310,15 @@ def confusion_matrix(
 ) -> Tensor:
     """How often class j was predicted where the label is i, or the sum of the weights of those.
 
-    Raises InvalidArgumentError for vectors of two lengths or a class outside the matrix.
+    Either may have a last axis of size 1 more than the other. Raises InvalidArgumentError for
+    vectors of two lengths or a class outside the matrix.
     """
     rows, columns = (cast(as_tensor(each), np.int64) for each in (labels, predictions))
+    more = rows._data.ndim - columns._data.ndim
+    if more == 1 and rows._data.shape[-1] == 1:
+        rows = bind(reshape_to, rows, shape=rows._data.shape[:-1])
+    elif more == -1 and columns._data.shape[-1] == 1:
+        columns = bind(reshape_to, columns, shape=columns._data.shape[:-1])
     if rows._data.ndim != 1 or rows._data.shape != columns._data.shape:
         raise InvalidArgumentError(
             f"confusion_matrix takes two vectors of one length, not {rows.shape}, {columns.shape}"

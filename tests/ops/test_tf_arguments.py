@@ -136,6 +136,26 @@ def test_ensure_shape_takes_shapes_that_are_not_known():
         tf.ensure_shape(tf.ones((3, 2)), [3])
 
 
+def test_classes_in_one_column_are_a_vector():
+    expected = [[0, 0, 0], [0, 0, 1], [0, 0, 1]]
+    for labels, guesses in (([[1], [2]], [2, 2]), ([1, 2], [[2], [2]])):
+        np.testing.assert_array_equal(tf.math.confusion_matrix(labels, guesses), expected)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one length"):
+        tf.math.confusion_matrix([[1, 2]], [1, 2])
+
+
+def test_lists_beside_matrices_take_their_dtype():
+    found = tf.linalg.set_diag(tf.zeros((2, 2), tf.float64), [9, 8.5])
+    assert found.dtype == tf.float64
+    np.testing.assert_array_equal(found, [[9, 0], [0, 8.5]])
+
+
+def test_a_depth_under_0_is_refused():
+    assert tf.one_hot([1], 0).shape == (1, 0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="-1"):
+        tf.one_hot([1], -1)
+
+
 def test_print_shows_what_is_no_tensor_as_python_does(capsys):
     tf.print("a", {"b": "c", "d": tf.constant(1.5)}, np.array([1.5]), tf.TensorShape([2]), sep="|")
     tf.print(tf.constant(1.1, tf.float16), [np.float64(0.5)])
