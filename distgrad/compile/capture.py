@@ -126,6 +126,10 @@ class Capture:
             return
         if all(type(v) is not Value or v.constant for v in inputs) and not primitive.effect:
             return  # a constant as well
+        if primitive.varies:
+            line = user_line()
+            self.give_up(f"the shape of what {primitive.name} gives depends on values, at {line}")
+            return
         tensors = (out,) if type(out) is Tensor else out
         outputs = tuple(Value.like(t._data) for t in tensors)
         self._append(Apply(inputs, outputs, primitive=primitive, params=params, line=user_line()))

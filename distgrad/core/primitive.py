@@ -64,7 +64,8 @@ class Primitive:
     ``match`` the arguments that must share one dtype (all by default), ``constant`` the arguments
     without a gradient. ``multiple`` says that the kernel returns a tuple, ``view`` that its result
     may share memory with its first argument, ``effect`` that it must run even if nobody uses its
-    result, ``host`` that it is any Python code, ``creates`` that its result is a new array, which
+    result, ``host`` that it is any Python code, ``varies`` that the shape of its result depends on
+    values, so that no program can have it, ``creates`` that its result is a new array, which
     lies where such arrays are made even if its argument (a key) lies elsewhere, ``also`` another
     keyword for its first argument, where TensorFlow and Keras name it differently.
     """
@@ -81,6 +82,7 @@ class Primitive:
         view: bool = False,
         effect: bool = False,
         host: bool = False,
+        varies: bool = False,
         creates: bool = False,
         rounds: bool = False,
         also: str | None = None,
@@ -96,6 +98,7 @@ class Primitive:
         self.view = view
         self.effect = effect
         self.host = host
+        self.varies = varies
         self.creates = creates
         self.also = also
         # What only looks at its argument, or is any Python code, takes bfloat16 as it comes.

@@ -64,7 +64,7 @@ def _(rng):
     yield sample(rng.normal(size=(3, 1, 4)), shape=(3, 4), key=(slice(None, None, -1), None))
 
 
-@primitive(match=("x",), constant=("mask",))
+@primitive(match=("x",), constant=("mask",), varies=True)
 def mask_select(xp, x, mask):
     """The slices of ``x`` where the bool ``mask`` over its leading axes holds."""
     return x[mask]

@@ -184,7 +184,7 @@ def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None)
     return select(tensor, x, y)
 
 
-@primitive(vjp=None)
+@primitive(vjp=None, varies=True)
 def nonzero(xp, x):
     """Positions of the true elements, int64 of shape (count, rank)."""
     return xp.argwhere(x).astype(np.int64)

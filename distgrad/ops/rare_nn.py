@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.core import recording
 from distgrad.core.custom import custom_gradient
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
@@ -162,6 +163,7 @@ def collapse_repeated(
     def count(rows: Any, counts: Any) -> np.ndarray:
         return kept(np.asarray(rows), np.asarray(counts)).sum(1)
 
+    recording.refuse("the longest of collapsed rows depends on values")
     new = cast(on_host(count, sequences, lengths), lengths.dtype)
     return on_host(shorter, sequences, lengths), new
 

@@ -185,7 +185,7 @@ def searchsorted(
     return cast(bind(reshape_to, found, shape=size), out_type)
 
 
-@primitive(vjp=None, multiple=True)
+@primitive(vjp=None, multiple=True, varies=True)
 def unique_parts(xp, x):
     """Distinct elements in order of appearance, where each element's is, and how often."""
     values, first, inverse, counts = xp.unique(

@@ -109,6 +109,30 @@ def test_what_runs_as_it_is_runs_once_in_the_first_call(last):
     assert len(seen) == 4 and total.numpy() == 3
 
 
+@pytest.mark.parametrize("jit", [None, True])
+@pytest.mark.parametrize("kind", ["length", "size", "gradient", "distinct"])
+def test_shapes_that_depend_on_values_are_those_of_each_call(kind, jit):
+    def f(x):
+        if kind == "distinct":
+            return tf.unique(tf.maximum(x, 0.0)).y
+        if kind == "length":
+            return x * float(len(tf.where(x > 0)))
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            kept = tf.boolean_mask(x, x > 0)
+            square = tf.reduce_mean(kept**2)
+        return tape.gradient(square, x) if kind == "gradient" else tf.size(kept)
+
+    captured = tf.function(f, jit_compile=jit)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for values in ([1.0, -2.0, 3.0], [1.0, 2.0, 3.0], [1.0, -2.0, -3.0]):
+            x = tf.constant(values)
+            np.testing.assert_array_equal(captured(x), f(x))
+    assert len(told) == bool(jit) and not captured.executors
+    assert all("depends on values" in str(warning.message) for warning in told)
+
+
 def test_what_was_left_to_replays_is_not_lost(capsys):
     """Where a variable is made, or a value read, after a print: that happens once all the same."""
     made = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -244,6 +246,23 @@ def test_a_loss_of_ones_own_and_one_that_a_layer_adds(older):
     assert model.evaluate(X, Y, verbose=0) == pytest.approx(expected, rel=1e-5)
     first, *_, last = model.fit(X, Y, epochs=10, verbose=0).history["loss"]
     assert last < first
+
+
+def test_a_loss_over_as_many_elements_as_a_batch_has():
+    """Masked elements have other shapes in each batch, which a program cannot have."""
+
+    def loss(y, found):
+        return tf.reduce_mean(tf.boolean_mask((y - found) ** 2, y > 0))
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 3)), rng.normal(size=(12, 1))
+    lost = []
+    for eagerly in (True, False):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, "linear", True, "ones")])
+        model.compile("sgd", loss, run_eagerly=eagerly)
+        with contextlib.nullcontext() if eagerly else pytest.warns(UserWarning, match="on values"):
+            lost.append(model.fit(x, y, 4, 2, verbose=0, shuffle=False).history["loss"])
+    assert lost[0] == lost[1] and np.isfinite(lost[0]).all()
 
 
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
