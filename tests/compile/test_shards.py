@@ -27,6 +27,7 @@ B = tf.Variable(normal(5))
 LEFT, RIGHT = tf.Variable(normal(6, 2)), tf.Variable(normal(2, 3))
 KERNEL = tf.Variable(normal(3, 3, 2, 4))
 TABLE = tf.Variable(normal(7, 6))
+IMAGE = tf.Variable(normal(1, 4, 4, 16))
 FILTERS = [tf.Variable(0.3 * normal(*s)) for s in ((3, 3, 3, 16), (3, 3, 16, 18), (2, 2, 18, 20))]
 BIAS, DEPTHWISE = tf.Variable(normal(16)), tf.Variable(normal(3, 3, 20, 1))
 
@@ -71,6 +72,15 @@ def residual(x, y):
     return tf.reduce_sum(h * h)
 
 
+def made_filters(x, y):
+    """Filters that are another one for each shard, and pooling of what is the same for all."""
+    h = tf.nn.conv2d(x, tf.reduce_mean(x) * KERNEL, 1, "SAME")
+    filters = tf.reshape(h[0], (3, 3, 4, 4))
+    h = tf.nn.depthwise_conv2d(h, filters, [1, 2, 2, 1], "VALID")
+    pooled = tf.nn.max_pool2d(IMAGE, 2, 2, "VALID") + tf.nn.avg_pool2d(IMAGE, 2, 2, "VALID")
+    return tf.reduce_mean(pooled * h)
+
+
 def statistics(x, y):
     """Moments over the samples, in the middle of a program."""
     mean, variance = tf.nn.moments(x, [0])
@@ -91,6 +101,11 @@ CASES = {
     "residual": (
         gradients(residual, *FILTERS, BIAS, DEPTHWISE),
         lambda: normal(4, 10, 10, 3),
+        lambda: normal(1),
+    ),
+    "made filters": (
+        gradients(made_filters, KERNEL, IMAGE),
+        lambda: normal(2, 6, 6, 2),
         lambda: normal(1),
     ),
     "statistics": (gradients(statistics, W), lambda: normal(4, 6), lambda: normal(1)),

@@ -91,6 +91,14 @@ def _merged(work: Widening, apply: Apply) -> Value | None:
     return work.reshape(made, (work.count, *out.shape))
 
 
+def _windows(work: Widening, apply: Apply) -> Value | None:
+    """Convolutions and pooling, where the filters have no samples and all else has."""
+    for name, value in zip(apply.primitive.arg_names, apply.inputs, strict=True):
+        if work.is_wide(value) == (name == "w"):
+            return None
+    return _merged(work, apply)
+
+
 def _keeps_rows(work: Widening, apply: Apply) -> bool:
     if not work.rows_kept or apply.name != "dot":
         return False
@@ -193,7 +201,7 @@ _RULES: dict[str, Callable[[Widening, Apply], Value | None]] = {
             *("max_windows", "max_windows_grad", "mean_windows", "mean_windows_grad"),
             "at_maximum",
         ],
-        _merged,
+        _windows,
     ),
     "dot": _dot,
     "permute": _permute,
