@@ -137,7 +137,7 @@ class Capture:
             self._learn(tensor, value)
 
     def read_variable(self, variable: Variable, value: Tensor) -> None:
-        if self.abandoned or id(value) in self._known:
+        if self.abandoned or id(value) in self._known or self._is_open(variable):
             return
         made, line = Value.like(value._data), user_line()
         if self._has(variable):
@@ -147,11 +147,18 @@ class Capture:
         self._learn(value, made)
 
     def before_write(self, variable: Variable) -> None:
-        if self.abandoned:
+        if self.abandoned or self._is_open(variable):
             return
         if id(variable) not in self._saved:
             self._saved[id(variable)] = variable, plain(variable._buffer).copy()
         self._unstored[id(variable)] = variable, user_line()
+
+    def _is_open(self, variable: Variable) -> bool:
+        """Gives up where a variable may have another shape at the next call."""
+        if variable._open_shape is not None:
+            shape = variable._open_shape
+            self.give_up(f"{variable.name} of shape {shape} is used at {user_line()}")
+        return variable._open_shape is not None
 
     def store(self, variable: Variable, array: Any) -> None:
         if self.abandoned:

@@ -133,6 +133,24 @@ def test_shapes_that_depend_on_values_are_those_of_each_call(kind, jit):
     assert all("depends on values" in str(warning.message) for warning in told)
 
 
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_a_variable_of_an_open_shape_has_that_of_each_call(kind):
+    v = tf.Variable([1.0, 2.0], shape=tf.TensorShape([None]))
+
+    @tf.function
+    def f(x):
+        if kind == "write":
+            v.assign(x)
+        return tf.reduce_sum(v) * tf.cast(tf.size(v), tf.float32)
+
+    for values in ([1.0, 2.0], [1.0, 2.0, 3.0], [4.0, 5.0]):
+        if kind == "read":
+            v.assign(values)
+        given = tf.constant(values if kind == "write" else 0.0)
+        assert float(f(given)) == sum(values) * len(values)
+        np.testing.assert_array_equal(v, values)
+
+
 def test_what_was_left_to_replays_is_not_lost(capsys):
     """Where a variable is made, or a value read, after a print: that happens once all the same."""
     made = []
