@@ -1,5 +1,6 @@
 """``tf.math``."""
 
+from distgrad.core.later import later as _later
 from distgrad.ops import special_names as special
 from distgrad.ops.activations import softsign
 from distgrad.ops.arithmetic import (
@@ -124,4 +125,7 @@ from distgrad.ops.trigonometric import (
     tanh,
 )
 
-__all__ = [name for name in dir() if not name.startswith("_")]
+_LATER = dict.fromkeys(["approx_max_k", "approx_min_k"], "distgrad.ops.rare_nn")
+__all__ = [*(name for name in dir() if not name.startswith("_")), *_LATER]
+
+__getattr__, __dir__ = _later(__name__, globals(), _LATER)

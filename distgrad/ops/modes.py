@@ -40,7 +40,7 @@ def get_current_name_scope() -> str:
     return naming.prefix().rstrip("/")
 
 
-def as_tuple(tensors: Any, name: str | None = None, control_inputs: Any = None) -> list[Any]:
+def as_tuple(tensors: Any, control_inputs: Any = None, name: str | None = None) -> list[Any]:
     """The tensors as a list, None as it is: ``tf.tuple``, which waits for all of them in a graph.
 
     Raises TypeError for what is no list or tuple, ValueError where there is no tensor.

@@ -70,6 +70,12 @@ def test_operations_run_at_once_but_while_a_function_is_traced():
         assert tf.no_op() is None and tf.group(tf.constant(1)) is None
 
 
+def test_one_thing_has_two_names():
+    assert tf.autodiff.GradientTape is tf.GradientTape
+    for name in ("approx_max_k", "approx_min_k"):
+        assert getattr(tf.math, name) is getattr(tf.nn, name) and name in dir(tf.math)
+
+
 def test_the_logger_is_that_of_the_library():
     assert tf.get_logger() is logging.getLogger("distgrad")
     assert tf.timestamp().dtype == tf.float64
@@ -186,7 +192,7 @@ def test_names_that_few_scripts_need():
         assert tf.get_current_name_scope() == "a/b"
     assert tf.get_current_name_scope() == ""
     assert tf.type_spec_from_value([1.0]) == tf.TensorSpec([1], tf.float32)
-    one, nothing = tf.tuple((tf.constant(1), None))
+    one, nothing = tf.tuple((tf.constant(1), None), [tf.constant(2)], "both")
     assert int(one) == 1 and nothing is None
     with pytest.raises(ValueError, match="must have a tensor"):
         tf.tuple([None])
