@@ -160,8 +160,9 @@ def stateless_normal(
     stddev: Any = 1.0,
     dtype: Any = np.float32,
     name: str | None = None,
+    alg: Any = "auto_select",
 ) -> Tensor:
-    """Normal floats that depend on the two ints of ``seed`` and the arguments alone."""
+    """Normal floats that depend on the two ints of ``seed`` and the arguments alone, no ``alg``."""
     return scaled_normal(random_normal, pair_key(seed), shape, mean, stddev, dtype)
 
 
@@ -172,8 +173,9 @@ def stateless_truncated_normal(
     stddev: Any = 1.0,
     dtype: Any = np.float32,
     name: str | None = None,
+    alg: Any = "auto_select",
 ) -> Tensor:
-    """Normal floats within two deviations that depend on the two ints of ``seed`` alone."""
+    """Normal floats within two deviations that depend on ``seed``, two ints; no ``alg`` matters."""
     return scaled_normal(random_truncated_normal, pair_key(seed), shape, mean, stddev, dtype)
 
 
@@ -184,8 +186,9 @@ def stateless_uniform(
     maxval: Any = None,
     dtype: Any = np.float32,
     name: str | None = None,
+    alg: Any = "auto_select",
 ) -> Tensor:
-    """Uniform numbers that depend on the two ints of ``seed`` and the arguments alone.
+    """Uniform numbers that depend on the two ints of ``seed`` and the arguments alone, no ``alg``.
 
     Integers are drawn from all there are where ``minval`` and ``maxval`` are both None.
     """

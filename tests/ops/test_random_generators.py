@@ -234,3 +234,9 @@ def test_a_generator_from_another_or_a_state():
         assert np.array_equal(other.normal([3]), numbers)
     with pytest.raises(ValueError, match="copy_from"):
         tf.random.Generator()
+
+
+@pytest.mark.parametrize("name", ["normal", "truncated_normal", "uniform"])
+def test_an_algorithm_may_be_named_and_changes_no_number(name):
+    draw = getattr(R, f"stateless_{name}")
+    np.testing.assert_array_equal(draw((3,), [1, 2], alg="philox"), draw((3,), [1, 2]))
