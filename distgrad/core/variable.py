@@ -144,7 +144,8 @@ class Variable(Operand):
         try:
             part[...] = dispatch.beside(part, new._data)
         except ValueError as error:
-            raise ValueError(f"cannot assign to a slice of {self.name}: {error}") from None
+            said = f"cannot assign to a slice of {self.name}: {error}"
+            raise InvalidArgumentError(said) from None
         return self
 
     def _store(self, array: Any) -> None:

@@ -187,11 +187,15 @@ def sequence_mask(
     """For each length, ``maxlen`` values of which the first so many are True.
 
     ``maxlen`` is the largest length by default. Raises InvalidArgumentError for lengths that are
-    no real numbers.
+    no real numbers, or several numbers as ``maxlen``.
     """
     x = as_tensor(lengths)
     if kind_of(x._data.dtype) not in "iuf":
         raise InvalidArgumentError(f"sequence_mask: lengths are numbers, not {x.dtype.name}")
+    if maxlen is not None and as_tensor(maxlen)._data.ndim:
+        raise InvalidArgumentError(f"sequence_mask: maxlen is one number, not {maxlen!r}")
+    if x._data.dtype.itemsize < 4:  # too small, perhaps, for the last column's number
+        x = cast(x, np.int32 if x._data.dtype.kind in "iu" else np.float32)
     width = int(x._data.max()) if maxlen is None and x._data.size else int(maxlen or 0)
     columns = beside(x, np.arange(builtins.max(width, 0), dtype=x._data.dtype))
     return cast(less(columns, expand_dims(x, -1)), as_dtype(dtype))

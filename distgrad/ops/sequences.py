@@ -80,5 +80,9 @@ def broadcast_static_shape(shape_x: Any, shape_y: Any) -> TensorShape:
 
 
 def broadcast_dynamic_shape(shape_x: Any, shape_y: Any) -> Tensor:
-    """``broadcast_static_shape`` as a tensor of int32."""
-    return as_tensor(np.array(np.broadcast_shapes(static(shape_x), static(shape_y)), np.int32))
+    """``broadcast_static_shape`` as a tensor of int32; InvalidArgumentError where there is none."""
+    x, y = static(shape_x), static(shape_y)
+    try:
+        return as_tensor(np.array(np.broadcast_shapes(x, y), np.int32))
+    except ValueError:
+        raise InvalidArgumentError(f"shapes {x} and {y} do not broadcast") from None

@@ -150,6 +150,20 @@ def test_lists_beside_matrices_take_their_dtype():
     np.testing.assert_array_equal(found, [[9, 0], [0, 8.5]])
 
 
+def test_small_lengths_have_long_masks():
+    for dtype in (tf.uint8, tf.int8, tf.float16):
+        assert tf.reduce_sum(tf.sequence_mask(tf.constant([3], dtype), 300, tf.int32)) == 3
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one number"):
+        tf.sequence_mask([1, 2], [3, 4])
+
+
+def test_a_slice_refuses_another_shape():
+    v = tf.Variable(tf.ones((2, 3)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="slice"):
+        v[:].assign([1.0, 2.0])
+    np.testing.assert_array_equal(v, np.ones((2, 3)))
+
+
 def test_a_depth_under_0_is_refused():
     assert tf.one_hot([1], 0).shape == (1, 0)
     with pytest.raises(tf.errors.InvalidArgumentError, match="-1"):

@@ -94,6 +94,8 @@ def test_shapes_broadcast():
     assert type(static) is tf.TensorShape and static == [2, 3]
     with pytest.raises(ValueError, match="broadcast"):
         tf.broadcast_static_shape([2], [3])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="broadcast"):
+        tf.broadcast_dynamic_shape([2], tf.constant([3]))
 
 
 def test_eigenvectors_of_any_matrix():
