@@ -91,7 +91,9 @@ def reduce_sum(
 @primitive(kinds="iufc")
 def mean(xp, x, *, axis, keepdims):
     """Mean over ``axis`` (a tuple); truncated for integers. Of nothing: nan, or the integer 0."""
-    total = x.sum(axis=axis, keepdims=keepdims, dtype=x.dtype)
+    # Few integers add up beyond the range of a small dtype.
+    wide = {"i": np.int64, "u": np.uint64}.get(x.dtype.kind, x.dtype)
+    total = x.sum(axis=axis, keepdims=keepdims, dtype=wide)
     count = reduced_size(x.shape, axis)
     if x.dtype.kind in "iu":
         count = count or 1

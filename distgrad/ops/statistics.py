@@ -62,9 +62,13 @@ def moments(
     """Mean and variance of ``x`` over ``axes``; ``shift`` is not used.
 
     Both are differentiable to any order, where TensorFlow leaves the gradient of the mean out of
-    the second derivative of the variance. Raises InvalidArgumentError for integers.
+    the second derivative of the variance. Those of float16, whose sums soon leave its range, are
+    computed in float32. Raises InvalidArgumentError for integers.
     """
     x = _of_kind("moments", x, "fc")
+    if x._data.dtype == np.float16:
+        mean, variance = moments(cast(x, np.float32), axes, None, keepdims)
+        return cast(mean, np.float16), cast(variance, np.float16)
     mean = reduce_mean(x, axes, True)
     variance = reduce_mean(squared(x - mean), axes, keepdims)
     return (mean if keepdims else squeeze(mean, axes)), variance

@@ -253,6 +253,25 @@ def test_clip_by_norm():
         np.testing.assert_array_equal(tf.clip_by_norm([3.0, 4.0], negative), [0, 0])
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int32"])
+@pytest.mark.parametrize("captured", [False, True])
+def test_means_of_integers_whose_sum_is_out_of_range(dtype, captured):
+    top = np.iinfo(dtype).max
+    mean = tf.function(tf.reduce_mean, jit_compile=True) if captured else tf.reduce_mean
+    found = mean(tf.constant([[top, top - 1, top - 1], [3, 2, 2]], dtype), axis=1)
+    assert found.dtype == dtype and found.numpy().tolist() == [top - 1, 2]
+    if dtype != "uint8":
+        assert int(mean(tf.constant([-top, -top + 1], dtype))) == -top + 1
+
+
+def test_moments_of_half_precision_are_those_of_single():
+    x = np.full((5000, 2), 20, np.float16)
+    x[::2, 1] = 22
+    mean, variance = tf.nn.moments(x, [0])
+    assert mean.dtype == variance.dtype == tf.float16
+    np.testing.assert_array_equal([mean, variance], [[20, 21], [0, 1]])
+
+
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "complex64"])
 def test_euclidean_norm_keeps_the_dtype(dtype):
     found = tf.math.reduce_euclidean_norm(tf.cast([[3, 4], [3, 3]], dtype), axis=1)
