@@ -311,11 +311,11 @@ class SimpleRNN(_OfUnits):
 class LSTM(_OfUnits):
     """Long short-term memory: `LSTMCell` over time. Arguments as of `RNN`.
 
-    ``use_cudnn`` changes nothing.
+    ``use_cudnn`` and ``implementation`` change nothing.
     """
 
     cell_class = LSTMCell
-    _not_in_config = (*RNN._not_in_config, "use_cudnn")  # as in Keras
+    _not_in_config = (*RNN._not_in_config, "use_cudnn", "implementation")  # as in Keras
     cell_only = ("recurrent_activation", "unit_forget_bias")
 
     def __init__(
@@ -327,6 +327,7 @@ class LSTM(_OfUnits):
         *,
         unit_forget_bias: bool = True,
         use_cudnn: bool | str = "auto",
+        implementation: int = 2,
         **kwargs: Any,
     ) -> None:
         kwargs |= {
@@ -339,11 +340,11 @@ class LSTM(_OfUnits):
 class GRU(_OfUnits):
     """Gated recurrent unit: `GRUCell` over time. Arguments as of `RNN`.
 
-    ``use_cudnn`` changes nothing.
+    ``use_cudnn`` and ``implementation`` change nothing.
     """
 
     cell_class = GRUCell
-    _not_in_config = (*RNN._not_in_config, "use_cudnn")  # as in Keras
+    _not_in_config = (*RNN._not_in_config, "use_cudnn", "implementation")  # as in Keras
     cell_only = ("recurrent_activation", "reset_after")
 
     def __init__(
@@ -355,6 +356,7 @@ class GRU(_OfUnits):
         *,
         reset_after: bool = True,
         use_cudnn: bool | str = "auto",
+        implementation: int = 2,
         **kwargs: Any,
     ) -> None:
         kwargs |= {"recurrent_activation": recurrent_activation, "reset_after": reset_after}

@@ -211,11 +211,12 @@ class LSTMCell(RecurrentCell):
     """Long short-term memory, with gates in the order input, forget, candidate, output.
 
     States: the output and the carry, of shape (batch, units). ``unit_forget_bias`` starts the
-    forget gate's bias at 1. Raises ValueError for units that are not a positive int, a rate of
-    dropout outside [0, 1). Hochreiter and Schmidhuber, 1997.
+    forget gate's bias at 1; ``implementation`` changes nothing. Raises ValueError for units that
+    are not a positive int, a rate of dropout outside [0, 1). Hochreiter and Schmidhuber, 1997.
     """
 
     gates = 4
+    _not_in_config = (*RecurrentCell._not_in_config, "implementation")  # as in Keras
 
     def __init__(
         self,
@@ -225,6 +226,7 @@ class LSTMCell(RecurrentCell):
         use_bias: bool = True,
         *,
         unit_forget_bias: bool = True,
+        implementation: int = 2,
         **kwargs: Any,
     ) -> None:
         super().__init__(units, activation, use_bias, **kwargs)
@@ -278,11 +280,13 @@ class GRUCell(RecurrentCell):
     """Gated recurrent unit, with gates in the order update, reset, candidate.
 
     One state of shape (batch, units). The reset gate acts after the product with the recurrent
-    kernel, with a bias of its own there, or before it (``reset_after=False``). Raises ValueError
-    for units that are not a positive int, a rate of dropout outside [0, 1). Cho et al., 2014.
+    kernel, with a bias of its own there, or before it (``reset_after=False``); ``implementation``
+    changes nothing. Raises ValueError for units that are not a positive int, a rate of dropout
+    outside [0, 1). Cho et al., 2014.
     """
 
     gates = 3
+    _not_in_config = (*RecurrentCell._not_in_config, "implementation")  # as in Keras
 
     def __init__(
         self,
@@ -292,6 +296,7 @@ class GRUCell(RecurrentCell):
         use_bias: bool = True,
         *,
         reset_after: bool = True,
+        implementation: int = 2,
         **kwargs: Any,
     ) -> None:
         super().__init__(units, activation, use_bias, **kwargs)

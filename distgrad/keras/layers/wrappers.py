@@ -7,6 +7,7 @@ from typing import Any
 from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
 from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.normalization import BatchNormalization
 from distgrad.ops.layout import reverse
 from distgrad.ops.shape import concat, reshape
 
@@ -143,8 +144,9 @@ class TimeDistributed(Layer):
 
     All steps are one batch of batch * time samples for the inner layer: it runs once, and a
     BatchNormalization takes its moments over the steps as well. A ``mask`` of shape (batch, time)
-    goes on to the next layer; one with further axes is also given to the inner layer. Raises
-    ValueError for anything but a layer, inputs of rank below 3, and a mask that does not fit.
+    goes on to the next layer, and to an inner layer that takes one entry for a sample: that of a
+    user, or a BatchNormalization. One with further axes is given to any. Raises ValueError for
+    anything but a layer, inputs of rank below 3, and a mask that does not fit.
     """
 
     def __init__(self, layer: Layer, **kwargs: Any) -> None:
@@ -172,8 +174,13 @@ class TimeDistributed(Layer):
                     f"{self.name!r}: a mask of shape {tuple(mask.shape)} does not fit inputs of "
                     f"shape {tuple(inputs.shape)}: its first two axes are (batch, time)"
                 )
-            if len(mask.shape) > 2 and "mask" in self.layer._mask_for:
+            if "mask" in self.layer._mask_for and (len(mask.shape) > 2 or self._masks_samples()):
                 options["mask"] = reshape(mask, (-1, *mask.shape[2:]))
         rows = reshape(inputs, (lead[0] * lead[1], *inputs.shape[2:]))
         outputs = self.layer(rows, training=training, **options)
         return reshape(outputs, (*lead, *outputs.shape[1:]))
+
+    def _masks_samples(self) -> bool:
+        return isinstance(self.layer, BatchNormalization) or not registry.is_ours(
+            type(self.layer).call
+        )

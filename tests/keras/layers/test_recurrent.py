@@ -338,3 +338,23 @@ def test_sequences_of_whole_numbers():
         np.testing.assert_array_equal(layer(whole), layer(whole.astype(np.float32)))
     masked = layers.Masking()(np.array([[[0, 0], [0, 3]]]))
     assert masked._keras_mask.numpy().tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU"])
+def test_the_implementation_is_taken_and_changes_nothing(name):
+    layer = getattr(layers, name)(2, implementation=1)
+    cell = getattr(layers, f"{name}Cell")(2, implementation=1)
+    assert "implementation" not in {**layer.get_config(), **cell.get_config()}
+
+
+def test_an_inner_layer_of_a_users_own_gets_the_mask_of_its_samples():
+    class Hides(layers.Layer):
+        def call(self, x, mask=None):
+            return tf.where(mask[:, None], x, 0.0)
+
+    steps, mask = np.ones((2, 3, 4), np.float32), np.array([[1, 0, 1], [0, 1, 1]], bool)
+    seen = layers.TimeDistributed(Hides())(steps, mask=mask)
+    np.testing.assert_array_equal(seen, np.broadcast_to(mask[..., None], (2, 3, 4)))
+    norm = layers.TimeDistributed(layers.BatchNormalization(momentum=0.0))
+    norm(np.where(mask[..., None], steps, 9.0), mask=mask, training=True)
+    np.testing.assert_allclose(norm.layer.moving_mean, np.ones(4), rtol=1e-6)
