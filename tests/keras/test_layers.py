@@ -152,3 +152,31 @@ def test_a_call_of_a_users_own_names_its_arguments_itself():
             return given["data"] * 2
 
     assert Named()(data=tf.constant([1.0])).numpy().tolist() == [2]
+
+
+def test_a_weight_takes_values_of_any_dtype():
+    weight = tf.keras.Variable(np.zeros(2, np.float32))
+    for value in (tf.constant([1.0, 2.0], tf.float64), tf.constant([1, 2]), tf.Variable([1, 2])):
+        weight.assign(value)
+        weight.assign_add(value)
+        assert weight.dtype == "float32" and weight.numpy().tolist() == [2, 4]
+    with pytest.raises(ValueError, match="dtype"):
+        tf.Variable([1.0]).assign(tf.constant([1]))
+
+
+def test_a_weight_of_a_mixed_layer_is_counted_up_in_its_own_dtype():
+    class Counts(layers.Layer):
+        def build(self, shape):
+            self.count = self.add_weight((), "zeros", trainable=False)
+
+        def call(self, x):
+            self.count.assign(tf.reduce_sum(x))
+            self.count.assign_add(1.0)
+            self.count.assign_sub(tf.constant(2.0, tf.float16))
+            return x
+
+    layer = Counts(dtype="mixed_float16")
+    layer(np.array([2048.0]))
+    assert layer.count.numpy() == 2047
+    layer(np.array([2049.0]))
+    assert layer.count.numpy() == 2047, "2048 in float16"

@@ -47,6 +47,12 @@ class Weight(Variable):
             return as_dtype(mixed_precision.autocast_dtype() or self._buffer.dtype)
         return as_dtype(self._buffer.dtype)
 
+    def _combined(self, name: str, delta: Any) -> Any:
+        if not mixed_precision.scopes:
+            return super()._combined(name, delta)
+        with mixed_precision.autocast(None):  # what is kept is added to
+            return super()._combined(name, delta)
+
     def _read(self) -> Tensor:
         value = _read(self) if self.stand_in is None else self.stand_in
         if mixed_precision.scopes and self._autocast:
