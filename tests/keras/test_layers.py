@@ -180,3 +180,13 @@ def test_a_weight_of_a_mixed_layer_is_counted_up_in_its_own_dtype():
     assert layer.count.numpy() == 2047
     layer(np.array([2049.0]))
     assert layer.count.numpy() == 2047, "2048 in float16"
+
+
+def test_a_scope_may_have_no_objects():
+    with tf.keras.saving.custom_object_scope(None):
+        assert layers.Embedding(3, 2).build() is None
+
+
+def test_masks_are_computed_of_arrays_too():
+    steps = np.array([[[0.0, 0.0], [1.0, 0.0]]])
+    assert layers.Masking().compute_mask(steps).numpy().tolist() == [[False, True]]

@@ -212,13 +212,14 @@ class Masking(Layer):
         super().__init__(**kwargs)
         self.mask_value = mask_value
 
-    def compute_mask(self, inputs: Tensor, mask: Any = None) -> Tensor:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Tensor:
         return reduce_any(self._differs(inputs), axis=-1)
 
     def call(self, x: Tensor) -> Tensor:
         return select(reduce_any(self._differs(x), axis=-1, keepdims=True), x, 0)
 
-    def _differs(self, x: Tensor) -> Tensor:
+    def _differs(self, x: Any) -> Tensor:
+        x = as_tensor(x)
         return not_equal(x if x.dtype.is_floating else cast(x, np.float32), self.mask_value)
 
 

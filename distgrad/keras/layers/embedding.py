@@ -53,10 +53,10 @@ class Embedding(Adapted):
         self.mask_zero = mask_zero
         self.supports_masking = mask_zero
         if weights is not None:
-            self.build((None,))
+            self.build()
             self.set_weights(list(weights) if isinstance(weights, (list, tuple)) else [weights])
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Any = None) -> None:
         self.embeddings = own_weight(self, "embeddings", (self.input_dim, self.output_dim))
         self._adapt()
 
