@@ -190,3 +190,19 @@ def test_a_scope_may_have_no_objects():
 def test_masks_are_computed_of_arrays_too():
     steps = np.array([[[0.0, 0.0], [1.0, 0.0]]])
     assert layers.Masking().compute_mask(steps).numpy().tolist() == [[False, True]]
+
+
+def test_an_input_may_be_a_tensor_of_another_model():
+    given = tf.keras.Input((3,))
+    middle = layers.Dense(4)(given)
+    out = layers.Dense(2)(middle)
+    again = tf.keras.Input(tensor=middle)
+    assert again is middle
+    assert tf.keras.Model(again, out)(x(5, 4)).shape == (5, 2)
+    for wrong in ({"shape": (3,)}, {"batch_size": 2}, {"dtype": "int32"}, {"batch_shape": (1, 4)}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            layers.InputLayer(input_tensor=middle, **wrong)
+    with pytest.raises(ValueError, match="KerasTensor"):
+        tf.keras.Input(tensor=np.ones(3))
+    with pytest.raises(ValueError, match="batch_size"):
+        tf.keras.Input(batch_shape=(2, 3), batch_size=2)

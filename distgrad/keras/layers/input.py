@@ -17,19 +17,22 @@ class InputLayer(Layer):
 
     ``shape`` is that of one sample, ``batch_shape`` has the batch's axis in front; None stands for
     an unknown size. The older names ``input_shape`` and ``batch_input_shape`` stand for them.
-    Raises ValueError without either or with both.
+    ``input_tensor`` is a KerasTensor that is an input from now on. Raises ValueError without any of
+    them, and where they do not go together.
     """
 
     casts_inputs = False
+    sparse = ragged = False
 
     def __init__(
         self,
         shape: Sequence[int | None] | int | None = None,
         batch_size: int | None = None,
         dtype: Any = None,
+        sparse: bool | None = None,
+        ragged: bool | None = None,
         batch_shape: Sequence[int | None] | None = None,
-        sparse: bool = False,
-        ragged: bool = False,
+        input_tensor: KerasTensor | None = None,
         optional: bool = False,
         name: str | None = None,
         input_shape: Sequence[int | None] | None = None,
@@ -37,8 +40,15 @@ class InputLayer(Layer):
     ) -> None:
         shape = input_shape if shape is None else shape
         batch_shape = batch_input_shape if batch_shape is None else batch_shape
-        if (shape is None) == (batch_shape is None):
+        if input_tensor is not None:
+            shape, batch_shape, dtype = (
+                None,
+                *_like(input_tensor, shape, batch_size, batch_shape, dtype),
+            )
+        elif (shape is None) == (batch_shape is None):
             raise ValueError(f"an input needs a shape or a batch_shape: {shape}, {batch_shape}")
+        elif batch_shape is not None and batch_size is not None:
+            raise ValueError(f"batch_shape={batch_shape} has the batch_size already: leave it out")
         if sparse or ragged:
             raise ValueError("sparse and ragged inputs do not exist here: use dense arrays")
         if batch_shape is None:
@@ -53,16 +63,17 @@ class InputLayer(Layer):
         self._given_dtype = as_dtype(self.variable_dtype if dtype is None else dtype).name
         self.optional = optional
         self.built = True
-        self._begin()
+        self._begin(input_tensor)
 
-    def _begin(self) -> None:
-        Node(self, (), {}, KerasTensor(self.batch_shape, self._given_dtype, self._given_name))
+    def _begin(self, tensor: KerasTensor | None = None) -> None:
+        made = KerasTensor(self.batch_shape, self._given_dtype, self._given_name)
+        Node(self, (), {}, made if tensor is None else tensor)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._begin()
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Any = None) -> Any:
         return x
 
     @property
@@ -86,15 +97,17 @@ def Input(
     shape: Sequence[int | None] | int | None = None,
     batch_size: int | None = None,
     dtype: Any = None,
-    sparse: bool = False,
+    sparse: bool | None = None,
+    ragged: bool | None = None,
     batch_shape: Sequence[int | None] | None = None,
     name: str | None = None,
-    ragged: bool = False,
+    tensor: KerasTensor | None = None,
     optional: bool = False,
 ) -> KerasTensor:
     """The input of a model as a KerasTensor, on which layers can be called.
 
-    ``shape`` is that of one sample. Raises ValueError without it and without ``batch_shape``.
+    ``shape`` is that of one sample; ``tensor`` is made an input, and given back. Raises ValueError
+    without any of them and ``batch_shape``.
     """
     return InputLayer(
         shape=shape,
@@ -104,5 +117,24 @@ def Input(
         sparse=sparse,
         ragged=ragged,
         optional=optional,
+        input_tensor=tensor,
         name=name,
     ).output
+
+
+def _like(
+    tensor: Any, shape: Any, batch_size: int | None, batch_shape: Any, dtype: Any
+) -> tuple[Any, Any]:
+    """Shape and dtype of a KerasTensor. Raises ValueError where another one is asked for."""
+    if not isinstance(tensor, KerasTensor):
+        raise ValueError(f"input_tensor is a KerasTensor, not {tensor!r}")
+    own, kept = tensor.shape, tensor.dtype.name
+    for name, given, has in (
+        ("shape", shape if shape is None else tuple(shape), own[1:]),
+        ("batch_size", batch_size, own[0] if own else None),
+        ("batch_shape", batch_shape if batch_shape is None else tuple(batch_shape), own),
+        ("dtype", dtype if dtype is None else as_dtype(dtype).name, kept),
+    ):
+        if given is not None and given != has:
+            raise ValueError(f"{name}={given!r} is not that of the input_tensor, {has!r}")
+    return own, kept

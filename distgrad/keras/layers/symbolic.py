@@ -73,6 +73,7 @@ class KerasTensor:
 
     __array_priority__ = 200
     __array_ufunc__ = None
+    sparse = ragged = False
 
     def __init__(self, shape: Any, dtype: Any = "float32", name: str | None = None) -> None:
         self.shape = tuple(None if n is None else int(n) for n in shape)
