@@ -16,7 +16,8 @@ def x(*shape):
     "call, words",
     [
         (lambda: layers.Dense(2).count_params(), "build"),
-        (lambda: layers.Layer()(x(1, 2)), "call"),
+        (lambda: layers.Dense(2, name="a/b"), "a/b"),
+        (lambda: layers.Layer(name=3), "3"),
         (lambda: tf.keras.Sequential(["dense"]), "dense"),
     ],
 )
@@ -154,6 +155,141 @@ def test_a_call_of_a_users_own_names_its_arguments_itself():
     assert Named()(data=tf.constant([1.0])).numpy().tolist() == [2]
 
 
+def test_a_layer_that_defines_no_call_says_so():
+    layer = layers.Layer()
+    layer.build(None)
+    assert layer.built
+    with pytest.raises(NotImplementedError, match="call"):
+        layer(x(1, 2))
+
+
+def test_a_layer_without_autocast_takes_its_inputs_and_weights_as_they_are():
+    class Sum(layers.Layer):
+        def build(self, shape):
+            self.w = self.add_weight((), "ones")
+
+        def call(self, x):
+            self.seen = x.dtype.name, self.w.dtype.name, tf.identity(self.w).dtype.name
+            return x
+
+    wide = np.ones(2)
+    for options, seen in (
+        ({}, ("float32", "float32", "float32")),
+        ({"autocast": False}, ("float64", "float32", "float32")),
+        ({"dtype": "mixed_float16"}, ("float16", "float16", "float16")),
+        ({"dtype": "mixed_float16", "autocast": False}, ("float64", "float32", "float32")),
+    ):
+        layer = Sum(**options)
+        layer(wide)
+        assert layer.seen == seen and layer.w.dtype == "float32"
+        assert layer.autocast is options.get("autocast", True)
+        assert "autocast" not in layer.get_config()
+
+
+def test_a_policy_is_set_by_its_name():
+    layer = layers.Dense(2)
+    layer.dtype_policy = "mixed_bfloat16"
+    assert layer.dtype_policy == tf.keras.dtype_policies.get("mixed_bfloat16")
+    assert layer(x(1, 3)).dtype == tf.bfloat16 and layer.kernel.dtype == "float32"
+
+
+def test_a_weight_is_not_added_at_each_call():
+    class Adds(layers.Layer):
+        def call(self, x):
+            return x + self.add_weight((), "zeros", name="late")
+
+    class More(layers.Dense):
+        def build(self, shape):
+            super().build(shape)
+            self.more = self.add_weight((), "zeros")
+
+    with pytest.raises(ValueError, match="cannot add new elements of state.*late"):
+        tf.keras.Sequential([tf.keras.Input((3,)), Adds()])
+    assert len(tf.keras.Sequential([More(2)])(x(1, 3)).shape) == 2
+
+
+def test_a_layer_that_cannot_be_tried_out_is_asked_for_the_shapes_of_its_outputs():
+    class Untried(layers.Layer):
+        def __init__(self, answer, **options):
+            super().__init__(**options)
+            self.answer = answer
+
+        def call(self, x):
+            raise RuntimeError("needs a value")
+
+        def compute_output_shape(self, shape):
+            return self.answer(shape)
+
+    given = tf.keras.Input((3,))
+    assert Untried(lambda s: (*s, 4), dtype="float16")(given).shape == (None, 3, 4)
+    assert Untried(lambda s: s, dtype="float16")(given).dtype == "float16"
+    several = Untried(lambda s: {"a": s, "b": (s, [(2,)])})(given)
+    assert several["b"][1][0].shape == (2,) and isinstance(several["b"], tuple)
+    with pytest.raises(RuntimeError, match="needs a value"):
+        tf.keras.layers.Lambda(Untried(lambda s: s).call)(given)
+
+
+def test_shapes_are_handed_over_by_the_names_of_the_inputs():
+    class Two(layers.Layer):
+        def build(self, b_shape, a_shape):
+            self.seen = a_shape, b_shape
+
+        def call(self, a, b):
+            raise RuntimeError("needs a value")
+
+        def compute_output_shape(self, b_shape, a_shape):
+            return a_shape[:1] + b_shape[1:]
+
+    layer = Two()
+    out = layer(tf.keras.Input((3,)), b=tf.keras.Input((5,)))
+    assert out.shape == (None, 5) and layer.seen == ((None, 3), (None, 5))
+
+
+def test_build_sees_the_axes_that_are_unknown():
+    class Sees(layers.Layer):
+        def build(self, shape):
+            self.seen = shape
+            self.inner = layers.Dense(2)
+
+        def call(self, x):
+            return self.inner(x)
+
+    layer = Sees()
+    tf.keras.Sequential([tf.keras.Input((None, 3)), layer])
+    assert layer.seen == (None, None, 3)
+    assert layer.inner.kernel.path == "sequential/sees/dense/kernel"
+    for known in (layers.Dense(2), layers.LSTM(2), layers.MultiHeadAttention(2, 2)):
+        given = [tf.keras.Input((5, None))] * (2 if "multi" in known.name else 1)
+        with pytest.raises(ValueError, match="must be known"):
+            known(*given)
+
+
+def test_an_input_may_be_a_tensor_of_another_model():
+    given = tf.keras.Input((3,))
+    middle = layers.Dense(4)(given)
+    out = layers.Dense(2)(middle)
+    again = tf.keras.Input(tensor=middle)
+    assert again is middle
+    assert tf.keras.Model(again, out)(x(5, 4)).shape == (5, 2)
+    for wrong in ({"shape": (3,)}, {"batch_size": 2}, {"dtype": "int32"}, {"batch_shape": (1, 4)}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            layers.InputLayer(input_tensor=middle, **wrong)
+    with pytest.raises(ValueError, match="KerasTensor"):
+        tf.keras.Input(tensor=np.ones(3))
+    with pytest.raises(ValueError, match="batch_size"):
+        tf.keras.Input(batch_shape=(2, 3), batch_size=2)
+
+
+def test_a_scope_may_have_no_objects():
+    with tf.keras.saving.custom_object_scope(None):
+        assert layers.Embedding(3, 2).build() is None
+
+
+def test_masks_are_computed_of_arrays_too():
+    steps = np.array([[[0.0, 0.0], [1.0, 0.0]]])
+    assert layers.Masking().compute_mask(steps).numpy().tolist() == [[False, True]]
+
+
 def test_a_weight_takes_values_of_any_dtype():
     weight = tf.keras.Variable(np.zeros(2, np.float32))
     for value in (tf.constant([1.0, 2.0], tf.float64), tf.constant([1, 2]), tf.Variable([1, 2])):
@@ -180,29 +316,3 @@ def test_a_weight_of_a_mixed_layer_is_counted_up_in_its_own_dtype():
     assert layer.count.numpy() == 2047
     layer(np.array([2049.0]))
     assert layer.count.numpy() == 2047, "2048 in float16"
-
-
-def test_a_scope_may_have_no_objects():
-    with tf.keras.saving.custom_object_scope(None):
-        assert layers.Embedding(3, 2).build() is None
-
-
-def test_masks_are_computed_of_arrays_too():
-    steps = np.array([[[0.0, 0.0], [1.0, 0.0]]])
-    assert layers.Masking().compute_mask(steps).numpy().tolist() == [[False, True]]
-
-
-def test_an_input_may_be_a_tensor_of_another_model():
-    given = tf.keras.Input((3,))
-    middle = layers.Dense(4)(given)
-    out = layers.Dense(2)(middle)
-    again = tf.keras.Input(tensor=middle)
-    assert again is middle
-    assert tf.keras.Model(again, out)(x(5, 4)).shape == (5, 2)
-    for wrong in ({"shape": (3,)}, {"batch_size": 2}, {"dtype": "int32"}, {"batch_shape": (1, 4)}):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            layers.InputLayer(input_tensor=middle, **wrong)
-    with pytest.raises(ValueError, match="KerasTensor"):
-        tf.keras.Input(tensor=np.ones(3))
-    with pytest.raises(ValueError, match="batch_size"):
-        tf.keras.Input(batch_shape=(2, 3), batch_size=2)

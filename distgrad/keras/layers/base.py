@@ -47,7 +47,8 @@ class Layer(Tracked, Masked, Described, Kept):
 
     A layer with ``casts_inputs = False`` gets its inputs as they are, one with True gets all
     numbers in its compute dtype. Left at None, floats are cast, and integers only where the layer
-    has weights of its own. Raises ValueError for an unknown keyword.
+    has weights of its own. One with ``autocast=False`` gets them as they are, and reads its weights
+    as they are kept. Raises ValueError for an unknown keyword.
     """
 
     casts_inputs: bool | None = None
@@ -57,6 +58,7 @@ class Layer(Tracked, Masked, Described, Kept):
     _parameters: tuple[str, ...] | None = None  # of call, once __init__ has run
     _remat: remat.RematMode | None = None  # of the scope in which it was made
     _output_size: int | None = None
+    _building = False
     _makes_masks = False  # whether its outputs may have masks that its inputs have not
 
     def __init__(
@@ -65,14 +67,18 @@ class Layer(Tracked, Masked, Described, Kept):
         name: str | None = None,
         dtype: Any = None,
         trainable: bool = True,
+        autocast: bool = True,
         activity_regularizer: Any = None,
         input_shape: tuple[int | None, ...] | None = None,
         **legacy: Any,
     ) -> None:
+        if name is not None and (not isinstance(name, str) or "/" in name):
+            raise ValueError(f"the name of a layer is a text without '/', not {name!r}")
         self._given_name = name
         self._number = _number()  # names count up in the order in which layers were made
         self.name = name or snake_case(type(self).__name__)
-        self.dtype_policy = mixed_precision.get(dtype)
+        self._policy = mixed_precision.get(dtype)
+        self.autocast = bool(autocast)
         self.built = False
         self._trainable = bool(trainable)
         self._own_weights: list[Weight] = []
@@ -108,16 +114,25 @@ class Layer(Tracked, Masked, Described, Kept):
     # Dtypes
 
     @property
+    def dtype_policy(self) -> mixed_precision.Policy:
+        """In which dtypes the layer computes and keeps its weights; a name or a dtype sets it."""
+        return self._policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, value: Any) -> None:
+        self._policy = mixed_precision.get(value)
+
+    @property
     def dtype(self) -> str:
         """In which dtype the weights are kept."""
-        return self.dtype_policy.variable_dtype
+        return self._policy.variable_dtype
 
     variable_dtype = dtype
 
     @property
     def compute_dtype(self) -> str:
         """In which dtype the layer computes."""
-        return self.dtype_policy.compute_dtype
+        return self._policy.compute_dtype
 
     input_dtype = compute_dtype
 
@@ -130,15 +145,18 @@ class Layer(Tracked, Masked, Described, Kept):
 
     def build(self, input_shape: Any) -> None:
         """Makes the weights for inputs of this shape; the base class has none."""
+        self._build_shapes = input_shape
+        self._finish_building()
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
-        """Computes the outputs; every layer defines it."""
-        raise ValueError(f"layer {self.name!r} ({type(self).__name__}) does not define call()")
+        """Computes the outputs. Raises NotImplementedError: every layer defines its own."""
+        raise NotImplementedError(
+            f"layer {self.name!r} ({type(self).__name__}) does not have a `call` method of its own"
+        )
 
     def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
         """The shape of the outputs, None for axes that may vary, for inputs of this shape."""
-        tensors = tuple(map(symbolic.of_shapes, args))
-        outputs = Layer.compute_output_spec(self, *tensors, **kwargs)
+        outputs = self._tried_out(tuple(map(symbolic.of_shapes, args)), kwargs)
         return tree.map_structure(lambda tensor: tensor.shape, outputs)
 
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
@@ -147,8 +165,25 @@ class Layer(Tracked, Masked, Described, Kept):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The KerasTensors that the layer makes of these KerasTensors."""
+        try:
+            return self._tried_out(args, kwargs)
+        except Exception:
+            if is_ours(type(self).compute_output_shape):
+                raise
+            return shaping.stated(self, args, kwargs)  # as Keras does, which tries nothing out
+
+    def _tried_out(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         found = shaping.told(self, args, kwargs)
-        return symbolic.infer(self, args, kwargs) if found is None else found
+        if found is not None:
+            return found
+        # ``build`` is to see the axes that are None, not the sizes with which ``call`` is tried.
+        if self.built or type(self).build is Layer.build or type(self)._build_for is not _BUILD_FOR:
+            return symbolic.infer(self, args, kwargs)
+        with recording.paused(), quiet(self):
+            self._build_for(args, kwargs)
+        found = symbolic.infer(self, args, kwargs)
+        self._finish_building()
+        return found
 
     def _told_shape(self, shape: Any) -> Any:
         """The shape of the output for floats of this shape, or of these; None: try it out."""
@@ -220,10 +255,10 @@ class Layer(Tracked, Masked, Described, Kept):
         return (), kwargs
 
     def _run(self, inputs: tuple, kwargs: dict[str, Any]) -> Any:
-        policy = self.dtype_policy
+        policy = self._policy
         if policy.compute_dtype == policy.variable_dtype and not mixed_precision.scopes:
             return self.call(*inputs, **kwargs)
-        mixed = policy.compute_dtype != policy.variable_dtype
+        mixed = self.autocast and policy.compute_dtype != policy.variable_dtype
         with mixed_precision.autocast(policy.compute_dtype if mixed else None):
             return self.call(*inputs, **kwargs)
 
@@ -236,16 +271,14 @@ class Layer(Tracked, Masked, Described, Kept):
         for value in args:
             if isinstance(value, (list, tuple)) and not symbolic.symbols(value):
                 self._refuse_numbers(value)
-        given = {**dict(zip(self._parameters or (), args, strict=False)), **kwargs}
-        names = [name for name in self._build_names() if name.removesuffix("_shape") in given]
+        first, named = shaping.shapes_for(self.build, self._parameters or (), args, kwargs)
         with recording.paused():
-            if len(self._build_names()) > 1 and names:
-                shapes = {name: shapes_of(given[name.removesuffix("_shape")]) for name in names}
-                self.build(**{name: shape for name, shape in shapes.items() if shape is not None})
+            if named:
+                self.build(**named)
             else:
-                shape = shapes_of(args[0] if args else next(iter(kwargs.values())))
-                self.build(shape)
-                self._build_shapes = shape  # also of those that have nothing to build
+                if type(self).build is not Layer.build:
+                    self.build(first)
+                self._build_shapes = first  # also of those that have nothing to build
         if calls.trial:  # made for inputs of any batch
             self._build_shapes = symbolic.of_any_batch(self._build_shapes)
 
@@ -260,18 +293,15 @@ class Layer(Tracked, Masked, Described, Kept):
         self._name_weights()
         objects.built(self)
 
-    def _build_names(self) -> list[str]:
-        return [name for name in inspect.signature(self.build).parameters if name != "self"]
-
     def _convert(self, value: Any, named: bool = False) -> Any:
         """Arrays and tensors of numbers in the layer's dtype; those in nests one by one."""
-        computes = self.dtype_policy.compute_dtype
+        computes = self._policy.compute_dtype
         if type(value) is Tensor and value._data.dtype is _FLOAT32 and computes == "float32":
             return value  # nearly always
         if isinstance(value, _ARRAYS):
             tensor = as_tensor(value)
             kind = kind_of(tensor._data.dtype)
-            if self.casts_inputs is False or kind not in "fiub":
+            if self.casts_inputs is False or not self.autocast or kind not in "fiub":
                 return tensor
             if kind != "f" and (named or not (self.casts_inputs or self._own_weights)):
                 return tensor
@@ -352,12 +382,25 @@ class Layer(Tracked, Masked, Described, Kept):
         aggregation: str | None = None,
         name: str | None = None,
     ) -> Weight:
-        """Makes a weight of this layer: Glorot-uniform floats, or zeros of another dtype."""
+        """Makes a weight of this layer: Glorot-uniform floats, or zeros of another dtype.
+
+        Raises ValueError for a size of None, and in a call of the layer after it is built: it would
+        make one each time.
+        """
+        if self.built and calls.depth and not self._building:
+            raise ValueError(
+                f"You cannot add new elements of state to the layer {self.name!r}, which is built "
+                f"already (add_weight, name={name!r}): call add_weight in __init__ or in build"
+            )
         wanted = as_dtype(dtype or self.variable_dtype).numpy_dtype
         if initializer is None:
             initializer = "glorot_uniform" if is_floating(wanted) else "zeros"
         make = initializers.get(initializer)
         dims = () if shape is None else _as_shape(shape)
+        if None in dims:
+            raise ValueError(
+                f"{self.name!r}: a weight of shape {dims}: all its sizes must be known"
+            )
         weight = Weight(
             make(dims, dtype=wanted),
             trainable=trainable,
@@ -403,13 +446,7 @@ class Layer(Tracked, Masked, Described, Kept):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
 
 
-def shapes_of(value: Any) -> Any:
-    """The shape of a tensor as a tuple, in the nest in which the tensors lie."""
-    if isinstance(value, Mapping):
-        return {key: shapes_of(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [shapes_of(item) for item in value]
-    return None if value is None else tuple(getattr(value, "shape", ()))
+_BUILD_FOR = Layer._build_for  # models have their own
 
 
 def _first_shape(layer: Layer, shape: Any, legacy: dict[str, Any]) -> tuple | None:
@@ -440,8 +477,12 @@ def _marked_built(build: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(build)
     def marked(self: Layer, *args: Any, **kwargs: Any) -> None:
-        with kept():
-            build(self, *args, **kwargs)
+        outer, self._building = self._building, True
+        try:
+            with kept():
+                build(self, *args, **kwargs)
+        finally:
+            self._building = outer
         self._build_shapes = kwargs or (args[0] if args else None)
         self._finish_building()
 

@@ -21,7 +21,7 @@ class Described(Configured):
     trainable: Any
     dtype_policy: mixed_precision.Policy
     _given_name: str | None
-    _not_in_config: tuple[str, ...] = ("input_shape",)
+    _not_in_config: tuple[str, ...] = ("input_shape", "autocast")
     _fixed: ClassVar[
         Mapping[str, Any]
     ] = {}  # options that Keras has, by the one value that they have here
@@ -73,7 +73,7 @@ class Described(Configured):
         if "name" in late:
             layer.name = layer._given_name = late["name"]
         if "dtype" in late:
-            layer.dtype_policy = mixed_precision.get(late["dtype"])
+            layer.dtype_policy = late["dtype"]
         if late.get("trainable") is False:
             layer.trainable = False
         return layer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ class Kept:
         shapes = self._build_shapes
         if shapes is None:
             return None
-        names = self._build_names()  # type: ignore[attr-defined]
+        names = inspect.signature(self.build).parameters  # type: ignore[attr-defined]
         several = isinstance(shapes, Mapping) and set(shapes) <= set(names)
         if several and len(shapes) == 1:
             (shapes,) = shapes.values()
@@ -139,7 +140,7 @@ class Kept:
                     variable.assign(value)
             for variable, value in zip(trainable, trainable_variables, strict=True):
                 if isinstance(variable, Weight):
-                    variable.stand_in = cast(as_tensor(value), variable.dtype)
+                    variable.stand_in = cast(as_tensor(value), variable._buffer.dtype)
             outputs = self(*args, **kwargs)  # type: ignore[operator]
             losses = list(self.losses) if return_losses else []  # type: ignore[attr-defined]
             new = [Tensor(np.array(variable.numpy())) for variable in others]

@@ -6,8 +6,11 @@ tell has a ``_told_shape``; what it leaves open, odd shapes and errors above all
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from distgrad.core import recording
 from distgrad.keras.layers.symbolic import KerasTensor
@@ -32,6 +35,48 @@ def told(layer: Any, args: tuple, kwargs: Mapping[str, Any]) -> KerasTensor | No
         with recording.paused():
             layer._build_once(args, {})
     return KerasTensor(shape, layer.compute_dtype)
+
+
+def stated(layer: Any, args: tuple, kwargs: Mapping[str, Any]) -> Any:
+    """The outputs of a layer that says their shapes itself and cannot be tried out."""
+    if not layer.built:
+        with recording.paused():
+            layer._build_once(args, kwargs)
+    first, named = shapes_for(layer.compute_output_shape, layer._parameters, args, kwargs)
+    shapes = layer.compute_output_shape(**named) if named else layer.compute_output_shape(first)
+    return _of_dtype(shapes, layer.compute_dtype)
+
+
+def _of_dtype(shapes: Any, dtype: str) -> Any:
+    if isinstance(shapes, Mapping):
+        return {key: _of_dtype(shape, dtype) for key, shape in shapes.items()}
+    if all(size is None or isinstance(size, (int, np.integer)) for size in shapes):
+        return KerasTensor(shapes, dtype)
+    return type(shapes)(_of_dtype(shape, dtype) for shape in shapes)
+
+
+def shapes_for(
+    function: Callable[..., Any], names: Sequence[str], args: tuple, kwargs: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """What a ``build`` or ``compute_output_shape`` takes: the shape of the first argument of the
+    call, or those that it has arguments for, as ``a_shape`` of ``a``, under their names."""
+    wanted = inspect.signature(function).parameters
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    if len(wanted) > 1:
+        shapes = {name: shapes_of(given.get(name.removesuffix("_shape"))) for name in wanted}
+        named = {name: shape for name, shape in shapes.items() if shape is not None}
+        if named:
+            return None, named
+    return shapes_of(args[0] if args else next(iter(kwargs.values()))), {}
+
+
+def shapes_of(value: Any) -> Any:
+    """The shape of a tensor as a tuple, in the nest in which the tensors lie."""
+    if isinstance(value, Mapping):
+        return {key: shapes_of(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [shapes_of(item) for item in value]
+    return None if value is None else tuple(getattr(value, "shape", ()))
 
 
 def _is_plain(tensor: Any) -> bool:

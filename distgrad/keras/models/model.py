@@ -20,6 +20,7 @@ from distgrad.keras.layers.base import Layer, shapes_of
 from distgrad.keras.layers.calling import in_mode, quiet
 from distgrad.keras.layers.masking import masked
 from distgrad.keras.layers.operation import Operation
+from distgrad.keras.layers.shaping import shapes_of
 from distgrad.keras.layers.symbolic import KerasTensor
 from distgrad.keras.layers.tracking import count_up
 from distgrad.keras.models.graph import Graph
@@ -34,7 +35,7 @@ class Model(Trainer):
     """
 
     supports_masking = True
-    _not_in_config = ("input_shape", "inputs", "outputs")
+    _not_in_config = (*Trainer._not_in_config, "inputs", "outputs")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if cls is Model and (args or "inputs" in kwargs):

@@ -116,7 +116,7 @@ def test_errors_name_the_tensor_and_say_what_to_do():
         keras.Model(a, a * 2)(x(2, 4))
     with pytest.raises(ValueError, match="same|differ"):
         keras.Model(a, layers.Dense(2, name="x")(layers.Dense(2, name="x")(a)))
-    with pytest.raises(ValueError, match="last axis"):
+    with pytest.raises(ValueError, match="must be known"):
         layers.Dense(2)(keras.Input((None,)))
 
 

@@ -133,7 +133,7 @@ def test_forgetting_init_or_call_or_config_is_said():
 
     with pytest.raises(RuntimeError, match="super"):
         NoInit()(x(2, 3))
-    with pytest.raises(ValueError, match="call"):
+    with pytest.raises(NotImplementedError, match="call"):
         keras.Model()(x(2, 3))
 
     class NoConfig(layers.Layer):
