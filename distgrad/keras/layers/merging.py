@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras.layers import shaping
 from distgrad.keras.layers.base import Layer
@@ -87,9 +88,20 @@ class Merge(Layer):
         return self.merge(aligned, [_beside(m, x) for m, x in zip(masks, aligned, strict=True)])
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        if mask is None or any(m is None for m in mask):
+        known = [] if mask is None else _masks(self, inputs, mask)
+        if not known or any(m is None for m in known):
             return None
-        return functools.reduce(logical_or, mask)
+        return functools.reduce(logical_or, known)
+
+
+def _masks(layer: Layer, inputs: Any, mask: Any) -> list[Tensor | None]:
+    """The masks of the inputs. Raises ValueError for anything but two lists of one length."""
+    for name, given in (("inputs", inputs), ("mask", mask)):
+        if not isinstance(given, (list, tuple)):
+            raise ValueError(f"{layer.name!r}: {name} should be a list, not {given!r}")
+    if len(mask) != len(inputs):
+        raise ValueError(f"{layer.name!r}: {len(mask)} masks do not fit {len(inputs)} inputs")
+    return [None if m is None else as_tensor(m) for m in mask]
 
 
 def _beside(mask: Tensor | None, x: Tensor) -> Tensor | None:
@@ -194,11 +206,12 @@ class Concatenate(Layer):
         raise ValueError(f"{self.name!r}: shapes {shapes} do not match but for axis {self.axis}")
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        if mask is None or all(m is None for m in mask):
+        known = [] if mask is None else _masks(self, inputs, mask)
+        if all(m is None for m in known):
             return None
         masks = [
-            ones_like(x, dtype=bool) if m is None else _beside(m, x) if m.ndim < x.ndim else m
-            for x, m in zip(inputs, mask, strict=True)
+            ones_like(x, dtype=bool) if m is None else _beside(m, x)
+            for x, m in zip(map(as_tensor, inputs), known, strict=True)
         ]
         return reduce_any(concat([cast(m, bool) for m in masks], self.axis), axis=-1)
 

@@ -79,3 +79,19 @@ def test_whole_numbers_beside_floats_become_floats(name):
     np.testing.assert_array_equal(layer([a, b]), layer([a, b.astype(np.float32)]))
     half = getattr(layers, name)(**settings, dtype="float16")
     assert half([a, b]).dtype == tf.float16
+
+
+@pytest.mark.parametrize("name", [*ELEMENTWISE, "Concatenate"])
+def test_masks_are_a_list_like_the_inputs(name):
+    layer = getattr(layers, name)()
+    inputs, mask = [x(2, 3, 4), x(2, 3, 4)], np.array([[1, 0, 1], [0, 0, 1]], bool)
+    found = np.asarray(layer.compute_mask(inputs, [mask, np.zeros((2, 3), bool)]))
+    assert found.tolist() == mask.tolist()
+    assert layer.compute_mask(inputs, [None, None]) is None
+    for given, masks, words in (
+        (inputs, mask, "mask should be a list"),
+        (inputs[0], [None, None], "inputs should be a list"),
+        (inputs, [None], "1 masks do not fit 2 inputs"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            layer.compute_mask(given, masks)
