@@ -145,6 +145,7 @@ class Softmax(Layer):
     """``exp(x) / sum(exp(x))`` over ``axis``, or over several axes together.
 
     ``mask``, a bool tensor that broadcasts to ``x``, leaves elements out: their outputs are 0.
+    Raises ValueError for one that does not.
     """
 
     supports_masking = True
@@ -156,6 +157,11 @@ class Softmax(Layer):
     def call(self, x: Tensor, mask: Any = None) -> Tensor:
         if mask is not None:
             mask = cast(as_tensor(mask), bool)
+            if not _broadcasts(mask._data.shape, x._data.shape):
+                raise ValueError(
+                    f"{self.name!r}: a mask of shape {mask.shape} does not broadcast to inputs of "
+                    f"shape {x.shape}"
+                )
             # Keras's number for "never": finite, and within float16's range there.
             x = select(mask, x, -3e4 if x._data.dtype == np.float16 else -1e9)
         axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
@@ -164,3 +170,8 @@ class Softmax(Layer):
         else:
             y = exp(x - reduce_logsumexp(x, axes, keepdims=True))
         return y if mask is None else select(mask, y, 0)
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    pairs = zip(reversed(shape), reversed(to), strict=False)
+    return len(shape) <= len(to) and all(n in (1, wide) for n, wide in pairs)

@@ -53,3 +53,10 @@ def test_the_loss_goes_back_to_the_logits(make):
         loss = tf.keras.losses.SparseCategoricalCrossentropy()(np.array([2]), make()(logits))
     assert float(loss) == 400
     np.testing.assert_array_equal(tape.gradient(loss, logits).numpy(), [[1, 0, -1]])
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (1, 1, 3), (4,)])
+def test_a_mask_of_softmax_broadcasts_to_its_inputs(shape):
+    np.testing.assert_allclose(layers.Softmax()(np.ones((1, 3)), mask=np.eye(3)[:1]), [[1, 0, 0]])
+    with pytest.raises(ValueError, match="does not broadcast"):
+        layers.Softmax()(np.ones((1, 3)), mask=np.ones(shape))
