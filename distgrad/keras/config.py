@@ -16,15 +16,18 @@ from distgrad.keras.mixed_precision import dtype_policy, set_dtype_policy
 
 __all__ = [
     "backend",
+    "disable_flash_attention",
     "disable_interactive_logging",
     "disable_traceback_filtering",
     "dtype_policy",
+    "enable_flash_attention",
     "enable_interactive_logging",
     "enable_traceback_filtering",
     "enable_unsafe_deserialization",
     "epsilon",
     "floatx",
     "image_data_format",
+    "is_flash_attention_enabled",
     "is_interactive_logging_enabled",
     "is_traceback_filtering_enabled",
     "max_epochs",
@@ -99,6 +102,22 @@ def disable_traceback_filtering() -> None:
 
 def is_traceback_filtering_enabled() -> bool:
     """False: tracebacks are always whole."""
+    return False
+
+
+# Attention has one way of computing here.
+
+
+def enable_flash_attention() -> None:
+    """Does nothing: attention is computed in one way."""
+
+
+def disable_flash_attention() -> None:
+    """Does nothing: attention is computed in one way."""
+
+
+def is_flash_attention_enabled() -> bool:
+    """False: attention is computed in one way, without that kernel."""
     return False
 
 

@@ -172,3 +172,9 @@ def test_draws():
 
 def test_steps_that_ask_for_the_backend_take_the_way_of_tensorflow():
     assert keras.backend.backend() == keras.config.backend() == "tensorflow"
+
+
+def test_flash_attention_is_asked_for_in_vain():
+    keras.config.enable_flash_attention()
+    assert keras.config.is_flash_attention_enabled() is False
+    keras.config.disable_flash_attention()
