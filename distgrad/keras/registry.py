@@ -11,6 +11,7 @@ import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType
+from distgrad.core.tensor import Tensor
 
 
 def snake_case(name: str) -> str:
@@ -121,7 +122,7 @@ def _has_config(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A setting as JSON can hold it: objects as their configs, functions as their names."""
+    """A setting as JSON can hold it: objects and tensors as dicts, functions as their names."""
     if _has_config(value):
         return serialize(value)
     if isinstance(value, (list, tuple)):
@@ -130,6 +131,8 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if callable(value) and hasattr(value, "__name__"):
         return registered_name(value) or value.__name__
+    if isinstance(value, Tensor):
+        return _of_values("__tensor__", value.numpy())
     return value.tolist() if hasattr(value, "tolist") else value
 
 
@@ -154,10 +157,15 @@ def entry(value: Any) -> Any:
         return value.name
     array = value.numpy() if hasattr(value, "numpy") else value
     if getattr(array, "ndim", 0) or array is not value:
-        kind = "__numpy__" if array is value else "__tensor__"
-        content = {"value": array.tolist(), "dtype": array.dtype.name}
-        return {"class_name": kind, "config": content}
+        return _of_values("__numpy__" if array is value else "__tensor__", array)
     return plain(value)
+
+
+def _of_values(kind: str, array: Any) -> dict[str, Any]:
+    return {
+        "class_name": kind,
+        "config": {"value": array.tolist(), "dtype": array.dtype.name},
+    }
 
 
 # What ``entry`` has as dicts without an object behind them, from their configs.

@@ -405,7 +405,7 @@ _MODELS = ("Functional", "Model", "Sequential")
 
 
 def revive(value: Any, surely: bool = False) -> Any:
-    """A layer or model in place of its config, alone or in a list; anything else as it is.
+    """A layer, model or tensor in place of its config, alone or in a list; else what is given.
 
     ``surely``: it is one, wherever its class was written.
     """
@@ -414,6 +414,8 @@ def revive(value: Any, surely: bool = False) -> Any:
     if not isinstance(value, Mapping) or not {"class_name", "config"} <= set(value):
         return value
     module, name = str(value.get("module")), value["class_name"]
+    if name in registry.VALUES:
+        return registry.VALUES[name](value["config"])
     ours = name in _MODELS if module == "keras" else module in ("keras.layers", "keras.models")
     users = registry.custom_objects()
     found = users.get(str(value.get("registered_name")), users.get(name))

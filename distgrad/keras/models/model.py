@@ -16,7 +16,7 @@ from distgrad.core import recording, tree
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.variable import Variable
 from distgrad.keras import losses, metrics, registry
-from distgrad.keras.layers.base import Layer, shapes_of
+from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.calling import in_mode, quiet
 from distgrad.keras.layers.masking import masked
 from distgrad.keras.layers.operation import Operation

@@ -185,3 +185,17 @@ def test_a_user_layer_trains_without_registration():
     history = model.fit(x(64, 3), x(64, 3).sum(axis=1), epochs=20, verbose=0).history["loss"]
     assert history[-1] < 0.1 * history[0]
     assert list(model.variable_paths()) == ["scale/scale", "dense/kernel", "dense/bias"]
+
+
+def test_tensors_in_configs_come_back():
+    mask = tf.constant([[True, False, True]])
+    for layer in (
+        layers.Masking(mask_value=tf.constant([0.0])),
+        layers.Lambda(tf.keras.activations.relu, mask=mask),
+    ):
+        config = json.loads(json.dumps(layer.get_config()))
+        again = type(layer).from_config(config)
+        given = x(1, 3, 2)
+        given[:, 1] = 0
+        np.testing.assert_array_equal(again(given), layer(given))
+        assert again(given)._keras_mask.numpy().tolist() == mask.numpy().tolist()
