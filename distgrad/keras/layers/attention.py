@@ -9,6 +9,7 @@ from typing import Any
 
 from distgrad.core.tensor import Tensor
 from distgrad.keras.initializers import over_axes
+from distgrad.keras.layers.adapting import Adapted, Table
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import fraction, own_weight, set_options, whole_number
 from distgrad.ops import nn
@@ -153,11 +154,13 @@ class MultiHeadAttention(Layer):
         return previous_mask  # that of the query
 
 
-class _Projection(Layer):
+class _Projection(Adapted):
     """``tensordot(x, kernel) + bias`` over the last axes, with the settings of its owner."""
 
     supports_masking = True  # what the mask says is for its owner
     kernel_initializer: Any
+    adapted = "kernel"
+    kernel = Table()
 
     def __init__(self, owner: MultiHeadAttention, given: tuple[int, ...], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -261,7 +264,8 @@ class Attention(Layer):
     with a weight; ``score_mode="concat"`` makes them a weight times
     ``sum(tanh(scale * (query + key)))``. ``mask`` is a list of a mask per tensor or None: that of
     the query zeroes outputs, that of the value leaves positions out; where nothing is left, all
-    count the same. Raises ValueError for a wrong mode or rate, and anything but such lists.
+    count the same. With ``return_attention_scores`` the weights come with the output, in training
+    as dropout leaves them. Raises ValueError for a wrong mode or rate, and anything but such lists.
     """
 
     def __init__(
@@ -331,14 +335,15 @@ class Attention(Layer):
             seen = _combined(expand_dims(cast(value_mask, "bool"), -2), before)
             low = 65504.0 if scores.dtype == "float16" else 1e9
             weights = nn.softmax(where(seen, scores, scores - low))
-        used = nn.dropout(weights, self.dropout, seed=self.seed) if training else weights
-        output = matmul(used, value)
+        if training:
+            weights = nn.dropout(weights, self.dropout, seed=self.seed)
+        output = matmul(weights, value)
         if query_mask is not None:
             output = where(expand_dims(cast(query_mask, "bool"), -1), output, 0)
         return (output, weights) if return_attention_scores else output
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        return previous_mask[0] if isinstance(previous_mask, (list, tuple)) else None
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return mask[0] if isinstance(mask, (list, tuple)) else None
 
 
 class AdditiveAttention(Attention):

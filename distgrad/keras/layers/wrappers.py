@@ -112,8 +112,8 @@ class Bidirectional(Layer):
         total = ahead + back
         return total / 2 if self.merge_mode == "ave" else total
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        mask = previous_mask if self.return_sequences else None
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        mask = mask if self.return_sequences else None
         masks = [mask] if self.merge_mode else [mask, mask]
         if self.return_state:
             states = len(self.forward_layer.state_size) + len(self.backward_layer.state_size)

@@ -221,3 +221,29 @@ def test_in_a_model_that_is_described() -> None:
 def test_errors(make: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_scores_that_are_returned_are_those_that_dropout_leaves() -> None:
+    for layer in (layers.Attention(dropout=0.5), layers.AdditiveAttention(dropout=0.5)):
+        given = [normal(2, 20, 3), normal(2, 30, 3)]
+        output, scores = layer(given, return_attention_scores=True, training=True)
+        close(output, scores.numpy() @ given[1])
+        assert (scores.numpy() == 0).any()
+
+
+def test_projections_take_lora(tmp_path: Any) -> None:
+    layer = layers.MultiHeadAttention(2, 3, use_bias=False)
+    given = tf.keras.Input((4, 5))
+    model = tf.keras.Model(given, layer(given, given))
+    layer.query_dense.enable_lora(2)
+    assert len(layer.trainable_variables) == 5 and len(layer.non_trainable_variables) == 1
+    layer.query_dense.lora_kernel_b.assign(normal(2, 3))
+    model.save(tmp_path / "m.keras")
+    x = normal(2, 4, 5)
+    close(tf.keras.models.load_model(tmp_path / "m.keras")(x), model(x))
+
+
+def test_the_mask_of_attention_is_that_of_the_query() -> None:
+    inputs, mask = [normal(2, 3, 4), normal(2, 5, 4)], np.ones((2, 3), bool)
+    assert layers.Attention().compute_mask(inputs, mask=[mask, None]) is mask
+    assert layers.Attention().compute_mask(inputs=inputs, mask=None) is None
