@@ -90,6 +90,8 @@ class Layer(Tracked, Masked, Described, Kept):
         self._remat = remat.current()
         parameters = inspect.signature(self.call).parameters
         self._parameters = tuple(parameters)
+        places = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        self._first_argument = places[0] if places else None  # which may be given by position
         self._takes_training = "training" in parameters
         default = parameters["training"].default if self._takes_training else None
         self._trains_by_default = default is True
@@ -156,7 +158,8 @@ class Layer(Tracked, Masked, Described, Kept):
 
     def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
         """The shape of the outputs, None for axes that may vary, for inputs of this shape."""
-        outputs = self._tried_out(tuple(map(symbolic.of_shapes, args)), kwargs)
+        shapes, options = shaping.by_position(self._parameters or (), args, kwargs)
+        outputs = self._tried_out(tuple(map(symbolic.of_shapes, shapes)), options)
         return tree.map_structure(lambda tensor: tensor.shape, outputs)
 
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
@@ -248,7 +251,9 @@ class Layer(Tracked, Masked, Described, Kept):
         return outputs
 
     def _first_by_name(self, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        """Arguments by position and by name: the first under the name that it has in Keras."""
+        """Arguments by position and by name: the first under its name, or that it has in Keras."""
+        if self._first_argument in kwargs:
+            return (kwargs.pop(self._first_argument),), kwargs
         for name in _NAMES_OF_FIRST if is_ours(type(self).call) else ():
             if name in kwargs and name not in (self._parameters or ()):
                 return (kwargs[name],), {n: v for n, v in kwargs.items() if n != name}

@@ -70,6 +70,19 @@ def shapes_for(
     return shapes_of(args[0] if args else next(iter(kwargs.values()))), {}
 
 
+def by_position(
+    names: Sequence[str], args: tuple, kwargs: Mapping[str, Any]
+) -> tuple[tuple, dict[str, Any]]:
+    """The arguments of a ``compute_output_shape``, with shapes that are given by name in place."""
+    wanted = [f"{name}_shape" for name in names]
+    if not args and wanted and wanted[0] not in kwargs and len(kwargs) == 1:
+        return tuple(kwargs.values()), {}  # the only one, as ``input_shape``
+    shapes = list(args)
+    while len(shapes) < len(wanted) and set(wanted[len(shapes) :]) & set(kwargs):
+        shapes.append(kwargs.get(wanted[len(shapes)]))
+    return tuple(shapes), {n: v for n, v in kwargs.items() if n not in wanted}
+
+
 def shapes_of(value: Any) -> Any:
     """The shape of a tensor as a tuple, in the nest in which the tensors lie."""
     if isinstance(value, Mapping):

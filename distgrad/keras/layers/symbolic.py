@@ -198,7 +198,9 @@ def of_any_batch(shapes: Any) -> Any:
 
 
 def of_shapes(shapes: Any) -> Any:
-    """KerasTensors of these shapes: of one, or of a list or dict of them."""
+    """KerasTensors of these shapes: of one, or of a list or dict of them; None for None."""
+    if shapes is None:
+        return None
     if isinstance(shapes, Mapping):
         return {key: of_shapes(shape) for key, shape in shapes.items()}
     if isinstance(shapes, (list, tuple)) and any(isinstance(n, (list, tuple)) for n in shapes):

@@ -231,6 +231,27 @@ def test_scores_that_are_returned_are_those_that_dropout_leaves() -> None:
         assert (scores.numpy() == 0).any()
 
 
+@pytest.mark.parametrize(
+    "layer", [layers.MultiHeadAttention(2, 2), layers.GroupQueryAttention(2, 2, 1)], ids=str
+)
+def test_inputs_given_by_name_hand_on_the_mask_of_the_query(layer: Any) -> None:
+    query, mask = tf.constant(normal(2, 3, 4)), np.array([[1, 1, 0], [1, 0, 0]], bool)
+    query._keras_mask = tf.constant(mask)
+    output = layer(query=query, value=normal(2, 5, 4))
+    assert output._keras_mask.numpy().tolist() == mask.tolist()
+
+
+def test_shapes_are_told_without_a_key_and_by_name() -> None:
+    layer = layers.MultiHeadAttention(2, 2, output_shape=(3, 1))
+    for shape in (
+        layer.compute_output_shape((7, 4, 8), [7, 2, 8], None),
+        layer.compute_output_shape(query_shape=(7, 4, 8), value_shape=(7, 2, 8)),
+    ):
+        assert shape == (7, 4, 3, 1)
+    shapes = [(2, 3, 4), (2, 5, 6), (2, 5, 4)]
+    assert layers.Attention().compute_output_shape(input_shape=shapes) == (2, 3, 6)
+
+
 def test_projections_take_lora(tmp_path: Any) -> None:
     layer = layers.MultiHeadAttention(2, 3, use_bias=False)
     given = tf.keras.Input((4, 5))
