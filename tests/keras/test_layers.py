@@ -316,3 +316,36 @@ def test_a_weight_of_a_mixed_layer_is_counted_up_in_its_own_dtype():
     assert layer.count.numpy() == 2047
     layer(np.array([2049.0]))
     assert layer.count.numpy() == 2047, "2048 in float16"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: layers.Dense(2),
+        lambda: layers.Conv1D(2, 1),
+        lambda: layers.LSTM(2),
+        lambda: layers.LayerNormalization(),
+        lambda: layers.Flatten(),
+        lambda: layers.GlobalAveragePooling1D(),
+        lambda: layers.Embedding(3, 2),
+    ],
+)
+def test_a_layer_of_one_input_refuses_a_list(make):
+    for given in ([x(2, 3, 4)] * 2, [tf.keras.Input((3, 4))], {"a": tf.constant(x(2, 3, 4))}):
+        with pytest.raises(ValueError, match="takes one tensor"):
+            make()(given)
+
+
+def test_a_nest_goes_through_a_layer_that_takes_one():
+    given = {"a": tf.keras.Input((3,)), "b": [tf.keras.Input((4, 5))]}
+    for layer in (layers.Dropout(0.1), layers.Identity()):
+        assert layer(given)["b"][0].shape == layer(given["b"])[0].shape == (None, 4, 5)
+
+    class Both(layers.Dense):
+        def build(self, shapes):
+            super().build(shapes[0])
+
+        def call(self, inputs):
+            return super().call(inputs[0] + inputs[1])
+
+    assert Both(2)([x(1, 3), x(1, 3)]).shape == (1, 2)

@@ -19,7 +19,7 @@ from distgrad.core.variable import Variable
 from distgrad.keras import constraints, initializers, mixed_precision, regularizers
 from distgrad.keras.layers import remat, shaping, symbolic
 from distgrad.keras.layers.calling import Losses, calls, quiet, within
-from distgrad.keras.layers.describing import Described
+from distgrad.keras.layers.describing import Described, as_shape, first_shape
 from distgrad.keras.layers.input_spec import check_inputs
 from distgrad.keras.layers.keeping import Kept
 from distgrad.keras.layers.masking import Masked, carry_mask, mask_of
@@ -52,6 +52,7 @@ class Layer(Tracked, Masked, Described, Kept):
     """
 
     casts_inputs: bool | None = None
+    one_tensor = False  # whether a list of tensors is refused
     meets = False  # whether its calls in training add up numbers with other shards
     input_spec: Any = None  # InputSpecs that the first argument of a call is checked against
     stateful: bool = False
@@ -83,7 +84,7 @@ class Layer(Tracked, Masked, Described, Kept):
         self._trainable = bool(trainable)
         self._own_weights: list[Weight] = []
         self.activity_regularizer = regularizers.get(activity_regularizer)
-        self._input_shape = _first_shape(self, input_shape, legacy)
+        self._input_shape = first_shape(self, input_shape, legacy)
         self._loss_functions: list[Callable[[], Any]] = []
         self._nodes: list[symbolic.Node] = []
         self._build_shapes: Any = None
@@ -205,6 +206,11 @@ class Layer(Tracked, Masked, Described, Kept):
             check_inputs(self.input_spec, args[0] if args else None, self.name)
         # Most layers are given a tensor, and nothing else.
         alone = len(args) == 1 and not kwargs and type(args[0]) is Tensor
+        nested = not alone and self.one_tensor and bool(args) and tree.is_nested(args[0])
+        if nested and is_ours(type(self).call):
+            if not symbolic.symbols(args[0]):
+                self._refuse_numbers(args[0])
+            raise ValueError(f"layer {self.name!r} takes one tensor, not a nest: {args[0]!r}")
         if not alone and symbolic.any_symbolic(args, kwargs):
             if training is not None:  # also for the layers below one that does not take it
                 kwargs["training"] = training
@@ -401,7 +407,7 @@ class Layer(Tracked, Masked, Described, Kept):
         if initializer is None:
             initializer = "glorot_uniform" if is_floating(wanted) else "zeros"
         make = initializers.get(initializer)
-        dims = () if shape is None else _as_shape(shape)
+        dims = () if shape is None else as_shape(shape)
         if None in dims:
             raise ValueError(
                 f"{self.name!r}: a weight of shape {dims}: all its sizes must be known"
@@ -452,29 +458,6 @@ class Layer(Tracked, Masked, Described, Kept):
 
 
 _BUILD_FOR = Layer._build_for  # models have their own
-
-
-def _first_shape(layer: Layer, shape: Any, legacy: dict[str, Any]) -> tuple | None:
-    """The shape of one sample in one of the spellings that Keras takes."""
-    size = legacy.pop("input_dim", None)
-    with_batch = legacy.pop("batch_input_shape", legacy.pop("batch_shape", None))
-    for name, value in layer._fixed.items():
-        if name in legacy and (given := legacy.pop(name)) != value:
-            raise ValueError(
-                f"{type(layer).__name__}: {name} can only be {value!r} here, not {given!r}"
-            )
-    if legacy:
-        words = ", ".join(map(repr, legacy))
-        raise ValueError(f"{type(layer).__name__} has no argument {words}")
-    if shape is None and size is not None:
-        shape = (size,)
-    if shape is None and with_batch is not None:
-        shape = tuple(with_batch)[1:]
-    return None if shape is None else _as_shape(shape)
-
-
-def _as_shape(shape: Any) -> tuple[Any, ...]:
-    return (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
 
 
 def _marked_built(build: Callable[..., None]) -> Callable[..., None]:

@@ -44,6 +44,7 @@ class Convolution(Layer):
     than those the kernels were made for, or too small for one window.
     """
 
+    one_tensor = True
     rank: int
     paddings: tuple[str, ...] = ("valid", "same")
     activation: Callable[..., Any]

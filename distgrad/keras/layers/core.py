@@ -130,6 +130,7 @@ class Dense(Adapted):
     an input of rank 1, or one whose last axis is not the one the kernel was made for.
     """
 
+    one_tensor = True
     supports_masking = True
     activation: Callable[..., Any]
     adapted = "kernel"

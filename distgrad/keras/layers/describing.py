@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+
 from distgrad.core import tree
 from distgrad.keras import mixed_precision, registry
 from distgrad.keras.layers import symbolic
@@ -88,3 +90,27 @@ def _plain_arguments(cls: type, args: tuple, kwargs: Mapping[str, Any]) -> dict[
     given = {name: value for name, value in given.items() if name not in _COMMON}
     plain = (str, int, float, type(None))
     return given if all(isinstance(v, plain) for v in tree.flatten(given)) else None
+
+
+def first_shape(layer: Described, shape: Any, legacy: dict[str, Any]) -> tuple | None:
+    """The shape of one sample in one of the spellings that Keras takes."""
+    size = legacy.pop("input_dim", None)
+    with_batch = legacy.pop("batch_input_shape", legacy.pop("batch_shape", None))
+    for name, value in layer._fixed.items():
+        if name in legacy and (given := legacy.pop(name)) != value:
+            raise ValueError(
+                f"{type(layer).__name__}: {name} can only be {value!r} here, not {given!r}"
+            )
+    if legacy:
+        words = ", ".join(map(repr, legacy))
+        raise ValueError(f"{type(layer).__name__} has no argument {words}")
+    if shape is None and size is not None:
+        shape = (size,)
+    if shape is None and with_batch is not None:
+        shape = tuple(with_batch)[1:]
+    return None if shape is None else as_shape(shape)
+
+
+def as_shape(shape: Any) -> tuple[Any, ...]:
+    """An int as a shape of one axis."""
+    return (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)

@@ -37,6 +37,7 @@ class EinsumDense(Adapted):
     that do not go together.
     """
 
+    one_tensor = True
     kernel_initializer: Any
     activation: Callable[..., Any]
     adapted = "kernel"

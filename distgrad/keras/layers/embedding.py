@@ -22,6 +22,7 @@ class Embedding(Adapted):
     or a table of another shape, InvalidArgumentError for an input outside the table.
     """
 
+    one_tensor = True
     adapted = "embeddings"
     embeddings = Table()
     _fixed: ClassVar = {"quantization_config": None}

@@ -30,6 +30,8 @@ from distgrad.training.meeting import over_shards
 class _Scaled(Layer):
     """What the layers below share: ``gamma`` and ``beta``, and statistics in float32 or better."""
 
+    one_tensor = True
+
     def __init__(
         self,
         epsilon: float,
@@ -329,6 +331,7 @@ class LayerNormalization(_Scaled):
 class UnitNormalization(Layer):
     """Divides by the length along ``axis``, an int or several of them. TypeError for others."""
 
+    one_tensor = True
     supports_masking = True
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any) -> None:
@@ -351,6 +354,8 @@ class RMSNormalization(Layer):
     Raises TypeError for an axis that is neither, ValueError for one out of range. Zhang and
     Sennrich, 2019.
     """
+
+    one_tensor = True
 
     def __init__(
         self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any

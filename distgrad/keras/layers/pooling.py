@@ -28,6 +28,7 @@ class Pooling(Layer):
     for one window.
     """
 
+    one_tensor = True
     rank: int
     pool: Callable[..., Tensor]
 
@@ -120,6 +121,7 @@ class GlobalPooling(Layer):
     Raises ValueError for an unknown data format or an input of another rank.
     """
 
+    one_tensor = True
     rank: int
 
     def __init__(

@@ -43,6 +43,8 @@ class RNN(Layer):
     a stateful layer for another batch size, or one of several shards of a training step.
     """
 
+    one_tensor = True
+
     def __init__(
         self,
         cell: Any,

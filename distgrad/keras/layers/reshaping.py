@@ -32,6 +32,8 @@ class Flatten(Layer):
     With ``data_format="channels_first"`` the channels are first moved to the end.
     """
 
+    one_tensor = True
+
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.data_format = data_format_of(data_format)
@@ -51,6 +53,8 @@ class Reshape(Layer):
 
     Raises ValueError for two such axes, or where the number of elements differs.
     """
+
+    one_tensor = True
 
     def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -89,6 +93,8 @@ class Permute(Layer):
     Raises ValueError unless ``dims`` holds each axis once.
     """
 
+    one_tensor = True
+
     def __init__(self, dims: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dims = tuple(dims)
@@ -105,6 +111,8 @@ class RepeatVector(Layer):
 
     Raises ValueError for an ``n`` that is not a positive int.
     """
+
+    one_tensor = True
 
     def __init__(self, n: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -29,7 +29,8 @@ def told(layer: Any, args: tuple, kwargs: Mapping[str, Any]) -> KerasTensor | No
     if layer.casts_inputs is False or not all(map(_is_plain, tensors)):
         return None
     shape = layer._told_shape([t.shape for t in given] if tensors is given else given.shape)
-    if shape is None or any(size is not None and size < 1 for size in shape):
+    known = () if shape is None else [size for size in shape if size is not None]
+    if shape is None or any(isinstance(size, tuple) or size < 1 for size in known):
         return None
     if not layer.built:
         with recording.paused():
