@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 from distgrad.core import recording
 from distgrad.core.primitive import bind, registry
@@ -25,7 +26,7 @@ class assigned:
     """
 
     def __init__(self) -> None:
-        self.before: dict[int, tuple[Variable, Tensor]] = {}
+        self.before: dict[int, tuple[Variable, Any]] = {}
 
     @property
     def written(self) -> list[Variable]:
@@ -47,7 +48,22 @@ class assigned:
         if _here.keeps:
             self.before.pop(id(variable), None)
         elif id(variable) not in self.before:
-            self.before[id(variable)] = variable, _value(variable)
+            self.before[id(variable)] = variable, self._value_of(variable)
+
+    def _value_of(self, variable: Variable) -> Any:
+        return _value(variable)
+
+
+class overwritten(assigned):
+    """``assigned`` with arrays for the values, which no capture sees, and `undo`."""
+
+    def _value_of(self, variable: Variable) -> Any:
+        return variable._buffer.copy()
+
+    def undo(self) -> None:
+        """Gives the variables what they had before."""
+        for variable, array in self.before.values():
+            variable._store(array)
 
 
 class undone(assigned):

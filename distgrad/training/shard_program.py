@@ -26,6 +26,7 @@ from distgrad.core import dispatch, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
+from distgrad.core.undone import overwritten
 from distgrad.ops.tree_sums import in_tree
 from distgrad.training.frames import Bound, Cut, Inputs, Leaves, Outcome, Pending, Streams, flat
 from distgrad.training.state import shard
@@ -127,8 +128,11 @@ class ShardProgram:
     @staticmethod
     def _trace(run: Callable[..., Any], arrays: Sequence[np.ndarray], part: float) -> Any:
         with shard(part):
-            traced = trace(run, arrays, "shard")
+            first = overwritten()
+            with first:
+                traced = trace(run, arrays, "shard")
             if traced.program is None:  # variables were made, which happens once
+                first.undo()  # the step itself is still to come
                 traced = trace(run, arrays, "shard")
         if traced.program is None:
             raise Fallback("it makes variables at each call")

@@ -349,3 +349,21 @@ def test_a_nest_goes_through_a_layer_that_takes_one():
             return super().call(inputs[0] + inputs[1])
 
     assert Both(2)([x(1, 3), x(1, 3)]).shape == (1, 2)
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_the_first_step_of_fit_counts_once(eager):
+    class Late(layers.Layer):
+        seen = None
+
+        def call(self, x, training=False):
+            if training and self.seen is None:
+                self.seen = tf.Variable(0.0, trainable=False)
+            if training:
+                self.seen.assign_add(1.0)
+            return x
+
+    model = tf.keras.Sequential([tf.keras.Input((3,)), layers.Dense(1), Late()])
+    model.compile("sgd", "mse", run_eagerly=eager)
+    model.fit(x(6, 3), x(6, 1), batch_size=2, verbose=0)
+    assert model.layers[-1].seen.numpy() == 3
