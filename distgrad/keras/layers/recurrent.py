@@ -22,6 +22,7 @@ from distgrad.keras.layers.recurrent_cells import (
 from distgrad.keras.layers.stacked_cells import StackedRNNCells
 from distgrad.ops.casting import cast, stop_gradient, zeros_like
 from distgrad.ops.constants import zeros
+from distgrad.ops.layout import broadcast_to
 from distgrad.ops.logic import where
 from distgrad.ops.shape import expand_dims, reshape, stack, transpose, unstack
 from distgrad.training.state import share
@@ -77,7 +78,7 @@ class RNN(Layer):
 
     def reset_state(self) -> None:
         """Makes a stateful layer begin from zeros, with any batch size."""
-        self._memory.values = None
+        self._memory.reset()
 
     reset_states = reset_state
 
@@ -112,7 +113,7 @@ class RNN(Layer):
         batch, length = sequences.shape[:2]
         if not length:
             raise ValueError(f"{self.name!r} got sequences of no steps: {tuple(sequences.shape)}")
-        states = self._first_states(initial_state, batch)
+        begun = states = self._first_states(initial_state, batch)
         by_time, step, whole = self._prepared(sequences, training)
         if whole is not None and mask is None:
             by_time = by_time[::-1] if self.go_backwards else by_time
@@ -126,7 +127,7 @@ class RNN(Layer):
             each, states = self._loop(step, inputs, states, kept)
             output = stack(each, axis=1) if self.return_sequences else each[-1]
         if self.stateful and not trying_out():
-            self._memory.keep(states)
+            self._memory.keep(states, begun)
         return (output, *self._of_cell(states)) if self.return_state else output
 
     def _prepared(self, sequences: Tensor, training: bool) -> tuple[Tensor, Any, Any]:
@@ -196,8 +197,9 @@ class RNN(Layer):
                 "on one worker, or without stateful=True."
             )
         if initial_state is None:
-            if not self.stateful or trying_out() or self.states is None:
+            if not self.stateful or trying_out() or not self._memory.holds(batch):
                 return self.get_initial_state(batch)
+            assert self.states is not None
             if self.states[0].shape[0] != batch:
                 raise ValueError(
                     f"{self.name!r} is stateful: the batch before had {self.states[0].shape[0]} "
@@ -222,12 +224,31 @@ class _Memory:
 
     def __init__(self) -> None:
         self.values: list[Variable] | None = None
+        self.is_new = False  # since they were zeroed
 
-    def keep(self, states: list[Tensor]) -> None:
+    def holds(self, batch: int) -> bool:
+        """Whether there are states to go on from; zeros of another batch size are none."""
+        if self.values is not None and self.is_new and self.values[0].shape[0] != batch:
+            self.values = None
+        return self.values is not None
+
+    def keep(self, states: list[Tensor], begun: list[Tensor]) -> None:
+        """Keeps the states of a batch that was begun with others: those, if it is but traced."""
         if self.values is None:
-            self.values = [Variable(s, trainable=False, name="rnn_state") for s in states]
+            first = [
+                broadcast_to(cast(old, new.dtype), new.shape)
+                for old, new in zip(begun, states, strict=True)
+            ]
+            self.values = [Variable(s, trainable=False, name="rnn_state") for s in first]
         for variable, state in zip(self.values, states, strict=True):
             variable.assign(cast(state, variable.dtype))
+        self.is_new = False
+
+    def reset(self) -> None:
+        """Zeros for the states, in the variables that captured steps know."""
+        for variable in self.values or ():
+            variable.assign(zeros_like(variable))
+        self.is_new = True
 
 
 def _by_sample(x: Tensor) -> Tensor:

@@ -71,6 +71,24 @@ def test_describing_a_model_leaves_no_state() -> None:
     assert len(model.weights) == 3
 
 
+def test_captured_steps_begin_where_a_stateful_layer_is() -> None:
+    x, y = normal(4, 3, 2), normal(4, 1)
+    losses = []
+    for eager in (True, False):
+        layer = layers.GRU(
+            2, stateful=True, kernel_initializer="ones", recurrent_initializer="ones"
+        )
+        model = tf.keras.Sequential([layer, layers.Dense(1, kernel_initializer="ones")])
+        model.compile("sgd", "mse", run_eagerly=eager)
+        losses.append([])
+        for _ in range(3):
+            history = model.fit(x, y, batch_size=2, epochs=2, shuffle=False, verbose=0)
+            losses[-1] += history.history["loss"]
+            layer.reset_state()
+            assert not np.any(layer.states[0])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
 def test_a_stateful_layer_in_fit_and_in_several_shards() -> None:
     x, y = normal(8, 3, 2), normal(8, 1)
     layer = layers.LSTM(2, stateful=True)
