@@ -30,7 +30,7 @@ from distgrad.ops.einsum import einsum
 from distgrad.ops.layout import repeat
 from distgrad.ops.powers import rsqrt
 from distgrad.ops.reduce import reduce_any, reduce_max, reduce_mean, reduce_sum
-from distgrad.ops.statistics import norm, reduce_logsumexp
+from distgrad.ops.statistics import norm
 from distgrad.ops.trigonometric import tanh
 
 # Activations
