@@ -101,7 +101,7 @@ def CsvDataset(
     options = (field_delim, use_quote_delim, header, compression_type)
 
     def entries(row: list[str]) -> tuple[np.ndarray, ...]:
-        return tuple(_entries(row, columns, select_cols, exclude_cols, na_value))
+        return _entries(row, columns, select_cols, exclude_cols, na_value)
 
     # (Python's own map goes on after an error, as ignore_errors needs it to.)
     return Dataset(
@@ -146,7 +146,7 @@ def _entries(
     selected: Sequence[int] | None,
     excluded: Sequence[int] | None,
     na_value: str,
-) -> Iterator[np.ndarray]:
+) -> tuple[np.ndarray, ...]:
     if selected is not None and max(selected, default=-1) < len(row):
         row = [row[i] for i in selected]
     elif excluded is not None:
@@ -155,13 +155,15 @@ def _entries(
         raise InvalidArgumentError(
             f"Expect {len(columns)} fields but have {len(row)} in record: {row}"
         )
+    found = []  # (no generator: `ignore_errors` takes one to end with its error)
     for number, (field, (dtype, default)) in enumerate(zip(row, columns, strict=True)):
-        if field in ("", na_value):
-            if default is None:
-                raise InvalidArgumentError(f"Field {number} is required but missing in record!")
-            yield np.asarray(default, dtype if dtype.kind != "U" else None)
+        if field not in ("", na_value):
+            found.append(_read(field, number, dtype))
+        elif default is None:
+            raise InvalidArgumentError(f"Field {number} is required but missing in record!")
         else:
-            yield _read(field, number, dtype)
+            found.append(np.asarray(default, dtype if dtype.kind != "U" else None))
+    return tuple(found)
 
 
 def _read(field: str, number: int, dtype: np.dtype) -> np.ndarray:
