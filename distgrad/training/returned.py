@@ -22,10 +22,16 @@ class Statistics(NamedTuple):
     sums: np.ndarray
 
 
-def marked(values: Mapping[str, Any], metrics: Sequence[Any]) -> dict[str, Any]:
-    """What a step returned, with the number of the metric, as text, in the place of its result.
+class Mark(str):
+    """The number of a metric, as text, in the place of its result."""
 
-    Dicts in it are opened. A captured step gives that: of its results nobody knows whose they are.
+    __slots__ = ()
+
+
+def marked(values: Mapping[str, Any], metrics: Sequence[Any]) -> dict[str, Any]:
+    """What a step returned, with a `Mark` for each result of a metric; dicts in it are opened.
+
+    A captured step gives that: of the results of its replays nobody knows whose they are.
     """
     found: dict[str, Any] = {}
     for name, value in values.items():
@@ -33,7 +39,7 @@ def marked(values: Mapping[str, Any], metrics: Sequence[Any]) -> dict[str, Any]:
             found.update(marked(value, metrics))
         else:
             index = next((i for i, metric in enumerate(metrics) if metric.gave(value)), None)
-            found[name] = value if index is None else str(index)
+            found[name] = value if index is None else Mark(index)
     return found
 
 
@@ -56,7 +62,7 @@ class Returned:
         metrics = self._metrics()
         found: dict[str, Any] = {}
         for name, value in marked(values, metrics).items():
-            if isinstance(value, str):
+            if isinstance(value, Mark):
                 found[name] = Statistics(int(value), metrics[int(value)].statistics())
             else:
                 found[name] = _as_number(name, value)

@@ -230,3 +230,12 @@ def test_a_step_that_looks_at_values_runs_as_it_is():
     (model, history), (eager, expected) = _own(Looks), _own(Looks, run_eagerly=True)
     _equal([*history.values(), model.seen], [*expected.values(), eager.seen])
     assert len(model.seen) == 8
+
+
+def test_a_step_that_returns_text_is_refused():
+    class Says(Own):
+        def train_step(self, data):
+            return {**super().train_step(data), "phase": "warm"}
+
+    with pytest.raises(ValueError, match="numbers by name; 'phase' is 'warm'"):
+        _own(Says)
