@@ -39,6 +39,10 @@ class NoValueError(ValueError, TypeError):
     """The value of a KerasTensor was asked for, which stands for an input that is to come."""
 
 
+class NoCallError(NotImplementedError, ValueError):
+    """A layer was called that has no ``call`` of its own: a NotImplementedError, as in Keras."""
+
+
 class JobError(Exception):
     """An error that ends a job with one clear message and a documented exit code."""
 

@@ -270,7 +270,7 @@ def test_a_model_without_call_or_step_is_refused():
 
     model = Empty()
     model.compile("sgd", "mse")
-    with pytest.raises(NotImplementedError, match="call"):
+    with pytest.raises(ValueError, match="call"):
         model.fit(X, Y, verbose=0)
 
 

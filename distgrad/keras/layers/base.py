@@ -13,6 +13,7 @@ import numpy as np
 from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating, kind_of
+from distgrad.core.errors import NoCallError
 from distgrad.core.tensor import Tensor
 from distgrad.core.undone import kept
 from distgrad.core.variable import Variable
@@ -152,8 +153,8 @@ class Layer(Tracked, Masked, Described, Kept):
         self._finish_building()
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
-        """Computes the outputs. Raises NotImplementedError: every layer defines its own."""
-        raise NotImplementedError(
+        """Computes the outputs. Raises NoCallError: every layer defines its own."""
+        raise NoCallError(
             f"layer {self.name!r} ({type(self).__name__}) does not have a `call` method of its own"
         )
 
