@@ -1,7 +1,5 @@
-"""Functions of a model that are captured by themselves: what evaluates it, and what it is asked by.
-
-A training step is not: it is one program with its gradients (`training.programs`).
-"""
+"""What a model runs beside the built-in training step, captured: to be evaluated, to predict, and
+steps of a user's own. (The built-in step is a program of its own kind: `training.programs`.)"""
 
 from __future__ import annotations
 
