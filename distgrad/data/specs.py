@@ -118,22 +118,22 @@ def of_types(types: Any, shapes: Any) -> Any:
 def stacked(spec: Any, size: int | None) -> Any:
     """The spec of so many elements in one."""
 
-    def leaf_of(leaf: Any) -> Any:
-        if isinstance(leaf, DatasetSpec):
-            raise NotKnown
-        shape = type(leaf.shape)([size]).concatenate(leaf.shape)  # the rank may be unknown
-        return type(leaf)(shape, leaf.dtype)
-
-    return nest.map_leaves(leaf_of, spec)
+    # (The rank may be unknown.)
+    return _of_shapes(lambda shape: type(shape)([size]).concatenate(shape), spec)
 
 
 def unstacked(spec: Any) -> Any:
     """The spec of the rows of an element."""
+    return _of_shapes(lambda shape: shape[1:], spec)
+
+
+def _of_shapes(change: Callable[[Any], Any], spec: Any) -> Any:
+    """The spec with other shapes. Raises NotKnown where there are datasets among the arrays."""
 
     def leaf_of(leaf: Any) -> Any:
         if isinstance(leaf, DatasetSpec):
             raise NotKnown
-        return type(leaf)(leaf.shape[1:], leaf.dtype)
+        return type(leaf)(change(leaf.shape), leaf.dtype)
 
     return nest.map_leaves(leaf_of, spec)
 

@@ -132,7 +132,7 @@ def plain(value: Any) -> Any:
     if callable(value) and hasattr(value, "__name__"):
         return registered_name(value) or value.__name__
     if isinstance(value, Tensor):
-        return _of_values("__tensor__", value.numpy())
+        return of_values("__tensor__", value.numpy())
     return value.tolist() if hasattr(value, "tolist") else value
 
 
@@ -157,11 +157,12 @@ def entry(value: Any) -> Any:
         return value.name
     array = value.numpy() if hasattr(value, "numpy") else value
     if getattr(array, "ndim", 0) or array is not value:
-        return _of_values("__numpy__" if array is value else "__tensor__", array)
+        return of_values("__numpy__" if array is value else "__tensor__", array)
     return plain(value)
 
 
-def _of_values(kind: str, array: Any) -> dict[str, Any]:
+def of_values(kind: str, array: Any) -> dict[str, Any]:
+    """An array as a dict; ``kind`` is "__numpy__" or "__tensor__"."""
     return {
         "class_name": kind,
         "config": {"value": array.tolist(), "dtype": array.dtype.name},
@@ -176,6 +177,12 @@ VALUES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "__slice__": lambda config: slice(config["start"], config["stop"], config["step"]),
     "__tensor__": lambda config: as_tensor(np.array(config["value"], config["dtype"])),
 }
+
+
+def revived(value: Any) -> Any:
+    """What ``entry`` has as such a dict; anything else as it is."""
+    kind = value.get("class_name") if isinstance(value, Mapping) else None
+    return VALUES[kind](value["config"]) if kind in VALUES else value
 
 
 # Classes and functions of users, by the names under which a config holds them.

@@ -15,9 +15,7 @@ from distgrad.keras.layers import shaping
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import known_size, own_weight, set_options
 from distgrad.ops.casting import cast
-from distgrad.ops.exponential import exp
 from distgrad.ops.logic import select
-from distgrad.ops.statistics import reduce_logsumexp
 
 
 class Activation(Layer):
@@ -165,10 +163,7 @@ class Softmax(Layer):
             # Keras's number for "never": finite, and within float16's range there.
             x = select(mask, x, -3e4 if x._data.dtype == np.float16 else -1e9)
         axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
-        if len(axes) == 1:
-            y = activations.softmax(x, axes[0])
-        else:
-            y = exp(x - reduce_logsumexp(x, axes, keepdims=True))
+        y = activations.softmax(x, axes[0] if len(axes) == 1 else axes)
         return y if mask is None else select(mask, y, 0)
 
 

@@ -268,12 +268,8 @@ class Lambda(Layer):
                     "keras.saving.register_keras_serializable(), name it in custom_objects, or "
                     "write a class with call() in place of the Lambda"
                 ) from None
-        arguments = {
-            name: registry.VALUES[value["class_name"]](value["config"])
-            if isinstance(value, Mapping) and value.get("class_name") in registry.VALUES
-            else value
-            for name, value in (config.get("arguments") or {}).items()
-        }
+        given = config.get("arguments") or {}
+        arguments = {name: registry.revived(value) for name, value in given.items()}
         return super().from_config({**config, "function": function, "arguments": arguments})
 
     def get_config(self) -> dict[str, Any]:

@@ -417,7 +417,7 @@ def revive(value: Any, surely: bool = False) -> Any:
         return value
     module, name = str(value.get("module")), value["class_name"]
     if name in registry.VALUES:
-        return registry.VALUES[name](value["config"])
+        return registry.revived(value)
     ours = name in _MODELS if module == "keras" else module in ("keras.layers", "keras.models")
     users = registry.custom_objects()
     found = users.get(str(value.get("registered_name")), users.get(name))

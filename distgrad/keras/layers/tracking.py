@@ -41,14 +41,19 @@ class Tracked:
         return self._settled.layers if self._settled is not None else self._find_below()
 
     def _find_below(self) -> Iterator[Any]:
+        return (layer for layer, _ in self._walk())
+
+    def _walk(self) -> Iterator[tuple[Any, list[Variable]]]:
+        """This layer and all layers below it, each once, with the weights of its own."""
         seen: set[int] = set()
         waiting: list[Any] = [self]
         while waiting:
             layer = waiting.pop(0)
             if id(layer) not in seen:
                 seen.add(id(layer))
-                yield layer
-                waiting[:0] = layer._holds()[1]
+                weights, layers = layer._holds()
+                yield layer, weights
+                waiting[:0] = layers
 
     def _tracked_weights(self) -> list[Variable]:
         """Own weights: those made trainable first, as in Keras's files."""
@@ -70,18 +75,7 @@ class Tracked:
 
     def _layers_and_weights(self) -> list[Any]:
         """This layer, those below it, and the weights of all: what a program of it depends on."""
-        seen: set[int] = set()
-        found: list[Any] = []
-        waiting: list[Any] = [self]
-        while waiting:
-            layer = waiting.pop()
-            if id(layer) not in seen:
-                seen.add(id(layer))
-                weights, layers = layer._holds()
-                found.append(layer)
-                found += weights
-                waiting += layers
-        return found
+        return [part for layer, weights in self._walk() for part in (layer, *weights)]
 
     def _gather(self, trains: bool, found: dict[int, tuple[Variable, bool]]) -> None:
         """Adds every weight below, and whether it is trained, by its id."""

@@ -304,7 +304,7 @@ class Evaluator(Compiled):
         steps = arguments.whole_or_none("steps", steps, "steps")
         callbacks = arguments.callbacks_of(callbacks)
         feed = Feed(x, batch_size=batch_size)
-        step = self._prediction(feed.parts is not None)
+        step, built = self._prediction(feed.parts is not None), self.built
         parts: list[Any] = []
         began = time.monotonic()
         watched = Watched(self, "predict", callbacks)
@@ -312,8 +312,8 @@ class Evaluator(Compiled):
         for batch in watched(feed.loader(1, range(1), steps=steps).epoch(0)):
             ((_, arrays),) = batch.shards
             parts.append(_host(step(arrays)))
-            if len(parts) == 1:  # which may have made the weights
-                step = self._prediction(feed.parts is not None)
+            if not built:  # the first batch has made the weights
+                step, built = self._prediction(feed.parts is not None), True
             watched.logs = {"outputs": parts[-1]}
         watched.end({})
         _say(verbose, watched.batches, began, {})

@@ -178,19 +178,11 @@ def _written(value: Any, place: Callable[[KerasTensor], list[Any]]) -> Any:
         return [_written(item, place) for item in value]
     if isinstance(value, Mapping):
         return {key: _written(item, place) for key, item in value.items()}
-    if isinstance(value, slice):
-        ends = {"start": value.start, "stop": value.stop, "step": value.step}
-        return {"class_name": "__slice__", "config": ends}
-    if value is Ellipsis:
-        return {"class_name": "__ellipsis__", "config": {}}
+    if isinstance(value, slice) or value is Ellipsis:
+        return registry.entry(value)
     if isinstance(value, (Tensor, Variable, np.ndarray)):
         array = np.asarray(value)
-        if not array.ndim:
-            return array.tolist()
-        return {
-            "class_name": "__numpy__",
-            "config": {"value": array.tolist(), "dtype": array.dtype.name},
-        }
+        return registry.of_values("__numpy__", array) if array.ndim else array.tolist()
     return registry.plain(value)
 
 
@@ -205,10 +197,6 @@ def _read(value: Any, tensor: Callable[[Sequence[Any]], KerasTensor]) -> Any:
         return tensor(config["keras_history"])
     if kind == "__tuple__":
         return tuple(_read(item, tensor) for item in config["value"])
-    if kind == "__slice__":
-        return slice(config["start"], config["stop"], config["step"])
-    if kind == "__ellipsis__":
-        return Ellipsis
-    if kind in ("__numpy__", "__tensor__"):
-        return np.array(config["value"], config["dtype"])
+    if kind in registry.VALUES:  # tensors are arrays here
+        return registry.VALUES["__numpy__" if kind == "__tensor__" else kind](config)
     return {key: _read(item, tensor) for key, item in value.items()}
