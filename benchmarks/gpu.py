@@ -403,6 +403,9 @@ def main() -> None:
     parser.add_argument(
         "--without", action="append", default=[], choices=CONTENDERS, help="it is left out"
     )
+    parser.add_argument(
+        "--first", action="append", default=[], choices=CONTENDERS, help="before other peers"
+    )
     parser.add_argument("--write", action="store_true", help="put the results into gpu.md")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="of one contender in a round")
@@ -447,6 +450,7 @@ def main() -> None:
         return
     record = Record(options.record)
     names = [name for name in CONTENDERS if name not in options.without]
+    names.sort(key=lambda name: not (name.startswith("distgrad") or name in options.first))
 
     def note_steps() -> None:  # often: the time on a GPU may end at any moment
         note(report(record))

@@ -1,7 +1,8 @@
 """What torch and JAX compile for the stages of ``gpu.py --all``, side by side before them.
 
 It lies in caches that the stages' processes find. Of torch's choices by measuring, made while
-others were at work, nothing is kept; XLA's are kept with what it has compiled.
+others were at work, nothing is kept (in float32 max-autotune has none to make among kernels of
+products: `peers/torch_peer.py`); XLA's are kept with what it has compiled.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _CACHES = {
     "TRITON_CACHE_DIR": "triton",
     "JAX_COMPILATION_CACHE_DIR": "jax",
 }
-_TUNED = "torch max-autotune"
+_TUNED, _CHOOSES = "torch max-autotune", "bfloat16"
 _SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
@@ -46,22 +47,24 @@ def compiled(
     env: Mapping[str, str],
     more: Sequence[str],
     say: Callable[[str], None],
-) -> None:
+) -> set[tuple[str, str]]:
     """Lets ``program`` compile all contenders for some workloads, as many at a time as cores.
 
-    The last workloads, which are the largest, come first. What is not done in time is ended.
+    Returns the contenders and workloads of what is done. The last workloads, which are the largest,
+    come first. What is not done in time is ended.
     """
     ends, began = time.monotonic() + seconds, time.time()
     waiting = [(name, slug) for name in CONTENDERS for slug in reversed(workloads)]
     cores = os.cpu_count() or 1
     threads = str(max(1, 2 * cores // max(min(len(waiting), cores), 1)))
     running: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
+    done: set[tuple[str, str]] = set()
     try:
         while time.monotonic() < ends and (waiting or running):
             while waiting and len(running) < cores:
                 job = name, slug = waiting.pop(0)
                 own = {**env, "TORCHINDUCTOR_COMPILE_THREADS": threads}
-                if name == _TUNED:  # its kernels are kept, not what it chose
+                if name == _TUNED and slug.endswith(_CHOOSES):  # its kernels are kept, no choice
                     own["TORCHINDUCTOR_CACHE_DIR"] += "-thrown"
                 command = [sys.executable, str(program), "--compile", name, "--workload", slug]
                 running[job] = subprocess.Popen(
@@ -70,6 +73,8 @@ def compiled(
             for job, process in list(running.items()):
                 if process.poll() is not None:
                     say(f"{job[1]}, {job[0]}: ended with {process.returncode}")
+                    if process.returncode == 0:
+                        done.add(job)
                     end(running.pop(job))
             time.sleep(0.05)
     finally:
@@ -79,3 +84,4 @@ def compiled(
     for choice in Path(env["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.best_config"):
         if choice.stat().st_mtime > began:
             choice.unlink()
+    return done

@@ -248,6 +248,9 @@ def test_all_of_a_gpu_in_stages_that_end_in_time(monkeypatch, tmp_path) -> None:
     assert "== short: done ==" in lines
 
 
+TORCH = ("torch reduce-overhead", "torch max-autotune")
+
+
 def test_contenders_compile_side_by_side_for_stages(monkeypatch, tmp_path) -> None:
     monkeypatch.syspath_prepend(str(HERE))
     compiling = importlib.import_module("gpu_compile")
@@ -264,17 +267,17 @@ if name == "JAX jit":
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     monkeypatch.setattr(compiling.os, "cpu_count", lambda: 3)
     env, lines = compiling.environment(tmp_path), []
-    compiling.compiled(
-        tmp_path / "gpu.py", ["one", "two"], 5, env, ["--device", "cpu"], lines.append
+    done = compiling.compiled(
+        tmp_path / "gpu.py", ["one", "in bfloat16"], 5, env, ["--device", "cpu"], lines.append
     )
+    assert done == {(n, w) for n in TORCH for w in ("one", "in bfloat16")}
     names = {path.name for path in (tmp_path / "inductor").iterdir()}
-    assert names == {
-        f"{n} {w}" for n in ("JAX jit", "torch reduce-overhead") for w in ("one", "two")
-    }
-    assert (tmp_path / "inductor" / "JAX jit two").read_text() == "--device cpu"
+    everything = {f"{n} {w}" for n in ("JAX jit", *TORCH) for w in ("one", "in bfloat16")}
+    assert names == everything - {"torch max-autotune in bfloat16"}
+    assert (tmp_path / "inductor" / "JAX jit one").read_text() == "--device cpu"
     thrown = {path.name for path in (tmp_path / "inductor-thrown").glob("torch*")}
-    assert thrown == {"torch max-autotune one", "torch max-autotune two"}
-    assert lines[-1] == "not compiled in time: [('JAX jit', 'two'), ('JAX jit', 'one')]"
+    assert thrown == {"torch max-autotune in bfloat16"}  # it has kernels to choose among
+    assert lines[-1] == "not compiled in time: [('JAX jit', 'in bfloat16'), ('JAX jit', 'one')]"
 
 
 def test_who_ends_a_process_is_left_out_of_the_next(monkeypatch, tmp_path) -> None:

@@ -54,7 +54,7 @@ def _steps(model: Any, form: str) -> Trainer:
     from distgrad.data.loader import cut
     from distgrad.keras.layers.tracking import settled
     from distgrad.training import world
-    from distgrad.training.feeding import feeder
+    from distgrad.training.feeding import Feeder
 
     shards = 8 if form == "shards8" else 1
     numbers = count()
@@ -67,7 +67,7 @@ def _steps(model: Any, form: str) -> Trainer:
         if not device.copies_ahead:
             return batch
         # On a GPU it lies there already, as it does for the peers: sent ahead, and kept.
-        sent = iter(feeder(device, captured=form != "eager")([batch]))
+        sent = Feeder(device, lends=form != "eager")([batch])
         fed.append(sent)
         return next(sent)
 

@@ -114,6 +114,10 @@ class Backend(ABC):
         """Context in which this thread's work runs beside that of other streams."""
         return nullcontext()
 
+    def free(self) -> int:
+        """Bytes of memory that nobody uses."""
+        return 0
+
     def facts(self) -> dict[str, str]:
         """What of the device and its libraries decides bits, or must be alike on all ranks."""
         return {}

@@ -126,6 +126,11 @@ class CupyBackend(Backend):
         found: np.ndarray = cupyx.empty_pinned(nbytes, np.uint8)
         return found
 
+    def free(self) -> int:
+        pool = self.xp.get_default_memory_pool()
+        found: int = self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
+        return found
+
     # What all ranks must know of each other
 
     def facts(self) -> dict[str, str]:

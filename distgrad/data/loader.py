@@ -86,13 +86,14 @@ class Loader:
         batches = shard.steps_per_epoch(n, self.global_batch_size)
         epochs = -(-batches // self.steps_per_epoch)  # that one pass over the data takes
         begun = epoch % epochs * self.steps_per_epoch
-        order = shard.epoch_order(n, self.seed, epoch // epochs) if self.shuffle else None
+        take: Callable[[slice], tuple[np.ndarray, ...]] = self.source.take
+        if self.shuffle:
+            take = self.source.ordered(shard.epoch_order(n, self.seed, epoch // epochs))
         for step in range(begun + start_step, min(begun + self.steps_per_epoch, batches)):
             start, stop = shard.batch_bounds(n, self.global_batch_size, step)
 
             def rows(first: int, last: int, start: int = start) -> tuple[np.ndarray, ...]:
-                where = slice(start + first, start + last)
-                return self.source.take(where if order is None else order[where])
+                return take(slice(start + first, start + last))
 
             yield cut(step - begun, stop - start, self.virtual_shards, self.shards, rows)
 

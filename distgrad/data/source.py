@@ -43,6 +43,10 @@ class ArraySource:
             return tuple(_read_only(array[rows]) for array in self.arrays)
         return tuple(np.take(array, rows, axis=0) for array in self.arrays)
 
+    def ordered(self, order: np.ndarray) -> Callable[[slice], tuple[np.ndarray, ...]]:
+        """``take`` for the rows that stand at some places of an order."""
+        return lambda where: self.take(order[where])
+
 
 class Subset(ArraySource):
     """Some rows of another source; its ``arrays`` are those of all rows."""

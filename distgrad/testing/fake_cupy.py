@@ -171,6 +171,7 @@ def modules(count: int = 2, driver: int = 12090) -> dict[str, ModuleType]:
         getDeviceProperties=lambda number: {"name": b"Stand-in", "uuid": f"GPU-{number}"},
         CUDARuntimeError=CUDARuntimeError,
         getDevice=lambda: fake_streams.here.device,
+        memGetInfo=lambda: (1 << 33, 1 << 34),
         memcpyAsync=fake_streams.memcpy_async,
         memcpyHostToDevice=1,
         memcpyDeviceToHost=2,
@@ -196,6 +197,7 @@ def modules(count: int = 2, driver: int = 12090) -> dict[str, ModuleType]:
         "empty_like": _dirty("empty_like"),
         "RawModule": RawModule,
         "ElementwiseKernel": ElementwiseKernel,
+        "get_default_memory_pool": lambda: SimpleNamespace(free_bytes=lambda: 0),
         "cuda": cuda,
         "__version__": "14.0.0",
     }

@@ -22,6 +22,7 @@ from distgrad.keras.layers.tracking import settled
 from distgrad.trained.loading import Trained, keras_file
 from distgrad.trained.outputs import Outputs
 from distgrad.training.evaluation import evaluate
+from distgrad.training.feeding import device_of, epochs
 from distgrad.training.handshake import check_environment, check_kernels
 from distgrad.training.programs import Jit
 from distgrad.training.progress import shown
@@ -53,7 +54,7 @@ def results_on(
     loss, sums = evaluate(
         model.passes(jit).compute,
         model.sums_size,
-        loader.epoch(0),
+        epochs(loader, device_of(model.variables))(0, 0),
         communicator,
         loader.virtual_shards,
         mean_loss=model.mean_loss,

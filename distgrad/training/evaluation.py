@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import TreeSum
+from distgrad.core.dispatch import backend_of, numpy_backend
+from distgrad.core.tensor import Tensor
 from distgrad.data.loader import Batch
-from distgrad.training.reduction import Compute
+from distgrad.training.reduction import Compute, ShardResult
 from distgrad.training.state import shard
+
+AT_ONCE = 32  # batches whose results are left on a device until they are read together
 
 
 def evaluate(
@@ -23,27 +28,26 @@ def evaluate(
     *,
     mean_loss: bool = True,
     counted: bool = False,
-    after: Callable[[float, np.ndarray], None] = lambda loss, sums: None,
+    after: Callable[[float, np.ndarray], None] | None = None,
 ) -> tuple[float, np.ndarray]:
     """Loss and metric sums over all batches; the arguments are those of `GradientSum`.
 
-    ``after`` is told those so far after every batch.
+    ``after``, if given, is told those so far after every batch.
     A mean loss is the mean over samples (in each batch over what ``compute`` says,
     where ``counted``); a sum loss, whose mean over samples says little, is weighed the same way.
     """
     # Loss, what it is weighed by, metric sums.
     tree = TreeSum(virtual_shards, 2 + sums_size, np.float64)
     stats, sums, loss, samples = np.zeros(tree.size), np.zeros(sums_size), 0.0, 0
-    for batch in batches:
+
+    def add(batch: Batch, results: Sequence[tuple[Any, Any, Any]]) -> None:
+        nonlocal loss, sums, samples
         tree.start(batch.present)
-        for index, arrays in batch.shards:
-            part = batch.sizes[index] / batch.size
-            with shard(part):
-                result = compute(arrays, False)
-            share = float(result.over) if counted and mean_loss else part
+        for (index, _), (own, parts, over) in zip(batch.shards, results, strict=True):
+            share = float(over) if counted and mean_loss else batch.sizes[index] / batch.size
             row = tree.buffer()
-            row[0] = (share if mean_loss else 1.0) * float(result.loss)
-            row[1], row[2:] = share, np.asarray(result.sums)
+            row[0] = (share if mean_loss else 1.0) * float(own)
+            row[1], row[2:] = share, np.asarray(parts)
             tree.push(index, row)
         communicator.reduce_tree(tree, stats)
         if counted and mean_loss:
@@ -52,5 +56,43 @@ def evaluate(
             loss += stats[0] * batch.size
         sums += stats[2:]
         samples += batch.size
-        after(float(loss / samples), sums)
+
+    waiting: list[tuple[Batch, list[ShardResult]]] = []
+
+    def add_all() -> None:
+        found = iter(_read([result for _, results in waiting for result in results]))
+        for batch, results in waiting:
+            add(batch, [next(found) for _ in results])
+        waiting.clear()
+
+    for batch in batches:
+        results = []
+        for index, arrays in batch.shards:
+            with shard(batch.sizes[index] / batch.size):
+                results.append(compute(arrays, False))
+        waiting.append((batch, results))
+        if after is not None or len(waiting) == AT_ONCE or not any(map(_elsewhere, results)):
+            add_all()
+        if after is not None:
+            after(float(loss / samples), sums)
+    add_all()
     return (float(loss / samples) if samples else math.nan), sums
+
+
+def _read(results: Sequence[ShardResult]) -> Sequence[tuple[Any, Any, Any]]:
+    """Loss, sums and what they are over of each; those of a device come by one copy of each."""
+    rows = [(result.loss, result.sums, result.over) for result in results]
+    if not all(map(_elsewhere, results)):
+        return rows
+    return list(zip(*map(_together, zip(*rows, strict=True)), strict=True))
+
+
+def _together(values: Sequence[Any]) -> Sequence[Any]:
+    arrays = [value._data for value in values]
+    return backend_of(arrays[0]).to_numpy(backend_of(arrays[0]).xp.stack(arrays))
+
+
+def _elsewhere(result: ShardResult) -> bool:
+    """Whether all of it lies on a device, which may still compute it."""
+    parts = result.loss, result.sums, result.over
+    return all(type(p) is Tensor and backend_of(p._data) is not numpy_backend for p in parts)

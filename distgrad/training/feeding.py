@@ -1,4 +1,4 @@
-"""Batches for a device, copied there while it still computes the step before.
+"""Batches for a device: of samples that lie there, or copied while it computes the step before.
 
 A thread lays the next batch end to end in pinned memory, from which the device copies on a stream
 of its own. There are two places for batches: one is filled while the other waits to be used.
@@ -7,7 +7,7 @@ of its own. There are two places for batches: one is filled while the other wait
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,10 +16,13 @@ import numpy as np
 from distgrad.backend.base import Backend
 from distgrad.backend.sent import Sent, padded
 from distgrad.core import tree
+from distgrad.core.dispatch import backend_of
 from distgrad.core.dtypes import is_number
 from distgrad.core.tensor import Tensor
-from distgrad.data.loader import Batch
+from distgrad.core.variable import Variable
+from distgrad.data.loader import Batch, Loader
 from distgrad.data.prefetch import Prefetcher
+from distgrad.training.resident import resident
 
 _PLACES = 2
 
@@ -132,8 +135,39 @@ def _filled(
             yield place, place.fill(batch)
 
 
-def feeder(
-    device: Backend | None, *, captured: bool = False
-) -> Callable[[Iterable[Batch]], Iterable[Batch]]:
-    """What brings batches to ``device``; as they are, where it is None."""
-    return iter if device is None else Feeder(device, lends=captured)
+def device_of(variables: Sequence[Variable]) -> Backend | None:
+    """The device with the variables, where batches may lie when they come; None: the host."""
+    backend = backend_of(variables[0]._buffer) if variables else None
+    return backend if backend is not None and backend.copies_ahead else None
+
+
+def epochs(
+    loader: Loader, device: Backend | None, *, captured: bool = False
+) -> Callable[[int, int], Iterable[Batch]]:
+    """``loader.epoch``, of batches whose arrays lie on ``device``; as they are, where it is None.
+
+    They are tensors; where the step is ``captured`` they are `Sent`, and good until the next one.
+    """
+    if device is None or not isinstance(loader, Loader):  # what that reads ahead nobody misses
+        return loader.epoch
+    there = resident(loader, device)
+    if captured and there is not None:
+        return there.epoch
+    feed = Feeder(device, lends=captured) if there is None else _as_tensors
+    found = there or loader
+
+    def epoch(number: int, start_step: int = 0) -> Iterator[Batch]:
+        return feed(found.epoch(number, start_step))
+
+    return epoch
+
+
+def _as_tensors(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Those of samples that lie on the device; nothing else comes to lie there."""
+
+    def tensor(array: Any) -> Any:
+        return Tensor(array.there) if type(array) is Sent else array
+
+    for batch in batches:
+        spare = tree.map_structure(tensor, batch.spare)
+        yield replace(_mapped(batch, tensor), spare=spare)

@@ -11,7 +11,7 @@ import numpy as np
 
 from distgrad.core.errors import PreemptedError
 from distgrad.data.loader import Loader
-from distgrad.training.feeding import feeder
+from distgrad.training.feeding import epochs
 from distgrad.training.step import TrainStep
 
 Logs = dict[str, Any]  # numbers, or a list of them where a metric has several
@@ -88,9 +88,9 @@ class TrainingLoop:
         self.should_cut = should_cut
         self.last_loss = 0.0  # of the last batch
         self.waited = 0.0  # seconds for the last batch
-        # What a `Loader` reads ahead nobody misses.
-        device = getattr(step, "input_device", None) if isinstance(loader, Loader) else None
-        self._feed = feeder(device, captured=getattr(step, "captured", False))
+        self._epoch = epochs(
+            loader, getattr(step, "input_device", None), captured=getattr(step, "captured", False)
+        )
 
     def run(self, epochs: int) -> None:
         """Trains up to ``epochs`` epochs in all. Raises PreemptedError when asked to stop."""
@@ -120,7 +120,7 @@ class TrainingLoop:
     def _run_epoch(self, epoch: int) -> None:
         cursor = self.cursor
         asked = time.perf_counter()
-        for batch in self._feed(self.loader.epoch(epoch, cursor.step_in_epoch)):
+        for batch in self._epoch(epoch, cursor.step_in_epoch):
             self.waited = time.perf_counter() - asked
             self._tell("on_train_batch_begin", batch.step_in_epoch, {})
             result = self.step(cursor.step, batch)

@@ -20,6 +20,7 @@ from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.training.arena import Arena
 from distgrad.training.digest import DesyncAlarm
+from distgrad.training.feeding import device_of
 from distgrad.training.frames import Pending
 from distgrad.training.programs import ExecutorName
 from distgrad.training.reduction import Compute, GradientSum, Overlap, Reduced
@@ -178,8 +179,7 @@ class TrainStep:
     @property
     def input_device(self) -> Backend | None:
         """Where the arrays of batches may lie when they come; None: on the host alone."""
-        backend = backend_of(self.variables[0]._buffer) if self.variables else None
-        return backend if backend is not None and backend.copies_ahead else None
+        return device_of(self.variables)
 
     @property
     def captured(self) -> bool:

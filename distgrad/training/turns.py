@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.backend.base import Backend
 from distgrad.comm.communicator import Communicator
 from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
@@ -25,6 +26,7 @@ from distgrad.ops import streams
 from distgrad.training import meeting
 from distgrad.training.buckets import GradientBuckets
 from distgrad.training.digest import DesyncAlarm
+from distgrad.training.feeding import device_of
 from distgrad.training.meeting import SPARE, Meeting, Seat
 from distgrad.training.reduction import Reduced
 from distgrad.training.returned import Returned
@@ -193,6 +195,11 @@ class CustomStep(Turns):
         self.layers: Sequence[Any] = ()  # what has to live as long as it
         self.returned = Returned(metrics)
         self._alarm = DesyncAlarm(state, communicator)
+
+    @property
+    def input_device(self) -> Backend | None:
+        """Where the arrays of batches may lie when they come; None: on the host alone."""
+        return device_of(self._state.variables)
 
     def __call__(self, step: int, batch: Batch) -> Reduced:
         """Step number ``step`` (from 0) on this worker's shards of ``batch``."""

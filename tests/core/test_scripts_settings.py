@@ -212,6 +212,7 @@ def test_the_version_that_scripts_print():
     assert tf.version.GIT_VERSION and tf.version.COMPILER_VERSION
 
 
+@pytest.mark.cpu  # with a GPU there, nothing is missing
 def test_a_device_that_is_not_here(monkeypatch):
     monkeypatch.setattr(devices, "_warned", set())
     monkeypatch.setattr(cupy, "distributions", dict)  # CuPy is not installed

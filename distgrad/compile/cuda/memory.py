@@ -49,6 +49,7 @@ class Mail:
 
     def __init__(self, cupy: Any, plan: Plan, count: int) -> None:
         self._cupy = cupy
+        self.arrays = cupy.ndarray
         self.rows = [Row(self) for _ in range(count)]
         arrays = [view for view in plan.inputs if view.shape]
         numbers = [view for view in plan.inputs if not view.shape]
@@ -145,17 +146,18 @@ class Row:
         buffer = view.buffer
         if not buffer.nbytes:
             return
-        if type(array) is Sent:
-            self._mail.move(self.homes[buffer], array.there.data.ptr, buffer.nbytes)
+        there = array.there if type(array) is Sent else array
+        if type(there) is self._mail.arrays and _is_as(view, there):
+            self._mail.move(self.homes[buffer], there.data.ptr, buffer.nbytes)
+            self._numbers.pop(buffer, None)
         elif isinstance(array, np.ndarray):
             if not view.shape and self._is_there(buffer, array):
                 return
             np.copyto(self.on_host(view), array)
             self.drawn(view)
         else:
-            cupy = self._mail._cupy
-            target = cupy.ndarray(view.shape, view.dtype, self.place(buffer))
-            target[...] = array
+            target = self._mail.arrays(view.shape, view.dtype, self.place(buffer))
+            target[...] = there
             self._numbers.pop(buffer, None)
 
     def _is_there(self, buffer: Buffer, number: np.ndarray) -> bool:
@@ -168,6 +170,12 @@ class Row:
     def drawn(self, view: View) -> None:
         """The value that lies on the host is to be sent."""
         self._mail.post(self.homes[view.buffer], view.buffer.nbytes)
+
+
+def _is_as(view: View, there: Any) -> bool:
+    """Whether the bytes of an array of the device are those of an input."""
+    like = there.dtype == view.dtype and there.shape == view.shape
+    return like and there.flags.c_contiguous
 
 
 def _joined(copies: Iterable[Copy]) -> list[Copy]:

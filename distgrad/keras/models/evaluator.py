@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_floating, is_number
 from distgrad.core.tensor import Tensor
 from distgrad.data import nest
+from distgrad.data.loader import Batch
 from distgrad.keras.backend import floatx
 from distgrad.keras.callbacks import Callback, progress_line
 from distgrad.keras.layers.calling import quiet
@@ -22,11 +23,13 @@ from distgrad.keras.layers.tracking import settled
 from distgrad.keras.models import arguments
 from distgrad.keras.models.compiled import Compiled, by_class
 from distgrad.keras.models.feed import Feed, as_arrays, unpack_x_y_sample_weight
+from distgrad.keras.models.gathered import Gathered, on_host
 from distgrad.keras.models.objective import output_names
 from distgrad.keras.models.watching import Watched
 from distgrad.ops.casting import cast
 from distgrad.training import state, world
 from distgrad.training.evaluation import evaluate
+from distgrad.training.feeding import device_of, epochs
 from distgrad.training.forward import Captured, Forward
 from distgrad.training.loop import Logs
 from distgrad.training.programs import Jit
@@ -164,7 +167,7 @@ class Evaluator(Compiled):
         floats = floatx() if of_arrays else None
 
         def one(array: Any) -> Any:
-            if not is_number(array.dtype):
+            if type(array) is not Tensor and not is_number(array.dtype):
                 return array
             tensor = as_tensor(array)
             return cast(tensor, floats) if floats and is_floating(tensor._data.dtype) else tensor
@@ -261,12 +264,12 @@ class Evaluator(Compiled):
             loss, sums = evaluate(
                 self.passes().compute,
                 self.sums_size,
-                watched(feed.loader(shards, own, steps=steps).epoch(0)),
+                watched(self._batches(feed.loader(shards, own, steps=steps))),
                 communicator,
                 shards,
                 mean_loss=self.mean_loss,
                 counted=self.counted,
-                after=lambda loss, sums: watched.note(self.results, loss, sums),
+                after=functools.partial(watched.note, self.results) if watched.callbacks else None,
             )
         return loss, sums
 
@@ -277,7 +280,7 @@ class Evaluator(Compiled):
         run = self.passes().test
         returned = Returned(self._each_metric)
         total: Any = 0.0
-        for batch in watched(feed.loader(shards, own, steps=steps).epoch(0)):
+        for batch in watched(self._batches(feed.loader(shards, own, steps=steps))):
             found = {}
             for index, arrays in batch.shards:
                 for metric in self.metrics:
@@ -305,24 +308,29 @@ class Evaluator(Compiled):
         callbacks = arguments.callbacks_of(callbacks)
         feed = Feed(x, batch_size=batch_size)
         step, built = self._prediction(feed.parts is not None), self.built
-        parts: list[Any] = []
+        found = Gathered()
         began = time.monotonic()
         watched = Watched(self, "predict", callbacks)
         watched.set_up(verbose, feed, steps)
-        for batch in watched(feed.loader(1, range(1), steps=steps).epoch(0)):
+        for batch in watched(self._batches(feed.loader(1, range(1), steps=steps))):
             ((_, arrays),) = batch.shards
-            parts.append(_host(step(arrays)))
+            outputs = step(arrays)
+            found.add(outputs)
             if not built:  # the first batch has made the weights
                 step, built = self._prediction(feed.parts is not None), True
-            watched.logs = {"outputs": parts[-1]}
+            if watched.callbacks:
+                watched.logs = {"outputs": on_host(outputs)}
         watched.end({})
         _say(verbose, watched.batches, began, {})
-        found = nest.map_leaves(lambda *arrays: np.concatenate(arrays), *parts)
-        return list(found) if type(found) is tuple else found
+        return found.whole()
+
+    def _batches(self, loader: Any) -> Iterable[Batch]:
+        """One epoch, on the device of the weights."""
+        return epochs(loader, device_of(self.variables))(0, 0)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Outputs for one batch of inputs, as arrays."""
-        found = _host(self._prediction(True)((as_arrays(x),)))
+        found = on_host(self._prediction(True)((as_arrays(x),)))
         return list(found) if type(found) is tuple else found
 
     def _prediction(self, of_arrays: bool) -> Callable[[tuple], Any]:
@@ -370,14 +378,6 @@ def _marking(
         return marked(step(data), metrics())
 
     return marking
-
-
-def _host(outputs: Any) -> Any:
-    if isinstance(outputs, dict):
-        return {name: _host(part) for name, part in outputs.items()}
-    if isinstance(outputs, (list, tuple)):
-        return tuple(map(_host, outputs))
-    return as_tensor(outputs)._host()
 
 
 def _say(verbose: Any, batches: int, began: float, logs: Logs) -> None:

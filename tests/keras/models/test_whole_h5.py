@@ -124,7 +124,7 @@ def keras_2(path, *, whole=True):
 def test_files_of_keras_2_are_read(tmp_path):
     keras_2(tmp_path / "x.h5")
     model = keras.models.load_model(tmp_path / "x.h5")
-    np.testing.assert_array_equal(model(X), X @ X[:4, :3] + 1)
+    np.testing.assert_array_equal(model(X), tf.matmul(X, X[:4, :3]) + 1)
     assert set(model.evaluate(X, Y, verbose=0, return_dict=True)) == {"loss", "accuracy"}
     assert float(model.optimizer.learning_rate) == 0.5
     twin = keras.Sequential([keras.Input((4,)), layers.Dense(3)])

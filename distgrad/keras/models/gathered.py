@@ -1,0 +1,64 @@
+"""What a model gives for many batches, as arrays of the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor, backend_of, numpy_backend
+from distgrad.core.tensor import Tensor
+from distgrad.data import nest
+
+_WAITING = 1 << 26  # bytes of outputs that are left on a device until they are read together
+
+
+class Gathered:
+    """The outputs of batches, in order; a device goes on while those before wait to be read."""
+
+    def __init__(self) -> None:
+        self._parts: list[Any] = []
+        self._waiting: list[Any] = []
+        self._nbytes = 0
+
+    def add(self, outputs: Any) -> None:
+        """Takes an array or a tensor for each sample of a batch, or a nest of them."""
+        found = _tensors(outputs)
+        leaves = [leaf._data for leaf in nest.leaves(found)]
+        self._waiting.append(found)
+        self._nbytes += sum(leaf.nbytes for leaf in leaves)
+        if self._nbytes > _WAITING or any(backend_of(leaf) is numpy_backend for leaf in leaves):
+            self._bring()
+
+    def _bring(self) -> None:
+        if self._waiting:
+            self._parts.append(nest.map_leaves(_joined, *self._waiting))
+        self._waiting, self._nbytes = [], 0
+
+    def whole(self) -> Any:
+        """All of them; a tuple as a list."""
+        self._bring()
+        found = nest.map_leaves(lambda *arrays: np.concatenate(arrays), *self._parts)
+        return list(found) if type(found) is tuple else found
+
+
+def on_host(outputs: Any) -> Any:
+    """Those of one batch."""
+    return nest.map_leaves(lambda tensor: tensor._host(), _tensors(outputs))
+
+
+def _tensors(outputs: Any) -> Any:
+    if isinstance(outputs, dict):
+        return {name: _tensors(part) for name, part in outputs.items()}
+    if isinstance(outputs, (list, tuple)):
+        return tuple(map(_tensors, outputs))
+    return as_tensor(outputs)
+
+
+def _joined(*tensors: Tensor) -> np.ndarray:
+    if len(tensors) == 1:
+        return tensors[0]._host()
+    arrays = [tensor._data for tensor in tensors]
+    backend = backend_of(arrays[0])
+    found: np.ndarray = backend.to_numpy(backend.xp.concatenate(arrays))
+    return found

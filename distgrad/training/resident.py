@@ -1,0 +1,73 @@
+"""Samples that lie on a device as a whole: batches are put together there, and nothing is sent."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from distgrad.backend.sent import Sent
+from distgrad.core.dtypes import is_number
+from distgrad.data import nest
+from distgrad.data.loader import Loader
+from distgrad.data.source import ArraySource
+
+# Bytes of samples, and the part of the memory that is free, which they may take: models come first.
+_MOST, _PART = 1 << 30, 1 / 8
+
+
+class _Resident(ArraySource):
+    """The rows of another source, as `Sent` whose host's side is made when it is asked for."""
+
+    def __init__(self, backend: Any, source: ArraySource) -> None:
+        self._backend, self._size = backend, len(source)
+        self._here = source.take(slice(0, self._size))
+        self._there = nest.map_leaves(backend.asarray, self._here)
+        super().__init__(*nest.leaves(self._here))
+
+    def __len__(self) -> int:
+        return self._size
+
+    def take(self, rows: np.ndarray | slice) -> tuple[Any, ...]:
+        if isinstance(rows, slice):
+            return self._each(lambda here, there: Sent(here[rows], there[rows]))
+        return self.ordered(rows)(slice(0, len(rows)))
+
+    def ordered(self, order: np.ndarray) -> Callable[[slice], tuple[Any, ...]]:
+        places = self._backend.asarray(order)  # of a whole epoch: at once
+
+        def take(where: slice) -> tuple[Any, ...]:
+            rows, gather = places[where], self._backend.xp.take
+
+            def one(here: np.ndarray, there: Any) -> Sent:
+                made = partial(np.take, here, order[where], axis=0)
+                return Sent(made, gather(there, rows, axis=0))
+
+            return self._each(one)
+
+        return take
+
+    def _each(self, fn: Callable[[np.ndarray, Any], Sent]) -> tuple[Any, ...]:
+        return nest.map_leaves(fn, self._here, self._there)
+
+
+def resident(loader: Loader, backend: Any) -> Loader | None:
+    """The same batches of samples that lie on a device; None where they had better not.
+
+    They are copied there as a whole: memory has to have room for them, and an epoch use them.
+    """
+    source, steps = loader.source, loader.steps_per_epoch
+    nbytes = sum(len(source) * (array.nbytes // len(array)) for array in source.arrays)
+    if (
+        source.slow
+        or not all(is_number(a.dtype) and a.dtype.isnative for a in source.arrays)
+        or nbytes > min(_MOST, _PART * backend.free())
+        or 2 * steps * loader.global_batch_size < len(source)
+    ):
+        return None
+    found = copy.copy(loader)
+    found.source, found.prefetch = _Resident(backend, source), 0
+    return found
