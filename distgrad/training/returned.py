@@ -43,16 +43,33 @@ def marked(values: Mapping[str, Any], metrics: Sequence[Any]) -> dict[str, Any]:
     return found
 
 
+def goes_on(metric: Any) -> bool:
+    """Whether one that is alone is given batch after batch as it stands: a user's own is.
+
+    What it keeps need not be a sum.
+    """
+    return bool(getattr(metric, "updates_itself", False))
+
+
 class Returned:
     """Turns what a step returns on each shard into one vector of sums, and that into named values.
 
-    ``metrics()`` are the same, in the same order, on every worker.
+    ``metrics()`` are the same, in the same order, on every worker. ``alone``: there is one shard.
     """
 
-    def __init__(self, metrics: Callable[[], Sequence[Any]]) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: Callable[[], Sequence[Any]], alone: bool = False) -> None:
+        self._metrics, self._alone = metrics, alone
         self._parts: list[tuple[str, int | None, int]] = []  # of each name: its metric, its size
         self._last: np.ndarray = np.zeros(0)  # the sums of the last batch
+
+    def _goes_on(self, metric: Any) -> bool:
+        return self._alone and goes_on(metric)
+
+    def begin_shard(self) -> None:
+        """Resets what is to be the statistics of a shard."""
+        for metric in self._metrics():
+            if not self._goes_on(metric):
+                metric.reset_state()
 
     def of_shard(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Numbers and `Statistics` for what a step returned, `marked` or not.
@@ -63,7 +80,13 @@ class Returned:
         found: dict[str, Any] = {}
         for name, value in marked(values, metrics).items():
             if isinstance(value, Mark):
-                found[name] = Statistics(int(value), metrics[int(value)].statistics())
+                metric = metrics[int(value)]
+                if self._goes_on(metric):
+                    sums = np.zeros(0)
+                else:
+                    metric.must_add()
+                    sums = metric.statistics()
+                found[name] = Statistics(int(value), sums)
             else:
                 found[name] = _as_number(name, value)
         return found
@@ -98,6 +121,8 @@ class Returned:
             part = sums[start : start + size]
             if metric is None:
                 found[name] = float(self._last[start] / self._last[-1])
+            elif self._goes_on(metrics[metric]):
+                found[name] = metrics[metric].told()
             else:
                 found[name] = metrics[metric].value_of_sums(part)
                 metrics[metric].keep(part)  # so that users who ask it get the same

@@ -193,7 +193,7 @@ class CustomStep(Turns):
         self.metrics = metrics
         self.stop_requested = False
         self.layers: Sequence[Any] = ()  # what has to live as long as it
-        self.returned = Returned(metrics)
+        self.returned = Returned(metrics, alone=virtual_shards == 1)
         self._alarm = DesyncAlarm(state, communicator)
 
     @property
@@ -212,8 +212,7 @@ class CustomStep(Turns):
         return Reduced(loss, sums, any(stop for _, stop in everyone))
 
     def run(self, turn: Turn) -> None:
-        for metric in self.metrics():
-            metric.reset_state()
+        self.returned.begin_shard()
         with turn:
             returned = self.fn(self.given(turn.arrays))
         turn.values = self.returned.of_shard(returned)

@@ -88,7 +88,8 @@ class Kept:
         found: dict[int, Any] = {}
         for layer in self._below():  # type: ignore[attr-defined]
             for attribute, value in vars(layer).items():
-                if _sort(value) and attribute not in HOLD_NONE:
+                sort = _sorts.get(type(value))  # a call for each would be half of the time
+                if sort != "" and attribute not in HOLD_NONE:
                     found.update((id(metric), metric) for metric in _metrics_in(value))
         return list(found.values())
 

@@ -7,6 +7,7 @@ fixed order, and a metric is the same whoever computed its parts.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -32,15 +33,17 @@ class Metric(Configured):
 
     ``direction`` is "up" where more is better, "down" where less is, None where nobody knows;
     ``dtype``, a dtype or policy, is that of ``result()``; by default float32, or float64 where
-    ``floatx`` is. A metric written for Keras works, too: ``update_state`` adds what ``result``
-    needs to variables made with ``add_weight``, which must be sums over samples, gives it to other
-    metrics in attributes, or changes what ``super().update_state`` is given.
+    ``floatx`` is. A metric written for Keras works, too: alone, where a batch is one shard, it is
+    given batch after batch, whatever it keeps of them. With several shards its ``update_state``
+    must add what ``result`` needs to variables made with ``add_weight``, as sums over samples, give
+    it to other metrics in attributes, or change what ``super().update_state`` is given.
     """
 
     size = 2
     direction: str | None = None
     updates_itself = False  # by an ``update_state`` of a user
     _answers_itself = False  # by a ``result`` of a user
+    _adds: bool | None = None  # whether its own updates add; None until one was looked at
 
     def __init__(self, name: str | None = None, dtype: Any = None) -> None:
         self.name = name or snake_case(type(self).__name__)
@@ -107,12 +110,37 @@ class Metric(Configured):
     def _by_updates(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> np.ndarray:
         kept = self.state()
         self.reset_state()
+        zero = self.statistics()
+        self.give(y_true, y_pred, sample_weight)
+        found = self.statistics()
+        self.must_add()
+        if self._adds is None:
+            self.give(y_true, y_pred, sample_weight)
+            self._adds = bool(np.allclose(self.statistics() - found, found - zero, equal_nan=True))
+            if not self._adds:
+                warnings.warn(
+                    f"what {type(self).__name__} {self.name!r} keeps is no sum over batches, which "
+                    "is all that is known of it where batches are cut into several shards: its "
+                    "value means little. Alone, without virtual shards, it is what it says.",
+                    stacklevel=2,
+                )
+        self.set_state(kept)
+        return found
+
+    def give(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """``update_state`` with tensors of one dtype, as a user's own expects."""
         y_pred = as_tensor(y_pred)
         others = [_like(y_pred, each) for each in (y_true, sample_weight) if each is not None]
         self.update_state(others[0], y_pred, *others[1:])
-        found = self.statistics()
-        self.set_state(kept)
-        return found
+
+    def must_add(self) -> None:
+        """Raises ValueError where what it keeps of a shard is nowhere that others can see."""
+        if not self.variables and not self._below() and type(self).sums is Metric.sums:
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} keeps what it finds outside of variables, "
+                "and batches are cut into several shards: add it up in variables made with "
+                "add_weight, or run alone and without virtual shards"
+            )
 
     def operations(self, y_true: Tensor, y_pred: Tensor) -> Tensor | None:
         """The ``sums`` of an unweighted batch by operations, which a captured step has rather.
@@ -128,7 +156,7 @@ class Metric(Configured):
         kept = self.state()
         for variable, part in self._parts(sums):
             variable.assign(part)
-        found = np.asarray(as_tensor(self.result())._host()).tolist()
+        found = self.told()
         self.set_state(kept)
         return found
 
@@ -138,8 +166,13 @@ class Metric(Configured):
             return self.value(sums)
         kept = self.state()
         self.keep(sums)
-        found = np.asarray(as_tensor(self.result())._host()).tolist()
+        found = self.told()
         self.set_state(kept)
+        return found
+
+    def told(self) -> Value:
+        """``result`` as a number of Python, or a list of them."""
+        found: Value = np.asarray(as_tensor(self.result())._host()).tolist()
         return found
 
     def state(self) -> tuple[Any, list[Any], list[Any]]:

@@ -33,7 +33,7 @@ from distgrad.training.feeding import device_of, epochs
 from distgrad.training.forward import Captured, Forward
 from distgrad.training.loop import Logs
 from distgrad.training.programs import Jit
-from distgrad.training.returned import Returned, marked
+from distgrad.training.returned import Returned, goes_on, marked
 from distgrad.training.turns import CustomStep
 
 
@@ -259,7 +259,8 @@ class Evaluator(Compiled):
     def _sums_over(
         self, feed: Feed, steps: int | None, watched: Watched
     ) -> tuple[float, np.ndarray]:
-        communicator, shards, own = world.share()
+        communicator, shards, own = self._share()
+        self._begin_metrics()
         with settled(self):
             loss, sums = evaluate(
                 self.passes().compute,
@@ -273,18 +274,30 @@ class Evaluator(Compiled):
             )
         return loss, sums
 
+    def _share(self) -> tuple[Communicator, int, range]:
+        """`world.share`, of which metrics are told whether there is anybody else."""
+        communicator, shards, own = world.share()
+        self._goal.alone = shards == 1
+        return communicator, shards, own
+
+    def _begin_metrics(self) -> None:
+        """Resets the metrics of a user's own that are given batch after batch, as they stand."""
+        for metric in self._each_metric() if self._goal.alone else ():
+            if goes_on(metric):
+                metric.reset_state()
+
     def _run_test_steps(self, feed: Feed, steps: int | None, watched: Watched) -> Logs:
         """A user's own ``test_step`` on every shard: what it returns over all samples, by name."""
-        communicator, shards, own = world.share()
+        communicator, shards, own = self._share()
+        self._begin_metrics()
         given = self._given(feed.parts is not None)
         run = self.passes().test
-        returned = Returned(self._each_metric)
+        returned = Returned(self._each_metric, self._goal.alone)
         total: Any = 0.0
         for batch in watched(self._batches(feed.loader(shards, own, steps=steps))):
             found = {}
             for index, arrays in batch.shards:
-                for metric in self.metrics:
-                    metric.reset_state()
+                returned.begin_shard()
                 with state.shard(batch.sizes[index] / batch.size):
                     found[index] = returned.of_shard(run(given(arrays)))
             total = total + returned.together(communicator.allgather_object(found), batch)

@@ -41,6 +41,7 @@ class Objective:
         self._weights = loss_weights
         self._metrics = plain_metrics, weighted_metrics
         self.loss_tracker = metrics.Mean("loss")
+        self.alone = False  # whether a batch is one shard, and nobody has another
         self._names: list[str] | None = None
         self._at: list[int] | None = None  # the positions of outputs by name
         self._metric_objects: list[Metric] = []
@@ -126,7 +127,15 @@ class Objective:
 
     @property
     def sums_size(self) -> int:
-        return self._losses_size + sum(metric.numbers_in_all() for metric in self._metric_objects)
+        return self._losses_size + sum(metric.numbers_in_all() for metric in self._added)
+
+    def _goes_on(self, metric: Metric) -> bool:
+        """Whether it is given batch after batch as it stands, and nothing of it is added up."""
+        return self.alone and metric.updates_itself
+
+    @property
+    def _added(self) -> list[Metric]:
+        return [metric for metric in self._metric_objects if not self._goes_on(metric)]
 
     @property
     def is_mean(self) -> bool:
@@ -197,22 +206,25 @@ class Objective:
 
         ``values`` are the losses of the outputs, ``whole`` that of all together and its count.
         """
-        if not self.sums_size:
+        if not self._metric_objects and not self._losses_size:
             return Tensor(np.zeros(0))
         outputs = self.outputs(prediction)
         targets, weights = self._targets(y), self._sample_weights(weight)
         masks = [mask_of(each) for each in outputs]
-        plain = weights[0] is None and masks[0] is None
-        if len(self._metric_objects) == 1 and not self._losses_size and plain:
-            (metric,) = self._metric_objects
-            capturing = recording.per_thread.capture is not None
-            own = metric.updates_itself
+        if len(self._added) < len(self._metric_objects):
+            recording.call(self._give, targets, outputs, weights, masks)
+            if not self.sums_size:
+                return Tensor(np.zeros(0))
+        if len(self._metric_objects) == 1 and not self._losses_size:
+            (metric,), ((i, _),) = self._metric_objects, self._places
+            plain = weights[i] is None and masks[i] is None
             if (
-                capturing
-                and not own
-                and all(isinstance(each, Operand) for each in (targets[0], outputs[0]))
+                recording.per_thread.capture is not None
+                and plain
+                and not metric.updates_itself
+                and all(isinstance(each, Operand) for each in (targets[i], outputs[i]))
             ):
-                found = metric.operations(as_tensor(targets[0]), outputs[0])
+                found = metric.operations(as_tensor(targets[i]), outputs[i])
                 if found is not None:
                     return found
         return on_host(self._sums, targets, outputs, weights, list(values), masks, *whole)
@@ -230,17 +242,24 @@ class Objective:
         parts = []
         if self._unreduced:
             parts.append(np.array([float(total), float(count)]))
-        for output, mask in zip(outputs, masks, strict=True):
-            if mask is not None:  # a replay comes with new tensors
-                output._keras_mask = mask
+        _remask(outputs, masks)
         for i in self._own_losses:
             size = float(outputs[i]._data.shape[0])
             value = 0.0 if values[i] is None else float(values[i])
             parts.append(np.array([value, count] if self._unreduced else [value * size, size]))
         for metric, (i, weighted) in zip(self._metric_objects, self._places, strict=True):
-            given = (weights[i],) if weighted and weights[i] is not None else ()
-            parts.append(metric.of_batch(targets[i], outputs[i], *given))
+            if not self._goes_on(metric):
+                given = (weights[i],) if weighted and weights[i] is not None else ()
+                parts.append(metric.of_batch(targets[i], outputs[i], *given))
         return np.concatenate(parts) if parts else np.zeros(0)
+
+    def _give(self, targets: Any, outputs: Any, weights: Any, masks: Any) -> None:
+        """Gives a batch to the metrics that go on."""
+        _remask(outputs, masks)
+        with recording.suspended():
+            for metric, (i, weighted) in zip(self._metric_objects, self._places, strict=True):
+                if self._goes_on(metric):
+                    metric.give(targets[i], outputs[i], weights[i] if weighted else None)
 
     def update_metrics(self, y: Any, prediction: Any, weight: Any) -> None:
         """Gives a batch to all metrics, as a user's own step does."""
@@ -276,16 +295,17 @@ class Objective:
         for i in self._own_losses:
             logs[f"{self.names[i]}_loss"] = float(sums[start] / sums[start + 1])
             start += 2
-        parts = parts_of(self._metric_objects, sums, start)
-        for name, (metric, part) in zip(self._shown, parts, strict=True):
-            logs[name] = metric.value_of_sums(part)
+        parts = parts_of(self._added, sums, start)
+        for name, metric in zip(self._shown, self._metric_objects, strict=True):
+            goes_on = self._goes_on(metric)
+            logs[name] = metric.told() if goes_on else metric.value_of_sums(next(parts)[1])
         return logs
 
     def keep(self, loss: float, sums: np.ndarray) -> None:
         """Lets the metrics have these statistics, for users who ask them."""
         shown = sums[:2] if self._unreduced else np.array([loss, 1.0])
         self.loss_tracker.keep(shown)
-        for metric, part in parts_of(self._metric_objects, sums, self._losses_size):
+        for metric, part in parts_of(self._added, sums, self._losses_size):
             metric.keep(part)
 
     def outputs(self, prediction: Any) -> list[Tensor]:
@@ -308,6 +328,13 @@ class Objective:
 
     def _sample_weights(self, weight: Any) -> list[Any]:
         return _align(weight, self.names, "sample_weight", self._at)
+
+
+def _remask(outputs: Sequence[Any], masks: Sequence[Any]) -> None:
+    """Gives outputs their masks again: a replay comes with new tensors."""
+    for output, mask in zip(outputs, masks, strict=True):
+        if mask is not None:
+            output._keras_mask = mask
 
 
 def _unshared(value: Tensor) -> Tensor:

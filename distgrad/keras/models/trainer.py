@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,7 +139,7 @@ class Trainer(Evaluator):
         self._class_weight = class_weight  # before a step of the user's own is tried
         self.look_at(feed)
         self.weigh_classes(class_weight)
-        communicator, shards, own = world.share()
+        communicator, shards, own = self._share()
         optimizer = self.optimizer
         assert optimizer is not None
         seed = random.drawn_seed()
@@ -185,7 +185,7 @@ class Trainer(Evaluator):
         if backup is not None:
             backup.watch(loop, seed)
         # Before callbacks that may restore weights:
-        loop.observers.append(_Finalizer(optimizer, given))
+        loop.observers += [_Finalizer(optimizer, given), _Beginner(self._begin_metrics)]
         history = History()
         params = {
             "verbose": verbose,
@@ -240,7 +240,8 @@ class Trainer(Evaluator):
         self._class_weight = class_weight
         self.look_at(feed)
         self.weigh_classes(class_weight)
-        communicator, shards, own = world.share()
+        communicator, shards, own = self._share()
+        self._begin_metrics()
         step = self._batch_step(communicator, shards, class_weight)
         (batch,) = feed.loader(shards, own).epoch(0)
         assert self.optimizer is not None
@@ -288,6 +289,16 @@ class Trainer(Evaluator):
         loss = self.mean_loss, self._counted, repr(class_weight)
         recorded = bool(recording.stack())
         return (shards, id(communicator), id(self.optimizer), self._jit, recorded, parts, *loss)
+
+
+class _Beginner(Observer):
+    """Does something at the beginning of each epoch."""
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        self._do = do
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._do()
 
 
 class _Finalizer(Observer):
