@@ -8,7 +8,8 @@ Frameworks that are not installed, or fail, are named and left out. Each contend
 initial weights on the same batch; the losses of the first steps are compared before anything is
 timed. Rounds go through all contenders in turn, in rotating order; a time is wall-clock, ends when
 the loss has been read on the host, and is the median over rounds. ``--check`` runs the tests on
-the GPU first, ``--kernels`` adds the table of `gpu_kernels.py`, ``--write`` puts all of it into
+the GPU first, ``--kernels`` adds the table of `gpu_kernels.py`, ``--passes`` that of
+`gpu_passes.py` (``fit``, ``evaluate``, ``predict``), ``--write`` puts all of it into
 ``gpu.md``; ``--workload`` without a name leaves the training steps out. ``--device cpu`` tries the
 program. ``--buckets`` measures sizes of buckets of gradients instead (``gpu_buckets.py``), on as
 many GPUs as ranks: ``distgrad launch -n 4 benchmarks/gpu.py --buckets``. ``--all`` does all of it,
@@ -37,6 +38,7 @@ from typing import Any
 import gpu_all
 import gpu_copy
 import gpu_kernels
+import gpu_passes
 import gpu_tests
 import numpy as np
 from gpu_record import Record
@@ -48,7 +50,7 @@ RESULTS = HERE / "gpu.md"
 PATIENCE = 60.0  # seconds for some steps that are timed
 GRACE = 10.0  # seconds until what does not come back to Python is ended
 BEGIN, BUCKETS, END = "<!-- measured -->", "<!-- buckets -->", "<!-- end -->"
-CHECKED, KERNELS = "<!-- tests -->", "<!-- kernels -->"
+CHECKED, KERNELS, PASSES = "<!-- tests -->", "<!-- kernels -->", "<!-- passes -->"
 
 WORKLOADS = {
     workload.slug: workload
@@ -410,6 +412,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="of one contender in a round")
     parser.add_argument("--kernels", action="store_true", help="and kernels alone, with cuDNN")
+    parser.add_argument("--passes", action="store_true", help="and fit, evaluate and predict")
     parser.add_argument("--workload", nargs="*", choices=sorted(WORKLOADS), help="none: no steps")
     parser.add_argument("--buckets", nargs="*", type=float, help="sizes of buckets, in MiB")
     options = parser.parse_args()
@@ -469,6 +472,8 @@ def main() -> None:
         note_steps()
     if options.workload:
         say("\n" + "\n".join(report(record)))
+    if options.passes:
+        gpu_passes.table(options.rounds, say, lambda found: note(found, PASSES))
     if options.kernels and options.device == "cuda":
         choose("", "cuda")
         seconds = options.seconds / 3

@@ -26,15 +26,16 @@ from gpu_record import Record
 _STEPS = ["--patience", "120", "--rounds", "3", "--workload"]
 # Arguments of gpu.py, and the share of the time.
 STAGES = {
-    "tests": (["--check", "--workload"], 0.15),
+    "tests": (["--check", "--workload"], 0.13),
     "MNIST MLP": ([*_STEPS, "mnist_mlp"], 0.09),
     "Adam": ([*_STEPS, "adam_100m"], 0.08),
     "wide MLP": ([*_STEPS, "wide_mlp"], 0.08),
     "CNN": ([*_STEPS, "cnn"], 0.10),
     "char transformer": ([*_STEPS, "char_transformer"], 0.10),
-    "transformer d 768 in bfloat16": ([*_STEPS, "transformer_d_768_in_bfloat16"], 0.20),
+    "transformer d 768 in bfloat16": ([*_STEPS, "transformer_d_768_in_bfloat16"], 0.18),
     "transformer d 768": ([*_STEPS, "transformer_12_layers_d_768"], 0.16),
     "convolutions and attention": (["--kernels", "--workload", "--rounds", "3"], 0.03),
+    "fit, evaluate and predict": (["--passes", "--workload", "--rounds", "3"], 0.04),
     "sizes of buckets": (["--buckets", "1", "1024", "--rounds", "3"], 0.01),
 }
 _COMPILING = 0.2  # of the time, where steps are measured

@@ -469,3 +469,20 @@ def test_the_bandwidth_of_adam_beside_that_of_a_copy(monkeypatch) -> None:
     (line,) = copy.bandwidth(gpu.WORKLOADS.values(), results)
     assert line.startswith("Adam 100M: a copy of as many bytes (2.8 GB) takes 0.6 ms, 4.67 TB/s;")
     assert line.endswith("of that bandwidth torch eager 75%.")
+
+
+def test_passes_are_measured_for_each_model(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    passes = importlib.import_module("gpu_passes")
+
+    def small(keras):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        return model, (np.zeros((40, 3), np.float32), passes.classes(40, 2)), 4
+
+    monkeypatch.setattr(passes, "MODELS", {"small": small})
+    said, noted = [], []
+    passes.table(1, said.append, noted.append)
+    assert len(said) == 2 and noted == ["\n".join(said).splitlines()]
+    numbers = said[1].strip("| ").split(" | ")
+    assert numbers[0] == "small" and len(numbers) == 6
+    assert all(float(number) > 0 for number in numbers[1:])

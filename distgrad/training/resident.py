@@ -63,7 +63,7 @@ def resident(loader: Loader, backend: Any) -> Loader | None:
     nbytes = sum(len(source) * (array.nbytes // len(array)) for array in source.arrays)
     if (
         source.slow
-        or not all(is_number(a.dtype) and a.dtype.isnative for a in source.arrays)
+        or not all(is_number(a.dtype) and a.dtype.isbuiltin == 1 for a in source.arrays)
         or nbytes > min(_MOST, _PART * backend.free())
         or 2 * steps * loader.global_batch_size < len(source)
     ):

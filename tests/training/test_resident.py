@@ -78,7 +78,8 @@ def test_what_had_better_be_sent_in_batches(gpu, monkeypatch, tmp_path) -> None:
     np.save(tmp_path / "x.npy", X)
     on_disk = np.load(tmp_path / "x.npy", mmap_mode="r")
     texts = np.array(["a"] * N)
-    for source in (NestSource((on_disk, Y)), ArraySource(X, texts), ArraySource(X.astype(">f4"))):
+    others = [ArraySource(X.astype(dtype)) for dtype in (">f4", tf.bfloat16.as_numpy_dtype)]
+    for source in (NestSource((on_disk, Y)), ArraySource(X, texts), *others):
         assert resident.resident(loader(source), gpu) is None
     few = loader(ArraySource(X, Y))
     few.steps_per_epoch = 2  # 24 of 50
