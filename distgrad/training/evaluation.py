@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import TreeSum
-from distgrad.core.dispatch import backend_of, numpy_backend
+from distgrad.core.dispatch import backend_of
 from distgrad.core.tensor import Tensor
 from distgrad.data.loader import Batch
 from distgrad.training.reduction import Compute, ShardResult
@@ -40,7 +41,7 @@ def evaluate(
     tree = TreeSum(virtual_shards, 2 + sums_size, np.float64)
     stats, sums, loss, samples = np.zeros(tree.size), np.zeros(sums_size), 0.0, 0
 
-    def add(batch: Batch, results: Sequence[tuple[Any, Any, Any]]) -> None:
+    def add(batch: Batch, results: Sequence[tuple[Any, ...]]) -> None:
         nonlocal loss, sums, samples
         tree.start(batch.present)
         for (index, _), (own, parts, over) in zip(batch.shards, results, strict=True):
@@ -59,10 +60,10 @@ def evaluate(
 
     waiting: list[tuple[Batch, list[ShardResult]]] = []
 
-    def add_all() -> None:
+    def add_waiting() -> None:
         found = iter(_read([result for _, results in waiting for result in results]))
         for batch, results in waiting:
-            add(batch, [next(found) for _ in results])
+            add(batch, list(islice(found, len(results))))
         waiting.clear()
 
     for batch in batches:
@@ -70,29 +71,32 @@ def evaluate(
         for index, arrays in batch.shards:
             with shard(batch.sizes[index] / batch.size):
                 results.append(compute(arrays, False))
-        waiting.append((batch, results))
-        if after is not None or len(waiting) == AT_ONCE or not any(map(_elsewhere, results)):
-            add_all()
+        if after is None and results and all(map(_elsewhere, results)):
+            waiting.append((batch, results))
+            if len(waiting) == AT_ONCE:
+                add_waiting()
+            continue
+        if waiting:
+            add_waiting()
+        add(batch, results)
         if after is not None:
             after(float(loss / samples), sums)
-    add_all()
+    if waiting:
+        add_waiting()
     return (float(loss / samples) if samples else math.nan), sums
-
-
-def _read(results: Sequence[ShardResult]) -> Sequence[tuple[Any, Any, Any]]:
-    """Loss, sums and what they are over of each; those of a device come by one copy of each."""
-    rows = [(result.loss, result.sums, result.over) for result in results]
-    if not all(map(_elsewhere, results)):
-        return rows
-    return list(zip(*map(_together, zip(*rows, strict=True)), strict=True))
-
-
-def _together(values: Sequence[Any]) -> Sequence[Any]:
-    arrays = [value._data for value in values]
-    return backend_of(arrays[0]).to_numpy(backend_of(arrays[0]).xp.stack(arrays))
 
 
 def _elsewhere(result: ShardResult) -> bool:
     """Whether all of it lies on a device, which may still compute it."""
-    parts = result.loss, result.sums, result.over
-    return all(type(p) is Tensor and backend_of(p._data) is not numpy_backend for p in parts)
+    return all([type(part) is Tensor and type(part._data) is not np.ndarray for part in result])
+
+
+def _read(results: Sequence[ShardResult]) -> Sequence[tuple[Any, ...]]:
+    """The same on the host, by one copy of all losses, one of all sums, and one of the rest."""
+    return list(zip(*map(_together, zip(*results, strict=True)), strict=True))
+
+
+def _together(values: Sequence[Any]) -> Any:
+    arrays = [value._data for value in values]
+    backend = backend_of(arrays[0])
+    return backend.to_numpy(backend.xp.stack(arrays))

@@ -23,6 +23,9 @@ class Gathered:
 
     def add(self, outputs: Any) -> None:
         """Takes an array or a tensor for each sample of a batch, or a nest of them."""
+        if type(outputs) is Tensor and type(outputs._data) is np.ndarray:
+            self._parts.append(outputs._host())  # as all of them are then
+            return
         found = _tensors(outputs)
         leaves = [leaf._data for leaf in nest.leaves(found)]
         self._waiting.append(found)
