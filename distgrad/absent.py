@@ -78,7 +78,6 @@ _INSTEAD = {
     "saved_model": "use model.save('x.keras'), model.export('x.onnx'), or tf.train.Checkpoint",
     "Session": "there are no graphs: call functions",
     "sparse": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
-    "string": f"{_DENSE}: keep strings in NumPy arrays (tf.strings takes them)",
     **{
         f"train.{name}": _RECORDS
         for name in ("BytesList", "Example", "Feature", "Features", "FloatList", "Int64List")

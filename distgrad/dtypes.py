@@ -17,6 +17,7 @@ from distgrad.core.dtypes import (
     int16,
     int32,
     int64,
+    string,
     uint8,
     uint16,
     uint32,

@@ -48,9 +48,9 @@ class DType:
 
     __slots__ = ("as_numpy_dtype", "name", "numpy_dtype")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, numpy_dtype: Any = None) -> None:
         self.name = name
-        self.numpy_dtype = np.dtype(name)
+        self.numpy_dtype = np.dtype(numpy_dtype or name)
         self.as_numpy_dtype = self.numpy_dtype.type
 
     @property
@@ -130,6 +130,8 @@ class DType:
     def __eq__(self, other: object) -> bool:
         if isinstance(other, DType):
             return self.name == other.name
+        if other == self.name:
+            return True
         if other is None or other is int:
             return False
         try:
@@ -147,7 +149,7 @@ class DType:
         return f"tf.{self.name}"  # as TensorFlow's
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return as_dtype, (self.name,)
+        return of_input, (self.name,)
 
 
 def limits(dtype: np.dtype) -> Any:
@@ -173,6 +175,7 @@ uint64 = DType("uint64")
 bool_ = DType("bool")
 complex64 = DType("complex64")
 complex128 = DType("complex128")
+string = DType("string", str)  # of inputs of models alone: no tensor holds texts
 
 _ALL = [
     float16, float32, float64, int8, int16, int32, int64,
@@ -212,7 +215,7 @@ def as_dtype(type_value: Any) -> DType:
     Raises TypeError for anything that is not an element type distgrad knows. A Python ``float``,
     or its name, is float32 and a Python ``int`` is int32, as in TensorFlow.
     """
-    if isinstance(type_value, DType):
+    if isinstance(type_value, DType) and type_value is not string:
         return type_value
     if (
         type_value is float
@@ -229,8 +232,13 @@ def as_dtype(type_value: Any) -> DType:
             return _bfloat16()
         if type_value == "string":
             raise TypeError(
-                "no tensor holds texts: keep them in NumPy arrays, and make numbers of them before "
-                "the model, with StringLookup or TextVectorization"
+                "no tensor holds texts: keep them in NumPy arrays, which models of Input(dtype="
+                "tf.string) take; StringLookup and TextVectorization make numbers of them"
             ) from None
         names = ", ".join(dict.fromkeys([*(d.name for d in _ALL), "bfloat16"]))
         raise TypeError(f"{type_value!r} is not an element type; use one of {names}") from None
+
+
+def of_input(type_value: Any) -> DType:
+    """`as_dtype` for an input of a model, which may be arrays of texts: that is ``string``."""
+    return string if type_value in (str, "string", "str") else as_dtype(type_value)

@@ -108,7 +108,7 @@ class ShardPrograms:
         """Few kinds of samples are fine, in numbers that the last batch may change."""
         leaves = flat(arrays)
         if not all(is_number(getattr(a, "dtype", np.dtype(object))) for a in leaves):
-            raise Fallback("its samples are no numbers")
+            raise Fallback("its samples are texts: a dataset that makes numbers of them is faster")
         self._kinds.add(tuple((a.shape[1:], a.dtype) for a in leaves))
         if len(self._kinds) > _BUDGET:
             shapes = ", ".join(str(list(a.shape)) for a in leaves)

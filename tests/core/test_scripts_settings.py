@@ -182,13 +182,11 @@ def test_settings_of_devices_are_taken():
     [
         ("ragged.constant", "pad_sequences"),
         ("sparse.SparseTensor", "dense array"),
-        ("string", "NumPy arrays"),
         ("saved_model.save", "x.keras"),
         ("lite.TFLiteConverter", "ONNX"),
         ("io.TFRecordWriter", "numpy"),
         ("io.decode_csv", "pandas"),
         ("train.Example", "numpy.savez"),
-        ("dtypes.string", "NumPy arrays"),
         ("experimental.numpy.interp", "keras.ops"),
         ("hessians", "jacobian"),
         ("distribute.cluster_resolver", "mpirun"),

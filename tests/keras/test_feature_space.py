@@ -82,12 +82,15 @@ def test_a_model_of_numbers_takes_the_columns():
 
 
 def test_a_model_behind_texts_takes_what_comes_of_them():
-    space = made()
-    encoded = space.get_encoded_features()
-    model = keras.Model(encoded, keras.layers.Dense(1)(encoded))
-    assert model(space(TABLE)).shape == (4, 1)
-    with pytest.raises(TypeError, match="texts"):
-        space.get_inputs()
+    """The model that is trained takes what comes of the columns, that for use the columns."""
+    space = made(crosses=[("kind", "rooms")])
+    inputs, encoded = space.get_inputs(), space.get_encoded_features()
+    outputs = keras.layers.Dense(1)(encoded)
+    behind, whole = keras.Model(encoded, outputs), keras.Model(inputs, outputs)
+    expected = behind(space(TABLE))
+    assert expected.shape == (4, 1)
+    columns = {name: column[:, None] for name, column in TABLE.items()}
+    np.testing.assert_allclose(whole.predict(columns, verbose=0), expected, rtol=1e-6)
 
 
 def test_a_saved_space_gives_the_same(tmp_path):

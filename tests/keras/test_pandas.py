@@ -33,8 +33,10 @@ def test_columns_of_texts_are_named(kind: str) -> None:
         model.fit(frame, [0, 1], verbose=0)
     with pytest.raises(ValueError, match=said):
         model.fit(frame[["age"]], frame.city, verbose=0)
-    with pytest.raises(ValueError, match="ndarray texts; make numbers"):
+    with pytest.raises(ValueError, match="'dense' takes numbers, not texts: make numbers"):
         model.fit(np.array([["a"], ["b"]], dtype=object), [0, 1], verbose=0)
+    with pytest.raises(ValueError, match="ndarray texts; make numbers"):
+        model.fit(np.ones((2, 1)), np.array(["a", "b"], dtype=object), verbose=0)
 
 
 @pytest.mark.parametrize("kind", ["str", "object"])
@@ -53,6 +55,9 @@ def test_layers_of_texts_and_numbers_adapt_to_columns(kind: str) -> None:
         lookup(pandas.Series(["b", None, "b"], dtype=kind))
 
 
-def test_an_input_of_texts_says_where_they_become_numbers() -> None:
-    with pytest.raises(TypeError, match="before the model, with StringLookup"):
-        tf.keras.Input((1,), dtype="string")
+@pytest.mark.parametrize("kind", ["str", "object"])
+def test_a_column_of_texts_is_an_input(kind: str) -> None:
+    lookup = tf.keras.layers.StringLookup(vocabulary=["b", "a"])
+    model = tf.keras.Sequential([tf.keras.Input((1,), dtype="string"), lookup])
+    found = model.predict(pandas.Series(["b", "c", "a"], dtype=kind), verbose=0)
+    np.testing.assert_array_equal(found, [[1], [0], [2]])

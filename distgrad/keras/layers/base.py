@@ -24,6 +24,7 @@ from distgrad.keras.layers.describing import Described, as_shape, first_shape
 from distgrad.keras.layers.input_spec import check_inputs
 from distgrad.keras.layers.keeping import Kept
 from distgrad.keras.layers.masking import Masked, carry_mask, mask_of
+from distgrad.keras.layers.texts import as_texts, holds_texts
 from distgrad.keras.layers.tracking import Tracked
 from distgrad.keras.layers.weight import Weight
 from distgrad.keras.registry import is_ours, snake_case
@@ -57,6 +58,7 @@ class Layer(Tracked, Masked, Described, Kept):
     meets = False  # whether its calls in training add up numbers with other shards
     input_spec: Any = None  # InputSpecs that the first argument of a call is checked against
     stateful: bool = False
+    takes_texts = False  # arrays of them, as they are: a user's own layers see to it themselves
     _parameters: tuple[str, ...] | None = None  # of call, once __init__ has run
     _remat: remat.RematMode | None = None  # of the scope in which it was made
     _output_size: int | None = None
@@ -194,6 +196,10 @@ class Layer(Tracked, Masked, Described, Kept):
         """The shape of the output for floats of this shape, or of these; None: try it out."""
         return None
 
+    def some_text(self, words: int) -> str:
+        """One that it can be tried out with, of so many words: shapes may depend on that."""
+        return " ".join(["a"] * words)
+
     # The call
 
     def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
@@ -311,6 +317,13 @@ class Layer(Tracked, Masked, Described, Kept):
         if type(value) is Tensor and value._data.dtype is _FLOAT32 and computes == "float32":
             return value  # nearly always
         if isinstance(value, _ARRAYS):
+            if type(value) is np.ndarray and value.dtype.kind in "OSU" and holds_texts(value):
+                if is_ours(type(self).call) and not self.takes_texts:
+                    raise ValueError(
+                        f"layer {self.name!r} takes numbers, not texts: make numbers of them "
+                        "before it, with StringLookup, TextVectorization or Hashing"
+                    )
+                return as_texts(value)
             tensor = as_tensor(value)
             kind = kind_of(tensor._data.dtype)
             if self.casts_inputs is False or not self.autocast or kind not in "fiub":

@@ -14,7 +14,7 @@ from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import one_of, whole_number
 from distgrad.keras.layers.encoding import default_dtype, encoded
 from distgrad.keras.layers.fingerprint import farmhash, joined
-from distgrad.keras.layers.lookup import as_texts
+from distgrad.keras.layers.texts import as_texts
 from distgrad.ops.host import on_host
 
 _KEY = 0xDECAFCAFFE  # TensorFlow's own

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core.dtypes import as_dtype
+from distgrad.core.dtypes import of_input
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.symbolic import KerasTensor, Node
 
@@ -17,11 +17,13 @@ class InputLayer(Layer):
 
     ``shape`` is that of one sample, ``batch_shape`` has the batch's axis in front; None stands for
     an unknown size. The older names ``input_shape`` and ``batch_input_shape`` stand for them.
-    ``input_tensor`` is a KerasTensor that is an input from now on. Raises ValueError without any of
+    ``input_tensor`` is a KerasTensor that is an input from now on. An input of dtype "string" is an
+    array of texts, for layers that take them. Raises ValueError without any of
     them, and where they do not go together.
     """
 
     casts_inputs = False
+    takes_texts = True
     sparse = ragged = False
 
     def __init__(
@@ -60,7 +62,7 @@ class InputLayer(Layer):
         batch_shape = tuple(None if size is None else int(size) for size in batch_shape)
         super().__init__(name=name, input_shape=batch_shape[1:])
         self.batch_shape = batch_shape
-        self._given_dtype = as_dtype(self.variable_dtype if dtype is None else dtype).name
+        self._given_dtype = of_input(self.variable_dtype if dtype is None else dtype).name
         self.optional = optional
         self.built = True
         self._begin(input_tensor)
@@ -133,7 +135,7 @@ def _like(
         ("shape", shape if shape is None else tuple(shape), own[1:]),
         ("batch_size", batch_size, own[0] if own else None),
         ("batch_shape", batch_shape if batch_shape is None else tuple(batch_shape), own),
-        ("dtype", dtype if dtype is None else as_dtype(dtype).name, kept),
+        ("dtype", dtype if dtype is None else of_input(dtype).name, kept),
     ):
         if given is not None and given != has:
             raise ValueError(f"{name}={given!r} is not that of the input_tensor, {has!r}")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import as_dtype, is_floating
+from distgrad.core.dtypes import as_dtype, is_floating, string
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.layers import symbolic
@@ -21,25 +21,9 @@ from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import one_of, whole_number
 from distgrad.keras.layers.encoding import MODES, batches, default_dtype, encoded, older_mode
 from distgrad.keras.layers.fingerprint import farmhash, siphash
+from distgrad.keras.layers.texts import as_texts
 from distgrad.ops.casting import cast
 from distgrad.ops.host import on_host
-
-
-def as_texts(value: Any) -> np.ndarray:
-    """An array of str, from lists, arrays of str, of bytes (UTF-8) or of objects."""
-    array = np.asarray(value)
-    if array.dtype.kind == "U":
-        return array
-    if array.dtype.kind == "O":
-        flat = [v.decode() if isinstance(v, bytes) else v for v in array.ravel()]
-        if all(isinstance(v, str) for v in flat):
-            return np.array(flat, dtype=str).reshape(array.shape)
-        missing = sum(v is None or v != v for v in flat)
-        if missing and all(isinstance(v, str) or v is None or v != v for v in flat):
-            raise ValueError(f"{missing} of {len(flat)} texts are missing: fill them, with '' say")
-    if array.dtype.kind == "S":
-        return np.char.decode(array, "utf-8")
-    raise ValueError(f"an array of texts is needed, not one of {array.dtype}: {value!r}")
 
 
 class OnTexts(Layer):
@@ -373,10 +357,16 @@ class StringLookup(_Lookup):
 
     def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         (inputs,) = args or kwargs.values()
-        if symbolic.symbols(inputs):
+        symbols = symbolic.symbols(inputs)
+        if symbols and self.invert:
             raise ValueError(
-                f"{self.name!r} takes texts, and no tensor of a model holds them: call it on "
-                "arrays before the model, for instance in Dataset.map"
+                f"{self.name!r} gives texts, and no tensor of a model holds them: call it on what "
+                "the model has predicted"
+            )
+        if symbols and symbols[0].dtype is not string:
+            raise ValueError(
+                f"{self.name!r} takes texts: an Input of dtype 'string', or an array of them, for "
+                "instance in Dataset.map"
             )
         if self.invert:
             return self.words_of(np.asarray(inputs))
@@ -387,6 +377,9 @@ class StringLookup(_Lookup):
 
     def of_texts(self, texts: np.ndarray) -> Tensor:
         return self.encoded(as_tensor(self.numbers_of(texts)))
+
+    def some_text(self, words: int) -> str:
+        return next((word for word in self._known.words if word), "")
 
     def _as_words(self, values: Any) -> list[str]:
         return as_texts(values).tolist()

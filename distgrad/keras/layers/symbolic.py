@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import recording, tree
-from distgrad.core.dtypes import DType, as_dtype
+from distgrad.core.dtypes import DType, of_input, string
 from distgrad.core.errors import InvalidArgumentError, NoValueError
 from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
@@ -77,7 +77,7 @@ class KerasTensor:
 
     def __init__(self, shape: Any, dtype: Any = "float32", name: str | None = None) -> None:
         self.shape = tuple(None if n is None else int(n) for n in shape)
-        self.dtype: DType = as_dtype(dtype)
+        self.dtype: DType = of_input(dtype)
         self.node: Node | None = None
         self.index = 0
         self._name = name
@@ -235,6 +235,8 @@ def infer(
         def zeros(leaf: Any) -> Any:
             if not isinstance(leaf, KerasTensor):
                 return leaf
+            if leaf.dtype is string:
+                return np.full(sized(leaf.shape), layer.some_text(sizes[0]))
             tensor = Tensor(make(sized(leaf.shape), leaf.dtype.numpy_dtype))
             if leaf._keras_mask is not None:
                 tensor._keras_mask = Tensor(np.ones(sized(leaf._keras_mask.shape), np.bool_))

@@ -9,13 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import string
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.layers import symbolic
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import one_of
 from distgrad.keras.layers.encoding import MODES, batches, older_mode
-from distgrad.keras.layers.lookup import StringLookup, as_texts
+from distgrad.keras.layers.lookup import StringLookup
+from distgrad.keras.layers.texts import as_texts
 
 _PUNCTUATION = re.compile(r"[!\"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']")
 # Those that TensorFlow makes small, and no others.
@@ -143,12 +145,14 @@ class TextVectorization(Layer):
 
     def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Tensor:
         (inputs,) = args or kwargs.values()
-        given = (str, bytes, list, tuple)
-        symbol = isinstance(inputs, (Tensor, Variable)) or symbolic.symbols(inputs)
-        if symbol or not (isinstance(inputs, given) or hasattr(inputs, "__array__")):
+        symbols, given = symbolic.symbols(inputs), (str, bytes, list, tuple)
+        if len(symbols) == 1 and symbols[0].dtype is string:
+            return super().__call__(inputs)
+        number = bool(symbols) or isinstance(inputs, (Tensor, Variable))
+        if number or not (isinstance(inputs, given) or hasattr(inputs, "__array__")):
             raise ValueError(
-                f"{self.name!r} takes texts, and no tensor of a model holds them: call it on "
-                f"arrays before the model, for instance in Dataset.map; not on {inputs!r}"
+                f"{self.name!r} takes texts, an Input of dtype 'string' or an array of them, for "
+                f"instance in Dataset.map: it was called on {inputs!r}"
             )
         array = as_texts(inputs)
         rows = self.words_of(np.atleast_1d(array))

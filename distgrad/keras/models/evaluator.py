@@ -343,7 +343,7 @@ class Evaluator(Compiled):
 
     def predict_on_batch(self, x: Any) -> Any:
         """Outputs for one batch of inputs, as arrays."""
-        found = on_host(self._prediction(True)((as_arrays(x),)))
+        found = on_host(self._prediction(True)((as_arrays(x, texts=True),)))
         return list(found) if type(found) is tuple else found
 
     def _prediction(self, of_arrays: bool) -> Callable[[tuple], Any]:

@@ -14,6 +14,7 @@ from distgrad.data import nest
 from distgrad.data.dataset import Dataset
 from distgrad.data.loader import BatchLoader, Loader, is_stream
 from distgrad.data.source import NestSource
+from distgrad.keras.layers.texts import as_texts, holds_texts
 from distgrad.keras.models.arguments import batch_size_of, fraction_of, warn_of_batch_size
 
 DEFAULT_BATCH_SIZE = 32
@@ -51,7 +52,7 @@ class Feed:
             given = [x, y, sample_weight]
             while given[-1] is None:
                 given.pop()
-            self.parts = tuple(map(as_arrays, given))
+            self.parts = (as_arrays(given[0], texts=True), *map(as_arrays, given[1:]))
             self.size = _length(self.parts)
             self.first: tuple[Any, ...] = _rows(self.parts, slice(0, 1))
             return
@@ -134,18 +135,21 @@ def is_arrays(x: Any) -> bool:
     return not (isinstance(x, (Dataset, Iterator)) or hasattr(x, "__getitem__") or _iterable(x))
 
 
-def as_arrays(value: Any) -> Any:
+def as_arrays(value: Any, texts: bool = False) -> Any:
     """A nest whose leaves are arrays; a list of arrays is a nest, one of numbers an array.
 
-    None stays, for an input that is left out.
+    None stays, for an input that is left out. Raises ValueError for what is no array of numbers,
+    nor of ``texts`` where these may be inputs.
     """
     if value is None:
         return None
     if isinstance(value, dict):
-        return {key: as_arrays(part) for key, part in value.items()}
+        return {key: as_arrays(part, texts) for key, part in value.items()}
     if isinstance(value, (list, tuple)) and value and all(map(_is_input, value)):
-        return tuple(map(as_arrays, value))
+        return tuple([as_arrays(part, texts) for part in value])
     array = value._host() if isinstance(value, Tensor) else np.asarray(value)
+    if texts and array.dtype.kind in "OSU" and holds_texts(array):
+        return as_texts(array)
     return _of_objects(value, array) if array.dtype == object else array
 
 

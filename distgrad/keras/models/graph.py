@@ -9,10 +9,11 @@ import numpy as np
 
 from distgrad.core import tree
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.tensor import Tensor
+from distgrad.core.dtypes import string
 from distgrad.keras.layers.base import Layer, carry_mask
 from distgrad.keras.layers.input import Input, InputLayer
 from distgrad.keras.layers.symbolic import KerasTensor, Node
+from distgrad.keras.layers.texts import as_texts
 from distgrad.keras.models.wired import Wired
 from distgrad.ops.casting import cast
 from distgrad.ops.shape import expand_dims, squeeze
@@ -231,7 +232,7 @@ def _fits(shape: tuple, wanted: tuple) -> bool:
     return len(shape) == len(wanted) and all(b is None or a == b for a, b in pairs)
 
 
-def fitted(source: KerasTensor, value: Any) -> Tensor | None:
+def fitted(source: KerasTensor, value: Any) -> Any:
     """A value in the dtype of the input, a last axis of 1 added or taken away where that fits.
 
     None for an optional input that is left out. The batch may be of any size, also where the input
@@ -241,13 +242,14 @@ def fitted(source: KerasTensor, value: Any) -> Tensor | None:
         if getattr(source.node and source.node.layer, "optional", False):
             return None
         raise ValueError(f"the input {source.name!r} is None, and not optional: give a tensor")
-    tensor = as_tensor(value)
-    found, wanted = tensor._data.shape, source.shape
+    of_texts = source.dtype is string
+    tensor: Any = as_texts(value) if of_texts else as_tensor(value)
+    found, wanted = tensor.shape if of_texts else tensor._data.shape, source.shape
     if len(found) == len(wanted) - 1 and wanted[-1] == 1:
-        tensor = expand_dims(tensor, -1)
+        tensor = tensor[..., None] if of_texts else expand_dims(tensor, -1)
     elif len(found) == len(wanted) + 1 and found[-1] == 1:
-        tensor = squeeze(tensor, -1)
-    shape = tensor._data.shape
+        tensor = tensor[..., 0] if of_texts else squeeze(tensor, -1)
+    shape = tensor.shape if of_texts else tensor._data.shape
     if len(shape) != len(wanted) or any(
         [b is not None and a != b for a, b in zip(shape[1:], wanted[1:], strict=True)]
     ):
@@ -255,6 +257,6 @@ def fitted(source: KerasTensor, value: Any) -> Tensor | None:
             f"the input {source.name!r} of the model has shape {wanted}, a value of shape {found} "
             "was given"
         )
-    if tensor._data.dtype == source.dtype.numpy_dtype:
+    if of_texts or tensor._data.dtype == source.dtype.numpy_dtype:
         return tensor
     return carry_mask(tensor, cast(tensor, np.dtype(source.dtype.numpy_dtype)))

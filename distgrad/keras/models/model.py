@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import recording, tree
-from distgrad.core.dtypes import as_dtype
 from distgrad.core.variable import Variable
 from distgrad.keras import losses, metrics, registry
 from distgrad.keras.layers.base import Layer
@@ -22,6 +21,7 @@ from distgrad.keras.layers.masking import masked
 from distgrad.keras.layers.operation import Operation
 from distgrad.keras.layers.shaping import shapes_of
 from distgrad.keras.layers.symbolic import KerasTensor
+from distgrad.keras.layers.texts import dtype_of
 from distgrad.keras.layers.tracking import count_up
 from distgrad.keras.models.graph import Graph
 from distgrad.keras.models.trainer import Trainer
@@ -35,6 +35,7 @@ class Model(Trainer):
     """
 
     supports_masking = True
+    takes_texts = True
     _not_in_config = (*Trainer._not_in_config, "inputs", "outputs")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -210,7 +211,7 @@ class Model(Trainer):
         if len(args) == 1 and not kwargs:
             self._refuse_numbers(args[0])
             self._build_shapes = shapes_of(args[0])
-            self._build_dtypes = tree.map_structure(lambda x: as_dtype(x.dtype).name, args[0])
+            self._build_dtypes = tree.map_structure(lambda x: dtype_of(x).name, args[0])
 
     def variable_paths(self) -> dict[str, Variable]:
         """Every variable, the non-trainable ones too, under its path within this model."""
@@ -404,11 +405,15 @@ def _as_given(nest: Any) -> Any:
 
 
 def _zeros(shape: Any, dtype: Any) -> Any:
-    """Zeros of a shape with None for the batch, or of a nest of shapes (and of dtypes)."""
+    """Zeros of a shape with None for the batch, or of a nest of shapes (and of dtypes).
+
+    Of dtype "string" they are texts of a word.
+    """
     if isinstance(shape, Mapping):
         own = dtype if isinstance(dtype, Mapping) else dict.fromkeys(shape, dtype)
         return {name: _zeros(each, own[name]) for name, each in shape.items()}
     if any(isinstance(each, (tuple, list)) for each in shape):
         kinds = dtype if isinstance(dtype, (tuple, list)) else [dtype] * len(shape)
         return [_zeros(each, kind) for each, kind in zip(shape, kinds, strict=True)]
-    return np.zeros([1 if n is None else n for n in shape], dtype)
+    sizes = [1 if n is None else n for n in shape]
+    return np.full(sizes, "a") if dtype == "string" else np.zeros(sizes, dtype)

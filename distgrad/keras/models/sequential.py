@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distgrad.core.dtypes import kind_of
+from distgrad.core.dtypes import kind_of, string
 from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
 from distgrad.keras.layers.base import Layer
@@ -13,6 +13,7 @@ from distgrad.keras.layers.calling import in_mode, quiet
 from distgrad.keras.layers.input import Input, InputLayer
 from distgrad.keras.layers.masking import carry_mask, masked
 from distgrad.keras.layers.symbolic import KerasTensor, revive
+from distgrad.keras.layers.texts import dtype_of
 from distgrad.keras.models.graph import fitted
 from distgrad.keras.models.model import Model, name_layers
 from distgrad.keras.models.wired import Wired
@@ -116,8 +117,8 @@ class Sequential(Model):
         shape = tuple(getattr(given, "shape", ()))
         if not shape or self._tensors or not self._stack:
             return  # what it is called on is not one tensor: the layers see to it
-        dtype = given.dtype
-        kind = kind_of(getattr(dtype, "numpy_dtype", dtype))
+        dtype = dtype_of(given)
+        kind = kind_of(dtype.numpy_dtype)
         self._start(Input(batch_shape=(None, *shape[1:]), dtype=None if kind == "f" else dtype))
 
     def _told_by_layers(self) -> bool:
@@ -155,8 +156,10 @@ class Sequential(Model):
             x = _alone(x)
             if isinstance(x, (list, tuple)):
                 raise ValueError(f"{self.name!r} takes one input, {len(x)} were given")
-        if self._tensors and isinstance(x, Tensor):  # as in a functional model
-            source = self._tensors[0]
+        source = self._tensors[0] if self._tensors else None
+        if source is not None and source.dtype is string:
+            x = fitted(source, x)
+        elif source is not None and isinstance(x, Tensor):  # as in a functional model
             if len(x._data.shape) != len(source.shape):
                 x = fitted(source, x)
             if source.dtype.is_floating and not x.dtype.is_floating:

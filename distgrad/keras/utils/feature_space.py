@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.data.dataset import Dataset
 from distgrad.keras import layers, registry
 from distgrad.keras.layers.core import one_of
-from distgrad.keras.layers.input import Input
 from distgrad.keras.utils.features import Cross, Kinds, feature_of
 from distgrad.ops.shape import reshape, squeeze
 
@@ -165,23 +163,16 @@ class FeatureSpace(Kinds, layers.Layer):
     # In a model
 
     def get_inputs(self) -> dict[str, Any]:
-        """The columns as inputs of a model. Raises TypeError for texts, which no tensor holds."""
+        """The columns as inputs of a model."""
         self._finish()
         if self._inputs is None:
             self._inputs = {name: each.input(name) for name, each in self.features.items()}
         return self._inputs
 
     def get_encoded_features(self) -> Any:
-        """What comes of the inputs, as KerasTensors on which layers can be called.
-
-        With columns of texts, which are no inputs of models, they are inputs themselves: give the
-        model what the call gives.
-        """
+        """What comes of the inputs, as KerasTensors on which layers can be called."""
         self._finish()
-        if self._encoded is None and any(f.dtype == "string" for f in self.features.values()):
-            row = {name: _blank(each.dtype) for name, each in self.features.items()}
-            self._encoded = tree.map_structure(_as_input, self(row))
-        elif self._encoded is None:
+        if self._encoded is None:
             self._encoded = self._merged(self.get_inputs())
         return self._encoded
 
@@ -226,14 +217,6 @@ def _as_column(value: Any) -> Any:
     array = np.asarray(value)
     array = array.reshape(-1, 1) if array.ndim < 2 else array
     return as_tensor(array) if array.dtype.kind in "biuf" else array
-
-
-def _blank(dtype: str) -> np.ndarray:
-    return np.array([""]) if dtype == "string" else np.zeros(1, dtype)
-
-
-def _as_input(x: Tensor) -> Any:
-    return Input(tuple(x.shape)[1:], dtype=x.dtype)
 
 
 def _knows_all(layer: Any) -> bool:
