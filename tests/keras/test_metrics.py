@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -118,6 +119,11 @@ def test_accuracy_fits_the_shapes(name, y_true, y_pred, expected):
     assert float(metric(y_true, np.array(y_pred, np.float32))) == pytest.approx(expected)
 
 
+class SquaredError:
+    def __call__(self, y_true, y_pred):
+        return tf.square(y_true - y_pred)
+
+
 def test_a_loss_or_a_function_as_a_metric():
     y_true, y_pred = np.zeros((2, 2), np.float32), np.array([[1, 1], [3, 3]], np.float32)
     for identifier, name in (
@@ -125,6 +131,8 @@ def test_a_loss_or_a_function_as_a_metric():
         (tf.keras.losses.MeanSquaredError(), "mean_squared_error"),
         ("mse", "mse"),
         (lambda y_true, y_pred: tf.square(y_true - y_pred), "lambda"),
+        (functools.partial(tf.keras.losses.mse), "partial"),
+        (SquaredError(), "squared_error"),
     ):
         metric = metrics.get(identifier)
         assert metric.name == name and float(metric(y_true, y_pred)) == 5

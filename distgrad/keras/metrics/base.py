@@ -364,8 +364,8 @@ class MeanMetricWrapper(MeanMetric):
     def __init__(
         self, fn: Callable[..., Any], name: str | None = None, dtype: Any = None, **kwargs: Any
     ) -> None:
-        own = getattr(fn, "__name__", None) or getattr(fn, "name", None)
-        super().__init__(name or (own and snake_case(own.strip("<>"))), dtype)
+        own = getattr(fn, "__name__", None) or getattr(fn, "name", None) or type(fn).__name__
+        super().__init__(name or snake_case(own.strip("<>")), dtype)
         self.fn = fn
         self._options = kwargs
 
