@@ -147,6 +147,26 @@ def test_a_list_tells_all(capsys):
     assert lines[0] == "Epoch 1/2" and "3/3" in lines[1] and "loss: 0.5000" in lines[1]
 
 
+def test_a_list_gives_logs_as_fit_does():
+    """None is {}, tensors are floats, sorted and flat, as in Keras; what was given stays."""
+    said = []
+
+    class Note(callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            said.append(dict(logs))
+
+        def on_epoch_end(self, epoch, logs=None):
+            said.append((epoch, list(logs), {name: type(value) for name, value in logs.items()}))
+            logs["more"] = 1.0
+
+    together, logs = callbacks.CallbackList([Note()]), {"b": tf.constant(2.0), "a": {"c": "text"}}
+    together.on_train_begin()
+    together.on_epoch_end(3, logs)
+    together.on_epoch_end(epoch=4, logs=logs)
+    assert said == [{}, *((epoch, ["c", "b"], {"c": str, "b": float}) for epoch in (3, 4))]
+    assert sorted(logs) == ["a", "b"]
+
+
 def test_fit_leaves_its_line_to_a_bar(capsys):
     network().fit(X, Y, batch_size=8, epochs=2, verbose=2, callbacks=[callbacks.ProgbarLogger()])
     lines = capsys.readouterr().out.splitlines()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distgrad.core import tree
@@ -107,10 +108,28 @@ class CallbackList(Callback):
             callback.set_params(params)
 
 
+def _plain(logs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Logs as ``fit`` gives them: sorted by name, numbers as floats; nested ones are laid flat."""
+    found: dict[str, Any] = {}
+    for name, value in sorted((logs or {}).items()):
+        if isinstance(value, Mapping):
+            found.update(_plain(value))
+            continue
+        try:
+            found[name] = float(value)
+        except (TypeError, ValueError):  # a text, or several values
+            found[name] = value
+    return found
+
+
 def _teller(event: str) -> Callable[..., None]:
+    signature = inspect.signature(getattr(Callback, event))
+
     def tell(self: CallbackList, *args: Any, **kwargs: Any) -> None:
+        given = signature.bind(self, *args, **kwargs)
+        given.arguments["logs"] = _plain(given.arguments.get("logs"))
         for callback in self.callbacks:
-            getattr(callback, event)(*args, **kwargs)
+            getattr(callback, event)(*given.args[1:])
 
     tell.__name__ = event
     tell.__doc__ = f"Tells all callbacks: ``{event}``."
