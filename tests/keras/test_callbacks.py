@@ -461,3 +461,24 @@ def test_tensorboard_without_its_package(monkeypatch):
         callbacks.TensorBoard()
     with pytest.raises(ValueError, match="update_freq"):
         callbacks.TensorBoard(update_freq="day")
+
+
+def test_a_history_of_ones_own_is_that_of_fit():
+    """Numbers of Keras 3.15, where it goes on with its values and lists the epochs of the last."""
+    own, made = callbacks.History(), model()
+    assert fit(made, own, epochs=2) is own and made.history is own
+    assert fit(made, own, epochs=2) is own and own.epoch == [0, 1]
+    assert own.history["loss"] == pytest.approx([3.1287203, 1.8958158, 1.1487502, 0.6960732])
+
+
+def test_callbacks_see_the_history_so_far():
+    seen = []
+
+    class Look(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(len(self.model.history.history.get("loss", ())))
+
+    made = model()
+    fit(made, Look())
+    fit(made, Look(), epochs=2)
+    assert seen == [0, 1, 2, 0, 1]

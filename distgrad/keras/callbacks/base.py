@@ -91,12 +91,18 @@ class Callback(Observer):
 
 
 class History(Callback):
-    """What ``fit`` returns: ``history`` maps a name to its values, ``epoch`` lists the epochs."""
+    """What ``fit`` returns: ``history`` maps a name to its values, ``epoch`` lists the epochs.
+
+    One that several fits are given goes on with its values, and lists the epochs of the last.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.epoch = []
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.epoch.append(epoch)

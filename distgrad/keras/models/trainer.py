@@ -186,14 +186,17 @@ class Trainer(Evaluator):
             backup.watch(loop, seed)
         # Before callbacks that may restore weights:
         loop.observers += [_Finalizer(optimizer, given), _Beginner(self._begin_metrics)]
-        history = History()
+        kept = [each for each in given if isinstance(each, History)]
+        added = [] if kept else [History()]
+        (history,) = kept[-1:] or added
+        self.history = history  # before callbacks may look at it
         params = {
             "verbose": verbose,
             "epochs": epochs,
             "steps": steps_per_epoch or loader.steps_per_epoch,
             "rank": communicator.rank,
         }
-        for callback in (*given, history):  # in this order: callbacks may add to logs
+        for callback in (*given, *added):  # in this order: callbacks may add to logs
             callback.set_model(self)
             callback.set_params(dict(params))
             loop.observers.append(callback)
@@ -209,7 +212,6 @@ class Trainer(Evaluator):
             raise
         finally:
             self._class_weight = None
-        self.history = history
         return history
 
     def _all_agree(self, communicator: Communicator) -> bool:
