@@ -228,6 +228,36 @@ def test_those_of_layers_too() -> None:
     )
 
 
+class Killed(Exception):
+    pass
+
+
+class Kill(keras.callbacks.Callback):
+    def __init__(self, at: int):
+        super().__init__()
+        self.left = at
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if not self.left:
+            raise Killed
+
+
+def test_a_fit_that_was_cut_off_goes_on_with_them(tmp_path) -> None:
+    """Amid an epoch, of whose batches the checkpoint has what they had found."""
+
+    def run(folder, *more) -> dict:
+        backup = keras.callbacks.BackupAndRestore(folder, save_freq=3)
+        return fit(linear(Largest(), Calls(), Recent()), epochs=3, callbacks=[backup, *more])
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", Kill(7))  # the second batch of the second epoch was kept
+    resumed = run(tmp_path / "cut")
+    assert resumed["calls"] == [4.0, 4.0]
+    assert resumed == {name: values[1:] for name, values in whole.items()}
+
+
 def test_with_several_shards_it_is_said_that_they_mean_little(monkeypatch) -> None:
     monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", "2")
     with pytest.warns(UserWarning, match="Largest 'largest' keeps is no sum"):

@@ -51,10 +51,11 @@ class BackupAndRestore(Callback):
 
     # What fit asks, before and once it has made its loop.
 
-    def restore(self, model: Any) -> tuple[int, dict[str, Any]] | None:
-        """Gives a built model what the newest checkpoint holds; the seed and cursor of its run.
+    def restore(self, model: Any) -> tuple[int, dict[str, Any], list[np.ndarray]] | None:
+        """Gives a built model what the newest checkpoint holds.
 
-        None where there is none. Raises DataError where none is whole, ValueError for one of
+        Returns the seed and cursor of its run, and what metrics of a user's own had found in the
+        epoch; None where there is none. Raises DataError where none is whole, ValueError for one of
         another model.
         """
         from distgrad.keras.models import saving, weights_h5
@@ -72,7 +73,9 @@ class BackupAndRestore(Callback):
         pairs += weights_h5.optimizer_assignments(model, {"optimizer": state})
         for variable, array in pairs:
             variable._store(array)
-        return found.state["seed"], found.state["cursor"]
+        metrics = found.arrays.get("metrics", {})
+        own = [metrics[name] for name in sorted(metrics, key=int)]
+        return found.state["seed"], found.state["cursor"], own
 
     def watch(self, loop: TrainingLoop, seed: int) -> None:
         """Says which loop is running, and what its shuffles and its dropout follow from."""
@@ -104,6 +107,9 @@ class BackupAndRestore(Callback):
             "model": {p: np.asarray(v.numpy()) for p, v in self.model.variable_paths().items()},
             "optimizer": {str(i): np.asarray(v.numpy()) for i, v in enumerate(slots)},
         }
+        own = self.model.metrics_that_go_on()
+        if own:
+            arrays["metrics"] = {str(i): metric.statistics() for i, metric in enumerate(own)}
         state = {"seed": self._seed, "cursor": asdict(cursor)}
         keep = 2 if self.double_checkpoint else 1
         checkpoint.save(Path(self.backup_dir), cursor.step, arrays, state, keep)

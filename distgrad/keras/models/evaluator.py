@@ -280,11 +280,13 @@ class Evaluator(Compiled):
         self._goal.alone = shards == 1
         return communicator, shards, own
 
+    def metrics_that_go_on(self) -> list[Any]:
+        """Those of a user's own that are given batch after batch, as they stand."""
+        return [m for m in self._each_metric() if goes_on(m)] if self._goal.alone else []
+
     def _begin_metrics(self) -> None:
-        """Resets the metrics of a user's own that are given batch after batch, as they stand."""
-        for metric in self._each_metric() if self._goal.alone else ():
-            if goes_on(metric):
-                metric.reset_state()
+        for metric in self.metrics_that_go_on():
+            metric.reset_state()
 
     def _run_test_steps(self, feed: Feed, steps: int | None, watched: Watched) -> Logs:
         """A user's own ``test_step`` on every shard: what it returns over all samples, by name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -147,12 +147,13 @@ class Trainer(Evaluator):
             optimizer.build(self.trainable_variables)
         backup = next((each for each in given if getattr(each, "resumes_fit", False)), None)
         cursor = Cursor(epoch=initial_epoch, step=int(optimizer.calls._buffer))
+        begun: list[np.ndarray] = []
         if backup is not None:
             found = backup.restore(self) if communicator.rank == 0 else None
             found = communicator.broadcast_object(found)
             if found is not None:
                 optimizer.build(self.trainable_variables)
-                seed, cursor = found[0], Cursor(**found[1])
+                seed, cursor, begun = found[0], Cursor(**found[1]), found[2]
         said = (*feed.describe(), epochs, steps_per_epoch, shards)
         seed = _agree(communicator, said, seed, self)
         loader = feed.loader(shards, own, seed, shuffle, steps_per_epoch)
@@ -185,7 +186,7 @@ class Trainer(Evaluator):
         if backup is not None:
             backup.watch(loop, seed)
         # Before callbacks that may restore weights:
-        loop.observers += [_Finalizer(optimizer, given), _Beginner(self._begin_metrics)]
+        loop.observers += [_Finalizer(optimizer, given), _Beginner(self, loop, begun)]
         kept = [each for each in given if isinstance(each, History)]
         added = [] if kept else [History()]
         (history,) = kept[-1:] or added
@@ -294,13 +295,18 @@ class Trainer(Evaluator):
 
 
 class _Beginner(Observer):
-    """Does something at the beginning of each epoch."""
+    """Resets metrics of a user's own for each epoch, or has them go on in one that was begun."""
 
-    def __init__(self, do: Callable[[], None]) -> None:
-        self._do = do
+    def __init__(self, model: Trainer, loop: TrainingLoop, begun: Sequence[np.ndarray]) -> None:
+        self._model, self._loop, self._begun = model, loop, begun
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._do()
+        self._model._begin_metrics()
+        if self._loop.cursor.step_in_epoch:
+            own = self._model.metrics_that_go_on()
+            for metric, found in zip(own, self._begun, strict=False):
+                metric.keep(found)
+        self._begun = ()
 
 
 class _Finalizer(Observer):
