@@ -37,6 +37,7 @@ class MultiHeadAttention(Layer):
     the weights are returned. ``use_gate`` multiplies the heads with a projection of the query. The
     output is projected to the features of ``query``, or to ``output_shape``; with
     ``return_attention_scores`` the weights of shape (batch, heads, queries, keys) come with it.
+    The inputs keep their masks, so that a residual has one; Keras 3 takes them away in the call.
     ``flash_attention`` changes nothing. Raises ValueError for a number of heads, a window or a size
     that is not a positive int, a rate of dropout outside [0, 1), and shapes that do not go
     together. Vaswani et al., 2017.

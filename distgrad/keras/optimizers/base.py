@@ -47,7 +47,9 @@ class Optimizer(Stepwise, Decaying, Configured):
     the variables; it takes their place every ``ema_overwrite_frequency`` steps, and at the end of
     ``fit``. The loss is multiplied by ``loss_scale_factor``, and gradients are divided by it, which
     keeps those of half precision from vanishing. With ``gradient_accumulation_steps`` an update
-    comes at every so many calls, by the mean of their gradients. Raises ValueError for settings out
+    comes at every so many calls, by the mean of their gradients. Rows of an embedding's gradient
+    that come again in a batch add up first, as in a dense gradient; Keras 3 squares each by itself
+    where an optimizer squares gradients. Raises ValueError for settings out
     of range and for unknown keywords.
 
     ``slots`` maps each kind of state to one variable per trained variable; ``iterations`` counts
