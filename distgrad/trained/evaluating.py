@@ -22,7 +22,6 @@ from distgrad.keras.layers.tracking import settled
 from distgrad.trained.loading import Trained, keras_file
 from distgrad.trained.outputs import Outputs
 from distgrad.training.evaluation import evaluate
-from distgrad.training.feeding import device_of, epochs
 from distgrad.training.handshake import check_environment, check_kernels
 from distgrad.training.programs import Jit
 from distgrad.training.progress import shown
@@ -51,10 +50,11 @@ def results_on(
     model: keras.Model, loader: Loader, communicator: Communicator, jit: Jit
 ) -> dict[str, float]:
     """Loss and metrics over the samples of a loader; all ranks call it."""
+    passes = model.passes(jit)
     loss, sums = evaluate(
-        model.passes(jit).compute,
+        passes.compute,
         model.sums_size,
-        epochs(loader, device_of(model.variables))(0, 0),
+        passes.batches(loader),
         communicator,
         loader.virtual_shards,
         mean_loss=model.mean_loss,

@@ -7,7 +7,7 @@ over the shards of a batch, and that of the last batch counts, as in Keras.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,12 +43,19 @@ def marked(values: Mapping[str, Any], metrics: Sequence[Any]) -> dict[str, Any]:
     return found
 
 
-def goes_on(metric: Any) -> bool:
-    """Whether one that is alone is given batch after batch as it stands: a user's own is.
+def goes_on(metric: Any, alone: bool) -> bool:
+    """Whether it is given batch after batch as it stands: a user's own is, in a shard ``alone``.
 
     What it keeps need not be a sum.
     """
-    return bool(getattr(metric, "updates_itself", False))
+    return alone and bool(getattr(metric, "updates_itself", False))
+
+
+def begin_pass(metrics: Iterable[Any], alone: bool) -> None:
+    """Resets those that go on from batch to batch."""
+    for metric in metrics:
+        if goes_on(metric, alone):
+            metric.reset_state()
 
 
 class Returned:
@@ -62,13 +69,10 @@ class Returned:
         self._parts: list[tuple[str, int | None, int]] = []  # of each name: its metric, its size
         self._last: np.ndarray = np.zeros(0)  # the sums of the last batch
 
-    def _goes_on(self, metric: Any) -> bool:
-        return self._alone and goes_on(metric)
-
     def begin_shard(self) -> None:
         """Resets what is to be the statistics of a shard."""
         for metric in self._metrics():
-            if not self._goes_on(metric):
+            if not goes_on(metric, self._alone):
                 metric.reset_state()
 
     def of_shard(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,7 +85,7 @@ class Returned:
         for name, value in marked(values, metrics).items():
             if isinstance(value, Mark):
                 metric = metrics[int(value)]
-                if self._goes_on(metric):
+                if goes_on(metric, self._alone):
                     sums = np.zeros(0)
                 else:
                     metric.must_add()
@@ -121,7 +125,7 @@ class Returned:
             part = sums[start : start + size]
             if metric is None:
                 found[name] = float(self._last[start] / self._last[-1])
-            elif self._goes_on(metrics[metric]):
+            elif goes_on(metrics[metric], self._alone):
                 found[name] = metrics[metric].told()
             else:
                 found[name] = metrics[metric].value_of_sums(part)

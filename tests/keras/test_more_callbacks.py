@@ -13,6 +13,8 @@ import pytest
 import distgrad as tf
 from distgrad.core.errors import DataError
 
+from .killing import Kill, Killed
+
 keras = tf.keras
 callbacks = keras.callbacks
 RNG = np.random.default_rng(0)
@@ -26,23 +28,6 @@ def network(**options):
     model = keras.Sequential([keras.Input((3,)), *layers, keras.layers.Dense(1)])
     model.compile(keras.optimizers.Adam(0.01, **options), "mse")
     return model
-
-
-class Killed(BaseException):
-    pass
-
-
-class Kill(callbacks.Callback):
-    """Ends a run at batch number ``at``, as a lost machine does."""
-
-    def __init__(self, at):
-        super().__init__()
-        self.left = at
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if not self.left:
-            raise Killed
 
 
 @pytest.mark.parametrize(("save_freq", "at"), [("epoch", 8), (2, 8), (3, 13)])

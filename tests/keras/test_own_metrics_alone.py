@@ -11,6 +11,8 @@ import pytest
 import distgrad as tf
 from distgrad import keras
 
+from .killing import Kill, Killed
+
 X = np.linspace(-1, 1, 28, dtype=np.float32).reshape(14, 2)
 Y = X[:, :1] * 2
 
@@ -226,21 +228,6 @@ def test_those_of_layers_too() -> None:
     np.testing.assert_allclose(
         history["largest"], [1.9228240251541138, 1.9161458015441895], rtol=1e-6
     )
-
-
-class Killed(Exception):
-    pass
-
-
-class Kill(keras.callbacks.Callback):
-    def __init__(self, at: int):
-        super().__init__()
-        self.left = at
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if not self.left:
-            raise Killed
 
 
 def test_a_fit_that_was_cut_off_goes_on_with_them(tmp_path) -> None:

@@ -14,6 +14,7 @@ from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_floating, is_number
 from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
 from distgrad.data import nest
 from distgrad.data.loader import Batch
 from distgrad.keras.backend import floatx
@@ -33,7 +34,7 @@ from distgrad.training.feeding import device_of, epochs
 from distgrad.training.forward import Captured, Forward
 from distgrad.training.loop import Logs
 from distgrad.training.programs import Jit
-from distgrad.training.returned import Returned, goes_on, marked
+from distgrad.training.returned import Returned, begin_pass, goes_on, marked
 from distgrad.training.turns import CustomStep
 
 
@@ -260,12 +261,13 @@ class Evaluator(Compiled):
         self, feed: Feed, steps: int | None, watched: Watched
     ) -> tuple[float, np.ndarray]:
         communicator, shards, own = self._share()
-        self._begin_metrics()
+        begin_pass(self._goal.metrics, self._goal.alone)
+        passes = self.passes()
         with settled(self):
             loss, sums = evaluate(
-                self.passes().compute,
+                passes.compute,
                 self.sums_size,
-                watched(self._batches(feed.loader(shards, own, steps=steps))),
+                watched(passes.batches(feed.loader(shards, own, steps=steps))),
                 communicator,
                 shards,
                 mean_loss=self.mean_loss,
@@ -282,26 +284,21 @@ class Evaluator(Compiled):
 
     def metrics_that_go_on(self) -> list[Any]:
         """Those of a user's own that are given batch after batch, as they stand."""
-        return [m for m in self._each_metric() if goes_on(m)] if self._goal.alone else []
-
-    def _begin_metrics(self) -> None:
-        for metric in self.metrics_that_go_on():
-            metric.reset_state()
+        return [m for m in self._each_metric() if goes_on(m, self._goal.alone)]
 
     def _run_test_steps(self, feed: Feed, steps: int | None, watched: Watched) -> Logs:
         """A user's own ``test_step`` on every shard: what it returns over all samples, by name."""
         communicator, shards, own = self._share()
-        self._begin_metrics()
-        given = self._given(feed.parts is not None)
-        run = self.passes().test
+        begin_pass(self._each_metric(), self._goal.alone)
+        given, passes = self._given(feed.parts is not None), self.passes()
         returned = Returned(self._each_metric, self._goal.alone)
         total: Any = 0.0
-        for batch in watched(self._batches(feed.loader(shards, own, steps=steps))):
+        for batch in watched(passes.batches(feed.loader(shards, own, steps=steps))):
             found = {}
             for index, arrays in batch.shards:
                 returned.begin_shard()
                 with state.shard(batch.sizes[index] / batch.size):
-                    found[index] = returned.of_shard(run(given(arrays)))
+                    found[index] = returned.of_shard(passes.test(given(arrays)))
             total = total + returned.together(communicator.allgather_object(found), batch)
             watched.note(returned.values, total)
         logs = returned.values(total)
@@ -322,38 +319,35 @@ class Evaluator(Compiled):
         steps = arguments.whole_or_none("steps", steps, "steps")
         callbacks = arguments.callbacks_of(callbacks)
         feed = Feed(x, batch_size=batch_size)
-        step, built = self._prediction(feed.parts is not None), self.built
+        passes, built = self.passes(), self.built
+        step = self._prediction(passes, feed.parts is not None)
         found = Gathered()
         began = time.monotonic()
         watched = Watched(self, "predict", callbacks)
         watched.set_up(verbose, feed, steps)
-        for batch in watched(self._batches(feed.loader(1, range(1), steps=steps))):
+        for batch in watched(passes.batches(feed.loader(1, range(1), steps=steps))):
             ((_, arrays),) = batch.shards
             outputs = step(arrays)
             found.add(outputs)
             if not built:  # the first batch has made the weights
-                step, built = self._prediction(feed.parts is not None), True
+                step, built = self._prediction(self.passes(), feed.parts is not None), True
             if watched.callbacks:
                 watched.logs = {"outputs": on_host(outputs)}
         watched.end({})
         _say(verbose, watched.batches, began, {})
         return found.whole()
 
-    def _batches(self, loader: Any) -> Iterable[Batch]:
-        """One epoch, on the device of the weights."""
-        return epochs(loader, device_of(self.variables))(0, 0)
-
     def predict_on_batch(self, x: Any) -> Any:
         """Outputs for one batch of inputs, as arrays."""
-        found = on_host(self._prediction(True)((as_arrays(x, texts=True),)))
+        found = on_host(self._prediction(self.passes(), True)((as_arrays(x, texts=True),)))
         return list(found) if type(found) is tuple else found
 
-    def _prediction(self, of_arrays: bool) -> Callable[[tuple], Any]:
+    def _prediction(self, passes: Passes, of_arrays: bool) -> Callable[[tuple], Any]:
         """``predict_step`` on the arrays of a batch, a user's in the form in which Keras does."""
         if not self._overrides("predict_step"):
-            return self.passes().predict
-        given, step = self._given(of_arrays), self.passes().predict
-        return lambda arrays: step(given(arrays))
+            return passes.predict
+        given = self._given(of_arrays)
+        return lambda arrays: passes.predict(given(arrays))
 
 
 _PLAIN = frozenset((bool, int, float, str, type(None)))
@@ -367,6 +361,7 @@ class Passes:
 
     def __init__(self, model: Evaluator, parts: list[Any], jit: Jit) -> None:
         self._parts = parts
+        self._device = device_of([part for part in parts if isinstance(part, Variable)])
         if any(getattr(part, "meets", False) for part in parts):
             jit = "off"
         settings = model._settings
@@ -383,6 +378,10 @@ class Passes:
             self.predict = Captured(model.predict_step, jit, settings)
         self.train = own("train", _marking(model._step("train"), model._each_metric))
         self.test = own("test", _marking(model._step("test"), model._each_metric))
+
+    def batches(self, loader: Any) -> Iterable[Batch]:
+        """One epoch, on the device of the weights."""
+        return epochs(loader, self._device)(0, 0)
 
 
 def _marking(

@@ -17,6 +17,7 @@ from distgrad.ops.casting import cast
 from distgrad.ops.host import on_host
 from distgrad.ops.reduce import reduce_sum
 from distgrad.training import state
+from distgrad.training.returned import goes_on
 
 
 class Objective:
@@ -129,13 +130,10 @@ class Objective:
     def sums_size(self) -> int:
         return self._losses_size + sum(metric.numbers_in_all() for metric in self._added)
 
-    def _goes_on(self, metric: Metric) -> bool:
-        """Whether it is given batch after batch as it stands, and nothing of it is added up."""
-        return self.alone and metric.updates_itself
-
     @property
     def _added(self) -> list[Metric]:
-        return [metric for metric in self._metric_objects if not self._goes_on(metric)]
+        """Those whose statistics are added up; the others go on from batch to batch."""
+        return [metric for metric in self._metric_objects if not goes_on(metric, self.alone)]
 
     @property
     def is_mean(self) -> bool:
@@ -248,7 +246,7 @@ class Objective:
             value = 0.0 if values[i] is None else float(values[i])
             parts.append(np.array([value, count] if self._unreduced else [value * size, size]))
         for metric, (i, weighted) in zip(self._metric_objects, self._places, strict=True):
-            if not self._goes_on(metric):
+            if not goes_on(metric, self.alone):
                 given = (weights[i],) if weighted and weights[i] is not None else ()
                 parts.append(metric.of_batch(targets[i], outputs[i], *given))
         return np.concatenate(parts) if parts else np.zeros(0)
@@ -258,7 +256,7 @@ class Objective:
         _remask(outputs, masks)
         with recording.suspended():
             for metric, (i, weighted) in zip(self._metric_objects, self._places, strict=True):
-                if self._goes_on(metric):
+                if goes_on(metric, self.alone):
                     metric.give(targets[i], outputs[i], weights[i] if weighted else None)
 
     def update_metrics(self, y: Any, prediction: Any, weight: Any) -> None:
@@ -297,8 +295,8 @@ class Objective:
             start += 2
         parts = parts_of(self._added, sums, start)
         for name, metric in zip(self._shown, self._metric_objects, strict=True):
-            goes_on = self._goes_on(metric)
-            logs[name] = metric.told() if goes_on else metric.value_of_sums(next(parts)[1])
+            alone = goes_on(metric, self.alone)
+            logs[name] = metric.told() if alone else metric.value_of_sums(next(parts)[1])
         return logs
 
     def keep(self, loss: float, sums: np.ndarray) -> None:

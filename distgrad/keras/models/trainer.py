@@ -23,6 +23,7 @@ from distgrad.training import world
 from distgrad.training.handshake import check_environment, check_executor, check_variables
 from distgrad.training.loop import Cursor, Logs, Observer, TrainingLoop
 from distgrad.training.programs import executor_for
+from distgrad.training.returned import begin_pass
 from distgrad.training.staging import link
 from distgrad.training.step import TrainStep
 from distgrad.training.turns import CustomStep
@@ -244,13 +245,14 @@ class Trainer(Evaluator):
         self.look_at(feed)
         self.weigh_classes(class_weight)
         communicator, shards, own = self._share()
-        self._begin_metrics()
         step = self._batch_step(communicator, shards, class_weight)
+        own_step = isinstance(step, CustomStep)
+        begin_pass(self._each_metric() if own_step else self._goal.metrics, self._goal.alone)
         (batch,) = feed.loader(shards, own).epoch(0)
         assert self.optimizer is not None
         result = step(int(self.optimizer.calls._buffer), batch)
         self._class_weight = None
-        results = step.results if isinstance(step, CustomStep) else self.results
+        results = step.results if own_step else self.results
         return self._returned(results(result.loss, result.sums), return_dict)
 
     def _batch_step(self, communicator: Communicator, shards: int, class_weight: Any) -> Any:
@@ -301,9 +303,10 @@ class _Beginner(Observer):
         self._model, self._loop, self._begun = model, loop, begun
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._model._begin_metrics()
+        own = self._model.metrics_that_go_on()
+        for metric in own:
+            metric.reset_state()
         if self._loop.cursor.step_in_epoch:
-            own = self._model.metrics_that_go_on()
             for metric, found in zip(own, self._begun, strict=False):
                 metric.keep(found)
         self._begun = ()
