@@ -234,7 +234,7 @@ def prepared(
             took = f"{ready - began:.1f} s for 3 steps, then {step:.2g} each"
             say(f"{name}: losses {losses}, {took}")
         except Exception as error:
-            said = (str(error).splitlines() or [""])[0]
+            said = " ".join(str(error).split("\n")[:2])  # torch names the cause in the second
             record.leave_out(workload.name, name, f"{type(error).__name__}: {said}")
             say(f"{name}: left out ({type(error).__name__}: {error})")
             trainer = batch = None  # type: ignore[assignment]
@@ -396,6 +396,7 @@ def main() -> None:
         "--all", nargs="*", choices=gpu_all.STAGES, help="everything, each with its own time"
     )
     parser.add_argument("--minutes", type=float, default=12.0, help="for --all")
+    parser.add_argument("--compiling", type=float, default=0.33, help="share of it, at most")
     parser.add_argument("--compile", choices=CONTENDERS, help="take two steps, and say nothing")
     parser.add_argument("--check", action="store_true", help="run the tests on the GPU first")
     parser.add_argument("--check-limit", type=float, default=360.0, help="seconds for the tests")
@@ -424,8 +425,8 @@ def main() -> None:
 
     if options.all is not None:
         more = ["--device", options.device, *(["--write"] if options.write else [])]
-        without = set(options.without)
-        ends = gpu_all.run(options.minutes, more, say, options.all, without, options.record)
+        given = set(options.without), options.record, options.compiling
+        ends = gpu_all.run(options.minutes, more, say, options.all, *given)
         say("\n" + "\n".join(f"{name}: {end}" for name, end in ends.items()))
         return
     if options.buckets is not None:

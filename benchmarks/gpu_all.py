@@ -38,7 +38,6 @@ STAGES = {
     "fit, evaluate and predict": (["--passes", "--workload", "--rounds", "3"], 0.04),
     "sizes of buckets": (["--buckets", "1", "1024", "--rounds", "3"], 0.01),
 }
-_COMPILING = 0.2  # of the time, where steps are measured
 _AGAIN = 15.0  # seconds for a stage that is done once more, at least
 _TIMES = 3
 LATE = "not finished in time"
@@ -51,10 +50,12 @@ def run(
     names: Sequence[str] = (),
     unwanted: Set[str] = frozenset(),
     kept: Path | None = None,
+    compiling: float = 0.33,
 ) -> dict[str, str]:
     """Runs these stages (or all), with ``more`` arguments for each; how each of them ended.
 
     Without the ``unwanted`` contenders. What was found is ``kept`` in a file for further runs.
+    What is to be compiled has that share of the time before anything is measured, at most.
     """
     began, shares, ends = time.monotonic(), 0.0, {}
     chosen = {name: STAGES[name] for name in names or STAGES}
@@ -67,7 +68,7 @@ def run(
         steps = [words[-1] for words, _ in chosen.values() if words[:-1] == _STEPS]
         ready: set[tuple[str, str]] = set()
         if steps:
-            program, seconds = Path(__file__).with_name("gpu.py"), _COMPILING * minutes * 60
+            program, seconds = Path(__file__).with_name("gpu.py"), compiling * minutes * 60
             say(f"== compiling: {seconds:.0f} s ==")
             ready = gpu_compile.compiled(program, steps, seconds, env, more, say)
             began, minutes = time.monotonic(), (whole - time.monotonic()) / 60

@@ -12,9 +12,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 # In the order in which they are begun: those that take longest first.
 CONTENDERS = ("JAX jit", "torch reduce-overhead", "torch max-autotune")
@@ -24,7 +26,6 @@ _CACHES = {
     "JAX_COMPILATION_CACHE_DIR": "jax",
 }
 _TUNED, _CHOOSES = "torch max-autotune", "bfloat16"
-_SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -38,6 +39,20 @@ def end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _begun(
+    command: Sequence[str], env: Mapping[str, str], errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command, env=env, start_new_session=True, stdout=subprocess.DEVNULL, stderr=errors
+    )
+
+
+def _last_line(file: IO[bytes]) -> str:
+    file.seek(0)
+    lines = file.read().decode(errors="replace").strip().splitlines()
+    return f"    {lines[-1][:300]}" if lines else "    without a word"
 
 
 def compiled(
@@ -58,8 +73,10 @@ def compiled(
     cores = os.cpu_count() or 1
     threads = str(max(1, 2 * cores // max(min(len(waiting), cores), 1)))
     running: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
+    errors: dict[tuple[str, str], IO[bytes]] = {}
     done: set[tuple[str, str]] = set()
-    try:
+    with contextlib.ExitStack() as files:
+        files.callback(lambda: [end(process) for process in running.values()])
         while time.monotonic() < ends and (waiting or running):
             while waiting and len(running) < cores:
                 job = name, slug = waiting.pop(0)
@@ -67,19 +84,18 @@ def compiled(
                 if name == _TUNED and slug.endswith(_CHOOSES):  # its kernels are kept, no choice
                     own["TORCHINDUCTOR_CACHE_DIR"] += "-thrown"
                 command = [sys.executable, str(program), "--compile", name, "--workload", slug]
-                running[job] = subprocess.Popen(
-                    [*command, *more], env=own, start_new_session=True, **_SILENT
-                )
+                errors[job] = files.enter_context(tempfile.TemporaryFile())
+                running[job] = _begun([*command, *more], own, errors[job])
             for job, process in list(running.items()):
                 if process.poll() is not None:
-                    say(f"{job[1]}, {job[0]}: ended with {process.returncode}")
+                    took = time.time() - began
+                    say(f"{job[1]}, {job[0]}: ended with {process.returncode} at {took:.0f} s")
                     if process.returncode == 0:
                         done.add(job)
+                    else:
+                        say(_last_line(errors[job]))
                     end(running.pop(job))
             time.sleep(0.05)
-    finally:
-        for process in running.values():
-            end(process)
     say(f"not compiled in time: {[*running, *waiting]}")
     for choice in Path(env["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.best_config"):
         if choice.stat().st_mtime > began:
