@@ -1,4 +1,4 @@
-"""Rows put together by their index on CUDA: gradients of gathers, and the largest of segments.
+"""Rows put together by their index on CUDA: batches, gradients of gathers, largest of segments.
 
 CuPy's ``add.at`` adds up in an order that changes from run to run, its ``maximum.at`` rounds
 doubles to floats, and neither takes every dtype: these kernels stand in their places.
@@ -8,22 +8,41 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from distgrad.backend.cuda_launch import FLAT, TYPES, Launcher, numbers
+from distgrad.backend.sent import Picked
+from distgrad.backend.tables import chunked
 
 SOURCE = "rows.cu"
 # Indices that are read, all of them for each row. Where they would be more, rows have lists, which
 # takes four launches more. A guess: a GPU reads so many in about the time of these.
 LISTED = 1 << 22
+_WORDS = (16, 4, 1)  # bytes that a thread copies at a time, the most that fit
+_CHUNK = 512  # words that a block copies: two for each thread
+_KEPT = 64  # tables of rows that are picked
 
 
 def listed(rows: int, count: int) -> int:
     """How many numbers the lists of ``count`` indices of ``rows`` rows take; 0 without lists."""
     return 2 * rows + 1 + count if rows * count > LISTED and max(rows, count) < 1 << 30 else 0
+
+
+_ANY = np.dtype(np.int64)  # of kernels that look at bytes alone
+
+
+def _table(parts: Sequence[tuple[int, Picked]], start: int) -> tuple[np.ndarray, int]:
+    """What ``pick_rows`` reads, for parts whose first rows are counted from ``start``."""
+    found = []
+    for place, rows in parts:
+        source, count, nbytes = rows.source, len(rows), rows.source.strides[0]
+        word = next(w for w in _WORDS if not (place | source.data.ptr | nbytes) % w)
+        first, words = rows.start - start, nbytes // word
+        found.append((place, source.data.ptr, word, first, words, count * words))
+    return chunked(np.array(found, np.int64), _CHUNK)
 
 
 class Rows:
@@ -32,11 +51,34 @@ class Rows:
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
         self._launch = Launcher(cupy, SOURCE)
+        self._tables: dict[tuple, tuple[Any, int]] = {}
         self.by_primitive: dict[str, Callable[..., Any]] = {
             "take_grad": self._take_grad,
             "put_max": functools.partial(self._extreme, "largest_rows"),
             "put_min": functools.partial(self._extreme, "smallest_rows"),
         }
+
+    def pick(self, parts: Sequence[tuple[int, Picked]]) -> None:
+        """Puts rows together by one launch, each part at an address; all of one order."""
+        order, start = parts[0][1].order, parts[0][1].start
+        cuda = self._cupy.cuda
+        key = (
+            cuda.runtime.getDevice(),
+            cuda.get_current_stream().ptr,
+            *[
+                (at, rows.source.data.ptr, rows.source.strides[0], rows.start - start, len(rows))
+                for at, rows in parts
+            ],
+        )
+        found = self._tables.get(key)
+        if found is None:
+            table, blocks = _table(parts, start)
+            if len(self._tables) >= _KEPT:
+                self._tables.clear()
+            found = self._tables[key] = self._cupy.array(table), blocks
+        table, blocks = found
+        numbers = 0 if order is None else order  # 0: a null pointer
+        self._launch("pick_rows", _ANY, blocks, FLAT, table, len(parts), _CHUNK, numbers, start)
 
     def add(self, out: Any, g: Any, indices: Any, lists: Any = None) -> None:
         """Rows of ``g`` added up by their ``indices``, int64; all of them contiguous.

@@ -19,6 +19,9 @@ from distgrad.backend.cudnn import Dnn
 from distgrad.backend.numpy import backend as numpy_backend
 
 INSTALL = "pip install 'distgrad[cuda12]' (a driver for CUDA 12) or 'distgrad[cuda13]' (for 13)"
+# Bytes that go to the device by way of as much pinned memory, which CuPy takes in powers of two and
+# keeps; the driver has a little of its own for what is larger.
+_STAGED = 1 << 24
 # Of CUDA's errors, those after which this process cannot use the device any more.
 _LOST = (
     "cudaErrorDevicesUnavailable",
@@ -85,7 +88,12 @@ class CupyBackend(Backend):
         if isinstance(value, self.array_type):
             return value.astype(value.dtype if dtype is None else dtype, copy=True)
         host = np.asarray(value, dtype=dtype)
-        try:  # as a vector: CuPy makes zero of a scalar that is -0.0
+        try:
+            if host.nbytes > _STAGED and host.dtype.isbuiltin == 1:
+                there = self.xp.empty(host.shape, host.dtype)
+                there.set(np.ascontiguousarray(host))
+                return there
+            # As a vector: CuPy makes zero of a scalar that is -0.0.
             return self.xp.array(host.reshape(-1)).reshape(host.shape)
         except (RuntimeError, MemoryError) as error:
             raise self.explain("a copy to the GPU", error) or error from error

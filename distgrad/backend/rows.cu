@@ -112,3 +112,29 @@ extern "C" __global__ void smallest_rows(T *out, const T *x, const T *g, const i
                                          const int *lists, i64 count, i64 width, i64 rows) {
     whole_rows<Smallest>(out, x, g, indices, lists, count, width, rows);
 }
+
+// Rows of arrays, by their numbers in the order or as they lie, copied to where they go. A block does
+// the chunk that the table has for it (see cuda_rows.py and tables.py).
+struct alignas(16) Sixteen {
+    i64 at[2];
+};
+
+template <class Word>
+__device__ inline void pick(const i64 *row, i64 from, i64 chunk, const i64 *order, i64 start) {
+    Word *place = (Word *)row[0];
+    const Word *source = (const Word *)row[1];
+    const unsigned int words = (unsigned int)row[4];
+    const i64 end = from + chunk < row[5] ? from + chunk : row[5];
+    for (unsigned int i = (unsigned int)from + threadIdx.x; i < end; i += blockDim.x) {
+        const i64 at = start + row[3] + i / words;
+        place[i] = source[(order ? order[at] : at) * words + i % words];
+    }
+}
+
+extern "C" __global__ void pick_rows(const i64 *table, i64 parts, i64 chunk, const i64 *order,
+                                     i64 start) {
+    const i64 *mine = table + 6 * parts + 2 * (i64)blockIdx.x, *row = table + 6 * mine[0];
+    if (row[2] == 16) pick<Sixteen>(row, mine[1], chunk, order, start);
+    if (row[2] == 4) pick<unsigned int>(row, mine[1], chunk, order, start);
+    if (row[2] == 1) pick<char>(row, mine[1], chunk, order, start);
+}

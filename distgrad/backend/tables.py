@@ -65,11 +65,16 @@ class Tables:
             return None
         wanted = int(rows[:, -1].sum()) // (BLOCKS * LEAST) * LEAST
         chunk = min(max(wanted, LEAST), MOST)
-        chunks = -(-rows[:, -1] // chunk)
-        number = np.repeat(np.arange(len(rows)), chunks)
-        start = (np.arange(len(number)) - (np.cumsum(chunks) - chunks)[number]) * chunk
-        table = np.concatenate([rows.ravel(), np.column_stack([number, start]).ravel()])
-        return self._cupy.array(table), len(number), chunk
+        table, count = chunked(rows, chunk)
+        return self._cupy.array(table), count, chunk
+
+
+def chunked(rows: np.ndarray, chunk: int) -> tuple[np.ndarray, int]:
+    """Rows that end with a size, then the row and the first element of each chunk; how many."""
+    chunks = -(-rows[:, -1] // chunk)
+    number = np.repeat(np.arange(len(rows)), chunks)
+    start = (np.arange(len(number)) - (np.cumsum(chunks) - chunks)[number]) * chunk
+    return np.concatenate([rows.ravel(), np.column_stack([number, start]).ravel()]), len(number)
 
 
 def _meet(rows: np.ndarray, itemsize: int) -> bool:

@@ -73,7 +73,7 @@ class CudaExecutor:
 
     def block(self) -> Memory:
         """Memory for frames."""
-        return Memory(self.backend.xp, self.plan)
+        return Memory(self.backend, self.plan)
 
     def frame(self, places: Mapping[int, Any] | None = None, block: Memory | None = None) -> Frame:
         """The program bound to memory: ``places`` of the outputs in groups, and a ``block``."""

@@ -129,6 +129,22 @@ def test_fit_evaluate_and_predict_have_the_bits_of_batches_that_are_sent(
     assert found[0] == found[1]
 
 
+def test_what_is_held_out_goes_there_once(gpu, monkeypatch) -> None:
+    made, target, copies = model(), np.ones((N, 2), np.float32), []
+    asarray = type(gpu).asarray
+
+    def counted(self, value, dtype=None):
+        copies.append(getattr(value, "shape", ()))
+        return asarray(self, value, dtype)
+
+    monkeypatch.setattr(type(gpu), "asarray", counted)
+    held = X[:20], target[:20]
+    found = made.fit(X, target, batch_size=12, epochs=3, verbose=0, validation_data=held).history
+    assert [copies.count(shape) for shape in ((50, 3), (50, 2), (20, 3), (20, 2))] == [1] * 4
+    assert found["val_loss"][-1] == made.evaluate(*held, batch_size=12, verbose=0)[0]
+    assert copies.count((20, 3)) == 2  # of arrays that somebody may have changed
+
+
 def test_results_are_read_together_and_for_callbacks_one_by_one(gpu, monkeypatch) -> None:
     made, reads = model(), []
     together = evaluation._together

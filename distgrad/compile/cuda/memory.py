@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.backend.sent import ALIGN, Sent, padded
+from distgrad.backend.sent import ALIGN, Picked, Sent, padded
 from distgrad.compile.cuda.plan import Plan
 from distgrad.compile.steps import Buffer, View
 
@@ -19,7 +19,8 @@ Copy = tuple[int, int, int]  # the addresses it goes to and comes from, bytes
 class Memory:
     """What frames that do not run at a time share: memory, and a stream to capture on."""
 
-    def __init__(self, cupy: Any, plan: Plan) -> None:
+    def __init__(self, backend: Any, plan: Plan) -> None:
+        cupy = backend.xp
         self.block = cupy.cuda.alloc(max(plan.nbytes, 1))
         self.counters = cupy.zeros(max(plan.counted, 1), "uint8").data
         # What kernels over CuPy allocate while they are captured stays theirs: nothing else may
@@ -29,13 +30,13 @@ class Memory:
         self.beside = cupy.cuda.Stream(non_blocking=True)  # for leaves
         # Kinds of frames whose kernels are loaded, and for which the pool has what they need.
         self.warm: set[Hashable] = set()
-        self._cupy, self._plan = cupy, plan
+        self._backend, self._plan = backend, plan
         self._mails: dict[int, Mail] = {}
 
     def mail(self, count: int) -> Mail:
         """What brings the inputs of ``count`` runs of the program."""
         if count not in self._mails:
-            self._mails[count] = Mail(self._cupy, self._plan, count)
+            self._mails[count] = Mail(self._backend, self._plan, count)
         return self._mails[count]
 
 
@@ -44,11 +45,13 @@ class Mail:
 
     Numbers come first, which mostly stay what they are. Arrays follow, one run after the other, as
     a feeder lays them: those of a batch that was sent ahead are one copy then. So are random keys,
-    the last, or all of it where the batch comes from the host.
+    the last, or all of it where the batch comes from the host. Rows that nobody has put together
+    yet go straight to their places, all of them by one launch.
     """
 
-    def __init__(self, cupy: Any, plan: Plan, count: int) -> None:
-        self._cupy = cupy
+    def __init__(self, backend: Any, plan: Plan, count: int) -> None:
+        cupy = self._cupy = backend.xp
+        self._kernels = backend.rows
         self.arrays = cupy.ndarray
         self.rows = [Row(self) for _ in range(count)]
         arrays = [view for view in plan.inputs if view.shape]
@@ -66,15 +69,17 @@ class Mail:
         self.host[:] = 0
         self._posted: list[Copy] = []  # from pinned memory
         self._moved: list[Copy] = []  # from elsewhere on the device
+        self._picked: list[tuple[int, Picked]] = []  # rows of it, and the addresses they go to
         self._joined: dict[tuple[Copy, ...], list[Copy]] = {}
         self._sent: Any = None  # an event
         self._under_way = False  # to that event
 
     def start(self) -> None:
         """Waits until what was sent by the run before has been read."""
-        if self._posted or self._moved:  # of a run that has failed: it may not lie on the device
-            self._posted.clear()
-            self._moved.clear()
+        waiting = self._posted, self._moved, self._picked
+        if any(waiting):  # of a run that has failed: it may not lie on the device
+            for each in waiting:
+                each.clear()
             for row in self.rows:
                 row.forget()
         if self._under_way:
@@ -89,8 +94,16 @@ class Mail:
         """Bytes of the device are to be copied to a place of ours."""
         self._moved.append((self._home + start, source, nbytes))
 
+    def pick(self, start: int, rows: Picked) -> None:
+        """Rows of arrays of the device are to be put together at a place of ours."""
+        self._picked.append((self._home + start, rows))
+
     def send(self) -> None:
         """Copies what waits, on the current stream; neighbours go together."""
+        while self._picked:
+            order = self._picked[0][1].order
+            self._kernels.pick([(at, rows) for at, rows in self._picked if rows.order is order])
+            self._picked = [(at, rows) for at, rows in self._picked if rows.order is not order]
         if not (self._posted or self._moved):
             return
         runtime, stream = self._cupy.cuda.runtime, self._cupy.cuda.get_current_stream()
@@ -145,6 +158,11 @@ class Row:
         """Takes an input: what lies on no device, or was sent ahead, at the next ``send``."""
         buffer = view.buffer
         if not buffer.nbytes:
+            return
+        picked = array.picked if type(array) is Sent else None
+        if picked is not None and picked.dtype == view.dtype and picked.shape == view.shape:
+            self._mail.pick(self.homes[buffer], picked)
+            self._numbers.pop(buffer, None)
             return
         there = array.there if type(array) is Sent else array
         if type(there) is self._mail.arrays and _is_as(view, there):

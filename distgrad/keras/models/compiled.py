@@ -6,6 +6,7 @@ import functools
 import inspect
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,16 @@ from distgrad.ops.host import on_host
 from distgrad.training.loop import Logs
 from distgrad.training.programs import Jit
 from distgrad.training.reduction import ShardResult
+
+
+@dataclass
+class Look:
+    """What a model has learnt by a look at data of a ``kind``, and the parts that it had then."""
+
+    kind: tuple[Any, ...]
+    adds_losses: bool
+    counted: bool
+    parts: list[Any]
 
 
 class Compiled(Layer):
@@ -38,6 +49,7 @@ class Compiled(Layer):
         self._of_arrays = True
         self.jit_compile: Any = "auto"
         self._kept_passes: tuple[Any, Any] = None, None  # without gradients
+        self._look: Look | None = None  # the last one at data
 
     def compile(
         self,
@@ -77,7 +89,7 @@ class Compiled(Layer):
             self.optimizer = optimizers.scaled_for(self.dtype_policy, self.optimizer)
         self.loss, self.steps_per_execution = loss, steps_per_execution
         self._kept_step: tuple[Any, Any] = None, None  # of the last call
-        self._kept_passes = None, None
+        self._kept_passes, self._look = (None, None), None
         self.objective = Objective(loss, loss_weights, metrics, weighted_metrics)
         # Not `reset_metrics`: metrics of one's own may be made after this, and asked for there.
         for metric in (self.objective.loss_tracker, *self.objective.metrics):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.comm.communicator import Communicator
-from distgrad.core import recording
+from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_floating, is_number
 from distgrad.core.tensor import Tensor
@@ -22,7 +22,7 @@ from distgrad.keras.callbacks import Callback, progress_line
 from distgrad.keras.layers.calling import quiet
 from distgrad.keras.layers.tracking import settled
 from distgrad.keras.models import arguments
-from distgrad.keras.models.compiled import Compiled, by_class
+from distgrad.keras.models.compiled import Compiled, Look, by_class
 from distgrad.keras.models.feed import Feed, as_arrays, unpack_x_y_sample_weight
 from distgrad.keras.models.gathered import Gathered, on_host
 from distgrad.keras.models.objective import output_names
@@ -46,9 +46,14 @@ class Evaluator(Compiled):
 
         ``of_arrays``: whether they come from arrays, whose floats steps of one's own get as floatx.
         A model with a step of its own need not have a ``call`` that takes what its step does.
+        What was learnt is remembered until the model, or the form of ``x``, is another one.
         """
         x, _, weight = unpack_x_y_sample_weight(first)
         self._of_arrays = of_arrays
+        known = self._look
+        if known is not None and known.kind == self._kind_of_look(x, weight)[0]:
+            self.adds_losses, self._counted = known.adds_losses, known.counted
+            return
         try:
             with recording.paused(), quiet(self):
                 prediction = self(x, training=False)
@@ -66,6 +71,15 @@ class Evaluator(Compiled):
         self._goal.expect(outputs)
         masked = any(getattr(each, "_keras_mask", None) is not None for each in outputs)
         self._counted = self._goal.counted(masked, weight is not None)
+        kind, parts = self._kind_of_look(x, weight)  # it may have made layers and weights
+        self._look = Look(kind, self.adds_losses, self._counted, parts)
+
+    def _kind_of_look(self, x: Any, weight: Any) -> tuple[tuple, list[Any]]:
+        """What a look at ``x`` depends on; layers and weights, by whose identity it knows them."""
+        parts, leaves = self._layers_and_weights(), tree.flatten(x)
+        form = [(getattr(a, "shape", type(a)), getattr(a, "dtype", None)) for a in leaves]
+        nest = repr(tree.map_structure(lambda a: None, x))
+        return (*map(id, parts), *form, nest, weight is None, *self._settings().items()), parts
 
     def look_at(self, feed: Feed) -> None:
         """``prepare`` by one sample of a feed of arrays, else by its first batch.

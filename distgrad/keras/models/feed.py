@@ -39,6 +39,8 @@ class Feed:
     TypeError for a ``batch_size`` that is no int.
     """
 
+    _source: NestSource | None = None  # one for all passes, so that it need lie on a device once
+
     def __init__(
         self, x: Any, y: Any = None, sample_weight: Any = None, batch_size: int | None = None
     ) -> None:
@@ -94,10 +96,11 @@ class Feed:
         """
         if self.parts is None:
             return BatchLoader(self.batches, virtual_shards, shards, seed, steps)
-        source = NestSource(self.parts)
+        if self._source is None:
+            self._source = NestSource(self.parts)
         in_steps = DEFAULT_BATCH_SIZE if steps is None else -(-self.size // steps)
         size = self.batch_size or in_steps
-        loader = Loader(source, size, virtual_shards, shards, seed, shuffle)
+        loader = Loader(self._source, size, virtual_shards, shards, seed, shuffle)
         if steps is not None:
             loader.steps_per_epoch = min(steps, loader.steps_per_epoch)
         return loader

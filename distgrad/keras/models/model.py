@@ -72,6 +72,8 @@ class Model(Trainer):
             state["_kept_step"] = None, None  # a copy makes its own
         if "_kept_passes" in state:
             state["_kept_passes"] = None, None
+        if "_look" in state:
+            state["_look"] = None
         return state
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
