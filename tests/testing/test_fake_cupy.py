@@ -25,3 +25,16 @@ def test_an_address_does_not_keep_memory() -> None:
         with pytest.raises(LookupError):
             lent.array()
     assert not fake_streams.Pointer.lent
+
+
+def test_memory_that_is_used_again_is_not_what_lay_there_before(monkeypatch) -> None:
+    with fake_cupy.installed():
+        memory = np.zeros(320, np.uint8)
+        at = memory.__array_interface__["data"][0]
+        fake_streams.Pointer.lent[at + 64] = fake_streams._Lent(np.zeros(4))  # gone at once
+        with pytest.raises(LookupError, match="given back"):
+            fake_streams.held(at + 64)
+        monkeypatch.setattr(np, "full", lambda *_: memory)
+        fake_streams.MemoryPool().malloc(64)
+        monkeypatch.undo()
+        assert fake_streams.held(at + 64) is None
