@@ -83,6 +83,10 @@ class Sent:
             self._there = self._there.together()
         return self._there
 
+    def own(self) -> Any:
+        """What lies there, in memory that nobody fills with another step's."""
+        return self.there if type(self._there) is Picked else self._there.copy()
+
     @property
     def host(self) -> np.ndarray:
         if not isinstance(self._host, np.ndarray):

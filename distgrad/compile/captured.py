@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.backend.sent import Sent
 from distgrad.compile.capture import trace
 from distgrad.compile.numpy_exec import numpy_executor
 from distgrad.compile.program import Program
@@ -28,10 +29,11 @@ class CaptureError(RuntimeError):
 class Captured:
     """Runs ``fn`` by its programs; a call that cannot be captured runs eagerly.
 
-    ``fn`` gives nests of tensors, None and text. A fall back to eager warns once with the user's
-    line, raises CaptureError where ``strict``, and is no matter where ``quiet``, unless programs
-    were made in vain. ``make_executor`` is given a program and the arrays of a call, the program
-    ``in_parts`` or with the operations of an eager run.
+    ``fn`` gives nests of tensors, None and text. What was sent to a device ahead (`Sent`) may stand
+    for a tensor, if ``fn`` takes that, too, in an eager run. A fall back to eager warns once with
+    the user's line, raises CaptureError where ``strict``, and is no matter where ``quiet``, unless
+    programs were made in vain. ``make_executor`` is given a program and the arrays of a call, the
+    program ``in_parts`` or with the operations of an eager run.
     """
 
     def __init__(
@@ -88,7 +90,8 @@ class Captured:
                 in_vain=True,
             )
         leaves = tree.flatten((args, kwargs))
-        places = [i for i, leaf in enumerate(leaves) if type(leaf) is Tensor]
+        places = [i for i, leaf in enumerate(leaves) if type(leaf) in (Tensor, Sent)]
+        arrays = [array.there if type(array) is Sent else array for array in arrays]
 
         def run(*tensors: Tensor) -> Any:
             filled = list(leaves)
@@ -245,6 +248,9 @@ def _describe(item: Any, arrays: list[np.ndarray]) -> Any:
         return (kind, *[_describe(part, arrays) for part in item])
     if isinstance(item, Operand) and not isinstance(item, Variable):
         raise TypeError(kind.__name__)
+    if kind is Sent:
+        arrays.append(item)
+        return item.shape, item.dtype
     if kind is np.ndarray or getattr(kind, "of_one_call", False):  # text, what replicas have
         raise TypeError(kind.__name__)
     if item is None or kind in (bool, int, float, complex, str, bytes):

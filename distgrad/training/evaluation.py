@@ -12,8 +12,8 @@ import numpy as np
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import TreeSum
 from distgrad.core.dispatch import backend_of
-from distgrad.core.tensor import Tensor
 from distgrad.data.loader import Batch
+from distgrad.training.forward import Forward, Packed
 from distgrad.training.reduction import Compute, ShardResult
 from distgrad.training.state import shard
 
@@ -21,7 +21,7 @@ AT_ONCE = 32  # batches whose results are left on a device until they are read t
 
 
 def evaluate(
-    compute: Compute,
+    compute: Compute | Forward,
     sums_size: int,
     batches: Iterable[Batch],
     communicator: Communicator,
@@ -41,7 +41,7 @@ def evaluate(
     tree = TreeSum(virtual_shards, 2 + sums_size, np.float64)
     stats, sums, loss, samples = np.zeros(tree.size), np.zeros(sums_size), 0.0, 0
 
-    def add(batch: Batch, results: Sequence[tuple[Any, ...]]) -> None:
+    def add(batch: Batch, results: Sequence[ShardResult]) -> None:
         nonlocal loss, sums, samples
         tree.start(batch.present)
         for (index, _), (own, parts, over) in zip(batch.shards, results, strict=True):
@@ -58,7 +58,7 @@ def evaluate(
         sums += stats[2:]
         samples += batch.size
 
-    waiting: list[tuple[Batch, list[ShardResult]]] = []
+    waiting: list[tuple[Batch, list[Packed]]] = []
 
     def add_waiting() -> None:
         found = iter(_read([result for _, results in waiting for result in results]))
@@ -67,18 +67,18 @@ def evaluate(
         waiting.clear()
 
     for batch in batches:
-        results = []
+        results: list[Any] = []
         for index, arrays in batch.shards:
             with shard(batch.sizes[index] / batch.size):
                 results.append(compute(arrays, False))
-        if after is None and results and all(map(_elsewhere, results)):
+        if results and type(results[0]) is Packed:
             waiting.append((batch, results))
-            if len(waiting) == AT_ONCE:
+            if len(waiting) == AT_ONCE or after is not None:
                 add_waiting()
-            continue
-        if waiting:
-            add_waiting()
-        add(batch, results)
+        else:
+            if waiting:
+                add_waiting()
+            add(batch, results)
         if after is not None:
             after(float(loss / samples), sums)
     if waiting:
@@ -86,17 +86,8 @@ def evaluate(
     return (float(loss / samples) if samples else math.nan), sums
 
 
-def _elsewhere(result: ShardResult) -> bool:
-    """Whether all of it lies on a device, which may still compute it."""
-    return all([type(part) is Tensor and type(part._data) is not np.ndarray for part in result])
-
-
-def _read(results: Sequence[ShardResult]) -> Sequence[tuple[Any, ...]]:
-    """The same on the host, by one copy of all losses, one of all sums, and one of the rest."""
-    return list(zip(*map(_together, zip(*results, strict=True)), strict=True))
-
-
-def _together(values: Sequence[Any]) -> Any:
-    arrays = [value._data for value in values]
+def _read(results: Sequence[Packed]) -> Sequence[ShardResult]:
+    """The same on the host, by one copy."""
+    arrays = [result.numbers._data for result in results]
     backend = backend_of(arrays[0])
-    return backend.to_numpy(backend.xp.stack(arrays))
+    return list(map(Packed.read, backend.to_numpy(backend.xp.stack(arrays))))

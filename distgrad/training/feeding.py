@@ -64,7 +64,7 @@ class Feeder:
 
 
 def _taken(array: Any) -> Any:
-    return Tensor(array.there.copy()) if type(array) is Sent else array
+    return Tensor(array.own()) if type(array) is Sent else array
 
 
 class _Place:
@@ -153,7 +153,7 @@ def epochs(
     there = resident(loader, device)
     if captured and there is not None:
         return there.epoch
-    feed = Feeder(device, lends=captured) if there is None else _as_tensors
+    feed = Feeder(device, lends=captured) if there is None else _of_residents
     found = there or loader
 
     def epoch(number: int, start_step: int = 0) -> Iterator[Batch]:
@@ -162,12 +162,12 @@ def epochs(
     return epoch
 
 
-def _as_tensors(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Those of samples that lie on the device; nothing else comes to lie there."""
-
-    def tensor(array: Any) -> Any:
-        return Tensor(array.there) if type(array) is Sent else array
-
+def _of_residents(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Those of samples that lie on the device, as tensors."""
     for batch in batches:
-        spare = tree.map_structure(tensor, batch.spare)
-        yield replace(_mapped(batch, tensor), spare=spare)
+        yield replace(_mapped(batch, _taken), spare=as_tensors(batch.spare))
+
+
+def as_tensors(arrays: Any) -> Any:
+    """A nest with tensors of the device for what was sent ahead."""
+    return tree.map_structure(_taken, arrays)

@@ -10,6 +10,7 @@ import pytest
 import distgrad as tf
 from distgrad import keras
 from distgrad.backend.sent import Sent
+from distgrad.core import dispatch
 from distgrad.data.loader import Loader
 from distgrad.data.source import ArraySource, NestSource, Subset
 from distgrad.testing import cuda_on_cpu, fake_cupy
@@ -145,19 +146,61 @@ def test_what_is_held_out_goes_there_once(gpu, monkeypatch) -> None:
     assert copies.count((20, 3)) == 2  # of arrays that somebody may have changed
 
 
+@pytest.mark.parametrize("lie_there", [True, False])
+@pytest.mark.parametrize("how", ["captured", "eager", "by Python"])
+def test_batches_are_not_overwritten_while_somebody_has_them(
+    gpu, monkeypatch, lie_there: bool, how: str
+) -> None:
+    """Outputs that are the inputs, of batches in places that are filled again."""
+    if not lie_there:
+        monkeypatch.setattr(feeding, "resident", lambda loader, backend: None)
+
+    class Same(keras.layers.Layer):
+        def call(self, x):
+            if how == "by Python":
+                float(x[0, 0])  # which no program has
+            return x
+
+    made = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3), Same()])
+    made.layers[0].set_weights([np.eye(3), np.zeros(3)])
+    made.compile("sgd", "mse", run_eagerly=how == "eager")
+    given = keras.Model(made.inputs, [made.outputs[0], made.inputs[0]])
+    given.compile("sgd", ["mse", "mae"], run_eagerly=how == "eager")
+    once, twice = given.predict(X, batch_size=8, verbose=0)
+    assert once.tolist() == twice.tolist() == X.tolist()
+    assert made.evaluate(X, X + 1, batch_size=8, verbose=0) == 1
+
+
+def test_nobody_waits_for_a_look_at_labels(gpu, monkeypatch) -> None:
+    """They are checked on the host, where they lie as well."""
+    made = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
+    made.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    made.evaluate(X, Y % 4, batch_size=10, verbose=0)
+    asked = []
+    monkeypatch.setattr(type(dispatch.current().asarray(Y)), "get", asked.append)
+    monkeypatch.setattr(
+        evaluation, "_read", lambda results: [(0.0, np.zeros(0), 1.0)] * len(results)
+    )
+    made.evaluate(X, Y % 4, batch_size=10, verbose=0)
+    assert not asked
+    monkeypatch.undo()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="4"):
+        made.evaluate(X, np.where(Y == 37, 4, Y % 4), batch_size=10, verbose=0)
+
+
 def test_results_are_read_together_and_for_callbacks_one_by_one(gpu, monkeypatch) -> None:
     made, reads = model(), []
-    together = evaluation._together
+    read = evaluation._read
 
-    def counted(values):
-        reads.append(len(values))
-        return together(values)
+    def counted(results):
+        reads.append(len(results))
+        return read(results)
 
-    monkeypatch.setattr(evaluation, "_together", counted)
+    monkeypatch.setattr(evaluation, "_read", counted)
     monkeypatch.setattr(evaluation, "AT_ONCE", 4)
     target = np.ones((N, 2), np.float32)
     alone = made.evaluate(X, target, batch_size=5, verbose=0)
-    assert reads == [4] * 6 + [2] * 3  # of 10 batches: loss, sums and what they are over
+    assert reads == [4, 4, 2]
     seen = []
 
     class Watch(keras.callbacks.Callback):
@@ -165,7 +208,7 @@ def test_results_are_read_together_and_for_callbacks_one_by_one(gpu, monkeypatch
             seen.append(logs["loss"])
 
     assert made.evaluate(X, target, batch_size=5, verbose=0, callbacks=[Watch()]) == alone
-    assert len(seen) == 10 and seen[-1] == alone[0]
+    assert len(seen) == 10 and seen[-1] == alone[0] and reads[3:] == [1] * 10
 
 
 def test_outputs_are_read_some_at_a_time(gpu, monkeypatch) -> None:

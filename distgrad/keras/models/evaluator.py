@@ -33,7 +33,7 @@ from distgrad.training.evaluation import evaluate
 from distgrad.training.feeding import device_of, epochs
 from distgrad.training.forward import Captured, Forward
 from distgrad.training.loop import Logs
-from distgrad.training.programs import Jit
+from distgrad.training.programs import Jit, executor_for
 from distgrad.training.returned import Returned, begin_pass, goes_on, marked
 from distgrad.training.turns import CustomStep
 
@@ -281,7 +281,7 @@ class Evaluator(Compiled):
             loss, sums = evaluate(
                 passes.compute,
                 self.sums_size,
-                watched(passes.batches(feed.loader(shards, own, steps=steps))),
+                watched(passes.batches(feed.loader(shards, own, steps=steps), own_step=False)),
                 communicator,
                 shards,
                 mean_loss=self.mean_loss,
@@ -339,7 +339,10 @@ class Evaluator(Compiled):
         began = time.monotonic()
         watched = Watched(self, "predict", callbacks)
         watched.set_up(verbose, feed, steps)
-        for batch in watched(passes.batches(feed.loader(1, range(1), steps=steps))):
+        batches = passes.batches(
+            feed.loader(1, range(1), steps=steps), own_step=self._overrides("predict_step")
+        )
+        for batch in watched(batches):
             ((_, arrays),) = batch.shards
             outputs = step(arrays)
             found.add(outputs)
@@ -378,6 +381,7 @@ class Passes:
         self._device = device_of([part for part in parts if isinstance(part, Variable)])
         if any(getattr(part, "meets", False) for part in parts):
             jit = "off"
+        self._lends = executor_for(jit) == "cuda"
         settings = model._settings
 
         def own(what: str, step: Callable[[Any], Any]) -> Captured:
@@ -385,7 +389,7 @@ class Passes:
             as_it_is = jit == "off" or model._defines(f"make_{what}_function")
             return Captured(step, "off" if as_it_is else "numpy", settings)
 
-        self.compute = Forward(model.compute, jit, settings)
+        self.compute = Forward(model.compute, jit, settings, packed=self._lends)
         if model._overrides("predict_step"):
             self.predict = own("predict", model._step("predict"))
         else:
@@ -393,9 +397,10 @@ class Passes:
         self.train = own("train", _marking(model._step("train"), model._each_metric))
         self.test = own("test", _marking(model._step("test"), model._each_metric))
 
-    def batches(self, loader: Any) -> Iterable[Batch]:
-        """One epoch, on the device of the weights."""
-        return epochs(loader, self._device)(0, 0)
+    def batches(self, loader: Any, *, own_step: bool = True) -> Iterable[Batch]:
+        """One epoch, on the device of the weights: tensors for a step of the user's own, else what
+        programs take."""
+        return epochs(loader, self._device, captured=self._lends and not own_step)(0, 0)
 
 
 def _marking(
