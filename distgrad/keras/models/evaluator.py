@@ -281,7 +281,7 @@ class Evaluator(Compiled):
             loss, sums = evaluate(
                 passes.compute,
                 self.sums_size,
-                watched(passes.batches(feed.loader(shards, own, steps=steps), own_step=False)),
+                watched(passes.batches(feed.loader(shards, own, steps=steps))),
                 communicator,
                 shards,
                 mean_loss=self.mean_loss,
@@ -307,7 +307,8 @@ class Evaluator(Compiled):
         given, passes = self._given(feed.parts is not None), self.passes()
         returned = Returned(self._each_metric, self._goal.alone)
         total: Any = 0.0
-        for batch in watched(passes.batches(feed.loader(shards, own, steps=steps))):
+        batches = passes.batches(feed.loader(shards, own, steps=steps), tensors=True)
+        for batch in watched(batches):
             found = {}
             for index, arrays in batch.shards:
                 returned.begin_shard()
@@ -339,9 +340,8 @@ class Evaluator(Compiled):
         began = time.monotonic()
         watched = Watched(self, "predict", callbacks)
         watched.set_up(verbose, feed, steps)
-        batches = passes.batches(
-            feed.loader(1, range(1), steps=steps), own_step=self._overrides("predict_step")
-        )
+        own_step = self._overrides("predict_step")
+        batches = passes.batches(feed.loader(1, range(1), steps=steps), tensors=own_step)
         for batch in watched(batches):
             ((_, arrays),) = batch.shards
             outputs = step(arrays)
@@ -397,10 +397,9 @@ class Passes:
         self.train = own("train", _marking(model._step("train"), model._each_metric))
         self.test = own("test", _marking(model._step("test"), model._each_metric))
 
-    def batches(self, loader: Any, *, own_step: bool = True) -> Iterable[Batch]:
-        """One epoch, on the device of the weights: tensors for a step of the user's own, else what
-        programs take."""
-        return epochs(loader, self._device, captured=self._lends and not own_step)(0, 0)
+    def batches(self, loader: Any, *, tensors: bool = False) -> Iterable[Batch]:
+        """One epoch, on the device of the weights; ``tensors`` for steps of a user's own."""
+        return epochs(loader, self._device, captured=self._lends and not tensors)(0, 0)
 
 
 def _marking(
