@@ -145,7 +145,7 @@ class Kernels:
     def _rows(self, *arrays: Any) -> list[Any] | None:
         """Contiguous arrays, where all have one type of float, and elements."""
         dtype = arrays[0].dtype
-        if dtype.name not in _FLOATS or any(a.dtype != dtype or not a.size for a in arrays):
+        if dtype.char not in "fd" or any(a.dtype != dtype or not a.size for a in arrays):
             return None
         return [self._cupy.ascontiguousarray(a) for a in arrays]
 

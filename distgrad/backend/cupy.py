@@ -218,7 +218,7 @@ class CupyBackend(Backend):
         given: tuple[Any, ...] = (*args, *params.values())
         arrays = [a for a in given if isinstance(a, self.array_type)]
         kinds = {(a.dtype, a.shape) for a in arrays}
-        if len(kinds) != 1 or arrays[0].dtype.name not in ("float32", "float64"):
+        if len(kinds) != 1 or arrays[0].dtype.char not in "fd":
             return plain(*args, **params)
         kernel = self._fused.get(name)
         if kernel is None:

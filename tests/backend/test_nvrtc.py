@@ -67,6 +67,7 @@ print([cuda.using_allocator, cuda.alloc_pinned_memory, cuda.get_current_stream, 
 print([cuda.runtime.memcpyAsync, cuda.runtime.memcpyHostToDevice, cuda.runtime.memcpyDeviceToHost])
 print([cuda.runtime.getDevice, cuda.device.get_cublas_handle, cuda.runtime.runtimeGetVersion])
 print([cuda.runtime.memcpyDeviceToDevice, cupy.zeros_like, cupy.add, cupy.ndarray.view])
+print([cupy.ndarray.take, cupy.ndarray.set, cupy.ndarray.strides])
 """
 
 
