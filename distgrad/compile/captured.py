@@ -134,7 +134,7 @@ class Captured:
             self._reason = fallback.reason
             return self._eagerly(fallback.reason, args, kwargs)
         self._known[key] = replay
-        self._kept += [leaf for leaf in leaves if type(leaf) is not Tensor]
+        self._kept += [leaf for leaf in leaves if type(leaf) not in (Tensor, Sent)]
         return replay(arrays)
 
     def _eagerly(self, reason: str, args: tuple, kwargs: dict, in_vain: bool = False) -> Any:

@@ -25,8 +25,7 @@ class Captured:
 
     Other ``settings()``, plain values by name that the step looks at, have programs of their own.
     ``jit`` is that of training steps: "off" leaves all eager. Arrays may be `Sent`; the step gets
-    tensors. Programs are made for 8 shapes, or
-    for ``many_shapes`` (64).
+    tensors. Programs are made for 8 shapes, or for ``many_shapes`` (64).
     """
 
     def __init__(

@@ -170,9 +170,10 @@ class CapturedShards:
         buffers: Sequence[Sequence[Any]],
         told: Callable[[int], None] | None = None,
     ) -> Outcome | Pending:
-        """What the program gives of them, as ``ShardProgram.run`` says."""
-        cut = self._sum.buckets.cut
-        return self.program.run(self._shards, weights, trees, self.streams, buffers, cut, told)
+        """What the program gives of them, as ``ShardProgram.run`` says; they are let go of."""
+        cut, shards = self._sum.buckets.cut, self._shards
+        self._shards = []
+        return self.program.run(shards, weights, trees, self.streams, buffers, cut, told)
 
     def whole(
         self, weights: Sequence[float], totals: Sequence[Any]
@@ -199,6 +200,7 @@ class CapturedShards:
         nodes = [node for node, _ in parts]
         trees = tuple([merges for _, merges in parts])
         if len(shards) > 1 and not program.joins(shards, weights, trees, self.streams):
+            self._shards = []
             for index, arrays, share in zip(self.indices, shards, shares, strict=True):
                 alone = CapturedShards(total, self.part, program, index)
                 alone.start(self._step, [tuple(arrays)])

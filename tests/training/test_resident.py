@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import numpy as np
@@ -169,6 +170,20 @@ def test_batches_are_not_overwritten_while_somebody_has_them(
     once, twice = given.predict(X, batch_size=8, verbose=0)
     assert once.tolist() == twice.tolist() == X.tolist()
     assert made.evaluate(X, X + 1, batch_size=8, verbose=0) == 1
+
+
+def test_samples_leave_the_device_with_the_call_that_brought_them(gpu) -> None:
+    gc.collect()
+    made, target, before = model(), np.ones((N, 2), np.float32), len(resident._lying)
+    held = X[:20], target[:20]
+    arrays = dispatch.current().array_type
+    there = [a.shape for a in gc.get_objects() if type(a) is arrays].count(X.shape)
+    made.fit(X, target, batch_size=12, verbose=0, validation_data=held)
+    made.evaluate(X, target, batch_size=12, verbose=0)
+    made.predict(X, batch_size=12, verbose=0)
+    gc.collect()
+    assert len(resident._lying) == before
+    assert [a.shape for a in gc.get_objects() if type(a) is arrays].count(X.shape) == there
 
 
 def test_nobody_waits_for_a_look_at_labels(gpu, monkeypatch) -> None:
