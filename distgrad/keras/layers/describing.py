@@ -58,7 +58,8 @@ class Described(Configured):
                     f"{type(self).__name__} keeps no attribute {name!r} for its argument of that "
                     f"name: set self.{name}, or define get_config"
                 )
-            config[name] = registry.plain(getattr(self, name))
+            value = getattr(self, name)
+            config[name] = value if _has_sizes(value) else registry.plain(value)
         if config.get("activity_regularizer", 0) is None:
             del config["activity_regularizer"]
         return {name: v for name, v in config.items() if name not in self._not_in_config}
@@ -79,6 +80,12 @@ class Described(Configured):
         if late.get("trainable") is False:
             layer.trainable = False
         return layer
+
+
+def _has_sizes(value: Any) -> bool:
+    """Whether it is a tuple of numbers, which Keras leaves in configs, or of such tuples."""
+    numbers = (int, float, type(None))
+    return type(value) is tuple and all(type(v) in numbers or _has_sizes(v) for v in value)
 
 
 def _plain_arguments(cls: type, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any] | None:

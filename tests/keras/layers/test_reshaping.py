@@ -1,5 +1,7 @@
 """Layers that change the shape alone."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -67,3 +69,21 @@ def test_samples_of_unknown_size_take_the_target_shape(target, batch, expected):
     given = np.arange(30, dtype="f").reshape((2, 15) if len(batch) == 2 else (2, 3, 5))
     found = tf.keras.Model(inputs, outputs)(given)
     np.testing.assert_array_equal(found, given.reshape(2, 3, 5))
+
+
+def test_sizes_are_tuples_in_configs_as_in_keras() -> None:
+    made = [
+        layers.DepthwiseConv2D(5, strides=2),
+        layers.MaxPooling2D(2),
+        layers.UpSampling2D((2, 3)),
+        layers.Cropping2D(((1, 2), (0, 1))),
+        layers.Reshape((4, 2)),
+        layers.RandomRotation((-0.1, 0.2)),
+        layers.LayerNormalization(axis=[1, 2]),
+    ]
+    names = ["kernel_size", "pool_size", "size", "cropping", "target_shape", "factor", "axis"]
+    found = [layer.get_config()[name] for layer, name in zip(made, names, strict=True)]
+    assert found == [(5, 5), (2, 2), (2, 3), ((1, 2), (0, 1)), (4, 2), (-0.1, 0.2), [1, 2]]
+    for layer in made:  # and of lists, which files have, they are the same
+        written = json.loads(json.dumps(layer.get_config()))
+        assert type(layer).from_config(written).get_config() == layer.get_config()
