@@ -48,9 +48,9 @@ class Layer(Tracked, Masked, Described, Kept):
     are tracked. ``dtype`` is an element type or the name of a policy (``mixed_precision``).
 
     A layer with ``casts_inputs = False`` gets its inputs as they are, one with True gets all
-    numbers in its compute dtype. Left at None, floats are cast, and integers only where the layer
-    has weights of its own. One with ``autocast=False`` gets them as they are, and reads its weights
-    as they are kept. Raises ValueError for an unknown keyword.
+    numbers in its compute dtype. Left at None, floats are cast, and integers only where a layer of
+    ours has weights of its own. One with ``autocast=False`` gets them as they are, and reads its
+    weights as they are kept. Raises ValueError for an unknown keyword.
     """
 
     casts_inputs: bool | None = None
@@ -328,7 +328,7 @@ class Layer(Tracked, Masked, Described, Kept):
             kind = kind_of(tensor._data.dtype)
             if self.casts_inputs is False or not self.autocast or kind not in "fiub":
                 return tensor
-            if kind != "f" and (named or not (self.casts_inputs or self._own_weights)):
+            if kind != "f" and (named or not (self.casts_inputs or self._multiplies())):
                 return tensor
             wanted = as_dtype(computes).numpy_dtype
             if tensor._data.dtype == wanted or not is_floating(wanted):
@@ -339,6 +339,10 @@ class Layer(Tracked, Masked, Described, Kept):
                 self._refuse_numbers(value)
             return tree.map_structure(lambda v: self._convert(v, named), value)
         return value
+
+    def _multiplies(self) -> bool:
+        """Whether whole numbers meet weights, of their dtype, in a call: users' may be indices."""
+        return bool(self._own_weights) and is_ours(type(self).call)
 
     def _refuse_numbers(self, value: Any) -> None:
         if not all(isinstance(v, _ARRAYS) or v is None for v in tree.flatten(value)):

@@ -170,3 +170,27 @@ def test_compute_output_shape_runs_nothing_of_the_users_data():
     assert layers.Concatenate().compute_output_shape([(None, 4), (None, 2)]) == (None, 6)
     spec = layers.Flatten().compute_output_spec(keras.KerasTensor((None, 2, 3)))
     assert spec.shape == (None, 6)
+
+
+def test_whole_numbers_stay_what_they_are_in_layers_of_a_users_own() -> None:
+    """As in Keras: edges of a graph, say, beside the features of its nodes."""
+
+    class Gathers(keras.layers.Layer):
+        def build(self, shapes):
+            self.kernel = self.add_weight(shape=(shapes[0][-1], 2), initializer="ones")
+            self.built = True
+
+        def call(self, inputs):
+            features, rows = inputs
+            return keras.ops.take(keras.ops.matmul(features, self.kernel), rows, axis=0), rows
+
+    x, rows = np.eye(3, dtype=np.float64), np.array([[2, 0], [1, 1]])
+    layer = Gathers()
+    for given in (rows, tf.constant(rows), tf.constant(rows, tf.int32)):
+        found, same = layer([x, given])
+        assert same.dtype == given.dtype and found.dtype == tf.float32
+        assert found.shape == (2, 2, 2)
+    inputs = keras.Input((3,)), keras.Input((2,), dtype="int32")
+    model = keras.Model(inputs, layer(list(inputs)))
+    assert model((x, rows))[1].dtype == tf.int32
+    assert keras.layers.Dense(2)(rows).dtype == tf.float32  # ours multiply them
