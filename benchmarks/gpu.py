@@ -396,7 +396,7 @@ def main() -> None:
         "--all", nargs="*", choices=gpu_all.STAGES, help="everything, each with its own time"
     )
     parser.add_argument("--minutes", type=float, default=12.0, help="for --all")
-    parser.add_argument("--compiling", type=float, default=0.33, help="share of it, at most")
+    parser.add_argument("--compiling", type=float, default=gpu_all.COMPILING, help="share of it")
     parser.add_argument("--compile", choices=CONTENDERS, help="take two steps, and say nothing")
     parser.add_argument("--check", action="store_true", help="run the tests on the GPU first")
     parser.add_argument("--check-limit", type=float, default=360.0, help="seconds for the tests")

@@ -15,7 +15,7 @@ import numpy as np
 
 from distgrad.backend.cuda_launch import FLAT, TYPES, Launcher, numbers
 from distgrad.backend.sent import Picked
-from distgrad.backend.tables import chunked
+from distgrad.backend.tables import Tables, chunked
 
 SOURCE = "rows.cu"
 # Indices that are read, all of them for each row. Where they would be more, rows have lists, which
@@ -23,7 +23,6 @@ SOURCE = "rows.cu"
 LISTED = 1 << 22
 _WORDS = (16, 4, 1)  # bytes that a thread copies at a time, the most that fit
 _CHUNK = 512  # words that a block copies: two for each thread
-_KEPT = 64  # tables of rows that are picked
 
 
 def listed(rows: int, count: int) -> int:
@@ -34,7 +33,7 @@ def listed(rows: int, count: int) -> int:
 _ANY = np.dtype(np.int64)  # of kernels that look at bytes alone
 
 
-def _table(parts: Sequence[tuple[int, Picked]], start: int) -> tuple[np.ndarray, int]:
+def _table(parts: Sequence[tuple[int, Picked]], start: int) -> tuple[np.ndarray, int, int]:
     """What ``pick_rows`` reads, for parts whose first rows are counted from ``start``."""
     found = []
     for place, rows in parts:
@@ -50,8 +49,7 @@ class Rows:
 
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
-        self._launch = Launcher(cupy, SOURCE)
-        self._tables: dict[tuple, tuple[Any, int]] = {}
+        self._launch, self._tables = Launcher(cupy, SOURCE), Tables(cupy)
         self.by_primitive: dict[str, Callable[..., Any]] = {
             "take_grad": self._take_grad,
             "put_max": functools.partial(self._extreme, "largest_rows"),
@@ -61,24 +59,15 @@ class Rows:
     def pick(self, parts: Sequence[tuple[int, Picked]]) -> None:
         """Puts rows together by one launch, each part at an address; all of one order."""
         order, start = parts[0][1].order, parts[0][1].start
-        cuda = self._cupy.cuda
-        key = (
-            cuda.runtime.getDevice(),
-            cuda.get_current_stream().ptr,
-            *[
-                (at, rows.source.data.ptr, rows.source.strides[0], rows.start - start, len(rows))
-                for at, rows in parts
-            ],
+        key = tuple(
+            (at, rows.source.data.ptr, rows.source.strides[0], rows.start - start, len(rows))
+            for at, rows in parts
         )
-        found = self._tables.get(key)
-        if found is None:
-            table, blocks = _table(parts, start)
-            if len(self._tables) >= _KEPT:
-                self._tables.clear()
-            found = self._tables[key] = self._cupy.array(table), blocks
-        table, blocks = found
+        found = self._tables.kept(key, lambda: _table(parts, start))
+        assert found is not None
+        table, blocks, chunk = found
         numbers = 0 if order is None else order  # 0: a null pointer
-        self._launch("pick_rows", _ANY, blocks, FLAT, table, len(parts), _CHUNK, numbers, start)
+        self._launch("pick_rows", _ANY, blocks, FLAT, table, len(parts), chunk, numbers, start)
 
     def add(self, out: Any, g: Any, indices: Any, lists: Any = None) -> None:
         """Rows of ``g`` added up by their ``indices``, int64; all of them contiguous.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,36 +45,52 @@ class Tables:
             steps = {s for s, size in zip(strides, sizes, strict=True) if size}
             if not steps <= {step}:
                 return None
+        places = [a.data.ptr for a in arrays]
+
+        def made() -> tuple[np.ndarray, int, int] | None:
+            rows = np.array(places, np.int64).reshape(-1, width)
+            return _made(np.column_stack([rows, sizes[::width]]), dtype.itemsize)
+
+        return self.kept((dtype, *sizes[::width], *places), made)
+
+    def kept(
+        self, key: tuple, make: Callable[[], tuple[np.ndarray, int, int] | None]
+    ) -> tuple[Any, int, int] | None:
+        """What ``make`` gives for a key, with its table on the device; None is not kept."""
         # A table belongs to the stream that it is copied on and read on: there nothing overtakes
         # the copy, and its memory is used again only after the kernels that read it.
-        cuda, places = self._cupy.cuda, [a.data.ptr for a in arrays]
-        here = cuda.runtime.getDevice(), cuda.get_current_stream().ptr
-        key = *here, dtype, *sizes[::width], *places
+        cuda = self._cupy.cuda
+        key = cuda.runtime.getDevice(), cuda.get_current_stream().ptr, *key
         found = self._known.get(key)
         if found is None:
-            rows = np.array(places, np.int64).reshape(-1, width)
-            found = self._made(np.column_stack([rows, sizes[::width]]), dtype.itemsize)
+            made = make()
+            if made is None:
+                return None
             if len(self._known) >= _KEPT:
                 self._known.clear()
-            if found is not None:
-                self._known[key] = found
+            table, count, chunk = made
+            found = self._known[key] = self._cupy.array(table), count, chunk
         return found
 
-    def _made(self, rows: np.ndarray, itemsize: int) -> tuple[Any, int, int] | None:
-        if _meet(rows[rows[:, -1] > 0], itemsize):
-            return None
-        wanted = int(rows[:, -1].sum()) // (BLOCKS * LEAST) * LEAST
-        chunk = min(max(wanted, LEAST), MOST)
-        table, count = chunked(rows, chunk)
-        return self._cupy.array(table), count, chunk
+
+def _made(rows: np.ndarray, itemsize: int) -> tuple[np.ndarray, int, int] | None:
+    if _meet(rows[rows[:, -1] > 0], itemsize):
+        return None
+    wanted = int(rows[:, -1].sum()) // (BLOCKS * LEAST) * LEAST
+    chunk = min(max(wanted, LEAST), MOST)
+    return chunked(rows, chunk)
 
 
-def chunked(rows: np.ndarray, chunk: int) -> tuple[np.ndarray, int]:
-    """Rows that end with a size, then the row and the first element of each chunk; how many."""
+def chunked(rows: np.ndarray, chunk: int) -> tuple[np.ndarray, int, int]:
+    """Rows that end with a size, then the row and the first element of each chunk.
+
+    Returns the table, how many chunks there are, and their size.
+    """
     chunks = -(-rows[:, -1] // chunk)
     number = np.repeat(np.arange(len(rows)), chunks)
     start = (np.arange(len(number)) - (np.cumsum(chunks) - chunks)[number]) * chunk
-    return np.concatenate([rows.ravel(), np.column_stack([number, start]).ravel()]), len(number)
+    table = np.concatenate([rows.ravel(), np.column_stack([number, start]).ravel()])
+    return table, len(number), chunk
 
 
 def _meet(rows: np.ndarray, itemsize: int) -> bool:

@@ -33,7 +33,7 @@ def launches(monkeypatch):
         launch(name, *args)
 
     monkeypatch.setattr(rows, "_launch", counted)
-    monkeypatch.setattr(rows, "_tables", {})
+    monkeypatch.setattr(rows._tables, "_known", {})
     return names
 
 
@@ -52,7 +52,7 @@ def test_rows_of_several_arrays_go_to_their_places_by_one_launch(launches, order
         for (name, array), part in zip(ARRAYS.items(), rows, strict=True):
             assert (places[name].get() == array[numbers]).all()
             assert (part.together().get() == array[numbers]).all()
-    assert launches == ["pick_rows"] * 3 and len(backend.rows._tables) == 1
+    assert launches == ["pick_rows"] * 3 and len(backend.rows._tables._known) == 1
 
 
 def test_shards_of_a_batch_begin_where_others_end(launches) -> None:
