@@ -174,7 +174,8 @@ def test_variables_that_one_launch_writes_are_written_once():
 
 def of_layers(*sizes):
     """A loss, and its gradients by some layers, as a program for a GPU; with its arguments."""
-    x, weights = floats(5, sizes[0]), [floats(*pair) for pair in pairwise(sizes)]
+    x = floats(5, sizes[0])
+    weights = [floats(*pair) / np.float32(pair[0]) ** 0.5 for pair in pairwise(sizes)]
 
     def f(x, *weights):
         with tf.GradientTape() as tape:
