@@ -55,11 +55,13 @@ def test_yaml_example_is_the_shipped_job(tmp_path):
     assert load(job).to_dict()["model"] == load(ROOT / "configs/digits.yaml").to_dict()["model"]
 
 
-def test_error_example(run_cli):
-    shown = re.search(r"`(configs/digits.yaml:(\d+):(\d+): .*?)`", README)
-    lines = (ROOT / "configs/digits.yaml").read_text().splitlines()
-    row, column = int(shown[2]), int(shown[3])
-    assert lines[row - 1][column - 1 :].startswith("learning_rate")
+def test_error_example(run_cli, tmp_path):
+    shown = re.search(r"`(configs/digits.yaml:\d+:\d+: .*?)`", README)[1]
+    job = (ROOT / "configs/digits.yaml").read_text()
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/digits.yaml").write_text(job.replace("learning_rate", "learning_rte"))
+    result = run_cli("train", "configs/digits.yaml")
+    assert (result.returncode, result.stderr) == (2, f"error: {shown}\n")
 
 
 def test_the_two_commands_come_first():
