@@ -8,20 +8,17 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import as_dtype, is_floating, limits
-from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.dtypes import as_dtype, is_floating
 from distgrad.core.place import Place
 from distgrad.core.tensor import Tensor
 from distgrad.keras.backend import floatx
 from distgrad.keras.registry import Configured
 from distgrad.ops import nn, random, streams
-from distgrad.ops.exponential import log
 from distgrad.ops.generator import Generator
 from distgrad.ops.host import on_host
 from distgrad.ops.indexing import gather
-from distgrad.ops.random import drawn_uniform
-from distgrad.ops.reduce import argmax
-from distgrad.ops.shape import expand_dims, one_axis
+from distgrad.ops.random import drawn_classes, drawn_uniform
+from distgrad.ops.shape import one_axis
 
 __all__ = [
     "SeedGenerator",
@@ -132,13 +129,11 @@ def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any =
     Raises InvalidArgumentError unless ``logits`` have shape (rows, classes).
     """
     scores = as_tensor(logits)
-    if scores._data.ndim != 2:
-        raise InvalidArgumentError(f"categorical takes logits of rank 2, not {scores.shape}")
-    rows, classes = scores._data.shape
-    draw = uniform((rows, int(num_samples), classes), dtype=scores.dtype, seed=seed)
-    # The largest of logits + Gumbel noise falls on each class with its chance (Gumbel, 1954).
-    noise = -log(-log(draw + float(limits(scores._data.dtype).tiny)))
-    return argmax(expand_dims(scores, 1) + noise, axis=-1, output_type=dtype)
+
+    def numbers(shape: tuple[int, ...]) -> Tensor:
+        return uniform(shape, dtype=scores.dtype, seed=seed)
+
+    return drawn_classes(scores, num_samples, dtype, numbers)
 
 
 def shuffle(x: Any, axis: int = 0, seed: Any = None) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distgrad.comm.communicator import Communicator
+from distgrad.comm.tree import worker_shards
 from distgrad.core.errors import UsageError
 from distgrad.launcher import environ
 from distgrad.launcher.environ import World
@@ -154,12 +155,8 @@ def refuse_restarts(world: World, max_restarts: int) -> None:
 
 def check_workers(job: Any, world_size: int) -> None:
     """Raises UsageError when the job has fewer virtual shards than workers."""
-    shards = job.virtual_shards
-    if shards is not None and world_size > shards:
-        raise UsageError(
-            f"{world_size} workers cannot share {shards} virtual shards: "
-            f"use at most {shards} workers, or raise parallel.virtual_shards."
-        )
+    if job.virtual_shards is not None:
+        worker_shards(job.virtual_shards, 0, world_size)
 
 
 def without_launch_options(argv: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -144,10 +145,20 @@ def categorical(
 
 
 def _categorical(key: Tensor, scores: Tensor, num_samples: int, dtype: Any) -> Tensor:
+    def uniform(shape: tuple[int, ...]) -> Tensor:
+        return drawn_uniform(key, shape, 0, 1, _float_dtype(scores.dtype))
+
+    return drawn_classes(scores, num_samples, dtype, uniform)
+
+
+def drawn_classes(
+    scores: Tensor, num_samples: int, dtype: Any, uniform: Callable[[tuple[int, ...]], Tensor]
+) -> Tensor:
+    """``categorical`` by numbers in [0, 1), which ``uniform`` gives by their shape."""
     if scores._data.ndim != 2:
         raise InvalidArgumentError(f"categorical takes logits of rank 2, not {scores.shape}")
     rows, classes = scores._data.shape
-    draw = drawn_uniform(key, (rows, int(num_samples), classes), 0, 1, _float_dtype(scores.dtype))
+    draw = uniform((rows, int(num_samples), classes))
     # The largest of logits + Gumbel noise falls on each class with its chance (Gumbel, 1954).
     noise = negative(log(negative(log(draw + float(limits(scores._data.dtype).tiny)))))
     return argmax(expand_dims(scores, 1) + noise, axis=-1, output_type=dtype)

@@ -227,6 +227,15 @@ def channels_last() -> bool:
     return settings.image_data_format == "channels_last"
 
 
+def want_channels_last(network: str) -> None:
+    """Raises ValueError, naming the ``network``, where the data format in use is another."""
+    if not channels_last():
+        raise ValueError(
+            f"{network} does not support the `channels_first` image data format: "
+            "keras.config.set_image_data_format('channels_last')"
+        )
+
+
 def images_of(rows: Any, columns: Any, channels: Any) -> Shape:
     """The shape of images in the data format in use."""
     return (rows, columns, channels) if channels_last() else (channels, rows, columns)

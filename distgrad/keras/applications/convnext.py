@@ -7,7 +7,7 @@ from typing import Any
 
 from distgrad.core.tensor import Tensor
 from distgrad.keras import layers
-from distgrad.keras.applications.building import STORAGE, Network, channels_last
+from distgrad.keras.applications.building import STORAGE, Network, want_channels_last
 from distgrad.keras.applications.imagenet_utils import DEVIATIONS, MEANS, decode_predictions
 from distgrad.keras.initializers import Constant
 from distgrad.keras.layers.symbolic import KerasTensor
@@ -60,11 +60,7 @@ def _variant(
         classifier_activation: Any = "softmax",
         name: str = default,
     ) -> Functional:
-        if not channels_last():
-            raise ValueError(
-                "ConvNeXt does not support the `channels_first` image data format: "
-                "keras.config.set_image_data_format('channels_last')"
-            )
+        want_channels_last("ConvNeXt")
         asked = (include_top, weights, input_tensor, input_shape, pooling, classes)
         network = Network(*asked, classifier_activation, name)
         x = network.begin(224)

@@ -7,7 +7,7 @@ from typing import Any
 
 from distgrad.keras import layers
 from distgrad.keras.applications import imagenet_utils
-from distgrad.keras.applications.building import Network, application, channels_last
+from distgrad.keras.applications.building import Network, application, want_channels_last
 from distgrad.keras.applications.imagenet_utils import decode_predictions
 from distgrad.keras.applications.resnet import normalized
 from distgrad.keras.layers.symbolic import KerasTensor
@@ -21,11 +21,7 @@ _GROWTH = 32  # channels that each block adds
 def _densenet(
     network: Network, key: str, depths: Sequence[int], hashes: tuple[str, str]
 ) -> Functional:
-    if not channels_last():
-        raise ValueError(
-            "DenseNet does not support the `channels_first` image data format: "
-            "keras.config.set_image_data_format('channels_last')"
-        )
+    want_channels_last("DenseNet")
     x = network.begin(224)
     x = layers.ZeroPadding2D(3)(x)
     x = layers.Conv2D(64, 7, strides=2, use_bias=False, name="conv1_conv")(x)

@@ -6,7 +6,7 @@ from typing import Any
 
 from distgrad.keras import layers
 from distgrad.keras.applications import imagenet_utils
-from distgrad.keras.applications.building import STORAGE, Network, channels_last, correct_pad
+from distgrad.keras.applications.building import STORAGE, Network, correct_pad, want_channels_last
 from distgrad.keras.applications.imagenet_utils import decode_predictions
 from distgrad.keras.layers.symbolic import KerasTensor
 from distgrad.keras.models.functional import Functional
@@ -61,11 +61,7 @@ def _nasnet(
 
     With ``skips`` the cells after a smaller image look back beyond that.
     """
-    if not channels_last():
-        raise ValueError(
-            "NASNet does not support the `channels_first` image data format: "
-            "keras.config.set_image_data_format('channels_last')"
-        )
+    want_channels_last("NASNet")
     if network.pretrained and None in (network.input_shape or ()):
         raise ValueError(
             "When specifying the input shape of a NASNet and loading `ImageNet` weights, the "
