@@ -78,9 +78,14 @@ def _after(x: Tensor, count: int) -> tuple:
 # Under TensorFlow's names
 
 
-def _numbers(value: Any, like: type) -> Tensor:
-    """``value`` as a tensor; what is none, reals in lists and arrays, as ``like``."""
+def _numbers(name: str, value: Any, like: type, count: int) -> Tensor:
+    """``value`` as a tensor; what is none, reals in lists and arrays, as ``like``.
+
+    Raises InvalidArgumentError, naming the function, for fewer than ``count`` axes.
+    """
     tensor = as_tensor(value)
+    if tensor._data.ndim < count:
+        raise InvalidArgumentError(f"{name} of a tensor of shape {tensor.shape}")
     if isinstance(value, (Tensor, Variable)):
         return tensor
     real = tensor._data.dtype.kind != "c"
@@ -88,17 +93,18 @@ def _numbers(value: Any, like: type) -> Tensor:
     return cast(tensor, like) if fits else tensor
 
 
+def _last_axes(count: int) -> str:
+    return "last axis" if count == 1 else f"last {count} axes"
+
+
 def _complex(name: str, count: int, inverse: bool) -> Callable[..., Tensor]:
     def transform(input: Any, name: str | None = None) -> Tensor:
-        x = _numbers(input, np.complex64)
-        if x._data.ndim < count:
-            raise InvalidArgumentError(f"{transform.__name__} of a tensor of shape {x.shape}")
+        x = _numbers(transform.__name__, input, np.complex64, count)
         return fourier(x, count=count, inverse=inverse)
 
     transform.__name__ = transform.__qualname__ = name
-    which = "inverse discrete" if inverse else "discrete"
-    axes = "last axis" if count == 1 else f"last {count} axes"
-    transform.__doc__ = f"The {which} Fourier transform of complex numbers over the {axes}."
+    which = f"{'inverse ' * inverse}discrete Fourier transform"
+    transform.__doc__ = f"The {which} of complex numbers over the {_last_axes(count)}."
     return transform
 
 
@@ -122,9 +128,7 @@ def _fitted(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
 
 def _real(name: str, count: int) -> Callable[..., Tensor]:
     def transform(input_tensor: Any, fft_length: Any = None, name: str | None = None) -> Tensor:
-        x = _numbers(input_tensor, np.float32)
-        if x._data.ndim < count:
-            raise InvalidArgumentError(f"{transform.__name__} of a tensor of shape {x.shape}")
+        x = _numbers(transform.__name__, input_tensor, np.float32, count)
         if fft_length is not None:
             x = _fitted(x, _lengths(transform.__name__, fft_length, count))
         half = real_fourier(x)
@@ -136,9 +140,8 @@ def _real(name: str, count: int) -> Callable[..., Tensor]:
         return _permuted(bind(fourier, turned, count=count - 1, inverse=False), _undone(order))
 
     transform.__name__ = transform.__qualname__ = name
-    axes = "last axis" if count == 1 else f"last {count} axes"
     transform.__doc__ = (
-        f"The Fourier transform of reals over the {axes}: ``n // 2 + 1`` numbers.\n\n"
+        f"The Fourier transform of reals over the {_last_axes(count)}: ``n // 2 + 1`` numbers.\n\n"
         "    ``fft_length`` cuts the axes, or fills them up with zeros, before."
     )
     return transform
@@ -146,9 +149,7 @@ def _real(name: str, count: int) -> Callable[..., Tensor]:
 
 def _inverse_real(name: str, count: int) -> Callable[..., Tensor]:
     def transform(input_tensor: Any, fft_length: Any = None, name: str | None = None) -> Tensor:
-        x = _numbers(input_tensor, np.complex64)
-        if x._data.ndim < count:
-            raise InvalidArgumentError(f"{transform.__name__} of a tensor of shape {x.shape}")
+        x = _numbers(transform.__name__, input_tensor, np.complex64, count)
         if fft_length is None:
             lengths = (*x._data.shape[x._data.ndim - count : -1], 2 * (x._data.shape[-1] - 1))
         else:
@@ -164,9 +165,8 @@ def _inverse_real(name: str, count: int) -> Callable[..., Tensor]:
         return bind(real_part, bind(fourier, whole, count=1, inverse=True))
 
     transform.__name__ = transform.__qualname__ = name
-    axes = "last axis" if count == 1 else f"last {count} axes"
     transform.__doc__ = (
-        f"The reals whose Fourier transform over the {axes} begins with the input.\n\n"
+        f"The reals whose Fourier transform over the {_last_axes(count)} begins with the input.\n\n"
         "    ``fft_length`` is that of the result: even, ``2 * (n - 1)``, by default."
     )
     return transform
