@@ -219,6 +219,19 @@ def test_nothing_that_is_shipped_needs_the_test_helpers() -> None:
     assert [str(i) for i in our_imports() if room(i.target) == "testing" != room(i.source)] == []
 
 
+def test_private_names_stay_in_their_module() -> None:
+    """What another module needs has a name without an underscore, and so a docstring."""
+    wrong = [
+        f"{name}:{node.lineno} imports {alias.name} of {node.module}"
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "distgrad"
+        for alias in node.names
+        if alias.name.startswith("_") and not alias.name.startswith("__")
+    ]
+    assert wrong == []
+
+
 def test_layers_are_read_by_the_config_only_when_needed() -> None:
     """``config`` finds constructors by name: a job's other sections load none of them."""
     program = "import sys, distgrad.config; print('distgrad.config.schema' in sys.modules)"

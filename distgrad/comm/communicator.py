@@ -242,13 +242,13 @@ class Communicator:
         if self._transport is not None:
             self._transport.close()
 
-    def _operation(self, operation: str, timeout: float | None) -> _Operation:
+    def _operation(self, operation: str, timeout: float | None) -> Operation:
         """Makes the deadline; on any error inside closes this rank, so that peers raise too."""
         if self._ended:
             raise PeerLostError(
                 f"rank {self.rank} cannot {operation}: its communicator has ended ({self._ended})."
             )
-        return _Operation(self, Deadline(operation, self.timeout if timeout is None else timeout))
+        return Operation(self, Deadline(operation, self.timeout if timeout is None else timeout))
 
     def _fail(self, error: BaseException) -> None:
         if self._transport is None:
@@ -445,7 +445,7 @@ class Communicator:
         return flat_of(operation, array, self._array_type)
 
 
-class _Operation:
+class Operation:
     """The context of one operation; a class, since a generator would cost twice as much."""
 
     def __init__(self, communicator: Communicator, deadline: Deadline) -> None:

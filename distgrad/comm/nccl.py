@@ -17,7 +17,7 @@ from typing import Any
 
 from distgrad.comm.additions import run_additions
 from distgrad.comm.calls import DTYPES, HEADER_BYTES, Call
-from distgrad.comm.communicator import Array, Communicator, _Operation
+from distgrad.comm.communicator import Array, Communicator, Operation
 from distgrad.comm.transport import Arrays, Deadline, Prepared, name_ranks
 from distgrad.comm.tree import ShardTree
 from distgrad.comm.whole_sums import OwnSum
@@ -121,7 +121,7 @@ class DeviceCommunicator(Communicator):
 
     # What the algorithms of the base class stand on.
 
-    def _operation(self, operation: str, timeout: float | None) -> _Operation:
+    def _operation(self, operation: str, timeout: float | None) -> Operation:
         return self._host._operation(operation, timeout)
 
     def _call(

@@ -127,14 +127,15 @@ __all__ = [
 _EPSILON = 1e-7
 
 
-def _floatx(dtype: Any) -> Any:
+def or_floatx(dtype: Any) -> Any:
+    """The dtype; in place of None that of the variables of the global policy."""
     return mixed_precision.global_policy().variable_dtype if dtype is None else dtype
 
 
 def _numbers(x: Any) -> Tensor:
     """Bools as the floats 0 and 1; anything else as it is."""
     tensor = as_tensor(x)
-    return cast(tensor, _floatx(None)) if tensor.dtype.is_bool else tensor
+    return cast(tensor, or_floatx(None)) if tensor.dtype.is_bool else tensor
 
 
 # Means and places
@@ -181,8 +182,8 @@ def cumprod(x: Any, axis: int = 0) -> Tensor:
 def cast_to_floatx(x: Any) -> Any:
     """As floats of ``floatx()``: an array where it is given an array."""
     if isinstance(x, (Tensor, Variable)):
-        return cast(x, _floatx(None))
-    return np.asarray(x, as_dtype(_floatx(None)).numpy_dtype)
+        return cast(x, or_floatx(None))
+    return np.asarray(x, as_dtype(or_floatx(None)).numpy_dtype)
 
 
 def clip(x: Any, min_value: Any, max_value: Any) -> Tensor:
@@ -248,22 +249,22 @@ def transpose(x: Any) -> Tensor:
 
 def constant(value: Any, dtype: Any = None, shape: Any = None, name: str | None = None) -> Tensor:
     """A tensor, of ``floatx()`` by default."""
-    return constants.constant(value, _floatx(dtype), shape)
+    return constants.constant(value, or_floatx(dtype), shape)
 
 
 def eye(size: int, dtype: Any = None, name: str | None = None) -> Variable:
     """A variable that holds the identity matrix."""
-    return Variable(constants.eye(size, dtype=_floatx(dtype)), name=name)
+    return Variable(constants.eye(size, dtype=or_floatx(dtype)), name=name)
 
 
 def ones(shape: Any, dtype: Any = None, name: str | None = None) -> Variable:
     """A variable full of ones."""
-    return Variable(constants.ones(shape, _floatx(dtype)), name=name)
+    return Variable(constants.ones(shape, or_floatx(dtype)), name=name)
 
 
 def zeros(shape: Any, dtype: Any = None, name: str | None = None) -> Variable:
     """A variable full of zeros."""
-    return Variable(constants.zeros(shape, _floatx(dtype)), name=name)
+    return Variable(constants.zeros(shape, or_floatx(dtype)), name=name)
 
 
 def one_hot(indices: Any, num_classes: int) -> Tensor:
@@ -275,7 +276,7 @@ def random_normal(
     shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: int | None = None
 ) -> Tensor:
     """Normal numbers."""
-    return random.normal(shape, mean, stddev, _floatx(dtype), seed)
+    return random.normal(shape, mean, stddev, or_floatx(dtype), seed)
 
 
 def random_uniform(
@@ -286,7 +287,7 @@ def random_uniform(
     seed: int | None = None,
 ) -> Tensor:
     """Uniform numbers in [minval, maxval)."""
-    return random.uniform(shape, minval, maxval, _floatx(dtype), seed)
+    return random.uniform(shape, minval, maxval, or_floatx(dtype), seed)
 
 
 # Variables
@@ -296,7 +297,7 @@ def variable(
     value: Any, dtype: Any = None, name: str | None = None, constraint: Any = None
 ) -> Variable:
     """A variable, of ``floatx()`` by default."""
-    return Variable(value, dtype=_floatx(dtype), name=name)
+    return Variable(value, dtype=or_floatx(dtype), name=name)
 
 
 def count_params(x: Any) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras import activations, settings
-from distgrad.keras.legacy import _floatx
+from distgrad.keras.legacy import or_floatx
 from distgrad.keras.ops import alignment, windows
 from distgrad.ops import constants, control, ctc, nn, random
 from distgrad.ops.casting import cast
@@ -83,14 +83,14 @@ def random_bernoulli(
     shape: Any, p: float = 0.0, dtype: Any = None, seed: int | None = None
 ) -> Tensor:
     """1 with the chance ``p``, else 0."""
-    return cast(random.uniform(shape, 0.0, 1.0, _floatx(None), seed) <= p, _floatx(dtype))
+    return cast(random.uniform(shape, 0.0, 1.0, or_floatx(None), seed) <= p, or_floatx(dtype))
 
 
 def truncated_normal(
     shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: int | None = None
 ) -> Tensor:
     """Normal numbers within two standard deviations."""
-    return random.truncated_normal(shape, mean, stddev, _floatx(dtype), seed)
+    return random.truncated_normal(shape, mean, stddev, or_floatx(dtype), seed)
 
 
 # Shapes, products and choices

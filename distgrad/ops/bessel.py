@@ -11,7 +11,7 @@ from distgrad.ops.arithmetic import negative, sign
 from distgrad.ops.exponential import exp, log1p, xlogy
 from distgrad.ops.logic import equal, select
 from distgrad.ops.reduce import reduce_sum
-from distgrad.ops.special import _by_scipy, _of, _special, lgamma
+from distgrad.ops.special import by_backend, by_scipy, lgamma, special_of
 
 # Modified Bessel functions
 
@@ -19,25 +19,25 @@ from distgrad.ops.special import _by_scipy, _of, _special, lgamma
 @primitive(kinds="f")
 def bessel_i0(xp, x):
     """Modified Bessel function of order 0."""
-    return _of(x, "i0")
+    return by_backend(x, "i0")
 
 
 @primitive(kinds="f")
 def bessel_i0e(xp, x):
     """``bessel_i0(x) * exp(-abs(x))``."""
-    return _by_scipy(x, "i0e")
+    return by_scipy(x, "i0e")
 
 
 @primitive(kinds="f")
 def bessel_i1(xp, x):
     """Modified Bessel function of order 1."""
-    return _of(x, "i1")
+    return by_backend(x, "i1")
 
 
 @primitive(kinds="f")
 def bessel_i1e(xp, x):
     """``bessel_i1(x) * exp(-abs(x))``."""
-    return _by_scipy(x, "i1e")
+    return by_scipy(x, "i1e")
 
 
 @bessel_i0.vjp("x")
@@ -78,13 +78,13 @@ for _bessel in (bessel_i0, bessel_i0e, bessel_i1, bessel_i1e):
 @primitive(kinds="f", constant=("a",))
 def igamma(xp, a, x):
     """Lower regularised incomplete gamma function; it has no gradient with respect to ``a``."""
-    return _special(a, x).gammainc(a, x).astype(xp.result_type(a, x), copy=False)
+    return special_of(a, x).gammainc(a, x).astype(xp.result_type(a, x), copy=False)
 
 
 @primitive(kinds="f", constant=("a",))
 def igammac(xp, a, x):
     """Upper regularised incomplete gamma function; it has no gradient with respect to ``a``."""
-    return _special(a, x).gammaincc(a, x).astype(xp.result_type(a, x), copy=False)
+    return special_of(a, x).gammaincc(a, x).astype(xp.result_type(a, x), copy=False)
 
 
 def _density(a: Any, x: Any) -> Tensor:
@@ -115,7 +115,7 @@ for _gamma in (igamma, igammac):
 @primitive(kinds="f", constant=("a", "b"))
 def betainc(xp, a, b, x):
     """Regularised incomplete beta function; it has a gradient with respect to ``x`` alone."""
-    return _special(a, b, x).betainc(a, b, x).astype(xp.result_type(a, b, x), copy=False)
+    return special_of(a, b, x).betainc(a, b, x).astype(xp.result_type(a, b, x), copy=False)
 
 
 @betainc.vjp("x")

@@ -22,7 +22,7 @@ from distgrad.ops.arithmetic import multiply, negative
 from distgrad.ops.casting import cast
 from distgrad.ops.constants import fill, ones
 from distgrad.ops.constants import range as numbers
-from distgrad.ops.draws import _KEY
+from distgrad.ops.draws import SAMPLE_KEY
 from distgrad.ops.exponential import expm1, log1p
 from distgrad.ops.factors import on_host
 from distgrad.ops.indexing import gather
@@ -70,8 +70,8 @@ def _drawn(
 @random_candidates.samples
 def _(rng):
     bounds = np.cumsum([0.1, 0.2, 0.3, 0.4])
-    yield sample(_KEY, bounds, count=3, unique=True)
-    yield sample(_KEY, bounds, count=6, unique=False)
+    yield sample(SAMPLE_KEY, bounds, count=3, unique=True)
+    yield sample(SAMPLE_KEY, bounds, count=6, unique=False)
 
 
 def uniform_candidate_sampler(

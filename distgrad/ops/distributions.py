@@ -16,7 +16,7 @@ from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
 from distgrad.ops.casting import cast, stop_gradient
 from distgrad.ops.clipping import maximum
-from distgrad.ops.draws import _KEY
+from distgrad.ops.draws import SAMPLE_KEY
 from distgrad.ops.factors import on_host
 from distgrad.ops.gamma_slopes import follows
 from distgrad.ops.layout import broadcast_to
@@ -50,18 +50,18 @@ def random_binomial(xp, key, counts, probs, *, shape, dtype):
 
 @random_gamma.samples
 def _(rng):
-    yield sample(_KEY, np.array([0.5, 2.0, 9.0]), shape=(4, 3), dtype=np.dtype(np.float64))
+    yield sample(SAMPLE_KEY, np.array([0.5, 2.0, 9.0]), shape=(4, 3), dtype=np.dtype(np.float64))
 
 
 @random_poisson.samples
 def _(rng):
-    yield sample(_KEY, np.array([0.5, 2.0, 9.0]), shape=(4, 3), dtype=np.dtype(np.float64))
+    yield sample(SAMPLE_KEY, np.array([0.5, 2.0, 9.0]), shape=(4, 3), dtype=np.dtype(np.float64))
 
 
 @random_binomial.samples
 def _(rng):
     counts, probs = np.array([9, 20, 40]), np.array([0.3, 0.5, 0.9])
-    yield sample(_KEY, counts, probs, shape=(4, 3), dtype=np.dtype(np.int64))
+    yield sample(SAMPLE_KEY, counts, probs, shape=(4, 3), dtype=np.dtype(np.int64))
 
 
 def _of_shape(inner: tuple[int, ...], shape: Any) -> tuple[int, ...]:

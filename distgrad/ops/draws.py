@@ -11,7 +11,7 @@ from distgrad.backend.numpy import backend as numpy_backend
 from distgrad.core.dispatch import backend_over
 from distgrad.core.primitive import primitive, registry, sample
 
-_KEY = np.array([1, 2, 3, 4], dtype=np.uint64)
+SAMPLE_KEY = np.array([1, 2, 3, 4], dtype=np.uint64)
 
 
 @primitive(vjp=None, match=(), creates=True)
@@ -40,7 +40,7 @@ random_uniform.native = _fills("random")
 
 @random_uniform.samples
 def _(rng):
-    yield sample(_KEY, shape=(3, 4), dtype=np.dtype(np.float64))
+    yield sample(SAMPLE_KEY, shape=(3, 4), dtype=np.dtype(np.float64))
 
 
 @primitive(vjp=None, match=(), creates=True)
@@ -54,7 +54,7 @@ random_normal.native = _fills("standard_normal")
 
 @random_normal.samples
 def _(rng):
-    yield sample(_KEY, shape=(3, 4), dtype=np.dtype(np.float64))
+    yield sample(SAMPLE_KEY, shape=(3, 4), dtype=np.dtype(np.float64))
 
 
 @primitive(vjp=None, match=(), creates=True)
@@ -74,7 +74,7 @@ def random_truncated_normal(xp, key, *, shape, dtype):
 
 @random_truncated_normal.samples
 def _(rng):
-    yield sample(_KEY, shape=(30, 4), dtype=np.dtype(np.float64))
+    yield sample(SAMPLE_KEY, shape=(30, 4), dtype=np.dtype(np.float64))
 
 
 @primitive(vjp=None, match=(), creates=True)
@@ -85,7 +85,7 @@ def random_integers(xp, key, *, low, high, shape, dtype):
 
 @random_integers.samples
 def _(rng):
-    yield sample(_KEY, low=-3, high=5, shape=(3, 4), dtype=np.dtype(np.int64))
+    yield sample(SAMPLE_KEY, low=-3, high=5, shape=(3, 4), dtype=np.dtype(np.int64))
 
 
 @primitive(vjp=None, match=(), creates=True)
@@ -96,7 +96,7 @@ def random_permutation(xp, key, *, n):
 
 @random_permutation.samples
 def _(rng):
-    yield sample(_KEY, n=5)
+    yield sample(SAMPLE_KEY, n=5)
 
 
 @primitive(vjp=None, match=(), creates=True)
@@ -117,4 +117,6 @@ random_rows.native = _fill_rows
 @random_rows.samples
 def _(rng):
     params = {"shape": (3, 4), "dtype": np.dtype(np.float64)}
-    yield sample(np.stack([_KEY, _KEY + 1]), kernel=random_uniform.kernel, params=params)
+    yield sample(
+        np.stack([SAMPLE_KEY, SAMPLE_KEY + 1]), kernel=random_uniform.kernel, params=params
+    )

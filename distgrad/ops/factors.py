@@ -26,7 +26,7 @@ from distgrad.ops.linalg import (
     triangle,
 )
 from distgrad.ops.shape import expand_dims, reshape_to
-from distgrad.ops.solvers import _well_conditioned, solve_system, solve_triangle
+from distgrad.ops.solvers import solve_system, solve_triangle, well_conditioned
 from distgrad.ops.sorting import argsort
 
 
@@ -94,8 +94,8 @@ def _halves(factors: Tensor) -> tuple[Tensor, Tensor]:
 
 @lu_factors.samples
 def _(rng):
-    yield sample(_well_conditioned(rng, 3, 3)[::-1].copy())
-    yield sample(_well_conditioned(rng, 2, 3, 3))
+    yield sample(well_conditioned(rng, 3, 3)[::-1].copy())
+    yield sample(well_conditioned(rng, 2, 3, 3))
 
 
 class Lu(NamedTuple):
@@ -245,7 +245,7 @@ def _(rng):
     for shape in [(3, 3), (2, 2, 2)]:
         x = rng.normal(size=shape)
         yield sample(x @ x.swapaxes(-1, -2) + 2 * np.eye(shape[-1]) + 0.3 * x)
-    yield sample(_well_conditioned(rng, 2, 2) + 0.5j * rng.normal(size=(2, 2)))
+    yield sample(well_conditioned(rng, 2, 2) + 0.5j * rng.normal(size=(2, 2)))
 
 
 def sqrtm(input: Any, name: str | None = None) -> Tensor:
@@ -264,7 +264,7 @@ def matrix_logarithm(xp, x):
 
 @matrix_logarithm.samples
 def _(rng):
-    yield sample(_well_conditioned(rng, 3, 3) + 0.1j * rng.normal(size=(3, 3)))
+    yield sample(well_conditioned(rng, 3, 3) + 0.1j * rng.normal(size=(3, 3)))
 
 
 def logm(input: Any, name: str | None = None) -> Tensor:

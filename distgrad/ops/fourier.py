@@ -113,7 +113,7 @@ fft2d, ifft2d = _complex("fft2d", 2, False), _complex("ifft2d", 2, True)
 fft3d, ifft3d = _complex("fft3d", 3, False), _complex("ifft3d", 3, True)
 
 
-def _fitted(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
+def fitted(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
     """The last axes cut, or filled up with zeros, to ``lengths``."""
     shape = x._data.shape[x._data.ndim - len(lengths) :]
     if shape == lengths:
@@ -130,7 +130,7 @@ def _real(name: str, count: int) -> Callable[..., Tensor]:
     def transform(input_tensor: Any, fft_length: Any = None, name: str | None = None) -> Tensor:
         x = _numbers(transform.__name__, input_tensor, np.float32, count)
         if fft_length is not None:
-            x = _fitted(x, _lengths(transform.__name__, fft_length, count))
+            x = fitted(x, _lengths(transform.__name__, fft_length, count))
         half = real_fourier(x)
         if count == 1:
             return half
@@ -154,7 +154,7 @@ def _inverse_real(name: str, count: int) -> Callable[..., Tensor]:
             lengths = (*x._data.shape[x._data.ndim - count : -1], 2 * (x._data.shape[-1] - 1))
         else:
             lengths = _lengths(transform.__name__, fft_length, count)
-        x = _fitted(x, (*lengths[:-1], lengths[-1] // 2 + 1))
+        x = fitted(x, (*lengths[:-1], lengths[-1] // 2 + 1))
         if count > 1:
             order = _last_first(x._data.ndim, count)
             turned = _permuted(x, order)

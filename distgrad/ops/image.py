@@ -21,7 +21,7 @@ from distgrad.ops.reduce import reduce_mean, reduce_sum
 from distgrad.ops.shape import static
 
 
-def _image(name: str, images: Any) -> tuple[Tensor, int]:
+def image_and_axis(name: str, images: Any) -> tuple[Tensor, int]:
     """The images, and the axis of their height; InvalidArgumentError for another rank."""
     x = as_tensor(images)
     if x._data.ndim not in (3, 4):
@@ -143,7 +143,7 @@ def resize(
     makes the largest images of their own form that fit. Raises InvalidArgumentError for another
     rank, an empty size or another method.
     """
-    x, axis = _image("resize", images)
+    x, axis = image_and_axis("resize", images)
     if method not in ("nearest", "area", *_KERNELS):
         known = ", ".join(map(repr, ("nearest", "area", *_KERNELS)))
         raise InvalidArgumentError(f"resize: method is {method!r}; there are {known}")
@@ -175,13 +175,13 @@ def resize(
 
 def flip_left_right(image: Any, name: str | None = None) -> Tensor:
     """The columns in reverse order; InvalidArgumentError for a rank other than 3 or 4."""
-    x, axis = _image("flip_left_right", image)
+    x, axis = image_and_axis("flip_left_right", image)
     return reverse(x, [axis + 1])
 
 
 def flip_up_down(image: Any, name: str | None = None) -> Tensor:
     """The rows in reverse order; InvalidArgumentError for a rank other than 3 or 4."""
-    x, axis = _image("flip_up_down", image)
+    x, axis = image_and_axis("flip_up_down", image)
     return reverse(x, [axis])
 
 
@@ -219,7 +219,8 @@ def _between_integers(x: Tensor, wanted: np.dtype, saturate: bool) -> Tensor:
     return to(x // (have // want), wanted) if have > want else to(x, wanted) * (want // have)
 
 
-def _as_floats(x: Tensor) -> Tensor:
+def as_floats(x: Tensor) -> Tensor:
+    """Images of whole numbers as float32 in [0, 1]; others as they are."""
     return x if is_floating(x._data.dtype) else convert_image_dtype(x, np.float32)
 
 
@@ -231,7 +232,7 @@ def rgb_to_grayscale(images: Any, name: str | None = None) -> Tensor:
     x = as_tensor(images)
     if x._data.shape[-1:] != (3,):
         raise InvalidArgumentError(f"rgb_to_grayscale takes three channels, not shape {x.shape}")
-    rgb = _as_floats(x)
+    rgb = as_floats(x)
     gray = 0.2989 * rgb[..., :1] + 0.587 * rgb[..., 1:2] + 0.114 * rgb[..., 2:]
     return convert_image_dtype(gray, x._data.dtype)
 
@@ -239,7 +240,7 @@ def rgb_to_grayscale(images: Any, name: str | None = None) -> Tensor:
 def adjust_brightness(image: Any, delta: Any, name: str | None = None) -> Tensor:
     """``delta`` added to every element; integers stand for 0 to 1 and are clipped."""
     x = as_tensor(image)
-    return convert_image_dtype(_as_floats(x) + delta, x._data.dtype, saturate=True)
+    return convert_image_dtype(as_floats(x) + delta, x._data.dtype, saturate=True)
 
 
 def adjust_contrast(images: Any, contrast_factor: Any, name: str | None = None) -> Tensor:
@@ -247,8 +248,8 @@ def adjust_contrast(images: Any, contrast_factor: Any, name: str | None = None) 
 
     Raises InvalidArgumentError for a rank other than 3 or 4.
     """
-    x, axis = _image("adjust_contrast", images)
-    y = _as_floats(x)
+    x, axis = image_and_axis("adjust_contrast", images)
+    y = as_floats(x)
     mean = reduce_mean(y, [axis, axis + 1], keepdims=True)
     return convert_image_dtype((y - mean) * contrast_factor + mean, x._data.dtype, saturate=True)
 
@@ -258,7 +259,7 @@ def total_variation(images: Any, name: str | None = None) -> Tensor:
 
     Raises InvalidArgumentError for a rank other than 3 or 4.
     """
-    x, axis = _image("total_variation", images)
+    x, axis = image_and_axis("total_variation", images)
     down = x[..., 1:, :, :] - x[..., :-1, :, :]
     right = x[..., 1:, :] - x[..., :-1, :]
     axes = [axis, axis + 1, axis + 2]

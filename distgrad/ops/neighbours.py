@@ -17,7 +17,7 @@ from distgrad.ops.indexing import getitem, take
 from distgrad.ops.layout import beside, reverse
 from distgrad.ops.linalg import tensors
 from distgrad.ops.padding import pad_constant
-from distgrad.ops.pooling import _lowest, max_windows, mean_windows, pool_windows
+from distgrad.ops.pooling import lowest, max_windows, mean_windows, pool_windows
 from distgrad.ops.powers import pow
 from distgrad.ops.reduce import argmax
 from distgrad.ops.shape import part, stack
@@ -106,7 +106,7 @@ def max_pool_with_argmax(
     pixels = np.arange(height * width).reshape(1, height, width, 1)
     numbers = moves.padded(np, pixels, -1)
     frame = ((0, 0), *moves.padding, (0, 0))
-    low = float(_lowest(x._data.dtype)) if x._data.dtype.kind == "f" else _lowest(x._data.dtype)
+    low = float(lowest(x._data.dtype)) if x._data.dtype.kind == "f" else lowest(x._data.dtype)
     framed = bind(pad_constant, x, paddings=frame, value=low)
     indices = [index for _, index in moves.offsets(counts)]
     which = argmax(stack([bind(getitem, framed, key=index) for index in indices], 0), 0)

@@ -16,7 +16,8 @@ from distgrad.ops.casting import zeros_like
 from distgrad.ops.windows import Geometry, channels_first, channels_last, spatial, window_geometry
 
 
-def _lowest(dtype: np.dtype) -> Any:
+def lowest(dtype: np.dtype) -> Any:
+    """The number that no other of this dtype is below."""
     return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
 
 
@@ -24,12 +25,12 @@ def _lowest(dtype: np.dtype) -> Any:
 def max_windows(xp, x, *, geometry):
     """Largest element of each window of ``x [n, *space, c]``."""
     counts = geometry.counts(x.shape[1:-1])
-    return _largest(xp, geometry.padded(xp, x, _lowest(x.dtype)), counts, geometry)
+    return _largest(xp, geometry.padded(xp, x, lowest(x.dtype)), counts, geometry)
 
 
 def _largest(xp: Any, x: Any, counts: tuple[int, ...], geometry: Geometry) -> Any:
     """The largest element of each window of padded ``x``."""
-    y = xp.full((x.shape[0], *counts, x.shape[-1]), _lowest(x.dtype), dtype=x.dtype)
+    y = xp.full((x.shape[0], *counts, x.shape[-1]), lowest(x.dtype), dtype=x.dtype)
     for _, index in geometry.offsets(counts):
         xp.maximum(y, x[index], out=y)
     return y
@@ -55,7 +56,7 @@ def _firsts(
 @primitive(kinds="iuf")
 def max_windows_grad(xp, dy, x, *, geometry):
     """``dy`` at the first maximum of each window of ``x``, summed over the windows."""
-    padded = geometry.padded(xp, x, _lowest(x.dtype))
+    padded = geometry.padded(xp, x, lowest(x.dtype))
     dx = xp.zeros(padded.shape, dtype=dy.dtype)
     for index, first in _firsts(xp, padded, dy.shape[1:-1], geometry):
         dx[index] += xp.where(first, dy, 0)
@@ -76,7 +77,7 @@ def _(g):
 def at_maximum(xp, u, x, *, geometry):
     """The elements of ``u`` that stand where ``x`` has the first maximum of each window."""
     counts = geometry.counts(x.shape[1:-1])
-    u, x = geometry.padded(xp, u), geometry.padded(xp, x, _lowest(x.dtype))
+    u, x = geometry.padded(xp, u), geometry.padded(xp, x, lowest(x.dtype))
     found = xp.zeros((x.shape[0], *counts, x.shape[-1]), dtype=u.dtype)
     for index, first in _firsts(xp, x, counts, geometry):
         found += xp.where(first, u[index], 0)

@@ -10,7 +10,7 @@ from distgrad.core.primitive import bind, primitive, sample
 from distgrad.ops.arithmetic import negative
 from distgrad.ops.exponential import exp, log
 from distgrad.ops.logic import equal, select
-from distgrad.ops.special import _by_scipy, _of
+from distgrad.ops.special import by_backend, by_scipy
 from distgrad.ops.trigonometric import cos, sin
 
 # Of the first kind
@@ -19,13 +19,13 @@ from distgrad.ops.trigonometric import cos, sin
 @primitive(kinds="f")
 def bessel_j0(xp, x):
     """Bessel function of the first kind of order 0."""
-    return _of(x, "j0")
+    return by_backend(x, "j0")
 
 
 @primitive(kinds="f")
 def bessel_j1(xp, x):
     """Bessel function of the first kind of order 1."""
-    return _of(x, "j1")
+    return by_backend(x, "j1")
 
 
 @bessel_j0.vjp("x")
@@ -45,37 +45,37 @@ def _(g, out, x):
 @primitive(kinds="f")
 def bessel_y0(xp, x):
     """Bessel function of the second kind of order 0."""
-    return _of(x, "y0")
+    return by_backend(x, "y0")
 
 
 @primitive(kinds="f")
 def bessel_y1(xp, x):
     """Bessel function of the second kind of order 1."""
-    return _of(x, "y1")
+    return by_backend(x, "y1")
 
 
 @primitive(kinds="f")
 def bessel_k0(xp, x):
     """Modified Bessel function of the second kind of order 0."""
-    return _of(x, "k0")
+    return by_backend(x, "k0")
 
 
 @primitive(kinds="f")
 def bessel_k0e(xp, x):
     """``bessel_k0(x) * exp(x)``."""
-    return _by_scipy(x, "k0e")
+    return by_scipy(x, "k0e")
 
 
 @primitive(kinds="f")
 def bessel_k1(xp, x):
     """Modified Bessel function of the second kind of order 1."""
-    return _of(x, "k1")
+    return by_backend(x, "k1")
 
 
 @primitive(kinds="f")
 def bessel_k1e(xp, x):
     """``bessel_k1(x) * exp(x)``."""
-    return _by_scipy(x, "k1e")
+    return by_scipy(x, "k1e")
 
 
 @bessel_y0.vjp("x")
@@ -114,7 +114,7 @@ def _(g, out, x):
 @primitive(kinds="f")
 def expint(xp, x):
     """The exponential integral Ei: that of ``exp(t) / t`` up to ``x``, for positive ``x``."""
-    return _of(x, "expi")
+    return by_backend(x, "expi")
 
 
 @expint.vjp("x")
@@ -125,7 +125,7 @@ def _(g, x):
 @primitive(kinds="f")
 def dawsn(xp, x):
     """Dawson's integral: ``exp(-x**2)`` times the integral of ``exp(t**2)`` from 0 to ``x``."""
-    return _by_scipy(x, "dawsn")
+    return by_scipy(x, "dawsn")
 
 
 @dawsn.vjp("x")
@@ -136,13 +136,13 @@ def _(g, out, x):
 @primitive(kinds="f")
 def fresnel_cos(xp, x):
     """Fresnel's integral of ``cos(pi * t**2 / 2)`` from 0 to ``x``."""
-    return _by_scipy(x, "fresnel", 1)
+    return by_scipy(x, "fresnel", 1)
 
 
 @primitive(kinds="f")
 def fresnel_sin(xp, x):
     """Fresnel's integral of ``sin(pi * t**2 / 2)`` from 0 to ``x``."""
-    return _by_scipy(x, "fresnel", 0)
+    return by_scipy(x, "fresnel", 0)
 
 
 @fresnel_cos.vjp("x")
@@ -158,7 +158,7 @@ def _(g, x):
 @primitive(kinds="f")
 def spence(xp, x):
     """Spence's integral: minus that of ``log(t) / (t - 1)`` from 1 to ``x``."""
-    return _by_scipy(x, "spence")
+    return by_scipy(x, "spence")
 
 
 @spence.vjp("x")

@@ -13,7 +13,7 @@ from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
-from distgrad.ops.fourier import _fitted, irfft, rfft
+from distgrad.ops.fourier import fitted, irfft, rfft
 from distgrad.ops.indexing import take, take_grad
 from distgrad.ops.layout import beside
 from distgrad.ops.linalg import tensordot
@@ -115,7 +115,7 @@ def inverse_stft(
     """
     x, length = as_tensor(stfts), int(frame_length)
     size = _power_of_two(length) if fft_length is None else int(fft_length)
-    frames = _fitted(irfft(x, [size]), (length,))
+    frames = fitted(irfft(x, [size]), (length,))
     if window_fn is not None:
         frames = frames * window_fn(length, dtype=frames.dtype)
     return overlap_and_add(frames, frame_step)
@@ -176,7 +176,7 @@ def dct(
     if axis not in (-1, x._data.ndim - 1):
         raise ValueError(f"dct works on the last axis, not on {axis}")
     if n is not None:
-        x = _fitted(x, (int(n),))
+        x = fitted(x, (int(n),))
     length = x._data.shape[-1]
     if type == 1 and length < 2:
         raise ValueError("dct of type 1 needs two numbers or more")

@@ -25,7 +25,7 @@ from distgrad.ops.reduce import sum as sum_over
 from distgrad.ops.shape import reshape_to
 
 
-def _well_conditioned(rng: Any, *shape: int) -> Any:
+def well_conditioned(rng: Any, *shape: int) -> Any:
     """Random square matrices whose inverse is no larger than they are."""
     x = rng.normal(size=shape)
     at = range(shape[-1])
@@ -58,8 +58,8 @@ def _(g, out, x):
 
 @det_of.samples
 def _(rng):
-    yield sample(_well_conditioned(rng, 3, 3))
-    yield sample(_well_conditioned(rng, 2, 2, 2))
+    yield sample(well_conditioned(rng, 3, 3))
+    yield sample(well_conditioned(rng, 2, 2, 2))
     yield sample(rng.normal(size=(1, 1)))
 
 
@@ -95,9 +95,9 @@ def _(g, out, x):
 
 @sign_and_log_det.samples
 def _(rng):
-    yield sample(_well_conditioned(rng, 3, 3))
-    yield sample(_well_conditioned(rng, 2, 3, 3))
-    yield sample(_well_conditioned(rng, 3, 3) + 1j * rng.normal(size=(3, 3)))
+    yield sample(well_conditioned(rng, 3, 3))
+    yield sample(well_conditioned(rng, 2, 3, 3))
+    yield sample(well_conditioned(rng, 3, 3) + 1j * rng.normal(size=(3, 3)))
 
 
 class LogMatrixDeterminant(NamedTuple):
@@ -138,8 +138,8 @@ def _(g, out):
 
 @inverse.samples
 def _(rng):
-    yield sample(_well_conditioned(rng, 3, 3))
-    yield sample(_well_conditioned(rng, 2, 2, 2))
+    yield sample(well_conditioned(rng, 3, 3))
+    yield sample(well_conditioned(rng, 2, 2, 2))
     yield sample(rng.normal(size=(0, 2, 2)))
 
 
@@ -176,8 +176,8 @@ def _(g, out, matrix, adjoint, needs):
 @solve_system.samples
 def _(rng):
     for adjoint in (False, True):
-        yield sample(_well_conditioned(rng, 3, 3), rng.normal(size=(3, 2)), adjoint=adjoint)
-        yield sample(_well_conditioned(rng, 2, 2, 2), rng.normal(size=(2, 2, 1)), adjoint=adjoint)
+        yield sample(well_conditioned(rng, 3, 3), rng.normal(size=(3, 2)), adjoint=adjoint)
+        yield sample(well_conditioned(rng, 2, 2, 2), rng.normal(size=(2, 2, 1)), adjoint=adjoint)
 
 
 def solve(matrix: Any, rhs: Any, adjoint: bool = False, name: str | None = None) -> Tensor:
@@ -228,9 +228,9 @@ def _(rng):
     for lower in (False, True):
         for adjoint in (False, True):
             flags = {"lower": lower, "adjoint": adjoint}
-            yield sample(_well_conditioned(rng, 3, 3), rng.normal(size=(3, 2)), **flags)
-            yield sample(_well_conditioned(rng, 2, 2, 2), rng.normal(size=(2, 2, 1)), **flags)
-            turned = _well_conditioned(rng, 2, 2) + 1j * rng.normal(size=(2, 2))
+            yield sample(well_conditioned(rng, 3, 3), rng.normal(size=(3, 2)), **flags)
+            yield sample(well_conditioned(rng, 2, 2, 2), rng.normal(size=(2, 2, 1)), **flags)
+            turned = well_conditioned(rng, 2, 2) + 1j * rng.normal(size=(2, 2))
             yield sample(turned, rng.normal(size=(2, 1)) + 1j, **flags)
 
 

@@ -15,17 +15,18 @@ from distgrad.ops.arithmetic import negative
 from distgrad.ops.exponential import exp
 
 
-def _special(*operands: Any) -> Any:
+def special_of(*operands: Any) -> Any:
     """The module of special functions of the backend that the arrays belong to."""
     array = next((x for x in operands if type(x) in dispatch.arrays), None)
     return dispatch.backend_of(array).special
 
 
-def _of(x: Any, name: str) -> Any:
-    return getattr(_special(x), name)(x).astype(x.dtype, copy=False)  # float16 as well
+def by_backend(x: Any, name: str) -> Any:
+    """The special function of that name, in the dtype of ``x``."""
+    return getattr(special_of(x), name)(x).astype(x.dtype, copy=False)  # float16 as well
 
 
-def _by_scipy(x: Any, name: str, part: int | None = None) -> Any:
+def by_scipy(x: Any, name: str, part: int | None = None) -> Any:
     """On the host: what CuPy lacks, or makes as the product of a number that overflows."""
     library = dispatch.backend_of(x)
     found = getattr(numpy_backend.special, name)(library.to_numpy(x))
@@ -35,7 +36,7 @@ def _by_scipy(x: Any, name: str, part: int | None = None) -> Any:
 @primitive(expr="erf(x)", kinds="f")
 def erf(xp, x):
     """Elementwise error function."""
-    return _of(x, "erf")
+    return by_backend(x, "erf")
 
 
 @erf.vjp("x")
@@ -46,7 +47,7 @@ def _(g, x):
 @primitive(expr="erfc(x)", kinds="f")
 def erfc(xp, x):
     """Elementwise ``1 - erf(x)``, exact for large ``x``."""
-    return _of(x, "erfc")
+    return by_backend(x, "erfc")
 
 
 @erfc.vjp("x")
@@ -64,7 +65,7 @@ for _error in (erf, erfc):
 @primitive(kinds="f")
 def erfinv(xp, x):
     """Inverse of ``erf``: infinite at -1 and 1, nan outside [-1, 1]."""
-    return _of(x, "erfinv")
+    return by_backend(x, "erfinv")
 
 
 @erfinv.vjp("x")
@@ -80,7 +81,7 @@ def _(rng):
 @primitive(kinds="f")
 def erfcinv(xp, x):
     """Inverse of ``erfc``: infinite at 0 and 2, nan outside [0, 2]."""
-    return _of(x, "erfcinv")
+    return by_backend(x, "erfcinv")
 
 
 @erfcinv.vjp("x")
@@ -96,7 +97,7 @@ def _(rng):
 @primitive(kinds="f")
 def ndtri(xp, x):
     """Inverse of the standard normal distribution function: infinite at 0 and 1."""
-    return _of(x, "ndtri")
+    return by_backend(x, "ndtri")
 
 
 @ndtri.vjp("x")
@@ -112,7 +113,7 @@ def _(rng):
 @primitive(expr="lgamma(x)", kinds="f")
 def lgamma(xp, x):
     """Logarithm of the absolute value of the gamma function; inf at its poles."""
-    return _of(x, "gammaln")
+    return by_backend(x, "gammaln")
 
 
 @lgamma.vjp("x")
@@ -123,7 +124,7 @@ def _(g, x):
 @primitive(kinds="f")
 def digamma(xp, x):
     """Derivative of ``lgamma``."""
-    return _of(x, "digamma")
+    return by_backend(x, "digamma")
 
 
 @digamma.vjp("x")
@@ -145,7 +146,7 @@ def polygamma(xp, a, x):
 
     It has no gradient with respect to ``a``.
     """
-    special = _special(a, x)
+    special = special_of(a, x)
     dtype = xp.result_type(a, x)
     a, x = xp.asarray(a, dtype=dtype), xp.asarray(x, dtype=dtype)
     order = a + 1
@@ -174,7 +175,7 @@ def zeta(xp, x, q):
 
     It has no gradient with respect to ``x``.
     """
-    return _special(x, q).zeta(x, q).astype(xp.result_type(x, q), copy=False)
+    return special_of(x, q).zeta(x, q).astype(xp.result_type(x, q), copy=False)
 
 
 @zeta.vjp("q")

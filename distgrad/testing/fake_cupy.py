@@ -21,7 +21,7 @@ import numpy as np
 from distgrad.core import dispatch
 from distgrad.testing import cuda_on_cpu, fake_cublas, fake_cudnn, fake_nccl, fake_streams, standin
 from distgrad.testing.fake_streams import CUDARuntimeError, Device
-from distgrad.testing.standin import Array, _plain
+from distgrad.testing.standin import Array, plain_of
 
 
 class CUDADriverError(RuntimeError):
@@ -46,7 +46,7 @@ class RawModule:
             (grid,), (block,) = blocks, threads
             if not 0 < block <= 1024 or not 0 < grid < 2**31:
                 raise CUDARuntimeError("cudaErrorInvalidConfiguration: invalid configuration")
-            given = [_plain(a) for a in args]
+            given = [plain_of(a) for a in args]
             # Memory that is named by its address alone is not used for anything else before.
             tables = [a for a in given if isinstance(a, np.ndarray) and a.dtype == np.int64]
             kept = [fake_streams.held(at) for table in tables for at in table.flat]
@@ -73,7 +73,7 @@ class ElementwiseKernel:
     def __call__(self, *args: Any) -> Array:
         assert len(args) == len(self._inputs)
         (dtype,) = {a.dtype for a in args if isinstance(a, Array)}
-        given = np.broadcast_arrays(*(np.asarray(_plain(a), dtype) for a in args))
+        given = np.broadcast_arrays(*(np.asarray(plain_of(a), dtype) for a in args))
         standin.order.allocates()
         out = np.empty(given[0].shape, dtype)
         names = [f"distgrad_{n}" for n in self._inputs]

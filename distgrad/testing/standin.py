@@ -194,11 +194,11 @@ class Array:
     T = property(lambda self: _wrap(self._data.T))
     real = property(
         lambda self: _wrap(self._data.real),
-        lambda self, value: _set_part(self._data.real, _plain(value)),
+        lambda self, value: _set_part(self._data.real, plain_of(value)),
     )
     imag = property(
         lambda self: _wrap(self._data.imag),
-        lambda self, value: _set_part(self._data.imag, _plain(value)),
+        lambda self, value: _set_part(self._data.imag, plain_of(value)),
     )
 
     def get(self) -> np.ndarray:
@@ -218,7 +218,7 @@ class Array:
         return self._data.item(*args)
 
     def __getitem__(self, key: Any) -> Any:
-        index = _plain(key)
+        index = plain_of(key)
         if not _has_array(key):
             return _wrap(self._data[index])
         if _has_mask(index):
@@ -226,7 +226,7 @@ class Array:
         return _wrap(order.made(self._data.__getitem__, index))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        given = _plain(key), _plain(value)
+        given = plain_of(key), plain_of(value)
         order.later(lambda: self._data.__setitem__(*given))
 
     def __len__(self) -> int:
@@ -256,7 +256,7 @@ class Array:
 def _define(name: str, in_place: bool) -> None:
     def operator(self: Array, *others: Any) -> Any:
         order.by_name(name)
-        given = [_plain(other) for other in others]
+        given = [plain_of(other) for other in others]
         if in_place:
             order.later(lambda: getattr(self._data, name)(*given))
             return self
@@ -272,14 +272,14 @@ for _name in ("neg", "pos", "abs", "invert", "eq", "ne", "lt", "le", "gt", "ge")
     _define(f"__{_name}__", in_place=False)
 
 
-def _plain(value: Any) -> Any:
+def plain_of(value: Any) -> Any:
     """What NumPy is given for an argument; its own arrays are refused, as CuPy refuses them."""
     if isinstance(value, Array):
         return value._data
     if isinstance(value, np.ndarray):
         raise TypeError("an array of NumPy beside one of another library")
     if isinstance(value, (tuple, list)):
-        return type(value)(_plain(v) for v in value)
+        return type(value)(plain_of(v) for v in value)
     return value
 
 
@@ -318,8 +318,8 @@ class _Function:
             raise TypeError(f"CuPy's {self.name} takes no {word!r}")
         order.by_name(self.name)
         out = kwargs.get("out")
-        given = [_plain(value) for value in args]
-        plain = {key: _plain(value) for key, value in kwargs.items()}
+        given = [plain_of(value) for value in args]
+        plain = {key: plain_of(value) for key, value in kwargs.items()}
         if out is not None:
             order.later(lambda: self.fn(*given, **plain))
             return out
@@ -336,7 +336,7 @@ class _Function:
             raise AttributeError(f"CuPy has no {self.name}.at")
         if array.dtype.name not in UFUNC_AT[self.name]:
             raise TypeError(f"CuPy's {self.name}.at takes no {array.dtype}")
-        given = [_plain(array), _plain(indices), *map(_plain, values)]
+        given = [plain_of(array), plain_of(indices), *map(plain_of, values)]
         order.later(lambda: self.fn.at(*given))
 
 
@@ -396,20 +396,20 @@ class StandIn(Backend):
         return array.get()
 
     def random_uniform(self, key: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-        return _wrap(numpy_backend.random_uniform(_plain(key), shape, dtype))
+        return _wrap(numpy_backend.random_uniform(plain_of(key), shape, dtype))
 
     def random_normal(self, key: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-        return _wrap(numpy_backend.random_normal(_plain(key), shape, dtype))
+        return _wrap(numpy_backend.random_normal(plain_of(key), shape, dtype))
 
     def random_integers(self, key: Any, low: int, high: int, shape: tuple, dtype: Any) -> Any:
-        return _wrap(numpy_backend.random_integers(_plain(key), low, high, shape, dtype))
+        return _wrap(numpy_backend.random_integers(plain_of(key), low, high, shape, dtype))
 
     def random_permutation(self, key: Any, n: int) -> Any:
-        return _wrap(numpy_backend.random_permutation(_plain(key), n))
+        return _wrap(numpy_backend.random_permutation(plain_of(key), n))
 
     def solve_triangular(self, matrix: Any, rhs: Any, *, lower: bool, transpose: bool) -> Any:
         solved = numpy_backend.solve_triangular(
-            _plain(matrix), _plain(rhs), lower=lower, transpose=transpose
+            plain_of(matrix), plain_of(rhs), lower=lower, transpose=transpose
         )
         return _wrap(solved)
 

@@ -157,7 +157,8 @@ def in_top_k(targets: Any, predictions: Any, k: int) -> Tensor:
     return nn.in_top_k(targets, predictions, k)
 
 
-def _groups(segment_ids: Any, num_segments: int | None) -> tuple[Tensor, int]:
+def group_count(segment_ids: Any, num_segments: int | None) -> tuple[Tensor, int]:
+    """The ids as int32, and the number of groups: the one given, or what the ids need."""
     ids = cast(segment_ids, np.int32)
     return ids, int(ids._host().max(initial=-1)) + 1 if num_segments is None else num_segments
 
@@ -166,14 +167,14 @@ def segment_sum(
     data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
 ) -> Tensor:
     """The sums of the rows with the same number in ``segment_ids``."""
-    return segment.unsorted_segment_sum(data, *_groups(segment_ids, num_segments))
+    return segment.unsorted_segment_sum(data, *group_count(segment_ids, num_segments))
 
 
 def segment_max(
     data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
 ) -> Tensor:
     """The largest elements of the rows with the same number in ``segment_ids``."""
-    return segment.unsorted_segment_max(data, *_groups(segment_ids, num_segments))
+    return segment.unsorted_segment_max(data, *group_count(segment_ids, num_segments))
 
 
 # Norms

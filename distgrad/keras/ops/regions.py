@@ -14,7 +14,7 @@ from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.keras.layers.core import data_format_of
 from distgrad.keras.ops import shaping
-from distgrad.keras.ops.nn import _groups
+from distgrad.keras.ops.nn import group_count
 from distgrad.keras.ops.promotion import floated
 from distgrad.ops import segment
 from distgrad.ops.indexing import gather, take_grad
@@ -28,14 +28,14 @@ def segment_min(
     data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
 ) -> Tensor:
     """The smallest elements of the rows with the same number in ``segment_ids``."""
-    return segment.unsorted_segment_min(data, *_groups(segment_ids, num_segments))
+    return segment.unsorted_segment_min(data, *group_count(segment_ids, num_segments))
 
 
 def segment_prod(
     data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
 ) -> Tensor:
     """The products of the rows with the same number in ``segment_ids``."""
-    return segment.unsorted_segment_prod(data, *_groups(segment_ids, num_segments))
+    return segment.unsorted_segment_prod(data, *group_count(segment_ids, num_segments))
 
 
 # Blocks of images

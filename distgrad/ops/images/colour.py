@@ -11,7 +11,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import clip_by_value, maximum
-from distgrad.ops.image import _as_floats, convert_image_dtype
+from distgrad.ops.image import as_floats, convert_image_dtype
 from distgrad.ops.layout import beside
 from distgrad.ops.linalg import tensordot
 from distgrad.ops.logic import equal, greater, less, select
@@ -77,8 +77,8 @@ def adjust_hue(image: Any, delta: Any, name: str | None = None) -> Tensor:
     x = _channels("adjust_hue", image)
     if type(delta) in (int, float) and not -1 <= delta <= 1:
         raise InvalidArgumentError(f"adjust_hue: delta lies in [-1, 1], not {delta!r}")
-    hsv = rgb_to_hsv(_as_floats(x))
-    hue = hsv[..., :1] + _beside(delta, hsv)
+    hsv = rgb_to_hsv(as_floats(x))
+    hue = hsv[..., :1] + factor_beside(delta, hsv)
     rgb = hsv_to_rgb(concat([hue - floor(hue), hsv[..., 1:]], -1))
     return convert_image_dtype(rgb, x._data.dtype)
 
@@ -89,13 +89,13 @@ def adjust_saturation(image: Any, saturation_factor: Any, name: str | None = Non
     Raises InvalidArgumentError where the last axis is not 3.
     """
     x = _channels("adjust_saturation", image)
-    hsv = rgb_to_hsv(_as_floats(x))
-    saturation = clip_by_value(hsv[..., 1:2] * _beside(saturation_factor, hsv), 0.0, 1.0)
+    hsv = rgb_to_hsv(as_floats(x))
+    saturation = clip_by_value(hsv[..., 1:2] * factor_beside(saturation_factor, hsv), 0.0, 1.0)
     rgb = hsv_to_rgb(concat([hsv[..., :1], saturation, hsv[..., 2:]], -1))
     return convert_image_dtype(rgb, x._data.dtype)
 
 
-def _beside(factor: Any, x: Tensor) -> Any:
+def factor_beside(factor: Any, x: Tensor) -> Any:
     """A factor as a number or a tensor that can stand beside ``x``."""
     return factor if type(factor) in (int, float) else cast(factor, x._data.dtype)
 
@@ -108,8 +108,8 @@ def adjust_gamma(image: Any, gamma: Any = 1, gain: Any = 1) -> Tensor:
     x = as_tensor(image)
     if type(gamma) in (int, float) and gamma < 0:
         raise InvalidArgumentError(f"adjust_gamma: gamma is not negative, unlike {gamma!r}")
-    y = _as_floats(x)
-    made = pow(y, _beside(gamma, y)) * _beside(gain, y)
+    y = as_floats(x)
+    made = pow(y, factor_beside(gamma, y)) * factor_beside(gain, y)
     return convert_image_dtype(made, x._data.dtype, saturate=True)
 
 

@@ -12,7 +12,7 @@ from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import clip_by_value
-from distgrad.ops.image import ResizeMethod, _image, resize
+from distgrad.ops.image import ResizeMethod, image_and_axis, resize
 from distgrad.ops.indexing import check_indices, getitem, take
 from distgrad.ops.layout import beside, reverse
 from distgrad.ops.logic import greater_equal, less_equal, logical_and, select
@@ -40,7 +40,7 @@ def crop_to_bounding_box(
 
     Raises InvalidArgumentError (a ValueError) for a box that is not inside the image.
     """
-    x, axis = _image("crop_to_bounding_box", image)
+    x, axis = image_and_axis("crop_to_bounding_box", image)
     tall, wide = _size("crop_to_bounding_box", target_height, target_width)
     top, left = static([offset_height, offset_width])
     height, width = x._data.shape[axis : axis + 2]
@@ -60,7 +60,7 @@ def pad_to_bounding_box(
 
     Raises InvalidArgumentError (a ValueError) where the image does not lie inside the frame.
     """
-    x, axis = _image("pad_to_bounding_box", image)
+    x, axis = image_and_axis("pad_to_bounding_box", image)
     tall, wide = _size("pad_to_bounding_box", target_height, target_width)
     top, left = static([offset_height, offset_width])
     height, width = x._data.shape[axis : axis + 2]
@@ -79,7 +79,7 @@ def central_crop(image: Any, central_fraction: Any) -> Tensor:
 
     Raises InvalidArgumentError (a ValueError) for a fraction outside (0, 1].
     """
-    x, axis = _image("central_crop", image)
+    x, axis = image_and_axis("central_crop", image)
     fraction = float(central_fraction)
     if not 0 < fraction <= 1:
         raise InvalidArgumentError(f"central_crop: a fraction in (0, 1] is needed, not {fraction}")
@@ -90,7 +90,7 @@ def central_crop(image: Any, central_fraction: Any) -> Tensor:
 
 def resize_with_crop_or_pad(image: Any, target_height: Any, target_width: Any) -> Tensor:
     """The middle of what is too large, zeros around what is too small; nothing is resampled."""
-    x, axis = _image("resize_with_crop_or_pad", image)
+    x, axis = image_and_axis("resize_with_crop_or_pad", image)
     tall, wide = _size("resize_with_crop_or_pad", target_height, target_width)
     height, width = x._data.shape[axis : axis + 2]
     down, right = tall - height, wide - width
@@ -107,7 +107,7 @@ def resize_with_pad(
     antialias: bool = False,
 ) -> Tensor:
     """The image as large as fits into the target without distortion, zeros around it."""
-    x, axis = _image("resize_with_pad", image)
+    x, axis = image_and_axis("resize_with_pad", image)
     tall, wide = _size("resize_with_pad", target_height, target_width)
     height, width = (np.float32(n) for n in x._data.shape[axis : axis + 2])
     ratio = max(width / np.float32(wide), height / np.float32(tall))
@@ -122,7 +122,7 @@ def resize_with_pad(
 
 def rot90(image: Any, k: int = 1, name: str | None = None) -> Tensor:
     """``k`` quarter turns against the clock."""
-    x, axis = _image("rot90", image)
+    x, axis = image_and_axis("rot90", image)
     turns = int(k) % 4
     if turns == 0:
         return x
@@ -135,7 +135,7 @@ def rot90(image: Any, k: int = 1, name: str | None = None) -> Tensor:
 
 def transpose(image: Any, name: str | None = None) -> Tensor:
     """Height and width exchanged."""
-    x, axis = _image("transpose", image)
+    x, axis = image_and_axis("transpose", image)
     return bind(permute, x, perm=(*range(axis), axis + 1, axis, axis + 2))
 
 

@@ -12,8 +12,8 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
-from distgrad.ops.image import _image, adjust_brightness, adjust_contrast
-from distgrad.ops.images.colour import _beside, adjust_hue, adjust_saturation
+from distgrad.ops.image import adjust_brightness, adjust_contrast, image_and_axis
+from distgrad.ops.images.colour import adjust_hue, adjust_saturation, factor_beside
 from distgrad.ops.indexing import take
 from distgrad.ops.layout import beside, reverse
 from distgrad.ops.logic import greater, less, select
@@ -36,7 +36,7 @@ def _stateless(seed: Any) -> Draw:
 
 
 def _flip(name: str, image: Any, along: int, draw: Draw) -> Tensor:
-    x, axis = _image(name, image)
+    x, axis = image_and_axis(name, image)
     flipped = reverse(x, [axis + along])
     if not axis:
         return select(less(draw([]), 0.5), flipped, x)
@@ -115,7 +115,7 @@ def _with_contrast(image: Any, factor: Tensor) -> Tensor:
 
 
 def _of_floats(drawn: Tensor, x: Tensor) -> Any:
-    return drawn if x._data.dtype.kind in "iu" else _beside(drawn, x)
+    return drawn if x._data.dtype.kind in "iu" else factor_beside(drawn, x)
 
 
 def random_brightness(image: Any, max_delta: float, seed: int | None = None) -> Tensor:
