@@ -27,6 +27,7 @@ _DECIDES_BITS = {
     "optimizer": "optimizer",
     "train.global_batch_size": "global_batch_size",
     "train.shuffle": "shuffle",
+    "train.class_weight": "class_weight",
     "train.mixed_precision": "mixed_precision",
     "train.tensor_float_32": "tensor_float_32",
     "parallel.virtual_shards": "virtual_shards",

@@ -40,6 +40,7 @@ def differences(*changes: str) -> str:
         ("optimizer={type: SGD}", 'optimizer.type was "Adam" and is "SGD"'),
         ("train.global_batch_size=5", "train.global_batch_size was 64 and is 5"),
         ("train.shuffle=false", "train.shuffle was true and is false"),
+        ("train.class_weight=balanced", 'train.class_weight was null and is "balanced"'),
         ("parallel.virtual_shards=4", "parallel.virtual_shards was 8 and is 4"),
         ("parallel.virtual_shards=null", "parallel.virtual_shards was 8 and is null"),
         ("parallel.threads_per_worker=2", "parallel.threads_per_worker was 1 and is 2"),
