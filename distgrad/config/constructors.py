@@ -90,7 +90,7 @@ def key_names(kind: Kind, name: str) -> list[str]:
     return list(keys(cls)) if cls else []
 
 
-def check(kind: Kind, spec: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+def check(kind: Kind, spec: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """What is wrong with ``{type: Name, **keywords}``, as (path within it, message) pairs.
 
     Keys and types are compared with the signature; if they fit, the object is made, and what its
@@ -133,7 +133,7 @@ def _is_blamed(key: str, value: Any, message: str) -> bool:
 
 def _check_key(
     cls: type, known: Mapping[str, Key], key: str, value: Any
-) -> Iterator[tuple[tuple[str, ...], str]]:
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
     if key not in known:
         hint = did_you_mean(key, known) or f"; {cls.__name__} takes {listing(known)}"
         yield (), f"unknown key{hint}"
@@ -143,6 +143,11 @@ def _check_key(
         if not isinstance(value.get("type"), str):
             yield ("type",), f"required key is missing; there are {listing(classes(inner))}"
         yield from check(inner, value)
+        return
+    if inner == "layer" and isinstance(value, list):
+        for index, item in enumerate(value):
+            for path, message in _check_key(cls, known, key, item):
+                yield (index, *path), message
         return
     if isinstance(value, float) and not math.isfinite(value):
         yield (), f"must be a finite number, got {show(value)}"
@@ -198,7 +203,7 @@ def resolve(kind: Kind, spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _resolved(key: str, value: Any) -> Any:
     inner = _specs().kind_of(key)
-    return resolve(inner, value) if inner and isinstance(value, Mapping) else value
+    return _specs().each_spec(lambda spec: resolve(inner, spec), value) if inner else value
 
 
 def schema(kind: Kind) -> dict[str, Any]:
@@ -233,6 +238,8 @@ def _json_schema(key: Key) -> dict[str, Any]:
     if inner is None:
         return plain
     spec = {"$ref": f"#/$defs/{inner.capitalize()}"}
+    if key.name in ("cells", "layers"):
+        return {"type": "array", "items": spec}
     return {"anyOf": [*plain.get("anyOf", [plain] if plain else []), spec]}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +26,7 @@ _HOMES = {
     "constraint": ("distgrad.keras.constraints", "Constraint"),
 }
 _INNER = ("layer", "initializer", "regularizer", "constraint")
+_LAYERS = ("cell", "cells", "layers")  # keywords that take a layer, or a list of them
 
 
 def module_of(kind: Kind) -> Any:
@@ -58,8 +59,17 @@ def kind_of(keyword: str) -> Kind | None:
     """The kind of object that a keyword takes, by its name; None for plain values."""
     if keyword == "learning_rate":
         return "schedule"
+    if keyword in _LAYERS:
+        return "layer"
     last = keyword.rpartition("_")[2]
     return cast("Kind", last) if last in _INNER else None
+
+
+def each_spec(fn: Callable[[Mapping[str, Any]], Any], value: Any) -> Any:
+    """The value of a keyword with ``fn`` applied to the spec that it is, or those in its list."""
+    if isinstance(value, list):
+        return [each_spec(fn, item) for item in value]
+    return fn(value) if isinstance(value, Mapping) else value
 
 
 def make(kind: Kind, spec: Mapping[str, Any], *, dtype: str | None = None) -> Any:
@@ -74,6 +84,6 @@ def make(kind: Kind, spec: Mapping[str, Any], *, dtype: str | None = None) -> An
 
 def _made(keyword: str, value: Any, dtype: str | None) -> Any:
     inner = kind_of(keyword)
-    if inner is None or not isinstance(value, Mapping):
+    if inner is None:
         return value
-    return make(inner, value, dtype=dtype)
+    return each_spec(lambda spec: make(inner, spec, dtype=dtype), value)

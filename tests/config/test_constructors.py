@@ -198,6 +198,23 @@ def test_specs_are_kept_with_their_defaults() -> None:
     assert made.layer.units == 2 and made.layer.compute_dtype == "float16"
 
 
+def test_layers_hold_cells_and_lists_of_layers() -> None:
+    """With the defaults of each, and mistakes in them found at their place."""
+    cells = [{"type": "LSTMCell", "units": 3}, {"type": "GRUCell", "units": 2}]
+    spec = {"type": "RNN", "cell": {"type": "StackedRNNCells", "cells": cells}}
+    assert not list(constructors.check("layer", spec))
+    resolved = constructors.resolve("layer", spec)["cell"]["cells"]
+    assert [cell["recurrent_activation"] for cell in resolved] == ["sigmoid", "sigmoid"]
+    made = specs.make("layer", spec, dtype="mixed_bfloat16").cell
+    assert [cell.units for cell in made.cells] == [3, 2]
+    assert made.cells[1].compute_dtype == "bfloat16"
+    pipe = {"type": "Pipeline", "layers": [{"type": "Rescaling", "scal": 2.0}]}
+    found, _ = constructors.check("layer", pipe)  # the other: scale is missing
+    assert found == (("layers", 0, "scal"), "unknown key, did you mean scale?")
+    pipe["layers"] = [{"type": "Rescaling", "scale": 2.0}]
+    assert specs.make("layer", pipe, dtype="mixed_bfloat16").layers[0].compute_dtype == "bfloat16"
+
+
 def test_every_kind_has_its_classes_and_no_bases() -> None:
     assert set(specs.classes("regularizer")) == {"L1", "L2", "L1L2", "OrthogonalRegularizer"}
     assert {"CosineDecay", "PiecewiseConstantDecay"} <= set(specs.classes("schedule"))

@@ -19,8 +19,8 @@ class Pipeline(Layer):
 
     casts_inputs = False
 
-    def __init__(self, layers: Sequence[Layer], name: str | None = None) -> None:
-        super().__init__(name=name)
+    def __init__(self, layers: Sequence[Layer], name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
         for layer in layers:
             if not isinstance(layer, Layer):
                 raise ValueError(f"a Pipeline is made of layers, not of {layer!r}")
