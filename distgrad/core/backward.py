@@ -183,6 +183,8 @@ def backward(
                 if places and rule in plan.placing:
                     uids = [inputs[i][0] if i >= 0 else 0 for i in slots]
                     made = rule(g, *kept, place=_places(g, uids, cotangents, places))
+                elif rule in plan.adding:
+                    made = rule(g, *kept, known=_taken(inputs, slots, cotangents))
                 else:
                     made = rule(g, *kept)
                 for i, value in zip(slots, made, strict=True):
@@ -225,6 +227,18 @@ def _places(
     if places.keys().isdisjoint(uids) or len(set(uids)) < len(uids):
         return None
     return [_place(g, uid, cotangents, places) if uid in places else None for uid in uids]
+
+
+def _taken(inputs: tuple, slots: tuple[int, ...], cotangents: dict[int, Any]) -> list[Any]:
+    """The tensors that are there for these arguments, None where there is none, taken out."""
+    known: list[Any] = []
+    for slot in slots:
+        uid = inputs[slot][0] if slot >= 0 else 0
+        found = as_cotangent(cotangents.get(uid))
+        known.append(found if type(found) is Tensor else None)
+        if known[-1] is not None:
+            del cotangents[uid]
+    return known
 
 
 def _put(

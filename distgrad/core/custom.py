@@ -15,6 +15,7 @@ import numpy as np
 
 from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.indexed_slices import add
 from distgrad.core.primitive import bind, primitive, registry, sample
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.variable import Variable
@@ -27,14 +28,15 @@ def custom_call(xp, *values, count, grad):
 
 
 @custom_call.vjp("*")
-def _(g, count, grad, needs):
-    return [*g, *(grad(g) if any(needs[count:]) else [None] * (len(needs) - count))]
+def _(g, count, grad, needs, known):
+    others = known[count:]
+    return [*_added(known[:count], g), *(grad(g, others) if any(needs[count:]) else others)]
 
 
 @custom_call.samples
 def _(rng):
-    def grad(g):  # the other value does not enter the result
-        return [0 * g[0], None]
+    def grad(g, known):  # the other value does not enter the result
+        return _added(known, [0 * g[0], None])
 
     yield sample(rng.normal(size=3), rng.normal(size=3), np.arange(2), count=1, grad=grad)
 
@@ -51,8 +53,15 @@ def custom_gradient(f: Callable[..., Any] | None = None) -> Callable[..., Any]:
     Calling it raises TypeError for a ``grad`` without ``variables`` that needs it; the backward
     pass raises ValueError for a wrong number of gradients, or one of another shape or dtype.
     """
-    if f is None:
-        return custom_gradient
+    return custom_gradient if f is None else own_gradient(f)
+
+
+def own_gradient(f: Callable[..., Any], *, adds: bool = False) -> Callable[..., Any]:
+    """`custom_gradient` of ``f``, whose ``grad`` may add to what is there.
+
+    With ``adds`` it takes ``known`` beside ``variables``, the gradient so far of each argument and
+    then of each variable, None where there is none, and returns what that becomes.
+    """
 
     @functools.wraps(f)
     def with_own_gradient(*args: Any, **kwargs: Any) -> Any:
@@ -77,7 +86,7 @@ def custom_gradient(f: Callable[..., Any] | None = None) -> Callable[..., Any]:
         tensors = [inputs[i] for i in used]
         # Without a past: the gradient goes through grad, not through the function's own steps.
         outputs = [bind(registry["stop_gradient"], as_tensor(r)) for r in tree.flatten(result)]
-        rule = _Gradient(grad, _name(f), len(leaves), variables, used, tensors)
+        rule = _Gradient(grad, _name(f), len(leaves), variables, used, tensors, adds)
         made = bind(custom_call, *outputs, *tensors, count=len(outputs), grad=rule)
         return tree.unflatten(result, made)
 
@@ -126,21 +135,29 @@ class _Gradient:
         variables: list[Variable],
         used: Sequence[int],
         tensors: Sequence[Any],
+        adds: bool,
     ) -> None:
+        self.adds = adds
         self.fn, self.name, self.count, self.variables = fn, name, count, variables
         self.used = used
         self.shapes = [t._data.shape for t in tensors]
         self.dtypes = [t._data.dtype for t in tensors]
 
-    def __call__(self, upstream: tuple) -> list[Any]:
+    def __call__(self, upstream: tuple, known: list[Any]) -> list[Any]:
+        """One cotangent per recorded input, added to what is known of it."""
+        more: dict[str, Any] = {}
+        if self.adds:
+            places = dict(zip(self.used, known, strict=True))
+            more["known"] = [places.get(i) for i in range(self.count + len(self.variables))]
         if self.variables:
-            of_args, of_variables = self.fn(*upstream, variables=self.variables)
+            of_args, of_variables = self.fn(*upstream, variables=self.variables, **more)
         else:
-            of_args, of_variables = self.fn(*upstream), []
+            of_args, of_variables = self.fn(*upstream, **more), []
         grads = self._counted(of_args, self.count, "arguments")
         grads += self._counted(of_variables, len(self.variables), "variables")
         wanted = zip(self.used, self.shapes, self.dtypes, strict=True)
-        return [self._checked(grads[i], shape, dtype) for i, shape, dtype in wanted]
+        found = [self._checked(grads[i], shape, dtype) for i, shape, dtype in wanted]
+        return found if self.adds else _added(known, found)
 
     def _counted(self, grads: Any, count: int, what: str) -> list[Any]:
         flat = tree.flatten(grads)
@@ -169,6 +186,14 @@ class _Gradient:
                 f"the gradient of {self.name} returned shape {found} for an input of shape {shape}"
             ) from None
         return bind(registry["broadcast_to"], as_tensor(tensor), shape=whole)
+
+
+def _added(known: Sequence[Any], found: Sequence[Any]) -> list[Any]:
+    """The sums of cotangents, either of which may be None."""
+    return [
+        (b if a is None else a) if a is None or b is None else add(a, b)
+        for a, b in zip(known, found, strict=True)
+    ]
 
 
 def _takes_variables(grad: Callable[..., Any]) -> bool:

@@ -23,10 +23,11 @@ class Plan:
     the rule asks for. A rule is a function and the place of its argument among those inputs; a
     rule for several arguments has one place for each, -1 for those that are not tracked. ``only``
     is the rule where there is one, for one argument, and no other input; ``placing`` are those
-    that take a ``place``.
+    that take a ``place``, ``adding`` those for several arguments that take what is ``known`` of
+    their cotangents, to which they add.
     """
 
-    __slots__ = ("_straight", "_wanted", "keep", "only", "placing", "primitive", "rules")
+    __slots__ = ("_straight", "_wanted", "adding", "keep", "only", "placing", "primitive", "rules")
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Plan:
         self.keep = keep
         self.only = only
         self.placing = frozenset(rule for rule, _ in rules if "place" in _parameters(rule))
+        self.adding = frozenset(rule for rule, _ in rules if "known" in _parameters(rule))
         self._wanted = wanted
         self._straight: tuple[tuple[Callable[..., Any], int], ...] | None = None
 
@@ -85,7 +87,7 @@ def make_plan(primitive: Primitive, mask: int, count: int) -> Plan | None:
     for fn, positions in chosen:
         slots = tuple(inputs.index(i) if i in inputs else -1 for i in positions)
         rules.append((fn, slots[0] if len(slots) == 1 and not primitive.variadic else slots))
-        wanted = [name for name in _parameters(fn) if name != "place"][1:]
+        wanted = [name for name in _parameters(fn) if name not in ("place", "known")][1:]
         asked.append(wanted)
         kept.append(_tuple(_source(primitive, item, tracked, positions) for item in wanted))
     pairs = _tuple(f"(args[{i}]._uid, args[{i}]._data.shape)" for i in inputs)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from distgrad.core import recording, tree
-from distgrad.core.custom import custom_gradient
+from distgrad.core.custom import own_gradient
 from distgrad.core.primitive import bind, registry
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Operand
@@ -26,34 +26,41 @@ def recompute_grad(f: Callable[..., Any]) -> Callable[..., Any]:
     if not callable(f):
         raise TypeError(f"recompute_grad needs a function, not {f!r}")
 
-    @custom_gradient
     def recomputed(*args: Any, **kwargs: Any) -> Any:
         draws = streams.replayed()
         with recording.paused(GradientTape), assigned() as state:
             result = f(*args, **kwargs)
 
-        def grad(*upstream: Any, variables: Any = None) -> Any:
+        def grad(*upstream: Any, variables: Any = None, known: Any = ()) -> Any:
             variables = list(variables or ())
             # Tensors of its own, so that this tape finds the arguments and nothing before them.
-            leaves = [_copied(a) for a in tree.flatten(args)]
+            leaves = _copied(tree.flatten(args))
             with as_before(state), draws, GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch([a for a in leaves if isinstance(a, Operand) and a.dtype.is_floating])
                 tape.watch(variables)
+                sources = [*leaves, *(variable._read() for variable in variables)]
                 again = f(*tree.unflatten(args, leaves), **kwargs)
-            sources = [a for a in leaves if isinstance(a, Operand)]
-            grads = tape.gradient(tree.flatten(again), [sources, variables], list(upstream))
-            found = iter(grads[0])
-            of_args = [next(found) if isinstance(a, Operand) else None for a in leaves]
+            # What is there comes first, and each reading is added to it, as without recomputing:
+            # other sums would have other bits.
+            there = [pair for pair in zip(sources, known, strict=True) if pair[1] is not None]
+            targets = [*tree.flatten(again), *(source for source, _ in there)]
+            seeds = [*upstream, *(before for _, before in there)]
+            once = {id(leaf): leaf for leaf in leaves if isinstance(leaf, Operand)}
+            grads = tape.gradient(targets, [list(once.values()), variables], seeds)
+            found = dict(zip(once, grads[0], strict=True))
+            of_args = [found.pop(id(leaf), None) for leaf in leaves]  # where it is given first
             return (of_args, grads[1]) if variables else of_args
 
         return result, grad
 
-    return functools.wraps(f)(recomputed)
+    return functools.wraps(f)(own_gradient(recomputed, adds=True))
 
 
-def _copied(value: Any) -> Any:
-    return (
-        bind(registry["identity"], value._read())
-        if hasattr(value, "_read")
-        else (bind(registry["identity"], value) if isinstance(value, Operand) else value)
-    )
+def _copied(leaves: list[Any]) -> list[Any]:
+    """Copies of the tensors and variables among these values: of each one, once."""
+    made: dict[int, Any] = {}
+    for leaf in leaves:
+        if isinstance(leaf, Operand) and id(leaf) not in made:
+            value = leaf._read() if hasattr(leaf, "_read") else leaf
+            made[id(leaf)] = bind(registry["identity"], value)
+    return [made.get(id(leaf), leaf) for leaf in leaves]

@@ -32,6 +32,24 @@ def test_gradients_are_the_same_bits():
         np.testing.assert_array_equal(a, b)
 
 
+def test_what_is_used_elsewhere_too_has_the_same_bits():
+    """Arguments and variables whose gradients come from within, several times, and from outside."""
+    x, w = tf.Variable(RNG.normal(size=(7, 5))), tf.Variable(RNG.normal(size=(5, 5)))
+
+    def mixed(a, b):
+        return tf.tanh(a @ w) * tf.sin(b @ w) + a * b
+
+    results = []
+    for f in (mixed, tf.recompute_grad(mixed)):
+        with tf.GradientTape() as tape:
+            h = tf.sin(x @ w)
+            y = h * f(h, h) + f(h, tf.cos(h))
+            loss = tf.reduce_sum(y**2) + tf.reduce_sum(w**2)
+        results.append(tape.gradient(loss, [x, w, h]))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_variables_of_the_function_have_gradients():
     """Variables that the function reads, and ones among its arguments."""
     x, w = tf.Variable(X), tf.Variable(W)

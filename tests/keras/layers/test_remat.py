@@ -20,6 +20,7 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(32, 12, 12, 1)).astype(np.float32)
 TOKENS = RNG.integers(0, 9, (32, 16)).astype(np.int32)
 LABELS = RNG.integers(0, 4, 32)
+SEQUENCES = RNG.normal(size=(32, 6, 8)).astype(np.float32)
 ON_CPU = ["numpy", *(["generated"] if engine.available() else [])]
 EXECUTORS = ["eager", *(["cuda"] if devices.on_gpu() else ON_CPU)]
 
@@ -50,10 +51,10 @@ def image():
 
 
 def recurrent():
-    """A mask, and layers within layers."""
+    """A mask, layers within layers, and a weight of each step that a loss reads, too."""
     return [
         L.Embedding(9, 8, mask_zero=True),
-        L.Bidirectional(L.SimpleRNN(6), activity_regularizer="l2"),
+        L.Bidirectional(L.SimpleRNN(6, recurrent_regularizer="l2"), activity_regularizer="l2"),
         L.Dense(4, activation="softmax"),
     ], TOKENS[:, :5]
 
@@ -101,6 +102,23 @@ def test_training_has_the_same_bits(build, executor):
     plain = train(MODELS[build], None, executor)
     for mode in ("full", "activations", "larger_than", "list_of_layers"):
         assert train(MODELS[build], mode, executor) == plain, mode
+
+
+def test_a_residual_around_attention_has_the_same_bits():
+    """What goes into a layer several times, and by it."""
+
+    def weights(mode):
+        tf.keras.utils.set_random_seed(1)
+        with tf.keras.RematScope(mode):
+            inputs = tf.keras.Input((6, 8))
+            x = L.Dense(8)(inputs)
+            x = L.Add()([x, L.MultiHeadAttention(2, 4)(x, x)])
+            model = tf.keras.Model(inputs, L.Dense(1)(L.Flatten()(x)))
+        model.compile("sgd", "mse")
+        model.fit(SEQUENCES, SEQUENCES[:, 0, :1], verbose=0)
+        return [weight.tobytes() for weight in model.get_weights()]
+
+    assert weights("full") == weights(None)
 
 
 @pytest.mark.cpu  # it counts memory of the host
