@@ -15,6 +15,7 @@ import numpy as np
 
 from distgrad.compile.program import Apply
 from distgrad.compile.steps import Buffer, Step, View, mapped
+from distgrad.core.dtypes import kind_of
 from distgrad.core.errors import InvalidArgumentError
 
 
@@ -135,8 +136,17 @@ class _Noted(np.ndarray):
         notes.note(fn, inputs, given, made, into=True, elementwise=elementwise)
         return made
 
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """A function that is not noted itself: an array from it would pass for a constant."""
+        made = super().__array_function__(func, types, args, kwargs)
+        for part in made if isinstance(made, (list, tuple)) else (made,):
+            if part is None or type(part) is np.ndarray or isinstance(part, np.generic):
+                raise Opaque(f"{func.__name__} is not noted")
+        return made
+
     __bool__ = __int__ = __float__ = __complex__ = __index__ = _looked_at
     item = tolist = _looked_at
+    sort = partition = fill = put = _looked_at  # type: ignore[assignment]
 
     def __getitem__(self, key: Any) -> Any:
         part = super().__getitem__(key)
@@ -180,6 +190,17 @@ class _Namespace:
         made = _current.notes.made(array)
         _current.notes.note(np.copyto, (made, _typed(value, made)), {}, made, into=False)
         return made
+
+    def asarray(self, array: Any, dtype: Any = None) -> Any:
+        if not isinstance(array, _Noted):
+            return np.asarray(array, dtype)
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+    def broadcast_to(self, array: Any, shape: Any) -> Any:
+        return np.broadcast_to(array, shape, subok=True)
+
+    def ascontiguousarray(self, array: Any) -> Any:
+        return array if array.flags.c_contiguous else array.copy()
 
     def zeros(self, shape: Any, dtype: Any = float) -> Any:
         return self._filled(np.zeros(shape, dtype), 0)
@@ -318,7 +339,7 @@ def lower(instruction: Apply, values: tuple[Any, ...]) -> Lowered | None:
         if not value.size:
             return None
         blank = like(value)
-        if value.dtype.kind not in "fc":  # an index must stay in range
+        if kind_of(value.dtype) not in "fc":  # an index must stay in range
             blank[...] = value
         buffer = Buffer(0, "argument", position)
         notes.own(blank, buffer)

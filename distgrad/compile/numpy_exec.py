@@ -354,6 +354,7 @@ class _Writer:
             if isinstance(owner, np.ufunc):
                 name = f"{owner.__name__}_{name}"
             name = "".join(c if c.isalnum() else "_" for c in name)
+            name += "_" * name[1:].isdigit()  # k0 is a Bessel function, and the name of a value
             taken = set(self._functions.values())
             number = next(n for n in range(len(taken) + 1) if f"{name}{n or ''}" not in taken)
             self._functions[key] = f"{name}{number or ''}"

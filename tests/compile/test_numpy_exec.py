@@ -14,6 +14,7 @@ from distgrad.compile.capture import trace
 from distgrad.compile.lower import lower
 from distgrad.compile.numpy_exec import Executor, numpy_executor
 from distgrad.compile.program import Apply
+from distgrad.compile.traced import Fallback
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.testing.primitives import built_in, samples_of
@@ -30,31 +31,54 @@ def executor_of(fn, *arrays) -> Executor:
     return numpy_executor(program, arrays)
 
 
+def calling(primitive, given, dtype):
+    """A call of it on tensors for its arrays, with floats of ``dtype``, and these arrays."""
+    args = [
+        a.astype(dtype) if isinstance(a, np.ndarray) and a.dtype == np.float64 else a
+        for a in given.args
+    ]
+
+    def fn(*tensors):
+        rest = iter(tensors)
+        full = [next(rest) if isinstance(a, np.ndarray) else a for a in args]
+        return bind(primitive, *full, **{**primitive.defaults, **given.params})
+
+    return fn, [a for a in args if isinstance(a, np.ndarray)]
+
+
+def same_bits(found, wanted):
+    for a, b in zip(found, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
+        assert (a.shape, a.dtype) == (b._data.shape, b._data.dtype)
+        assert a.tobytes() == b._data.tobytes()
+
+
 @pytest.mark.parametrize(("name", "index"), CASES)
 def test_every_primitive_gives_its_own_bits(name, index):
     """Replayed on its samples, and on the same in float32, whether it was taken apart or not."""
     primitive = PRIMITIVES[name]
     given = samples_of(primitive)[index]
     for dtype in (np.float64, np.float32):
-        args = [
-            a.astype(dtype) if isinstance(a, np.ndarray) and a.dtype == np.float64 else a
-            for a in given.args
-        ]
-        arrays = [a for a in args if isinstance(a, np.ndarray)]
-
-        def fn(*tensors, args=args):
-            rest = iter(tensors)
-            full = [next(rest) if isinstance(a, np.ndarray) else a for a in args]
-            return bind(primitive, *full, **{**primitive.defaults, **given.params})
-
+        fn, arrays = calling(primitive, given, dtype)
         wanted = fn(*map(Tensor, arrays))
-        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
         executor = executor_of(fn, *arrays)
         for _ in range(2):
-            found = executor(arrays)
-            for a, b in zip(found, wanted, strict=True):
-                assert (a.shape, a.dtype) == (b._data.shape, b._data.dtype)
-                assert a.tobytes() == b._data.tobytes()
+            same_bits(executor(arrays), wanted)
+
+
+# From zeros, random_candidates would draw forever.
+@pytest.mark.parametrize(("name", "index"), [c for c in CASES if c[0] != "random_candidates"])
+def test_no_value_that_a_plan_was_made_with_stays_in_it(name, index):
+    primitive = PRIMITIVES[name]
+    given = samples_of(primitive)[index]
+    for dtype in (np.float32, tf.bfloat16.as_numpy_dtype):
+        fn, arrays = calling(primitive, given, dtype)
+        zeros = [np.zeros_like(a) for a in arrays]
+        try:
+            wanted = fn(*map(Tensor, arrays))
+            executor = executor_of(fn, *zeros)
+        except (TypeError, ValueError, RuntimeError, Fallback):
+            continue  # it takes no zeros, or no bfloat16
+        same_bits(executor(arrays), wanted)
 
 
 # What a step of training is made of must not be left whole.
