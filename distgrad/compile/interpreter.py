@@ -46,7 +46,8 @@ class Interpreter:
             # What cannot be laid out goes on like this; a plan is made without other processes.
             with contextlib.suppress(Exception), recording.rehearsal():
                 self.planned = replaying_executor(self._program, arrays)
-        if self.planned is not None:
+        # A plan lays its inputs row by row, and how they lie decides bits of sums and products.
+        if self.planned is not None and all(a.flags.c_contiguous for a in arrays):
             return self.planned(arrays)
         self._runs += 1
         return self._interpreted(arrays)

@@ -63,6 +63,16 @@ def test_the_first_calls_are_not_planned_and_all_have_the_same_bits():
         assert (executor.planned is not None) == (run >= interpreter.TRIED)
 
 
+def test_an_array_in_another_layout_has_the_bits_of_eager():
+    """Sums add in the order in which elements lie."""
+    x = np.random.default_rng(0).normal(size=(33, 129)).astype(np.float32)
+    f = tf.function(lambda x: [tf.reduce_sum(x), tf.matmul(x, x, transpose_b=True)])
+    for _ in range(RUNS):
+        for array in (x, np.asfortranarray(x), x[::-1]):
+            for a, b in zip(f(array), f.python_function(tf.constant(array)), strict=True):
+                assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
 @pytest.mark.parametrize(
     "read",
     [
