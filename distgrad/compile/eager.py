@@ -23,6 +23,7 @@ import numpy as np
 from distgrad.comm import native
 from distgrad.core import primitive as core
 from distgrad.core.primitive import Primitive, registry
+from distgrad.core.rounding import wide
 from distgrad.core.straight import Noted
 from distgrad.ops import (  # noqa: F401 (which register the primitives below)
     activations,
@@ -154,6 +155,8 @@ def chosen(primitive: Primitive, args: tuple, params: dict[str, Any]) -> Kernel 
     if primitive not in _hooks or used() != "generated":
         return None
     hook = primitive.kernel_for(np)
+    # bfloat16 is computed in float32, by the same kernel.
+    args = tuple(wide(a) if isinstance(a, np.ndarray) else a for a in args)
     if primitive.name in ("random_uniform", "select", "dense", "dense_grad"):
         return hook
     if primitive.name == "dot":

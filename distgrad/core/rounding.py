@@ -18,7 +18,8 @@ def _narrow(item: Any) -> bool:
     return getattr(getattr(item, "dtype", None), "kind", None) == "V"
 
 
-def _wide(item: Any) -> Any:
+def wide(item: Any) -> Any:
+    """An argument as a kernel that computes in float32 is given it."""
     if type(item) is float:  # a number takes the dtype of the tensor beside it
         return float(_bfloat16().type(item))
     return item.astype(np.float32) if _narrow(item) else item
@@ -35,7 +36,7 @@ def in_float32(kernel: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **params: Any) -> Any:
         for item in args:  # without a call for each: small arrays of float32 come by here, too
             if getattr(getattr(item, "dtype", None), "kind", None) == "V":
-                return rounded(tuple(map(_wide, args)), params, True)
+                return rounded(tuple(map(wide, args)), params, True)
         return rounded(args, params, False) if params else kernel(*args)
 
     def rounded(args: tuple, params: dict[str, Any], narrow: bool) -> Any:

@@ -514,3 +514,16 @@ def test_a_choice_of_arrays_numbers_and_one_repeated(size):
             np.testing.assert_array_equal(found, np.where(condition, x, y))
     assert llvm_eager.select(condition, normal(size), 2.5, None) is None
     assert llvm_eager.select(condition, normal(size).astype(np.float64), 0.0, None) is None
+
+
+def test_a_captured_function_has_the_bits_of_eager_in_bfloat16(kernels):
+    kernels("generated")
+
+    def fn(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            labels = tf.nn.softmax(x)
+            losses = tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=x)
+        return losses, tape.gradient(losses, x)
+
+    has_the_bits_of_eager(fn, tf.cast(tf.constant(normal(3, 4097)), tf.bfloat16))
