@@ -29,7 +29,9 @@ ALLOWED = {
     "comm": {"comm", "core.errors"},
     "data": {"data", "core.errors", "core.files", "absent"},
     # What a user's own loop gets are tensors, and what it asks for their kinds.
-    "data.calling": {"data", "core.dispatch", "core.errors"},
+    "data.calling": {"data", "core.dispatch", "core.errors", "core.texts"},
+    "data.dataset": {"data", "core.op_errors"},
+    "data.generated": {"data", "core.errors", "core.texts"},
     "data.iterating": {"data", "core.errors", "core.op_errors", "core.place", "core.recording"},
     "data.kept": {"data", "core.dtypes", "core.errors"},
     "data.rows": {"data", "core.seeding"},

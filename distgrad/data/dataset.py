@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.op_errors import FailedPreconditionError
 from distgrad.data import cardinality, nest, specs
 from distgrad.data.calling import as_of_now, as_tensors, call, holds
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
@@ -390,7 +391,10 @@ class Dataset(Specified, Origins, Grouping, Mixing):
         return as_tensors(np.asarray(self._size, np.int64))
 
     def of_size(self, size: int) -> Dataset:
-        """The same elements, said to be so many. Raises ValueError at the end if they are not."""
+        """The same elements, said to be so many.
+
+        Raises FailedPreconditionError at the end if they are not.
+        """
         at_least_one("size", size + 1)
 
         def elements(this: Pass) -> Iterator[Any]:
@@ -402,7 +406,7 @@ class Dataset(Specified, Origins, Grouping, Mixing):
                 yield element
             if count != size:
                 found = f"only {count}" if count < size else "more"
-                raise ValueError(f"{size} elements were announced, there are {found}")
+                raise FailedPreconditionError(f"{size} elements were announced, there are {found}")
 
         return Dataset(elements, size, spec=self._same)
 
