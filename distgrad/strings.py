@@ -15,6 +15,7 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import Texts, as_texts
 
 __all__ = [
     "as_string",
@@ -36,23 +37,9 @@ __all__ = [
 ]
 
 
-class Texts(np.ndarray):
-    """An array of str that also has TensorFlow's ``numpy()``, which gives bytes."""
-
-    def numpy(self) -> Any:
-        """The texts in UTF-8: bytes, or an array of objects."""
-        return np.char.encode(np.asarray(self), "utf-8").astype(object)[()]
-
-
-def _texts(value: Any) -> np.ndarray:
-    from distgrad.keras.layers.lookup import as_texts
-
-    return as_texts(value)
-
-
 def _each(function: Callable[[str], Any], value: Any, dtype: Any = str) -> np.ndarray:
     """``function`` of every text, in an array of the same shape."""
-    array = _texts(value)
+    array = as_texts(value)
     made = np.array([function(str(text)) for text in array.flat], dtype=dtype)
     return made.reshape(array.shape)
 
@@ -63,7 +50,7 @@ def _mapped(function: Callable[[str], str], value: Any) -> Texts:
 
 def _pieces(cut: Callable[[str], list[str]], value: Any) -> Any:
     """The pieces of one text as an array; of an axis of texts as a list of them."""
-    array = _texts(value)
+    array = as_texts(value)
     if not array.ndim:
         return np.array(cut(str(array)), dtype=str).view(Texts)
     return [_pieces(cut, row) for row in array]
@@ -95,14 +82,14 @@ def regex_replace(
 
     Raises re.error for a pattern that is none.
     """
-    found = re.compile(str(_texts(pattern)))
-    made = re.sub(r"(\\\\)|\\0", lambda m: m[1] or r"\g<0>", str(_texts(rewrite)))
+    found = re.compile(str(as_texts(pattern)))
+    made = re.sub(r"(\\\\)|\\0", lambda m: m[1] or r"\g<0>", str(as_texts(rewrite)))
     return _mapped(lambda text: found.sub(made, text, count=0 if replace_global else 1), input)
 
 
 def regex_full_match(input: Any, pattern: str, name: str | None = None) -> Tensor:
     """Whether the pattern matches the whole of each text: bools."""
-    found = re.compile(str(_texts(pattern)))
+    found = re.compile(str(as_texts(pattern)))
     return as_tensor(_each(lambda text: found.fullmatch(text) is not None, input, bool))
 
 
@@ -113,7 +100,7 @@ def length(input: Any, unit: str = "BYTE", name: str | None = None) -> Tensor:
 
 def substr(input: Any, pos: Any, len: Any, unit: str = "BYTE", name: str | None = None) -> Texts:
     """``len`` bytes of each text from ``pos`` on, or characters (``unit="UTF8_CHAR"``)."""
-    array, starts, sizes = np.broadcast_arrays(_texts(input), np.asarray(pos), np.asarray(len))
+    array, starts, sizes = np.broadcast_arrays(as_texts(input), np.asarray(pos), np.asarray(len))
     made = []
     for text, start, size in zip(array.flat, starts.flat, sizes.flat, strict=True):
         units = _units(str(text), unit)
@@ -154,14 +141,14 @@ def unicode_split(
 
 def bytes_split(input: Any, name: str | None = None) -> Any:
     """As ``unicode_split``. Raises ValueError for texts whose characters are of several bytes."""
-    if any(not str(text).isascii() for text in _texts(input).flat):
+    if any(not str(text).isascii() for text in as_texts(input).flat):
         raise ValueError("bytes_split takes ASCII here, whose bytes are texts: use unicode_split")
     return _pieces(list, input)
 
 
 def join(inputs: Sequence[Any], separator: str = "", name: str | None = None) -> Texts:
     """The texts in the same place of every array, joined."""
-    arrays = np.broadcast_arrays(*map(_texts, inputs))
+    arrays = np.broadcast_arrays(*map(as_texts, inputs))
     made = [separator.join(map(str, row)) for row in zip(*(a.flat for a in arrays), strict=True)]
     return np.array(made, dtype=str).reshape(arrays[0].shape).view(Texts)
 
@@ -170,7 +157,7 @@ def reduce_join(
     inputs: Any, axis: Any = None, keepdims: bool = False, separator: str = "", name: Any = None
 ) -> Texts:
     """The texts along ``axis``, or along several in this order (all by default), joined to one."""
-    array = _texts(inputs)
+    array = as_texts(inputs)
     given = reversed(range(array.ndim)) if axis is None else np.atleast_1d(axis)
     axes = tuple(int(a) % max(array.ndim, 1) for a in given)
     for one in axes:

@@ -137,7 +137,7 @@ class DType:
         try:
             return self.numpy_dtype == as_dtype(other).numpy_dtype
         except TypeError:
-            return False
+            return self.name == "string" and getattr(other, "kind", None) in ("S", "U")
 
     def __hash__(self) -> int:
         return hash(self.numpy_dtype)
@@ -175,7 +175,7 @@ uint64 = DType("uint64")
 bool_ = DType("bool")
 complex64 = DType("complex64")
 complex128 = DType("complex128")
-string = DType("string", str)  # of inputs of models alone: no tensor holds texts
+string = DType("string", str)  # of inputs and elements of datasets: no tensor holds texts
 
 _ALL = [
     float16, float32, float64, int8, int16, int32, int64,
@@ -240,5 +240,6 @@ def as_dtype(type_value: Any) -> DType:
 
 
 def of_input(type_value: Any) -> DType:
-    """`as_dtype` for an input of a model, which may be arrays of texts: that is ``string``."""
-    return string if type_value in (str, "string", "str") else as_dtype(type_value)
+    """`as_dtype` for what may be an array of texts, as an input of a model: that is ``string``."""
+    of_texts = isinstance(type_value, np.dtype) and type_value.kind in "US"
+    return string if of_texts or type_value in (str, "string", "str") else as_dtype(type_value)

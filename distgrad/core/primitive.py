@@ -37,6 +37,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.plan import Plan, make_plan
 from distgrad.core.rounding import in_float32
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import is_text
 
 registry: dict[str, Primitive] = {}
 # Asked once, before the first ``into``: gives primitives their ``native``, where it has one.
@@ -104,6 +105,7 @@ class Primitive:
         # What only looks at its argument, or is any Python code, takes bfloat16 as it comes.
         self._takes_16_bits = rounds or view or host
         self.differentiable = differentiable
+        self.of_texts: Callable[..., Any] | None = None  # the same of arrays of texts, if any
         self.arg_names = tuple(
             p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         )
@@ -174,6 +176,8 @@ class Primitive:
             args += tuple(params.pop(n) for n in rest if n in params)
         elif len(args) == len(self.arg_names) + 1 and _is_name(args[-1]) and not self.variadic:
             args = args[:-1]
+        if self.of_texts is not None and any(map(is_text, args)):
+            return self.of_texts(*args)
         for given in params:
             if given not in self.param_names:
                 raise TypeError(f"{self.name}() got an unexpected keyword argument {given!r}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import DType, as_dtype
+from distgrad.core.dtypes import DType, of_input
 from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Operand
+from distgrad.core.texts import as_texts, is_text
 
 
 class TensorSpec:
@@ -15,7 +16,7 @@ class TensorSpec:
 
     def __init__(self, shape: Any, dtype: Any = "float32", name: str | None = None) -> None:
         self.shape = TensorShape(shape)
-        self.dtype: DType = as_dtype(dtype)
+        self.dtype: DType = of_input(dtype)
         self.name = name
 
     @classmethod
@@ -32,7 +33,7 @@ class TensorSpec:
         """Whether a tensor (or another spec) has this dtype and fits this shape."""
         value = spec_or_tensor
         if not isinstance(value, (Operand, TensorSpec)):
-            value = as_tensor(value)
+            value = as_texts(value) if is_text(value) else as_tensor(value)
         if value.dtype != self.dtype:
             return False
         return self.shape.is_compatible_with(value.shape)

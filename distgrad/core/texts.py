@@ -1,12 +1,45 @@
-"""Texts: arrays of the host, which layers that make numbers of them take as they are."""
+"""Texts: arrays of the host, which datasets give, and layers that make numbers take as they are."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from distgrad.core.dtypes import DType, as_dtype, string
+
+
+class Text(np.str_):  # type: ignore[misc]  # final for type checkers alone
+    """One of `Texts`."""
+
+    def numpy(self) -> bytes:
+        """The text in UTF-8."""
+        return self.encode()
+
+
+class Texts(np.ndarray):
+    """An array of str that also has TensorFlow's ``numpy()``, which gives bytes."""
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        return Text(found) if isinstance(found, np.str_) else found
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[row] for row in range(len(self)))
+
+    def numpy(self) -> Any:
+        """The texts in UTF-8: bytes, or an array of objects."""
+        array = np.asarray(self)
+        encoded = array if array.dtype.kind == "S" else np.char.encode(array, "utf-8")
+        return encoded.astype(object)[()]
+
+
+def is_text(value: Any) -> bool:
+    """Whether it is a text, or an array of them, by its type."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "SU"
+    return isinstance(value, (str, bytes))
 
 
 def holds_texts(array: np.ndarray) -> bool:

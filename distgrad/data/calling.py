@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.texts import Texts
 from distgrad.data import nest
 
 
 def as_tensors(element: Any) -> Any:
-    """An element with tensors for its arrays of numbers; what else it holds stays as it is."""
+    """An element with tensors for its arrays of numbers, and texts that have ``numpy()``."""
     from distgrad.core.dispatch import as_tensor
 
     def tensor(leaf: Any) -> Any:
-        if not isinstance(leaf, (np.ndarray, np.generic)) or leaf.dtype.kind in "SU":
+        if not isinstance(leaf, (np.ndarray, np.generic)):
             return leaf
+        if leaf.dtype.kind in "SU":
+            return np.asarray(leaf).view(Texts)
         if leaf.dtype.kind == "O":  # of datasets
             return leaf if leaf.ndim else leaf.item()
         return as_tensor(leaf)

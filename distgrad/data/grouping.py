@@ -397,12 +397,16 @@ for _name in ELSEWHERE:
 def _state_like(state: Any, following: Any) -> Any:
     """``following``. Raises TypeError where it has not the form and dtypes of ``state``."""
     try:
-        same = all(nest.leaves(nest.map_leaves(lambda a, b: a.dtype == b.dtype, state, following)))
+        same = all(nest.leaves(nest.map_leaves(_alike, state, following)))
     except ValueError:
         same = False
     if not same:
         raise TypeError(f"the state {following!r} has not the form and dtypes of {state!r}")
     return following
+
+
+def _alike(one: Any, other: Any) -> bool:
+    return one.dtype == other.dtype or one.dtype.kind == other.dtype.kind == "U"
 
 
 def padded(group: list[Any], shapes: Any, values: Any) -> Any:

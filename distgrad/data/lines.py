@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError, NotFoundError
+from distgrad.data import specs
 from distgrad.data.dataset import Dataset
 
 _KINDS = {"i": ("int", int), "u": ("int", int), "f": ("float", float)}
@@ -72,7 +73,7 @@ def TextLineDataset(
                 for line in file:
                     yield np.array(line.removesuffix("\n").removesuffix("\r"))
 
-    return Dataset(elements)
+    return Dataset(elements, spec=lambda: specs.of_array(np.array("")))
 
 
 def CsvDataset(

@@ -15,9 +15,10 @@ import numpy as np
 
 from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import as_dtype
+from distgrad.core.dtypes import of_input, string
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Operand, Tensor
+from distgrad.core.texts import Texts, as_texts, is_text
 from distgrad.ops.shape import broadcast_to, stack, unstack
 from distgrad.ops.tensor_array import TensorArray
 
@@ -251,7 +252,7 @@ def py_function(
     if func is None:
         return _decorator(py_function, Tout)
     recording.refuse("py_function")
-    return _typed("py_function", func(*[as_tensor(value) for value in inp or ()]), Tout)
+    return _typed("py_function", func(*map(_given, inp or ())), Tout)
 
 
 def numpy_function(
@@ -270,7 +271,7 @@ def numpy_function(
     if func is None:
         return _decorator(numpy_function, Tout)
     recording.refuse("numpy_function")
-    return _typed("numpy_function", func(*[as_tensor(value).numpy() for value in inp or ()]), Tout)
+    return _typed("numpy_function", func(*[_given(value).numpy() for value in inp or ()]), Tout)
 
 
 def _decorator(called: Callable[..., Any], dtypes: Any) -> Callable[..., Any]:
@@ -297,9 +298,16 @@ def _typed(name: str, results: Any, dtypes: Any) -> Any:
     return [_of_dtype(name, r, d) for r, d in zip(found, dtypes, strict=True)]
 
 
-def _of_dtype(name: str, value: Any, dtype: Any) -> Tensor:
+def _given(value: Any) -> Any:
+    """A value as Python gets it: a tensor, or texts, which have ``numpy()``, too."""
+    return as_texts(value).view(Texts) if is_text(value) else as_tensor(value)
+
+
+def _of_dtype(name: str, value: Any, dtype: Any) -> Any:
     spec = None if isinstance(dtype, type) else getattr(dtype, "dtype", None)
-    wanted = as_dtype(spec or dtype)
+    wanted = of_input(spec or dtype)
+    if wanted is string:
+        return as_texts(value).view(Texts)
     if isinstance(value, Operand) and value.dtype != wanted:
         raise InvalidArgumentError(
             f"{name}: the function returned {value.dtype.name}, not {wanted.name}; use cast"

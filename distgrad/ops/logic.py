@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import as_texts
 
 # Comparisons
 
@@ -29,8 +32,14 @@ def _comparison(name: str, symbol: str, doc: str, kinds: str | None) -> Any:
     return made
 
 
+def _of_texts(compare: Callable[..., Any], x: Any, y: Any) -> Tensor:
+    return as_tensor(compare(as_texts(x), as_texts(y)))
+
+
 equal = _comparison("equal", "==", "Elementwise equality, bool.", None)
 not_equal = _comparison("not_equal", "!=", "Elementwise inequality, bool.", None)
+equal.of_texts = partial(_of_texts, np.equal)
+not_equal.of_texts = partial(_of_texts, np.not_equal)
 less = _comparison("less", "<", "Elementwise ``x < y``, bool.", "iuf")
 less_equal = _comparison("less_equal", "<=", "Elementwise ``x <= y``, bool.", "iuf")
 greater = _comparison("greater", ">", "Elementwise ``x > y``, bool.", "iuf")

@@ -15,6 +15,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating, kind_of
 from distgrad.core.errors import NoCallError
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import as_texts, holds_texts
 from distgrad.core.undone import kept
 from distgrad.core.variable import Variable
 from distgrad.keras import constraints, initializers, mixed_precision, regularizers
@@ -24,7 +25,6 @@ from distgrad.keras.layers.describing import Described, as_shape, first_shape
 from distgrad.keras.layers.input_spec import check_inputs
 from distgrad.keras.layers.keeping import Kept
 from distgrad.keras.layers.masking import Masked, carry_mask, mask_of
-from distgrad.keras.layers.texts import as_texts, holds_texts
 from distgrad.keras.layers.tracking import Tracked
 from distgrad.keras.layers.weight import Weight
 from distgrad.keras.registry import is_ours, snake_case
@@ -317,7 +317,7 @@ class Layer(Tracked, Masked, Described, Kept):
         if type(value) is Tensor and value._data.dtype is _FLOAT32 and computes == "float32":
             return value  # nearly always
         if isinstance(value, _ARRAYS):
-            if type(value) is np.ndarray and value.dtype.kind in "OSU" and holds_texts(value):
+            if isinstance(value, np.ndarray) and value.dtype.kind in "OSU" and holds_texts(value):
                 if is_ours(type(self).call) and not self.takes_texts:
                     raise ValueError(
                         f"layer {self.name!r} takes numbers, not texts: make numbers of them "

@@ -8,13 +8,13 @@ import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import as_texts
 from distgrad.core.variable import Variable
 from distgrad.keras.layers import symbolic
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import one_of, whole_number
 from distgrad.keras.layers.encoding import default_dtype, encoded
 from distgrad.keras.layers.fingerprint import farmhash, joined
-from distgrad.keras.layers.texts import as_texts
 from distgrad.ops.host import on_host
 
 _KEY = 0xDECAFCAFFE  # TensorFlow's own

@@ -11,13 +11,13 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import string
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import as_texts
 from distgrad.core.variable import Variable
 from distgrad.keras.layers import symbolic
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import one_of
 from distgrad.keras.layers.encoding import MODES, batches, older_mode
 from distgrad.keras.layers.lookup import StringLookup
-from distgrad.keras.layers.texts import as_texts
 
 _PUNCTUATION = re.compile(r"[!\"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']")
 # Those that TensorFlow makes small, and no others.

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import as_texts, holds_texts
 from distgrad.core.variable import Variable
 from distgrad.data import nest
 from distgrad.data.dataset import Dataset
 from distgrad.data.loader import BatchLoader, Loader, is_stream
 from distgrad.data.source import NestSource
-from distgrad.keras.layers.texts import as_texts, holds_texts
 from distgrad.keras.models.arguments import batch_size_of, fraction_of, warn_of_batch_size
 
 DEFAULT_BATCH_SIZE = 32

@@ -10,10 +10,10 @@ import numpy as np
 from distgrad.core import tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import string
+from distgrad.core.texts import as_texts
 from distgrad.keras.layers.base import Layer, carry_mask
 from distgrad.keras.layers.input import Input, InputLayer
 from distgrad.keras.layers.symbolic import KerasTensor, Node
-from distgrad.keras.layers.texts import as_texts
 from distgrad.keras.models.wired import Wired
 from distgrad.ops.casting import cast
 from distgrad.ops.shape import expand_dims, squeeze

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import recording, tree
+from distgrad.core.texts import dtype_of
 from distgrad.core.variable import Variable
 from distgrad.keras import losses, metrics, registry
 from distgrad.keras.layers.base import Layer
@@ -21,7 +22,6 @@ from distgrad.keras.layers.masking import masked
 from distgrad.keras.layers.operation import Operation
 from distgrad.keras.layers.shaping import shapes_of
 from distgrad.keras.layers.symbolic import KerasTensor
-from distgrad.keras.layers.texts import dtype_of
 from distgrad.keras.layers.tracking import count_up
 from distgrad.keras.models.graph import Graph
 from distgrad.keras.models.trainer import Trainer

@@ -7,13 +7,13 @@ from typing import Any
 
 from distgrad.core.dtypes import kind_of, string
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import dtype_of
 from distgrad.keras import registry
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.calling import in_mode, quiet
 from distgrad.keras.layers.input import Input, InputLayer
 from distgrad.keras.layers.masking import carry_mask, masked
 from distgrad.keras.layers.symbolic import KerasTensor, revive
-from distgrad.keras.layers.texts import dtype_of
 from distgrad.keras.models.graph import fitted
 from distgrad.keras.models.model import Model, name_layers
 from distgrad.keras.models.wired import Wired

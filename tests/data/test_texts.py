@@ -1,0 +1,75 @@
+"""Texts in datasets: arrays of str that say what TensorFlow's tensors of texts say."""
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+from distgrad.data import Dataset
+
+LINES = ["é,1", "b,2", "#,3"]
+
+
+def lines():
+    return Dataset.from_tensor_slices(LINES)
+
+
+def test_element_spec_says_string():
+    text, number = tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.int32)
+    assert lines().element_spec == text
+    assert lines().batch(2).element_spec == tf.TensorSpec([None], tf.string)
+    assert lines().map(tf.strings.length).element_spec == number
+    pairs = Dataset.from_tensor_slices({"t": LINES, "n": [1, 2, 3]})
+    made = pairs.map(lambda row: (tf.strings.upper(row["t"]), row["n"]))
+    assert made.element_spec == (text, number)
+
+
+def test_they_have_numpy_as_the_numbers_beside_them():
+    assert [line.numpy() for line in lines()] == ["é,1".encode(), b"b,2", b"#,3"]
+    (batch,) = lines().batch(3)
+    assert batch.numpy()[1] == batch[1].numpy() == b"b,2"
+    assert [text.numpy().decode() for text in batch] == LINES
+    assert batch.dtype == tf.string and tf.string == batch.dtype
+    assert {batch[0]: 1}[LINES[0]] == 1  # one of them is a str, too
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"output_signature": (tf.TensorSpec((), tf.string), tf.TensorSpec([None], tf.int64))},
+        {"output_types": (tf.string, tf.int64), "output_shapes": ((), (None,))},
+    ],
+)
+def test_generators_give_them(said):
+    made = Dataset.from_generator(lambda: iter([("é", [1]), ("é".encode(), [1, 2])]), **said)
+    assert made.element_spec == (tf.TensorSpec((), tf.string), tf.TensorSpec([None], tf.int64))
+    assert [str(text) for text, _ in made] == ["é", "é"]
+    wrong = Dataset.from_generator(lambda: iter([(1, [1])]), **said)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="texts"):
+        list(wrong)
+
+
+def test_equal_and_not_equal_compare_them():
+    kept = lines().filter(lambda line: tf.not_equal(tf.strings.substr(line, 0, 1), "#"))
+    assert [str(line) for line in kept] == LINES[:2]
+    found = tf.equal(np.array(["a", "b"]), b"b")
+    assert found.dtype == tf.bool and found.numpy().tolist() == [False, True]
+
+
+def test_python_functions_get_and_give_them():
+    sizes = lines().map(lambda line: tf.numpy_function(len, [line], tf.int64))
+    assert [int(size) for size in sizes] == [4, 3, 3]  # bytes
+    made = lines().map(lambda line: tf.py_function(lambda x: x.numpy() + b"!", [line], tf.string))
+    assert [str(line) for line in made] == [f"{line}!" for line in LINES]
+
+
+def test_a_state_may_grow():
+    assert str(lines().reduce("", lambda state, line: state + line)) == "".join(LINES)
+
+
+def test_a_signature_may_name_them():
+    spec = tf.TensorSpec([None], tf.string)
+    assert spec.is_compatible_with(np.array(LINES)) and not spec.is_compatible_with(LINES[0])
+    length = tf.function(tf.strings.length, input_signature=[spec])
+    assert length(np.array(LINES)).numpy().tolist() == [4, 3, 3]
+    with pytest.raises(TypeError):
+        length([1.0])
