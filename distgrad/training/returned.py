@@ -2,7 +2,8 @@
 
 The result of a metric stands for the statistics that the metric has added up, so that over several
 shards and batches it is what the metric says of all their samples. Any other number is averaged
-over the shards of a batch, and that of the last batch counts, as in Keras.
+over the shards of a batch, and that of the last batch counts, as in Keras. So is an array, but
+arrays of different shapes, as of shards of different sizes, are put one after the other.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.core.dtypes import is_floating, is_number
 from distgrad.data.loader import Batch
 
 
@@ -68,6 +70,7 @@ class Returned:
         self._metrics, self._alone = metrics, alone
         self._parts: list[tuple[str, int | None, int]] = []  # of each name: its metric, its size
         self._last: np.ndarray = np.zeros(0)  # the sums of the last batch
+        self._arrays: dict[str, np.ndarray] = {}  # of the last batch
 
     def begin_shard(self) -> None:
         """Resets what is to be the statistics of a shard."""
@@ -76,9 +79,9 @@ class Returned:
                 metric.reset_state()
 
     def of_shard(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Numbers and `Statistics` for what a step returned, `marked` or not.
+        """Numbers, arrays and `Statistics` for what a step returned, `marked` or not.
 
-        Raises ValueError for what is neither one number nor the result of a metric.
+        Raises ValueError for what is neither of numbers nor the result of a metric.
         """
         metrics = self._metrics()
         found: dict[str, Any] = {}
@@ -92,7 +95,7 @@ class Returned:
                     sums = metric.statistics()
                 found[name] = Statistics(int(value), sums)
             else:
-                found[name] = _as_number(name, value)
+                found[name] = _as_numbers(name, value)
         return found
 
     def together(self, everyone: Sequence[Mapping[int, dict[str, Any]]], batch: Batch) -> Any:
@@ -113,17 +116,30 @@ class Returned:
         for index in sorted(shards):
             size = batch.sizes[index]
             given = shards[index].values()
-            rows = [v.sums if isinstance(v, Statistics) else [v * size] for v in given]
+            rows = [
+                v.sums if isinstance(v, Statistics) else [v * size]
+                for v in given
+                if not isinstance(v, np.ndarray)
+            ]
             total += np.concatenate([*rows, [size]])
         self._last = total
+        sizes = [batch.sizes[index] for index in sorted(shards)]
+        self._arrays = {
+            name: _one_array([shards[index][name] for index in sorted(shards)], sizes)
+            for name, value in first.items()
+            if isinstance(value, np.ndarray)
+        }
         return total
 
     def values(self, sums: np.ndarray) -> dict[str, Any]:
         """What the metrics say of all samples, and the numbers of the last batch, by name."""
-        metrics, start, found = self._metrics(), 0, {}
+        metrics, start = self._metrics(), 0
+        found: dict[str, Any] = {}
         for name, metric, size in self._parts:
             part = sums[start : start + size]
-            if metric is None:
+            if name in self._arrays:
+                found[name] = self._arrays[name]
+            elif metric is None:
                 found[name] = float(self._last[start] / self._last[-1])
             elif goes_on(metrics[metric], self._alone):
                 found[name] = metrics[metric].told()
@@ -135,13 +151,24 @@ class Returned:
 
 
 def _part(name: str, value: Any) -> tuple[str, int | None, int]:
-    return (
-        (name, value.metric, value.sums.size) if isinstance(value, Statistics) else (name, None, 1)
-    )
+    if isinstance(value, Statistics):
+        return name, value.metric, value.sums.size
+    return name, None, 0 if isinstance(value, np.ndarray) else 1
 
 
-def _as_number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"a step must return numbers by name; {name!r} is {value!r}") from None
+def _as_numbers(name: str, value: Any) -> float | np.ndarray:
+    array = np.array(value)
+    if not is_number(array.dtype):
+        raise ValueError(f"a step must return numbers by name; {name!r} is {value!r}")
+    return array if array.ndim else float(array)
+
+
+def _one_array(arrays: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
+    """What stands for the arrays of the shards of these sizes."""
+    first = arrays[0]
+    if len(arrays) == 1:
+        return first
+    if any(array.shape != first.shape for array in arrays):
+        return np.concatenate(arrays)
+    mean = np.average(arrays, axis=0, weights=sizes)
+    return mean.astype(first.dtype) if is_floating(first.dtype) else mean

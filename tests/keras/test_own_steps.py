@@ -509,3 +509,23 @@ def test_a_function_of_ones_own_predicts():
 
     model = made(Own)
     np.testing.assert_allclose(model.predict(X, verbose=0), -model(X), rtol=1e-5)
+
+
+def test_a_step_may_return_arrays_of_which_those_of_the_last_batch_are_shown(capsys):
+    class Own(keras.Model):
+        def train_step(self, data):
+            return {**super().train_step(data), "each": self(data[0])[:, 0]}
+
+        def test_step(self, data):
+            return {**super().test_step(data), "each": self(data[0])[:, 0]}
+
+    model = made(Own)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    history = model.fit(X, Y, batch_size=16, shuffle=False, validation_data=(X, Y), verbose=2)
+    last = model(X).numpy()[:, 0]
+    np.testing.assert_allclose(history.history["each"][0], last[32:], rtol=1e-5)
+    np.testing.assert_allclose(history.history["val_each"][0], last[32:], rtol=1e-5)
+    assert f"- each: {last[32:].mean():.4f} -" in capsys.readouterr().out
+    loss, each = model.evaluate(X, Y, batch_size=30, verbose=0)
+    assert loss == pytest.approx(np.mean((last - Y[:, 0]) ** 2), rel=1e-5)
+    np.testing.assert_allclose(each, last[30:], rtol=1e-5)

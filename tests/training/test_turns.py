@@ -143,7 +143,28 @@ def test_shards_that_take_different_turns_are_refused():
 
 
 def test_returned_values_are_numbers_by_name():
-    step = CustomStep(lambda arrays: {"loss": np.zeros(3)}, Communicator(), 2, 3)
+    step = CustomStep(lambda arrays: {"loss": "low"}, Communicator(), 2, 3)
     (first, *_) = batches(Communicator(), 2)
     with pytest.raises(ValueError, match="'loss'"):
         step(0, first)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_returned_arrays_are_those_of_the_last_batch_over_all_shards(world_size):
+    def work(c: Communicator) -> dict:
+        def train(arrays):
+            (x,) = arrays
+            return {"loss": x.mean(), "sum": [x.sum(), 1.0], "each": x, "one": x[:1]}
+
+        step = CustomStep(train, c, 2, 3)
+        for i, batch in enumerate(batches(c, 2)):
+            result = step(i, batch)
+        return step.results(result.loss, result.sums)
+
+    (last,) = [each for each in batches(Communicator(), 1)][-1:]
+    x = np.asarray(last.shards[0][1][0])  # 3 samples: one of a shard, two of the other
+    for found in run_world(world_size, work, time_limit=60):
+        assert found["loss"] == pytest.approx(x.mean())
+        np.testing.assert_array_equal(found["each"], x)
+        np.testing.assert_allclose(found["sum"], [(x[0] + 2 * x[1:].sum()) / 3, 1.0])
+        np.testing.assert_allclose(found["one"], [(x[0] + 2 * x[1]) / 3])

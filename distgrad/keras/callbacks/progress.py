@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
+
 from distgrad.keras import settings
 from distgrad.training.loop import Logs, Observer, TrainingLoop
 from distgrad.training.progress import shown
@@ -51,4 +53,4 @@ def progress_line(done: int, total: int | None, seconds: float, logs: Logs) -> s
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_shown, value)) + "]"
-    return shown(value)
+    return shown(float(np.mean(value)))  # as Keras shows an array
