@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from distgrad.core.dtypes import as_dtype, is_floating
-from distgrad.keras import mixed_precision, settings
-
-_uids: dict[str, int] = {}
+from distgrad.keras import mixed_precision, naming, settings
+from distgrad.keras.naming import get_uid as get_uid
 
 
 def floatx() -> str:
@@ -46,14 +45,8 @@ def set_image_data_format(data_format: str) -> None:
 
 
 def clear_session(free_memory: bool = True) -> None:
-    """Starts the numbers of ``get_uid`` anew; names start anew in every model here, anyway."""
-    _uids.clear()
-
-
-def get_uid(prefix: str = "") -> int:
-    """1 for the first call with this prefix, and one more at each that follows."""
-    _uids[prefix] = _uids.get(prefix, 0) + 1
-    return _uids[prefix]
+    """Starts the numbers in names anew; those of layers start anew in every model here, anyway."""
+    naming.start_anew()
 
 
 def backend() -> str:

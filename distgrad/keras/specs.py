@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
+from distgrad.keras.registry import snake_case
+
 if TYPE_CHECKING:
     from distgrad.config.constructors import Kind
 
@@ -75,9 +77,12 @@ def each_spec(fn: Callable[[Mapping[str, Any]], Any], value: Any) -> Any:
 def make(kind: Kind, spec: Mapping[str, Any], *, dtype: str | None = None) -> Any:
     """The object that a spec describes; layers without a ``dtype`` of their own get this one.
 
-    Raises KeyError for an unknown type, and what the constructor raises.
+    A metric has the name of its type, however many a process makes. Raises KeyError for an unknown
+    type, and what the constructor raises.
     """
     common = {} if dtype is None or kind != "layer" else {"dtype": dtype}
+    if kind == "metric":
+        common["name"] = snake_case(spec["type"])
     given = {key: _made(key, value, dtype) for key, value in spec.items() if key != "type"}
     return classes(kind)[spec["type"]](**{**common, **given})
 

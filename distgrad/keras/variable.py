@@ -9,6 +9,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.keras.backend import standardize_dtype
+from distgrad.keras.naming import auto_name
 from distgrad.keras.operators import alike, promote
 from distgrad.ops.casting import cast
 
@@ -17,7 +18,8 @@ from distgrad.ops.casting import cast
 class Variable(variable.Variable):
     """A mutable tensor, of an array or of what ``initializer(shape, dtype=...)`` makes.
 
-    The initializer may be named. ``name`` is short, ``path`` has the name scopes before it. Beside
+    The initializer may be named. ``name`` is short, ``path`` has the name scopes before it; one
+    without a name is ``variable``, the next in a process ``variable_1``, but for files. Beside
     tensors of other dtypes its operators promote as those of ``keras.ops``, and what is assigned
     is cast to its own.
     ``autocast``, ``aggregation`` and ``synchronization`` change nothing. Raises ValueError for an
@@ -54,7 +56,8 @@ class Variable(variable.Variable):
         super().__init__(
             initializer, trainable=trainable, name=name or "variable", dtype=dtype, shape=shape
         )
-        self.path = self._scope + self._name
+        self._shown_name = name or auto_name("variable")
+        self.path = self._scope + self._shown_name
 
     def _new_value(self, value: Any, any_size: bool = False) -> Any:
         dtype, known = self._buffer.dtype, isinstance(value, Operand)
@@ -72,7 +75,7 @@ class Variable(variable.Variable):
 
     @property
     def name(self) -> str:
-        return self._name
+        return self._shown_name
 
     def __repr__(self) -> str:
         hidden = recording.active and recording.hides(self)

@@ -283,3 +283,43 @@ def test_what_metrics_have_added_up():
             self.count = "mine"  # in the place of the attribute of Keras
 
     assert Own().count == "mine"
+
+
+def test_default_names_count_up_as_in_keras():
+    class Own(metrics.Metric):
+        pass
+
+    class OwnMean(metrics.Mean):
+        pass
+
+    tf.keras.utils.clear_session()
+    kinds = metrics.AUC, metrics.Precision, metrics.BinaryIoU, Own, OwnMean, metrics.Poisson
+    names = [[kind().name for _ in range(2)] for kind in kinds]
+    assert [each[0] for each in names[:4]] == ["auc", "precision", "binary_io_u", "own"]
+    assert [each[1] for each in names[:4]] == ["auc_1", "precision_1", "binary_io_u_1", "own_1"]
+    assert names[4:] == [["mean"] * 2, ["poisson"] * 2]
+    assert metrics.MeanMetricWrapper(tf.keras.losses.mse).name == "mean_metric_wrapper"
+    assert metrics.AUC.from_config(metrics.AUC(name="mine").get_config()).name == "mine"
+    assert tf.keras.backend.get_uid("auc") == 3
+    tf.keras.utils.clear_session()
+    assert metrics.AUC().name == "auc"
+
+
+def test_a_history_shows_the_default_names_of_metrics():
+    def history(*chosen):
+        model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(1, "sigmoid")])
+        model.compile("sgd", "mse", metrics=list(chosen))
+        x, y = np.ones((4, 2)), np.array([0.0, 1, 0, 1])
+        return sorted(model.fit(x, y, verbose=0).history)
+
+    tf.keras.utils.clear_session()
+    assert history("AUC") == ["AUC", "loss"]  # the numbers are those of Keras 3.15
+    assert history(metrics.AUC(), "auc") == ["auc", "auc_1", "loss"]
+    assert history(metrics.AUC(), metrics.AUC(curve="PR")) == ["auc_3", "auc_4", "loss"]
+
+
+def test_metrics_of_jobs_have_the_names_of_their_types():
+    from distgrad.keras import specs
+
+    assert [specs.make("metric", {"type": "AUC"}).name for _ in range(2)] == ["auc", "auc"]
+    assert specs.make("metric", {"type": "AUC", "name": "mine"}).name == "mine"

@@ -88,3 +88,27 @@ def test_variables_of_metrics_and_layers_do_so_too():
     assert (kernel.kernel + tf.constant([[1]])).numpy() == [[2.0]]
     with pytest.raises(tf.errors.InvalidArgumentError, match="do not mix"):
         tf.Variable(1.0) + tf.constant(1)
+
+
+def test_variables_without_a_name_count_up_but_in_files(tmp_path):
+    class Two(keras.layers.Layer):
+        def build(self, shape):
+            self.a = self.add_weight(shape=(1,), initializer="ones")
+            self.b = self.add_weight(shape=(1,), initializer="ones")
+
+        def call(self, x):
+            return x * self.a + self.b
+
+    def model():
+        return keras.Sequential([keras.Input((1,)), Two(name="two")], name="model")
+
+    keras.utils.clear_session()
+    first, alone, second = model(), keras.Variable(1.0), model()
+    assert [w.name for w in first.weights] == ["variable", "variable_1"]
+    assert alone.name == alone.path == "variable_2"
+    assert [w.path for w in second.weights] == ["model/two/variable_3", "model/two/variable_4"]
+    assert list(second.variable_paths()) == ["two/variable", "two/variable_1"]
+    second.set_weights([[2.0], [3.0]])
+    second.save_weights(tmp_path / "weights.safetensors")
+    first.load_weights(tmp_path / "weights.safetensors")
+    assert [float(w[0]) for w in first.weights] == [2, 3]

@@ -433,7 +433,7 @@ class Layer(Tracked, Masked, Described, Kept):
         weight = Weight(
             make(dims, dtype=wanted),
             trainable=trainable,
-            name=name or "variable",
+            name=name,
             dtype=wanted,
             autocast=autocast,
             regularizer=regularizers.get(regularizer),

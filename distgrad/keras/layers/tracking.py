@@ -114,7 +114,7 @@ class Tracked:
         self._path = prefix + self.name
         taken: dict[str, int] = {}
         for weight in self._tracked_weights():
-            name = _unique(weight._name, taken)
+            name = _unique(weight.name, taken)
             if isinstance(weight, Weight) and id(weight) not in seen:
                 seen.add(id(weight))
                 weight.path = f"{self._path}/{name}"

@@ -34,7 +34,7 @@ class Weight(Variable):
         **kwargs: Any,
     ) -> None:
         super().__init__(initial_value, **kwargs)
-        self.path = self._name
+        self.path = self.name
         self.regularizer = regularizer
         self.constraint = constraint
         self.made_trainable = self.trainable

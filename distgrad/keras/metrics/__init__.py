@@ -162,7 +162,7 @@ _ACCURACY = ("accuracy", "acc")
 __all__ = ["Metric", *(cls.__name__ for cls in _CLASSES)]
 
 
-def get(identifier: Any, loss: Any = None) -> Metric:
+def get(identifier: Any) -> Metric:
     """The metric for a name, a config, a function or an object, as ``compile`` takes them.
 
     ``accuracy`` is the one that fits the shapes of targets and predictions. A metric asked for by
@@ -175,12 +175,23 @@ def get(identifier: Any, loss: Any = None) -> Metric:
     if isinstance(identifier, type) and issubclass(identifier, Metric):
         return identifier()
     if callable(identifier):
-        return MeanMetricWrapper(identifier)
+        own = getattr(identifier, "__name__", None) or getattr(identifier, "name", None)
+        name = own or type(identifier).__name__
+        return MeanMetricWrapper(identifier, registry.snake_case(name.strip("<>")))
     if isinstance(identifier, str) and identifier.lower() in _ACCURACY:
         return FittingAccuracy(name=identifier)
     metric = registry.lookup("metric", identifier, _BY_NAME)()
     metric.name = identifier
     return metric
+
+
+def check(identifier: Any) -> None:
+    """Raises ValueError where ``get`` would not know it; of names and classes none is made."""
+    if isinstance(identifier, str):
+        if identifier.lower() not in _ACCURACY:
+            registry.lookup("metric", identifier, _BY_NAME)
+    elif not isinstance(identifier, type):
+        get(identifier)
 
 
 def serialize(metric: Metric) -> Any:

@@ -42,7 +42,7 @@ class AUC(Thresholded):
         label_weights: Sequence[float] | None = None,
         from_logits: bool = False,
     ) -> None:
-        super().__init__(name or "auc", dtype)
+        super().__init__(name, dtype)
         if str(curve).upper() not in _CURVES:
             raise ValueError(f"curve must be one of {_CURVES}, not {curve!r}")
         if str(summation_method).lower() not in _METHODS:

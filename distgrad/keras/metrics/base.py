@@ -19,7 +19,8 @@ from distgrad.core.dtypes import as_dtype, is_floating
 from distgrad.core.tensor import Tensor
 from distgrad.keras import initializers
 from distgrad.keras.losses.base import in_float32, own_dtype
-from distgrad.keras.registry import Configured, snake_case
+from distgrad.keras.naming import auto_name
+from distgrad.keras.registry import Configured, is_ours, snake_case
 from distgrad.keras.variable import Variable
 from distgrad.ops.casting import cast
 from distgrad.training import turns
@@ -31,22 +32,26 @@ Value = float | list[float]
 class Metric(Configured):
     """Base of all metrics: ``sums`` of a batch (``size`` numbers), ``value`` of their total.
 
-    ``direction`` is "up" where more is better, "down" where less is, None where nobody knows;
-    ``dtype``, a dtype or policy, is that of ``result()``; by default float32, or float64 where
-    ``floatx`` is. A metric written for Keras works, too: alone, where a batch is one shard, it is
-    given batch after batch, whatever it keeps of them. With several shards its ``update_state``
-    must add what ``result`` needs to variables made with ``add_weight``, as sums over samples, give
-    it to other metrics in attributes, or change what ``super().update_state`` is given.
+    One without a name is named after its class, and counts up in a process where Keras's does:
+    ``auc``, ``auc_1``. ``direction`` is "up" where more is better, "down" where less is, None where
+    nobody knows; ``dtype``, a dtype or policy, is that of ``result()``; by default float32, or
+    float64 where ``floatx`` is. A metric written for Keras works, too: alone, where a batch is one
+    shard, it is given batch after batch, whatever it keeps of them. With several shards its
+    ``update_state`` must add what ``result`` needs to variables made with ``add_weight``, as sums
+    over samples, give it to other metrics in attributes, or change what ``super().update_state`` is
+    given.
     """
 
     size = 2
     direction: str | None = None
     updates_itself = False  # by an ``update_state`` of a user
     _answers_itself = False  # by a ``result`` of a user
+    _numbered = False  # whether names that it has by itself count up in a process
+    _default_name: str | None = None  # where they do not
     _adds: bool | None = None  # whether its own updates add; None until one was looked at
 
     def __init__(self, name: str | None = None, dtype: Any = None) -> None:
-        self.name = name or snake_case(type(self).__name__)
+        self.name = name or self._default_name or auto_name(snake_case(type(self).__name__))
         self.dtype = own_dtype(dtype)
         self._total: Any = 0.0
         self._given: Any = None  # what result() gave last
@@ -54,6 +59,8 @@ class Metric(Configured):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if is_ours(cls) and "_default_name" not in cls.__dict__:
+            cls._default_name = None if cls._numbered else snake_case(cls.__name__)
         if "result" in cls.__dict__:
             cls.result = _remembered(cls.result)  # type: ignore[method-assign]
             cls._answers_itself = True
@@ -347,6 +354,7 @@ class MeanMetric(Metric):
     """A metric that is the weighted mean of one value per sample; masked steps do not count."""
 
     total, count = Mean.total, Mean.count
+    _default_name = None
 
     def per_sample(self, y_true: Any, y_pred: Any) -> Any:
         """One value per sample; the mean is taken over further axes."""
@@ -361,11 +369,12 @@ class MeanMetric(Metric):
 class MeanMetricWrapper(MeanMetric):
     """A function of (y_true, y_pred) as a metric; it gives one value per sample."""
 
+    _numbered = True
+
     def __init__(
         self, fn: Callable[..., Any], name: str | None = None, dtype: Any = None, **kwargs: Any
     ) -> None:
-        own = getattr(fn, "__name__", None) or getattr(fn, "name", None) or type(fn).__name__
-        super().__init__(name or snake_case(own.strip("<>")), dtype)
+        super().__init__(name, dtype)
         self.fn = fn
         self._options = kwargs
 

@@ -106,6 +106,7 @@ class IoU(Metric):
     """
 
     direction = "up"
+    _numbered = True
     total_cm = SoFar(lambda self, sums: sums.reshape(self.num_classes, self.num_classes))
 
     def __init__(

@@ -34,6 +34,7 @@ class Thresholded(Metric):
 
     top_k: int | None = None
     class_id: int | None = None
+    _numbered = True
     true_positives = SoFar(lambda self, sums: self.counts(sums).true_positives)
     false_positives = SoFar(lambda self, sums: self.counts(sums).false_positives)
     true_negatives = SoFar(lambda self, sums: self.counts(sums).true_negatives)

@@ -46,12 +46,13 @@ class Objective:
         self._names: list[str] | None = None
         self._at: list[int] | None = None  # the positions of outputs by name
         self._metric_objects: list[Metric] = []
+        self._made: dict[Any, tuple[Any, Metric]] = {}  # by their places: of what, and the metric
         self._shown: list[str] = []  # the names of metrics among those of all outputs
         self._places: list[tuple[int, bool]] = []  # of each metric: its output, whether weighted
         self.losses: list[Any] = []
         if not _nested(loss):  # names are checked at once
             for each in (*_flat(plain_metrics), *_flat(weighted_metrics)):
-                metrics.get(each, self._loss)
+                metrics.check(each)
 
     @property
     def has_loss(self) -> bool:
@@ -94,8 +95,11 @@ class Objective:
         self._metric_objects, self._shown, self._places = [], [], []
         for given, weighted in zip(self._metrics, (False, True), strict=True):
             for place, chosen in enumerate(_per_output(given, names, at)):
-                for each in chosen:
-                    metric = metrics.get(each, self.losses[place])
+                for number, each in enumerate(chosen):
+                    key = place, weighted, number
+                    if key not in self._made or self._made[key][0] is not each:
+                        self._made[key] = each, metrics.get(each)
+                    metric = self._made[key][1]
                     prefix = f"{names[place]}_" if len(names) > 1 else ""
                     self._shown.append(_unused(prefix, metric.name, weighted, self._shown))
                     self._metric_objects.append(metric)
