@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from distgrad.core import tree
+from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType, as_dtype, string
 
 
@@ -49,10 +51,14 @@ def holds_texts(array: np.ndarray) -> bool:
     return array.dtype.kind in "SU"
 
 
+def are_texts(value: Any) -> bool:
+    """Whether it is such an array, and no tensor or number."""
+    return isinstance(value, np.ndarray) and value.dtype.kind in "OSU" and holds_texts(value)
+
+
 def dtype_of(value: Any) -> DType:
     """That of an array or a tensor; ``string`` for texts."""
-    of_texts = isinstance(value, np.ndarray) and holds_texts(value)
-    return string if of_texts else as_dtype(value.dtype)
+    return string if are_texts(value) else as_dtype(value.dtype)
 
 
 def as_texts(value: Any) -> np.ndarray:
@@ -70,3 +76,19 @@ def as_texts(value: Any) -> np.ndarray:
     if array.dtype.kind == "S":
         return np.char.decode(array, "utf-8")
     raise ValueError(f"an array of texts is needed, not one of {array.dtype}: {value!r}")
+
+
+def by_number(function: Callable[..., Any], nest: Any, back: bool) -> Any:
+    """``function(nest)`` with a number for each text, in the order of texts.
+
+    ``back``: it gives such numbers, to be made texts again: where it puts them in other places.
+    """
+    texts = [as_texts(leaf) for leaf in tree.flatten(nest) if are_texts(leaf)]
+    table, numbers = np.unique(np.concatenate([t.ravel() for t in texts]), return_inverse=True)
+    parts = iter(np.split(numbers, np.cumsum([t.size for t in texts])[:-1]))
+
+    def number(leaf: Any) -> Any:
+        return as_tensor(next(parts).reshape(leaf.shape)) if are_texts(leaf) else leaf
+
+    found = function(tree.map_structure(number, nest))
+    return tree.map_structure(lambda each: table[np.asarray(each)], found) if back else found

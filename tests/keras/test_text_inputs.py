@@ -197,3 +197,48 @@ def test_no_tensor_holds_them() -> None:
     for make in (lambda: tf.zeros(2, tf.string), lambda: tf.constant(["a"], tf.string)):
         with pytest.raises((TypeError, ValueError), match="texts"):
             make()
+
+
+OPS = keras.ops
+PAIRS = np.array([["a", "b"], ["b", "q"]])
+MOVES = {
+    "expand_dims": (lambda x: OPS.expand_dims(x, -1), (None, 2, 1), [[[1], [2]], [[2], [0]]]),
+    "reshape": (lambda x: OPS.reshape(x, (-1, 1, 2)), (None, 1, 2), [[[1, 2]], [[2, 0]]]),
+    "x[:, 0]": (lambda x: x[:, 0], (None,), [1, 2]),
+    "concatenate": (
+        lambda x: OPS.concatenate([x, x], 1),
+        (None, 4),
+        [[1, 2, 1, 2], [2, 0, 2, 0]],
+    ),
+    "split": (lambda x: OPS.split(x, 2, axis=1)[1], (None, 1), [[2], [0]]),
+    "transpose": (lambda x: OPS.transpose(x), (2, None), [[1, 2], [2, 0]]),
+}
+
+
+@pytest.mark.parametrize(("move", "shape", "expected"), MOVES.values(), ids=MOVES)
+def test_operations_put_texts_in_other_places(move, shape, expected, tmp_path) -> None:
+    texts = keras.Input((2,), dtype="string")
+    moved = move(texts)
+    assert moved.shape == shape and moved.dtype == "string"
+    model = keras.Model(texts, layers.StringLookup(vocabulary=["a", "b"])(moved))
+    assert model(PAIRS).numpy().tolist() == expected
+    assert model.predict(PAIRS, verbose=0).tolist() == expected
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert again(PAIRS.astype(object)).numpy().tolist() == expected
+
+
+def test_operations_compare_texts_and_compute_nothing_else_of_them() -> None:
+    one, other = (keras.Input((), dtype="string") for _ in range(2))
+    model = keras.Model([one, other], OPS.equal(one, other))
+    assert model([PAIRS[:, 0], PAIRS[:, 1]]).numpy().tolist() == [False, False]
+    assert model([PAIRS[0], PAIRS[0]]).numpy().tolist() == [True, True]
+    with pytest.raises(ValueError, match="cannot be converted to a tensor"):
+        OPS.exp(one)
+
+
+def test_texts_of_a_rank_more_train_a_model() -> None:
+    texts = keras.Input((), dtype="string")
+    model = compiled(keras.Model(texts, body()(vectors(**FIVE)(OPS.expand_dims(texts, -1)))))
+    history = model.fit(TEXTS, LABELS, batch_size=2, epochs=2, shuffle=False, verbose=0).history
+    np.testing.assert_allclose(history["loss"], LOSSES, rtol=1e-6)

@@ -21,6 +21,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType
 from distgrad.core.errors import NoValueError
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import are_texts, by_number
 from distgrad.keras import registry
 from distgrad.keras.layers import operation_shapes, symbolic
 from distgrad.keras.layers.base import Layer
@@ -111,6 +112,13 @@ _NO_TENSORS = {
     "Squareplus": {"b"},
     "Trapezoid": {"x"},
 }
+# Operations that texts may be given to, as well: those that put them in other places ...
+_MOVING = {
+    *("BroadcastTo", "Concatenate", "Copy", "ExpandDims", "Flip", "GetItem", "Hstack", "Moveaxis"),
+    *("Ravel", "Repeat", "Reshape", "Roll", "Split", "Squeeze", "Stack", "Swapaxes", "Take"),
+    *("Tile", "Transpose", "Unstack", "Vstack"),
+}
+_COMPARING = {"Equal", "NotEqual"}  # ... and those that compare them
 
 
 class Operation(Layer):
@@ -140,6 +148,9 @@ class Operation(Layer):
         self.built = True
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
+        if self.operation in _MOVING | _COMPARING and any(map(are_texts, tree.flatten(args))):
+            moves = self.operation in _MOVING
+            return by_number(lambda numbers: self.call(*numbers, **kwargs), args, moves)
         function = _function(self.operation)
         given = {**self.settings, **kwargs}
         if not self._variadic:
@@ -171,7 +182,8 @@ class Operation(Layer):
         return TypeError(text) if isinstance(error, TypeError) else ValueError(text)
 
     def _convert(self, value: Any, named: bool = False) -> Any:
-        return as_tensor(value) if isinstance(value, np.ndarray) else value
+        known = isinstance(value, np.ndarray) and not are_texts(value)
+        return as_tensor(value) if known else value
 
     def entry(self) -> dict[str, Any]:
         """Class, module and settings, as Keras writes them."""

@@ -228,6 +228,7 @@ def infer(
 
     ``make`` makes the values on which the layer is tried out: ones where it divides by zeros.
     """
+    from distgrad.core.texts import are_texts, dtype_of
     from distgrad.keras.layers.calling import quiet
     from distgrad.ops import streams
 
@@ -287,13 +288,13 @@ def infer(
         raise ValueError("how many outputs there are depends on the size of an axis that is None")
 
     def spec(one: Any, other: Any) -> Any:
-        if not isinstance(one, Tensor):
+        if not (isinstance(one, Tensor) or are_texts(one)):
             return one
-        sizes = zip(one._data.shape, other._data.shape, strict=True)
+        sizes = zip(tuple(one.shape), tuple(other.shape), strict=True)
         shape = [a if a == b and a not in open_sizes else None for a, b in sizes]
         if batch is not None and shape[:1] == [batch]:
             shape[0] = None
-        made = KerasTensor(shape, one.dtype)
+        made = KerasTensor(shape, dtype_of(one))
         masks = (getattr(each, "_keras_mask", None) for each in (one, other))
         made._keras_mask = spec(*masks)
         return made
