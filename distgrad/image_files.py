@@ -175,12 +175,24 @@ def decode_jpeg(
 ) -> Tensor:
     """``decode_image`` of one image as uint8, made smaller by a ``ratio`` of 2, 4 or 8.
 
-    The other settings of how a JPEG is decoded change nothing. Raises ValueError for another
-    ratio.
+    Pixels are those of "INTEGER_ACCURATE" for each ``dct_method``: TensorFlow's default rounds
+    otherwise. Raises ValueError for another ratio, and where ``fancy_upscaling=False`` would make
+    other pixels; InvalidArgumentError for a ``dct_method`` that there is not.
     """
     if ratio not in (1, 2, 4, 8):
         raise ValueError(f"ratio is 1, 2, 4 or 8, not {ratio!r}")
-    return _pixels(_opened(contents, ratio), channels)
+    if dct_method not in ("", "INTEGER_FAST", "INTEGER_ACCURATE"):
+        raise InvalidArgumentError(
+            f"dct_method is INTEGER_FAST or INTEGER_ACCURATE, not {dct_method!r}"
+        )
+    image = _opened(contents, ratio)
+    samplings = {layer[1:3] for layer in getattr(image, "layer", ())}
+    if not fancy_upscaling and ratio == 1 and channels != 1 and len(samplings) > 1:
+        raise ValueError(
+            "fancy_upscaling=False: the colours of this image lie in larger blocks than its "
+            "brightness, and are made smooth here: leave it out"
+        )
+    return _pixels(image, channels)
 
 
 def is_jpeg(contents: Any, name: str | None = None) -> Tensor:

@@ -185,3 +185,19 @@ def test_numbers_in_bytes():
     assert tf.io.decode_raw(b"\1\2\3", tf.uint8, fixed_length=5).numpy().tolist() == [1, 2, 3, 0, 0]
     with pytest.raises(tf.errors.InvalidArgumentError, match="3 bytes"):
         tf.io.decode_raw(b"\1\2\3", tf.int16)
+
+
+def test_settings_of_how_a_jpeg_is_decoded():
+    whole = tf.io.decode_jpeg(JPEG).numpy()  # its colours lie in blocks of 2 x 2
+    for method in ("", "INTEGER_FAST", "INTEGER_ACCURATE"):
+        np.testing.assert_array_equal(tf.io.decode_jpeg(JPEG, dct_method=method), whole)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="dct_method"):
+        tf.io.decode_jpeg(JPEG, dct_method="FLOAT")
+    with pytest.raises(ValueError, match="fancy_upscaling=False"):
+        tf.io.decode_jpeg(JPEG, fancy_upscaling=False)
+    gray = tf.io.decode_jpeg(JPEG, channels=1, fancy_upscaling=False)
+    np.testing.assert_array_equal(gray, tf.io.decode_jpeg(JPEG, channels=1))
+    full = saved(Image.fromarray(PIXELS), "jpeg", subsampling=0)
+    np.testing.assert_array_equal(
+        tf.io.decode_jpeg(full, fancy_upscaling=False), tf.io.decode_jpeg(full)
+    )
