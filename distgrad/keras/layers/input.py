@@ -86,7 +86,7 @@ class InputLayer(Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments, as Keras writes them."""
         return {
-            "batch_shape": list(self.batch_shape),
+            "batch_shape": self.batch_shape,
             "dtype": self._given_dtype,
             "sparse": False,
             "ragged": False,

@@ -153,3 +153,9 @@ def test_layers_is_no_name_for_an_attribute(kind):
     with pytest.raises(AttributeError, match="cannot be set: give the attribute another name"):
         kind().layers = [layers.Dense(1)]
     assert kind().layers == []
+
+
+def test_the_shape_of_an_input_is_a_tuple_in_its_config():
+    assert layers.InputLayer(batch_shape=[2, None]).get_config()["batch_shape"] == (2, None)
+    again = keras.Sequential.from_config(keras.Sequential([keras.Input((3,))]).get_config())
+    assert again.get_config()["layers"][0]["config"]["batch_shape"] == (None, 3)
