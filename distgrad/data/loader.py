@@ -47,8 +47,11 @@ class Loader:
     ValueError for an empty source, or shards outside of the batch.
 
     Where ``steps_per_epoch`` is set to fewer than there are batches, an epoch goes on where the one
-    before it ended; that which reaches the end of the data is as short as what was left.
+    before it ended; that which reaches the end of the data is as short as what was left. The first
+    of them is then number ``first_epoch``.
     """
+
+    first_epoch = 0
 
     def __init__(
         self,
@@ -85,10 +88,11 @@ class Loader:
         n = len(self.source)
         batches = shard.steps_per_epoch(n, self.global_batch_size)
         epochs = -(-batches // self.steps_per_epoch)  # that one pass over the data takes
-        begun = epoch % epochs * self.steps_per_epoch
+        passes, part = divmod(epoch - self.first_epoch, epochs)
+        begun = part * self.steps_per_epoch
         take: Callable[[slice], tuple[np.ndarray, ...]] = self.source.take
         if self.shuffle:
-            take = self.source.ordered(shard.epoch_order(n, self.seed, epoch // epochs))
+            take = self.source.ordered(shard.epoch_order(n, self.seed, passes))
         for step in range(begun + start_step, min(begun + self.steps_per_epoch, batches)):
             start, stop = shard.batch_bounds(n, self.global_batch_size, step)
 
@@ -129,8 +133,9 @@ class BatchLoader:
 
     ``steps_per_epoch`` is the number of batches in an epoch, None where only reading can tell.
     Where it was given, an epoch goes on where the one before it ended; that which reaches the end
-    of the data is as short as what was left, and the next one begins again. Otherwise an epoch is
-    all that there is. A generator, which nobody can put back, goes on from where it stands.
+    of the data is as short as what was left, and the next one begins again; the first of them is
+    number ``first_epoch``. Otherwise an epoch is all that there is. A generator, which nobody can
+    put back, goes on from where it stands.
 
     Raises TypeError for something that is none of these, ValueError for an endless dataset without
     ``steps_per_epoch``, for a batch of unequal lengths, and for an epoch without any.
@@ -143,6 +148,7 @@ class BatchLoader:
         shards: range,
         seed: int = 0,
         steps_per_epoch: int | None = None,
+        first_epoch: int = 0,
     ) -> None:
         _check_shards(shards, virtual_shards)
         if steps_per_epoch is not None and steps_per_epoch < 1:
@@ -154,7 +160,7 @@ class BatchLoader:
         told = hasattr(batches, "__getitem__") and not isinstance(batches, (Dataset, Repeatable))
         self._events = batches if told else None
         self._read = _reader(batches, seed)
-        self._given_steps = steps_per_epoch
+        self._given_steps, self._first_epoch = steps_per_epoch, first_epoch
         self.steps_per_epoch = steps_per_epoch or _length(batches)
         # Of given steps: the epochs to come, and the number of the next one.
         self._pieces: Iterator[Iterator[Any]] = iter(())
@@ -195,7 +201,7 @@ class BatchLoader:
         """The batches of an epoch of given steps, of those that follow each other."""
         if self._next_epoch != epoch:
             self._pieces = self._cut_up(steps)
-            for _ in range(0 if self.once else epoch):
+            for _ in range(0 if self.once else epoch - self._first_epoch):
                 for _ in next(self._pieces, ()):
                     pass
         self._next_epoch = -1  # until this one has ended

@@ -642,3 +642,23 @@ def test_losses_of_single_samples_that_layers_add_count_by_their_sum(loss, shard
     history = model.fit(x, x, batch_size=8, verbose=0).history
     assert history["loss"][0] == pytest.approx(expected, rel=1e-5)
     assert model.evaluate(x, x, batch_size=8, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "dataset", "generator"])
+def test_the_data_begin_with_the_initial_epoch(kind):
+    """Steps of an epoch go on where those of the one before ended, not where none was before."""
+    x = np.arange(10.0).reshape(10, 1)
+    seen = []
+
+    class Seen(tf.keras.Model):
+        def train_step(self, data):
+            seen.append(float(data[0][0, 0]))
+            return {"loss": 0.0}
+
+    model = Seen()
+    model.compile("sgd", jit_compile=False)
+    batches = tf.data.Dataset.from_tensor_slices((x, x)).batch(2)
+    data = {"arrays": (x, x), "dataset": (batches,), "generator": (iter(list(batches)),)}[kind]
+    settings = {"initial_epoch": 2, "epochs": 4, "steps_per_epoch": 2, "shuffle": False}
+    history = model.fit(*data, batch_size=2 if kind == "arrays" else None, verbose=0, **settings)
+    assert history.epoch == [2, 3] and seen[-4:] == [0, 2, 4, 6]

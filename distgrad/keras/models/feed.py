@@ -89,13 +89,15 @@ class Feed:
         seed: int = 0,
         shuffle: bool = False,
         steps: int | None = None,
+        first_epoch: int = 0,
     ) -> Any:
         """One worker's batches, in ``steps`` per epoch where that is given.
 
+        The data begin then with number ``first_epoch``.
         Without a batch size, those of arrays have as many samples as so many steps take for all.
         """
         if self.parts is None:
-            return BatchLoader(self.batches, virtual_shards, shards, seed, steps)
+            return BatchLoader(self.batches, virtual_shards, shards, seed, steps, first_epoch)
         if self._source is None:
             self._source = NestSource(self.parts)
         in_steps = DEFAULT_BATCH_SIZE if steps is None else -(-self.size // steps)
@@ -103,6 +105,7 @@ class Feed:
         loader = Loader(self._source, size, virtual_shards, shards, seed, shuffle)
         if steps is not None:
             loader.steps_per_epoch = min(steps, loader.steps_per_epoch)
+            loader.first_epoch = first_epoch
         return loader
 
     def split(self, fraction: float) -> Feed:

@@ -157,7 +157,7 @@ class Trainer(Evaluator):
                 seed, cursor, begun = found[0], Cursor(**found[1]), found[2]
         said = (*feed.describe(), epochs, steps_per_epoch, shards)
         seed = _agree(communicator, said, seed, self)
-        loader = feed.loader(shards, own, seed, shuffle, steps_per_epoch)
+        loader = feed.loader(shards, own, seed, shuffle, steps_per_epoch, initial_epoch)
         step = self._step_of_fit(feed, communicator, shards, class_weight, seed)
         validate = None
         if held is not None:
