@@ -98,6 +98,7 @@ _MORE_TENSORS = {
     "ScaleAndTranslate": {"output_shape"},
     "Scan": {"f", "init"},
     "Select": {"condlist", "choicelist", "default"},
+    "Switch": {"index", "branches"},
     "VectorizedMap": {"elements"},
     "WhileLoop": {"loop_vars"},
 }
@@ -111,6 +112,7 @@ _NO_TENSORS = {
     "Histogram": {"bins"},
     "Squareplus": {"b"},
     "Trapezoid": {"x"},
+    "Unique": {"fill_value"},
 }
 # Operations that texts may be given to, as well: those that put them in other places ...
 _MOVING = {
@@ -158,7 +160,8 @@ class Operation(Layer):
             for name in _FUNCTIONS.intersection(named):
                 named[name] = _callable(named[name])
             return function(**named, **given)
-        given[self._names[0]] = args
+        *first, rest = self._names
+        given.update({**dict(zip(first, args, strict=False)), rest: args[len(first) :]})
         bound = inspect.BoundArguments(inspect.signature(function), given)
         return function(*bound.args, **bound.kwargs)
 
@@ -349,7 +352,7 @@ def _recorded(known: str, args: tuple, kwargs: dict[str, Any]) -> Any:
     tensors = _tensors(known, signature)
     called = [given.pop(p.name) for p in tensors]
     if _rest(tensors):
-        called = list(called[0])
+        called = [*called[:-1], *called[-1]]
     while called and called[-1] is None:
         called.pop()
     settings = {n: v for n, v in given.items() if not symbolic.symbols(v)}

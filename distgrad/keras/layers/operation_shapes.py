@@ -64,6 +64,15 @@ def _groups(settings: Settings, args: tuple) -> Any:
     return _with(args[0], 0, None) if settings.get("num_segments") is None else None
 
 
+def _different(settings: Settings, args: tuple) -> Any:
+    (x,), axis, size = args, settings.get("axis"), settings.get("size")
+    length = tuple(x.shape) if axis is None else (x.shape[axis],)
+    values = KerasTensor((size,), x.dtype) if axis is None else _with(x, axis % len(x.shape), size)
+    shapes = {"return_index": (size,), "return_inverse": length, "return_counts": (size,)}
+    more = [KerasTensor(shape, "int32") for n, shape in shapes.items() if settings.get(n)]
+    return (values, *more) if more else values
+
+
 def _block(settings: Settings, args: tuple) -> Any:
     x, starts = args
     if not isinstance(starts, KerasTensor):
@@ -110,6 +119,7 @@ _RULES: dict[str, Rule] = {
     "Hsplit": _parts(lambda settings, rank: int(rank > 1)),
     "Dsplit": _parts(lambda settings, rank: 2),
     "Unstack": _unstacked,
+    "Unique": _different,
     **dict.fromkeys(("SegmentSum", "SegmentMax", "SegmentMin", "SegmentProd"), _groups),
     "Slice": _block,
     "PerspectiveTransform": _seen_from,

@@ -287,7 +287,7 @@ __all__ = sorted([*_LOADED, *_HOMES])
 # Without tensors among their arguments, or fit for KerasTensors as they are.
 _PLAIN = """
 bartlett blackman cond convert_to_numpy custom_gradient dtype empty eye fori_loop hamming hanning
-identity is_tensor jvp kaiser ndim ones rearrange shape switch tri unique vectorize zeros
+identity is_tensor jvp kaiser ndim ones rearrange shape tri vectorize zeros
 """
 
 for _name in set(_LOADED).difference(_PLAIN.split()):

@@ -334,7 +334,7 @@ def unique(
     that in which they come first. Each nan is another one.
 
     With where each comes first, which of them stands at each place, and how often each comes, all
-    int32. ``size`` cuts them to so many, or fills up with ``fill_value`` (the first by default).
+    int32. ``size`` cuts them to so many, or fills up with ``fill_value`` (0 by default).
     """
     parts = np.unique(as_tensor(x)._host(), True, True, True, axis, equal_nan=False)
     values, index, inverse, counts = (np.asarray(part) for part in parts)
@@ -344,16 +344,13 @@ def unique(
         index, inverse, counts = index[order], np.argsort(order)[inverse], counts[order]
     if size is not None:
         along = 0 if axis is None else axis
-        more = size - values.shape[along]
+        more = builtins.max(size - values.shape[along], 0)
         kept = np.take(values, np.arange(builtins.min(size, values.shape[along])), along)
-        fill = np.take(values, [0], along)
-        if fill_value is not None:
-            fill = np.full_like(fill, fill_value)
-        values = np.concatenate([kept, *[fill] * builtins.max(more, 0)], along)
-        index, counts = (
-            np.concatenate([part[:size], np.full(builtins.max(more, 0), filler, part.dtype)])
-            for part, filler in ((index, index[0] if len(index) else 0), (counts, 0))
-        )
+        sides = np.zeros((kept.ndim, 2), int)
+        sides[along, 1] = more
+        values = np.pad(kept, sides, constant_values=0 if fill_value is None else fill_value)
+        index = np.pad(index[:size], (0, more), constant_values=1)  # 1 as on TensorFlow
+        counts = np.pad(counts[:size], (0, more))
     wanted = ((index, return_index), (inverse, return_inverse), (counts, return_counts))
     more_parts = [as_tensor(part.astype(np.int32)) for part, asked in wanted if asked]
     return (as_tensor(values), *more_parts) if more_parts else as_tensor(values)

@@ -343,3 +343,22 @@ def test_classes_and_modules_are_those_of_keras(make, module, class_name):
     assert (entry["module"], entry["class_name"]) == (f"keras.src.ops.{module}", class_name)
     again = layers.deserialize(json.loads(json.dumps(entry)))
     assert (again.operation, again.name) == (class_name, made.name)
+
+
+def test_different_elements_within_a_model():
+    a = keras.Input((3,))
+    values, index, inverse, counts = ops.unique(a, True, True, True, True, size=3)
+    assert values.shape == index.shape == counts.shape == (3,) and inverse.shape == (None, 3)
+    assert ops.unique(a).shape == (None,) and ops.unique(a, axis=1).shape == (None, None)
+    model = keras.Model(a, [values, index, inverse, counts])
+    found = [each.numpy().tolist() for each in model(np.array([[1, 2, 1], [2, 2, 2.0]]))]
+    # As Keras 3.15 gives it on TensorFlow.
+    assert found == [[1, 2, 0], [0, 1, 1], [[0, 1, 0], [1, 1, 1]], [2, 4, 0]]
+
+
+def test_a_branch_is_chosen_within_a_model():
+    a = keras.Input((2,))
+    index = ops.cast(ops.mean(a), "int32")
+    model = keras.Model(a, ops.switch(index, [lambda x, y: x * 2, lambda x, y: x + y], a, a + 1))
+    for value, expected in ((0.0, 0.0), (1.0, 3.0), (5.0, 11.0), (-3.0, -6.0)):
+        assert model(np.full((1, 2), value)).numpy().tolist() == [[expected] * 2]
