@@ -1,14 +1,16 @@
 """Checkpoint: the variables of objects in a folder, and back (``tf.train.Checkpoint``).
 
 A checkpoint is a commit: a folder with the arrays in safetensors and a manifest with checksums,
-whole or not there. Every rank calls the same methods; rank 0 writes.
+whole or not there. Every rank calls the same methods; rank 0 writes, and the others wait for that
+where they read what they have saved.
 """
 
 from __future__ import annotations
 
 import re
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,13 +89,15 @@ class Checkpoint:
     def write(self, file_prefix: Any, options: Any = None) -> str:
         """Saves into the folder ``file_prefix``, in place of what is there; returns it."""
         path = Path(file_prefix)
-        if world.communicator().rank == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if world.communicator().rank:
+            _expect(path, (path / checkpoint.MANIFEST).exists)
+        else:
             keys: dict[int, str] = {}
             paths, arrays = {}, {}
             for name, variable in objects.variables(self).items():
                 paths[name] = keys.setdefault(id(variable), name)
                 arrays[paths[name]] = np.asarray(variable.numpy())
-            path.parent.mkdir(parents=True, exist_ok=True)
             count = 0 if self._save_counter is None else int(self._save_counter)
             checkpoint.commit(path, count, {"variables": arrays}, {"paths": paths})
         return str(file_prefix)
@@ -133,6 +137,7 @@ class Status:
         self._keys: dict[str, str] = {}
         if path is None:
             return
+        _await(path)
         if not (path / checkpoint.MANIFEST).exists():
             raise NotFoundError(f"there is no checkpoint {str(path)!r}")
         found = checkpoint.load(path)
@@ -214,6 +219,27 @@ class Status:
     run_restore_ops = initialize_or_restore
 
 
+# What this rank, which is not rank 0, has saved and not read yet: how to tell that it is there.
+_coming: dict[Path, Callable[[], bool]] = {}
+_KEPT = 8
+_LOOK = 0.01  # seconds
+
+
+def _expect(path: Path, there: Callable[[], bool]) -> None:
+    _coming[path.absolute()] = there
+    if len(_coming) > _KEPT:
+        del _coming[next(iter(_coming))]
+
+
+def _await(path: Path) -> None:
+    """Returns when rank 0 has written a checkpoint, or the state of a folder, that is coming."""
+    communicator = world.communicator()
+    if communicator.rank and (there := _coming.pop(path.absolute(), None)):
+        end = time.monotonic() + communicator.timeout
+        while not there() and time.monotonic() < end:
+            time.sleep(_LOOK)
+
+
 class CheckpointOptions:
     """TensorFlow's settings of how files are written, which scripts may give: none is asked for."""
 
@@ -236,6 +262,7 @@ class State(NamedTuple):
 def write_state(folder: Path, state: State) -> None:
     """Writes the file ``checkpoint`` of ``folder``, on rank 0."""
     if world.communicator().rank:
+        _expect(folder, lambda: _has_come_to(folder, state.model_checkpoint_path))
         return
 
     def within(path: str) -> str:
@@ -253,6 +280,22 @@ def write_state(folder: Path, state: State) -> None:
 def get_checkpoint_state(checkpoint_dir: Any, latest_filename: str | None = None) -> State | None:
     """What the file ``checkpoint`` of a folder says; None without one."""
     folder = Path(checkpoint_dir)
+    _await(folder)
+    return _read_state(folder, latest_filename)
+
+
+def _has_come_to(folder: Path, path: str) -> bool:
+    """Whether this checkpoint of the folder is its latest, or one with a higher number."""
+    state = _read_state(folder, None)
+    return state is not None and _number(state.model_checkpoint_path) >= _number(path)
+
+
+def _number(path: str) -> int:
+    digits = path.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _read_state(folder: Path, latest_filename: str | None) -> State | None:
     try:
         text = (folder / (latest_filename or "checkpoint")).read_text()
     except OSError:
