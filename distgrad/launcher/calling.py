@@ -58,6 +58,11 @@ def launch(
             f"launch() starts workers, and this process is one: rank {world.rank} of "
             f"{world.world_size}. Call the function itself there."
         )
+    if not isinstance(args, (tuple, list)):
+        raise errors.UsageError(
+            f"args must be a tuple of what the function is called with, as in launch(train, "
+            f"(config,), workers=2), not {type(args).__name__}."
+        )
     if workers < 1:
         raise errors.UsageError(f"workers must be 1 or more, got {workers}.")
     if virtual_shards is not None:

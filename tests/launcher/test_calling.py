@@ -96,6 +96,8 @@ def test_ctrl_c_stops_the_workers() -> None:
 def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="workers must be 1 or more"):
         tf.launch(train, (0.1,), workers=0)
+    with pytest.raises(UsageError, match=r"args must be a tuple .* not dict"):
+        tf.launch(train, {"rate": 0.1}, workers=2)
     with pytest.raises(UsageError, match="4 workers cannot share 2 virtual shards"):
         tf.launch(train, (0.1,), workers=4, virtual_shards=2)
     with monkeypatch.context() as patch:
