@@ -193,7 +193,7 @@ class SharedChannel(Channel):
             self.push()
         self._outbox.clear()
         with contextlib.suppress(OSError):
-            self.connection.send(b"\1" + reason.encode()[:REASON_BYTES])
+            self.connection.send(b"\1" + reason.encode(errors="replace")[:REASON_BYTES])
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
         # Unread data would turn the end of this process into a reset, which loses the farewell.

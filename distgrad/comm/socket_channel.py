@@ -82,7 +82,7 @@ class SocketChannel(Channel):
         with contextlib.suppress(OSError, Gone):
             self.push()
         if not self._outbox or self._outbox[0][2]:
-            text = reason.encode()[:REASON_BYTES]
+            text = reason.encode(errors="replace")[:REASON_BYTES]
             with contextlib.suppress(OSError):
                 self.connection.send(WORD.pack(FAREWELL << 56 | len(text)) + text)
         self._outbox.clear()

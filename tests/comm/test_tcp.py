@@ -180,6 +180,18 @@ def test_a_bug_on_one_rank_reaches_all_before_it_leaves() -> None:
     assert all("ZeroDivisionError: bug" in str(error) for error in told), told
 
 
+@pytest.mark.parametrize("share", [False, True])
+def test_a_reason_may_be_the_name_of_any_file(share: bool) -> None:
+    def fn(c: Communicator) -> None:
+        if c.rank == 1:
+            c.abort(1, "no such file: \udcff.npy")
+        else:
+            c.barrier()
+
+    lost, _ = world(2, fn, share_memory=share)
+    assert "rank 0 lost rank 1 in barrier: no such file: ?.npy" in str(lost)
+
+
 def test_who_leaves_in_peace_disturbs_nobody() -> None:
     def fn(c: Communicator) -> str:
         array = np.full(400_000, c.rank)
