@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+import zlib
 from collections.abc import Iterable
+from itertools import count as counting
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.errors import OutOfStepError
 from distgrad.core.variable import Variable
 from distgrad.ops.collective import collective
 from distgrad.training import world as _world
+from distgrad.training.handshake import check_variables
 
 
 class World(NamedTuple):
@@ -54,9 +59,21 @@ def barrier() -> None:
 
 
 def broadcast(variables: Iterable[Variable], root: int = 0) -> None:
-    """Gives every process the values that ``variables`` have on rank ``root``."""
+    """Gives every process the values that ``variables`` have on rank ``root``.
+
+    Raises UsageError where another process has variables of other shapes or dtypes, in this order.
+    """
     recording.refuse("distribute.broadcast")
-    for variable in variables:
+    listed = list(variables)
+    if not listed:
+        warnings.warn(
+            "distribute.broadcast was given no variables; a model has none before it is built: "
+            "call it on a batch first",
+            stacklevel=2,
+        )
+    # Names count what a process has made, and rank 0 may have made more.
+    check_variables({f"{i}:": v for i, v in enumerate(listed)}, _world.communicator())
+    for variable in listed:
         value = np.array(variable.numpy())
         _world.communicator().broadcast(value, root)
         variable.assign(value)
@@ -80,17 +97,28 @@ def mean(values: Any) -> Any:
     ``values`` is a nest of tensors, numbers and None, alike on every process; the result has
     tensors in their places. Each process counts the same: for parts of unequal size, and the same
     bits at any number of processes, use ``gradients(loss_fn, batch)``.
+
+    Raises OutOfStepError where another process averages something else in one of these places.
     """
     communicator = _world.communicator()
+    places = counting()
 
     def averaged(value: Any) -> Any:
-        if value is None:
-            return None
-        return collective(over_all, as_tensor(value))
+        place = next(places)
 
-    def over_all(total: np.ndarray) -> np.ndarray:
-        communicator.allreduce(total)
-        return np.asarray(total / total.dtype.type(communicator.world_size))
+        def over_all(total: np.ndarray) -> np.ndarray:
+            # Arrays of one size that are not the same tensor must not be added up.
+            mark = zlib.crc32(repr((place, total.shape)).encode()) & 0xFFFF
+            try:
+                communicator.allreduce(total, bucket=mark)
+            except OutOfStepError as error:
+                raise OutOfStepError(
+                    f"{error} In rank {communicator.rank} it is tensor {place} of "
+                    f"distribute.mean, of shape {total.shape}."
+                ) from None
+            return np.asarray(total / total.dtype.type(communicator.world_size))
+
+        return None if value is None else collective(over_all, as_tensor(value))
 
     return tree.map_structure(averaged, values)
 

@@ -16,7 +16,7 @@ from distgrad.compile import executors
 from distgrad.compile.function import Function
 from distgrad.compile.llvm import engine
 from distgrad.core import devices
-from distgrad.core.errors import UsageError
+from distgrad.core.errors import OutOfStepError, PeerLostError, UsageError
 from distgrad.distribute import loop
 from distgrad.testing.thread_world import run_world
 from distgrad.training import handshake, world
@@ -254,6 +254,40 @@ def test_mean_averages_over_processes(monkeypatch):
 
     expected = [[2.0, 4.0], None, [(0 * 1 + 1 * 2 + 2 * 3) / 6, 1.0]]
     assert run_world(3, play, time_limit=30) == [expected] * 3
+
+
+@pytest.mark.parametrize("shapes", [((4,), (2, 2)), (None, (4,))])
+def test_other_tensors_of_one_size_are_not_averaged(shapes, monkeypatch):
+    here = threading.local()
+    monkeypatch.setattr(world, "communicator", lambda: here.c)
+
+    def play(c: Communicator) -> str:
+        here.c = c
+        own = shapes if c.rank == 0 else shapes[::-1]
+        with pytest.raises((OutOfStepError, PeerLostError)) as caught:
+            distribute.mean([None if shape is None else tf.zeros(shape) for shape in own])
+        return str(caught.value)
+
+    said = "".join(run_world(2, play, time_limit=30))
+    assert "ranks 0 and 1 are not in the same call" in said or "ranks 1 and 0 are not" in said
+    assert "of distribute.mean, of shape (" in said
+
+
+def test_what_cannot_be_broadcast_is_said(monkeypatch):
+    with pytest.warns(UserWarning, match="no variables; a model has none before it is built"):
+        distribute.broadcast(tf.keras.Sequential([tf.keras.layers.Dense(3)]).variables)
+    here = threading.local()
+    monkeypatch.setattr(world, "communicator", lambda: here.c)
+
+    def play(c: Communicator) -> str:
+        here.c = c
+        variables = [tf.Variable(tf.zeros(shape)) for shape in ((4,), (2, 2))]
+        with pytest.raises(UsageError) as caught:
+            distribute.broadcast(variables[:: -1 if c.rank else 1])
+        return str(caught.value)
+
+    (said,) = set(run_world(2, play, time_limit=30))
+    assert "variable 0 is 0: [2, 2] float32 on rank 1 and 0: [4] float32 on rank 0" in said
 
 
 def test_a_loop_that_goes_on_at_its_step_draws_what_an_undisturbed_one_draws(monkeypatch):
