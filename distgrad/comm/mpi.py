@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from distgrad.comm import mpi_life
 from distgrad.comm.shared_memory import yield_core
-from distgrad.comm.transport import Buffer, Deadline, Request, Transport, as_bytes
+from distgrad.comm.transport import ENDED, Buffer, Deadline, Request, Transport, as_bytes
 from distgrad.core.errors import MissingExtraError, PeerLostError
 
 INSTALL = "pip install 'distgrad[mpich]'"
@@ -136,7 +136,7 @@ class MPITransport(Transport):
         lost = ended & self._unfinished(posted)
         if lost:
             raise PeerLostError(
-                f"rank {self.rank} lost rank {min(lost)} in {deadline.operation}: it has ended."
+                f"rank {self.rank} lost rank {min(lost)} in {deadline.operation}: {ENDED}."
             )
 
 

@@ -95,6 +95,7 @@ class MPILife:
     def __init__(self, mpi: Any, *, ours: bool) -> None:
         self._mpi = mpi
         self._ours = ours
+        self._process = os.getpid()
         self._world = world = mpi.COMM_WORLD
         self._rank = world.Get_rank()
         peers = [peer for peer in range(world.Get_size()) if peer != self._rank]
@@ -141,7 +142,7 @@ class MPILife:
 
     def end(self) -> None:
         """Ends MPI once all ranks have come to their end; at exit."""
-        if self._mpi.Is_finalized():
+        if self._mpi.Is_finalized() or os.getpid() != self._process:  # a fork is no rank
             return
         self.tell(_IN_PEACE)
         waiting = [*self._receiving.values(), *self._sending]
@@ -172,9 +173,10 @@ class MPILife:
         time.sleep(turn(self._rank) + (0 if code else _AFTER_A_CODE))
         self.take_floor()
         how = f"ended with exit code {code}" if code else "come to the end of its program"
+        advice = "" if code else " Every rank must make the same number of collective calls."
         print(
             f"[rank {self._rank}] error: rank {self._rank} has {how}, while rank {peer} still "
-            "waited for it.",
+            f"waited for it.{advice}",
             file=sys.stderr,
             flush=True,
         )

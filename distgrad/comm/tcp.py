@@ -30,6 +30,7 @@ from distgrad.comm.shared_memory import yield_core
 from distgrad.comm.socket_channel import SocketChannel
 from distgrad.comm.tcp_setup import Shared, agree_on_rounds, share, tune
 from distgrad.comm.transport import (
+    ENDED,
     Arrays,
     Buffer,
     Check,
@@ -45,8 +46,6 @@ _SPINS = 20  # looks at the sockets before the core is given up
 _SHARED_SPINS = 1000  # the same where memory is shared: a look costs a hundredth of a wake-up
 _REMEMBERED = 2048  # exchanges whose tables are kept
 _NAP = 0.1  # seconds of sleep after which shared memory is looked at, whoever should have told
-
-_CLOSED = "it has ended"
 
 
 class TCPTransport(Transport):
@@ -267,7 +266,7 @@ class TCPTransport(Transport):
         """Raises, unless the peer is still there after all."""
         if isinstance(error, Gone):
             said = channel.farewell
-            self._lost(channel, str(error) if said is None else said or _CLOSED, deadline)
+            self._lost(channel, str(error) if said is None else said or ENDED, deadline)
         self._look(channel, f"its connection failed ({error})", deadline, wanted=True)
 
     def _sleep(
@@ -277,7 +276,7 @@ class TCPTransport(Transport):
         for request in pending:
             channel = self._channels[request.peer]
             if channel.farewell is not None:  # all that it has sent is here: it went unwanted then
-                self._lost(channel, channel.farewell or _CLOSED, deadline)
+                self._lost(channel, channel.farewell or ENDED, deadline)
         for channel in channels:
             if channel.farewell is None and channel.events != channel.wanted_events:
                 channel.events = channel.wanted_events
@@ -304,7 +303,7 @@ class TCPTransport(Transport):
         if farewell is None:
             self._lost(channel, silent, deadline)
         elif farewell or wanted:
-            self._lost(channel, farewell or _CLOSED, deadline)
+            self._lost(channel, farewell or ENDED, deadline)
         else:
             self._poll.unregister(channel.connection)
 

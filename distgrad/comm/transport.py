@@ -25,6 +25,8 @@ _NOTICES = 6  # a warning comes after a sixth of the time that a wait may take,
 _SHORTEST_NOTICE = 2.0  # and never before these seconds
 _STOPPED = 2.0  # seconds between two looks of a process that runs are less
 
+ENDED = "it has ended, and every rank must make the same number of collective calls"
+
 
 class Deadline:
     """The time limit of one operation: which one it is, since when, and how long it may take.
@@ -75,7 +77,7 @@ class Deadline:
         raise PeerLostError(
             f"rank {rank} waited {waited:.1f} s for {name_ranks(peers)} in {self.operation} "
             f"(limit {self.seconds:g} s): dead, frozen, or busy elsewhere. "
-            "If it was only busy, allow it more time."
+            "If it was only busy, allow it more time by DISTGRAD_TIMEOUT."
         )
 
 

@@ -62,7 +62,7 @@ def connect() -> Communicator:
     communicator = Communicator(_join(world), timeout=environ.operation_timeout())
     if world.is_rank:
         install_excepthook(communicator)
-    atexit.register(communicator.close)
+    atexit.register(_in_this_process(communicator.close))
     return communicator
 
 
@@ -132,7 +132,15 @@ def _hook(end: Callable[[BaseException], int]) -> None:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         raise SystemExit(end(error.with_traceback(trace)))
 
-    sys.excepthook = hook
+    sys.excepthook = _in_this_process(hook, sys.__excepthook__)
+
+
+def _in_this_process(
+    call: Callable[..., object], in_a_fork: Callable[..., object] = lambda: None
+) -> Callable[..., object]:
+    """``call``, but in a fork of this process, which is no rank, ``in_a_fork``."""
+    process = os.getpid()
+    return lambda *given: (call if os.getpid() == process else in_a_fork)(*given)
 
 
 def _end_alone(world: World, error: BaseException) -> int:

@@ -172,6 +172,18 @@ def ends_early_in_a_script() -> int:
     return 0
 
 
+def forks_in_a_script() -> int:
+    c = connect()
+    if c.rank == 1:
+        for ends_well in (True, False):
+            if os.fork() == 0:
+                if ends_well:
+                    sys.exit()
+                raise ValueError("a bug in the child")
+            os.wait()
+    return fine(c)
+
+
 def ends_early_under_a_slow_mpirun() -> int:
     mpi_life._PASSED_ON = 2.0
     return ends_early_in_a_script()
@@ -324,6 +336,15 @@ def test_ranks_that_come_to_their_end_too_early_are_named(ranks) -> None:
     assert result.stderr.count("error:") == 1
     named = "rank [12]( has come to the end of its program| in barrier: it has ended)"
     assert re.search(named, result.stderr), result.stderr
+    assert "very rank must make the same number of collective calls." in result.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_the_end_of_a_fork_is_not_that_of_its_rank(ranks) -> None:
+    result = ranks(forks_in_a_script)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("sum 15") == 3
+    assert result.stderr.count("ValueError: a bug in the child") == 1
 
 
 @pytest.mark.mpi
