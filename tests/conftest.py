@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import threadpoolctl
 
@@ -174,6 +175,16 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     with _time_limit(item):
         return (yield)
+
+
+@pytest.fixture(autouse=True)
+def _own_numbers(request: pytest.FixtureRequest) -> None:
+    """A test draws the same from its module's generators, whichever tests ran before it."""
+    for value in vars(request.module).values():
+        if isinstance(value, np.random.Generator):
+            own = value.bit_generator
+            # Far behind what the module drew when it was imported.
+            own.state = type(own)(own.seed_seq).jumped().state
 
 
 @pytest.fixture(autouse=True)
