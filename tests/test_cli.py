@@ -172,6 +172,11 @@ def test_a_dry_run_shows_the_plan_and_starts_nothing(
     assert re.search(r"worker 0 +shards 0 to 1, 16 samples", out)
     assert re.search(r"worker 2 +shards 5 to 7, 24 samples", out)
     assert "launcher   mpi, 3 workers" in out
+    one = ("parallel.virtual_shards=1", "train.epochs=1", "train.global_batch_size=1")
+    assert cli.main(["train", DIGITS, *one, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "train      1 epoch, 1 sample per step, in 1 shard\n" in out
+    assert "launcher   local, 1 worker\nworker 0   shard 0, 1 sample per step\n" in out
 
 
 # config, env, --help, --version

@@ -363,6 +363,9 @@ def _plan(job: Job) -> str:
     def named(value: Any) -> str:
         return described(value, "type") if isinstance(value, dict) else str(value)
 
+    def number(count: int, what: str) -> str:
+        return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
     shards = job.virtual_shards or job.workers
     bounds = shard_bounds(job.global_batch_size, shards)
     lines = [
@@ -372,14 +375,15 @@ def _plan(job: Job) -> str:
         f"loss       {named(job.loss)}",
         f"metrics    {', '.join(map(named, job.metrics)) or 'none'}",
         f"optimizer  {described(job.optimizer, 'type')}",
-        f"train      {job.epochs} epochs, {job.global_batch_size} samples per step, "
-        f"in {shards} shards",
-        f"launcher   {job.launcher}, {job.workers} {'worker' if job.workers == 1 else 'workers'}",
+        f"train      {number(job.epochs, 'epoch')}, {number(job.global_batch_size, 'sample')} "
+        f"per step, in {number(shards, 'shard')}",
+        f"launcher   {job.launcher}, {number(job.workers, 'worker')}",
     ]
     for rank in range(job.workers):
         own = worker_shards(shards, rank, job.workers)
-        samples = bounds[own[-1]][1] - bounds[own[0]][0]
-        lines.append(f"worker {rank:<4}shards {own[0]} to {own[-1]}, {samples} samples per step")
+        part = f"shard {own[0]}" if len(own) == 1 else f"shards {own[0]} to {own[-1]}"
+        samples = number(bounds[own[-1]][1] - bounds[own[0]][0], "sample")
+        lines.append(f"worker {rank:<4}{part}, {samples} per step")
     return "\n".join([*lines, "dry run: nothing was started"])
 
 
