@@ -42,7 +42,7 @@ def test_the_sum_of_both_is_the_kernel(name):
     plain = make()
     plain(x)
     plain.set_weights([whole, *(w.numpy() for w in layer.weights if w._name == "bias")])
-    np.testing.assert_allclose(layer(x), plain(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(layer(x), plain(x), rtol=1e-5, atol=1e-5)
     trained = [w._name for w in layer.trainable_weights]
     assert trained[-2:] == ["lora_kernel_a", "lora_kernel_b"] and "kernel" not in trained
 
@@ -82,8 +82,8 @@ def test_gradients_are_those_of_the_factors():
     found = tape.gradient(loss, [layer._kernel, a, b])
     of_kernel = x.T @ layer(x).numpy()
     assert found[0] is None
-    np.testing.assert_allclose(found[1], of_kernel @ b.numpy().T, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(found[2], a.numpy().T @ of_kernel, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[1], of_kernel @ b.numpy().T, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found[2], a.numpy().T @ of_kernel, rtol=1e-5, atol=1e-5)
 
 
 def test_only_the_factors_are_trained_in_fit():

@@ -31,7 +31,7 @@ def test_reads_as_map_coordinates_does(fill_mode, interpolation):
                 fill_mode=fill_mode,
                 fill_value=3,
             )
-            np.testing.assert_allclose(found[..., channel], expected, rtol=1e-4, atol=1e-3)
+            np.testing.assert_allclose(found[..., channel], expected, rtol=1e-5, atol=1e-4)
 
 
 def test_the_window_of_each_image_ends_at_three_deviations():

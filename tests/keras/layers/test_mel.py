@@ -28,7 +28,7 @@ def test_the_strength_in_bands(power):
     y = layer(X)
     assert y.shape == (2, 6, 11)
     for found, x in zip(y, X, strict=True):
-        np.testing.assert_allclose(found, expected(x, 64, 50, 6, 4000, power), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(found, expected(x, 64, 50, 6, 4000, power), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(layer(X[0]), y[0], rtol=1e-5)
 
 
@@ -37,7 +37,7 @@ def test_decibels_below_the_loudest():
     power = layers.MelSpectrogram(power_to_db=False, **options)(X).numpy()
     found = layers.MelSpectrogram(top_db=10.0, ref_power=2.0, **options)(X).numpy()
     level = 10 * np.log10(power) - 10 * np.log10(2.0)
-    np.testing.assert_allclose(found, np.maximum(level, level.max() - 10), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found, np.maximum(level, level.max() - 10), rtol=1e-5, atol=1e-5)
 
 
 def test_it_is_followed_by_a_tape_and_in_a_model():
@@ -49,7 +49,7 @@ def test_it_is_followed_by_a_tape_and_in_a_model():
     step = 1e-2 * np.random.default_rng(1).normal(size=X.shape).astype(np.float32)
     slope = tf.reduce_sum(tape.gradient(y, x) * step)
     difference = (tf.reduce_mean(layer(x + step)) - tf.reduce_mean(layer(x - step))) / 2
-    np.testing.assert_allclose(slope, difference, rtol=0.05, atol=1e-4)
+    np.testing.assert_allclose(slope, difference, rtol=1e-2, atol=1e-4)
     model = tf.keras.Sequential([tf.keras.Input((500,)), layer])
     assert model.output_shape == (None, 4, 1)
 

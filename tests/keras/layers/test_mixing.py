@@ -37,7 +37,7 @@ def test_mix_up():
     other, own = partners(labels)
     share = own[:, None, None, None]
     expected = share * IMAGES + (1 - share) * IMAGES[other]
-    np.testing.assert_allclose(images, expected, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(images, expected, rtol=1e-5, atol=1e-4)
     assert len(np.unique(own)) > 50
 
 

@@ -116,7 +116,7 @@ def test_renormalisation_goes_by_running_statistics(clipping: dict) -> None:
     layer.renorm_mean.assign(running[0])
     layer.renorm_stddev.assign(running[1])
     y = layer(x, training=True)
-    np.testing.assert_allclose(y, renormalised(x, running, **clipping), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(y, renormalised(x, running, **clipping), rtol=1e-5, atol=1e-5)
     deviation = np.sqrt(x.var(0) + 1e-3)
     np.testing.assert_allclose(layer.renorm_mean, (running[0] + x.mean(0)) / 2, rtol=1e-5)
     np.testing.assert_allclose(layer.renorm_stddev, (running[1] + deviation) / 2, rtol=1e-5)
