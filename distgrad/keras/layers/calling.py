@@ -17,6 +17,7 @@ class _Calls(threading.local):
     depth = 0
     training: bool | None = None
     trial = False
+    again = False  # to compute inner values once more
 
     def __init__(self) -> None:
         # What layers have added in the last call: shards in threads of their own have each theirs.
@@ -43,12 +44,12 @@ class within:
         self._training = training
 
     def __enter__(self) -> None:
-        self._saved = calls.training, calls.trial
-        calls.training, calls.trial = self._training, True
+        self._saved = calls.training, calls.again
+        calls.training, calls.again = self._training, True
         calls.depth += 1
 
     def __exit__(self, *exc: object) -> None:
-        calls.training, calls.trial = self._saved
+        calls.training, calls.again = self._saved
         calls.depth -= 1
 
 
@@ -92,4 +93,4 @@ class quiet:
 
 def trying_out() -> bool:
     """Whether the running call is a trial, or one made again, whose state is not to be kept."""
-    return calls.trial
+    return calls.trial or calls.again

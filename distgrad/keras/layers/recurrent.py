@@ -10,7 +10,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras import registry
 from distgrad.keras.layers.base import Layer
-from distgrad.keras.layers.calling import trying_out
+from distgrad.keras.layers.calling import calls, trying_out
 from distgrad.keras.layers.recurrent_cells import (
     GRUCell,
     LSTMCell,
@@ -197,7 +197,7 @@ class RNN(Layer):
                 "on one worker, or without stateful=True."
             )
         if initial_state is None:
-            if not self.stateful or trying_out() or not self._memory.holds(batch):
+            if not self.stateful or calls.trial or not self._memory.holds(batch):
                 return self.get_initial_state(batch)
             assert self.states is not None
             if self.states[0].shape[0] != batch:

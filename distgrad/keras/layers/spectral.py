@@ -8,7 +8,6 @@ from distgrad.core import recording
 from distgrad.core.tensor import Tensor
 from distgrad.keras.initializers import TruncatedNormal
 from distgrad.keras.layers.base import Layer
-from distgrad.keras.layers.calling import trying_out
 from distgrad.keras.layers.core import whole_number
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import maximum
@@ -67,7 +66,7 @@ class SpectralNormalization(Wrapper):
         )
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
-        if training and not trying_out():
+        if training:
             with recording.paused():
                 self._normalize()
         return cast(self.layer(inputs), inputs.dtype)

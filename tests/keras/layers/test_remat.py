@@ -46,6 +46,7 @@ def image():
         L.Flatten(),
         Counter(),
         L.Dense(16, activation="gelu"),
+        L.SpectralNormalization(L.Dense(8)),
         L.Dense(4, activation="softmax"),
     ], IMAGES
 
@@ -104,18 +105,27 @@ def test_training_has_the_same_bits(build, executor):
         assert train(MODELS[build], mode, executor) == plain, mode
 
 
-def test_a_residual_around_attention_has_the_same_bits():
+def residual(x):
     """What goes into a layer several times, and by it."""
+    x = L.Dense(8)(x)
+    return L.Add()([x, L.MultiHeadAttention(2, 4)(x, x)])
 
+
+def stateful(x):
+    """States of the batch before."""
+    return L.GRU(4, stateful=True)(x)
+
+
+@pytest.mark.parametrize("build", [residual, stateful])
+@pytest.mark.parametrize("captured", [False, True])
+def test_whole_batches_have_the_same_bits(build, captured):
     def weights(mode):
         tf.keras.utils.set_random_seed(1)
         with tf.keras.RematScope(mode):
             inputs = tf.keras.Input((6, 8))
-            x = L.Dense(8)(inputs)
-            x = L.Add()([x, L.MultiHeadAttention(2, 4)(x, x)])
-            model = tf.keras.Model(inputs, L.Dense(1)(L.Flatten()(x)))
-        model.compile("sgd", "mse")
-        model.fit(SEQUENCES, SEQUENCES[:, 0, :1], verbose=0)
+            model = tf.keras.Model(inputs, L.Dense(1)(L.Flatten()(build(inputs))))
+        model.compile("sgd", "mse", jit_compile=captured)
+        model.fit(SEQUENCES, SEQUENCES[:, 0, :1], batch_size=8, verbose=0)
         return [weight.tobytes() for weight in model.get_weights()]
 
     assert weights("full") == weights(None)
