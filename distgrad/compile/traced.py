@@ -18,12 +18,13 @@ import numpy as np
 
 import distgrad
 from distgrad.core import recording
-from distgrad.core.primitive import Primitive, bind
+from distgrad.core.primitive import Primitive, bind, bind_at, bind_one, bind_pair
 
 _OURS = os.path.dirname(os.path.abspath(distgrad.__file__)) + os.sep
 _NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
 # No test, which stands in for users, lies in our package; these modules of it do.
-_KERNELS = (bind.__code__, Primitive._only_call.__code__)
+_CALLING = (bind, bind_at, bind_one, bind_pair, Primitive._only_call)
+_KERNELS = tuple(fn.__code__ for fn in _CALLING)
 
 
 class Fallback(BaseException):

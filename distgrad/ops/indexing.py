@@ -239,8 +239,11 @@ def _(rng):
     yield sample(rng.integers(0, 4, 3), length=4)
 
 
-def check_indices(name: str, indices: Tensor, size: int) -> None:
-    """Raises InvalidArgumentError unless ``indices`` are integers in [0, size)."""
+def check_indices(name: str, indices: Tensor, size: int | tuple[int, ...]) -> None:
+    """Raises InvalidArgumentError unless ``indices`` are integers in [0, size).
+
+    Of a shape there is a size for each number in the last axis.
+    """
     data = indices._data
     if data.dtype.kind not in "iu":
         raise InvalidArgumentError(f"{name}: indices must be integers, not {indices.dtype.name}")
@@ -248,8 +251,12 @@ def check_indices(name: str, indices: Tensor, size: int) -> None:
         recording.check(_check_range, name, indices, size)
 
 
-def _check_range(name: str, indices: Tensor, size: int) -> None:
+def _check_range(name: str, indices: Tensor, size: int | tuple[int, ...]) -> None:
     data = indices._data
+    if type(size) is tuple:
+        for i, number in enumerate(size):
+            _check_range(name, Tensor(data[..., i]), number)
+        return
     least, largest = data.min(), data.max()
     if least < 0 or largest >= size:
         error = InvalidArgumentError(f"{name}: an index lies outside [0, {size}): {indices}")

@@ -113,8 +113,7 @@ def _rows(name: str, indices: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, i
             f"{name}: indices of shape {indices.shape} for a tensor of shape {shape}"
         )
     depth = size[-1]
-    for i in range(depth):
-        check_indices(name, Tensor(indices._data[..., i]), shape[i])
+    check_indices(name, indices, shape[:depth])
     count = math.prod(shape[:depth])
     return bind(ravel_index, indices, shape=shape[:depth]), count, shape[depth:]
 

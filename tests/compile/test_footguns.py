@@ -31,6 +31,29 @@ def strict(fn):
     return tf.function(fn, jit_compile="strict")
 
 
+# Kernels and checks that look at values
+
+
+@pytest.mark.parametrize("name", ["floordiv", "floormod", "truncatediv", "truncatemod"])
+def test_a_division_of_whole_numbers_that_looks_for_zeros(name):
+    x, y = tf.constant([7, -7, 9]), tf.constant([2, 2, -4])
+    divide = getattr(tf, name, None) or getattr(tf.math, name)
+    np.testing.assert_array_equal(strict(divide)(x, y), divide(x, y))
+
+
+def test_positions_that_are_arguments():
+    x, at, new = tf.constant(X), tf.constant([[1, 2], [0, 1]]), tf.constant([3.0, 4.0])
+    for fn in (
+        lambda x, at, new: tf.gather_nd(x, at),
+        lambda x, at, new: tf.scatter_nd(at, new, [2, 3]),
+        lambda x, at, new: tf.tensor_scatter_nd_update(x, at, new),
+    ):
+        captured = strict(fn)
+        np.testing.assert_array_equal(captured(x, at, new), fn(x, at, new))
+        with pytest.raises(tf.errors.InvalidArgumentError, match="an index lies outside"):
+            captured(x, at + 1, new)
+
+
 # Memory that two names share
 
 
