@@ -42,6 +42,8 @@ class Dataset(Specified, Origins, Grouping, Mixing):
     is what ``element_spec`` says of them, or a function that gives it.
     """
 
+    batch_size: int | None = None  # of what ``batch`` has just made
+
     def __init__(
         self,
         elements: Callable[[Pass], Iterator[Any]],
@@ -201,7 +203,9 @@ class Dataset(Specified, Origins, Grouping, Mixing):
         length = batch_size if drop_remainder else None
         make = from_elements if self._rows is None else from_rows
         size = cardinality.batched(self._size, batch_size, drop_remainder)
-        return Dataset(make, size, spec=lambda: specs.stacked(self.element_spec, length))
+        made = Dataset(make, size, spec=lambda: specs.stacked(self.element_spec, length))
+        made.batch_size = batch_size
+        return made
 
     def unbatch(self, name: str | None = None) -> Dataset:
         """The rows of the elements, one by one."""

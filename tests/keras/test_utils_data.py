@@ -108,6 +108,21 @@ def test_a_folder_is_a_dataset(folder, capsys):
     assert len(model.fit(data, epochs=2, verbose=0).history["loss"]) == 2
 
 
+def test_images_of_a_folder_are_decoded_as_in_tensorflow(tmp_path):
+    pytest.importorskip("PIL")
+    image = np.array([[[0, 1, 2], [255, 0, 9], [7, 7, 7]]])
+    utils.save_img(tmp_path / "x.png", image, scale=False)
+
+    def loaded(**options):
+        options = {"image_size": (1, 3), "verbose": False, "labels": None} | options
+        return next(iter(utils.image_dataset_from_directory(tmp_path, **options)))[0]
+
+    assert loaded(color_mode="grayscale").numpy().ravel().tolist() == [0, 77, 7]
+    assert loaded().dtype == tf.float32
+    for way in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "follow_links"):
+        assert loaded(interpolation="nearest", **{way: True}).dtype == tf.uint8
+
+
 def test_wrong_folders(folder, tmp_path):
     load = utils.image_dataset_from_directory
     for options, text in (
@@ -151,6 +166,13 @@ def test_series_without_targets_shuffled_and_wrong():
             utils.timeseries_dataset_from_array(series, None, **options)
 
 
+def test_one_window_may_be_the_whole_series():
+    (window,) = utils.timeseries_dataset_from_array([1.0, 2.0, 3.0], None, 3)
+    assert window.dtype == tf.float32 and window.numpy().tolist() == [[1, 2, 3]]
+    with pytest.raises(ValueError, match="3 rows"):
+        utils.timeseries_dataset_from_array([1.0, 2.0, 3.0], None, 4)
+
+
 def test_what_is_mixed_without_a_seed_is_mixed_alike_on_every_worker(folder):
     """Each is a process with random numbers of its own; together they share out each batch."""
 
@@ -189,6 +211,16 @@ def test_datasets_are_cut_in_two():
             utils.split_dataset(np.arange(10), **options)
     with pytest.raises(TypeError):
         utils.split_dataset("abc", 0.5)
+
+
+def test_batches_are_cut_between_their_samples():
+    parts = utils.split_dataset(tf.data.Dataset.range(10).batch(3), left_size=0.8)
+    assert [[batch.numpy().tolist() for batch in part] for part in parts] == [
+        [[0, 1, 2], [3, 4, 5], [6, 7]],
+        [[8, 9]],
+    ]
+    parts = utils.split_dataset(tf.data.Dataset.range(10).batch(3).prefetch(1), left_size=0.75)
+    assert [len(list(part)) for part in parts] == [3, 1]  # elements, as in Keras
 
 
 def test_files_come_once_and_are_checked(tmp_path):

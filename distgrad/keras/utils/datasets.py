@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.data.dataset import AUTOTUNE, Dataset
+from distgrad.data.nest import to_arrays
 from distgrad.data.rows import seed_of
 from distgrad.keras.layers.core import one_of
 
@@ -33,7 +34,7 @@ def timeseries_dataset_from_array(
     the data.
     """
     one_of("format", format, "tf")
-    rows = np.asarray(data)
+    rows = _array(data)
     first, last = start_index or 0, len(rows) if end_index is None else end_index
     for name, value in (("start_index", start_index), ("end_index", end_index)):
         if value is not None and not 0 <= value <= len(rows) - (name == "start_index"):
@@ -45,16 +46,16 @@ def timeseries_dataset_from_array(
         ("sequence_stride", sequence_stride),
         ("sampling_rate", sampling_rate),
     ):
-        if not 0 < value < max(len(rows), 2):
+        if not 0 < value <= (len(rows) if name == "sequence_length" else max(len(rows) - 1, 1)):
             raise ValueError(
-                f"`{name}` must be above 0 and below the length of the data, {len(rows)}. "
+                f"`{name}` must be above 0 and fit the data, of {len(rows)} rows. "
                 f"Received: {name}={value}"
             )
     count = last - first - (sequence_length - 1) * sampling_rate
     own, goals = rows[first:last], None
     if targets is not None:
-        goals = np.asarray(targets)[first:last]
-        count = min(count, len(np.asarray(targets)))
+        goals = _array(targets)
+        count, goals = min(count, len(goals)), goals[first:last]
     starts = np.arange(0, count, sequence_stride)
     if shuffle:
         chosen = seed_of(seed)
@@ -73,6 +74,11 @@ def timeseries_dataset_from_array(
     return dataset.map(windows).prefetch(AUTOTUNE)
 
 
+def _array(values: Any) -> np.ndarray:
+    """The values as an array, Python's numbers in a list as TensorFlow takes them."""
+    return to_arrays(values) if isinstance(values, list) else np.asarray(values)
+
+
 def split_dataset(
     dataset: Any,
     left_size: float | None = None,
@@ -84,9 +90,14 @@ def split_dataset(
     """Two datasets: the first elements, or rows of arrays, and the rest.
 
     ``dataset`` is a Dataset, an array, or a list or tuple of arrays. Sizes are numbers of elements,
-    or fractions; one may be left out. ``shuffle`` mixes the elements before. Raises TypeError for
+    or fractions; one may be left out. What comes from ``batch`` is cut between the samples in it,
+    and batched again. ``shuffle`` mixes the elements before. Raises TypeError for
     something else, ValueError for sizes that leave a part empty or do not fit.
     """
+    size = getattr(dataset, "batch_size", None)
+    if size is not None:
+        cut = split_dataset(dataset.unbatch(), left_size, right_size, shuffle, seed)
+        return cut[0].batch(size), cut[1].batch(size)
     if isinstance(dataset, Dataset):
         elements = list(dataset.as_numpy_iterator()) if shuffle or _count(dataset) < 0 else None
         total = _count(dataset) if elements is None else len(elements)

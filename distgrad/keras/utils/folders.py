@@ -12,8 +12,8 @@ import numpy as np
 from distgrad.audio import decode_wav
 from distgrad.data.dataset import AUTOTUNE, Dataset
 from distgrad.data.rows import seed_of
+from distgrad.image_files import decode_image, read_file
 from distgrad.keras.layers.core import data_format_of, one_of
-from distgrad.keras.utils.images import img_to_array, load_img
 from distgrad.launcher.environ import detect
 from distgrad.ops import image as images
 
@@ -45,13 +45,13 @@ def image_dataset_from_directory(
 ) -> Any:
     """Batches ``(images, labels)`` of the images in a folder, with a folder for each class.
 
-    Images are float32, 0 to 255, resized to ``image_size``. Labels are class numbers ("int"), 0 or
-    1 ("binary"), rows with a single 1 ("categorical") or left out (None); they may also be given as
-    a list, in the order of the sorted paths. ``subset`` is "training", "validation" or "both", of
-    which ``validation_split`` is the latter part. Files and their order follow from ``seed``;
-    without one they are the same on every worker. Datasets have the attributes ``class_names`` and
-    ``file_paths``. Raises ValueError for other words and for a folder without images,
-    MissingExtraError (an ImportError) without Pillow.
+    Images are float32 (uint8 by "nearest"), 0 to 255, resized to ``image_size``. Labels are class
+    numbers ("int"), 0 or 1 ("binary"), rows with a single 1 ("categorical") or left out (None);
+    they may also be given as a list, in the order of the sorted paths. ``subset`` is "training",
+    "validation" or "both", of which ``validation_split`` is the latter part. Files and their order
+    follow from ``seed``; without one they are the same on every worker. Datasets have the
+    attributes ``class_names`` and ``file_paths``. Raises ValueError for other words and for a
+    folder without images, MissingExtraError (an ImportError) without Pillow.
     """
     one_of("color_mode", color_mode, *_CHANNELS)
     one_of("format", format, "tf")
@@ -63,13 +63,14 @@ def image_dataset_from_directory(
     channels_first = data_format_of(data_format) == "channels_first"
 
     def read(path: str) -> np.ndarray:
-        image = img_to_array(load_img(path, color_mode), "channels_last", "float32")
+        decoded = decode_image(read_file(path), _CHANNELS[color_mode], expand_animations=False)
+        image = decoded.numpy().astype(np.uint8 if interpolation == "nearest" else np.float32)
         if crop_to_aspect_ratio:
             image = _cropped(image, size)
         if pad_to_aspect_ratio:
             image = _padded(image, size, interpolation)
         else:
-            image = np.asarray(images.resize(image, size, interpolation), np.float32)
+            image = images.resize(image, size, interpolation).numpy()
         return image.transpose(2, 0, 1) if channels_first else image
 
     return _datasets(
@@ -321,7 +322,7 @@ def _padded(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.
     height, width = image.shape[:2]
     ratio = max(width / size[1], height / size[0])
     high, wide = int(np.floor(height / ratio)), int(np.floor(width / ratio))
-    out = np.zeros((*size, image.shape[2]), np.float32)
+    out = np.zeros((*size, image.shape[2]), image.dtype)
     top, left = max((size[0] - high) // 2, 0), max((size[1] - wide) // 2, 0)
     out[top : top + high, left : left + wide] = images.resize(image, (high, wide), interpolation)
     return out
