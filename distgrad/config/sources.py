@@ -31,6 +31,8 @@ def _label_apart(section: _Section) -> _Section:
     label, columns, categories = (getattr(section, n) for n in ("label", "columns", "categories"))
     if columns is not None and not set(categories or ()) <= set(columns):
         raise PydanticCustomError("together", "categories must be among the columns")
+    if len(set(columns or ())) < len(columns or ()):
+        raise PydanticCustomError("together", "columns name one of them twice")
     if label in (*(categories or ()), *(columns or ())):
         raise PydanticCustomError("together", "the label cannot be one of columns or categories")
     return section

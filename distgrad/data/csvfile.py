@@ -21,6 +21,8 @@ from distgrad.core.errors import DataError
 # What stands for a missing number, as pandas.read_csv has it, and the mark of older data sets.
 _MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "?"))
 
+_ENCODING = "utf-8-sig"  # without the mark that Excel puts first
+
 
 def read_csv(
     path: str | os.PathLike,
@@ -40,6 +42,7 @@ def read_csv(
     """
     path = Path(path).expanduser()
     values, labels = array("d"), []
+    unknown: list[tuple[int, str]] = []  # labels that say that there is none
     with _records(path, delimiter, header) as (names, records):
         position = position_of(path, label, names)
         chosen = spread([n for n in names if n != label] if columns is None else columns, kinds)
@@ -48,12 +51,19 @@ def read_csv(
             text = record[position].strip()
             if not text:
                 raise DataError(_empty(path, line, label))
+            if text in _MISSING:
+                unknown.append((line, text))
             labels.append(text)
             values.extend(_numbers(path, line, chosen, cells.of(record), gaps))
     if not chosen:
         raise DataError(f"{path} has no column but the label {label!r}")
     if not labels:
         raise DataError(f"{path} has no rows")
+    if unknown and all(_is_finite(text) for text in set(labels) - _MISSING):  # not one of texts
+        line, text = unknown[0]
+        raise DataError(
+            f"{path}:{line}: column {label!r} holds {text!r}, no number; leave the line out"
+        )
     return chosen, np.frombuffer(values).reshape(-1, len(chosen)), np.array(labels)
 
 
@@ -166,7 +176,9 @@ def positions_of(path: object, columns: Sequence[str], names: Sequence[str]) -> 
     """Where columns stand. Raises DataError that lists those that are missing, and all."""
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
-        raise DataError(f"{path} has two columns called {listing(doubled)}; names must differ")
+        raise DataError(
+            f"{path} has two columns called {listing(doubled)}; names must differ{_hint(names)}"
+        )
     missing = list(dict.fromkeys(column for column in columns if column not in names))
     if missing:
         raise DataError(
@@ -272,5 +284,5 @@ def _is_finite(text: str) -> bool:
 
 def _open(path: Path) -> IO[str]:
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", newline="")
-    return path.open(encoding="utf-8-sig", newline="")  # without the mark that Excel puts first
+        return gzip.open(path, "rt", encoding=_ENCODING, newline="")
+    return path.open(encoding=_ENCODING, newline="")

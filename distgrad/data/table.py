@@ -137,13 +137,13 @@ def read_parquet_rows(
     with _parquet(path) as parquet:
         found = parquet.ParquetDataset(path)
         sources = _sources(path, columns, found.schema.names)
-        some = False
+        count = 0
         for fragment in found.fragments:
             for batch in fragment.to_batches(columns=sources, batch_size=size):
                 if batch.num_rows:
-                    some = True
-                    yield _numeric(path, batch, columns, gaps)
-        if not some:
+                    yield _numeric(path, batch, columns, gaps, count)
+                    count += batch.num_rows
+        if not count:
             raise DataError(f"{path} has no rows")
 
 
@@ -165,7 +165,10 @@ def _parquet(path: Path) -> Iterator[Any]:
         raise DataError(f"{path} cannot be read as Parquet ({error})") from error
 
 
-def _numeric(path: Path, table: Any, names: Sequence[str], gaps: bool) -> np.ndarray:
+def _numeric(
+    path: Path, table: Any, names: Sequence[str], gaps: bool, before: int = 0
+) -> np.ndarray:
+    """Columns of numbers (rows, columns); ``before`` is how many rows came before these."""
     columns = [_column(path, table, name, table.schema.names, gaps) for name in names]
     text = [n for n, values in zip(names, columns, strict=True) if values.dtype.kind not in "fiub"]
     if text:
@@ -173,7 +176,17 @@ def _numeric(path: Path, table: Any, names: Sequence[str], gaps: bool) -> np.nda
             f"{path}: these columns are not numeric: {listing(text)}; name those of texts in "
             "data.categories, or leave them out of data.columns"
         )
-    return np.stack([values.astype(np.float64) for values in columns], axis=1)
+    numbers = np.stack([values.astype(np.float64) for values in columns], axis=1)
+    wrong = np.isinf(numbers) if gaps else ~np.isfinite(numbers)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        value = numbers[row, column]
+        raise DataError(
+            f"{path}: column {names[column]!r} holds {value}, no finite number, in row "
+            f"{before + row + 1}"
+            + ("; data.missing: mean fills such holes of tables" if np.isnan(value) else "")
+        )
+    return numbers
 
 
 def parquet_categories(path: str | os.PathLike, columns: Sequence[str]) -> dict[str, list[str]]:

@@ -129,6 +129,7 @@ def test_what_cannot_be_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ("keys", "said"),
     [
         ("columns: [age], categories: [city]", "categories must be among the columns"),
+        ("columns: [age, age]", "columns name one of them twice"),
         ("columns: [age, kind]", "the label cannot be one of columns"),
         ("categories: [kind]", "the label cannot be one of columns"),
     ],

@@ -42,6 +42,11 @@ def test_other_spellings(tmp_path):
     assert values.tolist() == [[1, 3], [4, 6]] and labels.tolist() == ["2", "5"]
     path = write(tmp_path / "excel.csv", "\ufeffa,b\r\n1,2\r\n")
     assert read_csv(path, "a")[1].tolist() == [[2]]
+    (tmp_path / "excel.csv.gz").write_bytes(gzip.compress("\ufeffa,b\n1,2\n".encode()))
+    assert read_csv(tmp_path / "excel.csv.gz", "a")[1].tolist() == [[2]]
+    path = write(tmp_path / "texts.csv", "a,b\n1,NA\n2,yes\n3,no\n")
+    assert read_csv(path, "b")[2].tolist() == ["NA", "yes", "no"]  # a class like any other
+    path = write(tmp_path / "excel.csv", "\ufeffa,b\r\n1,2\r\n")
     assert read_column(path, "b").tolist() == read_column(path).tolist() == [2]
 
 
@@ -57,6 +62,9 @@ BAD = {
     "nan": ("a,kind\n1,2\nnan,3\n", r"bad\.csv:3: column 'a' holds 'nan'"),
     "hole": ("a,b,kind\n1,2,3\n\n,2,3\n", r"bad\.csv:4: column 'a' is empty"),
     "hole in labels": ("a,kind\n1,\n", r"bad\.csv:2: column 'kind' is empty"),
+    "no label": ("a,kind\n1,2\n2,NA\n", r"bad\.csv:3: column 'kind' holds 'NA', no number"),
+    "nan as label": ("a,kind\n1,nan\n2,.5\n", r"bad\.csv:2: column 'kind' holds 'nan'"),
+    "no header, zeros": ("0,0,1\n1,2,3\n", "called 0; names must differ; a file without a header"),
     "short": ("a,b,kind\n1,2\n", r"bad\.csv:2 has 2 values, but there are 3 columns"),
     "long": ("a,kind\n1,2,3\n", r"bad\.csv:2 has 3 values, but there are 2 columns"),
     "large": ("a,b,kind\n1e308,1e308,0\n1e308,1,0\n", r"no finite float32 numbers"),
@@ -180,7 +188,11 @@ class TestParquet:
             (dict(a=[1.0, None], y=[1, 2]), "column 'a' has 1 missing values"),
             (dict(a=["p", "q"], y=[1, 2]), "these columns are not numeric: a"),
             (dict(y=[1, 2]), "has no column but the label 'y'"),
-            (dict(a=[np.nan, 1.0, 1.0, 1.0], y=[1, 1, 2, 2]), "no finite float32 numbers"),
+            (
+                dict(a=[np.nan, 1.0, 1.0, 1.0], y=[1, 1, 2, 2]),
+                "'a' holds nan, .* in row 1; data.mis",
+            ),
+            (dict(a=[1.0, 1.0, -np.inf, 1.0], y=[1, 1, 2, 2]), "'a' holds -inf, .* in row 3$"),
         ],
     )
     def test_it_says_what_is_wrong(self, save, columns, message):
