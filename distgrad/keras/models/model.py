@@ -246,26 +246,31 @@ class Model(Trainer):
         overwrite: bool = True,
         include_optimizer: bool = True,
         save_format: str | None = None,
+        zipped: bool | None = None,
     ) -> None:
         """Writes architecture, weights and the optimizer's state into a ``.keras`` or ``.h5`` file.
 
         ``include_optimizer`` is for ``.h5``. The format is what the ending says, whatever
-        ``save_format`` is, of which a warning tells. Raises ValueError for another ending,
-        FileExistsError where it may not be overwritten, NotImplementedError where a layer cannot be
-        described by its config, MissingExtraError for ``.h5`` without h5py.
+        ``save_format`` is, of which a warning tells. Raises ValueError for another ending and for
+        ``zipped=False``, FileExistsError where it may not be overwritten, NotImplementedError where
+        a layer cannot be described by its config, MissingExtraError for ``.h5`` without h5py.
         """
         from distgrad.keras.models import saving
 
-        saving.save_model(self, filepath, overwrite, include_optimizer, save_format)
+        saving.save_model(self, filepath, overwrite, include_optimizer, save_format, zipped)
 
-    def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
+    def save_weights(
+        self, filepath: Any, overwrite: bool = True, max_shard_size: float | None = None
+    ) -> None:
         """Writes the weights into a ``.weights.h5`` file (as Keras 3 does) or ``.safetensors``.
 
-        Raises ValueError for another ending, MissingExtraError without h5py for the first.
+        With ``max_shard_size``, in GiB, into several of the first kind, and a ``.weights.json``
+        that lists them. Raises ValueError for another ending, and a weight that is larger than
+        that; MissingExtraError without h5py, but for ``.safetensors``.
         """
         from distgrad.keras.models import saving
 
-        saving.save_weights(self, filepath, overwrite)
+        saving.save_weights(self, filepath, overwrite, max_shard_size)
 
     def load_weights(
         self, filepath: Any, skip_mismatch: bool = False, by_name: bool | None = None

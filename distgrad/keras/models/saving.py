@@ -20,7 +20,7 @@ import numpy as np
 from distgrad.core import files
 from distgrad.keras import __version__, registry
 from distgrad.keras.layers.reviving import deserialize
-from distgrad.keras.models import assets, weights_h5, whole_h5
+from distgrad.keras.models import assets, weights_h5, weights_shards, whole_h5
 from distgrad.keras.models.model import Model
 from distgrad.training import tensors
 
@@ -36,15 +36,18 @@ def save_model(
     overwrite: bool = True,
     include_optimizer: bool = True,
     save_format: str | None = None,
+    zipped: bool | None = None,
 ) -> None:
     """Writes architecture, weights and optimizer state, so that training can go on.
 
     ``include_optimizer=False`` leaves out what the model was compiled with from an ``.h5`` file,
     as in Keras. A ``save_format``, which Keras 2 had, is warned of. Raises ValueError for an ending
-    other than ``.keras``, ``.h5`` and ``.hdf5``, FileExistsError where the file is not to be
-    overwritten, NotImplementedError where a layer cannot be described by its config,
-    MissingExtraError for ``.h5`` without h5py.
+    other than ``.keras``, ``.h5`` and ``.hdf5``, and for ``zipped=False``, FileExistsError where
+    the file is not to be overwritten, NotImplementedError where a layer cannot be described by its
+    config, MissingExtraError for ``.h5`` without h5py.
     """
+    if zipped is False:
+        raise ValueError("zipped=False writes a folder in Keras; a model lies in one file here")
     path = _target(filepath, overwrite, (".keras", *_WHOLE_H5))
     if save_format:
         warnings.warn(
@@ -138,11 +141,21 @@ def _load_h5(path: Path, custom_objects: Mapping[str, Any], compile: bool) -> An
     return model
 
 
-def save_weights(model: Model, filepath: Any, overwrite: bool = True) -> None:
+def save_weights(
+    model: Model, filepath: Any, overwrite: bool = True, max_shard_size: float | None = None
+) -> None:
     """Writes the weights alone; see ``Model.save_weights``."""
-    path = _target(filepath, overwrite, (".weights.h5", ".safetensors"))
+    in_shards = max_shard_size is not None
+    endings = (".weights.h5", ".weights.json" if in_shards else ".safetensors")
+    path = _checked(filepath, endings)
+    if in_shards and path.suffix == ".h5":
+        warnings.warn(f"{path.name!r}: shards are listed in a .weights.json file", stacklevel=3)
+        path = path.with_suffix(".json")
+    path = _target(path, overwrite, endings)
     _check_weights(model)
-    if path.name.endswith(".h5"):
+    if max_shard_size is not None:
+        weights_shards.write(model, path, max_shard_size)
+    elif path.name.endswith(".h5"):
         files.replace(path, weights_h5.dump(model))
     else:
         files.replace(path, tensors.to_bytes(_arrays(model)))
@@ -152,7 +165,8 @@ def load_weights(
     model: Model, filepath: Any, skip_mismatch: bool = False, by_name: bool | None = None
 ) -> None:
     """Reads weights into a built model; see ``Model.load_weights``."""
-    path = _checked(filepath, (".weights.h5", ".safetensors", ".keras", *_WHOLE_H5))
+    endings = (".weights.h5", ".weights.json", ".safetensors", ".keras", *_WHOLE_H5)
+    path = _checked(filepath, endings)
     content = path.read_bytes()
     _check_weights(model)
     try:
@@ -163,6 +177,8 @@ def load_weights(
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 kind = _H5 if _H5 in archive.namelist() else _SAFETENSORS
                 pairs = _pairs(model, kind, archive.read(kind), skip_mismatch)
+        elif path.suffix == ".json":
+            pairs = _h5_pairs(model, weights_shards.read(path), skip_mismatch)
         elif path.suffix in _WHOLE_H5:
             if older:
                 pairs = whole_h5.assignments(model, content, skip_mismatch, bool(by_name))
@@ -203,14 +219,17 @@ def _build(model: Any, build_config: Mapping[str, Any]) -> None:
 
 def _pairs(model: Model, kind: str, content: bytes, skip: bool = False) -> Pairs:
     if kind == _H5:
-        arrays = weights_h5.parse(content)
-        found = weights_h5.assignments(model, arrays, skip)
-        return found + weights_h5.optimizer_assignments(model, arrays)
+        return _h5_pairs(model, weights_h5.parse(content), skip)
     stored = tensors.from_bytes(content)
     state = {int(k.split("/")[1]): v for k, v in stored.items() if k.startswith("optimizer/")}
     own = {k.removeprefix("model/"): v for k, v in stored.items() if k.startswith("model/")}
     found = by_path(model, own, skip)
     return found + weights_h5.optimizer_assignments(model, {"optimizer": state})
+
+
+def _h5_pairs(model: Model, arrays: dict[str, dict[Any, np.ndarray]], skip: bool) -> Pairs:
+    found = weights_h5.assignments(model, arrays, skip)
+    return found + weights_h5.optimizer_assignments(model, arrays)
 
 
 def by_path(model: Model, arrays: Mapping[str, np.ndarray], skip: bool = False) -> Pairs:

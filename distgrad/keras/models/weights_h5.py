@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ INSTALL = 'pip install "distgrad[h5]"'
 
 
 class Group(NamedTuple):
-    """The variables of one layer, or of the optimizer, and the path that Keras gives them."""
+    """The variables of one layer, and the path that Keras gives them."""
 
     path: str
     name: str
@@ -69,9 +69,9 @@ def _groups(layer: Layer, path: str, visited: set[int]) -> Iterator[Group]:
     yield Group(path, layer.name, layer._tracked_weights(), layer)
     for attribute, value in _attributes(layer):
         if isinstance(value, Layer):
-            yield from _groups(value, _join(path, attribute), visited)
+            yield from _groups(value, join(path, attribute), visited)
         elif isinstance(value, (list, tuple, Mapping)):
-            yield from _container(value, _join(path, attribute), visited)
+            yield from _container(value, join(path, attribute), visited)
 
 
 def _attributes(layer: Layer) -> Iterator[tuple[str, Any]]:
@@ -108,9 +108,9 @@ def _container(container: Any, path: str, visited: set[int]) -> Iterator[Group]:
             if isinstance(item, Operation):
                 continue
             name = _counted(snake_case(type(item).__name__), taken)
-            yield from _groups(item, _join(path, name), visited)
+            yield from _groups(item, join(path, name), visited)
         elif isinstance(item, (list, tuple, Mapping)):
-            yield from _container(item, _join(path, _counted("container", taken)), visited)
+            yield from _container(item, join(path, _counted("container", taken)), visited)
 
 
 def _counted(name: str, taken: dict[str, int]) -> str:
@@ -118,32 +118,47 @@ def _counted(name: str, taken: dict[str, int]) -> str:
     return f"{name}_{taken[name]}" if taken[name] else name
 
 
-def _join(path: str, name: str) -> str:
+def join(path: str, name: str) -> str:
+    """The path of a name within that of a group, which is empty at the top."""
     return f"{path}/{name}" if path else name
 
 
-def dump(model: Model) -> bytes:
-    """The weights, and the state of a compiled optimizer, as the bytes of such a file.
+class Stored(NamedTuple):
+    """The arrays of a group, as they lie in a file."""
 
-    Raises MissingExtraError without h5py.
-    """
+    path: str
+    name: str
+    arrays: dict[str, np.ndarray]
+
+
+def stored(model: Model) -> Iterator[Stored]:
+    """The weights, and the state of a compiled optimizer, group by group."""
+    for group in groups(model):
+        yield Stored(group.path, group.name, group.arrays())
+    if model.optimizer is not None:
+        arrays = {}
+        for i, variable in enumerate(model.optimizer.variables):
+            array = np.asarray(variable.numpy())
+            is_rate = variable._name == "learning_rate"
+            arrays[str(i)] = array.astype(np.float32) if is_rate else array
+        yield Stored("optimizer", model.optimizer.name, arrays)
+
+
+def dump(model: Model) -> bytes:
+    """All that is ``stored`` of a model. Raises MissingExtraError without h5py."""
+    return pack(stored(model))
+
+
+def pack(parts: Iterable[Stored]) -> bytes:
+    """The bytes of a file of these arrays. Raises MissingExtraError without h5py."""
     h5py = package()
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        found = groups(model)
-        if model.optimizer is not None:
-            state = model.optimizer.variables
-            found.append(Group("optimizer", model.optimizer.name, state))
-        for group in found:
-            place = file.create_group(_join(group.path, "vars"))
-            place.attrs["name"] = group.name
-            rates = {
-                str(i)
-                for i, variable in enumerate(group.variables)
-                if group.path == "optimizer" and variable._name == "learning_rate"
-            }
-            for key, array in group.arrays().items():
-                write(place, key, array.astype(np.float32) if key in rates else array)
+        for part in parts:
+            place = file.require_group(join(part.path, "vars"))
+            place.attrs["name"] = part.name
+            for key, array in part.arrays.items():
+                write(place, key, array)
     return content.getvalue()
 
 

@@ -388,3 +388,40 @@ def test_a_vocabulary_beside_the_config_is_read(tmp_path):
     bare = keras.Sequential.from_config(config["config"])
     with pytest.raises(ValueError, match="no vocabulary yet"):
         bare.predict(numbers, verbose=0)
+
+
+def test_weights_in_shards_come_back(tmp_path):
+    def made():
+        model = keras.Sequential([keras.Input((8,)), layers.Dense(64), layers.Dense(64)])
+        model.compile("adam", "mse")
+        return model
+
+    model, again = made(), made()
+    model.fit(np.ones((4, 8)), np.ones((4, 64)), verbose=0)
+    path = tmp_path / "m.weights.json"
+    model.save_weights(path, max_shard_size=2e-5)  # GiB: 21 KB
+    index = json.loads(path.read_text())
+    names = {name for each in index["weight_map"].values() for name in each}
+    assert names == {f"m_{i:05}.weights.h5" for i in range(3)}
+    assert {each.name for each in tmp_path.iterdir()} == {path.name, *names}
+    assert index["metadata"]["total_size"] == 3 * 4 * model.count_params() + 8 + 4
+    again.load_weights(path)
+    for ours, theirs in zip(
+        (*again.weights, *again.optimizer.variables),
+        (*model.weights, *model.optimizer.variables),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match="more than max_shard_size allows"):
+        model.save_weights(path, max_shard_size=1e-6)
+    with pytest.raises(ValueError, match="must end in"):
+        model.save_weights(path)
+    with pytest.warns(UserWarning, match=r"\.weights\.json"):
+        model.save_weights(tmp_path / "n.weights.h5", max_shard_size=1)
+    again.load_weights(tmp_path / "n.weights.json")
+
+
+def test_a_model_is_one_file(tmp_path):
+    keras.Sequential([keras.Input((2,))]).save(tmp_path / "a.keras", zipped=True)
+    with pytest.raises(ValueError, match="zipped=False"):
+        keras.Sequential([keras.Input((2,))]).save(tmp_path / "b.keras", zipped=False)
