@@ -2,8 +2,8 @@
 
 The functions of ``keras.ops``, and Python's operators between KerasTensors by way of them, run as
 they are. Only where one asks a KerasTensor for its value, which there is none of, the call becomes
-an `Operation`: tensors never pay for it. In configs operations have the class names, modules and
-settings that Keras 3 gives them.
+a `NamedOperation`: tensors never pay for it. In configs these have the class names, modules and
+settings that Keras 3 gives them. Users derive others from `Operation`.
 """
 
 from __future__ import annotations
@@ -124,12 +124,27 @@ _COMPARING = {"Equal", "NotEqual"}  # ... and those that compare them
 
 
 class Operation(Layer):
+    """A function of tensors, without weights, that is a node of a model and none of its layers.
+
+    Subclasses define ``call``, and may define ``compute_output_spec``, which else tries it out.
+    """
+
+    casts_inputs = False
+    _not_in_config = (*Layer._not_in_config, "trainable", "dtype")
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.built = True
+
+    def _convert(self, value: Any, named: bool = False) -> Any:
+        return value
+
+
+class NamedOperation(Operation):
     """The function of ``keras.ops`` that Keras knows as this class, with these settings.
 
     Raises ValueError for a class that is not there, or a setting that the function does not take.
     """
-
-    casts_inputs = False
 
     def __init__(
         self, operation: str, settings: Mapping[str, Any] | None = None, name: str | None = None
@@ -147,7 +162,6 @@ class Operation(Layer):
         tensors = _tensors(operation, signature)
         self._names = tuple(p.name for p in tensors)
         self._variadic = _rest(tensors)
-        self.built = True
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         if self.operation in _MOVING | _COMPARING and any(map(are_texts, tree.flatten(args))):
@@ -208,7 +222,7 @@ class Operation(Layer):
         }
 
     @classmethod
-    def from_entry(cls, entry: Mapping[str, Any]) -> Operation:
+    def from_entry(cls, entry: Mapping[str, Any]) -> NamedOperation:
         """The operation of what ``entry`` gave, here or in Keras."""
         settings = dict(entry["config"])
         name = settings.pop("name", None)
@@ -357,7 +371,7 @@ def _recorded(known: str, args: tuple, kwargs: dict[str, Any]) -> Any:
         called.pop()
     settings = {n: v for n, v in given.items() if not symbolic.symbols(v)}
     rest = {n: v for n, v in given.items() if n not in settings}
-    return Operation(known, settings)(*called, **rest)
+    return NamedOperation(known, settings)(*called, **rest)
 
 
 def _trial(shape: list[int], dtype: np.dtype) -> np.ndarray:

@@ -32,7 +32,7 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     Raises ValueError for a class that is neither a layer here nor among the custom objects.
     """
     from distgrad.keras import models
-    from distgrad.keras.layers.operation import Operation
+    from distgrad.keras.layers.operation import NamedOperation
 
     layers = importlib.import_module("distgrad.keras.layers")
     known = {name: getattr(layers, name) for name in layers.__all__}
@@ -43,7 +43,7 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     if name in _ELSEWHERE:
         known[name] = getattr(importlib.import_module(_ELSEWHERE[name]), name)
     if module.startswith(_OF_OPERATIONS):
-        return Operation.from_entry(config)
+        return NamedOperation.from_entry(config)
     if module.startswith(_OF_APPLICATIONS):
         home = importlib.import_module(module.replace("keras.src", "distgrad.keras", 1))
         known[str(name)] = getattr(home, str(name))

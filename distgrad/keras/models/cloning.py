@@ -11,7 +11,7 @@ from distgrad.core import tree
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import Lambda
 from distgrad.keras.layers.input import Input, InputLayer
-from distgrad.keras.layers.operation import Operation
+from distgrad.keras.layers.operation import NamedOperation
 from distgrad.keras.layers.reviving import deserialize
 from distgrad.keras.layers.symbolic import KerasTensor
 from distgrad.keras.models.functional import Functional
@@ -56,8 +56,8 @@ def clone_model(
                 made[id(layer)] = clone_model(layer, None, clone_function, call, True)
             elif clone_function is None and type(layer) in _PLAIN:
                 made[id(layer)] = clone_model(layer)
-            elif isinstance(layer, Operation):
-                made[id(layer)] = Operation.from_entry(layer.entry())
+            elif isinstance(layer, NamedOperation):
+                made[id(layer)] = NamedOperation.from_entry(layer.entry())
             else:
                 made[id(layer)] = (clone_function or _of_its_config)(layer)
         return made[id(layer)]

@@ -13,7 +13,7 @@ from distgrad.core.variable import Variable
 from distgrad.keras import registry
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.input import InputLayer
-from distgrad.keras.layers.operation import Operation
+from distgrad.keras.layers.operation import NamedOperation
 from distgrad.keras.layers.symbolic import KerasTensor, revive
 from distgrad.keras.models.model import Model
 
@@ -53,7 +53,7 @@ def graph_config(model: Model) -> dict[str, Any]:
         return [name, call + inner, index]  # Keras counts their own inputs as a call, here only
 
     def entry(layer: Layer) -> dict[str, Any]:
-        config = layer.entry() if isinstance(layer, Operation) else registry.serialize(layer)
+        config = layer.entry() if isinstance(layer, NamedOperation) else registry.serialize(layer)
         inbound = [
             {"args": _written(list(node.args), place), "kwargs": _written(node.kwargs, place)}
             for node in calls.get(id(layer), [])
@@ -106,7 +106,7 @@ def graph_from_config(cls: type, config: Mapping[str, Any]) -> Any:
             if blocked:
                 later.append((name, node))
                 continue
-            if isinstance(layers[name], Operation):  # Keras's JSON has a list for x[:, 0]'s tuple
+            if isinstance(layers[name], NamedOperation):  # JSON has a list for x[:, 0]'s tuple
                 args = [tuple(a) if isinstance(a, list) else a for a in args]
             kwargs = {key: value for key, value in kwargs.items() if value is not None}
             made[name].append(tree.flatten(layers[name](*args, **kwargs)))

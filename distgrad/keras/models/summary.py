@@ -11,7 +11,7 @@ from typing import Any
 from distgrad.core import tree
 from distgrad.core.variable import Variable
 from distgrad.keras.layers.base import Layer
-from distgrad.keras.layers.operation import Operation
+from distgrad.keras.layers.operation import NamedOperation
 from distgrad.keras.registry import is_ours
 
 
@@ -97,7 +97,7 @@ def _nested(layer: Layer, expand: bool, level: int = 0) -> Iterator[tuple[Layer,
 
 
 def _kind(layer: Layer) -> str:
-    return layer.operation if isinstance(layer, Operation) else type(layer).__name__
+    return layer.operation if isinstance(layer, NamedOperation) else type(layer).__name__
 
 
 def _shape(layer: Layer) -> str:

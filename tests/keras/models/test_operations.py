@@ -19,7 +19,7 @@ import pytest
 
 import distgrad as tf
 from distgrad.keras.layers import operation
-from distgrad.keras.layers.operation import Operation
+from distgrad.keras.layers.operation import NamedOperation
 
 keras = tf.keras
 layers, ops = keras.layers, keras.ops
@@ -114,7 +114,7 @@ def test_training_summary_and_layers():
     left, right = ops.split(hidden, 2, axis=-1)
     model = keras.Model(given, ops.mean(left * right, axis=-1, keepdims=True))
     assert [layer.name for layer in model.layers] == ["input_layer", "hidden"]
-    assert isinstance(model.get_layer("relu"), Operation)
+    assert isinstance(model.get_layer("relu"), keras.Operation)
     lines = []
     model.summary(print_fn=lines.append, line_length=100)
     table = "\n".join(lines)
@@ -140,7 +140,7 @@ def test_every_operation_is_made_and_called_as_in_keras():
         module, made_of, called_on = theirs[name]
         parameters = inspect.signature(function).parameters
         settings = [p for p in parameters if p not in called_on and p != "kwargs"]
-        given = Operation(name, dict.fromkeys(settings))
+        given = NamedOperation(name, dict.fromkeys(settings))
         assert (given.entry()["module"], list(given._names)) == (module, called_on), name
         assert set(settings) <= set(made_of), name
 
@@ -148,7 +148,7 @@ def test_every_operation_is_made_and_called_as_in_keras():
 def test_only_the_outermost_function_becomes_a_node():
     given = keras.Input((3, 4))
     model = keras.Model(given, ops.moments(ops.hstack([given, given]), axes=[1]))
-    assert [type(each).__name__ for each in model._operations[1:]] == ["Operation", "Operation"]
+    assert all(isinstance(each, NamedOperation) for each in model._operations[1:])
     assert [each.operation for each in model._operations[1:]] == ["Hstack", "Moments"]
 
 
@@ -362,3 +362,40 @@ def test_a_branch_is_chosen_within_a_model():
     model = keras.Model(a, ops.switch(index, [lambda x, y: x * 2, lambda x, y: x + y], a, a + 1))
     for value, expected in ((0.0, 0.0), (1.0, 3.0), (5.0, 11.0), (-3.0, -6.0)):
         assert model(np.full((1, 2), value)).numpy().tolist() == [[expected] * 2]
+
+
+class Times(keras.Operation):
+    def __init__(self, factor, name=None):
+        super().__init__(name=name)
+        self.factor = factor
+
+    def call(self, x):
+        return x * self.factor
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+class Sum(keras.Operation):
+    def call(self, a, b):
+        return a + b
+
+
+def test_an_operation_of_ones_own_lies_between_layers(tmp_path):
+    np.testing.assert_array_equal(Times(3)(np.ones(2)), [3, 3])
+    a = keras.Input((2,))
+    tripled = Times(3.0, name="tripled")(a)
+    dense = layers.Dense(1, kernel_initializer="ones")
+    model = keras.Model(a, dense(Sum()(tripled, a)))
+    assert tripled.shape == (None, 2) and model.layers == [a.node.layer, dense]
+    assert Times(3, name="z").get_config() == {"name": "z", "factor": 3}
+    expected = [[8.0]]
+    assert model(np.ones((1, 2))).numpy().tolist() == expected
+    assert keras.models.clone_model(model).get_layer("tripled").factor == 3
+    known = {"Times": Times, "Sum": Sum}
+    again = keras.Model.from_config(json.loads(json.dumps(model.get_config())), known)
+    again.set_weights(model.get_weights())
+    assert again(np.ones((1, 2))).numpy().tolist() == expected
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras", known)
+    assert again.predict(np.ones((1, 2)), verbose=0).tolist() == expected
