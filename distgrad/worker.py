@@ -237,15 +237,27 @@ class _Run:
                 config_hash=job.config_hash,
             )
         self.state.at_miss = journal.missed_save
+
+        def keep() -> None:
+            """Before a commit: without these files nobody could use it."""
+            if run_folder.is_run_folder(folder):
+                return
+            print(f"warning: somebody has deleted {folder}: it is written anew.", file=sys.stderr)
+            with contextlib.suppress(OSError):  # a full disk: the next commit will try again
+                folder.mkdir(parents=True, exist_ok=True)
+                journal.restore()
+                run_folder.describe(folder, files)
+
         loop.observers += [
             journal,
-            _Saver(self.state),
+            _Saver(self.state, keep),
             progress(loop, job.epochs, mode, environ.stdout_is_terminal()),
         ]
         if observe is not None:
             loop.observers.append(observe(loop, self._communication()))
         try:
             loop.run(job.epochs)
+            keep()
             self._end()
             results = {**loop.logs(), **self._evaluate()}
             journal.final(results)
@@ -322,14 +334,16 @@ class _Run:
 
 
 class _Saver(Observer):
-    """Commits every so many steps; the ranks go on together."""
+    """Commits every so many steps, each ``after`` a call; the ranks go on together."""
 
-    def __init__(self, state: RunState) -> None:
+    def __init__(self, state: RunState, after: Callable[[], object] = lambda: None) -> None:
         self.state = state
+        self.after = after
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         every = self.state.job.every_steps
         if every and self.state.cursor.step % every == 0:
+            self.after()
             self.state.save()
 
 

@@ -96,6 +96,11 @@ class Journal(Observer):
             {n if n.startswith("val_") else f"epoch_{n}": v for n, v in values.items()},
         )
 
+    def restore(self) -> None:
+        """Writes the lines of this process anew where their files were deleted."""
+        for lines in (self.metrics, self.times):
+            lines.restore()
+
     def missed_save(self, error: str) -> None:
         """The disk has not taken a checkpoint."""
         self.metrics.log("missed_save", **self._at(), error=error)

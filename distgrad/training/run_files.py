@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
@@ -72,7 +73,7 @@ class Lines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
+        self._file = self._open()
         self._waiting = bytearray()
         self._failed = False
 
@@ -85,9 +86,21 @@ class Lines:
         self._waiting += line.encode() + b"\n"
         self._try()
 
+    def restore(self) -> None:
+        """Writes the file anew, with all that was in it, if somebody has deleted it."""
+        if not self.path.exists():
+            self._file.seek(0)  # a deleted file lives for as long as it is open
+            with self._file as deleted:
+                self._waiting[:0] = deleted.read()
+            self._file = self._open()
+            self._try()
+
     def close(self) -> None:
         self._try()
         self._file.close()
+
+    def _open(self) -> io.FileIO:
+        return open(self.path, "a+b", buffering=0)
 
     def _try(self) -> None:
         try:

@@ -79,6 +79,20 @@ def test_three_misses_end_the_run_and_the_commit_before_them_stays(dg, tmp_path:
     assert again.returncode == 0, again.stderr
 
 
+def test_a_deleted_run_folder_is_written_anew(dg, short, tmp_path: Path) -> None:
+    run = short.anew(tmp_path / "run")
+    with dg.start("train", dg.digits, *JOB, "--run-dir", run.folder) as command:
+        process.wait_until(lambda: run.steps_logged > 110, 60, "the first commit")
+        shutil.rmtree(run.folder, ignore_errors=True)  # it may be writing meanwhile
+        result = command.wait(120)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count(f"warning: somebody has deleted {run.folder}") == 1
+    steps = [line["step"] for line in run.metrics if line["kind"] == "step"]
+    assert steps == list(range(1, len(steps) + 1))
+    assert run.sha256 == run.saved_sha256()
+    assert dg.run("evaluate", run.folder).returncode == 0
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a small tmpfs is Linux's")
 def test_a_disk_that_is_really_full(dg, tmp_path: Path) -> None:
     """In a mount namespace of its own, where the kernel lets us make one."""

@@ -75,6 +75,20 @@ def test_lines_that_the_disk_did_not_take_are_tried_again_at_the_end(tmp_path: P
     assert (tmp_path / "metrics.jsonl").read_text() == '{"kind": "step", "step": 1, "epoch": 0}\n'
 
 
+def test_lines_of_a_deleted_file_are_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("before\n")
+    log = run_files.Lines(path)
+    log.write("one")
+    for _ in range(2):
+        log.restore()  # it is there
+        path.unlink()
+        log.write("lost?")
+        log.restore()
+    log.close()
+    assert path.read_text() == "before\none\nlost?\nlost?\n"
+
+
 def test_nothing_to_rewind(tmp_path: Path) -> None:
     run_files.rewind(tmp_path / "metrics.jsonl", 5, 0)
     assert os.listdir(tmp_path) == []
