@@ -99,7 +99,7 @@ def detect(env: Mapping[str, str] | None = None) -> World:
     """
     env = os.environ if env is None else env
     for source, (rank, size, local_rank, local_size) in _LAUNCHERS.items():
-        if rank not in env or size not in env:
+        if not (env.get(rank) and env.get(size)):
             continue
         if source == "Slurm" and not in_slurm_step(env, of_ranks=True):
             continue

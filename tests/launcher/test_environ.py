@@ -62,6 +62,7 @@ def test_each_launcher_is_recognised(env: dict, source: str, by_mpi: bool) -> No
 def test_nobody_started_us() -> None:
     assert detect({}) == World(0, 1, 0, 1, "none")
     assert not detect({}).started_by_mpi
+    assert detect({"OMPI_COMM_WORLD_RANK": "", "OMPI_COMM_WORLD_SIZE": ""}) == World()
 
 
 def test_the_order_of_launchers() -> None:
