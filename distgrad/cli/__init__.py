@@ -200,6 +200,9 @@ def launch(
             show_default=False,
         ),
     ],
+    module: Annotated[
+        bool, typer.Option("-m", "--module", help="SCRIPT.py is a module, as in python -m.")
+    ] = False,
     workers: Annotated[int, typer.Option("-n", "--workers", min=1, help="Number of workers.")] = 1,
     launcher: Annotated[
         str, typer.Option(metavar="local|mpi|ray", help="What starts the workers.")
@@ -232,15 +235,16 @@ def launch(
             f"{world.source} has started this process as rank {world.rank} of {world.world_size}: "
             f"start the script itself there, as in mpirun -n {world.world_size} python {words[0]}"
         )
-    if not os.path.isfile(words[0]):
-        raise UsageError(f"{words[0]}: no such script")
+    if not module and not os.path.isfile(words[0]):
+        hint = ": name the script alone" if words[0].startswith("python") else ""
+        raise UsageError(f"{words[0]}: no such script{hint}")
     if virtual_shards is not None:
         worker_shards(virtual_shards, 0, workers)  # refuses too many workers
     if gpus and launcher != "ray":
         raise UsageError("--gpus-per-worker needs --launcher ray, which alone hands out GPUs.")
     chosen = base.choose(launcher, launcher, environ.World())
     program = base.Program(
-        [sys.executable, *words],
+        [sys.executable, *(["-m"] if module else []), *words],
         workers,
         threads=threads,
         virtual_shards=virtual_shards,

@@ -71,6 +71,14 @@ def test_a_script_on_several_workers(dg, script: Path, launcher: str) -> None:
     assert lines == [f"{rank} 2 3.0 8 1 ['--lr', '0.1']" for rank in range(2)]
 
 
+def test_a_module_on_several_workers(dg, script: Path) -> None:
+    result = dg.run("launch", "-n", 2, "-m", script.stem, "-m", cwd=script.parent)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = sorted(line.removeprefix("[rank 1] ") for line in result.stdout.splitlines())
+    assert lines == [f"{rank} 2 3.0 None 1 ['-m']" for rank in range(2)]
+    dg.refuses("launch", "python", script, code=2, says=["no such script: name the script alone"])
+
+
 def test_a_script_alone(script: Path) -> None:
     result = process.run([sys.executable, str(script)], env={"PYTHONPATH": IMPORT_ROOT})
     assert result.returncode == 0, result.stderr
