@@ -197,7 +197,7 @@ def test_mean_in_a_captured_step(executor, monkeypatch):
         for decorator in (lambda f: f, tf.function, tf.function(jit_compile="strict"))
     )
     assert plain == eager and strict[0] == strict[1] == strict[2]
-    np.testing.assert_allclose(strict[0], eager[0], rtol=1e-4)
+    np.testing.assert_allclose(strict[0], eager[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("makes", [False, True])

@@ -50,10 +50,10 @@ def test_training_and_assignments_show():
         _predict(each)
         held = {"validation_data": (_X, _Y), "verbose": 0}
         each.fit(_X, _Y, batch_size=10, epochs=2, shuffle=False, **held)
-    np.testing.assert_allclose(_predict(model), _predict(eager), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(_predict(model), _predict(eager), rtol=1e-5, atol=1e-5)
     assert np.abs(_predict(model) - before).max() > 1e-3
     for name, values in eager.history.history.items():
-        np.testing.assert_allclose(model.history.history[name], values, rtol=1e-4)
+        np.testing.assert_allclose(model.history.history[name], values, rtol=1e-5)
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
     assert not _predict(model).any()
 

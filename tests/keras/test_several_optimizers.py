@@ -59,7 +59,7 @@ def test_in_fit_as_if_there_were_one_model_each(eager):
         for found, expected in zip(
             model.get_layer(name).get_weights(), other.get_layer(name).get_weights(), strict=True
         ):
-            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_callbacks_see_to_the_rates_and_averages_of_each():

@@ -255,7 +255,7 @@ def test_fit_train_on_batch_and_an_own_loop_take_turns(turns, jit):
                 found.append(float(loss))
         return found
 
-    np.testing.assert_allclose(losses(turns), losses("f" * len(turns)), rtol=1e-4)
+    np.testing.assert_allclose(losses(turns), losses("f" * len(turns)), rtol=1e-5)
 
 
 def test_two_models_that_share_weights_train_in_turns():
@@ -278,7 +278,7 @@ def test_two_models_that_share_weights_train_in_turns():
         return [w for model in models for w in model.get_weights()]
 
     for mine, expected in zip(trained(False), trained(True), strict=True):
-        np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_compile_forgets_the_step_of_train_on_batch():

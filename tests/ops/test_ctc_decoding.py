@@ -33,7 +33,7 @@ def test_a_wide_search_finds_the_likeliest_of_all():
     paths, scores = tf.nn.ctc_beam_search_decoder(x, lengths, beam_width=200, top_paths=3)
     for b, length in enumerate(lengths):
         best = by_all_paths(x[:length, b].astype(np.float64))[:3]
-        np.testing.assert_allclose(scores[b], [score for score, _ in best], rtol=1e-4)
+        np.testing.assert_allclose(scores[b], [score for score, _ in best], rtol=1e-5)
         assert [rows(path)[b] for path in paths] == [labels for _, labels in best]
     assert all(path.dtype == tf.int64 for path in paths)
 

@@ -87,7 +87,7 @@ def test_a_transposed_atrous_convolution():
     y = tf.nn.atrous_conv2d_transpose(x, w, (1, 8, 8, 2), 2, "VALID")
     other = RNG.normal(size=(1, 8, 8, 2)).astype(np.float32)
     there = np.vdot(tf.nn.atrous_conv2d(other, w, 2, "VALID").numpy(), x)
-    np.testing.assert_allclose(np.vdot(y.numpy(), other), there, rtol=1e-4)
+    np.testing.assert_allclose(np.vdot(y.numpy(), other), there, rtol=1e-5)
 
 
 def test_normalised_with_and_without_a_scale():
@@ -96,9 +96,9 @@ def test_normalised_with_and_without_a_scale():
     plain = (X - mean) / np.sqrt(variance + 0.1)
     norm = tf.nn.batch_norm_with_global_normalization
     np.testing.assert_allclose(
-        norm(X, *given, 0.1, True), plain * gamma + beta, rtol=1e-4, atol=1e-5
+        norm(X, *given, 0.1, True), plain * gamma + beta, rtol=1e-5, atol=1e-5
     )
-    np.testing.assert_allclose(norm(X, *given, 0.1, False), plain + beta, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(norm(X, *given, 0.1, False), plain + beta, rtol=1e-5, atol=1e-5)
 
 
 def test_dropout_by_a_seed_or_by_numbers_of_ones_own():

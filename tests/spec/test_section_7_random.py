@@ -153,7 +153,7 @@ def test_random_numbers_can_be_reparametrised():
     of_mean, of_deviation = tape.gradient(y, [mean, deviation])
     assert float(of_mean) == 5.0
     noise = (x.numpy() - 1.0) / 2.0
-    assert float(of_deviation) == pytest.approx(noise.sum(), rel=1e-4)
+    assert float(of_deviation) == pytest.approx(noise.sum(), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["normal", "uniform", "truncated_normal"])

@@ -216,7 +216,7 @@ def test_a_training_step_stays_close_to_the_oracle():
         run = Captured(step, strict=True, make_executor=make)
         losses.append([float(run(tf.constant(x), tf.constant(y))) for _ in range(20)])
         assert len(run.executors) == 1
-    np.testing.assert_allclose(*losses, rtol=1e-4)
+    np.testing.assert_allclose(*losses, rtol=1e-5)
     assert losses[0][-1] < losses[0][0]
 
 

@@ -40,13 +40,13 @@ def flat(found):
 )
 def test_modes(mode, told):
     found = layers.STFTSpectrogram(mode, 16, 8)(X)
-    np.testing.assert_allclose(found, flat(told(spectra())), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found, flat(told(spectra())), rtol=1e-5, atol=1e-5)
 
 
 def test_angles_where_there_is_something_to_turn():
     found, sought = layers.STFTSpectrogram("angle", 16, 8)(X).numpy(), flat(spectra())
     strong = (np.abs(sought) > 0.1) & (np.abs(np.angle(sought)) < 3)
-    np.testing.assert_allclose(found[strong], np.angle(sought)[strong], atol=1e-3)
+    np.testing.assert_allclose(found[strong], np.angle(sought)[strong], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_angles_where_there_is_something_to_turn():
 )
 def test_frames_and_windows(settings, expected):
     layer = layers.STFTSpectrogram(**{"mode": "real", "frame_length": 16, **settings})
-    np.testing.assert_allclose(layer(X), flat(spectra(**expected).real), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(layer(X), flat(spectra(**expected).real), rtol=1e-5, atol=1e-5)
 
 
 def test_shapes():
