@@ -152,7 +152,8 @@ def lists_to_tuples(structure: Any) -> Any:
 def map_shape_structure(func: Callable[[Any], Any], structure: Any) -> Any:
     """The nest with ``func(shape)`` in place of each shape: a tuple or list of ints and None.
 
-    What is neither a shape nor a nest is given to ``func``, too.
+    What is neither a shape nor a nest is given to ``func``, too. Raises TypeError for a ``func``
+    that cannot be called.
     """
 
     def is_shape(x: Any) -> bool:

@@ -78,7 +78,8 @@ def _(rng):
 def clip(xp, x, low, high):
     """``x`` with values below ``low`` or above ``high`` set to that bound.
 
-    Where ``low`` lies above ``high``, the result is ``low``.
+    Where ``low`` lies above ``high``, the result is ``low``. Raises ValueError for bounds that do
+    not broadcast to ``x``.
     """
     clipped = xp.maximum(xp.minimum(x, high), low)
     if clipped.shape != x.shape:

@@ -193,7 +193,7 @@ def get_global_generator() -> Generator:
 
 
 def set_global_generator(generator: Generator) -> None:
-    """Puts ``generator`` in place for ``get_global_generator``."""
+    """Puts ``generator`` in place for ``get_global_generator``; TypeError where it is none."""
     if not isinstance(generator, Generator):
         raise TypeError(f"a Generator is needed, not {generator!r}")
     _own[:] = [generator]

@@ -137,7 +137,11 @@ def general_dropout(
     noise_shape: Any = None,
     name: str | None = None,
 ) -> Tensor:
-    """``dropout`` by the uniform numbers that ``uniform_sampler(shape, dtype)`` gives."""
+    """``dropout`` by the uniform numbers that ``uniform_sampler(shape, dtype)`` gives.
+
+    Raises ValueError for a rate outside [0, 1), another rank of ``noise_shape``, and what are no
+    floats.
+    """
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate must lie in [0, 1), not {rate}")
     tensor = as_tensor(x)

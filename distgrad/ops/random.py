@@ -154,7 +154,10 @@ def _categorical(key: Tensor, scores: Tensor, num_samples: int, dtype: Any) -> T
 def drawn_classes(
     scores: Tensor, num_samples: int, dtype: Any, uniform: Callable[[tuple[int, ...]], Tensor]
 ) -> Tensor:
-    """``categorical`` by numbers in [0, 1), which ``uniform`` gives by their shape."""
+    """``categorical`` by numbers in [0, 1), which ``uniform`` gives by their shape.
+
+    Raises InvalidArgumentError unless ``scores`` have shape (rows, classes).
+    """
     if scores._data.ndim != 2:
         raise InvalidArgumentError(f"categorical takes logits of rank 2, not {scores.shape}")
     rows, classes = scores._data.shape

@@ -169,7 +169,10 @@ def collapse_repeated(
 
 
 def ctc_unique_labels(labels: Any, name: str | None = None) -> tuple[Tensor, Tensor]:
-    """The different labels of each row, as they come, filled up with 0, and where each one lies."""
+    """The different labels of each row, as they come, filled up with 0, and where each one lies.
+
+    Raises InvalidArgumentError unless ``labels`` are a matrix.
+    """
     rows = as_tensor(labels)
     if rows._data.ndim != 2:
         raise InvalidArgumentError(f"ctc_unique_labels takes [batch, labels], not {rows.shape}")

@@ -59,7 +59,10 @@ def frame(
 
 
 def overlap_and_add(signal: Any, frame_step: Any, name: str | None = None) -> Tensor:
-    """The sum of frames ``[..., frames, length]``, each ``frame_step`` after the one before it."""
+    """The sum of frames ``[..., frames, length]``, each ``frame_step`` after the one before it.
+
+    Raises InvalidArgumentError for fewer axes, and a step below 1.
+    """
     x, step = as_tensor(signal), int(frame_step)
     if x._data.ndim < 2 or step < 1:
         raise InvalidArgumentError(
@@ -248,7 +251,10 @@ def linear_to_mel_weight_matrix(
 
 
 def mfccs_from_log_mel_spectrograms(log_mel_spectrograms: Any, name: str | None = None) -> Tensor:
-    """The mel-frequency cepstral coefficients of ``[..., mel bins]``, as HTK scales them."""
+    """The mel-frequency cepstral coefficients of ``[..., mel bins]``, as HTK scales them.
+
+    Raises ValueError where there are no bins.
+    """
     x = as_tensor(log_mel_spectrograms)
     bins = x._data.shape[-1]
     if not bins:

@@ -229,7 +229,10 @@ def unique(x: Any, out_idx: Any = np.int32, name: str | None = None) -> Unique:
 def unique_with_counts(
     x: Any, out_idx: Any = np.int32, name: str | None = None
 ) -> UniqueWithCounts:
-    """Like ``unique``, and how often each distinct element is there."""
+    """Like ``unique``, and how often each distinct element is there.
+
+    Raises InvalidArgumentError unless ``x`` is a vector.
+    """
     tensor = as_tensor(x)
     if tensor._data.ndim != 1:
         raise InvalidArgumentError(f"unique takes a vector, not a tensor of shape {tensor.shape}")

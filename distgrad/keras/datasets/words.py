@@ -51,7 +51,7 @@ def ragged(rows: Sequence[list[int]]) -> np.ndarray:
 
 
 def word_index(path: str, name: str, digest: str) -> dict[str, Any]:
-    """Numbers by word, from a JSON file that is downloaded once."""
+    """Numbers by word, from a JSON file that is downloaded once; DataError where it is damaged."""
     file = cached(path, name, digest)
     try:
         return json.loads(file.read_text())

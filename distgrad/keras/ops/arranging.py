@@ -277,7 +277,10 @@ def corrcoef(x: Any) -> Tensor:
 
 
 def correlate(x1: Any, x2: Any, mode: str = "valid") -> Tensor:
-    """The sums of products of two vectors at each offset. Modes: "valid", "same", "full"."""
+    """The sums of products of two vectors at each offset.
+
+    Raises ValueError for another ``mode`` than "valid", "same" and "full".
+    """
     a, b = tensors(x1, x2)
     if not a.dtype.is_floating:
         a, b = (cast(v, "float64" if a._data.dtype == np.int64 else "float32") for v in (a, b))

@@ -202,7 +202,8 @@ def extract_patches(
 ) -> Tensor:
     """Windows of images, or of volumes for three sizes, each as the channels of one place.
 
-    Strides are the size by default.
+    Strides are the size by default. Raises TypeError or ValueError for what is no size of 2 or 3
+    axes.
     """
     if isinstance(size, str) or not isinstance(size, (int, Sequence, np.ndarray, Tensor)):
         raise TypeError(f"extract_patches: size is an int or a tuple of them, not {size!r}")
@@ -220,7 +221,10 @@ def extract_patches_3d(
     padding: str = "valid",
     data_format: str | None = None,
 ) -> Tensor:
-    """Windows of volumes ``[(batch,) depth, height, width, channels]``: see ``extract_patches``."""
+    """Windows of volumes ``[(batch,) depth, height, width, channels]``: see ``extract_patches``.
+
+    Raises TypeError for what is no size of 3 axes.
+    """
     sizes = (size,) * 3 if isinstance(size, int) else size
     if not isinstance(sizes, (Sequence, np.ndarray, Tensor)) or len(sizes) != 3:
         raise TypeError(f"extract_patches_3d: size is an int or a tuple of three, not {size!r}")

@@ -206,7 +206,10 @@ def allclose(
 
 
 def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Tensor:
-    """The element of the first choice whose condition holds, else ``default``."""
+    """The element of the first choice whose condition holds, else ``default``.
+
+    Raises ValueError unless there are as many conditions as choices.
+    """
     if len(condlist) != len(choicelist):
         raise ValueError(f"{len(condlist)} conditions for {len(choicelist)} choices")
     *choices, result = tensors(*choicelist, default)
