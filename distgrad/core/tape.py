@@ -187,7 +187,10 @@ class GradientTape:
 
     @contextmanager
     def stop_recording(self) -> Any:
-        """Context whose operations this tape does not see."""
+        """Context whose operations this tape does not see.
+
+        Raises RuntimeError before the tape was entered, ValueError where it does not record.
+        """
         if self._entries is None:
             raise RuntimeError("stop_recording needs a tape that has been entered")
         if not self._recording:
@@ -200,7 +203,7 @@ class GradientTape:
                 self._resume()
 
     def reset(self) -> None:
-        """Forgets all operations and watches; recording goes on."""
+        """Forgets all operations and watches; recording goes on. ValueError where it does not."""
         if not self._recording:
             raise ValueError("reset needs a tape that is recording")
         self._forget()

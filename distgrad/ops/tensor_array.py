@@ -51,7 +51,7 @@ class TensorArray:
         return self
 
     def write(self, index: Any, value: Any, name: str | None = None) -> TensorArray:
-        """Puts a tensor at a number."""
+        """Puts a tensor at a number. Raises ValueError where its shape does not fit the others."""
         place, value = int(index), as_tensor(value, self.dtype)
         if not self.element_shape.is_compatible_with(value.shape):
             raise ValueError(

@@ -364,7 +364,8 @@ class Layer(Tracked, Masked, Described, Kept):
     def add_loss(self, loss: Any) -> None:
         """Adds to ``losses`` a scalar tensor (until the next call), a list of them or a function.
 
-        A function of no arguments is asked at every read of ``losses``.
+        A function of no arguments is asked at every read of ``losses``. Raises ValueError for
+        anything else.
         """
         for each in tree.flatten(loss):
             if isinstance(each, _ARRAYS):

@@ -66,7 +66,7 @@ class Sequential(Model):
                 self._start(Input(batch_shape=first.input_shape, dtype=first.inputs[0].dtype))
 
     def pop(self, rebuild: bool = True) -> Layer:
-        """Takes the last layer away and returns it."""
+        """Takes the last layer away and returns it. Raises ValueError where there is none."""
         if not self._stack:
             raise ValueError("there is no layer to take away")
         layer = self._stack.pop()

@@ -456,7 +456,7 @@ class Optimizer(Stepwise, Decaying, Configured):
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """``apply_gradients`` on two lists; without variables, for those of the first call.
 
-        Nothing happens for no gradients.
+        Nothing happens for no gradients. Raises ValueError unless there is one for each variable.
         """
         if not len(grads):
             return
