@@ -125,6 +125,7 @@ class GroupedQueryAttention(Layer):
             name=name,
             dtype=self.dtype_policy,
         )
+        layer.supports_masking = True  # what the mask says is for its owner
         layer.build(tuple(shape))
         return layer
 

@@ -231,6 +231,7 @@ def test_scores_that_are_returned_are_those_that_dropout_leaves() -> None:
         assert (scores.numpy() == 0).any()
 
 
+@pytest.mark.filterwarnings("error")  # none of a mask that is lost
 @pytest.mark.parametrize(
     "layer", [layers.MultiHeadAttention(2, 2), layers.GroupQueryAttention(2, 2, 1)], ids=str
 )
