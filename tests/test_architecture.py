@@ -32,6 +32,7 @@ ALLOWED = {
     "data.calling": {"data", "core.dispatch", "core.errors", "core.texts"},
     "data.dataset": {"data", "core.op_errors"},
     "data.generated": {"data", "core.errors", "core.texts"},
+    "data.drawing": {"ops.random", "ops.streams"},
     "data.iterating": {"data", "core.errors", "core.op_errors", "core.place", "core.recording"},
     "data.kept": {"data", "core.dtypes", "core.errors"},
     "data.rows": {"data", "core.seeding"},

@@ -17,6 +17,7 @@ from distgrad.core.op_errors import FailedPreconditionError
 from distgrad.data import cardinality, nest, specs
 from distgrad.data.calling import as_of_now, as_tensors, call, holds
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
+from distgrad.data.drawing import Drawing
 from distgrad.data.grouping import Grouping, at_least_one, one_of
 from distgrad.data.iterating import DatasetIterator
 from distgrad.data.mixing import Mixing
@@ -353,7 +354,7 @@ class Dataset(Specified, Origins, Grouping, Mixing):
             return self
 
         def elements(this: Pass) -> Iterator[Any]:
-            with Prefetcher(self._elements(this), depth) as items:
+            with Prefetcher(Drawing(self._elements(this)), depth) as items:
                 yield from items
 
         return Dataset(elements, self._size, spec=self._same)

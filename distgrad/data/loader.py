@@ -13,6 +13,7 @@ import numpy as np
 
 from distgrad.data import nest, shard
 from distgrad.data.dataset import Dataset
+from distgrad.data.drawing import Drawing
 from distgrad.data.prefetch import Prefetcher
 from distgrad.data.source import ArraySource
 
@@ -283,7 +284,17 @@ def _check_shards(shards: range, virtual_shards: int) -> None:
 
 
 def _reader(batches: Any, seed: int) -> Callable[[int], Iterator[Any]]:
-    """A function from the number of a pass to its batches."""
+    """A function from the number of a pass to its batches, whose random numbers follow from both.
+
+    Those of a generator, which goes on, and of a pass without a seed are the next of the program.
+    """
+    read = _passes(batches, seed)
+    return (
+        read if is_stream(batches) or not seed else lambda epoch: Drawing(read(epoch), seed, epoch)
+    )
+
+
+def _passes(batches: Any, seed: int) -> Callable[[int], Iterator[Any]]:
     if isinstance(batches, (Dataset, Repeatable)):
         return lambda epoch: batches.iterate(epoch, seed)
     if is_stream(batches):

@@ -323,6 +323,25 @@ def test_cache_keeps_what_was_taken_to_the_last_element_without_a_look_at_the_en
     assert [int(next(second)) for _ in range(10)] == taken == values(data)
 
 
+def test_what_a_thread_draws_does_not_depend_on_what_others_draw():
+    """And each pass has numbers of its own."""
+
+    def drawn(more):
+        tf.random.set_seed(1)
+        data = numbers(40).map(lambda x: tf.random.uniform([])).prefetch(1)
+        first = []
+        for x in data:
+            first.append(float(x))
+            for _ in range(more):
+                tf.random.uniform([])
+        tf.random.set_seed(2)
+        return first, values(data)
+
+    first, second = drawn(1)
+    assert (first, second) == drawn(3)
+    assert not set(first) & set(second)
+
+
 def test_prefetch_runs_in_a_thread_and_changes_nothing():
     names = set()
 

@@ -50,6 +50,23 @@ def test_a_run_that_is_cut_off_ends_with_the_same_bits(tmp_path, save_freq, at):
     assert not (tmp_path / "cut").exists()  # it came to its end
 
 
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_a_run_that_is_cut_off_draws_what_its_dataset_would_have_drawn(tmp_path, ahead):
+    def fit(folder, *more):
+        model = network()
+        data = tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(40)
+        data = data.map(lambda x, y: (x + tf.random.normal(x.shape), y)).batch(8).prefetch(ahead)
+        backup = callbacks.BackupAndRestore(folder)
+        model.fit(data, epochs=3, verbose=0, callbacks=[backup, *more])
+        return model.get_weights()
+
+    whole = fit(tmp_path / "whole")
+    with pytest.raises(Killed):
+        fit(tmp_path / "cut", Kill(8))
+    for ours, wanted in zip(fit(tmp_path / "cut"), whole, strict=True):
+        np.testing.assert_array_equal(ours, wanted)
+
+
 def test_a_damaged_backup_is_named_and_the_one_before_it_is_used(tmp_path):
     model = network()
     backup = callbacks.BackupAndRestore(tmp_path, double_checkpoint=True, delete_checkpoint=False)
