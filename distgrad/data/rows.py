@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ class Numbers:
     def __init__(self) -> None:
         self._restart()
         when_seeded(self._restart)
+        _all_numbers.append(self)
 
     def _restart(self) -> None:
         self._next = itertools.count(1)
@@ -26,7 +28,21 @@ class Numbers:
         return next(self._next)
 
 
+_all_numbers: list[Numbers] = []
 _unseeded = Numbers()
+
+
+@contextmanager
+def numbered_apart(place: int) -> Iterator[None]:
+    """Context in which numbers are those of a place, 0 or more: what others make changes none."""
+    before = [(numbers, numbers._next) for numbers in _all_numbers]
+    for numbers, _ in before:
+        numbers._next = itertools.count((place + 1) << 32)
+    try:
+        yield
+    finally:
+        for numbers, those in before:
+            numbers._next = those
 
 
 def seed_of(seed: int | None) -> int:

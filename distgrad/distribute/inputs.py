@@ -11,8 +11,12 @@ import numpy as np
 from distgrad.core import tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.data import loader
+from distgrad.data.drawing import Drawing
 from distgrad.data.iterating import Elements
 from distgrad.data.loader import Batch
+from distgrad.data.rows import numbered_apart, seed_of
+from distgrad.ops import random
+from distgrad.ops.streams import stream
 from distgrad.training.replicas import PerReplica, Replicas
 
 
@@ -110,14 +114,20 @@ class DatasetOfEach:
     def __init__(self, make: Callable[[InputContext], Iterable[Any]], replicas: Replicas) -> None:
         number = replicas.virtual_shards
         self._replicas = replicas
-        self._datasets = {i: make(InputContext(number, i, number)) for i in replicas.own}
+        self._datasets: dict[int, Iterable[Any]] = {}
+        # Apart, so that no replica's orders and draws depend on which others this worker has.
+        place, seed = seed_of(None), random.drawn_seed()
+        for i in replicas.own:
+            with numbered_apart(place * number + i), stream(seed, shard=i):
+                self._datasets[i] = make(InputContext(number, i, number))
 
     def __iter__(self) -> ReplicaIterator:
         """Nests of `PerReplica`, or of the tensors of one replica alone."""
         return ReplicaIterator(self)
 
     def _elements(self) -> Iterator[Any]:
-        readers = {index: iter(dataset) for index, dataset in self._datasets.items()}
+        seed = random.drawn_seed()
+        readers = {i: Drawing(iter(dataset), seed, i) for i, dataset in self._datasets.items()}
         latest: Any = None
         while True:
             read = {index: next(reader, None) for index, reader in readers.items()}

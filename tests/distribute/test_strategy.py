@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from distgrad import distribute
 from distgrad.comm.communicator import Communicator
 from distgrad.core import variable as variables_of
 from distgrad.distribute import ReduceOp
+from distgrad.distribute.inputs import DatasetOfEach
 from distgrad.training import world
 
 RNG = np.random.default_rng(6)
@@ -201,6 +203,23 @@ def test_each_replica_reads_a_dataset_of_its_own():
     assert len(list(strategy.experimental_distribute_datasets_from_function(make))) == 2
     with pytest.raises(ValueError, match="9 cannot be divided by 4"):
         distribute.InputContext(4, 0, 4).get_per_replica_batch_size(9)
+
+
+def test_what_a_replica_reads_does_not_depend_on_the_others_of_its_worker():
+    """Orders and draws of functions, made in advance or not."""
+
+    def make(context):
+        rows = tf.data.Dataset.range(40).shuffle(40)
+        return rows.map(lambda x: (x, tf.random.uniform([]))).prefetch(1).batch(4)
+
+    def read(own):
+        tf.random.set_seed(1)
+        replicas = SimpleNamespace(virtual_shards=4, own=own, communicator=Communicator())
+        batches = list(DatasetOfEach(make, replicas))
+        after = float(tf.random.uniform([])), list(tf.data.Dataset.range(9).shuffle(9))
+        return [[x.own[3].numpy().tolist() for x in batch] for batch in batches], after
+
+    assert read(range(4)) == read(range(3, 4))
 
 
 def test_replicas_know_who_they_are():
