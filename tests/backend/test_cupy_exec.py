@@ -309,6 +309,20 @@ def test_variables_are_read_and_written_at_each_run():
     np.testing.assert_array_equal(v.numpy(), np.arange(3) + 5)
 
 
+def test_a_variable_that_is_written_twice_has_the_last_value():
+    v = tf.Variable(np.ones(3, np.float32))
+
+    @tf.function(jit_compile="strict")
+    def f(x):
+        v.assign_sub(x)
+        v.assign(x)
+
+    for k in range(3):
+        x = np.arange(3, dtype=np.float32) + k
+        f(x)
+        np.testing.assert_array_equal(v.numpy(), x)
+
+
 @pytest.mark.parametrize("draw", [tf.random.uniform, tf.random.normal, tf.random.truncated_normal])
 def test_random_numbers_are_those_of_eager_runs(draw):
     def f(x):

@@ -69,12 +69,13 @@ def _small(node: Node) -> bool:
 def _beside(group: Sequence[Node], node: Node) -> bool:
     """Whether a node neither needs what the group writes nor writes what it reads.
 
-    Two that write one buffer write other parts of it: a value is written once.
+    Two that write one buffer write other parts of it: a value is written once, a variable is not.
     """
     reads, writes = _buffers(node)
+    variables = {id(view.buffer.owner) for view in node.writes if view.buffer.kind == "variable"}
     for other in group:
         other_reads, other_writes = _buffers(other)
-        if reads & other_writes or writes & other_reads:
+        if reads & other_writes or writes & other_reads or variables & other_writes:
             return False
     return True
 
