@@ -306,12 +306,18 @@ def _quicker(step: Step) -> Step:
     if dtype.kind != "f" or any(view.dtype != dtype for view in views):
         return step
     if step.fn is np.matmul:
-        matrices = dtype.char in "fd" and all(len(view.shape) == 2 for view in views)
-        if not matrices or not step.out.contiguous:
-            return step
+        matrices = dtype.char in "fd" and all(map(_whole_matrix, views))
+        if not matrices or not step.out.contiguous or {v.shape for v in views} == {(1, 1)}:
+            return step  # of two numbers, a zero may have another sign
         return step._replace(fn=np.dot, args=(*step.args, step.out), passes_out=False)
     args = [np.asarray(a, dtype) if type(a) in (int, float) else a for a in step.args]
     return step._replace(args=tuple(args))
+
+
+def _whole_matrix(view: View) -> bool:
+    """Whether it lies row after row or column after column: others are multiplied otherwise."""
+    turned = view._replace(shape=view.shape[::-1])
+    return len(view.shape) == 2 and view.strides in (c_strides(view), c_strides(turned)[::-1])
 
 
 class _Writer:

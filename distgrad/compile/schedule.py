@@ -15,7 +15,7 @@ from distgrad.compile import eager
 from distgrad.compile.lower import Lowered, lower
 from distgrad.compile.passes.fusion import Fused
 from distgrad.compile.program import Apply, Call, Instruction, Program, Read, Slot, Value, Write
-from distgrad.compile.steps import Buffer, Step, View, bound
+from distgrad.compile.steps import Buffer, Step, View, bound, repeated
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import Primitive
 from distgrad.core.tensor import Tensor
@@ -103,9 +103,13 @@ class _Build:
                 self._arrays.pop(value, None)
 
     def _constant(self, value: Value) -> None:
-        if value.constant and value not in self.places:
-            data = value.data if value.data.flags.forc else np.asarray(value.data, order="C")
-            self._own(value, data, Buffer(data.nbytes, "constant", data))
+        if not value.constant or value in self.places:
+            return
+        data = value.data if self._compiler is not None else repeated(value.data)
+        data = data if data.flags.forc else np.asarray(data, order="C")
+        view = self._own(value, data, Buffer(data.nbytes, "constant", data))
+        array = self._arrays[value] = np.broadcast_to(data, value.shape)
+        self.places[value] = view._replace(shape=array.shape, strides=array.strides)
 
     def _own(self, value: Value, array: np.ndarray, buffer: Buffer) -> View:
         """``value`` has a buffer of its own, with the layout of ``array``."""

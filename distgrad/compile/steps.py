@@ -90,6 +90,11 @@ def _filled(item: Any, array: Callable[[View], np.ndarray]) -> Any:
     return item
 
 
+def repeated(array: np.ndarray) -> np.ndarray:
+    """The part of an array that its strides repeat: an axis of stride 0 is taken once."""
+    return array[tuple(slice(1 if step == 0 else None) for step in array.strides)]
+
+
 def mapped(step: Step, change: Callable[[View], View]) -> Step:
     """The step with ``change`` made to each of its views."""
 

@@ -73,6 +73,34 @@ def test_an_array_in_another_layout_has_the_bits_of_eager():
                 assert a.numpy().tobytes() == b.numpy().tobytes()
 
 
+def backwards(x):
+    y = x[:, ::-1]
+    return tf.matmul(tf.sin(tf.matmul(y, y, transpose_a=True)), y, transpose_b=True)
+
+
+@pytest.mark.parametrize(
+    ("fn", "shape"),
+    [
+        (lambda x: tf.math.reduce_variance(tf.transpose(x, (3, 1, 2, 0))), (2, 12, 7, 3)),
+        (backwards, (1, 17)),
+        (lambda x: tf.matmul(x, x * -0.0), (1, 1)),
+    ],
+    ids=["a repeated constant", "columns backwards", "a zero with a sign"],
+)
+def test_layouts_inside_a_function_are_those_of_eager(fn, shape):
+    def both(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = fn(x)
+        return y, tape.gradient(y, x)
+
+    x = tf.constant(np.random.default_rng(0).normal(size=shape).astype(np.float32))
+    f = tf.function(both)
+    for _ in range(RUNS):
+        for a, b in zip(f(x), both(x), strict=True):
+            assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
 @pytest.mark.parametrize(
     "read",
     [

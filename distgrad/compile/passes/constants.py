@@ -8,6 +8,7 @@ import numpy as np
 
 from distgrad.compile.passes.rewrite import Substitution
 from distgrad.compile.program import Apply, Program, Value
+from distgrad.compile.steps import repeated
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import Primitive
 
@@ -61,7 +62,12 @@ def _run(instruction: Apply) -> list[np.ndarray]:
         out = primitive.kernel(np, *arrays, **instruction.params)
     except (ValueError, TypeError, OverflowError) as error:  # it ran once, with these constants
         raise InvalidArgumentError(f"{primitive.name}: {error}") from error
-    return [np.array(a) for a in (out if primitive.multiple else (out,))]
+    return [_owned(np.asarray(a)) for a in (out if primitive.multiple else (out,))]
+
+
+def _owned(array: np.ndarray) -> np.ndarray:
+    """A copy, which repeats what the array repeats: how terms lie decides bits of sums."""
+    return np.broadcast_to(np.array(repeated(array)), array.shape)
 
 
 def _array(value: Value) -> Any:
