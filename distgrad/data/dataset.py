@@ -23,7 +23,7 @@ from distgrad.data.iterating import DatasetIterator
 from distgrad.data.mixing import Mixing
 from distgrad.data.origins import Origins
 from distgrad.data.prefetch import Prefetcher
-from distgrad.data.rows import Numbers, Pass, Rows, drawn, each_row, permuted
+from distgrad.data.rows import Numbers, Pass, Rows, drawn, each_row, shuffled
 from distgrad.data.specs import Specified
 
 AUTOTUNE = -1
@@ -165,8 +165,8 @@ class Dataset(Specified, Origins, Grouping, Mixing):
             own = this.seed if seed is None else int(seed)
             return own, number, this.epoch if again else 0
 
-        if self._rows is not None and 0 <= self._size <= buffer_size:
-            order = lambda this: permuted(self._rows(this), key(this))  # noqa: E731
+        if self._rows is not None:
+            order = lambda this: shuffled(self._rows(this), buffer_size, key(this))  # noqa: E731
             return _of_rows(order, self._size, self._same)
         return Dataset(
             lambda this: drawn(self._elements(this), buffer_size, key(this)),

@@ -78,7 +78,9 @@ def map_leaves(function: Callable[..., Any], first: Any, *others: Any) -> Any:
 
     Raises ValueError where the nests have not the same form.
     """
-    if any(_form(other) != _form(first) for other in others):
+    if type(first) is np.ndarray and not others:  # nearly always
+        return function(first)
+    if not all([_alike(first, other) for other in others]):
         forms = ", ".join(str(_form(nest)) for nest in (first, *others))
         raise ValueError(f"elements differ in form: {forms}")
     if isinstance(first, dict):
@@ -98,13 +100,14 @@ def stack(elements: Sequence[Any]) -> Any:
     """
 
     def joined(*arrays: np.ndarray) -> np.ndarray:
-        shapes = {array.shape for array in map(np.asarray, arrays)}
-        if len(shapes) > 1:
+        try:
+            return np.array(arrays)  # which is faster than np.stack, many times for small ones
+        except ValueError:
+            shapes = {np.shape(array) for array in arrays}
             raise InvalidArgumentError(
                 f"elements of the shapes {', '.join(map(str, sorted(shapes)))} do not make a "
                 "batch; map them to one shape first"
-            )
-        return np.stack(arrays)
+            ) from None
 
     return map_leaves(joined, *elements)
 
@@ -124,6 +127,13 @@ def length(nest: Any) -> int:
             "samples lacks .batch(n)"
         )
     return lengths.pop()
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two nests are of one form, as far as their first level tells."""
+    if type(one) is not type(other) or isinstance(one, dict):
+        return bool(_form(one) == _form(other))
+    return not isinstance(one, tuple) or len(one) == len(other)
 
 
 def _form(nest: Any) -> Any:

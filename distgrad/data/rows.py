@@ -87,9 +87,13 @@ def each_row(rows: Rows) -> Iterator[Any]:
         yield nest.map_leaves(lambda array: array[row, ...], arrays)  # noqa: B023
 
 
-def permuted(rows: Rows, key: tuple[int, int, int]) -> Rows:
-    """The same rows in a random order, the same for one key."""
-    order = shard.random_order(len(rows), *key)
+def shuffled(rows: Rows, buffer_size: int, key: tuple[int, int, int]) -> Rows:
+    """The same rows in the random order in which `drawn` gives elements."""
+    count = len(rows)
+    if count <= buffer_size:
+        order = shard.random_order(count, *key)
+    else:
+        order = np.fromiter(drawn(iter(range(count)), buffer_size, key), np.int64, count)
     return Rows(rows.arrays, order if rows.order is None else rows.order[order])
 
 

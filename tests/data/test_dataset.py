@@ -230,7 +230,18 @@ def test_shuffle_of_all(source):
 
 
 def test_both_kinds_of_source_are_shuffled_alike():
-    assert values(numbers(50).shuffle(50, seed=1)) == values(unindexed(50).shuffle(50, seed=1))
+    for buffer_size in (50, 7):
+        one, other = (make(50).shuffle(buffer_size, seed=1) for make in SOURCES)
+        assert values(one) == values(other)
+        assert values(one.skip(3).shard(2, 1)) == values(other.skip(3).shard(2, 1))
+
+
+def test_rows_shuffled_by_a_small_buffer_are_gathered_at_once(monkeypatch):
+    shuffled = numbers(50).shuffle(7, seed=1)
+    wanted = values(shuffled)
+    monkeypatch.setattr("distgrad.data.nest.stack", None)
+    dataset = numbers(50).shuffle(7, seed=1).batch(8)
+    assert np.concatenate(values(dataset)).tolist() == wanted
 
 
 def test_shuffle_with_a_small_buffer():
