@@ -2,7 +2,6 @@
 
 _DENSE = "tensors here are dense arrays of numbers"
 _STRATEGY = "workers on CPUs and CUDA GPUs share each batch: use MirroredStrategy"
-_TABLE = "read the file with tf.data.experimental.make_csv_dataset, or pandas"
 _RECORDS = "keep arrays by numpy.savez, and read them by numpy.load"
 _JOINS = "nothing is needed: the first call that needs the other processes joins them"
 _AVERAGES = (
@@ -58,7 +57,6 @@ _INSTEAD = {
     "hessians": "take tape.jacobian of the gradient of an inner tape",
     "io.FixedLenFeature": _RECORDS,
     "io.TFRecordWriter": _RECORDS,
-    "io.decode_csv": _TABLE,
     "io.parse_example": _RECORDS,
     "io.parse_single_example": _RECORDS,
     "io.parse_tensor": _RECORDS,

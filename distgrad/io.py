@@ -1,4 +1,4 @@
-"""``tf.io``: files, the images in them, and folders under ``gfile``."""
+"""``tf.io``: files, the images and records in them, and folders under ``gfile``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from distgrad.core.dispatch import as_tensor as _as_tensor
 from distgrad.core.dtypes import as_dtype as _as_dtype
 from distgrad.core.errors import InvalidArgumentError as _InvalidArgumentError
 from distgrad.core.tensor import Tensor as _Tensor
+from distgrad.data.lines import decode_csv
 from distgrad.image_files import bytes_of as _bytes_of
 from distgrad.image_files import (
     decode_and_crop_jpeg,
@@ -30,6 +31,7 @@ from distgrad.image_files import (
 __all__ = [
     "decode_and_crop_jpeg",
     "decode_bmp",
+    "decode_csv",
     "decode_gif",
     "decode_image",
     "decode_jpeg",

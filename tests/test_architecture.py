@@ -35,6 +35,7 @@ ALLOWED = {
     "data.drawing": {"ops.random", "ops.streams"},
     "data.iterating": {"data", "core.errors", "core.op_errors", "core.place", "core.recording"},
     "data.kept": {"data", "core.dtypes", "core.errors"},
+    "data.lines": {"data", "core.errors", "core.texts"},
     "data.rows": {"data", "core.seeding"},
     "data.specs": {"data", "core.spec"},
     "config": {"config", "settings"},

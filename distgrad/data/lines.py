@@ -8,14 +8,16 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError, NotFoundError
+from distgrad.core.texts import as_texts
 from distgrad.data import specs
+from distgrad.data.calling import as_tensors
 from distgrad.data.dataset import Dataset
 
 _KINDS = {"i": ("int", int), "u": ("int", int), "f": ("float", float)}
@@ -112,6 +114,43 @@ def CsvDataset(
     )
 
 
+def decode_csv(
+    records: Any,
+    record_defaults: Sequence[Any],
+    field_delim: str = ",",
+    use_quote_delim: bool = True,
+    name: str | None = None,
+    na_value: str = "",
+    select_cols: Sequence[int] | None = None,
+) -> list[Any]:
+    """The fields of records, which are texts: for each default a tensor of the shape of records.
+
+    Defaults and what raises InvalidArgumentError are those of `CsvDataset`.
+    """
+    texts, columns = as_texts(records), [_column(each) for each in record_defaults]
+    if not columns:
+        raise InvalidArgumentError("decode_csv needs a default for each column")
+    try:
+        parsed = [
+            next(_reader([text], field_delim, use_quote_delim), [])
+            for text in texts.ravel().tolist()
+        ]
+    except csv.Error as error:
+        raise InvalidArgumentError(f"a record is no CSV: {error}") from None
+    found = [_entries(fields, columns, select_cols, None, na_value) for fields in parsed]
+    return [
+        as_tensors(
+            np.array([row[i] for row in found], None if found else dtype).reshape(texts.shape)
+        )
+        for i, (dtype, _) in enumerate(columns)
+    ]
+
+
+def _reader(lines: Iterable[str], field_delim: str, use_quote_delim: bool) -> Iterator[list[str]]:
+    quoting: Any = csv.QUOTE_MINIMAL if use_quote_delim else csv.QUOTE_NONE
+    return csv.reader(lines, delimiter=field_delim, quoting=quoting)
+
+
 def rows(
     path: str,
     field_delim: str = ",",
@@ -121,9 +160,8 @@ def rows(
     encoding: str = "utf-8",
 ) -> Iterator[list[str]]:
     """The records of a CSV file, as texts, without its header."""
-    quoting: Any = csv.QUOTE_MINIMAL if use_quote_delim else csv.QUOTE_NONE
     with opened(path, compression_type, encoding) as file:
-        reader = csv.reader(file, delimiter=field_delim, quoting=quoting)
+        reader = _reader(file, field_delim, use_quote_delim)
         if header:
             next(reader, None)
         yield from reader

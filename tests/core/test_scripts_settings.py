@@ -185,7 +185,6 @@ def test_settings_of_devices_are_taken():
         ("saved_model.save", "x.keras"),
         ("lite.TFLiteConverter", "ONNX"),
         ("io.TFRecordWriter", "numpy"),
-        ("io.decode_csv", "pandas"),
         ("train.Example", "numpy.savez"),
         ("experimental.numpy.interp", "keras.ops"),
         ("hessians", "jacobian"),

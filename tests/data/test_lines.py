@@ -122,3 +122,48 @@ def test_files_that_do_not_go_together(table, tmp_path):
         experimental.make_csv_dataset(str(tmp_path / "*.csv"), 2)
     with pytest.raises(ValueError, match="No files match"):
         experimental.make_csv_dataset(str(tmp_path / "*.tsv"), 2)
+
+
+def test_lines_are_decoded(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b,y\n1,2.5,3\n4,,6\n")
+    defaults = [0.0, 7.0, tf.constant([], tf.float32)]
+
+    def decoded(line):
+        fields = tf.io.decode_csv(line, defaults)
+        return tf.stack(fields[:-1]), tf.stack(fields[-1:])
+
+    data = tf.data.TextLineDataset(tmp_path / "a.csv").skip(1).map(decoded)
+    assert [(x.numpy().tolist(), y.numpy().tolist()) for x, y in data] == [
+        ([1.0, 2.5], [3.0]),
+        ([4.0, 7.0], [6.0]),
+    ]
+    assert data.element_spec[0] == tf.TensorSpec([2], tf.float32)
+
+
+@pytest.mark.parametrize(
+    ("record", "defaults", "options", "fields"),
+    [
+        (["1,x", "2,y"], [0, ""], {}, [[1, 2], ["x", "y"]]),
+        ('"a;b";NA', ["", 7], {"field_delim": ";", "na_value": "NA"}, ["a;b", 7]),
+        ("1,2,3", [0, 0], {"select_cols": [0, 2]}, [1, 3]),
+    ],
+)
+def test_fields_of_records(record, defaults, options, fields):
+    found = tf.io.decode_csv(record, defaults, **options)
+    assert [np.asarray(field).tolist() for field in found] == fields
+
+
+@pytest.mark.parametrize(
+    ("record", "defaults", "words"),
+    [
+        ("1,2", [0], "Expect 1 fields but have 2"),
+        ("x", [0], "Field 0 is not a valid int"),
+        ("", [tf.float32], "Expect 1 fields but have 0"),
+        ("1,", [0, tf.float32], "Field 1 is required"),
+        ("1\n2", [0], "no CSV"),
+        ("1", [], "a default for each"),
+    ],
+)
+def test_records_that_are_wrong(record, defaults, words):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+        tf.io.decode_csv(record, defaults)
