@@ -28,9 +28,9 @@ def sort(nest: Any) -> str:
     return known
 
 
-def is_nested(nest: Any) -> bool:
-    """Whether ``nest`` is a list, tuple or dict; anything else is a leaf."""
-    return sort(nest) != ""
+def is_nested(structure: Any) -> bool:
+    """Whether it is a list, tuple or dict; anything else is a leaf."""
+    return sort(structure) != ""
 
 
 def flatten(structure: Any, expand_composites: bool = False) -> list[Any]:

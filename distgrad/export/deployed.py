@@ -32,7 +32,7 @@ class Deployed:
     def signature(self) -> list[KerasTensor]:
         """One input of any number of samples."""
         name = run_input_name(self.run.model)
-        return [KerasTensor((None, *self.how.shape), self.how.dtype, name)]
+        return [KerasTensor((None, *self.how.shape), self.how.dtype, name=name)]
 
     def __call__(self, x: Any) -> Any:
         """Outputs for inputs, in operations that can be recorded."""

@@ -164,7 +164,7 @@ def _own_inputs(model: Any) -> Any:
             return {key: spec(shape, dtypes[key]) for key, shape in shapes.items()}
         if isinstance(shapes, list):
             return [spec(*pair) for pair in zip(shapes, dtypes, strict=True)]
-        return KerasTensor((None, *shapes[1:]), dtypes, "input")
+        return KerasTensor((None, *shapes[1:]), dtypes, name="input")
 
     return spec(model._build_shapes, model._build_dtypes)
 

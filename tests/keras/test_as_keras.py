@@ -323,3 +323,16 @@ def test_masked_steps_do_not_count_in_metrics(weighted, eager):
     settings = {"batch_size": 4, "epochs": 2, "shuffle": False, "validation_data": held}
     found = model.fit(tokens, targets, sample_weight=weights, verbose=0, **settings)
     history_is(found, MASKED[weighted])
+
+
+def test_arguments_that_lie_where_keras_has_them():
+    tensor = keras.KerasTensor((2, 3), "int32", False, False, True, "a")
+    assert (tensor.shape, tensor.dtype, tensor.name) == ((2, 3), "int32", "a")
+    with pytest.raises(ValueError, match="sparse"):
+        keras.KerasTensor((2,), sparse=True)
+    assert keras.tree.is_nested(structure=[1]) and not keras.tree.is_nested(structure=1)
+    metric = keras.metrics.Mean()
+    assert metric.add_variable((), "ones", None, "sum", "a").name == "a"
+    query = np.ones((1, 2, 3), np.float32)
+    outputs, scores = keras.layers.Attention()([query, query], None, False, True)
+    assert outputs.shape == (1, 2, 3) and scores.shape == (1, 2, 2)

@@ -319,8 +319,8 @@ class Attention(Layer):
         self,
         inputs: list[Tensor],
         mask: Any = None,
-        return_attention_scores: bool = False,
         training: bool = False,
+        return_attention_scores: bool = False,
         use_causal_mask: bool = False,
     ) -> Any:
         self._check("inputs", inputs)

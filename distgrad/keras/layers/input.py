@@ -68,7 +68,7 @@ class InputLayer(Layer):
         self._begin(input_tensor)
 
     def _begin(self, tensor: KerasTensor | None = None) -> None:
-        made = KerasTensor(self.batch_shape, self._given_dtype, self._given_name)
+        made = KerasTensor(self.batch_shape, self._given_dtype, name=self._given_name)
         Node(self, (), {}, made if tensor is None else tensor)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -68,14 +68,24 @@ class KerasTensor:
 
     ``+ - * / // % ** @``, comparisons but ``==``, indexing, ``reshape``, ``squeeze`` and the
     functions of ``keras.ops`` give further ones. Other functions of ``distgrad`` do not take it;
-    they go into a layer.
+    they go into a layer. Raises ValueError for a sparse or ragged one.
     """
 
     __array_priority__ = 200
     __array_ufunc__ = None
     sparse = ragged = False
 
-    def __init__(self, shape: Any, dtype: Any = "float32", name: str | None = None) -> None:
+    def __init__(
+        self,
+        shape: Any,
+        dtype: Any = "float32",
+        sparse: bool = False,
+        ragged: bool = False,
+        record_history: bool = True,
+        name: str | None = None,
+    ) -> None:
+        if sparse or ragged:
+            raise ValueError("sparse and ragged tensors do not exist here: use dense ones")
         self.shape = tuple(None if n is None else int(n) for n in shape)
         self.dtype: DType = of_input(dtype)
         self.node: Node | None = None

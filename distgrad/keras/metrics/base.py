@@ -100,7 +100,16 @@ class Metric(Configured):
         self.size = sum(v.shape.num_elements() for v in self.variables)
         return variable
 
-    add_variable = add_weight
+    def add_variable(
+        self,
+        shape: Any = (),
+        initializer: Any = "zeros",
+        dtype: Any = None,
+        aggregation: str | None = "sum",
+        name: str | None = None,
+    ) -> Variable:
+        """``add_weight``; ``aggregation`` changes nothing: shards are always added up."""
+        return self.add_weight(shape, initializer, dtype, name)
 
     def sums(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> np.ndarray:
         """Additive statistics of one batch: a float64 vector of ``size``."""
