@@ -95,8 +95,9 @@ def mean(values: Any) -> Any:
     """Tensors averaged over the processes, as with Horovod: the gradients of a plain tape.
 
     ``values`` is a nest of tensors, numbers and None, alike on every process; the result has
-    tensors in their places. Each process counts the same: for parts of unequal size, and the same
-    bits at any number of processes, use ``gradients(loss_fn, batch)``.
+    tensors in their places, float64 for integers and booleans. Each process counts the same: for
+    parts of unequal size, and the same bits at any number of processes, use
+    ``gradients(loss_fn, batch)``.
 
     Raises OutOfStepError where another process averages something else in one of these places.
     """
@@ -109,6 +110,8 @@ def mean(values: Any) -> Any:
         def over_all(total: np.ndarray) -> np.ndarray:
             # Arrays of one size that are not the same tensor must not be added up.
             mark = zlib.crc32(repr((place, total.shape)).encode()) & 0xFFFF
+            if total.dtype.kind in "biu":  # their sum could be too large, or no number
+                total = total.astype(np.float64)
             try:
                 communicator.allreduce(total, bucket=mark)
             except OutOfStepError as error:
