@@ -29,8 +29,11 @@ _INSTEAD = {
     "distribute.Server": "start the script with mpirun, or with distgrad launch",
     "distribute.TPUStrategy": _STRATEGY,
     "distribute.cluster_resolver": "ranks find each other by mpirun, Ray or distgrad launch",
-    # Habits of Horovod and of torch.distributed.
-    **dict.fromkeys(_of_peers("DistributedGradientTape DistributedOptimizer"), _AVERAGES),
+    # Habits of Horovod, of torch.distributed and of Ray Train.
+    **dict.fromkeys(
+        _of_peers("DistributedGradientTape DistributedOptimizer DistributedDataParallel"),
+        _AVERAGES,
+    ),
     **dict.fromkeys(_of_peers("allreduce all_reduce reduce"), _AVERAGES),
     **dict.fromkeys(_of_peers("init init_process_group shutdown destroy_process_group"), _JOINS),
     **dict.fromkeys(_of_peers("size get_world_size"), "use distribute.world_size()"),
@@ -44,6 +47,25 @@ _INSTEAD = {
         _of_peers("broadcast_variables broadcast_global_variables broadcast_parameters"),
         "use distribute.broadcast(model.variables)",
     ),
+    **dict.fromkeys(
+        _of_peers("local_rank get_local_rank local_size"),
+        "each process takes the GPU of its number on the machine by itself",
+    ),
+    **dict.fromkeys(
+        _of_peers("join Join"),
+        "distribute.gradients(loss_fn, batch) takes batches that cannot be divided evenly",
+    ),
+    **dict.fromkeys(
+        _of_peers("no_sync"),
+        "add up the gradients of some batches, and call distribute.mean once; an optimizer does so "
+        "by gradient_accumulation_steps",
+    ),
+    **dict.fromkeys(
+        _of_peers("elastic report get_checkpoint save_checkpoint"),
+        "save with tf.train.CheckpointManager, restore from it at the start, and let distgrad "
+        "launch --max-restarts start lost workers again",
+    ),
+    **dict.fromkeys(_of_peers("callbacks"), "model.fit averages metrics and begins alike itself"),
     **dict.fromkeys(_of_peers("broadcast_object_list"), "use distribute.broadcast_object(value)"),
     **dict.fromkeys(
         _of_peers("DistributedSampler"),
