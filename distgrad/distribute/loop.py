@@ -19,7 +19,7 @@ from distgrad.distribute.world import broadcast, virtual_shards
 from distgrad.ops import random
 from distgrad.training import world as _world
 from distgrad.training.digest import DesyncAlarm
-from distgrad.training.handshake import check_kernels, check_variables
+from distgrad.training.handshake import check_data, check_kernels, check_variables, checksum
 from distgrad.training.meeting import asked
 from distgrad.training.reduction import GradientSum, ShardResult
 from distgrad.training.staging import link
@@ -91,7 +91,8 @@ def gradients(
     processes, before anything else.
 
     Raises ValueError where the arrays differ in length, or ``loss_fn`` reads no variable;
-    DesyncError where a process has other values, naming it and the variable.
+    DesyncError where a process has other values, naming it and the variable; at the first call
+    UsageError where a process has a batch of another length, and warns where it has another one.
     """
     recording.refuse("distribute.gradients")
     communicator, shards = _world.communicator(), virtual_shards()
@@ -122,6 +123,8 @@ def gradients(
         if not _loop.sums:
             _loop.seed = communicator.broadcast_object(drawn)
         check_kernels(communicator)
+        check_data(communicator, sizes, strict=True)
+        check_data(communicator, [checksum(array) for array in arrays], strict=False)
         link(communicator, deterministic=_world.is_deterministic())
         named = {f"{i}: {v.name}": v for i, v in enumerate((*variables, *state))}
         check_variables(named, communicator)

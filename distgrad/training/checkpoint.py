@@ -163,8 +163,8 @@ def load_newest(folder: Path, warn: Callable[[str], None]) -> Commit | None:
                 warn(f"{error} Going back to the commit before it.")
                 continue
             raise DataError(
-                f"{error} No checkpoint in {folder} can be read: start anew with another "
-                "--run-dir. Nothing was changed."
+                f"{error} No checkpoint in {folder} can be read: start anew in another folder. "
+                "Nothing was changed."
             ) from None
     return None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -100,6 +102,34 @@ def check_variables(variables: Mapping[str, Variable], communicator: Communicato
                     f"variable {position} is {there} on rank {rank} and {here} on rank 0: every "
                     "rank must build the same model."
                 )
+
+
+def check_data(communicator: Communicator, digest: Sequence[int], *, strict: bool) -> None:
+    """Compares checksums of some data with all ranks: one could have been given its own part.
+
+    Raises UsageError on every rank if ``strict``; else warns on rank 0, since data may be drawn by
+    chance. The message names the first rank that differs.
+    """
+    everyone = communicator.allgather_object(list(digest))
+    other = next((rank for rank, each in enumerate(everyone) if each != everyone[0]), None)
+    if other is None:
+        return
+    text = (
+        f"rank {other} was given other data than rank 0: every worker needs the whole of them, in "
+        "the same order, and takes its own part. Where chance divides or shuffles them, set its "
+        "seed."
+    )
+    if strict:
+        raise UsageError(text)
+    if communicator.rank == 0:
+        warnings.warn(text, stacklevel=3)
+
+
+def checksum(array: Any) -> int:
+    """A number that nearly always differs for arrays that do."""
+    array = np.asarray(array)
+    plain = array.dtype.kind in "biufc"
+    return zlib.crc32(array.tobytes() if plain else repr(array.tolist()).encode())
 
 
 def differences(name: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:

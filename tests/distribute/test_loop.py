@@ -255,6 +255,13 @@ def test_mean_averages_over_processes(monkeypatch):
     expected = [[2.0, 4.0], None, [(0 * 1 + 1 * 2 + 2 * 3) / 6, 1.0]]
     assert run_world(3, play, time_limit=30) == [expected] * 3
 
+    def whole(c: Communicator) -> list:
+        here.c = c
+        small, truths = distribute.mean([np.uint8([200, 1]), np.array([c.rank == 0, True])])
+        return [small.dtype.name, small.numpy().tolist(), truths.numpy().tolist()]
+
+    assert run_world(4, whole, time_limit=30) == [["float64", [200.0, 1.0], [0.25, 1.0]]] * 4
+
 
 @pytest.mark.parametrize("shapes", [((4,), (2, 2)), (None, (4,))])
 def test_other_tensors_of_one_size_are_not_averaged(shapes, monkeypatch):
@@ -271,6 +278,22 @@ def test_other_tensors_of_one_size_are_not_averaged(shapes, monkeypatch):
     said = "".join(run_world(2, play, time_limit=30))
     assert "ranks 0 and 1 are not in the same call" in said or "ranks 1 and 0 are not" in said
     assert "of distribute.mean, of shape (" in said
+
+
+def test_a_batch_of_another_length_is_named(monkeypatch):
+    here = threading.local()
+    monkeypatch.setattr(world, "communicator", lambda: here.c)
+    monkeypatch.setattr(loop, "_loop", _PerThread(here))
+
+    def play(c: Communicator) -> str:
+        here.c, here.loop = c, loop._Loop()
+        w = tf.Variable([1.0])
+        with pytest.raises(UsageError) as caught:
+            distribute.gradients(lambda x: tf.reduce_mean(x * w), np.ones(4 + c.rank, np.float32))
+        return str(caught.value)
+
+    (said,) = set(run_world(2, play, time_limit=30))
+    assert "rank 1 was given other data than rank 0: every worker needs the whole" in said
 
 
 def test_what_cannot_be_broadcast_is_said(monkeypatch):
@@ -318,6 +341,10 @@ def test_a_loop_that_goes_on_at_its_step_draws_what_an_undisturbed_one_draws(mon
         ("broadcast_variables", "distribute.broadcast"),
         ("all_gather_object", "distribute.allgather_object"),
         ("DistributedSampler", "distribute.gradients"),
+        ("local_rank", "takes the GPU of its number"),
+        ("join", "distribute.gradients"),
+        ("no_sync", "distribute.mean once"),
+        ("elastic", "--max-restarts"),
     ],
 )
 def test_names_of_peers_say_what_to_use(name: str, instead: str):

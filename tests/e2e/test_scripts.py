@@ -250,8 +250,23 @@ def test_an_error_of_the_script_ends_all_ranks_and_is_shown_once(dg, tmp_path):
     assert "[rank 1]" in result.stderr
 
 
-def test_other_data_on_one_rank_is_a_usage_error(dg, tmp_path):
-    body = "x, y = x[distribute.rank():], y[distribute.rank():]\n" + FIT
+@pytest.mark.parametrize("rows", ["distribute.rank():", ":32", "distribute.rank()::2"])
+def test_other_data_on_one_rank_is_a_usage_error(dg, tmp_path, rows):
+    """Of another length, or a part that each rank has taken for itself; and validation on one."""
+    body = f"x, y = x[{rows}], y[{rows}]\n{FIT}"
+    if rows == ":32":
+        held = "(x, y) if distribute.rank() else None"
+        body = body.replace("validation_split=0.2", f"validation_data={held}")
     result = dg.run(program=[str(script(tmp_path, body))], ranks=2)
     assert result.returncode == 2, result.stderr
-    assert "the whole data" in result.stderr
+    assert "every worker must give fit" in result.stderr or "rank 1 was given" in result.stderr
+
+
+def test_a_part_of_a_dataset_on_each_rank_is_warned_of(dg, tmp_path):
+    whole = "data = tf.data.Dataset.from_tensor_slices((x, y)).batch(15)\n"
+    part = whole + "data = data.shard(2, distribute.rank())\n"
+    for data, times in ((whole, 0), (part, 1)):
+        body = data + FIT.replace("x, y, batch_size=37, epochs=3, validation_split=0.2", "data")
+        result = dg.run(program=[str(script(tmp_path, body))], ranks=2)
+        assert result.returncode == 0, result.stderr
+        assert result.stderr.count("UserWarning: rank 1 was given other data than rank 0") == times

@@ -16,8 +16,10 @@ from distgrad.data.dataset import Dataset
 from distgrad.data.loader import BatchLoader, Loader, is_stream
 from distgrad.data.source import NestSource
 from distgrad.keras.models.arguments import batch_size_of, fraction_of, warn_of_batch_size
+from distgrad.training.handshake import checksum
 
 DEFAULT_BATCH_SIZE = 32
+_LOOKED_AT = 16  # rows
 
 
 def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
@@ -125,9 +127,24 @@ class Feed:
     def describe(self) -> tuple[Any, ...]:
         """What must be the same on every rank."""
         if self.parts is None:
-            return (type(self.batches).__name__,)
+            counts = isinstance(self.batches, Dataset)
+            size = int(self.batches.cardinality()) if counts else None
+            return type(self.batches).__name__, size
         leaves = nest.leaves(self.parts)
         return (self.batch_size, *((leaf.shape, str(leaf.dtype)) for leaf in leaves))
+
+    def digest(self) -> list[int]:
+        """Numbers that differ where another rank was given other samples.
+
+        They are of a few rows of arrays, or of the targets in the first batch of a dataset, which
+        random layers and functions leave alone. Nothing is known of generators and sequences.
+        """
+        if self.parts is not None:
+            rows = np.unique(np.linspace(0, self.size - 1, _LOOKED_AT).astype(np.int64))
+            return [checksum(leaf[rows]) for leaf in nest.leaves(self.parts)]
+        if not isinstance(self.batches, Dataset):
+            return []
+        return [checksum(leaf) for leaf in nest.leaves(self.first[1:2])]
 
 
 def is_arrays(x: Any) -> bool:

@@ -20,7 +20,12 @@ from distgrad.keras.models.feed import Feed, unpack_x_y_sample_weight
 from distgrad.keras.models.watching import Watched
 from distgrad.ops import random
 from distgrad.training import world
-from distgrad.training.handshake import check_environment, check_executor, check_variables
+from distgrad.training.handshake import (
+    check_data,
+    check_environment,
+    check_executor,
+    check_variables,
+)
 from distgrad.training.loop import Cursor, Logs, Observer, TrainingLoop
 from distgrad.training.programs import executor_for
 from distgrad.training.returned import begin_pass
@@ -155,8 +160,10 @@ class Trainer(Evaluator):
             if found is not None:
                 optimizer.build(self.trainable_variables)
                 seed, cursor, begun = found[0], Cursor(**found[1]), found[2]
-        said = (*feed.describe(), epochs, steps_per_epoch, shards)
+        held_as = None if held is None else held.describe()
+        said = (*feed.describe(), epochs, steps_per_epoch, shards, held_as)
         seed = _agree(communicator, said, seed, self)
+        check_data(communicator, feed.digest(), strict=feed.parts is not None)
         loader = feed.loader(shards, own, seed, shuffle, steps_per_epoch, initial_epoch)
         step = self._step_of_fit(feed, communicator, shards, class_weight, seed)
         validate = None
