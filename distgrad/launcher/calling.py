@@ -94,7 +94,14 @@ def launch(
                 f"{getattr(fn, '__name__', 'the function')} has failed on its workers with exit "
                 f"code {code}: what they said stands above."
             )
-        return [pickle.loads((folder / str(rank)).read_bytes()) for rank in range(workers)]
+        results = [folder / str(rank) for rank in range(workers)]
+        for rank, path in enumerate(results):
+            if not path.exists():
+                raise errors.JobError(
+                    f"rank {rank} has ended within {getattr(fn, '__name__', 'the function')}, by "
+                    "sys.exit say, and returned nothing."
+                )
+        return [pickle.loads(path.read_bytes()) for path in results]
 
 
 def answer(folder: str) -> None:

@@ -79,6 +79,16 @@ def test_a_failure_ends_all_and_is_an_error_here(fn, error, said, capsys) -> Non
     assert re.search(said, capsys.readouterr().err)
 
 
+def exits() -> None:
+    if distribute.rank() == 1:
+        sys.exit()
+
+
+def test_a_worker_that_exits_within_the_function_is_named() -> None:
+    with pytest.raises(JobError, match="rank 1 has ended within exits, by sys.exit say"):
+        tf.launch(exits, workers=2)
+
+
 def waits() -> None:
     distribute.barrier()
     time.sleep(60)
