@@ -38,9 +38,10 @@ __all__ = [
 class SeedGenerator(Configured):
     """Stands in place of a seed where every draw is to give other numbers.
 
-    In a training step they depend on the shard, and so not on which worker runs it; without a
-    ``seed`` they are those of the global stream. Raises ValueError for a ``seed`` that is no whole
-    number, and for other arguments than Keras's.
+    In a training step they depend on the shard, and so not on which worker runs it: that is why
+    ``state`` is none of the ``variables`` of a layer that has it, as it is in Keras, whose files do
+    not hold it either. Without a ``seed`` they are those of the global stream. Raises ValueError
+    for a ``seed`` that is no whole number, and for other arguments than Keras's.
     """
 
     def __init__(self, seed: int | None = None, name: str | None = None, **kwargs: Any) -> None:

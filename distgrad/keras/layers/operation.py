@@ -162,10 +162,14 @@ class NamedOperation(Operation):
         tensors = _tensors(operation, signature)
         self._names = tuple(p.name for p in tensors)
         self._variadic = _rest(tensors)
+        kinds = {"moves": _MOVING, "compares": _COMPARING}
+        self._texts = next((kind for kind, names in kinds.items() if operation in names), "")
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
-        if self.operation in _MOVING | _COMPARING and any(map(are_texts, tree.flatten(args))):
-            moves = self.operation in _MOVING
+        # (A tensor holds none: most calls are found out about at once.)
+        known = self._texts and args and type(args[0]) is not Tensor
+        if known and any(map(are_texts, tree.flatten(args))):
+            moves = self._texts == "moves"
             return by_number(lambda numbers: self.call(*numbers, **kwargs), args, moves)
         function = _function(self.operation)
         given = {**self.settings, **kwargs}
