@@ -216,6 +216,9 @@ class Dataset(Specified, Origins, Grouping, Mixing):
                 yield from each_row(Rows(element, None))
 
         size = self._size if self._size in (0, INFINITE_CARDINALITY) else UNKNOWN_CARDINALITY
+        if self._rows is not None:  # no function of a user's must run for what they look like
+            shape = next(nest.leaves(self.element_spec)).shape
+            size = self._size * shape[0] if len(shape) else size
         return Dataset(elements, size, spec=lambda: specs.unstacked(self.element_spec))
 
     def repeat(self, count: int | None = None, name: str | None = None) -> Dataset:

@@ -398,6 +398,7 @@ CARDINALITIES = [
     (unindexed().batch(2), UNKNOWN_CARDINALITY),
     (unindexed().repeat(3), UNKNOWN_CARDINALITY),
     (numbers(10).batch(2).unbatch(), UNKNOWN_CARDINALITY),
+    (Dataset.from_tensor_slices(np.ones((7, 2))).skip(2).unbatch(), 10),
 ]
 
 
