@@ -221,6 +221,17 @@ def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert "train" in out and "config" in out and "env" in out
 
 
+@pytest.mark.parametrize("words", [[], ["config"], ["runs"]], ids=str)
+def test_lists_of_commands_say_of_each_what_it_does(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whole sentences, which are cut where they do not fit into 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main([*words, "--help"]) == 0
+    said = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert len(said) > 3 and [line for line in said if line.endswith("...")] == []
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"distgrad {distgrad.__version__}\n"

@@ -224,7 +224,7 @@ def launch(
     interface: Interface = None,
     print_command: PrintCommand = False,
 ) -> int:
-    """Start a Python script as several workers, which distgrad.distribute brings together."""
+    """Start a Python script as several workers. distgrad.distribute brings them together."""
     from distgrad.comm.tree import worker_shards
     from distgrad.core.errors import UsageError
     from distgrad.launcher import base, environ, patient

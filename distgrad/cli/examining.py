@@ -15,7 +15,7 @@ def doctor(
     ray: Annotated[bool, typer.Option("--ray", help="Start Ray, too (takes a while).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> int:
-    """Try what jobs need on this machine, and say what to do about what does not work.
+    """Try what jobs need on this machine. It says what to do about what does not work.
 
     It computes, starts ranks by every launcher that is installed, writes and syncs a file. Exit
     code 3 where something that is installed does not work.

@@ -61,7 +61,7 @@ def export(
         ),
     ] = None,
 ) -> int:
-    """Write a trained run as a file for phones, browsers and boards (ONNX), or for Keras.
+    """Write a run for phones, browsers, boards (ONNX), or for Keras.
 
     An ONNX file takes raw values (pixels, columns of a table) and is run beside the model first.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from distgrad.config import Config, Override
 
 app = typer.Typer(
-    help="Check a job, show it in full, begin one of your own, or print its JSON Schema.",
+    help="Check a job, show it, begin one of your own, print its schema.",
     rich_markup_mode=None,
 )
 JobWords = Annotated[
@@ -45,7 +45,7 @@ def show(words: JobWords) -> None:
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of job files, as editors read it (configs/schema.json)."""
+    """Print the JSON Schema of job files. Editors read it (configs/schema.json)."""
     import json
 
     from distgrad.config.editors import json_schema

@@ -31,7 +31,7 @@ RUNS = Path("runs")
 
 @app.command("ls")
 def list_runs(base: Base = RUNS, as_json: AsJson = False) -> None:
-    """List all runs with their state and their last metrics, the newest last."""
+    """List all runs with their state and last metrics, the newest last."""
     from distgrad.report import tables
     from distgrad.report.facts import epochs_done, headline, size
     from distgrad.report.run import date, runs_in
@@ -69,7 +69,7 @@ def show_run(
     base: Base = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Show one run in full: its state, how it was started, its results, versions and job."""
+    """Show one run in full: state, start, results, versions and job."""
     from distgrad.report import tables
     from distgrad.report.facts import facts, number
     from distgrad.report.run import date, find
@@ -93,7 +93,7 @@ def show_run(
 
 @app.command()
 def compare(words: Words, base: Base = RUNS, as_json: AsJson = False) -> None:
-    """Set the differing settings and the last metrics of runs side by side."""
+    """Set what differs in settings, and last metrics, side by side."""
     from distgrad.core.errors import UsageError
     from distgrad.report import tables
     from distgrad.report.facts import differences, facts, results
@@ -122,7 +122,7 @@ def verify(
     base: Base = RUNS,
     as_json: AsJson = False,
 ) -> int:
-    """Check every checkpoint as resuming does; exit code 4 where one is damaged."""
+    """Check every checkpoint as resuming does. Exit code 4 where one is damaged."""
     from distgrad.core.errors import DataError
     from distgrad.report import tables
     from distgrad.report.run import runs_in
@@ -160,7 +160,7 @@ def report(
         bool, typer.Option("--watch", help="Write it again until the runs have ended.")
     ] = False,
 ) -> None:
-    """Draw runs into one page of HTML: curves, speed, settings, versions."""
+    """Draw runs into a page: curves, speed, settings, versions."""
     from distgrad.report import page
 
     runs = _found(words, base)

@@ -9,7 +9,7 @@ import typer
 
 
 def ls() -> None:
-    """List the jobs that come with distgrad: `distgrad train NAME` trains one."""
+    """List the jobs that come with distgrad. `distgrad train NAME` trains one."""
     from distgrad.config import shipped
 
     jobs = shipped.jobs()
@@ -26,7 +26,7 @@ def init(
         str, typer.Option("--from", metavar="NAME", help="A job of `distgrad config ls`.")
     ] = "digits",
 ) -> None:
-    """Write a job of your own, with comments, that begins as one of those of distgrad."""
+    """Write a job of your own, with comments. It begins as one of those of distgrad."""
     from distgrad.config import shipped
     from distgrad.core.errors import UsageError
 

@@ -38,7 +38,7 @@ def bench(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> int:
-    """Time the steps of a job at several numbers of workers; no run is left behind.
+    """Time the steps of a job at several numbers of workers. No run is left behind.
 
     Times are of the slowest worker, in milliseconds a step: the median of rounds in which all
     numbers take turns, and their range. Set-up is from the start to the end of the first step.

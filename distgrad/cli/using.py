@@ -73,7 +73,7 @@ def evaluate(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, its numbers exact.")] = False,
 ) -> int:
-    """Compute loss and metrics of a trained run, to the bits of its own test.
+    """Compute loss and metrics of a run, to the bits of its own test.
 
     Started by mpirun or srun, the ranks share the work.
     """
@@ -163,7 +163,9 @@ def predict(
         typer.Option(min=0, help="Text: another seed gives another text.", show_default="0"),
     ] = None,
 ) -> int:
-    """Let a trained run predict: classes and values for rows of a file, in its order and units.
+    """Let a trained run predict classes or values for rows of a file.
+
+    They come in the order and units of the file.
 
     Columns of a table are found by their names; a label column is not needed, and not looked at.
     """
