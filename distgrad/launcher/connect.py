@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 
 from distgrad.comm import mpi_life, one_host, tcp
@@ -130,6 +131,8 @@ def _hook(end: Callable[[BaseException], int]) -> None:
     """Makes an uncaught exception end this process with the exit code that ``end`` gives."""
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, PeerLostError) and (place := _place(trace)):
+            error.add_note(place)  # since no traceback is shown
         raise SystemExit(end(error.with_traceback(trace)))
 
     sys.excepthook = _in_this_process(hook, sys.__excepthook__)
@@ -204,7 +207,7 @@ def _join(world: World) -> Transport | None:
 def _verdict(error: BaseException) -> tuple[int, str]:
     """Exit code and text of an error: one line for the expected ones, else a traceback."""
     if isinstance(error, JobError):
-        return error.exit_code, f"error: {error}"
+        return error.exit_code, " ".join(["error:", str(error), *getattr(error, "__notes__", [])])
     if isinstance(error, SystemExit):
         if error.code is None or isinstance(error.code, int):
             return error.code or 0, ""
@@ -212,6 +215,13 @@ def _verdict(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         return 130, str(error) or "interrupted"
     return 1, "".join(traceback.format_exception(error)).rstrip()
+
+
+def _place(trace: TracebackType | None) -> str:
+    """The line of the script that a traceback has come through last."""
+    ours = str(Path(__file__).parents[1])
+    frames = [f for f in traceback.extract_tb(trace) if not f.filename.startswith((ours, "<"))]
+    return f"Seen at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
 
 
 def _say(text: str, rank: int | None = None) -> None:

@@ -131,6 +131,10 @@ def different_calls(c: Communicator) -> int:
     return 0
 
 
+def different_calls_in_a_script() -> int:
+    return different_calls(connect())
+
+
 def exits_on_one_rank(c: Communicator) -> int:
     if c.rank == 1:
         raise SystemExit(9)
@@ -314,6 +318,10 @@ def test_different_calls_are_named(ranks) -> None:
     assert result.stderr.count("error:") == 1
     assert "call 1: barrier" in result.stderr
     assert "call 1: allreduce(sum) of 24 bytes float64" in result.stderr
+    said = ranks(different_calls_in_a_script).stderr
+    assert re.search(
+        r"Seen at .*test_ranks\.py:\d+: c\.(barrier\(\)|allreduce\(np\.zeros\(3\)\))\n", said
+    )
 
 
 @pytest.mark.parametrize("memory", ["auto", "off"])
