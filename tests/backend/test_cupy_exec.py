@@ -323,6 +323,17 @@ def test_a_variable_that_is_written_twice_has_the_last_value():
         np.testing.assert_array_equal(v.numpy(), x)
 
 
+def test_a_variable_without_elements_is_written():
+    v = tf.Variable(np.ones((2, 0), np.float32))
+
+    @tf.function(jit_compile="strict")
+    def f(x):
+        v.assign(x)
+        return x + v
+
+    assert f(tf.ones([2, 0])).shape == (2, 0)
+
+
 @pytest.mark.parametrize("draw", [tf.random.uniform, tf.random.normal, tf.random.truncated_normal])
 def test_random_numbers_are_those_of_eager_runs(draw):
     def f(x):

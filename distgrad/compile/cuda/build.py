@@ -95,6 +95,8 @@ class Build:
         return make(f"kernel_{self._kernels - 1}", *args)
 
     def _copied_to(self, target: View, source: View) -> None:
+        if not math.prod(target.shape):
+            return  # there is no launch of no blocks
         kernel = self._kernel(fused.copying, target, source)
         self.nodes.append(launch(kernel, (target,)))
 
