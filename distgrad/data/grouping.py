@@ -429,7 +429,11 @@ def padded(group: list[Any], shapes: Any, values: Any) -> Any:
                     f"an element of shape {largest} does not fit padded_shapes {shape}"
                 )
             largest = full
-        made = np.full((len(arrays), *largest), 0 if fill is None else fill, arrays[0].dtype)
+        dtype = arrays[0].dtype
+        if dtype.kind == "U":  # as long as the longest text
+            fill = "" if fill is None else fill
+            dtype = np.result_type(np.asarray(fill), *arrays)
+        made = np.full((len(arrays), *largest), 0 if fill is None else fill, dtype)
         for row, array in enumerate(arrays):
             made[row, ...][tuple(map(slice, array.shape))] = array
         return made

@@ -16,6 +16,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, registry, sample
 from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Operand, Tensor
+from distgrad.core.texts import Texts, as_texts, is_text
 from distgrad.ops.casting import cast
 
 _INTS = frozenset((int,))
@@ -146,8 +147,8 @@ def expand_dims(input: Any, axis: Any, name: str | None = None) -> Tensor:
 
     Raises InvalidArgumentError for an axis outside the new rank.
     """
-    if isinstance(input, np.ndarray) and input.dtype.kind in "US":
-        return np.expand_dims(input, axis)  # type: ignore[return-value]  # texts of a dataset
+    if is_text(input):  # of a dataset
+        return np.expand_dims(as_texts(input), axis).view(Texts)  # type: ignore[return-value]
     tensor = as_tensor(input)
     shape = list(tensor._data.shape)
     if isinstance(axis, (list, tuple)) and len(axis) == 1:

@@ -73,3 +73,18 @@ def test_a_signature_may_name_them():
     assert length(np.array(LINES)).numpy().tolist() == [4, 3, 3]
     with pytest.raises(TypeError):
         length([1.0])
+
+
+def test_padded_batches_are_filled_up_by_empty_texts():
+    words = Dataset.from_tensor_slices(["a b", "long"]).map(tf.strings.split)
+    (batch,) = words.padded_batch(2)
+    assert batch.tolist() == [["a", "b"], ["long", ""]]
+    (batch,) = words.padded_batch(2, padding_values="<pad>")
+    assert batch.tolist() == [["a", "b"], ["long", "<pad>"]]
+
+
+def test_one_text_gets_an_axis():
+    text = next(iter(lines().batch(2)))[1]
+    found = tf.expand_dims(text, -1)
+    assert found.shape == (1,) and found.numpy().tolist() == [b"b,2"]
+    assert tf.expand_dims("a", 0)[0].numpy() == b"a"
