@@ -66,11 +66,11 @@ def announced(path: Path) -> tuple[int, Any]:
         return UNKNOWN_CARDINALITY, None
     count, shapes = rest
     each = iter(shapes)
-    try:
-        spec = None if not count else _element(form, lambda kind: specs.of_types(kind, next(each)))
-    except TypeError:  # of text
-        spec = None
-    return count, spec
+
+    def spec_of(kind: str) -> Any:
+        return specs.of_types("string" if kind == "text" else kind, next(each))
+
+    return count, None if not count else _element(form, spec_of)
 
 
 def read(path: Path) -> Iterator[Any]:
@@ -121,7 +121,7 @@ def _form(element: Any) -> Any:
     array = np.asarray(element)
     if array.dtype.kind == "O":
         raise ValueError("an element holds a dataset or an object, which cannot be saved")
-    return array.dtype.name if array.dtype.kind != "U" else "text"
+    return array.dtype.name if array.dtype.kind not in "SU" else "text"
 
 
 def _element(form: Any, leaf: Callable[[str], Any]) -> Any:

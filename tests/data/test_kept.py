@@ -31,6 +31,10 @@ def test_save_and_load(tmp_path):
     assert Dataset.load(tmp_path / "d", element_spec=spec).element_spec == spec
     Dataset.from_tensor_slices(["a", "bc"]).save(tmp_path / "d")  # in place of the numbers
     assert [str(text) for text in Dataset.load(tmp_path / "d")] == ["a", "bc"]
+    Dataset.from_tensor_slices([b"a", b"bc"]).save(tmp_path / "d")
+    assert [text.numpy() for text in Dataset.load(tmp_path / "d")] == [b"a", b"bc"]
+    Dataset.from_tensor_slices(["a", "bc"]).batch(2).save(tmp_path / "d")
+    assert Dataset.load(tmp_path / "d").element_spec == tf.TensorSpec([2], tf.string)
     Dataset.range(0).save(tmp_path / "e")
     assert list(Dataset.load(tmp_path / "e")) == []
 
