@@ -8,6 +8,7 @@ makes the commit.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -107,8 +108,11 @@ def save(folder: Path, step: int, arrays: Arrays, state: Mapping[str, Any], keep
 
 def remove(folder: Path) -> None:
     """Removes all commits in a folder, and the folder if nothing else lies in it."""
-    for path in (*commits(folder), *files.leftovers(folder)):
-        shutil.rmtree(path, ignore_errors=True)
+    for path in commits(folder):
+        with contextlib.suppress(OSError):
+            os.rename(path, files.temporary(path))  # first: half of one is damage to who comes next
+    for leftover in files.leftovers(folder):
+        shutil.rmtree(leftover, ignore_errors=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

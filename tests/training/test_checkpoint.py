@@ -124,6 +124,24 @@ def test_nothing_saved_yet(tmp_path: Path) -> None:
     assert checkpoint.load_newest(tmp_path, no_warning) is None
 
 
+def test_killed_while_all_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left that looks like a commit, and whoever comes next tidies up."""
+
+    def killed(path: Path, **options: object) -> None:
+        next(path.glob("*.safetensors")).unlink()
+        raise KeyboardInterrupt
+
+    save(tmp_path, 10)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        checkpoint.remove(tmp_path)
+    assert checkpoint.load_newest(tmp_path, no_warning) is None
+    save(tmp_path, 20)
+    assert names(tmp_path) == ["step_00000020"]
+    checkpoint.remove(tmp_path)
+    assert not tmp_path.exists()
+
+
 def test_what_is_no_commit_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "step_notes").mkdir()
     (tmp_path / "step_00000009").write_text("a file")
