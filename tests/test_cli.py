@@ -123,7 +123,7 @@ def test_an_error_in_user_code_shows_its_traceback(
         (["train", "seed=1"], "error: one job file is needed, there is none"),
         (["train", DIGITS, "b.yaml"], "error: one job file is needed, these are 2: "),
         (["train", DIGITS, "--worker", "2"], "error: No such option: --worker"),
-        (["train", DIGITS, "-n", "two"], "error: Invalid value for '-n' / '--workers'"),
+        (["train", DIGITS, "-np", "two"], "error: Invalid value for '-n' / '-np' / '--workers'"),
         (["train", DIGITS, "--resume", "yes"], "error: Invalid value for '--resume'"),
         (["train", DIGITS, "-n", "9"], "error: command line: -n 9: 9 workers are more than the 8"),
         (["train", DIGITS, "-n", "0"], "error: command line: -n 0: must be greater than or equal"),

@@ -89,7 +89,8 @@ def _root(
 def train(
     words: jobs.JobWords,
     workers: Annotated[
-        int | None, typer.Option("-n", "--workers", help="Number of workers.", show_default=False)
+        int | None,
+        typer.Option("-n", "-np", "--workers", help="Number of workers.", show_default=False),
     ] = None,
     launcher: Annotated[
         str | None,
@@ -203,7 +204,9 @@ def launch(
     module: Annotated[
         bool, typer.Option("-m", "--module", help="SCRIPT.py is a module, as in python -m.")
     ] = False,
-    workers: Annotated[int, typer.Option("-n", "--workers", min=1, help="Number of workers.")] = 1,
+    workers: Annotated[
+        int, typer.Option("-n", "-np", "--workers", min=1, help="Number of workers.")
+    ] = 1,
     launcher: Annotated[
         str, typer.Option(metavar="local|mpi|ray", help="What starts the workers.")
     ] = "local",

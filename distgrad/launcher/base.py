@@ -164,7 +164,7 @@ def without_launch_options(argv: Sequence[str]) -> list[str]:
     kept: list[str] = []
     words = iter(argv)
     for word in words:
-        if word in ("-n", "--workers", "--launcher", "--max-restarts"):
+        if word in ("-n", "-np", "--workers", "--launcher", "--max-restarts"):
             next(words, None)
         elif not (
             word.startswith(("--workers=", "--launcher=", "--max-restarts="))

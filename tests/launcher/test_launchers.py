@@ -82,6 +82,7 @@ def test_only_who_starts_the_ranks_restarts_them(world: World) -> None:
     "argv",
     [
         ["train", "-n", "4", "job.yaml", "--launcher", "mpi", "a.b=1"],
+        ["train", "-np", "4", "job.yaml", "--launcher", "mpi", "a.b=1"],
         ["train", "job.yaml", "a.b=1", "-n4", "--launcher=mpi"],
         ["train", "job.yaml", "--workers", "4", "a.b=1"],
         ["train", "job.yaml", "--workers=4", "a.b=1"],
