@@ -67,6 +67,97 @@ def test_a_run_that_is_cut_off_draws_what_its_dataset_would_have_drawn(tmp_path,
         np.testing.assert_array_equal(ours, wanted)
 
 
+def stopper():
+    early = callbacks.EarlyStopping("loss", 0.05, patience=2, restore_best_weights=True)
+    return [early], lambda: (early.wait, early.best, early.best_epoch, early.stopped_epoch)
+
+
+def plateau():
+    reduce = callbacks.ReduceLROnPlateau("loss", 0.5, patience=2, min_delta=0.05, cooldown=1)
+    return [reduce], lambda: (reduce.wait, reduce.best, reduce.cooldown_counter)
+
+
+def schedule():
+    return [callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.7)], lambda: None
+
+
+def swap():
+    return [callbacks.SwapEMAWeights(swap_on_epoch=True)], lambda: None
+
+
+class Counting(callbacks.Callback):
+    state_names = ("seen", "sums")
+
+    def on_train_begin(self, logs=None):
+        self.seen, self.sums = [], np.zeros(2)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen.append((epoch, logs["loss"]))
+        self.sums = self.sums + logs["loss"]
+        if epoch == 6:
+            self.model.stop_training = True
+
+
+def counting():
+    own = Counting()
+    return [own], lambda: ([list(pair) for pair in own.seen], own.sums.tolist())
+
+
+@pytest.mark.parametrize(("save_freq", "first"), [("epoch", True), ("epoch", False), (2, True)])
+@pytest.mark.parametrize("at", [17, 31])
+@pytest.mark.parametrize("made", [stopper, plateau, schedule, swap, counting])
+def test_a_run_that_is_cut_off_goes_on_with_what_callbacks_knew(
+    tmp_path, made, save_freq, at, first
+):
+    def fit(folder, *more):
+        model = network(**({"use_ema": True} if made is swap else {}))
+        backup = [callbacks.BackupAndRestore(folder, save_freq=save_freq)]
+        own, known = made()
+        log = tmp_path / f"{folder.name}.csv"
+        own.append(callbacks.CSVLogger(log))
+        each = [*backup, *own, *more] if first else [*own, *backup, *more]
+        model.fit(X, Y, batch_size=8, epochs=9, verbose=0, callbacks=each)
+        return [model.get_weights(), float(model.optimizer.learning_rate), known(), log.read_text()]
+
+    whole = fit(tmp_path / "whole")
+    with pytest.raises(Killed):
+        fit(tmp_path / "cut", Kill(at))
+    resumed = fit(tmp_path / "cut")
+    for ours, wanted in zip(resumed[0], whole[0], strict=True):
+        np.testing.assert_array_equal(ours, wanted)
+    assert resumed[1:] == whole[1:]
+
+
+def test_what_a_backup_cannot_keep_is_refused(tmp_path):
+    own = Counting()
+    own.on_train_begin = lambda logs: vars(own).update(seen={}, sums=0)
+    own.on_epoch_end = lambda epoch, logs: None
+    backup = callbacks.BackupAndRestore(tmp_path)
+    with pytest.raises(TypeError, match=r"not \{\}"):
+        network().fit(X, Y, epochs=1, verbose=0, callbacks=[backup, own])
+
+
+def test_a_training_that_a_callback_had_ended_does_not_go_on(tmp_path):
+    class Die(callbacks.Callback):
+        def on_train_end(self, logs=None):
+            raise Killed
+
+    def fit(*more):
+        backup = callbacks.BackupAndRestore(tmp_path)
+        early = callbacks.EarlyStopping("loss", 100, restore_best_weights=True)
+        model = network()
+        history = model.fit(X, Y, epochs=4, verbose=0, callbacks=[backup, early, *more])
+        return history.epoch, early.stopped_epoch, model.get_weights()
+
+    with pytest.raises(Killed):
+        fit(Die())
+    with pytest.warns(UserWarning, match="a callback had ended the training"):
+        epochs, stopped, weights = fit()
+    assert (epochs, stopped) == ([], 1)
+    for ours, wanted in zip(weights, fit()[2], strict=True):
+        np.testing.assert_array_equal(ours, wanted)
+
+
 def test_a_damaged_backup_is_named_and_the_one_before_it_is_used(tmp_path):
     model = network()
     backup = callbacks.BackupAndRestore(tmp_path, double_checkpoint=True, delete_checkpoint=False)

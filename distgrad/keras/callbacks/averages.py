@@ -17,6 +17,8 @@ class SwapEMAWeights(Callback):
     Raises ValueError for an optimizer without averages.
     """
 
+    state_names = ("holds_averages",)
+
     def __init__(self, swap_on_epoch: bool = False) -> None:
         super().__init__()
         self.swap_on_epoch = swap_on_epoch

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,15 +15,28 @@ from distgrad.keras.callbacks.base import Callback
 from distgrad.training import checkpoint
 from distgrad.training.loop import Cursor, TrainingLoop
 
+Known = dict[str, dict[str, Any]]  # the state of callbacks, by their places and classes
+
+
+class Begun(NamedTuple):
+    """Where a run was when its last checkpoint was written."""
+
+    seed: int
+    cursor: dict[str, Any]
+    metrics: list[np.ndarray]  # what those of a user's own had found in the epoch
+    callbacks: Known
+    stopped: bool  # whether a callback had ended the training
+
 
 class BackupAndRestore(Callback):
     """Keeps a checkpoint in ``backup_dir``, from which the same ``fit`` goes on after a crash.
 
     It is written after every epoch, or every ``save_freq`` batches, whole or not at all, by one
     worker; a damaged one is named, and the one before it is used (``double_checkpoint`` keeps two).
-    It holds weights, the optimizer's state, the place in the data and the seed of the shuffles: the
-    run goes on to the bits of one that was not cut off. At the end it is removed
-    (``delete_checkpoint``). Raises ValueError for no folder and for another ``save_freq``.
+    It holds weights, the optimizer's state, the place in the data, the seed of the shuffles, and
+    what other callbacks know (their ``state_names``): the run goes on to the bits of one that was
+    not cut off. Wherever it stands among the callbacks, it comes last. At the end the checkpoint is
+    removed (``delete_checkpoint``). Raises ValueError for no folder and for another ``save_freq``.
     """
 
     resumes_fit = True
@@ -48,15 +62,16 @@ class BackupAndRestore(Callback):
         self.delete_checkpoint = delete_checkpoint
         self._loop: TrainingLoop | None = None
         self._seed = self._batches = 0
+        self._others: Sequence[Callback] = ()
+        self._known: Known = {}
 
     # What fit asks, before and once it has made its loop.
 
-    def restore(self, model: Any) -> tuple[int, dict[str, Any], list[np.ndarray]] | None:
-        """Gives a built model what the newest checkpoint holds.
+    def restore(self, model: Any) -> Begun | None:
+        """Gives a built model what the newest checkpoint holds, and returns the rest of it.
 
-        Returns the seed and cursor of its run, and what metrics of a user's own had found in the
-        epoch; None where there is none. Raises DataError where none is whole, ValueError for one of
-        another model.
+        That is None where there is no checkpoint. Raises DataError where none is whole, ValueError
+        for one of another model.
         """
         from distgrad.keras.models import saving, weights_h5
 
@@ -75,30 +90,55 @@ class BackupAndRestore(Callback):
             variable._store(array)
         metrics = found.arrays.get("metrics", {})
         own = [metrics[name] for name in sorted(metrics, key=int)]
-        return found.state["seed"], found.state["cursor"], own
+        told, arrays = found.state, found.arrays.get("callbacks", {})
+        known = {
+            key: {name: _unpacked(value, arrays) for name, value in values.items()}
+            for key, values in told.get("callbacks", {}).items()
+        }
+        stopped = told.get("stopped", False)
+        if stopped:
+            warnings.warn(
+                f"a callback had ended the training whose backup is {self.backup_dir}: it does not "
+                "go on; remove the folder to begin anew",
+                stacklevel=3,
+            )
+        return Begun(told["seed"], told["cursor"], own, known, stopped)
 
-    def watch(self, loop: TrainingLoop, seed: int) -> None:
-        """Says which loop is running, and what its shuffles and its dropout follow from."""
-        self._loop, self._seed = loop, seed
+    def watch(
+        self, loop: TrainingLoop, seed: int, others: Sequence[Callback], known: Known
+    ) -> None:
+        """Says which loop runs, its seed, and beside which callbacks, with what they knew."""
+        self._loop, self._seed, self._others, self._known = loop, seed, others, known
 
     @property
     def wants_batch_logs(self) -> bool:
         return False
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        for key, callback in self._named():  # they have begun: each has forgotten what it knew
+            for name, value in self._known.get(key, {}).items():
+                setattr(callback, name, value)
+        self._known = {}
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._batches += 1
         if self.save_freq != "epoch" and self._batches >= int(self.save_freq):
             assert self._loop is not None
-            self._save(self._loop.cursor)
+            self._save(self._loop.cursor, stopped=False)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self.save_freq == "epoch":
             assert self._loop is not None
             following = replace(self._loop.cursor)
             following.start_epoch(epoch + 1)
-            self._save(following)
+            self._save(following, stopped=self.model.stop_training)
 
-    def _save(self, cursor: Cursor) -> None:
+    def _named(self) -> Iterator[tuple[str, Callback]]:
+        for place, callback in enumerate(self._others):
+            if getattr(callback, "state_names", ()):
+                yield f"{place} {type(callback).__name__}", callback
+
+    def _save(self, cursor: Cursor, *, stopped: bool) -> None:
         self._batches = 0
         if not self._writes:
             return
@@ -110,10 +150,46 @@ class BackupAndRestore(Callback):
         own = self.model.metrics_that_go_on()
         if own:
             arrays["metrics"] = {str(i): metric.statistics() for i, metric in enumerate(own)}
-        state = {"seed": self._seed, "cursor": asdict(cursor)}
+        kept: dict[str, np.ndarray] = {}
+        known = {
+            key: {name: _packed(getattr(each, name), kept) for name in each.state_names}
+            for key, each in self._named()
+        }
+        if kept:
+            arrays["callbacks"] = kept
+        state = {
+            "seed": self._seed,
+            "cursor": asdict(cursor),
+            "callbacks": known,
+            "stopped": stopped,
+        }
         keep = 2 if self.double_checkpoint else 1
         checkpoint.save(Path(self.backup_dir), cursor.step, arrays, state, keep)
 
     def on_train_end(self, logs: Any = None) -> None:
         if self.delete_checkpoint and self._writes:
             checkpoint.remove(Path(self.backup_dir))
+
+
+def _packed(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """A value as JSON takes it; arrays in it are put among the others."""
+    if isinstance(value, (list, tuple)):
+        return [_packed(each, arrays) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    array, number = np.asarray(value), str(len(arrays))
+    if array.dtype.kind == "O":
+        raise TypeError(
+            "state_names of a callback name None, numbers, texts, arrays and lists of them, which "
+            f"a backup can keep, not {value!r}"
+        )
+    arrays[number] = array
+    return {"array": number}
+
+
+def _unpacked(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, list):
+        return [_unpacked(each, arrays) for each in value]
+    return arrays[value["array"]] if isinstance(value, dict) else value

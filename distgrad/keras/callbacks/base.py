@@ -12,8 +12,11 @@ class Callback(Observer):
     """Base of callbacks; ``self.model`` is the model being trained, ``self.params`` the setting.
 
     ``params`` holds ``epochs``, ``steps``, ``verbose``, and ``rank``, which is 0 for the one worker
-    that prints and writes files.
+    that prints and writes files. ``state_names`` are attributes that ``BackupAndRestore`` keeps:
+    None, numbers, texts, arrays, and lists of them.
     """
+
+    state_names: tuple[str, ...] = ()
 
     resumes_fit = False  # whether fit asks it where to begin
     holds_averages = False  # whether it has put averages in the place of weights, for a while

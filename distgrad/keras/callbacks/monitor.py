@@ -22,6 +22,8 @@ class MonitorCallback(Callback):
     compares two values, once the first one is there: ``operator.lt`` or ``operator.gt``.
     """
 
+    state_names: tuple[str, ...] = ("best",)
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -84,6 +86,8 @@ class EarlyStopping(MonitorCallback):
     the epoch, from 0, in which it did so. ``restore_best_weights`` goes back to those of the best
     epoch.
     """
+
+    state_names = ("best", "best_epoch", "best_weights", "stopped_epoch", "wait")
 
     def __init__(
         self,
@@ -154,6 +158,8 @@ class ModelCheckpoint(MonitorCallback):
     ``.keras`` or ``.h5``, with ``save_weights_only`` in ``.weights.h5``. Raises ValueError
     otherwise, and KeyError for a name that the logs do not have.
     """
+
+    state_names = ("best", "_batches")
 
     def __init__(
         self,
@@ -250,6 +256,8 @@ class ReduceLROnPlateau(MonitorCallback):
     It never goes below ``min_lr``, and waits ``cooldown`` epochs after each time. Raises ValueError
     for a factor of 1 or more.
     """
+
+    state_names = ("best", "cooldown_counter", "wait")
 
     def __init__(
         self,

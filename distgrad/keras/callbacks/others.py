@@ -22,12 +22,21 @@ class LearningRateScheduler(Callback):
     A function of the epoch alone will do, too. Raises ValueError where it gives no number.
     """
 
+    state_names = ("_set_in",)
+
     def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         super().__init__()
         self.schedule = schedule
         self.verbose = verbose
+        self._set_in: int | None = None  # the epoch that it has set the rate of, and runs
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._set_in = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if epoch == self._set_in:  # a run that was lost amid it has set its rate
+            return
+        self._set_in = epoch
         for name, optimizer in self._by_rate().items():
             try:
                 rate = self.schedule(epoch, float(optimizer.learning_rate))
@@ -41,6 +50,7 @@ class LearningRateScheduler(Callback):
                 self._say(f"Epoch {epoch + 1}: LearningRateScheduler setting {what} to {rate}.")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._set_in = None
         if logs is not None:
             logs.update(self._learning_rates())
 
@@ -118,6 +128,8 @@ class CSVLogger(Callback):
     ``append`` adds to a file that is there. A value that an epoch does not have is ``NA``.
     """
 
+    state_names = ("_keys", "_size")
+
     def __init__(
         self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False
     ) -> None:
@@ -126,11 +138,21 @@ class CSVLogger(Callback):
         self.separator = separator
         self.append = append
         self._keys: list[str] | None = None
+        self._size: int | None = None  # of the file, as far as this run has written it
+        self._begun = False
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._keys = None
-        if self._writes and not self.append:
-            Path(self.filename).write_text("")
+        self._keys = self._size = None
+        self._begun = False
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self._begun or not self._writes:
+            return
+        self._begun = True
+        with open(self.filename, "ab") as file:
+            # A run that goes on writes the lines anew that were written after its backup.
+            if self._size is not None or not self.append:
+                file.truncate(min(self._size or 0, file.tell()))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = logs or {}
@@ -147,3 +169,4 @@ class CSVLogger(Callback):
             if not begun:
                 writer.writerow(["epoch", *self._keys])
             writer.writerow([epoch, *(_cell(logs.get(key, "NA")) for key in self._keys)])
+            self._size = file.tell()

@@ -13,6 +13,7 @@ from distgrad.core.errors import UsageError
 from distgrad.core.tape import GradientTape
 from distgrad.keras import settings
 from distgrad.keras.callbacks import Callback, History, ProgressPrinter
+from distgrad.keras.callbacks.backup import Begun
 from distgrad.keras.layers.tracking import settled
 from distgrad.keras.models import arguments
 from distgrad.keras.models.evaluator import Evaluator
@@ -153,13 +154,14 @@ class Trainer(Evaluator):
             optimizer.build(self.trainable_variables)
         backup = next((each for each in given if getattr(each, "resumes_fit", False)), None)
         cursor = Cursor(epoch=initial_epoch, step=int(optimizer.calls._buffer))
-        begun: list[np.ndarray] = []
+        begun: Begun | None = None
         if backup is not None:
-            found = backup.restore(self) if communicator.rank == 0 else None
-            found = communicator.broadcast_object(found)
-            if found is not None:
+            begun = backup.restore(self) if communicator.rank == 0 else None
+            begun = communicator.broadcast_object(begun)
+            if begun is not None:
                 optimizer.build(self.trainable_variables)
-                seed, cursor, begun = found[0], Cursor(**found[1]), found[2]
+                seed, cursor = begun.seed, Cursor(**begun.cursor)
+                epochs = cursor.epoch if begun.stopped else epochs
         held_as = None if held is None else held.describe()
         said = (*feed.describe(), epochs, steps_per_epoch, shards, held_as)
         seed = _agree(communicator, said, seed, self)
@@ -192,9 +194,11 @@ class Trainer(Evaluator):
             should_cut=lambda: self.stop_training,
         )
         if backup is not None:
-            backup.watch(loop, seed)
+            backup.watch(loop, seed, given, begun.callbacks if begun else {})
+            given = [*(each for each in given if each is not backup), backup]
         # Before callbacks that may restore weights:
-        loop.observers += [_Finalizer(optimizer, given), _Beginner(self, loop, begun)]
+        metrics = begun.metrics if begun else []
+        loop.observers += [_Finalizer(optimizer, given), _Beginner(self, loop, metrics)]
         kept = [each for each in given if isinstance(each, History)]
         added = [] if kept else [History()]
         (history,) = kept[-1:] or added
