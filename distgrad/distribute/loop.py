@@ -10,6 +10,7 @@ import numpy as np
 from distgrad.comm.tree import worker_shards
 from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.errors import UsageError
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
 from distgrad.core.undone import undone
@@ -91,8 +92,8 @@ def gradients(
     processes, before anything else.
 
     Raises ValueError where the arrays differ in length, or ``loss_fn`` reads no variable;
-    DesyncError where a process has other values, naming it and the variable; at the first call
-    UsageError where a process has a batch of another length, and warns where it has another one.
+    DesyncError where a process has other values, naming it and the variable; UsageError where a
+    process has a batch of another length. The first call warns where it has another one.
     """
     recording.refuse("distribute.gradients")
     communicator, shards = _world.communicator(), virtual_shards()
@@ -132,7 +133,7 @@ def gradients(
         found = _Sum(
             GradientSum(
                 _no_loss,
-                0,
+                1,
                 variables,
                 communicator,
                 shards,
@@ -148,18 +149,25 @@ def gradients(
         found.alarm.after(found.calls)
     found.calls += 1
     total = found.gradients
-    total.compute = lambda inputs, training: ShardResult(as_tensor(loss_fn(inputs[0])), _NOTHING)
+
+    def compute(inputs: tuple, training: bool) -> ShardResult:
+        size = len(tree.flatten(inputs[0])[0])
+        return ShardResult(as_tensor(loss_fn(inputs[0])), np.array([float(size)]))
+
+    total.compute = compute
     if step is not None:
         _loop.steps = int(step)
     reduced = total(_loop.steps, part)
+    if reduced.sums[0] != sizes[0]:
+        raise UsageError(
+            f"rank {communicator.rank} was given a batch of {sizes[0]}, of which all have taken "
+            f"{reduced.sums[0]:g}: every worker needs the whole batch, and takes its own part."
+        )
     _loop.steps += 1
     arrays = [None if g is None else Tensor(g.copy()) for g in total.gradients]
     result = Gradients(zip(arrays, variables, strict=True))
     result.loss = reduced.loss
     return result
-
-
-_NOTHING = np.zeros(0)
 
 
 def _no_loss(arrays: tuple, training: bool) -> ShardResult:

@@ -296,6 +296,29 @@ def test_a_batch_of_another_length_is_named(monkeypatch):
     assert "rank 1 was given other data than rank 0: every worker needs the whole" in said
 
 
+def test_a_later_batch_of_another_length_is_named(monkeypatch):
+    here = threading.local()
+    monkeypatch.setattr(world, "communicator", lambda: here.c)
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", "6")
+    monkeypatch.setattr(loop, "_loop", _PerThread(here))
+
+    def play(c: Communicator) -> str:
+        here.c, here.loop = c, loop._Loop()
+        w = tf.Variable([1.0])
+
+        def loss_fn(x):
+            return tf.reduce_mean(x * w)
+
+        for size in (12, 5, 2):  # of which some shards have nothing, at last all of one rank
+            distribute.gradients(loss_fn, np.ones(size, np.float32))
+        with pytest.raises(UsageError) as caught:
+            distribute.gradients(loss_fn, np.ones(10 + 2 * c.rank, np.float32))
+        return str(caught.value)
+
+    for rank, said in enumerate(run_world(2, play, time_limit=30)):
+        assert f"rank {rank} was given a batch of {10 + 2 * rank}, of which all have" in said
+
+
 def test_what_cannot_be_broadcast_is_said(monkeypatch):
     with pytest.warns(UserWarning, match="no variables; a model has none before it is built"):
         distribute.broadcast(tf.keras.Sequential([tf.keras.layers.Dense(3)]).variables)
