@@ -209,7 +209,8 @@ class CustomStep(Turns):
         self._alarm.after(step + 1)
         sums = self.returned.together([found for found, _ in everyone], batch)
         loss = self.returned.values(sums).get("loss", math.nan)
-        return Reduced(float(np.mean(loss)), sums, any(stop for _, stop in everyone))
+        loss = loss if type(loss) is float else float(np.mean(loss))
+        return Reduced(loss, sums, any(stop for _, stop in everyone))
 
     def run(self, turn: Turn) -> None:
         self.returned.begin_shard()

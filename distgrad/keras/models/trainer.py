@@ -165,7 +165,8 @@ class Trainer(Evaluator):
         held_as = None if held is None else held.describe()
         said = (*feed.describe(), epochs, steps_per_epoch, shards, held_as)
         seed = _agree(communicator, said, seed, self)
-        check_data(communicator, feed.digest(), strict=feed.parts is not None)
+        if communicator.world_size > 1:
+            check_data(communicator, feed.digest(), strict=feed.parts is not None)
         loader = feed.loader(shards, own, seed, shuffle, steps_per_epoch, initial_epoch)
         step = self._step_of_fit(feed, communicator, shards, class_weight, seed)
         validate = None
