@@ -289,9 +289,9 @@ def _reader(batches: Any, seed: int) -> Callable[[int], Iterator[Any]]:
     Those of a generator, which goes on, and of a pass without a seed are the next of the program.
     """
     read = _passes(batches, seed)
-    return (
-        read if is_stream(batches) or not seed else lambda epoch: Drawing(read(epoch), seed, epoch)
-    )
+    if is_stream(batches) or not seed:
+        return read
+    return lambda epoch: Drawing(read(epoch), seed, epoch)
 
 
 def _passes(batches: Any, seed: int) -> Callable[[int], Iterator[Any]]:
