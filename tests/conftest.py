@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import ipaddress
 import os
 import shutil
@@ -175,6 +176,12 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     with _time_limit(item):
         return (yield)
+
+
+def pytest_collection_finish() -> None:
+    """Collections of garbage leave out the tests, and what they have imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
