@@ -16,11 +16,17 @@ from distgrad.core.tensor import Tensor
 from distgrad.core.undone import undone
 from distgrad.core.variable import Variable
 from distgrad.data import loader
-from distgrad.distribute.world import broadcast, virtual_shards
+from distgrad.distribute.world import virtual_shards
 from distgrad.ops import random
 from distgrad.training import world as _world
 from distgrad.training.digest import DesyncAlarm
-from distgrad.training.handshake import check_data, check_kernels, check_variables, checksum
+from distgrad.training.handshake import (
+    check_data,
+    check_kernels,
+    check_variables,
+    checksum,
+    give,
+)
 from distgrad.training.meeting import asked
 from distgrad.training.reduction import GradientSum, ShardResult
 from distgrad.training.staging import link
@@ -130,7 +136,7 @@ def gradients(
         link(communicator, deterministic=_world.is_deterministic())
         named = {f"{i}: {v.name}": v for i, v in enumerate((*variables, *state))}
         check_variables(named, communicator)
-        broadcast(named.values())
+        give(named.values(), communicator)
         found = _Sum(
             GradientSum(
                 _no_loss,

@@ -16,7 +16,7 @@ from distgrad.core.errors import OutOfStepError
 from distgrad.core.variable import Variable
 from distgrad.ops.collective import collective
 from distgrad.training import world as _world
-from distgrad.training.handshake import check_variables
+from distgrad.training.handshake import check_variables, give
 
 
 class World(NamedTuple):
@@ -73,10 +73,7 @@ def broadcast(variables: Iterable[Variable], root: int = 0) -> None:
         )
     # Names count what a process has made, and rank 0 may have made more.
     check_variables({f"{i}:": v for i, v in enumerate(listed)}, _world.communicator())
-    for variable in listed:
-        value = np.array(variable.numpy())
-        _world.communicator().broadcast(value, root)
-        variable.assign(value)
+    give(listed, _world.communicator(), root)
 
 
 def broadcast_object(obj: Any, root: int = 0) -> Any:

@@ -6,7 +6,7 @@ import json
 import platform
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,14 @@ def check_variables(variables: Mapping[str, Variable], communicator: Communicato
                     f"variable {position} is {there} on rank {rank} and {here} on rank 0: every "
                     "rank must build the same model."
                 )
+
+
+def give(variables: Iterable[Variable], communicator: Communicator, root: int = 0) -> None:
+    """Assigns the values that variables have on rank ``root``, on all ranks."""
+    for variable in variables:
+        value = np.array(variable.numpy())
+        communicator.broadcast(value, root)
+        variable.assign(value)
 
 
 def check_data(communicator: Communicator, digest: Sequence[int], *, strict: bool) -> None:

@@ -26,6 +26,7 @@ from distgrad.training.handshake import (
     check_environment,
     check_executor,
     check_variables,
+    give,
 )
 from distgrad.training.loop import Cursor, Logs, Observer, TrainingLoop
 from distgrad.training.programs import executor_for
@@ -355,10 +356,7 @@ def _agree(communicator: Communicator, said: Sequence[Any], seed: int, model: Tr
     link(communicator, deterministic=world.is_deterministic())
     check_variables({path: variable for path, variable, _ in model._weights()}, communicator)
     state = [] if model.optimizer is None else model.optimizer.variables
-    for variable in (*model.variables, *state):
-        value = np.array(variable.numpy())
-        communicator.broadcast(value)
-        variable.assign(value)
+    give((*model.variables, *state), communicator)
     return communicator.broadcast_object(seed)
 
 
