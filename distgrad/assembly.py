@@ -175,7 +175,7 @@ def check_metrics(job: Job, model: keras.Model, samples: ArraySource) -> None:
     x, y = samples.take(slice(0, 2))
     found = model.predict_on_batch(x) if job.metrics else None
     for number, spec in enumerate(job.metrics):
-        metric = keras.metrics.get(_named("metric", spec))
+        metric = keras.metrics.compiled(_named("metric", spec))
         try:
             metric(y, found)
         except ValueError as error:

@@ -148,6 +148,16 @@ def walk(top: Any, topdown: bool = True, onerror: Any = None) -> Iterator[Any]:
     return os.walk(top, topdown, onerror)
 
 
-exists, isdir, join = os.path.exists, os.path.isdir, os.path.join
+def isdir(path: Any) -> bool:
+    """Whether it is a folder."""
+    return os.path.isdir(path)
+
+
+def join(path: Any, *paths: Any) -> Any:
+    """One path of its parts."""
+    return os.path.join(path, *paths)
+
+
+exists = os.path.exists
 listdir, mkdir, remove = _named(os.listdir), _named(os.mkdir), _named(os.remove)
 rmtree = _named(shutil.rmtree)

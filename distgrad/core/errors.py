@@ -15,8 +15,11 @@ class OpError(Exception):
     error_code = 2  # unknown, in TensorFlow's numbers
     node_def = op = None
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*(args[2:3] if len(args) > 2 else args))
+    def __init__(
+        self, *args: object, node_def: object = None, op: object = None, message: object = None
+    ) -> None:
+        given = args if message is None else (message,)
+        super().__init__(*(given[2:3] if len(given) > 2 else given))
 
     @property
     def message(self) -> str:

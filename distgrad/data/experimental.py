@@ -127,9 +127,15 @@ def get_structure(dataset_or_iterator: Any) -> Any:
     return dataset_or_iterator.element_spec
 
 
-def save(dataset: Dataset, path: Any, compression: Any = None, shard_func: Any = None) -> None:
+def save(
+    dataset: Dataset,
+    path: Any,
+    compression: Any = None,
+    shard_func: Any = None,
+    checkpoint_args: Any = None,
+) -> None:
     """Writes the elements to a folder, as ``dataset.save`` does."""
-    dataset.save(path, compression, shard_func)
+    dataset.save(path, compression, shard_func, checkpoint_args)
 
 
 def get_single_element(dataset: Dataset) -> Any:
@@ -232,9 +238,15 @@ take_while = _step("take_while")
 unbatch = _step("unbatch")
 unique = _step("unique")
 load = Dataset.load
-choose_from_datasets = Dataset.choose_from_datasets
-AutotuneOptions = DistributeOptions = OptimizationOptions = ThreadingOptions = Options
 sample_from_datasets = Dataset.sample_from_datasets
+AutotuneOptions = DistributeOptions = OptimizationOptions = ThreadingOptions = Options
+
+
+def choose_from_datasets(
+    datasets: Any, choice_dataset: Any, stop_on_empty_dataset: bool = False
+) -> Dataset:
+    """``Dataset.choose_from_datasets``, which here goes on where a dataset has ended."""
+    return Dataset.choose_from_datasets(datasets, choice_dataset, stop_on_empty_dataset)
 
 
 def __getattr__(name: str) -> object:

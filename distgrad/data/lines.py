@@ -119,9 +119,9 @@ def decode_csv(
     record_defaults: Sequence[Any],
     field_delim: str = ",",
     use_quote_delim: bool = True,
-    name: str | None = None,
     na_value: str = "",
     select_cols: Sequence[int] | None = None,
+    name: str | None = None,
 ) -> list[Any]:
     """The fields of records, which are texts: for each default a tensor of the shape of records.
 

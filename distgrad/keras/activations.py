@@ -214,6 +214,9 @@ def _for_models(function: Callable[..., Any]) -> Callable[..., Any]:
         return called(operation, (x,), {n: v for n, v in settings if n != "name"})
 
     call.__module__, call.__qualname__ = __name__, call.__name__  # where pickles look for it
+    first, *others = inspect.signature(function).parameters.values()
+    shown = [first.replace(name="x"), *(p for p in others if p.name != "name")]
+    call.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     return call
 
 

@@ -129,7 +129,7 @@ def test_a_loss_or_a_function_as_a_metric():
     for identifier, name in (
         (tf.keras.losses.mse, "mean_squared_error"),
         (tf.keras.losses.MeanSquaredError(), "mean_squared_error"),
-        ("mse", "mse"),
+        ("mse", "mean_squared_error"),
         (lambda y_true, y_pred: tf.square(y_true - y_pred), "lambda"),
         (functools.partial(tf.keras.losses.mse), "partial"),
         (SquaredError(), "squared_error"),
@@ -138,6 +138,15 @@ def test_a_loss_or_a_function_as_a_metric():
         assert metric.name == name and float(metric(y_true, y_pred)) == 5
     wrapped = metrics.MeanMetricWrapper(tf.keras.losses.huber, name="h", delta=0.5)
     assert float(wrapped(y_true, y_pred)) == pytest.approx((0.375 + 1.375) / 2)
+
+
+def test_a_metric_has_its_own_name_but_in_a_model():
+    first = metrics.get("auc").name
+    assert first.startswith("auc") and metrics.get("auc").name != first
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1, activation="sigmoid")])
+    model.compile("sgd", "mse", metrics=["auc", "mse"])
+    history = model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0).history
+    assert list(history) == ["auc", "loss", "mse"]
 
 
 def test_a_function_gets_targets_in_the_floats_of_the_predictions():

@@ -165,8 +165,8 @@ __all__ = ["Metric", *(cls.__name__ for cls in _CLASSES)]
 def get(identifier: Any) -> Metric:
     """The metric for a name, a config, a function or an object, as ``compile`` takes them.
 
-    ``accuracy`` is the one that fits the shapes of targets and predictions. A metric asked for by
-    name goes by that name. Raises ValueError for an unknown name.
+    ``accuracy`` is the one that fits the shapes of targets and predictions. Raises ValueError for
+    an unknown name.
     """
     if isinstance(identifier, Metric):
         return identifier
@@ -180,8 +180,14 @@ def get(identifier: Any) -> Metric:
         return MeanMetricWrapper(identifier, registry.snake_case(name.strip("<>")))
     if isinstance(identifier, str) and identifier.lower() in _ACCURACY:
         return FittingAccuracy(name=identifier)
-    metric = registry.lookup("metric", identifier, _BY_NAME)()
-    metric.name = identifier
+    return registry.lookup("metric", identifier, _BY_NAME)()
+
+
+def compiled(identifier: Any) -> Metric:
+    """``get`` for a model, which shows a metric that it is given by name under that name."""
+    metric = get(identifier)
+    if isinstance(identifier, str):
+        metric.name = identifier
     return metric
 
 

@@ -244,9 +244,9 @@ class Model(Trainer):
         self,
         filepath: Any,
         overwrite: bool = True,
+        zipped: bool | None = None,
         include_optimizer: bool = True,
         save_format: str | None = None,
-        zipped: bool | None = None,
     ) -> None:
         """Writes architecture, weights and the optimizer's state into a ``.keras`` or ``.h5`` file.
 
@@ -257,7 +257,7 @@ class Model(Trainer):
         """
         from distgrad.keras.models import saving
 
-        saving.save_model(self, filepath, overwrite, include_optimizer, save_format, zipped)
+        saving.save_model(self, filepath, overwrite, zipped, include_optimizer, save_format)
 
     def save_weights(
         self, filepath: Any, overwrite: bool = True, max_shard_size: float | None = None

@@ -98,7 +98,7 @@ class Objective:
                 for number, each in enumerate(chosen):
                     key = place, weighted, number
                     if key not in self._made or self._made[key][0] is not each:
-                        self._made[key] = each, metrics.get(each)
+                        self._made[key] = each, metrics.compiled(each)
                     metric = self._made[key][1]
                     prefix = f"{names[place]}_" if len(names) > 1 else ""
                     self._shown.append(_unused(prefix, metric.name, weighted, self._shown))

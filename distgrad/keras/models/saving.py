@@ -34,9 +34,9 @@ def save_model(
     model: Model,
     filepath: Any,
     overwrite: bool = True,
+    zipped: bool | None = None,
     include_optimizer: bool = True,
     save_format: str | None = None,
-    zipped: bool | None = None,
 ) -> None:
     """Writes architecture, weights and optimizer state, so that training can go on.
 

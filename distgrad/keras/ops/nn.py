@@ -144,9 +144,18 @@ def one_hot(
 
 
 def multi_hot(
-    inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
+    inputs: Any,
+    num_classes: int | None = None,
+    axis: int = -1,
+    dtype: Any = None,
+    sparse: bool = False,
 ) -> Tensor:
-    """1 at each of the class numbers of a sample, 0 elsewhere."""
+    """1 at each of the class numbers of a sample, 0 elsewhere.
+
+    Raises ValueError without ``num_classes``.
+    """
+    if num_classes is None:
+        raise ValueError("multi_hot needs num_classes")
     hot = one_hot(inputs, num_classes, axis, dtype)
     largest = reduce_any if hot.dtype.is_bool else reduce_max
     return largest(hot, 1 if as_tensor(inputs)._data.ndim > 1 else 0)
