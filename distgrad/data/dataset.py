@@ -106,8 +106,9 @@ class Dataset(Specified, Origins, Grouping, Mixing):
     ) -> Dataset:
         """The datasets that a function makes of the elements, ``cycle_length`` of them in turns.
 
-        Without a cycle length, or with AUTOTUNE for it, one after the other; each gives
-        ``block_length`` elements in its turn, 1 by default. Raises InvalidArgumentError below 1.
+        Without a cycle length, or with AUTOTUNE for it, one after the other, on every machine: in
+        TensorFlow it follows the number of CPUs. Each gives ``block_length`` elements in its turn,
+        1 by default. Raises InvalidArgumentError below 1.
         """
         alone = cycle_length is None or cycle_length == AUTOTUNE
         cycle = 1 if alone else at_least_one("cycle_length", cycle_length)  # type: ignore[arg-type]
@@ -266,7 +267,11 @@ class Dataset(Specified, Origins, Grouping, Mixing):
         return Dataset(elements, size, spec=self._same)
 
     def concatenate(self, dataset: Dataset, name: str | None = None) -> Dataset:
-        """The elements of this dataset, then those of another."""
+        """The elements of this dataset, then those of another.
+
+        Raises TypeError for elements of another form or dtype; shapes may differ.
+        """
+        specs.agree([self, dataset], "Incompatible dataset elements:\n  {first} vs.\n  {other}")
         return Dataset(
             lambda this: itertools.chain(self._elements(this), dataset._elements(this)),
             cardinality.joined([self._size, dataset._size]),

@@ -42,7 +42,8 @@ class Mixing:
 
         It ends with the last dataset, or with the first where ``stop_on_empty_dataset``. Every
         iteration draws the same, but where ``rerandomize_each_iteration``. Raises ValueError for no
-        dataset, or for weights that are not one number each.
+        dataset, or for weights that are not one number each, TypeError for elements of different
+        forms or dtypes.
         """
         parts = list(datasets)
         shares = np.full(len(parts), 1.0) if weights is None else np.asarray(weights, np.float64)
@@ -73,8 +74,8 @@ class Mixing:
         """Elements of the datasets, each of that whose number ``choice_dataset`` gives.
 
         It ends with the choices, or with the first dataset where ``stop_on_empty_dataset``. Raises
-        ValueError for no dataset, TypeError for choices that are no integers, and
-        InvalidArgumentError for one that is no number of a dataset.
+        ValueError for no dataset, TypeError for choices that are no integers and for elements of
+        different forms or dtypes, and InvalidArgumentError for one that is no number of a dataset.
         """
         parts = list(datasets)
         if not parts:
@@ -171,5 +172,10 @@ def _in_turns(
 
 
 def _mixed(parts: Sequence[Any], elements: Callable[[Any], Iterator[Any]], size: int) -> Any:
+    specs.agree(
+        parts,
+        "the datasets must have compatible elements: the first has {first}, that of number "
+        "{number} {other}",
+    )
     made: Any = type(parts[0])
     return made(elements, size, spec=lambda: specs.joined([part.element_spec for part in parts]))

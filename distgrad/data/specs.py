@@ -7,8 +7,9 @@ on zeros and ones. Where that does not tell, the first element does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from distgrad.data import nest
 from distgrad.data.rows import Pass
 
+_unseen = ContextVar("unseen", default=False)  # whether no element may be looked at for a spec
 _SIZES = 2, 3  # of zeros for an axis of any size: what differs between the two is of any size, too
 
 
@@ -45,6 +47,8 @@ class Specified:
             try:
                 self._spec = _unknown() if self._spec is None else self._spec()
             except NotKnown as reason:
+                if _unseen.get():
+                    raise
                 self._spec = self._of_first(reason.axes)
         return self._spec
 
@@ -82,6 +86,32 @@ class DatasetSpec:
 
 def _unknown() -> Any:
     raise NotKnown
+
+
+def agree(datasets: Sequence[Specified], words: str) -> None:
+    """Raises TypeError with these words where specs of datasets differ in form or in dtypes.
+
+    Nothing is said where only an element could tell.
+    """
+    with suppress(NotKnown):
+        token = _unseen.set(True)
+        try:
+            first, *others = (dataset.element_spec for dataset in datasets)
+        finally:
+            _unseen.reset(token)
+        for number, other in enumerate(others, 1):
+            try:
+                same = nest.map_leaves(_same_kind, first, other)
+            except ValueError:  # of another form
+                same = False
+            if not all(nest.leaves(same)):
+                raise TypeError(words.format(first=first, number=number, other=other))
+
+
+def _same_kind(one: Any, other: Any) -> bool:
+    if isinstance(one, DatasetSpec) or isinstance(other, DatasetSpec):
+        return type(one) is type(other)
+    return bool(one.dtype == other.dtype)
 
 
 def _with(spec: Any, axes: frozenset[int]) -> Any:

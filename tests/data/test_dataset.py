@@ -200,7 +200,7 @@ def test_unequal_elements_make_no_batch():
     ragged = Dataset.range(3).map(lambda n: np.zeros(int(n)))
     with pytest.raises(ValueError, match=r"shapes \(0,\), \(1,\) do not make a batch"):
         list(ragged.batch(2))
-    forms = Dataset.from_tensors(1).concatenate(Dataset.from_tensors((1, 2)))
+    forms = Dataset.from_generator(lambda: iter([1, (1, 2)]))
     with pytest.raises(ValueError, match="differ in form"):
         list(forms.batch(2))
 
@@ -316,6 +316,35 @@ def test_zip_and_concatenate():
     assert values(numbers(2).concatenate(Dataset.range(5, 7))) == [0, 1, 5, 6]
     with pytest.raises(TypeError, match="zip takes datasets"):
         Dataset.zip(numbers(), [1, 2])
+
+
+def test_datasets_in_one_agree_in_form_and_dtype():
+    ints, pairs = Dataset.range(2), Dataset.zip(Dataset.range(2), Dataset.range(2))
+    named = Dataset.from_tensor_slices({"a": [1], "b": [2]})
+    for one, other in (
+        (ints, pairs),
+        (ints, ints.map(lambda n: tf.cast(n, tf.float32))),
+        (ints, Dataset.from_tensor_slices(["x"])),
+        (ints.window(2), ints),
+        (pairs, Dataset.zip(ints, ints, ints)),
+        (named, Dataset.from_tensor_slices({"a": [1], "c": [2]})),
+        (named, Dataset.from_tensor_slices({"a": [1], "b": [2.0]})),
+    ):
+        with pytest.raises(TypeError, match="Incompatible dataset elements:\n  .* vs.\n  "):
+            one.concatenate(other)
+        with pytest.raises(TypeError, match="number 1"):
+            Dataset.sample_from_datasets([one, other])
+        with pytest.raises(TypeError, match="number 2"):
+            Dataset.choose_from_datasets([one, one, other], ints)
+    assert len(values(ints.concatenate(Dataset.from_tensors(np.zeros(3, np.int64))))) == 3
+    other_order = Dataset.from_tensor_slices({"b": [2], "a": [1]})
+    assert values(named.concatenate(other_order)) == [{"a": 1, "b": 2}] * 2
+
+    def unseen():
+        raise AssertionError("no element is needed to join datasets")
+        yield 1
+
+    Dataset.from_generator(unseen).map(lambda n: n).concatenate(ints)
 
 
 def test_cache_keeps_the_first_whole_iteration():

@@ -177,7 +177,8 @@ def test_an_announced_spec_goes_through_steps_and_no_generator_runs_for_it():
     assert spec(data.map(lambda x, y: (tf.reduce_sum(x, 0), tf.shape(x)))) == [(2,), (2,)]
     assert spec(data.enumerate()) == [(), (None, 2), ()]
     assert spec(Dataset.zip({"a": data, "b": Dataset.range(3)})) == [(None, 2), (), ()]
-    assert spec(data.concatenate(Dataset.from_tensors((np.zeros((3, 5)), 1)))) == [(None, None), ()]
+    wider = Dataset.from_tensors((np.zeros((3, 5), np.float32), 1))
+    assert spec(data.concatenate(wider)) == [(None, None), ()]
     assert spec(data.flat_map(lambda x, y: Dataset.from_tensors(x))) == [(None, 2)]
     assert spec(data.group_by_window(lambda x, y: y, lambda k, d: d.batch(2), 2))[1] == (None,)
     assert spec(data.batch(4).rebatch(3)) == [(None, None, 2), (None,)]
