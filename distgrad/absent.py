@@ -86,7 +86,6 @@ _INSTEAD = {
     "linalg.LinearOperator": "use its matrix, or a function that multiplies by it",
     "linalg.experimental": "scipy.sparse.linalg.cg takes a function that multiplies by a matrix",
     "lite": "write an ONNX file with model.export, which phones run as well",
-    "lookup": "use a Python dict, or a Keras lookup layer",
     "placeholder": "there are no graphs: give values to functions",
     "profiler": "see timing.jsonl of a run, or distgrad bench",
     "ragged": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",

@@ -37,6 +37,12 @@ OTHER = {
             *(f"tensor_scatter_nd_{n}" for n in ("add", "max", "min", "sub")),
         )
     },
+    "Variable": {  # of graphs
+        "no variable_def",
+        "no import_scope",
+        "no experimental_enable_variable_lifting",
+        "trainable=True, not None",
+    },
     "constant_initializer": {"no support_partition"},  # of parameter servers
     "errors.OpError": {"no error_code"},  # which the class has
     "summary.create_file_writer": {"no experimental_trackable", "no experimental_mesh"},

@@ -44,6 +44,7 @@ class Variable(Operand):
         validate_shape: bool = True,
         caching_device: Any = None,
         name: str | None = None,
+        *,
         dtype: Any = None,
         shape: Any = None,
         constraint: Any = None,

@@ -17,6 +17,7 @@ MODULES = (
     "errors",
     "image",
     "linalg",
+    "lookup",
     "math",
     "nn",
     "random",

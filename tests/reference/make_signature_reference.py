@@ -24,8 +24,8 @@ import keras
 import tensorflow as tf
 
 ROOMS = """
-autodiff autograph bitwise config data debugging dtypes errors experimental image io linalg math
-nest nn quantization random signal strings summary test train
+autodiff autograph bitwise config data debugging dtypes errors experimental image io linalg lookup
+math nest nn quantization random signal strings summary test train
 """
 # What is used by its methods: their parameters, too.
 OBJECTS = {
@@ -59,6 +59,8 @@ def parameters(function: Any) -> list[str] | None:
         found = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return None
+    if inspect.isclass(function) and [p.name for p in found] == ["args", "kwargs"]:
+        return parameters(function.__init__)  # behind a metaclass
     names = [written(p) for p in found if p.name != "self"]
     alone = [p.kind for p in found if p.name != "self"]
     if inspect.Parameter.KEYWORD_ONLY in alone and inspect.Parameter.VAR_POSITIONAL not in alone:
