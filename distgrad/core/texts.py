@@ -85,6 +85,7 @@ def by_number(function: Callable[..., Any], nest: Any, back: bool) -> Any:
     """
     texts = [as_texts(leaf) for leaf in tree.flatten(nest) if are_texts(leaf)]
     table, numbers = np.unique(np.concatenate([t.ravel() for t in texts]), return_inverse=True)
+    table = table.view(Texts)
     parts = iter(np.split(numbers, np.cumsum([t.size for t in texts])[:-1]))
 
     def number(leaf: Any) -> Any:

@@ -242,3 +242,61 @@ def test_texts_of_a_rank_more_train_a_model() -> None:
     model = compiled(keras.Model(texts, body()(vectors(**FIVE)(OPS.expand_dims(texts, -1)))))
     history = model.fit(TEXTS, LABELS, batch_size=2, epochs=2, shuffle=False, verbose=0).history
     np.testing.assert_allclose(history["loss"], LOSSES, rtol=1e-6)
+
+
+def test_layers_that_move_elements_move_texts() -> None:
+    texts = np.array([["a", "b"], ["c", "d"]])
+    for layer, shape in (
+        (layers.Reshape((2, 1)), (2, 2, 1)),
+        (layers.Flatten(), (2, 2)),
+        (layers.Permute((1,)), (2, 2)),
+        (layers.Identity(), (2, 2)),
+        (layers.Lambda(lambda x: x), (2, 2)),
+        (layers.RepeatVector(3), (2, 3, 2)),
+    ):
+        found = layer(texts)
+        assert found.shape == shape and found.numpy().ravel()[1] in (b"a", b"b")
+        given = keras.Input((2,), dtype="string")
+        numbers = layers.StringLookup(vocabulary=["a", "b", "c"])(layer(given))
+        assert numbers.shape == (None, *shape[1:])
+        assert keras.Model(given, numbers)(texts).numpy().ravel()[-2:].tolist() == [3, 0]
+    both = [keras.Input((2,), dtype="string") for _ in range(2)]
+    numbers = layers.StringLookup(vocabulary=["a", "b", "c"])(layers.Concatenate()(both))
+    found = keras.Model(both, numbers).predict([texts, texts], verbose=0)
+    assert found.tolist() == [[1, 2, 1, 2], [3, 0, 3, 0]]
+    with pytest.raises(ValueError, match="not both at once"):
+        layers.Concatenate()([texts, np.ones((2, 2))])
+    with pytest.raises(ValueError, match="takes numbers, not texts"):
+        layers.Activation("relu")(texts)
+
+
+def test_vocabularies_and_boundaries_from_one_batch_after_another() -> None:
+    words = layers.StringLookup()
+    words.update_state(np.array(["a", "b", "a"]))
+    words.update_state(np.array(["c", "a", "b"]))
+    assert words.get_vocabulary() == ["[UNK]"]
+    words.finalize_state()
+    assert words.get_vocabulary() == ["[UNK]", "a", "b", "c"]
+    words.update_state(np.array(["z"]))
+    words.reset_state()
+    words.finalize_state()
+    assert words.get_vocabulary() == ["[UNK]", "a", "b", "c"]
+    words.update_state(np.array(["c"]))
+    words.finalize_state()
+    assert words.get_vocabulary() == ["[UNK]", "c"]
+    texts = layers.TextVectorization()
+    texts.update_state(np.array(["a b", "b a a"]))
+    texts.finalize_state()
+    assert texts.get_vocabulary() == ["", "[UNK]", "a", "b"]
+    shares = layers.StringLookup(output_mode="tf_idf")
+    shares.update_state(np.array([["a", "b"], ["a", "c"]]))
+    shares.finalize_state()
+    np.testing.assert_allclose(
+        shares(np.array([["a", "b"]])), [[0.0, 0.5108256, 0.0, 0.6931472]], rtol=1e-6
+    )
+    bins = layers.Discretization(num_bins=3)
+    bins.update_state(np.arange(9.0))
+    bins.finalize_state()
+    np.testing.assert_allclose(bins.bin_boundaries, [2, 5], rtol=1e-6)
+    with pytest.raises(ValueError, match="given its vocabulary"):
+        layers.StringLookup(vocabulary=["a"]).update_state(np.array(["b"]))

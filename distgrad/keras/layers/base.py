@@ -15,7 +15,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating, kind_of
 from distgrad.core.errors import NoCallError
 from distgrad.core.tensor import Tensor
-from distgrad.core.texts import as_texts, holds_texts
+from distgrad.core.texts import Texts, as_texts, holds_texts
 from distgrad.core.undone import kept
 from distgrad.core.variable import Variable
 from distgrad.keras import constraints, initializers, mixed_precision, regularizers
@@ -323,7 +323,7 @@ class Layer(Tracked, Masked, Described, Kept):
                         f"layer {self.name!r} takes numbers, not texts: make numbers of them "
                         "before it, with StringLookup, TextVectorization or Hashing"
                     )
-                return as_texts(value)
+                return as_texts(value).view(Texts)
             tensor = as_tensor(value)
             kind = kind_of(tensor._data.dtype)
             if self.casts_inputs is False or not self.autocast or kind not in "fiub":

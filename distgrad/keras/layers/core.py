@@ -118,6 +118,7 @@ class Identity(Layer):
     """Gives its input."""
 
     supports_masking = True
+    takes_texts = True
 
     def call(self, x: Any) -> Any:
         return x
@@ -231,6 +232,8 @@ class Lambda(Layer):
     ``fn(inputs, mask)``. A config holds the name of the function alone: a layer is made of it for
     the activations and for functions that are registered; a class of your own has no such limit.
     """
+
+    takes_texts = True
 
     def __init__(
         self,

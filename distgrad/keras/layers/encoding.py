@@ -108,6 +108,7 @@ class Discretization(OnLists):
         self.bin_boundaries = None if bin_boundaries is None else sorted(map(float, bin_boundaries))
         self.epsilon = epsilon
         self.output_mode = one_of("output_mode", output_mode, *MODES)
+        self.reset_state()
 
     @classmethod
     def from_config(cls, config: Any) -> Any:
@@ -123,20 +124,34 @@ class Discretization(OnLists):
 
         Raises ValueError where boundaries were given, or for no data.
         """
+        self.reset_state()
+        for batch in batches(data, steps):
+            self.update_state(batch)
+        if not self._summary.size:
+            raise ValueError(f"{self.name!r}: adapt was given no data")
+        self.finalize_state()
+
+    def reset_state(self) -> None:
+        """Forgets what ``update_state`` has summed up; the boundaries stay."""
+        self._summary = np.zeros((2, 0), np.float32)
+
+    def update_state(self, data: Any) -> None:
+        """Sums up the samples of one batch. Raises ValueError where boundaries were given."""
         if self.num_bins is None:
             raise ValueError(f"{self.name!r} was given its bin_boundaries: it does not adapt")
-        summary = np.zeros((2, 0), np.float32)
-        for batch in batches(data, steps):
+        for batch in batches(data):
             found = np.sort(np.asarray(batch, np.float32).reshape(-1))
             # As many samples stand for themselves, and those beside them, as epsilon asks for.
             stride = max(found.size * self.epsilon, 1)
             kept = found[int(stride - 1) :: int(stride)]
             more = np.stack([kept, np.full_like(kept, stride)])
-            summary = np.concatenate([more, summary], axis=1)
-            summary = _compressed(summary[:, np.argsort(summary[0])], self.epsilon)
-        if not summary.size:
-            raise ValueError(f"{self.name!r}: adapt was given no data")
-        self.bin_boundaries = _compressed(summary, 1 / self.num_bins)[0, :-1].tolist()
+            summary = np.concatenate([more, self._summary], axis=1)
+            self._summary = _compressed(summary[:, np.argsort(summary[0])], self.epsilon)
+
+    def finalize_state(self) -> None:
+        """Finds the boundaries in what was summed up, if anything was."""
+        if self.num_bins is not None and self._summary.size:
+            self.bin_boundaries = _compressed(self._summary, 1 / self.num_bins)[0, :-1].tolist()
 
     def call(self, x: Tensor) -> Tensor:
         boundaries = self.bin_boundaries

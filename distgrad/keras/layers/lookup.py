@@ -103,6 +103,15 @@ class _Vocabulary:
         self.numbers = {word: number for number, word in enumerate(self.words, first)}
 
 
+class _Tally:
+    """How often words come, and in how many documents."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[Any] = Counter()
+        self.holding: Counter[Any] = Counter()
+        self.documents = 0
+
+
 class _Lookup(OnTexts):
     """Base of lookups: the vocabulary, what is outside it, and what ``adapt`` finds.
 
@@ -142,6 +151,7 @@ class _Lookup(OnTexts):
         self.invert = invert
         self.pad_to_max_tokens = pad_to_max_tokens
         self._known = _Vocabulary([], 0)  # without words of a special meaning
+        self._tally = _Tally()  # what update_state has counted
         self._idf: np.ndarray | None = None
         self._was_given = vocabulary is not None
         if vocabulary is not None:
@@ -261,34 +271,51 @@ class _Lookup(OnTexts):
         Words as common as each other come in reverse order. Raises ValueError where a vocabulary
         was given, or for no data.
         """
+        self.reset_state()
+        for batch in batches(data, steps):
+            self.update_state(batch)
+        if not self._finalize():
+            raise ValueError(f"{self.name!r}: adapt was given no data")
+
+    def reset_state(self) -> None:
+        """Forgets what ``update_state`` has counted; the vocabulary stays."""
+        self._tally = _Tally()
+
+    def update_state(self, data: Any) -> None:
+        """Counts the words of one batch. Raises ValueError where a vocabulary was given."""
+        for batch in batches(data):
+            rows = batch if batch.ndim > 1 else np.reshape(batch, (-1, 1))
+            self.count(self._as_words(row) for row in rows)
+
+    def finalize_state(self) -> None:
+        """Takes the commonest of the words that were counted as the vocabulary, if any were."""
+        self._finalize()
+
+    def count(self, documents: Iterable[Sequence[Any]]) -> None:
+        """``update_state`` for the words of documents."""
         if self._was_given:
             raise ValueError(f"{self.name!r} was given its vocabulary: it does not adapt")
-        self.learn(
-            self._as_words(row)
-            for batch in batches(data, steps)
-            for row in (batch if batch.ndim > 1 else batch[:, None])
-        )
-
-    def learn(self, documents: Iterable[Sequence[Any]]) -> None:
-        """Takes the commonest words of documents as the vocabulary. ValueError for no words."""
-        counts: Counter[Any] = Counter()
-        holding: Counter[Any] = Counter()  # in how many documents each word stands
-        many = 0
         for words in documents:
-            many += 1
-            counts.update(words)
-            holding.update(set(words))
+            self._tally.documents += 1
+            self._tally.counts.update(words)
+            self._tally.holding.update(set(words))
+
+    def _finalize(self) -> bool:
+        tally = self._tally
+        self.reset_state()
         for word in (self.mask_token, self.oov_token):
-            counts.pop(word, None)
-        if not counts:
-            raise ValueError(f"{self.name!r}: adapt was given no data")
-        words = sorted(counts, key=lambda word: (counts[word], _ordered(word)), reverse=True)
+            tally.counts.pop(word, None)
+        if not tally.counts:
+            return False
+        order = lambda word: (tally.counts[word], _ordered(word))  # noqa: E731
+        words = sorted(tally.counts, key=order, reverse=True)
         if self.max_tokens is not None:
             words = words[: self.max_tokens - len(self._special)]
         if self.output_mode == "tf_idf":
-            seen = np.array([holding[word] for word in words])
-            self._take_idf(np.log(1 + many / (1 + seen)))
+            seen = np.array([tally.holding[word] for word in words])
+            self._take_idf(np.log(1 + tally.documents / (1 + seen)))
         self._take(words)
+        return True
 
     # The call
 

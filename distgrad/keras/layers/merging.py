@@ -16,6 +16,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras.layers import shaping
 from distgrad.keras.layers.base import Layer
+from distgrad.keras.layers.moving import Moving
 from distgrad.keras.losses.regression import normalized
 from distgrad.ops.casting import cast, ones_like
 from distgrad.ops.clipping import maximum as larger
@@ -169,7 +170,7 @@ class Minimum(Maximum):
     choose = smaller
 
 
-class Concatenate(Layer):
+class Concatenate(Moving):
     """The inputs one after the other along ``axis``.
 
     Raises ValueError for inputs that are not a list, or whose other axes differ.

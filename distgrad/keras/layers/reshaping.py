@@ -18,6 +18,7 @@ from distgrad.keras.layers.core import (
     whole_number,
     whole_numbers,
 )
+from distgrad.keras.layers.moving import Moving
 from distgrad.ops.image import interpolate
 from distgrad.ops.layout import repeat
 from distgrad.ops.padding import pad
@@ -26,7 +27,7 @@ from distgrad.ops.shape import expand_dims, reshape, transpose
 Pair = tuple[int, int]
 
 
-class Flatten(Layer):
+class Flatten(Moving):
     """All axes but the first as one: (n, a, b) becomes (n, a * b), and (n,) becomes (n, 1).
 
     With ``data_format="channels_first"`` the channels are first moved to the end.
@@ -48,7 +49,7 @@ class Flatten(Layer):
         return reshape(x, (shape[0], math.prod(shape[1:])))
 
 
-class Reshape(Layer):
+class Reshape(Moving):
     """Each sample in another shape, in which one axis may be -1.
 
     Raises ValueError for two such axes, or where the number of elements differs.
@@ -87,7 +88,7 @@ class Reshape(Layer):
         return reshape(x, (samples, *target))
 
 
-class Permute(Layer):
+class Permute(Moving):
     """The axes of each sample in another order: ``dims`` counts them from 1.
 
     Raises ValueError unless ``dims`` holds each axis once.
@@ -106,7 +107,7 @@ class Permute(Layer):
         return transpose(x, (0, *self.dims))
 
 
-class RepeatVector(Layer):
+class RepeatVector(Moving):
     """Each vector ``n`` times: (batch, size) becomes (batch, n, size).
 
     Raises ValueError for an ``n`` that is not a positive int.

@@ -101,11 +101,24 @@ class TextVectorization(Layer):
 
         Raises ValueError where a vocabulary was given, or for no data.
         """
-        if self._lookup._was_given:
-            raise ValueError(f"{self.name!r} was given its vocabulary: it does not adapt")
-        self._lookup.learn(
-            words for batch in batches(data, steps) for words in self.words_of(np.atleast_1d(batch))
-        )
+        self.reset_state()
+        for batch in batches(data, steps):
+            self.update_state(batch)
+        if not self._lookup._finalize():
+            raise ValueError(f"{self.name!r}: adapt was given no data")
+
+    def reset_state(self) -> None:
+        """Forgets what ``update_state`` has counted; the vocabulary stays."""
+        self._lookup.reset_state()
+
+    def update_state(self, data: Any) -> None:
+        """Counts the words of one batch. Raises ValueError where a vocabulary was given."""
+        for batch in batches(data):
+            self._lookup.count(self.words_of(np.atleast_1d(batch)))
+
+    def finalize_state(self) -> None:
+        """Takes the commonest of the words that were counted as the vocabulary, if any were."""
+        self._lookup.finalize_state()
 
     def words_of(self, texts: Any) -> list[list[str]]:
         """The words of each text. Raises ValueError for texts of more than one axis."""
