@@ -83,6 +83,13 @@ _INSTEAD = {
     "io.parse_single_example": _RECORDS,
     "io.parse_tensor": _RECORDS,
     "io.serialize_tensor": _RECORDS,
+    "keras.distribution": "start the script with mpirun, or with distgrad launch: workers share "
+    "each batch",
+    **dict.fromkeys(
+        ["keras.export", "keras.layers.TFSMLayer"],
+        "use model.save('x.keras'), or model.export('x.onnx')",
+    ),
+    "keras.quantizers": "model.export(..., int8=True) writes an ONNX file of 8 bits",
     "linalg.LinearOperator": "use its matrix, or a function that multiplies by it",
     "linalg.experimental": "scipy.sparse.linalg.cg takes a function that multiplies by a matrix",
     "lite": "write an ONNX file with model.export, which phones run as well",

@@ -128,14 +128,35 @@ optimizer = SimpleNamespace(  # of graphs, which there are none of
     set_experimental_options=_ignored,
     set_jit=_ignored,
 )
+
+
+def enable_tensor_float_32_execution(enabled: bool) -> None:
+    """Says whether a GPU may round factors of float32 products; see `core.precision`."""
+    from distgrad.core import precision
+
+    precision.enable_tensor_float_32_execution(enabled)
+
+
+def tensor_float_32_execution_enabled() -> bool:
+    """Whether it was enabled."""
+    from distgrad.core import precision
+
+    return precision.tensor_float_32_execution_enabled()
+
+
 experimental = SimpleNamespace(
     VirtualDeviceConfiguration=LogicalDeviceConfiguration,
     enable_op_determinism=_ignored,  # the same bits are the rule here
-    enable_tensor_float_32_execution=_ignored,
+    enable_tensor_float_32_execution=enable_tensor_float_32_execution,
     get_memory_growth=lambda device: True,
+    get_synchronous_execution=lambda: True,
+    get_virtual_device_configuration=get_logical_device_configuration,
+    get_visible_devices=get_visible_devices,
     list_logical_devices=list_logical_devices,
     list_physical_devices=list_physical_devices,
     set_memory_growth=_ignored,
+    set_synchronous_execution=_ignored,
     set_virtual_device_configuration=set_logical_device_configuration,
     set_visible_devices=set_visible_devices,
+    tensor_float_32_execution_enabled=tensor_float_32_execution_enabled,
 )

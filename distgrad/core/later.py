@@ -18,7 +18,9 @@ def later(
 
     def get(name: str) -> Any:
         if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            from distgrad.absent import message
+
+            raise AttributeError(message(f"{package}.{name}".removeprefix("distgrad.")))
         home = importlib.import_module(homes[name], package)
         return home if home.__name__.rpartition(".")[2] == name else getattr(home, name)
 

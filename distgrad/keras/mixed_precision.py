@@ -29,6 +29,7 @@ class Policy(Configured):
     """
 
     _keras_module, _keras_name = "keras", "DTypePolicy"
+    quantization_mode: str | None = None  # no layer here is quantized
 
     def __init__(self, name: str | None = None) -> None:
         name = global_policy().name if name is None else name

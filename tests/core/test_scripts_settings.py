@@ -181,6 +181,8 @@ def test_settings_of_devices_are_taken():
     "name, instead",
     [
         ("ragged.constant", "pad_sequences"),
+        ("keras.distribution", "distgrad launch"),
+        ("keras.quantizers", "int8=True"),
         ("sparse.SparseTensor", "dense array"),
         ("saved_model.save", "x.keras"),
         ("lite.TFLiteConverter", "ONNX"),
@@ -232,3 +234,15 @@ def test_a_device_that_is_not_here(monkeypatch):
                 tf.device(name).__enter__()
     finally:
         tf.config.set_soft_device_placement(True)
+
+
+def test_rounding_products_on_a_gpu_is_asked_for_by_its_name_in_tensorflow():
+    settings = tf.config.experimental
+    assert not settings.tensor_float_32_execution_enabled()
+    settings.enable_tensor_float_32_execution(True)
+    try:
+        assert tf.keras.mixed_precision.tensor_float_32_execution_enabled()
+    finally:
+        settings.enable_tensor_float_32_execution(False)
+    assert settings.get_synchronous_execution()
+    assert settings.get_visible_devices("CPU") == tf.config.list_physical_devices("CPU")
