@@ -157,9 +157,16 @@ class Standard:
     @classmethod
     def of(cls, train: np.ndarray) -> Standard:
         """That of the columns of ``train``."""
-        deviation = train.std(axis=0, dtype=np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = train.mean(axis=0, dtype=np.float64)
+            deviation = train.std(axis=0, dtype=np.float64)
+        large = ~np.isfinite(deviation)
+        if large.any():  # squares of what is beyond 1e154 overflow
+            size = np.where(large, np.abs(train).max(axis=0), 1.0)
+            scaled = train / size
+            mean, deviation = scaled.mean(axis=0) * size, scaled.std(axis=0) * size
         # A constant column becomes 0.
-        return cls(train.mean(axis=0, dtype=np.float64), np.where(deviation > 0, deviation, 1.0))
+        return cls(mean, np.where(deviation > 0, deviation, 1.0))
 
     def described(self) -> dict[str, tuple[float, ...]]:
         """The numbers, as a `Preparation` keeps them."""

@@ -105,6 +105,30 @@ def test_one_tensor_given_twice_and_one_returned_twice():
         np.testing.assert_array_equal(same, X)
 
 
+def test_one_tensor_given_twice_is_two_within_as_in_tensorflow():
+    x, v = tf.constant(3.0), tf.Variable(2.0)
+
+    def slopes(a, b):
+        with tf.GradientTape() as tape:
+            tape.watch([a, b])
+            y = a * b + a
+        return tape.gradient(y, [a, b])
+
+    captured = strict(slopes)
+    assert [list(map(float, captured(x, other))) for other in (x, tf.constant(5.0), x)] == [
+        [4, 3],
+        [6, 3],
+        [4, 3],
+    ]
+    assert list(map(float, slopes(x, x))) == [7, 7]  # eagerly it is one
+    assert list(map(float, captured(v, v))) == [5, 5]  # and so is a variable
+    product = strict(lambda a, b: a * b + a)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = product(x, x)
+    assert float(tape.gradient(y, x)) == 7
+
+
 def test_results_that_are_kept_are_not_written_over():
     f = strict(lambda x: tf.tanh(x) * 2.0)
     kept = [f(X * i) for i in range(4)]

@@ -89,3 +89,13 @@ def test_text_and_series_know_their_units() -> None:
     series = described({"source": "series", "builtin": "el-nino", "window": 6, "horizon": 2})
     assert series.shape == (6, 1) and series.target_shape == (2,) and series.label == "temperature"
     assert 20 < series.mean[0] < 30 and len(series.deviation) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_columns_of_huge_numbers_are_standardised_like_others() -> None:
+    rows = np.random.default_rng(0).uniform(-1, 1, (50, 3))
+    own = Standard.of(rows)
+    huge = Standard.of(rows * [1, 1e200, 1.7e308])
+    np.testing.assert_array_equal(huge(rows * [1, 1e200, 1.7e308])[:, 0], own(rows)[:, 0])
+    np.testing.assert_allclose(huge(rows * [1, 1e200, 1.7e308]), own(rows), rtol=1e-6)
+    assert Standard.of(np.full((3, 1), 1e308))(np.full((2, 1), 1e308)).tolist() == [[0], [0]]
