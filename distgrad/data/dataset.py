@@ -44,6 +44,7 @@ class Dataset(Specified, Origins, Grouping, Mixing):
     """
 
     batch_size: int | None = None  # of what ``batch`` has just made
+    _shuffled = False  # whether its rows, if it has any, lie in an order of their own
 
     def __init__(
         self,
@@ -168,7 +169,7 @@ class Dataset(Specified, Origins, Grouping, Mixing):
 
         if self._rows is not None:
             order = lambda this: shuffled(self._rows(this), buffer_size, key(this))  # noqa: E731
-            return _of_rows(order, self._size, self._same)
+            return _of_rows(order, self._size, self._same, shuffled=True)
         return Dataset(
             lambda this: drawn(self._elements(this), buffer_size, key(this)),
             self._size,
@@ -258,7 +259,7 @@ class Dataset(Specified, Origins, Grouping, Mixing):
         size = cardinality.cut(self._size, where)
         if self._rows is not None:
             cut = lambda this: self._rows(this).cut(where)  # noqa: E731
-            return _of_rows(cut, size, self._same)
+            return _of_rows(cut, size, self._same, self._shuffled)
         bounds = (where.start, where.stop, where.step)
 
         def elements(this: Pass) -> Iterator[Any]:  # a generator, as ignore_errors expects it
@@ -442,5 +443,7 @@ def _plain(leaf: Any) -> Any:
     return leaf if isinstance(leaf, Dataset) else leaf[()]
 
 
-def _of_rows(rows: Callable[[Pass], Rows], size: int, spec: Any) -> Dataset:
-    return Dataset(lambda this: each_row(rows(this)), size, rows, spec)
+def _of_rows(rows: Callable[[Pass], Rows], size: int, spec: Any, shuffled: bool) -> Dataset:
+    made = Dataset(lambda this: each_row(rows(this)), size, rows, spec)
+    made._shuffled = shuffled
+    return made

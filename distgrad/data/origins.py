@@ -171,7 +171,14 @@ class Origins:
 
         size = cardinality.shortest([part._size for part in parts])
         spec = lambda: nest.map_leaves(lambda part: part.element_spec, together)  # noqa: E731
-        return cls(elements, size, spec=spec)
+        if any(part._rows is None or part._shuffled for part in parts):
+            return cls(elements, size, spec=spec)
+
+        def rows(this: Pass) -> Rows:
+            arrays = [part._rows(this).cut(slice(size)).arrays for part in parts]
+            return Rows(nest.map_leaves(arrays.__getitem__, places), None)
+
+        return cls(lambda this: each_row(rows(this)), size, rows, spec)
 
 
 def _dtype(dtype: Any) -> np.dtype:

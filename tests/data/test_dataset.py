@@ -318,6 +318,20 @@ def test_zip_and_concatenate():
         Dataset.zip(numbers(), [1, 2])
 
 
+def test_a_zip_of_arrays_is_as_fast_as_arrays_side_by_side_and_in_the_same_order():
+    x, y = np.arange(20), np.arange(40, 17, -1)
+    for change in (lambda d: d, lambda d: d.skip(3), lambda d: d.shuffle(5, seed=1)):
+        parts = change(Dataset.from_tensor_slices(x)), Dataset.from_tensor_slices({"y": y})
+        one_by_one = parts[0].filter(lambda n: True), parts[1]
+        found, expected = Dataset.zip(parts), Dataset.zip(one_by_one)
+        assert found._rows is None or not parts[0]._shuffled
+        for end in (lambda d: d, lambda d: d.batch(4), lambda d: d.shuffle(6, seed=2).batch(3)):
+            assert values(end(found)) == values(end(expected))
+        assert found.element_spec == expected.element_spec
+    assert len(Dataset.zip(Dataset.from_tensor_slices(x), Dataset.from_tensor_slices(y))) == 20
+    assert Dataset.zip(Dataset.from_tensor_slices(x), Dataset.from_tensor_slices(y))._rows
+
+
 def test_datasets_in_one_agree_in_form_and_dtype():
     ints, pairs = Dataset.range(2), Dataset.zip(Dataset.range(2), Dataset.range(2))
     named = Dataset.from_tensor_slices({"a": [1], "b": [2]})
