@@ -37,7 +37,7 @@ ALLOWED = {
     "data.kept": {"data", "core.dtypes", "core.errors"},
     "data.lines": {"data", "core.errors", "core.texts"},
     "data.rows": {"data", "core.seeding"},
-    "data.specs": {"data", "core.spec"},
+    "data.specs": {"data", "core.spec", "core.texts"},
     "config": {"config", "settings"},
     "job": set(),
     "launcher": {"launcher", "job", "comm", "core.errors", "worker"},

@@ -93,19 +93,20 @@ def agree(datasets: Sequence[Specified], words: str) -> None:
 
     Nothing is said where only an element could tell.
     """
-    with suppress(NotKnown):
-        token = _unseen.set(True)
+    token = _unseen.set(True)
+    try:
+        first, *others = (dataset.element_spec for dataset in datasets)
+    except (NotKnown, TypeError):  # of a dtype that no tensor has
+        return
+    finally:
+        _unseen.reset(token)
+    for number, other in enumerate(others, 1):
         try:
-            first, *others = (dataset.element_spec for dataset in datasets)
-        finally:
-            _unseen.reset(token)
-        for number, other in enumerate(others, 1):
-            try:
-                same = nest.map_leaves(_same_kind, first, other)
-            except ValueError:  # of another form
-                same = False
-            if not all(nest.leaves(same)):
-                raise TypeError(words.format(first=first, number=number, other=other))
+            same = nest.map_leaves(_same_kind, first, other)
+        except ValueError:  # of another form
+            same = False
+        if not all(nest.leaves(same)):
+            raise TypeError(words.format(first=first, number=number, other=other))
 
 
 def _same_kind(one: Any, other: Any) -> bool:
@@ -122,10 +123,11 @@ def _with(spec: Any, axes: frozenset[int]) -> Any:
 def of_array(leaf: Any) -> Any:
     """The spec of an array, or of a dataset that is in its place."""
     from distgrad.core.spec import TensorSpec
+    from distgrad.core.texts import dtype_of
 
     if isinstance(leaf, Specified):
         return DatasetSpec(leaf.element_spec)
-    return TensorSpec(leaf.shape, leaf.dtype)
+    return TensorSpec(leaf.shape, dtype_of(leaf))
 
 
 def of_rows(arrays: Any) -> Any:

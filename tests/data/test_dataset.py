@@ -351,6 +351,11 @@ def test_datasets_in_one_agree_in_form_and_dtype():
         with pytest.raises(TypeError, match="number 2"):
             Dataset.choose_from_datasets([one, one, other], ints)
     assert len(values(ints.concatenate(Dataset.from_tensors(np.zeros(3, np.int64))))) == 3
+    texts = Dataset.from_tensor_slices(["x"])
+    for same in (["a", "longer"], np.array(["o"], object), np.array([b"b"])):
+        assert texts.concatenate(Dataset.from_tensor_slices(same)).element_spec.dtype == tf.string
+    days = Dataset.from_tensor_slices(np.array(["2020-01-01"], "M8[D]"))
+    assert len(days.concatenate(days)) == 2
     other_order = Dataset.from_tensor_slices({"b": [2], "a": [1]})
     assert values(named.concatenate(other_order)) == [{"a": 1, "b": 2}] * 2
 
