@@ -28,6 +28,17 @@ ELSEWHERE = {
 }
 
 
+# Settings that hold several.
+_SEVERAL = {
+    "autotune",
+    "experimental_distribute",
+    "experimental_optimization",
+    "experimental_service",
+    "experimental_threading",
+    "threading",
+}
+
+
 class Options:
     """TensorFlow's settings of datasets, which scripts may set: here none of them is asked for.
 
@@ -37,7 +48,18 @@ class Options:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        if name not in _SEVERAL:
+            return None  # which nobody has set
         made = self.__dict__[name] = Options()  # options.autotune.enabled = True
+        return made
+
+    def merge(self, options: Options) -> Options:
+        """These settings with those of another, which count where both are set."""
+        made = Options()
+        made.__dict__.update(self.__dict__)
+        for name, value in options.__dict__.items():
+            own = self.__dict__.get(name)
+            made.__dict__[name] = own.merge(value) if isinstance(own, Options) else value
         return made
 
 

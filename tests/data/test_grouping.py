@@ -282,6 +282,12 @@ def test_settings_are_taken_and_change_nothing():
     data = tf.data.Dataset.range(3).with_options(options)
     assert [int(x) for x in data] == [0, 1, 2]
     assert options.experimental_distribute.auto_shard_policy == -1
+    assert tf.data.Options().deterministic is None
+    others = tf.data.Options()
+    others.deterministic, others.experimental_distribute.num_devices = True, 2
+    both = options.merge(others)
+    assert both.deterministic and both.experimental_distribute.num_devices == 2
+    assert both.experimental_distribute.auto_shard_policy == -1 and not options.deterministic
 
 
 def test_a_list_that_map_returns_is_a_tuple():

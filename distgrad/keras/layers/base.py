@@ -58,6 +58,7 @@ class Layer(Tracked, Masked, Described, Kept):
     meets = False  # whether its calls in training add up numbers with other shards
     input_spec: Any = None  # InputSpecs that the first argument of a call is checked against
     stateful: bool = False
+    supports_jit = True  # a layer of one's own may say that it does not: it changes nothing
     takes_texts = False  # arrays of them, as they are: a user's own layers see to it themselves
     _parameters: tuple[str, ...] | None = None  # of call, once __init__ has run
     _remat: remat.RematMode | None = None  # of the scope in which it was made

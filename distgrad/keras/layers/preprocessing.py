@@ -271,6 +271,9 @@ class Normalization(Layer):
         self.adapt_mean.assign(mean.astype(self.adapt_mean.dtype.numpy_dtype))
         self.adapt_variance.assign((squares / count).astype(self.adapt_variance.dtype.numpy_dtype))
 
+    def finalize_state(self) -> None:
+        """Does nothing: weights that were set are used as they are."""
+
     @property
     def mean(self) -> Tensor | None:
         """The mean, in a shape that broadcasts with the inputs; None before the layer is built."""
