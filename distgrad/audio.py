@@ -13,9 +13,9 @@ import numpy as _np
 from distgrad.core.dispatch import as_tensor as _as_tensor
 from distgrad.core.errors import InvalidArgumentError as _InvalidArgumentError
 from distgrad.core.tensor import Tensor as _Tensor
-from distgrad.image_files import Contents as _Contents
+from distgrad.core.texts import Bytes as _Bytes
+from distgrad.core.texts import as_bytes as _as_bytes
 from distgrad.image_files import bytes_of as _bytes_of
-from distgrad.image_files import contents_of as _contents_of
 
 __all__ = ["decode_wav", "encode_wav"]
 
@@ -56,7 +56,7 @@ def decode_wav(
     return DecodeWav(_as_tensor(sound), _as_tensor(_np.array(rate, _np.int32)))
 
 
-def encode_wav(audio: _Any, sample_rate: _Any, name: str | None = None) -> _Contents:
+def encode_wav(audio: _Any, sample_rate: _Any, name: str | None = None) -> _Bytes:
     """The bytes of a WAV file of 16 bits of a sound (samples, channels) in [-1, 1].
 
     Raises InvalidArgumentError (a ValueError) for a sound of another rank.
@@ -71,7 +71,7 @@ def encode_wav(audio: _Any, sample_rate: _Any, name: str | None = None) -> _Cont
         file.setsampwidth(2)
         file.setframerate(int(sample_rate))
         file.writeframes(whole.tobytes())
-    return _contents_of(target.getvalue())
+    return _as_bytes(target.getvalue())
 
 
 def __getattr__(name: str) -> object:

@@ -17,6 +17,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError, NotFoundError
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import Bytes, as_bytes
 from distgrad.ops.image import convert_image_dtype
 
 __all__ = [
@@ -39,18 +40,6 @@ _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _PLAIN = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}  # what modes are without a choice
 
 
-class Contents(np.ndarray):
-    """The bytes of a file, an array without axes; ``numpy()`` gives them."""
-
-    def numpy(self) -> bytes:
-        return _value(self)
-
-
-def contents_of(data: bytes) -> Contents:
-    """These bytes as TensorFlow's functions give them."""
-    return np.array(data, dtype=object).view(Contents)
-
-
 def _value(scalar: Any) -> Any:
     return np.asarray(scalar, dtype=object).item()
 
@@ -69,11 +58,11 @@ def _path(filename: Any) -> Path:
     return Path(os.fsdecode(_value(filename)))
 
 
-def read_file(filename: Any, name: str | None = None) -> Contents:
+def read_file(filename: Any, name: str | None = None) -> Bytes:
     """The bytes of a file. Raises NotFoundError (a FileNotFoundError) where there is none."""
     path = _path(filename)
     try:
-        return contents_of(path.read_bytes())
+        return as_bytes(path.read_bytes())
     except FileNotFoundError:
         raise NotFoundError(f"{path}; No such file or directory") from None
 
@@ -257,7 +246,7 @@ def _frames(image: Any) -> Tensor:
     return as_tensor(np.stack(frames))
 
 
-def _encoded(kind: str, image: Any, channels: tuple[int, ...], **settings: Any) -> Contents:
+def _encoded(kind: str, image: Any, channels: tuple[int, ...], **settings: Any) -> Bytes:
     """Raises InvalidArgumentError for other images than uint8 of so many channels."""
     from distgrad.keras.utils.images import pillow
 
@@ -270,7 +259,7 @@ def _encoded(kind: str, image: Any, channels: tuple[int, ...], **settings: Any) 
     file = io.BytesIO()
     picture = maker.fromarray(array[..., 0] if array.shape[2] == 1 else array)
     picture.save(file, format=kind, **settings)
-    return contents_of(file.getvalue())
+    return as_bytes(file.getvalue())
 
 
 def encode_jpeg(
@@ -285,7 +274,7 @@ def encode_jpeg(
     y_density: int = 300,
     xmp_metadata: Any = "",
     name: str | None = None,
-) -> Contents:
+) -> Bytes:
     """The bytes of a JPEG file of an image of uint8: (height, width, 1 or 3).
 
     ``format`` is "grayscale", "rgb" or "" for what the image is; densities are dots per "in" or
@@ -312,7 +301,7 @@ def encode_jpeg(
     )
 
 
-def encode_png(image: Any, compression: int = -1, name: str | None = None) -> Contents:
+def encode_png(image: Any, compression: int = -1, name: str | None = None) -> Bytes:
     """The bytes of a PNG file of an image of uint8: (height, width, 1, 2, 3 or 4).
 
     Raises InvalidArgumentError (a ValueError) for another image.

@@ -27,7 +27,7 @@ from distgrad.core.dtypes import is_number
 from distgrad.core.errors import SignatureError
 from distgrad.core.spec import TensorSpec
 from distgrad.core.tensor import Operand, Tensor
-from distgrad.core.texts import Texts, as_texts, is_text
+from distgrad.core.texts import as_strings, is_text
 
 if TYPE_CHECKING:  # loaded by the first function that is captured: most scripts capture none
     from distgrad.compile.captured import Captured, Run
@@ -238,7 +238,7 @@ def _match(spec: Any, value: Any) -> Any:
     if isinstance(value, Operand):
         found: Any = value
     elif is_text(value):
-        found = as_texts(value).view(Texts)
+        found = as_strings(value)
     else:
         try:
             found = as_tensor(value, dtype=spec.dtype)

@@ -137,7 +137,7 @@ class DType:
         try:
             return self.numpy_dtype == as_dtype(other).numpy_dtype
         except TypeError:
-            return self.name == "string" and getattr(other, "kind", None) in ("S", "U")
+            return self.name == "string" and getattr(other, "kind", None) in ("S", "U", "O")
 
     def __hash__(self) -> int:
         return hash(self.numpy_dtype)
@@ -241,5 +241,5 @@ def as_dtype(type_value: Any) -> DType:
 
 def of_input(type_value: Any) -> DType:
     """`as_dtype` for what may be an array of texts, as an input of a model: that is ``string``."""
-    of_texts = isinstance(type_value, np.dtype) and type_value.kind in "US"
+    of_texts = isinstance(type_value, np.dtype) and type_value.kind in "USO"
     return string if of_texts or type_value in (str, "string", "str") else as_dtype(type_value)

@@ -37,10 +37,81 @@ class Texts(np.ndarray):
         return encoded.astype(object)[()]
 
 
+class Bytes(np.ndarray):
+    """An array of objects, each bytes as they are, of which NumPy's own cut off zeros at the end.
+
+    It also has TensorFlow's ``numpy()``.
+    """
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        return as_bytes(found) if isinstance(found, bytes) else found
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[row] for row in range(len(self)))
+
+    def __eq__(self, other: Any) -> Any:
+        try:
+            return np.asarray(self) == np.asarray(as_bytes(other))
+        except ValueError:  # no text can be equal to it
+            return np.asarray(self) == other
+
+    def __ne__(self, other: Any) -> Any:
+        return np.logical_not(self == other)
+
+    def __repr__(self) -> str:
+        return repr(np.asarray(self))
+
+    def __str__(self) -> str:
+        return str(np.asarray(self))
+
+    def numpy(self) -> Any:
+        """The bytes, or an array of objects."""
+        return np.asarray(self)[()]
+
+
+def as_bytes(value: Any) -> Bytes:
+    """An array of bytes, from bytes, lists and arrays of them, and of texts, which become UTF-8.
+
+    Raises ValueError for anything else.
+    """
+    if type(value) is bytes:  # nearly always
+        return np.array(value, object).view(Bytes)
+    if isinstance(value, Bytes):
+        return value
+    array = np.asarray(value, object)
+    flat = [v.encode() if isinstance(v, str) else v for v in array.flat]
+    if not all(isinstance(v, bytes) for v in flat):
+        raise ValueError(f"bytes or texts are needed, not {value!r}")
+    made = np.empty(array.shape, object).view(Bytes)
+    made.flat[:] = flat
+    return made
+
+
+def as_strings(value: Any) -> Bytes | Texts:
+    """What TensorFlow calls strings, as an array: of texts, but of bytes where they are none.
+
+    Those are bytes that are no UTF-8, or hold a zero, which NumPy's texts would lose at their end.
+    """
+    array = value if isinstance(value, np.ndarray) else np.asarray(value, object)
+    if array.dtype.kind == "O" and not all(map(_is_utf8, array.flat)):
+        return as_bytes(value)
+    return as_texts(array).view(Texts)
+
+
+def _is_utf8(value: Any) -> bool:
+    if not isinstance(value, bytes):
+        return True
+    try:
+        return "\0" not in value.decode()
+    except UnicodeDecodeError:
+        return False
+
+
 def is_text(value: Any) -> bool:
     """Whether it is a text, or an array of them, by its type."""
     if isinstance(value, np.ndarray):
-        return value.dtype.kind in "SU"
+        return value.dtype.kind in "SU" or isinstance(value, Bytes)
     return isinstance(value, (str, bytes))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.core.texts import Texts
+from distgrad.core.texts import Bytes, Texts, as_bytes, holds_texts
 from distgrad.data import nest
 
 
@@ -19,11 +19,13 @@ def as_tensors(element: Any) -> Any:
     from distgrad.core.dispatch import as_tensor
 
     def tensor(leaf: Any) -> Any:
-        if not isinstance(leaf, (np.ndarray, np.generic)):
+        if type(leaf) is Bytes or not isinstance(leaf, (np.ndarray, np.generic)):
             return leaf
         if leaf.dtype.kind in "SU":
             return np.asarray(leaf).view(Texts)
-        if leaf.dtype.kind == "O":  # of datasets
+        if leaf.dtype.kind == "O":  # of bytes, or of datasets
+            if holds_texts(np.asarray(leaf)):
+                return as_bytes(leaf)
             return leaf if leaf.ndim else leaf.item()
         return as_tensor(leaf)
 

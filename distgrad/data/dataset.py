@@ -440,7 +440,7 @@ class Dataset(Specified, Origins, Grouping, Mixing):
 
 
 def _plain(leaf: Any) -> Any:
-    return leaf if isinstance(leaf, Dataset) else leaf[()]
+    return leaf if isinstance(leaf, Dataset) else np.asarray(leaf)[()]
 
 
 def _of_rows(rows: Callable[[Pass], Rows], size: int, spec: Any, shuffled: bool) -> Dataset:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.core.texts import as_texts
+from distgrad.core.texts import as_strings
 from distgrad.data import nest
 
 
@@ -40,7 +40,7 @@ def _like(announced: Any, value: Any) -> Any:
 def cast(dtype: Any, value: Any) -> np.ndarray:
     """The value as an array of that dtype. Raises ValueError for numbers in place of texts."""
     wanted = np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
-    return as_texts(value) if wanted.kind == "U" else np.asarray(value, wanted)
+    return as_strings(value) if wanted.kind == "U" else np.asarray(value, wanted)
 
 
 def as_specified(spec: Any, value: Any) -> np.ndarray:

@@ -452,12 +452,13 @@ def padded(group: list[Any], shapes: Any, values: Any) -> Any:
                 )
             largest = full
         dtype = arrays[0].dtype
-        if dtype.kind == "U":  # as long as the longest text
-            fill = "" if fill is None else fill
+        if dtype.kind in "OSU":  # as long as the longest text
+            fill = (b"" if dtype.kind == "S" else "") if fill is None else fill
             dtype = np.result_type(np.asarray(fill), *arrays)
         made = np.full((len(arrays), *largest), 0 if fill is None else fill, dtype)
         for row, array in enumerate(arrays):
-            made[row, ...][tuple(map(slice, array.shape))] = array
+            where: Any = (row, *map(slice, array.shape), ...)
+            np.copyto(made[where], array)
         return made
 
     return nest.map_leaves(joined, *group)

@@ -2,11 +2,13 @@
 
 A file begins with a line of JSON: the form of an element, the number of elements, and the shapes of
 their arrays, None for sizes in which elements differ. After that it has the arrays of each element,
-as ``numpy.save`` writes them. It is there as soon as it is whole, and not before.
+as ``numpy.save`` writes them; for one of bytes that of their lengths, and one of all of them. It is
+there as soon as it is whole, and not before.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
@@ -18,6 +20,7 @@ import numpy as np
 
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import DataError, NotFoundError
+from distgrad.core.texts import as_bytes, holds_texts
 from distgrad.data import nest, specs
 from distgrad.data.cardinality import UNKNOWN_CARDINALITY
 
@@ -47,8 +50,8 @@ def keep(elements: Iterator[Any], path: Path) -> Iterator[Any]:
                     raise ValueError(f"elements differ: {_form(element)} comes after {form}")
                 shapes = [*map(_common, shapes, map(np.shape, arrays))]
                 count += 1
-                for array in arrays:
-                    np.lib.format.write_array(file, _plain(array), allow_pickle=False)
+                for array in itertools.chain.from_iterable(map(_plain, arrays)):
+                    np.lib.format.write_array(file, array, allow_pickle=False)
                 yield element
             file.seek(0)
             file.write(_header(form, count, shapes).ljust(room) + b"\n")
@@ -119,9 +122,9 @@ def _form(element: Any) -> Any:
     if element is None:
         return None
     array = np.asarray(element)
-    if array.dtype.kind == "O":
+    if array.dtype.kind == "O" and not holds_texts(array):
         raise ValueError("an element holds a dataset or an object, which cannot be saved")
-    return array.dtype.name if array.dtype.kind not in "SU" else "text"
+    return array.dtype.name if array.dtype.kind not in "OSU" else "text"
 
 
 def _element(form: Any, leaf: Callable[[str], Any]) -> Any:
@@ -136,10 +139,21 @@ def _element(form: Any, leaf: Callable[[str], Any]) -> Any:
 
 def _array(kind: str, file: Any) -> np.ndarray:
     array = np.lib.format.read_array(file, allow_pickle=False)
-    return array if kind == "text" else array.view(as_dtype(kind).numpy_dtype)
+    if kind != "text":
+        return array.view(as_dtype(kind).numpy_dtype)
+    if array.dtype.kind not in "SU":  # the lengths of bytes
+        whole = np.lib.format.read_array(file, allow_pickle=False).tobytes()
+        ends = np.cumsum(array).tolist()
+        parts = [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        return as_bytes(parts).reshape(array.shape)
+    return array
 
 
-def _plain(array: Any) -> np.ndarray:
-    """The array in a dtype of NumPy's own: bfloat16 as its bits."""
+def _plain(array: Any) -> list[np.ndarray]:
+    """The array in dtypes of NumPy's own: bfloat16 as its bits, bytes as their lengths and all."""
     array = np.ascontiguousarray(array).reshape(np.shape(array))
-    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+    if array.dtype.kind == "O":
+        flat = np.asarray(as_bytes(array)).ravel().tolist()
+        sizes = np.array(list(map(len, flat)), np.int64).reshape(array.shape)
+        return [sizes, np.frombuffer(b"".join(flat), np.uint8)]
+    return [array.view(np.uint16) if array.dtype.name == "bfloat16" else array]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.texts import as_bytes
 
 
 def to_arrays(value: Any) -> Any:
@@ -37,6 +38,9 @@ def _to_arrays(value: Any) -> Any:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"an element is a list of unequal parts: {error}") from error
+    if array.dtype.kind == "S" and not hasattr(value, "dtype"):
+        whole = as_bytes(value)
+        return array if np.array_equal(array, whole) else whole  # with zeros at the end
     if array.dtype == object and array.size and all(isinstance(x, str) for x in array.flat):
         return array.astype(str)  # a column of pandas
     if array.dtype == object:
@@ -101,6 +105,8 @@ def stack(elements: Sequence[Any]) -> Any:
 
     def joined(*arrays: np.ndarray) -> np.ndarray:
         try:
+            if _kind(arrays[0]) in ("O", "S", "U") and "O" in map(_kind, arrays):
+                return np.stack(arrays)  # np.array would keep an array of bytes as an object
             return np.array(arrays)  # which is faster than np.stack, many times for small ones
         except ValueError:
             shapes = {np.shape(array) for array in arrays}
@@ -142,6 +148,11 @@ def _form(nest: Any) -> Any:
     if nest is None:
         return "None"
     return f"a tuple of {len(nest)}" if isinstance(nest, tuple) else "an array"
+
+
+def _kind(leaf: Any) -> str | None:
+    dtype = getattr(leaf, "dtype", None)
+    return None if dtype is None else dtype.kind
 
 
 def _rebuilt(nest: tuple, parts: list) -> tuple:

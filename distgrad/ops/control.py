@@ -18,7 +18,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import of_input, string
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Operand, Tensor
-from distgrad.core.texts import Texts, as_texts, is_text
+from distgrad.core.texts import as_strings, is_text
 from distgrad.ops.shape import broadcast_to, stack, unstack
 from distgrad.ops.tensor_array import TensorArray
 
@@ -300,14 +300,14 @@ def _typed(name: str, results: Any, dtypes: Any) -> Any:
 
 def _given(value: Any) -> Any:
     """A value as Python gets it: a tensor, or texts, which have ``numpy()``, too."""
-    return as_texts(value).view(Texts) if is_text(value) else as_tensor(value)
+    return as_strings(value) if is_text(value) else as_tensor(value)
 
 
 def _of_dtype(name: str, value: Any, dtype: Any) -> Any:
     spec = None if isinstance(dtype, type) else getattr(dtype, "dtype", None)
     wanted = of_input(spec or dtype)
     if wanted is string:
-        return as_texts(value).view(Texts)
+        return as_strings(value)
     if isinstance(value, Operand) and value.dtype != wanted:
         raise InvalidArgumentError(
             f"{name}: the function returned {value.dtype.name}, not {wanted.name}; use cast"

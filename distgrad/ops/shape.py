@@ -16,7 +16,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, registry, sample
 from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Operand, Tensor
-from distgrad.core.texts import Texts, as_texts, is_text
+from distgrad.core.texts import as_strings, is_text
 from distgrad.ops.casting import cast
 
 _INTS = frozenset((int,))
@@ -74,6 +74,8 @@ def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
 
     Raises InvalidArgumentError where the number of elements differs or two dimensions are -1.
     """
+    if type(tensor) is not Tensor and is_text(tensor):  # of a dataset
+        return as_strings(tensor).reshape(static(shape))  # type: ignore[return-value]
     x, wanted = as_tensor(tensor), list(static(shape))
     size = x._data.size
     if wanted.count(-1) == 1:
@@ -148,7 +150,7 @@ def expand_dims(input: Any, axis: Any, name: str | None = None) -> Tensor:
     Raises InvalidArgumentError for an axis outside the new rank.
     """
     if is_text(input):  # of a dataset
-        return np.expand_dims(as_texts(input), axis).view(Texts)  # type: ignore[return-value]
+        return np.expand_dims(as_strings(input), axis)  # type: ignore[return-value]
     tensor = as_tensor(input)
     shape = list(tensor._data.shape)
     if isinstance(axis, (list, tuple)) and len(axis) == 1:

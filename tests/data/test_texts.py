@@ -88,3 +88,49 @@ def test_one_text_gets_an_axis():
     found = tf.expand_dims(text, -1)
     assert found.shape == (1,) and found.numpy().tolist() == [b"b,2"]
     assert tf.expand_dims("a", 0)[0].numpy() == b"a"
+
+
+BINARY = [b"a\0", b"\xff", b"c"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        Dataset.from_tensor_slices(BINARY),
+        Dataset.from_tensor_slices({"t": BINARY}).map(lambda row: row["t"]),
+        Dataset.from_generator(lambda: iter(BINARY), output_types=tf.string),
+        Dataset.range(3).map(lambda n: tf.py_function(lambda i: BINARY[i], [n], tf.string)),
+    ],
+    ids=["array", "dict", "generator", "py_function"],
+)
+def test_bytes_that_are_no_texts_stay_as_they_are(data, tmp_path):
+    assert [each.numpy() for each in data] == BINARY
+    (batch,) = data.batch(3)
+    assert batch.numpy().tolist() == BINARY and tf.string == batch.dtype
+    assert [each.numpy() for each in data.batch(2).unbatch()] == BINARY
+    (padded,) = data.padded_batch(3)
+    assert padded.numpy().tolist() == BINARY
+    if data.element_spec == tf.TensorSpec((), tf.string):
+        data.save(tmp_path)
+        assert [each.numpy() for each in Dataset.load(tmp_path)] == BINARY
+
+
+def test_bytes_are_compared_and_reshaped():
+    (batch,) = Dataset.from_tensor_slices(BINARY).batch(3)
+    assert (batch == b"c").tolist() == (batch == "c").tolist() == [False, False, True]
+    assert (batch != BINARY).tolist() == [False] * 3 and tf.equal(batch, b"c").numpy()[2]
+    assert [each.numpy() for each in batch] == BINARY and batch[1].numpy() == b"\xff"
+    assert tf.reshape(batch, [3, 1]).shape == tf.expand_dims(batch, 1).shape == (3, 1)
+    assert (str(batch[2]), repr(batch[2])) == ("b'c'", "array(b'c', dtype=object)")
+
+
+def test_shorter_rows_of_bytes_are_filled_up():
+    rows = Dataset.from_generator(lambda: iter([[b"\xff"], [b"a\0", b"b"]]), output_types=tf.string)
+    (batch,) = rows.padded_batch(2)
+    assert batch.numpy().tolist() == [[b"\xff", b""], [b"a\0", b"b"]]
+    (old,) = (
+        Dataset.from_tensor_slices(np.array([b"a", b"b"]))
+        .map(lambda text: tf.reshape(text, [1]))
+        .padded_batch(2, padded_shapes=[2])
+    )
+    assert old.numpy().tolist() == [[b"a", b""], [b"b", b""]]
