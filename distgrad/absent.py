@@ -2,7 +2,10 @@
 
 _DENSE = "tensors here are dense arrays of numbers"
 _STRATEGY = "workers on CPUs and CUDA GPUs share each batch: use MirroredStrategy"
-_RECORDS = "keep arrays by numpy.savez, and read them by numpy.load"
+_LENGTHS = (
+    f"{_DENSE}: use tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True), which fills up "
+    "the shorter ones of a batch"
+)
 _JOINS = "nothing is needed: the first call that needs the other processes joins them"
 _AVERAGES = (
     "average a tape's gradients with distribute.mean(gradients), or give the whole batch to "
@@ -20,10 +23,6 @@ _INSTEAD = {
     "Graph": "there are no graphs: call functions",
     "as_string": "use str, or an f-string",
     "compat": "there is no TensorFlow 1 here: use the names of TensorFlow 2",
-    "data.FixedLengthRecordDataset": "numpy.fromfile or numpy.memmap gives the records as an array",
-    "data.TFRecordDataset": "read records into arrays, or give Dataset.from_generator a reader",
-    "data.experimental.TFRecordWriter": _RECORDS,
-    "data.experimental.make_batched_features_dataset": "read records into arrays",
     "data.experimental.parallel_interleave": "use Dataset.interleave",
     "distribute.ParameterServerStrategy": _STRATEGY,
     "distribute.Server": "start the script with mpirun, or with distgrad launch",
@@ -77,12 +76,7 @@ _INSTEAD = {
     "feature_column": "use Keras's preprocessing layers",
     "gradients": "there are no graphs: use tf.GradientTape",
     "hessians": "take tape.jacobian of the gradient of an inner tape",
-    "io.FixedLenFeature": _RECORDS,
-    "io.TFRecordWriter": _RECORDS,
-    "io.parse_example": _RECORDS,
-    "io.parse_single_example": _RECORDS,
-    "io.parse_tensor": _RECORDS,
-    "io.serialize_tensor": _RECORDS,
+    **{f"io.{name}": _LENGTHS for name in ("RaggedFeature", "SparseFeature", "VarLenFeature")},
     "keras.distribution": "start the script with mpirun, or with distgrad launch: workers share "
     "each batch",
     **dict.fromkeys(
@@ -104,10 +98,6 @@ _INSTEAD = {
     "saved_model": "use model.save('x.keras'), model.export('x.onnx'), or tf.train.Checkpoint",
     "Session": "there are no graphs: call functions",
     "sparse": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
-    **{
-        f"train.{name}": _RECORDS
-        for name in ("BytesList", "Example", "Feature", "Features", "FloatList", "Int64List")
-    },
     "tpu": "distgrad runs on CPUs and CUDA GPUs",
 }
 

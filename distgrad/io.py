@@ -1,4 +1,4 @@
-"""``tf.io``: files, the images and records in them, and folders under ``gfile``."""
+"""``tf.io``: files, the images, records and examples in them, and folders under ``gfile``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ from distgrad.core.dispatch import as_tensor as _as_tensor
 from distgrad.core.dtypes import as_dtype as _as_dtype
 from distgrad.core.errors import InvalidArgumentError as _InvalidArgumentError
 from distgrad.core.tensor import Tensor as _Tensor
+from distgrad.core.texts import as_bytes as _as_bytes
+from distgrad.data.examples import (
+    parse_example,
+    parse_sequence_example,
+    parse_single_example,
+    parse_single_sequence_example,
+)
+from distgrad.data.features import FixedLenFeature, FixedLenSequenceFeature
 from distgrad.data.lines import decode_csv
-from distgrad.image_files import bytes_of as _bytes_of
+from distgrad.data.records import TFRecordOptions, TFRecordWriter
+from distgrad.data.serialized import parse_tensor, serialize_tensor
 from distgrad.image_files import (
     decode_and_crop_jpeg,
     decode_bmp,
@@ -29,6 +38,10 @@ from distgrad.image_files import (
 )
 
 __all__ = [
+    "FixedLenFeature",
+    "FixedLenSequenceFeature",
+    "TFRecordOptions",
+    "TFRecordWriter",
     "decode_and_crop_jpeg",
     "decode_bmp",
     "decode_csv",
@@ -42,7 +55,13 @@ __all__ = [
     "extract_jpeg_shape",
     "gfile",
     "is_jpeg",
+    "parse_example",
+    "parse_sequence_example",
+    "parse_single_example",
+    "parse_single_sequence_example",
+    "parse_tensor",
     "read_file",
+    "serialize_tensor",
     "write_file",
 ]
 
@@ -57,18 +76,24 @@ def decode_raw(
     fixed_length: int | None = None,
     name: str | None = None,
 ) -> _Tensor:
-    """The numbers that bytes hold: a vector of ``out_type``.
+    """The numbers that bytes hold: a vector of ``out_type``; of an array of bytes one for each.
 
     ``fixed_length`` is how many bytes count: more are cut off, fewer filled up by zeros. Raises
-    InvalidArgumentError where the bytes are no whole numbers.
+    InvalidArgumentError where the bytes are no whole numbers, or not as many in all of an array.
     """
-    data = _bytes_of(input_bytes)
+    given, dtype = _as_bytes(input_bytes), _as_dtype(out_type).numpy_dtype
+    rows = _np.asarray(given).ravel().tolist()
     if fixed_length is not None:
-        data = data[:fixed_length].ljust(fixed_length, b"\0")
-    dtype = _as_dtype(out_type).numpy_dtype
-    if len(data) % dtype.itemsize:
-        raise _InvalidArgumentError(f"{len(data)} bytes are not a whole number of {dtype} numbers")
-    return _as_tensor(_np.frombuffer(data, dtype.newbyteorder("<" if little_endian else ">")))
+        rows = [row[:fixed_length].ljust(fixed_length, b"\0") for row in rows]
+    sizes = set(map(len, rows))
+    if len(sizes) > 1:
+        raise _InvalidArgumentError(f"all have to have as many bytes, not {sorted(sizes)}")
+    (size,) = sizes or {0}
+    if size % dtype.itemsize:
+        raise _InvalidArgumentError(f"{size} bytes are not a whole number of {dtype} numbers")
+    order = dtype.newbyteorder("<" if little_endian else ">")
+    found = _np.frombuffer(b"".join(rows), order)
+    return _as_tensor(found.reshape(*given.shape, size // dtype.itemsize))
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""``tf.train``: checkpoints of objects, and moving averages of variables."""
+"""``tf.train``: checkpoints of objects, moving averages of variables, and examples of records."""
 
 from distgrad.training.averages import ExponentialMovingAverage
 from distgrad.training.checkpoint_manager import CheckpointManager, checkpoints_iterator
@@ -25,6 +25,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    from distgrad.data import messages
+
+    if name == "BytesList":
+        return messages.BytesList
+    if name in messages.EXAMPLES:  # made of an optional package
+        return messages.message(name)
     from distgrad.absent import message
 
     raise AttributeError(message(f"train.{name}"))

@@ -31,13 +31,17 @@ ALLOWED = {
     # What a user's own loop gets are tensors, and what it asks for their kinds.
     "data.calling": {"data", "core.dispatch", "core.errors", "core.texts"},
     "data.dataset": {"data", "core.op_errors"},
+    "data.examples": {"data", "core.errors", "core.texts"},
+    "data.features": {"data", "core.dtypes", "core.errors", "core.texts"},
     "data.generated": {"data", "core.errors", "core.texts"},
     "data.drawing": {"ops.random", "ops.streams"},
     "data.iterating": {"data", "core.errors", "core.op_errors", "core.place", "core.recording"},
     "data.kept": {"data", "core.dtypes", "core.errors", "core.texts"},
     "data.lines": {"data", "core.errors", "core.texts"},
     "data.nest": {"core.errors", "core.texts"},
+    "data.records": {"data", "core.errors", "core.op_errors", "core.texts"},
     "data.rows": {"data", "core.seeding"},
+    "data.serialized": {"data", "core"},
     "data.specs": {"data", "core.spec", "core.texts"},
     "config": {"config", "settings"},
     "job": set(),
@@ -86,6 +90,8 @@ HOMES = {
     "pydot": "keras.utils.drawing",
     "sklearn": "keras.wrappers.estimators",
     "onnx": "export.onnx_file",
+    "google": "data.messages",
+    "crc32c": "data.checksum",
     "onnxruntime": "export.verify",
 }
 # Where several modules of the room may import the package.

@@ -43,8 +43,8 @@ def test_data_travels_with_the_package_and_its_attribution(name, parts):
 def test_the_extras_are_those_of_the_documentation():
     extras = PROJECT["optional-dependencies"]
     assert set(extras) >= {
-        *("mpi", "mpich", "openmpi", "ray", "cuda12", "cuda13", "onnx", "tb", "report", "data"),
-        *("h5", "fast", "all-cpu", "dev"),
+        *("mpi", "mpich", "openmpi", "ray", "cuda12", "cuda13", "onnx", "tb", "records", "report"),
+        *("data", "h5", "fast", "all-cpu", "dev"),
     }
     (combined,) = extras["all-cpu"]
     assert set(re.findall(r"\w+", combined)) - {"distgrad"} <= set(extras)

@@ -6,6 +6,7 @@ from distgrad.data.dataset import AUTOTUNE, Dataset
 from distgrad.data.grouping import Options
 from distgrad.data.iterating import DatasetIterator as Iterator
 from distgrad.data.lines import TextLineDataset
+from distgrad.data.records import FixedLengthRecordDataset, TFRecordDataset
 from distgrad.data.specs import DatasetSpec
 
 __all__ = [
@@ -14,8 +15,10 @@ __all__ = [
     "UNKNOWN_CARDINALITY",
     "Dataset",
     "DatasetSpec",
+    "FixedLengthRecordDataset",
     "Iterator",
     "Options",
+    "TFRecordDataset",
     "TextLineDataset",
     "ThreadingOptions",
     "experimental",

@@ -13,9 +13,11 @@ from distgrad.data import nest, specs
 from distgrad.data.calling import as_tensors, call
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 from distgrad.data.dataset import AUTOTUNE, Dataset
+from distgrad.data.examples import make_batched_features_dataset
 from distgrad.data.grouping import Options
 from distgrad.data.iterating import Optional
 from distgrad.data.lines import CsvDataset
+from distgrad.data.records import DatasetWriter as TFRecordWriter
 from distgrad.data.tables import make_csv_dataset
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Optional",
     "RandomDataset",
     "Reducer",
+    "TFRecordWriter",
     "ThreadingOptions",
     "assert_cardinality",
     "at",
@@ -46,6 +49,7 @@ __all__ = [
     "group_by_window",
     "ignore_errors",
     "load",
+    "make_batched_features_dataset",
     "make_csv_dataset",
     "map_and_batch",
     "pad_to_cardinality",

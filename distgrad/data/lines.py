@@ -9,49 +9,22 @@ import csv
 import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distgrad.core.errors import InvalidArgumentError, NotFoundError
+from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.texts import as_texts
-from distgrad.data import specs
 from distgrad.data.calling import as_tensors
 from distgrad.data.dataset import Dataset
+from distgrad.data.files import names_of, of_files, opened
 
 _KINDS = {"i": ("int", int), "u": ("int", int), "f": ("float", float)}
 
 
-def names_of(filenames: Any) -> list[str]:
-    """Paths as texts: of one, of a list or array, or of a dataset of them."""
-    if isinstance(filenames, Dataset):
-        return [str(name) for name in filenames.as_numpy_iterator()]
-    if isinstance(filenames, (str, Path)):
-        return [str(filenames)]
-    return [str(name) for name in np.asarray(filenames).ravel()]
-
-
-def opened(path: str, compression_type: str | None = None, encoding: str = "utf-8") -> Any:
-    """A text file, as it is, or unpacked of "GZIP" or "ZLIB".
-
-    Raises NotFoundError where there is none, InvalidArgumentError for another kind of compression.
-    """
-    if compression_type not in (None, "", "GZIP", "ZLIB"):
-        raise InvalidArgumentError(
-            f"compression_type is '', 'GZIP' or 'ZLIB', not {compression_type!r}"
-        )
-    if not Path(path).is_file():
-        raise NotFoundError(f"{path}; No such file or directory")
-    if compression_type == "GZIP":
-        import gzip
-
-        return gzip.open(path, "rt", encoding=encoding, newline="")
-    if compression_type == "ZLIB":
-        import zlib
-
-        return io.StringIO(zlib.decompress(Path(path).read_bytes()).decode(encoding), newline="")
-    return open(path, encoding=encoding, newline="")
+def _text(path: str, compression_type: str | None = None, encoding: str = "utf-8") -> Any:
+    """A text file, as it is, or unpacked; raises as `files.opened`."""
+    return io.TextIOWrapper(opened(path, compression_type), encoding, newline="")
 
 
 def TextLineDataset(
@@ -64,18 +37,17 @@ def TextLineDataset(
     """The lines of text files (UTF-8), one file after the other, without what ends them.
 
     ``filenames`` is one, a list or a dataset of them; ``compression_type`` is None, "GZIP" or
-    "ZLIB"; the other settings change nothing. Raises NotFoundError, as it is read, for a file that
-    is not there, InvalidArgumentError for another kind of compression.
+    "ZLIB"; with ``num_parallel_reads`` so many files are read in turns, one line of each;
+    ``buffer_size`` changes nothing. Raises NotFoundError, as it is read, for a file that is not
+    there, InvalidArgumentError for another kind of compression.
     """
-    paths = names_of(filenames)
 
-    def elements(_: Any) -> Iterator[Any]:
-        for path in paths:
-            with opened(path, compression_type) as file:
-                for line in file:
-                    yield np.array(line.removesuffix("\n").removesuffix("\r"))
+    def lines(path: str) -> Iterator[Any]:
+        with _text(path, compression_type) as file:
+            for line in file:
+                yield np.array(line.removesuffix("\n").removesuffix("\r"))
 
-    return Dataset(elements, spec=lambda: specs.of_array(np.array("")))
+    return of_files(filenames, lines, num_parallel_reads, np.array(""))
 
 
 def CsvDataset(
@@ -160,7 +132,7 @@ def rows(
     encoding: str = "utf-8",
 ) -> Iterator[list[str]]:
     """The records of a CSV file, as texts, without its header."""
-    with opened(path, compression_type, encoding) as file:
+    with _text(path, compression_type, encoding) as file:
         reader = _reader(file, field_delim, use_quote_delim)
         if header:
             next(reader, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from distgrad.data.dataset import Dataset
-from distgrad.data.lines import CsvDataset, names_of, rows
+from distgrad.data.files import matching
+from distgrad.data.lines import CsvDataset, rows
 
 
 def make_csv_dataset(
@@ -45,7 +45,7 @@ def make_csv_dataset(
     and ``sloppy`` change nothing. Raises ValueError for no file, files of other headers, and names
     that are none.
     """
-    paths = _matching(file_pattern)
+    paths = matching(file_pattern)
     options = (field_delim, use_quote_delim)
     if column_names is None:
         if not header:
@@ -91,14 +91,6 @@ def make_csv_dataset(
         return features if label_name is None else (features, features.pop(label_name))
 
     return found.map(named).prefetch(prefetch_buffer_size or 1)
-
-
-def _matching(pattern: Any) -> list[str]:
-    """The files of a pattern, or of a list of them, in order."""
-    found = sorted(path for each in names_of(pattern) for path in glob.glob(each))
-    if not found:
-        raise ValueError(f"No files match `file_pattern` {pattern!r}.")
-    return found
 
 
 def _header(

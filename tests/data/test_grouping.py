@@ -240,7 +240,7 @@ def test_where_zeros_do_not_tell_the_first_element_does():
     ("use", "words"),
     [
         (lambda d: d.ragged_batch(2), "Dataset.ragged_batch .*padded_batch"),
-        (lambda d: tf.data.TFRecordDataset("x"), "'TFRecordDataset': read records into"),
+        (lambda d: tf.data.experimental.parallel_interleave, "use Dataset.interleave"),
         (lambda d: d.nonsense(), "no attribute 'nonsense'"),
     ],
 )

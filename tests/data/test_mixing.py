@@ -116,8 +116,6 @@ def test_counters_and_older_steps():
             values(odd.apply(tf.data.experimental.assert_cardinality(wrong)))
     unbatched = Dataset.range(4).batch(2).apply(tf.data.experimental.unbatch())
     assert values(unbatched) == [0, 1, 2, 3]
-    with pytest.raises(AttributeError, match="make_batched_features_dataset.*arrays"):
-        tf.data.experimental.make_batched_features_dataset("a", 4, {})
 
 
 def test_groups_become_one_element_each():
