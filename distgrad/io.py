@@ -22,6 +22,7 @@ from distgrad.data.features import FixedLenFeature, FixedLenSequenceFeature
 from distgrad.data.lines import decode_csv
 from distgrad.data.records import TFRecordOptions, TFRecordWriter
 from distgrad.data.serialized import parse_tensor, serialize_tensor
+from distgrad.data.specs import tried_size as _tried_size
 from distgrad.image_files import (
     decode_and_crop_jpeg,
     decode_bmp,
@@ -82,6 +83,8 @@ def decode_raw(
     InvalidArgumentError where the bytes are no whole numbers, or not as many in all of an array.
     """
     given, dtype = _as_bytes(input_bytes), _as_dtype(out_type).numpy_dtype
+    if fixed_length is None and (size := _tried_size()) is not None:
+        return _as_tensor(_np.zeros((*given.shape, size), dtype))
     rows = _np.asarray(given).ravel().tolist()
     if fixed_length is not None:
         rows = [row[:fixed_length].ljust(fixed_length, b"\0") for row in rows]

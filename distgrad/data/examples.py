@@ -20,6 +20,7 @@ from distgrad.data.features import FixedLenFeature, FixedLenSequenceFeature
 from distgrad.data.files import matching
 from distgrad.data.messages import decode_error, message
 from distgrad.data.records import TFRecordDataset
+from distgrad.data.specs import tried_size
 
 _DTYPES = {"int64_list": "int64", "float_list": "float32", "bytes_list": "string"}
 
@@ -88,7 +89,10 @@ def parse_sequence_example(
         if not isinstance(feature, FixedLenSequenceFeature) or feature.default_value is not None:
             raise ValueError(f"Unsupported {feature} for the sequence {key!r}")
         lists = [each.feature_lists.feature_list for each in parsed]
-        steps = [_steps(key, feature, each, place, n) for n, each in enumerate(lists)]
+        if (size := tried_size()) is not None:
+            steps = [[feature.zeros(1)] * size] * len(lists)
+        else:
+            steps = [_steps(key, feature, each, place, n) for n, each in enumerate(lists)]
         lengths[key] = np.array([len(each) for each in steps], np.int64)
         sequences[key] = feature.together([[v for step in each for v in step] for each in steps])
     result = partial(_result, rows.ndim)
@@ -187,6 +191,9 @@ def _column(key: str, feature: Any, maps: list[Any], place: Place) -> np.ndarray
         raise ValueError(f"Unsupported {type(feature).__name__} {feature} for key {key!r}")
     if isinstance(feature, FixedLenSequenceFeature) and not feature.allow_missing:
         raise ValueError("Unsupported: FixedLenSequenceFeature requires allow_missing to be True.")
+    if (size := tried_size()) is not None:
+        parts = size if isinstance(feature, FixedLenSequenceFeature) else 1
+        return feature.together([feature.zeros(parts)] * len(maps))
     missing, rows = feature.missing, []
     for number, each in enumerate(maps):
         values = _values(key, feature, each.get(key), place, number)

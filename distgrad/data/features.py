@@ -56,6 +56,15 @@ class Kind:
         """The number of values in the shape."""
         return math.prod(self.sizes)
 
+    @cached_property
+    def nothing(self) -> Any:
+        """What fills up."""
+        return b"" if self.kind is string else 0
+
+    def zeros(self, parts: int) -> list[Any]:
+        """As many of it as so many times the shape has values."""
+        return [self.nothing] * (self.total * parts)
+
     def values_of(self, value: Any) -> list[Any]:
         """A default as a flat list. Raises TypeError where it is of another dtype."""
         if self.kind is string:
@@ -149,7 +158,7 @@ class FixedLenSequenceFeature(_FixedLenSequence, Kind):
     @cached_property
     def _fill(self) -> Any:
         if self.default_value is None:
-            return b"" if self.kind is string else 0
+            return self.nothing
         (fill,) = self.values_of(self.default_value)
         return fill
 

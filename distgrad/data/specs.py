@@ -21,6 +21,28 @@ _unseen = ContextVar("unseen", default=False)  # whether no element may be looke
 _SIZES = 2, 3  # of zeros for an axis of any size: what differs between the two is of any size, too
 
 
+class _Trial:
+    """A function that is tried on zeros, and whether it has asked for the size of an axis."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.asked = size, False
+
+
+_trial: ContextVar[_Trial | None] = ContextVar("trial", default=None)
+
+
+def tried_size() -> int | None:
+    """The size of axes of any size while ``element_spec`` tries a function on zeros; else None.
+
+    Texts are empty then: what reads numbers from them makes zeros.
+    """
+    trial = _trial.get()
+    if trial is None:
+        return None
+    trial.asked = True
+    return trial.size
+
+
 class NotKnown(Exception):
     """Only an element can tell; ``axes`` are those whose sizes are not the same in all of them."""
 
@@ -207,14 +229,22 @@ def through(function: Callable[[Any], Any], spec: Any) -> Any:
         for axis, size in enumerate(leaf.shape if leaf.shape.rank is not None else ())
         if size is None
     }
+    trials: list[_Trial] = []
 
     def made_of(size: int, fill: Callable[..., np.ndarray]) -> Any:
-        made = nest.to_arrays(function(_filled(spec, size, fill)))
+        trials.append(_Trial(size))
+        before = _trial.set(trials[-1])
+        try:
+            made = nest.to_arrays(function(_filled(spec, size, fill)))
+        finally:
+            _trial.reset(before)
         return nest.map_leaves(of_array, made)
 
     with np.errstate(all="ignore"):
         try:
-            found = [made_of(size, np.zeros) for size in (_SIZES if axes else _SIZES[:1])]
+            found = [made_of(_SIZES[0], np.zeros)]
+            if axes or trials[0].asked:
+                found.append(made_of(_SIZES[1], np.zeros))
         except Exception:  # of any code of users
             raise NotKnown(axes) from None
         with suppress(Exception):  # a size may depend on a number

@@ -327,6 +327,26 @@ def test_texts_of_examples_become_numbers():
     assert str(tf.strings.upper(longest, encoding="utf-8")) == "GOOD ÄH"
 
 
+def test_what_is_known_of_examples_before_there_is_one():
+    rows = tf.data.TFRecordDataset("none")
+    one, steps = {"n": Fixed([2], tf.int64)}, {"t": Sequence([], tf.string, True)}
+    known, text = tf.TensorSpec([2], tf.int64), tf.TensorSpec([None], tf.string)
+
+    def raw(row):
+        return io.decode_raw(io.parse_single_example(row, {"r": Fixed([], tf.string)})["r"], float)
+
+    found = rows.map(lambda row: io.parse_single_example(row, {**one, **steps}))
+    assert found.element_spec == {"n": known, "t": text}
+    many = rows.batch(3, drop_remainder=True).map(lambda s: io.parse_example(s, {**one, **steps}))
+    assert many.element_spec == {
+        "n": tf.TensorSpec([3, 2], tf.int64),
+        "t": tf.TensorSpec([3, None], tf.string),
+    }
+    assert rows.map(raw).element_spec == tf.TensorSpec([None], tf.float32)
+    pairs = rows.map(lambda row: io.parse_single_sequence_example(row, one, steps))
+    assert pairs.element_spec == ({"n": known}, {"t": text})
+
+
 def test_bytes_that_are_no_texts_pass_through_functions():
     def made(number):
         return example(x=ints(*range(int(number), -1, -1)))

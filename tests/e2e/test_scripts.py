@@ -184,6 +184,46 @@ tell(model, weights=[w.tolist() for w in model.get_weights()])
 """
 
 
+RECORDS = """\
+import tempfile
+folder = tempfile.mkdtemp()
+
+
+def feature(**kinds):
+    return tf.train.Feature(**kinds)
+
+
+for part in range(3):
+    with tf.io.TFRecordWriter(f"{folder}/{part}.tfrecord", "GZIP") as writer:
+        for row, label in zip(x[part::3], y[part::3]):
+            features = {
+                "x": feature(bytes_list=tf.train.BytesList(value=[row.tobytes()])),
+                "y": feature(int64_list=tf.train.Int64List(value=[label])),
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString())
+
+wanted = {"x": tf.io.FixedLenFeature([], tf.string), "y": tf.io.FixedLenFeature([], tf.int64)}
+
+
+def parse(record):
+    found = tf.io.parse_single_example(record, wanted)
+    return tf.reshape(tf.io.decode_raw(found["x"], tf.float32), [6]), found["y"]
+
+
+tf.keras.utils.set_random_seed(SEED)
+data = tf.data.Dataset.list_files(f"{folder}/*.tfrecord").interleave(
+    lambda name: tf.data.TFRecordDataset(name, "GZIP"), 2, num_parallel_calls=tf.data.AUTOTUNE
+)
+data = data.map(parse).shuffle(50).batch(37).prefetch(tf.data.AUTOTUNE)
+model = tf.keras.Sequential([layers.Dense(9), layers.Dropout(0.3), layers.Dense(3)])
+loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+model.compile("adam", loss, metrics=["accuracy"])
+history = model.fit(data, epochs=2, verbose=VERBOSE)
+tell(model, history=history.history)
+"""
+
+
 def script(folder: Path, body: str, seed: str = "7", verbose: int = 0) -> Path:
     path = folder / "script.py"
     path.write_text(HEAD + body.replace("SEED", seed).replace("VERBOSE", str(verbose)))
@@ -218,6 +258,14 @@ def test_variables_of_every_kind_of_number_are_trained_alike(dg, tmp_path, monke
     program = [str(script(tmp_path, KINDS))]
     alone = told(dg.run(program=program))
     assert (alone["seen"], alone["called"], alone["dtype"]) == ([14, 28], True, "complex128")
+    assert told(dg.run(program=program, ranks=2)) == alone
+
+
+def test_workers_read_the_same_records(dg, tmp_path, monkeypatch):
+    pytest.importorskip("google.protobuf")
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", "4")
+    program = [str(script(tmp_path, RECORDS))]
+    alone = told(dg.run(program=program))
     assert told(dg.run(program=program, ranks=2)) == alone
 
 
