@@ -15,7 +15,7 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.tensor import Tensor
-from distgrad.core.texts import Texts, as_texts
+from distgrad.core.texts import Texts, as_bytes, as_texts
 
 __all__ = [
     "as_string",
@@ -95,6 +95,10 @@ def regex_full_match(input: Any, pattern: str, name: str | None = None) -> Tenso
 
 def length(input: Any, unit: str = "BYTE", name: str | None = None) -> Tensor:
     """How many bytes each text has, or characters (``unit="UTF8_CHAR"``): int32."""
+    if unit == "BYTE":  # of any bytes
+        array = as_bytes(input)
+        sizes = np.fromiter(map(len, np.asarray(array).flat), np.int32, array.size)
+        return as_tensor(sizes.reshape(array.shape))
     return as_tensor(_each(lambda text: len(_units(text, unit)), input, np.int32))
 
 

@@ -164,10 +164,10 @@ def map_fn(
 ) -> Any:
     """``fn`` of each slice of ``elems`` along the first axis, the results stacked.
 
-    ``elems`` is a tensor or a nest of tensors with one first dimension, ``fn`` takes a slice of
-    that structure and may return another. Raises ValueError for scalars or first dimensions that
-    differ; InvalidArgumentError for a result of another dtype than ``fn_output_signature``, and
-    ValueError or TypeError for one of another structure.
+    ``elems`` is a tensor or a nest of tensors, or of texts, with one first dimension, ``fn`` takes
+    a slice of that structure and may return another. Raises ValueError for scalars or first
+    dimensions that differ; InvalidArgumentError for a result of another dtype than
+    ``fn_output_signature``, and ValueError or TypeError for one of another structure.
     """
     _check_callable("map_fn", fn=fn)
     wanted = dtype if fn_output_signature is None else fn_output_signature
@@ -322,14 +322,14 @@ def _check_callable(name: str, **functions: Any) -> None:
 
 
 def _slices(name: str, elems: Any) -> list[Any]:
-    """The slices of a nest of tensors along the first axis, each a nest."""
-    leaves = [as_tensor(leaf) for leaf in tree.flatten(elems)]
-    if not leaves or any(not leaf._data.ndim for leaf in leaves):
+    """The slices of a nest of tensors, or of texts, along the first axis, each a nest."""
+    leaves = [_given(leaf) for leaf in tree.flatten(elems)]
+    if not leaves or any(not len(leaf.shape) for leaf in leaves):
         raise ValueError(f"{name} takes tensors with a first axis, not scalars or nothing")
-    counts = {leaf._data.shape[0] for leaf in leaves}
+    counts = {leaf.shape[0] for leaf in leaves}
     if len(counts) != 1:
         raise ValueError(f"{name}: the first dimensions differ: {sorted(counts)}")
-    rows = zip(*(unstack(leaf) for leaf in leaves), strict=True)
+    rows = zip(*(list(leaf) if is_text(leaf) else unstack(leaf) for leaf in leaves), strict=True)
     return [tree.pack_sequence_as(elems, row) for row in rows]
 
 

@@ -327,6 +327,21 @@ def test_texts_of_examples_become_numbers():
     assert str(tf.strings.upper(longest, encoding="utf-8")) == "GOOD ÄH"
 
 
+def test_a_function_decodes_the_images_of_a_batch():
+    pytest.importorskip("PIL")
+    images = [io.encode_png(np.full((2, 3, 1), number, np.uint8)) for number in (5, 7)]
+    rows = [example(i=texts(image), n=ints(len(image.numpy()))) for image in images]
+    wanted = {"i": Fixed([], tf.string), "n": Fixed([], tf.int64)}
+
+    def decoded(batch):
+        found = io.parse_example(batch, wanted)
+        assert found["n"].numpy().tolist() == tf.strings.length(found["i"]).numpy().tolist()
+        return tf.map_fn(io.decode_png, found["i"], fn_output_signature=tf.uint8)
+
+    (pixels,) = Dataset.from_tensor_slices(rows).batch(2).map(decoded)
+    assert pixels.shape == (2, 2, 3, 1) and pixels[:, 0, 0, 0].numpy().tolist() == [5, 7]
+
+
 def test_what_is_known_of_examples_before_there_is_one():
     rows = tf.data.TFRecordDataset("none")
     one, steps = {"n": Fixed([2], tf.int64)}, {"t": Sequence([], tf.string, True)}
