@@ -39,7 +39,7 @@ ALLOWED = {
     "data.kept": {"data", "core.dtypes", "core.errors", "core.texts"},
     "data.lines": {"data", "core.errors", "core.texts"},
     "data.nest": {"core.errors", "core.texts"},
-    "data.records": {"data", "core.errors", "core.op_errors", "core.texts"},
+    "data.records": {"data", "core.errors", "core.files", "core.op_errors", "core.texts"},
     "data.rows": {"data", "core.seeding"},
     "data.serialized": {"data", "core"},
     "data.specs": {"data", "core.spec", "core.texts"},

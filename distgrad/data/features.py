@@ -29,7 +29,7 @@ class Kind:
         """The shape. Raises ValueError where a size is not known."""
         if self.shape is None:
             raise ValueError(f"Missing shape for a feature: {self}")
-        sizes = (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
+        sizes = (self.shape,) if isinstance(self.shape, (int, np.integer)) else tuple(self.shape)
         if None in sizes:
             raise ValueError(
                 f"a size of the shape is unknown: use FixedLenSequenceFeature in place of {self}"

@@ -369,8 +369,9 @@ class Grouping:
     def ignore_errors(self, log_warning: bool = False, name: str | None = None) -> Any:
         """The elements without those at which the functions before raise an error of data.
 
-        That is one of ``tf.errors``, an OSError or a ValueError. It comes right after ``map`` or
-        ``filter``, or after ``concatenate`` of such: other steps cannot go on, and raise the error.
+        That is one of ``tf.errors``, an OSError or a ValueError. It comes right after ``map``,
+        ``filter`` or records, which go on with the next file, or after ``concatenate`` of such:
+        other steps cannot go on, and raise the error.
         """
 
         def spared(elements: Iterator[Any]) -> Iterator[Any]:

@@ -6,13 +6,16 @@ after it the checksum of its bytes (4).
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
 from gzip import BadGzipFile
+from pathlib import Path
 from typing import Any, Self
 
 from distgrad.core.errors import InvalidArgumentError, NotFoundError, OpError
+from distgrad.core.files import temporary
 from distgrad.core.op_errors import DataLossError, FailedPreconditionError
 from distgrad.core.texts import as_bytes
 from distgrad.data.checksum import masked
@@ -52,21 +55,27 @@ class TFRecordOptions:
 class TFRecordWriter:
     """Writes records to a file, in place of what it had. A context manager that closes it.
 
-    ``options`` are `TFRecordOptions`, or their compression type. Raises ValueError for another, and
-    NotFoundError where the folder is not there.
+    The file is there from the first ``flush`` on, or from ``close``, so that several processes may
+    write the same one and read it. ``options`` are `TFRecordOptions`, or their compression type.
+    Raises ValueError for another, and NotFoundError where the folder is not there.
     """
+
+    _file: Any = None
 
     def __init__(self, path: Any, options: Any = None) -> None:
         if not isinstance(options, TFRecordOptions):
             options = TFRecordOptions(options)
         (name,) = names_of(path)
+        self._path = Path(os.path.realpath(name))
+        plain = self._path.is_file() or not self._path.exists()  # no pipe or device
+        self._work = temporary(self._path) if plain else self._path
         self._packer: Any = None
         if options.compression_type:
             bits = 31 if options.compression_type == "GZIP" else 15
             level = options.compression_level
             self._packer = zlib.compressobj(-1 if level is None else level, wbits=bits)
         try:
-            self._file = open(name, "wb")  # noqa: SIM115 (closed by close)
+            self._file = open(self._work, "wb")  # noqa: SIM115 (closed by close)
         except FileNotFoundError:
             raise NotFoundError(f"{name}; No such file or directory") from None
 
@@ -96,12 +105,23 @@ class TFRecordWriter:
         if self._packer is not None:
             self._file.write(self._packer.flush(zlib.Z_SYNC_FLUSH))
         self._file.flush()
+        self._show()
 
     def close(self) -> None:
         """Ends the file; nothing can be written any more."""
         if self._packer is not None and not self._file.closed:
             self._file.write(self._packer.flush())
         self._file.close()
+        self._show()
+
+    def _show(self) -> None:
+        if self._work != self._path:
+            os.replace(self._work, self._path)
+            self._work = self._path
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            self.close()
 
     def __enter__(self) -> Self:
         return self

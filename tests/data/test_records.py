@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import os
 import sys
 import zlib
 
@@ -80,6 +81,24 @@ def test_a_writer_takes_bytes_until_it_is_closed(tmp_path):
         tf.io.TFRecordWriter(tmp_path / "a", "ZIP")
     with pytest.raises(tf.errors.NotFoundError, match="No such file"):
         tf.io.TFRecordWriter(tmp_path / "none" / "a")
+
+
+def test_several_processes_may_write_the_same_file(tmp_path):
+    path = tmp_path / "a"
+    write(path, RECORDS)
+    reader, second = iter(TFRecordDataset(path)), tf.io.TFRecordWriter(path, "GZIP")
+    second.write(b"x")
+    assert read(reader) == read(TFRecordDataset(path)) == RECORDS
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    third = tf.io.TFRecordWriter(link)
+    del third  # without close
+    assert path.read_bytes() == b"" and link.is_symlink()
+    second.close()
+    assert read(TFRecordDataset(path, "GZIP")) == [b"x"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a", "link"]
+    write("/dev/null", RECORDS)
+    assert not os.path.isfile("/dev/null")
 
 
 def test_elements_are_bytes_as_they_are(tmp_path):
