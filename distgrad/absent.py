@@ -4,7 +4,7 @@ _DENSE = "tensors here are dense arrays of numbers"
 _STRATEGY = "workers on CPUs and CUDA GPUs share each batch: use MirroredStrategy"
 _LENGTHS = (
     f"{_DENSE}: use tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True), which fills up "
-    "the shorter ones of a batch"
+    "the shorter ones of a batch and needs no tf.sparse.to_dense"
 )
 _JOINS = "nothing is needed: the first call that needs the other processes joins them"
 _AVERAGES = (
