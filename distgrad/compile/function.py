@@ -27,7 +27,7 @@ from distgrad.core.dtypes import is_number
 from distgrad.core.errors import SignatureError
 from distgrad.core.spec import TensorSpec
 from distgrad.core.tensor import Operand, Tensor
-from distgrad.core.texts import as_strings, is_text
+from distgrad.core.texts import are_texts, as_strings, is_text
 
 if TYPE_CHECKING:  # loaded by the first function that is captured: most scripts capture none
     from distgrad.compile.captured import Captured, Run
@@ -82,13 +82,16 @@ class Function:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.input_signature is not None:
             args, kwargs = self._matched(args, kwargs), {}
+        texts = False
         for arg in args:
             if type(arg) is not Tensor:
                 args = tree.map_structure(_argument, args)
+                texts = any(map(are_texts, tree.flatten(args)))
                 break
         if kwargs:
             kwargs = tree.map_structure(_argument, kwargs)
-        if run_eagerly or self._programs is None:
+            texts = texts or any(map(are_texts, tree.flatten(kwargs)))
+        if run_eagerly or self._programs is None or (texts and not self._jit):
             return self._run(*args, **kwargs)
         return self._captured(self._programs)(*args, **kwargs)
 
@@ -271,8 +274,9 @@ def function(
     call is compiled, and there is a warning where it runs eagerly; ``"strict"`` raises CaptureError
     in its place, ``"auto"`` says nothing. A program is made for each shape and dtype, and each
     value of what is no tensor, for 8 of them, or for 64 with ``reduce_retracing`` or an
-    ``input_signature``; further ones run eagerly. The other options are hints to a compiler, and
-    change nothing here. Raises TypeError where an argument does not fit the signature.
+    ``input_signature``; further ones run eagerly, as do those with texts of a dataset. The other
+    options are hints to a compiler, and change nothing here. Raises TypeError where an argument
+    does not fit the signature.
     """
     jit = experimental_compile if jit_compile is None else jit_compile
     many = bool(reduce_retracing or experimental_relax_shapes)

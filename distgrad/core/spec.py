@@ -8,7 +8,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType, of_input
 from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Operand
-from distgrad.core.texts import as_texts, is_text
+from distgrad.core.texts import as_strings, is_text
 
 
 class TensorSpec:
@@ -33,7 +33,7 @@ class TensorSpec:
         """Whether a tensor (or another spec) has this dtype and fits this shape."""
         value = spec_or_tensor
         if not isinstance(value, (Operand, TensorSpec)):
-            value = as_texts(value) if is_text(value) else as_tensor(value)
+            value = as_strings(value) if is_text(value) else as_tensor(value)
         if value.dtype != self.dtype:
             return False
         return self.shape.is_compatible_with(value.shape)

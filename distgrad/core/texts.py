@@ -94,7 +94,7 @@ def as_strings(value: Any) -> Bytes | Texts:
     Those are bytes that are no UTF-8, or hold a zero, which NumPy's texts would lose at their end.
     """
     array = value if isinstance(value, np.ndarray) else np.asarray(value, object)
-    if array.dtype.kind == "O" and not all(map(_is_utf8, array.flat)):
+    if array.dtype.kind in "OS" and not all(map(_is_utf8, array.flat)):
         return as_bytes(value)
     return as_texts(array).view(Texts)
 

@@ -12,7 +12,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
-from distgrad.core.texts import Bytes, as_bytes, as_texts
+from distgrad.core.texts import as_bytes, as_strings
 
 # Comparisons
 
@@ -33,8 +33,10 @@ def _comparison(name: str, symbol: str, doc: str, kinds: str | None) -> Any:
 
 
 def _of_texts(compare: Callable[..., Any], x: Any, y: Any) -> Tensor:
-    read = as_bytes if isinstance(x, Bytes) or isinstance(y, Bytes) else as_texts
-    return as_tensor(compare(np.asarray(read(x)), np.asarray(read(y))))
+    x, y = as_strings(x), as_strings(y)
+    if type(x) is not type(y):  # one is no text
+        x, y = as_bytes(x), as_bytes(y)
+    return as_tensor(compare(np.asarray(x), np.asarray(y)))
 
 
 equal = _comparison("equal", "==", "Elementwise equality, bool.", None)

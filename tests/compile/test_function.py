@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 
 import numpy as np
 import pytest
@@ -203,6 +204,20 @@ def test_a_concrete_function_takes_its_python_values_again():
     for args in ((three, (5.0, 7.0)), (three, (5.0, 4.0), 1.0), (three, (5.0, 4.0), 2.0, 1.0)):
         with pytest.raises(TypeError):
             concrete(*args)
+
+
+@pytest.mark.parametrize("signature", [None, [S([], tf.string)]])
+def test_texts_of_a_dataset_make_no_program(signature):
+    @tf.function(input_signature=signature)
+    def size(text):
+        return tf.strings.length(text) + 1
+
+    texts = [b"\xff" * number for number in range(100)]
+    with warnings.catch_warnings(action="error"):
+        found = tf.data.Dataset.from_tensor_slices(texts).map(size)
+        assert [int(n) for n in found] == [*range(1, 101)]
+        assert [int(size(text=text)) for text in tf.data.Dataset.from_tensor_slices(["a"])] == [2]
+    assert size.experimental_get_tracing_count() == 0
 
 
 def test_errors_are_the_functions_own():

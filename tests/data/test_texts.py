@@ -119,6 +119,8 @@ def test_bytes_are_compared_and_reshaped():
     (batch,) = Dataset.from_tensor_slices(BINARY).batch(3)
     assert (batch == b"c").tolist() == (batch == "c").tolist() == [False, False, True]
     assert (batch != BINARY).tolist() == [False] * 3 and tf.equal(batch, b"c").numpy()[2]
+    binary = Dataset.from_tensor_slices(np.array([b"\xff", b"c"]))
+    assert [bool(tf.equal(each, b"\xff")) for each in binary] == [True, False]
     assert [each.numpy() for each in batch] == BINARY and batch[1].numpy() == b"\xff"
     assert tf.reshape(batch, [3, 1]).shape == tf.expand_dims(batch, 1).shape == (3, 1)
     assert (str(batch[2]), repr(batch[2])) == ("b'c'", "array(b'c', dtype=object)")
