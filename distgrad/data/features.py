@@ -79,10 +79,10 @@ class Kind:
         """The dtype of arrays: that of objects for texts."""
         return np.dtype(object) if self.kind is string else self.kind.numpy_dtype
 
-    def array(self, values: Any) -> np.ndarray:
-        """The values of one example."""
-        # (NumPy takes a message's list of numbers as a whole, one of bytes would be cut into them.)
-        return np.array(list(values) if self.kind is string else values, self.of_array)
+    def put(self, values: Any, room: np.ndarray) -> None:
+        """Puts the values of one example into an array for them."""
+        # (NumPy takes a message's list of numbers as a whole, but none of bytes.)
+        room[:] = list(values) if self.kind is string else values
 
 
 class _FixedLen(NamedTuple):
@@ -126,7 +126,9 @@ class FixedLenFeature(_FixedLen, Kind):
         if self.total == 1:
             made = np.fromiter(itertools.chain.from_iterable(rows), self.of_array, len(rows))
         else:
-            made = np.array(list(map(self.array, rows)), self.of_array)
+            made = np.empty((len(rows), self.total), self.of_array)
+            for row, room in zip(rows, made, strict=True):
+                self.put(row, room)
         return made.reshape(len(rows), *self.sizes)
 
 
@@ -165,6 +167,6 @@ class FixedLenSequenceFeature(_FixedLenSequence, Kind):
     def together(self, rows: Sequence[Sequence[Any]]) -> np.ndarray:
         """An array with a first axis over the rows, and the second as long as the longest."""
         made = np.full((len(rows), max(map(len, rows), default=0)), self._fill, self.of_array)
-        for number, row in enumerate(rows):
-            made[number, : len(row)] = self.array(row)
+        for row, room in zip(rows, made, strict=True):
+            self.put(row, room[: len(row)])
         return made.reshape(len(rows), made.shape[1] // max(self.total, 1), *self.sizes)
