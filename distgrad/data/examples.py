@@ -103,7 +103,7 @@ def make_batched_features_dataset(
     file_pattern: Any,
     batch_size: int,
     features: Mapping[str, Any],
-    reader: Callable[..., Dataset] = TFRecordDataset,
+    reader: Callable[..., Dataset] | None = None,
     label_key: str | None = None,
     reader_args: Sequence[Any] | None = None,
     num_epochs: int | None = None,
@@ -118,10 +118,10 @@ def make_batched_features_dataset(
 ) -> Dataset:
     """Batches of the examples in files that match a pattern, as dicts of their ``features``.
 
-    With a ``label_key`` pairs of a dict and that feature. Examples come in a random order, without
-    end unless ``num_epochs`` says so; ``reader_num_threads`` files are read in turns, and the
-    settings of other threads change nothing. Raises ValueError for no file, and for a label that is
-    no feature.
+    ``reader`` is `TFRecordDataset` unless given. With a ``label_key`` pairs of a dict and that
+    feature. Examples come in a random order, without end unless ``num_epochs`` says so;
+    ``reader_num_threads`` files are read in turns, and the settings of other threads change
+    nothing. Raises ValueError for no file, and for a label that is no feature.
     """
     if label_key is not None and label_key not in features:
         raise ValueError(f"`label_key` must be one of the features: {list(features)}")
@@ -129,7 +129,8 @@ def make_batched_features_dataset(
     files = Dataset.from_tensor_slices(paths)
     if shuffle:
         files = files.shuffle(len(paths), shuffle_seed)
-    found = files.interleave(lambda path: reader(path, *(reader_args or ())), reader_num_threads)
+    read = reader or TFRecordDataset
+    found = files.interleave(lambda path: read(path, *(reader_args or ())), reader_num_threads)
     if shuffle:
         found = found.shuffle(shuffle_buffer_size, shuffle_seed)
     if num_epochs != 1:
