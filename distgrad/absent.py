@@ -88,7 +88,6 @@ _INSTEAD = {
     "linalg.experimental": "scipy.sparse.linalg.cg takes a function that multiplies by a matrix",
     "lite": "write an ONNX file with model.export, which phones run as well",
     "placeholder": "there are no graphs: give values to functions",
-    "profiler": "see timing.jsonl of a run, or distgrad bench",
     "ragged": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",
     **dict.fromkeys(
         ["quantization.dequantize", "quantization.experimental", "quantization.quantize"],

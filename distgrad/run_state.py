@@ -14,6 +14,7 @@ import numpy as np
 from distgrad import keras, resuming
 from distgrad.comm.communicator import Communicator
 from distgrad.compile import eager
+from distgrad.core import timeline
 from distgrad.core.variable import Variable
 from distgrad.job import Job
 from distgrad.training import checkpoint
@@ -54,6 +55,7 @@ class RunState:
         self.at_miss: Callable[[str], None] = lambda text: None  # told of a commit that failed
         self._broadcast()
 
+    @timeline.timed("checkpoint")
     def save(self, *, last: bool = False) -> None:
         """Commits the state after the current step; all ranks call it, and wait until rank 0 has
         written it.

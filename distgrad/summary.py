@@ -18,7 +18,7 @@ import numpy as np
 from distgrad.core import naming, recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
-from distgrad.training import world
+from distgrad.training import timeline, world
 from distgrad.training.tensorboard import EventFile, summaries, tensor_summary
 
 __all__ = [
@@ -243,12 +243,17 @@ experimental = SimpleNamespace(
 
 
 def trace_on(graph: bool = True, profiler: bool = False, profiler_outdir: Any = None) -> None:
-    """Does nothing: there are no graphs to write."""
+    """Begins a timeline in ``profiler_outdir``, as ``tf.profiler.experimental.start`` does, where
+    ``profiler``; there are no graphs to write."""
+    if profiler and profiler_outdir is not None:
+        timeline.start(Path(profiler_outdir, timeline.NAME), world.communicator())
 
 
 def trace_export(name: str, step: Any = None, profiler_outdir: Any = None) -> None:
-    """Does nothing: there are no graphs to write."""
+    """Ends a timeline that ``trace_on`` has begun; it is in its file then."""
+    timeline.end()
 
 
 def trace_off() -> None:
-    """Does nothing."""
+    """Ends a timeline that ``trace_on`` has begun."""
+    timeline.end()

@@ -27,6 +27,10 @@ Array = np.ndarray
 DEFAULT_TIMEOUT = 60.0
 REDUCTIONS = {"sum": "add", "max": "maximum", "min": "minimum"}
 
+# Told of every operation behind its end, where somebody records a timeline: whose it was, which
+# one, and when it began and ended by ``time.perf_counter``.
+told: Callable[[Communicator, str, float, float], None] | None = None
+
 
 class Communicator:
     """The collectives of one rank in a world of ``world_size``.
@@ -59,6 +63,7 @@ class Communicator:
         self.world_size = 1 if transport is None else transport.world_size
         self.timeout = timeout
         self.seconds = 0.0  # in collectives so far, waiting for the others included
+        self.clock_ahead = 0  # nanoseconds that this host's clock is ahead of rank 0's
         self._transport = transport
         self._sequence = 0
         self._ended: str | None = None
@@ -70,6 +75,11 @@ class Communicator:
         # Everyone starts with its right-hand neighbour, so that no rank is everyone's first target.
         self._peers = [(self.rank + i) % self.world_size for i in range(1, self.world_size)]
         self._whole_sums = WholeSums(transport, self._peers)
+
+    @property
+    def calls(self) -> int:
+        """How many exchanges there have been: between two operations the same on all ranks."""
+        return self._sequence
 
     @property
     def shares_memory(self) -> bool:
@@ -456,6 +466,9 @@ class Operation:
         return self._deadline
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._communicator.seconds += time.perf_counter() - self._begun
+        ended = time.perf_counter()
+        self._communicator.seconds += ended - self._begun
+        if (tell := told) is not None:
+            tell(self._communicator, self._deadline.operation, self._begun, ended)
         if error is not None:
             self._communicator._fail(error)

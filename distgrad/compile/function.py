@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from distgrad.core import devices, tree
+from distgrad.core import devices, timeline, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_number
 from distgrad.core.errors import SignatureError
@@ -79,6 +79,7 @@ class Function:
                     f"an input_signature holds TensorSpecs and nests of them, not {spec!r}"
                 )
 
+    @timeline.timed(lambda self, *args, **kwargs: getattr(self, "__name__", "function"))
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.input_signature is not None:
             args, kwargs = self._matched(args, kwargs), {}

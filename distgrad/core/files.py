@@ -10,6 +10,18 @@ from pathlib import Path
 
 TEMPORARY = ".tmp-"  # how the names of unfinished files begin
 
+try:
+    import fcntl
+
+    def _lock(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except ImportError:  # Windows
+    _lock = None  # type: ignore[assignment]
+
+# Locks an open file, until it is closed; None where the system has no such locks. Raises
+# BlockingIOError where another process has it locked, OSError where its file system has no locks.
+lock = _lock
+
 
 @contextlib.contextmanager
 def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distgrad.backend.heap import keep_freed
-from distgrad.core import recording, tree
+from distgrad.core import recording, timeline, tree
 from distgrad.core.backward import (
     accumulate,
     array_of,
@@ -208,6 +208,7 @@ class GradientTape:
             raise ValueError("reset needs a tape that is recording")
         self._forget()
 
+    @timeline.timed("gradient")
     def gradient(
         self,
         target: Any,

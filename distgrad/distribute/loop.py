@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distgrad.comm.tree import worker_shards
-from distgrad.core import recording, tree
+from distgrad.core import recording, timeline, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import UsageError
 from distgrad.core.tape import GradientTape
@@ -164,7 +164,8 @@ def gradients(
     total.compute = compute
     if step is not None:
         _loop.steps = int(step)
-    reduced = total(_loop.steps, part)
+    with timeline.span(f"gradients of step {_loop.steps}"):
+        reduced = total(_loop.steps, part)
     if reduced.sums[0] != sizes[0]:
         raise UsageError(
             f"rank {communicator.rank} was given a batch of {sizes[0]}, of which all have taken "

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.core import recording, tree
+from distgrad.core import recording, timeline, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import OutOfStepError
 from distgrad.core.variable import Variable
@@ -88,6 +88,7 @@ def allgather_object(obj: Any) -> list[Any]:
     return _world.communicator().allgather_object(obj)
 
 
+@timeline.timed("mean of gradients")
 def mean(values: Any) -> Any:
     """Tensors averaged over the processes, as with Horovod: the gradients of a plain tape.
 

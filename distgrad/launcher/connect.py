@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from distgrad.comm import mpi_life, one_host, tcp
+from distgrad.comm import clocks, mpi_life, one_host, tcp
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.mpi import MPITransport
 from distgrad.comm.rendezvous import Rendezvous, split_address
@@ -60,7 +60,7 @@ def connect() -> Communicator:
     world = environ.detect()
     if world.is_rank:
         _hook(lambda error: _end_alone(world, error))
-    communicator = Communicator(_join(world), timeout=environ.operation_timeout())
+    communicator = _communicator(world)
     if world.is_rank:
         install_excepthook(communicator)
     atexit.register(_in_this_process(communicator.close))
@@ -73,7 +73,7 @@ def run_rank(world: World, main: Callable[[Communicator], int]) -> int:
     An error on any rank ends all of them with its exit code, and is printed once.
     """
     try:
-        communicator = Communicator(_join(world), timeout=environ.operation_timeout())
+        communicator = _communicator(world)
     except JobError as error:
         return _end_alone(world, error)
     try:
@@ -158,6 +158,12 @@ def _end_alone(world: World, error: BaseException) -> int:
     if lost:
         os._exit(code)  # at once, as above
     return code
+
+
+def _communicator(world: World) -> Communicator:
+    communicator = Communicator(_join(world), timeout=environ.operation_timeout())
+    communicator.clock_ahead = clocks.ahead(communicator)
+    return communicator
 
 
 def _join(world: World) -> Transport | None:

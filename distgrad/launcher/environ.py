@@ -387,6 +387,11 @@ def keep_memory_apart() -> None:
     os.environ["DISTGRAD_SHARED_MEMORY"] = "off"
 
 
+def timeline(env: Mapping[str, str] | None = None) -> str | None:
+    """DISTGRAD_TIMELINE: the file, or folder, that gets a timeline of the process; None: none."""
+    return (os.environ if env is None else env).get("DISTGRAD_TIMELINE") or None
+
+
 def operation_timeout(env: Mapping[str, str] | None = None) -> float:
     """Seconds that one collective may take: DISTGRAD_TIMEOUT, or 60.
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import Node, TreeSum
+from distgrad.core import timeline
 from distgrad.core.dispatch import as_tensor, backend_of, beside
 from distgrad.core.indexed_slices import IndexedSlices
 from distgrad.core.tensor import Tensor
@@ -151,7 +152,8 @@ class GradientBuckets:
         if beside is not None and len(self.buckets) == 1 and not (self._alone or self.scatter):
             (bucket,) = self.buckets
             if self._carrier(bucket) is self.communicator:
-                self.communicator.reduce_trees([(bucket.tree, bucket.total), beside])
+                with timeline.span("reduce bucket 0"):
+                    self.communicator.reduce_trees([(bucket.tree, bucket.total), beside])
                 return
         for bucket in self.buckets:
             self.reduce_bucket(bucket)
@@ -163,6 +165,7 @@ class GradientBuckets:
                 self.communicator.reduce_tree(tree, out)
         self.settle()
 
+    @timeline.timed(lambda self, bucket: f"reduce bucket {bucket.number}")
     def reduce_bucket(self, bucket: Bucket) -> None:
         """Sums one bucket; good after ``settle``."""
         if self._alone:

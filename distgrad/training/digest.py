@@ -9,6 +9,7 @@ import numpy as np
 
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.transport import name_ranks
+from distgrad.core import timeline
 from distgrad.core.dispatch import backend_of
 from distgrad.core.errors import DesyncError
 from distgrad.core.variable import Variable
@@ -42,6 +43,7 @@ class DesyncAlarm:
     def name(self, variable: Variable) -> str:
         return self._names.get(id(variable), variable.name)
 
+    @timeline.timed("compare weights")
     def compare(self, step: int) -> None:
         """Compares now; all ranks must call it."""
         if self.communicator.world_size == 1:

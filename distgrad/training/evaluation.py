@@ -11,6 +11,7 @@ import numpy as np
 
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import TreeSum
+from distgrad.core import timeline
 from distgrad.core.dispatch import backend_of
 from distgrad.data.loader import Batch
 from distgrad.training.forward import Forward, Packed
@@ -20,6 +21,7 @@ from distgrad.training.state import shard
 AT_ONCE = 32  # batches whose results are left on a device until they are read together
 
 
+@timeline.timed("evaluate")
 def evaluate(
     compute: Compute | Forward,
     sums_size: int,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core import timeline
 from distgrad.core.errors import PreemptedError
 from distgrad.data.loader import Loader
 from distgrad.training.feeding import epochs
@@ -104,7 +105,8 @@ class TrainingLoop:
             logs = self.logs()
             if self.validate is not None:
                 logs = dict(sorted((logs | self.validate(epoch)).items()))
-            self._tell("on_epoch_end", epoch, dict(logs))  # to which observers may add
+            with timeline.span("callbacks"):
+                self._tell("on_epoch_end", epoch, dict(logs))  # to which observers may add
             if self.should_stop():
                 break
         self._tell("on_train_end", logs)
@@ -121,7 +123,8 @@ class TrainingLoop:
         cursor = self.cursor
         asked = time.perf_counter()
         for batch in self._epoch(epoch, cursor.step_in_epoch):
-            self.waited = time.perf_counter() - asked
+            begun = time.perf_counter()
+            self.waited = begun - asked
             self._tell("on_train_batch_begin", batch.step_in_epoch, {})
             result = self.step(cursor.step, batch)
             sums = np.array(cursor.sums) + result.sums if cursor.sums else result.sums
@@ -131,6 +134,10 @@ class TrainingLoop:
             cursor.step_in_epoch += 1
             cursor.step += 1
             self.last_loss = result.loss
+            if (tell := timeline.told) is not None:
+                ended = time.perf_counter()
+                tell("wait for data", asked, begun, None)
+                tell(f"step {cursor.step}", begun, ended, None)
             self._tell_batch_end(batch.step_in_epoch)
             if result.stop:
                 raise PreemptedError(f"asked to stop after step {cursor.step}")
@@ -138,6 +145,7 @@ class TrainingLoop:
                 break
             asked = time.perf_counter()
 
+    @timeline.timed("callbacks")
     def _tell_batch_end(self, batch: int) -> None:
         wanted = any(getattr(each, "wants_batch_logs", False) for each in self.observers)
         logs = self.logs() if wanted else None

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from distgrad.core import dispatch
+from distgrad.core import dispatch, timeline
 
 Job = Callable[[], None]
 
@@ -47,6 +47,7 @@ class Courier:
             raise self._error
         self._jobs.put((job, self._backend.mark()))
 
+    @timeline.timed("wait for communication")
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -10,7 +10,7 @@ import numpy as np
 from distgrad.compile import executors
 from distgrad.compile.captured import CaptureError
 from distgrad.compile.traced import Fallback, warn
-from distgrad.core import devices, recording, tree
+from distgrad.core import devices, recording, timeline, tree
 from distgrad.core.dtypes import is_number
 from distgrad.core.variable import Variable
 from distgrad.training.frames import flat
@@ -93,6 +93,7 @@ class ShardPrograms:
                 made = self._known[key] = self._make(arrays, part)
             return made
 
+    @timeline.timed("capture")
     def _make(self, arrays: tuple, part: float) -> ShardProgram | None:
         try:
             self._count_kind(arrays)

@@ -1,8 +1,8 @@
 """Run folders: made, found by a word, and held by the one process that writes to them.
 
 In one lie ``resolved.yaml``, ``source.yaml``, ``env.json``, ``status.json`` (current while the run
-goes on), ``metrics.jsonl``, ``timing.jsonl``, ``checkpoints/``, ``tb/``. Only rank 0 writes; in
-``logs/`` is what each rank has printed.
+goes on), ``metrics.jsonl``, ``timing.jsonl``, ``checkpoints/``, ``tb/``. Only rank 0 writes these;
+in ``logs/`` is what each rank has printed, in ``timeline.json`` where the time of each goes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,6 @@ from distgrad.core.errors import UsageError
 
 _DYING = 2.0  # seconds in which a killed process has let go of its run folder
 _locks: dict[Path, int] = {}  # run folders that this process holds
-
-try:
-    import fcntl
-
-    def _flock(file: int) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-except ImportError:  # Windows
-    _flock = None  # type: ignore[assignment]
 
 
 def new_run_folder(name: str, base: Path = Path("runs")) -> Path:
@@ -134,13 +126,13 @@ def lock_run_folder(folder: Path) -> None:
             it; the message names it.
     """
     key = folder.resolve()
-    if key in _locks or _flock is None:
+    if key in _locks or files.lock is None:
         return
     file = os.open(folder, os.O_RDONLY)
     end = time.monotonic() + _DYING
     while True:
         try:
-            _flock(file)
+            files.lock(file)
             _locks[key] = file
             return
         except BlockingIOError:

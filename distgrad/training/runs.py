@@ -14,6 +14,7 @@ import numpy as np
 
 from distgrad.comm.tree import Node, ShardTree
 from distgrad.compile.passes.shards import Merges
+from distgrad.core import timeline
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
 from distgrad.data.loader import Batch
@@ -42,6 +43,7 @@ class EagerShard:
         self._arrays = self._lender.tensors(arrays) if total.lends else arrays
         self.state = shard(part, total.state)
 
+    @timeline.timed("forward")
     def forward(self) -> EagerShard:
         """The forward pass; the shard itself."""
         arrays, self._arrays = self._arrays, ()  # whatever keeps them, it is not the shard
@@ -163,6 +165,7 @@ class CapturedShards:
             self._tree, self._parts = tree, tree.parts(shards)
         return self._parts
 
+    @timeline.timed("program")
     def outcome(
         self,
         weights: Sequence[float],

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from distgrad.backend.base import Backend
 from distgrad.backend.denormals import flushed
 from distgrad.comm.communicator import Communicator
+from distgrad.core import timeline
 from distgrad.core.dispatch import backend_of, in_caches
 from distgrad.core.errors import DivergedError
 from distgrad.core.variable import Variable
@@ -244,6 +245,7 @@ class TrainStep:
             flat *= flat.dtype.type(1.0 / scale)
         return finite
 
+    @timeline.timed("update")
     def _update(self, losses: Pending | None = None) -> bool:
         """Updates the variables, where ``losses`` that are on their way turn out to be finite.
 
@@ -297,5 +299,5 @@ class TrainStep:
             warnings.warn(
                 f"no gradient for {names}: the loss of this batch does not depend on it. It is "
                 "left as it is.",
-                stacklevel=5,
+                stacklevel=6,
             )

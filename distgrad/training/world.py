@@ -14,10 +14,12 @@ def communicator() -> Communicator:
     global _joined
     if _joined is None:
         from distgrad.launcher.connect import connect
+        from distgrad.training import timeline
         from distgrad.training.handshake import check_shards
 
         _joined = connect()
         check_shards(environ.script_virtual_shards(), _joined)
+        timeline.ask_environment(_joined)
     return _joined
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import devices, dispatch, recording
+from distgrad.core import devices, dispatch, recording, timeline
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
@@ -413,6 +413,7 @@ class Optimizer(Stepwise, Decaying, Configured):
         assert meet is not None, "a step that was captured in a turn runs in one"
         meet(self, list(zip(tensors, variables, strict=True)))
 
+    @timeline.timed("update")
     def _apply(self, tensors: Sequence[Any], variables: Sequence[Variable]) -> None:
         if not self._known:
             self.build(variables)
