@@ -48,6 +48,7 @@ class Job:
     every_steps: int | None
     keep_last: int
     tensorboard: bool | Literal["auto"]
+    timeline: tuple[int, int] | None
     run_dir: str | None
     resume: bool | Literal["auto"]
     resolved_yaml: str
@@ -97,6 +98,7 @@ class Job:
             every_steps=checkpoint["every_steps"] or None,
             keep_last=checkpoint["keep_last"],
             tensorboard=values["tracking"]["tensorboard"],
+            timeline=_steps(values["tracking"]["timeline"]),
             run_dir=run_dir,
             resume=resume,
             resolved_yaml=config.to_yaml(),
@@ -134,6 +136,14 @@ def config_hash(values: dict[str, Any]) -> str:
 
 def _bytes(mib: float | None) -> int | None:
     return None if mib is None else max(1, int(mib * (1 << 20)))
+
+
+def _steps(timeline: int | list[int] | None) -> tuple[int, int] | None:
+    """The first and the last step of a timeline."""
+    if timeline is None:
+        return None
+    first, last = (1, timeline) if isinstance(timeline, int) else timeline
+    return first, last
 
 
 def _is_deterministic(parallel: dict[str, Any]) -> bool:

@@ -32,7 +32,7 @@ from distgrad.launcher import environ
 from distgrad.run_state import DISK, RunState
 from distgrad.stopping import stop_on_signal
 from distgrad.trained.evaluating import results_on
-from distgrad.training import checkpoint, logs, run_folder
+from distgrad.training import checkpoint, logs, run_folder, timeline
 from distgrad.training.handshake import (
     check_environment,
     check_executor,
@@ -114,8 +114,12 @@ def _work(
     model = build_model(job, splits)
     model.weigh_classes(class_weights(job, splits))
     run = _Run(job, communicator, folder, model, splits, commit, executor, trackers)
-    with settled(model), stop_on_signal(run.step):
-        return run.train(observe) if rank0 else run.follow(observe)
+    timeline.ask_environment(communicator)
+    try:
+        with settled(model), stop_on_signal(run.step):
+            return run.train(observe) if rank0 else run.follow(observe)
+    finally:
+        timeline.end()
 
 
 class _Run:
@@ -164,6 +168,7 @@ class _Run:
             cursor=self.state.cursor,
             validate=None if splits.validation is None else self._validate,
         )
+        self.timed = [] if job.timeline is None else [_Timed(self, *job.timeline)]
 
     def _loader(self, data: source.ArraySource, shuffle: bool) -> Loader:
         size = self.job.global_batch_size
@@ -178,7 +183,7 @@ class _Run:
 
     def follow(self, observe: Observe | None) -> int:
         """Any rank but 0: trains, and leaves all words and files to rank 0."""
-        self.loop.observers.append(_Saver(self.state))
+        self.loop.observers += [*self.timed, _Saver(self.state)]
         if observe is not None:
             self.loop.observers.append(observe(self.loop, self._communication()))
         try:
@@ -250,6 +255,7 @@ class _Run:
 
         loop.observers += [
             journal,
+            *self.timed,
             _Saver(self.state, keep),
             progress(loop, job.epochs, mode, environ.stdout_is_terminal()),
         ]
@@ -331,6 +337,21 @@ class _Run:
             )
         state = {75: "preempted", 5: "diverged"}.get(code, "failed")
         journal.close(state, exit_code=code, error=str(error))
+
+
+class _Timed(Observer):
+    """Lets the timeline of a run have its steps ``first`` to ``last``."""
+
+    def __init__(self, run: _Run, first: int, last: int) -> None:
+        self._cursor = run.loop.cursor
+        path = run.folder / timeline.NAME
+        self._window = timeline.Window(first, last, path, run.communicator)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._window.before(self._cursor.step + 1)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._window.after(self._cursor.step)
 
 
 class _Saver(Observer):

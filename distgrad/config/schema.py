@@ -157,6 +157,20 @@ class Tracking(Section):
     tensorboard: bool | Literal["auto"] = "auto"
     """Whether events for TensorBoard are written to tb/ in the run folder; auto: where tensorboardX
     is installed; true: without it the run does not start."""
+    timeline: Count | tuple[Count, ...] | None = None
+    """Steps of which timeline.json in the run folder shows where the time of each worker goes, for
+    ui.perfetto.dev: the first and the last, [100, 120], or how many from the first; null: none."""
+
+    @field_validator("timeline")
+    @classmethod
+    def _from_first_to_last(
+        cls, value: int | tuple[int, ...] | None
+    ) -> int | tuple[int, ...] | None:
+        if isinstance(value, tuple) and (len(value) != 2 or value[0] > value[1]):
+            raise PydanticCustomError(
+                "no_steps", "must be a first and a last step, or how many from the first"
+            )
+        return value
 
 
 class Config(Section):

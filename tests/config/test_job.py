@@ -46,6 +46,8 @@ def test_a_job_is_plain_values() -> None:
 
     assert plain(vars(made))
     assert job(checkpoint__every_steps=0).every_steps is None
+    assert job().timeline is None and job(tracking__timeline=7).timeline == (1, 7)
+    assert job(tracking__timeline=[5, 7]).timeline == (5, 7)
 
 
 def test_a_job_is_unpickled_without_the_machinery_of_yaml() -> None:
@@ -74,6 +76,7 @@ def test_a_job_is_unpickled_without_the_machinery_of_yaml() -> None:
         ("parallel__launcher", "mpi", True),
         ("checkpoint__every_steps", 7, True),
         ("checkpoint__keep_last", 7, True),
+        ("tracking__timeline", 7, True),
         ("seed", 7, False),
         ("train__global_batch_size", 7, False),
         ("train__shuffle", False, False),
