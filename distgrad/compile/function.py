@@ -79,7 +79,6 @@ class Function:
                     f"an input_signature holds TensorSpecs and nests of them, not {spec!r}"
                 )
 
-    @timeline.timed(lambda self, *args, **kwargs: getattr(self, "__name__", "function"))
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.input_signature is not None:
             args, kwargs = self._matched(args, kwargs), {}
@@ -94,7 +93,10 @@ class Function:
             texts = texts or any(map(are_texts, tree.flatten(kwargs)))
         if run_eagerly or self._programs is None or (texts and not self._jit):
             return self._run(*args, **kwargs)
-        return self._captured(self._programs)(*args, **kwargs)
+        if timeline.told is None:
+            return self._captured(self._programs)(*args, **kwargs)
+        with timeline.span(getattr(self, "__name__", "function")):
+            return self._captured(self._programs)(*args, **kwargs)
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         return tree.map_structure(_result, self.python_function(*args, **kwargs))

@@ -152,8 +152,12 @@ class GradientBuckets:
         if beside is not None and len(self.buckets) == 1 and not (self._alone or self.scatter):
             (bucket,) = self.buckets
             if self._carrier(bucket) is self.communicator:
+                both = (bucket.tree, bucket.total), beside
+                if timeline.told is None:
+                    self.communicator.reduce_trees(both)
+                    return
                 with timeline.span("reduce bucket 0"):
-                    self.communicator.reduce_trees([(bucket.tree, bucket.total), beside])
+                    self.communicator.reduce_trees(both)
                 return
         for bucket in self.buckets:
             self.reduce_bucket(bucket)

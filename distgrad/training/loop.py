@@ -134,18 +134,20 @@ class TrainingLoop:
             cursor.step_in_epoch += 1
             cursor.step += 1
             self.last_loss = result.loss
-            if (tell := timeline.told) is not None:
+            if (tell := timeline.told) is None:
+                self._tell_batch_end(batch.step_in_epoch)
+            else:
                 ended = time.perf_counter()
                 tell("wait for data", asked, begun, None)
                 tell(f"step {cursor.step}", begun, ended, None)
-            self._tell_batch_end(batch.step_in_epoch)
+                with timeline.span("callbacks"):
+                    self._tell_batch_end(batch.step_in_epoch)
             if result.stop:
                 raise PreemptedError(f"asked to stop after step {cursor.step}")
             if self.should_cut():
                 break
             asked = time.perf_counter()
 
-    @timeline.timed("callbacks")
     def _tell_batch_end(self, batch: int) -> None:
         wanted = any(getattr(each, "wants_batch_logs", False) for each in self.observers)
         logs = self.logs() if wanted else None

@@ -165,7 +165,6 @@ class CapturedShards:
             self._tree, self._parts = tree, tree.parts(shards)
         return self._parts
 
-    @timeline.timed("program")
     def outcome(
         self,
         weights: Sequence[float],
@@ -176,7 +175,11 @@ class CapturedShards:
         """What the program gives of them, as ``ShardProgram.run`` says; they are let go of."""
         cut, shards = self._sum.buckets.cut, self._shards
         self._shards = []
-        return self.program.run(shards, weights, trees, self.streams, buffers, cut, told)
+        given = shards, weights, trees, self.streams, buffers, cut, told
+        if timeline.told is None:
+            return self.program.run(*given)
+        with timeline.span("program"):
+            return self.program.run(*given)
 
     def whole(
         self, weights: Sequence[float], totals: Sequence[Any]

@@ -245,12 +245,17 @@ class TrainStep:
             flat *= flat.dtype.type(1.0 / scale)
         return finite
 
-    @timeline.timed("update")
     def _update(self, losses: Pending | None = None) -> bool:
         """Updates the variables, where ``losses`` that are on their way turn out to be finite.
 
         False where that cannot be left to the device: nothing has been done then.
         """
+        if timeline.told is None:
+            return self._updated(losses)
+        with timeline.span("update"):
+            return self._updated(losses)
+
+    def _updated(self, losses: Pending | None) -> bool:
         plan = self._plan
         if plan is None or plan.present is not self.sum.present:
             plan = self._plan = self._planned(self.sum.present)
