@@ -9,6 +9,7 @@ exchange. Whoever is late in a reduction is told from the spans of all ranks, by
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import sys
@@ -39,7 +40,6 @@ _CALL = "call"  # the detail of a collective that tells which one it is, the sam
 
 _started = time.time_ns()  # before this process has joined others: what they write is younger
 
-
 Span = tuple[threading.Thread, str, float, float, dict[str, Any] | None]
 
 
@@ -61,9 +61,12 @@ class Timeline:
         self._due = 0.0
         self._rows: dict[tuple[str, int | None], int] = {}  # by name and number of a thread
         self._lines: list[str] = []  # that the file has not taken yet
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()
         self._last_call: tuple[str, Any] | None = None
         self._named: set[tuple[str, Any]] = set()  # collectives whose waits have been named
+        rank = communicator.rank
+        name = _about(rank, 0, "process_name", name=f"rank {rank} on {platform.node()}")
+        self._file.add([name, _about(rank, 0, "process_sort_index", sort_index=rank)])
         communicator.at_end.append(self._end)
 
     def start(self) -> None:
@@ -75,23 +78,23 @@ class Timeline:
 
     def stop(self) -> None:
         """Records no more; what was recorded is in the file then."""
-        global _recording
         if _recording is self:
-            timeline.told = comm.told = prefetch.told = _recording = None
+            _listen_no_more()
             self._write()
 
     def name_waits(self) -> bool:
         """Tells in the file for whom ranks have waited, in collectives that all of them have told.
 
-        Whether the last one of this rank was among them.
+        Whether the last one of this rank was among them, or not all ranks record.
         """
-        if self._last_call is None:
-            return True
+        ranks = self._communicator.world_size
         try:
             events = list(self._file.events())
         except OSError:  # somebody has deleted it
             return True
-        self._add(_waits(events, self._communicator.world_size, self._named))
+        if self._last_call is None or len({event["pid"] for event in events}) < ranks:
+            return True
+        self._add(_waits(events, ranks, self._named))
         return self._last_call in self._named
 
     def _end(self, in_peace: bool) -> None:
@@ -120,17 +123,13 @@ class Timeline:
         self._tell("read a batch", begun, ended)
 
     def _write(self) -> None:
-        if not self._left or not self._writing.acquire(blocking=False):
-            return  # or another thread does
-        try:
+        with self._writing:
             count = min(len(self._spans), self._left)
             self._add(self._events([self._spans.popleft() for _ in range(count)]))
-        finally:
-            self._writing.release()
-        if self._left:
-            self._left -= count
-            if not self._left:
-                self._give_up(f"is full, with {_MOST:,} spans of all ranks")
+            if self._left:
+                self._left -= count
+                if not self._left:
+                    self._give_up(f"is full, with {_MOST:,} spans of all ranks")
 
     def _add(self, lines: Iterable[str]) -> None:
         self._lines += lines
@@ -143,9 +142,8 @@ class Timeline:
         self._lines = []
 
     def _give_up(self, why: str) -> None:
-        global _recording
         if _recording is self:
-            timeline.told = comm.told = prefetch.told = _recording = None
+            _listen_no_more()
         self._left = 0
         self._spans.clear()
         if self._communicator.rank == 0:
@@ -154,9 +152,6 @@ class Timeline:
     def _events(self, spans: list[Span]) -> Iterable[str]:
         """The lines of spans, those around others before them, and of rows that are new."""
         rank, shift = self._communicator.rank, self._shift
-        if spans and not self._rows:
-            yield _about(rank, 0, "process_name", name=f"rank {rank} on {platform.node()}")
-            yield _about(rank, 0, "process_sort_index", sort_index=rank)
         for thread, name, begun, ended, details in sorted(spans, key=lambda s: (s[2], -s[3])):
             # There is one courier at a time, anew in each step; of others there may be several.
             key = thread.name, None if thread.name == "courier" else thread.ident
@@ -165,7 +160,8 @@ class Timeline:
                 row = self._rows[key] = len(self._rows) + 1
                 yield _about(rank, row, "thread_name", name=_ROWS.get(thread.name, thread.name))
                 yield _about(rank, row, "thread_sort_index", sort_index=row)
-            yield _complete(rank, row, name, 1e6 * begun + shift, 1e6 * (ended - begun), details)
+            start, end = (math.floor(8e6 * t + 8 * shift) / 8 for t in (begun, ended))
+            yield _complete(rank, row, name, start, end - start, details)
 
 
 def _wall_clock_at_0() -> int:
@@ -197,12 +193,23 @@ def _waits(events: Iterable[Event], ranks: int, named: set[tuple[str, Any]]) -> 
 def _complete(
     rank: int, row: int, name: str, begun: float, took: float, details: Any = None
 ) -> str:
-    """The line of a span, of microseconds."""
-    args = f', "args": {json.dumps(details, default=str)}' if details else ""
+    """The line of a span, in microseconds.
+
+    Viewers make whole nanoseconds of them. Eighths come out exactly: what nests and adjoins goes on
+    to do so, without which they would show it elsewhere, or not at all.
+    """
+    args = f', "args": {_shown(details)}' if details else ""
     return (
         f'{{"ph": "X", "pid": {rank}, "tid": {row}, "ts": {begun:.3f}, "dur": {took:.3f}, '
         f'"name": {json.dumps(name)}{args}}}'
     )
+
+
+def _shown(details: dict[str, Any]) -> str:
+    try:
+        return json.dumps(details, default=str, allow_nan=False)
+    except ValueError:  # JSON has no word for infinity
+        return json.dumps({name: str(value) for name, value in details.items()})
 
 
 def _about(rank: int, row: int, what: str, **args: Any) -> str:
@@ -211,7 +218,17 @@ def _about(rank: int, row: int, what: str, **args: Any) -> str:
 
 
 _recording: Timeline | None = None  # the one in force
-_known: dict[Path, Timeline] = {}  # each goes on where it is asked for again
+# Each goes on where it is asked for again.
+_known: dict[tuple[Path, Communicator], Timeline] = {}
+
+
+def _listen_no_more() -> None:
+    global _recording
+    timeline.told = comm.told = prefetch.told = _recording = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_listen_no_more)  # a fork is no rank
 
 
 def start(place: str | os.PathLike[str], communicator: Communicator) -> Timeline:
@@ -221,16 +238,17 @@ def start(place: str | os.PathLike[str], communicator: Communicator) -> Timeline
     """
     if _recording is not None:
         raise AlreadyExistsError(f"a timeline is being recorded already, {_recording.path}")
-    path = Path(place)
+    path = Path(place).absolute()
     if path.is_dir() or os.fspath(place).endswith(("/", os.sep)):
         path = path / NAME
-    if path not in _known:
+    key = path, communicator
+    if key not in _known:
         try:
-            _known[path] = Timeline(path, communicator)
+            _known[key] = Timeline(path, communicator)
         except OSError as error:
             raise UsageError(f"the timeline {path} cannot be written: {error}") from None
-    _known[path].start()
-    return _known[path]
+    _known[key].start()
+    return _known[key]
 
 
 def stop() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -96,14 +97,17 @@ def test_the_script_api_is_tensorflows(tmp_path: Path) -> None:
     profiler.stop()
     with profiler.Trace("unseen"):
         pass
-    with profiler.Profile(path.parent), profiler.Trace("again"):
+    with (
+        profiler.Profile(path.parent),
+        profiler.Trace("again", loss=float("nan"), y=tf.constant(2)),
+    ):
         pass
     found = [(e["name"], e.get("args")) for e in traces.spans(path)]
     assert found == [
         ("train", {"step_num": 3, "_r": 1, "note": "a"}),
         ("gradient", None),
         ("doubled", None),
-        ("again", None),
+        ("again", {"loss": "nan", "y": "tf.Tensor(2, shape=(), dtype=int32)"}),
     ]
     assert not (tmp_path / "other").exists()
 
@@ -169,6 +173,18 @@ def test_a_full_disk_does_not_stop_the_run(
     assert spans_of.told is None
     assert capsys.readouterr().err.count("cannot be written: [Errno 28] No space left") == 1
     assert traces.spans(tmp_path / "timeline.json") == []
+
+
+def test_a_fork_is_no_rank(tmp_path: Path) -> None:
+    with profiler.Profile(tmp_path), profiler.Trace("parent"):
+        child = os.fork()
+        if child == 0:
+            with profiler.Trace("child"):
+                pass
+            timeline.end()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    assert [e["name"] for e in traces.spans(tmp_path / "timeline.json")] == ["parent"]
 
 
 def test_without_a_timeline_there_is_no_file(

@@ -19,6 +19,7 @@ def events(path: Path) -> list[Event]:
         assert isinstance(event["pid"], int) and isinstance(event.get("args", {}), dict)
         if event["ph"] == "X":
             assert isinstance(event["tid"], int) and event["ts"] >= 0 and event["dur"] >= 0
+            assert (8 * event["ts"]).is_integer() and (8 * event["dur"]).is_integer()
     return found
 
 
@@ -40,10 +41,10 @@ def nested(path: Path) -> Iterator[tuple[Event, Event | None]]:
     open_spans: dict[tuple[int, int], list[Event]] = {}
     for event in spans(path):
         row = open_spans.setdefault((event["pid"], event["tid"]), [])
-        while row and event["ts"] >= _end(row[-1]) - 0.0015:  # to the nanosecond, twice rounded
+        while row and event["ts"] >= _end(row[-1]):
             row.pop()
         if row:
-            assert _end(event) <= _end(row[-1]) + 0.0025, (event, row[-1])
+            assert _end(event) <= _end(row[-1]), (event, row[-1])
         yield event, row[-1] if row else None
         row.append(event)
 
