@@ -65,6 +65,10 @@ _INSTEAD = {
         "launch --max-restarts start lost workers again",
     ),
     **dict.fromkeys(_of_peers("callbacks"), "model.fit averages metrics and begins alike itself"),
+    **dict.fromkeys(
+        _of_peers("start_timeline stop_timeline"),
+        "set DISTGRAD_TIMELINE=FILE, or call tf.profiler.experimental.start(folder) and stop()",
+    ),
     **dict.fromkeys(_of_peers("broadcast_object_list"), "use distribute.broadcast_object(value)"),
     **dict.fromkeys(
         _of_peers("DistributedSampler"),

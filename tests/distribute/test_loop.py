@@ -364,6 +364,7 @@ def test_a_loop_that_goes_on_at_its_step_draws_what_an_undisturbed_one_draws(mon
         ("broadcast_variables", "distribute.broadcast"),
         ("all_gather_object", "distribute.allgather_object"),
         ("DistributedSampler", "distribute.gradients"),
+        ("start_timeline", "DISTGRAD_TIMELINE"),
         ("local_rank", "takes the GPU of its number"),
         ("join", "distribute.gradients"),
         ("no_sync", "distribute.mean once"),
