@@ -46,22 +46,27 @@ class DesyncAlarm:
     @timeline.timed("compare weights")
     def compare(self, step: int) -> None:
         """Compares now; all ranks must call it."""
+        found = self.difference()
+        if found is not None:
+            within = min(self.every or step, step)
+            where = f"the {within} steps before" if within > 1 else "that step"
+            raise DesyncError(
+                f"the ranks no longer have the same weights after step {step}: {found}. The first "
+                f"difference in order; its cause lies in {where}."
+            )
+
+    def difference(self) -> str | None:
+        """The first variable that differs, and where; all ranks must call it."""
         if self.communicator.world_size == 1:
-            return
+            return None
         rank, size = self.communicator.rank, self.communicator.world_size
         everyone = np.zeros((size, len(self.variables)), np.int64)
         everyone[rank] = [digest(variable) for variable in self.variables]
         self.communicator.allgather(everyone)
-        if (everyone == everyone[rank]).all():
-            return
         for variable, found in zip(self.variables, everyone.T.tolist(), strict=True):
             if len(set(found)) > 1:
-                raise DesyncError(
-                    f"the ranks no longer have the same weights after step {step}: "
-                    f"{self.name(variable)} "
-                    f"{_division(found)}. The first difference in order; its cause lies in the "
-                    f"{self.every or step} steps before."
-                )
+                return f"{self.name(variable)} {_division(found)}"
+        return None
 
 
 def digest(variable: Variable) -> int:

@@ -49,6 +49,25 @@ def check_environment(communicator: Communicator, **more: Any) -> None:
             )
 
 
+def check_alike(communicator: Communicator, said: Mapping[str, Any], advice: str) -> None:
+    """Raises UsageError on every rank, with ``advice``, where `difference` finds one."""
+    found = difference(communicator, said)
+    if found is not None:
+        raise UsageError(f"{found}: {advice}")
+
+
+def difference(communicator: Communicator, said: Mapping[str, Any]) -> str | None:
+    """The first thing that a rank has said otherwise than rank 0; all ranks must call it.
+
+    They say numbers, texts, and lists and dicts of them.
+    """
+    everyone = communicator.allgather_object(dict(said))
+    for rank, other in enumerate(everyone):
+        for key, here, there in differences("", everyone[0], other):
+            return f"{key} is {_shown(there)} on rank {rank} and {_shown(here)} on rank 0"
+    return None
+
+
 def check_executor(communicator: Communicator, name: str) -> None:
     """Compares what runs the steps, and the kernels of eager operations, with all ranks.
 
@@ -155,6 +174,11 @@ def differences(name: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any
 def short(value: Any) -> str:
     """A value as JSON, cut where it is long."""
     text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

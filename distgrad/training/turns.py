@@ -194,7 +194,7 @@ class CustomStep(Turns):
         self.stop_requested = False
         self.layers: Sequence[Any] = ()  # what has to live as long as it
         self.returned = Returned(metrics, alone=virtual_shards == 1)
-        self._alarm = DesyncAlarm(state, communicator)
+        self.alarm = DesyncAlarm(state, communicator)
 
     @property
     def input_device(self) -> Backend | None:
@@ -206,7 +206,7 @@ class CustomStep(Turns):
         turns = self.take(step, batch)
         values = {turn.index: turn.values for turn in turns if not turn.is_spare}
         everyone = self.communicator.allgather_object((values, self.stop_requested))
-        self._alarm.after(step + 1)
+        self.alarm.after(step + 1)
         sums = self.returned.together([found for found, _ in everyone], batch)
         loss = self.returned.values(sums).get("loss", math.nan)
         loss = loss if type(loss) is float else float(np.mean(loss))

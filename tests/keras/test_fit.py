@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 import distgrad as tf
-from distgrad.comm.communicator import Communicator
-from distgrad.testing.thread_world import run_world
 
 keras = tf.keras
 layers = keras.layers
@@ -487,29 +485,6 @@ def test_a_batch_size_beside_a_dataset_is_not_used_and_said():
     single = tf.data.Dataset.from_tensor_slices((X, Y))
     with pytest.raises(ValueError, match=r"lacks \.batch"):
         linear().fit(single, verbose=0)
-
-
-def test_ranks_that_were_given_other_data_or_models_are_named():
-    """In a world of threads: what `fit` compares before it starts."""
-    from distgrad.core.errors import UsageError
-    from distgrad.keras.models.trainer import _agree
-
-    models = [linear() for _ in range(3)]
-    for model in models:
-        model.build((None, 4))
-
-    def work(c: Communicator) -> int:
-        return _agree(c, ["rows", 10 + (c.rank == 2) * odd], c.rank + 5, models[c.rank])
-
-    odd = 0
-    assert run_world(3, work, time_limit=30) == [5, 5, 5]
-    models[1] = linear()
-    models[1].build((None, 5))
-    with pytest.raises(UsageError, match="the same model"):
-        run_world(3, work, time_limit=30)
-    odd = 1
-    with pytest.raises(UsageError, match="the whole data"):
-        run_world(3, work, time_limit=30)
 
 
 class WrongShare(keras.metrics.Metric):

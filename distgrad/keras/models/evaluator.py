@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from distgrad.data import nest
 from distgrad.data.loader import Batch
 from distgrad.keras.backend import floatx
 from distgrad.keras.callbacks import Callback, progress_line
+from distgrad.keras.described import of_model
 from distgrad.keras.layers.calling import quiet
 from distgrad.keras.layers.tracking import settled
 from distgrad.keras.models import arguments
@@ -29,9 +31,11 @@ from distgrad.keras.models.objective import output_names
 from distgrad.keras.models.watching import Watched
 from distgrad.ops.casting import cast
 from distgrad.training import state, world
+from distgrad.training.digest import DesyncAlarm
 from distgrad.training.evaluation import evaluate
 from distgrad.training.feeding import device_of, epochs
 from distgrad.training.forward import Captured, Forward
+from distgrad.training.handshake import check_alike, check_data, check_variables, give
 from distgrad.training.loop import Logs
 from distgrad.training.programs import Jit, executor_for
 from distgrad.training.returned import Returned, begin_pass, goes_on, marked
@@ -255,12 +259,41 @@ class Evaluator(Compiled):
         callbacks = arguments.callbacks_of(callbacks)
         feed = Feed(x, y, sample_weight, batch_size)
         self.look_at(feed)
+        self._meet_to_evaluate(feed, steps)
         began = time.monotonic()
         watched = Watched(self, "test", callbacks)
         watched.set_up(verbose, feed, steps)
         logs = self._evaluate(feed, steps, watched)
         _say(verbose, watched.batches, began, logs)
         return self._returned(logs, return_dict)
+
+    def _meet_to_evaluate(self, feed: Feed, steps: int | None) -> None:
+        """All ranks must do the same, with one model: the weights of rank 0 where they differ."""
+        communicator = world.communicator()
+        if communicator.world_size == 1:
+            return
+        self._compare(communicator, "evaluate", {"x": feed.describe(), "steps": steps})
+        check_data(communicator, feed.digest(), strict=feed.parts is not None)
+        paths = {path: variable for path, variable, _ in self._weights()}
+        check_variables(paths, communicator)
+        found = DesyncAlarm(list(paths.values()), communicator, paths=paths).difference()
+        if found is not None:
+            give(paths.values(), communicator)
+            if communicator.rank == 0:
+                warnings.warn(
+                    f"the ranks had other weights: {found}. All go on with those of rank 0.",
+                    stacklevel=3,
+                )
+
+    def _compare(self, communicator: Communicator, name: str, given: Mapping[str, Any]) -> None:
+        """Raises UsageError where another rank was given something else, or was made otherwise."""
+        if communicator.world_size > 1:
+            check_alike(
+                communicator,
+                {**given, **of_model(self)},
+                f"every worker must give {name} the same model and settings, and the whole data; "
+                "it takes its own part of them.",
+            )
 
     def _evaluate(self, feed: Feed, steps: int | None, watched: Watched) -> Logs:
         """Named values over a feed."""

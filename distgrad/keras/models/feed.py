@@ -124,14 +124,16 @@ class Feed:
         self.parts, self.size = _rows(self.parts, slice(0, cut)), cut
         return held
 
-    def describe(self) -> tuple[Any, ...]:
+    def describe(self) -> dict[str, Any]:
         """What must be the same on every rank."""
-        if self.parts is None:
-            counts = isinstance(self.batches, Dataset)
-            size = int(self.batches.cardinality()) if counts else None
-            return type(self.batches).__name__, size
-        leaves = nest.leaves(self.parts)
-        return (self.batch_size, *((leaf.shape, str(leaf.dtype)) for leaf in leaves))
+        if self.parts is not None:
+            leaves = nest.leaves(self.parts)
+            shapes = [f"{list(leaf.shape)} {leaf.dtype}" for leaf in leaves]
+            return {"batch_size": self.batch_size, "arrays": shapes}
+        counts = isinstance(self.batches, Dataset)
+        size = int(self.batches.cardinality()) if counts else None
+        first = [f"{len(leaf)} rows" for leaf in nest.leaves(self.first) if np.ndim(leaf)]
+        return {"kind": type(self.batches).__name__, "batches": size, "first_batch": first}
 
     def digest(self) -> list[int]:
         """Numbers that differ where another rank was given other samples.

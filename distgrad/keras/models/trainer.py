@@ -9,11 +9,12 @@ import numpy as np
 
 from distgrad.comm.communicator import Communicator
 from distgrad.core import recording, tree
-from distgrad.core.errors import UsageError
+from distgrad.core.errors import DesyncError, OutOfStepError, UsageError
 from distgrad.core.tape import GradientTape
 from distgrad.keras import settings
 from distgrad.keras.callbacks import Callback, History, ProgressPrinter
 from distgrad.keras.callbacks.backup import Begun
+from distgrad.keras.described import described, of_optimizer
 from distgrad.keras.layers.tracking import settled
 from distgrad.keras.models import arguments
 from distgrad.keras.models.evaluator import Evaluator
@@ -21,11 +22,13 @@ from distgrad.keras.models.feed import Feed, unpack_x_y_sample_weight
 from distgrad.keras.models.watching import Watched
 from distgrad.ops import random
 from distgrad.training import world
+from distgrad.training.digest import DesyncAlarm
 from distgrad.training.handshake import (
     check_data,
     check_environment,
     check_executor,
     check_variables,
+    difference,
     give,
 )
 from distgrad.training.loop import Cursor, Logs, Observer, TrainingLoop
@@ -154,6 +157,23 @@ class Trainer(Evaluator):
         if not self._runs_steps("train_step"):
             optimizer.build(self.trainable_variables)
         backup = next((each for each in given if getattr(each, "resumes_fit", False)), None)
+        self._compare(  # before rank 0 restores what a backup has
+            communicator,
+            "fit",
+            {
+                "epochs": epochs,
+                "initial_epoch": initial_epoch,
+                "steps_per_epoch": steps_per_epoch,
+                "shuffle": described(shuffle),
+                "class_weight": described(class_weight),
+                "validation_split": validation_split,
+                "x": feed.describe(),
+                "validation_data": None if held is None else held.describe(),
+                "validation_steps": validation_steps,
+                "validation_freq": described(frequency),
+                "BackupAndRestore": backup is not None,
+            },
+        )
         cursor = Cursor(epoch=initial_epoch, step=int(optimizer.calls._buffer))
         begun: Begun | None = None
         if backup is not None:
@@ -163,9 +183,7 @@ class Trainer(Evaluator):
                 optimizer.build(self.trainable_variables)
                 seed, cursor = begun.seed, Cursor(**begun.cursor)
                 epochs = cursor.epoch if begun.stopped else epochs
-        held_as = None if held is None else held.describe()
-        said = (*feed.describe(), epochs, steps_per_epoch, shards, held_as)
-        seed = _agree(communicator, said, seed, self)
+        seed = _agree(communicator, seed, self)
         if communicator.world_size > 1:
             check_data(communicator, feed.digest(), strict=feed.parts is not None)
         loader = feed.loader(shards, own, seed, shuffle, steps_per_epoch, initial_epoch)
@@ -192,7 +210,7 @@ class Trainer(Evaluator):
             step.results if isinstance(step, CustomStep) else self.results,
             cursor=cursor,
             validate=validate,
-            should_stop=lambda: self._all_agree(communicator),
+            should_stop=lambda: self._all_agree(communicator, loop.cursor),
             should_cut=lambda: self.stop_training,
         )
         if backup is not None:
@@ -200,6 +218,7 @@ class Trainer(Evaluator):
             given = [*(each for each in given if each is not backup), backup]
         # Before callbacks that may restore weights:
         metrics = begun.metrics if begun else []
+        loop.observers += [_Comparer(step.alarm, loop)] * (communicator.world_size > 1)
         loop.observers += [_Finalizer(optimizer, given), _Beginner(self, loop, metrics)]
         kept = [each for each in given if isinstance(each, History)]
         added = [] if kept else [History()]
@@ -222,18 +241,36 @@ class Trainer(Evaluator):
         try:
             with settled(self):
                 loop.run(epochs)
-        except BaseException:
+        except BaseException as error:
             self._kept_step = None, None  # it is in the middle of what it does
+            if isinstance(error, OutOfStepError):
+                error.add_note(_PARTED)
+            if isinstance(error, DesyncError):  # on all ranks at once
+                found = difference(communicator, {"optimizer": of_optimizer(optimizer)})
+                if found is not None:
+                    error.add_note(f"{found}.")
             raise
         finally:
             self._class_weight = None
         return history
 
-    def _all_agree(self, communicator: Communicator) -> bool:
-        """Whether any rank's callbacks want to stop: all ranks then do."""
-        asked = np.array([int(self.stop_training)], np.int64)
-        communicator.allreduce(asked, "max")
-        self.stop_training = bool(asked[0])
+    def _all_agree(self, communicator: Communicator, cursor: Cursor) -> bool:
+        """Whether any rank's callbacks want to stop: all ranks then do.
+
+        Raises UsageError where the batches of another rank had other numbers of samples.
+        """
+        samples = cursor.samples
+        found = np.array([self.stop_training, samples, -samples], np.int64)
+        communicator.allreduce(found, "max")
+        asked, most, least = found.tolist()
+        if most != -least:
+            everyone = communicator.allgather_object(samples)
+            odd = next(rank for rank, each in enumerate(everyone) if each != everyone[0])
+            raise UsageError(
+                f"rank {odd} was given {everyone[odd]} samples in epoch {cursor.epoch + 1}, rank 0 "
+                f"{everyone[0]}: every worker needs the whole data, in the same batches."
+            )
+        self.stop_training = bool(asked)
         return self.stop_training
 
     def weigh_classes(self, weights: dict[int, float] | None) -> None:
@@ -258,7 +295,7 @@ class Trainer(Evaluator):
         self.look_at(feed)
         self.weigh_classes(class_weight)
         communicator, shards, own = self._share()
-        step = self._batch_step(communicator, shards, class_weight)
+        step = self._batch_step(communicator, shards, class_weight, feed)
         own_step = isinstance(step, CustomStep)
         begin_pass(self._each_metric() if own_step else self._goal.metrics, self._goal.alone)
         (batch,) = feed.loader(shards, own).epoch(0)
@@ -268,13 +305,19 @@ class Trainer(Evaluator):
         results = step.results if own_step else self.results
         return self._returned(results(result.loss, result.sums), return_dict)
 
-    def _batch_step(self, communicator: Communicator, shards: int, class_weight: Any) -> Any:
+    def _batch_step(
+        self, communicator: Communicator, shards: int, class_weight: Any, feed: Feed
+    ) -> Any:
         """The step of the last call, where it still does what is asked for; else a new one."""
         key = self._kind_of_step(communicator, shards, class_weight)
         known, step = self._kept_step
         if known != key:
             seed = random.drawn_seed()
-            seed = _agree(communicator, (shards,), seed, self)
+            given = {"class_weight": described(class_weight), "x": feed.describe()}
+            self._compare(communicator, "train_on_batch", given)
+            if communicator.world_size > 1:
+                check_data(communicator, feed.digest(), strict=False)
+            seed = _agree(communicator, seed, self)
             step = self._keep(key, self._make_step(communicator, shards, seed))
         return step
 
@@ -309,6 +352,22 @@ class Trainer(Evaluator):
         return (shards, id(communicator), id(self.optimizer), self._jit, recorded, parts, *loss)
 
 
+class _Comparer(Observer):
+    """Compares the weights of all ranks after the first two steps, in which most differences of
+    optimizers show, and at the end."""
+
+    def __init__(self, alarm: DesyncAlarm, loop: TrainingLoop) -> None:
+        self._alarm, self._loop, self._left = alarm, loop, 2
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self._left:
+            self._left -= 1
+            self._alarm.compare(self._loop.cursor.step)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._alarm.compare(self._loop.cursor.step)
+
+
 class _Beginner(Observer):
     """Resets metrics of a user's own for each epoch, or has them go on in one that was begun."""
 
@@ -337,20 +396,19 @@ class _Finalizer(Observer):
             self._optimizer.finalize_variable_values(self._optimizer.trained)
 
 
-def _agree(communicator: Communicator, said: Sequence[Any], seed: int, model: Trainer) -> int:
-    """Gives every rank the seed and the values of rank 0, once all say that they do the same.
+_PARTED = (
+    "In fit that is so where the data of one rank end earlier, or where one alone stops between "
+    "two batches (model.stop_training), calls evaluate or fit, or ends."
+)
 
-    Raises UsageError where a rank was given something else, another model or other libraries.
+
+def _agree(communicator: Communicator, seed: int, model: Trainer) -> int:
+    """Gives every rank the seed and the values of rank 0.
+
+    Raises UsageError where a rank has another model or other libraries.
     """
     if communicator.world_size == 1:
         return seed
-    told = tuple(said)
-    for rank, other in enumerate(communicator.allgather_object(told)):
-        if other != told:
-            raise UsageError(
-                f"rank {rank} trains on {other}, rank {communicator.rank} on {told}: every worker "
-                "must give fit the same model and the whole data; it takes its own part of them"
-            )
     check_environment(communicator)
     check_executor(communicator, executor_for(model._jit))
     link(communicator, deterministic=world.is_deterministic())
