@@ -18,6 +18,7 @@ from distgrad.core.variable import Variable
 from distgrad.data import loader
 from distgrad.distribute.world import virtual_shards
 from distgrad.ops import random
+from distgrad.training import applied
 from distgrad.training import world as _world
 from distgrad.training.digest import DesyncAlarm
 from distgrad.training.handshake import (
@@ -94,12 +95,14 @@ def gradients(
     that goes on from a checkpoint gives its own number, for the bits of an undisturbed one, and
     calls ``tf.random.set_seed`` first, as that did.
 
-    After every ``check_every`` calls (0: never) the bits of the variables are compared over all
-    processes, before anything else.
+    After the first two calls, and every ``check_every`` ones (0: never), the bits of the variables
+    are compared over all processes, before anything else; in the first calls the settings of the
+    optimizer that is given the result, too.
 
     Raises ValueError where the arrays differ in length, or ``loss_fn`` reads no variable;
     DesyncError where a process has other values, naming it and the variable; UsageError where a
-    process has a batch of another length. The first call warns where it has another one.
+    process has another optimizer or a batch of another length. The first call warns where it has
+    another batch.
     """
     recording.refuse("distribute.gradients")
     communicator, shards = _world.communicator(), virtual_shards()
@@ -148,9 +151,11 @@ def gradients(
                 state=state,
                 meets=meets,
             ),
-            DesyncAlarm([*variables, *state], communicator, paths=named),
+            DesyncAlarm([*variables, *state], communicator, paths=named, first=2),
         )
         _keep(_loop.sums, key, found)
+    if communicator.world_size > 1:
+        applied.compare(communicator)
     if found.calls:  # what the loop has made of the gradients of the calls before
         found.alarm.every = check_every
         found.alarm.after(found.calls)
@@ -175,6 +180,8 @@ def gradients(
     arrays = [None if g is None else Tensor(g.copy()) for g in total.gradients]
     result = Gradients(zip(arrays, variables, strict=True))
     result.loss = reduced.loss
+    if communicator.world_size > 1:
+        applied.brought(arrays)
     return result
 
 

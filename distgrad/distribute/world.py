@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.comm.communicator import Communicator
 from distgrad.core import recording, timeline, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import OutOfStepError
 from distgrad.core.variable import Variable
 from distgrad.ops.collective import collective
+from distgrad.training import applied
 from distgrad.training import world as _world
+from distgrad.training.digest import DesyncAlarm
 from distgrad.training.handshake import check_variables, give
 
 
@@ -106,6 +109,8 @@ def mean(values: Any) -> Any:
         place = next(places)
 
         def over_all(total: np.ndarray) -> np.ndarray:
+            if place == 0 and communicator.world_size > 1:
+                _compare(communicator)
             # Arrays of one size that are not the same tensor must not be added up.
             mark = zlib.crc32(repr((place, total.shape)).encode()) & 0xFFFF
             if total.dtype.kind in "biu":  # their sum could be too large, or no number
@@ -121,7 +126,26 @@ def mean(values: Any) -> Any:
 
         return None if value is None else collective(over_all, as_tensor(value))
 
-    return tree.map_structure(averaged, values)
+    found = tree.map_structure(averaged, values)
+    if communicator.world_size > 1:
+        applied.brought(tree.flatten(found))
+    return found
+
+
+def _compare(communicator: Communicator) -> None:
+    """What optimizers have made of the means of the calls before."""
+    variables = applied.compare(communicator)
+    if not variables or applied.known.warned:
+        return
+    found = DesyncAlarm(variables, communicator).difference()
+    if found is not None:
+        applied.known.warned = True
+        if communicator.rank == 0:
+            warnings.warn(
+                f"the ranks apply the same gradients to other values: {found}. Give all of them "
+                "those of one first: distribute.broadcast(model.variables).",
+                stacklevel=2,
+            )
 
 
 def mean_by_count(values: Any, count: int) -> Any:

@@ -18,7 +18,8 @@ from distgrad.core.variable import Variable
 class DesyncAlarm:
     """Compares the bits of ``variables`` over all ranks, every so many steps.
 
-    ``every`` is 0 for never; ``paths`` names variables better than they name themselves. Raises
+    ``every`` is 0 for never, else it compares after the ``first`` ones, too, in which differences
+    of optimizers show; ``paths`` names variables better than they name themselves. Raises
     DesyncError on every rank, naming the first variable that differs and the ranks that have
     something else than the most.
     """
@@ -29,15 +30,17 @@ class DesyncAlarm:
         communicator: Communicator,
         every: int = 100,
         paths: Mapping[str, Variable] | None = None,
+        first: int = 0,
     ) -> None:
         self.variables = list(variables)
         self.communicator = communicator
         self.every = every
+        self.first = first
         self._names = {id(variable): path for path, variable in (paths or {}).items()}
 
     def after(self, step: int) -> None:
         """Compares if it is time, after ``step`` steps."""
-        if self.every and step % self.every == 0:
+        if self.every and (step <= self.first or step % self.every == 0):
             self.compare(step)
 
     def name(self, variable: Variable) -> str:

@@ -76,7 +76,7 @@ class Replicas(Turns):
         self._others: set[int] = set()  # of optimizers and metrics, which keep them alike
         self._known: list[Any] = []  # functions that have run before, the latest last
         self._metrics: list[tuple[Any, Any]] = []  # of a run, with their states before it
-        self._alarm = DesyncAlarm([], communicator)
+        self._alarm = DesyncAlarm([], communicator, first=2)
         self._chosen = True  # whether the state to keep alike has been chosen anew
         check_kernels(communicator)
         link(communicator, deterministic=True)
@@ -193,7 +193,7 @@ class Replicas(Turns):
             self._chosen = True
             state = [variable for variable in made if id(variable) not in self._others]
             self._state = StateMean(state, self.virtual_shards)
-            self._alarm = DesyncAlarm(made, self.communicator)
+            self._alarm = DesyncAlarm(made, self.communicator, first=2)
 
     def _leave_out(self, others: Sequence[Variable]) -> None:
         """Somebody else keeps these variables alike."""

@@ -24,6 +24,7 @@ from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.ops import streams
 from distgrad.training import meeting
+from distgrad.training.applied import check_settings
 from distgrad.training.buckets import GradientBuckets
 from distgrad.training.digest import DesyncAlarm
 from distgrad.training.feeding import device_of
@@ -136,6 +137,8 @@ class Turns(Meeting):
         variables = [variable for _, variable in turns[0].pairs]
         key = tuple(map(id, variables))
         if key not in self._buckets:
+            if self.communicator.world_size > 1:
+                check_settings(self.communicator, [turns[0].optimizer])
             self._buckets[key] = GradientBuckets(variables, self.virtual_shards, self.communicator)
         buckets = self._buckets[key]
         buckets.start(batch.present)

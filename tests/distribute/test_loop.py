@@ -16,7 +16,7 @@ from distgrad.compile import executors
 from distgrad.compile.function import Function
 from distgrad.compile.llvm import engine
 from distgrad.core import devices
-from distgrad.core.errors import OutOfStepError, PeerLostError, UsageError
+from distgrad.core.errors import DesyncError, OutOfStepError, PeerLostError, UsageError
 from distgrad.distribute import loop
 from distgrad.testing.thread_world import run_world
 from distgrad.training import handshake, world
@@ -263,6 +263,81 @@ def test_mean_averages_over_processes(monkeypatch):
     assert run_world(4, whole, time_limit=30) == [["float64", [200.0, 1.0], [0.25, 1.0]]] * 4
 
 
+def on_ranks(monkeypatch, work) -> list[str]:
+    """What two processes raise in ``work(rank, w, optimizer)``, or "": another rate on each."""
+    here = threading.local()
+    monkeypatch.setattr(world, "communicator", lambda: here.c)
+    monkeypatch.setattr(loop, "_loop", _PerThread(here))
+
+    def play(c: Communicator) -> str:
+        here.c, here.loop = c, loop._Loop()
+        try:
+            work(c.rank, tf.Variable([1.0, 2.0]), tf.keras.optimizers.Adam(0.1 + c.rank))
+        except (UsageError, DesyncError) as error:
+            return str(error)
+        return ""
+
+    return run_world(2, play, time_limit=30)
+
+
+def averaged(w, optimizer, captured=False) -> None:
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(w * w)
+        gradients = distribute.mean(tape.gradient(loss, [w]))
+        optimizer.apply_gradients(zip(gradients, [w], strict=True))
+
+    step = tf.function(step) if captured else step
+    for _ in range(3):
+        step()
+
+
+RATES = (
+    "optimizer.learning_rate is 1.1 on rank 1 and 0.1 on rank 0: every worker must apply the "
+    "gradients of all by the same optimizer, with the same settings."
+)
+
+
+def test_another_optimizer_of_one_process_is_named(monkeypatch):
+    def summed(rank, w, optimizer) -> None:
+        for _ in range(3):
+            found = distribute.gradients(lambda x: tf.reduce_sum(w) * tf.reduce_mean(x), X)
+            optimizer.apply_gradients(found)
+
+    assert on_ranks(monkeypatch, summed) == [RATES] * 2
+    for captured in (False, True):
+        found = on_ranks(monkeypatch, lambda rank, w, o, c=captured: averaged(w, o, c))
+        assert found == [RATES] * 2
+
+
+def test_updates_that_only_one_process_makes_are_its_own_affair(monkeypatch):
+    """Or each by itself, of weights that are averaged then."""
+
+    def chief(rank, w, optimizer) -> None:
+        for _ in range(5):
+            gradients = distribute.mean([w * 1.0])
+            if rank == 0:
+                optimizer.apply_gradients(zip(gradients, [w], strict=True))
+            distribute.broadcast([w])
+
+    def each(rank, w, optimizer) -> None:
+        for _ in range(5):
+            optimizer.apply_gradients([(w * 1.0, w)])
+            w.assign(distribute.mean(w))
+
+    assert on_ranks(monkeypatch, chief) == on_ranks(monkeypatch, each) == ["", ""]
+
+
+def test_averaged_gradients_of_other_weights_are_warned_of_once(monkeypatch):
+    def work(rank, w, optimizer) -> None:
+        w.assign(w + float(rank))
+        averaged(w, tf.keras.optimizers.SGD(0.1))
+
+    with pytest.warns(UserWarning, match="differs between rank 0 and rank 1") as seen:
+        assert on_ranks(monkeypatch, work) == ["", ""]
+    assert sum("distribute.broadcast(model.variables)" in str(w.message) for w in seen) == 1
+
+
 @pytest.mark.parametrize("shapes", [((4,), (2, 2)), (None, (4,))])
 def test_other_tensors_of_one_size_are_not_averaged(shapes, monkeypatch):
     here = threading.local()
@@ -438,4 +513,4 @@ def test_the_alarm_is_on_by_default(monkeypatch):
     monkeypatch.setattr(loop.DesyncAlarm, "compare", lambda self, step: told.append(step))
     for _ in range(201):
         distribute.gradients(lambda batch: tf.reduce_sum(w), (X, Y), [w])
-    assert told == [100, 200]
+    assert told == [1, 2, 100, 200]

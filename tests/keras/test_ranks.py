@@ -142,6 +142,34 @@ def test_another_model_is_named(on_ranks) -> None:
         told(found, UsageError, f"layers.{text}")
 
 
+class TwoOptimizers(keras.Model):
+    """A step of its own, with an optimizer that compile does not know."""
+
+    def __init__(self, own: Any) -> None:
+        super().__init__()
+        self.layer, self.own = layers.Dense(1), own
+
+    def call(self, x):
+        return self.layer(x)
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(self(x) - y))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.own.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return {"loss": loss}
+
+
+def test_another_optimizer_of_a_step_of_ones_own_is_named(on_ranks) -> None:
+    def work(rank: int, _: Any) -> None:
+        model = TwoOptimizers(adam(beta_1=0.9 - 0.1 * rank))
+        model.compile(adam(), "mse")
+        model.fit(X, Y, **FIT)
+
+    told(on_ranks(work), UsageError, "optimizer.beta_1 is 0.8 on rank 1 and 0.9 on rank 0: every")
+
+
 def test_what_may_differ_is_let_be(on_ranks) -> None:
     """Names, seeds, initial values, verbosity, what only a user's class knows, and state that one
     rank has restored: those of rank 0 are given to all."""

@@ -25,7 +25,7 @@ from distgrad.keras.optimizers.state import State
 from distgrad.keras.optimizers.stepwise import Stepwise, built_once, check_trained
 from distgrad.keras.registry import Configured, serialize, snake_case
 from distgrad.ops import optim
-from distgrad.training import objects, turns
+from distgrad.training import applied, objects, turns
 from distgrad.training.arena import Arena
 
 _LARGE = 1 << 22  # bytes: from there on an array gets large pages, which an update runs faster on
@@ -404,6 +404,8 @@ class Optimizer(Stepwise, Decaying, Configured):
         if meet is not None and recording.per_thread.capture is None:
             meet(self, pairs)
             return
+        if applied.known.tensors:
+            applied.note(self, pairs)
         variables = [v for _, v in pairs]
         tensors = [None if g is None else as_tensor(g, like=v._buffer.dtype) for g, v in pairs]
         recording.call(self._apply if meet is None else self._bring, tensors, variables)
@@ -471,6 +473,12 @@ class Optimizer(Stepwise, Decaying, Configured):
         rate = self._learning_rate
         now = float(rate._buffer) if isinstance(rate, Variable) else serialize(rate.schedule)
         return {**super().get_config(), "learning_rate": now}
+
+    def described(self) -> Any:
+        """Its settings, as ranks compare them."""
+        from distgrad.keras.described import of_optimizer
+
+        return of_optimizer(self)
 
     @classmethod
     def from_config(
