@@ -127,6 +127,23 @@ def install_excepthook(communicator: Communicator) -> None:
     _hook(lambda error: end_world(communicator, error))
 
 
+def say_usage_plainly() -> None:
+    """Makes an uncaught UsageError end this script with one line, unless it has joined a world."""
+    if sys.excepthook is not sys.__excepthook__:
+        return
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not isinstance(error, UsageError):
+            return sys.__excepthook__(kind, error, trace)
+        try:
+            world = environ.detect()
+        except UsageError:
+            world = World()
+        raise SystemExit(_end_alone(world, error))
+
+    sys.excepthook = _in_this_process(hook, sys.__excepthook__)
+
+
 def _hook(end: Callable[[BaseException], int]) -> None:
     """Makes an uncaught exception end this process with the exit code that ``end`` gives."""
 
@@ -154,7 +171,7 @@ def _end_alone(world: World, error: BaseException) -> int:
         time.sleep(_AFTER_RANK_0 + mpi_life.turn(world.rank))
     elif isinstance(error, JobError) and world.local_rank > 0:
         return code  # once per machine: an installation is a machine's affair
-    _say(text, world.rank)
+    _say(text, world.rank if world.is_rank else None)
     if lost:
         os._exit(code)  # at once, as above
     return code

@@ -40,6 +40,8 @@ _LAUNCHERS = {
     "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
 }
 
+_MOST = 1_000_000  # seconds, of which the system knows no more than some, and virtual shards
+
 _SLURM_OWN_STEPS = 0xFFFFFFF0  # from here on steps are shells of sbatch and salloc
 
 _THREAD_VARIABLES = (
@@ -95,7 +97,7 @@ def detect(env: Mapping[str, str] | None = None) -> World:
     torchrun itself listens at it.
 
     Raises:
-        UsageError: a launcher's variable is not a number.
+        UsageError: a launcher's variable is not a number, or there is no such rank.
     """
     env = os.environ if env is None else env
     for source, (rank, size, local_rank, local_size) in _LAUNCHERS.items():
@@ -103,9 +105,15 @@ def detect(env: Mapping[str, str] | None = None) -> World:
             continue
         if source == "Slurm" and not in_slurm_step(env, of_ranks=True):
             continue
+        number, ranks = _number(env, rank), _number(env, size)
+        if number >= ranks:
+            raise _refused(
+                f"there is no rank {number} among {ranks}, which are numbered from 0 ({rank}, "
+                f"{size})."
+            )
         return World(
-            rank=_number(env, rank),
-            world_size=_number(env, size),
+            rank=number,
+            world_size=ranks,
             local_rank=_number(env, local_rank, default=0),
             local_size=_number(env, local_size, default=1),
             source=source,
@@ -188,7 +196,7 @@ def start_timeout(env: Mapping[str, str] | None = None, default: float = 60.0) -
     """Seconds until all ranks must have met: DISTGRAD_START_TIMEOUT, or ``default``.
 
     Raises:
-        UsageError: it is not a positive, finite number.
+        UsageError: it is not a number above 0, a million at most.
     """
     return _seconds(os.environ if env is None else env, "DISTGRAD_START_TIMEOUT", f"{default:g}")
 
@@ -307,9 +315,9 @@ def progress_mode(env: Mapping[str, str] | None = None) -> str:
         UsageError: it is something else.
     """
     env = os.environ if env is None else env
-    mode = env.get("DISTGRAD_PROGRESS", "auto")
+    mode = env.get("DISTGRAD_PROGRESS") or "auto"
     if mode not in ("auto", "plain", "off"):
-        raise UsageError(f"DISTGRAD_PROGRESS must be auto, plain or off, got {mode!r}.")
+        raise _refused(f"DISTGRAD_PROGRESS must be auto, plain or off, got {mode!r}.")
     return mode
 
 
@@ -343,7 +351,7 @@ def device(env: Mapping[str, str] | None = None) -> str | None:
     """
     name = (os.environ if env is None else env).get("DISTGRAD_DEVICE") or None
     if name not in (None, "cpu", "cuda"):
-        raise UsageError(f"DISTGRAD_DEVICE must be cpu or cuda, got {name!r}.")
+        raise _refused(f"DISTGRAD_DEVICE must be cpu or cuda, got {name!r}.")
     return name
 
 
@@ -368,7 +376,7 @@ def use_cudnn(env: Mapping[str, str] | None = None) -> bool:
 def _auto(env: Mapping[str, str], name: str) -> bool:
     value = env.get(name) or "auto"
     if value not in ("auto", "off"):
-        raise UsageError(f"{name} must be auto or off, got {value!r}.")
+        raise _refused(f"{name} must be auto or off, got {value!r}.")
     return value == "auto"
 
 
@@ -396,7 +404,7 @@ def operation_timeout(env: Mapping[str, str] | None = None) -> float:
     """Seconds that one collective may take: DISTGRAD_TIMEOUT, or 60.
 
     Raises:
-        UsageError: it is not a positive, finite number.
+        UsageError: it is not a number above 0, a million at most.
     """
     return _seconds(os.environ if env is None else env, "DISTGRAD_TIMEOUT", "60")
 
@@ -405,14 +413,14 @@ def script_virtual_shards(env: Mapping[str, str] | None = None) -> int | None:
     """DISTGRAD_VIRTUAL_SHARDS, for scripts that have no job; None when it is not set.
 
     Raises:
-        UsageError: it is not a number above 0.
+        UsageError: it is not a number from 1 to a million.
     """
     env = os.environ if env is None else env
-    if "DISTGRAD_VIRTUAL_SHARDS" not in env:
+    if not env.get("DISTGRAD_VIRTUAL_SHARDS"):
         return None
     count = _number(env, "DISTGRAD_VIRTUAL_SHARDS")
-    if count < 1:
-        raise UsageError(f"DISTGRAD_VIRTUAL_SHARDS must be 1 or more, got {count}.")
+    if not 1 <= count <= _MOST:
+        raise _refused(f"DISTGRAD_VIRTUAL_SHARDS must be 1 or more, {_MOST} at most, got {count}.")
     return count
 
 
@@ -426,13 +434,15 @@ def _master(env: Mapping[str, str], source: str) -> str | None:
 
 
 def _seconds(env: Mapping[str, str], name: str, default: str) -> float:
-    text = env.get(name, default)
+    text = env.get(name) or default
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise UsageError(f"{name} must be a number of seconds above 0, got {text!r}.")
+    if not 0 < seconds <= _MOST:
+        raise _refused(
+            f"{name} must be a number of seconds above 0, {_MOST} at most, got {text!r}."
+        )
     return seconds
 
 
@@ -441,8 +451,17 @@ def _number(env: Mapping[str, str], name: str, default: int | None = None) -> in
     # SLURM_NTASKS_PER_NODE may read "4(x2)".
     digits = text.partition("(")[0].strip()
     if not digits.isdigit():
-        raise UsageError(f"the environment variable {name} must be a number, got {text!r}.")
+        raise _refused(f"the environment variable {name} must be a number, got {text!r}.")
     return int(digits)
+
+
+def _refused(text: str) -> UsageError:
+    """The error of a variable: one that nobody catches ends a script with one line, not with a
+    traceback, and with its exit code."""
+    from distgrad.launcher import connect  # which imports this
+
+    connect.say_usage_plainly()
+    return UsageError(text)
 
 
 def _threadpoolctl() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -163,7 +164,8 @@ def test_shared_memory_can_be_turned_off() -> None:
 def test_operation_timeout() -> None:
     assert environ.operation_timeout({}) == 60.0
     assert environ.operation_timeout({"DISTGRAD_TIMEOUT": "2.5"}) == 2.5
-    for text in ("soon", "0", "-1", "inf", "nan"):
+    assert environ.operation_timeout({"DISTGRAD_TIMEOUT": ""}) == 60.0
+    for text in ("soon", "0", "-1", "inf", "nan", "1e308", "10000000"):
         with pytest.raises(UsageError, match="DISTGRAD_TIMEOUT"):
             environ.operation_timeout({"DISTGRAD_TIMEOUT": text})
 
@@ -171,9 +173,44 @@ def test_operation_timeout() -> None:
 def test_script_virtual_shards() -> None:
     assert environ.script_virtual_shards({}) is None
     assert environ.script_virtual_shards({"DISTGRAD_VIRTUAL_SHARDS": "8"}) == 8
-    for text in ("0", "many"):
+    assert environ.script_virtual_shards({"DISTGRAD_VIRTUAL_SHARDS": ""}) is None
+    for text in ("0", "many", "9" * 20):
         with pytest.raises(UsageError, match="DISTGRAD_VIRTUAL_SHARDS"):
             environ.script_virtual_shards({"DISTGRAD_VIRTUAL_SHARDS": text})
+
+
+def test_a_rank_that_its_world_has_not_is_named() -> None:
+    for rank, size in (("2", "2"), ("0", "0")):
+        with pytest.raises(UsageError, match=f"no rank {rank} among {size}, .*PMI_RANK, PMI_SIZE"):
+            environ.detect({"PMI_RANK": rank, "PMI_SIZE": size})
+
+
+USES_ALL = """
+import sys
+import distgrad as tf
+from distgrad import distribute
+try:
+    tf.ones(3)
+    distribute.virtual_shards()
+    distribute.barrier()
+except Exception:
+    if sys.argv[1:]:
+        raise KeyError("a bug") from None
+    raise
+"""
+
+
+@pytest.mark.parametrize("name", ["DISTGRAD_TIMEOUT", "DISTGRAD_VIRTUAL_SHARDS", "DISTGRAD_DEVICE"])
+def test_a_wrong_variable_ends_a_script_with_one_line(tmp_path, name: str) -> None:
+    """Other errors after it have their traceback."""
+    script = tmp_path / "script.py"
+    script.write_text(USES_ALL)
+    env = {"PYTHONPATH": IMPORT_ROOT, name: "0"}
+    result = process.run([sys.executable, str(script)], timeout=60, env=env)
+    assert result.returncode == 2
+    assert re.fullmatch(f"error: {name} must be .*, got '?0'?\\.\n", result.stderr)
+    result = process.run([sys.executable, str(script), "bug"], timeout=60, env=env)
+    assert (result.returncode, "Traceback" in result.stderr) == (1, True)
 
 
 def test_terminal_is_known_through_mpirun() -> None:
