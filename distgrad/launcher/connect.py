@@ -32,7 +32,7 @@ from distgrad.core.errors import (
     PreemptedError,
     UsageError,
 )
-from distgrad.launcher import environ
+from distgrad.launcher import environ, farewell
 from distgrad.launcher.environ import World
 from distgrad.launcher.process import die_with_parent
 
@@ -62,6 +62,7 @@ def connect() -> Communicator:
         _hook(lambda error: _end_alone(world, error))
     communicator = _communicator(world)
     if world.is_rank:
+        farewell.joined()
         install_excepthook(communicator)
     atexit.register(_in_this_process(communicator.close))
     return communicator
@@ -76,11 +77,13 @@ def run_rank(world: World, main: Callable[[Communicator], int]) -> int:
         communicator = _communicator(world)
     except JobError as error:
         return _end_alone(world, error)
+    farewell.joined()
     try:
         code = main(communicator)
     except BaseException as error:
         return end_world(communicator, error)
     communicator.close()
+    farewell.said()
     return code
 
 
@@ -91,6 +94,7 @@ def end_world(communicator: Communicator, error: BaseException) -> int:
     them exit by themselves; then this returns the exit code. In every other case the world is
     aborted, so that no rank goes on waiting for this one.
     """
+    farewell.said()
     rank = communicator.rank
     turn = mpi_life.turn(rank)
     code, text = _verdict(error)
@@ -114,6 +118,7 @@ def end_world(communicator: Communicator, error: BaseException) -> int:
     elif rank > 0:
         time.sleep(_AFTER_RANK_0 + turn)
     mpi_life.take_floor()
+    text = text or f"error: rank {rank} has ended with exit code {code}."
     _say(text, rank)
     communicator.abort(code, text.strip().rpartition("\n")[2])
     if communicator.world_size > 1:
@@ -125,23 +130,6 @@ def install_excepthook(communicator: Communicator) -> None:
     """Makes an uncaught exception of this script end every rank."""
 
     _hook(lambda error: end_world(communicator, error))
-
-
-def say_usage_plainly() -> None:
-    """Makes an uncaught UsageError end this script with one line, unless it has joined a world."""
-    if sys.excepthook is not sys.__excepthook__:
-        return
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not isinstance(error, UsageError):
-            return sys.__excepthook__(kind, error, trace)
-        try:
-            world = environ.detect()
-        except UsageError:
-            world = World()
-        raise SystemExit(_end_alone(world, error))
-
-    sys.excepthook = _in_this_process(hook, sys.__excepthook__)
 
 
 def _hook(end: Callable[[BaseException], int]) -> None:
@@ -165,13 +153,15 @@ def _in_this_process(
 
 def _end_alone(world: World, error: BaseException) -> int:
     """Prints an error of a rank that has not joined its world, and gives its exit code."""
+    farewell.joined()
+    farewell.said()
     code, text = _verdict(error)
     lost = isinstance(error, PeerLostError)  # which may be rank 0
     if lost and world.rank > 0:
         time.sleep(_AFTER_RANK_0 + mpi_life.turn(world.rank))
     elif isinstance(error, JobError) and world.local_rank > 0:
         return code  # once per machine: an installation is a machine's affair
-    _say(text, world.rank if world.is_rank else None)
+    _say(text, world.rank)
     if lost:
         os._exit(code)  # at once, as above
     return code

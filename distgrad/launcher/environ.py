@@ -181,6 +181,19 @@ def rank_variables(world: World, token: str, restart: int = 0) -> dict[str, str]
     }
 
 
+def farewell_variable(pipe: int, number: int) -> dict[str, str]:
+    """The variable by which a child finds the pipe of its `Farewell`: its descriptor and inode."""
+    return {"DISTGRAD_FAREWELL": f"{pipe}:{number}"}
+
+
+def farewell(env: Mapping[str, str] | None = None) -> tuple[int, int] | None:
+    """What ``farewell_variable`` has set for this process; None where nobody has."""
+    pipe, _, number = (
+        (os.environ if env is None else env).get("DISTGRAD_FAREWELL", "").partition(":")
+    )
+    return (int(pipe), int(number)) if pipe.isdigit() and number.isdigit() else None
+
+
 def network_interface(env: Mapping[str, str] | None = None) -> str | None:
     """DISTGRAD_INTERFACE: by which network (its name, or an own address) peers reach this host."""
     env = os.environ if env is None else env
@@ -456,12 +469,24 @@ def _number(env: Mapping[str, str], name: str, default: int | None = None) -> in
 
 
 def _refused(text: str) -> UsageError:
-    """The error of a variable: one that nobody catches ends a script with one line, not with a
-    traceback, and with its exit code."""
-    from distgrad.launcher import connect  # which imports this
-
-    connect.say_usage_plainly()
+    """The error of a variable: one that nobody catches ends a script with one line and its exit
+    code, not with a traceback."""
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _say_plainly
     return UsageError(text)
+
+
+def _say_plainly(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if not isinstance(error, UsageError):
+        return sys.__excepthook__(kind, error, trace)
+    try:
+        world = detect()
+    except UsageError:
+        world = World()
+    if world.local_rank == 0:  # once per machine
+        mark = f"[rank {world.rank}] " if world.is_rank else ""
+        print(f"{mark}error: {error}", file=sys.stderr, flush=True)
+    raise SystemExit(error.exit_code)
 
 
 def _threadpoolctl() -> Any:

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Literal
 
 from distgrad.launcher import environ
+from distgrad.launcher.farewell import Farewell
 
 _PR_SET_PDEATHSIG = 1
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -25,6 +26,16 @@ def die_with_parent(signum: int = signal.SIGKILL) -> None:
         _prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
 
 
+class Started(subprocess.Popen[bytes]):
+    """A child process, and what it tells of its end."""
+
+    farewell: Farewell
+
+    def said(self) -> bool | None:
+        """Whether it has said why it ends; None where that is not known."""
+        return self.farewell.said()
+
+
 def start(
     command: Sequence[str],
     env: Mapping[str, str],
@@ -32,7 +43,7 @@ def start(
     piped: bool | Literal["stdout"] = False,
     death_signal: int = signal.SIGKILL,
     cwd: str | None = None,
-) -> subprocess.Popen[bytes]:
+) -> Started:
     """Starts a child in a session of its own, without stdin.
 
     Args:
@@ -49,17 +60,22 @@ def start(
         if os.getppid() != parent:  # the parent died before the line above
             os._exit(1)
 
+    farewell = Farewell()
     # A session of its own: ctrl-C in a terminal then arrives once, through us.
-    return subprocess.Popen(
+    child = Started(
         list(command),
-        env=dict(env),
+        env={**env, **farewell.settings()},
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if piped else None,
         stderr=subprocess.PIPE if piped is True else None,
         start_new_session=True,
         preexec_fn=in_child if sys.platform == "linux" else None,
+        pass_fds=(farewell.writing,),
     )
+    farewell.begun()
+    child.farewell = farewell
+    return child
 
 
 @contextlib.contextmanager

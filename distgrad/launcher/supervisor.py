@@ -28,7 +28,8 @@ _LOOK = 0.02  # seconds between two looks at the children
 # For how long the others may end by themselves once one has failed: less than the time after which
 # they would speak (connect.py).
 _AFTER_FAILURE = 0.4
-_TOLD = {1, 2, 3, 4, 5, 75, 130, 143}  # exit codes of those who have said why
+# Exit codes of those who have said why, where they do not tell us.
+_TOLD = {1, 2, 3, 4, 5, 75, 130, 143}
 _LAST_WORDS = 10.0  # between asking children to stop and killing them
 
 
@@ -81,6 +82,8 @@ class Child(Protocol):
 
     def poll(self) -> int | None: ...
 
+    def said(self) -> bool | None: ...
+
 
 def supervise(team_of: Callable[[int], Team], *, max_restarts: int = 0) -> int:
     """Runs a team to its end, again after a loss, and returns the exit code of the last one.
@@ -95,7 +98,7 @@ def supervise(team_of: Callable[[int], Team], *, max_restarts: int = 0) -> int:
         max_restarts: how often to start again.
     """
     received: list[int] = []
-    children: list[subprocess.Popen[bytes]] = []
+    children: list[process.Started] = []
 
     def forward(signum: int, frame: FrameType | None) -> None:
         received.append(signum)
@@ -116,7 +119,7 @@ def supervise(team_of: Callable[[int], Team], *, max_restarts: int = 0) -> int:
     return code
 
 
-def _run(team: Team, children: list[subprocess.Popen[bytes]], received: list[int]) -> int:
+def _run(team: Team, children: list[process.Started], received: list[int]) -> int:
     children.clear()
     lines = Lines()
     heard: list[Overheard] = []
@@ -188,7 +191,8 @@ def outcome(
             return LOST
     for number, code in failed.items():
         if code != LOST:
-            if len(children) > 1 and code not in _TOLD:
+            said = children[number].said() if len(children) > 1 and not received else True
+            if not (code in _TOLD if said is None else said):
                 _say(f"error: {team.members[number].name} has ended with exit code {code}.")
             return code
     if any(child.poll() == 0 for child in children):  # it was not lost, it has no more calls

@@ -153,6 +153,22 @@ def exits_in_a_script() -> int:
     return 0
 
 
+def exits_with_a_code_of_ours() -> int:
+    c = connect()
+    if c.rank == 1:
+        sys.exit(3)
+    c.barrier()
+    return 0
+
+
+def exits_without_cleaning_up() -> int:
+    c = connect()
+    if c.rank == 1:
+        os._exit(1)
+    c.barrier()
+    return 0
+
+
 def raises_an_exit_in_a_script() -> int:
     c = connect()
     if c.rank == 1:
@@ -329,7 +345,18 @@ def test_different_calls_are_named(ranks) -> None:
 def test_one_rank_that_exits_ends_all_with_its_code(ranks, case, memory: str) -> None:
     result = ranks(case, DISTGRAD_SHARED_MEMORY=memory)
     assert result.returncode == 9, result.stderr
-    assert case is exits_on_one_rank or "rank 1 has ended with exit code 9" in result.stderr
+    assert result.stderr.count("rank 1 has ended with exit code 9") == 1
+    assert result.stderr.count("error:") == 1
+
+
+@pytest.mark.parametrize(
+    ("case", "code"), [(exits_with_a_code_of_ours, 3), (exits_without_cleaning_up, 1)]
+)
+def test_an_exit_without_a_word_is_told_of_by_one_line(run_cli, case, code: int) -> None:
+    """Also where errors that are printed have that code."""
+    result = run_cli("launch", "-n", 3, __file__, case.__name__, timeout=60)
+    assert result.returncode == code
+    assert result.stderr == f"error: rank 1 has ended with exit code {code}.\n"
 
 
 def test_an_exit_with_words_has_code_1(ranks) -> None:

@@ -120,7 +120,7 @@ def test_a_signal_before_the_agents_comes_to_them_all_the_same(tmp_path: Path) -
     crew.signal(signal.SIGTERM)
     wire = guest(gate, 0)
     assert wire.receive() == (4, signal.SIGTERM)
-    wire.send(ENDED, 75)
+    wire.send(ENDED, {"code": 75, "said": True})
     process.wait_until(lambda: crew.ranks[0].poll() == 75, 10, "the end")
     crew.close()
 

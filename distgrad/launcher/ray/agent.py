@@ -78,7 +78,7 @@ def run(errand: Errand, world: World, token: str) -> int:
         code = child.wait()
         for thread in threads:
             thread.join(_LAST_LINES)
-        wire.send(ENDED, code)
+        wire.send(ENDED, {"code": code, "said": child.said()})
         # The driver hangs up once it has read that: closing first could lose what is under way.
         obeying.join(_LAST_LINES)
     except OSError:  # the driver has gone

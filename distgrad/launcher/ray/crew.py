@@ -26,6 +26,7 @@ class Rank:
         self.pid = 0
         self.host: str | None = None
         self.code: int | None = None
+        self._said: bool | None = None
         mark = f"[rank {number}] " if number else ""
         log = None if logs is None or number == 0 else logs / f"rank_{number:05d}.log"
         self._outputs = {kind: _Output(out, mark, log) for kind, out in _streams().items()}
@@ -39,6 +40,10 @@ class Rank:
     def poll(self) -> int | None:
         """The exit code of the rank, negative where a signal killed it; None while it runs."""
         return self.code
+
+    def said(self) -> bool | None:
+        """Whether it has said why it has ended; None where that is not known."""
+        return self._said
 
     def attach(self, wire: Wire) -> None:
         """Listens to its agent from now on."""
@@ -68,7 +73,7 @@ class Rank:
             elif kind == BEGUN:
                 self.pid, self.host = value["pid"], value["host"]
             elif kind == ENDED:
-                code = value
+                code, self._said = value["code"], value["said"]
                 break
         for output in self._outputs.values():
             output.close()
