@@ -131,11 +131,14 @@ def give(variables: Iterable[Variable], communicator: Communicator, root: int = 
         variable.assign(value)
 
 
-def check_data(communicator: Communicator, digest: Sequence[int], *, strict: bool) -> None:
+def check_data(
+    communicator: Communicator, digest: Sequence[int], *, strict: bool, level: int = 3
+) -> None:
     """Compares checksums of some data with all ranks: one could have been given its own part.
 
     Raises UsageError on every rank if ``strict``; else warns on rank 0, since data may be drawn by
-    chance. The message names the first rank that differs.
+    chance, at the line that is ``level`` frames above. The message names the first rank that
+    differs.
     """
     everyone = communicator.allgather_object(list(digest))
     other = next((rank for rank, each in enumerate(everyone) if each != everyone[0]), None)
@@ -149,7 +152,7 @@ def check_data(communicator: Communicator, digest: Sequence[int], *, strict: boo
     if strict:
         raise UsageError(text)
     if communicator.rank == 0:
-        warnings.warn(text, stacklevel=3)
+        warnings.warn(text, stacklevel=level)
 
 
 def checksum(array: Any) -> int:

@@ -18,7 +18,7 @@ from distgrad.backend.base import Backend
 from distgrad.comm.communicator import Communicator
 from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.errors import OutOfStepError
+from distgrad.core.errors import OutOfStepError, UsageError
 from distgrad.core.undone import undone
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
@@ -146,7 +146,14 @@ class Turns(Meeting):
             if not turn.is_spare:
                 buckets.push(turn.index, [_weighed(g, self._share(turn)) for g, _ in turn.pairs])
         flags = [any(t.pairs[i][0] is not None for t in turns) for i in range(len(variables))]
-        everyone = self.communicator.allgather_object(flags)
+        told = self.communicator.allgather_object((batch.size, flags))
+        sizes, everyone = zip(*told, strict=True)
+        for rank, size in enumerate(sizes):
+            if size != sizes[0]:
+                raise UsageError(
+                    f"rank {rank} was given a batch of {size}, rank 0 one of {sizes[0]}: every "
+                    "worker needs the whole batch, and takes its own part."
+                )
         if any(len(other) != len(flags) for other in everyone):
             raise OutOfStepError("the ranks applied gradients of different variables")
         buckets.reduce()

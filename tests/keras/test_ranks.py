@@ -248,6 +248,23 @@ def test_batches_of_other_lengths_are_named(on_ranks) -> None:
     told(on_ranks(later), UsageError, "rank 1 was given 14 samples in epoch 1, rank 0 16: every")
 
 
+def test_batches_of_other_lengths_in_a_step_of_ones_own_are_named_at_once(on_ranks) -> None:
+    def work(rank: int, _: Any) -> None:
+        model = TwoOptimizers(adam())
+        model.compile(adam(), "mse")
+        model.fit(((X[:n], Y[:n]) for n in (8, 8 - 2 * rank)), verbose=0)
+
+    told(on_ranks(work), UsageError, "rank 1 was given a batch of 6, rank 0 one of 8: every worker")
+
+
+def test_train_on_batch_compares_weights_after_its_first_steps(on_ranks) -> None:
+    def work(rank: int, model: Any) -> None:
+        model.compile(sgd(lambda: 0.1 + rank), "mse")
+        model.train_on_batch(X, Y)
+
+    told(on_ranks(work), DesyncError, "the ranks no longer have the same weights after step 1")
+
+
 def test_evaluate_and_train_on_batch_compare_what_they_were_given(on_ranks) -> None:
     tried = [
         (lambda r, m: m.evaluate(X[r:], Y[r:], verbose=0), "x.arrays.0 is [23, 4] float32 on rank"),

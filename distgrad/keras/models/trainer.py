@@ -218,7 +218,8 @@ class Trainer(Evaluator):
             given = [*(each for each in given if each is not backup), backup]
         # Before callbacks that may restore weights:
         metrics = begun.metrics if begun else []
-        loop.observers += [_Comparer(step.alarm, loop)] * (communicator.world_size > 1)
+        step.alarm.first = cursor.step + _FIRST
+        loop.observers.append(_Comparer(step.alarm, loop))
         loop.observers += [_Finalizer(optimizer, given), _Beginner(self, loop, metrics)]
         kept = [each for each in given if isinstance(each, History)]
         added = [] if kept else [History()]
@@ -316,9 +317,11 @@ class Trainer(Evaluator):
             given = {"class_weight": described(class_weight), "x": feed.describe()}
             self._compare(communicator, "train_on_batch", given)
             if communicator.world_size > 1:
-                check_data(communicator, feed.digest(), strict=False)
+                check_data(communicator, feed.digest(), strict=False, level=4)
             seed = _agree(communicator, seed, self)
             step = self._keep(key, self._make_step(communicator, shards, seed))
+            assert self.optimizer is not None
+            step.alarm.first = int(self.optimizer.calls._buffer) + _FIRST
         return step
 
     def _step_of_fit(
@@ -353,16 +356,10 @@ class Trainer(Evaluator):
 
 
 class _Comparer(Observer):
-    """Compares the weights of all ranks after the first two steps, in which most differences of
-    optimizers show, and at the end."""
+    """Compares the weights of all ranks at the end."""
 
     def __init__(self, alarm: DesyncAlarm, loop: TrainingLoop) -> None:
-        self._alarm, self._loop, self._left = alarm, loop, 2
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if self._left:
-            self._left -= 1
-            self._alarm.compare(self._loop.cursor.step)
+        self._alarm, self._loop = alarm, loop
 
     def on_train_end(self, logs: Any = None) -> None:
         self._alarm.compare(self._loop.cursor.step)
@@ -396,6 +393,7 @@ class _Finalizer(Observer):
             self._optimizer.finalize_variable_values(self._optimizer.trained)
 
 
+_FIRST = 2  # steps after which the weights of all ranks are compared, too
 _PARTED = (
     "In fit that is so where the data of one rank end earlier, or where one alone stops between "
     "two batches (model.stop_training), calls evaluate or fit, or ends."
