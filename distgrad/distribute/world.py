@@ -128,7 +128,7 @@ def mean(values: Any) -> Any:
 
     found = tree.map_structure(averaged, values)
     if communicator.world_size > 1:
-        applied.brought(tree.flatten(found))
+        applied.brought(found)
     return found
 
 

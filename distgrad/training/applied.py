@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from distgrad.comm.communicator import Communicator
+from distgrad.core import tree
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.training.handshake import check_alike
@@ -33,10 +34,13 @@ class _Known(threading.local):
 known = _Known()
 
 
-def brought(tensors: Iterable[Any]) -> None:
-    """Says that these are gradients of all ranks."""
-    early = known.calls < _CALLS
-    known.tensors = [weakref.ref(t) for t in tensors if early and isinstance(t, Tensor)]
+def brought(gradients: Any) -> None:
+    """Says that a nest of tensors, numbers and None has gradients of all ranks."""
+    if known.calls < _CALLS:
+        found = tree.flatten(gradients)
+        known.tensors = [weakref.ref(each) for each in found if isinstance(each, Tensor)]
+    elif known.tensors:
+        known.tensors = []
 
 
 def note(optimizer: Any, pairs: Iterable[tuple[Any, Variable]]) -> None:
