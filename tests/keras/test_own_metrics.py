@@ -126,3 +126,12 @@ def test_steps_of_ones_own_get_what_a_result_of_ones_own_says(shards, monkeypatc
     model.compile("sgd", "bce")
     found = model.evaluate(X, YES, batch_size=30, verbose=0, return_dict=True)
     assert found["f1"] == pytest.approx(found["f"], rel=1e-6) and 0 < found["f"] < 1
+
+
+def test_one_value_of_a_masked_batch_weighs_what_its_mask_does() -> None:
+    layers = tf.keras.layers
+    model = tf.keras.Sequential([layers.Embedding(5, 4, mask_zero=True), layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=[lambda y_true, y_pred: tf.reduce_max(y_true)])
+    x = np.array([[1, 2, 0], [3, 0, 0], [1, 1, 1]])
+    found = model.evaluate(x, np.arange(9.0).reshape(3, 3, 1), batch_size=2, verbose=0)
+    assert found[1] == 6.5  # 5 of three steps, 8 of three others

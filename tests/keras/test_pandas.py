@@ -61,3 +61,16 @@ def test_a_column_of_texts_is_an_input(kind: str) -> None:
     model = tf.keras.Sequential([tf.keras.Input((1,), dtype="string"), lookup])
     found = model.predict(pandas.Series(["b", "c", "a"], dtype=kind), verbose=0)
     np.testing.assert_array_equal(found, [[1], [0], [2]])
+
+
+def test_layers_are_called_on_tables() -> None:
+    frame = pandas.DataFrame({"a": [1.0, 3.0], "b": [2, 2]})
+    layers = tf.keras.layers
+    scale = layers.Normalization()
+    scale.adapt(frame)
+    np.testing.assert_allclose(scale(frame), [[-1, 0], [1, 0]], atol=1e-6)
+    model = tf.keras.Sequential([layers.Dense(1, kernel_initializer="ones")])
+    np.testing.assert_array_equal(model(frame), [[3], [5]])
+    np.testing.assert_array_equal(model(frame), [[3], [5]])
+    both = layers.Concatenate()([frame, frame])
+    np.testing.assert_array_equal(both, [[1, 2, 1, 2], [3, 2, 3, 2]])

@@ -300,3 +300,12 @@ def test_vocabularies_and_boundaries_from_one_batch_after_another() -> None:
     np.testing.assert_allclose(bins.bin_boundaries, [2, 5], rtol=1e-6)
     with pytest.raises(ValueError, match="given its vocabulary"):
         layers.StringLookup(vocabulary=["a"]).update_state(np.array(["b"]))
+
+
+def test_rows_of_several_lengths_are_said_to_be_filled_up() -> None:
+    rows = tf.strings.unicode_split(["abc", "d"], "UTF-8")
+    lookup = tf.keras.layers.StringLookup(vocabulary=["a"])
+    back = tf.keras.layers.StringLookup(vocabulary=["a"], invert=True)
+    for layer, given in ((lookup, rows), (back, [np.array([1, 0]), np.array([1])])):
+        with pytest.raises(ValueError, match="takes rows of one length: call it on each row"):
+            layer(given)

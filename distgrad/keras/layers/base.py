@@ -225,6 +225,7 @@ class Layer(Tracked, Masked, Described, Kept):
             return symbolic.record(self, args, kwargs)
         new = not self.built
         if new:
+            args = tree.map_structure(_as_array, args)
             self._build_for(args, kwargs)
         inputs = tuple([self._convert(value) for value in args])
         for name, value in kwargs.items():
@@ -339,14 +340,15 @@ class Layer(Tracked, Masked, Described, Kept):
             if not named:
                 self._refuse_numbers(value)
             return tree.map_structure(lambda v: self._convert(v, named), value)
-        return value
+        array = _as_array(value)
+        return value if array is value else self._convert(array, named)
 
     def _multiplies(self) -> bool:
         """Whether whole numbers meet weights, of their dtype, in a call: users' may be indices."""
         return bool(self._own_weights) and is_ours(type(self).call)
 
     def _refuse_numbers(self, value: Any) -> None:
-        if not all(isinstance(v, _ARRAYS) or v is None for v in tree.flatten(value)):
+        if not all(isinstance(_as_array(v), _ARRAYS) or v is None for v in tree.flatten(value)):
             raise ValueError(
                 f"layer {self.name!r} takes tensors or arrays, not a Python list of numbers; "
                 "wrap it in distgrad.constant"
@@ -478,6 +480,13 @@ class Layer(Tracked, Masked, Described, Kept):
 
 
 _BUILD_FOR = Layer._build_for  # models have their own
+
+
+def _as_array(value: Any) -> Any:
+    """What is no array but holds one, as a table of pandas does, as an array."""
+    if isinstance(value, (*_ARRAYS, symbolic.KerasTensor)) or not hasattr(value, "__array__"):
+        return value
+    return np.asarray(value)
 
 
 def _marked_built(build: Callable[..., None]) -> Callable[..., None]:

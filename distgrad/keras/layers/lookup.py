@@ -35,7 +35,7 @@ class OnTexts(Layer):
         (inputs,) = args or kwargs.values()
         if symbolic.symbols(inputs) or isinstance(inputs, (Tensor, Variable)):
             return super().__call__(inputs)
-        array = np.asarray(inputs)
+        array = _rows(self.name, inputs)
         if array.dtype.kind in "biuf":
             return super().__call__(array)
         self.built = True
@@ -43,6 +43,15 @@ class OnTexts(Layer):
 
     def of_texts(self, texts: np.ndarray) -> Any:
         raise NotImplementedError
+
+
+def _rows(name: str, inputs: Any) -> np.ndarray:
+    try:
+        return np.asarray(inputs)
+    except ValueError as error:  # of tf.strings.unicode_split, say
+        raise ValueError(
+            f"{name!r} takes rows of one length: call it on each row, or fill up the shorter ones"
+        ) from error
 
 
 class Hashing(OnTexts):
@@ -396,7 +405,7 @@ class StringLookup(_Lookup):
                 "instance in Dataset.map"
             )
         if self.invert:
-            return self.words_of(np.asarray(inputs))
+            return self.words_of(_rows(self.name, inputs))
         return super().__call__(inputs)
 
     def call(self, inputs: Tensor) -> Tensor:

@@ -465,7 +465,8 @@ def mean_sums(values: np.ndarray, weight: Any) -> np.ndarray:
     values, weight = _same_rank(values, host(weight).astype(np.float64))
     if values.ndim > weight.ndim:
         values = values.mean(axis=tuple(range(weight.ndim, values.ndim)))
-    weight = np.broadcast_to(weight, values.shape)
+    if values.ndim:  # else one value of the whole batch, which weighs what that does
+        weight = np.broadcast_to(weight, values.shape)
     return np.array([_per_sample(values * weight).sum(), _per_sample(weight).sum()])
 
 
