@@ -11,6 +11,8 @@ _AVERAGES = (
     "average a tape's gradients with distribute.mean(gradients), or give the whole batch to "
     "distribute.gradients(loss_fn, batch)"
 )
+_OLD = "there is no TensorFlow 1 here: use the names of TensorFlow 2"
+_WITHIN = "use the layers of tf.keras.layers itself"
 
 
 def _of_peers(names: str) -> list[str]:
@@ -22,7 +24,8 @@ _INSTEAD = {
     "SparseTensor": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
     "Graph": "there are no graphs: call functions",
     "as_string": "use str, or an f-string",
-    "compat": "there is no TensorFlow 1 here: use the names of TensorFlow 2",
+    **dict.fromkeys(["app", "compat", "contrib", "flags", "get_variable", "layers", "log"], _OLD),
+    **dict.fromkeys(["global_variables_initializer", "logging", "variable_scope"], _OLD),
     "data.experimental.parallel_interleave": "use Dataset.interleave",
     "distribute.ParameterServerStrategy": _STRATEGY,
     "distribute.Server": "start the script with mpirun, or with distgrad launch",
@@ -81,8 +84,22 @@ _INSTEAD = {
     "gradients": "there are no graphs: use tf.GradientTape",
     "hessians": "take tape.jacobian of the gradient of an inner tape",
     **{f"io.{name}": _LENGTHS for name in ("RaggedFeature", "SparseFeature", "VarLenFeature")},
-    "keras.distribution": "start the script with mpirun, or with distgrad launch: workers share "
-    "each batch",
+    "keras.backend.function": "use tf.keras.Model(inputs, outputs)",
+    "keras.backend.gradients": "there are no graphs: use tf.GradientTape",
+    "keras.backend.learning_phase": "give training=True, or False, to the call",
+    "keras.backend.set_learning_phase": "give training=True, or False, to the call",
+    "keras.distribution": _STRATEGY,
+    "keras.layers.CuDNNGRU": "use GRU, which runs on GPUs as well",
+    "keras.layers.CuDNNLSTM": "use LSTM, which runs on GPUs as well",
+    "keras.layers.DenseFeatures": "use tf.keras.utils.FeatureSpace, or preprocessing layers",
+    **{
+        f"keras.layers.{name}": _WITHIN
+        for name in ("advanced_activations", "convolutional", "embeddings", "merge", "noise")
+    },
+    "keras.utils.generic_utils": "use tf.keras.utils itself",
+    "keras.utils.multi_gpu_model": _STRATEGY,
+    "keras.utils.np_utils": "use tf.keras.utils itself",
+    "keras.wrappers.scikit_learn": "use tf.keras.wrappers.SKLearnClassifier",
     **dict.fromkeys(
         ["keras.export", "keras.layers.TFSMLayer"],
         "use model.save('x.keras'), or model.export('x.onnx')",
@@ -97,8 +114,11 @@ _INSTEAD = {
         ["quantization.dequantize", "quantization.experimental", "quantization.quantize"],
         "model.export(..., int8=True) writes an ONNX file of 8 bits",
     ),
+    "random_normal": "use tf.random.normal",
+    "random_uniform": "use tf.random.uniform",
     "raw_ops": "use the operation's public name",
     "saved_model": "use model.save('x.keras'), model.export('x.onnx'), or tf.train.Checkpoint",
+    "set_random_seed": "use tf.random.set_seed",
     "Session": "there are no graphs: call functions",
     "sparse": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
     "tpu": "distgrad runs on CPUs and CUDA GPUs",

@@ -18,7 +18,7 @@ def later(
 
     def get(name: str) -> Any:
         if name not in homes:
-            from distgrad.absent import message
+            from distgrad.absent import message  # at the first name that is not there
 
             raise AttributeError(message(f"{package}.{name}".removeprefix("distgrad.")))
         home = importlib.import_module(homes[name], package)

@@ -108,7 +108,9 @@ def __getattr__(name: str) -> Any:
         for module in (legacy, legacy_layers):
             if name in module.__all__:
                 return getattr(module, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from distgrad.absent import message
+
+    raise AttributeError(message(f"keras.backend.{name}"))
 
 
 def __dir__() -> list[str]:

@@ -190,6 +190,12 @@ def test_settings_of_devices_are_taken():
         ("experimental.numpy.interp", "keras.ops"),
         ("hessians", "jacobian"),
         ("distribute.cluster_resolver", "mpirun"),
+        ("set_random_seed", "tf.random.set_seed"),
+        ("layers.dense", "TensorFlow 1"),
+        ("keras.layers.embeddings.Embedding", "layers of tf.keras.layers itself"),
+        ("keras.backend.learning_phase", "training=True"),
+        ("keras.utils.np_utils", "tf.keras.utils itself"),
+        ("keras.distribution", "MirroredStrategy"),
     ],
 )
 def test_what_is_left_out_says_what_to_use(name, instead):
@@ -197,6 +203,13 @@ def test_what_is_left_out_says_what_to_use(name, instead):
     with pytest.raises(AttributeError, match=instead):
         for part in name.split("."):
             found = getattr(found, part)
+
+
+def test_names_between_two_versions_are_those_of_today():
+    keras = tf.keras
+    assert keras.optimizers.legacy.Adam is keras.optimizers.experimental.Adam
+    assert keras.optimizers.legacy.Adam is keras.optimizers.Adam
+    assert keras.layers.experimental.preprocessing.Rescaling is keras.layers.Rescaling
 
 
 @pytest.mark.parametrize("value", ["abc", ["a", "b"]])

@@ -1,5 +1,8 @@
 """Layers: what models are made of."""
 
+import sys
+from types import SimpleNamespace
+
 from distgrad.core.later import later
 from distgrad.keras.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from distgrad.keras.layers.attention import AdditiveAttention, Attention, MultiHeadAttention
@@ -323,5 +326,8 @@ __all__ = [
     "serialize",
     "subtract",
 ]
+
+# Where TensorFlow 2.3 to 2.5 had layers of preprocessing.
+experimental = SimpleNamespace(preprocessing=sys.modules[__name__])
 
 __getattr__, __dir__ = later(__name__, globals(), _LATER)

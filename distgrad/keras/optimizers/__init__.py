@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,9 @@ _BY_VARIABLE = (Lamb, Adafactor, Muon, ScheduleFreeAdamW)
 _CLASSES = (SGD, Adam, AdamW, Adamax, Nadam, RMSprop, Adagrad, Adadelta, Ftrl, Lion, *_BY_VARIABLE)
 _AROUND = (LossScaleOptimizer, MultiOptimizer)
 _KNOWN: dict[str, Any] = {cls.__name__.lower(): cls for cls in (*_CLASSES, *_AROUND)}
+
+# Where TensorFlow 2.11 to 2.15 had one of two kinds of optimizers.
+legacy = experimental = sys.modules[__name__]
 
 # A job names one of these; the others go around them: LossScaleOptimizer for mixed precision.
 __all__ = [
