@@ -472,6 +472,8 @@ def _shapes(element: Any, shapes: Any) -> list[Any]:
     def sizes(shape: Any) -> tuple[int | None, ...] | None:
         if shape is None or getattr(shape, "rank", 0) is None:
             return None
+        if isinstance(shape, int):
+            shape = (shape,)
         known = [None if size is None else operator.index(size) for size in shape]
         return tuple(None if size == -1 else size for size in known)
 

@@ -59,7 +59,7 @@ def _of_python(value: Any) -> bool:
     Integers in a list are taken as Python's, whose ever they are.
     """
     listed = isinstance(value, (list, range))
-    while isinstance(value, (list, range)):
+    while isinstance(value, (list, tuple, range)):  # tuples within lists are no nests
         if not value:
             return True
         value = value[0]

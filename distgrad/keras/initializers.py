@@ -36,13 +36,17 @@ class Initializer(Configured):
 
 
 class Constant(Initializer):
-    """``value`` everywhere."""
+    """``value`` everywhere; a list or array of as many numbers as the shape has, one by one."""
 
     def __init__(self, value: float = 0.0) -> None:
         self.value = value
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
-        return cast(fill(shape, self.value), dtype)
+        value: Any = self.value
+        listed = isinstance(value, (list, tuple, range, np.ndarray))
+        if listed and np.size(value) == math.prod(shape):
+            value = np.reshape(value, shape)
+        return cast(fill(shape, value), dtype)
 
 
 class Zeros(Constant):

@@ -77,6 +77,11 @@ class Variable(variable.Variable):
     def name(self) -> str:
         return self._shown_name
 
+    def __round__(self, ndigits: int | None = None) -> Tensor:
+        from distgrad.keras.ops import round
+
+        return round(self, ndigits or 0)
+
     def __repr__(self) -> str:
         hidden = recording.active and recording.hides(self)
         value = "" if hidden else f", value={Tensor(self._buffer).numpy()}"

@@ -137,7 +137,7 @@ def general_dropout(
     noise_shape: Any = None,
     name: str | None = None,
 ) -> Tensor:
-    """``dropout`` by the uniform numbers that ``uniform_sampler(shape, dtype)`` gives.
+    """``dropout`` by the uniform numbers that ``uniform_sampler(shape=..., dtype=...)`` gives.
 
     Raises ValueError for a rate outside [0, 1), another rank of ``noise_shape``, and what are no
     floats.
@@ -156,7 +156,7 @@ def general_dropout(
         if len(wanted) != len(shape):
             raise ValueError(f"dropout: noise_shape {wanted} for a tensor of shape {shape}")
         shape = static([s if n is None else n for s, n in zip(shape, wanted, strict=True)])
-    return dropped(tensor, as_tensor(uniform_sampler(shape, tensor.dtype)), rate)
+    return dropped(tensor, as_tensor(uniform_sampler(shape=shape, dtype=tensor.dtype)), rate)
 
 
 def stateless_dropout(

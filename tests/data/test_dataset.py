@@ -548,3 +548,15 @@ def test_an_element_that_may_not_be_there():
     assert made.has_value() and int(made.get_value()["b"]) == 2
     assert made.element_spec["a"] == tf.TensorSpec([1], tf.float32)
     assert not optional.empty(spec).has_value() and optional.empty(spec).element_spec == spec
+
+
+@pytest.mark.parametrize("of_pairs", [[(1, 2), (3, 4)], [(1.0, 2.0), (3.0, 4.0)], [[(1, 2)]]])
+def test_tuples_within_a_list_are_numbers_of_python(of_pairs):
+    wanted = tf.constant(of_pairs)
+    for dataset in (
+        tf.data.Dataset.from_tensor_slices(of_pairs).batch(2),
+        tf.data.Dataset.from_tensors(of_pairs),
+    ):
+        (found,) = dataset
+        assert found.dtype == wanted.dtype
+        np.testing.assert_array_equal(found, wanted)

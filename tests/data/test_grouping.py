@@ -26,6 +26,8 @@ def test_padded_batch():
     assert lists(rows.padded_batch(2)) == [[[1, 0], [1, 2]], [[1, 2, 3]]]
     fixed = rows.padded_batch(2, padded_shapes=[5], padding_values=-1, drop_remainder=True)
     assert lists(fixed) == [[[1, -1, -1, -1, -1], [1, 2, -1, -1, -1]]]
+    of_one = rows.padded_batch(2, padded_shapes=5, padding_values=-1, drop_remainder=True)
+    np.testing.assert_array_equal(list(of_one), list(fixed))
     with pytest.raises(ValueError, match="does not fit padded_shapes"):
         list(rows.padded_batch(2, padded_shapes=[2]))
     with pytest.raises(ValueError, match="batch_size is 0"):

@@ -193,3 +193,9 @@ def test_fans_of_given_axes():
     assert make.from_config(config).get_config() == {"seed": None}
     assert make.from_config(wide.get_config()).get_config() == wide.get_config()
     assert wide.get_config()["output_axes"] == [1, 2]
+
+
+def test_as_many_constants_as_the_shape_has():
+    make = tf.constant_initializer(range(8))
+    assert make([2, 4]).numpy().tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert tf.constant_initializer([1, 2])(shape=(3, 2)).numpy().tolist() == [[1, 2]] * 3

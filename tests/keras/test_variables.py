@@ -112,3 +112,8 @@ def test_variables_without_a_name_count_up_but_in_files(tmp_path):
     second.save_weights(tmp_path / "weights.safetensors")
     first.load_weights(tmp_path / "weights.safetensors")
     assert [float(w[0]) for w in first.weights] == [2, 3]
+
+
+def test_variables_are_rounded():
+    assert float(round(tf.keras.optimizers.SGD(0.0123456).learning_rate, 4)) == np.float32(0.0123)
+    assert float(round(tf.keras.Variable(2.7))) == 3

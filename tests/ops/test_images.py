@@ -135,3 +135,9 @@ def test_captured_functions_give_what_eager_ones_do():
 
     for ours, theirs in zip(tf.function(both, jit_compile="strict")(MANY), both(MANY), strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_crops_of_boxes_of_another_dtype():
+    image = np.arange(0, 18, 2).astype("float32").reshape(1, 3, 3, 1)
+    found = tf.image.crop_and_resize(image, np.asarray([[0.5, 0.5, 1, 1]]), [0], [3, 3])
+    assert found[0, :, :, 0].numpy().tolist() == [[8, 9, 10], [11, 12, 13], [14, 15, 16]]

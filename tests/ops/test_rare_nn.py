@@ -109,3 +109,5 @@ def test_dropout_by_a_seed_or_by_numbers_of_ones_own():
     noise = lambda shape, dtype: tf.constant([[0.1], [0.6], [0.5]], dtype)  # noqa: E731
     kept = tf.nn.experimental.general_dropout(X, 0.5, noise, noise_shape=(3, 1))
     np.testing.assert_array_equal(kept, [0 * X[0], 2 * X[1], 2 * X[2]])
+    drawn = tf.nn.experimental.general_dropout(X, 0.5, tf.random.Generator.from_seed(7).uniform)
+    assert all(value in (0, 2) for value in np.unique(drawn / X))

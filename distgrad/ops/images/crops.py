@@ -158,7 +158,7 @@ def crop_and_resize(
     ``[batch, height, width, channels]`` each belongs to. float32; "bilinear" has gradients for
     images and boxes. Raises InvalidArgumentError for other shapes, indices or methods.
     """
-    x, where, which = cast(image, np.float32), as_tensor(boxes), as_tensor(box_indices)
+    x, where, which = cast(image, np.float32), cast(boxes, np.float32), as_tensor(box_indices)
     tall, wide = _size("crop_and_resize", crop_size)
     count = which._data.shape
     if x._data.ndim != 4 or len(count) != 1 or where._data.shape != (*count, 4):
