@@ -12,6 +12,7 @@ import numpy as np
 
 from distgrad.core import dispatch
 from distgrad.core.dispatch import as_tensor, match_dtypes
+from distgrad.core.dtypes import is_floating
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, registry, sample
 from distgrad.core.shapes import TensorShape
@@ -29,11 +30,19 @@ def static(value: Any) -> tuple[int, ...]:
     if isinstance(value, (int, np.integer)):
         return (int(value),)
     if isinstance(value, (tuple, list)):
-        return tuple(n for item in value for n in static(item))
+        return tuple(n for item in value for n in static(_as_size(item)))
     array = as_tensor(value)._host()
     if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"a shape is made of ints, not {value!r}")
     return tuple(array.ravel().tolist())
+
+
+def _as_size(item: Any) -> Any:
+    """A size in a list; one that was computed in floats, as by ``tf.math.ceil``, as an int."""
+    if isinstance(item, Tensor) and not item._data.ndim and is_floating(item._data.dtype):
+        size = float(item._host())
+        return int(size) if size.is_integer() else item
+    return item
 
 
 def one_axis(name: str, axis: Any, ndim: int) -> int:

@@ -328,3 +328,12 @@ def test_a_stack_of_arrays_has_the_dtype_of_a_constant():
     assert tf.stack([np.uint8(3), np.uint8(4)]).dtype == tf.int32
     assert tf.stack([rows, rows], axis=1).dtype == tf.stack([rows + 2**40]).dtype == tf.int64
     assert tf.stack([rows * 0.5, rows * 0.5]).dtype == tf.float64
+
+
+def test_whole_sizes_that_were_computed_in_floats_are_taken_in_a_list():
+    size = tf.math.ceil(15 / 8)
+    assert tf.reshape(tf.zeros(8), [size * size, 2]).shape == (4, 2)
+    assert tf.tile([[1.0]], [size, 3]).shape == (2, 3)
+    for of in ([size / 4, 2], size, [2.0, 2]):
+        with pytest.raises(TypeError, match="a shape is made of ints"):
+            tf.ones(of)
