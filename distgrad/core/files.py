@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 from collections.abc import Iterator
@@ -28,8 +29,13 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Context that gives a name to write a file under; it takes the place of ``path`` at the end.
 
     A reader, or a crash, sees the old file or the new one. After an error the old one stays, and
-    nothing else is left. Without ``sync`` a loss of power may leave an empty file.
+    nothing else is left. Without ``sync`` a loss of power may leave an empty file. Raises
+    FileNotFoundError without a folder to write into.
     """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, f"make this folder first, to write {path.name} into", str(path.parent)
+        )
     work = temporary(path)
     try:
         yield work

@@ -36,6 +36,12 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: P
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(path.name, "old")]
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    with pytest.raises(FileNotFoundError, match=f"to write a.keras into: '{folder}'"):
+        files.replace(folder / "a.keras", b"")
+
+
 @pytest.mark.parametrize("sync", [True, False])
 def test_content_and_then_the_name_reach_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: bool
