@@ -309,3 +309,10 @@ def test_rows_of_several_lengths_are_said_to_be_filled_up() -> None:
     for layer, given in ((lookup, rows), (back, [np.array([1, 0]), np.array([1])])):
         with pytest.raises(ValueError, match="takes rows of one length: call it on each row"):
             layer(given)
+
+
+def test_words_come_back_as_the_texts_of_tf_strings() -> None:
+    back = tf.keras.layers.StringLookup(vocabulary=["é", "b"], invert=True)
+    assert back(tf.constant([1, 2, 0])).numpy().tolist() == ["é".encode(), b"b", b"[UNK]"]
+    assert back(tf.constant(2)).numpy() == b"b"
+    assert back(np.zeros((0, 3), np.int64)).numpy().shape == (0, 3)

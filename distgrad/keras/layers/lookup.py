@@ -15,7 +15,7 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating, string
 from distgrad.core.tensor import Tensor
-from distgrad.core.texts import as_texts
+from distgrad.core.texts import Texts, as_texts
 from distgrad.core.variable import Variable
 from distgrad.keras.layers import symbolic
 from distgrad.keras.layers.base import Layer
@@ -405,7 +405,7 @@ class StringLookup(_Lookup):
                 "instance in Dataset.map"
             )
         if self.invert:
-            return self.words_of(_rows(self.name, inputs))
+            return self.words_of(_rows(self.name, inputs)).astype(str).view(Texts)
         return super().__call__(inputs)
 
     def call(self, inputs: Tensor) -> Tensor:
