@@ -45,6 +45,7 @@ from distgrad.training.programs import ExecutorName
 from distgrad.training.progress import progress, shown
 from distgrad.training.staging import link
 from distgrad.training.step import TrainStep
+from distgrad.training.stragglers import Stragglers
 from distgrad.training.trackers import chosen, trackers_of
 
 # Makes one more observer of a loop, which is told last; it gets what tells the seconds that went by
@@ -168,6 +169,8 @@ class _Run:
             cursor=self.state.cursor,
             validate=None if splits.validation is None else self._validate,
         )
+        if communicator.world_size > 1:
+            self.loop.observers.append(Stragglers(self.loop, communicator))
         self.timed = [] if job.timeline is None else [_Timed(self, *job.timeline)]
 
     def _loader(self, data: source.ArraySource, shuffle: bool) -> Loader:

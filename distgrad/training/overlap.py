@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -35,6 +36,7 @@ class Courier:
         self._dropped = False
         self._backend = dispatch.current()
         self._last: Any = None  # the end of all jobs on the device
+        self.waited = 0.0  # seconds at the end of the context
         self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
 
     def __enter__(self) -> Courier:
@@ -56,7 +58,9 @@ class Courier:
     ) -> None:
         self._dropped = self._dropped or error is not None
         self._jobs.put(None)
+        begun = time.perf_counter()
         self._thread.join(None if error is None else _PATIENCE)
+        self.waited = time.perf_counter() - begun
         if error is None and self._error is not None:
             raise self._error
         if not self._thread.is_alive():

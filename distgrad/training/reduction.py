@@ -102,6 +102,7 @@ class GradientSum:
         self.mean_loss = mean_loss
         self.counted = counted and mean_loss
         self.stop_requested = False
+        self.waited = 0.0  # seconds for other workers, and what they send, in all steps so far
         # For the size, the shards, and the shapes and dtypes of arrays of a batch.
         self._plans: deque[tuple[Any, Sequence[CapturedShards | None]]] = deque(maxlen=_PLANS)
         self.later: deque[Callable[[], None]] = deque()  # notes of shards that are not done
@@ -180,12 +181,15 @@ class GradientSum:
         self.buckets.start(batch.present)
         self._stats_tree.start(batch.present)
         self._state.start()
+        before = self.communicator.seconds
         if self._meeting is not None:
             self._hold(self._meeting, step, batch, scale)
             self.buckets.reduce(beside=(self._stats_tree, self._stats))
         elif self.overlap and batch.shards:
             with Courier() as courier:
                 self._run(step, batch, scale, courier.send)
+            self.waited += courier.waited  # what it moved meanwhile cost nothing
+            before = self.communicator.seconds
             self.communicator.reduce_tree(self._stats_tree, self._stats)
             self.buckets.settle()
         else:
@@ -196,6 +200,7 @@ class GradientSum:
         written = self._stats[self._flags_end :]
         if written.tobytes() != self._nothing_written:
             self._state.reduce(written > 0, self.communicator, batch.present)
+        self.waited += self.communicator.seconds - before
         return Reduced(loss, self._stats[2 : self._sums_end].copy(), bool(self._stats[1] > 0))
 
     @property

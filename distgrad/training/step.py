@@ -183,6 +183,11 @@ class TrainStep:
         return device_of(self.variables)
 
     @property
+    def waited(self) -> float:
+        """Seconds for other workers, and what they send, in all steps so far."""
+        return self.sum.waited
+
+    @property
     def captured(self) -> bool:
         """Whether it runs programs; a shape that cannot be captured is eager all the same."""
         return self.sum.programs is not None

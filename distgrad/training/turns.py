@@ -211,6 +211,11 @@ class CustomStep(Turns):
         """Where the arrays of batches may lie when they come; None: on the host alone."""
         return device_of(self._state.variables)
 
+    @property
+    def waited(self) -> float:
+        """Seconds for other workers, and what they send, so far."""
+        return self.communicator.seconds
+
     def __call__(self, step: int, batch: Batch) -> Reduced:
         """Step number ``step`` (from 0) on this worker's shards of ``batch``."""
         turns = self.take(step, batch)

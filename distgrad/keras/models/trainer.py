@@ -36,6 +36,7 @@ from distgrad.training.programs import executor_for
 from distgrad.training.returned import begin_pass
 from distgrad.training.staging import link
 from distgrad.training.step import TrainStep
+from distgrad.training.stragglers import Stragglers
 from distgrad.training.turns import CustomStep
 
 
@@ -213,6 +214,8 @@ class Trainer(Evaluator):
             should_stop=lambda: self._all_agree(communicator, loop.cursor),
             should_cut=lambda: self.stop_training,
         )
+        if communicator.world_size > 1:
+            loop.observers.append(Stragglers(loop, communicator))
         if backup is not None:
             backup.watch(loop, seed, given, begun.callbacks if begun else {})
             given = [*(each for each in given if each is not backup), backup]
