@@ -25,6 +25,7 @@ from distgrad.comm import native
 from distgrad.comm.additions import Addition
 from distgrad.comm.channel import data_word
 from distgrad.comm.shared_channel import SharedChannel
+from distgrad.comm.shared_memory import filled_up
 from distgrad.comm.transport import Arrays
 
 HEAD, ROW = 8, 16  # words before the rows, and in a row
@@ -174,13 +175,13 @@ class RingExchange:
             row, totals = len(words), []
             words += channel.ring_addresses()
             for way in (outgoing[channel.peer], incoming[channel.peer]):
-                start, total = len(pieces), len(self._prefix)
+                start, total = len(pieces), filled_up(len(self._prefix))
                 for array in way:
                     if nbytes := array.nbytes:
                         pieces += (_at(array), nbytes)
                         if way is not outgoing[channel.peer]:
                             arrived[pieces[-2]] = row, total + 8
-                        total += 8 + nbytes
+                        total += 8 + filled_up(nbytes)
                 made.refer(len(words) + 1, HEAD + ROW * len(channels) + start)
                 words += ((len(pieces) - start) // 2, 0)
                 totals.append(total)

@@ -23,10 +23,11 @@ from distgrad.comm.channel import (
     Gone,
     data_word,
 )
-from distgrad.comm.shared_memory import PeerMemory, Stream, yield_core
+from distgrad.comm.shared_memory import PeerMemory, Stream, filled_up, yield_core
 from distgrad.comm.transport import Buffer, as_bytes
 
 _LENDING = struct.Struct("<QQ")  # the word, and the address in the sender's memory
+_FILLING = [bytes(count) for count in range(8)]  # behind a piece, up to where the next one begins
 _LEND_BYTES = 1 << 20  # from here on one copy by the system is faster than two through a ring
 
 
@@ -125,17 +126,17 @@ class SharedChannel(Channel):
         if self._outbox:
             return False
         pieces: list[Any] = [data_word(len(header)), header]
-        total = WORD.size + len(header)
+        total = WORD.size + filled_up(len(header))
         for array in arrays:
             if nbytes := array.nbytes:
                 if not self.goes_through_ring(nbytes):
                     return False
                 pieces += [data_word(nbytes), as_bytes(array).data]
-                total += WORD.size + nbytes
+                total += WORD.size + filled_up(nbytes)
         if total > self._stream.space:
             return False
         if total <= DIRECT_BYTES:
-            pieces = [b"".join(pieces)]
+            pieces = [b"".join([x for p in pieces for x in (p, _FILLING[-len(p) % 8])])]
         for piece in pieces:
             self._stream.write(memoryview(piece))
         self._wake_if_asleep()

@@ -94,8 +94,16 @@ def allow_family(pid: int) -> None:
         _libc.prctl(_PR_SET_PTRACER, ctypes.c_ulong(pid), 0, 0, 0)
 
 
+def filled_up(count: int) -> int:
+    """The multiple of 8 from ``count`` on."""
+    return (count + 7) & -8
+
+
 class Stream:
     """One end of the memory that two processes share.
+
+    What is written in one piece begins at a multiple of 8 bytes, so that numbers lie in the rings
+    as they must to be added there. A piece is as long for its reader as for its writer.
 
     Args:
         memory: zeros at first, but for what nobody has read yet.
@@ -120,7 +128,7 @@ class Stream:
     @property
     def space(self) -> int:
         """Bytes that can be written now."""
-        return self.size - (self._written - self._counts[self._taken_at])
+        return max(0, self.size - (self._written - self._counts[self._taken_at]))
 
     @property
     def ready(self) -> int:
@@ -136,6 +144,8 @@ class Stream:
         if head < count:
             self._out[: count - head] = data[head:count]
         self._written += count
+        if count == len(data):
+            self._written = filled_up(self._written)
         self._counts[self._written_at] = self._written
         return count
 
@@ -154,6 +164,8 @@ class Stream:
         if head < count:
             into[head:count] = self._in[: count - head]
         self._read += count
+        if count == len(into):
+            self._read = filled_up(self._read)
         self._counts[self._read_at] = self._read
         return count
 

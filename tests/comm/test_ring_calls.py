@@ -209,12 +209,40 @@ def test_sums_read_what_has_come_in_the_rings(
         assert not any(array.any() for end in (a, b) for array in end.come)
 
 
-def test_arrays_that_lie_across_words_are_received_first(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("padding", range(1, 8))
+def test_arrays_behind_others_of_odd_lengths_are_added_too(
+    padding: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_memory, "_RING_BYTES", 4096)
     left = count_quick(monkeypatch)
-    a, b = (AddingEnd(t, 50, padding=3) for t in pair())
-    good = both(lambda: [a(i) for i in range(7)], lambda: [b(i) for i in range(7)])
+    a, b = (AddingEnd(t, 51, padding) for t in pair())
+    good = both(lambda: [a(i) for i in range(20)], lambda: [b(i) for i in range(20)])
     assert all(map(all, good))
-    assert not any(done for *_, done in left)
+    assert all(done or unsent or late for unsent, late, done in left)
+    assert any(done for *_, done in left)
+
+
+def test_pieces_begin_at_multiples_of_8_whoever_moves_them() -> None:
+    """Of all lengths, by Python at one end and by machine code at the other, past a ring's end."""
+    one, other = pair()
+    deadline = Deadline("talk", 10)
+    for number in range(60):
+        nbytes = [number % 9 + 1, 37 * number % 200 + 1, 3]
+        sent = [np.full(count, number, np.uint8) for count in nbytes]
+        came = [np.zeros(count, np.uint8) for count in nbytes]
+        run = one.prepare(len(HEADER), Arrays({1: sent}, {1: came}, []))
+        back = [np.zeros(count, np.uint8) for count in (len(HEADER), *nbytes)]
+
+        def talk(sent=sent, back=back) -> bool:
+            for array in (np.frombuffer(HEADER, np.uint8), *sent):
+                other.send(0, array, deadline)
+            for array in back:
+                other.recv(1 - other.rank, array, deadline)
+            return True
+
+        both(lambda run=run: run(HEADER, lambda peer, text: None, deadline), talk)
+        for got, given in zip((*came, *back[1:]), (*sent, *sent), strict=True):
+            assert (got == given).all()
 
 
 def test_nothing_is_added_over_what_has_not_been_sent(monkeypatch: pytest.MonkeyPatch) -> None:

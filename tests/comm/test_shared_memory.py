@@ -44,18 +44,29 @@ def pair(**how: object) -> tuple[tcp.TCPTransport, tcp.TCPTransport]:
     return first, second
 
 
-def test_bytes_come_out_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_come_out_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any length, in parts where there is no more space, each from a multiple of 8 on."""
     for one, other in (streams(4096, monkeypatch), reversed(streams(4096, monkeypatch))):
-        sent = np.random.default_rng(0).integers(0, 256, 50_000).astype(np.uint8)
-        found, place, filled = np.zeros_like(sent), 0, 0
-        steps = iter(np.random.default_rng(1).integers(1, 3000, 10_000).tolist())
-        while filled < sent.size:
-            place += one.write(sent[place : place + next(steps)].data)
-            assert one.space + other.ready == one.size == 4096
-            if other.ready >= 8:
-                assert other.peek(8) == sent[filled : filled + 8].tobytes()
-            filled += other.read(found[filled : filled + next(steps)].data)
-        np.testing.assert_array_equal(found, sent)
+        rng = np.random.default_rng(0)
+        sent = [rng.integers(0, 256, n).astype(np.uint8) for n in rng.integers(1, 3000, 300)]
+        found = [np.zeros_like(piece) for piece in sent]
+        to_write, to_read = ([piece.data for piece in pieces] for pieces in (sent, found))
+        while to_read:
+            for _ in range(rng.integers(4)):
+                if to_write:
+                    to_write[0] = to_write[0][one.write(to_write[0]) :]
+                    to_write = to_write if to_write[0] else to_write[1:]
+            for _ in range(rng.integers(4)):
+                if to_read:
+                    rest = to_read[0]
+                    if other.ready >= 8 and len(rest) == found[-len(to_read)].size >= 8:
+                        assert other.peek(8) == sent[-len(to_read)][:8].tobytes()
+                    to_read[0] = rest[other.read(rest) :]
+                    to_read = to_read if to_read[0] else to_read[1:]
+            assert 0 <= one.space <= 4096 and other.ready >= 0
+        for piece, came in zip(sent, found, strict=True):
+            np.testing.assert_array_equal(came, piece)
+        assert one.space == 4096 and other.ready == 0
 
 
 def test_a_full_ring_takes_and_an_empty_one_gives_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +75,7 @@ def test_a_full_ring_takes_and_an_empty_one_gives_nothing(monkeypatch: pytest.Mo
     assert one.write(memoryview(bytes(5000))) == 4096
     assert one.write(memoryview(b"x")) == 0
     assert other.read(memoryview(bytearray(10))) == 10
-    assert one.space == 10
+    assert one.space == 16
 
 
 def test_who_sleeps_is_woken_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,19 +48,15 @@ def _loop(
 TEXT = f"""{_add("float", 16, 4)}{_add("double", 8, 8)}
 declare void @llvm.memmove.p0.p0.i64(ptr, ptr, i64, i1)
 
-; Finds where the arrays of a sum lie in the rings; 0 if one does not lie as its elements must.
-define internal i64 @find(ptr %sum) {{
+; Finds where the arrays of a sum lie in the rings: as their elements must, from multiples of 8 on.
+define internal void @find(ptr %sum) {{
 entry:
-  %code = call i64 @field(ptr %sum, i64 1)
-  %item = shl i64 4, %code
-  %mask = sub i64 %item, 1
   %number = call i64 @field(ptr %sum, i64 2)
   %arrays.at = call i64 @field(ptr %sum, i64 3)
   %arrays = inttoptr i64 %arrays.at to ptr
   br label %head
 head:
   %i = phi i64 [ 0, %entry ], [ %next, %behind ]
-  %fits = phi i64 [ 1, %entry ], [ %fits.next, %behind ]
   %more = icmp ult i64 %i, %number
   br i1 %more, label %body, label %done
 body:
@@ -82,16 +78,12 @@ ring:
   store i64 %position, ptr %position.place
   %size.place = getelementptr i64, ptr %array, i64 4
   store i64 %size, ptr %size.place
-  %odd = and i64 %position, %mask
-  %even = icmp eq i64 %odd, 0
-  %fits.ring = select i1 %even, i64 %fits, i64 0
   br label %behind
 behind:
-  %fits.next = phi i64 [ %fits, %body ], [ %fits.ring, %ring ]
   %next = add i64 %i, 1
   br label %head
 done:
-  ret i64 %fits
+  ret void
 }}
 
 ; Does one sum, in chunks that lie in one piece in all of its arrays.
@@ -181,40 +173,24 @@ define internal ptr @now(ptr %arrays, ptr %addition, i64 %which) alwaysinline {{
   ret ptr %place
 }}
 
-; Sums of messages that have all arrived; 0 if they must be received first.
-define internal i64 @sums(ptr %table, i64 %number) {{
+; Sums of messages that have all arrived.
+define internal void @sums(ptr %table, i64 %number) {{
 entry:
   %first.at = call i64 @field(ptr %table, i64 5)
   %first = inttoptr i64 %first.at to ptr
-  br label %finding
-finding:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %look ]
-  %fits = phi i64 [ 1, %entry ], [ %fits.next, %look ]
-  %i.more = icmp ult i64 %i, %number
-  br i1 %i.more, label %look, label %found
-look:
-  %i.words = mul i64 %i, {SUM}
-  %i.sum = getelementptr i64, ptr %first, i64 %i.words
-  %lies = call i64 @find(ptr %i.sum)
-  %fits.next = and i64 %fits, %lies
-  %i.next = add i64 %i, 1
-  br label %finding
-found:
-  %good = icmp ne i64 %fits, 0
-  br i1 %good, label %adding, label %not
-adding:
-  %j = phi i64 [ 0, %found ], [ %j.next, %one ]
-  %j.more = icmp ult i64 %j, %number
-  br i1 %j.more, label %one, label %done
+  br label %head
+head:
+  %i = phi i64 [ 0, %entry ], [ %next, %one ]
+  %more = icmp ult i64 %i, %number
+  br i1 %more, label %one, label %done
 one:
-  %j.words = mul i64 %j, {SUM}
-  %j.sum = getelementptr i64, ptr %first, i64 %j.words
-  call void @sum(ptr %j.sum)
-  %j.next = add i64 %j, 1
-  br label %adding
+  %words = mul i64 %i, {SUM}
+  %sum = getelementptr i64, ptr %first, i64 %words
+  call void @find(ptr %sum)
+  call void @sum(ptr %sum)
+  %next = add i64 %i, 1
+  br label %head
 done:
-  ret i64 1
-not:
-  ret i64 0
+  ret void
 }}
 """

@@ -38,6 +38,14 @@ define internal i64 @count(ptr %at, i64 %number) alwaysinline {{
   ret i64 %value
 }}
 
+; Where what follows so many bytes begins: at a multiple of 8.
+define internal i64 @behind(i64 %start, i64 %bytes) alwaysinline {{
+  %end = add i64 %start, %bytes
+  %more = add i64 %end, 7
+  %filled.up = and i64 %more, -8
+  ret i64 %filled.up
+}}
+
 ; Moves bytes between memory and a ring, of which a part may lie at its end and a part at its start.
 define internal void @move(ptr %ring, i64 %size, i64 %count, ptr %data, i64 %bytes, i1 %out) {{
   %place = urem i64 %count, %size
@@ -78,7 +86,7 @@ body:
   %first = add i64 %count, 8
   %data = inttoptr i64 %address to ptr
   call void @move(ptr %ring, i64 %size, i64 %first, ptr %data, i64 %bytes, i1 %out)
-  %behind = add i64 %first, %bytes
+  %behind = call i64 @behind(i64 %first, i64 %bytes)
   %next = add i64 %i, 1
   br label %head
 done:
@@ -110,13 +118,13 @@ define internal void @send(ptr %way, ptr %prefix, i64 %length) {{
   %taken = call i64 @count(ptr %way, i64 3)
   %held = sub i64 %written, %taken
   %space = sub i64 %size, %held
-  %fits = icmp uge i64 %space, %total
+  %fits = icmp sge i64 %space, %total
   br i1 %fits, label %go, label %full
 go:
   %ring.at = call i64 @field(ptr %way, i64 0)
   %ring = inttoptr i64 %ring.at to ptr
   call void @move(ptr %ring, i64 %size, i64 %written, ptr %prefix, i64 %length, i1 true)
-  %start = add i64 %written, %length
+  %start = call i64 @behind(i64 %written, i64 %length)
   %number = call i64 @field(ptr %way, i64 9)
   %table.at = call i64 @field(ptr %way, i64 10)
   %table = inttoptr i64 %table.at to ptr
@@ -195,7 +203,7 @@ take:
   %ring = inttoptr i64 %ring.at to ptr
   %size = call i64 @field(ptr %way, i64 5)
   %read = call i64 @count(ptr %way, i64 7)
-  %start = add i64 %read, %length
+  %start = call i64 @behind(i64 %read, i64 %length)
   %number = call i64 @field(ptr %way, i64 11)
   %table.at = call i64 @field(ptr %way, i64 12)
   %table = inttoptr i64 %table.at to ptr
@@ -262,10 +270,9 @@ there:
   %k.next = add i64 %k, 1
   br label %waiting
 all:
-  %summed = call i64 @sums(ptr %table, i64 %number.of.sums)
-  store i64 %summed, ptr %done.place
-  %good = icmp ne i64 %summed, 0
-  br i1 %good, label %freeing, label %receiving
+  call void @sums(ptr %table, i64 %number.of.sums)
+  store i64 1, ptr %done.place
+  br label %freeing
 freeing:
   %l = phi i64 [ 0, %all ], [ %l.next, %free ]
   %l.more = icmp ult i64 %l, %number
@@ -277,8 +284,8 @@ free:
   br label %freeing
 receiving:
   ; A peer that was waited for in vain is not waited for again.
-  %looks.now = phi i64 [ %looks, %go.on ], [ 0, %wait ], [ 0, %all ], [ %looks.now, %received ]
-  %j = phi i64 [ 0, %go.on ], [ 0, %wait ], [ 0, %all ], [ %j.next, %received ]
+  %looks.now = phi i64 [ %looks, %go.on ], [ 0, %wait ], [ %looks.now, %received ]
+  %j = phi i64 [ 0, %go.on ], [ 0, %wait ], [ %j.next, %received ]
   %j.more = icmp ult i64 %j, %number
   br i1 %j.more, label %next, label %done
 next:
