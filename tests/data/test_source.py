@@ -2,7 +2,6 @@ import time
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from distgrad.core.errors import DataError
 from distgrad.data.source import ArraySource, load
@@ -33,6 +32,8 @@ def test_digits_are_scikit_learns_digits():
     assert {x_train.dtype, x_test.dtype} == {np.dtype("float32")}
     assert {y_train.dtype, y_test.dtype} == {np.dtype("int32")}
     assert splits.description == "digits: 1437 training and 360 test samples, 8 x 8"
+
+    from sklearn.datasets import load_digits  # slowly
 
     digits = load_digits()
     ours = np.concatenate([x_train, x_test]).reshape(1797, 64)

@@ -130,7 +130,7 @@ def no_ray_is_left(folder: Path) -> None:
 # On a cluster that is there.
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", [1, 4])  # of two below: a job that is submitted
 def test_workers_on_ray_have_the_bits_of_one(dg, short, joined, tmp_path, workers: int) -> None:
     run = dg.train(tmp_path / "run", *short.job, options=["-n", workers, "--launcher", "ray"])
     assert run.sha256 == short.sha256
