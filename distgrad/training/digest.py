@@ -66,6 +66,8 @@ class DesyncAlarm:
         everyone = np.zeros((size, len(self.variables)), np.int64)
         everyone[rank] = [digest(variable) for variable in self.variables]
         self.communicator.allgather(everyone)
+        if (everyone == everyone[rank]).all():  # nearly always
+            return None
         for variable, found in zip(self.variables, everyone.T.tolist(), strict=True):
             if len(set(found)) > 1:
                 return f"{self.name(variable)} {_division(found)}"

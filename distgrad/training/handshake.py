@@ -64,7 +64,7 @@ def difference(communicator: Communicator, said: Mapping[str, Any]) -> str | Non
     everyone = communicator.allgather_object(dict(said))
     for rank, other in enumerate(everyone):
         for key, here, there in differences("", everyone[0], other):
-            return f"{key} is {_shown(there)} on rank {rank} and {_shown(here)} on rank 0"
+            return f"{key} is {_cut(str(there))} on rank {rank} and {_cut(str(here))} on rank 0"
     return None
 
 
@@ -176,12 +176,10 @@ def differences(name: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any
 
 def short(value: Any) -> str:
     """A value as JSON, cut where it is long."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return _cut(json.dumps(value, default=str))
 
 
-def _shown(value: Any) -> str:
-    text = str(value)
+def _cut(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
