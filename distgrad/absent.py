@@ -88,7 +88,8 @@ _INSTEAD = {
     "keras.backend.gradients": "there are no graphs: use tf.GradientTape",
     "keras.backend.learning_phase": "give training=True, or False, to the call",
     "keras.backend.set_learning_phase": "give training=True, or False, to the call",
-    "keras.distribution": _STRATEGY,
+    "keras.distribution": "start the script with mpirun, or with distgrad launch: workers share "
+    "each batch",
     "keras.layers.CuDNNGRU": "use GRU, which runs on GPUs as well",
     "keras.layers.CuDNNLSTM": "use LSTM, which runs on GPUs as well",
     "keras.layers.DenseFeatures": "use tf.keras.utils.FeatureSpace, or preprocessing layers",

@@ -65,8 +65,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """For ``-n auto``: one more than cores, since a third of the time is spent in waiting."""
-    return min(environ.usable_cores() + 1, 8)
+    """For ``-n auto``: two more than cores, since a third of the time is spent in waiting."""
+    return min(environ.usable_cores() + 2, 8)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

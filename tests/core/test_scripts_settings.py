@@ -195,7 +195,6 @@ def test_settings_of_devices_are_taken():
         ("keras.layers.embeddings.Embedding", "layers of tf.keras.layers itself"),
         ("keras.backend.learning_phase", "training=True"),
         ("keras.utils.np_utils", "tf.keras.utils itself"),
-        ("keras.distribution", "MirroredStrategy"),
     ],
 )
 def test_what_is_left_out_says_what_to_use(name, instead):
