@@ -24,7 +24,9 @@ NAP = 0.06
 
 
 class Naps(ArraySource):
-    """Samples that take their time."""
+    """Samples that take their time, as on a slow disk."""
+
+    slow = True
 
     def __init__(self, seconds: float) -> None:
         rng = np.random.default_rng(0)
