@@ -175,7 +175,7 @@ def _to_array(value: Any, dtype: Any) -> np.ndarray:
     if hasattr(value, "__array__"):
         array = np.asarray(value)
         if not is_number(array.dtype):
-            raise ValueError(f"an array of dtype {array.dtype} cannot be converted to a tensor")
+            raise _no_numbers(f"an array of dtype {array.dtype}", array.dtype)
         if wanted is None and array.dtype.isnative:
             return array
         return array.astype(array.dtype.newbyteorder("=") if wanted is None else wanted)
@@ -199,6 +199,12 @@ def _to_array(value: Any, dtype: Any) -> np.ndarray:
     return _checked(array, wanted, value)
 
 
+def _no_numbers(what: str, dtype: np.dtype) -> ValueError:
+    texts = " of numbers: keep texts in NumPy arrays, or give a lookup layer"
+    more = texts if dtype.kind in "SU" else ""
+    return ValueError(f"{what} cannot be converted to a tensor{more}")
+
+
 def _holds_tensor(values: Any) -> bool:
     """Whether a tensor or a variable lies in a nest of lists."""
     for value in values:
@@ -219,12 +225,7 @@ def _default(array: np.ndarray, value: Any) -> np.ndarray:
     while isinstance(first, (list, tuple)) and first:
         first = first[0]
     if kind not in "biufc":
-        texts = (
-            " of numbers: keep texts in NumPy arrays, or give a lookup layer"
-            if kind in "SU"
-            else ""
-        )
-        raise ValueError(f"{value!r} cannot be converted to a tensor{texts}")
+        raise _no_numbers(repr(value), array.dtype)
     if kind == "f":
         wanted = getattr(first, "dtype", np.dtype(np.float32))
         return _checked(array, wanted if kind_of(wanted) == "f" else np.dtype(np.float32), value)
@@ -337,6 +338,8 @@ def _match_untyped(args: list) -> list:
     for value in args:
         if isinstance(value, (np.ndarray, np.generic)):
             like = np.asarray(value).dtype
+            if not is_number(like):
+                raise _no_numbers(f"an array of dtype {like}", like)
             for other in args:
                 if type(other) in _NUMBERS and _wider(kind_of(np.asarray(other).dtype), like):
                     like = as_tensor(other)._data.dtype

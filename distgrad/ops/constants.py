@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import math
 import operator
 from typing import Any
 
@@ -15,6 +15,7 @@ from distgrad.core.indexed_slices import IndexedSlices
 from distgrad.core.primitive import bind
 from distgrad.core.reading import Reading
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import is_text
 from distgrad.core.variable import Variable
 from distgrad.ops.casting import cast, identity
 from distgrad.ops.shape import as_peers, broadcast_to, expand_dims, one_axis, static
@@ -161,18 +162,21 @@ def identity_n(input: Any, name: str | None = None) -> list[Tensor]:
 
 
 def shape(input: Any, out_type: Any = None, name: str | None = None) -> Tensor:
-    """The shape as an int32 tensor."""
+    """The shape as an int32 tensor; of an array of texts, too."""
     out_type = np.int32 if out_type is None else out_type
-    dims = builtins.list(as_tensor(input)._data.shape)
-    return Tensor(np.array(dims, dtype=as_dtype(out_type).numpy_dtype))
+    return Tensor(np.array(_shape(input), dtype=as_dtype(out_type).numpy_dtype))
 
 
 def size(input: Any, out_type: Any = None, name: str | None = None) -> Tensor:
-    """The number of elements as an int32 tensor."""
+    """The number of elements as an int32 tensor; of an array of texts, too."""
     out_type = np.int32 if out_type is None else out_type
-    return Tensor(np.array(as_tensor(input)._data.size, dtype=as_dtype(out_type).numpy_dtype))
+    return Tensor(np.array(math.prod(_shape(input)), dtype=as_dtype(out_type).numpy_dtype))
 
 
 def rank(input: Any, name: str | None = None) -> Tensor:
-    """The number of axes as an int32 tensor."""
-    return Tensor(np.array(as_tensor(input)._data.ndim, dtype=np.int32))
+    """The number of axes as an int32 tensor; of an array of texts, too."""
+    return Tensor(np.array(len(_shape(input)), dtype=np.int32))
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return np.shape(value) if is_text(value) else as_tensor(value)._data.shape

@@ -136,3 +136,13 @@ def test_shorter_rows_of_bytes_are_filled_up():
         .padded_batch(2, padded_shapes=[2])
     )
     assert old.numpy().tolist() == [[b"a", b""], [b"b", b""]]
+
+
+def test_their_shape_is_told_and_what_needs_numbers_says_so():
+    (batch,) = lines().batch(3)
+    assert tf.shape(batch).numpy().tolist() == [3]
+    assert (tf.size(batch).numpy(), tf.rank(batch).numpy()) == (3, 1)
+    assert tf.rank("a text").numpy() == 0
+    for function in (tf.identity, tf.exp, tf.stop_gradient, lambda x: tf.concat([x, x], 0)):
+        with pytest.raises(ValueError, match="keep texts in NumPy arrays, or give a lookup layer"):
+            function(batch)
