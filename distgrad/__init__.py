@@ -220,6 +220,7 @@ _MODULES = [
     "quantization",
     "random",
     "signal",
+    "sparse",
     "strings",
     "summary",
     "test",
@@ -229,6 +230,7 @@ _MODULES = [
 # names of modules that few scripts need,
 _RARE = {
     "launcher.calling": "launch",
+    "core.sparse_tensor": "SparseTensor",
     "core.aggregation": "VariableAggregation VariableSynchronization",
     "ops.blocks": "batch_to_space required_space_to_batch_paddings space_to_batch "
     "space_to_batch_nd",
@@ -275,6 +277,7 @@ if _TYPE_CHECKING:
         quantization,
         random,
         signal,
+        sparse,
         strings,
         summary,
         test,
@@ -283,6 +286,7 @@ if _TYPE_CHECKING:
     )
     from distgrad.core.aggregation import VariableAggregation, VariableSynchronization
     from distgrad.core.dtypes import bfloat16
+    from distgrad.core.sparse_tensor import SparseTensor
     from distgrad.launcher.calling import launch
     from distgrad.ops.blocks import (
         batch_to_space,

@@ -4,7 +4,7 @@ _DENSE = "tensors here are dense arrays of numbers"
 _STRATEGY = "workers on CPUs and CUDA GPUs share each batch: use MirroredStrategy"
 _LENGTHS = (
     f"{_DENSE}: use tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True), which fills up "
-    "the shorter ones of a batch and needs no tf.sparse.to_dense"
+    "the shorter ones of a batch, or tf.io.VarLenFeature"
 )
 _JOINS = "nothing is needed: the first call that needs the other processes joins them"
 _AVERAGES = (
@@ -21,7 +21,6 @@ def _of_peers(names: str) -> list[str]:
 
 _INSTEAD = {
     "RaggedTensor": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",
-    "SparseTensor": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
     "Graph": "there are no graphs: call functions",
     "as_string": "use str, or an f-string",
     **dict.fromkeys(["app", "compat", "contrib", "flags", "get_variable", "layers", "log"], _OLD),
@@ -83,7 +82,7 @@ _INSTEAD = {
     "feature_column": "use Keras's preprocessing layers",
     "gradients": "there are no graphs: use tf.GradientTape",
     "hessians": "take tape.jacobian of the gradient of an inner tape",
-    **{f"io.{name}": _LENGTHS for name in ("RaggedFeature", "SparseFeature", "VarLenFeature")},
+    **{f"io.{name}": _LENGTHS for name in ("RaggedFeature", "SparseFeature")},
     "keras.backend.function": "use tf.keras.Model(inputs, outputs)",
     "keras.backend.gradients": "there are no graphs: use tf.GradientTape",
     "keras.backend.learning_phase": "give training=True, or False, to the call",
@@ -121,7 +120,6 @@ _INSTEAD = {
     "saved_model": "use model.save('x.keras'), model.export('x.onnx'), or tf.train.Checkpoint",
     "set_random_seed": "use tf.random.set_seed",
     "Session": "there are no graphs: call functions",
-    "sparse": f"{_DENSE}: use the dense array, or tf.IndexedSlices for rows",
     "tpu": "distgrad runs on CPUs and CUDA GPUs",
 }
 

@@ -18,7 +18,7 @@ from distgrad.data.examples import (
     parse_single_example,
     parse_single_sequence_example,
 )
-from distgrad.data.features import FixedLenFeature, FixedLenSequenceFeature
+from distgrad.data.features import FixedLenFeature, FixedLenSequenceFeature, VarLenFeature
 from distgrad.data.lines import decode_csv
 from distgrad.data.records import TFRecordOptions, TFRecordWriter
 from distgrad.data.serialized import parse_tensor, serialize_tensor
@@ -43,6 +43,7 @@ __all__ = [
     "FixedLenSequenceFeature",
     "TFRecordOptions",
     "TFRecordWriter",
+    "VarLenFeature",
     "decode_and_crop_jpeg",
     "decode_bmp",
     "decode_csv",

@@ -31,8 +31,8 @@ ALLOWED = {
     # What a user's own loop gets are tensors, and what it asks for their kinds.
     "data.calling": {"data", "core.dispatch", "core.errors", "core.texts"},
     "data.dataset": {"data", "core.op_errors"},
-    "data.examples": {"data", "core.errors", "core.texts"},
-    "data.features": {"data", "core.dtypes", "core.errors", "core.texts"},
+    "data.examples": {"data", "core.errors", "core.sparse_tensor", "core.texts"},
+    "data.features": {"data", "core.dtypes", "core.errors", "core.sparse_tensor", "core.texts"},
     "data.generated": {"data", "core.errors", "core.texts"},
     "data.drawing": {"ops.random", "ops.streams"},
     "data.iterating": {"data", "core.errors", "core.op_errors", "core.place", "core.recording"},

@@ -1,7 +1,7 @@
 """Examples read from their bytes: ``tf.io.parse_example`` and its like.
 
 Texts are bytes, as they lie in the examples. Where examples differ in the number of values, the
-shorter ones are filled up: there are no sparse and no ragged tensors.
+shorter ones are filled up: there are no ragged tensors.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.texts import as_bytes
 from distgrad.data.calling import as_tensors
 from distgrad.data.dataset import Dataset
-from distgrad.data.features import FixedLenFeature, FixedLenSequenceFeature
+from distgrad.data.features import FixedLenFeature, FixedLenSequenceFeature, VarLenFeature
 from distgrad.data.files import matching
 from distgrad.data.messages import decode_error, message
 from distgrad.data.records import TFRecordDataset
@@ -32,9 +33,9 @@ def parse_single_example(
 ) -> dict[str, Any]:
     """The features of one example, given as the bytes of a ``tf.train.Example``: by their names.
 
-    ``features`` has a `FixedLenFeature` or `FixedLenSequenceFeature` for each. Raises
-    InvalidArgumentError for bytes that are no example, for a feature without default that is not
-    there, and for one of another dtype or number of values; ValueError for other ``features``.
+    ``features`` has a `FixedLenFeature`, `FixedLenSequenceFeature` or `VarLenFeature` for each.
+    Raises InvalidArgumentError for bytes that are no example, for a feature without default that is
+    not there, and for one of another dtype or number of values; ValueError for other ``features``.
     """
     return parse_example(_one(serialized), features, example_names)
 
@@ -182,18 +183,25 @@ def _places(names: Any, ndim: int) -> Place:
     return lambda n: f"Name: {'<unknown>' if given is None else given[n]}, Index: {n}, "
 
 
-def _result(ndim: int, columns: dict[str, np.ndarray]) -> dict[str, Any]:
-    return as_tensors(columns if ndim else {key: each[0, ...] for key, each in columns.items()})
+def _result(ndim: int, columns: dict[str, Any]) -> dict[str, Any]:
+    return as_tensors(columns if ndim else {key: _first(each) for key, each in columns.items()})
 
 
-def _column(key: str, feature: Any, maps: list[Any], place: Place) -> np.ndarray:
+def _first(column: Any) -> Any:
+    if isinstance(column, SparseTensor):
+        indices, shape = column.indices.numpy()[:, 1:], column.dense_shape.numpy()[1:]
+        return SparseTensor(indices, column.values, shape)
+    return column[0, ...]
+
+
+def _column(key: str, feature: Any, maps: list[Any], place: Place) -> np.ndarray | SparseTensor:
     """A feature of all examples, with a first axis over them."""
-    if not isinstance(feature, (FixedLenFeature, FixedLenSequenceFeature)):
+    if not isinstance(feature, (FixedLenFeature, FixedLenSequenceFeature, VarLenFeature)):
         raise ValueError(f"Unsupported {type(feature).__name__} {feature} for key {key!r}")
     if isinstance(feature, FixedLenSequenceFeature) and not feature.allow_missing:
         raise ValueError("Unsupported: FixedLenSequenceFeature requires allow_missing to be True.")
     if (size := tried_size()) is not None:
-        parts = size if isinstance(feature, FixedLenSequenceFeature) else 1
+        parts = 1 if isinstance(feature, FixedLenFeature) else size
         return feature.together([feature.zeros(parts)] * len(maps))
     missing, rows = feature.missing, []
     for number, each in enumerate(maps):

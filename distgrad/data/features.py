@@ -12,13 +12,14 @@ import numpy as np
 
 from distgrad.core.dtypes import DType, of_input, string
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.texts import as_bytes
 
 _FIELDS = {"int64": "int64_list", "float32": "float_list", "string": "bytes_list"}
 
 
 class Kind:
-    """What `FixedLenFeature` and `FixedLenSequenceFeature` have in common."""
+    """What the kinds of features have in common."""
 
     shape: Any
     dtype: Any
@@ -170,3 +171,29 @@ class FixedLenSequenceFeature(_FixedLenSequence, Kind):
         for row, room in zip(rows, made, strict=True):
             self.put(row, room[: len(row)])
         return made.reshape(len(rows), made.shape[1] // max(self.total, 1), *self.sizes)
+
+
+class _VarLen(NamedTuple):
+    dtype: Any
+
+
+class VarLenFeature(_VarLen, Kind):
+    """A feature with any number of values: a `SparseTensor`, for ``tf.sparse.to_dense``."""
+
+    shape = ()
+    default_value = None
+    missing = ()
+
+    def fault(self, values: Sequence[Any]) -> str:
+        """What is wrong with the number of values: nothing."""
+        return ""
+
+    def together(self, rows: Sequence[Sequence[Any]]) -> SparseTensor:
+        """The values of all rows, with a first axis over them."""
+        lengths = [len(row) for row in rows]
+        places = [(number, place) for number, n in enumerate(lengths) for place in range(n)]
+        values = np.empty(len(places), self.of_array)
+        self.put(list(itertools.chain.from_iterable(rows)), values)
+        found = as_bytes(values) if self.kind is string else values
+        indices = np.array(places, np.int64).reshape(-1, 2)
+        return SparseTensor(indices, found, [len(rows), max(lengths, default=0)])

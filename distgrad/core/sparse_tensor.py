@@ -1,0 +1,59 @@
+"""Values and the places where they lie, as examples of several lengths give them."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import numpy as np
+
+from distgrad.core.dispatch import as_tensor
+from distgrad.core.dtypes import DType, string
+from distgrad.core.shapes import TensorShape
+from distgrad.core.tensor import Operand, Tensor
+from distgrad.core.texts import as_strings, holds_texts
+
+
+class SparseTensor:
+    """An array of ``dense_shape`` that has nothing (0, or "") but ``values`` (N,) at ``indices``.
+
+    Indices (N, rank) and the shape (rank,) are int64; values are a tensor, or an array of texts.
+    Nothing computes with it: ``tf.sparse.to_dense`` makes a tensor. Raises ValueError for shapes
+    that do not fit each other.
+    """
+
+    def __init__(self, indices: Any, values: Any, dense_shape: Any) -> None:
+        text = not isinstance(values, Operand) and holds_texts(np.asarray(values))
+        self.values: Any = as_strings(values) if text else as_tensor(values)
+        self.indices, self.dense_shape = (_int64(each) for each in (indices, dense_shape))
+        places, rank = self.indices.numpy().shape, self.dense_shape.numpy().shape
+        if len(places) != 2 or (places[0], *rank) != (*self.values.shape, places[1]):
+            shapes = f"{places}, {tuple(self.values.shape)} and {rank}"
+            raise ValueError(
+                f"indices, values and dense_shape have shapes {shapes}, not (N, rank), (N,) and "
+                "(rank,)"
+            )
+
+    @property
+    def shape(self) -> TensorShape:
+        return TensorShape(self.dense_shape.numpy().tolist())
+
+    @property
+    def dtype(self) -> DType:
+        return self.values.dtype if isinstance(self.values, Operand) else string
+
+    def get_shape(self) -> TensorShape:
+        """The dense shape."""
+        return self.shape
+
+    def __repr__(self) -> str:
+        return (
+            f"SparseTensor(indices={self.indices}, values={self.values}, "
+            f"dense_shape={self.dense_shape})"
+        )
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        raise TypeError("a SparseTensor is no array: make one by tf.sparse.to_dense")
+
+
+def _int64(value: Any) -> Tensor:
+    return as_tensor(np.asarray(value).astype(np.int64))

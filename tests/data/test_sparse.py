@@ -1,0 +1,107 @@
+"""Examples with any number of values: sparse until they are made dense, as in TensorFlow 2.21."""
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+Feature = tf.train.Feature
+LENGTHS = [[1, 2, 3], [], [5]]
+
+
+def examples() -> list[bytes]:
+    made = []
+    for numbers in LENGTHS:
+        feature = {
+            "a": Feature(int64_list=tf.train.Int64List(value=numbers)),
+            "t": Feature(bytes_list=tf.train.BytesList(value=[b"x\0"] * len(numbers))),
+        }
+        example = tf.train.Example(features=tf.train.Features(feature=feature))
+        made.append(example.SerializeToString())
+    return made
+
+
+SPEC = {
+    "a": tf.io.VarLenFeature(tf.int64),
+    "t": tf.io.VarLenFeature(tf.string),
+    "m": tf.io.VarLenFeature(tf.float32),  # which none has
+}
+
+
+def parts(sparse: tf.SparseTensor) -> tuple:
+    places, shape = sparse.indices.numpy().tolist(), sparse.dense_shape.numpy().tolist()
+    return places, sparse.values.numpy().tolist(), shape
+
+
+def test_one_example_and_a_batch_of_them():
+    one = tf.io.parse_single_example(examples()[0], SPEC)
+    assert parts(one["a"]) == ([[0], [1], [2]], [1, 2, 3], [3])
+    assert parts(one["t"]) == ([[0], [1], [2]], [b"x\0"] * 3, [3])
+    assert parts(one["m"]) == ([], [], [0])
+    assert [one[k].dtype for k in "atm"] == [tf.int64, tf.string, tf.float32]
+    batch = tf.io.parse_example(examples(), SPEC)
+    assert parts(batch["a"]) == ([[0, 0], [0, 1], [0, 2], [2, 0]], [1, 2, 3, 5], [3, 3])
+    assert batch["m"].shape == batch["m"].get_shape() == tf.TensorShape([3, 0])
+    dense = tf.sparse.to_dense(batch["a"])
+    assert dense.dtype == tf.int64 and dense.numpy().tolist() == [[1, 2, 3], [0, 0, 0], [5, 0, 0]]
+    filled = tf.sparse.to_dense(batch["a"], default_value=-1)
+    assert filled.numpy().tolist() == [[1, 2, 3], [-1, -1, -1], [5, -1, -1]]
+    texts = tf.sparse.to_dense(batch["t"], default_value="none")
+    assert texts.numpy().tolist() == [[b"x\0"] * 3, [b"none"] * 3, [b"x\0", b"none", b"none"]]
+    assert tf.sparse.to_dense(batch["m"]).shape == (3, 0)
+
+
+def test_in_a_dataset():
+    dataset = tf.data.Dataset.from_tensor_slices(examples())
+    numbers = dataset.map(lambda e: tf.sparse.to_dense(tf.io.parse_single_example(e, SPEC)["a"]))
+    assert numbers.element_spec == tf.TensorSpec([None], tf.int64)
+    assert [each.numpy().tolist() for each in numbers] == LENGTHS
+    values = dataset.map(lambda e: tf.io.parse_single_example(e, SPEC)["a"].values)
+    assert values.element_spec == tf.TensorSpec([None], tf.int64)
+    (batch,) = dataset.batch(3).map(lambda e: tf.sparse.to_dense(tf.io.parse_example(e, SPEC)["a"]))
+    assert batch.numpy().tolist() == [[1, 2, 3], [0, 0, 0], [5, 0, 0]]
+    with pytest.raises(TypeError, match=r"make one by tf.sparse.to_dense"):
+        list(dataset.map(lambda e: tf.io.parse_single_example(e, SPEC)["a"]))
+
+
+def test_dense_and_back_with_gradients():
+    sparse = tf.sparse.from_dense([[0.0, 1.0], [2.0, 0.0]])
+    assert parts(sparse) == ([[0, 1], [1, 0]], [1.0, 2.0], [2, 2])
+    assert tf.sparse.to_dense(sparse).numpy().tolist() == [[0, 1], [2, 0]]
+    assert parts(tf.sparse.from_dense(np.array(["", "a"]))) == ([[1]], [b"a"], [2])
+    with tf.GradientTape() as tape:
+        values = tf.constant([1.0, 2.0])
+        tape.watch(values)
+        dense = tf.sparse.to_dense(tf.SparseTensor([[0], [2]], values, [4]))
+        y = tf.reduce_sum(dense * [1.0, 2.0, 3.0, 4.0])
+    assert tape.gradient(y, values).numpy().tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("indices", "validate", "message"),
+    [
+        ([[1], [0]], True, r"indices\[1\] = \[0\] is out of order"),
+        ([[1], [1]], True, r"indices\[1\] = \[1\] is repeated"),
+        ([[0], [5]], True, r"indices\[1\] = \[5\] is out of bounds: need 0 <= index < \[3\]"),
+        ([[0], [5]], False, r"indices\[1\] = \[5\] is out of bounds"),
+    ],
+)
+def test_indices_are_looked_at(indices, validate, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        tf.sparse.to_dense(tf.SparseTensor(indices, [1, 2], [3]), validate_indices=validate)
+
+
+def test_what_does_not_fit_is_refused():
+    loose = tf.SparseTensor([[1], [0]], [1, 2], [3])
+    assert tf.sparse.to_dense(loose, validate_indices=False).numpy().tolist() == [2, 1, 0]
+    for indices, values, shape in (
+        ([[1, 0]], [1], [3]),
+        ([1], [1], [3]),
+        ([[1]], [1, 2], [3]),
+    ):
+        with pytest.raises(ValueError, match="have shapes"):
+            tf.SparseTensor(indices, values, shape)
+    with pytest.raises(TypeError, match="must be a SparseTensor"):
+        tf.sparse.to_dense([1])
+    with pytest.raises(TypeError, match="make one by tf.sparse.to_dense"):
+        tf.constant(1) + loose
