@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 from distgrad.backend.numpy import backend as numpy_backend
 from distgrad.compile.program import Apply, Call, Instruction, Program, Read, Slot, Value, Write
-from distgrad.compile.traced import Fallback, Traced, inside_kernel, plain, traced, user_line
+from distgrad.compile.traced import Fallback, Traced, inside_kernel, plain, traced
 from distgrad.core import dispatch, recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Operand, Tensor
+from distgrad.core.user_line import user_line
 from distgrad.core.variable import Variable
 
 _CONSTANT_COPIED = 1 << 20  # bytes: larger constants are the caller's arrays themselves

@@ -12,9 +12,10 @@ from distgrad.backend.sent import Sent
 from distgrad.compile.capture import trace
 from distgrad.compile.numpy_exec import numpy_executor
 from distgrad.compile.program import Program
-from distgrad.compile.traced import Fallback, warn
+from distgrad.compile.traced import Fallback
 from distgrad.core import dispatch, recording, tree
 from distgrad.core.tensor import Operand, Tensor
+from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
 
 Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]  # a program, on the arrays of a call

@@ -7,22 +7,16 @@ since a kernel runs again at every replay.
 
 from __future__ import annotations
 
-import linecache
-import os
 import sys
-import warnings
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
-import distgrad
 from distgrad.core import recording
 from distgrad.core.primitive import Primitive, bind, bind_at, bind_one, bind_pair
+from distgrad.core.user_line import user_line
 
-_OURS = os.path.dirname(os.path.abspath(distgrad.__file__)) + os.sep
-_NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
-# No test, which stands in for users, lies in our package; these modules of it do.
 _CALLING = (bind, bind_at, bind_one, bind_pair, Primitive._only_call)
 _KERNELS = tuple(fn.__code__ for fn in _CALLING)
 
@@ -38,41 +32,6 @@ class Fallback(BaseException):
     def __init__(self, reason: str, once: bool = False) -> None:
         super().__init__(reason)
         self.reason, self.once = reason, once
-
-
-def _user_frame() -> FrameType | None:
-    """The innermost frame that is neither ours nor NumPy's."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        if not frame.f_code.co_filename.startswith((_OURS, _NUMPY, "<")):
-            return frame
-        frame = frame.f_back
-    return None
-
-
-def user_line() -> str:
-    """``file:line: source`` of the line of the user's that is being run."""
-    frame = _user_frame()
-    if frame is None:
-        return "an unknown line"
-    name = frame.f_code.co_filename
-    return f"{name}:{frame.f_lineno}: {linecache.getline(name, frame.f_lineno).strip()}"
-
-
-def warn(message: str) -> None:
-    """A UserWarning that points at the user's call, however deep in our code it is found out."""
-    frame = _user_frame()
-    if frame is None:
-        warnings.warn(message, stacklevel=2)
-        return
-    warnings.warn_explicit(
-        message,
-        UserWarning,
-        frame.f_code.co_filename,
-        frame.f_lineno,
-        frame.f_globals.get("__name__", "unknown"),
-        frame.f_globals.setdefault("__warningregistry__", {}),
-    )
 
 
 def inside_kernel() -> bool:

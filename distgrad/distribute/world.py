@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from collections.abc import Iterable
 from itertools import count as counting
@@ -14,6 +13,7 @@ from distgrad.comm.communicator import Communicator
 from distgrad.core import recording, timeline, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import OutOfStepError
+from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
 from distgrad.ops.collective import collective
 from distgrad.training import applied
@@ -69,10 +69,9 @@ def broadcast(variables: Iterable[Variable], root: int = 0) -> None:
     recording.refuse("distribute.broadcast")
     listed = list(variables)
     if not listed:
-        warnings.warn(
+        warn(
             "distribute.broadcast was given no variables; a model has none before it is built: "
-            "call it on a batch first",
-            stacklevel=2,
+            "call it on a batch first"
         )
     # Names count what a process has made, and rank 0 may have made more.
     check_variables({f"{i}:": v for i, v in enumerate(listed)}, _world.communicator())
@@ -141,10 +140,9 @@ def _compare(communicator: Communicator) -> None:
     if found is not None:
         applied.known.warned = True
         if communicator.rank == 0:
-            warnings.warn(
+            warn(
                 f"the ranks apply the same gradients to other values: {found}. Give all of them "
-                "those of one first: distribute.broadcast(model.variables).",
-                stacklevel=2,
+                "those of one first: distribute.broadcast(model.variables)."
             )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from distgrad.compile import eager
 from distgrad.compile.llvm import engine
 from distgrad.core import dispatch
 from distgrad.core.errors import UsageError
+from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
 from distgrad.launcher import environ
 
@@ -131,14 +131,11 @@ def give(variables: Iterable[Variable], communicator: Communicator, root: int = 
         variable.assign(value)
 
 
-def check_data(
-    communicator: Communicator, digest: Sequence[int], *, strict: bool, level: int = 3
-) -> None:
+def check_data(communicator: Communicator, digest: Sequence[int], *, strict: bool) -> None:
     """Compares checksums of some data with all ranks: one could have been given its own part.
 
     Raises UsageError on every rank if ``strict``; else warns on rank 0, since data may be drawn by
-    chance, at the line that is ``level`` frames above. The message names the first rank that
-    differs.
+    chance. The message names the first rank that differs.
     """
     everyone = communicator.allgather_object(list(digest))
     other = next((rank for rank, each in enumerate(everyone) if each != everyone[0]), None)
@@ -152,7 +149,7 @@ def check_data(
     if strict:
         raise UsageError(text)
     if communicator.rank == 0:
-        warnings.warn(text, stacklevel=level)
+        warn(text)
 
 
 def checksum(array: Any) -> int:

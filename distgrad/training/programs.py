@@ -9,9 +9,10 @@ import numpy as np
 
 from distgrad.compile import executors
 from distgrad.compile.captured import CaptureError
-from distgrad.compile.traced import Fallback, warn
+from distgrad.compile.traced import Fallback
 from distgrad.core import devices, recording, timeline, tree
 from distgrad.core.dtypes import is_number
+from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
 from distgrad.training.frames import flat
 from distgrad.training.shard_program import ShardProgram

@@ -7,7 +7,6 @@ the same update. That is why the weights do not depend on the number of workers.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +16,7 @@ from distgrad.comm.communicator import Communicator
 from distgrad.core import timeline
 from distgrad.core.dispatch import backend_of, in_caches
 from distgrad.core.errors import DivergedError
+from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
 from distgrad.data.loader import Batch
 from distgrad.training.arena import Arena
@@ -306,8 +306,7 @@ class TrainStep:
         self._unconnected.update(map(id, new))
         if new and self.communicator.rank == 0:
             names = ", ".join(map(self.alarm.name, new))
-            warnings.warn(
+            warn(
                 f"no gradient for {names}: the loss of this batch does not depend on it. It is "
-                "left as it is.",
-                stacklevel=6,
+                "left as it is."
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_floating, is_number
 from distgrad.core.tensor import Tensor
+from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
 from distgrad.data import nest
 from distgrad.data.loader import Batch
@@ -273,17 +273,14 @@ class Evaluator(Compiled):
         if communicator.world_size == 1:
             return
         self._compare(communicator, "evaluate", {"x": feed.describe(), "steps": steps})
-        check_data(communicator, feed.digest(), strict=feed.parts is not None, level=4)
+        check_data(communicator, feed.digest(), strict=feed.parts is not None)
         paths = {path: variable for path, variable, _ in self._weights()}
         check_variables(paths, communicator)
         found = DesyncAlarm(list(paths.values()), communicator, paths=paths).difference()
         if found is not None:
             give(paths.values(), communicator)
             if communicator.rank == 0:
-                warnings.warn(
-                    f"the ranks had other weights: {found}. All go on with those of rank 0.",
-                    stacklevel=3,
-                )
+                warn(f"the ranks had other weights: {found}. All go on with those of rank 0.")
 
     def _compare(self, communicator: Communicator, name: str, given: Mapping[str, Any]) -> None:
         """Raises UsageError where another rank was given something else, or was made otherwise."""

@@ -320,7 +320,7 @@ class Trainer(Evaluator):
             given = {"class_weight": described(class_weight), "x": feed.describe()}
             self._compare(communicator, "train_on_batch", given)
             if communicator.world_size > 1:
-                check_data(communicator, feed.digest(), strict=False, level=4)
+                check_data(communicator, feed.digest(), strict=False)
             seed = _agree(communicator, seed, self)
             step = self._keep(key, self._make_step(communicator, shards, seed))
             assert self.optimizer is not None

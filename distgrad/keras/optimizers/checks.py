@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
+from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
 
 
@@ -40,7 +40,7 @@ def check_settings(
 def check_gradients(
     pairs: Sequence[tuple[Any, Variable]], positions: Mapping[int, int], once: bool
 ) -> None:
-    """Warns the caller's caller of variables without a gradient, and raises where none can be used.
+    """Warns of variables without a gradient, and raises where none can be used.
 
     ``positions`` are those of the variables that an optimizer was built for, by their ids: none
     yet before its first update. Raises ValueError for no gradients at all, a variable that it was
@@ -53,7 +53,7 @@ def check_gradients(
     if len(missing) == len(pairs):
         raise ValueError(f"none of the variables has a gradient: {', '.join(missing)}")
     if missing:
-        warnings.warn(f"no gradient for {', '.join(missing)}", stacklevel=3)
+        warn(f"no gradient for {', '.join(missing)}")
     if once and len({id(v) for _, v in pairs}) < len(pairs):
         names = ", ".join(_name(v) for _, v in pairs)
         raise ValueError(f"a variable is there twice among {names}; add up its gradients first")
