@@ -5,6 +5,8 @@ import pytest
 
 import distgrad as tf
 
+pytest.importorskip("google.protobuf")
+
 Feature = tf.train.Feature
 LENGTHS = [[1, 2, 3], [], [5]]
 
