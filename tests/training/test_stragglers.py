@@ -20,7 +20,7 @@ from distgrad.training.step import TrainStep
 from .models import network
 
 SHARDS, SAMPLES, BATCH = 4, 40, 8
-NAP = 0.06
+NAP = 0.12  # seconds, much more than a step takes on a busy machine
 
 
 class Naps(ArraySource):
@@ -67,7 +67,7 @@ def train(naps: list[float], epochs: int, *, in_data: bool = False, **options) -
 def test_who_works_longer_is_named_after_20_steps(capsys, options) -> None:
     train([NAP / 10, NAP, NAP / 10], 4, **options)
     said = r"warning: rank 1 on \S+ keeps the others waiting: in steps 3 to 20 it has worked for "
-    assert re.fullmatch(said + r"1\.\d s, the others for 0\.\d s\.\n", capsys.readouterr().err)
+    assert re.fullmatch(said + r"[2-9]\.\d s, the others for \d\.\d s\.\n", capsys.readouterr().err)
 
 
 def test_slow_data_are_work_too(capsys) -> None:
