@@ -70,9 +70,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # They take long and wait most: they begin, beside what computes.
-    waiting = ("test_ray.py", "test_ranks.py", "test_benchmarks.py", "test_packaging.py")
-    items.sort(key=lambda item: item.path.name not in waiting)
+    # It takes longest and waits most: it begins, beside what computes.
+    items.sort(key=lambda item: item.path.name != "test_ray.py")
     if config.getoption("--device") == "cpu":
         return
     skip = pytest.mark.skip(reason="looks at NumPy's memory, or at what only CPUs have so far")
