@@ -14,11 +14,11 @@ import numpy as np
 
 from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import DType, as_dtype, int64, string
+from distgrad.core.dtypes import DType, int64, of_input, string
 from distgrad.core.errors import InvalidArgumentError, NotFoundError, SignatureError
 from distgrad.core.op_errors import FailedPreconditionError
 from distgrad.core.tensor import Operand, Tensor
-from distgrad.core.texts import Texts, as_texts, holds_texts
+from distgrad.core.texts import Texts, as_texts, dtype_of, holds_texts
 from distgrad.ops.host import on_host
 
 __all__ = [
@@ -46,14 +46,6 @@ def _array(role: str, values: Any, dtype: DType | None) -> np.ndarray:
     return np.asarray(as_tensor(values, dtype=dtype and dtype.numpy_dtype))
 
 
-def _dtype(given: Any) -> DType:
-    return string if given in (string, str, "string") else as_dtype(given)
-
-
-def _dtype_of(array: np.ndarray) -> DType:
-    return string if array.dtype.kind == "U" else as_dtype(array.dtype)
-
-
 class KeyValueTensorInitializer:
     """The keys of a table and their values, one for each; dtypes are theirs unless given.
 
@@ -68,11 +60,11 @@ class KeyValueTensorInitializer:
         value_dtype: Any = None,
         name: str | None = None,
     ) -> None:
-        self._keys = _array("keys", keys, None if key_dtype is None else _dtype(key_dtype))
+        self._keys = _array("keys", keys, None if key_dtype is None else of_input(key_dtype))
         self._values = _array(
-            "values", values, None if value_dtype is None else _dtype(value_dtype)
+            "values", values, None if value_dtype is None else of_input(value_dtype)
         )
-        self.key_dtype, self.value_dtype = _dtype_of(self._keys), _dtype_of(self._values)
+        self.key_dtype, self.value_dtype = dtype_of(self._keys), dtype_of(self._values)
         if self._keys.shape != self._values.shape:
             shapes = f"{self._keys.shape} and {self._values.shape}"
             raise InvalidArgumentError(f"keys and values differ in shape: {shapes}")
@@ -109,7 +101,7 @@ class TextFileInitializer:
         name: str | None = None,
         value_index_offset: int = 0,
     ) -> None:
-        self.key_dtype, self.value_dtype = _dtype(key_dtype), _dtype(value_dtype)
+        self.key_dtype, self.value_dtype = of_input(key_dtype), of_input(value_dtype)
         for dtype, index in ((self.key_dtype, key_index), (self.value_dtype, value_index)):
             if index == TextFileIndex.LINE_NUMBER and not dtype.is_integer:
                 raise InvalidArgumentError(f"the number of a line is int64, not {dtype.name}")
@@ -258,7 +250,7 @@ class StaticVocabularyTable(_Table):
     ) -> None:
         if num_oov_buckets <= 0:
             raise ValueError("num_oov_buckets must be above 0; use StaticHashTable")
-        given = None if lookup_key_dtype is None else _dtype(lookup_key_dtype)
+        given = None if lookup_key_dtype is None else of_input(lookup_key_dtype)
         key_dtype = given or (string if initializer is None else initializer.key_dtype)
         super().__init__(key_dtype, int64, -1, name or "hash_table")
         self._buckets = int(num_oov_buckets)
@@ -301,7 +293,7 @@ class MutableHashTable(_Table):
         checkpoint: bool = True,
         experimental_is_anonymous: bool = False,
     ) -> None:
-        super().__init__(_dtype(key_dtype), _dtype(value_dtype), default_value, name)
+        super().__init__(of_input(key_dtype), of_input(value_dtype), default_value, name)
 
     def insert(self, keys: Any, values: Any, name: str | None = None) -> None:
         """Gives keys these values, in place of those that they had.

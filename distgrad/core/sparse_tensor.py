@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import DType, string
+from distgrad.core.dtypes import DType
 from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Operand, Tensor
-from distgrad.core.texts import as_strings, holds_texts
+from distgrad.core.texts import as_strings, dtype_of, holds_texts
 
 
 class SparseTensor:
@@ -39,7 +39,7 @@ class SparseTensor:
 
     @property
     def dtype(self) -> DType:
-        return self.values.dtype if isinstance(self.values, Operand) else string
+        return dtype_of(self.values)
 
     def get_shape(self) -> TensorShape:
         """The dense shape."""

@@ -316,8 +316,8 @@ class _Lookup(OnTexts):
             tally.counts.pop(word, None)
         if not tally.counts:
             return False
-        order = lambda word: (tally.counts[word], _ordered(word))  # noqa: E731
-        words = sorted(tally.counts, key=order, reverse=True)
+        counts = tally.counts
+        words = sorted(counts, key=lambda word: (counts[word], _ordered(word)), reverse=True)
         if self.max_tokens is not None:
             words = words[: self.max_tokens - len(self._special)]
         if self.output_mode == "tf_idf":
