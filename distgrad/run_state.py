@@ -6,8 +6,10 @@ So any number of workers can take it up.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from distgrad.core import timeline
 from distgrad.core.variable import Variable
 from distgrad.job import Job
 from distgrad.training import checkpoint
+from distgrad.training.commits import Commits
 from distgrad.training.handshake import environment
 from distgrad.training.loop import Cursor
 from distgrad.training.programs import ExecutorName
@@ -30,7 +33,7 @@ DISK = 10  # times the limit of a collective: for how long rank 0 may read or wr
 class RunState:
     """The weights of a model and its optimizer's state, as a commit has them, and its commits.
 
-    ``cursor`` is where the run stands, ``saved_step`` the step of its newest commit, -1 for none.
+    ``cursor`` is where the run stands.
     """
 
     def __init__(
@@ -49,26 +52,28 @@ class RunState:
         self.step = step
         self.executor: ExecutorName = executor
         self.cursor = Cursor() if commit is None else self._restored(commit)
-        self.saved_step = self._gathered_step = -1 if commit is None else self.cursor.step
-        self._gathered: dict[str, np.ndarray] = {}
-        self._commits = checkpoint.Commits(folder / "checkpoints", job.keep_last, self._missed)
+        saved_step = -1 if commit is None else self.cursor.step
+        self.commits = Commits(folder / "checkpoints", job.keep_last, self._missed, saved_step)
         self.at_miss: Callable[[str], None] = lambda text: None  # told of a commit that failed
         self._broadcast()
 
     @timeline.timed("checkpoint")
     def save(self, *, last: bool = False) -> None:
-        """Commits the state after the current step; all ranks call it, and wait until rank 0 has
-        written it.
+        """Commits the state after the current step; all ranks call it.
 
-        A disk that does not take it is a warning, unless it is the last commit or one of several
-        such in a row.
+        They wait until rank 0 has written the commit before, and the ``last`` one. A disk that does
+        not take it is a warning, unless it is the last commit or one of several such in a row.
         """
         step = self.cursor.step
-        if step != self._gathered_step:  # the same on all ranks, whatever has been saved
-            self._gathered, self._gathered_step = self._in_parts(), step
-        if self.communicator.rank == 0 and step != self.saved_step:
-            self._write(step, last)
-        self.communicator.barrier(timeout=DISK * self.communicator.timeout)
+        if self.communicator.rank == 0:
+            self.commits.settle()
+        self._wait()
+        parts = self._in_parts()  # on all ranks: only rank 0 knows what has been saved
+        if self.communicator.rank == 0 and step != self.commits.saved_step:
+            save = self.commits.save_last if last else self.commits.save
+            save(step, *self._whole(parts))
+        if last:
+            self._wait()
 
     def weights_sha256(self) -> str:
         """The hash of the weights, by which runs are compared."""
@@ -105,14 +110,19 @@ class RunState:
                     found.update(zip(self._slot_paths(name), whole, strict=True))
         return found
 
-    def _write(self, step: int, last: bool) -> None:
+    def _wait(self) -> None:
+        """Until rank 0 is here, which may have waited for its disk."""
+        self.communicator.barrier(timeout=DISK * self.communicator.timeout)
+
+    def _whole(self, parts: Mapping[str, np.ndarray]) -> tuple[checkpoint.Arrays, dict[str, Any]]:
+        """What a commit holds: copies of the arrays, the ``parts`` among them, and all else."""
         arrays = {
             file: {path: np.asarray(variable.numpy()) for path, variable in variables.items()}
             for file, variables in state_variables(self.model).items()
         }
-        arrays["optimizer"] |= self._gathered
+        arrays["optimizer"] |= parts
         state = {
-            "cursor": vars(self.cursor),
+            "cursor": asdict(self.cursor),
             "seed": self.job.seed,
             "virtual_shards": self.job.virtual_shards or self.communicator.world_size,
             "config_hash": self.job.config_hash,
@@ -121,11 +131,7 @@ class RunState:
             "job": resuming.decides_bits(self.job),
             "environment": environment(),
         }
-        if last:
-            self._commits.save_last(step, arrays, state)
-        elif not self._commits.save(step, arrays, state):
-            return
-        self.saved_step, self._gathered = step, {}
+        return arrays, state
 
     def _missed(self, text: str) -> None:
         print(f"warning: {text}", file=sys.stderr, flush=True)

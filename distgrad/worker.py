@@ -223,7 +223,7 @@ class _Run:
             f"{threads} BLAS {'thread' if threads == 1 else 'threads'} a worker, "
             f"{resuming.RUNS[self.executor]}"
         )
-        if self.state.saved_step >= 0:
+        if self.state.commits.saved_step >= 0:
             print(
                 f"resuming {folder} at step {cursor.step} (epoch {cursor.epoch + 1}, "
                 f"step {cursor.step_in_epoch} of {loop.loader.steps_per_epoch})"
@@ -320,6 +320,10 @@ class _Run:
         return {f"{part}_{name}": value for name, value in logs.items()}
 
     def _failed(self, error: BaseException, journal: Journal) -> None:
+        try:
+            self.state.commits.settle()  # whatever has ended the run, it goes on from this one
+        except DataError as unsaved:
+            print(f"warning: {unsaved}", file=sys.stderr)
         code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
         if isinstance(error, SystemExit) and isinstance(error.code, int):
             code = error.code
@@ -333,9 +337,10 @@ class _Run:
                 f"stopped and saved after step {self.loop.cursor.step}; go on with the same "
                 f"command and --run-dir {self.folder} --resume auto.",
             )
-        if code == 130 and self.state.saved_step > 0:
+        saved_step = self.state.commits.saved_step
+        if code == 130 and saved_step > 0:
             error.args = (
-                f"interrupted; the last checkpoint is of step {self.state.saved_step}: go on with "
+                f"interrupted; the last checkpoint is of step {saved_step}: go on with "
                 f"the same command and --run-dir {self.folder} --resume auto",
             )
         state = {75: "preempted", 5: "diverged"}.get(code, "failed")
@@ -358,13 +363,14 @@ class _Timed(Observer):
 
 
 class _Saver(Observer):
-    """Commits every so many steps, each ``after`` a call; the ranks go on together."""
+    """Commits every so many steps, each ``after`` a call."""
 
     def __init__(self, state: RunState, after: Callable[[], object] = lambda: None) -> None:
         self.state = state
         self.after = after
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.state.commits.look()
         every = self.state.job.every_steps
         if every and self.state.cursor.step % every == 0:
             self.after()

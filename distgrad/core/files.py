@@ -6,7 +6,7 @@ import contextlib
 import errno
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 TEMPORARY = ".tmp-"  # how the names of unfinished files begin
@@ -55,10 +55,10 @@ def replace(path: Path, content: bytes | str, *, sync: bool = True) -> None:
         work.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def write(path: Path, content: bytes) -> None:
+def write(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     """Writes a file and waits until it lies on the disk; for one in a folder that is renamed."""
     with open(path, "wb") as file:
-        file.write(content)
+        file.writelines(pieces)
         file.flush()
         os.fsync(file.fileno())
 

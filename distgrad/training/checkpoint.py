@@ -15,8 +15,7 @@ import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ from distgrad.training import tensors
 MANIFEST = "manifest.json"
 
 Arrays = Mapping[str, Mapping[str, np.ndarray]]
+Bytes = bytes | memoryview
 
 
 class Commit(NamedTuple):
@@ -37,54 +37,6 @@ class Commit(NamedTuple):
     path: Path
     state: dict[str, Any]
     arrays: dict[str, dict[str, np.ndarray]]
-
-
-class Commits:
-    """Commits of a run to a disk that may be full for a while.
-
-    Args:
-        folder: where they lie.
-        keep_last: how many are kept.
-        warn: is told of each that the disk has not taken.
-    """
-
-    misses_allowed = 3  # in a row; the last of them ends the run
-    pause = 1.0  # seconds before the first attempt to repeat a commit that nothing comes after
-
-    def __init__(self, folder: Path, keep_last: int, warn: Callable[[str], None]) -> None:
-        self.folder = folder
-        self.keep_last = keep_last
-        self.warn = warn
-        self.misses = 0
-
-    def save(self, step: int, arrays: Arrays, state: Mapping[str, Any]) -> bool:
-        """Whether it has been saved; the commits before it are untouched if not.
-
-        Raises DataError where it is one miss too many.
-        """
-        try:
-            save(self.folder, step, arrays, state, self.keep_last)
-        except OSError as error:
-            self.misses += 1
-            found = commits(self.folder)
-            newest = f"the newest one is {found[-1]}" if found else "there is none yet"
-            text = f"the checkpoint of step {step} cannot be written ({error}); {newest}"
-            if self.misses >= self.misses_allowed:
-                raise DataError(
-                    f"{text}. {self.misses} in a row are too many: make room, and go on with "
-                    "--resume auto."
-                ) from None
-            self.warn(f"{text}. Training goes on, and tries again (miss {self.misses}).")
-            return False
-        self.misses = 0
-        return True
-
-    def save_last(self, step: int, arrays: Arrays, state: Mapping[str, Any]) -> None:
-        """Saves what nothing comes after: tries again at once. Raises DataError."""
-        pause = self.pause
-        while not self.save(step, arrays, state):
-            time.sleep(pause)
-            pause *= 2
 
 
 def save(folder: Path, step: int, arrays: Arrays, state: Mapping[str, Any], keep_last: int) -> Path:
@@ -128,11 +80,12 @@ def commit(final: Path, step: int, arrays: Arrays, state: Mapping[str, Any]) -> 
         written = {}
         for name, group in arrays.items():
             path = work / f"{name}.safetensors"
-            files.write(path, tensors.to_bytes(group))
-            written[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            digest = hashlib.sha256()
+            files.write(path, _hashed(tensors.pieces(group), digest))
+            written[path.name] = {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
         manifest = {"step": step, "files": written, "state": dict(state)}
         sealed = {**manifest, "sha256": _seal(manifest)}
-        files.write(work / MANIFEST, json.dumps(sealed, indent=1).encode())
+        files.write(work / MANIFEST, [json.dumps(sealed, indent=1).encode()])
         files.sync_folder(work)
         if not final.exists():
             os.rename(work, final)
@@ -221,8 +174,10 @@ def _seal(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _hashed(pieces: Iterable[Bytes], digest: Any) -> Iterator[Bytes]:
+    for piece in pieces:
+        digest.update(piece)
+        yield piece
 
 
 _renameat2 = None

@@ -35,7 +35,12 @@ _AT_ONCE = 5000  # or spans
 _MOST = 400_000  # spans of all ranks together, some 40 MB
 _PATIENCE = 2.0  # seconds that rank 0 waits at the end for the last spans of the others
 _SHORTEST = 10.0  # microseconds: a shorter wait gets no span of its own
-_ROWS = {"MainThread": "main", "courier": "communication", "distgrad-prefetch": "read ahead"}
+_ROWS = {
+    "MainThread": "main",
+    "courier": "communication",
+    "distgrad-prefetch": "read ahead",
+    "checkpoint_0": "checkpoints",
+}
 _CALL = "call"  # the detail of a collective that tells which one it is, the same on all ranks
 
 _started = time.time_ns()  # before this process has joined others: what they write is younger

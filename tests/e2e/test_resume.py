@@ -25,6 +25,7 @@ pytestmark = [
 
 EPOCHS, STEPS_PER_EPOCH, EVERY = 28, 23, 29
 STEPS = EPOCHS * STEPS_PER_EPOCH
+LOST = 2 * EVERY  # more than a kill may cost: while a commit is written, the one before it is there
 LAST_KILL = STEPS // 2  # the rest takes longer than a kill, on any machine
 _random = random.Random()
 
@@ -86,10 +87,10 @@ def resumed_at(run) -> int:
 @pytest.mark.parametrize("part", [1, 2])
 def test_kill_9_of_a_single_process(dg, undisturbed, tmp_path: Path, part: int) -> None:
     run = undisturbed.anew(tmp_path / "run")
-    step = _random.randint(EVERY + 1, LAST_KILL // 2) + (part - 1) * LAST_KILL // 2
+    step = _random.randint(LOST, LAST_KILL // 2) + (part - 1) * LAST_KILL // 2
     kill_at(dg, run, step)
     resumed = dg.resume(run)
-    assert resumed_at(resumed.result) >= step - EVERY, f"killed at step {step}"
+    assert resumed_at(resumed.result) > step - LOST, f"killed at step {step}"
     check(run, undisturbed)
 
 
@@ -120,12 +121,12 @@ def test_kill_9_of_one_rank_and_resume_with_any_number_of_workers(
     dg, undisturbed, tmp_path: Path, rank: int
 ) -> None:
     killed = undisturbed.anew(tmp_path / "killed")
-    step = _random.randint(EVERY + 1, LAST_KILL)
+    step = _random.randint(LOST, LAST_KILL)
     kill_at(dg, killed, step, ranks=2, rank=rank)
     for ranks in [(1, 3), (2,)][rank]:
         run = killed.copy(tmp_path / f"{ranks}")
         resumed = dg.resume(run, ranks=ranks)
-        assert resumed_at(resumed.result) >= step - EVERY, f"killed at step {step}"
+        assert resumed_at(resumed.result) > step - LOST, f"killed at step {step}"
         assert run.status["world_size"] == ranks
         check(run, undisturbed)
 

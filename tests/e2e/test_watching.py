@@ -23,9 +23,9 @@ def test_a_killed_and_resumed_run(dg, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     words = ("train", dg.digits, *JOB, "tracking.tensorboard=true", "--run-dir", run_dir)
     with dg.start(*words, "-n", 2) as command:
-        metrics = run_dir / "metrics.jsonl"
+        metrics, third = run_dir / "metrics.jsonl", run_dir / "checkpoints" / "step_00000087"
         process.wait_until(
-            lambda: metrics.exists() and metrics.read_bytes().count(b"\n") > 100, 60, "step 100"
+            lambda: third.exists() and metrics.read_bytes().count(b"\n") > 100, 60, "step 100"
         )
         command.send_signal(signal.SIGKILL)
         command.wait(60)

@@ -11,7 +11,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -411,57 +410,3 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, name: str) -> None:
         save(folder, 20)
         assert assert_whole(checkpoint.load_newest(folder, no_warning)) == 20
     assert failures >= 1
-
-
-@pytest.fixture
-def disk(monkeypatch):
-    """A disk that is full while ``disk.full`` is true."""
-    real = os.fsync
-
-    def fsync(file: int) -> None:
-        if disk.full:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(file)
-
-    disk = SimpleNamespace(full=False)
-    monkeypatch.setattr(os, "fsync", fsync)
-    return disk
-
-
-def test_two_misses_are_warnings_and_the_third_in_a_row_an_error(tmp_path: Path, disk) -> None:
-    warned: list[str] = []
-    kept = checkpoint.Commits(tmp_path, KEEP, warned.append)
-    disk.full = True
-    assert not kept.save(5, arrays(5), {})
-    assert "step 5 cannot be written" in warned[0] and "there is none yet" in warned[0]
-    disk.full = False
-    assert kept.save(10, arrays(10), {})
-    disk.full = True
-    assert not kept.save(20, arrays(20), {})
-    assert not kept.save(30, arrays(30), {})
-    assert len(warned) == 3
-    assert "step 30 cannot be written ([Errno 28] No space left on device)" in warned[2]
-    assert f"the newest one is {tmp_path / 'step_00000010'}" in warned[2]
-    with pytest.raises(DataError, match=r"step 40 cannot be written .* 3 in a row are too many"):
-        kept.save(40, arrays(40), {})
-    assert names(tmp_path) == ["step_00000010"]
-    assert checkpoint.load(tmp_path / "step_00000010").state == {}
-
-
-def test_the_last_commit_is_tried_again_at_once(tmp_path: Path, disk) -> None:
-    warned: list[str] = []
-    kept = checkpoint.Commits(tmp_path, KEEP, warned.append)
-    kept.pause = 0.01
-    disk.full = True
-
-    def warn(text: str) -> None:
-        warned.append(text)
-        disk.full = len(warned) < 2
-
-    kept.warn = warn
-    kept.save_last(10, arrays(10), {})
-    assert len(warned) == 2 and names(tmp_path) == ["step_00000010"]
-    kept.warn, disk.full = warned.append, True
-    with pytest.raises(DataError):
-        kept.save_last(20, arrays(20), {})
-    assert names(tmp_path) == ["step_00000010"]
