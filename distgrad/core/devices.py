@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ from distgrad.backend.base import Backend, NotHere, NotInstalled
 from distgrad.backend.numpy import backend as numpy_backend
 from distgrad.core import dispatch
 from distgrad.core.errors import MissingExtraError, NoDeviceError
+from distgrad.core.user_line import warn
 from distgrad.launcher import environ
 
 soft_placement = True  # what ``tf.config.set_soft_device_placement`` was last told
@@ -96,10 +96,9 @@ def placement(name: str, kind: str, index: int) -> AbstractContextManager[None]:
         gpu = kind == "gpu" and count_gpus() > 0
         if kind != "cpu" and name not in _warned:
             _warned.add(name)
-            warnings.warn(
+            warn(
                 f"{error} What was meant for {name!r} lies on the {'first GPU' if gpu else 'CPU'}; "
-                "tf.config.set_soft_device_placement(False) makes an error of it.",
-                stacklevel=4,
+                "tf.config.set_soft_device_placement(False) makes an error of it."
             )
         return scope("gpu" if gpu else "cpu")
     return scope(kind, index)

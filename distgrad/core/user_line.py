@@ -24,15 +24,15 @@ def user_line() -> str:
     return f"{name}:{frame.f_lineno}: {linecache.getline(name, frame.f_lineno).strip()}"
 
 
-def warn(message: str) -> None:
-    """A UserWarning that points at the user's line."""
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """A warning that points at the user's line."""
     frame = _user_frame()
     if frame is None:
-        warnings.warn(message, stacklevel=2)
+        warnings.warn(message, category, stacklevel=2)
         return
     warnings.warn_explicit(
         message,
-        UserWarning,
+        category,
         frame.f_code.co_filename,
         frame.f_lineno,
         frame.f_globals.get("__name__", "unknown"),

@@ -10,12 +10,12 @@ import hashlib
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from distgrad.core import files
 from distgrad.core.errors import DataError
+from distgrad.core.user_line import warn
 
 _SOCKET_TIMEOUT = 30.0  # seconds without a byte before the connection counts as dead
 _POLL = 0.05
@@ -122,10 +122,9 @@ def _partial_sizes(destination: Path) -> dict[str, int]:
 def _warn_of_other_hash(path: Path, digest: str | None) -> None:
     found = digest and digest_of(path, digest)
     if found != digest:
-        warnings.warn(
+        warn(
             f"{path} has {_kind(digest)} {found}, not {digest}: it is used as it is. "
-            "Delete it to download the published file.",
-            stacklevel=3,
+            "Delete it to download the published file."
         )
 
 

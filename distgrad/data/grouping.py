@@ -6,13 +6,13 @@ import inspect
 import itertools
 import operator
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError, OpError
+from distgrad.core.user_line import warn
 from distgrad.data import cardinality, nest, specs
 from distgrad.data.calling import as_of_now, as_tensors, call, holds
 from distgrad.data.cardinality import UNKNOWN_CARDINALITY
@@ -384,7 +384,7 @@ class Grouping:
                     if _has_ended_a_step(error):
                         raise
                     if log_warning:
-                        warnings.warn(f"an element is left out: {error}", stacklevel=2)
+                        warn(f"an element is left out: {error}")
                 else:
                     yield element
 

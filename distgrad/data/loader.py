@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.user_line import warn
 from distgrad.data import nest, shard
 from distgrad.data.dataset import Dataset
 from distgrad.data.drawing import Drawing
@@ -184,9 +184,7 @@ class BatchLoader:
                 "can be read again, or a generator that goes on"
             )
         if last is not None and step < last:
-            warnings.warn(
-                f"the data ended after {step} of {last} steps of epoch {epoch + 1}", stacklevel=2
-            )
+            warn(f"the data ended after {step} of {last} steps of epoch {epoch + 1}")
         self._tell("on_epoch_end")
 
     def first(self) -> tuple[Any, ...] | None:

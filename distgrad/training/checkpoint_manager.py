@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from distgrad.core.errors import DataError
+from distgrad.core.user_line import warn
 from distgrad.training import object_checkpoint, world
 from distgrad.training.checkpoint import MANIFEST
 from distgrad.training.object_checkpoint import Checkpoint, State
@@ -155,7 +155,7 @@ class CheckpointManager:
             except DataError as error:
                 if path == paths[0]:
                     raise
-                warnings.warn(f"{error} Going back to the one before it.", stacklevel=2)
+                warn(f"{error} Going back to the one before it.")
                 continue
             if self._step_counter is not None:
                 self._last_step = int(self._step_counter)

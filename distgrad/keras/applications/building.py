@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from distgrad.core.user_line import warn
 from distgrad.keras import activations, layers, settings
 from distgrad.keras.layers.symbolic import KerasTensor, sources
 from distgrad.keras.models.functional import Functional
@@ -100,10 +100,9 @@ class Network:
         if not self.pretrained and given:
             channels = given[channel]
             if channels not in (1, 3):
-                warnings.warn(
+                warn(
                     "This model usually expects 1 or 3 input channels. However, it was passed an "
-                    f"input_shape with {channels} input channels.",
-                    stacklevel=6,
+                    f"input_shape with {channels} input channels."
                 )
         default = images_of(default_size, default_size, channels)
         if self.pretrained and self.include_top:

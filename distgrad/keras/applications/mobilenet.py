@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
+from distgrad.core.user_line import warn
 from distgrad.keras import layers
 from distgrad.keras.applications import imagenet_utils
 from distgrad.keras.applications.building import (
@@ -102,10 +102,9 @@ def pretrained_size(shape: Any, sizes: tuple[int, ...]) -> int:
     rows, columns = space_of(shape)
     if rows == columns and rows in sizes:
         return rows
-    warnings.warn(
+    warn(
         f"`input_shape` is undefined or non-square, or `rows` is not in {sizes}. Weights for "
-        "input shape (224, 224) will be loaded as the default.",
-        stacklevel=3,
+        "input shape (224, 224) will be loaded as the default."
     )
     return 224
 

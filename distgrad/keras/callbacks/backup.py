@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.core.user_line import warn
 from distgrad.keras.callbacks.base import Callback
 from distgrad.training import checkpoint
 from distgrad.training.loop import Cursor, TrainingLoop
@@ -75,9 +75,7 @@ class BackupAndRestore(Callback):
         """
         from distgrad.keras.models import saving, weights_h5
 
-        found = checkpoint.load_newest(
-            Path(self.backup_dir), lambda text: warnings.warn(text, stacklevel=2)
-        )
+        found = checkpoint.load_newest(Path(self.backup_dir), lambda text: warn(text))
         if found is None:
             return None
         optimizer = model.optimizer
@@ -97,10 +95,9 @@ class BackupAndRestore(Callback):
         }
         stopped = told.get("stopped", False)
         if stopped:
-            warnings.warn(
+            warn(
                 f"a callback had ended the training whose backup is {self.backup_dir}: it does not "
-                "go on; remove the folder to begin anew",
-                stacklevel=3,
+                "go on; remove the folder to begin anew"
             )
         return Begun(told["seed"], told["cursor"], own, known, stopped)
 

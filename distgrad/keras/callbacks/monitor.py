@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import operator
 import os
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from distgrad.core.user_line import warn
 from distgrad.keras.callbacks.base import Callback
 from distgrad.keras.metrics.base import one_by_one
 
@@ -33,7 +33,7 @@ class MonitorCallback(Callback):
     ) -> None:
         super().__init__()
         if mode not in ("auto", "min", "max"):
-            warnings.warn(f"mode is auto, min or max, not {mode!r}: auto is taken", stacklevel=3)
+            warn(f"mode is auto, min or max, not {mode!r}: auto is taken")
             mode = "auto"
         self.monitor = monitor
         self.mode = mode
@@ -72,10 +72,7 @@ class MonitorCallback(Callback):
         value = (logs or {}).get(self.monitor)
         if value is None:
             known = ", ".join(logs or {})
-            warnings.warn(
-                f"{type(self).__name__}: there is no {self.monitor!r} in the logs, only {known}",
-                stacklevel=4,
-            )
+            warn(f"{type(self).__name__}: there is no {self.monitor!r} in the logs, only {known}")
         return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
@@ -230,10 +227,9 @@ class ModelCheckpoint(MonitorCallback):
         if current is None:
             return True
         if np.ndim(current):
-            warnings.warn(
+            warn(
                 f"ModelCheckpoint: {self.monitor!r} has several values, of which none is best: the "
-                "model is saved",
-                stacklevel=4,
+                "model is saved"
             )
             return True
         before = "None" if self.best is None else f"{self.best:.5f}"

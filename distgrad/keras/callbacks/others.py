@@ -6,13 +6,13 @@ import csv
 import json
 import math
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from distgrad.core.user_line import warn
 from distgrad.keras.callbacks.base import Callback
 
 
@@ -111,9 +111,7 @@ class RemoteMonitor(Callback):
         try:
             urllib.request.urlopen(request, timeout=10).close()
         except (OSError, ValueError) as error:
-            warnings.warn(
-                f"Could not reach RemoteMonitor root server at {self.root}: {error}", stacklevel=2
-            )
+            warn(f"Could not reach RemoteMonitor root server at {self.root}: {error}")
 
 
 def _cell(value: Any) -> Any:

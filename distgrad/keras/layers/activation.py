@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
+from distgrad.core.user_line import warn
 from distgrad.keras import activations
 from distgrad.keras.layers import shaping
 from distgrad.keras.layers.base import Layer
@@ -75,7 +75,7 @@ class LeakyReLU(Layer):
 
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any) -> None:
         if "alpha" in kwargs:
-            warnings.warn("alpha is called negative_slope", stacklevel=2)
+            warn("alpha is called negative_slope")
             negative_slope = kwargs.pop("alpha")
         super().__init__(**kwargs)
         self.negative_slope = _not_negative("negative_slope", negative_slope)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from distgrad.core.tensor import Tensor
+from distgrad.core.user_line import warn
 from distgrad.keras.layers.adapting import Adapted, Table
 from distgrad.keras.layers.core import own_weight, set_options, whole_number
 from distgrad.ops import nn
@@ -40,7 +40,7 @@ class Embedding(Adapted):
         **kwargs: Any,
     ) -> None:
         if "input_length" in kwargs:
-            warnings.warn("input_length has no use: leave it out", stacklevel=2)
+            warn("input_length has no use: leave it out")
             kwargs.pop("input_length")
         super().__init__(**kwargs)
         self.input_dim = whole_number("input_dim", input_dim)

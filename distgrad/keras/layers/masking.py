@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from distgrad.core import tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
+from distgrad.core.user_line import warn
 
 
 class Masked:
@@ -57,10 +57,9 @@ class Masked:
             mask_of(t) is None for t in tree.flatten(outputs)
         ):
             self._warned = True
-            warnings.warn(
+            warn(
                 f"layer {self.name!r} got an input with a mask, and does not support masking: "
-                "layers after it will not see the mask",
-                stacklevel=4,
+                "layers after it will not see the mask"
             )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 from distgrad.core.dtypes import is_floating
 from distgrad.core.tensor import Tensor
+from distgrad.core.user_line import warn
 from distgrad.keras import settings
 from distgrad.keras.initializers import STFTInitializer
 from distgrad.keras.layers.base import Layer
@@ -59,10 +59,7 @@ class STFTSpectrogram(Layer):
                 f"Received fft_length={fft_length}, frame_length={frame_length}"
             )
         if fft_length is not None and fft_length & -fft_length != fft_length:
-            warnings.warn(
-                f"`fft_length` is recommended to be a power of two. Received {fft_length}",
-                stacklevel=2,
-            )
+            warn(f"`fft_length` is recommended to be a power of two. Received {fft_length}")
         modes = ("log", "magnitude", "psd", "real", "imag", "angle", "stft")
         self.mode = one_of("mode", mode, *modes)
         self.frame_length, self.frame_step, self.fft_length = frame_length, frame_step, fft_length

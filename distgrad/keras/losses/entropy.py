@@ -6,12 +6,12 @@ that a saturated activation still has an exact loss and gradient.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
+from distgrad.core.user_line import warn
 from distgrad.keras.activations import logits_of
 from distgrad.keras.backend import epsilon
 from distgrad.keras.losses.base import Loss, PlainLoss, floating, pair
@@ -40,10 +40,9 @@ def _logits(scores: Tensor, from_logits: bool, activation: str) -> Tensor | None
     """The logits behind ``scores``, None where they are probabilities from elsewhere."""
     found = logits_of(scores, activation)
     if found is not None and from_logits:
-        warnings.warn(
+        warn(
             f"from_logits=True, but the predictions come from the {activation} activation; its "
-            "logits are used",
-            stacklevel=4,
+            "logits are used"
         )
     return scores if from_logits and found is None else found
 

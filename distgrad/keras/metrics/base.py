@@ -7,7 +7,6 @@ fixed order, and a metric is the same whoever computed its parts.
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating
 from distgrad.core.tensor import Tensor
+from distgrad.core.user_line import warn
 from distgrad.keras import initializers
 from distgrad.keras.losses.base import in_float32, own_dtype
 from distgrad.keras.naming import auto_name
@@ -134,11 +134,10 @@ class Metric(Configured):
             self.give(y_true, y_pred, sample_weight)
             self._adds = bool(np.allclose(self.statistics() - found, found - zero, equal_nan=True))
             if not self._adds:
-                warnings.warn(
+                warn(
                     f"what {type(self).__name__} {self.name!r} keeps is no sum over batches, which "
                     "is all that is known of it where batches are cut into several shards: its "
-                    "value means little. Alone, without virtual shards, it is what it says.",
-                    stacklevel=2,
+                    "value means little. Alone, without virtual shards, it is what it says."
                 )
         self.set_state(kept)
         return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
+from distgrad.core.user_line import warn
 from distgrad.keras import losses
 from distgrad.keras.metrics.base import MeanMetric, Metric, Value, arrays, host, mean_sums
 from distgrad.ops.casting import cast
@@ -276,5 +276,5 @@ class R2Score(Metric):
         if self.num_regressors and spare > 0:
             scores = 1 - (1 - scores) * (sums[-1] - 1) / spare
         elif self.num_regressors:
-            warnings.warn("R2Score has too few samples to adjust for its regressors", stacklevel=2)
+            warn("R2Score has too few samples to adjust for its regressors")
         return scores.tolist()

@@ -7,9 +7,10 @@ value and what to give instead.
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from distgrad.core.user_line import warn
 
 
 def whole(name: str, value: Any, least: int, what: str) -> int:
@@ -88,8 +89,7 @@ def callbacks_of(value: Any) -> list[Any]:
 def warn_of_batch_size(batch_size: int | None, kind: str) -> None:
     """Says that batches come ready-made. Keras takes the number, too, and does not use it."""
     if batch_size is not None:
-        warnings.warn(
+        warn(
             f"batch_size is {batch_size}, and not used: x is a {kind}, which makes its batches "
-            f"itself; give it .batch({batch_size}), or leave batch_size out",
-            stacklevel=4,
+            f"itself; give it .batch({batch_size}), or leave batch_size out"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.tensor import Tensor
+from distgrad.core.user_line import warn
 from distgrad.keras import optimizers
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.metrics.base import one_by_one
@@ -244,7 +244,7 @@ def _takes_training(compute_loss: Any) -> bool:
 
 
 def _warn_of_old(name: str, instead: str) -> None:
-    warnings.warn(f"`model.{name}` is deprecated: use `model.{instead}`", stacklevel=3)
+    warn(f"`model.{name}` is deprecated: use `model.{instead}`")
 
 
 def by_class(y: Any, weights: dict[int, float]) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from distgrad.core import recording, tree
 from distgrad.core.texts import dtype_of
+from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
 from distgrad.keras import losses, metrics, registry
 from distgrad.keras.layers.base import Layer
@@ -318,11 +318,10 @@ class Model(Trainer):
         A ``compile`` of the model's own, which may take anything, is not called; a warning says so.
         """
         if not registry.is_ours(type(self).compile):
-            warnings.warn(
+            warn(
                 f"{type(self).__name__} defines its own compile(), which is not called as the "
                 "model is loaded: call it, or define get_compile_config() and "
-                "compile_from_config(config), too",
-                stacklevel=2,
+                "compile_from_config(config), too"
             )
             return
         names = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
 import zipfile
 from collections.abc import Mapping
 from datetime import datetime
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import files
+from distgrad.core.user_line import warn
 from distgrad.keras import __version__, registry
 from distgrad.keras.layers.reviving import deserialize
 from distgrad.keras.models import assets, weights_h5, weights_shards, whole_h5
@@ -50,10 +50,7 @@ def save_model(
         raise ValueError("zipped=False writes a folder in Keras; a model lies in one file here")
     path = _target(filepath, overwrite, (".keras", *_WHOLE_H5))
     if save_format:
-        warnings.warn(
-            f"save_format={save_format!r} is not used: {path.name!r} is a {path.suffix} file",
-            stacklevel=3,
-        )
+        warn(f"save_format={save_format!r} is not used: {path.name!r} is a {path.suffix} file")
     config = registry.serialize(model)
     if model._build_shapes is not None:
         config["build_config"] = {"input_shape": registry.plain(model._build_shapes)}
@@ -149,7 +146,7 @@ def save_weights(
     endings = (".weights.h5", ".weights.json" if in_shards else ".safetensors")
     path = _checked(filepath, endings)
     if in_shards and path.suffix == ".h5":
-        warnings.warn(f"{path.name!r}: shards are listed in a .weights.json file", stacklevel=3)
+        warn(f"{path.name!r}: shards are listed in a .weights.json file")
         path = path.with_suffix(".json")
     path = _target(path, overwrite, endings)
     _check_weights(model)
@@ -251,7 +248,7 @@ def by_path(model: Model, arrays: Mapping[str, np.ndarray], skip: bool = False) 
         )
         if not skip:
             raise ValueError(message)
-        warnings.warn(f"{message}. It is left as it is", stacklevel=5)
+        warn(f"{message}. It is left as it is")
     return found
 
 

@@ -8,7 +8,6 @@ that is, or contains, layers. Layers in containers are named by their class and 
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import MissingExtraError
+from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.operation import Operation
@@ -227,7 +227,7 @@ def assignments(
             )
             if not skip:
                 raise ValueError(message)
-            warnings.warn(f"{message}. The layer is left as it is", stacklevel=6)
+            warn(f"{message}. The layer is left as it is")
             continue
         found += [(variable, given[i]) for i, variable in enumerate(group.variables)]
     if left and not skip:
@@ -250,10 +250,9 @@ def optimizer_assignments(
     variables = optimizer.variables
     values = [given[i] for i in sorted(given)]
     if [np.shape(v) for v in values] != [tuple(v.shape) for v in variables]:
-        warnings.warn(
+        warn(
             f"the state of the optimizer was left alone: {optimizer.name!r} has {len(variables)} "
-            f"variables, the file has {len(values)}, or others",
-            stacklevel=4,
+            f"variables, the file has {len(values)}, or others"
         )
         return []
     return [

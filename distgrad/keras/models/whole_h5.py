@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
 from distgrad.keras import __version__
 from distgrad.keras.layers.base import Layer
@@ -152,7 +152,7 @@ def _matched(who: str, name: str, variables: Sequence[Variable], arrays: Any, sk
         )
         if not skip:
             raise ValueError(message)
-        warnings.warn(f"{message}. Those of another shape are left as they are", stacklevel=6)
+        warn(f"{message}. Those of another shape are left as they are")
     if len(wanted) != len(shapes):
         return []
     pairs = zip(variables, arrays or (), strict=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from distgrad.core import devices, dispatch, recording, timeline
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
+from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
 from distgrad.keras.optimizers import schedules
 from distgrad.keras.optimizers.bound import Planned, Views
@@ -78,10 +78,9 @@ class Optimizer(Stepwise, Decaying, Configured):
         **unknown: Any,
     ) -> None:
         if unknown.pop("decay", None):
-            warnings.warn(
+            warn(
                 "decay is ignored, as Keras 3 does: make learning_rate a schedule, for example "
-                "InverseTimeDecay",
-                stacklevel=3,
+                "InverseTimeDecay"
             )
         if unknown:
             raise ValueError(f"{type(self).__name__} has no argument {', '.join(unknown)}")

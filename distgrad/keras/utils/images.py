@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import MissingExtraError
+from distgrad.core.user_line import warn
 from distgrad.keras.backend import floatx
 from distgrad.keras.layers.core import data_format_of, one_of
 from distgrad.ops.casting import cast
@@ -117,9 +117,7 @@ def save_img(
         file_format = "jpeg"
     image = array_to_img(x, data_format=data_format, scale=scale)
     if image.mode == "RGBA" and file_format == "jpeg":
-        warnings.warn(
-            "The JPEG format does not support RGBA images, converting to RGB.", stacklevel=2
-        )
+        warn("The JPEG format does not support RGBA images, converting to RGB.")
         image = image.convert("RGB")
     image.save(path, format=file_format, **kwargs)
 

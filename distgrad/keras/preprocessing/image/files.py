@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dtypes import as_dtype
+from distgrad.core.user_line import warn
 from distgrad.keras.backend import floatx
 from distgrad.keras.layers.core import data_format_of
 from distgrad.keras.preprocessing.image.iterator import Iterator
@@ -192,8 +192,7 @@ class DirectoryIterator(FilesIterator):
 def warn_of_tiff(paths: Sequence[str]) -> None:
     """Warns where there are .tiff files, which Pillow may not read as they are meant."""
     if any(path.lower().endswith(".tiff") for path in paths):
-        warnings.warn(
+        warn(
             'Using ".tiff" files with multiple bands will cause distortion. Please verify your '
-            "output.",
-            stacklevel=3,
+            "output."
         )

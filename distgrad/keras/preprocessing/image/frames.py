@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from distgrad.core.user_line import warn
 from distgrad.keras.preprocessing.image.files import FilesIterator
 
 _OF_CLASSES = ("binary", "categorical", "sparse")
@@ -103,10 +103,9 @@ class DataFrameIterator(FilesIterator):
             bool,
         )
         if not valid.all():
-            warnings.warn(
+            warn(
                 f'Found {(~valid).sum()} invalid image filename(s) in x_col="{x_col}". These '
-                "filename(s) will be ignored.",
-                stacklevel=4,
+                "filename(s) will be ignored."
             )
         return frame[valid]
 
@@ -146,9 +145,7 @@ def _check(
                 "Make texts of numbers with .astype(str)."
             )
     elif classes:
-        warnings.warn(
-            f'`classes` will be ignored given the class_mode="{class_mode}"', stacklevel=4
-        )
+        warn(f'`classes` will be ignored given the class_mode="{class_mode}"')
     if class_mode == "binary":
         count = len(set(classes or frame[y_col]))
         if count != 2:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from distgrad.core.dtypes import as_dtype
+from distgrad.core.user_line import warn
 from distgrad.keras.backend import floatx
 from distgrad.keras.layers.core import data_format_of
 from distgrad.keras.preprocessing.image.files import DirectoryIterator
@@ -104,10 +104,7 @@ class ImageDataGenerator:
     def _override(self, by: str, what: str, value: bool) -> None:
         if bool(getattr(self, what)) != value:
             setattr(self, what, value)
-            warnings.warn(
-                f"This ImageDataGenerator specifies `{by}`, which overrides setting of `{what}`.",
-                stacklevel=3,
-            )
+            warn(f"This ImageDataGenerator specifies `{by}`, which overrides setting of `{what}`.")
 
     # Batches
 
@@ -188,16 +185,14 @@ class ImageDataGenerator:
                 raise TypeError(
                     f"flow_from_dataframe() got an unexpected keyword argument {name!r}"
                 )
-            warnings.warn(
+            warn(
                 f"{name} is deprecated: files and their order are those of the dataframe.",
                 DeprecationWarning,
-                stacklevel=2,
             )
         if class_mode == "other":
-            warnings.warn(
+            warn(
                 '`class_mode="other"` is deprecated, please use `class_mode="raw"`.',
                 DeprecationWarning,
-                stacklevel=2,
             )
             class_mode = "raw"
         return DataFrameIterator(
@@ -284,10 +279,9 @@ class ImageDataGenerator:
     @staticmethod
     def _fitted(name: str, found: Any) -> bool:
         if found is None:
-            warnings.warn(
+            warn(
                 f"This ImageDataGenerator specifies `{name}`, but it hasn't been fit on any "
-                "training data. Fit it first by calling `.fit(numpy_data)`.",
-                stacklevel=3,
+                "training data. Fit it first by calling `.fit(numpy_data)`."
             )
         return found is not None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 from collections.abc import Iterator as PythonIterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dtypes import as_dtype
+from distgrad.core.user_line import warn
 from distgrad.data.loader import Repeatable
 from distgrad.keras.backend import floatx
 from distgrad.keras.layers.core import data_format_of
@@ -246,10 +246,9 @@ def warn_of_channels(what: str, shape: tuple[int, ...], data_format: str) -> Non
     """Warns of images that have another number of channels than images do."""
     axis = 3 if data_format == "channels_last" else 1
     if shape[axis] not in (1, 3, 4):
-        warnings.warn(
+        warn(
             f"{what} is set to use the data format convention "
             f'"{data_format}" (channels on axis {axis}), i.e. expected either 1, 3, or 4 channels '
             f"on axis {axis}. However, it was passed an array with shape {shape} "
-            f"({shape[axis]} channels).",
-            stacklevel=3,
+            f"({shape[axis]} channels)."
         )
