@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distgrad.core.errors import MissingExtraError, UsageError
+from distgrad.core.errors import UsageError
 
 MPI_SOURCES = ("Open MPI", "MPICH (hydra)", "MVAPICH", "Slurm")
 
@@ -221,10 +221,11 @@ def limit_threads(count: int) -> None:
 
     Raises:
         UsageError: ``count`` is less than 1.
-        MissingExtraError: threadpoolctl is not installed.
     """
+    import threadpoolctl
+
     os.environ.update(thread_variables(count))
-    _threadpoolctl().threadpool_limits(count)
+    threadpoolctl.threadpool_limits(count)
 
 
 def settle_threads() -> None:
@@ -301,8 +302,9 @@ def blas_info() -> dict[str, Any]:
     Two machines on which these differ may give different bits. Unknown values are None.
     """
     import numpy  # noqa: F401  (loads its BLAS)
+    import threadpoolctl
 
-    found = [lib for lib in _threadpoolctl().threadpool_info() if lib.get("user_api") == "blas"]
+    found = [lib for lib in threadpoolctl.threadpool_info() if lib.get("user_api") == "blas"]
     # SciPy loads a BLAS of its own; matrix products are NumPy's.
     found.sort(key=lambda lib: "numpy" not in lib.get("filepath", ""))
     library = found[0] if found else {}
@@ -487,13 +489,3 @@ def _say_plainly(kind: type[BaseException], error: BaseException, trace: Any) ->
         mark = f"[rank {world.rank}] " if world.is_rank else ""
         print(f"{mark}error: {error}", file=sys.stderr, flush=True)
     raise SystemExit(error.exit_code)
-
-
-def _threadpoolctl() -> Any:
-    try:
-        import threadpoolctl
-    except ImportError:
-        raise MissingExtraError(
-            "counting BLAS threads needs threadpoolctl: pip install threadpoolctl"
-        ) from None
-    return threadpoolctl
