@@ -20,6 +20,7 @@ import numpy as np
 
 from distgrad.core.errors import DataError
 from distgrad.data.download import fetch
+from distgrad.launcher.environ import keras_home
 
 _PIXELS = 3 * 32 * 32
 
@@ -68,7 +69,7 @@ def load_cifar(
     Shapes and dtypes are those of `read_cifar`. A missing file is downloaded, as `fetch` does it;
     raises DataError for one that cannot be had, or not be read.
     """
-    folder = Path.home() / ".keras" / "datasets"
+    folder = keras_home() / "datasets"
     path = fetch(archive.cached_as, archive.url, archive.sha256, folder, announce, allow_download)
     return read_cifar(path, archive, label)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from distgrad.data import idx
 from distgrad.data.download import fetch
 from distgrad.data.npz import check_pairs
+from distgrad.launcher.environ import keras_home
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 SHA256 = {
@@ -37,7 +37,7 @@ def load_fashion_mnist(
     Missing files are downloaded, as `fetch` does it; raises DataError for one that cannot be had,
     or not be read.
     """
-    folder = Path.home() / ".keras" / "datasets" / "fashion-mnist"
+    folder = keras_home() / "datasets" / "fashion-mnist"
     for name, sha256 in SHA256.items():
         fetch(name, URL + name, sha256, folder, announce, allow_download)
     return read_fashion_mnist(folder)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from distgrad.data.download import fetch
 from distgrad.data.npz import check_pairs, read_npz
+from distgrad.launcher.environ import keras_home
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
@@ -26,7 +26,7 @@ def load_mnist(
     ``path`` is relative to ``~/.keras/datasets``. A missing file is downloaded, as `fetch` does it;
     raises DataError for one that cannot be had, or not be read.
     """
-    folder = Path.home() / ".keras" / "datasets"
+    folder = keras_home() / "datasets"
     return read_mnist(fetch(path, URL, SHA256, folder, announce, allow_download))
 
 

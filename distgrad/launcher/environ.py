@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from distgrad.core.errors import UsageError
@@ -351,6 +352,12 @@ def stdout_is_terminal(env: Mapping[str, str] | None = None) -> bool:
 def hangs_up() -> bool:
     """Whether the end of its terminal ends this process: not under ``nohup``."""
     return signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+
+
+def keras_home() -> Path:
+    """KERAS_HOME: the folder of Keras's downloads and settings; ``~/.keras`` without it."""
+    given = os.environ.get("KERAS_HOME")
+    return Path(given).expanduser() if given else Path.home() / ".keras"
 
 
 def names_device(env: Mapping[str, str] | None = None) -> bool:

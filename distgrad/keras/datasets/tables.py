@@ -8,7 +8,7 @@ import numpy as np
 
 from distgrad.data.download import fetch
 from distgrad.data.npz import read_npz
-from distgrad.launcher.environ import detect
+from distgrad.launcher.environ import detect, keras_home
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 Pair = tuple[np.ndarray, np.ndarray]
@@ -16,7 +16,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 def cached(path: str, name: str, digest: str) -> Path:
     """The file ``path`` in ``~/.keras/datasets``; rank 0 downloads it as ``name`` if need be."""
-    folder = Path.home() / ".keras" / "datasets"
+    folder = keras_home() / "datasets"
     return fetch(path, URL + name, digest, folder, allow_download=detect().rank == 0)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from distgrad.core import files
 from distgrad.core.errors import DataError
 from distgrad.data.download import digest_of, fetch, sweep
-from distgrad.launcher.environ import detect
+from distgrad.launcher.environ import detect, keras_home
 from distgrad.training.world import communicator
 
 _PATIENCE = 600.0  # seconds that the other ranks wait for rank 0 to unpack
@@ -35,10 +35,11 @@ def get_file(
 ) -> str:
     """The path of a file of ``origin``, downloaded into ``~/.keras/datasets`` if it is not there.
 
-    ``file_hash`` is its SHA-256 or MD5: a file with another one is downloaded again. With
-    ``extract`` it is a tar or zip archive, and the path that of the folder with its content. Rank 0
-    downloads and unpacks, the others wait; with ``force_download`` all ranks must call it. Raises
-    ValueError without an ``origin``, DataError where the file cannot be had, or not be unpacked.
+    KERAS_HOME names another folder than ``~/.keras``. ``file_hash`` is its SHA-256 or MD5: a file
+    with another one is downloaded again. With ``extract`` it is a tar or zip archive, and the path
+    that of the folder with its content. Rank 0 downloads and unpacks, the others wait; with
+    ``force_download`` all ranks must call it. Raises ValueError without an ``origin``, DataError
+    where the file cannot be had, or not be unpacked.
     """
     if origin is None:
         raise ValueError('Please specify the "origin" argument (URL of the file to download).')
@@ -55,7 +56,7 @@ def get_file(
             "Paths are no longer accepted as the `fname` argument. To specify the file's parent "
             f"directory, use the `cache_dir` argument. Received: fname={fname}"
         )
-    folder = Path(cache_dir or Path.home() / ".keras").expanduser() / cache_subdir
+    folder = Path(cache_dir or keras_home()).expanduser() / cache_subdir
     unpacks, target, within = extract or untar, name, name
     if unpacks and given and "." in name:
         within = f"{name[: name.find('.')]}_extracted"
