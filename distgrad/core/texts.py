@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -127,6 +128,13 @@ def are_texts(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind in "OSU" and holds_texts(value)
 
 
+def all_texts(value: Any) -> bool:
+    """Whether it is a text, an array of them or a nest of lists that begins with one."""
+    while isinstance(value, (list, tuple)) and value:
+        value = value[0]
+    return is_text(value) or are_texts(value)
+
+
 def dtype_of(value: Any) -> DType:
     """That of an array or a tensor; ``string`` for texts."""
     return string if are_texts(value) else as_dtype(value.dtype)
@@ -164,3 +172,18 @@ def by_number(function: Callable[..., Any], nest: Any, back: bool) -> Any:
 
     found = function(tree.map_structure(number, nest))
     return tree.map_structure(lambda each: table[np.asarray(each)], found) if back else found
+
+
+def moves_texts(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, which puts elements in other places, with arrays of texts as well."""
+
+    @functools.wraps(function)
+    def moving(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (TypeError, ValueError):  # asked here, numbers do not wait for the answer
+            if not any(map(are_texts, tree.flatten([args, kwargs]))):
+                raise
+        return by_number(lambda nest: function(*nest[0], **nest[1]), [args, kwargs], back=True)
+
+    return moving

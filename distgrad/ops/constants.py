@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import as_dtype
+from distgrad.core.dtypes import as_dtype, string
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.indexed_slices import IndexedSlices
 from distgrad.core.primitive import bind
 from distgrad.core.reading import Reading
 from distgrad.core.tensor import Tensor
-from distgrad.core.texts import is_text
+from distgrad.core.texts import all_texts, as_strings, is_text
 from distgrad.core.variable import Variable
 from distgrad.ops.casting import cast, identity
 from distgrad.ops.shape import as_peers, broadcast_to, expand_dims, one_axis, static
@@ -26,9 +26,14 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str | None 
     """``value`` (numbers, nests of them, arrays) as a tensor.
 
     Python floats become float32 and ints int32 (int64 where they do not fit); arrays keep their
-    dtype. Raises TypeError for a value that ``dtype`` cannot hold, ValueError for None, objects and
-    ragged nests.
+    dtype. Texts become an array of them, as datasets give it. Raises TypeError for a value that
+    ``dtype`` cannot hold, ValueError for None, objects and ragged nests.
     """
+    if dtype in (None, string) and all_texts(value):
+        texts = as_strings(value)
+        if shape is not None:
+            texts = np.broadcast_to(texts, static(shape), subok=True)  # type: ignore[assignment]
+        return texts  # type: ignore[return-value]
     tensor = as_tensor(value, dtype)
     if shape is None:
         return tensor
@@ -46,8 +51,11 @@ def convert_to_tensor(
     """``value`` as a tensor; a tensor of that dtype is returned as it is.
 
     ``dtype_hint`` is the dtype of what is no tensor yet, where no ``dtype`` is demanded and its
-    values go into it. Raises ValueError for a tensor of another dtype.
+    values go into it. Texts become an array of them. Raises ValueError for a tensor of another
+    dtype.
     """
+    if type(value) is not Tensor and dtype in (None, string) and all_texts(value):
+        return as_strings(value)  # type: ignore[return-value]
     if dtype is None and dtype_hint is not None and not is_tensor(value):
         try:
             return as_tensor(value, dtype_hint)

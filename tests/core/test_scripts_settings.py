@@ -212,9 +212,12 @@ def test_names_between_two_versions_are_those_of_today():
 
 
 @pytest.mark.parametrize("value", ["abc", ["a", "b"]])
-def test_texts_are_no_tensors(value):
+def test_texts_are_arrays_and_no_variables(value):
+    for made in (tf.constant(value), tf.convert_to_tensor(value), tf.constant(value, tf.string)):
+        assert (made.tolist(), tf.is_tensor(made)) == (value, False)
+        assert tf.strings.upper(made).tolist() == np.char.upper(value).tolist()
     with pytest.raises(ValueError, match="keep texts in NumPy arrays"):
-        tf.constant(value)
+        tf.Variable(value)
 
 
 def test_the_version_that_scripts_print():

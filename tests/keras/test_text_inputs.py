@@ -194,7 +194,9 @@ def test_weights_of_a_model_of_texts_come_back(tmp_path) -> None:
 
 def test_no_tensor_holds_them() -> None:
     assert tf.string == "string" and tf.dtypes.string is tf.string
-    for make in (lambda: tf.zeros(2, tf.string), lambda: tf.constant(["a"], tf.string)):
+    assert OPS.convert_to_tensor([["a"]]).tolist() == [["a"]]
+    assert OPS.convert_to_tensor("a", "string") == tf.constant("a") == "a"
+    for make in (lambda: tf.zeros(2, tf.string), lambda: tf.Variable(["a"])):
         with pytest.raises((TypeError, ValueError), match="texts"):
             make()
 

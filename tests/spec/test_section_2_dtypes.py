@@ -353,7 +353,8 @@ def test_convert_to_tensor():
 
 
 @pytest.mark.parametrize(
-    "value", [None, object(), [[1.0], [1.0, 2.0]], [1, [2]], [None], {"a": 1}, np.array(["a"])]
+    "value",
+    [None, object(), [[1.0], [1.0, 2.0]], [1, [2]], [None], {"a": 1}, np.array([1, "a"], object)],
 )
 def test_what_is_no_tensor(value):
     """`constant(None)`, `constant(object())`, ragged lists: ValueError."""

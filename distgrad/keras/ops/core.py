@@ -38,8 +38,11 @@ def saturate_cast(x: Any, dtype: Any) -> Tensor:
 
 
 def convert_to_tensor(x: Any, dtype: Any = None, sparse: Any = None, ragged: Any = None) -> Tensor:
-    """``x`` as a tensor, cast to ``dtype``; ``sparse`` and ``ragged`` change nothing."""
-    if dtype is None:
+    """``x`` as a tensor, cast to ``dtype``; ``sparse`` and ``ragged`` change nothing.
+
+    Texts become an array of them.
+    """
+    if dtype in (None, "string"):
         return x if type(x) is Tensor else constants.convert_to_tensor(x)
     wanted = as_dtype(dtype)
     exact = wanted.is_floating and not is_tensor(x)  # float64 is not to come by way of float32
