@@ -16,6 +16,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.indexed_slices import IndexedSlices
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import moves_texts
 from distgrad.core.variable import Variable
 from distgrad.ops.casting import cast
 from distgrad.ops.logic import equal, not_equal, select
@@ -134,6 +135,7 @@ def _bound(value: Any) -> Any:
     return None if value is None else operator.index(value)
 
 
+@moves_texts
 def boolean_mask(tensor: Any, mask: Any, axis: int | None = None, name: Any = None) -> Tensor:
     """The slices of ``tensor`` where ``mask`` over its axes from ``axis`` (0) on holds.
 
@@ -268,6 +270,7 @@ def _check_range(name: str, indices: Tensor, size: int | tuple[int, ...]) -> Non
 _check_range.any_shape = True  # type: ignore[attr-defined]
 
 
+@moves_texts
 def gather(
     params: Any,
     indices: Any,

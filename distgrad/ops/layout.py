@@ -13,6 +13,7 @@ from distgrad.core.dtypes import as_dtype, kind_of
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import moves_texts
 from distgrad.ops import shape as shapes
 from distgrad.ops.casting import cast, identity
 from distgrad.ops.indexing import getitem, index, take
@@ -33,6 +34,7 @@ def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Tensor:
     return bind(shapes.broadcast_to, as_tensor(input), shape=static(shape))
 
 
+@moves_texts
 def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor:
     """``input`` repeated ``multiples[i]`` times along each axis i.
 
@@ -48,6 +50,7 @@ def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor:
     return bind(reshape_to, spread, shape=tuple(map(operator.mul, counts, shape)))
 
 
+@moves_texts
 def repeat(input: Any, repeats: Any, axis: int | None = None, name: str | None = None) -> Tensor:
     """Each element of ``input`` along ``axis`` repeated: all alike, or each its own number.
 
@@ -69,6 +72,7 @@ def repeat(input: Any, repeats: Any, axis: int | None = None, name: str | None =
     return bind(take, x, beside(x, np.repeat(np.arange(len(counts)), counts)), axis=axis)
 
 
+@moves_texts
 def reverse(tensor: Any, axis: Any, name: str | None = None) -> Tensor:
     """``tensor`` with the order of its elements turned round along each of the axes.
 

@@ -17,7 +17,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, registry, sample
 from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Operand, Tensor
-from distgrad.core.texts import as_strings, is_text
+from distgrad.core.texts import all_texts, as_strings, moves_texts
 from distgrad.ops.casting import cast
 
 _INTS = frozenset((int,))
@@ -83,7 +83,7 @@ def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
 
     Raises InvalidArgumentError where the number of elements differs or two dimensions are -1.
     """
-    if type(tensor) is not Tensor and is_text(tensor):  # of a dataset
+    if type(tensor) is not Tensor and all_texts(tensor):
         return as_strings(tensor).reshape(static(shape))  # type: ignore[return-value]
     x, wanted = as_tensor(tensor), list(static(shape))
     size = x._data.size
@@ -119,6 +119,7 @@ def _(rng):
     yield sample(rng.normal(size=()), perm=())
 
 
+@moves_texts
 def transpose(a: Any, perm: Any = None, conjugate: bool = False, name: Any = None) -> Tensor:
     """``a`` with its axes in the order ``perm``, reversed by default.
 
@@ -158,7 +159,7 @@ def expand_dims(input: Any, axis: Any, name: str | None = None) -> Tensor:
 
     Raises InvalidArgumentError for an axis outside the new rank.
     """
-    if is_text(input):  # of a dataset
+    if type(input) is not Tensor and all_texts(input):
         return np.expand_dims(as_strings(input), axis)  # type: ignore[return-value]
     tensor = as_tensor(input)
     shape = list(tensor._data.shape)
@@ -192,6 +193,7 @@ def axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return tuple(sorted(result))
 
 
+@moves_texts
 def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:
     """``input`` without its axes of size 1, or without those in ``axis`` where it names any.
 
@@ -269,6 +271,7 @@ def _(rng):
     yield sample(rng.normal(size=4), axis=0, sizes=(1, 3))
 
 
+@moves_texts
 def concat(values: Sequence[Any], axis: int, name: str | None = None) -> Tensor:
     """The tensors joined along an existing axis.
 
@@ -282,6 +285,7 @@ def concat(values: Sequence[Any], axis: int, name: str | None = None) -> Tensor:
     return bind(join, *tensors, axis=one_axis("concat", axis, tensors[0]._data.ndim))
 
 
+@moves_texts
 def stack(values: Sequence[Any], axis: int = 0, name: str | None = None) -> Tensor:
     """Tensors of one shape joined along a new axis.
 
@@ -322,6 +326,7 @@ def _pack(values: Sequence[Any], dtype: Any) -> Tensor:
 dispatch.pack = _pack
 
 
+@moves_texts
 def split(
     value: Any,
     num_or_size_splits: Any,
@@ -355,6 +360,7 @@ def split(
     return list(bind(split_at, tensor, axis=axis, sizes=sizes)) if sizes else []
 
 
+@moves_texts
 def unstack(value: Any, num: int | None = None, axis: int = 0, name: Any = None) -> list[Tensor]:
     """The slices of ``value`` along ``axis``, without that axis.
 

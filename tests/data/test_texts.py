@@ -143,6 +143,23 @@ def test_their_shape_is_told_and_what_needs_numbers_says_so():
     assert tf.shape(batch).numpy().tolist() == [3]
     assert (tf.size(batch).numpy(), tf.rank(batch).numpy()) == (3, 1)
     assert tf.rank("a text").numpy() == 0
-    for function in (tf.identity, tf.exp, tf.stop_gradient, lambda x: tf.concat([x, x], 0)):
+    for function in (tf.identity, tf.exp, tf.stop_gradient, lambda x: tf.add_n([x, x])):
         with pytest.raises(ValueError, match="keep texts in NumPy arrays, or give a lookup layer"):
             function(batch)
+
+
+def test_what_moves_elements_moves_them():
+    (a,), words = lines().batch(2).take(1), np.array([b"x", b"y"], object)
+    assert tf.concat((words, words), 0).numpy().tolist() == [b"x", b"y"] * 2
+    assert tf.concat([a, tf.constant(["z"])], axis=-1).tolist() == [*a.tolist(), "z"]
+    assert tf.stack(values=[a, words], axis=1).tolist() == [[a[0], "x"], [a[1], "y"]]
+    assert tf.gather(words, [1, 0, 1]).tolist() == ["y", "x", "y"]
+    assert tf.boolean_mask(words, [False, True]).tolist() == ["y"]
+    assert tf.squeeze(tf.reshape(words, [1, 2, 1])).tolist() == ["x", "y"]
+    assert [each.tolist() for each in tf.unstack(tf.expand_dims(words, 1))] == [["x"], ["y"]]
+    assert tf.transpose(tf.tile(tf.constant([["a", "b"]]), [2, 1])).tolist() == [
+        ["a"] * 2,
+        ["b"] * 2,
+    ]
+    with pytest.raises(ValueError, match="axis"):
+        tf.concat([a, a], 3)
