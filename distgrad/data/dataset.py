@@ -397,7 +397,10 @@ class Dataset(Specified, Origins, Grouping, Mixing):
         return self._elements(Pass(epoch, seed))
 
     def as_numpy_iterator(self) -> Iterator[Any]:
-        """The elements, with NumPy numbers in place of arrays without a dimension."""
+        """The elements, with NumPy numbers in place of arrays without a dimension.
+
+        Texts are bytes, in UTF-8, as in TensorFlow.
+        """
         return (nest.map_leaves(_plain, each) for each in self._next_pass())
 
     def cardinality(self) -> Any:
@@ -440,7 +443,7 @@ class Dataset(Specified, Origins, Grouping, Mixing):
 
 
 def _plain(leaf: Any) -> Any:
-    return leaf if isinstance(leaf, Dataset) else np.asarray(leaf)[()]
+    return leaf if isinstance(leaf, Dataset) else nest.plain(leaf)
 
 
 def _of_rows(rows: Callable[[Pass], Rows], size: int, spec: Any, shuffled: bool) -> Dataset:

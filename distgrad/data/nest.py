@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.core.texts import as_bytes
+from distgrad.core.texts import as_bytes, as_strings, is_text
 
 
 def to_arrays(value: Any) -> Any:
@@ -158,3 +158,8 @@ def _kind(leaf: Any) -> str | None:
 def _rebuilt(nest: tuple, parts: list) -> tuple:
     """A tuple, or a named tuple, of new parts."""
     return type(nest)(*parts) if hasattr(nest, "_fields") else tuple(parts)
+
+
+def plain(leaf: Any) -> Any:
+    """An array as NumPy has it: a number where it has no dimension, texts as bytes in UTF-8."""
+    return as_strings(leaf).numpy() if is_text(leaf) else np.asarray(leaf)[()]

@@ -90,7 +90,7 @@ class DistributedDataset:
         return ReplicaIterator(self)
 
     def _elements(self) -> Iterator[Any]:
-        read = getattr(self._dataset, "as_numpy_iterator", None)
+        read = getattr(self._dataset, "_next_pass", None)  # arrays
         for element in read() if read is not None else self._dataset:
             yield self._cut(element)
 

@@ -163,3 +163,10 @@ def test_what_moves_elements_moves_them():
     ]
     with pytest.raises(ValueError, match="axis"):
         tf.concat([a, a], 3)
+
+
+def test_iterators_of_numpy_give_bytes():
+    data = Dataset.from_tensor_slices((["ä", "b"], [1, 2]))
+    assert list(data.as_numpy_iterator()) == [("ä".encode(), 1), (b"b", 2)]
+    ((texts, _),) = data.batch(2).as_numpy_iterator()
+    assert (texts.dtype, texts.tolist()) == (object, ["ä".encode(), b"b"])

@@ -186,9 +186,7 @@ def batches(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
         return
     if isinstance(data, str) or not isinstance(data, Iterable):
         raise ValueError(f"adapt takes an array, a Dataset or batches, not {data!r}")
-    # (A dataset may hold texts, which no tensor can.)
-    given = data.as_numpy_iterator() if hasattr(data, "as_numpy_iterator") else iter(data)
-    for number, batch in enumerate(given):
+    for number, batch in enumerate(data):
         if number == steps:
             return
         first = batch[0] if isinstance(batch, tuple) else batch

@@ -99,7 +99,7 @@ def split_dataset(
         cut = split_dataset(dataset.unbatch(), left_size, right_size, shuffle, seed)
         return cut[0].batch(size), cut[1].batch(size)
     if isinstance(dataset, Dataset):
-        elements = list(dataset.as_numpy_iterator()) if shuffle or _count(dataset) < 0 else None
+        elements = list(dataset._next_pass()) if shuffle or _count(dataset) < 0 else None
         total = _count(dataset) if elements is None else len(elements)
     elif isinstance(dataset, (np.ndarray, list, tuple)):
         arrays = dataset
