@@ -27,7 +27,7 @@ ORDER = ("backend", "core", "ops", "compile", "training", "keras", "distribute",
 # What a room may import of ours. A room that is missing here is bound by ORDER alone.
 ALLOWED = {
     "comm": {"comm", "core.errors"},
-    "data": {"data", "core.errors", "core.files", "absent", "launcher.environ"},
+    "data": {"data", "core.errors", "core.files", "absent"},
     # What a user's own loop gets are tensors, and what it asks for their kinds.
     "data.calling": {"data", "core.dispatch", "core.errors", "core.texts"},
     "data.dataset": {"data", "core.op_errors"},
