@@ -32,6 +32,7 @@ __all__ = [
     "to_hash_bucket_fast",
     "to_hash_bucket_strong",
     "to_number",
+    "unicode_decode",
     "unicode_split",
     "upper",
 ]
@@ -50,10 +51,11 @@ def _mapped(function: Callable[[str], str], value: Any) -> Texts:
 
 def _pieces(cut: Callable[[str], list[str]], value: Any) -> Any:
     """The pieces of one text as an array; of an axis of texts as a list of them."""
-    array = as_texts(value)
-    if not array.ndim:
-        return np.array(cut(str(array)), dtype=str).view(Texts)
-    return [_pieces(cut, row) for row in array]
+    return _rows(lambda text: np.array(cut(text), dtype=str).view(Texts), as_texts(value))
+
+
+def _rows(made: Callable[[str], Any], texts: np.ndarray) -> Any:
+    return [_rows(made, row) for row in texts] if texts.ndim else made(str(texts))
 
 
 def lower(input: Any, encoding: str = "", name: str | None = None) -> Texts:
@@ -141,6 +143,18 @@ def unicode_split(
 ) -> Any:
     """The characters of a text, an array; of an axis of texts a list of such arrays."""
     return _pieces(list, input)
+
+
+def unicode_decode(
+    input: Any,
+    input_encoding: str = "UTF-8",
+    errors: str = "replace",
+    replacement_char: int = 65533,
+    replace_control_characters: bool = False,
+    name: str | None = None,
+) -> Any:
+    """The numbers of the characters of a text; of an axis of texts a list of such tensors."""
+    return _rows(lambda text: Tensor(np.array(list(map(ord, text)), np.int32)), as_texts(input))
 
 
 def bytes_split(input: Any, name: str | None = None) -> Any:

@@ -89,3 +89,10 @@ def test_a_standardization_of_one_s_own():  # as listings of keras.io write it
     texts = tf.data.Dataset.from_tensor_slices(["Good<br />film!", "film"]).batch(2)
     (numbers,) = texts.map(lambda t: layer(tf.expand_dims(t, -1)))
     assert numbers.numpy().tolist() == [[2, 3, 4], [3, 0, 0]]
+
+
+def test_characters_have_numbers():
+    one = S.unicode_decode("a\u30a2\U0001f986", "UTF-8")
+    assert one.dtype == "int32" and one.numpy().tolist() == [97, 0x30A2, 0x1F986]
+    rows = S.unicode_decode(np.array(["ab", ""]), "UTF-8")
+    assert [row.numpy().tolist() for row in rows] == [[97, 98], []]

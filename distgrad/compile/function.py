@@ -230,7 +230,8 @@ def _is_spec(value: Any) -> bool:
 
 def _spec(value: Any) -> Any:
     value = _argument(value)
-    return TensorSpec.from_tensor(value) if isinstance(value, Operand) else value
+    texts = isinstance(value, np.ndarray) and is_text(value)
+    return TensorSpec.from_tensor(value) if texts or isinstance(value, Operand) else value
 
 
 def _match(spec: Any, value: Any) -> Any:

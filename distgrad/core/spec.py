@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import DType, of_input
+from distgrad.core.dtypes import DType, of_input, string
 from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Operand
 from distgrad.core.texts import as_strings, is_text
@@ -21,8 +21,8 @@ class TensorSpec:
 
     @classmethod
     def from_tensor(cls, tensor: Any, name: str | None = None) -> TensorSpec:
-        """The spec of a tensor: its own shape and dtype."""
-        return cls(tensor.shape, tensor.dtype, name)
+        """The spec of a tensor, or an array of texts: its own shape and dtype."""
+        return cls(tensor.shape, string if is_text(tensor) else tensor.dtype, name)
 
     @classmethod
     def from_spec(cls, spec: TensorSpec, name: str | None = None) -> TensorSpec:

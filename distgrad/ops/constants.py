@@ -15,7 +15,7 @@ from distgrad.core.indexed_slices import IndexedSlices
 from distgrad.core.primitive import bind
 from distgrad.core.reading import Reading
 from distgrad.core.tensor import Tensor
-from distgrad.core.texts import all_texts, as_strings, is_text
+from distgrad.core.texts import as_strings, holds_texts, is_text
 from distgrad.core.variable import Variable
 from distgrad.ops.casting import cast, identity
 from distgrad.ops.shape import as_peers, broadcast_to, expand_dims, one_axis, static
@@ -23,21 +23,20 @@ from distgrad.ops.shape import fill as fill_p
 
 
 def constant(value: Any, dtype: Any = None, shape: Any = None, name: str | None = None) -> Tensor:
-    """``value`` (numbers, nests of them, arrays) as a tensor.
+    """``value`` (numbers, nests of them, arrays) as a tensor; texts as an array of them.
 
     Python floats become float32 and ints int32 (int64 where they do not fit); arrays keep their
-    dtype. Texts become an array of them, as datasets give it. Raises TypeError for a value that
-    ``dtype`` cannot hold, ValueError for None, objects and ragged nests.
+    dtype. Raises TypeError for a value that ``dtype`` cannot hold, ValueError for None, objects and
+    ragged nests.
     """
-    if dtype in (None, string) and all_texts(value):
-        texts = as_strings(value)
-        if shape is not None:
-            texts = np.broadcast_to(texts, static(shape), subok=True)  # type: ignore[assignment]
-        return texts  # type: ignore[return-value]
-    tensor = as_tensor(value, dtype)
+    tensor = _tensor_or_texts(value, dtype)
     if shape is None:
         return tensor
     wanted = static(shape)
+    if type(tensor) is not Tensor:  # texts
+        if tensor.size == 1:
+            return np.broadcast_to(tensor, wanted, subok=True)  # type: ignore[return-value]
+        return tensor.reshape(wanted)
     if tensor._data.size == 1:
         return bind(broadcast_to, Tensor(tensor._data.reshape(())), shape=wanted)
     if tensor._data.size != int(np.prod(wanted)):
@@ -48,21 +47,28 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str | None 
 def convert_to_tensor(
     value: Any, dtype: Any = None, dtype_hint: Any = None, name: str | None = None
 ) -> Tensor:
-    """``value`` as a tensor; a tensor of that dtype is returned as it is.
+    """``value`` as a tensor, texts as an array; a tensor of that dtype is returned as it is.
 
     ``dtype_hint`` is the dtype of what is no tensor yet, where no ``dtype`` is demanded and its
-    values go into it. Texts become an array of them. Raises ValueError for a tensor of another
-    dtype.
+    values go into it. Raises ValueError for a tensor of another dtype.
     """
-    if type(value) is not Tensor and dtype in (None, string) and all_texts(value):
-        return as_strings(value)  # type: ignore[return-value]
     if dtype is None and dtype_hint is not None and not is_tensor(value):
         try:
             return as_tensor(value, dtype_hint)
         except (TypeError, ValueError):  # it stays what it is
             pass
-    tensor = as_tensor(value, dtype)
+    tensor = _tensor_or_texts(value, dtype)
     return identity(tensor) if isinstance(value, Variable) else tensor
+
+
+def _tensor_or_texts(value: Any, dtype: Any) -> Any:
+    try:
+        return as_tensor(value, dtype)
+    except (TypeError, ValueError):
+        array = value if isinstance(value, np.ndarray) else np.asarray(value, object)
+        if dtype not in (None, str, string) or not holds_texts(array):
+            raise
+        return as_strings(array)
 
 
 def is_tensor(x: Any) -> bool:

@@ -170,3 +170,26 @@ def test_iterators_of_numpy_give_bytes():
     assert list(data.as_numpy_iterator()) == [("ä".encode(), 1), (b"b", 2)]
     ((texts, _),) = data.batch(2).as_numpy_iterator()
     assert (texts.dtype, texts.tolist()) == (object, ["ä".encode(), b"b"])
+
+
+@pytest.mark.parametrize("make", [tf.constant, tf.convert_to_tensor])
+def test_constants_of_them_are_as_those_of_datasets(make):
+    made = make([["a", "é"], [b"c", "d"]])
+    assert made.dtype == tf.string and made.numpy().tolist() == [[b"a", "é".encode()], [b"c", b"d"]]
+    assert make("a").numpy() == b"a" and make(b"\xff", tf.string).numpy() == b"\xff"
+    assert tf.constant("ab", shape=[2]).numpy().tolist() == [b"ab", b"ab"]
+    assert tf.constant(["a", "b"], tf.string, [2, 1]).numpy().tolist() == [[b"a"], [b"b"]]
+    assert tf.strings.length(made).numpy().tolist() == [[1, 2], [1, 1]]
+    for value, dtype in ((["a", 1], None), ([["a"], ["b", "c"]], None), ("1", tf.float32)):
+        with pytest.raises((TypeError, ValueError), match="cannot be converted"):
+            make(value, dtype)
+
+
+def test_a_concrete_function_for_one_takes_others():
+    double = tf.function(lambda text: tf.strings.join([text, text]))
+    concrete = double.get_concrete_function(tf.constant("a"))
+    assert concrete(tf.constant("b")).numpy() == b"bb"
+    with pytest.raises(TypeError):
+        concrete(tf.constant(1))
+    (batch,) = lines().batch(3)
+    assert tf.TensorSpec.from_tensor(batch) == tf.TensorSpec([3], tf.string)
