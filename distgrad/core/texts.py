@@ -162,9 +162,12 @@ def by_number(function: Callable[..., Any], nest: Any, back: bool) -> Any:
 
     ``back``: it gives such numbers, to be made texts again: where it puts them in other places.
     """
-    texts = [as_texts(leaf) for leaf in tree.flatten(nest) if are_texts(leaf)]
-    table, numbers = np.unique(np.concatenate([t.ravel() for t in texts]), return_inverse=True)
-    table = table.view(Texts)
+    texts: list[Any] = [as_strings(leaf) for leaf in tree.flatten(nest) if are_texts(leaf)]
+    if any(isinstance(each, Bytes) for each in texts):
+        texts = [as_bytes(each) for each in texts]
+    flat = np.concatenate([np.asarray(each).ravel() for each in texts])
+    table, numbers = np.unique(flat, return_inverse=True)
+    table = table.view(type(texts[0]))
     parts = iter(np.split(numbers, np.cumsum([t.size for t in texts])[:-1]))
 
     def number(leaf: Any) -> Any:

@@ -193,3 +193,17 @@ def test_a_concrete_function_for_one_takes_others():
         concrete(tf.constant(1))
     (batch,) = lines().batch(3)
     assert tf.TensorSpec.from_tensor(batch) == tf.TensorSpec([3], tf.string)
+
+
+def test_they_are_gathered():
+    names = tf.constant(["cat", "dog", "é"])
+    found = tf.gather(names, [[2, 0], [1, 1]])
+    assert found.numpy().tolist() == [["é".encode(), b"cat"], [b"dog", b"dog"]]
+    assert tf.gather(names, 1).numpy() == b"dog"
+    rows = tf.gather(tf.reshape(names, [1, 3]), tf.argmax([[0.0, 1.0, 0.0]], 1), batch_dims=1)
+    assert rows.numpy().tolist() == [b"dog"]
+    assert tf.gather(tf.constant(BINARY), [1, 0]).numpy().tolist() == [BINARY[1], BINARY[0]]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="outside"):
+        tf.gather(names, 3)
+    pairs = lines().enumerate().map(lambda i, line: tf.gather(names, i))
+    assert [text.numpy() for text in pairs] == [b"cat", b"dog", "é".encode()]
