@@ -118,8 +118,10 @@ class Sequential(Model):
         if not shape or self._tensors or not self._stack:
             return  # what it is called on is not one tensor: the layers see to it
         dtype = dtype_of(given)
-        kind = kind_of(dtype.numpy_dtype)
-        self._start(Input(batch_shape=(None, *shape[1:]), dtype=None if kind == "f" else dtype))
+        # Numbers of one byte (images, masks) become floats at once, which hold them exactly;
+        # wider whole numbers may be indices.
+        floats = kind_of(dtype.numpy_dtype) == "f" or dtype.size == 1
+        self._start(Input(batch_shape=(None, *shape[1:]), dtype=None if floats else dtype))
 
     def _told_by_layers(self) -> bool:
         return bool(self._stack) and type(self).call is Sequential.call

@@ -159,3 +159,14 @@ def test_the_shape_of_an_input_is_a_tuple_in_its_config():
     assert layers.InputLayer(batch_shape=[2, None]).get_config()["batch_shape"] == (2, None)
     again = keras.Sequential.from_config(keras.Sequential([keras.Input((3,))]).get_config())
     assert again.get_config()["layers"][0]["config"]["batch_shape"] == (None, 3)
+
+
+def test_bytes_are_floats_and_wider_numbers_stay_indices() -> None:
+    """As in Keras: Resizing alone rounds images of uint8, a model of it does not."""
+    image = np.arange(75, dtype="uint8").reshape(1, 5, 5, 3)
+    resized = keras.Sequential([layers.Resizing(2, 2)])
+    assert resized(image).dtype == "float32"
+    np.testing.assert_array_equal(resized(image), tf.image.resize(image, (2, 2)))
+    assert layers.Resizing(2, 2)(image).dtype == "uint8"
+    flat = keras.Sequential([layers.Flatten()])
+    assert flat(np.ones((1, 2, 2), "int32")).dtype == "int32"
