@@ -84,6 +84,11 @@ def map_structure(
     return pack_sequence_as(structure[0], [func(*group) for group in groups])
 
 
+def copied(structure: Any) -> Any:
+    """A nest of its own, with the same leaves."""
+    return pack_sequence_as(structure, flatten(structure))
+
+
 def pack_sequence_as(structure: Any, flat_sequence: Any, expand_composites: bool = False) -> Any:
     """The structure of a nest with the items of ``flat_sequence``, in order, as its leaves.
 

@@ -468,12 +468,12 @@ class Layer(Tracked, Masked, Described, Kept):
     @property
     def input(self) -> Any:
         """The KerasTensors of the first symbolic call. Raises AttributeError before it."""
-        return symbolic.only_node(self).inputs
+        return tree.copied(symbolic.only_node(self).inputs)
 
     @property
     def output(self) -> Any:
         """The KerasTensors that the first symbolic call gave."""
-        return symbolic.only_node(self).outputs
+        return tree.copied(symbolic.only_node(self).outputs)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"

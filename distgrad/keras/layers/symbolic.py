@@ -41,9 +41,8 @@ class Node:
 
     def __init__(self, layer: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
         self.layer = layer
-        self.args = args
-        self.kwargs = kwargs
-        self.outputs = outputs
+        # Nests of its own: a user may write into the lists that go in and come out.
+        self.args, self.kwargs, self.outputs = tree.copied((args, kwargs, outputs))
         self.number = _count()  # nodes in the order of their numbers can be run one by one
         self.index = len(layer._nodes)
         layer._nodes.append(self)

@@ -29,7 +29,7 @@ class Graph:
     """
 
     def __init__(self, inputs: Any, outputs: Any) -> None:
-        self.inputs, self.outputs = inputs, outputs
+        self.inputs, self.outputs = tree.copied((inputs, outputs))
         self.sources: list[KerasTensor] = tree.flatten(inputs)
         for leaf in (*self.sources, *tree.flatten(outputs)):
             if not isinstance(leaf, KerasTensor) or leaf.node is None:

@@ -156,12 +156,12 @@ class Model(Trainer):
     @property
     def input(self) -> Any:
         """The inputs, in the nest in which they were given."""
-        return self._ends()[0]
+        return tree.copied(self._ends()[0])
 
     @property
     def output(self) -> Any:
         """The outputs, in the nest in which they were given."""
-        return self._ends()[1]
+        return tree.copied(self._ends()[1])
 
     @property
     def input_shape(self) -> Any:

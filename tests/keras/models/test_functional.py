@@ -44,6 +44,19 @@ def test_several_inputs_and_outputs_by_list_dict_and_name():
         listed({"a": x(2, 3)})
 
 
+def test_lists_of_keras_tensors_may_be_written_into():
+    inputs = [keras.Input((2,)), keras.Input((2,))]
+    both = [keras.layers.Add()(inputs), keras.layers.Multiply()(inputs)]
+    inner = keras.Model(inputs, both)
+    again = inner(inputs)
+    again[-1] = keras.layers.Rescaling(10.0)(again[-1])
+    model = keras.Model(inputs, again)
+    inputs[0] = both[0] = again[0] = inner.output[0] = inner.input[0] = None
+    ones = np.ones((1, 2), np.float32)
+    assert [np.array(out).tolist() for out in model([ones, ones])] == [[[2.0, 2.0]], [[10.0, 10.0]]]
+    assert [np.array(out).tolist() for out in inner([ones, ones])] == [[[2.0, 2.0]], [[1.0, 1.0]]]
+
+
 def test_operators_on_keras_tensors():
     a = keras.Input((3, 4))
     b = keras.Input((4, 2))
