@@ -20,11 +20,13 @@ from distgrad.ops.casting import cast
 from distgrad.ops.clipping import clip_by_value
 from distgrad.ops.exponential import log
 from distgrad.ops.image import resize
+from distgrad.ops.layout import beside
 from distgrad.ops.layout import repeat as repeated
 from distgrad.ops.linalg import matmul
-from distgrad.ops.logic import where
+from distgrad.ops.logic import less, where
 from distgrad.ops.neighbours import bias_add as biased
 from distgrad.ops.padding import pad
+from distgrad.ops.reduce import reduce_min
 from distgrad.ops.shape import reshape, squeeze, transpose
 
 __all__ = [
@@ -269,11 +271,15 @@ def ctc_batch_cost(y_true: Any, y_pred: Any, input_length: Any, label_length: An
     """Minus the logarithm of the chance of each label sequence: [batch, 1].
 
     ``y_true`` [batch, longest] are integers, ``y_pred`` [batch, time, classes] probabilities, the
-    lengths [batch, 1] say how many of them count.
+    lengths [batch, 1] say how many of them count. Labels also end before the first that is no
+    class but the last one or none at all, so that any such number may fill them up.
     """
     logits = log(as_tensor(y_pred) + settings.epsilon)
-    sought, steps = (cast(squeeze(each, -1), np.int32) for each in (label_length, input_length))
+    sought, steps = (cast(each, np.int32) for each in (label_length, input_length))
     labels = cast(as_tensor(y_true), np.int32)
+    place = beside(labels, np.arange(labels.shape[1], dtype=np.int32))
+    sought = reduce_min(where(less(labels, logits.shape[2] - 1), sought, place), 1)
+    steps = squeeze(steps, -1)
     loss = ctc.ctc_loss(labels, logits, sought, steps, logits_time_major=False, blank_index=-1)
     return reshape(loss, (-1, 1))
 

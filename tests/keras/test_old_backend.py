@@ -112,6 +112,8 @@ def test_ctc():
     cost = K.ctc_batch_cost(np.array([[0]]), p, [[2]], [[1]])
     paths = 0.6 * 0.2 + 0.6 * 0.3 + 0.3 * 0.2
     assert cost.shape == (1, 1) and float(cost[0, 0]) == pytest.approx(-np.log(paths), rel=1e-6)
+    filled = K.ctc_batch_cost(np.array([[0, 99], [0, 2]]), np.repeat(p, 2, 0), [[2]] * 2, [[2]] * 2)
+    assert filled.numpy().tolist() == [[float(cost[0, 0])]] * 2  # what is no class fills labels up
     (found,), score = K.ctc_decode(np.concatenate([p, p[:, ::-1]]), [2, 2])
     assert found.dtype == tf.int64 and found.numpy().tolist() == [[0, 1], [1, 0]]
     np.testing.assert_allclose(score[:, 0], -np.log(0.6 * 0.5), rtol=1e-5)
