@@ -234,6 +234,7 @@ _RARE = {
     "core.aggregation": "VariableAggregation VariableSynchronization",
     "ops.blocks": "batch_to_space required_space_to_batch_paddings space_to_batch "
     "space_to_batch_nd",
+    "ops.edits": "edit_distance",
     "ops.factors": "eig eigvals",
     "ops.modes": "get_current_name_scope get_logger get_static_value inside_function "
     "is_symbolic_tensor timestamp type_spec_from_value",
@@ -294,6 +295,7 @@ if _TYPE_CHECKING:
         space_to_batch,
         space_to_batch_nd,
     )
+    from distgrad.ops.edits import edit_distance
     from distgrad.ops.factors import eig, eigvals
     from distgrad.ops.modes import as_tuple as tuple
     from distgrad.ops.modes import (

@@ -17,8 +17,8 @@ class SparseTensor:
     """An array of ``dense_shape`` that has nothing (0, or "") but ``values`` (N,) at ``indices``.
 
     Indices (N, rank) and the shape (rank,) are int64; values are a tensor, or an array of texts.
-    Nothing computes with it: ``tf.sparse.to_dense`` makes a tensor. Raises ValueError for shapes
-    that do not fit each other.
+    Only ``cast`` and ``edit_distance`` take it: ``tf.sparse.to_dense`` makes a tensor. Raises
+    ValueError for shapes that do not fit each other.
     """
 
     def __init__(self, indices: Any, values: Any, dense_shape: Any) -> None:
@@ -40,6 +40,10 @@ class SparseTensor:
     @property
     def dtype(self) -> DType:
         return dtype_of(self.values)
+
+    def with_values(self, new_values: Any) -> SparseTensor:
+        """Other values at the same places."""
+        return SparseTensor(self.indices, new_values, self.dense_shape)
 
     def get_shape(self) -> TensorShape:
         """The dense shape."""

@@ -93,7 +93,10 @@ def _(rng):
 
 def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
     """``x`` as ``dtype``; floats become integers by truncation, complex numbers lose their
-    imaginary part. Its own dtype: the same object. Raises TypeError for an unknown dtype."""
+    imaginary part. Its own dtype: the same object. Of a SparseTensor, its values. Raises TypeError
+    for an unknown dtype."""
+    if type(x) is not Tensor and hasattr(x, "with_values"):  # sparse
+        return x.with_values(cast(x.values, dtype))
     tensor = x if type(x) is Tensor else as_tensor(x)
     wanted = as_dtype(dtype).numpy_dtype
     known = tensor._data.dtype

@@ -107,3 +107,27 @@ def test_what_does_not_fit_is_refused():
         tf.sparse.to_dense([1])
     with pytest.raises(TypeError, match="make one by tf.sparse.to_dense"):
         tf.constant(1) + loose
+
+
+def test_cast_changes_values():
+    cast = tf.cast(tf.sparse.from_dense([[1.0, 0.0, 2.5]]), tf.int64)
+    assert parts(cast) == ([[0, 0], [0, 2]], [1, 2], [1, 3]) and cast.dtype == tf.int64
+    assert parts(tf.keras.ops.cast(cast, "float32")) == ([[0, 0], [0, 2]], [1.0, 2.0], [1, 3])
+
+
+def test_edit_distance():
+    """TensorFlow's own example, and numbers."""
+    one = tf.SparseTensor([[0, 0, 0], [1, 0, 0]], ["a", "b"], [2, 1, 1])
+    places = [[0, 1, 0], [1, 0, 0], [1, 0, 1], [1, 1, 0]]
+    truth = tf.SparseTensor(places, ["a", "b", "c", "a"], [2, 2, 2])
+    found = tf.edit_distance(one, truth)
+    assert found.dtype == tf.float32 and found.numpy().tolist() == [[np.inf, 1.0], [0.5, 1.0]]
+    read, sought = (
+        tf.sparse.from_dense([[1, 2, 3], [4, 0, 0]]),
+        tf.sparse.from_dense([[2, 4], [4, 0]]),
+    )
+    assert tf.edit_distance(read, sought, normalize=False).numpy().tolist() == [2.0, 0.0]
+    with pytest.raises(TypeError, match="from_dense"):
+        tf.edit_distance([[1]], truth)
+    with pytest.raises(ValueError, match="rank"):
+        tf.edit_distance(read, truth)
