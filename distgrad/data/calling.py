@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
@@ -12,6 +13,13 @@ import numpy as np
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.texts import Bytes, Texts, as_bytes, holds_texts
 from distgrad.data import nest
+
+_called: ContextVar[bool] = ContextVar("called", default=False)
+
+
+def inside() -> bool:
+    """Whether a function that was given to a dataset is running."""
+    return _called.get()
 
 
 def as_tensors(element: Any) -> Any:
@@ -48,6 +56,7 @@ def call(function: Callable[..., Any], element: Any) -> Any:
     Raises InvalidArgumentError where it raises StopIteration, which would end the dataset.
     """
     given = as_tensors(element)
+    before = _called.set(True)
     try:
         return function(*given) if type(given) is tuple else function(given)
     except StopIteration as end:
@@ -55,6 +64,8 @@ def call(function: Callable[..., Any], element: Any) -> Any:
             "a function given to a dataset raised StopIteration, perhaps by next(): what it reads "
             "has no further element"
         ) from end
+    finally:
+        _called.reset(before)
 
 
 class _Names(dict):

@@ -12,6 +12,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_floating
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
+from distgrad.data import calling
 from distgrad.keras import settings
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import data_format_of, known_size, one_of, whole_number
@@ -122,7 +123,8 @@ class Resizing(_Sized):
 
     ``crop_to_aspect_ratio`` first takes away what does not fit the new form, and
     ``pad_to_aspect_ratio`` adds to it, with ``fill_value``. Whole numbers are rounded to those of
-    the images' dtype. Raises ValueError for both at once, and a ``fill_mode`` but "constant".
+    the images' dtype, but become floats in a function of a dataset, as in Keras. Raises ValueError
+    for both at once, and a ``fill_mode`` but "constant".
     """
 
     casts_inputs = None
@@ -151,6 +153,8 @@ class Resizing(_Sized):
         self.antialias = antialias
 
     def resize(self, x: Tensor) -> Tensor:
+        if calling.inside() and not is_floating(x._data.dtype):
+            x = cast(x, self.compute_dtype)
         size, dtype = (self.height, self.width), x._data.dtype
         whole = not is_floating(dtype)
         x = cast(x, np.float32) if whole else x

@@ -143,6 +143,14 @@ def test_resizing_of_whole_numbers_rounds():
     np.testing.assert_array_equal(y[0, :, 0], [0, 64, 191, 192, 64, 1])
 
 
+def test_whole_numbers_become_floats_where_a_dataset_is_resized():
+    row = np.array([[[0], [10]]], np.uint8)
+    layer = layers.Resizing(1, 4)
+    (mapped,) = tf.data.Dataset.from_tensors(row).map(layer)
+    assert mapped.dtype == tf.float32 and mapped.numpy().ravel().tolist() == [0.0, 2.5, 7.5, 10.0]
+    assert layer(row).numpy().ravel().tolist() == [0, 2, 8, 10] and layer(row).dtype == tf.uint8
+
+
 def test_every_layer_that_takes_no_arguments_comes_back_from_its_config():
     layers = tf.keras.layers
     given = [getattr(layers, name) for name in dir(layers)]
