@@ -95,6 +95,20 @@ def test_a_schedule_of_one_s_own():
         optimizer.learning_rate = 0.1
 
 
+def test_a_schedule_of_ones_own_may_mix_its_step_with_floats():
+    """As Keras's listing of a music transformer writes it: the step is a variable there."""
+
+    class Warmup(schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return tf.keras.ops.minimum(step * 0.25, 0.5 + step / 12)
+
+    variable, optimizer = tf.Variable(0.0), tf.keras.optimizers.SGD(Warmup())
+    for expected in [0, 0.25, 0.5, 0.75]:
+        assert float(optimizer.learning_rate) == expected
+        optimizer.apply_gradients([(tf.constant(-1.0), variable)])
+    assert float(variable) == 1.5
+
+
 def test_a_schedule_of_ones_own_is_read_with_its_optimizer():
     class Half(tf.keras.optimizers.schedules.LearningRateSchedule):
         def __call__(self, step):

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core import devices
 from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
 from distgrad.keras.registry import Configured
+from distgrad.keras.variable import Variable
 
 __all__ = [
     "CosineDecay",
@@ -249,11 +251,16 @@ class Scheduled:
         if self.exact is not None:
             return self.exact(step)
         if self._latest[0] != step:
-            # A schedule gets a tensor, as those written for TensorFlow expect it.
-            given: Any = Tensor(np.asarray(step, np.int64)) if self.is_schedule else step
+            given = self._variable(step) if self.is_schedule else step
             value = self.schedule(given) if self.takes_step else self.schedule()
             self._latest = (step, float(value))
         return self._latest[1]
+
+    @staticmethod
+    def _variable(step: int) -> Any:
+        """As Keras gives it: its operators make floats of it where they meet some."""
+        with devices.host():
+            return Variable(np.int64(step), trainable=False, name="iteration")
 
 
 _KNOWN = registry.by_name(
