@@ -99,7 +99,7 @@ class Layer(Tracked, Masked, Described, Kept):
         self._first_argument = places[0] if places else None  # which may be given by position
         self._takes_training = "training" in parameters
         default = parameters["training"].default if self._takes_training else None
-        self._trains_by_default = default is True
+        self._training_by_default = False if default is inspect.Parameter.empty else default
         self._mask_for = {
             name: "" if name == "mask" else name.removesuffix("_mask")
             for name in parameters
@@ -232,11 +232,18 @@ class Layer(Tracked, Masked, Described, Kept):
             kwargs[name] = self._convert(value, named=True)
         outer_training = calls.training
         if training is None:
-            training = self._trains_by_default if outer_training is None else outer_training
-        if self._takes_training and not (len(args) > (at := self._parameters.index("training"))):
-            kwargs["training"] = bool(training)
-        elif self._takes_training:
-            training = bool(args[at])
+            training = outer_training
+        by_name = self._takes_training and len(args) <= (at := self._parameters.index("training"))
+        if self._takes_training and not by_name:
+            training = args[at]
+        elif by_name and training is None:  # None leaves it to the layers below
+            training = self._training_by_default
+            if calls.trial and is_ours(type(self).call):
+                training = False  # outputs have the same shape, and nothing is drawn
+        if training is not None:
+            training = bool(training)
+        if by_name:
+            kwargs["training"] = training
         if alone:
             first_mask = getattr(args[0], "_keras_mask", None)
         else:
@@ -245,13 +252,13 @@ class Layer(Tracked, Masked, Described, Kept):
             self._fill_in_masks(args, kwargs)
         if Losses.used and calls.depth == 0:
             self._forget_losses()
-        calls.training = bool(training)
+        calls.training = training
         calls.depth += 1
         try:
             if self._remat is None:
                 outputs = self._run(inputs, kwargs)
             else:
-                again = functools.partial(within, bool(training))
+                again = functools.partial(within, training)
                 outputs = remat.call(self, self._run, inputs, kwargs, again)
         finally:
             calls.depth -= 1

@@ -40,7 +40,7 @@ calls = _Calls()
 class within:
     """Context that stands for the call of a layer that is made once more: no state is kept."""
 
-    def __init__(self, training: bool) -> None:
+    def __init__(self, training: bool | None) -> None:
         self._training = training
 
     def __enter__(self) -> None:
@@ -69,7 +69,7 @@ class in_mode:
 
 
 class quiet:
-    """Context in which a layer is tried out: not in training, and nothing of it is kept.
+    """Context in which a layer is tried out: training as it does by default, nothing is kept.
 
     Weights are: what ``build`` assigns stays.
     """
@@ -81,7 +81,7 @@ class quiet:
     def __enter__(self) -> None:
         self._saved = calls.training, calls.depth, calls.trial
         self._losses_used = Losses.used
-        calls.training, calls.trial = False, True
+        calls.training, calls.trial = None, True
         self._undone.__enter__()
 
     def __exit__(self, *exc: object) -> None:

@@ -217,3 +217,22 @@ def test_flips_take_a_seed_by_position():
     images = np.moveaxis(IMAGES, -1, 1)
     for image, flipped in zip(images, layer(images, training=True).numpy(), strict=True):
         assert np.array_equal(flipped, image) or np.array_equal(flipped, image[:, ::-1])
+
+
+def test_a_model_of_images_to_draw_changes_them_unless_it_is_told_otherwise():
+    """As Keras's pages call ``data_augmentation(images)`` to show what it does."""
+    x = np.random.default_rng(0).random((4, 8, 8, 3), np.float32)
+    layer, seen = tf.keras.layers.RandomRotation(0.3, seed=1), tf.keras.Input((8, 8, 3))
+    for model in [tf.keras.Sequential([layer]), tf.keras.Model(seen, layer(seen))]:
+        assert not np.allclose(model(x), x)
+        assert np.array_equal(model(x, training=False), x)
+        assert np.array_equal(model.predict(x, verbose=0), x)
+
+
+def test_a_model_made_of_such_layers_draws_nothing_yet():
+    seen = tf.keras.Input((8, 8, 3))
+    tf.keras.utils.set_random_seed(1)
+    expected = tf.random.normal((3,)).numpy()
+    tf.keras.utils.set_random_seed(1)
+    tf.keras.Sequential([tf.keras.layers.RandomRotation(0.3)])(seen)
+    assert np.array_equal(tf.random.normal((3,)), expected)

@@ -252,3 +252,40 @@ def test_a_list_of_numbers_is_no_input():
     with pytest.raises(ValueError, match="list of numbers"):
         Own()([1, 3])
     assert tuple(Own()(tf.constant([1, 3])).shape) == (2, 2)
+
+
+class _Told(tf.keras.layers.Layer):
+    """Of another shape in training, which is its default."""
+
+    def call(self, x, training=True):
+        return tf.concat([x, x], -1) if training else x
+
+
+def test_what_nobody_says_of_training_is_what_a_layer_has_for_its_default():
+    x, seen = np.ones((2, 3), "float32"), tf.keras.Input((3,))
+    assert _Told()(seen).shape == (None, 6)
+    models = [tf.keras.Model(seen, _Told()(seen)), tf.keras.Sequential([_Told()])]
+
+    class Around(tf.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = _Told()
+
+        def call(self, x, training=None):
+            return self.inner(x, training=training)
+
+    for model in [*models, Around()]:
+        assert model(x).shape == (2, 6)
+        assert model(x, training=False).shape == model.predict(x, verbose=0).shape == (2, 3)
+
+
+def test_the_default_of_a_model_goes_for_its_layers():
+    class Still(tf.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = _Told()
+
+        def call(self, x, training=False):
+            return self.inner(x)
+
+    assert Still()(np.ones((2, 3), "float32")).shape == (2, 3)
