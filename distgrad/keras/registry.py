@@ -89,7 +89,7 @@ def described(cls: type) -> type:
 
 def is_ours(what: Any) -> bool:
     """Whether a class or function is written here, not by a user."""
-    return what.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return (what.__module__ or "").partition(".")[0] == __name__.partition(".")[0]
 
 
 def arguments(cls: type) -> list[str]:

@@ -529,3 +529,21 @@ def test_a_step_may_return_arrays_of_which_those_of_the_last_batch_are_shown(cap
     loss, each = model.evaluate(X, Y, batch_size=30, verbose=0)
     assert loss == pytest.approx(np.mean((last - Y[:, 0]) ** 2), rel=1e-5)
     np.testing.assert_allclose(each, last[30:], rtol=1e-5)
+
+
+def test_a_step_with_the_size_of_the_whole_batch_is_told_of_its_shards(monkeypatch):
+    class Noisy(Guide):
+        def train_step(self, data):
+            x, y = data
+            return super().train_step((x + tf.random.normal((20, 4)), y))
+
+    def fit():
+        model = made(Noisy)
+        model.compile("sgd", "mse")
+        model.fit(X, Y, batch_size=20, verbose=0)
+
+    fit()
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", "2")
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        fit()
+    assert "each of 2 shards" in caught.value.__notes__[0]

@@ -9,7 +9,12 @@ import numpy as np
 
 from distgrad.comm.communicator import Communicator
 from distgrad.core import recording, tree
-from distgrad.core.errors import DesyncError, OutOfStepError, UsageError
+from distgrad.core.errors import (
+    DesyncError,
+    InvalidArgumentError,
+    OutOfStepError,
+    UsageError,
+)
 from distgrad.core.tape import GradientTape
 from distgrad.keras import settings
 from distgrad.keras.callbacks import Callback, History, ProgressPrinter
@@ -249,6 +254,12 @@ class Trainer(Evaluator):
             self._kept_step = None, None  # it is in the middle of what it does
             if isinstance(error, OutOfStepError):
                 error.add_note(_PARTED)
+            if (
+                isinstance(error, InvalidArgumentError)
+                and isinstance(step, CustomStep)
+                and shards > 1
+            ):
+                error.add_note(_SHARDED.format(shards))
             if isinstance(error, DesyncError):  # on all ranks at once
                 found = difference(communicator, {"optimizer": of_optimizer(optimizer)})
                 if found is not None:
@@ -400,6 +411,10 @@ _FIRST = 2  # steps after which the weights of all ranks are compared, too
 _PARTED = (
     "In fit that is so where the data of one rank end earlier, or where one alone stops between "
     "two batches (model.stop_training), calls evaluate or fit, or ends."
+)
+_SHARDED = (
+    "train_step is called with each of {} shards of a batch: where it needs the number of samples, "
+    "tf.shape(x)[0] has that of its data; the size of the whole batch does not fit them."
 )
 
 

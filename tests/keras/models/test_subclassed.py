@@ -289,3 +289,11 @@ def test_the_default_of_a_model_goes_for_its_layers():
             return self.inner(x)
 
     assert Still()(np.ones((2, 3), "float32")).shape == (2, 3)
+
+
+def test_a_model_of_code_that_is_in_no_module():
+    """As of a notebook's or a test's ``exec``: its functions have None for their module."""
+    code = "class Twice(keras.Model):\n    def call(self, x):\n        return 2 * x"
+    names = {"keras": tf.keras}
+    exec(code, names)
+    assert np.array_equal(names["Twice"]()(np.ones((1, 2), "float32")), [[2, 2]])
