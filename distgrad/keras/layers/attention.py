@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from distgrad.core.tensor import Tensor
@@ -101,6 +102,10 @@ class MultiHeadAttention(Layer):
                 f"{self.name!r}: value and key have the same shape but for the last axis, got "
                 f"{tuple(value_shape)} and {tuple(key_shape)}"
             )
+        rank = len(query_shape)  # negative axes count in the unprojected query
+        axes = self.attention_axes or range(1, rank - 1)
+        self._axes = tuple(a % rank for a in axes)
+        self._dot_product_equation, self._combine_equation = _equations(rank + 1, self._axes)
         heads, size = self.num_heads, self.value_dim
         output = self.output_shape or (query_shape[-1],)
         self.query_dense = self._projection("query", query_shape[-1:], (heads, self.key_dim))
@@ -134,22 +139,43 @@ class MultiHeadAttention(Layer):
         window = window_mask(*sizes, self.sliding_window) if self.sliding_window else None
         mask = joint_mask(query_mask, value_mask, key_mask, attention_mask, causal, window)
         key = value if key is None else key
-        heads = self.query_dense(query) * (1 / math.sqrt(self.key_dim))
-        rank = len(heads.shape)
-        axes = self.attention_axes or tuple(range(1, rank - 2))
-        axes = tuple(a % (rank - 1) for a in axes)  # negative ones count in the unprojected query
-        dots, averages = _equations(rank, axes)
-        scores = einsum(dots, self.key_dense(key), heads)
-        while mask is not None and len(mask.shape) < len(scores.shape):
-            mask = expand_dims(mask, -2 * len(axes) - 1)  # the heads, then further batch axes
-        zeroed = bool(self.dropout or return_attention_scores or rank != 4)
-        weights = masked_softmax(scores, mask, len(axes), zeroed)
-        used = nn.dropout(weights, self.dropout, seed=self.seed) if training else weights
-        found = einsum(averages, used, self.value_dense(value))
+        projected = self.query_dense(query), self.key_dense(key), self.value_dense(value)
+        asked: dict[str, Any] = {"return_attention_scores": True} if return_attention_scores else {}
+        found, weights = self._compute_attention(*projected, mask, training, **asked)
         if self.gate_dense is not None:
             found = found * sigmoid(self.gate_dense(query))
         output = self.output_dense(found)
         return (output, weights) if return_attention_scores else output
+
+    def _compute_attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,
+        training: bool = False,
+        return_attention_scores: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Averages and weights of what was projected: what subclasses of Keras's layer override."""
+        heads = query * (1 / math.sqrt(self.key_dim))
+        scores = einsum(self._dot_product_equation, key, heads)
+        zeroed = bool(self.dropout or return_attention_scores or len(query.shape) != 4)
+        weights = self._masked_softmax(scores, attention_mask, zeroed)
+        used = self._dropout_layer(weights, training=training)
+        return einsum(self._combine_equation, used, value), weights
+
+    # What such subclasses call and read.
+    def _masked_softmax(self, scores: Tensor, mask: Any = None, zeroed: bool = True) -> Tensor:
+        while mask is not None and len(mask.shape) < len(scores.shape):
+            mask = expand_dims(mask, -2 * len(self._axes) - 1)  # the heads, then further batch axes
+        return masked_softmax(scores, mask, len(self._axes), zeroed)
+
+    def _dropout_layer(self, weights: Tensor, training: bool = False) -> Tensor:
+        return nn.dropout(weights, self.dropout, seed=self.seed) if training else weights
+
+    _num_heads = property(attrgetter("num_heads"))
+    _key_dim = property(attrgetter("key_dim"))
+    _value_dim = property(attrgetter("value_dim"))
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return previous_mask  # that of the query

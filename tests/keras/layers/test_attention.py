@@ -269,3 +269,33 @@ def test_the_mask_of_attention_is_that_of_the_query() -> None:
     inputs, mask = [normal(2, 3, 4), normal(2, 5, 4)], np.ones((2, 3), bool)
     assert layers.Attention().compute_mask(inputs, mask=[mask, None]) is mask
     assert layers.Attention().compute_mask(inputs=inputs, mask=None) is None
+
+
+class Sharper(layers.MultiHeadAttention):
+    """Weighs with a temperature that it learns, as subclasses of Keras's layer do."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tau = tf.Variable(self._key_dim**0.5)
+
+    def _compute_attention(
+        self, query: Any, key: Any, value: Any, attention_mask: Any = None, training: Any = None
+    ) -> Any:
+        scores = tf.einsum(self._dot_product_equation, key, query / self.tau)
+        weights = self._masked_softmax(scores, attention_mask)
+        used = self._dropout_layer(weights, training=training)
+        return tf.einsum(self._combine_equation, used, value), weights
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 5, 4)], ids=str)
+def test_a_subclass_computes_attention_in_its_own_way(shape: tuple[int, ...]) -> None:
+    own, plain = (kind(num_heads=2, key_dim=4) for kind in (Sharper, layers.MultiHeadAttention))
+    x, mask = normal(*shape), np.tril(np.ones((1, 3, 3), bool)) if len(shape) == 3 else None
+    with tf.GradientTape() as tape:
+        found = own(x, x, attention_mask=mask)
+    plain.build(shape, shape)
+    plain.set_weights([w.numpy() for w in own.weights if w is not own.tau])
+    close(found, plain(x, x, attention_mask=mask))
+    assert tape.gradient(found, own.tau) is not None
+    own.tau.assign(0.1)
+    assert not np.allclose(own(x, x, attention_mask=mask), found)
