@@ -42,7 +42,6 @@ _PAIRS = {
     "lcm": (ops.lcm,),
     "less": (logic.less,),
     "less_equal": (logic.less_equal,),
-    "maximum": (ops.maximum, logic.logical_or),
     "minimum": (ops.minimum, logic.logical_and),
     "mod": (rounding.floormod,),
     "multiply": (arithmetic.multiply, logic.logical_and),
@@ -90,6 +89,7 @@ for _name, _functions in _PAIRS.items():
     _named(_name, _of_two(together, *_functions))
 for _name, _functions in _PAIRS_OF_FLOATS.items():
     _named(_name, _of_two(floats, *_functions))
+_maximum = _of_two(together, ops.maximum, logic.logical_or)
 _ALIASES = {
     "absolute": "abs",
     "conjugate": "conj",
@@ -117,6 +117,7 @@ __all__ += [
     "logical_not",
     "logical_or",
     "logical_xor",
+    "maximum",
     "polyval",
 ]
 
@@ -126,6 +127,13 @@ def angle(z: Any, deg: bool = False) -> Tensor:
     (z,) = floats(z)
     found = ops.arctan2(ops.imag(z), ops.real(z))
     return found * (180 / math.pi if deg else 1)
+
+
+def maximum(x1: Any, x2: Any) -> Tensor:
+    """NumPy's ``maximum``, on tensors; that of a tensor and 0 has the slope of ``relu``."""
+    if type(x2) in (int, float) and x2 == 0 and isinstance(x1, Tensor) and not x1.dtype.is_bool:
+        return ops.relu(x1)
+    return _maximum(x1, x2)
 
 
 def fix(x: Any) -> Tensor:

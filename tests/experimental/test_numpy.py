@@ -116,6 +116,15 @@ def test_gradients(function):
     check_gradients(function, [Y])
 
 
+def test_maximum_with_zero_has_the_slope_of_relu():
+    x = tf.constant([-1.0, 0.0, 2.0])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        with_zero, with_zeros = tnp.maximum(x, 0.0), tnp.maximum(x, [0.0])
+    assert tape.gradient(with_zero, x).numpy().tolist() == [0, 0, 1]
+    assert tape.gradient(with_zeros, x).numpy().tolist() == [0, 1, 1]
+
+
 def test_random_numbers():
     draw = tnp.random
     draw.seed(3)
