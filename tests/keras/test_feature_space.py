@@ -101,6 +101,20 @@ def test_a_saved_space_gives_the_same(tmp_path):
     np.testing.assert_array_equal(again(TABLE), space(TABLE))
 
 
+def test_a_model_of_a_saved_space_with_two_features_of_a_kind(tmp_path):
+    pytest.importorskip("h5py")
+    kinds = {name: FeatureSpace.string_categorical(num_oov_indices=0) for name in ("one", "two")}
+    space = FeatureSpace(kinds)
+    names = [each.name for each in space.preprocessors.values()]
+    assert len(set(names)) == 2 and all(name.endswith("_preprocessor") for name in names)
+    table = {"one": np.array(["a", "b"]), "two": np.array(["c", "d"])}
+    space.adapt(table)
+    space.save(tmp_path / "space.keras")
+    again = keras.saving.load_model(tmp_path / "space.keras")
+    model = keras.Model(again.get_inputs(), again.get_encoded_features())
+    np.testing.assert_array_equal(model.predict(table, verbose=0), space(table))
+
+
 @pytest.mark.parametrize(
     "call, words",
     [

@@ -10,6 +10,7 @@ from distgrad.keras import layers
 from distgrad.keras.layers.core import one_of
 from distgrad.keras.layers.input import Input
 from distgrad.keras.layers.reviving import deserialize
+from distgrad.keras.naming import auto_name
 from distgrad.keras.registry import Configured
 from distgrad.ops.casting import cast
 
@@ -84,17 +85,21 @@ class Kinds:
     @staticmethod
     def float(name: str | None = None) -> Feature:
         """Numbers as they are."""
-        return Feature("float32", TFDIdentity(name=_named(name), dtype="float32"), "float")
+        return Feature("float32", TFDIdentity(name=_named(name, "float"), dtype="float32"), "float")
 
     @staticmethod
     def float_rescaled(scale: Any = 1.0, offset: Any = 0.0, name: str | None = None) -> Feature:
         """``scale * x + offset``."""
-        return Feature("float32", layers.Rescaling(scale, offset, name=_named(name)), "float")
+        return Feature(
+            "float32", layers.Rescaling(scale, offset, name=_named(name, "float_rescaled")), "float"
+        )
 
     @staticmethod
     def float_normalized(name: str | None = None) -> Feature:
         """Numbers less their mean, by their deviation."""
-        return Feature("float32", layers.Normalization(name=_named(name)), "float")
+        return Feature(
+            "float32", layers.Normalization(name=_named(name, "float_normalized")), "float"
+        )
 
     @staticmethod
     def float_discretized(
@@ -104,7 +109,9 @@ class Kinds:
         name: str | None = None,
     ) -> Feature:
         """The bin in which a number lies: one of as many as hold about the same of them."""
-        layer = layers.Discretization(bin_boundaries, num_bins, name=_named(name))
+        layer = layers.Discretization(
+            bin_boundaries, num_bins, name=_named(name, "float_discretized")
+        )
         return Feature("float32", layer, output_mode)
 
     @staticmethod
@@ -115,7 +122,9 @@ class Kinds:
         name: str | None = None,
     ) -> Feature:
         """Whole numbers by their place in a vocabulary."""
-        layer = layers.IntegerLookup(max_tokens, num_oov_indices, name=_named(name))
+        layer = layers.IntegerLookup(
+            max_tokens, num_oov_indices, name=_named(name, "integer_categorical")
+        )
         return Feature("int32", layer, output_mode)
 
     @staticmethod
@@ -126,7 +135,9 @@ class Kinds:
         name: str | None = None,
     ) -> Feature:
         """Texts by their place in a vocabulary."""
-        layer = layers.StringLookup(max_tokens, num_oov_indices, name=_named(name))
+        layer = layers.StringLookup(
+            max_tokens, num_oov_indices, name=_named(name, "string_categorical")
+        )
         return Feature("string", layer, output_mode)
 
     @staticmethod
@@ -134,18 +145,22 @@ class Kinds:
         num_bins: int, output_mode: str = "one_hot", name: str | None = None
     ) -> Feature:
         """Texts by their hash."""
-        return Feature("string", layers.Hashing(num_bins, name=_named(name)), output_mode)
+        return Feature(
+            "string", layers.Hashing(num_bins, name=_named(name, "string_hashed")), output_mode
+        )
 
     @staticmethod
     def integer_hashed(
         num_bins: int, output_mode: str = "one_hot", name: str | None = None
     ) -> Feature:
         """Whole numbers by their hash."""
-        return Feature("int32", layers.Hashing(num_bins, name=_named(name)), output_mode)
+        return Feature(
+            "int32", layers.Hashing(num_bins, name=_named(name, "integer_hashed")), output_mode
+        )
 
 
-def _named(name: str | None) -> str | None:
-    return None if name is None else f"{name}_preprocessor"
+def _named(name: str | None, kind: str) -> str:
+    return f"{name or auto_name(kind)}_preprocessor"
 
 
 _PLAIN = (
