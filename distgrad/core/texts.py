@@ -136,8 +136,8 @@ def all_texts(value: Any) -> bool:
 
 
 def dtype_of(value: Any) -> DType:
-    """That of an array or a tensor; ``string`` for texts."""
-    return string if are_texts(value) else as_dtype(value.dtype)
+    """That of an array, a tensor or a model's input; ``string`` for texts."""
+    return string if value.dtype is string or are_texts(value) else as_dtype(value.dtype)
 
 
 def as_texts(value: Any) -> np.ndarray:

@@ -318,3 +318,24 @@ def test_words_come_back_as_the_texts_of_tf_strings() -> None:
     assert back(tf.constant([1, 2, 0])).numpy().tolist() == ["é".encode(), b"b", b"[UNK]"]
     assert back(tf.constant(2)).numpy() == b"b"
     assert back(np.zeros((0, 3), np.int64)).numpy().shape == (0, 3)
+
+
+def test_layers_of_ones_own_look_texts_up_in_a_model() -> None:
+    """Also in a Sequential, and where each text must be in the vocabulary."""
+
+    class Embedded(tf.keras.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            lookup = tf.keras.layers.StringLookup(vocabulary=["a", "b"], num_oov_indices=0)
+            table = tf.keras.layers.Embedding(2, 1, embeddings_initializer="ones")
+            self.lookup, self.table = lookup, tf.keras.Sequential([lookup, table])
+
+        def call(self, texts: np.ndarray) -> tf.Tensor:
+            return self.table(texts) * tf.cast(self.lookup(texts), tf.float32)[:, None]
+
+    texts = tf.keras.Input((), dtype=tf.string)
+    layer = Embedded()
+    model = tf.keras.Model(texts, layer.table(texts) + layer(texts))
+    assert model(np.array(["b", "a"])).numpy().tolist() == [[2.0], [1.0]]
+    with pytest.raises(ValueError, match="'c' is not in the vocabulary"):
+        model(np.array(["c"]))
