@@ -30,6 +30,22 @@ def test_the_line_of_an_epoch_tells_the_batches_that_a_stream_gave(capsys):
     assert progress_line(1, None, 0.5, {}).startswith("1/Unknown - ")
 
 
+def test_the_line_of_an_epoch_ends_with_what_callbacks_add(capsys):
+    class Adding(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["a_of_mine"] = 3.0
+
+    made = model()
+    made.compile("sgd", "mse", metrics=["mae"])
+    data = {"validation_data": (X, Y), "callbacks": [keras.callbacks.ReduceLROnPlateau(), Adding()]}
+    made.fit(X, Y, **data)
+    made.evaluate(X, Y)
+    fitted, evaluated = (line.split(" - ")[3:] for line in capsys.readouterr().out.splitlines())
+    names = ["loss", "mae", "val_loss", "val_mae", "learning_rate", "a_of_mine"]
+    assert [part.split(": ")[0] for part in fitted] == names
+    assert [part.split(": ")[0] for part in evaluated] == names[:2]
+
+
 @pytest.mark.parametrize(
     "run, event, flag",
     [

@@ -46,7 +46,7 @@ def progress_line(done: int, total: int | None, seconds: float, logs: Logs) -> s
     """``100/100 - 2s - 20ms/step - accuracy: 0.9 - loss: 0.1``; Unknown for a total of None."""
     each = seconds / max(done, 1)
     pace = f"{each * 1e3:.0f}ms" if each >= 1e-3 else f"{each * 1e6:.0f}us"
-    values = "".join(f" - {name}: {_shown(logs[name])}" for name in sorted(logs))
+    values = "".join(f" - {name}: {_shown(value)}" for name, value in logs.items())
     return f"{done}/{total or 'Unknown'} - {seconds:.0f}s - {pace}/step{values}"
 
 
