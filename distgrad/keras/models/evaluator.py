@@ -264,7 +264,7 @@ class Evaluator(Compiled):
         watched = Watched(self, "test", callbacks)
         watched.set_up(verbose, feed, steps)
         logs = self._evaluate(feed, steps, watched)
-        _say(verbose, watched.batches, began, logs)
+        _say(verbose, watched.batches, began, dict(sorted(logs.items())))
         return self._returned(logs, return_dict)
 
     def _meet_to_evaluate(self, feed: Feed, steps: int | None) -> None:
