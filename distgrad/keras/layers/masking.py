@@ -13,8 +13,8 @@ from distgrad.core.user_line import warn
 class Masked:
     """How a layer gets the masks of its inputs, and what becomes of them.
 
-    A layer whose ``call`` takes ``mask`` gets that of its first input; ``value_mask`` is that of
-    its argument ``value``.
+    A layer whose ``call`` takes ``mask`` gets that of its input where it is given one alone, as in
+    Keras; ``value_mask`` is that of its argument ``value``.
     """
 
     name: str
@@ -29,7 +29,10 @@ class Masked:
     def _fill_in_masks(self, args: tuple, kwargs: dict[str, Any]) -> None:
         """Masks that tensors carry, for the arguments of ``call`` that ask for them."""
         given = dict(zip(self._parameters or (), args, strict=False))
+        alone = sum(map(_of_tensors, (*args, *kwargs.values()))) == 1
         for name, source in self._mask_for.items():
+            if not (source or alone):
+                continue
             if kwargs.get(name) is None and name not in given:
                 value = (args[0] if args else None) if not source else given.get(source)
                 kwargs[name] = mask_of(kwargs.get(source) if value is None else value)
@@ -61,6 +64,11 @@ class Masked:
                 f"layer {self.name!r} got an input with a mask, and does not support masking: "
                 "layers after it will not see the mask"
             )
+
+
+def _of_tensors(value: Any) -> bool:
+    leaves = tree.flatten(value)
+    return bool(leaves) and all(hasattr(leaf, "dtype") for leaf in leaves)
 
 
 def mask_of(value: Any) -> Any:

@@ -376,3 +376,23 @@ def test_an_inner_layer_of_a_users_own_gets_the_mask_of_its_samples():
     norm = layers.TimeDistributed(layers.BatchNormalization(momentum=0.0))
     norm(np.where(mask[..., None], steps, 9.0), mask=mask, training=True)
     np.testing.assert_allclose(norm.layer.moving_mean, np.ones(4), rtol=1e-6)
+
+
+def test_a_mask_is_filled_in_where_a_layer_is_given_one_input_alone():
+    """As in Keras, whose LSTM does not see it beside an initial state; values from Keras 3.15."""
+
+    class Both(tf.keras.layers.Layer):
+        supports_masking = True
+
+        def call(self, a, b=None, mask=None):
+            return a * (2.0 if mask is None else 1.0)
+
+    options = {"embeddings_initializer": "ones", "mask_zero": True}
+    x = tf.keras.layers.Embedding(4, 2, **options)(np.array([[1, 2, 0, 0]]))
+    assert float(Both()(x)[0, 0, 0]) == 1.0
+    assert float(Both()(x, x)[0, 0, 0]) == float(Both()(x, b=[x])[0, 0, 0]) == 2.0
+    lstm = tf.keras.layers.LSTM(3, kernel_initializer="ones", recurrent_initializer="ones")
+    zeros = tf.zeros((1, 3))
+    assert float(lstm(x)[0, 0]) == pytest.approx(0.92858154, rel=1e-6)
+    beside = lstm(x, initial_state=[zeros, zeros])
+    assert float(beside[0, 0]) == pytest.approx(0.9919809, rel=1e-6)
