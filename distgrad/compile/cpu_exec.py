@@ -8,7 +8,7 @@ import numpy as np
 
 from distgrad.compile.llvm import added_rows, bands, composed, engine, updates, windows
 from distgrad.compile.llvm.calls import in_sequence
-from distgrad.compile.llvm.loops import supported
+from distgrad.compile.llvm.loops import supporting
 from distgrad.compile.llvm.middle import compile_middle
 from distgrad.compile.llvm.random import compile_rows_of_uniform, compile_uniform
 from distgrad.compile.llvm.rows import compile_rows
@@ -43,4 +43,4 @@ def cpu_executor(
     engine.version()
     updates.install()
     parts = rectified(simplify(expand(simplify(program))), windows.rectifies)
-    return Executor(fuse(parts, supported, smallest=1), arrays, _COMPILER, groups)
+    return Executor(fuse(parts, supporting(), smallest=1), arrays, _COMPILER, groups)

@@ -7,7 +7,8 @@ as a constant, before it is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +41,7 @@ class Value:
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 Operand = Value | bool | int | float | complex
@@ -172,27 +173,48 @@ class Program:
         Every value is made before it is used, once; reads and writes have the variable's shape.
         """
         made = set(self.inputs)
-        names = Names(self)
         for instruction in self.instructions:
-            where = names.instruction(instruction)
             for value in instruction.values:
-                if value not in made and not value.constant:
-                    raise ValueError(f"{names.of(value)} is used before it is made: {where}")
+                if value not in made and value.data is None:
+                    raise self._broken(value, "is used before it is made", instruction)
             for value in instruction.outputs:
-                if value in made or value.constant:
-                    raise ValueError(f"{names.of(value)} is made twice: {where}")
+                if value in made or value.data is not None:
+                    raise self._broken(value, "is made twice", instruction)
                 made.add(value)
             if isinstance(instruction, (Read, Write)):
                 (value,) = instruction.outputs or instruction.inputs
                 buffer = instruction.variable._buffer
                 if (value.shape, value.dtype) != (buffer.shape, buffer.dtype):
-                    raise ValueError(
-                        f"{names.typed(value)} does not fit a variable of {_type(buffer)}: {where}"
-                    )
+                    rule = f"of {_type(value)} does not fit a variable of {_type(buffer)}"
+                    raise self._broken(value, rule, instruction)
         for value in self.outputs:
-            if value not in made and not value.constant:
-                raise ValueError(f"{names.of(value)} is returned, but never made")
+            if value not in made and value.data is None:
+                raise ValueError(f"{Names(self).of(value)} is returned, but never made")
         return self
+
+    def _broken(self, value: Value, rule: str, where: Instruction) -> ValueError:
+        names = Names(self)
+        return ValueError(f"{names.of(value)} {rule}: {names.instruction(where)}")
+
+
+def alike(instruction: Apply, numbers: dict[Value, int]) -> Hashable:
+    """Equal for instructions that do the same on arrays alike, with ``numbers`` for the values.
+
+    It has no hash where a parameter has none.
+    """
+    operands = tuple(_operand(x, numbers) for x in (*instruction.inputs, *instruction.outputs))
+    params = tuple((name, _literal(value)) for name, value in instruction.params.items())
+    return instruction.primitive, operands, params
+
+
+def _operand(item: Any, numbers: dict[Value, int]) -> Hashable:
+    if type(item) is not Value:
+        return _literal(item)
+    return numbers.setdefault(item, len(numbers)), item.shape, item.dtype
+
+
+def _literal(item: Any) -> Hashable:
+    return type(item), repr(item) if type(item) in (float, complex) else item  # 0.0 is not -0.0
 
 
 class Names:

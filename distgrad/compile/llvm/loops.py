@@ -6,7 +6,7 @@ import ctypes
 import functools
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,23 @@ from distgrad.compile.llvm import engine
 from distgrad.compile.llvm.expr import Expression, Unsupported
 from distgrad.compile.llvm.ir import FLOATS, INTEGERS, TYPES, Emitter, Scalar
 from distgrad.compile.passes.fusion import reduction
-from distgrad.compile.program import Apply, Value
+from distgrad.compile.program import Apply, Value, alike
+
+
+def supporting() -> Callable[[Apply], bool]:
+    """``supported`` for the instructions of one program, in which many are alike."""
+    known: dict[Hashable, bool] = {}
+
+    def remembered(instruction: Apply) -> bool:
+        key = alike(instruction, {})
+        try:
+            if key not in known:
+                known[key] = supported(instruction)
+            return known[key]
+        except TypeError:  # a parameter has no hash
+            return supported(instruction)
+
+    return remembered
 
 
 def supported(instruction: Apply) -> bool:
@@ -39,10 +55,13 @@ def _stand_ins(instruction: Apply) -> dict[Value, Scalar]:
 
 def loaded_type(value: Value) -> str:
     """The type of an array's elements in memory."""
-    name = (TYPES | INTEGERS).get(value.dtype.name)
-    if name is None:
+    type_ = _LOADED.get(value.dtype)
+    if type_ is None:
         raise Unsupported(value.dtype.name)
-    return name
+    return type_
+
+
+_LOADED = {np.dtype(name): type_ for name, type_ in (TYPES | INTEGERS).items()}
 
 
 def write_one(emitter: Emitter, instruction: Apply, known: dict[Value, Scalar]) -> Scalar:

@@ -8,7 +8,7 @@ then the two halves of the lanes, down to one; columns are summed row by row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from distgrad.compile.llvm.loops import Native
 from distgrad.compile.llvm.row_kernel import Kernel
 from distgrad.compile.llvm.row_walks import Access
 from distgrad.compile.passes.fusion import Fused, reduction
-from distgrad.compile.program import Value
+from distgrad.compile.program import Value, alike
 from distgrad.compile.steps import Step, View
 
 
@@ -36,7 +36,7 @@ def compile_rows(group: Fused, places: dict[Value, View]) -> list[Step] | None:
         return None
     rows = int(np.prod(group.shape[:split], dtype=np.int64))
     columns = int(np.prod(group.shape[split:], dtype=np.int64))
-    native = _native(Kernel(group, rows, columns, accesses), columns)
+    native = _made_once(group, rows, columns, accesses)
     return [Step(native, tuple(views), {}, views[-1], False, False)]
 
 
@@ -52,6 +52,27 @@ def any_rows(group: Fused, places: dict[Value, View]) -> Native | None:
         return None
     columns = int(np.prod(group.shape[1:], dtype=np.int64))
     return _native(Kernel(group, None, columns, accesses), columns)
+
+
+_MOST = 1000  # kernels that are known by what they do
+_known: dict[Hashable, Native] = {}
+
+
+def _made_once(group: Fused, rows: int, columns: int, accesses: Sequence[Access]) -> Native:
+    """The kernel of a group, for all groups alike: loops and layers repeat them."""
+    numbers: dict[Value, int] = {v: i for i, v in enumerate((*group.inputs, *group.outputs))}
+    arrays = tuple((v.shape, v.dtype) for v in numbers), len(group.inputs)
+    body = tuple(alike(i, numbers) for i in group.body)
+    key = body, arrays, group.shape, rows, columns, tuple(accesses)
+    try:
+        known = _known.get(key)
+    except TypeError:  # a parameter has no hash
+        return _native(Kernel(group, rows, columns, accesses), columns)
+    if known is None:
+        if len(_known) == _MOST:
+            _known.clear()
+        known = _known[key] = _native(Kernel(group, rows, columns, accesses), columns)
+    return known
 
 
 def _native(kernel: Kernel, columns: int) -> Native:

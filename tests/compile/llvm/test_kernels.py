@@ -8,7 +8,7 @@ import pytest
 import distgrad as tf
 from distgrad.compile.capture import trace
 from distgrad.compile.captured import Captured
-from distgrad.compile.llvm import engine
+from distgrad.compile.llvm import engine, rows
 from distgrad.compile.numpy_exec import numpy_executor
 from distgrad.compile.passes import fuse, simplify
 from distgrad.core.primitive import bind
@@ -223,9 +223,15 @@ def test_a_training_step_stays_close_to_the_oracle():
 # The cache of object code
 
 
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process has made no kernel yet."""
+    monkeypatch.setattr(engine, "_known", {})
+    monkeypatch.setattr(rows, "_known", {})
+
+
 def test_object_code_is_kept_and_a_bad_file_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "cache_folder", lambda: tmp_path / "kernels")
-    monkeypatch.setattr(engine, "_known", {})
+    forget(monkeypatch)
     x = RNG.normal(size=17).astype(np.float32)
 
     def fn(x):
@@ -234,12 +240,12 @@ def test_object_code_is_kept_and_a_bad_file_is_made_again(tmp_path, monkeypatch)
     wanted = executors(fn, x)[0]([x])[0]
     (kept,) = (tmp_path / "kernels").iterdir()
     stamp = kept.stat().st_mtime_ns
-    monkeypatch.setattr(engine, "_known", {})
+    forget(monkeypatch)
     assert executors(fn, x)[0]([x])[0].tobytes() == wanted.tobytes()
     assert kept.stat().st_mtime_ns == stamp
     for damage in (b"", kept.read_bytes()[: kept.stat().st_size // 2], b"no object code at all"):
         kept.write_bytes(damage)
-        monkeypatch.setattr(engine, "_known", {})
+        forget(monkeypatch)
         assert executors(fn, x)[0]([x])[0].tobytes() == wanted.tobytes()
     assert kept.stat().st_size > 300
 
@@ -247,9 +253,52 @@ def test_object_code_is_kept_and_a_bad_file_is_made_again(tmp_path, monkeypatch)
 def test_a_cache_that_cannot_be_written_does_not_matter(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr(engine, "cache_folder", lambda: tmp_path / "file" / "kernels")
-    monkeypatch.setattr(engine, "_known", {})
+    forget(monkeypatch)
     x = RNG.normal(size=19).astype(np.float32)
     np.testing.assert_array_equal(executors(lambda x: x * 3.0, x)[0]([x])[0], x * 3)
+
+
+# Groups alike
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The kernels of rows that are written, in a process that has made none yet."""
+    forget(monkeypatch)
+    written, text = [], rows.Kernel.text
+    monkeypatch.setattr(rows.Kernel, "text", lambda self: written.append(self) or text(self))
+    return written
+
+
+def test_groups_that_do_the_same_are_written_once(written):
+    x = RNG.normal(size=(4, 4)).astype(np.float32)
+
+    def fn(x):
+        for _ in range(5):
+            x = tf.matmul(tf.exp(x) * 0.5 - x, x)
+        return x
+
+    executors(fn, x)[0]([x])
+    assert len(written) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda x: x * 0.0, lambda x: x * -0.0),
+        (lambda x: x - tf.exp(x), lambda x: tf.exp(x) - x),
+        (lambda x: tf.nn.leaky_relu(x, 0.1), lambda x: tf.nn.leaky_relu(x, 0.2)),
+        (lambda x: x * tf.identity(x), lambda x: x * x[0]),
+        (lambda x: tf.reduce_max(x, 1), lambda x: tf.reduce_min(x, 1)),
+    ],
+)
+def test_groups_that_differ_have_kernels_of_their_own(written, one, other):
+    x = RNG.normal(size=(4, 4)).astype(np.float32)
+    together = [executors(fn, x)[0]([x])[0] for fn in (one, other)]
+    assert len(written) == 2
+    rows._known.clear()
+    alone = [executors(fn, x)[0]([x])[0] for fn in (one, other)]
+    assert [each.tobytes() for each in together] == [each.tobytes() for each in alone]
 
 
 # Optimizer updates
