@@ -178,15 +178,19 @@ def by_number(function: Callable[..., Any], nest: Any, back: bool) -> Any:
 
 
 def moves_texts(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, which puts elements in other places, with arrays of texts as well."""
+    """``function``, which moves the elements of its first argument, with texts as well."""
+    first = function.__code__.co_varnames[0]
 
     @functools.wraps(function)
     def moving(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except (TypeError, ValueError):  # asked here, numbers do not wait for the answer
-            if not any(map(are_texts, tree.flatten([args, kwargs]))):
+            given = args[0] if args else kwargs.pop(first, None)
+            leaves = tree.flatten(given)
+            if not leaves or not all(is_text(each) or are_texts(each) for each in leaves):
                 raise
-        return by_number(lambda nest: function(*nest[0], **nest[1]), [args, kwargs], back=True)
+        texts = tree.map_structure(as_strings, given)
+        return by_number(lambda moved: function(moved, *args[1:], **kwargs), texts, back=True)
 
     return moving

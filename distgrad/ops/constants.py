@@ -77,8 +77,10 @@ def is_tensor(x: Any) -> bool:
 
 
 def fill(dims: Any, value: Any, name: str | None = None) -> Tensor:
-    """A tensor of shape ``dims`` with ``value`` everywhere."""
-    scalar = as_tensor(value)
+    """A tensor of shape ``dims`` with ``value`` everywhere; of a text an array."""
+    scalar = _tensor_or_texts(value, None)
+    if type(scalar) is not Tensor:
+        return np.broadcast_to(scalar, static(dims), subok=True)  # type: ignore[return-value]
     return bind(broadcast_to, scalar, shape=static(dims))
 
 

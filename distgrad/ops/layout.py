@@ -26,6 +26,7 @@ def beside(x: Tensor, array: np.ndarray) -> Tensor:
     return Tensor(backend_of(x._data).asarray(array))
 
 
+@moves_texts
 def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Tensor:
     """``input`` repeated along new and size-1 axes to ``shape``.
 
@@ -84,6 +85,7 @@ def reverse(tensor: Any, axis: Any, name: str | None = None) -> Tensor:
     return bind(getitem, x, key=key)
 
 
+@moves_texts
 def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Tensor:
     """``input`` moved by ``shift`` along ``axis``; what leaves at one end comes in at the other.
 
@@ -128,6 +130,7 @@ def meshgrid(*args: Any, indexing: str = "xy", name: str | None = None) -> list[
 # Slices as functions; the name ``slice`` belongs to Python in the rest of this file.
 
 
+@moves_texts
 def slice_from(input_: Any, begin: Any, size: Any, name: str | None = None) -> Tensor:
     """The block of ``input_`` that starts at ``begin`` and has ``size``; -1 is all that is left.
 

@@ -12,7 +12,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
-from distgrad.core.texts import as_bytes, as_strings
+from distgrad.core.texts import as_bytes, as_strings, is_text
 
 # Comparisons
 
@@ -176,7 +176,7 @@ def _(rng):
 
 
 def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
-    """``x`` where ``condition`` (bool) holds, else ``y``, with broadcasting.
+    """``x`` where ``condition`` (bool) holds, else ``y``, with broadcasting; of texts an array.
 
     Without x and y: the int64 positions that hold (are not zero), of shape (count, rank). Raises
     InvalidArgumentError for a condition that is not bool, or for x and y of different dtypes;
@@ -193,6 +193,9 @@ def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None)
         )
     if type(x) is Tensor and type(y) is Tensor and x._data.dtype is y._data.dtype:
         return bind(select, tensor, x, y)  # nothing to convert
+    if is_text(x) or is_text(y):
+        chosen = np.where(tensor.numpy(), as_strings(x), as_strings(y))
+        return as_strings(chosen)  # type: ignore[return-value]
     return select(tensor, x, y)
 
 

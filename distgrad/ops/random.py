@@ -12,6 +12,7 @@ from distgrad.core.dtypes import as_dtype, is_floating, limits
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import Primitive, bind
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import moves_texts
 from distgrad.ops.arithmetic import negative
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import minimum
@@ -114,6 +115,7 @@ def truncated_normal(
     return scaled_normal(random_truncated_normal, next_key(seed), shape, mean, stddev, dtype)
 
 
+@moves_texts
 def shuffle(value: Any, seed: int | None = None, name: str | None = None) -> Tensor:
     """``value`` with its first axis in random order; a scalar as it is."""
     return _shuffled(as_tensor(value), next_key(seed))

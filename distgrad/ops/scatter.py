@@ -17,6 +17,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import moves_texts
 from distgrad.ops.arithmetic import negative
 from distgrad.ops.casting import cast
 from distgrad.ops.indexing import check_indices, mask_select, row_positions, take, take_grad
@@ -118,6 +119,7 @@ def _rows(name: str, indices: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, i
     return bind(ravel_index, indices, shape=shape[:depth]), count, shape[depth:]
 
 
+@moves_texts
 def gather_nd(params: Any, indices: Any, batch_dims: int = 0, name: str | None = None) -> Tensor:
     """The slices of ``params`` at the positions that the last axis of ``indices`` holds.
 

@@ -207,3 +207,26 @@ def test_they_are_gathered():
         tf.gather(names, 3)
     pairs = lines().enumerate().map(lambda i, line: tf.gather(names, i))
     assert [text.numpy() for text in pairs] == [b"cat", b"dog", "é".encode()]
+
+
+def test_they_are_chosen_filled_in_and_never_mixed_with_numbers():
+    words, mask = tf.constant(["a", "b", "c"]), [True, False, True]
+    assert tf.where(mask, words, "").numpy().tolist() == [b"a", b"", b"c"]
+    chosen = tf.where([True, False], words[:2], tf.constant(BINARY[:2]))
+    assert chosen.numpy().tolist() == [b"a", BINARY[1]]
+    assert tf.fill((2, 1), "x").numpy().tolist() == [[b"x"], [b"x"]]
+    assert tf.broadcast_to(words, (2, 3)).tolist() == [["a", "b", "c"]] * 2
+    assert tf.slice(words, [1], [2]).tolist() == tf.gather_nd(words, [[1], [2]]).tolist()
+    assert tf.roll(words, 1, 0).tolist() == ["c", "a", "b"]
+    assert sorted(tf.random.shuffle(words)) == ["a", "b", "c"]
+    assert tf.stack(["a", "b"]).tolist() == tf.concat([["a"], ["b"]], 0).tolist() == ["a", "b"]
+    numbers = tf.constant([0, 1, 2], tf.int64)
+    for mixed in (
+        lambda: tf.concat([words, numbers], 0),
+        lambda: tf.stack([words, [0, 1, 2]]),
+        lambda: tf.where(mask, words, 1),
+        lambda: tf.gather(numbers, words),
+        lambda: tf.where(words),
+    ):
+        with pytest.raises(ValueError):
+            mixed()
