@@ -160,8 +160,8 @@ ENDS = """
 import os, signal, sys
 from distgrad.launcher.connect import connect
 c = connect()
-c.barrier()
 print("a start", flush=True)
+c.barrier()  # both have said it: with one killed, mpirun ends the other at once
 if c.rank == 1:
     if sys.argv[1] == "killed":
         os.kill(os.getpid(), int(sys.argv[2]))
