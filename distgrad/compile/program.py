@@ -203,18 +203,21 @@ def alike(instruction: Apply, numbers: dict[Value, int]) -> Hashable:
     It has no hash where a parameter has none.
     """
     operands = tuple(_operand(x, numbers) for x in (*instruction.inputs, *instruction.outputs))
-    params = tuple((name, _literal(value)) for name, value in instruction.params.items())
+    params = tuple((name, literal(value)) for name, value in instruction.params.items())
     return instruction.primitive, operands, params
 
 
 def _operand(item: Any, numbers: dict[Value, int]) -> Hashable:
     if type(item) is not Value:
-        return _literal(item)
+        return literal(item)
     return numbers.setdefault(item, len(numbers)), item.shape, item.dtype
 
 
-def _literal(item: Any) -> Hashable:
-    return type(item), repr(item) if type(item) in (float, complex) else item  # 0.0 is not -0.0
+def literal(item: Any) -> Hashable:
+    """A number or a parameter, as it is compared: 0.0 is not -0.0, and 1 is not True."""
+    if type(item) is tuple:
+        return tuple(map(literal, item))
+    return type(item), repr(item) if type(item) in (float, complex) else item
 
 
 class Names:

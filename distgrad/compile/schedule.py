@@ -14,7 +14,17 @@ import numpy as np
 from distgrad.compile import eager
 from distgrad.compile.lower import Lowered, lower
 from distgrad.compile.passes.fusion import Fused
-from distgrad.compile.program import Apply, Call, Instruction, Program, Read, Slot, Value, Write
+from distgrad.compile.program import (
+    Apply,
+    Call,
+    Instruction,
+    Program,
+    Read,
+    Slot,
+    Value,
+    Write,
+    literal,
+)
 from distgrad.compile.steps import Buffer, Step, View, bound, repeated
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import Primitive
@@ -319,7 +329,7 @@ def _kind(item: Any) -> Any:
         return item.shape, item.strides, item.dtype
     if type(item) is tuple:
         return tuple(map(_kind, item))
-    return type(item), repr(item) if type(item) in (float, complex) else item  # 0.0 is not -0.0
+    return literal(item)
 
 
 # What a step calls, where that is no function of NumPy

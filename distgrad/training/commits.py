@@ -57,13 +57,13 @@ class Commits:
         Raises DataError.
         """
         pause = self.pause
-        self.save(step, arrays, state)
-        self.settle()
-        while self.saved_step != step:
-            time.sleep(pause)
-            pause *= 2
+        while True:
             self.save(step, arrays, state)
             self.settle()
+            if self.saved_step == step:
+                return
+            time.sleep(pause)
+            pause *= 2
 
     def look(self) -> None:
         """Settles what has come to its end by now. Raises DataError as ``settle`` does."""
