@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from distgrad.core.primitive import Primitive
 from distgrad.core.variable import Variable
 
 Shape = tuple[int, ...]
+T = TypeVar("T")
 
 
 class Value:
@@ -218,6 +219,17 @@ def literal(item: Any) -> Hashable:
     if type(item) is tuple:
         return tuple(map(literal, item))
     return type(item), repr(item) if type(item) in (float, complex) else item
+
+
+def once(known: dict[Hashable, T], key: Hashable, make: Callable[[], T]) -> T:
+    """``make()``, once for all that have the same key; always anew where that has no hash."""
+    try:
+        if key in known:
+            return known[key]
+    except TypeError:  # a parameter is an array, or another thing without a hash
+        return make()
+    made = known[key] = make()
+    return made
 
 
 class Names:

@@ -24,6 +24,7 @@ from distgrad.compile.program import (
     Value,
     Write,
     literal,
+    once,
 )
 from distgrad.compile.steps import Buffer, Step, View, bound, repeated
 from distgrad.core.errors import InvalidArgumentError
@@ -242,13 +243,8 @@ class _Build:
 
     def _lower(self, instruction: Apply, inputs: tuple[Any, ...]) -> Lowered | None:
         """``lower``, once for all instructions alike: loops and layers repeat them."""
-        try:
-            key = instruction.name, *map(_kind, inputs), *map(_kind, instruction.params.items())
-            if key not in self._lowered:
-                self._lowered[key] = lower(instruction, inputs)
-            return self._lowered[key]
-        except TypeError:  # a parameter is an array, or another thing without a hash
-            return lower(instruction, inputs)
+        key = instruction.name, *map(_kind, inputs), *map(_kind, instruction.params.items())
+        return once(self._lowered, key, lambda: lower(instruction, inputs))
 
     def _add_eager(self, instruction: Apply) -> bool:
         """A primitive that the eager path has another kernel for."""

@@ -15,23 +15,13 @@ from distgrad.compile.llvm import engine
 from distgrad.compile.llvm.expr import Expression, Unsupported
 from distgrad.compile.llvm.ir import FLOATS, INTEGERS, TYPES, Emitter, Scalar
 from distgrad.compile.passes.fusion import reduction
-from distgrad.compile.program import Apply, Value, alike
+from distgrad.compile.program import Apply, Value, alike, once
 
 
 def supporting() -> Callable[[Apply], bool]:
     """``supported`` for the instructions of one program, in which many are alike."""
     known: dict[Hashable, bool] = {}
-
-    def remembered(instruction: Apply) -> bool:
-        key = alike(instruction, {})
-        try:
-            if key not in known:
-                known[key] = supported(instruction)
-            return known[key]
-        except TypeError:  # a parameter has no hash
-            return supported(instruction)
-
-    return remembered
+    return lambda each: once(known, alike(each, {}), lambda: supported(each))
 
 
 def supported(instruction: Apply) -> bool:

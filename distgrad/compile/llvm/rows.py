@@ -18,7 +18,7 @@ from distgrad.compile.llvm.loops import Native
 from distgrad.compile.llvm.row_kernel import Kernel
 from distgrad.compile.llvm.row_walks import Access
 from distgrad.compile.passes.fusion import Fused, reduction
-from distgrad.compile.program import Value, alike
+from distgrad.compile.program import Value, alike, once
 from distgrad.compile.steps import Step, View
 
 
@@ -64,15 +64,9 @@ def _made_once(group: Fused, rows: int, columns: int, accesses: Sequence[Access]
     arrays = tuple((v.shape, v.dtype) for v in numbers), len(group.inputs)
     body = tuple(alike(i, numbers) for i in group.body)
     key = body, arrays, group.shape, rows, columns, tuple(accesses)
-    try:
-        known = _known.get(key)
-    except TypeError:  # a parameter has no hash
-        return _native(Kernel(group, rows, columns, accesses), columns)
-    if known is None:
-        if len(_known) == _MOST:
-            _known.clear()
-        known = _known[key] = _native(Kernel(group, rows, columns, accesses), columns)
-    return known
+    if len(_known) > _MOST:
+        _known.clear()
+    return once(_known, key, lambda: _native(Kernel(group, rows, columns, accesses), columns))
 
 
 def _native(kernel: Kernel, columns: int) -> Native:
