@@ -59,21 +59,27 @@ class RunState:
 
     @timeline.timed("checkpoint")
     def save(self, *, last: bool = False) -> None:
-        """Commits the state after the current step; all ranks call it.
+        """Commits the state after the current step; all ranks call it, and have settled others.
 
-        They wait until rank 0 has written the commit before, and the ``last`` one. A disk that does
-        not take it is a warning, unless it is the last commit or one of several such in a row.
+        They wait until the ``last`` one is written. A disk that does not take one is a warning,
+        unless it is the last commit or one of several such in a row.
         """
         step = self.cursor.step
-        if self.communicator.rank == 0:
-            self.commits.settle()
-        self._wait()
         parts = self._in_parts()  # on all ranks: only rank 0 knows what has been saved
         if self.communicator.rank == 0 and step != self.commits.saved_step:
             save = self.commits.save_last if last else self.commits.save
             save(step, *self._whole(parts))
         if last:
             self._wait()
+
+    def settle(self) -> None:
+        """Waits until the newest commit is written; all ranks call it.
+
+        Before the last step of an interval, so that a kill costs less than two of them.
+        """
+        if self.communicator.rank == 0:
+            self.commits.settle()
+        self._wait()
 
     def weights_sha256(self) -> str:
         """The hash of the weights, by which runs are compared."""

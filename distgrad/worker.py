@@ -371,10 +371,12 @@ class _Saver(Observer):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.state.commits.look()
-        every = self.state.job.every_steps
-        if every and self.state.cursor.step % every == 0:
+        every, step = self.state.job.every_steps, self.state.cursor.step
+        if every and step % every == 0:
             self.after()
             self.state.save()
+        if every and (step + 1) % every == 0:
+            self.state.settle()
 
 
 def _agree(communicator: Communicator, fn: Callable[[], Any]) -> Any:

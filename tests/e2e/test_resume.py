@@ -17,6 +17,8 @@ import pytest
 
 from distgrad.testing import process
 
+from ..training import traces
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout_s(500),
@@ -171,6 +173,23 @@ def test_a_slow_disk_is_waited_for(dg, undisturbed, tmp_path: Path) -> None:
     check_preempted(run, step)
     dg.resume(run)
     assert run.sha256 == undisturbed.sha256
+
+
+@pytest.mark.parametrize(
+    "how", [{}, pytest.param({"ranks": 2}, marks=pytest.mark.mpi)], ids=["alone", "mpirun"]
+)
+def test_a_slow_disk_makes_no_kill_cost_two_intervals(dg, tmp_path: Path, how) -> None:
+    """No rank begins the last step of an interval before the commit at its start is written."""
+    every, steps = 4, STEPS_PER_EPOCH
+    asked = (f"tracking.timeline=[1, {steps}]", f"checkpoint.every_steps={every}")
+    job = (dg.digits, "train.epochs=1", *asked)
+    disk = SLOW_DISK.replace("0.6", "0.05")  # some ten steps for each file
+    run = dg.train(tmp_path / "run", *job, program=["-c", disk], **how)
+    path = run.folder / "timeline.json"
+    written = {e["name"]: e["ts"] + e["dur"] for e in traces.spans(path, "write checkpoint")}
+    for step in range(every, steps - every, every):
+        begun = min(e["ts"] for e in traces.spans(path, f"step {step + every}"))
+        assert written[f"write checkpoint {step}"] < begun
 
 
 # A commit takes longer than a collective may.
