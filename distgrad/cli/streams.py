@@ -6,7 +6,8 @@ import contextlib
 import io
 import os
 import sys
-from typing import TextIO
+import warnings
+from typing import Any, TextIO
 
 BROKEN_PIPE = 141  # 128 and SIGPIPE, as a shell shows it of other programs
 
@@ -28,6 +29,13 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what an old locale cannot show ends nothing
             stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _show
+
+
+def _show(message: Warning | str, *where: Any, **more: Any) -> None:
+    """Prints a warning as commands print theirs: a job has no line of its user's to point at."""
+    with contextlib.suppress(OSError):
+        print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def is_lost(stream: TextIO) -> bool:

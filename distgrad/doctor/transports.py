@@ -12,6 +12,7 @@ from typing import Any
 
 from distgrad.comm import shared_memory
 from distgrad.comm.mpi import INSTALL, family, library_version
+from distgrad.compile.llvm import engine
 from distgrad.core.errors import MissingExtraError, PeerLostError
 from distgrad.doctor import patience
 from distgrad.doctor.finding import Finding, failed, last_words, ok, skipped, warning
@@ -38,8 +39,8 @@ def memory(folder: Path) -> Finding:
     def judge(found: dict[str, Any]) -> Finding:
         if found["shares_memory"]:
             return ok(_speed(found))
-        if importlib.util.find_spec("llvmlite") is None:
-            return skipped(f"{_speed(found)}, without llvmlite", "pip install 'distgrad[fast]'")
+        if (lack := engine.lack()) is not None:
+            return skipped(f"{_speed(found)}: {lack}", "pip install 'distgrad[fast]'")
         if shared_memory.place() is None:
             return skipped("this system has no memory that ranks can share: they use TCP")
         return warning(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import distgrad
 from distgrad import cli, doctor
 from distgrad.backend import cupy
 from distgrad.comm.mpi import family, library_version
@@ -254,6 +256,45 @@ def test_a_cache_folder_that_cannot_be_written_to(
     found = doctor.check("kernels", tmp_path, 60.0)
     assert found.state in ("warning", "skipped")  # a CPU without FMA has no kernels
     assert found.state == "skipped" or "set HOME" in found.advice
+
+
+@pytest.fixture
+def broken_llvmlite(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process whose llvmlite needs another C library, as on old clusters."""
+    package = tmp_path / "path" / "llvmlite"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("__version__ = '0.44'\n")
+    (package / "binding.py").write_text("raise OSError('GLIBC_2.38 not found')\n")
+    return {"PYTHONPATH": f"{package.parent}{os.pathsep}{Path(distgrad.__path__[0]).parent}"}
+
+
+def test_an_llvmlite_that_does_not_load(broken_llvmlite) -> None:
+    """It is told, and what it would have made faster runs on NumPy's kernels."""
+    script = (
+        "import numpy as np, distgrad as tf\n"
+        "x = np.linspace(-1, 1, 1 << 15).astype('f')\n"
+        "square = tf.function(lambda x: tf.reduce_sum(tf.tanh(x) ** 2))\n"
+        "print(float(square(x)), tf.compile.eager.used())\n"
+    )
+    result = process.run([sys.executable, "-c", script], env=broken_llvmlite, timeout=60)
+    assert result.returncode == 0, result.stderr
+    value, kernels = result.stdout.split()
+    assert kernels == "numpy"
+    assert float(value) == pytest.approx((np.tanh(np.linspace(-1, 1, 1 << 15)) ** 2).sum(), 1e-5)
+    assert result.stderr.count("llvmlite is installed, and cannot be loaded (GLIBC_2.38") == 1
+
+
+def test_commands_name_an_llvmlite_that_does_not_load(broken_llvmlite, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "distgrad", "doctor"]
+    result = process.run(words, env=broken_llvmlite, cwd=tmp_path, timeout=120)
+    found = " ".join(result.stdout.split())
+    assert "failed kernels llvmlite is installed, and cannot be loaded (GLIBC_2.38" in found
+    assert "-> pip install --force-reinstall llvmlite" in found
+    assert "skipped memory" in found
+    job = ["train", "digits", "train.epochs=1", "--run-dir", "run"]
+    result = process.run([*words[:-1], *job], env=broken_llvmlite, cwd=tmp_path, timeout=120)
+    assert result.returncode == 0 and "steps captured, on NumPy" in result.stdout
+    assert re.fullmatch("warning: llvmlite is installed, and cannot .*\n", result.stderr)
 
 
 def test_a_run_folder_that_cannot_be(tmp_path: Path) -> None:

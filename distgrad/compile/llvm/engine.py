@@ -16,18 +16,34 @@ from typing import Any
 
 from distgrad.core import files
 from distgrad.core.errors import MissingExtraError
+from distgrad.core.user_line import warn
 
+NO_FMA = "the CPU has no FMA"
 _lock = threading.Lock()  # LLVM's contexts are not for several threads at a time
 _kept: list[Any] = []  # engines own the code that the addresses point to
 _known: dict[str, int] = {}
 
 
-@functools.cache
 def available() -> bool:
-    """Whether llvmlite is there, and the CPU is one that this generator writes for."""
+    """Whether llvmlite is there and loads, and the CPU is one that this generator writes for."""
+    return lack() is None
+
+
+@functools.cache
+def lack() -> str | None:
+    """What generated kernels lack on this machine; None where they can be made.
+
+    Warns once of an llvmlite that does not load: nobody would look for a slow step's reason there.
+    """
     if importlib.util.find_spec("llvmlite") is None:
-        return False
-    return bool(_host()[1].get("fma"))
+        return "there is no llvmlite"
+    try:
+        has_fma = has("fma")
+    except (ImportError, OSError) as error:
+        found = f"llvmlite is installed, and cannot be loaded ({error})"
+        warn(f"{found}: steps run on NumPy's kernels, which are slower. Install it anew.")
+        return found
+    return None if has_fma else NO_FMA
 
 
 def has(feature: str) -> bool:
@@ -37,9 +53,10 @@ def has(feature: str) -> bool:
 
 def version() -> str:
     """The version of llvmlite. Raises MissingExtraError without it, or on an old CPU."""
-    if not available():
+    if lack() is not None:
         raise MissingExtraError(
-            "generated kernels need llvmlite, and a CPU with FMA: pip install llvmlite"
+            f"generated kernels need llvmlite, and a CPU with FMA, and {lack()}: "
+            "pip install llvmlite"
         )
     import llvmlite
 
