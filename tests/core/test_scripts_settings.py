@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import numpy as np
@@ -209,6 +210,13 @@ def test_names_between_two_versions_are_those_of_today():
     assert keras.optimizers.legacy.Adam is keras.optimizers.experimental.Adam
     assert keras.optimizers.legacy.Adam is keras.optimizers.Adam
     assert keras.layers.experimental.preprocessing.Rescaling is keras.layers.Rescaling
+    for module, name in [
+        ("optimizers.legacy", "Adam"),
+        ("optimizers.experimental", "Adam"),
+        ("layers.experimental", "preprocessing"),
+        ("layers.experimental.preprocessing", "Rescaling"),
+    ]:
+        assert hasattr(importlib.import_module(f"distgrad.keras.{module}"), name)
 
 
 @pytest.mark.parametrize("value", ["abc", ["a", "b"]])

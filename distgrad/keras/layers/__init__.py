@@ -1,7 +1,7 @@
 """Layers: what models are made of."""
 
 import sys
-from types import SimpleNamespace
+from types import ModuleType
 
 from distgrad.core.later import later
 from distgrad.keras.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
@@ -327,7 +327,10 @@ __all__ = [
     "subtract",
 ]
 
-# Where TensorFlow 2.3 to 2.5 had layers of preprocessing.
-experimental = SimpleNamespace(preprocessing=sys.modules[__name__])
+# Where TensorFlow 2.3 to 2.5 had layers of preprocessing; also for `from ... import`.
+experimental = ModuleType(f"{__name__}.experimental")
+experimental.preprocessing = sys.modules[__name__]  # type: ignore[attr-defined]
+sys.modules[experimental.__name__] = experimental
+sys.modules[f"{experimental.__name__}.preprocessing"] = experimental.preprocessing
 
 __getattr__, __dir__ = later(__name__, globals(), _LATER)

@@ -22,8 +22,9 @@ _CLASSES = (SGD, Adam, AdamW, Adamax, Nadam, RMSprop, Adagrad, Adadelta, Ftrl, L
 _AROUND = (LossScaleOptimizer, MultiOptimizer)
 _KNOWN: dict[str, Any] = {cls.__name__.lower(): cls for cls in (*_CLASSES, *_AROUND)}
 
-# Where TensorFlow 2.11 to 2.15 had one of two kinds of optimizers.
+# Where TensorFlow 2.11 to 2.15 had one of two kinds of optimizers; also for `from ... import`.
 legacy = experimental = sys.modules[__name__]
+sys.modules.update({f"{__name__}.legacy": legacy, f"{__name__}.experimental": experimental})
 
 # A job names one of these; the others go around them: LossScaleOptimizer for mixed precision.
 __all__ = [
