@@ -58,6 +58,13 @@ def threads() -> Finding:
             f"{here}{why}: threads wait for each other",
             f"export OMP_NUM_THREADS={usable} (jobs set theirs: parallel.threads_per_worker)",
         )
+    load, all_cores = os.getloadavg()[0], os.cpu_count() or 1
+    if count > 1 and load >= all_cores:
+        return warning(
+            f"{here}, and a load of {load:.0f} on {all_cores}: threads that find no core of their "
+            "own make a small step many times as long",
+            "on a machine that is shared export OMP_NUM_THREADS=1",
+        )
     if count > 1:
         return ok(
             f"{here}; jobs and distgrad launch give each rank 1, under a plain mpirun export "

@@ -238,6 +238,7 @@ def test_more_threads_than_cores_is_a_warning(
     monkeypatch.setattr(environ, "blas_info", lambda: {"threads": 8})
     monkeypatch.setattr(environ, "usable_cores", lambda: 8)
     monkeypatch.setattr(machine, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 90.0, 90.0))
     assert machine.threads().state == "ok"
     (tmp_path / "cpu.max").write_text("200000 100000\n")
     found = machine.threads()
@@ -245,6 +246,10 @@ def test_more_threads_than_cores_is_a_warning(
     assert "OMP_NUM_THREADS=2" in found.advice
     (tmp_path / "cpu.max").write_text("max 100000\n")
     assert machine.threads().state == "ok"
+    monkeypatch.setattr(os, "getloadavg", lambda: (90.0, 0.5, 0.5))
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    found = machine.threads()
+    assert found.state == "warning" and "a load of 90 on 64" in found.detail
 
 
 def test_a_cache_folder_that_cannot_be_written_to(
