@@ -229,13 +229,24 @@ def run_cli(tmp_path: Path) -> Callable[..., process.Result]:
 
 
 @pytest.fixture
-def run_mpi(tmp_path: Path) -> Callable[..., process.Result]:
-    """``run_mpi(4, "-m", "distgrad", "train", "job.yaml")`` runs Python under ``mpirun -n 4``."""
+def mpi_command() -> Callable[..., list[str]]:
+    """``mpi_command(4, "script.py")`` is the command that runs Python under ``mpirun -n 4``."""
     # The environment's own first: it is the one that mpi4py beside it was made for.
     beside = str(Path(sys.executable).parent)
     mpirun = shutil.which("mpirun", path=beside) or shutil.which("mpirun")
     if mpirun is None:
         pytest.skip("no mpirun: pip install 'distgrad[mpich]'")
+
+    def command(n: int, *args: object) -> list[str]:
+        start = Starter(mpirun, flavour(mpirun)).command(Program([], n, threads=1))
+        return [*start, sys.executable, *map(str, args)]
+
+    return command
+
+
+@pytest.fixture
+def run_mpi(tmp_path: Path, mpi_command: Callable[..., list[str]]) -> Callable[..., process.Result]:
+    """``run_mpi(4, "-m", "distgrad", "train", "job.yaml")`` runs Python under ``mpirun -n 4``."""
 
     def run(
         n: int,
@@ -244,9 +255,7 @@ def run_mpi(tmp_path: Path) -> Callable[..., process.Result]:
         cwd: object = tmp_path,
         env: dict | None = None,
     ):
-        start = Starter(mpirun, flavour(mpirun)).command(Program([], n, threads=1))
-        command = [*start, sys.executable, *map(str, args)]
-        return process.run(command, timeout=timeout, cwd=cwd, env=_importable(env))
+        return process.run(mpi_command(n, *args), timeout=timeout, cwd=cwd, env=_importable(env))
 
     return run
 

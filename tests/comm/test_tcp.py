@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from distgrad.comm import rendezvous, tcp
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.rendezvous import Rendezvous
 from distgrad.core.errors import PeerLostError, UsageError
+from distgrad.testing import process
 
 pytestmark = pytest.mark.timeout_s(30)
 
@@ -40,6 +42,20 @@ def world(size: int, fn: Callable[[Communicator], Any], **how: Any) -> list:
 
     with ThreadPoolExecutor(size) as pool:
         return list(pool.map(run, range(size)))
+
+
+@pytest.fixture
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The ranks that have been at a place of meeting, so far."""
+    ranks: list[int] = []
+    note = Rendezvous._note
+
+    def listed(self: Rendezvous, came: dict, rank: int, connection: socket.socket) -> None:
+        note(self, came, rank, connection)
+        ranks.append(rank)
+
+    monkeypatch.setattr(Rendezvous, "_note", listed)
+    return ranks
 
 
 def strangers(address: str) -> list[socket.socket]:
@@ -95,20 +111,24 @@ def test_a_gate_that_does_not_know_the_token_is_not_trusted() -> None:
     gate.close()
 
 
-def test_missing_ranks_are_named() -> None:
-    place = Rendezvous(4, "secret", timeout=0.5).start()
+def test_missing_ranks_are_named(noted: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def clock() -> float:  # the time is over once two have come
+        return time.monotonic() + (20 if len(noted) == 2 else 0)
+
+    monkeypatch.setattr(rendezvous, "time", SimpleNamespace(monotonic=clock, sleep=time.sleep))
+    place = Rendezvous(4, "secret", timeout=20).start()
     with ThreadPoolExecutor(2) as pool:
         found = [pool.submit(join, place, rank) for rank in (0, 2)]
         for future in found:
-            with pytest.raises(PeerLostError, match=r"ranks 1, 3 of 4 did not come to .* 0.5 s"):
+            with pytest.raises(PeerLostError, match=r"ranks 1, 3 of 4 did not come to .* 20 s"):
                 future.result()
 
 
-def test_two_processes_of_one_rank_and_another_world_size_are_refused() -> None:
+def test_two_processes_of_one_rank_and_another_world_size_are_refused(noted: list[int]) -> None:
     place = Rendezvous(2, "secret", timeout=10).start()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(join, place, 0)
-        time.sleep(0.2)
+        process.wait_until(lambda: noted == [0], 10, "rank 0")
         with pytest.raises(UsageError, match="two processes say that they are rank 0"):
             join(place, 0)
         with pytest.raises(UsageError, match="rank 1 expects 3 ranks, not 2"):

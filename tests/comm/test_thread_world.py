@@ -66,8 +66,13 @@ def test_the_time_limit_names_the_stuck_ranks() -> None:
 
 
 def test_the_seconds_of_collectives_are_counted_with_the_wait_for_others() -> None:
+    there = threading.Event()
+
     def fn(communicator) -> float:
-        time.sleep(0.3 if communicator.rank == 1 else 0.0)
+        if communicator.rank == 1:
+            there.wait(10)
+            time.sleep(0.3)
+        there.set()
         communicator.barrier()
         return communicator.seconds
 

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
@@ -144,16 +145,18 @@ def test_others_stop_where_nothing_comes(tmp_path):
         assert part in str(caught.value)
 
 
-def test_others_stay_as_long_as_there_is_progress(tmp_path):
+def test_others_stay_as_long_as_there_is_progress(tmp_path, monkeypatch):
     partial, final = tmp_path / ".tmp-data.bin-00000001", tmp_path / "data.bin"
+    now, sizes = [0.0], iter(range(1, 8))
 
-    def write_slowly():
-        for size in range(1, 8):
+    def sleep(_seconds):
+        now[0] += 0.4
+        if size := next(sizes, None):
             partial.write_bytes(b"." * size)
-            time.sleep(0.15)
-        partial.rename(final)
+        else:
+            partial.rename(final)
 
-    writer = threading.Thread(target=write_slowly)
-    writer.start()
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr("distgrad.data.download.time", clock)
     assert fetch("data.bin", "http://x", SHA256, tmp_path, allow_download=False, patience=0.6)
-    writer.join()
+    assert now[0] > 2 * 0.6
