@@ -1,4 +1,4 @@
-"""The limits that conftest puts on every test, tried on tests that break them."""
+"""What conftest does to every test: limits, tried on tests that break them, and random numbers."""
 
 import sys
 from pathlib import Path
@@ -54,3 +54,19 @@ def test_a_connection_to_the_outside_fails_the_test(run_tests):
     )
     assert "a test may not connect to ('192.0.2.1', 80)" in result.stdout
     assert "1 failed, 1 passed" in result.stdout, result
+
+
+def test_a_test_without_a_seed_draws_the_same_in_every_session(run_tests, tmp_path):
+    draws = (
+        "import pytest\n"
+        "import distgrad as tf\n"
+        "@pytest.fixture(scope='module')\n"
+        "def first(): return float(tf.random.uniform(()))\n"
+        "def test_one(first):\n"
+        "    print(first, float(tf.random.uniform(())), file=open('drawn', 'a'))\n"
+        "def test_two(): print(*tf.random.uniform((2,)).numpy(), file=open('drawn', 'a'))\n"
+    )
+    for _ in range(2):
+        assert "2 passed" in run_tests(draws).stdout
+    lines = (tmp_path / "drawn").read_text().splitlines()
+    assert lines[:2] == lines[2:]
