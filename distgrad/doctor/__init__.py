@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from distgrad.core.errors import UsageError
-from distgrad.doctor import patience
 from distgrad.doctor.finding import Finding, failed, last_words, warning
-from distgrad.launcher import environ
+from distgrad.launcher import environ, load
 
 # Seconds for each check, in the order in which they are made.
 CHECKS = {
@@ -76,7 +75,7 @@ def check(name: str, run_dir: Path, seconds: float) -> Finding:
     """
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="distgrad-doctor-") as folder:
-        found = _made(name, run_dir, Path(folder), seconds, patience.factor())
+        found = _made(name, run_dir, Path(folder), seconds, load.factor())
     return found.named(name, time.monotonic() - began)
 
 
@@ -102,8 +101,8 @@ def _made(name: str, run_dir: Path, folder: Path, seconds: float, longer: float)
     last = last_words(folder / "log")
     if timed_out:
         waited = f"no answer within {seconds * longer:.0f} s" + (f": {last}" if last else "")
-        if patience.is_busy():
-            return warning(f"slow or broken: {waited}", patience.advice())
+        if load.is_busy():
+            return warning(f"slow or broken: {waited}", load.advice())
         return failed(waited, _HANGS.get(name, "report it, with what distgrad env prints"))
     try:
         return Finding(**json.loads((folder / "finding.json").read_text()))

@@ -14,9 +14,8 @@ from distgrad.comm import shared_memory
 from distgrad.comm.mpi import INSTALL, family, library_version
 from distgrad.compile.llvm import engine
 from distgrad.core.errors import MissingExtraError, PeerLostError
-from distgrad.doctor import patience
 from distgrad.doctor.finding import Finding, failed, last_words, ok, skipped, warning
-from distgrad.launcher import environ, starters
+from distgrad.launcher import environ, load, starters
 from distgrad.launcher.base import Launcher, Program
 from distgrad.launcher.environ import World
 from distgrad.launcher.local import LocalLauncher
@@ -100,8 +99,8 @@ def _allreduce(
         return judge(json.loads(result.read_text()))
     last = last_words(folder / "log")
     ended = f"{RANKS} ranks ended with exit code {code}" + (f": {last}" if last else "")
-    if code == PeerLostError.exit_code and patience.is_busy():
-        return warning(f"slow or broken: {ended}", patience.advice())
+    if code == PeerLostError.exit_code and load.is_busy():
+        return warning(f"slow or broken: {ended}", load.advice())
     return failed(ended)
 
 

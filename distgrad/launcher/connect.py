@@ -32,13 +32,14 @@ from distgrad.core.errors import (
     PreemptedError,
     UsageError,
 )
-from distgrad.launcher import environ, farewell
+from distgrad.launcher import environ, farewell, load
 from distgrad.launcher.environ import World
 from distgrad.launcher.process import die_with_parent
 
 # Seconds: for how long a rank with an error waits for all others to have the same one; and for
 # how long it keeps silent so that one with a better claim can speak and end the world (the
-# culprit before those who lost it, rank 0 before the others).
+# culprit before those who lost it, rank 0 before the others). On a busy machine it takes a process
+# longer to come to its end, with the exit code that tells of the culprit.
 _TOGETHER = 2.0
 _AFTER_CULPRIT = 3.0
 _AFTER_RANK_0 = 0.5
@@ -65,6 +66,7 @@ def connect() -> Communicator:
         farewell.joined()
         install_excepthook(communicator)
     atexit.register(_in_this_process(communicator.close))
+    communicator.clock_ahead = clocks.ahead(communicator)
     return communicator
 
 
@@ -79,6 +81,7 @@ def run_rank(world: World, main: Callable[[Communicator], int]) -> int:
         return _end_alone(world, error)
     farewell.joined()
     try:
+        communicator.clock_ahead = clocks.ahead(communicator)
         code = main(communicator)
     except BaseException as error:
         return end_world(communicator, error)
@@ -106,7 +109,7 @@ def end_world(communicator: Communicator, error: BaseException) -> int:
     if isinstance(error, OutOfStepError):  # known at first hand: to others it is a loss
         time.sleep(_AFTER_RANK_0 + turn if rank > 0 else 0)
     elif isinstance(error, PeerLostError):
-        time.sleep(_AFTER_CULPRIT + turn)
+        time.sleep(_AFTER_CULPRIT * load.factor() + turn)
     elif isinstance(error, JobError | SystemExit):
         # A preempted rank 0 is still saving; of other errors everyone knows at the same time.
         patience = communicator.timeout if isinstance(error, PreemptedError) else _TOGETHER
@@ -118,6 +121,7 @@ def end_world(communicator: Communicator, error: BaseException) -> int:
     elif rank > 0:
         time.sleep(_AFTER_RANK_0 + turn)
     mpi_life.take_floor()
+    farewell.take_floor()
     text = text or f"error: rank {rank} has ended with exit code {code}."
     _say(text, rank)
     communicator.abort(code, text.strip().rpartition("\n")[2])
@@ -161,6 +165,8 @@ def _end_alone(world: World, error: BaseException) -> int:
         time.sleep(_AFTER_RANK_0 + mpi_life.turn(world.rank))
     elif isinstance(error, JobError) and world.local_rank > 0:
         return code  # once per machine: an installation is a machine's affair
+    if lost:
+        farewell.take_floor()
     _say(text, world.rank)
     if lost:
         os._exit(code)  # at once, as above
@@ -168,9 +174,7 @@ def _end_alone(world: World, error: BaseException) -> int:
 
 
 def _communicator(world: World) -> Communicator:
-    communicator = Communicator(_join(world), timeout=environ.operation_timeout())
-    communicator.clock_ahead = clocks.ahead(communicator)
-    return communicator
+    return Communicator(_join(world), timeout=environ.operation_timeout())
 
 
 def _join(world: World) -> Transport | None:

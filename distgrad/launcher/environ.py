@@ -182,17 +182,19 @@ def rank_variables(world: World, token: str, restart: int = 0) -> dict[str, str]
     }
 
 
-def farewell_variable(pipe: int, number: int) -> dict[str, str]:
-    """The variable by which a child finds the pipe of its `Farewell`: its descriptor and inode."""
-    return {"DISTGRAD_FAREWELL": f"{pipe}:{number}"}
+def pipe_variable(name: str, pipe: int) -> dict[str, str]:
+    """The variable by which a child finds a pipe that it inherits: its descriptor and inode."""
+    return {name: f"{pipe}:{os.fstat(pipe).st_ino}"}
 
 
-def farewell(env: Mapping[str, str] | None = None) -> tuple[int, int] | None:
-    """What ``farewell_variable`` has set for this process; None where nobody has."""
-    pipe, _, number = (
-        (os.environ if env is None else env).get("DISTGRAD_FAREWELL", "").partition(":")
-    )
-    return (int(pipe), int(number)) if pipe.isdigit() and number.isdigit() else None
+def pipe(name: str, env: Mapping[str, str] | None = None) -> int | None:
+    """The pipe that ``pipe_variable`` has told this process of; None where there is none."""
+    found, _, number = (os.environ if env is None else env).get(name, "").partition(":")
+    # A program that a rank has started has the variable, and may have another file there.
+    with contextlib.suppress(OSError):
+        if found.isdigit() and str(os.fstat(int(found)).st_ino) == number:
+            return int(found)
+    return None
 
 
 def network_interface(env: Mapping[str, str] | None = None) -> str | None:

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Literal
 
 from distgrad.launcher import environ
-from distgrad.launcher.farewell import Farewell
+from distgrad.launcher.farewell import Farewell, Floor
 
 _PR_SET_PDEATHSIG = 1
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -43,6 +43,7 @@ def start(
     piped: bool | Literal["stdout"] = False,
     death_signal: int = signal.SIGKILL,
     cwd: str | None = None,
+    floor: Floor | None = None,
 ) -> Started:
     """Starts a child in a session of its own, without stdin.
 
@@ -52,6 +53,7 @@ def start(
         piped: whether its stdout and stderr, or the first, are pipes to this process, not ours.
         death_signal: what the child gets when this process dies (Linux).
         cwd: where it runs; None is here.
+        floor: what it shares with the other ranks of a start.
     """
     parent = os.getpid()
 
@@ -61,17 +63,21 @@ def start(
             os._exit(1)
 
     farewell = Farewell()
+    pipes, settings = [farewell.writing], farewell.settings()
+    if floor is not None:
+        pipes.append(floor.pipe)
+        settings |= floor.settings()
     # A session of its own: ctrl-C in a terminal then arrives once, through us.
     child = Started(
         list(command),
-        env={**env, **farewell.settings()},
+        env={**env, **settings},
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if piped else None,
         stderr=subprocess.PIPE if piped is True else None,
         start_new_session=True,
         preexec_fn=in_child if sys.platform == "linux" else None,
-        pass_fds=(farewell.writing,),
+        pass_fds=pipes,
     )
     farewell.begun()
     child.farewell = farewell

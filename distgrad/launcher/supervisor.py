@@ -20,6 +20,7 @@ from typing import Literal, Protocol
 
 from distgrad.core.errors import OutOfStepError, PeerLostError
 from distgrad.launcher import environ, process
+from distgrad.launcher.farewell import Floor
 from distgrad.launcher.output import Lines, Overheard
 
 LOST = PeerLostError.exit_code
@@ -123,6 +124,7 @@ def _run(team: Team, children: list[process.Started], received: list[int]) -> in
     children.clear()
     lines = Lines()
     heard: list[Overheard] = []
+    floor = Floor()
     try:
         for member in team.members:
             if children and (received or any(each.poll() for each in children)):
@@ -132,7 +134,7 @@ def _run(team: Team, children: list[process.Started], received: list[int]) -> in
             if member.killed_words is not None:
                 piped = "stdout"
             child = process.start(
-                member.command, env, piped=piped, death_signal=member.death_signal
+                member.command, env, piped=piped, death_signal=member.death_signal, floor=floor
             )
             children.append(child)
             if member.killed_words is not None:

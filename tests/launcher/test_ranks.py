@@ -6,6 +6,7 @@ This file is also the program of a rank: ``mpirun -n 3 python test_ranks.py CASE
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import inspect
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 
 import distgrad
-from distgrad.comm import mpi_life
+from distgrad.comm import clocks, mpi_life
 from distgrad.comm.communicator import Communicator
 from distgrad.core.errors import DataError, DivergedError, PreemptedError
 from distgrad.launcher import environ
@@ -69,6 +70,12 @@ def bug_with_shared_memory(c: Communicator) -> int:
 
 
 def bug_on_all_ranks(c: Communicator) -> int:
+    raise ZeroDivisionError("bug in user code")
+
+
+def bug_on_all_ranks_late_on_the_first(c: Communicator) -> int:
+    c.barrier()
+    time.sleep(0 if c.rank else 0.5)
     raise ZeroDivisionError("bug in user code")
 
 
@@ -153,6 +160,21 @@ def exits_in_a_script() -> int:
     return 0
 
 
+def exits_slowly_on_a_busy_machine() -> int:
+    os.getloadavg = lambda: (4.0 * environ.usable_cores(), 0.0, 0.0)
+    if environ.detect().rank == 1:
+        atexit.register(time.sleep, 4.5)  # after it has left the others
+    return exits_in_a_script()
+
+
+def exits_while_another_still_connects() -> int:
+    rank = environ.detect().rank
+    clocks.ahead = Communicator.barrier if rank == 2 else lambda c: 0
+    if rank == 1:
+        atexit.register(time.sleep, 1.5)
+    return exits_on_one_rank(connect())
+
+
 def exits_with_a_code_of_ours() -> int:
     c = connect()
     if c.rank == 1:
@@ -235,8 +257,11 @@ def uncaught_in_a_script() -> int:
 
 
 @pytest.fixture(params=["local", pytest.param("mpi", marks=needs_mpi)])
-def ranks(request):
-    """Runs a case on three ranks; checks that nothing outlives it."""
+def ranks(request, tmp_path: Path):
+    """Runs a case on three ranks; checks that nothing outlives it, or goes on for long.
+
+    Seconds are those since the last of the ranks has begun.
+    """
     over_mpi = request.param == "mpi"
     start = request.getfixturevalue("run_mpi" if over_mpi else "run_cli")
 
@@ -244,11 +269,12 @@ def ranks(request):
         words = (n,) if over_mpi else ("launch", "-n", n)
         result = start(*words, __file__, case.__name__, timeout=60, env=env)
         assert not result.orphans
-        assert result.seconds < 20
+        seconds = time.time() - (tmp_path / "begun").stat().st_mtime
+        assert seconds < 20
         # Open MPI's mpirun has words of its own for any exit code but 0: between two lines, and
         # those of its event library.
         own_words = re.compile(r"^-{70,}\n(?:.*\n)*?-{70,}\n|^\[warn\] Epoll .*\n", re.MULTILINE)
-        return replace(result, stderr=own_words.sub("", result.stderr))
+        return replace(result, stderr=own_words.sub("", result.stderr), seconds=seconds)
 
     return run
 
@@ -275,6 +301,12 @@ def test_a_bug_is_printed_once_with_its_rank(ranks, case) -> None:
     rank = 0 if case is bug_on_all_ranks else 1
     name = "KeyError: 'in a script'" if case is uncaught_in_a_script else "ZeroDivisionError: bug"
     assert f"[rank {rank}] {name}" in result.stderr
+
+
+def test_a_bug_that_comes_to_the_ranks_one_by_one_is_printed_once(ranks) -> None:
+    result = ranks(bug_on_all_ranks_late_on_the_first)
+    assert result.returncode == 1
+    assert result.stderr.count("Traceback (most recent call last)") == 1, result.stderr
 
 
 def test_an_aborted_world_leaves_no_shared_memory(ranks) -> None:
@@ -350,6 +382,15 @@ def test_one_rank_that_exits_ends_all_with_its_code(ranks, case, memory: str) ->
 
 
 @pytest.mark.parametrize(
+    "case", [exits_slowly_on_a_busy_machine, exits_while_another_still_connects]
+)
+def test_a_rank_that_takes_long_to_exit_gives_its_code(run_cli, case) -> None:
+    result = run_cli("launch", "-n", 3, __file__, case.__name__)
+    assert result.returncode == 9, result.stderr
+    assert result.stderr == "error: rank 1 has ended with exit code 9.\n"
+
+
+@pytest.mark.parametrize(
     ("case", "code"), [(exits_with_a_code_of_ours, 3), (exits_without_cleaning_up, 1)]
 )
 def test_an_exit_without_a_word_is_told_of_by_one_line(run_cli, case, code: int) -> None:
@@ -401,20 +442,21 @@ def test_a_rank_that_exits_before_it_connects_leaves_nobody_waiting(ranks) -> No
 @pytest.mark.parametrize("workers", [2, 3])
 def test_a_rank_that_never_connects_is_named_once(run_cli, workers: int) -> None:
     words = ("launch", "-n", workers, __file__, "rank_0_never_connects")
-    result = run_cli(*words, env={"DISTGRAD_START_TIMEOUT": "3"})
+    result = run_cli(*words, env={"DISTGRAD_START_TIMEOUT": "10"})  # the others come by then
     assert result.returncode == 6, result.stderr
     assert re.fullmatch(r"\[rank 1\] error: rank 0 of \d did not come .*\n", result.stderr)
     assert not result.orphans
 
 
-def python(*args: str, **env: str) -> process.Result:
+def python(folder: Path, *args: str, **env: str) -> process.Result:
     root = str(Path(distgrad.__path__[0]).parent)
     path = os.pathsep.join(filter(None, (env.pop("first_on_path", ""), root)))
-    return process.run([sys.executable, *args], timeout=30, env={"PYTHONPATH": path, **env})
+    command, env = [sys.executable, *args], {"PYTHONPATH": path, **env}
+    return process.run(command, timeout=30, env=env, cwd=folder)
 
 
 @pytest.mark.mpi
-def test_two_mpi_families_are_named() -> None:
+def test_two_mpi_families_are_named(tmp_path: Path) -> None:
     """Open MPI's variables around an MPICH-bound mpi4py, or the other way round."""
     MPI = pytest.importorskip("mpi4py.MPI", exc_type=ImportError)
 
@@ -423,7 +465,7 @@ def test_two_mpi_families_are_named() -> None:
     else:
         source = "Open MPI"
         env = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}
-    result = python(__file__, "fine", **env)
+    result = python(tmp_path, __file__, "fine", **env)
     assert result.returncode == 3, result.stderr
     assert result.stderr.startswith(f"[rank 0] error: {source} started 2 ranks, but")
     assert " ".join(MPI.Get_library_version().splitlines()[0].split()) in result.stderr
@@ -433,13 +475,14 @@ def test_two_mpi_families_are_named() -> None:
 def test_a_missing_mpi4py_gives_the_pip_line(tmp_path: Path) -> None:
     (tmp_path / "mpi4py.py").write_text("raise ImportError('not here')\n")
     env = {"PMI_RANK": "0", "PMI_SIZE": "2"}
-    result = python(__file__, "fine", first_on_path=str(tmp_path), **env)
+    result = python(tmp_path, __file__, "fine", first_on_path=str(tmp_path), **env)
     assert result.returncode == 3, result.stderr
     assert "pip install 'distgrad[mpich]'" in result.stderr
     assert result.stderr.count("\n") == 1
 
 
 if __name__ == "__main__":
+    Path("begun").touch()
     main = globals()[sys.argv[1]]
     in_a_script = not inspect.signature(main).parameters
     sys.exit(main() if in_a_script else run_rank(environ.detect(), main))

@@ -1,4 +1,4 @@
-"""How much longer a check may take where the machine is busy with something else."""
+"""How much longer things may take where the machine is busy with something else."""
 
 from __future__ import annotations
 
