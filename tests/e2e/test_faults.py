@@ -103,10 +103,11 @@ def test_a_killed_worker_ends_the_job_with_6(dg, undisturbed, tmp_path: Path, la
 
 
 def test_a_restart_before_the_first_commit_begins_anew(dg, undisturbed, tmp_path: Path) -> None:
-    run = undisturbed.anew(tmp_path / "run", *undisturbed.job, "checkpoint.every_steps=100")
+    # The first commit is the last one.
+    run = undisturbed.anew(tmp_path / "run", *undisturbed.job, "checkpoint.every_steps=null")
     options = ("-n", 2, "--max-restarts", 1)
     with dg.start("train", *run.job, "--run-dir", run.folder, *options) as command:
-        wait_for_step(run, command, _random.randint(1, 40))
+        wait_for_step(run, command, _random.randint(1, LAST_KILL))
         os.kill(dg.rank_pids(command)[_random.randrange(2)], signal.SIGKILL)
         result = command.wait(200)
     assert result.returncode == 0, result.stderr

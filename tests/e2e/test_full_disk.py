@@ -35,11 +35,11 @@ def limit_files(pid: int, size: int) -> None:
 
 @pytest.mark.parametrize("more", [(), (SHARDED,)], ids=["whole", "sharded"])
 def test_training_goes_on_and_saves_again(dg, tmp_path: Path, more) -> None:
-    rarely = "checkpoint.every_steps=100"  # the limit goes before a third commit fails
+    rarely = "checkpoint.every_steps=300"  # the limit goes before a third commit fails
     undisturbed = dg.train(tmp_path / "undisturbed", dg.digits, *JOB, rarely, *more)
     run = undisturbed.anew(tmp_path / "run")
     with dg.start("train", *run.job, "--run-dir", run.folder, "-n", 2) as command:
-        process.wait_until(lambda: run.steps_logged > 110, 60, "the first commit")
+        process.wait_until(lambda: run.steps_logged > 310, 60, "the first commit")
         rank_0 = dg.rank_pids(command)[0]
         limit_files(rank_0, TOO_SMALL)
         process.wait_until(lambda: "warning:" in command.stderr, 60, "a warning")

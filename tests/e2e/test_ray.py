@@ -261,6 +261,8 @@ def test_killed_workers_and_the_job_goes_on(dg, long, joined, tmp_path: Path, ca
     with dg.start("train", *run.job, "--run-dir", run.folder, *options) as command:
         for number in range(2):
             wait_for_step(run, command, _random.randint(1, STEPS // 3) + number * STEPS // 3)
+            # The step may have been logged before the first kill, when ranks are starting again.
+            process.wait_until(lambda: len(dg.rank_pids(joined.command)) == 2, 60, "both ranks")
             pid = dg.rank_pids(joined.command)[_random.randrange(2)]
             os.kill(parent(pid) if number else pid, signal.SIGKILL)
             killed = time.monotonic()

@@ -97,9 +97,9 @@ def test_kill_9_of_a_single_process(dg, undisturbed, tmp_path: Path, part: int) 
 
 
 def test_kill_9_before_the_first_commit(dg, undisturbed, tmp_path: Path) -> None:
-    job = [*undisturbed.job, "checkpoint.every_steps=100"]
+    job = [*undisturbed.job, "checkpoint.every_steps=null"]  # the first one is the last
     run = undisturbed.anew(tmp_path / "run", *job)
-    kill_at(dg, run, _random.randint(1, 70))
+    kill_at(dg, run, _random.randint(1, LAST_KILL))
     assert run.commits == []
     resumed = dg.resume(run)
     assert f"nothing to resume in {run.folder}: starting anew" in resumed.result.stdout

@@ -28,7 +28,11 @@ x = np.ones((8, 3), np.float32)
 model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
 optimizer = tf.keras.optimizers.SGD()
 for step in range(6):
+    if step == 3 and distribute.rank() == 0:
+        open(sys.argv[1] + "waits", "w").close()
     if step == 3 and distribute.rank() == 1:
+        while not os.path.exists(sys.argv[1] + "waits"):
+            time.sleep(0.01)
         time.sleep(1.2)
         if sys.argv[2] == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
