@@ -15,6 +15,7 @@ from distgrad.comm.tree import worker_shards
 from distgrad.core.errors import PeerLostError
 from distgrad.data.loader import Loader
 from distgrad.data.source import ArraySource
+from distgrad.testing import process
 from distgrad.testing.thread_world import run_world
 from distgrad.training.buckets import GradientBuckets
 from distgrad.training.overlap import Courier
@@ -196,7 +197,7 @@ def test_an_error_of_the_caller_comes_first_and_does_not_wait_for_all_jobs() -> 
     done: list[int] = []
 
     def slow() -> None:
-        time.sleep(0.1)
+        process.wait_until(lambda: courier._dropped, 10, "the error of the caller")
         done.append(1)
         raise PeerLostError("a consequence")
 
