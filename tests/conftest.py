@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import threadpoolctl
@@ -44,6 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # The same examples in every session, however long a busy machine takes for one.
+    hypothesis.settings.load_profile("ci")
     device = config.getoption("--device")
     if device == "fake":
         from distgrad.testing import fake_cupy

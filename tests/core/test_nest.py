@@ -6,7 +6,7 @@ from collections import OrderedDict, defaultdict, namedtuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import distgrad as tf
@@ -26,7 +26,6 @@ nests = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(nests)
 def test_there_and_back(structure):
     leaves = nest.flatten(structure)

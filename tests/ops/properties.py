@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis.extra import numpy as hnp
 
-quick = settings(max_examples=30, deadline=None, derandomize=True)
+quick = settings(max_examples=30)
 
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
 FULL = hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=4)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import distgrad as tf
 
-properties = settings(deadline=None, max_examples=30, derandomize=True)
+properties = settings(max_examples=30)
 sizes = st.integers(1, 4)
 batches = st.lists(st.integers(1, 3), max_size=2).map(tuple)
 

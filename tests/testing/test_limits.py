@@ -1,4 +1,4 @@
-"""What conftest does to every test: limits, tried on tests that break them, and random numbers."""
+"""What conftest does to every test: limits, tried on tests that break them, and random draws."""
 
 import sys
 from pathlib import Path
@@ -70,3 +70,14 @@ def test_a_test_without_a_seed_draws_the_same_in_every_session(run_tests, tmp_pa
         assert "2 passed" in run_tests(draws).stdout
     lines = (tmp_path / "drawn").read_text().splitlines()
     assert lines[:2] == lines[2:]
+
+
+def test_examples_of_a_property_may_take_long(run_tests):
+    result = run_tests(
+        "import time\n"
+        "from hypothesis import given, settings, strategies as st\n"
+        "@settings(max_examples=4)\n"
+        "@given(st.integers().map(lambda number: time.sleep(0.4)))\n"
+        "def test_it(_): time.sleep(0.3)\n"
+    )
+    assert "1 passed" in result.stdout, result.stdout
