@@ -20,7 +20,7 @@ from distgrad.comm import rendezvous
 from distgrad.core import files
 from distgrad.core.errors import UsageError
 from distgrad.doctor.finding import Finding, failed, ok, skipped, warning
-from distgrad.launcher import environ
+from distgrad.launcher import environ, load
 
 _SIZE = 256  # of the products that are compared
 _ROOM_SHM, _ROOM_DISK = 64 << 20, 1 << 30
@@ -58,11 +58,10 @@ def threads() -> Finding:
             f"{here}{why}: threads wait for each other",
             f"export OMP_NUM_THREADS={usable} (jobs set theirs: parallel.threads_per_worker)",
         )
-    load, all_cores = os.getloadavg()[0], os.cpu_count() or 1
-    if count > 1 and load >= all_cores:
+    if count > 1 and load.is_busy():
         return warning(
-            f"{here}, and a load of {load:.0f} on {all_cores}: threads that find no core of their "
-            "own make a small step many times as long",
+            f"{here}, {load.described()}: threads that find no core of their own make a small step "
+            "many times as long",
             "on a machine that is shared export OMP_NUM_THREADS=1",
         )
     if count > 1:

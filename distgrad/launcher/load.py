@@ -26,5 +26,9 @@ def is_busy() -> bool:
 
 def advice() -> str:
     """What to do about something that was too slow on a busy machine."""
-    load, cores = os.getloadavg()[0], environ.usable_cores()
-    return f"this machine is busy (load {load:.0f} on {cores} cores): try again when it is not"
+    return f"this machine is busy ({described()}): try again when it is not"
+
+
+def described() -> str:
+    """The load of a machine that is busy."""
+    return f"load {os.getloadavg()[0]:.0f} on {environ.usable_cores()} cores"
