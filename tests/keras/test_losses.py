@@ -257,3 +257,27 @@ def test_get_takes_what_compile_may_be_given():
     of_a_function = losses.as_loss(losses.mae)
     assert of_a_function.name == "mean_absolute_error"
     assert float(of_a_function(np.zeros((2, 2)), np.ones((2, 2), np.float32))) == 1
+
+
+def test_a_loss_of_one_s_own_takes_lists_and_dicts_of_tensors():
+    """Their leaves keep their shapes; the numbers are Keras's."""
+
+    class Features(losses.Loss):
+        def call(self, y_true, y_pred):
+            assert isinstance(y_true, list) and isinstance(y_pred, list)
+            pairs = zip(y_true, y_pred, strict=True)
+            return sum(losses.MeanAbsoluteError()(a, b) for a, b in pairs)
+
+    class Named(losses.Loss):
+        def call(self, y_true, y_pred):
+            return abs(y_true["a"] - y_pred["a"]) + tf.reduce_sum(y_pred["b"])
+
+    ones, others = [tf.ones((2, 3)), tf.ones((2, 5))], [tf.zeros((2, 3)), 2 * tf.ones((2, 5))]
+    assert float(Features()(ones, others)) == 2.0
+    truth, prediction = {"a": np.ones(3)}, {"a": tf.zeros(3), "b": tf.ones(4)}
+    assert float(Named()(truth, prediction)) == 5.0
+    assert float(Named()(truth, prediction, sample_weight=[1, 0, 0])) == pytest.approx(5 / 3)
+    with tf.GradientTape() as tape:
+        tape.watch(others)
+        loss = Features()(ones, others)
+    np.testing.assert_allclose(tape.gradient(loss, others)[1], np.full((2, 5), 0.1), rtol=1e-6)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import recording
+from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating
 from distgrad.core.errors import InvalidArgumentError
@@ -98,6 +98,8 @@ class Loss(Configured):
         return _cast_with_logits(y_pred, self._numpy_dtype)
 
     def _counted(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Any]:
+        if _is_nest(y_pred) or _is_nest(y_true):
+            return self._of_nests(y_true, y_pred, sample_weight)
         prediction, target = self._prediction(as_tensor(y_pred)), as_tensor(y_true)
         if self.casts_targets:
             target = cast(target, prediction._data.dtype)
@@ -108,6 +110,18 @@ class Loss(Configured):
         values, mask = self._values(target, prediction, y_pred)
         value = reduced(values, sample_weight, mask, self.reduction)
         return value, _count(values, sample_weight, mask, self.reduction)
+
+    def _of_nests(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Any]:
+        """The loss of lists or dicts of tensors, which ``call`` is given leaf by leaf."""
+        leaves = [self._prediction(as_tensor(leaf)) for leaf in tree.flatten(y_pred)]
+        targets = [as_tensor(leaf) for leaf in tree.flatten(y_true)]
+        if self.casts_targets:
+            targets = [cast(leaf, leaves[0]._data.dtype) for leaf in targets]
+        target = tree.pack_sequence_as(y_true, targets)
+        prediction = tree.pack_sequence_as(y_pred, leaves)
+        values = as_tensor(self.call(target, prediction))
+        value = reduced(values, sample_weight, None, self.reduction)
+        return value, _count(values, sample_weight, None, self.reduction)
 
     def _values(
         self, target: Tensor, prediction: Tensor, y_pred: Any
@@ -152,6 +166,14 @@ class FunctionLoss(Loss):
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
         return self.fn(*same_rank(y_true, y_pred))
+
+
+def _is_nest(value: Any) -> bool:
+    """Whether it is a dict, or a list or tuple of tensors or arrays: several of them, not one."""
+    found = tree.sort(value)
+    if found == "sequence":
+        return any(isinstance(leaf, (Tensor, np.ndarray)) for leaf in tree.flatten(value))
+    return found != ""
 
 
 def reduced(values: Tensor, weight: Any, mask: Tensor | None, reduction: str | None) -> Tensor:
@@ -220,11 +242,12 @@ def _cast_with_logits(tensor: Tensor, dtype: Any) -> Tensor:
     return found
 
 
-def same_rank(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Both with a last axis of size 1 taken from, or given to, the one whose rank is off by one.
+def same_rank(a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    """Both as tensors, one with a last axis of size 1 more or less where its rank is off by one.
 
     A vector beside a matrix of one column becomes one, too, as in Keras.
     """
+    a, b = as_tensor(a), as_tensor(b)
     ranks = a._data.ndim, b._data.ndim
     if ranks[0] == ranks[1] + 1 and a._data.shape[-1] == 1:
         return (a, expand_dims(b, -1)) if ranks[1] == 1 else (squeeze(a, -1), b)
