@@ -61,8 +61,11 @@ class GradientTape:
     """Records operations for automatic differentiation (``tf.GradientTape``).
 
     A tape records the thread that entered it. ``persistent`` allows several gradients;
-    ``watch_accessed_variables`` watches every trainable variable that is read.
+    ``watch_accessed_variables`` watches every trainable variable that is read, and the weights of
+    frozen layers: a layer may train again by the time that their gradients are asked for.
     """
+
+    _watches_frozen = True
 
     def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True) -> None:
         self._persistent = persistent
@@ -147,7 +150,8 @@ class GradientTape:
     def read_variable(self, variable: Variable, value: Tensor) -> None:
         known = self._variables.get(id(variable))
         if known is None:
-            if not (self._watch_accessed and variable.trainable):
+            watched = variable.trainable or (variable.made_trainable and self._watches_frozen)
+            if not (self._watch_accessed and watched):
                 return
             known = self._variables[id(variable)] = (variable, [])
         uid = value._uid  # which what a variable lends has from the start
@@ -397,6 +401,12 @@ class GradientTape:
         else:
             found = [source._uid] if source._uid in self._tracked else []
         return [*found, itself] if itself else found
+
+
+class TrainingTape(GradientTape):
+    """The tape of a training loop, which asks for no gradients of what is frozen."""
+
+    _watches_frozen = False
 
 
 def _differentiable(nest: Any, what: str, allowed: tuple[type, ...]) -> list[Any]:

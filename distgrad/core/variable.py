@@ -33,6 +33,7 @@ class Variable(Operand):
     """
 
     trainable: bool
+    made_trainable = False  # whether a layer made it so, which may have frozen it since
     constraint: Any = None
     _kinds: tuple[Any, Any] = (None, None)
     _open_shape: TensorShape | None = None  # where not all of its sizes are fixed

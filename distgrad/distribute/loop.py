@@ -11,7 +11,7 @@ from distgrad.comm.tree import worker_shards
 from distgrad.core import recording, timeline, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import UsageError
-from distgrad.core.tape import GradientTape
+from distgrad.core.tape import TrainingTape
 from distgrad.core.tensor import Tensor
 from distgrad.core.undone import undone
 from distgrad.core.variable import Variable
@@ -192,7 +192,7 @@ def _no_loss(arrays: tuple, training: bool) -> ShardResult:
 def _used_by(loss_fn: Callable[..., Any], sample: Any) -> _Used:
     """The variables of a function, by a call of it that changes none of them."""
     if loss_fn not in _loop.used:
-        with undone() as written, asked() as others, GradientTape() as tape:
+        with undone() as written, asked() as others, TrainingTape() as tape:
             loss_fn(sample)
         read = list(tape.watched_variables())
         _keep(_loop.used, loss_fn, _Used(read, written.written, others.found))

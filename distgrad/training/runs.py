@@ -15,7 +15,7 @@ import numpy as np
 from distgrad.comm.tree import Node, ShardTree
 from distgrad.compile.passes.shards import Merges
 from distgrad.core import timeline
-from distgrad.core.tape import GradientTape
+from distgrad.core.tape import TrainingTape
 from distgrad.core.tensor import Tensor
 from distgrad.data.loader import Batch
 from distgrad.ops.streams import stream
@@ -47,7 +47,7 @@ class EagerShard:
     def forward(self) -> EagerShard:
         """The forward pass; the shard itself."""
         arrays, self._arrays = self._arrays, ()  # whatever keeps them, it is not the shard
-        with self._stream, self.state, GradientTape() as self._tape:
+        with self._stream, self.state, TrainingTape() as self._tape:
             self._result = self._sum.compute(arrays, True)
         return self
 

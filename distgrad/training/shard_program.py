@@ -24,7 +24,7 @@ from distgrad.compile.program import Apply, Call, Program, Slot
 from distgrad.compile.traced import Fallback
 from distgrad.core import dispatch, tree
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.tape import GradientTape
+from distgrad.core.tape import TrainingTape
 from distgrad.core.tensor import Tensor
 from distgrad.core.undone import overwritten
 from distgrad.ops.tree_sums import in_tree
@@ -51,7 +51,7 @@ class ShardProgram:
         def run(*tensors: Tensor) -> Any:
             filled = iter(tensors)
             given = tree.unflatten(structure, [None if a is None else next(filled) for a in nest])
-            with GradientTape() as tape:
+            with TrainingTape() as tape:
                 result = made_by.compute(given, True)
             dtype.append(result.loss._data.dtype)
             # A weight of another dtype: that of the loss is known now, and it is traced once more.

@@ -15,7 +15,7 @@ from distgrad.core.errors import (
     OutOfStepError,
     UsageError,
 )
-from distgrad.core.tape import GradientTape
+from distgrad.core.tape import TrainingTape
 from distgrad.keras import settings
 from distgrad.keras.callbacks import Callback, History, ProgressPrinter
 from distgrad.keras.callbacks.backup import Begun
@@ -58,7 +58,7 @@ class Trainer(Evaluator):
         x, y, weight = unpack_x_y_sample_weight(data)
         optimizer = self.optimizer
         assert optimizer is not None
-        with GradientTape() as tape:
+        with TrainingTape() as tape:
             prediction = self(x, training=True)
             loss = self._loss_of(x, y, prediction, weight, True)
             scaled = optimizer.scale_loss(loss)

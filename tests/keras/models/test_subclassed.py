@@ -81,6 +81,22 @@ def test_fit_and_frozen_parts():
     assert len(net.trainable_variables) == 12
 
 
+def test_a_tape_watches_weights_of_frozen_layers_too():
+    """As GANs need, which freeze a part for the forward pass and train it right after."""
+    layer = layers.Dense(1, kernel_initializer="ones")
+    layer(x(2, 3))
+    layer.trainable = False
+    with tf.GradientTape() as tape:
+        y = layer(np.full((2, 3), 2.0, np.float32))
+    assert list(tape.watched_variables()) == layer.weights
+    layer.trainable = True
+    np.testing.assert_array_equal(tape.gradient(y, layer.kernel), np.full((3, 1), 4.0))
+    norm = layers.BatchNormalization()
+    with tf.GradientTape() as tape:
+        norm(x(2, 3))
+    assert list(tape.watched_variables()) == norm.weights[:2]  # what never trains is not watched
+
+
 def test_a_subclass_of_model_with_inputs_and_outputs():
     class Doubled(keras.Model):
         def __init__(self, units):
