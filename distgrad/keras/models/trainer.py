@@ -11,7 +11,6 @@ from distgrad.comm.communicator import Communicator
 from distgrad.core import recording, tree
 from distgrad.core.errors import (
     DesyncError,
-    InvalidArgumentError,
     OutOfStepError,
     UsageError,
 )
@@ -254,11 +253,8 @@ class Trainer(Evaluator):
             self._kept_step = None, None  # it is in the middle of what it does
             if isinstance(error, OutOfStepError):
                 error.add_note(_PARTED)
-            if (
-                isinstance(error, InvalidArgumentError)
-                and isinstance(step, CustomStep)
-                and shards > 1
-            ):
+            # That sizes do not fit is a ValueError of operations and layers alike.
+            if isinstance(error, ValueError) and isinstance(step, CustomStep) and shards > 1:
                 error.add_note(_SHARDED.format(shards))
             if isinstance(error, DesyncError):  # on all ranks at once
                 found = difference(communicator, {"optimizer": of_optimizer(optimizer)})
