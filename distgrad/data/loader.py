@@ -223,8 +223,11 @@ class BatchLoader:
                 f"a batch has {len(parts)} parts; it needs inputs, targets and weights at most"
             )
         parts = nest.to_arrays(tuple(map(_nested, parts)))
-        # Batches of two datasets, zipped for a step of one's own, may differ in size: kept whole.
-        whole = self.virtual_shards == 1 and all(isinstance(part, tuple) for part in parts)
+        # Batches of two datasets, zipped for a step of one's own, and the atoms and bonds of graphs
+        # may differ in number: kept whole.
+        whole = self.virtual_shards == 1 and (
+            all(isinstance(part, tuple) for part in parts) or nest.is_uneven(parts[0])
+        )
         size = nest.length(next(nest.leaves(parts)) if whole else parts)
         if size == 0:
             raise ValueError(f"batch {step} has no samples")

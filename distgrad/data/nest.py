@@ -135,6 +135,13 @@ def length(nest: Any) -> int:
     return lengths.pop()
 
 
+def is_uneven(nest: Any) -> bool:
+    """Whether the arrays of a nest differ in their first dimension."""
+    if not isinstance(nest, (tuple, dict)):  # nearly always
+        return False
+    return len({np.shape(leaf)[:1] for leaf in leaves(nest)}) > 1
+
+
 def _alike(one: Any, other: Any) -> bool:
     """Whether two nests are of one form, as far as their first level tells."""
     if type(one) is not type(other) or isinstance(one, dict):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.dtypes import is_floating, limits
 from distgrad.core.errors import InvalidArgumentError
@@ -154,14 +155,22 @@ def _unsorted(
 ) -> Tensor:
     x, ids, count = as_tensor(data), as_tensor(segment_ids), int(num_segments)
     _check_shapes(name, x, ids)
-    numbers = ids._data
-    if count < 0 or (numbers.size and numbers.max() >= count):
-        raise InvalidArgumentError(f"{name}: a segment id lies outside [0, {count}): {ids}")
-    if not (numbers.size and numbers.min() < 0):
+    if count < 0:
+        raise InvalidArgumentError(f"{name}: num_segments is {count}; it must be at least 0")
+    recording.check(_check_range, name, ids, count)
+    if not (recording.hides(ids) or (ids._data.size and ids._data.min() < 0)):
         return reduction(x, ids, count)
     # Rows with a negative number are left out: they go to one more segment, which is cut off.
     kept = select(less(ids, 0), count, ids)
     return bind(getitem, reduction(x, kept, count + 1), key=part(0, None, count))
+
+
+def _check_range(name: str, ids: Tensor, count: int) -> None:
+    if ids._data.size and ids._data.max() >= count:
+        raise InvalidArgumentError(f"{name}: a segment id lies outside [0, {count}): {ids}")
+
+
+_check_range.any_shape = True  # type: ignore[attr-defined]
 
 
 def unsorted_segment_sum(

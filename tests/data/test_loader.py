@@ -298,6 +298,15 @@ def test_what_a_batch_may_be():
             list(BatchLoader([wrong], 2, range(2)).epoch(0))
 
 
+def test_inputs_of_several_lengths_are_one_shard():  # the atoms and bonds of molecules
+    graphs = ({"atoms": np.arange(5.0), "bonds": np.zeros((7, 2))}, np.ones(2))
+    (batch,) = BatchLoader([graphs], 1, range(1)).epoch(0)
+    inputs, targets = batch.shards[0][1]
+    assert [len(inputs["atoms"]), len(inputs["bonds"]), len(targets)] == [5, 7, 2]
+    with pytest.raises(ValueError, match=r"samples: \[2, 5, 7\]"):
+        list(BatchLoader([graphs], 2, range(2)).epoch(0))
+
+
 def test_what_a_batch_loader_refuses():
     with pytest.raises(TypeError, match="int gives no batches"):
         BatchLoader(3, 2, range(2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,19 @@ def test_segments(name, fn, empty):
     np.testing.assert_allclose(unsorted(DATA[order], IDS[order], 4), expected)
     full = np.minimum(IDS[order], 1)
     check_gradients(lambda x: unsorted(x, full, 2), [DATA[order]], order=2)
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "sqrt_n"])
+def test_unsorted_segments_are_captured(name):
+    reduce = getattr(tf.math, f"unsorted_segment_{name}")
+    captured = tf.function(jit_compile=True)(lambda x, ids: reduce(x, ids, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of a function that runs eagerly
+        for numbers in ([0, 1, 2, 0, 1], [2, -1, 2, 0, -1]):  # rows are left out only later
+            ids = tf.constant(numbers)
+            np.testing.assert_allclose(captured(tf.constant(DATA), ids), reduce(DATA, ids, 3))
+        with pytest.raises(IAE, match=r"outside \[0, 3\)"):
+            captured(tf.constant(DATA), tf.constant([0, 3, 1, 0, 1]))
 
 
 def test_segment_of_two_axes_and_of_dropped_rows():

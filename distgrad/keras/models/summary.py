@@ -103,13 +103,20 @@ def _kind(layer: Layer) -> str:
 def _shape(layer: Layer) -> str:
     """Of the outputs in a model's graph, else for the inputs that the layer was built for."""
     if layer._nodes:
-        shapes = [str(tensor.shape) for tensor in tree.flatten(layer._nodes[-1].outputs)]
+        shapes = [_text(tensor.shape) for tensor in tree.flatten(layer._nodes[-1].outputs)]
         return shapes[0] if len(shapes) == 1 else f"[{', '.join(shapes)}]"
     if getattr(layer, "_tensors", None) or getattr(layer, "_graph", None) is not None:
         made = tree.map_structure(lambda tensor: tensor.shape, layer.output)
     else:
         made = _shape_as_built(layer)
-    return "?" if made is None else str(made)
+    if made is None:
+        return "?"
+    return _text(made) if all(n is None or isinstance(n, int) for n in made) else str(made)
+
+
+def _text(shape: tuple[int | None, ...]) -> str:
+    """Without the comma that a tuple of one has."""
+    return f"({', '.join(map(str, shape))})"
 
 
 def _shape_as_built(layer: Layer) -> Any:

@@ -128,3 +128,10 @@ def test_a_part_of_the_layers():
         shown("first", "fifth")
     with pytest.raises(ValueError, match="two"):
         shown("first")
+
+
+def test_a_shape_of_one_dimension_has_no_comma():
+    number = keras.Input((), name="number")
+    model = keras.Model(number, keras.ops.expand_dims(number, -1) * 2.0)
+    assert any("(None)" in line and "number" in line for line in lines(model))
+    assert "(None,)" not in "\n".join(lines(model))
