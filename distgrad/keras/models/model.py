@@ -286,6 +286,25 @@ class Model(Trainer):
 
         saving.load_weights(self, filepath, skip_mismatch, by_name)
 
+    def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
+        """Values by kind (``trainable_variables``, ...), nested under the parts of their paths.
+
+        Tensors, or arrays with ``value_format="numpy_array"``. Raises ValueError for a path that
+        two variables have.
+        """
+        from distgrad.keras.models.state_tree import state_tree
+
+        return state_tree(self, value_format)
+
+    def set_state_tree(self, state_tree: Mapping[str, Any]) -> None:
+        """Assigns what ``get_state_tree`` gave, of this model or of one like it in Keras.
+
+        Values of variables that are not there are left out. Raises ValueError for other kinds.
+        """
+        from distgrad.keras.models.state_tree import set_state_tree
+
+        set_state_tree(self, state_tree)
+
     def export(
         self,
         filepath: Any,
