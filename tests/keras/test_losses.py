@@ -225,6 +225,16 @@ def test_a_vector_of_targets_is_a_column_beside_one():
                 assert model.evaluate(p, targets, verbose=0) == pytest.approx(0.3125 / 3)
 
 
+def test_a_single_target_fits_the_predictions_of_one_sample():  # as in EarlyStopping's example
+    assert losses.mse(np.ones(1), np.arange(3.0)[None]).numpy().tolist() == [pytest.approx(2 / 3)]
+    model = tf.keras.Sequential([tf.keras.layers.Dense(10, kernel_initializer="ones")])
+    model.compile(tf.keras.optimizers.SGD(1e-5), "mse", metrics=["mae"])
+    x = np.arange(100.0).reshape(5, 20) / 100
+    logs = model.fit(x, np.ones(5), epochs=2, batch_size=1, shuffle=False, verbose=0).history
+    assert logs["loss"] == pytest.approx([111.20483, 111.1887], rel=1e-5)  # of Keras 3.15
+    assert logs["mae"] == pytest.approx([8.89983, 8.89914], rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["crossentropy", "ce"])
 @pytest.mark.parametrize(
     ("own", "units", "y"),

@@ -17,6 +17,7 @@ from distgrad.keras.backend import floatx
 from distgrad.keras.registry import Configured, snake_case
 from distgrad.ops.casting import cast
 from distgrad.ops.division import divide_no_nan
+from distgrad.ops.layout import broadcast_to
 from distgrad.ops.logic import logical_and
 from distgrad.ops.reduce import reduce_mean, reduce_sum
 from distgrad.ops.shape import expand_dims, squeeze
@@ -257,14 +258,17 @@ def same_rank(a: Any, b: Any) -> tuple[Tensor, Tensor]:
 
 
 def pair(y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
-    """Targets and predictions of one floating dtype and one shape; a scalar fits any shape.
+    """Targets and predictions of one floating dtype and one shape.
 
-    Raises InvalidArgumentError for other shapes, also for those that would broadcast.
+    A scalar fits any shape, and a single target those of one sample, as in Keras. Raises
+    InvalidArgumentError for other shapes, also for those that would broadcast.
     """
     prediction = floating(y_pred)
     target = cast(as_tensor(y_true, like=prediction._data.dtype), prediction._data.dtype)
     target, prediction = same_rank(target, prediction)
     shapes = target._data.shape, prediction._data.shape
-    if shapes[0] != shapes[1] and () not in shapes:
+    if shapes[0] == (1,) and shapes[1][:1] == (1,):
+        target = broadcast_to(target, shapes[1])
+    elif shapes[0] != shapes[1] and () not in shapes:
         raise InvalidArgumentError(f"targets of shape {shapes[0]}, predictions of {shapes[1]}")
     return target, prediction
