@@ -95,7 +95,7 @@ def test_initial_values_follow_the_seed():
     [
         (lambda **k: layers.Dense(2, **k), {"quantization_config": None}, "int8"),
         (lambda **k: layers.CategoryEncoding(3, **k), {"sparse": False}, True),
-        (lambda **k: layers.IntegerLookup(vocabulary=[1], **k), {"oov_method": "floormod"}, "x"),
+        (lambda **k: layers.StringLookup(vocabulary=["a"], **k), {"oov_method": "floormod"}, "x"),
         (lambda **k: layers.TextVectorization(**k), {"ragged": False, "sparse": False}, True),
     ],
 )

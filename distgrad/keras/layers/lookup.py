@@ -76,10 +76,7 @@ class Hashing(OnTexts):
         super().__init__(**{"dtype": default_dtype(output_mode), **kwargs})
         self.num_bins = whole_number("num_bins", num_bins)
         self.mask_value = mask_value
-        pair = [salt, salt] if isinstance(salt, int) else salt
-        if pair is not None and (len(pair) != 2 or not all(isinstance(n, int) for n in pair)):
-            raise ValueError(f"salt must be one int or two, not {salt!r}")
-        self.salt = None if pair is None else list(pair)
+        self.salt = _key(salt)
         self.output_mode = one_of("output_mode", output_mode, *MODES)
         if output_mode == "int" and "int" not in self.compute_dtype:
             raise ValueError(f"output_mode 'int' needs a dtype of integers, not {self.dtype!r}")
@@ -99,10 +96,22 @@ class Hashing(OnTexts):
         values = values.astype(np.int64) if values.dtype.kind == "f" else values
         found = []
         for value in values.ravel().tolist():
-            text = str(value).encode()
-            number = farmhash(text) if self.salt is None else siphash(text, self.salt)
-            found.append(0 if masks and value == self.mask_value else number % count + masks)
+            number = _hash(value, self.salt) % count + masks
+            found.append(0 if masks and value == self.mask_value else number)
         return np.array(found, np.int64).reshape(values.shape)
+
+
+def _key(salt: int | Sequence[int] | None) -> list[int] | None:
+    """The two numbers of a salt. Raises ValueError."""
+    pair = [salt, salt] if isinstance(salt, int) else salt
+    if pair is not None and (len(pair) != 2 or not all(isinstance(n, int) for n in pair)):
+        raise ValueError(f"salt must be one int or two, not {salt!r}")
+    return None if pair is None else list(pair)
+
+
+def _hash(value: Any, key: list[int] | None) -> int:
+    text = str(value).encode()
+    return farmhash(text) if key is None else siphash(text, key)
 
 
 class _Vocabulary:
@@ -131,7 +140,7 @@ class _Lookup(OnTexts):
     no number for them.
     """
 
-    _fixed: ClassVar = {"sparse": False, "salt": None, "oov_method": "floormod"}
+    _fixed: ClassVar = {"sparse": False}
 
     def __init__(
         self,
@@ -144,6 +153,7 @@ class _Lookup(OnTexts):
         invert: bool = False,
         output_mode: str = "int",
         pad_to_max_tokens: bool = False,
+        salt: int | Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         output_mode = older_mode(output_mode)
@@ -160,9 +170,11 @@ class _Lookup(OnTexts):
         self.mask_token, self.oov_token = mask_token, oov_token
         self.invert = invert
         self.pad_to_max_tokens = pad_to_max_tokens
+        self.salt = _key(salt)
         self._known = _Vocabulary([], 0)  # without words of a special meaning
         self._tally = _Tally()  # what update_state has counted
         self._idf: np.ndarray | None = None
+        self._weighs_special = False
         self._was_given = vocabulary is not None
         if vocabulary is not None:
             self.set_vocabulary(vocabulary, idf_weights)
@@ -215,11 +227,12 @@ class _Lookup(OnTexts):
 
     @property
     def vocabulary(self) -> list[Any] | None:
-        return self._known.words or None
+        return self.get_vocabulary(self._weighs_special) or None
 
     @property
     def idf_weights(self) -> list[float] | None:
-        return None if self._idf is None else self._idf[len(self._special) :].tolist()
+        first = 0 if self._weighs_special else len(self._special)
+        return None if self._idf is None else self._idf[first:].tolist()
 
     def get_vocabulary(self, include_special_tokens: bool = True) -> list[Any]:
         """All words in the order of their numbers; without those of a special meaning if wanted."""
@@ -258,7 +271,10 @@ class _Lookup(OnTexts):
             weights = np.asarray(idf_weights, np.float32)
             if weights.shape != (len(words) + len(special) * has_special,):
                 raise ValueError(f"{len(words)} words, and idf_weights of shape {weights.shape}")
-            self._take_idf(weights[len(special) :] if has_special else weights)
+            if has_special:
+                self._idf, self._weighs_special = weights, True
+            else:
+                self._take_idf(weights)
         self._take(words)
 
     def _starts_special(self, words: list[Any]) -> bool:
@@ -267,6 +283,7 @@ class _Lookup(OnTexts):
 
     def _take_idf(self, weights: np.ndarray) -> None:
         front = np.full(len(self._special), weights.mean())
+        self._weighs_special = False  # with weights of their own
         self._idf = np.concatenate([front, weights]).astype(np.float32)
 
     def _take(self, words: list[Any]) -> None:
@@ -378,10 +395,11 @@ class StringLookup(_Lookup):
     """Texts as the numbers of a vocabulary; with ``invert``, back to texts (an array of NumPy).
 
     ``output_mode`` is "int", "one_hot", "multi_hot", "count" or "tf_idf" (with ``idf_weights``).
-    Several numbers for words outside the vocabulary go by the words' hash, as in TensorFlow.
+    Several numbers for words outside the vocabulary go by the words' hash, as in TensorFlow; with
+    ``salt``, as in `Hashing`.
     """
 
-    _fixed: ClassVar = {**_Lookup._fixed, "encoding": "utf-8"}
+    _fixed: ClassVar = {**_Lookup._fixed, "encoding": "utf-8", "oov_method": "floormod"}
 
     def __init__(
         self,
@@ -424,14 +442,15 @@ class StringLookup(_Lookup):
         return as_texts(values).tolist()
 
     def _outside(self, word: str) -> int:
-        return farmhash(word.encode()) % self.num_oov_indices
+        return _hash(word, self.salt) % self.num_oov_indices
 
 
 class IntegerLookup(_Lookup):
     """Whole numbers as those of a vocabulary, also inside a model; with ``invert``, back again.
 
     ``output_mode`` is "int", "one_hot", "multi_hot", "count" or "tf_idf" (with ``idf_weights``).
-    Several numbers for what is outside the vocabulary go by the remainder.
+    Several numbers for what is outside the vocabulary go by the remainder, or with ``oov_method``
+    "farmhash" by the hash, with ``salt`` as in `Hashing`. Raises ValueError for salt without that.
     """
 
     _fixed: ClassVar = {**_Lookup._fixed, "vocabulary_dtype": "int64"}
@@ -443,9 +462,13 @@ class IntegerLookup(_Lookup):
         mask_token: int | None = None,
         oov_token: int = -1,
         *args: Any,
+        oov_method: str = "floormod",
         **kwargs: Any,
     ) -> None:
         super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, *args, **kwargs)
+        self.oov_method = one_of("oov_method", oov_method, "floormod", "farmhash")
+        if self.salt is not None and oov_method == "floormod":
+            raise ValueError("salt is for oov_method='farmhash'; a remainder takes none")
 
     def call(self, inputs: Tensor) -> Tensor:
         look = self.words_of if self.invert else self.numbers_of
@@ -459,4 +482,6 @@ class IntegerLookup(_Lookup):
         return np.asarray(values).astype(np.int64).tolist()
 
     def _outside(self, word: int) -> int:
+        if self.oov_method == "farmhash":
+            return _hash(word, self.salt) % self.num_oov_indices
         return word % self.num_oov_indices

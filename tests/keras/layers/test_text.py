@@ -188,6 +188,35 @@ def test_what_is_no_number_lies_in_the_last_bin():
     assert bins.numpy().tolist() == [2, 2, 2, 1, 0]
 
 
+def test_words_outside_have_the_idf_weight_that_is_given_for_them():
+    words, weights = ["[UNK]", "a", "b"], [0.9, 0.25, 0.75]
+    for kind, texts in (
+        (layers.StringLookup, [["a", "z", "b", "z"]]),
+        (layers.TextVectorization, ["a z b z"]),
+    ):
+        layer = kind(output_mode="tf_idf", vocabulary=words, idf_weights=weights)
+        for each in (layer, kind.from_config(layer.get_config())):
+            np.testing.assert_allclose(each(texts), [[1.8, 0.25, 0.75]], rtol=1e-6)
+    mean = layers.StringLookup(output_mode="tf_idf", vocabulary=["a"], idf_weights=[0.5])
+    assert mean.get_config()["vocabulary"] == ["a"] and mean.idf_weights == [0.5]
+
+
+@pytest.mark.parametrize(  # the bins of Keras 3.15
+    "salt, numbers, word",
+    [(None, [3, 3, 2, 2, 0, 1], 0), (3, [3, 0, 2, 1, 3, 0], 0), ([3, 5], [2, 1, 3, 0, 2, 3], 3)],
+)
+def test_hashes_spread_what_is_outside_the_vocabulary(salt, numbers, word):
+    values = np.array([100, 300, 700, 1100, 1700, 2000])
+    options = {"num_oov_indices": 4, "oov_method": "farmhash", "salt": salt}
+    layer = layers.IntegerLookup(vocabulary=[10, 20, 30], **options)
+    for each in (layer, layers.IntegerLookup.from_config(layer.get_config())):
+        assert each(values).numpy().tolist() == numbers
+    texts = layers.StringLookup(vocabulary=["a"], num_oov_indices=5, salt=salt)
+    assert texts(["xyz"]).numpy() == word
+    with pytest.raises(ValueError, match="salt is for oov_method='farmhash'"):
+        layers.IntegerLookup(vocabulary=[1], salt=1)
+
+
 def test_idf_weights_lie_in_a_file_under_the_name_that_they_have_in_keras(tmp_path):
     def model():
         layer = layers.IntegerLookup(output_mode="tf_idf")
