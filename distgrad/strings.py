@@ -1,7 +1,7 @@
 """``tf.strings``, on NumPy arrays of str: no tensor holds texts, and datasets give these.
 
 Every function takes strings, bytes (UTF-8), lists and arrays of them. What it makes of rows of
-unequal lengths, a RaggedTensor in TensorFlow, is a list of arrays.
+unequal lengths, a RaggedTensor in TensorFlow, is a list of arrays that ``to_tensor`` fills up.
 """
 
 from __future__ import annotations
@@ -38,6 +38,32 @@ __all__ = [
 ]
 
 
+class Rows(list):
+    """Rows of unequal lengths: arrays of texts, tensors, or such lists again."""
+
+    def to_tensor(
+        self, default_value: Any = None, name: str | None = None, shape: Any = None
+    ) -> Any:
+        """All rows as one array of texts, or tensor, the shorter ones filled up at their ends.
+
+        With ``default_value``, "" or 0 unless it is given; ``shape`` states lengths, None for that
+        of the longest row.
+        """
+        inner = [r.to_tensor(default_value) if isinstance(r, Rows) else r for r in self]
+        parts = list(map(np.asarray, inner))
+        lengths = np.max([part.shape for part in parts], axis=0) if parts else [0]
+        given = [None] * len(lengths) if shape is None else list(shape)[1:]
+        sizes = [int(n) if own is None else own for own, n in zip(given, lengths, strict=True)]
+        texts = not parts or parts[0].dtype.kind == "U"
+        fill = np.asarray(("" if texts else 0) if default_value is None else default_value)
+        dtype = np.result_type(fill, *parts) if texts else parts[0].dtype
+        whole = np.full((len(parts), *sizes), fill, dtype)
+        for row, part in zip(whole, parts, strict=True):
+            kept = part[tuple(map(slice, sizes))]
+            row[tuple(map(slice, kept.shape))] = kept
+        return whole.view(Texts) if texts else as_tensor(whole)
+
+
 def _each(function: Callable[[str], Any], value: Any, dtype: Any = str) -> np.ndarray:
     """``function`` of every text, in an array of the same shape."""
     array = as_texts(value)
@@ -50,12 +76,12 @@ def _mapped(function: Callable[[str], str], value: Any) -> Texts:
 
 
 def _pieces(cut: Callable[[str], list[str]], value: Any) -> Any:
-    """The pieces of one text as an array; of an axis of texts as a list of them."""
+    """The pieces of one text as an array; of an axis of texts as rows of them."""
     return _rows(lambda text: np.array(cut(text), dtype=str).view(Texts), as_texts(value))
 
 
 def _rows(made: Callable[[str], Any], texts: np.ndarray) -> Any:
-    return [_rows(made, row) for row in texts] if texts.ndim else made(str(texts))
+    return Rows(_rows(made, row) for row in texts) if texts.ndim else made(str(texts))
 
 
 def lower(input: Any, encoding: str = "", name: str | None = None) -> Texts:
@@ -210,8 +236,10 @@ def as_string(
     return made.reshape(np.shape(array)).view(Texts)
 
 
-def to_number(input: Any, out_type: Any = "float32", name: str | None = None) -> Tensor:
-    """The numbers that the texts spell. Raises ValueError for one that spells none."""
+def to_number(input: Any, out_type: Any = "float32", name: str | None = None) -> Any:
+    """The numbers that the texts spell, those of rows in rows. Raises ValueError for no number."""
+    if isinstance(input, Rows):
+        return Rows(to_number(row, out_type) for row in input)
     dtype = as_dtype(out_type).numpy_dtype
     return as_tensor(_each(float if dtype.kind == "f" else int, input, dtype))
 

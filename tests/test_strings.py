@@ -59,6 +59,21 @@ def test_texts_of_several_rows_are_split_into_a_list_of_arrays():
     assert [row.tolist() for row in S.split(["a b", "c"])] == [["a", "b"], ["c"]]
 
 
+def test_rows_of_unequal_lengths_are_filled_up_by_to_tensor():
+    rows = S.split(["a,b", "c", "d,e,f"], ",")
+    assert rows.to_tensor().tolist() == [["a", "b", ""], ["c", "", ""], ["d", "e", "f"]]
+    two = rows.to_tensor("none", shape=(None, 2))
+    assert two.tolist() == [["a", "b"], ["c", "none"], ["d", "e"]]
+    nested = S.split([["a b", "c"], ["d", "e"]]).to_tensor("-")
+    assert nested.tolist() == [[["a", "b"], ["c", "-"]], [["d", "-"], ["e", "-"]]]
+    numbers = S.to_number(S.split(["1,2", "3"], ","), tf.int32).to_tensor(-1)
+    assert numbers.dtype == tf.int32 and numbers.numpy().tolist() == [[1, 2], [3, -1]]
+    assert S.unicode_decode(["ab", "c"], "UTF-8").to_tensor().numpy().tolist() == [
+        [97, 98],
+        [99, 0],
+    ]
+
+
 def test_numpy_gives_bytes():
     assert S.lower("Ä").numpy().decode() == "Ä"
     assert S.join([["a"], ["ö"]]).numpy().tolist() == ["aö".encode()]
