@@ -225,9 +225,13 @@ class BatchLoader:
         parts = nest.to_arrays(tuple(map(_nested, parts)))
         # Batches of two datasets, zipped for a step of one's own, and the atoms and bonds of graphs
         # may differ in number: kept whole.
-        whole = self.virtual_shards == 1 and (
-            all(isinstance(part, tuple) for part in parts) or nest.is_uneven(parts[0])
-        )
+        uneven, alone = nest.is_uneven(parts[0]), self.virtual_shards == 1
+        whole = alone and (uneven or all(isinstance(part, tuple) for part in parts))
+        if uneven and not alone:
+            raise ValueError(
+                f"the inputs of batch {step} differ in their number of samples, so that nobody can "
+                "cut them into shards: use one process, without virtual shards"
+            )
         size = nest.length(next(nest.leaves(parts)) if whole else parts)
         if size == 0:
             raise ValueError(f"batch {step} has no samples")

@@ -303,7 +303,7 @@ def test_inputs_of_several_lengths_are_one_shard():  # the atoms and bonds of mo
     (batch,) = BatchLoader([graphs], 1, range(1)).epoch(0)
     inputs, targets = batch.shards[0][1]
     assert [len(inputs["atoms"]), len(inputs["bonds"]), len(targets)] == [5, 7, 2]
-    with pytest.raises(ValueError, match=r"samples: \[2, 5, 7\]"):
+    with pytest.raises(ValueError, match="nobody can cut them into shards: use one process"):
         list(BatchLoader([graphs], 2, range(2)).epoch(0))
 
 
