@@ -17,8 +17,8 @@ class SparseTensor:
     """An array of ``dense_shape`` that has nothing (0, or "") but ``values`` (N,) at ``indices``.
 
     Indices (N, rank) and the shape (rank,) are int64; values are a tensor, or an array of texts.
-    Only ``cast`` and ``edit_distance`` take it: ``tf.sparse.to_dense`` makes a tensor. Raises
-    ValueError for shapes that do not fit each other.
+    ``cast``, ``edit_distance`` and ``tf.sparse`` take it: ``tf.sparse.to_dense`` makes a tensor.
+    Raises ValueError for shapes that do not fit each other.
     """
 
     def __init__(self, indices: Any, values: Any, dense_shape: Any) -> None:

@@ -131,3 +131,64 @@ def test_edit_distance():
         tf.edit_distance([[1]], truth)
     with pytest.raises(ValueError, match="rank"):
         tf.edit_distance(read, truth)
+
+
+def matrix(values=(13.0, 15.0, 17.0)) -> tf.SparseTensor:
+    return tf.SparseTensor([[0, 1], [1, 0], [1, 2]], values, (2, 3))
+
+
+def test_sums_are_sparse_or_dense():  # values are TensorFlow's
+    one = tf.SparseTensor([[0, 2], [3, 4]], [31.0, 2.0], [4, 10])
+    other = tf.SparseTensor([[0, 2], [3, 0]], [-31.0, 38.0], [4, 10])
+    assert parts(tf.sparse.add(one, other)) == ([[0, 2], [3, 0], [3, 4]], [0, 38, 2], [4, 10])
+    assert parts(tf.sparse.add(one, other, 1.0)) == ([[3, 0], [3, 4]], [38, 2], [4, 10])
+    assert tf.sparse.add(tf.ones((4, 10)), one).numpy().sum() == 73
+    with pytest.raises(tf.errors.InvalidArgumentError, match="differ"):
+        tf.sparse.add(one, matrix())
+    with pytest.raises(TypeError, match="must be a SparseTensor"):
+        tf.sparse.add(1.0, 2.0)
+    assert tf.sparse.reduce_sum(matrix(), 1).numpy().tolist() == [13, 32]
+    assert tf.sparse.reduce_sum(matrix(), 0, keepdims=True).numpy().tolist() == [[15, 13, 17]]
+
+
+def test_products_have_gradients():
+    values, dense = (
+        tf.Variable([13.0, 15.0, 17.0]),
+        tf.Variable([[4.0, 1.0], [6.0, 2.0], [3.0, 5.0]]),
+    )
+    with tf.GradientTape() as tape:
+        product = tf.sparse.sparse_dense_matmul(matrix(values), dense)
+        loss = tf.reduce_sum(product**2)
+    assert product.numpy().tolist() == [[78, 26], [111, 100]]
+    of_values, of_dense = tape.gradient(loss, [values, dense])
+    assert of_values.numpy().tolist() == [1040, 1088, 1666]
+    assert of_dense.numpy().tolist() == [[3330, 3000], [2028, 676], [3774, 3400]]
+    turned = tf.sparse.sparse_dense_matmul(matrix(), dense[:2], adjoint_a=True)
+    assert turned.numpy().tolist() == [[90, 30], [52, 13], [102, 34]]
+    turned = tf.sparse.sparse_dense_matmul(matrix(), tf.transpose(dense), adjoint_b=True)
+    assert turned.numpy().tolist() == product.numpy().tolist()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no product"):
+        tf.sparse.sparse_dense_matmul(matrix(), dense[:2])
+
+
+def test_places_are_moved():
+    beside = [[0, 1], [0, 4], [1, 0], [1, 2], [1, 3], [1, 5]]
+    assert parts(tf.sparse.concat(1, [matrix()] * 2)) == (beside, [13, 13, 15, 17, 15, 17], [2, 6])
+    assert parts(tf.sparse.slice(matrix(), [1, 0], [5, 2])) == ([[0, 0]], [15], [1, 2])
+    assert parts(tf.sparse.retain(matrix(), [True, False, False])) == ([[0, 1]], [13], [2, 3])
+    turned = ([[0, 1], [1, 0], [2, 1]], [15, 13, 17], [3, 2])
+    assert parts(tf.sparse.transpose(matrix())) == turned
+    flat = ([[0, 1], [1, 1], [2, 1]], [13, 15, 17], [3, 2])
+    assert parts(tf.sparse.reshape(matrix(), [3, -1])) == flat
+    deep = ([[0, 1, 0], [1, 0, 0], [1, 2, 0]], [13, 15, 17], [2, 3, 1])
+    assert parts(tf.sparse.expand_dims(matrix())) == deep
+    mixed = tf.SparseTensor([[1, 0], [0, 1]], ["a", "b"], [2, 2])
+    assert parts(tf.sparse.reorder(mixed)) == ([[0, 1], [1, 0]], [b"b", b"a"], [2, 2])
+    more = tf.sparse.map_values(tf.add, matrix(), 5.0)
+    assert parts(more) == ([[0, 1], [1, 0], [1, 2]], [18, 20, 22], [2, 3])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="other places"):
+        tf.sparse.map_values(tf.add, matrix(), mixed)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="reshape"):
+        tf.sparse.reshape(matrix(), [4, 4])
+    with pytest.raises(AttributeError, match="to_dense makes dense tensors"):
+        tf.sparse.softmax(matrix())
