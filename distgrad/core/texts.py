@@ -14,7 +14,15 @@ from distgrad.core.dtypes import DType, as_dtype, string
 
 
 class Text(np.str_):  # type: ignore[misc]  # final for type checkers alone
-    """One of `Texts`."""
+    """One of `Texts`, which is equal to its bytes, too."""
+
+    def __eq__(self, other: Any) -> Any:
+        return super().__eq__(_decoded(other))
+
+    def __ne__(self, other: Any) -> Any:
+        return super().__ne__(_decoded(other))
+
+    __hash__ = np.str_.__hash__
 
     def numpy(self) -> bytes:
         """The text in UTF-8."""
@@ -22,7 +30,14 @@ class Text(np.str_):  # type: ignore[misc]  # final for type checkers alone
 
 
 class Texts(np.ndarray):
-    """An array of str that also has TensorFlow's ``numpy()``, which gives bytes."""
+    """An array of str that also has TensorFlow's ``numpy()``, which gives bytes, and is compared
+    with bytes, too."""
+
+    def __eq__(self, other: Any) -> Any:
+        return np.asarray(self) == _decoded(other)
+
+    def __ne__(self, other: Any) -> Any:
+        return np.asarray(self) != _decoded(other)
 
     def __getitem__(self, key: Any) -> Any:
         found = super().__getitem__(key)
@@ -98,6 +113,13 @@ def as_strings(value: Any) -> Bytes | Texts:
     if array.dtype.kind in "OS" and not all(map(_is_utf8, array.flat)):
         return as_bytes(value)
     return as_texts(array).view(Texts)
+
+
+def _decoded(value: Any) -> Any:
+    """Bytes as texts; anything else as it is."""
+    if isinstance(value, bytes):
+        return value.decode() if _is_utf8(value) else value
+    return np.asarray(as_strings(value)) if are_texts(value) else value
 
 
 def _is_utf8(value: Any) -> bool:

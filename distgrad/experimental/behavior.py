@@ -87,7 +87,7 @@ def _reshape(self: Any, *newshape: Any, order: str = "C") -> Tensor:
 
 
 def item(self: Any, key: Any) -> Tensor:
-    """``self[key]`` by NumPy's rules: lists and arrays of integers, or of bools, are indices."""
+    """``self[key]`` by NumPy's rules: lists, tuples and arrays of integers or bools are indices."""
     keys = key if isinstance(key, tuple) else (key,)
     if not any(_is_array(each) for each in keys):
         return index(self, key)
@@ -106,4 +106,6 @@ def item(self: Any, key: Any) -> Tensor:
 
 
 def _is_array(key: Any) -> bool:
-    return isinstance(key, (list, np.ndarray)) or (isinstance(key, Operand) and key.shape.rank > 0)
+    if isinstance(key, Operand):
+        return key.shape.rank > 0
+    return isinstance(key, (list, tuple, np.ndarray))

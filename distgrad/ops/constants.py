@@ -85,7 +85,9 @@ def fill(dims: Any, value: Any, name: str | None = None) -> Tensor:
 
 
 def zeros(shape: Any, dtype: Any = np.float32, name: str | None = None) -> Tensor:
-    """Zeros of ``shape``."""
+    """Zeros of ``shape``; of dtype string an array of empty texts."""
+    if dtype is string or dtype is str:
+        return as_strings(np.zeros(static(shape), str))  # type: ignore[return-value]
     return bind(fill_p, 0, shape=static(shape), dtype=as_dtype(dtype).numpy_dtype)
 
 

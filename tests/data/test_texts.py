@@ -55,6 +55,20 @@ def test_equal_and_not_equal_compare_them():
     assert found.dtype == tf.bool and found.numpy().tolist() == [False, True]
 
 
+def test_bytes_are_equal_to_their_texts():  # as listings compare what they print
+    texts = tf.constant(["a", "é"])
+    assert (texts == "é".encode()).tolist() == (texts != b"a").tolist() == [False, True]
+    assert (texts == np.array([b"a", b"b"], object)).tolist() == [True, False]
+    assert texts[0] == b"a" and b"a" == texts[0] == "a" and texts[0] != b"b"
+    assert texts[0] != b"\xff" and not (texts == b"\xff").any()
+
+
+def test_zeros_of_texts_are_empty():
+    none = tf.zeros([0, 1], tf.string)
+    assert tf.concat([none, [["a"]]], axis=0).numpy().tolist() == [[b"a"]]
+    assert tf.zeros([2], dtype=tf.string).numpy().tolist() == [b"", b""]
+
+
 def test_python_functions_get_and_give_them():
     sizes = lines().map(lambda line: tf.numpy_function(len, [line], tf.int64))
     assert [int(size) for size in sizes] == [4, 3, 3]  # bytes

@@ -171,7 +171,9 @@ def test_tensors_with_the_manners_of_numpy(manners):
     assert m.reshape(4).shape == m.reshape([4]).shape == m.ravel().shape == (4,)
     assert m.reshape(1, 4).shape == (1, 4) and m.tolist() == [[1, 2], [3, 4]]
     assert m.astype(np.float32).dtype is tf.float32 and float(m.mean()) == 2.5
-    assert m[[0, 1], [1, 0]].numpy().tolist() == [2, 3] and m[-1].numpy().tolist() == [3, 4]
+    assert m[[0, 1], [1, 0]].numpy().tolist() == [2, 3] == m[(0, 1), (1, 0)].numpy().tolist()
+    assert m[:, (False, True)].numpy().tolist() == [[2], [4]]
+    assert m[-1].numpy().tolist() == [3, 4]
     assert m[tf.constant([1, 0])].numpy().tolist() == [[3, 4], [1, 2]]
     assert m[m > 2].numpy().tolist() == [3, 4]
     with pytest.raises(tf.errors.InvalidArgumentError, match="out of bounds"):

@@ -196,7 +196,7 @@ def test_no_tensor_holds_them() -> None:
     assert tf.string == "string" and tf.dtypes.string is tf.string
     assert OPS.convert_to_tensor([["a"]]).tolist() == [["a"]]
     assert OPS.convert_to_tensor("a", "string") == tf.constant("a") == "a"
-    for make in (lambda: tf.zeros(2, tf.string), lambda: tf.Variable(["a"])):
+    for make in (lambda: tf.ones(2, tf.string), lambda: tf.Variable(["a"])):
         with pytest.raises((TypeError, ValueError), match="texts"):
             make()
 
