@@ -15,7 +15,7 @@ from distgrad.core.indexed_slices import IndexedSlices
 from distgrad.core.primitive import bind
 from distgrad.core.reading import Reading
 from distgrad.core.tensor import Tensor
-from distgrad.core.texts import as_strings, holds_texts, is_text
+from distgrad.core.texts import all_texts, as_strings, holds_texts
 from distgrad.core.variable import Variable
 from distgrad.ops.casting import cast, identity
 from distgrad.ops.shape import as_peers, broadcast_to, expand_dims, one_axis, static
@@ -180,21 +180,21 @@ def identity_n(input: Any, name: str | None = None) -> list[Tensor]:
 
 
 def shape(input: Any, out_type: Any = None, name: str | None = None) -> Tensor:
-    """The shape as an int32 tensor; of an array of texts, too."""
+    """The shape as an int32 tensor; of texts, too."""
     out_type = np.int32 if out_type is None else out_type
     return Tensor(np.array(_shape(input), dtype=as_dtype(out_type).numpy_dtype))
 
 
 def size(input: Any, out_type: Any = None, name: str | None = None) -> Tensor:
-    """The number of elements as an int32 tensor; of an array of texts, too."""
+    """The number of elements as an int32 tensor; of texts, too."""
     out_type = np.int32 if out_type is None else out_type
     return Tensor(np.array(math.prod(_shape(input)), dtype=as_dtype(out_type).numpy_dtype))
 
 
 def rank(input: Any, name: str | None = None) -> Tensor:
-    """The number of axes as an int32 tensor; of an array of texts, too."""
+    """The number of axes as an int32 tensor; of texts, too."""
     return Tensor(np.array(len(_shape(input)), dtype=np.int32))
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    return np.shape(value) if is_text(value) else as_tensor(value)._data.shape
+    return np.shape(value) if all_texts(value) else as_tensor(value)._data.shape

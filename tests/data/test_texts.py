@@ -69,6 +69,11 @@ def test_zeros_of_texts_are_empty():
     assert tf.zeros([2], dtype=tf.string).numpy().tolist() == [b"", b""]
 
 
+def test_lists_of_them_have_a_shape():
+    assert tf.shape([["a"], ["bc"]]).numpy().tolist() == [2, 1]
+    assert int(tf.size(["a", "b"])) == 2 and int(tf.rank("a")) == 0
+
+
 def test_python_functions_get_and_give_them():
     sizes = lines().map(lambda line: tf.numpy_function(len, [line], tf.int64))
     assert [int(size) for size in sizes] == [4, 3, 3]  # bytes

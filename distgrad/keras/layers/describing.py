@@ -106,7 +106,8 @@ def first_shape(layer: Described, shape: Any, legacy: dict[str, Any]) -> tuple |
     for name, value in layer._fixed.items():
         if name in legacy and (given := legacy.pop(name)) != value:
             raise ValueError(
-                f"{type(layer).__name__}: {name} can only be {value!r} here, not {given!r}"
+                f"{type(layer).__name__}: {name} can only be {value!r} here, not {given!r}: "
+                "leave it out"
             )
     if legacy:
         words = ", ".join(map(repr, legacy))

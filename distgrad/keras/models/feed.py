@@ -75,7 +75,10 @@ class Feed:
         else:
             first = BatchLoader(x, 1, range(1), steps_per_epoch=1).first()  # 1: it may be endless
             if first is None:
-                raise ValueError("the data holds no batch")
+                raise ValueError(
+                    "the data holds no batch: is it cut by take, skip or shard, or has it fewer "
+                    "samples than a batch and drop_remainder=True?"
+                )
         self.first = tuple(first) if isinstance(first, (tuple, list)) else (first,)
 
     @property
