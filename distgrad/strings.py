@@ -1,7 +1,8 @@
 """``tf.strings``, on NumPy arrays of str: no tensor holds texts, and datasets give these.
 
-Every function takes strings, bytes (UTF-8), lists and arrays of them. What it makes of rows of
-unequal lengths, a RaggedTensor in TensorFlow, is a list of arrays that ``to_tensor`` fills up.
+Every function takes strings, bytes (UTF-8 where no other encoding is named), lists and arrays of
+them. What it makes of rows of unequal lengths, a RaggedTensor in TensorFlow, is a list of arrays
+that ``to_tensor`` fills up.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
-from distgrad.core.tensor import Tensor
-from distgrad.core.texts import Texts, as_bytes, as_texts
+from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.tensor import Operand, Tensor
+from distgrad.core.texts import Texts, as_bytes, as_strings, as_texts
 
 __all__ = [
     "as_string",
@@ -33,7 +35,10 @@ __all__ = [
     "to_hash_bucket_strong",
     "to_number",
     "unicode_decode",
+    "unicode_decode_with_offsets",
+    "unicode_encode",
     "unicode_split",
+    "unicode_transcode",
     "upper",
 ]
 
@@ -130,16 +135,23 @@ def length(input: Any, unit: str = "BYTE", name: str | None = None) -> Tensor:
     return as_tensor(_each(lambda text: len(_units(text, unit)), input, np.int32))
 
 
-def substr(input: Any, pos: Any, len: Any, unit: str = "BYTE", name: str | None = None) -> Texts:
-    """``len`` bytes of each text from ``pos`` on, or characters (``unit="UTF8_CHAR"``)."""
-    array, starts, sizes = np.broadcast_arrays(as_texts(input), np.asarray(pos), np.asarray(len))
-    made = []
-    for text, start, size in zip(array.flat, starts.flat, sizes.flat, strict=True):
-        units = _units(str(text), unit)
-        first = int(start) if start >= 0 else max(int(start) + _size(units), 0)
-        part = units[first : first + int(size)]
-        made.append(part if isinstance(part, str) else part.decode("utf-8", "replace"))
-    return np.array(made, dtype=str).reshape(array.shape).view(Texts)
+def substr(input: Any, pos: Any, len: Any, unit: str = "BYTE", name: str | None = None) -> Any:
+    """``len`` bytes of each text from ``pos`` on, or characters (``unit="UTF8_CHAR"``).
+
+    Raises InvalidArgumentError for a position outside a text.
+    """
+    array = np.asarray(as_bytes(input) if unit == "BYTE" else as_texts(input))
+    array, starts, sizes = np.broadcast_arrays(array, np.asarray(pos), np.asarray(len))
+    made = np.empty(array.shape, object)
+    for place, (text, start, size) in enumerate(
+        zip(array.flat, starts.flat, sizes.flat, strict=True)
+    ):
+        units = text if unit == "BYTE" else _units(str(text), unit)
+        if abs(start) > _size(units):
+            raise InvalidArgumentError(f"pos {start} out of range for string {units!r}")
+        first = int(start) if start >= 0 else int(start) + _size(units)
+        made.flat[place] = units[first : first + int(size)]
+    return as_strings(made)
 
 
 def _size(units: Any) -> int:  # (`len` is an argument's name in TensorFlow)
@@ -168,7 +180,7 @@ def unicode_split(
     name: str | None = None,
 ) -> Any:
     """The characters of a text, an array; of an axis of texts a list of such arrays."""
-    return _pieces(list, input)
+    return _pieces(list, _characters(input, input_encoding, errors, replacement_char))
 
 
 def unicode_decode(
@@ -180,7 +192,83 @@ def unicode_decode(
     name: str | None = None,
 ) -> Any:
     """The numbers of the characters of a text; of an axis of texts a list of such tensors."""
-    return _rows(lambda text: Tensor(np.array(list(map(ord, text)), np.int32)), as_texts(input))
+    texts = _characters(input, input_encoding, errors, replacement_char)
+    return _rows(lambda text: Tensor(np.array(list(map(ord, text)), np.int32)), texts)
+
+
+def unicode_decode_with_offsets(
+    input: Any,
+    input_encoding: str = "UTF-8",
+    errors: str = "replace",
+    replacement_char: int = 65533,
+    replace_control_characters: bool = False,
+    name: str | None = None,
+) -> tuple[Any, Any]:
+    """As ``unicode_decode``, and the byte, int64, at which each character begins."""
+    texts = _characters(input, input_encoding, errors, replacement_char)
+
+    def offsets(text: str) -> Tensor:
+        sizes = [len(character.encode(input_encoding)) for character in text]
+        return Tensor(np.cumsum([0, *sizes], dtype=np.int64)[:-1])
+
+    return unicode_decode(texts), _rows(offsets, texts)
+
+
+def unicode_encode(
+    input: Any,
+    output_encoding: str = "UTF-8",
+    errors: str = "replace",
+    replacement_char: int = 65533,
+    name: str | None = None,
+) -> Any:
+    """The text of the numbers of its characters, which are the last axis, or a list.
+
+    Numbers of no character become ``replacement_char``, are left out where ``errors`` is "ignore",
+    and raise InvalidArgumentError where it is "strict".
+    """
+
+    def text(numbers: Any) -> Any:
+        if np.ndim(numbers[0] if _size(numbers) else 0):
+            return [text(row) for row in numbers]
+        return "".join(map(character, numbers)).encode(output_encoding)
+
+    def character(number: Any) -> str:
+        if 0 <= number < 0xD800 or 0xDFFF < number <= 0x10FFFF:
+            return chr(number)
+        if errors == "strict":
+            raise InvalidArgumentError(f"unicode_encode: {number} is no character")
+        return chr(replacement_char) if errors == "replace" else ""
+
+    whole = as_tensor(input).numpy() if isinstance(input, Operand) else input
+    return as_strings(np.array(text(whole), object))
+
+
+def unicode_transcode(
+    input: Any,
+    input_encoding: str,
+    output_encoding: str,
+    errors: str = "replace",
+    replacement_char: int = 65533,
+    replace_control_characters: bool = False,
+    name: str | None = None,
+) -> Any:
+    """The texts in another encoding: bytes, but texts where they are UTF-8."""
+    texts = _characters(input, input_encoding, errors, replacement_char)
+    made = [str(text).encode(output_encoding) for text in texts.flat]
+    return as_strings(np.array(made, object).reshape(texts.shape))
+
+
+def _characters(input: Any, encoding: str, errors: str, replacement_char: int) -> np.ndarray:
+    """Bytes of an encoding as an array of str. Raises InvalidArgumentError where they are no
+    text and ``errors`` is "strict"."""
+    array = np.asarray(as_bytes(input))
+    try:
+        found = [value.decode(encoding, errors) for value in array.flat]
+    except UnicodeDecodeError as error:
+        raise InvalidArgumentError(f"no text in {encoding}: {error}") from None
+    if replacement_char != 65533:
+        found = [text.replace("\ufffd", chr(replacement_char)) for text in found]
+    return np.array(found, str).reshape(array.shape)
 
 
 def bytes_split(input: Any, name: str | None = None) -> Any:

@@ -111,3 +111,28 @@ def test_characters_have_numbers():
     assert one.dtype == "int32" and one.numpy().tolist() == [97, 0x30A2, 0x1F986]
     rows = S.unicode_decode(np.array(["ab", ""]), "UTF-8")
     assert [row.numpy().tolist() for row in rows] == [[97, 98], []]
+
+
+def test_encodings():  # TensorFlow's tutorial on Unicode
+    text = "\u8bed\u8a00"
+    wide = S.unicode_transcode(text, "UTF8", "UTF-16-BE")
+    assert wide.numpy() == text.encode("utf-16-be")
+    assert S.unicode_transcode(wide, "UTF-16-BE", "UTF-8").numpy() == text.encode()
+    assert S.unicode_decode(wide, "UTF-16-BE").numpy().tolist() == [0x8BED, 0x8A00]
+    assert [str(each) for each in S.unicode_split(wide, "UTF-16-BE")] == list(text)
+    assert S.unicode_encode([[99, 97], [100]], "UTF-8").numpy().tolist() == [b"ca", b"d"]
+    assert S.unicode_encode(tf.constant([65, 66]), "UTF-16-BE").numpy() == b"\x00A\x00B"
+    assert str(S.unicode_encode([65, 0xD800])) == "A\ufffd"
+    assert str(S.unicode_encode([65, 0xD800], errors="ignore")) == "A"
+    numbers, offsets = S.unicode_decode_with_offsets("a\u8bed\U0001f388b", "UTF-8")
+    assert numbers.numpy().tolist() == [97, 0x8BED, 0x1F388, 98]
+    assert offsets.dtype == "int64" and offsets.numpy().tolist() == [0, 1, 4, 8]
+    assert S.substr("a\U0001f60a", 1, 1).numpy() == b"\xf0"  # a part of a character
+    assert S.substr("ab", 2, 1).numpy() == b""
+    with pytest.raises(tf.errors.InvalidArgumentError, match="pos -3 out of range"):
+        S.substr("ab", -3, 1)
+    assert S.unicode_decode(b"a\xff", "UTF-8", replacement_char=63).numpy().tolist() == [97, 63]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no text in UTF-8"):
+        S.unicode_decode(b"a\xff", "UTF-8", errors="strict")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no character"):
+        S.unicode_encode([0xD800], errors="strict")
