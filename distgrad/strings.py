@@ -7,6 +7,7 @@ that ``to_tensor`` fills up.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -294,7 +295,8 @@ def reduce_join(
     axes = tuple(int(a) % max(array.ndim, 1) for a in given)
     for one in axes:
         rows = np.moveaxis(array, one, -1)
-        joined = [separator.join(row) for row in rows.reshape(-1, rows.shape[-1]).tolist()]
+        table = rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])  # no -1: it may be empty
+        joined = [separator.join(row) for row in table.tolist()]
         array = np.expand_dims(np.array(joined, dtype=str).reshape(rows.shape[:-1]), one)
     return (array if keepdims else np.squeeze(array, axes)).view(Texts)
 

@@ -136,3 +136,10 @@ def test_encodings():  # TensorFlow's tutorial on Unicode
         S.unicode_decode(b"a\xff", "UTF-8", errors="strict")
     with pytest.raises(tf.errors.InvalidArgumentError, match="no character"):
         S.unicode_encode([0xD800], errors="strict")
+
+
+def test_no_texts_are_joined_to_an_empty_one():
+    none = np.array(["a"])[1:]
+    assert S.reduce_join(none, axis=-1, separator=" ").numpy() == b""
+    assert S.reduce_join(np.zeros((2, 0), str), axis=1).numpy().tolist() == [b"", b""]
+    assert S.reduce_join(np.zeros((2, 0), str), axis=0).shape == (0,)
