@@ -267,8 +267,8 @@ def pair(y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
     target = cast(as_tensor(y_true, like=prediction._data.dtype), prediction._data.dtype)
     target, prediction = same_rank(target, prediction)
     shapes = target._data.shape, prediction._data.shape
-    if shapes[0] == (1,) and shapes[1][:1] == (1,):
-        target = broadcast_to(target, shapes[1])
-    elif shapes[0] != shapes[1] and () not in shapes:
-        raise InvalidArgumentError(f"targets of shape {shapes[0]}, predictions of {shapes[1]}")
-    return target, prediction
+    if shapes[0] == shapes[1] or () in shapes:
+        return target, prediction
+    if shapes[0] == (1,) and shapes[1][0] == 1:
+        return broadcast_to(target, shapes[1]), prediction
+    raise InvalidArgumentError(f"targets of shape {shapes[0]}, predictions of {shapes[1]}")
