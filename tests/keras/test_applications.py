@@ -385,3 +385,10 @@ def test_predictions_are_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"not an array of shape \(2, 10\)"):
         imagenet_utils.decode_predictions(rows[:, :10])
     imagenet_utils._class_names.cache_clear()
+
+
+def test_an_image_is_padded_for_a_stride_of_two_as_by_keras():
+    pad = imagenet_utils.correct_pad
+    assert pad(keras.Input((16, 9, 3)), 3) == ((0, 1), (1, 1))
+    assert pad(keras.Input((16, 9, 3)), (5, 3)) == ((1, 2), (1, 1))
+    assert pad(keras.Input((None, None, 3)), 5) == ((1, 2), (1, 2))

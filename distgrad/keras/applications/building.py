@@ -251,14 +251,6 @@ def channel_axis(last: int = 3) -> int:
     return last if channels_last() else 1
 
 
-def correct_pad(x: KerasTensor, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Borders with which a stride of 2 makes of an image what "same" did in TensorFlow 1."""
-    rows, columns = space_of(x.shape)
-    odd = (1, 1) if rows is None else (1 - rows % 2, 1 - columns % 2)
-    half = size // 2
-    return (half - odd[0], half), (half - odd[1], half)
-
-
 def divisible(value: float, divisor: int = 8) -> int:
     """A number of channels near ``value``: a multiple of ``divisor``, not below 90 % of it."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)

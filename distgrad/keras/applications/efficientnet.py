@@ -10,11 +10,10 @@ from distgrad.keras.applications.building import (
     Network,
     application,
     channel_axis,
-    correct_pad,
     divisible,
     images_of,
 )
-from distgrad.keras.applications.imagenet_utils import DEVIATIONS, decode_predictions
+from distgrad.keras.applications.imagenet_utils import DEVIATIONS, correct_pad, decode_predictions
 from distgrad.keras.initializers import VarianceScaling
 from distgrad.keras.layers.symbolic import KerasTensor
 from distgrad.keras.models.functional import Functional

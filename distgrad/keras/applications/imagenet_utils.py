@@ -91,6 +91,17 @@ def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, An
     return [sorted(row, key=lambda each: each[2], reverse=True) for row in found]
 
 
+def correct_pad(
+    inputs: Any, kernel_size: int | tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Borders with which a stride of 2 makes of an image what "same" did in TensorFlow 1."""
+    first = 1 if settings.image_data_format == "channels_last" else 2
+    odd = [1 if n is None else 1 - n % 2 for n in inputs.shape[first : first + 2]]
+    kernels = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+    high, wide = (size // 2 for size in kernels)
+    return (high - odd[0], high), (wide - odd[1], wide)
+
+
 @functools.cache
 def _class_names() -> dict[str, tuple[str, str]]:
     url, digest = _CLASSES

@@ -10,11 +10,10 @@ from distgrad.keras.applications.building import (
     STORAGE,
     Network,
     channel_axis,
-    correct_pad,
     divisible,
     space_of,
 )
-from distgrad.keras.applications.imagenet_utils import decode_predictions
+from distgrad.keras.applications.imagenet_utils import correct_pad, decode_predictions
 from distgrad.keras.applications.mobilenet import check_alpha, pretrained_size, size_of
 from distgrad.keras.layers.symbolic import KerasTensor
 from distgrad.keras.models.functional import Functional

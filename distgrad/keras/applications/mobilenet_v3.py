@@ -10,12 +10,11 @@ from distgrad.keras.applications.building import (
     STORAGE,
     Network,
     channel_axis,
-    correct_pad,
     divisible,
     images_of,
     space_of,
 )
-from distgrad.keras.applications.imagenet_utils import decode_predictions
+from distgrad.keras.applications.imagenet_utils import correct_pad, decode_predictions
 from distgrad.keras.applications.mobilenet import pretrained_size
 from distgrad.keras.applications.mobilenet_v2 import check_tensor, normalized
 from distgrad.keras.layers.symbolic import KerasTensor

@@ -6,8 +6,8 @@ from typing import Any
 
 from distgrad.keras import layers
 from distgrad.keras.applications import imagenet_utils
-from distgrad.keras.applications.building import STORAGE, Network, correct_pad, want_channels_last
-from distgrad.keras.applications.imagenet_utils import decode_predictions
+from distgrad.keras.applications.building import STORAGE, Network, want_channels_last
+from distgrad.keras.applications.imagenet_utils import correct_pad, decode_predictions
 from distgrad.keras.layers.symbolic import KerasTensor
 from distgrad.keras.models.functional import Functional
 
