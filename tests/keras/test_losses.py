@@ -87,7 +87,7 @@ def test_keras_2_s_names_of_reductions():
     R = losses.Reduction
     shapes = {r: losses.MeanSquaredError(reduction=r)(y_true, y_pred).shape for r in R.all()}
     assert shapes == {R.SUM_OVER_BATCH_SIZE: (), R.SUM: (), R.NONE: (4,)}
-    assert R.AUTO == R.SUM_OVER_BATCH_SIZE
+    assert R.AUTO == R.SUM_OVER_BATCH_SIZE == losses.MeanSquaredError(reduction="auto").reduction
 
 
 def test_integer_and_float64_targets_are_cast_to_the_predictions():

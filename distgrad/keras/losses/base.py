@@ -59,6 +59,8 @@ class Loss(Configured):
         reduction: str | None = "sum_over_batch_size",
         dtype: Any = None,
     ) -> None:
+        if reduction == "auto":  # Keras 2's text, in losses of one's own
+            reduction = Reduction.AUTO
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {REDUCTIONS}, not {reduction!r}")
         self.name = name or snake_case(type(self).__name__)

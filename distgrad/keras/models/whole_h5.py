@@ -18,7 +18,6 @@ from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
 from distgrad.keras import __version__
 from distgrad.keras.layers.base import Layer
-from distgrad.keras.losses import Reduction
 from distgrad.keras.models import weights_h5
 from distgrad.keras.models.model import Model
 
@@ -127,8 +126,7 @@ def _of_keras_3(config: Any) -> Any:
     if config.get("class_name") == "MeanMetricWrapper":
         given = config["config"]
         return given["name"] if given["name"] in ("accuracy", "acc") else given["fn"]
-    kept = {k: _of_keras_3(v) for k, v in config.items() if k not in _ONCE}
-    return {**kept, "reduction": Reduction.AUTO} if kept.get("reduction") == "auto" else kept
+    return {k: _of_keras_3(v) for k, v in config.items() if k not in _ONCE}
 
 
 def _opened(content: bytes) -> Any:
