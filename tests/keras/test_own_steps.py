@@ -548,3 +548,41 @@ def test_a_step_with_the_size_of_the_whole_batch_is_told_of_its_shards(merge, mo
     with pytest.raises(ValueError) as caught:
         fit()
     assert "each of 2 shards" in caught.value.__notes__[0]
+
+
+def test_a_step_may_compare_fewer_outputs_than_call_gives():
+    class Attention(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(1, kernel_initializer="ones")
+
+        def call(self, x):
+            return self.dense(x), x
+
+        def _step_of(self, x, y):
+            logits, _ = self(x)
+            loss = self.compute_loss(x, y, logits)
+            return loss, {**self.compute_metrics(x, y, logits), "loss": loss}
+
+        def train_step(self, data):
+            with tf.GradientTape() as tape:
+                loss, logs = self._step_of(*data)
+            weights = self.trainable_variables
+            self.optimizer.apply(tape.gradient(loss, weights), weights)
+            return logs
+
+        def test_step(self, data):
+            return self._step_of(*data)[1]
+
+    model = Attention()
+    model.compile("sgd", "mse", metrics=["mae"])
+    plain = keras.Sequential([keras.Input((4,)), layers.Dense(1, kernel_initializer="ones")])
+    plain.compile("sgd", "mse", metrics=["mae"])
+    given = {"batch_size": 40, "shuffle": False, "verbose": 0}
+    logs, wanted = (m.fit(X, Y, epochs=2, **given).history for m in (model, plain))
+    assert logs["loss"] == pytest.approx(wanted["loss"])
+    assert logs["mae"] == pytest.approx(wanted["mae"])
+    np.testing.assert_allclose(model.get_weights()[0], plain.get_weights()[0], rtol=1e-6)
+    assert model.evaluate(X, Y, batch_size=40, verbose=0) == pytest.approx(
+        plain.evaluate(X, Y, batch_size=40, verbose=0)
+    )

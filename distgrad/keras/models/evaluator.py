@@ -49,7 +49,8 @@ class Evaluator(Compiled):
         """Makes the weights by a look at one ``(x, ...)``, and learns what outputs there are.
 
         ``of_arrays``: whether they come from arrays, whose floats steps of one's own get as floatx.
-        A model with a step of its own need not have a ``call`` that takes what its step does.
+        A model with a step of its own need not have a ``call`` that takes what its step does, or
+        gives what its step compares.
         What was learnt is remembered until the model, or the form of ``x``, is another one.
         """
         x, _, weight = unpack_x_y_sample_weight(first)
@@ -62,6 +63,8 @@ class Evaluator(Compiled):
             with recording.paused(), quiet(self):
                 prediction = self(x, training=False)
                 self.adds_losses = bool(self.losses)
+            names = output_names(prediction, getattr(self, "output_names", ()))
+            self._goal.bind(names, by_name=isinstance(prediction, dict))
         except Exception:
             own_steps = [name for name in ("train_step", "test_step") if self._overrides(name)]
             if not own_steps:
@@ -69,8 +72,6 @@ class Evaluator(Compiled):
             if not all(layer.built for layer in self._below() if layer is not self):
                 self._build_by(getattr(self, own_steps[0]), first)
             return
-        names = output_names(prediction, getattr(self, "output_names", ()))
-        self._goal.bind(names, by_name=isinstance(prediction, dict))
         outputs = self._goal.outputs(prediction)
         self._goal.expect(outputs)
         masked = any(getattr(each, "_keras_mask", None) is not None for each in outputs)

@@ -88,13 +88,14 @@ class Objective:
         at = [tree.keys(dict.fromkeys(names)).index(name) for name in names] if by_name else None
         if names == self._names and at == self._at:
             return
-        self._at = at
-        self.losses = _align(self._loss, names, "loss", at)
+        own_losses = _align(self._loss, names, "loss", at)
         weights = _align(self._weights, names, "loss_weights", at)
+        plain, by_weight = (_per_output(given, names, at) for given in self._metrics)
+        self._at, self.losses = at, own_losses  # all of them fit
         self._factors = [1.0 if weight is None else float(weight) for weight in weights]
         self._metric_objects, self._shown, self._places = [], [], []
-        for given, weighted in zip(self._metrics, (False, True), strict=True):
-            for place, chosen in enumerate(_per_output(given, names, at)):
+        for outputs, weighted in ((plain, False), (by_weight, True)):
+            for place, chosen in enumerate(outputs):
                 for number, each in enumerate(chosen):
                     key = place, weighted, number
                     if key not in self._made or self._made[key][0] is not each:
@@ -311,10 +312,15 @@ class Objective:
             metric.keep(part)
 
     def outputs(self, prediction: Any) -> list[Tensor]:
-        """The outputs of a prediction, in the order of their names."""
-        if isinstance(prediction, dict):
-            return [prediction[name] for name in self.names]
-        return list(prediction) if isinstance(prediction, (list, tuple)) else [prediction]
+        """The outputs of a prediction, in the order of their names.
+
+        A step of one's own may compare others than those that ``call`` gives: they are bound here.
+        """
+        by_name = isinstance(prediction, dict)
+        given: Any = prediction if _nested(prediction) else [prediction]
+        if set(given) != set(self.names) if by_name else len(given) != len(self.names):
+            self.bind(output_names(prediction), by_name)
+        return [given[name] for name in self.names] if by_name else list(given)
 
     def _targets(self, y: Any) -> list[Any]:
         if len(self.names) == 1 and not isinstance(y, dict):
