@@ -195,6 +195,11 @@ def _check_weights(model: Model) -> None:
 
 
 def _checked(filepath: Any, endings: tuple[str, ...]) -> Path:
+    if filepath is None:
+        raise ValueError(
+            "filepath is None, which names no file: tf.train.latest_checkpoint gives it where it "
+            f"finds no checkpoint, and knows none of those whose names end in {endings[0]}"
+        )
     path = Path(filepath)
     if not path.name.endswith(endings):
         raise ValueError(f"{str(path)!r}: the name must end in {' or '.join(endings)}")

@@ -416,6 +416,8 @@ def test_weights_in_shards_come_back(tmp_path):
         model.save_weights(path, max_shard_size=1e-6)
     with pytest.raises(ValueError, match="must end in"):
         model.save_weights(path)
+    with pytest.raises(ValueError, match="latest_checkpoint gives it where it finds no checkpoint"):
+        model.load_weights(tf.train.latest_checkpoint(tmp_path / "none"))
     with pytest.warns(UserWarning, match=r"\.weights\.json"):
         model.save_weights(tmp_path / "n.weights.h5", max_shard_size=1)
     again.load_weights(tmp_path / "n.weights.json")
