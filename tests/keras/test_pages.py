@@ -389,6 +389,23 @@ def test_a_table_of_few_positions_takes_texts_of_unknown_length():  # translatio
         model(np.ones((3, 7), np.int64))
 
 
+@pytest.mark.parametrize("rows", [5, 40])
+def test_a_table_of_positions_says_how_many_features_there_are(rows):  # of videos' frames
+    class Positions(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.table = layers.Embedding(rows, 8)
+
+        def call(self, x):
+            return x + self.table(tf.range(tf.shape(x)[1]))
+
+    inputs = keras.Input((None, None))
+    outputs = Positions()(inputs)
+    assert outputs.shape == (None, None, 8)
+    model = keras.Model(inputs, layers.Dense(2)(outputs))
+    assert model(np.ones((3, 4, 8), np.float32)).shape == (3, 4, 2)
+
+
 def test_a_mask_that_is_an_argument_alone_is_not_missed_later(recwarn):  # shifted windows
     class Windows(layers.Layer):
         def call(self, x, mask=None):

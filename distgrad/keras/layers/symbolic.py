@@ -11,7 +11,7 @@ import contextlib
 import importlib
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
 from distgrad.keras.operators import ONE_SIDED, TWO_SIDED, operator
 
-Sizes = tuple[int, int]
+Sizes = tuple[int, ...]  # as SIZES, and that of the last axis where it has one of its own
 Only = tuple[int | None, int | None]
 
 _count = itertools.count().__next__
@@ -253,21 +253,27 @@ def infer(
             return tensor
 
         def sized(shape: tuple) -> list[int]:
-            return [
-                n if n is not None else sizes[0 if axis == 0 else 1] for axis, n in enumerate(shape)
-            ]
+            usual = [sizes[0], *[sizes[1]] * (len(shape) - 1)]
+            if len(shape) > 2:
+                usual[-1] = sizes[-1]
+            return [usual[axis] if n is None else n for axis, n in enumerate(shape)]
 
         with recording.paused(), quiet(layer), np.errstate(all="ignore"):
             return layer(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
 
     given, trials = trials, trials or _trials(layer)
     only: Only = None, None  # the sizes for which alone the layer works
+    shapes = [tensor.shape for tensor in symbols((args, kwargs))]
     try:
         first = run(trials[0])  # draws the initial weights; whatever else is drawn is drawn again
     except InvalidArgumentError as error:
         if make is not np.ones and str(error).endswith("integer division by zero"):
             return infer(layer, args, kwargs, np.ones, given)
-        found = _only_sizes(run, error, trials[0]) if hasattr(error, "sizes") else None
+        for others in _last_sizes(error, shapes, trials):
+            with contextlib.suppress(InvalidArgumentError):
+                return infer(layer, args, kwargs, make, others)
+        of_batch = hasattr(error, "sizes") and len(trials[0]) == 2
+        found = _only_sizes(run, error, trials[0]) if of_batch else None
         for others in _other_sizes(error, given) if found is None else ():
             with contextlib.suppress(InvalidArgumentError):
                 return infer(layer, args, kwargs, make, others)
@@ -276,11 +282,11 @@ def infer(
         if found is None:
             raise
         only, first = found
-    second, shapes = first, [tensor.shape for tensor in symbols((args, kwargs))]
+    second = first
     if any(None in shape for shape in shapes) and None in only:
         try:
             with streams.replayed():
-                second = run((only[0] or trials[1][0], only[1] or trials[1][1]))
+                second = run((only[0] or trials[1][0], only[1] or trials[1][1], *trials[1][2:]))
         except InvalidArgumentError as error:
             if given is not None:
                 raise
@@ -342,6 +348,15 @@ def _other_sizes(error: Exception, given: Any) -> Sequence[Any]:
     if SIZES[1][1] < room < _MOST_ROOM and given != wide:
         found.append(wide)
     return found
+
+
+def _last_sizes(
+    error: Exception, shapes: Sequence[tuple], trials: Sequence[Sizes]
+) -> Iterator[Sequence[Sizes]]:
+    """The same trials with other sizes of the last axis, where one beside it is unknown, too."""
+    if len(trials[0]) == 2 and any(s[-1:] == (None,) and None in s[1:-1] for s in shapes):
+        for last in _met(error, trials[0][1]):
+            yield [(*sizes, last) for sizes in trials]
 
 
 def _only_sizes(
