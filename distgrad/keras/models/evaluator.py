@@ -387,8 +387,7 @@ class Evaluator(Compiled):
 
     def predict_on_batch(self, x: Any) -> Any:
         """Outputs for one batch of inputs, as arrays."""
-        found = on_host(self._prediction(self.passes(), True)((as_arrays(x, texts=True),)))
-        return list(found) if type(found) is tuple else found
+        return on_host(self._prediction(self.passes(), True)((as_arrays(x, texts=True),)))
 
     def _prediction(self, passes: Passes, of_arrays: bool) -> Callable[[tuple], Any]:
         """``predict_step`` on the arrays of a batch, a user's in the form in which Keras does."""

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core import tree
 from distgrad.core.dispatch import as_tensor, backend_of, numpy_backend
 from distgrad.core.tensor import Tensor
-from distgrad.data import nest
 
 _WAITING = 1 << 26  # bytes of outputs that are left on a device until they are read together
 
@@ -26,8 +26,8 @@ class Gathered:
         if type(outputs) is Tensor and type(outputs._data) is np.ndarray:
             self._parts.append(outputs._host())  # as all of them are then
             return
-        found = _tensors(outputs)
-        leaves = [leaf._data for leaf in nest.leaves(found)]
+        found = tree.map_structure(as_tensor, outputs)
+        leaves = [leaf._data for leaf in tree.flatten(found)]
         self._waiting.append(found)
         self._nbytes += sum(leaf.nbytes for leaf in leaves)
         if self._nbytes > _WAITING or any(backend_of(leaf) is numpy_backend for leaf in leaves):
@@ -35,27 +35,18 @@ class Gathered:
 
     def _bring(self) -> None:
         if self._waiting:
-            self._parts.append(nest.map_leaves(_joined, *self._waiting))
+            self._parts.append(tree.map_structure(_joined, *self._waiting))
         self._waiting, self._nbytes = [], 0
 
     def whole(self) -> Any:
-        """All of them; a tuple as a list."""
+        """All of them, in the nest in which each batch came."""
         self._bring()
-        found = nest.map_leaves(lambda *arrays: np.concatenate(arrays), *self._parts)
-        return list(found) if type(found) is tuple else found
+        return tree.map_structure(lambda *arrays: np.concatenate(arrays), *self._parts)
 
 
 def on_host(outputs: Any) -> Any:
     """Those of one batch."""
-    return nest.map_leaves(lambda tensor: tensor._host(), _tensors(outputs))
-
-
-def _tensors(outputs: Any) -> Any:
-    if isinstance(outputs, dict):
-        return {name: _tensors(part) for name, part in outputs.items()}
-    if isinstance(outputs, (list, tuple)):
-        return tuple(map(_tensors, outputs))
-    return as_tensor(outputs)
+    return tree.map_structure(lambda output: as_tensor(output)._host(), outputs)
 
 
 def _joined(*tensors: Tensor) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import distgrad as tf
 
 keras = tf.keras
 layers = keras.layers
+tree = keras.tree
+Boxes = namedtuple("Boxes", "boxes scores")
 A, B = np.full((4, 2), 3.0, np.float32), np.full((4, 2), 1.0, np.float32)
 
 
@@ -194,3 +197,22 @@ def test_the_batch_may_be_of_any_size_where_the_input_states_one():
     model.compile("sgd", "mse")
     model.fit(A, A[:, :1], batch_size=3, verbose=0)  # of 3 and of 1
     assert model.predict(A, verbose=0).shape == (4, 1)
+
+
+@pytest.mark.parametrize("form", [Boxes, lambda a, b: (a, b), lambda a, b: [(a, b), {"b": b}]])
+def test_predictions_come_in_the_form_that_call_gives(form):
+    class Layer(layers.Layer):
+        def call(self, x):
+            return form(x, x + 1)
+
+    class Model(keras.Model):
+        def call(self, x):
+            return form(x, x + 1)
+
+    x = np.arange(6, dtype=np.float32).reshape(3, 2)
+    wanted = form(x, x + 1)
+    inputs = keras.Input((2,))
+    for model in (Model(), keras.Model(inputs, Layer()(inputs))):
+        for found in (model.predict(x, batch_size=2, verbose=0), model.predict_on_batch(x)):
+            assert tree.map_structure(np.shape, found) == tree.map_structure(np.shape, wanted)
+            tree.map_structure(np.testing.assert_array_equal, found, wanted)
