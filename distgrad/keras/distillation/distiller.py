@@ -192,7 +192,7 @@ def _extractor(model: Model, names: list[str]) -> Model | None:
     """A model that gives the outputs of these layers by name, and the model's own."""
     if not names:
         return None
-    outputs = {_END: model.output, **{name: model.get_layer(name).output for name in names}}
+    outputs = {_END: model._ends()[1], **{name: model.get_layer(name).output for name in names}}
     return Model(model.inputs, outputs, name=f"{model.name}_multi_feature_extractor")
 
 

@@ -51,12 +51,14 @@ class Model(Trainer):
         if registry.is_ours(type(self).call):  # its layers are told, and carry masks, anyway
             self._takes_training, self._mask_for = False, {}
         self._graph: Graph | None = None
+        self._alone: tuple[type | None, type | None] = None, None  # forms of ends of one tensor
         self._build_dtypes: Any = None
         self._compiled_with: dict[str, Any] = {}
         if inputs is None and outputs is None:
             return
         if inputs is None or outputs is None:
             raise ValueError("a functional model needs both inputs and outputs")
+        self._alone = _alone(inputs), _alone(outputs)
         self._graph = Graph(_as_given(inputs), _as_given(outputs))
         self._operations = self._graph.operations
         name_layers(sorted(self._operations, key=lambda layer: layer._number))
@@ -143,6 +145,10 @@ class Model(Trainer):
             f"{self.name!r} is not made of inputs and outputs; it has none to show"
         )
 
+    def _in_form(self, end: int) -> Any:
+        nest, kind = tree.copied(self._ends()[end]), self._alone[end]
+        return nest if kind is None else kind([nest])
+
     @property
     def inputs(self) -> list[KerasTensor]:
         """The KerasTensors that go in."""
@@ -156,22 +162,22 @@ class Model(Trainer):
     @property
     def input(self) -> Any:
         """The inputs, in the nest in which they were given."""
-        return tree.copied(self._ends()[0])
+        return self._in_form(0)
 
     @property
     def output(self) -> Any:
         """The outputs, in the nest in which they were given."""
-        return tree.copied(self._ends()[1])
+        return self._in_form(1)
 
     @property
     def input_shape(self) -> Any:
         """The shapes of the inputs, None for unknown sizes."""
-        return tree.map_structure(lambda tensor: tensor.shape, self.input)
+        return tree.map_structure(lambda tensor: tensor.shape, self._ends()[0])
 
     @property
     def output_shape(self) -> Any:
         """The shapes of the outputs, None for unknown sizes."""
-        return tree.map_structure(lambda tensor: tensor.shape, self.output)
+        return tree.map_structure(lambda tensor: tensor.shape, self._ends()[1])
 
     @property
     def input_names(self) -> list[str]:
@@ -422,11 +428,15 @@ def name_layers(layers: Sequence[Layer]) -> None:
     count_up(layers)
 
 
+def _alone(nest: Any) -> type | None:
+    """list or tuple, where a KerasTensor is alone in one."""
+    alone = type(nest) in (list, tuple) and len(nest) == 1 and isinstance(nest[0], KerasTensor)
+    return type(nest) if alone else None
+
+
 def _as_given(nest: Any) -> Any:
-    """A list of one KerasTensor is that tensor, as in Keras."""
-    if isinstance(nest, (list, tuple)) and len(nest) == 1 and isinstance(nest[0], KerasTensor):
-        return nest[0]
-    return nest
+    """A list of one KerasTensor is that tensor, as in Keras, which shows the list all the same."""
+    return nest if _alone(nest) is None else nest[0]
 
 
 def _zeros(shape: Any, dtype: Any) -> Any:

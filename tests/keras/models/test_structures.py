@@ -216,3 +216,14 @@ def test_predictions_come_in_the_form_that_call_gives(form):
         for found in (model.predict(x, batch_size=2, verbose=0), model.predict_on_batch(x)):
             assert tree.map_structure(np.shape, found) == tree.map_structure(np.shape, wanted)
             tree.map_structure(np.testing.assert_array_equal, found, wanted)
+
+
+@pytest.mark.parametrize("form", [lambda a: a, lambda a: [a], lambda a: (a,), lambda a: {"a": a}])
+def test_a_model_shows_its_ends_in_the_form_in_which_they_were_given(form):
+    a = keras.Input((2,))
+    model = keras.Model(form(a), form(layers.Dense(1)(a)))
+    for shown, tensors in ((model.input, model.inputs), (model.output, model.outputs)):
+        assert tree.map_structure(id, shown) == form(id(tensors[0]))
+    again = keras.Model(model.input, layers.Dense(3)(model.outputs[0]))
+    assert model(form(A) if type(model.input) is dict else A) is not None
+    assert again.output_shape == (None, 3)
