@@ -126,7 +126,7 @@ def test_half_precision_for_layers_without_a_dtype_of_their_own(dtype: str, opti
 def test_layers_that_compute_their_inner_values_again() -> None:
     for recompute in (False, True):
         model = build_model(job(DENSE, f"train.recompute={recompute}".lower()), splits(X, Y))
-        assert all((layer._remat is not None) == recompute for layer in model.layers)
+        assert all((layer._remat_mode is not None) == recompute for layer in model.layers)
 
 
 def test_specs_become_objects() -> None:

@@ -153,7 +153,7 @@ def _own_inputs(model: Any) -> Any:
         return model.input
     except AttributeError:
         pass
-    if model._build_shapes is None:
+    if model._build_shapes_dict is None:
         raise ExportError(
             f"{model.name!r} was never called: call it on a batch first, or give "
             "input_signature=[keras.Input(...)]"
@@ -166,7 +166,7 @@ def _own_inputs(model: Any) -> Any:
             return [spec(*pair) for pair in zip(shapes, dtypes, strict=True)]
         return KerasTensor((None, *shapes[1:]), dtypes, name="input")
 
-    return spec(model._build_shapes, model._build_dtypes)
+    return spec(model._build_shapes_dict, model._build_dtypes_dict)
 
 
 def _output_names(model: Any, result: Any, inputs: Sequence[Input]) -> tuple[str, ...]:

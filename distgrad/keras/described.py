@@ -48,10 +48,10 @@ def of_model(model: Any) -> dict[str, Any]:
     """The optimizer, loss and metrics that a model was compiled with, and its layers."""
     return {
         "optimizer": of_optimizer(model.optimizer),
-        "jit_compile": model._jit,
+        "jit_compile": model._jit_asked,
         **{name: described(each) for name, each in model._compiled_with.items()},
         "model": _of_layer(model),
-        "layers": [_of_layer(layer) for layer in model._below() if layer is not model],
+        "layers": [_of_layer(layer) for layer in model._layers_below() if layer is not model],
     }
 
 

@@ -90,7 +90,7 @@ def _of_layer(layer: Any) -> Iterator[tuple[str, Any]]:
 
     for weight in layer._tracked_weights():
         yield numbered(weight._name, "{}", "{}_{}"), weight
-    for attribute, child in layer._children():
+    for attribute, child in layer._layers_directly_below():
         if attribute.startswith("_"):  # where models keep those they are made of
             yield numbered(child.name, "{}", "{}_{}"), child
         elif vars(layer)[attribute] is child:

@@ -167,7 +167,7 @@ class TrainStep:
             mean_loss=model.mean_loss,
             counted=model.counted,
             lends=True,  # as in a captured step, the model gets tensors
-            meets=any(layer.meets for layer in model._below()),
+            meets=any(layer.meets for layer in model._layers_below()),
             **options,
         )
         step._unconnected |= frozen  # after the optimizer was built; no news to the user

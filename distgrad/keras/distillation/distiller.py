@@ -143,9 +143,9 @@ class Distiller(Model):
         config = super().get_config()
         for name in ("teacher", "student"):
             model = getattr(self, name)
-            if model._build_shapes is not None:
-                shape = {"input_shape": registry.plain(model._build_shapes)}
-                config[name]["build_config"] = {**shape, "input_dtype": model._build_dtypes}
+            if model._build_shapes_dict is not None:
+                shape = {"input_shape": registry.plain(model._build_shapes_dict)}
+                config[name]["build_config"] = {**shape, "input_dtype": model._build_dtypes_dict}
         return config
 
     @classmethod
@@ -192,7 +192,10 @@ def _extractor(model: Model, names: list[str]) -> Model | None:
     """A model that gives the outputs of these layers by name, and the model's own."""
     if not names:
         return None
-    outputs = {_END: model._ends()[1], **{name: model.get_layer(name).output for name in names}}
+    outputs = {
+        _END: model._graph_ends()[1],
+        **{name: model.get_layer(name).output for name in names},
+    }
     return Model(model.inputs, outputs, name=f"{model.name}_multi_feature_extractor")
 
 

@@ -60,8 +60,8 @@ class Layer(Tracked, Masked, Described, Kept):
     stateful: bool = False
     supports_jit = True  # a layer of one's own may say that it does not: it changes nothing
     takes_texts = False  # arrays of them, as they are: a user's own layers see to it themselves
-    _parameters: tuple[str, ...] | None = None  # of call, once __init__ has run
-    _remat: remat.RematMode | None = None  # of the scope in which it was made
+    _call_parameters: tuple[str, ...] | None = None  # of call, once __init__ has run
+    _remat_mode: remat.RematMode | None = None  # of the scope in which it was made
     _output_size: int | None = None
     _building = False
     _makes_masks = False  # whether its outputs may have masks that its inputs have not
@@ -80,21 +80,21 @@ class Layer(Tracked, Masked, Described, Kept):
         if name is not None and (not isinstance(name, str) or "/" in name):
             raise ValueError(f"the name of a layer is a text without '/', not {name!r}")
         self._given_name = name
-        self._number = _number()  # names count up in the order in which layers were made
+        self._creation_number = _number()  # names count up in the order in which layers were made
         self.name = name or snake_case(type(self).__name__)
-        self._policy = mixed_precision.get(dtype)
+        self._dtype_policy = mixed_precision.get(dtype)
         self.autocast = bool(autocast)
         self.built = False
         self._trainable = bool(trainable)
         self._own_weights: list[Weight] = []
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self._input_shape = first_shape(self, input_shape, legacy)
-        self._loss_functions: list[Callable[[], Any]] = []
-        self._nodes: list[symbolic.Node] = []
-        self._build_shapes: Any = None
-        self._remat = remat.current()
+        self._added_loss_functions: list[Callable[[], Any]] = []
+        self._inbound_nodes: list[symbolic.Node] = []
+        self._build_shapes_dict: Any = None
+        self._remat_mode = remat.current()
         parameters = inspect.signature(self.call).parameters
-        self._parameters = tuple(parameters)
+        self._call_parameters = tuple(parameters)
         places = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
         self._first_argument = places[0] if places else None  # which may be given by position
         self._takes_training = "training" in parameters
@@ -107,7 +107,7 @@ class Layer(Tracked, Masked, Described, Kept):
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_nodes": []}  # a copy of a layer lies in no model
+        return {**self.__dict__, "_inbound_nodes": []}  # a copy of a layer lies in no model
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -123,36 +123,36 @@ class Layer(Tracked, Masked, Described, Kept):
     @property
     def dtype_policy(self) -> mixed_precision.Policy:
         """In which dtypes the layer computes and keeps its weights; a name or a dtype sets it."""
-        return self._policy
+        return self._dtype_policy
 
     @dtype_policy.setter
     def dtype_policy(self, value: Any) -> None:
-        self._policy = mixed_precision.get(value)
+        self._dtype_policy = mixed_precision.get(value)
 
     @property
     def dtype(self) -> str:
         """In which dtype the weights are kept."""
-        return self._policy.variable_dtype
+        return self._dtype_policy.variable_dtype
 
     variable_dtype = dtype
 
     @property
     def compute_dtype(self) -> str:
         """In which dtype the layer computes."""
-        return self._policy.compute_dtype
+        return self._dtype_policy.compute_dtype
 
     input_dtype = compute_dtype
 
     @property
     def path(self) -> str:
         """The names of the models it lies in, and its own."""
-        return self.__dict__.get("_path", self.name)
+        return self.__dict__.get("_layer_path", self.name)
 
     # What a subclass defines
 
     def build(self, input_shape: Any) -> None:
         """Makes the weights for inputs of this shape; the base class has none."""
-        self._build_shapes = input_shape
+        self._build_shapes_dict = input_shape
         self._finish_building()
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
@@ -163,7 +163,7 @@ class Layer(Tracked, Masked, Described, Kept):
 
     def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
         """The shape of the outputs, None for axes that may vary, for inputs of this shape."""
-        shapes, options = shaping.by_position(self._parameters or (), args, kwargs)
+        shapes, options = shaping.by_position(self._call_parameters or (), args, kwargs)
         outputs = self._tried_out(tuple(map(symbolic.of_shapes, shapes)), options)
         return tree.map_structure(lambda tensor: tensor.shape, outputs)
 
@@ -204,7 +204,7 @@ class Layer(Tracked, Masked, Described, Kept):
     # The call
 
     def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        if self._parameters is None:
+        if self._call_parameters is None:
             raise RuntimeError(
                 f"{type(self).__name__}.__init__ does not call super().__init__(): begin with it"
             )
@@ -227,13 +227,15 @@ class Layer(Tracked, Masked, Described, Kept):
         if new:
             args = tree.map_structure(_as_array, args)
             self._build_for(args, kwargs)
-        inputs = tuple([self._convert(value) for value in args])
+        inputs = tuple([self._converted_input(value) for value in args])
         for name, value in kwargs.items():
-            kwargs[name] = self._convert(value, named=True)
+            kwargs[name] = self._converted_input(value, named=True)
         outer_training = calls.training
         if training is None:
             training = outer_training
-        by_name = self._takes_training and len(args) <= (at := self._parameters.index("training"))
+        by_name = self._takes_training and len(args) <= (
+            at := self._call_parameters.index("training")
+        )
         if self._takes_training and not by_name:
             training = args[at]
         elif by_name and training is None:  # None leaves it to the layers below
@@ -255,11 +257,11 @@ class Layer(Tracked, Masked, Described, Kept):
         calls.training = training
         calls.depth += 1
         try:
-            if self._remat is None:
-                outputs = self._run(inputs, kwargs)
+            if self._remat_mode is None:
+                outputs = self._run_call(inputs, kwargs)
             else:
                 again = functools.partial(within, training)
-                outputs = remat.call(self, self._run, inputs, kwargs, again)
+                outputs = remat.call(self, self._run_call, inputs, kwargs, again)
         finally:
             calls.depth -= 1
             calls.training = outer_training
@@ -277,12 +279,12 @@ class Layer(Tracked, Masked, Described, Kept):
         if self._first_argument in kwargs:
             return (kwargs.pop(self._first_argument),), kwargs
         for name in _NAMES_OF_FIRST if is_ours(type(self).call) else ():
-            if name in kwargs and name not in (self._parameters or ()):
+            if name in kwargs and name not in (self._call_parameters or ()):
                 return (kwargs[name],), {n: v for n, v in kwargs.items() if n != name}
         return (), kwargs
 
-    def _run(self, inputs: tuple, kwargs: dict[str, Any]) -> Any:
-        policy = self._policy
+    def _run_call(self, inputs: tuple, kwargs: dict[str, Any]) -> Any:
+        policy = self._dtype_policy
         if policy.compute_dtype == policy.variable_dtype and not mixed_precision.scopes:
             return self.call(*inputs, **kwargs)
         mixed = self.autocast and policy.compute_dtype != policy.variable_dtype
@@ -298,16 +300,16 @@ class Layer(Tracked, Masked, Described, Kept):
         for value in args:
             if isinstance(value, (list, tuple)) and not symbolic.symbols(value):
                 self._refuse_numbers(value)
-        first, named = shaping.shapes_for(self.build, self._parameters or (), args, kwargs)
+        first, named = shaping.shapes_for(self.build, self._call_parameters or (), args, kwargs)
         with recording.paused():
             if named:
                 self.build(**named)
             else:
                 if type(self).build is not Layer.build:
                     self.build(first)
-                self._build_shapes = first  # also of those that have nothing to build
+                self._build_shapes_dict = first  # also of those that have nothing to build
         if calls.trial:  # made for inputs of any batch
-            self._build_shapes = symbolic.of_any_batch(self._build_shapes)
+            self._build_shapes_dict = symbolic.of_any_batch(self._build_shapes_dict)
 
     def _build_once(self, args: tuple, kwargs: Mapping[str, Any]) -> None:
         """Makes the weights for KerasTensors, without a call."""
@@ -320,9 +322,9 @@ class Layer(Tracked, Masked, Described, Kept):
         self._name_weights()
         objects.built(self)
 
-    def _convert(self, value: Any, named: bool = False) -> Any:
+    def _converted_input(self, value: Any, named: bool = False) -> Any:
         """Arrays and tensors of numbers in the layer's dtype; those in nests one by one."""
-        computes = self._policy.compute_dtype
+        computes = self._dtype_policy.compute_dtype
         if type(value) is Tensor and value._data.dtype is _FLOAT32 and computes == "float32":
             return value  # nearly always
         if isinstance(value, _ARRAYS):
@@ -346,9 +348,9 @@ class Layer(Tracked, Masked, Described, Kept):
         if isinstance(value, (list, tuple, Mapping)):
             if not named:
                 self._refuse_numbers(value)
-            return tree.map_structure(lambda v: self._convert(v, named), value)
+            return tree.map_structure(lambda v: self._converted_input(v, named), value)
         array = _as_array(value)
-        return value if array is value else self._convert(array, named)
+        return value if array is value else self._converted_input(array, named)
 
     def _multiplies(self) -> bool:
         """Whether whole numbers meet weights, of their dtype, in a call: users' may be indices."""
@@ -364,11 +366,11 @@ class Layer(Tracked, Masked, Described, Kept):
     # Losses
 
     @property
-    def _losses(self) -> list[Tensor]:
+    def _added_losses(self) -> list[Tensor]:
         return calls.losses.setdefault(self, [])
 
     def _forget_losses(self) -> None:
-        for layer in self._below():
+        for layer in self._layers_below():
             calls.losses.pop(layer, None)
 
     def add_loss(self, loss: Any) -> None:
@@ -380,11 +382,11 @@ class Layer(Tracked, Masked, Described, Kept):
         for each in tree.flatten(loss):
             if isinstance(each, _ARRAYS):
                 Losses.used = True
-                self._losses.append(as_tensor(each))
+                self._added_losses.append(as_tensor(each))
                 for told in Losses.listeners:
                     told(each)
             elif callable(each):
-                self._loss_functions.append(each)
+                self._added_loss_functions.append(each)
             else:
                 raise ValueError(f"add_loss takes a tensor or a function, not {each!r}")
 
@@ -399,9 +401,9 @@ class Layer(Tracked, Masked, Described, Kept):
     @property
     def losses(self) -> list[Tensor]:
         """What all layers below added in the last call, then penalties on trainable weights."""
-        layers = list(self._below())
+        layers = list(self._layers_below())
         added = [loss for layer in layers for loss in calls.losses.get(layer, ())]
-        added += [as_tensor(fn()) for layer in layers for fn in layer._loss_functions]
+        added += [as_tensor(fn()) for layer in layers for fn in layer._added_loss_functions]
         for weight in self.trainable_variables:
             regularizer = getattr(weight, "regularizer", None)
             if regularizer is not None:
@@ -507,7 +509,7 @@ def _marked_built(build: Callable[..., None]) -> Callable[..., None]:
                 build(self, *args, **kwargs)
         finally:
             self._building = outer
-        self._build_shapes = kwargs or (args[0] if args else None)
+        self._build_shapes_dict = kwargs or (args[0] if args else None)
         self._finish_building()
 
     return marked

@@ -34,9 +34,9 @@ class MaxNumBoundingBoxes(ImageLayer):
         self.fill_value = int(fill_value)
         self.bounding_box_format = bounding_box_format
 
-    def _convert(self, value: Any, named: bool = False) -> Any:
+    def _converted_input(self, value: Any, named: bool = False) -> Any:
         if not isinstance(value, Mapping) or "bounding_boxes" not in value:
-            return super()._convert(value, named)
+            return super()._converted_input(value, named)
         given = value["bounding_boxes"]
         if not isinstance(given, Mapping) or not {"boxes", "labels"} <= set(given):
             raise ValueError(
@@ -46,7 +46,7 @@ class MaxNumBoundingBoxes(ImageLayer):
         rest = {name: item for name, item in value.items() if name != "bounding_boxes"}
         boxes = {"boxes": cast(as_tensor(given["boxes"]), "float32")}
         boxes["labels"] = as_tensor(given["labels"])
-        return {**super()._convert(rest), "bounding_boxes": {**given, **boxes}}
+        return {**super()._converted_input(rest), "bounding_boxes": {**given, **boxes}}
 
     def call(self, x: Any, training: bool = True) -> Any:
         found = super().call(x, training)

@@ -67,9 +67,9 @@ class ImageLayer(Layer):
         super().__init__(**kwargs)
         self.data_format = data_format_of(data_format)
 
-    def _convert(self, value: Any, named: bool = False) -> Any:
+    def _converted_input(self, value: Any, named: bool = False) -> Any:
         if not isinstance(value, Mapping):
-            return super()._convert(value, named)
+            return super()._converted_input(value, named)
         if "images" not in value:
             raise ValueError(f"{self.name!r} takes an array or a dict with 'images', not {value!r}")
         if refused := {"bounding_boxes", "segmentation_masks"} & set(value):
@@ -77,12 +77,12 @@ class ImageLayer(Layer):
                 f"{self.name!r} changes images and labels, and no {' or '.join(sorted(refused))}: "
                 "leave them out of the dict"
             )
-        return {**value, "images": super()._convert(value["images"]), **self._labels(value)}
+        return {**value, "images": super()._converted_input(value["images"]), **self._labels(value)}
 
     def _labels(self, value: Mapping[str, Any]) -> dict[str, Any]:
         """The labels as a tensor, of integers where they are."""
         given = value.get("labels")
-        return {} if given is None else {"labels": super()._convert(given, named=True)}
+        return {} if given is None else {"labels": super()._converted_input(given, named=True)}
 
     def call(self, x: Any, training: bool = True) -> Any:
         if not isinstance(x, Mapping):

@@ -22,7 +22,7 @@ class Kept:
 
     name: str
     built: bool
-    _build_shapes: Any
+    _build_shapes_dict: Any
 
     # Saved and loaded
 
@@ -51,7 +51,7 @@ class Kept:
 
     def get_build_config(self) -> dict[str, Any] | None:
         """What ``build`` was called with, for ``build_from_config``; None before it."""
-        shapes = self._build_shapes
+        shapes = self._build_shapes_dict
         if shapes is None:
             return None
         names = inspect.signature(self.build).parameters  # type: ignore[attr-defined]
@@ -86,7 +86,7 @@ class Kept:
     def metrics(self) -> list[Any]:
         """The metrics in attributes of this layer and of those below."""
         found: dict[int, Any] = {}
-        for layer in self._below():  # type: ignore[attr-defined]
+        for layer in self._layers_below():  # type: ignore[attr-defined]
             for attribute, value in vars(layer).items():
                 sort = _sorts.get(type(value))  # a call for each would be half of the time
                 if sort != "" and attribute not in HOLD_NONE:

@@ -19,7 +19,7 @@ class Masked:
 
     name: str
     supports_masking: bool = False
-    _parameters: tuple[str, ...] | None
+    _call_parameters: tuple[str, ...] | None
     _mask_for: dict[str, str]  # of each argument for a mask: whose it is; "" for the first input
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
@@ -28,7 +28,7 @@ class Masked:
 
     def _fill_in_masks(self, args: tuple, kwargs: dict[str, Any]) -> None:
         """Masks that tensors carry, for the arguments of ``call`` that ask for them."""
-        given = dict(zip(self._parameters or (), args, strict=False))
+        given = dict(zip(self._call_parameters or (), args, strict=False))
         alone = sum(map(_of_tensors, (*args, *kwargs.values()))) == 1
         for name, source in self._mask_for.items():
             if not (source or alone):
@@ -56,10 +56,10 @@ class Masked:
                 tensor._keras_mask = each
 
     def _warn_of_lost_mask(self, outputs: Any) -> None:
-        if "_warned" not in self.__dict__ and all(
+        if "_warned_of_mask" not in self.__dict__ and all(
             mask_of(t) is None for t in tree.flatten(outputs)
         ):
-            self._warned = True
+            self._warned_of_mask = True
             warn(
                 f"layer {self.name!r} got an input with a mask, and does not support masking: "
                 "layers after it will not see the mask"

@@ -18,11 +18,11 @@ class Moving(Layer):
 
     takes_texts = True
 
-    def _run(self, inputs: tuple, kwargs: dict[str, Any]) -> Any:
+    def _run_call(self, inputs: tuple, kwargs: dict[str, Any]) -> Any:
         if inputs and type(inputs[0]) is not Tensor:  # nearly always it is
             texts = [are_texts(leaf) for leaf in tree.flatten(inputs)]
             if any(texts) and not all(texts):
                 raise ValueError(f"layer {self.name!r} takes texts or numbers, not both at once")
             if any(texts):
                 return by_number(lambda given: self.call(*given, **kwargs), inputs, back=True)
-        return super()._run(inputs, kwargs)
+        return super()._run_call(inputs, kwargs)

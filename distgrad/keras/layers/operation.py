@@ -136,7 +136,7 @@ class Operation(Layer):
         super().__init__(name=name)
         self.built = True
 
-    def _convert(self, value: Any, named: bool = False) -> Any:
+    def _converted_input(self, value: Any, named: bool = False) -> Any:
         return value
 
 
@@ -202,7 +202,7 @@ class NamedOperation(Operation):
         text = f"keras.ops, {self.operation} of shapes {', '.join([*shapes, *settings])}: {error}"
         return TypeError(text) if isinstance(error, TypeError) else ValueError(text)
 
-    def _convert(self, value: Any, named: bool = False) -> Any:
+    def _converted_input(self, value: Any, named: bool = False) -> Any:
         known = isinstance(value, np.ndarray) and not are_texts(value)
         return as_tensor(value) if known else value
 

@@ -82,7 +82,7 @@ def call(
 
     ``again()`` is a context that stands for the call around it, when it is made once more.
     """
-    mode: RematMode = layer._remat
+    mode: RematMode = layer._remat_mode
     if mode.mode == "larger_than" and layer._output_size is None:
         return _measured(layer, run, inputs, kwargs)  # no call before has shown it
     if _now.inside or not any(isinstance(r, GradientTape) for r in recording.stack()):
@@ -101,13 +101,13 @@ class _Call:
 
     def __init__(self, layer: Any, run: Callable[..., Any], again: Callable) -> None:
         self._layer, self._run, self._again = layer, run, again
-        self._below = list(layer._below())
+        self._below = list(layer._layers_below())
         self._first: list[Any] = []  # the outputs of the first call, until they are wrapped
 
     def made(self, inputs: tuple, kwargs: dict[str, Any]) -> Any:
         given = inputs, kwargs
         sources = tree.flatten(given)
-        before = [len(layer._losses) for layer in self._below]
+        before = [len(layer._added_losses) for layer in self._below]
         compute = functools.partial(self._compute, sources)
         tensors = iter(recompute_grad(compute)(given))
         outputs = self._first.pop()
@@ -123,7 +123,7 @@ class _Call:
 
         result = tree.map_structure(wrapped, outputs)
         for layer, start in zip(self._below, before, strict=True):
-            layer._losses[start:] = [next(tensors) for _ in layer._losses[start:]]
+            layer._added_losses[start:] = [next(tensors) for _ in layer._added_losses[start:]]
         return result
 
     def _compute(self, sources: list[Any], given: Any) -> list[Tensor]:
@@ -132,7 +132,7 @@ class _Call:
             if leaf is not source and isinstance(leaf, Tensor):
                 carry_mask(source, leaf)
         args, kwargs = given
-        before = [len(layer._losses) for layer in self._below]
+        before = [len(layer._added_losses) for layer in self._below]
         once_more = self._first_is_over
         _now.inside, outer = True, _now.inside
         try:
@@ -150,9 +150,9 @@ class _Call:
                 behind = getattr(leaf, "_logits", None)
                 found += [] if behind is None else [behind[1]]
         for layer, start in zip(self._below, before, strict=True):
-            found += layer._losses[start:]
+            found += layer._added_losses[start:]
             if once_more:
-                del layer._losses[start:]
+                del layer._added_losses[start:]
         if not once_more:
             self._first_is_over = True
             self._first.append(outputs)

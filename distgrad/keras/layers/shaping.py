@@ -43,7 +43,7 @@ def stated(layer: Any, args: tuple, kwargs: Mapping[str, Any]) -> Any:
     if not layer.built:
         with recording.paused():
             layer._build_once(args, kwargs)
-    first, named = shapes_for(layer.compute_output_shape, layer._parameters, args, kwargs)
+    first, named = shapes_for(layer.compute_output_shape, layer._call_parameters, args, kwargs)
     shapes = layer.compute_output_shape(**named) if named else layer.compute_output_shape(first)
     return _of_dtype(shapes, layer.compute_dtype)
 

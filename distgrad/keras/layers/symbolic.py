@@ -44,8 +44,8 @@ class Node:
         # Nests of its own: a user may write into the lists that go in and come out.
         self.args, self.kwargs, self.outputs = tree.copied((args, kwargs, outputs))
         self.number = _count()  # nodes in the order of their numbers can be run one by one
-        self.index = len(layer._nodes)
-        layer._nodes.append(self)
+        self.index = len(layer._inbound_nodes)
+        layer._inbound_nodes.append(self)
         for index, tensor in enumerate(symbols(outputs)):
             tensor.node, tensor.index = self, index
 
@@ -425,9 +425,9 @@ def _batches_for(error: Exception, batch: int) -> list[int]:
 
 def only_node(layer: Any) -> Node:
     """The first symbolic call of a layer. Raises AttributeError where there was none."""
-    if not layer._nodes:
+    if not layer._inbound_nodes:
         raise AttributeError(f"layer {layer.name!r} has not been called on a keras.Input")
-    return layer._nodes[0]
+    return layer._inbound_nodes[0]
 
 
 _MODELS = ("Functional", "Model", "Sequential")

@@ -22,10 +22,10 @@ class Tracked:
     built: bool
     _own_weights: list[Weight]
     _trainable: bool = True
-    _path: str
-    _settled: settled | None = None
+    _layer_path: str
+    _settled_layers: settled | None = None
 
-    def _children(self) -> Iterator[tuple[str, Any]]:
+    def _layers_directly_below(self) -> Iterator[tuple[str, Any]]:
         """(attribute, layer) of the layers right below, each once."""
         seen: set[int] = set()
         for attribute, value in self.__dict__.items():
@@ -36,14 +36,16 @@ class Tracked:
                     seen.add(id(layer))
                     yield attribute, layer
 
-    def _below(self) -> Iterable[Any]:
+    def _layers_below(self) -> Iterable[Any]:
         """This layer and all layers below it, each once."""
-        return self._settled.layers if self._settled is not None else self._find_below()
+        return (
+            self._settled_layers.layers if self._settled_layers is not None else self._find_below()
+        )
 
     def _find_below(self) -> Iterator[Any]:
-        return (layer for layer, _ in self._walk())
+        return (layer for layer, _ in self._walk_layers())
 
-    def _walk(self) -> Iterator[tuple[Any, list[Variable]]]:
+    def _walk_layers(self) -> Iterator[tuple[Any, list[Variable]]]:
         """This layer and all layers below it, each once, with the weights of its own."""
         seen: set[int] = set()
         waiting: list[Any] = [self]
@@ -51,15 +53,15 @@ class Tracked:
             layer = waiting.pop(0)
             if id(layer) not in seen:
                 seen.add(id(layer))
-                weights, layers = layer._holds()
+                weights, layers = layer._held_directly()
                 yield layer, weights
                 waiting[:0] = layers
 
     def _tracked_weights(self) -> list[Variable]:
         """Own weights: those made trainable first, as in Keras's files."""
-        return self._holds()[0]
+        return self._held_directly()[0]
 
-    def _holds(self) -> tuple[list[Variable], list[Any]]:
+    def _held_directly(self) -> tuple[list[Variable], list[Any]]:
         """``_tracked_weights`` and the layers right below, each once."""
         weights: list[Any] = [*self._own_weights]
         layers: list[Any] = []
@@ -75,35 +77,41 @@ class Tracked:
 
     def _layers_and_weights(self) -> list[Any]:
         """This layer, those below it, and the weights of all: what a program of it depends on."""
-        return [part for layer, weights in self._walk() for part in (layer, *weights)]
+        return [part for layer, weights in self._walk_layers() for part in (layer, *weights)]
 
-    def _gather(self, trains: bool, found: dict[int, tuple[Variable, bool]]) -> None:
+    def _gather_values(self, trains: bool, found: dict[int, tuple[Variable, bool]]) -> None:
         """Adds every weight below, and whether it is trained, by its id."""
         trains = trains and self._trainable
-        weights, layers = self._holds()
+        weights, layers = self._held_directly()
         for weight in weights:
             if id(weight) not in found:
                 found[id(weight)] = weight, weight.trainable and trains
         for layer in layers:
-            layer._gather(trains, found)
+            layer._gather_values(trains, found)
 
-    def _paths(self, prefix: str = "") -> Iterator[tuple[str, Variable, bool]]:
+    def _paths_below(self, prefix: str = "") -> Iterator[tuple[str, Variable, bool]]:
         """(path, variable, trainable) of every weight below, names made unique level by level."""
         taken: dict[str, int] = {}
         for weight in self._tracked_weights():
             name = weight._name
             yield prefix + _unique(name, taken), weight, weight.trainable and self._trainable
-        for _, layer in self._children():
-            for path, weight, trainable in layer._paths(prefix + _unique(layer.name, taken) + "/"):
+        for _, layer in self._layers_directly_below():
+            for path, weight, trainable in layer._paths_below(
+                prefix + _unique(layer.name, taken) + "/"
+            ):
                 yield path, weight, trainable and self._trainable
 
-    def _weights(self) -> Iterable[tuple[str, Variable, bool]]:
+    def _all_weights(self) -> Iterable[tuple[str, Variable, bool]]:
         """As ``_paths``, each weight once."""
-        return self._settled.weights if self._settled is not None else self._find_weights()
+        return (
+            self._settled_layers.weights
+            if self._settled_layers is not None
+            else self._find_weights()
+        )
 
     def _find_weights(self) -> Iterator[tuple[str, Variable, bool]]:
         seen: set[int] = set()
-        for path, weight, trainable in self._paths():
+        for path, weight, trainable in self._paths_below():
             if id(weight) not in seen:
                 seen.add(id(weight))
                 yield path, weight, trainable
@@ -111,26 +119,26 @@ class Tracked:
     def _name_weights(self, prefix: str = "", seen: set[int] | None = None) -> None:
         """Tells all layers and weights below where they lie."""
         seen = set() if seen is None else seen
-        self._path = prefix + self.name
+        self._layer_path = prefix + self.name
         taken: dict[str, int] = {}
         for weight in self._tracked_weights():
             name = _unique(weight.name, taken)
             if isinstance(weight, Weight) and id(weight) not in seen:
                 seen.add(id(weight))
-                weight.path = f"{self._path}/{name}"
-        layers = self._holds()[1]
+                weight.path = f"{self._layer_path}/{name}"
+        layers = self._held_directly()[1]
         count_up(layers)
         for layer in layers:
             if id(layer) not in seen:
                 seen.add(id(layer))
-                layer._name_weights(f"{self._path}/", seen)
+                layer._name_weights(f"{self._layer_path}/", seen)
 
     def _each_weight(self) -> Iterable[tuple[Variable, bool]]:
         """The weights of ``_weights``, without the work of naming them."""
-        if self._settled is not None:
-            return self._settled.each
+        if self._settled_layers is not None:
+            return self._settled_layers.each
         found: dict[int, tuple[Variable, bool]] = {}
-        self._gather(True, found)
+        self._gather_values(True, found)
         return found.values()
 
     @property
@@ -162,7 +170,7 @@ class Tracked:
         for weight in self.__dict__.get("_own_weights", ()):
             if weight.made_trainable:
                 weight.trainable = self._trainable
-        for layer in self._holds()[1]:
+        for layer in self._held_directly()[1]:
             layer.trainable = value
 
     def get_weights(self) -> list[np.ndarray]:
@@ -200,14 +208,17 @@ class settled:
         self._layer = layer
 
     def __enter__(self) -> None:
-        self._before = self._layer._settled
+        self._before = self._layer._settled_layers
         if self._before is None:
-            self.layers, self.weights = list(self._layer._below()), list(self._layer._weights())
+            self.layers, self.weights = (
+                list(self._layer._layers_below()),
+                list(self._layer._all_weights()),
+            )
             self.each = [(weight, trainable) for _, weight, trainable in self.weights]
-            self._layer._settled = self
+            self._layer._settled_layers = self
 
     def __exit__(self, *exc: object) -> None:
-        self._layer._settled = self._before
+        self._layer._settled_layers = self._before
 
 
 def count_up(layers: Sequence[Any]) -> None:
@@ -248,8 +259,14 @@ def _made_trainable(weight: Any) -> bool:
 # Attributes of every layer whose sequences hold neither layers nor, but for the first, weights.
 HOLD_NONE = frozenset(
     (
-        *("_own_weights", "_nodes", "_parameters", "_mask_for", "_loss_functions"),
-        *("_build_shapes", "_kept_step", "_kept_passes"),
+        *(
+            "_own_weights",
+            "_inbound_nodes",
+            "_call_parameters",
+            "_mask_for",
+            "_added_loss_functions",
+        ),
+        *("_build_shapes_dict", "_kept_step", "_kept_passes"),
     )
 )
 _sorts: dict[type, str] = {}

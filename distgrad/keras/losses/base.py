@@ -85,38 +85,38 @@ class Loss(Configured):
         return None
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
-        return self._counted(y_true, y_pred, sample_weight)[0]
+        return self._value_and_count(y_true, y_pred, sample_weight)[0]
 
     def counted(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Tensor, Any]:
         """The loss, and what its mean is over: by that the losses of parts of a batch weigh."""
         if type(self).__call__ is not Loss.__call__:  # a user's, which reduces by itself
             value = as_tensor(self(y_true, y_pred, sample_weight=sample_weight))
             return value, float(value._data.size)
-        return self._counted(y_true, y_pred, sample_weight)
+        return self._value_and_count(y_true, y_pred, sample_weight)
 
-    def _prediction(self, y_pred: Tensor) -> Tensor:
+    def _as_prediction(self, y_pred: Tensor) -> Tensor:
         own = y_pred._data.dtype
         if self._keeps_wider and is_floating(own) and own.itemsize > self._numpy_dtype.itemsize:
             return y_pred
         return _cast_with_logits(y_pred, self._numpy_dtype)
 
-    def _counted(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Any]:
+    def _value_and_count(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Any]:
         if _is_nest(y_pred) or _is_nest(y_true):
             return self._of_nests(y_true, y_pred, sample_weight)
-        prediction, target = self._prediction(as_tensor(y_pred)), as_tensor(y_true)
+        prediction, target = self._as_prediction(as_tensor(y_pred)), as_tensor(y_true)
         if self.casts_targets:
             target = cast(target, prediction._data.dtype)
         if sample_weight is None and self.reduction in _MEANS and not recording.in_parts():
             whole = None if hasattr(y_pred, "_keras_mask") else self._in_one(target, prediction)
             if whole is not None:
                 return whole, float(target._data.size)
-        values, mask = self._values(target, prediction, y_pred)
+        values, mask = self._values_of_samples(target, prediction, y_pred)
         value = reduced(values, sample_weight, mask, self.reduction)
         return value, _count(values, sample_weight, mask, self.reduction)
 
     def _of_nests(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Any]:
         """The loss of lists or dicts of tensors, which ``call`` is given leaf by leaf."""
-        leaves = [self._prediction(as_tensor(leaf)) for leaf in tree.flatten(y_pred)]
+        leaves = [self._as_prediction(as_tensor(leaf)) for leaf in tree.flatten(y_pred)]
         targets = [as_tensor(leaf) for leaf in tree.flatten(y_true)]
         if self.casts_targets:
             targets = [cast(leaf, leaves[0]._data.dtype) for leaf in targets]
@@ -126,7 +126,7 @@ class Loss(Configured):
         value = reduced(values, sample_weight, None, self.reduction)
         return value, _count(values, sample_weight, None, self.reduction)
 
-    def _values(
+    def _values_of_samples(
         self, target: Tensor, prediction: Tensor, y_pred: Any
     ) -> tuple[Tensor, Tensor | None]:
         values = as_tensor(self.call(target, prediction))

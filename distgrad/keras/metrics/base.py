@@ -53,8 +53,8 @@ class Metric(Configured):
     def __init__(self, name: str | None = None, dtype: Any = None) -> None:
         self.name = name or self._default_name or auto_name(snake_case(type(self).__name__))
         self.dtype = own_dtype(dtype)
-        self._total: Any = 0.0
-        self._given: Any = None  # what result() gave last
+        self._running_sums: Any = 0.0
+        self._last_result: Any = None  # what result() gave last
         self.variables: list[Variable] = []
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -73,10 +73,10 @@ class Metric(Configured):
 
         Several workers must agree on it before a batch, also one that has no samples of it.
         """
-        for metric in self._below():
+        for metric in self._metrics_below():
             metric.expect(shape)
 
-    def _below(self) -> list[Metric]:
+    def _metrics_below(self) -> list[Metric]:
         """The metrics in attributes of one that gives them its batches."""
         if not self.updates_itself:
             return []
@@ -84,7 +84,7 @@ class Metric(Configured):
 
     def numbers_in_all(self) -> int:
         """How many numbers ``of_batch`` gives: its own, then those of the metrics below."""
-        return self.size + sum(metric.numbers_in_all() for metric in self._below())
+        return self.size + sum(metric.numbers_in_all() for metric in self._metrics_below())
 
     def add_weight(
         self,
@@ -150,7 +150,7 @@ class Metric(Configured):
 
     def must_add(self) -> None:
         """Raises ValueError where what it keeps of a shard is nowhere that others can see."""
-        if not self.variables and not self._below() and type(self).sums is Metric.sums:
+        if not self.variables and not self._metrics_below() and type(self).sums is Metric.sums:
             raise ValueError(
                 f"{type(self).__name__} {self.name!r} keeps what it finds outside of variables, "
                 "and batches are cut into several shards: add it up in variables made with "
@@ -169,7 +169,7 @@ class Metric(Configured):
         if not self.variables:
             return float(sums[0] / sums[1]) if sums[1] else 0.0
         kept = self.state()
-        for variable, part in self._parts(sums):
+        for variable, part in self._parts_of_sums(sums):
             variable.assign(part)
         found = self.told()
         self.set_state(kept)
@@ -192,62 +192,66 @@ class Metric(Configured):
 
     def state(self) -> tuple[Any, list[Any], list[Any]]:
         """What ``update_state`` has added up so far."""
-        below = [metric.state() for metric in self._below()]
-        return self._total, [v.numpy() for v in self.variables], below
+        below = [metric.state() for metric in self._metrics_below()]
+        return self._running_sums, [v.numpy() for v in self.variables], below
 
     def statistics(self) -> np.ndarray:
         """What ``update_state`` has added up so far, as ``of_batch`` gives it of one batch."""
         if self.variables:
             own = np.concatenate([np.ravel(v.numpy()).astype(np.float64) for v in self.variables])
         else:
-            own = self._total if isinstance(self._total, np.ndarray) else np.zeros(self.size)
-        below = self._below()
+            own = (
+                self._running_sums
+                if isinstance(self._running_sums, np.ndarray)
+                else np.zeros(self.size)
+            )
+        below = self._metrics_below()
         return np.concatenate([own, *(m.statistics() for m in below)]) if below else own
 
     def gave(self, value: Any) -> bool:
         """Whether ``value`` is what ``result`` has returned last."""
-        return value is self._given and value is not None
+        return value is self._last_result and value is not None
 
     def set_state(self, state: tuple[Any, list[Any], list[Any]]) -> None:
-        self._total = state[0]
+        self._running_sums = state[0]
         for variable, value in zip(self.variables, state[1], strict=True):
             variable.assign(value)
-        for metric, kept in zip(self._below(), state[2], strict=True):
+        for metric, kept in zip(self._metrics_below(), state[2], strict=True):
             metric.set_state(kept)
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Adds a batch: ``(y_true, y_pred, sample_weight=None)``."""
-        recording.call(self._add, *args, **kwargs)
+        recording.call(self._add_batch, *args, **kwargs)
 
-    def _add(self, *args: Any, **kwargs: Any) -> None:
+    def _add_batch(self, *args: Any, **kwargs: Any) -> None:
         turns.joins(self)
         with recording.paused():
-            self._total = self._total + self.sums(*args, **kwargs)
+            self._running_sums = self._running_sums + self.sums(*args, **kwargs)
 
     def result(self) -> Tensor:
         """The metric over all batches since the start or the last reset."""
-        self._given = recording.slot(self._result)
-        return self._given
+        self._last_result = recording.slot(self._make_result)
+        return self._last_result
 
     def absorb(self, sums: np.ndarray) -> None:
         """Adds ``statistics`` of batches that were given to it elsewhere."""
-        for variable, part in self._parts(sums):
+        for variable, part in self._parts_of_sums(sums):
             variable.assign_add(part)
         if not self.variables:
-            self._total = self._total + sums[: self.size]
-        for metric, part in parts_of(self._below(), sums, self.size):
+            self._running_sums = self._running_sums + sums[: self.size]
+        for metric, part in parts_of(self._metrics_below(), sums, self.size):
             metric.absorb(part)
 
     def keep(self, sums: np.ndarray) -> None:
         """Has these ``statistics`` in the place of its own."""
-        for variable, part in self._parts(sums):
+        for variable, part in self._parts_of_sums(sums):
             variable.assign(part)
         if not self.variables:
-            self._total = np.array(sums[: self.size], np.float64)
-        for metric, part in parts_of(self._below(), sums, self.size):
+            self._running_sums = np.array(sums[: self.size], np.float64)
+        for metric, part in parts_of(self._metrics_below(), sums, self.size):
             metric.keep(part)
 
-    def _parts(self, sums: np.ndarray) -> Iterator[tuple[Variable, np.ndarray]]:
+    def _parts_of_sums(self, sums: np.ndarray) -> Iterator[tuple[Variable, np.ndarray]]:
         """Each variable with its part of ``sums``."""
         start = 0
         for variable in self.variables:
@@ -256,23 +260,23 @@ class Metric(Configured):
             yield variable, part.astype(variable.dtype.numpy_dtype)
             start = stop
 
-    def _result(self) -> Tensor:
+    def _make_result(self) -> Tensor:
         value = self.value(self.statistics())
         return Tensor(np.asarray(value, as_dtype(self.dtype).numpy_dtype))
 
     def reset_state(self) -> None:
         """Forgets all batches."""
-        recording.call(self._reset)
+        recording.call(self._reset_all)
 
     def reset_states(self) -> None:
         """``reset_state`` by its older name, which loops of one's own are full of."""
         self.reset_state()
 
-    def _reset(self) -> None:
-        self._total = 0.0
+    def _reset_all(self) -> None:
+        self._running_sums = 0.0
         for variable in self.variables:
             variable.assign(np.zeros(variable.shape, variable.dtype.numpy_dtype))
-        for metric in self._below():
+        for metric in self._metrics_below():
             metric.reset_state()
 
     # The same with the state in the caller's hands: a list of arrays, empty at the start.
@@ -422,8 +426,8 @@ def _remembered(result: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(result)
     def remembered(self: Metric, *args: Any, **kwargs: Any) -> Any:
-        self._given = result(self, *args, **kwargs)
-        return self._given
+        self._last_result = result(self, *args, **kwargs)
+        return self._last_result
 
     return remembered
 

@@ -36,7 +36,7 @@ def clone_model(
     Raises ValueError where a subclassed model (any of these) or a Sequential (call_function)
     cannot do so, and for inputs that are no KerasTensors or nested otherwise than the model's.
     """
-    functional = model._graph is not None
+    functional = model._layer_graph is not None
     if not (functional or isinstance(model, Sequential)):
         if clone_function or call_function or input_tensors is not None:
             raise ValueError(
@@ -50,7 +50,9 @@ def clone_model(
 
     def make(layer: Any) -> Any:
         if id(layer) not in made:
-            inner = isinstance(layer, Sequential) or getattr(layer, "_graph", None) is not None
+            inner = (
+                isinstance(layer, Sequential) or getattr(layer, "_layer_graph", None) is not None
+            )
             if recursive and inner:
                 call = None if isinstance(layer, Sequential) else call_function
                 made[id(layer)] = clone_model(layer, None, clone_function, call, True)
@@ -99,18 +101,18 @@ def _sequential(model: Any, inputs: Any, make: Make) -> Model:
         if len(inputs) != 1:
             raise ValueError(f"a Sequential has one input: input_tensors holds {len(inputs)}")
         (inputs,) = inputs
-    if inputs is None and model._tensors:
-        inputs = _like(model._tensors[0])
+    if inputs is None and model._stacked_tensors:
+        inputs = _like(model._stacked_tensors[0])
     elif inputs is not None and not isinstance(inputs.node.layer, InputLayer):
         inputs = Input(batch_shape=inputs.shape, dtype=inputs.dtype)
-    layers = [make(layer) for layer in model._stack if not isinstance(layer, InputLayer)]
+    layers = [make(layer) for layer in model._stacked_layers if not isinstance(layer, InputLayer)]
     begin = [] if inputs is None else [inputs]
     settings = {"name": model.name, "trainable": model.trainable}
     return type(model)([*begin, *layers], **settings, dtype=model.dtype_policy.name)
 
 
 def _functional(model: Any, inputs: Any, make: Make, call: Callable[..., Any] | None) -> Model:
-    graph = model._graph
+    graph = model._layer_graph
     inputs = tree.map_structure(_like, graph.inputs) if inputs is None else inputs
     try:
         tree.assert_same_structure(inputs, graph.inputs, check_types=False)

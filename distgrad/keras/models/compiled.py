@@ -43,13 +43,13 @@ class Compiled(Layer):
         self.stop_training = self.stop_evaluating = self.stop_predicting = False
         self.objective: Objective | None = None
         self.adds_losses = False  # whether its layers do, in a call
-        self._class_weight: dict[int, float] | None = None
-        self._counted = False
+        self._class_weight_of_fit: dict[int, float] | None = None
+        self._loss_counted = False
         self.run_eagerly = False
         self._of_arrays = True
         self.jit_compile: Any = "auto"
         self._kept_passes: tuple[Any, Any] = None, None  # without gradients
-        self._look: Look | None = None  # the last one at data
+        self._last_look: Look | None = None  # the last one at data
 
     def compile(
         self,
@@ -89,7 +89,7 @@ class Compiled(Layer):
             self.optimizer = optimizers.scaled_for(self.dtype_policy, self.optimizer)
         self.loss, self.steps_per_execution = loss, steps_per_execution
         self._kept_step: tuple[Any, Any] = None, None  # of the last call
-        self._kept_passes, self._look = (None, None), None
+        self._kept_passes, self._last_look = (None, None), None
         self.objective = Objective(loss, loss_weights, metrics, weighted_metrics)
         # Not `reset_metrics`: metrics of one's own may be made after this, and asked for there.
         for metric in (self.objective.loss_tracker, *self.objective.metrics):
@@ -101,7 +101,7 @@ class Compiled(Layer):
         return self.objective is not None
 
     @property
-    def _jit(self) -> Jit:
+    def _jit_asked(self) -> Jit:
         if self.run_eagerly or not self.jit_compile:
             return "off"
         return "strict" if self.jit_compile is True else "auto"
@@ -135,7 +135,7 @@ class Compiled(Layer):
 
     def _in_order(self, shown: Iterable[str]) -> list[str]:
         """Names as ``evaluate`` lists them: the loss, metrics by names of their own, the rest."""
-        goal = self._goal
+        goal = self._compiled_goal
         others = [m.name for m in self._each_metric() if m is not goal.loss_tracker]
         first = ["loss", *goal.own_names, *others]
         known = [name for name in first if name in shown]  # as often as there are such metrics
@@ -157,12 +157,19 @@ class Compiled(Layer):
         training: bool = True,
     ) -> Tensor:
         """The loss of a batch, with those that layers have added; models may define their own."""
-        total, self._values, self._count = self._goal.total(y, y_pred, sample_weight, self.losses)
+        total, self._last_loss_values, self._last_loss_count = self._compiled_goal.total(
+            y, y_pred, sample_weight, self.losses
+        )
         return total
 
-    def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
+    def _loss_of_batch(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool
+    ) -> Any:
         """``compute_loss``, of which a model's own may have no ``training``."""
-        self._values, self._count = [None] * len(self._goal.losses), 0.0
+        self._last_loss_values, self._last_loss_count = (
+            [None] * len(self._compiled_goal.losses),
+            0.0,
+        )
         own = self.compute_loss
         told = {"training": training} if _takes_training(getattr(own, "__func__", own)) else {}
         return own(x, y, y_pred, sample_weight, **told)
@@ -171,7 +178,7 @@ class Compiled(Layer):
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
         """Gives a batch to the metrics of ``compile``; the results of all metrics, by name."""
-        self._goal.update_metrics(y, y_pred, sample_weight)
+        self._compiled_goal.update_metrics(y, y_pred, sample_weight)
         return self.get_metrics_result()
 
     def get_metrics_result(self) -> dict[str, Any]:
@@ -194,45 +201,51 @@ class Compiled(Layer):
             loss = self.compute_loss(None, y, y_pred, sample_weight)
         else:
             losses = list(regularization_losses)
-            loss, self._values, self._count = self._goal.total(y, y_pred, sample_weight, losses)
-        self._goal.loss_tracker.update_state(loss, len(self._goal.outputs(y_pred)[0]))
+            loss, self._last_loss_values, self._last_loss_count = self._compiled_goal.total(
+                y, y_pred, sample_weight, losses
+            )
+        self._compiled_goal.loss_tracker.update_state(
+            loss, len(self._compiled_goal.outputs(y_pred)[0])
+        )
         return loss
 
     @property
     def compiled_metrics(self) -> CompiledMetrics:
         """The metrics of ``compile`` as one, under its old name."""
         _warn_of_old("compiled_metrics", "compute_metrics(x, y, y_pred, sample_weight)")
-        return CompiledMetrics(self._goal)
+        return CompiledMetrics(self._compiled_goal)
 
     @property
     def mean_loss(self) -> bool:
-        return self._goal.is_mean
+        return self._compiled_goal.is_mean
 
     @property
     def counted(self) -> bool:
-        return self._counted
+        return self._loss_counted
 
     @property
     def sums_size(self) -> int:
-        return self._goal.sums_size
+        return self._compiled_goal.sums_size
 
     def compute(self, arrays: tuple, training: bool) -> ShardResult:
         """Loss and metric sums of one shard: ``(x, y)`` or ``(x, y, sample_weight)``."""
         x, y, weight = unpack_x_y_sample_weight(arrays)
-        if training and self._class_weight is not None:
-            weight = on_host(by_class, y, self._class_weight)
+        if training and self._class_weight_of_fit is not None:
+            weight = on_host(by_class, y, self._class_weight_of_fit)
         prediction = self(x, training=training)
-        loss = self._loss_of(x, y, prediction, weight, training)
-        sums = self._goal.sums(y, prediction, weight, self._values, (loss, self._count))
-        return ShardResult(loss, sums, self._count)
+        loss = self._loss_of_batch(x, y, prediction, weight, training)
+        sums = self._compiled_goal.sums(
+            y, prediction, weight, self._last_loss_values, (loss, self._last_loss_count)
+        )
+        return ShardResult(loss, sums, self._last_loss_count)
 
     def results(self, loss: float, sums: np.ndarray) -> Logs:
         """The loss and the metrics by name, for their summed statistics, which they then have."""
-        self._goal.keep(loss, sums)
-        return self._goal.results(loss, sums)
+        self._compiled_goal.keep(loss, sums)
+        return self._compiled_goal.results(loss, sums)
 
     @property
-    def _goal(self) -> Objective:
+    def _compiled_goal(self) -> Objective:
         if self.objective is None:
             raise ValueError("call compile(optimizer=..., loss=...) before training or evaluating")
         return self.objective

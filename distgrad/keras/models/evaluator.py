@@ -55,36 +55,42 @@ class Evaluator(Compiled):
         """
         x, _, weight = unpack_x_y_sample_weight(first)
         self._of_arrays = of_arrays
-        known = self._look
+        known = self._last_look
         if known is not None and known.kind == self._kind_of_look(x, weight)[0]:
-            self.adds_losses, self._counted = known.adds_losses, known.counted
+            self.adds_losses, self._loss_counted = known.adds_losses, known.counted
             return
         try:
             with recording.paused(), quiet(self):
                 prediction = self(x, training=False)
                 self.adds_losses = bool(self.losses)
             names = output_names(prediction, getattr(self, "output_names", ()))
-            self._goal.bind(names, by_name=isinstance(prediction, dict))
+            self._compiled_goal.bind(names, by_name=isinstance(prediction, dict))
         except Exception:
             own_steps = [name for name in ("train_step", "test_step") if self._overrides(name)]
             if not own_steps:
                 raise
-            if not all(layer.built for layer in self._below() if layer is not self):
+            if not all(layer.built for layer in self._layers_below() if layer is not self):
                 self._build_by(getattr(self, own_steps[0]), first)
             return
-        outputs = self._goal.outputs(prediction)
-        self._goal.expect(outputs)
+        outputs = self._compiled_goal.outputs(prediction)
+        self._compiled_goal.expect(outputs)
         masked = any(getattr(each, "_keras_mask", None) is not None for each in outputs)
-        self._counted = self._goal.counted(masked, weight is not None)
+        self._loss_counted = self._compiled_goal.counted(masked, weight is not None)
         kind, parts = self._kind_of_look(x, weight)  # it may have made layers and weights
-        self._look = Look(kind, self.adds_losses, self._counted, parts)
+        self._last_look = Look(kind, self.adds_losses, self._loss_counted, parts)
 
     def _kind_of_look(self, x: Any, weight: Any) -> tuple[tuple, list[Any]]:
         """What a look at ``x`` depends on; layers and weights, by whose identity it knows them."""
         parts, leaves = self._layers_and_weights(), tree.flatten(x)
         form = [(getattr(a, "shape", type(a)), getattr(a, "dtype", None)) for a in leaves]
         nest = repr(tree.map_structure(lambda a: None, x))
-        return (*map(id, parts), *form, nest, weight is None, *self._settings().items()), parts
+        return (
+            *map(id, parts),
+            *form,
+            nest,
+            weight is None,
+            *self._settings_to_compare().items(),
+        ), parts
 
     def look_at(self, feed: Feed) -> None:
         """``prepare`` by one sample of a feed of arrays, else by its first batch.
@@ -106,7 +112,7 @@ class Evaluator(Compiled):
         One that asks for batches of another size makes them when it comes to it; with several
         workers, whose weights would differ then, it raises.
         """
-        given = self._given(self._of_arrays, trains=True)
+        given = self._given_batch(self._of_arrays, trains=True)
         rehearsal = CustomStep(step, Communicator(), 1, 0, given=given, metrics=self._each_metric)
         try:
             rehearsal.build(tuple(first))
@@ -120,7 +126,7 @@ class Evaluator(Compiled):
         """Named values of one shard in ``evaluate``; a model may define its own."""
         x, y, weight = unpack_x_y_sample_weight(data)
         prediction = self(x, training=False)
-        loss = self._loss_of(x, y, prediction, weight, False)
+        loss = self._loss_of_batch(x, y, prediction, weight, False)
         return self._shard_values(loss, x, y, prediction, weight)
 
     def predict_step(self, data: Any) -> Any:
@@ -129,9 +135,12 @@ class Evaluator(Compiled):
         return self(x, training=False)
 
     def _shard_values(self, loss: Tensor, x: Any, y: Any, prediction: Any, weight: Any) -> Logs:
-        goal = self._goal
+        goal = self._compiled_goal
         goal.loss_tracker.update_state(loss, len(goal.outputs(prediction)[0]))
-        return {**self.compute_metrics(x, y, prediction, weight), **goal.own(self._values)}
+        return {
+            **self.compute_metrics(x, y, prediction, weight),
+            **goal.own(self._last_loss_values),
+        }
 
     # The functions that Keras makes of the steps. A model that makes its own trains by them.
 
@@ -145,7 +154,7 @@ class Evaluator(Compiled):
         self.predict_function = lambda iterator: self.predict_step(next(iterator))
         return self.predict_function
 
-    def _step(self, what: str) -> Callable[[Any], Any]:
+    def _step_method(self, what: str) -> Callable[[Any], Any]:
         """``train_step`` or its like, by way of the function that a model makes of it itself."""
         if not self._defines(f"make_{what}_function"):
             return getattr(self, f"{what}_step")
@@ -166,7 +175,7 @@ class Evaluator(Compiled):
         built_in = next(vars(c)[name] for c in reversed(type(self).__mro__) if name in vars(c))
         return getattr(type(self), name) is not built_in
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings_to_compare(self) -> dict[str, Any]:
         """The numbers and texts among the attributes of a user's own class.
 
         What is captured looks at them: where one has changed it is captured anew.
@@ -179,7 +188,7 @@ class Evaluator(Compiled):
             if type(value) in _PLAIN and name[0] != "_" and name != "stop_training"
         }
 
-    def _given(self, of_arrays: bool, trains: bool = False) -> Callable[[tuple], Any]:
+    def _given_batch(self, of_arrays: bool, trains: bool = False) -> Callable[[tuple], Any]:
         """Makes what a user's step is given of the arrays of a shard: that which Keras gives it.
 
         A step that ``trains`` is given the weights of the classes as well.
@@ -193,8 +202,8 @@ class Evaluator(Compiled):
             return cast(tensor, floats) if floats and is_floating(tensor._data.dtype) else tensor
 
         def given(arrays: tuple) -> Any:
-            if trains and self._class_weight is not None:
-                arrays = (*arrays[:2], by_class(arrays[1], self._class_weight))
+            if trains and self._class_weight_of_fit is not None:
+                arrays = (*arrays[:2], by_class(arrays[1], self._class_weight_of_fit))
             tensors = tuple(None if a is None else nest.map_leaves(one, a) for a in arrays)
             # Of several inputs alone a step gets (x,), since (a, b) would be inputs and targets.
             alone = len(tensors) == 1 and not isinstance(tensors[0], (tuple, list))
@@ -210,12 +219,12 @@ class Evaluator(Compiled):
         feed.batch_size = feed.size
         self.look_at(feed)
         if self._runs_steps("test_step"):
-            logs = self._evaluate(feed, None, Watched(self, "test", ()))
-            return self._returned(logs, return_dict)
+            logs = self._run_evaluation(feed, None, Watched(self, "test", ()))
+            return self._returned_logs(logs, return_dict)
         loss, sums = self._sums_over(feed, None, Watched(self, "test", ()))
-        return self._returned(self.results(loss, sums), return_dict)
+        return self._returned_logs(self.results(loss, sums), return_dict)
 
-    def _returned(self, logs: Logs, as_dict: bool) -> Any:
+    def _returned_logs(self, logs: Logs, as_dict: bool) -> Any:
         """Sorted by name as a dict, else a list in order, or its only value."""
         if as_dict:
             return dict(sorted(logs.items()))
@@ -229,7 +238,7 @@ class Evaluator(Compiled):
 
         They are kept while the model has the same layers and weights, and trains the same of them.
         """
-        jit = self._jit if jit is None else jit
+        jit = self._jit_asked if jit is None else jit
         if not self.built:
             jit = "off"
         parts = self._layers_and_weights()
@@ -255,7 +264,7 @@ class Evaluator(Compiled):
 
         Where several workers run the script all of them must call it: each takes its shards.
         """
-        self._goal  # noqa: B018
+        self._compiled_goal  # noqa: B018
         steps = arguments.whole_or_none("steps", steps, "steps")
         callbacks = arguments.callbacks_of(callbacks)
         feed = Feed(x, y, sample_weight, batch_size)
@@ -264,18 +273,18 @@ class Evaluator(Compiled):
         began = time.monotonic()
         watched = Watched(self, "test", callbacks)
         watched.set_up(verbose, feed, steps)
-        logs = self._evaluate(feed, steps, watched)
+        logs = self._run_evaluation(feed, steps, watched)
         _say(verbose, watched.batches, began, dict(sorted(logs.items())))
-        return self._returned(logs, return_dict)
+        return self._returned_logs(logs, return_dict)
 
     def _meet_to_evaluate(self, feed: Feed, steps: int | None) -> None:
         """All ranks must do the same, with one model: the weights of rank 0 where they differ."""
         communicator = world.communicator()
         if communicator.world_size == 1:
             return
-        self._compare(communicator, "evaluate", {"x": feed.describe(), "steps": steps})
+        self._compare_settings(communicator, "evaluate", {"x": feed.describe(), "steps": steps})
         check_data(communicator, feed.digest(), strict=feed.parts is not None)
-        paths = {path: variable for path, variable, _ in self._weights()}
+        paths = {path: variable for path, variable, _ in self._all_weights()}
         check_variables(paths, communicator)
         found = DesyncAlarm(list(paths.values()), communicator, paths=paths).difference()
         if found is not None:
@@ -283,7 +292,9 @@ class Evaluator(Compiled):
             if communicator.rank == 0:
                 warn(f"the ranks had other weights: {found}. All go on with those of rank 0.")
 
-    def _compare(self, communicator: Communicator, name: str, given: Mapping[str, Any]) -> None:
+    def _compare_settings(
+        self, communicator: Communicator, name: str, given: Mapping[str, Any]
+    ) -> None:
         """Raises UsageError where another rank was given something else, or was made otherwise."""
         if communicator.world_size > 1:
             check_alike(
@@ -293,7 +304,7 @@ class Evaluator(Compiled):
                 "it takes its own part of them.",
             )
 
-    def _evaluate(self, feed: Feed, steps: int | None, watched: Watched) -> Logs:
+    def _run_evaluation(self, feed: Feed, steps: int | None, watched: Watched) -> Logs:
         """Named values over a feed."""
         if self._runs_steps("test_step"):
             return self._run_test_steps(feed, steps, watched)
@@ -305,8 +316,8 @@ class Evaluator(Compiled):
     def _sums_over(
         self, feed: Feed, steps: int | None, watched: Watched
     ) -> tuple[float, np.ndarray]:
-        communicator, shards, own = self._share()
-        begin_pass(self._goal.metrics, self._goal.alone)
+        communicator, shards, own = self._share_of_shards()
+        begin_pass(self._compiled_goal.metrics, self._compiled_goal.alone)
         passes = self.passes()
         with settled(self):
             loss, sums = evaluate(
@@ -321,22 +332,22 @@ class Evaluator(Compiled):
             )
         return loss, sums
 
-    def _share(self) -> tuple[Communicator, int, range]:
+    def _share_of_shards(self) -> tuple[Communicator, int, range]:
         """`world.share`, of which metrics are told whether there is anybody else."""
         communicator, shards, own = world.share()
-        self._goal.alone = shards == 1
+        self._compiled_goal.alone = shards == 1
         return communicator, shards, own
 
     def metrics_that_go_on(self) -> list[Any]:
         """Those of a user's own that are given batch after batch, as they stand."""
-        return [m for m in self._each_metric() if goes_on(m, self._goal.alone)]
+        return [m for m in self._each_metric() if goes_on(m, self._compiled_goal.alone)]
 
     def _run_test_steps(self, feed: Feed, steps: int | None, watched: Watched) -> Logs:
         """A user's own ``test_step`` on every shard: what it returns over all samples, by name."""
-        communicator, shards, own = self._share()
-        begin_pass(self._each_metric(), self._goal.alone)
-        given, passes = self._given(feed.parts is not None), self.passes()
-        returned = Returned(self._each_metric, self._goal.alone)
+        communicator, shards, own = self._share_of_shards()
+        begin_pass(self._each_metric(), self._compiled_goal.alone)
+        given, passes = self._given_batch(feed.parts is not None), self.passes()
+        returned = Returned(self._each_metric, self._compiled_goal.alone)
         total: Any = 0.0
         batches = passes.batches(feed.loader(shards, own, steps=steps), tensors=True)
         for batch in watched(batches):
@@ -366,7 +377,7 @@ class Evaluator(Compiled):
         callbacks = arguments.callbacks_of(callbacks)
         feed = Feed(x, batch_size=batch_size)
         passes, built = self.passes(), self.built
-        step = self._prediction(passes, feed.parts is not None)
+        step = self._prediction_of_batch(passes, feed.parts is not None)
         found = Gathered()
         began = time.monotonic()
         watched = Watched(self, "predict", callbacks)
@@ -378,7 +389,7 @@ class Evaluator(Compiled):
             outputs = step(arrays)
             found.add(outputs)
             if not built:  # the first batch has made the weights
-                step, built = self._prediction(self.passes(), feed.parts is not None), True
+                step, built = self._prediction_of_batch(self.passes(), feed.parts is not None), True
             if watched.callbacks:
                 watched.logs = {"outputs": on_host(outputs)}
         watched.end({})
@@ -387,13 +398,13 @@ class Evaluator(Compiled):
 
     def predict_on_batch(self, x: Any) -> Any:
         """Outputs for one batch of inputs, as arrays."""
-        return on_host(self._prediction(self.passes(), True)((as_arrays(x, texts=True),)))
+        return on_host(self._prediction_of_batch(self.passes(), True)((as_arrays(x, texts=True),)))
 
-    def _prediction(self, passes: Passes, of_arrays: bool) -> Callable[[tuple], Any]:
+    def _prediction_of_batch(self, passes: Passes, of_arrays: bool) -> Callable[[tuple], Any]:
         """``predict_step`` on the arrays of a batch, a user's in the form in which Keras does."""
         if not self._overrides("predict_step"):
             return passes.predict
-        given = self._given(of_arrays)
+        given = self._given_batch(of_arrays)
         return lambda arrays: passes.predict(given(arrays))
 
 
@@ -412,7 +423,7 @@ class Passes:
         if any(getattr(part, "meets", False) for part in parts):
             jit = "off"
         self._lends = executor_for(jit) == "cuda"
-        settings = model._settings
+        settings = model._settings_to_compare
 
         def own(what: str, step: Callable[[Any], Any]) -> Captured:
             """A user's step has an eager run's bits: some of its shards may be eager."""
@@ -421,11 +432,11 @@ class Passes:
 
         self.compute = Forward(model.compute, jit, settings, packed=self._lends)
         if model._overrides("predict_step"):
-            self.predict = own("predict", model._step("predict"))
+            self.predict = own("predict", model._step_method("predict"))
         else:
             self.predict = Captured(model.predict_step, jit, settings)
-        self.train = own("train", _marking(model._step("train"), model._each_metric))
-        self.test = own("test", _marking(model._step("test"), model._each_metric))
+        self.train = own("train", _marking(model._step_method("train"), model._each_metric))
+        self.test = own("test", _marking(model._step_method("test"), model._each_metric))
 
     def batches(self, loader: Any, *, tensors: bool = False) -> Iterable[Batch]:
         """One epoch, on the device of the weights; ``tensors`` for steps of a user's own."""

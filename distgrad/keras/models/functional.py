@@ -34,7 +34,7 @@ class Functional(Model):
 
 def graph_config(model: Model) -> dict[str, Any]:
     """The layers of a functional model and how they are called."""
-    graph = model._graph
+    graph = model._layer_graph
     assert graph is not None
     calls: dict[int, list[Any]] = {}
     for node in graph.nodes:

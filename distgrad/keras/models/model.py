@@ -47,25 +47,28 @@ class Model(Trainer):
 
     def __init__(self, inputs: Any = None, outputs: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._remat = None  # its layers see to it themselves
+        self._remat_mode = None  # its layers see to it themselves
         if registry.is_ours(type(self).call):  # its layers are told, and carry masks, anyway
             self._takes_training, self._mask_for = False, {}
-        self._graph: Graph | None = None
-        self._alone: tuple[type | None, type | None] = None, None  # forms of ends of one tensor
-        self._build_dtypes: Any = None
+        self._layer_graph: Graph | None = None
+        self._form_of_one: tuple[type | None, type | None] = (
+            None,
+            None,
+        )  # forms of ends of one tensor
+        self._build_dtypes_dict: Any = None
         self._compiled_with: dict[str, Any] = {}
         if inputs is None and outputs is None:
             return
         if inputs is None or outputs is None:
             raise ValueError("a functional model needs both inputs and outputs")
-        self._alone = _alone(inputs), _alone(outputs)
-        self._graph = Graph(_as_given(inputs), _as_given(outputs))
-        self._operations = self._graph.operations
-        name_layers(sorted(self._operations, key=lambda layer: layer._number))
+        self._form_of_one = _alone(inputs), _alone(outputs)
+        self._layer_graph = Graph(_as_given(inputs), _as_given(outputs))
+        self._graph_operations = self._layer_graph.operations
+        name_layers(sorted(self._graph_operations, key=lambda layer: layer._creation_number))
         self.casts_inputs = False  # its inputs have dtypes of their own
         self.built = True
         self._name_weights()
-        for layer in self._operations:  # they were there before this model
+        for layer in self._graph_operations:  # they were there before this model
             layer._name_weights()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -74,8 +77,8 @@ class Model(Trainer):
             state["_kept_step"] = None, None  # a copy makes its own
         if "_kept_passes" in state:
             state["_kept_passes"] = None, None
-        if "_look" in state:
-            state["_look"] = None
+        if "_last_look" in state:
+            state["_last_look"] = None
         return state
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -83,26 +86,26 @@ class Model(Trainer):
 
         ``mask`` is for inputs that carry none.
         """
-        if self._graph is None:
+        if self._layer_graph is None:
             return super().call(inputs)
         if training is None and mask is None:
-            return self._graph.run(inputs)
+            return self._layer_graph.run(inputs)
         with in_mode(training):
-            return self._graph.run(masked(inputs, mask))
+            return self._layer_graph.run(masked(inputs, mask))
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The KerasTensors that the model makes of these KerasTensors."""
         if len(args) == 1 and not kwargs and self._told_by_layers():
             with contextlib.suppress(ValueError), quiet(self):  # which trying it out will explain
-                if (found := self._told(args[0])) is not None:
+                if (found := self._told_inputs(args[0])) is not None:
                     return found
         return super().compute_output_spec(*args, **kwargs)
 
     def _told_by_layers(self) -> bool:
-        return self._graph is not None and type(self).call is Model.call
+        return self._layer_graph is not None and type(self).call is Model.call
 
-    def _told(self, inputs: Any) -> Any:
-        return self._graph.told(inputs)  # type: ignore[union-attr]
+    def _told_inputs(self, inputs: Any) -> Any:
+        return self._layer_graph.told(inputs)  # type: ignore[union-attr]
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """None: the layers of a model have given its outputs their masks."""
@@ -111,7 +114,7 @@ class Model(Trainer):
     @property
     def layers(self) -> list[Layer]:
         """The layers right below; without operations on KerasTensors."""
-        return self._listed()
+        return self._listed_layers()
 
     @layers.setter
     def layers(self, value: Any) -> None:
@@ -120,17 +123,17 @@ class Model(Trainer):
             "attribute another name, such as `blocks`; a Sequential has `add()` and `pop()`"
         )
 
-    def _listed(self) -> list[Layer]:
-        if self._graph is not None:
-            return [layer for layer in self._operations if not isinstance(layer, Operation)]
-        return [layer for _, layer in self._children()]
+    def _listed_layers(self) -> list[Layer]:
+        if self._layer_graph is not None:
+            return [layer for layer in self._graph_operations if not isinstance(layer, Operation)]
+        return [layer for _, layer in self._layers_directly_below()]
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of that name or at that index. Raises ValueError where there is none."""
         found = self.layers
         if index is not None and -len(found) <= index < len(found):
             return found[index]
-        for layer in (*found, *self.__dict__.get("_operations", ())):
+        for layer in (*found, *self.__dict__.get("_graph_operations", ())):
             if name is not None and layer.name == name:
                 return layer
         names = ", ".join(layer.name for layer in found)
@@ -138,26 +141,26 @@ class Model(Trainer):
 
     # Inputs and outputs, of models that know them
 
-    def _ends(self) -> tuple[Any, Any]:
-        if self._graph is not None:
-            return self._graph.inputs, self._graph.outputs
+    def _graph_ends(self) -> tuple[Any, Any]:
+        if self._layer_graph is not None:
+            return self._layer_graph.inputs, self._layer_graph.outputs
         raise AttributeError(
             f"{self.name!r} is not made of inputs and outputs; it has none to show"
         )
 
     def _in_form(self, end: int) -> Any:
-        nest, kind = tree.copied(self._ends()[end]), self._alone[end]
+        nest, kind = tree.copied(self._graph_ends()[end]), self._form_of_one[end]
         return nest if kind is None else kind([nest])
 
     @property
     def inputs(self) -> list[KerasTensor]:
         """The KerasTensors that go in."""
-        return tree.flatten(self._ends()[0])
+        return tree.flatten(self._graph_ends()[0])
 
     @property
     def outputs(self) -> list[KerasTensor]:
         """The KerasTensors that come out."""
-        return tree.flatten(self._ends()[1])
+        return tree.flatten(self._graph_ends()[1])
 
     @property
     def input(self) -> Any:
@@ -172,12 +175,12 @@ class Model(Trainer):
     @property
     def input_shape(self) -> Any:
         """The shapes of the inputs, None for unknown sizes."""
-        return tree.map_structure(lambda tensor: tensor.shape, self._ends()[0])
+        return tree.map_structure(lambda tensor: tensor.shape, self._graph_ends()[0])
 
     @property
     def output_shape(self) -> Any:
         """The shapes of the outputs, None for unknown sizes."""
-        return tree.map_structure(lambda tensor: tensor.shape, self._ends()[1])
+        return tree.map_structure(lambda tensor: tensor.shape, self._graph_ends()[1])
 
     @property
     def input_names(self) -> list[str]:
@@ -218,12 +221,12 @@ class Model(Trainer):
             super()._build_for(args, kwargs)
         if len(args) == 1 and not kwargs:
             self._refuse_numbers(args[0])
-            self._build_shapes = shapes_of(args[0])
-            self._build_dtypes = tree.map_structure(lambda x: dtype_of(x).name, args[0])
+            self._build_shapes_dict = shapes_of(args[0])
+            self._build_dtypes_dict = tree.map_structure(lambda x: dtype_of(x).name, args[0])
 
     def variable_paths(self) -> dict[str, Variable]:
         """Every variable, the non-trainable ones too, under its path within this model."""
-        return {path: variable for path, variable, _ in self._weights()}
+        return {path: variable for path, variable, _ in self._all_weights()}
 
     def summary(
         self,
@@ -356,7 +359,7 @@ class Model(Trainer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments; of a functional model, its layers and their calls, where
         the class takes inputs and outputs as ``Model`` does, or ``*args`` and ``**kwargs``."""
-        if self._graph is not None and takes_ends(type(self)):
+        if self._layer_graph is not None and takes_ends(type(self)):
             from distgrad.keras.models.functional import graph_config
 
             return graph_config(self)

@@ -52,9 +52,9 @@ def save_model(
     if save_format:
         warn(f"save_format={save_format!r} is not used: {path.name!r} is a {path.suffix} file")
     config = registry.serialize(model)
-    if model._build_shapes is not None:
-        config["build_config"] = {"input_shape": registry.plain(model._build_shapes)}
-        config["build_config"].update(input_dtype=model._build_dtypes)
+    if model._build_shapes_dict is not None:
+        config["build_config"] = {"input_shape": registry.plain(model._build_shapes_dict)}
+        config["build_config"].update(input_dtype=model._build_dtypes_dict)
     if path.name.endswith(_WHOLE_H5):
         path.parent.mkdir(parents=True, exist_ok=True)  # for these alone, as in Keras
         files.replace(path, whole_h5.dump(model, config, include_optimizer))

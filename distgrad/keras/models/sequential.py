@@ -29,17 +29,17 @@ class Sequential(Model):
 
     def __init__(self, layers: Sequence[Layer] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._stack: list[Layer] = []
-        self._tensors: list[KerasTensor] = []  # the input, and what each layer makes of it
+        self._stacked_layers: list[Layer] = []
+        self._stacked_tensors: list[KerasTensor] = []  # the input, and what each layer makes of it
         for layer in layers or ():
             self.add(layer)
 
     def __getstate__(self) -> dict[str, Any]:
-        nodes = [tensor.node for tensor in self._tensors[1:] if tensor.node is not None]
-        return {**super().__getstate__(), "_tensors": Wired(self._tensors, nodes)}
+        nodes = [tensor.node for tensor in self._stacked_tensors[1:] if tensor.node is not None]
+        return {**super().__getstate__(), "_stacked_tensors": Wired(self._stacked_tensors, nodes)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({**state, "_tensors": list(state["_tensors"].ends)})
+        super().__setstate__({**state, "_stacked_tensors": list(state["_stacked_tensors"].ends)})
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
         """Puts a layer at the end. Raises ValueError where its name is taken or it is none."""
@@ -49,49 +49,51 @@ class Sequential(Model):
             layer = layer.node.layer  # type: ignore[union-attr]
         if not isinstance(layer, Layer):
             raise ValueError(f"{layer!r} is not a layer")
-        if isinstance(layer, InputLayer) and self._stack:
+        if isinstance(layer, InputLayer) and self._stacked_layers:
             raise ValueError(f"{self.name!r} has layers already: an input can only come first")
-        name_layers(_once([*self._stack, layer]))
-        self._stack.append(layer)
-        if self._tensors:
-            self._extend([layer])
+        name_layers(_once([*self._stacked_layers, layer]))
+        self._stacked_layers.append(layer)
+        if self._stacked_tensors:
+            self._extend_graph([layer])
         else:
             self.built = False
-            first = self._stack[0]
+            first = self._stacked_layers[0]
             if isinstance(first, InputLayer):
-                self._start(first.output)
+                self._start_with(first.output)
             elif first._input_shape is not None:
-                self._start(Input(first._input_shape))
+                self._start_with(Input(first._input_shape))
             elif isinstance(first, Model) and first.built and _has_ends(first):
-                self._start(Input(batch_shape=first.input_shape, dtype=first.inputs[0].dtype))
+                self._start_with(Input(batch_shape=first.input_shape, dtype=first.inputs[0].dtype))
 
     def pop(self, rebuild: bool = True) -> Layer:
         """Takes the last layer away and returns it. Raises ValueError where there is none."""
-        if not self._stack:
+        if not self._stacked_layers:
             raise ValueError("there is no layer to take away")
-        layer = self._stack.pop()
-        if self._tensors:
-            self._tensors.pop()
-        if not self._stack:
-            self._tensors.clear()
+        layer = self._stacked_layers.pop()
+        if self._stacked_tensors:
+            self._stacked_tensors.pop()
+        if not self._stacked_layers:
+            self._stacked_tensors.clear()
             self.built = False
         return layer
 
-    def _start(self, source: KerasTensor) -> None:
+    def _start_with(self, source: KerasTensor) -> None:
         """Calls the layers one after the other on a KerasTensor: this makes their weights."""
-        self._tensors = [source]
-        self._extend([layer for layer in self._stack if not isinstance(layer, InputLayer)])
+        self._stacked_tensors = [source]
+        self._extend_graph(
+            [layer for layer in self._stacked_layers if not isinstance(layer, InputLayer)]
+        )
 
-    def _extend(self, layers: Sequence[Layer]) -> None:
-        tensors = list(self._tensors)
-        self._tensors = []  # a layer that cannot be called on this input leaves nothing half-done
+    def _extend_graph(self, layers: Sequence[Layer]) -> None:
+        tensors = list(self._stacked_tensors)
+        self._stacked_tensors = []  # a layer that cannot take this input leaves nothing half-done
         for layer in layers:
             try:
                 tensors.append(layer(tensors[-1]))
             except NotImplementedError:  # of its output's shape: the first call builds the layers
                 return
-        self._tensors = tensors
-        self.built = any(not isinstance(layer, InputLayer) for layer in self._stack)
+        self._stacked_tensors = tensors
+        self.built = any(not isinstance(layer, InputLayer) for layer in self._stacked_layers)
         self._name_weights()
 
     def build(self, input_shape: Any = None) -> None:
@@ -99,8 +101,8 @@ class Sequential(Model):
 
         Raises ValueError without a shape, and for another one than that of the first layer.
         """
-        if self.built or self._tensors:
-            known = self._tensors[0].shape[1:] if self._tensors else None
+        if self.built or self._stacked_tensors:
+            known = self._stacked_tensors[0].shape[1:] if self._stacked_tensors else None
             if known is not None and input_shape is not None and known != tuple(input_shape)[1:]:
                 raise ValueError(
                     f"{self.name!r} is built for samples of shape {known}, not of "
@@ -110,28 +112,28 @@ class Sequential(Model):
         if input_shape is None:
             raise ValueError("build needs an input_shape, as no layer states one")
         with quiet(self):
-            self._start(Input(batch_shape=(None, *tuple(input_shape)[1:])))
+            self._start_with(Input(batch_shape=(None, *tuple(input_shape)[1:])))
 
     def _build_for(self, args: tuple, kwargs: Mapping[str, Any]) -> None:
         given: Any = _alone(args[0]) if len(args) == 1 else None
         shape = tuple(getattr(given, "shape", ()))
-        if not shape or self._tensors or not self._stack:
+        if not shape or self._stacked_tensors or not self._stacked_layers:
             return  # what it is called on is not one tensor: the layers see to it
         dtype = dtype_of(given)
         # Numbers of one byte (images, masks) become floats at once, which hold them exactly;
         # wider whole numbers may be indices.
         floats = kind_of(dtype.numpy_dtype) == "f" or dtype.size == 1
-        self._start(Input(batch_shape=(None, *shape[1:]), dtype=None if floats else dtype))
+        self._start_with(Input(batch_shape=(None, *shape[1:]), dtype=None if floats else dtype))
 
     def _told_by_layers(self) -> bool:
-        return bool(self._stack) and type(self).call is Sequential.call
+        return bool(self._stacked_layers) and type(self).call is Sequential.call
 
-    def _told(self, inputs: Any) -> Any:
+    def _told_inputs(self, inputs: Any) -> Any:
         if not isinstance(inputs, KerasTensor):
             return None
-        if not self._tensors:
+        if not self._stacked_tensors:
             self._build_once((inputs,), {})
-        source = self._tensors[0]
+        source = self._stacked_tensors[0]
         if len(inputs.shape) != len(source.shape):
             return None
         cast = source.dtype.is_floating and not inputs.dtype.is_floating
@@ -141,24 +143,24 @@ class Sequential(Model):
             x = layer.compute_output_spec(x)
         return x
 
-    def _listed(self) -> list[Layer]:
-        return [layer for layer in self._stack if not isinstance(layer, InputLayer)]
+    def _listed_layers(self) -> list[Layer]:
+        return [layer for layer in self._stacked_layers if not isinstance(layer, InputLayer)]
 
-    def _ends(self) -> tuple[Any, Any]:
-        if not self._tensors:
+    def _graph_ends(self) -> tuple[Any, Any]:
+        if not self._stacked_tensors:
             raise AttributeError(f"{self.name!r} has no inputs before it is built or called")
-        return self._tensors[0], self._tensors[-1]
+        return self._stacked_tensors[0], self._stacked_tensors[-1]
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Runs the layers one after the other; ``mask`` is for an input that carries none."""
         x = inputs if mask is None else masked(inputs, mask)
-        if not self._stack:
+        if not self._stacked_layers:
             raise ValueError(f"{self.name!r} has no layers: add some before it is called")
-        if self._tensors:
+        if self._stacked_tensors:
             x = _alone(x)
             if isinstance(x, (list, tuple)):
                 raise ValueError(f"{self.name!r} takes one input, {len(x)} were given")
-        source = self._tensors[0] if self._tensors else None
+        source = self._stacked_tensors[0] if self._stacked_tensors else None
         if source is not None and source.dtype is string:
             x = fitted(source, x)
         elif source is not None and isinstance(x, Tensor):  # as in a functional model
@@ -172,19 +174,19 @@ class Sequential(Model):
             return self._run_stack(x)
 
     def _run_stack(self, x: Any) -> Any:
-        for layer in self._stack:
+        for layer in self._stacked_layers:
             x = layer(x)
         return x
 
     def get_config(self) -> dict[str, Any]:
         """Name, dtype and the layers; the shape of the input where it is known."""
         config = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype_policy.name}
-        stack = list(self._stack)
-        if self._tensors and not isinstance(stack[0], InputLayer):
-            stack.insert(0, self._tensors[0].node.layer)  # type: ignore[union-attr]
+        stack = list(self._stacked_layers)
+        if self._stacked_tensors and not isinstance(stack[0], InputLayer):
+            stack.insert(0, self._stacked_tensors[0].node.layer)  # type: ignore[union-attr]
         config["layers"] = [registry.serialize(layer) for layer in stack]
-        if self._tensors:
-            config["build_input_shape"] = list(self._tensors[0].shape)
+        if self._stacked_tensors:
+            config["build_input_shape"] = list(self._stacked_tensors[0].shape)
         return config
 
     @classmethod

@@ -29,7 +29,7 @@ def summary(
     names of the first and of the last layer to show, as regular expressions. Raises ValueError
     where a column is too narrow, and for names that no layer has.
     """
-    graph = model._graph
+    graph = model._layer_graph
     connected = graph is not None and not _is_chain(graph)
     header = ["Layer (type)", "Output Shape", "Param #"]
     ends = list(positions or (0.45, 0.80, 1.0))
@@ -48,7 +48,7 @@ def summary(
     if min(widths) < 4:
         raise ValueError(f"line_length={length} is too short for a summary")
     rows = []
-    layers = _between(model._operations if graph is not None else model.layers, layer_range)
+    layers = _between(model._graph_operations if graph is not None else model.layers, layer_range)
     for layer in layers:
         for nested, level in _nested(layer, expand_nested):
             prefix = "   " * level + "└ " if level else ""
@@ -102,10 +102,10 @@ def _kind(layer: Layer) -> str:
 
 def _shape(layer: Layer) -> str:
     """Of the outputs in a model's graph, else for the inputs that the layer was built for."""
-    if layer._nodes:
-        shapes = [_text(tensor.shape) for tensor in tree.flatten(layer._nodes[-1].outputs)]
+    if layer._inbound_nodes:
+        shapes = [_text(tensor.shape) for tensor in tree.flatten(layer._inbound_nodes[-1].outputs)]
         return shapes[0] if len(shapes) == 1 else f"[{', '.join(shapes)}]"
-    if getattr(layer, "_tensors", None) or getattr(layer, "_graph", None) is not None:
+    if getattr(layer, "_stacked_tensors", None) or getattr(layer, "_layer_graph", None) is not None:
         made = tree.map_structure(lambda tensor: tensor.shape, layer.output)
     else:
         made = _shape_as_built(layer)
@@ -121,7 +121,7 @@ def _text(shape: tuple[int | None, ...]) -> str:
 
 def _shape_as_built(layer: Layer) -> Any:
     """None where it is not known without a call: for users' classes that do not tell."""
-    built_for, cls = layer._build_shapes, type(layer)
+    built_for, cls = layer._build_shapes_dict, type(layer)
     telling = cls.compute_output_shape is not Layer.compute_output_shape
     if built_for is None or not (telling or is_ours(cls)):
         return None

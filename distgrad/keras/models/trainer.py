@@ -59,7 +59,7 @@ class Trainer(Evaluator):
         assert optimizer is not None
         with TrainingTape() as tape:
             prediction = self(x, training=True)
-            loss = self._loss_of(x, y, prediction, weight, True)
+            loss = self._loss_of_batch(x, y, prediction, weight, True)
             scaled = optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_variables)
         optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
@@ -75,10 +75,10 @@ class Trainer(Evaluator):
         """Whether a user's code takes the whole step, or updates the weights."""
         return self._runs_steps("train_step") or bool(getattr(self.optimizer, "applies_itself", 0))
 
-    def _make_step(self, communicator: Communicator, shards: int, seed: int) -> Any:
+    def _make_training_step(self, communicator: Communicator, shards: int, seed: int) -> Any:
         if self.optimizer is None or (
             not self._overrides("train_step")
-            and not self._goal.has_loss
+            and not self._compiled_goal.has_loss
             and not self._overrides("compute_loss")
             and not self.adds_losses
         ):
@@ -90,7 +90,7 @@ class Trainer(Evaluator):
                 shards,
                 seed,
                 state=self.variables,
-                given=self._given(self._of_arrays, trains=True),
+                given=self._given_batch(self._of_arrays, trains=True),
                 metrics=self._each_metric,
                 mean_loss=self.mean_loss,
             )
@@ -100,9 +100,9 @@ class Trainer(Evaluator):
             shards,
             seed,
             stop_on_nan=False,
-            executor=executor_for(self._jit),
-            strict=self._jit == "strict",
-            paths={path: weight for path, weight, _ in self._weights()},
+            executor=executor_for(self._jit_asked),
+            strict=self._jit_asked == "strict",
+            paths={path: weight for path, weight, _ in self._all_weights()},
         )
 
     # Training
@@ -133,7 +133,7 @@ class Trainer(Evaluator):
         of every batch. Raises ValueError where the model is not compiled, data do not fit or an
         argument has a value that means nothing, TypeError for an argument of another type.
         """
-        self._goal  # noqa: B018  raises where the model is not compiled
+        self._compiled_goal  # noqa: B018  raises where the model is not compiled
         epochs = arguments.whole("epochs", epochs, 0, "epochs")
         initial_epoch = arguments.whole("initial_epoch", initial_epoch, 0, "epochs")
         steps_per_epoch = arguments.whole_or_none("steps_per_epoch", steps_per_epoch, "steps")
@@ -152,17 +152,17 @@ class Trainer(Evaluator):
             held.batch_size = held_size or held.batch_size
         elif validation_data is not None:
             held = _held_out(validation_data, held_size or batch_size)
-        self._class_weight = class_weight  # before a step of the user's own is tried
+        self._class_weight_of_fit = class_weight  # before a step of the user's own is tried
         self.look_at(feed)
         self.weigh_classes(class_weight)
-        communicator, shards, own = self._share()
+        communicator, shards, own = self._share_of_shards()
         optimizer = self.optimizer
         assert optimizer is not None
         seed = random.drawn_seed()
         if not self._runs_steps("train_step"):
             optimizer.build(self.trainable_variables)
         backup = next((each for each in given if getattr(each, "resumes_fit", False)), None)
-        self._compare(  # before rank 0 restores what a backup has
+        self._compare_settings(  # before rank 0 restores what a backup has
             communicator,
             "fit",
             {
@@ -205,7 +205,7 @@ class Trainer(Evaluator):
                 )
                 if not due:
                     return {}
-                logs = self._evaluate(chosen, validation_steps, Watched(self, "test", given))
+                logs = self._run_evaluation(chosen, validation_steps, Watched(self, "test", given))
                 return {f"val_{name}": value for name, value in logs.items()}
 
         self.stop_training = False
@@ -262,7 +262,7 @@ class Trainer(Evaluator):
                     error.add_note(f"{found}.")
             raise
         finally:
-            self._class_weight = None
+            self._class_weight_of_fit = None
         return history
 
     def _all_agree(self, communicator: Communicator, cursor: Cursor) -> bool:
@@ -286,9 +286,9 @@ class Trainer(Evaluator):
 
     def weigh_classes(self, weights: dict[int, float] | None) -> None:
         """What the loss of a sample counts from now on in training, by its class; None: 1."""
-        self._class_weight = weights
+        self._class_weight_of_fit = weights
         if weights is not None:
-            self._counted = self._goal.counted(False, True)
+            self._loss_counted = self._compiled_goal.counted(False, True)
 
     def train_on_batch(
         self,
@@ -302,19 +302,22 @@ class Trainer(Evaluator):
         feed = Feed(x, y, sample_weight)
         class_weight = arguments.class_weight_of(class_weight, feed.first)
         feed.batch_size = feed.size
-        self._class_weight = class_weight
+        self._class_weight_of_fit = class_weight
         self.look_at(feed)
         self.weigh_classes(class_weight)
-        communicator, shards, own = self._share()
+        communicator, shards, own = self._share_of_shards()
         step = self._batch_step(communicator, shards, class_weight, feed)
         own_step = isinstance(step, CustomStep)
-        begin_pass(self._each_metric() if own_step else self._goal.metrics, self._goal.alone)
+        begin_pass(
+            self._each_metric() if own_step else self._compiled_goal.metrics,
+            self._compiled_goal.alone,
+        )
         (batch,) = feed.loader(shards, own).epoch(0)
         assert self.optimizer is not None
         result = step(int(self.optimizer.calls._buffer), batch)
-        self._class_weight = None
+        self._class_weight_of_fit = None
         results = step.results if own_step else self.results
-        return self._returned(results(result.loss, result.sums), return_dict)
+        return self._returned_logs(results(result.loss, result.sums), return_dict)
 
     def _batch_step(
         self, communicator: Communicator, shards: int, class_weight: Any, feed: Feed
@@ -325,11 +328,11 @@ class Trainer(Evaluator):
         if known != key:
             seed = random.drawn_seed()
             given = {"class_weight": described(class_weight), "x": feed.describe()}
-            self._compare(communicator, "train_on_batch", given)
+            self._compare_settings(communicator, "train_on_batch", given)
             if communicator.world_size > 1:
                 check_data(communicator, feed.digest(), strict=False)
             seed = _agree(communicator, seed, self)
-            step = self._keep(key, self._make_step(communicator, shards, seed))
+            step = self._keep_step(key, self._make_training_step(communicator, shards, seed))
             assert self.optimizer is not None
             step.alarm.first = int(self.optimizer.calls._buffer) + _FIRST
         return step
@@ -342,27 +345,35 @@ class Trainer(Evaluator):
         It is new, too, for samples or batches of other sizes: programs of the old ones go.
         """
         if self._steps_itself:
-            return self._make_step(communicator, shards, seed)
+            return self._make_training_step(communicator, shards, seed)
         sizes = [tuple(getattr(leaf, "shape", ())[1:]) for leaf in tree.flatten(feed.first)]
         kind = self._kind_of_step(communicator, shards, class_weight)
         key = (*kind, "fit", feed.batch_size, *sizes)
         known, step = self._kept_step
         if known != key:
-            step = self._keep(key, self._make_step(communicator, shards, seed))
+            step = self._keep_step(key, self._make_training_step(communicator, shards, seed))
         step.start_anew(seed)
         return step
 
-    def _keep(self, key: tuple, step: Any) -> Any:
-        step.layers = list(self._below())  # no other is to have the identity of one of them
+    def _keep_step(self, key: tuple, step: Any) -> Any:
+        step.layers = list(self._layers_below())  # no other is to have the identity of one of them
         self._kept_step = key, step
         return step
 
     def _kind_of_step(self, communicator: Communicator, shards: int, class_weight: Any) -> tuple:
         """What a step depends on: while this is equal, what was captured can be run again."""
-        parts = *map(id, self.trainable_variables), *map(id, self._below())
-        loss = self.mean_loss, self._counted, repr(class_weight)
+        parts = *map(id, self.trainable_variables), *map(id, self._layers_below())
+        loss = self.mean_loss, self._loss_counted, repr(class_weight)
         recorded = bool(recording.stack())
-        return (shards, id(communicator), id(self.optimizer), self._jit, recorded, parts, *loss)
+        return (
+            shards,
+            id(communicator),
+            id(self.optimizer),
+            self._jit_asked,
+            recorded,
+            parts,
+            *loss,
+        )
 
 
 class _Comparer(Observer):
@@ -422,9 +433,9 @@ def _agree(communicator: Communicator, seed: int, model: Trainer) -> int:
     if communicator.world_size == 1:
         return seed
     check_environment(communicator)
-    check_executor(communicator, executor_for(model._jit))
+    check_executor(communicator, executor_for(model._jit_asked))
     link(communicator, deterministic=world.is_deterministic())
-    check_variables({path: variable for path, variable, _ in model._weights()}, communicator)
+    check_variables({path: variable for path, variable, _ in model._all_weights()}, communicator)
     state = [] if model.optimizer is None else model.optimizer.variables
     give((*model.variables, *state), communicator)
     return communicator.broadcast_object(seed)

@@ -76,13 +76,15 @@ def _groups(layer: Layer, path: str, visited: set[int]) -> Iterator[Group]:
 
 def _attributes(layer: Layer) -> Iterator[tuple[str, Any]]:
     """Attributes by name, those of all layers left out, private ones last."""
-    listed = isinstance(layer, Model) and (layer._graph is not None or hasattr(layer, "_stack"))
+    listed = isinstance(layer, Model) and (
+        layer._layer_graph is not None or hasattr(layer, "_stacked_layers")
+    )
     if listed:
         assert isinstance(layer, Model)
-        yield "layers", layer._operations if layer._graph is not None else layer.layers
+        yield "layers", layer._graph_operations if layer._layer_graph is not None else layer.layers
     names = set(dir(layer)) - _common() | ({"layers"} if isinstance(layer, Model) else set())
     for name in sorted(names, key=lambda name: f"~{name}" if name.startswith("_") else name):
-        if listed and name in ("layers", "_stack", "_operations"):
+        if listed and name in ("layers", "_stacked_layers", "_graph_operations"):
             continue
         try:
             value = getattr(layer, name)

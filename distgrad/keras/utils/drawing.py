@@ -110,8 +110,8 @@ def _source(
         lines = [f"<b>{html.escape(layer.name)}</b> ({kind})" if names else f"<b>{kind}</b>"]
         if activations and getattr(layer, "activation", None) is not None:
             lines.append(f"Activation: <b>{html.escape(str(plain(layer.activation)))}</b>")
-        if shapes and layer._nodes:
-            node = layer._nodes[0]
+        if shapes and layer._inbound_nodes:
+            node = layer._inbound_nodes[0]
             for word, ends in (("Input", node.inputs), ("Output", node.outputs)):
                 found = ", ".join(str(t.shape) for t in tree.flatten(ends))
                 lines.append(f"{word} shape: <b>{found}</b>")
@@ -138,9 +138,9 @@ def _opened(layer: Any, nested: bool) -> bool:
 
 def _inside(model: Any) -> list[Layer]:
     """The layers that a model is drawn as, those of its inputs among them."""
-    if model._graph is not None:
-        return list(model._operations)
-    return list(model.layers) if hasattr(model, "_stack") else []
+    if model._layer_graph is not None:
+        return list(model._graph_operations)
+    return list(model.layers) if hasattr(model, "_stacked_layers") else []
 
 
 def _layers(model: Any, label: Any, nested: bool) -> Iterator[str]:
@@ -169,16 +169,16 @@ def _first(layer: Any, nested: bool) -> list[Layer]:
 def _last(layer: Any, nested: bool) -> list[Layer]:
     if not _opened(layer, nested):
         return [layer]
-    if layer._graph is None:
+    if layer._layer_graph is None:
         return _last(_inside(layer)[-1], nested)
     return [x for out in layer.outputs for x in _last(out.node.layer, nested)]
 
 
 def _edges(model: Any, nested: bool) -> Iterator[tuple[str, str]]:
     """From layer to layer, within the models that are opened as well."""
-    if model._graph is not None:
-        ends = [(t, node.layer) for node in model._graph.nodes for t in node.needed]
-        inputs = model._graph.stand_ins
+    if model._layer_graph is not None:
+        ends = [(t, node.layer) for node in model._layer_graph.nodes for t in node.needed]
+        inputs = model._layer_graph.stand_ins
         pairs = [(inputs.get(id(t), t).node.layer, layer) for t, layer in ends]
     else:
         inside = _inside(model)

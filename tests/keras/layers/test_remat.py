@@ -182,12 +182,12 @@ def test_gradients_of_arguments_by_name_and_masks():
 def test_inference_and_models_are_left_alone():
     with tf.keras.RematScope():
         model = tf.keras.Sequential([L.Dense(3, activation="relu"), L.Dense(2)])
-    assert model._remat is None and model.layers[0]._remat is not None
+    assert model._remat_mode is None and model.layers[0]._remat_mode is not None
     x = np.ones((4, 5), np.float32)
     np.testing.assert_array_equal(model(x), model.predict(x, verbose=0))
     with tf.keras.RematScope(), tf.keras.RematScope(None):
-        assert L.Dense(1)._remat is None
-    assert L.Dense(1)._remat is None
+        assert L.Dense(1)._remat_mode is None
+    assert L.Dense(1)._remat_mode is None
 
 
 def test_remat_of_a_function_and_wrong_modes():

@@ -23,7 +23,7 @@ def check(layer: Layer, *inputs: np.ndarray, call: Callable[..., Any]) -> None:
     rng = np.random.default_rng(0)
     places = [
         (owner, name, rng.normal(size=value.shape))
-        for owner in layer._below()
+        for owner in layer._layers_below()
         for name, value in list(vars(owner).items())
         if isinstance(value, Weight) and value.trainable
     ]

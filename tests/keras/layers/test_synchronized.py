@@ -44,7 +44,7 @@ def trained(model: Any, communicator: Communicator, shards: int) -> list[np.ndar
     """The weights after three steps, the last one of 6 samples."""
     model.compile(tf.keras.optimizers.SGD(0.05), "mse")
     model.prepare((X, Y), of_arrays=False)
-    step = model._make_step(communicator, shards, 0)
+    step = model._make_training_step(communicator, shards, 0)
     own = worker_shards(shards, communicator.rank, communicator.world_size)
     for number, (first, last) in enumerate([(0, 10), (10, 20), (20, 26)]):
 

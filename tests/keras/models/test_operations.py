@@ -148,8 +148,8 @@ def test_every_operation_is_made_and_called_as_in_keras():
 def test_only_the_outermost_function_becomes_a_node():
     given = keras.Input((3, 4))
     model = keras.Model(given, ops.moments(ops.hstack([given, given]), axes=[1]))
-    assert all(isinstance(each, NamedOperation) for each in model._operations[1:])
-    assert [each.operation for each in model._operations[1:]] == ["Hstack", "Moments"]
+    assert all(isinstance(each, NamedOperation) for each in model._graph_operations[1:])
+    assert [each.operation for each in model._graph_operations[1:]] == ["Hstack", "Moments"]
 
 
 @pytest.mark.parametrize(
