@@ -344,7 +344,7 @@ def test_what_ran_is_told_apart(kernels, monkeypatch):
     kernels("numpy")
     assert eager.identity() == "NumPy" and eager.used() == "numpy"
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "available", lambda: False)
+        patch.setattr(engine, "lack", lambda: "there is no llvmlite")
         assert eager.best() == "numpy"
         with pytest.raises(MissingExtraError, match="pip install llvmlite"):
             eager.use("generated")

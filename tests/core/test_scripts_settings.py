@@ -184,7 +184,7 @@ def test_settings_of_devices_are_taken():
         ("ragged.constant", "pad_sequences"),
         ("keras.distribution", "distgrad launch"),
         ("keras.quantizers", "int8=True"),
-        ("sparse.sparse_dense_matmul", "dense array"),
+        ("sparse.softmax", "to_dense makes dense tensors"),
         ("saved_model.save", "x.keras"),
         ("lite.TFLiteConverter", "ONNX"),
         ("io.RaggedFeature", "FixedLenSequenceFeature"),
