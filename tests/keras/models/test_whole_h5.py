@@ -211,4 +211,4 @@ def test_more_names_than_one_attribute_has_room_for(monkeypatch):
     names = [f"layer_{i}" for i in range(9)]
     with h5py.File(io.BytesIO(), "w") as file:
         whole_h5._list(file, "names", names)
-        assert len(file.attrs) > 1 and whole_h5._listed_layers(file, "names") == names
+        assert len(file.attrs) > 1 and whole_h5._listed(file, "names") == names
