@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from distgrad.comm import native
+from distgrad.compile import products
 from distgrad.core import primitive as core
 from distgrad.core.primitive import Primitive, registry
 from distgrad.core.rounding import wide
@@ -198,8 +199,10 @@ def _hook(primitive: Primitive, plain: Kernel, smallest: int) -> Kernel:
 def _generated(primitive: Primitive, args: tuple, params: dict, out: Any) -> Any:
     if (_used or used()) != "generated":
         return None
-    if primitive.name in _MULTIPLYING and not _one_thread():
-        return None
+    if primitive.name in _MULTIPLYING:  # all of them one after the other
+        h = args[primitive.arg_names.index("h")]
+        if not _alone(h.size * 4 * h.shape[-1]):
+            return None
     return _kernels().run(primitive, args, params, out)
 
 
@@ -245,7 +248,7 @@ def _product(a: Any, b: Any, transpose_a: bool, transpose_b: bool, out: Any = No
     terms = a.size * b.shape[not transpose_b]
     if terms < (_MULTIPLIED if b.shape[transpose_b] != 1 else _OUTER):
         return None
-    if (_used or used()) != "generated" or not _one_thread():
+    if (_used or used()) != "generated" or not _alone(terms):
         return None
     return _kernels().product(a, b, transpose_a, transpose_b, out)
 
@@ -253,7 +256,7 @@ def _product(a: Any, b: Any, transpose_a: bool, transpose_b: bool, out: Any = No
 def _dense_hook(plain: Kernel) -> Kernel:
     def kernel(x: Any, w: Any, b: Any, *, activation: str, out: Any = None) -> Any:
         made = None
-        if (_used or used()) == "generated" and _one_thread():
+        if (_used or used()) == "generated" and _alone(x.size * b.size):
             made = _layers().forward(x, w, b, activation, out)
         return _placed(plain(x, w, b, activation=activation), out) if made is None else made
 
@@ -263,7 +266,7 @@ def _dense_hook(plain: Kernel) -> Kernel:
 def _dense_grad_hook(plain: Kernel) -> Kernel:
     def kernel(*args: Any, activation: str, all_three: bool, out: Any = None) -> Any:
         made = None
-        if (_used or used()) == "generated" and _one_thread():
+        if (_used or used()) == "generated" and _alone(args[2].size * args[4].size):
             made = _layers().backward(args, activation, all_three, out)
         if made is None:
             return plain(*args, activation=activation, all_three=all_three, out=out)
@@ -281,12 +284,12 @@ _SPECIAL: dict[str, Callable[[Kernel], Kernel]] = {
 }
 
 
-@functools.cache
-def _one_thread() -> bool:
-    """Whether BLAS has one thread, as generated products have; asked at the first large one."""
-    from distgrad.compile.llvm.calls import generates_products
+def _alone(terms: int) -> bool:
+    """Whether a product of so many terms is generated, and has one thread."""
+    return terms <= products.ALONE or _one_thread()
 
-    return generates_products()
+
+_one_thread = functools.cache(products.one_thread)  # asked at the first large product
 
 
 def _placed(made: Any, out: Any) -> Any:

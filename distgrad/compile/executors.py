@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from distgrad.compile import products
 from distgrad.compile.numpy_exec import numpy_executor
 from distgrad.compile.program import Program
 from distgrad.core import devices
@@ -25,9 +26,7 @@ def keeps_rows(name: Name) -> bool:
     """Whether a row of a float32 product, of two or more, has its bits in any company."""
     if name != "generated":
         return False
-    from distgrad.compile.llvm.calls import generates_products
-
-    return generates_products()
+    return products.one_thread()
 
 
 def make(

@@ -8,16 +8,17 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import math
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from distgrad.compile import products
 from distgrad.compile.llvm import engine, gemm
 from distgrad.compile.llvm.loops import Native, address_of, found_at
 from distgrad.compile.steps import Buffer, Step, View
-from distgrad.launcher import environ
 
 _LARGEST = 1 << 19  # bytes of what one step works on: above that a microsecond does not matter
 _MOST = 16  # steps in a sequence: buckets of gradients that are ready must not wait for long
@@ -27,14 +28,14 @@ def in_sequence(steps: Sequence[Step]) -> list[Step]:
     """The steps, with matrix products as machine code, and runs of short steps as one."""
     made: list[Step] = []
     run: list[Step] = []
-    alone = generates_products()
+    most = math.inf if products.one_thread() else products.ALONE
 
     def close() -> None:
         made.extend(run if len(run) < 2 else [_joined(run)])
         run.clear()
 
     for each in steps:
-        step = _product(each) if alone else each
+        step = _product(each, most)
         if not (isinstance(step.fn, Native) and _small(step)):
             close()
             made.append(step)
@@ -44,11 +45,6 @@ def in_sequence(steps: Sequence[Step]) -> list[Step]:
             close()
     close()
     return made
-
-
-def generates_products() -> bool:
-    """Whether products are generated: they have one thread, and leave others to NumPy's BLAS."""
-    return environ.blas_info()["threads"] == 1
 
 
 def _small(step: Step) -> bool:
@@ -254,8 +250,11 @@ done:
 # Matrix products
 
 
-def _product(step: Step) -> Step:
-    """A product of two float32 matrices as a generated step; any other step as it is."""
+def _product(step: Step, most: float) -> Step:
+    """A product of two float32 matrices as a generated step; any other step as it is.
+
+    ``most``: the terms that a generated one may have.
+    """
     if step.fn is not np.matmul or step.kwargs or step.out is None or not step.passes_out:
         return step
     views = (*step.args, step.out)
@@ -266,6 +265,8 @@ def _product(step: Step) -> Step:
         return step
     (ta, lda), (tb, ldb), (_, ldc) = flags  # type: ignore[misc]
     (m, k), n = views[0].shape, views[1].shape[1]
+    if m * n * k > most:
+        return step
     function = gemm.gemm(ta, tb)
     native = Native(function.address, (m, n, k, gemm.depth(k), lda, ldb, ldc))
     nbytes = gemm.work(n, k)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import distgrad as tf
+from distgrad.compile import products
 from distgrad.compile.capture import trace
 from distgrad.compile.llvm import engine
 from distgrad.compile.numpy_exec import numpy_executor
@@ -13,7 +14,6 @@ from distgrad.compile.numpy_exec import numpy_executor
 pytestmark = pytest.mark.skipif(not engine.available(), reason="needs llvmlite and FMA")
 
 from distgrad.compile.cpu_exec import cpu_executor  # noqa: E402
-from distgrad.compile.llvm import calls as llvm_calls  # noqa: E402
 
 RNG = np.random.default_rng(0)
 
@@ -31,7 +31,7 @@ def both(fn, *arrays):
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     """As workers have it: products are generated."""
-    monkeypatch.setattr(llvm_calls.environ, "blas_info", lambda: {"threads": 1})
+    monkeypatch.setattr(products, "one_thread", lambda: True)
 
 
 @pytest.mark.parametrize("flags", [(False, False), (True, False), (False, True), (True, True)])
@@ -63,14 +63,6 @@ def test_a_row_has_its_bits_whatever_other_rows_there_are():
         for start in (0, 61 - n):
             part = np.ascontiguousarray(rows[start : start + n])
             assert program[n]([part, w])[0].tobytes() == whole[start : start + n].tobytes()
-
-
-def test_products_stay_with_a_blas_of_several_threads(monkeypatch):
-    monkeypatch.setattr(llvm_calls.environ, "blas_info", lambda: {"threads": 2})
-    generated, oracle = both(tf.matmul, floats(30, 20), floats(20, 10))
-    a, b = floats(30, 20), floats(20, 10)
-    assert np.matmul in [step.fn for step in generated.schedule.steps]
-    assert generated([a, b])[0].tobytes() == oracle([a, b])[0].tobytes()
 
 
 def test_a_matrix_times_itself_and_parts_of_matrices():
