@@ -121,9 +121,9 @@ def end_world(communicator: Communicator, error: BaseException) -> int:
     elif rank > 0:
         time.sleep(_AFTER_RANK_0 + turn)
     mpi_life.take_floor()
-    farewell.take_floor()
     text = text or f"error: rank {rank} has ended with exit code {code}."
-    _say(text, rank)
+    if farewell.take_floor():
+        _say(text, rank)
     communicator.abort(code, text.strip().rpartition("\n")[2])
     if communicator.world_size > 1:
         os._exit(code)  # at once, as MPI does it, so that nobody else has to speak
@@ -165,9 +165,8 @@ def _end_alone(world: World, error: BaseException) -> int:
         time.sleep(_AFTER_RANK_0 + mpi_life.turn(world.rank))
     elif isinstance(error, JobError) and world.local_rank > 0:
         return code  # once per machine: an installation is a machine's affair
-    if lost:
-        farewell.take_floor()
-    _say(text, world.rank)
+    if not lost or farewell.take_floor():
+        _say(text, world.rank)
     if lost:
         os._exit(code)  # at once, as above
     return code

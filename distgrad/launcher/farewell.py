@@ -3,18 +3,19 @@
 Whoever calls ``sys.exit(3)`` may not have said a word, and nobody else can tell that from an error
 that was printed and has the same exit code. So a rank says here when it joins its world, and when
 it has found words for its end, or knows of another rank that has. And where several have to say why
-all end, one does: who takes the floor.
+all end, one does: who takes the floor. The others wait until their starter knows its end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import time
 
 from distgrad.launcher import environ
 
-_JOINED, _SAID = b"j", b"s"
+_JOINED, _SAID, _FREE = b"j", b"s", b"f"
 _FAREWELL, _FLOOR = "DISTGRAD_FAREWELL", "DISTGRAD_FLOOR"
 _SPOKEN_FOR = 10.0  # seconds that a rank which ends all has for it, before another one does
 
@@ -50,26 +51,40 @@ class Floor:
     """What the ranks of one start share, and one of them takes: a byte in a pipe."""
 
     def __init__(self) -> None:
-        self.pipe, writing = os.pipe()
-        os.write(writing, b"f")
-        os.close(writing)
+        self.pipe, self._writing = os.pipe()
+        os.set_blocking(self.pipe, False)
+        os.write(self._writing, _FREE)
 
     def settings(self) -> dict[str, str]:
         """The variable by which the ranks find it."""
         return environ.pipe_variable(_FLOOR, self.pipe)
 
+    def close(self) -> None:
+        """A rank has failed, and its exit code is known: nobody need wait for the floor."""
+        if self._writing >= 0:
+            os.close(self._writing)
+        self._writing = -1
+
     def __del__(self) -> None:
+        self.close()
         os.close(self.pipe)
 
 
-def take_floor() -> None:
-    """Returns when it is for this rank to say why all end: no other one of its start is at it.
+def take_floor() -> bool:
+    """Whether it is for this rank to say why all end, and not for another one of its start.
 
-    Its starter then ends the others; but that takes a moment, and they may all have an error.
+    Then it returns once the other one has ended: a rank that ends before it may hide its exit code.
     """
     pipe = environ.pipe(_FLOOR)
-    if pipe is not None and not os.read(pipe, 1):
-        time.sleep(_SPOKEN_FOR)
+    if pipe is None:
+        return True
+    look = select.poll()
+    look.register(pipe, select.POLLIN)
+    end = time.monotonic() + _SPOKEN_FOR
+    while look.poll(1000 * max(0.0, end - time.monotonic())):
+        with contextlib.suppress(BlockingIOError):  # another one was quicker
+            return os.read(pipe, 1) == _FREE
+    return True
 
 
 def joined() -> None:

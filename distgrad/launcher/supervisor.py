@@ -145,7 +145,8 @@ def _run(team: Team, children: list[process.Started], received: list[int]) -> in
                 child.send_signal(signum)
         team.begun()
         lines.start()
-        return outcome(team, children, received, lambda: [each.number() for each in heard])
+        signals = lambda: [each.number() for each in heard]  # noqa: E731
+        return outcome(team, children, received, signals, floor.close)
     finally:
         _end(children)
         for each in heard:
@@ -159,10 +160,12 @@ def outcome(
     children: Sequence[Child],
     received: list[int],
     signals: Callable[[], Sequence[int | None]] = lambda: (),
+    failing: Callable[[], object] = lambda: None,
 ) -> int:
     """The exit code of the team, once everyone has ended or one has failed and the rest may go.
 
-    ``signals()`` are those by which ranks died, as far as who started them has said so.
+    ``signals()`` are those by which ranks died, as far as who started them has said so;
+    ``failing()`` is called once the first has failed.
     """
     failed: dict[int, int] = {}  # in the order in which it was seen
     give_up = None
@@ -174,6 +177,7 @@ def outcome(
             if code and number not in failed:
                 failed[number] = code
         if failed and give_up is None:
+            failing()
             # Whoever has lost a peer has waited for a better word already; ranks that were asked
             # to stop wait for the one that is still saving.
             patience = 0.0 if LOST in failed.values() else _AFTER_FAILURE

@@ -248,6 +248,15 @@ def rank_0_never_connects() -> int:
     return fine(connect())
 
 
+def interrupted_by_its_first_rank() -> int:
+    c = connect()
+    c.barrier()
+    if c.rank == 0:
+        os.kill(os.getppid(), signal.SIGINT)  # as Ctrl-C, which the supervisor passes on
+    while True:
+        c.barrier()
+
+
 def uncaught_in_a_script() -> int:
     c = connect()
     if c.rank == 1:
@@ -388,6 +397,13 @@ def test_a_rank_that_takes_long_to_exit_gives_its_code(run_cli, case) -> None:
     result = run_cli("launch", "-n", 3, __file__, case.__name__)
     assert result.returncode == 9, result.stderr
     assert result.stderr == "error: rank 1 has ended with exit code 9.\n"
+
+
+def test_ctrl_c_is_said_once_and_no_rank_waits_to_say_it_again(run_cli) -> None:
+    result = run_cli("launch", "-n", 3, __file__, interrupted_by_its_first_rank.__name__)
+    assert result.returncode == 130
+    assert re.fullmatch(r"\[rank \d\] interrupted\n", result.stderr), result.stderr
+    assert not result.orphans
 
 
 @pytest.mark.parametrize(
