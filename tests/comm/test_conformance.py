@@ -292,7 +292,7 @@ def another_operation_is_named(c: Communicator) -> None:
         text = expect_lost(call, "rank 0 (is )?in call 1")
     assert "call 1: barrier" in text
     assert "call 1: allreduce(sum) of 400 bytes float32, bucket 0" in text
-    expect_lost(c.barrier, "has ended", within=0.1)
+    expect_lost(c.barrier, "has ended")
 
 
 @broken
@@ -326,7 +326,8 @@ def a_peer_that_never_comes_is_named(c: Communicator) -> None:
         time.sleep(1.2)
         return
     # A thread may also hear from another one that has given up just before.
-    expected = rf"rank {c.rank} (waited 0\.[3-9] s for ranks? 0.* in|lost rank \d in) barrier"
+    waited = r"waited (0\.[3-9]|1\.[01]) s for ranks? 0.* in"
+    expected = rf"rank {c.rank} ({waited}|lost rank \d in) barrier"
     expect_lost(lambda: c.barrier(timeout=0.3), expected, within=1.1)
 
 

@@ -156,12 +156,15 @@ def test_nobody_waits_before_settle() -> None:
 
 # What goes wrong
 
+# After half a second: at most as much longer as a busy machine takes, see ``lost``.
+WAITED = r"waited (0\.[5-9]|[1-4]\.\d) s"
 
-def lost(call: Callable[[], object], pattern: str, within: float) -> None:
+
+def lost(call: Callable[[], object], pattern: str) -> None:
     start = time.monotonic()
     with pytest.raises(PeerLostError, match=pattern):
         call()
-    assert time.monotonic() - start < within
+    assert time.monotonic() - start < 5
 
 
 def test_a_gpu_that_hangs_is_named_by_the_deadline_and_nccl_is_aborted() -> None:
@@ -171,45 +174,52 @@ def test_a_gpu_that_hangs_is_named_by_the_deadline_and_nccl_is_aborted() -> None
         out = gpu.xp.zeros(100, dtype=np.float32)
         c.allreduce(out)
         text = (
-            r"rank \d waited 0.[5-9] s for its GPU in allreduce\(sum\), which ranks?|lost rank \d "
-            r"in allreduce\(sum\): rank \d waited 0.[5-9] s for its GPU"
+            rf"rank \d {WAITED} for its GPU in allreduce\(sum\), which ranks?|lost rank \d "
+            rf"in allreduce\(sum\): rank \d {WAITED} for its GPU"
         )
-        lost(lambda: c.settle(timeout=0.5), text, within=3)
+        lost(lambda: c.settle(timeout=0.5), text)
         assert not c._comm._alive
-        lost(c.barrier, "has ended", within=0.1)
+        lost(c.barrier, "has ended")
 
     run(3, work, timeout=20)
 
 
 def test_a_rank_that_never_comes_is_named_before_a_gpu_waits_for_it() -> None:
+    given_up = threading.Event()
+
     def work(c: DeviceCommunicator, gpu: CupyBackend) -> None:
         if c.rank == 1:
-            time.sleep(1.5)
+            given_up.wait(15)
             return
         out = gpu.xp.zeros(100, dtype=np.float32)
-        text = r"rank 0 waited 0.[3-9] s for rank 1 in allreduce\(sum\)"
-        lost(lambda: c.allreduce(out, timeout=0.3), text, within=1)
+        text = rf"rank 0 {WAITED} for rank 1 in allreduce\(sum\)"
+        lost(lambda: c.allreduce(out, timeout=0.5), text)
+        given_up.set()
         assert not c._comm._alive
 
     run(2, work, timeout=20)
 
 
 def test_a_rank_that_freezes_between_its_call_and_its_gpu_is_named() -> None:
+    given_up = threading.Event()
+
     def work(c: DeviceCommunicator, gpu: CupyBackend) -> None:
         out = gpu.xp.zeros(100, dtype=np.float32)
         if c.rank == 1:
             deadline = c._host._operation("broadcast", None)._deadline
             c._meet(c._call("broadcast", deadline, out.dtype, 0, out.nbytes))
-            time.sleep(1.5)  # and calls NCCL no more
+            given_up.wait(15)  # and calls NCCL no more
             return
         c.broadcast(out)
-        text = "rank 0 waited 0.[3-9] s for rank 1 in broadcast"
-        lost(lambda: c.settle(timeout=0.3), text, within=1)
+        lost(lambda: c.settle(timeout=0.5), f"rank 0 {WAITED} for rank 1 in broadcast")
+        given_up.set()
 
     run(2, work, timeout=20)
 
 
 def test_an_abort_reaches_whoever_waits_for_a_gpu() -> None:
+    waits = threading.Event()
+
     def work(c: DeviceCommunicator, gpu: CupyBackend) -> None:
         stuck = gpu.xp.cuda.get_current_stream()
         if c.rank == 1:
@@ -219,27 +229,32 @@ def test_an_abort_reaches_whoever_waits_for_a_gpu() -> None:
         if c.rank == 1:
             # as a rank would that comes into ``settle``, and then fails
             c._meet(c._call("settle", c._host._operation("settle", None)._deadline))
+            waits.wait(15)
             time.sleep(0.2)
             c.abort(1, "ValueError: a bug")
             assert not c._comm._alive
         else:
-            lost(c.settle, r"rank 0 lost rank 1 in allreduce\(sum\): ValueError: a bug", within=5)
+            waits.set()
+            lost(c.settle, r"rank 0 lost rank 1 in allreduce\(sum\): ValueError: a bug")
 
     run(2, work, timeout=20)
 
 
 def test_work_that_an_abort_has_ended_is_not_taken_for_done() -> None:
+    given_up = threading.Event()
+
     def work(c: DeviceCommunicator, gpu: CupyBackend) -> None:
         out = gpu.xp.zeros(100, dtype=np.float32)
         if c.rank == 1:
             gpu.xp.cuda.get_current_stream().add(lambda: False)
             c.allreduce(out)
             c._meet(c._call("settle", c._host._operation("settle", None)._deadline))
-            time.sleep(0.5)
+            given_up.wait(15)
         else:
             c.allreduce(out)
             threading.Timer(0.1, c._end, [False]).start()
-            lost(c.settle, r"allreduce\(sum\) was aborted", within=2)
+            lost(c.settle, r"allreduce\(sum\) was aborted")
+            given_up.set()
 
     run(2, work, timeout=20)
 
@@ -252,9 +267,9 @@ def test_a_call_of_nccl_that_blocks_ends_at_its_deadline(monkeypatch) -> None:
 
         c._nccl = type("nccl", (), {**vars(c._nccl), "groupEnd": staticmethod(blocking)})
         out = gpu.xp.zeros(100, dtype=np.float32)
-        text = rf"rank {c.rank} waited 0.[3-9] s for rank {1 - c.rank} in allreduce"
+        text = rf"rank {c.rank} {WAITED} for rank {1 - c.rank} in allreduce"
         text += "|lost rank|failed in allreduce"
-        lost(lambda: c.allreduce(out, timeout=0.3), text, within=2)
+        lost(lambda: c.allreduce(out, timeout=0.5), text)
         fake_nccl._group.depth = 0
 
     run(2, work, timeout=20)
@@ -262,17 +277,18 @@ def test_a_call_of_nccl_that_blocks_ends_at_its_deadline(monkeypatch) -> None:
 
 def test_a_start_that_blocks_ends_at_its_deadline(monkeypatch, new_threads) -> None:
     monkeypatch.setattr(fake_nccl, "_INIT_LIMIT", 3.0)
+    given_up = threading.Event()
 
     def rank(c: Communicator) -> None:
         with fake_cupy.own_gpu(c.rank) as gpu:
             if c.rank == 1:  # meets the others, and never calls NCCL
                 c.broadcast_object(None)
                 c.barrier()
-                time.sleep(1.0)
+                given_up.wait(15)
                 return
-            text = "rank 0 waited 0.[5-9] s for rank 1 in the start of NCCL"
             start = lambda: DeviceCommunicator(c, gpu.xp, gpu.nccl())  # noqa: E731
-            lost(start, text, within=2)
+            lost(start, f"rank 0 {WAITED} for rank 1 in the start of NCCL")
+            given_up.set()
 
     run_world(2, rank, timeout=0.5)
     new_threads()  # the stand-in's own limit ends what NCCL would keep

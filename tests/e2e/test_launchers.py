@@ -135,11 +135,15 @@ def test_a_rank_that_never_comes_is_named(script: Path) -> None:
     env = {"DISTGRAD_RANK": "0", "DISTGRAD_WORLD_SIZE": "2", "PYTHONPATH": IMPORT_ROOT}
     from distgrad.comm.rendezvous import Rendezvous
 
-    place = Rendezvous(2, "secret", timeout=5).start()
+    place, begun = Rendezvous(2, "secret", timeout=5), script.parent / "begun"
+    note = f"open({str(begun)!r}, 'w')\n"
+    script.write_text(script.read_text().replace("communicator =", f"{note}communicator =", 1))
     env |= {"DISTGRAD_ADDRESS": place.address, "DISTGRAD_TOKEN": "secret"}
-    env["DISTGRAD_START_TIMEOUT"] = "10"
-    result = process.run([sys.executable, str(script)], env=env, timeout=30)
-    assert result.returncode != 0
+    with process.Command([sys.executable, str(script)], env=env) as rank:
+        process.wait_until(begun.exists, 60, "the rank to begin")
+        place.start()
+        result = rank.wait(30)
+    assert result.returncode == 6
     assert "rank 1 of 2 did not come to" in result.stderr
 
 
