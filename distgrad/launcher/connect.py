@@ -114,9 +114,9 @@ def end_world(communicator: Communicator, error: BaseException) -> int:
         # A preempted rank 0 is still saving; of other errors everyone knows at the same time.
         patience = communicator.timeout if isinstance(error, PreemptedError) else _TOGETHER
         if communicator.leave(code, timeout=patience):
-            communicator.close()
-            if rank == 0:
+            if rank == 0:  # before anything that takes time: the others end, and so we may have to
                 _say(text)
+            communicator.close()
             return code
     elif rank > 0:
         time.sleep(_AFTER_RANK_0 + turn)
@@ -161,11 +161,11 @@ def _end_alone(world: World, error: BaseException) -> int:
     farewell.said()
     code, text = _verdict(error)
     lost = isinstance(error, PeerLostError)  # which may be rank 0
-    if lost and world.rank > 0:
+    if world.rank > 0:
         time.sleep(_AFTER_RANK_0 + mpi_life.turn(world.rank))
-    elif isinstance(error, JobError) and world.local_rank > 0:
-        return code  # once per machine: an installation is a machine's affair
-    if not lost or farewell.take_floor():
+    # Once per machine, where its starter leaves it to us: an installation is a machine's affair.
+    own = lost or world.local_rank == 0 or not isinstance(error, JobError)
+    if farewell.take_floor(otherwise=own):
         _say(text, world.rank)
     if lost:
         os._exit(code)  # at once, as above

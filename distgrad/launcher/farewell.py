@@ -70,14 +70,15 @@ class Floor:
         os.close(self.pipe)
 
 
-def take_floor() -> bool:
+def take_floor(*, otherwise: bool = True) -> bool:
     """Whether it is for this rank to say why all end, and not for another one of its start.
 
     Then it returns once the other one has ended: a rank that ends before it may hide its exit code.
+    ``otherwise`` holds where the starter keeps no floor.
     """
     pipe = environ.pipe(_FLOOR)
     if pipe is None:
-        return True
+        return otherwise
     look = select.poll()
     look.register(pipe, select.POLLIN)
     end = time.monotonic() + _SPOKEN_FOR

@@ -134,7 +134,11 @@ def _run(team: Team, children: list[process.Started], received: list[int]) -> in
             if member.killed_words is not None:
                 piped = "stdout"
             child = process.start(
-                member.command, env, piped=piped, death_signal=member.death_signal, floor=floor
+                member.command,
+                env,
+                piped=piped,
+                death_signal=member.death_signal,
+                floor=floor if len(team.members) > 1 else None,  # mpirun looks after its ranks
             )
             children.append(child)
             if member.killed_words is not None:

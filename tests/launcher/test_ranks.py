@@ -84,6 +84,12 @@ def diverged_on_all_ranks(c: Communicator) -> int:
     raise DivergedError("loss is nan at step 3.")
 
 
+def diverged_on_all_ranks_with_much_to_close_on_the_first(c: Communicator) -> int:
+    if c.rank == 0:
+        c.at_end.append(lambda in_peace: time.sleep(1.0))
+    return diverged_on_all_ranks(c)
+
+
 def preempted_on_all_ranks(c: Communicator) -> int:
     if c.rank == 0:
         time.sleep(4)  # rank 0 is still saving
@@ -242,6 +248,12 @@ def exits_before_it_connects() -> int:
     return fine(connect())
 
 
+def no_rank_can_connect_and_the_first_comes_late() -> int:
+    if environ.detect().rank == 0:
+        time.sleep(2)
+    return fine(connect())
+
+
 def rank_0_never_connects() -> int:
     if environ.detect().rank == 0:
         time.sleep(60)
@@ -326,8 +338,9 @@ def test_an_aborted_world_leaves_no_shared_memory(ranks) -> None:
 
 
 def test_a_job_error_of_all_ranks_is_one_plain_line(ranks) -> None:
-    result = ranks(diverged_on_all_ranks)
-    assert (result.returncode, result.stderr) == (5, "error: loss is nan at step 3.\n")
+    for case in (diverged_on_all_ranks, diverged_on_all_ranks_with_much_to_close_on_the_first):
+        result = ranks(case)
+        assert (result.returncode, result.stderr) == (5, "error: loss is nan at step 3.\n")
     result = ranks(preempted_on_all_ranks)
     assert (result.returncode, result.stderr) == (75, "error: saved at step 7.\n")
 
@@ -462,6 +475,20 @@ def test_a_rank_that_never_connects_is_named_once(run_cli, workers: int) -> None
     assert result.returncode == 6, result.stderr
     assert re.fullmatch(r"\[rank 1\] error: rank 0 of \d did not come .*\n", result.stderr)
     assert not result.orphans
+
+
+@pytest.mark.parametrize(
+    ("launcher", "case", "variable"),
+    [
+        ("local", no_rank_can_connect_and_the_first_comes_late, "DISTGRAD_INTERFACE"),
+        pytest.param("mpi", uncaught_in_a_script, "DISTGRAD_START_TIMEOUT", marks=needs_mpi),
+    ],
+)
+def test_an_error_before_they_connect_is_said_once(run_cli, launcher, case, variable) -> None:
+    words = ("launch", "-n", 3, "--launcher", launcher, __file__, case.__name__)
+    result = run_cli(*words, env={variable: "wrong"})
+    assert result.returncode == 2
+    assert re.fullmatch(r"\[rank \d\] error: .*wrong.*\n", result.stderr), result.stderr
 
 
 def python(folder: Path, *args: str, **env: str) -> process.Result:
