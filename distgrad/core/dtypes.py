@@ -183,6 +183,10 @@ _ALL = [
 ]  # fmt: skip
 _OF_PYTHON: dict[Any, DType] = {float: float32, int: int32, "float": float32}
 _BY_NUMPY = {dtype.numpy_dtype: dtype for dtype in _ALL}
+_BY_NUMBER = {  # in TensorFlow's files, and in ``tf.zeros(1, 1)`` of a guide
+    1: float32, 2: float64, 3: int32, 4: uint8, 5: int16, 6: int8, 8: complex64, 9: int64,
+    10: bool_, 17: uint16, 18: complex128, 19: float16, 22: uint32, 23: uint64,
+}  # fmt: skip
 
 if TYPE_CHECKING:
     bfloat16: DType
@@ -210,7 +214,7 @@ def __getattr__(name: str) -> Any:
 
 
 def as_dtype(type_value: Any) -> DType:
-    """The DType for a name, a NumPy dtype, a Python type or a DType.
+    """The DType for a name, a NumPy dtype, a Python type, a DType or TensorFlow's number of one.
 
     Raises TypeError for anything that is not an element type distgrad knows. A Python ``float``,
     or its name, is float32 and a Python ``int`` is int32, as in TensorFlow.
@@ -228,6 +232,8 @@ def as_dtype(type_value: Any) -> DType:
             raise TypeError
         return _BY_NUMPY[np.dtype(type_value)]
     except (TypeError, KeyError):
+        if type(type_value) is int and type_value in _BY_NUMBER:
+            return _BY_NUMBER[type_value]
         if getattr(type_value, "name", getattr(type_value, "__name__", type_value)) == "bfloat16":
             return _bfloat16()
         if type_value == "string":

@@ -141,6 +141,13 @@ def test_names_of_python_are_those_of_tensorflow():
     assert repr(tf.float32) == "tf.float32"
 
 
+def test_numbers_of_dtypes_are_those_of_tensorflow():
+    assert tf.as_dtype(3) is tf.int32 and tf.as_dtype(19) is tf.float16
+    assert tf.zeros(1, 1).dtype is tf.float32
+    with pytest.raises(TypeError, match="99 is not an element type"):
+        tf.as_dtype(99)
+
+
 @pytest.mark.parametrize(
     ("sizes", "error"), [([-1], ValueError), ([1.5], TypeError), ("a", TypeError)]
 )
