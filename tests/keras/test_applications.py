@@ -165,6 +165,8 @@ def test_what_is_given_goes_in_and_what_is_asked_for_comes_out(unset):
     anywhere = small(include_top=False, input_shape=None)
     assert anywhere.input_shape == (None, None, None, 3)
     assert anywhere.name == "mobilenetv2_0.35_None"
+    assert anywhere.input is anywhere.inputs[0]
+    assert keras.Sequential([anywhere, layers.GlobalMaxPooling2D()]).output_shape == (None, 1280)
     logits = small(classes=2, classifier_activation=None)
     assert logits.layers[-1].activation is keras.activations.linear
     pixels = keras.Input((40, 40, 3), name="pixels")

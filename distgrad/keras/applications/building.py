@@ -173,7 +173,9 @@ class Network:
 
         Raises DataError where they cannot be had.
         """
-        model = Functional(sources(self.input_tensor), outputs, name=self.name)
+        inputs = sources(self.input_tensor)
+        ends = inputs[0] if len(inputs) == 1 else inputs  # so that model.input is a tensor
+        model = Functional(ends, outputs, name=self.name)
         if self.pretrained:
             fname = fname or url.rpartition("/")[2]
             model.load_weights(get_file(fname, url, cache_subdir="models", file_hash=digest))

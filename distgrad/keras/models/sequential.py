@@ -62,8 +62,9 @@ class Sequential(Model):
                 self._start_with(first.output)
             elif first._input_shape is not None:
                 self._start_with(Input(first._input_shape))
-            elif isinstance(first, Model) and first.built and _has_ends(first):
-                self._start_with(Input(batch_shape=first.input_shape, dtype=first.inputs[0].dtype))
+            elif isinstance(first, Model) and first.built and _has_one_input(first):
+                source = first.inputs[0]
+                self._start_with(Input(batch_shape=source.shape, dtype=source.dtype))
 
     def pop(self, rebuild: bool = True) -> Layer:
         """Takes the last layer away and returns it. Raises ValueError where there is none."""
@@ -210,8 +211,9 @@ def _alone(x: Any) -> Any:
     return x[0] if isinstance(x, (list, tuple)) and len(x) == 1 else x
 
 
-def _has_ends(model: Model) -> bool:
-    return isinstance(getattr(model, "input", None), KerasTensor)
+def _has_one_input(model: Model) -> bool:
+    shape = getattr(model, "input_shape", None)  # one that knows none has no such attribute
+    return isinstance(shape, tuple) and len(model.inputs) == 1
 
 
 def _once(layers: Sequence[Layer]) -> list[Layer]:

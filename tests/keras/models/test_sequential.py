@@ -35,6 +35,14 @@ def test_a_stated_input_builds_at_once(first):
     assert [layer.name for layer in model.layers] == ["dense", "dense_1"]
 
 
+@pytest.mark.parametrize("form", [lambda end: end, lambda end: [end], lambda end: (end,)])
+def test_a_first_model_of_one_input_builds_at_once(form):
+    source = keras.Input((4,))
+    base = keras.Model(form(source), form(layers.Dense(3)(source)))
+    model = keras.Sequential([base, layers.Dense(2)])
+    assert model.built and model.output_shape == (None, 2) and model.count_params() == 23
+
+
 def test_without_one_the_first_call_builds():
     model = keras.Sequential([layers.Dense(3), layers.Dense(2)])
     assert not model.built
