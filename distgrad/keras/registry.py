@@ -87,6 +87,13 @@ def described(cls: type) -> type:
     return next(base for base in cls.__mro__ if is_ours(base))
 
 
+def not_begun(what: Any) -> RuntimeError:
+    """The error of an object whose class has an ``__init__`` that leaves out that of its base."""
+    return RuntimeError(
+        f"{type(what).__name__}.__init__ does not call super().__init__(): begin with it"
+    )
+
+
 def is_ours(what: Any) -> bool:
     """Whether a class or function is written here, not by a user."""
     return (what.__module__ or "").partition(".")[0] == __name__.partition(".")[0]

@@ -367,3 +367,27 @@ def test_the_first_step_of_fit_counts_once(eager):
     model.compile("sgd", "mse", run_eagerly=eager)
     model.fit(x(6, 3), x(6, 1), batch_size=2, verbose=0)
     assert model.layers[-1].seen.numpy() == 3
+
+
+def test_who_leaves_out_the_constructor_of_the_base_is_told():
+    class Early(layers.Layer):
+        def __init__(self):
+            self.w = self.add_weight((3,))
+
+    class Counts(tf.keras.metrics.Metric):
+        def __init__(self):
+            self.total = self.add_weight(name="total")
+
+    class Keeps(layers.Layer):
+        def __init__(self):
+            self.var = tf.Variable(5.0)
+
+    for make in (Early, Counts):
+        with pytest.raises(RuntimeError, match=rf"{make.__name__}.__init__ does not call super"):
+            make()
+    assert [w.numpy() for w in Keeps().weights] == [5.0]  # which checkpoints keep, as in a guide
+
+
+def test_add_metric_says_what_to_do():
+    with pytest.raises(NotImplementedError, match=r"compile\(metrics"):
+        layers.Dense(2).add_metric(1.0, name="mean")

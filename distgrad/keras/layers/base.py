@@ -27,7 +27,7 @@ from distgrad.keras.layers.keeping import Kept
 from distgrad.keras.layers.masking import Masked, carry_mask, mask_of
 from distgrad.keras.layers.tracking import Tracked
 from distgrad.keras.layers.weight import Weight
-from distgrad.keras.registry import is_ours, snake_case
+from distgrad.keras.registry import is_ours, not_begun, snake_case
 from distgrad.ops.casting import cast
 from distgrad.training import objects
 
@@ -205,9 +205,7 @@ class Layer(Tracked, Masked, Described, Kept):
 
     def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         if self._call_parameters is None:
-            raise RuntimeError(
-                f"{type(self).__name__}.__init__ does not call super().__init__(): begin with it"
-            )
+            raise not_begun(self)
         if not args:
             args, kwargs = self._first_by_name(kwargs)
         if self.input_spec is not None and not calls.trial:
@@ -390,6 +388,14 @@ class Layer(Tracked, Masked, Described, Kept):
             else:
                 raise ValueError(f"add_loss takes a tensor or a function, not {each!r}")
 
+    def add_metric(self, *args: Any, **kwargs: Any) -> None:
+        """Raises NotImplementedError, as in Keras 3: it was of Keras 2."""
+        raise NotImplementedError(
+            f"{self.name!r}: add_metric is no more: give the metric to compile(metrics=[...]), or "
+            "make it in __init__ (self.metric = keras.metrics.Mean(name=...)) and call its "
+            "update_state in call"
+        )
+
     def _regularize(self, outputs: Any) -> None:
         for output in tree.flatten(outputs):
             if isinstance(output, Tensor):
@@ -427,8 +433,10 @@ class Layer(Tracked, Masked, Described, Kept):
         """Makes a weight of this layer: Glorot-uniform floats, or zeros of another dtype.
 
         Raises ValueError for a size of None, and in a call of the layer after it is built: it would
-        make one each time.
+        make one each time. RuntimeError before ``super().__init__()``.
         """
+        if self._call_parameters is None:
+            raise not_begun(self)
         if self.built and calls.depth and not self._building:
             raise ValueError(
                 f"You cannot add new elements of state to the layer {self.name!r}, which is built "

@@ -20,7 +20,7 @@ class Tracked:
     name: str
     _given_name: str | None
     built: bool
-    _own_weights: list[Weight]
+    _own_weights: Sequence[Weight] = ()  # of a layer that leaves out super().__init__()
     _trainable: bool = True
     _layer_path: str
     _settled_layers: settled | None = None

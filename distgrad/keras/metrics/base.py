@@ -20,7 +20,7 @@ from distgrad.core.user_line import warn
 from distgrad.keras import initializers
 from distgrad.keras.losses.base import in_float32, own_dtype
 from distgrad.keras.naming import auto_name
-from distgrad.keras.registry import Configured, is_ours, snake_case
+from distgrad.keras.registry import Configured, is_ours, not_begun, snake_case
 from distgrad.keras.variable import Variable
 from distgrad.ops.casting import cast
 from distgrad.training import turns
@@ -93,7 +93,12 @@ class Metric(Configured):
         dtype: Any = None,
         name: str | None = None,
     ) -> Variable:
-        """A variable of a metric that keeps its sums in variables."""
+        """A variable of a metric that keeps its sums in variables.
+
+        Raises RuntimeError before ``super().__init__()``.
+        """
+        if not hasattr(self, "variables"):
+            raise not_begun(self)
         made = initializers.get(initializer)(tuple(shape), dtype=dtype or self.dtype)
         variable = Variable(made, trainable=False, name=name)
         self.variables.append(variable)
