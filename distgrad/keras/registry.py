@@ -280,13 +280,15 @@ def serialize(obj: Any) -> Any:
     cls = type(obj)
     ours = cls.__module__.startswith("distgrad.keras.")
     config = obj.get_config()
-    name = registered_name(cls)
-    module = ".".join(cls.__module__.split(".")[1:3]) if ours else cls.__module__
+    if ours:
+        module = getattr(cls, "_keras_module", ".".join(cls.__module__.split(".")[1:3]))
+    else:  # None for a script, which nobody can import: as in Keras
+        module = None if cls.__module__ == "__main__" else cls.__module__
     return {
-        "module": getattr(cls, "_keras_module", module) if ours else module,
+        "module": module,
         "class_name": vars(cls).get("_keras_name", cls.__name__),
         "config": config if ours else entry(config),
-        "registered_name": None if ours else name or f"Custom>{cls.__name__}",
+        "registered_name": None if ours else get_registered_name(cls),
         **getattr(obj, "more_in_entry", dict)(),
     }
 

@@ -427,3 +427,11 @@ def test_a_model_is_one_file(tmp_path):
     keras.Sequential([keras.Input((2,))]).save(tmp_path / "a.keras", zipped=True)
     with pytest.raises(ValueError, match="zipped=False"):
         keras.Sequential([keras.Input((2,))]).save(tmp_path / "b.keras", zipped=False)
+
+
+def test_a_class_of_the_script_itself_lies_in_no_module():
+    script = type("Doubles", (keras.layers.Layer,), {"__module__": "__main__"})
+    elsewhere = type("Doubles", (keras.layers.Layer,), {"__module__": "layers_of_mine"})
+    found = [keras.saving.serialize_keras_object(made()) for made in (script, elsewhere)]
+    assert [entry["module"] for entry in found] == [None, "layers_of_mine"]
+    assert {entry["registered_name"] for entry in found} == {"Doubles"}  # Keras looks it up by that
