@@ -25,7 +25,7 @@ from distgrad.distribute.world import rank, world_size
 from distgrad.training import turns
 from distgrad.training import world as _world
 from distgrad.training.meeting import in_order, ordered_sum
-from distgrad.training.replicas import PerReplica, Replicas
+from distgrad.training.replicas import PerReplica, Replicas, part_of
 
 
 class Strategy:
@@ -79,8 +79,12 @@ class Strategy:
 
         Optimizers that it calls apply the sum of the gradients of all replicas. The first call of a
         function runs it once more beforehand, for the variables that it makes. Raises ValueError
-        for variables that were not made within ``scope``.
+        for variables that were not made within ``scope``; the strategy that stands for none, with
+        one replica, just calls ``fn``.
         """
+        if self in _default and self.num_replicas_in_sync == 1:
+            args, kwargs = part_of((tuple(args), dict(kwargs or {})), 0)
+            return fn(*args, **kwargs)
         with self._in_force():
             return self._replicas.call(fn, tuple(args), dict(kwargs or {}))
 

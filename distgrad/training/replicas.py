@@ -113,8 +113,8 @@ class Replicas(Turns):
                 self._known = [*self._known[-_KEPT:], fn]
             self._place()
             self._metrics = []
-            shards = [(index, _part(given, index)) for index in self.own if index in batch.sizes]
-            spare = () if shards else _part(given, SPARE)
+            shards = [(index, part_of(given, index)) for index in self.own if index in batch.sizes]
+            spare = () if shards else part_of(given, SPARE)
             turns = self.take(self.steps, replace(batch, shards=shards, spare=spare))
         self.steps += 1
         self._add_up_metrics(turns)
@@ -168,7 +168,7 @@ class Replicas(Turns):
         index = next((i for i in self.own if i in batch.sizes), SPARE)
         self._metrics = []
         try:
-            self.rehearse(batch, _part(given, index))
+            self.rehearse(batch, part_of(given, index))
         finally:
             for metric, state in self._metrics:
                 metric.set_state(state)
@@ -218,7 +218,7 @@ class Replicas(Turns):
         return tree.pack_sequence_as(turns[0].values[0], places)
 
 
-def _part(given: Any, index: int) -> Any:
+def part_of(given: Any, index: int) -> Any:
     """The arguments as one replica has them."""
 
     def part(leaf: Any) -> Any:

@@ -14,6 +14,7 @@ from distgrad import distribute
 from distgrad.comm.communicator import Communicator
 from distgrad.core import variable as variables_of
 from distgrad.distribute import ReduceOp
+from distgrad.distribute import strategy as strategy_of
 from distgrad.distribute.inputs import DatasetOfEach
 from distgrad.training import world
 
@@ -345,6 +346,28 @@ def test_a_variable_from_outside_of_the_scope_is_named():
     sgd = tf.keras.optimizers.SGD(1.0)
     with pytest.raises(ValueError, match=r"stray:0 was not made within strategy.scope\(\)"):
         strategy.run(lambda: sgd.apply_gradients([(tf.constant(1.0), stray)]))
+
+
+def test_the_strategy_that_stands_for_none_trains_variables_from_anywhere(monkeypatch):
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", "1")
+    monkeypatch.setattr(strategy_of, "_default", [])
+    model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(1)])
+    sgd, mean = tf.keras.optimizers.SGD(0.5), tf.keras.metrics.Mean()
+    model.set_weights([np.ones((2, 1)), np.zeros(1)])
+    strategy = tf.distribute.get_strategy()
+
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(x))
+        sgd.apply_gradients(zip(tape.gradient(loss, model.weights), model.weights, strict=True))
+        mean.update_state(loss)
+        return loss
+
+    rows = tf.data.Dataset.from_tensors(np.ones((1, 2), np.float32)).repeat(2)
+    losses = []
+    for batch in strategy.experimental_distribute_dataset(rows):
+        losses.append(float(strategy.reduce("SUM", strategy.run(step, args=(batch,)))))
+    assert losses == [2.0, 0.5] and float(mean.result()) == 1.25
 
 
 def test_an_error_where_replicas_meet_leaves_none_of_them_waiting():
