@@ -60,6 +60,34 @@ def test_subclassed_layer_tracks_lists_and_frozen_parts():
     assert len(block.trainable_variables) == 3 and len(block.non_trainable_variables) == 2
 
 
+def test_layers_put_into_lists_by_turns_come_in_the_order_of_keras():
+    class Net(tf.keras.Model):
+        def __init__(self):
+            super().__init__()
+            made = tf.keras.layers.Dense(1, name="made")
+            self.ends, self._convs, self._norms = {}, [], []
+            self.stem = tf.keras.layers.Dense(1, name="stem")
+            for i in range(2):
+                self._convs.append(tf.keras.layers.Dense(1, name=f"conv{i}"))
+                self._norms.append([tf.keras.layers.Dense(1, name=f"norm{i}")])
+                self.ends[f"end{i}"] = tf.keras.layers.Dense(1, name=f"end{i}")
+            self.whole = [tf.keras.layers.Dense(1, name="b"), made]
+            self.stem = self.stem
+
+        def call(self, x):
+            for conv, (norm,), end in zip(
+                self._convs, self._norms, self.ends.values(), strict=True
+            ):
+                x = end(norm(conv(x)))
+            return self.whole[1](self.whole[0](self.stem(x)))
+
+    net = Net()
+    net(np.ones((1, 1)))
+    names = ["stem", "conv0", "norm0", "end0", "conv1", "norm1", "end1", "b", "made"]
+    assert [layer.name for layer in net.layers] == names
+    assert [weight.path.split("/")[1] for weight in net.weights[::2]] == names
+
+
 def test_automatic_names_start_anew_in_every_model():
     def paths():
         model = tf.keras.Sequential([layers.Dense(3), layers.Dense(2), layers.Dense(2, name="top")])

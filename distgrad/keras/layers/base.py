@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,7 +24,7 @@ from distgrad.keras.layers.describing import Described, as_shape, first_shape
 from distgrad.keras.layers.input_spec import check_inputs
 from distgrad.keras.layers.keeping import Kept
 from distgrad.keras.layers.masking import Masked, carry_mask, mask_of
-from distgrad.keras.layers.tracking import Tracked
+from distgrad.keras.layers.tracking import Tracked, number
 from distgrad.keras.layers.weight import Weight
 from distgrad.keras.registry import is_ours, not_begun, snake_case
 from distgrad.ops.casting import cast
@@ -35,7 +34,6 @@ __all__ = ["Layer", "Weight"]
 
 _ARRAYS = (Tensor, Variable, np.ndarray, np.generic)
 _FLOAT32 = np.dtype(np.float32)
-_number = itertools.count().__next__
 _NAMES_OF_FIRST = ("inputs", "data", "sequences", "sequence")
 
 
@@ -80,7 +78,7 @@ class Layer(Tracked, Masked, Described, Kept):
         if name is not None and (not isinstance(name, str) or "/" in name):
             raise ValueError(f"the name of a layer is a text without '/', not {name!r}")
         self._given_name = name
-        self._creation_number = _number()  # names count up in the order in which layers were made
+        self._creation_number = number()  # names count up in the order in which layers were made
         self.name = name or snake_case(type(self).__name__)
         self._dtype_policy = mixed_precision.get(dtype)
         self.autocast = bool(autocast)

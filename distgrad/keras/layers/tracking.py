@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,14 @@ import numpy as np
 from distgrad.core.variable import Variable
 from distgrad.keras.layers.weight import Weight
 
+number = itertools.count(1).__next__  # of what is made and assigned, in this order
+
 
 class Tracked:
     """Finds what lies below in the attributes, in the order of their assignment.
 
-    Weights and layers in lists, tuples and dicts are found as well.
+    Weights and layers in lists, tuples and dicts are found as well. Layers that were put into
+    several of them by turns come in the order in which they were made, as in Keras and its files.
     """
 
     name: str
@@ -24,17 +29,40 @@ class Tracked:
     _trainable: bool = True
     _layer_path: str
     _settled_layers: settled | None = None
+    _creation_number: int = 0
+    _assigned_at: Mapping[str, int] = {}  # numbers, by attributes
+
+    def __setattr__(self, attribute: str, value: Any) -> None:
+        # (As below: first a look at the table.)
+        if (
+            _sorts.get(type(value), _UNKNOWN)
+            and attribute not in HOLD_NONE
+            and value is not self.__dict__.get(attribute)
+        ):
+            self.__dict__.setdefault("_assigned_at", {})[attribute] = number()
+        object.__setattr__(self, attribute, value)
 
     def _layers_directly_below(self) -> Iterator[tuple[str, Any]]:
         """(attribute, layer) of the layers right below, each once."""
-        seen: set[int] = set()
+        found: list[tuple[int, str, Any]] = []
         for attribute, value in self.__dict__.items():
             layers: list[Any] = []
             _sift(value, [], layers)
-            for layer in layers:
-                if id(layer) not in seen:
-                    seen.add(id(layer))
-                    yield attribute, layer
+            found += [
+                (time, attribute, layer)
+                for time, layer in zip(self._times(attribute, layers), layers, strict=True)
+            ]
+        seen: set[int] = set()
+        for _, attribute, layer in sorted(found, key=itemgetter(0)):
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                yield attribute, layer
+
+    def _times(self, attribute: str, layers: list[Any]) -> list[int]:
+        """When each layer in an attribute came to this one: with the attribute or, where it was
+        made later than that, as it was put into the list or dict that the attribute is."""
+        assigned = self._assigned_at.get(attribute, 0)
+        return [max(assigned, layer._creation_number) for layer in layers]
 
     def _layers_below(self) -> Iterable[Any]:
         """This layer and all layers below it, each once."""
@@ -65,15 +93,21 @@ class Tracked:
         """``_tracked_weights`` and the layers right below, each once."""
         weights: list[Any] = [*self._own_weights]
         layers: list[Any] = []
+        times: list[int] = []
         for attribute, value in self.__dict__.items():
             # (A look at the table in place of a call: layers have dozens of attributes.)
             if _sorts.get(type(value), _UNKNOWN) and attribute not in HOLD_NONE:
                 _sift(value, weights, layers)
+                if len(layers) > len(times):
+                    times += self._times(attribute, layers[len(times) :])
         if weights:
             weights = list({id(weight): weight for weight in weights}.values())
             if not all(map(_made_trainable, weights)):
                 weights.sort(key=_made_trainable, reverse=True)
-        return weights, layers if len(layers) < 2 else list({id(v): v for v in layers}.values())
+        if len(layers) > 1:
+            order = sorted(range(len(layers)), key=times.__getitem__)
+            layers = list({id(layers[i]): layers[i] for i in order}.values())
+        return weights, layers
 
     def _layers_and_weights(self) -> list[Any]:
         """This layer, those below it, and the weights of all: what a program of it depends on."""
@@ -266,7 +300,7 @@ HOLD_NONE = frozenset(
             "_mask_for",
             "_added_loss_functions",
         ),
-        *("_build_shapes_dict", "_kept_step", "_kept_passes"),
+        *("_build_shapes_dict", "_kept_step", "_kept_passes", "_assigned_at"),
     )
 )
 _sorts: dict[type, str] = {}
