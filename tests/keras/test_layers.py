@@ -69,23 +69,25 @@ def test_layers_put_into_lists_by_turns_come_in_the_order_of_keras():
             self.stem = tf.keras.layers.Dense(1, name="stem")
             for i in range(2):
                 self._convs.append(tf.keras.layers.Dense(1, name=f"conv{i}"))
-                self._norms.append([tf.keras.layers.Dense(1, name=f"norm{i}")])
+                norms = [tf.keras.layers.Dense(1, name=f"norm{i}")]
+                self.ends[f"mid{i}"] = tf.keras.layers.Dense(1, name=f"mid{i}")
+                self._norms.append([*norms, tf.keras.layers.Dense(1, name=f"last{i}")])
                 self.ends[f"end{i}"] = tf.keras.layers.Dense(1, name=f"end{i}")
             self.whole = [tf.keras.layers.Dense(1, name="b"), made]
             self.stem = self.stem
 
         def call(self, x):
-            for conv, (norm,), end in zip(
-                self._convs, self._norms, self.ends.values(), strict=True
-            ):
-                x = end(norm(conv(x)))
+            for conv, (norm, last) in zip(self._convs, self._norms, strict=True):
+                x = last(norm(conv(x)))
+            for end in self.ends.values():
+                x = end(x)
             return self.whole[1](self.whole[0](self.stem(x)))
 
     net = Net()
     net(np.ones((1, 1)))
-    names = ["stem", "conv0", "norm0", "end0", "conv1", "norm1", "end1", "b", "made"]
-    assert [layer.name for layer in net.layers] == names
-    assert [weight.path.split("/")[1] for weight in net.weights[::2]] == names
+    names = "stem conv0 mid0 norm0 last0 end0 conv1 mid1 norm1 last1 end1 b made"
+    assert [layer.name for layer in net.layers] == names.split()
+    assert [weight.path.split("/")[1] for weight in net.weights[::2]] == names.split()
 
 
 def test_automatic_names_start_anew_in_every_model():

@@ -50,7 +50,7 @@ class Tracked:
             _sift(value, [], layers)
             found += [
                 (time, attribute, layer)
-                for time, layer in zip(self._times(attribute, layers), layers, strict=True)
+                for time, layer in zip(self._times(attribute, value, layers), layers, strict=True)
             ]
         seen: set[int] = set()
         for _, attribute, layer in sorted(found, key=itemgetter(0)):
@@ -58,11 +58,22 @@ class Tracked:
                 seen.add(id(layer))
                 yield attribute, layer
 
-    def _times(self, attribute: str, layers: list[Any]) -> list[int]:
+    def _times(self, attribute: str, value: Any, layers: list[Any]) -> list[int]:
         """When each layer in an attribute came to this one: with the attribute or, where it was
-        made later than that, as it was put into the list or dict that the attribute is."""
+        made later than that, as it was put into the list or dict that the attribute is.
+
+        A list in that list is taken as put there once it was full.
+        """
         assigned = self._assigned_at.get(attribute, 0)
-        return [max(assigned, layer._creation_number) for layer in layers]
+        if len(layers) < 2:
+            return [max(assigned, layer._creation_number) for layer in layers]
+        times: list[int] = []
+        for item in value.values() if _sort(value) == "mapping" else value:
+            inside: list[Any] = []
+            _sift(item, [], inside)
+            last = max((layer._creation_number for layer in inside), default=0)
+            times += [max(assigned, last)] * len(inside)
+        return times
 
     def _layers_below(self) -> Iterable[Any]:
         """This layer and all layers below it, each once."""
@@ -99,7 +110,7 @@ class Tracked:
             if _sorts.get(type(value), _UNKNOWN) and attribute not in HOLD_NONE:
                 _sift(value, weights, layers)
                 if len(layers) > len(times):
-                    times += self._times(attribute, layers[len(times) :])
+                    times += self._times(attribute, value, layers[len(times) :])
         if weights:
             weights = list({id(weight): weight for weight in weights}.values())
             if not all(map(_made_trainable, weights)):
