@@ -60,6 +60,23 @@ def test_subclassed_layer_tracks_lists_and_frozen_parts():
     assert len(block.trainable_variables) == 3 and len(block.non_trainable_variables) == 2
 
 
+def test_layers_of_one_list_come_in_its_order_whenever_they_were_made():
+    class Net(tf.keras.Model):
+        def __init__(self):
+            super().__init__()
+            a, b, c = (tf.keras.layers.Dense(1, name=name) for name in "abc")
+            self.first, self.rest = [], {}
+            self.first.append(c)
+            self.first.append(a)
+            self.rest["b"] = b
+
+        def call(self, x):
+            return self.first[0](x)
+
+    assert [layer.name for layer in Net().layers] == ["c", "a", "b"]
+    assert [layer.name for layer in tf.keras.Sequential(Net().first).layers] == ["c", "a"]
+
+
 def test_layers_put_into_lists_by_turns_come_in_the_order_of_keras():
     class Net(tf.keras.Model):
         def __init__(self):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -44,36 +43,42 @@ class Tracked:
 
     def _layers_directly_below(self) -> Iterator[tuple[str, Any]]:
         """(attribute, layer) of the layers right below, each once."""
-        found: list[tuple[int, str, Any]] = []
+        layers: list[Any] = []
+        holders: list[str] = []
         for attribute, value in self.__dict__.items():
-            layers: list[Any] = []
-            _sift(value, [], layers)
-            found += [
-                (time, attribute, layer)
-                for time, layer in zip(self._times(attribute, value, layers), layers, strict=True)
-            ]
+            if _sorts.get(type(value), _UNKNOWN) and attribute not in HOLD_NONE:  # as below
+                _sift(value, [], layers)
+                holders += [attribute] * (len(layers) - len(holders))
         seen: set[int] = set()
-        for _, attribute, layer in sorted(found, key=itemgetter(0)):
+        order = self._in_time(list(dict.fromkeys(holders))) or range(len(layers))
+        for attribute, layer in ((holders[i], layers[i]) for i in order):
             if id(layer) not in seen:
                 seen.add(id(layer))
                 yield attribute, layer
 
-    def _times(self, attribute: str, value: Any, layers: list[Any]) -> list[int]:
+    def _in_time(self, holders: Sequence[str]) -> list[int]:
+        """The places of the layers in these attributes, in the order in which they came to this
+        one; none where that is the order in which they are found."""
+        # Only a list or dict may have got layers after another attribute was assigned.
+        if len(holders) < 2 or all(_sort(self.__dict__[name]) == "layer" for name in holders):
+            return []
+        times = [time for name in holders for time in self._times(name)]
+        return sorted(range(len(times)), key=times.__getitem__)
+
+    def _times(self, attribute: str) -> Iterator[int]:
         """When each layer in an attribute came to this one: with the attribute or, where it was
         made later than that, as it was put into the list or dict that the attribute is.
 
         A list in that list is taken as put there once it was full.
         """
-        assigned = self._assigned_at.get(attribute, 0)
-        if len(layers) < 2:
-            return [max(assigned, layer._creation_number) for layer in layers]
-        times: list[int] = []
-        for item in value.values() if _sort(value) == "mapping" else value:
+        value, time = self.__dict__[attribute], self._assigned_at.get(attribute, 0)
+        sort = _sort(value)
+        items = value.values() if sort == "mapping" else value if sort == "sequence" else [value]
+        for item in items:
             inside: list[Any] = []
             _sift(item, [], inside)
-            last = max((layer._creation_number for layer in inside), default=0)
-            times += [max(assigned, last)] * len(inside)
-        return times
+            time = max([time, *(layer._creation_number for layer in inside)])
+            yield from [time] * len(inside)
 
     def _layers_below(self) -> Iterable[Any]:
         """This layer and all layers below it, each once."""
@@ -104,21 +109,23 @@ class Tracked:
         """``_tracked_weights`` and the layers right below, each once."""
         weights: list[Any] = [*self._own_weights]
         layers: list[Any] = []
-        times: list[int] = []
+        holders: list[str] = []  # attributes in which there are some
         for attribute, value in self.__dict__.items():
             # (A look at the table in place of a call: layers have dozens of attributes.)
             if _sorts.get(type(value), _UNKNOWN) and attribute not in HOLD_NONE:
+                before = len(layers)
                 _sift(value, weights, layers)
-                if len(layers) > len(times):
-                    times += self._times(attribute, value, layers[len(times) :])
+                if len(layers) > before:
+                    holders.append(attribute)
         if weights:
             weights = list({id(weight): weight for weight in weights}.values())
             if not all(map(_made_trainable, weights)):
                 weights.sort(key=_made_trainable, reverse=True)
-        if len(layers) > 1:
-            order = sorted(range(len(layers)), key=times.__getitem__)
-            layers = list({id(layers[i]): layers[i] for i in order}.values())
-        return weights, layers
+        if len(layers) < 2:
+            return weights, layers
+        if order := self._in_time(holders):
+            layers = [layers[i] for i in order]
+        return weights, list({id(layer): layer for layer in layers}.values())
 
     def _layers_and_weights(self) -> list[Any]:
         """This layer, those below it, and the weights of all: what a program of it depends on."""
