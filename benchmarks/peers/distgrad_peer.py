@@ -74,7 +74,7 @@ def _steps(model: Any, form: str) -> Trainer:
     def run(batch: Any, steps: int) -> float:
         if not kept:
             model.prepare(batch.shards[0][1])
-            kept.append(model._make_step(world.communicator(), shards, 0))
+            kept.append(model._make_training_step(world.communicator(), shards, 0))
         (step,) = kept
         with settled(model):
             for _ in range(steps):

@@ -75,6 +75,8 @@ def get(identifier: Any) -> Policy:
         return Policy(identifier["config"]["name"])
     if isinstance(identifier, str):
         return Policy(identifier)
+    if isinstance(identifier, int):  # which TensorFlow takes for a dtype, and Keras does not
+        raise ValueError(f"no dtype and no dtype policy: {identifier!r}")
     try:
         return Policy(as_dtype(identifier).name)
     except TypeError as error:
