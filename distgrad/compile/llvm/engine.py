@@ -18,7 +18,7 @@ from distgrad.core import files
 from distgrad.core.errors import MissingExtraError
 from distgrad.core.user_line import warn
 
-NO_FMA = "the CPU has no FMA"
+MISSING, NO_FMA = "no llvmlite", "no FMA in this CPU"
 _lock = threading.Lock()  # LLVM's contexts are not for several threads at a time
 _kept: list[Any] = []  # engines own the code that the addresses point to
 _known: dict[str, int] = {}
@@ -36,7 +36,7 @@ def lack() -> str | None:
     Warns once of an llvmlite that does not load: nobody would look for a slow step's reason there.
     """
     if importlib.util.find_spec("llvmlite") is None:
-        return "there is no llvmlite"
+        return MISSING
     try:
         has_fma = has("fma")
     except (ImportError, OSError) as error:
@@ -55,8 +55,7 @@ def version() -> str:
     """The version of llvmlite. Raises MissingExtraError without it, or on an old CPU."""
     if lack() is not None:
         raise MissingExtraError(
-            f"generated kernels need llvmlite, and a CPU with FMA, and {lack()}: "
-            "pip install llvmlite"
+            f"generated kernels need llvmlite, and a CPU with FMA ({lack()}): pip install llvmlite"
         )
     import llvmlite
 

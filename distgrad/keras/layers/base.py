@@ -386,14 +386,6 @@ class Layer(Tracked, Masked, Described, Kept):
             else:
                 raise ValueError(f"add_loss takes a tensor or a function, not {each!r}")
 
-    def add_metric(self, *args: Any, **kwargs: Any) -> None:
-        """Raises NotImplementedError, as in Keras 3: it was of Keras 2."""
-        raise NotImplementedError(
-            f"{self.name!r}: add_metric is no more: give the metric to compile(metrics=[...]), or "
-            "make it in __init__ (self.metric = keras.metrics.Mean(name=...)) and call its "
-            "update_state in call"
-        )
-
     def _regularize(self, outputs: Any) -> None:
         for output in tree.flatten(outputs):
             if isinstance(output, Tensor):

@@ -82,6 +82,14 @@ class Kept:
 
     # Metrics in attributes
 
+    def add_metric(self, *args: Any, **kwargs: Any) -> None:
+        """Raises NotImplementedError, as in Keras 3: it was of Keras 2."""
+        raise NotImplementedError(
+            f"{self.name!r}: add_metric is no more: give the metric to compile(metrics=[...]), or "
+            "make it in __init__ (self.metric = keras.metrics.Mean(name=...)) and call its "
+            "update_state in call"
+        )
+
     @property
     def metrics(self) -> list[Any]:
         """The metrics in attributes of this layer and of those below."""

@@ -32,7 +32,7 @@ class Tracked:
     _assigned_at: Mapping[str, int] = {}  # numbers, by attributes
 
     def __setattr__(self, attribute: str, value: Any) -> None:
-        # (As below: first a look at the table.)
+        # (As in ``_held_by_attributes``: first a look at the table.)
         if (
             _sorts.get(type(value), _UNKNOWN)
             and attribute not in HOLD_NONE
@@ -43,24 +43,36 @@ class Tracked:
 
     def _layers_directly_below(self) -> Iterator[tuple[str, Any]]:
         """(attribute, layer) of the layers right below, each once."""
+        _, layers, holders = self._held_by_attributes()
+        once: dict[int, tuple[str, Any]] = {}
+        for attribute, layer in zip(holders, layers, strict=True):
+            once.setdefault(id(layer), (attribute, layer))
+        return iter(once.values())
+
+    def _held_by_attributes(self) -> tuple[list[Variable], list[Any], list[str]]:
+        """Weights, and layers with their attributes, in the order in which they came to this one.
+
+        Whatever several attributes hold is there several times.
+        """
+        weights: list[Any] = [*self._own_weights]
         layers: list[Any] = []
         holders: list[str] = []
         for attribute, value in self.__dict__.items():
-            if _sorts.get(type(value), _UNKNOWN) and attribute not in HOLD_NONE:  # as below
-                _sift(value, [], layers)
-                holders += [attribute] * (len(layers) - len(holders))
-        seen: set[int] = set()
-        order = self._in_time(list(dict.fromkeys(holders))) or range(len(layers))
-        for attribute, layer in ((holders[i], layers[i]) for i in order):
-            if id(layer) not in seen:
-                seen.add(id(layer))
-                yield attribute, layer
+            # (A look at the table in place of a call: layers have dozens of attributes.)
+            if _sorts.get(type(value), _UNKNOWN) and attribute not in HOLD_NONE:
+                _sift(value, weights, layers)
+                if len(layers) > len(holders):
+                    holders += [attribute] * (len(layers) - len(holders))
+        several = layers and holders[0] is not holders[-1]  # attributes
+        if several and (order := self._in_time(list(dict.fromkeys(holders)))):
+            layers, holders = [layers[i] for i in order], [holders[i] for i in order]
+        return weights, layers, holders
 
     def _in_time(self, holders: Sequence[str]) -> list[int]:
         """The places of the layers in these attributes, in the order in which they came to this
         one; none where that is the order in which they are found."""
         # Only a list or dict may have got layers after another attribute was assigned.
-        if len(holders) < 2 or all(_sort(self.__dict__[name]) == "layer" for name in holders):
+        if all(_sort(self.__dict__[name]) == "layer" for name in holders):
             return []
         times = [time for name in holders for time in self._times(name)]
         return sorted(range(len(times)), key=times.__getitem__)
@@ -107,24 +119,13 @@ class Tracked:
 
     def _held_directly(self) -> tuple[list[Variable], list[Any]]:
         """``_tracked_weights`` and the layers right below, each once."""
-        weights: list[Any] = [*self._own_weights]
-        layers: list[Any] = []
-        holders: list[str] = []  # attributes in which there are some
-        for attribute, value in self.__dict__.items():
-            # (A look at the table in place of a call: layers have dozens of attributes.)
-            if _sorts.get(type(value), _UNKNOWN) and attribute not in HOLD_NONE:
-                before = len(layers)
-                _sift(value, weights, layers)
-                if len(layers) > before:
-                    holders.append(attribute)
+        weights, layers, _ = self._held_by_attributes()
         if weights:
             weights = list({id(weight): weight for weight in weights}.values())
             if not all(map(_made_trainable, weights)):
                 weights.sort(key=_made_trainable, reverse=True)
         if len(layers) < 2:
             return weights, layers
-        if order := self._in_time(holders):
-            layers = [layers[i] for i in order]
         return weights, list({id(layer): layer for layer in layers}.values())
 
     def _layers_and_weights(self) -> list[Any]:
