@@ -123,12 +123,6 @@ def plain_kernels() -> Iterator[None]:
     eager.use(before)
 
 
-@pytest.fixture
-def one_blas_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As workers run: eager products and dense layers are kernels of our own, one each way."""
-    monkeypatch.setattr(eager, "_one_thread", lambda: True)
-
-
 @pytest.fixture(scope="module")
 def on_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
     """Arrays on the GPU that ``--device`` asks for; without it, on the stand-in."""

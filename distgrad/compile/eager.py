@@ -21,7 +21,6 @@ from typing import Any, Literal
 import numpy as np
 
 from distgrad.comm import native
-from distgrad.compile import products
 from distgrad.core import primitive as core
 from distgrad.core.primitive import Primitive, registry
 from distgrad.core.rounding import wide
@@ -42,8 +41,6 @@ from distgrad.ops import (  # noqa: F401 (which register the primitives below)
 
 Name = Literal["generated", "numpy"]
 
-_MULTIPLYING = ("lstm_steps", "lstm_steps_grad")  # they have products in them
-
 # Elements from which on a kernel is faster than NumPy's. Passing pointers takes two microseconds.
 _SMALLEST = {
     **dict.fromkeys(("gelu_exact", "gelu_exact_grad", "gelu_tanh", "erf"), 1 << 10),
@@ -60,7 +57,8 @@ _SMALLEST = {
     **dict.fromkeys(("sum", "sum_to", "mean", "observed_moments"), 1 << 12),
     "scaled_where": 1 << 12,
     **dict.fromkeys(("biased", "biased_grad", "rescaled", "rescaled_grad"), 1 << 12),
-    **dict.fromkeys(("lstm_cell", "lstm_cell_grad", *_MULTIPLYING), 1 << 8),
+    **dict.fromkeys(("lstm_cell", "lstm_cell_grad"), 1 << 8),
+    **dict.fromkeys(("lstm_steps", "lstm_steps_grad"), 1 << 8),
     **dict.fromkeys(("convolve", "convolve_grad_x", "convolve_grad_w"), 1 << 10),
     **dict.fromkeys(("max_windows", "max_windows_grad"), 1 << 10),
     **dict.fromkeys(("mean_windows", "mean_windows_grad"), 1 << 10),
@@ -72,6 +70,7 @@ _SMALLEST = {
 _DRAWN = 1 << 10  # random numbers
 _CHOSEN = 1 << 12  # elements of one array or another
 _MULTIPLIED = 1 << 20  # terms of a product of matrices
+_THREADED = 1 << 13  # elements of a factor from which on BLAS may use threads
 _OUTER = 1 << 12  # the same of a column and a row, for which NumPy does not ask BLAS
 
 Kernel = Callable[..., Any]
@@ -89,6 +88,13 @@ def _kernels() -> Any:
     from distgrad.compile.llvm import eager
 
     return eager
+
+
+@functools.cache
+def _pool() -> Any:
+    from distgrad.compile.llvm import pool
+
+    return pool
 
 
 @functools.cache
@@ -132,7 +138,6 @@ def use(name: Name) -> None:
 
 def identity() -> str:
     """The kernels by name and version: what has another identity may give other bits."""
-    _one_thread.cache_clear()  # workers have their threads by now
     return f"llvmlite {_engine().version()}" if used() == "generated" else "NumPy"
 
 
@@ -199,10 +204,6 @@ def _hook(primitive: Primitive, plain: Kernel, smallest: int) -> Kernel:
 def _generated(primitive: Primitive, args: tuple, params: dict, out: Any) -> Any:
     if (_used or used()) != "generated":
         return None
-    if primitive.name in _MULTIPLYING:  # all of them one after the other
-        h = args[primitive.arg_names.index("h")]
-        if not _alone(h.size * 4 * h.shape[-1]):
-            return None
     return _kernels().run(primitive, args, params, out)
 
 
@@ -235,20 +236,24 @@ def _select_hook(plain: Kernel) -> Kernel:
 def _dot_hook(plain: Kernel) -> Kernel:
     def dot(a: Any, b: Any, *, transpose_a: bool, transpose_b: bool, out: Any = None) -> Any:
         made = _product(a, b, transpose_a, transpose_b, out)
-        if made is None:
-            return plain(a, b, transpose_a=transpose_a, transpose_b=transpose_b, out=out)
-        return made
+        if made is not None:
+            return made
+        flags = {"transpose_a": transpose_a, "transpose_b": transpose_b}
+        large = a.size >= _THREADED or b.size >= _THREADED
+        if large and a.dtype.char == "f" and (_used or used()) == "generated":
+            return _pool().by_blas(plain, a, b, **flags, out=out)
+        return plain(a, b, **flags, out=out)
 
     return dot
 
 
 def _product(a: Any, b: Any, transpose_a: bool, transpose_b: bool, out: Any = None) -> Any:
-    if a.dtype.char != "f" or b.ndim != 2:
+    if a.dtype.char != "f" or b.ndim < 2:
         return None
     terms = a.size * b.shape[not transpose_b]
     if terms < (_MULTIPLIED if b.shape[transpose_b] != 1 else _OUTER):
         return None
-    if (_used or used()) != "generated" or not _alone(terms):
+    if (_used or used()) != "generated":
         return None
     return _kernels().product(a, b, transpose_a, transpose_b, out)
 
@@ -256,7 +261,7 @@ def _product(a: Any, b: Any, transpose_a: bool, transpose_b: bool, out: Any = No
 def _dense_hook(plain: Kernel) -> Kernel:
     def kernel(x: Any, w: Any, b: Any, *, activation: str, out: Any = None) -> Any:
         made = None
-        if (_used or used()) == "generated" and _alone(x.size * b.size):
+        if (_used or used()) == "generated":
             made = _layers().forward(x, w, b, activation, out)
         return _placed(plain(x, w, b, activation=activation), out) if made is None else made
 
@@ -266,7 +271,7 @@ def _dense_hook(plain: Kernel) -> Kernel:
 def _dense_grad_hook(plain: Kernel) -> Kernel:
     def kernel(*args: Any, activation: str, all_three: bool, out: Any = None) -> Any:
         made = None
-        if (_used or used()) == "generated" and _alone(args[2].size * args[4].size):
+        if (_used or used()) == "generated":
             made = _layers().backward(args, activation, all_three, out)
         if made is None:
             return plain(*args, activation=activation, all_three=all_three, out=out)
@@ -282,14 +287,6 @@ _SPECIAL: dict[str, Callable[[Kernel], Kernel]] = {
     "dense": _dense_hook,
     "dense_grad": _dense_grad_hook,
 }
-
-
-def _alone(terms: int) -> bool:
-    """Whether a product of so many terms is generated, and has one thread."""
-    return terms <= products.ALONE or _one_thread()
-
-
-_one_thread = functools.cache(products.one_thread)  # asked at the first large product
 
 
 def _placed(made: Any, out: Any) -> Any:

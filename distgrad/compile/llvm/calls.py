@@ -8,19 +8,20 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
-import math
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from distgrad.compile import products
-from distgrad.compile.llvm import engine, gemm
+from distgrad.compile.llvm import engine, gemm, pool, products
+from distgrad.compile.llvm.listed import driver
 from distgrad.compile.llvm.loops import Native, address_of, found_at
-from distgrad.compile.steps import Buffer, Step, View
+from distgrad.compile.llvm.parts import room, shared
+from distgrad.compile.steps import Step
 
 _LARGEST = 1 << 19  # bytes of what one step works on: above that a microsecond does not matter
+_THREADED = 1 << 15  # bytes of a matrix from which on BLAS may use threads
 _MOST = 16  # steps in a sequence: buckets of gradients that are ready must not wait for long
 
 
@@ -28,14 +29,13 @@ def in_sequence(steps: Sequence[Step]) -> list[Step]:
     """The steps, with matrix products as machine code, and runs of short steps as one."""
     made: list[Step] = []
     run: list[Step] = []
-    most = math.inf if products.one_thread() else products.ALONE
 
     def close() -> None:
         made.extend(run if len(run) < 2 else [_joined(run)])
         run.clear()
 
     for each in steps:
-        step = _product(each, most)
+        step = shared(_product(each))
         if not (isinstance(step.fn, Native) and _small(step)):
             close()
             made.append(step)
@@ -87,25 +87,7 @@ class Sequential:
         entries = [len(tables)]
         for function, table in zip(self.functions, tables, strict=True):
             entries += [function.address, ctypes.addressof(table)]
-        return _driver().keeping(entries, (tables, arrays))[0]
-
-
-Entry = tuple[int, int]  # an address or a number, and how much is added to it for each step
-
-
-def in_turn(steps: Sequence[int], *calls: tuple[Native, Sequence[Entry]]) -> None:
-    """Calls all the functions, on the entries of the first of ``steps``, then of the next, ..."""
-    taken = np.array(steps, np.int64)[:, None]
-    listed = np.empty((len(steps), len(calls), 2), np.int64)
-    tables = []
-    for i, (function, entries) in enumerate(calls):
-        first, apart = np.array(entries, np.int64).T
-        table = first + taken * apart
-        tables.append(table)
-        listed[:, i, 0] = function.address
-        listed[:, i, 1] = address_of(table) + table.strides[0] * np.arange(len(steps))
-    whole = np.concatenate([[len(steps) * len(calls)], listed.reshape(-1)])
-    _driver().on(address_of(whole))
+        return driver().keeping(entries, (tables, arrays))[0]
 
 
 Place = tuple[int, int]  # an array that a plan is given, and what is added to its address
@@ -142,41 +124,6 @@ def argument(number: int, added: int = 0) -> Place:
 def number(value: int) -> Place:
     """The entry that is this number."""
     return 0, value
-
-
-def repeated(function: Native, table: np.ndarray) -> Callable[[], Any]:
-    """Calls the function on each row of a table of entries, which is kept, and may change."""
-    rows = address_of(table) + table.strides[0] * np.arange(len(table))
-    pairs = [(function.address, row) for row in rows.tolist()]
-    return _driver().keeping([len(pairs), *itertools.chain(*pairs)], table)[0]
-
-
-@functools.cache
-def _driver() -> Native:
-    """Calls each of the functions that a table lists, behind their number."""
-    text = """
-define void @entry(ptr %table) {
-start:
-  %count = load i64, ptr %table
-  br label %loop
-loop:
-  %i = phi i64 [ 0, %start ], [ %next, %loop ]
-  %at = mul i64 %i, 2
-  %first = add i64 %at, 1
-  %second = add i64 %at, 2
-  %where = getelementptr i64, ptr %table, i64 %first
-  %function = load ptr, ptr %where
-  %given = getelementptr i64, ptr %table, i64 %second
-  %arguments = load ptr, ptr %given
-  call void %function(ptr %arguments)
-  %next = add i64 %i, 1
-  %more = icmp ult i64 %next, %count
-  br i1 %more, label %loop, label %done
-done:
-  ret void
-}
-"""
-    return Native(engine.address(text, "entry"))
 
 
 @functools.cache
@@ -250,35 +197,33 @@ done:
 # Matrix products
 
 
-def _product(step: Step, most: float) -> Step:
-    """A product of two float32 matrices as a generated step; any other step as it is.
+def _product(step: Step) -> Step:
+    """Products of float32 matrices as a generated step; any other step as it is.
 
-    ``most``: the terms that a generated one may have.
+    Those that are left to BLAS have one thread of it.
     """
     if step.fn is not np.matmul or step.kwargs or step.out is None or not step.passes_out:
         return step
     views = (*step.args, step.out)
-    if any(v.dtype != np.float32 or len(v.shape) != 2 or not min(v.shape) > 1 for v in views):
+    if any(v.dtype != np.float32 for v in views):
         return step
-    flags = [_flag(v) for v in views]
-    if None in flags or flags[2][0]:  # type: ignore[index]
-        return step
-    (ta, lda), (tb, ldb), (_, ldc) = flags  # type: ignore[misc]
-    (m, k), n = views[0].shape, views[1].shape[1]
-    if m * n * k > most:
-        return step
-    function = gemm.gemm(ta, tb)
-    native = Native(function.address, (m, n, k, gemm.depth(k), lda, ldb, ldc))
-    nbytes = gemm.work(n, k)
-    work = View(Buffer(nbytes), 0, (nbytes,), (1,), np.dtype(np.uint8))
-    return Step(native, (*views, work), {}, step.out, False, False)
+    by_blas = step
+    if max(v.buffer.nbytes for v in views) >= _THREADED:
+        by_blas = step._replace(fn=_matmul)
+    if any(len(v.shape) < 2 or min(v.shape[-2:]) < 2 for v in views):
+        return by_blas
+    layouts = [products.Layout(v.shape, v.strides) for v in views]
+    if len(step.out.shape) > 2:
+        many = products.many(*layouts)
+        if many is None:
+            return by_blas
+        return Step(many, (*views, room(many.nbytes)), {}, step.out, False, False)
+    native = products.one(*layouts)
+    if native is None:
+        return by_blas
+    nbytes = gemm.work(views[1].shape[1], views[0].shape[1])
+    return Step(native, (*views, room(nbytes)), {}, step.out, False, False)
 
 
-def _flag(view: View) -> tuple[bool, int] | None:
-    """Whether a matrix is a transposed one, and its stride in elements; None for other layouts."""
-    (rows, columns), (row, column) = view.shape, view.strides
-    if column == 4 and row % 4 == 0 and row >= 4 * columns:
-        return False, row // 4
-    if row == 4 and column % 4 == 0 and column >= 4 * rows:
-        return True, column // 4
-    return None
+def _matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    pool.by_blas(np.matmul, a, b, out=out)

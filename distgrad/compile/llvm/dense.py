@@ -6,12 +6,12 @@ What is called on which memory is planned once for each size.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile.llvm import gemm
+from distgrad.compile.llvm import gemm, products
 from distgrad.compile.llvm.blocks import (
     Code,
     Int,
@@ -88,7 +88,7 @@ def _plain(*arrays: np.ndarray) -> bool:
 
 
 class _Plan(NamedTuple):
-    call: Planned
+    call: Callable[..., None]
     nbytes: int  # that it works in
 
 
@@ -107,6 +107,8 @@ def _forward_plan(x: tuple, w: tuple, b: tuple, activation: str) -> _Plan | None
     if sizes is None:
         return None
     m, k, n = sizes
+    if products.shared(m, n, k):
+        return _Plan(_Forward(activation, sizes), 0)
     given, weights, bias, made, work = map(argument, range(5))
     most = max(_WAITING // n, _FEWEST_ROWS)
     held = _whole(gemm.work(n, k))
@@ -129,6 +131,8 @@ def _backward_plan(x: tuple, w: tuple, b: tuple, activation: str, all_three: boo
     if sizes is None or sizes[0] * sizes[2] > _LARGEST:
         return None
     m, k, n = sizes
+    if products.shared(m, n, k):
+        return _Plan(_Backward(activation, sizes), 0)
     if m < _FEWEST_ROWS and all_three and k * n > _PACKED:
         return None
     g, y, given, weights, *made, work = map(argument, range(7 + all_three))
@@ -142,6 +146,39 @@ def _backward_plan(x: tuple, w: tuple, b: tuple, activation: str, all_three: boo
     if all_three:
         calls.append(_multiplied(False, True, (dz, weights, *of_x), work, (m, k, n)))
     return _Plan(Planned(*calls), held + 4 * m * n)
+
+
+class _Forward:
+    """A large layer: threads share the product, which lies in memory of its own until its end."""
+
+    def __init__(self, activation: str, sizes: tuple[int, int, int]) -> None:
+        given, made = tuple(map(argument, range(2))), (argument(2),)
+        self._finish = Planned(_looped(_finish(activation, sizes[2]), given, made, sizes[0]))
+
+    def __call__(self, x: np.ndarray, w: np.ndarray, b: np.ndarray, out: np.ndarray, _: Any):
+        product = np.empty(out.shape, _FLOAT32)
+        products.multiply(x, w, product)
+        self._finish(product, b, out)
+
+
+class _Backward:
+    """The same for its gradients."""
+
+    def __init__(self, activation: str, sizes: tuple[int, int, int]) -> None:
+        (m, _, n), self._activation = sizes, activation
+        given, made = tuple(map(argument, range(2))), tuple(map(argument, (2, 3)))
+        start = _looped(_start(activation, n), given, made if activation else made[1:], m)
+        self._start = Planned(start)
+
+    def __call__(
+        self, g: np.ndarray, y: np.ndarray, x: np.ndarray, w: np.ndarray, *made: np.ndarray
+    ) -> None:
+        *of_x, of_w, of_b, _ = made
+        dz = np.empty(g.shape, _FLOAT32) if self._activation else g
+        self._start(g, y, dz, of_b)
+        products.multiply(x.T, dz, of_w)
+        for each in of_x:
+            products.multiply(dz, w.T, each)
 
 
 def _whole(nbytes: int) -> int:

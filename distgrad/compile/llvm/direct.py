@@ -21,6 +21,7 @@ from distgrad.compile.llvm.blocks import (
     Walk,
     add_to,
     in_groups,
+    panel,
     panels,
     product,
     put,
@@ -219,16 +220,39 @@ def _lines(layer: Layer) -> int:
     return high if _chunk(layer) > 1 else max(1, _TERMS // max(across, 1))
 
 
+def groups(layer: Layer) -> tuple[int, int]:
+    """How many rows of the filters' gradient can be parted, and how many are made at a time.
+
+    Those of all elements of a window, where these are few; else those of each line of it.
+    """
+    (k, m), c = layer.size, layer.channels
+    return (k * m * c if _few(layer) else m * c), rows_at_once(panel(layer.outputs))
+
+
+def _few(layer: Layer) -> bool:
+    return prod(layer.size) * layer.channels <= 3 * rows_at_once(panel(layer.outputs))
+
+
+def part_of_grad_w(layer: Layer, start: int, stop: int) -> tuple[int, int]:
+    """The function of these rows, and the number behind the samples in its table."""
+    if _few(layer):
+        return grad_w(layer, (start, stop)), 0
+    return grad_w(layer, (0, stop - start)), start
+
+
 @functools.cache
-def grad_w(layer: Layer) -> int:
-    """A function of x, dy, a place for the gradient of the filters, work, and n."""
-    code = Code(["x", "dy", "dw", "work"], ["samples"])
+def grad_w(layer: Layer, part: Pair = (0, 0)) -> int:
+    """A function of x, dy, a place for the gradient of the filters, work, n, and the first row.
+
+    It makes the rows from the first one on as ``part`` says; all of them without a part.
+    """
+    code = Code(["x", "dy", "dw", "work"], ["samples", "first"])
     c, o = layer.channels, layer.outputs
     each, chunk = _size(layer.space, layer.padding) * c, _chunk(layer)
     held = code.at("%work", wide(layer.filters))
     if layer.padded:
         zeros(code, held, each * chunk)
-    zeros(code, "%dw", layer.filters)
+    _clear(code, layer, part)
     row = (layer.space[1] + sum(layer.padding[1])) * c
     with code.loop("%samples", chunk) as n:
         count = code.smaller(code.op(f"sub i64 %samples, {n}"), chunk)
@@ -240,7 +264,6 @@ def grad_w(layer: Layer) -> int:
                 copy_padded(code, given, made, layer.space, layer.padding, c)
             images = held
         outputs = code.at("%dy", code.mul(n, prod(layer.counts) * o))
-        write = _elements if layer.depthwise else _filters
         high, across = layer.counts
         with code.loop(high, _lines(layer)) as y:
             lines = code.smaller(code.op(f"sub i64 {high}, {y}"), _lines(layer))
@@ -251,12 +274,32 @@ def grad_w(layer: Layer) -> int:
             ]
             a = code.at(images, code.mul(y, layer.strides[0] * row))
             b = code.at(outputs, code.mul(y, across * o))
-            write(code, layer, a, row, b, walks[chunk == 1 :])
+            if layer.depthwise:
+                _elements(code, layer, a, row, b, walks[chunk == 1 :])
+            else:
+                _filters(code, layer, a, row, b, walks[chunk == 1 :], part)
     return code.native().address
 
 
+def _clear(code: Code, layer: Layer, part: Pair) -> None:
+    start, stop = part
+    if not stop:
+        zeros(code, "%dw", layer.filters)
+        return
+    o, line = layer.outputs, layer.size[1] * layer.channels
+    with code.loop(1 if _few(layer) else layer.size[0]) as y:
+        first = code.add(code.mul(y, line), code.add("%first", start))
+        zeros(code, code.at("%dw", code.mul(first, o)), (stop - start) * o)
+
+
 def _filters(
-    code: Code, layer: Layer, images: str, row: int, outputs: str, walks: list[Walk]
+    code: Code,
+    layer: Layer,
+    images: str,
+    row: int,
+    outputs: str,
+    walks: list[Walk],
+    part: Pair,
 ) -> None:
     (k, m), c, o = layer.size, layer.channels, layer.outputs
     for column, width in panels(code, o):
@@ -269,10 +312,11 @@ def _filters(
             add_to(code, code.at("%dw", code.add(code.mul(at, o), column)), o, width, sums)
 
         most = rows_at_once(width)
-        if k * m * c <= 3 * most:
+        if _few(layer):
             offsets = [y * row + i for y in range(k) for i in range(m * c)]
-            groups = -(-len(offsets) // most)
-            ends = [len(offsets) * g // groups for g in range(groups + 1)]
+            first, last = part if part[1] else (0, len(offsets))
+            count = -(-(last - first) // most)
+            ends = [first + (last - first) * g // count for g in range(count + 1)]
             for start, stop in pairwise(ends):
                 add(offsets[start:stop], images, start)
             continue
@@ -280,9 +324,10 @@ def _filters(
             across = code.at(images, code.mul(y, row))
 
             def write(at: Int, rows: int, across: str = across, y: str = y, add=add) -> None:
+                at = code.add(at, "%first")
                 add(list(range(rows)), code.at(across, at), code.add(code.mul(y, m * c), at))
 
-            in_groups(code, m * c, most, write)
+            in_groups(code, part[1] - part[0] or m * c, most, write)
 
 
 def _elements(

@@ -17,9 +17,9 @@ from distgrad.compile.llvm import (
     bands,
     composed,
     composites,
-    gemm,
     lstm,
     middle,
+    products,
     windows,
 )
 from distgrad.compile.llvm import columns as llvm_columns
@@ -288,35 +288,38 @@ def _call(
 def product(
     a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool, out: np.ndarray | None
 ) -> np.ndarray | None:
-    """Float32 matrices multiplied, or the rows of an array by one; None where BLAS is faster."""
-    shape = a.shape[:-1]
-    if a.ndim > 2 and not transpose_a and a.flags.c_contiguous:
+    """Float32 arrays multiplied over their last two axes; None where BLAS is faster."""
+    a, b = a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b
+    if a.shape[-1] != b.shape[-2]:
+        return None
+    made = _products(a, b, out) if b.ndim > 2 else _one(a, b, out)
+    return made
+
+
+def _one(a: np.ndarray, b: np.ndarray, out: np.ndarray | None) -> np.ndarray | None:
+    """One matrix for all rows."""
+    shape, n = a.shape[:-1], b.shape[1]
+    if a.ndim > 2:
+        if not a.flags.c_contiguous:
+            return None
         a = a.reshape(-1, a.shape[-1])
-    if a.ndim != 2:
+    if len(a) < _FEWEST_ROWS or n < _FEWEST_COLUMNS:
         return None
-    k, m = a.shape if transpose_a else a.shape[::-1]
-    n = b.shape[0] if transpose_b else b.shape[1]
-    if m < _FEWEST_ROWS or n < _FEWEST_COLUMNS or b.shape[transpose_b] != k:
-        return None
-    left, right = _laid_out(a, transpose_a), _laid_out(b, transpose_b)
-    if left is None or right is None:
-        return None
-    if out is None:
-        out = np.empty((m, n) if transpose_a else (*shape, n), np.float32)
-    elif not out.flags.c_contiguous:
-        return None
-    work = address_of(scratch(gemm.work(n, k)))
-    places = address_of(a), address_of(b), address_of(out), work
-    (ta, lda), (tb, ldb) = left, right
-    gemm.gemm(ta, tb).at(*places, m, n, k, gemm.depth(k), lda, ldb, n)
-    return out
+    out = np.empty((*shape, n), np.float32) if out is None else out
+    return out if products.multiply(a, b, out.reshape(-1, n)) else None
 
 
-def _laid_out(x: np.ndarray, transposed: bool) -> tuple[bool, int] | None:
-    """Whether a matrix, or its transpose, lies transposed in memory, and how long its lines are."""
-    if x.flags.c_contiguous:
-        return transposed, x.shape[1]
-    return (not transposed, x.shape[0]) if x.flags.f_contiguous else None
+def _products(a: np.ndarray, b: np.ndarray, out: np.ndarray | None) -> np.ndarray | None:
+    """Many products; shapes that do not fit are BLAS's to refuse."""
+    try:
+        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        return None
+    if a.ndim < 2 or 0 in lead:
+        return None
+    shape = (*lead, a.shape[-2], b.shape[-1])
+    out = np.empty(shape, np.float32) if out is None else out
+    return out if out.shape == shape and products.multiply_many(a, b, out) else None
 
 
 # Others: NumPy's bits

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from distgrad.compile.llvm.blocks import LANES, VECTOR, Code, Int, Walk, product
 from distgrad.compile.llvm.loops import Native
 
-_ROWS = 12  # of a tile
+ROWS = 12  # of a tile
 _TAILS = (8, 4, 2, 1)  # for the rows that are left over
-_COLUMNS = 2 * LANES  # of a tile
+COLUMNS = 2 * LANES  # of a tile
 _DEPTH = 256  # terms in a block, at most
 _WIDE = 512  # columns of B that are packed at a time
 _APART = _DEPTH + LANES  # floats from one packed row of A to the next
 
 _PACKED = _DEPTH * _WIDE  # floats of B that are packed at a time, at most
-_PANEL = max(_ROWS * _APART, _DEPTH * LANES)  # floats of a panel of A
+_PANEL = max(ROWS * _APART, _DEPTH * LANES)  # floats of a panel of A
 
 _INDICES = "<" + ", ".join(f"i32 {i}" for i in range(LANES)) + ">"
 _MASK = f"<{LANES} x i1>"
@@ -35,8 +35,8 @@ def depth(k: int) -> int:
 
 def work(n: int, k: int) -> int:
     """Bytes that a product with ``n`` columns and ``k`` terms works in."""
-    columns = min(-(-n // _COLUMNS) * _COLUMNS, _WIDE)
-    return 4 * (_PANEL + min(k * columns, _PACKED) + LANES * _COLUMNS)
+    columns = min(-(-n // COLUMNS) * COLUMNS, _WIDE)
+    return 4 * (_PANEL + min(k * columns, _PACKED) + LANES * COLUMNS)
 
 
 @functools.cache
@@ -50,7 +50,7 @@ def gemm(transpose_a: bool, transpose_b: bool) -> Native:
     columns = code.at("%work", _PANEL)
     with code.loop("%n", _WIDE) as left:
         width = code.smaller(_minus(code, "%n", left), _WIDE)
-        padded = code.op(f"and i64 {code.add(width, _COLUMNS - 1)}, {-_COLUMNS}")
+        padded = code.op(f"and i64 {code.add(width, COLUMNS - 1)}, {-COLUMNS}")
         together = _blocks_together(code, padded, transpose_a)
         with code.loop("%k", together) as start:
             group = code.smaller(_minus(code, "%k", start), together)
@@ -63,11 +63,11 @@ def gemm(transpose_a: bool, transpose_b: bool) -> Native:
 
             with code.loop(group, "%depth") as inner:
                 block(inner).pack_columns(transpose_b)
-            whole = _minus(code, "%m", code.op(f"urem i64 %m, {_ROWS}"))
-            with code.loop(whole, _ROWS) as top, code.loop(group, "%depth") as inner:
+            whole = _minus(code, "%m", code.op(f"urem i64 %m, {ROWS}"))
+            with code.loop(whole, ROWS) as top, code.loop(group, "%depth") as inner:
                 rows = block(inner)
-                rows.pack(top, _ROWS)
-                rows.tiles(top, 0, _ROWS)
+                rows.pack(top, ROWS)
+                rows.tiles(top, 0, ROWS)
             over = _minus(code, "%m", whole)
             with code.loop(group, "%depth") as inner:
                 block(inner).rest(whole, over)
@@ -132,7 +132,7 @@ def _store(code: Code, value: str, pointer: str, mask: str) -> None:
 
 def _pack_b(code: Code, b: str, columns: str, width: Int, terms: Int, transposed: bool) -> None:
     """Panels of 32 columns: for each term its columns side by side, zeros beyond the last one."""
-    with code.loop(width, _COLUMNS) as left:
+    with code.loop(width, COLUMNS) as left:
         panel = code.at(columns, _times(code, left, terms))
         for half in (0, LANES):
             at = code.add(left, half)
@@ -143,7 +143,7 @@ def _pack_b(code: Code, b: str, columns: str, width: Int, terms: Int, transposed
                 source = code.at(b, at)
                 with code.loop(terms) as k:
                     value = _load(code, code.at(source, _times(code, k, "%ldb")), mask)
-                    code.store(value, code.at(target, code.mul(k, _COLUMNS)))
+                    code.store(value, code.at(target, code.mul(k, COLUMNS)))
                 continue
             with code.loop(terms, LANES) as k:
                 mask = _first_lanes(code, _minus(code, terms, k))
@@ -160,7 +160,7 @@ def _pack_b(code: Code, b: str, columns: str, width: Int, terms: Int, transposed
                     )
                 for i, line in enumerate(_transposed(code, lines)):
                     # Terms beyond the last are written over by the next panel, or lie behind it.
-                    code.store(line, code.at(target, code.mul(code.add(k, i), _COLUMNS)))
+                    code.store(line, code.at(target, code.mul(code.add(k, i), COLUMNS)))
 
 
 def _transposed(code: Code, lines: list[str]) -> list[str]:
@@ -213,7 +213,7 @@ class _Block:
             with code.loop(self._terms) as k:
                 value = _load(code, code.at(source, _times(code, k, "%lda")), mask)
                 # A walk across lines is foreseen by nobody: those of two tiles later are asked for.
-                later = code.at(source, code.add(_times(code, k, "%lda"), 2 * _ROWS))
+                later = code.at(source, code.add(_times(code, k, "%lda"), 2 * ROWS))
                 code.do(f"call void @llvm.prefetch.p0(ptr {later}, i32 0, i32 2, i32 1)")
                 code.store(value, code.at(self._rows, code.mul(k, LANES)))
             return
@@ -250,19 +250,17 @@ class _Block:
         offsets = [r * step for r in range(count)]
         walk = LANES if self._transposed else 1
         c = code.at("%c", code.add(_times(code, row, "%ldc"), self._left))
-        with code.loop(self._width, _COLUMNS) as left:
+        with code.loop(self._width, COLUMNS) as left:
             panel = code.at(self._columns, _times(code, left, self._terms))
             there = _minus(code, self._width, left)
             narrow = code.op(f"icmp sle i64 {there}, {LANES}")
             target = code.at(c, left)
 
             def tile(columns: int, panel: str = panel, there: str = there, target: str = target):
-                sums = product(
-                    code, offsets, columns, a, panel, [Walk(self._terms, walk, _COLUMNS)]
-                )
+                sums = product(code, offsets, columns, a, panel, [Walk(self._terms, walk, COLUMNS)])
                 self._add(sums, target, there)
 
-            code.choose(narrow, lambda: tile(LANES), lambda: tile(_COLUMNS))
+            code.choose(narrow, lambda: tile(LANES), lambda: tile(COLUMNS))
 
     def _add(self, sums: list[list[str]], target: str, there: str) -> None:
         code = self._code

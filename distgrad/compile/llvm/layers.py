@@ -12,7 +12,8 @@ Pair = tuple[int, int]
 class Layer(NamedTuple):
     """Channels in and out, sizes in, those of windows, their steps, and (before, after) padding.
 
-    With ``depthwise`` each channel makes one channel by itself, by filters ``[k, m, c]``.
+    With ``depthwise`` each channel makes one channel by itself, by filters ``[k, m, c]``. An
+    image has ``pixel`` channels, if these are some of them, one after the other.
     """
 
     channels: int
@@ -22,6 +23,7 @@ class Layer(NamedTuple):
     strides: Pair
     padding: tuple[Pair, Pair]
     depthwise: bool = False
+    pixel: int = 0
 
     @property
     def counts(self) -> Pair:

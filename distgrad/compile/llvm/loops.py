@@ -7,7 +7,7 @@ import functools
 import struct
 import sys
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from distgrad.compile.llvm.expr import Expression, Unsupported
 from distgrad.compile.llvm.ir import FLOATS, INTEGERS, TYPES, Emitter, Scalar
 from distgrad.compile.passes.fusion import reduction
 from distgrad.compile.program import Apply, Value, alike, once
+
+if TYPE_CHECKING:
+    from distgrad.compile.llvm.parts import Cut
 
 
 def supporting() -> Callable[[Apply], bool]:
@@ -103,12 +106,14 @@ class Native:
     """A generated function, called on arrays; or bound once to arrays that stay.
 
     It takes the address of a table: of the arrays' addresses, and of whole numbers behind them.
+    ``cut`` says how a call of it can be shared by threads, if it can.
     """
 
     __name__ = "native"
 
-    def __init__(self, address: int, numbers: Sequence[int] = ()) -> None:
+    def __init__(self, address: int, numbers: Sequence[int] = (), cut: Cut | None = None) -> None:
         self.address = address
+        self.cut = cut
         self._numbers = tuple(numbers)
         self._function = engine.PROTOTYPE(address)
 
@@ -130,20 +135,22 @@ class Native:
 
     def bound(self, arrays: Sequence[np.ndarray]) -> Callable[[], Any]:
         """The same for these arrays, whose memory must not move."""
-        return _Bound(self._function, self.table(arrays), arrays).run
+        table = self.table(arrays)
+        return Kept(self._function, ctypes.addressof(table), (table, arrays)).run
 
     def keeping(self, entries: Sequence[int], keep: Any) -> tuple[Callable[[], Any], Any]:
         """A call with these entries in a table, which keeps ``keep`` alive; and that table."""
         table = (ctypes.c_void_p * len(entries))(*entries)
-        return _Bound(self._function, table, keep).run, table
+        return Kept(self._function, ctypes.addressof(table), (table, keep)).run, table
 
 
-class _Bound:
-    def __init__(self, function: Any, table: Any, keep: Any) -> None:
+class Kept:
+    """A call of machine code on a table that lies at an address, and what must stay for it."""
+
+    def __init__(self, function: Callable[[int], Any], address: int, keep: Any) -> None:
         self._function = function
-        self._table = table
+        self._address = address
         self._keep = keep
-        self._address = ctypes.addressof(table)
 
     def run(self) -> None:
         self._function(self._address)

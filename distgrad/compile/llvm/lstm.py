@@ -14,8 +14,8 @@ import numpy as np
 
 from distgrad.compile.llvm import gemm
 from distgrad.compile.llvm.blocks import scratch
-from distgrad.compile.llvm.calls import Entry, in_turn
 from distgrad.compile.llvm.composites import ROWS, Body, Made
+from distgrad.compile.llvm.listed import Entry, in_turn
 from distgrad.compile.llvm.loops import Native, address_of
 from distgrad.compile.program import Value
 from distgrad.core.primitive import registry

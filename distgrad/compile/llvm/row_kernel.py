@@ -28,13 +28,21 @@ class _Place:
 
 
 class Kernel(Walks):
-    """Writes one function; see ``rows``. ``rows`` is None where the caller says it."""
+    """Writes one function; see ``rows``. ``rows`` is None where the caller says it.
+
+    The caller of one that is ``ranged`` says which rows: the first, and that after the last.
+    """
 
     def __init__(
-        self, group: Fused, rows: int | None, columns: int, accesses: Sequence[Access]
+        self,
+        group: Fused,
+        rows: int | None,
+        columns: int,
+        accesses: Sequence[Access],
+        ranged: bool = False,
     ) -> None:
         super().__init__(group, columns, accesses)
-        self.rows = rows
+        self.rows, self.ranged = rows, ranged
         self.e = Emitter(LANES)
         self.arrays = (*group.inputs, *group.outputs)
         self.at = {value: i for i, value in enumerate(group.inputs)}
@@ -47,7 +55,10 @@ class Kernel(Walks):
     def text(self) -> str:
         """The module."""
         e = self.e
-        with self._loop("%rows" if self.rows is None else str(self.rows), "row") as row:
+        first, stop = "0", "%rows" if self.rows is None else str(self.rows)
+        if self.ranged:
+            first, stop = "%first", "%stop"
+        with self._loop(stop, "row", first) as row:
             self._row = row
             for i, (value, access) in enumerate(zip(self.arrays, self.accesses, strict=True)):
                 self._row_start(i, value, access)
@@ -67,7 +78,7 @@ class Kernel(Walks):
         for value, reduced in self.reductions.items():
             if reduced.kind == "column" and reduced.operation == "mean":
                 self._divide(value)
-        numbers = ["rows"] if self.rows is None else []
+        numbers = ["first", "stop"] if self.ranged else ["rows"] if self.rows is None else []
         pointers = [f"p{i}" for i in range(len(self.arrays))]
         return module(sorted(e.declared), pointers, numbers, [*self.start, *e.lines])
 

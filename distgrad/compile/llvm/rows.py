@@ -15,6 +15,7 @@ import numpy as np
 from distgrad.compile.llvm import engine
 from distgrad.compile.llvm.blocks import LANES
 from distgrad.compile.llvm.loops import Native
+from distgrad.compile.llvm.parts import Cut, Part, ranges
 from distgrad.compile.llvm.row_kernel import Kernel
 from distgrad.compile.llvm.row_walks import Access
 from distgrad.compile.passes.fusion import Fused, reduction
@@ -37,6 +38,7 @@ def compile_rows(group: Fused, places: dict[Value, View]) -> list[Step] | None:
     rows = int(np.prod(group.shape[:split], dtype=np.int64))
     columns = int(np.prod(group.shape[split:], dtype=np.int64))
     native = _made_once(group, rows, columns, accesses)
+    native = Native(native.address, cut=_cut(group, rows, columns, accesses))
     return [Step(native, tuple(views), {}, views[-1], False, False)]
 
 
@@ -54,19 +56,55 @@ def any_rows(group: Fused, places: dict[Value, View]) -> Native | None:
     return _native(Kernel(group, None, columns, accesses), columns)
 
 
+_ARRAY, _OPERATION = 0.1, 0.03  # nanoseconds of an element on one core, about
 _MOST = 1000  # kernels that are known by what they do
 _known: dict[Hashable, Native] = {}
 
 
-def _made_once(group: Fused, rows: int, columns: int, accesses: Sequence[Access]) -> Native:
+def _cut(group: Fused, rows: int, columns: int, accesses: Sequence[Access]) -> Cut | None:
+    """By rows; by columns where these are added up, or there is one row; None for neither."""
+    each = len(accesses) * _ARRAY + len(group.body) * _OPERATION
+    kinds = {r.kind for r in map(reduction, group.body) if r is not None}
+    if "column" not in kinds and rows > 1:
+
+        def by_rows(count: int) -> list[Part]:
+            native = _made_once(group, rows, columns, accesses, ranged=True)
+            nowhere = (0,) * len(accesses)
+            return [Part(native, [nowhere], part) for part in ranges(rows, 1, count)]
+
+        return Cut(rows * columns * each, rows, by_rows)
+    made = accesses[len(group.inputs) :]
+    if "row" in kinds or not all(a.column for a in made):
+        return None
+    if any(i.name == "is_class" for i in group.body):  # which looks at the number of its column
+        return None
+    sizes = [v.dtype.itemsize for v in (*group.inputs, *group.outputs)]
+
+    def by_columns(count: int) -> list[Part]:
+        parts = []
+        for start, stop in ranges(columns, LANES, count):
+            native = _made_once(group, rows, stop - start, accesses)
+            moves = tuple(start * a.column * n for a, n in zip(accesses, sizes, strict=True))
+            parts.append(Part(native, [moves], ()))
+        return parts
+
+    # Lines of a cache that lie in turns are asked for by both threads.
+    return Cut(rows * columns * each, columns // (4 * LANES), by_columns)
+
+
+def _made_once(
+    group: Fused, rows: int, columns: int, accesses: Sequence[Access], ranged: bool = False
+) -> Native:
     """The kernel of a group, for all groups alike: loops and layers repeat them."""
     numbers: dict[Value, int] = {v: i for i, v in enumerate((*group.inputs, *group.outputs))}
     arrays = tuple((v.shape, v.dtype) for v in numbers), len(group.inputs)
     body = tuple(alike(i, numbers) for i in group.body)
-    key = body, arrays, group.shape, rows, columns, tuple(accesses)
+    key = body, arrays, group.shape, rows, columns, tuple(accesses), ranged
     if len(_known) > _MOST:
         _known.clear()
-    return once(_known, key, lambda: _native(Kernel(group, rows, columns, accesses), columns))
+    return once(
+        _known, key, lambda: _native(Kernel(group, rows, columns, accesses, ranged), columns)
+    )
 
 
 def _native(kernel: Kernel, columns: int) -> Native:

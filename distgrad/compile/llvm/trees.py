@@ -17,9 +17,11 @@ import numpy as np
 from distgrad.compile.llvm import engine
 from distgrad.compile.llvm.blocks import LANES, Code, Int, vectors
 from distgrad.compile.llvm.loops import Native
+from distgrad.compile.llvm.parts import Cut, Part, ranges
 from distgrad.compile.program import Apply, Value
 from distgrad.compile.steps import Buffer, Step, View
 
+_TERMS = 50  # that one core adds up in a nanosecond, about
 _MOST = 4 * LANES  # floats of rows that are added up at once
 
 
@@ -31,11 +33,22 @@ def compile_product(apply: Apply, places: dict[Value, View]) -> list[Step] | Non
     merges = apply.params["merges"]
     tile = _tile(width)
     most = tile.vectors * LANES
-    address = _product(tile, width > most, height % tile.rows, width % most)
+
+    def part(start: int, stop: int) -> Part:
+        address = _product(tile, width > most, (stop - start) % tile.rows, width % most)
+        numbers = count, rows, stop - start, width, height
+        return Part(Native(address), [(4 * start, 0, 4 * start * width, 0)], numbers)
+
+    def into(parts: int) -> list[Part]:
+        return [part(*each) for each in ranges(height, tile.rows, parts)]
+
     floats = count * rows * (height + (most if width > most else 0)) + LANES
     floats += _depth(merges) * tile.rows * most
-    numbers = count, rows, height, width
-    return _steps(address, [x, g], places[apply.outputs[0]], merges, numbers, floats)
+    cost = count * rows * height * width / _TERMS
+    cut = Cut(cost, -(-height // tile.rows), into, -(-4 * floats // 64) * 64)
+    whole = part(0, height)
+    native = Native(whole.native.address, whole.numbers, cut)
+    return _steps(native, [x, g], places[apply.outputs[0]], merges, floats)
 
 
 def compile_rows_sum(apply: Apply, places: dict[Value, View]) -> list[Step] | None:
@@ -45,16 +58,12 @@ def compile_rows_sum(apply: Apply, places: dict[Value, View]) -> list[Step] | No
     merges = apply.params["merges"]
     address = _rows_sum(width % _MOST)
     floats = _depth(merges) * _MOST
-    return _steps(address, [x], places[apply.outputs[0]], merges, (count, rows, width), floats)
+    native = Native(address, (count, rows, width))
+    return _steps(native, [x], places[apply.outputs[0]], merges, floats)
 
 
 def _steps(
-    address: int,
-    inputs: Sequence[View],
-    out: View,
-    merges: Sequence[int],
-    numbers: tuple[int, ...],
-    floats: int,
+    native: Native, inputs: Sequence[View], out: View, merges: Sequence[int], floats: int
 ) -> list[Step]:
     """The kernel on its inputs, which are copied where their elements do not lie in order."""
     steps, given = [], []
@@ -67,7 +76,6 @@ def _steps(
     counts = np.array(merges, np.int64)
     table = View(Buffer(counts.nbytes, "constant", counts), 0, counts.shape, (8,), counts.dtype)
     work = View(Buffer(floats * 4), 0, (floats,), (4,), np.dtype(np.float32))
-    native = Native(address, numbers)
     return [*steps, Step(native, (*given, out, table, work), {}, out, False, False)]
 
 
@@ -106,13 +114,14 @@ def _tile(width: int) -> Tile:
 @functools.cache
 def _product(tile: Tile, wide: bool, rest_rows: int, rest_floats: int) -> int:
     """The address of a kernel for products that leave so many rows and floats beside whole tiles;
-    ``wide`` ones have several tiles to a row.
+    ``wide`` ones have several tiles to a row. A sample of X has ``line`` floats, of which the
+    first ``height`` are taken.
 
     Samples of X lie side by side for each tile, and those of G for each panel where there are
     several: the strides of the arrays would throw each other out of the cache.
     """
     most = tile.vectors * LANES
-    code = Code(["x", "g", "out", "merges", "work"], ["count", "rows", "height", "width"])
+    code = Code(["x", "g", "out", "merges", "work"], ["count", "rows", "height", "width", "line"])
     samples = code.op("mul nsw i64 %count, %rows")
     whole_rows = code.op(f"sub nsw i64 %height, {rest_rows}")
     whole_floats = code.op(f"sub nsw i64 %width, {rest_floats}")
@@ -128,7 +137,7 @@ def _product(tile: Tile, wide: bool, rest_rows: int, rest_floats: int) -> int:
     def pack(first: Int, tall: int) -> None:
         source, target = code.at("%x", first), code.at("%work", code.times(samples, first))
         with code.loop(samples) as r:
-            value = code.load(code.at(source, code.times(r, "%height")), tall)
+            value = code.load(code.at(source, code.times(r, "%line")), tall)
             code.store(value, code.at(target, code.mul(r, tall)), tall)
 
     def across(start: Int, floats: int) -> None:

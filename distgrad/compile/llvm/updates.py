@@ -7,21 +7,24 @@ two runs, or from when on.
 from __future__ import annotations
 
 import functools
+import itertools
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from distgrad.compile.llvm import engine
-from distgrad.compile.llvm.calls import repeated
+from distgrad.compile.llvm import engine, pool
 from distgrad.compile.llvm.ir import FLOATS, TYPES, Emitter, Scalar, module
+from distgrad.compile.llvm.listed import repeated
 from distgrad.compile.llvm.loops import Native, address_of
+from distgrad.compile.llvm.parts import ranges
 from distgrad.ops import optim
 
 _MOST = 256  # prepared updates, before all are forgotten
 _DTYPES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
 _LANES = 16
+_PART = 1 << 15  # elements of a part, at least
 _AHEAD = 2048  # elements: how much earlier memory is asked for, where that pays
 
 
@@ -41,15 +44,16 @@ Call = tuple[tuple, tuple]  # what is written over, and the arguments of the ker
 class _Bound:
     """The arrays of one call: those that it writes, kept by none here; others may change."""
 
-    __slots__ = ("like", "places", "read", "row", "written")
+    __slots__ = ("like", "moves", "places", "read", "rows", "written")
 
-    def __init__(self, arrays: tuple, written: int, row: np.ndarray) -> None:
+    def __init__(self, arrays: tuple, written: int, rows: np.ndarray, moves: np.ndarray) -> None:
         addresses = list(map(address_of, arrays))
         self.written = list(map(weakref.ref, arrays[:written]))
         self.places, self.read = addresses[:written], addresses[written:]
         self.like = arrays[0].dtype, arrays[0].size, arrays[0].nbytes
-        self.row = row  # of the table that the kernel is given
-        row[: len(addresses)] = addresses
+        self.rows = rows  # of the table that the kernel is given, one for each part
+        self.moves = moves  # bytes from the start of an array to each part
+        rows[:, : len(addresses)] = moves[:, None] + addresses
 
     def takes(self, out: tuple, args: tuple) -> bool:
         """Whether it is for these arrays; others to read are taken over."""
@@ -71,8 +75,16 @@ class _Bound:
                 for place in self.places:
                     if abs(place - address) < nbytes:
                         return False
-                self.row[i] = self.read[i - first] = address
+                self.read[i - first] = address
+                self.rows[:, i] = self.moves + address
         return True
+
+
+def _parts(size: int) -> list[tuple[int, int]]:
+    """Where the parts of an array of so many elements start and stop, which threads share."""
+    if size < 2 * _PART or pool.threads() == 1:
+        return [(0, size)]
+    return ranges(size, _LANES, min(size // _PART, 4 * pool.threads()))
 
 
 class _Prepared:
@@ -84,11 +96,17 @@ class _Prepared:
         self.rates, self.params = rates, dict(params)
         self._count = len(calls[0])
         self._types = [(int, float, rate.dtype.type) for rate in rates]
-        table = np.empty((len(calls), self._count + len(rates) + 1), np.int64)
+        cuts = [_parts(arrays[0].size) for arrays in calls]
+        ends = list(itertools.accumulate(map(len, cuts), initial=0))
+        table = np.empty((ends[-1], self._count + len(rates) + 1), np.int64)
         table[:, self._count : -1] = list(map(address_of, rates))
-        table[:, -1] = [arrays[0].size for arrays in calls]
-        self._bound = [_Bound(a, written, row) for a, row in zip(calls, table, strict=True)]
-        self.run = repeated(native, table)
+        table[:, -1] = [stop - start for cut in cuts for start, stop in cut]
+        self._bound = []
+        for arrays, cut, (first, last) in zip(calls, cuts, itertools.pairwise(ends), strict=True):
+            moves = np.array([start for start, _ in cut], np.int64) * arrays[0].itemsize
+            self._bound.append(_Bound(arrays, written, table[first:last], moves))
+        many = table[:, -1].sum() >= 2 * _PART and pool.threads() > 1
+        self.run = pool.shared(native, table) if many else repeated(native, table)
 
     def takes(self, calls: Sequence[Call], params: dict[str, Any]) -> bool:
         """Whether it is for these arrays and numbers."""

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile.llvm import direct, engine, pooling, scatter, winograd
-from distgrad.compile.llvm.blocks import scratch
+from distgrad.compile.llvm import direct, engine, parts, pooling, scatter, winograd
+from distgrad.compile.llvm.blocks import LANES, scratch
 from distgrad.compile.llvm.layers import Layer
 from distgrad.compile.llvm.loops import Native
+from distgrad.compile.llvm.parts import Cut, Part, ranges
 from distgrad.compile.program import Apply, Value
 from distgrad.compile.steps import Buffer, Step, View
 from distgrad.ops.windows import Geometry
@@ -69,7 +70,63 @@ def kernel(
         function, work = getattr(kernels, _CONVOLUTIONS[which])(layer), kernels.work(layer)
     else:
         function, work = _POOLINGS[which](layer), pooling.work(layer)
-    return Kernel(Native(function, (x[0],)), made, work)
+    if which == "convolve_grad_w":
+        cut = _by_filters(layer, kernels, x[0])
+    else:
+        arrays = [s for s in (*given, made) if s]
+        moves = [0 if s is filters else 4 * prod(s[1:]) for s in arrays]
+        cut = _by_samples(function, x[0], moves, _cost(layer, convolves), work)
+    numbers = (x[0], 0) if which == "convolve_grad_w" else (x[0],)
+    return Kernel(Native(function, numbers, cut), made, work)
+
+
+def _cost(layer: Layer, convolves: bool) -> float:
+    """Nanoseconds of a sample on one core, about."""
+    terms = prod(layer.counts) * layer.outputs * prod(layer.size)
+    if not convolves:
+        return terms / 10
+    return terms * (1 if layer.depthwise else layer.channels) / 50
+
+
+def _room(work: int) -> int:
+    """Bytes for so many floats, so that the next part's begin with a line of the cache."""
+    return -(-4 * work // 64) * 64
+
+
+def _by_samples(function: int, samples: int, moves: Sequence[int], cost: float, work: int) -> Cut:
+    """``moves``: bytes from one sample to the next in each array; ``cost``: of one sample."""
+    native = Native(function)
+
+    def into(count: int) -> list[Part]:
+        return [
+            Part(native, [tuple(start * move for move in moves)], (stop - start,))
+            for start, stop in ranges(samples, 1, count)
+        ]
+
+    return Cut(samples * cost, samples, into, _room(work))
+
+
+def _by_filters(layer: Layer, kernels: Any, samples: int) -> Cut | None:
+    """The gradient of filters: each part makes those of some channels, from all samples."""
+    if layer.depthwise:
+        return None
+    wino = kernels is winograd
+    size, unit = (layer.channels, LANES // 2) if wino else direct.groups(layer)
+
+    def into(count: int) -> list[Part]:
+        made = []
+        for start, stop in ranges(size, unit, count):
+            if wino:
+                own = layer._replace(channels=stop - start, pixel=layer.channels)
+                moves = 4 * start, 0, 4 * start * layer.outputs
+                made.append(Part(Native(winograd.grad_w(own)), [moves], (samples,)))
+            else:
+                function, first = direct.part_of_grad_w(layer, start, stop)
+                made.append(Part(Native(function), [(0, 0, 0)], (samples, first)))
+        return made
+
+    cost = samples * _cost(layer, True)
+    return Cut(cost, -(-size // unit), into, _room(kernels.work(layer)))
 
 
 def _kernels(which: str, layer: Layer) -> Any:
@@ -151,7 +208,7 @@ def made(
         return None
     if out.size:
         given = [np.ascontiguousarray(a) for a in arrays]
-        found.function(*given, out, scratch(4 * found.work))
+        parts.run(found.function, *given, out, scratch(4 * found.work))
     return out
 
 
@@ -198,7 +255,10 @@ def _rectified(apply: Apply, places: dict[Value, View]) -> list[Step] | None:
     if not all(view.contiguous for view in views):
         return None
     views.append(_plain((pooling.work(layer),)))
-    return [Step(Native(function, (shape[0],)), tuple(views), {}, views[2], False, False)]
+    moves = [view.strides[0] if len(view.shape) > 1 else 0 for view in views[:-1]]
+    cut = _by_samples(function, shape[0], moves, _cost(layer, False), pooling.work(layer))
+    native = Native(function, (shape[0],), cut)
+    return [Step(native, tuple(views), {}, views[2], False, False)]
 
 
 def rectifies(shape: Shape, dtype: np.dtype, geometry: Geometry) -> bool:

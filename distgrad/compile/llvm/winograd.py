@@ -48,8 +48,8 @@ def _tiles(layer: Layer) -> tuple[int, int]:
 
 
 def _block(layer: Layer) -> int:
-    """Tiles that are worked on at a time."""
-    most = _BYTES // (64 * (layer.channels + layer.outputs))
+    """Tiles that are worked on at a time, whatever part of the channels there is."""
+    most = _BYTES // (64 * ((layer.pixel or layer.channels) + layer.outputs))
     return max(1, min(most // _ROWS, 8)) * _ROWS
 
 
@@ -149,22 +149,27 @@ def grad_w(layer: Layer) -> int:
         tiles.transform("A", tiles.outputs, "%dy", places.m, o, start, count)
         tiles.transform("B^T", tiles.inputs, "%x", places.v, c, start, count)
         _add_filters(code, block, count, c, o, places)
-    _on_filters(code, places.u, "%dw", c * o, 4, 3, "G^T")
+    given, made = (places.u, 4, c * o), ("%dw", 3, (layer.pixel or c) * o)
+    _on_filters(code, given, made, c * o, "G^T")
     return code.native().address
 
 
 def _filters(code: Code, given: str, made: str, size: int) -> None:
     """Filters ``[3, 3, size]`` to ``[4, 4, size]``."""
-    _on_filters(code, given, made, size, 3, 4, "G")
+    _on_filters(code, (given, 3, size), (made, 4, size), size, "G")
 
 
 def _on_filters(
-    code: Code, given: str, made: str, size: int, before: int, after: int, line: str
+    code: Code, given: tuple[str, int, int], made: tuple[str, int, int], size: int, line: str
 ) -> None:
+    """``size`` squares; each: where the first lies, its length, and floats between its elements."""
+
+    def elements(base: str, length: int, apart: int) -> Grid:
+        return square(code, base, length, length * apart, apart)
+
     def write(start: Int, lanes: int) -> None:
-        grid = loaded(code, square(code, given, before, before * size, size), start, lanes)
-        result = both_sides(grid, line, code)
-        stored(code, result, square(code, made, after, after * size, size), start, lanes)
+        result = both_sides(loaded(code, elements(*given), start, lanes), line, code)
+        stored(code, result, elements(*made), start, lanes)
 
     each_vector(code, size, write)
 
@@ -197,7 +202,8 @@ class _Tiles:
         n, y, x = self.images(tile)
         (top, _), (left, _) = self._layer.padding
         at = (self._code.add(y, -top), self._code.add(x, -left))
-        self._square(n, at, 4, self._layer.space, self._layer.channels, base, outside, write)
+        depth = self._layer.pixel or self._layer.channels
+        self._square(n, at, 4, self._layer.space, depth, base, outside, write)
 
     def outputs(self, tile: Int, base: str, outside: str, write: Callable[[Grid], None]) -> None:
         n, y, x = self.images(tile)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import distgrad as tf
-from distgrad.compile import products
 from distgrad.compile.capture import trace
 from distgrad.compile.llvm import engine
 from distgrad.compile.numpy_exec import numpy_executor
@@ -26,12 +25,6 @@ def both(fn, *arrays):
     program = trace(fn, arrays).program
     assert program is not None
     return cpu_executor(program, arrays), numpy_executor(program, arrays)
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """As workers have it: products are generated."""
-    monkeypatch.setattr(products, "one_thread", lambda: True)
 
 
 @pytest.mark.parametrize("flags", [(False, False), (True, False), (False, True), (True, True)])

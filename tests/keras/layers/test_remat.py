@@ -96,7 +96,6 @@ def train(build, mode, executor):
     return losses, [v.numpy().tobytes() for v in model.variables]
 
 
-@pytest.mark.usefixtures("one_blas_thread")
 @pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("build", MODELS)
 def test_training_has_the_same_bits(build, executor):

@@ -64,7 +64,6 @@ def trained(model):
     return model
 
 
-@pytest.mark.usefixtures("one_blas_thread")
 @pytest.mark.parametrize("way", [copy.deepcopy, pickled])
 @pytest.mark.parametrize("make", [unbuilt, sequential, functional, masked, Own])
 def test_a_copy_goes_on_as_the_model_would_and_leaves_it_alone(make, way):
@@ -188,7 +187,6 @@ def test_clones_that_cannot_be_made():
         keras.models.clone_model(functional(), [keras.Input((4,)), keras.Input((4,))])
 
 
-@pytest.mark.usefixtures("one_blas_thread")
 def test_pickled_data_trains_with_the_same_bits():
     """The dtype of an unpickled array equals NumPy's own, and is another object."""
     found = []

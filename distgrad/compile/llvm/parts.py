@@ -1,0 +1,158 @@
+"""Generated calls cut into parts that threads share; each part has the bits it has in the whole."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distgrad.compile.llvm import listed, pool
+from distgrad.compile.llvm.blocks import scratch
+from distgrad.compile.llvm.loops import Kept, Native, address_of
+from distgrad.compile.steps import Buffer, Step, View
+
+_LEAST = 2e4  # nanoseconds of a part: threads that sleep take as long to come
+_LONG = 2e5  # nanoseconds of parts of which there are more than threads
+WORTH = 1e5  # nanoseconds of a call that is worth its parts' tables where nothing is bound
+_FOR_EACH = 2  # parts for each thread, so that one that is held up has less to do
+
+
+class Part(NamedTuple):
+    """Calls on the same arrays, one after the other.
+
+    ``offsets`` has a line for each call, of bytes behind the start of each array; ``numbers``
+    stand behind the addresses.
+    """
+
+    native: Native
+    offsets: Sequence[tuple[int, ...]]
+    numbers: tuple[int, ...]
+
+
+class Cut(NamedTuple):
+    """How a call can be cut: into ``most`` parts, or as many as ``into`` is told, or fewer.
+
+    ``cost`` is about how long it takes one thread, in nanoseconds. With ``work`` the last of its
+    arrays is memory of so many bytes to work in, of which each part has its own.
+    """
+
+    cost: float
+    most: int
+    into: Callable[[int], Sequence[Part]]
+    work: int = 0
+
+    def parts(self) -> Sequence[Part]:
+        """The parts for the threads that there are; fewer than two where one thread does all."""
+        count = min(self.most, int(self.cost / _LEAST))
+        if count < 2 or pool.threads() == 1:
+            return ()
+        threads = pool.threads()
+        wanted = min(max(threads, int(self.cost / _LONG)), _FOR_EACH * threads)
+        return self.into(min(count, wanted))
+
+
+def ranges(size: int, unit: int, count: int) -> list[tuple[int, int]]:
+    """Where each of ``count`` parts of ``size`` starts and stops, at multiples of ``unit``."""
+    units = -(-size // unit)
+    edges = [min(size, units * i // count * unit) for i in range(count)] + [size]
+    return [(a, b) for a, b in itertools.pairwise(edges) if a < b]
+
+
+def room(nbytes: int) -> View:
+    """Memory to work in."""
+    return View(Buffer(nbytes), 0, (nbytes,), (1,), np.dtype(np.uint8))
+
+
+def shared(step: Step) -> Step:
+    """The step in parts, where it is worth it, and can be cut."""
+    cut: Cut | None = getattr(step.fn, "cut", None)
+    parts = () if cut is None else cut.parts()
+    if cut is None or len(parts) < 2:
+        return step
+    args = step.args
+    if cut.work:
+        args = *args[:-1], room(cut.work * len(parts))
+    return step._replace(fn=Shared(parts, cut.work), args=args)
+
+
+class Shared:
+    """All parts of a call, on arrays whose last one has room for each of them to work in.
+
+    What the machine code reads lies in one block of words, made once, to which the addresses of
+    the arrays, and of the block itself, are added for each call.
+    """
+
+    __name__ = "shared"
+
+    def __init__(self, parts: Sequence[Part], work: int) -> None:
+        self.nbytes = len(parts) * work  # of that last array, where a part works in memory
+        self._alone = len(parts) == 1
+        self._words: list[int] = []
+        self._added: list[int] = []  # to each word: 0 nothing, 1 the block's address, 2 ... arrays'
+        each, lists = listed.driver().address, 2 + 2 * len(parts)
+        self._put([0 if self._alone else pool.state(), len(parts)])
+        rows = lists + sum(1 + 2 * len(part.offsets) for part in parts)
+        self._first = 8 * lists
+        for part in parts:
+            self._put([each])
+            self._put([8 * lists], 1)
+            lists += 1 + 2 * len(part.offsets)
+        for part in parts:
+            self._put([len(part.offsets)])
+            width = len(part.offsets[0]) + bool(work) + len(part.numbers)
+            for _ in part.offsets:
+                self._put([part.native.address])
+                self._put([8 * rows], 1)
+                rows += width
+        for i, part in enumerate(parts):
+            for line in part.offsets:
+                own = (*line, i * work) if work else line
+                for array, move in enumerate(own, 2):
+                    self._put([move], array)
+                self._put(part.numbers)
+        self._block, self._which = np.array(self._words, np.int64), np.array(self._added, np.intp)
+
+    def _put(self, words: Sequence[int], added: int = 0) -> None:
+        self._words += words
+        self._added += [added] * len(words)
+
+    def __call__(self, *arrays: np.ndarray) -> None:
+        block = self._for(arrays)
+        if self._alone:
+            listed.driver().on(address_of(block) + self._first)
+        else:
+            pool.run(address_of(block))
+
+    def _for(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        block = np.empty_like(self._block)
+        bases = np.array([0, address_of(block), *map(address_of, arrays)], np.int64)
+        np.add(self._block, bases[self._which], block)
+        return block
+
+    def bound(self, arrays: Sequence[np.ndarray]) -> Callable[[], Any]:
+        """The same for these arrays, whose memory must not move."""
+        block = self._for(arrays)
+        if self._alone:
+            return Kept(listed.driver().on, address_of(block) + self._first, (block, arrays)).run
+        return Kept(pool.run, address_of(block), (block, arrays)).run
+
+
+def run(native: Native, *arrays: np.ndarray) -> None:
+    """Calls a function on arrays, in parts where it is worth it; memory to work in is last."""
+    cut = native.cut
+    made = _made(cut) if cut is not None and cut.cost > WORTH else None
+    if made is None:
+        native(*arrays)
+        return
+    if made.nbytes:
+        arrays = *arrays[:-1], scratch(made.nbytes)
+    made(*arrays)
+
+
+@functools.lru_cache(maxsize=1024)
+def _made(cut: Cut) -> Shared | None:
+    parts = cut.parts()
+    return Shared(parts, cut.work) if len(parts) > 1 else None
