@@ -77,9 +77,9 @@ def offered(python: Path | None, names: Iterable[str]) -> tuple[list[str], list[
     return runs, [name for name in names if name not in runs]
 
 
-def environment() -> dict[str, str]:
-    """What the process of a contender inherits: one thread, no GPU, no chatter."""
-    threads = {f"{each}_NUM_THREADS": "1" for each in ("OMP", "OPENBLAS", "MKL")}
+def environment(cores: int = 1) -> dict[str, str]:
+    """What the process of a contender inherits: threads for so many cores, no GPU, no chatter."""
+    threads = {f"{each}_NUM_THREADS": str(cores) for each in ("OMP", "OPENBLAS", "MKL")}
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
     # Peers' byte code came with their installation; ours is not to be compiled at each start.
     own = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
@@ -91,10 +91,14 @@ class PeerError(RuntimeError):
 
 
 class Process:
-    """A contender in a process of its own, on one core with one thread."""
+    """A contender in a process of its own, on one core with one thread, or on some with as many."""
 
     def __init__(
-        self, name: str, python: Path | None = None, env: dict[str, str] | None = None
+        self,
+        name: str,
+        python: Path | None = None,
+        env: dict[str, str] | None = None,
+        cores: int = 1,
     ) -> None:
         peer, form = CONTENDERS[name]
         self.name = name
@@ -102,11 +106,12 @@ class Process:
         ours, theirs = socket.socketpair()
         words = ["--socket", str(theirs.fileno()), "--start", repr(time.time()), peer, form]
         if hasattr(os, "sched_getaffinity"):
-            words += ["--core", str(max(os.sched_getaffinity(0)))]
+            taken = sorted(os.sched_getaffinity(0))[-cores:]
+            words += ["--cores", ",".join(map(str, taken))]
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  what it prints, for errors
         self.process = subprocess.Popen(
             [str(program), str(HERE / "serve.py"), *words],
-            env={**environment(), **(env or {})},
+            env={**environment(cores), **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=self._said,
             stderr=subprocess.STDOUT,
@@ -146,12 +151,12 @@ class Process:
 
 
 @contextlib.contextmanager
-def crew(names: Iterable[str], python: Path | None) -> Iterator[dict[str, Process]]:
+def crew(names: Iterable[str], python: Path | None, cores: int = 1) -> Iterator[dict[str, Process]]:
     """A process for each contender, all alive at once."""
     made: dict[str, Process] = {}
     try:
         for name in names:
-            made[name] = Process(name, python)
+            made[name] = Process(name, python, cores=cores)
         yield made
     finally:
         for process in made.values():

@@ -3,6 +3,7 @@
     python benchmarks/run.py --install            # once: an environment with the peers
     python benchmarks/run.py --write              # all workloads, into benchmarks/RESULTS.md
     python benchmarks/run.py --workloads mnist_mlp,cnn --only "distgrad captured,JAX jit"
+    python benchmarks/run.py --cores 2            # on two cores with as many threads, by the clock
 
 Float32, the same weights, batch and Adam for all; each contender a process of its own with one
 thread, all pinned to the same core and alive at once. Nobody is timed whose losses of the first 20
@@ -227,13 +228,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of a contender's turn")
     parser.add_argument("--workloads", type=lambda text: text.split(","), default=list(WORKLOADS))
+    parser.add_argument("--cores", type=int, default=1, help="of each, which take turns")
     options = parser.parse_args(argv)
     unknown = [name for name in options.workloads if name not in WORKLOADS]
     if unknown:
         raise SystemExit(f"no workload {unknown[0]!r}; there are {', '.join(WORKLOADS)}")
     python, names = chosen(options, CONTENDERS)
     table: list[Measured] = []
-    with handing() as handed, crew(names, python) as processes:
+    with handing() as handed, crew(names, python, options.cores) as processes:
         versions = sorted({process.ask("about")["version"] for process in processes.values()})
         print(RATIOS, flush=True)
         for slug in options.workloads:
@@ -243,15 +245,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(row(table[-1]), *table[-1].notes, sep="\n", flush=True)
     shards = [slug for slug in SHARDED if slug in options.workloads]
     text = ""
-    if shards and "distgrad captured" in names:
+    if shards and "distgrad captured" in names and options.cores == 1:
         pair = ["distgrad captured", "distgrad V=8"]
         with handing() as handed, crew(pair, python) as processes:
             text = sharded(processes, handed, options.rounds, options.seconds, shards)
+    timed = "One thread, process CPU time"
+    title = "Side by side, `python benchmarks/run.py`"
+    if options.cores > 1:
+        timed = f"{options.cores} threads on as many cores, time of the clock"
+        title = f"On several cores, `python benchmarks/run.py --cores {options.cores}`"
     report = "\n".join(
         [
-            f"{machine()}; {'; '.join(versions)}; {time.strftime('%Y-%m-%d')}. One thread, process "
-            f"CPU time a step, medians of {options.rounds} rounds; ratios are medians over rounds "
-            "with their quartiles; targets in brackets.\n",
+            f"{machine()}; {'; '.join(versions)}; {time.strftime('%Y-%m-%d')}. {timed} a step, "
+            f"medians of {options.rounds} rounds; ratios are medians over rounds with their "
+            "quartiles; targets, which are for one thread, in brackets.\n",
             RATIOS,
             *map(row, table),
             *[f"\n{note}" for each in table for note in each.notes],
@@ -264,7 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     print(f"\n{all_times(table)}")
     if options.write:
-        write_section("Side by side, `python benchmarks/run.py`", report)
+        write_section(title, report)
     ours = [each for each in table for note in each.notes if note.startswith("distgrad")]
     return 1 if ours else 0
 

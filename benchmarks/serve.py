@@ -1,7 +1,8 @@
 """One framework in a process of its own; ``crew.py`` starts it and asks the questions.
 
 A request is a line of JSON, a list of a name in ANSWERS and its arguments; so is the answer, a dict
-with "error" where it failed. Times are the process's CPU time, of all its threads, in seconds.
+with "error" where it failed. Times are the process's CPU time, of all its threads, in seconds; on
+several cores they are those of the clock.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ def peak_bytes() -> int:
 class Server:
     """A peer's module, one of its forms, and the workload at hand."""
 
-    def __init__(self, peer: str, form: str, start: float) -> None:
+    def __init__(self, peer: str, form: str, start: float, several: bool) -> None:
         import importlib
 
         self.start = start
+        self.clock = time.perf_counter if several else time.process_time
         self.module = importlib.import_module(f"peers.{peer}_peer")
         self.form = form
         self.imported = time.time() - start
@@ -71,9 +73,9 @@ class Server:
 
     def time(self, steps: int) -> float:
         """Seconds a step."""
-        start = time.process_time()
+        start = self.clock()
         self.trainer.run(self.batch, steps)
-        return (time.process_time() - start) / steps
+        return (self.clock() - start) / steps
 
     def epoch(self, name: str, path: str) -> dict:
         """One pass over the samples of the file; seconds since the process was started."""
@@ -97,19 +99,20 @@ ANSWERS = ("about", "losses", "time", "epoch", "memory")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--socket", type=int, required=True)
-    parser.add_argument("--core", type=int)
+    parser.add_argument("--cores", type=lambda text: set(map(int, text.split(","))))
     parser.add_argument("--start", type=float, required=True)
     parser.add_argument("peer")
     parser.add_argument("form")
     options = parser.parse_args()
-    if options.core is not None:  # before anything counts the cores
-        os.sched_setaffinity(0, {options.core})
+    several = options.cores is not None and len(options.cores) > 1
+    if options.cores is not None:  # before anything counts the cores
+        os.sched_setaffinity(0, options.cores)
     lines = socket.socket(fileno=options.socket).makefile("rw")
     server = None
     for line in iter(lines.readline, ""):
         name, *args = json.loads(line)
         try:
-            server = server or Server(options.peer, options.form, options.start)
+            server = server or Server(options.peer, options.form, options.start, several)
             if name not in ANSWERS:
                 raise ValueError(f"no answer to {name!r}")
             answer = getattr(server, name)(*args)

@@ -6,6 +6,7 @@ frameworks. Parameters come in the order in which a forward pass uses them.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ EPSILON = 1e-8
 NORM_EPSILON = 1e-3  # of layer and batch normalisation
 MOMENTUM = 0.99  # of moving averages
 CLASSES = 10
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))  # of a framework that is told by a call
 
 
 class Parameter(NamedTuple):

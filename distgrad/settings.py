@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from distgrad.compile import function as compiled
 from distgrad.core import devices
+from distgrad.launcher import environ
 
 __all__ = [
     "experimental",
@@ -116,11 +117,33 @@ def _ignored(*args: Any, **kwargs: Any) -> None:
     """A setting of TensorFlow's own runtime; does nothing."""
 
 
+_intra_op = 0  # what set_intra_op_parallelism_threads was last told
+
+
+def get_intra_op_parallelism_threads() -> int:
+    """What ``set_intra_op_parallelism_threads`` was last told; 0 where nobody has called it."""
+    return _intra_op
+
+
+def set_intra_op_parallelism_threads(num_threads: int) -> None:
+    """How many threads may share one operation, as OMP_NUM_THREADS says it for a process.
+
+    0 leaves it as it is: one for each core, one in a rank. To be called before the first step:
+    later there can be fewer than before, not more. Raises ValueError for a negative number.
+    """
+    global _intra_op
+    if num_threads < 0:
+        raise ValueError(f"the number of threads must be 0 or more, got {num_threads}")
+    if num_threads:
+        environ.limit_threads(num_threads)
+    _intra_op = num_threads
+
+
 threading = SimpleNamespace(
     get_inter_op_parallelism_threads=lambda: 0,
-    get_intra_op_parallelism_threads=lambda: 0,
+    get_intra_op_parallelism_threads=get_intra_op_parallelism_threads,
     set_inter_op_parallelism_threads=_ignored,
-    set_intra_op_parallelism_threads=_ignored,
+    set_intra_op_parallelism_threads=set_intra_op_parallelism_threads,
 )
 optimizer = SimpleNamespace(  # of graphs, which there are none of
     get_experimental_options=dict,

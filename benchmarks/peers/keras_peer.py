@@ -15,11 +15,11 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import keras
 import tensorflow as tf
 from networks import keras_model
-from workloads import EPSILON, Parameter, Trainer, Workload
+from workloads import EPSILON, THREADS, Parameter, Trainer, Workload
 
 FORMS = ("batch", "plain", "fit")
-tf.config.threading.set_intra_op_parallelism_threads(1)
-tf.config.threading.set_inter_op_parallelism_threads(1)
+tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+tf.config.threading.set_inter_op_parallelism_threads(THREADS)
 
 
 class Adam(keras.optimizers.Adam):

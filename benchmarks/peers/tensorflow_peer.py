@@ -8,11 +8,20 @@ from typing import Any
 import networks
 import numpy as np
 import tensorflow as tf
-from workloads import EPSILON, MOMENTUM, NORM_EPSILON, Parameter, Trainer, Workload, moving_sizes
+from workloads import (
+    EPSILON,
+    MOMENTUM,
+    NORM_EPSILON,
+    THREADS,
+    Parameter,
+    Trainer,
+    Workload,
+    moving_sizes,
+)
 
 FORMS = ("function", "xla")
-tf.config.threading.set_intra_op_parallelism_threads(1)
-tf.config.threading.set_inter_op_parallelism_threads(1)
+tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+tf.config.threading.set_inter_op_parallelism_threads(THREADS)
 
 
 class Op:

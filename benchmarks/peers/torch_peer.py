@@ -19,11 +19,20 @@ import networks
 import numpy as np
 import torch
 import torch.nn.functional as F
-from workloads import EPSILON, MOMENTUM, NORM_EPSILON, Parameter, Trainer, Workload, moving_sizes
+from workloads import (
+    EPSILON,
+    MOMENTUM,
+    NORM_EPSILON,
+    THREADS,
+    Parameter,
+    Trainer,
+    Workload,
+    moving_sizes,
+)
 
 FORMS = ("eager", "compile")
 DEVICE = "cpu"
-torch.set_num_threads(1)
+torch.set_num_threads(THREADS)
 
 
 class Op:

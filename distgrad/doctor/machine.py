@@ -24,7 +24,6 @@ from distgrad.launcher import environ, load
 _SIZE = 256  # of the products that are compared
 _ROOM_SHM, _ROOM_DISK = 64 << 20, 1 << 30
 _FSYNC_S = 1.0  # a slower disk holds up every commit
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _SOMEWHERE = "192.0.2.1", 9  # of no network (RFC 5737): nothing is sent, only a route is looked up
 
 
@@ -48,8 +47,7 @@ def python() -> Finding:
 def threads() -> Finding:
     """BLAS threads of one process, beside the cores that this process may really use."""
     count = environ.blas_info()["threads"] or 1
-    cores, quota = environ.usable_cores(), cpu_quota(_QUOTA)
-    usable = cores if quota is None else min(cores, max(1, int(quota)))
+    cores, quota, usable = environ.usable_cores(), load.quota(), load.cores()
     here = f"{count} BLAS threads a process, {usable} usable cores"
     if count > usable:
         why = "" if quota is None or quota >= cores else f" (a quota of {quota:g} on {cores})"
@@ -69,14 +67,6 @@ def threads() -> Finding:
             "OMP_NUM_THREADS=1"
         )
     return ok(here)
-
-
-def cpu_quota(path: Path) -> float | None:
-    """The cores that a container may use at a time; None where nothing limits them."""
-    with contextlib.suppress(OSError, ValueError):
-        limit, period = path.read_text().split()
-        return int(limit) / int(period)
-    return None
 
 
 def kernels() -> Finding:

@@ -10,7 +10,9 @@ import pytest
 
 import distgrad as tf
 from distgrad.backend import cupy
+from distgrad.compile.llvm import engine
 from distgrad.core import devices
+from distgrad.testing import process
 from distgrad.training.tensorboard import _records
 
 
@@ -268,3 +270,20 @@ def test_rounding_products_on_a_gpu_is_asked_for_by_its_name_in_tensorflow():
         settings.enable_tensor_float_32_execution(False)
     assert settings.get_synchronous_execution()
     assert settings.get_visible_devices("CPU") == tf.config.list_physical_devices("CPU")
+
+
+@pytest.mark.skipif(not engine.available(), reason="needs llvmlite and FMA")
+def test_threads_of_operations_are_as_many_as_a_script_says():
+    with pytest.raises(ValueError, match="0 or more, got -1"):
+        tf.config.threading.set_intra_op_parallelism_threads(-1)
+    tf.config.threading.set_intra_op_parallelism_threads(0)
+    code = """
+import distgrad as tf
+from distgrad.compile.llvm import pool
+assert pool._threads_of_blas() == pool._cores()
+tf.config.threading.set_intra_op_parallelism_threads(1)
+print(tf.config.threading.get_intra_op_parallelism_threads(), pool.threads())
+"""
+    env = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"))
+    result = process.run([sys.executable, "-c", code], env=env, timeout=60)
+    assert (result.returncode, result.stdout) == (0, "1 1\n"), result.stderr

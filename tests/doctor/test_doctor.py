@@ -22,7 +22,7 @@ from distgrad.comm.mpi import family, library_version
 from distgrad.core.errors import PeerLostError
 from distgrad.doctor import checks, gpus, machine, ranks, transports
 from distgrad.doctor.finding import Finding, ok
-from distgrad.launcher import environ, starters
+from distgrad.launcher import environ, load, starters
 from distgrad.testing import cuda_on_cpu, fake_cupy, process
 
 NAMES = list(doctor.CHECKS)
@@ -117,7 +117,7 @@ def test_a_hang_is_a_failure_and_takes_its_children_along(
 
 
 def test_slow_on_a_busy_machine_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "getloadavg", lambda: (3.0 * environ.usable_cores(), 0.0, 0.0))
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.0 * os.cpu_count(), 0.0, 0.0))
 
     def slow() -> Finding:
         time.sleep(1.5)  # more than the second that it has
@@ -237,7 +237,8 @@ def test_more_threads_than_cores_is_a_warning(
 ) -> None:
     monkeypatch.setattr(environ, "blas_info", lambda: {"threads": 8})
     monkeypatch.setattr(environ, "usable_cores", lambda: 8)
-    monkeypatch.setattr(machine, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(load, "_QUOTA", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 90.0, 90.0))
     assert machine.threads().state == "ok"
     (tmp_path / "cpu.max").write_text("200000 100000\n")

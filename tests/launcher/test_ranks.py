@@ -167,7 +167,7 @@ def exits_in_a_script() -> int:
 
 
 def exits_slowly_on_a_busy_machine() -> int:
-    os.getloadavg = lambda: (4.0 * environ.usable_cores(), 0.0, 0.0)
+    os.getloadavg = lambda: (4.0 * os.cpu_count(), 0.0, 0.0)
     if environ.detect().rank == 1:
         atexit.register(time.sleep, 4.5)  # after it has left the others
     return exits_in_a_script()

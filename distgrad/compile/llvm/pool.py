@@ -26,6 +26,7 @@ import threadpoolctl
 from distgrad.compile import memory
 from distgrad.compile.llvm import engine
 from distgrad.compile.llvm.loops import Kept, Native, address_of
+from distgrad.launcher import load
 
 _LINE = 8  # words of a cache line: threads that write what others read would wait for each other
 _WORDS = ("tasks", "list", "pending", "sleepers", "waits", "stop", "busy", "mode")  # a line each
@@ -41,7 +42,10 @@ _PAUSE = "@llvm.x86.sse2.pause()"  # tells a core that its thread waits; all tha
 
 
 def threads() -> int:
-    """How many threads share a call: as many as BLAS has, by OMP_NUM_THREADS and its like."""
+    """How many threads share a call: as many as BLAS has, by OMP_NUM_THREADS and its like.
+
+    Where a quota gives a container fewer cores, there are fewer.
+    """
     pool = _started()
     return 1 if pool is None else min(pool.threads, _threads_of_blas())
 
@@ -57,6 +61,9 @@ def _blas() -> Any:
 def _threads_of_blas() -> int:
     library = _blas()
     return 1 if library is None else library.get_num_threads() or 1
+
+
+_cores = functools.cache(load.cores)
 
 
 def by_blas(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -146,11 +153,11 @@ _made: _Pool | None = None
 def _started() -> _Pool | None:
     """The pool of this process; None where one thread does all."""
     global _made
-    if _made is None and _threads_of_blas() > 1:
+    if _made is None and (count := min(_threads_of_blas(), _cores())) > 1:
         with _making:
             library = _posix()
             if _made is None and library is not None:
-                _made = _Pool(_threads_of_blas(), library)
+                _made = _Pool(count, library)
     return _made
 
 

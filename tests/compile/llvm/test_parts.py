@@ -35,6 +35,7 @@ def several(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]
     """Says whether a pool shares calls, however small, or one thread does all."""
     own = pool._threads_of_blas
     monkeypatch.setattr(pool, "_made", None)
+    monkeypatch.setattr(pool, "_cores", lambda: THREADS)
     monkeypatch.setattr(parts, "_LEAST", 1.0)
     monkeypatch.setattr(parts, "_LONG", 1e3)
     monkeypatch.setattr(parts, "WORTH", 0.0)

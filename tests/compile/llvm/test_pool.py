@@ -27,6 +27,7 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A pool of three, whatever machine this is."""
     monkeypatch.setattr(pool, "_threads_of_blas", lambda: 3)
     monkeypatch.setattr(pool, "_made", None)
+    monkeypatch.setattr(pool, "_cores", lambda: 3)
     yield
     made = pool._made
     if made is not None:
@@ -139,6 +140,11 @@ def test_fewer_threads_of_blas_are_fewer_here(monkeypatch: pytest.MonkeyPatch) -
     assert pool.threads() == 3
     monkeypatch.setattr(pool, "_threads_of_blas", lambda: 1)
     assert pool.threads() == 1
+
+
+def test_a_quota_of_one_core_makes_no_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_cores", lambda: 1)
+    assert pool.threads() == 1 and pool._made is None
 
 
 def test_a_system_without_posix_threads_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
