@@ -217,7 +217,7 @@ def launch(
         ),
     ] = None,
     threads: Annotated[
-        int, typer.Option("--threads-per-worker", min=1, help="BLAS threads of one worker.")
+        int, typer.Option("--threads-per-worker", min=1, help="Threads of one worker.")
     ] = 1,
     gpus: Annotated[
         int,

@@ -105,7 +105,7 @@ class Parallel(Section):
     """Whether GPUs add gradients in one fixed order, as CPUs do; auto: where there are virtual
     shards. false is as fast as NCCL can, and gives other bits for another number of workers."""
     threads_per_worker: Count = 1
-    """BLAS threads of one worker."""
+    """Threads of one worker."""
     overlap: bool | Literal["auto"] = "auto"
     """Whether gradients are sent while the backward pass goes on; auto: where cores are free."""
     bucket_mib: Annotated[float, Field(gt=0)] | None = None

@@ -45,10 +45,10 @@ def python() -> Finding:
 
 
 def threads() -> Finding:
-    """BLAS threads of one process, beside the cores that this process may really use."""
+    """Threads of one process, beside the cores that this process may really use."""
     count = environ.blas_info()["threads"] or 1
     cores, quota, usable = environ.usable_cores(), load.quota(), load.cores()
-    here = f"{count} BLAS threads a process, {usable} usable cores"
+    here = f"{count} threads a process, {usable} usable cores"
     if count > usable:
         why = "" if quota is None or quota >= cores else f" (a quota of {quota:g} on {cores})"
         return warning(

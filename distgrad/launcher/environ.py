@@ -304,19 +304,24 @@ def blas_info() -> dict[str, Any]:
 
     Two machines on which these differ may give different bits. Unknown values are None.
     """
+    library = blas()
+    found = {} if library is None else library.info()
+    return {
+        "name": found.get("internal_api"),
+        "version": found.get("version"),
+        "architecture": found.get("architecture"),
+        "threads": found.get("num_threads"),
+    }
+
+
+def blas() -> Any:
+    """The BLAS that NumPy uses, as threadpoolctl controls it; None for an unknown one."""
     import numpy  # noqa: F401  (loads its BLAS)
     import threadpoolctl
 
-    found = [lib for lib in threadpoolctl.threadpool_info() if lib.get("user_api") == "blas"]
+    found = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
     # SciPy loads a BLAS of its own; matrix products are NumPy's.
-    found.sort(key=lambda lib: "numpy" not in lib.get("filepath", ""))
-    library = found[0] if found else {}
-    return {
-        "name": library.get("internal_api"),
-        "version": library.get("version"),
-        "architecture": library.get("architecture"),
-        "threads": library.get("num_threads"),
-    }
+    return min(found, key=lambda library: "numpy" not in (library.filepath or ""), default=None)
 
 
 def usable_cores() -> int:

@@ -65,7 +65,7 @@ def load(folder: str | Path, step: int | None = None, overrides: Sequence[str] =
 def open_run(name: str, step: int | None = None, overrides: Sequence[str] = ()) -> Trained:
     """The run that ``name`` means, in a process that computes as its training did.
 
-    It is found by `find_run_folder`, and takes the job's device, BLAS threads and kernels; what is
+    It is found by `find_run_folder`, and takes the job's device, threads and kernels; what is
     not here is named on stderr, and done without. Raises as `find_run_folder` and `load`.
     """
     folder = run_folder.find_run_folder(name)

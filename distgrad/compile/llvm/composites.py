@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distgrad.compile.llvm.loops import Native, address_of
-from distgrad.compile.llvm.rows import any_rows
+from distgrad.compile.llvm.rows import Rows, any_rows
 from distgrad.compile.passes.fusion import grouped
 from distgrad.compile.program import Apply, Program, Value
 from distgrad.compile.steps import Buffer, View
@@ -70,23 +70,28 @@ class Body:
             self._views[value] = view_of(value, rows[i] if rows else 0)
         program = Program("rows", tuple(self._inputs), tuple(self._parts), outputs)
         group = grouped(program)
-        native = any_rows(group, self._views)
-        assert native is not None
+        loop = any_rows(group, self._views)
+        assert loop is not None
         given = tuple(map(self._inputs.index, group.inputs))
-        return Made(native, given, tuple(map(outputs.index, group.outputs)))
+        return Made(loop, given, tuple(map(outputs.index, group.outputs)))
 
 
 class Made(NamedTuple):
     """A kernel, and which argument or result each of its pointers is."""
 
-    native: Native
+    loop: Rows
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+
+    @property
+    def native(self) -> Native:
+        """The function by itself."""
+        return self.loop.native
 
     def __call__(self, given: Sequence[int], made: Sequence[int], rows: int) -> None:
         """Runs it on addresses."""
         places = [given[i] for i in self.inputs] + [made[i] for i in self.outputs]
-        self.native.at(*places, rows)
+        self.loop(places, rows)
 
     def at(self, given: Sequence[np.ndarray], made: Sequence[np.ndarray], rows: int) -> None:
         """Runs it on arrays."""

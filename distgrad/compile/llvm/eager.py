@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from distgrad.compile.llvm import (
     composites,
     lstm,
     middle,
+    pool,
     products,
     windows,
 )
@@ -27,8 +29,9 @@ from distgrad.compile.llvm.blocks import Code, Int, each_vector, scratch
 from distgrad.compile.llvm.calls import Planned, argument, number
 from distgrad.compile.llvm.composites import ROWS, view_of
 from distgrad.compile.llvm.loops import Native, address_of, supported
+from distgrad.compile.llvm.parts import WORTH
 from distgrad.compile.llvm.random import uniform_native
-from distgrad.compile.llvm.rows import any_rows
+from distgrad.compile.llvm.rows import Rows, any_rows
 from distgrad.compile.passes import Fused, expand, fuse, simplify
 from distgrad.compile.program import Apply, Program, Value
 from distgrad.core.primitive import Primitive, registry
@@ -99,7 +102,7 @@ def run(primitive: Primitive, args: tuple, params: dict[str, Any], out: Any = No
 class _Made(NamedTuple):
     """A kernel, and which argument each of its pointers is."""
 
-    native: Native
+    loop: Rows
     order: tuple[int, ...]
 
 
@@ -121,8 +124,8 @@ def _made(
     order = tuple([inputs.index(source.get(v, v)) for v in group.inputs])
     if [source.get(v, v) for v in program.outputs] != list(group.outputs):
         return None
-    native = any_rows(group, {v: view_of(v) for v in (*group.inputs, *group.outputs)})
-    return None if native is None else _Made(native, order)
+    loop = any_rows(group, {v: view_of(v) for v in (*group.inputs, *group.outputs)})
+    return None if loop is None else _Made(loop, order)
 
 
 # Elementwise
@@ -147,7 +150,7 @@ def _elementwise(
     given = [address_of(args[i]) for i in made.order]
     rows, rest = divmod(out.size, _WIDTH)
     if rows:
-        made.native.at(*given, address_of(out), rows)
+        made.loop([*given, address_of(out)], rows)
     if rest:
         _finish(made, args, out, rest)
     return out
@@ -161,7 +164,7 @@ def _finish(made: _Made, args: tuple, out: np.ndarray, rest: int) -> None:
         row = row.view(x.dtype)[:_WIDTH]
         row[:rest] = x.reshape(-1)[-rest:]
         row[rest:] = 0
-    made.native.at(*[address_of(block[i]) for i in made.order], address_of(block[-1]), 1)
+    made.loop([*(address_of(block[i]) for i in made.order), address_of(block[-1])], 1)
     out.reshape(-1)[-rest:] = block[-1, :rest]
 
 
@@ -220,7 +223,7 @@ def _selecting(x: str, y: str) -> Native:
 class _Call(NamedTuple):
     """How a kernel is called for arguments of given shapes."""
 
-    planned: Planned  # of the arguments and the result
+    run: Callable[..., None]  # on the arguments and the result
     shape: tuple[int, ...]  # of the result
 
 
@@ -236,7 +239,7 @@ def _along_rows(
     call = _call(name, tuple(shapes), kinds, _key(params))
     if call is None:
         return None
-    planned, shape = call
+    run, shape = call
     given = []
     for i, x in enumerate(args):
         if not x.flags.c_contiguous:
@@ -245,7 +248,7 @@ def _along_rows(
             x = np.ascontiguousarray(x)
         given.append(x)
     out = np.empty(shape, np.float32) if out is None else out
-    planned(*given, out)
+    run(*given, out)
     return out
 
 
@@ -278,8 +281,14 @@ def _call(
     made = _made(name, tuple(given), dtypes, _key(values))
     if made is None:
         return None
-    places = [argument(i) for i in (*made.order, len(shapes))]
-    return _Call(Planned((made.native, [*places, number(rows)])), lead if form.reduces else shape)
+    order = *made.order, len(shapes)
+    if rows * made.loop.cost >= WORTH and pool.threads() > 1:
+
+        def run(*arrays: np.ndarray) -> None:
+            made.loop([address_of(arrays[i]) for i in order], rows)
+    else:
+        run = Planned((made.loop.native, [*map(argument, order), number(rows)]))
+    return _Call(run, lead if form.reduces else shape)
 
 
 # Products of matrices

@@ -106,16 +106,30 @@ class Native:
     """A generated function, called on arrays; or bound once to arrays that stay.
 
     It takes the address of a table: of the arrays' addresses, and of whole numbers behind them.
-    ``cut`` says how a call of it can be shared by threads, if it can.
+    What is given in place of its own address makes it when it is needed. ``cut`` says how a call
+    can be shared by threads, if it can.
     """
 
     __name__ = "native"
 
-    def __init__(self, address: int, numbers: Sequence[int] = (), cut: Cut | None = None) -> None:
-        self.address = address
+    def __init__(
+        self,
+        address: int | Callable[[], int],
+        numbers: Sequence[int] = (),
+        cut: Cut | None = None,
+    ) -> None:
         self.cut = cut
+        self._given = address
         self._numbers = tuple(numbers)
-        self._function = engine.PROTOTYPE(address)
+
+    @functools.cached_property
+    def address(self) -> int:
+        """Where its code lies."""
+        return self._given if isinstance(self._given, int) else self._given()
+
+    @functools.cached_property
+    def _function(self) -> Any:
+        return engine.PROTOTYPE(self.address)
 
     def __call__(self, *arrays: np.ndarray) -> None:
         self.at(*map(address_of, arrays), *self._numbers)

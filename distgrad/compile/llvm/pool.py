@@ -1,7 +1,9 @@
 """Threads that share one call of generated functions, and sleep where there is nothing to do.
 
 Whoever calls works as well. Tasks are taken one by one, so that a thread that the machine holds up
-keeps nobody waiting but for the task that it has. Which thread does a task changes no bit.
+keeps nobody waiting but for the task that it has. Who has waited for that longer than it worked
+does the tasks of the next calls alone: of 16, and of twice as many each time. Which thread does a
+task changes no bit.
 
 The threads are Python's, in machine code that holds no lock of the interpreter, and wait by those
 calls of POSIX threads whose addresses they are given; without these, one thread does all.
@@ -21,15 +23,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import threadpoolctl
 
 from distgrad.compile import memory
 from distgrad.compile.llvm import engine
 from distgrad.compile.llvm.loops import Kept, Native, address_of
-from distgrad.launcher import load
+from distgrad.launcher import environ, load
 
 _LINE = 8  # words of a cache line: threads that write what others read would wait for each other
-_WORDS = ("tasks", "list", "pending", "sleepers", "waits", "stop", "busy", "mode")  # a line each
+_WORDS = (  # a line each
+    *("tasks", "list", "pending", "sleepers", "waits", "stop"),
+    *("busy", "mode", "alone", "pause"),
+)
 _OBJECTS = {"mutex": 128, "work": 128, "done": 128}  # bytes: more than any system's have
 _CALLS = {
     "lock": "pthread_mutex_lock",
@@ -38,6 +42,8 @@ _CALLS = {
     "wake": "pthread_cond_broadcast",
 }
 _SPINS = 4000  # looks before a thread goes to sleep: about a tenth of a millisecond
+_BEARABLE = 100_000  # cycles that nobody minds to wait
+_LONGEST = 4096  # calls that are done alone, at most, before others are asked again
 _PAUSE = "@llvm.x86.sse2.pause()"  # tells a core that its thread waits; all that has FMA has it
 
 
@@ -50,20 +56,12 @@ def threads() -> int:
     return 1 if pool is None else min(pool.threads, _threads_of_blas())
 
 
-@functools.cache
-def _blas() -> Any:
-    """The library that multiplies matrices for NumPy; None for one that nobody knows."""
-    found = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
-    found.sort(key=lambda library: "numpy" not in (library.filepath or ""))
-    return found[0] if found else None
+_blas, _cores = functools.cache(environ.blas), functools.cache(load.cores)
 
 
 def _threads_of_blas() -> int:
     library = _blas()
     return 1 if library is None else library.get_num_threads() or 1
-
-
-_cores = functools.cache(load.cores)
 
 
 def by_blas(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -117,16 +115,28 @@ class _Pool:
         self._table = struct.pack("Q", self.state)
         self._words = self._memory[: size // 8 * 8].view(np.int64)
         for name, call in _CALLS.items():
-            found = ctypes.cast(getattr(library, call), ctypes.c_void_p)
-            self._words[places[name] // 8] = found.value or 0
+            self._word(name)[...] = ctypes.cast(getattr(library, call), ctypes.c_void_p).value
         library.pthread_mutex_init(ctypes.c_void_p(self.state + places["mutex"]), None)
         for name in ("work", "done"):
             library.pthread_cond_init(ctypes.c_void_p(self.state + places[name]), None)
         self._left = threading.Semaphore(0)
-        for _ in range(1, count):
+        self._running = 0  # threads but the caller's
+        self._begin(count - 1)
+        atexit.register(self.end)
+        # A fork has no other thread, which may have held a lock; so there is none when it is made.
+        os.register_at_fork(
+            before=self._pause, after_in_parent=self._go_on, after_in_child=self._alone
+        )
+
+    def _begin(self, count: int) -> None:
+        self._word("stop")[...] = 0
+        for _ in range(count):
             _thread.start_new_thread(self._serve, ())  # nobody's to wait for, or to count
-        atexit.register(self._end)
-        os.register_at_fork(after_in_child=self._alone)
+        self._running = count
+
+    def _word(self, name: str) -> np.ndarray:
+        at = _places()[name] // 8
+        return self._words[at : at + 1]
 
     def _serve(self) -> None:
         # Signals are the main thread's, whose waits they end.
@@ -134,16 +144,24 @@ class _Pool:
         _functions().work(self._table)
         self._left.release()
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """The threads leave the code, whose memory goes with the interpreter."""
         _functions().halt(self._table)
-        for _ in range(1, self.threads):
+        for _ in range(self._running):
             self._left.acquire(timeout=1)
+        self._running = 0
+
+    def _pause(self) -> None:
+        self._paused = self._running
+        self.end()
+
+    def _go_on(self) -> None:
+        self._begin(self._paused)
 
     def _alone(self) -> None:
-        """A fork has one thread, and does all by itself."""
+        """A fork does all by itself."""
         self.threads = 1
-        self._words[_places()["busy"] // 8] = 1
+        self._word("busy")[...] = 1
 
 
 _making = threading.Lock()
@@ -236,6 +254,9 @@ def _text() -> str:
 
     return f"""
 declare void {_PAUSE}
+declare i64 @llvm.readcyclecounter()
+declare i64 @llvm.umax.i64(i64, i64)
+declare i64 @llvm.umin.i64(i64, i64)
 declare void @llvm.x86.sse.stmxcsr(ptr)
 declare void @llvm.x86.sse.ldmxcsr(ptr)
 define internal i1 @one(ptr %state) {{
@@ -349,10 +370,21 @@ start:
   %list = getelementptr i64, ptr %given, i64 2
   %busy.at = {at("busy")}
   %tried = cmpxchg ptr %busy.at, i64 0, i64 1 seq_cst seq_cst
-  %alone = extractvalue {{ i64, i1 }} %tried, 1
-  br i1 %alone, label %share, label %serial
+  %mine = extractvalue {{ i64, i1 }} %tried, 1
+  %alone.at = {at("alone")}
+  %pause.at = {at("pause")}
+  br i1 %mine, label %ask, label %serial
+ask:
+  %alone = load i64, ptr %alone.at
+  %waits.no.more = icmp eq i64 %alone, 0
+  br i1 %waits.no.more, label %share, label %rather.not
+rather.not:
+  %alone.less = sub i64 %alone, 1
+  store i64 %alone.less, ptr %alone.at
+  store atomic i64 0, ptr %busy.at seq_cst, align 8
+  br label %serial
 serial:
-  %k = phi i64 [ 0, %start ], [ %k.next, %serial ]
+  %k = phi i64 [ 0, %start ], [ 0, %rather.not ], [ %k.next, %serial ]
   %k.twice = shl i64 %k, 1
   %function.at = getelementptr i64, ptr %list, i64 %k.twice
   %function = load ptr, ptr %function.at
@@ -363,6 +395,7 @@ serial:
   %k.more = icmp ult i64 %k.next, %count
   br i1 %k.more, label %serial, label %end
 share:
+  %began = call i64 @llvm.readcyclecounter()
   %mode.at = {at("mode")}
   call void @llvm.x86.sse.stmxcsr(ptr %mode.at)
   %list.at = {at("list")}
@@ -384,9 +417,12 @@ wake:
   br label %help
 help:
   %did = call i1 @one(ptr %state)
-  br i1 %did, label %help, label %spin
+  br i1 %did, label %help, label %worked
+worked:
+  %ended = call i64 @llvm.readcyclecounter()
+  br label %spin
 spin:
-  %i = phi i64 [ 0, %help ], [ %i.next, %spin.next ]
+  %i = phi i64 [ 0, %worked ], [ %i.next, %spin.next ]
   %pending = load atomic i64, ptr %pending.at seq_cst, align 8
   %finished = icmp eq i64 %pending, 0
   br i1 %finished, label %free, label %spin.next
@@ -411,7 +447,7 @@ rest:
   %bell = {at("done")}
   %wait.at = {at("wait")}
   %wait = load ptr, ptr %wait.at
-  %waited = call i32 %wait(ptr %bell, ptr %mutex)
+  %rested = call i32 %wait(ptr %bell, ptr %mutex)
   br label %asleep
 awake:
   store atomic i64 0, ptr %waits.at seq_cst, align 8
@@ -420,6 +456,20 @@ awake:
   %unlocked = call i32 %unlock(ptr %mutex)
   br label %free
 free:
+  %now = call i64 @llvm.readcyclecounter()
+  %work = sub i64 %ended, %began
+  %waited = sub i64 %now, %ended
+  %bearable = add i64 %work, {_BEARABLE}
+  %too.long = icmp ugt i64 %waited, %bearable
+  %pause = load i64, ptr %pause.at
+  %half = lshr i64 %pause, 1
+  %twice.pause = shl i64 %pause, 1
+  %least = call i64 @llvm.umax.i64(i64 %twice.pause, i64 16)
+  %longer = call i64 @llvm.umin.i64(i64 %least, i64 {_LONGEST})
+  %pause.next = select i1 %too.long, i64 %longer, i64 %half
+  %alone.next = select i1 %too.long, i64 %longer, i64 0
+  store i64 %pause.next, ptr %pause.at
+  store i64 %alone.next, ptr %alone.at
   store atomic i64 0, ptr %busy.at seq_cst, align 8
   br label %end
 end:

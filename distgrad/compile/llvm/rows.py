@@ -9,13 +9,14 @@ then the two halves of the lanes, down to one; columns are summed row by row.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from distgrad.compile.llvm import engine
+from distgrad.compile.llvm import engine, pool
 from distgrad.compile.llvm.blocks import LANES
 from distgrad.compile.llvm.loops import Native
-from distgrad.compile.llvm.parts import Cut, Part, ranges
+from distgrad.compile.llvm.parts import WORTH, Cut, Part, ranges
 from distgrad.compile.llvm.row_kernel import Kernel
 from distgrad.compile.llvm.row_walks import Access
 from distgrad.compile.passes.fusion import Fused, reduction
@@ -37,23 +38,61 @@ def compile_rows(group: Fused, places: dict[Value, View]) -> list[Step] | None:
         return None
     rows = int(np.prod(group.shape[:split], dtype=np.int64))
     columns = int(np.prod(group.shape[split:], dtype=np.int64))
-    native = _made_once(group, rows, columns, accesses)
-    native = Native(native.address, cut=_cut(group, rows, columns, accesses))
+    native = Native(
+        lambda: _made_once(group, rows, columns, accesses).address,
+        cut=_cut(group, rows, columns, accesses),
+    )
     return [Step(native, tuple(views), {}, views[-1], False, False)]
 
 
-def any_rows(group: Fused, places: dict[Value, View]) -> Native | None:
+class Rows(NamedTuple):
     """A function for any number of rows, which is behind the arrays in its table, and not 0.
 
-    Rows lie along the first axis of the group's shape. Inputs come before outputs; None where the
-    layouts do not allow it, or a mean is taken over all rows.
+    ``moves`` are bytes from one row to the next in each array; None where rows are added up.
+    ``cost`` is about how long a row takes one thread, in nanoseconds.
+    """
+
+    native: Native
+    moves: tuple[int, ...] | None
+    cost: float
+
+    def __call__(self, places: Sequence[int], rows: int) -> None:
+        """Runs it on addresses; threads share what is worth it."""
+        if self.moves is None or rows * self.cost < WORTH or pool.threads() == 1:
+            self.native.at(*places, rows)
+            return
+        table = np.array([
+            [*(p + start * move for p, move in zip(places, self.moves, strict=True)), stop - start]
+            for start, stop in ranges(rows, 1, min(rows, pool.threads()))
+        ])  # fmt: skip
+        pool.shared(self.native, table)()
+
+
+def any_rows(group: Fused, places: dict[Value, View]) -> Rows | None:
+    """The function of a group whose rows lie along the first axis of its shape.
+
+    Inputs come before outputs; None where the layouts do not allow it, or a mean is taken over
+    all rows.
     """
     accesses = _accesses(group, 1, [places[v] for v in (*group.inputs, *group.outputs)])
     kinds = [reduction(i) for i in group.body]
     if accesses is None or any(k is not None and k[:2] == ("column", "mean") for k in kinds):
         return None
     columns = int(np.prod(group.shape[1:], dtype=np.int64))
-    return _native(Kernel(group, None, columns, accesses), columns)
+    native = _native(Kernel(group, None, columns, accesses), columns)
+    if any(k is not None and k.kind == "column" for k in kinds):
+        return Rows(native, None, 0.0)
+    arrays = (*group.inputs, *group.outputs)
+    moves = tuple([
+        sum(stride for _, _, stride in access.terms) * value.dtype.itemsize
+        for access, value in zip(accesses, arrays, strict=True)
+    ])  # fmt: skip
+    return Rows(native, moves, columns * _each(group, accesses))
+
+
+def _each(group: Fused, accesses: Sequence[Access]) -> float:
+    """Nanoseconds of an element, about."""
+    return len(accesses) * _ARRAY + len(group.body) * _OPERATION
 
 
 _ARRAY, _OPERATION = 0.1, 0.03  # nanoseconds of an element on one core, about
@@ -63,7 +102,7 @@ _known: dict[Hashable, Native] = {}
 
 def _cut(group: Fused, rows: int, columns: int, accesses: Sequence[Access]) -> Cut | None:
     """By rows; by columns where these are added up, or there is one row; None for neither."""
-    each = len(accesses) * _ARRAY + len(group.body) * _OPERATION
+    each = _each(group, accesses)
     kinds = {r.kind for r in map(reduction, group.body) if r is not None}
     if "column" not in kinds and rows > 1:
 

@@ -65,11 +65,9 @@ def kernel(
     }[which]
     if (first, second) != given:
         return None  # several outputs for each channel; or shapes that do not fit
-    if convolves:
-        kernels = _kernels(which, layer)
-        function, work = getattr(kernels, _CONVOLUTIONS[which])(layer), kernels.work(layer)
-    else:
-        function, work = _POOLINGS[which](layer), pooling.work(layer)
+    kernels = _kernels(which, layer) if convolves else pooling
+    function = functools.partial(getattr(kernels, _FUNCTIONS[which]), layer)
+    work = kernels.work(layer)
     if which == "convolve_grad_w":
         cut = _by_filters(layer, kernels, x[0])
     else:
@@ -93,7 +91,9 @@ def _room(work: int) -> int:
     return -(-4 * work // 64) * 64
 
 
-def _by_samples(function: int, samples: int, moves: Sequence[int], cost: float, work: int) -> Cut:
+def _by_samples(
+    function: Callable[[], int], samples: int, moves: Sequence[int], cost: float, work: int
+) -> Cut:
     """``moves``: bytes from one sample to the next in each array; ``cost``: of one sample."""
     native = Native(function)
 
@@ -136,13 +136,14 @@ def _kernels(which: str, layer: Layer) -> Any:
     return scatter if few else direct
 
 
-_POOLINGS: dict[str, Callable[[Layer], int]] = {
-    "max_windows": pooling.largest,
-    "max_windows_grad": pooling.largest_grad,
-    "mean_windows": pooling.mean,
-    "mean_windows_grad": pooling.mean_grad,
-}
 _CONVOLUTIONS = {"convolve": "forward", "convolve_grad_x": "grad_x", "convolve_grad_w": "grad_w"}
+_POOLINGS = {
+    "max_windows": "largest",
+    "max_windows_grad": "largest_grad",
+    "mean_windows": "mean",
+    "mean_windows_grad": "mean_grad",
+}
+_FUNCTIONS = _CONVOLUTIONS | _POOLINGS
 _FROM_INPUT = ("convolve", "convolve_grad_w", "max_windows", "mean_windows")
 NAMES = (*_CONVOLUTIONS, *(f"depthwise_{name}" for name in _CONVOLUTIONS), *_POOLINGS)
 
@@ -250,7 +251,7 @@ def _rectified(apply: Apply, places: dict[Value, View]) -> list[Step] | None:
     layer = _layer(shape, shape[-1], apply.params["geometry"])
     assert layer is not None
     forward = apply.name == "rectified_windows"
-    function = (pooling.rectified if forward else pooling.rectified_grad)(layer)
+    function = functools.partial(pooling.rectified if forward else pooling.rectified_grad, layer)
     views = [places[v] for v in (first, second, out, *more)]
     if not all(view.contiguous for view in views):
         return None

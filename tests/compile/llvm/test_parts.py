@@ -50,7 +50,7 @@ def several(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]
     yield use
     made = pool._made
     if made is not None:
-        made._end()
+        made.end()
     monkeypatch.setattr(pool, "_threads_of_blas", own)
     use_again = (parts._made, products._many)
     for each in use_again:

@@ -31,7 +31,7 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     made = pool._made
     if made is not None:
-        made._end()
+        made.end()
 
 
 def counting() -> parts.Native:
@@ -110,7 +110,7 @@ def test_who_has_tasks_when_the_threads_have_ended_does_them_alone() -> None:
     x = np.zeros(64 * 10, np.float32)
     call = shared(64, 10)
     call(x)
-    pool._made._end()
+    pool._made.end()
     call(x)
     assert (x == 2).all()
 
@@ -131,6 +131,7 @@ def test_a_fork_does_all_by_itself() -> None:
     with os.fdopen(read, "rb") as answer:
         assert answer.read() == b"done"
     os.waitpid(child, 0)
+    assert pool.threads() == 3 and not pool._made._word("stop")[0]
     call(x)
     assert (x == 2).all()
 
