@@ -1,9 +1,9 @@
-"""What threads of BLAS cost small models where others use the machine, too.
+"""What threads cost small models where others use the machine, too.
 
     python benchmarks/busy.py [--rounds N] [--seconds S]
 
 Steps of ``train_on_batch``, wall time, alone and beside one busy loop for each core and half as
-many, with one thread of BLAS and with one for each core, in turns. Models: 784-128-10 on 128
+many, with one thread and with one for each core, in turns. Models: 784-128-10 on 128
 samples, and two LSTMs of 64 units on 32 sequences of 40 steps.
 """
 
@@ -46,7 +46,7 @@ def steps(name: str, seconds: float) -> float:
 
 
 def measured(name: str, seconds: float, threads: int) -> float:
-    """``steps`` in a process with so many threads of BLAS. Raises CalledProcessError."""
+    """``steps`` in a process with so many threads. Raises CalledProcessError."""
     env = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
     path = os.pathsep.join([str(ROOT), *filter(None, [env.get("PYTHONPATH")])])
     env |= {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}

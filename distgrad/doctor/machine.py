@@ -57,9 +57,9 @@ def threads() -> Finding:
         )
     if count > 1 and load.is_busy():
         return warning(
-            f"{here}, {load.described()}: threads that find no core of their own make a small step "
-            "many times as long",
-            "on a machine that is shared export OMP_NUM_THREADS=1",
+            f"{here}, {load.described()}: threads of BLAS, which multiplies float64, make a step "
+            "many times as long where they find no core of their own",
+            "export OMP_NUM_THREADS=1 for float64 on a machine that is shared",
         )
     if count > 1:
         return ok(

@@ -107,6 +107,7 @@ class _Pool:
     """The state that all threads share, in memory that is never given back."""
 
     def __init__(self, count: int, library: ctypes.CDLL) -> None:
+        _functions()  # threads that begin find them made
         self.threads = count
         places = _places()
         size = max(places.values()) + 8 * len(_CALLS)

@@ -26,6 +26,7 @@ from distgrad.keras.layers.keeping import Kept
 from distgrad.keras.layers.masking import Masked, carry_mask, mask_of
 from distgrad.keras.layers.tracking import Tracked, number
 from distgrad.keras.layers.weight import Weight
+from distgrad.keras.named_first import named_first
 from distgrad.keras.registry import is_ours, not_begun, snake_case
 from distgrad.ops.casting import cast
 from distgrad.training import objects
@@ -408,6 +409,7 @@ class Layer(Tracked, Masked, Described, Kept):
 
     # Weights
 
+    @named_first
     def add_weight(
         self,
         shape: Any = None,
@@ -455,10 +457,11 @@ class Layer(Tracked, Masked, Described, Kept):
         self._own_weights.append(weight)
         return weight
 
+    @named_first
     def add_variable(
         self,
-        shape: Any,
-        initializer: Any,
+        shape: Any = None,
+        initializer: Any = None,
         dtype: Any = None,
         trainable: bool = True,
         autocast: bool = True,

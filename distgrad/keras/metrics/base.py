@@ -19,6 +19,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.core.user_line import warn
 from distgrad.keras import initializers
 from distgrad.keras.losses.base import in_float32, own_dtype
+from distgrad.keras.named_first import named_first
 from distgrad.keras.naming import auto_name
 from distgrad.keras.registry import Configured, is_ours, not_begun, snake_case
 from distgrad.keras.variable import Variable
@@ -86,6 +87,7 @@ class Metric(Configured):
         """How many numbers ``of_batch`` gives: its own, then those of the metrics below."""
         return self.size + sum(metric.numbers_in_all() for metric in self._metrics_below())
 
+    @named_first
     def add_weight(
         self,
         shape: Any = (),
