@@ -101,7 +101,12 @@ _known: dict[Hashable, Native] = {}
 
 
 def _cut(group: Fused, rows: int, columns: int, accesses: Sequence[Access]) -> Cut | None:
-    """By rows; by columns where these are added up, or there is one row; None for neither."""
+    """By rows; by columns where these are added up, or there is one row; None for neither.
+
+    Nor of float64, whose products are BLAS's: its threads are on the cores then.
+    """
+    if any(v.dtype == np.float64 for v in (*group.inputs, *group.outputs)):
+        return None
     each = _each(group, accesses)
     kinds = {r.kind for r in map(reduction, group.body) if r is not None}
     if "column" not in kinds and rows > 1:

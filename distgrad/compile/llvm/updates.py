@@ -82,9 +82,7 @@ class _Bound:
 
 def _parts(size: int) -> list[tuple[int, int]]:
     """Where the parts of an array of so many elements start and stop, which threads share."""
-    if size < 2 * _PART or pool.threads() == 1:
-        return [(0, size)]
-    return ranges(size, _LANES, min(size // _PART, 4 * pool.threads()))
+    return ranges(size, _LANES, min(max(size // _PART, 1), 4 * pool.threads()))
 
 
 class _Prepared:
@@ -96,7 +94,10 @@ class _Prepared:
         self.rates, self.params = rates, dict(params)
         self._count = len(calls[0])
         self._types = [(int, float, rate.dtype.type) for rate in rates]
-        cuts = [_parts(arrays[0].size) for arrays in calls]
+        total = sum(arrays[0].size for arrays in calls)
+        # Products of float64 are BLAS's, whose threads are on the cores when they end.
+        many = total >= 2 * _PART and calls[0][0].dtype == np.float32 and pool.threads() > 1
+        cuts = [_parts(arrays[0].size) if many else [(0, arrays[0].size)] for arrays in calls]
         ends = list(itertools.accumulate(map(len, cuts), initial=0))
         table = np.empty((ends[-1], self._count + len(rates) + 1), np.int64)
         table[:, self._count : -1] = list(map(address_of, rates))
@@ -105,7 +106,6 @@ class _Prepared:
         for arrays, cut, (first, last) in zip(calls, cuts, itertools.pairwise(ends), strict=True):
             moves = np.array([start for start, _ in cut], np.int64) * arrays[0].itemsize
             self._bound.append(_Bound(arrays, written, table[first:last], moves))
-        many = table[:, -1].sum() >= 2 * _PART and pool.threads() > 1
         self.run = pool.shared(native, table) if many else repeated(native, table)
 
     def takes(self, calls: Sequence[Call], params: dict[str, Any]) -> bool:
