@@ -10,6 +10,7 @@ from distgrad.compile.llvm import added_rows, bands, composed, engine, updates, 
 from distgrad.compile.llvm.calls import in_sequence
 from distgrad.compile.llvm.loops import supporting
 from distgrad.compile.llvm.middle import compile_middle
+from distgrad.compile.llvm.pool import by_blas
 from distgrad.compile.llvm.random import compile_rows_of_uniform, compile_uniform
 from distgrad.compile.llvm.rows import compile_rows
 from distgrad.compile.llvm.trees import compile_product, compile_rows_sum
@@ -43,4 +44,7 @@ def cpu_executor(
     engine.version()
     updates.install()
     parts = rectified(simplify(expand(simplify(program))), windows.rectifies)
-    return Executor(fuse(parts, supporting(), smallest=1), arrays, _COMPILER, groups)
+    parts = fuse(parts, supporting(), smallest=1)
+    # A schedule runs NumPy's kernels once, to see what they give: with threads of BLAS that would
+    # take many times as long on a busy machine.
+    return by_blas(Executor, parts, arrays, _COMPILER, groups)
