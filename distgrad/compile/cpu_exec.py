@@ -30,7 +30,7 @@ _PRIMITIVES = {
     **added_rows.PRIMITIVES,
     **dict.fromkeys(("sum", "mean", "sum_to"), compile_middle),
 }
-_COMPILER = Compiler(compile_rows, _PRIMITIVES, in_sequence)
+_COMPILER = Compiler(compile_rows, _PRIMITIVES, in_sequence, by_blas)
 
 
 def cpu_executor(
@@ -44,7 +44,4 @@ def cpu_executor(
     engine.version()
     updates.install()
     parts = rectified(simplify(expand(simplify(program))), windows.rectifies)
-    parts = fuse(parts, supporting(), smallest=1)
-    # A schedule runs NumPy's kernels once, to see what they give: with threads of BLAS that would
-    # take many times as long on a busy machine.
-    return by_blas(Executor, parts, arrays, _COMPILER, groups)
+    return Executor(fuse(parts, supporting(), smallest=1), arrays, _COMPILER, groups)

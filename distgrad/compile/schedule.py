@@ -6,6 +6,7 @@ value; layouts are kept, since sums and matrix products depend on them to the la
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -37,12 +38,15 @@ class Compiler(NamedTuple):
     """What a program's parts become instead of NumPy calls.
 
     ``group`` and each of ``primitives`` (by name) turn an instruction into steps that write the
-    given views; None leaves it as it is. ``finish`` may change the steps of the whole.
+    given views; None leaves it as it is. ``finish`` may change the steps of the whole. ``example``
+    calls NumPy's kernel of a primitive once, to see what it gives: threads of BLAS would take many
+    times as long for that on a busy machine.
     """
 
     group: Callable[[Fused, dict[Value, View]], list[Step] | None]
     primitives: Mapping[str, Callable[[Apply, dict[Value, View]], list[Step] | None]]
     finish: Callable[[Sequence[Step]], list[Step]]
+    example: Callable[..., Any]
 
 
 class Schedule:
@@ -201,7 +205,9 @@ class _Build:
     def _results(self, instruction: Apply) -> list[np.ndarray]:
         primitive = instruction.primitive
         with np.errstate(all="ignore"):
-            out = primitive.kernel(np, *self._inputs(instruction), **instruction.params)
+            call = functools.partial(primitive.kernel, np, **instruction.params)
+            inputs = self._inputs(instruction)
+            out = call(*inputs) if self._compiler is None else self._compiler.example(call, *inputs)
         return list(map(np.asarray, out if primitive.multiple else (out,)))
 
     def _add_apply(self, instruction: Apply) -> None:

@@ -107,7 +107,7 @@ def _forward_plan(x: tuple, w: tuple, b: tuple, activation: str) -> _Plan | None
     if sizes is None:
         return None
     m, k, n = sizes
-    if products.shared(m, n, k):
+    if m >= _FEWEST_ROWS and products.shared(m, n, k):
         return _Plan(_Forward(activation, sizes), 0)
     given, weights, bias, made, work = map(argument, range(5))
     most = max(_WAITING // n, _FEWEST_ROWS)
@@ -131,10 +131,10 @@ def _backward_plan(x: tuple, w: tuple, b: tuple, activation: str, all_three: boo
     if sizes is None or sizes[0] * sizes[2] > _LARGEST:
         return None
     m, k, n = sizes
-    if products.shared(m, n, k):
-        return _Plan(_Backward(activation, sizes), 0)
     if m < _FEWEST_ROWS and all_three and k * n > _PACKED:
         return None
+    if m >= _FEWEST_ROWS and products.shared(m, n, k):
+        return _Plan(_Backward(activation, sizes), 0)
     g, y, given, weights, *made, work = map(argument, range(7 + all_three))
     *of_x, of_w, of_b = made
     held = _whole(max(gemm.work(n, m), gemm.work(k, n) if all_three else 0))

@@ -143,7 +143,7 @@ class Shared:
 def run(native: Native, *arrays: np.ndarray) -> None:
     """Calls a function on arrays, in parts where it is worth it; memory to work in is last."""
     cut = native.cut
-    made = _made(cut) if cut is not None and cut.cost > WORTH else None
+    made = _made(cut, pool.threads()) if cut is not None and cut.cost > WORTH else None
     if made is None:
         native(*arrays)
         return
@@ -153,6 +153,6 @@ def run(native: Native, *arrays: np.ndarray) -> None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _made(cut: Cut) -> Shared | None:
+def _made(cut: Cut, _threads: int) -> Shared | None:
     parts = cut.parts()
     return Shared(parts, cut.work) if len(parts) > 1 else None

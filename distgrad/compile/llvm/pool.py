@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import contextlib
 import ctypes
 import functools
 import os
@@ -59,9 +60,41 @@ def threads() -> int:
 _blas, _cores = functools.cache(environ.blas), functools.cache(load.cores)
 
 
+class _Limit:
+    """One thread for BLAS while somebody is within it, in this thread of Python or another."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before = 1  # threads of BLAS when there was none
+
+    def threads(self) -> int:
+        """Those of BLAS outside of it."""
+        library = _blas()
+        with self._lock:
+            if self._users:
+                return self._before
+            return 1 if library is None else library.get_num_threads() or 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._before = _blas().get_num_threads()
+                _blas().set_num_threads(1)
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                _blas().set_num_threads(self._before)
+
+
+_limit = _Limit()
+
+
 def _threads_of_blas() -> int:
-    library = _blas()
-    return 1 if library is None else library.get_num_threads() or 1
+    return _limit.threads()
 
 
 def by_blas(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -69,15 +102,10 @@ def by_blas(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
     More threads would look for more work for a tenth of a second, on the cores that ours need.
     """
-    count = _threads_of_blas()
-    if count == 1:
+    if _threads_of_blas() == 1:
         return call(*args, **kwargs)
-    library = _blas()
-    library.set_num_threads(1)
-    try:
+    with _limit:
         return call(*args, **kwargs)
-    finally:
-        library.set_num_threads(count)
 
 
 def state() -> int:
@@ -108,7 +136,6 @@ class _Pool:
 
     def __init__(self, count: int, library: ctypes.CDLL) -> None:
         _functions()  # threads that begin find them made
-        self.threads = count
         places = _places()
         size = max(places.values()) + 8 * len(_CALLS)
         self._memory = memory.block(size)
@@ -122,6 +149,7 @@ class _Pool:
             library.pthread_cond_init(ctypes.c_void_p(self.state + places[name]), None)
         self._left = threading.Semaphore(0)
         self._running = 0  # threads but the caller's
+        self._forking = threading.Lock()
         self._begin(count - 1)
         atexit.register(self.end)
         # A fork has no other thread, which may have held a lock; so there is none when it is made.
@@ -130,10 +158,13 @@ class _Pool:
         )
 
     def _begin(self, count: int) -> None:
+        """Starts so many threads, or as many as this process may have."""
         self._word("stop")[...] = 0
-        for _ in range(count):
-            _thread.start_new_thread(self._serve, ())  # nobody's to wait for, or to count
-        self._running = count
+        with contextlib.suppress(RuntimeError):  # no more of them; or Python is about to end
+            while self._running < count:
+                _thread.start_new_thread(self._serve, ())  # nobody's to wait for, or to count
+                self._running += 1
+        self.threads = 1 + self._running
 
     def _word(self, name: str) -> np.ndarray:
         at = _places()[name] // 8
@@ -147,22 +178,26 @@ class _Pool:
 
     def end(self) -> None:
         """The threads leave the code, whose memory goes with the interpreter."""
-        _functions().halt(self._table)
-        for _ in range(self._running):
-            self._left.acquire(timeout=1)
-        self._running = 0
+        if self._running:
+            _functions().halt(self._table)
+            for _ in range(self._running):
+                self._left.acquire(timeout=1)
+            self._running = 0
 
     def _pause(self) -> None:
+        self._forking.acquire()  # one fork after the other
         self._paused = self._running
         self.end()
 
     def _go_on(self) -> None:
         self._begin(self._paused)
+        self._forking.release()
 
     def _alone(self) -> None:
         """A fork does all by itself."""
         self.threads = 1
         self._word("busy")[...] = 1
+        self._forking.release()
 
 
 _making = threading.Lock()
@@ -310,10 +345,14 @@ start:
   %stop.at = {at("stop")}
   br label %busy
 busy:
+  %leaves = load atomic i64, ptr %stop.at seq_cst, align 8
+  %stays = icmp eq i64 %leaves, 0
+  br i1 %stays, label %try, label %end
+try:
   %did = call i1 @one(ptr %state)
   br i1 %did, label %busy, label %spin
 spin:
-  %i = phi i64 [ 0, %busy ], [ %i.next, %spin.next ]
+  %i = phi i64 [ 0, %try ], [ %i.next, %spin.next ]
   call void {_PAUSE}
   %seen = load atomic i64, ptr %state monotonic, align 8
   %seen.left = and i64 %seen, 4294967295

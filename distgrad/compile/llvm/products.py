@@ -34,8 +34,10 @@ class _Lines(NamedTuple):
 
 
 def _lines(matrix: Layout) -> _Lines | None:
-    """None for a layout that is neither."""
+    """None for a layout that is neither; the stride of an axis of length 1 says nothing."""
     (rows, columns), (row, column) = matrix
+    row = max(row, 4 * columns) if rows == 1 else row
+    column = 4 if columns == 1 else column
     if column == 4 and row % 4 == 0 and row >= 4 * columns:
         return _Lines(False, row // 4)
     if row == 4 and column % 4 == 0 and column >= 4 * rows:
@@ -126,6 +128,8 @@ def many(a: Layout, b: Layout, c: Layout) -> Shared | None:
     if any(size < least for size, least in zip(kind.sizes, _FEWEST, strict=True)):
         return None
     lead = c.shape[:-2]
+    if 0 in lead:
+        return None
     moves = np.zeros((3, len(lead)), np.int64)
     for line, x in zip(moves, (a, b, c), strict=True):
         own = [0 if n == 1 else s for n, s in zip(x.shape[:-2], x.strides[:-2], strict=True)]
@@ -157,14 +161,16 @@ def multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> bool:
 
 def multiply_many(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> bool:
     """The same for all products of the last two axes; also False where BLAS is better."""
-    made = _many(*(Layout(x.shape, x.strides) for x in (a, b, out)))
+    made = _many(pool.threads(), *(Layout(x.shape, x.strides) for x in (a, b, out)))
     if made is None:
         return False
     made(a, b, out, scratch(made.nbytes))
     return True
 
 
-_many = functools.lru_cache(maxsize=1024)(many)
+@functools.lru_cache(maxsize=1024)
+def _many(_threads: int, *layouts: Layout) -> Shared | None:
+    return many(*layouts)
 
 
 def shared(m: int, n: int, k: int) -> bool:

@@ -6,6 +6,7 @@ two runs, or from when on.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import itertools
 import weakref
@@ -44,15 +45,23 @@ Call = tuple[tuple, tuple]  # what is written over, and the arguments of the ker
 class _Bound:
     """The arrays of one call: those that it writes, kept by none here; others may change."""
 
-    __slots__ = ("like", "moves", "places", "read", "rows", "written")
+    __slots__ = ("like", "moves", "others", "places", "read", "rows", "written")
 
-    def __init__(self, arrays: tuple, written: int, rows: np.ndarray, moves: np.ndarray) -> None:
+    def __init__(
+        self,
+        arrays: tuple,
+        written: int,
+        rows: np.ndarray,
+        moves: np.ndarray,
+        others: _Written | None,
+    ) -> None:
         addresses = list(map(address_of, arrays))
         self.written = list(map(weakref.ref, arrays[:written]))
         self.places, self.read = addresses[:written], addresses[written:]
         self.like = arrays[0].dtype, arrays[0].size, arrays[0].nbytes
         self.rows = rows  # of the table that the kernel is given, one for each part
         self.moves = moves  # bytes from the start of an array to each part
+        self.others = others  # what is written at the same time, if anything
         rows[:, : len(addresses)] = moves[:, None] + addresses
 
     def takes(self, out: tuple, args: tuple) -> bool:
@@ -75,9 +84,25 @@ class _Bound:
                 for place in self.places:
                     if abs(place - address) < nbytes:
                         return False
+                if self.others is not None and self.others.overlaps(address, nbytes):
+                    return False
                 self.read[i - first] = address
                 self.rows[:, i] = self.moves + address
         return True
+
+
+class _Written:
+    """The memory of arrays that are written in no order: none of it may be read meanwhile."""
+
+    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+        places = sorted((address_of(a), a.nbytes) for a in arrays)
+        self._starts = [start for start, _ in places]
+        self._stops = [start + nbytes for start, nbytes in places]
+
+    def overlaps(self, address: int, nbytes: int) -> bool:
+        """Whether some of these bytes are written."""
+        before = bisect.bisect_left(self._starts, address + nbytes)
+        return before > 0 and self._stops[before - 1] > address
 
 
 def _parts(size: int) -> list[tuple[int, int]]:
@@ -97,6 +122,10 @@ class _Prepared:
         total = sum(arrays[0].size for arrays in calls)
         # Products of float64 are BLAS's, whose threads are on the cores when they end.
         many = total >= 2 * _PART and calls[0][0].dtype == np.float32 and pool.threads() > 1
+        together = _Written([a for arrays in calls for a in arrays[:written]])
+        many = many and not any(
+            together.overlaps(address_of(a), a.nbytes) for arrays in calls for a in arrays[written:]
+        )
         cuts = [_parts(arrays[0].size) if many else [(0, arrays[0].size)] for arrays in calls]
         ends = list(itertools.accumulate(map(len, cuts), initial=0))
         table = np.empty((ends[-1], self._count + len(rates) + 1), np.int64)
@@ -105,7 +134,8 @@ class _Prepared:
         self._bound = []
         for arrays, cut, (first, last) in zip(calls, cuts, itertools.pairwise(ends), strict=True):
             moves = np.array([start for start, _ in cut], np.int64) * arrays[0].itemsize
-            self._bound.append(_Bound(arrays, written, table[first:last], moves))
+            others = together if many else None
+            self._bound.append(_Bound(arrays, written, table[first:last], moves, others))
         self.run = pool.shared(native, table) if many else repeated(native, table)
 
     def takes(self, calls: Sequence[Call], params: dict[str, Any]) -> bool:

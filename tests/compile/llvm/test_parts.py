@@ -247,6 +247,60 @@ def test_eager_operations(several, monkeypatch) -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("rows", [1, 8, 12])
+def test_dense_layers_of_few_rows(several, rows, monkeypatch) -> None:
+    """A batch of one may have any stride between its rows; few rows are multiplied otherwise."""
+    monkeypatch.setattr(eager, "_used", None)
+    eager.use("generated")
+    from distgrad.compile.llvm import dense
+
+    x = np.random.default_rng(3).normal(size=(rows, 400)).astype(np.float32)
+    x = x[0][None] if rows == 1 else x
+    found = []
+    for many in (False, True):
+        several(many)
+        dense._forward_plan.cache_clear()
+        dense._backward_plan.cache_clear()
+        tf.keras.utils.set_random_seed(0)
+        layer = tf.keras.layers.Dense(600, activation="tanh")
+        tensor = tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(tensor)
+            y = layer(tensor)
+        made = [y, *tape.gradient(y, [tensor, *layer.trainable_weights])]
+        found.append([m.numpy().tobytes() for m in made])
+        kernel = layer.kernel.numpy().astype(float)
+        np.testing.assert_allclose(y.numpy(), np.tanh(x @ kernel), atol=1e-4)
+    assert found[0] == found[1]
+
+
+def test_updates_that_read_what_others_write_go_one_after_the_other(several) -> None:
+    """As in a game of two, where the gradient of each is the other."""
+    found = []
+    for many in (False, True):
+        several(many)
+        rng = np.random.default_rng(4)
+        a, b = (tf.Variable(rng.normal(size=100_000).astype(np.float32)) for _ in range(2))
+        optimizer = tf.keras.optimizers.SGD(0.1)
+        for _ in range(20):
+            optimizer.apply_gradients([(b, a), (a, b)])
+        found.append(a.numpy().tobytes() + b.numpy().tobytes())
+    assert found[0] == found[1]
+
+
+def test_gradients_that_come_to_be_what_others_write(several) -> None:
+    found = []
+    for many in (False, True):
+        several(many)
+        a, b = (tf.Variable(np.linspace(0, n, 50_000, dtype=np.float32)) for n in (1, 2))
+        optimizer = tf.keras.optimizers.SGD(0.1)
+        ones = tf.ones(50_000)
+        for gradients in [(ones, ones), (ones, ones), (b, a), (ones, ones), (a, b), (b, a)]:
+            optimizer.apply_gradients(zip(gradients, (a, b), strict=True))
+        found.append(a.numpy().tobytes() + b.numpy().tobytes())
+    assert found[0] == found[1]
+
+
 MODELS = """
 import hashlib
 import numpy as np
@@ -289,6 +343,8 @@ for name, shape, model in [
         variables = model.trainable_variables
         optimizer.apply_gradients(zip(tape.gradient(value, variables), variables))
     told(model, name + " eager")
+from distgrad.compile.llvm import pool
+print("threads", 1 if pool._made is None else pool._made.threads)
 """
 
 
@@ -301,7 +357,9 @@ def test_models_have_the_same_bits_with_any_number_of_threads(shards: str) -> No
         env |= {"PYTHONPATH": root, "DISTGRAD_VIRTUAL_SHARDS": shards}
         result = process.run([sys.executable, "-c", MODELS], env=env, timeout=200)
         assert result.returncode == 0, result.stderr
-        return result.stdout.splitlines()
+        *found, last = result.stdout.splitlines()
+        assert last == f"threads {threads}"
+        return found
 
     one = hashes(1)
     assert len(one) == 10 and hashes(2) == one

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,6 +115,82 @@ def test_who_has_tasks_when_the_threads_have_ended_does_them_alone() -> None:
     pool._made.end()
     call(x)
     assert (x == 2).all()
+
+
+def test_who_may_start_no_threads_does_all_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def start(*args: object) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(begin(*args))
+
+    begin = _thread.start_new_thread
+    monkeypatch.setattr(_thread, "start_new_thread", start)
+    x = np.zeros(64 * 10, np.float32)
+    shared(64, 10)(x)
+    assert (x == 1).all() and pool.threads() == 2
+    pool._made.end()
+    monkeypatch.setattr(pool, "_made", None)
+    assert pool.threads() == 1
+
+
+def test_blas_has_one_thread_while_somebody_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        count = 3
+
+        def get_num_threads(self) -> int:
+            return self.count
+
+        def set_num_threads(self, count: int) -> None:
+            self.count = count
+
+    library, limit = Library(), pool._Limit()
+    monkeypatch.setattr(pool, "_blas", lambda: library)
+    monkeypatch.setattr(pool, "_limit", limit)
+    monkeypatch.setattr(pool, "_threads_of_blas", limit.threads)
+    first, second = threading.Event(), threading.Event()
+
+    def inner() -> None:
+        assert pool.by_blas(library.get_num_threads) == 1
+        first.set()
+        assert second.wait(30)
+        seen.append(library.count)
+
+    seen: list[int] = []
+    thread = threading.Thread(target=pool.by_blas, args=(inner,))
+    thread.start()
+    assert first.wait(30)
+    assert pool.threads() == 3  # not a wish of anybody's
+    assert pool.by_blas(library.get_num_threads) == 1
+    second.set()
+    thread.join(30)
+    assert seen == [1] and library.count == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forks_of_several_threads_leave_the_pool_as_it_was() -> None:
+    x = np.zeros(64 * 10, np.float32)
+    call = shared(64, 10)
+    call(x)
+
+    def forks() -> None:
+        for _ in range(10):
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            os.waitpid(child, 0)
+
+    began = time.monotonic()
+    threads = [threading.Thread(target=forks) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert pool._made._running == 2 and not pool._made._word("stop")[0]
+    call(x)
+    assert (x == 2).all() and time.monotonic() - began < 50
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
