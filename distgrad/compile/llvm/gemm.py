@@ -130,8 +130,13 @@ def _store(code: Code, value: str, pointer: str, mask: str) -> None:
     )
 
 
-def _pack_b(code: Code, b: str, columns: str, width: Int, terms: Int, transposed: bool) -> None:
-    """Panels of 32 columns: for each term its columns side by side, zeros beyond the last one."""
+def pack_columns(
+    code: Code, b: str, columns: str, width: Int, terms: Int, apart: str, transposed: bool
+) -> None:
+    """Panels of 32 columns: for each term its columns side by side, zeros beyond the last one.
+
+    ``apart``: floats from one line of ``b`` to the next.
+    """
     with code.loop(width, COLUMNS) as left:
         panel = code.at(columns, _times(code, left, terms))
         for half in (0, LANES):
@@ -142,7 +147,7 @@ def _pack_b(code: Code, b: str, columns: str, width: Int, terms: Int, transposed
                 mask = _first_lanes(code, lanes)
                 source = code.at(b, at)
                 with code.loop(terms) as k:
-                    value = _load(code, code.at(source, _times(code, k, "%ldb")), mask)
+                    value = _load(code, code.at(source, _times(code, k, apart)), mask)
                     code.store(value, code.at(target, code.mul(k, COLUMNS)))
                 continue
             with code.loop(terms, LANES) as k:
@@ -153,7 +158,7 @@ def _pack_b(code: Code, b: str, columns: str, width: Int, terms: Int, transposed
                     there = code.below(column, width)
                     # A column that is not there is read from the first, and then left out.
                     column = code.op(f"select i1 {there}, i64 {column}, i64 0")
-                    source = code.at(b, code.add(_times(code, column, "%ldb"), k))
+                    source = code.at(b, code.add(_times(code, column, apart), k))
                     value = _load(code, source, mask)
                     lines.append(
                         code.op(f"select i1 {there}, {VECTOR} {value}, {VECTOR} zeroinitializer")
@@ -202,7 +207,7 @@ class _Block:
     def pack_columns(self, transposed: bool) -> None:
         """Copies the block of B."""
         b = self._code.at("%b", _place(self._code, self._first, self._left, "%ldb", transposed))
-        _pack_b(self._code, b, self._columns, self._width, self._terms, transposed)
+        pack_columns(self._code, b, self._columns, self._width, self._terms, "%ldb", transposed)
 
     def pack(self, top: Int, count: Int) -> None:
         """Copies rows of A to where they do not get into each other's way in the cache."""

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from distgrad.compile.llvm import pool
-from distgrad.compile.llvm.blocks import scratch
-from distgrad.compile.llvm.gemm import COLUMNS, ROWS, depth, gemm, work
+from distgrad.compile.llvm.blocks import (
+    LANES,
+    Code,
+    Int,
+    Walk,
+    in_groups,
+    panels,
+    product,
+    put,
+    rows_at_once,
+    scratch,
+)
+from distgrad.compile.llvm.gemm import COLUMNS, ROWS, depth, gemm, pack_columns, work
 from distgrad.compile.llvm.loops import Native
 from distgrad.compile.llvm.parts import WORTH, Cut, Part, Shared, ranges, run
 
 _TERMS = 50  # of a product that one core adds up in a nanosecond, about
 _FEWEST = 12, 16, 8  # rows, columns and terms of a product of many
-_SMALLEST = 1 << 17  # all terms of it: BLAS copies nothing for smaller ones, and has one thread
+_SMALL = 1 << 19  # terms of a product of many that is made from where its factors lie
+_NARROW = 4  # columns of one that are too few for that
 
 
 class Layout(NamedTuple):
@@ -123,10 +136,18 @@ def many(a: Layout, b: Layout, c: Layout) -> Shared | None:
     None where one by one they are better left to BLAS.
     """
     kind = _kind(*(Layout(x.shape[-2:], x.strides[-2:]) for x in (a, b, c)))
-    if kind is None or math.prod(kind.sizes) < _SMALLEST:
+    if kind is None:
         return None
-    if any(size < least for size, least in zip(kind.sizes, _FEWEST, strict=True)):
+    if math.prod(kind.sizes) <= _SMALL:
+        if kind.sizes[1] < _NARROW:
+            return None
+        native, room = _small(kind), _small_room(kind)
+        numbers: tuple[int, ...] = ()
+    elif any(size < least for size, least in zip(kind.sizes, _FEWEST, strict=True)):
         return None
+    else:
+        native, room = gemm(*kind.flags), kind.room
+        numbers = kind.numbers(*kind.sizes[:2])
     lead = c.shape[:-2]
     if 0 in lead:
         return None
@@ -135,16 +156,57 @@ def many(a: Layout, b: Layout, c: Layout) -> Shared | None:
         own = [0 if n == 1 else s for n, s in zip(x.shape[:-2], x.strides[:-2], strict=True)]
         line[len(lead) - len(own) :] = own
     places = np.indices(lead).reshape(len(lead), -1).T @ moves.T
-    numbers = kind.numbers(*kind.sizes[:2])
 
     def into(count: int) -> list[Part]:
         return [
-            Part(gemm(*kind.flags), list(map(tuple, places[start:stop].tolist())), numbers)
+            Part(native, list(map(tuple, places[start:stop].tolist())), numbers)
             for start, stop in ranges(len(places), 1, count)
         ]
 
-    cut = Cut(len(places) * kind.cost, len(places), into, kind.room)
+    cut = Cut(len(places) * kind.cost, len(places), into, room)
     return Shared(cut.parts() or into(1), cut.work)
+
+
+def _small_room(kind: _Kind) -> int:
+    """Bytes that the panels of a matrix that lies transposed take, with what is behind them."""
+    _, n, k = kind.sizes
+    return 4 * (-(-n // COLUMNS) * COLUMNS * (k + LANES)) if kind.flags[1] else 0
+
+
+@functools.lru_cache(maxsize=1024)
+def _small(kind: _Kind) -> Native:
+    """The function of a, b, a place for their product, and memory to work in.
+
+    A small matrix stays in the cache: only one that lies transposed is copied.
+    """
+    (m, n, k), (lda, ldb, ldc) = kind.sizes, kind.apart
+    (ta, tb), copied = kind.flags, ["work"] if kind.flags[1] else []
+    code = Code(["a", "b", "c", *copied], [])
+    if tb:
+        pack_columns(code, "%b", "%work", n, k, str(ldb), True)
+    across = _panels(code, n) if tb else panels(code, n)
+    for column, width in across:
+        right = code.at("%work", code.mul(column, k)) if tb else code.at("%b", column)
+        walk = Walk(k, lda if ta else 1, COLUMNS if tb else ldb)
+
+        def write(row: Int, rows: int, column=column, width=width, right=right, walk=walk) -> None:
+            step = 1 if ta else lda
+            left = code.at("%a", code.mul(row, step))
+            sums = product(code, [r * step for r in range(rows)], width, left, right, [walk])
+            put(code, code.at("%c", code.add(code.mul(row, ldc), column)), ldc, width, sums)
+
+        in_groups(code, m, rows_at_once(width), write)
+    return code.native()
+
+
+def _panels(code: Code, n: int) -> Iterator[tuple[Int, int]]:
+    """The panels that a matrix is copied to: where each starts, and its columns."""
+    whole = n // COLUMNS * COLUMNS
+    if whole:
+        with code.loop(whole, COLUMNS) as column:
+            yield column, COLUMNS
+    if n > whole:
+        yield whole, n - whole
 
 
 # On arrays

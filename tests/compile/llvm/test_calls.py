@@ -122,3 +122,23 @@ def test_parts_that_are_returned_are_the_callers_own():
     generated([x + 1])
     for a, b in zip(first, kept, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("flags", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize(
+    "sizes", [(2, 2, 4), (32, 16, 32), (7, 33, 65), (50, 64, 50), (90, 5, 100)]
+)
+def test_many_small_products(sizes, flags):
+    """Of rows that lie apart, too, as those of attention's heads do."""
+    m, k, n = sizes
+    a = floats(2, *((k, 3, m) if flags[0] else (m, 3, k)))
+    b = floats(2, *((n, 3, k) if flags[1] else (k, 3, n)))
+
+    def fn(a, b):
+        a, b = (tf.transpose(x, (0, 2, 1, 3)) for x in (a, b))
+        return tf.matmul(a, b, transpose_a=flags[0], transpose_b=flags[1])
+
+    generated, oracle = both(fn, a, b)
+    (found,), (usual,) = generated([a, b]), oracle([a, b])
+    np.testing.assert_allclose(found, usual, rtol=0, atol=2e-5)
+    assert np.matmul not in [step.fn for step in generated.schedule.steps]

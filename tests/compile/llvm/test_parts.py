@@ -105,8 +105,10 @@ def test_products(several, sizes, flags) -> None:
 
 
 @pytest.mark.parametrize("lead", [((7,), (7,)), ((2, 3), (3,)), ((1,), (5,)), ((4, 1), (1, 3))])
-def test_many_products(several, lead, monkeypatch) -> None:
-    monkeypatch.setattr(products, "_SMALLEST", 1)
+@pytest.mark.parametrize("small", [True, False])
+def test_many_products(several, lead, small, monkeypatch) -> None:
+    """Small ones are made from where their factors lie, others as one is."""
+    monkeypatch.setattr(products, "_SMALL", 1 << 19 if small else 1)
     a, b = floats(*lead[0], 14, 20), floats(*lead[1], 20, 33)
     same(several, tf.matmul, a, b)
     same(several, lambda a, b: tf.matmul(a, b, transpose_b=True), a, floats(*lead[1], 33, 20))
