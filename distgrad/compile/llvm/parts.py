@@ -24,25 +24,25 @@ class Part(NamedTuple):
     """Calls on the same arrays, one after the other.
 
     ``offsets`` has a line for each call, of bytes behind the start of each array; ``numbers``
-    stand behind the addresses.
+    stand behind the addresses. With ``work`` the last of the arrays is memory to work in, of which
+    each part has so many bytes for itself.
     """
 
     native: Native
     offsets: Sequence[tuple[int, ...]]
     numbers: tuple[int, ...]
+    work: int = 0
 
 
 class Cut(NamedTuple):
     """How a call can be cut: into ``most`` parts, or as many as ``into`` is told, or fewer.
 
-    ``cost`` is about how long it takes one thread, in nanoseconds. With ``work`` the last of its
-    arrays is memory of so many bytes to work in, of which each part has its own.
+    ``cost`` is about how long it takes one thread, in nanoseconds.
     """
 
     cost: float
     most: int
     into: Callable[[int], Sequence[Part]]
-    work: int = 0
 
     def parts(self) -> Sequence[Part]:
         """The parts for the threads that there are; fewer than two where one thread does all."""
@@ -61,6 +61,11 @@ def ranges(size: int, unit: int, count: int) -> list[tuple[int, int]]:
     return [(a, b) for a, b in itertools.pairwise(edges) if a < b]
 
 
+def _lines(nbytes: int) -> int:
+    """So many bytes, so that what follows begins with a line of the cache."""
+    return -(-nbytes // 64) * 64
+
+
 def room(nbytes: int) -> View:
     """Memory to work in."""
     return View(Buffer(nbytes), 0, (nbytes,), (1,), np.dtype(np.uint8))
@@ -72,14 +77,13 @@ def shared(step: Step) -> Step:
     parts = () if cut is None else cut.parts()
     if cut is None or len(parts) < 2:
         return step
-    args = step.args
-    if cut.work:
-        args = *args[:-1], room(cut.work * len(parts))
-    return step._replace(fn=Shared(parts, cut.work), args=args)
+    made = Shared(parts)
+    args = (*step.args[:-1], room(made.nbytes)) if made.nbytes else step.args
+    return step._replace(fn=made, args=args)
 
 
 class Shared:
-    """All parts of a call, on arrays whose last one has room for each of them to work in.
+    """All parts of a call, on arrays; ``nbytes`` are what they work in, if they do.
 
     What the machine code reads lies in one block of words, made once, to which the addresses of
     the arrays, and of the block itself, are added for each call.
@@ -87,8 +91,9 @@ class Shared:
 
     __name__ = "shared"
 
-    def __init__(self, parts: Sequence[Part], work: int) -> None:
-        self.nbytes = len(parts) * work  # of that last array, where a part works in memory
+    def __init__(self, parts: Sequence[Part]) -> None:
+        rooms = list(itertools.accumulate([_lines(part.work) for part in parts], initial=0))
+        self.nbytes = rooms[-1]
         self._alone = len(parts) == 1
         self._words: list[int] = []
         self._added: list[int] = []  # to each word: 0 nothing, 1 the block's address, 2 ... arrays'
@@ -102,14 +107,14 @@ class Shared:
             lists += 1 + 2 * len(part.offsets)
         for part in parts:
             self._put([len(part.offsets)])
-            width = len(part.offsets[0]) + bool(work) + len(part.numbers)
+            width = len(part.offsets[0]) + bool(part.work) + len(part.numbers)
             for _ in part.offsets:
                 self._put([part.native.address])
                 self._put([8 * rows], 1)
                 rows += width
-        for i, part in enumerate(parts):
+        for part, start in zip(parts, rooms, strict=False):
             for line in part.offsets:
-                own = (*line, i * work) if work else line
+                own = (*line, start) if part.work else line
                 for array, move in enumerate(own, 2):
                     self._put([move], array)
                 self._put(part.numbers)
@@ -155,4 +160,4 @@ def run(native: Native, *arrays: np.ndarray) -> None:
 @functools.lru_cache(maxsize=1024)
 def _made(cut: Cut, _threads: int) -> Shared | None:
     parts = cut.parts()
-    return Shared(parts, cut.work) if len(parts) > 1 else None
+    return Shared(parts) if len(parts) > 1 else None

@@ -72,8 +72,8 @@ class _Kind(NamedTuple):
 
     @property
     def room(self) -> int:
-        """Bytes that it works in, so that others' begin with a line of the cache."""
-        return -(-work(*self.sizes[1:]) // 64) * 64
+        """Bytes that it works in."""
+        return work(*self.sizes[1:])
 
     def numbers(self, m: int, n: int) -> tuple[int, ...]:
         """What the function is told of ``m`` rows and ``n`` columns of it."""
@@ -108,12 +108,13 @@ def _one(kind: _Kind) -> Native:
                 native,
                 [(4 * top * of_row, 4 * left * of_column, 4 * (top * ldc + left))],
                 kind.numbers(bottom - top, right - left),
+                work(right - left, kind.sizes[2]),
             )
             for top, bottom in ranges(m, ROWS, down)
             for left, right in ranges(n, COLUMNS, across)
         ]
 
-    cut = Cut(kind.cost, -(-m // ROWS) * -(-n // COLUMNS), into, kind.room)
+    cut = Cut(kind.cost, -(-m // ROWS) * -(-n // COLUMNS), into)
     return Native(native.address, kind.numbers(m, n), cut)
 
 
@@ -159,12 +160,11 @@ def many(a: Layout, b: Layout, c: Layout) -> Shared | None:
 
     def into(count: int) -> list[Part]:
         return [
-            Part(native, list(map(tuple, places[start:stop].tolist())), numbers)
+            Part(native, list(map(tuple, places[start:stop].tolist())), numbers, room)
             for start, stop in ranges(len(places), 1, count)
         ]
 
-    cut = Cut(len(places) * kind.cost, len(places), into, room)
-    return Shared(cut.parts() or into(1), cut.work)
+    return Shared(Cut(len(places) * kind.cost, len(places), into).parts() or into(1))
 
 
 def _small_room(kind: _Kind) -> int:

@@ -37,18 +37,21 @@ def compile_product(apply: Apply, places: dict[Value, View]) -> list[Step] | Non
     def part(start: int, stop: int) -> Part:
         address = _product(tile, width > most, (stop - start) % tile.rows, width % most)
         numbers = count, rows, stop - start, width, height
-        return Part(Native(address), [(4 * start, 0, 4 * start * width, 0)], numbers)
+        offsets = [(4 * start, 0, 4 * start * width, 0)]
+        return Part(Native(address), offsets, numbers, 4 * floats(stop - start))
 
     def into(parts: int) -> list[Part]:
         return [part(*each) for each in ranges(height, tile.rows, parts)]
 
-    floats = count * rows * (height + (most if width > most else 0)) + LANES
-    floats += _depth(merges) * tile.rows * most
-    cost = count * rows * height * width / _TERMS
-    cut = Cut(cost, -(-height // tile.rows), into, -(-4 * floats // 64) * 64)
+    def floats(taken: int) -> int:
+        """Those that a part of so many rows of the result works in."""
+        packed = count * rows * (taken + (most if width > most else 0)) + LANES
+        return packed + _depth(merges) * tile.rows * most
+
+    cut = Cut(count * rows * height * width / _TERMS, -(-height // tile.rows), into)
     whole = part(0, height)
     native = Native(whole.native.address, whole.numbers, cut)
-    return _steps(native, [x, g], places[apply.outputs[0]], merges, floats)
+    return _steps(native, [x, g], places[apply.outputs[0]], merges, floats(height))
 
 
 def compile_rows_sum(apply: Apply, places: dict[Value, View]) -> list[Step] | None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.compile.llvm import direct, engine, parts, pooling, scatter, winograd
+from distgrad.compile.llvm import direct, engine, parts, pool, pooling, scatter, winograd
 from distgrad.compile.llvm.blocks import LANES, scratch
 from distgrad.compile.llvm.layers import Layer
 from distgrad.compile.llvm.loops import Native
@@ -24,6 +24,7 @@ from distgrad.ops.windows import Geometry
 
 Shape = tuple[int, ...]
 
+_MUCH = 1 << 20  # floats that a part works in: then there are no more parts than threads
 _SMALLEST = 1 << 12  # elements of what is made: below that NumPy is as fast
 _FLOAT = np.dtype(np.float32)
 
@@ -86,24 +87,24 @@ def _cost(layer: Layer, convolves: bool) -> float:
     return terms * (1 if layer.depthwise else layer.channels) / 50
 
 
-def _room(work: int) -> int:
-    """Bytes for so many floats, so that the next part's begin with a line of the cache."""
-    return -(-4 * work // 64) * 64
-
-
 def _by_samples(
     function: Callable[[], int], samples: int, moves: Sequence[int], cost: float, work: int
 ) -> Cut:
-    """``moves``: bytes from one sample to the next in each array; ``cost``: of one sample."""
+    """``moves``: bytes from one sample to the next in each array; ``cost``: of one sample.
+
+    ``work``: floats that a part works in.
+    """
     native = Native(function)
 
     def into(count: int) -> list[Part]:
+        if work > _MUCH:
+            count = min(count, pool.threads())
         return [
-            Part(native, [tuple(start * move for move in moves)], (stop - start,))
+            Part(native, [tuple(start * move for move in moves)], (stop - start,), 4 * work)
             for start, stop in ranges(samples, 1, count)
         ]
 
-    return Cut(samples * cost, samples, into, _room(work))
+    return Cut(samples * cost, samples, into)
 
 
 def _by_filters(layer: Layer, kernels: Any, samples: int) -> Cut | None:
@@ -119,14 +120,15 @@ def _by_filters(layer: Layer, kernels: Any, samples: int) -> Cut | None:
             if wino:
                 own = layer._replace(channels=stop - start, pixel=layer.channels)
                 moves = 4 * start, 0, 4 * start * layer.outputs
-                made.append(Part(Native(winograd.grad_w(own)), [moves], (samples,)))
+                native, work = Native(winograd.grad_w(own)), winograd.work(own)
+                made.append(Part(native, [moves], (samples,), 4 * work))
             else:
                 function, first = direct.part_of_grad_w(layer, start, stop)
-                made.append(Part(Native(function), [(0, 0, 0)], (samples, first)))
+                work = direct.work(layer)
+                made.append(Part(Native(function), [(0, 0, 0)], (samples, first), 4 * work))
         return made
 
-    cost = samples * _cost(layer, True)
-    return Cut(cost, -(-size // unit), into, _room(kernels.work(layer)))
+    return Cut(samples * _cost(layer, True), -(-size // unit), into)
 
 
 def _kernels(which: str, layer: Layer) -> Any:

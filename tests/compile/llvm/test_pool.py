@@ -52,7 +52,7 @@ def counting() -> parts.Native:
 def shared(count: int, size: int) -> parts.Shared:
     native = counting()
     each = [parts.Part(native, [(4 * size * i,)], (size,)) for i in range(count)]
-    return parts.Shared(each, 0)
+    return parts.Shared(each)
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 1000])
@@ -96,7 +96,7 @@ def test_tasks_run_in_the_mode_of_who_shares_them() -> None:
 
     each_vector(code, "%size", write)
     native, size = code.native(), 4096
-    call = parts.Shared([parts.Part(native, [(4 * size * i,)], (size,)) for i in range(64)], work=0)
+    call = parts.Shared([parts.Part(native, [(4 * size * i,)], (size,)) for i in range(64)])
     tiny = np.float32(1e-38)
     for _ in range(20):
         x = np.full(64 * size, tiny)
