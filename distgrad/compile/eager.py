@@ -71,6 +71,7 @@ _DRAWN = 1 << 10  # random numbers
 _CHOSEN = 1 << 12  # elements of one array or another
 _MULTIPLIED = 1 << 20  # terms of a product of matrices
 _THREADED = 1 << 13  # elements of a factor from which on BLAS may use threads
+_BY_THREADS = 1 << 18  # terms of a product from which on it may
 _OUTER = 1 << 12  # the same of a column and a row, for which NumPy does not ask BLAS
 
 Kernel = Callable[..., Any]
@@ -239,7 +240,9 @@ def _dot_hook(plain: Kernel) -> Kernel:
         if made is not None:
             return made
         flags = {"transpose_a": transpose_a, "transpose_b": transpose_b}
-        large = a.size >= _THREADED or b.size >= _THREADED
+        large = max(a.size, b.size) >= _THREADED
+        if not large:
+            large = a.size * b.shape[-2 if transpose_b else -1] >= _BY_THREADS
         if large and a.dtype.char == "f" and (_used or used()) == "generated":
             return _pool().by_blas(plain, a, b, **flags, out=out)
         return plain(a, b, **flags, out=out)

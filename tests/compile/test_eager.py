@@ -526,3 +526,29 @@ def test_a_captured_function_has_the_bits_of_eager_in_bfloat16(kernels):
         return losses, tape.gradient(losses, x)
 
     has_the_bits_of_eager(fn, tf.cast(tf.constant(normal(3, 4097)), tf.bfloat16))
+
+
+@pytest.mark.parametrize(
+    ("m", "k", "n", "large"),
+    [(256, 10, 512, True), (1024, 1024, 1, True), (1, 90, 100, True), (30, 30, 30, False)],
+)
+def test_blas_has_one_thread_for_products_that_might_have_more(
+    m, k, n, large, monkeypatch, kernels
+):
+    """Of float32: threads of BLAS would be in the way of ours."""
+    kernels("generated")
+    asked = []
+
+    class Pool:
+        @staticmethod
+        def by_blas(call, *args, **kwargs):
+            asked.append(call)
+            return call(*args, **kwargs)
+
+    monkeypatch.setattr(eager, "_pool", Pool)
+    monkeypatch.setattr(eager, "_product", lambda *args: None)
+    a, b, dot = normal(m, k), normal(k, n), registry["dot"].kernel_for(np)
+    for x, y, flags in [(a, b, (False, False)), (a.T.copy(), b.T.copy(), (True, True))]:
+        made = dot(x, y, transpose_a=flags[0], transpose_b=flags[1])
+        np.testing.assert_allclose(made, a @ b, rtol=0, atol=1e-3)
+    assert len(asked) == 2 * large
