@@ -10,6 +10,11 @@ import numpy as np
 ALIGN = 64  # bytes: a cache line, and the widest vector
 
 
+def aligned(nbytes: int) -> int:
+    """So many bytes, so that what lies behind them begins with a line of the cache."""
+    return -(-nbytes // ALIGN) * ALIGN
+
+
 class Lifetime(NamedTuple):
     """Bytes that are needed from one step to another, both included."""
 
@@ -33,7 +38,7 @@ def plan(lifetimes: Sequence[Lifetime]) -> Layout:
     order = sorted(range(len(lifetimes)), key=lambda i: (-lifetimes[i].nbytes, i))
     for count, index in enumerate(order):
         life = lifetimes[index]
-        size = -(-max(life.nbytes, 1) // ALIGN) * ALIGN
+        size = aligned(max(life.nbytes, 1))
         low, high, first, last = rows[:, :count]
         beside = (first <= life.stop) & (last >= life.start)
         ends = np.maximum.accumulate(np.append(0, high[beside]))

@@ -280,7 +280,6 @@ def test_threads_of_operations_are_as_many_as_a_script_says():
     code = """
 import distgrad as tf
 from distgrad.compile.llvm import pool
-assert pool._threads_of_blas() == pool._cores()
 tf.config.threading.set_intra_op_parallelism_threads(1)
 print(tf.config.threading.get_intra_op_parallelism_threads(), pool.threads())
 """

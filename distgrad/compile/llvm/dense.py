@@ -26,6 +26,7 @@ from distgrad.compile.llvm.blocks import (
 from distgrad.compile.llvm.calls import Place, Planned, argument, number
 from distgrad.compile.llvm.composites import ROWS, Body, Made
 from distgrad.compile.llvm.loops import Native
+from distgrad.compile.memory import aligned
 from distgrad.ops.biased import ACTIVATIONS
 
 _FLOAT32 = np.dtype(np.float32)
@@ -111,7 +112,7 @@ def _forward_plan(x: tuple, w: tuple, b: tuple, activation: str) -> _Plan | None
         return _Plan(_Forward(activation, sizes), 0)
     given, weights, bias, made, work = map(argument, range(5))
     most = max(_WAITING // n, _FEWEST_ROWS)
-    held = _whole(gemm.work(n, k))
+    held = aligned(gemm.work(n, k))
     waiting, finish = _after(work, held), _finish(activation, n)
     calls: list[tuple[Native, Sequence[Place]]] = []
     for start in range(0, m, most):
@@ -137,7 +138,7 @@ def _backward_plan(x: tuple, w: tuple, b: tuple, activation: str, all_three: boo
         return _Plan(_Backward(activation, sizes), 0)
     g, y, given, weights, *made, work = map(argument, range(7 + all_three))
     *of_x, of_w, of_b = made
-    held = _whole(max(gemm.work(n, m), gemm.work(k, n) if all_three else 0))
+    held = aligned(max(gemm.work(n, m), gemm.work(k, n) if all_three else 0))
     dz = _after(work, held) if activation else g
     calls = [
         _looped(_start(activation, n), (g, y), (dz, of_b) if activation else (of_b,), m),
@@ -179,10 +180,6 @@ class _Backward:
         products.multiply(x.T, dz, of_w)
         for each in of_x:
             products.multiply(dz, w.T, each)
-
-
-def _whole(nbytes: int) -> int:
-    return -(-nbytes // 64) * 64
 
 
 def _after(place: Place, nbytes: int) -> Place:

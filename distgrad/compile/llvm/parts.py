@@ -12,8 +12,10 @@ import numpy as np
 from distgrad.compile.llvm import listed, pool
 from distgrad.compile.llvm.blocks import scratch
 from distgrad.compile.llvm.loops import Kept, Native, address_of
+from distgrad.compile.memory import aligned
 from distgrad.compile.steps import Buffer, Step, View
 
+TERMS = 50  # of a product that one core adds up in a nanosecond, about
 _LEAST = 2e4  # nanoseconds of a part: threads that sleep take as long to come
 _LONG = 2e5  # nanoseconds of parts of which there are more than threads
 WORTH = 1e5  # nanoseconds of a call that is worth its parts' tables where nothing is bound
@@ -61,11 +63,6 @@ def ranges(size: int, unit: int, count: int) -> list[tuple[int, int]]:
     return [(a, b) for a, b in itertools.pairwise(edges) if a < b]
 
 
-def _lines(nbytes: int) -> int:
-    """So many bytes, so that what follows begins with a line of the cache."""
-    return -(-nbytes // 64) * 64
-
-
 def room(nbytes: int) -> View:
     """Memory to work in."""
     return View(Buffer(nbytes), 0, (nbytes,), (1,), np.dtype(np.uint8))
@@ -92,7 +89,7 @@ class Shared:
     __name__ = "shared"
 
     def __init__(self, parts: Sequence[Part]) -> None:
-        rooms = list(itertools.accumulate([_lines(part.work) for part in parts], initial=0))
+        rooms = list(itertools.accumulate([aligned(part.work) for part in parts], initial=0))
         self.nbytes = rooms[-1]
         self._alone = len(parts) == 1
         self._words: list[int] = []

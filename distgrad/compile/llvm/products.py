@@ -24,9 +24,8 @@ from distgrad.compile.llvm.blocks import (
 )
 from distgrad.compile.llvm.gemm import COLUMNS, ROWS, depth, gemm, pack_columns, work
 from distgrad.compile.llvm.loops import Native
-from distgrad.compile.llvm.parts import WORTH, Cut, Part, Shared, ranges, run
+from distgrad.compile.llvm.parts import TERMS, WORTH, Cut, Part, Shared, ranges, run
 
-_TERMS = 50  # of a product that one core adds up in a nanosecond, about
 _FEWEST = 12, 16, 8  # rows, columns and terms of a product of many
 _SMALL = 1 << 19  # terms of a product of many that is made from where its factors lie
 _NARROW = 4  # columns of one that are too few for that
@@ -68,7 +67,7 @@ class _Kind(NamedTuple):
     @property
     def cost(self) -> float:
         """Nanoseconds on one core, about."""
-        return math.prod(self.sizes) / _TERMS
+        return math.prod(self.sizes) / TERMS
 
     @property
     def room(self) -> int:
@@ -237,4 +236,4 @@ def _many(_threads: int, *layouts: Layout) -> Shared | None:
 
 def shared(m: int, n: int, k: int) -> bool:
     """Whether threads share a product of this size that is made eagerly."""
-    return m * n * k / _TERMS > WORTH and pool.threads() > 1
+    return m * n * k / TERMS > WORTH and pool.threads() > 1

@@ -17,11 +17,10 @@ import numpy as np
 from distgrad.compile.llvm import engine
 from distgrad.compile.llvm.blocks import LANES, Code, Int, vectors
 from distgrad.compile.llvm.loops import Native
-from distgrad.compile.llvm.parts import Cut, Part, ranges
+from distgrad.compile.llvm.parts import TERMS, Cut, Part, ranges
 from distgrad.compile.program import Apply, Value
 from distgrad.compile.steps import Buffer, Step, View
 
-_TERMS = 50  # that one core adds up in a nanosecond, about
 _MOST = 4 * LANES  # floats of rows that are added up at once
 
 
@@ -48,7 +47,7 @@ def compile_product(apply: Apply, places: dict[Value, View]) -> list[Step] | Non
         packed = count * rows * (taken + (most if width > most else 0)) + LANES
         return packed + _depth(merges) * tile.rows * most
 
-    cut = Cut(count * rows * height * width / _TERMS, -(-height // tile.rows), into)
+    cut = Cut(count * rows * height * width / TERMS, -(-height // tile.rows), into)
     whole = part(0, height)
     native = Native(whole.native.address, whole.numbers, cut)
     return _steps(native, [x, g], places[apply.outputs[0]], merges, floats(height))

@@ -17,7 +17,7 @@ from distgrad.compile.llvm import direct, engine, parts, pool, pooling, scatter,
 from distgrad.compile.llvm.blocks import LANES, scratch
 from distgrad.compile.llvm.layers import Layer
 from distgrad.compile.llvm.loops import Native
-from distgrad.compile.llvm.parts import Cut, Part, ranges
+from distgrad.compile.llvm.parts import TERMS, Cut, Part, ranges
 from distgrad.compile.program import Apply, Value
 from distgrad.compile.steps import Buffer, Step, View
 from distgrad.ops.windows import Geometry
@@ -84,7 +84,7 @@ def _cost(layer: Layer, convolves: bool) -> float:
     terms = prod(layer.counts) * layer.outputs * prod(layer.size)
     if not convolves:
         return terms / 10
-    return terms * (1 if layer.depthwise else layer.channels) / 50
+    return terms * (1 if layer.depthwise else layer.channels) / TERMS
 
 
 def _by_samples(

@@ -15,7 +15,7 @@ from distgrad.compile import eager
 from distgrad.compile.capture import trace
 from distgrad.compile.llvm import engine, parts, pool, products, updates
 from distgrad.core.primitive import registry
-from distgrad.launcher import environ
+from distgrad.launcher import load
 from distgrad.testing import process
 
 pytestmark = pytest.mark.skipif(not engine.available(), reason="needs llvmlite and FMA")
@@ -350,7 +350,7 @@ print("threads", 1 if pool._made is None else pool._made.threads)
 """
 
 
-@pytest.mark.skipif(environ.usable_cores() < 2, reason="one core")
+@pytest.mark.skipif(load.cores() < 2, reason="one core, or a quota of one")
 @pytest.mark.parametrize("shards", ["", "4"])
 def test_models_have_the_same_bits_with_any_number_of_threads(shards: str) -> None:
     def hashes(threads: int) -> list[str]:
