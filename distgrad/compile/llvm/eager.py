@@ -301,8 +301,7 @@ def product(
     a, b = a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b
     if a.shape[-1] != b.shape[-2]:
         return None
-    made = _products(a, b, out) if b.ndim > 2 else _one(a, b, out)
-    return made
+    return _products(a, b, out) if b.ndim > 2 else _one(a, b, out)
 
 
 def _one(a: np.ndarray, b: np.ndarray, out: np.ndarray | None) -> np.ndarray | None:

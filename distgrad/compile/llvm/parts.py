@@ -92,34 +92,35 @@ class Shared:
         rooms = list(itertools.accumulate([aligned(part.work) for part in parts], initial=0))
         self.nbytes = rooms[-1]
         self._alone = len(parts) == 1
-        self._words: list[int] = []
-        self._added: list[int] = []  # to each word: 0 nothing, 1 the block's address, 2 ... arrays'
+        words: list[int] = []
+        added: list[int] = []  # to each word: 0 nothing, 1 the block's address, 2 ... arrays'
+
+        def put(some: Sequence[int], to: int = 0) -> None:
+            words.extend(some)
+            added.extend([to] * len(some))
+
         each, lists = listed.driver().address, 2 + 2 * len(parts)
-        self._put([0 if self._alone else pool.state(), len(parts)])
+        put([0 if self._alone else pool.state(), len(parts)])
         rows = lists + sum(1 + 2 * len(part.offsets) for part in parts)
         self._first = 8 * lists
         for part in parts:
-            self._put([each])
-            self._put([8 * lists], 1)
+            put([each])
+            put([8 * lists], 1)
             lists += 1 + 2 * len(part.offsets)
         for part in parts:
-            self._put([len(part.offsets)])
+            put([len(part.offsets)])
             width = len(part.offsets[0]) + bool(part.work) + len(part.numbers)
             for _ in part.offsets:
-                self._put([part.native.address])
-                self._put([8 * rows], 1)
+                put([part.native.address])
+                put([8 * rows], 1)
                 rows += width
         for part, start in zip(parts, rooms, strict=False):
             for line in part.offsets:
                 own = (*line, start) if part.work else line
                 for array, move in enumerate(own, 2):
-                    self._put([move], array)
-                self._put(part.numbers)
-        self._block, self._which = np.array(self._words, np.int64), np.array(self._added, np.intp)
-
-    def _put(self, words: Sequence[int], added: int = 0) -> None:
-        self._words += words
-        self._added += [added] * len(words)
+                    put([move], array)
+                put(part.numbers)
+        self._block, self._which = np.array(words, np.int64), np.array(added, np.intp)
 
     def __call__(self, *arrays: np.ndarray) -> None:
         block = self._for(arrays)

@@ -69,11 +69,6 @@ class _Kind(NamedTuple):
         """Nanoseconds on one core, about."""
         return math.prod(self.sizes) / TERMS
 
-    @property
-    def room(self) -> int:
-        """Bytes that it works in."""
-        return work(*self.sizes[1:])
-
     def numbers(self, m: int, n: int) -> tuple[int, ...]:
         """What the function is told of ``m`` rows and ``n`` columns of it."""
         k = self.sizes[2]
@@ -146,7 +141,7 @@ def many(a: Layout, b: Layout, c: Layout) -> Shared | None:
     elif any(size < least for size, least in zip(kind.sizes, _FEWEST, strict=True)):
         return None
     else:
-        native, room = gemm(*kind.flags), kind.room
+        native, room = gemm(*kind.flags), work(*kind.sizes[1:])
         numbers = kind.numbers(*kind.sizes[:2])
     lead = c.shape[:-2]
     if 0 in lead:

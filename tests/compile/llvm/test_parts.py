@@ -52,9 +52,8 @@ def several(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]
     if made is not None:
         made.end()
     monkeypatch.setattr(pool, "_threads_of_blas", own)
-    use_again = (parts._made, products._many)
-    for each in use_again:
-        each.cache_clear()
+    parts._made.cache_clear()
+    products._many.cache_clear()
     updates._prepared.clear()
 
 
