@@ -46,7 +46,7 @@ from distgrad.core.tape import GradientTape, UnconnectedGradients
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.debugging import Assert, assert_equal, assert_greater, assert_less, assert_rank
-from distgrad.launcher.environ import settle_threads as _settle_threads
+from distgrad.launcher.threads import settle as _settle_threads
 from distgrad.ops.arithmetic import (
     abs,
     add,

@@ -40,7 +40,7 @@ class Job:
     workers: int
     virtual_shards: int | None
     deterministic: bool
-    threads_per_worker: int
+    threads_per_worker: int | None
     overlap: bool | Literal["auto"]
     bucket_bytes: int | None
     shard_optimizer: bool
@@ -55,6 +55,11 @@ class Job:
     source_yaml: str
     overrides: tuple[str, ...]
     config_hash: str
+
+    @property
+    def blas_threads(self) -> int:
+        """Threads of BLAS in each worker, whose number decides bits."""
+        return self.threads_per_worker or 1
 
     @classmethod
     def from_config(
@@ -126,10 +131,13 @@ def config_hash(values: dict[str, Any]) -> str:
     for key in ("tensor_float_32", "class_weight"):  # runs from before there was a choice go on
         if not values["train"].get(key):
             mathematics["train"].pop(key, None)
-    kept = ("virtual_shards", "threads_per_worker")
-    mathematics["parallel"] = {key: values["parallel"][key] for key in kept}
+    parallel = values["parallel"]
+    mathematics["parallel"] = {
+        "virtual_shards": parallel["virtual_shards"],
+        "threads_per_worker": parallel["threads_per_worker"] or 1,
+    }
     if values["device"] == "cuda":  # on a CPU every sum is
-        mathematics["parallel"]["deterministic"] = _is_deterministic(values["parallel"])
+        mathematics["parallel"]["deterministic"] = _is_deterministic(parallel)
     text = json.dumps(mathematics, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

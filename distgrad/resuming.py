@@ -32,7 +32,7 @@ _DECIDES_BITS = {
     "train.tensor_float_32": "tensor_float_32",
     "parallel.virtual_shards": "virtual_shards",
     "parallel.deterministic": "deterministic",
-    "parallel.threads_per_worker": "threads_per_worker",
+    "parallel.threads_per_worker": "blas_threads",
 }
 
 # What else all ranks of one start must have alike: which calls they make, and when.

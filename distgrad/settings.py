@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from distgrad.compile import function as compiled
 from distgrad.core import devices
-from distgrad.launcher import environ
+from distgrad.launcher import threads
 
 __all__ = [
     "experimental",
@@ -135,7 +135,7 @@ def set_intra_op_parallelism_threads(num_threads: int) -> None:
     if num_threads < 0:
         raise ValueError(f"the number of threads must be 0 or more, got {num_threads}")
     if num_threads:
-        environ.limit_threads(num_threads)
+        threads.limit(num_threads)
     _intra_op = num_threads
 
 

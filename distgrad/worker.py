@@ -28,7 +28,7 @@ from distgrad.data import source
 from distgrad.data.loader import Loader
 from distgrad.job import Job
 from distgrad.keras.layers.tracking import settled
-from distgrad.launcher import environ
+from distgrad.launcher import environ, threads
 from distgrad.run_state import DISK, RunState
 from distgrad.stopping import stop_on_signal
 from distgrad.trained.evaluating import results_on
@@ -216,11 +216,11 @@ class _Run:
         world = self.communicator.world_size
         workers = "1 worker" if world == 1 else f"{world} workers"
         shards = "1 virtual shard" if self.shards == 1 else f"{self.shards} virtual shards"
-        threads = environ.blas_info()["threads"]
+        count = threads.of_kernels() or threads.blas_info()["threads"]
         print(f"{job.name}: {self.splits.description}")
         print(
             f"{self.model.count_params():,} parameters, {workers}, {shards}, "
-            f"{threads} BLAS {'thread' if threads == 1 else 'threads'} a worker, "
+            f"{count} {'thread' if count == 1 else 'threads'} a worker, "
             f"{resuming.RUNS[self.executor]}"
         )
         if self.state.commits.saved_step >= 0:

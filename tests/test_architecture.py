@@ -61,7 +61,7 @@ ALLOWED = {
     "export.web": {"export", "training.tensors", "core"},
 }
 # They import next to nothing, and so may be imported by any room.
-LEAVES = {"launcher.environ", "launcher.load", "core.user_line"}
+LEAVES = {"launcher.environ", "launcher.load", "launcher.threads", "core.user_line"}
 WORKER_MAY_BE_IMPORTED_BY = {"cli", "launcher", "bench"}  # which times its loop
 
 # Every package that is not in the standard library, and the module (or room) that knows it.
@@ -72,7 +72,7 @@ HOMES = {
     "pydantic_core": "config",
     "ruamel": "config",
     "mpi4py": "comm.mpi",
-    "threadpoolctl": "launcher.environ",
+    "threadpoolctl": "launcher.threads",
     "ml_dtypes": "core.dtypes",
     "safetensors": "training.tensors",
     "h5py": "keras.models.weights_h5",

@@ -56,7 +56,7 @@ def test_what_decides_the_weights_is_compared_and_named(change: str, said: str) 
     "change",
     [
         *("name=x", "train.epochs=99", "parallel.workers=2", "checkpoint.every_steps=1"),
-        *("train.jit=off", "train.recompute=true"),
+        *("train.jit=off", "train.recompute=true", "parallel.threads_per_worker=1"),
     ],
 )
 def test_what_does_not_decide_them_is_not(change: str) -> None:

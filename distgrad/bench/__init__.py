@@ -84,9 +84,9 @@ def notes(job: Job, counts: Sequence[int], cores: int) -> list[str]:
                 f"{count} workers share {shards} virtual shards unevenly, the busiest has {busiest}"
                 f": at best {shards / busiest:.2f} times as fast as one"
             )
-        if job.device == "cpu" and count * job.threads_per_worker > cores:
+        if job.device == "cpu" and count * job.blas_threads > cores:
             found.append(
-                f"{count} x {job.threads_per_worker} threads are more than {cores} cores: they "
+                f"{count} x {job.blas_threads} threads are more than {cores} cores: they "
                 "wait for each other"
             )
     return found
@@ -97,7 +97,12 @@ def _shaped(job: Job, workers: int, folder: Path) -> Job:
     own = folder / f"workers_{workers}"
     own.mkdir()
     return dataclasses.replace(
-        job, workers=workers, epochs=1 << 40, every_steps=None, run_dir=str(own / "run")
+        job,
+        workers=workers,
+        threads_per_worker=job.blas_threads,  # of all workers alike, whatever their number
+        epochs=1 << 40,
+        every_steps=None,
+        run_dir=str(own / "run"),
     )
 
 

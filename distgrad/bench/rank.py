@@ -18,7 +18,7 @@ from typing import Any
 from distgrad.bench.spec import Spec
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.rendezvous import split_address
-from distgrad.launcher import base, environ
+from distgrad.launcher import base, environ, threads
 from distgrad.launcher.connect import run_rank
 from distgrad.launcher.process import die_with_parent
 from distgrad.training.loop import Observer, TrainingLoop
@@ -108,7 +108,7 @@ def main(path: str) -> int:
     def train(communicator: Communicator) -> int:
         from distgrad import worker
 
-        environ.limit_threads(job.threads_per_worker)
+        threads.limit(job.threads_per_worker)
         with socket.create_connection(split_address(spec.address), _PATIENCE) as connection:
             lines = connection.makefile("rw")
             hello = {"token": spec.token, "rank": communicator.rank, "now": time.monotonic()}

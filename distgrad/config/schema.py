@@ -104,8 +104,9 @@ class Parallel(Section):
     deterministic: bool | Literal["auto"] = "auto"
     """Whether GPUs add gradients in one fixed order, as CPUs do; auto: where there are virtual
     shards. false is as fast as NCCL can, and gives other bits for another number of workers."""
-    threads_per_worker: Count = 1
-    """Threads of one worker."""
+    threads_per_worker: Count | None = None
+    """Threads of one worker. null: on generated kernels, whose bits do not depend on it, its share
+    of the cores of its machine (of those that Ray gives it, one); of BLAS one."""
     overlap: bool | Literal["auto"] = "auto"
     """Whether gradients are sent while the backward pass goes on; auto: where cores are free."""
     bucket_mib: Annotated[float, Field(gt=0)] | None = None

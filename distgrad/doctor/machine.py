@@ -20,6 +20,7 @@ from distgrad.core import files
 from distgrad.core.errors import UsageError
 from distgrad.doctor.finding import Finding, failed, ok, skipped, warning
 from distgrad.launcher import environ, load
+from distgrad.launcher.threads import blas_info
 
 _SIZE = 256  # of the products that are compared
 _ROOM_SHM, _ROOM_DISK = 64 << 20, 1 << 30
@@ -31,7 +32,7 @@ def python() -> Finding:
     """Python's and NumPy's versions; a product of whole numbers must be exact."""
     whole = np.arange(_SIZE * _SIZE).reshape(_SIZE, _SIZE) % 7
     product = whole.astype(np.float32) @ whole.T.astype(np.float32)
-    blas = environ.blas_info()
+    blas = blas_info()
     names = (
         f"Python {platform.python_version()}, NumPy {np.__version__}, "
         f"{blas['name']} {blas['version']} ({blas['architecture']})"
@@ -46,14 +47,14 @@ def python() -> Finding:
 
 def threads() -> Finding:
     """Threads of one process, beside the cores that this process may really use."""
-    count = environ.blas_info()["threads"] or 1
+    count = blas_info()["threads"] or 1
     cores, quota, usable = environ.usable_cores(), load.quota(), load.cores()
     here = f"{count} threads a process, {usable} usable cores"
     if count > usable:
         why = "" if quota is None or quota >= cores else f" (a quota of {quota:g} on {cores})"
         return warning(
             f"{here}{why}: threads wait for each other",
-            f"export OMP_NUM_THREADS={usable} (jobs set theirs: parallel.threads_per_worker)",
+            f"export OMP_NUM_THREADS={usable} (or parallel.threads_per_worker of a job)",
         )
     if count > 1 and load.is_busy():
         return warning(
@@ -63,8 +64,8 @@ def threads() -> Finding:
         )
     if count > 1:
         return ok(
-            f"{here}; jobs and distgrad launch give each rank 1, under a plain mpirun export "
-            "OMP_NUM_THREADS=1"
+            f"{here}; the ranks of a machine have one thread of BLAS each, and share its cores for "
+            "generated kernels"
         )
     return ok(here)
 

@@ -12,7 +12,7 @@ from typing import Any
 from distgrad.comm.communicator import Communicator
 from distgrad.comm.tree import worker_shards
 from distgrad.core.errors import UsageError
-from distgrad.launcher import environ
+from distgrad.launcher import environ, threads
 from distgrad.launcher.environ import World
 
 
@@ -24,7 +24,7 @@ class Program:
         command: the program of a rank and its arguments.
         workers: number of ranks.
         again: the command after a restart; None means the same.
-        threads: threads per worker; None leaves the user's variables as they are.
+        threads: threads per worker; None: one of libraries, and a share of the cores for kernels.
         virtual_shards: for scripts, in DISTGRAD_VIRTUAL_SHARDS.
         logs: folder for the output of all ranks but the first.
         gpus: GPUs per worker, for a launcher that hands them out.
@@ -123,8 +123,7 @@ def run_job(world: World, job: Any) -> int:
         from distgrad import worker
 
         check_workers(job, communicator.world_size)
-        if job.threads_per_worker is not None:
-            environ.limit_threads(job.threads_per_worker)
+        threads.limit(job.threads_per_worker)
         return worker.main(job, communicator)
 
     return run_rank(world, main)

@@ -35,7 +35,7 @@ def launch(
     *,
     workers: int,
     virtual_shards: int | None = None,
-    threads_per_worker: int = 1,
+    threads_per_worker: int | None = None,
     max_restarts: int = 0,
 ) -> list[Any]:
     """Calls ``fn(*args)`` on so many workers of this machine, and gives what each returns, by rank.

@@ -54,6 +54,8 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "NUMBA_NUM_THREADS",
 )
+_KERNEL_THREADS = "DISTGRAD_KERNEL_THREADS"  # from a launcher: a number, or
+_SHARE = "share"  # of the cores
 
 
 @dataclass(frozen=True)
@@ -217,41 +219,43 @@ def start_timeout(env: Mapping[str, str] | None = None, default: float = 60.0) -
     return _seconds(os.environ if env is None else env, "DISTGRAD_START_TIMEOUT", f"{default:g}")
 
 
-def limit_threads(count: int) -> None:
-    """Caps the threads of BLAS and OpenMP in this process, libraries already loaded included.
+def thread_variables(count: int | None) -> dict[str, str]:
+    """The variables that give a process ``count`` threads in each library, and in kernels.
 
-    The number of threads decides how BLAS splits its sums, so all ranks must use the same one.
-
-    Raises:
-        UsageError: ``count`` is less than 1.
+    With None a library has one, and kernels as many as the user's variables say, or a share.
     """
-    import threadpoolctl
-
-    os.environ.update(thread_variables(count))
-    threadpoolctl.threadpool_limits(count)
-
-
-def settle_threads() -> None:
-    """Gives this process the one thread of a worker if it is a rank, or runs virtual shards.
-
-    So it has the bits of the ranks that ``distgrad launch`` starts. Where a variable of the user
-    says how many threads (``OMP_NUM_THREADS=4``), it is left alone.
-    """
-    if any(os.environ.get(name) for name in _THREAD_VARIABLES):
-        return
-    try:
-        worker = detect().is_rank or script_virtual_shards()
-    except UsageError:
-        return  # whoever joins the world says so
-    if worker:
-        limit_threads(1)
-
-
-def thread_variables(count: int) -> dict[str, str]:
-    """The environment variables that give a child process ``count`` threads per library."""
-    if count < 1:
+    if count is not None and count < 1:
         raise UsageError(f"threads_per_worker must be 1 or more, got {count}.")
-    return dict.fromkeys(_THREAD_VARIABLES, str(count))
+    asked = os.environ.get(_KERNEL_THREADS) or _libraries_threads() or _SHARE
+    kernels = str(asked if count is None else count)
+    return {**dict.fromkeys(_THREAD_VARIABLES, str(count or 1)), _KERNEL_THREADS: kernels}
+
+
+def set_threads(count: int | None) -> None:
+    """Sets ``thread_variables`` in this process, for the libraries that it still loads."""
+    os.environ.update(thread_variables(count))
+
+
+def kernel_threads_are_set() -> bool:
+    """Whether ``thread_variables`` are those of this process."""
+    return bool(os.environ.get(_KERNEL_THREADS))
+
+
+def kernel_threads() -> int | None:
+    """The threads of kernels as ``thread_variables`` have set them; None: a share of the cores."""
+    found = os.environ.get(_KERNEL_THREADS, "")
+    return int(found) if found.isdigit() else None
+
+
+def threads_are_asked_for() -> bool:
+    """Whether a variable of the user says how many threads: ``OMP_NUM_THREADS=4``."""
+    return any(os.environ.get(name) for name in _THREAD_VARIABLES)
+
+
+def _libraries_threads() -> int | None:
+    """The threads that a variable of the user gives to libraries."""
+    found = (os.environ.get(name, "").partition(",")[0] for name in _THREAD_VARIABLES)
+    return next((int(count) for count in found if count.isdigit() and int(count)), None)
 
 
 def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
@@ -288,40 +292,15 @@ def rank_settings(threads: int | None, virtual_shards: int | None = None) -> dic
     """The variables that every rank of a job gets.
 
     Args:
-        threads: threads per worker; None leaves the user's variables as they are.
+        threads: threads per worker; None: see ``thread_variables``.
         virtual_shards: for a script that has no job.
     """
-    settings = {} if threads is None else thread_variables(threads)
+    settings = thread_variables(threads)
     if virtual_shards is not None:
         settings["DISTGRAD_VIRTUAL_SHARDS"] = str(virtual_shards)
     if sys.stdout.isatty():
         settings["DISTGRAD_TTY"] = "1"  # under mpirun a rank's stdout is a pipe
     return settings
-
-
-def blas_info() -> dict[str, Any]:
-    """Name, version, architecture (core name) and threads of the BLAS that NumPy uses.
-
-    Two machines on which these differ may give different bits. Unknown values are None.
-    """
-    library = blas()
-    found = {} if library is None else library.info()
-    return {
-        "name": found.get("internal_api"),
-        "version": found.get("version"),
-        "architecture": found.get("architecture"),
-        "threads": found.get("num_threads"),
-    }
-
-
-def blas() -> Any:
-    """The BLAS that NumPy uses, as threadpoolctl controls it; None for an unknown one."""
-    import numpy  # noqa: F401  (loads its BLAS)
-    import threadpoolctl
-
-    found = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
-    # SciPy loads a BLAS of its own; matrix products are NumPy's.
-    return min(found, key=lambda library: "numpy" not in (library.filepath or ""), default=None)
 
 
 def usable_cores() -> int:

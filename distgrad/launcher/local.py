@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from distgrad.comm.rendezvous import Rendezvous, new_token
-from distgrad.launcher import environ
+from distgrad.launcher import environ, threads
 from distgrad.launcher.base import (
     Launcher,
     Program,
@@ -51,8 +51,7 @@ class LocalLauncher(Launcher):
         from distgrad import worker
         from distgrad.comm.communicator import Communicator
 
-        if job.threads_per_worker is not None:
-            environ.limit_threads(job.threads_per_worker)
+        threads.limit(job.threads_per_worker)
         return worker.main(job, Communicator(None))
 
     def start(self, program: Program, *, max_restarts: int = 0) -> int:

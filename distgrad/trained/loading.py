@@ -16,7 +16,7 @@ from distgrad.data import source
 from distgrad.data.preparation import Preparation
 from distgrad.job import Job
 from distgrad.keras import mixed_precision
-from distgrad.launcher import environ
+from distgrad.launcher import environ, threads
 from distgrad.training import checkpoint, run_folder
 
 PREPARATION = "preparation.json"
@@ -70,7 +70,7 @@ def open_run(name: str, step: int | None = None, overrides: Sequence[str] = ()) 
     """
     folder = run_folder.find_run_folder(name)
     job = job_of(folder, overrides)
-    environ.limit_threads(job.threads_per_worker)
+    threads.limit(job.threads_per_worker)
     mixed_precision.enable_tensor_float_32_execution(job.tensor_float_32)
     try:
         devices.use(job.device, environ.detect().local_rank)

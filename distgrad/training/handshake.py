@@ -17,12 +17,12 @@ from distgrad.core import dispatch
 from distgrad.core.errors import UsageError
 from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
-from distgrad.launcher import environ
+from distgrad.launcher import threads
 
 
 def environment() -> dict[str, Any]:
     """What decides bits beside the job: CPU type through its BLAS core, versions, threads; GPU."""
-    blas = environ.blas_info()
+    blas = threads.blas_info()
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,

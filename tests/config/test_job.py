@@ -81,6 +81,7 @@ def test_a_job_is_unpickled_without_the_machinery_of_yaml() -> None:
         ("train__global_batch_size", 7, False),
         ("train__shuffle", False, False),
         ("parallel__virtual_shards", 2, False),
+        ("parallel__threads_per_worker", 1, True),
         ("parallel__threads_per_worker", 2, False),
         ("optimizer__learning_rate", 0.7, False),
         ("model__layers__1__units", 7, False),

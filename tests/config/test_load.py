@@ -63,7 +63,7 @@ def test_defaults_are_filled_in() -> None:
         "recompute": False,
     }
     assert values["parallel"]["launcher"] == "local"
-    assert values["parallel"]["threads_per_worker"] == 1
+    assert values["parallel"]["threads_per_worker"] is None
     assert values["checkpoint"] == {"every_steps": None, "keep_last": 3}
     # Constructors' defaults are part of the record, too.
     assert values["model"]["layers"][1]["use_bias"] is True

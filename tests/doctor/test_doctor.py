@@ -235,7 +235,7 @@ def test_shared_memory_that_is_switched_off_is_skipped(
 def test_more_threads_than_cores_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(environ, "blas_info", lambda: {"threads": 8})
+    monkeypatch.setattr(machine, "blas_info", lambda: {"threads": 8})
     monkeypatch.setattr(environ, "usable_cores", lambda: 8)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(load, "_QUOTA", tmp_path / "cpu.max")

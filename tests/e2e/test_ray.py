@@ -139,13 +139,14 @@ def test_workers_on_ray_have_the_bits_of_one(dg, short, joined, tmp_path, worker
     assert (run.status["world_size"], run.status["launcher"]) == (workers, "ray")
     assert run.result.stderr == ""
     assert plain(run) == plain(short)
+    assert ", 1 thread a worker, " in run.result.stdout  # as many as it has asked Ray for
     assert (run.folder / "logs" / "rank_00000.log").read_text() == run.result.stdout
 
 
 def plain(run) -> list[str]:
-    """What a run has printed, without what may differ: folder, workers, speed."""
+    """What a run has printed, without what may differ: folder, workers, threads, speed."""
     text = run.result.stdout.replace(str(run.folder), "FOLDER")
-    return re.sub(r"[\d,]+ samples/s|\d+ workers?", "...", text).splitlines()
+    return re.sub(r"[\d,]+ samples/s|\d+ (?:workers?|threads?)\b", "...", text).splitlines()
 
 
 SCRIPT = """

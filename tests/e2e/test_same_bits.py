@@ -122,9 +122,9 @@ def test_rank_0_alone_prints(dg, short, tmp_path: Path) -> None:
 
 
 def plain(run) -> list[str]:
-    """What a run has printed, without what may differ: folder, workers, speed."""
+    """What a run has printed, without what may differ: folder, workers, threads, speed."""
     text = run.result.stdout.replace(str(run.folder), "FOLDER")
-    text = re.sub(r"[\d,]+ samples/s|\d+ workers?", "...", text)
+    text = re.sub(r"[\d,]+ samples/s|\d+ (?:workers?|threads?)\b", "...", text)
     return text.splitlines()
 
 

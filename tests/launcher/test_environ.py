@@ -1,8 +1,7 @@
-"""Reading the world, the threads and the settings from the environment."""
+"""Reading the world and the settings from the environment."""
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -215,34 +214,3 @@ def test_a_wrong_variable_ends_a_script_with_one_line(tmp_path, name: str) -> No
 
 def test_terminal_is_known_through_mpirun() -> None:
     assert environ.stdout_is_terminal({"DISTGRAD_TTY": "1"})
-
-
-def test_children_get_their_threads() -> None:
-    settings = environ.rank_settings(3, virtual_shards=8)
-    assert settings["OMP_NUM_THREADS"] == settings["OPENBLAS_NUM_THREADS"] == "3"
-    assert environ.script_virtual_shards(settings) == 8
-    env = environ.child_environment(settings)
-    assert env["PATH"] and settings.items() <= env.items()
-    assert "OMP_NUM_THREADS" not in environ.rank_settings(None)
-    with pytest.raises(UsageError, match="threads_per_worker must be 1 or more, got 0"):
-        environ.thread_variables(0)
-
-
-def test_a_loaded_blas_is_capped() -> None:
-    script = """
-import json, numpy
-from distgrad.launcher import environ
-before = environ.blas_info()
-environ.limit_threads(1)
-print(json.dumps([before, environ.blas_info()]))
-"""
-    done = process.run(
-        [sys.executable, "-c", script],
-        env={"OPENBLAS_NUM_THREADS": "2", "PYTHONPATH": IMPORT_ROOT},
-    )
-    assert done.returncode == 0, done.stderr
-    before, after = json.loads(done.stdout)
-    if before["name"] is None:
-        pytest.skip("threadpoolctl does not know this BLAS")
-    assert before["threads"] == 2
-    assert after == before | {"threads": 1}

@@ -28,19 +28,24 @@ import numpy as np
 from distgrad.compile import memory
 from distgrad.compile.llvm.loops import Kept, Native, address_of
 from distgrad.compile.llvm.pool_code import CALLS, functions, places
-from distgrad.launcher import environ, load
+from distgrad.launcher import load
+from distgrad.launcher.threads import blas, of_kernels
 
 
 def threads() -> int:
-    """How many threads share a call: as many as BLAS has, by OMP_NUM_THREADS and its like.
+    """How many threads share a call: `of_kernels`, or as many as BLAS has.
 
     Where a quota gives a container fewer cores, there are fewer.
     """
     pool = _started()
-    return 1 if pool is None else min(pool.threads, _threads_of_blas())
+    return 1 if pool is None else min(pool.threads, _wanted())
 
 
-_blas, _cores = functools.cache(environ.blas), functools.cache(load.cores)
+def _wanted() -> int:
+    return of_kernels() or _threads_of_blas()
+
+
+_blas, _cores = functools.cache(blas), functools.cache(load.cores)
 
 
 class _Limit:
@@ -190,7 +195,7 @@ _made: _Pool | None = None
 def _started() -> _Pool | None:
     """The pool of this process; None where one thread does all."""
     global _made
-    if _made is None and (count := min(_threads_of_blas(), _cores())) > 1:
+    if _made is None and (count := min(_wanted(), _cores())) > 1:
         with _making:
             library = _posix()
             if _made is None and library is not None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,7 @@ class RayLauncher(Launcher):
         _need_ray()
         from distgrad.launcher.ray import cluster
 
+        program = replace(program, threads=program.threads or 1)  # what it asks Ray for
         each: dict[str, float] = {"CPU": program.threads or 1}
         if program.gpus:
             each["GPU"] = program.gpus
