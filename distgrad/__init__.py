@@ -231,6 +231,7 @@ _MODULES = [
 _RARE = {
     "launcher.calling": "launch",
     "core.sparse_tensor": "SparseTensor",
+    "strings": "as_string",
     "core.aggregation": "VariableAggregation VariableSynchronization",
     "ops.blocks": "batch_to_space required_space_to_batch_paddings space_to_batch "
     "space_to_batch_nd",
@@ -314,6 +315,7 @@ if _TYPE_CHECKING:
         unravel_index,
     )
     from distgrad.ops.shifts import bitcast
+    from distgrad.strings import as_string
     from distgrad.trained import load as load_run
 
 

@@ -22,7 +22,6 @@ def _of_peers(names: str) -> list[str]:
 _INSTEAD = {
     "RaggedTensor": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",
     "Graph": "there are no graphs: call functions",
-    "as_string": "use str, or an f-string",
     **dict.fromkeys(["app", "compat", "contrib", "flags", "get_variable", "layers", "log"], _OLD),
     **dict.fromkeys(["global_variables_initializer", "logging", "variable_scope"], _OLD),
     "data.experimental.parallel_interleave": "use Dataset.interleave",

@@ -14,6 +14,7 @@ from distgrad.core.dispatch import as_tensor, match_dtypes
 from distgrad.core.dtypes import DType, as_dtype, float32, kind_of, limits
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Operand, Tensor
+from distgrad.core.texts import all_texts, as_strings
 from distgrad.ops.casting import identity
 
 __all__ = [
@@ -80,7 +81,10 @@ def _pairs(name: str, symbol: str, holds: Callable[[Any, Any], Any]) -> Callable
         summarize: int | None = None,
         name: str | None = None,
     ) -> None:
-        a, b = (np.asarray(v) for v in match_dtypes(check.__name__, (x, y)))
+        if all_texts(x) and all_texts(y):
+            a, b = (np.asarray(as_strings(v)) for v in (x, y))
+        else:
+            a, b = (np.asarray(v) for v in match_dtypes(check.__name__, (x, y)))
         try:
             true = np.asarray(holds(a, b))
         except ValueError:

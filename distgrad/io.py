@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64 as _base64
+from collections.abc import Callable as _Callable
 from typing import Any as _Any
 
 import numpy as _np
@@ -11,7 +13,10 @@ from distgrad.core.dispatch import as_tensor as _as_tensor
 from distgrad.core.dtypes import as_dtype as _as_dtype
 from distgrad.core.errors import InvalidArgumentError as _InvalidArgumentError
 from distgrad.core.tensor import Tensor as _Tensor
+from distgrad.core.texts import Texts as _Texts
 from distgrad.core.texts import as_bytes as _as_bytes
+from distgrad.core.texts import as_strings as _as_strings
+from distgrad.core.texts import as_texts as _as_texts
 from distgrad.data.examples import (
     parse_example,
     parse_sequence_example,
@@ -45,6 +50,7 @@ __all__ = [
     "TFRecordWriter",
     "VarLenFeature",
     "decode_and_crop_jpeg",
+    "decode_base64",
     "decode_bmp",
     "decode_csv",
     "decode_gif",
@@ -52,11 +58,13 @@ __all__ = [
     "decode_jpeg",
     "decode_png",
     "decode_raw",
+    "encode_base64",
     "encode_jpeg",
     "encode_png",
     "extract_jpeg_shape",
     "gfile",
     "is_jpeg",
+    "matching_files",
     "parse_example",
     "parse_sequence_example",
     "parse_single_example",
@@ -69,6 +77,46 @@ __all__ = [
 
 
 gfile = _gfile
+
+
+def matching_files(pattern: _Any, name: str | None = None) -> _Texts:
+    """The files that match a pattern, or one of several, in order; no folders."""
+    patterns = map(str, _as_texts(pattern).ravel())
+    found = {path for each in patterns for path in _gfile.glob(each) if not _gfile.isdir(path)}
+    return _np.array(sorted(found), str).view(_Texts)
+
+
+def encode_base64(input: _Any, pad: bool = False, name: str | None = None) -> _Any:
+    """Bytes as base64 that is safe in addresses, and filled up by ``=`` with ``pad``."""
+
+    def made(value: bytes) -> bytes:
+        code = _base64.urlsafe_b64encode(value)
+        return code if pad else code.rstrip(b"=")
+
+    return _of_each(made, input)
+
+
+def decode_base64(input: _Any, name: str | None = None) -> _Any:
+    """The bytes of which ``encode_base64`` has made it, texts where they are UTF-8.
+
+    Raises InvalidArgumentError for what is no such code.
+    """
+
+    def made(code: bytes) -> bytes:
+        try:
+            whole = code + b"=" * (-len(code) % 4)
+            return _base64.b64decode(whole, altchars=b"-_", validate=True)
+        except ValueError as error:
+            raise _InvalidArgumentError(f"{code!r} is not base64: {error}") from None
+
+    return _of_each(made, input)
+
+
+def _of_each(made: _Callable[[bytes], bytes], given: _Any) -> _Any:
+    array = _as_bytes(given)
+    found = _np.empty(array.shape, object)
+    found.flat[:] = [made(value) for value in _np.asarray(array).flat]
+    return _as_strings(found)
 
 
 def decode_raw(

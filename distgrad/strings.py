@@ -18,14 +18,17 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Operand, Tensor
-from distgrad.core.texts import Texts, as_bytes, as_strings, as_texts
+from distgrad.core.texts import Texts, all_texts, as_bytes, as_strings, as_texts
+from distgrad.ops.printing import show
 
 __all__ = [
     "as_string",
     "bytes_split",
+    "format",
     "join",
     "length",
     "lower",
+    "ngrams",
     "reduce_join",
     "regex_full_match",
     "regex_replace",
@@ -301,6 +304,26 @@ def reduce_join(
     return (array if keepdims else np.squeeze(array, axes)).view(Texts)
 
 
+def format(
+    template: str, inputs: Any, placeholder: str = "{}", summarize: int = 3, name: str | None = None
+) -> Texts:
+    """The template with each placeholder replaced by one of the inputs, as ``tf.print`` writes it.
+
+    ``summarize`` is the number of elements shown at each end of an axis, -1 for all. Raises
+    ValueError unless there are as many placeholders as inputs.
+    """
+    given = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+    pieces = template.split(placeholder)
+    if len(pieces) - 1 != len(given):
+        raise ValueError(
+            f"the template has {len(pieces) - 1} placeholders {placeholder!r} for {len(given)} "
+            f"inputs: {template!r}"
+        )
+    values = [as_strings(each) if all_texts(each) else as_tensor(each) for each in given]
+    made = [show(value, summarize) + piece for value, piece in zip(values, pieces[1:], strict=True)]
+    return np.array("".join([pieces[0], *made])).view(Texts)
+
+
 def as_string(
     input: Any,
     precision: int = -1,
@@ -324,6 +347,55 @@ def as_string(
 
     made = np.array([text(number) for number in np.asarray(array).flat], dtype=str)
     return made.reshape(np.shape(array)).view(Texts)
+
+
+def ngrams(
+    data: Any,
+    ngram_width: int | Sequence[int],
+    separator: str = " ",
+    pad_values: Any = None,
+    padding_width: int | None = None,
+    preserve_short_sequences: bool = False,
+    name: str | None = None,
+) -> Any:
+    """Every ``ngram_width`` neighbours along the last axis, joined; for several widths one by one.
+
+    ``pad_values`` (left, right), or one for both, stand before and after, ``padding_width`` times
+    at most, by default as often as the width less one. Where the row is shorter than every width,
+    it is one n-gram as a whole with ``preserve_short_sequences``. Raises ValueError for a width
+    below 1, and for a scalar.
+    """
+    widths = [ngram_width] if isinstance(ngram_width, int) else list(ngram_width)
+    if not widths or min(widths) < 1:
+        raise ValueError(f"every ngram_width must be 1 or more, got {ngram_width!r}")
+    if isinstance(data, Rows):
+        how = (ngram_width, separator, pad_values, padding_width, preserve_short_sequences)
+        return Rows(ngrams(row, *how) for row in data)
+    array = as_texts(data)
+    if not array.ndim:
+        raise ValueError("ngrams needs rows of texts, not one of them")
+    both = [pad_values] * 2 if isinstance(pad_values, (str, bytes)) else pad_values or ("", "")
+    left, right = as_texts(list(both)).tolist()
+
+    def padded(row: list[str], width: int) -> list[str]:
+        if pad_values is None or not row:
+            return row
+        count = width - 1 if padding_width is None else min(padding_width, width - 1)
+        return [left] * count + row + [right] * count
+
+    def made(row: list[str]) -> np.ndarray:
+        found = []
+        for width in widths:
+            whole = padded(row, width)
+            found += [separator.join(whole[i : i + width]) for i in range(len(whole) - width + 1)]
+        if not found and row and preserve_short_sequences:
+            found = [separator.join(padded(row, min(widths)))]
+        return np.array(found, dtype=str)
+
+    rows = array.reshape(math.prod(array.shape[:-1]), array.shape[-1]).tolist()
+    count = len(made([""] * array.shape[-1]))  # also where there is no row
+    grams = np.array([made(row) for row in rows], dtype=str)
+    return grams.reshape(*array.shape[:-1], count).view(Texts)
 
 
 def to_number(input: Any, out_type: Any = "float32", name: str | None = None) -> Any:

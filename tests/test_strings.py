@@ -138,6 +138,92 @@ def test_encodings():  # TensorFlow's tutorial on Unicode
         S.unicode_encode([0xD800], errors="strict")
 
 
+def test_a_template_is_filled_in():
+    shown = tf.strings.format("a {} b {}", (tf.constant([1, 2]), 3))
+    assert shown.numpy() == b"a [1 2] b 3"
+    matrix = tf.reshape(tf.range(16.0), (4, 4))
+    assert tf.strings.format("{}", matrix, summarize=1) == "[[0 ... 3]\n ...\n [12 ... 15]]"
+    texts = (tf.constant("abc"), tf.constant(["a", "b"]))
+    assert tf.strings.format("%d-%d", texts, placeholder="%d") == '"abc"-["a" "b"]'
+    with pytest.raises(ValueError, match="1 placeholders '{}' for 2 inputs"):
+        tf.strings.format("{}", (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("row", "width", "how", "wanted"),  # as TensorFlow 2.21 gives them
+    [
+        (["a", "b", "c"], 2, {}, ["a b", "b c"]),
+        (["a", "b", "c"], [1, 2], {"separator": "-"}, ["a", "b", "c", "a-b", "b-c"]),
+        (["a", "b"], 3, {}, []),
+        (["a", "b"], 3, {"preserve_short_sequences": True}, ["a b"]),
+        (["a"], 3, {"pad_values": ("<", ">")}, ["< < a", "< a >", "a > >"]),
+        (["a"], 3, {"pad_values": "_", "padding_width": 1}, ["_ a _"]),
+        ([], 2, {"pad_values": ("<", ">")}, []),
+        ([["a", "b"], ["c", "d"]], 2, {}, [["a b"], ["c d"]]),
+    ],
+)
+def test_neighbours_are_joined(row, width, how, wanted):
+    found = tf.strings.ngrams(tf.constant(row, tf.string), width, **how)
+    assert found.tolist() == wanted
+    assert found.shape == np.shape(wanted)
+
+
+def test_rows_of_unequal_lengths_and_wrong_widths():
+    rows = tf.strings.ngrams(tf.strings.split(["a b c", "d"]), 2)
+    assert [row.tolist() for row in rows] == [["a b", "b c"], []]
+    with pytest.raises(ValueError, match="1 or more, got 0"):
+        tf.strings.ngrams(["a"], 0)
+    with pytest.raises(ValueError, match="rows of texts"):
+        tf.strings.ngrams("a", 1)
+
+
+def test_texts_where_numbers_are_more_common():
+    texts = tf.constant(["b", "a", "b"])
+    assert tf.as_string(3).numpy() == b"3"
+    assert tf.identity(texts).tolist() == texts.tolist()
+    assert tf.cast(texts, tf.string).tolist() == texts.tolist()
+    assert tf.cast("a", "string").numpy() == b"a"
+    with pytest.raises(TypeError, match="no tensor holds texts"):
+        tf.cast(1.0, tf.string)
+    assert tf.zeros_like(texts).tolist() == ["", "", ""]
+    found = tf.unique_with_counts(texts)
+    assert found.y.tolist() == ["b", "a"]
+    assert (found.idx.numpy().tolist(), found.count.numpy().tolist()) == ([0, 1, 0], [2, 1])
+    assert tf.unique(texts).y.numpy().tolist() == [b"b", b"a"]
+    longer = tf.map_fn(lambda text: tf.strings.join([text, "!"]), texts)
+    assert longer.numpy().tolist() == [b"b!", b"a!", b"b!"]
+    tf.debugging.assert_equal(texts, ["b", "a", "b"])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="first at"):
+        tf.debugging.assert_equal(texts, tf.constant("b"))
+
+
+def test_one_text_is_compared_with_each_of_a_list():
+    name = tf.strings.split("a/b/c", "/")[-2]  # a folder's name, of a tutorial
+    assert (name == ["a", "b"]).tolist() == [False, True]
+    assert (name != (b"a", b"b")).tolist() == [True, False]
+    assert name == "b" and name == b"b" and name != "c"
+    assert name != 1
+
+
+@pytest.mark.parametrize("value", [b"hello?>", b"\xff\xfe\x00", b"", "äö", ["a", "bcd"]])
+def test_base64(value):
+    plain = tf.constant(value).numpy()
+    for pad in (False, True):
+        code = tf.io.encode_base64(value, pad)
+        assert np.array_equal(tf.io.decode_base64(code).numpy(), plain)
+    assert tf.io.encode_base64(b"hello?>").numpy() == b"aGVsbG8_Pg"
+    with pytest.raises(tf.errors.InvalidArgumentError, match="is not base64"):
+        tf.io.decode_base64("a$")
+
+
+def test_files_that_match(tmp_path):
+    for name in ("b.txt", "a.txt", "c.csv"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.txt").mkdir()
+    found = tf.io.matching_files([f"{tmp_path}/*.txt", f"{tmp_path}/a*"])
+    assert [str(path).rpartition("/")[2] for path in found] == ["a.txt", "b.txt"]
+
+
 def test_no_texts_are_joined_to_an_empty_one():
     none = np.array(["a"])[1:]
     assert S.reduce_join(none, axis=-1, separator=" ").numpy() == b""

@@ -18,6 +18,7 @@ class SparseTensor:
 
     Indices (N, rank) and the shape (rank,) are int64; values are a tensor, or an array of texts.
     ``cast``, ``edit_distance`` and ``tf.sparse`` take it: ``tf.sparse.to_dense`` makes a tensor.
+    It is multiplied and divided by numbers.
     Raises ValueError for shapes that do not fit each other.
     """
 
@@ -44,6 +45,22 @@ class SparseTensor:
     def with_values(self, new_values: Any) -> SparseTensor:
         """Other values at the same places."""
         return SparseTensor(self.indices, new_values, self.dense_shape)
+
+    def __mul__(self, y: Any) -> SparseTensor:
+        return self.with_values(self.values * self._number(y))
+
+    def __truediv__(self, y: Any) -> SparseTensor:
+        return self.with_values(self.values / self._number(y))
+
+    @staticmethod
+    def _number(y: Any) -> Any:
+        """Raises TypeError for anything else, a tensor of several numbers too."""
+        if np.ndim(y) if not isinstance(y, Operand) else y.shape.rank:
+            raise TypeError(
+                f"a SparseTensor is multiplied and divided by single numbers, not {y!r}: "
+                "tf.sparse.to_dense makes a tensor of it, which takes others"
+            )
+        return y
 
     def get_shape(self) -> TensorShape:
         """The dense shape."""

@@ -17,10 +17,12 @@ class Text(np.str_):  # type: ignore[misc]  # final for type checkers alone
     """One of `Texts`, which is equal to its bytes, too."""
 
     def __eq__(self, other: Any) -> Any:
+        if isinstance(other, (list, tuple)):
+            return np.asarray(self) == np.asarray(as_strings(other))
         return super().__eq__(_decoded(other))
 
     def __ne__(self, other: Any) -> Any:
-        return super().__ne__(_decoded(other))
+        return np.logical_not(self == other)
 
     __hash__ = np.str_.__hash__
 

@@ -10,12 +10,16 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import INEXACT, as_dtype
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import all_texts, as_strings
 
 
 @primitive(view=True, also="input")
 def identity(xp, x):
     """The same value as a tensor of its own."""
     return x
+
+
+identity.of_texts = as_strings
 
 
 @identity.vjp("x")
@@ -52,8 +56,10 @@ def _(rng):
     yield sample(rng.normal(size=(3, 4)), value=2)
 
 
-def zeros_like(input: Any, dtype: Any = None, name: str | None = None) -> Tensor:
-    """Zeros of the shape (and dtype) of ``input``."""
+def zeros_like(input: Any, dtype: Any = None, name: str | None = None) -> Any:
+    """Zeros of the shape (and dtype) of ``input``; of texts empty ones."""
+    if dtype is None and type(input) is not Tensor and all_texts(input):
+        return np.zeros_like(as_strings(input))
     zeros = bind(fill_like, as_tensor(input), value=0)
     return zeros if dtype is None else cast(zeros, dtype)
 
@@ -91,12 +97,15 @@ def _(rng):
     yield sample(3 * rng.normal(size=(3, 4)), dtype=np.dtype(np.int32))
 
 
-def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
+def cast(x: Any, dtype: Any, name: str | None = None) -> Any:
     """``x`` as ``dtype``; floats become integers by truncation, complex numbers lose their
     imaginary part. Its own dtype: the same object. Of a SparseTensor, its values. Raises TypeError
-    for an unknown dtype."""
-    if type(x) is not Tensor and hasattr(x, "with_values"):  # sparse
-        return x.with_values(cast(x.values, dtype))
+    for an unknown dtype, and for numbers as texts, which ``tf.strings.as_string`` makes."""
+    if type(x) is not Tensor:
+        if hasattr(x, "with_values"):  # sparse
+            return x.with_values(cast(x.values, dtype))
+        if dtype == "string" and all_texts(x):
+            return as_strings(x)
     tensor = x if type(x) is Tensor else as_tensor(x)
     wanted = as_dtype(dtype).numpy_dtype
     known = tensor._data.dtype

@@ -18,7 +18,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import of_input, string
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Operand, Tensor
-from distgrad.core.texts import as_strings, is_text
+from distgrad.core.texts import are_texts, as_strings, is_text
 from distgrad.ops.shape import broadcast_to, stack, unstack
 from distgrad.ops.tensor_array import TensorArray
 
@@ -341,7 +341,7 @@ def _stack(rows: list[Any]) -> Any:
 
 def _as_outputs(result: Any, dtypes: Any) -> Any:
     if dtypes is None:
-        return tree.map_structure(as_tensor, result)
+        return tree.map_structure(lambda v: v if are_texts(v) else as_tensor(v), result)
     return tree.map_structure(lambda leaf, dtype: _of_dtype("map_fn", leaf, dtype), result, dtypes)
 
 

@@ -91,7 +91,7 @@ def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Tensor:
 
     Raises InvalidArgumentError unless there are as many shifts as axes.
     """
-    x = identity(input)
+    x = identity(as_tensor(input))
     moves, over = static(shift), static(axis)
     if len(moves) != len(over):
         raise InvalidArgumentError(f"roll: {len(moves)} shifts for {len(over)} axes")

@@ -12,6 +12,7 @@ from distgrad.core import recording
 from distgrad.core.dtypes import kind_of
 from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Operand
+from distgrad.core.texts import Text, are_texts
 
 
 def print(*inputs: Any, **options: Any) -> None:
@@ -33,7 +34,9 @@ def print(*inputs: Any, **options: Any) -> None:
 
     def write(*values: Any) -> None:
         shown = -1 if edge is None else int(edge)
-        line = sep.join(v if isinstance(v, str) else _show(v, shown) for v in values)
+        line = sep.join(v if type(v) is str else show(v, shown) for v in values)
+        if len(values) == 1 and _is_a_text(values[0]):
+            line = line[1:-1]  # a text alone has no quotes
         if isinstance(stream, str):
             with open(stream.removeprefix("file://"), "a", encoding="utf-8") as file:
                 file.write(line + end)
@@ -43,23 +46,24 @@ def print(*inputs: Any, **options: Any) -> None:
     recording.tell(write, *inputs)
 
 
-def _show(value: Any, edge: int) -> str:
+def show(value: Any, edge: int) -> str:
+    """A value as ``print`` writes it, with ``edge`` elements at each end of an axis; -1: all."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{k!r}: {_show(v, edge)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{k!r}: {show(v, edge)}" for k, v in value.items()) + "}"
     if isinstance(value, (list, tuple)) and not isinstance(value, TensorShape):
-        shown = ", ".join(_show(v, edge) for v in value)
+        shown = ", ".join(show(v, edge) for v in value)
         if isinstance(value, list):
             return f"[{shown}]"
         return f"({shown},)" if len(value) == 1 else f"({shown})"
-    if isinstance(value, Operand):
+    if isinstance(value, (Operand, Text)) or are_texts(value):
         array = np.asarray(value)
         return _axis(array, edge if edge >= 0 else array.size, array.ndim)
     return repr(value)
 
 
-def _axis(array: np.ndarray, edge: int, ndim: int) -> str:
-    if not array.ndim:
-        return _element(array[()])
+def _axis(array: Any, edge: int, ndim: int) -> str:
+    if not np.ndim(array):  # a text is no array
+        return _element(array[()] if isinstance(array, np.ndarray) else array)
     depth = ndim - array.ndim
     space = " " if array.ndim == 1 else "\n" * (array.ndim - 1) + " " * (depth + 1)
     n = len(array)
@@ -75,9 +79,15 @@ def _axis(array: np.ndarray, edge: int, ndim: int) -> str:
 def _element(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "1" if value else "0"
+    if isinstance(value, (str, bytes)):
+        return f'"{value if isinstance(value, str) else value.decode(errors="replace")}"'
     if kind_of(np.asarray(value).dtype) == "f":
         value = value if isinstance(value, np.float64) else np.float32(value)
         short, exact = (15, 17) if value.dtype == np.float64 else (6, 9)
         text = f"{value:.{short}g}"
         return text if type(value)(text) == value or value != value else f"{value:.{exact}g}"
     return str(value)
+
+
+def _is_a_text(value: Any) -> bool:
+    return isinstance(value, Text) or (are_texts(value) and not value.ndim)

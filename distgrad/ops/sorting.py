@@ -13,6 +13,7 @@ from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
+from distgrad.core.texts import all_texts, as_strings
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import maximum, minimum
 from distgrad.ops.indexing import mask_select, row_positions, take_along_last, take_grad
@@ -203,16 +204,16 @@ def _(rng):
 
 
 class Unique(NamedTuple):
-    """What ``unique`` gives."""
+    """What ``unique`` gives; of texts ``y`` is an array of them."""
 
-    y: Tensor
+    y: Any
     idx: Tensor
 
 
 class UniqueWithCounts(NamedTuple):
     """What ``unique_with_counts`` gives."""
 
-    y: Tensor
+    y: Any
     idx: Tensor
     count: Tensor  # type: ignore[assignment]  # TensorFlow's name, which a tuple has already
 
@@ -233,6 +234,10 @@ def unique_with_counts(
 
     Raises InvalidArgumentError unless ``x`` is a vector.
     """
+    if type(x) is not Tensor and all_texts(x):
+        table, numbers = np.unique(np.asarray(as_strings(x)), return_inverse=True)
+        found = unique_with_counts(numbers, out_idx)
+        return found._replace(y=as_strings(table[found.y.numpy()]))
     tensor = as_tensor(x)
     if tensor._data.ndim != 1:
         raise InvalidArgumentError(f"unique takes a vector, not a tensor of shape {tensor.shape}")

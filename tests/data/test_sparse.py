@@ -53,6 +53,15 @@ def test_one_example_and_a_batch_of_them():
     assert tf.sparse.to_dense(batch["m"]).shape == (3, 0)
 
 
+def test_times_a_number():
+    sparse = tf.SparseTensor([[0, 0], [1, 2]], [1.0, 2.0], [3, 4])
+    assert (sparse * 42.0).values.numpy().tolist() == [42, 84]
+    half = sparse / tf.constant(2.0)
+    assert (half.values.numpy().tolist(), half.shape) == ([0.5, 1], (3, 4))
+    with pytest.raises(TypeError, match="single numbers"):
+        sparse * np.ones((3, 4))
+
+
 def test_in_a_dataset():
     dataset = tf.data.Dataset.from_tensor_slices(examples())
     numbers = dataset.map(lambda e: tf.sparse.to_dense(tf.io.parse_single_example(e, SPEC)["a"]))

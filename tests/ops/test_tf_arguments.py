@@ -177,6 +177,21 @@ def test_print_shows_what_is_no_tensor_as_python_does(capsys):
     assert capsys.readouterr().err == shown
 
 
+def test_print_shows_texts_as_tensorflow_does(capsys):
+    texts = tf.constant(["a", "b"])
+    tf.print(tf.constant("abc"))
+    tf.print("a:", tf.constant("abc"), texts, {"k": texts, "l": "c"})
+    tf.print(tf.constant(list("abcdefghi")), [tf.constant("q"), "z"])
+    for text in tf.data.Dataset.from_tensor_slices(["u", "v"]).take(1):
+        tf.print(text, [text])
+    assert capsys.readouterr().err.splitlines() == [
+        "abc",
+        'a: "abc" ["a" "b"] {\'k\': ["a" "b"], \'l\': \'c\'}',
+        '["a" "b" "c" ... "g" "h" "i"] ["q", \'z\']',
+        '"u" ["u"]',
+    ]
+
+
 def test_a_number_is_shown_in_full():
     assert repr(tf.constant(0.1)).endswith("numpy=0.10000000149011612>")
     assert repr(tf.Variable(0.1)).endswith("numpy=0.10000000149011612>")

@@ -303,7 +303,7 @@ class Layer(Tracked, Masked, Described, Kept):
                 self.build(**named)
             else:
                 if type(self).build is not Layer.build:
-                    self.build(first)
+                    self.build(*[first] if shaping.takes_any(self.build) else [])
                 self._build_shapes_dict = first  # also of those that have nothing to build
         if calls.trial:  # made for inputs of any batch
             self._build_shapes_dict = symbolic.of_any_batch(self._build_shapes_dict)

@@ -12,6 +12,7 @@ from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
+from distgrad.keras.layers.shaping import takes_any
 from distgrad.keras.layers.tracking import HOLD_NONE
 from distgrad.keras.layers.weight import Weight
 from distgrad.ops.casting import cast
@@ -55,6 +56,8 @@ class Kept:
         if shapes is None:
             return None
         names = inspect.signature(self.build).parameters  # type: ignore[attr-defined]
+        if not takes_any(self.build):  # type: ignore[attr-defined]
+            return {"shapes_dict": {}}
         several = isinstance(shapes, Mapping) and set(shapes) <= set(names)
         if several and len(shapes) == 1:
             (shapes,) = shapes.values()

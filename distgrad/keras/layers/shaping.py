@@ -71,6 +71,12 @@ def shapes_for(
     return shapes_of(args[0] if args else next(iter(kwargs.values()))), {}
 
 
+def takes_any(function: Callable[..., Any]) -> bool:
+    """Whether a ``build`` has an argument for a shape."""
+    parameters = inspect.signature(function).parameters.values()
+    return any(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters)
+
+
 def by_position(
     names: Sequence[str], args: tuple, kwargs: Mapping[str, Any]
 ) -> tuple[tuple, dict[str, Any]]:

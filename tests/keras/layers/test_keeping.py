@@ -40,6 +40,35 @@ class Table(layers.Layer):
         self.build((None, config["columns"]))
 
 
+@keras.saving.register_keras_serializable("tests")
+class Scaled(layers.Layer):
+    """A ``build`` that needs no shape."""
+
+    def build(self):
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+
+    def call(self, x):
+        return self.scale * x
+
+
+def test_a_build_that_needs_no_shape(tmp_path):
+    class Keywords(Scaled):
+        def build(self, **kwargs):
+            super().build()
+
+    assert layers.Dense(2)(Keywords()(X)).shape == (3, 2)
+    model = keras.Sequential([keras.Input((4,)), Scaled(), layers.Dense(1)])
+    layer = model.layers[0]
+    assert layer.built and layer.get_build_config() == {"shapes_dict": {}}
+    layer.scale.assign(2.0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
+    again = Scaled()
+    again.build_from_config(layer.get_build_config())
+    assert again.built
+
+
 def test_a_layer_keeps_what_it_says(tmp_path):
     pytest.importorskip("h5py")
     model = keras.Sequential([keras.Input((4,)), Table(), layers.Dense(1)])
