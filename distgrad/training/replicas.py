@@ -146,7 +146,7 @@ class Replicas(Turns):
             return
         if not any(known is metric for known, _ in self._metrics):
             self._metrics.append((metric, metric.state()))
-            self._leave_out(metric.variables)
+            self._leave_out(metric.added)
         turn.leave_out(self._others)
         metric.reset_state()
         turn.metrics.append(metric)

@@ -332,3 +332,100 @@ def test_metrics_of_jobs_have_the_names_of_their_types():
 
     assert [specs.make("metric", {"type": "AUC"}).name for _ in range(2)] == ["auc", "auc"]
     assert specs.make("metric", {"type": "AUC", "name": "mine"}).name == "mine"
+
+
+def test_what_is_added_up_is_in_variables_as_in_keras():
+    found = {
+        metric.name: [(v.name, tuple(v.shape)) for v in metric.variables]
+        for metric in (
+            metrics.Mean("mean"),
+            metrics.Sum("sum"),
+            metrics.BinaryAccuracy("accuracy"),
+            metrics.Precision(name="precision"),
+            metrics.Recall([0.5, 0.2], name="recall"),
+            metrics.TruePositives(name="hits"),
+            metrics.MeanIoU(2, name="iou"),
+        )
+    }
+    mean = [("total", ()), ("count", ())]
+    assert found == {
+        "mean": mean,
+        "sum": mean[:1],
+        "accuracy": mean,
+        "precision": [("true_positives", (1,)), ("false_positives", (1,))],
+        "recall": [("true_positives", (2,)), ("false_negatives", (2,))],
+        "hits": [("accumulator", (1,))],
+        "iou": [("total_confusion_matrix", (2, 2))],
+    }
+    assert [v.path for v in metrics.Mean("m").variables] == ["m/total", "m/count"]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: metrics.BinaryAccuracy(),
+        lambda: metrics.Precision(),
+        lambda: metrics.Recall([0.5, 0.2]),
+        lambda: metrics.AUC(num_thresholds=5),
+        lambda: metrics.SensitivityAtSpecificity(0.5, num_thresholds=3),
+        lambda: metrics.FalseNegatives([0.1, 0.2]),
+        lambda: metrics.TrueNegatives(),
+        lambda: metrics.FalsePositives([0.7, 0.3]),
+    ],
+)
+def test_variables_are_assigned(made):
+    """To zeros, as a ``reset_state`` of one's own does; and to what was there."""
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 2, 40).astype("float32"), rng.random(40).astype("float32")
+    metric, other = made(), made()
+    metric.update_state(y, p)
+    other.update_state(y, p)
+    first = np.asarray(metric.result())
+    kept = [variable.numpy() for variable in metric.variables]
+    for variable in metric.variables:
+        assert variable.assign(tf.zeros_like(variable)) is variable
+    assert not np.any([variable.numpy() for variable in metric.variables])
+    assert not np.any(metric.result())
+    metric.update_state(y, p)
+    np.testing.assert_array_equal(metric.result(), first)
+    other.reset_state()
+    for variable, value in zip(other.variables, kept, strict=True):
+        variable.assign(value)
+    np.testing.assert_array_equal(other.result(), first)
+
+
+def test_a_mean_that_forgets_by_its_variables():
+    class Own(metrics.Mean):
+        def reset_state(self):
+            for variable in self.variables:
+                variable.assign(tf.zeros_like(variable))
+
+    mean = Own(name="mean")
+    mean.update_state([1.0, 3.0])
+    assert float(mean.total) == 4 and float(mean.total / mean.count) == 2
+    mean.reset_state()
+    mean.update_state([5.0])
+    assert float(mean.result()) == 5
+    total = mean.total
+    total.assign_add(3.0)
+    total.assign_sub(1.0)
+    assert float(mean.result()) == float(total.value()) == float(total.value) == 7
+    assert repr(total) == "<Variable path=mean/total, shape=(), dtype=float32, value=7.0>"
+    with pytest.raises(ValueError, match=r"shape \(2,\) to mean/total of shape \(\)"):
+        total.assign([1.0, 2.0])
+
+    @tf.function
+    def more(x):
+        mean.total.assign_add(x)
+
+    for _ in range(3):
+        more(tf.constant(2.0))
+    assert float(mean.result()) == 13
+
+
+def test_variables_of_compiled_metrics():
+    model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=["mae"])
+    model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
+    found = [variable.name for metric in model.metrics for variable in metric.variables]
+    assert found == ["total", "count"] * 2

@@ -451,3 +451,61 @@ def test_decay_is_ignored_with_a_warning_as_in_keras_3():
     with pytest.warns(UserWarning, match="decay is ignored"):
         optimizer = tf.keras.optimizers.SGD(0.1, decay=1e-6)
     assert float(optimizer.learning_rate) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("made", "name", "changes"),  # and what Keras has after two steps more with each value
+    [
+        (
+            lambda: optimizers.SGD(0.1, momentum=0.9),
+            "momentum",
+            {0.0: 0.65, 0.5: 0.3, 0.9: -0.4225},
+        ),
+        (
+            lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+            "momentum",
+            {0.0: 0.56, 0.5: 0.135, 0.9: -0.76525},
+        ),
+        (
+            lambda: optimizers.Adam(0.1, amsgrad=True),
+            "amsgrad",
+            {False: 0.71587604, True: 0.5405722},
+        ),
+    ],
+)
+def test_settings_that_need_a_state_may_change(made, name, changes):
+    v, one = tf.Variable([1.0]), tf.constant([1.0])
+    optimizer = made()
+    optimizer.apply_gradients([(one, v)])
+    for value, expected in changes.items():
+        setattr(optimizer, name, value)
+        optimizer.apply_gradients([(0.5 * one, v)])
+        optimizer.apply_gradients([(2 * one, v)])
+        assert v.numpy() == pytest.approx(expected, rel=1e-5)  # Keras's rate is in float32
+
+
+def test_a_state_that_was_not_made_is_named():
+    v, one = tf.Variable([1.0]), tf.constant([1.0])
+    early = optimizers.SGD(0.1)
+    early.momentum = 0.9
+    for _ in range(3):
+        early.apply_gradients([(one, v)])
+    assert v.numpy() == pytest.approx(0.439)
+    late = optimizers.SGD(0.1, name="late")
+    late.apply_gradients([(one, v)])
+    late.momentum = 0.9
+    with pytest.raises(ValueError, match="late has no state 'momentum'.*constructor"):
+        late.apply_gradients([(one, v)])
+
+
+def test_fits_with_and_without_momentum():
+    x, y = np.ones((8, 2), np.float32), np.ones((8, 1), np.float32)
+    model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(1)])
+    model.compile(optimizers.SGD(0.01, momentum=0.9), "mse")
+    model.fit(x, y, verbose=0)
+    kept = model.optimizer.slots["momentum"][0].numpy()
+    model.optimizer.momentum = 0.0
+    before = model.layers[0].kernel.numpy()
+    model.fit(x, y, verbose=0)
+    assert (model.layers[0].kernel.numpy() != before).all()
+    np.testing.assert_array_equal(model.optimizer.slots["momentum"][0].numpy(), kept)

@@ -19,6 +19,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.core.user_line import warn
 from distgrad.keras import initializers
 from distgrad.keras.losses.base import in_float32, own_dtype
+from distgrad.keras.metrics.statistic import SoFar
 from distgrad.keras.named_first import named_first
 from distgrad.keras.naming import auto_name
 from distgrad.keras.registry import Configured, is_ours, not_begun, snake_case
@@ -49,6 +50,7 @@ class Metric(Configured):
     _answers_itself = False  # by a ``result`` of a user
     _numbered = False  # whether names that it has by itself count up in a process
     _default_name: str | None = None  # where they do not
+    _kept: tuple[str, ...] = ()  # the parts of its sums that are variables in Keras
     _adds: bool | None = None  # whether its own updates add; None until one was looked at
 
     def __init__(self, name: str | None = None, dtype: Any = None) -> None:
@@ -56,7 +58,7 @@ class Metric(Configured):
         self.dtype = own_dtype(dtype)
         self._running_sums: Any = 0.0
         self._last_result: Any = None  # what result() gave last
-        self.variables: list[Variable] = []
+        self.added: list[Variable] = []  # by add_weight
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -76,6 +78,11 @@ class Metric(Configured):
         """
         for metric in self._metrics_below():
             metric.expect(shape)
+
+    @property
+    def variables(self) -> list[Any]:
+        """What it has added up, in Keras's order: those of ``add_weight``, or parts of its sums."""
+        return [*self.added] or [getattr(self, name) for name in self._kept]
 
     def _metrics_below(self) -> list[Metric]:
         """The metrics in attributes of one that gives them its batches."""
@@ -99,12 +106,12 @@ class Metric(Configured):
 
         Raises RuntimeError before ``super().__init__()``.
         """
-        if not hasattr(self, "variables"):
+        if not hasattr(self, "added"):
             raise not_begun(self)
         made = initializers.get(initializer)(tuple(shape), dtype=dtype or self.dtype)
         variable = Variable(made, trainable=False, name=name)
-        self.variables.append(variable)
-        self.size = sum(v.shape.num_elements() for v in self.variables)
+        self.added.append(variable)
+        self.size = sum(v.shape.num_elements() for v in self.added)
         return variable
 
     def add_variable(
@@ -120,7 +127,7 @@ class Metric(Configured):
 
     def sums(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> np.ndarray:
         """Additive statistics of one batch: a float64 vector of ``size``."""
-        if not self.variables:
+        if not self.added:
             raise NotImplementedError(f"{type(self).__name__} defines no sums()")
         return self._by_updates(y_true, y_pred, sample_weight)
 
@@ -157,7 +164,7 @@ class Metric(Configured):
 
     def must_add(self) -> None:
         """Raises ValueError where what it keeps of a shard is nowhere that others can see."""
-        if not self.variables and not self._metrics_below() and type(self).sums is Metric.sums:
+        if not self.added and not self._metrics_below() and type(self).sums is Metric.sums:
             raise ValueError(
                 f"{type(self).__name__} {self.name!r} keeps what it finds outside of variables, "
                 "and batches are cut into several shards: add it up in variables made with "
@@ -173,7 +180,7 @@ class Metric(Configured):
 
     def value(self, sums: np.ndarray) -> Value:
         """The metric for summed statistics."""
-        if not self.variables:
+        if not self.added:
             return float(sums[0] / sums[1]) if sums[1] else 0.0
         kept = self.state()
         for variable, part in self._parts_of_sums(sums):
@@ -200,12 +207,12 @@ class Metric(Configured):
     def state(self) -> tuple[Any, list[Any], list[Any]]:
         """What ``update_state`` has added up so far."""
         below = [metric.state() for metric in self._metrics_below()]
-        return self._running_sums, [v.numpy() for v in self.variables], below
+        return self._running_sums, [v.numpy() for v in self.added], below
 
     def statistics(self) -> np.ndarray:
         """What ``update_state`` has added up so far, as ``of_batch`` gives it of one batch."""
-        if self.variables:
-            own = np.concatenate([np.ravel(v.numpy()).astype(np.float64) for v in self.variables])
+        if self.added:
+            own = np.concatenate([np.ravel(v.numpy()).astype(np.float64) for v in self.added])
         else:
             own = (
                 self._running_sums
@@ -221,7 +228,7 @@ class Metric(Configured):
 
     def set_state(self, state: tuple[Any, list[Any], list[Any]]) -> None:
         self._running_sums = state[0]
-        for variable, value in zip(self.variables, state[1], strict=True):
+        for variable, value in zip(self.added, state[1], strict=True):
             variable.assign(value)
         for metric, kept in zip(self._metrics_below(), state[2], strict=True):
             metric.set_state(kept)
@@ -244,7 +251,7 @@ class Metric(Configured):
         """Adds ``statistics`` of batches that were given to it elsewhere."""
         for variable, part in self._parts_of_sums(sums):
             variable.assign_add(part)
-        if not self.variables:
+        if not self.added:
             self._running_sums = self._running_sums + sums[: self.size]
         for metric, part in parts_of(self._metrics_below(), sums, self.size):
             metric.absorb(part)
@@ -253,7 +260,7 @@ class Metric(Configured):
         """Has these ``statistics`` in the place of its own."""
         for variable, part in self._parts_of_sums(sums):
             variable.assign(part)
-        if not self.variables:
+        if not self.added:
             self._running_sums = np.array(sums[: self.size], np.float64)
         for metric, part in parts_of(self._metrics_below(), sums, self.size):
             metric.keep(part)
@@ -261,7 +268,7 @@ class Metric(Configured):
     def _parts_of_sums(self, sums: np.ndarray) -> Iterator[tuple[Variable, np.ndarray]]:
         """Each variable with its part of ``sums``."""
         start = 0
-        for variable in self.variables:
+        for variable in self.added:
             stop = start + variable.shape.num_elements()
             part = sums[start:stop].reshape(variable.shape)
             yield variable, part.astype(variable.dtype.numpy_dtype)
@@ -281,7 +288,7 @@ class Metric(Configured):
 
     def _reset_all(self) -> None:
         self._running_sums = 0.0
-        for variable in self.variables:
+        for variable in self.added:
             variable.assign(np.zeros(variable.shape, variable.dtype.numpy_dtype))
         for metric in self._metrics_below():
             metric.reset_state()
@@ -306,13 +313,13 @@ class Metric(Configured):
         kept = self.state()
         try:
             self.reset_state()
-            if values and self.variables:
-                for variable, value in zip(self.variables, values, strict=True):
+            if values and self.added:
+                for variable, value in zip(self.added, values, strict=True):
                     variable.assign(value)
             elif values:
                 self.keep(np.asarray(as_tensor(values[0])._host(), np.float64))
             found = run()
-            state = self.state()[1] if self.variables else [self.statistics()]
+            state = self.state()[1] if self.added else [self.statistics()]
             return found, [Tensor(np.array(value)) for value in state]
         finally:
             self.set_state(kept)
@@ -325,27 +332,12 @@ class Metric(Configured):
         return f"<{type(self).__name__} name={self.name}>"
 
 
-class SoFar:
-    """What a metric has added up so far, as a tensor: an attribute, which is a variable in Keras.
-
-    A subclass may set an attribute of that name to something else.
-    """
-
-    def __init__(self, read: Callable[[Any, np.ndarray], Any]) -> None:
-        self._read = read
-
-    def __get__(self, metric: Metric | None, owner: type) -> Any:
-        if metric is None:
-            return self
-        found = np.asarray(self._read(metric, metric.statistics()[: metric.size]))
-        return Tensor(found.astype(as_dtype(metric.dtype).numpy_dtype))
-
-
 class Mean(Metric):
     """The weighted mean of the values it is given: ``update_state(values, sample_weight=None)``."""
 
-    total = SoFar(lambda _, sums: sums[0])
-    count = SoFar(lambda _, sums: sums[1])
+    total = SoFar(lambda _, sums: sums[0, ...])
+    count = SoFar(lambda _, sums: sums[1, ...])
+    _kept = ("total", "count")
 
     def sums(self, values: Any, sample_weight: Any = None) -> np.ndarray:  # type: ignore[override]
         return mean_sums(host(values), sample_weight)
@@ -355,7 +347,8 @@ class Sum(Metric):
     """The weighted sum of the values it is given: ``update_state(values, sample_weight=None)``."""
 
     size = 1
-    total = SoFar(lambda _, sums: sums[0])
+    total = SoFar(lambda _, sums: sums[0, ...])
+    _kept = ("total",)
 
     def sums(self, values: Any, sample_weight: Any = None) -> np.ndarray:  # type: ignore[override]
         numbers = host(values).astype(np.float64)
@@ -373,6 +366,7 @@ class MeanMetric(Metric):
     """A metric that is the weighted mean of one value per sample; masked steps do not count."""
 
     total, count = Mean.total, Mean.count
+    _kept = Mean._kept
     _default_name = None
 
     def per_sample(self, y_true: Any, y_pred: Any) -> Any:

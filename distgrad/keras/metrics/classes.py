@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.keras.metrics.base import Metric, SoFar, Value, arrays, host
+from distgrad.keras.metrics.base import Metric, Value, arrays, host
+from distgrad.keras.metrics.statistic import SoFar
 
 _EPSILON = 1e-7
 
@@ -107,7 +108,11 @@ class IoU(Metric):
 
     direction = "up"
     _numbered = True
-    total_cm = SoFar(lambda self, sums: sums.reshape(self.num_classes, self.num_classes))
+    total_cm = SoFar(
+        lambda self, sums: sums.reshape(self.num_classes, self.num_classes),
+        name="total_confusion_matrix",
+    )
+    _kept = ("total_cm",)
 
     def __init__(
         self,

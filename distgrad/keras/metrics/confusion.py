@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.keras.metrics.base import Metric, SoFar, Value, arrays, host
+from distgrad.keras.metrics.base import Metric, Value, arrays, host
+from distgrad.keras.metrics.statistic import SoFar
 
 _LOWEST = -1e10  # below any score
 
@@ -25,6 +26,20 @@ class Counts(NamedTuple):
     false_negatives: np.ndarray
 
 
+def _counted(field: str, name: str | None = None) -> SoFar:
+    """One of the ``Counts``. All four are of the same samples: another may change with it."""
+    row = 0 if field in ("true_positives", "false_negatives") else 1
+
+    def write(metric: Thresholded, sums: np.ndarray, value: np.ndarray) -> None:
+        bins, ordered = sums.reshape(metric._shape)[row], value[metric._order]
+        if field.endswith("_positives"):
+            bins[1:] = np.diff(ordered[::-1], axis=0, prepend=0)[::-1]
+        else:
+            bins[:-1] = np.diff(ordered, axis=0, prepend=0)
+
+    return SoFar(lambda metric, sums: getattr(metric.counts(sums), field), write, name)
+
+
 class Thresholded(Metric):
     """Base of metrics that are a function of ``Counts``.
 
@@ -35,10 +50,11 @@ class Thresholded(Metric):
     top_k: int | None = None
     class_id: int | None = None
     _numbered = True
-    true_positives = SoFar(lambda self, sums: self.counts(sums).true_positives)
-    false_positives = SoFar(lambda self, sums: self.counts(sums).false_positives)
-    true_negatives = SoFar(lambda self, sums: self.counts(sums).true_negatives)
-    false_negatives = SoFar(lambda self, sums: self.counts(sums).false_negatives)
+    true_positives = _counted("true_positives")
+    false_positives = _counted("false_positives")
+    true_negatives = _counted("true_negatives")
+    false_negatives = _counted("false_negatives")
+    _kept: tuple[str, ...] = Counts._fields
 
     def _set_thresholds(self, thresholds: Sequence[float]) -> None:
         given = np.asarray(thresholds, np.float32)
@@ -139,6 +155,8 @@ class _AtThresholds(Thresholded):
 
 
 class _Count(_AtThresholds):
+    _kept = ("accumulator",)
+
     def __init__(
         self,
         thresholds: float | Sequence[float] | None = None,
@@ -151,12 +169,16 @@ class _Count(_AtThresholds):
 class TruePositives(_Count):
     """Weighted number of samples that are rightly said to be positive."""
 
+    accumulator = _counted("true_positives", "accumulator")
+
     def _of(self, counts: Counts) -> np.ndarray:
         return counts.true_positives
 
 
 class FalsePositives(_Count):
     """Weighted number of samples that are wrongly said to be positive."""
+
+    accumulator = _counted("false_positives", "accumulator")
 
     def _of(self, counts: Counts) -> np.ndarray:
         return counts.false_positives
@@ -165,12 +187,16 @@ class FalsePositives(_Count):
 class TrueNegatives(_Count):
     """Weighted number of samples that are rightly said to be negative."""
 
+    accumulator = _counted("true_negatives", "accumulator")
+
     def _of(self, counts: Counts) -> np.ndarray:
         return counts.true_negatives
 
 
 class FalseNegatives(_Count):
     """Weighted number of samples that are wrongly said to be negative."""
+
+    accumulator = _counted("false_negatives", "accumulator")
 
     def _of(self, counts: Counts) -> np.ndarray:
         return counts.false_negatives
@@ -195,12 +221,16 @@ class _OfColumns(_AtThresholds):
 class Precision(_OfColumns):
     """Share of samples said to be positive that are so."""
 
+    _kept = ("true_positives", "false_positives")
+
     def _of(self, counts: Counts) -> np.ndarray:
         return ratio(counts.true_positives, counts.false_positives)
 
 
 class Recall(_OfColumns):
     """Share of positive samples that are said to be so."""
+
+    _kept = ("true_positives", "false_negatives")
 
     def _of(self, counts: Counts) -> np.ndarray:
         return ratio(counts.true_positives, counts.false_negatives)

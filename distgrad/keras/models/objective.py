@@ -365,6 +365,10 @@ class CompiledMetrics:
     def metrics(self) -> list[Metric]:
         return self._objective.metrics
 
+    @property
+    def variables(self) -> list[Any]:
+        return [variable for metric in self.metrics for variable in metric.variables]
+
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         self._objective.update_metrics(y_true, y_pred, sample_weight)
 

@@ -369,6 +369,7 @@ class Trainer(Evaluator):
             shards,
             id(communicator),
             id(self.optimizer),
+            self.optimizer and self.optimizer.wanted_slots(),
             self._jit_asked,
             recorded,
             parts,

@@ -58,12 +58,15 @@ class Adam(_Moments):
     ) -> None:
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
         self.amsgrad = amsgrad
-        if amsgrad:
-            self.slot_names = ("momentum", "velocity", "velocity_hat")
+        self.slot_names = self.wanted_slots()
+
+    def wanted_slots(self) -> tuple[str, ...]:
+        return ("momentum", "velocity", *["velocity_hat"] * bool(self.amsgrad))
 
     def rule(self, step: int) -> Rule:
         correction = math.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
-        kernel = optim.amsgrad_update if self.amsgrad else optim.adam_update
+        largest = "velocity_hat" in self.slot_names
+        kernel = optim.amsgrad_update if largest else optim.adam_update
         return kernel, (self.rate(step) * correction,), self._constants
 
 

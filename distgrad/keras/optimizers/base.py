@@ -180,10 +180,12 @@ class Optimizer(Stepwise, Decaying, Configured):
         """Makes the state for these variables; the first call decides which they are."""
         if self._known:
             check_trained(self, variables)
+            self.follow_settings()
             return
         known = list(variables)
         self._constrained: list[Any] = [v for v in known if getattr(v, "constraint", None)]
         self._positions = _positions(known)
+        self.follow_settings()
         names = [*self.slot_names, *["average"] * self.use_ema]
         if self.gradient_accumulation_steps:
             names.append("gradient_accumulator")
@@ -208,6 +210,26 @@ class Optimizer(Stepwise, Decaying, Configured):
                 Arena(together)
         self._known = known  # the last: where Ctrl-C comes before, the next call makes all of it
         objects.built(self)
+
+    def wanted_slots(self) -> tuple[str, ...]:
+        """The slots that updates take by what is set now."""
+        return self.slot_names
+
+    def follow_settings(self) -> None:
+        """Gives updates the slots that they want by now.
+
+        Raises ValueError for one that was not made, since at the start it was not wanted.
+        """
+        names = self.wanted_slots()
+        if names == self.slot_names:
+            return
+        for missing in [name for name in names if self._known and name not in self.slots]:
+            raise ValueError(
+                f"{self.name} has no state {missing!r}, which its settings need now: give them to "
+                "its constructor, or set them before the first step"
+            )
+        self.slot_names = names
+        self._views.clear()
 
     @property
     def built(self) -> bool:
@@ -418,6 +440,7 @@ class Optimizer(Stepwise, Decaying, Configured):
     def _apply(self, tensors: Sequence[Any], variables: Sequence[Variable]) -> None:
         if not self._known:
             self.build(variables)
+        self.follow_settings()
         if self.loss_scale_factor:
             tensors = [None if t is None else t / self.loss_scale_factor for t in tensors]
         writes = bool(self.clipvalue or self.needs_whole_gradients)

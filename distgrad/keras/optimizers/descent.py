@@ -23,12 +23,14 @@ class SGD(Optimizer):
             raise ValueError(f"momentum must lie in [0, 1], not {momentum!r}")
         self.momentum = momentum
         self.nesterov = nesterov
-        if momentum:
-            self.slot_names = ("momentum",)
+        self.slot_names = self.wanted_slots()
+
+    def wanted_slots(self) -> tuple[str, ...]:
+        return ("momentum",) if self.momentum else ()
 
     def rule(self, step: int) -> Rule:
         rates = (self.rate(step),)
-        if not self.momentum:
+        if not self.slot_names:
             return optim.sgd_update, rates, {}
         constants = {"momentum": self.momentum, "nesterov": self.nesterov}
         return optim.momentum_update, rates, constants
