@@ -254,20 +254,33 @@ def no_rank_is_left(dg, head: Head) -> None:
     process.wait_until(lambda: not dg.rank_pids(head.command), 10, "the ranks to end")
 
 
+def controllers(head: Head) -> list[int]:
+    """What Ray Train starts for each job, to start its workers."""
+    found = []
+    for pid in head.command.family():
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::TrainController"):
+                found.append(pid)
+    return found
+
+
 def test_killed_workers_and_the_job_goes_on(dg, long, joined, tmp_path: Path, capsys) -> None:
-    """First the rank, then the Ray worker that has started it: both times all start again."""
-    run = long.anew(tmp_path / "run")
-    options = ("-n", 2, "--launcher", "ray", "--max-restarts", 2)
+    """The rank, the Ray worker that has started it, and who has started that: each time all start
+    again, on the CPUs that they had, which are all that there are."""
+    run = long.anew(tmp_path / "run", *long.job, "parallel.threads_per_worker=2")
+    options = ("-n", 2, "--launcher", "ray", "--max-restarts", 3)
     seconds = []
     with dg.start("train", *run.job, "--run-dir", run.folder, *options) as command:
-        for number in range(2):
-            wait_for_step(run, command, _random.randint(1, STEPS // 3) + number * STEPS // 3)
+        for number in range(3):
+            wait_for_step(run, command, _random.randint(1, STEPS // 4) + number * STEPS // 4)
             # The step may have been logged before the first kill, when ranks are starting again.
             process.wait_until(lambda: len(dg.rank_pids(joined.command)) == 2, 60, "both ranks")
             pid = dg.rank_pids(joined.command)[_random.randrange(2)]
-            os.kill(parent(pid) if number else pid, signal.SIGKILL)
+            victims = [pid], [parent(pid)], controllers(joined)
+            [victim] = victims[number]
+            os.kill(victim, signal.SIGKILL)
             killed = time.monotonic()
-            said = f"(restart {number + 1} of 2)"
+            said = f"(restart {number + 1} of 3)"
             process.wait_until(lambda said=said: said in command.stderr, 20, said)
             seconds.append(time.monotonic() - killed)
         result = command.wait(250, grace=10)
@@ -275,7 +288,7 @@ def test_killed_workers_and_the_job_goes_on(dg, long, joined, tmp_path: Path, ca
     assert not result.orphans
     no_rank_is_left(dg, joined)
     check(run, long)
-    assert result.stderr.count("was killed by SIGKILL") == 2
+    assert result.stderr.count("was killed by SIGKILL") == 3
     with capsys.disabled():
         print(f" [ray: {max(seconds):.2f} s at most to the restart] ", end="")
 

@@ -534,6 +534,19 @@ def test_names_of_metrics_are_unique_as_in_keras():
     assert list(model.train_on_batch(X, Y, return_dict=True)) == list(history)
 
 
+def test_one_array_is_no_target_of_two_outputs():
+    given = keras.Input((3,))
+    model = keras.Model(given, [layers.Dense(2, name="a")(given), layers.Dense(2, name="b")(given)])
+    x, y = np.ones((4, 3)), np.ones((4, 2))
+    model.compile("sgd", "mse")
+    for call in (model.fit, model.evaluate, model.train_on_batch):
+        with pytest.raises(ValueError, match=r"y is one array, and 2 outputs.*\['a', 'b'\]"):
+            call(x, y)
+    model.fit(x, [y, y], verbose=0)
+    model.compile("sgd", ["mse", None])
+    model.fit(x, y, verbose=0)
+
+
 def test_the_one_loss_of_several_outputs_is_not_shown_twice():
     given = keras.Input((4,))
     outputs = [layers.Dense(1, name="a")(given), layers.Dense(1, name="b")(given)]

@@ -332,6 +332,12 @@ class Objective:
             )
             if len(y) == len(compared):  # targets of the outputs that have a loss alone
                 return [y[compared.index(place)] if place in compared else None for place in at]
+        compared_with = sum(loss is not None for loss in self.losses)
+        if compared_with > 1 and y is not None and not isinstance(y, (dict, list, tuple)):
+            raise ValueError(
+                f"y is one array, and {compared_with} outputs are compared with targets: give a "
+                f"list of {len(self.names)}, or a dict by {list(self.names)}"
+            )
         return _align(y, self.names, "y", self._at)
 
     def _sample_weights(self, weight: Any) -> list[Any]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 import ray
 from ray._private import worker
 from ray._private.services import canonicalize_bootstrap_address
-from ray.util import get_node_ip_address, placement_group_table
+from ray.util import get_node_ip_address, placement_group_table, remove_placement_group
+from ray.util.placement_group import PlacementGroup
 
 from distgrad.comm.rendezvous import interface_address, split_address
 from distgrad.core.errors import MissingExtraError, UsageError
@@ -68,6 +69,17 @@ class Cluster:
             return None
         size = "1 node" if nodes == 1 else f"{nodes} nodes"
         return f"{workers} workers need {'; '.join(found)} ({self.name}, {size})"
+
+    @staticmethod
+    def free_places() -> None:
+        """Gives back what Ray still holds for workers of this process: after a lost controller.
+
+        Ray's ids of placement groups end with that of the job which has made them.
+        """
+        own = ray.get_runtime_context().get_job_id()
+        for name, group in placement_group_table().items():
+            if name.endswith(own) and group["state"] != "REMOVED":
+                remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(name))))
 
     @staticmethod
     def _placed() -> bool:

@@ -159,6 +159,8 @@ class _Start:
         crews.remove(self.crew)
         none_came = len(self.crew.missing()) == self.program.workers
         self.thread.join(_UNPLACED if none_came else _RELEASE)
+        if self.trouble is not None and not self.thread.is_alive():
+            self.place.free_places()
         if self.thread.is_alive():
             # Ray knows no way to call a start off; leaving it takes this process to its end. What
             # Ray has started for it ends with it.

@@ -55,12 +55,18 @@ class MeetingPlace(Backend):
         self._meeting.close()
 
 
+# Each has an actor, whose start takes more than a second of a core: that for datasets of Ray, since
+# ranks read data themselves, and that which frees the places of a controller that was killed, since
+# the driver does so. It could not without Ray's dashboard, and would stay in the cluster for good.
+_WITHOUT = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
+
+
 class _Trainer(DataParallelTrainer):
-    """Ray's, without its actor for datasets of Ray: data are read by the ranks themselves."""
+    """Ray's, without what a job of ours does not need."""
 
     def _create_default_callbacks(self) -> list[Any]:
         found = super()._create_default_callbacks()
-        return [each for each in found if type(each).__name__ != "DatasetsCallback"]
+        return [each for each in found if type(each).__name__ not in _WITHOUT]
 
 
 _known: list[str] = []  # in a worker: the address and the token of the place
