@@ -81,8 +81,7 @@ gfile = _gfile
 
 def matching_files(pattern: _Any, name: str | None = None) -> _Texts:
     """The files that match a pattern, or one of several, in order; no folders."""
-    patterns = map(str, _as_texts(pattern).ravel())
-    found = {path for each in patterns for path in _gfile.glob(each) if not _gfile.isdir(path)}
+    found = {path for path in _gfile.glob(_as_texts(pattern).ravel()) if not _gfile.isdir(path)}
     return _np.array(sorted(found), str).view(_Texts)
 
 

@@ -186,6 +186,7 @@ def test_texts_where_numbers_are_more_common():
     with pytest.raises(TypeError, match="no tensor holds texts"):
         tf.cast(1.0, tf.string)
     assert tf.zeros_like(texts).tolist() == ["", "", ""]
+    assert tf.zeros_like(tf.constant([b"\xff"])).numpy().tolist() == [b""]
     found = tf.unique_with_counts(texts)
     assert found.y.tolist() == ["b", "a"]
     assert (found.idx.numpy().tolist(), found.count.numpy().tolist()) == ([0, 1, 0], [2, 1])
@@ -202,7 +203,7 @@ def test_one_text_is_compared_with_each_of_a_list():
     assert (name == ["a", "b"]).tolist() == [False, True]
     assert (name != (b"a", b"b")).tolist() == [True, False]
     assert name == "b" and name == b"b" and name != "c"
-    assert name != 1
+    assert name != 1 and name != object() and bool(name == object()) is False
 
 
 @pytest.mark.parametrize("value", [b"hello?>", b"\xff\xfe\x00", b"", "äö", ["a", "bcd"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from distgrad.core.primitive import bind, registry
@@ -30,15 +31,17 @@ class Reading(Operand):
         return Reading, (self._variable,)
 
 
-def _passed_on(name: str) -> Any:
-    def method(self: Reading, *args: Any) -> Any:
-        return getattr(self._variable, name)(*args)
+def pass_on(cls: type, to: Callable[[Any], Any], *names: str) -> None:
+    """Has a class answer as ``to(self)`` to what Python asks of a value, and to ``names``."""
 
-    return method
+    def passed_on(name: str) -> Any:
+        return lambda self, *args: getattr(to(self), name)(*args)
+
+    for name in (
+        *("__array__", "__bool__", "__complex__", "__float__", "__format__", "__index__"),
+        *("__int__", "__iter__", "__len__", *names),
+    ):
+        setattr(cls, name, passed_on(name))
 
 
-for _name in (
-    *("__array__", "__bool__", "__complex__", "__float__", "__format__", "__hash__", "__index__"),
-    *("__int__", "__iter__", "__len__", "__repr__", "__str__"),
-):
-    setattr(Reading, _name, _passed_on(_name))
+pass_on(Reading, lambda self: self._variable, "__hash__", "__repr__", "__str__")

@@ -55,7 +55,7 @@ class SparseTensor:
     @staticmethod
     def _number(y: Any) -> Any:
         """Raises TypeError for anything else, a tensor of several numbers too."""
-        if np.ndim(y) if not isinstance(y, Operand) else y.shape.rank:
+        if np.ndim(y):
             raise TypeError(
                 f"a SparseTensor is multiplied and divided by single numbers, not {y!r}: "
                 "tf.sparse.to_dense makes a tensor of it, which takes others"

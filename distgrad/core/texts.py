@@ -17,12 +17,12 @@ class Text(np.str_):  # type: ignore[misc]  # final for type checkers alone
     """One of `Texts`, which is equal to its bytes, too."""
 
     def __eq__(self, other: Any) -> Any:
-        if isinstance(other, (list, tuple)):
-            return np.asarray(self) == np.asarray(as_strings(other))
-        return super().__eq__(_decoded(other))
+        other = _decoded(other)
+        return np.asarray(self) == other if isinstance(other, np.ndarray) else super().__eq__(other)
 
     def __ne__(self, other: Any) -> Any:
-        return np.logical_not(self == other)
+        other = _decoded(other)
+        return np.asarray(self) != other if isinstance(other, np.ndarray) else super().__ne__(other)
 
     __hash__ = np.str_.__hash__
 
@@ -118,9 +118,11 @@ def as_strings(value: Any) -> Bytes | Texts:
 
 
 def _decoded(value: Any) -> Any:
-    """Bytes as texts; anything else as it is."""
+    """Bytes as texts, lists of either as an array; anything else as it is."""
     if isinstance(value, bytes):
         return value.decode() if _is_utf8(value) else value
+    if isinstance(value, (list, tuple)) and holds_texts(array := np.asarray(value, object)):
+        value = array
     return np.asarray(as_strings(value)) if are_texts(value) else value
 
 

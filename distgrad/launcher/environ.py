@@ -223,6 +223,9 @@ def thread_variables(count: int | None) -> dict[str, str]:
     """The variables that give a process ``count`` threads in each library, and in kernels.
 
     With None a library has one, and kernels as many as the user's variables say, or a share.
+
+    Raises:
+        UsageError: ``count`` is less than 1.
     """
     if count is not None and count < 1:
         raise UsageError(f"threads_per_worker must be 1 or more, got {count}.")

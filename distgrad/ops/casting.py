@@ -59,7 +59,7 @@ def _(rng):
 def zeros_like(input: Any, dtype: Any = None, name: str | None = None) -> Any:
     """Zeros of the shape (and dtype) of ``input``; of texts empty ones."""
     if dtype is None and type(input) is not Tensor and all_texts(input):
-        return np.zeros_like(as_strings(input))
+        return as_strings(np.zeros(np.shape(as_strings(input)), str))
     zeros = bind(fill_like, as_tensor(input), value=0)
     return zeros if dtype is None else cast(zeros, dtype)
 

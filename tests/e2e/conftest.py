@@ -60,6 +60,13 @@ class Run:
     def commits(self) -> list[Path]:
         return sorted((self.folder / "checkpoints").glob("step_*"))
 
+    @property
+    def printed(self) -> list[str]:
+        """What it has printed, without what may differ: folder, workers, threads, speed."""
+        text = self.result.stdout.replace(str(self.folder), "FOLDER")
+        text = re.sub(r"[\d,]+ samples/s|\d+ (?:workers?|threads?)\b", "...", text)
+        return text.splitlines()
+
     def saved_sha256(self) -> str:
         """The hash of the last commit's weights, computed from its file and nothing else."""
         digest = hashlib.sha256()

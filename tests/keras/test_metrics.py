@@ -429,3 +429,39 @@ def test_variables_of_compiled_metrics():
     model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
     found = [variable.name for metric in model.metrics for variable in metric.variables]
     assert found == ["total", "count"] * 2
+
+
+def test_what_is_no_number_is_forgotten_by_an_assignment():
+    mean = metrics.Mean()
+    mean.update_state([float("nan")])
+    mean.total.assign(0.0)
+    mean.count.assign(0.0)
+    mean.update_state([2.0])
+    assert float(mean.result()) == 2
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: metrics.BinaryAccuracy(),
+        lambda: metrics.Precision(),
+        lambda: metrics.AUC(),
+        lambda: metrics.TruePositives(),
+        lambda: metrics.Recall([0.2, 0.7]),
+    ],
+)
+def test_a_loop_of_keras_keeps_the_variables_itself(made):
+    """And puts them back, as Keras's guide on training in JAX does."""
+    metric, twin = made(), made()
+    y, p = np.array([0, 1, 1, 0], "float32"), np.array([0.1, 0.8, 0.3, 0.6], "float32")
+    state = [variable.value for variable in metric.variables]
+    for _ in range(2):
+        state = metric.stateless_update_state(state, y, p)
+        twin.update_state(y, p)
+    assert len(state) == len(metric.variables)
+    np.testing.assert_array_equal(metric.stateless_result(state), twin.result())
+    for variable, value in zip(metric.variables, state, strict=True):
+        variable.assign(value)
+    np.testing.assert_array_equal(metric.result(), twin.result())
+    fresh = metric.stateless_reset_state()
+    assert not any(np.any(value) for value in fresh) and len(fresh) == len(state)

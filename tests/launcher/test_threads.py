@@ -20,7 +20,7 @@ NAMES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "DISTGRAD_KERNEL_THREADS")
 @pytest.fixture
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment that says nothing of threads or ranks."""
-    for name in (*environ._THREAD_VARIABLES, "DISTGRAD_KERNEL_THREADS", "DISTGRAD_VIRTUAL_SHARDS"):
+    for name in (*environ.thread_variables(1), "DISTGRAD_VIRTUAL_SHARDS"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 

@@ -55,9 +55,9 @@ class Kept:
         shapes = self._build_shapes_dict
         if shapes is None:
             return None
-        names = inspect.signature(self.build).parameters  # type: ignore[attr-defined]
         if not takes_any(self.build):  # type: ignore[attr-defined]
             return {"shapes_dict": {}}
+        names = inspect.signature(self.build).parameters  # type: ignore[attr-defined]
         several = isinstance(shapes, Mapping) and set(shapes) <= set(names)
         if several and len(shapes) == 1:
             (shapes,) = shapes.values()

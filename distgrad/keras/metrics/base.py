@@ -293,7 +293,7 @@ class Metric(Configured):
         for metric in self._metrics_below():
             metric.reset_state()
 
-    # The same with the state in the caller's hands: a list of arrays, empty at the start.
+    # The same with the state in the caller's hands: values of its variables, none at the start.
 
     def stateless_update_state(
         self, metric_variables: Sequence[Any], *args: Any, **kwargs: Any
@@ -311,15 +311,20 @@ class Metric(Configured):
 
     def _with(self, values: Sequence[Any], run: Callable[[], Any]) -> tuple[Any, list[Any]]:
         kept = self.state()
+        # What metrics below have added up is in its statistics alone.
+        parts = self.variables if self.added or not self._metrics_below() else []
         try:
             self.reset_state()
-            if values and self.added:
-                for variable, value in zip(self.added, values, strict=True):
+            if values and parts:
+                for variable, value in zip(parts, values, strict=True):
                     variable.assign(value)
             elif values:
                 self.keep(np.asarray(as_tensor(values[0])._host(), np.float64))
             found = run()
-            state = self.state()[1] if self.added else [self.statistics()]
+            if self.added:
+                state = self.state()[1]
+            else:
+                state = [each.part() for each in parts] or [self.statistics()]
             return found, [Tensor(np.array(value)) for value in state]
         finally:
             self.set_state(kept)

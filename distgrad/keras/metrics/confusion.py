@@ -26,18 +26,12 @@ class Counts(NamedTuple):
     false_negatives: np.ndarray
 
 
-def _counted(field: str, name: str | None = None) -> SoFar:
-    """One of the ``Counts``. All four are of the same samples: another may change with it."""
-    row = 0 if field in ("true_positives", "false_negatives") else 1
-
-    def write(metric: Thresholded, sums: np.ndarray, value: np.ndarray) -> None:
-        bins, ordered = sums.reshape(metric._shape)[row], value[metric._order]
-        if field.endswith("_positives"):
-            bins[1:] = np.diff(ordered[::-1], axis=0, prepend=0)[::-1]
-        else:
-            bins[:-1] = np.diff(ordered, axis=0, prepend=0)
-
-    return SoFar(lambda metric, sums: getattr(metric.counts(sums), field), write, name)
+def _counted(field: str) -> SoFar:
+    """One of the ``Counts``."""
+    return SoFar(
+        lambda metric, sums: getattr(metric.counts(sums), field),
+        lambda metric, sums, value: metric.put(sums, field, value),
+    )
 
 
 class Thresholded(Metric):
@@ -121,6 +115,15 @@ class Thresholded(Metric):
         below = totals - above
         return Counts(above[0], above[1], below[1], below[0])
 
+    def put(self, sums: np.ndarray, field: str, value: np.ndarray) -> None:
+        """Makes one of the counts be ``value``; of the same samples another may change with it."""
+        row = 0 if field in ("true_positives", "false_negatives") else 1
+        bins, ordered = sums.reshape(self._shape)[row], value[self._order]
+        if field.endswith("_positives"):
+            bins[1:] = np.diff(ordered[::-1], axis=0, prepend=0)[::-1]
+        else:
+            bins[:-1] = np.diff(ordered, axis=0, prepend=0)
+
 
 def ratio(part: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """``part / (part + rest)``, 0 where both are 0."""
@@ -155,6 +158,11 @@ class _AtThresholds(Thresholded):
 
 
 class _Count(_AtThresholds):
+    field: str
+    accumulator = SoFar(
+        lambda metric, sums: metric._of(metric.counts(sums)),
+        lambda metric, sums, value: metric.put(sums, metric.field, value),
+    )
     _kept = ("accumulator",)
 
     def __init__(
@@ -165,41 +173,33 @@ class _Count(_AtThresholds):
     ) -> None:
         super().__init__(thresholds, name, dtype)
 
+    def _of(self, counts: Counts) -> np.ndarray:
+        found: np.ndarray = getattr(counts, self.field)
+        return found
+
 
 class TruePositives(_Count):
     """Weighted number of samples that are rightly said to be positive."""
 
-    accumulator = _counted("true_positives", "accumulator")
-
-    def _of(self, counts: Counts) -> np.ndarray:
-        return counts.true_positives
+    field = "true_positives"
 
 
 class FalsePositives(_Count):
     """Weighted number of samples that are wrongly said to be positive."""
 
-    accumulator = _counted("false_positives", "accumulator")
-
-    def _of(self, counts: Counts) -> np.ndarray:
-        return counts.false_positives
+    field = "false_positives"
 
 
 class TrueNegatives(_Count):
     """Weighted number of samples that are rightly said to be negative."""
 
-    accumulator = _counted("true_negatives", "accumulator")
-
-    def _of(self, counts: Counts) -> np.ndarray:
-        return counts.true_negatives
+    field = "true_negatives"
 
 
 class FalseNegatives(_Count):
     """Weighted number of samples that are wrongly said to be negative."""
 
-    accumulator = _counted("false_negatives", "accumulator")
-
-    def _of(self, counts: Counts) -> np.ndarray:
-        return counts.false_negatives
+    field = "false_negatives"
 
 
 class _OfColumns(_AtThresholds):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType, as_dtype
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.core.reading import Reading
-from distgrad.core.shapes import TensorShape
+from distgrad.core.reading import Reading, pass_on
+from distgrad.core.shapes import TensorShape, shape_of
 from distgrad.core.tensor import Operand, Tensor
 
 if TYPE_CHECKING:
@@ -58,10 +58,13 @@ class Statistic(Operand):
     def __init__(self, metric: Metric, part: SoFar) -> None:
         self._metric, self._part = metric, part
 
-    def _read(self) -> Tensor:
+    def part(self) -> np.ndarray:
+        """A copy of the value in float64, in which it is added up."""
         metric = self._metric
-        found = self._part.read(metric, metric.statistics()[: metric.size])
-        return Tensor(np.array(found, self.dtype.numpy_dtype))
+        return np.array(self._part.read(metric, metric.statistics()[: metric.size]))
+
+    def _read(self) -> Tensor:
+        return Tensor(self.part().astype(self.dtype.numpy_dtype))
 
     @property
     def name(self) -> str:
@@ -77,7 +80,7 @@ class Statistic(Operand):
 
     @property
     def shape(self) -> TensorShape:
-        return self._read().shape
+        return shape_of(self.part().shape)
 
     @property
     def value(self) -> Reading:
@@ -90,55 +93,37 @@ class Statistic(Operand):
 
     def assign(self, value: Any) -> Statistic:
         """Sets it in the metric. Raises InvalidArgumentError for a value of another shape."""
-        recording.call(self._set, value, 0.0)
+        recording.call(self._set, value)
         return self
 
     def assign_add(self, delta: Any) -> Statistic:
         """Adds to it in the metric."""
-        recording.call(self._set, delta, 1.0)
+        recording.call(self._add, delta, 1)
         return self
 
     def assign_sub(self, delta: Any) -> Statistic:
         """Subtracts from it in the metric."""
-        recording.call(self._set, -as_tensor(delta), 1.0)
+        recording.call(self._add, delta, -1)
         return self
 
-    def _set(self, value: Any, kept: float) -> None:
+    def _add(self, delta: Any, sign: int) -> None:
+        self._set(self.part() + sign * np.asarray(as_tensor(delta)._host(), np.float64))
+
+    def _set(self, value: Any) -> None:
         metric = self._metric
-        sums = metric.statistics()
-        own = sums[: metric.size]
         array = np.asarray(as_tensor(value)._host(), np.float64)
-        before = self._part.read(metric, own)
-        if array.shape != before.shape:
+        if array.shape != self.shape:
             raise InvalidArgumentError(
-                f"cannot assign a value of shape {array.shape} to {self.path} of shape "
-                f"{before.shape}"
+                f"cannot assign a value of shape {array.shape} to {self.path} of shape {self.shape}"
             )
-        self._part.write(metric, own, array + kept * before)
+        sums = metric.statistics()
+        self._part.write(metric, sums[: metric.size], array)
         metric.keep(sums)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self._read(), dtype)
-
-    def __float__(self) -> float:
-        return float(self._read())
-
-    def __int__(self) -> int:
-        return int(self._read())
-
-    def __bool__(self) -> bool:
-        return bool(self._read())
-
-    def __len__(self) -> int:
-        return len(self._read())
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter(self._read())
-
-    def __format__(self, spec: str) -> str:
-        return format(self._read(), spec)
 
     def __repr__(self) -> str:
         found = self._read()
         known = f"shape={found.shape}, dtype={found.dtype.name}, value={found.numpy()}"
         return f"<Variable path={self.path}, {known}>"
+
+
+pass_on(Statistic, lambda self: self._read())

@@ -325,17 +325,14 @@ class Objective:
     def _targets(self, y: Any) -> list[Any]:
         if len(self.names) == 1 and not isinstance(y, dict):
             return [y[0] if isinstance(y, (list, tuple)) and len(y) == 1 else y]
-        if isinstance(y, (list, tuple)) and len(y) != len(self.names):
-            at = self._at or range(len(self.names))
-            compared = sorted(
-                p for p, loss in zip(at, self.losses, strict=True) if loss is not None
-            )
-            if len(y) == len(compared):  # targets of the outputs that have a loss alone
-                return [y[compared.index(place)] if place in compared else None for place in at]
-        compared_with = sum(loss is not None for loss in self.losses)
-        if compared_with > 1 and y is not None and not isinstance(y, (dict, list, tuple)):
+        at = self._at or range(len(self.names))
+        compared = sorted(p for p, loss in zip(at, self.losses, strict=True) if loss is not None)
+        if isinstance(y, (list, tuple)) and len(self.names) != len(y) == len(compared):
+            # Targets of the outputs that have a loss alone.
+            return [y[compared.index(place)] if place in compared else None for place in at]
+        if len(compared) > 1 and y is not None and not _nested(y):
             raise ValueError(
-                f"y is one array, and {compared_with} outputs are compared with targets: give a "
+                f"y is one array, and {len(compared)} outputs are compared with targets: give a "
                 f"list of {len(self.names)}, or a dict by {list(self.names)}"
             )
         return _align(y, self.names, "y", self._at)

@@ -223,10 +223,11 @@ class Optimizer(Stepwise, Decaying, Configured):
         names = self.wanted_slots()
         if names == self.slot_names:
             return
-        for missing in [name for name in names if self._known and name not in self.slots]:
+        missing = [name for name in names if self._known and name not in self.slots]
+        if missing:
             raise ValueError(
-                f"{self.name} has no state {missing!r}, which its settings need now: give them to "
-                "its constructor, or set them before the first step"
+                f"{self.name} has no state {missing[0]!r}, which its settings need now: give them "
+                "to its constructor, or set them before the first step"
             )
         self.slot_names = names
         self._views.clear()

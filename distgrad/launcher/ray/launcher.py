@@ -58,8 +58,9 @@ class RayLauncher(Launcher):
         _need_ray()
         from distgrad.launcher.ray import cluster
 
-        program = replace(program, threads=program.threads or 1)  # what it asks Ray for
-        each: dict[str, float] = {"CPU": program.threads or 1}
+        threads = program.threads or 1
+        program = replace(program, threads=threads)  # no more than it asks Ray for
+        each: dict[str, float] = {"CPU": threads}
         if program.gpus:
             each["GPU"] = program.gpus
         received: list[int] = []
@@ -159,8 +160,6 @@ class _Start:
         crews.remove(self.crew)
         none_came = len(self.crew.missing()) == self.program.workers
         self.thread.join(_UNPLACED if none_came else _RELEASE)
-        if self.trouble is not None and not self.thread.is_alive():
-            self.place.free_places()
         if self.thread.is_alive():
             # Ray knows no way to call a start off; leaving it takes this process to its end. What
             # Ray has started for it ends with it.
@@ -168,6 +167,8 @@ class _Start:
                 _say(text)
             shutil.rmtree(self.place.storage, ignore_errors=True)
             os._exit(code)
+        if self.trouble is not None:
+            self.place.free_places()
 
     def _gather(self, received: list[int]) -> bool:
         """Waits until every agent has come; False if somebody has called it off."""
