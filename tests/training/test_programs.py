@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
 
@@ -100,16 +101,23 @@ def digest(variables):
     return hashlib.sha256(b"".join(v.numpy().tobytes() for v in variables)).hexdigest()
 
 
+@contextlib.contextmanager
+def eager_on(executor):
+    """Eager operations on the kernels that this executor's programs take."""
+    before = kernels.used()
+    kernels.use(executor)
+    try:
+        yield
+    finally:
+        kernels.use(before)
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("shards", [1, 3, 8])
 def test_the_numpy_executor_has_the_bits_of_eager_steps(name, shards):
     """On NumPy's kernels. Uneven shards, too: 40 samples in 3."""
-    before = kernels.used()
-    kernels.use("numpy")
-    try:
+    with eager_on("numpy"):
         eager = train(MODELS[name], shards=shards)
-    finally:
-        kernels.use(before)
     assert train(MODELS[name], shards=shards, executor="numpy") == eager
 
 
@@ -194,7 +202,8 @@ def test_weights_of_samples_clipping_and_a_schedule(executor):
         schedule = tf.keras.optimizers.schedules.ExponentialDecay(0.01, 2, 0.5)
         return tf.keras.optimizers.SGD(schedule, momentum=0.9, global_clipnorm=0.1)
 
-    eager = train(dense, optimizer=optimizer(), weights=WEIGHTS)
+    with eager_on(executor):
+        eager = train(dense, optimizer=optimizer(), weights=WEIGHTS)
     captured = train(dense, optimizer=optimizer(), weights=WEIGHTS, executor=executor)
     if executor == "numpy":
         assert captured == eager

@@ -26,6 +26,7 @@ from distgrad.compile.llvm.blocks import (
 from distgrad.compile.llvm.calls import Place, Planned, argument, number
 from distgrad.compile.llvm.composites import ROWS, Body, Made
 from distgrad.compile.llvm.loops import Native
+from distgrad.compile.llvm.rows import all_of
 from distgrad.compile.memory import aligned
 from distgrad.ops.biased import ACTIVATIONS
 
@@ -215,7 +216,7 @@ def _looped(
     made: Made, given: tuple[Place, ...], results: tuple[Place, ...], rows: int
 ) -> tuple[Native, Sequence[Place]]:
     places = [given[i] for i in made.inputs] + [results[i] for i in made.outputs]
-    return made.native, [*places, number(rows)]
+    return made.native, [*places, *map(number, all_of(rows))]
 
 
 def _finish(activation: str, columns: int) -> Made:

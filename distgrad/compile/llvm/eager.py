@@ -1,7 +1,7 @@
 """One primitive at a time in machine code, for the eager path; see `distgrad.compile.eager`.
 
 A kernel is made for each number of columns, and takes any number of rows, so that batches of
-several sizes share it. Elementwise operations see every array as rows of one width.
+several sizes share it. Elementwise operations take any number of elements.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from distgrad.compile.llvm import (
     windows,
 )
 from distgrad.compile.llvm import columns as llvm_columns
-from distgrad.compile.llvm.blocks import Code, Int, each_vector, scratch
+from distgrad.compile.llvm.blocks import Code, Int, each_vector
 from distgrad.compile.llvm.calls import Planned, argument, number
 from distgrad.compile.llvm.composites import ROWS, view_of
 from distgrad.compile.llvm.loops import Native, address_of, supported
 from distgrad.compile.llvm.parts import WORTH
 from distgrad.compile.llvm.random import uniform_native
-from distgrad.compile.llvm.rows import Rows, any_rows
+from distgrad.compile.llvm.rows import Rows, all_of, any_length, any_rows
 from distgrad.compile.passes import Fused, expand, fuse, simplify
 from distgrad.compile.program import Apply, Program, Value
 from distgrad.core.primitive import Primitive, registry
 
-_WIDTH = 1024  # columns that an elementwise operation sees
+_ANY = (1024,)  # the shape that an elementwise kernel is made for, which takes any number
 _FLOAT32 = np.dtype(np.float32)
 _ELEMENTS = (_FLOAT32, np.dtype(np.bool_))
 _FEWEST_ROWS, _FEWEST_COLUMNS = 12, 32  # of a product: with fewer BLAS is faster
@@ -108,9 +108,12 @@ class _Made(NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def _made(
-    name: str, shapes: tuple[tuple[int, ...], ...], dtypes: tuple, params: tuple
+    name: str, shapes: tuple[tuple[int, ...], ...], dtypes: tuple, params: tuple, rows: bool = True
 ) -> _Made | None:
-    """The kernel of a primitive on arrays of these shapes, the last of which is the result's."""
+    """The kernel of a primitive on arrays of these shapes, the last of which is the result's.
+
+    It goes along rows, or without them along all elements.
+    """
     *inputs, out = map(Value, shapes, dtypes)
     whole = Apply(tuple(inputs), (out,), primitive=registry[name], params=dict(params))
     program = Program(name, tuple(inputs), (whole,), (out,))
@@ -124,7 +127,8 @@ def _made(
     order = tuple([inputs.index(source.get(v, v)) for v in group.inputs])
     if [source.get(v, v) for v in program.outputs] != list(group.outputs):
         return None
-    loop = any_rows(group, {v: view_of(v) for v in (*group.inputs, *group.outputs)})
+    views = {v: view_of(v) for v in (*group.inputs, *group.outputs)}
+    loop = any_rows(group, views) if rows else any_length(group, views)
     return None if loop is None else _Made(loop, order)
 
 
@@ -142,30 +146,12 @@ def _elementwise(
         if not x.flags.c_contiguous:
             return None
         dtypes.append(x.dtype)
-    shapes = ((ROWS, _WIDTH),) * (len(args) + 1)
-    made = _made(name, shapes, (*dtypes, _FLOAT32), _key(params))
+    made = _made(name, (_ANY,) * (len(args) + 1), (*dtypes, _FLOAT32), _key(params), False)
     if made is None:
         return None
     out = np.empty(shape, np.float32) if out is None else out
-    given = [address_of(args[i]) for i in made.order]
-    rows, rest = divmod(out.size, _WIDTH)
-    if rows:
-        made.loop([*given, address_of(out)], rows)
-    if rest:
-        _finish(made, args, out, rest)
+    made.loop([*(address_of(args[i]) for i in made.order), address_of(out)], out.size)
     return out
-
-
-def _finish(made: _Made, args: tuple, out: np.ndarray, rest: int) -> None:
-    """The last elements, fewer than a row: in a row of their own."""
-    nbytes = (len(args) + 1) * _WIDTH * 4
-    block = scratch(nbytes)[:nbytes].view(np.float32).reshape(-1, _WIDTH)
-    for row, x in zip(block, args, strict=False):
-        row = row.view(x.dtype)[:_WIDTH]
-        row[:rest] = x.reshape(-1)[-rest:]
-        row[rest:] = 0
-    made.loop([*(address_of(block[i]) for i in made.order), address_of(block[-1])], 1)
-    out.reshape(-1)[-rest:] = block[-1, :rest]
 
 
 def _key(params: dict[str, Any]) -> tuple:
@@ -287,7 +273,7 @@ def _call(
         def run(*arrays: np.ndarray) -> None:
             made.loop([address_of(arrays[i]) for i in order], rows)
     else:
-        run = Planned((made.loop.native, [*map(argument, order), number(rows)]))
+        run = Planned((made.loop.native, [*map(argument, order), *map(number, all_of(rows))]))
     return _Call(run, lead if form.reduces else shape)
 
 

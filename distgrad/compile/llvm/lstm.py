@@ -17,6 +17,7 @@ from distgrad.compile.llvm.blocks import scratch
 from distgrad.compile.llvm.composites import ROWS, Body, Made
 from distgrad.compile.llvm.listed import Entry, in_turn
 from distgrad.compile.llvm.loops import Native, address_of
+from distgrad.compile.llvm.rows import all_of
 from distgrad.compile.program import Value
 from distgrad.core.primitive import registry
 
@@ -155,7 +156,7 @@ def _looped(
     made: Made, given: list[Entry], results: list[Entry], rows: int
 ) -> tuple[Native, list[Entry]]:
     places = [given[i] for i in made.inputs] + [results[i] for i in made.outputs]
-    return made.native, [*places, (rows, 0)]
+    return made.native, [*places, *[(n, 0) for n in all_of(rows)]]
 
 
 def _lstm_steps(

@@ -11,7 +11,7 @@ import numpy as np
 from distgrad.compile.llvm.blocks import LANES, mask
 from distgrad.compile.llvm.ir import FLOATS, Emitter, Scalar, module
 from distgrad.compile.llvm.loops import loaded_type, write_one
-from distgrad.compile.llvm.row_walks import Access, Walks
+from distgrad.compile.llvm.row_walks import EACH, Access, Walks, numbers
 from distgrad.compile.passes.fusion import Fused
 from distgrad.compile.program import Apply, Value
 
@@ -20,29 +20,28 @@ _CHUNK = 64  # vectors that are summed before they are added to the total
 
 @dataclass(eq=False)
 class _Place:
-    """A vector of a row: its first column, how many columns there are, and what is known there."""
+    """A vector of a row: its first column, a mask where it is not whole, what is known there."""
 
     index: str
-    lanes: int
+    mask: str | None
     known: dict[Value, Scalar] = field(default_factory=dict)
 
 
 class Kernel(Walks):
-    """Writes one function; see ``rows``. ``rows`` is None where the caller says it.
+    """Writes one function; see ``rows``. Its caller says which rows are made.
 
-    The caller of one that is ``ranged`` says which rows: the first, and that after the last.
+    The first of them, and where they stop, stand behind the arrays in its table, then the
+    ``numbers`` of the layouts: arrays of other sizes share the code. One that is ``flat`` makes
+    columns of one row without reductions, and is told which.
     """
 
     def __init__(
-        self,
-        group: Fused,
-        rows: int | None,
-        columns: int,
-        accesses: Sequence[Access],
-        ranged: bool = False,
+        self, group: Fused, columns: int, accesses: Sequence[Access], flat: bool = False
     ) -> None:
         super().__init__(group, columns, accesses)
-        self.rows, self.ranged = rows, ranged
+        self.flat = flat
+        self._numbers = {n: f"n{i}" for i, n in enumerate(numbers(accesses))}
+        self._counters: dict[tuple[int, int], str] = {}
         self.e = Emitter(LANES)
         self.arrays = (*group.inputs, *group.outputs)
         self.at = {value: i for i, value in enumerate(group.inputs)}
@@ -54,37 +53,58 @@ class Kernel(Walks):
 
     def text(self) -> str:
         """The module."""
-        e = self.e
-        first, stop = "0", "%rows" if self.rows is None else str(self.rows)
-        if self.ranged:
-            first, stop = "%first", "%stop"
-        with self._loop(stop, "row", first) as row:
-            self._row = row
-            for i, (value, access) in enumerate(zip(self.arrays, self.accesses, strict=True)):
-                self._row_start(i, value, access)
-            self._row_values(0)
-            places = []
-            if self.unrolled:
-                places = [_Place(str(c), n) for c, n in self._vectors()]
-            for walk in range(self.walks):
-                sums = self._sums(walk)
-                if self.unrolled:
-                    for place in places:
-                        self._visit(place, walk, sums)
-                else:
-                    self._walk(walk, sums)
-                self._finish_sums(sums)
-                self._row_values(walk + 1)
-        for value, reduced in self.reductions.items():
-            if reduced.kind == "column" and reduced.operation == "mean":
-                self._divide(value)
-        numbers = ["first", "stop"] if self.ranged else ["rows"] if self.rows is None else []
+        if self.flat:
+            self._row_starts("0")
+            self._some_columns()
+        else:
+            self._start_counters()
+            with self._loop("%stop", "row", "%first") as self._row:
+                self._row_starts(self._row)
+                self._whole_row()
+                self._count()
+            for value, reduced in self.reductions.items():
+                if reduced.kind == "column" and reduced.operation == "mean":
+                    self._divide(value)
         pointers = [f"p{i}" for i in range(len(self.arrays))]
-        return module(sorted(e.declared), pointers, numbers, [*self.start, *e.lines])
+        given = ["first", "stop", *self._numbers.values()]
+        return module(sorted(self.e.declared), pointers, given, [*self.start, *self.e.lines])
 
-    def _vectors(self) -> Iterator[tuple[int, int]]:
+    def _row_starts(self, row: str) -> None:
+        for i, (value, access) in enumerate(zip(self.arrays, self.accesses, strict=True)):
+            self._row_start(row, i, value, access)
+        self._row_values(0)
+
+    def _whole_row(self) -> None:
+        places = list(self._vectors()) if self.unrolled else []
+        for walk in range(self.walks):
+            sums = self._sums(walk)
+            if self.unrolled:
+                for place in places:
+                    self._visit(place, walk, sums)
+            else:
+                self._walk(walk, sums)
+            self._finish_sums(sums)
+            self._row_values(walk + 1)
+
+    def _some_columns(self) -> None:
+        """From one column to another: whole vectors, and a rest."""
+        e, index = self.e, f"<{LANES} x i64>"
+        left = e.emit("sub i64 %stop, %first", "i64").text
+        rest = e.emit(f"urem i64 {left}, {LANES}", "i64").text
+        whole = e.emit(f"sub i64 %stop, {rest}", "i64").text
+        vectors = e.emit(f"icmp ult i64 %first, {whole}", "i1").text
+        with self._if(vectors), self._loop(whole, "column", "%first", LANES) as column:
+            self._visit(_Place(column, None), 0, {})
+        with self._if(e.emit(f"icmp ne i64 {rest}, 0", "i1").text):
+            count = self._splat(rest, "i64").text
+            lanes = ", ".join(f"i64 {lane}" for lane in range(LANES))
+            within = e.emit(f"icmp ult {index} <{lanes}>, {count}", "i1").text
+            self._visit(_Place(whole, within), 0, {})
+
+    def _vectors(self) -> Iterator[_Place]:
         for start in range(0, self.columns, LANES):
-            yield start, min(LANES, self.columns - start)
+            rest = self.columns - start
+            yield _Place(str(start), mask(rest) if rest < LANES else None)
 
     def _label(self, name: str) -> str:
         self._labels += 1
@@ -107,17 +127,72 @@ class Kernel(Walks):
         lines.append(f"  br i1 {more}, label %{head}, label %{done}")
         lines.append(f"{done}:")
 
-    def _row_start(self, i: int, value: Value, access: Access) -> None:
+    @contextmanager
+    def _if(self, condition: str) -> Iterator[None]:
+        lines = self.e.lines
+        inside, after = self._label("if"), self._label("after")
+        lines += [f"  br i1 {condition}, label %{inside}, label %{after}", f"{inside}:"]
+        yield
+        lines += [f"  br label %{after}", f"{after}:"]
+
+    def _number(self, value: int) -> str:
+        return "%" + self._numbers[value]
+
+    # Counters
+
+    def _start_counters(self) -> None:
+        """Counters of rows in place of divisions: one for each ``row // below % size``.
+
+        A second one of each counts to ``below``.
+        """
+        e = self.e
+        for below, size, _ in [term for access in self.accesses for term in access.terms]:
+            if (below, size) in self._counters or (below, size) == EACH:
+                continue
+            slot = self._counters[below, size] = f"%{self._label('count')}"
+            self.start += [f"  {slot} = alloca i64", f"  {slot}.below = alloca i64"]
+            whole, rest = "%first", "0"
+            if below > 1:
+                by = self._number(below)
+                whole = e.emit(f"udiv i64 %first, {by}", "i64").text
+                rest = e.emit(f"urem i64 %first, {by}", "i64").text
+            if size:
+                whole = e.emit(f"urem i64 {whole}, {self._number(size)}", "i64").text
+            e.lines += [f"  store i64 {whole}, ptr {slot}", f"  store i64 {rest}, ptr {slot}.below"]
+
+    def _count(self) -> None:
+        """To the next row."""
+        e = self.e
+        for (below, size), slot in self._counters.items():
+            more = "1"
+            if below > 1:
+                full = self._wrapped(f"{slot}.below", "1", below)
+                more = e.emit(f"zext i1 {full} to i64", "i64").text
+            self._wrapped(slot, more, size)
+
+    def _wrapped(self, slot: str, more: str, size: int) -> str:
+        """Counts up, and from ``size`` on from 0 again, where it is not 0: whether it did."""
+        e = self.e
+        before = e.emit(f"load i64, ptr {slot}", "i64").text
+        after = e.emit(f"add nuw nsw i64 {before}, {more}", "i64").text
+        full = ""
+        if size:
+            full = e.emit(f"icmp eq i64 {after}, {self._number(size)}", "i1").text
+            after = e.emit(f"select i1 {full}, i64 0, i64 {after}", "i64").text
+        e.lines.append(f"  store i64 {after}, ptr {slot}")
+        return full
+
+    def _row_start(self, row: str, i: int, value: Value, access: Access) -> None:
         """Where the row starts in an array, and its element if it has one per row."""
         e, type_ = self.e, loaded_type(value)
         offset = "0"
         for below, size, stride in access.terms:
-            index = self._row
-            if below > 1:
-                index = e.emit(f"udiv i64 {index}, {below}", "i64").text
-            if size:
-                index = e.emit(f"urem i64 {index}, {size}", "i64").text
-            index = e.emit(f"mul nsw i64 {index}, {stride}", "i64").text
+            each = (below, size) == EACH
+            index = (
+                row if each else e.emit(f"load i64, ptr {self._counters[below, size]}", "i64").text
+            )
+            apart = str(stride) if each else self._number(stride)
+            index = e.emit(f"mul nsw i64 {index}, {apart}", "i64").text
             offset = index if offset == "0" else e.emit(f"add i64 {offset}, {index}", "i64").text
         e.lines.append(f"  %b{i} = getelementptr {type_}, ptr %p{i}, i64 {offset}")
         if i < len(self.group.inputs) and not access.column:
@@ -165,13 +240,13 @@ class Kernel(Walks):
                 less = e.emit(f"icmp ult i64 {end}, {whole}", "i1").text
                 end = e.emit(f"select i1 {less}, i64 {end}, i64 {whole}", "i64").text
                 with self._loop(end, "column", first, LANES) as index:
-                    self._visit(_Place(index, LANES), walk, sums)
+                    self._visit(_Place(index, None), walk, sums)
                 self._add_chunk(sums)
         else:
             with self._loop(str(whole), "column", step=LANES) as index:
-                self._visit(_Place(index, LANES), walk, sums)
+                self._visit(_Place(index, None), walk, sums)
         if whole < self.columns:
-            self._visit(_Place(str(whole), self.columns - whole), walk, sums)
+            self._visit(_Place(str(whole), mask(self.columns - whole)), walk, sums)
 
     def _visit(self, place: _Place, walk: int, sums: dict[Value, tuple[str, str]]) -> None:
         """One vector of a walk: what is needed there, and where it goes."""
@@ -230,12 +305,12 @@ class Kernel(Walks):
     def _load(self, i: int, value: Value, place: _Place) -> Scalar:
         e, type_ = self.e, loaded_type(value)
         pointer, vector, size = self._pointer(i, value, place), e.shown(type_), value.dtype.itemsize
-        if place.lanes == LANES:
+        if place.mask is None:
             return e.emit(f"load {vector}, ptr {pointer}, align {size}", type_)
         name = f"llvm.masked.load.v{LANES}{_short(type_)}.p0"
         e.declared.add(f"declare {vector} @{name}(ptr, i32, <{LANES} x i1>, {vector})")
         return e.emit(
-            f"call {vector} @{name}(ptr {pointer}, i32 {size}, <{LANES} x i1> {mask(place.lanes)}, "
+            f"call {vector} @{name}(ptr {pointer}, i32 {size}, <{LANES} x i1> {place.mask}, "
             f"{vector} zeroinitializer)",
             type_,
         )
@@ -249,14 +324,14 @@ class Kernel(Walks):
             e.shown(known.type),
             value.dtype.itemsize,
         )
-        if place.lanes == LANES:
+        if place.mask is None:
             e.lines.append(f"  store {vector} {known.text}, ptr {pointer}, align {size}")
             return
         name = f"llvm.masked.store.v{LANES}{_short(known.type)}.p0"
         e.declared.add(f"declare void @{name}({vector}, ptr, i32, <{LANES} x i1>)")
         e.lines.append(
             f"  call void @{name}({vector} {known.text}, ptr {pointer}, i32 {size}, "
-            f"<{LANES} x i1> {mask(place.lanes)})"
+            f"<{LANES} x i1> {place.mask})"
         )
 
     def _spill(self, value: Value, place: _Place) -> str:
@@ -304,9 +379,9 @@ class Kernel(Walks):
         (x,) = self.made_by[value].inputs
         term = self._find(x, place)
         vector = e.shown(type_)
-        if place.lanes < LANES:
+        if place.mask is not None:
             first = self._first(value)
-            term = e.select(Scalar(mask(place.lanes), "i1"), term, first)
+            term = e.select(Scalar(place.mask, "i1"), term, first)
         total = e.emit(f"load {vector}, ptr {slot}", type_)
         total = self._combined(value, e, total, term)
         e.lines.append(f"  store {vector} {total.text}, ptr {slot}")
@@ -378,10 +453,7 @@ class Kernel(Walks):
         with self._loop(str(self.columns), "mean") as index:
             pointer = e.emit(f"getelementptr {type_}, ptr %p{i}, i64 {index}", "ptr").text
             one = e.emit(f"load {type_}, ptr {pointer}", type_).text
-            e.lanes = 0
-            assert self.rows is not None
-            by = e.number(self.rows, type_).text
-            e.lanes = LANES
+            by = e.emit(f"uitofp i64 %stop to {type_}", type_).text
             share = e.emit(f"fdiv {type_} {one}, {by}", type_).text
             e.lines.append(f"  store {type_} {share}, ptr {pointer}")
 

@@ -25,6 +25,15 @@ class Access(NamedTuple):
     column: int
 
 
+EACH = (1, 0)  # below and size of a term that counts row by row
+
+
+def numbers(accesses: Sequence[Access]) -> tuple[int, ...]:
+    """The numbers of the layouts that are no part of the code, each once."""
+    terms = [t for access in accesses for t in access.terms if t[:2] != EACH]
+    return tuple(dict.fromkeys(n for term in terms for n in term))
+
+
 class Walks:
     """Each value's walk, and what each walk has to compute.
 

@@ -1,13 +1,15 @@
 """Groups of elementwise operations and reductions as one loop over rows, in machine code.
 
 A row is walked through in vectors of 16 elements, as often as its reductions ask for it: a softmax
-takes three walks over a row that stays in cache, or in registers where it is short. Sums have one
+takes three walks over a row that stays in cache, or in registers where it is short. The code is
+one for any number of rows, so that batches and series of several sizes share it. Sums have one
 order, whatever the CPU's vectors, the number of rows and the place in memory: lane by lane, and
 then the two halves of the lanes, down to one; columns are summed row by row.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
@@ -18,7 +20,7 @@ from distgrad.compile.llvm.blocks import LANES
 from distgrad.compile.llvm.loops import Native
 from distgrad.compile.llvm.parts import WORTH, Cut, Part, ranges
 from distgrad.compile.llvm.row_kernel import Kernel
-from distgrad.compile.llvm.row_walks import Access
+from distgrad.compile.llvm.row_walks import Access, numbers
 from distgrad.compile.passes.fusion import Fused, reduction
 from distgrad.compile.program import Value, alike, once
 from distgrad.compile.steps import Step, View
@@ -38,56 +40,60 @@ def compile_rows(group: Fused, places: dict[Value, View]) -> list[Step] | None:
         return None
     rows = int(np.prod(group.shape[:split], dtype=np.int64))
     columns = int(np.prod(group.shape[split:], dtype=np.int64))
+    flat = rows == 1 and columns > _SHORT and not any(map(reduction, group.body))
     native = Native(
-        lambda: _made_once(group, rows, columns, accesses).address,
-        cut=_cut(group, rows, columns, accesses),
+        lambda: _made_once(group, columns, accesses, flat).address,
+        (0, columns if flat else rows, *numbers(accesses)),
+        _cut(group, rows, columns, accesses, flat),
     )
     return [Step(native, tuple(views), {}, views[-1], False, False)]
 
 
 class Rows(NamedTuple):
-    """A function for any number of rows, which is behind the arrays in its table, and not 0.
+    """A function for rows: the first, and where to stop, stand behind the arrays in its table.
 
-    ``moves`` are bytes from one row to the next in each array; None where rows are added up.
-    ``cost`` is about how long a row takes one thread, in nanoseconds.
+    In parts of ``unit`` rows threads can share them; of those that are added up, 0, the first must
+    be 0. ``cost`` is about how long a row takes one thread, in nanoseconds.
     """
 
     native: Native
-    moves: tuple[int, ...] | None
+    unit: int
     cost: float
 
     def __call__(self, places: Sequence[int], rows: int) -> None:
-        """Runs it on addresses; threads share what is worth it."""
-        if self.moves is None or rows * self.cost < WORTH or pool.threads() == 1:
-            self.native.at(*places, rows)
+        """Runs it on addresses; threads share what is worth it. There must be a row."""
+        if not self.unit or rows * self.cost < WORTH or pool.threads() == 1:
+            self.native.at(*places, *all_of(rows))
             return
-        table = np.array([
-            [*(p + start * move for p, move in zip(places, self.moves, strict=True)), stop - start]
-            for start, stop in ranges(rows, 1, min(rows, pool.threads()))
-        ])  # fmt: skip
-        pool.shared(self.native, table)()
+        parts = ranges(rows, self.unit, min(rows, pool.threads()))
+        pool.shared(self.native, np.array([[*places, *part] for part in parts]))()
+
+
+def all_of(rows: int) -> tuple[int, int]:
+    """What stands behind the arrays where all rows are made."""
+    return 0, rows
 
 
 def any_rows(group: Fused, places: dict[Value, View]) -> Rows | None:
     """The function of a group whose rows lie along the first axis of its shape.
 
-    Inputs come before outputs; None where the layouts do not allow it, or a mean is taken over
-    all rows.
+    Inputs come before outputs; None where the layouts do not allow it.
     """
     accesses = _accesses(group, 1, [places[v] for v in (*group.inputs, *group.outputs)])
-    kinds = [reduction(i) for i in group.body]
-    if accesses is None or any(k is not None and k[:2] == ("column", "mean") for k in kinds):
+    if accesses is None:
         return None
     columns = int(np.prod(group.shape[1:], dtype=np.int64))
-    native = _native(Kernel(group, None, columns, accesses), columns)
-    if any(k is not None and k.kind == "column" for k in kinds):
-        return Rows(native, None, 0.0)
-    arrays = (*group.inputs, *group.outputs)
-    moves = tuple([
-        sum(stride for _, _, stride in access.terms) * value.dtype.itemsize
-        for access, value in zip(accesses, arrays, strict=True)
-    ])  # fmt: skip
-    return Rows(native, moves, columns * _each(group, accesses))
+    kernel = Kernel(group, columns, accesses)
+    added = any(r.kind == "column" for r in kernel.reductions.values())
+    return Rows(_native(kernel), 0 if added else 1, columns * _each(group, accesses))
+
+
+def any_length(group: Fused, places: dict[Value, View]) -> Rows:
+    """The function of an elementwise group of contiguous arrays of one shape: rows are elements."""
+    accesses = _accesses(group, 0, [places[v] for v in (*group.inputs, *group.outputs)])
+    assert accesses is not None
+    kernel = Kernel(group, math.prod(group.shape), accesses, flat=True)
+    return Rows(_native(kernel), LANES, _each(group, accesses))
 
 
 def _each(group: Fused, accesses: Sequence[Access]) -> float:
@@ -96,11 +102,14 @@ def _each(group: Fused, accesses: Sequence[Access]) -> float:
 
 
 _ARRAY, _OPERATION = 0.1, 0.03  # nanoseconds of an element on one core, about
+_SHORT = 8 * LANES  # columns that LLVM writes out
 _MOST = 1000  # kernels that are known by what they do
 _known: dict[Hashable, Native] = {}
 
 
-def _cut(group: Fused, rows: int, columns: int, accesses: Sequence[Access]) -> Cut | None:
+def _cut(
+    group: Fused, rows: int, columns: int, accesses: Sequence[Access], flat: bool
+) -> Cut | None:
     """By rows; by columns where these are added up, or there is one row; None for neither.
 
     Nor of float64, whose products are BLAS's: its threads are on the cores then.
@@ -109,14 +118,17 @@ def _cut(group: Fused, rows: int, columns: int, accesses: Sequence[Access]) -> C
         return None
     each = _each(group, accesses)
     kinds = {r.kind for r in map(reduction, group.body) if r is not None}
-    if "column" not in kinds and rows > 1:
+    given = numbers(accesses)
+    if flat or ("column" not in kinds and rows > 1):
+        size, unit = (columns, LANES) if flat else (rows, 1)
 
         def by_rows(count: int) -> list[Part]:
-            native = _made_once(group, rows, columns, accesses, ranged=True)
+            native = _made_once(group, columns, accesses, flat)
             nowhere = (0,) * len(accesses)
-            return [Part(native, [nowhere], part) for part in ranges(rows, 1, count)]
+            parts = ranges(size, unit, count)
+            return [Part(native, [nowhere], (*part, *given)) for part in parts]
 
-        return Cut(rows * columns * each, rows, by_rows)
+        return Cut(rows * columns * each, columns // (4 * LANES) if flat else rows, by_rows)
     made = accesses[len(group.inputs) :]
     if "row" in kinds or not all(a.column for a in made):
         return None
@@ -127,9 +139,9 @@ def _cut(group: Fused, rows: int, columns: int, accesses: Sequence[Access]) -> C
     def by_columns(count: int) -> list[Part]:
         parts = []
         for start, stop in ranges(columns, LANES, count):
-            native = _made_once(group, rows, stop - start, accesses)
+            native = _made_once(group, stop - start, accesses)
             moves = tuple(start * a.column * n for a, n in zip(accesses, sizes, strict=True))
-            parts.append(Part(native, [moves], ()))
+            parts.append(Part(native, [moves], (0, rows, *given)))
         return parts
 
     # Lines of a cache that lie in turns are asked for by both threads.
@@ -137,24 +149,22 @@ def _cut(group: Fused, rows: int, columns: int, accesses: Sequence[Access]) -> C
 
 
 def _made_once(
-    group: Fused, rows: int, columns: int, accesses: Sequence[Access], ranged: bool = False
+    group: Fused, columns: int, accesses: Sequence[Access], flat: bool = False
 ) -> Native:
     """The kernel of a group, for all groups alike: loops and layers repeat them."""
-    numbers: dict[Value, int] = {v: i for i, v in enumerate((*group.inputs, *group.outputs))}
-    arrays = tuple((v.shape, v.dtype) for v in numbers), len(group.inputs)
-    body = tuple(alike(i, numbers) for i in group.body)
-    key = body, arrays, group.shape, rows, columns, tuple(accesses), ranged
+    places: dict[Value, int] = {v: i for i, v in enumerate((*group.inputs, *group.outputs))}
+    arrays = tuple((v.shape, v.dtype) for v in places), len(group.inputs)
+    body = tuple(alike(i, places) for i in group.body)
+    key = body, arrays, group.shape, columns, tuple(accesses), flat
     if len(_known) > _MOST:
         _known.clear()
-    return once(
-        _known, key, lambda: _native(Kernel(group, rows, columns, accesses, ranged), columns)
-    )
+    return once(_known, key, lambda: _native(Kernel(group, columns, accesses, flat)))
 
 
-def _native(kernel: Kernel, columns: int) -> Native:
+def _native(kernel: Kernel) -> Native:
     # LLVM unrolls short walks, which keeps an exponential's units busy; that of long ones takes it
     # five times as long, and is no faster.
-    text, few = kernel.text(), columns <= 8 * LANES
+    text, few = kernel.text(), kernel.columns <= _SHORT and not kernel.flat
     return Native(engine.address(text, "entry", vectorize=few))
 
 

@@ -85,7 +85,8 @@ def test_a_deep_network_is_few_calls():
     for _ in range(2):
         x = floats(8, 16)
         found, wanted = generated([x, *weights])[0], oracle([x, *weights])[0]
-        np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=1e-6)
+        # Of terms that nearly cancel out little is left: errors are relative to the largest.
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
 def test_a_large_input_is_not_bound():
