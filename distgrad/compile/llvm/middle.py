@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.compile.llvm.blocks import VECTOR, Code, panels, vectors
-from distgrad.compile.llvm.ir import Emitter
+from distgrad.compile.llvm.blocks import Code, panels, vectors
 from distgrad.compile.llvm.loops import Native
 from distgrad.compile.program import Apply, Value
 from distgrad.compile.steps import Step, View
@@ -68,21 +67,22 @@ def _function(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> Nativ
     )
     if inner < _NARROW:
         return None
-    return Native(_sums(middle, inner, name == "mean"), (outer,))
+    return Native(_sums(inner, name == "mean"), (outer, middle))
 
 
 @functools.cache
-def _sums(middle: int, inner: int, mean: bool) -> int:
-    """A function of x ``[n, middle, inner]``, a place for ``[n, inner]``, and n."""
-    code = Code(["x", "out"], ["outer"])
-    number = Emitter(1).number(middle, "float").text
+def _sums(inner: int, mean: bool) -> int:
+    """A function of x ``[n, middle, inner]``, a place for ``[n, inner]``, n and middle."""
+    code = Code(["x", "out"], ["outer", "middle"])
+    number = code.all_lanes(code.op("uitofp i64 %middle to float")) if mean else ""
+    more, size = code.op("sub i64 %middle, 1"), code.times("%middle", inner)
     with code.loop("%outer") as n:
         for column, width in panels(code, inner):
-            block = code.at(code.at("%x", code.mul(n, middle * inner)), column)
+            block = code.at(code.at("%x", code.times(n, size)), column)
             slots = [(code.slot(), at, lanes) for at, lanes in vectors(width)]
             for slot, at, lanes in slots:
                 code.store(code.load(code.at(block, at), lanes), slot)
-            with code.loop(middle - 1) as i:
+            with code.loop(more) as i:
                 row = code.at(block, code.mul(code.add(i, 1), inner))
                 for slot, at, lanes in slots:
                     total = code.fadd(code.load(slot), code.load(code.at(row, at), lanes))
@@ -90,6 +90,6 @@ def _sums(middle: int, inner: int, mean: bool) -> int:
             target = code.at(code.at("%out", code.mul(n, inner)), column)
             for slot, at, lanes in slots:
                 total = code.load(slot)
-                total = code.op(f"fdiv {VECTOR} {total}, {number}") if mean else total
+                total = code.fdiv(total, number) if mean else total
                 code.store(total, code.at(target, at), lanes)
     return code.native().address
