@@ -1,33 +1,21 @@
-"""How a rank's error ends the world: once, by name, with its exit code, and nobody left behind.
-
-This file is also the program of a rank: ``mpirun -n 3 python test_ranks.py CASE``, and
-``distgrad launch -n 3 test_ranks.py CASE``.
-"""
+"""How a rank's error ends the world: once, by name, with its exit code, and nobody left behind."""
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import importlib.util
-import inspect
 import os
 import re
-import signal
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import distgrad
-from distgrad.comm import clocks, mpi_life
-from distgrad.comm.communicator import Communicator
-from distgrad.core.errors import DataError, DivergedError, PreemptedError
-from distgrad.launcher import environ
-from distgrad.launcher.connect import connect, run_rank
 from distgrad.testing import process
+
+from . import ends
 
 pytestmark = pytest.mark.timeout_s(90)
 needs_mpi = [
@@ -37,244 +25,6 @@ needs_mpi = [
         reason="no mpi4py: pip install 'distgrad[mpich]'",
     ),
 ]
-
-
-def fine(c: Communicator) -> int:
-    array = np.ones(5)
-    c.allreduce(array)
-    print(f"sum {array.sum():g}", flush=True)
-    return 0
-
-
-def returns_a_code(c: Communicator) -> int:
-    c.barrier()
-    return 4
-
-
-def exits_with_zero(c: Communicator) -> int:
-    raise SystemExit(0)
-
-
-def bug_on_one_rank(c: Communicator) -> int:
-    if c.rank == 1:
-        raise ZeroDivisionError("bug in user code")
-    c.barrier()
-    return 0
-
-
-def bug_with_shared_memory(c: Communicator) -> int:
-    maps = Path("/proc/self/maps")
-    if c.rank == 1 and maps.exists():
-        print(*set(re.findall(r"/dev/shm/mpich\S+", maps.read_text())), flush=True)
-    return bug_on_one_rank(c)
-
-
-def bug_on_all_ranks(c: Communicator) -> int:
-    raise ZeroDivisionError("bug in user code")
-
-
-def bug_on_all_ranks_late_on_the_first(c: Communicator) -> int:
-    c.barrier()
-    time.sleep(0 if c.rank else 0.5)
-    raise ZeroDivisionError("bug in user code")
-
-
-def diverged_on_all_ranks(c: Communicator) -> int:
-    c.barrier()
-    raise DivergedError("loss is nan at step 3.")
-
-
-def diverged_on_all_ranks_with_much_to_close_on_the_first(c: Communicator) -> int:
-    if c.rank == 0:
-        c.at_end.append(lambda in_peace: time.sleep(1.0))
-    return diverged_on_all_ranks(c)
-
-
-def preempted_on_all_ranks(c: Communicator) -> int:
-    if c.rank == 0:
-        time.sleep(4)  # rank 0 is still saving
-    raise PreemptedError("saved at step 7.")
-
-
-def bad_data_on_one_rank(c: Communicator) -> int:
-    if c.rank == 1:
-        raise DataError("shard.npy is truncated.")
-    c.barrier()
-    return 0
-
-
-def bad_data_while_others_compute(c: Communicator) -> int:
-    if c.rank == 1:
-        raise DataError("shard.npy is truncated.")
-    time.sleep(60)
-    return 0
-
-
-def frozen_rank(c: Communicator) -> int:
-    c.barrier()
-    if c.rank == 1:
-        os.kill(os.getpid(), signal.SIGSTOP)
-    c.barrier()
-    return 0
-
-
-def late_rank(c: Communicator) -> int:
-    for _ in range(2):
-        if c.rank == 1:
-            time.sleep(3)
-        array = np.ones(5)
-        c.allreduce(array)
-    print(f"sum {array.sum():g}", flush=True)
-    return 0
-
-
-def killed_rank(c: Communicator) -> int:
-    c.barrier()
-    if c.rank == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    c.barrier()
-    return 0
-
-
-def different_calls(c: Communicator) -> int:
-    if c.rank == 0:
-        c.barrier()
-    else:
-        c.allreduce(np.zeros(3))
-    return 0
-
-
-def different_calls_in_a_script() -> int:
-    return different_calls(connect())
-
-
-def exits_on_one_rank(c: Communicator) -> int:
-    if c.rank == 1:
-        raise SystemExit(9)
-    c.barrier()
-    return 0
-
-
-def exits_in_a_script() -> int:
-    c = connect()
-    with contextlib.suppress(SystemExit):
-        sys.exit(3)  # somebody catches it
-    c.barrier()
-    if c.rank == 1:
-        sys.exit(9)
-    c.barrier()
-    return 0
-
-
-def exits_slowly_on_a_busy_machine() -> int:
-    os.getloadavg = lambda: (4.0 * os.cpu_count(), 0.0, 0.0)
-    if environ.detect().rank == 1:
-        atexit.register(time.sleep, 4.5)  # after it has left the others
-    return exits_in_a_script()
-
-
-def exits_while_another_still_connects() -> int:
-    rank = environ.detect().rank
-    clocks.ahead = Communicator.barrier if rank == 2 else lambda c: 0
-    if rank == 1:
-        atexit.register(time.sleep, 1.5)
-    return exits_on_one_rank(connect())
-
-
-def exits_with_a_code_of_ours() -> int:
-    c = connect()
-    if c.rank == 1:
-        sys.exit(3)
-    c.barrier()
-    return 0
-
-
-def exits_without_cleaning_up() -> int:
-    c = connect()
-    if c.rank == 1:
-        os._exit(1)
-    c.barrier()
-    return 0
-
-
-def raises_an_exit_in_a_script() -> int:
-    c = connect()
-    if c.rank == 1:
-        raise SystemExit(9)
-    c.barrier()
-    return 0
-
-
-def exits_with_words_in_a_script() -> int:
-    c = connect()
-    if c.rank == 1:
-        sys.exit("the words of its user")
-    c.barrier()
-    return 0
-
-
-def ends_early_in_a_script() -> int:
-    c = connect()
-    if c.rank == 0:
-        c.barrier()
-    return 0
-
-
-def forks_in_a_script() -> int:
-    c = connect()
-    if c.rank == 1:
-        for ends_well in (True, False):
-            if os.fork() == 0:
-                if ends_well:
-                    sys.exit()
-                raise ValueError("a bug in the child")
-            os.wait()
-    return fine(c)
-
-
-def ends_early_under_a_slow_mpirun() -> int:
-    mpi_life._PASSED_ON = 2.0
-    return ends_early_in_a_script()
-
-
-def bugs_under_a_slow_mpirun(c: Communicator) -> int:
-    mpi_life._PASSED_ON = 2.0
-    raise ZeroDivisionError("bug in user code")
-
-
-def exits_before_it_connects() -> int:
-    if environ.detect().rank == 1:
-        sys.exit(9)
-    return fine(connect())
-
-
-def no_rank_can_connect_and_the_first_comes_late() -> int:
-    if environ.detect().rank == 0:
-        time.sleep(2)
-    return fine(connect())
-
-
-def rank_0_never_connects() -> int:
-    if environ.detect().rank == 0:
-        time.sleep(60)
-    return fine(connect())
-
-
-def interrupted_by_its_first_rank() -> int:
-    c = connect()
-    c.barrier()
-    if c.rank == 0:
-        os.kill(os.getppid(), signal.SIGINT)  # as Ctrl-C, which the supervisor passes on
-    while True:
-        c.barrier()
-
-
-def uncaught_in_a_script() -> int:
-    c = connect()
-    if c.rank == 1:
-        raise KeyError("in a script")
-    c.barrier()
-    return 0
 
 
 @pytest.fixture(params=["local", pytest.param("mpi", marks=needs_mpi)])
@@ -288,7 +38,7 @@ def ranks(request, tmp_path: Path):
 
     def run(case, n: int = 3, **env: str) -> process.Result:
         words = (n,) if over_mpi else ("launch", "-n", n)
-        result = start(*words, __file__, case.__name__, timeout=60, env=env)
+        result = start(*words, ends.__file__, case.__name__, timeout=60, env=env)
         assert not result.orphans
         seconds = time.time() - (tmp_path / "begun").stat().st_mtime
         assert seconds < 20
@@ -302,50 +52,57 @@ def ranks(request, tmp_path: Path):
 
 def test_a_good_end(ranks) -> None:
     for n in (1, 2, 3):
-        result = ranks(fine, n)
+        result = ranks(ends.fine, n)
         assert result.returncode == 0, result.stderr
         assert result.stdout.count(f"sum {5 * n}") == n
         assert result.stderr == ""
 
 
 def test_the_exit_code_of_the_worker_is_the_exit_code_of_the_job(ranks) -> None:
-    result = ranks(returns_a_code)
+    result = ranks(ends.returns_a_code)
     assert (result.returncode, result.stderr) == (4, "")
-    assert ranks(exits_with_zero).returncode == 0
+    assert ranks(ends.exits_with_zero).returncode == 0
 
 
-@pytest.mark.parametrize("case", [bug_on_one_rank, bug_on_all_ranks, uncaught_in_a_script])
+@pytest.mark.parametrize(
+    "case", [ends.bug_on_one_rank, ends.bug_on_all_ranks, ends.uncaught_in_a_script]
+)
 def test_a_bug_is_printed_once_with_its_rank(ranks, case) -> None:
     result = ranks(case)
     assert result.returncode == 1
     assert result.stderr.count("Traceback (most recent call last)") == 1
-    rank = 0 if case is bug_on_all_ranks else 1
-    name = "KeyError: 'in a script'" if case is uncaught_in_a_script else "ZeroDivisionError: bug"
+    rank = 0 if case is ends.bug_on_all_ranks else 1
+    name = (
+        "KeyError: 'in a script'" if case is ends.uncaught_in_a_script else "ZeroDivisionError: bug"
+    )
     assert f"[rank {rank}] {name}" in result.stderr
 
 
 def test_a_bug_that_comes_to_the_ranks_one_by_one_is_printed_once(ranks) -> None:
-    result = ranks(bug_on_all_ranks_late_on_the_first)
+    result = ranks(ends.bug_on_all_ranks_late_on_the_first)
     assert result.returncode == 1
     assert result.stderr.count("Traceback (most recent call last)") == 1, result.stderr
 
 
 def test_an_aborted_world_leaves_no_shared_memory(ranks) -> None:
-    segments = ranks(bug_with_shared_memory).stdout.split()
+    segments = ranks(ends.bug_with_shared_memory).stdout.split()
     if not segments:
         pytest.skip("this MPI keeps no named shared memory")
     assert not [path for path in segments if Path(path).exists()]
 
 
 def test_a_job_error_of_all_ranks_is_one_plain_line(ranks) -> None:
-    for case in (diverged_on_all_ranks, diverged_on_all_ranks_with_much_to_close_on_the_first):
+    for case in (
+        ends.diverged_on_all_ranks,
+        ends.diverged_on_all_ranks_with_much_to_close_on_the_first,
+    ):
         result = ranks(case)
         assert (result.returncode, result.stderr) == (5, "error: loss is nan at step 3.\n")
-    result = ranks(preempted_on_all_ranks)
+    result = ranks(ends.preempted_on_all_ranks)
     assert (result.returncode, result.stderr) == (75, "error: saved at step 7.\n")
 
 
-@pytest.mark.parametrize("case", [bad_data_on_one_rank, bad_data_while_others_compute])
+@pytest.mark.parametrize("case", [ends.bad_data_on_one_rank, ends.bad_data_while_others_compute])
 def test_a_job_error_of_one_rank_ends_all_with_its_code(ranks, case) -> None:
     result = ranks(case)
     assert result.returncode == 4
@@ -354,7 +111,7 @@ def test_a_job_error_of_one_rank_ends_all_with_its_code(ranks, case) -> None:
 
 
 def test_a_frozen_rank_is_named(ranks) -> None:
-    result = ranks(frozen_rank, DISTGRAD_TIMEOUT="1")
+    result = ranks(ends.frozen_rank, DISTGRAD_TIMEOUT="1")
     assert result.returncode == 6
     assert result.stderr.count("error:") == 1
     # Both others' waits end at the same time: rank 0 says its own, or what rank 2 told it.
@@ -363,7 +120,7 @@ def test_a_frozen_rank_is_named(ranks) -> None:
 
 
 def test_a_late_rank_is_named_once_a_wait_and_nothing_fails(ranks) -> None:
-    result = ranks(late_rank, DISTGRAD_TIMEOUT="12")
+    result = ranks(ends.late_rank, DISTGRAD_TIMEOUT="12")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("sum 15") == 3
     said = r"warning: rank 0 has waited 2\.\d s for rank 1 in allreduce\(sum\) \(limit 12 s\)"
@@ -372,7 +129,7 @@ def test_a_late_rank_is_named_once_a_wait_and_nothing_fails(ranks) -> None:
 
 
 def test_a_killed_rank_ends_the_job(ranks, request) -> None:
-    result = ranks(killed_rank)
+    result = ranks(ends.killed_rank)
     assert result.seconds < 10
     if "local" in request.node.name:
         assert result.returncode == 6
@@ -383,19 +140,21 @@ def test_a_killed_rank_ends_the_job(ranks, request) -> None:
 
 
 def test_different_calls_are_named(ranks) -> None:
-    result = ranks(different_calls)
+    result = ranks(ends.different_calls)
     assert result.returncode == 1
     assert result.stderr.count("error:") == 1
     assert "call 1: barrier" in result.stderr
     assert "call 1: allreduce(sum) of 24 bytes float64" in result.stderr
-    said = ranks(different_calls_in_a_script).stderr
+    said = ranks(ends.different_calls_in_a_script).stderr
     assert re.search(
-        r"Seen at .*test_ranks\.py:\d+: c\.(barrier\(\)|allreduce\(np\.zeros\(3\)\))\n", said
+        r"Seen at .*ends\.py:\d+: c\.(barrier\(\)|allreduce\(np\.zeros\(3\)\))\n", said
     )
 
 
 @pytest.mark.parametrize("memory", ["auto", "off"])
-@pytest.mark.parametrize("case", [exits_on_one_rank, exits_in_a_script, raises_an_exit_in_a_script])
+@pytest.mark.parametrize(
+    "case", [ends.exits_on_one_rank, ends.exits_in_a_script, ends.raises_an_exit_in_a_script]
+)
 def test_one_rank_that_exits_ends_all_with_its_code(ranks, case, memory: str) -> None:
     result = ranks(case, DISTGRAD_SHARED_MEMORY=memory)
     assert result.returncode == 9, result.stderr
@@ -404,39 +163,39 @@ def test_one_rank_that_exits_ends_all_with_its_code(ranks, case, memory: str) ->
 
 
 @pytest.mark.parametrize(
-    "case", [exits_slowly_on_a_busy_machine, exits_while_another_still_connects]
+    "case", [ends.exits_slowly_on_a_busy_machine, ends.exits_while_another_still_connects]
 )
 def test_a_rank_that_takes_long_to_exit_gives_its_code(run_cli, case) -> None:
-    result = run_cli("launch", "-n", 3, __file__, case.__name__)
+    result = run_cli("launch", "-n", 3, ends.__file__, case.__name__)
     assert result.returncode == 9, result.stderr
     assert result.stderr == "error: rank 1 has ended with exit code 9.\n"
 
 
 def test_ctrl_c_is_said_once_and_no_rank_waits_to_say_it_again(run_cli) -> None:
-    result = run_cli("launch", "-n", 3, __file__, interrupted_by_its_first_rank.__name__)
+    result = run_cli("launch", "-n", 3, ends.__file__, ends.interrupted_by_its_first_rank.__name__)
     assert result.returncode == 130
     assert re.fullmatch(r"\[rank \d\] interrupted\n", result.stderr), result.stderr
     assert not result.orphans
 
 
 @pytest.mark.parametrize(
-    ("case", "code"), [(exits_with_a_code_of_ours, 3), (exits_without_cleaning_up, 1)]
+    ("case", "code"), [(ends.exits_with_a_code_of_ours, 3), (ends.exits_without_cleaning_up, 1)]
 )
 def test_an_exit_without_a_word_is_told_of_by_one_line(run_cli, case, code: int) -> None:
     """Also where errors that are printed have that code."""
-    result = run_cli("launch", "-n", 3, __file__, case.__name__, timeout=60)
+    result = run_cli("launch", "-n", 3, ends.__file__, case.__name__, timeout=60)
     assert result.returncode == code
     assert result.stderr == f"error: rank 1 has ended with exit code {code}.\n"
 
 
 def test_an_exit_with_words_has_code_1(ranks) -> None:
-    result = ranks(exits_with_words_in_a_script)
+    result = ranks(ends.exits_with_words_in_a_script)
     assert result.returncode == 1
     assert result.stderr.count("the words of its user") == 1
 
 
 def test_ranks_that_come_to_their_end_too_early_are_named(ranks) -> None:
-    result = ranks(ends_early_in_a_script)
+    result = ranks(ends.ends_early_in_a_script)
     assert result.returncode == 1
     assert result.stderr.count("error:") == 1
     named = "rank [12]( has come to the end of its program| in barrier: it has ended)"
@@ -446,31 +205,33 @@ def test_ranks_that_come_to_their_end_too_early_are_named(ranks) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_the_end_of_a_fork_is_not_that_of_its_rank(ranks) -> None:
-    result = ranks(forks_in_a_script)
+    result = ranks(ends.forks_in_a_script)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("sum 15") == 3
     assert result.stderr.count("ValueError: a bug in the child") == 1
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("case", [ends_early_under_a_slow_mpirun, bugs_under_a_slow_mpirun])
+@pytest.mark.parametrize(
+    "case", [ends.ends_early_under_a_slow_mpirun, ends.bugs_under_a_slow_mpirun]
+)
 def test_one_rank_speaks_though_mpirun_is_slow_to_end_the_others(run_mpi, case) -> None:
     """Between what a rank says and the end of the others more time passes than they are silent."""
-    result = run_mpi(3, __file__, case.__name__, timeout=60)
+    result = run_mpi(3, ends.__file__, case.__name__, timeout=60)
     assert result.returncode == 1
     said = re.findall(r"^\[rank \d\] (?:error:|ZeroDivisionError:)", result.stderr, re.MULTILINE)
     assert len(said) == 1, result.stderr
 
 
 def test_a_rank_that_exits_before_it_connects_leaves_nobody_waiting(ranks) -> None:
-    result = ranks(exits_before_it_connects, DISTGRAD_START_TIMEOUT="4")
+    result = ranks(ends.exits_before_it_connects, DISTGRAD_START_TIMEOUT="4")
     assert result.returncode != 0
     assert result.seconds < 15
 
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_a_rank_that_never_connects_is_named_once(run_cli, workers: int) -> None:
-    words = ("launch", "-n", workers, __file__, "rank_0_never_connects")
+    words = ("launch", "-n", workers, ends.__file__, "rank_0_never_connects")
     result = run_cli(*words, env={"DISTGRAD_START_TIMEOUT": "10"})  # the others come by then
     assert result.returncode == 6, result.stderr
     assert re.fullmatch(r"\[rank 1\] error: rank 0 of \d did not come .*\n", result.stderr)
@@ -480,12 +241,12 @@ def test_a_rank_that_never_connects_is_named_once(run_cli, workers: int) -> None
 @pytest.mark.parametrize(
     ("launcher", "case", "variable"),
     [
-        ("local", no_rank_can_connect_and_the_first_comes_late, "DISTGRAD_INTERFACE"),
-        pytest.param("mpi", uncaught_in_a_script, "DISTGRAD_START_TIMEOUT", marks=needs_mpi),
+        ("local", ends.no_rank_can_connect_and_the_first_comes_late, "DISTGRAD_INTERFACE"),
+        pytest.param("mpi", ends.uncaught_in_a_script, "DISTGRAD_START_TIMEOUT", marks=needs_mpi),
     ],
 )
 def test_an_error_before_they_connect_is_said_once(run_cli, launcher, case, variable) -> None:
-    words = ("launch", "-n", 3, "--launcher", launcher, __file__, case.__name__)
+    words = ("launch", "-n", 3, "--launcher", launcher, ends.__file__, case.__name__)
     result = run_cli(*words, env={variable: "wrong"})
     assert result.returncode == 2
     assert re.fullmatch(r"\[rank \d\] error: .*wrong.*\n", result.stderr), result.stderr
@@ -508,7 +269,7 @@ def test_two_mpi_families_are_named(tmp_path: Path) -> None:
     else:
         source = "Open MPI"
         env = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}
-    result = python(tmp_path, __file__, "fine", **env)
+    result = python(tmp_path, ends.__file__, "fine", **env)
     assert result.returncode == 3, result.stderr
     assert result.stderr.startswith(f"[rank 0] error: {source} started 2 ranks, but")
     assert " ".join(MPI.Get_library_version().splitlines()[0].split()) in result.stderr
@@ -518,14 +279,7 @@ def test_two_mpi_families_are_named(tmp_path: Path) -> None:
 def test_a_missing_mpi4py_gives_the_pip_line(tmp_path: Path) -> None:
     (tmp_path / "mpi4py.py").write_text("raise ImportError('not here')\n")
     env = {"PMI_RANK": "0", "PMI_SIZE": "2"}
-    result = python(tmp_path, __file__, "fine", first_on_path=str(tmp_path), **env)
+    result = python(tmp_path, ends.__file__, "fine", first_on_path=str(tmp_path), **env)
     assert result.returncode == 3, result.stderr
     assert "pip install 'distgrad[mpich]'" in result.stderr
     assert result.stderr.count("\n") == 1
-
-
-if __name__ == "__main__":
-    Path("begun").touch()
-    main = globals()[sys.argv[1]]
-    in_a_script = not inspect.signature(main).parameters
-    sys.exit(main() if in_a_script else run_rank(environ.detect(), main))
