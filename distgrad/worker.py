@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import math
 import shlex
@@ -116,6 +117,8 @@ def _work(
     model.weigh_classes(class_weights(job, splits))
     run = _Run(job, communicator, folder, model, splits, commit, executor, trackers)
     timeline.ask_environment(communicator)
+    gc.freeze()  # all that is there stays
+    gc.enable()
     try:
         with settled(model), stop_on_signal(run.step):
             return run.train(observe) if rank0 else run.follow(observe)
