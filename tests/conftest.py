@@ -45,6 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # until the tests are collected, all of which stay
     # The same examples in every session, however long a busy machine takes for one.
     hypothesis.settings.load_profile("ci")
     device = config.getoption("--device")
@@ -182,6 +183,7 @@ def pytest_collection_finish() -> None:
     """Collections of garbage leave out the tests, and what they have imported."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
