@@ -162,7 +162,7 @@ def _own_inputs(model: Any) -> Any:
     def spec(shapes: Any, dtypes: Any) -> Any:
         if isinstance(shapes, Mapping):
             return {key: spec(shape, dtypes[key]) for key, shape in shapes.items()}
-        if isinstance(shapes, list):
+        if isinstance(dtypes, (list, tuple)):
             return [spec(*pair) for pair in zip(shapes, dtypes, strict=True)]
         return KerasTensor((None, *shapes[1:]), dtypes, name="input")
 

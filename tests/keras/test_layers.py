@@ -292,6 +292,28 @@ def test_shapes_are_handed_over_by_the_names_of_the_inputs():
     assert out.shape == (None, 5) and layer.seen == ((None, 3), (None, 5))
 
 
+def test_build_gets_shapes_in_the_nest_of_the_inputs():
+    class First(layers.Layer):
+        def build(self, shapes):
+            self.seen = shapes
+
+        def call(self, inputs):
+            return inputs[0]
+
+    a, b = tf.ones((2, 3)), tf.ones((2, 4))
+    for given, shapes in [
+        ([a, b], [(2, 3), (2, 4)]),
+        ((a, b), ((2, 3), (2, 4))),
+        (([a, b], (b,)), ([(2, 3), (2, 4)], ((2, 4),))),
+    ]:
+        layer = First()
+        layer(given)
+        assert layer.seen == layer.get_build_config()["input_shape"] == shapes
+    layer = First()
+    layer((tf.keras.Input((3,)), tf.keras.Input((4,))))
+    assert layer.seen == ((None, 3), (None, 4))
+
+
 def test_build_sees_the_axes_that_are_unknown():
     class Sees(layers.Layer):
         def build(self, shape):

@@ -65,7 +65,7 @@ class Merge(Layer):
     supports_masking = True
 
     def build(self, input_shape: Any) -> None:
-        if isinstance(input_shape, list):
+        if any(isinstance(shape, (list, tuple)) for shape in input_shape):
             _of_one_batch(self, input_shape)
 
     def merge(self, inputs: list[Tensor], masks: list[Tensor | None]) -> Tensor:

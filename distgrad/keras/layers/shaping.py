@@ -94,7 +94,9 @@ def shapes_of(value: Any) -> Any:
     """The shape of a tensor as a tuple, in the nest in which the tensors lie."""
     if isinstance(value, Mapping):
         return {key: shapes_of(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, tuple):
+        return tuple([shapes_of(item) for item in value])
+    if isinstance(value, list):
         return [shapes_of(item) for item in value]
     return None if value is None else tuple(getattr(value, "shape", ()))
 

@@ -207,13 +207,13 @@ def of_any_batch(shapes: Any) -> Any:
 
 
 def of_shapes(shapes: Any) -> Any:
-    """KerasTensors of these shapes: of one, or of a list or dict of them; None for None."""
+    """KerasTensors of these shapes: of one, or of a nest of them; None for None."""
     if shapes is None:
         return None
     if isinstance(shapes, Mapping):
         return {key: of_shapes(shape) for key, shape in shapes.items()}
     if isinstance(shapes, (list, tuple)) and any(isinstance(n, (list, tuple)) for n in shapes):
-        return [of_shapes(shape) for shape in shapes]
+        return type(shapes)(map(of_shapes, shapes))
     return KerasTensor(shapes)
 
 

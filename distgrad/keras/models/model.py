@@ -452,6 +452,6 @@ def _zeros(shape: Any, dtype: Any) -> Any:
         return {name: _zeros(each, own[name]) for name, each in shape.items()}
     if any(isinstance(each, (tuple, list)) for each in shape):
         kinds = dtype if isinstance(dtype, (tuple, list)) else [dtype] * len(shape)
-        return [_zeros(each, kind) for each, kind in zip(shape, kinds, strict=True)]
+        return type(shape)([_zeros(*each) for each in zip(shape, kinds, strict=True)])
     sizes = [1 if n is None else n for n in shape]
     return np.full(sizes, "a") if dtype == "string" else np.zeros(sizes, dtype)

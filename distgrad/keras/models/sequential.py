@@ -100,7 +100,8 @@ class Sequential(Model):
     def build(self, input_shape: Any = None) -> None:
         """Makes all weights for inputs of this shape (None for an unknown batch size).
 
-        Raises ValueError without a shape, and for another one than that of the first layer.
+        Without a shape nothing is made where no layer states one: the first call does. Raises
+        ValueError for another one than that of the first layer.
         """
         if self.built or self._stacked_tensors:
             known = self._stacked_tensors[0].shape[1:] if self._stacked_tensors else None
@@ -110,10 +111,13 @@ class Sequential(Model):
                     f"{tuple(input_shape)[1:]}"
                 )
             return
-        if input_shape is None:
-            raise ValueError("build needs an input_shape, as no layer states one")
-        with quiet(self):
-            self._start_with(Input(batch_shape=(None, *tuple(input_shape)[1:])))
+        if input_shape is not None:
+            with quiet(self):
+                self._start_with(Input(batch_shape=(None, *tuple(input_shape)[1:])))
+
+    def _finish_building(self) -> None:
+        if self._stacked_tensors or all(layer.built for layer in self.layers):
+            super()._finish_building()
 
     def _build_for(self, args: tuple, kwargs: Mapping[str, Any]) -> None:
         given: Any = _alone(args[0]) if len(args) == 1 else None

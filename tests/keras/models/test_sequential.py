@@ -52,6 +52,18 @@ def test_without_one_the_first_call_builds():
     assert model.built and model.input_shape == (None, 4)
 
 
+def test_build_without_a_shape_leaves_it_to_the_first_call():
+    model = keras.Sequential([layers.Dense(3), layers.BatchNormalization()])
+    model.build()
+    assert not model.weights
+    model.compile("sgd", "mse")
+    model.fit(x(8, 4), x(8, 3), verbose=0)
+    assert model.built and model.input_shape == (None, 4) and len(model.weights) == 6
+    stated = keras.Sequential([layers.Dense(3, input_shape=(4,))])
+    stated.build()
+    assert len(stated.weights) == 2
+
+
 def test_pop_and_add_again():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(2)])
     model.pop()
