@@ -14,6 +14,7 @@ from distgrad.compile.numpy_exec import numpy_executor
 from distgrad.compile.program import Program
 from distgrad.compile.traced import Fallback
 from distgrad.core import dispatch, recording, tree
+from distgrad.core.spec import TensorSpec
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
@@ -69,7 +70,7 @@ class Captured:
         try:
             key: Any = None if kwargs else _described(args, arrays)
             if key is None:
-                key = _describe((args, kwargs), arrays)
+                key = describe((args, kwargs), arrays)
             known = key in self._known
         except TypeError as error:  # a set, a slice of IndexedSlices, an array of another backend
             return self._eagerly(f"an argument has no signature ({error})", args, kwargs)
@@ -211,7 +212,7 @@ def _check_result(result: Any) -> None:
 
 
 def _described(args: tuple, arrays: list[np.ndarray]) -> Any:
-    """``_describe`` for tensors alone, as most calls are; None for other arguments."""
+    """``describe`` for tensors alone, as most calls are; None for other arguments."""
     key: list[Any] = []
     for item in args:
         usual = type(item) is Tensor and _is_here(item._data)
@@ -225,7 +226,7 @@ def _described(args: tuple, arrays: list[np.ndarray]) -> Any:
     return tuple(key)
 
 
-def _describe(item: Any, arrays: list[np.ndarray]) -> Any:
+def describe(item: Any, arrays: list[np.ndarray]) -> Any:
     """What a program depends on, hashable; the arrays of tensors go to ``arrays``, in order.
 
     Raises TypeError for what has no such description.
@@ -240,13 +241,13 @@ def _describe(item: Any, arrays: list[np.ndarray]) -> Any:
         arrays.append(array)
         return array.shape, array.dtype
     if kind in (list, tuple):
-        return (kind, *[_describe(part, arrays) for part in item])
+        return (kind, *[describe(part, arrays) for part in item])
     if isinstance(item, Mapping):
         keys = sorted(item)  # as tree.flatten orders them
-        parts = {key: _describe(item[key], arrays) for key in keys}
+        parts = {key: describe(item[key], arrays) for key in keys}
         return (kind, *[(key, parts[key]) for key in item])
     if isinstance(item, (list, tuple)):
-        return (kind, *[_describe(part, arrays) for part in item])
+        return (kind, *[describe(part, arrays) for part in item])
     if isinstance(item, Operand) and not isinstance(item, Variable):
         raise TypeError(kind.__name__)
     if kind is Sent:
@@ -254,6 +255,8 @@ def _describe(item: Any, arrays: list[np.ndarray]) -> Any:
         return item.shape, item.dtype
     if kind is np.ndarray or getattr(kind, "of_one_call", False):  # text, what replicas have
         raise TypeError(kind.__name__)
+    if kind is TensorSpec:
+        return kind, item.shape, item.dtype
     if item is None or kind in (bool, int, float, complex, str, bytes):
         return kind, repr(item)
     return kind, id(item)

@@ -47,6 +47,7 @@ class _Programs:
     def __init__(self, owner: Any = None) -> None:
         self.owner = owner
         self.by_device: dict[str, Captured] = {}
+        self.concrete: dict[Any, Function] = {}  # by what they are for
 
     def __deepcopy__(self, memo: dict) -> _Programs:
         return _Programs()
@@ -152,14 +153,26 @@ class Function:
         """The function for arguments like these: tensors, specs, or Python values, which stay.
 
         It takes the tensors among them, or all of them, and raises a TypeError (and
-        InvalidArgumentError) for another dtype or shape, or another Python value. Raises TypeError
-        for arguments that the function does not take.
+        InvalidArgumentError) for another dtype or shape, or another Python value. Asked for again,
+        it is the same object. Raises TypeError for arguments that the function does not take.
         """
-        if self.input_signature is not None and not (args or kwargs):
+        if self.input_signature is not None:
+            if args or kwargs:
+                self._matched(args, kwargs)
             return self
+        from distgrad.compile.captured import describe
+
         signature = inspect.signature(self.python_function)
-        given = signature.bind(*args, **kwargs).arguments
-        specs = {k: tree.map_structure(_spec, v) for k, v in given.items()}
+        bound = signature.bind(*args, **kwargs)
+        specs = {k: tree.map_structure(_spec, v) for k, v in bound.arguments.items()}
+        bound.apply_defaults()
+        key = describe(dict(bound.arguments) | specs, [])
+        known = {} if self._programs is None else self._programs.concrete
+        if key not in known:
+            known[key] = self._concrete(signature, specs)
+        return known[key]
+
+    def _concrete(self, signature: inspect.Signature, specs: dict[str, Any]) -> Function:
 
         def concrete(*tensors: Any, **named: Any) -> Any:
             free = [k for k, v in specs.items() if any(map(_is_spec, tree.flatten(v)))]

@@ -191,6 +191,25 @@ def test_get_concrete_function():
     np.testing.assert_array_equal(signed.get_concrete_function()([1.0]), [2.0])
 
 
+def test_a_concrete_function_is_the_same_for_the_same_arguments():
+    class Scale(tf.Module):
+        @tf.function
+        def by(self, x, factor=2):
+            return x * factor
+
+    f = Scale().by
+    one = f.get_concrete_function(tf.constant([1.0, 2.0]))
+    for args in ((tf.zeros(2),), (S([2]),), (S([2], name="x"), 2)):
+        assert f.get_concrete_function(*args) is one
+    for args in ((tf.zeros(3),), (S([None]),), (S(None),), (S([2], tf.int32),), (S([2]), 2.0)):
+        assert f.get_concrete_function(*args) is f.get_concrete_function(*args) is not one
+    assert Scale().by.get_concrete_function(S([2])) is not one
+    signed = tf.function(lambda x: x * 2.0, input_signature=[S([None])])
+    assert signed.get_concrete_function(tf.ones(3)) is signed.get_concrete_function()
+    with pytest.raises(TypeError):
+        signed.get_concrete_function(tf.ones((3, 1)))
+
+
 def test_a_concrete_function_takes_its_python_values_again():
     f = tf.function(lambda x, y, z: x["a"] * y[0] + y[1] + z)
     concrete = f.get_concrete_function({"a": S([])}, (S([]), 4.0), 2.0)
