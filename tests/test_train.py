@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import weakref
@@ -156,6 +157,27 @@ def test_parts_by_attributes_and_values_that_wait_for_their_variables(tmp_path):
     x = np.ones((4, 3), np.float32)
     np.testing.assert_array_equal(again.stack(x), stack(x))
     status.assert_consumed()
+
+
+def test_values_wait_for_what_is_put_into_a_list_or_dict(tmp_path):
+    """As in TensorFlow's guide to checkpoints."""
+    saved = tf.train.Checkpoint(listed=[tf.Variable(float(n)) for n in range(1, 6)])
+    saved.mapped = {"one": saved.listed[0], "six": tf.Variable(6.0)}
+    restored = tf.train.Checkpoint()
+    status = restored.restore(saved.save(tmp_path / "both"))
+    one, two, three, four, five, six = made = [tf.Variable(0.0) for _ in range(6)]
+    restored.listed = []
+    restored.listed.append(two)
+    assert float(two) == 1
+    restored.listed.insert(0, one)
+    restored.listed.extend([three, four])
+    restored.listed += [five]
+    restored.mapped = {}
+    restored.mapped["six"] = six
+    restored.mapped.update(one=one)
+    assert [float(v) for v in made] == [1, 1, 3, 4, 5, 6]  # what has a value keeps it
+    status.assert_consumed()
+    assert type(copy.copy(restored.listed)) is list and type(copy.copy(restored.mapped)) is dict
 
 
 def test_slots_averages_and_scales_come_back(tmp_path):

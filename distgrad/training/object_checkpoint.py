@@ -33,7 +33,9 @@ class Checkpoint:
     Objects are variables, modules, layers, models, optimizers, metrics, random generators,
     iterators of datasets, other checkpoints, and lists, tuples and dicts of them. ``root`` may be
     a weak reference. Those given by name are attributes; ``save_counter`` counts the calls of
-    ``save``. Raises ValueError for anything else, and for a name that ``root`` has for another.
+    ``save``. A list or dict that becomes an attribute where values wait for their variables is
+    copied, so that what is put into it gets its value at once. Raises ValueError for anything else,
+    and for a name that ``root`` has for another.
     """
 
     _save_counter: Variable | None = None
@@ -72,7 +74,11 @@ class Checkpoint:
         return self._save_counter
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
+        waits = "_when_built" in self.__dict__
+        super().__setattr__(name, objects.telling(value, self._tell) if waits else value)
+        self._tell()
+
+    def _tell(self) -> None:
         for callback in self.__dict__.get("_when_built", ()):
             callback()
 

@@ -6,8 +6,8 @@ values for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self, SupportsIndex
 
 from distgrad.core.module import Module
 from distgrad.core.place import Place
@@ -54,6 +54,52 @@ def built(item: Any) -> None:
     """Tells those who wait for the variables of ``item`` that they are there."""
     for callback in item.__dict__.pop("_when_built", ()):
         callback()
+
+
+def telling(value: Any, tell: Callable[[], None]) -> Any:
+    """A list or dict as one that calls ``tell`` when something is put into it; else the value."""
+    if type(value) not in (list, dict):
+        return value
+    made = _List(value) if isinstance(value, list) else _Dict(value)
+    made._tell = tell
+    return made
+
+
+class _List(list):
+    _tell: Callable[[], None]
+
+    def append(self, item: Any) -> None:
+        self.insert(len(self), item)
+
+    def insert(self, index: SupportsIndex, item: Any) -> None:
+        super().insert(index, item)
+        self._tell()
+
+    def extend(self, items: Iterable[Any]) -> None:
+        super().extend(items)
+        self._tell()
+
+    def __iadd__(self, items: Iterable[Any]) -> Self:  # type: ignore[misc]
+        self.extend(items)
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)  # a copy belongs to nothing
+
+
+class _Dict(dict):
+    _tell: Callable[[], None]
+
+    def __setitem__(self, key: Any, item: Any) -> None:
+        super().__setitem__(key, item)
+        self._tell()
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        super().update(*args, **kwargs)
+        self._tell()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
 
 
 def _collect(
