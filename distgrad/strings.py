@@ -35,6 +35,7 @@ __all__ = [
     "split",
     "strip",
     "substr",
+    "to_hash_bucket",
     "to_hash_bucket_fast",
     "to_hash_bucket_strong",
     "to_number",
@@ -406,17 +407,40 @@ def to_number(input: Any, out_type: Any = "float32", name: str | None = None) ->
     return as_tensor(_each(float if dtype.kind == "f" else int, input, dtype))
 
 
+def to_hash_bucket(input: Any, num_buckets: int, name: str | None = None) -> Tensor:
+    """A number below ``num_buckets`` for each text, always the same one: int64.
+
+    Raises InvalidArgumentError for less than one bucket.
+    """
+    from distgrad.keras.layers.fingerprint import murmur
+
+    return _bucket(murmur, input, num_buckets)
+
+
 def to_hash_bucket_fast(input: Any, num_buckets: int, name: str | None = None) -> Tensor:
-    """A number below ``num_buckets`` for each text, always the same one: int64."""
+    """As ``to_hash_bucket``, by a better hash: FarmHash."""
     from distgrad.keras.layers.fingerprint import farmhash
 
-    return as_tensor(_each(lambda text: farmhash(text.encode()) % num_buckets, input, np.int64))
+    return _bucket(farmhash, input, num_buckets)
 
 
 def to_hash_bucket_strong(
     input: Any, num_buckets: int, key: Sequence[int], name: str | None = None
 ) -> Tensor:
-    """As ``to_hash_bucket_fast``, by a secret ``key`` of two numbers."""
+    """As ``to_hash_bucket``, by a secret ``key`` of two numbers.
+
+    Raises InvalidArgumentError for another key, too.
+    """
     from distgrad.keras.layers.fingerprint import siphash
 
-    return as_tensor(_each(lambda text: siphash(text.encode(), key) % num_buckets, input, np.int64))
+    if _size(key) != 2:
+        raise InvalidArgumentError(f"a key is two numbers, not {key!r}")
+    return _bucket(lambda text: siphash(text, key), input, num_buckets)
+
+
+def _bucket(hash: Callable[[bytes], int], input: Any, num_buckets: int) -> Tensor:
+    if num_buckets < 1:
+        raise InvalidArgumentError(f"num_buckets must be 1 or more, not {num_buckets}")
+    array = as_bytes(input)
+    found = [hash(text) % num_buckets for text in np.asarray(array).flat]
+    return as_tensor(np.array(found, np.int64).reshape(array.shape))

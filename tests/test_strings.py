@@ -55,6 +55,46 @@ def test_values_are_those_of_tensorflow(made, expected):
     assert np.asarray(made).tolist() == expected
 
 
+HASHED = [b"", b"a", "abcd", "abcdefgh", "hello world", "x" * 16, "x" * 17, "y" * 32, "é" * 30]
+
+
+@pytest.mark.parametrize(
+    ("hashed", "expected"),
+    [
+        (
+            lambda texts: S.to_hash_bucket(texts, 2**62 + 1),
+            [
+                *(105434511174508089, 2996632905371535868, 404301170780174466),
+                *(3429851175771700306, 936430787915428845, 1260831952859287913),
+                *(4161156153655800115, 3874897754820414301, 2727032055171337287),
+            ],
+        ),
+        (
+            lambda texts: S.to_hash_bucket_fast(texts, 1000003),
+            [377723, 291400, 267500, 229479, 234754, 762252, 200771, 687547, 457648],
+        ),
+        (
+            lambda texts: S.to_hash_bucket_strong(texts, 1000003, [1, 2]),
+            [383377, 332029, 62521, 19760, 598105, 592428, 637230, 388234, 941959],
+        ),
+    ],
+)
+def test_hashes_are_those_of_tensorflow(hashed, expected):
+    assert hashed(HASHED).numpy().tolist() == expected
+
+
+def test_hashes_of_bytes_and_wrong_arguments():
+    assert S.to_hash_bucket_fast(b"\xff\xfe", 1000003).numpy() == 56067
+    for wrong in (
+        lambda: S.to_hash_bucket("a", 0),
+        lambda: S.to_hash_bucket_fast("a", -1),
+        lambda: S.to_hash_bucket_strong("a", 0, [1, 2]),
+        lambda: S.to_hash_bucket_strong("a", 3, [1]),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            wrong()
+
+
 def test_texts_of_several_rows_are_split_into_a_list_of_arrays():
     assert [row.tolist() for row in S.split(["a b", "c"])] == [["a", "b"], ["c"]]
 

@@ -1,7 +1,8 @@
 """Hashes of texts that give the numbers of TensorFlow's, on every machine.
 
-``farmhash`` is Fingerprint64 of Google's FarmHash (tf.strings.to_hash_bucket_fast), ``siphash`` is
-SipHash-2-4 of Aumasson and Bernstein (to_hash_bucket_strong).
+``murmur`` is Appleby's MurmurHash64A (tf.strings.to_hash_bucket), ``farmhash`` is Fingerprint64 of
+Google's FarmHash (to_hash_bucket_fast), ``siphash`` is SipHash-2-4 of Aumasson and Bernstein
+(to_hash_bucket_strong).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 _WORD = 2**64 - 1
+_MURMUR = 0xC6A4A7935BD1E995
 _K0, _K1, _K2 = 0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F
 
 
@@ -127,9 +129,18 @@ def siphash(text: bytes, key: Sequence[int]) -> int:
     return a ^ b ^ c ^ d
 
 
+def murmur(text: bytes) -> int:
+    """The hash of a text that TensorFlow calls Hash64, a number of 64 bits."""
+    found = 0xDECAFCAFFE ^ len(text) * _MURMUR & _WORD
+    for at in range(0, len(text), 8):
+        word = _word(text, at)  # the last of fewer bytes
+        whole = at + 8 <= len(text)
+        found = (found ^ (_shifted(word * _MURMUR) * _MURMUR if whole else word)) * _MURMUR & _WORD
+    return _shifted(_shifted(found) * _MURMUR)
+
+
 def joined(first: int, second: int) -> int:
     """One fingerprint of two numbers of 64 bits, in this order: TensorFlow's FingerprintCat64."""
-    times = 0xC6A4A7935BD1E995
-    mixed = _shifted((second & _WORD) * times) * times
-    number = ((first ^ times) ^ mixed) & _WORD
-    return _shifted(_shifted(number * times) * times)
+    mixed = _shifted((second & _WORD) * _MURMUR) * _MURMUR
+    number = ((first ^ _MURMUR) ^ mixed) & _WORD
+    return _shifted(_shifted(number * _MURMUR) * _MURMUR)
