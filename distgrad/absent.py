@@ -22,7 +22,12 @@ def _of_peers(names: str) -> list[str]:
 _INSTEAD = {
     "RaggedTensor": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",
     "Graph": "there are no graphs: call functions",
-    **dict.fromkeys(["app", "compat", "contrib", "flags", "get_variable", "layers", "log"], _OLD),
+    **dict.fromkeys(["app", "contrib", "flags", "get_variable", "layers", "log"], _OLD),
+    "compat.v1": _OLD,
+    **dict.fromkeys(
+        ["compat.v1.disable_eager_execution", "compat.v1.disable_v2_behavior"],
+        "there are no graphs: leave it out, as operations run when they are called",
+    ),
     **dict.fromkeys(["global_variables_initializer", "logging", "variable_scope"], _OLD),
     "data.experimental.parallel_interleave": "use Dataset.interleave",
     "distribute.ParameterServerStrategy": _STRATEGY,
@@ -122,10 +127,12 @@ _INSTEAD = {
     "tpu": "distgrad runs on CPUs and CUDA GPUs",
 }
 
+_FAMILIES = ("compat.v1", "linalg.LinearOperator")  # with many kinds
+
 
 def message(name: str) -> str:
     """What an AttributeError for a name of ``distgrad``, or of a module in it, says."""
     module, _, own = f"distgrad.{name}".rpartition(".")
-    family = "linalg.LinearOperator"  # with its many kinds
-    instead = _INSTEAD.get(family if name.startswith(family) else name)
+    family = next((each for each in _FAMILIES if name.startswith(each)), name)
+    instead = _INSTEAD.get(name, _INSTEAD.get(family))
     return f"module {module!r} has no attribute {own!r}" + (f": {instead}" if instead else "")

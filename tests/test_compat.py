@@ -1,0 +1,61 @@
+"""``tf.compat``: what scripts of several TensorFlows call."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import distgrad as tf
+
+compat, v1 = tf.compat, tf.compat.v1
+
+
+def test_texts_and_bytes():
+    assert [compat.as_str(each) for each in ("a", b"a", np.str_("a"))] == ["a"] * 3
+    assert compat.as_text(b"\xe9", "latin1") == "\xe9"
+    assert [compat.as_bytes(each) for each in ("é", "é".encode(), bytearray(b"q"))] == [
+        *["é".encode()] * 2,
+        b"q",
+    ]
+    assert [compat.as_str_any(each) for each in (5, b"x", "y")] == ["5", "x", "y"]
+    for wrong in (compat.as_bytes, compat.as_text):
+        with pytest.raises(TypeError, match="got 5"):
+            wrong(5)
+    assert compat.path_to_str(Path("x/y")) == "x/y" and compat.path_to_str(b"x") == b"x"
+    assert compat.dimension_value(tf.ones((2, 3)).shape[1]) == 3
+
+
+def test_the_names_of_version_2_are_those_of_the_package():
+    assert compat.v2 is tf
+
+
+def test_what_is_so_already_is_taken():
+    for enable in (v1.enable_eager_execution, v1.enable_v2_behavior, v1.reset_default_graph):
+        assert enable() is None
+    assert v1.executing_eagerly()
+    v1.set_random_seed(3)
+    first = tf.random.uniform([2])
+    tf.random.set_seed(3)
+    np.testing.assert_array_equal(tf.random.uniform([2]), first)
+
+
+def test_the_log(caplog):
+    log, before = v1.logging, tf.get_logger().level
+    try:
+        log.set_verbosity(log.WARN)
+        assert log.get_verbosity() == tf.get_logger().level == logging.WARNING
+        log.info("not %s", "shown")
+        log.warn("number %d", 3)
+        assert [record.getMessage() for record in caplog.records] == ["number 3"]
+    finally:
+        tf.get_logger().setLevel(before)
+
+
+def test_graphs_are_refused_with_what_to_do():
+    with pytest.raises(AttributeError, match=r"compat\.v1.*leave it out"):
+        v1.disable_eager_execution()
+    with pytest.raises(AttributeError, match="no TensorFlow 1 here"):
+        _ = v1.train.AdamOptimizer
