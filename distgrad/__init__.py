@@ -219,6 +219,7 @@ _MODULES = [
     "nn",
     "profiler",
     "quantization",
+    "ragged",
     "random",
     "sets",
     "signal",
@@ -233,6 +234,7 @@ _MODULES = [
 _RARE = {
     "launcher.calling": "launch",
     "core.sparse_tensor": "SparseTensor",
+    "ragged": "RaggedTensor RaggedTensorSpec",
     "strings": "as_string",
     "core.aggregation": "VariableAggregation VariableSynchronization",
     "ops.blocks": "batch_to_space required_space_to_batch_paddings space_to_batch "
@@ -280,6 +282,7 @@ if _TYPE_CHECKING:
         nn,
         profiler,
         quantization,
+        ragged,
         random,
         sets,
         signal,
@@ -319,6 +322,7 @@ if _TYPE_CHECKING:
         unravel_index,
     )
     from distgrad.ops.shifts import bitcast
+    from distgrad.ragged import RaggedTensor, RaggedTensorSpec
     from distgrad.strings import as_string
     from distgrad.trained import load as load_run
 

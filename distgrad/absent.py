@@ -20,7 +20,6 @@ def _of_peers(names: str) -> list[str]:
 
 
 _INSTEAD = {
-    "RaggedTensor": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",
     "Graph": "there are no graphs: call functions",
     **dict.fromkeys(["app", "contrib", "flags", "get_variable", "layers", "log"], _OLD),
     "compat.v1": _OLD,
@@ -113,7 +112,6 @@ _INSTEAD = {
     "linalg.experimental": "scipy.sparse.linalg.cg takes a function that multiplies by a matrix",
     "lite": "write an ONNX file with model.export, which phones run as well",
     "placeholder": "there are no graphs: give values to functions",
-    "ragged": f"{_DENSE}: pad rows with tf.keras.utils.pad_sequences, and mask them",
     **dict.fromkeys(
         ["quantization.dequantize", "quantization.experimental", "quantization.quantize"],
         "model.export(..., int8=True) writes an ONNX file of 8 bits",

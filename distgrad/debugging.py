@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import recording
+from distgrad.core.composite import takes_composites
 from distgrad.core.dispatch import as_tensor, match_dtypes
 from distgrad.core.dtypes import DType, as_dtype, float32, kind_of, limits
 from distgrad.core.errors import InvalidArgumentError
@@ -156,6 +157,7 @@ assert_non_negative = _signs("assert_non_negative", ">= 0", lambda x: np.asarray
 assert_non_positive = _signs("assert_non_positive", "<= 0", lambda x: np.asarray(x <= 0))
 
 
+@takes_composites
 def check_numerics(tensor: Any, message: str, name: str | None = None) -> Tensor:
     """``tensor`` itself. Raises InvalidArgumentError where it holds a nan or an infinity."""
     value = as_tensor(tensor)

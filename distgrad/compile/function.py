@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from distgrad.core import devices, timeline, tree
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_number
 from distgrad.core.errors import SignatureError
@@ -73,6 +74,7 @@ class Function:
         self._jit = jit_compile
         self._many_shapes = many_shapes or input_signature is not None
         self._programs: _Programs | None = _Programs()  # None: nowhere to keep them
+        self._packs = False  # whether it has been given composite tensors, or has made some
         self.input_signature = None if input_signature is None else tuple(input_signature)
         for spec in tree.flatten(self.input_signature or ()):
             if not isinstance(spec, TensorSpec):
@@ -86,21 +88,36 @@ class Function:
         texts = False
         for arg in args:
             if type(arg) is not Tensor:
-                args = tree.map_structure(_argument, args)
+                args = tree.map_structure(self._argument, args)
                 texts = any(map(are_texts, tree.flatten(args)))
                 break
         if kwargs:
-            kwargs = tree.map_structure(_argument, kwargs)
+            kwargs = tree.map_structure(self._argument, kwargs)
             texts = texts or any(map(are_texts, tree.flatten(kwargs)))
         if run_eagerly or self._programs is None or (texts and not self._jit):
-            return self._run(*args, **kwargs)
-        if timeline.told is None:
-            return self._captured(self._programs)(*args, **kwargs)
-        with timeline.span(getattr(self, "__name__", "function")):
-            return self._captured(self._programs)(*args, **kwargs)
+            result = self._run(*args, **kwargs)
+        elif timeline.told is None:
+            result = self._captured(self._programs)(*args, **kwargs)
+        else:
+            with timeline.span(getattr(self, "__name__", "function")):
+                result = self._captured(self._programs)(*args, **kwargs)
+        return _unpacked(result) if self._packs else result
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
-        return tree.map_structure(_result, self.python_function(*args, **kwargs))
+        if self._packs:
+            args, kwargs = _unpacked(args), _unpacked(kwargs)
+        return tree.map_structure(self._result, self.python_function(*args, **kwargs))
+
+    def _argument(self, value: Any) -> Any:
+        """An array as a tensor, a composite tensor as a nest; anything else as it is."""
+        if isinstance(value, Composite):
+            self._packs = True
+            return Packed(value.packed())
+        return _tensor(value)
+
+    def _result(self, value: Any) -> Any:
+        python = type(value) in (bool, int, float, complex)
+        return as_tensor(value) if python or isinstance(value, Operand) else self._argument(value)
 
     def _captured(self, programs: _Programs) -> Captured:
         device = "GPU" if devices.on_gpu() else "CPU"
@@ -227,14 +244,27 @@ def _replayed(program: Program, arrays: Sequence[Any]) -> Run:
     return Interpreter(program, arrays)
 
 
-def _argument(value: Any) -> Any:
+def _tensor(value: Any) -> Any:
     numeric = isinstance(value, (np.ndarray, np.generic)) and is_number(value.dtype)
     return as_tensor(value) if numeric else value
 
 
-def _result(value: Any) -> Any:
-    python = type(value) in (bool, int, float, complex)
-    return as_tensor(value) if python or isinstance(value, Operand) else _argument(value)
+class Packed(tuple):
+    """A composite tensor as a program has it: a tensor, and how it lies, which never changes."""
+
+
+def _unpacked(nest: Any) -> Any:
+    """The nest with composite tensors again where they were packed."""
+    if type(nest) is Packed:
+        from distgrad.ragged.tensor import RaggedTensor
+
+        return RaggedTensor.unpacked(*nest)
+    found = tree.sort(nest)
+    if found == "sequence":
+        return tree.like(nest, [_unpacked(item) for item in nest])
+    if found == "mapping":
+        return tree.like(nest, [(key, _unpacked(value)) for key, value in nest.items()])
+    return nest
 
 
 def _is_spec(value: Any) -> bool:
@@ -242,7 +272,9 @@ def _is_spec(value: Any) -> bool:
 
 
 def _spec(value: Any) -> Any:
-    value = _argument(value)
+    if isinstance(value, Composite):
+        return value.spec
+    value = _tensor(value)
     texts = isinstance(value, np.ndarray) and is_text(value)
     return TensorSpec.from_tensor(value) if texts or isinstance(value, Operand) else value
 
@@ -255,7 +287,7 @@ def _match(spec: Any, value: Any) -> Any:
             return spec
         parts = zip(tree.flatten(spec), tree.flatten_up_to(spec, value), strict=True)
         return tree.pack_sequence_as(spec, [_match(s, v) for s, v in parts])
-    if isinstance(value, Operand):
+    if isinstance(value, (Operand, Composite)):
         found: Any = value
     elif is_text(value):
         found = as_strings(value)
@@ -265,8 +297,9 @@ def _match(spec: Any, value: Any) -> Any:
         except (TypeError, ValueError) as error:
             raise TypeError(f"{value!r} does not fit {spec}: {error}") from None
     if not spec.is_compatible_with(found):
+        kind = "ragged tensor" if isinstance(found, Composite) else "tensor"
         raise SignatureError(
-            f"a {found.dtype.name} tensor of shape {found.shape} does not fit {spec}"
+            f"a {found.dtype.name} {kind} of shape {found.shape} does not fit {spec}"
         )
     return found
 

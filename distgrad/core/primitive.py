@@ -33,6 +33,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from distgrad.core import dispatch, dtypes, recording
+from distgrad.core.composite import CompositeError, otherwise
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.plan import Plan, make_plan
 from distgrad.core.rounding import in_float32
@@ -176,14 +177,18 @@ class Primitive:
             args += tuple(params.pop(n) for n in rest if n in params)
         elif len(args) == len(self.arg_names) + 1 and _is_name(args[-1]) and not self.variadic:
             args = args[:-1]
-        if self.of_texts is not None and any(map(is_text, args)):
-            return self.of_texts(*args)
         for given in params:
             if given not in self.param_names:
                 raise TypeError(f"{self.name}() got an unexpected keyword argument {given!r}")
         if not self.variadic and len(args) != len(self.arg_names):
             raise TypeError(f"{self.name}() takes {self.arg_names}, got {len(args)} arguments")
-        return bind(self, *dispatch.convert(self, args), **{**self.defaults, **params})
+        try:
+            if self.of_texts is not None and any(map(is_text, args)):
+                return self.of_texts(*args)
+            tensors = dispatch.convert(self, args)
+        except CompositeError:
+            return otherwise(self, args, params)
+        return bind(self, *tensors, **{**self.defaults, **params})
 
     def into(self, out: tuple, *args: Any, **params: Any) -> None:
         """Runs the kernel with its results written over the arrays in ``out``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType, of_input, string
 from distgrad.core.shapes import TensorShape
@@ -32,6 +33,8 @@ class TensorSpec:
     def is_compatible_with(self, spec_or_tensor: Any) -> bool:
         """Whether a tensor (or another spec) has this dtype and fits this shape."""
         value = spec_or_tensor
+        if isinstance(value, Composite):
+            return False
         if not isinstance(value, (Operand, TensorSpec)):
             value = as_strings(value) if is_text(value) else as_tensor(value)
         if value.dtype != self.dtype:

@@ -28,6 +28,7 @@ from distgrad.core.backward import (
     zeros,
     zeros_like,
 )
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import INEXACT
 from distgrad.core.errors import InvalidArgumentError
@@ -169,7 +170,7 @@ class GradientTape:
         """
         if self._entries is None:
             raise RuntimeError("watch needs a tape that has been entered: with GradientTape() as t")
-        items = tree.flatten(tensor)
+        items = [_of_composite(item) for item in tree.flatten(tensor)]
         for item in items:
             if not isinstance(item, (Tensor, Variable)):
                 raise ValueError(f"only tensors and variables can be watched, not {item!r}")
@@ -267,6 +268,8 @@ class GradientTape:
                 for source, result in zip(wanted, results, strict=True)
             ]
         self._end()
+        if any([isinstance(leaf, Composite) for leaf in tree.flatten(sources)]):
+            results = list(map(_like_composite, tree.flatten(sources), results))
         return tree.unflatten(sources, results)
 
     def jacobian(
@@ -414,9 +417,23 @@ def _differentiable(nest: Any, what: str, allowed: tuple[type, ...]) -> list[Any
     for i, leaf in enumerate(leaves):
         if type(leaf) is Reading:
             leaves[i] = leaf._variable
+        elif isinstance(leaf, Composite) and isinstance(leaf.flat_values, allowed):
+            leaves[i] = leaf.flat_values
         elif not isinstance(leaf, allowed):
             raise TypeError(f"a {what} must be a tensor or a variable, not {leaf!r}")
     return leaves
+
+
+def _of_composite(item: Any) -> Any:
+    """What has a gradient in a composite tensor; anything else as it is."""
+    return item.flat_values if isinstance(item, Composite) else item
+
+
+def _like_composite(source: Any, gradient: Any) -> Any:
+    """The gradient of a composite tensor is one as well."""
+    if gradient is None or not isinstance(source, Composite):
+        return gradient
+    return source.with_flat_values(dense(gradient))
 
 
 def _number(tensor: Tensor) -> int:
@@ -431,7 +448,7 @@ def _seeds(target: Any, count: int, output_gradients: Any) -> list[Any]:
     """One seed per leaf of ``target``; a leaf's own seed may be a nest of numbers."""
     if output_gradients is None:
         return [None] * count
-    seeds = tree.flatten(output_gradients)
+    seeds = list(map(_of_composite, tree.flatten(output_gradients)))
     if len(seeds) == count:
         return seeds
     try:

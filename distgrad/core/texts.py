@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import tree
+from distgrad.core.composite import CompositeError, otherwise
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType, as_dtype, string
 
@@ -204,13 +205,18 @@ def by_number(function: Callable[..., Any], nest: Any, back: bool) -> Any:
 
 
 def moves_texts(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, which moves the elements of its first argument, with texts as well."""
+    """``function``, which moves the elements of its first argument, with texts as well.
+
+    And with composite tensors, where something is registered for them.
+    """
     first = function.__code__.co_varnames[0]
 
     @functools.wraps(function)
     def moving(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
+        except CompositeError:
+            return otherwise(function, args, kwargs)
         except (TypeError, ValueError):  # asked here, numbers do not wait for the answer
             given = args[0] if args else kwargs.pop(first, None)
             leaves = tree.flatten(given)

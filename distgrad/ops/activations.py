@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
@@ -92,6 +93,7 @@ def _(rng):
     yield sample(away_from_zero(rng, (3, 4)), alpha=0.2)
 
 
+@takes_composites
 def leaky_relu(features: Any, alpha: float = 0.2, name: str | None = None) -> Tensor:
     """``x`` where positive, else ``alpha * x``; its gradient at 0 is ``alpha``.
 
@@ -159,6 +161,7 @@ def _(g, x):
     return g * (s * (1.0 + x * (1.0 - s)))
 
 
+@takes_composites
 def silu(features: Any, beta: Any = 1.0, name: str | None = None) -> Tensor:
     """``x * sigmoid(beta * x)``, also called swish; ``beta`` may be a tensor."""
     if isinstance(beta, (int, float)) and beta == 1:

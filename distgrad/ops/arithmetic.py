@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
@@ -233,6 +234,7 @@ def _(rng):
 # Sums and products of several
 
 
+@takes_composites
 def add_n(inputs: Any, name: str | None = None) -> Tensor:
     """The sum of a list of tensors of one shape, or of those along a tensor's first axis.
 
@@ -256,6 +258,7 @@ def accumulate_n(
     return add_n(inputs)
 
 
+@takes_composites
 def scalar_mul(scalar: Any, x: Any, name: str | None = None) -> Tensor:
     """``scalar * x``; raises ValueError where ``scalar`` is not of rank 0."""
     tensor = as_tensor(x)

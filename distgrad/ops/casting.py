@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import CompositeError, otherwise
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import INEXACT, as_dtype
 from distgrad.core.primitive import bind, primitive, sample
@@ -60,13 +61,19 @@ def zeros_like(input: Any, dtype: Any = None, name: str | None = None) -> Any:
     """Zeros of the shape (and dtype) of ``input``; of texts empty ones."""
     if dtype is None and type(input) is not Tensor and all_texts(input):
         return as_strings(np.zeros(np.shape(as_strings(input)), str))
-    zeros = bind(fill_like, as_tensor(input), value=0)
+    try:
+        zeros = bind(fill_like, as_tensor(input), value=0)
+    except CompositeError:
+        return otherwise(zeros_like, (input, dtype), {})
     return zeros if dtype is None else cast(zeros, dtype)
 
 
 def ones_like(input: Any, dtype: Any = None, name: str | None = None) -> Tensor:
     """Ones of the shape (and dtype) of ``input``."""
-    ones = bind(fill_like, as_tensor(input), value=1)
+    try:
+        ones = bind(fill_like, as_tensor(input), value=1)
+    except CompositeError:
+        return otherwise(ones_like, (input, dtype), {})
     return ones if dtype is None else cast(ones, dtype)
 
 

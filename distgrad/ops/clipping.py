@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import CompositeError, otherwise, takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating, kind_of, limits
 from distgrad.core.primitive import bind, primitive, sample
@@ -124,9 +125,13 @@ def clip_by_value(
 
     Raises InvalidArgumentError where the bounds do not broadcast to the shape of ``t``.
     """
-    return clip(as_tensor(t), clip_value_min, clip_value_max)
+    try:
+        return clip(as_tensor(t), clip_value_min, clip_value_max)
+    except CompositeError:
+        return otherwise(clip_by_value, (t, clip_value_min, clip_value_max), {})
 
 
+@takes_composites
 def saturate_cast(value: Any, dtype: Any, name: str | None = None) -> Tensor:
     """``value`` as ``dtype``, clipped to what that can hold; a nan becomes any integer."""
     tensor, wanted = as_tensor(value), as_dtype(dtype).numpy_dtype

@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 from typing import Any
 
+from distgrad.core.composite import CompositeError, otherwise, takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
@@ -37,7 +38,10 @@ def _(rng):
 
 def conj(x: Any, name: str | None = None) -> Tensor:
     """Elementwise complex conjugate; a real tensor is returned as it is."""
-    tensor = x if type(x) is Tensor else as_tensor(x)
+    try:
+        tensor = x if type(x) is Tensor else as_tensor(x)
+    except CompositeError:
+        return otherwise(conj, (x,), {})
     return bind(conjugate, tensor) if tensor._data.dtype.kind == "c" else tensor
 
 
@@ -80,12 +84,14 @@ def _(rng):
     yield sample(_normal(rng))
 
 
+@takes_composites
 def real(input: Any, name: str | None = None) -> Tensor:
     """Elementwise real part; a real tensor is returned as it is."""
     tensor = as_tensor(input)
     return bind(real_part, tensor) if tensor._data.dtype.kind == "c" else tensor
 
 
+@takes_composites
 def imag(input: Any, name: str | None = None) -> Tensor:
     """Elementwise imaginary part; zeros for a real tensor."""
     tensor = as_tensor(input)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import Composite, takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, string
 from distgrad.core.errors import InvalidArgumentError
@@ -72,8 +73,8 @@ def _tensor_or_texts(value: Any, dtype: Any) -> Any:
 
 
 def is_tensor(x: Any) -> bool:
-    """Whether ``x`` is a tensor, a variable or IndexedSlices."""
-    return isinstance(x, (Tensor, Variable, Reading, IndexedSlices))
+    """Whether ``x`` is a tensor, a variable, IndexedSlices or a ragged tensor."""
+    return isinstance(x, (Tensor, Variable, Reading, IndexedSlices, Composite))
 
 
 def fill(dims: Any, value: Any, name: str | None = None) -> Tensor:
@@ -179,18 +180,21 @@ def identity_n(input: Any, name: str | None = None) -> list[Tensor]:
     return [identity(x) for x in input]
 
 
+@takes_composites
 def shape(input: Any, out_type: Any = None, name: str | None = None) -> Tensor:
     """The shape as an int32 tensor; of texts, too."""
     out_type = np.int32 if out_type is None else out_type
     return Tensor(np.array(_shape(input), dtype=as_dtype(out_type).numpy_dtype))
 
 
+@takes_composites
 def size(input: Any, out_type: Any = None, name: str | None = None) -> Tensor:
     """The number of elements as an int32 tensor; of texts, too."""
     out_type = np.int32 if out_type is None else out_type
     return Tensor(np.array(math.prod(_shape(input)), dtype=as_dtype(out_type).numpy_dtype))
 
 
+@takes_composites
 def rank(input: Any, name: str | None = None) -> Tensor:
     """The number of axes as an int32 tensor; of texts, too."""
     return Tensor(np.array(len(_shape(input)), dtype=np.int32))

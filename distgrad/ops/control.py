@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import recording, tree
+from distgrad.core.composite import CompositeError, CompositeSpec, takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import of_input, string
 from distgrad.core.errors import InvalidArgumentError
@@ -151,6 +152,7 @@ def _loop_variable(value: Any) -> Any:
     return value if isinstance(value, TensorArray) else as_tensor(value)
 
 
+@takes_composites
 def map_fn(
     fn: Callable[[Any], Any],
     elems: Any,
@@ -171,6 +173,8 @@ def map_fn(
     """
     _check_callable("map_fn", fn=fn)
     wanted = dtype if fn_output_signature is None else fn_output_signature
+    if any(isinstance(spec, CompositeSpec) for spec in tree.flatten(wanted)):
+        raise CompositeError("map_fn: no dense tensor is to be made")
     rows = _slices("map_fn", elems)
     if not rows:
         with recording.paused():

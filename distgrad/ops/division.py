@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import CompositeError, otherwise, takes_composites
 from distgrad.core.dispatch import as_tensor, match_dtypes
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
@@ -45,7 +46,10 @@ def divide(x: Any, y: Any, name: str | None = None) -> Tensor:
     Raises TypeError for an integer tensor beside a float, InvalidArgumentError for tensors of two
     dtypes.
     """
-    return divide_exact(*floating(x, y))
+    try:
+        return divide_exact(*floating(x, y))
+    except CompositeError:
+        return otherwise(divide, (x, y), {})
 
 
 def truediv(x: Any, y: Any, name: str | None = None) -> Tensor:
@@ -113,11 +117,13 @@ def _(rng):
     yield sample(rng.normal(size=4), -1.5)
 
 
+@takes_composites
 def divide_no_nan(x: Any, y: Any, name: str | None = None) -> Tensor:
     """``x / y``, and 0 with gradient 0 where ``y`` is 0; integers give floats."""
     return quotient_or_zero(*floating(x, y))
 
 
+@takes_composites
 def reciprocal_no_nan(x: Any, name: str | None = None) -> Tensor:
     """``1 / x``, and 0 with gradient 0 where ``x`` is 0."""
     return quotient_or_zero(1.0, as_tensor(x))

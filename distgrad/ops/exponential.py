@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
@@ -130,6 +131,7 @@ for _logistic in (sigmoid, softplus):
         yield sample(rng.uniform(-3, 3, (3, 4)))
 
 
+@takes_composites
 def log_sigmoid(x: Any, name: str | None = None) -> Tensor:
     """Logarithm of the logistic function: ``-softplus(-x)``."""
     return -softplus(-as_tensor(x))

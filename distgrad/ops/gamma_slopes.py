@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.backend.numpy import backend as _numpy
+from distgrad.core.composite import takes_composites
 from distgrad.core.custom import custom_gradient
 from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.primitive import bind, primitive, sample
@@ -99,6 +100,7 @@ def follows(drawn: Tensor, alpha: Any) -> Tensor:
     return kept(drawn, broadcast_to(alpha, drawn._data.shape))
 
 
+@takes_composites
 def igamma(a: Any, x: Any, name: str | None = None) -> Tensor:
     """Lower regularised incomplete gamma function. Its gradient to ``a`` is not differentiable."""
     return _with_slope(bessel.igamma, a, x, -1.0)

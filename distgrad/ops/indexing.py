@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import recording
+from distgrad.core.composite import takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
@@ -326,6 +327,7 @@ def take_along_last(x: Tensor, indices: Tensor) -> Tensor:
     return bind(take, values, bind(reshape_to, flat, shape=size), axis=0)
 
 
+@takes_composites
 def one_hot(
     indices: Any,
     depth: int,

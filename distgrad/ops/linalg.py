@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import CompositeError, otherwise
 from distgrad.core.dispatch import as_tensor, match_dtypes
 from distgrad.core.dtypes import FLOATS
 from distgrad.core.errors import InvalidArgumentError
@@ -115,7 +116,11 @@ def matmul(
             f"matmul: transpose_{which} and adjoint_{which} are both set: choose one of them"
         )
     if not (type(a) is type(b) is Tensor and a._data.dtype is b._data.dtype):
-        a, b = tensors("matmul", a, b)
+        try:
+            a, b = tensors("matmul", a, b)
+        except CompositeError:
+            options = transpose_a, transpose_b, adjoint_a, adjoint_b, False, False, output_type
+            return otherwise(matmul, (a, b, *options), {})
     if output_type is not None:
         a, b = cast(a, output_type), cast(b, output_type)
     if a._data.ndim < 2 or b._data.ndim < 2:

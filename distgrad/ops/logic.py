@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
@@ -175,6 +176,7 @@ def _(rng):
     yield sample(_bools(rng, 4), 1.5, rng.normal(size=(3, 1)))
 
 
+@takes_composites
 def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
     """``x`` where ``condition`` (bool) holds, else ``y``, with broadcasting; of texts an array.
 

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from distgrad.core import naming, recording
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.spec import TensorSpec
 from distgrad.core.tensor import Tensor
@@ -53,7 +54,9 @@ def as_tuple(tensors: Any, control_inputs: Any = None, name: str | None = None) 
 
 
 def type_spec_from_value(value: Any) -> TensorSpec:
-    """The TensorSpec of a tensor, a variable, an array or a list of numbers."""
+    """The TensorSpec of a tensor, a variable, an array or a list of numbers, or a ragged one's."""
+    if isinstance(value, Composite):
+        return value.spec
     return TensorSpec.from_tensor(as_tensor(value))
 
 

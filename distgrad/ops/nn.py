@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from distgrad.core.composite import CompositeError, otherwise, takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_floating
 from distgrad.core.errors import InvalidArgumentError
@@ -102,7 +103,10 @@ def softmax(logits: Any, axis: int | None = None, name: str | None = None) -> Te
 
     Raises InvalidArgumentError for integers or an axis out of range.
     """
-    x = as_tensor(logits)
+    try:
+        x = as_tensor(logits)
+    except CompositeError:
+        return otherwise(softmax, (logits, axis), {})
     return softmax_along(x, axis=one_axis_of("softmax", x, axis))
 
 
@@ -115,6 +119,7 @@ def log_softmax(logits: Any, axis: int | None = None, name: str | None = None) -
     return log_softmax_along(x, axis=one_axis_of("log_softmax", x, axis))
 
 
+@takes_composites
 def dropout(
     x: Any, rate: float, noise_shape: Any = None, seed: Any = None, name: str | None = None
 ) -> Tensor:

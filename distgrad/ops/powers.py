@@ -6,6 +6,7 @@ import cmath
 import math
 from typing import Any
 
+from distgrad.core.composite import CompositeError, otherwise
 from distgrad.core.dispatch import match_dtypes
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
@@ -109,6 +110,9 @@ def pow(x: Any, y: Any, name: str | None = None) -> Tensor:
     The gradient of ``x ** 0`` is 0, and that of a base that is not positive with respect to its
     exponent is 0.
     """
-    x, y = match_dtypes("pow", (x, y))
+    try:
+        x, y = match_dtypes("pow", (x, y))
+    except CompositeError:
+        return otherwise(pow, (x, y), {})
     number = x if type(x) is Tensor else y
     return (integer_power if number._data.dtype.kind in "iu" else power)(x, y)

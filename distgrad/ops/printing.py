@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import recording
+from distgrad.core.composite import Composite
 from distgrad.core.dtypes import kind_of
 from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Operand
@@ -55,6 +56,8 @@ def show(value: Any, edge: int) -> str:
         if isinstance(value, list):
             return f"[{shown}]"
         return f"({shown},)" if len(value) == 1 else f"({shown})"
+    if isinstance(value, Composite):
+        return _rows(value.to_list(), edge)  # type: ignore[attr-defined]
     if isinstance(value, (Operand, Text)) or are_texts(value):
         array = np.asarray(value)
         return _axis(array, edge if edge >= 0 else array.size, array.ndim)
@@ -74,6 +77,20 @@ def _axis(array: Any, edge: int, ndim: int) -> str:
         parts = [_axis(row, edge, ndim) for row in ends]
         parts.insert(edge, "...")
     return "[" + space.join(parts) + "]"
+
+
+def _rows(rows: Any, edge: int) -> str:
+    """Ragged rows, which TensorFlow writes as lists of texts."""
+    if not isinstance(rows, list):
+        if isinstance(rows, bytes):
+            return repr(rows)[1:]
+        if isinstance(rows, float):
+            return f"{rows:f}"
+        return str(rows).lower()
+    parts = [_rows(row, edge) for row in rows]
+    if 0 <= 2 * edge < len(parts):
+        parts[edge : len(parts) - edge] = ["..."]
+    return "[" + ", ".join(parts) + "]"
 
 
 def _element(value: Any) -> str:

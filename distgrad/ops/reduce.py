@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import CompositeError, otherwise
 from distgrad.core.dispatch import as_tensor, truths
 from distgrad.core.dtypes import is_floating
 from distgrad.core.errors import InvalidArgumentError
@@ -46,7 +47,10 @@ def _spread(g: Tensor, shape: tuple, axis: tuple[int, ...]) -> Tensor:
 
 
 def _reduced(primitive: Any, x: Any, axis: Any, keepdims: bool) -> Tensor:
-    tensor = as_tensor(x)
+    try:
+        tensor = as_tensor(x)
+    except CompositeError:
+        return otherwise(primitive, (x, axis, keepdims), {})
     over = axes(axis, tensor._data.ndim)
     if tensor._data.dtype.kind not in primitive.kinds:
         return primitive(tensor, axis=over, keepdims=bool(keepdims))  # raises, and says why

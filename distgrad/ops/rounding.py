@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from distgrad.core.composite import takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
@@ -36,6 +37,7 @@ for _rounding in (floor, ceil, rint):
         yield sample(rng.integers(-6, 6, (3, 4)) / 2.0)
 
 
+@takes_composites
 def round(x: Any, name: str | None = None) -> Tensor:
     """The nearest whole number, the even one of two; no gradient. Integers stay as they are."""
     tensor = as_tensor(x)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.primitive import bind, primitive, sample
 from distgrad.core.tensor import Tensor
@@ -159,6 +160,7 @@ def _(rng):
         yield sample(rng.normal(size=(3, 4)), axis=axis, reverse=reverse)
 
 
+@takes_composites
 def cumsum(
     x: Any, axis: int = 0, exclusive: bool = False, reverse: bool = False, name: Any = None
 ) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind, primitive, sample
@@ -120,6 +121,7 @@ def _rows(name: str, indices: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, i
 
 
 @moves_texts
+@takes_composites
 def gather_nd(params: Any, indices: Any, batch_dims: int = 0, name: str | None = None) -> Tensor:
     """The slices of ``params`` at the positions that the last axis of ``indices`` holds.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import recording
+from distgrad.core.composite import takes_composites
 from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.dtypes import is_floating, limits
 from distgrad.core.errors import InvalidArgumentError
@@ -173,6 +174,7 @@ def _check_range(name: str, ids: Tensor, count: int) -> None:
 _check_range.any_shape = True  # type: ignore[attr-defined]
 
 
+@takes_composites
 def unsorted_segment_sum(
     data: Any, segment_ids: Any, num_segments: Any, name: str | None = None
 ) -> Tensor:
@@ -184,6 +186,7 @@ def unsorted_segment_sum(
     return _unsorted("unsorted_segment_sum", _sum, data, segment_ids, num_segments)
 
 
+@takes_composites
 def unsorted_segment_mean(
     data: Any, segment_ids: Any, num_segments: Any, name: str | None = None
 ) -> Tensor:
@@ -191,6 +194,7 @@ def unsorted_segment_mean(
     return _unsorted("unsorted_segment_mean", _mean, data, segment_ids, num_segments)
 
 
+@takes_composites
 def unsorted_segment_sqrt_n(
     data: Any, segment_ids: Any, num_segments: Any, name: str | None = None
 ) -> Tensor:
@@ -198,6 +202,7 @@ def unsorted_segment_sqrt_n(
     return _unsorted("unsorted_segment_sqrt_n", _sqrt_n, data, segment_ids, num_segments)
 
 
+@takes_composites
 def unsorted_segment_max(
     data: Any, segment_ids: Any, num_segments: Any, name: str | None = None
 ) -> Tensor:
@@ -205,6 +210,7 @@ def unsorted_segment_max(
     return _unsorted("unsorted_segment_max", _max, data, segment_ids, num_segments)
 
 
+@takes_composites
 def unsorted_segment_min(
     data: Any, segment_ids: Any, num_segments: Any, name: str | None = None
 ) -> Tensor:
@@ -212,6 +218,7 @@ def unsorted_segment_min(
     return _unsorted("unsorted_segment_min", _min, data, segment_ids, num_segments)
 
 
+@takes_composites
 def unsorted_segment_prod(
     data: Any, segment_ids: Any, num_segments: Any, name: str | None = None
 ) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import dispatch
+from distgrad.core.composite import CompositeError, otherwise
 from distgrad.core.dispatch import as_tensor, match_dtypes
 from distgrad.core.dtypes import is_floating
 from distgrad.core.errors import InvalidArgumentError
@@ -85,7 +86,10 @@ def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
     """
     if type(tensor) is not Tensor and all_texts(tensor):
         return as_strings(tensor).reshape(static(shape))  # type: ignore[return-value]
-    x, wanted = as_tensor(tensor), list(static(shape))
+    try:
+        x, wanted = as_tensor(tensor), list(static(shape))
+    except CompositeError:
+        return otherwise(reshape, (tensor, shape), {})
     size = x._data.size
     if wanted.count(-1) == 1:
         rest = math.prod([n for n in wanted if n != -1])
@@ -161,7 +165,10 @@ def expand_dims(input: Any, axis: Any, name: str | None = None) -> Tensor:
     """
     if type(input) is not Tensor and all_texts(input):
         return np.expand_dims(as_strings(input), axis)  # type: ignore[return-value]
-    tensor = as_tensor(input)
+    try:
+        tensor = as_tensor(input)
+    except CompositeError:
+        return otherwise(expand_dims, (input, axis), {})
     shape = list(tensor._data.shape)
     if isinstance(axis, (list, tuple)) and len(axis) == 1:
         axis = axis[0]

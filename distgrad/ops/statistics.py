@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import kind_of
 from distgrad.core.errors import InvalidArgumentError
@@ -35,6 +36,7 @@ def squared(x: Tensor) -> Tensor:
     return square(abs(x)) if x._data.dtype.kind == "c" else square(x)
 
 
+@takes_composites
 def reduce_variance(
     input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
 ) -> Tensor:

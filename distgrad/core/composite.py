@@ -1,0 +1,110 @@
+"""Composite tensors as arguments of operations: values together with how they lie in rows.
+
+Operations know dense tensors. Where an argument turns out to be none, making an array of it raises
+`CompositeError`, and only then is it looked up here what the operation does of composites: a call
+with dense tensors does not pay for it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from distgrad.core import tree
+
+_operations: dict[tuple[str, str], Callable[..., Any]] = {}
+_families: dict[str, Callable[..., Any]] = {}
+
+
+class CompositeError(ValueError, TypeError):
+    """A dense tensor is needed, and a composite one was given."""
+
+
+class Composite:
+    """What is no dense tensor, but stands for one: its ``flat_values`` are a tensor, or texts.
+
+    ``packed`` gives these, and texts that say how they lie.
+    """
+
+    # Operators of NumPy's arrays leave it to ours.
+    __array_ufunc__ = None
+
+    flat_values: Any
+    spec: Any
+
+    def with_flat_values(self, new_values: Any) -> Any:
+        raise NotImplementedError
+
+    def packed(self) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        raise CompositeError(
+            f"a {type(self).__name__} is no array, and this takes no other: make one by to_tensor()"
+        )
+
+
+class CompositeSpec:
+    """What is known of a composite tensor, as operations are told of their results."""
+
+
+def of_composites(*operations: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: the function is what the operations do of composite arguments."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        for operation in operations:
+            _operations[_key(operation)] = function
+        return function
+
+    return register
+
+
+def of_family(*modules: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As `of_composites`, for all other operations of modules: it is given the operation first."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _families.update(dict.fromkeys(modules, function))
+        return function
+
+    return register
+
+
+def otherwise(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """What an operation does where its dense form has raised CompositeError.
+
+    Raises that error where no argument is a composite tensor, and one that names the operation
+    where it takes none.
+    """
+    kinds = [type(x).__name__ for x in tree.flatten((args, kwargs)) if isinstance(x, _KINDS)]
+    if not kinds:
+        raise  # the error that brought us here: it comes from a function that a user gave
+    found = _operations.get(_key(operation))
+    if found is not None:
+        return found(*args, **kwargs)
+    family = _families.get(operation.__module__)
+    if family is None:
+        raise CompositeError(
+            f"{operation.__name__} takes no {kinds[0]}: make a tensor of it by to_tensor()"
+        ) from None
+    return family(operation, *args, **kwargs)
+
+
+_KINDS = (Composite, CompositeSpec)
+
+
+def takes_composites(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` with composite arguments as well, where something is registered for them."""
+
+    @functools.wraps(function)
+    def operation(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except CompositeError:
+            return otherwise(function, args, kwargs)
+
+    return operation
+
+
+def _key(operation: Any) -> tuple[str, str]:
+    return operation.__module__, operation.__name__
