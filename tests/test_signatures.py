@@ -20,6 +20,7 @@ NAMED, MANY = (0, 1), (2, 4)  # kinds of parameters: may be given by place, * an
 _NO_LAYOUT = {"no layout"}  # of DTensor
 _AT_WRONG_PLACES = "no bad_indices_policy"  # is an error, as by default on a CPU
 _MADE_BY_OTHERS = (
+    "RaggedTensor",
     "Tensor",
     "data.Dataset",
     "data.Iterator",

@@ -95,8 +95,9 @@ def test_hashes_of_bytes_and_wrong_arguments():
             wrong()
 
 
-def test_texts_of_several_rows_are_split_into_a_list_of_arrays():
+def test_texts_of_several_rows_are_split_into_ragged_rows():
     assert [row.tolist() for row in S.split(["a b", "c"])] == [["a", "b"], ["c"]]
+    assert S.bytes_split(["ä", "b"]).to_list() == [[b"\xc3", b"\xa4"], [b"b"]]
 
 
 def test_rows_of_unequal_lengths_are_filled_up_by_to_tensor():
@@ -123,8 +124,6 @@ def test_numpy_gives_bytes():
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="unit must be 'BYTE' or 'UTF8_CHAR', not 'char'"):
         S.length("a", unit="char")
-    with pytest.raises(ValueError, match="use unicode_split"):
-        S.bytes_split("ä")
     with pytest.raises(ValueError, match="could not convert string to float"):
         S.to_number("a")
     with pytest.raises(ValueError, match="an array of texts is needed"):

@@ -20,10 +20,14 @@ from distgrad.ragged.partition import integers
 from distgrad.ragged.tensor import RaggedTensor
 
 
-def in_rows(values: Any, sizes: Any) -> Any:
-    """Values in rows of one length for each of these axes, of which the first is the outermost."""
+def in_rows(values: Any, sizes: Any, ragged: bool = False) -> Any:
+    """Values in rows of one length for each of these axes, of which the first is the outermost.
+
+    ``ragged``: where their shape does not say so.
+    """
     for axis in reversed(range(1, len(sizes))):
-        values = RaggedTensor.from_uniform_row_length(values, sizes[axis], math.prod(sizes[:axis]))
+        splits = sizes[axis] * np.arange(math.prod(sizes[:axis]) + 1)
+        values = RaggedTensor(values, splits, None if ragged else sizes[axis])
     return values
 
 

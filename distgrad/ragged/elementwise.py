@@ -59,7 +59,7 @@ def map_flat_values(op: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return made
     if not all(_same_rows(found[0], other) for other in found[1:]):
         raise InvalidArgumentError("map_flat_values: ragged arguments have other rows")
-    if int(made.shape[0]) != int(found[0].flat_values.shape[0]):
+    if tuple(made.shape)[:1] != tuple(found[0].flat_values.shape)[:1]:
         raise ValueError(
             "tf.ragged.map_flat_values requires that the output of `op` have the same "
             "outer-dimension size as flat_values of any ragged inputs. (output shape: "

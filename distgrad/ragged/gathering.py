@@ -96,7 +96,7 @@ def _check(where: np.ndarray, count: int) -> None:
 def _in_shape(values: Any, sizes: tuple[int, ...]) -> Any:
     """A first axis as several."""
     if isinstance(values, RaggedTensor):
-        return in_rows(values, sizes)
+        return in_rows(values, sizes, ragged=True)
     return shape.reshape(values, (*sizes, *values.shape[1:]))
 
 

@@ -60,18 +60,14 @@ def along(values: list[Any], axis: int, stacked: bool) -> Any:
     if axis == 0:
         if not stacked:
             return joined
-        return RaggedTensor(joined, partition.of_lengths(np.array(counts)), _only(counts))
+        return RaggedTensor(joined, partition.of_lengths(np.array(counts)))
     if len(set(counts)) > 1:
         raise InvalidArgumentError(f"ragged tensors of {counts} rows do not go together")
     # The first row of each, then the second row of each.
     count, rows = len(values), counts[0]
     mixed = take_rows(joined, np.arange(count * rows).reshape(count, rows).T.ravel())
-    groups = RaggedTensor.from_uniform_row_length(mixed, count, rows)
+    groups = RaggedTensor(mixed, count * np.arange(rows + 1))
     return groups if stacked else groups.merge_dims(1, 2)
-
-
-def _only(counts: list[int]) -> int | None:
-    return counts[0] if len(set(counts)) == 1 else None
 
 
 def stack_rows(values: Sequence[Any], axis: int = 0, name: str | None = None) -> Any:

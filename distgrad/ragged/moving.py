@@ -93,15 +93,21 @@ def one_hot(
 
 
 @of_composites(linalg.matmul)
-def matmul(a: Any, b: Any, *args: Any, **options: Any) -> Any:
+def matmul(
+    a: Any, b: Any, transpose_a: Any = False, transpose_b: Any = False, *options: Any
+) -> Any:
     """Each pair of matrices is multiplied by itself; their rows must be of one length."""
-    rank = len(np.shape(a))
-    if rank != len(np.shape(b)):
+    a, b = as_tensor_or_ragged(a), as_tensor_or_ragged(b)
+    rank = len(a.shape)
+    if rank != len(b.shape):
         raise ValueError("`a` and `b` must have the same rank.")
+    options = (transpose_a, transpose_b, *options)
     if rank == 2:
-        return linalg.matmul(*[_matrix(each) for each in (a, b)], *args, **options)
-    pairs = zip(list(a), list(b), strict=True)
-    made = [matmul(one, other, *args, **options) for one, other in pairs]
+        return linalg.matmul(_matrix(a), _matrix(b), *options)
+    made = [matmul(one, other, *options) for one, other in zip(list(a), list(b), strict=True)]
+    columns = b.shape[-2 if transpose_b or any(options[3:4]) else -1]  # (the adjoint of b)
+    if rank == 3 and columns is not None and made:
+        return RaggedTensor.from_row_lengths(shape.concat(made, 0), [len(each) for each in made])
     return stack_rows(made)
 
 

@@ -183,13 +183,12 @@ def test_settings_of_devices_are_taken():
 @pytest.mark.parametrize(
     "name, instead",
     [
-        ("ragged.constant", "pad_sequences"),
+        ("ragged.placeholder", "to_tensor"),
         ("keras.distribution", "distgrad launch"),
         ("keras.quantizers", "int8=True"),
         ("sparse.softmax", "to_dense makes dense tensors"),
         ("saved_model.save", "x.keras"),
         ("lite.TFLiteConverter", "ONNX"),
-        ("io.RaggedFeature", "FixedLenSequenceFeature"),
         ("experimental.numpy.interp", "keras.ops"),
         ("hessians", "jacobian"),
         ("distribute.cluster_resolver", "mpirun"),

@@ -162,8 +162,8 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
 }
 
 
-def values(tf, np):
-    """What each expression of each group gives, in the form that JSON keeps."""
+def values(tf, np, groups):
+    """What each expression of each of ``groups`` gives, in the form that JSON keeps."""
 
     def gradient(function, x):
         with tf.GradientTape() as tape:
@@ -171,23 +171,41 @@ def values(tf, np):
             y = function(x)
         return tape.gradient(y, x)
 
+    def raised(call):
+        try:
+            return call()
+        except tf.errors.InvalidArgumentError:
+            return "InvalidArgumentError"
+        except Exception as error:
+            return type(error).__name__
+
     found = {}
-    for group, (lines, expressions) in GROUPS.items():
-        names = {"tf": tf, "np": np, "gradient": gradient}
+    for group, (lines, expressions) in groups.items():
+        names = {"tf": tf, "np": np, "gradient": gradient, "raised": raised}
         exec(lines, names)
         found[group] = {each: plain(eval(each, names), np) for each in expressions}
     return found
 
 
 def plain(value, np):
-    """A tensor or an array as dtype, shape and numbers; a tuple as a list."""
-    if value is None or isinstance(value, (bool, int, float, str)):
+    """A tensor or an array as dtype, shape and numbers; a tuple as a list, ragged rows as one."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if value is None or (
+        isinstance(value, (bool, int, float, str)) and not hasattr(value, "numpy")
+    ):
         return value
+    if hasattr(value, "nested_row_splits"):
+        splits = [splits.numpy().tolist() for splits in value.nested_row_splits]
+        return ["ragged", value.shape.as_list(), splits, plain(value.flat_values, np)]
     if hasattr(value, "rank") and hasattr(value, "as_list"):
         return value.as_list()
     if isinstance(value, (list, tuple)):
         return [plain(each, np) for each in value]
-    array = np.asarray(value)
+    array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+    if array.dtype.kind in "OSU":
+        texts = [text.decode() for text in array.ravel()]
+        return {"dtype": "string", "shape": list(array.shape), "values": texts}
     parts = array.view(f"f{array.itemsize // 2}") if array.dtype.kind == "c" else array
     numbers = [float(f"{n:.8g}") if parts.dtype.kind == "f" else int(n) for n in parts.ravel()]
     return {"dtype": array.dtype.name, "shape": list(array.shape), "values": numbers}

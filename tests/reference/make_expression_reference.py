@@ -1,4 +1,4 @@
-"""Writes what TensorFlow makes of the expressions in expressions.py, as JSON beside this file.
+"""Writes what TensorFlow makes of the expressions of this folder, as JSON beside this file.
 
     python tests/reference/make_expression_reference.py
 
@@ -18,8 +18,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import expressions
 import numpy as np
+import ragged_expressions
 import tensorflow as tf
 
-text = json.dumps(expressions.values(tf, np), separators=(",", ":"))
+groups = expressions.GROUPS | ragged_expressions.GROUPS
+text = json.dumps(expressions.values(tf, np, groups), separators=(",", ":"))
 path = Path(__file__).parent / "expressions.json"
-path.write_text(text.replace('},"', '},\n"') + "\n")
+path.write_text(text.replace('},"', '},\n"').replace('],"', '],\n"') + "\n")

@@ -108,7 +108,7 @@ def test_a_name_that_does_not_exist_says_what_to_use():
         tf.saved_model  # noqa: B018
     with pytest.raises(AttributeError, match="^module 'distgrad' has no attribute 'reluu'$"):
         tf.reluu  # noqa: B018
-    assert not hasattr(tf, "ragged")
+    assert not hasattr(tf, "raggedd")
 
 
 @pytest.mark.parametrize(
