@@ -117,8 +117,9 @@ def _work(
     model.weigh_classes(class_weights(job, splits))
     run = _Run(job, communicator, folder, model, splits, commit, executor, trackers)
     timeline.ask_environment(communicator)
-    gc.freeze()  # all that is there stays
-    gc.enable()
+    if not gc.isenabled():  # a process of its own, see ``cli``: all that is there stays
+        gc.freeze()
+        gc.enable()
     try:
         with settled(model), stop_on_signal(run.step):
             return run.train(observe) if rank0 else run.follow(observe)
