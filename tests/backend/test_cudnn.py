@@ -137,7 +137,8 @@ def test_what_is_left_to_windows_and_products(plans):
         assert plans == ["conv_wgrad"] * (channels == 8)
 
 
-@pytest.mark.parametrize("on, least, most", [(False, 0, 2e-7), (True, 1e-6, 2e-3)])
+# Sums of 288 products of float32 err by up to 1e-6, in whatever order; TF32 keeps 10 bits of each.
+@pytest.mark.parametrize("on, least, most", [(False, 0, 1e-6), (True, 1e-6, 2e-3)])
 def test_tf32_is_for_who_asks_for_it(plans, on, least, most):
     (x, w), params = arguments("convolve", GEOMETRIES[0], channels=32)
     wide = registry["convolve"].kernel(np, x.astype("float64"), w.astype("float64"), **params)
