@@ -4,7 +4,7 @@ _DENSE = "tensors here are dense arrays of numbers"
 _STRATEGY = "workers on CPUs and CUDA GPUs share each batch: use MirroredStrategy"
 _LENGTHS = (
     f"{_DENSE}: use tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True), which fills up "
-    "the shorter ones of a batch, or tf.io.VarLenFeature"
+    "the shorter ones of a batch, tf.io.RaggedFeature, or tf.io.VarLenFeature"
 )
 _JOINS = "nothing is needed: the first call that needs the other processes joins them"
 _AVERAGES = (
@@ -85,7 +85,7 @@ _INSTEAD = {
     "feature_column": "use Keras's preprocessing layers",
     "gradients": "there are no graphs: use tf.GradientTape",
     "hessians": "take tape.jacobian of the gradient of an inner tape",
-    **{f"io.{name}": _LENGTHS for name in ("RaggedFeature", "SparseFeature")},
+    "io.SparseFeature": _LENGTHS,
     "keras.backend.function": "use tf.keras.Model(inputs, outputs)",
     "keras.backend.gradients": "there are no graphs: use tf.GradientTape",
     "keras.backend.learning_phase": "give training=True, or False, to the call",

@@ -25,6 +25,7 @@ from distgrad.data.examples import (
 )
 from distgrad.data.features import FixedLenFeature, FixedLenSequenceFeature, VarLenFeature
 from distgrad.data.lines import decode_csv
+from distgrad.data.ragged_features import RaggedFeature
 from distgrad.data.records import TFRecordOptions, TFRecordWriter
 from distgrad.data.serialized import parse_tensor, serialize_tensor
 from distgrad.data.specs import tried_size as _tried_size
@@ -48,6 +49,7 @@ __all__ = [
     "FixedLenSequenceFeature",
     "TFRecordOptions",
     "TFRecordWriter",
+    "RaggedFeature",
     "VarLenFeature",
     "decode_and_crop_jpeg",
     "decode_base64",

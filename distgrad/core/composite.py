@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from distgrad.core import tree
 
@@ -31,9 +31,21 @@ class Composite:
     __array_ufunc__ = None
 
     flat_values: Any
+    shape: Any
     spec: Any
 
+    if TYPE_CHECKING:  # as `distgrad.ragged.elementwise` installs it, and the operators
+
+        def __getitem__(self, key: Any) -> Any: ...
+
+    def element(self) -> Any:
+        """What a user gets of it where it is an element of a dataset."""
+        return self
+
     def with_flat_values(self, new_values: Any) -> Any:
+        raise NotImplementedError
+
+    def numpy(self) -> Any:
         raise NotImplementedError
 
     def packed(self) -> tuple[Any, ...]:
@@ -47,6 +59,10 @@ class Composite:
 
 class CompositeSpec:
     """What is known of a composite tensor, as operations are told of their results."""
+
+    def of_shape(self, shape: Any) -> Any:
+        """The same of another shape."""
+        raise NotImplementedError
 
 
 def of_composites(*operations: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import Composite
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.texts import Bytes, Texts, as_bytes, holds_texts
 from distgrad.data import nest
@@ -27,6 +28,8 @@ def as_tensors(element: Any) -> Any:
     from distgrad.core.dispatch import as_tensor
 
     def tensor(leaf: Any) -> Any:
+        if isinstance(leaf, Composite):
+            return leaf.element()
         if type(leaf) is Bytes or not isinstance(leaf, (np.ndarray, np.generic)):
             return leaf
         if leaf.dtype.kind in "SU":

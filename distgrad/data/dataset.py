@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.op_errors import FailedPreconditionError
-from distgrad.data import cardinality, nest, specs
+from distgrad.data import cardinality, composites, nest, specs
 from distgrad.data.calling import as_of_now, as_tensors, call, holds
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
+from distgrad.data.composites import Composites
 from distgrad.data.drawing import Drawing
 from distgrad.data.grouping import Grouping, at_least_one, one_of
 from distgrad.data.iterating import DatasetIterator
@@ -31,7 +32,7 @@ AUTOTUNE = -1
 _unseeded = Numbers()
 
 
-class Dataset(Specified, Origins, Grouping, Mixing):
+class Dataset(Specified, Origins, Grouping, Composites, Mixing):
     """Elements, each an array or a nest of tuples and dicts of arrays; methods as in ``tf.data``.
 
     Iterating gives tensors, ``as_numpy_iterator`` arrays, read-only where they are views of the
@@ -215,7 +216,8 @@ class Dataset(Specified, Origins, Grouping, Mixing):
 
         def elements(this: Pass) -> Iterator[Any]:
             for element in self._elements(this):
-                yield from each_row(Rows(element, None))
+                rows = composites.each_row(element) if composites.has(element) else None
+                yield from each_row(Rows(element, None)) if rows is None else rows
 
         size = self._size if self._size in (0, INFINITE_CARDINALITY) else UNKNOWN_CARDINALITY
         if self._rows is not None:  # no function of a user's must run for what they look like

@@ -1,7 +1,7 @@
 """Examples read from their bytes: ``tf.io.parse_example`` and its like.
 
-Texts are bytes, as they lie in the examples. Where examples differ in the number of values, the
-shorter ones are filled up: there are no ragged tensors.
+Texts are bytes, as they lie in the examples. Where examples differ in the number of values, a
+feature says whether the shorter ones are filled up, or what they have is sparse or ragged.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import Composite
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.texts import as_bytes
@@ -20,9 +21,11 @@ from distgrad.data.dataset import Dataset
 from distgrad.data.features import FixedLenFeature, FixedLenSequenceFeature, VarLenFeature
 from distgrad.data.files import matching
 from distgrad.data.messages import decode_error, message
+from distgrad.data.ragged_features import INDICES, RaggedFeature, Read
 from distgrad.data.records import TFRecordDataset
 from distgrad.data.specs import tried_size
 
+_KINDS = (FixedLenFeature, FixedLenSequenceFeature, VarLenFeature, RaggedFeature)
 _DTYPES = {"int64_list": "int64", "float_list": "float32", "bytes_list": "string"}
 
 Place = Callable[[int], str]  # how an error names an example
@@ -33,9 +36,10 @@ def parse_single_example(
 ) -> dict[str, Any]:
     """The features of one example, given as the bytes of a ``tf.train.Example``: by their names.
 
-    ``features`` has a `FixedLenFeature`, `FixedLenSequenceFeature` or `VarLenFeature` for each.
-    Raises InvalidArgumentError for bytes that are no example, for a feature without default that is
-    not there, and for one of another dtype or number of values; ValueError for other ``features``.
+    ``features`` has a `FixedLenFeature`, `FixedLenSequenceFeature`, `VarLenFeature` or
+    `RaggedFeature` for each. Raises InvalidArgumentError for bytes that are no example, for a
+    feature without default that is not there, and for one of another dtype or number of values;
+    ValueError for other ``features``.
     """
     return parse_example(_one(serialized), features, example_names)
 
@@ -87,13 +91,20 @@ def parse_sequence_example(
     context = {k: _column(k, f, maps, place) for k, f in sorted((context_features or {}).items())}
     sequences, lengths = {}, {}
     for key, feature in sorted((sequence_features or {}).items()):
-        if not isinstance(feature, FixedLenSequenceFeature) or feature.default_value is not None:
+        ragged = isinstance(feature, RaggedFeature) and not feature.partitions
+        fixed = isinstance(feature, FixedLenSequenceFeature) and feature.default_value is None
+        if not (ragged or fixed):
             raise ValueError(f"Unsupported {feature} for the sequence {key!r}")
         lists = [each.feature_lists.feature_list for each in parsed]
         if (size := tried_size()) is not None:
             steps = [[feature.zeros(1)] * size] * len(lists)
         else:
             steps = [_steps(key, feature, each, place, n) for n, each in enumerate(lists)]
+        if ragged:
+            from distgrad.ragged.row import together
+
+            sequences[key] = together(list(map(feature.together, steps)))
+            continue
         lengths[key] = np.array([len(each) for each in steps], np.int64)
         sequences[key] = feature.together([[v for step in each for v in step] for each in steps])
     result = partial(_result, rows.ndim)
@@ -191,12 +202,15 @@ def _first(column: Any) -> Any:
     if isinstance(column, SparseTensor):
         indices, shape = column.indices.numpy()[:, 1:], column.dense_shape.numpy()[1:]
         return SparseTensor(indices, column.values, shape)
-    return column[0, ...]
+    if not isinstance(column, Composite):
+        return column[0, ...]
+    row = column[0]
+    return row.to_tensor() if hasattr(row, "to_tensor") and None not in row.shape else row
 
 
-def _column(key: str, feature: Any, maps: list[Any], place: Place) -> np.ndarray | SparseTensor:
+def _column(key: str, feature: Any, maps: list[Any], place: Place) -> Any:
     """A feature of all examples, with a first axis over them."""
-    if not isinstance(feature, (FixedLenFeature, FixedLenSequenceFeature, VarLenFeature)):
+    if not isinstance(feature, _KINDS):
         raise ValueError(f"Unsupported {type(feature).__name__} {feature} for key {key!r}")
     if isinstance(feature, FixedLenSequenceFeature) and not feature.allow_missing:
         raise ValueError("Unsupported: FixedLenSequenceFeature requires allow_missing to be True.")
@@ -205,7 +219,8 @@ def _column(key: str, feature: Any, maps: list[Any], place: Place) -> np.ndarray
         return feature.together([feature.zeros(parts)] * len(maps))
     missing, rows = feature.missing, []
     for number, each in enumerate(maps):
-        values = _values(key, feature, each.get(key), place, number)
+        name = getattr(feature, "value_key", None) or key
+        values = _values(name, feature, each.get(name), place, number)
         if values is None:
             values = missing
         if values is None:
@@ -214,7 +229,17 @@ def _column(key: str, feature: Any, maps: list[Any], place: Place) -> np.ndarray
                 "could not be found."
             )
         rows.append(values)
-    return feature.together(rows)
+    if not isinstance(feature, RaggedFeature):
+        return feature.together(rows)
+
+    def reader(number: int) -> Read:
+        def read(name: str) -> Any:
+            found = _values(name, INDICES, maps[number].get(name), place, number)
+            return np.array(() if found is None else found, np.int64)
+
+        return read
+
+    return feature.together(rows, list(map(reader, range(len(maps)))))
 
 
 def _values(key: str, feature: Any, found: Any, place: Place, number: int) -> Any:
@@ -245,6 +270,9 @@ def _steps(key: str, feature: Any, lists: Any, place: Place, number: int) -> lis
     steps: list[Any] = []
     for found in lists[key].feature:
         values = _values(key, feature, found, place, number)
+        if isinstance(feature, RaggedFeature):
+            steps.append(() if values is None else values)
+            continue
         if values is None or len(values) != feature.total:
             raise InvalidArgumentError(
                 f"{place(number)}Feature list: {key}, Index: {len(steps)}.  Number of values != "

@@ -232,6 +232,7 @@ def _step(name: str) -> Callable[..., Callable[[Dataset], Dataset]]:
 
 
 bucket_by_sequence_length = _step("bucket_by_sequence_length")
+dense_to_ragged_batch = _step("ragged_batch")
 enumerate_dataset = _step("enumerate")
 group_by_window = _step("group_by_window")
 ignore_errors = _step("ignore_errors")

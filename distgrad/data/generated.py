@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import Composite
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.texts import as_strings
 from distgrad.data import nest
@@ -48,6 +49,11 @@ def as_specified(spec: Any, value: Any) -> np.ndarray:
 
     Raises InvalidArgumentError (a ValueError) for another shape.
     """
+    if isinstance(value, Composite):
+        if not spec.is_compatible_with(value):
+            what = f"{value.spec} where {spec} was announced"
+            raise InvalidArgumentError(f"the generator gave {what}")
+        return value  # type: ignore[return-value]
     return _fits(cast(spec.dtype, value), spec.shape)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import Composite
 from distgrad.core.errors import InvalidArgumentError, OpError
 from distgrad.core.user_line import warn
 from distgrad.data import cardinality, nest, specs
@@ -20,7 +21,6 @@ from distgrad.data.rows import Rows, each_row
 
 # What TensorFlow has and this does not: what to do in its place.
 ELSEWHERE = {
-    "ragged_batch": "there are no ragged tensors: use padded_batch",
     "sparse_batch": "there are no sparse tensors: use padded_batch",
     "fingerprint": "give your files a checksum",
     "make_one_shot_iterator": "use iter(dataset)",
@@ -440,8 +440,10 @@ def padded(group: list[Any], shapes: Any, values: Any) -> Any:
     fills = [values] * len(wanted) if single else _beside(first, values, "padding_values")
     settings = zip(wanted, fills, strict=True)
 
-    def joined(*arrays: np.ndarray) -> np.ndarray:
+    def joined(*arrays: Any) -> np.ndarray:
         shape, fill = next(settings)
+        if isinstance(arrays[0], Composite):
+            raise TypeError("Padded batching of ragged tensors: map them to to_tensor() first")
         largest = np.max([array.shape for array in arrays], axis=0).astype(int).tolist()
         if shape is not None:
             if len(shape) != len(largest):

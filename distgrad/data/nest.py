@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import Composite
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.texts import as_bytes, as_strings, is_text
 
@@ -32,8 +33,10 @@ def _to_arrays(value: Any) -> Any:
         return {key: _to_arrays(part) for key, part in value.items()}
     if isinstance(value, tuple):
         return _rebuilt(value, [_to_arrays(part) for part in value])
-    if value is None or isinstance(value, np.ndarray) or hasattr(value, "as_numpy_iterator"):
-        return value  # the last is a window
+    if value is None or isinstance(value, (np.ndarray, Composite)):
+        return value
+    if hasattr(value, "as_numpy_iterator"):  # a window
+        return value
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -103,7 +106,11 @@ def stack(elements: Sequence[Any]) -> Any:
     Raises InvalidArgumentError (a ValueError) for unequal shapes.
     """
 
-    def joined(*arrays: np.ndarray) -> np.ndarray:
+    def joined(*arrays: Any) -> Any:
+        if isinstance(arrays[0], Composite):
+            from distgrad.ragged.row import together
+
+            return together(arrays)
         try:
             if _kind(arrays[0]) in ("O", "S", "U") and "O" in map(_kind, arrays):
                 return np.stack(arrays)  # np.array would keep an array of bytes as an object
@@ -169,4 +176,6 @@ def _rebuilt(nest: tuple, parts: list) -> tuple:
 
 def plain(leaf: Any) -> Any:
     """An array as NumPy has it: a number where it has no dimension, texts as bytes in UTF-8."""
+    if isinstance(leaf, Composite):
+        return leaf.numpy()
     return as_strings(leaf).numpy() if is_text(leaf) else np.asarray(leaf)[()]

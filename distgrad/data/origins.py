@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distgrad.core.composite import Composite
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.data import cardinality, nest, specs
+from distgrad.data import cardinality, composites, nest, specs
 from distgrad.data.cardinality import INFINITE_CARDINALITY
 from distgrad.data.generated import as_specified, cast, checked, fitted
 from distgrad.data.rows import Pass, Rows, each_row
@@ -34,6 +35,10 @@ class Origins:
             joined = lambda: specs.joined(map(specs.of_array, tensors))  # noqa: E731
             return cls(lambda _: iter(tensors), len(tensors), spec=joined)
         arrays = nest.map_leaves(_read_only, nest.to_arrays(tensors))
+        if composites.has(arrays):
+            found = list(composites.each_row(arrays))
+            whole = specs.unstacked(nest.map_leaves(specs.of_array, arrays))
+            return cls(lambda _: iter(found), len(found), spec=whole)
         rows = Rows(arrays, None)
         spec = lambda: specs.of_rows(arrays)  # noqa: E731
         return cls(lambda _: each_row(rows), nest.length(arrays), lambda _: rows, spec)
@@ -186,7 +191,7 @@ def _dtype(dtype: Any) -> np.dtype:
 
 
 def _read_only(array: Any) -> Any:
-    if isinstance(array, Origins):
+    if isinstance(array, (Origins, Composite)):
         return array
     view = array.view()
     view.flags.writeable = False

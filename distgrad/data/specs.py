@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import Composite, CompositeSpec
 from distgrad.data import nest
 from distgrad.data.rows import Pass
 
@@ -138,7 +139,13 @@ def _same_kind(one: Any, other: Any) -> bool:
 
 
 def _with(spec: Any, axes: frozenset[int]) -> Any:
-    shape = [None if axis in axes else size for axis, size in enumerate(spec.shape)]
+    return _of_shape(spec, [None if axis in axes else size for axis, size in enumerate(spec.shape)])
+
+
+def _of_shape(spec: Any, shape: Any) -> Any:
+    """The spec with another shape."""
+    if isinstance(spec, CompositeSpec):
+        return spec.of_shape(shape)
     return type(spec)(shape, spec.dtype)
 
 
@@ -149,6 +156,8 @@ def of_array(leaf: Any) -> Any:
 
     if isinstance(leaf, Specified):
         return DatasetSpec(leaf.element_spec)
+    if isinstance(leaf, Composite):
+        return leaf.spec
     return TensorSpec(leaf.shape, dtype_of(leaf))
 
 
@@ -187,7 +196,7 @@ def _of_shapes(change: Callable[[Any], Any], spec: Any) -> Any:
     def leaf_of(leaf: Any) -> Any:
         if isinstance(leaf, DatasetSpec):
             raise NotKnown
-        return type(leaf)(change(leaf.shape), leaf.dtype)
+        return _of_shape(leaf, change(leaf.shape))
 
     return nest.map_leaves(leaf_of, spec)
 
@@ -198,7 +207,7 @@ def reshaped(spec: Any, shapes: Iterable[Any]) -> Any:
 
     def leaf_of(leaf: Any) -> Any:
         shape = next(each)
-        return type(leaf)(leaf.shape if shape is None else shape, leaf.dtype)
+        return _of_shape(leaf, leaf.shape if shape is None else shape)
 
     return nest.map_leaves(leaf_of, spec)
 
@@ -210,7 +219,7 @@ def joined(specs: Iterable[Any]) -> Any:
         if isinstance(one, DatasetSpec):
             return DatasetSpec(joined([one.element_spec, other.element_spec]))
         shape = one.shape.most_specific_compatible_shape(other.shape)
-        return type(one)(shape, one.dtype)
+        return _of_shape(one, shape)
 
     first, *others = specs
     for other in others:
@@ -265,6 +274,8 @@ def _filled(spec: Any, size: int, fill: Callable[..., np.ndarray]) -> Any:
 
             elements = [_filled(leaf.element_spec, size, fill)]
             return Dataset(lambda _: iter(elements), len(elements), spec=leaf.element_spec)
+        if isinstance(leaf, CompositeSpec):
+            raise NotKnown
         shape = [size if n is None else n for n in leaf.shape]
         return fill(shape, leaf.dtype.numpy_dtype)
 

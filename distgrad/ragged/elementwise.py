@@ -187,4 +187,4 @@ def _picked(x: Any, rows: np.ndarray, depth: int, rank: int) -> Any:
 
 
 install(RaggedTensor)  # Python's operators, all but that of an index
-RaggedTensor.__getitem__ = getitem  # type: ignore[method-assign]
+RaggedTensor.__getitem__ = getitem  # type: ignore[assignment, method-assign]

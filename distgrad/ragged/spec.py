@@ -45,6 +45,12 @@ class RaggedTensorSpec(CompositeSpec, TensorSpec):
 
     value_type = RaggedTensor
 
+    def of_shape(self, shape: Any) -> RaggedTensorSpec:
+        """The same with another shape: an axis before the others is ragged or not, as they are."""
+        more = len(shape) - len(self.shape)
+        rank = max(self.ragged_rank + more, 0)
+        return RaggedTensorSpec(shape, self.dtype, rank, self.row_splits_dtype)
+
     def is_compatible_with(self, spec_or_tensor: Any) -> bool:
         """Whether a ragged tensor (or another spec) has this dtype and shape, and ragged rank."""
         value = spec_or_tensor

@@ -7,7 +7,7 @@ be ragged themselves, for tensors of more ragged axes, or texts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -315,10 +315,6 @@ class RaggedTensor(Composite):
     def consumers(self) -> list[Any]:
         """Nobody: there are no graphs."""
         return []
-
-    if TYPE_CHECKING:  # `distgrad.ragged.elementwise` installs it, and the operators
-
-        def __getitem__(self, key: Any) -> Any: ...
 
     def __iter__(self) -> Iterator[Any]:
         return (self[row] for row in range(len(self._splits) - 1))

@@ -241,7 +241,7 @@ def test_where_zeros_do_not_tell_the_first_element_does():
 @pytest.mark.parametrize(
     ("use", "words"),
     [
-        (lambda d: d.ragged_batch(2), "Dataset.ragged_batch .*padded_batch"),
+        (lambda d: d.sparse_batch(2), "Dataset.sparse_batch .*padded_batch"),
         (lambda d: tf.data.experimental.parallel_interleave, "use Dataset.interleave"),
         (lambda d: d.nonsense(), "no attribute 'nonsense'"),
     ],
@@ -249,7 +249,7 @@ def test_where_zeros_do_not_tell_the_first_element_does():
 def test_what_does_not_exist_says_what_to_do(use, words):
     with pytest.raises(AttributeError, match=words):
         use(Dataset.range(3))
-    assert not hasattr(Dataset.range(3), "ragged_batch")
+    assert not hasattr(Dataset.range(3), "sparse_batch")
 
 
 def test_what_cannot_be_done_as_asked():
