@@ -25,6 +25,7 @@ _MADE_BY_OTHERS = (
     "data.Dataset",
     "data.Iterator",
     "data.experimental.Optional",
+    "queue.QueueBase",
     "summary.SummaryWriter",
 )
 OTHER = {

@@ -25,7 +25,7 @@ import tensorflow as tf
 
 ROOMS = """
 autodiff autograph bitwise config data debugging dtypes errors experimental image io linalg lookup
-math nest nn quantization random signal strings summary test train
+math nest nn quantization queue random sets signal strings summary test train
 """
 # What is used by its methods: their parameters, too.
 OBJECTS = {
