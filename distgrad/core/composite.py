@@ -86,27 +86,29 @@ def of_family(*modules: str) -> Callable[[Callable[..., Any]], Callable[..., Any
     return register
 
 
+def composites(args: tuple, kwargs: dict[str, Any]) -> list[Any]:
+    """The composite tensors among the arguments of a call, and what says that they are wanted."""
+    kinds = (Composite, CompositeSpec)
+    return [leaf for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, kinds)]
+
+
 def otherwise(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """What an operation does where its dense form has raised CompositeError.
 
     Raises that error where no argument is a composite tensor, and one that names the operation
     where it takes none.
     """
-    kinds = [type(x).__name__ for x in tree.flatten((args, kwargs)) if isinstance(x, _KINDS)]
-    if not kinds:
+    given = composites(args, kwargs)
+    if not given:
         raise  # the error that brought us here: it comes from a function that a user gave
     found = _operations.get(_key(operation))
     if found is not None:
         return found(*args, **kwargs)
     family = _families.get(operation.__module__)
     if family is None:
-        raise CompositeError(
-            f"{operation.__name__} takes no {kinds[0]}: make a tensor of it by to_tensor()"
-        ) from None
+        what = f"{operation.__name__} takes no {type(given[0]).__name__}"
+        raise CompositeError(f"{what}: make a tensor of it by to_tensor()") from None
     return family(operation, *args, **kwargs)
-
-
-_KINDS = (Composite, CompositeSpec)
 
 
 def takes_composites(function: Callable[..., Any]) -> Callable[..., Any]:

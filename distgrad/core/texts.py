@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import tree
-from distgrad.core.composite import CompositeError, otherwise
+from distgrad.core.composite import composites, otherwise
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType, as_dtype, string
 
@@ -215,9 +215,9 @@ def moves_texts(function: Callable[..., Any]) -> Callable[..., Any]:
     def moving(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except CompositeError:
-            return otherwise(function, args, kwargs)
         except (TypeError, ValueError):  # asked here, numbers do not wait for the answer
+            if composites(args, kwargs):
+                return otherwise(function, args, kwargs)
             given = args[0] if args else kwargs.pop(first, None)
             leaves = tree.flatten(given)
             if not leaves or not all(is_text(each) or are_texts(each) for each in leaves):

@@ -318,6 +318,7 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
             'tf.strings.ngrams(words, 2, pad_values=("<", ">"))',
             'tf.strings.format("{}", [words])',
             'tf.concat([words, [["x"], ["y"], ["z"]]], 1)',
+            'tf.concat([tf.fill([words.nrows(), 1], "#"), words], axis=1)',
             "tf.gather(words, [2, 0])",
             "tf.expand_dims(words, 1)",
             'tf.ragged.boolean_mask(words, words != "c")',

@@ -47,6 +47,8 @@ class ReLU(Layer):
     Raises ValueError for a negative number.
     """
 
+    of_each_value = True
+
     supports_masking = True
 
     def __init__(
@@ -70,6 +72,8 @@ class ReLU(Layer):
 
 class LeakyReLU(Layer):
     """``x`` where positive, else ``negative_slope * x``. Raises ValueError for a negative one."""
+
+    of_each_value = True
 
     supports_masking = True
 
@@ -125,6 +129,8 @@ class PReLU(Layer):
 
 class ELU(Layer):
     """``x`` where positive, else ``alpha * (exp(x) - 1)``."""
+
+    of_each_value = True
 
     supports_masking = True
 

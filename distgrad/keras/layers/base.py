@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import recording, tree
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating, kind_of
 from distgrad.core.errors import NoCallError
@@ -54,6 +55,7 @@ class Layer(Tracked, Masked, Described, Kept):
 
     casts_inputs: bool | None = None
     one_tensor = False  # whether a list of tensors is refused
+    of_each_value = False  # whether it makes something of each number by itself: ragged ones, too
     meets = False  # whether its calls in training add up numbers with other shards
     input_spec: Any = None  # InputSpecs that the first argument of a call is checked against
     stateful: bool = False
@@ -211,6 +213,8 @@ class Layer(Tracked, Masked, Described, Kept):
             check_inputs(self.input_spec, args[0] if args else None, self.name)
         # Most layers are given a tensor, and nothing else.
         alone = len(args) == 1 and not kwargs and type(args[0]) is Tensor
+        if not alone and args and isinstance(args[0], Composite) and is_ours(type(self).call):
+            return self._of_values(args[0], training)
         nested = not alone and self.one_tensor and bool(args) and tree.is_nested(args[0])
         if nested and is_ours(type(self).call):
             if not symbolic.symbols(args[0]):
@@ -270,6 +274,15 @@ class Layer(Tracked, Masked, Described, Kept):
         if first_mask is not None or given is not None or self._makes_masks:
             self._pass_on_mask(inputs, outputs, given, first_mask)
         return outputs
+
+    def _of_values(self, inputs: Composite, training: bool | None) -> Any:
+        """A ragged tensor of what the layer makes of each value."""
+        if not self.of_each_value:
+            raise ValueError(
+                f"layer {self.name!r} takes no {type(inputs).__name__}: give it to_tensor(), and a "
+                "mask of its rows"
+            )
+        return inputs.with_flat_values(self(inputs.flat_values, training=training))
 
     def _first_by_name(self, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """Arguments by position and by name: the first under its name, or that it has in Keras."""
@@ -354,7 +367,8 @@ class Layer(Tracked, Masked, Described, Kept):
         return bool(self._own_weights) and is_ours(type(self).call)
 
     def _refuse_numbers(self, value: Any) -> None:
-        if not all(isinstance(_as_array(v), _ARRAYS) or v is None for v in tree.flatten(value)):
+        known = (*_ARRAYS, Composite, type(None))
+        if not all(isinstance(_as_array(v), known) for v in tree.flatten(value)):
             raise ValueError(
                 f"layer {self.name!r} takes tensors or arrays, not a Python list of numbers; "
                 "wrap it in distgrad.constant"
@@ -494,7 +508,8 @@ _BUILD_FOR = Layer._build_for  # models have their own
 
 def _as_array(value: Any) -> Any:
     """What is no array but holds one, as a table of pandas does, as an array."""
-    if isinstance(value, (*_ARRAYS, symbolic.KerasTensor)) or not hasattr(value, "__array__"):
+    known = (*_ARRAYS, symbolic.KerasTensor, Composite)
+    if isinstance(value, known) or not hasattr(value, "__array__"):
         return value
     return np.asarray(value)
 

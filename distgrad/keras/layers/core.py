@@ -117,6 +117,8 @@ def known_size(layer: Layer, shape: Sequence[int | None], axis: int) -> int:
 class Identity(Layer):
     """Gives its input."""
 
+    of_each_value = True
+
     supports_masking = True
     takes_texts = True
 

@@ -22,6 +22,8 @@ class Embedding(Adapted):
     or a table of another shape, InvalidArgumentError for an input outside the table.
     """
 
+    of_each_value = True
+
     one_tensor = True
     adapted = "embeddings"
     embeddings = Table()

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
@@ -86,6 +87,11 @@ class Discretization(OnLists):
     samples each (to ``epsilon`` of them). ``output_mode`` is "int", "one_hot", "multi_hot" or
     "count". Raises ValueError unless one of ``bin_boundaries`` and ``num_bins`` is given.
     """
+
+    @property
+    def of_each_value(self) -> bool:  # type: ignore[override]
+        """Whether it gives a number for each, and no vectors."""
+        return self.output_mode == "int"
 
     casts_inputs = True
     _fixed: ClassVar = {"sparse": False}
@@ -181,6 +187,10 @@ def batches(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
     """The arrays in what ``adapt`` is given: one array, or a Dataset or other batches of them."""
     if isinstance(data, (Tensor, Variable)):
         data = data.numpy()
+    if isinstance(data, Composite):  # each row is a sample of its own
+        for row in range(int(data.shape[0])):
+            yield from batches(data[row][None])
+        return
     if isinstance(data, (list, tuple)) or hasattr(data, "__array__"):  # pandas has it, too
         yield np.asarray(data)
         return
@@ -190,6 +200,9 @@ def batches(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
         if number == steps:
             return
         first = batch[0] if isinstance(batch, tuple) else batch
+        if isinstance(first, Composite):
+            yield from batches(first)
+            continue
         yield np.asarray(first.numpy() if isinstance(first, Tensor) else first)
 
 

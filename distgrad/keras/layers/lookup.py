@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating, string
 from distgrad.core.tensor import Tensor
@@ -31,9 +32,12 @@ class OnTexts(Layer):
     """Base of layers that may be called on texts. Raises ValueError where a model describes it."""
 
     casts_inputs = False
+    output_mode: str
 
     def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         (inputs,) = args or kwargs.values()
+        if isinstance(inputs, Composite):
+            return self._of_rows(inputs)
         if symbolic.symbols(inputs) or isinstance(inputs, (Tensor, Variable)):
             return super().__call__(inputs)
         array = _rows(self.name, inputs)
@@ -43,6 +47,20 @@ class OnTexts(Layer):
         return self.of_texts(as_texts(array))
 
     def of_texts(self, texts: np.ndarray) -> Any:
+        raise NotImplementedError
+
+    def _of_rows(self, rows: Any) -> Any:
+        """A number for each value of a ragged tensor, or one vector for each row."""
+        if self.output_mode == "int" or getattr(self, "invert", False):
+            return rows.with_flat_values(self(rows.flat_values))
+        numbers = as_tensor(self._numbers(np.asarray(rows.flat_values)))
+        # Shorter rows are filled up with a number that is none, and counts for nothing.
+        return self.encoded(rows.with_flat_values(numbers).to_tensor(-1))
+
+    def _numbers(self, values: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def encoded(self, numbers: Tensor) -> Tensor:
         raise NotImplementedError
 
 
@@ -82,15 +100,15 @@ class Hashing(OnTexts):
             raise ValueError(f"output_mode 'int' needs a dtype of integers, not {self.dtype!r}")
 
     def call(self, inputs: Tensor) -> Tensor:
-        return self._encoded(on_host(lambda x: self._bins(np.asarray(x)), inputs))
+        return self.encoded(on_host(lambda x: self._numbers(np.asarray(x)), inputs))
 
     def of_texts(self, texts: np.ndarray) -> Tensor:
-        return self._encoded(as_tensor(self._bins(texts)))
+        return self.encoded(as_tensor(self._numbers(texts)))
 
-    def _encoded(self, bins: Tensor) -> Tensor:
-        return encoded(bins, self.output_mode, self.num_bins, self.compute_dtype)
+    def encoded(self, numbers: Tensor) -> Tensor:
+        return encoded(numbers, self.output_mode, self.num_bins, self.compute_dtype)
 
-    def _bins(self, values: np.ndarray) -> np.ndarray:
+    def _numbers(self, values: np.ndarray) -> np.ndarray:
         masks = self.mask_value is not None and self.num_bins > 1
         count = self.num_bins - masks
         values = values.astype(np.int64) if values.dtype.kind == "f" else values
@@ -367,6 +385,8 @@ class _Lookup(OnTexts):
         found = [self.number_of(word) for word in self._as_words(values.ravel())]
         return np.array(found, np.int64).reshape(values.shape)
 
+    _numbers = numbers_of
+
     def words_of(self, numbers: np.ndarray) -> np.ndarray:
         """The words of an array of numbers: what ``invert`` gives."""
         words = dict(enumerate(self.get_vocabulary()))
@@ -425,7 +445,7 @@ class StringLookup(_Lookup):
                 f"{self.name!r} takes texts: an Input of dtype 'string', or an array of them, for "
                 "instance in Dataset.map"
             )
-        if self.invert:
+        if self.invert and not isinstance(inputs, Composite):
             return self.words_of(_rows(self.name, inputs)).astype(str).view(Texts)
         return super().__call__(inputs)
 

@@ -33,6 +33,8 @@ class Rescaling(Layer):
     With images whose channels come first, an array of one axis has a number for each channel.
     """
 
+    of_each_value = True
+
     supports_masking = True
     casts_inputs = True  # of images in uint8, too
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import string
 from distgrad.core.tensor import Tensor
@@ -18,6 +19,7 @@ from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import one_of
 from distgrad.keras.layers.encoding import MODES, batches, older_mode
 from distgrad.keras.layers.lookup import StringLookup
+from distgrad.ragged.tensor import RaggedTensor
 
 _PUNCTUATION = re.compile(r"[!\"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']")
 # Those that TensorFlow makes small, and no others.
@@ -28,13 +30,14 @@ class TextVectorization(Layer):
     """Texts as rows of numbers of words, or as one vector of words each: as in Keras.
 
     A text is made small and freed of punctuation (``standardize``), cut at white space (``split``),
-    its words put together in ``ngrams``; 0 fills rows up, 1 stands for words outside the
-    vocabulary, which is given or found by ``adapt``. Called on a list or an array of texts, before
-    a model (``Dataset.map``), since no tensor holds them. Raises ValueError for arguments that it
-    does not know or that do not go together.
+    its words put together in ``ngrams``; 0 fills rows up, unless they are to be ``ragged``, 1
+    stands for words outside the vocabulary, which is given or found by ``adapt``. Called on a list
+    or an array of texts, before a model (``Dataset.map``), since no tensor holds them, or without
+    ``split`` on ragged rows of words. Raises ValueError for arguments that it does not know or that
+    do not go together.
     """
 
-    _fixed: ClassVar = {"sparse": False, "ragged": False, "encoding": "utf-8"}
+    _fixed: ClassVar = {"sparse": False, "encoding": "utf-8"}
 
     def __init__(
         self,
@@ -47,6 +50,8 @@ class TextVectorization(Layer):
         pad_to_max_tokens: bool = False,
         vocabulary: Any = None,
         idf_weights: Any = None,
+        *,
+        ragged: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -62,6 +67,12 @@ class TextVectorization(Layer):
                 f"output_sequence_length {output_sequence_length} is for output_mode 'int', not "
                 f"{mode!r}"
             )
+        if ragged and mode != "int":
+            raise ValueError(
+                "`ragged` must not be true unless `output_mode` is `'int'`. Received: "
+                f"ragged={ragged} and output_mode={output_mode}"
+            )
+        self.ragged = bool(ragged)
         self.standardize, self.split, self.output_mode = standardize, split, mode
         self.ngrams = ngrams if ngrams is None or isinstance(ngrams, int) else tuple(ngrams)
         self.max_tokens = max_tokens
@@ -143,6 +154,15 @@ class TextVectorization(Layer):
             rows = [cut(text) for text in array.tolist()]
         return [self._joined(row) for row in rows]
 
+    def _words_of_rows(self, rows: Any) -> list[list[str]]:
+        """The words of each row of a ragged tensor of them. Raises ValueError where it splits."""
+        if self.split is not None or len(rows.shape) > 2:
+            raise ValueError(
+                f"{self.name!r} splits texts: it takes an array of one axis, not a RaggedTensor of "
+                f"the shape {rows.shape}: give it split=None"
+            )
+        return [self.words_of(np.asarray(row)[None])[0] for row in rows]
+
     def _standard(self, text: str) -> str:
         assert isinstance(self.standardize, str)
         text = text.translate(_CAPITALS) if "lower" in self.standardize else text
@@ -156,7 +176,7 @@ class TextVectorization(Layer):
             " ".join(words[i : i + size]) for size in sizes for i in range(len(words) - size + 1)
         ]
 
-    def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Tensor:
+    def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         (inputs,) = args or kwargs.values()
         symbols, given = symbolic.symbols(inputs), (str, bytes, list, tuple)
         if len(symbols) == 1 and symbols[0].dtype is string:
@@ -167,9 +187,15 @@ class TextVectorization(Layer):
                 f"{self.name!r} takes texts, an Input of dtype 'string' or an array of them, for "
                 f"instance in Dataset.map: it was called on {inputs!r}"
             )
-        array = as_texts(inputs)
-        rows = self.words_of(np.atleast_1d(array))
+        if isinstance(inputs, Composite):
+            array, rows = np.empty((1, 1)), self._words_of_rows(inputs)
+        else:
+            array = as_texts(inputs)
+            rows = self.words_of(np.atleast_1d(array))
         found = [self._lookup.numbers_of(np.array(row, dtype=str)) for row in rows]
+        if self.ragged and array.ndim:
+            kept = [numbers[: self.output_sequence_length] for numbers in found]
+            return RaggedTensor.from_row_lengths(np.concatenate(kept), list(map(len, kept)))
         if self.output_mode == "int":
             longest = max(map(len, found), default=0)
             length = longest if self.output_sequence_length is None else self.output_sequence_length
