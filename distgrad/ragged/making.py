@@ -20,7 +20,7 @@ from distgrad.ragged.converting import flat_axes
 from distgrad.ragged.indexing import take_rows
 from distgrad.ragged.joining import as_ragged
 from distgrad.ragged.partition import integers
-from distgrad.ragged.tensor import RaggedTensor, as_tensor_or_ragged, as_values
+from distgrad.ragged.tensor import RaggedTensor, as_tensor_or_ragged, as_values, count_of
 
 
 def constant(
@@ -123,6 +123,10 @@ def boolean_mask(data: Any, mask: Any, name: str | None = None) -> Any:
         pairs = zip(mask.partitions, data.partitions, strict=False)
         if not all(np.array_equal(*pair) for pair in pairs):
             raise InvalidArgumentError("boolean_mask: data and mask have other rows")
+    elif count_of(data) != count_of(mask):
+        raise InvalidArgumentError(
+            f"boolean_mask: {count_of(mask)} bools for {count_of(data)} rows"
+        )
     return _masked(data, mask)
 
 

@@ -30,6 +30,8 @@ RT = tf.ragged.constant([[1.0, 2.0], [3.0], []])
         (lambda: tf.ragged.map_flat_values(tf.reduce_sum, RT), "same outer-dimension size"),
         (lambda: tf.ragged.constant([[1]], ragged_rank=-1), "must be nonnegative"),
         (lambda: tf.ragged.boolean_mask(RT, True), "mask cannot be scalar"),
+        (lambda: tf.ragged.boolean_mask(RT, [True]), "1 bools for 3 rows"),
+        (lambda: tf.ragged.boolean_mask(RT, [[True]] * 3), "data and mask have other rows"),
         (lambda: RT.to_tensor(shape=[3]), "has not the rank 2"),
         (lambda: RT.merge_dims(1, 0), "must be before inner_axis=0"),
         (lambda: RT.row_lengths(axis=2), "axis=2 is out of bounds"),
