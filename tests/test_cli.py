@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -18,7 +19,9 @@ from distgrad import cli
 from distgrad.config import load
 from distgrad.config.editors import json_schema
 from distgrad.core.errors import DivergedError, MissingExtraError, PreemptedError
+from distgrad.data import source
 from distgrad.job import Job
+from distgrad.training.loop import TrainingLoop
 
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs" / "digits.yaml")
@@ -83,6 +86,23 @@ def test_without_options_the_file_decides(recorder: Recorder) -> None:
     assert job is not None
     assert (job.workers, job.launcher, job.run_dir, job.resume) == (1, "local", None, False)
     assert recorder.chosen[0] is None and recorder.chosen[1] == "local"
+
+
+def test_garbage_is_collected_in_training_and_not_before(tmp_path: Path, monkeypatch) -> None:
+    seen = []
+    load, run = source.load, TrainingLoop.run
+    monkeypatch.setattr(
+        source, "load", lambda *a, **k: seen.append(gc.isenabled()) or load(*a, **k)
+    )
+    monkeypatch.setattr(
+        TrainingLoop, "run", lambda self, n: seen.append(gc.isenabled()) or run(self, n)
+    )
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # of this process, for good
+    words = ["train", DIGITS, "train.epochs=1", "--run-dir", str(tmp_path / "run")]
+    assert cli.main(words) == 0
+    assert seen == [False, True]
+    assert cli.main([*words, "seed=no"]) == 2
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(
