@@ -136,7 +136,7 @@ _LATER = {
     "Equalization": ".tones",
     "GroupQueryAttention": ".grouped_attention",
     "HashedCrossing": ".crossing",
-    "Hashing": ".lookup",
+    "Hashing": ".hashing",
     "IntegerLookup": ".lookup",
     "MaxNumBoundingBoxes": ".boxes",
     "MelSpectrogram": ".mel",

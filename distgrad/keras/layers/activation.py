@@ -48,7 +48,6 @@ class ReLU(Layer):
     """
 
     of_each_value = True
-
     supports_masking = True
 
     def __init__(
@@ -74,7 +73,6 @@ class LeakyReLU(Layer):
     """``x`` where positive, else ``negative_slope * x``. Raises ValueError for a negative one."""
 
     of_each_value = True
-
     supports_masking = True
 
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any) -> None:
@@ -131,7 +129,6 @@ class ELU(Layer):
     """``x`` where positive, else ``alpha * (exp(x) - 1)``."""
 
     of_each_value = True
-
     supports_masking = True
 
     def __init__(self, alpha: float = 1.0, **kwargs: Any) -> None:

@@ -17,9 +17,9 @@ from distgrad.core.errors import NoCallError
 from distgrad.core.tensor import Tensor
 from distgrad.core.texts import Texts, as_texts, holds_texts
 from distgrad.core.undone import kept
-from distgrad.core.variable import Variable
 from distgrad.keras import constraints, initializers, mixed_precision, regularizers
 from distgrad.keras.layers import remat, shaping, symbolic
+from distgrad.keras.layers.arguments import ARRAYS, as_array, of_values, refuse_numbers
 from distgrad.keras.layers.calling import Losses, calls, quiet, within
 from distgrad.keras.layers.describing import Described, as_shape, first_shape
 from distgrad.keras.layers.input_spec import check_inputs
@@ -34,7 +34,6 @@ from distgrad.training import objects
 
 __all__ = ["Layer", "Weight"]
 
-_ARRAYS = (Tensor, Variable, np.ndarray, np.generic)
 _FLOAT32 = np.dtype(np.float32)
 _NAMES_OF_FIRST = ("inputs", "data", "sequences", "sequence")
 
@@ -214,11 +213,11 @@ class Layer(Tracked, Masked, Described, Kept):
         # Most layers are given a tensor, and nothing else.
         alone = len(args) == 1 and not kwargs and type(args[0]) is Tensor
         if not alone and args and isinstance(args[0], Composite) and is_ours(type(self).call):
-            return self._of_values(args[0], training)
+            return of_values(self, args[0], training)
         nested = not alone and self.one_tensor and bool(args) and tree.is_nested(args[0])
         if nested and is_ours(type(self).call):
             if not symbolic.symbols(args[0]):
-                self._refuse_numbers(args[0])
+                refuse_numbers(self, args[0])
             raise ValueError(f"layer {self.name!r} takes one tensor, not a nest: {args[0]!r}")
         if not alone and symbolic.any_symbolic(args, kwargs):
             if training is not None:  # also for the layers below one that does not take it
@@ -226,7 +225,7 @@ class Layer(Tracked, Masked, Described, Kept):
             return symbolic.record(self, args, kwargs)
         new = not self.built
         if new:
-            args = tree.map_structure(_as_array, args)
+            args = tree.map_structure(as_array, args)
             self._build_for(args, kwargs)
         inputs = tuple([self._converted_input(value) for value in args])
         for name, value in kwargs.items():
@@ -275,15 +274,6 @@ class Layer(Tracked, Masked, Described, Kept):
             self._pass_on_mask(inputs, outputs, given, first_mask)
         return outputs
 
-    def _of_values(self, inputs: Composite, training: bool | None) -> Any:
-        """A ragged tensor of what the layer makes of each value."""
-        if not self.of_each_value:
-            raise ValueError(
-                f"layer {self.name!r} takes no {type(inputs).__name__}: give it to_tensor(), and a "
-                "mask of its rows"
-            )
-        return inputs.with_flat_values(self(inputs.flat_values, training=training))
-
     def _first_by_name(self, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """Arguments by position and by name: the first under its name, or that it has in Keras."""
         if self._first_argument in kwargs:
@@ -309,7 +299,7 @@ class Layer(Tracked, Masked, Described, Kept):
             raise ValueError(f"layer {self.name!r} takes tensors or arrays, not None")
         for value in args:
             if isinstance(value, (list, tuple)) and not symbolic.symbols(value):
-                self._refuse_numbers(value)
+                refuse_numbers(self, value)
         first, named = shaping.shapes_for(self.build, self._call_parameters or (), args, kwargs)
         with recording.paused():
             if named:
@@ -337,7 +327,7 @@ class Layer(Tracked, Masked, Described, Kept):
         computes = self._dtype_policy.compute_dtype
         if type(value) is Tensor and value._data.dtype is _FLOAT32 and computes == "float32":
             return value  # nearly always
-        if isinstance(value, _ARRAYS):
+        if isinstance(value, ARRAYS):
             if isinstance(value, np.ndarray) and value.dtype.kind in "OSU" and holds_texts(value):
                 if is_ours(type(self).call) and not self.takes_texts:
                     raise ValueError(
@@ -357,22 +347,14 @@ class Layer(Tracked, Masked, Described, Kept):
             return carry_mask(tensor, cast(tensor, wanted))
         if isinstance(value, (list, tuple, Mapping)):
             if not named:
-                self._refuse_numbers(value)
+                refuse_numbers(self, value)
             return tree.map_structure(lambda v: self._converted_input(v, named), value)
-        array = _as_array(value)
+        array = as_array(value)
         return value if array is value else self._converted_input(array, named)
 
     def _multiplies(self) -> bool:
         """Whether whole numbers meet weights, of their dtype, in a call: users' may be indices."""
         return bool(self._own_weights) and is_ours(type(self).call)
-
-    def _refuse_numbers(self, value: Any) -> None:
-        known = (*_ARRAYS, Composite, type(None))
-        if not all(isinstance(_as_array(v), known) for v in tree.flatten(value)):
-            raise ValueError(
-                f"layer {self.name!r} takes tensors or arrays, not a Python list of numbers; "
-                "wrap it in distgrad.constant"
-            )
 
     # Losses
 
@@ -391,7 +373,7 @@ class Layer(Tracked, Masked, Described, Kept):
         anything else.
         """
         for each in tree.flatten(loss):
-            if isinstance(each, _ARRAYS):
+            if isinstance(each, ARRAYS):
                 Losses.used = True
                 self._added_losses.append(as_tensor(each))
                 for told in Losses.listeners:
@@ -504,14 +486,6 @@ class Layer(Tracked, Masked, Described, Kept):
 
 
 _BUILD_FOR = Layer._build_for  # models have their own
-
-
-def _as_array(value: Any) -> Any:
-    """What is no array but holds one, as a table of pandas does, as an array."""
-    known = (*_ARRAYS, symbolic.KerasTensor, Composite)
-    if isinstance(value, known) or not hasattr(value, "__array__"):
-        return value
-    return np.asarray(value)
 
 
 def _marked_built(build: Callable[..., None]) -> Callable[..., None]:

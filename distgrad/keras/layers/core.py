@@ -118,7 +118,6 @@ class Identity(Layer):
     """Gives its input."""
 
     of_each_value = True
-
     supports_masking = True
     takes_texts = True
 

@@ -23,7 +23,6 @@ class Embedding(Adapted):
     """
 
     of_each_value = True
-
     one_tensor = True
     adapted = "embeddings"
     embeddings = Table()

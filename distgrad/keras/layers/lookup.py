@@ -1,4 +1,4 @@
-"""Words and whole numbers as the numbers of a vocabulary, or of bins by their hash.
+"""Words and whole numbers as the numbers of a vocabulary.
 
 Texts are arrays of NumPy or lists, which no tensor holds: layers that take them stand before a
 model, in a loop or in ``Dataset.map``, and give tensors.
@@ -17,119 +17,14 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, is_floating, string
 from distgrad.core.tensor import Tensor
 from distgrad.core.texts import Texts, as_texts
-from distgrad.core.variable import Variable
 from distgrad.keras.layers import symbolic
-from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.calling import trying_out
 from distgrad.keras.layers.core import one_of, whole_number
 from distgrad.keras.layers.encoding import MODES, batches, default_dtype, encoded, older_mode
-from distgrad.keras.layers.fingerprint import farmhash, siphash
+from distgrad.keras.layers.hashing import hashed, key_of
+from distgrad.keras.layers.on_texts import OnTexts, rows_of
 from distgrad.ops.casting import cast
 from distgrad.ops.host import on_host
-
-
-class OnTexts(Layer):
-    """Base of layers that may be called on texts. Raises ValueError where a model describes it."""
-
-    casts_inputs = False
-    output_mode: str
-
-    def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        (inputs,) = args or kwargs.values()
-        if isinstance(inputs, Composite):
-            return self._of_rows(inputs)
-        if symbolic.symbols(inputs) or isinstance(inputs, (Tensor, Variable)):
-            return super().__call__(inputs)
-        array = _rows(self.name, inputs)
-        if array.dtype.kind in "biuf":
-            return super().__call__(array)
-        self.built = True
-        return self.of_texts(as_texts(array))
-
-    def of_texts(self, texts: np.ndarray) -> Any:
-        raise NotImplementedError
-
-    def _of_rows(self, rows: Any) -> Any:
-        """A number for each value of a ragged tensor, or one vector for each row."""
-        if self.output_mode == "int" or getattr(self, "invert", False):
-            return rows.with_flat_values(self(rows.flat_values))
-        numbers = as_tensor(self._numbers(np.asarray(rows.flat_values)))
-        # Shorter rows are filled up with a number that is none, and counts for nothing.
-        return self.encoded(rows.with_flat_values(numbers).to_tensor(-1))
-
-    def _numbers(self, values: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
-
-    def encoded(self, numbers: Tensor) -> Tensor:
-        raise NotImplementedError
-
-
-def _rows(name: str, inputs: Any) -> np.ndarray:
-    try:
-        return np.asarray(inputs)
-    except ValueError as error:  # of tf.strings.unicode_split, say
-        raise ValueError(
-            f"{name!r} takes rows of one length: call it on each row, or fill up the shorter ones"
-        ) from error
-
-
-class Hashing(OnTexts):
-    """Texts and whole numbers as numbers below ``num_bins``, by their hash: as in TensorFlow.
-
-    ``salt`` (one or two ints) takes another hash, SipHash; ``mask_value`` has bin 0 for itself.
-    ``output_mode`` is "int", "one_hot", "multi_hot" or "count". Raises ValueError for bins that
-    are not a positive int, and for another salt or mode.
-    """
-
-    _fixed: ClassVar = {"sparse": False}
-
-    def __init__(
-        self,
-        num_bins: int,
-        mask_value: Any = None,
-        salt: int | Sequence[int] | None = None,
-        output_mode: str = "int",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**{"dtype": default_dtype(output_mode), **kwargs})
-        self.num_bins = whole_number("num_bins", num_bins)
-        self.mask_value = mask_value
-        self.salt = _key(salt)
-        self.output_mode = one_of("output_mode", output_mode, *MODES)
-        if output_mode == "int" and "int" not in self.compute_dtype:
-            raise ValueError(f"output_mode 'int' needs a dtype of integers, not {self.dtype!r}")
-
-    def call(self, inputs: Tensor) -> Tensor:
-        return self.encoded(on_host(lambda x: self._numbers(np.asarray(x)), inputs))
-
-    def of_texts(self, texts: np.ndarray) -> Tensor:
-        return self.encoded(as_tensor(self._numbers(texts)))
-
-    def encoded(self, numbers: Tensor) -> Tensor:
-        return encoded(numbers, self.output_mode, self.num_bins, self.compute_dtype)
-
-    def _numbers(self, values: np.ndarray) -> np.ndarray:
-        masks = self.mask_value is not None and self.num_bins > 1
-        count = self.num_bins - masks
-        values = values.astype(np.int64) if values.dtype.kind == "f" else values
-        found = []
-        for value in values.ravel().tolist():
-            number = _hash(value, self.salt) % count + masks
-            found.append(0 if masks and value == self.mask_value else number)
-        return np.array(found, np.int64).reshape(values.shape)
-
-
-def _key(salt: int | Sequence[int] | None) -> list[int] | None:
-    """The two numbers of a salt. Raises ValueError."""
-    pair = [salt, salt] if isinstance(salt, int) else salt
-    if pair is not None and (len(pair) != 2 or not all(isinstance(n, int) for n in pair)):
-        raise ValueError(f"salt must be one int or two, not {salt!r}")
-    return None if pair is None else list(pair)
-
-
-def _hash(value: Any, key: list[int] | None) -> int:
-    text = str(value).encode()
-    return farmhash(text) if key is None else siphash(text, key)
 
 
 class _Vocabulary:
@@ -188,7 +83,7 @@ class _Lookup(OnTexts):
         self.mask_token, self.oov_token = mask_token, oov_token
         self.invert = invert
         self.pad_to_max_tokens = pad_to_max_tokens
-        self.salt = _key(salt)
+        self.salt = key_of(salt)
         self._known = _Vocabulary([], 0)  # without words of a special meaning
         self._tally = _Tally()  # what update_state has counted
         self._idf: np.ndarray | None = None
@@ -446,7 +341,7 @@ class StringLookup(_Lookup):
                 "instance in Dataset.map"
             )
         if self.invert and not isinstance(inputs, Composite):
-            return self.words_of(_rows(self.name, inputs)).astype(str).view(Texts)
+            return self.words_of(rows_of(self.name, inputs)).astype(str).view(Texts)
         return super().__call__(inputs)
 
     def call(self, inputs: Tensor) -> Tensor:
@@ -462,7 +357,7 @@ class StringLookup(_Lookup):
         return as_texts(values).tolist()
 
     def _outside(self, word: str) -> int:
-        return _hash(word, self.salt) % self.num_oov_indices
+        return hashed(word, self.salt) % self.num_oov_indices
 
 
 class IntegerLookup(_Lookup):
@@ -503,5 +398,5 @@ class IntegerLookup(_Lookup):
 
     def _outside(self, word: int) -> int:
         if self.oov_method == "farmhash":
-            return _hash(word, self.salt) % self.num_oov_indices
+            return hashed(word, self.salt) % self.num_oov_indices
         return word % self.num_oov_indices

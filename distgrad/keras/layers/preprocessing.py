@@ -34,7 +34,6 @@ class Rescaling(Layer):
     """
 
     of_each_value = True
-
     supports_masking = True
     casts_inputs = True  # of images in uint8, too
 

@@ -188,12 +188,12 @@ class TextVectorization(Layer):
                 f"instance in Dataset.map: it was called on {inputs!r}"
             )
         if isinstance(inputs, Composite):
-            array, rows = np.empty((1, 1)), self._words_of_rows(inputs)
+            axes, rows = 2, self._words_of_rows(inputs)
         else:
             array = as_texts(inputs)
-            rows = self.words_of(np.atleast_1d(array))
+            axes, rows = array.ndim, self.words_of(np.atleast_1d(array))
         found = [self._lookup.numbers_of(np.array(row, dtype=str)) for row in rows]
-        if self.ragged and array.ndim:
+        if self.ragged and axes:
             kept = [numbers[: self.output_sequence_length] for numbers in found]
             return RaggedTensor.from_row_lengths(np.concatenate(kept), list(map(len, kept)))
         if self.output_mode == "int":
@@ -202,12 +202,12 @@ class TextVectorization(Layer):
             filled = np.zeros((len(found), length), np.int64)
             for row, numbers in zip(filled, found, strict=True):
                 row[: len(numbers)] = numbers[:length]
-            whole = self.split is None and array.ndim < 2 and self.output_sequence_length is None
-            return as_tensor(filled[:, 0] if whole else filled if array.ndim else filled[0])
+            whole = self.split is None and axes < 2 and self.output_sequence_length is None
+            return as_tensor(filled[:, 0] if whole else filled if axes else filled[0])
         # Of unequal lengths: filled up with a number that is none, and counts for nothing.
         longest = max(map(len, found), default=0)
         together = np.full((len(found), longest), -1, np.int64)
         for row, numbers in zip(together, found, strict=True):
             row[: len(numbers)] = numbers
         encoded = self._lookup.encoded(as_tensor(together))
-        return encoded if array.ndim else encoded[0]
+        return encoded if axes else encoded[0]

@@ -16,6 +16,7 @@ from distgrad.core.texts import dtype_of
 from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
 from distgrad.keras import losses, metrics, registry
+from distgrad.keras.layers.arguments import refuse_numbers
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.calling import in_mode, quiet
 from distgrad.keras.layers.masking import masked
@@ -220,7 +221,7 @@ class Model(Trainer):
         if self._builds_itself():
             super()._build_for(args, kwargs)
         if len(args) == 1 and not kwargs:
-            self._refuse_numbers(args[0])
+            refuse_numbers(self, args[0])
             self._build_shapes_dict = shapes_of(args[0])
             self._build_dtypes_dict = tree.map_structure(lambda x: dtype_of(x).name, args[0])
 
