@@ -9,6 +9,7 @@ import numpy as np
 
 from distgrad.comm.tree import worker_shards
 from distgrad.core import recording, timeline, tree
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import UsageError
 from distgrad.core.tape import TrainingTape
@@ -82,14 +83,14 @@ def gradients(
 ) -> Gradients:
     """Gradients of a mean loss over a batch: the same bits at any number of processes.
 
-    ``batch`` is a nest of arrays with one first dimension: the whole batch, the same on every
-    process. ``loss_fn`` takes such a nest and returns the mean loss over it, a scalar; it is called
-    once for each virtual shard of this process, under a tape, with random numbers of the shard's
-    own. Without ``variables`` they are the trainable ones that ``loss_fn`` reads; ``state`` are
-    those that it assigns (moving averages), of which the mean over the shards is kept. Unless both
-    are given, one more call finds them out for each new function. All processes begin with the
-    values of rank 0. Use the result as ``optimizer.apply_gradients(result)``; ``result.loss`` is
-    the loss of the batch.
+    ``batch`` is a nest of arrays, or ragged tensors, with one first dimension: the whole batch, the
+    same on every process. ``loss_fn`` takes such a nest and returns the mean loss over it, a
+    scalar; it is called once for each virtual shard of this process, under a tape, with random
+    numbers of the shard's own. Without ``variables`` they are the trainable ones that ``loss_fn``
+    reads; ``state`` are those that it assigns (moving averages), of which the mean over the shards
+    is kept. Unless both are given, one more call finds them out for each new function. All
+    processes begin with the values of rank 0. Use the result as
+    ``optimizer.apply_gradients(result)``; ``result.loss`` is the loss of the batch.
 
     Random numbers (dropout) are drawn by the seed and ``step``, the number of the call. A loop
     that goes on from a checkpoint gives its own number, for the bits of an undisturbed one, and
@@ -107,10 +108,10 @@ def gradients(
     recording.refuse("distribute.gradients")
     communicator, shards = _world.communicator(), virtual_shards()
     own = worker_shards(shards, communicator.rank, communicator.world_size)
-    nest = tree.map_structure(np.asarray, batch)
+    nest = tree.map_structure(_array, batch)
     arrays = tree.flatten(nest)
-    sizes = sorted({len(array) for array in arrays if array.ndim})
-    if len(sizes) != 1 or not all(array.ndim for array in arrays):
+    sizes = sorted({array.shape[0] for array in arrays if array.shape})
+    if len(sizes) != 1 or not all(array.shape for array in arrays):
         raise ValueError(f"the arrays of a batch need one first dimension; they have {sizes}")
 
     def rows(first: int, last: int) -> tuple[Any, ...]:
@@ -163,7 +164,7 @@ def gradients(
     total = found.gradients
 
     def compute(inputs: tuple, training: bool) -> ShardResult:
-        size = len(tree.flatten(inputs[0])[0])
+        size = tree.flatten(inputs[0])[0].shape[0]
         return ShardResult(as_tensor(loss_fn(inputs[0])), np.array([float(size)]))
 
     total.compute = compute
@@ -183,6 +184,10 @@ def gradients(
     if communicator.world_size > 1:
         applied.brought(arrays)
     return result
+
+
+def _array(value: Any) -> Any:
+    return value if isinstance(value, Composite) else np.asarray(value)
 
 
 def _no_loss(arrays: tuple, training: bool) -> ShardResult:

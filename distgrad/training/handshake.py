@@ -14,6 +14,7 @@ from distgrad.comm.communicator import Communicator
 from distgrad.compile import eager
 from distgrad.compile.llvm import engine
 from distgrad.core import dispatch
+from distgrad.core.composite import Composite
 from distgrad.core.errors import UsageError
 from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
@@ -153,7 +154,10 @@ def check_data(communicator: Communicator, digest: Sequence[int], *, strict: boo
 
 
 def checksum(array: Any) -> int:
-    """A number that nearly always differs for arrays that do."""
+    """A number that nearly always differs for arrays, or ragged tensors, that do."""
+    if isinstance(array, Composite):
+        values, *lie = array.packed()
+        return zlib.crc32(repr(lie).encode(), checksum(values))
     array = np.asarray(array)
     plain = array.dtype.kind in "biufc"
     return zlib.crc32(array.tobytes() if plain else repr(array.tolist()).encode())
