@@ -234,7 +234,8 @@ class GradientTape:
             unconnected = UnconnectedGradients(unconnected)
         self._check_entries()
         targets = _differentiable(target, "target", (Tensor, Variable, IndexedSlices))
-        wanted = _differentiable(sources, "source", (Tensor, Variable))
+        given = tree.flatten(sources)
+        wanted = _differentiable(given, "source", (Tensor, Variable))
         seeds = _seeds(target, len(targets), output_gradients)
         entries = self._take_entries()
         cotangents: dict[int, Any] = {}
@@ -268,8 +269,8 @@ class GradientTape:
                 for source, result in zip(wanted, results, strict=True)
             ]
         self._end()
-        if any([isinstance(leaf, Composite) for leaf in tree.flatten(sources)]):
-            results = list(map(_like_composite, tree.flatten(sources), results))
+        if any([isinstance(leaf, Composite) for leaf in given]):
+            results = list(map(_like_composite, given, results))
         return tree.unflatten(sources, results)
 
     def jacobian(
@@ -417,10 +418,10 @@ def _differentiable(nest: Any, what: str, allowed: tuple[type, ...]) -> list[Any
     for i, leaf in enumerate(leaves):
         if type(leaf) is Reading:
             leaves[i] = leaf._variable
-        elif isinstance(leaf, Composite) and isinstance(leaf.flat_values, allowed):
-            leaves[i] = leaf.flat_values
         elif not isinstance(leaf, allowed):
-            raise TypeError(f"a {what} must be a tensor or a variable, not {leaf!r}")
+            leaves[i] = _of_composite(leaf)
+            if not isinstance(leaves[i], allowed):
+                raise TypeError(f"a {what} must be a tensor or a variable, not {leaf!r}")
     return leaves
 
 
