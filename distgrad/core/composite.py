@@ -57,6 +57,11 @@ class Composite:
         )
 
 
+def values_of(item: Any) -> Any:
+    """What has a gradient in a composite tensor; anything else as it is."""
+    return item.flat_values if isinstance(item, Composite) else item
+
+
 class CompositeSpec:
     """What is known of a composite tensor, as operations are told of their results."""
 

@@ -28,7 +28,7 @@ from distgrad.core.backward import (
     zeros,
     zeros_like,
 )
-from distgrad.core.composite import Composite
+from distgrad.core.composite import Composite, values_of
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import INEXACT
 from distgrad.core.errors import InvalidArgumentError
@@ -170,7 +170,7 @@ class GradientTape:
         """
         if self._entries is None:
             raise RuntimeError("watch needs a tape that has been entered: with GradientTape() as t")
-        items = [_of_composite(item) for item in tree.flatten(tensor)]
+        items = [values_of(item) for item in tree.flatten(tensor)]
         for item in items:
             if not isinstance(item, (Tensor, Variable)):
                 raise ValueError(f"only tensors and variables can be watched, not {item!r}")
@@ -419,15 +419,10 @@ def _differentiable(nest: Any, what: str, allowed: tuple[type, ...]) -> list[Any
         if type(leaf) is Reading:
             leaves[i] = leaf._variable
         elif not isinstance(leaf, allowed):
-            leaves[i] = _of_composite(leaf)
+            leaves[i] = values_of(leaf)
             if not isinstance(leaves[i], allowed):
                 raise TypeError(f"a {what} must be a tensor or a variable, not {leaf!r}")
     return leaves
-
-
-def _of_composite(item: Any) -> Any:
-    """What has a gradient in a composite tensor; anything else as it is."""
-    return item.flat_values if isinstance(item, Composite) else item
 
 
 def _like_composite(source: Any, gradient: Any) -> Any:
@@ -449,7 +444,7 @@ def _seeds(target: Any, count: int, output_gradients: Any) -> list[Any]:
     """One seed per leaf of ``target``; a leaf's own seed may be a nest of numbers."""
     if output_gradients is None:
         return [None] * count
-    seeds = list(map(_of_composite, tree.flatten(output_gradients)))
+    seeds = list(map(values_of, tree.flatten(output_gradients)))
     if len(seeds) == count:
         return seeds
     try:

@@ -78,8 +78,7 @@ class RaggedTensorSpec(CompositeSpec, TensorSpec):
 class DynamicRaggedShape:
     """The sizes of the axes of a ragged tensor: a number, or the lengths of rows (``tf.shape``).
 
-    ``tf.reshape`` and ``tf.broadcast_to`` do not take it; ``tf.zeros``, ``tf.ones`` and ``tf.fill``
-    make ragged tensors of it.
+    No operation takes it for a shape: ``tf.zeros_like`` and ``tf.ones_like`` make ragged tensors.
     """
 
     def __init__(self, rt: RaggedTensor) -> None:

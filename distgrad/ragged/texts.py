@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -35,24 +36,35 @@ def _cut(texts: np.ndarray, cut: Callable[[Any], Row], whole: Callable[[Row], An
     return in_rows(_in_rows([cut(text) for text in texts.flat], whole), texts.shape)
 
 
+def _in_each_row(cut: Callable[..., Any]) -> Callable[..., Any]:
+    """``cut``, of a ragged tensor row by row."""
+
+    @functools.wraps(cut)
+    def pieces(input: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(input, RaggedTensor):
+            return input.with_values(pieces(input.values, *args, **kwargs))
+        return cut(input, *args, **kwargs)
+
+    return pieces
+
+
+@_in_each_row
 def split(input: Any, sep: str | None = None, maxsplit: int = -1, name: str | None = None) -> Any:
     """The words of a text, an array; of an axis of texts a RaggedTensor of them.
 
     Cut at white space, or at ``sep``, at most ``maxsplit`` times.
     """
-    if isinstance(input, RaggedTensor):
-        return input.with_values(split(input.values, sep, maxsplit))
     return _cut(as_texts(input), lambda text: str(text).split(sep or None, maxsplit), _of_texts)
 
 
+@_in_each_row
 def bytes_split(input: Any, name: str | None = None) -> Any:
     """The bytes of a text, each by itself; of an axis of texts a RaggedTensor of them."""
-    if isinstance(input, RaggedTensor):
-        return input.with_values(bytes_split(input.values))
     array = np.asarray(as_bytes(input))
     return _cut(array, lambda text: [text[i : i + 1] for i in range(len(text))], _of_texts)
 
 
+@_in_each_row
 def unicode_split(
     input: Any,
     input_encoding: str = "UTF-8",
@@ -61,12 +73,10 @@ def unicode_split(
     name: str | None = None,
 ) -> Any:
     """The characters of a text, an array; of an axis of texts a RaggedTensor of them."""
-    how = input_encoding, errors, replacement_char
-    if isinstance(input, RaggedTensor):
-        return input.with_values(unicode_split(input.values, *how))
-    return _cut(_characters(input, *how), list, _of_texts)
+    return _cut(_characters(input, input_encoding, errors, replacement_char), list, _of_texts)
 
 
+@_in_each_row
 def unicode_decode(
     input: Any,
     input_encoding: str = "UTF-8",
@@ -76,10 +86,8 @@ def unicode_decode(
     name: str | None = None,
 ) -> Any:
     """The numbers of the characters of a text; of an axis of texts a RaggedTensor of int32."""
-    how = input_encoding, errors, replacement_char
-    if isinstance(input, RaggedTensor):
-        return input.with_values(unicode_decode(input.values, *how))
-    return _cut(_characters(input, *how), lambda text: list(map(ord, text)), _of_ints)
+    texts = _characters(input, input_encoding, errors, replacement_char)
+    return _cut(texts, lambda text: list(map(ord, text)), _of_ints)
 
 
 def _of_ints(pieces: Row, dtype: Any = np.int32) -> Any:

@@ -34,6 +34,12 @@ def numbers(accesses: Sequence[Access]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(n for term in terms for n in term))
 
 
+def reductions(group: Fused) -> dict[Value, Reduction]:
+    """How each result of a group that is reduced is."""
+    found = [(instruction.outputs[0], reduction(instruction)) for instruction in group.body]
+    return {value: reduced for value, reduced in found if reduced is not None}
+
+
 class Walks:
     """Each value's walk, and what each walk has to compute.
 
@@ -45,11 +51,7 @@ class Walks:
     def __init__(self, group: Fused, columns: int, accesses: Sequence[Access]) -> None:
         self.group, self.columns, self.accesses = group, columns, accesses
         self.stored = {value: len(group.inputs) + i for i, value in enumerate(group.outputs)}
-        self.reductions: dict[Value, Reduction] = {}
-        for instruction in group.body:
-            reduced = reduction(instruction)
-            if reduced is not None:
-                self.reductions[instruction.outputs[0]] = reduced
+        self.reductions = reductions(group)
         self.walk: dict[Value, int] = {}  # of a value of one per row: the first that may use it
         self.full: set[Value] = {
             v for v, a in zip(self.group.inputs, self.accesses, strict=False) if a.column

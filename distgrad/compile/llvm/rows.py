@@ -10,7 +10,7 @@ then the two halves of the lanes, down to one; columns are summed row by row.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +20,8 @@ from distgrad.compile.llvm.blocks import LANES
 from distgrad.compile.llvm.loops import Native
 from distgrad.compile.llvm.parts import WORTH, Cut, Part, ranges
 from distgrad.compile.llvm.row_kernel import Kernel
-from distgrad.compile.llvm.row_walks import Access, numbers
-from distgrad.compile.passes.fusion import Fused, reduction
+from distgrad.compile.llvm.row_walks import Access, numbers, reductions
+from distgrad.compile.passes.fusion import Fused, Reduction
 from distgrad.compile.program import Value, alike, once
 from distgrad.compile.steps import Step, View
 
@@ -32,19 +32,21 @@ def compile_rows(group: Fused, places: dict[Value, View]) -> list[Step] | None:
     views = [places[v] for v in arrays]
     if not all(v.nbytes for v in arrays):
         return None
+    reduced = reductions(group)
     for split in _splits(group):
-        accesses = _accesses(group, split, views)
+        accesses = _accesses(group, split, views, reduced)
         if accesses is not None:
             break
     else:
         return None
     rows = int(np.prod(group.shape[:split], dtype=np.int64))
     columns = int(np.prod(group.shape[split:], dtype=np.int64))
-    flat = rows == 1 and columns > _SHORT and not any(map(reduction, group.body))
+    flat = rows == 1 and columns > _SHORT and not reduced
+    kinds = {each.kind for each in reduced.values()}
     native = Native(
         lambda: _made_once(group, columns, accesses, flat).address,
-        (0, columns if flat else rows, *numbers(accesses)),
-        _cut(group, rows, columns, accesses, flat),
+        (*all_of(columns if flat else rows), *numbers(accesses)),
+        _cut(group, rows, columns, accesses, kinds, flat),
     )
     return [Step(native, tuple(views), {}, views[-1], False, False)]
 
@@ -79,18 +81,19 @@ def any_rows(group: Fused, places: dict[Value, View]) -> Rows | None:
 
     Inputs come before outputs; None where the layouts do not allow it.
     """
-    accesses = _accesses(group, 1, [places[v] for v in (*group.inputs, *group.outputs)])
+    views, reduced = [places[v] for v in (*group.inputs, *group.outputs)], reductions(group)
+    accesses = _accesses(group, 1, views, reduced)
     if accesses is None:
         return None
     columns = int(np.prod(group.shape[1:], dtype=np.int64))
-    kernel = Kernel(group, columns, accesses)
-    added = any(r.kind == "column" for r in kernel.reductions.values())
-    return Rows(_native(kernel), 0 if added else 1, columns * _each(group, accesses))
+    added = any(each.kind == "column" for each in reduced.values())
+    native = _native(Kernel(group, columns, accesses))
+    return Rows(native, 0 if added else 1, columns * _each(group, accesses))
 
 
 def any_length(group: Fused, places: dict[Value, View]) -> Rows:
     """The function of an elementwise group of contiguous arrays of one shape: rows are elements."""
-    accesses = _accesses(group, 0, [places[v] for v in (*group.inputs, *group.outputs)])
+    accesses = _accesses(group, 0, [places[v] for v in (*group.inputs, *group.outputs)], {})
     assert accesses is not None
     kernel = Kernel(group, math.prod(group.shape), accesses, flat=True)
     return Rows(_native(kernel), LANES, _each(group, accesses))
@@ -108,7 +111,12 @@ _known: dict[Hashable, Native] = {}
 
 
 def _cut(
-    group: Fused, rows: int, columns: int, accesses: Sequence[Access], flat: bool
+    group: Fused,
+    rows: int,
+    columns: int,
+    accesses: Sequence[Access],
+    kinds: Collection[str],
+    flat: bool,
 ) -> Cut | None:
     """By rows; by columns where these are added up, or there is one row; None for neither.
 
@@ -117,7 +125,6 @@ def _cut(
     if any(v.dtype == np.float64 for v in (*group.inputs, *group.outputs)):
         return None
     each = _each(group, accesses)
-    kinds = {r.kind for r in map(reduction, group.body) if r is not None}
     given = numbers(accesses)
     if flat or ("column" not in kinds and rows > 1):
         size, unit = (columns, LANES) if flat else (rows, 1)
@@ -173,10 +180,11 @@ def _splits(group: Fused) -> Sequence[int]:
     return range(ndim + 1) if group.trailing is None else [ndim - group.trailing]
 
 
-def _accesses(group: Fused, split: int, views: Sequence[View]) -> list[Access] | None:
+def _accesses(
+    group: Fused, split: int, views: Sequence[View], kinds: Mapping[Value, Reduction]
+) -> list[Access] | None:
     """How rows and columns step through the arrays; None if some array has other steps."""
     shape = group.shape
-    kinds = {i.outputs[0]: reduction(i) for i in group.body}
     found = []
     for position, (value, view) in enumerate(
         zip((*group.inputs, *group.outputs), views, strict=True)
