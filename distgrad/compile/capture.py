@@ -104,7 +104,7 @@ class Capture:
             return None
         if type(array) in dispatch.backends and dispatch.backend_of(array) is not numpy_backend:
             array = dispatch.backend_of(array).to_numpy(array)  # passes compute with constants
-        elif getattr(item, "_lender", None) is not None or array.nbytes <= _CONSTANT_COPIED:
+        elif item._lender is not None or array.nbytes <= _CONSTANT_COPIED:
             array = array.copy()
         value = Value(array.shape, array.dtype, array)
         self._know(item, value)
@@ -248,7 +248,7 @@ class Capture:
     def _forget_reads(self) -> None:
         """Variables may have changed: what reads them from now on reads them anew."""
         for tensor in self._traced:
-            lender = getattr(tensor, "_lender", None)
+            lender = tensor._lender
             if lender is None or lender._value_ref is None:
                 continue
             if lender._value_ref() is tensor:

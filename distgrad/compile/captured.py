@@ -21,6 +21,8 @@ from distgrad.core.variable import Variable
 
 Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]  # a program, on the arrays of a call
 
+_NEW: Any = object()  # in place of the program of a signature that has not come before
+
 BUDGET = 8  # signatures of one function, before new ones run eagerly
 
 
@@ -64,20 +66,25 @@ class Captured:
         self._latest: dict[str, str] = {}  # arguments of the latest new signature, as shown
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if recording.per_thread.stack:  # a tape, or a capture, wants to see what happens
+        return self.run(args, kwargs)
+
+    def run(self, args: tuple, kwargs: dict) -> Any:
+        """A call with these arguments."""
+        if recording.active and recording.per_thread.stack:  # a tape, or a capture, wants to see
             return self._fn(*args, **kwargs)
         arrays: list[np.ndarray] = []
         try:
             key: Any = None if kwargs else _described(args, arrays)
             if key is None:
                 key = describe((args, kwargs), arrays)
-            known = key in self._known
+            replay = self._known.get(key, _NEW)
         except TypeError as error:  # a set, a slice of IndexedSlices, an array of another backend
             return self._eagerly(f"an argument has no signature ({error})", args, kwargs)
-        if known:
-            replay = self._known[key]
-            return replay(arrays) if replay is not None else self._fn(*args, **kwargs)
-        return self._first(key, arrays, args, kwargs)
+        if replay is None:
+            return self._fn(*args, **kwargs)
+        if replay is _NEW:
+            return self._first(key, arrays, args, kwargs)
+        return replay.run(arrays)
 
     def _first(self, key: Any, arrays: list, args: tuple, kwargs: dict) -> Any:
         before, self._latest = self._latest, self._arguments(args, kwargs)
@@ -137,7 +144,7 @@ class Captured:
             return self._eagerly(fallback.reason, args, kwargs)
         self._known[key] = replay
         self._kept += [leaf for leaf in leaves if type(leaf) not in (Tensor, Sent)]
-        return replay(arrays)
+        return replay.run(arrays)
 
     def _eagerly(self, reason: str, args: tuple, kwargs: dict, in_vain: bool = False) -> Any:
         self._say(reason, self._quiet and not in_vain)
@@ -192,7 +199,7 @@ class _Replay:
         except Exception as error:
             raise Fallback(f"its program cannot be laid out ({error})") from error
 
-    def __call__(self, arrays: Sequence[np.ndarray]) -> Any:
+    def run(self, arrays: Sequence[np.ndarray]) -> Any:
         made = self.executor(arrays)
         if self._structure is None:
             return Tensor(made[0]) if made else self._leaves[0]
@@ -215,15 +222,18 @@ def _described(args: tuple, arrays: list[np.ndarray]) -> Any:
     """``describe`` for tensors alone, as most calls are; None for other arguments."""
     key: list[Any] = []
     for item in args:
-        usual = type(item) is Tensor and _is_here(item._data)
-        if not usual or getattr(item, "_lender", None) is not None:
-            arrays.clear()
-            return None
+        if type(item) is not Tensor or item._lender is not None:
+            break
         array = item._data
+        if type(array) is not np.ndarray and not _is_here(array):
+            break
         arrays.append(array)
         key.append(array.shape)
         key.append(array.dtype)
-    return tuple(key)
+    else:
+        return tuple(key)
+    arrays.clear()
+    return None
 
 
 def describe(item: Any, arrays: list[np.ndarray]) -> Any:
@@ -236,7 +246,7 @@ def describe(item: Any, arrays: list[np.ndarray]) -> Any:
         array = item._data
         if not _is_here(array):
             raise TypeError(f"a {type(array).__name__}")
-        if getattr(item, "_lender", None) is not None:  # a variable, which the program may write
+        if item._lender is not None:  # a variable, which the program may write
             array = array.copy()
         arrays.append(array)
         return array.shape, array.dtype

@@ -97,10 +97,10 @@ class Function:
         if run_eagerly or self._programs is None or (texts and not self._jit):
             result = self._run(*args, **kwargs)
         elif timeline.told is None:
-            result = self._captured(self._programs)(*args, **kwargs)
+            result = self._captured(self._programs).run(args, kwargs)
         else:
             with timeline.span(getattr(self, "__name__", "function")):
-                result = self._captured(self._programs)(*args, **kwargs)
+                result = self._captured(self._programs).run(args, kwargs)
         return _unpacked(result) if self._packs else result
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:

@@ -205,7 +205,7 @@ def backward(
 def _array(cotangent: Any) -> Any:
     """The array of a cotangent; None where it looks into a variable, which may change."""
     tensor = dense(cotangent)
-    return tensor._data if getattr(tensor, "_lender", None) is None else None
+    return tensor._data if tensor._lender is None else None
 
 
 def _place(

@@ -56,7 +56,7 @@ def count_gpus() -> int:
 
 def on_gpu() -> bool:
     """Whether this thread makes new arrays on a GPU."""
-    return dispatch.current() is not numpy_backend
+    return dispatch.only_namespace is None and dispatch.current() is not numpy_backend
 
 
 @contextmanager

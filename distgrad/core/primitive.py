@@ -413,7 +413,7 @@ def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:
     else:
         out = Tensor(value if type(value) in dispatch.arrays else xp.asarray(value))
     if primitive.view:
-        lender = getattr(args[0], "_lender", None)
+        lender = args[0]._lender
         if lender is not None:
             lender._lend(out)
     if recording.active:

@@ -76,9 +76,9 @@ class Tensor(Operand):
     """
 
     # _uid is 0 until a recorder needs to tell this tensor apart from others; ids are never reused.
-    # Unset on most tensors: _lender, whose memory this one looks into (a variable's, or a batch's),
-    # _logits, the input of the softmax or sigmoid activation that made it, and _keras_mask, which
-    # of its time steps count.
+    # None on most tensors (to ask for a slot that is not set takes ten times as long): _lender,
+    # whose memory this one looks into (a variable's, or a batch's), _logits, the input of the
+    # softmax or sigmoid activation that made it, and _keras_mask, which of its time steps count.
     __slots__ = ("__weakref__", "_data", "_keras_mask", "_lender", "_logits", "_uid")
 
     _keras_mask: Any
@@ -88,6 +88,7 @@ class Tensor(Operand):
     def __init__(self, data: Any) -> None:
         self._data = data
         self._uid = 0
+        self._lender = self._logits = self._keras_mask = None
 
     @property
     def shape(self) -> TensorShape:
@@ -211,7 +212,7 @@ class Tensor(Operand):
 
     def assign(self, value: Any) -> Any:
         """Writes to the variable that this tensor is a slice of: ``v[1].assign(x)``."""
-        if getattr(self, "_lender", None) is None:
+        if self._lender is None:
             raise AttributeError("assign works on a Variable or on a slice of one; this is neither")
         variable, part = self._lender, self._data
         return variable._write_part(part, value)

@@ -193,7 +193,7 @@ def sigmoid(x: Any) -> Tensor:
 
 def logits_of(probabilities: Tensor, activation: str) -> Tensor | None:
     """The input of the activation of that name that gave ``probabilities``; None if none did."""
-    name, logits = getattr(probabilities, "_logits", None) or (None, None)
+    name, logits = probabilities._logits or (None, None)
     return logits if name == activation else None
 
 

@@ -150,24 +150,25 @@ class Native:
     def bound(self, arrays: Sequence[np.ndarray]) -> Callable[[], Any]:
         """The same for these arrays, whose memory must not move."""
         table = self.table(arrays)
-        return Kept(self._function, ctypes.addressof(table), (table, arrays)).run
+        return kept(self._function, ctypes.addressof(table), (table, arrays))
 
     def keeping(self, entries: Sequence[int], keep: Any) -> tuple[Callable[[], Any], Any]:
         """A call with these entries in a table, which keeps ``keep`` alive; and that table."""
         table = (ctypes.c_void_p * len(entries))(*entries)
-        return Kept(self._function, ctypes.addressof(table), (table, keep)).run, table
+        return kept(self._function, ctypes.addressof(table), (table, keep)), table
 
 
-class Kept:
-    """A call of machine code on a table that lies at an address, and what must stay for it."""
+class _Place(ctypes.c_void_p):
+    """An address, and what must stay for it."""
 
-    def __init__(self, function: Callable[[int], Any], address: int, keep: Any) -> None:
-        self._function = function
-        self._address = address
-        self._keep = keep
+    keep: Any
 
-    def run(self) -> None:
-        self._function(self._address)
+
+def kept(function: Callable[[Any], Any], address: int, keep: Any) -> Callable[[], Any]:
+    """A call of machine code on a table that lies at an address; ``keep`` stays with it."""
+    place = _Place(address)
+    place.keep = keep
+    return functools.partial(function, place)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import numpy as np
 
 from distgrad.compile.llvm import listed, pool
 from distgrad.compile.llvm.blocks import scratch
-from distgrad.compile.llvm.loops import Kept, Native, address_of
+from distgrad.compile.llvm.loops import Native, address_of, kept
 from distgrad.compile.memory import aligned
 from distgrad.compile.steps import Buffer, Step, View
 
@@ -139,8 +139,8 @@ class Shared:
         """The same for these arrays, whose memory must not move."""
         block = self._for(arrays)
         if self._alone:
-            return Kept(listed.driver().on, address_of(block) + self._first, (block, arrays)).run
-        return Kept(pool.run, address_of(block), (block, arrays)).run
+            return kept(listed.driver().on, address_of(block) + self._first, (block, arrays))
+        return kept(pool.run, address_of(block), (block, arrays))
 
 
 def run(native: Native, *arrays: np.ndarray) -> None:

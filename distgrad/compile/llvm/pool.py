@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.compile import memory
-from distgrad.compile.llvm.loops import Kept, Native, address_of
+from distgrad.compile.llvm.loops import Native, address_of, kept
 from distgrad.compile.llvm.pool_code import CALLS, functions, places
 from distgrad.launcher import load
 from distgrad.launcher.threads import blas, of_kernels
@@ -103,7 +103,7 @@ def state() -> int:
     return pool.state
 
 
-def run(tasks: int) -> None:
+def run(tasks: Any) -> None:
     """Does the tasks of a list that lies at an address, in no order; all are done then.
 
     The list is ``state()``, their number, and for each a function and its table.
@@ -116,7 +116,7 @@ def shared(function: Native, table: np.ndarray) -> Callable[[], None]:
     tasks = np.empty(2 + 2 * len(table), np.int64)
     tasks[:2], tasks[2::2] = (state(), len(table)), function.address
     tasks[3::2] = address_of(table) + table.strides[0] * np.arange(len(table))
-    return Kept(run, address_of(tasks), (tasks, table)).run
+    return kept(run, address_of(tasks), (tasks, table))
 
 
 class _Pool:

@@ -107,7 +107,8 @@ class Loss(Configured):
         if self.casts_targets:
             target = cast(target, prediction._data.dtype)
         if sample_weight is None and self.reduction in _MEANS and not recording.in_parts():
-            whole = None if hasattr(y_pred, "_keras_mask") else self._in_one(target, prediction)
+            masked = getattr(y_pred, "_keras_mask", None) is not None
+            whole = None if masked else self._in_one(target, prediction)
             if whole is not None:
                 return whole, float(target._data.size)
         values, mask = self._values_of_samples(target, prediction, y_pred)
@@ -238,7 +239,7 @@ def _cast_with_logits(tensor: Tensor, dtype: Any) -> Tensor:
     if tensor._data.dtype == dtype:
         return tensor
     found = cast(tensor, dtype)
-    logits = getattr(tensor, "_logits", None)
+    logits = tensor._logits
     if logits is not None:
         activation, x = logits
         found._logits = activation, cast(x, dtype)
