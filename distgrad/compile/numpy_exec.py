@@ -18,7 +18,6 @@ from distgrad.compile.schedule import Compiler, Schedule
 from distgrad.compile.steps import Buffer, Step, View, mapped
 from distgrad.core.variable import Variable
 
-
 _copied = np.ndarray.__copy__  # in its own order, as copy("K"), in half the time
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, count, islice
 from typing import Any
@@ -27,7 +27,9 @@ class Batch:
     ``size``, ``present`` (the indices of the shards that hold a sample) and ``sizes`` (how many
     samples each of them holds) describe the whole batch and are the same on every worker;
     ``shards`` are this worker's own, none of them empty, each with the rows of every array of the
-    source. A worker that has none gets the rows of somebody else's as ``spare``.
+    source. A worker that has none gets the rows of somebody else's as ``spare``. Where its shards
+    are parts of one size of some arrays, one behind the other, those are ``whole``; a batch with
+    other shards, made by ``dataclasses.replace``, does not have them.
     """
 
     step_in_epoch: int
@@ -36,6 +38,7 @@ class Batch:
     shards: list[tuple[int, tuple[Any, ...]]]
     sizes: dict[int, int]
     spare: tuple[Any, ...] = ()
+    whole: tuple[np.ndarray, ...] = field(default=(), init=False)
 
 
 class Loader:
@@ -262,10 +265,13 @@ def cut(
     sizes = {index: last - first for index, (first, last) in enumerate(bounds) if first < last}
     mine = [index for index in sizes if index in shards]
     own: list[tuple[int, tuple[Any, ...]]] = []
+    whole: tuple[np.ndarray, ...] = ()
     if mine:  # read at once, so that shards lie side by side
         start = bounds[mine[0]][0]
         held = rows(start, bounds[mine[-1]][1])
         flat = all([type(array) is np.ndarray for array in held])
+        if flat and len({sizes[index] for index in mine}) == 1:
+            whole = held
         for index in mine:
             where = slice(bounds[index][0] - start, bounds[index][1] - start)
             if len(mine) == 1:
@@ -276,7 +282,9 @@ def cut(
                 part = nest.map_leaves(partial(_part, where=where), held)
             own.append((index, part))
     spare = () if own else rows(*bounds[next(iter(sizes))])
-    return Batch(step, size, list(sizes), own, sizes, spare)
+    batch = Batch(step, size, list(sizes), own, sizes, spare)
+    object.__setattr__(batch, "whole", whole)
+    return batch
 
 
 def _part(array: Any, where: slice) -> Any:

@@ -20,7 +20,7 @@ from distgrad.compile.cupy_exec import Link
 from distgrad.compile.numpy_exec import c_strides
 from distgrad.compile.passes.shards import Merges
 from distgrad.compile.steps import View
-from distgrad.training.frames import Bound, Cut, Leaves, Outcome, Pending, Streams
+from distgrad.training.frames import Bound, Cut, Outcome, Pending, Shards, Streams
 
 _CHAINS = 64  # of one program, for other trees and other buffers
 LAUNCHES = 1 << 14  # in a graph; a guess: what it costs to make grows with them
@@ -59,7 +59,7 @@ class Chains:
 
     def run(
         self,
-        shards: Sequence[Leaves],
+        shards: Shards,
         weights: Sequence[float],
         trees: tuple[Merges, ...],
         streams: Streams,

@@ -96,6 +96,14 @@ class Bound:
         return places, absent
 
 
+class Shards(list[Leaves]):
+    """The arrays of some shards; ``whole`` are those that they are cut from, if in equal parts."""
+
+    def __init__(self, shards: Sequence[tuple], whole: Leaves = ()) -> None:
+        super().__init__(shards if whole else map(flat, shards))
+        self.whole = whole
+
+
 class Inputs:
     """The arrays of several shards along a leading axis: views where they lie side by side."""
 
@@ -104,9 +112,12 @@ class Inputs:
         self._weights = np.empty(count, weight)
         self._given: list[float] = []
 
-    def __call__(self, shards: Sequence[Any], weights: Sequence[float]) -> list[np.ndarray]:
+    def __call__(self, shards: Shards, weights: Sequence[float]) -> list[np.ndarray]:
         if list(weights) != self._given:
             self._weights[:] = self._given = list(weights)
+        if shards.whole:
+            pairs = zip(shards.whole, self._held, strict=True)
+            return [*[array.reshape(held.shape) for array, held in pairs], self._weights]
         rows = zip(*shards, strict=True)
         return [*map(self._together, self._held, rows), self._weights]
 

@@ -231,7 +231,7 @@ class GradientSum:
             return None
         self._stats_tree.start(batch.present)
         share, count = run.part if self.mean_loss else 1.0, len(run.indices)
-        run.start(step, [arrays for _, arrays in batch.shards])
+        run.start(step, [arrays for _, arrays in batch.shards], batch.whole)
         totals = [bucket.total for bucket in self.buckets.buckets]
         found = run.whole([share * scale] * count, totals)
         if found is None:
@@ -317,7 +317,10 @@ class GradientSum:
         if self.programs is None:
             return [None] * len(batch.shards)
         try:
-            kinds = [(i, [(a.shape, a.dtype) for a in arrays]) for i, arrays in batch.shards]
+            if batch.whole:  # its parts follow from it
+                kinds: Any = [(a.shape, a.dtype) for a in batch.whole]
+            else:
+                kinds = [(i, [(a.shape, a.dtype) for a in arrays]) for i, arrays in batch.shards]
         except AttributeError:  # nests of arrays, or none
             return self._plan(self.programs, step, batch)
         like = batch.size, kinds

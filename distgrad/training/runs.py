@@ -6,7 +6,7 @@ its notes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.data.loader import Batch
 from distgrad.ops.streams import stream
 from distgrad.training.buckets import Bucket
-from distgrad.training.frames import Outcome, Pending, flat
+from distgrad.training.frames import Outcome, Pending, Shards
 from distgrad.training.lending import Lender
 from distgrad.training.meeting import Seat
 from distgrad.training.overlap import Job
@@ -133,7 +133,7 @@ class CapturedShards:
         self._sum, self.part, self.program = total, part, program
         self.indices = [index]
         self._step = 0
-        self._shards: list[Sequence[np.ndarray]] = []  # the arrays of each, without their nest
+        self._shards = Shards(())
         # How they add up among the shards that are present, which mostly stay the same.
         self._tree: ShardTree | None = None
         self._parts: tuple[tuple[Node, Merges], ...] = ()
@@ -141,10 +141,10 @@ class CapturedShards:
     def has_room(self) -> bool:
         return len(self.indices) < self.program.at_once
 
-    def start(self, step: int, shards: Iterable[tuple]) -> None:
-        """Takes the arrays of its shards in this step."""
+    def start(self, step: int, shards: Sequence[tuple], whole: Sequence[np.ndarray] = ()) -> None:
+        """Takes the arrays of its shards in this step, equal parts of those of the ``whole``."""
         self._step = step
-        self._shards = [flat(arrays) for arrays in shards]
+        self._shards = Shards(shards, whole)
 
     def streams(self) -> list[stream]:
         """The contexts that the shards draw in."""
@@ -174,7 +174,7 @@ class CapturedShards:
     ) -> Outcome | Pending:
         """What the program gives of them, as ``ShardProgram.run`` says; they are let go of."""
         cut, shards = self._sum.buckets.cut, self._shards
-        self._shards = []
+        self._shards = Shards(())
         given = shards, weights, trees, self.streams, buffers, cut, told
         if timeline.told is None:
             return self.program.run(*given)
@@ -206,7 +206,7 @@ class CapturedShards:
         nodes = [node for node, _ in parts]
         trees = tuple([merges for _, merges in parts])
         if len(shards) > 1 and not program.joins(shards, weights, trees, self.streams):
-            self._shards = []
+            self._shards = Shards(())
             for index, arrays, share in zip(self.indices, shards, shares, strict=True):
                 alone = CapturedShards(total, self.part, program, index)
                 alone.start(self._step, [tuple(arrays)])

@@ -28,7 +28,17 @@ from distgrad.core.tape import TrainingTape
 from distgrad.core.tensor import Tensor
 from distgrad.core.undone import overwritten
 from distgrad.ops.tree_sums import in_tree
-from distgrad.training.frames import Bound, Cut, Inputs, Leaves, Outcome, Pending, Streams, flat
+from distgrad.training.frames import (
+    Bound,
+    Cut,
+    Inputs,
+    Leaves,
+    Outcome,
+    Pending,
+    Shards,
+    Streams,
+    flat,
+)
 from distgrad.training.state import shard
 
 if TYPE_CHECKING:
@@ -166,7 +176,7 @@ class ShardProgram:
 
     def joins(
         self,
-        shards: Sequence[Leaves],
+        shards: Shards,
         weights: Sequence[float],
         trees: tuple[Merges, ...],
         streams: Streams,
@@ -186,7 +196,7 @@ class ShardProgram:
 
     def run(
         self,
-        shards: Sequence[Leaves],
+        shards: Shards,
         weights: Sequence[float],
         trees: tuple[Merges, ...],
         streams: Streams,
@@ -231,7 +241,7 @@ class ShardProgram:
     def _run_several(
         self,
         several: _Several,
-        shards: Sequence[Leaves],
+        shards: Shards,
         weights: Sequence[float],
         streams: Streams,
         buffers: Sequence[Sequence[Any]],
@@ -255,7 +265,7 @@ class ShardProgram:
         return [{id(v): next(arrays).copy() for v in self._assigned} for _ in range(count)]
 
     def _make_several(
-        self, shards: Sequence[Leaves], weights: Sequence[float], trees: tuple[Merges, ...]
+        self, shards: Shards, weights: Sequence[float], trees: tuple[Merges, ...]
     ) -> _Several:
         chosen = draws_from()
         rows_kept = executors.keeps_rows(self._made_by.executor)
@@ -276,7 +286,7 @@ class ShardProgram:
     def _agrees(
         self,
         several: _Several,
-        shards: Sequence[Leaves],
+        shards: Shards,
         weights: Sequence[float],
         trees: tuple[Merges, ...],
         streams: Streams,

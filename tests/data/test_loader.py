@@ -1,5 +1,6 @@
 import itertools
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,6 +94,18 @@ def test_what_a_loader_refuses():
             Loader(SOURCE, 32, 8, shards, seed=0)
     with pytest.raises(ValueError, match="global_batch_size"):
         Loader(SOURCE, 0, 8, range(8), seed=0)
+
+
+def test_shards_of_one_size_are_parts_of_the_whole():
+    whole = [batch.whole for batch in Loader(SOURCE, 32, 8, range(2, 6), seed=0).epoch(0)]
+    batches = list(Loader(SOURCE, 32, 8, range(2, 6), seed=0).epoch(0))
+    for batch, arrays in zip(batches, whole, strict=True):
+        sizes = {len(rows) for _, (rows, *_) in batch.shards}
+        assert bool(arrays) == (len(sizes) == 1)
+        for number, array in enumerate(arrays):
+            parts = [shard[number] for _, shard in batch.shards]
+            np.testing.assert_array_equal(np.concatenate(parts), array)
+    assert any(whole) and replace(batches[0], shards=batches[0].shards[:1]).whole == ()
 
 
 def test_unshuffled_shards_are_views_that_cannot_be_written():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import warnings
 
@@ -333,6 +334,20 @@ def test_shards_of_one_worker_run_at_once(executor, name, monkeypatch):
     assert tried and all(tried)
     monkeypatch.setattr(shard_program.ShardProgram, "joins", lambda self, *args: False)
     assert train(MODELS[name], executor=executor, shards=8) == at_once
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_shards_that_lie_apart_have_the_same_bits(executor, monkeypatch):
+    """Arrays of shards are laid side by side where they are no parts of one array."""
+    together, before = train(dense, executor=executor, shards=8), cut
+
+    def apart(*args):
+        batch = before(*args)
+        copies = [(i, tuple(array.copy() for array in shard)) for i, shard in batch.shards]
+        return dataclasses.replace(batch, shards=copies)
+
+    monkeypatch.setitem(globals(), "cut", apart)
+    assert train(dense, executor=executor, shards=8) == together
 
 
 def test_shards_of_one_row_have_the_same_bits_at_every_step(monkeypatch):
