@@ -94,6 +94,7 @@ class _Group:
         self.body: list[Apply] = []
         self.late: list[Apply] = []  # what only looks at its results: it comes right after
         self.ended: set[Value] = set()  # results that nothing within may use
+        self.reduced: set[Value] = set()  # of their rows, even of one element: not reduced again
 
     @property
     def outputs(self) -> list[Value]:
@@ -110,7 +111,8 @@ class _Group:
         reduced = reduction(instruction)
         if reduced is not None:
             (x,) = instruction.inputs
-            return x.shape == self.shape and self.trailing in (None, reduced.trailing)
+            whole = x.shape == self.shape and x not in self.reduced
+            return whole and self.trailing in (None, reduced.trailing)
         (out,) = instruction.outputs
         if out.shape == self.shape:
             return True
@@ -142,6 +144,7 @@ class _Group:
             return
         self.trailing = reduced.trailing
         (out,) = instruction.outputs
+        self.reduced.add(out)
         if reduced.kind == "column" or out.shape not in (_row_shape(self.shape, self.trailing), ()):
             self.ended.update(instruction.outputs)
 
@@ -149,6 +152,7 @@ class _Group:
         self.body += other.body
         self.late += other.late
         self.ended |= other.ended
+        self.reduced |= other.reduced
         self.kinds |= other.kinds
         self.trailing = other.trailing if self.trailing is None else self.trailing
 

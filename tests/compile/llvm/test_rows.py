@@ -125,6 +125,18 @@ def test_reductions_over_several_axes():
     check(middle, x, whole=False)
 
 
+@pytest.mark.parametrize("shape", [(1,), (5, 1)])
+def test_a_reduction_of_a_row_of_one_may_be_reduced_again(shape):
+    """Its shape is that of what it was made from."""
+
+    def twice(x):
+        least = tf.reduce_min(x, -1, keepdims=True)
+        mean = tf.reduce_mean(least, -1, keepdims=True)
+        return tf.exp(x), least, mean, tf.reduce_sum(mean - x, -1)
+
+    check(twice, floats(*shape), whole=False)
+
+
 def test_a_mask_that_repeats_over_the_outer_axes():
     x = floats(2, 3, 9, 9)
     mask = np.tri(9, dtype=bool)
