@@ -32,11 +32,17 @@ class Composite:
 
     flat_values: Any
     shape: Any
+    dtype: Any
     spec: Any
 
     if TYPE_CHECKING:  # as `distgrad.ragged.elementwise` installs it, and the operators
 
         def __getitem__(self, key: Any) -> Any: ...
+
+    @property
+    def nbytes(self) -> int:
+        """Those of its values."""
+        return getattr(self.flat_values, "_data", self.flat_values).nbytes
 
     def element(self) -> Any:
         """What a user gets of it where it is an element of a dataset."""

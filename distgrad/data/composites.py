@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from distgrad.core.composite import Composite, CompositeSpec
 from distgrad.data import cardinality, nest, specs
 
@@ -68,6 +70,15 @@ def _ragged_rank(spec: Any) -> int | None:
 def has(element: Any) -> bool:
     """Whether a nest has ragged tensors in it."""
     return any(isinstance(leaf, Composite) for leaf in nest.leaves(element))
+
+
+def take(leaf: Any, rows: Any) -> Any:
+    """These rows of an array, a copy in C order, or of a ragged tensor."""
+    if not isinstance(leaf, Composite):
+        return np.take(leaf, rows, axis=0)
+    from distgrad.ragged.gathering import gather
+
+    return gather(leaf, rows)
 
 
 def each_row(element: Any) -> Iterator[Any]:

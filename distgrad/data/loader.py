@@ -108,7 +108,7 @@ class Loader:
     def _worth_a_thread(self) -> bool:
         if self.source.slow:
             return True
-        sample = sum(array.nbytes // len(array) for array in self.source.arrays)
+        sample = sum(array.nbytes for array in self.source.arrays) // len(self.source)
         own = self.global_batch_size * len(self.shards) // self.virtual_shards
         return self.shuffle and own * sample >= _WORTH_A_THREAD
 

@@ -127,13 +127,12 @@ def stack(elements: Sequence[Any]) -> Any:
 
 def length(nest: Any) -> int:
     """The common first dimension of all leaves. Raises ValueError where there is none."""
-    arrays = [np.asarray(leaf) for leaf in leaves(nest)]
-    if not arrays or any(array.ndim == 0 for array in arrays):
+    lengths = set(map(rows, leaves(nest)))
+    if not lengths or -1 in lengths:
         raise ValueError(
             "every array needs a first dimension, that of the samples: a dataset of single samples "
             "lacks .batch(n)"
         )
-    lengths = {len(array) for array in arrays}
     if len(lengths) > 1:
         raise ValueError(
             f"arrays differ in their number of samples: {sorted(lengths)}; a dataset of single "
@@ -142,11 +141,17 @@ def length(nest: Any) -> int:
     return lengths.pop()
 
 
+def rows(leaf: Any) -> int:
+    """The first dimension of an array or a ragged tensor; -1 where it has none."""
+    shape = leaf.shape if isinstance(leaf, Composite) else np.shape(leaf)
+    return shape[0] if len(shape) else -1
+
+
 def is_uneven(nest: Any) -> bool:
     """Whether the arrays of a nest differ in their first dimension."""
     if not isinstance(nest, (tuple, dict)):  # nearly always
         return False
-    return len({np.shape(leaf)[:1] for leaf in leaves(nest)}) > 1
+    return len(set(map(rows, leaves(nest)))) > 1
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distgrad.core.composite import Composite
+from distgrad.data import composites
 from distgrad.data.nest import leaves, map_leaves
+from distgrad.data.nest import rows as rows_of
 
 if TYPE_CHECKING:
     from distgrad.data.preparation import Preparation
@@ -20,28 +23,33 @@ SOURCES = (
 
 
 class ArraySource:
-    """Samples as rows of arrays in memory. Raises ValueError for arrays of different lengths."""
+    """Samples as rows of arrays, or of ragged tensors, in memory.
+
+    Raises ValueError for arrays of different lengths.
+    """
 
     slow = False  # whether taking rows may wait for a disk, so that it is worth doing in advance
 
-    def __init__(self, *arrays: np.ndarray) -> None:
-        self.arrays = tuple(np.asarray(array) for array in arrays)
-        if not self.arrays or any(array.ndim == 0 for array in self.arrays):
+    def __init__(self, *arrays: Any) -> None:
+        self.arrays: tuple[Any, ...] = tuple(
+            array if isinstance(array, Composite) else np.asarray(array) for array in arrays
+        )
+        self._lengths = lengths = list(map(rows_of, self.arrays))
+        if not self.arrays or -1 in lengths:
             raise ValueError("a source needs at least one array, each with a first dimension")
-        lengths = [len(array) for array in self.arrays]
         if len(set(lengths)) > 1:
             raise ValueError(
                 f"arrays have {', '.join(map(str, lengths))} samples; they need the same number"
             )
 
     def __len__(self) -> int:
-        return len(self.arrays[0])
+        return self._lengths[0]
 
     def take(self, rows: np.ndarray | slice) -> tuple[np.ndarray, ...]:
         """The given rows of every array: copies in C order, or for a slice read-only views."""
         if isinstance(rows, slice):
             return tuple(_read_only(array[rows]) for array in self.arrays)
-        return tuple(np.take(array, rows, axis=0) for array in self.arrays)
+        return tuple(composites.take(array, rows) for array in self.arrays)
 
     def ordered(self, order: np.ndarray) -> Callable[[slice], tuple[np.ndarray, ...]]:
         """``take`` for the rows that stand at some places of an order."""
@@ -89,8 +97,9 @@ def _on_disk(array: Any) -> bool:
     return False
 
 
-def _read_only(view: np.ndarray) -> np.ndarray:
-    view.flags.writeable = False  # of the view: the array behind it stays as it was
+def _read_only(view: Any) -> Any:
+    if isinstance(view, np.ndarray):
+        view.flags.writeable = False  # of the view: the array behind it stays as it was
     return view
 
 

@@ -11,6 +11,7 @@ from distgrad.compile import executors
 from distgrad.compile.captured import CaptureError
 from distgrad.compile.traced import Fallback
 from distgrad.core import devices, recording, timeline, tree
+from distgrad.core.composite import Composite
 from distgrad.core.dtypes import is_number
 from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
@@ -109,6 +110,8 @@ class ShardPrograms:
     def _count_kind(self, arrays: tuple) -> None:
         """Few kinds of samples are fine, in numbers that the last batch may change."""
         leaves = flat(arrays)
+        if any(isinstance(a, Composite) for a in leaves):
+            raise Fallback("its samples are ragged: dense ones, by to_tensor(), are faster")
         if not all(is_number(getattr(a, "dtype", np.dtype(object))) for a in leaves):
             raise Fallback("its samples are texts: a dataset that makes numbers of them is faster")
         self._kinds.add(tuple((a.shape[1:], a.dtype) for a in leaves))

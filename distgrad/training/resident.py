@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from distgrad.backend.sent import Picked, Sent
+from distgrad.core.composite import Composite
 from distgrad.core.dtypes import is_number
 from distgrad.data import nest
 from distgrad.data.loader import Loader
@@ -68,10 +69,11 @@ def resident(loader: Loader, backend: Any) -> Loader | None:
     known = _lying.get(source)
     if known is not None and known.at == (backend, backend.selected):
         return _with(loader, known)
+    if source.slow or any(isinstance(a, Composite) for a in source.arrays):
+        return None
     nbytes = sum(len(source) * (array.nbytes // len(array)) for array in source.arrays)
     if (
-        source.slow
-        or not all(is_number(a.dtype) and a.dtype.isbuiltin == 1 for a in source.arrays)
+        not all(is_number(a.dtype) and a.dtype.isbuiltin == 1 for a in source.arrays)
         or nbytes > min(_MOST, _PART * backend.free())
         or 2 * steps * loader.global_batch_size < len(source)
     ):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.user_line import warn
@@ -14,6 +15,7 @@ from distgrad.keras import activations
 from distgrad.keras.layers import shaping
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import known_size, own_weight, set_options
+from distgrad.keras.registry import is_ours
 from distgrad.ops.casting import cast
 from distgrad.ops.logic import select
 
@@ -21,7 +23,7 @@ from distgrad.ops.logic import select
 class Activation(Layer):
     """An activation, by its name or as a function. Raises ValueError for an unknown name."""
 
-    supports_masking = True
+    supports_masking = takes_ragged = True
     activation: Callable[..., Any]
 
     def __init__(self, activation: str | Callable[..., Any], **kwargs: Any) -> None:
@@ -31,8 +33,19 @@ class Activation(Layer):
     def _told_shape(self, shape: Any) -> Any:
         return shape if len(shape) > 1 and shaping.keeps_shape(self.activation) else None
 
-    def call(self, x: Tensor) -> Tensor:
-        return self.activation(x)
+    def call(self, x: Any) -> Any:
+        if not isinstance(x, Composite) or not is_ours(self.activation):
+            return self.activation(x)
+        values = x.flat_values
+        if len(values.shape) == 1 and self.activation.__name__ in _OF_ROWS:
+            raise ValueError(
+                f"layer {self.name!r} makes its rows of whole ones, a {type(x).__name__} has rows "
+                "of any lengths there: give it to_tensor(), with zeros that its mask leaves out"
+            )
+        return x.with_flat_values(self.activation(values))
+
+
+_OF_ROWS = frozenset(("softmax", "log_softmax", "sparsemax", "glu"))
 
 
 def _not_negative(name: str, value: Any) -> Any:

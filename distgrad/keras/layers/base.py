@@ -55,6 +55,7 @@ class Layer(Tracked, Masked, Described, Kept):
     casts_inputs: bool | None = None
     one_tensor = False  # whether a list of tensors is refused
     of_each_value = False  # whether it makes something of each number by itself: ragged ones, too
+    takes_ragged = False  # whether ``call`` takes a ragged tensor
     meets = False  # whether its calls in training add up numbers with other shards
     input_spec: Any = None  # InputSpecs that the first argument of a call is checked against
     stateful: bool = False
@@ -212,7 +213,8 @@ class Layer(Tracked, Masked, Described, Kept):
             check_inputs(self.input_spec, args[0] if args else None, self.name)
         # Most layers are given a tensor, and nothing else.
         alone = len(args) == 1 and not kwargs and type(args[0]) is Tensor
-        if not alone and args and isinstance(args[0], Composite) and is_ours(type(self).call):
+        ragged = not alone and bool(args) and isinstance(args[0], Composite)
+        if ragged and not self.takes_ragged and is_ours(type(self).call):
             return of_values(self, args[0], training)
         nested = not alone and self.one_tensor and bool(args) and tree.is_nested(args[0])
         if nested and is_ours(type(self).call):

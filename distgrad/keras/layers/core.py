@@ -234,7 +234,7 @@ class Lambda(Layer):
     the activations and for functions that are registered; a class of your own has no such limit.
     """
 
-    takes_texts = True
+    takes_texts = takes_ragged = True
 
     def __init__(
         self,

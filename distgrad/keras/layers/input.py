@@ -18,13 +18,14 @@ class InputLayer(Layer):
     ``shape`` is that of one sample, ``batch_shape`` has the batch's axis in front; None stands for
     an unknown size. The older names ``input_shape`` and ``batch_input_shape`` stand for them.
     ``input_tensor`` is a KerasTensor that is an input from now on. An input of dtype "string" is an
-    array of texts, for layers that take them. Raises ValueError without any of
-    them, and where they do not go together.
+    array of texts, for layers that take them. One that is ``ragged`` is a ragged tensor, whose rows
+    have any lengths along the axes that are None. Raises ValueError without any of them, where they
+    do not go together, and for a ``sparse`` one.
     """
 
     casts_inputs = False
-    takes_texts = True
-    sparse = ragged = False
+    takes_texts = takes_ragged = True
+    sparse = False
 
     def __init__(
         self,
@@ -51,8 +52,8 @@ class InputLayer(Layer):
             raise ValueError(f"an input needs a shape or a batch_shape: {shape}, {batch_shape}")
         elif batch_shape is not None and batch_size is not None:
             raise ValueError(f"batch_shape={batch_shape} has the batch_size already: leave it out")
-        if sparse or ragged:
-            raise ValueError("sparse and ragged inputs do not exist here: use dense arrays")
+        if sparse:
+            raise ValueError("no input of a model is sparse here: use a dense one")
         if batch_shape is None:
             sample = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape or ())
             batch_shape = (batch_size, *sample)
@@ -64,11 +65,14 @@ class InputLayer(Layer):
         self.batch_shape = batch_shape
         self._given_dtype = of_input(self.variable_dtype if dtype is None else dtype).name
         self.optional = optional
+        self.ragged = bool(ragged) if input_tensor is None else input_tensor.ragged
         self.built = True
         self._begin(input_tensor)
 
     def _begin(self, tensor: KerasTensor | None = None) -> None:
-        made = KerasTensor(self.batch_shape, self._given_dtype, name=self._given_name)
+        made = KerasTensor(
+            self.batch_shape, self._given_dtype, ragged=self.ragged, name=self._given_name
+        )
         Node(self, (), {}, made if tensor is None else tensor)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -89,7 +93,7 @@ class InputLayer(Layer):
             "batch_shape": self.batch_shape,
             "dtype": self._given_dtype,
             "sparse": False,
-            "ragged": False,
+            "ragged": self.ragged,
             "name": self.name,
             "optional": self.optional,
         }

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras.layers import shaping
@@ -26,6 +27,10 @@ from distgrad.ops.linalg import matmul
 from distgrad.ops.logic import logical_or, select
 from distgrad.ops.reduce import reduce_any
 from distgrad.ops.shape import concat, expand_dims, reshape, transpose
+
+
+def _ragged(inputs: Any) -> bool:
+    return isinstance(inputs, (list, tuple)) and any(isinstance(x, Composite) for x in inputs)
 
 
 def _shapes(layer: Layer, inputs: Any) -> list[tuple[int, ...]]:
@@ -74,7 +79,9 @@ class Merge(Layer):
     def _told_shape(self, shape: Any) -> Any:
         return shaping.broadcast(shape) if isinstance(shape, list) and len(shape) == 2 else None
 
-    def call(self, inputs: Any, mask: Any = None) -> Tensor:
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        if _ragged(inputs):
+            return self.merge(list(inputs), [None] * len(inputs))
         shapes = _shapes(self, inputs)
         rank = max(map(len, shapes))
         aligned = []
@@ -195,9 +202,11 @@ class Concatenate(Moving):
             return None
         return (*shape[0][:at], sum(sizes), *shape[0][at + 1 :])
 
-    def call(self, inputs: Any) -> Tensor:
+    def call(self, inputs: Any) -> Any:
         if not isinstance(inputs, (list, tuple)) or not inputs:
             raise ValueError(f"{self.name!r} takes a list of tensors, not {inputs!r}")
+        if _ragged(inputs):
+            return concat(inputs, self.axis)
         shapes = [x._data.shape for x in inputs]
         ranks = {len(shape) for shape in shapes}
         if len(ranks) == 1 and -len(shapes[0]) <= self.axis < len(shapes[0]):

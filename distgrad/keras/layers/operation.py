@@ -184,7 +184,9 @@ class NamedOperation(Operation):
         return function(*bound.args, **bound.kwargs)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        found = operation_shapes.told(self.operation, {**self.settings, **kwargs}, args)
+        ragged = any(tensor.ragged for tensor in symbolic.symbols(args))
+        rule = None if ragged else operation_shapes.told
+        found = rule and rule(self.operation, {**self.settings, **kwargs}, args)
         if found is not None:
             return found
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_floating
 from distgrad.core.errors import InvalidArgumentError
@@ -139,7 +140,7 @@ class GlobalPooling(Layer):
         return (*shape[:first], *space, *shape[first + self.rank :])
 
     def _space(self, x: Tensor) -> list[int]:
-        check_rank(self, x._data.shape, self.rank + 2)
+        check_rank(self, x.shape if isinstance(x, Composite) else x._data.shape, self.rank + 2)
         first = 2 if self.data_format == "channels_first" else 1
         return list(range(first, first + self.rank))
 
@@ -150,9 +151,10 @@ def _as_floats(x: Tensor) -> Tensor:
 
 
 class GlobalMaxPooling1D(GlobalPooling):
-    """The largest element over time."""
+    """The largest element over time, of the rows of a ragged tensor as well."""
 
     rank = 1
+    takes_ragged = True
 
     def call(self, x: Tensor) -> Tensor:
         return reduce_max(x, self._space(x), keepdims=self.keepdims)
@@ -160,6 +162,8 @@ class GlobalMaxPooling1D(GlobalPooling):
 
 class GlobalMaxPooling2D(GlobalMaxPooling1D):
     """The largest element of each image."""
+
+    takes_ragged = False
 
     rank = 2
 
@@ -171,16 +175,19 @@ class GlobalMaxPooling3D(GlobalMaxPooling1D):
 
 
 class GlobalAveragePooling1D(GlobalPooling):
-    """The mean over time; of the steps that are not masked, where there is a mask."""
+    """The mean over time; of the steps that are not masked, where there is a mask.
+
+    That of the rows of a ragged tensor as well.
+    """
 
     rank = 1
-    supports_masking = True
+    supports_masking = takes_ragged = True
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         return None  # no time is left
 
     def call(self, x: Tensor, mask: Any = None) -> Tensor:
-        x = _as_floats(x)
+        x = x if isinstance(x, Composite) else _as_floats(x)
         space = self._space(x)
         if mask is None:
             return reduce_mean(x, space, keepdims=self.keepdims)

@@ -31,6 +31,10 @@ class BaseDropout(Layer):
         self.rate = fraction("rate", rate)
         self.seed = seed
 
+    @property
+    def of_each_value(self) -> bool:  # type: ignore[override]
+        return self.noise_shape is None
+
     def _told_shape(self, shape: Any) -> Any:
         return shape
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import recording, tree
+from distgrad.core.composite import Composite
 from distgrad.core.dtypes import DType, of_input, string
 from distgrad.core.errors import InvalidArgumentError, NoValueError
 from distgrad.core.tensor import Tensor
@@ -67,12 +68,13 @@ class KerasTensor:
 
     ``+ - * / // % ** @``, comparisons but ``==``, indexing, ``reshape``, ``squeeze`` and the
     functions of ``keras.ops`` give further ones. Other functions of ``distgrad`` do not take it;
-    they go into a layer. Raises ValueError for a sparse or ragged one.
+    they go into a layer. One that is ``ragged`` stands for a ragged tensor, whose rows have any
+    lengths along the axes that are None. Raises ValueError for a sparse one.
     """
 
     __array_priority__ = 200
     __array_ufunc__ = None
-    sparse = ragged = False
+    sparse = False
 
     def __init__(
         self,
@@ -83,9 +85,10 @@ class KerasTensor:
         record_history: bool = True,
         name: str | None = None,
     ) -> None:
-        if sparse or ragged:
-            raise ValueError("sparse and ragged tensors do not exist here: use dense ones")
+        if sparse:
+            raise ValueError("no input of a model is sparse here: use a dense one")
         self.shape = tuple(None if n is None else int(n) for n in shape)
+        self.ragged = bool(ragged)
         self.dtype: DType = of_input(dtype)
         self.node: Node | None = None
         self.index = 0
@@ -101,7 +104,7 @@ class KerasTensor:
         return len(self.shape)
 
     def __repr__(self) -> str:
-        what = f"shape={self.shape}, dtype={self.dtype.name}, sparse=False, ragged=False"
+        what = f"shape={self.shape}, dtype={self.dtype.name}, sparse=False, ragged={self.ragged}"
         return f"<KerasTensor {what}, name={self.name}>"
 
     def _refuse(self, what: str) -> NoValueError:
@@ -186,7 +189,7 @@ def record(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     def own(tensor: Any) -> Any:
         if not isinstance(tensor, KerasTensor):
             return tensor
-        made = KerasTensor(tensor.shape, tensor.dtype)
+        made = KerasTensor(tensor.shape, tensor.dtype, ragged=tensor.ragged)
         made._keras_mask = tensor._keras_mask
         return made
 
@@ -245,6 +248,8 @@ def infer(
         def zeros(leaf: Any) -> Any:
             if not isinstance(leaf, KerasTensor):
                 return leaf
+            if leaf.ragged:
+                return _rows(leaf, sized(leaf.shape), make)
             if leaf.dtype is string:
                 return np.full(sized(leaf.shape), layer.some_text(sizes[0]))
             tensor = Tensor(make(sized(leaf.shape), leaf.dtype.numpy_dtype))
@@ -303,18 +308,29 @@ def infer(
         raise ValueError("how many outputs there are depends on the size of an axis that is None")
 
     def spec(one: Any, other: Any) -> Any:
-        if not (isinstance(one, Tensor) or are_texts(one)):
+        ragged = isinstance(one, Composite)
+        if not (isinstance(one, Tensor) or are_texts(one) or ragged):
             return one
         sizes = zip(tuple(one.shape), tuple(other.shape), strict=True)
         shape = [a if a == b and a not in open_sizes else None for a, b in sizes]
         if batch is not None and shape[:1] == [batch]:
             shape[0] = None
-        made = KerasTensor(shape, dtype_of(one))
+        made = KerasTensor(shape, one.dtype if ragged else dtype_of(one), ragged=ragged)
         masks = (getattr(each, "_keras_mask", None) for each in (one, other))
         made._keras_mask = spec(*masks)
         return made
 
     return tree.map_structure(spec, first, second)
+
+
+def _rows(tensor: KerasTensor, shape: list[int], make: Callable[..., np.ndarray]) -> Any:
+    """A ragged tensor for one that stands for it."""
+    from distgrad.ragged import RaggedTensor
+
+    texts = tensor.dtype is string
+    values = np.full(shape, "a") if texts else make(shape, tensor.dtype.numpy_dtype)
+    unknown = [axis for axis, size in enumerate(tensor.shape) if axis and size is None]
+    return RaggedTensor.from_tensor(values, ragged_rank=max(unknown, default=1))
 
 
 def _again(

@@ -11,6 +11,7 @@ import numpy as np
 
 from distgrad.comm.communicator import Communicator
 from distgrad.core import recording, tree
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_floating, is_number
 from distgrad.core.tensor import Tensor
@@ -196,6 +197,8 @@ class Evaluator(Compiled):
         floats = floatx() if of_arrays else None
 
         def one(array: Any) -> Any:
+            if isinstance(array, Composite):
+                return array
             if type(array) is not Tensor and not is_number(array.dtype):
                 return array
             tensor = as_tensor(array)
@@ -248,6 +251,10 @@ class Evaluator(Compiled):
             passes = Passes(self, parts, jit)
             self._kept_passes = key, passes
         return passes
+
+    def _passes_over(self, feed: Feed) -> Passes:
+        """Those for a feed: eager where it is ragged, each batch of which has rows of its own."""
+        return self.passes("off" if feed.ragged else None)
 
     def evaluate(
         self,
@@ -318,7 +325,7 @@ class Evaluator(Compiled):
     ) -> tuple[float, np.ndarray]:
         communicator, shards, own = self._share_of_shards()
         begin_pass(self._compiled_goal.metrics, self._compiled_goal.alone)
-        passes = self.passes()
+        passes = self._passes_over(feed)
         with settled(self):
             loss, sums = evaluate(
                 passes.compute,
@@ -346,7 +353,7 @@ class Evaluator(Compiled):
         """A user's own ``test_step`` on every shard: what it returns over all samples, by name."""
         communicator, shards, own = self._share_of_shards()
         begin_pass(self._each_metric(), self._compiled_goal.alone)
-        given, passes = self._given_batch(feed.parts is not None), self.passes()
+        given, passes = self._given_batch(feed.parts is not None), self._passes_over(feed)
         returned = Returned(self._each_metric, self._compiled_goal.alone)
         total: Any = 0.0
         batches = passes.batches(feed.loader(shards, own, steps=steps), tensors=True)
@@ -376,7 +383,7 @@ class Evaluator(Compiled):
         steps = arguments.whole_or_none("steps", steps, "steps")
         callbacks = arguments.callbacks_of(callbacks)
         feed = Feed(x, batch_size=batch_size)
-        passes, built = self.passes(), self.built
+        passes, built = self._passes_over(feed), self.built
         step = self._prediction_of_batch(passes, feed.parts is not None)
         found = Gathered()
         began = time.monotonic()
@@ -389,7 +396,8 @@ class Evaluator(Compiled):
             outputs = step(arrays)
             found.add(outputs)
             if not built:  # the first batch has made the weights
-                step, built = self._prediction_of_batch(self.passes(), feed.parts is not None), True
+                passes, built = self._passes_over(feed), True
+                step = self._prediction_of_batch(passes, feed.parts is not None)
             if watched.callbacks:
                 watched.logs = {"outputs": on_host(outputs)}
         watched.end({})

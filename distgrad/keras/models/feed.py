@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import Composite
 from distgrad.core.tensor import Tensor
 from distgrad.core.texts import as_texts, holds_texts
 from distgrad.core.variable import Variable
-from distgrad.data import nest
+from distgrad.data import composites, nest
 from distgrad.data.dataset import Dataset
 from distgrad.data.loader import BatchLoader, Loader, is_stream
 from distgrad.data.source import NestSource
@@ -38,7 +39,7 @@ class Feed:
     """The batches of ``x, y, sample_weight``, or of a dataset, generator or sequence ``x``.
 
     Raises ValueError where there is no data, lengths differ, or targets come beside a dataset, and
-    TypeError for a ``batch_size`` that is no int.
+    TypeError for a ``batch_size`` that is no int. ``ragged`` says whether there are ragged tensors.
     """
 
     _source: NestSource | None = None  # one for all passes, so that it need lie on a device once
@@ -59,6 +60,7 @@ class Feed:
             self.parts = (as_arrays(given[0], texts=True), *map(as_arrays, given[1:]))
             self.size = _length(self.parts)
             self.first: tuple[Any, ...] = _rows(self.parts, slice(0, 1))
+            self.ragged = composites.has(self.first)
             return
         if y is not None or sample_weight is not None:
             raise ValueError(
@@ -80,6 +82,7 @@ class Feed:
                     "samples than a batch and drop_remainder=True?"
                 )
         self.first = tuple(first) if isinstance(first, (tuple, list)) else (first,)
+        self.ragged = composites.has(self.first)
 
     @property
     def first_batch(self) -> tuple[Any, ...]:
@@ -123,7 +126,7 @@ class Feed:
             raise ValueError(f"validation_split {fraction} of {self.size} samples leaves no part")
         held = Feed.__new__(Feed)
         held.batch_size, held.parts = self.batch_size, _rows(self.parts, slice(cut, None))
-        held.size, held.first = self.size - cut, self.first
+        held.size, held.first, held.ragged = self.size - cut, self.first, self.ragged
         self.parts, self.size = _rows(self.parts, slice(0, cut)), cut
         return held
 
@@ -135,7 +138,7 @@ class Feed:
             return {"batch_size": self.batch_size, "arrays": shapes}
         counts = isinstance(self.batches, Dataset)
         size = int(self.batches.cardinality()) if counts else None
-        first = [f"{len(leaf)} rows" for leaf in nest.leaves(self.first) if np.ndim(leaf)]
+        first = [f"{rows} rows" for rows in map(nest.rows, nest.leaves(self.first)) if rows >= 0]
         return {"kind": type(self.batches).__name__, "batches": size, "first_batch": first}
 
     def digest(self) -> list[int]:
@@ -146,7 +149,7 @@ class Feed:
         """
         if self.parts is not None:
             rows = np.unique(np.linspace(0, self.size - 1, _LOOKED_AT).astype(np.int64))
-            return [checksum(leaf[rows]) for leaf in nest.leaves(self.parts)]
+            return [checksum(composites.take(leaf, rows)) for leaf in nest.leaves(self.parts)]
         if not isinstance(self.batches, Dataset):
             return []
         return [checksum(leaf) for leaf in nest.leaves(self.first[1:2])]
@@ -166,8 +169,8 @@ def is_arrays(x: Any) -> bool:
 def as_arrays(value: Any, texts: bool = False) -> Any:
     """A nest whose leaves are arrays; a list of arrays is a nest, one of numbers an array.
 
-    None stays, for an input that is left out. Raises ValueError for what is no array of numbers,
-    nor of ``texts`` where these may be inputs.
+    Ragged tensors stay what they are, and None, for an input that is left out. Raises ValueError
+    for what is no array of numbers, nor of ``texts`` where these may be inputs.
     """
     if value is None:
         return None
@@ -175,6 +178,8 @@ def as_arrays(value: Any, texts: bool = False) -> Any:
         return {key: as_arrays(part, texts) for key, part in value.items()}
     if isinstance(value, (list, tuple)) and value and all(map(_is_input, value)):
         return tuple([as_arrays(part, texts) for part in value])
+    if isinstance(value, Composite):
+        return value
     array = value._host() if isinstance(value, Tensor) else np.asarray(value)
     if texts and array.dtype.kind in "OSU" and holds_texts(array):
         return as_texts(array)
@@ -212,7 +217,7 @@ def _rows(parts: tuple[Any, ...], where: slice) -> tuple[Any, ...]:
 
 def _length(parts: tuple[Any, ...]) -> int:
     sizes = {
-        name: sorted({len(leaf) if leaf.ndim else -1 for leaf in nest.leaves(part)})
+        name: sorted(set(map(nest.rows, nest.leaves(part))))
         for name, part in zip(("x", "y", "sample_weight"), parts, strict=False)
         if part is not None
     }

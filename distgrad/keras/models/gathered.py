@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import tree
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor, backend_of, numpy_backend
 from distgrad.core.tensor import Tensor
+from distgrad.ops.shape import concat
 
 _WAITING = 1 << 26  # bytes of outputs that are left on a device until they are read together
 
@@ -22,9 +24,12 @@ class Gathered:
         self._nbytes = 0
 
     def add(self, outputs: Any) -> None:
-        """Takes an array or a tensor for each sample of a batch, or a nest of them."""
+        """Takes an array or a tensor with a row for each sample of a batch, or a nest of them."""
         if type(outputs) is Tensor and type(outputs._data) is np.ndarray:
             self._parts.append(outputs._host())  # as all of them are then
+            return
+        if any(isinstance(leaf, Composite) for leaf in tree.flatten(outputs)):
+            self._parts.append(on_host(outputs))
             return
         found = tree.map_structure(as_tensor, outputs)
         leaves = [leaf._data for leaf in tree.flatten(found)]
@@ -41,12 +46,20 @@ class Gathered:
     def whole(self) -> Any:
         """All of them, in the nest in which each batch came."""
         self._bring()
-        return tree.map_structure(lambda *arrays: np.concatenate(arrays), *self._parts)
+        return tree.map_structure(_one_behind_the_other, *self._parts)
 
 
 def on_host(outputs: Any) -> Any:
-    """Those of one batch."""
-    return tree.map_structure(lambda output: as_tensor(output)._host(), outputs)
+    """Those of one batch; ragged tensors as they are."""
+
+    def one(output: Any) -> Any:
+        return output if isinstance(output, Composite) else as_tensor(output)._host()
+
+    return tree.map_structure(one, outputs)
+
+
+def _one_behind_the_other(*parts: Any) -> Any:
+    return concat(parts, 0) if isinstance(parts[0], Composite) else np.concatenate(parts)
 
 
 def _joined(*tensors: Tensor) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import tree
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import string
 from distgrad.core.texts import as_texts
@@ -107,7 +108,7 @@ class Graph:
             if not isinstance(layer, InputLayer):
                 takers = [node for node in found if any(t is source for t in node.needed)]
                 depth = max((of_node[node.number] + 1 for node in takers), default=0)
-                stand_in = Input(batch_shape=source.shape, dtype=source.dtype)
+                stand_in = Input(batch_shape=source.shape, dtype=source.dtype, ragged=source.ragged)
                 self.stand_ins[id(source)] = stand_in
                 layer = stand_in.node.layer  # type: ignore[union-attr]
             if id(layer) not in self._layers:
@@ -141,7 +142,9 @@ class Graph:
         for source, tensor in zip(self.sources, given, strict=True):
             if not isinstance(tensor, KerasTensor) or not _fits(tensor.shape, source.shape):
                 return None
-            made = values[id(source)] = KerasTensor(tensor.shape, source.dtype)
+            made = values[id(source)] = KerasTensor(
+                tensor.shape, source.dtype, ragged=tensor.ragged
+            )
             made._keras_mask = tensor._keras_mask
         fill = _filler(values)
         for node in self.nodes:
@@ -232,6 +235,16 @@ def _fits(shape: tuple, wanted: tuple) -> bool:
     return len(shape) == len(wanted) and all(b is None or a == b for a, b in pairs)
 
 
+def _fitted_rows(source: KerasTensor, rows: Composite) -> Any:
+    """A ragged tensor in the dtype of the input. Raises ValueError where it does not fit."""
+    if not source.ragged or len(rows.shape) != len(source.shape):
+        raise ValueError(
+            f"{source!r} is an input of the model, a {type(rows).__name__} of shape {rows.shape} "
+            "was given: give Input(ragged=True) as many axes, or the model rows.to_tensor()"
+        )
+    return rows if rows.dtype == source.dtype else cast(rows, source.dtype)
+
+
 def fitted(source: KerasTensor, value: Any) -> Any:
     """A value in the dtype of the input, a last axis of 1 added or taken away where that fits.
 
@@ -242,6 +255,8 @@ def fitted(source: KerasTensor, value: Any) -> Any:
         if getattr(source.node and source.node.layer, "optional", False):
             return None
         raise ValueError(f"the input {source.name!r} is None, and not optional: give a tensor")
+    if isinstance(value, Composite):
+        return _fitted_rows(source, value)
     of_texts = source.dtype is string
     tensor: Any = as_texts(value) if of_texts else as_tensor(value)
     found, wanted = tensor.shape if of_texts else tensor._data.shape, source.shape

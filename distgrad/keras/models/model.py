@@ -36,7 +36,7 @@ class Model(Trainer):
     """
 
     supports_masking = True
-    takes_texts = True
+    takes_texts = takes_ragged = True
     _not_in_config = (*Trainer._not_in_config, "inputs", "outputs")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:

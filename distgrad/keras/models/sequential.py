@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distgrad.core.composite import Composite
 from distgrad.core.dtypes import kind_of, string
 from distgrad.core.tensor import Tensor
 from distgrad.core.texts import dtype_of
@@ -128,7 +129,8 @@ class Sequential(Model):
         # Numbers of one byte (images, masks) become floats at once, which hold them exactly;
         # wider whole numbers may be indices.
         floats = kind_of(dtype.numpy_dtype) == "f" or dtype.size == 1
-        self._start_with(Input(batch_shape=(None, *shape[1:]), dtype=None if floats else dtype))
+        kind, ragged = None if floats else dtype, isinstance(given, Composite)
+        self._start_with(Input(batch_shape=(None, *shape[1:]), dtype=kind, ragged=ragged))
 
     def _told_by_layers(self) -> bool:
         return bool(self._stacked_layers) and type(self).call is Sequential.call
@@ -142,7 +144,7 @@ class Sequential(Model):
         if len(inputs.shape) != len(source.shape):
             return None
         cast = source.dtype.is_floating and not inputs.dtype.is_floating
-        x = KerasTensor(inputs.shape, source.dtype if cast else inputs.dtype)
+        x = KerasTensor(inputs.shape, source.dtype if cast else inputs.dtype, ragged=inputs.ragged)
         x._keras_mask = inputs._keras_mask
         for layer in self.layers:
             x = layer.compute_output_spec(x)

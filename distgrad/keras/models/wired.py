@@ -46,14 +46,16 @@ class Wired:
                 if node is not None and isinstance(node.layer, InputLayer):
                     inputs.append((numbers[id(leaf)], node.layer))
                 elif id(node) not in inside:
-                    inputs.append((numbers[id(leaf)], (leaf.shape, leaf.dtype.name, leaf.name)))
+                    known = leaf.shape, leaf.dtype.name, leaf.ragged, leaf.name
+                    inputs.append((numbers[id(leaf)], known))
             return _Place(numbers[id(leaf)])
 
         def placed(nest: Any) -> Any:
             return tree.map_structure(place, nest)
 
         def made(tensor: KerasTensor) -> tuple:
-            return place(tensor).number, tensor.shape, tensor.dtype.name, tensor._keras_mask
+            known = tensor.shape, tensor.dtype.name, tensor.ragged
+            return place(tensor).number, known, tensor._keras_mask
 
         calls = []
         for node in self.nodes:
@@ -69,8 +71,8 @@ def _rewired(ends: Any, inputs: list[Any], calls: list[Any]) -> Wired:
         if isinstance(source, InputLayer):
             tensors[number] = source.output
         else:
-            shape, dtype, name = source
-            tensors[number] = Input(batch_shape=shape, dtype=dtype, name=name)
+            shape, dtype, ragged, name = source
+            tensors[number] = Input(batch_shape=shape, dtype=dtype, ragged=ragged, name=name)
 
     def filled(nest: Any) -> Any:
         return tree.map_structure(
@@ -79,8 +81,8 @@ def _rewired(ends: Any, inputs: list[Any], calls: list[Any]) -> Wired:
 
     nodes = []
     for layer, args, kwargs, outputs, made in calls:
-        for number, shape, dtype, mask in made:
-            tensors[number] = KerasTensor(shape, dtype)
+        for number, (shape, dtype, ragged), mask in made:
+            tensors[number] = KerasTensor(shape, dtype, ragged=ragged)
             tensors[number]._keras_mask = mask
         nodes.append(Node(layer, tuple(filled(args)), filled(kwargs), filled(outputs)))
     return Wired(filled(ends), nodes)
