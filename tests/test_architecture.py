@@ -45,7 +45,7 @@ ALLOWED = {
     "data.generated": {"data", "core.composite", "core.errors", "core.texts"},
     "data.drawing": {"ops.random", "ops.streams"},
     "data.iterating": {"data", "core.errors", "core.op_errors", "core.place", "core.recording"},
-    "data.kept": {"data", "core.dtypes", "core.errors", "core.texts"},
+    "data.kept": {"data", "core.dtypes", "core.errors", "core.files", "core.texts"},
     "data.lines": {"data", "core.errors", "core.texts"},
     "data.nest": {"core.composite", "core.errors", "core.texts", "ragged"},
     "data.records": {"data", "core.errors", "core.files", "core.op_errors", "core.texts"},

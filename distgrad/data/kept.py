@@ -11,13 +11,13 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from distgrad.core import files
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import DataError, NotFoundError
 from distgrad.core.texts import as_bytes, holds_texts
@@ -35,30 +35,24 @@ def path_in(folder: Any) -> Path:
 def keep(elements: Iterator[Any], path: Path) -> Iterator[Any]:
     """The same elements, which lie in the file once the last one was taken."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            form, count, room = None, 0, 0
-            shapes: list[Any] = []
-            for element in elements:
-                arrays = list(nest.leaves(element))
-                if not count:
-                    form, shapes = _form(element), [list(np.shape(array)) for array in arrays]
-                    room = len(_header(form, 0, shapes)) + 8 * sum(map(len, shapes)) + 32
-                    file.write(b" " * room + b"\n")
-                if _form(element) != form:
-                    raise ValueError(f"elements differ: {_form(element)} comes after {form}")
-                shapes = [*map(_common, shapes, map(np.shape, arrays))]
-                count += 1
-                for array in itertools.chain.from_iterable(map(_plain, arrays)):
-                    np.lib.format.write_array(file, array, allow_pickle=False)
-                yield element
-            file.seek(0)
-            file.write(_header(form, count, shapes).ljust(room) + b"\n")
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with files.replacing(path, sync=False) as work, open(work, "wb") as file:
+        form, count, room = None, 0, 0
+        shapes: list[Any] = []
+        for element in elements:
+            arrays = list(nest.leaves(element))
+            if not count:
+                form, shapes = _form(element), [list(np.shape(array)) for array in arrays]
+                room = len(_header(form, 0, shapes)) + 8 * sum(map(len, shapes)) + 32
+                file.write(b" " * room + b"\n")
+            if _form(element) != form:
+                raise ValueError(f"elements differ: {_form(element)} comes after {form}")
+            shapes = [*map(_common, shapes, map(np.shape, arrays))]
+            count += 1
+            for array in itertools.chain.from_iterable(map(_plain, arrays)):
+                np.lib.format.write_array(file, array, allow_pickle=False)
+            yield element
+        file.seek(0)
+        file.write(_header(form, count, shapes).ljust(room) + b"\n")
 
 
 def announced(path: Path) -> tuple[int, Any]:
