@@ -38,6 +38,13 @@ def _label_apart(section: _Section) -> _Section:
     return section
 
 
+def _path_or_builtin(section: _Section) -> _Section:
+    path, builtin = (getattr(section, n) for n in ("path", "builtin"))
+    if (path is None) == (builtin is None):
+        raise PydanticCustomError("together", "give one of path and builtin")
+    return section
+
+
 class DataSection(Section):
     """Where samples come from."""
 
@@ -159,9 +166,7 @@ class Parquet(DataSection):
     standardize: bool = True
     """Whether columns are brought to mean 0 and deviation 1, by the rows that are trained on."""
 
-    @model_validator(mode="after")
-    def _apart(self) -> Self:
-        return _label_apart(self)
+    _apart = model_validator(mode="after")(_label_apart)
 
 
 class Csv(DataSection):
@@ -188,9 +193,7 @@ class Csv(DataSection):
     header: bool = True
     """Whether the first line names the columns; else they are called "0", "1", "2", ..."""
 
-    @model_validator(mode="after")
-    def _apart(self) -> Self:
-        return _label_apart(self)
+    _apart = model_validator(mode="after")(_label_apart)
 
 
 class Text(DataSection):
@@ -209,11 +212,7 @@ class Text(DataSection):
     test_fraction: Fraction = 0.1
     """The part at the end of the text that is held out for the test."""
 
-    @model_validator(mode="after")
-    def _either(self) -> Self:
-        if (self.path is None) == (self.builtin is None):
-            raise PydanticCustomError("together", "give one of path and builtin")
-        return self
+    _either = model_validator(mode="after")(_path_or_builtin)
 
 
 class Series(DataSection):
@@ -234,11 +233,7 @@ class Series(DataSection):
     test_fraction: Fraction = 0.2
     """The part at the end of the series that is held out for the test."""
 
-    @model_validator(mode="after")
-    def _either(self) -> Self:
-        if (self.path is None) == (self.builtin is None):
-            raise PydanticCustomError("together", "give one of path and builtin")
-        return self
+    _either = model_validator(mode="after")(_path_or_builtin)
 
 
 Data = (
