@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Operand, Tensor
-from distgrad.experimental.promotion import default_float, dtype_of, meeting, tensor, together
+from distgrad.experimental.promotion import (
+    default_float,
+    dtype_of,
+    meeting,
+    named,
+    tensor,
+    together,
+)
 from distgrad.keras import ops
 from distgrad.ops.casting import cast
 
@@ -65,12 +72,6 @@ __all__ += [
 ]
 
 
-def _named(name: str, function: Callable[..., Any]) -> None:
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"NumPy's ``{name}``, on tensors."
-    globals()[name] = function
-
-
 def _of_one(function: Any) -> Any:
     return lambda a, *args, **kwargs: function(tensor(a), *args, **kwargs)
 
@@ -98,13 +99,13 @@ def _plain(value: Any) -> Any:
 
 
 for _name in _OF_ONE.split():
-    _named(_name, _of_one(getattr(ops, _name)))
+    globals()[_name] = named(_name, _of_one(getattr(ops, _name)))
 for _name in _OF_PARTS.split():
-    _named(_name, _of_one(getattr(ops, _name)))
+    globals()[_name] = named(_name, _of_one(getattr(ops, _name)))
 for _name in _OF_SEQUENCES.split():
-    _named(_name, _of_sequence(getattr(ops, _name)))
+    globals()[_name] = named(_name, _of_sequence(getattr(ops, _name)))
 for _name in _OF_NUMBERS.split():
-    _named(_name, _of_numbers(getattr(np, _name)))
+    globals()[_name] = named(_name, _of_numbers(getattr(np, _name)))
 
 
 # Made

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from distgrad.core.tensor import Tensor
-from distgrad.experimental.promotion import default_float, floats, meeting, tensor, together
+from distgrad.experimental.promotion import (
+    default_float,
+    floats,
+    meeting,
+    named,
+    tensor,
+    together,
+)
 from distgrad.keras import ops
 from distgrad.ops import arithmetic, division, logic, powers, rounding
 from distgrad.ops.casting import cast
@@ -60,12 +67,6 @@ _PAIRS_OF_FLOATS = {
 }
 
 
-def _named(name: str, function: Callable[..., Tensor]) -> None:
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"NumPy's ``{name}``, on tensors."
-    globals()[name] = function
-
-
 def _of_one(convert: Callable[..., list[Tensor]], function: Any) -> Callable[..., Tensor]:
     return lambda x: function(*convert(x))
 
@@ -82,13 +83,13 @@ def _of_two(
 
 
 for _name in _OF_FLOATS.split():
-    _named(_name, _of_one(floats, getattr(ops, _name)))
+    globals()[_name] = named(_name, _of_one(floats, getattr(ops, _name)))
 for _name, _function in _OF_ANY.items():
-    _named(_name, _of_one(together, _function))
+    globals()[_name] = named(_name, _of_one(together, _function))
 for _name, _functions in _PAIRS.items():
-    _named(_name, _of_two(together, *_functions))
+    globals()[_name] = named(_name, _of_two(together, *_functions))
 for _name, _functions in _PAIRS_OF_FLOATS.items():
-    _named(_name, _of_two(floats, *_functions))
+    globals()[_name] = named(_name, _of_two(floats, *_functions))
 _maximum = _of_two(together, ops.maximum, logic.logical_or)
 _ALIASES = {
     "absolute": "abs",

@@ -6,7 +6,7 @@ complex128, as in NumPy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -95,3 +95,10 @@ def floats(*values: Any) -> list[Tensor]:
         short = dtype.kind != "b" and dtype.itemsize <= 2
         dtype = np.dtype(np.float32) if short else default_float()
     return [tensor(value, dtype) for value in values]
+
+
+def named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, which converts its arguments so, under the name that NumPy has it."""
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"NumPy's ``{name}``, on tensors."
+    return function
