@@ -45,9 +45,6 @@ class Value:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-Operand = Value | bool | int | float | complex
-
-
 @dataclass(frozen=True, eq=False)
 class Instruction:
     """What makes ``outputs`` from ``inputs``: values, and Python numbers as they are."""
