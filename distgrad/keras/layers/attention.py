@@ -134,10 +134,8 @@ class MultiHeadAttention(Layer):
         training: bool = False,
         use_causal_mask: bool = False,
     ) -> Any:
-        sizes = query.shape[1], value.shape[1]
-        causal = causal_mask(*sizes) if use_causal_mask else None
-        window = window_mask(*sizes, self.sliding_window) if self.sliding_window else None
-        mask = joint_mask(query_mask, value_mask, key_mask, attention_mask, causal, window)
+        near = near_masks(query, value, use_causal_mask, self.sliding_window)
+        mask = joint_mask(query_mask, value_mask, key_mask, attention_mask, *near)
         key = value if key is None else key
         projected = self.query_dense(query), self.key_dense(key), self.value_dense(value)
         asked: dict[str, Any] = {"return_attention_scores": True} if return_attention_scores else {}
@@ -249,9 +247,18 @@ def causal_mask(queries: int, keys: int) -> Tensor:
     return cast(triangle(ones((1, queries, keys)), lower=True), "bool")
 
 
-def window_mask(queries: int, keys: int, size: int) -> Tensor:
+def _window_mask(queries: int, keys: int, size: int) -> Tensor:
     """True where a key is less than ``size`` away from the query, of shape (1, queries, keys)."""
     return cast(band_part(ones((1, queries, keys)), size - 1, size - 1), "bool")
+
+
+def near_masks(query: Tensor, value: Tensor, causal: bool, window: int | None) -> tuple[Any, Any]:
+    """`causal_mask` and `_window_mask` of what attends to what, each None where it is not asked."""
+    sizes = query.shape[1], value.shape[1]
+    return (
+        causal_mask(*sizes) if causal else None,
+        _window_mask(*sizes, window) if window else None,
+    )
 
 
 def joint_mask(query: Any, value: Any, key: Any, given: Any, *more: Any) -> Any:

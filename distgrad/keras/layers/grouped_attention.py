@@ -7,13 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from distgrad.core.tensor import Tensor
-from distgrad.keras.layers.attention import (
-    causal_mask,
-    joint_mask,
-    masked_softmax,
-    options_of,
-    window_mask,
-)
+from distgrad.keras.layers.attention import joint_mask, masked_softmax, near_masks, options_of
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import fraction, set_options, whole_number
 from distgrad.keras.layers.einsum_dense import EinsumDense
@@ -142,10 +136,8 @@ class GroupedQueryAttention(Layer):
         training: bool = False,
         use_causal_mask: bool = False,
     ) -> Any:
-        sizes = query.shape[1], value.shape[1]
-        causal = causal_mask(*sizes) if use_causal_mask else None
-        window = window_mask(*sizes, self.sliding_window) if self.sliding_window else None
-        mask = joint_mask(query_mask, value_mask, key_mask, attention_mask, causal, window)
+        near = near_masks(query, value, use_causal_mask, self.sliding_window)
+        mask = joint_mask(query_mask, value_mask, key_mask, attention_mask, *near)
         times = self.num_query_heads // self.num_key_value_heads
         heads = self._query_dense(query) * (1 / math.sqrt(self.head_dim))
         keys = repeat(self._key_dense(value if key is None else key), times, axis=2)

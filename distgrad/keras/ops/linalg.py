@@ -49,15 +49,20 @@ def _of_bools(product: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor)
     return cast(product(cast(a, np.int32), cast(b, np.int32)), np.bool_)
 
 
+def _over_last(x1: Any, x2: Any, axis: int) -> Tensor:
+    """Sums over the last axis of ``x1`` and ``axis`` of ``x2``, the first where it has no more."""
+    a, b = tensors(x1, x2)
+    if a._data.dtype.kind == "b":
+        return _of_bools(functools.partial(_over_last, axis=axis), a, b)
+    if not (a._data.ndim and b._data.ndim):
+        return a * b
+    return products.tensordot(a, b, [[a._data.ndim - 1], [max(b._data.ndim + axis, 0)]])
+
+
 def dot(x1: Any, x2: Any) -> Tensor:
     """Sums over the last axis of ``x1`` and the one before the last of ``x2`` (the last, if that is
     a vector); the product with a scalar."""
-    a, b = tensors(x1, x2)
-    if a._data.dtype.kind == "b":
-        return _of_bools(dot, a, b)
-    if not (a._data.ndim and b._data.ndim):
-        return a * b
-    return products.tensordot(a, b, [[a._data.ndim - 1], [max(b._data.ndim - 2, 0)]])
+    return _over_last(x1, x2, -2)
 
 
 def vdot(x1: Any, x2: Any) -> Tensor:
@@ -68,12 +73,7 @@ def vdot(x1: Any, x2: Any) -> Tensor:
 
 def inner(x1: Any, x2: Any) -> Tensor:
     """Sums over the last axes of both; the product with a scalar."""
-    a, b = tensors(x1, x2)
-    if a._data.dtype.kind == "b":
-        return _of_bools(inner, a, b)
-    if not (a._data.ndim and b._data.ndim):
-        return a * b
-    return products.tensordot(a, b, [[a._data.ndim - 1], [b._data.ndim - 1]])
+    return _over_last(x1, x2, -1)
 
 
 def outer(x1: Any, x2: Any) -> Tensor:
