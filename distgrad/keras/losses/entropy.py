@@ -254,18 +254,28 @@ class SparseCategoricalCrossentropy(Loss):
         return not_equal(cast(y_true, "int64"), self.ignore_class)
 
 
+def kind_of_targets(target: tuple[int, ...], score: tuple[int, ...]) -> str:
+    """What targets of one shape are to scores of another: "binary", "sparse" or "categorical"."""
+    if score[-1:] == (1,):
+        return "binary"
+    return "sparse" if len(target) < len(score) or target[-1:] == (1,) else "categorical"
+
+
 class FittingCrossentropy(Loss):
     """What "crossentropy" means in ``compile``: binary, sparse or categorical, by the shapes."""
 
     casts_targets = False
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
-        target, score = y_true._data.shape, y_pred._data.shape
-        if score[-1:] == (1,):
-            return binary_crossentropy(y_true, y_pred)
-        if len(target) < len(score) or target[-1:] == (1,):
-            return sparse_categorical_crossentropy(y_true, y_pred)
-        return categorical_crossentropy(y_true, y_pred)
+        fitting = _FITTING[kind_of_targets(y_true._data.shape, y_pred._data.shape)]
+        return fitting(y_true, y_pred)
+
+
+_FITTING = {
+    "binary": binary_crossentropy,
+    "sparse": sparse_categorical_crossentropy,
+    "categorical": categorical_crossentropy,
+}
 
 
 class _Smoothing(Loss):

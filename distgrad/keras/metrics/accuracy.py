@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.tensor import Tensor
+from distgrad.keras.losses.entropy import kind_of_targets
 from distgrad.keras.metrics.base import MeanMetric, arrays, host
 from distgrad.ops.casting import cast
 from distgrad.ops.logic import equal
@@ -29,11 +30,17 @@ def categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
     return _matches(host(y_pred).argmax(axis=-1) == host(y_true).argmax(axis=-1))
 
 
-def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
-    """1 where the largest score is at the class number given, else 0; one per row."""
+def _labels_and_scores(y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Class numbers, without a last axis of one, and scores of each class, on the host."""
     labels, scores = host(y_true), host(y_pred)
     if labels.ndim == scores.ndim and labels.shape[-1] == 1:
         labels = labels[..., 0]
+    return labels, scores
+
+
+def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
+    """1 where the largest score is at the class number given, else 0; one per row."""
+    labels, scores = _labels_and_scores(y_true, y_pred)
     return _matches(scores.argmax(axis=-1) == labels)
 
 
@@ -64,9 +71,7 @@ def sparse_top_k_categorical_accuracy(
 
     With ``from_sorted_ids`` the predictions are class numbers, best first.
     """
-    labels, scores = host(y_true), host(y_pred)
-    if labels.ndim == scores.ndim and labels.shape[-1] == 1:
-        labels = labels[..., 0]
+    labels, scores = _labels_and_scores(y_true, y_pred)
     if from_sorted_ids:
         return _matches((scores[..., :k] == labels[..., None]).any(axis=-1))
     labels = labels.astype(np.int64)
@@ -160,15 +165,16 @@ class FittingAccuracy(MeanMetric):
     direction = "up"
 
     def operations(self, y_true: Tensor, y_pred: Tensor) -> Tensor | None:
-        target, score = y_true._data.shape, y_pred._data.shape
-        if score[-1:] == (1,) or not (len(target) < len(score) or target[-1:] == (1,)):
-            return None
-        return _right_classes(y_true, y_pred)
+        sparse = kind_of_targets(y_true._data.shape, y_pred._data.shape) == "sparse"
+        return _right_classes(y_true, y_pred) if sparse else None
 
     def per_sample(self, y_true: Any, y_pred: Any) -> Any:
-        target, score = np.shape(y_true), np.shape(y_pred)
-        if score[-1:] == (1,):
-            return binary_accuracy(y_true, y_pred)
-        if len(target) < len(score) or target[-1:] == (1,):
-            return sparse_categorical_accuracy(y_true, y_pred)
-        return categorical_accuracy(y_true, y_pred)
+        fitting = _FITTING[kind_of_targets(np.shape(y_true), np.shape(y_pred))]
+        return fitting(y_true, y_pred)
+
+
+_FITTING = {
+    "binary": binary_accuracy,
+    "sparse": sparse_categorical_accuracy,
+    "categorical": categorical_accuracy,
+}
