@@ -3,9 +3,9 @@
 from distgrad.data import experimental
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 from distgrad.data.dataset import AUTOTUNE, Dataset
-from distgrad.data.grouping import Options
 from distgrad.data.iterating import DatasetIterator as Iterator
 from distgrad.data.lines import TextLineDataset
+from distgrad.data.options import Options
 from distgrad.data.records import FixedLengthRecordDataset, TFRecordDataset
 from distgrad.data.specs import DatasetSpec
 

@@ -14,9 +14,9 @@ from distgrad.data.calling import as_tensors, call
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 from distgrad.data.dataset import AUTOTUNE, Dataset
 from distgrad.data.examples import make_batched_features_dataset
-from distgrad.data.grouping import Options
 from distgrad.data.iterating import Optional
 from distgrad.data.lines import CsvDataset
+from distgrad.data.options import Options
 from distgrad.data.records import DatasetWriter as TFRecordWriter
 from distgrad.data.tables import make_csv_dataset
 

@@ -11,56 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core.composite import Composite
 from distgrad.core.errors import InvalidArgumentError, OpError
 from distgrad.core.user_line import warn
 from distgrad.data import cardinality, nest, specs
 from distgrad.data.calling import as_of_now, as_tensors, call, holds
 from distgrad.data.cardinality import UNKNOWN_CARDINALITY
+from distgrad.data.options import Elsewhere, Options
+from distgrad.data.padding import padded, padded_spec
 from distgrad.data.rows import Rows, each_row
-
-# What TensorFlow has and this does not: what to do in its place.
-ELSEWHERE = {
-    "sparse_batch": "there are no sparse tensors: use padded_batch",
-    "fingerprint": "give your files a checksum",
-    "make_one_shot_iterator": "use iter(dataset)",
-    "make_initializable_iterator": "use iter(dataset)",
-}
-
-
-# Settings that hold several.
-_SEVERAL = {
-    "autotune",
-    "experimental_distribute",
-    "experimental_optimization",
-    "experimental_service",
-    "experimental_threading",
-    "threading",
-}
-
-
-class Options:
-    """TensorFlow's settings of datasets, which scripts may set: here none of them is asked for.
-
-    Steps run in order, and every rank reads the same.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if name not in _SEVERAL:
-            return None  # which nobody has set
-        made = self.__dict__[name] = Options()  # options.autotune.enabled = True
-        return made
-
-    def merge(self, options: Options) -> Options:
-        """These settings with those of another, which count where both are set."""
-        made = Options()
-        made.__dict__.update(self.__dict__)
-        for name, value in options.__dict__.items():
-            own = self.__dict__.get(name)
-            made.__dict__[name] = own.merge(value) if isinstance(own, Options) else value
-        return made
 
 
 class Grouping:
@@ -72,6 +30,10 @@ class Grouping:
     _same: Callable[[], Any]
     _next_pass: Callable[[], Iterator[Any]]
     __iter__: Callable[[], Iterator[Any]]
+    sparse_batch = Elsewhere("datasets make no sparse batches: use padded_batch")
+    fingerprint = Elsewhere("give your files a checksum")
+    make_one_shot_iterator = Elsewhere("use iter(dataset)")
+    make_initializable_iterator = Elsewhere("use iter(dataset)")
 
     def options(self) -> Options:
         """Settings that nobody has set."""
@@ -115,11 +77,9 @@ class Grouping:
 
         size = cardinality.batched(self._size, batch_size, drop_remainder)
         length = batch_size if drop_remainder else None
-        return self._made(batches, size, lambda: self._padded_spec(padded_shapes, length))
-
-    def _padded_spec(self, shapes: Any, size: int | None) -> Any:
-        spec = self.element_spec
-        return specs.stacked(specs.reshaped(spec, _shapes(spec, shapes)), size)
+        return self._made(
+            batches, size, lambda: padded_spec(self.element_spec, padded_shapes, length)
+        )
 
     def bucket_by_sequence_length(
         self,
@@ -176,9 +136,8 @@ class Grouping:
             for bucket in sorted(waiting) if not drop_remainder else ():
                 yield together(waiting[bucket], bucket)
 
-        return self._made(
-            batches, spec=lambda: self._padded_spec(None if no_padding else padded_shapes, None)
-        )
+        shapes = None if no_padding else padded_shapes
+        return self._made(batches, spec=lambda: padded_spec(self.element_spec, shapes, None))
 
     def group_by_window(
         self,
@@ -403,20 +362,6 @@ def _has_ended_a_step(error: Exception) -> bool:
     return False
 
 
-class _Elsewhere:
-    """Stands for a name of TensorFlow's: says what to do in its place."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: Any, owner: type) -> Any:
-        raise AttributeError(f"Dataset.{self._name} does not exist here: {ELSEWHERE[self._name]}")
-
-
-for _name in ELSEWHERE:
-    setattr(Grouping, _name, _Elsewhere(_name))
-
-
 def _state_like(state: Any, following: Any) -> Any:
     """``following``. Raises TypeError where it has not the form and dtypes of ``state``."""
     try:
@@ -430,69 +375,6 @@ def _state_like(state: Any, following: Any) -> Any:
 
 def _alike(one: Any, other: Any) -> bool:
     return one.dtype == other.dtype or one.dtype.kind == other.dtype.kind == "U"
-
-
-def padded(group: list[Any], shapes: Any, values: Any) -> Any:
-    """One nest of the elements, filled up: see ``Dataset.padded_batch``. Raises ValueError."""
-    first = group[0]
-    wanted = _shapes(first, shapes)
-    single = not isinstance(values, (tuple, dict))
-    fills = [values] * len(wanted) if single else _beside(first, values, "padding_values")
-    settings = zip(wanted, fills, strict=True)
-
-    def joined(*arrays: Any) -> np.ndarray:
-        shape, fill = next(settings)
-        if isinstance(arrays[0], Composite):
-            raise TypeError("Padded batching of ragged tensors: map them to to_tensor() first")
-        largest = np.max([array.shape for array in arrays], axis=0).astype(int).tolist()
-        if shape is not None:
-            if len(shape) != len(largest):
-                raise ValueError(f"an array of shape {arrays[0].shape}, and padded_shapes {shape}")
-            full = [n if s is None else s for s, n in zip(shape, largest, strict=True)]
-            if any(n > s for s, n in zip(full, largest, strict=True)):
-                raise InvalidArgumentError(
-                    f"an element of shape {largest} does not fit padded_shapes {shape}"
-                )
-            largest = full
-        dtype = arrays[0].dtype
-        if dtype.kind in "OSU":  # as long as the longest text
-            fill = (b"" if dtype.kind == "S" else "") if fill is None else fill
-            dtype = np.result_type(np.asarray(fill), *arrays)
-        made = np.full((len(arrays), *largest), 0 if fill is None else fill, dtype)
-        for row, array in enumerate(arrays):
-            where: Any = (row, *map(slice, array.shape), ...)
-            np.copyto(made[where], array)
-        return made
-
-    return nest.map_leaves(joined, *group)
-
-
-def _shapes(element: Any, shapes: Any) -> list[Any]:
-    """A shape for each array of an element, in order; None as a size, or for all of them, where
-    the largest counts. Raises TypeError for a size that is no whole number."""
-
-    def sizes(shape: Any) -> tuple[int | None, ...] | None:
-        if shape is None or getattr(shape, "rank", 0) is None:
-            return None
-        if isinstance(shape, int):
-            shape = (shape,)
-        known = [None if size is None else operator.index(size) for size in shape]
-        return tuple(None if size == -1 else size for size in known)
-
-    return [sizes(shape) for shape in _beside(element, shapes, "padded_shapes")]
-
-
-def _beside(element: Any, given: Any, name: str) -> list[Any]:
-    """What ``given``, a nest like an element, has for each of its arrays; None stands for all."""
-    if given is None:
-        return [None for _ in nest.leaves(element)]
-    if isinstance(element, (dict, tuple)):
-        named = isinstance(element, dict)
-        if named != isinstance(given, dict) or len(given) != len(element):
-            raise ValueError(f"{name} are {given!r}, which is no nest like the elements")
-        keys = element if named else range(len(element))
-        return [each for key in keys for each in _beside(element[key], given[key], name)]
-    return [] if element is None else [given]
 
 
 def at_least_one(name: str, value: int) -> int:
