@@ -24,6 +24,7 @@ from distgrad.keras.layers.calling import Losses, calls, quiet, within
 from distgrad.keras.layers.describing import Described, as_shape, first_shape
 from distgrad.keras.layers.input_spec import check_inputs
 from distgrad.keras.layers.keeping import Kept
+from distgrad.keras.layers.losing import Losing
 from distgrad.keras.layers.masking import Masked, carry_mask, mask_of
 from distgrad.keras.layers.tracking import Tracked, number
 from distgrad.keras.layers.weight import Weight
@@ -38,7 +39,7 @@ _FLOAT32 = np.dtype(np.float32)
 _NAMES_OF_FIRST = ("inputs", "data", "sequences", "sequence")
 
 
-class Layer(Tracked, Masked, Described, Kept):
+class Layer(Tracked, Masked, Described, Losing, Kept):
     """Base of all layers and models.
 
     Subclasses define ``call(self, x)``, with ``training=False`` or ``mask=None`` among its
@@ -357,53 +358,6 @@ class Layer(Tracked, Masked, Described, Kept):
     def _multiplies(self) -> bool:
         """Whether whole numbers meet weights, of their dtype, in a call: users' may be indices."""
         return bool(self._own_weights) and is_ours(type(self).call)
-
-    # Losses
-
-    @property
-    def _added_losses(self) -> list[Tensor]:
-        return calls.losses.setdefault(self, [])
-
-    def _forget_losses(self) -> None:
-        for layer in self._layers_below():
-            calls.losses.pop(layer, None)
-
-    def add_loss(self, loss: Any) -> None:
-        """Adds to ``losses`` a scalar tensor (until the next call), a list of them or a function.
-
-        A function of no arguments is asked at every read of ``losses``. Raises ValueError for
-        anything else.
-        """
-        for each in tree.flatten(loss):
-            if isinstance(each, ARRAYS):
-                Losses.used = True
-                self._added_losses.append(as_tensor(each))
-                for told in Losses.listeners:
-                    told(each)
-            elif callable(each):
-                self._added_loss_functions.append(each)
-            else:
-                raise ValueError(f"add_loss takes a tensor or a function, not {each!r}")
-
-    def _regularize(self, outputs: Any) -> None:
-        for output in tree.flatten(outputs):
-            if isinstance(output, Tensor):
-                whole = not output.dtype.is_floating
-                penalty = self.activity_regularizer(cast(output, "float32") if whole else output)
-                size = output._data.shape[0] if output._data.ndim else 1
-                self.add_loss(penalty / float(max(size, 1)))
-
-    @property
-    def losses(self) -> list[Tensor]:
-        """What all layers below added in the last call, then penalties on trainable weights."""
-        layers = list(self._layers_below())
-        added = [loss for layer in layers for loss in calls.losses.get(layer, ())]
-        added += [as_tensor(fn()) for layer in layers for fn in layer._added_loss_functions]
-        for weight in self.trainable_variables:
-            regularizer = getattr(weight, "regularizer", None)
-            if regularizer is not None:
-                added.append(regularizer(weight))
-        return added
 
     # Weights
 

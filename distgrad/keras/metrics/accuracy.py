@@ -8,7 +8,8 @@ import numpy as np
 
 from distgrad.core.tensor import Tensor
 from distgrad.keras.losses.entropy import kind_of_targets
-from distgrad.keras.metrics.base import MeanMetric, arrays, host
+from distgrad.keras.metrics.base import MeanMetric
+from distgrad.keras.metrics.weighing import arrays, host
 from distgrad.ops.casting import cast
 from distgrad.ops.logic import equal
 from distgrad.ops.reduce import argmax, reduce_mean, reduce_sum

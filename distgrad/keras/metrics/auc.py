@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.keras.metrics.base import Value, host
+from distgrad.keras.metrics.base import Value
 from distgrad.keras.metrics.confusion import Counts, Thresholded, quotient, ratio
+from distgrad.keras.metrics.weighing import host
 from distgrad.ops.exponential import sigmoid
 
 _EPSILON = 1e-7

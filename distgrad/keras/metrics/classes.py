@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.keras.metrics.base import Metric, Value, arrays, host
+from distgrad.keras.metrics.base import Metric, Value
 from distgrad.keras.metrics.statistic import SoFar
+from distgrad.keras.metrics.weighing import arrays, host
 
 _EPSILON = 1e-7
 

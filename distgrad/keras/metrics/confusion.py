@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distgrad.keras.metrics.base import Metric, Value, arrays, host
+from distgrad.keras.metrics.base import Metric, Value
 from distgrad.keras.metrics.statistic import SoFar
+from distgrad.keras.metrics.weighing import arrays, host
 
 _LOWEST = -1e10  # below any score
 

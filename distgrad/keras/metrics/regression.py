@@ -12,7 +12,8 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.user_line import warn
 from distgrad.keras import losses
-from distgrad.keras.metrics.base import MeanMetric, Metric, Value, arrays, host, mean_sums
+from distgrad.keras.metrics.base import MeanMetric, Metric, Value
+from distgrad.keras.metrics.weighing import arrays, host, mean_sums
 from distgrad.ops.casting import cast
 
 

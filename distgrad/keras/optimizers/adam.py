@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.variable import Variable
-from distgrad.keras.optimizers.base import Optimizer, Rate, Rule
+from distgrad.keras.optimizers.base import Optimizer, Rule
+from distgrad.keras.optimizers.rates import Rate
 from distgrad.keras.optimizers.state import State
 from distgrad.ops import optim
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from distgrad.keras.optimizers.base import Optimizer, Rate, Rule
+from distgrad.keras.optimizers.base import Optimizer, Rule
+from distgrad.keras.optimizers.rates import Rate
 from distgrad.ops import optim
 
 

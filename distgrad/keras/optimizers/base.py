@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
 from distgrad.keras.optimizers import schedules
+from distgrad.keras.optimizers.averaging import Averaging
 from distgrad.keras.optimizers.bound import Planned, Views
 from distgrad.keras.optimizers.checks import (
     check_gradients,
@@ -21,6 +22,7 @@ from distgrad.keras.optimizers.checks import (
 )
 from distgrad.keras.optimizers.clipping import clip
 from distgrad.keras.optimizers.decaying import Decaying
+from distgrad.keras.optimizers.rates import Rate, Rated
 from distgrad.keras.optimizers.state import State
 from distgrad.keras.optimizers.stepwise import Stepwise, built_once, check_trained
 from distgrad.keras.registry import Configured, serialize, snake_case
@@ -30,14 +32,13 @@ from distgrad.training.arena import Arena
 
 _LARGE = 1 << 22  # bytes: from there on an array gets large pages, which an update runs faster on
 
-Rate = float | Callable[..., Any]
 Piece = tuple[Any, Any, list[Any]]  # a value, its gradient, and its slots
 # A kernel of values, slots, gradients and numbers, the numbers, which are rounded to the values'
 # dtype, and the kernel's constants.
 Rule = tuple[Any, tuple[float, ...], dict[str, Any]]
 
 
-class Optimizer(Stepwise, Decaying, Configured):
+class Optimizer(Stepwise, Rated, Decaying, Averaging, Configured):
     """Base of all optimizers: names its state, and updates arrays in place.
 
     ``learning_rate`` is a number, a LearningRateSchedule, or a function of the step, from 0 (or of
@@ -105,7 +106,7 @@ class Optimizer(Stepwise, Decaying, Configured):
             self.calls: Variable = State(0, "iteration", self.name, dtype="int64")
         self.slots: dict[str, list[Variable]] = {}
         self.made: list[Variable] = []
-        self._learning_rate: Any = None
+        self._learning_rate = None
         self.learning_rate = learning_rate
         self._views: dict[int, Views] = {}
         self._positions: dict[int, int] = {}
@@ -130,49 +131,6 @@ class Optimizer(Stepwise, Decaying, Configured):
         if not every:
             return self.calls
         return recording.slot(lambda: Tensor(np.asarray(int(self.calls._buffer) // every)))
-
-    # The learning rate
-
-    @property
-    def learning_rate(self) -> Any:
-        """A variable; the current value as a tensor where a schedule or a function gives it."""
-        rate = self._learning_rate
-        if isinstance(rate, Variable):
-            return rate
-        return recording.slot(lambda: Tensor(np.asarray(rate(int(self.calls._buffer)), np.float32)))
-
-    @learning_rate.setter
-    def learning_rate(self, value: Any) -> None:
-        if callable(value) and not isinstance(value, (Variable, Tensor)):
-            self._learning_rate = schedules.Scheduled(value)
-            return
-        if getattr(self._learning_rate, "is_schedule", False):
-            raise TypeError(
-                "this optimizer follows a learning-rate schedule, and its learning rate cannot be "
-                "set; make it with a number to do so"
-            )
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"learning_rate is a number, a schedule or a function, not {value!r}"
-            ) from None
-        if not number >= 0:
-            raise ValueError(f"learning_rate must not be negative, got {value!r}")
-        if isinstance(self._learning_rate, Variable):
-            self._learning_rate.assign(number)
-        else:
-            with devices.host():
-                self._learning_rate = State(np.float64(number), "learning_rate", self.name)
-
-    def rate(self, step: int) -> float:
-        """The learning rate of update number ``step``, from 1; schedules go by calls."""
-        rate = self._learning_rate
-        if self._rate_now is not None:
-            return self._rate_now
-        if isinstance(rate, Variable):
-            return float(rate._buffer)
-        return rate(step * (self.gradient_accumulation_steps or 1) - 1)
 
     # The state
 
@@ -382,22 +340,6 @@ class Optimizer(Stepwise, Decaying, Configured):
             self._average(step)
         for variable in self._constrained:
             variable.assign(variable.constraint(variable))
-
-    def _average(self, step: int) -> None:
-        momentum = self.ema_momentum if step > 1 else 0.0
-        for variable, average in zip(self._known, self.slots["average"], strict=True):
-            average._recall_loans()
-            value = average._buffer
-            optim.average_update.into((value,), value, variable._buffer, momentum=momentum)
-        if self.ema_overwrite_frequency and step % self.ema_overwrite_frequency == 0:
-            self.finalize_variable_values(self._known)
-
-    def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
-        """Puts the moving averages in the place of the variables, where ``use_ema`` is set."""
-        if self.use_ema and self.slots:
-            for variable in var_list:
-                average = self.slots["average"][self._positions[id(variable)]]
-                variable._store(average._buffer)
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
         """Updates each variable by its gradient; None gradients are skipped with a warning.

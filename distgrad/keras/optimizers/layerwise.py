@@ -8,7 +8,8 @@ from typing import Any
 
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
-from distgrad.keras.optimizers.base import Optimizer, Rate
+from distgrad.keras.optimizers.base import Optimizer
+from distgrad.keras.optimizers.rates import Rate
 from distgrad.ops.arithmetic import square
 from distgrad.ops.clipping import maximum
 from distgrad.ops.linalg import matmul, matrix_transpose
