@@ -2,8 +2,8 @@
 
 What is the same in both precisions; ``math32`` and ``math64`` have the rest. Error
 bounds, in units in the last place of the correctly rounded result, are those that
-``tests/compile/test_llvm.py`` measures over all magnitudes. Infinities, nans and subnormals come
-out as from NumPy. The forms are those of Cephes (Moshier).
+``tests/compile/llvm/test_kernels.py`` measures over all magnitudes. Infinities, nans and
+subnormals come out as from NumPy. The forms are those of Cephes (Moshier).
 """
 
 from __future__ import annotations
