@@ -88,7 +88,7 @@ class World:
         return self.started_by_mpi or over_tcp
 
 
-def detect(env: Mapping[str, str] | None = None) -> World:
+def detect(env: Mapping[str, str] = os.environ) -> World:
     """Reads the world from the environment; the first launcher of the table that fits wins.
 
     Order: distgrad's own variables, Open MPI, hydra (MPICH, Intel MPI), MVAPICH, a Slurm step,
@@ -102,7 +102,6 @@ def detect(env: Mapping[str, str] | None = None) -> World:
     Raises:
         UsageError: a launcher's variable is not a number, or there is no such rank.
     """
-    env = os.environ if env is None else env
     for source, (rank, size, local_rank, local_size) in _LAUNCHERS.items():
         if not (env.get(rank) and env.get(size)):
             continue
@@ -125,41 +124,38 @@ def detect(env: Mapping[str, str] | None = None) -> World:
     return World()
 
 
-def mpi_starter(env: Mapping[str, str] | None = None) -> str | None:
+def mpi_starter(env: Mapping[str, str] = os.environ) -> str | None:
     """DISTGRAD_MPIRUN: what the mpi launcher starts ranks with, ``srun`` or (a path to) mpirun."""
-    env = os.environ if env is None else env
     return env.get("DISTGRAD_MPIRUN") or None
 
 
-def in_slurm_allocation(env: Mapping[str, str] | None = None) -> bool:
+def in_slurm_allocation(env: Mapping[str, str] = os.environ) -> bool:
     """Whether Slurm has given this process nodes: by sbatch, salloc or srun."""
-    return bool((os.environ if env is None else env).get("SLURM_JOB_ID"))
+    return bool(env.get("SLURM_JOB_ID"))
 
 
-def in_slurm_step(env: Mapping[str, str] | None = None, *, of_ranks: bool = False) -> bool:
+def in_slurm_step(env: Mapping[str, str] = os.environ, *, of_ranks: bool = False) -> bool:
     """Whether srun started this process or its parents; ``of_ranks``: and salloc's shell not."""
-    step = (os.environ if env is None else env).get("SLURM_STEP_ID", "")
+    step = env.get("SLURM_STEP_ID", "")
     return step.isdigit() and (int(step) < _SLURM_OWN_STEPS or not of_ranks)
 
 
-def slurm_mpi_type(env: Mapping[str, str] | None = None) -> str | None:
+def slurm_mpi_type(env: Mapping[str, str] = os.environ) -> str | None:
     """SLURM_MPI_TYPE, by which a user tells srun how ranks find each other."""
-    return (os.environ if env is None else env).get("SLURM_MPI_TYPE") or None
+    return env.get("SLURM_MPI_TYPE") or None
 
 
-def launcher_name(env: Mapping[str, str] | None = None) -> str:
+def launcher_name(env: Mapping[str, str] = os.environ) -> str:
     """What has started this rank: DISTGRAD_LAUNCHER if it is set, else ``mpi`` or ``local``."""
-    env = os.environ if env is None else env
     return env.get("DISTGRAD_LAUNCHER") or ("mpi" if detect(env).started_by_mpi else "local")
 
 
-def token(env: Mapping[str, str] | None = None) -> str:
+def token(env: Mapping[str, str] = os.environ) -> str:
     """DISTGRAD_TOKEN, the secret that the ranks of one start share.
 
     Raises:
         UsageError: it is not set.
     """
-    env = os.environ if env is None else env
     if not env.get("DISTGRAD_TOKEN"):
         raise UsageError(
             "ranks that meet over TCP must prove that they belong together: set DISTGRAD_TOKEN to "
@@ -189,9 +185,9 @@ def pipe_variable(name: str, pipe: int) -> dict[str, str]:
     return {name: f"{pipe}:{os.fstat(pipe).st_ino}"}
 
 
-def pipe(name: str, env: Mapping[str, str] | None = None) -> int | None:
+def pipe(name: str, env: Mapping[str, str] = os.environ) -> int | None:
     """The pipe that ``pipe_variable`` has told this process of; None where there is none."""
-    found, _, number = (os.environ if env is None else env).get(name, "").partition(":")
+    found, _, number = env.get(name, "").partition(":")
     # A program that a rank has started has the variable, and may have another file there.
     with contextlib.suppress(OSError):
         if found.isdigit() and str(os.fstat(int(found)).st_ino) == number:
@@ -199,9 +195,8 @@ def pipe(name: str, env: Mapping[str, str] | None = None) -> int | None:
     return None
 
 
-def network_interface(env: Mapping[str, str] | None = None) -> str | None:
+def network_interface(env: Mapping[str, str] = os.environ) -> str | None:
     """DISTGRAD_INTERFACE: by which network (its name, or an own address) peers reach this host."""
-    env = os.environ if env is None else env
     return env.get("DISTGRAD_INTERFACE") or None
 
 
@@ -210,13 +205,13 @@ def set_network_interface(interface: str) -> None:
     os.environ["DISTGRAD_INTERFACE"] = interface
 
 
-def start_timeout(env: Mapping[str, str] | None = None, default: float = 60.0) -> float:
+def start_timeout(env: Mapping[str, str] = os.environ, default: float = 60.0) -> float:
     """Seconds until all ranks must have met: DISTGRAD_START_TIMEOUT, or ``default``.
 
     Raises:
         UsageError: it is not a number above 0, a million at most.
     """
-    return _seconds(os.environ if env is None else env, "DISTGRAD_START_TIMEOUT", f"{default:g}")
+    return _seconds(env, "DISTGRAD_START_TIMEOUT", f"{default:g}")
 
 
 def thread_variables(count: int | None) -> dict[str, str]:
@@ -266,22 +261,20 @@ def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
-def own_settings(env: Mapping[str, str] | None = None) -> dict[str, str]:
+def own_settings(env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """PYTHONPATH and all DISTGRAD_ variables."""
-    env = os.environ if env is None else env
     return {k: v for k, v in env.items() if k == "PYTHONPATH" or k.startswith("DISTGRAD_")}
 
 
-def inherited_settings(env: Mapping[str, str] | None = None) -> dict[str, str]:
+def inherited_settings(env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What a rank on another machine needs of our variables: PYTHONPATH and all DISTGRAD_ ones."""
-    env = os.environ if env is None else env
     # Ray sets it, and a line of several words would then arrive in pieces.
     return {"PYTHONUNBUFFERED": env.get("PYTHONUNBUFFERED", ""), **own_settings(env)}
 
 
-def ray_address(env: Mapping[str, str] | None = None) -> str | None:
+def ray_address(env: Mapping[str, str] = os.environ) -> str | None:
     """RAY_ADDRESS, the Ray cluster to join, unless it leaves the choice to Ray."""
-    address = (os.environ if env is None else env).get("RAY_ADDRESS")
+    address = env.get("RAY_ADDRESS")
     return None if address in (None, "", "auto") else address
 
 
@@ -313,22 +306,20 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def progress_mode(env: Mapping[str, str] | None = None) -> str:
+def progress_mode(env: Mapping[str, str] = os.environ) -> str:
     """``"auto"``, ``"plain"`` or ``"off"``, from DISTGRAD_PROGRESS.
 
     Raises:
         UsageError: it is something else.
     """
-    env = os.environ if env is None else env
     mode = env.get("DISTGRAD_PROGRESS") or "auto"
     if mode not in ("auto", "plain", "off"):
         raise _refused(f"DISTGRAD_PROGRESS must be auto, plain or off, got {mode!r}.")
     return mode
 
 
-def stdout_is_terminal(env: Mapping[str, str] | None = None) -> bool:
+def stdout_is_terminal(env: Mapping[str, str] = os.environ) -> bool:
     """Whether stdout ends at a terminal, also for a rank whose stdout mpirun carries there."""
-    env = os.environ if env is None else env
     if env.get("DISTGRAD_TTY") == "1":
         return True
     if "OMPI_COMM_WORLD_RANK" in env:  # Open MPI gives each rank a terminal of its own
@@ -349,39 +340,39 @@ def keras_home() -> Path:
     return Path(given).expanduser() if given else Path.home() / ".keras"
 
 
-def names_device(env: Mapping[str, str] | None = None) -> bool:
+def names_device(env: Mapping[str, str] = os.environ) -> bool:
     """Whether DISTGRAD_DEVICE names something else than the CPU."""
-    return (os.environ if env is None else env).get("DISTGRAD_DEVICE", "") not in ("", "cpu")
+    return env.get("DISTGRAD_DEVICE", "") not in ("", "cpu")
 
 
-def device(env: Mapping[str, str] | None = None) -> str | None:
+def device(env: Mapping[str, str] = os.environ) -> str | None:
     """DISTGRAD_DEVICE, ``"cpu"`` or ``"cuda"``: where scripts compute; None when it is not set.
 
     Raises:
         UsageError: it is something else.
     """
-    name = (os.environ if env is None else env).get("DISTGRAD_DEVICE") or None
+    name = env.get("DISTGRAD_DEVICE") or None
     if name not in (None, "cpu", "cuda"):
         raise _refused(f"DISTGRAD_DEVICE must be cpu or cuda, got {name!r}.")
     return name
 
 
-def use_nccl(env: Mapping[str, str] | None = None) -> bool:
+def use_nccl(env: Mapping[str, str] = os.environ) -> bool:
     """Whether NCCL may move the arrays of GPUs: not where DISTGRAD_NCCL is ``off``, not ``auto``.
 
     Raises:
         UsageError: it is something else.
     """
-    return _auto(os.environ if env is None else env, "DISTGRAD_NCCL")
+    return _auto(env, "DISTGRAD_NCCL")
 
 
-def use_cudnn(env: Mapping[str, str] | None = None) -> bool:
+def use_cudnn(env: Mapping[str, str] = os.environ) -> bool:
     """Whether cuDNN may be used where it is installed: not where DISTGRAD_CUDNN is ``off``.
 
     Raises:
         UsageError: it is neither that nor ``auto``.
     """
-    return _auto(os.environ if env is None else env, "DISTGRAD_CUDNN")
+    return _auto(env, "DISTGRAD_CUDNN")
 
 
 def _auto(env: Mapping[str, str], name: str) -> bool:
@@ -391,14 +382,14 @@ def _auto(env: Mapping[str, str], name: str) -> bool:
     return value == "auto"
 
 
-def share_memory(env: Mapping[str, str] | None = None) -> bool:
+def share_memory(env: Mapping[str, str] = os.environ) -> bool:
     """Whether ranks of one host exchange through shared memory: DISTGRAD_SHARED_MEMORY, auto or
     off.
 
     Raises:
         UsageError: it is something else.
     """
-    return _auto(os.environ if env is None else env, "DISTGRAD_SHARED_MEMORY")
+    return _auto(env, "DISTGRAD_SHARED_MEMORY")
 
 
 def keep_memory_apart() -> None:
@@ -406,27 +397,26 @@ def keep_memory_apart() -> None:
     os.environ["DISTGRAD_SHARED_MEMORY"] = "off"
 
 
-def timeline(env: Mapping[str, str] | None = None) -> str | None:
+def timeline(env: Mapping[str, str] = os.environ) -> str | None:
     """DISTGRAD_TIMELINE: the file, or folder, that gets a timeline of the process; None: none."""
-    return (os.environ if env is None else env).get("DISTGRAD_TIMELINE") or None
+    return env.get("DISTGRAD_TIMELINE") or None
 
 
-def operation_timeout(env: Mapping[str, str] | None = None) -> float:
+def operation_timeout(env: Mapping[str, str] = os.environ) -> float:
     """Seconds that one collective may take: DISTGRAD_TIMEOUT, or 60.
 
     Raises:
         UsageError: it is not a number above 0, a million at most.
     """
-    return _seconds(os.environ if env is None else env, "DISTGRAD_TIMEOUT", "60")
+    return _seconds(env, "DISTGRAD_TIMEOUT", "60")
 
 
-def script_virtual_shards(env: Mapping[str, str] | None = None) -> int | None:
+def script_virtual_shards(env: Mapping[str, str] = os.environ) -> int | None:
     """DISTGRAD_VIRTUAL_SHARDS, for scripts that have no job; None when it is not set.
 
     Raises:
         UsageError: it is not a number from 1 to a million.
     """
-    env = os.environ if env is None else env
     if not env.get("DISTGRAD_VIRTUAL_SHARDS"):
         return None
     count = _number(env, "DISTGRAD_VIRTUAL_SHARDS")
