@@ -18,11 +18,12 @@ app = typer.Typer(
 
 Base = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The folder that holds the runs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+_RUN = "The folder of a run, its name, latest, or the name of a job: its newest"
 Words = Annotated[
     list[str],
     typer.Argument(
         metavar="RUN...",
-        help="The folder of a run, its name, latest, or the name of a job: its newest.",
+        help=f"{_RUN}.",
         show_default=False,
     ),
 ]
@@ -65,7 +66,7 @@ def list_runs(base: Base = RUNS, as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show_run(
-    word: Annotated[str, typer.Argument(metavar="RUN", help="As for compare.")] = "latest",
+    word: Annotated[str, typer.Argument(metavar="RUN", help=f"{_RUN}.")] = "latest",
     base: Base = RUNS,
     as_json: AsJson = False,
 ) -> None:
@@ -117,7 +118,7 @@ def compare(words: Words, base: Base = RUNS, as_json: AsJson = False) -> None:
 @app.command()
 def verify(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="None: all runs.")
+        list[str] | None, typer.Argument(metavar="RUN...", help=f"{_RUN}. Without one, all runs.")
     ] = None,
     base: Base = RUNS,
     as_json: AsJson = False,

@@ -124,8 +124,9 @@ def predict(
         list[str],
         typer.Argument(
             metavar="RUN [INPUT] [KEY.SUB=VALUE]...",
-            help="A run (as of evaluate) and a file: a table, arrays, the values of a series, or "
-            "a text to go on from; - is stdin: a CSV file, or a text.",
+            help="A run folder, `latest`, or a job's name (its newest run), and a file: a table, "
+            "arrays, the values of a series, or a text to go on from; - is stdin: a CSV file, or a "
+            "text.",
             show_default=False,
         ),
     ],
