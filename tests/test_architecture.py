@@ -64,10 +64,10 @@ ALLOWED = {
         "training.run_folder",
         "config",
     },
-    "export": {"", "export", "keras", "training.tensors", "compile", "ops", "core"},
+    "export": {"", "export", "keras", "compile", "ops", "core"},
     "export.run": {"", "export", "trained", "keras", "data", "training", "core"},
     "export.deployed": {"export", "trained", "keras.layers", "ops", "core"},
-    "export.web": {"export", "training.tensors", "core"},
+    "export.web": {"export", "core"},
 }
 # They import next to nothing, and so may be imported by any room.
 LEAVES = {"launcher.environ", "launcher.load", "launcher.threads", "core.user_line"}

@@ -308,9 +308,6 @@ def test_methods_keep_their_programs_where_their_object_can():
             traced.append(1)
             return x * 2.0
 
-    class Closed(Open):
-        __slots__ = ()
-
     class Slotted:
         __slots__ = ("scale",)
 
