@@ -1,11 +1,6 @@
 """Names of TensorFlow that do not exist here, and what to use instead."""
 
-_DENSE = "tensors here are dense arrays of numbers"
 _STRATEGY = "workers on CPUs and CUDA GPUs share each batch: use MirroredStrategy"
-_LENGTHS = (
-    f"{_DENSE}: use tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True), which fills up "
-    "the shorter ones of a batch, tf.io.RaggedFeature, or tf.io.VarLenFeature"
-)
 _JOINS = "nothing is needed: the first call that needs the other processes joins them"
 _AVERAGES = (
     "average a tape's gradients with distribute.mean(gradients), or give the whole batch to "
@@ -80,12 +75,13 @@ _INSTEAD = {
         "model.fit and distribute.gradients cut whole batches themselves; else take x[rank::size]",
     ),
     **dict.fromkeys(_of_peers("launch run spawn"), "use distgrad.launch(fn, args, workers=4)"),
-    "dtypes.string": f"{_DENSE}: keep strings in NumPy arrays (tf.strings takes them)",
     "estimator": "train a Keras model, or write a job (distgrad config init)",
     "feature_column": "use Keras's preprocessing layers",
     "gradients": "there are no graphs: use tf.GradientTape",
     "hessians": "take tape.jacobian of the gradient of an inner tape",
-    "io.SparseFeature": _LENGTHS,
+    "io.SparseFeature": "use tf.io.VarLenFeature, tf.io.RaggedFeature, or "
+    "tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True), which fills up the shorter ones "
+    "of a batch",
     "keras.backend.function": "use tf.keras.Model(inputs, outputs)",
     "keras.backend.gradients": "there are no graphs: use tf.GradientTape",
     "keras.backend.learning_phase": "give training=True, or False, to the call",
