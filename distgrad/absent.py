@@ -76,6 +76,7 @@ _INSTEAD = {
     ),
     **dict.fromkeys(_of_peers("launch run spawn"), "use distgrad.launch(fn, args, workers=4)"),
     "estimator": "train a Keras model, or write a job (distgrad config init)",
+    "experimental.numpy.": "see keras.ops, which has more of NumPy's functions",
     "feature_column": "use Keras's preprocessing layers",
     "gradients": "there are no graphs: use tf.GradientTape",
     "hessians": "take tape.jacobian of the gradient of an inner tape",
@@ -114,14 +115,21 @@ _INSTEAD = {
     ),
     "random_normal": "use tf.random.normal",
     "random_uniform": "use tf.random.uniform",
+    "ragged.": "to_tensor() makes dense tensors, which every operation takes, and "
+    "tf.RaggedTensor.from_tensor ragged ones again",
     "raw_ops": "use the operation's public name",
     "saved_model": "use model.save('x.keras'), model.export('x.onnx'), or tf.train.Checkpoint",
     "set_random_seed": "use tf.random.set_seed",
     "Session": "there are no graphs: call functions",
+    "sparse.": "to_dense makes dense tensors, which every operation takes, and from_dense sparse "
+    "ones again",
     "tpu": "distgrad runs on CPUs and CUDA GPUs",
 }
 
-_FAMILIES = ("compat.v1", "linalg.LinearOperator")  # with many kinds
+_FAMILIES = (  # with many kinds
+    *("compat.v1", "linalg.LinearOperator"),
+    *("experimental.numpy.", "ragged.", "sparse."),
+)
 
 
 def message(name: str) -> str:

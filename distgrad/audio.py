@@ -12,6 +12,7 @@ import numpy as _np
 
 from distgrad.core.dispatch import as_tensor as _as_tensor
 from distgrad.core.errors import InvalidArgumentError as _InvalidArgumentError
+from distgrad.core.later import absent as _absent
 from distgrad.core.tensor import Tensor as _Tensor
 from distgrad.core.texts import Bytes as _Bytes
 from distgrad.core.texts import as_bytes as _as_bytes
@@ -74,7 +75,4 @@ def encode_wav(audio: _Any, sample_rate: _Any, name: str | None = None) -> _Byte
     return _as_bytes(target.getvalue())
 
 
-def __getattr__(name: str) -> object:
-    from distgrad.absent import message
-
-    raise AttributeError(message(f"audio.{name}"))
+__getattr__ = _absent(__name__)

@@ -24,6 +24,7 @@ from distgrad.core.dtypes import (
     uint64,
 )
 from distgrad.core.dtypes import bool_ as bool
+from distgrad.core.later import absent as _absent
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import saturate_cast
 from distgrad.ops.complex import complex
@@ -37,6 +38,4 @@ if _TYPE_CHECKING:
 def __getattr__(name: str) -> _Any:
     if name == "bfloat16":  # and ml_dtypes with it
         return as_dtype(name)
-    from distgrad.absent import message
-
-    raise AttributeError(message(f"dtypes.{name}"))
+    return _absent(__name__)(name)

@@ -1,5 +1,6 @@
 """``tf.image``."""
 
+from distgrad.core.later import absent as _absent
 from distgrad.image_files import (
     decode_and_crop_jpeg,
     decode_bmp,
@@ -90,7 +91,4 @@ from distgrad.ops.images.random import (
 __all__ = [name for name in dir() if not name.startswith("_")]
 
 
-def __getattr__(name: str) -> object:
-    from distgrad.absent import message
-
-    raise AttributeError(message(f"image.{name}"))
+__getattr__ = _absent(__name__)

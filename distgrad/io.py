@@ -12,6 +12,7 @@ from distgrad import gfile as _gfile
 from distgrad.core.dispatch import as_tensor as _as_tensor
 from distgrad.core.dtypes import as_dtype as _as_dtype
 from distgrad.core.errors import InvalidArgumentError as _InvalidArgumentError
+from distgrad.core.later import absent as _absent
 from distgrad.core.tensor import Tensor as _Tensor
 from distgrad.core.texts import Texts as _Texts
 from distgrad.core.texts import as_bytes as _as_bytes
@@ -149,7 +150,4 @@ def decode_raw(
     return _as_tensor(found.reshape(*given.shape, size // dtype.itemsize))
 
 
-def __getattr__(name: str) -> object:
-    from distgrad.absent import message
-
-    raise AttributeError(message(f"io.{name}"))
+__getattr__ = _absent(__name__)

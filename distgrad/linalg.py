@@ -1,5 +1,6 @@
 """``tf.linalg``."""
 
+from distgrad.core.later import absent as _absent
 from distgrad.ops.constants import eye
 from distgrad.ops.decompositions import (
     eigh,
@@ -52,7 +53,4 @@ from distgrad.ops.tridiagonal import (
 __all__ = [name for name in dir() if not name.startswith("_")]
 
 
-def __getattr__(name: str) -> object:
-    from distgrad.absent import message
-
-    raise AttributeError(message(f"linalg.{name}"))
+__getattr__ = _absent(__name__)

@@ -1,5 +1,6 @@
 """``tf.quantization``: numbers rounded to few bits, for training that allows for that."""
 
+from distgrad.core.later import absent as _absent
 from distgrad.ops.fake_quant import (
     fake_quant_with_min_max_args,
     fake_quant_with_min_max_vars,
@@ -13,7 +14,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    from distgrad.absent import message
-
-    raise AttributeError(message(f"quantization.{name}"))
+__getattr__ = _absent(__name__)

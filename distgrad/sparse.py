@@ -13,6 +13,7 @@ import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.later import absent as _absent
 from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.texts import Bytes, Texts, as_bytes, as_strings, holds_texts
@@ -234,8 +235,4 @@ def _check(places: np.ndarray, shape: tuple[int, ...], ordered: bool) -> None:
             raise InvalidArgumentError(f"indices[{which + 1}] = {other} is {what}")
 
 
-def __getattr__(name: str) -> object:
-    raise AttributeError(
-        f"module 'distgrad.sparse' has no attribute {name!r}: to_dense makes dense tensors, "
-        "which every operation takes, and from_dense sparse ones again"
-    )
+__getattr__ = _absent(__name__)

@@ -1,5 +1,6 @@
 """``tf.train``: checkpoints of objects, moving averages of variables, and examples of records."""
 
+from distgrad.core.later import absent as _absent
 from distgrad.training.averages import ExponentialMovingAverage
 from distgrad.training.checkpoint_manager import CheckpointManager, checkpoints_iterator
 from distgrad.training.checkpoint_reading import list_variables, load_checkpoint, load_variable
@@ -31,6 +32,4 @@ def __getattr__(name: str) -> object:
         return messages.BytesList
     if name in messages.EXAMPLES:  # made of an optional package
         return messages.message(name)
-    from distgrad.absent import message
-
-    raise AttributeError(message(f"train.{name}"))
+    return _absent(__name__)(name)

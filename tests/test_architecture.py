@@ -27,7 +27,7 @@ ORDER = ("backend", "core", "ops", "ragged", "compile", "training", "keras", "di
 # What a room may import of ours. A room that is missing here is bound by ORDER alone.
 ALLOWED = {
     "comm": {"comm", "core.errors"},
-    "data": {"data", "core.composite", "core.errors", "core.files", "absent"},
+    "data": {"data", "core.composite", "core.errors", "core.files", "core.later"},
     "data.composites": {"data", "core.composite", "ragged"},
     # What a user's own loop gets are tensors, and what it asks for their kinds.
     "data.calling": {"data", "core.composite", "core.dispatch", "core.errors", "core.texts"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging as _levels
 from types import SimpleNamespace as _SimpleNamespace
 
+from distgrad.core.later import absent as _absent
 from distgrad.ops.modes import get_logger as _get_logger
 from distgrad.ops.scopes import executing_eagerly
 from distgrad.ops.streams import set_seed as set_random_seed
@@ -55,7 +56,4 @@ def reset_default_graph() -> None:
     """Nothing: there are no graphs."""
 
 
-def __getattr__(name: str) -> object:
-    from distgrad.absent import message
-
-    raise AttributeError(message(f"compat.v1.{name}"))
+__getattr__ = _absent(__name__)

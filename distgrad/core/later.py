@@ -1,10 +1,21 @@
-"""Names of a package that are loaded at their first use."""
+"""Names of a module that are loaded at their first use, and those that are not there."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NoReturn
+
+
+def absent(module: str) -> Callable[[str], NoReturn]:
+    """``__getattr__`` of a module that has no further names: its error says what to use instead."""
+
+    def get(name: str) -> NoReturn:
+        from distgrad.absent import message  # at the first name that is not there
+
+        raise AttributeError(message(f"{module}.{name}".removeprefix("distgrad.")))
+
+    return get
 
 
 def later(
@@ -16,11 +27,11 @@ def later(
     like the name is meant itself.
     """
 
+    get_nothing = absent(package)
+
     def get(name: str) -> Any:
         if name not in homes:
-            from distgrad.absent import message  # at the first name that is not there
-
-            raise AttributeError(message(f"{package}.{name}".removeprefix("distgrad.")))
+            get_nothing(name)
         home = importlib.import_module(homes[name], package)
         return home if home.__name__.rpartition(".")[2] == name else getattr(home, name)
 

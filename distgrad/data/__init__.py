@@ -1,5 +1,6 @@
 """Arrays and indices: what a worker trains on, cut the same way for any number of workers."""
 
+from distgrad.core.later import absent as _absent
 from distgrad.data import experimental
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 from distgrad.data.dataset import AUTOTUNE, Dataset
@@ -27,7 +28,4 @@ __all__ = [
 ThreadingOptions = Options
 
 
-def __getattr__(name: str) -> object:
-    from distgrad.absent import message
-
-    raise AttributeError(message(f"data.{name}"))
+__getattr__ = _absent(__name__)

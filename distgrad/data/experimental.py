@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distgrad.core.later import absent as _absent
 from distgrad.data import nest, specs
 from distgrad.data.calling import as_tensors, call
 from distgrad.data.cardinality import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
@@ -254,7 +255,4 @@ def choose_from_datasets(
     return Dataset.choose_from_datasets(datasets, choice_dataset, stop_on_empty_dataset)
 
 
-def __getattr__(name: str) -> object:
-    from distgrad.absent import message
-
-    raise AttributeError(message(f"data.experimental.{name}"))
+__getattr__ = _absent(__name__)

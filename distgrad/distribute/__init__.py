@@ -5,6 +5,7 @@ The same script runs alone, as ``mpirun -n 4 python script.py``, or as
 ``gradients``; scripts written for TensorFlow's strategies run as they are.
 """
 
+from distgrad.core.later import absent as _absent
 from distgrad.distribute.inputs import DistributedDataset, InputContext, ValueContext
 from distgrad.distribute.loop import Gradients, gradients
 from distgrad.distribute.replica import ReduceOp, ReplicaContext, get_replica_context
@@ -41,8 +42,4 @@ from distgrad.distribute.world import (
 )
 from distgrad.training.replicas import PerReplica as DistributedValues
 
-
-def __getattr__(name: str) -> object:
-    from distgrad.absent import message
-
-    raise AttributeError(message(f"distribute.{name}"))
+__getattr__ = _absent(__name__)

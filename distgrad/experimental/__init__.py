@@ -2,6 +2,8 @@
 
 import importlib as _importlib
 
+from distgrad.core.later import absent as _absent
+
 
 def __getattr__(name: str) -> object:
     if name in ("dlpack", "numpy"):
@@ -10,6 +12,4 @@ def __getattr__(name: str) -> object:
         from distgrad.data.iterating import Optional
 
         return Optional
-    from distgrad.absent import message
-
-    raise AttributeError(message(f"experimental.{name}"))
+    return _absent(__name__)(name)

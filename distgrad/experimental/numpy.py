@@ -9,6 +9,7 @@ import math as _math
 
 import numpy as _np
 
+from distgrad.core.later import absent as _absent
 from distgrad.core.tensor import Tensor as _Tensor
 from distgrad.experimental import random as random
 from distgrad.experimental.arrays import *  # noqa: F403
@@ -29,8 +30,4 @@ finfo, iinfo, inexact = _np.finfo, _np.iinfo, _np.inexact
 issubdtype, promote_types = _np.issubdtype, _np.promote_types
 
 
-def __getattr__(name: str) -> object:
-    raise AttributeError(
-        f"module 'distgrad.experimental.numpy' has no attribute {name!r}: see keras.ops, which has "
-        "more of NumPy's functions"
-    )
+__getattr__ = _absent(__name__)

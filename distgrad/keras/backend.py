@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distgrad.core.dtypes import as_dtype, is_floating
+from distgrad.core.later import absent as _absent
 from distgrad.keras import mixed_precision, naming, settings
 from distgrad.keras.naming import get_uid as get_uid
 
@@ -108,9 +109,7 @@ def __getattr__(name: str) -> Any:
         for module in (legacy, legacy_layers):
             if name in module.__all__:
                 return getattr(module, name)
-    from distgrad.absent import message
-
-    raise AttributeError(message(f"keras.backend.{name}"))
+    return _absent(__name__)(name)
 
 
 def __dir__() -> list[str]:

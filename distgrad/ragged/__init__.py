@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # The last ones are for what they register: operations of ragged tensors, by their dense names.
+from distgrad.core.later import absent as _absent
 from distgrad.ragged import gathering, moving, reducing
 from distgrad.ragged.elementwise import map_flat_values
 from distgrad.ragged.joining import stack_rows as stack
@@ -31,8 +32,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    raise AttributeError(
-        f"module 'distgrad.ragged' has no attribute {name!r}: to_tensor() makes dense tensors, "
-        "which every operation takes, and tf.RaggedTensor.from_tensor ragged ones again"
-    )
+__getattr__ = _absent(__name__)
