@@ -126,25 +126,6 @@ def test_half_precision_trains_and_scales_its_loss():
         keras.mixed_precision.set_global_policy(policy)
 
 
-def test_loss_scale_optimizer_by_itself():
-    v = tf.Variable([1.0, 2.0])
-    scaling = keras.optimizers.LossScaleOptimizer(
-        keras.optimizers.SGD(0.5), initial_scale=8.0, dynamic_growth_steps=2
-    )
-    with tf.GradientTape() as tape:
-        loss = scaling.scale_loss(tf.reduce_sum(v * v))
-    scaling.apply_gradients([(tape.gradient(loss, v), v)])
-    np.testing.assert_array_equal(v.numpy(), [0, 0])
-    scaling.apply_gradients([(tf.constant([np.inf, 1.0], "float32"), v)])
-    np.testing.assert_array_equal(v.numpy(), [0, 0])
-    assert scaling.loss_scale == 4 and int(scaling.iterations) == 1
-    for _ in range(2):
-        scaling.apply_gradients([(tf.constant([4.0, 0.0]), v)])
-    assert scaling.loss_scale == 8 and v.numpy().tolist() == [-1.0, 0.0]
-    again = keras.optimizers.get(keras.optimizers.serialize(scaling))
-    assert again.get_config() == scaling.get_config()
-
-
 @pytest.mark.parametrize("shards", ["1", "3"])
 def test_a_loss_of_each_sample_is_shown_as_their_mean_and_trained_by_their_sum(shards, monkeypatch):
     monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", shards)
