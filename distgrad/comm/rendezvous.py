@@ -311,10 +311,10 @@ def send_json(connection: socket.socket, value: Any) -> None:
 
 def receive_json(connection: socket.socket) -> Any:
     """The value that `send_json` has sent. Raises ValueError for one too long, or no JSON."""
-    (length,) = struct.unpack("<I", _receive(connection, 4))
+    (length,) = struct.unpack("<I", receive(connection, 4))
     if length > 1 << 24:
         raise ValueError(f"a message of {length} bytes")
-    return json.loads(_receive(connection, length))
+    return json.loads(receive(connection, length))
 
 
 def join_address(host: str, port: int) -> str:
@@ -361,12 +361,12 @@ def interface_address(interface: str) -> str:
 
 
 def _prove(connection: socket.socket, token: bytes, rank: int) -> bool:
-    greeting = _receive(connection, len(_GREETING) + _NONCE)
+    greeting = receive(connection, len(_GREETING) + _NONCE)
     if not greeting.startswith(_GREETING):
         return False
     nonce, mine, name = greeting[-_NONCE:], os.urandom(_NONCE), _RANK.pack(rank)
     connection.sendall(name + mine + _proof(token, b"knock", nonce, mine, name))
-    answer = _receive(connection, _PROOF)
+    answer = receive(connection, _PROOF)
     return hmac.compare_digest(answer, _proof(token, b"enter", nonce, mine))
 
 
@@ -374,7 +374,8 @@ def _proof(token: bytes, *parts: bytes | bytearray) -> bytes:
     return hmac.digest(token, b"".join(parts), hashlib.sha256)
 
 
-def _receive(connection: socket.socket, count: int) -> bytes:
+def receive(connection: socket.socket, count: int) -> bytes:
+    """``count`` bytes. Raises ConnectionResetError where the other side closes before them."""
     data = bytearray()
     while len(data) < count:
         more = connection.recv(count - len(data))

@@ -20,10 +20,11 @@ from distgrad.keras.layers.core import (
     whole_numbers,
 )
 from distgrad.keras.layers.recurrent import RNN
+from distgrad.keras.layers.recurrent_cells import remembering_bias
 from distgrad.ops import convolution, nn
 from distgrad.ops.casting import cast
 from distgrad.ops.constants import ones, zeros
-from distgrad.ops.shape import concat, split, transpose, unstack
+from distgrad.ops.shape import split, transpose, unstack
 from distgrad.ops.windows import channels_last
 
 _GATES = 4  # input, forget, candidate, output
@@ -134,9 +135,7 @@ class ConvLSTMCell(Layer):
     def _initial_bias(self, shape: tuple[int, ...], dtype: Any) -> Tensor:
         if not self.unit_forget_bias:
             return self.bias_initializer(shape, dtype=dtype)
-        first = self.bias_initializer((self.filters,), dtype=dtype)
-        last = self.bias_initializer((2 * self.filters,), dtype=dtype)
-        return concat([first, ones((self.filters,), dtype), last], 0)
+        return remembering_bias(self.bias_initializer, self.filters, dtype)
 
     def get_initial_state(self, batch_size: int) -> list[Tensor]:
         """Zeros, of the shape that the images have after a convolution of the inputs."""

@@ -207,6 +207,16 @@ class SimpleRNNCell(RecurrentCell):
         return step
 
 
+def remembering_bias(initializer: Any, units: int, dtype: Any) -> Tensor:
+    """The bias of the four gates of an LSTM: 1 for that which forgets, as by ``initializer`` else.
+
+    Source: Jozefowicz et al., 2015.
+    """
+    first = initializer((units,), dtype=dtype)
+    last = initializer((2 * units,), dtype=dtype)
+    return concat([first, ones((units,), dtype), last], 0)
+
+
 class LSTMCell(RecurrentCell):
     """Long short-term memory, with gates in the order input, forget, candidate, output.
 
@@ -240,9 +250,7 @@ class LSTMCell(RecurrentCell):
     def _initial_bias(self, shape: tuple[int, ...], dtype: Any) -> Tensor:
         if not self.unit_forget_bias:
             return super()._initial_bias(shape, dtype)
-        first = self.bias_initializer((self.units,), dtype=dtype)
-        last = self.bias_initializer((2 * self.units,), dtype=dtype)
-        return concat([first, ones((self.units,), dtype), last], 0)
+        return remembering_bias(self.bias_initializer, self.units, dtype)
 
     def _in_one(self, kernel: Tensor) -> bool:
         """Whether there is an operation for all that a step does, and it is to be used."""

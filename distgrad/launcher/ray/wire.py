@@ -9,6 +9,8 @@ import struct
 import threading
 from typing import Any
 
+from distgrad.comm.rendezvous import receive
+
 # From an agent: where its rank runs, the rank's output, and its end. To it: what the rank gets.
 BEGUN, OUT, ERR, ENDED, SIGNAL, KILL = range(6)
 
@@ -38,10 +40,10 @@ class Wire:
     def receive(self) -> tuple[int, Any] | None:
         """The next frame; None when the other side has gone."""
         try:
-            kind, length = _FRAME.unpack(self._read(_FRAME.size))
+            kind, length = _FRAME.unpack(receive(self._connection, _FRAME.size))
             if length > _LIMIT:
                 return None
-            data = self._read(length)
+            data = receive(self._connection, length)
         except OSError:
             return None
         return kind, data if kind in (OUT, ERR) else json.loads(data)
@@ -51,12 +53,3 @@ class Wire:
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
         self._connection.close()
-
-    def _read(self, count: int) -> bytes:
-        data = bytearray()
-        while len(data) < count:
-            more = self._connection.recv(count - len(data))
-            if not more:
-                raise ConnectionResetError
-            data += more
-        return bytes(data)
