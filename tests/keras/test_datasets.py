@@ -16,15 +16,6 @@ from distgrad.keras.datasets import cifar10, cifar100, fashion_mnist, mnist
 from distgrad.testing import archives
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """The folder where Keras keeps its data sets, in a home folder of the test's own."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    folder = tmp_path / ".keras" / "datasets"
-    folder.mkdir(parents=True)
-    return folder
-
-
 def arrays():
     rng = np.random.default_rng(0)
     return {

@@ -16,14 +16,6 @@ from distgrad.keras import datasets
 from distgrad.keras.datasets import boston_housing, california_housing, imdb, reuters
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    folder = tmp_path / ".keras" / "datasets"
-    folder.mkdir(parents=True)
-    return folder
-
-
 def publish(monkeypatch, module, path):
     """Takes ``path`` for the published file."""
     monkeypatch.setattr(module, "_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
