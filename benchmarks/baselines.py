@@ -8,7 +8,7 @@ data, such as MNIST without a network, is told what is missing.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,7 +102,11 @@ def baselines(job: Path) -> Scores:
 
 
 if __name__ == "__main__":
-    for path in map(Path, sys.argv[1:] or sorted(CONFIGS.glob("*.yaml"))):
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "jobs", nargs="*", type=Path, metavar="JOB.yaml", help="else all of configs/"
+    )
+    for path in parser.parse_args().jobs or sorted(CONFIGS.glob("*.yaml")):
         try:
             found = baselines(path)
         except DataError as error:
