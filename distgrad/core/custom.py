@@ -17,6 +17,7 @@ from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.indexed_slices import add
 from distgrad.core.primitive import bind, primitive, registry, sample
+from distgrad.core.reading import variable_of
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.variable import Variable
 
@@ -71,8 +72,8 @@ def own_gradient(f: Callable[..., Any], *, adds: bool = False) -> Callable[..., 
             result, grad = f(*args, **kwargs)
         finally:
             recording.remove(reads)
-        leaves = tree.flatten(args)
-        given = [*leaves, *tree.flatten(kwargs)]
+        leaves = [variable_of(leaf) for leaf in tree.flatten(args)]
+        given = [*leaves, *map(variable_of, tree.flatten(kwargs))]
         variables = [v for v in reads.variables if not any(v is item for item in given)]
         if variables and not _takes_variables(grad):
             names = ", ".join(v.name for v in variables)

@@ -16,6 +16,7 @@ from distgrad.core import recording, tree
 from distgrad.core.backward import array_of, zeros_like
 from distgrad.core.dispatch import as_tensor, backend_of
 from distgrad.core.dtypes import INEXACT
+from distgrad.core.reading import variable_of
 from distgrad.core.tape import GradientTape, UnconnectedGradients
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
@@ -33,7 +34,7 @@ class ForwardAccumulator:
     """
 
     def __init__(self, primals: Any, tangents: Any) -> None:
-        self._primals = tree.flatten(primals)
+        self._primals = [variable_of(primal) for primal in tree.flatten(primals)]
         directions = tree.flatten_up_to(primals, tangents)
         if len({id(p) for p in self._primals}) != len(self._primals):
             raise ValueError("a primal is given twice; give it one tangent, the sum of both")
@@ -72,6 +73,7 @@ class ForwardAccumulator:
         return tree.map_structure(one, primals)
 
     def _jvp(self, target: Any) -> Tensor | None:
+        target = variable_of(target)
         if not isinstance(target, (Tensor, Variable)):
             raise TypeError(f"jvp takes tensors and variables, not {target!r}")
         if target.dtype.numpy_dtype.kind not in INEXACT:

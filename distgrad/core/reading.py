@@ -31,6 +31,11 @@ class Reading(Operand):
         return Reading, (self._variable,)
 
 
+def variable_of(item: Any) -> Any:
+    """The variable that a reading stands for; anything else as it is."""
+    return item._variable if type(item) is Reading else item
+
+
 def pass_on(cls: type, to: Callable[[Any], Any], *names: str) -> None:
     """Has a class answer as ``to(self)`` to what Python asks of a value, and to ``names``."""
 

@@ -35,7 +35,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.indexed_slices import IndexedSlices, dense
 from distgrad.core.plan import Plan
 from distgrad.core.primitive import Primitive, bind, registry
-from distgrad.core.reading import Reading
+from distgrad.core.reading import variable_of
 from distgrad.core.tensor import Tensor, next_uid
 from distgrad.core.variable import Variable
 
@@ -170,7 +170,7 @@ class GradientTape:
         """
         if self._entries is None:
             raise RuntimeError("watch needs a tape that has been entered: with GradientTape() as t")
-        items = [values_of(item) for item in tree.flatten(tensor)]
+        items = [values_of(variable_of(item)) for item in tree.flatten(tensor)]
         for item in items:
             if not isinstance(item, (Tensor, Variable)):
                 raise ValueError(f"only tensors and variables can be watched, not {item!r}")
@@ -414,11 +414,9 @@ class TrainingTape(GradientTape):
 
 
 def _differentiable(nest: Any, what: str, allowed: tuple[type, ...]) -> list[Any]:
-    leaves = tree.flatten(nest)
+    leaves = [variable_of(leaf) for leaf in tree.flatten(nest)]
     for i, leaf in enumerate(leaves):
-        if type(leaf) is Reading:
-            leaves[i] = leaf._variable
-        elif not isinstance(leaf, allowed):
+        if not isinstance(leaf, allowed):
             leaves[i] = values_of(leaf)
             if not isinstance(leaves[i], allowed):
                 raise TypeError(f"a {what} must be a tensor or a variable, not {leaf!r}")

@@ -45,6 +45,25 @@ def test_a_tape_follows_it():
     assert tape.gradient({"y": y}, [v.value])[0] == 6.0
 
 
+def test_it_is_watched_and_has_a_direction():
+    v, w = tf.Variable(3.0), tf.Variable(2.0)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch([v.value])
+        y = v * v * w
+    assert tape.gradient(y, [v.value, w.value]) == [12.0, None]
+    with tf.autodiff.ForwardAccumulator([v.value, w.value], [tf.ones(()), tf.zeros(())]) as along:
+        y = v * v * w
+    assert along.jvp(y) == 12.0 and along.jvp(v.value) == 1.0
+
+
+def test_it_is_an_argument_of_a_function_with_a_gradient_of_its_own():
+    v = tf.Variable(3.0)
+    tripled = tf.custom_gradient(lambda x: (x * 1.0, lambda dy: 3.0 * dy))
+    with tf.GradientTape() as tape:
+        y = tripled(v.value)
+    assert tape.gradient(y, v) == 3.0
+
+
 def test_a_captured_function_reads_it_at_every_call():
     v = tf.Variable(3.0)
     double = tf.function(lambda: v.value * 2)
