@@ -232,6 +232,7 @@ class Capture:
                 label=label,
                 writes=writes,
                 any_shape=getattr(fn, "any_shape", False),
+                apart=getattr(fn, "apart", False),
                 line=user_line(),
             )
         )

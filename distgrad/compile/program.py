@@ -114,13 +114,15 @@ class Call(Instruction):
     """A call of Python code at each replay: an optimizer, a metric, a check.
 
     ``run`` takes tensors for the inputs, and may write any variable if ``writes``. It has no
-    outputs. ``any_shape`` says that inputs with further axes in front are as good.
+    outputs. ``any_shape`` says that inputs with further axes in front are as good, ``apart`` that
+    it writes only what nothing else of a program reads or writes.
     """
 
     run: Callable[..., None] = field(kw_only=True)
     label: str = field(kw_only=True)
     writes: bool = field(kw_only=True, default=True)
     any_shape: bool = field(kw_only=True, default=False)
+    apart: bool = field(kw_only=True, default=False)
     name = "call"
 
 

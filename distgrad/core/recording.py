@@ -65,7 +65,8 @@ def remove(recorder: Recorder) -> None:
 def call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """Runs ``fn``, Python code that looks at values or changes state, and gives nothing back.
 
-    A capture keeps the call instead, and makes it at each replay on the values of that time.
+    A capture keeps the call instead, and makes it at each replay on the values of that time. An
+    attribute ``apart`` of ``fn`` says that it writes only what no operation reads or writes.
     """
     if active and per_thread.capture is not None:
         per_thread.capture.call(fn, args, kwargs, writes=True)

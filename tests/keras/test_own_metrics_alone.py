@@ -117,6 +117,22 @@ def test_what_they_keep_need_not_be_a_sum(eager: bool) -> None:
     assert found["calls"] == 5.0 and found["largest"] == pytest.approx(1.912655234336853)
 
 
+@pytest.mark.filterwarnings("error:the training step runs eagerly")
+def test_a_step_that_keeps_averages_is_captured_beside_them() -> None:
+    histories = []
+    for eager in (False, True):
+        keras.utils.set_random_seed(0)
+        parts = [keras.Input((2,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+        model = keras.Sequential(parts)
+        model.compile("sgd", "mse", metrics=[Largest(), Calls()], run_eagerly=eager)
+        histories.append(fit(model, validation_data=(X, Y)))
+        assert np.abs(model.layers[0].moving_mean.numpy()).max() > 0
+    captured, eagerly = histories
+    assert captured["calls"] == [4.0, 4.0] and captured.keys() == eagerly.keys()
+    for name, values in captured.items():
+        np.testing.assert_allclose(values, eagerly[name], rtol=1e-6)
+
+
 def test_a_list_of_python_is_one_too() -> None:
     """Each batch is given once: nothing is given while a step is captured."""
     model = linear(Listed())

@@ -27,7 +27,7 @@ def take_writes(program: Program, variables: Iterable[Variable]) -> tuple[Progra
         if isinstance(instruction, Read) and id(instruction.variable) in latest:
             instead.put(instruction.outputs[0], latest[id(instruction.variable)])
             continue
-        if isinstance(instruction, Call) and instruction.writes and latest:
+        if isinstance(instruction, Call) and latest and instruction.writes > instruction.apart:
             names = ", ".join(taken[key].name for key in latest)
             raise ValueError(f"{names} is assigned before {instruction.label} is called")
         kept.append(instruction)

@@ -264,6 +264,8 @@ class Objective:
                 if goes_on(metric, self.alone):
                     metric.give(targets[i], outputs[i], weights[i] if weighted else None)
 
+    _give.apart = True  # type: ignore[attr-defined]  # metrics write what is theirs alone
+
     def update_metrics(self, y: Any, prediction: Any, weight: Any) -> None:
         """Gives a batch to all metrics, as a user's own step does."""
         outputs = self.outputs(prediction)
