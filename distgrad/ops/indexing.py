@@ -110,7 +110,7 @@ def index(x: Any, key: Any) -> Tensor:
     """
     tensor = x if type(x) is Tensor else as_tensor(x)
     if isinstance(key, (Tensor, np.ndarray, Variable)) and key.ndim and key.dtype == "bool":
-        return mask_select(tensor, key)
+        return _chosen(tensor, as_tensor(key))
     items = key if isinstance(key, tuple) else (key,)
     plain = tuple([_plain(item) for item in items])
     used = builtins.sum(1 for item in plain if item is not None and item is not ...)
@@ -153,13 +153,23 @@ def boolean_mask(tensor: Any, mask: Any, axis: int | None = None, name: Any = No
             f"boolean_mask: a mask of shape {where.shape} for axes {start} on of shape {x.shape}"
         )
     if not start:
-        return bind(mask_select, x, where)
+        return _chosen(x, where)
     # The masked axes first, and what remains of them back behind the others.
     masked = tuple(range(start, start + len(size)))
     rest = tuple(i for i in range(len(shape)) if i not in masked)
-    chosen = bind(mask_select, bind(permute, x, perm=masked + rest), where)
+    chosen = _chosen(bind(permute, x, perm=masked + rest), where)
     order = (*range(1, start + 1), 0, *range(start + 1, len(rest) + 1))
     return bind(permute, chosen, perm=order)
+
+
+def _chosen(x: Tensor, mask: Tensor) -> Tensor:
+    """``mask_select``; in a capture, of a mask that is the same at each replay, by its places."""
+    masked, shape = mask._data.shape, x._data.shape
+    fits = shape[: len(masked)] == masked
+    if recording.per_thread.capture is None or recording.hides(mask) or not fits:
+        return bind(mask_select, x, mask)
+    rows = bind(reshape_to, x, shape=(math.prod(masked), *shape[len(masked) :]))
+    return bind(take, rows, as_tensor(np.flatnonzero(mask.numpy())), axis=0)
 
 
 # Gather

@@ -272,3 +272,27 @@ def test_spec_1_6_ops_without_a_gradient(discrete):
         tape.watch(x)
         y = discrete(x)
     assert tape.gradient(y, x) is None
+
+
+@pytest.mark.parametrize("mask", [np.array([True, False, True]), tf.constant([True, False, True])])
+def test_a_mask_that_is_always_the_same_is_captured(mask):
+    x = np.arange(12.0).reshape(3, 2, 2)
+    uses = {
+        "first axis": lambda x: tf.boolean_mask(x, mask),
+        "two axes": lambda x: tf.boolean_mask(x, tf.fill((3, 2), True)),
+        "later axis": lambda x: tf.boolean_mask(x, [False, True], axis=2),
+        "brackets": lambda x: x[mask],
+    }
+    for use in uses.values():
+        eager = use(tf.constant(x))
+        captured = tf.function(use, jit_compile="strict")
+        np.testing.assert_array_equal(captured(x), eager)
+        np.testing.assert_array_equal(captured(x + 1), eager + 1)
+        v = tf.Variable(x)
+
+        def slope(use=use, v=v):
+            with tf.GradientTape() as tape:
+                y = use(v) ** 2
+            return tape.gradient(y, v)
+
+        np.testing.assert_array_equal(tf.function(slope, jit_compile="strict")(), slope())
