@@ -7,6 +7,7 @@ converted to its dtype.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -83,6 +84,7 @@ def in_caches(namespace: Any) -> bool:
     return namespace is np
 
 
+@functools.lru_cache(8)  # NumPy says of a name that it has not only after a search
 def launches(namespace: Any) -> bool:
     """Whether its calls are launches on a GPU; what stands for NumPy in a capture is none."""
     return hasattr(namespace, "cuda")
