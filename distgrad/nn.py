@@ -72,6 +72,7 @@ _LATER = {
     **dict.fromkeys(
         ["compute_average_loss", "scale_regularization_loss"], "distgrad.distribute.losses"
     ),
+    "embedding_lookup_sparse": "distgrad.ops.embedding_sums",
     **dict.fromkeys(["ctc_beam_search_decoder", "ctc_greedy_decoder"], "distgrad.ops.ctc_decoding"),
     **dict.fromkeys(
         [

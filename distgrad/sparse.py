@@ -6,6 +6,7 @@ Places and shapes are plain numbers of the host; gradients flow through the valu
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,26 +19,31 @@ from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.texts import Bytes, Texts, as_bytes, as_strings, holds_texts
 from distgrad.ops import shape as shapes
-from distgrad.ops.casting import identity
+from distgrad.ops.casting import identity, stop_gradient, zeros_like
 from distgrad.ops.complex import conj
-from distgrad.ops.constants import fill
+from distgrad.ops.constants import fill, ones
+from distgrad.ops.exponential import exp
 from distgrad.ops.indexing import gather
+from distgrad.ops.logic import where
 from distgrad.ops.reduce import reduce_sum as dense_sum
 from distgrad.ops.scatter import tensor_scatter_nd_add, tensor_scatter_nd_update
-from distgrad.ops.segment import unsorted_segment_sum
+from distgrad.ops.segment import unsorted_segment_max, unsorted_segment_sum
 
 __all__ = [
     "SparseTensor",
     "add",
     "concat",
     "expand_dims",
+    "eye",
     "from_dense",
     "map_values",
+    "reduce_max",
     "reduce_sum",
     "reorder",
     "reshape",
     "retain",
     "slice",
+    "softmax",
     "sparse_dense_matmul",
     "to_dense",
     "transpose",
@@ -75,6 +81,15 @@ def from_dense(tensor: Any, name: str | None = None) -> SparseTensor:
     array: Any = np.asarray(as_bytes(tensor)) if text else as_tensor(tensor).numpy()
     places = np.argwhere(array != (b"" if text else 0))
     return SparseTensor(places, array[tuple(places.T)], array.shape)
+
+
+def eye(
+    num_rows: int, num_columns: int | None = None, dtype: Any = "float32", name: Any = None
+) -> SparseTensor:
+    """Ones on the diagonal of a matrix, by default a square one."""
+    shape = (num_rows, num_rows if num_columns is None else num_columns)
+    places = np.arange(min(shape))
+    return SparseTensor(np.stack([places, places], 1), ones(places.shape, dtype), shape)
 
 
 def add(a: Any, b: Any, threshold: Any = 0) -> SparseTensor | Tensor:
@@ -206,6 +221,45 @@ def reduce_sum(
 ) -> Tensor:
     """The dense sum over ``axis``, by default over all."""
     return dense_sum(to_dense(sp_input), axis, bool(keepdims))
+
+
+def reduce_max(
+    sp_input: SparseTensor, axis: Any = None, keepdims: bool | None = None, name: Any = None
+) -> Tensor:
+    """The dense maximum over ``axis`` of the values that are there, 0 where there are none."""
+    places, shape = _places(sp_input)
+    rank = len(shape)
+    over = range(rank) if axis is None else np.ravel(shapes.static(axis))
+    axes = [shapes.one_axis("reduce_max", int(each), rank) for each in over]
+    rest = [i for i in range(rank) if i not in axes]
+    kept = [shape[i] for i in rest]
+    rows, count = _rows(places[:, rest], kept), math.prod(kept)
+    found = unsorted_segment_max(sp_input.values, rows, count)
+    there = np.bincount(rows, minlength=count) > 0
+    whole = [1 if i in axes else size for i, size in enumerate(shape)]
+    return shapes.reshape(where(there, found, zeros_like(found)), whole if keepdims else kept)
+
+
+def softmax(sp_input: SparseTensor, name: Any = None) -> SparseTensor:
+    """The softmax of the values that are there, over the last axis.
+
+    Raises InvalidArgumentError for fewer than two axes.
+    """
+    places, shape = _places(sp_input)
+    if len(shape) < 2:
+        raise InvalidArgumentError(f"sparse.softmax takes two axes or more, not {list(shape)}")
+    rows, count = _rows(places[:, :-1], shape[:-1]), math.prod(shape[:-1])
+    values = sp_input.values
+    largest = unsorted_segment_max(stop_gradient(values), rows, count)
+    powers = exp(values - gather(largest, rows))
+    return sp_input.with_values(powers / gather(unsorted_segment_sum(powers, rows, count), rows))
+
+
+def _rows(places: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The numbers of places (N, rank) in an array of ``shape``."""
+    if not len(shape):
+        return np.zeros(len(places), np.int64)
+    return np.ravel_multi_index(tuple(places.T), tuple(shape))
 
 
 def _places(sparse: Any) -> tuple[np.ndarray, tuple[int, ...]]:

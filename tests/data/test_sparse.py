@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import distgrad as tf
+from distgrad.testing.gradients import check_gradients
 
 pytest.importorskip("google.protobuf")
 
@@ -200,4 +201,60 @@ def test_places_are_moved():
     with pytest.raises(tf.errors.InvalidArgumentError, match="reshape"):
         tf.sparse.reshape(matrix(), [4, 4])
     with pytest.raises(AttributeError, match="to_dense makes dense tensors"):
-        tf.sparse.softmax(matrix())
+        tf.sparse.minimum(matrix())
+
+
+def test_the_softmax_of_what_is_there():  # values are TensorFlow's
+    values = np.array([1.0, 2.0, -1.0])
+    made = tf.sparse.softmax(matrix(values))
+    np.testing.assert_allclose(made.values, [1.0, 0.9525741268, 0.0474258732], rtol=1e-9)
+    assert parts(made)[::2] == parts(matrix())[::2]
+    check_gradients(lambda v: tf.sparse.softmax(matrix(v)).values, [values])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="two axes"):
+        tf.sparse.softmax(tf.SparseTensor([[0]], [1.0], [2]))
+
+
+def test_the_largest_of_what_is_there():  # values are TensorFlow's
+    negative = matrix((-13.0, -15.0, -17.0))
+    for axis, expected in ((0, [-15, -13, -17]), (1, [-13, -15]), (None, -13), ([0, 1], -13)):
+        assert tf.sparse.reduce_max(negative, axis).numpy().tolist() == expected
+    empty = tf.SparseTensor([[0, 1]], [-2.0], (2, 2))
+    assert tf.sparse.reduce_max(empty, -1, keepdims=True).numpy().tolist() == [[-2], [0]]
+
+
+def test_the_identity():
+    assert parts(tf.sparse.eye(2, 3)) == ([[0, 0], [1, 1]], [1, 1], [2, 3])
+    assert tf.sparse.eye(1, dtype=tf.int32).dtype == tf.int32
+
+
+@pytest.mark.parametrize(
+    ("combiner", "weights", "expected"),  # TensorFlow's
+    [
+        (None, None, [[4.0, 5.0], [2.0, 3.0]]),
+        ("sum", None, [[8.0, 10.0], [2.0, 3.0]]),
+        ("sqrtn", None, [[5.656854, 7.071068], [2.0, 3.0]]),
+        ("mean", [1.0, 3.0, 2.0], [[5.0, 6.0], [2.0, 3.0]]),
+        ("sqrtn", [1.0, 3.0, 2.0], [[6.324555, 7.589466], [2.0, 3.0]]),
+    ],
+)
+def test_rows_of_a_table_added_up(combiner, weights, expected):
+    table = tf.Variable([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0]])
+    places = [[0, 0], [0, 1], [1, 0]]
+    ids = tf.SparseTensor(places, tf.constant([1, 3, 1], tf.int64), [2, 2])
+    given = None if weights is None else tf.SparseTensor(places, weights, [2, 2])
+    made = tf.nn.embedding_lookup_sparse(table, ids, given, combiner)
+    np.testing.assert_allclose(made, expected, rtol=1e-6)
+
+
+def test_what_is_added_up_has_a_gradient():
+    ids = tf.SparseTensor([[0, 0], [0, 1]], tf.constant([1, 1], tf.int64), [1, 2])
+    table, weights = np.arange(6.0).reshape(3, 2) + 1, np.array([1.0, 3.0])
+
+    def looked_up(table, weights):
+        return tf.nn.embedding_lookup_sparse(table, ids, ids.with_values(weights), "sqrtn")
+
+    check_gradients(looked_up, [table, weights])
+    with pytest.raises(ValueError, match="combiner must be one of"):
+        tf.nn.embedding_lookup_sparse(table, ids, None, "max")
+    with pytest.raises(TypeError, match="SparseTensor"):
+        tf.nn.embedding_lookup_sparse(table, [[1]], None)
