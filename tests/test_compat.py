@@ -54,6 +54,26 @@ def test_the_log(caplog):
         tf.get_logger().setLevel(before)
 
 
+def test_options_by_which_the_memory_of_a_gpu_grows_change_nothing():
+    from distgrad.compat.v1.keras.backend import set_session
+
+    config = v1.ConfigProto(allow_soft_placement=True)
+    config.gpu_options.allow_growth = True
+    config.gpu_options.per_process_gpu_memory_fraction = 0.5
+    config.log_device_placement = config.allow_soft_placement
+    session = v1.InteractiveSession(config=config)
+    assert set_session(session) is v1.keras.backend.set_session(session) is None
+    options = v1.GPUOptions(per_process_gpu_memory_fraction=0.3)
+    assert v1.ConfigProto(gpu_options=options).gpu_options.per_process_gpu_memory_fraction == 0.3
+    with v1.Session(config=config) as session, pytest.raises(RuntimeError, match="graph is empty"):
+        session.run(tf.ones(2))
+    session.close()
+    assert isinstance(v1.keras.backend.get_session(), v1.Session)
+    assert v1.keras.layers is tf.keras.layers and v1.keras.backend.floatx() == "float32"
+    with pytest.raises(AttributeError, match="no_such"):
+        _ = v1.keras.no_such
+
+
 def test_graphs_are_refused_with_what_to_do():
     with pytest.raises(AttributeError, match=r"compat\.v1.*leave it out"):
         v1.disable_eager_execution()

@@ -1,21 +1,28 @@
-"""``tf.compat.v1``: what scripts call to have TensorFlow 2 in TensorFlow 1, and its log."""
+"""``tf.compat.v1``: what scripts call to have TensorFlow 2 in TensorFlow 1, its log, its options."""
 
 from __future__ import annotations
 
 import logging as _levels
 from types import SimpleNamespace as _SimpleNamespace
 
+from distgrad.compat.v1 import keras
+from distgrad.compat.v1.sessions import ConfigProto, GPUOptions, InteractiveSession, Session
 from distgrad.core.later import absent as _absent
 from distgrad.ops.modes import get_logger as _get_logger
 from distgrad.ops.scopes import executing_eagerly
 from distgrad.ops.streams import set_seed as set_random_seed
 
 __all__ = [
+    "ConfigProto",
+    "GPUOptions",
+    "InteractiveSession",
+    "Session",
     "enable_eager_execution",
     "enable_resource_variables",
     "enable_v2_behavior",
     "enable_v2_tensorshape",
     "executing_eagerly",
+    "keras",
     "logging",
     "reset_default_graph",
     "set_random_seed",
