@@ -1,4 +1,4 @@
-"""``tf.compat.v1``: what scripts call to have TensorFlow 2 in TensorFlow 1, its log, its options."""
+"""``tf.compat.v1``: what scripts call to have TensorFlow 2 in TensorFlow 1, and other options."""
 
 from __future__ import annotations
 
