@@ -12,13 +12,17 @@ from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.texts import as_strings, dtype_of, holds_texts
 
+# The elements of a dense tensor at places of a shape that it is broadcast to; ``ops.indexing`` puts
+# its own here.
+at_places: Any = None
+
 
 class SparseTensor:
     """An array of ``dense_shape`` that has nothing (0, or "") but ``values`` (N,) at ``indices``.
 
     Indices (N, rank) and the shape (rank,) are int64; values are a tensor, or an array of texts.
     ``cast``, ``edit_distance`` and ``tf.sparse`` take it: ``tf.sparse.to_dense`` makes a tensor.
-    It is multiplied and divided by numbers.
+    It is multiplied and divided by numbers, and by dense tensors that are broadcast to its shape.
     Raises ValueError for shapes that do not fit each other.
     """
 
@@ -47,20 +51,20 @@ class SparseTensor:
         return SparseTensor(self.indices, new_values, self.dense_shape)
 
     def __mul__(self, y: Any) -> SparseTensor:
-        return self.with_values(self.values * self._number(y))
+        return self.with_values(self.values * self._at_places(y))
+
+    __rmul__ = __mul__
+    __array_ufunc__ = None  # an array leaves the product to these
 
     def __truediv__(self, y: Any) -> SparseTensor:
-        return self.with_values(self.values / self._number(y))
+        return self.with_values(self.values / self._at_places(y))
 
-    @staticmethod
-    def _number(y: Any) -> Any:
-        """Raises TypeError for anything else, a tensor of several numbers too."""
-        if np.ndim(y):
-            raise TypeError(
-                f"a SparseTensor is multiplied and divided by single numbers, not {y!r}: "
-                "tf.sparse.to_dense makes a tensor of it, which takes others"
-            )
-        return y
+    def _at_places(self, y: Any) -> Any:
+        """A number as it is; of a dense tensor, broadcast to the shape, what lies at the places."""
+        if not np.ndim(y):
+            return y
+        dense = as_tensor(y, like=self.values.dtype.numpy_dtype)
+        return at_places(dense, self.indices.numpy(), tuple(self.shape))
 
     def get_shape(self) -> TensorShape:
         """The dense shape."""

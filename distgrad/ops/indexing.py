@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core import recording
+from distgrad.core import recording, sparse_tensor
 from distgrad.core.composite import takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
@@ -376,3 +376,21 @@ def one_hot(
     line = Tensor(columns.reshape(-1, *(1,) * (len(size) - at)))
     hot = equal(bind(reshape_to, where, shape=(*size[:at], 1, *size[at:])), line)
     return select(hot, on, off)
+
+
+def _at_places(dense: Tensor, places: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+    """The elements of ``dense``, broadcast to ``shape``, at ``places`` (N, rank).
+
+    Raises InvalidArgumentError where it is not broadcast to that shape.
+    """
+    own = dense._data.shape
+    first = len(shape) - len(own)
+    beside = shape[max(first, 0) :]
+    if first < 0 or any(s not in (1, whole) for s, whole in zip(own, beside, strict=True)):
+        raise InvalidArgumentError(f"a tensor of shape {own} is not broadcast to {shape}")
+    within = places[:, first:] * (np.array(own) != 1)  # an axis of size 1 has one element
+    flat = np.ravel_multi_index(tuple(within.T), own)
+    return gather(bind(reshape_to, dense, shape=(math.prod(own),)), flat)
+
+
+sparse_tensor.at_places = _at_places

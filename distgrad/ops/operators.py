@@ -11,6 +11,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import FLOATS
 from distgrad.core.errors import InvalidArgumentError, NoValueError
 from distgrad.core.primitive import Primitive, bind_pair
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.ops import arithmetic, division, logic, powers, rounding
 from distgrad.ops.indexing import index
@@ -57,7 +58,9 @@ def _is_bool(value: Any) -> bool:
     return value.dtype.is_bool if isinstance(value, Operand) else isinstance(value, bool)
 
 
-def _product(x: Any, y: Any) -> Tensor:
+def _product(x: Any, y: Any) -> Tensor | SparseTensor:
+    if isinstance(y, SparseTensor):
+        return y * x
     try:
         return arithmetic.multiply(x, y)
     except InvalidArgumentError:

@@ -59,8 +59,23 @@ def test_times_a_number():
     assert (sparse * 42.0).values.numpy().tolist() == [42, 84]
     half = sparse / tf.constant(2.0)
     assert (half.values.numpy().tolist(), half.shape) == ([0.5, 1], (3, 4))
-    with pytest.raises(TypeError, match="single numbers"):
-        sparse * np.ones((3, 4))
+
+
+def test_times_a_dense_tensor():  # values are TensorFlow's
+    column, row = tf.Variable([[2.0], [3.0]]), np.array([5.0, 7.0, 11.0], np.float32)
+    with tf.GradientTape() as tape:
+        product = matrix() * column
+        loss = tf.reduce_sum(product.values**2)
+    assert parts(product)[::2] == parts(matrix())[::2]
+    assert product.values.numpy().tolist() == [26, 45, 51]
+    assert tape.gradient(loss, column).numpy().tolist() == [[676], [3084]]
+    for made in (matrix() * row, row * matrix(), tf.constant(row) * matrix()):
+        assert made.values.numpy().tolist() == [91, 75, 187]
+    np.testing.assert_allclose((matrix() / np.full((2, 3), 2.0)).values, [6.5, 7.5, 8.5])
+    values, dense = np.array([13.0, 15.0, 17.0]), np.arange(6.0).reshape(2, 3) + 1
+    check_gradients(lambda v, d: (matrix(v) / d).values, [values, dense])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not broadcast"):
+        matrix() * np.ones((3, 2))
 
 
 def test_in_a_dataset():
