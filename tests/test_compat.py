@@ -29,7 +29,12 @@ def test_texts_and_bytes():
 
 
 def test_the_names_of_version_2_are_those_of_the_package():
-    assert compat.v2 is tf
+    import distgrad.compat.v2 as v2
+
+    assert v2 is compat.v2 and v2.GradientTape is tf.GradientTape and v2.keras is tf.keras
+    assert {"keras", "matmul"} <= set(dir(v2))
+    with pytest.raises(AttributeError, match="there are no graphs"):
+        v2.Graph  # noqa: B018
 
 
 def test_what_is_so_already_is_taken():

@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import distgrad as v2
-from distgrad.compat import v1
+from distgrad.compat import v1, v2
 
 __all__ = ["as_bytes", "as_str", "as_str_any", "as_text", "dimension_value", "path_to_str"]
 __all__ += ["v1", "v2"]

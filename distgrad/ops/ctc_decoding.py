@@ -11,11 +11,12 @@ from distgrad.core import recording
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_floating
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
 from distgrad.ops.casting import cast
 from distgrad.ops.host import on_host
 
-Decoded = tuple[list[Tensor], Tensor]
+Decoded = tuple[list[SparseTensor], Tensor]
 
 
 def ctc_greedy_decoder(
@@ -27,8 +28,8 @@ def ctc_greedy_decoder(
 ) -> Decoded:
     """The likeliest class of each step, without ``blank_index`` (the last class) and repetitions.
 
-    ``inputs`` are logits [time, batch, classes]. Gives a list of int64 [batch, longest], filled up
-    with -1, and minus the sum of the logits that were taken [batch, 1]. Raises
+    ``inputs`` are logits [time, batch, classes]. Gives a list of one SparseTensor of int64 [batch,
+    longest], and minus the sum of the logits that were taken [batch, 1]. Raises
     InvalidArgumentError for other shapes, and for lengths beyond the steps.
     """
     logits, lengths = _checked(inputs, sequence_length)
@@ -45,8 +46,8 @@ def ctc_beam_search_decoder(
 ) -> Decoded:
     """The ``top_paths`` likeliest label sequences that a search over ``beam_width`` of them finds.
 
-    ``inputs`` are logits [time, batch, classes], the last class that of "nothing". Gives a list
-    of int64 [batch, longest] for each path, filled up with -1, and the logarithms of their chances
+    ``inputs`` are logits [time, batch, classes], the last class that of "nothing". Gives a
+    SparseTensor of int64 [batch, longest] for each path, and the logarithms of their chances
     [batch, paths]. Raises InvalidArgumentError for other shapes, for lengths beyond the steps, and
     where more paths are asked for than there are.
     """
@@ -71,15 +72,13 @@ def _checked(inputs: Any, sequence_length: Any) -> tuple[Tensor, Tensor]:
     return logits, lengths
 
 
-def _labels(found: Tensor) -> Tensor:
-    """Rows as int64, cut after the longest of them."""
-
-    def cut(rows: Any) -> np.ndarray:
-        labels = np.asarray(rows).astype(np.int64)
-        return labels[:, : int((labels >= 0).sum(1).max(initial=0))]
-
+def _labels(found: Tensor) -> SparseTensor:
+    """Rows of labels, which end where the first -1 is; as long as the longest of them."""
     recording.refuse("the longest of decoded rows depends on values")
-    return on_host(cut, found)
+    rows = found.numpy().astype(np.int64)
+    there = rows >= 0
+    shape = [len(rows), there.sum(1).max(initial=0)]
+    return SparseTensor(np.argwhere(there), rows[there], shape)
 
 
 # As one array: what a sequence has for a score, and then its labels, filled up with -1.
