@@ -234,7 +234,7 @@ _MODULES = [
 # names of modules that few scripts need,
 _RARE = {
     "launcher.calling": "launch",
-    "core.sparse_tensor": "SparseTensor",
+    "core.sparse_tensor": "SparseTensor SparseTensorSpec",
     "ragged": "RaggedTensor RaggedTensorSpec",
     "strings": "as_string",
     "core.aggregation": "VariableAggregation VariableSynchronization",
@@ -297,7 +297,7 @@ if _TYPE_CHECKING:
     )
     from distgrad.core.aggregation import VariableAggregation, VariableSynchronization
     from distgrad.core.dtypes import bfloat16
-    from distgrad.core.sparse_tensor import SparseTensor
+    from distgrad.core.sparse_tensor import SparseTensor, SparseTensorSpec
     from distgrad.launcher.calling import launch
     from distgrad.ops.blocks import (
         batch_to_space,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
+from distgrad.core.composite import Composite, CompositeSpec
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType
 from distgrad.core.shapes import TensorShape
+from distgrad.core.spec import TensorSpec
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.texts import as_strings, dtype_of, holds_texts
 
@@ -22,6 +25,7 @@ class SparseTensor:
 
     Indices (N, rank) and the shape (rank,) are int64; values are a tensor, or an array of texts.
     ``cast``, ``edit_distance`` and ``tf.sparse`` take it: ``tf.sparse.to_dense`` makes a tensor.
+    It may be an element of a dataset, and a batch of such elements is one, too.
     It is multiplied and divided by numbers, and by dense tensors that are broadcast to its shape.
     Raises ValueError for shapes that do not fit each other.
     """
@@ -86,3 +90,100 @@ class SparseTensor:
 
 def _int64(value: Any) -> Tensor:
     return as_tensor(np.asarray(value).astype(np.int64))
+
+
+class SparseTensorSpec(CompositeSpec, TensorSpec):
+    """Dense shape and dtype of a SparseTensor (``tf.SparseTensorSpec``)."""
+
+    value_type = SparseTensor
+
+    def __init__(self, shape: Any = None, dtype: Any = "float32") -> None:
+        super().__init__(shape, dtype)
+
+    @classmethod
+    def from_value(cls, value: SparseTensor) -> SparseTensorSpec:
+        """The spec of a sparse tensor."""
+        return cls(value.shape, value.dtype)
+
+    def of_shape(self, shape: Any) -> SparseTensorSpec:
+        """The same with another shape."""
+        return SparseTensorSpec(shape, self.dtype)
+
+    def is_compatible_with(self, spec_or_tensor: Any) -> bool:
+        """Whether a sparse tensor (or another spec) has this dtype and fits this shape."""
+        value = spec_or_tensor
+        if not isinstance(value, (SparseTensor, SparseElement, SparseTensorSpec)):
+            return False
+        return value.dtype == self.dtype and self.shape.is_compatible_with(value.shape)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SparseTensorSpec):
+            return False
+        return (self.shape, self.dtype) == (other.shape, other.dtype)
+
+    def __hash__(self) -> int:
+        return hash((SparseTensorSpec, self.shape, self.dtype))
+
+    def __repr__(self) -> str:
+        return f"SparseTensorSpec({self.shape!r}, tf.{self.dtype.name})"
+
+
+class SparseElement(Composite):
+    """A SparseTensor as an element of a dataset, whose likes may be of other sizes."""
+
+    def __init__(self, sparse: SparseTensor) -> None:
+        self.sparse = sparse
+
+    @classmethod
+    def of_dense(cls, array: np.ndarray) -> SparseElement:
+        """One with a value at every place of an array."""
+        places = np.argwhere(np.ones(array.shape, bool))
+        return cls(SparseTensor(places, array.reshape(-1), array.shape))
+
+    @property
+    def shape(self) -> TensorShape:
+        return TensorShape([None] * len(self.sparse.shape))
+
+    @property
+    def dtype(self) -> DType:
+        return self.sparse.dtype
+
+    @property
+    def spec(self) -> SparseTensorSpec:
+        return SparseTensorSpec(self.shape, self.dtype)
+
+    @property
+    def flat_values(self) -> Any:
+        return self.sparse.values
+
+    def element(self) -> SparseTensor:
+        """The SparseTensor."""
+        return self.sparse
+
+    numpy = element
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        self.sparse.__array__()
+
+    def packed(self) -> tuple[Any, ...]:
+        places, shape = self.sparse.indices.numpy(), self.sparse.dense_shape.numpy()
+        return self.flat_values, places.tolist(), shape.tolist()
+
+    @staticmethod
+    def stacked(elements: Sequence[SparseElement]) -> SparseElement:
+        """One with a first axis over the elements, and sizes in which each has room."""
+        parts = [each.sparse for each in elements]
+        number = np.repeat(np.arange(len(parts)), [len(part.indices) for part in parts])
+        places = np.concatenate([part.indices.numpy() for part in parts])
+        values = np.concatenate([np.asarray(part.values) for part in parts])
+        sizes = np.max([part.dense_shape.numpy() for part in parts], axis=0)
+        lie = np.column_stack([number, places])
+        return SparseElement(SparseTensor(lie, values, [len(parts), *sizes]))
+
+    def rows(self) -> Iterator[SparseElement]:
+        """What lies along the first axis, one by one."""
+        places, (count, *shape) = self.sparse.indices.numpy(), self.sparse.dense_shape.numpy()
+        values = np.asarray(self.sparse.values)
+        for row in range(count):
+            here = places[:, 0] == row
+            yield SparseElement(SparseTensor(places[here, 1:], values[here], shape))

@@ -1,4 +1,4 @@
-"""Elements that are ragged: rows of ragged tensors one by one, and put together in batches."""
+"""Elements that are ragged or sparse: rows of them one by one, and put together in batches."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.composite import Composite, CompositeSpec
+from distgrad.core.sparse_tensor import SparseElement, SparseTensorSpec
 from distgrad.data import cardinality, nest, specs
 
 
@@ -60,7 +61,9 @@ class Composites:
 
 
 def _ragged_rank(spec: Any) -> int | None:
-    """How many axes of a batch are ragged; None where it is a dense one."""
+    """How many axes of a batch are ragged; None where it is a dense one, or sparse."""
+    if isinstance(spec, SparseTensorSpec):
+        return None
     if isinstance(spec, CompositeSpec):
         return spec.ragged_rank + 1  # type: ignore[attr-defined]
     unknown = [axis for axis, size in enumerate(spec.shape) if size is None]
@@ -68,7 +71,7 @@ def _ragged_rank(spec: Any) -> int | None:
 
 
 def has(element: Any) -> bool:
-    """Whether a nest has ragged tensors in it."""
+    """Whether a nest has ragged or sparse tensors in it."""
     return any(isinstance(leaf, Composite) for leaf in nest.leaves(element))
 
 
@@ -82,7 +85,7 @@ def take(leaf: Any, rows: Any) -> Any:
 
 
 def each_row(element: Any) -> Iterator[Any]:
-    """The rows of a nest with ragged tensors in it, one by one.
+    """The rows of a nest with ragged or sparse tensors in it, one by one.
 
     Raises ValueError where its parts have not as many rows each.
     """
@@ -97,6 +100,8 @@ def each_row(element: Any) -> Iterator[Any]:
 def _rows(leaf: Any) -> Sequence[Any]:
     if not isinstance(leaf, Composite):
         return [leaf[row, ...] for row in range(len(leaf))]
+    if isinstance(leaf, SparseElement):
+        return list(leaf.rows())
     from distgrad.ragged.row import rows_of
 
     return list(rows_of(leaf))  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import numpy as np
 
 from distgrad.core.composite import Composite
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.sparse_tensor import SparseElement, SparseTensor
 from distgrad.core.texts import as_bytes, as_strings, is_text
 
 
@@ -35,6 +36,8 @@ def _to_arrays(value: Any) -> Any:
         return _rebuilt(value, [_to_arrays(part) for part in value])
     if value is None or isinstance(value, (np.ndarray, Composite)):
         return value
+    if isinstance(value, SparseTensor):
+        return SparseElement(value)
     if hasattr(value, "as_numpy_iterator"):  # a window
         return value
     try:
@@ -107,6 +110,8 @@ def stack(elements: Sequence[Any]) -> Any:
     """
 
     def joined(*arrays: Any) -> Any:
+        if isinstance(arrays[0], SparseElement):
+            return SparseElement.stacked(arrays)
         if isinstance(arrays[0], Composite):
             from distgrad.ragged.row import together
 

@@ -23,7 +23,7 @@ def padded(group: list[Any], shapes: Any, values: Any) -> Any:
     def joined(*arrays: Any) -> np.ndarray:
         shape, fill = next(settings)
         if isinstance(arrays[0], Composite):
-            raise TypeError("Padded batching of ragged tensors: map them to to_tensor() first")
+            raise TypeError("Padded batching of ragged or sparse tensors: make them dense by map()")
         largest = np.max([array.shape for array in arrays], axis=0).astype(int).tolist()
         if shape is not None:
             if len(shape) != len(largest):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.composite import Composite, CompositeSpec
+from distgrad.core.sparse_tensor import SparseElement, SparseTensorSpec
 from distgrad.data import nest
 from distgrad.data.rows import Pass
 
@@ -274,9 +275,9 @@ def _filled(spec: Any, size: int, fill: Callable[..., np.ndarray]) -> Any:
 
             elements = [_filled(leaf.element_spec, size, fill)]
             return Dataset(lambda _: iter(elements), len(elements), spec=leaf.element_spec)
-        if isinstance(leaf, CompositeSpec):
+        if isinstance(leaf, CompositeSpec) and not isinstance(leaf, SparseTensorSpec):
             raise NotKnown
-        shape = [size if n is None else n for n in leaf.shape]
-        return fill(shape, leaf.dtype.numpy_dtype)
+        array = fill([size if n is None else n for n in leaf.shape], leaf.dtype.numpy_dtype)
+        return SparseElement.of_dense(array) if isinstance(leaf, SparseTensorSpec) else array
 
     return nest.map_leaves(filled, spec)

@@ -15,6 +15,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.indexed_slices import IndexedSlices
 from distgrad.core.primitive import bind
 from distgrad.core.reading import Reading
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.texts import all_texts, as_strings, holds_texts
 from distgrad.core.variable import Variable
@@ -73,8 +74,8 @@ def _tensor_or_texts(value: Any, dtype: Any) -> Any:
 
 
 def is_tensor(x: Any) -> bool:
-    """Whether ``x`` is a tensor, a variable, IndexedSlices or a ragged tensor."""
-    return isinstance(x, (Tensor, Variable, Reading, IndexedSlices, Composite))
+    """Whether ``x`` is a tensor, also a ragged or sparse one, a variable or IndexedSlices."""
+    return isinstance(x, (Tensor, Variable, Reading, IndexedSlices, SparseTensor, Composite))
 
 
 def fill(dims: Any, value: Any, name: str | None = None) -> Tensor:

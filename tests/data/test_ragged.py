@@ -79,7 +79,7 @@ def test_beside_other_parts():
     assert pairs[0][0][0].tolist() == [1.0, 2.0] and pairs[1][1].tolist() == [2, 3]
     with pytest.raises(ValueError, match=r"parts have \[4, 3\] rows"):
         Dataset.from_tensor_slices((RT, [1, 2, 3]))
-    with pytest.raises(TypeError, match="Padded batching of ragged tensors: map them"):
+    with pytest.raises(TypeError, match="Padded batching of ragged or sparse tensors: make them"):
         list(ROWS.padded_batch(2))
 
 

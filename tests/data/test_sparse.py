@@ -87,8 +87,78 @@ def test_in_a_dataset():
     assert values.element_spec == tf.TensorSpec([None], tf.int64)
     (batch,) = dataset.batch(3).map(lambda e: tf.sparse.to_dense(tf.io.parse_example(e, SPEC)["a"]))
     assert batch.numpy().tolist() == [[1, 2, 3], [0, 0, 0], [5, 0, 0]]
-    with pytest.raises(TypeError, match=r"make one by tf.sparse.to_dense"):
-        list(dataset.map(lambda e: tf.io.parse_single_example(e, SPEC)["a"]))
+
+
+def counted(n):
+    return tf.sparse.from_dense(tf.range(1, n + 1))
+
+
+UNKNOWN = tf.SparseTensorSpec([None], tf.int64)
+
+
+def test_elements():
+    dataset = tf.data.Dataset.from_tensor_slices(examples())
+    parsed = dataset.map(lambda e: tf.io.parse_single_example(e, SPEC))
+    assert parsed.element_spec["t"] == tf.SparseTensorSpec([None], tf.string)
+    assert [parts(each["a"])[1] for each in parsed.cache().prefetch(1)] == LENGTHS
+    (batch,) = parsed.batch(3)
+    whole = tf.io.parse_example(examples(), SPEC)
+    assert [parts(batch[k]) for k in "atm"] == [parts(whole[k]) for k in "atm"]
+    dense = parsed.map(lambda e: tf.sparse.to_dense(e["a"], default_value=-1))
+    assert dense.element_spec == tf.TensorSpec([None], tf.int64)
+    (filled,) = dense.padded_batch(3)
+    assert filled.numpy().tolist() == [[1, 2, 3], [0, 0, 0], [5, 0, 0]]
+    with pytest.raises(TypeError, match="tf.sparse.to_dense"):
+        tf.add(next(iter(parsed))["a"], 1)
+
+
+def test_batches_of_elements_and_back():
+    dataset = tf.data.Dataset.range(1, 4).map(counted)
+    assert dataset.element_spec == UNKNOWN
+    first, last = batches = dataset.batch(2)
+    assert batches.element_spec == tf.SparseTensorSpec([None, None], tf.int64)
+    assert parts(first) == ([[0, 0], [1, 0], [1, 1]], [1, 1, 2], [2, 2])
+    assert parts(last) == ([[0, 0], [0, 1], [0, 2]], [1, 2, 3], [1, 3])
+    back = batches.unbatch()
+    assert back.element_spec == UNKNOWN
+    assert parts(next(iter(back))) == ([[0]], [1], [2])
+    with pytest.raises(TypeError, match="sparse tensors"):
+        list(dataset.padded_batch(2))
+    same = zip(dataset.as_numpy_iterator(), dataset.ragged_batch(1).unbatch(), strict=True)
+    assert all(parts(one) == parts(other) for one, other in same)
+
+
+def test_rows_of_a_sparse_tensor():
+    sparse = tf.SparseTensor([[0, 1], [2, 0]], [1.0, 2.0], [3, 4])
+    dataset = tf.data.Dataset.from_tensor_slices((sparse, [1, 2, 3]))
+    rows = [(parts(row), int(label)) for row, label in dataset]
+    assert rows == [(([[1]], [1], [4]), 1), (([], [], [4]), 2), (([[0]], [2], [4]), 3)]
+    assert parts(next(iter(tf.data.Dataset.from_tensors(sparse)))) == parts(sparse)
+    with pytest.raises(ValueError, match="rows"):
+        tf.data.Dataset.from_tensor_slices((sparse, [1, 2]))
+
+
+def test_elements_of_a_generator():
+    spec = tf.SparseTensorSpec([None], tf.int64)
+    generate = lambda: map(counted, np.arange(1, 3))  # noqa: E731
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=spec)
+    assert [parts(each)[1] for each in dataset] == [[1], [1, 2]]
+    wrong = tf.data.Dataset.from_generator(
+        generate, output_signature=tf.SparseTensorSpec([2], tf.float32)
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="was announced"):
+        list(wrong)
+
+
+def test_what_is_known_of_one():
+    sparse = tf.SparseTensor([[0, 1], [2, 0]], [1.0, 2.0], [3, 4])
+    spec = tf.type_spec_from_value(sparse)
+    assert tf.is_tensor(sparse)
+    assert repr(spec) == "SparseTensorSpec(TensorShape([3, 4]), tf.float32)"
+    wide = tf.SparseTensorSpec([None, 4], tf.float32)
+    assert wide.is_compatible_with(sparse) and wide.is_compatible_with(spec)
+    assert wide != spec and len({spec, tf.SparseTensorSpec.from_value(sparse)}) == 1
+    assert not wide.is_compatible_with(tf.zeros([3, 4]))
 
 
 def test_dense_and_back_with_gradients():
