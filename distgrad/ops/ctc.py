@@ -10,6 +10,7 @@ from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_floating
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.primitive import bind
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
 from distgrad.ops.casting import cast
 from distgrad.ops.indexing import getitem, take_along_last
@@ -35,10 +36,15 @@ def ctc_loss(
 ) -> Tensor:
     """Minus the logarithm of the chance of each label sequence under ``logits``: [batch].
 
-    ``labels`` are ``[batch, longest]`` integers, of which the first ``label_length`` count, and
-    ``logits`` ``[time, batch, classes]``, or with the batch first. ``blank_index`` is the class of
-    "nothing", 0 by default. Raises InvalidArgumentError for other shapes.
+    ``labels`` are ``[batch, longest]`` integers, of which the first ``label_length`` count, or a
+    SparseTensor, all of whose values count. ``logits`` are ``[time, batch, classes]``, or with the
+    batch first. ``blank_index`` is the class of "nothing", 0 by default for dense labels. Raises
+    InvalidArgumentError for other shapes, ValueError for sparse labels without ``blank_index``.
     """
+    if isinstance(labels, SparseTensor):
+        if blank_index is None:
+            raise ValueError("ctc_loss: sparse labels need a blank_index, as -1 for the last class")
+        labels, label_length = _rows(labels)
     x, sought = as_tensor(logits), as_tensor(labels)
     if x._data.ndim != 3 or sought._data.ndim != 2 or not is_floating(x._data.dtype):
         raise InvalidArgumentError(
@@ -78,6 +84,15 @@ def ctc_loss(
         total = select(greater(until, step), reached, total)
     ends = _ends(number, count)
     return -reduce_logsumexp(select(ends, total, _NEVER), 1)
+
+
+def _rows(labels: SparseTensor) -> tuple[np.ndarray, np.ndarray]:
+    """The values of each row, filled up with 0, and how many they are."""
+    number = labels.indices.numpy()[:, 0]
+    count = np.bincount(number, minlength=labels.shape[0])
+    rows = np.zeros((len(count), count.max(initial=0)), np.int64)
+    rows[np.arange(rows.shape[1]) < count[:, None]] = np.asarray(labels.values)
+    return rows, count
 
 
 def _ends(number: Tensor, count: Tensor) -> Tensor:

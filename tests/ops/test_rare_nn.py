@@ -66,6 +66,18 @@ def test_a_label_of_ctc_may_be_the_class_of_nothing():
     np.testing.assert_allclose(loss, [-np.log(7 / 81)], rtol=1e-6)
 
 
+@pytest.mark.parametrize("blank", [0, -1])
+def test_sparse_labels_of_ctc(blank):
+    labels = np.array([[1, 2, 3], [2, 2, 0], [0, 0, 0]])
+    logits = RNG.normal(size=(6, 3, 5)).astype(np.float32)
+    dense = tf.nn.ctc_loss(labels, logits, [3, 2, 0], [6, 6, 5], blank_index=blank)
+    sparse = tf.sparse.from_dense(labels)
+    found = tf.nn.ctc_loss(sparse, logits, None, [6, 6, 5], blank_index=blank)
+    np.testing.assert_array_equal(found, dense)
+    with pytest.raises(ValueError, match="blank_index"):
+        tf.nn.ctc_loss(sparse, logits, None, [6, 6, 5])
+
+
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_gradients_of_a_depthwise_convolution(padding):
     x, w = (RNG.normal(size=shape).astype(np.float32) for shape in ((2, 5, 5, 3), (3, 3, 3, 2)))
