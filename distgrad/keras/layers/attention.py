@@ -13,6 +13,7 @@ from distgrad.keras.initializers import over_axes
 from distgrad.keras.layers.adapting import Adapted, Table
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import fraction, own_weight, set_options, whole_number
+from distgrad.keras.layers.masking import drop_mask
 from distgrad.ops import nn
 from distgrad.ops.casting import cast
 from distgrad.ops.constants import ones
@@ -137,6 +138,8 @@ class MultiHeadAttention(Layer):
         near = near_masks(query, value, use_causal_mask, self.sliding_window)
         mask = joint_mask(query_mask, value_mask, key_mask, attention_mask, *near)
         key = value if key is None else key
+        for each in (query, value, key):
+            drop_mask(each)
         projected = self.query_dense(query), self.key_dense(key), self.value_dense(value)
         asked: dict[str, Any] = {"return_attention_scores": True} if return_attention_scores else {}
         found, weights = self._compute_attention(*projected, mask, training, **asked)

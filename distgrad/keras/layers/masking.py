@@ -79,6 +79,12 @@ def mask_of(value: Any) -> Any:
     return getattr(value, "_keras_mask", None)
 
 
+def drop_mask(value: Any) -> None:
+    """Takes the mask off a tensor, for all that use it later."""
+    if mask_of(value) is not None:
+        del value._keras_mask
+
+
 def masked(value: Any, mask: Any) -> Any:
     """A nest of tensors that carry these masks, a nest like it; those with one keep theirs."""
     if mask is None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import distgrad as tf
+from distgrad import keras
 from distgrad.keras import layers
 
 RNG = np.random.default_rng(8)
@@ -43,16 +44,33 @@ def test_masks_that_tensors_carry() -> None:
     x = normal(2, 4, 3)
     x[0, 2:] = x[1, 3:] = 0
     masked = layers.Masking()(x)
+    mask = masked._keras_mask
     layer = layers.MultiHeadAttention(2, 3)
     y = layer(masked, masked)
-    np.testing.assert_array_equal(y._keras_mask, masked._keras_mask)
+    np.testing.assert_array_equal(y._keras_mask, mask)
     close(y[0, :2], layer(x[:1, :2], x[:1, :2])[0])
     close(y[1, :3], layer(x[1:, :3], x[1:, :3])[0])
-    simple = layers.Attention()
+    simple, masked = layers.Attention(), layers.Masking()(x)
     y = simple([masked, masked])
     np.testing.assert_array_equal(y._keras_mask, masked._keras_mask)
     close(y[0, :2], simple([x[:1, :2], x[:1, :2]])[0])
     assert not np.any(y[0, 2:])
+
+
+def test_attention_takes_the_masks_off_what_it_is_given() -> None:
+    """So the sum with its query has none, and a loss counts padding, as in Keras 3.15.1."""
+    tokens = np.array([[3, 4, 0, 0], [5, 0, 0, 0], [1, 2, 3, 4]])
+    inputs = keras.Input((4,), dtype="int32")
+    x = layers.Embedding(6, 2, mask_zero=True)(inputs)
+    outputs = layers.Add()([x, layers.MultiHeadAttention(1, 2)(x, value=x)])
+    model = keras.Model(inputs, outputs)
+    weights = np.random.RandomState(7)
+    for w in model.trainable_weights:
+        w.assign(weights.randn(*w.shape) * 0.5)
+    model.compile(loss="mse")
+    loss = model.evaluate(tokens, np.zeros((3, 4, 2)), verbose=0)
+    np.testing.assert_allclose(loss, 0.49572560, rtol=1e-5)  # over the tokens alone: 0.79933137
+    np.testing.assert_allclose(np.mean(model.predict(tokens, verbose=0) ** 2), loss, rtol=1e-6)
 
 
 def test_a_causal_query_does_not_look_ahead() -> None:
