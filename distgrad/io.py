@@ -28,7 +28,12 @@ from distgrad.data.features import FixedLenFeature, FixedLenSequenceFeature, Var
 from distgrad.data.lines import decode_csv
 from distgrad.data.ragged_features import RaggedFeature
 from distgrad.data.records import TFRecordOptions, TFRecordWriter
-from distgrad.data.serialized import parse_tensor, serialize_tensor
+from distgrad.data.serialized import (
+    deserialize_many_sparse,
+    parse_tensor,
+    serialize_sparse,
+    serialize_tensor,
+)
 from distgrad.data.specs import tried_size as _tried_size
 from distgrad.image_files import (
     decode_and_crop_jpeg,
@@ -61,6 +66,7 @@ __all__ = [
     "decode_jpeg",
     "decode_png",
     "decode_raw",
+    "deserialize_many_sparse",
     "encode_base64",
     "encode_jpeg",
     "encode_png",
@@ -74,6 +80,7 @@ __all__ = [
     "parse_single_sequence_example",
     "parse_tensor",
     "read_file",
+    "serialize_sparse",
     "serialize_tensor",
     "write_file",
 ]

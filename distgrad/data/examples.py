@@ -14,7 +14,7 @@ import numpy as np
 
 from distgrad.core.composite import Composite
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.core.sparse_tensor import SparseTensor
+from distgrad.core.sparse_tensor import SparseElement, SparseTensor
 from distgrad.core.texts import as_bytes
 from distgrad.data.calling import as_tensors
 from distgrad.data.dataset import Dataset
@@ -66,7 +66,7 @@ def parse_single_sequence_example(
     """The context and the sequences of one ``tf.train.SequenceExample``, given as its bytes.
 
     ``context_features`` are as for `parse_single_example`, ``sequence_features`` a
-    `FixedLenSequenceFeature` each. Raises what that does.
+    `FixedLenSequenceFeature`, `VarLenFeature` or `RaggedFeature` each. Raises what that does.
     """
     wanted = context_features, sequence_features
     return parse_sequence_example(_one(serialized), *wanted, example_name)[:2]
@@ -89,11 +89,13 @@ def parse_sequence_example(
     parsed, place = _parsed("SequenceExample", rows), _places(example_names, rows.ndim)
     maps = [each.context.feature for each in parsed]
     context = {k: _column(k, f, maps, place) for k, f in sorted((context_features or {}).items())}
-    sequences, lengths = {}, {}
+    sequences: dict[str, Any] = {}
+    lengths: dict[str, np.ndarray] = {}
     for key, feature in sorted((sequence_features or {}).items()):
         ragged = isinstance(feature, RaggedFeature) and not feature.partitions
         fixed = isinstance(feature, FixedLenSequenceFeature) and feature.default_value is None
-        if not (ragged or fixed):
+        sparse = isinstance(feature, VarLenFeature)
+        if not (ragged or fixed or sparse):
             raise ValueError(f"Unsupported {feature} for the sequence {key!r}")
         lists = [each.feature_lists.feature_list for each in parsed]
         if (size := tried_size()) is not None:
@@ -104,6 +106,10 @@ def parse_sequence_example(
             from distgrad.ragged.row import together
 
             sequences[key] = together(list(map(feature.together, steps)))
+            continue
+        if sparse:
+            parts = [SparseElement(feature.together(each)) for each in steps]
+            sequences[key] = SparseElement.stacked(parts).sparse
             continue
         lengths[key] = np.array([len(each) for each in steps], np.int64)
         sequences[key] = feature.together([[v for step in each for v in step] for each in steps])
@@ -270,7 +276,7 @@ def _steps(key: str, feature: Any, lists: Any, place: Place, number: int) -> lis
     steps: list[Any] = []
     for found in lists[key].feature:
         values = _values(key, feature, found, place, number)
-        if isinstance(feature, RaggedFeature):
+        if isinstance(feature, (RaggedFeature, VarLenFeature)):
             steps.append(() if values is None else values)
             continue
         if values is None or len(values) != feature.total:

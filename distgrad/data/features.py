@@ -183,6 +183,7 @@ class VarLenFeature(_VarLen, Kind):
     shape = ()
     default_value = None
     missing = ()
+    allow_missing = True
 
     def fault(self, values: Sequence[Any]) -> str:
         """What is wrong with the number of values: nothing."""

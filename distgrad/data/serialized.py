@@ -10,6 +10,7 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, of_input, string
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.sparse_tensor import SparseElement, SparseTensor
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.texts import Bytes, as_bytes, holds_texts
 from distgrad.data.messages import decode_error, message
@@ -80,6 +81,32 @@ def parse_tensor(serialized: Any, out_type: Any, name: str | None = None) -> Ten
             f"`serialized` has not the values of a tensor of shape {shape}"
         ) from None
     return as_bytes(values) if wanted is string else as_tensor(values)
+
+
+def serialize_sparse(
+    sp_input: SparseTensor, out_type: Any = string, name: str | None = None
+) -> Bytes:
+    """The bytes of the indices, the values and the dense shape of a SparseTensor: 3 texts."""
+    parts = sp_input.indices, sp_input.values, sp_input.dense_shape
+    return as_bytes([serialize_tensor(part).item() for part in parts])
+
+
+def deserialize_many_sparse(
+    serialized_sparse: Any, dtype: Any, rank: int | None = None, name: str | None = None
+) -> SparseTensor:
+    """A batch of what `serialize_sparse` gave: texts [N, 3] as a SparseTensor of one rank more.
+
+    Raises InvalidArgumentError for another dtype or ``rank``.
+    """
+
+    def sparse(indices: Any, values: Any, shape: Any) -> SparseElement:
+        places, sizes = (parse_tensor(each, "int64") for each in (indices, shape))
+        if rank is not None and len(sizes) != rank:
+            raise InvalidArgumentError(f"a SparseTensor of rank {len(sizes)}, not {rank}")
+        return SparseElement(SparseTensor(places, parse_tensor(values, dtype), sizes))
+
+    rows = as_bytes(serialized_sparse).tolist()
+    return SparseElement.stacked([sparse(*row) for row in rows]).sparse
 
 
 def _values(found: Any, field: str, wanted: Any, size: int) -> np.ndarray:

@@ -343,3 +343,46 @@ def test_what_is_added_up_has_a_gradient():
         tf.nn.embedding_lookup_sparse(table, ids, None, "max")
     with pytest.raises(TypeError, match="SparseTensor"):
         tf.nn.embedding_lookup_sparse(table, [[1]], None)
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0], ["a", "b"]])
+def test_serialized(values):
+    sparse = tf.SparseTensor([[0, 1], [2, 0]], values, [3, 4])
+    texts = tf.io.serialize_sparse(sparse)
+    # As TensorFlow 2.21 writes it.
+    shape = "0809120412020802221003000000000000000400000000000000"
+    assert texts.shape == (3,) and texts.numpy()[2].hex() == shape
+    batch = tf.io.deserialize_many_sparse(np.stack([texts, texts]), sparse.dtype, rank=2)
+    places, _, size = parts(batch)
+    assert places == [[0, 0, 1], [0, 2, 0], [1, 0, 1], [1, 2, 0]] and size == [2, 3, 4]
+    assert parts(batch)[1] == parts(sparse)[1] * 2
+    with pytest.raises(tf.errors.InvalidArgumentError, match="rank 2, not 1"):
+        tf.io.deserialize_many_sparse(np.stack([texts]), sparse.dtype, rank=1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Type mismatch"):
+        tf.io.deserialize_many_sparse(np.stack([texts]), tf.int32)
+
+
+def test_sequences():
+    """As TensorFlow 2.21 reads them."""
+
+    def message(sequences):
+        def steps(rows):
+            made = [tf.train.Feature(int64_list=tf.train.Int64List(value=row)) for row in rows]
+            return tf.train.FeatureList(feature=made)
+
+        lists = {key: steps(rows) for key, rows in sequences.items()}
+        lists = tf.train.FeatureLists(feature_list=lists)
+        return tf.train.SequenceExample(feature_lists=lists).SerializeToString()
+
+    spec = {"s": tf.io.VarLenFeature(tf.int64)}
+    one, other = message({"s": [[1, 2], [], [3]]}), message({"s": [[4, 5, 6]]})
+    _, single = tf.io.parse_single_sequence_example(one, sequence_features=spec)
+    assert parts(single["s"]) == ([[0, 0], [0, 1], [2, 0]], [1, 2, 3], [3, 2])
+    rows = tf.RaggedTensor.from_sparse(single["s"])
+    assert rows.to_list() == [[1, 2], [], [3]]
+    _, both, lengths = tf.io.parse_sequence_example([one, other], sequence_features=spec)
+    places = [[0, 0, 0], [0, 0, 1], [0, 2, 0], [1, 0, 0], [1, 0, 1], [1, 0, 2]]
+    assert parts(both["s"]) == (places, [1, 2, 3, 4, 5, 6], [2, 3, 3])
+    assert lengths == {}
+    _, none = tf.io.parse_single_sequence_example(message({}), sequence_features=spec)
+    assert parts(none["s"]) == ([], [], [0, 0])
