@@ -18,12 +18,13 @@ def prepare() -> None:
     The number of a closed one would else be that of the next file which is opened, a checkpoint
     say, that children of ours and C code then write into.
     """
-    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+    for number in range(3):  # all of them, before a file is opened that takes one
+        try:
+            os.fstat(number)
+        except OSError:
+            _silence(number)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            try:
-                os.fstat(number)
-            except OSError:
-                _silence(number)
             nothing = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - until the end
             setattr(sys, name, nothing)
     for stream in (sys.stdout, sys.stderr):

@@ -40,10 +40,14 @@ def test_closed_streams_are_empty_ones(tmp_path: Path, closed: str) -> None:
     assert (result.stdout == "") == (">&-" in closed.split())
 
 
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&- 2>&-", "2>&-"])
 def test_nothing_is_written_into_a_file_that_has_the_number_of_a_closed_stream(
-    tmp_path: Path,
+    tmp_path: Path, closed: str
 ) -> None:
-    """Python leaves a closed stream's number to the next file; children would write into that."""
+    """Python leaves a closed stream's number to the next file; children would write into that.
+
+    A child would do so itself, to the first file that it opens.
+    """
     program = (
         "import os, sys\n"
         "from distgrad.cli import streams\n"
@@ -51,9 +55,10 @@ def test_nothing_is_written_into_a_file_that_has_the_number_of_a_closed_stream(
         "with open('precious', 'wb') as file:\n"
         "    assert file.fileno() > 2, file.fileno()\n"
         "    os.system('echo spoilt; echo spoilt >&2')\n"
+        "sys.exit(os.system('true <&0 && true >&1 && true >&2') != 0)\n"  # all are open there
     )
     (tmp_path / "program.py").write_text(program)
-    command = ["bash", "-c", f'"{sys.executable}" program.py <&- >&- 2>&-']
+    command = ["bash", "-c", f'"{sys.executable}" program.py {closed}']
     result = process.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
     assert result.returncode == 0
     assert (tmp_path / "precious").read_bytes() == b""
