@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def load(
 
 def _digits(test_fraction: float, seed: int) -> Splits:
     def parse(path: Path) -> np.ndarray:
-        return np.loadtxt(path, delimiter=",", dtype=np.int32)
+        with gzip.open(path, "rt") as text:  # given a name, loadtxt wants a folder to be in
+            return np.loadtxt(text, delimiter=",", dtype=np.int32)
 
     rows = read_packaged("digits.csv.gz", parse)
     images = (rows[:, :-1].astype(np.float32) / 16).reshape(-1, 8, 8)
