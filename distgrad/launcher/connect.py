@@ -11,6 +11,7 @@ error ends the world, and that it is printed once, is decided here (``end_world`
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import time
@@ -241,8 +242,13 @@ def _place(trace: TracebackType | None) -> str:
 
 
 def _say(text: str, rank: int | None = None) -> None:
-    """Writes to stderr, after all of stdout; every line says which rank speaks, if one is given."""
-    sys.stdout.flush()
+    """Writes to stderr, after all of stdout; every line says which rank speaks, if one is given.
+
+    What they do not take is dropped: the world has to end all the same.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
     if text:
         mark = "" if rank is None else f"[rank {rank}] "
-        print(mark + text.replace("\n", "\n" + mark), file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError, ValueError):
+            print(mark + text.replace("\n", "\n" + mark), file=sys.stderr, flush=True)

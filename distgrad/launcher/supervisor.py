@@ -31,6 +31,8 @@ _LOOK = 0.02  # seconds between two looks at the children
 _AFTER_FAILURE = 0.4
 # Exit codes of those who have said why, where they do not tell us.
 _TOLD = {1, 2, 3, 4, 5, 75, 130, 143}
+# What has sent a signal that nobody means to send.
+_LIKELY = {signal.SIGKILL: " Out of memory?", signal.SIGBUS: " Is /dev/shm full, or a disk?"}
 _LAST_WORDS = 10.0  # between asking children to stop and killing them
 
 
@@ -200,8 +202,8 @@ def outcome(
             _say(f"error: {_death(team.members[number], children[number], code, of_ranks)}")
             return LOST
     for number, code in failed.items():
-        if code != LOST:
-            said = children[number].said() if len(children) > 1 and not received else True
+        said = children[number].said() if len(children) > 1 and not received else True
+        if code != LOST or said is False:  # a script's own sys.exit(6) is no loss
             if not (code in _TOLD if said is None else said):
                 _say(f"error: {team.members[number].name} has ended with exit code {code}.")
             return code
@@ -226,7 +228,7 @@ def _signal_name(number: int) -> str:
         name = signal.Signals(number).name
     except ValueError:
         return f"signal {number}."
-    return f"{name}. Out of memory?" if number == signal.SIGKILL else f"{name}."
+    return f"{name}.{_LIKELY.get(number, '')}"
 
 
 def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -174,10 +174,28 @@ def exits_with_a_code_of_ours() -> int:
     return 0
 
 
+def exits_with_the_code_of_a_loss() -> int:
+    c = connect()
+    c.barrier()
+    if c.rank == 1:
+        sys.exit(6)
+    return 0
+
+
 def exits_without_cleaning_up() -> int:
     c = connect()
     if c.rank == 1:
         os._exit(1)
+    c.barrier()
+    return 0
+
+
+def a_bug_without_stdout() -> int:
+    c = connect()
+    if c.rank == 1:
+        sys.stdout = open("/dev/full", "w")  # noqa: SIM115 - until the end
+        print("lost")
+        raise KeyError("a bug")
     c.barrier()
     return 0
 

@@ -179,13 +179,27 @@ def test_ctrl_c_is_said_once_and_no_rank_waits_to_say_it_again(run_cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "code"), [(ends.exits_with_a_code_of_ours, 3), (ends.exits_without_cleaning_up, 1)]
+    ("case", "code"),
+    [
+        (ends.exits_with_a_code_of_ours, 3),
+        (ends.exits_with_the_code_of_a_loss, 6),
+        (ends.exits_without_cleaning_up, 1),
+    ],
 )
 def test_an_exit_without_a_word_is_told_of_by_one_line(run_cli, case, code: int) -> None:
     """Also where errors that are printed have that code."""
     result = run_cli("launch", "-n", 3, ends.__file__, case.__name__, timeout=60)
     assert result.returncode == code
     assert result.stderr == f"error: rank 1 has ended with exit code {code}.\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_rank_whose_output_nobody_takes_still_ends_all(ranks) -> None:
+    result = ranks(ends.a_bug_without_stdout)
+    assert result.returncode == 1, result.stderr
+    assert "[rank 1] KeyError: 'a bug'" in result.stderr
+    assert "excepthook" not in result.stderr
+    assert result.seconds < 10
 
 
 def test_an_exit_with_words_has_code_1(ranks) -> None:
