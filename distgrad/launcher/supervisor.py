@@ -32,7 +32,7 @@ _AFTER_FAILURE = 0.4
 # Exit codes of those who have said why, where they do not tell us.
 _TOLD = {1, 2, 3, 4, 5, 75, 130, 143}
 # What has sent a signal that nobody means to send.
-_LIKELY = {signal.SIGKILL: " Out of memory?", signal.SIGBUS: " Is /dev/shm full, or a disk?"}
+_LIKELY = {"SIGKILL": " Out of memory?", "SIGBUS": " Is /dev/shm full, or a disk?"}
 _LAST_WORDS = 10.0  # between asking children to stop and killing them
 
 
@@ -228,7 +228,7 @@ def _signal_name(number: int) -> str:
         name = signal.Signals(number).name
     except ValueError:
         return f"signal {number}."
-    return f"{name}.{_LIKELY.get(number, '')}"
+    return f"{name}.{_LIKELY.get(name, '')}"
 
 
 def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:

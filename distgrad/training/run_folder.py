@@ -39,14 +39,15 @@ def new_run_folder(name: str, base: Path = Path("runs")) -> Path:
 
 def point_latest(folder: Path, base: Path = Path("runs")) -> None:
     """Lets ``runs/latest`` be this run, if it lies in ``runs``: once it is one, and not before."""
-    if folder.resolve().parent != base.resolve():
-        return
     link, fresh = base / "latest", base / f".latest-{os.getpid()}"
-    try:
-        fresh.symlink_to(folder.name)
-        os.replace(fresh, link)
-    except OSError:  # a file system without symbolic links
-        fresh.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a disk that is full, a working folder that has gone
+        if folder.resolve().parent != base.resolve():
+            return
+        try:
+            fresh.symlink_to(folder.name)
+            os.replace(fresh, link)
+        except OSError:  # a file system without symbolic links
+            fresh.unlink(missing_ok=True)
 
 
 def drop_start(folder: Path) -> None:

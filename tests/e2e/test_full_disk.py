@@ -94,6 +94,20 @@ def test_a_deleted_run_folder_is_written_anew(dg, short, tmp_path: Path) -> None
     assert dg.run("evaluate", run.folder).returncode == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere such a folder cannot be removed")
+def test_a_deleted_working_folder_ends_no_training(dg, short, tmp_path: Path) -> None:
+    run = short.anew(tmp_path / "run")
+    here = tmp_path / "here"
+    here.mkdir()
+    main = (
+        "import os; os.rmdir(os.getcwd()); from distgrad.cli import main; raise SystemExit(main())"
+    )
+    words = ("train", *run.job, "--run-dir", run.folder, "-n", 2)
+    result = dg.run(*words, program=("-c", main), cwd=here)
+    assert result.returncode == 0, result.stderr
+    assert run.sha256 == short.sha256
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a small tmpfs is Linux's")
 def test_a_disk_that_is_really_full(dg, tmp_path: Path) -> None:
     """In a mount namespace of its own, where the kernel lets us make one."""
