@@ -26,8 +26,11 @@ _ANSWER_S = 20.0
 _SLURM_PLUGINS = {"MPICH": "pmi2", "Open MPI": "pmix"}
 _SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 # Hydra's exit code of a rank that died by a signal is the number of the signal, which is also what
-# a user's sys.exit(9) gives. Only its words tell them apart.
-_HYDRA_SAYS = re.compile(rb"\(signal (\d+)\)|KILLED BY SIGNAL: (\d+)")
+# a user's sys.exit(9) gives. Only its words tell them apart. The last of them has the bits of the
+# SIGKILL, too, by which it ended the other ranks; the first is of one rank, which may be the one.
+_HYDRA_SAYS = re.compile(
+    rb"EXIT CODE: (?!9\n)(\d+)\n[^()]*\(signal \d+\)|\(signal (\d+)\)|KILLED BY SIGNAL: (\d+)"
+)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ _AFTER_FAILURE = 0.4
 _TOLD = {1, 2, 3, 4, 5, 75, 130, 143}
 # What has sent a signal that nobody means to send.
 _LIKELY = {"SIGKILL": " Out of memory?", "SIGBUS": " Is /dev/shm full, or a disk?"}
+# And what the word of a program means that adds the bits of SIGKILL to one (``starters``).
+_MIXED = {13: "SIGILL or SIGPIPE", 15: "SIGABRT, SIGBUS or SIGTERM"}
 _LAST_WORDS = 10.0  # between asking children to stop and killing them
 
 
@@ -198,7 +200,7 @@ def outcome(
     for number, code in failed.items():
         if code < 0 or code in team.killed or of_ranks is not None:
             if received:
-                return 128 - code if code < 0 else code if of_ranks is None else 128 + of_ranks
+                return 128 - code if code < 0 else _stopped(code, of_ranks, received)
             _say(f"error: {_death(team.members[number], children[number], code, of_ranks)}")
             return LOST
     for number, code in failed.items():
@@ -216,10 +218,19 @@ def _saving() -> float:
     return environ.operation_timeout() + _LAST_WORDS
 
 
+def _stopped(code: int, of_ranks: int | None, received: list[int]) -> int:
+    """The exit code where ranks under another program were asked to stop."""
+    if of_ranks is None:
+        return code
+    return 128 + (received[0] if of_ranks == received[0] | signal.SIGKILL else of_ranks)
+
+
 def _death(member: Member, child: Child, code: int, of_rank: int | None) -> str:
     if code < 0:
         return f"{member.name} (process {child.pid}) was killed by {_signal_name(-code)}"
     number = of_rank or (code - 128 if code > 128 else code)  # a shell adds 128
+    if of_rank in _MIXED:
+        return f"a rank under {member.name} was killed by {_MIXED[of_rank]}."
     return f"a rank under {member.name} was killed by {_signal_name(number)}"
 
 

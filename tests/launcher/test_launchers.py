@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from distgrad.launcher.base import choose
 from distgrad.launcher.environ import World
 from distgrad.launcher.local import LocalLauncher
 from distgrad.launcher.mpi import MPILauncher
+from distgrad.launcher.output import Overheard
 from distgrad.launcher.supervisor import Member, Team, outcome
 from distgrad.testing import process
 
@@ -290,6 +292,31 @@ def test_no_more_are_started_once_one_failed_or_all_are_to_stop(
 def test_a_rank_under_mpirun_that_ended_by_the_signal_that_was_passed_on() -> None:
     child = SimpleNamespace(pid=1, poll=lambda: 15)
     assert outcome(Team([Member("mpirun", ())]), [child], [signal.SIGTERM], lambda: [15]) == 143
+
+
+def test_hydras_word_of_a_signal_has_the_bits_of_the_kill_of_the_others(capfd) -> None:
+    """As it has written them of ranks that ended by SIGBUS, SIGINT and SIGKILL."""
+    banner = (
+        b"=   PID 7 RUNNING AT here\n=   EXIT CODE: %d\n=   CLEANING UP REMAINING PROCESSES\n"
+        b"YOUR APPLICATION TERMINATED WITH THE EXIT STRING: Some text (signal %d)\n"
+    )
+
+    def ended(one: int, last: int, *received: int) -> tuple[int, str]:
+        words = starters.Starter("mpirun", "MPICH").killed_words
+        script = f"import sys; sys.stdout.buffer.write({banner % (one, last)!r})"
+        command = [sys.executable, "-c", script]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as written:
+            number = Overheard(written, words).number()
+        child = SimpleNamespace(pid=1, poll=lambda: last, said=lambda: None)
+        code = outcome(Team([Member("mpirun", ())]), [child], [*received], lambda: [number])
+        return code, capfd.readouterr().err.removeprefix(
+            "error: a rank under mpirun was killed by "
+        )
+
+    assert ended(7, 15) == (6, "SIGBUS. Is /dev/shm full, or a disk?\n")
+    assert ended(9, 15) == (6, "SIGABRT, SIGBUS or SIGTERM.\n")
+    assert ended(9, 9) == (6, "SIGKILL. Out of memory?\n")
+    assert ended(2, 11, signal.SIGINT) == ended(9, 11, signal.SIGINT) == (130, "")
 
 
 TRAP = """
