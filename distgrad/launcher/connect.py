@@ -162,7 +162,7 @@ def _end_alone(world: World, error: BaseException) -> int:
     farewell.said()
     code, text = _verdict(error)
     lost = isinstance(error, PeerLostError)  # which may be rank 0
-    if world.rank > 0:
+    if world.rank > 0 or lost:  # who has started us may know the culprit, and ends us then
         time.sleep(_AFTER_RANK_0 + mpi_life.turn(world.rank))
     # Once per machine, where its starter leaves it to us: an installation is a machine's affair.
     own = lost or world.local_rank == 0 or not isinstance(error, JobError)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distgrad.comm import clocks, mpi_life
+from distgrad.comm import clocks, mpi_life, tcp
 from distgrad.comm.communicator import Communicator
 from distgrad.core.errors import DataError, DivergedError, PreemptedError
 from distgrad.launcher import environ
@@ -248,6 +248,12 @@ def bugs_under_a_slow_mpirun(c: Communicator) -> int:
 def exits_before_it_connects() -> int:
     if environ.detect().rank == 1:
         sys.exit(9)
+    return fine(connect())
+
+
+def killed_while_others_connect() -> int:
+    if environ.detect().rank == 1:
+        tcp.share = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
     return fine(connect())
 
 

@@ -243,6 +243,13 @@ def test_a_rank_that_exits_before_it_connects_leaves_nobody_waiting(ranks) -> No
     assert result.seconds < 15
 
 
+def test_a_rank_that_is_killed_while_others_connect_is_named_once(run_cli) -> None:
+    result = run_cli("launch", "-n", 3, ends.__file__, ends.killed_while_others_connect.__name__)
+    assert result.returncode == 6
+    assert re.fullmatch(r"error: rank 1 \(process \d+\) was killed by SIGKILL.*\n", result.stderr)
+    assert not result.orphans
+
+
 @pytest.mark.parametrize("workers", [2, 3])
 def test_a_rank_that_never_connects_is_named_once(run_cli, workers: int) -> None:
     words = ("launch", "-n", workers, ends.__file__, "rank_0_never_connects")
