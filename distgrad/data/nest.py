@@ -147,9 +147,19 @@ def length(nest: Any) -> int:
 
 
 def rows(leaf: Any) -> int:
-    """The first dimension of an array or a ragged tensor; -1 where it has none."""
-    shape = leaf.shape if isinstance(leaf, Composite) else np.shape(leaf)
-    return shape[0] if len(shape) else -1
+    """The first dimension of an array or a ragged tensor; -1 where it has none.
+
+    Raises ValueError for a sparse tensor, or a row of a ragged one.
+    """
+    if not isinstance(leaf, Composite):
+        return len(leaf) if np.ndim(leaf) else -1
+    size: int | None = leaf.shape[0]
+    if size is None:
+        raise ValueError(
+            "a batch is neither sparse nor a row of a ragged tensor: map sparse tensors by "
+            "tf.sparse.to_dense, and let single samples have their .batch(n)"
+        )
+    return size
 
 
 def is_uneven(nest: Any) -> bool:
