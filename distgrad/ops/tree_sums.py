@@ -7,6 +7,7 @@ so many sums that wait are added to it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,12 @@ from distgrad.ops.indexing import take_grad
 
 
 def in_tree(parts: Sequence[Any] | np.ndarray, merges: Sequence[int]) -> Any:
-    """The sum of arrays in the order of a tree."""
+    """The sum of arrays, or of the rows of one, in the order of a tree."""
     if len(merges) == 1:
+        return parts[0]
+    if type(parts) is np.ndarray and _is_balanced(tuple(merges)):  # level by level: fewer calls
+        while len(parts) > 1:
+            parts = parts[::2] + parts[1::2]
         return parts[0]
     waiting: list[Any] = []
     for part, merged in zip(parts, merges, strict=True):
@@ -27,6 +32,14 @@ def in_tree(parts: Sequence[Any] | np.ndarray, merges: Sequence[int]) -> Any:
         waiting.append(part)
     (total,) = waiting
     return total
+
+
+@functools.lru_cache(64)
+def _is_balanced(merges: tuple[int, ...]) -> bool:
+    """Whether neighbours are added, then neighbours of these, until one is left."""
+    return merges == tuple((n & -n).bit_length() - 1 for n in range(1, len(merges) + 1)) and (
+        len(merges) & (len(merges) - 1) == 0
+    )
 
 
 def halves(merges: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
