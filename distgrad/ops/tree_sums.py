@@ -17,8 +17,8 @@ from distgrad.core.primitive import primitive, sample
 from distgrad.ops.indexing import take_grad
 
 
-def in_tree(parts: Sequence[Any] | np.ndarray, merges: Sequence[int]) -> Any:
-    """The sum of arrays, or of the rows of one, in the order of a tree."""
+def in_tree(parts: Any, merges: Sequence[int]) -> Any:
+    """The sum of some arrays, or of the rows of one, in the order of a tree."""
     if len(merges) == 1:
         return parts[0]
     if type(parts) is np.ndarray and _is_balanced(tuple(merges)):  # level by level: fewer calls
