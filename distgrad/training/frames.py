@@ -96,12 +96,23 @@ class Bound:
         return places, absent
 
 
+def flat(arrays: Any) -> list[Any]:
+    """The arrays of a nest; None stands for what was not given."""
+    for a in arrays:
+        if type(a) is not np.ndarray and type(a) is not Sent:
+            return [a for a in tree.flatten(arrays) if a is not None]
+    return list(arrays)
+
+
 class Shards(list[Leaves]):
     """The arrays of some shards; ``whole`` are those that they are cut from, if in equal parts."""
 
     def __init__(self, shards: Sequence[tuple], whole: Leaves = ()) -> None:
         super().__init__(shards if whole else map(flat, shards))
         self.whole = whole
+
+
+NO_SHARDS = Shards(())
 
 
 class Inputs:
@@ -135,14 +146,6 @@ class Inputs:
         else:
             held[:] = arrays
         return held
-
-
-def flat(arrays: Any) -> list[Any]:
-    """The arrays of a nest; None stands for what was not given."""
-    for a in arrays:
-        if type(a) is not np.ndarray and type(a) is not Sent:
-            return [a for a in tree.flatten(arrays) if a is not None]
-    return list(arrays)
 
 
 def on_host(arrays: Any) -> Any:

@@ -20,7 +20,7 @@ from distgrad.core.tensor import Tensor
 from distgrad.data.loader import Batch
 from distgrad.ops.streams import stream
 from distgrad.training.buckets import Bucket
-from distgrad.training.frames import Outcome, Pending, Shards
+from distgrad.training.frames import NO_SHARDS, Outcome, Pending, Shards
 from distgrad.training.lending import Lender
 from distgrad.training.meeting import Seat
 from distgrad.training.overlap import Job
@@ -133,7 +133,7 @@ class CapturedShards:
         self._sum, self.part, self.program = total, part, program
         self.indices = [index]
         self._step = 0
-        self._shards = Shards(())
+        self._shards = NO_SHARDS
         # How they add up among the shards that are present, which mostly stay the same.
         self._tree: ShardTree | None = None
         self._parts: tuple[tuple[Node, Merges], ...] = ()
@@ -174,7 +174,7 @@ class CapturedShards:
     ) -> Outcome | Pending:
         """What the program gives of them, as ``ShardProgram.run`` says; they are let go of."""
         cut, shards = self._sum.buckets.cut, self._shards
-        self._shards = Shards(())
+        self._shards = NO_SHARDS
         given = shards, weights, trees, self.streams, buffers, cut, told
         if timeline.told is None:
             return self.program.run(*given)
@@ -206,7 +206,7 @@ class CapturedShards:
         nodes = [node for node, _ in parts]
         trees = tuple([merges for _, merges in parts])
         if len(shards) > 1 and not program.joins(shards, weights, trees, self.streams):
-            self._shards = Shards(())
+            self._shards = NO_SHARDS
             for index, arrays, share in zip(self.indices, shards, shares, strict=True):
                 alone = CapturedShards(total, self.part, program, index)
                 alone.start(self._step, [tuple(arrays)])

@@ -278,8 +278,9 @@ class Optimizer(Stepwise, Rated, Decaying, Averaging, Configured):
         ``gradients`` are arrays (or None) for the variables given to ``build``, in that order;
         ``again`` further ones, of variables that are there several times.
         """
-        there = [g for each in (gradients, *again) for g in each if g is not None]
-        clip(there, self.clipvalue, self.clipnorm, self.global_clipnorm)
+        bounds = self.clipvalue, self.clipnorm, self.global_clipnorm
+        if any(bounds):
+            clip([g for each in (gradients, *again) for g in each if g is not None], *bounds)
         if self.by_variable:
             self._gradients = gradients
         for each in (gradients, *again) if self.weight_decay else ():
