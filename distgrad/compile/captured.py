@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -281,7 +282,7 @@ def _shown(value: Any) -> str:
     def one(leaf: Any) -> Any:
         if isinstance(leaf, Operand):
             return f"{leaf.dtype.name}{list(leaf.shape)}"
-        return repr(leaf)
+        return reprlib.repr(leaf)
 
     leaves = [one(leaf) for leaf in tree.flatten(value)]
     return leaves[0] if len(leaves) == 1 else f"[{', '.join(leaves)}]"

@@ -89,7 +89,7 @@ def test_shuffled_rows_stay_beside_their_targets():
             return super().train_step(data)
 
     model = Seen(True)
-    model.compile("sgd", "mse", run_eagerly=True)
+    model.compile("sgd", "mse")
     model.fit(ROWS, Y, batch_size=5, verbose=0)
     given = list(zip(ROWS.to_list(), Y.tolist(), strict=True))
     assert seen != given and sorted(seen) == sorted(given)

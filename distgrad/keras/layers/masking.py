@@ -82,7 +82,7 @@ def mask_of(value: Any) -> Any:
 def drop_mask(value: Any) -> None:
     """Takes the mask off a tensor, for all that use it later."""
     if mask_of(value) is not None:
-        del value._keras_mask
+        value._keras_mask = None
 
 
 def masked(value: Any, mask: Any) -> Any:

@@ -98,6 +98,7 @@ class Evaluator(Compiled):
 
         A batch is tried, too, where one sample does not do: shapes in a model may name its size.
         """
+        self._of_ragged = feed.ragged
         if feed.parts is None:
             return self.prepare(feed.first, of_arrays=False)
         for rows in (feed.first, feed.first_batch):

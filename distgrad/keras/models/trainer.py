@@ -85,7 +85,7 @@ class Trainer(Evaluator):
             raise ValueError("there is no loss to train with: give one to compile")
         if self._steps_itself:
             return CustomStep(
-                self.passes().train,
+                self.passes("off" if self._of_ragged else None).train,
                 communicator,
                 shards,
                 seed,
@@ -367,6 +367,7 @@ class Trainer(Evaluator):
         recorded = bool(recording.stack())
         return (
             shards,
+            self._of_ragged,
             id(communicator),
             id(self.optimizer),
             self.optimizer and self.optimizer.wanted_slots(),
