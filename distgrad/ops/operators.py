@@ -59,10 +59,12 @@ def _is_bool(value: Any) -> bool:
 
 
 def _product(x: Any, y: Any) -> Tensor | SparseTensor:
-    if isinstance(y, SparseTensor):
-        return y * x
     try:
         return arithmetic.multiply(x, y)
+    except TypeError:
+        if not isinstance(y, SparseTensor):
+            raise
+        return y * x
     except InvalidArgumentError:
         if not all(_is_bool(v) for v in (x, y)):
             raise
