@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import tree
+from distgrad.core.composite import CompositeError, otherwise
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import DType
 from distgrad.core.errors import NoValueError
@@ -130,6 +131,7 @@ class Operation(Layer):
     """
 
     casts_inputs = False
+    takes_ragged = True
     _not_in_config = (*Layer._not_in_config, "trainable", "dtype")
 
     def __init__(self, name: str | None = None) -> None:
@@ -177,11 +179,11 @@ class NamedOperation(Operation):
             named = dict(zip(self._names, args, strict=False))
             for name in _FUNCTIONS.intersection(named):
                 named[name] = _callable(named[name])
-            return function(**named, **given)
+            return _ran(function, (), named | given)
         *first, rest = self._names
         given.update({**dict(zip(first, args, strict=False)), rest: args[len(first) :]})
         bound = inspect.BoundArguments(inspect.signature(function), given)
-        return function(*bound.args, **bound.kwargs)
+        return _ran(function, bound.args, bound.kwargs)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         ragged = any(tensor.ragged for tensor in symbolic.symbols(args))
@@ -284,6 +286,8 @@ def _any(function: Callable[..., Any], known: str) -> Callable[..., Any]:
             return function(*args, **kwargs)
         except NoValueError:
             pass
+        except CompositeError:
+            return _of_ragged(function, args, kwargs)
         return _recorded(known, args, kwargs)
 
     return call
@@ -295,6 +299,8 @@ def _one(function: Callable[..., Any], known: str) -> Callable[..., Any]:
             return function(a)
         except NoValueError:
             pass
+        except CompositeError:
+            return _of_ragged(function, (a,), {})
         return _recorded(known, (a,), {})
 
     return call
@@ -306,6 +312,8 @@ def _two(function: Callable[..., Any], known: str) -> Callable[..., Any]:
             return function(a, b)
         except NoValueError:
             pass
+        except CompositeError:
+            return _of_ragged(function, (a, b), {})
         return _recorded(known, (a, b), {})
 
     return call
@@ -317,6 +325,8 @@ def _three(function: Callable[..., Any], known: str) -> Callable[..., Any]:
             return function(a, b, c)
         except NoValueError:
             pass
+        except CompositeError:
+            return _of_ragged(function, (a, b, c), {})
         return _recorded(known, (a, b, c), {})
 
     return call
@@ -328,12 +338,27 @@ def _four(function: Callable[..., Any], known: str) -> Callable[..., Any]:
             return function(a, b, c, d)
         except NoValueError:
             pass
+        except CompositeError:
+            return _of_ragged(function, (a, b, c, d), {})
         return _recorded(known, (a, b, c, d), {})
 
     return call
 
 
 _callers = {1: _one, 2: _two, 3: _three, 4: _four}
+
+
+def _of_ragged(function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+    """What a function does of ragged tensors, where its dense form has raised CompositeError."""
+    importlib.import_module("distgrad.keras.ops.ragged")
+    return otherwise(function, args, kwargs)
+
+
+def _ran(function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+    try:
+        return function(*args, **kwargs)
+    except CompositeError:
+        return _of_ragged(function, args, kwargs)
 
 
 def _function(known: str) -> Callable[..., Any]:

@@ -29,7 +29,7 @@ _SUMS = {
 }
 
 
-def _summed(x: Any, dtype: Any = None) -> Tensor:
+def summed(x: Any, dtype: Any = None) -> Tensor:
     """Small integers as those that their sums fit in."""
     tensor = x if type(x) is Tensor else as_tensor(x)
     wanted = dtype or _SUMS.get(tensor._data.dtype)
@@ -45,12 +45,12 @@ def _wide(x: Any) -> tuple[Tensor, Any]:
 
 def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Sum over ``axis``; of bools and small integers in 32 bits."""
-    return reduce.reduce_sum(_summed(x), axis, keepdims)
+    return reduce.reduce_sum(summed(x), axis, keepdims)
 
 
 def prod(x: Any, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> Tensor:
     """Product over ``axis``; of bools and small integers in 32 bits."""
-    return reduce.reduce_prod(_summed(x, dtype), axis, keepdims)
+    return reduce.reduce_prod(summed(x, dtype), axis, keepdims)
 
 
 def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
