@@ -17,7 +17,7 @@ from distgrad.core.dtypes import is_floating, is_number
 from distgrad.core.tensor import Tensor
 from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
-from distgrad.data import nest
+from distgrad.data import composites, nest
 from distgrad.data.loader import Batch
 from distgrad.keras.backend import floatx
 from distgrad.keras.callbacks import Callback, progress_line
@@ -253,9 +253,9 @@ class Evaluator(Compiled):
             self._kept_passes = key, passes
         return passes
 
-    def _passes_over(self, feed: Feed) -> Passes:
-        """Those for a feed: eager where it is ragged, each batch of which has rows of its own."""
-        return self.passes("off" if feed.ragged else None)
+    def _passes_for(self, ragged: bool) -> Passes:
+        """``passes``, eager for ragged data, each batch of which has rows of its own."""
+        return self.passes("off" if ragged else None)
 
     def evaluate(
         self,
@@ -326,7 +326,7 @@ class Evaluator(Compiled):
     ) -> tuple[float, np.ndarray]:
         communicator, shards, own = self._share_of_shards()
         begin_pass(self._compiled_goal.metrics, self._compiled_goal.alone)
-        passes = self._passes_over(feed)
+        passes = self._passes_for(feed.ragged)
         with settled(self):
             loss, sums = evaluate(
                 passes.compute,
@@ -354,7 +354,7 @@ class Evaluator(Compiled):
         """A user's own ``test_step`` on every shard: what it returns over all samples, by name."""
         communicator, shards, own = self._share_of_shards()
         begin_pass(self._each_metric(), self._compiled_goal.alone)
-        given, passes = self._given_batch(feed.parts is not None), self._passes_over(feed)
+        given, passes = self._given_batch(feed.parts is not None), self._passes_for(feed.ragged)
         returned = Returned(self._each_metric, self._compiled_goal.alone)
         total: Any = 0.0
         batches = passes.batches(feed.loader(shards, own, steps=steps), tensors=True)
@@ -384,7 +384,7 @@ class Evaluator(Compiled):
         steps = arguments.whole_or_none("steps", steps, "steps")
         callbacks = arguments.callbacks_of(callbacks)
         feed = Feed(x, batch_size=batch_size)
-        passes, built = self._passes_over(feed), self.built
+        passes, built = self._passes_for(feed.ragged), self.built
         step = self._prediction_of_batch(passes, feed.parts is not None)
         found = Gathered()
         began = time.monotonic()
@@ -397,7 +397,7 @@ class Evaluator(Compiled):
             outputs = step(arrays)
             found.add(outputs)
             if not built:  # the first batch has made the weights
-                passes, built = self._passes_over(feed), True
+                passes, built = self._passes_for(feed.ragged), True
                 step = self._prediction_of_batch(passes, feed.parts is not None)
             if watched.callbacks:
                 watched.logs = {"outputs": on_host(outputs)}
@@ -407,7 +407,9 @@ class Evaluator(Compiled):
 
     def predict_on_batch(self, x: Any) -> Any:
         """Outputs for one batch of inputs, as arrays."""
-        return on_host(self._prediction_of_batch(self.passes(), True)((as_arrays(x, texts=True),)))
+        arrays = (as_arrays(x, texts=True),)
+        passes = self._passes_for(composites.has(arrays))
+        return on_host(self._prediction_of_batch(passes, True)(arrays))
 
     def _prediction_of_batch(self, passes: Passes, of_arrays: bool) -> Callable[[tuple], Any]:
         """``predict_step`` on the arrays of a batch, a user's in the form in which Keras does."""

@@ -85,7 +85,7 @@ class Trainer(Evaluator):
             raise ValueError("there is no loss to train with: give one to compile")
         if self._steps_itself:
             return CustomStep(
-                self.passes("off" if self._of_ragged else None).train,
+                self._passes_for(self._of_ragged).train,
                 communicator,
                 shards,
                 seed,
