@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -183,7 +184,9 @@ class SparseElement(Composite):
     def rows(self) -> Iterator[SparseElement]:
         """What lies along the first axis, one by one."""
         places, (count, *shape) = self.sparse.indices.numpy(), self.sparse.dense_shape.numpy()
-        values = np.asarray(self.sparse.values)
-        for row in range(count):
-            here = places[:, 0] == row
+        values, number = np.asarray(self.sparse.values), places[:, 0]
+        order = np.argsort(number, kind="stable")
+        ends = np.searchsorted(number[order], np.arange(count + 1))
+        for first, last in itertools.pairwise(ends):
+            here = order[first:last]
             yield SparseElement(SparseTensor(places[here, 1:], values[here], shape))
