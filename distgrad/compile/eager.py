@@ -167,7 +167,9 @@ def chosen(primitive: Primitive, args: tuple, params: dict[str, Any]) -> Kernel 
     if primitive.name in ("random_uniform", "select", "dense", "dense_grad"):
         return hook
     if primitive.name == "dot":
-        return hook if _product(*args, **params) is not None else None
+        a, b = args
+        own = _by_threads(a, b, params["transpose_b"]) or _product(*args, **params) is not None
+        return hook if own else None
     made = any(np.size(a) >= _SMALLEST[primitive.name] for a in args)
     return hook if made and _generated(primitive, args, params, None) is not None else None
 
@@ -240,14 +242,19 @@ def _dot_hook(plain: Kernel) -> Kernel:
         if made is not None:
             return made
         flags = {"transpose_a": transpose_a, "transpose_b": transpose_b}
-        large = max(a.size, b.size) >= _THREADED
-        if not large:
-            large = a.size * b.shape[-2 if transpose_b else -1] >= _BY_THREADS
-        if large and a.dtype.char == "f" and (_used or used()) == "generated":
+        if _by_threads(a, b, transpose_b) and (_used or used()) == "generated":
             return _pool().by_blas(plain, a, b, **flags, out=out)
         return plain(a, b, **flags, out=out)
 
     return dot
+
+
+def _by_threads(a: Any, b: Any, transpose_b: bool) -> bool:
+    """Whether BLAS may use threads for a product, and bits that depend on their number."""
+    if a.dtype.char != "f":
+        return False
+    large = max(a.size, b.size) >= _THREADED
+    return large or a.size * b.shape[-2 if transpose_b else -1] >= _BY_THREADS
 
 
 def _product(a: Any, b: Any, transpose_a: bool, transpose_b: bool, out: Any = None) -> Any:

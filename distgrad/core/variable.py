@@ -74,6 +74,7 @@ class Variable(Operand):
         if synchronization is not None or aggregation is not None:
             self._kinds = synchronization, aggregation
         self._value_ref: Any = None
+        self._number = 0  # of the tensor that is the whole value
         self._loans: list[weakref.ref[Tensor]] = []
         self._loans_limit = 64
         if recording.active and recording.per_thread.capture is not None:
@@ -106,7 +107,9 @@ class Variable(Operand):
             value = self._value_ref() if self._value_ref is not None else None
             if value is None:
                 value = Tensor(self._buffer)
-                value._uid = next_uid()  # here, where nobody else can give it a number
+                # Here, where nobody else can give it a number: the same one until a write, or the
+                # order in which gradients are added up would hang on who still holds a read.
+                value._uid = self._number = self._number or next_uid()
                 value._lender = self
                 self._value_ref = weakref.ref(value)
             return value
@@ -122,6 +125,7 @@ class Variable(Operand):
     def _recall_loans(self) -> None:
         for told in writers:
             told(self)
+        self._number = 0
         if recording.active and recording.per_thread.capture is not None:
             recording.per_thread.capture.before_write(self)
         if self._value_ref is None and not self._loans:
@@ -369,12 +373,13 @@ class Variable(Operand):
         memo[id(self)] = twin
         twin.__dict__.update(self.__dict__)
         twin._buffer = self._buffer.copy()
-        twin._value_ref, twin._loans, twin._loans_limit = None, [], 64
+        twin._value_ref, twin._number, twin._loans, twin._loans_limit = None, 0, [], 64
         return twin
 
     def __getstate__(self) -> dict:
         host = np.array(backend_of(self._buffer).to_numpy(self._buffer))
-        return {**self.__dict__, "_buffer": host, "_value_ref": None, "_loans": []}
+        state = {**self.__dict__, "_buffer": host}
+        return state | {"_value_ref": None, "_number": 0, "_loans": []}
 
     def __setstate__(self, state: dict) -> None:
         as_dtype(state["_buffer"].dtype)  # which this process may not know yet

@@ -369,3 +369,26 @@ def test_a_concrete_function_refuses_other_kinds():
     for error in (TypeError, tf.errors.InvalidArgumentError):
         with pytest.raises(error, match="a float32 tensor of shape"):
             concrete(tf.constant([1.0]))
+
+
+def test_products_by_threads_of_blas_have_the_bits_of_eager():
+    rng = np.random.default_rng(0)
+    x, w = (tf.constant(rng.normal(size=s), tf.float32) for s in [(64, 257), (257, 33)])
+    f = tf.function(lambda x: tf.matmul(x * 1.0, w))
+    want = tf.matmul(x, w).numpy()
+    assert all((f(x).numpy() == want).all() for _ in range(RUNS))
+
+
+def test_a_bias_that_is_added_many_times_has_the_gradient_of_eager():
+    rng = np.random.default_rng(0)
+    x, b = (tf.constant(rng.normal(size=s), tf.float32) for s in [(7, 50), (50,)])
+    b = tf.Variable(b)
+
+    def step(x):
+        with tf.GradientTape() as tape:
+            for _ in range(5):
+                x = tf.tanh(1.1 * x + b)  # no rule asks for the bias: nobody holds what was read
+        return tape.gradient(x, b)
+
+    f, want = tf.function(step), step(x).numpy()
+    assert all((f(x).numpy() == want).all() for _ in range(RUNS))
