@@ -56,6 +56,7 @@ class Capture:
         self.in_parts = in_parts
         self._backend = dispatch.current()
         self._on_device = self._backend is not numpy_backend
+        self.outlived = False  # whether a tensor is kept beyond the call
         self.abandoned = False  # this run counts, and nothing is recorded: variables were made
         self.instructions: list[Instruction] = []
         self.inputs: list[Value] = []
@@ -241,6 +242,16 @@ class Capture:
         elif traced:  # what it finds wrong must be said before others stumble over it
             with recording.suspended():
                 run(*[Tensor(plain(leaves[i]._data)) for i in places])
+
+    def is_constant(self, tensor: Tensor) -> bool:
+        """Whether a tensor has the same value at each replay."""
+        value = self._known.get(id(tensor)) or self._known.get(id(tensor._data))
+        return value is None or value.constant
+
+    def may_write(self, variable: Variable) -> bool:
+        """Whether replays may write to a variable, itself or by Python code."""
+        calls = (i for i in self.instructions if isinstance(i, Call))
+        return id(variable) in self._saved or any(i.writes and not i.apart for i in calls)
 
     def _has(self, variable: Variable) -> bool:
         """Whether a variable lies where the program is to run."""

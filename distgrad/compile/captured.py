@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from distgrad.compile.numpy_exec import numpy_executor
 from distgrad.compile.program import Program
 from distgrad.compile.traced import Fallback
 from distgrad.core import dispatch, recording, tree
+from distgrad.core.block import Block
 from distgrad.core.spec import TensorSpec
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.user_line import warn
@@ -31,6 +32,17 @@ class CaptureError(RuntimeError):
     """A function that was to be captured cannot be; it names the line or argument at fault."""
 
 
+class Recorded(Protocol):
+    """Who makes the calls of a function that somebody records."""
+
+    @property
+    def traced(self) -> int:
+        """How often it traced the function."""
+
+    def run(self, args: tuple, kwargs: dict) -> Any:
+        """A call with these arguments."""
+
+
 class Captured:
     """Runs ``fn`` by its programs; a call that cannot be captured runs eagerly.
 
@@ -38,7 +50,8 @@ class Captured:
     for a tensor, if ``fn`` takes that, too, in an eager run. A fall back to eager warns once with
     the user's line, raises CaptureError where ``strict``, and is no matter where ``quiet``, unless
     programs were made in vain. ``make_executor`` is given a program and the arrays of a call, the
-    program ``in_parts`` or with the operations of an eager run.
+    program ``in_parts`` or with the operations of an eager run. Calls under a tape, or another
+    recorder, are eager, or left to ``under``.
     """
 
     def __init__(
@@ -50,8 +63,10 @@ class Captured:
         budget: int = BUDGET,
         make_executor: Callable[[Program, Sequence[np.ndarray]], Run] = numpy_executor,
         in_parts: Callable[[], bool] = lambda: True,
+        under: Recorded | None = None,
     ) -> None:
         self._fn = fn
+        self._under = under
         self._name = getattr(fn, "__name__", "function")
         self._strict = strict
         self._quiet = quiet
@@ -60,7 +75,7 @@ class Captured:
         self._in_parts = in_parts
         self._known: dict[Any, _Replay | None] = {}  # None: this signature runs eagerly
         self._kept: list[Any] = []  # objects among arguments: a signature holds their identity
-        self.traced = 0  # how often
+        self._traced = 0
         self._warned = False
         self._creating = 0
         self._reason = "it makes variables at each call"  # of the latest signature without program
@@ -72,7 +87,9 @@ class Captured:
     def run(self, args: tuple, kwargs: dict) -> Any:
         """A call with these arguments."""
         if recording.active and recording.per_thread.stack:  # a tape, or a capture, wants to see
-            return self._fn(*args, **kwargs)
+            return (
+                self._fn(*args, **kwargs) if self._under is None else self._under.run(args, kwargs)
+            )
         arrays: list[np.ndarray] = []
         try:
             key: Any = None if kwargs else _described(args, arrays)
@@ -110,7 +127,7 @@ class Captured:
             given, named = tree.unflatten((args, kwargs), filled)
             return self._fn(*given, **named)
 
-        self.traced += 1
+        self._traced += 1
         try:
             # Other processes may be given another shape, or fall back: they are not waited for.
             with recording.rehearsal() as alone:
@@ -174,6 +191,11 @@ class Captured:
         return {name: _shown(value) for name, value in given.items()}
 
     @property
+    def traced(self) -> int:
+        """How often the function was."""
+        return self._traced + (0 if self._under is None else self._under.traced)
+
+    @property
     def executors(self) -> list[Any]:
         """Those of the signatures captured so far, in order."""
         return [replay.executor for replay in self._known.values() if replay is not None]
@@ -199,6 +221,9 @@ class _Replay:
             self.executor: Run = make_executor(program, arrays)
         except Exception as error:
             raise Fallback(f"its program cannot be laid out ({error})") from error
+        for leaf in self._leaves:
+            if type(leaf) is Block:
+                self.executor.lend(leaf.others)
 
     def run(self, arrays: Sequence[np.ndarray]) -> Any:
         made = self.executor(arrays)
@@ -215,7 +240,7 @@ class _Replay:
 def _check_result(result: Any) -> None:
     """Raises Fallback for a result that a program cannot give."""
     for leaf in tree.flatten(result):
-        if not (leaf is None or isinstance(leaf, (Tensor, str, bytes))):
+        if not (leaf is None or isinstance(leaf, (Tensor, str, bytes, Block))):
             raise Fallback(f"it returns a {type(leaf).__name__}, which is no nest of tensors")
 
 

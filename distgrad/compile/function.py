@@ -5,7 +5,10 @@ then on: what Python alone does (a print, an append to a list) happens at that f
 in TensorFlow. The program has the kernels of an eager run, and its bits; with ``jit_compile=True``
 it is compiled, where llvmlite is installed, and rounds otherwise. What cannot be captured (Python's
 ``if``, ``for`` and ``while`` over values of tensors among it) runs as it is; with ``jit_compile``
-after one warning that shows the line. Under a tape it runs as it is, too.
+after one warning that shows the line.
+
+Under a tape a call runs by a program, too, and so does the way back through it, with the bits of an
+eager run, compiled or not; under several tapes, other recorders, and on a GPU, it runs as it is.
 
 As in TensorFlow, arrays among its arguments come in as tensors, Python numbers as they are, and
 arrays and numbers among its results go out as tensors.
@@ -34,6 +37,7 @@ if TYPE_CHECKING:  # loaded by the first function that is captured: most scripts
     from distgrad.compile.captured import Captured, Run
     from distgrad.compile.executors import Name
     from distgrad.compile.program import Program
+    from distgrad.compile.taped import Taped
 
 Jit = bool | Literal["auto", "strict"]
 
@@ -128,13 +132,15 @@ class Function:
 
             compiled = bool(self._jit) or device == "GPU"
             run = functools.update_wrapper(functools.partial(Function._run, self), self)
+            budget = BUDGET * (_RELAXED if self._many_shapes else 1)
             made = programs.by_device[device] = Captured(
                 run,
                 strict=self._jit == "strict",
                 quiet=not self._jit or self._jit == "auto",
-                budget=BUDGET * (_RELAXED if self._many_shapes else 1),
+                budget=budget,
                 make_executor=_compiled if compiled else _replayed,
                 in_parts=lambda: compiled and _best() != "numpy",
+                under=None if device == "GPU" else _taped(run, budget),
             )
             return made
 
@@ -236,6 +242,19 @@ def _compiled(program: Program, arrays: Sequence[Any]) -> Run:
     if best == "numpy":
         return numpy_exec.replaying_executor(program, arrays)
     return executors.make(best, program, arrays)
+
+
+def _taped(run: Callable[..., Any], budget: int) -> Taped:
+    """Calls of ``run`` under a tape, by programs with the bits of an eager run."""
+    from distgrad.compile.captured import Captured
+    from distgrad.compile.taped import Taped
+
+    def make(fn: Callable[..., Any]) -> Captured:
+        return Captured(
+            fn, quiet=True, budget=budget, make_executor=_replayed, in_parts=lambda: False
+        )
+
+    return Taped(run, make)
 
 
 def _replayed(program: Program, arrays: Sequence[Any]) -> Run:

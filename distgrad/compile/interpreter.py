@@ -29,6 +29,7 @@ class Interpreter:
     def __init__(self, program: Program, arrays: Sequence[np.ndarray]) -> None:
         self._program = drop_dead(program)
         self._runs = 0
+        self._lent = 0
         self.planned: Executor | None = None
         left = self._program.uses()
         self._last: list[list[Value]] = []  # the values that each instruction is the last to use
@@ -45,12 +46,18 @@ class Interpreter:
             self._runs += 1
             # What cannot be laid out goes on like this; a plan is made without other processes.
             with contextlib.suppress(Exception), recording.rehearsal():
-                self.planned = replaying_executor(self._program, arrays)
+                planned = replaying_executor(self._program, arrays)
+                planned.lend(self._lent)
+                self.planned = planned
         # A plan lays its inputs row by row, and how they lie decides bits of sums and products.
         if self.planned is not None and all(a.flags.c_contiguous for a in arrays):
             return self.planned(arrays)
         self._runs += 1
         return self._interpreted(arrays)
+
+    def lend(self, count: int) -> None:
+        """As ``Executor.lend``: of a plan, the last ``count`` outputs are no copies."""
+        self._lent = count
 
     def _interpreted(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         made = dict(zip(self._program.inputs, map(Tensor, arrays), strict=True))

@@ -5,7 +5,9 @@ It gives the bits of eager execution: the same kernels, on arrays of the same la
 
 from __future__ import annotations
 
+import ctypes
 import math
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -48,16 +50,40 @@ class Executor:
         self._homes, self.nbytes = _plan(self.schedule)
         self._code = compile(self.source, f"<{program.name}>", "exec")
         self._idle: list[Frame] = []
+        self._lent = 0
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         try:
             frame = self._idle.pop()  # one step for threads, as append is
         except IndexError:
             frame = self.frame()
+        if self._lent:
+            return self._lend(frame, frame(arrays))
         try:
             return list(map(_copied, frame(arrays)))
         finally:
             self._idle.append(frame)
+
+    def lend(self, count: int) -> None:
+        """From now on the last ``count`` outputs are no copies.
+
+        They look into the memory of a frame, which runs again when all of them are gone.
+        """
+        self._lent = count
+        self._memory: Any = ctypes.c_ubyte * self.nbytes
+
+    def _lend(self, frame: Frame, outputs: list[np.ndarray]) -> list[np.ndarray]:
+        lender = self._memory.from_buffer(frame.block)  # alive while an array looks into it
+        kept = len(outputs) - self._lent
+        made = list(map(_copied, outputs[:kept]))
+        for output, view in zip(outputs[kept:], self.schedule.outputs[kept:], strict=True):
+            if view.buffer.kind != "temporary":
+                made.append(_copied(output))
+            else:
+                start = self._homes[view.buffer] + view.offset
+                made.append(np.ndarray(view.shape, view.dtype, lender, start, view.strides))
+        weakref.finalize(lender, self._idle.append, frame).atexit = False
+        return made
 
     def block(self) -> np.ndarray:
         """Memory for frames."""
@@ -85,7 +111,7 @@ class Frame:
     ) -> None:
         self._executor = executor
         self._places = places
-        self._block = block
+        self.block = block
         self._told: Callable[[int], None] | None = None
         self._bind()
 
@@ -119,7 +145,7 @@ class Frame:
         buffer = view.buffer
         if buffer.kind == "temporary":
             start = self._executor._homes[buffer]
-            return view.of(self._block[start : start + max(buffer.nbytes, 1)])
+            return view.of(self.block[start : start + max(buffer.nbytes, 1)])
         if buffer.kind == "output":
             return view.of(self._places[buffer.owner])
         if buffer.kind == "variable":

@@ -128,6 +128,9 @@ def backward(
         if type(outputs) is int:
             # A source keeps its cotangent: it may lie in the middle of the graph.
             g = cotangents.get(outputs) if outputs in sources else cotangents.pop(outputs, None)
+        elif plan.through is not None:
+            _cross(plan, inputs, saved, outputs, cotangents, reached, sources)
+            continue
         else:
             g = _gather(cotangents, outputs, sources)
         if g is None:
@@ -278,6 +281,27 @@ def _deliver(
         np.add(place, value._data, out=place)
     else:
         cotangents[uid] = add(as_cotangent(known), value)
+
+
+def _cross(
+    block: Any,
+    inputs: tuple,
+    held: list[Tensor],
+    outputs: tuple,
+    cotangents: dict[int, Any],
+    reached: set[int],
+    sources: set[int],
+) -> None:
+    """Takes the cotangents of a block's outputs to its inputs."""
+    take = [cotangents.get(u) if u in sources else cotangents.pop(u, None) for u, _, _ in outputs]
+    given = [dense(as_cotangent(g)) for g in take]
+    if all(g is None for g in given):
+        return
+    wanted = [uid in reached for uid, _ in inputs]
+    known = _taken(inputs, tuple(i if w else -1 for i, w in enumerate(wanted)), cotangents)
+    for (uid, _), value in zip(inputs, block.through(held, given, known, wanted), strict=True):
+        if value is not None:
+            accumulate(cotangents, uid, value)
 
 
 def _gather(cotangents: dict[int, Any], outputs: tuple, sources: set[int]) -> Any:

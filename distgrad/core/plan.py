@@ -29,6 +29,8 @@ class Plan:
 
     __slots__ = ("_straight", "_wanted", "adding", "keep", "only", "placing", "primitive", "rules")
 
+    through: Any = None  # what a block has in place of rules
+
     def __init__(
         self,
         primitive: Primitive,

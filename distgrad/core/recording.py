@@ -123,6 +123,12 @@ def hides(operand: Any) -> bool:
     return per_thread.capture is not None and per_thread.capture.hides(operand)
 
 
+def outlive() -> None:
+    """Says that a tensor is kept for after the call of a function that makes it."""
+    if active and per_thread.capture is not None:
+        per_thread.capture.outlived = True
+
+
 def refuse(reason: str) -> None:
     """Says that what follows cannot be captured, and why."""
     if active and per_thread.capture is not None:

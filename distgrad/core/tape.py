@@ -8,8 +8,7 @@ ask for; dropped intermediates are freed.
 from __future__ import annotations
 
 import enum
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -19,7 +18,6 @@ from distgrad.backend.heap import keep_freed
 from distgrad.core import recording, timeline, tree
 from distgrad.core.backward import (
     accumulate,
-    array_of,
     backward,
     collect,
     emptying,
@@ -29,17 +27,22 @@ from distgrad.core.backward import (
     zeros_like,
 )
 from distgrad.core.composite import Composite, values_of
-from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import INEXACT
-from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.indexed_slices import IndexedSlices, dense
 from distgrad.core.plan import Plan
-from distgrad.core.primitive import Primitive, bind, registry
+from distgrad.core.primitive import Primitive
 from distgrad.core.reading import variable_of
+from distgrad.core.targets import (
+    differentiable,
+    like_composite,
+    number,
+    one_hot_rows,
+    seed_of,
+    seeds_of,
+    stacked,
+)
 from distgrad.core.tensor import Tensor, next_uid
 from distgrad.core.variable import Variable
-
-_numbering = threading.Lock()
 
 
 class UnconnectedGradients(enum.Enum):
@@ -75,6 +78,7 @@ class GradientTape:
         self._tracked: set[int] = set()
         self._roots: set[int] = set()  # those of what is watched, which no entry has made
         self._variables: dict[int, tuple[Variable, list[int]]] = {}
+        self._has_blocks = False  # whether an entry is a block
         self._recording = False
         # Told each source's place and gradient as soon as that is final; for the training loop.
         self._told: Callable[[int, Any], None] | None = None
@@ -97,6 +101,7 @@ class GradientTape:
     def _forget(self) -> None:
         self._entries, self._tracked, self._variables = [], set(), {}
         self._roots = set()
+        self._has_blocks = False
 
     def _resume(self) -> None:
         recording.push(self)
@@ -151,8 +156,7 @@ class GradientTape:
     def read_variable(self, variable: Variable, value: Tensor) -> None:
         known = self._variables.get(id(variable))
         if known is None:
-            watched = variable.trainable or (variable.made_trainable and self._watches_frozen)
-            if not (self._watch_accessed and watched):
+            if not self._follows(variable):
                 return
             known = self._variables[id(variable)] = (variable, [])
         uid = value._uid  # which what a variable lends has from the start
@@ -160,6 +164,19 @@ class GradientTape:
             self._tracked.add(uid)
             self._roots.add(uid)
             known[1].append(uid)
+
+    def _follows(self, variable: Variable) -> bool:
+        """Whether this tape watches ``variable``, or will when it is read."""
+        if id(variable) in self._variables:
+            return True
+        watched = variable.trainable or (variable.made_trainable and self._watches_frozen)
+        return self._watch_accessed and watched
+
+    def _record_block(self, entry: Any) -> None:
+        """Takes the entry of a `Block`, whose inputs it follows."""
+        self._tracked.update([uid for uid, _, _ in entry[3]])
+        self._entries.append(entry)  # type: ignore[union-attr]
+        self._has_blocks = True
 
     def watch(self, tensor: Any) -> None:
         """Watches a tensor or variable, or each one in a nest of them.
@@ -183,7 +200,7 @@ class GradientTape:
             if isinstance(item, Variable):
                 self._variables.setdefault(id(item), (item, []))
             elif item._data.dtype.kind in INEXACT:
-                self._tracked.add(_number(item))
+                self._tracked.add(number(item))
                 self._roots.add(item._uid)
 
     def watched_variables(self) -> tuple[Variable, ...]:
@@ -194,12 +211,16 @@ class GradientTape:
     def stop_recording(self) -> Any:
         """Context whose operations this tape does not see.
 
+        As in TensorFlow, it changes nothing within a function that was called under the tape.
         Raises RuntimeError before the tape was entered, ValueError where it does not record.
         """
         if self._entries is None:
             raise RuntimeError("stop_recording needs a tape that has been entered")
         if not self._recording:
             raise ValueError("stop_recording needs a tape that is recording")
+        if not any(recorder is self for recorder in recording.stack()):
+            yield
+            return
         self._pause()
         try:
             yield
@@ -233,10 +254,10 @@ class GradientTape:
         if type(unconnected) is not UnconnectedGradients:
             unconnected = UnconnectedGradients(unconnected)
         self._check_entries()
-        targets = _differentiable(target, "target", (Tensor, Variable, IndexedSlices))
+        targets = differentiable(target, "target", (Tensor, Variable, IndexedSlices))
         given = tree.flatten(sources)
-        wanted = _differentiable(given, "source", (Tensor, Variable))
-        seeds = _seeds(target, len(targets), output_gradients)
+        wanted = differentiable(given, "source", (Tensor, Variable))
+        seeds = seeds_of(target, len(targets), output_gradients)
         entries = self._take_entries()
         cotangents: dict[int, Any] = {}
         itself: dict[int, int] = {}  # a number for each source that is a target, too
@@ -248,7 +269,7 @@ class GradientTape:
             if alone and tensor.dtype.numpy_dtype.kind in INEXACT:
                 uid = itself[id(tensor)] = itself.get(id(tensor)) or next_uid()
             if uid:
-                accumulate(cotangents, uid, _seed(tensor, seed))
+                accumulate(cotangents, uid, seed_of(tensor, seed))
         groups = [self._source_uids(source, itself.get(id(source), 0)) for source in wanted]
         kept = {uid for group in groups for uid in group}
         path, reached = self._path(entries, kept)
@@ -270,7 +291,7 @@ class GradientTape:
             ]
         self._end()
         if any([isinstance(leaf, Composite) for leaf in given]):
-            results = list(map(_like_composite, given, results))
+            results = list(map(like_composite, given, results))
         return tree.unflatten(sources, results)
 
     def jacobian(
@@ -292,7 +313,7 @@ class GradientTape:
         unconnected = UnconnectedGradients(unconnected_gradients)
         if not isinstance(target, (Tensor, Variable)):
             raise AttributeError(f"jacobian takes one tensor as its target, not {target!r}")
-        seeds = _one_hot_rows(target, tuple(target.shape))
+        seeds = one_hot_rows(target, tuple(target.shape))
         wanted, rows = self._rows(target, sources, seeds, experimental_use_pfor)
         zero = unconnected is UnconnectedGradients.ZERO
         results: list[Any] = []
@@ -301,7 +322,7 @@ class GradientTape:
             if grads is None:
                 results.append(zeros(shape, source) if zero else None)
             else:
-                results.append(_stacked(grads, 0, shape))
+                results.append(stacked(grads, 0, shape))
         return tree.unflatten(sources, results)
 
     def batch_jacobian(
@@ -326,11 +347,11 @@ class GradientTape:
             raise IndexError(f"batch_jacobian needs a batch axis; shapes are {shape} and {below}")
         if shape[0] != below[0]:
             raise ValueError(f"batch_jacobian: {shape[0]} samples in target, {below[0]} in source")
-        seeds = _one_hot_rows(target, shape[1:])
+        seeds = one_hot_rows(target, shape[1:])
         _, (grads,) = self._rows(target, source, seeds, experimental_use_pfor)
         if grads is None:
             return zeros((*shape, *below[1:]), source)
-        return _stacked(grads, 1, (*shape, *below[1:]))
+        return stacked(grads, 1, (*shape, *below[1:]))
 
     def _rows(
         self, target: Any, sources: Any, seeds: Iterable[Tensor], vectorized: bool
@@ -339,7 +360,7 @@ class GradientTape:
         self._check_entries()
         if not (vectorized or self._persistent):
             raise RuntimeError("without pfor a jacobian needs GradientTape(persistent=True)")
-        wanted = _differentiable(sources, "source", (Tensor, Variable))
+        wanted = differentiable(sources, "source", (Tensor, Variable))
         entries = self._take_entries()
         uid = self._target_uid(target)
         groups = [self._source_uids(source) for source in wanted]
@@ -376,12 +397,27 @@ class GradientTape:
 
     def _take_entries(self) -> list[Any]:
         """The entries for one walk; a tape that is not persistent gives them up and stops."""
+        if self._recording and not self._persistent:
+            self._pause()
+        if self._has_blocks and recording.stack():  # who records the walk must know its tensors
+            self._expand_blocks()
         entries = list(self._entries or ())
         if not self._persistent:
-            if self._recording:
-                self._pause()
             self._entries = None
         return entries
+
+    def _expand_blocks(self) -> None:
+        """Puts the entries of the operations inside in the place of each block."""
+        entries: list[Any] = []
+        for entry in self._entries or ():
+            block: Any = entry[0]
+            if block.through is None:
+                entries.append(entry)
+                continue
+            within, numbers = block.expanded(*entry[1:])
+            entries += within
+            self._tracked |= numbers
+        self._entries, self._has_blocks = entries, False
 
     def _end(self) -> None:
         if not self._persistent:
@@ -411,84 +447,3 @@ class TrainingTape(GradientTape):
     """The tape of a training loop, which asks for no gradients of what is frozen."""
 
     _watches_frozen = False
-
-
-def _differentiable(nest: Any, what: str, allowed: tuple[type, ...]) -> list[Any]:
-    leaves = [variable_of(leaf) for leaf in tree.flatten(nest)]
-    for i, leaf in enumerate(leaves):
-        if not isinstance(leaf, allowed):
-            leaves[i] = values_of(leaf)
-            if not isinstance(leaves[i], allowed):
-                raise TypeError(f"a {what} must be a tensor or a variable, not {leaf!r}")
-    return leaves
-
-
-def _like_composite(source: Any, gradient: Any) -> Any:
-    """The gradient of a composite tensor is one as well."""
-    if gradient is None or not isinstance(source, Composite):
-        return gradient
-    return source.with_flat_values(dense(gradient))
-
-
-def _number(tensor: Tensor) -> int:
-    """The number of a tensor that other threads may number at the same time."""
-    if not tensor._uid:
-        with _numbering:
-            tensor._uid = tensor._uid or next_uid()
-    return tensor._uid
-
-
-def _seeds(target: Any, count: int, output_gradients: Any) -> list[Any]:
-    """One seed per leaf of ``target``; a leaf's own seed may be a nest of numbers."""
-    if output_gradients is None:
-        return [None] * count
-    seeds = list(map(values_of, tree.flatten(output_gradients)))
-    if len(seeds) == count:
-        return seeds
-    try:
-        return tree.flatten_up_to(target, output_gradients)
-    except ValueError:
-        raise ValueError(f"{len(seeds)} output_gradients for {count} targets") from None
-
-
-def _seed(target: Any, seed: Any) -> Tensor:
-    array = array_of(target)
-    if seed is None:
-        return bind(registry["fill_like"], Tensor(array), value=1)
-    shape, dtype = array.shape, array.dtype
-    tensor = as_tensor(seed)
-    if tensor._data.dtype != dtype:
-        raise InvalidArgumentError(
-            f"output_gradients of {tensor.dtype.name} for a target of {target.dtype.name}"
-        )
-    if tensor._data.shape == ():
-        return tensor if shape == () else registry["broadcast_to"](tensor, shape=shape)
-    if tensor._data.shape != shape:
-        raise InvalidArgumentError(
-            f"output_gradients of shape {tensor.shape} for a target of shape {target.shape}"
-        )
-    return tensor
-
-
-def _one_hot_rows(target: Any, rows: tuple[int, ...]) -> Iterator[Tensor]:
-    """Seeds of the target's shape with a 1 at one place of its last axes ``rows`` at a time."""
-    for place in np.ndindex(*rows):
-        seed = zeros_like(target)
-        seed._data[(..., *place)] = 1
-        yield seed
-
-
-def _stacked(grads: list[Tensor], axis: int, shape: tuple[int, ...]) -> Tensor:
-    """The gradients side by side along a new axis, in ``shape``."""
-    if 0 in shape:
-        return zeros(shape, grads[0])
-    ready = [_reshape(g, _with_one(g._data.shape, axis)) for g in grads]
-    return _reshape(bind(registry["join"], *ready, axis=axis), shape)
-
-
-def _with_one(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    return (*shape[:axis], 1, *shape[axis:])
-
-
-def _reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return bind(registry["reshape_to"], x, shape=shape)

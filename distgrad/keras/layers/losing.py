@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from distgrad.core import tree
+from distgrad.core import recording, tree
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras.layers.arguments import ARRAYS
@@ -37,6 +37,7 @@ class Losing:
         for each in tree.flatten(loss):
             if isinstance(each, ARRAYS):
                 Losses.used = True
+                recording.outlive()
                 self._added_losses.append(as_tensor(each))
                 for told in Losses.listeners:
                     told(each)
