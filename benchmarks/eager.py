@@ -121,12 +121,12 @@ def serve(framework: str) -> None:
 
 
 class Child:
-    """A framework in a process of its own."""
+    """A framework in a process of its own, which runs a program that serves it."""
 
-    def __init__(self, framework: str, python: str, core: int) -> None:
+    def __init__(self, framework: str, python: str, core: int, program: str = __file__) -> None:
         env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         env.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
-        command = [python, __file__, "--serve", framework]
+        command = [python, program, "--serve", framework]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
         )

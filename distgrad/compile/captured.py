@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -207,34 +208,47 @@ class _Replay:
     def __init__(
         self, program: Program, result: Any, arrays: Sequence[np.ndarray], make_executor: Any
     ) -> None:
-        self._leaves = tree.flatten(result)
-        self._structure = result if tree.is_nested(result) else None
-        self._places = [i for i, leaf in enumerate(self._leaves) if type(leaf) is Tensor]
-        for i, leaf in enumerate(self._leaves):
-            if type(leaf) is Tensor:
-                self._leaves[i] = None  # what the trace computed is of no use
-        self._result = tree.map_structure(lambda leaf: None, result)
-        kind = type(result)  # of a plain sequence of tensors, the most usual nest
-        plain = kind in (list, tuple) and all(type(part) is Tensor for part in result)
-        self._plain = kind if plain else None
+        self._result = _result_of(result)
         try:
             self.executor: Run = make_executor(program, arrays)
         except Exception as error:
             raise Fallback(f"its program cannot be laid out ({error})") from error
-        for leaf in self._leaves:
+        for leaf in tree.flatten(result):
             if type(leaf) is Block:
                 self.executor.lend(leaf.others)
 
     def run(self, arrays: Sequence[np.ndarray]) -> Any:
-        made = self.executor(arrays)
-        if self._structure is None:
-            return Tensor(made[0]) if made else self._leaves[0]
-        if self._plain is not None:
-            return self._plain(map(Tensor, made))
-        leaves = list(self._leaves)
-        for place, array in zip(self._places, made, strict=True):
-            leaves[place] = Tensor(array)
-        return tree.unflatten(self._result, leaves)
+        return self._result(self.executor(arrays))
+
+
+def _result_of(result: Any) -> Callable[[list], Any]:
+    """What makes a nest like ``result`` of arrays for its tensors."""
+    kept: list[Any] = []
+    places = itertools.count()
+
+    def keep(item: Any) -> str:
+        kept.append(item)
+        return f"kept[{len(kept) - 1}]"
+
+    def text(nest: Any) -> str:
+        found, kind = tree.sort(nest), type(nest)
+        if kind is Tensor:
+            return f"Tensor(made[{next(places)}])"
+        if not found:
+            return keep(nest)
+        if found == "sequence":
+            items = ", ".join(map(text, nest))
+            if kind in (list, tuple):
+                return f"[{items}]" if kind is list else f"({items},)" if items else "()"
+        else:
+            parts = {key: text(nest[key]) for key in tree.keys(nest)}
+            items = ", ".join(f"({keep(key)}, {parts[key]})" for key in nest)
+        # The nest itself would keep what was computed alive.
+        return f"like({keep(tree.map_structure(lambda leaf: None, nest))}, [{items}])"
+
+    # One generated expression, as a loop would take longer than a small program.
+    space = {"kept": kept, "Tensor": Tensor, "like": tree.like}
+    return eval(f"lambda made: {text(result)}", space)
 
 
 def _check_result(result: Any) -> None:
