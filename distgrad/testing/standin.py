@@ -227,6 +227,11 @@ class Array:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         given = plain_of(key), plain_of(value)
+        if not _has_array(key):  # shapes are looked at at once
+            wanted, shape = self._data[given[0]].shape, np.shape(given[1])
+            while len(shape) > len(wanted) and shape[0] == 1:
+                shape = shape[1:]
+            np.broadcast_to(np.broadcast_to(0, shape), wanted)
         order.later(lambda: self._data.__setitem__(*given))
 
     def __len__(self) -> int:

@@ -519,3 +519,26 @@ def test_memory_is_used_again_when_nobody_looks_into_it():
     (way,) = (way for ways in under._ways.values() for way in ways)
     (executor,) = way.captured.executors
     assert len(executor.planned._idle) == 1
+
+
+def test_fit_that_runs_eagerly():
+    def train(decorate):
+        tf.keras.utils.set_random_seed(0)
+
+        class Net(tf.keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.parts = [L.Dense(8, activation="relu"), L.Dropout(0.2), L.Dense(3)]
+
+            @decorate
+            def call(self, x, training=False):
+                for part in self.parts[:-1]:
+                    x = part(x, training=training) if isinstance(part, L.Dropout) else part(x)
+                return self.parts[-1](x)
+
+        net = Net()
+        net.compile("adam", "mse", run_eagerly=True)
+        fit = net.fit(X, X[::-1], batch_size=2, epochs=6, verbose=0)
+        return fit.history["loss"], net.get_weights()
+
+    assert bits(train(tf.function)) == bits(train(lambda f: f))
