@@ -23,7 +23,9 @@ def _module(name):
 
 
 expressions = _module("expressions")
-GROUPS = expressions.GROUPS | _module("ragged_expressions").GROUPS
+GROUPS = (
+    expressions.GROUPS | _module("ragged_expressions").GROUPS | _module("sparse_expressions").GROUPS
+)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from distgrad.core import devices, timeline, tree
-from distgrad.core.composite import Composite
+from distgrad.core.composite import Composite, unpacked
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_number
 from distgrad.core.errors import SignatureError
@@ -116,7 +116,7 @@ class Function:
         """An array as a tensor, a composite tensor as a nest; anything else as it is."""
         if isinstance(value, Composite):
             self._packs = True
-            return Packed(value.packed())
+            return Packed((value.kind, *value.packed()))
         return _tensor(value)
 
     def _result(self, value: Any) -> Any:
@@ -275,9 +275,7 @@ class Packed(tuple):
 def _unpacked(nest: Any) -> Any:
     """The nest with composite tensors again where they were packed."""
     if type(nest) is Packed:
-        from distgrad.ragged.tensor import RaggedTensor
-
-        return RaggedTensor.unpacked(*nest)
+        return unpacked(*nest)
     found = tree.sort(nest)
     if found == "sequence":
         return tree.like(nest, [_unpacked(item) for item in nest])
@@ -316,7 +314,7 @@ def _match(spec: Any, value: Any) -> Any:
         except (TypeError, ValueError) as error:
             raise TypeError(f"{value!r} does not fit {spec}: {error}") from None
     if not spec.is_compatible_with(found):
-        kind = "ragged tensor" if isinstance(found, Composite) else "tensor"
+        kind = f"{found.kind} tensor" if isinstance(found, Composite) else "tensor"
         raise SignatureError(
             f"a {found.dtype.name} {kind} of shape {found.shape} does not fit {spec}"
         )

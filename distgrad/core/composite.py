@@ -8,13 +8,16 @@ with dense tensors does not pay for it.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from distgrad.core import tree
 
-_operations: dict[tuple[str, str], Callable[..., Any]] = {}
-_families: dict[str, Callable[..., Any]] = {}
+# By the kind of composites that they are for.
+_operations: dict[tuple[str, str, str], Callable[..., Any]] = {}
+_families: dict[tuple[str, str], Callable[..., Any]] = {}
+_classes: dict[str, type[Composite]] = {}  # those that can be packed
 
 
 class CompositeError(ValueError, TypeError):
@@ -24,9 +27,11 @@ class CompositeError(ValueError, TypeError):
 class Composite:
     """What is no dense tensor, but stands for one: its ``flat_values`` are a tensor, or texts.
 
-    ``packed`` gives these, and texts that say how they lie.
+    ``packed`` gives these, and texts that say how they lie; ``unpacked`` takes them.
     """
 
+    kind = "ragged"
+    made_dense_by = "to_tensor()"
     # Operators of NumPy's arrays leave it to ours.
     __array_ufunc__ = None
 
@@ -34,6 +39,10 @@ class Composite:
     shape: Any
     dtype: Any
     spec: Any
+
+    def __init_subclass__(cls) -> None:
+        if "unpacked" in vars(cls):
+            _classes[cls.kind] = cls
 
     if TYPE_CHECKING:  # as `distgrad.ragged.elementwise` installs it, and the operators
 
@@ -57,10 +66,20 @@ class Composite:
     def packed(self) -> tuple[Any, ...]:
         raise NotImplementedError
 
+    @classmethod
+    def unpacked(cls, values: Any, *parts: Any) -> Any:
+        raise NotImplementedError
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
         raise CompositeError(
-            f"a {type(self).__name__} is no array, and this takes no other: make one by to_tensor()"
+            f"a {type(self).__name__} is no array, and this takes no other: make one by "
+            f"{self.made_dense_by}"
         )
+
+
+def unpacked(kind: str, *parts: Any) -> Any:
+    """The composite tensor of this kind that ``packed`` gave these parts of."""
+    return _classes[kind].unpacked(*parts)
 
 
 def values_of(item: Any) -> Any:
@@ -71,27 +90,34 @@ def values_of(item: Any) -> Any:
 class CompositeSpec:
     """What is known of a composite tensor, as operations are told of their results."""
 
+    kind = "ragged"
+    made_dense_by = "to_tensor()"
+
     def of_shape(self, shape: Any) -> Any:
         """The same of another shape."""
         raise NotImplementedError
 
 
-def of_composites(*operations: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: the function is what the operations do of composite arguments."""
+def of_composites(
+    *operations: Any, kind: str = "ragged"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: the function is what the operations do of composite arguments of this kind."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         for operation in operations:
-            _operations[_key(operation)] = function
+            _operations[kind, *_key(operation)] = function
         return function
 
     return register
 
 
-def of_family(*modules: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def of_family(
+    *modules: str, kind: str = "ragged"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """As `of_composites`, for all other operations of modules: it is given the operation first."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        _families.update(dict.fromkeys(modules, function))
+        _families.update(dict.fromkeys([(kind, module) for module in modules], function))
         return function
 
     return register
@@ -112,13 +138,15 @@ def otherwise(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     given = composites(args, kwargs)
     if not given:
         raise  # the error that brought us here: it comes from a function that a user gave
-    found = _operations.get(_key(operation))
+    kind = given[0].kind
+    importlib.import_module(f"distgrad.{kind}")  # which registers what there is
+    found = _operations.get((kind, *_key(operation)))
     if found is not None:
         return found(*args, **kwargs)
-    family = _families.get(operation.__module__)
+    family = _families.get((kind, operation.__module__))
     if family is None:
         what = f"{operation.__name__} takes no {type(given[0]).__name__}"
-        raise CompositeError(f"{what}: make a tensor of it by to_tensor()") from None
+        raise CompositeError(f"{what}: make a tensor of it by {given[0].made_dense_by}") from None
     return family(operation, *args, **kwargs)
 
 

@@ -1,8 +1,10 @@
-"""Values and the places where they lie, as examples of several lengths give them."""
+"""SparseTensor: values and the places where they lie.
+
+Places are known to the host, so that gradients flow through the values alone.
+"""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -16,20 +18,25 @@ from distgrad.core.spec import TensorSpec
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.texts import as_strings, dtype_of, holds_texts
 
-# The elements of a dense tensor at places of a shape that it is broadcast to; ``ops.indexing`` puts
-# its own here.
+# The elements of a dense tensor at places of a shape that it is broadcast to, and those of a vector
+# at some places; ``ops.indexing`` puts its own here.
 at_places: Any = None
+gathered: Any = None
 
 
-class SparseTensor:
+class SparseTensor(Composite):
     """An array of ``dense_shape`` that has nothing (0, or "") but ``values`` (N,) at ``indices``.
 
     Indices (N, rank) and the shape (rank,) are int64; values are a tensor, or an array of texts.
-    ``cast``, ``edit_distance`` and ``tf.sparse`` take it: ``tf.sparse.to_dense`` makes a tensor.
-    It may be an element of a dataset, and a batch of such elements is one, too.
-    It is multiplied and divided by numbers, and by dense tensors that are broadcast to its shape.
-    Raises ValueError for shapes that do not fit each other.
+    ``cast``, ``edit_distance``, ``tf.sparse``, ``keras.ops`` and layers of Keras take it:
+    ``tf.sparse.to_dense`` makes a tensor. It may be an element of a dataset, and a batch of such
+    elements is one, too. It is multiplied and divided by numbers, and by dense tensors that are
+    broadcast to its shape. Raises ValueError for shapes that do not fit each other.
     """
+
+    kind = "sparse"
+    made_dense_by = "tf.sparse.to_dense"
+    _splits: np.ndarray | None = None  # where the values of each row begin, once they are in order
 
     def __init__(self, indices: Any, values: Any, dense_shape: Any) -> None:
         text = not isinstance(values, Operand) and holds_texts(np.asarray(values))
@@ -43,6 +50,12 @@ class SparseTensor:
                 "(rank,)"
             )
 
+    @classmethod
+    def of_dense(cls, array: np.ndarray) -> SparseTensor:
+        """One with a value at every place of an array."""
+        places = np.argwhere(np.ones(array.shape, bool))
+        return cls(places, array.reshape(-1), array.shape)
+
     @property
     def shape(self) -> TensorShape:
         return TensorShape(self.dense_shape.numpy().tolist())
@@ -51,15 +64,81 @@ class SparseTensor:
     def dtype(self) -> DType:
         return dtype_of(self.values)
 
+    @property
+    def spec(self) -> SparseTensorSpec:
+        return SparseTensorSpec.from_value(self)
+
+    @property
+    def flat_values(self) -> Any:
+        return self.values
+
     def with_values(self, new_values: Any) -> SparseTensor:
         """Other values at the same places."""
         return SparseTensor(self.indices, new_values, self.dense_shape)
+
+    with_flat_values = with_values
+
+    def numpy(self) -> SparseTensor:
+        """Itself, as ``as_numpy_iterator`` gives it."""
+        return self
+
+    def packed(self) -> tuple[Any, ...]:
+        return self.values, self.indices.numpy().tobytes(), self.dense_shape.numpy().tobytes()
+
+    @classmethod
+    def unpacked(cls, values: Any, *parts: Any) -> SparseTensor:
+        places, shape = (np.frombuffer(part, np.int64) for part in parts)
+        return cls(places.reshape(-1, len(shape)), values, shape)
+
+    # Rows, as batches have them
+
+    def __getitem__(self, rows: slice) -> SparseTensor:
+        """The rows of a slice. Raises TypeError for another index, which ``tf.sparse.slice`` is."""
+        if not isinstance(rows, slice):
+            raise TypeError(f"a SparseTensor takes slices of rows, not {rows!r}: use tf.sparse")
+        return self.take(np.arange(self.shape[0])[rows])
+
+    def take(self, rows: np.ndarray) -> SparseTensor:
+        """These rows, one after the other."""
+        if self._splits is None:
+            self._put_in_order()
+        first, last = (self._splits[rows + end] for end in (0, 1))  # type: ignore[index]
+        lengths = last - first
+        ends = np.cumsum(lengths)
+        where = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - ends + lengths, lengths)
+        places = self.indices.numpy()[where]
+        places[:, 0] = np.repeat(np.arange(len(rows)), lengths)
+        shape = [len(rows), *self.dense_shape.numpy()[1:]]
+        return SparseTensor(places, _values_at(self.values, where), shape)
+
+    def _put_in_order(self) -> None:
+        """Finds where rows begin; their values come one after the other from now on."""
+        number = self.indices.numpy()[:, 0]
+        if (number[1:] < number[:-1]).any():
+            order = np.argsort(number, kind="stable")
+            self.indices = _int64(self.indices.numpy()[order])
+            self.values, number = _values_at(self.values, order), number[order]
+        self._splits = np.searchsorted(number, np.arange(self.dense_shape.numpy()[0] + 1))
+
+    def rows(self) -> Iterator[SparseTensor]:
+        """What lies along the first axis, one by one."""
+        for row in range(self.shape[0] or 0):
+            one = self.take(np.array([row]))
+            yield SparseTensor(one.indices.numpy()[:, 1:], one.values, one.dense_shape.numpy()[1:])
+
+    @staticmethod
+    def stacked(parts: Sequence[SparseTensor]) -> SparseTensor:
+        """One with a first axis over these, and sizes in which each has room."""
+        number = np.repeat(np.arange(len(parts)), [len(part.indices) for part in parts])
+        places = np.concatenate([part.indices.numpy() for part in parts])
+        values = np.concatenate([np.asarray(part.values) for part in parts])
+        sizes = np.max([part.dense_shape.numpy() for part in parts], axis=0)
+        return SparseTensor(np.column_stack([number, places]), values, [len(parts), *sizes])
 
     def __mul__(self, y: Any) -> SparseTensor:
         return self.with_values(self.values * self._at_places(y))
 
     __rmul__ = __mul__
-    __array_ufunc__ = None  # an array leaves the product to these
 
     def __truediv__(self, y: Any) -> SparseTensor:
         return self.with_values(self.values / self._at_places(y))
@@ -81,12 +160,21 @@ class SparseTensor:
             f"dense_shape={self.dense_shape})"
         )
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
-        raise TypeError("a SparseTensor is no array: make one by tf.sparse.to_dense")
-
     @property
     def _data(self) -> NoReturn:  # which layers look for in what they are given
         self.__array__()
+
+
+def of_scipy(value: Any) -> Any:
+    """The SparseTensor of one of SciPy's sparse arrays, row by row; anything else as it is."""
+    if not type(value).__module__.startswith("scipy.sparse") or not hasattr(value, "tocsr"):
+        return value
+    matrix = value.tocsr().sorted_indices().tocoo()
+    return SparseTensor(np.column_stack([matrix.row, matrix.col]), matrix.data, matrix.shape)
+
+
+def _values_at(values: Any, where: np.ndarray) -> Any:
+    return values[where] if isinstance(values, np.ndarray) else gathered(values, where)
 
 
 def _int64(value: Any) -> Tensor:
@@ -96,6 +184,8 @@ def _int64(value: Any) -> Tensor:
 class SparseTensorSpec(CompositeSpec, TensorSpec):
     """Dense shape and dtype of a SparseTensor (``tf.SparseTensorSpec``)."""
 
+    kind = "sparse"
+    made_dense_by = "tf.sparse.to_dense"
     value_type = SparseTensor
 
     def __init__(self, shape: Any = None, dtype: Any = "float32") -> None:
@@ -113,7 +203,7 @@ class SparseTensorSpec(CompositeSpec, TensorSpec):
     def is_compatible_with(self, spec_or_tensor: Any) -> bool:
         """Whether a sparse tensor (or another spec) has this dtype and fits this shape."""
         value = spec_or_tensor
-        if not isinstance(value, (SparseTensor, SparseElement, SparseTensorSpec)):
+        if not isinstance(value, (SparseTensor, SparseTensorSpec)):
             return False
         return value.dtype == self.dtype and self.shape.is_compatible_with(value.shape)
 
@@ -127,66 +217,3 @@ class SparseTensorSpec(CompositeSpec, TensorSpec):
 
     def __repr__(self) -> str:
         return f"SparseTensorSpec({self.shape!r}, tf.{self.dtype.name})"
-
-
-class SparseElement(Composite):
-    """A SparseTensor as an element of a dataset, whose likes may be of other sizes."""
-
-    def __init__(self, sparse: SparseTensor) -> None:
-        self.sparse = sparse
-
-    @classmethod
-    def of_dense(cls, array: np.ndarray) -> SparseElement:
-        """One with a value at every place of an array."""
-        places = np.argwhere(np.ones(array.shape, bool))
-        return cls(SparseTensor(places, array.reshape(-1), array.shape))
-
-    @property
-    def shape(self) -> TensorShape:
-        return TensorShape([None] * len(self.sparse.shape))
-
-    @property
-    def dtype(self) -> DType:
-        return self.sparse.dtype
-
-    @property
-    def spec(self) -> SparseTensorSpec:
-        return SparseTensorSpec(self.shape, self.dtype)
-
-    @property
-    def flat_values(self) -> Any:
-        return self.sparse.values
-
-    def element(self) -> SparseTensor:
-        """The SparseTensor."""
-        return self.sparse
-
-    numpy = element
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
-        self.sparse.__array__()
-
-    def packed(self) -> tuple[Any, ...]:
-        places, shape = self.sparse.indices.numpy(), self.sparse.dense_shape.numpy()
-        return self.flat_values, places.tolist(), shape.tolist()
-
-    @staticmethod
-    def stacked(elements: Sequence[SparseElement]) -> SparseElement:
-        """One with a first axis over the elements, and sizes in which each has room."""
-        parts = [each.sparse for each in elements]
-        number = np.repeat(np.arange(len(parts)), [len(part.indices) for part in parts])
-        places = np.concatenate([part.indices.numpy() for part in parts])
-        values = np.concatenate([np.asarray(part.values) for part in parts])
-        sizes = np.max([part.dense_shape.numpy() for part in parts], axis=0)
-        lie = np.column_stack([number, places])
-        return SparseElement(SparseTensor(lie, values, [len(parts), *sizes]))
-
-    def rows(self) -> Iterator[SparseElement]:
-        """What lies along the first axis, one by one."""
-        places, (count, *shape) = self.sparse.indices.numpy(), self.sparse.dense_shape.numpy()
-        values, number = np.asarray(self.sparse.values), places[:, 0]
-        order = np.argsort(number, kind="stable")
-        ends = np.searchsorted(number[order], np.arange(count + 1))
-        for first, last in itertools.pairwise(ends):
-            here = order[first:last]
-            yield SparseElement(SparseTensor(places[here, 1:], values[here], shape))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.composite import Composite, CompositeSpec
-from distgrad.core.sparse_tensor import SparseElement, SparseTensorSpec
+from distgrad.core.sparse_tensor import SparseTensor, SparseTensorSpec
 from distgrad.data import cardinality, nest, specs
 
 
@@ -76,9 +76,11 @@ def has(element: Any) -> bool:
 
 
 def take(leaf: Any, rows: Any) -> Any:
-    """These rows of an array, a copy in C order, or of a ragged tensor."""
+    """These rows of an array, a copy in C order, or of a ragged or sparse tensor."""
     if not isinstance(leaf, Composite):
         return np.take(leaf, rows, axis=0)
+    if isinstance(leaf, SparseTensor):
+        return leaf.take(rows)
     from distgrad.ragged.gathering import gather
 
     return gather(leaf, rows)
@@ -100,7 +102,7 @@ def each_row(element: Any) -> Iterator[Any]:
 def _rows(leaf: Any) -> Sequence[Any]:
     if not isinstance(leaf, Composite):
         return [leaf[row, ...] for row in range(len(leaf))]
-    if isinstance(leaf, SparseElement):
+    if isinstance(leaf, SparseTensor):
         return list(leaf.rows())
     from distgrad.ragged.row import rows_of
 

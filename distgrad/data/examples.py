@@ -14,7 +14,7 @@ import numpy as np
 
 from distgrad.core.composite import Composite
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.core.sparse_tensor import SparseElement, SparseTensor
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.texts import as_bytes
 from distgrad.data.calling import as_tensors
 from distgrad.data.dataset import Dataset
@@ -108,8 +108,8 @@ def parse_sequence_example(
             sequences[key] = together(list(map(feature.together, steps)))
             continue
         if sparse:
-            parts = [SparseElement(feature.together(each)) for each in steps]
-            sequences[key] = SparseElement.stacked(parts).sparse
+            parts = [feature.together(each) for each in steps]
+            sequences[key] = SparseTensor.stacked(parts)
             continue
         lengths[key] = np.array([len(each) for each in steps], np.int64)
         sequences[key] = feature.together([[v for step in each for v in step] for each in steps])

@@ -9,7 +9,6 @@ import numpy as np
 
 from distgrad.core.composite import Composite
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.core.sparse_tensor import SparseElement, SparseTensor
 from distgrad.core.texts import as_strings
 from distgrad.data import nest
 
@@ -50,8 +49,6 @@ def as_specified(spec: Any, value: Any) -> np.ndarray:
 
     Raises InvalidArgumentError (a ValueError) for another shape.
     """
-    if isinstance(value, SparseTensor):
-        value = SparseElement(value)
     if isinstance(value, Composite):
         if not spec.is_compatible_with(value):
             what = f"{value.spec} where {spec} was announced"

@@ -12,7 +12,7 @@ import numpy as np
 
 from distgrad.core.composite import Composite
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.core.sparse_tensor import SparseElement, SparseTensor
+from distgrad.core.sparse_tensor import SparseTensor, of_scipy
 from distgrad.core.texts import as_bytes, as_strings, is_text
 
 
@@ -36,8 +36,9 @@ def _to_arrays(value: Any) -> Any:
         return _rebuilt(value, [_to_arrays(part) for part in value])
     if value is None or isinstance(value, (np.ndarray, Composite)):
         return value
-    if isinstance(value, SparseTensor):
-        return SparseElement(value)
+    value = of_scipy(value)
+    if isinstance(value, Composite):
+        return value
     if hasattr(value, "as_numpy_iterator"):  # a window
         return value
     try:
@@ -110,8 +111,8 @@ def stack(elements: Sequence[Any]) -> Any:
     """
 
     def joined(*arrays: Any) -> Any:
-        if isinstance(arrays[0], SparseElement):
-            return SparseElement.stacked(arrays)
+        if isinstance(arrays[0], SparseTensor):
+            return SparseTensor.stacked(arrays)
         if isinstance(arrays[0], Composite):
             from distgrad.ragged.row import together
 
@@ -147,17 +148,16 @@ def length(nest: Any) -> int:
 
 
 def rows(leaf: Any) -> int:
-    """The first dimension of an array or a ragged tensor; -1 where it has none.
+    """The first dimension of an array or a composite tensor; -1 where it has none.
 
-    Raises ValueError for a sparse tensor, or a row of a ragged one.
+    Raises ValueError for a row of a ragged tensor.
     """
     if not isinstance(leaf, Composite):
         return len(leaf) if np.ndim(leaf) else -1
     size: int | None = leaf.shape[0]
     if size is None:
         raise ValueError(
-            "a batch is neither sparse nor a row of a ragged tensor: map sparse tensors by "
-            "tf.sparse.to_dense, and let single samples have their .batch(n)"
+            "a batch is no row of a ragged tensor: let single samples have their .batch(n)"
         )
     return size
 

@@ -10,7 +10,7 @@ import numpy as np
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype, of_input, string
 from distgrad.core.errors import InvalidArgumentError
-from distgrad.core.sparse_tensor import SparseElement, SparseTensor
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.texts import Bytes, as_bytes, holds_texts
 from distgrad.data.messages import decode_error, message
@@ -99,14 +99,14 @@ def deserialize_many_sparse(
     Raises InvalidArgumentError for another dtype or ``rank``.
     """
 
-    def sparse(indices: Any, values: Any, shape: Any) -> SparseElement:
+    def sparse(indices: Any, values: Any, shape: Any) -> SparseTensor:
         places, sizes = (parse_tensor(each, "int64") for each in (indices, shape))
         if rank is not None and len(sizes) != rank:
             raise InvalidArgumentError(f"a SparseTensor of rank {len(sizes)}, not {rank}")
-        return SparseElement(SparseTensor(places, parse_tensor(values, dtype), sizes))
+        return SparseTensor(places, parse_tensor(values, dtype), sizes)
 
     rows = as_bytes(serialized_sparse).tolist()
-    return SparseElement.stacked([sparse(*row) for row in rows]).sparse
+    return SparseTensor.stacked([sparse(*row) for row in rows])
 
 
 def _values(found: Any, field: str, wanted: Any, size: int) -> np.ndarray:

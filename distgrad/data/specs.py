@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.composite import Composite, CompositeSpec
-from distgrad.core.sparse_tensor import SparseElement, SparseTensorSpec
+from distgrad.core.sparse_tensor import SparseTensor, SparseTensorSpec
 from distgrad.data import nest
 from distgrad.data.rows import Pass
 
@@ -87,6 +87,8 @@ class Specified:
 
         def opened(leaf: Any) -> Any:
             spec = of_array(leaf)
+            if isinstance(spec, SparseTensorSpec):  # the next one may be of other sizes
+                return spec.of_shape([None] * len(spec.shape))
             return spec if isinstance(spec, DatasetSpec) else _with(spec, axes)
 
         return nest.map_leaves(opened, first)
@@ -278,6 +280,6 @@ def _filled(spec: Any, size: int, fill: Callable[..., np.ndarray]) -> Any:
         if isinstance(leaf, CompositeSpec) and not isinstance(leaf, SparseTensorSpec):
             raise NotKnown
         array = fill([size if n is None else n for n in leaf.shape], leaf.dtype.numpy_dtype)
-        return SparseElement.of_dense(array) if isinstance(leaf, SparseTensorSpec) else array
+        return SparseTensor.of_dense(array) if isinstance(leaf, SparseTensorSpec) else array
 
     return nest.map_leaves(filled, spec)

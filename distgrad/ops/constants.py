@@ -15,7 +15,6 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.indexed_slices import IndexedSlices
 from distgrad.core.primitive import bind
 from distgrad.core.reading import Reading
-from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.texts import all_texts, as_strings, holds_texts
 from distgrad.core.variable import Variable
@@ -75,7 +74,7 @@ def _tensor_or_texts(value: Any, dtype: Any) -> Any:
 
 def is_tensor(x: Any) -> bool:
     """Whether ``x`` is a tensor, also a ragged or sparse one, a variable or IndexedSlices."""
-    return isinstance(x, (Tensor, Variable, Reading, IndexedSlices, SparseTensor, Composite))
+    return isinstance(x, (Tensor, Variable, Reading, IndexedSlices, Composite))
 
 
 def fill(dims: Any, value: Any, name: str | None = None) -> Tensor:

@@ -394,3 +394,4 @@ def _at_places(dense: Tensor, places: np.ndarray, shape: tuple[int, ...]) -> Ten
 
 
 sparse_tensor.at_places = _at_places
+sparse_tensor.gathered = gather

@@ -9,7 +9,6 @@ from typing import Any
 from distgrad.core import naming, recording
 from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.sparse_tensor import SparseTensor, SparseTensorSpec
 from distgrad.core.spec import TensorSpec
 from distgrad.core.tensor import Tensor
 from distgrad.ops.casting import identity
@@ -58,8 +57,6 @@ def type_spec_from_value(value: Any) -> TensorSpec:
     """The TensorSpec of a tensor, a variable, an array or a list, or of a ragged or sparse one."""
     if isinstance(value, Composite):
         return value.spec
-    if isinstance(value, SparseTensor):
-        return SparseTensorSpec.from_value(value)
     return TensorSpec.from_tensor(as_tensor(value))
 
 

@@ -188,7 +188,7 @@ def values(tf, np, groups):
 
 
 def plain(value, np):
-    """A tensor or an array as dtype, shape and numbers; a tuple as a list, ragged rows as one."""
+    """A tensor or an array as dtype, shape and numbers; a tuple, or a composite one, as a list."""
     if isinstance(value, bytes):
         return value.decode()
     if value is None or (
@@ -198,6 +198,9 @@ def plain(value, np):
     if hasattr(value, "nested_row_splits"):
         splits = [splits.numpy().tolist() for splits in value.nested_row_splits]
         return ["ragged", value.shape.as_list(), splits, plain(value.flat_values, np)]
+    if hasattr(value, "indices") and hasattr(value, "dense_shape"):
+        parts = [value.indices, value.dense_shape, value.values]
+        return ["sparse", *[plain(each, np) for each in parts]]
     if hasattr(value, "rank") and hasattr(value, "as_list"):
         return value.as_list()
     if isinstance(value, (list, tuple)):

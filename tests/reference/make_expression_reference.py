@@ -19,9 +19,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import expressions
 import numpy as np
 import ragged_expressions
+import sparse_expressions
 import tensorflow as tf
 
-groups = expressions.GROUPS | ragged_expressions.GROUPS
+groups = expressions.GROUPS | ragged_expressions.GROUPS | sparse_expressions.GROUPS
 text = json.dumps(expressions.values(tf, np, groups), separators=(",", ":"))
 path = Path(__file__).parent / "expressions.json"
 path.write_text(text.replace('},"', '},\n"').replace('],"', '],\n"') + "\n")

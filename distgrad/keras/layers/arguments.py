@@ -8,13 +8,12 @@ import numpy as np
 
 from distgrad.core import tree
 from distgrad.core.composite import Composite
-from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.layers import symbolic
 
 ARRAYS = (Tensor, Variable, np.ndarray, np.generic)
-_KNOWN = (*ARRAYS, Composite, SparseTensor)
+_KNOWN = (*ARRAYS, Composite)
 
 
 def as_array(value: Any) -> Any:

@@ -1,0 +1,108 @@
+"""Further groups of expressions, as those of expressions.py: of sparse tensors."""
+
+GROUPS: dict[str, tuple[str, list[str]]] = {
+    "sparse tensors": (
+        "M = tf.SparseTensor([[0, 1], [1, 0], [1, 2]], [13.0, -15.0, 17.0], (2, 3))\n"
+        "N = tf.SparseTensor([[0, 1], [0, 2], [1, 0]], [3.0, -1.0, 2.0], (2, 3))\n"
+        "W = tf.SparseTensor([[0, 0], [0, 3], [2, 4]], [1.0, 2.0, 3.0], (3, 5))\n"
+        "I = tf.SparseTensor([[0, 0], [0, 1], [2, 0]], tf.constant([1, 3, 1], tf.int64), (3, 2))\n"
+        "none = tf.SparseTensor(np.zeros((0, 2)), np.zeros(0, np.float32), (2, 3))\n"
+        "rows = tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])\n"
+        "numbers = tf.constant([[1, 1, 3], [0, 0, 2]])\n"
+        'texts = tf.constant([["a"], ["b"]])\n'
+        'more = tf.constant([["c", "d"], ["e", "f"]])\n'
+        'other = tf.SparseTensor([[0, 0], [0, 1]], ["x", "y"], (2, 2))\n'
+        "slices = tf.IndexedSlices(rows[:, :1], tf.constant([4, 1, 2]), tf.constant([9, 1]))\n"
+        "whole = tf.constant([[1, 2], [3, 4]])\n"
+        "codes = tf.SparseTensor(other.indices, tf.constant([3, 4], tf.int64), (2, 2))\n"
+        "two, four, places = rows[:2], rows[1:], [[0, 1], [1, 0]]\n"
+        'uneven = tf.SparseTensor([[0, 0], [1, 0], [1, 1]], ["x", "y", "z"], (2, 2))',
+        [
+            "tf.sparse.maximum(M, N)",
+            "tf.sparse.minimum(M, N)",
+            "raised(lambda: tf.sparse.maximum(M, W))",
+            "tf.sparse.split(sp_input=W, num_split=2, axis=1)",
+            "tf.sparse.split(sp_input=W, num_split=2, axis=0)",
+            "tf.sparse.split(sp_input=W, num_split=3, axis=-1)",
+            "raised(lambda: tf.sparse.split(sp_input=W, num_split=9, axis=1))",
+            "raised(lambda: tf.sparse.split(sp_input=W, num_split=2, axis=5))",
+            "tf.sparse.fill_empty_rows(W, 7.0)",
+            "tf.sparse.fill_empty_rows(none, 7.0)",
+            "tf.sparse.to_indicator(I, 5)",
+            "raised(lambda: tf.sparse.to_indicator(I, 2))",
+            "tf.sparse.reset_shape(W)",
+            "tf.sparse.reset_shape(M)",
+            "tf.sparse.reset_shape(tf.SparseTensor([[0, 1]], [1.0], (3, 9)))",
+            "tf.sparse.reset_shape(W, [4, 9])",
+            "raised(lambda: tf.sparse.reset_shape(W, [2, 9]))",
+            "tf.sparse.reduce_sum(M, 1, output_is_sparse=True)",
+            "tf.sparse.reduce_sum(W, 1, output_is_sparse=True)",
+            "tf.sparse.reduce_sum(W, 0, keepdims=True, output_is_sparse=True)",
+            "tf.sparse.reduce_sum(W, None, output_is_sparse=True)",
+            "tf.sparse.reduce_max(M, 1, output_is_sparse=True)",
+            "tf.sparse.reduce_max(W, [0], output_is_sparse=True)",
+            "tf.sparse.concat(0, [M, W], expand_nonconcat_dims=True)",
+            "tf.sparse.concat(-1, [M, W], expand_nonconcat_dims=True)",
+            "tf.sparse.mask(slices, [1, 7])",
+            "tf.sparse.segment_sum(rows, [0, 2, 1], [0, 0, 1])",
+            "tf.sparse.segment_sum(rows, [0, 2, 1], [0, 0, 2], num_segments=4)",
+            "tf.sparse.segment_mean(rows, [0, 2, 1], [0, 0, 2])",
+            "tf.sparse.segment_sqrt_n(rows, [0, 2, 1], [0, 0, 2])",
+            "tf.sparse.segment_mean(rows, [0, 2, 1], [0, 0, 2], num_segments=4)",
+            "raised(lambda: tf.sparse.segment_sum(rows, [0, 2, 1], [1, 0, 2]))",
+            "raised(lambda: tf.sparse.segment_sum(whole, [0, 5], [0, 0]))",
+            "raised(lambda: tf.sparse.segment_sum(whole, [0, 1], [0, 3], num_segments=2))",
+            "raised(lambda: tf.sparse.segment_mean(whole, [0, 1], [0, 0]))",
+            "tf.sparse.bincount(tf.constant([1, 1, 3, 0]))",
+            "tf.sparse.bincount(numbers)",
+            "tf.sparse.bincount(numbers, axis=-1)",
+            "tf.sparse.bincount(numbers, axis=-1, minlength=6)",
+            "tf.sparse.bincount(numbers, axis=-1, minlength=2, maxlength=3)",
+            "tf.sparse.bincount(numbers, axis=-1, maxlength=9)",
+            "tf.sparse.bincount(numbers, axis=-1, binary_output=True)",
+            "tf.sparse.bincount(numbers, weights=tf.constant([[1.0, 2, 3], [4, 5, 6]]), axis=-1)",
+            "tf.sparse.bincount(tf.constant([1, 1, 3]), weights=tf.constant([1, 2, 3]))",
+            "tf.sparse.bincount(I)",
+            "tf.sparse.bincount(I, axis=-1)",
+            "tf.sparse.bincount(I, weights=I, axis=-1)",
+            "tf.sparse.bincount(tf.ragged.constant([[1, 1], [2]]), axis=-1)",
+            "tf.sparse.bincount(tf.constant([1, 1, 3, 0]), axis=None)",
+            "raised(lambda: tf.sparse.bincount(tf.constant([-1, 1])))",
+            "raised(lambda: tf.sparse.bincount(tf.constant([1, 1]), axis=1))",
+            "raised(lambda: tf.sparse.bincount(tf.constant([1.0, 1])))",
+            "raised(lambda: tf.sparse.bincount(numbers, weights=numbers, binary_output=True))",
+            "raised(lambda: tf.sparse.bincount(tf.constant([[[1]]]), axis=-1))",
+            "tf.sparse.cross([texts, more])",
+            'tf.sparse.cross([texts, other], separator="-")',
+            'tf.sparse.cross([tf.constant([[1], [2]]), tf.constant([["c"], ["e"]])])',
+            "tf.sparse.cross_hashed([texts, more])",
+            "tf.sparse.cross_hashed([texts, more], num_buckets=10)",
+            "tf.sparse.cross_hashed([texts, whole], num_buckets=10, hash_key=5)",
+            "tf.sparse.cross_hashed([texts, codes], num_buckets=100)",
+            "tf.sparse.cross([])",
+            'raised(lambda: tf.sparse.cross([texts, tf.constant([["c"]])]))',
+            "tf.sparse.sampled_addmm(places, [1.0, 2.0], (2, 2), two, four)",
+            "tf.sparse.sampled_addmm(places, [1.0, 2.0], (2, 2), two, four, beta=2.0, alpha=0.5)",
+            "tf.abs(M)",
+            "tf.sign(M)",
+            "tf.square(M)",
+            "tf.negative(M)",
+            "tf.math.sqrt(N)",
+            "tf.tanh(M)",
+            "tf.sin(M)",
+            "tf.identity(M)",
+            "tf.shape(M)",
+            "tf.size(M)",
+            "tf.rank(M)",
+            "M * 2.0",
+            "M / 2.0",
+            "tf.math.tan(M)",
+            "tf.math.erf(M)",
+            "tf.math.asinh(M)",
+            "tf.stop_gradient(M)",
+            "tf.sparse.slice(M, [0, 0], [1, 2])",
+            "tf.cast(M, tf.int32)",
+            "tf.sparse.cross([texts, uneven])",
+        ],
+    ),
+}
