@@ -165,9 +165,14 @@ class SparseTensor(Composite):
         self.__array__()
 
 
+def is_scipy(value: Any) -> bool:
+    """Whether it is one of SciPy's sparse arrays or matrices."""
+    return type(value).__module__.startswith("scipy.sparse") and hasattr(value, "tocsr")
+
+
 def of_scipy(value: Any) -> Any:
     """The SparseTensor of one of SciPy's sparse arrays, row by row; anything else as it is."""
-    if not type(value).__module__.startswith("scipy.sparse") or not hasattr(value, "tocsr"):
+    if not is_scipy(value):
         return value
     matrix = value.tocsr().sorted_indices().tocoo()
     return SparseTensor(np.column_stack([matrix.row, matrix.col]), matrix.data, matrix.shape)

@@ -15,6 +15,7 @@ from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.texts import all_texts, as_bytes, as_strings
+from distgrad.ops.casting import cast
 from distgrad.ops.constants import ones
 from distgrad.ops.indexing import gather
 from distgrad.ops.segment import (
@@ -22,6 +23,8 @@ from distgrad.ops.segment import (
     unsorted_segment_sqrt_n,
     unsorted_segment_sum,
 )
+from distgrad.ops.shape import one_axis, reshape
+from distgrad.sparse.moving import reorder
 from distgrad.sparse.places import placed, places_of
 
 _KEY = 0xDECAFCAFFE  # TensorFlow's own
@@ -80,12 +83,32 @@ def _numbers(values: Any) -> tuple[np.ndarray, np.ndarray, int | None]:
 
 
 def _amounts(weights: Any, count: int) -> Tensor:
-    from distgrad.ops.shape import reshape
-
     flat = weights.flat_values if isinstance(weights, Composite) else reshape(weights, [-1])
     if len(flat) != count:
         raise InvalidArgumentError(f"bincount: {len(flat)} weights for {count} values")
     return flat
+
+
+def one_hot(
+    numbers: Any, depth: int, axis: int = -1, dtype: Any = "float32", weights: Any = None
+) -> SparseTensor:
+    """Ones, or ``weights``, at each number along a new axis of size ``depth``.
+
+    A sparse tensor has them where it has values. Numbers outside [0, depth) give nothing.
+    """
+    if isinstance(numbers, SparseTensor):
+        places, shape = places_of(numbers)
+        found = numbers.values.numpy()
+    else:
+        array = as_tensor(numbers).numpy()
+        places, shape, found = np.argwhere(np.ones(array.shape, bool)), array.shape, array.ravel()
+    at = one_axis("one_hot", axis, len(shape) + 1)
+    kept = np.flatnonzero((found >= 0) & (found < depth))
+    lie = np.insert(places, at, found, axis=1)[kept]
+    amounts = ones([len(kept)], dtype)
+    if weights is not None:
+        amounts = gather(cast(_amounts(weights, len(found)), dtype), kept)
+    return reorder(SparseTensor(lie, amounts, (*shape[:at], depth, *shape[at:])))
 
 
 def cross(

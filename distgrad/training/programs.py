@@ -110,8 +110,10 @@ class ShardPrograms:
     def _count_kind(self, arrays: tuple) -> None:
         """Few kinds of samples are fine, in numbers that the last batch may change."""
         leaves = flat(arrays)
-        if any(isinstance(a, Composite) for a in leaves):
-            raise Fallback("its samples are ragged: dense ones, by to_tensor(), are faster")
+        kind = next((a.kind for a in leaves if isinstance(a, Composite)), "")
+        if kind:
+            more = ": dense ones, by to_tensor(), are faster" if kind == "ragged" else ""
+            raise Fallback(f"its samples are {kind}{more}")
         if not all(is_number(getattr(a, "dtype", np.dtype(object))) for a in leaves):
             raise Fallback("its samples are texts: a dataset that makes numbers of them is faster")
         self._kinds.add(tuple((a.shape[1:], a.dtype) for a in leaves))

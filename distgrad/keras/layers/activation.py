@@ -9,6 +9,7 @@ import numpy as np
 
 from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.user_line import warn
 from distgrad.keras import activations
@@ -18,12 +19,14 @@ from distgrad.keras.layers.core import known_size, own_weight, set_options
 from distgrad.keras.registry import is_ours
 from distgrad.ops.casting import cast
 from distgrad.ops.logic import select
+from distgrad.sparse.making import to_dense
 
 
 class Activation(Layer):
     """An activation, by its name or as a function. Raises ValueError for an unknown name."""
 
-    supports_masking = takes_ragged = True
+    supports_masking = True
+    takes_kinds = ("ragged", "sparse")
     activation: Callable[..., Any]
 
     def __init__(self, activation: str | Callable[..., Any], **kwargs: Any) -> None:
@@ -36,6 +39,8 @@ class Activation(Layer):
     def call(self, x: Any) -> Any:
         if not isinstance(x, Composite) or not is_ours(self.activation):
             return self.activation(x)
+        if isinstance(x, SparseTensor):
+            return self._of_sparse(x)
         values = x.flat_values
         if len(values.shape) == 1 and self.activation.__name__ in _OF_ROWS:
             raise ValueError(
@@ -43,6 +48,14 @@ class Activation(Layer):
                 "of any lengths there: give it to_tensor(), with zeros that its mask leaves out"
             )
         return x.with_flat_values(self.activation(values))
+
+    def _of_sparse(self, x: SparseTensor) -> Any:
+        """Sparse where 0 stays 0, else dense."""
+        zero = np.zeros(1, x.dtype.numpy_dtype)
+        alone = self.activation.__name__ not in _OF_ROWS
+        if alone and not self.activation(as_tensor(zero)).numpy().any():
+            return x.with_values(self.activation(x.values))
+        return self.activation(to_dense(x))
 
 
 _OF_ROWS = frozenset(("softmax", "log_softmax", "sparsemax", "glu"))

@@ -33,9 +33,8 @@ def refuse_numbers(layer: Any, value: Any) -> None:
 
 def of_values(layer: Any, inputs: Composite, training: bool | None) -> Any:
     """A ragged tensor of what a layer makes of each value. Raises ValueError where it does not."""
-    if not layer.of_each_value:
-        raise ValueError(
-            f"layer {layer.name!r} takes no {type(inputs).__name__}: give it to_tensor(), and a "
-            "mask of its rows"
-        )
+    if inputs.kind == "sparse" or not layer.of_each_value:
+        mask = "" if inputs.kind == "sparse" else ", and a mask of its rows"
+        what = f"layer {layer.name!r} takes no {type(inputs).__name__}"
+        raise ValueError(f"{what}: give it {inputs.made_dense_by}{mask}")
     return inputs.with_flat_values(layer(inputs.flat_values, training=training))

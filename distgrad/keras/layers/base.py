@@ -56,7 +56,7 @@ class Layer(Tracked, Masked, Described, Losing, Kept):
     casts_inputs: bool | None = None
     one_tensor = False  # whether a list of tensors is refused
     of_each_value = False  # whether it makes something of each number by itself: ragged ones, too
-    takes_ragged = False  # whether ``call`` takes a ragged tensor
+    takes_kinds: tuple[str, ...] = ()  # of composite tensors, "ragged" and "sparse", in ``call``
     meets = False  # whether its calls in training add up numbers with other shards
     input_spec: Any = None  # InputSpecs that the first argument of a call is checked against
     stateful: bool = False
@@ -214,9 +214,10 @@ class Layer(Tracked, Masked, Described, Losing, Kept):
             check_inputs(self.input_spec, args[0] if args else None, self.name)
         # Most layers are given a tensor, and nothing else.
         alone = len(args) == 1 and not kwargs and type(args[0]) is Tensor
-        ragged = not alone and bool(args) and isinstance(args[0], Composite)
-        if ragged and not self.takes_ragged and is_ours(type(self).call):
-            return of_values(self, args[0], training)
+        first: Any = None if alone or not args else args[0]
+        composite = isinstance(first, Composite)
+        if composite and first.kind not in self.takes_kinds and is_ours(type(self).call):
+            return of_values(self, first, training)
         nested = not alone and self.one_tensor and bool(args) and tree.is_nested(args[0])
         if nested and is_ours(type(self).call):
             if not symbolic.symbols(args[0]):
@@ -339,21 +340,27 @@ class Layer(Tracked, Masked, Described, Losing, Kept):
                     )
                 return as_texts(value).view(Texts)
             tensor = as_tensor(value)
-            kind = kind_of(tensor._data.dtype)
-            if self.casts_inputs is False or not self.autocast or kind not in "fiub":
-                return tensor
-            if kind != "f" and (named or not (self.casts_inputs or self._multiplies())):
-                return tensor
-            wanted = as_dtype(computes).numpy_dtype
-            if tensor._data.dtype == wanted or not is_floating(wanted):
-                return tensor
-            return carry_mask(tensor, cast(tensor, wanted))
+            wanted = self._wanted(tensor._data.dtype, named)
+            return tensor if wanted is None else carry_mask(tensor, cast(tensor, wanted))
         if isinstance(value, (list, tuple, Mapping)):
             if not named:
                 refuse_numbers(self, value)
             return tree.map_structure(lambda v: self._converted_input(v, named), value)
+        if isinstance(value, Composite):
+            wanted = self._wanted(value.dtype.numpy_dtype, named)
+            return value if wanted is None else cast(value, wanted)
         array = as_array(value)
         return value if array is value else self._converted_input(array, named)
+
+    def _wanted(self, known: np.dtype, named: bool) -> np.dtype | None:
+        """The dtype that an input of a known one is cast to; None where it stays."""
+        kind = kind_of(known)
+        if self.casts_inputs is False or not self.autocast or kind not in "fiub":
+            return None
+        if kind != "f" and (named or not (self.casts_inputs or self._multiplies())):
+            return None
+        wanted = as_dtype(self._dtype_policy.compute_dtype).numpy_dtype
+        return wanted if known != wanted and is_floating(wanted) else None
 
     def _multiplies(self) -> bool:
         """Whether whole numbers meet weights, of their dtype, in a call: users' may be indices."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras import (
     activations,
@@ -26,6 +27,7 @@ from distgrad.ops.linalg import matmul
 from distgrad.ops.logic import not_equal, select
 from distgrad.ops.reduce import reduce_any
 from distgrad.ops.shape import reshape
+from distgrad.sparse.products import sparse_dense_matmul
 
 _GETTERS: dict[str, Callable[[Any], Any]] = {
     "activation": activations.get,
@@ -117,9 +119,9 @@ def known_size(layer: Layer, shape: Sequence[int | None], axis: int) -> int:
 class Identity(Layer):
     """Gives its input."""
 
-    of_each_value = True
     supports_masking = True
     takes_texts = True
+    takes_kinds = ("ragged", "sparse")
 
     def call(self, x: Any) -> Any:
         return x
@@ -134,6 +136,7 @@ class Dense(Adapted):
 
     one_tensor = True
     supports_masking = True
+    takes_kinds = ("sparse",)
     activation: Callable[..., Any]
     adapted = "kernel"
     kernel = Table()
@@ -180,9 +183,10 @@ class Dense(Adapted):
         known = not self.built or shape[-1] == self.kernel.shape[0]
         return (*shape[:-1], self.units) if known else None
 
-    def call(self, x: Tensor) -> Tensor:
+    def call(self, x: Any) -> Tensor:
         kernel = as_tensor(self.kernel)
-        shape, size = x._data.shape, kernel._data.shape[0]
+        sparse = isinstance(x, SparseTensor)
+        shape, size = tuple(x.shape) if sparse else x._data.shape, kernel._data.shape[0]
         if len(shape) != 2:
             _check_matrix(self, shape)
         if shape[-1] != size:
@@ -190,6 +194,9 @@ class Dense(Adapted):
                 f"{self.name!r} expects {size} features in the last axis, got an input of shape "
                 f"{shape}"
             )
+        if sparse:
+            product = sparse_dense_matmul(x, kernel)
+            return activations.biased(product, self.bias, self.activation)
         if len(shape) == 2:
             return activations.dense(x, kernel, self.bias, self.activation)
         rows = matmul(reshape(x, (-1, shape[-1])), kernel)  # one product over all leading axes
@@ -234,7 +241,8 @@ class Lambda(Layer):
     the activations and for functions that are registered; a class of your own has no such limit.
     """
 
-    takes_texts = takes_ragged = True
+    takes_texts = True
+    takes_kinds = ("ragged", "sparse")
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -24,18 +24,20 @@ class HashedCrossing(Layer):
     """Two or more categories of each sample as one number below ``num_bins``, as in TensorFlow.
 
     Called on a list of texts or of whole numbers, of shape (), (batch,) or (batch, 1) each.
-    ``output_mode`` is "int" or "one_hot". Raises ValueError for bins that are not a positive int,
-    and for other inputs.
+    ``output_mode`` is "int" or "one_hot", which may be ``sparse``. Raises ValueError for bins that
+    are not a positive int, and for other inputs.
     """
 
     casts_inputs = False
-    _fixed: ClassVar = {"sparse": False}
     _not_in_config = (*Layer._not_in_config, "trainable")  # Keras takes none
 
-    def __init__(self, num_bins: int, output_mode: str = "int", **kwargs: Any) -> None:
+    def __init__(
+        self, num_bins: int, output_mode: str = "int", sparse: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**{"dtype": default_dtype(output_mode), **kwargs})
         self.num_bins = whole_number("num_bins", num_bins)
         self.output_mode = one_of("output_mode", output_mode, "int", "one_hot")
+        self.sparse = bool(sparse)  # of numbers it means nothing
 
     def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         (inputs,) = args or kwargs.values()
@@ -48,8 +50,9 @@ class HashedCrossing(Layer):
     def call(self, inputs: Any) -> Tensor:
         return self._encoded(on_host(self._crossed, *inputs))
 
-    def _encoded(self, bins: Tensor) -> Tensor:
-        return encoded(bins, self.output_mode, self.num_bins, self.compute_dtype)
+    def _encoded(self, bins: Tensor) -> Any:
+        dtype = self.compute_dtype
+        return encoded(bins, self.output_mode, self.num_bins, dtype, sparse=self.sparse)
 
     def _crossed(self, *inputs: Any) -> np.ndarray:
         columns = [np.asarray(x) for x in inputs]

@@ -12,6 +12,7 @@ from distgrad.keras.layers.core import own_weight, set_options, whole_number
 from distgrad.ops import nn
 from distgrad.ops.casting import cast
 from distgrad.ops.logic import not_equal
+from distgrad.sparse.mixed import densified
 
 
 class Embedding(Adapted):
@@ -23,6 +24,7 @@ class Embedding(Adapted):
     """
 
     of_each_value = True
+    takes_kinds = ("sparse",)
     one_tensor = True
     adapted = "embeddings"
     embeddings = Table()
@@ -71,7 +73,8 @@ class Embedding(Adapted):
     def compute_mask(self, inputs: Any, mask: Any = None) -> Tensor | None:
         return not_equal(inputs, 0) if self.mask_zero else None
 
-    def call(self, x: Tensor) -> Tensor:
+    def call(self, x: Any) -> Tensor:
+        x = densified(x)  # what has no value there is a 0
         if x._data.dtype.kind not in "iu":
             x = cast(x, "int32")
         return nn.embedding_lookup(self.embeddings, x)

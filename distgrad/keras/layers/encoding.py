@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras.backend import floatx
@@ -22,27 +23,49 @@ from distgrad.ops.layout import beside
 from distgrad.ops.logic import less, logical_not
 from distgrad.ops.reduce import reduce_max, reduce_sum
 from distgrad.ops.shape import expand_dims, squeeze
+from distgrad.sparse import counting, mixed, reducing
 
 MODES = ("int", "one_hot", "multi_hot", "count")
 
 
-def encoded(numbers: Tensor, mode: str, depth: int, dtype: Any, weights: Any = None) -> Tensor:
-    """Category numbers as themselves, or as vectors of ``depth``.
+def encoded(
+    numbers: Any, mode: str, depth: int, dtype: Any, weights: Any = None, sparse: bool = False
+) -> Any:
+    """Category numbers as themselves, or as vectors of ``depth``, which may be ``sparse``.
 
     "one_hot": a vector for each number (in place of a last axis of 1); "multi_hot" and "count": one
-    for each sample, that is for the last axis, with 1 or the count of each category.
+    for each sample, that is for the last axis, with 1 or the count of each category. A sparse
+    tensor has a number where it has a value.
     """
     if mode == "int":
         return cast(numbers, dtype)
-    numbers = numbers if numbers._data.ndim else expand_dims(numbers, 0)
+    given = isinstance(numbers, SparseTensor)
+    shape = mixed.shape_of(numbers)
+    numbers = numbers if shape else expand_dims(numbers, 0)
+    if mode == "one_hot" and len(shape) > 1 and shape[-1] == 1:
+        numbers = mixed.squeeze(numbers, -1) if given else squeeze(numbers, -1)
+    if sparse or given:
+        made: Any = counting.one_hot(numbers, depth, dtype=dtype, weights=weights)
+        if mode != "one_hot":
+            reduced = reducing.reduce_max if mode == "multi_hot" else reducing.reduce_sum
+            made = reduced(made, -2, output_is_sparse=True)
+        return made if sparse else mixed.densified(made)
     if mode == "one_hot":
-        if numbers._data.ndim > 1 and numbers._data.shape[-1] == 1:
-            numbers = squeeze(numbers, -1)
         return one_hot(numbers, depth, dtype=dtype)
     hot = one_hot(numbers, depth, dtype=dtype)
     if weights is not None:
         hot = hot * expand_dims(cast(as_tensor(weights), dtype), -1)
     return reduce_max(hot, -2) if mode == "multi_hot" else reduce_sum(hot, -2)
+
+
+def only_vectors(sparse: Any, mode: str) -> bool:
+    """Whether vectors are to be sparse. Raises ValueError where there are none, but numbers."""
+    if sparse and mode == "int":
+        raise ValueError(
+            "`sparse` may only be true if `output_mode` gives vectors, as 'multi_hot' does. "
+            f"Received: sparse={sparse} and output_mode={mode}"
+        )
+    return bool(sparse)
 
 
 class OnLists(Layer):
@@ -57,27 +80,32 @@ class OnLists(Layer):
 class CategoryEncoding(OnLists):
     """Numbers of categories below ``num_tokens`` as vectors: "one_hot", "multi_hot" or "count".
 
-    Raises ValueError for another mode, a ``num_tokens`` that is not a positive int, and for
-    ``count_weights`` without "count". Numbers outside the range count for nothing.
+    With ``sparse`` they are a SparseTensor. Raises ValueError for another mode, a ``num_tokens``
+    that is not a positive int, and for ``count_weights`` without "count". Numbers outside the range
+    count for nothing.
     """
 
     casts_inputs = False
-    _fixed: ClassVar = {"sparse": False}
+    takes_kinds = ("sparse",)
 
     def __init__(
-        self, num_tokens: int | None = None, output_mode: str = "multi_hot", **kwargs: Any
+        self,
+        num_tokens: int | None = None,
+        output_mode: str = "multi_hot",
+        sparse: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.sparse = bool(sparse)
         self.num_tokens = whole_number("num_tokens", num_tokens)
         self.output_mode = one_of("output_mode", output_mode, *MODES[1:])
 
-    def call(self, inputs: Tensor, count_weights: Any = None) -> Tensor:
+    def call(self, inputs: Any, count_weights: Any = None) -> Any:
         if count_weights is not None and self.output_mode != "count":
             raise ValueError(f"count_weights need output_mode 'count', not {self.output_mode!r}")
         numbers = cast(inputs, np.int32)
-        return encoded(
-            numbers, self.output_mode, self.num_tokens, self.compute_dtype, count_weights
-        )
+        mode, depth = self.output_mode, self.num_tokens
+        return encoded(numbers, mode, depth, self.compute_dtype, count_weights, self.sparse)
 
 
 class Discretization(OnLists):
@@ -85,7 +113,8 @@ class Discretization(OnLists):
 
     The boundaries are given, or found by ``adapt`` such that ``num_bins`` bins hold about as many
     samples each (to ``epsilon`` of them). ``output_mode`` is "int", "one_hot", "multi_hot" or
-    "count". Raises ValueError unless one of ``bin_boundaries`` and ``num_bins`` is given.
+    "count", whose vectors may be ``sparse``. Raises ValueError unless one of ``bin_boundaries`` and
+    ``num_bins`` is given.
     """
 
     @property
@@ -94,7 +123,7 @@ class Discretization(OnLists):
         return self.output_mode == "int"
 
     casts_inputs = True
-    _fixed: ClassVar = {"sparse": False}
+    takes_kinds = ("sparse",)
     _not_in_config = (*Layer._not_in_config, "trainable")  # Keras takes none
 
     def __init__(
@@ -103,6 +132,7 @@ class Discretization(OnLists):
         num_bins: int | None = None,
         epsilon: float = 0.01,
         output_mode: str = "int",
+        sparse: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -114,6 +144,7 @@ class Discretization(OnLists):
         self.bin_boundaries = None if bin_boundaries is None else sorted(map(float, bin_boundaries))
         self.epsilon = epsilon
         self.output_mode = one_of("output_mode", output_mode, *MODES)
+        self.sparse = only_vectors(sparse, output_mode)
         self.reset_state()
 
     @classmethod
@@ -159,17 +190,23 @@ class Discretization(OnLists):
         if self.num_bins is not None and self._summary.size:
             self.bin_boundaries = _compressed(self._summary, 1 / self.num_bins)[0, :-1].tolist()
 
-    def call(self, x: Tensor) -> Tensor:
+    def call(self, x: Any) -> Any:
         boundaries = self.bin_boundaries
         if boundaries is None:
             if not calls.trial or self.num_bins is None:
                 raise ValueError(f"{self.name!r} has no boundaries yet: call adapt(data) first")
             boundaries = [0.0] * (self.num_bins - 1)  # for the shape of what will come
-        bounds = beside(x, np.asarray(boundaries, x._data.dtype))
-        above = cast(logical_not(less(expand_dims(x, -1), bounds)), np.int32)  # nan: the last bin
+        sparse = mixed.sparse(x)
+        bins = x.with_values(_bins(x.values, boundaries)) if sparse else _bins(x, boundaries)
         dtype = np.int32 if self.output_mode == "int" else self.compute_dtype
         depth = len(boundaries) + 1
-        return encoded(reduce_sum(above, -1), self.output_mode, depth, dtype)
+        return encoded(bins, self.output_mode, depth, dtype, sparse=self.sparse)
+
+
+def _bins(x: Tensor, boundaries: list[float]) -> Tensor:
+    bounds = beside(x, np.asarray(boundaries, x._data.dtype))
+    above = cast(logical_not(less(expand_dims(x, -1), bounds)), np.int32)  # nan: the last bin
+    return reduce_sum(above, -1)
 
 
 def _compressed(summary: np.ndarray, epsilon: float) -> np.ndarray:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras.layers.core import one_of, whole_number
-from distgrad.keras.layers.encoding import MODES, default_dtype, encoded
+from distgrad.keras.layers.encoding import MODES, default_dtype, encoded, only_vectors
 from distgrad.keras.layers.fingerprint import farmhash, siphash
 from distgrad.keras.layers.on_texts import OnTexts
 from distgrad.ops.host import on_host
@@ -20,11 +20,9 @@ class Hashing(OnTexts):
     """Texts and whole numbers as numbers below ``num_bins``, by their hash: as in TensorFlow.
 
     ``salt`` (one or two ints) takes another hash, SipHash; ``mask_value`` has bin 0 for itself.
-    ``output_mode`` is "int", "one_hot", "multi_hot" or "count". Raises ValueError for bins that
-    are not a positive int, and for another salt or mode.
+    ``output_mode`` is "int", "one_hot", "multi_hot" or "count", whose vectors may be ``sparse``.
+    Raises ValueError for bins that are not a positive int, and for another salt or mode.
     """
-
-    _fixed: ClassVar = {"sparse": False}
 
     def __init__(
         self,
@@ -32,6 +30,7 @@ class Hashing(OnTexts):
         mask_value: Any = None,
         salt: int | Sequence[int] | None = None,
         output_mode: str = "int",
+        sparse: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dtype": default_dtype(output_mode), **kwargs})
@@ -39,6 +38,7 @@ class Hashing(OnTexts):
         self.mask_value = mask_value
         self.salt = key_of(salt)
         self.output_mode = one_of("output_mode", output_mode, *MODES)
+        self.sparse = only_vectors(sparse, output_mode)
         if output_mode == "int" and "int" not in self.compute_dtype:
             raise ValueError(f"output_mode 'int' needs a dtype of integers, not {self.dtype!r}")
 
@@ -48,8 +48,9 @@ class Hashing(OnTexts):
     def of_texts(self, texts: np.ndarray) -> Tensor:
         return self.encoded(as_tensor(self._numbers(texts)))
 
-    def encoded(self, numbers: Tensor) -> Tensor:
-        return encoded(numbers, self.output_mode, self.num_bins, self.compute_dtype)
+    def encoded(self, numbers: Any) -> Any:
+        dtype = self.compute_dtype
+        return encoded(numbers, self.output_mode, self.num_bins, dtype, sparse=self.sparse)
 
     def _numbers(self, values: np.ndarray) -> np.ndarray:
         masks = self.mask_value is not None and self.num_bins > 1

@@ -19,13 +19,13 @@ class InputLayer(Layer):
     an unknown size. The older names ``input_shape`` and ``batch_input_shape`` stand for them.
     ``input_tensor`` is a KerasTensor that is an input from now on. An input of dtype "string" is an
     array of texts, for layers that take them. One that is ``ragged`` is a ragged tensor, whose rows
-    have any lengths along the axes that are None. Raises ValueError without any of them, where they
-    do not go together, and for a ``sparse`` one.
+    have any lengths along the axes that are None; one that is ``sparse`` may be sparse, or dense.
+    Raises ValueError without any of them, and where they do not go together.
     """
 
     casts_inputs = False
-    takes_texts = takes_ragged = True
-    sparse = False
+    takes_texts = True
+    takes_kinds = ("ragged", "sparse")
 
     def __init__(
         self,
@@ -52,8 +52,6 @@ class InputLayer(Layer):
             raise ValueError(f"an input needs a shape or a batch_shape: {shape}, {batch_shape}")
         elif batch_shape is not None and batch_size is not None:
             raise ValueError(f"batch_shape={batch_shape} has the batch_size already: leave it out")
-        if sparse:
-            raise ValueError("no input of a model is sparse here: use a dense one")
         if batch_shape is None:
             sample = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape or ())
             batch_shape = (batch_size, *sample)
@@ -65,13 +63,16 @@ class InputLayer(Layer):
         self.batch_shape = batch_shape
         self._given_dtype = of_input(self.variable_dtype if dtype is None else dtype).name
         self.optional = optional
-        self.ragged = bool(ragged) if input_tensor is None else input_tensor.ragged
+        kinds = (sparse, ragged)
+        if input_tensor is not None:
+            kinds = input_tensor.sparse, input_tensor.ragged
+        self.sparse, self.ragged = map(bool, kinds)
         self.built = True
         self._begin(input_tensor)
 
     def _begin(self, tensor: KerasTensor | None = None) -> None:
         made = KerasTensor(
-            self.batch_shape, self._given_dtype, ragged=self.ragged, name=self._given_name
+            self.batch_shape, self._given_dtype, self.sparse, self.ragged, name=self._given_name
         )
         Node(self, (), {}, made if tensor is None else tensor)
 
@@ -92,7 +93,7 @@ class InputLayer(Layer):
         return {
             "batch_shape": self.batch_shape,
             "dtype": self._given_dtype,
-            "sparse": False,
+            "sparse": self.sparse,
             "ragged": self.ragged,
             "name": self.name,
             "optional": self.optional,
@@ -126,6 +127,17 @@ def Input(
         input_tensor=tensor,
         name=name,
     ).output
+
+
+def input_like(tensor: KerasTensor, name: str | None = None) -> KerasTensor:
+    """An input of the shape, dtype and kind of another KerasTensor."""
+    return Input(
+        batch_shape=tensor.shape,
+        dtype=tensor.dtype,
+        sparse=tensor.sparse,
+        ragged=tensor.ragged,
+        name=name,
+    )
 
 
 def _like(

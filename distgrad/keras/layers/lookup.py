@@ -20,11 +20,20 @@ from distgrad.core.texts import Texts, as_texts
 from distgrad.keras.layers import symbolic
 from distgrad.keras.layers.calling import trying_out
 from distgrad.keras.layers.core import one_of, whole_number
-from distgrad.keras.layers.encoding import MODES, batches, default_dtype, encoded, older_mode
+from distgrad.keras.layers.encoding import (
+    MODES,
+    batches,
+    default_dtype,
+    encoded,
+    older_mode,
+    only_vectors,
+)
 from distgrad.keras.layers.hashing import hashed, key_of
 from distgrad.keras.layers.on_texts import OnTexts, rows_of
 from distgrad.ops.casting import cast
 from distgrad.ops.host import on_host
+from distgrad.sparse import mixed
+from distgrad.sparse.making import to_dense
 
 
 class _Vocabulary:
@@ -48,12 +57,10 @@ class _Lookup(OnTexts):
     """Base of lookups: the vocabulary, what is outside it, and what ``adapt`` finds.
 
     The numbers are: 0 for the mask (with one, and "int"; in vectors it counts as nothing), then
-    ``num_oov_indices`` for what is not in the vocabulary, then its words. Raises ValueError for
-    arguments that do not go together, and at a call for words outside the vocabulary where there is
-    no number for them.
+    ``num_oov_indices`` for what is not in the vocabulary, then its words. Vectors may be
+    ``sparse``. Raises ValueError for arguments that do not go together, and at a call for words
+    outside the vocabulary where there is no number for them.
     """
-
-    _fixed: ClassVar = {"sparse": False}
 
     def __init__(
         self,
@@ -66,6 +73,7 @@ class _Lookup(OnTexts):
         invert: bool = False,
         output_mode: str = "int",
         pad_to_max_tokens: bool = False,
+        sparse: bool = False,
         salt: int | Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -76,6 +84,7 @@ class _Lookup(OnTexts):
         if pad_to_max_tokens and max_tokens is None:
             raise ValueError("pad_to_max_tokens needs max_tokens")
         self.output_mode = one_of("output_mode", output_mode, *MODES, "tf_idf")
+        self.sparse = only_vectors(sparse, output_mode)
         if invert and output_mode != "int":
             raise ValueError(f"invert gives words: output_mode must be 'int', not {output_mode!r}")
         self.max_tokens = max_tokens
@@ -288,18 +297,18 @@ class _Lookup(OnTexts):
         found = [words.get(int(n), self.oov_token) for n in numbers.ravel()]
         return np.array(found).reshape(numbers.shape)
 
-    def encoded(self, numbers: Tensor) -> Tensor:
+    def encoded(self, numbers: Any) -> Any:
         depth = self.max_tokens if self.pad_to_max_tokens else self.vocabulary_size()
         assert depth is not None
         mode = "count" if self.output_mode == "tf_idf" else self.output_mode
         dtype = self.compute_dtype
         if mode == "int" and is_floating(as_dtype(dtype).numpy_dtype):
             dtype = "int64"  # (Keras's configs name float32, and mean it of vectors alone)
-        found = encoded(numbers, mode, depth, dtype)
+        found = encoded(numbers, mode, depth, dtype, sparse=self.sparse)
         if self._idf is None:
             return found
         weights = np.pad(self._idf, (0, depth - len(self._idf)))
-        return found * as_tensor(weights, like=found._data.dtype)
+        return found * as_tensor(weights, like=found.dtype.numpy_dtype)
 
 
 def _ordered(word: Any) -> Any:
@@ -314,7 +323,7 @@ class StringLookup(_Lookup):
     ``salt``, as in `Hashing`.
     """
 
-    _fixed: ClassVar = {**_Lookup._fixed, "encoding": "utf-8", "oov_method": "floormod"}
+    _fixed: ClassVar = {"encoding": "utf-8", "oov_method": "floormod"}
 
     def __init__(
         self,
@@ -368,7 +377,7 @@ class IntegerLookup(_Lookup):
     "farmhash" by the hash, with ``salt`` as in `Hashing`. Raises ValueError for salt without that.
     """
 
-    _fixed: ClassVar = {**_Lookup._fixed, "vocabulary_dtype": "int64"}
+    _fixed: ClassVar = {"vocabulary_dtype": "int64"}
 
     def __init__(
         self,
@@ -389,6 +398,10 @@ class IntegerLookup(_Lookup):
         look = self.words_of if self.invert else self.numbers_of
         found = on_host(lambda x: look(np.asarray(x)).astype(np.int64), inputs)
         return cast(found, np.int64) if self.invert else self.encoded(found)
+
+    def _of_composite(self, given: Any) -> Any:
+        # What has no value there is a 0, which may be one of the vocabulary.
+        return self(to_dense(given)) if mixed.sparse(given) else super()._of_composite(given)
 
     def of_texts(self, texts: np.ndarray) -> Tensor:
         raise ValueError(f"{self.name!r} takes whole numbers, not texts: use a StringLookup")

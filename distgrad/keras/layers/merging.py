@@ -14,6 +14,7 @@ import numpy as np
 
 from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras.layers import shaping
 from distgrad.keras.layers.base import Layer
@@ -27,10 +28,11 @@ from distgrad.ops.linalg import matmul
 from distgrad.ops.logic import logical_or, select
 from distgrad.ops.reduce import reduce_any
 from distgrad.ops.shape import concat, expand_dims, reshape, transpose
+from distgrad.sparse import mixed
 
 
-def _ragged(inputs: Any) -> bool:
-    return isinstance(inputs, (list, tuple)) and any(isinstance(x, Composite) for x in inputs)
+def _has(kind: type, inputs: Any) -> bool:
+    return isinstance(inputs, (list, tuple)) and any(isinstance(x, kind) for x in inputs)
 
 
 def _shapes(layer: Layer, inputs: Any) -> list[tuple[int, ...]]:
@@ -47,7 +49,7 @@ def _of_one_batch(layer: Layer, shapes: Sequence[Sequence[int | None]]) -> None:
 
 def _alike(inputs: Sequence[Tensor]) -> list[Tensor]:
     """Inputs in one dtype, that in which Keras has theirs meet."""
-    if len({x._data.dtype for x in inputs}) == 1:
+    if len({x.dtype for x in inputs}) == 1:
         return list(inputs)
     from distgrad.keras.ops.promotion import result_type  # integers beside floats are rare
 
@@ -63,11 +65,19 @@ def _two(layer: Layer, inputs: Any) -> tuple[Tensor, Tensor]:
 class Merge(Layer):
     """Base of the element-wise ones: a subclass defines ``merge(inputs, masks)``.
 
-    Raises ValueError for inputs that are not a list, or whose shapes do not broadcast; and where
+    And ``of_two``, which is for sparse inputs: they have no masks, and are of one shape. Raises
+    ValueError for inputs that are not a list, or whose shapes do not broadcast; and where
     the first inputs are of unequal batches. Later ones, as a model may give its layers, broadcast.
     """
 
     supports_masking = True
+
+    @staticmethod
+    def of_two(x: Any, y: Any) -> Any:
+        raise NotImplementedError
+
+    def _of_sparse(self, inputs: list[Any]) -> Any:
+        return functools.reduce(self.of_two, inputs)
 
     def build(self, input_shape: Any) -> None:
         if any(isinstance(shape, (list, tuple)) for shape in input_shape):
@@ -80,7 +90,9 @@ class Merge(Layer):
         return shaping.broadcast(shape) if isinstance(shape, list) and len(shape) == 2 else None
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
-        if _ragged(inputs):
+        if _has(SparseTensor, inputs):
+            return self._of_sparse(_alike(inputs))
+        if _has(Composite, inputs):
             return self.merge(list(inputs), [None] * len(inputs))
         shapes = _shapes(self, inputs)
         rank = max(map(len, shapes))
@@ -123,12 +135,17 @@ def _beside(mask: Tensor | None, x: Tensor) -> Tensor | None:
 class Add(Merge):
     """The sum of the inputs."""
 
+    of_two = staticmethod(mixed.add)
+
     def merge(self, inputs: list[Tensor], masks: list[Tensor | None]) -> Tensor:
         return functools.reduce(lambda a, b: a + b, inputs)
 
 
 class Subtract(Merge):
     """The first input minus the second. Raises ValueError for another number of them."""
+
+    def _of_sparse(self, inputs: list[Any]) -> Any:
+        return mixed.subtract(*_two(self, inputs))
 
     def merge(self, inputs: list[Tensor], masks: list[Tensor | None]) -> Tensor:
         first, second = _two(self, inputs)
@@ -137,6 +154,8 @@ class Subtract(Merge):
 
 class Multiply(Merge):
     """The product of the inputs; a masked element counts as 1, and is 0 where all are masked."""
+
+    of_two = staticmethod(mixed.multiply)
 
     def merge(self, inputs: list[Tensor], masks: list[Tensor | None]) -> Tensor:
         known = [x if m is None else select(m, x, 1) for x, m in zip(inputs, masks, strict=True)]
@@ -150,6 +169,11 @@ class Multiply(Merge):
 class Average(Merge):
     """The mean of the inputs."""
 
+    of_two = staticmethod(mixed.add)
+
+    def _of_sparse(self, inputs: list[Any]) -> Any:
+        return super()._of_sparse(inputs) / len(inputs)
+
     def merge(self, inputs: list[Tensor], masks: list[Tensor | None]) -> Tensor:
         return functools.reduce(lambda a, b: a + b, inputs) / len(inputs)
 
@@ -158,6 +182,7 @@ class Maximum(Merge):
     """The largest of the inputs, element by element; a masked element gives way to the others."""
 
     choose: Callable[..., Tensor] = larger
+    of_two = staticmethod(mixed.maximum)
 
     def merge(self, inputs: list[Tensor], masks: list[Tensor | None]) -> Tensor:
         (y, *others), (known, *rest) = inputs, masks
@@ -175,6 +200,7 @@ class Minimum(Maximum):
     """The smallest of the inputs, element by element; a masked element gives way to the others."""
 
     choose = smaller
+    of_two = staticmethod(mixed.minimum)
 
 
 class Concatenate(Moving):
@@ -205,7 +231,9 @@ class Concatenate(Moving):
     def call(self, inputs: Any) -> Any:
         if not isinstance(inputs, (list, tuple)) or not inputs:
             raise ValueError(f"{self.name!r} takes a list of tensors, not {inputs!r}")
-        if _ragged(inputs):
+        if _has(SparseTensor, inputs):
+            return mixed.concat(_alike(inputs), self.axis)
+        if _has(Composite, inputs):
             return concat(inputs, self.axis)
         shapes = [x._data.shape for x in inputs]
         ranks = {len(shape) for shape in shapes}
@@ -248,6 +276,8 @@ class Dot(Layer):
         self.normalize = normalize
 
     def call(self, inputs: Any) -> Tensor:
+        if _has(SparseTensor, inputs):
+            inputs = list(map(mixed.densified, inputs))
         shapes = _shapes(self, inputs)
         _of_one_batch(self, shapes)
         pair = _two(self, _alike(inputs))

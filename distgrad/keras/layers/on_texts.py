@@ -24,7 +24,7 @@ class OnTexts(Layer):
     def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         (inputs,) = args or kwargs.values()
         if isinstance(inputs, Composite):
-            return self._of_rows(inputs)
+            return self._of_composite(inputs)
         if symbolic.symbols(inputs) or isinstance(inputs, (Tensor, Variable)):
             return super().__call__(inputs)
         array = rows_of(self.name, inputs)
@@ -36,18 +36,19 @@ class OnTexts(Layer):
     def of_texts(self, texts: np.ndarray) -> Any:
         raise NotImplementedError
 
-    def _of_rows(self, rows: Any) -> Any:
-        """A number for each value of a ragged tensor, or one vector for each row."""
+    def _of_composite(self, given: Any) -> Any:
+        """A number for each value of a ragged or sparse tensor, or one vector for each row."""
         if self.output_mode == "int" or getattr(self, "invert", False):
-            return rows.with_flat_values(self(rows.flat_values))
-        numbers = as_tensor(self._numbers(np.asarray(rows.flat_values)))
-        # Shorter rows are filled up with a number that is none, and counts for nothing.
-        return self.encoded(rows.with_flat_values(numbers).to_tensor(-1))
+            return given.with_flat_values(self(given.flat_values))
+        numbers = as_tensor(self._numbers(np.asarray(given.flat_values)))
+        rows = given.with_flat_values(numbers)
+        # Shorter ragged rows are filled up with a number that is none, and counts for nothing.
+        return self.encoded(rows if given.kind == "sparse" else rows.to_tensor(-1))
 
     def _numbers(self, values: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
-    def encoded(self, numbers: Tensor) -> Tensor:
+    def encoded(self, numbers: Any) -> Any:
         raise NotImplementedError
 
 

@@ -131,7 +131,7 @@ class Operation(Layer):
     """
 
     casts_inputs = False
-    takes_ragged = True
+    takes_kinds = ("ragged", "sparse")
     _not_in_config = (*Layer._not_in_config, "trainable", "dtype")
 
     def __init__(self, name: str | None = None) -> None:
@@ -186,8 +186,8 @@ class NamedOperation(Operation):
         return _ran(function, bound.args, bound.kwargs)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        ragged = any(tensor.ragged for tensor in symbolic.symbols(args))
-        rule = None if ragged else operation_shapes.told
+        composite = any(tensor.composite for tensor in symbolic.symbols(args))
+        rule = None if composite else operation_shapes.told
         found = rule and rule(self.operation, {**self.settings, **kwargs}, args)
         if found is not None:
             return found
@@ -287,7 +287,7 @@ def _any(function: Callable[..., Any], known: str) -> Callable[..., Any]:
         except NoValueError:
             pass
         except CompositeError:
-            return _of_ragged(function, args, kwargs)
+            return _of_composites(function, args, kwargs)
         return _recorded(known, args, kwargs)
 
     return call
@@ -300,7 +300,7 @@ def _one(function: Callable[..., Any], known: str) -> Callable[..., Any]:
         except NoValueError:
             pass
         except CompositeError:
-            return _of_ragged(function, (a,), {})
+            return _of_composites(function, (a,), {})
         return _recorded(known, (a,), {})
 
     return call
@@ -313,7 +313,7 @@ def _two(function: Callable[..., Any], known: str) -> Callable[..., Any]:
         except NoValueError:
             pass
         except CompositeError:
-            return _of_ragged(function, (a, b), {})
+            return _of_composites(function, (a, b), {})
         return _recorded(known, (a, b), {})
 
     return call
@@ -326,7 +326,7 @@ def _three(function: Callable[..., Any], known: str) -> Callable[..., Any]:
         except NoValueError:
             pass
         except CompositeError:
-            return _of_ragged(function, (a, b, c), {})
+            return _of_composites(function, (a, b, c), {})
         return _recorded(known, (a, b, c), {})
 
     return call
@@ -339,7 +339,7 @@ def _four(function: Callable[..., Any], known: str) -> Callable[..., Any]:
         except NoValueError:
             pass
         except CompositeError:
-            return _of_ragged(function, (a, b, c, d), {})
+            return _of_composites(function, (a, b, c, d), {})
         return _recorded(known, (a, b, c, d), {})
 
     return call
@@ -348,9 +348,10 @@ def _four(function: Callable[..., Any], known: str) -> Callable[..., Any]:
 _callers = {1: _one, 2: _two, 3: _three, 4: _four}
 
 
-def _of_ragged(function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
-    """What a function does of ragged tensors, where its dense form has raised CompositeError."""
-    importlib.import_module("distgrad.keras.ops.ragged")
+def _of_composites(function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+    """What a function does of composite tensors, where its dense form has raised CompositeError."""
+    for kind in ("ragged", "sparse"):
+        importlib.import_module(f"distgrad.keras.ops.{kind}")
     return otherwise(function, args, kwargs)
 
 
@@ -358,7 +359,7 @@ def _ran(function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> A
     try:
         return function(*args, **kwargs)
     except CompositeError:
-        return _of_ragged(function, args, kwargs)
+        return _of_composites(function, args, kwargs)
 
 
 def _function(known: str) -> Callable[..., Any]:

@@ -154,7 +154,7 @@ class GlobalMaxPooling1D(GlobalPooling):
     """The largest element over time, of the rows of a ragged tensor as well."""
 
     rank = 1
-    takes_ragged = True
+    takes_kinds: tuple[str, ...] = ("ragged",)
 
     def call(self, x: Tensor) -> Tensor:
         return reduce_max(x, self._space(x), keepdims=self.keepdims)
@@ -163,7 +163,7 @@ class GlobalMaxPooling1D(GlobalPooling):
 class GlobalMaxPooling2D(GlobalMaxPooling1D):
     """The largest element of each image."""
 
-    takes_ragged = False
+    takes_kinds = ()
 
     rank = 2
 
@@ -181,7 +181,8 @@ class GlobalAveragePooling1D(GlobalPooling):
     """
 
     rank = 1
-    supports_masking = takes_ragged = True
+    supports_masking = True
+    takes_kinds = ("ragged",)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         return None  # no time is left

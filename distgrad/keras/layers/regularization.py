@@ -24,6 +24,7 @@ class BaseDropout(Layer):
     """Zeroes a fraction of its input and scales the rest. ValueError for a rate outside [0, 1]."""
 
     supports_masking = True
+    takes_kinds = ("sparse",)  # which stays as it is, but for training
     noise_shape: Sequence[int | None] | None = None
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
@@ -113,6 +114,7 @@ class AlphaDropout(Layer):
     """
 
     supports_masking = True
+    takes_kinds = ("sparse",)
 
     def __init__(
         self,
@@ -157,6 +159,7 @@ class GaussianNoise(Layer):
     """Adds normal noise of mean 0. Raises ValueError for a ``stddev`` outside [0, 1]."""
 
     supports_masking = True
+    takes_kinds = ("sparse",)
 
     def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -176,6 +179,7 @@ class GaussianDropout(Layer):
     """
 
     supports_masking = True
+    takes_kinds = ("sparse",)
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -22,7 +22,8 @@ from distgrad.keras.layers.moving import Moving
 from distgrad.ops.image import interpolate
 from distgrad.ops.layout import repeat
 from distgrad.ops.padding import pad
-from distgrad.ops.shape import expand_dims, reshape, transpose
+from distgrad.ops.shape import expand_dims
+from distgrad.sparse.mixed import reshape, shape_of, transpose
 
 Pair = tuple[int, int]
 
@@ -34,6 +35,7 @@ class Flatten(Moving):
     """
 
     one_tensor = True
+    takes_kinds = ("sparse",)
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -42,8 +44,8 @@ class Flatten(Moving):
     def _told_shape(self, shape: Any) -> Any:
         return None if None in shape[1:] else (*shape[:1], math.prod(shape[1:]))
 
-    def call(self, x: Tensor) -> Tensor:
-        shape = x._data.shape
+    def call(self, x: Any) -> Any:
+        shape = shape_of(x)
         if self.data_format == "channels_first" and len(shape) > 2:
             x = transpose(x, (0, *range(2, len(shape)), 1))
         return reshape(x, (shape[0], math.prod(shape[1:])))
@@ -56,6 +58,7 @@ class Reshape(Moving):
     """
 
     one_tensor = True
+    takes_kinds = ("sparse",)
 
     def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -74,8 +77,8 @@ class Reshape(Moving):
             return None
         return (*shape[:1], *(None if n == -1 else n for n in self.target_shape))
 
-    def call(self, x: Tensor) -> Tensor:
-        samples, *shape = x._data.shape
+    def call(self, x: Any) -> Any:
+        samples, *shape = shape_of(x)
         # The free axis is found from one sample, so that a batch of none has a shape, too.
         rest = math.prod(n for n in self.target_shape if n != -1)
         free = math.prod(shape) // rest if rest else 0
@@ -95,6 +98,7 @@ class Permute(Moving):
     """
 
     one_tensor = True
+    takes_kinds = ("sparse",)
 
     def __init__(self, dims: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -102,8 +106,8 @@ class Permute(Moving):
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             raise ValueError(f"dims must hold 1 to {len(self.dims)}, each once, not {self.dims}")
 
-    def call(self, x: Tensor) -> Tensor:
-        check_rank(self, x._data.shape, len(self.dims) + 1)
+    def call(self, x: Any) -> Any:
+        check_rank(self, shape_of(x), len(self.dims) + 1)
         return transpose(x, (0, *self.dims))
 
 

@@ -102,7 +102,7 @@ def shapes_of(value: Any) -> Any:
 
 
 def _is_plain(tensor: Any) -> bool:
-    plain = type(tensor) is KerasTensor and tensor._keras_mask is None and not tensor.ragged
+    plain = type(tensor) is KerasTensor and tensor._keras_mask is None and not tensor.composite
     return plain and tensor.dtype.is_floating
 
 

@@ -20,6 +20,7 @@ from distgrad.core import recording, tree
 from distgrad.core.composite import Composite
 from distgrad.core.dtypes import DType, of_input, string
 from distgrad.core.errors import InvalidArgumentError, NoValueError
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras import registry
 from distgrad.keras.operators import ONE_SIDED, TWO_SIDED, operator
@@ -69,12 +70,12 @@ class KerasTensor:
     ``+ - * / // % ** @``, comparisons but ``==``, indexing, ``reshape``, ``squeeze`` and the
     functions of ``keras.ops`` give further ones. Other functions of ``distgrad`` do not take it;
     they go into a layer. One that is ``ragged`` stands for a ragged tensor, whose rows have any
-    lengths along the axes that are None. Raises ValueError for a sparse one.
+    lengths along the axes that are None, one that is ``sparse`` for a sparse one. Raises ValueError
+    for both.
     """
 
     __array_priority__ = 200
     __array_ufunc__ = None
-    sparse = False
 
     def __init__(
         self,
@@ -85,10 +86,10 @@ class KerasTensor:
         record_history: bool = True,
         name: str | None = None,
     ) -> None:
-        if sparse:
-            raise ValueError("no input of a model is sparse here: use a dense one")
+        if sparse and ragged:
+            raise ValueError("a KerasTensor is sparse or ragged, not both at the same time")
         self.shape = tuple(None if n is None else int(n) for n in shape)
-        self.ragged = bool(ragged)
+        self.sparse, self.ragged = bool(sparse), bool(ragged)
         self.dtype: DType = of_input(dtype)
         self.node: Node | None = None
         self.index = 0
@@ -103,9 +104,21 @@ class KerasTensor:
     def ndim(self) -> int:
         return len(self.shape)
 
+    @property
+    def composite(self) -> bool:
+        """Whether it stands for a sparse or a ragged tensor."""
+        return self.sparse or self.ragged
+
+    def alike(self, shape: Any, dtype: Any) -> KerasTensor:
+        """A further one that is sparse or ragged as this is, with its mask."""
+        made = KerasTensor(shape, dtype, self.sparse, self.ragged)
+        made._keras_mask = self._keras_mask
+        return made
+
     def __repr__(self) -> str:
-        what = f"shape={self.shape}, dtype={self.dtype.name}, sparse=False, ragged={self.ragged}"
-        return f"<KerasTensor {what}, name={self.name}>"
+        what = f"shape={self.shape}, dtype={self.dtype.name}"
+        kind = f"sparse={self.sparse}, ragged={self.ragged}"
+        return f"<KerasTensor {what}, {kind}, name={self.name}>"
 
     def _refuse(self, what: str) -> NoValueError:
         return NoValueError(
@@ -189,9 +202,7 @@ def record(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     def own(tensor: Any) -> Any:
         if not isinstance(tensor, KerasTensor):
             return tensor
-        made = KerasTensor(tensor.shape, tensor.dtype, ragged=tensor.ragged)
-        made._keras_mask = tensor._keras_mask
-        return made
+        return tensor.alike(tensor.shape, tensor.dtype)
 
     outputs = tree.map_structure(own, outputs)  # one for each output of each call
     Node(layer, args, kwargs, outputs)
@@ -251,7 +262,10 @@ def infer(
             if leaf.ragged:
                 return _rows(leaf, sized(leaf.shape), make)
             if leaf.dtype is string:
-                return np.full(sized(leaf.shape), layer.some_text(sizes[0]))
+                texts = np.full(sized(leaf.shape), layer.some_text(sizes[0]))
+                return SparseTensor.of_dense(texts) if leaf.sparse else texts
+            if leaf.sparse:
+                return SparseTensor.of_dense(make(sized(leaf.shape), leaf.dtype.numpy_dtype))
             tensor = Tensor(make(sized(leaf.shape), leaf.dtype.numpy_dtype))
             if leaf._keras_mask is not None:
                 tensor._keras_mask = Tensor(np.ones(sized(leaf._keras_mask.shape), np.bool_))
@@ -308,14 +322,16 @@ def infer(
         raise ValueError("how many outputs there are depends on the size of an axis that is None")
 
     def spec(one: Any, other: Any) -> Any:
-        ragged = isinstance(one, Composite)
-        if not (isinstance(one, Tensor) or are_texts(one) or ragged):
+        composite = isinstance(one, Composite)
+        if not (isinstance(one, Tensor) or are_texts(one) or composite):
             return one
         sizes = zip(tuple(one.shape), tuple(other.shape), strict=True)
         shape = [a if a == b and a not in open_sizes else None for a, b in sizes]
         if batch is not None and shape[:1] == [batch]:
             shape[0] = None
-        made = KerasTensor(shape, one.dtype if ragged else dtype_of(one), ragged=ragged)
+        kind = one.kind if composite else ""
+        dtype = one.dtype if composite else dtype_of(one)
+        made = KerasTensor(shape, dtype, sparse=kind == "sparse", ragged=kind == "ragged")
         masks = (getattr(each, "_keras_mask", None) for each in (one, other))
         made._keras_mask = spec(*masks)
         return made

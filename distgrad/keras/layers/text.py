@@ -17,9 +17,10 @@ from distgrad.core.variable import Variable
 from distgrad.keras.layers import symbolic
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import one_of
-from distgrad.keras.layers.encoding import MODES, batches, older_mode
+from distgrad.keras.layers.encoding import MODES, batches, older_mode, only_vectors
 from distgrad.keras.layers.lookup import StringLookup
 from distgrad.ragged.tensor import RaggedTensor
+from distgrad.sparse import mixed
 
 _PUNCTUATION = re.compile(r"[!\"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']")
 # Those that TensorFlow makes small, and no others.
@@ -37,7 +38,7 @@ class TextVectorization(Layer):
     do not go together.
     """
 
-    _fixed: ClassVar = {"sparse": False, "encoding": "utf-8"}
+    _fixed: ClassVar = {"encoding": "utf-8"}
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class TextVectorization(Layer):
         pad_to_max_tokens: bool = False,
         vocabulary: Any = None,
         idf_weights: Any = None,
-        *,
+        sparse: bool = False,
         ragged: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -72,7 +73,7 @@ class TextVectorization(Layer):
                 "`ragged` must not be true unless `output_mode` is `'int'`. Received: "
                 f"ragged={ragged} and output_mode={output_mode}"
             )
-        self.ragged = bool(ragged)
+        self.sparse, self.ragged = only_vectors(sparse, mode), bool(ragged)
         self.standardize, self.split, self.output_mode = standardize, split, mode
         self.ngrams = ngrams if ngrams is None or isinstance(ngrams, int) else tuple(ngrams)
         self.max_tokens = max_tokens
@@ -85,6 +86,7 @@ class TextVectorization(Layer):
             idf_weights=idf_weights,
             output_mode=mode,
             pad_to_max_tokens=pad_to_max_tokens,
+            sparse=sparse,
         )
 
     @property
@@ -156,6 +158,8 @@ class TextVectorization(Layer):
 
     def _words_of_rows(self, rows: Any) -> list[list[str]]:
         """The words of each row of a ragged tensor of them. Raises ValueError where it splits."""
+        if rows.kind == "sparse":
+            raise ValueError(f"{self.name!r} takes no SparseTensor: give it {rows.made_dense_by}")
         if self.split is not None or len(rows.shape) > 2:
             raise ValueError(
                 f"{self.name!r} splits texts: it takes an array of one axis, not a RaggedTensor of "
@@ -210,4 +214,6 @@ class TextVectorization(Layer):
         for row, numbers in zip(together, found, strict=True):
             row[: len(numbers)] = numbers
         encoded = self._lookup.encoded(as_tensor(together))
-        return encoded if axes else encoded[0]
+        if axes:
+            return encoded
+        return mixed.reshape(encoded, mixed.shape_of(encoded)[1:])

@@ -10,7 +10,7 @@ from typing import Any
 from distgrad.core import tree
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import Lambda
-from distgrad.keras.layers.input import Input, InputLayer
+from distgrad.keras.layers.input import InputLayer, input_like
 from distgrad.keras.layers.operation import NamedOperation
 from distgrad.keras.layers.reviving import deserialize
 from distgrad.keras.layers.symbolic import KerasTensor
@@ -90,7 +90,7 @@ def _inputs(tensors: Any) -> Any:
 def _like(tensor: KerasTensor) -> KerasTensor:
     """A new input of the same name."""
     name = getattr(tensor.node and tensor.node.layer, "_given_name", None)
-    made = Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+    made = input_like(tensor, name)
     if name is None:
         made.node.layer.name = tensor.name  # type: ignore[union-attr]
     return made
@@ -104,7 +104,7 @@ def _sequential(model: Any, inputs: Any, make: Make) -> Model:
     if inputs is None and model._stacked_tensors:
         inputs = _like(model._stacked_tensors[0])
     elif inputs is not None and not isinstance(inputs.node.layer, InputLayer):
-        inputs = Input(batch_shape=inputs.shape, dtype=inputs.dtype)
+        inputs = input_like(inputs)
     layers = [make(layer) for layer in model._stacked_layers if not isinstance(layer, InputLayer)]
     begin = [] if inputs is None else [inputs]
     settings = {"name": model.name, "trainable": model.trainable}

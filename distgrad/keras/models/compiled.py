@@ -46,7 +46,7 @@ class Compiled(Layer):
         self._class_weight_of_fit: dict[int, float] | None = None
         self._loss_counted = False
         self.run_eagerly = False
-        self._of_arrays, self._of_ragged = True, False
+        self._of_arrays, self._of_composites = True, False
         self.jit_compile: Any = "auto"
         self._kept_passes: tuple[Any, Any] = None, None  # without gradients
         self._last_look: Look | None = None  # the last one at data

@@ -98,7 +98,7 @@ class Evaluator(Compiled):
 
         A batch is tried, too, where one sample does not do: shapes in a model may name its size.
         """
-        self._of_ragged = feed.ragged
+        self._of_composites = feed.composite
         if feed.parts is None:
             return self.prepare(feed.first, of_arrays=False)
         for rows in (feed.first, feed.first_batch):
@@ -199,7 +199,8 @@ class Evaluator(Compiled):
 
         def one(array: Any) -> Any:
             if isinstance(array, Composite):
-                return array
+                cast_to = floats and is_floating(array.dtype.numpy_dtype)
+                return cast(array, floats) if cast_to else array
             if type(array) is not Tensor and not is_number(array.dtype):
                 return array
             tensor = as_tensor(array)
@@ -253,9 +254,9 @@ class Evaluator(Compiled):
             self._kept_passes = key, passes
         return passes
 
-    def _passes_for(self, ragged: bool) -> Passes:
-        """``passes``, eager for ragged data, each batch of which has rows of its own."""
-        return self.passes("off" if ragged else None)
+    def _passes_for(self, composite: bool) -> Passes:
+        """``passes``, eager for ragged and sparse data, each batch of which lies its own way."""
+        return self.passes("off" if composite else None)
 
     def evaluate(
         self,
@@ -326,7 +327,7 @@ class Evaluator(Compiled):
     ) -> tuple[float, np.ndarray]:
         communicator, shards, own = self._share_of_shards()
         begin_pass(self._compiled_goal.metrics, self._compiled_goal.alone)
-        passes = self._passes_for(feed.ragged)
+        passes = self._passes_for(feed.composite)
         with settled(self):
             loss, sums = evaluate(
                 passes.compute,
@@ -354,7 +355,7 @@ class Evaluator(Compiled):
         """A user's own ``test_step`` on every shard: what it returns over all samples, by name."""
         communicator, shards, own = self._share_of_shards()
         begin_pass(self._each_metric(), self._compiled_goal.alone)
-        given, passes = self._given_batch(feed.parts is not None), self._passes_for(feed.ragged)
+        given, passes = self._given_batch(feed.parts is not None), self._passes_for(feed.composite)
         returned = Returned(self._each_metric, self._compiled_goal.alone)
         total: Any = 0.0
         batches = passes.batches(feed.loader(shards, own, steps=steps), tensors=True)
@@ -384,7 +385,7 @@ class Evaluator(Compiled):
         steps = arguments.whole_or_none("steps", steps, "steps")
         callbacks = arguments.callbacks_of(callbacks)
         feed = Feed(x, batch_size=batch_size)
-        passes, built = self._passes_for(feed.ragged), self.built
+        passes, built = self._passes_for(feed.composite), self.built
         step = self._prediction_of_batch(passes, feed.parts is not None)
         found = Gathered()
         began = time.monotonic()
@@ -397,7 +398,7 @@ class Evaluator(Compiled):
             outputs = step(arrays)
             found.add(outputs)
             if not built:  # the first batch has made the weights
-                passes, built = self._passes_for(feed.ragged), True
+                passes, built = self._passes_for(feed.composite), True
                 step = self._prediction_of_batch(passes, feed.parts is not None)
             if watched.callbacks:
                 watched.logs = {"outputs": on_host(outputs)}

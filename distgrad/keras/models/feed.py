@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core import tree
 from distgrad.core.composite import Composite
+from distgrad.core.sparse_tensor import is_scipy, of_scipy
 from distgrad.core.tensor import Tensor
 from distgrad.core.texts import as_texts, holds_texts
 from distgrad.core.variable import Variable
@@ -39,7 +41,8 @@ class Feed:
     """The batches of ``x, y, sample_weight``, or of a dataset, generator or sequence ``x``.
 
     Raises ValueError where there is no data, lengths differ, or targets come beside a dataset, and
-    TypeError for a ``batch_size`` that is no int. ``ragged`` says whether there are ragged tensors.
+    TypeError for a ``batch_size`` that is no int. ``composite`` says whether there are ragged or
+    sparse tensors.
     """
 
     _source: NestSource | None = None  # one for all passes, so that it need lie on a device once
@@ -60,7 +63,7 @@ class Feed:
             self.parts = (as_arrays(given[0], texts=True), *map(as_arrays, given[1:]))
             self.size = _length(self.parts)
             self.first: tuple[Any, ...] = _rows(self.parts, slice(0, 1))
-            self.ragged = composites.has(self.first)
+            self.composite = composites.has(self.first)
             return
         if y is not None or sample_weight is not None:
             raise ValueError(
@@ -74,6 +77,7 @@ class Feed:
             if first is None:
                 raise ValueError("the generator gave no batch")
             self.batches = chain([first], x)
+            first = tree.map_structure(of_scipy, first)
         else:
             first = BatchLoader(x, 1, range(1), steps_per_epoch=1).first()  # 1: it may be endless
             if first is None:
@@ -82,7 +86,7 @@ class Feed:
                     "samples than a batch and drop_remainder=True?"
                 )
         self.first = tuple(first) if isinstance(first, (tuple, list)) else (first,)
-        self.ragged = composites.has(self.first)
+        self.composite = composites.has(self.first)
 
     @property
     def first_batch(self) -> tuple[Any, ...]:
@@ -126,7 +130,7 @@ class Feed:
             raise ValueError(f"validation_split {fraction} of {self.size} samples leaves no part")
         held = Feed.__new__(Feed)
         held.batch_size, held.parts = self.batch_size, _rows(self.parts, slice(cut, None))
-        held.size, held.first, held.ragged = self.size - cut, self.first, self.ragged
+        held.size, held.first, held.composite = self.size - cut, self.first, self.composite
         self.parts, self.size = _rows(self.parts, slice(0, cut)), cut
         return held
 
@@ -157,7 +161,7 @@ class Feed:
 
 def is_arrays(x: Any) -> bool:
     """Whether ``x`` is an array, or a nest of them, and not something that gives batches."""
-    if isinstance(x, (np.ndarray, Tensor, Variable)) or hasattr(x, "__array__"):
+    if isinstance(x, (np.ndarray, Tensor, Variable)) or hasattr(x, "__array__") or is_scipy(x):
         return True
     if isinstance(x, dict):
         return all(map(is_arrays, x.values()))
@@ -169,9 +173,11 @@ def is_arrays(x: Any) -> bool:
 def as_arrays(value: Any, texts: bool = False) -> Any:
     """A nest whose leaves are arrays; a list of arrays is a nest, one of numbers an array.
 
-    Ragged tensors stay what they are, and None, for an input that is left out. Raises ValueError
-    for what is no array of numbers, nor of ``texts`` where these may be inputs.
+    Ragged and sparse tensors stay what they are, SciPy's sparse arrays become such, and None stays
+    for an input that is left out. Raises ValueError for what is no array of numbers, nor of
+    ``texts`` where these may be inputs.
     """
+    value = of_scipy(value)
     if value is None:
         return None
     if isinstance(value, dict):

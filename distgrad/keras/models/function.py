@@ -6,7 +6,7 @@ from typing import Any
 
 from distgrad.core import tree
 from distgrad.keras.layers.base import Layer
-from distgrad.keras.layers.input import Input
+from distgrad.keras.layers.input import input_like
 from distgrad.keras.layers.symbolic import KerasTensor, of_shapes, symbols
 from distgrad.keras.models.graph import Graph
 
@@ -25,7 +25,7 @@ class Function:
         self.name = name or "function"
         for tensor in symbols(inputs):
             if tensor.node is None:  # made by itself, not by keras.Input
-                made = Input(batch_shape=tensor.shape, dtype=tensor.dtype)
+                made = input_like(tensor)
                 tensor.node, tensor.index = made.node, made.index
         self._graph = Graph(inputs, outputs)
 

@@ -9,8 +9,10 @@ import numpy as np
 from distgrad.core import tree
 from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor, backend_of, numpy_backend
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
 from distgrad.ops.shape import concat
+from distgrad.sparse.moving import concat as join_sparse
 
 _WAITING = 1 << 26  # bytes of outputs that are left on a device until they are read together
 
@@ -50,7 +52,7 @@ class Gathered:
 
 
 def on_host(outputs: Any) -> Any:
-    """Those of one batch; ragged tensors as they are."""
+    """Those of one batch; ragged and sparse tensors as they are."""
 
     def one(output: Any) -> Any:
         return output if isinstance(output, Composite) else as_tensor(output)._host()
@@ -59,6 +61,8 @@ def on_host(outputs: Any) -> Any:
 
 
 def _one_behind_the_other(*parts: Any) -> Any:
+    if isinstance(parts[0], SparseTensor):
+        return join_sparse(0, parts)
     return concat(parts, 0) if isinstance(parts[0], Composite) else np.concatenate(parts)
 
 

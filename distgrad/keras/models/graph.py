@@ -11,13 +11,15 @@ from distgrad.core import tree
 from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import string
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.texts import as_texts
 from distgrad.keras.layers.base import Layer, carry_mask
-from distgrad.keras.layers.input import Input, InputLayer
+from distgrad.keras.layers.input import InputLayer, input_like
 from distgrad.keras.layers.symbolic import KerasTensor, Node
 from distgrad.keras.models.wired import Wired
 from distgrad.ops.casting import cast
 from distgrad.ops.shape import expand_dims, squeeze
+from distgrad.sparse.making import to_dense
 
 
 class Graph:
@@ -108,7 +110,7 @@ class Graph:
             if not isinstance(layer, InputLayer):
                 takers = [node for node in found if any(t is source for t in node.needed)]
                 depth = max((of_node[node.number] + 1 for node in takers), default=0)
-                stand_in = Input(batch_shape=source.shape, dtype=source.dtype, ragged=source.ragged)
+                stand_in = input_like(source)
                 self.stand_ins[id(source)] = stand_in
                 layer = stand_in.node.layer  # type: ignore[union-attr]
             if id(layer) not in self._layers:
@@ -142,10 +144,8 @@ class Graph:
         for source, tensor in zip(self.sources, given, strict=True):
             if not isinstance(tensor, KerasTensor) or not _fits(tensor.shape, source.shape):
                 return None
-            made = values[id(source)] = KerasTensor(
-                tensor.shape, source.dtype, ragged=tensor.ragged
-            )
-            made._keras_mask = tensor._keras_mask
+            made = values[id(source)] = tensor.alike(tensor.shape, source.dtype)
+            made.sparse = tensor.sparse and source.sparse
         fill = _filler(values)
         for node in self.nodes:
             kwargs = tree.map_structure(fill, node.kwargs)
@@ -245,6 +245,30 @@ def _fitted_rows(source: KerasTensor, rows: Composite) -> Any:
     return rows if rows.dtype == source.dtype else cast(rows, source.dtype)
 
 
+def _fitted_sparse(source: KerasTensor, value: SparseTensor) -> Any:
+    """A sparse tensor in the dtype of the input, dense unless that is sparse. Raises ValueError."""
+    if source.ragged:
+        raise ValueError(
+            f"{source!r} is an input of the model, a SparseTensor of shape {value.shape} was "
+            "given: give Input(sparse=True), or the model a RaggedTensor"
+        )
+    _check_shape(source, tuple(value.shape), tuple(value.shape))
+    found = value if value.dtype == source.dtype else cast(value, source.dtype)
+    return found if source.sparse else to_dense(found)
+
+
+def _check_shape(source: KerasTensor, shape: tuple, given: tuple) -> None:
+    """Raises ValueError unless a value is of the shape of the input; the batch is of any size."""
+    wanted = source.shape
+    if len(shape) != len(wanted) or any(
+        [b is not None and a != b for a, b in zip(shape[1:], wanted[1:], strict=True)]
+    ):
+        raise ValueError(
+            f"the input {source.name!r} of the model has shape {wanted}, a value of shape {given} "
+            "was given"
+        )
+
+
 def fitted(source: KerasTensor, value: Any) -> Any:
     """A value in the dtype of the input, a last axis of 1 added or taken away where that fits.
 
@@ -255,6 +279,8 @@ def fitted(source: KerasTensor, value: Any) -> Any:
         if getattr(source.node and source.node.layer, "optional", False):
             return None
         raise ValueError(f"the input {source.name!r} is None, and not optional: give a tensor")
+    if isinstance(value, SparseTensor):
+        return _fitted_sparse(source, value)
     if isinstance(value, Composite):
         return _fitted_rows(source, value)
     of_texts = source.dtype is string
@@ -265,13 +291,7 @@ def fitted(source: KerasTensor, value: Any) -> Any:
     elif len(found) == len(wanted) + 1 and found[-1] == 1:
         tensor = tensor[..., 0] if of_texts else squeeze(tensor, -1)
     shape = tensor.shape if of_texts else tensor._data.shape
-    if len(shape) != len(wanted) or any(
-        [b is not None and a != b for a, b in zip(shape[1:], wanted[1:], strict=True)]
-    ):
-        raise ValueError(
-            f"the input {source.name!r} of the model has shape {wanted}, a value of shape {found} "
-            "was given"
-        )
+    _check_shape(source, shape, found)
     if of_texts or tensor._data.dtype == source.dtype.numpy_dtype:
         return tensor
     return carry_mask(tensor, cast(tensor, np.dtype(source.dtype.numpy_dtype)))

@@ -36,7 +36,8 @@ class Model(Trainer):
     """
 
     supports_masking = True
-    takes_texts = takes_ragged = True
+    takes_texts = True
+    takes_kinds = ("ragged", "sparse")
     _not_in_config = (*Trainer._not_in_config, "inputs", "outputs")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:

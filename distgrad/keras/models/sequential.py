@@ -7,12 +7,13 @@ from typing import Any
 
 from distgrad.core.composite import Composite
 from distgrad.core.dtypes import kind_of, string
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
 from distgrad.core.texts import dtype_of
 from distgrad.keras import registry
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.calling import in_mode, quiet
-from distgrad.keras.layers.input import Input, InputLayer
+from distgrad.keras.layers.input import Input, InputLayer, input_like
 from distgrad.keras.layers.masking import carry_mask, masked
 from distgrad.keras.layers.symbolic import KerasTensor, revive
 from distgrad.keras.models.graph import fitted
@@ -65,7 +66,7 @@ class Sequential(Model):
                 self._start_with(Input(first._input_shape))
             elif isinstance(first, Model) and first.built and _has_one_input(first):
                 source = first.inputs[0]
-                self._start_with(Input(batch_shape=source.shape, dtype=source.dtype))
+                self._start_with(input_like(source))
 
     def pop(self, rebuild: bool = True) -> Layer:
         """Takes the last layer away and returns it. Raises ValueError where there is none."""
@@ -129,7 +130,9 @@ class Sequential(Model):
         # Numbers of one byte (images, masks) become floats at once, which hold them exactly;
         # wider whole numbers may be indices.
         floats = kind_of(dtype.numpy_dtype) == "f" or dtype.size == 1
-        kind, ragged = None if floats else dtype, isinstance(given, Composite)
+        # What is sparse becomes dense, as in Keras, where no Input says that it may stay.
+        ragged = isinstance(given, Composite) and given.kind == "ragged"
+        kind = None if floats else dtype
         self._start_with(Input(batch_shape=(None, *shape[1:]), dtype=kind, ragged=ragged))
 
     def _told_by_layers(self) -> bool:
@@ -144,8 +147,8 @@ class Sequential(Model):
         if len(inputs.shape) != len(source.shape):
             return None
         cast = source.dtype.is_floating and not inputs.dtype.is_floating
-        x = KerasTensor(inputs.shape, source.dtype if cast else inputs.dtype, ragged=inputs.ragged)
-        x._keras_mask = inputs._keras_mask
+        x = inputs.alike(inputs.shape, source.dtype if cast else inputs.dtype)
+        x.sparse = inputs.sparse and source.sparse
         for layer in self.layers:
             x = layer.compute_output_spec(x)
         return x
@@ -168,7 +171,7 @@ class Sequential(Model):
             if isinstance(x, (list, tuple)):
                 raise ValueError(f"{self.name!r} takes one input, {len(x)} were given")
         source = self._stacked_tensors[0] if self._stacked_tensors else None
-        if source is not None and source.dtype is string:
+        if source is not None and (source.dtype is string or isinstance(x, SparseTensor)):
             x = fitted(source, x)
         elif source is not None and isinstance(x, Tensor):  # as in a functional model
             if len(x._data.shape) != len(source.shape):

@@ -85,7 +85,7 @@ class Trainer(Evaluator):
             raise ValueError("there is no loss to train with: give one to compile")
         if self._steps_itself:
             return CustomStep(
-                self._passes_for(self._of_ragged).train,
+                self._passes_for(self._of_composites).train,
                 communicator,
                 shards,
                 seed,
@@ -367,7 +367,7 @@ class Trainer(Evaluator):
         recorded = bool(recording.stack())
         return (
             shards,
-            self._of_ragged,
+            self._of_composites,
             id(communicator),
             id(self.optimizer),
             self.optimizer and self.optimizer.wanted_slots(),

@@ -46,7 +46,7 @@ class Wired:
                 if node is not None and isinstance(node.layer, InputLayer):
                     inputs.append((numbers[id(leaf)], node.layer))
                 elif id(node) not in inside:
-                    known = leaf.shape, leaf.dtype.name, leaf.ragged, leaf.name
+                    known = *_known(leaf), leaf.name
                     inputs.append((numbers[id(leaf)], known))
             return _Place(numbers[id(leaf)])
 
@@ -54,8 +54,7 @@ class Wired:
             return tree.map_structure(place, nest)
 
         def made(tensor: KerasTensor) -> tuple:
-            known = tensor.shape, tensor.dtype.name, tensor.ragged
-            return place(tensor).number, known, tensor._keras_mask
+            return place(tensor).number, _known(tensor), tensor._keras_mask
 
         calls = []
         for node in self.nodes:
@@ -65,14 +64,21 @@ class Wired:
         return _rewired, (placed(self.ends), inputs, calls)
 
 
+def _known(tensor: KerasTensor) -> tuple[Any, ...]:
+    """What a KerasTensor is made of."""
+    return tensor.shape, tensor.dtype.name, tensor.sparse, tensor.ragged
+
+
 def _rewired(ends: Any, inputs: list[Any], calls: list[Any]) -> Wired:
     tensors: dict[int, KerasTensor] = {}
     for number, source in inputs:
         if isinstance(source, InputLayer):
             tensors[number] = source.output
         else:
-            shape, dtype, ragged, name = source
-            tensors[number] = Input(batch_shape=shape, dtype=dtype, ragged=ragged, name=name)
+            shape, dtype, sparse, ragged, name = source
+            tensors[number] = Input(
+                batch_shape=shape, dtype=dtype, sparse=sparse, ragged=ragged, name=name
+            )
 
     def filled(nest: Any) -> Any:
         return tree.map_structure(
@@ -81,8 +87,8 @@ def _rewired(ends: Any, inputs: list[Any], calls: list[Any]) -> Wired:
 
     nodes = []
     for layer, args, kwargs, outputs, made in calls:
-        for number, (shape, dtype, ragged), mask in made:
-            tensors[number] = KerasTensor(shape, dtype, ragged=ragged)
+        for number, known, mask in made:
+            tensors[number] = KerasTensor(*known)
             tensors[number]._keras_mask = mask
         nodes.append(Node(layer, tuple(filled(args)), filled(kwargs), filled(outputs)))
     return Wired(filled(ends), nodes)

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import tree
+from distgrad.core.composite import Composite
 from distgrad.core.custom import custom_gradient as custom_gradient
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import NoValueError
 from distgrad.core.primitive import bind
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras.backend import floatx
 from distgrad.ops import casting, clipping, constants, control, layout
@@ -22,6 +24,7 @@ from distgrad.ops.indexing import index
 from distgrad.ops.segment import scatter_mul
 from distgrad.ops.shape import stack
 from distgrad.ops.shape import unstack as unstack_axis
+from distgrad.sparse.making import to_dense
 
 # Conversions
 
@@ -37,11 +40,15 @@ def saturate_cast(x: Any, dtype: Any) -> Tensor:
     return clipping.saturate_cast(x, floatx() if dtype is None else dtype)
 
 
-def convert_to_tensor(x: Any, dtype: Any = None, sparse: Any = None, ragged: Any = None) -> Tensor:
-    """``x`` as a tensor, cast to ``dtype``; ``sparse`` and ``ragged`` change nothing.
+def convert_to_tensor(x: Any, dtype: Any = None, sparse: Any = None, ragged: Any = None) -> Any:
+    """``x`` as a tensor, cast to ``dtype``; texts become an array of them.
 
-    Texts become an array of them.
+    One that is sparse or ragged stays so, unless ``sparse`` or ``ragged`` is False.
     """
+    if isinstance(x, Composite):
+        kept = (sparse if x.kind == "sparse" else ragged) is not False
+        found = x if kept else made_dense(x)
+        return found if dtype is None else casting.cast(found, dtype)
     if dtype in (None, "string"):
         return x if type(x) is Tensor else constants.convert_to_tensor(x)
     wanted = as_dtype(dtype)
@@ -50,8 +57,13 @@ def convert_to_tensor(x: Any, dtype: Any = None, sparse: Any = None, ragged: Any
 
 
 def convert_to_numpy(x: Any) -> np.ndarray:
-    """The value of ``x`` as an array."""
-    return as_tensor(x).numpy()
+    """The value of ``x`` as an array; a sparse or ragged one is filled up with zeros."""
+    return as_tensor(made_dense(x) if isinstance(x, Composite) else x).numpy()
+
+
+def made_dense(x: Composite) -> Tensor:
+    """The tensor that a sparse or ragged one stands for."""
+    return to_dense(x) if isinstance(x, SparseTensor) else x.to_tensor()  # type: ignore[attr-defined, return-value]
 
 
 def shape(x: Any) -> tuple[int, ...]:
@@ -65,9 +77,9 @@ def dtype(x: Any) -> str:
 
 
 def described(x: Any) -> Any:
-    """``x`` as a tensor; a KerasTensor as it is."""
+    """``x`` as a tensor; a composite one, and a KerasTensor, as it is."""
     try:
-        return x if type(x) is Tensor else as_tensor(x)
+        return x if type(x) is Tensor or isinstance(x, Composite) else as_tensor(x)
     except NoValueError:  # of a KerasTensor
         return x
 

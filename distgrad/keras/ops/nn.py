@@ -32,6 +32,7 @@ from distgrad.ops.powers import rsqrt
 from distgrad.ops.reduce import reduce_any, reduce_max, reduce_mean, reduce_sum
 from distgrad.ops.statistics import norm
 from distgrad.ops.trigonometric import tanh
+from distgrad.sparse import counting, reducing
 
 # Activations
 
@@ -136,8 +137,13 @@ def log_softmax(x: Any, axis: Any = -1) -> Tensor:
 
 def one_hot(
     x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
-) -> Tensor:
-    """1 at each class number along a new axis, 0 elsewhere; of dtype ``floatx`` by default."""
+) -> Any:
+    """1 at each class number along a new axis, 0 elsewhere; of dtype ``floatx`` by default.
+
+    With ``sparse`` it is a SparseTensor.
+    """
+    if sparse:
+        return counting.one_hot(x, num_classes, axis, dtype or floatx())
     numbers = as_tensor(x)
     numbers = numbers if numbers.dtype.is_integer else cast(numbers, np.int32)
     return indexing.one_hot(numbers, num_classes, axis=axis, dtype=dtype or floatx())
@@ -149,16 +155,18 @@ def multi_hot(
     axis: int = -1,
     dtype: Any = None,
     sparse: bool = False,
-) -> Tensor:
-    """1 at each of the class numbers of a sample, 0 elsewhere.
+) -> Any:
+    """1 at each of the class numbers of a sample, 0 elsewhere; with ``sparse`` a SparseTensor.
 
     Raises ValueError without ``num_classes``.
     """
     if num_classes is None:
         raise ValueError("multi_hot needs num_classes")
-    hot = one_hot(inputs, num_classes, axis, dtype)
-    largest = reduce_any if hot.dtype.is_bool else reduce_max
-    return largest(hot, 1 if as_tensor(inputs)._data.ndim > 1 else 0)
+    hot = one_hot(inputs, num_classes, axis, dtype, sparse)
+    along = 1 if len(hot.shape) > 2 else 0
+    if sparse:
+        return reducing.reduce_max(hot, along, output_is_sparse=True)
+    return (reduce_any if hot.dtype.is_bool else reduce_max)(hot, along)
 
 
 def in_top_k(targets: Any, predictions: Any, k: int) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
 from distgrad.keras.ops.promotion import counted, floated, promoted, tensors
 from distgrad.ops import clipping, reduce, scan, sorting, statistics
@@ -16,6 +17,7 @@ from distgrad.ops.indexing import gather
 from distgrad.ops.layout import broadcast_to
 from distgrad.ops.logic import is_nan, select
 from distgrad.ops.shape import axes, permute, reshape
+from distgrad.sparse import counting
 
 _SUMS = {
     np.dtype(small): np.dtype(sum)
@@ -236,8 +238,14 @@ def cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
 # Counting and grouping
 
 
-def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = False) -> Tensor:
-    """How often each number from 0 on is in ``x``, or the sums of its ``weights``."""
+def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = False) -> Any:
+    """How often each number from 0 on is in ``x``, or the sums of its ``weights``.
+
+    With ``sparse``, or of a sparse one, it is a SparseTensor.
+    """
+    if sparse or isinstance(x, SparseTensor):
+        numbers = cast(x, np.int32)
+        return counting.bincount(numbers, weights, axis=-1, minlength=minlength)
     numbers = cast(x, np.int32)
     dtype = np.int32 if weights is None else as_tensor(weights).dtype
     axis = -1 if numbers._data.ndim > 1 else None

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from distgrad.core.composite import CompositeError
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import NoValueError
 from distgrad.core.primitive import bind
@@ -129,8 +130,8 @@ def ndim(x: Any) -> int:
     """The number of axes."""
     try:
         return as_tensor(x)._data.ndim
-    except NoValueError:  # of a KerasTensor
-        return x.ndim
+    except (NoValueError, CompositeError):  # of a KerasTensor, or a composite one
+        return len(x.shape)
 
 
 def reshape(x: Any, newshape: Any) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 import distgrad as tf
 from distgrad.keras import Model, layers
@@ -40,6 +39,6 @@ def test_beside_dense_ones_and_by_name():
     np.testing.assert_array_equal(tf.function(model)(X, EDGES), expected)
 
 
-def test_layers_of_numbers_refuse_them():
-    with pytest.raises(TypeError, match="to_dense"):
-        layers.Dense(2)(EDGES)
+def test_a_layer_multiplies_by_them():
+    made = layers.Dense(2, kernel_initializer="ones")(EDGES)
+    np.testing.assert_array_equal(made, tf.sparse.to_dense(EDGES).numpy() @ np.ones((3, 2)))
