@@ -41,8 +41,8 @@ class SparseTensor(Composite):
     def __init__(self, indices: Any, values: Any, dense_shape: Any) -> None:
         text = not isinstance(values, Operand) and holds_texts(np.asarray(values))
         self.values: Any = as_strings(values) if text else as_tensor(values)
-        self.indices, self.dense_shape = (_int64(each) for each in (indices, dense_shape))
-        places, rank = self.indices.numpy().shape, self.dense_shape.numpy().shape
+        self._places, self._sizes = (_int64(each) for each in (indices, dense_shape))
+        places, rank = self._places.shape, self._sizes.shape
         if len(places) != 2 or (places[0], *rank) != (*self.values.shape, places[1]):
             shapes = f"{places}, {tuple(self.values.shape)} and {rank}"
             raise ValueError(
@@ -57,8 +57,18 @@ class SparseTensor(Composite):
         return cls(places, array.reshape(-1), array.shape)
 
     @property
+    def indices(self) -> Tensor:
+        """Where the values lie, (N, rank), int64."""
+        return as_tensor(self._places)
+
+    @property
+    def dense_shape(self) -> Tensor:
+        """The shape as a vector, int64."""
+        return as_tensor(self._sizes)
+
+    @property
     def shape(self) -> TensorShape:
-        return TensorShape(self.dense_shape.numpy().tolist())
+        return TensorShape(self._sizes.tolist())
 
     @property
     def dtype(self) -> DType:
@@ -74,7 +84,7 @@ class SparseTensor(Composite):
 
     def with_values(self, new_values: Any) -> SparseTensor:
         """Other values at the same places."""
-        return SparseTensor(self.indices, new_values, self.dense_shape)
+        return SparseTensor(self._places, new_values, self._sizes)
 
     with_flat_values = with_values
 
@@ -83,7 +93,7 @@ class SparseTensor(Composite):
         return self
 
     def packed(self) -> tuple[Any, ...]:
-        return self.values, self.indices.numpy().tobytes(), self.dense_shape.numpy().tobytes()
+        return self.values, self._places.tobytes(), self._sizes.tobytes()
 
     @classmethod
     def unpacked(cls, values: Any, *parts: Any) -> SparseTensor:
@@ -106,33 +116,33 @@ class SparseTensor(Composite):
         lengths = last - first
         ends = np.cumsum(lengths)
         where = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - ends + lengths, lengths)
-        places = self.indices.numpy()[where]
+        places = self._places[where]
         places[:, 0] = np.repeat(np.arange(len(rows)), lengths)
-        shape = [len(rows), *self.dense_shape.numpy()[1:]]
+        shape = [len(rows), *self._sizes[1:]]
         return SparseTensor(places, _values_at(self.values, where), shape)
 
     def _put_in_order(self) -> None:
         """Finds where rows begin; their values come one after the other from now on."""
-        number = self.indices.numpy()[:, 0]
+        number = self._places[:, 0]
         if (number[1:] < number[:-1]).any():
             order = np.argsort(number, kind="stable")
-            self.indices = _int64(self.indices.numpy()[order])
+            self._places = self._places[order]
             self.values, number = _values_at(self.values, order), number[order]
-        self._splits = np.searchsorted(number, np.arange(self.dense_shape.numpy()[0] + 1))
+        self._splits = np.searchsorted(number, np.arange(self._sizes[0] + 1))
 
     def rows(self) -> Iterator[SparseTensor]:
         """What lies along the first axis, one by one."""
         for row in range(self.shape[0] or 0):
             one = self.take(np.array([row]))
-            yield SparseTensor(one.indices.numpy()[:, 1:], one.values, one.dense_shape.numpy()[1:])
+            yield SparseTensor(one._places[:, 1:], one.values, one._sizes[1:])
 
     @staticmethod
     def stacked(parts: Sequence[SparseTensor]) -> SparseTensor:
         """One with a first axis over these, and sizes in which each has room."""
-        number = np.repeat(np.arange(len(parts)), [len(part.indices) for part in parts])
-        places = np.concatenate([part.indices.numpy() for part in parts])
+        number = np.repeat(np.arange(len(parts)), [len(part._places) for part in parts])
+        places = np.concatenate([part._places for part in parts])
         values = np.concatenate([np.asarray(part.values) for part in parts])
-        sizes = np.max([part.dense_shape.numpy() for part in parts], axis=0)
+        sizes = np.max([part._sizes for part in parts], axis=0)
         return SparseTensor(np.column_stack([number, places]), values, [len(parts), *sizes])
 
     def __mul__(self, y: Any) -> SparseTensor:
@@ -148,7 +158,7 @@ class SparseTensor(Composite):
         if not np.ndim(y):
             return y
         dense = as_tensor(y, like=self.values.dtype.numpy_dtype)
-        return at_places(dense, self.indices.numpy(), tuple(self.shape))
+        return at_places(dense, self._places, tuple(self.shape))
 
     def get_shape(self) -> TensorShape:
         """The dense shape."""
@@ -182,8 +192,8 @@ def _values_at(values: Any, where: np.ndarray) -> Any:
     return values[where] if isinstance(values, np.ndarray) else gathered(values, where)
 
 
-def _int64(value: Any) -> Tensor:
-    return as_tensor(np.asarray(value).astype(np.int64))
+def _int64(value: Any) -> np.ndarray:
+    return np.asarray(value).astype(np.int64)
 
 
 class SparseTensorSpec(CompositeSpec, TensorSpec):

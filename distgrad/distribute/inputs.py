@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import tree
+from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
-from distgrad.data import loader
+from distgrad.data import loader, nest
 from distgrad.data.drawing import Drawing
 from distgrad.data.iterating import Elements
 from distgrad.data.loader import Batch
@@ -95,12 +96,13 @@ class DistributedDataset:
             yield self._cut(element)
 
     def _cut(self, element: Any) -> Any:
-        arrays = [np.asarray(leaf) for leaf in tree.flatten(element)]
-        sizes = sorted({len(array) if array.ndim else 0 for array in arrays})
+        leaves = tree.flatten(element)
+        arrays = [leaf if isinstance(leaf, Composite) else np.asarray(leaf) for leaf in leaves]
+        sizes = sorted({max(nest.rows(array), 0) for array in arrays})
         if len(sizes) != 1 or not sizes[0]:
             raise ValueError(f"the arrays of a batch need one first dimension; they have {sizes}")
 
-        def rows(first: int, last: int) -> tuple[np.ndarray, ...]:
+        def rows(first: int, last: int) -> tuple[Any, ...]:
             return tuple(array[first:last] for array in arrays)
 
         replicas = self._replicas
@@ -159,7 +161,9 @@ def _together(element: Any, batch: Batch, replicas: Replicas) -> Any:
     Where there is one replica alone, these are tensors, as what its ``run`` returns.
     """
     if replicas.virtual_shards == 1:
-        return tree.pack_sequence_as(element, list(map(as_tensor, batch.shards[0][1])))
+        arrays = batch.shards[0][1]
+        alone = [a if isinstance(a, Composite) else as_tensor(a) for a in arrays]
+        return tree.pack_sequence_as(element, alone)
     places = []
     for position in range(len(tree.flatten(element))):
         own = {index: arrays[position] for index, arrays in batch.shards}

@@ -54,7 +54,7 @@ def minimum(sp_a: SparseTensor, sp_b: SparseTensor, name: str | None = None) -> 
 def multiply(a: SparseTensor, b: SparseTensor) -> SparseTensor:
     """The product, at the places that both have. Raises InvalidArgumentError for two shapes."""
     shape = _one_shape("multiply", a, b)
-    one, other = (rows_of(each.indices.numpy(), shape) for each in (a, b))
+    one, other = (rows_of(each._places, shape) for each in (a, b))
     flat, left, right = np.intersect1d(one, other, return_indices=True)
     product = times(gather(a.values, left), gather(b.values, right))
     return SparseTensor(placed(flat, shape), product, shape)
@@ -74,7 +74,7 @@ def _of_both(
 def _union(name: str, a: SparseTensor, b: SparseTensor) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of the places of either, and at which of them each value of both lies."""
     shape = _one_shape(name, a, b)
-    numbers = [rows_of(each.indices.numpy(), shape) for each in (a, b)]
+    numbers = [rows_of(each._places, shape) for each in (a, b)]
     flat, rows = np.unique(np.concatenate(numbers), return_inverse=True)
     return flat, rows
 

@@ -17,7 +17,7 @@ def places_of(sparse: Any) -> tuple[np.ndarray, tuple[int, ...]]:
     """Where values lie, (N, rank), and the shape. Raises TypeError for what is not sparse."""
     if not isinstance(sparse, SparseTensor):
         raise TypeError(f"Input must be a SparseTensor, not {sparse!r}.")
-    return sparse.indices.numpy(), tuple(sparse.shape)
+    return sparse._places, tuple(sparse.shape)
 
 
 def rows_of(places: np.ndarray, shape: Sequence[int]) -> np.ndarray:

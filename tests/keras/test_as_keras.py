@@ -328,8 +328,8 @@ def test_masked_steps_do_not_count_in_metrics(weighted, eager):
 def test_arguments_that_lie_where_keras_has_them():
     tensor = keras.KerasTensor((2, 3), "int32", False, False, True, "a")
     assert (tensor.shape, tensor.dtype, tensor.name) == ((2, 3), "int32", "a")
-    with pytest.raises(ValueError, match="sparse"):
-        keras.KerasTensor((2,), sparse=True)
+    with pytest.raises(ValueError, match="sparse or ragged"):
+        keras.KerasTensor((2,), sparse=True, ragged=True)
     assert keras.tree.is_nested(structure=[1]) and not keras.tree.is_nested(structure=1)
     metric = keras.metrics.Mean()
     assert metric.add_variable((), "ones", None, "sum", "a").name == "a"

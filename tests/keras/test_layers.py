@@ -141,9 +141,8 @@ def test_initial_values_follow_the_seed():
     "make, option, other",
     [
         (lambda **k: layers.Dense(2, **k), {"quantization_config": None}, "int8"),
-        (lambda **k: layers.CategoryEncoding(3, **k), {"sparse": False}, True),
         (lambda **k: layers.StringLookup(vocabulary=["a"], **k), {"oov_method": "floormod"}, "x"),
-        (lambda **k: layers.TextVectorization(**k), {"sparse": False}, True),
+        (lambda **k: layers.TextVectorization(**k), {"encoding": "utf-8"}, "latin-1"),
     ],
 )
 def test_options_with_one_value_here_are_taken_with_it(make, option, other):
