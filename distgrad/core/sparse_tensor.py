@@ -184,7 +184,9 @@ def of_scipy(value: Any) -> Any:
     """The SparseTensor of one of SciPy's sparse arrays, row by row; anything else as it is."""
     if not is_scipy(value):
         return value
-    matrix = value.tocsr().sorted_indices().tocoo()
+    matrix = value.tocsr(copy=True)
+    matrix.sum_duplicates()  # and puts the others in order
+    matrix = matrix.tocoo()
     return SparseTensor(np.column_stack([matrix.row, matrix.col]), matrix.data, matrix.shape)
 
 

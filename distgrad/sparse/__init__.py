@@ -9,14 +9,8 @@ from __future__ import annotations
 from distgrad.core.later import absent as _absent
 from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.sparse import operations
-from distgrad.sparse.counting import (
-    bincount,
-    cross,
-    cross_hashed,
-    segment_mean,
-    segment_sqrt_n,
-    segment_sum,
-)
+from distgrad.sparse.counting import bincount
+from distgrad.sparse.crossing import cross, cross_hashed
 from distgrad.sparse.elementwise import add, map_values, maximum, minimum
 from distgrad.sparse.making import eye, fill_empty_rows, from_dense, to_dense, to_indicator
 from distgrad.sparse.moving import (
@@ -33,6 +27,7 @@ from distgrad.sparse.moving import (
 )
 from distgrad.sparse.products import sampled_addmm, sparse_dense_matmul
 from distgrad.sparse.reducing import reduce_max, reduce_sum, softmax
+from distgrad.sparse.segments import segment_mean, segment_sqrt_n, segment_sum
 
 __all__ = [
     "SparseTensor",

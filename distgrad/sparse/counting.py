@@ -1,33 +1,23 @@
-"""What sparse tensors are counted into, or crossed, and sums of rows by number."""
+"""What numbers are counted into, or point at: sparse tensors."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.dtypes import is_floating
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
-from distgrad.core.texts import all_texts, as_bytes, as_strings
 from distgrad.ops.casting import cast
 from distgrad.ops.constants import ones
 from distgrad.ops.indexing import gather
-from distgrad.ops.segment import (
-    unsorted_segment_mean,
-    unsorted_segment_sqrt_n,
-    unsorted_segment_sum,
-)
+from distgrad.ops.segment import unsorted_segment_sum
 from distgrad.ops.shape import one_axis, reshape
 from distgrad.sparse.moving import reorder
 from distgrad.sparse.places import placed, places_of
-
-_KEY = 0xDECAFCAFFE  # TensorFlow's own
 
 
 def bincount(
@@ -109,139 +99,3 @@ def one_hot(
     if weights is not None:
         amounts = gather(cast(_amounts(weights, len(found)), dtype), kept)
     return reorder(SparseTensor(lie, amounts, (*shape[:at], depth, *shape[at:])))
-
-
-def cross(
-    inputs: Sequence[Any], name: str | None = None, separator: str | None = None
-) -> SparseTensor:
-    """For each row, the texts of its elements in all inputs, each with each, joined by "_X_".
-
-    Inputs are matrices, sparse or dense; in a text the sparse ones come first. Raises
-    InvalidArgumentError for inputs of other ranks, or other numbers of rows.
-    """
-    between = ("_X_" if separator is None else separator).encode()
-    rows, made = _crossed(inputs, lambda value: _text(value))
-    texts = [between.join(each) for each in made]
-    return _beside(rows, as_strings(np.array(texts, object)) if texts else np.array([], str))
-
-
-def cross_hashed(
-    inputs: Sequence[Any], num_buckets: int = 0, hash_key: int | None = None, name: Any = None
-) -> SparseTensor:
-    """As ``cross``, but each a hash of these elements, below ``num_buckets`` unless that is 0."""
-    from distgrad.keras.layers.fingerprint import farmhash, joined
-
-    def number(value: Any) -> int:
-        return int(value) % (1 << 64) if isinstance(value, int) else farmhash(value)
-
-    rows, made = _crossed(inputs, number)
-    found = []
-    for each in made:
-        total = _KEY if hash_key is None else hash_key
-        for part in each:
-            total = joined(total, part)
-        found.append(total % (num_buckets or (1 << 63) - 1))
-    return _beside(rows, np.array(found, np.int64))
-
-
-def _text(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
-
-
-def _crossed(
-    inputs: Sequence[Any], each: Callable[[Any], Any]
-) -> tuple[list[int], list[tuple[Any, ...]]]:
-    """For each row all choices of one element of each input; how many they are, and they all."""
-    ordered = sorted(inputs, key=lambda given: not isinstance(given, Composite))
-    columns = [[[each(v) for v in row] for row in _rows(given)] for given in ordered]
-    if len({len(column) for column in columns}) > 1:
-        raise InvalidArgumentError(f"cross: inputs of {[len(c) for c in columns]} rows")
-    made = [list(itertools.product(*row)) for row in zip(*columns, strict=True)]
-    return list(map(len, made)), [choice for row in made for choice in row]
-
-
-def _rows(given: Any) -> list[list[Any]]:
-    """The elements of each row, texts as bytes and numbers as ints."""
-    if isinstance(given, SparseTensor):
-        places, shape = places_of(given)
-        flat = given.values
-        values = as_bytes(flat) if isinstance(flat, np.ndarray) else flat.numpy()
-        found: list[list[Any]] = [[] for _ in range(shape[0])]
-        for row, value in zip(places[:, 0].tolist(), np.asarray(values).tolist(), strict=True):
-            found[row].append(value)
-        return found
-    array: Any = as_bytes(given) if all_texts(given) else np.asarray(as_tensor(given))
-    if array.ndim != 2:
-        raise InvalidArgumentError(f"cross takes matrices, not an input of shape {array.shape}")
-    return np.asarray(array).tolist()
-
-
-def _beside(lengths: list[int], values: Any) -> SparseTensor:
-    """Values in rows of these lengths, from the left."""
-    if not lengths:
-        return SparseTensor(np.zeros((0, 2), np.int64), values, (0, 0))
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    within = np.concatenate([np.arange(n) for n in lengths])
-    return SparseTensor(np.stack([rows, within], 1), values, (len(lengths), max(lengths)))
-
-
-def segment_sum(
-    data: Any,
-    indices: Any,
-    segment_ids: Any,
-    num_segments: int | None = None,
-    name: str | None = None,
-    sparse_gradient: bool = False,
-) -> Tensor:
-    """Sums of the rows of ``data`` at ``indices`` that have one of the sorted ``segment_ids``.
-
-    A number that is left out gives 0; ``sparse_gradient`` changes nothing. Raises
-    InvalidArgumentError for numbers that are not sorted, not as many as indices, or too large.
-    """
-    return _segments(unsorted_segment_sum, data, indices, segment_ids, num_segments)
-
-
-def segment_mean(
-    data: Any,
-    indices: Any,
-    segment_ids: Any,
-    num_segments: int | None = None,
-    name: str | None = None,
-    sparse_gradient: bool = False,
-) -> Tensor:
-    """Means of such rows, of floats; otherwise like ``segment_sum``."""
-    return _segments(unsorted_segment_mean, _floats(data), indices, segment_ids, num_segments)
-
-
-def segment_sqrt_n(
-    data: Any,
-    indices: Any,
-    segment_ids: Any,
-    num_segments: int | None = None,
-    name: str | None = None,
-    sparse_gradient: bool = False,
-) -> Tensor:
-    """Their sums over the root of how many they are; otherwise like ``segment_mean``."""
-    return _segments(unsorted_segment_sqrt_n, _floats(data), indices, segment_ids, num_segments)
-
-
-def _floats(data: Any) -> Tensor:
-    tensor = as_tensor(data)
-    if not is_floating(tensor.dtype.numpy_dtype):
-        raise InvalidArgumentError(f"data must be floats, not {tensor.dtype.name}: use cast")
-    return tensor
-
-
-def _segments(
-    reduction: Callable[..., Tensor], data: Any, indices: Any, segment_ids: Any, count: int | None
-) -> Tensor:
-    rows, ids = np.asarray(indices), np.asarray(segment_ids)
-    if ids.ndim != 1 or rows.shape != ids.shape:
-        raise InvalidArgumentError(f"segment_ids of shape {ids.shape} for indices {rows.shape}")
-    if ids.size and (ids[0] < 0 or (ids[1:] < ids[:-1]).any()):
-        raise InvalidArgumentError(f"segment ids must be sorted and from 0 on: {ids.tolist()}")
-    most = int(ids[-1]) + 1 if ids.size else 0
-    size = most if count is None else int(count)
-    if most > size:
-        raise InvalidArgumentError(f"segment id {most - 1} is not below num_segments, {size}")
-    return reduction(gather(data, rows), ids, size)

@@ -186,7 +186,7 @@ def test_settings_of_devices_are_taken():
         ("ragged.placeholder", "to_tensor"),
         ("keras.distribution", "distgrad launch"),
         ("keras.quantizers", "int8=True"),
-        ("sparse.minimum", "to_dense makes dense tensors"),
+        ("sparse.placeholder", "to_dense makes dense tensors"),
         ("saved_model.save", "x.keras"),
         ("lite.TFLiteConverter", "ONNX"),
         ("experimental.numpy.interp", "keras.ops"),

@@ -8,16 +8,14 @@ import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.tensor import Tensor
-from distgrad.core.texts import as_texts
+from distgrad.core.texts import as_bytes, as_texts
 from distgrad.core.variable import Variable
 from distgrad.keras.layers import symbolic
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import one_of, whole_number
 from distgrad.keras.layers.encoding import default_dtype, encoded
-from distgrad.keras.layers.fingerprint import farmhash, joined
 from distgrad.ops.host import on_host
-
-_KEY = 0xDECAFCAFFE  # TensorFlow's own
+from distgrad.sparse.crossing import hash_of
 
 
 class HashedCrossing(Layer):
@@ -65,14 +63,10 @@ class HashedCrossing(Layer):
         if any(c.dtype.kind not in "iuU" for c in columns):
             kinds = ", ".join(c.dtype.name for c in columns)
             raise ValueError(f"{self.name!r} takes texts and whole numbers, not {kinds}")
+        texts = [np.asarray(as_bytes(c)) if c.dtype.kind == "U" else c for c in columns]
         found = np.full(shape, 0, np.int64)
         for at in np.ndindex(shape):
-            number = _KEY
-            for column in columns:
-                value = column[at]
-                text = column.dtype.kind == "U"
-                number = joined(number, farmhash(str(value).encode()) if text else int(value))
-            found[at] = number % self.num_bins
+            found[at] = hash_of([column[at] for column in texts], self.num_bins)
         return found
 
 
