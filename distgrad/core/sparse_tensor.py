@@ -36,7 +36,7 @@ class SparseTensor(Composite):
 
     kind = "sparse"
     made_dense_by = "tf.sparse.to_dense"
-    _splits: np.ndarray | None = None  # where the values of each row begin, once they are in order
+    _by_rows: tuple[np.ndarray, np.ndarray | None] | None = None  # see ``_in_rows``
 
     def __init__(self, indices: Any, values: Any, dense_shape: Any) -> None:
         text = not isinstance(values, Operand) and holds_texts(np.asarray(values))
@@ -110,25 +110,26 @@ class SparseTensor(Composite):
 
     def take(self, rows: np.ndarray) -> SparseTensor:
         """These rows, one after the other."""
-        if self._splits is None:
-            self._put_in_order()
-        first, last = (self._splits[rows + end] for end in (0, 1))  # type: ignore[index]
+        starts, order = self._in_rows()
+        first, last = starts[rows], starts[rows + 1]
         lengths = last - first
         ends = np.cumsum(lengths)
         where = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - ends + lengths, lengths)
+        where = where if order is None else order[where]
         places = self._places[where]
         places[:, 0] = np.repeat(np.arange(len(rows)), lengths)
         shape = [len(rows), *self._sizes[1:]]
         return SparseTensor(places, _values_at(self.values, where), shape)
 
-    def _put_in_order(self) -> None:
-        """Finds where rows begin; their values come one after the other from now on."""
-        number = self._places[:, 0]
-        if (number[1:] < number[:-1]).any():
-            order = np.argsort(number, kind="stable")
-            self._places = self._places[order]
-            self.values, number = _values_at(self.values, order), number[order]
-        self._splits = np.searchsorted(number, np.arange(self._sizes[0] + 1))
+    def _in_rows(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Where each row begins, and the order that puts row after row; None if they lie so."""
+        if self._by_rows is None:
+            number, order = self._places[:, 0], None
+            if (number[1:] < number[:-1]).any():
+                order = np.argsort(number, kind="stable")
+                number = number[order]
+            self._by_rows = np.searchsorted(number, np.arange(self._sizes[0] + 1)), order
+        return self._by_rows
 
     def rows(self) -> Iterator[SparseTensor]:
         """What lies along the first axis, one by one."""
