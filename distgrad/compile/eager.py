@@ -260,8 +260,8 @@ def _by_threads(a: Any, b: Any, transpose_b: bool) -> bool:
 def _product(a: Any, b: Any, transpose_a: bool, transpose_b: bool, out: Any = None) -> Any:
     if a.dtype.char != "f" or b.ndim < 2:
         return None
-    terms = a.size * b.shape[not transpose_b]
-    if terms < (_MULTIPLIED if b.shape[transpose_b] != 1 else _OUTER):
+    columns, inner = b.shape[-2:] if transpose_b else b.shape[:-3:-1]
+    if a.size * columns < (_MULTIPLIED if inner != 1 else _OUTER):
         return None
     if (_used or used()) != "generated":
         return None

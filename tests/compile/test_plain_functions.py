@@ -392,3 +392,14 @@ def test_a_bias_that_is_added_many_times_has_the_gradient_of_eager():
 
     f, want = tf.function(step), step(x).numpy()
     assert all((f(x).numpy() == want).all() for _ in range(RUNS))
+
+
+def test_products_of_one_head_have_the_bits_of_eager():
+    rng = np.random.default_rng(0)
+    x, y = (tf.constant(rng.normal(size=s), tf.float32) for s in [(33, 1, 9, 9), (33, 1, 9, 8)])
+
+    def f(x, y):
+        return tf.matmul(x * 2.0, tf.transpose(y, [0, 1, 3, 2]), transpose_b=True)
+
+    found, want = tf.function(f), f(x, y).numpy()  # a plan multiplies by y itself
+    assert all((found(x, y).numpy() == want).all() for _ in range(RUNS))
