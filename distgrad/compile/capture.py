@@ -16,6 +16,7 @@ from distgrad.compile.program import Apply, Call, Instruction, Program, Read, Sl
 from distgrad.compile.traced import Fallback, Traced, inside_kernel, plain, traced
 from distgrad.core import dispatch, recording, tree
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.scope import OutOfScope
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.user_line import user_line
 from distgrad.core.variable import Variable
@@ -63,6 +64,7 @@ class Capture:
         self._known: dict[int, Value] = {}  # by the identity of tensors and of arrays
         self._alive: list[Any] = []
         self._traced: list[Tensor] = []
+        self._own: list[Tensor] = []  # of these, what arguments stand for and operations made
         self._saved: dict[int, tuple[Variable, Any]] = {}
         self._unstored: dict[int, tuple[Variable, str]] = {}
         self._states: dict[int, tuple[dict, dict]] = {}
@@ -76,6 +78,7 @@ class Capture:
         value = Value.like(array)
         self.inputs.append(value)
         self._learn(tensor, value)
+        self._own.append(tensor)
         return tensor
 
     def _learn(self, tensor: Tensor, value: Value) -> None:
@@ -137,6 +140,7 @@ class Capture:
         self._append(Apply(inputs, outputs, primitive=primitive, params=params, line=user_line()))
         for tensor, value in zip(tensors, outputs, strict=True):
             self._learn(tensor, value)
+        self._own += tensors
 
     def read_variable(self, variable: Variable, value: Tensor) -> None:
         if self.abandoned or id(value) in self._known or self._is_open(variable):
@@ -340,6 +344,12 @@ class Capture:
             state.clear()
             state.update(saved)
 
+    def forget(self) -> None:
+        """Takes their values from the tensors of a run that does not count."""
+        for tensor in self._own:
+            data = tensor._data
+            tensor._data = OutOfScope(data.shape, data.dtype, self.name)
+
     def finish(self, result: Any) -> Program:
         """The program that gives the tensors of ``result``."""
         for variable, line in self._unstored.values():
@@ -368,6 +378,7 @@ def trace(
     counts: Callable[[], None] | None = None,
     goes_on: bool = False,
     check: Callable[[Any], None] = lambda result: None,
+    forgets: bool = False,
 ) -> Trace:
     """Runs ``fn`` on tensors of these arrays, and gives the program of what it did.
 
@@ -376,7 +387,8 @@ def trace(
     variables: then it counts as a call (``counts`` is told), its result is given, and there is no
     program. So does, where ``goes_on``, one that turns out to be no program, or whose result
     ``check`` refuses with Fallback. With ``in_parts`` there are small operations to fuse, else
-    those of an eager run.
+    those of an eager run. Where it ``forgets``, tensors of a run that does not count raise
+    ScopeError wherever they are used later, as in TensorFlow.
     """
     capture = Capture(name, in_parts, counts, goes_on)
     backend = dispatch.current()
@@ -392,4 +404,6 @@ def trace(
                 program = capture.finish(result)
             except Fallback as fallback:
                 capture.give_up(fallback.reason)
+    if forgets and program is not None:
+        capture.forget()
     return Trace(program, result, capture.reason)

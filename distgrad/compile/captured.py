@@ -17,6 +17,8 @@ from distgrad.compile.program import Program
 from distgrad.compile.traced import Fallback
 from distgrad.core import dispatch, recording, tree
 from distgrad.core.block import Block
+from distgrad.core.errors import ScopeError
+from distgrad.core.scope import OutOfScope
 from distgrad.core.spec import TensorSpec
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.user_line import warn
@@ -97,6 +99,8 @@ class Captured:
             if key is None:
                 key = describe((args, kwargs), arrays)
             replay = self._known.get(key, _NEW)
+        except ScopeError:
+            raise
         except TypeError as error:  # a set, a slice of IndexedSlices, an array of another backend
             return self._eagerly(f"an argument has no signature ({error})", args, kwargs)
         if replay is None:
@@ -141,6 +145,7 @@ class Captured:
                     alone.end,
                     goes_on=not in_parts and not self._strict,  # an eager run has the same bits
                     check=_check_result,
+                    forgets=True,
                 )
             if reason is not None:  # a call like any other, too, and so will the next ones be
                 self._known[key], self._reason = None, reason
@@ -284,6 +289,8 @@ def describe(item: Any, arrays: list[np.ndarray]) -> Any:
     kind = type(item)
     if kind is Tensor:
         array = item._data
+        if type(array) is OutOfScope:
+            array.refuse()
         if not _is_here(array):
             raise TypeError(f"a {type(array).__name__}")
         if item._lender is not None:  # a variable, which the program may write

@@ -34,6 +34,10 @@ class SignatureError(InvalidArgumentError, TypeError):
     """An argument does not fit a function's signature: TensorFlow raises one or the other."""
 
 
+class ScopeError(InvalidArgumentError, TypeError):
+    """A tensor is used that a function made for itself: a TypeError, as in TensorFlow."""
+
+
 class NotFoundError(OpError, FileNotFoundError):
     """A file or folder that was named is not there (``tf.errors``)."""
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from distgrad.core import recording
 from distgrad.core.dtypes import DType, as_dtype, with_own_dtype
+from distgrad.core.scope import OutOfScope
 from distgrad.core.shapes import TensorShape, shape_of
 
 next_uid = itertools.count(1).__next__
@@ -146,20 +147,23 @@ class Tensor(Operand):
         return TensorRef(self)
 
     # While a function is captured, text shows what is known of a tensor then, as in a tf.function.
+    def _is_symbolic(self) -> bool:
+        return type(self._data) is OutOfScope or (bool(recording.active) and recording.hides(self))
+
     def __repr__(self) -> str:
-        if recording.active and recording.hides(self):
+        if self._is_symbolic():
             return f"<tf.Tensor 'traced:0' shape={self.shape} dtype={self.dtype.name}>"
         value = text(self._host(), repr)
         return f"<tf.Tensor: shape={self.shape}, dtype={self.dtype.name}, numpy={value}>"
 
     def __str__(self) -> str:
-        if recording.active and recording.hides(self):
+        if self._is_symbolic():
             return f'Tensor("traced:0", shape={self.shape}, dtype={self.dtype.name})'
         value = text(self._host(), str)
         return f"tf.Tensor({value}, shape={self.shape}, dtype={self.dtype.name})"
 
     def __format__(self, spec: str) -> str:
-        if not spec and recording.active and recording.hides(self):
+        if not spec and self._is_symbolic():
             return str(self)
         return format(self.numpy(), spec)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 import threading
 import warnings
 
@@ -155,19 +156,44 @@ def test_arrays_that_the_caller_writes_over():
 # Python's part
 
 
-def test_a_tensor_that_leaves_by_a_side_effect_is_that_of_the_trace():
+@pytest.mark.parametrize("taped", [False, True])
+def test_a_tensor_that_leaves_by_a_side_effect_is_out_of_scope(taped):
     kept = []
 
     @strict
     def f(x):
         kept.append(x * 2.0)
-        return kept[-1] + 1.0
+        kept.append(x)
+        return kept[-2] + 1.0
 
     for i in range(3):
-        f(X + i)
-    (only,) = kept
-    np.testing.assert_array_equal(only, 2 * X)
-    np.testing.assert_array_equal(strict(lambda x: x + only)(X), X + 2 * X)
+        if taped:
+            with tf.GradientTape():
+                f(X + i)
+        else:
+            f(X + i)
+    made, given = kept
+    assert made.shape == given.shape == X.shape and made.dtype == tf.float32
+    assert "traced" in f"{made!r} {made}"
+    copied = copy.deepcopy(made)
+    w = tf.Variable(X)
+    for use in (
+        lambda: made + 1.0,
+        lambda: given.numpy(),
+        lambda: tf.matmul(made, X, transpose_b=True),
+        lambda: made[0],
+        lambda: tf.concat([copied, X], 0),
+        lambda: strict(lambda x: x + made)(X),
+        lambda: f(made),
+        lambda: w.assign(made),
+        lambda: np.asarray(made),
+        lambda: np.add(made, 1.0),
+        lambda: bool(tf.reduce_any(made > 0)),
+        lambda: tf.keras.layers.Dense(2)(made),
+        lambda: tf.shape(made) + tf.cast(made[0, 0], "int32"),
+    ):
+        with pytest.raises(TypeError, match="out of scope: f made it"):  # as in TensorFlow
+            use()
 
 
 def test_what_is_closed_over_is_baked_in_and_arguments_are_not():
