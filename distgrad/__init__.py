@@ -237,6 +237,7 @@ _RARE = {
     "core.sparse_tensor": "SparseTensor SparseTensorSpec",
     "ragged": "RaggedTensor RaggedTensorSpec",
     "strings": "as_string",
+    "core.gradients": "gradients hessians",
     "core.aggregation": "VariableAggregation VariableSynchronization",
     "ops.blocks": "batch_to_space required_space_to_batch_paddings space_to_batch "
     "space_to_batch_nd",
@@ -297,6 +298,7 @@ if _TYPE_CHECKING:
     )
     from distgrad.core.aggregation import VariableAggregation, VariableSynchronization
     from distgrad.core.dtypes import bfloat16
+    from distgrad.core.gradients import gradients, hessians
     from distgrad.core.sparse_tensor import SparseTensor, SparseTensorSpec
     from distgrad.launcher.calling import launch
     from distgrad.ops.blocks import (

@@ -78,13 +78,10 @@ _INSTEAD = {
     "estimator": "train a Keras model, or write a job (distgrad config init)",
     "experimental.numpy.": "see keras.ops, which has more of NumPy's functions",
     "feature_column": "use Keras's preprocessing layers",
-    "gradients": "there are no graphs: use tf.GradientTape",
-    "hessians": "take tape.jacobian of the gradient of an inner tape",
     "io.SparseFeature": "use tf.io.VarLenFeature, tf.io.RaggedFeature, or "
     "tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True), which fills up the shorter ones "
     "of a batch",
     "keras.backend.function": "use tf.keras.Model(inputs, outputs)",
-    "keras.backend.gradients": "there are no graphs: use tf.GradientTape",
     "keras.backend.learning_phase": "give training=True, or False, to the call",
     "keras.backend.set_learning_phase": "give training=True, or False, to the call",
     "keras.distribution": "start the script with mpirun, or with distgrad launch: workers share "

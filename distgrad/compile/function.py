@@ -29,9 +29,11 @@ from distgrad.core.composite import Composite, unpacked
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_number
 from distgrad.core.errors import SignatureError
+from distgrad.core.gradients import Unrecorded, recorded
 from distgrad.core.spec import TensorSpec
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.texts import are_texts, as_strings, is_text
+from distgrad.core.undone import assigned
 
 if TYPE_CHECKING:  # loaded by the first function that is captured: most scripts capture none
     from distgrad.compile.captured import Captured, Run
@@ -61,6 +63,13 @@ class _Programs:
         return _Programs, ()
 
 
+class _Habits:
+    """What a function was seen to do, as itself or as a method of any object."""
+
+    called = False
+    asks = False  # for gradients of what it did itself
+
+
 class Function:
     """A function made by ``distgrad.function``; ``python_function`` is the one it was made from."""
 
@@ -78,6 +87,7 @@ class Function:
         self._jit = jit_compile
         self._many_shapes = many_shapes or input_signature is not None
         self._programs: _Programs | None = _Programs()  # None: nowhere to keep them
+        self._habits = _Habits()
         self._packs = False  # whether it has been given composite tensors, or has made some
         self.input_signature = None if input_signature is None else tuple(input_signature)
         for spec in tree.flatten(self.input_signature or ()):
@@ -98,6 +108,26 @@ class Function:
         if kwargs:
             kwargs = tree.map_structure(self._argument, kwargs)
             texts = texts or any(map(are_texts, tree.flatten(kwargs)))
+        if not self._habits.called:
+            return self._first(args, kwargs, texts)
+        return self._call(args, kwargs, texts)
+
+    def _first(self, args: tuple, kwargs: dict, texts: bool) -> Any:
+        """The first call, in which the function may be found to ask for gradients of its own."""
+        with assigned() as state:
+            try:
+                result = self._call(args, kwargs, texts)
+            except Unrecorded:
+                if self._habits.asks:
+                    raise
+                self._habits.asks = True
+            else:
+                self._habits.called = True
+                return result
+        state.undo()
+        return self._first(args, kwargs, texts)
+
+    def _call(self, args: tuple, kwargs: dict, texts: bool) -> Any:
         if run_eagerly or self._programs is None or (texts and not self._jit):
             result = self._run(*args, **kwargs)
         elif timeline.told is None:
@@ -110,7 +140,10 @@ class Function:
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         if self._packs:
             args, kwargs = _unpacked(args), _unpacked(kwargs)
-        return tree.map_structure(self._result, self.python_function(*args, **kwargs))
+        if not self._habits.asks:
+            return tree.map_structure(self._result, self.python_function(*args, **kwargs))
+        with recorded():
+            return tree.map_structure(self._result, self.python_function(*args, **kwargs))
 
     def _argument(self, value: Any) -> Any:
         """An array as a tensor, a composite tensor as a nest; anything else as it is."""
@@ -149,6 +182,7 @@ class Function:
             return self
         method = self.python_function.__get__(instance, owner)
         bound = Function(method, self.input_signature, self._jit, self._many_shapes)
+        bound._habits = self._habits
         # Each access makes a method anew; its programs stay with the object.
         kept, key = getattr(instance, "__dict__", None), f"_programs_{id(self)}"
         if kept is None:

@@ -10,7 +10,7 @@ from distgrad.core import recording
 from distgrad.core.block import Block, Held, Output
 from distgrad.core.primitive import Primitive, bind, registry
 from distgrad.core.tape import Entry, GradientTape
-from distgrad.core.targets import number
+from distgrad.core.targets import number_of
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 
@@ -26,7 +26,7 @@ class Within(GradientTape):
         self._around = around
         self._watched = len(around._roots)
         self._arguments = list(arguments)
-        self._tracked = {number(a) for a, yes in zip(arguments, given, strict=True) if yes}
+        self._tracked = {number_of(a) for a, yes in zip(arguments, given, strict=True) if yes}
         self._capture: Capture | None = recording.per_thread.capture
         self.read: dict[int, tuple[Variable, bool]] = {}  # each variable, and whether followed
         self._values: list[Tensor] = []  # of these: a second read gives the same one while it lives

@@ -35,7 +35,7 @@ from distgrad.core.reading import variable_of
 from distgrad.core.targets import (
     differentiable,
     like_composite,
-    number,
+    number_of,
     one_hot_rows,
     seed_of,
     seeds_of,
@@ -200,7 +200,7 @@ class GradientTape:
             if isinstance(item, Variable):
                 self._variables.setdefault(id(item), (item, []))
             elif item._data.dtype.kind in INEXACT:
-                self._tracked.add(number(item))
+                self._tracked.add(number_of(item))
                 self._roots.add(item._uid)
 
     def watched_variables(self) -> tuple[Variable, ...]:

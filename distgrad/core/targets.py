@@ -39,7 +39,7 @@ def like_composite(source: Any, gradient: Any) -> Any:
     return source.with_flat_values(dense(gradient))
 
 
-def number(tensor: Tensor) -> int:
+def number_of(tensor: Tensor) -> int:
     """The number of a tensor that other threads may number at the same time."""
     if not tensor._uid:
         with _numbering:

@@ -53,15 +53,18 @@ class assigned:
     def _value_of(self, variable: Variable) -> Any:
         return _value(variable)
 
+    def undo(self) -> None:
+        """Gives the variables what they had before."""
+        _give(self.before.values())
+
 
 class overwritten(assigned):
-    """``assigned`` with arrays for the values, which no capture sees, and `undo`."""
+    """``assigned`` with arrays for the values, which no capture sees."""
 
     def _value_of(self, variable: Variable) -> Any:
         return variable._buffer.copy()
 
     def undo(self) -> None:
-        """Gives the variables what they had before."""
         for variable, array in self.before.values():
             variable._store(array)
 
@@ -71,7 +74,7 @@ class undone(assigned):
 
     def __exit__(self, *exc: object) -> None:
         super().__exit__()
-        _give(self.before.values())
+        self.undo()
 
 
 class kept:

@@ -13,6 +13,7 @@ import numpy as np
 
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import as_dtype
+from distgrad.core.gradients import gradients as _gradients
 from distgrad.core.tensor import Tensor
 from distgrad.core.variable import Variable
 from distgrad.keras import mixed_precision
@@ -71,6 +72,7 @@ __all__ = [
     "flatten",
     "gather",
     "get_value",
+    "gradients",
     "greater",
     "greater_equal",
     "int_shape",
@@ -316,6 +318,11 @@ def get_value(x: Any) -> Any:
 
 
 eval = get_value
+
+
+def gradients(loss: Any, variables: Any) -> list[Any]:
+    """The gradients of ``loss`` by each of ``variables``, in a function of ``tf.function``."""
+    return _gradients(loss, variables)
 
 
 def batch_get_value(tensors: Sequence[Any]) -> list[Any]:

@@ -190,7 +190,6 @@ def test_settings_of_devices_are_taken():
         ("saved_model.save", "x.keras"),
         ("lite.TFLiteConverter", "ONNX"),
         ("experimental.numpy.interp", "keras.ops"),
-        ("hessians", "jacobian"),
         ("distribute.cluster_resolver", "mpirun"),
         ("set_random_seed", "tf.random.set_seed"),
         ("layers.dense", "TensorFlow 1"),

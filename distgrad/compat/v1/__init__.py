@@ -7,6 +7,7 @@ from types import SimpleNamespace as _SimpleNamespace
 
 from distgrad.compat.v1 import keras
 from distgrad.compat.v1.sessions import ConfigProto, GPUOptions, InteractiveSession, Session
+from distgrad.core.gradients import gradients, hessians
 from distgrad.core.later import absent as _absent
 from distgrad.ops.modes import get_logger as _get_logger
 from distgrad.ops.scopes import executing_eagerly
@@ -22,6 +23,8 @@ __all__ = [
     "enable_v2_behavior",
     "enable_v2_tensorshape",
     "executing_eagerly",
+    "gradients",
+    "hessians",
     "keras",
     "logging",
     "reset_default_graph",
