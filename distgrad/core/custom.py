@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from distgrad.core.indexed_slices import add
 from distgrad.core.primitive import bind, primitive, registry, sample
 from distgrad.core.reading import variable_of
 from distgrad.core.tensor import Operand, Tensor
-from distgrad.core.variable import Variable
+from distgrad.core.variable import Variable, writers
 
 
 @primitive(multiple=True, match=())
@@ -31,12 +32,13 @@ def custom_call(xp, *values, count, grad):
 @custom_call.vjp("*")
 def _(g, count, grad, needs, known):
     others = known[count:]
-    return [*_added(known[:count], g), *(grad(g, others) if any(needs[count:]) else others)]
+    needs = needs[count:]
+    return [*_added(known[:count], g), *(grad(g, others, needs) if any(needs) else others)]
 
 
 @custom_call.samples
 def _(rng):
-    def grad(g, known):  # the other value does not enter the result
+    def grad(g, known, needs):  # the other value does not enter the result
         return _added(known, [0 * g[0], None])
 
     yield sample(rng.normal(size=3), rng.normal(size=3), np.arange(2), count=1, grad=grad)
@@ -47,9 +49,10 @@ def custom_gradient(f: Callable[..., Any] | None = None) -> Callable[..., Any]:
 
     ``grad`` takes one upstream gradient per output, zeros where an output was not used, and
     returns one gradient per positional argument (a bare one for a single argument), None where
-    there is none. Where the function reads trainable variables that are not its arguments, ``grad``
-    must take ``variables=None`` and return ``(argument_gradients, variable_gradients)``. Higher
-    derivatives go through the operations inside ``grad``.
+    there is none. Where the function reads or assigns variables that were made trainable and are
+    not its arguments, ``grad`` must take ``variables=None``, a list in the order in which they were
+    made, and return ``(argument_gradients, variable_gradients)``. Higher derivatives go through the
+    operations inside ``grad``.
 
     Calling it raises TypeError for a ``grad`` without ``variables`` that needs it; the backward
     pass raises ValueError for a wrong number of gradients, or one of another shape or dtype.
@@ -61,20 +64,17 @@ def own_gradient(f: Callable[..., Any], *, adds: bool = False) -> Callable[..., 
     """`custom_gradient` of ``f``, whose ``grad`` may add to what is there.
 
     With ``adds`` it takes ``known`` beside ``variables``, the gradient so far of each argument and
-    then of each variable, None where there is none, and returns what that becomes.
+    then of each variable, None where there is none, and returns what that becomes; its variables
+    are those of which somebody wants the gradient.
     """
 
     @functools.wraps(f)
     def with_own_gradient(*args: Any, **kwargs: Any) -> Any:
-        reads = _Reads()
-        recording.push(reads)
-        try:
+        with _Uses() as uses:
             result, grad = f(*args, **kwargs)
-        finally:
-            recording.remove(reads)
         leaves = [variable_of(leaf) for leaf in tree.flatten(args)]
         given = [*leaves, *map(variable_of, tree.flatten(kwargs))]
-        variables = [v for v in reads.variables if not any(v is item for item in given)]
+        variables = [v for v in uses.variables() if not any(v is item for item in given)]
         if variables and not _takes_variables(grad):
             names = ", ".join(v.name for v in variables)
             raise TypeError(
@@ -111,18 +111,34 @@ def grad_pass_through(f: Callable[..., Any]) -> Callable[..., Any]:
     return functools.wraps(f)(passed_through)
 
 
-class _Reads:
-    """A recorder of the trainable variables that are read, each once, in order."""
+class _Uses:
+    """A recorder of the variables of this thread that are read or assigned, if made trainable."""
 
-    def __init__(self) -> None:
-        self.variables: list[Variable] = []
+    def __enter__(self) -> _Uses:
+        self._found: dict[int, Variable] = {}
+        self._thread = threading.get_ident()
+        recording.push(self)
+        writers.append(self._written)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        writers.remove(self._written)
+        recording.remove(self)
+
+    def variables(self) -> list[Variable]:
+        """Each once, in the order in which they were made."""
+        return sorted(self._found.values(), key=lambda variable: variable._number)
 
     def record(self, primitive: Any, args: tuple, params: dict, out: Any) -> None:
         """Operations do not matter here."""
 
-    def read_variable(self, variable: Variable, value: Tensor) -> None:
-        if variable.trainable and not any(variable is known for known in self.variables):
-            self.variables.append(variable)
+    def read_variable(self, variable: Variable, value: Tensor | None) -> None:
+        if variable.trainable or variable.made_trainable:
+            self._found[id(variable)] = variable
+
+    def _written(self, variable: Variable) -> None:
+        if threading.get_ident() == self._thread:
+            self.read_variable(variable, None)
 
 
 class _Gradient:
@@ -144,21 +160,24 @@ class _Gradient:
         self.shapes = [t._data.shape for t in tensors]
         self.dtypes = [t._data.dtype for t in tensors]
 
-    def __call__(self, upstream: tuple, known: list[Any]) -> list[Any]:
+    def __call__(self, upstream: tuple, known: list[Any], needs: Sequence[bool]) -> list[Any]:
         """One cotangent per recorded input, added to what is known of it."""
-        more: dict[str, Any] = {}
+        slots, more = [*range(self.count + len(self.variables))], {}
         if self.adds:
+            unasked = {i for i, need in zip(self.used, needs, strict=True) if not need}
+            slots = [i for i in slots if i < self.count or i not in unasked]
             places = dict(zip(self.used, known, strict=True))
-            more["known"] = [places.get(i) for i in range(self.count + len(self.variables))]
-        if self.variables:
-            of_args, of_variables = self.fn(*upstream, variables=self.variables, **more)
+            more["known"] = [places.get(i) for i in slots]
+        if variables := [self.variables[i - self.count] for i in slots[self.count :]]:
+            of_args, of_variables = self.fn(*upstream, variables=variables, **more)
         else:
             of_args, of_variables = self.fn(*upstream, **more), []
         grads = self._counted(of_args, self.count, "arguments")
-        grads += self._counted(of_variables, len(self.variables), "variables")
+        grads += self._counted(of_variables, len(variables), "variables")
+        found = dict(zip(slots, grads, strict=True))
         wanted = zip(self.used, self.shapes, self.dtypes, strict=True)
-        found = [self._checked(grads[i], shape, dtype) for i, shape, dtype in wanted]
-        return found if self.adds else _added(known, found)
+        made = [self._checked(found.get(i), shape, dtype) for i, shape, dtype in wanted]
+        return made if self.adds else _added(known, made)
 
     def _counted(self, grads: Any, count: int, what: str) -> list[Any]:
         flat = tree.flatten(grads)

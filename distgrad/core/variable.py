@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from distgrad.core.shapes import TensorShape, shape_of
 from distgrad.core.tensor import Operand, Tensor, TensorRef, next_uid, text
 
 _lending = threading.Lock()
+_next_number = itertools.count().__next__
 watchers: list[Callable[[Any], None]] = []  # told of each variable that is made
 writers: list[Callable[[Any], None]] = []  # told of each variable before it is written
 
@@ -74,9 +76,10 @@ class Variable(Operand):
         if synchronization is not None or aggregation is not None:
             self._kinds = synchronization, aggregation
         self._value_ref: Any = None
-        self._number = 0  # of the tensor that is the whole value
+        self._value_uid = 0  # of the tensor that is the whole value
         self._loans: list[weakref.ref[Tensor]] = []
         self._loans_limit = 64
+        self._number = _next_number()  # variables are put in the order in which they were made
         if recording.active and recording.per_thread.capture is not None:
             recording.per_thread.capture.created(self)
         for told in watchers:
@@ -109,7 +112,7 @@ class Variable(Operand):
                 value = Tensor(self._buffer)
                 # Here, where nobody else can give it a number: the same one until a write, or the
                 # order in which gradients are added up would hang on who still holds a read.
-                value._uid = self._number = self._number or next_uid()
+                value._uid = self._value_uid = self._value_uid or next_uid()
                 value._lender = self
                 self._value_ref = weakref.ref(value)
             return value
@@ -125,7 +128,7 @@ class Variable(Operand):
     def _recall_loans(self) -> None:
         for told in writers:
             told(self)
-        self._number = 0
+        self._value_uid = 0
         if recording.active and recording.per_thread.capture is not None:
             recording.per_thread.capture.before_write(self)
         if self._value_ref is None and not self._loans:
@@ -373,13 +376,14 @@ class Variable(Operand):
         memo[id(self)] = twin
         twin.__dict__.update(self.__dict__)
         twin._buffer = self._buffer.copy()
-        twin._value_ref, twin._number, twin._loans, twin._loans_limit = None, 0, [], 64
+        twin._value_ref, twin._value_uid, twin._loans, twin._loans_limit = None, 0, [], 64
+        twin._number = _next_number()
         return twin
 
     def __getstate__(self) -> dict:
         host = np.array(backend_of(self._buffer).to_numpy(self._buffer))
         state = {**self.__dict__, "_buffer": host}
-        return state | {"_value_ref": None, "_number": 0, "_loans": []}
+        return state | {"_value_ref": None, "_value_uid": 0, "_loans": []}
 
     def __setstate__(self, state: dict) -> None:
         as_dtype(state["_buffer"].dtype)  # which this process may not know yet
@@ -387,7 +391,7 @@ class Variable(Operand):
         if not buffer.flags.writeable:  # Ray's store, or joblib, lends memory to read
             buffer = buffer.copy()
         here = dispatch.moved(with_own_dtype(buffer), dispatch.current())
-        self.__dict__.update({**state, "_buffer": here})
+        self.__dict__.update({**state, "_buffer": here, "_number": _next_number()})
 
     def __repr__(self) -> str:
         if recording.active and recording.hides(self):
