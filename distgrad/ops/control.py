@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import recording, tree
-from distgrad.core.composite import CompositeError, CompositeSpec, takes_composites
+from distgrad.core.composite import Composite, CompositeError, CompositeSpec, takes_composites
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import of_input, string
 from distgrad.core.errors import InvalidArgumentError
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Operand, Tensor
 from distgrad.core.texts import are_texts, as_strings, is_text
 from distgrad.ops.shape import broadcast_to, stack, unstack
@@ -122,9 +123,10 @@ def while_loop(
 ) -> Any:
     """Runs ``loop_vars = body(*loop_vars)`` while ``cond(*loop_vars)`` holds; gives the last ones.
 
-    ``loop_vars`` is a list or tuple of nests of tensors and TensorArrays; the result has its
-    structure. Raises ValueError for no loop variables or a body that returns another structure,
-    TypeError where ``cond`` or ``body`` is not callable or ``body`` returns no loop variables.
+    ``loop_vars`` is a list or tuple of nests of tensors, ragged and sparse ones among them, texts
+    and TensorArrays; the result has its structure. Raises ValueError for no loop variables or a
+    body that returns another structure, TypeError where ``cond`` or ``body`` is not callable or
+    ``body`` returns no loop variables.
     """
     _check_callable("while_loop", cond=cond, body=body)
     if not isinstance(loop_vars, (list, tuple)):
@@ -149,7 +151,7 @@ def while_loop(
 
 
 def _loop_variable(value: Any) -> Any:
-    return value if isinstance(value, TensorArray) else as_tensor(value)
+    return value if isinstance(value, (TensorArray, Composite, SparseTensor)) else _given(value)
 
 
 @takes_composites

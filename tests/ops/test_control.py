@@ -128,6 +128,21 @@ def test_while_loop_keeps_the_structure():
     assert isinstance(bare, list) and int(bare[0]) == 3
 
 
+def test_while_loop_over_what_is_no_dense_tensor():
+    rows = tf.ragged.constant([[1.0], [2.0, 3.0]])
+
+    def step(i, cube, text, part):
+        return i + 1, cube * rows, tf.strings.join([text, "a"]), part * 2.0
+
+    with tf.GradientTape() as tape:
+        tape.watch(rows)
+        start = [0, rows, "", tf.sparse.from_dense([0.0, 1.0])]
+        _, cube, text, part = tf.while_loop(lambda i, *_: i < 2, step, start)
+    assert cube.to_list() == [[1.0], [8.0, 27.0]] and text.numpy() == b"aa"
+    assert tf.sparse.to_dense(part).numpy().tolist() == [0.0, 4.0]
+    assert tape.gradient(cube, rows).to_list() == [[3.0], [12.0, 27.0]]
+
+
 @pytest.mark.parametrize("limit, steps", [(None, 5), (3, 3), (0, 0), (-1, 0), (9, 5), (c(2), 2)])
 def test_maximum_iterations(limit, steps):
     (found,) = tf.while_loop(lambda i: i < 5, lambda i: [i + 1], [0], maximum_iterations=limit)
