@@ -17,8 +17,10 @@ from distgrad.keras.layers import shaping
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.core import known_size, own_weight, set_options
 from distgrad.keras.registry import is_ours
+from distgrad.ops.activations import relu
 from distgrad.ops.casting import cast
 from distgrad.ops.logic import select
+from distgrad.ops.nn import softmax
 from distgrad.sparse.making import to_dense
 
 
@@ -41,6 +43,8 @@ class Activation(Layer):
             return self.activation(x)
         if isinstance(x, SparseTensor):
             return self._of_sparse(x)
+        if self.activation is activations.softmax:
+            return softmax(x)
         values = x.flat_values
         if len(values.shape) == 1 and self.activation.__name__ in _OF_ROWS:
             raise ValueError(
@@ -123,6 +127,7 @@ class PReLU(Layer):
     """
 
     supports_masking = True
+    takes_kinds = ("ragged",)
 
     def __init__(
         self,
@@ -147,8 +152,8 @@ class PReLU(Layer):
         shape = tuple(1 if i in shared else known_size(self, input_shape, i) for i in axes)
         self.alpha = own_weight(self, "alpha", shape)
 
-    def call(self, x: Tensor) -> Tensor:
-        return activations.relu(x) - self.alpha * activations.relu(-x)
+    def call(self, x: Any) -> Any:
+        return relu(x) - self.alpha * relu(-x)
 
 
 class ELU(Layer):
@@ -176,12 +181,15 @@ class Softmax(Layer):
     """
 
     supports_masking = True
+    takes_kinds = ("ragged",)
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.axis = axis
 
-    def call(self, x: Tensor, mask: Any = None) -> Tensor:
+    def call(self, x: Any, mask: Any = None) -> Any:
+        if isinstance(x, Composite):
+            return self._of_rows(x, mask)
         if mask is not None:
             mask = cast(as_tensor(mask), bool)
             if not _broadcasts(mask._data.shape, x._data.shape):
@@ -194,6 +202,15 @@ class Softmax(Layer):
         axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
         y = activations.softmax(x, axes[0] if len(axes) == 1 else axes)
         return y if mask is None else select(mask, y, 0)
+
+    def _of_rows(self, x: Composite, mask: Any) -> Any:
+        """That of ragged rows, which need no mask. Raises ValueError for one, or several axes."""
+        if mask is not None or not isinstance(self.axis, int):
+            raise ValueError(
+                f"{self.name!r} takes a {type(x).__name__} along one axis, without a mask: give it "
+                "to_tensor()"
+            )
+        return softmax(x, self.axis)
 
 
 def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:

@@ -56,6 +56,7 @@ class Layer(Tracked, Masked, Described, Losing, Kept):
     casts_inputs: bool | None = None
     one_tensor = False  # whether a list of tensors is refused
     of_each_value = False  # whether it makes something of each number by itself: ragged ones, too
+    of_each_row = False  # or of each row along its ``axis``, if they are all of one length
     takes_kinds: tuple[str, ...] = ()  # of composite tensors, "ragged" and "sparse", in ``call``
     meets = False  # whether its calls in training add up numbers with other shards
     input_spec: Any = None  # InputSpecs that the first argument of a call is checked against

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core.composite import Composite
+from distgrad.core.composite import Composite, values_of
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
@@ -31,12 +31,21 @@ MODES = ("int", "one_hot", "multi_hot", "count")
 def encoded(
     numbers: Any, mode: str, depth: int, dtype: Any, weights: Any = None, sparse: bool = False
 ) -> Any:
-    """Category numbers as themselves, or as vectors of ``depth``, which may be ``sparse``.
+    """Category numbers, in ragged rows as well, as themselves, or as vectors of ``depth``.
+
+    The vectors may be ``sparse``.
 
     "one_hot": a vector for each number (in place of a last axis of 1); "multi_hot" and "count": one
     for each sample, that is for the last axis, with 1 or the count of each category. A sparse
     tensor has a number where it has a value.
     """
+    if isinstance(numbers, Composite) and numbers.kind == "ragged":
+        rows: Any = numbers
+        if mode in ("int", "one_hot") or len(rows.flat_values.shape) > 1:
+            return rows.with_flat_values(encoded(rows.flat_values, mode, depth, dtype))
+        if isinstance(rows.values, Composite):
+            return rows.with_values(encoded(rows.values, mode, depth, dtype))
+        numbers = rows.to_tensor(-1)  # a number that is none, and counts for nothing
     if mode == "int":
         return cast(numbers, dtype)
     given = isinstance(numbers, SparseTensor)
@@ -81,12 +90,12 @@ class CategoryEncoding(OnLists):
     """Numbers of categories below ``num_tokens`` as vectors: "one_hot", "multi_hot" or "count".
 
     With ``sparse`` they are a SparseTensor. Raises ValueError for another mode, a ``num_tokens``
-    that is not a positive int, and for ``count_weights`` without "count". Numbers outside the range
-    count for nothing.
+    that is not a positive int, and for ``count_weights`` without "count", or with ragged rows.
+    Numbers outside the range count for nothing.
     """
 
     casts_inputs = False
-    takes_kinds = ("sparse",)
+    takes_kinds = ("ragged", "sparse")
 
     def __init__(
         self,
@@ -104,6 +113,12 @@ class CategoryEncoding(OnLists):
         if count_weights is not None and self.output_mode != "count":
             raise ValueError(f"count_weights need output_mode 'count', not {self.output_mode!r}")
         numbers = cast(inputs, np.int32)
+        if (
+            isinstance(numbers, Composite)
+            and numbers.kind == "ragged"
+            and count_weights is not None
+        ):
+            raise ValueError(f"{self.name!r}: ragged rows take no count_weights: use to_tensor()")
         mode, depth = self.output_mode, self.num_tokens
         return encoded(numbers, mode, depth, self.compute_dtype, count_weights, self.sparse)
 
@@ -117,13 +132,8 @@ class Discretization(OnLists):
     ``num_bins`` is given.
     """
 
-    @property
-    def of_each_value(self) -> bool:  # type: ignore[override]
-        """Whether it gives a number for each, and no vectors."""
-        return self.output_mode == "int"
-
     casts_inputs = True
-    takes_kinds = ("sparse",)
+    takes_kinds = ("ragged", "sparse")
     _not_in_config = (*Layer._not_in_config, "trainable")  # Keras takes none
 
     def __init__(
@@ -196,11 +206,10 @@ class Discretization(OnLists):
             if not calls.trial or self.num_bins is None:
                 raise ValueError(f"{self.name!r} has no boundaries yet: call adapt(data) first")
             boundaries = [0.0] * (self.num_bins - 1)  # for the shape of what will come
-        sparse = mixed.sparse(x)
-        bins = x.with_values(_bins(x.values, boundaries)) if sparse else _bins(x, boundaries)
+        bins = _bins(values_of(x), boundaries)
+        placed = x.with_flat_values(bins) if isinstance(x, Composite) else bins
         dtype = np.int32 if self.output_mode == "int" else self.compute_dtype
-        depth = len(boundaries) + 1
-        return encoded(bins, self.output_mode, depth, dtype, sparse=self.sparse)
+        return encoded(placed, self.output_mode, len(boundaries) + 1, dtype, sparse=self.sparse)
 
 
 def _bins(x: Tensor, boundaries: list[float]) -> Tensor:

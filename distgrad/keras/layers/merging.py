@@ -26,7 +26,7 @@ from distgrad.ops.clipping import minimum as smaller
 from distgrad.ops.layout import broadcast_to
 from distgrad.ops.linalg import matmul
 from distgrad.ops.logic import logical_or, select
-from distgrad.ops.reduce import reduce_any
+from distgrad.ops.reduce import reduce_any, reduce_sum
 from distgrad.ops.shape import concat, expand_dims, reshape, transpose
 from distgrad.sparse import mixed
 
@@ -278,6 +278,8 @@ class Dot(Layer):
     def call(self, inputs: Any) -> Tensor:
         if _has(SparseTensor, inputs):
             inputs = list(map(mixed.densified, inputs))
+        if _has(Composite, inputs):
+            return self._of_rows(*_two(self, inputs))
         shapes = _shapes(self, inputs)
         _of_one_batch(self, shapes)
         pair = _two(self, _alike(inputs))
@@ -300,6 +302,16 @@ class Dot(Layer):
             matrices.append(reshape(transpose(x, (0, *others, axis)), (shape[0], rows, sizes[0])))
         product = matmul(matrices[0], matrices[1], transpose_b=True)
         return reshape(product, (shapes[0][0], *((free[0] + free[1]) or [1])))
+
+    def _of_rows(self, one: Any, other: Any) -> Tensor:
+        """Of two ragged tensors of the same rows. Raises ValueError for rows of more axes."""
+        axes = {self.axes} if isinstance(self.axes, int) else set(self.axes)
+        if not axes <= {1, -1} or self.normalize or len(one.shape) != 2 != len(other.shape):
+            raise ValueError(
+                f"{self.name!r} multiplies ragged tensors of two axes, along the second, and does "
+                "not normalize them: give it to_tensor()"
+            )
+        return reduce_sum(one * other, 1, keepdims=True)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         return None

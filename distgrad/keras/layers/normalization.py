@@ -109,6 +109,8 @@ class BatchNormalization(_Scaled):
     mask that does not fit. Ioffe and Szegedy, 2015; Ioffe, 2017.
     """
 
+    of_each_row = True
+
     def __init__(
         self,
         axis: int = -1,
@@ -285,6 +287,7 @@ class LayerNormalization(_Scaled):
     an axis that is neither, ValueError for one out of range. Ba et al., 2016.
     """
 
+    of_each_row = True
     _fixed: ClassVar = {"rms_scaling": False}
 
     def __init__(
@@ -333,6 +336,7 @@ class UnitNormalization(Layer):
 
     one_tensor = True
     supports_masking = True
+    takes_kinds = ("ragged",)
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -343,7 +347,7 @@ class UnitNormalization(Layer):
             )
         self.axis = axis if isinstance(axis, int) else list(axis)
 
-    def call(self, x: Tensor) -> Tensor:
+    def call(self, x: Any) -> Any:
         squares = reduce_sum(square(x), self.axis, keepdims=True)
         return x * rsqrt(maximum(squares, 1e-24))
 
@@ -355,7 +359,7 @@ class RMSNormalization(Layer):
     Sennrich, 2019.
     """
 
-    one_tensor = True
+    of_each_row = one_tensor = True
 
     def __init__(
         self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any

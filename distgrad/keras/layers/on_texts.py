@@ -37,13 +37,11 @@ class OnTexts(Layer):
         raise NotImplementedError
 
     def _of_composite(self, given: Any) -> Any:
-        """A number for each value of a ragged or sparse tensor, or one vector for each row."""
+        """A number, or a vector, for each value of a ragged or sparse tensor, or one for each row."""
         if self.output_mode == "int" or getattr(self, "invert", False):
             return given.with_flat_values(self(given.flat_values))
         numbers = as_tensor(self._numbers(np.asarray(given.flat_values)))
-        rows = given.with_flat_values(numbers)
-        # Shorter ragged rows are filled up with a number that is none, and counts for nothing.
-        return self.encoded(rows if given.kind == "sparse" else rows.to_tensor(-1))
+        return self.encoded(given.with_flat_values(numbers))
 
     def _numbers(self, values: np.ndarray) -> np.ndarray:
         raise NotImplementedError

@@ -194,6 +194,7 @@ class Normalization(Layer):
     """
 
     supports_masking = True
+    takes_kinds = ("ragged",)
     casts_inputs = True
 
     def __init__(
@@ -308,7 +309,7 @@ class Normalization(Layer):
             known = known and all(shape[axis] == self._beside[axis] for axis in self._kept)
         return shape if known else None
 
-    def call(self, x: Tensor) -> Tensor:
+    def call(self, x: Any) -> Any:
         mean, variance = self.mean, self.variance
         deviation = maximum(sqrt(variance), _EPSILON)
         return x * deviation + mean if self.invert else (x - mean) / deviation

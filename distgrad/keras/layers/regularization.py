@@ -128,6 +128,10 @@ class AlphaDropout(Layer):
         self.noise_shape = noise_shape
         self.seed = seed
 
+    @property
+    def of_each_value(self) -> bool:  # type: ignore[override]
+        return self.noise_shape is None
+
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         if not training or self.rate == 0:
             return x
@@ -158,7 +162,7 @@ class ActivityRegularization(Layer):
 class GaussianNoise(Layer):
     """Adds normal noise of mean 0. Raises ValueError for a ``stddev`` outside [0, 1]."""
 
-    supports_masking = True
+    of_each_value = supports_masking = True
     takes_kinds = ("sparse",)
 
     def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any) -> None:
@@ -178,7 +182,7 @@ class GaussianDropout(Layer):
     Raises ValueError for a rate outside [0, 1). Source: Srivastava et al. 2014.
     """
 
-    supports_masking = True
+    of_each_value = supports_masking = True
     takes_kinds = ("sparse",)
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
