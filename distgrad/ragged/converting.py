@@ -110,8 +110,8 @@ def to_tensor(rt: RaggedTensor, default_value: Any, shape: Any) -> Any:
     if is_text(flat):
         blank: Any = as_strings("" if default_value is None else default_value)
     else:
-        default = 0 if default_value is None else default_value
-        blank = as_tensor(default, like=flat.dtype.numpy_dtype)
+        dtype = flat.dtype.numpy_dtype
+        blank = as_tensor(dtype.type(0) if default_value is None else default_value, like=dtype)
     whole = concat([flat, expand_dims(broadcast_to(blank, inner), 0)], 0)
     return gather(whole, np.where(rows < 0, len(flat), rows))
 

@@ -113,11 +113,8 @@ class CategoryEncoding(OnLists):
         if count_weights is not None and self.output_mode != "count":
             raise ValueError(f"count_weights need output_mode 'count', not {self.output_mode!r}")
         numbers = cast(inputs, np.int32)
-        if (
-            isinstance(numbers, Composite)
-            and numbers.kind == "ragged"
-            and count_weights is not None
-        ):
+        ragged = isinstance(numbers, Composite) and numbers.kind == "ragged"
+        if ragged and count_weights is not None:
             raise ValueError(f"{self.name!r}: ragged rows take no count_weights: use to_tensor()")
         mode, depth = self.output_mode, self.num_tokens
         return encoded(numbers, mode, depth, self.compute_dtype, count_weights, self.sparse)

@@ -37,7 +37,7 @@ class OnTexts(Layer):
         raise NotImplementedError
 
     def _of_composite(self, given: Any) -> Any:
-        """A number, or a vector, for each value of a ragged or sparse tensor, or one for each row."""
+        """A number, or a vector, for each value of what is ragged or sparse, or one a row."""
         if self.output_mode == "int" or getattr(self, "invert", False):
             return given.with_flat_values(self(given.flat_values))
         numbers = as_tensor(self._numbers(np.asarray(given.flat_values)))

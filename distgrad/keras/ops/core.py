@@ -67,7 +67,7 @@ def made_dense(x: Composite) -> Tensor:
 
 
 def shape(x: Any) -> tuple[int, ...]:
-    """The shape as a tuple of ints; of a KerasTensor with None where a size is not known."""
+    """The shape as a tuple of ints, or None: for an unknown size of a KerasTensor, or rows."""
     return tuple(described(x).shape)
 
 

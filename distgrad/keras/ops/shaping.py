@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from distgrad.core.composite import CompositeError
 from distgrad.core.dispatch import as_tensor
-from distgrad.core.errors import NoValueError
 from distgrad.core.primitive import bind
 from distgrad.core.tensor import Tensor
 from distgrad.keras.backend import floatx
 from distgrad.keras.ops import reduction
-from distgrad.keras.ops.core import convert_to_tensor
+from distgrad.keras.ops.core import convert_to_tensor, described
 from distgrad.keras.ops.promotion import promoted, result_type, tensors
 from distgrad.ops import casting, constants, layout, logic, padding, shape
 from distgrad.ops.casting import cast
@@ -128,10 +126,7 @@ def size(x: Any) -> Tensor:
 
 def ndim(x: Any) -> int:
     """The number of axes."""
-    try:
-        return as_tensor(x)._data.ndim
-    except (NoValueError, CompositeError):  # of a KerasTensor, or a composite one
-        return len(x.shape)
+    return len(described(x).shape)
 
 
 def reshape(x: Any, newshape: Any) -> Tensor:
