@@ -114,7 +114,7 @@ _INSTEAD = {
     "random_uniform": "use tf.random.uniform",
     "ragged.": "to_tensor() makes dense tensors, which every operation takes, and "
     "tf.RaggedTensor.from_tensor ragged ones again",
-    "raw_ops": "use the operation's public name",
+    "raw_ops.": "use the operation's public name",
     "saved_model": "use model.save('x.keras'), model.export('x.onnx'), or tf.train.Checkpoint",
     "set_random_seed": "use tf.random.set_seed",
     "Session": "there are no graphs: call functions",
@@ -125,7 +125,7 @@ _INSTEAD = {
 
 _FAMILIES = (  # with many kinds
     *("compat.v1", "linalg.LinearOperator"),
-    *("experimental.numpy.", "ragged.", "sparse."),
+    *("experimental.numpy.", "ragged.", "raw_ops.", "sparse."),
 )
 
 

@@ -20,6 +20,8 @@ from distgrad.core.dtypes import as_dtype
 from distgrad.core.errors import InvalidArgumentError
 from distgrad.core.tensor import Tensor
 from distgrad.core.texts import Texts, as_bytes, as_strings, as_texts
+from distgrad.data.packaged import read_packaged
+from distgrad.ops.host import on_host
 from distgrad.ops.printing import show
 from distgrad.ragged.elementwise import elementwise
 from distgrad.ragged.reducing import reduced
@@ -56,6 +58,7 @@ __all__ = [
     "unicode_decode",
     "unicode_decode_with_offsets",
     "unicode_encode",
+    "unicode_script",
     "unicode_split",
     "unicode_transcode",
     "upper",
@@ -275,6 +278,36 @@ def to_hash_bucket_strong(
     if _size(key) != 2:
         raise InvalidArgumentError(f"a key is two numbers, not {key!r}")
     return _bucket(lambda text: siphash(text, key), input, num_buckets)
+
+
+@takes_composites
+def unicode_script(input: Any, name: str | None = None) -> Tensor:
+    """The scripts of characters: int32 numbers of ICU (25 is Latin) for their int32 numbers.
+
+    What is no character has the script -1. Raises InvalidArgumentError for another dtype.
+    """
+    characters = as_tensor(input)
+    if characters.dtype != "int32":
+        raise InvalidArgumentError(
+            f"unicode_script takes int32 numbers of characters, not {characters.dtype.name}"
+        )
+    firsts, scripts = _scripts()
+
+    def found(numbers: Any) -> np.ndarray:
+        return scripts[np.searchsorted(firsts, np.asarray(numbers), side="right")]
+
+    return on_host(found, characters)
+
+
+@functools.cache
+def _scripts() -> tuple[np.ndarray, np.ndarray]:
+    """The first characters of ranges, and the script of each, after that of what lies before."""
+    table = read_packaged(
+        "unicode_scripts.csv.gz",
+        lambda path: np.loadtxt(path, np.int32, delimiter=",", skiprows=1),
+    )
+    firsts, scripts = np.append(table, [[0x110000, -1]], 0).astype(np.int32).T
+    return firsts, np.append(np.int32(-1), scripts)
 
 
 def _bucket(hash: Callable[[bytes], int], input: Any, num_buckets: int) -> Tensor:

@@ -23,9 +23,8 @@ def _module(name):
 
 
 expressions = _module("expressions")
-GROUPS = (
-    expressions.GROUPS | _module("ragged_expressions").GROUPS | _module("sparse_expressions").GROUPS
-)
+MORE = ("ragged_expressions", "sparse_expressions", "raw_expressions")
+GROUPS = {**expressions.GROUPS, **{k: v for name in MORE for k, v in _module(name).GROUPS.items()}}
 
 
 @pytest.fixture(scope="module")

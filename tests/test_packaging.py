@@ -26,6 +26,7 @@ SCRIPTS = sorted((ROOT / "launch").glob("*.sh"))
     [
         ("digits", ("Alpaydin", "Kaynak", "CC BY 4.0", "10.24432/C50P49")),
         ("breast_cancer", ("Wolberg", "Street", "CC BY 4.0", "10.24432/C5DW2B")),
+        ("unicode_scripts", ("Unicode, Inc.", "Unicode License V3", "Scripts.txt")),
         ("el_nino", ("National Oceanic and Atmospheric Administration", "public domain")),
     ],
 )

@@ -19,10 +19,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import expressions
 import numpy as np
 import ragged_expressions
+import raw_expressions
 import sparse_expressions
 import tensorflow as tf
 
-groups = expressions.GROUPS | ragged_expressions.GROUPS | sparse_expressions.GROUPS
+modules = expressions, ragged_expressions, sparse_expressions, raw_expressions
+groups = {name: group for module in modules for name, group in module.GROUPS.items()}
 text = json.dumps(expressions.values(tf, np, groups), separators=(",", ":"))
 path = Path(__file__).parent / "expressions.json"
 path.write_text(text.replace('},"', '},\n"').replace('],"', '],\n"') + "\n")
