@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator
-from types import MethodType
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
 
-class TensorShape(tuple):
-    """A shape: a tuple of ints with TensorFlow's names for its rank and list form.
+class TensorShape(Sequence):
+    """A shape: a sequence of ints, equal to a tuple of them, with TensorFlow's names.
 
     None among them is a size that is not known; of ``TensorShape(None)`` not even the rank is.
     Raises TypeError for a size that is no whole number, ValueError for a negative one.
     """
 
-    __slots__ = ()
+    __slots__ = ("_sizes",)
+    _sizes: tuple[Any, ...]
 
     def __new__(cls, dims: Any = ()) -> TensorShape:
         if dims is None:
@@ -31,9 +31,15 @@ class TensorShape(tuple):
         """Whether the rank is known: a scalar's is."""
         return True
 
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._sizes)
+
     @property
     def rank(self) -> Any:
-        return len(self)
+        return len(self._sizes)
 
     ndims = rank
 
@@ -128,23 +134,28 @@ class TensorShape(tuple):
         return self
 
     def __getitem__(self, key: Any) -> Any:
-        item = super().__getitem__(key)
+        item = self._sizes[key]
         return shape_of(item) if isinstance(key, slice) else item
 
     def __eq__(self, other: object) -> bool:
-        same_kind = isinstance(other, (tuple, list)) and other is not UNKNOWN
-        return same_kind and tuple(self) == tuple(other)  # type: ignore[arg-type]
+        if type(other) is TensorShape:
+            return self._sizes == other._sizes
+        return isinstance(other, (tuple, list)) and self._sizes == tuple(other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = tuple.__hash__
+    def __hash__(self) -> int:
+        return hash(self._sizes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TensorShape, (self._sizes,)
 
     def __repr__(self) -> str:
         return f"TensorShape({list(self)})"
 
     def __str__(self) -> str:
-        return tuple.__repr__(self)
+        return repr(self._sizes)
 
 
 def _size(given: Any) -> int | None:
@@ -236,6 +247,12 @@ class _OfAnyRank(TensorShape):
         return "<unknown>"
 
 
-# A TensorShape of known sizes, without a look at what they are: every ``tensor.shape`` is one.
-shape_of: Callable[[Iterable[Any]], TensorShape] = MethodType(tuple.__new__, TensorShape)
-UNKNOWN: TensorShape = tuple.__new__(_OfAnyRank)
+def shape_of(sizes: Iterable[Any]) -> TensorShape:
+    """A TensorShape of sizes, without a look at what they are: every ``tensor.shape`` is one."""
+    made = object.__new__(TensorShape)
+    made._sizes = sizes if type(sizes) is tuple else tuple(sizes)
+    return made
+
+
+UNKNOWN: TensorShape = object.__new__(_OfAnyRank)
+UNKNOWN._sizes = ()

@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from distgrad.core.shapes import UNKNOWN, TensorShape
-
-_sorts: dict[type, str] = {TensorShape: "", type(UNKNOWN): ""}  # tuples, and yet leaves
+_sorts: dict[type, str] = {}
 
 
 def sort(nest: Any) -> str:

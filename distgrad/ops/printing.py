@@ -11,7 +11,6 @@ import numpy as np
 from distgrad.core import recording
 from distgrad.core.composite import Composite
 from distgrad.core.dtypes import kind_of
-from distgrad.core.shapes import TensorShape
 from distgrad.core.tensor import Operand
 from distgrad.core.texts import Text, are_texts
 
@@ -51,7 +50,7 @@ def show(value: Any, edge: int) -> str:
     """A value as ``print`` writes it, with ``edge`` elements at each end of an axis; -1: all."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k!r}: {show(v, edge)}" for k, v in value.items()) + "}"
-    if isinstance(value, (list, tuple)) and not isinstance(value, TensorShape):
+    if isinstance(value, (list, tuple)):
         shown = ", ".join(show(v, edge) for v in value)
         if isinstance(value, list):
             return f"[{shown}]"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -197,3 +199,15 @@ def test_specs_within_others():
     assert named.most_specific_common_supertype([]) == named
     for other in (named, spec([1, 2], tf.int32)):
         assert one.most_specific_common_supertype([other]) is None
+
+
+def test_a_shape_is_no_tuple():
+    """Or old ways of formatting would take it for their arguments."""
+    shape, scalar = tf.zeros((2, 3)).shape, tf.zeros(()).shape
+    assert "%s" % shape == "(2, 3)" and "%r of %s" % (shape, 1) == "TensorShape([2, 3]) of 1"  # noqa: UP031
+    assert "%s, %s" % (scalar, tf.TensorShape(None)) == "(), <unknown>"  # noqa: UP031
+    assert not isinstance(shape, tuple) and isinstance(shape, Sequence)
+    plain = (2, 3)
+    assert plain == shape and shape in {plain: 1} and shape != (2, 4)
+    assert pickle.loads(pickle.dumps(shape)) == copy.deepcopy(shape) == shape
+    assert np.zeros(shape).shape == (*shape,) == tuple(np.ones(shape).shape)
