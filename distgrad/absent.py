@@ -76,6 +76,16 @@ _INSTEAD = {
     ),
     **dict.fromkeys(_of_peers("launch run spawn"), "use distgrad.launch(fn, args, workers=4)"),
     "estimator": "train a Keras model, or write a job (distgrad config init)",
+    "experimental.BatchableExtensionType": "make tf.experimental.ExtensionType objects of what a "
+    "dataset gives",
+    **dict.fromkeys(
+        [
+            "experimental.dispatch_for_api",
+            "experimental.dispatch_for_binary_elementwise_apis",
+            "experimental.dispatch_for_unary_elementwise_apis",
+        ],
+        "define operators and methods in the class",
+    ),
     "experimental.numpy.": "see keras.ops, which has more of NumPy's functions",
     "feature_column": "use Keras's preprocessing layers",
     "io.SparseFeature": "use tf.io.VarLenFeature, tf.io.RaggedFeature, or "

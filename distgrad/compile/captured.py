@@ -17,6 +17,7 @@ from distgrad.compile.program import Program
 from distgrad.compile.traced import Fallback
 from distgrad.core import dispatch, recording, tree
 from distgrad.core.block import Block
+from distgrad.core.composite import Static
 from distgrad.core.errors import ScopeError
 from distgrad.core.scope import OutOfScope
 from distgrad.core.spec import TensorSpec
@@ -259,7 +260,7 @@ def _result_of(result: Any) -> Callable[[list], Any]:
 def _check_result(result: Any) -> None:
     """Raises Fallback for a result that a program cannot give."""
     for leaf in tree.flatten(result):
-        if not (leaf is None or isinstance(leaf, (Tensor, str, bytes, Block))):
+        if not (leaf is None or isinstance(leaf, (Tensor, str, bytes, Static, Block))):
             raise Fallback(f"it returns a {type(leaf).__name__}, which is no nest of tensors")
 
 
@@ -314,6 +315,8 @@ def describe(item: Any, arrays: list[np.ndarray]) -> Any:
         raise TypeError(kind.__name__)
     if kind is TensorSpec:
         return kind, item.shape, item.dtype
+    if kind is Static:
+        return kind, type(item.value), item.value
     if item is None or kind in (bool, int, float, complex, str, bytes):
         return kind, repr(item)
     return kind, id(item)

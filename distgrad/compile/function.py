@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from distgrad.core import devices, timeline, tree
-from distgrad.core.composite import Composite, unpacked
+from distgrad.core.composite import Composite, Record, Static, unpacked
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_number
 from distgrad.core.errors import SignatureError
@@ -146,10 +146,10 @@ class Function:
             return tree.map_structure(self._result, self.python_function(*args, **kwargs))
 
     def _argument(self, value: Any) -> Any:
-        """An array as a tensor, a composite tensor as a nest; anything else as it is."""
-        if isinstance(value, Composite):
+        """An array as a tensor, a composite tensor or a record as a nest; others as they are."""
+        if isinstance(value, (Composite, Record)):
             self._packs = True
-            return Packed((value.kind, *value.packed()))
+            return _packed(value)
         return _tensor(value)
 
     def _result(self, value: Any) -> Any:
@@ -306,8 +306,26 @@ class Packed(tuple):
     """A composite tensor as a program has it: a tensor, and how it lies, which never changes."""
 
 
+class PackedRecord(tuple):
+    """A record as a program has it: its class, which never changes, and its fields."""
+
+
+def _packed(value: Any) -> Any:
+    """What goes into a nest of tensors for an argument, or for a field of one."""
+    if isinstance(value, Composite):
+        return Packed((value.kind, *value.packed()))
+    if isinstance(value, Record):
+        fields = {n: tree.map_structure(_packed, v) for n, v in value.fields().items()}
+        return PackedRecord((Static(type(value)), fields))
+    return value if isinstance(value, Operand) or are_texts(value) else Static(value)
+
+
 def _unpacked(nest: Any) -> Any:
-    """The nest with composite tensors again where they were packed."""
+    """The nest with composite tensors and records again where they were packed."""
+    if type(nest) is Static:
+        return nest.value
+    if type(nest) is PackedRecord:
+        return nest[0].value.of_fields(_unpacked(nest[1]))
     if type(nest) is Packed:
         return unpacked(*nest)
     found = tree.sort(nest)

@@ -77,6 +77,28 @@ class Composite:
         )
 
 
+class Record:
+    """What has named fields, tensors or nests of them among these (an ``ExtensionType``)."""
+
+    def fields(self) -> dict[str, Any]:
+        """The fields by their names."""
+        raise NotImplementedError
+
+    @classmethod
+    def of_fields(cls, fields: Any) -> Any:
+        """One of this class with the fields that another one had, or others of their kinds."""
+        raise NotImplementedError
+
+
+class Static:
+    """What is no tensor among the fields of a record, in a nest of what is."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 def unpacked(kind: str, *parts: Any) -> Any:
     """The composite tensor of this kind that ``packed`` gave these parts of."""
     return _classes[kind].unpacked(*parts)

@@ -1,4 +1,4 @@
-"""``tf.experimental``: ``numpy``, NumPy's functions on tensors, ``dlpack`` and ``Optional``."""
+"""``tf.experimental``: ``numpy``, NumPy's functions on tensors, ``dlpack``, ``ExtensionType``."""
 
 import importlib as _importlib
 
@@ -8,6 +8,10 @@ from distgrad.core.later import absent as _absent
 def __getattr__(name: str) -> object:
     if name in ("dlpack", "numpy"):
         return _importlib.import_module(f"distgrad.experimental.{name}")
+    if name == "ExtensionType":
+        from distgrad.experimental.extension_type import ExtensionType
+
+        return ExtensionType
     if name == "Optional":
         from distgrad.data.iterating import Optional
 

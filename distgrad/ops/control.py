@@ -14,7 +14,13 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import recording, tree
-from distgrad.core.composite import Composite, CompositeError, CompositeSpec, takes_composites
+from distgrad.core.composite import (
+    Composite,
+    CompositeError,
+    CompositeSpec,
+    Record,
+    takes_composites,
+)
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import of_input, string
 from distgrad.core.errors import InvalidArgumentError
@@ -151,7 +157,8 @@ def while_loop(
 
 
 def _loop_variable(value: Any) -> Any:
-    return value if isinstance(value, (TensorArray, Composite, SparseTensor)) else _given(value)
+    kinds = (TensorArray, Composite, Record, SparseTensor)
+    return value if isinstance(value, kinds) else _given(value)
 
 
 @takes_composites
