@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from distgrad.core import devices, timeline, tree
+from distgrad.core import devices, recording, timeline, tree
 from distgrad.core.composite import Composite, Record, Static, unpacked
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_number
@@ -110,7 +110,14 @@ class Function:
             texts = texts or any(map(are_texts, tree.flatten(kwargs)))
         if not self._habits.called:
             return self._first(args, kwargs, texts)
-        return self._call(args, kwargs, texts)
+        try:
+            return self._call(args, kwargs, texts)
+        except Unrecorded as error:  # by arguments of another kind
+            trial = error.undone and recording.per_thread.capture is None
+            if self._habits.asks or not trial:
+                raise
+            self._habits.asks = True
+            return self._call(args, kwargs, texts)
 
     def _first(self, args: tuple, kwargs: dict, texts: bool) -> Any:
         """The first call, in which the function may be found to ask for gradients of its own."""

@@ -21,7 +21,12 @@ from distgrad.core.variable import Variable
 
 
 class Unrecorded(RuntimeError):
-    """Gradients were asked for of what nobody has recorded."""
+    """Gradients were asked for of what nobody has recorded.
+
+    ``undone`` says that what was done until then was but a trial, as functions are traced.
+    """
+
+    undone = False
 
 
 class Graph(GradientTape):
@@ -84,10 +89,13 @@ def _innermost() -> Graph | None:
 def _graph(what: str) -> Graph:
     found = _innermost()
     if found is None:
-        raise Unrecorded(
-            f"tf.{what} is for functions of tf.function, and for all that happens in them: use "
+        error = Unrecorded(
+            f"tf.{what} is for functions of tf.function, whose first call asks for it: use "
             "tf.GradientTape"
         )
+        capture = recording.per_thread.capture
+        error.undone = capture is not None and not capture.abandoned
+        raise error
     return found
 
 

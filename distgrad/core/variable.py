@@ -126,7 +126,7 @@ class Variable(Operand):
             self._loans_limit = 2 * len(self._loans) + 64
 
     def _recall_loans(self) -> None:
-        for told in writers:
+        for told in tuple(writers):  # another thread may take itself off meanwhile
             told(self)
         self._value_uid = 0
         if recording.active and recording.per_thread.capture is not None:

@@ -97,6 +97,27 @@ def test_what_was_assigned_before_it_asked_is_assigned_once(taped):
     assert tape.watched_variables() == ((v,) if taped else ())
 
 
+def test_a_later_call_may_ask_first():
+    v = tf.Variable(1.0)
+
+    @tf.function
+    def step(x, slopes):
+        v.assign_add(1.0)
+        return tf.gradients(v * x, x)[0] if slopes else x
+
+    x = tf.constant(3.0)
+    assert float(step(x, False)) == 3.0 and float(step(x, True)) == 3.0 == float(v)
+    assert float(step(x, True)) == 4.0 and float(step(x, False)) == 3.0 and float(v) == 5.0
+
+    @tf.function
+    def looks(x, slopes):
+        return tf.gradients(v * x, x)[0] if slopes and float(x) else x
+
+    looks(x, False)
+    with pytest.raises(RuntimeError, match="whose first call asks for it"), tf.GradientTape():
+        looks(x, True)
+
+
 def test_where_there_is_no_path():
     v = tf.Variable(1.0)
 
