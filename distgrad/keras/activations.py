@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from distgrad.core import recording
+from distgrad.core.composite import CompositeError, values_of
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.errors import NoValueError
 from distgrad.core.primitive import bind
@@ -205,6 +206,8 @@ def _for_models(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(x: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return function(x, *args, **kwargs)
+        except CompositeError:
+            return _of_ragged(function, x, *args, **kwargs)
         except NoValueError:
             from distgrad.keras.layers.operation import called
 
@@ -218,6 +221,19 @@ def _for_models(function: Callable[..., Any]) -> Callable[..., Any]:
     shown = [first.replace(name="x"), *(p for p in others if p.name != "name")]
     call.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     return call
+
+
+def _of_ragged(function: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
+    """What it gives of ragged rows. Raises ValueError where it needs them to be of one length."""
+    name, values = function.__name__, values_of(x)
+    if name == "softmax":
+        return nn.softmax(x, *args, **kwargs)
+    if name in ("log_softmax", "sparsemax", "glu") and len(values.shape) == 1:
+        raise ValueError(
+            f"{name} makes its rows of whole ones, a {type(x).__name__} has rows of any lengths "
+            "there: give it to_tensor(), with zeros that a mask leaves out"
+        )
+    return x.with_flat_values(function(values, *args, **kwargs))
 
 
 _FOR_MODELS = """

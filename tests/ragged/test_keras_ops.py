@@ -119,6 +119,19 @@ def test_normalized_rows(made, expected):
     np.testing.assert_allclose(found.flat_values, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_activations():
+    """Functions of ``keras.activations`` give what their operations do, in rows of the same."""
+    A = tf.keras.activations
+    for name in ("celu", "relu", "hard_tanh", "soft_shrink", "squareplus", "tanh_shrink", "mish"):
+        found = getattr(A, name)(F)
+        assert found.row_lengths().numpy().tolist() == [2, 1]
+        np.testing.assert_array_equal(found.flat_values, getattr(A, name)(F.flat_values))
+    np.testing.assert_allclose(A.softmax(F).flat_values, [0.26894143, 0.7310586, 1.0], rtol=1e-6)
+    assert A.glu(V).shape == (2, None, 1)
+    with pytest.raises(ValueError, match="glu makes its rows of whole ones"):
+        A.glu(F)
+
+
 def test_what_is_known_of_them():
     assert K.shape(V) == (2, None, 2) and K.ndim(V) == 3 and K.dtype(V) == "float32"
     assert K.convert_to_numpy(B).tolist() == [[True, False], [True, False]]

@@ -39,19 +39,9 @@ class Activation(Layer):
         return shape if len(shape) > 1 and shaping.keeps_shape(self.activation) else None
 
     def call(self, x: Any) -> Any:
-        if not isinstance(x, Composite) or not is_ours(self.activation):
-            return self.activation(x)
-        if isinstance(x, SparseTensor):
+        if isinstance(x, SparseTensor) and is_ours(self.activation):
             return self._of_sparse(x)
-        if self.activation is activations.softmax:
-            return softmax(x)
-        values = x.flat_values
-        if len(values.shape) == 1 and self.activation.__name__ in _OF_ROWS:
-            raise ValueError(
-                f"layer {self.name!r} makes its rows of whole ones, a {type(x).__name__} has rows "
-                "of any lengths there: give it to_tensor(), with zeros that its mask leaves out"
-            )
-        return x.with_flat_values(self.activation(values))
+        return self.activation(x)
 
     def _of_sparse(self, x: SparseTensor) -> Any:
         """Sparse where 0 stays 0, else dense."""
