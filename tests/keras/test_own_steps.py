@@ -363,3 +363,50 @@ def test_a_step_may_return_arrays_of_which_those_of_the_last_batch_are_shown(cap
     loss, each = model.evaluate(X, Y, batch_size=30, verbose=0)
     assert loss == pytest.approx(np.mean((last - Y[:, 0]) ** 2), rel=1e-5)
     np.testing.assert_allclose(each, last[30:], rtol=1e-5)
+
+
+class Graph(Guide):
+    """The same with ``tf.gradients``, as in TensorFlow's graphs."""
+
+    def train_step(self, data):
+        x, y = data
+        y_pred = self(x, training=True)
+        loss = self.compute_loss(y=y, y_pred=y_pred) + tf.reduce_mean(tf.gradients(y_pred, x)[0])
+        self.optimizer.apply(tf.gradients(loss, self.trainable_variables), self.trainable_variables)
+        return self._tell(loss, y, y_pred, None)
+
+
+class Taped(Guide):
+    """The same with tapes."""
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                y_pred = self(x, training=True)
+            loss = self.compute_loss(y=y, y_pred=y_pred)
+            loss += tf.reduce_mean(inner.gradient(y_pred, x))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return self._tell(loss, y, y_pred, None)
+
+
+@pytest.mark.parametrize("shards", ["1", "4"])
+def test_gradients_without_a_tape(shards, monkeypatch):
+    monkeypatch.setenv("DISTGRAD_VIRTUAL_SHARDS", shards)
+    weights = []
+    for kind in (Graph, Taped):
+        model = made(kind)
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+        weights.append(model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_an_eager_step_has_gradients_by_a_function_alone():
+    model = made(Graph)
+    model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
+    with pytest.raises(RuntimeError, match="GradientTape"):
+        model.fit(X, Y, batch_size=8, epochs=1, verbose=0)

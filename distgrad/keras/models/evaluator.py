@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from distgrad.core import recording, tree
 from distgrad.core.composite import Composite
 from distgrad.core.dispatch import as_tensor
 from distgrad.core.dtypes import is_floating, is_number
+from distgrad.core.gradients import recorded
 from distgrad.core.tensor import Tensor
 from distgrad.core.user_line import warn
 from distgrad.core.variable import Variable
@@ -460,7 +462,10 @@ def _marking(
 ) -> Callable[[Any], Any]:
     @functools.wraps(step)
     def marking(data: Any) -> Any:
-        return marked(step(data), metrics())
+        # A trace holds on to what is done in any case: it may be asked for gradients of that.
+        traced = recording.per_thread.capture is not None
+        with recorded() if traced else contextlib.nullcontext():
+            return marked(step(data), metrics())
 
     return marking
 
