@@ -156,5 +156,6 @@ def test_what_they_do_not_take():
         L.Softmax(axis=[1, 2])(VECTORS)
     with pytest.raises(ValueError, match="ragged rows take no count_weights"):
         L.CategoryEncoding(6, output_mode="count")(NUMBERS, count_weights=NUMBERS)
-    with pytest.raises(ValueError, match="ragged tensors of two axes, along the second"):
-        L.Dot(axes=-1)([VECTORS, VECTORS])
+    for other in (VECTORS, tf.ragged.constant([[1.0, 2.0], [3.0]])):
+        with pytest.raises(ValueError, match="ragged tensors of two axes, along the second"):
+            L.Dot(axes=-1)([other, VECTORS])

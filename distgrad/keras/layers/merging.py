@@ -306,7 +306,8 @@ class Dot(Layer):
     def _of_rows(self, one: Any, other: Any) -> Tensor:
         """Of two ragged tensors of the same rows. Raises ValueError for rows of more axes."""
         axes = {self.axes} if isinstance(self.axes, int) else set(self.axes)
-        if not axes <= {1, -1} or self.normalize or len(one.shape) != 2 != len(other.shape):
+        ranks = {len(one.shape), len(other.shape)}
+        if not axes <= {1, -1} or self.normalize or ranks != {2}:
             raise ValueError(
                 f"{self.name!r} multiplies ragged tensors of two axes, along the second, and does "
                 "not normalize them: give it to_tensor()"
