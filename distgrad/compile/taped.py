@@ -19,6 +19,7 @@ from distgrad.compile.captured import Captured
 from distgrad.compile.within import Within
 from distgrad.core import recording, tree
 from distgrad.core.block import Asked, Block
+from distgrad.core.gradients import Graph
 from distgrad.core.primitive import bind, registry
 from distgrad.core.tape import GradientTape
 from distgrad.core.tensor import Tensor
@@ -40,9 +41,11 @@ class Taped:
     def run(self, args: tuple, kwargs: dict) -> Any:
         """A call while somebody records: by programs if that is one tape, and nobody else."""
         tape, *others = recording.per_thread.stack
-        plain = not kwargs and all([type(arg) is Tensor for arg in args])
-        leaves = args if plain else _tensors((args, kwargs))
-        if others or not isinstance(tape, GradientTape) or any(map(_remembers, leaves)):
+        flat = not kwargs and all([type(arg) is Tensor for arg in args])
+        leaves = args if flat else _tensors((args, kwargs))
+        if others or not isinstance(tape, GradientTape) or isinstance(tape, Graph):
+            return self._fn(*args, **kwargs)
+        if any(map(_remembers, leaves)):
             return self._fn(*args, **kwargs)
         followed = tuple([leaf._uid in tape._tracked for leaf in leaves])
         ways = self._ways.setdefault(followed, [])

@@ -542,3 +542,23 @@ def test_fit_that_runs_eagerly():
         return fit.history["loss"], net.get_weights()
 
     assert bits(train(tf.function)) == bits(train(lambda f: f))
+
+
+def test_functions_within_one_that_asks_for_gradients():
+    v, x = tf.Variable(0.7), tf.constant(X)
+
+    def plain(x):
+        return tf.tanh(x) * tf.sin(x)
+
+    def asks(inner):
+        @tf.function
+        def f(x):
+            y = inner(x * v)
+            if tf.reduce_sum(y) > -100:  # the value is read: this function is no program
+                y = inner(y)
+            return tf.gradients(y, [x, v])
+
+        return f
+
+    found, want = asks(tf.function(plain)), bits(asks(plain)(x))
+    assert all(bits(found(x)) == want for _ in range(RUNS))
