@@ -10,16 +10,12 @@ Peers are installed into FOLDER (default: in the user's cache) by the first run.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
-from pathlib import Path
 
-from crew import PEERS, peers_python
+from served import Child, main
 
 FRAMEWORKS = ["distgrad", "torch", "autograd", "tensorflow"]
 STEPS = 50
@@ -120,54 +116,6 @@ def serve(framework: str) -> None:
         print(json.dumps(best / 4 / STEPS / CHAINS[name] * 1e6), flush=True)
 
 
-class Child:
-    """A framework in a process of its own, which runs a program that serves it."""
-
-    def __init__(self, framework: str, python: str, core: int, program: str = __file__) -> None:
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        env.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
-        command = [python, program, "--serve", framework]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
-        )
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(self.process.pid, {core})
-
-    def ask(self, kind: str, name: str):
-        self.process.stdin.write(f"{kind} {name}\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.process.args} ended with {self.process.wait()}")
-        return json.loads(line)
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--serve", choices=FRAMEWORKS, help=argparse.SUPPRESS)
-    parser.add_argument("--peers", type=Path, default=PEERS)
-    parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args()
-    if options.serve:
-        serve(options.serve)
-        return
-    core = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    peers = peers_python(options.peers)
-    children = {
-        name: Child(name, sys.executable if name == "distgrad" else peers, core)
-        for name in FRAMEWORKS
-    }
-    try:
-        report(children, options.rounds)
-    finally:
-        for child in children.values():
-            child.close()
-
-
 def report(children: dict[str, Child], rounds: int) -> None:
     import numpy as np
 
@@ -195,4 +143,4 @@ def report(children: dict[str, Child], rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, FRAMEWORKS, serve, report, rounds=7)

@@ -10,16 +10,12 @@ Peers are installed into FOLDER (default: in the user's cache) by the first run.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
 import sys
 import time
-from pathlib import Path
 
-from crew import PEERS, peers_python
-from eager import Child
+from served import Child, main
 
 FRAMEWORKS = ["distgrad", "tensorflow"]
 FORMS = ["bare", "decorated"]
@@ -122,25 +118,6 @@ def serve(framework: str) -> None:
         print(json.dumps(best / 20 * 1e6), flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--serve", choices=FRAMEWORKS, help=argparse.SUPPRESS)
-    parser.add_argument("--peers", type=Path, default=PEERS)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    if options.serve:
-        serve(options.serve)
-        return
-    core = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    pythons = {"distgrad": sys.executable, "tensorflow": peers_python(options.peers)}
-    children = {name: Child(name, pythons[name], core, __file__) for name in FRAMEWORKS}
-    try:
-        report(children, options.rounds)
-    finally:
-        for child in children.values():
-            child.close()
-
-
 def report(children: dict[str, Child], rounds: int) -> None:
     import numpy as np
 
@@ -175,4 +152,4 @@ def ratio(ours: list[float], others: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, FRAMEWORKS, serve, report, rounds=5)
