@@ -145,3 +145,26 @@ def test_parameters_have_their_names_order_and_defaults(room):
             found[name] = set(differences(name, function))
     wrong = {n: d for n, d in found.items() if d != OTHER.get(n, set())}
     assert not wrong
+
+
+ROOMS = {name.rpartition(".")[0] for name in STORED if name.startswith("keras.")}
+
+
+@pytest.mark.parametrize(
+    "room", sorted(r for r in ROOMS if inspect.ismodule(ours(r)) and r.count(".") == 1)
+)
+def test_an_import_of_all_names_gives_all_of_them(room):
+    module = ours(room)
+    found: dict = {}
+    exec(f"from {module.__name__} import *", found)
+    names = {n.rpartition(".")[2] for n in STORED if n.rpartition(".")[0] == room}
+    assert {name for name in names if hasattr(module, name)} - set(found) == set()
+
+
+def test_an_import_of_all_of_keras_gives_its_modules_and_old_functions():
+    found: dict = {}
+    exec("from distgrad.keras import *\nfrom distgrad.keras.backend import *", found)
+    names = {"applications", "config", "dtype_policies", "tree", "mean", "floatx", "conv2d"}
+    assert names - set(found) == set()
+    exec("from distgrad.keras.datasets import *", found)
+    assert "mnist" in found

@@ -8,6 +8,7 @@ from distgrad.core.dtypes import as_dtype, is_floating
 from distgrad.core.later import absent as _absent
 from distgrad.keras import mixed_precision, naming, settings
 from distgrad.keras.naming import get_uid as get_uid
+from distgrad.ops.scopes import name_scope as name_scope
 
 
 def floatx() -> str:
@@ -102,10 +103,19 @@ def is_keras_tensor(x: Any) -> bool:
     return isinstance(x, KerasTensor)
 
 
+_NEW = (
+    *("backend", "clear_session", "epsilon", "floatx", "get_uid", "image_data_format"),
+    *("is_float_dtype", "is_int_dtype", "is_keras_tensor", "name_scope", "result_type"),
+    *("set_epsilon", "set_floatx", "set_image_data_format", "standardize_dtype"),
+)
+
+
 def __getattr__(name: str) -> Any:
-    if not name.startswith("__"):  # an import asks for some of those
+    if name == "__all__" or not name.startswith("__"):  # an import asks for others of those
         from distgrad.keras import legacy, legacy_layers  # at the first use of one of them
 
+        if name == "__all__":
+            return [*_NEW, *legacy.__all__, *legacy_layers.__all__]
         for module in (legacy, legacy_layers):
             if name in module.__all__:
                 return getattr(module, name)

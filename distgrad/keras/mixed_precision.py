@@ -58,6 +58,9 @@ class Policy(Configured):
 
 
 DTypePolicy = Policy
+__all__ = ["DTypePolicy", "Policy", "dtype_policy", "global_policy"]
+__all__ += ["LossScaleOptimizer"]  # noqa: F822 (of __getattr__)
+__all__ += ["set_dtype_policy", "set_global_policy"]
 
 _global = Policy("float32")
 

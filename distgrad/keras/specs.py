@@ -27,6 +27,9 @@ _HOMES = {
     "regularizer": ("distgrad.keras.regularizers", "Regularizer"),
     "constraint": ("distgrad.keras.constraints", "Constraint"),
 }
+# They go around others that a job does not name, or have no place between layers.
+_NOT_OF_JOBS = {"LossScaleOptimizer", "MultiOptimizer", "MeanMetricWrapper"}
+_NOT_OF_JOBS |= {"MaxNumBoundingBoxes", "Wrapper"}
 _INNER = ("layer", "initializer", "regularizer", "constraint")
 _LAYERS = ("cell", "cells", "layers")  # keywords that take a layer, or a list of them
 
@@ -38,7 +41,10 @@ def module_of(kind: Kind) -> Any:
 
 @lru_cache
 def classes(kind: Kind) -> dict[str, type]:
-    """The public classes of a kind by name, without those that are only there to derive from."""
+    """The public classes of a kind by name, without those that are only there to derive from.
+
+    Of two names of one class, as ``MaxPooling2D`` and ``MaxPool2D``, its own is the one to use.
+    """
     module, base = module_of(kind), getattr(module_of(kind), _HOMES[kind][1])
     # A list holds what is to be used; without one that is what can be called, by its own name.
     listed = getattr(module, "__all__", None)
@@ -49,8 +55,13 @@ def classes(kind: Kind) -> dict[str, type]:
         if inspect.isclass(value)
         and issubclass(value, base)
         and value is not base
-        and (listed or _is_complete(name, value, base))
+        and name not in _NOT_OF_JOBS
+        and (_is_first(name, value, listed) if listed else _is_complete(name, value, base))
     }
+
+
+def _is_first(name: str, cls: type, listed: list[str]) -> bool:
+    return name == cls.__name__ or cls.__name__ not in listed
 
 
 def _is_complete(name: str, cls: type, base: type) -> bool:

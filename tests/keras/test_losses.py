@@ -13,6 +13,7 @@ from distgrad import keras
 
 losses = tf.keras.losses
 STORED = json.loads((Path(__file__).parents[1] / "reference" / "keras_losses.json").read_text())
+NAMES = sorted(cls.__name__ for cls in losses._CLASSES)
 CASES = [pytest.param(case, id=f"{i}-{case['class']}") for i, case in enumerate(STORED["cases"])]
 
 
@@ -136,7 +137,7 @@ def test_losses_are_in_their_own_dtype():
     assert losses.mean_squared_error(y, p).dtype == tf.float64  # a function keeps what it is given
 
 
-@pytest.mark.parametrize("name", losses.__all__[1:])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_loss_takes_a_dtype(name):
     assert getattr(losses, name)(dtype="float64").dtype == "float64"
 
@@ -194,7 +195,7 @@ def test_wrong_settings_are_value_errors(call, words):
         call()
 
 
-@pytest.mark.parametrize("name", sorted(set(losses.__all__) - {"Loss"}))
+@pytest.mark.parametrize("name", NAMES)
 def test_get_and_config_round_trip(name):
     loss = losses.get(name)
     assert type(loss).__name__ == name

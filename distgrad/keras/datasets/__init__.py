@@ -18,8 +18,8 @@ if TYPE_CHECKING:
         reuters,
     )
 
-_NAMES = (
+__all__ = [
     *("boston_housing", "california_housing", "cifar10", "cifar100", "fashion_mnist", "imdb"),
     *("mnist", "reuters"),
-)
-__getattr__, __dir__ = later(__name__, globals(), {name: f".{name}" for name in _NAMES})
+]
+__getattr__, __dir__ = later(__name__, globals(), {name: f".{name}" for name in __all__})

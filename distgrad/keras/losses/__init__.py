@@ -7,8 +7,7 @@ from typing import Any
 
 from distgrad.keras import registry
 from distgrad.keras.losses.alignment import CTC, ctc
-from distgrad.keras.losses.base import FunctionLoss, Loss
-from distgrad.keras.losses.base import Reduction as Reduction
+from distgrad.keras.losses.base import FunctionLoss, Loss, Reduction
 from distgrad.keras.losses.entropy import (
     BinaryCrossentropy,
     BinaryFocalCrossentropy,
@@ -104,13 +103,14 @@ _ALIASES: dict[str, Any] = {
 }
 _KNOWN: dict[str, Any] = registry.by_name(*_CLASSES, **_ALIASES)
 
-__all__ = ["Loss", *(cls.__name__ for cls in _CLASSES)]
-
-
 _FUNCTIONS: dict[str, Any] = {
     snake_case(cls.__name__): globals()[snake_case(cls.__name__)] for cls in _CLASSES
 }
 _FUNCTIONS.update({name: globals()[name] for name in _ALIASES})
+
+__all__ = ["Loss", "Reduction", "deserialize", "get", "serialize"]
+__all__ += ["BCE", "KLD", "MAE", "MAPE", "MSE", "MSLE"]
+__all__ += [*(cls.__name__ for cls in _CLASSES), *_FUNCTIONS]
 
 
 def get(identifier: Any) -> Any:

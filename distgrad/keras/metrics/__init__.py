@@ -159,7 +159,18 @@ _KNOWN: dict[str, Any] = registry.by_name(
 _BY_NAME = {name: cls for name, cls in _KNOWN.items() if cls not in (Mean, Sum)}
 _ACCURACY = ("accuracy", "acc")
 
-__all__ = ["Metric", *(cls.__name__ for cls in _CLASSES)]
+_FUNCTIONS = (
+    *("KLD", "MAE", "MAPE", "MSE", "MSLE", "binary_accuracy", "binary_crossentropy"),
+    *("binary_focal_crossentropy", "categorical_accuracy", "categorical_crossentropy"),
+    *("categorical_focal_crossentropy", "categorical_hinge", "concordance_correlation", "hinge"),
+    *("huber", "kl_divergence", "kld", "kullback_leibler_divergence", "log_cosh", "logcosh", "mae"),
+    *("mape", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error"),
+    *("mean_squared_logarithmic_error", "mse", "msle", "pearson_correlation", "poisson"),
+    *("sparse_categorical_accuracy", "sparse_categorical_crossentropy"),
+    *("sparse_top_k_categorical_accuracy", "squared_hinge", "top_k_categorical_accuracy"),
+)
+__all__ = ["MeanMetricWrapper", "Metric", "deserialize", "get", "serialize"]
+__all__ += [*(cls.__name__ for cls in _CLASSES), *_FUNCTIONS]
 
 
 def get(identifier: Any) -> Metric:

@@ -13,9 +13,8 @@ from distgrad.keras.optimizers.adaptive import Adadelta, Adagrad, Ftrl, RMSprop
 from distgrad.keras.optimizers.base import Optimizer
 from distgrad.keras.optimizers.descent import SGD, Lion
 from distgrad.keras.optimizers.layerwise import Adafactor, Lamb, Muon, ScheduleFreeAdamW
-from distgrad.keras.optimizers.scaling import LossScaleOptimizer as LossScaleOptimizer
-from distgrad.keras.optimizers.several import MultiOptimizer as MultiOptimizer
-from distgrad.keras.optimizers.several import OptimizerMap as OptimizerMap
+from distgrad.keras.optimizers.scaling import LossScaleOptimizer
+from distgrad.keras.optimizers.several import MultiOptimizer, OptimizerMap
 
 _BY_VARIABLE = (Lamb, Adafactor, Muon, ScheduleFreeAdamW)
 _CLASSES = (SGD, Adam, AdamW, Adamax, Nadam, RMSprop, Adagrad, Adadelta, Ftrl, Lion, *_BY_VARIABLE)
@@ -26,7 +25,6 @@ _KNOWN: dict[str, Any] = {cls.__name__.lower(): cls for cls in (*_CLASSES, *_ARO
 legacy = experimental = sys.modules[__name__]
 sys.modules.update({f"{__name__}.legacy": legacy, f"{__name__}.experimental": experimental})
 
-# A job names one of these; the others go around them: LossScaleOptimizer for mixed precision.
 __all__ = [
     "SGD",
     "Adadelta",
@@ -38,12 +36,19 @@ __all__ = [
     "Ftrl",
     "Lamb",
     "Lion",
+    "LossScaleOptimizer",
+    "MultiOptimizer",
     "Muon",
     "Nadam",
     "Optimizer",
+    "OptimizerMap",
     "RMSprop",
     "ScheduleFreeAdamW",
+    "deserialize",
+    "get",
+    "legacy",
     "schedules",
+    "serialize",
 ]
 
 
