@@ -26,8 +26,6 @@ _INSTEAD = {
     "data.experimental.parallel_interleave": "use Dataset.interleave",
     "distribute.ParameterServerStrategy": _STRATEGY,
     "distribute.Server": "start the script with mpirun, or with distgrad launch",
-    "distribute.TPUStrategy": _STRATEGY,
-    "distribute.cluster_resolver": "ranks find each other by mpirun, Ray or distgrad launch",
     # Habits of Horovod, of torch.distributed and of Ray Train.
     **dict.fromkeys(
         _of_peers("DistributedGradientTape DistributedOptimizer DistributedDataParallel"),

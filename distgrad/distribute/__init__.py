@@ -20,6 +20,8 @@ from distgrad.distribute.strategy import (
     ReductionToOneDevice,
     RunOptions,
     Strategy,
+    TPUStrategy,
+    cluster_resolver,
     experimental,
     experimental_set_strategy,
     get_strategy,

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -205,6 +205,25 @@ class OneDeviceStrategy(Strategy):
         super().__init__()
 
 
+class TPUStrategy(Strategy):
+    """TensorFlow's name for the replicas of TPUs, to derive classes from and to ask by isinstance.
+
+    To make one raises ValueError, as in TensorFlow on a machine that has none.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        _no_tpu()
+
+
+def _no_tpu(tpu: Any = None, *args: Any, **kwargs: Any) -> NoReturn:
+    """What scripts that look for a TPU first catch; then they go on without one."""
+    raise ValueError(
+        "Please provide a TPU Name to connect to: there are none, as workers on CPUs and CUDA GPUs "
+        "share each batch; use MirroredStrategy"
+    )
+
+
+cluster_resolver = SimpleNamespace(TPUClusterResolver=_no_tpu)
 _scopes: list[Strategy] = []
 _standing: list[AbstractContextManager] = []  # the scope that is in force for the whole script
 _default: list[Strategy] = []
@@ -212,6 +231,7 @@ experimental = SimpleNamespace(
     CommunicationImplementation=SimpleNamespace(AUTO="AUTO", NCCL="NCCL", RING="RING"),
     CommunicationOptions=lambda **options: SimpleNamespace(**options),
     MultiWorkerMirroredStrategy=MultiWorkerMirroredStrategy,
+    TPUStrategy=TPUStrategy,
 )
 
 

@@ -190,7 +190,7 @@ def test_settings_of_devices_are_taken():
         ("saved_model.save", "x.keras"),
         ("lite.TFLiteConverter", "ONNX"),
         ("experimental.numpy.interp", "keras.ops"),
-        ("distribute.cluster_resolver", "mpirun"),
+        ("distribute.ParameterServerStrategy", "MirroredStrategy"),
         ("set_random_seed", "tf.random.set_seed"),
         ("layers.dense", "TensorFlow 1"),
         ("keras.layers.embeddings.Embedding", "layers of tf.keras.layers itself"),

@@ -447,5 +447,22 @@ def test_fit_within_a_scope_is_what_it_is_without():
 
 
 def test_strategies_that_do_not_exist_say_what_to_use():
-    with pytest.raises(AttributeError, match="'TPUStrategy': workers on CPUs and CUDA GPUs"):
-        tf.distribute.TPUStrategy  # noqa: B018
+    with pytest.raises(AttributeError, match="'ParameterServerStrategy': workers on CPUs and CUDA"):
+        tf.distribute.ParameterServerStrategy  # noqa: B018
+
+
+def test_a_script_that_looks_for_a_tpu_goes_on_without():
+    try:
+        tpu = tf.distribute.cluster_resolver.TPUClusterResolver()
+        tf.config.experimental_connect_to_cluster(tpu)
+        strategy = tf.distribute.TPUStrategy(tpu)
+    except ValueError:
+        strategy = tf.distribute.get_strategy()
+    assert strategy is tf.distribute.get_strategy()
+    assert not isinstance(strategy, tf.distribute.TPUStrategy)
+
+    class Replicator(tf.distribute.experimental.TPUStrategy):
+        pass
+
+    with pytest.raises(ValueError, match="provide a TPU Name to connect to.*MirroredStrategy"):
+        Replicator()
