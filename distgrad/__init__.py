@@ -235,6 +235,7 @@ _MODULES = [
 # names of modules that few scripts need,
 _RARE = {
     "launcher.calling": "launch",
+    "core.dispatch": "register_tensor_conversion_function",
     "core.sparse_tensor": "SparseTensor SparseTensorSpec",
     "ragged": "RaggedTensor RaggedTensorSpec",
     "strings": "as_string",
@@ -299,6 +300,7 @@ if _TYPE_CHECKING:
         version,
     )
     from distgrad.core.aggregation import VariableAggregation, VariableSynchronization
+    from distgrad.core.dispatch import register_tensor_conversion_function
     from distgrad.core.dtypes import bfloat16
     from distgrad.core.gradients import gradients, hessians
     from distgrad.core.sparse_tensor import SparseTensor, SparseTensorSpec

@@ -13,6 +13,14 @@ import distgrad as tf
 compat, v1 = tf.compat, tf.compat.v1
 
 
+def test_the_old_where_takes_a_vector_that_chooses_rows():
+    x, y = np.arange(6.0).reshape(3, 2), -np.ones((3, 2))
+    chosen = [[0.0, 1.0], [-1.0, -1.0], [4.0, 5.0]]
+    np.testing.assert_array_equal(v1.where([True, False, True], x, y), chosen)
+    np.testing.assert_array_equal(v1.where([[True], [False], [True]], x, y), chosen)
+    np.testing.assert_array_equal(v1.where([True, False, True]), [[0], [2]])
+
+
 def test_texts_and_bytes():
     assert [compat.as_str(each) for each in ("a", b"a", np.str_("a"))] == ["a"] * 3
     assert compat.as_text(b"\xe9", "latin1") == "\xe9"

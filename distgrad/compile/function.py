@@ -228,15 +228,17 @@ class Function:
 
         signature = inspect.signature(self.python_function)
         bound = signature.bind(*args, **kwargs)
-        specs = {k: tree.map_structure(_spec, v) for k, v in bound.arguments.items()}
+        bound.arguments = {k: tree.map_structure(_spec, v) for k, v in bound.arguments.items()}
+        given = inspect.BoundArguments(signature, OrderedDict(bound.arguments))
         bound.apply_defaults()
-        key = describe(dict(bound.arguments) | specs, [])
+        key = describe(dict(bound.arguments), [])
         known = {} if self._programs is None else self._programs.concrete
         if key not in known:
-            known[key] = self._concrete(signature, specs)
+            known[key] = self._concrete(given)
         return known[key]
 
-    def _concrete(self, signature: inspect.Signature, specs: dict[str, Any]) -> Function:
+    def _concrete(self, bound: inspect.BoundArguments) -> Function:
+        specs = _by_name(bound)
 
         def concrete(*tensors: Any, **named: Any) -> Any:
             free = [k for k, v in specs.items() if any(map(_is_spec, tree.flatten(v)))]
@@ -245,8 +247,8 @@ class Function:
             if len(tensors) > len(order) or not set(free) <= set(given) <= set(specs):
                 raise TypeError(f"{self!r} takes {free}, got {len(tensors)} and {list(named)}")
             matched = {k: _match(specs[k], v) for k, v in given.items()}
-            call = inspect.BoundArguments(signature, OrderedDict(specs | matched))
-            return self(*call.args, **call.kwargs)
+            values, count = list((specs | matched).values()), len(bound.args)
+            return self(*values[:count], **dict(zip(bound.kwargs, values[count:], strict=True)))
 
         made = Function(functools.update_wrapper(concrete, self.python_function))
         made._programs = None  # they are this function's
@@ -353,6 +355,18 @@ def _spec(value: Any) -> Any:
     value = _tensor(value)
     texts = isinstance(value, np.ndarray) and is_text(value)
     return TensorSpec.from_tensor(value) if texts or isinstance(value, Operand) else value
+
+
+def _by_name(bound: inspect.BoundArguments) -> dict[str, Any]:
+    """Arguments by name, in their order; those of ``*args`` are ``args_0`` and so on."""
+    names: list[str] = []
+    for name, value in bound.arguments.items():
+        kind = bound.signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            names += [f"{name}_{i}" for i in range(len(value))]
+        else:
+            names += list(value) if kind is inspect.Parameter.VAR_KEYWORD else [name]
+    return dict(zip(names, (*bound.args, *bound.kwargs.values()), strict=True))
 
 
 def _match(spec: Any, value: Any) -> Any:

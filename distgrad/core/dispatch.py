@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -168,6 +168,26 @@ def as_tensor(value: Any, dtype: Any = None, like: np.dtype | None = None) -> Te
             f"a {tensor.dtype.name} tensor cannot be converted to {as_dtype(dtype).name}; use cast"
         )
     return tensor
+
+
+def register_tensor_conversion_function(
+    base_type: type | tuple[type, ...],
+    conversion_func: Callable[..., Any],
+    priority: int = 100,
+) -> None:
+    """Lets objects of a class, or of several, be given wherever a tensor is.
+
+    ``conversion_func(value, dtype, name, as_ref)`` returns their tensor. Of a class that has one
+    already the last one counts, whatever its ``priority``. Raises TypeError for what is no class or
+    no callable, and for Python's and NumPy's numbers.
+    """
+    kinds = base_type if isinstance(base_type, tuple) else (base_type,)
+    if not callable(conversion_func):
+        raise TypeError(f"conversion_func is callable, not {conversion_func!r}")
+    for kind in kinds:
+        if not isinstance(kind, type) or issubclass(kind, (int, float, np.generic, np.ndarray)):
+            raise TypeError(f"tensors are made of objects of a class of one's own, not {kind!r}")
+        kind._read = lambda value: as_tensor(conversion_func(value, None, None, False))  # type: ignore[attr-defined]
 
 
 def _to_array(value: Any, dtype: Any) -> np.ndarray:

@@ -28,6 +28,7 @@ class Module:
         elif not name.isidentifier():
             raise ValueError(f"{name!r} is not a valid module name: use a Python identifier")
         self._name = name
+        self._name_scope = naming.name_scope(f"{naming.prefix()}{name}/")
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -41,8 +42,11 @@ class Module:
 
     @property
     def name_scope(self) -> naming.name_scope:
-        """A context in which names of new variables start with the module's."""
-        return naming.name_scope(f"{self._name}/")
+        """A context in which names of new variables start with the module's.
+
+        That begins with the scope in which the module was made.
+        """
+        return self._name_scope
 
     @classmethod
     def with_name_scope(cls, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -191,6 +191,18 @@ def test_get_concrete_function():
     np.testing.assert_array_equal(signed.get_concrete_function()([1.0]), [2.0])
 
 
+def test_a_concrete_function_of_any_number_of_arguments():
+    @tf.function
+    def f(x, *args, **kwargs):
+        return x * 2.0 + sum(args) + sum(kwargs.values())
+
+    concrete = f.get_concrete_function(S([None]), S([None]), S([]), y=S([]))
+    np.testing.assert_array_equal(concrete(tf.ones(2), tf.ones(2), 3.0, y=4.0), [10.0, 10.0])
+    np.testing.assert_array_equal(concrete([1.0], args_1=3.0, y=4.0, args_0=[1.0]), [10.0])
+    with pytest.raises(TypeError, match=r"takes \['x', 'args_0', 'args_1', 'y'\], got 1"):
+        concrete(tf.ones(2))
+
+
 def test_a_concrete_function_is_the_same_for_the_same_arguments():
     class Scale(tf.Module):
         @tf.function

@@ -101,6 +101,26 @@ def test_name_scope_of_a_module():
     assert module.name_scope.name == "lazy/" and Lazy.__call__.__doc__ == "Doc."
 
 
+def test_the_name_scope_of_a_module_begins_with_that_in_which_it_was_made():
+    class Inner(tf.Module):
+        @tf.Module.with_name_scope
+        def __call__(self):
+            return tf.Variable(1.0, name="v").name
+
+    class Outer(tf.Module):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope:
+                self.inner = Inner()
+
+    outer = Outer()
+    assert (outer.name_scope.name, outer.inner.name_scope.name) == ("outer/", "outer/inner/")
+    with outer.name_scope, outer.name_scope:
+        assert outer.inner() == "outer/inner/v:0"
+        assert tf.Variable(1.0).name == "outer/Variable:0"
+    assert outer.inner.name == "inner" and tf.Variable(1.0).name == "Variable:0"
+
+
 def test_name_scopes_nest():
     with tf.name_scope("a") as a:
         with tf.name_scope("b") as b:
