@@ -227,6 +227,7 @@ Zeta math.zeta x q
 """
 
 _LINES = {line.split()[0]: line for line in _OPERATIONS.replace("\n ", " ").splitlines() if line}
+_OWN = ("FusedBatchNormV2", "FusedBatchNormV3")  # which have no other public name
 _NAME = inspect.Parameter("name", inspect.Parameter.KEYWORD_ONLY, default=None)
 
 
@@ -266,6 +267,8 @@ def _operation(name: str, path: str, *arguments: str) -> Callable[..., _Any]:
 
 
 def __getattr__(name: str) -> _Any:
+    if name in _OWN:
+        return getattr(importlib.import_module("distgrad.ops.fused_norm"), name)
     if name not in _LINES:
         _absent(__name__)(name)
     made = globals()[name] = _operation(*_LINES[name].split())
@@ -273,4 +276,4 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    return [*_LINES]
+    return [*_LINES, *_OWN]

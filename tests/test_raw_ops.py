@@ -18,7 +18,8 @@ def test_every_one_is_compared_with_that_of_tensorflow():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     (_, expressions) = module.GROUPS["raw_ops"]
-    assert set(dir(tf.raw_ops)) == set(re.findall(r"raw\.(\w+)\(", " ".join(expressions)))
+    listed = set(dir(tf.raw_ops)) - set(tf.raw_ops._OWN)  # which are among the other expressions
+    assert listed == set(re.findall(r"raw\.(\w+)\(", " ".join(expressions)))
 
 
 def test_arguments_are_given_by_keyword():

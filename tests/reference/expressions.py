@@ -35,6 +35,22 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
             "len(tf.config.experimental.list_physical_devices('TPU'))",
         ],
     ),
+    "raw_ops": (
+        "rng = np.random.default_rng(0)\n"
+        "x = tf.constant(rng.normal(size=(2, 3, 4, 2)).astype('float32'))\n"
+        "v = tf.constant([0.5, 2.0])\n"
+        "def fused(x=x, scale=v, mean=v * 3, **more): return tf.raw_ops.FusedBatchNormV3("
+        "x=x, scale=scale, offset=v * 2, mean=mean, variance=v * 4, **more)",
+        [
+            "fused()[:3]",
+            "fused(epsilon=0.1, exponential_avg_factor=0.25)[:3]",
+            "fused(is_training=False)[:3]",
+            "tf.raw_ops.FusedBatchNormV2(x=x, scale=v, offset=v, mean=v, variance=v)[:3]",
+            "gradient(lambda a: (fused(x=a)[0] / 8) ** 3, x)",
+            "gradient(lambda a: fused(x=a, is_training=False)[0] ** 3, x)",
+            "gradient(lambda a: fused(scale=a)[0] ** 3, v)",
+        ],
+    ),
     "functions": (
         "rng = np.random.default_rng(0)\n"
         "x = tf.constant(rng.normal(size=(2, 4, 6, 4)).astype('float32'))\n"
