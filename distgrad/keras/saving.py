@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,13 +64,21 @@ def serialize_keras_object(obj: Any) -> Any:
 
 
 def deserialize_keras_object(
-    config: Any, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True
+    config: Any,
+    custom_objects: Mapping[str, Any] | None = None,
+    safe_mode: bool = True,
+    module_objects: Mapping[str, Any] | None = None,
 ) -> Any:
     """What ``serialize_keras_object`` was given, here or in Keras 3.
 
+    Further classes and functions by name are in ``module_objects``, and may be given by name alone.
     Raises ValueError for a class or function that is neither known nor among the custom objects,
     TypeError for a config of another type than that of its class.
     """
+    if module_objects is not None:
+        custom_objects = {**module_objects, **(custom_objects or {})}
+        if isinstance(config, str) and inspect.isclass(custom_objects.get(config)):
+            return custom_objects[config]()
     if isinstance(config, str):
         return (custom_objects or {}).get(config, config)
     if isinstance(config, (list, tuple)):

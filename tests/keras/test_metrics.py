@@ -114,9 +114,15 @@ def test_cross_entropies_go_back_to_the_logits_of_an_activation():
 )
 @pytest.mark.parametrize("name", ["accuracy", "acc"])
 def test_accuracy_fits_the_shapes(name, y_true, y_pred, expected):
-    metric = metrics.get(name)
+    metric = metrics.compiled(name)
     assert metric.name == name and metric.direction == "up"
     assert float(metric(y_true, np.array(y_pred, np.float32))) == pytest.approx(expected)
+
+
+def test_outside_of_a_model_accuracy_is_the_share_of_equal_values():
+    metric = metrics.get("accuracy")
+    assert type(metric) is metrics.Accuracy and metric.name.startswith("accuracy")
+    assert float(metric([[1.0], [2.0]], [[1.0], [2.5]])) == 0.5
 
 
 class SquaredError:
@@ -176,8 +182,7 @@ def test_config_round_trip(name):
     again = metrics.get(config)
     assert type(again) is type(metric) and again.size == metric.size
     assert again.get_config() == metric.get_config()
-    # By its name, compile takes Accuracy for the one that fits; Mean and Sum are none for it.
-    if not needed and name not in ("Accuracy", "Mean", "Sum"):
+    if not needed and name not in ("Mean", "Sum"):  # which are none for a model
         assert type(metrics.get(name)) is type(metric)
 
 

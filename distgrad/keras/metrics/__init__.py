@@ -176,8 +176,7 @@ __all__ += [*(cls.__name__ for cls in _CLASSES), *_FUNCTIONS]
 def get(identifier: Any) -> Metric:
     """The metric for a name, a config, a function or an object, as ``compile`` takes them.
 
-    ``accuracy`` is the one that fits the shapes of targets and predictions. Raises ValueError for
-    an unknown name.
+    Raises ValueError for an unknown name.
     """
     if isinstance(identifier, Metric):
         return identifier
@@ -189,13 +188,16 @@ def get(identifier: Any) -> Metric:
         own = getattr(identifier, "__name__", None) or getattr(identifier, "name", None)
         name = own or type(identifier).__name__
         return MeanMetricWrapper(identifier, registry.snake_case(name.strip("<>")))
-    if isinstance(identifier, str) and identifier.lower() in _ACCURACY:
-        return FittingAccuracy(name=identifier)
     return registry.lookup("metric", identifier, _BY_NAME)()
 
 
 def compiled(identifier: Any) -> Metric:
-    """``get`` for a model, which shows a metric that it is given by name under that name."""
+    """``get`` for a model, which shows a metric that it is given by name under that name.
+
+    Its ``accuracy`` is the one that fits the shapes of targets and predictions.
+    """
+    if isinstance(identifier, str) and identifier.lower() in _ACCURACY:
+        return FittingAccuracy(name=identifier)
     metric = get(identifier)
     if isinstance(identifier, str):
         metric.name = identifier
@@ -203,7 +205,7 @@ def compiled(identifier: Any) -> Metric:
 
 
 def check(identifier: Any) -> None:
-    """Raises ValueError where ``get`` would not know it; of names and classes none is made."""
+    """Raises ValueError where ``compiled`` would not know it; of names and classes none is made."""
     if isinstance(identifier, str):
         if identifier.lower() not in _ACCURACY:
             registry.lookup("metric", identifier, _BY_NAME)

@@ -38,6 +38,7 @@ _LATER = {
     "get_file": ".files",
     "image_dataset_from_directory": ".folders",
     "img_to_array": ".images",
+    "legacy": ".legacy",
     "is_interactive_logging_enabled": "..config",
     "load_img": ".images",
     "model_to_dot": ".drawing",
