@@ -446,6 +446,14 @@ def test_fit_within_a_scope_is_what_it_is_without():
     assert fitted(strategy.scope()) == fitted(contextlib.nullcontext())
 
 
+def test_a_model_tells_its_strategy():
+    strategy = tf.distribute.MirroredStrategy()
+    with strategy.scope():
+        model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+        assert model.distribute_strategy is strategy
+    assert model.distribute_strategy is tf.distribute.get_strategy()
+
+
 def test_strategies_that_do_not_exist_say_what_to_use():
     with pytest.raises(AttributeError, match="'ParameterServerStrategy': workers on CPUs and CUDA"):
         tf.distribute.ParameterServerStrategy  # noqa: B018

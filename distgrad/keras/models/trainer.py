@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,6 +47,12 @@ from distgrad.training.turns import CustomStep
 
 class Trainer(Evaluator):
     """An evaluator with a training loop."""
+
+    @property
+    def distribute_strategy(self) -> Any:
+        """The strategy whose scope this is, or the one that stands for none."""
+        # Its room is above this one, and only who asks for it needs it.
+        return importlib.import_module("distgrad.distribute").get_strategy()
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step on one shard; a model may define its own, on ``data`` as fit was given it.
