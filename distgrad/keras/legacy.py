@@ -52,9 +52,11 @@ __all__ = [
     "batch_get_value",
     "batch_set_value",
     "binary_crossentropy",
+    "binary_focal_crossentropy",
     "cast",
     "cast_to_floatx",
     "categorical_crossentropy",
+    "categorical_focal_crossentropy",
     "clip",
     "concatenate",
     "constant",
@@ -94,7 +96,9 @@ __all__ = [
     "pow",
     "prod",
     "random_normal",
+    "random_normal_variable",
     "random_uniform",
+    "random_uniform_variable",
     "reshape",
     "reverse",
     "round",
@@ -292,6 +296,30 @@ def random_uniform(
     return random.uniform(shape, minval, maxval, or_floatx(dtype), seed)
 
 
+def random_normal_variable(
+    shape: Any,
+    mean: float,
+    scale: float,
+    dtype: Any = None,
+    name: str | None = None,
+    seed: int | None = None,
+) -> Variable:
+    """A variable that holds normal numbers."""
+    return Variable(random_normal(shape, mean, scale, dtype, seed), name=name)
+
+
+def random_uniform_variable(
+    shape: Any,
+    low: float,
+    high: float,
+    dtype: Any = None,
+    name: str | None = None,
+    seed: int | None = None,
+) -> Variable:
+    """A variable that holds uniform numbers in [low, high)."""
+    return Variable(random_uniform(shape, low, high, dtype, seed), name=name)
+
+
 # Variables
 
 
@@ -386,3 +414,36 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
         logits = log(clip_by_value(logits, _EPSILON, 1.0 - _EPSILON))
     labels = reshape(cast(target, np.int64), logits.shape[:-1])
     return cross_entropy.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+
+def binary_focal_crossentropy(
+    target: Any,
+    output: Any,
+    apply_class_balancing: bool = False,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+) -> Tensor:
+    """``binary_crossentropy`` times ``(1 - chance of the target) ** gamma``, elementwise."""
+    p = sigmoid(output) if from_logits else as_tensor(output)
+    target = as_tensor(target, like=p._data.dtype)
+    missed = 1.0 - target * p - (1.0 - target) * (1.0 - p)
+    found = missed**gamma * binary_crossentropy(target, output, from_logits)
+    if apply_class_balancing:
+        found = (target * alpha + (1.0 - target) * (1.0 - alpha)) * found
+    return found
+
+
+def categorical_focal_crossentropy(
+    target: Any,
+    output: Any,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+    axis: int = -1,
+) -> Tensor:
+    """``categorical_crossentropy``, each class weighed by ``alpha * (1 - its chance) ** gamma``."""
+    p = nn.softmax(output, axis) if from_logits else as_tensor(output)
+    p = clip_by_value(p / sum(p, axis, True), _EPSILON, 1.0 - _EPSILON)
+    target = as_tensor(target, like=p._data.dtype)
+    return sum(-target * log(p) * alpha * (1.0 - p) ** gamma, axis)

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from distgrad.core.dispatch import as_tensor
+from distgrad.core.sparse_tensor import SparseTensor
 from distgrad.core.tensor import Tensor
+from distgrad.core.variable import Variable
 from distgrad.keras import activations, settings
 from distgrad.keras.legacy import or_floatx
 from distgrad.keras.ops import alignment, windows
-from distgrad.ops import constants, control, ctc, nn, random
+from distgrad.ops import constants, control, convolution, ctc, nn, normalization, random
 from distgrad.ops.casting import cast
 from distgrad.ops.clipping import clip_by_value
 from distgrad.ops.exponential import log
@@ -28,30 +30,43 @@ from distgrad.ops.neighbours import bias_add as biased
 from distgrad.ops.padding import pad
 from distgrad.ops.reduce import reduce_min
 from distgrad.ops.shape import reshape, squeeze, transpose
+from distgrad.sparse import to_dense as sparse_to_dense
 
 __all__ = [
     "arange",
     "batch_dot",
+    "batch_normalization",
     "bias_add",
     "conv1d",
     "conv2d",
+    "conv2d_transpose",
     "conv3d",
     "ctc_batch_cost",
     "ctc_decode",
+    "depthwise_conv2d",
     "dropout",
     "elu",
+    "foldl",
+    "foldr",
     "hard_sigmoid",
     "in_top_k",
+    "is_sparse",
     "map_fn",
+    "moving_average_update",
     "pool2d",
+    "pool3d",
     "random_bernoulli",
     "relu",
     "repeat",
     "repeat_elements",
     "resize_images",
+    "resize_volumes",
+    "separable_conv2d",
     "spatial_2d_padding",
+    "spatial_3d_padding",
     "switch",
     "temporal_padding",
+    "to_dense",
     "truncated_normal",
 ]
 
@@ -174,6 +189,46 @@ def map_fn(fn: Callable[[Any], Any], elems: Any, name: str | None = None, dtype:
     return control.map_fn(fn, elems, dtype)
 
 
+def foldl(
+    fn: Callable[[Any, Any], Any], elems: Any, initializer: Any = None, name: str | None = None
+) -> Any:
+    """``fn`` of what came out before, at first ``initializer``, and each element in turn."""
+    return control.foldl(fn, elems, initializer)
+
+
+def foldr(
+    fn: Callable[[Any, Any], Any], elems: Any, initializer: Any = None, name: str | None = None
+) -> Any:
+    """``foldl`` from the last element to the first."""
+    return control.foldr(fn, elems, initializer)
+
+
+def is_sparse(tensor: Any) -> bool:
+    """Whether this is a sparse tensor."""
+    return isinstance(tensor, SparseTensor)
+
+
+def to_dense(tensor: Any) -> Any:
+    """A sparse tensor as a dense one; anything else as it is."""
+    return sparse_to_dense(tensor) if is_sparse(tensor) else tensor
+
+
+# Statistics of batches
+
+
+def batch_normalization(
+    x: Any, mean: Any, var: Any, beta: Any, gamma: Any, axis: int = -1, epsilon: float = 1e-3
+) -> Tensor:
+    """``(x - mean) / sqrt(var + epsilon) * gamma + beta``; beta or gamma may be None."""
+    return normalization.batch_normalization(x, mean, var, beta, gamma, epsilon)
+
+
+def moving_average_update(x: Variable, value: Any, momentum: Any) -> Variable:
+    """Makes of a variable ``momentum`` of itself and the rest of ``value``."""
+    dtype = x.dtype.numpy_dtype
+    return x.assign_sub((x - cast(value, dtype)) * (1.0 - cast(momentum, dtype)))
+
+
 # Windows and borders
 
 
@@ -234,6 +289,66 @@ def pool2d(
     return pool(x, pool_size, strides, padding, data_format)
 
 
+def conv2d_transpose(
+    x: Any,
+    kernel: Any,
+    output_shape: Any,
+    strides: Any = (1, 1),
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = (1, 1),
+) -> Tensor:
+    """The gradient of ``conv2d`` by its images, with a kernel ``[rows, columns, out, in]``.
+
+    ``output_shape`` is that of the whole batch, whose size may be None.
+    """
+    x, first = as_tensor(x), (data_format or settings.image_data_format) == "channels_first"
+    shape = [x.shape[0] if output_shape[0] is None else output_shape[0], *output_shape[1:]]
+    layout = "NCHW" if first else "NHWC"
+    return convolution.conv2d_transpose(
+        x, kernel, shape, list(strides), padding.upper(), layout, list(dilation_rate)
+    )
+
+
+def depthwise_conv2d(
+    x: Any,
+    depthwise_kernel: Any,
+    strides: Any = (1, 1),
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = (1, 1),
+) -> Tensor:
+    """Convolution of each channel with kernels of its own, ``[rows, columns, in, each]``."""
+    return windows.depthwise_conv(x, depthwise_kernel, strides, padding, data_format, dilation_rate)
+
+
+def separable_conv2d(
+    x: Any,
+    depthwise_kernel: Any,
+    pointwise_kernel: Any,
+    strides: Any = (1, 1),
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = (1, 1),
+) -> Tensor:
+    """``depthwise_conv2d``, and sums of its channels by a kernel ``[1, 1, channels, out]``."""
+    return windows.separable_conv(
+        x, depthwise_kernel, pointwise_kernel, strides, padding, data_format, dilation_rate
+    )
+
+
+def pool3d(
+    x: Any,
+    pool_size: Any,
+    strides: Any = (1, 1, 1),
+    padding: str = "valid",
+    data_format: str | None = None,
+    pool_mode: str = "max",
+) -> Tensor:
+    """``pool2d`` of volumes."""
+    return pool2d(x, pool_size, strides, padding, data_format, pool_mode)
+
+
 def temporal_padding(x: Any, padding: Sequence[int] = (1, 1)) -> Tensor:
     """With steps of zeros before and after: ``[batch, steps, features]``."""
     return pad(x, [[0, 0], list(padding), [0, 0]])
@@ -247,6 +362,23 @@ def spatial_2d_padding(
     return pad(
         x, [[0, 0], [0, 0], *sides] if first == "channels_first" else [[0, 0], *sides, [0, 0]]
     )
+
+
+def spatial_3d_padding(
+    x: Any, padding: Any = ((1, 1), (1, 1), (1, 1)), data_format: str | None = None
+) -> Tensor:
+    """With layers, rows and columns of zeros around."""
+    return spatial_2d_padding(x, padding, data_format)
+
+
+def resize_volumes(
+    x: Any, depth_factor: int, height_factor: int, width_factor: int, data_format: str
+) -> Tensor:
+    """Volumes larger by whole factors."""
+    axis = 2 if data_format == "channels_first" else 1
+    for place, factor in enumerate((depth_factor, height_factor, width_factor)):
+        x = repeat_elements(x, factor, axis + place)
+    return as_tensor(x)
 
 
 def resize_images(

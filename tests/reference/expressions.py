@@ -122,6 +122,42 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
             "tf.image.random_crop(x, [2, 5, 6, 3])",
         ],
     ),
+    "keras_backend_layers": (
+        "K = tf.keras.backend\n"
+        "rng = np.random.default_rng(0)\n"
+        "def r(*shape): return tf.constant(rng.normal(size=shape).astype('float32'))\n"
+        "x, k, volume = r(2, 5, 4, 3), r(3, 2, 3, 2), r(1, 3, 4, 2, 2)\n"
+        "y = tf.constant([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])\n"
+        "p = tf.constant([[0.2, 0.3, 0.5], [0.9, 0.05, 0.05]])\n"
+        "v = tf.Variable([1.0, 2.0])\n"
+        "a = tf.sparse.from_dense([[0.0, 2.0], [3.0, 0.0]])",
+        [
+            "K.batch_normalization(x, x[0, 0, 0], abs(x[0, 0, 1]), x[0, 0, 2], x[0, 1, 0])",
+            "K.binary_focal_crossentropy(y, p)",
+            "K.binary_focal_crossentropy(y, p, True, 0.3, 1.5)",
+            "K.binary_focal_crossentropy(y, p - 0.5, from_logits=True)",
+            "K.categorical_focal_crossentropy(y, p * 2)",
+            "K.categorical_focal_crossentropy(y, p, 0.5, 1.5, from_logits=True)",
+            "K.conv2d_transpose(x, r(3, 2, 4, 3), (2, 7, 5, 4))",
+            "K.conv2d_transpose(x, r(3, 2, 4, 3), (None, 10, 8, 4), (2, 2), 'same')",
+            "K.depthwise_conv2d(x, k)",
+            "K.depthwise_conv2d(x, k, (2, 2), 'same')",
+            "K.depthwise_conv2d(x, k, dilation_rate=(2, 2))",
+            "K.separable_conv2d(x, k, r(1, 1, 6, 4), padding='same')",
+            "K.foldl(lambda one, other: one * 2 + other, p)",
+            "K.foldr(lambda one, other: one * 2 + other, p, y[0])",
+            "K.is_sparse(a), K.is_sparse(x), K.is_sparse(v), K.to_dense(a), K.to_dense(p)",
+            "K.moving_average_update(v, [5.0, 6.0], 0.75) + 0",
+            "K.pool3d(volume, (2, 2, 2))",
+            "K.pool3d(volume, (2, 2, 1), (2, 2, 1), 'same', pool_mode='avg')",
+            "K.resize_volumes(volume, 2, 1, 3, 'channels_last')",
+            "K.resize_volumes(volume, 2, 1, 3, 'channels_first')",
+            "K.spatial_3d_padding(volume, ((1, 0), (0, 2), (1, 1)))",
+            "K.spatial_3d_padding(volume, data_format='channels_first')",
+            "K.random_normal_variable((2, 3), 0.0, 1.0).shape",
+            "K.random_uniform_variable((2, 3), 0.0, 1.0).dtype.name",
+        ],
+    ),
     "keras_backend": (
         "K = tf.keras.backend\n"
         "x = tf.constant([[1.0, -2.0, 3.0], [0.5, 0.25, 0.0]])\n"
