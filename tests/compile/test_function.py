@@ -191,6 +191,15 @@ def test_get_concrete_function():
     np.testing.assert_array_equal(signed.get_concrete_function()([1.0]), [2.0])
 
 
+def test_a_sparse_argument_has_the_dtype_and_rank_of_its_signature():
+    spec = tf.SparseTensorSpec([None, None], tf.float32)
+    f = tf.function(tf.sparse.to_dense, input_signature=[spec])
+    np.testing.assert_array_equal(f(tf.sparse.from_dense(tf.eye(2))), np.eye(2))
+    for wrong in (tf.eye(2), tf.sparse.from_dense(np.eye(2)), tf.sparse.from_dense(tf.ones(2))):
+        with pytest.raises(TypeError, match="tensor of shape .* does not fit SparseTensorSpec"):
+            f(wrong)
+
+
 def test_a_concrete_function_of_any_number_of_arguments():
     @tf.function
     def f(x, *args, **kwargs):

@@ -122,6 +122,22 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
             "tf.image.random_crop(x, [2, 5, 6, 3])",
         ],
     ),
+    "sparse_arguments": (
+        "a = tf.sparse.from_dense([[0.0, 2.0], [3.0, 0.0]])\n"
+        "many = tf.SparseTensorSpec([None, None], tf.float32)\n"
+        "matrix = tf.TensorSpec([None, None])\n"
+        "times = tf.function(tf.sparse.sparse_dense_matmul, input_signature=[many, matrix])\n"
+        "pair = tf.function(\n"
+        "    lambda two: tf.sparse.sparse_dense_matmul(two[1], two[0]),\n"
+        "    input_signature=[(matrix, many)])\n"
+        "x = tf.ones([2, 1])",
+        [
+            "tf.shape(a), tf.shape(a, out_type=tf.int64)[0], tf.size(a), tf.rank(a)",
+            "times(a, x), times(a * 2.0, x)",
+            "pair((x, a))",
+            "tf.function(lambda a, x: tf.shape(a)[0])(a, x)",
+        ],
+    ),
     "keras_backend_layers": (
         "K = tf.keras.backend\n"
         "rng = np.random.default_rng(0)\n"
