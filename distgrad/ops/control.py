@@ -130,16 +130,18 @@ def while_loop(
     """Runs ``loop_vars = body(*loop_vars)`` while ``cond(*loop_vars)`` holds; gives the last ones.
 
     ``loop_vars`` is a list or tuple of nests of tensors, ragged and sparse ones among them, texts
-    and TensorArrays; the result has its structure. Raises ValueError for no loop variables or a
-    body that returns another structure, TypeError where ``cond`` or ``body`` is not callable or
-    ``body`` returns no loop variables.
+    and TensorArrays; the result has its structure. Python's numbers among them become tensors at
+    the end, and in a function that is captured at the start. Raises ValueError for no loop
+    variables or a body that returns another structure, TypeError where ``cond`` or ``body`` is not
+    callable or ``body`` returns no loop variables.
     """
     _check_callable("while_loop", cond=cond, body=body)
     if not isinstance(loop_vars, (list, tuple)):
         raise TypeError(f"while_loop takes its loop_vars as a list or tuple, not {loop_vars!r}")
     if not len(loop_vars):
         raise ValueError("while_loop needs at least one loop variable")
-    values = tree.map_structure(_loop_variable, loop_vars)
+    ready = _loop_variable if recording.per_thread.capture is not None else _plain_or_tensor
+    values = tree.map_structure(ready, loop_vars)
     limit = math.inf if maximum_iterations is None else int(maximum_iterations)
     done = 0
     while done < limit and as_tensor(cond(*values)):
@@ -151,9 +153,13 @@ def while_loop(
                 )
             new = [new]
         tree.assert_same_structure(list(values), list(new), check_types=False)
-        values = tree.pack_sequence_as(loop_vars, map(_loop_variable, tree.flatten(new)))
+        values = tree.pack_sequence_as(loop_vars, map(ready, tree.flatten(new)))
         done += 1
-    return values
+    return tree.map_structure(_loop_variable, values)
+
+
+def _plain_or_tensor(value: Any) -> Any:
+    return value if type(value) in (bool, int, float) else _loop_variable(value)
 
 
 def _loop_variable(value: Any) -> Any:

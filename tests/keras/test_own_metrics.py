@@ -135,3 +135,12 @@ def test_one_value_of_a_masked_batch_weighs_what_its_mask_does() -> None:
     x = np.array([[1, 2, 0], [3, 0, 0], [1, 1, 1]])
     found = model.evaluate(x, np.arange(9.0).reshape(3, 3, 1), batch_size=2, verbose=0)
     assert found[1] == 6.5  # 5 of three steps, 8 of three others
+
+
+def test_metrics_that_a_library_puts_beside_those_of_attributes():
+    keras = tf.keras
+    dense = keras.layers.Dense(1)
+    model = keras.Sequential([keras.Input((2,)), dense])
+    assert model.metrics == []
+    dense._metrics.append(keras.metrics.Mean(name="own"))
+    assert [metric.name for metric in model.metrics] == ["own"]

@@ -116,6 +116,21 @@ def test_wrong_inputs_of_switch_case():
 # while_loop
 
 
+def test_while_loop_leaves_pythons_numbers_to_the_body_where_it_runs_at_once():
+    """As in TensorFlow, where a count that starts as 0 may become a float in an eager loop."""
+
+    def body(i, x, count):
+        return i + 1, x * 2.0, count + tf.where(x > 3.0, 0.0, 1.0)
+
+    loop = (lambda i, x, count: i < 4), body, (0, tf.constant(1.0), 0)
+    i, x, count = tf.while_loop(*loop)
+    assert (i.dtype, int(i), float(x), float(count)) == (tf.int32, 4, 16.0, 2.0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="int32 and float32 do not mix"):
+        tf.function(lambda: tf.while_loop(*loop))()
+    made = tf.function(lambda n: tf.while_loop(lambda i: i < n, lambda i: (i + n * 0 + 1,), (0,)))
+    assert int(made(tf.constant(3))[0]) == 3
+
+
 def test_while_loop_keeps_the_structure():
     found = tf.while_loop(
         lambda i, state: i < 3,

@@ -92,6 +92,7 @@ class Layer(Tracked, Masked, Described, Losing, Kept):
         self._own_weights: list[Weight] = []
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self._input_shape = first_shape(self, input_shape, legacy)
+        self._metrics: list[Any] = []  # where libraries put further ones, as Keras keeps its own
         self._added_loss_functions: list[Callable[[], Any]] = []
         self._inbound_nodes: list[symbolic.Node] = []
         self._build_shapes_dict: Any = None
