@@ -19,6 +19,7 @@ from distgrad.keras import (
     regularizers,
 )
 from distgrad.keras.models.saving import load_model, load_weights, save_model, save_weights
+from distgrad.keras.random import SeedGenerator
 from distgrad.keras.registry import (
     CustomObjectScope,
     custom_object_scope,
@@ -100,5 +101,8 @@ def deserialize_keras_object(
     if kind == "function":
         known = {n: f for room in _OF_FUNCTIONS for n, f in vars(room).items() if callable(f)}
         return registry.deserialize("function", config, known, custom_objects)
+    if config.get("module") == "keras.random":
+        known = {"SeedGenerator": SeedGenerator}
+        return registry.deserialize("class of keras.random", config, known, custom_objects)
     room = dtype_policies if kind == "DTypePolicy" else _ROOMS.get(config.get("module"), layers)
     return room.deserialize(config, custom_objects)

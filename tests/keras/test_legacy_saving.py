@@ -75,3 +75,10 @@ def test_the_new_function_takes_module_objects_too():
     assert type(found) is Range and found.high == 1
     assert keras.utils.deserialize_keras_object("twice", module_objects=KNOWN) is twice
     assert keras.utils.deserialize_keras_object("none", module_objects=KNOWN) == "none"
+
+
+def test_a_seed_generator_is_read_again():
+    entry = keras.saving.serialize_keras_object(keras.random.SeedGenerator(7))
+    assert (entry["module"], entry["class_name"]) == ("keras.random", "SeedGenerator")
+    again = keras.saving.deserialize_keras_object(entry)
+    assert type(again) is keras.random.SeedGenerator and again.seed == 7

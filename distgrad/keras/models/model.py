@@ -206,10 +206,13 @@ class Model(Trainer):
             self(_zeros(input_shape, self.compute_dtype))
 
     def build_like(self, input_shape: Any, dtypes: Any = None) -> None:
-        """``build`` for inputs of these shapes, in a nest, and of these dtypes."""
-        if dtypes is None:
+        """``build`` for inputs of these shapes, in a nest, and of these dtypes.
+
+        A ``build`` of a subclass comes first, and is all where it has built the layers, too.
+        """
+        if dtypes is None or self._builds_itself():
             self.build(input_shape)
-            if not self._builds_itself():
+            if not self._builds_itself() or all(each.built for each in self._layers_below()):
                 return
         with recording.paused(), quiet(self):
             self(_zeros(input_shape, dtypes or self.compute_dtype))

@@ -305,3 +305,28 @@ def test_layers_whose_weights_do_not_fit_may_be_skipped(ending, tmp_path):
     expected = source.get_weights()[:2] + kept[2:]
     for found, wanted in zip(model.get_weights(), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+class BuiltAtOnce(keras.Model):
+    """Its ``build`` builds its layers, and its call refuses what it has not been taught by data."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(2)
+
+    def build(self, input_shape):
+        self.dense.build(input_shape)
+
+    def call(self, x):
+        if not np.asarray(x).any():
+            raise ValueError("zeros are no data")
+        return self.dense(x)
+
+
+def test_a_model_that_builds_its_layers_is_not_called_to_be_loaded(registered, tmp_path):
+    registered(BuiltAtOnce)
+    model = BuiltAtOnce()
+    x = np.ones((3, 4), np.float32)
+    expected = model(x)
+    model.save(tmp_path / "m.keras")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "m.keras")(x), expected)
