@@ -107,6 +107,7 @@ OTHERS = {
     "TimeDistributed": (keras.layers.TimeDistributed(keras.layers.Conv1D(3, 2)), (4, 6, 2)),
     "TransformerBlock": (keras.layers.TransformerBlock(8, 2), (5, 4)),
     "Lambda": (keras.layers.Lambda(lambda x: tf.math.reduce_logsumexp(x, axis=1)), (5, 4)),
+    "ThresholdedReLU": (keras.layers.ThresholdedReLU(0.5), (4,)),
     "GaussianNoise": (keras.layers.GaussianNoise(1.0), (4,)),
     "GaussianDropout": (keras.layers.GaussianDropout(0.5), (4,)),
     "Dropout": (keras.layers.Dropout(0.5), (4,)),

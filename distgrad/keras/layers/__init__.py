@@ -4,7 +4,15 @@ import sys
 from types import ModuleType
 
 from distgrad.core.later import later
-from distgrad.keras.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from distgrad.keras.layers.activation import (
+    ELU,
+    Activation,
+    LeakyReLU,
+    PReLU,
+    ReLU,
+    Softmax,
+    ThresholdedReLU,
+)
 from distgrad.keras.layers.attention import AdditiveAttention, Attention, MultiHeadAttention
 from distgrad.keras.layers.base import Layer
 from distgrad.keras.layers.convolution import (
@@ -326,6 +334,7 @@ __all__ = [
     "StringLookup",
     "Subtract",
     "TextVectorization",
+    "ThresholdedReLU",
     "TimeDistributed",
     "TokenAndPositionEmbedding",
     "TransformerBlock",

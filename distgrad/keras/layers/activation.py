@@ -109,6 +109,23 @@ class LeakyReLU(Layer):
         return activations.leaky_relu(x, self.negative_slope)
 
 
+class ThresholdedReLU(Layer):
+    """``x`` where it is above ``theta``, else 0. Raises ValueError for a negative ``theta``."""
+
+    of_each_value = True
+    supports_masking = True
+
+    def __init__(self, theta: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.theta = _not_negative("theta", theta)
+
+    def _told_shape(self, shape: Any) -> Any:
+        return shape
+
+    def call(self, x: Tensor) -> Tensor:
+        return activations.threshold(x, self.theta, 0.0)
+
+
 class PReLU(Layer):
     """``x`` where positive, else ``alpha * x``, with an ``alpha`` learned for each element.
 

@@ -16,6 +16,7 @@ layers = tf.keras.layers
         (lambda: layers.ReLU(negative_slope=None), "negative_slope.*None"),
         (lambda: layers.ReLU(threshold=-0.5), "threshold.*-0.5"),
         (lambda: layers.LeakyReLU(-0.1), "negative_slope.*-0.1"),
+        (lambda: layers.ThresholdedReLU(-1.0), "theta.*-1.0"),
         (lambda: layers.PReLU().build((None, None)), "known"),
         (lambda: layers.ELU(beta=1), "beta"),
     ],
@@ -30,6 +31,18 @@ def test_prelu_has_a_slope_for_each_element_that_is_not_shared():
     x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
     np.testing.assert_array_equal(layer(x).numpy(), x)
     assert tuple(layer.alpha.shape) == (1, 3)
+
+
+def test_the_old_relu_with_a_threshold_lets_through_what_is_above_it():
+    layer = layers.ThresholdedReLU(theta=0.5)
+    x = tf.constant([-1.0, 0.5, 0.75, 2.0])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+    np.testing.assert_array_equal(y, [0, 0, 0.75, 2])
+    np.testing.assert_array_equal(tape.gradient(y, x), [0, 0, 1, 1])
+    assert layers.ThresholdedReLU.from_config(layer.get_config()).theta == 0.5
+    assert layers.ThresholdedReLU().theta == 1
 
 
 def test_the_old_name_of_a_slope_warns():
