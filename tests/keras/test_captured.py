@@ -239,3 +239,22 @@ def test_a_step_that_returns_text_is_refused():
 
     with pytest.raises(ValueError, match="numbers by name; 'phase' is 'warm'"):
         _own(Says)
+
+
+def test_a_pyramid_of_pooled_images_is_laid_out():
+    """Where a part of a concatenation is resized, a product has a constant matrix."""
+    keras = tf.keras
+    x = np.random.default_rng(0).random((2, 6, 6, 3)).astype(np.float32)
+
+    def trained(jit: bool) -> list[np.ndarray]:
+        inputs = keras.Input((6, 6, 3))
+        images = keras.layers.Conv2D(8, 1, kernel_initializer="ones")(inputs)
+        pooled = keras.layers.AveragePooling2D(6)(images)
+        larger = keras.layers.UpSampling2D(6, interpolation="bilinear")(pooled)
+        model = keras.Model(inputs, keras.layers.Concatenate()([images, larger]))
+        model.compile("sgd", "mse", jit_compile=jit)  # True: or an error
+        model.train_on_batch(x, np.zeros((2, 6, 6, 16), np.float32))
+        return model.get_weights()
+
+    for found, expected in zip(trained(True), trained(False), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)

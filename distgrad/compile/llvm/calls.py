@@ -18,7 +18,7 @@ from distgrad.compile.llvm import engine, gemm, pool, products
 from distgrad.compile.llvm.listed import driver
 from distgrad.compile.llvm.loops import Native, address_of, found_at
 from distgrad.compile.llvm.parts import room, shared
-from distgrad.compile.steps import Step
+from distgrad.compile.steps import Step, View
 
 _LARGEST = 1 << 19  # bytes of what one step works on: above that a microsecond does not matter
 _THREADED = 1 << 15  # bytes of a matrix from which on BLAS may use threads
@@ -208,8 +208,10 @@ def _product(step: Step) -> Step:
     if any(v.dtype != np.float32 for v in views):
         return step
     by_blas = step
-    if max(v.buffer.nbytes for v in views) >= _THREADED:
+    if max(v.buffer.nbytes if isinstance(v, View) else v.nbytes for v in views) >= _THREADED:
         by_blas = step._replace(fn=_matmul)
+    if not all(isinstance(v, View) for v in views):  # a constant stays where it is
+        return by_blas
     if any(len(v.shape) < 2 or min(v.shape[-2:]) < 2 for v in views):
         return by_blas
     layouts = [products.Layout(v.shape, v.strides) for v in views]
