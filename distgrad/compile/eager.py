@@ -168,8 +168,9 @@ def chosen(primitive: Primitive, args: tuple, params: dict[str, Any]) -> Kernel 
         return hook
     if primitive.name == "dot":
         a, b = args
-        own = _by_threads(a, b, params["transpose_b"]) or _product(*args, **params) is not None
-        return hook if own else None
+        if _by_threads(a, b, params["transpose_b"]) and _pool().threads_of_blas() > 1:
+            return hook
+        return hook if _product(*args, **params) is not None else None
     made = any(np.size(a) >= _SMALLEST[primitive.name] for a in args)
     return hook if made and _generated(primitive, args, params, None) is not None else None
 

@@ -42,7 +42,7 @@ def threads() -> int:
 
 
 def _wanted() -> int:
-    return of_kernels() or _threads_of_blas()
+    return of_kernels() or threads_of_blas()
 
 
 _blas, _cores = functools.cache(blas), functools.cache(load.cores)
@@ -81,7 +81,8 @@ class _Limit:
 _limit = _Limit()
 
 
-def _threads_of_blas() -> int:
+def threads_of_blas() -> int:
+    """How many it uses, where nobody has it use one."""
     return _limit.threads()
 
 
@@ -90,7 +91,7 @@ def by_blas(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
     More threads would look for more work for a tenth of a second, on the cores that ours need.
     """
-    if _threads_of_blas() == 1:
+    if threads_of_blas() == 1:
         return call(*args, **kwargs)
     with _limit:
         return call(*args, **kwargs)

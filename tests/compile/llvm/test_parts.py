@@ -37,7 +37,7 @@ def several(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]
 
     BLAS has one thread either way: those of its kernels for AVX2 have other bits with two.
     """
-    own = pool._threads_of_blas
+    own = pool.threads_of_blas
     monkeypatch.setattr(pool, "_made", None)
     monkeypatch.setattr(pool, "_cores", lambda: THREADS)
     monkeypatch.setattr(parts, "_LEAST", 1.0)
@@ -46,7 +46,7 @@ def several(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]
     monkeypatch.setattr(updates, "_PART", 100)
 
     def use(many: bool) -> None:
-        monkeypatch.setattr(pool, "_threads_of_blas", lambda: THREADS if many else 1)
+        monkeypatch.setattr(pool, "threads_of_blas", lambda: THREADS if many else 1)
         parts._made.cache_clear()
         products._many.cache_clear()
         updates._prepared.clear()
@@ -56,7 +56,7 @@ def several(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]
     made = pool._made
     if made is not None:
         made.end()
-    monkeypatch.setattr(pool, "_threads_of_blas", own)
+    monkeypatch.setattr(pool, "threads_of_blas", own)
     parts._made.cache_clear()
     products._many.cache_clear()
     updates._prepared.clear()

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(not engine.available(), reason="needs llvmlite a
 @pytest.fixture(autouse=True)
 def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A pool of three, whatever machine this is."""
-    monkeypatch.setattr(pool, "_threads_of_blas", lambda: 3)
+    monkeypatch.setattr(pool, "threads_of_blas", lambda: 3)
     monkeypatch.setattr(pool, "_made", None)
     monkeypatch.setattr(pool, "_cores", lambda: 3)
     yield
@@ -148,7 +148,7 @@ def test_blas_has_one_thread_while_somebody_asks_for_it(monkeypatch: pytest.Monk
     library, limit = Library(), pool._Limit()
     monkeypatch.setattr(pool, "_blas", lambda: library)
     monkeypatch.setattr(pool, "_limit", limit)
-    monkeypatch.setattr(pool, "_threads_of_blas", limit.threads)
+    monkeypatch.setattr(pool, "threads_of_blas", limit.threads)
     first, second = threading.Event(), threading.Event()
 
     def inner() -> None:
@@ -219,7 +219,7 @@ def test_a_fork_does_all_by_itself() -> None:
 def test_fewer_threads_of_blas_are_fewer_here(monkeypatch: pytest.MonkeyPatch) -> None:
     shared(4, 16)(np.zeros(64, np.float32))
     assert pool.threads() == 3
-    monkeypatch.setattr(pool, "_threads_of_blas", lambda: 1)
+    monkeypatch.setattr(pool, "threads_of_blas", lambda: 1)
     assert pool.threads() == 1
 
 
