@@ -112,11 +112,11 @@ class _Way:
                 result = tree.map_structure(tape.alone, result)
         notes = list(map(_note, _tensors(result)))
         found = tape.block([*_tensors(result), *_logits(notes)]) if tape.captures else None
-        self._variables.update(tape.read)
-        self._constants += map(weakref.ref, tape.constants)
         if found is None:
             tape.hand_over(leaves)
             return result, [], [], None
+        self._variables.update(tape.read)
+        self._constants += map(weakref.ref, tape.constants)
         block, others = found
         block.run = _programs(block, self._make)
         if all([part is None for note in notes for part in note]):
