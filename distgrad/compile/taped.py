@@ -108,10 +108,10 @@ class _Way:
         tape = Within(around, _tensors((args, kwargs)), self._followed)
         with tape:
             result = self._fn(*args, **kwargs)
-            if tape.captures:
+            if tape.capture is not None:
                 result = tree.map_structure(tape.alone, result)
         notes = list(map(_note, _tensors(result)))
-        found = tape.block([*_tensors(result), *_logits(notes)]) if tape.captures else None
+        found = tape.block([*_tensors(result), *_logits(notes)])
         if found is None:
             tape.hand_over(leaves)
             return result, [], [], None

@@ -27,16 +27,16 @@ class Within(GradientTape):
         self._watched = len(around._roots)
         self._arguments = list(arguments)
         self._tracked = {number_of(a) for a, yes in zip(arguments, given, strict=True) if yes}
-        self._capture: Capture | None = recording.per_thread.capture
+        self._begun: Capture | None = recording.per_thread.capture
         self.read: dict[int, tuple[Variable, bool]] = {}  # each variable, and whether followed
         self._values: list[Tensor] = []  # of these: a second read gives the same one while it lives
         self.constants: list[Tensor] = []  # what is neither given nor computed
         self._taken = set(self._tracked)  # numbers of arguments and results
 
     @property
-    def captures(self) -> bool:
-        """Whether a program is being made."""
-        return self._capture is not None and not self._capture.abandoned
+    def capture(self) -> Capture | None:
+        """What a program is being made by; None where the run counts."""
+        return None if self._begun is None or self._begun.abandoned else self._begun
 
     # What bind and the variables call
 
@@ -44,7 +44,8 @@ class Within(GradientTape):
         for arg in args:
             if type(arg) is not Tensor or arg._uid in self._tracked:
                 continue
-            if self._capture is not None and self.captures and self._capture.is_constant(arg):
+            capture = self.capture
+            if capture is not None and capture.is_constant(arg):
                 self.constants.append(arg)
             if arg._uid in self._around._tracked:
                 recording.refuse("a tape follows what comes in by no argument")
@@ -101,11 +102,14 @@ class Within(GradientTape):
     def block(self, results: Sequence[Tensor]) -> tuple[Block, list[Tensor]] | None:
         """The block, and the tensors that calls hold beside arguments, variables and results.
 
-        None, and the capture given up, where there cannot be one.
+        None where the run counts, or is made to, as there cannot be one.
         """
+        capture = self.capture
+        if capture is None:
+            return None
         entries, needed = self._leading_to(results)
         asked: dict[int, Tensor] = {}  # by identity
-        fault = self._fault(entries, asked)
+        fault = self._fault(capture, entries, asked)
         if fault is not None:
             recording.refuse(fault)
             return None
@@ -153,31 +157,32 @@ class Within(GradientTape):
                 needed.update([uid for uid, _ in entry[1]])
         return entries[::-1], needed
 
-    def _fault(self, entries: Sequence[Any], asked: dict[int, Tensor]) -> str | None:
+    def _fault(
+        self, capture: Capture, entries: Sequence[Any], asked: dict[int, Tensor]
+    ) -> str | None:
         """Why there can be no block; notes the tensors of a call that rules ask for."""
-        assert self._capture is not None
-        if self._capture.outlived:
+        if capture.outlived:
             return "a tensor is kept beyond the call"
         if len(self._around._roots) > self._watched:
             return "the tape around is told to watch"
         for variable, uids in self._variables.values():
-            if len(uids) > 1 or self._capture.may_write(variable):
+            if len(uids) > 1 or capture.may_write(variable):
                 return f"{variable.name}, which a tape follows, may be written to"
         for plan, _, saved, _ in entries:
-            if not self._ask(saved, asked):
+            if not _ask(saved, capture, asked):
                 return f"a rule of {plan.primitive.name} is a function of its own"
         return None
 
-    def _ask(self, item: Any, asked: dict[int, Tensor]) -> bool:
-        """Notes the tensors of a call in ``item``; False for a function, which may hold others."""
-        if type(item) is Tensor:
-            assert self._capture is not None
-            if not self._capture.is_constant(item):
-                asked[id(item)] = item
-            return True
-        if type(item) in (tuple, list):
-            return all([self._ask(part, asked) for part in item])
-        return not callable(item) or isinstance(item, type)
+
+def _ask(item: Any, capture: Capture, asked: dict[int, Tensor]) -> bool:
+    """Notes the tensors of a call in ``item``; False for a function, which may hold others."""
+    if type(item) is Tensor:
+        if not capture.is_constant(item):
+            asked[id(item)] = item
+        return True
+    if type(item) in (tuple, list):
+        return all([_ask(part, capture, asked) for part in item])
+    return not callable(item) or isinstance(item, type)
 
 
 def _with_places(item: Any, places: dict[int, Held]) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from distgrad.core.backward import as_cotangent, backward, path_from
 from distgrad.core.indexed_slices import IndexedSlices, joined
+from distgrad.core.targets import number_of
 from distgrad.core.tensor import Tensor, next_uid
 from distgrad.core.variable import Variable
 
@@ -72,9 +73,7 @@ class Block:
         held += [results[place] for place in self.results]
         outputs = []
         for place, _, shape, dtype in self.outputs:
-            result = results[place]
-            result._uid = result._uid or next_uid()
-            outputs.append((result._uid, shape, dtype))
+            outputs.append((number_of(results[place]), shape, dtype))
         inputs = tuple([(held[i]._uid, held[i]._data.shape) for i in self.inputs])
         return self, inputs, [*held, *others], tuple(outputs)
 
@@ -120,8 +119,7 @@ class Block:
         numbers |= {output.uid: uid for output, (uid, *_) in zip(self.outputs, outputs)}  # noqa: B905
         for uid, tensor in zip(self.uids, held):  # noqa: B905 (all of one length)
             if uid:
-                tensor._uid = tensor._uid or next_uid()
-                numbers[uid] = tensor._uid
+                numbers[uid] = number_of(tensor)
 
         def number(uid: int) -> int:
             return numbers.get(uid) or numbers.setdefault(uid, next_uid())

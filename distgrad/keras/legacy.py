@@ -427,11 +427,9 @@ def binary_focal_crossentropy(
     """``binary_crossentropy`` times ``(1 - chance of the target) ** gamma``, elementwise."""
     p = sigmoid(output) if from_logits else as_tensor(output)
     target = as_tensor(target, like=p._data.dtype)
-    missed = 1.0 - target * p - (1.0 - target) * (1.0 - p)
-    found = missed**gamma * binary_crossentropy(target, output, from_logits)
-    if apply_class_balancing:
-        found = (target * alpha + (1.0 - target) * (1.0 - alpha)) * found
-    return found
+    entropies = binary_crossentropy(target, output, from_logits)
+    balance = alpha if apply_class_balancing else None
+    return cross_entropy.focused(entropies, target, p, gamma, balance)
 
 
 def categorical_focal_crossentropy(

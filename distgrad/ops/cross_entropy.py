@@ -19,6 +19,7 @@ from distgrad.ops.exponential import exp, log, sigmoid, softplus
 from distgrad.ops.linalg import tensors
 from distgrad.ops.logic import logical_and, select
 from distgrad.ops.nn import log_softmax_along, one_axis_of, softmax_along
+from distgrad.ops.powers import power
 from distgrad.ops.reduce import mean, reduce_sum
 from distgrad.ops.reduce import sum as sum_over
 from distgrad.ops.shape import broadcast_to, expand_dims, permute
@@ -347,3 +348,15 @@ def log_poisson_loss(
 def l2_loss(t: Any, name: str | None = None) -> Tensor:
     """Half the sum of the squares of all elements."""
     return reduce_sum(square(as_tensor(t))) / 2
+
+
+def focused(
+    entropies: Tensor, target: Tensor, p: Tensor, gamma: float, alpha: float | None
+) -> Tensor:
+    """Binary cross entropies times ``(1 - probability of the target) ** gamma`` (Lin et al. 2018).
+
+    With ``alpha`` those of class 1 are weighed by it, the others by ``1 - alpha``.
+    """
+    hit = target * p + (1.0 - target) * (1.0 - p)
+    values = power(1.0 - hit, gamma) * entropies
+    return values if alpha is None else (target * alpha + (1.0 - target) * (1.0 - alpha)) * values

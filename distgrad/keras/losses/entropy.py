@@ -19,6 +19,7 @@ from distgrad.ops.casting import cast
 from distgrad.ops.clipping import clip
 from distgrad.ops.cross_entropy import (
     check_labels,
+    focused,
     mean_sparse_cross_entropy,
     sigmoid_cross_entropy,
     softmax_cross_entropy_with_logits,
@@ -166,11 +167,9 @@ def binary_focal_crossentropy(
     target, scores = _scores(y_true, y_pred)
     target = _smoothed(target, label_smoothing, 0.5)
     p = sigmoid(scores) if from_logits else scores
-    hit = target * p + (1.0 - target) * (1.0 - p)
-    values = power(1.0 - hit, gamma) * binary_entropy(target, scores, from_logits)
-    if apply_class_balancing:
-        values = (target * alpha + (1.0 - target) * (1.0 - alpha)) * values
-    return reduce_mean(values, axis=axis)
+    entropies = binary_entropy(target, scores, from_logits)
+    balance = alpha if apply_class_balancing else None
+    return reduce_mean(focused(entropies, target, p, gamma, balance), axis=axis)
 
 
 def categorical_focal_crossentropy(
